@@ -1,0 +1,1 @@
+"""Token pruning for BERT-type text models in JAX: dropped tokens become seconds."""

@@ -1,0 +1,177 @@
+"""BERT as pure functions over a parameter tree. Knows nothing of pruning.
+
+The tree: `{"embeddings": {token, position, segment, norm}, "layers": {...}}`; every leaf under `layers` has a leading
+layer axis N, so that one `lax.scan` body serves all layers. Kernels are (in, out).
+
+Source: Devlin et al., "BERT", NAACL 2019; names and constants as in the published checkpoints.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.types import MASK_BIAS, EncoderConfig, Params
+
+ACTIVATIONS = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
+}
+
+
+def truncated_normal(key, shape, std):
+    """Normal values cut at two standard deviations, float32 [shape]: the initialiser of BERT."""
+    return std * jax.random.truncated_normal(key, -2.0, 2.0, shape, jnp.float32)
+
+
+def init_linear(key, shape, std) -> Params:
+    """Kernel [..., in, out] and zero bias [..., out]."""
+    return {"kernel": truncated_normal(key, shape, std), "bias": jnp.zeros((*shape[:-2], shape[-1]), jnp.float32)}
+
+
+def init_norm(shape) -> Params:
+    """Scale one and bias zero of the given shape."""
+    return {"scale": jnp.ones(shape, jnp.float32), "bias": jnp.zeros(shape, jnp.float32)}
+
+
+def init_encoder(key, config: EncoderConfig) -> Params:
+    """A fresh parameter tree, float32, as BERT starts before pre-training."""
+    N, D, F, std = config.num_layers, config.hidden_dim, config.ffn_dim, config.init_std
+    keys = iter(jax.random.split(key, 9))
+    return {
+        "embeddings": {
+            "token": truncated_normal(next(keys), (config.vocab_size, D), std),
+            "position": truncated_normal(next(keys), (config.num_positions, D), std),
+            "segment": truncated_normal(next(keys), (config.num_segments, D), std),
+            "norm": init_norm((D,)),
+        },
+        "layers": {
+            "query": init_linear(next(keys), (N, D, D), std),
+            "key": init_linear(next(keys), (N, D, D), std),
+            "value": init_linear(next(keys), (N, D, D), std),
+            "attention_output": init_linear(next(keys), (N, D, D), std),
+            "attention_norm": init_norm((N, D)),
+            "ffn_in": init_linear(next(keys), (N, D, F), std),
+            "ffn_out": init_linear(next(keys), (N, F, D), std),
+            "ffn_norm": init_norm((N, D)),
+        },
+    }
+
+
+def linear(params: Params, x, dtype=jnp.float32):
+    """x @ kernel + bias, operands in `dtype`, result float32 [..., out].
+
+    The result type is float32 also for bfloat16 operands: it picks the fast kernels of the CPU.
+    """
+    product = jax.lax.dot_general(
+        x.astype(dtype),
+        params["kernel"].astype(dtype),
+        (((x.ndim - 1,), (0,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
+    return product + params["bias"]
+
+
+def layer_norm(params: Params, x, epsilon):
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis, in float32."""
+    mean = jnp.mean(x, axis=-1, keepdims=True)
+    centred = x - mean
+    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + epsilon) * params["scale"] + params["bias"]
+
+
+def dropout(key, x, rate):
+    """Zeroes entries with probability `rate` and rescales the rest; returns x unchanged where key is None."""
+    if key is None or rate == 0.0:
+        return x
+    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(kept, x / (1.0 - rate), 0.0)
+
+
+def key_bias(live_BS):
+    """Additive bias on attention logits, float32 [B, S]: 0 on live keys, MASK_BIAS on the others."""
+    return jnp.where(live_BS, 0.0, MASK_BIAS)
+
+
+def embed(params: Params, config: EncoderConfig, token_BL, segment_BL, *, key=None):
+    """Sum of token, position and segment embeddings, normalised: hidden_BLD float32.
+
+    Raises ValueError where L exceeds the positions of the checkpoint.
+    """
+    length = token_BL.shape[-1]
+    if length > config.num_positions:
+        raise ValueError(f"a batch of {length} token slots does not fit the encoder's {config.num_positions} positions")
+    # One-hot products instead of gathers for the two small tables: their gradients are products, not scatters.
+    segment_BLD = jax.nn.one_hot(segment_BL, config.num_segments, dtype=jnp.float32) @ params["segment"]
+    summed_BLD = params["token"][token_BL] + params["position"][:length] + segment_BLD
+    return dropout(key, layer_norm(params["norm"], summed_BLD, config.norm_epsilon), config.hidden_dropout_prob)
+
+
+def split_heads(x_BLD, num_heads):
+    """[B, L, D] to [B, H, L, K], the layout in which the attention products are fastest."""
+    B, L, D = x_BLD.shape
+    return x_BLD.reshape(B, L, num_heads, D // num_heads).transpose(0, 2, 1, 3)
+
+
+def attention_probs(query_BHLK, key_BHSK, bias_BS, dtype=jnp.float32):
+    """softmax(q k^T / sqrt(K) + bias) over the keys, float32 [B, H, L, S]."""
+    scale = 1.0 / math.sqrt(query_BHLK.shape[-1])
+    logits_BHLS = jnp.einsum(
+        "BHLK,BHSK->BHLS",
+        (query_BHLK * scale).astype(dtype),
+        key_BHSK.astype(dtype),
+        preferred_element_type=jnp.float32,
+    )
+    return jax.nn.softmax(logits_BHLS + bias_BS[:, None, None, :], axis=-1)
+
+
+def attend(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, key=None, dtype=jnp.float32):
+    """Self-attention of one layer with its residual and norm: hidden_BLD float32.
+
+    Args: layer: one slice of `params["layers"]`. bias_BS: float32, added to the logits of every head and query.
+    key: dropout key, None to switch dropout off. dtype: of the operands of the products.
+    """
+    probs_key, output_key = (None, None) if key is None else jax.random.split(key)
+    query_BHLK, key_BHSK, value_BHSK = (
+        split_heads(linear(layer[name], hidden_BLD, dtype), config.num_heads) for name in ("query", "key", "value")
+    )
+    probs_BHLS = attention_probs(query_BHLK, key_BHSK, bias_BS, dtype)
+    probs_BHLS = dropout(probs_key, probs_BHLS, config.attention_dropout_prob)
+    mixed_BHLK = jnp.einsum(
+        "BHLS,BHSK->BHLK", probs_BHLS.astype(dtype), value_BHSK.astype(dtype), preferred_element_type=jnp.float32
+    )
+    mixed_BLD = mixed_BHLK.transpose(0, 2, 1, 3).reshape(hidden_BLD.shape)
+    update_BLD = linear(layer["attention_output"], mixed_BLD, dtype)
+    update_BLD = dropout(output_key, update_BLD, config.hidden_dropout_prob)
+    return layer_norm(layer["attention_norm"], hidden_BLD + update_BLD, config.norm_epsilon)
+
+
+def feed_forward(layer: Params, config: EncoderConfig, hidden_BLD, *, key=None, dtype=jnp.float32):
+    """The feed-forward half of one layer with its residual and norm: hidden_BLD float32."""
+    inner_BLF = ACTIVATIONS[config.activation](linear(layer["ffn_in"], hidden_BLD, dtype))
+    update_BLD = dropout(key, linear(layer["ffn_out"], inner_BLF, dtype), config.hidden_dropout_prob)
+    return layer_norm(layer["ffn_norm"], hidden_BLD + update_BLD, config.norm_epsilon)
+
+
+def encode(params: Params, config: EncoderConfig, token_BL, segment_BL, live_BL, *, key=None, dtype=jnp.float32):
+    """Plain BERT: embeddings and all layers, hidden_BLD float32. The reference that every driver must reduce to."""
+    embed_key, layers_key = (None, None) if key is None else jax.random.split(key)
+    bias_BL = key_bias(live_BL)
+
+    def run_layer(hidden_BLD, scanned):
+        layer, index = scanned
+        attend_key, ffn_key = (
+            (None, None) if key is None else jax.random.split(jax.random.fold_in(layers_key, index))
+        )
+        hidden_BLD = attend(layer, config, hidden_BLD, bias_BL, key=attend_key, dtype=dtype)
+        return feed_forward(layer, config, hidden_BLD, key=ffn_key, dtype=dtype), None
+
+    hidden_BLD = embed(params["embeddings"], config, token_BL, segment_BL, key=embed_key)
+    hidden_BLD, _ = jax.lax.scan(run_layer, hidden_BLD, (params["layers"], jnp.arange(config.num_layers)))
+    return hidden_BLD

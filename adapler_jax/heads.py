@@ -1,0 +1,23 @@
+"""What reads the last states: sequence classification over [CLS]."""
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.encoder import dropout, init_linear, linear
+from adapler_jax.types import EncoderConfig, Params
+
+
+def init_classifier(key, config: EncoderConfig, num_classes: int) -> Params:
+    """Fresh tanh pooler (D, D) and classifier (D, C)."""
+    pooler_key, classifier_key = jax.random.split(key)
+    D, std = config.hidden_dim, config.init_std
+    return {
+        "pooler": init_linear(pooler_key, (D, D), std),
+        "classifier": init_linear(classifier_key, (D, num_classes), std),
+    }
+
+
+def classify(params: Params, config: EncoderConfig, cls_BD, *, key=None):
+    """Logits float32 [B, C] from the last [CLS] state: dense(dropout(tanh(dense(cls))))."""
+    pooled_BD = jnp.tanh(linear(params["pooler"], cls_BD))
+    return linear(params["classifier"], dropout(key, pooled_BD, config.hidden_dropout_prob))

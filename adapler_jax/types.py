@@ -1,0 +1,107 @@
+"""The shape key and the records that travel between the rooms of the library.
+
+Arrays end in their shape, one letter an axis:
+
+    B batch                 D hidden                P hidden units of a contribution predictor
+    L token slots           F feed-forward          V vocabulary
+    S slots attended to     H heads                 C classes
+    R slots after dropping  K size of one head      N layers (a stacked leading axis)
+
+Words used everywhere: *live* is not padding; *score* is what a pruner gives a token; *keep* survives a site for
+good (inference); *weight* is the soft survival in [0, 1] (training); a *site* is a place where a pruner is called.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+
+# Added to the attention logits of keys that must not be read. exp(MASK_BIAS) is exactly 0 in float32.
+MASK_BIAS = -10000.0
+
+# A filler row of the last, incomplete batch carries this example id; it never counts in a score or a loss.
+FILLER_ID = -1
+
+Params = Any  # nested dict of arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes and constants of a BERT encoder; hashable, so it can be a static argument of jax.jit."""
+
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    ffn_dim: int
+    vocab_size: int
+    num_positions: int
+    num_segments: int = 2
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-12
+    hidden_dropout_prob: float = 0.1
+    attention_dropout_prob: float = 0.1
+    init_std: float = 0.02
+
+    @property
+    def head_dim(self) -> int:
+        """Size K of one attention head."""
+        return self.hidden_dim // self.num_heads
+
+
+@flax.struct.dataclass
+class Batch:
+    """Examples of one padded length; a pytree of arrays (NumPy on the data side, JAX inside a step)."""
+
+    token_BL: jax.Array  # int32, right padded
+    segment_BL: jax.Array  # int32, 0 or 1
+    live_BL: jax.Array  # bool, False on padding
+    label_B: jax.Array  # int32 in [0, C)
+    example_id_B: jax.Array  # int32, FILLER_ID on filler rows
+    saliency_BL: jax.Array | None = None  # float32, targets of the contribution predictors, 0 on padding
+    teacher_logits_BC: jax.Array | None = None  # float32, logits of the fine-tuned model on this example
+
+
+class Site(NamedTuple):
+    """A place where the drivers call a pruner."""
+
+    layer: int  # from 0
+    point: str  # BEFORE_ATTENTION is the only point that a driver serves so far
+
+
+BEFORE_ATTENTION = "before_attention"
+
+
+@flax.struct.dataclass
+class View:
+    """All that a pruner sees of the model at a site."""
+
+    hidden_BLD: jax.Array
+    live_BL: jax.Array  # bool; at inference: the token is real and survived all earlier sites
+    weight_BL: jax.Array  # float32 soft survival entering the site; 1 on [CLS], 0 on padding
+
+
+@flax.struct.dataclass
+class Softened:
+    """What `soften` answers for one site."""
+
+    score_BL: jax.Array  # float32, sums to 1 over an example, 0 on padding
+    bias_BL: jax.Array  # float32, <= 0, what this site adds to the key bias
+    weight_BL: jax.Array  # float32, soft survival leaving the site
+
+
+@flax.struct.dataclass
+class Selection:
+    """What `select` answers for one site."""
+
+    score_BL: jax.Array  # float32
+    keep_BL: jax.Array  # bool; [CLS] (slot 0) is always kept, padding never
+
+
+@flax.struct.dataclass
+class Trace:
+    """What happened at every site of one forward pass. N counts sites; all fields None without a pruner."""
+
+    score_NBL: jax.Array | None = None
+    weight_NBL: jax.Array | None = None  # soft survival *leaving* each site (0 or 1 at inference)
+    count_NB: jax.Array | None = None  # tokens that the layer behind the site runs on; float32 soft, int32 hard
