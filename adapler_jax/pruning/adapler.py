@@ -1,0 +1,206 @@
+"""AdapLeR: a contribution predictor and a trained threshold in front of every layer.
+
+Source: Modarressi, Mohebbi, Pilehvar, "AdapLeR: Speeding up Inference by Adaptive Length Reduction", ACL 2022.
+Where the released program and the paper's idea part, the docstrings say so; `adapler(...)` names the choices.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.encoder import ACTIVATIONS, init_linear, linear
+from adapler_jax.pruning.base import Pruner
+from adapler_jax.types import BEFORE_ATTENTION, FILLER_ID, MASK_BIAS, EncoderConfig, Selection, Site, Softened
+
+RETENTION_SLACK = 0.1  # beta: how far below 1 a token just above the threshold stays, divided by the slope
+NEGLIGIBLE = 1e-15  # guards divisions by sums of scores
+GONE = 1e-6  # a token of less weight is not shrunk any further
+MIN_CLS_SCALE = 0.001
+THRESHOLD_RANGE = (0.01, 1.0)  # at 1 the threshold is the uniform score 1 / n
+MIN_PROBABILITY = 1e-7  # both sides of the divergence are clipped to it
+
+
+def init_params(key, config: EncoderConfig, *, predictor_dim: int, initial_threshold: float):
+    """Predictors D -> P -> 1 of every layer, threshold ratios eta and [CLS] ratios theta (entry 0 stays 1, unused)."""
+    hidden_key, score_key = jax.random.split(key)
+    N, D, P = config.num_layers, config.hidden_dim, predictor_dim
+    return {
+        "hidden": init_linear(hidden_key, (N, D, P), config.init_std),
+        "score": init_linear(score_key, (N, P, 1), config.init_std),
+        "threshold_N": jnp.full((N,), initial_threshold, jnp.float32),
+        "cls_ratio_N": jnp.ones((N,), jnp.float32),
+    }
+
+
+def contribution_scores(params, hidden_BLD, live_BL, weight_BL, *, activation):
+    """Share of each token in the prediction, as the layer's predictor sees it.
+
+        z = W2 act(W1 h + b1) + b2;    s_i = softmax(z)_i w_i / (sum_j softmax(z)_j w_j + 1e-15)
+
+    Args: params: one site's {"hidden", "score"}. live_BL: bool. weight_BL: soft survival, 1 on [CLS], 0 on padding.
+    Returns float32 [B, L], sums to 1 over an example, exactly 0 on padding.
+    Source: section 3 of the paper (an MLP and a softmax); the product with the weights is the released program's. There
+    padding takes part in the softmax and is divided out again; here it never enters.
+    """
+    inner_BLP = ACTIVATIONS[activation](linear(params["hidden"], hidden_BLD))
+    logit_BL = linear(params["score"], inner_BLP)[..., 0]
+    share_BL = jax.nn.softmax(jnp.where(live_BL, logit_BL, -jnp.inf), axis=-1) * weight_BL
+    return normalise(share_BL)
+
+
+def normalise(x_BL):
+    """x / (sum(x) + 1e-15) over the tokens of an example."""
+    return x_BL / (jnp.sum(x_BL, axis=-1, keepdims=True) + NEGLIGIBLE)
+
+
+def first_minimum(left, right):
+    """Elementwise minimum whose gradient goes to `left` on a tie (jnp.minimum would split it)."""
+    return jnp.where(left <= right, left, right)
+
+
+def soft_removal(score, threshold, slope):
+    """Additive log-retention of a token, in [-10000, 0].
+
+        f = max(-10000, min(0, min(f1, f2)))
+        f1 = slope / delta (x - delta) - beta / slope         steep, below the threshold
+        f2 = (x - 1) beta / slope / (1 - delta)               nearly flat, above it
+
+    Args: score x in [0, 1] and threshold delta in (0, 1), broadcastable; slope lambda > 0; beta = 0.1.
+    At x = 0 the value is -slope - beta / slope whatever delta is. As slope grows it becomes the hard rule x >= delta.
+    Source: the paper's soft-removal function, in the constants of the released program.
+    """
+    slack = RETENTION_SLACK / slope
+    below = slope / (threshold + 1e-30) * (score - threshold) - slack
+    above = (score - 1.0) * slack / (1.0 - threshold + 1e-7)
+    lowest = first_minimum(jnp.zeros_like(below), first_minimum(below, above))
+    return jnp.where(lowest >= MASK_BIAS, lowest, MASK_BIAS)
+
+
+def rescale_cls(score_BL, factor):
+    """Multiplies the [CLS] entry (slot 0) by a scalar and normalises again."""
+    return normalise(score_BL.at[:, 0].multiply(factor))
+
+
+def surrogate_ratio(ratio, index):
+    """A factor that is exactly 1 and whose derivative by `ratio` is 1 / ratio; a constant 1 at the first site.
+
+    theta acts on the targets only, which the speed-up loss does not see. Were the predictor to match its target, scaling
+    its own [CLS] score by theta'/theta would do the same: the factor gives theta that gradient and changes no value.
+    """
+    fixed = jax.lax.stop_gradient(ratio)
+    factor = 1.0 + (ratio - fixed) / (fixed + 1e-7)
+    return jnp.where(index == 0, 1.0, jnp.maximum(MIN_CLS_SCALE, factor))
+
+
+def soften(params, index, view, slope, *, activation):
+    """Soft removal at one site: scores, additive key bias, and the weights that survive.
+
+        delta = eta / n;   e_i = f(x_i, delta, slope) w_i;   w_i <- w_i exp(e_i) while w_i > 1e-6;   e_[CLS] = 0
+
+    n is the soft number of tokens that enter, [CLS] included. Hidden states are not scaled: a removed token still asks,
+    but nobody attends to it. Source: the released program's forward pass.
+    """
+    score_BL = contribution_scores(params, view.hidden_BLD, view.live_BL, view.weight_BL, activation=activation)
+    shifted_BL = rescale_cls(score_BL, surrogate_ratio(params["cls_ratio_N"], index))
+    threshold_B1 = params["threshold_N"] / jnp.sum(view.weight_BL, axis=-1, keepdims=True)
+    removable_BL = view.weight_BL.at[:, 0].set(0.0)
+    bias_BL = soft_removal(shifted_BL, threshold_B1, slope) * removable_BL
+    shrunk_BL = view.weight_BL * jnp.exp(bias_BL)
+    weight_BL = jnp.where(view.weight_BL > GONE, shrunk_BL, view.weight_BL)
+    return Softened(score_BL=score_BL, bias_BL=bias_BL, weight_BL=weight_BL)
+
+
+def select(params, index, view, *, activation):
+    """Hard removal at one site: keep [CLS] and every token with score >= eta / n, n the number of tokens that enter."""
+    del index
+    weight_BL = view.live_BL.astype(jnp.float32)
+    score_BL = contribution_scores(params, view.hidden_BLD, view.live_BL, weight_BL, activation=activation)
+    threshold_B1 = params["threshold_N"] / jnp.maximum(1.0, jnp.sum(weight_BL, axis=-1, keepdims=True))
+    keep_BL = view.live_BL & (score_BL >= threshold_B1)
+    return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.live_BL[:, 0]))
+
+
+def layer_targets(saliency_BL, entering_NBL, cls_ratio_N):
+    """What each layer's predictor should say: the saliency of the tokens still there, float32 [N, B, L].
+
+        t = normalise(S w_l);  layers after the first: t_[CLS] <- theta_l t_[CLS], normalise again
+
+    Source: the released program; the paper writes the target with a layer index only.
+    """
+
+    def target(weight_BL, ratio, index):
+        return rescale_cls(normalise(saliency_BL * weight_BL), jnp.where(index == 0, 1.0, ratio))
+
+    return jax.vmap(target)(entering_NBL, cls_ratio_N, jnp.arange(cls_ratio_N.shape[0]))
+
+
+def divergences(target_NBL, score_NBL):
+    """KL(target || score) of every site and example, float32 [N, B]; both clipped to [1e-7, 1]."""
+    target, score = (jnp.clip(x, MIN_PROBABILITY, 1.0) for x in (target_NBL, score_NBL))
+    return jnp.sum(target * jnp.log(target / score), axis=-1)
+
+
+def loss_terms(params, trace, batch, *, relative_length: bool, constant_targets: bool):
+    """The two terms of AdapLeR, float32 scalars, means over the examples that are no filler.
+
+        contribution = sum_l (N - l) KL_l        length = sum_l n_l  (or its share of N n, in (0, 1])
+
+    KL_l fades with the largest weight that is left beside [CLS]: with only [CLS] there is nothing to learn.
+    Args: relative_length: divide an example's soft lengths by the layers and by its own length, so that one coefficient
+    serves short and long texts; False is the released program (tokens, summed over layers).
+    constant_targets: no gradient through the targets; False is the released program, where predictors can lower the
+    loss by shaping the masks of earlier layers.
+    """
+    N = trace.score_NBL.shape[0]
+    real_B = (batch.example_id_B != FILLER_ID).astype(jnp.float32)
+    num_real = jnp.maximum(1.0, jnp.sum(real_B))
+    live_BL = batch.live_BL.astype(jnp.float32)
+    entering_NBL = jnp.concatenate([live_BL[None], trace.weight_NBL[:-1]])
+    target_NBL = layer_targets(batch.saliency_BL, entering_NBL, params["cls_ratio_N"])
+    if constant_targets:
+        target_NBL = jax.lax.stop_gradient(target_NBL)
+    left_NB = jax.lax.stop_gradient(jnp.max(entering_NBL[:, :, 1:], axis=-1))
+    kl_NB = divergences(target_NBL, trace.score_NBL) * left_NB
+    kl_N = jnp.sum(kl_NB * real_B, axis=-1) / num_real
+    length_B = jnp.sum(trace.count_NB, axis=0)
+    if relative_length:
+        length_B = length_B / (N * jnp.maximum(1.0, jnp.sum(live_BL, axis=-1)))
+    return {
+        "contribution": jnp.sum(jnp.arange(N, 0, -1) * kl_N),
+        "length": jnp.sum(length_B * real_B) / num_real,
+    }
+
+
+def constrain(params, *, bound_cls_ratio: bool):
+    """Threshold ratios back into [0.01, 1]; [CLS] ratios to at least 0.001 where asked (the released program lets
+    them cross zero, which makes negative targets)."""
+    ratio_N = params["cls_ratio_N"]
+    return params | {
+        "threshold_N": jnp.clip(params["threshold_N"], *THRESHOLD_RANGE),
+        "cls_ratio_N": jnp.maximum(MIN_CLS_SCALE, ratio_N) if bound_cls_ratio else ratio_N,
+    }
+
+
+def adapler(
+    config: EncoderConfig,
+    *,
+    predictor_dim: int = 32,
+    initial_threshold: float = 0.25,
+    relative_length: bool = True,
+    constant_targets: bool = True,
+    bound_cls_ratio: bool = True,
+) -> Pruner:
+    """The AdapLeR pruner of an encoder. All three flags False is the released program."""
+    return Pruner(
+        name="adapler",
+        sites=tuple(Site(layer, BEFORE_ATTENTION) for layer in range(config.num_layers)),
+        init=functools.partial(init_params, predictor_dim=predictor_dim, initial_threshold=initial_threshold),
+        soften=functools.partial(soften, activation=config.activation),
+        select=functools.partial(select, activation=config.activation),
+        loss_terms=functools.partial(
+            loss_terms, relative_length=relative_length, constant_targets=constant_targets
+        ),
+        constrain=functools.partial(constrain, bound_cls_ratio=bound_cls_ratio),
+        threshold_names=frozenset({"threshold_N", "cls_ratio_N"}),
+    )
