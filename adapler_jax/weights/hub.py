@@ -1,0 +1,47 @@
+"""From what a user calls a model, a path or a name on the Hugging Face hub, to a local directory."""
+
+import re
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError
+
+from adapler_jax.weights.files import find_weights
+
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# Fetched one after the other until there are weights, so that nobody downloads the same model in three formats.
+WEIGHT_PATTERNS = (("model.safetensors", "model*.safetensors", "model.safetensors.index.json"),
+                   ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
+                   ("flax_model.msgpack",))  # fmt: skip
+
+
+def download(name: str) -> Path:
+    """Config, tokenizer and weights of a hub model, from the local cache where they are in it.
+
+    Raises ValueError where the name is unknown or the hub cannot be reached.
+    """
+    for patterns in WEIGHT_PATTERNS:
+        try:
+            files = ["config.json", *TOKENIZER_FILES, *patterns]
+            directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise ValueError(
+                f"{name!r} is not a local directory and could not be fetched from the Hugging Face hub; check the "
+                f"name and the network, or give a local directory ({type(error).__name__}: {error})"
+            ) from error
+        if find_weights(directory) is not None:
+            break
+    return directory
+
+
+def resolve_model(path_or_name) -> Path:
+    """A local directory: the path itself where it exists, else a download of the hub model of that name."""
+    path = Path(path_or_name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ValueError(f"{path} is a file; give the model directory that holds config.json and the weights")
+    if not HUB_NAME.fullmatch(str(path_or_name)):
+        raise ValueError(f"the model directory {path} does not exist")
+    return download(str(path_or_name))

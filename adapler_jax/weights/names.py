@@ -1,0 +1,119 @@
+"""The one table of rules between Hugging Face tensor names and our parameter tree; reading and writing both use it.
+
+A rule gives the shape of a leaf in letters of the shape key of `types.py`, without the stacked layer axis. Beside
+those letters: X rows of the position table, Y rows of the segment table, 1 an axis of size one. A leaf called `kernel`
+is (in, out) in the tree and (out, in) in a file.
+
+Source: the layout with one rule table and all mismatches reported together follows bonsai's `models/vit/params.py`.
+"""
+
+import re
+from typing import NamedTuple
+
+from adapler_jax.types import EncoderConfig
+
+
+class Rule(NamedTuple):
+    """One leaf of the tree and the tensors of a file that hold it."""
+
+    name: str  # holds "{layer}" where the file has one tensor a layer and the tree a stack of them
+    path: tuple[str, ...]
+    axes: str
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the leaf stacks one tensor of every layer."""
+        return "{layer}" in self.name
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the file holds the transpose of the leaf."""
+        return self.path[-1] == "kernel"
+
+    def tensor_names(self, num_layers: int) -> list[str]:
+        """The names in a file, in layer order."""
+        return [self.name.format(layer=layer) for layer in range(num_layers)] if self.stacked else [self.name]
+
+    def tensor_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        """Shape of each of those tensors."""
+        return tuple(sizes[axis] for axis in (reversed(self.axes) if self.transposed else self.axes))
+
+    def leaf_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        """Shape of the leaf."""
+        return tuple(sizes[axis] for axis in ("N" + self.axes if self.stacked else self.axes))
+
+
+def linear_rules(name: str, path: str, axes: str) -> tuple[Rule, Rule]:
+    """Kernel and bias of a dense layer; `path` is written with slashes, `axes` is (in, out)."""
+    keys = tuple(path.split("/"))
+    return Rule(f"{name}.weight", (*keys, "kernel"), axes), Rule(f"{name}.bias", (*keys, "bias"), axes[-1])
+
+
+def norm_rules(name: str, path: str) -> tuple[Rule, Rule]:
+    """Scale and bias of a layer norm over D."""
+    keys = tuple(path.split("/"))
+    return Rule(f"{name}.weight", (*keys, "scale"), "D"), Rule(f"{name}.bias", (*keys, "bias"), "D")
+
+
+EMBEDDINGS, LAYER = "bert.embeddings", "bert.encoder.layer.{layer}"
+
+ENCODER_RULES = (
+    Rule(f"{EMBEDDINGS}.word_embeddings.weight", ("encoder", "embeddings", "token"), "VD"),
+    Rule(f"{EMBEDDINGS}.position_embeddings.weight", ("encoder", "embeddings", "position"), "XD"),
+    Rule(f"{EMBEDDINGS}.token_type_embeddings.weight", ("encoder", "embeddings", "segment"), "YD"),
+    *norm_rules(f"{EMBEDDINGS}.LayerNorm", "encoder/embeddings/norm"),
+    *linear_rules(f"{LAYER}.attention.self.query", "encoder/layers/query", "DD"),
+    *linear_rules(f"{LAYER}.attention.self.key", "encoder/layers/key", "DD"),
+    *linear_rules(f"{LAYER}.attention.self.value", "encoder/layers/value", "DD"),
+    *linear_rules(f"{LAYER}.attention.output.dense", "encoder/layers/attention_output", "DD"),
+    *norm_rules(f"{LAYER}.attention.output.LayerNorm", "encoder/layers/attention_norm"),
+    *linear_rules(f"{LAYER}.intermediate.dense", "encoder/layers/ffn_in", "DF"),
+    *linear_rules(f"{LAYER}.output.dense", "encoder/layers/ffn_out", "FD"),
+    *norm_rules(f"{LAYER}.output.LayerNorm", "encoder/layers/ffn_norm"),
+)
+POOLER_RULES = linear_rules("bert.pooler.dense", "head/pooler", "DD")
+CLASSIFIER_RULES = linear_rules("classifier", "head/classifier", "DC")
+PRUNER_RULES = {
+    "keep_all": (),
+    "adapler": (
+        *linear_rules("contribution_predictor.{layer}.hidden", "pruner/hidden", "DP"),
+        *linear_rules("contribution_predictor.{layer}.score", "pruner/score", "P1"),
+        Rule("contribution_predictor.threshold", ("pruner", "threshold_N"), "N"),
+        Rule("contribution_predictor.cls_ratio", ("pruner", "cls_ratio_N"), "N"),
+    ),
+}
+
+# What a published checkpoint may hold beside encoder and classifier: buffers and the heads of other tasks.
+IGNORED = re.compile(
+    r"bert\.embeddings\.(position_ids|token_type_ids)|(cls|qa_outputs|contribution_predictor)\..*", re.DOTALL
+)
+
+
+def model_rules(pruner_name: str) -> tuple[Rule, ...]:
+    """The rules of a whole model. Raises ValueError for a pruner that has none."""
+    if pruner_name not in PRUNER_RULES:
+        raise ValueError(f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNER_RULES))}")
+    return ENCODER_RULES + POOLER_RULES + CLASSIFIER_RULES + PRUNER_RULES[pruner_name]
+
+
+def axis_sizes(config: EncoderConfig, *, num_classes: int, predictor_dim: int = 0) -> dict[str, int]:
+    """Size of every axis letter; `predictor_dim` matters to rules that name P only."""
+    return {
+        "N": config.num_layers,
+        "D": config.hidden_dim,
+        "F": config.ffn_dim,
+        "V": config.vocab_size,
+        "X": config.num_positions,
+        "Y": config.num_segments,
+        "C": num_classes,
+        "P": predictor_dim,
+        "1": 1,
+    }
+
+
+def canonical_name(name: str) -> str:
+    """The name as in the table: `bert.` in front of the encoder, weight and bias for gamma and beta of norms."""
+    name = name.removeprefix("module.")
+    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+    name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
+    return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name

@@ -1,0 +1,119 @@
+"""A published BERT checkpoint as an encoder and a head to fine-tune."""
+
+import collections
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.heads import init_classifier
+from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.weights.config import read_class_names, read_config
+from adapler_jax.weights.files import read_tensors
+from adapler_jax.weights.hub import resolve_model
+from adapler_jax.weights.names import CLASSIFIER_RULES, ENCODER_RULES, IGNORED, POOLER_RULES, axis_sizes
+from adapler_jax.weights.tree import canonicalize, check_tensors, to_tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A checkpoint, float32."""
+
+    config: EncoderConfig
+    params: Params  # {"encoder": ..., "head": {"pooler", "classifier"}}
+    notes: tuple[str, ...]  # what a user should know: parts started afresh, ignored or converted
+    directory: Path  # local, holds the tokenizer
+    class_names: tuple[str, ...] | None  # of the checkpoint's own classifier; None where it was started afresh
+
+
+def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_positions: int | None = None) -> Loaded:
+    """Encoder and head of a BERT checkpoint in Hugging Face form.
+
+    Args: path_or_name: a local directory or a name on the hub. key: for parts that the checkpoint lacks.
+    num_classes: of the classifier; None for as many as the checkpoint has. num_positions: grow the position table
+    to at least this many rows.
+
+    Raises ValueError, all mismatches in one, where the checkpoint is not a BERT or does not fit its config.json.
+    """
+    directory = resolve_model(path_or_name)
+    config, raw = read_config(directory)
+    class_names = read_class_names(raw, directory / "config.json")
+    tensors, source = read_tensors(directory)
+    tensors, notes = drop_ignored(canonicalize(tensors, source))
+    tensors, head_rules, head_notes = choose_head(tensors, num_classes)
+    own_classes = count_classes(tensors)
+    total_classes = own_classes or num_classes or len(class_names or ()) or 2
+
+    rules = ENCODER_RULES + head_rules
+    check_tensors(tensors, rules, axis_sizes(config, num_classes=total_classes), source)
+    params = to_tree(tensors, rules, config.num_layers)
+    params["head"] = init_classifier(key, config, total_classes) | params.get("head", {})
+    if num_positions is not None and num_positions > config.num_positions:
+        notes.append(f"the {config.num_positions} learnt positions were repeated to give {num_positions}")
+        embeddings = params["encoder"]["embeddings"]
+        embeddings["position"] = tile_positions(embeddings["position"], num_positions)
+        config = dataclasses.replace(config, num_positions=num_positions)
+    notes += head_notes + note_conversions(tensors) + note_dropout(config, raw)
+    own_names = class_names if class_names is not None and len(class_names) == own_classes else None
+    return Loaded(config, params, tuple(notes), directory, own_names)
+
+
+def drop_ignored(tensors: dict) -> tuple[dict, list[str]]:
+    """The tensors of encoder and classifier, and a note on the buffers and other heads that were left out."""
+    ignored = [name for name in tensors if IGNORED.fullmatch(name)]
+    groups = collections.Counter(name if name.startswith("bert.") else f"{name.split('.')[0]}.*" for name in ignored)
+    kept = {name: value for name, value in tensors.items() if not IGNORED.fullmatch(name)}
+    names = ", ".join(f"{group} ({count} tensors)" if count > 1 else group for group, count in sorted(groups.items()))
+    return kept, [f"ignored: {names}"] if ignored else []
+
+
+def choose_head(tensors: dict, num_classes: int | None) -> tuple[dict, tuple, list[str]]:
+    """Which parts of the head come from the checkpoint: the tensors, the rules to read them by, notes on the rest.
+
+    A classifier is taken together with its pooler only: without it, it was trained to read something else.
+    """
+    rules, fresh = (), []
+    if any(name.startswith("bert.pooler.") for name in tensors):
+        rules += POOLER_RULES
+    else:
+        fresh.append("pooler: the checkpoint has none")
+    own_classes = count_classes(tensors)
+    if own_classes is None:
+        fresh.append("classifier: the checkpoint has none")
+    elif fresh:
+        fresh.append("classifier: it needs the missing pooler")
+    elif num_classes is not None and num_classes != own_classes:
+        fresh.append(f"classifier: the checkpoint's has {own_classes} classes, {num_classes} are needed")
+    else:
+        rules += CLASSIFIER_RULES
+    if CLASSIFIER_RULES[0] not in rules:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
+    return tensors, rules, [f"started afresh, {text}" for text in fresh]
+
+
+def count_classes(tensors: dict) -> int | None:
+    """Classes of the classifier among the tensors, None where there is none."""
+    shapes = [value.shape for name, value in tensors.items() if name.startswith("classifier.") and value.ndim]
+    return shapes[0][0] if shapes else None
+
+
+def tile_positions(position_XD, num_positions: int) -> jax.Array:
+    """The learnt rows repeated from the first until there are `num_positions`."""
+    repeats = -(-num_positions // position_XD.shape[0])
+    return jnp.tile(position_XD, (repeats, 1))[:num_positions]
+
+
+def note_conversions(tensors: dict) -> list[str]:
+    """A note where tensors were not stored in float32."""
+    stored = sorted({str(value.dtype) for value in tensors.values()} - {"float32"})
+    return [f"converted to float32 from {', '.join(stored)}"] if stored else []
+
+
+def note_dropout(config: EncoderConfig, raw: dict[str, Any]) -> list[str]:
+    """A note where the checkpoint asks for a dropout before its classifier that the head does not use."""
+    asked = raw.get("classifier_dropout")
+    if asked is None or asked == config.hidden_dropout_prob:
+        return []
+    return [f"classifier_dropout {asked} is not used; the head uses hidden_dropout_prob {config.hidden_dropout_prob}"]

@@ -1,0 +1,169 @@
+"""A model directory that anyone can read: config.json, model.safetensors in Hugging Face names, tokenizer files.
+
+A full disk or a kill while saving leaves the previous model intact.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.numpy
+
+from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.weights.config import config_json, encoder_config, read_class_names, read_json
+from adapler_jax.weights.files import read_safetensors
+from adapler_jax.weights.hub import TOKENIZER_FILES
+from adapler_jax.weights.names import axis_sizes, model_rules
+from adapler_jax.weights.replace import copy_entries, readable, replacing, restore_previous
+from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
+
+SECTION = "adapler_jax"  # our part of config.json
+FORMAT = 1
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What a model directory holds."""
+
+    config: EncoderConfig
+    params: Params  # {"encoder", "head", "pruner"}, float32
+    pruner_name: str
+    class_names: tuple[str, ...]  # in the order of the logits
+    max_length: int | None  # token slots that the model was trained with
+    task: str | None
+    extra: dict[str, Any]  # whatever JSON the writer added
+    directory: Path  # where it was read; holds the tokenizer
+
+
+def save_model(
+    directory,
+    params: Params,
+    config: EncoderConfig,
+    *,
+    pruner_name: str = "keep_all",
+    class_names: tuple[str, ...] | None = None,
+    max_length: int | None = None,
+    task: str | None = None,
+    tokenizer=None,
+    extra: dict[str, Any] | None = None,
+) -> Path:
+    """Writes a model directory in one step: afterwards it holds the new model, or, on any failure, the previous one.
+
+    Args: params: {"encoder", "head", "pruner"}. class_names: in the order of the logits; None for LABEL_0, LABEL_1 ...
+    tokenizer: an object with `save_pretrained`, or a directory to copy its files from; None keeps those that are
+    there. extra: JSON values to find again in `load_model`. Files of others in the directory are kept.
+
+    Raises ValueError where params do not fit the config, or the directory holds something else than a saved model;
+    OSError where the disk is full or cannot be written.
+    """
+    directory = Path(directory).expanduser().resolve()
+    num_classes = params["head"]["classifier"]["bias"].shape[-1]
+    names = check_class_names(class_names, num_classes)
+    section = {"format": FORMAT, "pruner": pruner_name, "max_length": max_length, "task": task, "extra": extra or {}}
+    text = json.dumps({**config_json(config, names), SECTION: section}, indent=2, ensure_ascii=False) + "\n"
+    sizes = axis_sizes(config, num_classes=num_classes, predictor_dim=leaf_predictor_dim(params))
+    tensors = to_tensors(params, model_rules(pruner_name), sizes)
+
+    try:
+        restore_previous(directory)
+        check_target(directory)
+        with replacing(directory) as partial:
+            write_files(partial, text, tensors, tokenizer)
+            replaced = {path.name for path in partial.iterdir()} | set(() if tokenizer is None else TOKENIZER_FILES)
+            copy_entries(directory, partial, skip=replaced)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise OSError(f"the model was not saved in {directory}; what was there is intact: {error}") from error
+    return directory
+
+
+def check_class_names(class_names, num_classes: int) -> tuple[str, ...]:
+    """The names as a tuple, or LABEL_0, LABEL_1 ... Raises ValueError where they do not fit the classifier."""
+    if class_names is None:
+        return tuple(f"LABEL_{index}" for index in range(num_classes))
+    names = tuple(class_names)
+    if len(names) != num_classes or len(set(names)) != num_classes:
+        raise ValueError(f"class_names {names} do not fit a classifier of {num_classes} classes; give each one a name")
+    return names
+
+
+def leaf_predictor_dim(params: Params) -> int:
+    """Hidden units P of the contribution predictors in the tree, 0 without any."""
+    hidden = params.get("pruner", {}).get("hidden")
+    return 0 if hidden is None else hidden["bias"].shape[-1]
+
+
+def check_target(directory: Path) -> None:
+    """Raises ValueError where writing would replace something that save_model did not write."""
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return
+    config_path = directory / CONFIG_FILE
+    if not config_path.is_file() or SECTION not in read_json(config_path):
+        raise ValueError(f"{directory} holds something else than a saved model; choose an empty or a new directory")
+
+
+def write_files(partial: Path, config_text: str, tensors: dict, tokenizer) -> None:
+    """Writes the files of a model into an empty directory."""
+    config_path, weights_path = partial / CONFIG_FILE, partial / WEIGHTS_FILE
+    config_path.write_text(config_text, encoding="utf-8")
+    safetensors.numpy.save_file(tensors, weights_path, metadata={"format": "pt"})
+    shutil.copymode(config_path, weights_path)  # safetensors leaves a file that only its owner may read
+    if hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(partial)
+    elif tokenizer is not None:
+        copy_tokenizer(Path(tokenizer).expanduser(), partial)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies the tokenizer files of a model directory. Raises ValueError where there are none."""
+    found = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
+    if not found:
+        raise ValueError(f"{source} holds no tokenizer; expected some of {', '.join(TOKENIZER_FILES)}")
+    for path in found:
+        shutil.copyfile(path, target / path.name)
+
+
+def load_model(directory) -> Saved:
+    """Reads what `save_model` wrote, exactly. Raises ValueError where it is incomplete, damaged or something else.
+
+    Where a kill fell between the two renames of a save, the previous model is read.
+    """
+    directory = readable(Path(directory).expanduser().resolve())
+    config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
+    raw = read_json(config_path)
+    section = read_section(raw, config_path)
+    config, class_names = encoder_config(raw, config_path), read_class_names(raw, config_path)
+    if not weights_path.is_file():
+        raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
+    rules = model_rules(section["pruner"])
+    tensors = canonicalize(read_safetensors(weights_path), weights_path)
+    hidden_bias = tensors.get("contribution_predictor.0.hidden.bias")
+    predictor_dim = 0 if hidden_bias is None else hidden_bias.size
+    sizes = axis_sizes(config, num_classes=len(class_names or ()), predictor_dim=predictor_dim)
+    check_tensors(tensors, rules, sizes, weights_path)
+    return Saved(
+        config=config,
+        params={"pruner": {}} | to_tree(tensors, rules, config.num_layers),
+        pruner_name=section["pruner"],
+        class_names=class_names or (),
+        max_length=section["max_length"],
+        task=section["task"],
+        extra=section["extra"],
+        directory=directory,
+    )
+
+
+def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Our part of config.json. Raises ValueError where there is none or a later release wrote it."""
+    section = raw.get(SECTION)
+    if not isinstance(section, dict):
+        raise ValueError(f"{source} has no {SECTION!r} section: not a saved model; start from it with load_pretrained")
+    if section.get("format") != FORMAT:
+        raise ValueError(f"{source} has format {section.get('format')!r}, this release reads {FORMAT}; update the library")
+    missing = [name for name in ("pruner", "max_length", "task", "extra") if name not in section]
+    if missing:
+        raise ValueError(f"{source}: the {SECTION!r} section lacks {', '.join(missing)}")
+    return section
