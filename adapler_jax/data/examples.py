@@ -1,0 +1,230 @@
+"""From a task's name to labelled examples by split: the one place where sources, labels and splits meet."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from adapler_jax.data.labels import classes_seen, encode_labels, has_labels
+from adapler_jax.data.sources import load_source
+from adapler_jax.data.splits import carve, first_occurrences, subset
+from adapler_jax.data.tables import Table, explain_unknown
+from adapler_jax.data.tasks import Task, get_task
+
+ROLES = ("text", "text_pair", "label")
+SPLITS = ("train", "validation", "test")  # also with a suffix, as validation_mismatched
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """One split.
+
+    Attributes:
+      texts: the texts, or the first of each pair.
+      text_pairs: the second of each pair; None for single texts.
+      labels: class numbers, int32 [rows].
+      example_ids: row numbers of this split, int32 [rows]; what per-example arrays are indexed by.
+    """
+
+    texts: list[str]
+    text_pairs: list[str] | None
+    labels: np.ndarray
+    example_ids: np.ndarray
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return len(self.texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A task, loaded.
+
+    Attributes:
+      task: the task with the class names that hold for this data.
+      splits: examples by split name: train, validation, test, and what else the task has.
+      notes: what was removed, carved or left out, one sentence each.
+    """
+
+    task: Task
+    splits: dict[str, Examples]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.task.class_names)
+
+    @property
+    def eval_splits(self) -> tuple[str, ...]:
+        """Splits to report on: the test splits, or the validation splits where no test is labelled."""
+        tests = tuple(name for name in self.splits if name.startswith("test"))
+        return tests or tuple(name for name in self.splits if name.startswith("validation"))
+
+    def split(self, name: str) -> Examples:
+        """Return a split.
+
+        Raises:
+          ValueError: the data has no such split.
+        """
+        if name not in self.splits:
+            raise ValueError(f"task {self.task.name!r}: {explain_unknown('split', name, self.splits)}")
+        return self.splits[name]
+
+
+def load_task(
+    name: str,
+    *,
+    source: str | None = None,
+    split_sources: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    class_names: Sequence[str] | None = None,
+    split_seed: int = 0,
+    carve_sizes: Mapping[str, int | float] | None = None,
+    num_train_examples: int | None = None,
+) -> Dataset:
+    """Load a task from its own source or from the user's.
+
+    Args:
+      name: a key of TASKS; `custom` for the user's own data.
+      source: replaces the task's source (see load_source).
+      split_sources: a source for single splits, as {"test": "file:held_out.csv"}; goes before `source`.
+      columns: column names by role, as {"text": "sentence", "text_pair": "reply", "label": "stars"}.
+      class_names: replaces the task's; for `custom` the default is the classes seen in the training labels.
+      split_seed: decides which rows are carved and drawn; keep it while the training seed varies.
+      carve_sizes: replaces the task's: the splits to cut from train where the source lacks them.
+      num_train_examples: train on a seeded subset of this size; None on all.
+
+    Returns:
+      The examples by split. Splits without any label (GLUE test) are left out, which `notes` says.
+
+    Raises:
+      ValueError: a name is unknown, a column missing, a label outside the classes, a text missing, a split empty.
+    """
+    task = _resolve(get_task(name), source=source, columns=columns, carve_sizes=carve_sizes)
+    tables, left_out = _leave_out_unlabelled(task, _read_tables(task, split_sources or {}))
+    if class_names or not task.class_names:
+        seen = classes_seen(tables["train"].column(task.label_field)) if "train" in tables else ()
+        task = dataclasses.replace(task, class_names=tuple(class_names or seen))
+    _check_classes(task)
+    splits = {split: _read_examples(task, table) for split, table in tables.items()}
+    splits, changes = _share_out(task, splits, split_seed=split_seed, num_train_examples=num_train_examples)
+    ordered = sorted(splits, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
+    return Dataset(task=task, splits={split: splits[split] for split in ordered}, notes=(*left_out, *changes))
+
+
+def _resolve(task: Task, *, source, columns, carve_sizes) -> Task:
+    """Put the user's source, columns and sizes in place of the task's."""
+    columns = {role: name for role, name in (columns or {}).items() if name}
+    for role in columns:
+        if role not in ROLES:
+            raise ValueError(explain_unknown("column role", role, ROLES))
+    if "text_pair" in columns and len(task.text_fields) == 1 and task.name != "custom":
+        raise ValueError(f"task {task.name!r} has single texts; drop config.data.columns.text_pair or use task 'custom'")
+    fields = [columns.get(role, field) for role, field in zip(ROLES, task.text_fields)]
+    if "text_pair" in columns and len(fields) == 1:
+        fields.append(columns["text_pair"])
+    return dataclasses.replace(
+        task,
+        source=source or task.source,
+        text_fields=tuple(fields),
+        label_field=columns.get("label", task.label_field),
+        carve=task.carve if carve_sizes is None else dict(carve_sizes),
+    )
+
+
+def _read_tables(task: Task, split_sources: Mapping[str, str]) -> dict[str, Table]:
+    """Read the tables of the splits that this library uses, by our names."""
+    if not task.source and "train" not in split_sources:
+        raise ValueError(f"task {task.name!r} has no source of its own; set config.data.source, as in file:reviews.csv")
+    wanted = {*task.text_fields, task.label_field, *task.raw_fields}
+    tables = {}
+    for found, table in load_source(task.source, columns=wanted).items() if task.source else ():
+        ours = task.split_names.get(found, found)
+        if ours and ours.partition("_")[0] in SPLITS:
+            tables[ours] = table
+    for split, source in split_sources.items():
+        if split.partition("_")[0] not in SPLITS:
+            raise ValueError(f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}")
+        if source:
+            tables[split] = _only_split(load_source(source, columns=wanted), split, source)
+    return {split: task.prepare(table) for split, table in tables.items()} if task.prepare else tables
+
+
+def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
+    """Pick the split of this name, or the only one there is."""
+    if split in tables:
+        return tables[split]
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    raise ValueError(f"{source}: {explain_unknown('split', split, tables)}")
+
+
+def _leave_out_unlabelled(task: Task, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
+    """Drop splits, other than train, in which no row has a label; an empty split is an error."""
+    kept, notes = {}, []
+    for split, table in tables.items():
+        if split == "train" or has_labels(table.column(task.label_field, role="label")) or not len(table):
+            kept[split] = table
+        else:
+            notes.append(f"{table.where} has no labels and is left out")
+    return kept, notes
+
+
+def _check_classes(task: Task) -> None:
+    """Refuse fewer than two classes and repeated names."""
+    names = task.class_names
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(
+            f"task {task.name!r} has the classes {list(names)}; expected two or more different ones: "
+            "set config.data.class_names, or give training rows with labels"
+        )
+
+
+def _read_examples(task: Task, table: Table) -> Examples:
+    """Check and encode one table."""
+    if not len(table):
+        raise ValueError(f"{table.where} is empty; give a split with at least one row or leave it out")
+    texts = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
+    for field, column in zip(task.text_fields, texts):
+        for row, text in enumerate(column):
+            if not isinstance(text, str):
+                raise ValueError(f"{table.where}: row {row} has {text!r} in column {field!r}; expected text")
+    labels = encode_labels(table.column(task.label_field, role="label"), task.class_names, where=table.where)
+    ids = np.arange(len(labels), dtype=np.int32)
+    return Examples(list(texts[0]), list(texts[1]) if len(texts) == 2 else None, labels, ids)
+
+
+def _share_out(
+    task: Task, splits: dict[str, Examples], *, split_seed: int, num_train_examples: int | None
+) -> tuple[dict[str, Examples], list[str]]:
+    """Remove duplicates, carve what the source lacks, draw the training subset; say each."""
+    notes = []
+    if "train" not in splits:
+        return splits, notes
+    train, before = splits["train"], len(splits["train"])
+    if task.drop_duplicates:
+        train = take_examples(train, first_occurrences(train.texts, train.text_pairs))
+        notes += [f"removed {before - len(train)} duplicates of {before} rows"] if len(train) < before else []
+    sizes = {name: size for name, size in task.carve.items() if name not in splits and size}
+    if sizes:
+        parts = carve(len(train), sizes, seed=split_seed)
+        notes += [f"{name}: {len(parts[name])} rows carved from train by seed {split_seed}" for name in sizes]
+        splits = splits | {name: take_examples(train, parts[name]) for name in sizes}
+        train = take_examples(train, parts["train"])
+    if num_train_examples:
+        rows = subset(len(train), num_train_examples, seed=split_seed)
+        notes.append(f"train: {num_train_examples} of {len(train)} examples drawn by seed {split_seed}")
+        train = take_examples(train, rows)
+    return splits | {"train": train}, notes
+
+
+def take_examples(examples: Examples, rows: np.ndarray) -> Examples:
+    """Return these rows as a split of its own, with example ids counted from 0 again."""
+    pairs = examples.text_pairs
+    return Examples(
+        texts=[examples.texts[row] for row in rows],
+        text_pairs=None if pairs is None else [pairs[row] for row in rows],
+        labels=examples.labels[rows],
+        example_ids=np.arange(len(rows), dtype=np.int32),
+    )

@@ -1,0 +1,109 @@
+"""Pad examples into one Batch, and put per-example arrays beside them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from adapler_jax.data.lengths import bucket_for
+from adapler_jax.data.tokens import Ragged, Tokenized
+from adapler_jax.types import FILLER_ID, Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """Arrays that travel with their example, looked up by example id.
+
+    Attributes:
+      saliency: float rows by example id, as long as the example (Ragged) or zero padded [ids, longest]; or None.
+      teacher_logits: float32 [ids, C], or None.
+    """
+
+    saliency: Ragged | np.ndarray | None = None
+    teacher_logits: np.ndarray | None = None
+
+
+def pad_batch(
+    token_rows: Sequence[Sequence[int]],
+    segment_rows: Sequence[Sequence[int]] | None = None,
+    *,
+    length: int,
+    batch_size: int | None = None,
+    labels: Sequence[int] | None = None,
+    example_ids: Sequence[int] | None = None,
+) -> Batch:
+    """Pad examples to one length, and with filler rows to one batch size.
+
+    A filler row has one live token, id 0, so that nothing divides by zero; its example id is FILLER_ID.
+
+    Args:
+      token_rows: token ids of each example, [CLS] first.
+      segment_rows: segment ids; None for all 0.
+      length: token slots L; at least the longest example.
+      batch_size: rows B; None for as many as there are examples.
+      labels: class numbers; None for all 0.
+      example_ids: ids; None for 0, 1, 2 ...
+
+    Returns:
+      A Batch of NumPy arrays.
+
+    Raises:
+      ValueError: an example or the examples do not fit.
+    """
+    num_rows = len(token_rows)
+    batch_size = num_rows if batch_size is None else batch_size
+    if num_rows > batch_size:
+        raise ValueError(f"{num_rows} examples do not fit into a batch of {batch_size}; raise batch_size")
+    counts = np.array([len(row) for row in token_rows] + [1] * (batch_size - num_rows), np.int64)
+    bucket_for(int(counts.max(initial=1)), (length,))
+    ids = np.full(batch_size, FILLER_ID, np.int32)
+    ids[:num_rows] = np.arange(num_rows) if example_ids is None else example_ids
+    label_B = np.zeros(batch_size, np.int32)
+    label_B[:num_rows] = 0 if labels is None else labels
+    return Batch(
+        token_BL=_pad_rows(token_rows, (batch_size, length), np.int32),
+        segment_BL=_pad_rows(segment_rows or (), (batch_size, length), np.int32),
+        live_BL=np.arange(length) < counts[:, None],
+        label_B=label_B,
+        example_id_B=ids,
+    )
+
+
+def _pad_rows(rows: Sequence[Sequence], shape: tuple[int, int], dtype) -> np.ndarray:
+    """Lay rows into a zero array, left aligned."""
+    padded = np.zeros(shape, dtype)
+    for target, row in zip(padded, rows):
+        target[: len(row)] = row
+    return padded
+
+
+def add_extras(batch: Batch, lengths_B: np.ndarray, extras: Extras) -> Batch:
+    """Put the extras of the batch's examples into it; zero on padding and filler rows."""
+    ids = batch.example_id_B[: len(lengths_B)]
+    added = {}
+    if extras.saliency is not None:
+        rows = [extras.saliency[i][:count] for i, count in zip(ids, lengths_B)]
+        added["saliency_BL"] = _pad_rows(rows, batch.token_BL.shape, np.float32)
+    if extras.teacher_logits is not None:
+        shape = (len(batch.label_B), extras.teacher_logits.shape[1])
+        added["teacher_logits_BC"] = _pad_rows(extras.teacher_logits[ids], shape, np.float32)
+    return batch.replace(**added)
+
+
+def check_extras(tokenized: Tokenized, extras: Extras | None) -> None:
+    """Refuse extras that lack an example, or ragged saliency that is shorter or longer than its example."""
+    extras = extras or Extras()
+    for name, values in (("saliency", extras.saliency), ("teacher logits", extras.teacher_logits)):
+        if values is not None and len(values) <= tokenized.example_ids.max():
+            raise ValueError(
+                f"{name} of {len(values)} examples, but the data has the example id {tokenized.example_ids.max()}; "
+                "compute them again for this data"
+            )
+    if isinstance(extras.saliency, Ragged):
+        differs = extras.saliency.lengths[tokenized.example_ids] != tokenized.lengths
+        if differs.any():
+            row = int(np.argmax(differs))
+            raise ValueError(
+                f"saliency of example {tokenized.example_ids[row]} has another length than its "
+                f"{tokenized.lengths[row]} tokens; compute it again for this data"
+            )

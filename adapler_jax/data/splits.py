@@ -1,0 +1,61 @@
+"""Duplicates, seeded subsets and splits carved from the training rows; each a pure function of its seed."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+_CARVE_STREAM, _SUBSET_STREAM = 0, 1  # separate random streams of one seed
+
+
+def first_occurrences(texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> np.ndarray:
+    """Return the rows, in order, whose text (or pair) did not occur before, int64."""
+    first: dict = {}
+    for row, text in enumerate(zip(texts, text_pairs) if text_pairs is not None else texts):
+        first.setdefault(text, row)
+    return np.fromiter(first.values(), np.int64, len(first))
+
+
+def carve(num_rows: int, sizes: Mapping[str, int | float], *, seed: int) -> dict[str, np.ndarray]:
+    """Cut splits off the front of the shuffled training rows.
+
+    Args:
+      num_rows: rows to share out.
+      sizes: size of each new split in order: a count, or a share of the rows in (0, 1).
+      seed: the order of the shuffle depends on it and on num_rows only.
+
+    Returns:
+      Row numbers by split, each sorted; what is left is `train`.
+
+    Raises:
+      ValueError: a size is no size, or nothing would be left to train on.
+    """
+    order = np.random.default_rng([seed, _CARVE_STREAM]).permutation(num_rows)
+    counts = {name: _count(name, size, num_rows) for name, size in sizes.items()}
+    if sum(counts.values()) >= num_rows:
+        asked = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ValueError(
+            f"{num_rows} training rows cannot give {asked} and leave rows to train on; set smaller sizes in "
+            "config.data.carve, or give these splits by config.data.split_sources"
+        )
+    ends = np.cumsum([0, *counts.values()])
+    parts = {name: np.sort(order[start:end]) for name, start, end in zip(counts, ends[:-1], ends[1:])}
+    return parts | {"train": np.sort(order[ends[-1] :])}
+
+
+def subset(num_rows: int, num_wanted: int, *, seed: int) -> np.ndarray:
+    """Draw rows without replacement, sorted; a smaller draw of the same seed lies inside a larger one.
+
+    Raises:
+      ValueError: there are not as many rows, or fewer than one is asked for.
+    """
+    if not 1 <= num_wanted <= num_rows:
+        raise ValueError(f"cannot draw {num_wanted} of {num_rows} training examples; set config.data.num_train_examples between")
+    return np.sort(np.random.default_rng([seed, _SUBSET_STREAM]).permutation(num_rows)[:num_wanted])
+
+
+def _count(name: str, size: int | float, num_rows: int) -> int:
+    """Turn a size of a carved split into a count of at least one row."""
+    count = int(round(size * num_rows)) if 0 < size < 1 else int(size)
+    if size <= 0 or (size >= 1 and count != size):
+        raise ValueError(f"config.data.carve.{name} is {size}; expected a count of rows or a share between 0 and 1")
+    return max(count, 1)

@@ -1,0 +1,183 @@
+"""Texts -> token ids by the checkpoint's own fast tokenizer, without padding, cached on disk."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+import typing
+import zipfile
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from adapler_jax.data.examples import Examples
+
+if typing.TYPE_CHECKING:  # transformers takes seconds to import, and batches do not need it
+    from transformers import PreTrainedTokenizerFast
+
+_CHUNK = 2048  # texts that are tokenized at once
+_CACHE_FORMAT = 1  # part of the key: raise it when the stored arrays change
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths in one flat array: row i is values[offsets[i]:offsets[i + 1]]."""
+
+    values: np.ndarray
+    offsets: np.ndarray  # int64 [rows + 1]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return one row, a view."""
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """Length of each row, int64 [rows]."""
+        return np.diff(self.offsets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenized:
+    """Tokenized examples.
+
+    Attributes:
+      tokens: int32 rows, [CLS] first, at most max_length long.
+      segments: int8 rows of the same lengths: 0 for the first text and its [SEP], 1 for the second.
+      labels: int32 [rows].
+      example_ids: int32 [rows], unique, at least 0.
+    """
+
+    tokens: Ragged
+    segments: Ragged
+    labels: np.ndarray
+    example_ids: np.ndarray
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of tokens of each example, int64 [rows]."""
+        return self.tokens.lengths
+
+
+def tokenize(
+    examples: Examples,
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    max_length: int,
+    cache_dir: str | os.PathLike | None = None,
+) -> Tokenized:
+    """Tokenize a split, or read it back from the cache.
+
+    Args:
+      examples: the split.
+      tokenizer: from load_tokenizer.
+      max_length: tokens kept of an example, special ones included; the longer text of a pair is cut first.
+      cache_dir: where token ids are kept under a key of texts, tokenizer and settings; None keeps nothing. A file
+        that cannot be read is rebuilt.
+
+    Returns:
+      The tokens of every example, with its label and id.
+
+    Raises:
+      ValueError: max_length leaves no room for text.
+    """
+    path = None
+    if cache_dir is not None:
+        key = _cache_key(examples, tokenizer, max_length)
+        path = pathlib.Path(cache_dir) / f"tokens-{key}.npz"
+    encoded = _read_cache(path, len(examples)) if path else None
+    if encoded is None:
+        encoded = encode(examples.texts, examples.text_pairs, tokenizer, max_length=max_length)
+        if path:
+            _write_cache(path, *encoded)
+    tokens, segments = encoded
+    return Tokenized(tokens, segments, examples.labels, examples.example_ids)
+
+
+def encode(
+    texts: Sequence[str],
+    text_pairs: Sequence[str] | None,
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    max_length: int,
+) -> tuple[Ragged, Ragged]:
+    """Turn texts (or pairs) into token ids (int32 rows) and segment ids (int8 rows), unpadded.
+
+    Raises:
+      ValueError: max_length leaves no room for text.
+    """
+    special = tokenizer.num_special_tokens_to_add(pair=text_pairs is not None)
+    if max_length <= special:
+        raise ValueError(f"max_length {max_length} leaves no room for text beside {special} special tokens; raise it")
+    tokens, segments = [], []
+    for start in range(0, len(texts), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        output = tokenizer(
+            list(texts[chunk]),
+            None if text_pairs is None else list(text_pairs[chunk]),
+            truncation="longest_first",
+            max_length=max_length,
+            padding=False,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        tokens += [np.asarray(row, np.int32) for row in output["input_ids"]]
+        segments += [np.asarray(row, np.int8) for row in output["token_type_ids"]]
+    return _join(tokens, np.int32), _join(segments, np.int8)
+
+
+def _join(rows: list[np.ndarray], dtype) -> Ragged:
+    """Lay rows end to end."""
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return Ragged(np.concatenate(rows) if rows else np.zeros(0, dtype), offsets)
+
+
+def _cache_key(examples: Examples, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> str:
+    """Hash texts, tokenizer and settings; 32 hexadecimal digits."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    for setting in ("truncation", "padding"):  # left behind by the last call, no part of the content
+        state.pop(setting, None)
+    digest = hashlib.sha256(json.dumps([_CACHE_FORMAT, max_length, state]).encode())
+    for texts in (examples.texts, examples.text_pairs):
+        digest.update(b"single" if texts is None else f"{len(texts)} texts".encode())
+        for text in texts or ():
+            content = text.encode("utf-8", "surrogatepass")
+            digest.update(len(content).to_bytes(8, "little"))
+            digest.update(content)
+    return digest.hexdigest()[:32]
+
+
+def _write_cache(path: pathlib.Path, tokens: Ragged, segments: Ragged) -> None:
+    """Write beside the target and move into place, so that no reader sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, tokens=tokens.values, segments=segments.values, offsets=tokens.offsets)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _read_cache(path: pathlib.Path, num_examples: int) -> tuple[Ragged, Ragged] | None:
+    """Read a cache file; None where there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            tokens, segments, offsets = (arrays[name] for name in ("tokens", "segments", "offsets"))
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+        return None
+    fits = len(offsets) == num_examples + 1 and offsets[-1] == len(tokens) == len(segments)
+    return (Ragged(tokens, offsets), Ragged(segments, offsets)) if fits else None
