@@ -4,16 +4,23 @@ import re
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError
 
 from adapler_jax.weights.files import find_weights
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_FILES = (
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 # Fetched one after the other until there are weights, so that nobody downloads the same model in three formats.
-WEIGHT_PATTERNS = (("model.safetensors", "model*.safetensors", "model.safetensors.index.json"),
-                   ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
-                   ("flax_model.msgpack",))  # fmt: skip
+WEIGHT_PATTERNS = (
+    ("model*.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
+    ("flax_model.msgpack",),
+)
 
 
 def download(name: str) -> Path:
@@ -25,10 +32,11 @@ def download(name: str) -> Path:
         try:
             files = ["config.json", *TOKENIZER_FILES, *patterns]
             directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
-        except (HfHubHTTPError, OSError, ValueError) as error:
+        except Exception as error:  # the client passes on errors of its HTTP library, other ones in each release
+            reason = " ".join(str(error).split())
             raise ValueError(
                 f"{name!r} is not a local directory and could not be fetched from the Hugging Face hub; check the "
-                f"name and the network, or give a local directory ({type(error).__name__}: {error})"
+                f"name and the network, or give a local directory ({type(error).__name__}: {reason})"
             ) from error
         if find_weights(directory) is not None:
             break

@@ -162,7 +162,7 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise ValueError(f"{source} has no {SECTION!r} section: not a saved model; start from it with load_pretrained")
     if section.get("format") != FORMAT:
-        raise ValueError(f"{source} has format {section.get('format')!r}, this release reads {FORMAT}; update the library")
+        raise ValueError(f"{source} has format {section.get('format')!r}, this release reads {FORMAT}; update it")
     missing = [name for name in ("pruner", "max_length", "task", "extra") if name not in section]
     if missing:
         raise ValueError(f"{source}: the {SECTION!r} section lacks {', '.join(missing)}")

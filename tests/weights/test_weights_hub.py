@@ -1,0 +1,58 @@
+"""Names on the hub, with the client replaced: no test touches a network."""
+
+import huggingface_hub
+import pytest
+
+from adapler_jax.weights.hub import resolve_model
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    """Records the patterns asked for; a download puts a PyTorch file in place once it is asked for."""
+    found = []
+
+    def snapshot_download(name, allow_patterns):
+        found.append(allow_patterns)
+        if any(pattern.endswith(".bin") for pattern in allow_patterns):
+            (tmp_path / "pytorch_model.bin").touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return found
+
+
+def test_local_directory_is_not_asked_for_on_the_hub(calls, tmp_path, monkeypatch):
+    assert resolve_model(tmp_path) == tmp_path
+    monkeypatch.chdir(tmp_path.parent)
+    assert resolve_model(tmp_path.name).resolve() == tmp_path
+    assert calls == []
+
+
+def test_formats_are_fetched_one_after_the_other_until_there_are_weights(calls, tmp_path):
+    assert resolve_model("somebody/model") == tmp_path
+    assert len(calls) == 2
+    assert "model*.safetensors" in calls[0]
+    assert "pytorch_model*.bin" in calls[1]
+    assert all("config.json" in patterns and "vocab.txt" in patterns for patterns in calls)
+
+
+def test_unreachable_hub_is_a_clear_error(monkeypatch):
+    def snapshot_download(name, allow_patterns):
+        raise ConnectionError("no\nroute")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(ValueError, match="'somebody/model' is not a local directory .*ConnectionError: no route"):
+        resolve_model("somebody/model")
+
+
+@pytest.mark.parametrize("path", ["/no/such/directory", "./missing", "a/b/c", "~/missing-model"])
+def test_what_can_only_be_a_path_is_not_asked_for_on_the_hub(calls, path):
+    with pytest.raises(ValueError, match="does not exist"):
+        resolve_model(path)
+    assert calls == []
+
+
+def test_file_instead_of_a_directory_is_refused(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match="is a file; give the model directory"):
+        resolve_model(tmp_path / "model.safetensors")
