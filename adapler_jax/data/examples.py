@@ -7,7 +7,7 @@ import numpy as np
 
 from adapler_jax.data.labels import classes_seen, encode_labels, has_labels
 from adapler_jax.data.sources import load_source
-from adapler_jax.data.splits import carve, first_occurrences, subset
+from adapler_jax.data.splits import carve_rows, first_occurrences, subset
 from adapler_jax.data.tables import Table, explain_unknown
 from adapler_jax.data.tasks import Task, get_task
 
@@ -80,7 +80,7 @@ def load_task(
     columns: Mapping[str, str] | None = None,
     class_names: Sequence[str] | None = None,
     split_seed: int = 0,
-    carve_sizes: Mapping[str, int | float] | None = None,
+    carve: Mapping[str, int | float] | None = None,
     num_train_examples: int | None = None,
 ) -> Dataset:
     """Load a task from its own source or from the user's.
@@ -92,7 +92,7 @@ def load_task(
       columns: column names by role, as {"text": "sentence", "text_pair": "reply", "label": "stars"}.
       class_names: replaces the task's; for `custom` the default is the classes seen in the training labels.
       split_seed: decides which rows are carved and drawn; keep it while the training seed varies.
-      carve_sizes: replaces the task's: the splits to cut from train where the source lacks them.
+      carve: replaces the task's: sizes of the splits to cut from train where the source lacks them.
       num_train_examples: train on a seeded subset of this size; None on all.
 
     Returns:
@@ -101,7 +101,7 @@ def load_task(
     Raises:
       ValueError: a name is unknown, a column missing, a label outside the classes, a text missing, a split empty.
     """
-    task = _resolve(get_task(name), source=source, columns=columns, carve_sizes=carve_sizes)
+    task = _resolve(get_task(name), source=source, columns=columns, carve=carve)
     tables, left_out = _leave_out_unlabelled(task, _read_tables(task, split_sources or {}))
     if class_names or not task.class_names:
         seen = classes_seen(tables["train"].column(task.label_field)) if "train" in tables else ()
@@ -113,14 +113,16 @@ def load_task(
     return Dataset(task=task, splits={split: splits[split] for split in ordered}, notes=(*left_out, *changes))
 
 
-def _resolve(task: Task, *, source, columns, carve_sizes) -> Task:
+def _resolve(task: Task, *, source, columns, carve) -> Task:
     """Put the user's source, columns and sizes in place of the task's."""
     columns = {role: name for role, name in (columns or {}).items() if name}
     for role in columns:
         if role not in ROLES:
             raise ValueError(explain_unknown("column role", role, ROLES))
     if "text_pair" in columns and len(task.text_fields) == 1 and task.name != "custom":
-        raise ValueError(f"task {task.name!r} has single texts; drop config.data.columns.text_pair or use task 'custom'")
+        raise ValueError(
+            f"task {task.name!r} has single texts; drop config.data.columns.text_pair or use the task 'custom'"
+        )
     fields = [columns.get(role, field) for role, field in zip(ROLES, task.text_fields)]
     if "text_pair" in columns and len(fields) == 1:
         fields.append(columns["text_pair"])
@@ -129,7 +131,7 @@ def _resolve(task: Task, *, source, columns, carve_sizes) -> Task:
         source=source or task.source,
         text_fields=tuple(fields),
         label_field=columns.get("label", task.label_field),
-        carve=task.carve if carve_sizes is None else dict(carve_sizes),
+        carve=task.carve if carve is None else dict(carve),
     )
 
 
@@ -208,7 +210,7 @@ def _share_out(
         notes += [f"removed {before - len(train)} duplicates of {before} rows"] if len(train) < before else []
     sizes = {name: size for name, size in task.carve.items() if name not in splits and size}
     if sizes:
-        parts = carve(len(train), sizes, seed=split_seed)
+        parts = carve_rows(len(train), sizes, seed=split_seed)
         notes += [f"{name}: {len(parts[name])} rows carved from train by seed {split_seed}" for name in sizes]
         splits = splits | {name: take_examples(train, parts[name]) for name in sizes}
         train = take_examples(train, parts["train"])

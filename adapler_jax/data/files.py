@@ -49,7 +49,8 @@ def load_files(path: str, *, columns: Collection[str] | None = None) -> dict[str
     if not files:
         present = ", ".join(sorted(file.name for file in place.iterdir())[:10]) or "nothing"
         raise ValueError(
-            f"folder {str(place)!r} holds {present}; expected train, validation or test files ending in {', '.join(SUFFIXES)}"
+            f"folder {str(place)!r} holds {present}; expected train, validation or test files ending in "
+            f"{', '.join(SUFFIXES)}"
         )
     return {name: read_table(file, columns=columns) for name, file in files.items()}
 
@@ -141,7 +142,6 @@ def _check_widths(lines: Iterator[list[str]], where: str) -> Iterator[dict]:
     header = next(lines, [])
     for number, fields in enumerate(lines, start=1):
         if len(fields) != len(header):
-            raise ValueError(
-                f"{where}: row {number} has {len(fields)} fields, the header has {len(header)} ({', '.join(header)[:80]})"
-            )
+            names = ", ".join(header)[:80]
+            raise ValueError(f"{where}: row {number} has {len(fields)} fields, the header has {len(header)} ({names})")
         yield dict(zip(header, fields))

@@ -58,7 +58,9 @@ def _plain(label):
     if isinstance(label, str):
         label = label.strip()
         return str(int(float(label))) if _is_whole_decimal(label) else label
-    return int(label) if isinstance(label, (bool, np.bool_, float, np.floating)) and label == int(label) else label
+    if isinstance(label, (bool, np.bool_)):
+        return int(label)
+    return int(label) if isinstance(label, (float, np.floating)) and float(label).is_integer() else label
 
 
 def _is_whole_decimal(text: str) -> bool:

@@ -1,5 +1,6 @@
 """The few fixed lengths that batches are padded to: one compilation each."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,14 +10,14 @@ _NUM_STEPS = 8
 
 
 def default_lengths(max_length: int) -> tuple[int, ...]:
-    """Return about seven lengths from a quarter of max_length up to it: 64 -> 16, 24, 32, 40, 48, 56, 64.
+    """Return at most seven lengths from a quarter of max_length up to it: 64 -> 16, 24, 32, 40, 48, 56, 64.
 
     Raises:
       ValueError: max_length holds no text between [CLS] and [SEP].
     """
     if max_length < 3:
         raise ValueError(f"max_length is {max_length}; expected at least 3: [CLS], one token, [SEP]")
-    step = max(_GRAIN, _GRAIN * round(max_length / _NUM_STEPS / _GRAIN))
+    step = _GRAIN * math.ceil(max_length / _NUM_STEPS / _GRAIN)
     return (*range(2 * step, max_length, step), max_length)
 
 
@@ -28,13 +29,11 @@ def check_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     """
     lengths = tuple(int(length) for length in lengths)
     if not lengths or lengths[0] < 1 or any(a >= b for a, b in zip(lengths, lengths[1:])):
-        raise ValueError(f"config.data.lengths is {lengths}; expected positive numbers, each larger than the one before")
+        raise ValueError(f"config.data.lengths is {lengths}; expected positive numbers in increasing order")
     return lengths
 
 
-def bucket_for(
-    length: int, lengths: Sequence[int], *, what: str = "tokens", field: str = "config.data.lengths"
-) -> int:
+def bucket_for(length: int, lengths: Sequence[int], *, what: str = "tokens", field: str = "config.data.lengths") -> int:
     """Return the smallest of the (increasing) lengths that holds `length` slots.
 
     Raises:

@@ -43,14 +43,12 @@ def _load_tfds(name: str, *, columns: Collection[str] | None) -> dict[str, Table
         raise ValueError(f"tfds:{name} needs `pip install tensorflow-datasets array_record`: {error}") from error
     try:
         builder = tfds.builder(name, file_format="array_record")
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        first_line = str(error).strip().split("\n")[0]
+        builder.download_and_prepare(file_format="array_record")
+        splits = builder.as_data_source()
+    except Exception as error:  # not found, no network, changed checksum, a missing module: no common base
+        first_line = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ValueError(f"tensorflow-datasets cannot give {name!r}: {first_line}") from error
-    builder.download_and_prepare(file_format="array_record")
-    tables = {}
-    for split, rows in builder.as_data_source().items():
-        tables[split] = _decode_table(rows, f"tfds:{name} {split}", columns)
-    return tables
+    return {split: _decode_table(rows, f"tfds:{name} {split}", columns) for split, rows in splits.items()}
 
 
 def _decode_table(rows: Iterable[Mapping], where: str, columns: Collection[str] | None) -> Table:

@@ -15,7 +15,7 @@ def first_occurrences(texts: Sequence[str], text_pairs: Sequence[str] | None = N
     return np.fromiter(first.values(), np.int64, len(first))
 
 
-def carve(num_rows: int, sizes: Mapping[str, int | float], *, seed: int) -> dict[str, np.ndarray]:
+def carve_rows(num_rows: int, sizes: Mapping[str, int | float], *, seed: int) -> dict[str, np.ndarray]:
     """Cut splits off the front of the shuffled training rows.
 
     Args:
@@ -49,7 +49,9 @@ def subset(num_rows: int, num_wanted: int, *, seed: int) -> np.ndarray:
       ValueError: there are not as many rows, or fewer than one is asked for.
     """
     if not 1 <= num_wanted <= num_rows:
-        raise ValueError(f"cannot draw {num_wanted} of {num_rows} training examples; set config.data.num_train_examples between")
+        raise ValueError(
+            f"cannot draw {num_wanted} of {num_rows} training examples; correct config.data.num_train_examples"
+        )
     return np.sort(np.random.default_rng([seed, _SUBSET_STREAM]).permutation(num_rows)[:num_wanted])
 
 

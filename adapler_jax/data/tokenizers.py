@@ -6,7 +6,7 @@ import pathlib
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 _FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
-_SPECIAL = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+_SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
 
 
 def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerFast:
@@ -48,7 +48,8 @@ def _download(name: str) -> pathlib.Path:
     except Exception as error:  # one of a dozen classes, each meaning that the name gives no files here and now
         first_line = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ValueError(
-            f"no folder {name!r} here, and the hub did not give it ({first_line}); give a folder with tokenizer.json or vocab.txt"
+            f"no folder {name!r} here, and the hub did not give it ({first_line}); give a folder with tokenizer.json "
+            "or vocab.txt"
         ) from error
 
 

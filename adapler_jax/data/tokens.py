@@ -175,7 +175,7 @@ def _write_cache(path: pathlib.Path, tokens: Ragged, segments: Ragged) -> None:
 def _read_cache(path: pathlib.Path, num_examples: int) -> tuple[Ragged, Ragged] | None:
     """Read a cache file; None where there is none or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             tokens, segments, offsets = (arrays[name] for name in ("tokens", "segments", "offsets"))
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
         return None

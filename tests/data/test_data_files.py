@@ -1,0 +1,120 @@
+"""Files of every kind give the same table; malformed ones say where."""
+
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from adapler_jax.data.files import load_files, split_name
+from adapler_jax.data.sources import load_source
+
+ROWS = [
+    {"text": "plain", "label": "1"},
+    {"text": 'says "no", twice', "label": "0"},
+    {"text": "", "label": "1"},
+    {"text": "日本 привет", "label": "0"},
+]
+
+
+def _write(path, kind):
+    if kind == "jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in ROWS), encoding="utf-8")
+    elif kind == "json":
+        path.write_text(json.dumps(ROWS), encoding="utf-8")
+    elif kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    else:
+        mark = "," if kind == "csv" else "\t"
+        lines = [mark.join('"' + row[key].replace('"', '""') + '"' for key in ("text", "label")) for row in ROWS]
+        path.write_text("\n".join([mark.join(("text", "label")), *lines]), encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_every_kind_of_file_gives_the_same_columns(tmp_path, kind):
+    _write(tmp_path / f"reviews.{kind}", kind)
+    tables = load_source(f"file:{tmp_path}/reviews.{kind}")
+    assert list(tables) == ["train"]
+    assert list(tables["train"].columns["text"]) == [row["text"] for row in ROWS]
+    assert list(tables["train"].columns["label"]) == [row["label"] for row in ROWS]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_columns_that_are_not_asked_for_are_named_but_not_kept(tmp_path, kind):
+    _write(tmp_path / f"train.{kind}", kind)
+    table = load_files(str(tmp_path), columns={"text"})["train"]
+    assert list(table.columns) == ["text"] and set(table.found) == {"text", "label"} and len(table) == 4
+
+
+def test_a_folder_gives_its_splits_whatever_they_are_called(tmp_path):
+    for name in ("train.jsonl", "dev.csv", "test.parquet", "validation_mismatched.tsv", "notes.txt", "other.csv"):
+        _write(tmp_path / name, name.rpartition(".")[2])
+    assert set(load_files(str(tmp_path))) == {"train", "validation", "test", "validation_mismatched"}
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("train", "train"), ("Dev", "validation"), ("val-matched", "validation_matched"), ("training", None), ("x", None)],
+)
+def test_split_names_are_read_off_file_names(stem, name):
+    assert split_name(stem) == name
+
+
+def test_two_files_for_one_split_are_refused(tmp_path):
+    _write(tmp_path / "dev.csv", "csv")
+    _write(tmp_path / "validation.jsonl", "jsonl")
+    with pytest.raises(ValueError, match="both the split 'validation'"):
+        load_files(str(tmp_path))
+
+
+def test_a_tsv_with_loose_quotes_keeps_them(tmp_path):
+    path = tmp_path / "glue.tsv"
+    path.write_text('sentence\tlabel\n"open quote\t1\n"it " ends\t0\n', encoding="utf-8")
+    table = load_files(str(path))["train"]
+    assert table.columns == {"sentence": ['"open quote', '"it " ends'], "label": ["1", "0"]}
+
+
+def test_a_csv_may_hold_line_breaks_long_texts_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "a.csv"
+    long = "word " * 100_000
+    path.write_text(f'text,label\n"two\nlines",1\n{long},0\n', encoding="utf-8-sig")
+    assert load_files(str(path))["train"].columns["text"] == ["two\nlines", long]
+
+
+def test_json_lines_end_at_line_feeds_only(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "one\u2028two\x85three"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert load_files(str(path))["train"].columns["text"] == ["one\u2028two\x85three"]
+
+
+def test_keys_missing_from_some_json_rows_become_none(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "x"}\n{"label": 1}\n{"text": "y", "label": 0}\n')
+    assert load_files(str(path))["train"].columns == {"text": ["x", None, "y"], "label": [None, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2 is not JSON"),
+        ("a.jsonl", b'{"text": "x"}\n3\n', "item 2 is int; expected an object"),
+        ("a.json", b'[{"text": ', "not JSON"),
+        ("a.csv", b"text,label\nx,1\ny\n", "row 2 has 1 fields, the header has 2"),
+        ("a.csv", b'text,label\n"x,1\n', "unexpected end of data"),
+        ("a.csv", b"text,label\n\xff\xfe,1\n", "is not UTF-8 at byte 11"),
+        ("a.parquet", b"no parquet at all", "not a readable Parquet file"),
+        ("a.xlsx", b"", "unknown file kind '.xlsx'"),
+    ],
+)
+def test_malformed_files_say_what_and_where(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_files(str(tmp_path / name))
+
+
+def test_missing_paths_and_folders_without_splits_are_explained(tmp_path):
+    with pytest.raises(ValueError, match="no file or folder"):
+        load_files(str(tmp_path / "nowhere"))
+    (tmp_path / "readme.md").touch()
+    with pytest.raises(ValueError, match="holds readme.md; expected train, validation or test files"):
+        load_files(str(tmp_path))
