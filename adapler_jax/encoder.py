@@ -64,6 +64,11 @@ def init_encoder(key, config: EncoderConfig) -> Params:
     }
 
 
+def along_last(vector, x):
+    """A vector over the last axis of x, with leading axes of one: ranks are never promoted silently."""
+    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
 def linear(params: Params, x, dtype=jnp.float32):
     """x @ kernel + bias, operands in `dtype`, result float32 [..., out].
 
@@ -75,7 +80,7 @@ def linear(params: Params, x, dtype=jnp.float32):
         (((x.ndim - 1,), (0,)), ((), ())),
         preferred_element_type=jnp.float32,
     )
-    return product + params["bias"]
+    return product + along_last(params["bias"], product)
 
 
 def layer_norm(params: Params, x, epsilon):
@@ -83,7 +88,8 @@ def layer_norm(params: Params, x, epsilon):
     mean = jnp.mean(x, axis=-1, keepdims=True)
     centred = x - mean
     variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + epsilon) * params["scale"] + params["bias"]
+    scaled = centred * jax.lax.rsqrt(variance + epsilon) * along_last(params["scale"], x)
+    return scaled + along_last(params["bias"], x)
 
 
 def dropout(key, x, rate):
@@ -109,7 +115,7 @@ def embed(params: Params, config: EncoderConfig, token_BL, segment_BL, *, key=No
         raise ValueError(f"a batch of {length} token slots does not fit the encoder's {config.num_positions} positions")
     # One-hot products instead of gathers for the two small tables: their gradients are products, not scatters.
     segment_BLD = jax.nn.one_hot(segment_BL, config.num_segments, dtype=jnp.float32) @ params["segment"]
-    summed_BLD = params["token"][token_BL] + params["position"][:length] + segment_BLD
+    summed_BLD = params["token"][token_BL] + params["position"][None, :length] + segment_BLD
     return dropout(key, layer_norm(params["norm"], summed_BLD, config.norm_epsilon), config.hidden_dropout_prob)
 
 

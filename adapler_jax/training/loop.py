@@ -1,0 +1,86 @@
+"""The loop that every phase shares: steps, checks, checkpoints, one evaluation an epoch."""
+
+import math
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+
+from adapler_jax.training.checkpoints import Checkpoints
+from adapler_jax.training.journal import Journal
+from adapler_jax.training.steps import TrainState
+from adapler_jax.types import Batch, Params
+
+LOG_EVERY_STEPS = 10
+
+
+class Plan(NamedTuple):
+    """What a phase wants of the loop."""
+
+    label: str
+    num_epochs: int
+    steps_per_epoch: int
+    num_best: int  # epochs whose weights are kept
+    checkpoint_every_steps: int  # beside the end of every epoch; 0 for epochs only
+    train_step: Callable  # (state, batch, key) -> (state, numbers), jitted here with the state donated
+    batches_from: Callable[[int], Iterator[Batch]]
+    # (parameters, epoch from 0) -> {"rank": what epochs are chosen by, ...}, floats or lists of floats
+    evaluate: Callable[[Params, int], dict]
+    # (parameters, epoch from 0) -> parameters, before an epoch's first step
+    prepare_epoch: Callable[[Params, int], Params] | None = None
+
+
+def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int, dict[str, float]]]:
+    """The numbers of some steps, fetched from the device.
+
+    Raises FloatingPointError with the term and the step where one is NaN or infinite.
+    """
+    fetched = [(step, {name: float(value) for name, value in numbers.items()}) for step, numbers in history]
+    for step, numbers in fetched:
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{label}: {name} is {value} at step {step}; lower the learning rates, or start from other weights; "
+                    "the last checkpoint before it is kept"
+                )
+    return fetched
+
+
+def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -> Checkpoints:
+    """Runs a phase to its end, from its last checkpoint where it has one; the numbers do not depend on where it stopped.
+
+    The best epochs' weights are in the returned checkpoints, everything measured in the journal of `directory`.
+    """
+    checkpoints = Checkpoints(directory, num_best=plan.num_best)
+    state = checkpoints.restore_last(state)
+    start_step, num_steps = int(state.step), plan.num_epochs * plan.steps_per_epoch
+    train_step = jax.jit(plan.train_step, donate_argnums=0)
+    with Journal(directory, start_step=start_step, num_steps=num_steps, label=plan.label) as journal:
+        history, batches = [], plan.batches_from(start_step) if start_step < num_steps else None
+        for step in range(start_step, num_steps):
+            epoch, position = divmod(step, plan.steps_per_epoch)
+            if position == 0 and plan.prepare_epoch is not None:
+                state = state.replace(params=plan.prepare_epoch(state.params, epoch))
+            state, numbers = train_step(state, next(batches), seed_key)
+            history.append((step + 1, numbers))
+            last_of_epoch = position + 1 == plan.steps_per_epoch
+            checkpoint_due = plan.checkpoint_every_steps and (step + 1) % plan.checkpoint_every_steps == 0
+            if last_of_epoch or checkpoint_due or len(history) == LOG_EVERY_STEPS:
+                _log(journal, check_finite(history, plan.label))
+                history = []
+            if last_of_epoch:
+                scores = plan.evaluate(state.params, epoch)
+                journal.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
+                checkpoints.save_best(state, scores["rank"])
+            if last_of_epoch or checkpoint_due:
+                checkpoints.save_last(state)
+    return checkpoints
+
+
+def _log(journal: Journal, fetched: list[tuple[int, dict[str, float]]]) -> None:
+    for step, numbers in fetched:
+        journal.write(step, "train", numbers)
+    step, _ = fetched[-1]
+    mean = {name: sum(numbers[name] for _, numbers in fetched) / len(fetched) for name in ("main", "accuracy")}
+    journal.advance(step, {"loss": mean["main"], "accuracy": mean["accuracy"]})

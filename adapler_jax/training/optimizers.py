@@ -1,0 +1,96 @@
+"""Two optimizers for two groups of parameters, and the schedules of rates and slopes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adapler_jax.pruning.base import Pruner
+from adapler_jax.types import Params
+
+
+class OptimizerConfig(NamedTuple):
+    """Rates are peaks, reached after the warm-up and falling linearly to 0."""
+
+    learning_rate: float
+    predictor_learning_rate: float
+    threshold_learning_rate: float
+    weight_decay: float
+    adam_epsilon: float
+    clip_norm: float  # global norm of each group's gradient; 0 switches clipping off
+    warmup_share: float  # of all steps
+
+
+def split_thresholds(params: Params, pruner: Pruner) -> tuple[Params, Params]:
+    """(weights, thresholds): what the main loss trains and what the speed-up loss trains."""
+    thresholds = {name: leaf for name, leaf in params["pruner"].items() if name in pruner.threshold_names}
+    predictors = {name: leaf for name, leaf in params["pruner"].items() if name not in pruner.threshold_names}
+    return params | {"pruner": predictors}, thresholds
+
+
+def join_thresholds(weights: Params, thresholds: Params) -> Params:
+    """The inverse of `split_thresholds`."""
+    return weights | {"pruner": weights["pruner"] | thresholds}
+
+
+def rate_schedule(peak: float, warmup_share: float, num_steps: int):
+    """Linear from 0 at step 0 to the peak, then linear to 0 at the last step."""
+    num_warmup = max(1, int(warmup_share * num_steps))
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, peak, num_warmup), optax.linear_schedule(peak, 0.0, max(1, num_steps - num_warmup))],
+        [num_warmup],
+    )
+
+
+def decays(weights: Params):
+    """A tree of bools: weight decay acts on kernels and tables, not on biases and norms."""
+
+    def decay(path, _):
+        names = [entry.key for entry in path]
+        return names[-1] != "bias" and not any("norm" in name for name in names)
+
+    return jax.tree_util.tree_map_with_path(decay, weights)
+
+
+def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay; the predictors have a rate of their own, one clipping norm for all."""
+
+    def group_of(weights):
+        return {name: jax.tree.map(lambda _, name=name: name == "pruner", part) for name, part in weights.items()}
+
+    def scale(peak):
+        return optax.scale_by_learning_rate(rate_schedule(peak, config.warmup_share, num_steps))
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=config.adam_epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask=decays),
+        optax.partition({False: scale(config.learning_rate), True: scale(config.predictor_learning_rate)}, group_of),
+    )
+
+
+def threshold_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """Plain Adam over the thresholds."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=config.adam_epsilon),
+        optax.scale_by_learning_rate(rate_schedule(config.threshold_learning_rate, config.warmup_share, num_steps)),
+    )
+
+
+def slope_at(step, *, schedule: str, steps_per_epoch: int, num_epochs: int, first: float, last: float):
+    """Slope of the soft removal at a step, float32 scalar.
+
+    "geometric": grows by the same factor every step, from `first` to `last`.
+    "epochs": the released program's steps of 10 * 10^e (3 epochs: 50 * 50^e; 10 epochs: 10 * 3^e), e the epoch, assigned
+    after each step, so that an epoch's first step still uses the slope before, and the very first one 1000.
+    """
+    if schedule == "geometric":
+        share = step / max(1, steps_per_epoch * num_epochs - 1)
+        return (first * (last / first) ** share).astype(jnp.float32)
+    if schedule != "epochs":
+        raise ValueError(f"unknown slope schedule {schedule!r}; there are geometric, epochs")
+    base, factor = {3: (50.0, 50.0), 10: (10.0, 3.0)}.get(num_epochs, (10.0, 10.0))
+    lagged = jnp.maximum(step - 1, 0) // steps_per_epoch
+    return jnp.where(step == 0, 1000.0, base * factor**lagged).astype(jnp.float32)

@@ -1,0 +1,251 @@
+"""The phases of a run, each a function of the setup and of what the phases before it left in the workdir.
+
+    finetune    plain BERT on the task                        -> model/, best epochs
+    saliency    gradient x input and logits of the fine-tuned -> saliency.npz
+    adapler     predictors, thresholds and weights together   -> model/
+    adapt       thresholds scaled to a speedup, then frozen   -> model/
+"""
+
+import json
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapler_jax.data.batches import eval_batches, num_steps_per_epoch, train_batches
+from adapler_jax.data.padding import Extras
+from adapler_jax.pruning import Pruner, keep_all, make_pruner
+from adapler_jax.training.calibration import scale_thresholds
+from adapler_jax.training.checkpoints import Checkpoints
+from adapler_jax.training.loop import Plan, run_plan
+from adapler_jax.training.losses import LossConfig, saliency
+from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, slope_at, threshold_optimizer
+from adapler_jax.training.setup import Setup, with_dropout
+from adapler_jax.training.steps import init_state, make_train_step
+from adapler_jax.training.validation import validate
+from adapler_jax.types import FILLER_ID, Params
+from adapler_jax.weights.save import load_model, save_model
+
+DONE = "done.json"
+SALIENCY_FILE = "saliency.npz"
+
+
+def is_done(directory: pathlib.Path) -> bool:
+    """Whether the phase of this directory is finished."""
+    return (directory / DONE).exists()
+
+
+def mark_done(directory: pathlib.Path, numbers: dict) -> None:
+    """Writes the closing record of a phase, last and in one step."""
+    temporary = directory / (DONE + ".tmp")
+    temporary.write_text(json.dumps(numbers, indent=1))
+    os.replace(temporary, directory / DONE)
+
+
+def read_done(directory: pathlib.Path) -> dict:
+    """The closing record of a phase."""
+    return json.loads((directory / DONE).read_text())
+
+
+def validation_split(setup: Setup) -> str:
+    """The split that models are chosen on: validation, or the first of several."""
+    return next(name for name in setup.splits if name.startswith("validation"))
+
+
+def save_phase_model(directory: pathlib.Path, setup: Setup, params: Params, pruner: Pruner) -> None:
+    """Writes the phase's model directory."""
+    save_model(
+        directory / "model", params, setup.encoder,
+        pruner_name=pruner.name, class_names=setup.dataset.task.class_names, max_length=setup.max_length,
+        task=setup.dataset.task.name, tokenizer=setup.tokenizer,
+    )  # fmt: skip
+
+
+def make_pruner_for(setup: Setup, options) -> Pruner:
+    """AdapLeR with the options of `config.adapler`."""
+    return make_pruner(
+        "adapler", setup.encoder,
+        predictor_dim=options.predictor_dim, initial_threshold=options.initial_threshold,
+        relative_length=options.relative_length, constant_targets=options.constant_targets,
+        bound_cls_ratio=options.bound_cls_ratio,
+    )  # fmt: skip
+
+
+def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, losses=LossConfig(), slope_fn, extras=None,
+          rank, train_thresholds=True, prepare_epoch=None) -> Checkpoints:  # fmt: skip
+    """Runs one training phase with the options of its config section; `rank(epoch, scores)` orders the epochs."""
+    tokenized = setup.splits["train"]
+    steps_per_epoch = num_steps_per_epoch(len(tokenized), options.batch_size)
+    num_steps = options.num_epochs * steps_per_epoch
+    rates = OptimizerConfig(
+        learning_rate=options.learning_rate,
+        predictor_learning_rate=options.get("predictor_learning_rate", options.learning_rate),
+        threshold_learning_rate=options.get("threshold_learning_rate", 0.0),
+        weight_decay=options.weight_decay,
+        adam_epsilon=options.adam_epsilon,
+        clip_norm=options.clip_norm,
+        warmup_share=options.warmup_share,
+    )
+    main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
+    batches = setup.eval_batches(validation_split(setup), options.batch_size)
+
+    def evaluate(params, epoch):
+        scores = validate(params, setup, pruner, batches)
+        return scores | {"rank": rank(epoch, scores)}
+
+    plan = Plan(
+        label=directory.name,
+        num_epochs=options.num_epochs,
+        steps_per_epoch=steps_per_epoch,
+        num_best=options.get("num_best", 1),
+        checkpoint_every_steps=options.checkpoint_every_steps,
+        train_step=make_train_step(
+            with_dropout(setup.encoder, options), pruner, losses, main, thresholds,
+            slope_fn=slope_fn(steps_per_epoch), dtype=setup.dtype, train_thresholds=train_thresholds,
+        ),  # fmt: skip
+        batches_from=lambda step: iter(
+            train_batches(
+                tokenized, batch_size=options.batch_size, lengths=setup.lengths, seed=setup.seed, start_step=step,
+                extras=extras,
+            )  # fmt: skip
+        ),
+        evaluate=evaluate,
+        prepare_epoch=prepare_epoch,
+    )
+    return run_plan(plan, directory, init_state(params, pruner, main, thresholds), setup.key(directory.name + " dropout"))
+
+
+def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
+    """Fine-tunes plain BERT; the model is the epoch with the best validation score."""
+    pruner = keep_all()
+    start = setup.pretrained | {"pruner": {}}
+    checkpoints = train(
+        directory, setup, pruner, start, config.finetune,
+        slope_fn=lambda _: lambda step: None, rank=lambda epoch, scores: scores["score"],
+    )  # fmt: skip
+    params = checkpoints.restore_best(start)
+    checkpoints.close()
+    save_phase_model(directory, setup, params, pruner)
+    scores = validate(params, setup, pruner, setup.eval_batches(validation_split(setup), config.finetune.batch_size))
+    mark_done(directory, {"validation": scores})
+
+
+def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
+    """Saliency of every training example, averaged over the best fine-tuned epochs, and the best epoch's logits."""
+    directory.mkdir(parents=True, exist_ok=True)
+    pruner, tokenized = keep_all(), setup.splits["train"]
+    like = setup.pretrained | {"pruner": {}}
+    checkpoints = Checkpoints(directory.parent / "finetune", num_best=config.finetune.num_best)
+    steps = checkpoints.best_steps()[: config.saliency.num_epochs]
+    num_rows = int(tokenized.example_ids.max()) + 1
+    total = np.zeros((num_rows, setup.max_length), np.float32)
+    logits = np.zeros((num_rows, setup.dataset.num_classes), np.float32)
+
+    @jax.jit
+    def measure(params, batch):
+        return saliency(params, setup.encoder, pruner, batch)
+
+    for place, step in enumerate(steps):
+        params = checkpoints.restore_best(like, step)
+        for batch in eval_batches(tokenized, batch_size=config.saliency.batch_size, lengths=setup.lengths):
+            real_B = batch.example_id_B != FILLER_ID
+            saliency_BL, logits_BC = measure(params, batch)
+            rows = batch.example_id_B[real_B]
+            total[rows, : batch.live_BL.shape[1]] += np.asarray(saliency_BL)[real_B] / len(steps)
+            if place == 0:
+                logits[rows] = np.asarray(logits_BC)[real_B]
+    checkpoints.close()
+    temporary = directory / ("tmp-" + SALIENCY_FILE)
+    np.savez(temporary, saliency=total, teacher_logits=logits)
+    os.replace(temporary, directory / SALIENCY_FILE)
+    mark_done(directory, {"num_examples": num_rows, "finetune_steps": steps})
+
+
+def load_extras(directory: pathlib.Path) -> Extras:
+    """What the saliency phase left."""
+    with np.load(directory / SALIENCY_FILE) as arrays:
+        return Extras(saliency=arrays["saliency"], teacher_logits=arrays["teacher_logits"])
+
+
+def losses_of(options) -> LossConfig:
+    """The loss weights of `config.adapler`."""
+    return LossConfig(
+        term_coefs=(
+            ("main", "contribution", options.contribution_coef),
+            ("speedup", "length", options.length_coef),
+        ),
+        distil_coef=options.distil_coef,
+    )
+
+
+def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
+    """Trains AdapLeR; the model is the last epoch, or by the authors' rule the fastest within a point of dense."""
+    options, workdir = config.adapler, directory.parent
+    pruner = make_pruner_for(setup, options)
+    finetuned = load_model(workdir / "finetune" / "model").params
+    starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
+    if options.start not in starts:
+        raise ValueError(f"config.adapler.start is {options.start!r}; expected one of {', '.join(starts)}")
+    start = starts[options.start] | {"pruner": pruner.init(setup.key("predictors"), setup.encoder)}
+    dense_score = read_done(workdir / "finetune")["validation"]["score"]
+
+    def authors_rank(epoch, scores):
+        return scores["flops_speedup"] if scores["score"] > dense_score - 0.01 else -1.0
+
+    ranks = {"last": lambda epoch, scores: float(epoch), "authors": authors_rank}
+    if options.choose not in ranks:
+        raise ValueError(f"config.adapler.choose is {options.choose!r}; expected one of {', '.join(ranks)}")
+
+    def slope_fn(steps_per_epoch):
+        return lambda step: slope_at(
+            step, schedule=options.slope_schedule, steps_per_epoch=steps_per_epoch, num_epochs=options.num_epochs,
+            first=options.slope_first, last=options.slope_last,
+        )  # fmt: skip
+
+    checkpoints = train(
+        directory, setup, pruner, start, options,
+        losses=losses_of(options), slope_fn=slope_fn, extras=load_extras(workdir / "saliency"), rank=ranks[options.choose],
+    )  # fmt: skip
+    finish_pruned(directory, setup, pruner, checkpoints, start, options)
+
+
+def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.Path, speedup: float) -> None:
+    """Scales the thresholds of a pruned model to a FLOPs speedup on validation, freezes them, and trains the rest on.
+
+    They are scaled again before every epoch, since training moves the scores, and once at the end.
+    Args: start: the phase whose model is slowed down or sped up.
+    """
+    options = config.adapler.copy_and_resolve_references()
+    options.update(config.adapt)
+    pruner = make_pruner_for(setup, options)
+    params = load_model(start / "model").params
+    batches = setup.eval_batches(validation_split(setup), options.batch_size)
+
+    def calibrate(params, epoch=None):
+        del epoch
+        return scale_thresholds(params, speedup, lambda p: validate(p, setup, pruner, batches)["flops_speedup"])
+
+    checkpoints = train(
+        directory, setup, pruner, params, options,
+        losses=losses_of(options), slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
+        extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
+        train_thresholds=False, prepare_epoch=calibrate,
+    )  # fmt: skip
+    finish_pruned(directory, setup, pruner, checkpoints, params, options, last_touch=calibrate)
+
+
+def finish_pruned(directory, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, like, options,
+                  last_touch=lambda params: params) -> None:  # fmt: skip
+    """Saves the chosen epoch's model and closes the phase."""
+    if not checkpoints.best_steps():
+        raise ValueError(
+            f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is no "
+            "model; set config.adapler.choose=last"
+        )
+    params = last_touch(checkpoints.restore_best(like))
+    checkpoints.close()
+    save_phase_model(directory, setup, params, pruner)
+    batches = setup.eval_batches(validation_split(setup), options.batch_size)
+    mark_done(directory, {"validation": validate(params, setup, pruner, batches)})

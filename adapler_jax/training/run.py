@@ -1,0 +1,91 @@
+"""A run: one workdir, one config, its phases in order. A second call goes on where the first stopped."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable
+
+from adapler_jax.training import phases
+from adapler_jax.training.setup import prepare
+
+CONFIG_FILE = "run.json"
+# Fields that change nothing in the result: they may differ between calls on one workdir.
+FREE_FIELDS = ("data.cache_dir",)
+
+
+def phase_list(config) -> list[tuple[str, Callable]]:
+    """(directory name, function of (directory, setup, config)) of every phase that the config asks for."""
+    plan = [("finetune", phases.run_finetune)]
+    if config.method == "finetune":
+        return plan
+    if config.method != "adapler":
+        raise ValueError(f"config.method is {config.method!r}; expected finetune or adapler")
+    plan += [("saliency", phases.run_saliency), ("adapler", phases.run_adapler)]
+    for speedup in sorted(config.adapt.speedups):
+        plan.append((f"adapt-{speedup:g}x", _adapt(plan[-1][0], speedup)))
+    return plan
+
+
+def _adapt(start: str, speedup: float) -> Callable:
+    def run(directory, setup, config):
+        phases.run_adapt(directory, setup, config, start=directory.parent / start, speedup=speedup)
+
+    return run
+
+
+def flatten(config: dict, prefix: str = "") -> dict:
+    """Nested config as {"a.b": value}, values as JSON gives them back."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.loads(json.dumps(value))
+    return flat
+
+
+def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
+    """Writes the run's config into an empty workdir, or checks that the one there is the same.
+
+    Raises ValueError with the differences where it holds another run; nothing is overwritten then.
+    """
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        there, here = flatten(json.loads(path.read_text())), flatten(config)
+        names = sorted((there.keys() | here.keys()) - set(FREE_FIELDS))
+        missing = "(absent)"
+        differences = [
+            f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
+            for name in names
+            if there.get(name, missing) != here.get(name, missing)
+        ]
+        if differences:
+            raise ValueError(
+                f"{workdir} holds another run ({'; '.join(differences)}); give the same config or another --workdir"
+            )
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = workdir / (CONFIG_FILE + ".tmp")
+    temporary.write_text(json.dumps(config, indent=1, sort_keys=True))
+    os.replace(temporary, path)
+
+
+def run_all(config, workdir, *, tell: Callable[[str], None] = print) -> None:
+    """Walks the phases; finished ones are not repeated.
+
+    Args: config: a ConfigDict as in `configs/`. workdir: directory of the run. tell: receives notes, one line each.
+    Raises ValueError or OSError on what the user can mend, FloatingPointError where a loss is not finite.
+    """
+    workdir = pathlib.Path(workdir).expanduser()
+    plan = phase_list(config)
+    setup = prepare(config, tell=tell)
+    claim_workdir(workdir, config.to_dict())
+    for name, run in plan:
+        directory = workdir / name
+        if phases.is_done(directory):
+            tell(f"{name}: finished before")
+            continue
+        run(directory, setup, config)
+        tell(f"{name}: {json.dumps(phases.read_done(directory))}")

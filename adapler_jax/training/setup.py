@@ -1,0 +1,112 @@
+"""From a config to what every phase works on: data in tokens, the encoder's sizes, the weights to start from."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.data.batches import eval_batches
+from adapler_jax.data.examples import Dataset, load_task
+from adapler_jax.data.lengths import default_lengths
+from adapler_jax.data.tokenizers import load_tokenizer
+from adapler_jax.data.tokens import Tokenized, tokenize
+from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.weights.read import load_pretrained
+
+COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Setup(NamedTuple):
+    """All that stays the same over the phases of a run."""
+
+    dataset: Dataset
+    splits: dict[str, Tokenized]
+    tokenizer: Any
+    encoder: EncoderConfig
+    pretrained: Params  # {"encoder", "head"}: where fine-tuning starts
+    lengths: tuple[int, ...]
+    max_length: int
+    dtype: Any
+    seed: int
+
+    def key(self, use: str):
+        """A random key for one use, by its name."""
+        return jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(use.encode()))
+
+    def eval_batches(self, split: str, batch_size: int):
+        """All batches of a split, as a list."""
+        return list(eval_batches(self.splits[split], batch_size=batch_size, lengths=self.lengths))
+
+
+def compute_dtype(name: str):
+    """The type of the operands of the encoder's products. Raises ValueError on an unknown name."""
+    if name not in COMPUTE_DTYPES:
+        raise ValueError(f"config.compute_dtype is {name!r}; expected one of {', '.join(COMPUTE_DTYPES)}")
+    return COMPUTE_DTYPES[name]
+
+
+def load_data(config) -> Dataset:
+    """The examples that a config names. Raises ValueError where train or validation is missing."""
+    dataset = load_task(
+        config.task,
+        source=config.data.source or None,
+        split_sources=dict(config.data.split_sources),
+        columns=dict(config.data.columns),
+        class_names=tuple(config.data.class_names) or None,
+        split_seed=config.data.split_seed,
+        carve_sizes=dict(config.data.carve_sizes) or None,
+        num_train_examples=config.data.num_train_examples or None,
+    )
+    for split in ("train", "validation"):
+        if not any(name.startswith(split) for name in dataset.splits):
+            raise ValueError(
+                f"task {config.task!r} has no {split} split; there are {', '.join(dataset.splits)}; "
+                "name one in config.data.split_sources or a share in config.data.carve_sizes"
+            )
+    return dataset
+
+
+def prepare(config, *, tell: Callable[[str], None]) -> Setup:
+    """Loads data, tokenizer and weights. `tell` receives one sentence for everything that a user should know.
+
+    Raises ValueError or OSError where something that the user named is missing or does not fit.
+    """
+    dtype = compute_dtype(config.compute_dtype)
+    dataset = load_data(config)
+    max_length = config.data.max_length or dataset.task.max_length
+    loaded = load_pretrained(
+        config.model, jax.random.key(config.seed), num_classes=dataset.num_classes, num_positions=max_length
+    )
+    for note in (*dataset.notes, *loaded.notes):
+        tell(note)
+    tokenizer = load_tokenizer(loaded.directory)
+    if len(tokenizer) > loaded.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of {config.model} knows {len(tokenizer)} tokens, its embedding table {loaded.config.vocab_size}"
+        )
+    splits = {
+        name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=config.data.cache_dir or None)
+        for name, examples in dataset.splits.items()
+    }
+    return Setup(
+        dataset=dataset,
+        splits=splits,
+        tokenizer=tokenizer,
+        encoder=loaded.config,
+        pretrained={"encoder": loaded.params["encoder"], "head": loaded.params["head"]},
+        lengths=tuple(config.data.lengths) or default_lengths(max_length),
+        max_length=max_length,
+        dtype=dtype,
+        seed=config.seed,
+    )
+
+
+def with_dropout(encoder: EncoderConfig, phase) -> EncoderConfig:
+    """The encoder with the phase's dropout; a negative probability leaves the checkpoint's own."""
+    changes = {
+        name: phase[name] for name in ("hidden_dropout_prob", "attention_dropout_prob") if phase.get(name, -1.0) >= 0
+    }
+    return dataclasses.replace(encoder, **changes)

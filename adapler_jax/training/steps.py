@@ -1,0 +1,73 @@
+"""One training step, for every phase: one forward pass, one backward pass for each objective."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from adapler_jax.pruning.base import Pruner
+from adapler_jax.training.losses import LossConfig, objectives
+from adapler_jax.training.optimizers import join_thresholds, split_thresholds
+from adapler_jax.types import Batch, EncoderConfig, Params
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a restart needs beside the data's position, which is the step."""
+
+    step: jax.Array  # int32 scalar, steps done
+    params: Params
+    main_state: optax.OptState
+    threshold_state: optax.OptState
+
+
+def init_state(params: Params, pruner: Pruner, main, thresholds) -> TrainState:
+    """A state at step 0 for the two optimizers."""
+    weight_tree, threshold_tree = split_thresholds(params, pruner)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        main_state=main.init(weight_tree),
+        threshold_state=thresholds.init(threshold_tree),
+    )
+
+
+def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, main, thresholds, *, slope_fn, dtype,
+                    train_thresholds=True):  # fmt: skip
+    """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
+
+    Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
+    the encoder's products. train_thresholds: False freezes them and saves the second backward pass.
+    """
+    train_thresholds = train_thresholds and bool(pruner.threshold_names)
+
+    def step_fn(state: TrainState, batch: Batch, seed_key):
+        weights, threshold_tree = split_thresholds(state.params, pruner)
+        slope = slope_fn(state.step)
+
+        def run(weights, threshold_tree):
+            return objectives(
+                join_thresholds(weights, threshold_tree), config, pruner, batch, losses,
+                slope=slope, key=jax.random.fold_in(seed_key, state.step), dtype=dtype,
+            )  # fmt: skip
+
+        one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
+        if train_thresholds:
+            _, pull, numbers = jax.vjp(run, weights, threshold_tree, has_aux=True)
+            threshold_grads = pull((zero, one))[1]
+        else:
+            _, pull, numbers = jax.vjp(lambda w: run(w, threshold_tree), weights, has_aux=True)
+        main_grads = pull((one, zero))[0]
+        updates, main_state = main.update(main_grads, state.main_state, weights)
+        weights = optax.apply_updates(weights, updates)
+        threshold_state = state.threshold_state
+        if train_thresholds:
+            updates, threshold_state = thresholds.update(threshold_grads, threshold_state, threshold_tree)
+            threshold_tree = optax.apply_updates(threshold_tree, updates)
+        params = join_thresholds(weights, threshold_tree)
+        if pruner.sites:
+            params["pruner"] = pruner.constrain(params["pruner"])
+        numbers["grad_norm"] = optax.tree.norm(main_grads)
+        return TrainState(state.step + 1, params, main_state, threshold_state), numbers
+
+    return step_fn

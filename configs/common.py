@@ -1,0 +1,100 @@
+"""Every field of a run and its unit. `adapler.py`, `finetune.py` and `quickstart.py` change what they need."""
+
+import ml_collections
+
+
+def base_config() -> ml_collections.ConfigDict:
+    """The fields that all runs share, with the default AdapLeR recipe."""
+    return ml_collections.ConfigDict(
+        {
+            "method": "adapler",  # adapler, or finetune: plain BERT, the first phase alone
+            "model": "bert-base-uncased",  # local directory or hub name of a BERT in PyTorch or Flax form
+            "task": "sst2",  # a task of adapler_jax/data/tasks.py
+            "seed": 0,  # of fresh weights, data order and dropout
+            "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32
+            "data": {
+                "source": "",  # replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME
+                "split_sources": {},  # {"test": "file:PATH"}: a source for one split
+                "columns": {},  # {"text": ..., "text_pair": ..., "label": ...}: column names by role
+                "class_names": (),  # in the order of the label numbers; empty: the task's
+                "carve_sizes": {},  # {"validation": share or count}: cut from train where the source has no such split
+                "split_seed": 0,  # of carving and drawing; keep it while `seed` varies
+                "num_train_examples": 0,  # train on a subset of this size; 0: all
+                "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
+                "lengths": (),  # padded lengths of batches, one compilation each; empty: about seven up to max_length
+                "cache_dir": "",  # keeps tokenized texts; empty: no cache
+            },
+            "finetune": {
+                "num_epochs": 3,
+                "batch_size": 32,
+                "learning_rate": 1e-4,
+                "weight_decay": 0.01,
+                "adam_epsilon": 1e-8,
+                "clip_norm": 1.0,  # global norm; 0: no clipping
+                "warmup_share": 0.06,  # of all steps
+                "hidden_dropout_prob": -1.0,  # negative: the checkpoint's
+                "attention_dropout_prob": -1.0,
+                "num_best": 1,  # epochs whose weights are kept
+                "checkpoint_every_steps": 0,  # beside the end of every epoch
+            },
+            "saliency": {
+                "num_epochs": 1,  # best fine-tuned epochs to average over, at most finetune.num_best
+                "batch_size": 32,
+            },
+            "adapler": {
+                "start": "finetuned",  # or pretrained
+                "num_epochs": 3,
+                "batch_size": 32,
+                "learning_rate": 5e-5,
+                "predictor_learning_rate": 1e-3,
+                "threshold_learning_rate": 2e-3,
+                "weight_decay": 0.01,
+                "adam_epsilon": 1e-8,
+                "clip_norm": 1.0,
+                "warmup_share": 0.06,
+                "hidden_dropout_prob": -1.0,
+                "attention_dropout_prob": -1.0,
+                "predictor_dim": 32,
+                "initial_threshold": 0.25,  # eta of every layer
+                "contribution_coef": 0.005,  # gamma
+                "length_coef": 0.3,  # phi: on the kept share with relative_length, on tokens summed over layers without
+                "distil_coef": 0.5,  # share of the fine-tuned model's soft labels in the task loss
+                "relative_length": True,
+                "constant_targets": True,
+                "bound_cls_ratio": True,
+                "slope_schedule": "geometric",  # per step, slope_first to slope_last; or epochs: the authors'
+                "slope_first": 10.0,
+                "slope_last": 1000.0,
+                "choose": "last",  # the model of the last epoch; or authors: the fastest within a point of dense
+                "num_best": 1,
+                "checkpoint_every_steps": 0,
+            },
+            "adapt": {  # after AdapLeR: thresholds scaled to a speedup, frozen, weights trained on
+                "speedups": (),  # FLOPs speedups on validation, each starting from the one before
+                "num_epochs": 1,
+                "learning_rate": 5e-5,
+            },
+            "inference": {
+                "buckets": (),  # lengths that kept tokens are gathered into; empty: the library's ladder
+            },
+        }
+    )
+
+
+def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The same run in about a minute on a CPU: few examples, one epoch a phase."""
+    config.data.num_train_examples = 64
+    config.data.max_length = 32
+    config.data.lengths = (32,)
+    for phase in (config.finetune, config.adapler):
+        phase.num_epochs = 1
+        phase.batch_size = 16
+    return config
+
+
+def split_argument(argument: str, tasks) -> tuple[str, set[str]]:
+    """"task,variant,..." as (task, variants). Raises ValueError on a name that is not known."""
+    task, *variants = (argument or "").split(",")
+    if task not in tasks:
+        raise ValueError(f"unknown task {task!r}; there are {', '.join(tasks)}")
+    return task, set(variants)
