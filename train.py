@@ -5,7 +5,7 @@ A second call with the same workdir goes on where the first stopped.
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from adapler_jax.report.console import exit_on_user_error
@@ -19,6 +19,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; flags are written --name=value")
+    logging.set_verbosity(logging.WARNING)
     with exit_on_user_error():
         run_all(_CONFIG.value, _WORKDIR.value, tell=lambda line: print(line, file=sys.stderr))
 

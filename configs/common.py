@@ -17,7 +17,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "split_sources": {},  # {"test": "file:PATH"}: a source for one split
                 "columns": {},  # {"text": ..., "text_pair": ..., "label": ...}: column names by role
                 "class_names": (),  # in the order of the label numbers; empty: the task's
-                "carve_sizes": {},  # {"validation": share or count}: cut from train where the source has no such split
+                "carve": {},  # {"validation": share or count}: cut from train where the source has no such split
                 "split_seed": 0,  # of carving and drawing; keep it while `seed` varies
                 "num_train_examples": 0,  # train on a subset of this size; 0: all
                 "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
@@ -92,9 +92,17 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
-def split_argument(argument: str, tasks) -> tuple[str, set[str]]:
-    """"task,variant,..." as (task, variants). Raises ValueError on a name that is not known."""
+def split_argument(argument: str, tasks) -> tuple[str, list[str]]:
+    """"task,variant,..." as (task, variants). Raises ValueError on a task that is not known."""
     task, *variants = (argument or "").split(",")
     if task not in tasks:
         raise ValueError(f"unknown task {task!r}; there are {', '.join(tasks)}")
-    return task, set(variants)
+    return task, variants
+
+
+def apply_variants(config: ml_collections.ConfigDict, names: list[str], known: dict) -> None:
+    """Applies the named changes in order. Raises ValueError on a name that is not known."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown variant {name!r}; there are {', '.join(known)}")
+        known[name](config)

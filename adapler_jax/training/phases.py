@@ -218,7 +218,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
     Args: start: the phase whose model is slowed down or sped up.
     """
     options = config.adapler.copy_and_resolve_references()
-    options.update(config.adapt)
+    options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
     pruner = make_pruner_for(setup, options)
     params = load_model(start / "model").params
     batches = setup.eval_batches(validation_split(setup), options.batch_size)

@@ -57,14 +57,14 @@ def load_data(config) -> Dataset:
         columns=dict(config.data.columns),
         class_names=tuple(config.data.class_names) or None,
         split_seed=config.data.split_seed,
-        carve_sizes=dict(config.data.carve_sizes) or None,
+        carve=dict(config.data.carve) or None,
         num_train_examples=config.data.num_train_examples or None,
     )
     for split in ("train", "validation"):
         if not any(name.startswith(split) for name in dataset.splits):
             raise ValueError(
                 f"task {config.task!r} has no {split} split; there are {', '.join(dataset.splits)}; "
-                "name one in config.data.split_sources or a share in config.data.carve_sizes"
+                "name one in config.data.split_sources or a share in config.data.carve"
             )
     return dataset
 

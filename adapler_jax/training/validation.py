@@ -18,6 +18,11 @@ def _jitted(config, pruner: Pruner, dtype):
     return jax.jit(lambda params, batch: masked.forward(params, config, pruner, batch, dtype=dtype))
 
 
+def predictor_dim(params: Params) -> int:
+    """Hidden units of the contribution predictors; 0 for a pruner without any."""
+    return params["pruner"]["hidden"]["bias"].shape[-1] if "hidden" in params["pruner"] else 0
+
+
 def validate(params: Params, setup: Setup, pruner: Pruner, batches) -> dict:
     """{"score", "flops_speedup", "kept_tokens": [N]} of a list of evaluation batches.
 
@@ -38,8 +43,12 @@ def validate(params: Params, setup: Setup, pruner: Pruner, batches) -> dict:
     if not pruner.sites:
         return {"score": float(score)}
     length_B, count_NB = np.concatenate(lengths), np.concatenate(counts, axis=-1)
+    num_classes = setup.dataset.num_classes
+    pruned_B = flops.pruned_flops(
+        setup.encoder, length_B, count_NB, predictor_dim=predictor_dim(params), num_classes=num_classes
+    )
     return {
         "score": float(score),
-        "flops_speedup": 0.0,
+        "flops_speedup": flops.speedup(flops.dense_flops(setup.encoder, length_B, num_classes=num_classes), pruned_B),
         "kept_tokens": count_NB.mean(axis=-1).round(3).tolist(),
     }

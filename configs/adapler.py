@@ -1,0 +1,56 @@
+"""AdapLeR on one task: --config=configs/adapler.py:TASK[,faithful][,debug]"""
+
+from configs import common
+
+# Lengths and batch sizes of the released program; where it names none, the values of its SST-2 recipe.
+TASKS = {
+    "sst2": {"max_length": 64},
+    "imdb": {"max_length": 512, "batch_size": 16},
+    "hatexplain": {"max_length": 72},
+    "mrpc": {"max_length": 128},
+    "mnli": {"max_length": 128},
+    "qnli": {"max_length": 128},
+    "ag_news": {"max_length": 128},
+    "dbpedia": {"max_length": 128},
+    "rotten_tomatoes": {"max_length": 64},
+    "imdb_package": {"max_length": 256, "batch_size": 16},
+    "custom": {"max_length": 128},
+}
+
+
+def faithful(config):
+    """The released program step by step."""
+    config.finetune.update({"num_epochs": 5, "learning_rate": 2e-5, "clip_norm": 0.0, "num_best": 3})
+    config.saliency.num_epochs = 3
+    config.adapler.update(
+        {
+            "start": "pretrained",
+            "num_epochs": 5,
+            "learning_rate": 3e-5,
+            "predictor_learning_rate": 3e-5,
+            "threshold_learning_rate": 5e-4,
+            "adam_epsilon": 1e-12,
+            "attention_dropout_prob": 0.0,
+            "length_coef": 0.0005,
+            "distil_coef": 0.0,
+            "relative_length": False,
+            "constant_targets": False,
+            "bound_cls_ratio": False,
+            "slope_schedule": "epochs",
+            "choose": "authors",
+        }
+    )
+    config.adapt.speedups = ()
+
+
+def get_config(argument="sst2"):
+    """The run's config; `argument` is "task[,faithful][,debug]"."""
+    config = common.base_config()
+    task, variants = common.split_argument(argument, TASKS)
+    preset = TASKS[task]
+    config.task = task
+    config.data.max_length = preset["max_length"]
+    for phase in (config.finetune, config.adapler):
+        phase.batch_size = preset.get("batch_size", 32)
+    common.apply_variants(config, variants, {"faithful": faithful, "debug": common.shrink})
+    return config
