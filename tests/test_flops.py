@@ -1,0 +1,99 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adapler_jax import encoder, flops, heads
+from adapler_jax.types import EncoderConfig
+
+BASE = EncoderConfig(
+    num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [1, 16, 64, 128, 512])
+@pytest.mark.parametrize("num_classes", [2, 14])
+def test_dense_count_agrees_with_the_published_fit_at_base_size(length, num_classes):
+    published = 37872 * length**2 + 170216500 * length + 1181953 + 1537 * num_classes
+    counted = flops.dense_flops(BASE, [length], num_classes=num_classes)
+    np.testing.assert_allclose(counted, [published], rtol=2e-3)
+
+
+def test_pruned_count_agrees_with_the_published_fit_where_nothing_is_dropped():
+    length = 96
+    published = 1183537 + 1537 + 6152 * length + 12 * (3156 * length**2 + 14233554 * length)
+    counted = flops.pruned_flops(BASE, [length], np.full((12, 1), length), predictor_dim=32, num_classes=2)
+    np.testing.assert_allclose(counted, [published], rtol=2e-3)
+
+
+def test_predictor_agrees_with_the_published_difference():
+    counted = flops.predictor_flops(BASE, 1, predictor_dim=32)
+    np.testing.assert_allclose(counted, 14233554 - 14184196, rtol=5e-3)
+
+
+def test_published_reference_counts():
+    counted = flops.dense_flops(BASE, [64, 128, 512], num_classes=2) / 1e9
+    np.testing.assert_allclose(counted, [11.05, 22.41, 97.08], rtol=2e-3)
+
+
+def test_predictor_is_charged_at_the_length_it_reads():
+    config = dataclasses.replace(BASE, num_layers=2)
+    counted = flops.pruned_flops(config, [10], [[4], [1]], predictor_dim=32, num_classes=2)
+    by_hand = (
+        flops.embedding_flops(config, 10)
+        + flops.predictor_flops(config, 10, predictor_dim=32)
+        + flops.layer_flops(config, 4)
+        + flops.predictor_flops(config, 4, predictor_dim=32)
+        + flops.layer_flops(config, 1)
+        + flops.head_flops(config, num_classes=2)
+    )
+    assert counted.tolist() == [by_hand]
+
+
+def test_layer_by_hand_on_two_tokens():
+    config = EncoderConfig(
+        num_layers=1, num_heads=2, hidden_dim=4, ffn_dim=3, vocab_size=9, num_positions=9, activation="relu"
+    )  # fmt: skip
+    # four 4x4 products with bias, 4x3, 3x4, relu, two residuals, two norms
+    linear = 4 * (32 + 4) + (24 + 3) + (24 + 4) + 3 + 2 * 4 + 2 * 30
+    # two products of length 2 over 4 entries, 7 operations for each of 2 heads
+    assert flops.layer_flops(config, 2) == 2 * linear + 4 * (16 + 14)
+
+
+def test_without_predictors_nothing_dropped_costs_the_dense_model():
+    length_B = np.array([3, 7])
+    kept_NB = np.tile(length_B, (12, 1))
+    counted = flops.pruned_flops(BASE, length_B, kept_NB, predictor_dim=0, num_classes=3)
+    np.testing.assert_array_equal(counted, flops.dense_flops(BASE, length_B, num_classes=3))
+
+
+def test_speedup_weighs_examples_by_their_operations():
+    assert flops.speedup([10, 90], [10, 40]) == 2.0
+
+
+def test_counts_do_not_overflow():
+    assert flops.dense_flops(BASE, np.array([512] * 4, np.int32), num_classes=2).min() > 2**32
+
+
+def test_dense_count_agrees_with_the_compilers_count():
+    """One layer, since the compiler counts the body of a scan once; wide, since it expands erf into a polynomial."""
+    config = EncoderConfig(
+        num_layers=1, num_heads=8, hidden_dim=512, ffn_dim=2048, vocab_size=50, num_positions=64
+    )  # fmt: skip
+    length = 48
+
+    def dense(params, head, token_BL):
+        layer = jax.tree.map(lambda leaf: leaf[0], params["layers"])
+        hidden_BLD = encoder.embed(params["embeddings"], config, token_BL, jnp.zeros_like(token_BL))
+        hidden_BLD = encoder.attend(layer, config, hidden_BLD, jnp.zeros(token_BL.shape))
+        hidden_BLD = encoder.feed_forward(layer, config, hidden_BLD)
+        return heads.classify(head, config, hidden_BLD[:, 0])
+
+    params = jax.eval_shape(lambda: encoder.init_encoder(jax.random.key(0), config))
+    head = jax.eval_shape(lambda: heads.init_classifier(jax.random.key(0), config, 3))
+    tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    compiled_flops = jax.jit(dense).lower(params, head, tokens).compile().cost_analysis()["flops"]
+    counted = flops.dense_flops(config, [length], num_classes=3)[0]
+    np.testing.assert_allclose(counted, compiled_flops, rtol=0.02)
