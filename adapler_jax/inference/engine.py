@@ -1,0 +1,41 @@
+"""Picks a driver and compiles it."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.inference import bucketed, masked
+from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.pruning.base import Pruner
+from adapler_jax.types import EncoderConfig
+
+
+def make_engine(
+    config: EncoderConfig,
+    pruner: Pruner,
+    *,
+    buckets: Sequence[int] = DEFAULT_BUCKETS,
+    dtype=jnp.float32,
+    driver: str = "bucketed",
+) -> Callable:
+    """A jitted function (params, Batch) -> (logits float32 [B, C], Trace); it compiles once a batch shape.
+
+    Args: buckets: lengths to which kept tokens are padded; the largest holds every token slot of a batch. dtype: of
+    the operands of the encoder's products. driver: "bucketed" is fast, "masked" is the oracle, at full width.
+    Raises ValueError on an unknown driver or buckets that are no positive numbers.
+    """
+    if not buckets or min(buckets) < 1:
+        raise ValueError(f"config.inference.buckets is {tuple(buckets)}; expected positive numbers")
+    drivers = {
+        "bucketed": functools.partial(bucketed.forward, buckets=tuple(buckets)),
+        "masked": masked.forward,
+    }
+    if driver not in drivers:
+        raise ValueError(f"unknown driver {driver!r}; there are {', '.join(drivers)}")
+
+    def run(params, batch):
+        return drivers[driver](params, config, pruner, batch, dtype=dtype)
+
+    return jax.jit(run)

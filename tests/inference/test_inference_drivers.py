@@ -1,0 +1,263 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapler_jax import encoder, heads
+from adapler_jax.inference import bucketed, masked
+from adapler_jax.inference.engine import make_engine
+from adapler_jax.pruning import adapler, keep_all
+from adapler_jax.types import Batch, EncoderConfig, Selection
+
+CONFIG = EncoderConfig(
+    num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=40
+)  # fmt: skip
+BUCKETS = (2, 8, 24)
+NUM_SLOTS = 24
+PRUNER = adapler(CONFIG, predictor_dim=8)
+
+
+def make_params(pruner=PRUNER, *, threshold=0.8):
+    """Random weights whose predictors differ enough between tokens for some to go at every layer."""
+    encoder_key, head_key, pruner_key = jax.random.split(jax.random.key(3), 3)
+    pruner_params = pruner.init(pruner_key, CONFIG)
+    if pruner.name == "adapler":
+        for name in ("hidden", "score"):
+            pruner_params[name]["kernel"] = pruner_params[name]["kernel"] * 14.0
+        pruner_params["threshold_N"] = jnp.full((CONFIG.num_layers,), threshold, jnp.float32)
+    return {
+        "encoder": encoder.init_encoder(encoder_key, CONFIG),
+        "head": heads.init_classifier(head_key, CONFIG, 3),
+        "pruner": pruner_params,
+    }
+
+
+def make_batch(lengths, *, num_slots=NUM_SLOTS, seed=0, padding=0):
+    """Examples of these lengths; row i is the same text whatever the others and the padding are."""
+    texts_BL = np.random.default_rng(seed).integers(1, CONFIG.vocab_size, (64, CONFIG.num_positions))
+    live_BL = np.arange(num_slots) < np.asarray(lengths)[:, None]
+    return Batch(
+        token_BL=np.where(live_BL, texts_BL[: len(lengths), :num_slots], padding).astype(np.int32),
+        segment_BL=(np.arange(num_slots) > 5).astype(np.int32) * live_BL,
+        live_BL=live_BL,
+        label_B=np.zeros(len(lengths), np.int32),
+        example_id_B=np.arange(len(lengths), dtype=np.int32),
+    )
+
+
+def marking_pruner():
+    """A method that needs no predictor: keeps a token where the first entry of its state exceeds the site's level."""
+
+    def select(params, index, view):
+        score_BL = jnp.where(view.live_BL, view.hidden_BLD[..., 0], 0.0)
+        keep_BL = view.live_BL & (score_BL > params["level_N"] + 0.0 * index)
+        return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.live_BL[:, 0]))
+
+    def init(key, config):
+        return {"level_N": jnp.linspace(-1.0, 0.5, config.num_layers, dtype=jnp.float32)}
+
+    return PRUNER._replace(name="marking", select=select, init=init)
+
+
+PRUNERS = {"adapler": PRUNER, "keep_all": keep_all(), "marking": marking_pruner()}
+
+
+@functools.cache
+def engine(name, driver, dtype="float32"):
+    return make_engine(CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, dtype=dtype)
+
+
+@functools.cache
+def params_of(name, threshold=0.8):
+    return make_params(PRUNERS[name], threshold=threshold)
+
+
+def assert_same(found, expected, *, atol=1e-5):
+    (logits_BC, trace), (expected_BC, expected_trace) = found, expected
+    np.testing.assert_allclose(logits_BC, expected_BC, atol=atol, rtol=0)
+    if expected_trace.count_NB is None:
+        assert trace.count_NB is None
+        return
+    assert trace.count_NB.dtype == jnp.int32
+    np.testing.assert_array_equal(trace.count_NB, expected_trace.count_NB)
+    np.testing.assert_array_equal(trace.weight_NBL, expected_trace.weight_NBL)
+    np.testing.assert_allclose(trace.score_NBL, expected_trace.score_NBL, atol=atol, rtol=0)
+
+
+def rows(result, index):
+    """The same result for some rows of the batch."""
+    logits_BC, trace = result
+    return logits_BC[index], jax.tree.map(lambda leaf: leaf[:, index], trace)
+
+
+@pytest.mark.parametrize("name", ["adapler", "marking", "keep_all"])
+@pytest.mark.parametrize("lengths", [[24, 7, 3, 1, 13], [24] * 5, [1] * 5, [2, 2, 1, 2, 2], [23, 24, 16, 17, 15]])
+def test_bucketed_equals_the_oracle(name, lengths):
+    batch, params = make_batch(lengths), params_of(name)
+    assert_same(engine(name, "bucketed")(params, batch), engine(name, "masked")(params, batch))
+
+
+def test_tokens_go_at_every_layer_of_these_tests():
+    _, trace = engine("adapler", "bucketed")(params_of("adapler"), make_batch([24] * 5))
+    totals_N = np.sum(trace.count_NB, axis=1)
+    assert np.all(np.diff(totals_N) < 0) and totals_N[0] < 24 * 5 and totals_N[-1] > 5
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 23, 24])
+def test_bucketed_equals_the_oracle_at_every_bucket_edge(length):
+    """Nothing is dropped, so every layer runs in the bucket of this length."""
+    params, batch = params_of("adapler"), make_batch([length] + [1] * 4)
+    params = params | {"pruner": params["pruner"] | {"threshold_N": jnp.zeros((4,), jnp.float32)}}
+    found = engine("adapler", "bucketed")(params, batch)
+    assert np.all(found[1].count_NB[:, 0] == length)
+    assert_same(found, engine("adapler", "masked")(params, batch))
+
+
+def test_keep_all_is_plain_bert():
+    params, batch = params_of("keep_all"), make_batch([24, 9])
+    hidden_BLD = encoder.encode(params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
+    expected_BC = heads.classify(params["head"], CONFIG, hidden_BLD[:, 0])
+    for driver in ("bucketed", "masked"):
+        logits_BC, trace = engine("keep_all", driver)(params, batch)
+        np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-6, rtol=0)
+        assert trace.count_NB is None
+
+
+def test_keep_all_does_not_gather():
+    forward = functools.partial(bucketed.forward, config=CONFIG, pruner=keep_all())
+    text = str(jax.make_jaxpr(lambda params, batch: forward(params, batch=batch))(params_of("keep_all"), make_batch([5])))
+    assert "cond[" not in text and "sort[" not in text
+
+
+def test_nothing_dropped_is_plain_bert():
+    params = params_of("adapler")
+    params = params | {"pruner": params["pruner"] | {"threshold_N": jnp.zeros((4,), jnp.float32)}}
+    batch = make_batch([24, 9, 1, 2, 3])
+    found_BC, _ = engine("adapler", "bucketed")(params, batch)
+    expected_BC, _ = engine("keep_all", "masked")(params | {"pruner": {}}, batch)
+    np.testing.assert_allclose(found_BC, expected_BC, atol=1e-5, rtol=0)
+
+
+def test_batch_mates_never_matter():
+    lengths, params = [24, 7, 3, 1, 13], params_of("adapler")
+    together = engine("adapler", "bucketed")(params, make_batch(lengths))
+    for row in range(len(lengths)):
+        batch = jax.tree.map(lambda leaf: leaf[row : row + 1], make_batch(lengths))
+        assert_same(engine("adapler", "bucketed")(params, batch), rows(together, slice(row, row + 1)))
+
+
+def test_padding_never_matters():
+    lengths, params = [7, 3, 8, 1, 5], params_of("adapler")
+    wide = engine("adapler", "bucketed")(params, make_batch(lengths, num_slots=24, padding=9))
+    logits_BC, trace = engine("adapler", "bucketed")(params, make_batch(lengths, num_slots=8))
+    np.testing.assert_allclose(wide[0], logits_BC, atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(wide[1].count_NB, trace.count_NB)
+    np.testing.assert_array_equal(wide[1].weight_NBL[..., :8], trace.weight_NBL)
+    assert not np.any(wide[1].weight_NBL[..., 8:])
+
+
+def test_cls_survives_and_counts_never_grow():
+    _, trace = engine("adapler", "bucketed")(params_of("adapler"), make_batch([24, 7, 3, 1, 13]))
+    assert np.all(trace.weight_NBL[:, :, 0] == 1)
+    assert np.all(np.diff(trace.count_NB, axis=0) <= 0)
+    assert np.all(np.diff(trace.weight_NBL, axis=0) <= 0)
+    np.testing.assert_array_equal(trace.count_NB, np.sum(trace.weight_NBL, axis=-1))
+
+
+def test_buckets_do_not_change_the_answer():
+    params, batch = params_of("adapler"), make_batch([24, 7, 3, 1, 13])
+    expected = engine("adapler", "masked")(params, batch)
+    for buckets in [(512,), (24, 5, 5, 13)]:
+        assert_same(make_engine(CONFIG, PRUNER, buckets=buckets)(params, batch), expected)
+
+
+def test_short_ladder_is_refused():
+    message = "bucket 8 cannot hold 24 kept tokens; add a larger size to config.inference.buckets"
+    with pytest.raises(ValueError, match=message):
+        make_engine(CONFIG, PRUNER, buckets=(4, 8))(params_of("adapler"), make_batch([24]))
+
+
+@pytest.mark.parametrize("arguments", [{"buckets": ()}, {"buckets": (0, 4)}, {"driver": "turbo"}])
+def test_bad_engine_arguments_are_refused(arguments):
+    with pytest.raises(ValueError, match="config.inference.buckets is|unknown driver 'turbo'; there are bucketed"):
+        make_engine(CONFIG, PRUNER, **arguments)
+
+
+def test_pruner_without_a_site_at_every_layer_is_refused():
+    short = PRUNER._replace(sites=PRUNER.sites[:2])
+    with pytest.raises(ValueError, match="serves a site before every layer"):
+        make_engine(CONFIG, short)(params_of("adapler"), make_batch([4]))
+
+
+def test_mixed_lengths_compile_once_a_shape():
+    run = make_engine(CONFIG, PRUNER, buckets=(24,))
+    params = params_of("adapler")
+    for lengths in ([24, 1], [3, 3], [17, 9], [1, 1]):
+        run(params, make_batch(lengths))
+    assert run._cache_size() == 1
+    run(params, make_batch([5, 2, 1]))
+    assert run._cache_size() == 2
+
+
+def test_bfloat16_stays_near_float32():
+    params, batch = params_of("adapler", 0.3), make_batch([24, 7, 3, 1, 13])
+    found = engine("adapler", "bucketed", "bfloat16")(params, batch)
+    expected = engine("adapler", "masked", "bfloat16")(params, batch)
+    exact, _ = engine("adapler", "masked")(params, batch)
+    assert found[0].dtype == jnp.float32
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-3)
+    np.testing.assert_allclose(found[0], exact, atol=2e-2)
+
+
+def test_weights_that_are_not_numbers_do_not_go_unseen():
+    params = params_of("keep_all")
+    broken = params | {"head": jax.tree.map(lambda leaf: leaf * np.nan, params["head"])}
+    logits_BC, _ = engine("keep_all", "bucketed")(broken, make_batch([4]))
+    assert np.all(np.isnan(logits_BC))
+
+
+def test_executed_lengths_are_those_of_the_longest_example():
+    count_NB = np.array([[5, 9], [4, 2], [1, 1]])
+    np.testing.assert_array_equal(bucketed.executed_lengths(count_NB, (1, 2, 4, 8, 16), 12), [12, 4, 1])
+    np.testing.assert_array_equal(bucketed.executed_lengths(count_NB, (16,), 12), [12, 12, 12])
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, NUM_SLOTS), min_size=5, max_size=5),
+    seed=st.integers(0, 1000),
+    threshold=st.sampled_from([0.1, 0.4, 0.7, 0.9, 1.0]),
+)
+def test_bucketed_equals_the_oracle_for_any_batch(lengths, seed, threshold):
+    params, batch = params_of("adapler"), make_batch(lengths, seed=seed)
+    params = params | {"pruner": params["pruner"] | {"threshold_N": jnp.full((4,), threshold, jnp.float32)}}
+    assert_same(engine("adapler", "bucketed")(params, batch), engine("adapler", "masked")(params, batch))
+
+
+def test_types_are_never_promoted_implicitly():
+    params, batch = params_of("adapler"), make_batch([5, 3])
+    with jax.numpy_dtype_promotion("strict"):
+        jax.make_jaxpr(lambda params, batch: bucketed.forward(params, CONFIG, PRUNER, batch))(params, batch)
+        jax.make_jaxpr(lambda params, batch: masked.forward(params, CONFIG, PRUNER, batch))(params, batch)
+
+
+def test_drivers_add_no_rank_promotion():
+    """Around a layer that does nothing, so that only the driver's own arithmetic is looked at."""
+    batch = jax.tree.map(jnp.asarray, make_batch([5, 3]))
+    state = bucketed._State(
+        hidden_BLD=jnp.zeros((2, 24, 16)),
+        slot_BL=jnp.zeros((2, 24), jnp.int32),
+        source_BL=jnp.zeros((2, 24), jnp.int32),
+        count_B=jnp.ones((2,), jnp.int32),
+    )
+    pruner = PRUNER._replace(select=lambda params, index, view: Selection(view.weight_BL, view.live_BL))
+    with jax.numpy_rank_promotion("raise"):
+        kept, record = bucketed.visit_site(
+            pruner, {}, 0, hidden_BRD=state.hidden_BLD, source_BR=state.source_BL, live_BR=batch.live_BL, length=24
+        )
+        bucketed.at_places(jax.tree.map(lambda leaf: leaf[None], record))
+        bucketed.take_rows(state.hidden_BLD, kept[0])
