@@ -1,0 +1,66 @@
+# Two commands for a fresh machine with Python 3.11 or newer: `make quickstart` and `make test`.
+# All is installed into .venv; a second call repeats only what changed.
+
+PYTHON ?= python3
+# What .venv is made from; requirements.lock holds the exact versions that are tested.
+REQUIREMENTS ?= requirements.txt
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+# Stamps bear the name of the requirements, so that another choice is installed too.
+STAMP := $(notdir $(REQUIREMENTS))
+
+.PHONY: help install quickstart quickstart-debug test live clean
+
+help:
+	@echo "make quickstart        train AdapLeR on review sentences and evaluate it, about 10 minutes on 2 cores"
+	@echo "make quickstart-debug  the same path in small, one or two minutes"
+	@echo "make test              the tests"
+	@echo "make live              the comparisons with PyTorch; installs $(TORCH)"
+	@echo "make clean             remove .venv, .demo and the quickstart's runs"
+	@echo "PYTHON=python3.12 picks the Python of .venv, REQUIREMENTS=requirements.lock the tested versions"
+
+$(VENV)/created:
+	@command -v $(PYTHON) >/dev/null 2>&1 \
+		|| { echo "error: there is no $(PYTHON); install Python 3.11 or newer, or name one: make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is `$(PYTHON) --version 2>&1`; 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/installed-$(STAMP): $(VENV)/created requirements.txt $(REQUIREMENTS)
+	@echo "installing $(REQUIREMENTS) into $(VENV): about a minute"
+	@$(INSTALL) -r $(REQUIREMENTS)
+	@touch $@
+
+$(VENV)/tests-installed-$(STAMP): $(VENV)/installed-$(STAMP) requirements-test.txt
+	@echo "installing what the tests need into $(VENV)"
+	@$(INSTALL) -r $(REQUIREMENTS) -r requirements-test.txt
+	@touch $@
+
+install: $(VENV)/installed-$(STAMP)
+
+quickstart: install
+	$(RUN) scripts/fetch_demo.py
+	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart
+	$(RUN) evaluate.py --workdir=runs/quickstart
+
+quickstart-debug: install
+	$(RUN) scripts/fetch_demo.py
+	$(RUN) train.py --config=configs/quickstart.py:debug --workdir=runs/quickstart-debug
+	$(RUN) evaluate.py --workdir=runs/quickstart-debug
+
+# -rs lists what was skipped and why: without torch, the comparisons with PyTorch.
+test: $(VENV)/tests-installed-$(STAMP)
+	$(RUN) -m pytest -rs
+
+live: $(VENV)/tests-installed-$(STAMP)
+	@echo "installing $(TORCH) into $(VENV)"
+	@$(INSTALL) $(TORCH)
+	$(RUN) -m pytest -rs -m live
+
+clean:
+	rm -rf $(VENV) .demo runs/quickstart runs/quickstart-debug .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

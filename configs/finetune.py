@@ -1,0 +1,12 @@
+"""Plain BERT on one task, the dense model that others are compared with: --config=configs/finetune.py:TASK[,debug]"""
+
+from configs import adapler, common
+
+
+def get_config(argument="sst2"):
+    """The run's config; `argument` is "task[,debug]", with the tasks and presets of `configs/adapler.py`."""
+    task, variants = common.split_argument(argument, adapler.TASKS)
+    config = adapler.get_config(task)
+    config.method = "finetune"
+    common.apply_variants(config, variants, {"debug": common.shrink})
+    return config

