@@ -22,7 +22,7 @@ from adapler_jax import encoder, full_width, heads
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
 
-DEFAULT_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+DEFAULT_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
 @flax.struct.dataclass

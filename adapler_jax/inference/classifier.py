@@ -1,0 +1,144 @@
+"""A saved model as its users see it: texts in, labels and kept words out."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapler_jax.data.lengths import bucket_for, default_lengths
+from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.tokenizers import load_tokenizer
+from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.words import Encoded, Word, encode_words
+from adapler_jax.pruning import make_pruner
+from adapler_jax.types import Params
+from adapler_jax.weights.save import load_model
+
+DEFAULT_MAX_LENGTH = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The answer for one text or pair."""
+
+    label: str
+    probability: float  # of the label
+    probabilities: dict[str, float]  # by label
+    words: tuple[Word, ...]  # all words that the model read
+    keep_NW: np.ndarray  # bool [layers, words]: a piece of the word is there when the layer runs
+    num_tokens: tuple[int, ...]  # tokens that each layer ran on, [CLS] and [SEP] included
+
+    @property
+    def kept_words(self) -> list[list[str]]:
+        """The words that each layer ran on, in their order."""
+        return [list(itertools.compress([word.text for word in self.words], keep_W)) for keep_W in self.keep_NW]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A model that classifies texts. Make one with `Classifier.load`."""
+
+    run: Callable  # (params, Batch) -> (logits, Trace)
+    params: Params
+    tokenizer: Any
+    class_names: tuple[str, ...]
+    num_layers: int
+    max_length: int
+    lengths: tuple[int, ...]  # to which batches are padded
+
+    @classmethod
+    def load(
+        cls, directory, *, buckets: Sequence[int] = DEFAULT_BUCKETS, dtype=jnp.float32, driver: str = "bucketed"
+    ) -> "Classifier":
+        """Reads a saved model directory; arguments as in `make_engine`. Raises ValueError where it is damaged."""
+        saved = load_model(directory)
+        pruner = make_pruner(saved.pruner_name, saved.config)
+        max_length = saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
+        # A program that buckets by itself needs no second padded length, so it is compiled once.
+        single = bool(pruner.sites) and driver == "bucketed"
+        return cls(
+            run=make_engine(saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver),
+            params=jax.device_put(saved.params),
+            tokenizer=load_tokenizer(str(saved.directory)),
+            class_names=saved.class_names,
+            num_layers=saved.config.num_layers,
+            max_length=max_length,
+            lengths=(max_length,) if single else default_lengths(max_length),
+        )
+
+    def predict(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> list[Prediction]:
+        """Classifies texts, or pairs of texts, in the given order.
+
+        Texts of like length share a batch. Longer texts than the model's length are cut. Fewer texts than batch_size
+        run in a batch of the next power of two; the first call with a batch shape compiles.
+        Raises TypeError where texts is a single string or mixes strings and pairs; ValueError on a batch_size below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        firsts, seconds = split_pairs(texts)
+        if not firsts:
+            return []
+        encoded = encode_words(self.tokenizer, firsts, seconds, max_length=self.max_length)
+        num_rows = min(batch_size, 1 << (len(encoded) - 1).bit_length())
+        predictions: list[Prediction | None] = [None] * len(encoded)
+        for rows in batch_rows(encoded, batch_size):
+            for row, prediction in zip(rows, self._predict_batch([encoded[row] for row in rows], num_rows)):
+                predictions[row] = prediction
+        return predictions
+
+    def _predict_batch(self, encoded: list[Encoded], num_rows: int) -> Iterator[Prediction]:
+        """Runs one batch, filled up to num_rows, and tells its rows apart."""
+        batch = pad_batch(
+            [row.token_L for row in encoded],
+            [row.segment_L for row in encoded],
+            length=bucket_for(max(len(row.token_L) for row in encoded), self.lengths),
+            batch_size=num_rows,
+        )
+        logits_BC, trace = self.run(self.params, batch)
+        probs_BC = np.asarray(jax.nn.softmax(logits_BC, axis=-1))
+        keep_NBL = np.broadcast_to(batch.live_BL, (self.num_layers, *batch.live_BL.shape))
+        if trace.weight_NBL is not None:
+            keep_NBL = np.asarray(trace.weight_NBL) > 0
+        for row, example in enumerate(encoded):
+            yield self._prediction(example, probs_BC[row], keep_NBL[:, row, : len(example.token_L)])
+
+    def _prediction(self, example: Encoded, prob_C, keep_NL) -> Prediction:
+        """The answer for one row; a word is there while one of its pieces is."""
+        keep_NW = np.zeros((self.num_layers, len(example.words)), bool)
+        layer, place = np.nonzero(keep_NL & (example.word_L >= 0))
+        keep_NW[layer, example.word_L[place]] = True
+        best = int(np.argmax(prob_C))
+        return Prediction(
+            label=self.class_names[best],
+            probability=float(prob_C[best]),
+            probabilities={name: float(prob) for name, prob in zip(self.class_names, prob_C)},
+            words=example.words,
+            keep_NW=keep_NW,
+            num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
+        )
+
+
+def split_pairs(texts) -> tuple[list[str], list[str] | None]:
+    """First and second texts; None for the second where there are no pairs."""
+    if isinstance(texts, str):
+        raise TypeError("predict takes a list of texts; write predict([text]) for a single one")
+    texts = list(texts)
+    if all(isinstance(text, str) for text in texts):
+        return texts, None
+    for place, text in enumerate(texts):
+        is_pair = isinstance(text, (tuple, list)) and len(text) == 2
+        if not is_pair or not all(isinstance(part, str) for part in text):
+            raise TypeError(f"text {place} is {text!r:.60}; expected all strings, or all pairs of strings")
+    return [first for first, _ in texts], [second for _, second in texts]
+
+
+def batch_rows(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+    """Indices of the examples of each batch, by increasing length."""
+    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row].token_L))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

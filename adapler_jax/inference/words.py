@@ -1,0 +1,67 @@
+"""Texts -> tokens that know the word of the text that they come from, so that answers can name words."""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+_WORD = re.compile(r"\S+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """A word as the tokenizer splits text: punctuation marks and Chinese characters stand alone."""
+
+    text: str
+    part: int  # 0, or 1 for the second text of a pair
+    start: int  # place in the text, in characters
+    end: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """One text or pair, [CLS] first, cut to the model's length."""
+
+    token_L: np.ndarray  # int32
+    segment_L: np.ndarray  # int32
+    word_L: np.ndarray  # int32, index into words; -1 for [CLS] and [SEP]
+    words: tuple[Word, ...]
+
+
+def encode_words(tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int) -> list[Encoded]:
+    """Tokenizes texts, or pairs of texts, as the data room does for training."""
+    texts = [shorten(text, 2 * max_length) for text in texts]
+    pairs = None if pairs is None else [shorten(text, 2 * max_length) for text in pairs]
+    output = tokenizer(
+        texts, pairs, truncation="longest_first", max_length=max_length, padding=False, return_token_type_ids=True
+    )  # fmt: skip
+    parts = [texts, pairs or texts]
+    return [
+        _encoded(encoding, (parts[0][row], parts[1][row])) for row, encoding in enumerate(output.encodings)
+    ]
+
+
+def shorten(text: str, num_words: int) -> str:
+    """The text up to its so many-th word between blanks. Every one gives at least a token (but for words of control
+    characters only, hence some spare), so the tokens that are kept do not change and a book costs no more than a page."""
+    last = next(itertools.islice(_WORD.finditer(text), num_words - 1, None), None)
+    return text if last is None else text[: last.end()]
+
+
+def _encoded(encoding, texts: tuple[str, str]) -> Encoded:
+    """Merges the pieces of every word."""
+    spans: dict[tuple[int, int], list[int]] = {}
+    keys = list(zip(encoding.sequence_ids, encoding.word_ids))
+    for key, (start, end) in zip(keys, encoding.offsets):
+        if key[1] is not None:
+            span = spans.setdefault(key, [start, end])
+            span[:] = min(span[0], start), max(span[1], end)
+    index = {key: place for place, key in enumerate(spans)}
+    return Encoded(
+        token_L=np.asarray(encoding.ids, np.int32),
+        segment_L=np.asarray(encoding.type_ids, np.int32),
+        word_L=np.asarray([index.get(key, -1) for key in keys], np.int32),
+        words=tuple(Word(texts[part][start:end], part, start, end) for (part, _), (start, end) in spans.items()),
+    )

@@ -1,0 +1,178 @@
+import dataclasses
+import time
+
+import jax
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from adapler_jax import encoder, heads
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.words import encode_words, shorten
+from adapler_jax.pruning import make_pruner
+from adapler_jax.types import EncoderConfig
+from adapler_jax.weights.save import save_model
+
+WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a good bad film ##s ##ly not but very 日 本 привет . ' don t".split()
+CONFIG = EncoderConfig(
+    num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=len(WORDS), num_positions=20
+)  # fmt: skip
+BUCKETS = (4, 16)
+TEXTS = ["good films", "", "a very very bad film . not good", "日本 привет", "   \t\n", "don't", "zzz"]
+
+
+def make_tokenizer():
+    vocab = {word: number for number, word in enumerate(WORDS)}
+    core = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **special)
+
+
+def make_model(directory, pruner_name):
+    pruner = make_pruner(pruner_name, CONFIG)
+    encoder_key, head_key, pruner_key = jax.random.split(jax.random.key(0), 3)
+    pruner_params = pruner.init(pruner_key, CONFIG)
+    if pruner.sites:
+        for name in ("hidden", "score"):
+            pruner_params[name]["kernel"] = pruner_params[name]["kernel"] * 14.0
+        pruner_params["threshold_N"] = pruner_params["threshold_N"] * 3.0
+    params = {
+        "encoder": encoder.init_encoder(encoder_key, CONFIG),
+        "head": jax.tree.map(lambda leaf: leaf * 20, heads.init_classifier(head_key, CONFIG, 2)),
+        "pruner": pruner_params,
+    }
+    save_model(
+        directory, params, CONFIG,
+        pruner_name=pruner_name, class_names=("neg", "pos"), max_length=16, tokenizer=make_tokenizer(),
+    )  # fmt: skip
+    return directory
+
+
+@pytest.fixture(scope="module", name="model_dir")
+def _model_dir(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("saved") / "model", "adapler")
+
+
+@pytest.fixture(scope="module", name="classifier")
+def _classifier(model_dir):
+    return Classifier.load(model_dir, buckets=BUCKETS)
+
+
+@pytest.fixture(scope="module", name="predictions")
+def _predictions(classifier):
+    return classifier.predict(TEXTS, batch_size=8)
+
+
+def assert_same(found, expected):
+    assert found.label == expected.label
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-5)
+    assert found.words == expected.words
+    assert found.num_tokens == expected.num_tokens
+    np.testing.assert_array_equal(found.keep_NW, expected.keep_NW)
+
+
+def test_no_texts_give_no_predictions(classifier):
+    assert classifier.predict([]) == []
+
+
+def test_probabilities_are_those_of_the_label(predictions):
+    for prediction in predictions:
+        assert prediction.label in ("neg", "pos")
+        assert prediction.probability == max(prediction.probabilities.values())
+        assert prediction.probabilities[prediction.label] == prediction.probability
+        np.testing.assert_allclose(sum(prediction.probabilities.values()), 1.0, atol=1e-5)
+
+
+def test_answers_come_in_the_given_order(classifier, predictions):
+    again = classifier.predict(TEXTS[::-1], batch_size=8)
+    for found, expected in zip(again[::-1], predictions):
+        assert_same(found, expected)
+
+
+def test_batch_size_does_not_change_answers(classifier, predictions):
+    for found, expected in zip(classifier.predict(TEXTS, batch_size=2), predictions):
+        assert_same(found, expected)
+
+
+def test_oracle_gives_the_same_answers(model_dir, predictions):
+    for found, expected in zip(Classifier.load(model_dir, driver="masked").predict(TEXTS), predictions):
+        assert_same(found, expected)
+
+
+def test_pieces_are_merged_into_words_of_the_text(predictions):
+    assert [word.text for word in predictions[0].words] == ["good", "films"]
+    assert [word.text for word in predictions[3].words] == ["日", "本", "привет"]
+    assert [word.text for word in predictions[5].words] == ["don", "'", "t"]
+
+
+def test_kept_words_are_words_of_the_text_and_never_come_back(predictions):
+    for text, prediction in zip(TEXTS, predictions):
+        assert len(prediction.kept_words) == len(prediction.num_tokens) == CONFIG.num_layers
+        for word in prediction.words:
+            assert text[word.start : word.end] == word.text
+        assert np.all(np.diff(prediction.keep_NW.astype(int), axis=0) <= 0)
+        for kept, num_tokens in zip(prediction.kept_words, prediction.num_tokens):
+            assert len(kept) < num_tokens  # [CLS] is always there
+    assert any(prediction.num_tokens[-1] < len(prediction.words) for prediction in predictions)
+
+
+def test_an_empty_text_is_answered_without_words(predictions):
+    assert predictions[1].words == () and predictions[1].kept_words == [[]] * CONFIG.num_layers
+    assert_same(predictions[4], predictions[1])
+
+
+def test_a_long_text_is_cut_to_the_models_length(classifier):
+    text = " ".join(["a very bad film"] * 25_000)
+    start = time.perf_counter()
+    found, expected = classifier.predict([text, "a very bad film " * 4])
+    assert time.perf_counter() - start < 60
+    assert len(found.words) == 14
+    assert_same(found, expected)
+
+
+def test_pairs_are_answered_with_words_of_both(classifier):
+    (found,) = classifier.predict([("good film", "not bad")])
+    assert [(word.text, word.part) for word in found.words] == [("good", 0), ("film", 0), ("not", 1), ("bad", 1)]
+
+
+@pytest.mark.parametrize("texts", ["good", ["good", ("good", "bad")], [("a", "b", "c")], [None], [3]])
+def test_what_is_no_list_of_texts_is_refused(classifier, texts):
+    with pytest.raises(TypeError, match="expected all strings|takes a list of texts"):
+        classifier.predict(texts)
+
+
+def test_bad_batch_size_is_refused(classifier):
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        classifier.predict(["good"], batch_size=0)
+
+
+def test_all_lengths_share_one_compilation(model_dir):
+    classifier = Classifier.load(model_dir, buckets=(16,))
+    for texts in (["a"] * 3, ["a film"] * 4, [" ".join(["bad"] * 30)] * 4):
+        classifier.predict(texts, batch_size=4)
+    assert classifier.run._cache_size() == 1
+
+
+def test_plain_bert_keeps_every_word(tmp_path):
+    classifier = Classifier.load(make_model(tmp_path / "model", "keep_all"))
+    (found,) = classifier.predict(["a good film"])
+    assert found.kept_words == [["a", "good", "film"]] * CONFIG.num_layers
+    assert found.num_tokens == (5,) * CONFIG.num_layers
+
+
+def test_shortening_does_not_change_the_tokens():
+    tokenizer, text = make_tokenizer(), " a  films not\tbut good . " * 40
+    found = encode_words(tokenizer, [text, "a"], [text, text], max_length=12)
+    output = tokenizer([text, "a"], [text, text], truncation="longest_first", max_length=12)
+    assert [row.token_L.tolist() for row in found] == output["input_ids"]
+    assert shorten("a b  c d", 3) == "a b  c" and shorten("a b", 3) == "a b" and shorten("", 3) == ""
+
+
+def test_words_know_their_place():
+    (row,) = encode_words(make_tokenizer(), ["so  films"], None, max_length=16)
+    assert [dataclasses.astuple(word) for word in row.words] == [("so", 0, 0, 2), ("films", 0, 4, 9)]
+    assert row.word_L.tolist() == [-1, 0, 1, 1, -1]
