@@ -9,6 +9,7 @@ def base_config() -> ml_collections.ConfigDict:
         {
             "method": "adapler",  # adapler, or finetune: plain BERT, the first phase alone
             "model": "bert-base-uncased",  # local directory or hub name of a BERT in PyTorch or Flax form
+            "fresh_head": False,  # start the pooler afresh too, where the checkpoint's was never trained
             "task": "sst2",  # a task of adapler_jax/data/tasks.py
             "seed": 0,  # of fresh weights, data order and dropout
             "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32

@@ -22,6 +22,7 @@ def get_config(argument=""):
     """The run's config; `argument` is empty or "debug"."""
     config = adapler.get_config("rotten_tomatoes")
     config.model = MODEL
+    config.fresh_head = True  # a sentence encoder: its pooler was never trained
     config.data.carve = {"validation": 500, "test": 800}
     config.data.num_train_examples = 2400
     config.data.lengths = (24, 40, 64)

@@ -1,6 +1,13 @@
-"""Shared by all tests: where the reference numbers lie."""
+"""Shared by all tests: where the reference numbers lie, and a compiler that spends less time on tiny programs."""
 
+import os
 import pathlib
+import tempfile
+
+# Before jax is imported: most of a test's time is compilation, and none of it is speed that counts.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="adapler-tests-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

@@ -11,6 +11,8 @@ from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import EncoderConfig
 
+DRIVERS = {"bucketed": bucketed.forward, "masked": masked.forward}
+
 
 def make_engine(
     config: EncoderConfig,
@@ -28,14 +30,17 @@ def make_engine(
     """
     if not buckets or min(buckets) < 1:
         raise ValueError(f"config.inference.buckets is {tuple(buckets)}; expected positive numbers")
-    drivers = {
-        "bucketed": functools.partial(bucketed.forward, buckets=tuple(buckets)),
-        "masked": masked.forward,
-    }
-    if driver not in drivers:
-        raise ValueError(f"unknown driver {driver!r}; there are {', '.join(drivers)}")
+    if driver not in DRIVERS:
+        raise ValueError(f"unknown driver {driver!r}; there are {', '.join(DRIVERS)}")
+    options = {"buckets": tuple(buckets)} if driver == "bucketed" else {}
+    return _jitted(config, pruner, driver, dtype, **options)
+
+
+@functools.lru_cache(maxsize=32)
+def _jitted(config: EncoderConfig, pruner: Pruner, driver: str, dtype, **options) -> Callable:
+    """One function object for equal arguments, so that asking twice does not compile twice."""
 
     def run(params, batch):
-        return drivers[driver](params, config, pruner, batch, dtype=dtype)
+        return DRIVERS[driver](params, config, pruner, batch, dtype=dtype, **options)
 
     return jax.jit(run)

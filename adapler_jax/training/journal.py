@@ -45,6 +45,10 @@ class Journal:
             if isinstance(value, float):
                 self._events.add_scalar(f"{group}/{name}", value, step)
 
+    def tell(self, line: str) -> None:
+        """Prints a line above the progress bar."""
+        self._progress.console.print(line, highlight=False, markup=False)
+
     def advance(self, step: int, numbers: dict[str, float]) -> None:
         """Moves the progress bar to a step and shows the numbers beside it."""
         text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())

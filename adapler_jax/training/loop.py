@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.journal import Journal
@@ -53,7 +54,8 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
     The best epochs' weights are in the returned checkpoints, everything measured in the journal of `directory`.
     """
     checkpoints = Checkpoints(directory, num_best=plan.num_best)
-    state = checkpoints.restore_last(state)
+    # A copy: the first step donates the state, and the caller may start another phase from the same arrays.
+    state = jax.tree.map(jnp.copy, checkpoints.restore_last(state))
     start_step, num_steps = int(state.step), plan.num_epochs * plan.steps_per_epoch
     train_step = jax.jit(plan.train_step, donate_argnums=0)
     with Journal(directory, start_step=start_step, num_steps=num_steps, label=plan.label) as journal:
@@ -72,6 +74,8 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
             if last_of_epoch:
                 scores = plan.evaluate(state.params, epoch)
                 journal.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
+                shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if isinstance(value, float))
+                journal.tell(f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, validation: {shown}")
                 checkpoints.save_best(state, scores["rank"])
             if last_of_epoch or checkpoint_due:
                 checkpoints.save_last(state)

@@ -6,11 +6,38 @@ import pathlib
 from collections.abc import Callable
 
 from adapler_jax.training import phases
-from adapler_jax.training.setup import prepare
+from adapler_jax.training.setup import COMPUTE_DTYPES, prepare
 
 CONFIG_FILE = "run.json"
 # Fields that change nothing in the result: they may differ between calls on one workdir.
 FREE_FIELDS = ("data.cache_dir",)
+
+
+CHOICES = {
+    "method": ("finetune", "adapler"),
+    "compute_dtype": tuple(COMPUTE_DTYPES),
+    "adapler.start": ("finetuned", "pretrained"),
+    "adapler.choose": ("last", "authors"),
+    "adapler.slope_schedule": ("geometric", "epochs"),
+}
+
+
+def check_config(config) -> None:
+    """Raises ValueError on a value outside the choices of its field, and on counts that are none, before any work."""
+    flat = flatten(config.to_dict())
+    for name, choices in CHOICES.items():
+        if flat[name] not in choices:
+            raise ValueError(f"config.{name} is {flat[name]!r}; expected {' or '.join(choices)}")
+    for name, value in flat.items():
+        if name.rpartition(".")[2] in ("num_epochs", "batch_size", "num_best", "predictor_dim") and value < 1:
+            raise ValueError(f"config.{name} is {value}; expected 1 or more")
+    if config.saliency.num_epochs > config.finetune.num_best:
+        raise ValueError(
+            f"config.saliency.num_epochs is {config.saliency.num_epochs}, but only config.finetune.num_best = "
+            f"{config.finetune.num_best} epochs are kept; raise it"
+        )
+    if any(speedup <= 0 for speedup in config.adapt.speedups):
+        raise ValueError(f"config.adapt.speedups is {config.adapt.speedups}; expected positive factors")
 
 
 def phase_list(config) -> list[tuple[str, Callable]]:
@@ -18,8 +45,6 @@ def phase_list(config) -> list[tuple[str, Callable]]:
     plan = [("finetune", phases.run_finetune)]
     if config.method == "finetune":
         return plan
-    if config.method != "adapler":
-        raise ValueError(f"config.method is {config.method!r}; expected finetune or adapler")
     plan += [("saliency", phases.run_saliency), ("adapler", phases.run_adapler)]
     for speedup in sorted(config.adapt.speedups):
         plan.append((f"adapt-{speedup:g}x", _adapt(plan[-1][0], speedup)))
@@ -79,6 +104,7 @@ def run_all(config, workdir, *, tell: Callable[[str], None] = print) -> None:
     Raises ValueError or OSError on what the user can mend, FloatingPointError where a loss is not finite.
     """
     workdir = pathlib.Path(workdir).expanduser()
+    check_config(config)
     plan = phase_list(config)
     setup = prepare(config, tell=tell)
     claim_workdir(workdir, config.to_dict())

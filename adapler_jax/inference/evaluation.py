@@ -1,0 +1,166 @@
+"""A model on a labelled set: its score, and what its dropped tokens save in operations and in seconds."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapler_jax import flops
+from adapler_jax.inference import bucketed
+from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.measure import Timing, median_speedup, time_interleaved
+from adapler_jax.metrics.classification import METRICS
+from adapler_jax.pruning.base import Pruner, keep_all
+from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, Params
+from adapler_jax.weights.save import leaf_predictor_dim
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a model did on a set; one entry an example, in the order of the batches, fillers left out."""
+
+    score: float  # in [0, 1]
+    flops_speedup: float  # dense over pruned operations, true token counts
+    executed_flops_speedup: float  # the same for the padded shapes that ran
+    kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
+    predicted_E: np.ndarray
+    label_E: np.ndarray
+    example_id_E: np.ndarray
+    length_E: np.ndarray  # tokens
+    count_NE: np.ndarray  # tokens that each layer ran on
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeedComparison:
+    """A pruned model against plain BERT of the same sizes on the same batches, in one run."""
+
+    dense: Timing  # of all batches
+    pruned: Timing
+    wall_speedup: float
+    executed_flops_speedup: float
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the saved operations, padding counted as work, that became seconds."""
+        return self.wall_speedup / self.executed_flops_speedup
+
+
+def evaluate_model(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batches: Iterable[Batch],
+    *,
+    metric: str = "accuracy",
+    buckets: Sequence[int] = DEFAULT_BUCKETS,
+    dtype=jnp.float32,
+    driver: str = "bucketed",
+) -> Evaluation:
+    """Runs a model over batches under the hard rule; `metric` is a name in METRICS, the rest as in `make_engine`.
+
+    Raises ValueError where there is no example or the metric is unknown.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
+    run = make_engine(config, pruner, buckets=buckets, dtype=dtype, driver=driver)
+    parts = []
+    executed = np.zeros(2, np.int64)
+    for batch in batches:
+        logits_BC, trace = run(params, batch)
+        count_NB = counts_of(trace, batch, config)
+        executed += executed_flops(params, config, batch, count_NB, buckets=buckets)
+        real_B = batch.example_id_B != FILLER_ID
+        columns = (np.argmax(logits_BC, -1), batch.label_B, batch.example_id_B, batch.live_BL.sum(-1), count_NB)
+        parts.append([np.asarray(column)[..., real_B] for column in columns])
+    if not parts:
+        raise ValueError("there are no batches to evaluate; give a split with at least one example")
+    predicted_E, label_E, example_id_E, length_E, count_NE = (np.concatenate(x, axis=-1) for x in zip(*parts))
+    return Evaluation(
+        score=METRICS[metric](predicted_E, label_E),
+        flops_speedup=true_speedup(params, config, length_E, count_NE),
+        executed_flops_speedup=float(executed[0] / executed[1]),
+        kept_tokens=tuple(count_NE.mean(axis=-1).tolist()),
+        predicted_E=predicted_E,
+        label_E=label_E,
+        example_id_E=example_id_E,
+        length_E=length_E,
+        count_NE=count_NE,
+    )
+
+
+def counts_of(trace, batch: Batch, config: EncoderConfig):
+    """Tokens that each layer ran on, int64 [N, B]; all of them for a method without sites."""
+    if trace.count_NB is not None:
+        return np.asarray(trace.count_NB, np.int64)
+    return np.broadcast_to(batch.live_BL.sum(-1), (config.num_layers, len(batch.live_BL))).astype(np.int64)
+
+
+def true_speedup(params: Params, config: EncoderConfig, length_E, count_NE) -> float:
+    """Dense over pruned operations of examples without padding."""
+    num_classes = params["head"]["classifier"]["bias"].shape[-1]
+    dense_E = flops.dense_flops(config, length_E, num_classes=num_classes)
+    pruned_E = flops.pruned_flops(
+        config, length_E, count_NE, predictor_dim=leaf_predictor_dim(params), num_classes=num_classes
+    )
+    return flops.speedup(dense_E, pruned_E)
+
+
+def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB, *, buckets):
+    """Operations of one padded batch, fillers and padding included: int64 [2], dense and bucketed.
+
+    A method without sites runs as the dense model.
+    """
+    B, L = batch.token_BL.shape
+    num_classes = params["head"]["classifier"]["bias"].shape[-1]
+    dense = B * flops.dense_flops(config, [L], num_classes=num_classes)
+    predictor_dim = leaf_predictor_dim(params)
+    if not predictor_dim:
+        return np.concatenate([dense, dense])
+    lengths = bucketed.executed_lengths(np.stack([batch.live_BL.sum(-1), *count_NB]), buckets, L)
+    pruned = B * flops.pruned_flops(
+        config, lengths[:1], lengths[1:, None], predictor_dim=predictor_dim, num_classes=num_classes
+    )
+    return np.concatenate([dense, pruned])
+
+
+def compare_speed(
+    params: Params,
+    dense_params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batches: Sequence[Batch],
+    *,
+    repeats: int = 7,
+    buckets: Sequence[int] = DEFAULT_BUCKETS,
+    dtype=jnp.float32,
+) -> SpeedComparison:
+    """Times the bucketed engine against plain BERT on the same padded batches, medians of interleaved repeats.
+
+    A repeat is one pass over all batches; compilation is in the first call only. dense_params: as params, of the
+    unpruned model; its pruner's subtree is not read.
+    """
+    batches = [jax.device_put(batch) for batch in batches]
+    pruned_run = make_engine(config, pruner, buckets=buckets, dtype=dtype)
+    dense_run = make_engine(config, keep_all(), dtype=dtype)
+    dense_params = jax.device_put(dense_params | {"pruner": {}})
+    params = jax.device_put(params)
+
+    def over_batches(run: Callable, params) -> Callable:
+        return lambda: [run(params, batch)[0] for batch in batches]
+
+    timings = time_interleaved(
+        {"dense": over_batches(dense_run, dense_params), "pruned": over_batches(pruned_run, params)}, repeats=repeats
+    )
+    executed = np.zeros(2, np.int64)
+    for batch in batches:
+        count_NB = counts_of(pruned_run(params, batch)[1], batch, config)
+        executed += executed_flops(params, config, batch, count_NB, buckets=buckets)
+    return SpeedComparison(
+        dense=timings["dense"],
+        pruned=timings["pruned"],
+        wall_speedup=median_speedup(timings["dense"], timings["pruned"]),
+        executed_flops_speedup=float(executed[0] / executed[1]),
+    )

@@ -1,0 +1,137 @@
+"""What a finished workdir is worth: every model of it on the test split, in score, operations and seconds."""
+
+import json
+import pathlib
+from collections.abc import Callable
+
+import ml_collections
+import numpy as np
+
+from adapler_jax.data.batches import eval_batches
+from adapler_jax.data.examples import take_examples
+from adapler_jax.data.lengths import bucket_for, default_lengths
+from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.tokenizers import load_tokenizer
+from adapler_jax.data.tokens import Tokenized, tokenize
+from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.inference.evaluation import compare_speed, evaluate_model
+from adapler_jax.pruning import Pruner, make_pruner
+from adapler_jax.training.phases import is_done
+from adapler_jax.training.run import CONFIG_FILE
+from adapler_jax.training.setup import COMPUTE_DTYPES, load_data
+from adapler_jax.weights.save import Saved, load_model
+
+NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
+NUM_ROUNDS = 5
+
+
+def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+    """The config that a workdir was trained with. Raises ValueError where it holds no run."""
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        raise ValueError(f"{workdir} holds no run: there is no {CONFIG_FILE}; train one with train.py --workdir={workdir}")
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
+
+
+def finished_models(workdir: pathlib.Path) -> dict[str, Saved]:
+    """Models of the finished phases by name: `dense` first, then those with a pruner in the order of their making."""
+    names = ["finetune", "adapler"]
+    names += sorted((path.name for path in workdir.glob("adapt-*x")), key=lambda name: float(name[6:-1]))
+    models = {
+        "dense" if name == "finetune" else name: load_model(workdir / name / "model")
+        for name in names
+        if is_done(workdir / name)
+    }
+    if "dense" not in models:
+        raise ValueError(f"{workdir}: no phase is finished; call train.py with the same config and workdir again")
+    return models
+
+
+def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
+    """Batches of a seeded sample in arrival order, each padded to the first length that holds its longest text."""
+    num_texts = min(NUM_TIMED_TEXTS[batch_size], len(tokenized.labels))
+    rows = np.random.default_rng(0).permutation(len(tokenized.labels))[:num_texts]
+    batches = []
+    for start in range(0, num_texts, batch_size):
+        chosen = rows[start : start + batch_size]
+        texts = [tokenized.tokens[row] for row in chosen]
+        batches.append(
+            pad_batch(
+                texts, [tokenized.segments[row] for row in chosen],
+                length=bucket_for(max(len(text) for text in texts), lengths), batch_size=batch_size,
+            )  # fmt: skip
+        )
+    return batches
+
+
+def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, buckets, dtype) -> dict:
+    """Milliseconds a text and speedups over dense BERT at batch 1 and 32, as columns of a row.
+
+    Both models take turns on the same batches in one run; medians, compilation apart. `executed_speedup_32` is the ratio
+    of the operations in the padded shapes that really ran, `efficiency_32` the share of it that became seconds.
+    """
+    columns = {}
+    for batch_size in NUM_TIMED_TEXTS:
+        batches = mixed_batches(tokenized, batch_size, lengths)
+        found = compare_speed(
+            pruned.params, dense.params, pruned.config, pruner, batches, repeats=NUM_ROUNDS, buckets=buckets, dtype=dtype
+        )
+        num_texts = batch_size * len(batches)
+        columns |= {
+            f"wall_ms_{batch_size}": 1e3 * found.pruned.median_s / num_texts,
+            f"dense_wall_ms_{batch_size}": 1e3 * found.dense.median_s / num_texts,
+            f"wall_speedup_{batch_size}": found.wall_speedup,
+            f"executed_speedup_{batch_size}": found.executed_flops_speedup,
+            f"efficiency_{batch_size}": found.efficiency,
+        }
+    return columns
+
+
+def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool = True) -> list[dict]:
+    """Scores every finished model of a run on its test splits and measures seconds on the first of them.
+
+    Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
+    and for the first split the columns of `time_model`. Raises ValueError where the workdir holds no finished model.
+    """
+    workdir = pathlib.Path(workdir).expanduser()
+    config = read_run(workdir)
+    models = finished_models(workdir)
+    pruners = {name: make_pruner(saved.pruner_name, saved.config) for name, saved in models.items()}
+    dense, dataset, dtype = models["dense"], load_data(config), COMPUTE_DTYPES[config.compute_dtype]
+    tokenizer = load_tokenizer(str(workdir / "finetune" / "model"))
+    lengths = tuple(config.data.lengths) or default_lengths(dense.max_length)
+    buckets = tuple(config.inference.buckets) or DEFAULT_BUCKETS
+    rows = []
+    for split in dataset.eval_splits:
+        tokenized = tokenize(
+            dataset.split(split), tokenizer, max_length=dense.max_length, cache_dir=config.data.cache_dir or None
+        )
+        batches = list(eval_batches(tokenized, batch_size=32, lengths=lengths))
+        for name, saved in models.items():
+            tell(f"{name}: {len(tokenized)} texts of {split}")
+            found = evaluate_model(
+                saved.params, saved.config, pruners[name], batches,
+                metric=dataset.task.metric, buckets=buckets, dtype=dtype,
+            )  # fmt: skip
+            row = {
+                "task": dataset.task.name, "split": split, "num_texts": len(tokenized), "method": name,
+                "seed": config.seed, "dtype": config.compute_dtype, "metric": dataset.task.metric,
+                "test_score": found.score, "dense_score": rows[-1]["dense_score"] if name != "dense" else found.score,
+                "flops_speedup": found.flops_speedup, "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
+            }  # fmt: skip
+            if with_times and name != "dense" and split == dataset.eval_splits[0]:
+                tell(f"{name}: seconds beside the dense model")
+                row |= time_model(saved, dense, pruners[name], tokenized, lengths, buckets=buckets, dtype=dtype)
+            rows.append(row)
+    return rows
+
+
+def example_texts(workdir, *, num_texts: int = 3) -> tuple[pathlib.Path, list[str]]:
+    """The fastest finished model of a run and some texts of its test split, drawn by a fixed seed."""
+    workdir = pathlib.Path(workdir).expanduser()
+    dataset = load_data(read_run(workdir))
+    examples = dataset.split(dataset.eval_splits[0])
+    rows = np.random.default_rng(0).permutation(len(examples))[:num_texts]
+    chosen = take_examples(examples, rows)
+    texts = chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))
+    return list(finished_models(workdir).values())[-1].directory, texts

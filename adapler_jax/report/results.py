@@ -1,0 +1,97 @@
+"""Measured rows as a table for people and as JSON for the record."""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from importlib import metadata
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+def commit_of_tree() -> str | None:
+    """Commit of the checkout that runs, with "+" after it where files differ from it; None outside a checkout."""
+    root = pathlib.Path(__file__).parents[2]
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def device_name() -> str:
+    """The first JAX device; for a CPU with its model name and the number of cores this process may use."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return device.device_kind
+    model = platform.processor() or platform.machine()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"cpu: {model}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide numbers, and of Python."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def print_table(rows: list[dict], *, columns: list[str] | None = None, title: str | None = None) -> None:
+    """Prints rows; columns default to all keys in the order of their first appearance."""
+    columns = columns or list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        numeric = any(isinstance(row.get(name), int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(format_cell(row.get(name)) for name in columns))
+    # Piped output has no width of its own; 80 columns would fold the cells.
+    console = Console()
+    Console(width=None if console.is_terminal else 200).print(table)
+
+
+def format_cell(value) -> str:
+    """A number with four significant digits, a list with one decimal each, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return " ".join(f"{entry:.1f}" if isinstance(entry, float) else str(entry) for entry in value)
+    return str(value)
+
+
+def results_record(rows: list[dict], *, command: str) -> dict:
+    """{command, commit, device, versions, date, rows}."""
+    return {
+        "command": command,
+        "commit": commit_of_tree(),
+        "device": device_name(),
+        "versions": versions(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "rows": rows,
+    }
+
+
+def write_json(path, record: dict) -> None:
+    """Writes a record beside its final name and renames it."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def write_results(rows: list[dict], *, command: str, path=None) -> None:
+    """Prints the rows of a benchmark and, where a path is given, writes their record."""
+    print_table(rows)
+    if path:
+        write_json(path, results_record(rows, command=command))

@@ -1,0 +1,92 @@
+"""AdapLeR beside dense BERT over several seeds: score, FLOPs speedup and seconds on the test split.
+
+    python -m benchmarks.accuracy --config=configs/adapler.py:rotten_tomatoes --config.model=DIR --runs=runs/rt \\
+        --seeds=0,1,2 --json=benchmarks/results/accuracy-rotten_tomatoes.json
+
+Trains what is missing under --runs and evaluates it. The dense control is plain BERT trained for as many epochs as all
+phases of the AdapLeR run together. A row a seed and model, then the means; nothing is chosen here.
+"""
+
+import copy
+import pathlib
+import statistics
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from adapler_jax.report.console import exit_on_user_error
+from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.report.results import print_table, results_record, write_json
+from adapler_jax.training.run import run_all
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "config of the AdapLeR run", lock_config=True)
+_RUNS = flags.DEFINE_string("runs", None, "folder of the workdirs")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
+_JSON = flags.DEFINE_string("json", None, "where the rows are written")
+_CONTROL = flags.DEFINE_bool("control", True, "train and evaluate the dense control")
+flags.mark_flags_as_required(["config", "runs"])
+
+SUMMARY = ("test_score", "dense_score", "control_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")
+
+
+def control_config(config):
+    """Fine-tuning alone, for as many epochs as all phases of the AdapLeR run."""
+    control = copy.deepcopy(config)
+    control.method = "finetune"
+    adapt_epochs = config.adapt.num_epochs * len(config.adapt.speedups)
+    control.finetune.num_epochs = config.finetune.num_epochs + config.adapler.num_epochs + adapt_epochs
+    return control
+
+
+def run_seed(config, seed: int, runs: pathlib.Path, *, with_control: bool, tell) -> list[dict]:
+    """Trains and evaluates one seed; a row for every pruned model."""
+    config = copy.deepcopy(config)
+    config.seed = seed
+    run_all(config, runs / f"seed{seed}", tell=tell)
+    rows = evaluate_workdir(runs / f"seed{seed}", tell=tell)
+    if with_control:
+        run_all(control_config(config), runs / f"control{seed}", tell=tell)
+        (control,) = evaluate_workdir(runs / f"control{seed}", tell=tell)
+        for row in rows:
+            row["control_score"] = control["test_score"]
+    return [{"seed": seed, **row} for row in rows if row["method"] != "dense"]
+
+
+def summarize(rows: list[dict]) -> list[dict]:
+    """Mean and sample standard deviation over the seeds, a row a method."""
+    summary = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        group = [row for row in rows if row["method"] == method]
+        line = {"method": method, "num_seeds": len(group)}
+        for name in SUMMARY:
+            values = [row[name] for row in group if name in row]
+            if values:
+                line[name] = statistics.mean(values)
+                line[name + "_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        summary.append(line)
+    return summary
+
+
+def main(argv):
+    """Runs all seeds."""
+    logging.set_verbosity(logging.WARNING)
+
+    def tell(line):
+        print(line, file=sys.stderr)
+
+    with exit_on_user_error():
+        runs = pathlib.Path(_RUNS.value)
+        rows = []
+        for seed in _SEEDS.value:
+            rows += run_seed(_CONFIG.value, int(seed), runs, with_control=_CONTROL.value, tell=tell)
+        summary = summarize(rows)
+        print_table(rows, columns=["seed", "method", *SUMMARY])
+        print_table(summary)
+        if _JSON.value:
+            record = results_record(rows, command=" ".join(["python -m benchmarks.accuracy", *sys.argv[1:]]))
+            write_json(_JSON.value, record | {"summary": summary})
+
+
+if __name__ == "__main__":
+    app.run(main)

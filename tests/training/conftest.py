@@ -1,0 +1,72 @@
+"""A whole run in miniature: a random 4-layer checkpoint, a tokenizer, a data file where the word decides the label."""
+
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from adapler_jax.encoder import init_encoder
+from adapler_jax.heads import init_classifier
+from adapler_jax.types import EncoderConfig
+from adapler_jax.weights.save import save_model
+from configs import adapler as adapler_config
+from tests.data.conftest import build_tokenizer
+
+ENCODER = EncoderConfig(
+    num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=32, vocab_size=15, num_positions=16, init_std=0.2
+)
+
+
+def write_checkpoint(directory, seed=0):
+    encoder_key, head_key = jax.random.split(jax.random.key(seed))
+    params = {"encoder": init_encoder(encoder_key, ENCODER), "head": init_classifier(head_key, ENCODER, 2), "pruner": {}}
+    save_model(directory, params, ENCODER, tokenizer=build_tokenizer(), class_names=("bad", "good"))
+
+
+def write_texts(path, num_rows, seed):
+    rng = np.random.default_rng(seed)
+    with path.open("w") as file:
+        for _ in range(num_rows):
+            label = int(rng.integers(2))
+            words = [str(word) for word in rng.choice(["a", "film", "films", "."], rng.integers(2, 9))]
+            words[int(rng.integers(len(words)))] = ("bad", "good")[label]
+            file.write(json.dumps({"text": " ".join(words), "label": label}) + "\n")
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory):
+    """A folder with `model/` and `data/{train,validation,test}.jsonl`."""
+    root = tmp_path_factory.mktemp("tiny")
+    write_checkpoint(root / "model")
+    (root / "data").mkdir()
+    for seed, (split, num_rows) in enumerate({"train": 96, "validation": 32, "test": 32}.items()):
+        write_texts(root / "data" / f"{split}.jsonl", num_rows, seed)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_config(tiny_files):
+    """Builds the config of a run on the tiny files; keywords are "section.field" with dots as double underscores."""
+
+    def make(variant="", **changes):
+        config = adapler_config.get_config(f"custom,{variant},debug" if variant else "custom,debug")
+        config.model = str(tiny_files / "model")
+        config.data.source = f"file:{tiny_files / 'data'}"
+        config.data.class_names = ("bad", "good")
+        config.data.num_train_examples = 0
+        config.data.max_length = 16
+        config.data.lengths = (16,)
+        config.finetune.learning_rate = 1e-2
+        config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+        return config
+
+    return make
+
+
+@pytest.fixture
+def workdirs(tmp_path):
+    """Fresh workdirs, one a call."""
+    numbers = itertools.count()
+    return lambda: tmp_path / f"run{next(numbers)}"

@@ -1,0 +1,151 @@
+"""Whole runs in miniature: phases, restarts, refusals."""
+
+import jax
+import numpy as np
+import pytest
+
+from adapler_jax.training import loop, phases
+from adapler_jax.training.journal import read_journal
+from adapler_jax.training.run import run_all
+from adapler_jax.weights.save import load_model
+
+ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
+RUN = {"finetune__num_epochs": 2, "adapler__num_epochs": 2, "adapt__speedups": (1.2,), "adapler__length_coef": 3.0,
+       "finetune__checkpoint_every_steps": 4, "adapler__checkpoint_every_steps": 4}  # fmt: skip
+
+
+def silent(_):
+    pass
+
+
+def assert_same_tree(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def run_to_end(workdir, config):
+    run_all(config, workdir, tell=silent)
+    return {name: phases.read_done(workdir / name) for name in ALL_PHASES}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make_config, tmp_path_factory):
+    """The workdir of one whole run that the tests below read."""
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    run_to_end(workdir, make_config(**RUN))
+    return workdir
+
+
+def test_a_run_walks_its_phases_and_leaves_models(uninterrupted):
+    for name in ("adapler", "adapt-1.2x"):
+        saved = load_model(uninterrupted / name / "model")
+        assert saved.pruner_name == "adapler"
+        assert saved.class_names == ("bad", "good")
+    assert phases.read_done(uninterrupted / "adapt-1.2x")["validation"]["flops_speedup"] >= 1.2
+    journal = read_journal(uninterrupted / "adapler")
+    assert [line["epoch"] for line in journal if line["group"] == "validation"] == [1, 2]
+    assert [line["step"] for line in journal if line["group"] == "train"] == list(range(1, 13))
+    assert any((uninterrupted / "adapler" / "events").glob("events.out.tfevents.*"))
+
+
+def test_fine_tuning_learns_what_decides_the_label(make_config, workdirs):
+    workdir = workdirs()
+    run_all(make_config(method="finetune", finetune__num_epochs=20), workdir, tell=silent)
+    assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
+
+
+def test_a_finished_run_is_not_repeated(make_config, workdirs, monkeypatch):
+    workdir, config = workdirs(), make_config(method="finetune")
+    run_all(config, workdir, tell=silent)
+    monkeypatch.setattr(loop, "run_plan", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(phases, "run_plan", lambda *_: pytest.fail("trained again"))
+    lines = []
+    run_all(config, workdir, tell=lines.append)
+    assert "finetune: finished before" in lines
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the library may catch it."""
+
+
+@pytest.mark.parametrize("step_of_kill", [9, 21, 27])
+def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(
+    make_config, workdirs, uninterrupted, monkeypatch, step_of_kill
+):
+    torn, config = workdirs(), make_config(**RUN)
+    batches, taken = phases.train_batches, []
+
+    def killing(*args, **kwargs):
+        for batch in batches(*args, **kwargs):
+            taken.append(batch)
+            if len(taken) == step_of_kill:
+                raise Killed
+            yield batch
+
+    monkeypatch.setattr(phases, "train_batches", killing)
+    with pytest.raises(Killed):
+        run_all(config, torn, tell=silent)
+    monkeypatch.undo()
+    expected = {name: phases.read_done(uninterrupted / name) for name in ALL_PHASES}
+    assert run_to_end(torn, config) == expected
+    for name in ("finetune", "adapler", "adapt-1.2x"):
+        assert_same_tree(load_model(torn / name / "model").params, load_model(uninterrupted / name / "model").params)
+        assert read_journal(torn / name) == read_journal(uninterrupted / name)
+
+
+def test_another_config_is_refused_and_nothing_overwritten(make_config, workdirs):
+    workdir = workdirs()
+    run_all(make_config(method="finetune"), workdir, tell=silent)
+    before = (workdir / "run.json").read_bytes()
+    with pytest.raises(ValueError, match=r"holds another run.*finetune.learning_rate: 0.01 there, 0.001 now"):
+        run_all(make_config(method="finetune", finetune__learning_rate=1e-3), workdir, tell=silent)
+    assert (workdir / "run.json").read_bytes() == before
+
+
+def test_a_folder_of_other_things_is_refused(make_config, workdirs):
+    workdir = workdirs()
+    workdir.mkdir()
+    (workdir / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="not empty"):
+        run_all(make_config(), workdir, tell=silent)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_config, workdirs):
+    with pytest.raises(FloatingPointError, match=r"finetune: \w+ is nan at step \d+"):
+        run_all(make_config(finetune__learning_rate=1e30), workdirs(), tell=silent)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"method": "trbert"}, "config.method is 'trbert'; expected finetune or adapler"),
+        ({"compute_dtype": "float8"}, "config.compute_dtype is 'float8'"),
+        ({"adapler__start": "scratch"}, "config.adapler.start is 'scratch'"),
+        ({"adapler__choose": "first"}, "config.adapler.choose is 'first'"),
+        ({"adapler__slope_schedule": "cubic"}, "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs"),
+        ({"finetune__batch_size": 0}, "config.finetune.batch_size is 0; expected 1 or more"),
+        ({"saliency__num_epochs": 2}, "config.saliency.num_epochs is 2, but only config.finetune.num_best = 1"),
+        ({"adapt__speedups": (-1.0,)}, "config.adapt.speedups"),
+        ({"task": "ssst2"}, "ssst2"),
+        ({"model": "/no/such/model"}, "/no/such/model"),
+    ],
+)
+def test_a_wrong_field_is_named_before_any_training(make_config, workdirs, change, message):
+    workdir = workdirs()
+    with pytest.raises((ValueError, OSError), match=message):
+        run_all(make_config(**change), workdir, tell=silent)
+    assert not (workdir / "finetune").exists()
+
+
+def test_the_faithful_preset_runs(make_config, workdirs):
+    workdir = workdirs()
+    config = make_config("faithful", finetune__num_epochs=3, adapler__num_epochs=3, adapler__choose="last")
+    run_all(config, workdir, tell=silent)
+    assert len(phases.read_done(workdir / "saliency")["finetune_steps"]) == 3
+    assert load_model(workdir / "adapler" / "model").pruner_name == "adapler"
+
+
+def test_bfloat16_operands_train_too(make_config, workdirs):
+    workdir = workdirs()
+    run_all(make_config(compute_dtype="bfloat16", method="finetune", finetune__num_epochs=20), workdir, tell=silent)
+    assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
