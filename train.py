@@ -5,10 +5,10 @@ A second call with the same workdir goes on where the first stopped.
 
 import sys
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
-from adapler_jax.report.console import exit_on_user_error
+from adapler_jax.report.console import run_command
 from adapler_jax.training.run import run_all
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "config file, as configs/adapler.py:sst2", lock_config=True)
@@ -16,13 +16,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}; flags are written --name=value")
-    logging.set_verbosity(logging.WARNING)
-    with exit_on_user_error():
-        run_all(_CONFIG.value, _WORKDIR.value, tell=lambda line: print(line, file=sys.stderr))
+def main():
+    """Trains, or goes on training."""
+    run_all(_CONFIG.value, _WORKDIR.value, tell=lambda line: print(line, file=sys.stderr))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_command(main)

@@ -12,10 +12,10 @@ import pathlib
 import statistics
 import sys
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
-from adapler_jax.report.console import exit_on_user_error
+from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.report.results import print_table, results_record, write_json
 from adapler_jax.training.run import run_all
@@ -68,25 +68,22 @@ def summarize(rows: list[dict]) -> list[dict]:
     return summary
 
 
-def main(argv):
+def main():
     """Runs all seeds."""
-    logging.set_verbosity(logging.WARNING)
 
     def tell(line):
         print(line, file=sys.stderr)
 
-    with exit_on_user_error():
-        runs = pathlib.Path(_RUNS.value)
-        rows = []
-        for seed in _SEEDS.value:
-            rows += run_seed(_CONFIG.value, int(seed), runs, with_control=_CONTROL.value, tell=tell)
-        summary = summarize(rows)
-        print_table(rows, columns=["seed", "method", *SUMMARY])
-        print_table(summary)
-        if _JSON.value:
-            record = results_record(rows, command=" ".join(["python -m benchmarks.accuracy", *sys.argv[1:]]))
-            write_json(_JSON.value, record | {"summary": summary})
+    runs, rows = pathlib.Path(_RUNS.value), []
+    for seed in _SEEDS.value:
+        rows += run_seed(_CONFIG.value, int(seed), runs, with_control=_CONTROL.value, tell=tell)
+    summary = summarize(rows)
+    print_table(rows, columns=["seed", "method", *SUMMARY])
+    print_table(summary)
+    if _JSON.value:
+        record = results_record(rows, command=" ".join(["python -m benchmarks.accuracy", *sys.argv[1:]]))
+        write_json(_JSON.value, record | {"summary": summary})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_command(main)

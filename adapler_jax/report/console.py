@@ -3,6 +3,9 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
 
 
 @contextlib.contextmanager
@@ -18,3 +21,34 @@ def exit_on_user_error():
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _parse_flags(argv):
+    """absl's parser; what it refuses, a config file's own error included, becomes a ValueError of one line."""
+    if any(argument in ("--help", "-h", "--helpfull", "--helpshort") for argument in argv):
+        return app.parse_flags_with_usage(argv)
+    try:
+        rest = flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError) as error:
+        text = str(error)
+        text = text[1:-1] if text[:1] in "\"'" else text  # a KeyError's text is quoted
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        raise ValueError(lines[-1].replace("\\n", " ").replace("\\'", "'").removeprefix("ValueError: ")) from error
+    if len(rest) > 1:
+        raise ValueError(f"unknown arguments {rest[1:]}; flags are written --name=value")
+    return rest
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Runs a command whose flags are absl's: mistakes end it by `exit_on_user_error`, info lines of packages are quiet."""
+
+    def parse(argv):
+        with exit_on_user_error():
+            return _parse_flags(argv)
+
+    def run(_):
+        logging.set_verbosity(logging.WARNING)
+        with exit_on_user_error():
+            main()
+
+    app.run(run, flags_parser=parse)

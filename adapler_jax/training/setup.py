@@ -15,6 +15,7 @@ from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import init_classifier
 from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -71,10 +72,11 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
 
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
+    directory = resolve_model(config.model)  # before the data, which may take long to come
     dataset = load_data(config)
     max_length = config.data.max_length or dataset.task.max_length
     loaded = load_pretrained(
-        config.model, jax.random.key(config.seed), num_classes=dataset.num_classes, num_positions=max_length
+        directory, jax.random.key(config.seed), num_classes=dataset.num_classes, num_positions=max_length
     )
     for note in (*dataset.notes, *loaded.notes):
         tell(note)
