@@ -26,6 +26,7 @@ DEFAULT_MAX_LENGTH = 512
 class Prediction:
     """The answer for one text or pair."""
 
+    texts: tuple[str, ...]  # the text, or the two of a pair
     label: str
     probability: float  # of the label
     probabilities: dict[str, float]  # by label
@@ -114,6 +115,7 @@ class Classifier:
         keep_NW[layer, example.word_L[place]] = True
         best = int(np.argmax(prob_C))
         return Prediction(
+            texts=example.texts,
             label=self.class_names[best],
             probability=float(prob_C[best]),
             probabilities={name: float(prob) for name, prob in zip(self.class_names, prob_C)},

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 
@@ -27,24 +27,30 @@ class Timing:
 
 
 def median_speedup(slow: Timing, fast: Timing) -> float:
-    """Median seconds of the one over those of the other."""
-    return slow.median_s / fast.median_s
+    """Median over the rounds of the one's seconds over the other's: what slows a whole round falls out."""
+    return statistics.median(a / b for a, b in zip(slow.seconds, fast.seconds, strict=True))
 
 
-def time_interleaved(calls: dict[str, Callable], *, repeats: int) -> dict[str, Timing]:
+def time_interleaved(calls: Mapping[str, Callable], *, repeats: int, warmups: int = 1) -> dict[str, Timing]:
     """Seconds of several calls that take turns, so that a busy moment of the machine hits all of them.
 
-    Each call is made once before, which compiles and stands apart; what it returns is waited for.
-    Raises ValueError on less than one repeat.
+    Each call is made once before, which compiles and stands apart; what it returns is waited for. Every round starts
+    with another call, since the first of a round may find the caches cold.
+    Args: repeats: rounds that count. warmups: rounds before them that do not.
+    Raises ValueError on no calls or less than one repeat.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats is {repeats}; expected at least 1")
+    if not calls or repeats < 1:
+        raise ValueError(f"{len(calls)} calls and {repeats} repeats; expected at least 1 of each")
     first = {name: _seconds(call) for name, call in calls.items()}
     seconds = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            seconds[name].append(_seconds(call))
-    return {name: Timing(first[name], tuple(seconds[name])) for name in calls}
+    names = list(calls)
+    for round_index in range(warmups + repeats):
+        start = round_index % len(names)
+        for name in names[start:] + names[:start]:
+            elapsed_s = _seconds(calls[name])
+            if round_index >= warmups:
+                seconds[name].append(elapsed_s)
+    return {name: Timing(first[name], tuple(seconds[name])) for name in names}
 
 
 def _seconds(call: Callable) -> float:

@@ -24,6 +24,7 @@ class Word:
 class Encoded:
     """One text or pair, [CLS] first, cut to the model's length."""
 
+    texts: tuple[str, ...]  # as given: one, or two of a pair
     token_L: np.ndarray  # int32
     segment_L: np.ndarray  # int32
     word_L: np.ndarray  # int32, index into words; -1 for [CLS] and [SEP]
@@ -32,15 +33,12 @@ class Encoded:
 
 def encode_words(tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int) -> list[Encoded]:
     """Tokenizes texts, or pairs of texts, as the data room does for training."""
-    texts = [shorten(text, 2 * max_length) for text in texts]
-    pairs = None if pairs is None else [shorten(text, 2 * max_length) for text in pairs]
+    given = [(text,) for text in texts] if pairs is None else list(zip(texts, pairs, strict=True))
+    short = [[shorten(text, 2 * max_length) for text in part] for part in (texts, pairs) if part is not None]
     output = tokenizer(
-        texts, pairs, truncation="longest_first", max_length=max_length, padding=False, return_token_type_ids=True
+        *short, truncation="longest_first", max_length=max_length, padding=False, return_token_type_ids=True
     )  # fmt: skip
-    parts = [texts, pairs or texts]
-    return [
-        _encoded(encoding, (parts[0][row], parts[1][row])) for row, encoding in enumerate(output.encodings)
-    ]
+    return [_encoded(encoding, row) for encoding, row in zip(output.encodings, given, strict=True)]
 
 
 def shorten(text: str, num_words: int) -> str:
@@ -50,7 +48,7 @@ def shorten(text: str, num_words: int) -> str:
     return text if last is None else text[: last.end()]
 
 
-def _encoded(encoding, texts: tuple[str, str]) -> Encoded:
+def _encoded(encoding, texts: tuple[str, ...]) -> Encoded:
     """Merges the pieces of every word."""
     spans: dict[tuple[int, int], list[int]] = {}
     keys = list(zip(encoding.sequence_ids, encoding.word_ids))
@@ -60,6 +58,7 @@ def _encoded(encoding, texts: tuple[str, str]) -> Encoded:
             span[:] = min(span[0], start), max(span[1], end)
     index = {key: place for place, key in enumerate(spans)}
     return Encoded(
+        texts=texts,
         token_L=np.asarray(encoding.ids, np.int32),
         segment_L=np.asarray(encoding.type_ids, np.int32),
         word_L=np.asarray([index.get(key, -1) for key in keys], np.int32),

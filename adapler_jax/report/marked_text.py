@@ -1,0 +1,67 @@
+"""Texts with the words marked that a model kept: colour on a terminal, [brackets] elsewhere."""
+
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+
+from adapler_jax.inference.classifier import Prediction
+
+_COLOUR, _PLAIN = ("\x1b[1;32m", "\x1b[0m"), ("[", "]")
+_PART_BREAK = " | "  # between the two texts of a pair
+_CUT = " ..."  # the model did not read on
+
+
+def mark_kept(prediction: Prediction, *, layer: int = -1, colour: bool = False) -> str:
+    """The text on one line, the words that the layer ran on marked; neighbours share a mark.
+
+    What lies behind the last word that the model read is cut. Control characters become blanks.
+    """
+    parts = []
+    for part, text in enumerate(prediction.texts):
+        words = [(word, kept) for word, kept in zip(prediction.words, prediction.keep_NW[layer]) if word.part == part]
+        end = max((word.end for word, _ in words), default=0)
+        cut = _CUT if text[end:].strip() else ""
+        parts.append(_mark_part(text, words, colour=colour) + cut)
+    return _PART_BREAK.join(parts)
+
+
+def _mark_part(text: str, words, *, colour: bool) -> str:
+    """One text up to its last word."""
+    before, after = _COLOUR if colour else _PLAIN
+    marked, done = [], 0
+    for kept, run in itertools.groupby(words, key=lambda pair: bool(pair[1])):
+        run = list(run)
+        start, end = run[0][0].start, run[-1][0].end
+        span = one_line(text[start:end])
+        marked += [one_line(text[done:start]), f"{before}{span}{after}" if kept else span]
+        done = end
+    return "".join(marked).strip()
+
+
+def one_line(text: str) -> str:
+    """The text with a blank for every character that cannot be printed, so that it cannot steer a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def mark_all(predictions: Sequence[Prediction], *, layer: int = -1, colour: bool = False) -> str:
+    """A paragraph a prediction: its label, tokens per layer, and the marked text."""
+    return "\n\n".join(
+        f"{prediction.label} ({prediction.probability:.0%}), tokens per layer "
+        f"{' '.join(map(str, prediction.num_tokens))}:\n{mark_kept(prediction, layer=layer, colour=colour)}"
+        for prediction in predictions
+    )
+
+
+def has_colour(stream) -> bool:
+    """Whether a stream is a terminal whose user did not refuse colour (NO_COLOR)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def print_marked(predictions: Sequence[Prediction], *, layer: int = -1, stream=None) -> None:
+    """Prints texts with the words marked that the layer ran on, the last one by default."""
+    stream = sys.stdout if stream is None else stream
+    if predictions:
+        how = "in colour" if has_colour(stream) else "in [brackets]"
+        print(f"words that the model kept {how}:\n", file=stream)
+        print(mark_all(predictions, layer=layer, colour=has_colour(stream)) + "\n", file=stream)

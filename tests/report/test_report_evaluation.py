@@ -1,0 +1,88 @@
+"""A finished run, evaluated."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from adapler_jax.report.evaluation import evaluate_workdir, example_texts
+from adapler_jax.training.run import run_all
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def silent(_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def finished(make_config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("evaluated") / "run"
+    run_all(make_config(adapt__speedups=(1.2,), finetune__num_epochs=20), workdir, tell=silent)
+    return workdir
+
+
+def run_python(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, env=os.environ | environment, check=False
+    )
+
+
+def test_every_model_gets_a_row_beside_the_dense_score(finished):
+    rows = evaluate_workdir(finished, tell=silent, with_times=False)
+    assert [row["method"] for row in rows] == ["dense", "adapler", "adapt-1.2x"]
+    assert {row["num_texts"] for row in rows} == {32}
+    assert {row["dense_score"] for row in rows} == {rows[0]["test_score"]}
+    assert rows[0]["flops_speedup"] == 1.0
+    assert rows[0]["test_score"] > 0.9
+    assert rows[2]["flops_speedup"] > rows[1]["flops_speedup"]
+    assert all(len(row["kept_tokens"]) == 4 for row in rows)
+    assert rows[2]["kept_tokens"] == sorted(rows[2]["kept_tokens"], reverse=True)
+
+
+def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
+    done = run_python("evaluate.py", f"--workdir={finished}")
+    assert done.returncode == 0, done.stderr
+    for name in ("dense", "adapler", "adapt-1.2x", "wall_speedup_1", "wall_speedup_32", "flops_speedup"):
+        assert name in done.stdout
+    assert "[" in done.stdout.splitlines()[-1] + done.stdout.splitlines()[-2]
+    record = json.loads((finished / "evaluation.json").read_text())
+    assert record["device"] and record["versions"]["jax"]
+    timed = [row for row in record["rows"] if row["method"] != "dense"]
+    assert all(row["wall_ms_32"] > 0 and row["efficiency_32"] > 0 for row in timed)
+
+
+def test_example_texts_come_from_the_test_split(finished, tiny_files):
+    directory, texts = example_texts(finished, num_texts=2)
+    assert directory.parent.name == "adapt-1.2x"
+    lines = [json.loads(line)["text"] for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
+    assert len(texts) == 2 and set(texts) <= set(lines)
+
+
+@pytest.mark.parametrize("command", ["train.py --config=configs/adapler.py:custom", "evaluate.py"])
+def test_commands_end_on_a_mistake_in_one_line(command, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    script, *rest = command.split()
+    done = run_python(script, *rest, f"--workdir={tmp_path}", ADAPLER_TRACEBACK="0")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--config=configs/adapler.py:ssst2", "--workdir=w"], "unknown task 'ssst2'; there are sst2"),
+        (["--config=configs/adapler.py:sst2", "--config.modle=m", "--workdir=w"], 'Did you mean "model"'),
+        (["--config=configs/adapler.py:sst2", "--wrkdir=w"], "Did you mean: workdir"),
+        (["--workdir=w"], "Flag --config must have a value"),
+        (["extra", "--config=configs/adapler.py:sst2", "--workdir=w"], "unknown arguments ['extra']"),
+    ],
+)
+def test_a_wrong_flag_is_named(arguments, message):
+    done = run_python("train.py", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.strip().splitlines()[-1]

@@ -1,0 +1,36 @@
+import json
+
+from adapler_jax.report.results import format_cell, print_table, results_record, write_json, write_results
+
+ROWS = [{"method": "dense", "wall_ms": 12.34567}, {"method": "adapler", "wall_ms": 4.0, "kept_tokens": [10.04, 2.5]}]
+
+
+def test_cells_by_hand():
+    assert [format_cell(value) for value in (None, 1.23456, 7, "a", [1.25, 3], (2.0,))] == ["", "1.235", "7", "a", "1.2 3", "2.0"]
+
+
+def test_a_table_shows_every_key_of_every_row(capsys):
+    print_table(ROWS, title="speed")
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("speed", "method", "wall_ms", "kept_tokens", "dense", "adapler", "12.35", "10.0 2.5"))
+
+
+def test_a_table_can_be_asked_for_some_columns(capsys):
+    print_table(ROWS, columns=["method"])
+    assert "wall_ms" not in capsys.readouterr().out
+
+
+def test_a_record_names_what_decides_its_numbers():
+    record = results_record(ROWS, command="python -m benchmarks.x")
+    assert list(record) == ["command", "commit", "device", "versions", "date", "rows"]
+    assert {"python", "jax", "numpy"} <= set(record["versions"])
+    assert record["device"] and record["date"].endswith("+00:00")
+
+
+def test_results_come_back_from_the_file(tmp_path):
+    path = tmp_path / "new" / "x.json"
+    write_results(ROWS, command="c", path=path)
+    assert json.loads(path.read_text())["rows"] == ROWS
+    write_json(path, {"rows": []})
+    assert json.loads(path.read_text()) == {"rows": []}
+    assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]
