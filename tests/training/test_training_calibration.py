@@ -1,0 +1,80 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adapler_jax.training.calibration import NUM_BISECTIONS, scale_thresholds, with_factor
+
+PARAMS = {
+    "encoder": {"kernel": jnp.ones((2, 2))},
+    "pruner": {"threshold_N": jnp.array([0.1, 0.2, 0.4], jnp.float32), "cls_ratio_N": jnp.ones(3)},
+}
+
+
+def speedup_of(params):
+    """Monotone in every threshold; 1 + 10 * their mean, so in [1.1, 11]."""
+    return 1.0 + 10.0 * float(jnp.mean(params["pruner"]["threshold_N"]))
+
+
+def thresholds(params):
+    return np.asarray(params["pruner"]["threshold_N"])
+
+
+@pytest.mark.parametrize("target", [1.2, 2.0, 3.3, 5.0, 8.0, 10.9])
+def test_the_target_is_reached_and_hardly_exceeded(target):
+    found = speedup_of(scale_thresholds(PARAMS, target, speedup_of))
+    # Bisecting log(factor) over 1e4 eight times leaves 3.7% of the thresholds.
+    assert target <= found <= 1.0 + 1.04 * (target - 1.0)
+
+
+def test_ratios_between_thresholds_are_kept_where_none_meets_a_bound():
+    found = thresholds(scale_thresholds(PARAMS, 4.0, speedup_of))
+    np.testing.assert_allclose(found / found[0], [1.0, 2.0, 4.0], rtol=1e-5)
+
+
+def test_a_target_out_of_reach_gives_the_largest_thresholds():
+    np.testing.assert_array_equal(thresholds(scale_thresholds(PARAMS, 20.0, speedup_of)), [1.0] * 3)
+
+
+def test_a_target_below_all_gives_the_smallest_thresholds():
+    np.testing.assert_allclose(thresholds(scale_thresholds(PARAMS, 0.5, speedup_of)), [0.01] * 3)
+
+
+@pytest.mark.parametrize("target", [0.1, 1.5, 6.0, 10.999, 1e9])
+def test_thresholds_never_leave_their_range(target):
+    found = thresholds(scale_thresholds(PARAMS, target, speedup_of))
+    assert np.all(found >= np.float32(0.01)) and np.all(found <= 1.0)
+
+
+def test_a_step_function_is_met_from_above():
+    """Measured speedups jump: the smallest factor found lies just behind the jump."""
+
+    def jump(params):
+        return 3.0 if float(params["pruner"]["threshold_N"][0]) > 0.3 else 1.0
+
+    found = scale_thresholds(PARAMS, 2.0, jump)
+    assert jump(found) == 3.0 and 0.3 < thresholds(found)[0] < 0.3 * 1.04
+
+
+def test_nothing_but_the_thresholds_changes():
+    before = thresholds(PARAMS).copy()
+    found = scale_thresholds(PARAMS, 4.0, speedup_of)
+    assert found["encoder"] is PARAMS["encoder"]
+    assert found["pruner"]["cls_ratio_N"] is PARAMS["pruner"]["cls_ratio_N"]
+    np.testing.assert_array_equal(thresholds(PARAMS), before)
+
+
+def test_the_number_of_measurements_is_bounded():
+    calls = []
+
+    def measure(params):
+        calls.append(params)
+        return speedup_of(params)
+
+    scale_thresholds(PARAMS, 4.0, measure)
+    assert len(calls) <= NUM_BISECTIONS + 2
+
+
+def test_with_factor_by_hand():
+    np.testing.assert_allclose(thresholds(with_factor(PARAMS, 2.0)), [0.2, 0.4, 0.8])
+    np.testing.assert_allclose(thresholds(with_factor(PARAMS, 4.0)), [0.4, 0.8, 1.0])
+    np.testing.assert_allclose(thresholds(with_factor(PARAMS, 0.08)), [0.01, 0.016, 0.032], rtol=1e-6)
