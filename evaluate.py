@@ -21,7 +21,10 @@ _NUM_TEXTS = flags.DEFINE_integer("texts", 3, "test texts to show with the kept 
 flags.mark_flag_as_required("workdir")
 
 SCORES = ("split", "method", "metric", "test_score", "dense_score", "flops_speedup", "kept_tokens")
-TIMES = ("method", "wall_ms_1", "wall_speedup_1", "wall_ms_32", "wall_speedup_32", "executed_speedup_32", "efficiency_32")
+TIMES = (
+    *("method", "dense_wall_ms_1", "wall_ms_1", "wall_speedup_1", "dense_wall_ms_32", "wall_ms_32", "wall_speedup_32"),
+    *("executed_speedup_32", "efficiency_32"),
+)
 
 
 def main():

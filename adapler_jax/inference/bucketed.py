@@ -22,7 +22,7 @@ from adapler_jax import encoder, full_width, heads
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
 
-DEFAULT_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+DEFAULT_BUCKETS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
 @flax.struct.dataclass
@@ -57,10 +57,20 @@ def ladder(buckets, length) -> tuple[int, ...]:
     return (*sorted(bucket for bucket in set(buckets) if bucket < length), length)
 
 
-def executed_lengths(count_NB, buckets, length):
-    """Padded length int64 [N] at which each layer of a batch really ran: the first bucket that holds its longest."""
-    rungs = np.asarray(ladder(buckets, length))
-    return rungs[np.searchsorted(rungs, np.max(count_NB, axis=-1))]
+def entry_rungs(rungs) -> tuple[int, ...]:
+    """Every other rung, the last one included: embedding and first scores are cheap, compiling a branch is not."""
+    return tuple(rungs[::-1][::2][::-1])
+
+
+def executed_lengths(length_B, count_NB, buckets, *, num_slots):
+    """Padded lengths at which one batch really ran: of embedding and site 0, int; and of each layer, int64 [N].
+
+    Args: length_B: live tokens. count_NB: tokens that each layer ran on. num_slots: token slots of the batch.
+    """
+    rungs = np.asarray(ladder(buckets, num_slots))
+    entries = np.asarray(entry_rungs(rungs))
+    entry = int(entries[np.searchsorted(entries, np.max(length_B))])
+    return entry, rungs[np.searchsorted(rungs, np.max(count_NB, axis=-1))]
 
 
 def rung_of(num_tokens, rungs):
@@ -173,9 +183,10 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     if len(pruner.sites) != config.num_layers:
         raise ValueError(f"pruner {pruner.name}: the driver serves a site before every layer or none at all")
     rungs = ladder(buckets, batch.token_BL.shape[1])
-    branches = [functools.partial(enter, bucket=bucket, config=config, pruner=pruner) for bucket in rungs]
+    entries = entry_rungs(rungs)
+    branches = [functools.partial(enter, bucket=bucket, config=config, pruner=pruner) for bucket in entries]
     longest = jnp.max(jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32))
-    state, first = jax.lax.switch(rung_of(longest, rungs), branches, params, batch)
+    state, first = jax.lax.switch(rung_of(longest, entries), branches, params, batch)
     hidden_BLD, record_N = run_layers(params, config, pruner, state, rungs=rungs, dtype=dtype)
     record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)
     return heads.classify(params["head"], config, hidden_BLD[:, 0]), at_places(record_N)

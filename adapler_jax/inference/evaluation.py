@@ -108,6 +108,13 @@ def true_speedup(params: Params, config: EncoderConfig, length_E, count_NE) -> f
     return flops.speedup(dense_E, pruned_E)
 
 
+def padded_flops(params: Params, config: EncoderConfig, batch: Batch) -> int:
+    """Operations of plain BERT on a padded batch, fillers and padding included."""
+    B, L = batch.token_BL.shape
+    num_classes = params["head"]["classifier"]["bias"].shape[-1]
+    return int(B * flops.dense_flops(config, L, num_classes=num_classes))
+
+
 def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB, *, buckets):
     """Operations of one padded batch, fillers and padding included: int64 [2], dense and bucketed.
 
@@ -115,13 +122,13 @@ def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB
     """
     B, L = batch.token_BL.shape
     num_classes = params["head"]["classifier"]["bias"].shape[-1]
-    dense = B * flops.dense_flops(config, [L], num_classes=num_classes)
+    dense = np.array([padded_flops(params, config, batch)])
     predictor_dim = leaf_predictor_dim(params)
     if not predictor_dim:
         return np.concatenate([dense, dense])
-    lengths = bucketed.executed_lengths(np.stack([batch.live_BL.sum(-1), *count_NB]), buckets, L)
+    entry, length_N = bucketed.executed_lengths(batch.live_BL.sum(-1), count_NB, buckets, num_slots=L)
     pruned = B * flops.pruned_flops(
-        config, lengths[:1], lengths[1:, None], predictor_dim=predictor_dim, num_classes=num_classes
+        config, [entry], length_N[:, None], predictor_dim=predictor_dim, num_classes=num_classes
     )
     return np.concatenate([dense, pruned])
 
@@ -133,31 +140,36 @@ def compare_speed(
     pruner: Pruner,
     batches: Sequence[Batch],
     *,
+    dense_batches: Sequence[Batch] | None = None,
     repeats: int = 7,
     buckets: Sequence[int] = DEFAULT_BUCKETS,
     dtype=jnp.float32,
 ) -> SpeedComparison:
-    """Times the bucketed engine against plain BERT on the same padded batches, medians of interleaved repeats.
+    """Times the bucketed engine against plain BERT on the same texts, medians of interleaved repeats.
 
     A repeat is one pass over all batches; compilation is in the first call only. dense_params: as params, of the
-    unpruned model; its pruner's subtree is not read.
+    unpruned model; its pruner's subtree is not read. dense_batches: the same texts as plain BERT should get them, padded
+    to lengths of their own; None for `batches`. (The bucketed program leaves padding out by itself.)
     """
+    dense_batches = [jax.device_put(batch) for batch in (batches if dense_batches is None else dense_batches)]
     batches = [jax.device_put(batch) for batch in batches]
     pruned_run = make_engine(config, pruner, buckets=buckets, dtype=dtype)
     dense_run = make_engine(config, keep_all(), dtype=dtype)
     dense_params = jax.device_put(dense_params | {"pruner": {}})
     params = jax.device_put(params)
 
-    def over_batches(run: Callable, params) -> Callable:
+    def over(batches, run: Callable, params) -> Callable:
         return lambda: [run(params, batch)[0] for batch in batches]
 
     timings = time_interleaved(
-        {"dense": over_batches(dense_run, dense_params), "pruned": over_batches(pruned_run, params)}, repeats=repeats
+        {"dense": over(dense_batches, dense_run, dense_params), "pruned": over(batches, pruned_run, params)},
+        repeats=repeats,
     )
     executed = np.zeros(2, np.int64)
-    for batch in batches:
+    for batch, dense_batch in zip(batches, dense_batches, strict=True):
         count_NB = counts_of(pruned_run(params, batch)[1], batch, config)
-        executed += executed_flops(params, config, batch, count_NB, buckets=buckets)
+        pruned = executed_flops(params, config, batch, count_NB, buckets=buckets)[1]
+        executed += np.array([padded_flops(params, config, dense_batch), pruned])
     return SpeedComparison(
         dense=timings["dense"],
         pruned=timings["pruned"],
