@@ -3,6 +3,55 @@
 import ml_collections
 
 
+def finetune_section() -> dict:
+    """Plain BERT on the task."""
+    return {
+        "num_epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 1e-4,
+        "weight_decay": 0.01,
+        "adam_epsilon": 1e-8,
+        "clip_norm": 1.0,  # global norm; 0: no clipping
+        "warmup_share": 0.06,  # of all steps
+        "hidden_dropout_prob": -1.0,  # negative: the checkpoint's
+        "attention_dropout_prob": -1.0,
+        "num_best": 1,  # epochs whose weights are kept
+        "checkpoint_every_steps": 0,  # beside the end of every epoch
+    }
+
+
+def adapler_section() -> dict:
+    """Predictors, thresholds and weights together; the default recipe."""
+    return {
+        "start": "finetuned",  # or pretrained
+        "num_epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 5e-5,
+        "predictor_learning_rate": 1e-3,
+        "threshold_learning_rate": 2e-3,
+        "weight_decay": 0.01,
+        "adam_epsilon": 1e-8,
+        "clip_norm": 1.0,
+        "warmup_share": 0.06,
+        "hidden_dropout_prob": -1.0,
+        "attention_dropout_prob": -1.0,
+        "predictor_dim": 32,
+        "initial_threshold": 0.25,  # eta of every layer
+        "contribution_coef": 0.005,  # gamma
+        "length_coef": 0.3,  # phi: on the kept share with relative_length, on tokens summed over layers without
+        "distil_coef": 0.5,  # share of the fine-tuned model's soft labels in the task loss
+        "relative_length": True,
+        "constant_targets": True,
+        "bound_cls_ratio": True,
+        "slope_schedule": "geometric",  # per step, slope_first to slope_last; or epochs: the authors'
+        "slope_first": 10.0,
+        "slope_last": 1000.0,
+        "choose": "last",  # the model of the last epoch; or authors: the fastest within a point of dense
+        "num_best": 1,
+        "checkpoint_every_steps": 0,
+    }
+
+
 def base_config() -> ml_collections.ConfigDict:
     """The fields that all runs share, with the default AdapLeR recipe."""
     return ml_collections.ConfigDict(
@@ -23,53 +72,14 @@ def base_config() -> ml_collections.ConfigDict:
                 "num_train_examples": 0,  # train on a subset of this size; 0: all
                 "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
                 "lengths": (),  # padded lengths of batches, one compilation each; empty: about seven up to max_length
-                "cache_dir": "",  # keeps tokenized texts; empty: no cache
+                "cache_dir": "",  # keeps tokenized texts; empty: the user's cache directory; none: no cache
             },
-            "finetune": {
-                "num_epochs": 3,
-                "batch_size": 32,
-                "learning_rate": 1e-4,
-                "weight_decay": 0.01,
-                "adam_epsilon": 1e-8,
-                "clip_norm": 1.0,  # global norm; 0: no clipping
-                "warmup_share": 0.06,  # of all steps
-                "hidden_dropout_prob": -1.0,  # negative: the checkpoint's
-                "attention_dropout_prob": -1.0,
-                "num_best": 1,  # epochs whose weights are kept
-                "checkpoint_every_steps": 0,  # beside the end of every epoch
-            },
+            "finetune": finetune_section(),
             "saliency": {
                 "num_epochs": 1,  # best fine-tuned epochs to average over, at most finetune.num_best
                 "batch_size": 32,
             },
-            "adapler": {
-                "start": "finetuned",  # or pretrained
-                "num_epochs": 3,
-                "batch_size": 32,
-                "learning_rate": 5e-5,
-                "predictor_learning_rate": 1e-3,
-                "threshold_learning_rate": 2e-3,
-                "weight_decay": 0.01,
-                "adam_epsilon": 1e-8,
-                "clip_norm": 1.0,
-                "warmup_share": 0.06,
-                "hidden_dropout_prob": -1.0,
-                "attention_dropout_prob": -1.0,
-                "predictor_dim": 32,
-                "initial_threshold": 0.25,  # eta of every layer
-                "contribution_coef": 0.005,  # gamma
-                "length_coef": 0.3,  # phi: on the kept share with relative_length, on tokens summed over layers without
-                "distil_coef": 0.5,  # share of the fine-tuned model's soft labels in the task loss
-                "relative_length": True,
-                "constant_targets": True,
-                "bound_cls_ratio": True,
-                "slope_schedule": "geometric",  # per step, slope_first to slope_last; or epochs: the authors'
-                "slope_first": 10.0,
-                "slope_last": 1000.0,
-                "choose": "last",  # the model of the last epoch; or authors: the fastest within a point of dense
-                "num_best": 1,
-                "checkpoint_every_steps": 0,
-            },
+            "adapler": adapler_section(),
             "adapt": {  # after AdapLeR: thresholds scaled to a speedup, frozen, weights trained on
                 "speedups": (),  # FLOPs speedups on validation, each starting from the one before
                 "num_epochs": 1,

@@ -6,6 +6,7 @@ import tempfile
 
 # Before jax is imported: most of a test's time is compilation, and none of it is speed that counts.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="adapler-cache-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="adapler-tests-"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 

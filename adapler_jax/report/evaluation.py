@@ -18,7 +18,7 @@ from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.pruning import Pruner, make_pruner
 from adapler_jax.training.phases import is_done
 from adapler_jax.training.run import CONFIG_FILE
-from adapler_jax.training.setup import COMPUTE_DTYPES, load_data
+from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, token_cache
 from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
@@ -106,7 +106,7 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     rows = []
     for split in dataset.eval_splits:
         tokenized = tokenize(
-            dataset.split(split), tokenizer, max_length=dense.max_length, cache_dir=config.data.cache_dir or None
+            dataset.split(split), tokenizer, max_length=dense.max_length, cache_dir=token_cache(config)
         )
         for name, saved in models.items():
             tell(f"{name}: {len(tokenized)} texts of {split}")

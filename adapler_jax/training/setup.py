@@ -1,6 +1,8 @@
 """From a config to what every phase works on: data in tokens, the encoder's sizes, the weights to start from."""
 
 import dataclasses
+import os
+import pathlib
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -67,6 +69,14 @@ def load_data(config) -> Dataset:
     return dataset
 
 
+def token_cache(config) -> pathlib.Path | None:
+    """Where tokenized texts are kept: `config.data.cache_dir`, by default under the user's cache directory."""
+    if config.data.cache_dir == "none":
+        return None
+    users = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return pathlib.Path(config.data.cache_dir or users / "adapler_jax" / "tokens")
+
+
 def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     """Loads data, tokenizer and weights. `tell` receives one sentence for everything that a user should know.
 
@@ -90,7 +100,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
             f"the tokenizer of {config.model} knows {len(tokenizer)} tokens, its embedding table {loaded.config.vocab_size}"
         )
     splits = {
-        name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=config.data.cache_dir or None)
+        name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
         for name, examples in dataset.splits.items()
     }
     return Setup(
