@@ -222,8 +222,16 @@ def test_weights_that_are_not_numbers_do_not_go_unseen():
 
 def test_executed_lengths_are_those_of_the_longest_example():
     count_NB = np.array([[5, 9], [4, 2], [1, 1]])
-    np.testing.assert_array_equal(bucketed.executed_lengths(count_NB, (1, 2, 4, 8, 16), 12), [12, 4, 1])
-    np.testing.assert_array_equal(bucketed.executed_lengths(count_NB, (16,), 12), [12, 12, 12])
+    entry, length_N = bucketed.executed_lengths([5, 10], count_NB, (1, 2, 4, 8, 16), num_slots=12)
+    assert entry == 12 and length_N.tolist() == [12, 4, 1]
+    entry, length_N = bucketed.executed_lengths([5, 2], count_NB, (16,), num_slots=12)
+    assert entry == 12 and length_N.tolist() == [12, 12, 12]
+
+
+def test_every_other_rung_is_an_entry():
+    assert bucketed.entry_rungs((1, 2, 4, 8)) == (2, 8) and bucketed.entry_rungs((1, 2, 8)) == (1, 8)
+    entry, _ = bucketed.executed_lengths([2, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8)
+    assert entry == 2
 
 
 @settings(max_examples=12, deadline=None)
