@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapler_jax import encoder, heads
+from adapler_jax import encoder, full_width, heads
+from adapler_jax.pruning import keep_all
 from adapler_jax.types import MASK_BIAS, EncoderConfig
 from tests.tiny import CONFIG, NUM_CLASSES, assert_trees_equal, make_batch
 
@@ -329,6 +330,24 @@ def test_dropout_follows_its_key():
     first, again, other = run(jax.random.key(1)), run(jax.random.key(1)), run(jax.random.key(2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-2 and np.abs(first - encode_batch(batch)).max() > 1e-2
+
+
+def test_every_layer_draws_its_own_dropout(monkeypatch):
+    """With layers that add uniform noise of their key: four independent draws spread by 0.58, equal ones by 1.15."""
+    monkeypatch.setattr(
+        encoder, "attend", lambda layer, config, x, bias, *, key, dtype: x + jax.random.uniform(key, x.shape)
+    )
+    monkeypatch.setattr(encoder, "feed_forward", lambda layer, config, x, *, key, dtype: x)
+    monkeypatch.setattr(encoder, "embed", lambda params, config, *_, key: jnp.zeros((4, 12, 16)))
+    batch = make_batch()
+    for forward in (
+        lambda key: encoder.encode(PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, key=key),
+        lambda key: full_width.run_layers(
+            {"encoder": PARAMS, "pruner": {}}, CONFIG, keep_all(), jnp.zeros((4, 12, 16)), batch.live_BL,
+            slope=None, key=key, dtype=jnp.float32,
+        )[0],
+    ):  # fmt: skip
+        assert np.std(forward(KEY)) == pytest.approx((4 / 12) ** 0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["hidden_dropout_prob", "attention_dropout_prob"])

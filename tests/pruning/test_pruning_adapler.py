@@ -249,6 +249,13 @@ def test_soften_by_hand():
     np.testing.assert_allclose(found.weight_BL[0], survival, rtol=1e-4)
 
 
+def test_only_tokens_of_more_weight_than_a_millionth_shrink():
+    """Both lose exp(-10000 w), the first about 1%, were it not gone already."""
+    view = view_of([1, 1, 1], weight=[1.0, 0.9e-6, 1.1e-6])
+    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(1e6), activation="relu").weight_BL[0]
+    np.testing.assert_allclose(found, [1.0, 0.9e-6, 1.1e-6 * math.exp(-0.011)], rtol=1e-5)
+
+
 def test_cls_is_never_softened_even_where_its_score_is_the_lowest():
     found = soften(site_params(1.0), jnp.int32(1), view_of([1, 500, 500]), jnp.float32(HARD_SLOPE), activation="relu")
     assert found.bias_BL[0, 0] == 0.0 and found.weight_BL[0, 0] == 1.0
