@@ -32,23 +32,19 @@ RATES = OptimizerConfig(
 MAIN, THRESHOLDS = main_optimizer(RATES, 100), threshold_optimizer(RATES, 100)
 
 
-def slope_fn(step):
-    return 5.0 + step.astype(jnp.float32)
-
-
 num_traces = collections.Counter()
 
 
 @functools.cache
 def jitted_step(train_thresholds=True):
-    """One AdapLeR step; coefficients of its terms are arguments, so that all tests share a compilation."""
+    """One AdapLeR step; coefficients and slope are arguments, so that all tests share a compilation."""
 
-    def run(state, batch, key, contribution_coef, length_coef):
+    def run(state, batch, key, contribution_coef, length_coef, slope_growth):
         num_traces[train_thresholds] += 1
         losses = LossConfig((("main", "contribution", contribution_coef), ("speedup", "length", length_coef)))
         step_fn = make_train_step(
             CONFIG, PRUNER, losses, MAIN, THRESHOLDS,
-            slope_fn=slope_fn, dtype=jnp.float32, train_thresholds=train_thresholds,
+            slope_fn=lambda step: 5.0 + slope_growth * step, dtype=jnp.float32, train_thresholds=train_thresholds,
         )  # fmt: skip
         return step_fn(state, batch, key)
 
@@ -69,8 +65,9 @@ def start(params=PARAMS, *, step=10):
     )
 
 
-def step(state, batch, key=KEY, *, contribution_coef=0.3, length_coef=0.2, train_thresholds=True):
-    return jitted_step(train_thresholds)(state, batch, key, jnp.float32(contribution_coef), jnp.float32(length_coef))
+def step(state, batch, key=KEY, *, contribution_coef=0.3, length_coef=0.2, slope_growth=0.0, train_thresholds=True):
+    numbers = (jnp.float32(number) for number in (contribution_coef, length_coef, slope_growth))
+    return jitted_step(train_thresholds)(state, batch, key, *numbers)
 
 
 def split(params):
@@ -153,26 +150,33 @@ def test_same_key_and_step_give_the_same_numbers():
 
 
 def test_another_step_or_key_gives_another_dropout():
-    """With plain BERT, which has no slope that a step could change."""
-    other_key = jax.random.key(8, impl="rbg")
-    cases = [(10, KEY), (11, KEY), (10, other_key), (10, KEY)]
-    tasks = [float(jitted_dense_step()(dense_start(number), make_batch(), key)[1]["task"]) for number, key in cases]
+    cases = [(10, KEY), (11, KEY), (10, jax.random.key(8, impl="rbg")), (10, KEY)]
+    tasks = [float(step(start(step=number), make_batch(), key)[1]["task"]) for number, key in cases]
     assert tasks[3] == tasks[0] and abs(tasks[1] - tasks[0]) > 1e-4 and abs(tasks[2] - tasks[0]) > 1e-4
+
+
+def test_the_slope_is_that_of_the_step():
+    """Steeper by step 10, fewer tokens are left."""
+    flat, steep = (float(step(start(), make_batch(), slope_growth=growth)[1]["length"]) for growth in (0.0, 10.0))
+    assert steep < flat
+    zero, same = (float(step(start(step=0), make_batch(), slope_growth=growth)[1]["length"]) for growth in (0.0, 10.0))
+    assert zero == same
 
 
 @functools.cache
 def jitted_dense_step():
+    """A step of plain BERT without dropout, by plain descent at rate 1: it moves by the gradient itself."""
+    config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_dropout_prob=0.0)
     return jax.jit(
         make_train_step(
-            CONFIG, keep_all(), LossConfig(), optax.sgd(1.0), optax.sgd(1.0),
+            config, keep_all(), LossConfig(), optax.sgd(1.0), optax.sgd(1.0),
             slope_fn=lambda step: None, dtype=jnp.float32,
         )  # fmt: skip
     )
 
 
-def dense_start(step=0):
-    state = init_state(PARAMS | {"pruner": {}}, keep_all(), optax.sgd(1.0), optax.sgd(1.0))
-    return state.replace(step=jnp.int32(step))
+def dense_start():
+    return init_state(PARAMS | {"pruner": {}}, keep_all(), optax.sgd(1.0), optax.sgd(1.0))
 
 
 def test_a_dense_step_has_no_pruner_and_both_objectives_are_the_task():
@@ -184,14 +188,9 @@ def test_a_dense_step_has_no_pruner_and_both_objectives_are_the_task():
 
 
 def test_a_dense_step_is_one_gradient_step_of_plain_bert():
-    """Plain descent at rate 1 without dropout moves the classifier by its gradient by hand: (p - y) x pooled."""
-    config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_dropout_prob=0.0)
+    """That of the classifier by hand: (p - y) x pooled, over three examples."""
     batch = make_batch((12, 7, 3), num_fillers=1)
-    descent = optax.sgd(1.0)
-    step_fn = make_train_step(
-        config, keep_all(), LossConfig(), descent, descent, slope_fn=lambda step: None, dtype=jnp.float32
-    )
-    state, numbers = jax.jit(step_fn)(dense_start(), batch, KEY)
+    state, numbers = jitted_dense_step()(dense_start(), batch, KEY)
     hidden_BLD = encoder.encode(PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
     pooled_BD = np.tanh(encoder.linear(PARAMS["head"]["pooler"], hidden_BLD[:, 0]))[:3]
     logits_BC = heads.classify(PARAMS["head"], CONFIG, hidden_BLD[:, 0])[:3]
@@ -205,11 +204,12 @@ def test_a_dense_step_is_one_gradient_step_of_plain_bert():
 
 
 def test_filler_rows_do_not_change_a_step():
-    """Rows of the same batch shape, so that dropout is the same: what stands in fillers moves nothing."""
+    """Neither their number nor what stands in them."""
     batch, other = (make_batch((12, 7), num_fillers=2, filler=token) for token in (0, 9))
     other = other.replace(label_B=np.array([*batch.label_B[:2], 1, 2], np.int32))
-    found, expected = (jitted_dense_step()(dense_start(), b, KEY) for b in (other, batch))
+    found, fewer, expected = (jitted_dense_step()(dense_start(), b, KEY) for b in (other, make_batch((12, 7)), batch))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), fewer, expected)
 
 
 def test_all_steps_of_one_shape_are_one_compilation():
