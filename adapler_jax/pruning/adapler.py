@@ -15,6 +15,8 @@ from adapler_jax.types import BEFORE_ATTENTION, FILLER_ID, MASK_BIAS, EncoderCon
 
 RETENTION_SLACK = 0.1  # beta: how far below 1 a token just above the threshold stays, divided by the slope
 NEGLIGIBLE = 1e-15  # guards divisions by sums of scores
+NO_LOGIT = -1e30  # of padding in the softmax over tokens
+ROUNDING = 1e-6  # relative; equal scores of 1 / n must not fall under a threshold of 1 / n by a rounding
 GONE = 1e-6  # a token of less weight is not shrunk any further
 MIN_CLS_SCALE = 0.001
 THRESHOLD_RANGE = (0.01, 1.0)  # at 1 the threshold is the uniform score 1 / n
@@ -45,8 +47,9 @@ def contribution_scores(params, hidden_BLD, live_BL, weight_BL, *, activation):
     """
     inner_BLP = ACTIVATIONS[activation](linear(params["hidden"], hidden_BLD))
     logit_BL = linear(params["score"], inner_BLP)[..., 0]
-    share_BL = jax.nn.softmax(jnp.where(live_BL, logit_BL, -jnp.inf), axis=-1) * weight_BL
-    return normalise(share_BL)
+    # A finite fill: a filler row without a live token must give zeros, not NaN.
+    share_BL = jax.nn.softmax(jnp.where(live_BL, logit_BL, NO_LOGIT), axis=-1)
+    return normalise(jnp.where(live_BL, share_BL * weight_BL, 0.0))
 
 
 def normalise(x_BL):
@@ -117,7 +120,7 @@ def select(params, index, view, *, activation):
     weight_BL = view.live_BL.astype(jnp.float32)
     score_BL = contribution_scores(params, view.hidden_BLD, view.live_BL, weight_BL, activation=activation)
     threshold_B1 = params["threshold_N"] / jnp.maximum(1.0, jnp.sum(weight_BL, axis=-1, keepdims=True))
-    keep_BL = view.live_BL & (score_BL >= threshold_B1)
+    keep_BL = view.live_BL & (score_BL >= threshold_B1 * (1.0 - ROUNDING))
     return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.live_BL[:, 0]))
 
 
@@ -162,12 +165,12 @@ def loss_terms(params, trace, batch, *, relative_length: bool, constant_targets:
         target_NBL = jax.lax.stop_gradient(target_NBL)
     left_NB = jax.lax.stop_gradient(jnp.max(entering_NBL[:, :, 1:], axis=-1))
     kl_NB = divergences(target_NBL, trace.score_NBL) * left_NB
-    kl_N = jnp.sum(kl_NB * real_B, axis=-1) / num_real
+    kl_N = jnp.sum(kl_NB * real_B[None], axis=-1) / num_real
     length_B = jnp.sum(trace.count_NB, axis=0)
     if relative_length:
         length_B = length_B / (N * jnp.maximum(1.0, jnp.sum(live_BL, axis=-1)))
     return {
-        "contribution": jnp.sum(jnp.arange(N, 0, -1) * kl_N),
+        "contribution": jnp.sum(jnp.arange(N, 0, -1, dtype=jnp.float32) * kl_N),
         "length": jnp.sum(length_B * real_B) / num_real,
     }
 

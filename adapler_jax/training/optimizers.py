@@ -35,7 +35,7 @@ def join_thresholds(weights: Params, thresholds: Params) -> Params:
 
 
 def rate_schedule(peak: float, warmup_share: float, num_steps: int):
-    """Linear from 0 at step 0 to the peak, then linear to 0 at the last step."""
+    """Linear from 0 at step 0 to the peak, then linear to 0 behind the last step."""
     num_warmup = max(1, int(warmup_share * num_steps))
     return optax.join_schedules(
         [optax.linear_schedule(0.0, peak, num_warmup), optax.linear_schedule(peak, 0.0, max(1, num_steps - num_warmup))],

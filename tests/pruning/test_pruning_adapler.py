@@ -464,10 +464,6 @@ def test_gradient_by_the_scores_by_hand():
     np.testing.assert_allclose(by_trace.score_NBL[0, 0], expected, rtol=1e-5)
 
 
-PROMOTION = "loss_terms multiplies [N, B] by [B] and int32 by float32"
-
-
-@pytest.mark.xfail(strict=True, reason=PROMOTION)
 @pytest.mark.parametrize(("option", "value"), [("numpy_rank_promotion", "raise"), ("numpy_dtype_promotion", "strict")])
 def test_loss_terms_promote_nothing_implicitly(option, value):
     run = functools.partial(loss_terms, relative_length=True, constant_targets=True)
