@@ -20,13 +20,6 @@ from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.report.results import print_table, results_record, write_json
 from adapler_jax.training.run import run_all
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "config of the AdapLeR run", lock_config=True)
-_RUNS = flags.DEFINE_string("runs", None, "folder of the workdirs")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
-_JSON = flags.DEFINE_string("json", None, "where the rows are written")
-_CONTROL = flags.DEFINE_bool("control", True, "train and evaluate the dense control")
-flags.mark_flags_as_required(["config", "runs"])
-
 SUMMARY = ("test_score", "dense_score", "control_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")
 
 
@@ -68,22 +61,28 @@ def summarize(rows: list[dict]) -> list[dict]:
     return summary
 
 
-def main():
+def main(options):
     """Runs all seeds."""
 
     def tell(line):
         print(line, file=sys.stderr)
 
-    runs, rows = pathlib.Path(_RUNS.value), []
-    for seed in _SEEDS.value:
-        rows += run_seed(_CONFIG.value, int(seed), runs, with_control=_CONTROL.value, tell=tell)
+    runs, rows = pathlib.Path(options.runs), []
+    for seed in options.seeds:
+        rows += run_seed(options.config, int(seed), runs, with_control=options.control, tell=tell)
     summary = summarize(rows)
     print_table(rows, columns=["seed", "method", *SUMMARY])
     print_table(summary)
-    if _JSON.value:
+    if options.json:
         record = results_record(rows, command=" ".join(["python -m benchmarks.accuracy", *sys.argv[1:]]))
-        write_json(_JSON.value, record | {"summary": summary})
+        write_json(options.json, record | {"summary": summary})
 
 
 if __name__ == "__main__":
-    run_command(main)
+    config_flags.DEFINE_config_file("config", None, "config of the AdapLeR run", lock_config=True)
+    flags.DEFINE_string("runs", None, "folder of the workdirs")
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
+    flags.DEFINE_string("json", None, "where the rows are written")
+    flags.DEFINE_bool("control", True, "train and evaluate the dense control")
+    flags.mark_flags_as_required(["config", "runs"])
+    run_command(lambda: main(flags.FLAGS))

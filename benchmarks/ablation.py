@@ -1,0 +1,93 @@
+"""What each choice of the default recipe does: AdapLeR trained with one field changed at a time.
+
+    python -m benchmarks.ablation --config=configs/adapler.py:rotten_tomatoes --config.model=DIR --runs=runs/ablation \\
+        --json=benchmarks/results/ablation-rotten_tomatoes.json
+
+All variants share the fine-tuned model and its saliency (trained once, under RUNS/default). Numbers are of the validation
+split: recipes are chosen there, test data is not touched. Each variant is then scaled and adapted to --speedup, so that
+scores can be compared at equal operations.
+"""
+
+import copy
+import pathlib
+import shutil
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from adapler_jax.report.console import run_command
+from adapler_jax.report.results import write_results
+from adapler_jax.training.phases import read_done
+from adapler_jax.training.run import claim_workdir, run_all
+
+# A length coefficient per token equals one per share at about 150 tokens: 25 in each of 6 layers.
+VARIANTS = {
+    "default": {},
+    "slope-by-epochs": {"adapler.slope_schedule": "epochs"},
+    "absolute-length": {"adapler.relative_length": False, "adapler.length_coef": 0.002},
+    "pretrained-start": {"adapler.start": "pretrained"},
+    "gradient-through-targets": {"adapler.constant_targets": False},
+    "no-distillation": {"adapler.distil_coef": 0.0},
+    "one-learning-rate": {"adapler.predictor_learning_rate": 5e-5},
+}
+SHARED_PHASES = ("finetune", "saliency")
+
+
+def variant_config(config, name: str, speedup: float):
+    """The config of a variant. Raises ValueError on an unknown name."""
+    if name not in VARIANTS:
+        raise ValueError(f"unknown variant {name!r}; there are {', '.join(VARIANTS)}")
+    changed = copy.deepcopy(config)
+    changed.adapt.speedups = (speedup,)
+    changed.update_from_flattened_dict(VARIANTS[name])
+    return changed
+
+
+def share_phases(base: pathlib.Path, workdir: pathlib.Path, config) -> None:
+    """Copies the finished phases that no variant changes into a new workdir."""
+    claim_workdir(workdir, config.to_dict())
+    for phase in SHARED_PHASES:
+        if not (workdir / phase).exists():
+            shutil.copytree(base / phase, workdir / (phase + ".tmp"), dirs_exist_ok=True)
+            (workdir / (phase + ".tmp")).rename(workdir / phase)
+
+
+def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> dict:
+    """Trains one variant and returns its row."""
+    workdir, changed = runs / name, variant_config(config, name, speedup)
+    if name != "default":
+        share_phases(runs / "default", workdir, changed)
+    run_all(changed, workdir, tell=tell)
+    dense = read_done(workdir / "finetune")["validation"]
+    trained = read_done(workdir / "adapler")["validation"]
+    adapted = read_done(workdir / f"adapt-{speedup:g}x")["validation"]
+    return {
+        "task": changed.task, "seed": changed.seed, "variant": name, "split": "validation", "dense_score": dense["score"],
+        "score": trained["score"], "flops_speedup": trained["flops_speedup"], "kept_tokens": trained["kept_tokens"],
+        "adapted_score": adapted["score"], "adapted_flops_speedup": adapted["flops_speedup"],
+    }  # fmt: skip
+
+
+def main(options):
+    """Runs the variants, the default first, since the others start from its fine-tuned model."""
+
+    def tell(line):
+        print(line, file=sys.stderr)
+
+    runs = pathlib.Path(options.runs)
+    names = options.only or list(VARIANTS)
+    rows = [
+        run_variant(options.config, name, runs, options.speedup, tell) for name in dict.fromkeys(["default", *names])
+    ]
+    write_results(rows, command=" ".join(["python -m benchmarks.ablation", *sys.argv[1:]]), path=options.json)
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "config of the default run", lock_config=True)
+    flags.DEFINE_string("runs", None, "folder of the workdirs")
+    flags.DEFINE_string("json", None, "where the rows are written")
+    flags.DEFINE_float("speedup", 1.7, "FLOPs speedup at which variants are compared", lower_bound=1.0)
+    flags.DEFINE_list("only", [], "names of variants; empty for all")
+    flags.mark_flags_as_required(["config", "runs"])
+    run_command(lambda: main(flags.FLAGS))

@@ -1,0 +1,64 @@
+"""Benchmarks return as many rows and timings as they promise; what they measure is not judged here."""
+
+import json
+
+import pytest
+
+from adapler_jax.training.run import run_all
+from benchmarks import ablation, accuracy, training
+
+
+def silent(_):
+    pass
+
+
+def test_training_steps_are_timed_in_both_methods(tmp_path):
+    rows = training.main(["--quick", "--json", str(tmp_path / "rows.json")])
+    assert [row["method"] for row in rows] == ["finetune", "adapler"]
+    assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 and row["memory_mib"] > 0 for row in rows)
+    record = json.loads((tmp_path / "rows.json").read_text())
+    assert record["rows"] == rows
+    assert {"command", "commit", "device", "versions", "date"} <= record.keys()
+
+
+def test_variants_share_the_fine_tuned_model(make_config, tmp_path):
+    config = make_config(adapler__length_coef=3.0)
+    run_all(ablation.variant_config(config, "default", 1.2), tmp_path / "default", tell=silent)
+    row = ablation.run_variant(config, "no-distillation", tmp_path, 1.2, silent)
+    assert row["variant"] == "no-distillation"
+    assert row["adapted_flops_speedup"] >= 1.2
+    names = ("default", "no-distillation")
+    shared = [(tmp_path / name / "finetune" / "model" / "model.safetensors").read_bytes() for name in names]
+    assert shared[0] == shared[1]
+    assert ablation.run_variant(config, "no-distillation", tmp_path, 1.2, silent) == row
+
+
+def test_every_variant_changes_a_field_that_exists(make_config):
+    for name, changes in ablation.VARIANTS.items():
+        changed = ablation.variant_config(make_config(), name, 1.7).to_dict()
+        default = ablation.variant_config(make_config(), "default", 1.7).to_dict()
+        assert (changed != default) == bool(changes)
+
+
+def test_an_unknown_variant_is_named(make_config):
+    with pytest.raises(ValueError, match="unknown variant 'faster'; there are default"):
+        ablation.variant_config(make_config(), "faster", 1.7)
+
+
+def test_accuracy_compares_with_a_control_of_as_many_epochs(make_config, tmp_path):
+    config = make_config(adapt__speedups=(1.2,), finetune__num_epochs=2)
+    assert accuracy.control_config(config).finetune.num_epochs == 4
+    rows = accuracy.run_seed(config, 1, tmp_path, with_control=True, tell=silent)
+    assert [row["method"] for row in rows] == ["adapler", "adapt-1.2x"]
+    assert all(row["seed"] == 1 and 0.0 <= row["control_score"] <= 1.0 for row in rows)
+
+
+def test_means_over_seeds_by_hand():
+    rows = [
+        {"method": "adapler", "test_score": 0.8, "flops_speedup": 2.0},
+        {"method": "adapler", "test_score": 0.9, "flops_speedup": 4.0},
+    ]
+    (line,) = accuracy.summarize(rows)
+    assert line["num_seeds"] == 2
+    assert line["test_score"] == pytest.approx(0.85) and line["flops_speedup"] == pytest.approx(3.0)
+    assert line["test_score_sd"] == pytest.approx(0.0707, abs=1e-4)
