@@ -12,7 +12,7 @@ import numpy as np
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, split_layers
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.inference.words import Encoded, Word, encode_words
 from adapler_jax.pruning import make_pruner
@@ -64,7 +64,7 @@ class Classifier:
         single = bool(pruner.sites) and driver == "bucketed"
         return cls(
             run=make_engine(saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver),
-            params=jax.device_put(saved.params),
+            params=split_layers(saved.params) if driver == "bucketed" else saved.params,
             tokenizer=load_tokenizer(str(saved.directory)),
             class_names=saved.class_names,
             num_layers=saved.config.num_layers,

@@ -156,7 +156,7 @@ def compare_speed(
     pruned_run = make_engine(config, pruner, buckets=buckets, dtype=dtype)
     dense_run = make_engine(config, keep_all(), dtype=dtype)
     dense_params = jax.device_put(dense_params | {"pruner": {}})
-    params = jax.device_put(params)
+    params, dense_params = (bucketed.split_layers(tree) for tree in (jax.device_put(params), dense_params))
 
     def over(batches, run: Callable, params) -> Callable:
         return lambda: [run(params, batch)[0] for batch in batches]

@@ -101,6 +101,13 @@ def test_bucketed_equals_the_oracle(name, lengths):
     assert_same(engine(name, "bucketed")(params, batch), engine(name, "masked")(params, batch))
 
 
+@pytest.mark.parametrize("name", ["adapler", "keep_all"])
+def test_layers_that_are_apart_give_the_same_answers(name):
+    params, batch = params_of(name), make_batch([24, 7, 3, 1, 13])
+    found = engine(name, "bucketed")(bucketed.split_layers(params), batch)
+    assert_same(found, engine(name, "masked")(params, batch))
+
+
 def test_tokens_go_at_every_layer_of_these_tests():
     _, trace = engine("adapler", "bucketed")(params_of("adapler"), make_batch([24] * 5))
     totals_N = np.sum(trace.count_NB, axis=1)
