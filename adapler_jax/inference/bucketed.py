@@ -4,7 +4,7 @@ The whole ladder of bucket lengths is one XLA program: a loop over the layers, i
 the states in a buffer of full width. Lengths are data, so no mix of texts compiles anew and the host is never asked. A
 branch runs one layer *and* the site behind it, so that the scores too cost what the bucket costs:
 
-    [bucket of the longest text: embed, site 0] - [bucket r_0: gather, layer 0, site 1] - [r_1: gather, layer 1, site 2] ...
+    [bucket of the longest text: embed, site 0] - [bucket r_0: gather, layer 0, site 1] - [r_1: gather, layer 1, ...] ...
 
 Since the entry is switched too, a batch may be padded far beyond its texts: it costs the buffer's memory, no time.
 The site behind the last layer does not exist; its scores are computed with the parameters of site 0 and thrown away,
@@ -159,8 +159,8 @@ def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner
 def split_layers(params: Params) -> Params:
     """The parameters with every layer's weights in arrays of their own, a tuple of trees instead of a stacked one.
 
-    Scanned layers are copied out of the stack at every call: a fifth of the time of one text in a small encoder on a CPU.
-    Apart, they are read in place, for up to twice the compilation. Both forms give the same answers.
+    Scanned layers are copied out of the stack at every call: a fifth of the time of one text in a small encoder on a
+    CPU. Apart, they are read in place, for up to twice the compilation. Both forms give the same answers.
     """
     stacked = params["encoder"]["layers"]
     num_layers = jax.tree.leaves(stacked)[0].shape[0]
@@ -212,8 +212,8 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
             dtype=jnp.float32):  # fmt: skip
     """Logits float32 [B, C] and the Trace of one batch, equal to the oracle's.
 
-    Args: params: layers stacked, or apart by `split_layers`. buckets: lengths to which a batch's kept tokens are padded; the largest holds every token slot of the batch.
-    dtype: of the operands of the encoder's products. A method without sites runs as plain BERT, without gathers.
+    Args: params: layers stacked, or apart by `split_layers`. buckets: lengths to which a
+    batch's kept tokens are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A method without sites runs as plain BERT, without gathers.
     """
     if not pruner.sites:
         return keep_everything(params, config, batch, dtype=dtype), Trace()

@@ -42,8 +42,10 @@ def encode_words(tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *
 
 
 def shorten(text: str, num_words: int) -> str:
-    """The text up to its so many-th word between blanks. Every one gives at least a token (but for words of control
-    characters only, hence some spare), so the tokens that are kept do not change and a book costs no more than a page."""
+    """The text up to its so many-th word between blanks, so that a book costs no more than a page.
+
+    Every word gives at least a token, but for those of control characters only: ask for some words to spare.
+    """
     last = next(itertools.islice(_WORD.finditer(text), num_words - 1, None), None)
     return text if last is None else text[: last.end()]
 

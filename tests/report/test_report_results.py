@@ -6,13 +6,15 @@ ROWS = [{"method": "dense", "wall_ms": 12.34567}, {"method": "adapler", "wall_ms
 
 
 def test_cells_by_hand():
-    assert [format_cell(value) for value in (None, 1.23456, 7, "a", [1.25, 3], (2.0,))] == ["", "1.235", "7", "a", "1.2 3", "2.0"]
+    cells = [format_cell(value) for value in (None, 1.23456, 7, "a", [1.25, 3], (2.0,))]
+    assert cells == ["", "1.235", "7", "a", "1.2 3", "2.0"]
 
 
 def test_a_table_shows_every_key_of_every_row(capsys):
     print_table(ROWS, title="speed")
     text = capsys.readouterr().out
-    assert all(word in text for word in ("speed", "method", "wall_ms", "kept_tokens", "dense", "adapler", "12.35", "10.0 2.5"))
+    for word in ("speed", "method", "wall_ms", "kept_tokens", "dense", "adapler", "12.35", "10.0 2.5"):
+        assert word in text
 
 
 def test_a_table_can_be_asked_for_some_columns(capsys):
