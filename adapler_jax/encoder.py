@@ -165,8 +165,23 @@ def feed_forward(layer: Params, config: EncoderConfig, hidden_BLD, *, key=None, 
     return layer_norm(layer["ffn_norm"], hidden_BLD + update_BLD, config.norm_epsilon)
 
 
+def over_layers(step, start, layers, *per_layer):
+    """`jax.lax.scan` of step over stacked layers; the same unrolled over layers that are apart."""
+    if not isinstance(layers, tuple):
+        return jax.lax.scan(step, start, (layers, *per_layer))
+    state, outputs = start, []
+    for index, layer in enumerate(layers):
+        state, output = step(state, (layer, *jax.tree.map(lambda leaf: leaf[index], per_layer)))
+        outputs.append(output)
+    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+
+
 def encode(params: Params, config: EncoderConfig, token_BL, segment_BL, live_BL, *, key=None, dtype=jnp.float32):
-    """Plain BERT: embeddings and all layers, hidden_BLD float32. The reference that every driver must reduce to."""
+    """Plain BERT: embeddings and all layers, hidden_BLD float32. The reference that every driver must reduce to.
+
+    Args: params: {"embeddings", "layers"}, layers stacked or apart as in `over_layers`. token_BL, segment_BL: int32.
+    live_BL: bool, False on padding. key: dropout key, None to switch dropout off. dtype: of the products' operands.
+    """
     embed_key, layers_key = (None, None) if key is None else jax.random.split(key)
     bias_BL = key_bias(live_BL)
 
@@ -179,5 +194,5 @@ def encode(params: Params, config: EncoderConfig, token_BL, segment_BL, live_BL,
         return feed_forward(layer, config, hidden_BLD, key=ffn_key, dtype=dtype), None
 
     hidden_BLD = embed(params["embeddings"], config, token_BL, segment_BL, key=embed_key)
-    hidden_BLD, _ = jax.lax.scan(run_layer, hidden_BLD, (params["layers"], jnp.arange(config.num_layers)))
+    hidden_BLD, _ = over_layers(run_layer, hidden_BLD, params["layers"], jnp.arange(config.num_layers))
     return hidden_BLD

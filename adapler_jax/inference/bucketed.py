@@ -168,17 +168,6 @@ def split_layers(params: Params) -> Params:
     return params | {"encoder": params["encoder"] | {"layers": layers}}
 
 
-def over_layers(step, start, layers, *per_layer):
-    """`jax.lax.scan` of step over stacked layers; the same unrolled over layers that are apart."""
-    if not isinstance(layers, tuple):
-        return jax.lax.scan(step, start, (layers, *per_layer))
-    state, outputs = start, []
-    for index, layer in enumerate(layers):
-        state, output = step(state, (layer, *jax.tree.map(lambda leaf: leaf[index], per_layer)))
-        outputs.append(output)
-    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
-
-
 def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, state: _State, *, rungs, dtype):
     """All layers on what the pruner keeps: the last buffer ([CLS] in slot 0) and the _Records of sites 1 to N."""
     branches = [
@@ -190,21 +179,14 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, state: _St
 
     behind_N = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), params["pruner"])
     index_N = jnp.arange(1, config.num_layers + 1, dtype=jnp.int32)
-    state, record_N = over_layers(run_layer, state, params["encoder"]["layers"], behind_N, index_N)
+    state, record_N = encoder.over_layers(run_layer, state, params["encoder"]["layers"], behind_N, index_N)
     return state.hidden_BLD, record_N
 
 
 def keep_everything(params: Params, config: EncoderConfig, batch: Batch, *, dtype):
     """Logits of plain BERT at the batch's own length: no buckets, no gathers."""
-    bias_BL = encoder.key_bias(batch.live_BL)
-
-    def run_layer(hidden_BLD, scanned):
-        (layer,) = scanned
-        hidden_BLD = encoder.attend(layer, config, hidden_BLD, bias_BL, dtype=dtype)
-        return encoder.feed_forward(layer, config, hidden_BLD, dtype=dtype), None
-
-    hidden_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
-    hidden_BLD, _ = over_layers(run_layer, hidden_BLD, params["encoder"]["layers"])
+    tokens = (batch.token_BL, batch.segment_BL, batch.live_BL)
+    hidden_BLD = encoder.encode(params["encoder"], config, *tokens, dtype=dtype)
     return heads.classify(params["head"], config, hidden_BLD[:, 0])
 
 
@@ -212,8 +194,9 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
             dtype=jnp.float32):  # fmt: skip
     """Logits float32 [B, C] and the Trace of one batch, equal to the oracle's.
 
-    Args: params: layers stacked, or apart by `split_layers`. buckets: lengths to which a
-    batch's kept tokens are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A method without sites runs as plain BERT, without gathers.
+    Args: params: layers stacked, or apart by `split_layers`. buckets: lengths to which a batch's kept tokens are padded;
+    the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A method without
+    sites runs as plain BERT, without gathers.
     """
     if not pruner.sites:
         return keep_everything(params, config, batch, dtype=dtype), Trace()
