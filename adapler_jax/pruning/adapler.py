@@ -185,6 +185,7 @@ def constrain(params, *, bound_cls_ratio: bool):
     }
 
 
+@functools.cache  # one object for equal arguments, so that phases of a run share compiled programs
 def adapler(
     config: EncoderConfig,
     *,

@@ -5,6 +5,7 @@ the records in `types.py`. Leaves of a pruner's parameter subtree have a leading
 passes the slice of the site that it stands at.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ class Pruner(NamedTuple):
     threshold_names: frozenset[str] = frozenset()
 
 
+@functools.cache  # one object, so that programs compiled for it are found again
 def keep_all() -> Pruner:
     """Plain BERT: no sites, no parameters, no loss terms."""
 

@@ -4,8 +4,6 @@ import time
 import jax
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference.classifier import Classifier
@@ -13,6 +11,7 @@ from adapler_jax.inference.words import encode_words, shorten
 from adapler_jax.pruning import make_pruner
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
+from tests.data.conftest import build_tokenizer
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a good bad film ##s ##ly not but very 日 本 привет . ' don t".split()
 CONFIG = EncoderConfig(
@@ -20,16 +19,6 @@ CONFIG = EncoderConfig(
 )  # fmt: skip
 BUCKETS = (4, 16)
 TEXTS = ["good films", "", "a very very bad film . not good", "日本 привет", "   \t\n", "don't", "zzz"]
-
-
-def make_tokenizer():
-    vocab = {word: number for number, word in enumerate(WORDS)}
-    core = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    core.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
-    return PreTrainedTokenizerFast(tokenizer_object=core, **special)
 
 
 def make_model(directory, pruner_name):
@@ -47,7 +36,7 @@ def make_model(directory, pruner_name):
     }
     save_model(
         directory, params, CONFIG,
-        pruner_name=pruner_name, class_names=("neg", "pos"), max_length=16, tokenizer=make_tokenizer(),
+        pruner_name=pruner_name, class_names=("neg", "pos"), max_length=16, tokenizer=build_tokenizer(WORDS),
     )  # fmt: skip
     return directory
 
@@ -165,7 +154,7 @@ def test_plain_bert_keeps_every_word(tmp_path):
 
 
 def test_shortening_does_not_change_the_tokens():
-    tokenizer, text = make_tokenizer(), " a  films not\tbut good . " * 40
+    tokenizer, text = build_tokenizer(WORDS), " a  films not\tbut good . " * 40
     found = encode_words(tokenizer, [text, "a"], [text, text], max_length=12)
     output = tokenizer([text, "a"], [text, text], truncation="longest_first", max_length=12)
     assert [row.token_L.tolist() for row in found] == output["input_ids"]
@@ -173,6 +162,6 @@ def test_shortening_does_not_change_the_tokens():
 
 
 def test_words_know_their_place():
-    (row,) = encode_words(make_tokenizer(), ["so  films"], None, max_length=16)
+    (row,) = encode_words(build_tokenizer(WORDS), ["so  films"], None, max_length=16)
     assert [dataclasses.astuple(word) for word in row.words] == [("so", 0, 0, 2), ("films", 0, 4, 9)]
     assert row.word_L.tolist() == [-1, 0, 1, 1, -1]
