@@ -5,7 +5,8 @@
 
 All variants share the fine-tuned model and its saliency (trained once, under RUNS/default). Numbers are of the validation
 split: recipes are chosen there, test data is not touched. Each variant is then scaled and adapted to --speedup, so that
-scores can be compared at equal operations.
+scores can be compared at equal operations. The JSON is written after every variant, and variants that it holds already are
+not trained again.
 """
 
 import copy
@@ -17,9 +18,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from adapler_jax.report.console import run_command
-from adapler_jax.report.results import write_results
+from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import read_done
-from adapler_jax.training.run import claim_workdir, run_all
+from adapler_jax.training.run import claim_workdir, flatten, run_all
+from benchmarks.records import Record
 
 # A length coefficient per token equals one per share at about 150 tokens: 25 in each of 6 layers.
 VARIANTS = {
@@ -31,6 +33,7 @@ VARIANTS = {
     "no-distillation": {"adapler.distil_coef": 0.0},
     "one-learning-rate": {"adapler.predictor_learning_rate": 5e-5},
 }
+COLUMNS = ("variant", "dense_score", "score", "flops_speedup", "adapted_score", "adapted_flops_speedup")
 SHARED_PHASES = ("finetune", "saliency")
 
 
@@ -57,6 +60,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
     """Trains one variant and returns its row."""
     workdir, changed = runs / name, variant_config(config, name, speedup)
     if name != "default":
+        run_all(variant_config(config, "default", speedup), runs / "default", tell=tell, last_phase=SHARED_PHASES[-1])
         share_phases(runs / "default", workdir, changed)
     run_all(changed, workdir, tell=tell)
     dense = read_done(workdir / "finetune")["validation"]
@@ -76,18 +80,18 @@ def main(options):
         print(line, file=sys.stderr)
 
     runs = pathlib.Path(options.runs)
-    names = options.only or list(VARIANTS)
-    rows = [
-        run_variant(options.config, name, runs, options.speedup, tell) for name in dict.fromkeys(["default", *names])
-    ]
-    write_results(rows, command=" ".join(["python -m benchmarks.ablation", *sys.argv[1:]]), path=options.json)
+    record = Record(options.json, flatten(options.config.to_dict()) | {"speedup": options.speedup}, module="benchmarks.ablation")
+    for name in dict.fromkeys(["default", *(options.only or VARIANTS)]):
+        if all(row["variant"] != name for row in record.rows):
+            record.add([run_variant(options.config, name, runs, options.speedup, tell)])
+    print_table(record.rows, columns=COLUMNS)
 
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "config of the default run", lock_config=True)
     flags.DEFINE_string("runs", None, "folder of the workdirs")
-    flags.DEFINE_string("json", None, "where the rows are written")
+    flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
     flags.DEFINE_float("speedup", 1.7, "FLOPs speedup at which variants are compared", lower_bound=1.0)
     flags.DEFINE_list("only", [], "names of variants; empty for all")
-    flags.mark_flags_as_required(["config", "runs"])
+    flags.mark_flags_as_required(["config", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

@@ -4,7 +4,8 @@
         --seeds=0,1,2 --json=benchmarks/results/accuracy-rotten_tomatoes.json
 
 Trains what is missing under --runs and evaluates it. The dense control is plain BERT trained for as many epochs as all
-phases of the AdapLeR run together. A row a seed and model, then the means; nothing is chosen here.
+phases of the AdapLeR run together. A row a seed and model, then the means; nothing is chosen here. The JSON is written
+after every seed, and seeds that it holds already are not trained again, so that seeds can be measured one at a time.
 """
 
 import copy
@@ -17,8 +18,10 @@ from ml_collections import config_flags
 
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import evaluate_workdir
-from adapler_jax.report.results import print_table, results_record, write_json
-from adapler_jax.training.run import run_all
+from adapler_jax.report.results import print_table
+from adapler_jax.training.phases import read_done
+from adapler_jax.training.run import flatten, run_all
+from benchmarks.records import Record
 
 SUMMARY = ("test_score", "dense_score", "control_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")
 
@@ -33,7 +36,7 @@ def control_config(config):
 
 
 def run_seed(config, seed: int, runs: pathlib.Path, *, with_control: bool, tell) -> list[dict]:
-    """Trains and evaluates one seed; a row for every pruned model."""
+    """Trains and evaluates one seed; a row for every pruned model, with its scores on validation beside those on test."""
     config = copy.deepcopy(config)
     config.seed = seed
     run_all(config, runs / f"seed{seed}", tell=tell)
@@ -43,6 +46,9 @@ def run_seed(config, seed: int, runs: pathlib.Path, *, with_control: bool, tell)
         (control,) = evaluate_workdir(runs / f"control{seed}", tell=tell)
         for row in rows:
             row["control_score"] = control["test_score"]
+    for row in rows:
+        done = read_done(runs / f"seed{seed}" / ("finetune" if row["method"] == "dense" else row["method"]))
+        row |= {f"validation_{name}": value for name, value in done["validation"].items() if name != "kept_tokens"}
     return [{"seed": seed, **row} for row in rows if row["method"] != "dense"]
 
 
@@ -67,22 +73,22 @@ def main(options):
     def tell(line):
         print(line, file=sys.stderr)
 
-    runs, rows = pathlib.Path(options.runs), []
-    for seed in options.seeds:
-        rows += run_seed(options.config, int(seed), runs, with_control=options.control, tell=tell)
-    summary = summarize(rows)
-    print_table(rows, columns=["seed", "method", *SUMMARY])
-    print_table(summary)
-    if options.json:
-        record = results_record(rows, command=" ".join(["python -m benchmarks.accuracy", *sys.argv[1:]]))
-        write_json(options.json, record | {"summary": summary})
+    fields = flatten(options.config.to_dict())
+    del fields["seed"]
+    record = Record(options.json, fields, module="benchmarks.accuracy")
+    for seed in map(int, options.seeds):
+        if all(row["seed"] != seed for row in record.rows):
+            found = run_seed(options.config, seed, pathlib.Path(options.runs), with_control=options.control, tell=tell)
+            record.add(found, summary=summarize)
+    print_table(record.rows, columns=["seed", "method", *SUMMARY])
+    print_table(summarize(record.rows))
 
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "config of the AdapLeR run", lock_config=True)
     flags.DEFINE_string("runs", None, "folder of the workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
-    flags.DEFINE_string("json", None, "where the rows are written")
+    flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
     flags.DEFINE_bool("control", True, "train and evaluate the dense control")
-    flags.mark_flags_as_required(["config", "runs"])
+    flags.mark_flags_as_required(["config", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

@@ -6,6 +6,7 @@ Both steps take turns in one run; compilation is apart. Memory is what XLA plans
 """
 
 import argparse
+import dataclasses
 import statistics
 import sys
 import time
@@ -26,14 +27,15 @@ MINILM = EncoderConfig(num_layers=6, num_heads=12, hidden_dim=384, ffn_dim=1536,
 RATES = OptimizerConfig(5e-5, 1e-3, 2e-3, weight_decay=0.01, adam_epsilon=1e-8, clip_norm=1.0, warmup_share=0.06)
 SHAPES = ((32, 32), (16, 256))
 QUICK_SHAPES = ((8, 16),)
+QUICK = dataclasses.replace(MINILM, num_layers=2, vocab_size=1000)
 ADAPLER_LOSSES = LossConfig((("main", "contribution", 0.005), ("speedup", "length", 0.3)), distil_coef=0.5)
 
 
-def random_batch(batch_size: int, length: int) -> Batch:
+def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
     """A full batch of random tokens with random saliency."""
     rng = np.random.default_rng(0)
     return Batch(
-        token_BL=rng.integers(0, MINILM.vocab_size, (batch_size, length)).astype(np.int32),
+        token_BL=rng.integers(0, config.vocab_size, (batch_size, length)).astype(np.int32),
         segment_BL=np.zeros((batch_size, length), np.int32),
         live_BL=np.ones((batch_size, length), bool),
         label_B=rng.integers(0, 2, batch_size).astype(np.int32),
@@ -43,20 +45,20 @@ def random_batch(batch_size: int, length: int) -> Batch:
     )
 
 
-def compile_step(pruner, losses, batch):
+def compile_step(config, pruner, losses, batch):
     """(compiled step, start state, compile seconds, planned bytes)."""
     key = jax.random.key(0, impl="rbg")
     params = {
-        "encoder": encoder.init_encoder(key, MINILM),
-        "head": heads.init_classifier(key, MINILM, 2),
-        "pruner": pruner.init(key, MINILM),
+        "encoder": encoder.init_encoder(key, config),
+        "head": heads.init_classifier(key, config, 2),
+        "pruner": pruner.init(key, config),
     }
     main, thresholds = main_optimizer(RATES, 1000), threshold_optimizer(RATES, 1000)
 
     def slope_fn(step):
         return slope_at(step, schedule="geometric", steps_per_epoch=100, num_epochs=3, first=10.0, last=1000.0)
 
-    step_fn = make_train_step(MINILM, pruner, losses, main, thresholds, slope_fn=slope_fn, dtype=jnp.float32)
+    step_fn = make_train_step(config, pruner, losses, main, thresholds, slope_fn=slope_fn, dtype=jnp.float32)
     state = init_state(params, pruner, main, thresholds)
     start = time.perf_counter()
     compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch, key).compile()
@@ -64,11 +66,11 @@ def compile_step(pruner, losses, batch):
     return compiled, state, time.perf_counter() - start, memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
 
-def measure(batch_size: int, length: int, num_rounds: int) -> list[dict]:
+def measure(config: EncoderConfig, batch_size: int, length: int, num_rounds: int) -> list[dict]:
     """One row a method: interleaved rounds on one shape, the first round of each left out."""
-    batch, key = random_batch(batch_size, length), jax.random.key(1, impl="rbg")
-    methods = {"finetune": (keep_all(), LossConfig()), "adapler": (adapler(MINILM), ADAPLER_LOSSES)}
-    programs = {name: compile_step(pruner, losses, batch) for name, (pruner, losses) in methods.items()}
+    batch, key = random_batch(config, batch_size, length), jax.random.key(1, impl="rbg")
+    methods = {"finetune": (keep_all(), LossConfig()), "adapler": (adapler(config), ADAPLER_LOSSES)}
+    programs = {name: compile_step(config, pruner, losses, batch) for name, (pruner, losses) in methods.items()}
     states = {name: program[1] for name, program in programs.items()}
     seconds = {name: [] for name in programs}
     for _ in range(num_rounds + 1):
@@ -95,12 +97,12 @@ def measure(batch_size: int, length: int, num_rounds: int) -> list[dict]:
 def main(arguments=None) -> list[dict]:
     """Measures, prints and returns the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small shape and two rounds")
+    parser.add_argument("--quick", action="store_true", help="a small encoder and batch, two rounds")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", help="where the rows are written")
     options = parser.parse_args(arguments)
-    shapes, rounds = (QUICK_SHAPES, 2) if options.quick else (SHAPES, options.rounds)
-    rows = [row for shape in shapes for row in measure(*shape, rounds)]
+    config, shapes, rounds = (QUICK, QUICK_SHAPES, 2) if options.quick else (MINILM, SHAPES, options.rounds)
+    rows = [row for shape in shapes for row in measure(config, *shape, rounds)]
     write_results(rows, command=" ".join(["python -m benchmarks.training", *sys.argv[1:]]), path=options.json)
     return rows
 

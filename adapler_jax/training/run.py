@@ -97,10 +97,11 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
     os.replace(temporary, path)
 
 
-def run_all(config, workdir, *, tell: Callable[[str], None] = print) -> None:
+def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase: str | None = None) -> None:
     """Walks the phases; finished ones are not repeated.
 
     Args: config: a ConfigDict as in `configs/`. workdir: directory of the run. tell: receives notes, one line each.
+    last_phase: name of the phase to stop after; None for all.
     Raises ValueError or OSError on what the user can mend, FloatingPointError where a loss is not finite.
     """
     workdir = pathlib.Path(workdir).expanduser()
@@ -112,6 +113,20 @@ def run_all(config, workdir, *, tell: Callable[[str], None] = print) -> None:
         directory = workdir / name
         if phases.is_done(directory):
             tell(f"{name}: finished before")
-            continue
-        run(directory, setup, config)
-        tell(f"{name}: {json.dumps(phases.read_done(directory))}")
+        else:
+            run(directory, setup, config)
+            tell(f"{name}: {describe(phases.read_done(directory))}")
+        if name == last_phase:
+            return
+
+
+def describe(done: dict) -> str:
+    """The closing record of a phase in words."""
+    scores = done.get("validation")
+    if scores is None:
+        return f"{done['num_examples']} examples"
+    parts = [f"validation score {100 * scores['score']:.1f}"]
+    if "flops_speedup" in scores:
+        kept = " ".join(f"{tokens:.1f}" for tokens in scores["kept_tokens"])
+        parts += [f"FLOPs speedup {scores['flops_speedup']:.2f}x", f"tokens in each layer {kept}"]
+    return ", ".join(parts)

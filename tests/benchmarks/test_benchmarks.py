@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from adapler_jax.training.run import run_all
 from benchmarks import ablation, accuracy, training
+from benchmarks.records import Record
 
 
 def silent(_):
@@ -23,13 +23,13 @@ def test_training_steps_are_timed_in_both_methods(tmp_path):
 
 def test_variants_share_the_fine_tuned_model(make_config, tmp_path):
     config = make_config(adapler__length_coef=3.0)
-    run_all(ablation.variant_config(config, "default", 1.2), tmp_path / "default", tell=silent)
     row = ablation.run_variant(config, "no-distillation", tmp_path, 1.2, silent)
     assert row["variant"] == "no-distillation"
     assert row["adapted_flops_speedup"] >= 1.2
     names = ("default", "no-distillation")
     shared = [(tmp_path / name / "finetune" / "model" / "model.safetensors").read_bytes() for name in names]
     assert shared[0] == shared[1]
+    assert not (tmp_path / "default" / "adapler").exists()
     assert ablation.run_variant(config, "no-distillation", tmp_path, 1.2, silent) == row
 
 
@@ -51,6 +51,20 @@ def test_accuracy_compares_with_a_control_of_as_many_epochs(make_config, tmp_pat
     rows = accuracy.run_seed(config, 1, tmp_path, with_control=True, tell=silent)
     assert [row["method"] for row in rows] == ["adapler", "adapt-1.2x"]
     assert all(row["seed"] == 1 and 0.0 <= row["control_score"] <= 1.0 for row in rows)
+    assert all({"validation_score", "validation_flops_speedup"} <= row.keys() for row in rows)
+
+
+def test_a_record_grows_over_calls_and_keeps_to_its_settings(tmp_path):
+    path, fields = tmp_path / "rows.json", {"adapler.length_coef": 0.3}
+    Record(path, fields, module="benchmarks.accuracy").add([{"seed": 0}], count=len)
+    record = Record(path, fields, module="benchmarks.accuracy")
+    record.add([{"seed": 1}], count=len)
+    written = json.loads(path.read_text())
+    assert [row["seed"] for row in written["rows"]] == [0, 1]
+    assert all({"commit", "device", "date"} <= row.keys() for row in written["rows"])
+    assert written["count"] == 2 and written["config"] == fields
+    with pytest.raises(ValueError, match="other values of adapler.length_coef; give another --json"):
+        Record(path, {"adapler.length_coef": 0.5}, module="benchmarks.accuracy")
 
 
 def test_means_over_seeds_by_hand():

@@ -1,0 +1,34 @@
+"""A benchmark's record that grows over several calls: long trainings are measured a part at a time."""
+
+import json
+import pathlib
+import sys
+
+from adapler_jax.report.results import results_record, write_json
+
+
+class Record:
+    """The rows at a path, all measured with the same config fields; every row names its commit, device and date."""
+
+    def __init__(self, path, fields: dict, *, module: str):
+        """Args: path: of the JSON, there or not. fields: {name: value} that all rows share. module: run by `python -m`.
+
+        Raises ValueError where the rows there were measured with other fields.
+        """
+        self._path, self._fields = pathlib.Path(path), fields
+        self._command = " ".join([f"python -m {module}", *sys.argv[1:]])
+        self.rows = []
+        if self._path.exists():
+            record = json.loads(self._path.read_text())
+            there = record["config"]
+            names = sorted(name for name in fields.keys() | there.keys() if fields.get(name) != there.get(name))
+            if names:
+                raise ValueError(f"{path} holds runs with other values of {', '.join(names)}; give another --json")
+            self.rows = record["rows"]
+
+    def add(self, found: list[dict], **summary) -> None:
+        """Appends rows and writes the file; `summary` entries stand beside the rows and replace those of before."""
+        stamped = results_record(found, command=self._command)
+        self.rows += [row | {name: stamped[name] for name in ("commit", "device", "date")} for row in found]
+        entries = {name: summarize(self.rows) for name, summarize in summary.items()}
+        write_json(self._path, stamped | {"rows": self.rows, "config": self._fields, **entries})
