@@ -28,11 +28,12 @@ def harden(selection) -> Softened:
 
 
 def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD, live_BL, *, slope, key, dtype,
-               collect_hidden=False):  # fmt: skip
+               collect_hidden=False, unroll=1):  # fmt: skip
     """All layers with the pruner at its sites.
 
     Args: hidden_BLD: the embeddings' output. live_BL: bool. slope: of the soft removal, a scalar array; None for the
-    hard rule. key: dropout key or None. dtype: of the operands of the encoder's products.
+    hard rule. key: dropout key or None. dtype: of the operands of the encoder's products. unroll: layers that the
+    program writes out one after another; all of them compile longer, and a backward pass then stacks nothing.
     Returns: last hidden_BLD; Trace; states after every layer [N, B, L, D] where collect_hidden, else None.
     """
     if len(pruner.sites) not in (0, config.num_layers):
@@ -66,17 +67,17 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
 
     start = _Carry(hidden_BLD, encoder.key_bias(live_BL), live_BL.astype(jnp.float32))
     scanned = (params["encoder"]["layers"], params["pruner"], jnp.arange(config.num_layers))
-    carry, (trace, hidden_NBLD) = jax.lax.scan(run_layer, start, scanned)
+    carry, (trace, hidden_NBLD) = jax.lax.scan(run_layer, start, scanned, unroll=unroll)
     return carry.hidden_BLD, trace, hidden_NBLD
 
 
 def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, slope, key=None,
-            dtype=jnp.float32):  # fmt: skip
+            dtype=jnp.float32, unroll=1):  # fmt: skip
     """Logits float32 [B, C] and the Trace of one batch; arguments as in `run_layers`."""
     embed_key, layers_key, head_key = (None,) * 3 if key is None else jax.random.split(key, 3)
     embeddings = params["encoder"]["embeddings"]
     hidden_BLD = encoder.embed(embeddings, config, batch.token_BL, batch.segment_BL, key=embed_key)
     hidden_BLD, trace, _ = run_layers(
-        params, config, pruner, hidden_BLD, batch.live_BL, slope=slope, key=layers_key, dtype=dtype
+        params, config, pruner, hidden_BLD, batch.live_BL, slope=slope, key=layers_key, dtype=dtype, unroll=unroll
     )
     return heads.classify(params["head"], config, hidden_BLD[:, 0], key=head_key), trace

@@ -58,7 +58,8 @@ def compile_step(config, pruner, losses, batch):
     def slope_fn(step):
         return slope_at(step, schedule="geometric", steps_per_epoch=100, num_epochs=3, first=10.0, last=1000.0)
 
-    step_fn = make_train_step(config, pruner, losses, main, thresholds, slope_fn=slope_fn, dtype=jnp.float32)
+    step_fn = make_train_step(config, pruner, losses, main, thresholds, slope_fn=slope_fn, dtype=jnp.float32,
+                              unroll=config.num_layers)  # fmt: skip
     state = init_state(params, pruner, main, thresholds)
     start = time.perf_counter()
     compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch, key).compile()

@@ -38,8 +38,8 @@ def adapler_section() -> dict:
         "predictor_dim": 32,
         "initial_threshold": 0.25,  # eta of every layer
         "contribution_coef": 0.005,  # gamma
-        "length_coef": 0.3,  # phi: on the kept share with relative_length, on tokens summed over layers without
-        "distil_coef": 0.5,  # share of the fine-tuned model's soft labels in the task loss
+        "length_coef": 1.0,  # phi: on the kept share with relative_length, on tokens summed over layers without
+        "distil_coef": 1.0,  # share of the fine-tuned model's soft labels in the task loss
         "relative_length": True,
         "constant_targets": True,
         "bound_cls_ratio": True,
@@ -62,6 +62,7 @@ def base_config() -> ml_collections.ConfigDict:
             "task": "sst2",  # a task of adapler_jax/data/tasks.py
             "seed": 0,  # of fresh weights, data order and dropout
             "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32
+            "unroll_layers": True,  # of training steps: a quarter faster on CPUs, but longer compilation; for short runs False
             "data": {
                 "source": "",  # replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME
                 "split_sources": {},  # {"test": "file:PATH"}: a source for one split
@@ -83,7 +84,7 @@ def base_config() -> ml_collections.ConfigDict:
             "adapt": {  # after AdapLeR: thresholds scaled to a speedup, frozen, weights trained on
                 "speedups": (),  # FLOPs speedups on validation, each starting from the one before
                 "num_epochs": 1,
-                "learning_rate": 5e-5,
+                "learning_rate": 1e-4,
             },
             "inference": {
                 "buckets": (),  # lengths that kept tokens are gathered into; empty: the library's ladder
@@ -97,6 +98,7 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.data.num_train_examples = 64
     config.data.max_length = 32
     config.data.lengths = (32,)
+    config.unroll_layers = False
     for phase in (config.finetune, config.adapler):
         phase.num_epochs = 1
         phase.batch_size = 16

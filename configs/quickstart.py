@@ -26,6 +26,7 @@ def get_config(argument=""):
     config.data.carve = {"validation": 320, "test": 640}
     config.data.num_train_examples = 1280
     config.data.lengths = (24, 40, 64)
+    config.unroll_layers = False
     config.finetune.num_epochs = 2
     config.adapler.num_epochs = 2
     config.adapt.speedups = (2.0,)

@@ -178,6 +178,21 @@ def test_cls_survives_padding_never_and_weights_never_grow(slope):
     np.testing.assert_allclose(trace.score_NBL.sum(axis=-1), 1.0, rtol=1e-5)
 
 
+def test_layers_written_out_give_the_same_gradients():
+    batch = make_batch()
+
+    def gradient(unroll):
+        def loss(params):
+            logits_BC, trace = full_width.forward(
+                params, CONFIG, PRUNER, batch, slope=jnp.float32(10.0), key=jax.random.key(0), unroll=unroll
+            )
+            return 0.01 * (jnp.sum(logits_BC**2) + jnp.sum(trace.count_NB))
+
+        return jax.jit(jax.grad(loss))(PARAMS)
+
+    assert_trees_near(gradient(CONFIG.num_layers), gradient(1), atol=1e-5)
+
+
 def test_tokens_that_left_have_no_score_under_the_hard_rule():
     batch = make_batch()
     _, trace = forward(PARAMS, batch, None)

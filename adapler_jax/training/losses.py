@@ -34,9 +34,11 @@ def task_losses(logits_BC, batch: Batch, distil_coef: float):
 
 
 def objectives(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, losses: LossConfig, *, slope, key,
-               dtype):  # fmt: skip
+               dtype, unroll=1):  # fmt: skip
     """((main, speedup), {name: scalar}): both objectives of a batch, means over the examples that are no filler."""
-    logits_BC, trace = full_width.forward(params, config, pruner, batch, slope=slope, key=key, dtype=dtype)
+    logits_BC, trace = full_width.forward(
+        params, config, pruner, batch, slope=slope, key=key, dtype=dtype, unroll=unroll
+    )
     real_B = (batch.example_id_B != FILLER_ID).astype(jnp.float32)
     num_real = jnp.maximum(1.0, jnp.sum(real_B))
     task = jnp.sum(task_losses(logits_BC, batch, losses.distil_coef) * real_B) / num_real

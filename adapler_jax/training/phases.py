@@ -104,7 +104,7 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
         checkpoint_every_steps=options.checkpoint_every_steps,
         train_step=make_train_step(
             with_dropout(setup.encoder, options), pruner, losses, main, thresholds,
-            slope_fn=slope_fn(steps_per_epoch), dtype=setup.dtype, train_thresholds=train_thresholds,
+            slope_fn=slope_fn(steps_per_epoch), dtype=setup.dtype, train_thresholds=train_thresholds, unroll=setup.unroll,
         ),  # fmt: skip
         batches_from=lambda step: iter(
             train_batches(

@@ -35,6 +35,7 @@ class Setup(NamedTuple):
     max_length: int
     dtype: Any
     seed: int
+    unroll: int  # layers of a training step that are written out one after another
 
     def key(self, use: str):
         """A random key for one use, by its name.
@@ -113,6 +114,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         max_length=max_length,
         dtype=COMPUTE_DTYPES[config.compute_dtype],
         seed=config.seed,
+        unroll=loaded.config.num_layers if config.unroll_layers else 1,
     )
 
 

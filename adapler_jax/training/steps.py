@@ -33,11 +33,12 @@ def init_state(params: Params, pruner: Pruner, main, thresholds) -> TrainState:
 
 
 def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, main, thresholds, *, slope_fn, dtype,
-                    train_thresholds=True):  # fmt: skip
+                    train_thresholds=True, unroll=1):  # fmt: skip
     """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
 
     Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
-    the encoder's products. train_thresholds: False freezes them and saves the second backward pass.
+    the encoder's products. train_thresholds: False freezes them and saves the second backward pass. unroll: as in
+    `full_width.run_layers`.
     """
     train_thresholds = train_thresholds and bool(pruner.threshold_names)
 
@@ -48,7 +49,7 @@ def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, m
         def run(weights, threshold_tree):
             return objectives(
                 join_thresholds(weights, threshold_tree), config, pruner, batch, losses,
-                slope=slope, key=jax.random.fold_in(seed_key, state.step), dtype=dtype,
+                slope=slope, key=jax.random.fold_in(seed_key, state.step), dtype=dtype, unroll=unroll,
             )  # fmt: skip
 
         one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
