@@ -27,10 +27,12 @@ from benchmarks.records import Record
 VARIANTS = {
     "default": {},
     "slope-by-epochs": {"adapler.slope_schedule": "epochs"},
-    "absolute-length": {"adapler.relative_length": False, "adapler.length_coef": 0.002},
+    "absolute-length": {"adapler.relative_length": False, "adapler.length_coef": 0.0067},
     "pretrained-start": {"adapler.start": "pretrained"},
     "gradient-through-targets": {"adapler.constant_targets": False},
     "no-distillation": {"adapler.distil_coef": 0.0},
+    "half-distillation": {"adapler.distil_coef": 0.5},
+    "weak-length": {"adapler.length_coef": 0.3},
     "one-learning-rate": {"adapler.predictor_learning_rate": 5e-5},
 }
 COLUMNS = ("variant", "dense_score", "score", "flops_speedup", "adapted_score", "adapted_flops_speedup")

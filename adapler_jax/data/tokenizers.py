@@ -1,9 +1,12 @@
 """Load the tokenizer that belongs to a checkpoint."""
 
 import json
+import os
 import pathlib
 
-from transformers import BertTokenizerFast, PreTrainedTokenizerFast
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing is no news here
+
+from transformers import BertTokenizerFast, PreTrainedTokenizerFast  # noqa: E402
 
 _FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 _SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
