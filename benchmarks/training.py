@@ -2,7 +2,8 @@
 
     python -m benchmarks.training [--quick] [--json PATH]
 
-Both steps take turns in one run; compilation is apart. Memory is what XLA plans for the program: arguments and temporaries.
+Both steps take turns in one run; compilation is apart. AdapLeR trains without attention dropout, as its recipe does; a third
+row has it, to compare like with like. Memory is what XLA plans for the program: arguments and temporaries.
 """
 
 import argparse
@@ -70,8 +71,13 @@ def compile_step(config, pruner, losses, batch):
 def measure(config: EncoderConfig, batch_size: int, length: int, num_rounds: int) -> list[dict]:
     """One row a method: interleaved rounds on one shape, the first round of each left out."""
     batch, key = random_batch(config, batch_size, length), jax.random.key(1, impl="rbg")
-    methods = {"finetune": (keep_all(), LossConfig()), "adapler": (adapler(config), ADAPLER_LOSSES)}
-    programs = {name: compile_step(config, pruner, losses, batch) for name, (pruner, losses) in methods.items()}
+    without = dataclasses.replace(config, attention_dropout_prob=0.0)
+    methods = {
+        "finetune": (config, keep_all(), LossConfig()),
+        "adapler": (without, adapler(config), ADAPLER_LOSSES),
+        "adapler, attention dropout": (config, adapler(config), ADAPLER_LOSSES),
+    }
+    programs = {name: compile_step(*method, batch) for name, method in methods.items()}
     states = {name: program[1] for name, program in programs.items()}
     seconds = {name: [] for name in programs}
     for _ in range(num_rounds + 1):

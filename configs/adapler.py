@@ -30,7 +30,6 @@ def faithful(config):
             "predictor_learning_rate": 3e-5,
             "threshold_learning_rate": 5e-4,
             "adam_epsilon": 1e-12,
-            "attention_dropout_prob": 0.0,
             "length_coef": 0.0005,
             "distil_coef": 0.0,
             "relative_length": False,

@@ -123,6 +123,9 @@ def _resolve(task: Task, *, source, columns, carve) -> Task:
         raise ValueError(
             f"task {task.name!r} has single texts; drop config.data.columns.text_pair or use the task 'custom'"
         )
+    for split in carve or {}:
+        if split not in SPLITS[1:]:
+            raise ValueError(f"config.data.carve: {explain_unknown('split', split, SPLITS[1:])}")
     fields = [columns.get(role, field) for role, field in zip(ROLES, task.text_fields)]
     if "text_pair" in columns and len(fields) == 1:
         fields.append(columns["text_pair"])
@@ -150,6 +153,9 @@ def _read_tables(task: Task, split_sources: Mapping[str, str]) -> dict[str, Tabl
             raise ValueError(f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}")
         if source:
             tables[split] = _only_split(load_source(source, columns=wanted), split, source)
+    for table in tables.values():
+        if not table.found or (table.columns and not len(table)):
+            raise ValueError(f"{table.where} is empty; give a split with at least one row or leave it out")
     return {split: task.prepare(table) for split, table in tables.items()} if task.prepare else tables
 
 
@@ -163,10 +169,10 @@ def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
 
 
 def _leave_out_unlabelled(task: Task, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
-    """Drop splits, other than train, in which no row has a label; an empty split is an error."""
+    """Drop splits, other than train, in which no row has a label."""
     kept, notes = {}, []
     for split, table in tables.items():
-        if split == "train" or has_labels(table.column(task.label_field, role="label")) or not len(table):
+        if split == "train" or has_labels(table.column(task.label_field, role="label")):
             kept[split] = table
         else:
             notes.append(f"{table.where} has no labels and is left out")
@@ -185,8 +191,6 @@ def _check_classes(task: Task) -> None:
 
 def _read_examples(task: Task, table: Table) -> Examples:
     """Check and encode one table."""
-    if not len(table):
-        raise ValueError(f"{table.where} is empty; give a split with at least one row or leave it out")
     texts = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     for field, column in zip(task.text_fields, texts):
         for row, text in enumerate(column):

@@ -1,5 +1,6 @@
 """Duplicates, seeded subsets and splits carved from the training rows; each a pure function of its seed."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -57,7 +58,8 @@ def subset(num_rows: int, num_wanted: int, *, seed: int) -> np.ndarray:
 
 def _count(name: str, size: int | float, num_rows: int) -> int:
     """Turn a size of a carved split into a count of at least one row."""
-    count = int(round(size * num_rows)) if 0 < size < 1 else int(size)
-    if size <= 0 or (size >= 1 and count != size):
-        raise ValueError(f"config.data.carve.{name} is {size}; expected a count of rows or a share between 0 and 1")
+    number = isinstance(size, int | float) and not isinstance(size, bool) and math.isfinite(size)
+    count = (int(round(size * num_rows)) if 0 < size < 1 else int(size)) if number else 0
+    if not number or size <= 0 or (size >= 1 and count != size):
+        raise ValueError(f"config.data.carve.{name} is {size!r}; expected a count of rows or a share between 0 and 1")
     return max(count, 1)

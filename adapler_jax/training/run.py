@@ -1,6 +1,7 @@
 """A run: one workdir, one config, its phases in order. A second call goes on where the first stopped."""
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -31,13 +32,18 @@ def check_config(config) -> None:
     for name, value in flat.items():
         if name.rpartition(".")[2] in ("num_epochs", "batch_size", "num_best", "predictor_dim") and value < 1:
             raise ValueError(f"config.{name} is {value}; expected 1 or more")
+        if name.endswith("_dropout_prob") and not value < 1.0:
+            raise ValueError(f"config.{name} is {value}; expected less than 1, negative for the checkpoint's")
+        if name.endswith("learning_rate") and not (math.isfinite(value) and value >= 0.0):
+            raise ValueError(f"config.{name} is {value}; expected a finite number, 0 or more")
     if config.saliency.num_epochs > config.finetune.num_best:
         raise ValueError(
             f"config.saliency.num_epochs is {config.saliency.num_epochs}, but only config.finetune.num_best = "
             f"{config.finetune.num_best} epochs are kept; raise it"
         )
-    if any(speedup <= 0 for speedup in config.adapt.speedups):
-        raise ValueError(f"config.adapt.speedups is {config.adapt.speedups}; expected positive factors")
+    for speedup in config.adapt.speedups:
+        if not isinstance(speedup, int | float) or not (math.isfinite(speedup) and speedup > 0):
+            raise ValueError(f"config.adapt.speedups holds {speedup!r}; expected positive factors, as (1.5, 2.0)")
 
 
 def phase_list(config) -> list[tuple[str, Callable]]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import Dataset, load_task
-from adapler_jax.data.lengths import default_lengths
+from adapler_jax.data.lengths import bucket_for, check_lengths, default_lengths
 from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import init_classifier
@@ -104,13 +104,16 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
         for name, examples in dataset.splits.items()
     }
+    lengths = check_lengths(config.data.lengths) if config.data.lengths else default_lengths(max_length)
+    for tokenized in splits.values():
+        bucket_for(int(tokenized.lengths.max()), lengths)
     return Setup(
         dataset=dataset,
         splits=splits,
         tokenizer=tokenizer,
         encoder=loaded.config,
         pretrained={"encoder": loaded.params["encoder"], "head": head},
-        lengths=tuple(config.data.lengths) or default_lengths(max_length),
+        lengths=lengths,
         max_length=max_length,
         dtype=COMPUTE_DTYPES[config.compute_dtype],
         seed=config.seed,

@@ -125,7 +125,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"adapler__slope_schedule": "cubic"}, "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs"),
         ({"finetune__batch_size": 0}, "config.finetune.batch_size is 0; expected 1 or more"),
         ({"saliency__num_epochs": 2}, "config.saliency.num_epochs is 2, but only config.finetune.num_best = 1"),
-        ({"adapt__speedups": (-1.0,)}, "config.adapt.speedups"),
+        ({"adapt__speedups": (-1.0,)}, "config.adapt.speedups holds -1.0; expected positive"),
+        ({"adapt__speedups": ("fast",)}, "config.adapt.speedups holds 'fast'"),
+        ({"adapler__learning_rate": -1e-3}, "config.adapler.learning_rate is -0.001; expected a finite number"),
+        ({"finetune__hidden_dropout_prob": 1.0}, "config.finetune.hidden_dropout_prob is 1.0; expected less than 1"),
+        ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.lengths"),
+        ({"data__lengths": ("a", 16)}, "config.data.lengths is \\('a', 16\\)"),
         ({"task": "ssst2"}, "ssst2"),
         ({"model": "/no/such/model"}, "/no/such/model"),
     ],
@@ -134,7 +139,7 @@ def test_a_wrong_field_is_named_before_any_training(make_config, workdirs, chang
     workdir = workdirs()
     with pytest.raises((ValueError, OSError), match=message):
         run_all(make_config(**change), workdir, tell=silent)
-    assert not (workdir / "finetune").exists()
+    assert not workdir.exists()  # a corrected call on the same workdir is not refused
 
 
 def test_the_faithful_preset_runs(make_config, workdirs):
