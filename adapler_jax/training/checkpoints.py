@@ -1,11 +1,26 @@
 """Checkpoints of a phase: the last whole state to go on from, and the weights of the best epochs."""
 
 import pathlib
+import shutil
 
 import jax
 import orbax.checkpoint as ocp
 
 from adapler_jax.training.steps import TrainState
+
+
+MARGIN_BYTES = 2**21  # for metadata, and what else the run writes
+
+
+def require_space(directory: pathlib.Path, tree) -> None:
+    """Raises OSError where the disk has no room for the arrays of a tree: before orbax fails halfway and at length."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + MARGIN_BYTES
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OSError(
+            f"{directory}: a checkpoint needs {needed / 2**20:.1f} MiB and the disk has {free / 2**20:.1f} left; make room and "
+            "give the same command again: it goes on from the last checkpoint"
+        )
 
 
 class Checkpoints:
@@ -21,6 +36,7 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
             )
 
+        self._directory = directory
         self._last = manager("last", max_to_keep=1)
         self._best = manager("best", max_to_keep=num_best, best_fn=lambda metrics: metrics["rank"], best_mode="max")
 
@@ -28,12 +44,14 @@ class Checkpoints:
         """Writes the state, unless this step is there already."""
         step = int(state.step)
         if step != self._last.latest_step():
+            require_space(self._directory, state)
             self._last.save(step, args=ocp.args.StandardSave(state))
 
     def save_best(self, state: TrainState, rank: float) -> None:
         """Writes the parameters of an epoch, if its rank is among the highest so far; never with a negative rank."""
         step = int(state.step)
         if rank >= 0 and step not in self._best.all_steps():
+            require_space(self._directory, state.params)
             self._best.save(step, args=ocp.args.StandardSave(state.params), metrics={"rank": float(rank)})
 
     def restore_last(self, like: TrainState) -> TrainState:

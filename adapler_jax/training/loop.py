@@ -14,6 +14,7 @@ from adapler_jax.training.steps import TrainState
 from adapler_jax.types import Batch, Params
 
 LOG_EVERY_STEPS = 10
+SHOWN = ("score", "flops_speedup")
 
 
 class Plan(NamedTuple):
@@ -74,7 +75,7 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
             if last_of_epoch:
                 scores = plan.evaluate(state.params, epoch)
                 journal.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
-                shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if isinstance(value, float))
+                shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if name in SHOWN)
                 journal.tell(f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, validation: {shown}")
                 checkpoints.save_best(state, scores["rank"])
             if last_of_epoch or checkpoint_due:

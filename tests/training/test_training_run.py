@@ -1,5 +1,7 @@
 """Whole runs in miniature: phases, restarts, refusals."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -140,6 +142,16 @@ def test_a_wrong_field_is_named_before_any_training(make_config, workdirs, chang
     with pytest.raises((ValueError, OSError), match=message):
         run_all(make_config(**change), workdir, tell=silent)
     assert not workdir.exists()  # a corrected call on the same workdir is not refused
+
+
+def test_a_full_disk_is_said_before_a_checkpoint_and_the_run_goes_on_later(make_config, workdirs, monkeypatch):
+    workdir, config = workdirs(), make_config(method="finetune")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=1000))
+        with pytest.raises(OSError, match=r"finetune: a checkpoint needs 2\.\d MiB and the disk has 0\.0 left; make room"):
+            run_all(config, workdir, tell=silent)
+    run_all(config, workdir, tell=silent)
+    assert phases.is_done(workdir / "finetune")
 
 
 def test_the_faithful_preset_runs(make_config, workdirs):
