@@ -34,7 +34,7 @@ def adapler_section() -> dict:
         "clip_norm": 1.0,
         "warmup_share": 0.06,
         "hidden_dropout_prob": -1.0,
-        "attention_dropout_prob": 0.0,  # the masks are noise enough; the released program has none either
+        "attention_dropout_prob": 0.0,  # as in the released program
         "predictor_dim": 32,
         "initial_threshold": 0.25,  # eta of every layer
         "contribution_coef": 0.005,  # gamma
@@ -62,7 +62,7 @@ def base_config() -> ml_collections.ConfigDict:
             "task": "sst2",  # a task of adapler_jax/data/tasks.py
             "seed": 0,  # of fresh weights, data order and dropout
             "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32
-            "unroll_layers": True,  # of training steps: a quarter faster on CPUs, but longer compilation; for short runs False
+            "unroll_layers": True,  # in training steps: faster steps, longer compilation; False for short runs
             "data": {
                 "source": "",  # replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME
                 "split_sources": {},  # {"test": "file:PATH"}: a source for one split
