@@ -11,7 +11,7 @@ from absl import flags
 
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.report.console import run_command
-from adapler_jax.report.evaluation import evaluate_workdir, example_texts
+from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, evaluate_workdir, example_texts
 from adapler_jax.report.marked_text import print_marked
 from adapler_jax.report.results import device_name, print_table, results_record, write_json
 
@@ -19,8 +19,6 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
 _NUM_TEXTS = flags.DEFINE_integer("texts", 3, "test texts to show with the kept words marked", lower_bound=0)
 flags.mark_flag_as_required("workdir")
-
-BATCH_SIZES = (1, 32)
 
 
 def score_rows(rows: list[dict]) -> list[dict]:
@@ -45,7 +43,7 @@ def time_rows(rows: list[dict]) -> list[dict]:
             "efficiency": f"{row[f'efficiency_{batch_size}']:.2f}",
         }
         for row in rows
-        for batch_size in BATCH_SIZES
+        for batch_size in NUM_TIMED_TEXTS
         if f"wall_ms_{batch_size}" in row
     ]  # fmt: skip
 

@@ -28,7 +28,8 @@ def check_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
       ValueError: they are not positive and strictly increasing.
     """
     lengths = tuple(lengths)
-    if not lengths or any(not isinstance(length, int) for length in lengths) or lengths[0] < 1 or any(a >= b for a, b in zip(lengths, lengths[1:])):
+    whole = all(isinstance(length, int) for length in lengths)
+    if not lengths or not whole or lengths[0] < 1 or any(a >= b for a, b in zip(lengths, lengths[1:])):
         raise ValueError(f"config.data.lengths is {lengths}; expected positive numbers in increasing order")
     return lengths
 

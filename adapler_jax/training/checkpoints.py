@@ -8,7 +8,6 @@ import orbax.checkpoint as ocp
 
 from adapler_jax.training.steps import TrainState
 
-
 MARGIN_BYTES = 2**21  # for metadata, and what else the run writes
 
 
