@@ -20,7 +20,8 @@ from ml_collections import config_flags
 from adapler_jax.report.console import run_command
 from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import read_done
-from adapler_jax.training.run import claim_workdir, flatten, run_all
+from adapler_jax.training.run import run_all
+from adapler_jax.training.workdir import claim_workdir, flatten
 from benchmarks.records import Record
 
 # A length coefficient per token equals one per share at about 150 tokens: 25 in each of 6 layers.

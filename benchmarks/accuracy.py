@@ -20,7 +20,8 @@ from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import read_done
-from adapler_jax.training.run import flatten, run_all
+from adapler_jax.training.run import run_all
+from adapler_jax.training.workdir import flatten
 from benchmarks.records import Record
 
 SUMMARY = ("test_score", "dense_score", "control_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")

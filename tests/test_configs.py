@@ -10,7 +10,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from adapler_jax.data.tasks import TASKS
-from adapler_jax.training.run import flatten, phase_list
+from adapler_jax.training.run import phase_list
+from adapler_jax.training.workdir import flatten
 from configs import adapler, common, finetune, quickstart
 
 FOLDER = pathlib.Path(common.__file__).parent

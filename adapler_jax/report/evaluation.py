@@ -17,8 +17,8 @@ from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.pruning import Pruner, make_pruner
 from adapler_jax.training.phases import is_done
-from adapler_jax.training.run import CONFIG_FILE
 from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, token_cache
+from adapler_jax.training.workdir import CONFIG_FILE
 from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round

@@ -12,6 +12,8 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from adapler_jax.training.workdir import replace_text
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
@@ -82,12 +84,10 @@ def results_record(rows: list[dict], *, command: str) -> dict:
 
 
 def write_json(path, record: dict) -> None:
-    """Writes a record beside its final name and renames it."""
+    """Writes a record, whole or not at all."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(temporary, path)
+    replace_text(path, json.dumps(record, indent=1) + "\n")
 
 
 def write_results(rows: list[dict], *, command: str, path=None) -> None:

@@ -46,12 +46,15 @@ class Checkpoints:
             require_space(self._directory, state)
             self._last.save(step, args=ocp.args.StandardSave(state))
 
-    def save_best(self, state: TrainState, rank: float) -> None:
-        """Writes the parameters of an epoch, if its rank is among the highest so far; never with a negative rank."""
+    def save_best(self, state: TrainState, scores: dict) -> None:
+        """Writes the parameters of an epoch, if scores["rank"] is among the highest so far; never with a negative rank.
+
+        The scores, floats or lists of floats, are kept beside them.
+        """
         step = int(state.step)
-        if rank >= 0 and step not in self._best.all_steps():
+        if scores["rank"] >= 0 and step not in self._best.all_steps():
             require_space(self._directory, state.params)
-            self._best.save(step, args=ocp.args.StandardSave(state.params), metrics={"rank": float(rank)})
+            self._best.save(step, args=ocp.args.StandardSave(state.params), metrics=scores)
 
     def restore_last(self, like: TrainState) -> TrainState:
         """The last state, or `like` where none was written."""
@@ -64,6 +67,11 @@ class Checkpoints:
         """Steps with kept parameters, highest rank first."""
         steps = self._best.all_steps()
         return sorted(steps, key=lambda step: self._best.metrics(step)["rank"], reverse=True)
+
+    def best_scores(self) -> dict:
+        """What the best epoch was saved with, its rank left out."""
+        scores = self._best.metrics(self.best_steps()[0])
+        return {name: value for name, value in scores.items() if name != "rank"}
 
     def restore_best(self, like, step: int | None = None):
         """Parameters of the best epoch, or of one of `best_steps`."""

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from adapler_jax.training.workdir import replace_text
+
 
 class Journal:
     """Metrics of one phase, in `metrics.jsonl` and in TensorBoard's event format. Use as a context manager."""
@@ -72,4 +74,4 @@ def _drop_lines_after(path: pathlib.Path, step: int) -> None:
                 kept.append(line + "\n")
         except json.JSONDecodeError:
             break
-    path.write_text("".join(kept))
+    replace_text(path, "".join(kept))

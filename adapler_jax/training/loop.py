@@ -77,7 +77,7 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
                 journal.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
                 shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if name in SHOWN)
                 journal.tell(f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, validation: {shown}")
-                checkpoints.save_best(state, scores["rank"])
+                checkpoints.save_best(state, scores)
             if last_of_epoch or checkpoint_due:
                 checkpoints.save_last(state)
     return checkpoints

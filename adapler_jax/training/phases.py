@@ -25,6 +25,7 @@ from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, slo
 from adapler_jax.training.setup import Setup, with_dropout
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.validation import validate
+from adapler_jax.training.workdir import replace_text
 from adapler_jax.types import FILLER_ID, Params
 from adapler_jax.weights.save import load_model, save_model
 
@@ -40,9 +41,7 @@ def is_done(directory: pathlib.Path) -> bool:
 
 def mark_done(directory: pathlib.Path, numbers: dict) -> None:
     """Writes the closing record of a phase, last and in one step."""
-    temporary = directory / (DONE + ".tmp")
-    temporary.write_text(json.dumps(numbers, indent=1))
-    os.replace(temporary, directory / DONE)
+    replace_text(directory / DONE, json.dumps(numbers, indent=1))
 
 
 def read_done(directory: pathlib.Path) -> dict:
@@ -118,6 +117,13 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
     return run_plan(plan, directory, init_state(params, pruner, main, thresholds), setup.key(directory.name + " dropout"))
 
 
+def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, params: Params, scores: dict) -> None:
+    """Saves a phase's model and closes the phase with its validation scores."""
+    checkpoints.close()
+    save_phase_model(directory, setup, params, pruner)
+    mark_done(directory, {"validation": scores})
+
+
 def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
     """Fine-tunes plain BERT; the model is the epoch with the best validation score."""
     pruner = keep_all()
@@ -126,11 +132,7 @@ def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
         directory, setup, pruner, start, config.finetune,
         slope_fn=lambda _: lambda step: None, rank=lambda epoch, scores: scores["score"],
     )  # fmt: skip
-    params = checkpoints.restore_best(start)
-    checkpoints.close()
-    save_phase_model(directory, setup, params, pruner)
-    scores = validate(params, setup, pruner, setup.eval_batches(validation_split(setup), config.finetune.batch_size))
-    mark_done(directory, {"validation": scores})
+    finish(directory, setup, pruner, checkpoints, checkpoints.restore_best(start), checkpoints.best_scores())
 
 
 def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
@@ -205,7 +207,12 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
         directory, setup, pruner, start, options,
         losses=losses_of(options), slope_fn=slope_fn, extras=load_extras(workdir / "saliency"), rank=ranks[options.choose],
     )  # fmt: skip
-    finish_pruned(directory, setup, pruner, checkpoints, start, options)
+    if not checkpoints.best_steps():
+        raise ValueError(
+            f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is no "
+            "model; set config.adapler.choose=last"
+        )
+    finish(directory, setup, pruner, checkpoints, checkpoints.restore_best(start), checkpoints.best_scores())
 
 
 def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.Path, speedup: float) -> None:
@@ -231,19 +238,6 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
         extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
         train_thresholds=False, prepare_epoch=calibrate,
     )  # fmt: skip
-    finish_pruned(directory, setup, pruner, checkpoints, params, options, last_touch=calibrate)
-
-
-def finish_pruned(directory, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, like, options,
-                  last_touch=lambda params: params) -> None:  # fmt: skip
-    """Saves the chosen epoch's model and closes the phase."""
-    if not checkpoints.best_steps():
-        raise ValueError(
-            f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is no "
-            "model; set config.adapler.choose=last"
-        )
-    params = last_touch(checkpoints.restore_best(like))
-    checkpoints.close()
-    save_phase_model(directory, setup, params, pruner)
-    batches = setup.eval_batches(validation_split(setup), options.batch_size)
-    mark_done(directory, {"validation": validate(params, setup, pruner, batches)})
+    params = calibrate(checkpoints.restore_best(params))
+    scores = validate(params, setup, pruner, setup.eval_batches(validation_split(setup), options.batch_size))
+    finish(directory, setup, pruner, checkpoints, params, scores)

@@ -1,18 +1,12 @@
 """A run: one workdir, one config, its phases in order. A second call goes on where the first stopped."""
 
-import json
 import math
-import os
 import pathlib
 from collections.abc import Callable
 
 from adapler_jax.training import phases
 from adapler_jax.training.setup import COMPUTE_DTYPES, prepare
-
-CONFIG_FILE = "run.json"
-# Fields that change nothing in the result: they may differ between calls on one workdir.
-FREE_FIELDS = ("data.cache_dir",)
-
+from adapler_jax.training.workdir import claim_workdir, flatten, only_process
 
 CHOICES = {
     "method": ("finetune", "adapler"),
@@ -64,45 +58,6 @@ def _adapt(start: str, speedup: float) -> Callable:
     return run
 
 
-def flatten(config: dict, prefix: str = "") -> dict:
-    """Nested config as {"a.b": value}, values as JSON gives them back."""
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = json.loads(json.dumps(value))
-    return flat
-
-
-def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
-    """Writes the run's config into an empty workdir, or checks that the one there is the same.
-
-    Raises ValueError with the differences where it holds another run; nothing is overwritten then.
-    """
-    path = workdir / CONFIG_FILE
-    if path.exists():
-        there, here = flatten(json.loads(path.read_text())), flatten(config)
-        names = sorted((there.keys() | here.keys()) - set(FREE_FIELDS))
-        missing = "(absent)"
-        differences = [
-            f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
-            for name in names
-            if there.get(name, missing) != here.get(name, missing)
-        ]
-        if differences:
-            raise ValueError(
-                f"{workdir} holds another run ({'; '.join(differences)}); give the same config or another --workdir"
-            )
-        return
-    if workdir.exists() and any(workdir.iterdir()):
-        raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
-    temporary = workdir / (CONFIG_FILE + ".tmp")
-    temporary.write_text(json.dumps(config, indent=1, sort_keys=True))
-    os.replace(temporary, path)
-
-
 def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase: str | None = None) -> None:
     """Walks the phases; finished ones are not repeated.
 
@@ -115,15 +70,16 @@ def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase:
     plan = phase_list(config)
     setup = prepare(config, tell=tell)
     claim_workdir(workdir, config.to_dict())
-    for name, run in plan:
-        directory = workdir / name
-        if phases.is_done(directory):
-            tell(f"{name}: finished before")
-        else:
-            run(directory, setup, config)
-            tell(f"{name}: {describe(phases.read_done(directory))}")
-        if name == last_phase:
-            return
+    with only_process(workdir):
+        for name, run in plan:
+            directory = workdir / name
+            if phases.is_done(directory):
+                tell(f"{name}: finished before")
+            else:
+                run(directory, setup, config)
+                tell(f"{name}: {describe(phases.read_done(directory))}")
+            if name == last_phase:
+                return
 
 
 def describe(done: dict) -> str:

@@ -1,5 +1,8 @@
 """Whole runs in miniature: phases, restarts, refusals."""
 
+import json
+import subprocess
+import sys
 import types
 
 import jax
@@ -102,6 +105,21 @@ def test_another_config_is_refused_and_nothing_overwritten(make_config, workdirs
     with pytest.raises(ValueError, match=r"holds another run.*finetune.learning_rate: 0.01 there, 0.001 now"):
         run_all(make_config(method="finetune", finetune__learning_rate=1e-3), workdir, tell=silent)
     assert (workdir / "run.json").read_bytes() == before
+
+
+def test_a_second_process_on_the_workdir_is_refused_and_none_is_after_a_kill(make_config, workdirs):
+    workdir, config = workdirs(), make_config(method="finetune")
+    workdir.mkdir()
+    hold = "import sys, pathlib; from adapler_jax.training.workdir import only_process\n"
+    hold += "with only_process(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    (workdir / "run.json").write_text(json.dumps(config.to_dict()))
+    with subprocess.Popen([sys.executable, "-c", hold, workdir], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match="another process trains there"):
+            run_all(config, workdir, tell=silent)
+        holder.kill()
+    run_all(config, workdir, tell=silent)
+    assert phases.is_done(workdir / "finetune")
 
 
 def test_a_folder_of_other_things_is_refused(make_config, workdirs):
