@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -77,7 +77,7 @@ class Classifier:
 
         Texts of like length share a batch. Longer texts than the model's length are cut. Fewer texts than batch_size
         run in a batch of the next power of two; the first call with a batch shape compiles.
-        Raises TypeError where texts is a single string or mixes strings and pairs; ValueError on a batch_size below 1.
+        Raises TypeError where texts is no list or mixes strings and pairs; ValueError on a batch_size below 1.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
@@ -127,8 +127,8 @@ class Classifier:
 
 def split_pairs(texts) -> tuple[list[str], list[str] | None]:
     """First and second texts; None for the second where there are no pairs."""
-    if isinstance(texts, str):
-        raise TypeError("predict takes a list of texts; write predict([text]) for a single one")
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise TypeError(f"predict takes a list of texts, not {texts!r:.60}; write predict([text]) for a single one")
     texts = list(texts)
     if all(isinstance(text, str) for text in texts):
         return texts, None
