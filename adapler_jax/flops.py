@@ -59,28 +59,34 @@ def head_flops(config: EncoderConfig, *, num_classes: int) -> int:
     return linear_flops(D, D) + D + linear_flops(D, num_classes)
 
 
+def as_counts(x):
+    """Numbers of tokens as int64; what is no NumPy array, number or list, as JAX's soft counts, stays as it is."""
+    return np.asarray(x, np.int64) if isinstance(x, np.ndarray | np.generic | int | list | tuple) else x
+
+
 def dense_flops(config: EncoderConfig, length_B, *, num_classes: int):
-    """Plain BERT on examples of these lengths: int64 [B].
+    """Plain BERT on examples of these lengths: int64 [B], float32 of soft counts.
 
         embedding(n) + N layer(n) + head
     """
-    length_B = np.asarray(length_B, np.int64)
+    length_B = as_counts(length_B)
     head = head_flops(config, num_classes=num_classes)
     return embedding_flops(config, length_B) + config.num_layers * layer_flops(config, length_B) + head
 
 
 def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, predictor_dim: int, num_classes: int):
-    """The same with a predictor in front of every layer: int64 [B].
+    """The same with a predictor in front of every layer: int64 [B], float32 of soft counts.
 
         embedding(n) + sum_l [predictor(n_{l-1}) + layer(n_l)] + head,    n_{-1} = n
 
     Args: length_B: tokens of each example without padding. kept_NB: tokens n_l that layer l runs on. For the operations
     that a padded batch executes, give padded lengths. predictor_dim: 0 for methods without predictors.
     """
-    length_B, kept_NB = np.asarray(length_B, np.int64), np.asarray(kept_NB, np.int64)
-    entering_NB = np.concatenate([length_B[None], kept_NB[:-1]])
-    sites_NB = predictor_flops(config, entering_NB, predictor_dim=predictor_dim) + layer_flops(config, kept_NB)
-    return embedding_flops(config, length_B) + np.sum(sites_NB, axis=0) + head_flops(config, num_classes=num_classes)
+    length_B, kept_NB = as_counts(length_B), as_counts(kept_NB)
+    first_B = embedding_flops(config, length_B) + predictor_flops(config, length_B, predictor_dim=predictor_dim)
+    later_NB = predictor_flops(config, kept_NB[:-1], predictor_dim=predictor_dim)
+    layers_B = later_NB.sum(axis=0) + layer_flops(config, kept_NB).sum(axis=0)
+    return first_B + layers_B + head_flops(config, num_classes=num_classes)
 
 
 def speedup(dense_B, pruned_B) -> float:

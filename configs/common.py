@@ -81,7 +81,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "batch_size": 32,
             },
             "adapler": adapler_section(),
-            "adapt": {  # after AdapLeR: thresholds scaled to a speedup, frozen, weights trained on
+            "adapt": {  # after AdapLeR: training on while thresholds are steered to a speedup
                 "speedups": (),  # FLOPs speedups on validation, each starting from the one before
                 "num_epochs": 1,
                 "learning_rate": 1e-4,

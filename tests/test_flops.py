@@ -69,6 +69,15 @@ def test_without_predictors_nothing_dropped_costs_the_dense_model():
     np.testing.assert_array_equal(counted, flops.dense_flops(BASE, length_B, num_classes=3))
 
 
+def test_soft_counts_of_a_training_step_are_counted_alike():
+    """JAX arrays of float32 under jit give the integers of NumPy."""
+    length_B, kept_NB = np.array([30, 9]), np.tile(np.array([[17, 4]]), (12, 1))
+    sizes = {"predictor_dim": 32, "num_classes": 2}
+    count = jax.jit(lambda length_B, kept_NB: flops.pruned_flops(BASE, length_B, kept_NB, **sizes))
+    found = count(jnp.float32(length_B), jnp.float32(kept_NB))
+    np.testing.assert_allclose(found, flops.pruned_flops(BASE, length_B, kept_NB, **sizes), rtol=1e-6)
+
+
 def test_speedup_weighs_examples_by_their_operations():
     assert flops.speedup([10, 90], [10, 40]) == 2.0
 

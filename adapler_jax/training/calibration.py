@@ -1,4 +1,4 @@
-"""A dial for a trained AdapLeR model: one factor on all thresholds, found by measuring."""
+"""A dial for a trained AdapLeR model: one factor on all thresholds, found by measuring or followed in training."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.types import Params
 
-NUM_BISECTIONS = 8
+NUM_BISECTIONS = 11
+STEERING_GAIN = 0.05  # share of a batch's distance to the target, in logarithms, that one step makes good
 MAX_FACTOR = 100.0  # takes the smallest threshold ratio to the largest
 
 
@@ -16,6 +17,17 @@ def with_factor(params: Params, factor: float) -> Params:
     of a text whose scores are uniform."""
     threshold_N = jnp.clip(params["pruner"]["threshold_N"] * factor, *THRESHOLD_RANGE)
     return params | {"pruner": params["pruner"] | {"threshold_N": threshold_N}}
+
+
+def steer_thresholds(params: Params, found, *, target: float) -> Params:
+    """The parameters after one step of a proportional controller towards a FLOPs speedup.
+
+        eta <- eta (target / found)^g,   g = 0.05
+
+    Args: found: float32 scalar, FLOPs speedup of the batch just seen. Averaged over some 1/g batches, since thresholds
+    that are fixed while predictors go on learning let the speedup drift by a quarter within an epoch.
+    """
+    return with_factor(params, (target / found) ** STEERING_GAIN)
 
 
 def scale_thresholds(params: Params, target: float, speedup_of: Callable[[Params], float]) -> Params:

@@ -29,8 +29,6 @@ class Plan(NamedTuple):
     batches_from: Callable[[int], Iterator[Batch]]
     # (parameters, epoch from 0) -> {"rank": what epochs are chosen by, ...}, floats or lists of floats
     evaluate: Callable[[Params, int], dict]
-    # (parameters, epoch from 0) -> parameters, before an epoch's first step
-    prepare_epoch: Callable[[Params, int], Params] | None = None
 
 
 def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int, dict[str, float]]]:
@@ -63,8 +61,6 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
         history, batches = [], plan.batches_from(start_step) if start_step < num_steps else None
         for step in range(start_step, num_steps):
             epoch, position = divmod(step, plan.steps_per_epoch)
-            if position == 0 and plan.prepare_epoch is not None:
-                state = state.replace(params=plan.prepare_epoch(state.params, epoch))
             state, numbers = train_step(state, next(batches), seed_key)
             history.append((step + 1, numbers))
             last_of_epoch = position + 1 == plan.steps_per_epoch

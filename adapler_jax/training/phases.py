@@ -3,9 +3,10 @@
     finetune    plain BERT on the task                        -> model/, best epochs
     saliency    gradient x input and logits of the fine-tuned -> saliency.npz
     adapler     predictors, thresholds and weights together   -> model/
-    adapt       thresholds scaled to a speedup, then frozen   -> model/
+    adapt       thresholds steered to a speedup               -> model/
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ import numpy as np
 from adapler_jax.data.batches import eval_batches, num_steps_per_epoch, train_batches
 from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
-from adapler_jax.training.calibration import scale_thresholds
+from adapler_jax.training.calibration import scale_thresholds, steer_thresholds
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
@@ -74,7 +75,7 @@ def make_pruner_for(setup: Setup, options) -> Pruner:
 
 
 def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, losses=LossConfig(), slope_fn, extras=None,
-          rank, train_thresholds=True, prepare_epoch=None) -> Checkpoints:  # fmt: skip
+          rank, steer=None) -> Checkpoints:  # fmt: skip
     """Runs one training phase with the options of its config section; `rank(epoch, scores)` orders the epochs."""
     tokenized = setup.splits["train"]
     steps_per_epoch = num_steps_per_epoch(len(tokenized), options.batch_size)
@@ -103,7 +104,7 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
         checkpoint_every_steps=options.checkpoint_every_steps,
         train_step=make_train_step(
             with_dropout(setup.encoder, options), pruner, losses, main, thresholds,
-            slope_fn=slope_fn(steps_per_epoch), dtype=setup.dtype, train_thresholds=train_thresholds, unroll=setup.unroll,
+            slope_fn=slope_fn(steps_per_epoch), dtype=setup.dtype, steer=steer, unroll=setup.unroll,
         ),  # fmt: skip
         batches_from=lambda step: iter(
             train_batches(
@@ -112,7 +113,6 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
             )  # fmt: skip
         ),
         evaluate=evaluate,
-        prepare_epoch=prepare_epoch,
     )
     return run_plan(plan, directory, init_state(params, pruner, main, thresholds), setup.key(directory.name + " dropout"))
 
@@ -216,28 +216,24 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
 
 
 def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.Path, speedup: float) -> None:
-    """Scales the thresholds of a pruned model to a FLOPs speedup on validation, freezes them, and trains the rest on.
+    """Trains a pruned model on while its thresholds are steered to a FLOPs speedup, and scales them to it at the end.
 
-    They are scaled again before every epoch, since training moves the scores, and once at the end.
-    Args: start: the phase whose model is slowed down or sped up.
+    Args: start: the phase whose model is slowed down or sped up. speedup: of the validation split, at the end.
     """
     options = config.adapler.copy_and_resolve_references()
     options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
     pruner = make_pruner_for(setup, options)
     params = load_model(start / "model").params
-    batches = setup.eval_batches(validation_split(setup), options.batch_size)
-    batches = batches[:: max(1, len(batches) // NUM_CALIBRATION_BATCHES)]  # sorted by length: every k-th is a fair sample
-
-    def calibrate(params, epoch=None):
-        del epoch
-        return scale_thresholds(params, speedup, lambda p: validate(p, setup, pruner, batches)["flops_speedup"])
-
     checkpoints = train(
         directory, setup, pruner, params, options,
         losses=losses_of(options), slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
         extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
-        train_thresholds=False, prepare_epoch=calibrate,
+        steer=functools.partial(steer_thresholds, target=speedup),
     )  # fmt: skip
-    params = calibrate(checkpoints.restore_best(params))
-    scores = validate(params, setup, pruner, setup.eval_batches(validation_split(setup), options.batch_size))
-    finish(directory, setup, pruner, checkpoints, params, scores)
+    batches = setup.eval_batches(validation_split(setup), options.batch_size)
+    # Sorted by length: every k-th is a fair sample.
+    sample = batches[:: max(1, len(batches) // NUM_CALIBRATION_BATCHES)]
+    params = scale_thresholds(
+        checkpoints.restore_best(params), speedup, lambda p: validate(p, setup, pruner, sample)["flops_speedup"]
+    )
+    finish(directory, setup, pruner, checkpoints, params, validate(params, setup, pruner, batches))

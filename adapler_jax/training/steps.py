@@ -33,14 +33,14 @@ def init_state(params: Params, pruner: Pruner, main, thresholds) -> TrainState:
 
 
 def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, main, thresholds, *, slope_fn, dtype,
-                    train_thresholds=True, unroll=1):  # fmt: skip
+                    steer=None, unroll=1):  # fmt: skip
     """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
 
     Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
-    the encoder's products. train_thresholds: False freezes them and saves the second backward pass. unroll: as in
-    `full_width.run_layers`.
+    the encoder's products. steer: (params, the batch's FLOPs speedup) -> params, moves the thresholds in place of the
+    speed-up loss and saves its backward pass. unroll: as in `full_width.run_layers`.
     """
-    train_thresholds = train_thresholds and bool(pruner.threshold_names)
+    train_thresholds = steer is None and bool(pruner.threshold_names)
 
     def step_fn(state: TrainState, batch: Batch, seed_key):
         weights, threshold_tree = split_thresholds(state.params, pruner)
@@ -66,6 +66,8 @@ def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, m
             updates, threshold_state = thresholds.update(threshold_grads, threshold_state, threshold_tree)
             threshold_tree = optax.apply_updates(threshold_tree, updates)
         params = join_thresholds(weights, threshold_tree)
+        if steer is not None:
+            params = steer(params, numbers["flops_speedup"])
         if pruner.sites:
             params["pruner"] = pruner.constrain(params["pruner"])
         numbers["grad_norm"] = optax.tree.norm(main_grads)

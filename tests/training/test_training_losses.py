@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import encoder, heads
+from adapler_jax import encoder, flops, heads
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import LossConfig, objectives, saliency, task_losses
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import FILLER_ID, Batch
-from tests.tiny import CONFIG, PRUNER, assert_all_finite, make_batch, make_params
+from tests.tiny import CONFIG, NUM_CLASSES, PRUNER, assert_all_finite, make_batch, make_params
 
 PARAMS = make_params()
 CONTRIBUTION_COEF, LENGTH_COEF = 0.3, 0.2
@@ -116,6 +116,9 @@ def test_objectives_are_means_over_examples():
         ids = np.where(np.arange(4) == row, batch.example_id_B, FILLER_ID).astype(np.int32)
         alone.append(numbers_of(batch.replace(example_id_B=ids)))
     together = numbers_of(batch)
+    dense_B = flops.dense_flops(CONFIG, batch.live_BL.sum(-1), num_classes=NUM_CLASSES)
+    pruned_B = dense_B / [numbers.pop("flops_speedup") for numbers in alone]
+    assert together.pop("flops_speedup") == pytest.approx(flops.speedup(dense_B, pruned_B), rel=1e-5)
     for name, value in together.items():
         assert value == pytest.approx(np.mean([numbers[name] for numbers in alone]), rel=1e-5), name
 
@@ -141,6 +144,7 @@ def test_filler_rows_do_not_change_the_gradients():
 
 def test_a_batch_of_fillers_costs_nothing():
     numbers = numbers_of(make_batch((), num_fillers=4))
+    assert numbers.pop("flops_speedup") == 1.0
     assert set(numbers.values()) == {0.0}
 
 

@@ -35,16 +35,22 @@ MAIN, THRESHOLDS = main_optimizer(RATES, 100), threshold_optimizer(RATES, 100)
 num_traces = collections.Counter()
 
 
+def double_at(params, found):
+    """Steers the thresholds to twice the speedup that it is given."""
+    return with_pruner_params(params, threshold_N=2.0 * found * params["pruner"]["threshold_N"])
+
+
 @functools.cache
-def jitted_step(train_thresholds=True):
+def jitted_step(steered=False):
     """One AdapLeR step; coefficients and slope are arguments, so that all tests share a compilation."""
 
     def run(state, batch, key, contribution_coef, length_coef, slope_growth):
-        num_traces[train_thresholds] += 1
+        num_traces[steered] += 1
         losses = LossConfig((("main", "contribution", contribution_coef), ("speedup", "length", length_coef)))
         step_fn = make_train_step(
             CONFIG, PRUNER, losses, MAIN, THRESHOLDS,
-            slope_fn=lambda step: 5.0 + slope_growth * step, dtype=jnp.float32, train_thresholds=train_thresholds,
+            slope_fn=lambda step: 5.0 + slope_growth * step, dtype=jnp.float32,
+            steer=double_at if steered else None,
         )  # fmt: skip
         return step_fn(state, batch, key)
 
@@ -65,9 +71,9 @@ def start(params=PARAMS, *, step=10):
     )
 
 
-def step(state, batch, key=KEY, *, contribution_coef=0.3, length_coef=0.2, slope_growth=0.0, train_thresholds=True):
+def step(state, batch, key=KEY, *, contribution_coef=0.3, length_coef=0.2, slope_growth=0.0, steered=False):
     numbers = (jnp.float32(number) for number in (contribution_coef, length_coef, slope_growth))
-    return jitted_step(train_thresholds)(state, batch, key, *numbers)
+    return jitted_step(steered)(state, batch, key, *numbers)
 
 
 def split(params):
@@ -91,7 +97,7 @@ def test_a_step_moves_every_group():
     assert_all_moved(thresholds, old_thresholds)
     assert thresholds["pruner/cls_ratio_N"][0] == 1.0
     assert_all_finite(numbers)
-    assert set(numbers) == {"task", "contribution", "length", "main", "speedup", "accuracy", "grad_norm"}
+    assert set(numbers) == {"task", "contribution", "length", "main", "speedup", "accuracy", "grad_norm", "flops_speedup"}
 
 
 def test_the_first_step_of_a_run_moves_nothing():
@@ -128,14 +134,16 @@ def test_thresholds_stay_in_their_range():
         assert np.all(state.params["pruner"]["threshold_N"] == 1.0)
 
 
-def test_frozen_thresholds_are_unchanged_and_weights_train_as_before():
-    batch = make_batch()
-    frozen, numbers = step(start(), batch, train_thresholds=False)
-    trained, expected = step(start(), batch)
-    (weights, thresholds), (trained_weights, _) = split(frozen.params), split(trained.params)
-    for name, leaf in split(PARAMS)[1].items():
-        np.testing.assert_array_equal(thresholds[name], leaf)
-    assert_trees_equal(frozen.threshold_state, start().threshold_state)
+def test_steered_thresholds_follow_the_batch_alone_and_weights_train_as_before():
+    batch, params = make_batch(), with_pruner_params(PARAMS, threshold_N=jnp.full(4, 0.4))
+    steered, numbers = step(start(params), batch, steered=True)
+    trained, expected = step(start(params), batch)
+    (weights, thresholds), (trained_weights, _) = split(steered.params), split(trained.params)
+    found = float(numbers["flops_speedup"])
+    assert 0.9 < found < 1.25 and found != 1.0
+    np.testing.assert_allclose(thresholds["pruner/threshold_N"], 0.4 * 2.0 * found, rtol=1e-6)
+    np.testing.assert_array_equal(thresholds["pruner/cls_ratio_N"], 1.0)
+    assert_trees_equal(steered.threshold_state, start(params).threshold_state)
     for name, leaf in weights.items():
         # Adam's first step is the sign of the gradient, which is noise where a gradient is zero in exact arithmetic.
         if name not in ("encoder/layers/key/bias", "pruner/score/bias"):
