@@ -2,12 +2,35 @@
 
 import json
 import pathlib
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
 from adapler_jax.training.workdir import replace_text
+
+
+def make_progress() -> Progress:
+    """A bar on stderr: label, steps, expected remaining time, numbers."""
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        console=Console(stderr=True),
+        refresh_per_second=1,
+    )
+
+
+def track(items: Sequence, label: str) -> Iterator:
+    """The items, one after the other, with a progress bar."""
+    with make_progress() as progress:
+        bar = progress.add_task(label, total=len(items), numbers="")
+        for item in items:
+            yield item
+            progress.advance(bar)
 
 
 class Journal:
@@ -18,15 +41,7 @@ class Journal:
         self._path = directory / "metrics.jsonl"
         _drop_lines_after(self._path, start_step)
         self._events = SummaryWriter(str(directory / "events"), purge_step=start_step or None)
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            console=Console(stderr=True),
-            refresh_per_second=1,
-        )
+        self._progress = make_progress()
         self._bar = self._progress.add_task(label, total=num_steps, completed=start_step, numbers="")
 
     def __enter__(self):

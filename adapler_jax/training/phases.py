@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.data.batches import eval_batches, num_steps_per_epoch, train_batches
+from adapler_jax.data.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
 from adapler_jax.training.calibration import scale_thresholds, steer_thresholds
 from adapler_jax.training.checkpoints import Checkpoints
+from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, slope_at, threshold_optimizer
@@ -139,6 +140,7 @@ def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
     """Saliency of every training example, averaged over the best fine-tuned epochs, and the best epoch's logits."""
     directory.mkdir(parents=True, exist_ok=True)
     pruner, tokenized = keep_all(), setup.splits["train"]
+    batches = setup.eval_batches("train", config.saliency.batch_size)
     like = setup.pretrained | {"pruner": {}}
     checkpoints = Checkpoints(directory.parent / "finetune", num_best=config.finetune.num_best)
     steps = checkpoints.best_steps()[: config.saliency.num_epochs]
@@ -152,7 +154,7 @@ def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
 
     for place, step in enumerate(steps):
         params = checkpoints.restore_best(like, step)
-        for batch in eval_batches(tokenized, batch_size=config.saliency.batch_size, lengths=setup.lengths):
+        for batch in track(batches, directory.name):
             real_B = batch.example_id_B != FILLER_ID
             saliency_BL, logits_BC = measure(params, batch)
             rows = batch.example_id_B[real_B]
