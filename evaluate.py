@@ -1,7 +1,7 @@
 """Evaluate a finished run: python evaluate.py --workdir=W
 
-Prints scores, operations and seconds of every model of the run beside its dense model, marks what the fastest one kept of
-three test texts, and writes W/evaluation.json.
+Prints scores, operations and seconds of every model of the run beside its dense model, marks what the fastest one
+kept of three test texts, and writes W/evaluation.json.
 """
 
 import pathlib

@@ -203,9 +203,7 @@ def encode(params: Params, config: EncoderConfig, token_BL, segment_BL, live_BL,
 
     def run_layer(hidden_BLD, scanned):
         layer, index = scanned
-        attend_key, ffn_key = (
-            (None, None) if key is None else jax.random.split(jax.random.fold_in(layers_key, index))
-        )
+        attend_key, ffn_key = (None, None) if key is None else jax.random.split(jax.random.fold_in(layers_key, index))
         hidden_BLD = attend(layer, config, hidden_BLD, bias_BL, key=attend_key, dtype=dtype)
         return feed_forward(layer, config, hidden_BLD, key=ffn_key, dtype=dtype), None
 

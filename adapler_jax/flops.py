@@ -67,7 +67,7 @@ def as_counts(x):
 def dense_flops(config: EncoderConfig, length_B, *, num_classes: int):
     """Plain BERT on examples of these lengths: int64 [B], float32 of soft counts.
 
-        embedding(n) + N layer(n) + head
+    embedding(n) + N layer(n) + head
     """
     length_B = as_counts(length_B)
     head = head_flops(config, num_classes=num_classes)

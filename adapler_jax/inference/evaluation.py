@@ -150,8 +150,8 @@ def compare_speed(
     """Times the bucketed engine against plain BERT on the same texts, medians of interleaved repeats.
 
     A repeat is one pass over all batches; compilation is in the first call only. dense_params: as params, of the
-    unpruned model; its pruner's subtree is not read. dense_batches: the same texts as plain BERT should get them, padded
-    to lengths of their own; None for `batches`. (The bucketed program leaves padding out by itself.)
+    unpruned model; its pruner's subtree is not read. dense_batches: the same texts as plain BERT should get them,
+    padded to lengths of their own; None for `batches`. (The bucketed program leaves padding out by itself.)
     """
     dense_batches = [jax.device_put(batch) for batch in (batches if dense_batches is None else dense_batches)]
     batches = [jax.device_put(batch) for batch in batches]

@@ -12,7 +12,7 @@ def accuracy(predicted_B, label_B) -> float:
 
 
 def f1(predicted_B, label_B) -> float:
-    """F1 of class 1 in two classes, as GLUE scores MRPC: 2 TP / (2 TP + FP + FN); 0 where there is no positive at all."""
+    """F1 of class 1 in two classes, as GLUE scores MRPC: 2 TP / (2 TP + FP + FN); 0 without any positive."""
     predicted_B, label_B = np.asarray(predicted_B), np.asarray(label_B)
     true_positives = np.sum((predicted_B == 1) & (label_B == 1))
     wrong = np.sum(((predicted_B == 1) | (label_B == 1)) & (predicted_B != label_B))

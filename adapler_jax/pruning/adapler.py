@@ -88,8 +88,9 @@ def rescale_cls(score_BL, factor):
 def surrogate_ratio(ratio, index):
     """A factor that is exactly 1 and whose derivative by `ratio` is 1 / ratio; a constant 1 at the first site.
 
-    theta acts on the targets only, which the speed-up loss does not see. Were the predictor to match its target, scaling
-    its own [CLS] score by theta'/theta would do the same: the factor gives theta that gradient and changes no value.
+    theta acts on the targets only, which the speed-up loss does not see. Were the predictor to match its target,
+    scaling its own [CLS] score by theta'/theta would do the same: the factor gives theta that gradient and changes no
+    value.
     """
     fixed = jax.lax.stop_gradient(ratio)
     factor = 1.0 + (ratio - fixed) / (fixed + 1e-7)
@@ -202,9 +203,7 @@ def adapler(
         init=functools.partial(init_params, predictor_dim=predictor_dim, initial_threshold=initial_threshold),
         soften=functools.partial(soften, activation=config.activation),
         select=functools.partial(select, activation=config.activation),
-        loss_terms=functools.partial(
-            loss_terms, relative_length=relative_length, constant_targets=constant_targets
-        ),
+        loss_terms=functools.partial(loss_terms, relative_length=relative_length, constant_targets=constant_targets),
         constrain=functools.partial(constrain, bound_cls_ratio=bound_cls_ratio),
         threshold_names=frozenset({"threshold_N", "cls_ratio_N"}),
     )

@@ -40,7 +40,7 @@ def _parse_flags(argv):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Runs a command whose flags are absl's: mistakes end it by `exit_on_user_error`, info lines of packages are quiet."""
+    """Runs a command with absl's flags: mistakes end it by `exit_on_user_error`, info lines of packages are quiet."""
 
     def parse(argv):
         with exit_on_user_error():

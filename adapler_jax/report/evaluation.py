@@ -29,7 +29,9 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     """The config that a workdir was trained with. Raises ValueError where it holds no run."""
     path = workdir / CONFIG_FILE
     if not path.exists():
-        raise ValueError(f"{workdir} holds no run: there is no {CONFIG_FILE}; train one with train.py --workdir={workdir}")
+        raise ValueError(
+            f"{workdir} holds no run: there is no {CONFIG_FILE}; train one with train.py --workdir={workdir}"
+        )
     return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
@@ -57,9 +59,11 @@ def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
         texts = [tokenized.tokens[row] for row in chosen]
         batches.append(
             pad_batch(
-                texts, [tokenized.segments[row] for row in chosen],
-                length=bucket_for(max(len(text) for text in texts), lengths), batch_size=batch_size,
-            )  # fmt: skip
+                texts,
+                [tokenized.segments[row] for row in chosen],
+                length=bucket_for(max(len(text) for text in texts), lengths),
+                batch_size=batch_size,
+            )
         )
     return batches
 
@@ -67,8 +71,9 @@ def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
 def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, buckets, dtype) -> dict:
     """Milliseconds a text and speedups over dense BERT at batch 1 and 32, as columns of a row.
 
-    Both models take turns on the same texts in arrival order in one run; medians, compilation apart. `executed_speedup_32` is the ratio
-    of the operations in the padded shapes that really ran, `efficiency_32` the share of it that became seconds.
+    Both models take turns on the same texts in arrival order in one run; medians, compilation apart.
+    `executed_speedup_32` is the ratio of the operations in the padded shapes that really ran, `efficiency_32` the
+    share of it that became seconds.
     """
     columns = {}
     for batch_size in NUM_TIMED_TEXTS:

@@ -33,7 +33,8 @@ def steer_thresholds(params: Params, found, *, target: float) -> Params:
 def scale_thresholds(params: Params, target: float, speedup_of: Callable[[Params], float]) -> Params:
     """The smallest scaling found of the thresholds with which `speedup_of` reaches `target`.
 
-    Bisects the logarithm of the factor in [1/100, 100]. Where even thresholds of 1 do not reach it, those are the answer.
+    Bisects the logarithm of the factor in [1/100, 100]. Where even thresholds of 1 do not reach it, those are the
+    answer.
     """
     low, high = 1.0 / MAX_FACTOR, MAX_FACTOR
     if speedup_of(with_factor(params, high)) < target:

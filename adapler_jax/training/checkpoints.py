@@ -17,8 +17,8 @@ def require_space(directory: pathlib.Path, tree) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OSError(
-            f"{directory}: a checkpoint needs {needed / 2**20:.1f} MiB and the disk has {free / 2**20:.1f} left; make room and "
-            "give the same command again: it goes on from the last checkpoint"
+            f"{directory}: a checkpoint needs {needed / 2**20:.1f} MiB and the disk has {free / 2**20:.1f} left; make "
+            "room and give the same command again: it goes on from the last checkpoint"
         )
 
 
@@ -61,7 +61,9 @@ class Checkpoints:
         step = self._last.latest_step()
         if step is None:
             return like
-        return self._last.restore(step, args=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like)))
+        return self._last.restore(
+            step, args=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        )
 
     def best_steps(self) -> list[int]:
         """Steps with kept parameters, highest rank first."""

@@ -41,14 +41,14 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"{label}: {name} is {value} at step {step}; lower the learning rates, or start from other weights; "
-                    "the last checkpoint before it is kept"
+                    f"{label}: {name} is {value} at step {step}; lower the learning rates, or start from other "
+                    "weights; the last checkpoint before it is kept"
                 )
     return fetched
 
 
 def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -> Checkpoints:
-    """Runs a phase to its end, from its last checkpoint where it has one; the numbers do not depend on where it stopped.
+    """Runs a phase to its end, from its last checkpoint if it has one; the numbers do not depend on where it stopped.
 
     The best epochs' weights are in the returned checkpoints, everything measured in the journal of `directory`.
     """

@@ -38,7 +38,10 @@ def rate_schedule(peak: float, warmup_share: float, num_steps: int):
     """Linear from 0 at step 0 to the peak, then linear to 0 behind the last step."""
     num_warmup = max(1, int(warmup_share * num_steps))
     return optax.join_schedules(
-        [optax.linear_schedule(0.0, peak, num_warmup), optax.linear_schedule(peak, 0.0, max(1, num_steps - num_warmup))],
+        [
+            optax.linear_schedule(0.0, peak, num_warmup),
+            optax.linear_schedule(peak, 0.0, max(1, num_steps - num_warmup)),
+        ],
         [num_warmup],
     )
 
@@ -83,8 +86,8 @@ def slope_at(step, *, schedule: str, steps_per_epoch: int, num_epochs: int, firs
     """Slope of the soft removal at a step, float32 scalar.
 
     "geometric": grows by the same factor every step, from `first` to `last`.
-    "epochs": the released program's steps of 10 * 10^e (3 epochs: 50 * 50^e; 10 epochs: 10 * 3^e), e the epoch, assigned
-    after each step, so that an epoch's first step still uses the slope before, and the very first one 1000.
+    "epochs": the released program's steps of 10 * 10^e (3 epochs: 50 * 50^e; 10 epochs: 10 * 3^e), e the epoch,
+    assigned after each step, so that an epoch's first step still uses the slope before, and the very first one 1000.
     """
     if schedule == "geometric":
         share = step / max(1, steps_per_epoch * num_epochs - 1)

@@ -1,9 +1,9 @@
 """The phases of a run, each a function of the setup and of what the phases before it left in the workdir.
 
-    finetune    plain BERT on the task                        -> model/, best epochs
-    saliency    gradient x input and logits of the fine-tuned -> saliency.npz
-    adapler     predictors, thresholds and weights together   -> model/
-    adapt       thresholds steered to a speedup               -> model/
+finetune    plain BERT on the task                        -> model/, best epochs
+saliency    gradient x input and logits of the fine-tuned -> saliency.npz
+adapler     predictors, thresholds and weights together   -> model/
+adapt       thresholds steered to a speedup               -> model/
 """
 
 import functools
@@ -75,8 +75,8 @@ def make_pruner_for(setup: Setup, options) -> Pruner:
     )  # fmt: skip
 
 
-def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, losses=LossConfig(), slope_fn, extras=None,
-          rank, steer=None) -> Checkpoints:  # fmt: skip
+def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, losses=LossConfig(), slope_fn,
+          extras=None, rank, steer=None) -> Checkpoints:  # fmt: skip
     """Runs one training phase with the options of its config section; `rank(epoch, scores)` orders the epochs."""
     tokenized = setup.splits["train"]
     steps_per_epoch = num_steps_per_epoch(len(tokenized), options.batch_size)
@@ -104,21 +104,36 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
         num_best=options.get("num_best", 1),
         checkpoint_every_steps=options.checkpoint_every_steps,
         train_step=make_train_step(
-            with_dropout(setup.encoder, options), pruner, losses, main, thresholds,
-            slope_fn=slope_fn(steps_per_epoch), dtype=setup.dtype, steer=steer, unroll=setup.unroll,
-        ),  # fmt: skip
+            with_dropout(setup.encoder, options),
+            pruner,
+            losses,
+            main,
+            thresholds,
+            slope_fn=slope_fn(steps_per_epoch),
+            dtype=setup.dtype,
+            steer=steer,
+            unroll=setup.unroll,
+        ),
         batches_from=lambda step: iter(
             train_batches(
-                tokenized, batch_size=options.batch_size, lengths=setup.lengths, seed=setup.seed, start_step=step,
+                tokenized,
+                batch_size=options.batch_size,
+                lengths=setup.lengths,
+                seed=setup.seed,
+                start_step=step,
                 extras=extras,
-            )  # fmt: skip
+            )
         ),
         evaluate=evaluate,
     )
-    return run_plan(plan, directory, init_state(params, pruner, main, thresholds), setup.key(directory.name + " dropout"))
+    return run_plan(
+        plan, directory, init_state(params, pruner, main, thresholds), setup.key(directory.name + " dropout")
+    )
 
 
-def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, params: Params, scores: dict) -> None:
+def finish(
+    directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, params: Params, scores: dict
+) -> None:
     """Saves a phase's model and closes the phase with its validation scores."""
     checkpoints.close()
     save_phase_model(directory, setup, params, pruner)
@@ -207,12 +222,13 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
 
     checkpoints = train(
         directory, setup, pruner, start, options,
-        losses=losses_of(options), slope_fn=slope_fn, extras=load_extras(workdir / "saliency"), rank=ranks[options.choose],
+        losses=losses_of(options), slope_fn=slope_fn, extras=load_extras(workdir / "saliency"),
+        rank=ranks[options.choose],
     )  # fmt: skip
     if not checkpoints.best_steps():
         raise ValueError(
-            f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is no "
-            "model; set config.adapler.choose=last"
+            f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is "
+            "no model; set config.adapler.choose=last"
         )
     finish(directory, setup, pruner, checkpoints, checkpoints.restore_best(start), checkpoints.best_scores())
 

@@ -98,7 +98,8 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     tokenizer = load_tokenizer(loaded.directory)
     if len(tokenizer) > loaded.config.vocab_size:
         raise ValueError(
-            f"the tokenizer of {config.model} knows {len(tokenizer)} tokens, its embedding table {loaded.config.vocab_size}"
+            f"the tokenizer of {config.model} knows {len(tokenizer)} tokens, its embedding table "
+            f"{loaded.config.vocab_size}"
         )
     splits = {
         name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))

@@ -23,7 +23,7 @@ def replace_text(path: pathlib.Path, text: str) -> None:
 
 @contextlib.contextmanager
 def only_process(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds the workdir for this process; the lock ends with the process. Raises ValueError where another one trains there."""
+    """Holds the workdir until the process ends. Raises ValueError where another one trains there."""
     lock = filelock.FileLock(workdir / LOCK_FILE)
     try:
         lock.acquire(blocking=False)

@@ -106,7 +106,7 @@ def read_class_names(raw: dict[str, Any], source) -> tuple[str, ...] | None:
     if labels is None:
         return None
     if not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
-        raise ValueError(f"{source}: id2label is {labels!r}, expected names under \"0\", \"1\", ... without a gap")
+        raise ValueError(f'{source}: id2label is {labels!r}, expected names under "0", "1", ... without a gap')
     return tuple(str(labels[str(index)]) for index in range(len(labels)))
 
 

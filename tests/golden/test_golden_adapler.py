@@ -193,9 +193,14 @@ def test_three_training_steps_match(golden):
     slopes = jnp.asarray(STEP_SLOPES)
     step_fn = jax.jit(
         make_train_step(
-            golden.config, golden.pruner, golden.losses, main, thresholds,
-            slope_fn=lambda step: slopes[step], dtype=jnp.float32,
-        )  # fmt: skip
+            golden.config,
+            golden.pruner,
+            golden.losses,
+            main,
+            thresholds,
+            slope_fn=lambda step: slopes[step],
+            dtype=jnp.float32,
+        )
     )
     state = init_state(golden.params, golden.pruner, main, thresholds)
     key = jax.random.key(0)
@@ -211,7 +216,7 @@ def test_three_training_steps_match(golden):
     gradients = golden.under("train/step0/grad/")
     after = golden.under("train/step2/weights_after/")
     for name, expected in after.items():
-        # Adam divides by the gradient's own size, so where that is rounding noise the direction of the move is noise too.
+        # Adam divides by the gradient's own size, so where that is rounding noise the move's direction is too.
         sure = np.abs(gradients[name]) > max(1e-4, 1e-2 * np.abs(gradients[name]).max())
         if sure.any():
             assert np.abs(expected - golden["weights/" + name])[sure].max() > 1e-6

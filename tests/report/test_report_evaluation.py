@@ -27,7 +27,12 @@ def finished(make_config, tmp_path_factory):
 
 def run_python(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, env=os.environ | environment, check=False
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
     )
 
 

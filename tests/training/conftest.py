@@ -21,7 +21,11 @@ ENCODER = EncoderConfig(
 
 def write_checkpoint(directory, seed=0):
     encoder_key, head_key = jax.random.split(jax.random.key(seed))
-    params = {"encoder": init_encoder(encoder_key, ENCODER), "head": init_classifier(head_key, ENCODER, 2), "pruner": {}}
+    params = {
+        "encoder": init_encoder(encoder_key, ENCODER),
+        "head": init_classifier(head_key, ENCODER, 2),
+        "pruner": {},
+    }
     save_model(directory, params, ENCODER, tokenizer=build_tokenizer(), class_names=("bad", "good"))
 
 

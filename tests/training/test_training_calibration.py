@@ -2,7 +2,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.training.calibration import NUM_BISECTIONS, STEERING_GAIN, scale_thresholds, steer_thresholds, with_factor
+from adapler_jax.training.calibration import (
+    NUM_BISECTIONS,
+    STEERING_GAIN,
+    scale_thresholds,
+    steer_thresholds,
+    with_factor,
+)
 
 PARAMS = {
     "encoder": {"kernel": jnp.ones((2, 2))},

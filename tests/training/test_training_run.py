@@ -113,7 +113,9 @@ def test_a_second_process_on_the_workdir_is_refused_and_none_is_after_a_kill(mak
     hold = "import sys, pathlib; from adapler_jax.training.workdir import only_process\n"
     hold += "with only_process(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     (workdir / "run.json").write_text(json.dumps(config.to_dict()))
-    with subprocess.Popen([sys.executable, "-c", hold, workdir], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, workdir], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(ValueError, match="another process trains there"):
             run_all(config, workdir, tell=silent)
@@ -142,7 +144,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"compute_dtype": "float8"}, "config.compute_dtype is 'float8'"),
         ({"adapler__start": "scratch"}, "config.adapler.start is 'scratch'"),
         ({"adapler__choose": "first"}, "config.adapler.choose is 'first'"),
-        ({"adapler__slope_schedule": "cubic"}, "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs"),
+        (
+            {"adapler__slope_schedule": "cubic"},
+            "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs",
+        ),
         ({"finetune__batch_size": 0}, "config.finetune.batch_size is 0; expected 1 or more"),
         ({"saliency__num_epochs": 2}, "config.saliency.num_epochs is 2, but only config.finetune.num_best = 1"),
         ({"adapt__speedups": (-1.0,)}, "config.adapt.speedups holds -1.0; expected positive"),
@@ -166,7 +171,9 @@ def test_a_full_disk_is_said_before_a_checkpoint_and_the_run_goes_on_later(make_
     workdir, config = workdirs(), make_config(method="finetune")
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=1000))
-        with pytest.raises(OSError, match=r"finetune: a checkpoint needs 2\.\d MiB and the disk has 0\.0 left; make room"):
+        with pytest.raises(
+            OSError, match=r"finetune: a checkpoint needs 2\.\d MiB and the disk has 0\.0 left; make room"
+        ):
             run_all(config, workdir, tell=silent)
     run_all(config, workdir, tell=silent)
     assert phases.is_done(workdir / "finetune")

@@ -97,7 +97,16 @@ def test_a_step_moves_every_group():
     assert_all_moved(thresholds, old_thresholds)
     assert thresholds["pruner/cls_ratio_N"][0] == 1.0
     assert_all_finite(numbers)
-    assert set(numbers) == {"task", "contribution", "length", "main", "speedup", "accuracy", "grad_norm", "flops_speedup"}
+    assert set(numbers) == {
+        "task",
+        "contribution",
+        "length",
+        "main",
+        "speedup",
+        "accuracy",
+        "grad_norm",
+        "flops_speedup",
+    }
 
 
 def test_the_first_step_of_a_run_moves_nothing():
@@ -177,9 +186,14 @@ def jitted_dense_step():
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_dropout_prob=0.0)
     return jax.jit(
         make_train_step(
-            config, keep_all(), LossConfig(), optax.sgd(1.0), optax.sgd(1.0),
-            slope_fn=lambda step: None, dtype=jnp.float32,
-        )  # fmt: skip
+            config,
+            keep_all(),
+            LossConfig(),
+            optax.sgd(1.0),
+            optax.sgd(1.0),
+            slope_fn=lambda step: None,
+            dtype=jnp.float32,
+        )
     )
 
 
