@@ -4,8 +4,7 @@ The whole ladder of bucket lengths is one XLA program: a loop over the layers, i
 the states in a buffer of full width. Lengths are data, so no mix of texts compiles anew and the host is never asked. A
 branch runs one layer *and* the site behind it, so that the scores too cost what the bucket costs:
 
-    [bucket of the longest text: embed, site 0] - [bucket r_0: gather, layer 0, site 1] - [r_1: gather, layer 1, ...]
-    ...
+    [bucket of the longest text: embed, site 0] - [r_0: gather, layer 0, site 1] - [r_1: gather, layer 1, ...] ...
 
 Since the entry is switched too, a batch may be padded far beyond its texts: it costs the buffer's memory, no time.
 The site behind the last layer does not exist; its scores are computed with the parameters of site 0 and thrown away,
