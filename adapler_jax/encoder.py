@@ -79,17 +79,52 @@ def along_last(vector, x):
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
-def linear(params: Params, x, dtype=jnp.float32):
-    """x @ kernel + bias, operands in `dtype`, result float32 [..., out].
+def matrix_product(x, y, dimensions):
+    """`jax.lax.dot_general` without batch dimensions, float32 result whatever the operands: it picks the fast kernels."""
+    return jax.lax.dot_general(x, y, (dimensions, ((), ())), preferred_element_type=jnp.float32)
 
-    The result type is float32 also for bfloat16 operands: it picks the fast kernels of the CPU.
-    """
-    product = jax.lax.dot_general(
-        x.astype(dtype),
-        params["kernel"].astype(dtype),
-        (((x.ndim - 1,), (0,)), ((), ())),
-        preferred_element_type=jnp.float32,
-    )
+
+@jax.custom_vjp
+def linear_bfloat16(kernel, bias, x):
+    """x @ kernel + bias in bfloat16 operands, forward and backward; kernel [I, O], x [..., I], float32 [..., O]."""
+    return _linear_bfloat16_forward(kernel, bias, x)[0]
+
+
+def _linear_bfloat16_forward(kernel, bias, x):
+    kernel, x = kernel.astype(jnp.bfloat16), x.astype(jnp.bfloat16)
+    product = matrix_product(x, kernel, ((x.ndim - 1,), (0,)))
+    return product + along_last(bias, product), (kernel, x)
+
+
+def _linear_bfloat16_backward(saved, cotangent):
+    kernel, x = saved
+    cotangent = cotangent.astype(jnp.bfloat16)
+    rows_MI, rows_MO = x.reshape(-1, x.shape[-1]), cotangent.reshape(-1, cotangent.shape[-1])
+    grads = jax.lax.platform_dependent(rows_MI, rows_MO, cpu=_weight_grads_on_cpu, default=_weight_grads)
+    return *grads, matrix_product(cotangent, kernel, ((cotangent.ndim - 1,), (1,)))
+
+
+def _weight_grads(rows_MI, rows_MO):
+    """Gradients of kernel [I, O] and bias [O]."""
+    return matrix_product(rows_MI, rows_MO, ((0,), (0,))), jnp.sum(rows_MO, axis=0, dtype=jnp.float32)
+
+
+def _weight_grads_on_cpu(rows_MI, rows_MO):
+    """The same from one product. XLA for CPUs has no bfloat16 kernel for a transposed left side, and folds a plain
+    transpose into the product; a row of ones under it keeps it out, and gives the bias its gradient."""
+    left_JM = jnp.concatenate([rows_MI.T, jnp.ones((1, rows_MI.shape[0]), rows_MI.dtype)])
+    grad_JO = matrix_product(left_JM, rows_MO, ((1,), (0,)))
+    return grad_JO[:-1], grad_JO[-1]
+
+
+linear_bfloat16.defvjp(_linear_bfloat16_forward, _linear_bfloat16_backward)
+
+
+def linear(params: Params, x, dtype=jnp.float32):
+    """x @ kernel + bias, operands in `dtype`, result float32 [..., out]."""
+    if dtype == jnp.bfloat16:
+        return linear_bfloat16(params["kernel"], params["bias"], x)
+    product = matrix_product(x.astype(dtype), params["kernel"].astype(dtype), ((x.ndim - 1,), (0,)))
     return product + along_last(params["bias"], product)
 
 

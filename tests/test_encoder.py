@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -183,6 +184,28 @@ def test_epsilon_stands_under_the_root():
 def test_linear_by_hand():
     params = {"kernel": jnp.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]), "bias": jnp.array([0.5, 0.0, -0.5])}
     np.testing.assert_array_equal(encoder.linear(params, jnp.array([[1.0, -1.0]])), [[-8.5, -18.0, -27.5]])
+
+
+def test_bfloat16_linear_and_its_gradients_are_float32_within_rounding():
+    key_kernel, key_bias, key_x, key_cotangent = jax.random.split(jax.random.key(3), 4)
+    params = {"kernel": jax.random.normal(key_kernel, (8, 5)), "bias": jax.random.normal(key_bias, (5,))}
+    x_BLD, cotangent_BLF = jax.random.normal(key_x, (3, 4, 8)), jax.random.normal(key_cotangent, (3, 4, 5))
+
+    def gradients(dtype):
+        value, pull = jax.vjp(lambda params, x_BLD: encoder.linear(params, x_BLD, dtype), params, x_BLD)
+        return value, *pull(cotangent_BLF)
+
+    found, expected = gradients(jnp.bfloat16), gradients(jnp.float32)
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
+    chex.assert_trees_all_close(found, expected, rtol=0.02, atol=0.1)
+    assert float(jnp.max(jnp.abs(found[0] - expected[0]))) > 0.0
+
+
+def test_weight_gradients_of_cpus_are_those_of_all_devices():
+    x_MI = jax.random.normal(jax.random.key(4), (7, 3)).astype(jnp.bfloat16)
+    cotangent_MO = jax.random.normal(jax.random.key(5), (7, 2)).astype(jnp.bfloat16)
+    found, expected = (f(x_MI, cotangent_MO) for f in (encoder._weight_grads_on_cpu, encoder._weight_grads))
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_key_bias_by_hand():
