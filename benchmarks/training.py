@@ -3,7 +3,8 @@
     python -m benchmarks.training [--quick] [--json PATH]
 
 Both steps take turns in one run; compilation is apart. AdapLeR trains without attention dropout, as its recipe does;
-a third row has it, to compare like with like. Memory is what XLA plans for the program: arguments and temporaries.
+a third row has it, to compare like with like. Ratios are to fine-tuning with the same operands. Memory is what XLA
+plans for the program: arguments and temporaries.
 """
 
 import argparse
@@ -13,7 +14,6 @@ import sys
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import encoder, heads
@@ -21,6 +21,7 @@ from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.report.results import write_results
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, slope_at, threshold_optimizer
+from adapler_jax.training.setup import COMPUTE_DTYPES
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.types import Batch, EncoderConfig
 
@@ -46,7 +47,7 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
     )
 
 
-def compile_step(config, pruner, losses, batch):
+def compile_step(config, pruner, losses, batch, dtype):
     """(compiled step, start state, compile seconds, planned bytes)."""
     key = jax.random.key(0, impl="rbg")
     params = {
@@ -59,7 +60,7 @@ def compile_step(config, pruner, losses, batch):
     def slope_fn(step):
         return slope_at(step, schedule="geometric", steps_per_epoch=100, num_epochs=3, first=10.0, last=1000.0)
 
-    step_fn = make_train_step(config, pruner, losses, main, thresholds, slope_fn=slope_fn, dtype=jnp.float32,
+    step_fn = make_train_step(config, pruner, losses, main, thresholds, slope_fn=slope_fn, dtype=dtype,
                               unroll=config.num_layers)  # fmt: skip
     state = init_state(params, pruner, main, thresholds)
     start = time.perf_counter()
@@ -68,7 +69,7 @@ def compile_step(config, pruner, losses, batch):
     return compiled, state, time.perf_counter() - start, memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
 
-def measure(config: EncoderConfig, batch_size: int, length: int, num_rounds: int) -> list[dict]:
+def measure(config: EncoderConfig, batch_size: int, length: int, dtype: str, num_rounds: int) -> list[dict]:
     """One row a method: interleaved rounds on one shape, the first round of each left out."""
     batch, key = random_batch(config, batch_size, length), jax.random.key(1, impl="rbg")
     without = dataclasses.replace(config, attention_dropout_prob=0.0)
@@ -77,7 +78,7 @@ def measure(config: EncoderConfig, batch_size: int, length: int, num_rounds: int
         "adapler": (without, adapler(config), ADAPLER_LOSSES),
         "adapler, attention dropout": (config, adapler(config), ADAPLER_LOSSES),
     }
-    programs = {name: compile_step(*method, batch) for name, method in methods.items()}
+    programs = {name: compile_step(*method, batch, COMPUTE_DTYPES[dtype]) for name, method in methods.items()}
     states = {name: program[1] for name, program in programs.items()}
     seconds = {name: [] for name in programs}
     for _ in range(num_rounds + 1):
@@ -90,7 +91,7 @@ def measure(config: EncoderConfig, batch_size: int, length: int, num_rounds: int
     dense_bytes = programs["finetune"][3]
     return [
         {
-            "method": name, "batch": batch_size, "length": length, "dtype": "float32", "num_timings": num_rounds,
+            "method": name, "batch": batch_size, "length": length, "dtype": dtype, "num_timings": num_rounds,
             "wall_ms": 1e3 * statistics.median(seconds[name][1:]),
             "wall_ms_min": 1e3 * min(seconds[name][1:]),
             "wall_ms_max": 1e3 * max(seconds[name][1:]),
@@ -109,7 +110,8 @@ def main(arguments=None) -> list[dict]:
     parser.add_argument("--json", help="where the rows are written")
     options = parser.parse_args(arguments)
     config, shapes, rounds = (QUICK, QUICK_SHAPES, 2) if options.quick else (MINILM, SHAPES, options.rounds)
-    rows = [row for shape in shapes for row in measure(config, *shape, rounds)]
+    cases = [(*shape, dtype) for shape in shapes for dtype in COMPUTE_DTYPES]
+    rows = [row for case in cases for row in measure(config, *case, rounds)]
     write_results(rows, command=" ".join(["python -m benchmarks.training", *sys.argv[1:]]), path=options.json)
     return rows
 

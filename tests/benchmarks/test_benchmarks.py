@@ -14,7 +14,10 @@ def silent(_):
 
 def test_training_steps_are_timed_in_both_methods(tmp_path):
     rows = training.main(["--quick", "--json", str(tmp_path / "rows.json")])
-    assert [row["method"] for row in rows] == ["finetune", "adapler", "adapler, attention dropout"]
+    methods = ["finetune", "adapler", "adapler, attention dropout"]
+    assert [(row["dtype"], row["method"]) for row in rows] == [
+        (dtype, method) for dtype in ("float32", "bfloat16") for method in methods
+    ]
     assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 and row["memory_mib"] > 0 for row in rows)
     record = json.loads((tmp_path / "rows.json").read_text())
     assert record["rows"] == rows
