@@ -5,7 +5,7 @@
 
 Trains what is missing under --runs and evaluates it. The dense control is plain BERT trained for as many epochs as all
 phases of the AdapLeR run together. A row a seed and model, then the means; nothing is chosen here. The JSON is written
-after every seed, and seeds that it holds already are not trained again, so that seeds can be measured one at a time.
+after every run, and runs that it holds already are not trained again, so that they can be measured one at a time.
 """
 
 import copy
@@ -24,7 +24,8 @@ from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import flatten
 from benchmarks.records import Record
 
-SUMMARY = ("test_score", "dense_score", "control_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")
+CONTROL = "control"
+SUMMARY = ("test_score", "dense_score", "validation_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")
 
 
 def control_config(config):
@@ -36,21 +37,30 @@ def control_config(config):
     return control
 
 
-def run_seed(config, seed: int, runs: pathlib.Path, *, with_control: bool, tell) -> list[dict]:
+def with_validation(row: dict, phase: pathlib.Path) -> dict:
+    """The row with the closing validation scores of its phase."""
+    found = read_done(phase)["validation"]
+    return row | {f"validation_{name}": value for name, value in found.items() if name != "kept_tokens"}
+
+
+def run_seed(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
     """Trains and evaluates one seed; a row a pruned model, with its scores on validation beside those on test."""
     config = copy.deepcopy(config)
     config.seed = seed
-    run_all(config, runs / f"seed{seed}", tell=tell)
-    rows = evaluate_workdir(runs / f"seed{seed}", tell=tell)
-    if with_control:
-        run_all(control_config(config), runs / f"control{seed}", tell=tell)
-        (control,) = evaluate_workdir(runs / f"control{seed}", tell=tell)
-        for row in rows:
-            row["control_score"] = control["test_score"]
-    for row in rows:
-        done = read_done(runs / f"seed{seed}" / ("finetune" if row["method"] == "dense" else row["method"]))
-        row |= {f"validation_{name}": value for name, value in done["validation"].items() if name != "kept_tokens"}
-    return [{"seed": seed, **row} for row in rows if row["method"] != "dense"]
+    workdir = runs / f"seed{seed}"
+    run_all(config, workdir, tell=tell)
+    rows = [row for row in evaluate_workdir(workdir, tell=tell) if row["method"] != "dense"]
+    return [with_validation(row, workdir / row["method"]) for row in rows]
+
+
+def run_control(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
+    """The same of the dense control, in one row."""
+    control = control_config(config)
+    control.seed = seed
+    workdir = runs / f"{CONTROL}{seed}"
+    run_all(control, workdir, tell=tell)
+    (row,) = evaluate_workdir(workdir, tell=tell, with_times=False)
+    return [with_validation(row, workdir / "finetune") | {"method": CONTROL}]
 
 
 def summarize(rows: list[dict]) -> list[dict]:
@@ -77,10 +87,13 @@ def main(options):
     fields = flatten(options.config.to_dict())
     del fields["seed"]
     record = Record(options.json, fields, module="benchmarks.accuracy")
+    runs = pathlib.Path(options.runs)
     for seed in map(int, options.seeds):
-        if all(row["seed"] != seed for row in record.rows):
-            found = run_seed(options.config, seed, pathlib.Path(options.runs), with_control=options.control, tell=tell)
-            record.add(found, summary=summarize)
+        there = {row["method"] for row in record.rows if row["seed"] == seed}
+        if not there - {CONTROL}:
+            record.add(run_seed(options.config, seed, runs, tell=tell), summary=summarize)
+        if options.control and CONTROL not in there:
+            record.add(run_control(options.config, seed, runs, tell=tell), summary=summarize)
     print_table(record.rows, columns=["seed", "method", *SUMMARY])
     print_table(summarize(record.rows))
 
