@@ -10,6 +10,7 @@ from adapler_jax.data.sources import load_source
 from adapler_jax.data.splits import carve_rows, first_occurrences, subset
 from adapler_jax.data.tables import Table, explain_unknown
 from adapler_jax.data.tasks import Task, get_task
+from adapler_jax.data.text import whole_characters
 
 ROLES = ("text", "text_pair", "label")
 SPLITS = ("train", "validation", "test")  # also with a suffix, as validation_mismatched
@@ -198,7 +199,8 @@ def _read_examples(task: Task, table: Table) -> Examples:
                 raise ValueError(f"{table.where}: row {row} has {text!r} in column {field!r}; expected text")
     labels = encode_labels(table.column(task.label_field, role="label"), task.class_names, where=table.where)
     ids = np.arange(len(labels), dtype=np.int32)
-    return Examples(list(texts[0]), list(texts[1]) if len(texts) == 2 else None, labels, ids)
+    first, *second = ([whole_characters(text) for text in column] for column in texts)
+    return Examples(first, second[0] if second else None, labels, ids)
 
 
 def _share_out(

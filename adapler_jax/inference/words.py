@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adapler_jax.data.text import whole_characters
+
 _WORD = re.compile(r"\S+")
 
 
@@ -24,7 +26,7 @@ class Word:
 class Encoded:
     """One text or pair, [CLS] first, cut to the model's length."""
 
-    texts: tuple[str, ...]  # as given: one, or two of a pair
+    texts: tuple[str, ...]  # one, or two of a pair; as given, but for half characters
     token_L: np.ndarray  # int32
     segment_L: np.ndarray  # int32
     word_L: np.ndarray  # int32, index into words; -1 for [CLS] and [SEP]
@@ -33,8 +35,9 @@ class Encoded:
 
 def encode_words(tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int) -> list[Encoded]:
     """Tokenizes texts, or pairs of texts, as the data room does for training."""
-    given = [(text,) for text in texts] if pairs is None else list(zip(texts, pairs, strict=True))
-    short = [[shorten(text, 2 * max_length) for text in part] for part in (texts, pairs) if part is not None]
+    parts = [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]
+    given = list(zip(*parts, strict=True))
+    short = [[shorten(text, 2 * max_length) for text in part] for part in parts]
     output = tokenizer(
         *short, truncation="longest_first", max_length=max_length, padding=False, return_token_type_ids=True
     )  # fmt: skip

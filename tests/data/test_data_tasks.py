@@ -100,6 +100,12 @@ def test_custom_takes_single_texts_and_pairs_and_the_classes_seen_in_train(tmp_p
     assert ordered.splits["train"].labels[:3].tolist() == [0, 1, 2]
 
 
+def test_half_characters_in_a_file_do_not_stop_a_run(tmp_path):
+    rows = [{"text": "good \ud83d", "label": 0}, {"text": "bad \U0001f600", "label": 1}]
+    data = load_task("custom", source=_write(tmp_path / "d", train=rows), carve={})
+    assert data.split("train").texts == ["good \ufffd", "bad \U0001f600"]
+
+
 def test_single_splits_can_come_from_their_own_files(tmp_path):
     source = _write(tmp_path / "d", train=_rows(10))
     _write(tmp_path / "e", held_out=_rows(3))

@@ -165,3 +165,12 @@ def test_words_know_their_place():
     (row,) = encode_words(build_tokenizer(WORDS), ["so  films"], None, max_length=16)
     assert [dataclasses.astuple(word) for word in row.words] == [("so", 0, 0, 2), ("films", 0, 4, 9)]
     assert row.word_L.tolist() == [-1, 0, 1, 1, -1]
+
+
+def test_half_characters_are_read_as_unknown_ones():
+    """A lone surrogate, as cut JSON escapes leave it, keeps its place and can be printed."""
+    tokenizer = build_tokenizer(WORDS)
+    (row,) = encode_words(tokenizer, ["so \ud83d films"], None, max_length=16)
+    assert row.texts == ("so \ufffd films",)
+    assert [word.text for word in row.words][-1] == "films"
+    assert row.words[-1].start == 5
