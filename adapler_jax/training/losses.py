@@ -64,18 +64,19 @@ def objectives(params: Params, config: EncoderConfig, pruner: Pruner, batch: Bat
     return (totals["main"], totals["speedup"]), numbers
 
 
-def saliency(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch):
+def saliency(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, dtype=jnp.float32):
     """Gradient times input at the output of the embeddings, float32 [B, L], 0 on padding; and the logits [B, C].
 
         S_i = || d logit_y / d h_i * h_i ||_2        over the hidden dimension, y the true label, no dropout
 
-    `pruner` should be keep_all: nothing is removed. Source: AdapLeR, section 3 (saliency of the fine-tuned model).
+    `pruner` should be keep_all: nothing is removed. dtype: of the operands of the encoder's products.
+    Source: AdapLeR, section 3 (saliency of the fine-tuned model).
     """
     hidden_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
 
     def true_logits(hidden_BLD):
         last_BLD, _, _ = full_width.run_layers(
-            params, config, pruner, hidden_BLD, batch.live_BL, slope=None, key=None, dtype=jnp.float32
+            params, config, pruner, hidden_BLD, batch.live_BL, slope=None, key=None, dtype=dtype
         )
         logits_BC = heads.classify(params["head"], config, last_BLD[:, 0])
         return jnp.sum(jnp.take_along_axis(logits_BC, batch.label_B[:, None], axis=-1)), logits_BC

@@ -165,7 +165,7 @@ def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
 
     @jax.jit
     def measure(params, batch):
-        return saliency(params, setup.encoder, pruner, batch)
+        return saliency(params, setup.encoder, pruner, batch, dtype=setup.dtype)
 
     for place, step in enumerate(steps):
         params = checkpoints.restore_best(like, step)

@@ -220,12 +220,12 @@ def test_dense_objectives_promote_nothing_implicitly():
 
 
 @functools.cache
-def jitted_saliency():
-    return jax.jit(lambda params, batch: saliency(params, CONFIG, keep_all(), batch))
+def jitted_saliency(dtype):
+    return jax.jit(lambda params, batch: saliency(params, CONFIG, keep_all(), batch, dtype=dtype))
 
 
-def saliency_of(batch):
-    saliency_BL, logits_BC = jitted_saliency()(PARAMS | {"pruner": {}}, batch)
+def saliency_of(batch, dtype=jnp.float32):
+    saliency_BL, logits_BC = jitted_saliency(dtype)(PARAMS | {"pruner": {}}, batch)
     return np.asarray(saliency_BL), np.asarray(logits_BC)
 
 
@@ -267,6 +267,12 @@ def test_saliency_does_not_look_at_padding():
     found, expected = saliency_of(make_batch(padding=9)), saliency_of(make_batch())
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_saliency_in_bfloat16_stays_near_float32():
+    found, expected = saliency_of(make_batch(), jnp.bfloat16)[0], saliency_of(make_batch())[0]
+    distance_B = np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
+    assert np.all(distance_B > 0) and np.all(distance_B < 0.05), distance_B
 
 
 def test_saliency_belongs_to_the_true_label():
