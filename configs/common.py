@@ -1,5 +1,7 @@
 """Every field of a run and its unit. `adapler.py`, `finetune.py` and `quickstart.py` change what they need."""
 
+import difflib
+
 import ml_collections
 
 
@@ -102,14 +104,22 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for phase in (config.finetune, config.adapler):
         phase.num_epochs = 1
         phase.batch_size = 16
+    config.adapler.choose = "last"  # one epoch is no choice
     return config
+
+
+def unknown(kind: str, name: str, known) -> str:
+    """The message for a name that is not known: the nearest ones, then all."""
+    near = difflib.get_close_matches(name, known)
+    hint = f" did you mean {' or '.join(near)}?" if near else ""
+    return f"unknown {kind} {name!r};{hint} there are {', '.join(known)}"
 
 
 def split_argument(argument: str, tasks) -> tuple[str, list[str]]:
     """Splits "task,variant,..." into (task, variants). Raises ValueError on a task that is not known."""
     task, *variants = (argument or "").split(",")
     if task not in tasks:
-        raise ValueError(f"unknown task {task!r}; there are {', '.join(tasks)}")
+        raise ValueError(unknown("task", task, tasks))
     return task, variants
 
 
@@ -117,5 +127,5 @@ def apply_variants(config: ml_collections.ConfigDict, names: list[str], known: d
     """Applies the named changes in order. Raises ValueError on a name that is not known."""
     for name in names:
         if name not in known:
-            raise ValueError(f"unknown variant {name!r}; there are {', '.join(known)}")
+            raise ValueError(unknown("variant", name, known))
         known[name](config)

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from adapler_jax import encoder, flops, heads
-from adapler_jax.types import EncoderConfig
+from adapler_jax.inference.bucketed import split_layers
+from adapler_jax.inference.engine import make_engine
+from adapler_jax.pruning import keep_all
+from adapler_jax.types import Batch, EncoderConfig
 
 BASE = EncoderConfig(
     num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
@@ -87,22 +90,15 @@ def test_counts_do_not_overflow():
 
 
 def test_dense_count_agrees_with_the_compilers_count():
-    """One layer, since the compiler counts the body of a scan once; wide, since it expands erf into a polynomial."""
+    """Of the program that answers: two layers that are apart, since the compiler counts the body of a scan once; wide,
+    since it expands erf into a polynomial."""
     config = EncoderConfig(
-        num_layers=1, num_heads=8, hidden_dim=512, ffn_dim=2048, vocab_size=50, num_positions=64
+        num_layers=2, num_heads=8, hidden_dim=512, ffn_dim=2048, vocab_size=50, num_positions=64
     )  # fmt: skip
-    length = 48
-
-    def dense(params, head, token_BL):
-        layer = jax.tree.map(lambda leaf: leaf[0], params["layers"])
-        hidden_BLD = encoder.embed(params["embeddings"], config, token_BL, jnp.zeros_like(token_BL))
-        hidden_BLD = encoder.attend(layer, config, hidden_BLD, jnp.zeros(token_BL.shape))
-        hidden_BLD = encoder.feed_forward(layer, config, hidden_BLD)
-        return heads.classify(head, config, hidden_BLD[:, 0])
-
-    params = jax.eval_shape(lambda: encoder.init_encoder(jax.random.key(0), config))
-    head = jax.eval_shape(lambda: heads.init_classifier(jax.random.key(0), config, 3))
-    tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
-    compiled_flops = jax.jit(dense).lower(params, head, tokens).compile().cost_analysis()["flops"]
+    length, key = 48, jax.random.key(0)
+    params = {"encoder": encoder.init_encoder(key, config), "head": heads.init_classifier(key, config, 3), "pruner": {}}
+    row = np.zeros((1, length), np.int32)
+    batch = Batch(token_BL=row, segment_BL=row, live_BL=row == 0, label_B=row[:, 0], example_id_B=row[:, 0])
+    program = make_engine(config, keep_all()).lower(split_layers(params), batch).compile()
     counted = flops.dense_flops(config, [length], num_classes=3)[0]
-    np.testing.assert_allclose(counted, compiled_flops, rtol=0.02)
+    np.testing.assert_allclose(counted, program.cost_analysis()["flops"], rtol=0.02)

@@ -105,8 +105,13 @@ def load_task(
     task = _resolve(get_task(name), source=source, columns=columns, carve=carve)
     tables, left_out = _leave_out_unlabelled(task, _read_tables(task, split_sources or {}))
     if class_names or not task.class_names:
-        seen = classes_seen(tables["train"].column(task.label_field)) if "train" in tables else ()
-        task = dataclasses.replace(task, class_names=tuple(class_names or seen))
+        if not class_names and "train" not in tables:
+            raise ValueError(
+                f"there is no train split to read the classes from; there are {', '.join(tables)}: "
+                "set config.data.class_names, or name one in config.data.split_sources"
+            )
+        seen = class_names or classes_seen(tables["train"].column(task.label_field))
+        task = dataclasses.replace(task, class_names=tuple(map(str, seen)))
     _check_classes(task)
     splits = {split: _read_examples(task, table) for split, table in tables.items()}
     splits, changes = _share_out(task, splits, split_seed=split_seed, num_train_examples=num_train_examples)

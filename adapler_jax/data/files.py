@@ -36,7 +36,8 @@ def load_files(path: str, *, columns: Collection[str] | None = None) -> dict[str
     """
     place = pathlib.Path(path).expanduser()
     if place.is_file():
-        return {split_name(place.stem) or "train": read_table(place, columns=columns)}
+        name = split_name(place.stem) or "train"
+        return {"train" if name.startswith("train") else name: read_table(place, columns=columns)}
     if not place.is_dir():
         raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")
     files: dict[str, pathlib.Path] = {}

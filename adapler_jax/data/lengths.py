@@ -21,6 +21,18 @@ def default_lengths(max_length: int) -> tuple[int, ...]:
     return (*range(2 * step, max_length, step), max_length)
 
 
+def batch_lengths(lengths: Sequence[int], max_length: int) -> tuple[int, ...]:
+    """Return the user's lengths, none above max_length, or the default ones where there are none.
+
+    Raises:
+      ValueError: they are not positive and strictly increasing.
+    """
+    if not lengths:
+        return default_lengths(max_length)
+    kept = tuple(length for length in check_lengths(lengths) if length < max_length)
+    return kept if len(kept) == len(lengths) else (*kept, max_length)
+
+
 def check_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     """Return the lengths as a tuple.
 

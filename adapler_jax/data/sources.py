@@ -46,9 +46,13 @@ def _load_tfds(name: str, *, columns: Collection[str] | None) -> dict[str, Table
         builder.download_and_prepare(file_format="array_record")
         splits = builder.as_data_source()
     except Exception as error:  # not found, no network, changed checksum, a missing module: no common base
-        first_line = (str(error).strip() or type(error).__name__).split("\n")[0]
-        raise ValueError(f"tensorflow-datasets cannot give {name!r}: {first_line}") from error
+        raise ValueError(f"tensorflow-datasets cannot give {name!r}: {first_line(error)}") from error
     return {split: _decode_table(rows, f"tfds:{name} {split}", columns) for split, rows in splits.items()}
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 def _decode_table(rows: Iterable[Mapping], where: str, columns: Collection[str] | None) -> Table:
@@ -72,8 +76,8 @@ def _load_hf(name: str, *, columns: Collection[str] | None) -> dict[str, Table]:
         raise ValueError(f"hf:{name} needs `pip install datasets`: {error}") from error
     try:
         splits = _open_hf(datasets, name)
-    except (FileNotFoundError, ValueError, RuntimeError, OSError) as error:
-        raise ValueError(f"datasets cannot give {name!r}: {str(error).strip()}") from error
+    except Exception as error:  # as above
+        raise ValueError(f"datasets cannot give {name!r}: {first_line(error)}") from error
     if isinstance(splits, datasets.Dataset):
         splits = {"train": splits}
     tables = {}

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 
+EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
+
+
 @contextlib.contextmanager
 def exit_on_user_error():
     """Turns ValueError, OSError and FloatingPointError into one line on stderr and exit code 2.
@@ -32,6 +35,8 @@ def _parse_flags(argv):
     except (flags.Error, AttributeError, KeyError) as error:
         text = str(error)
         text = text[1:-1] if text[:1] in "\"'" else text  # a KeyError's text is quoted
+        if text.strip("'").isidentifier():
+            text = f"there is no config field {text}; a group that starts empty is given whole, as in {EMPTY_GROUP}"
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         raise ValueError(lines[-1].replace("\\n", " ").replace("\\'", "'").removeprefix("ValueError: ")) from error
     if len(rest) > 1:

@@ -9,15 +9,15 @@ import numpy as np
 
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import take_examples
-from adapler_jax.data.lengths import bucket_for, default_lengths
+from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.pruning import Pruner, make_pruner
 from adapler_jax.training.phases import is_done
-from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, token_cache
+from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, run_buckets, token_cache
 from adapler_jax.training.workdir import CONFIG_FILE
 from adapler_jax.weights.save import Saved, load_model
 
@@ -83,7 +83,7 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
             pruned.params, dense.params, pruned.config, pruner, batches,
             dense_batches=dense_batches, repeats=NUM_ROUNDS, buckets=buckets, dtype=dtype,
         )  # fmt: skip
-        num_texts = batch_size * len(batches)
+        num_texts = min(NUM_TIMED_TEXTS[batch_size], len(tokenized))
         columns |= {
             f"wall_ms_{batch_size}": 1e3 * found.pruned.median_s / num_texts,
             f"dense_wall_ms_{batch_size}": 1e3 * found.dense.median_s / num_texts,
@@ -106,8 +106,13 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     pruners = {name: make_pruner(saved.pruner_name, saved.config) for name, saved in models.items()}
     dense, dataset, dtype = models["dense"], load_data(config), COMPUTE_DTYPES[config.compute_dtype]
     tokenizer = load_tokenizer(str(workdir / "finetune" / "model"))
-    lengths = tuple(config.data.lengths) or default_lengths(dense.max_length)
-    buckets = tuple(config.inference.buckets) or DEFAULT_BUCKETS
+    lengths = batch_lengths(config.data.lengths, dense.max_length)
+    buckets = run_buckets(config)
+    if dense.class_names != dataset.task.class_names:
+        raise ValueError(
+            f"{workdir}: its models tell {', '.join(dense.class_names)} apart, the data now has the classes "
+            f"{', '.join(dataset.task.class_names)}; restore the data"
+        )
     rows = []
     for split in dataset.eval_splits:
         tokenized = tokenize(
@@ -134,12 +139,16 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     return rows
 
 
-def example_texts(workdir, *, num_texts: int = 3) -> tuple[pathlib.Path, list[str]]:
-    """The fastest finished model of a run and some texts of its test split, drawn by a fixed seed."""
+def load_fastest(workdir) -> Classifier:
+    """The last finished model of a run, with the run's buckets."""
     workdir = pathlib.Path(workdir).expanduser()
-    dataset = load_data(read_run(workdir))
+    directory = list(finished_models(workdir).values())[-1].directory
+    return Classifier.load(directory, buckets=run_buckets(read_run(workdir)))
+
+
+def example_texts(workdir, *, num_texts: int = 3) -> list[str] | list[tuple[str, str]]:
+    """Some texts, or pairs, of a run's test split, drawn by a fixed seed."""
+    dataset = load_data(read_run(pathlib.Path(workdir).expanduser()))
     examples = dataset.split(dataset.eval_splits[0])
-    rows = np.random.default_rng(0).permutation(len(examples))[:num_texts]
-    chosen = take_examples(examples, rows)
-    texts = chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))
-    return list(finished_models(workdir).values())[-1].directory, texts
+    chosen = take_examples(examples, np.random.default_rng(0).permutation(len(examples))[:num_texts])
+    return chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))

@@ -40,7 +40,7 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / "metrics.jsonl"
         _drop_lines_after(self._path, start_step)
-        self._events = SummaryWriter(str(directory / "events"), purge_step=start_step or None)
+        self._events = SummaryWriter(str(directory / "events"), purge_step=start_step + 1)
         self._progress = make_progress()
         self._bar = self._progress.add_task(label, total=num_steps, completed=start_step, numbers="")
 

@@ -14,6 +14,7 @@ from adapler_jax.training.steps import TrainState
 from adapler_jax.types import Batch, Params
 
 LOG_EVERY_STEPS = 10
+DERIVED = ("main", "speedup", "flops_speedup", "accuracy", "grad_norm")  # from the terms; a bad term spoils them too
 SHOWN = ("score", "flops_speedup")
 
 
@@ -38,11 +39,13 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
     """
     fetched = [(step, {name: float(value) for name, value in numbers.items()}) for step, numbers in history]
     for step, numbers in fetched:
-        for name, value in numbers.items():
+        terms = sorted(numbers.keys() - set(DERIVED))
+        for name in (*terms, *(name for name in DERIVED if name in numbers)):
+            value = numbers[name]
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"{label}: {name} is {value} at step {step}; lower the learning rates, or start from other "
-                    "weights; the last checkpoint before it is kept"
+                    f"{label}: {name} is {value} at step {step}; train in a new workdir with lower learning "
+                    "rates or from other weights; the last checkpoint before it is kept"
                 )
     return fetched
 

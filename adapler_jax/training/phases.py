@@ -131,13 +131,12 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
     )
 
 
-def finish(
-    directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, params: Params, scores: dict
-) -> None:
-    """Saves a phase's model and closes the phase with its validation scores."""
+def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, params: Params,
+           scores: dict, **more) -> None:  # fmt: skip
+    """Saves a phase's model and closes the phase with its validation scores and what else there is to record."""
     checkpoints.close()
     save_phase_model(directory, setup, params, pruner)
-    mark_done(directory, {"validation": scores})
+    mark_done(directory, {"validation": scores, **more})
 
 
 def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
@@ -228,7 +227,7 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
     if not checkpoints.best_steps():
         raise ValueError(
             f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is "
-            "no model; set config.adapler.choose=last"
+            "no model; set config.adapler.choose=last, with a new --workdir"
         )
     finish(directory, setup, pruner, checkpoints, checkpoints.restore_best(start), checkpoints.best_scores())
 
@@ -254,4 +253,5 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
     params = scale_thresholds(
         checkpoints.restore_best(params), speedup, lambda p: validate(p, setup, pruner, sample)["flops_speedup"]
     )
-    finish(directory, setup, pruner, checkpoints, params, validate(params, setup, pruner, batches))
+    scores = validate(params, setup, pruner, batches)
+    finish(directory, setup, pruner, checkpoints, params, scores, target_speedup=speedup)

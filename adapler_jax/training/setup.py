@@ -1,6 +1,7 @@
 """From a config to what every phase works on: data in tokens, the encoder's sizes, the weights to start from."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import zlib
@@ -12,10 +13,11 @@ import jax.numpy as jnp
 
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import Dataset, load_task
-from adapler_jax.data.lengths import bucket_for, check_lengths, default_lengths
+from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import init_classifier
+from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, ladder
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
@@ -61,13 +63,20 @@ def load_data(config) -> Dataset:
         carve=dict(config.data.carve) or None,
         num_train_examples=config.data.num_train_examples or None,
     )
-    for split in ("train", "validation"):
-        if not any(name.startswith(split) for name in dataset.splits):
+    validation = [name for name in dataset.splits if name.startswith("validation")]
+    present = {"train": "train" in dataset.splits, "validation": bool(validation)}
+    for split in present:
+        if not present[split]:
             raise ValueError(
                 f"task {config.task!r} has no {split} split; there are {', '.join(dataset.splits)}; "
                 "name one in config.data.split_sources or a share in config.data.carve"
             )
     return dataset
+
+
+def run_buckets(config) -> tuple[int, ...]:
+    """The lengths that kept tokens are gathered into at inference: `config.inference.buckets` or the library's."""
+    return tuple(config.inference.buckets) or DEFAULT_BUCKETS
 
 
 def token_cache(config) -> pathlib.Path | None:
@@ -105,9 +114,10 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
         for name, examples in dataset.splits.items()
     }
-    lengths = check_lengths(config.data.lengths) if config.data.lengths else default_lengths(max_length)
+    lengths = batch_lengths(config.data.lengths, max_length)
     for tokenized in splits.values():
         bucket_for(int(tokenized.lengths.max()), lengths)
+    ladder(run_buckets(config), lengths[-1])
     return Setup(
         dataset=dataset,
         splits=splits,
@@ -120,6 +130,20 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         seed=config.seed,
         unroll=loaded.config.num_layers if config.unroll_layers else 1,
     )
+
+
+def data_digests(setup: Setup) -> dict[str, str]:
+    """A hash of every split that a run trains or is chosen on, of its tokens, labels and class names."""
+    digests = {}
+    for name, tokenized in setup.splits.items():
+        if not name.startswith("test"):
+            digest = hashlib.sha256("\n".join(setup.dataset.task.class_names).encode())
+            for rows in (tokenized.tokens, tokenized.segments):
+                digest.update(rows.values)
+                digest.update(rows.offsets)
+            digest.update(tokenized.labels)
+            digests[name] = digest.hexdigest()
+    return digests
 
 
 def with_dropout(encoder: EncoderConfig, phase) -> EncoderConfig:

@@ -10,14 +10,19 @@ import filelock
 
 CONFIG_FILE = "run.json"
 LOCK_FILE = ".lock"
+DATA_FILE = "data.json"
 # Fields that change nothing in the result: they may differ between calls on one workdir.
-FREE_FIELDS = ("data.cache_dir",)
+FREE_FIELDS = ("data.cache_dir", "inference.buckets")
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file in one step: a kill leaves the old content or the new."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    try:
+        temporary.write_text(text)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, path)
 
 
@@ -49,26 +54,50 @@ def flatten(config: dict, prefix: str = "") -> dict:
 
 
 def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
-    """Writes the run's config into an empty workdir, or checks that the one there is the same.
+    """Makes an empty or new directory the workdir of a run, or checks that the run there has the same config.
 
-    Raises ValueError with the differences where it holds another run; nothing is overwritten then.
+    Raises ValueError with the differences where it holds another run; nothing is overwritten then. Fields that may
+    differ take the value of this call.
     """
-    path = workdir / CONFIG_FILE
-    if path.exists():
-        there, here = flatten(json.loads(path.read_text())), flatten(config)
-        names = sorted((there.keys() | here.keys()) - set(FREE_FIELDS))
-        missing = "(absent)"
-        differences = [
-            f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
-            for name in names
-            if there.get(name, missing) != here.get(name, missing)
-        ]
-        if differences:
-            raise ValueError(
-                f"{workdir} holds another run ({'; '.join(differences)}); give the same config or another --workdir"
-            )
-        return
-    if workdir.exists() and any(workdir.iterdir()):
-        raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
+    _check_claim(workdir, config)  # before a lock is put into somebody's folder
     workdir.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(config, indent=1, sort_keys=True))
+    with only_process(workdir):
+        _check_claim(workdir, config)  # another process may have claimed it in between
+        replace_text(workdir / CONFIG_FILE, json.dumps(config, indent=1, sort_keys=True))
+
+
+def _check_claim(workdir: pathlib.Path, config: dict) -> None:
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        if workdir.exists() and any(entry.name != LOCK_FILE for entry in workdir.iterdir()):
+            raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
+        return
+    there, here = flatten(json.loads(path.read_text())), flatten(config)
+    missing = "(absent)"
+    differences = [
+        f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
+        for name in sorted((there.keys() | here.keys()) - set(FREE_FIELDS))
+        if there.get(name, missing) != here.get(name, missing)
+    ]
+    if differences:
+        raise ValueError(
+            f"{workdir} holds another run ({'; '.join(differences)}); give the same config or another --workdir"
+        )
+
+
+def check_data(workdir: pathlib.Path, digests: dict[str, str]) -> None:
+    """Writes the digests of a run's splits at its first call, and compares with them later.
+
+    Raises ValueError where a split has changed: saliency and teacher logits belong to examples by their number.
+    """
+    path = workdir / DATA_FILE
+    if not path.exists():
+        replace_text(path, json.dumps(digests, indent=1, sort_keys=True))
+        return
+    there = json.loads(path.read_text())
+    changed = sorted(name for name in there.keys() | digests.keys() if there.get(name) != digests.get(name))
+    if changed:
+        raise ValueError(
+            f"{workdir} was trained on other data: {', '.join(changed)} changed since; restore the data or give "
+            "another --workdir"
+        )

@@ -112,7 +112,10 @@ def write_files(partial: Path, config_text: str, tensors: dict, tokenizer) -> No
     safetensors.numpy.save_file(tensors, weights_path, metadata={"format": "pt"})
     shutil.copymode(config_path, weights_path)  # safetensors leaves a file that only its owner may read
     if hasattr(tokenizer, "save_pretrained"):
-        tokenizer.save_pretrained(partial)
+        try:
+            tokenizer.save_pretrained(partial)
+        except Exception as error:  # the tokenizers package has no exceptions of its own
+            raise OSError(f"the tokenizer cannot be written: {error}") from error
     elif tokenizer is not None:
         copy_tokenizer(Path(tokenizer).expanduser(), partial)
 

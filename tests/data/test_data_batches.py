@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.data.batches import eval_batches, num_steps_per_epoch, plan_epoch, train_batches
-from adapler_jax.data.lengths import bucket_for, check_lengths, default_lengths
+from adapler_jax.data.lengths import batch_lengths, bucket_for, check_lengths, default_lengths
 from adapler_jax.data.padding import Extras, pad_batch
 from adapler_jax.data.tokens import Ragged
 from adapler_jax.types import FILLER_ID
@@ -207,6 +207,13 @@ def test_a_full_bucket_names_its_field():
         ValueError, match="^bucket 64 cannot hold 71 kept tokens; add a larger size to config.inference.buckets$"
     ):
         bucket_for(71, (32, 64), what="kept tokens", field="config.inference.buckets")
+
+
+def test_no_length_is_above_the_maximum():
+    assert batch_lengths((24, 40, 64), 48) == (24, 40, 48)
+    assert batch_lengths((24, 48), 48) == (24, 48)
+    assert batch_lengths((24, 40), 64) == (24, 40)
+    assert batch_lengths((), 64) == default_lengths(64)
 
 
 def test_default_lengths_grow_to_the_maximum():

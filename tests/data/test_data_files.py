@@ -60,6 +60,15 @@ def test_split_names_are_read_off_file_names(stem, name):
     assert split_name(stem) == name
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("train_2023.csv", "train"), ("train-clean.csv", "train"), ("a.csv", "train"), ("test_2023.csv", "test_2023")],
+)
+def test_a_single_file_is_train_unless_its_name_says_otherwise(tmp_path, name, split):
+    _write(tmp_path / name, "csv")
+    assert set(load_files(str(tmp_path / name))) == {split}
+
+
 def test_two_files_for_one_split_are_refused(tmp_path):
     _write(tmp_path / "dev.csv", "csv")
     _write(tmp_path / "validation.jsonl", "jsonl")

@@ -170,3 +170,7 @@ def test_hub_data_sets_on_disk_are_read_saved_or_as_files(tmp_path, monkeypatch)
         assert set(tables) == splits
         assert tables["train"].columns == {"content": ["x", "y"]}
         assert tables["train"].found == ("content", "label")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "train.csv").write_text("a,b\n1,2\n1,2,3,4\n")
+    with pytest.raises(ValueError, match="datasets cannot give .*odd': .+"):
+        load_source(f"hf:{tmp_path / 'odd'}")

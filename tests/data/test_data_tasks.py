@@ -100,6 +100,17 @@ def test_custom_takes_single_texts_and_pairs_and_the_classes_seen_in_train(tmp_p
     assert ordered.splits["train"].labels[:3].tolist() == [0, 1, 2]
 
 
+def test_class_names_may_be_given_as_numbers(tmp_path):
+    source = _write(tmp_path / "d", train=_rows(4, text="text"))
+    assert load_task("custom", source=source, class_names=(0, 1), carve={}).task.class_names == ("0", "1")
+
+
+def test_classes_cannot_be_read_without_a_train_split(tmp_path):
+    source = _write(tmp_path / "d", test=_rows(3, text="text"))
+    with pytest.raises(ValueError, match="no train split to read the classes from; there are test: set .*class_names"):
+        load_task("custom", source=source)
+
+
 def test_half_characters_in_a_file_do_not_stop_a_run(tmp_path):
     rows = [{"text": "good \ud83d", "label": 0}, {"text": "bad \U0001f600", "label": 1}]
     data = load_task("custom", source=_write(tmp_path / "d", train=rows), carve={})

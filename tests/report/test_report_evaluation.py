@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from adapler_jax.report import evaluation
 from adapler_jax.report.evaluation import evaluate_workdir, example_texts
 from adapler_jax.training.run import run_all
 
@@ -21,7 +23,8 @@ def silent(_):
 @pytest.fixture(scope="module")
 def finished(make_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("evaluated") / "run"
-    run_all(make_config(adapt__speedups=(1.2,), finetune__num_epochs=20), workdir, tell=silent)
+    config = make_config(adapt__speedups=(1.2,), finetune__num_epochs=20, inference__buckets=(8, 16))
+    run_all(config, workdir, tell=silent)
     return workdir
 
 
@@ -61,10 +64,27 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
 
 
 def test_example_texts_come_from_the_test_split(finished, tiny_files):
-    directory, texts = example_texts(finished, num_texts=2)
-    assert directory.parent.name == "adapt-1.2x"
+    texts = example_texts(finished, num_texts=2)
     lines = [json.loads(line)["text"] for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
     assert len(texts) == 2 and set(texts) <= set(lines)
+
+
+def test_the_fastest_model_answers_with_the_buckets_of_the_run(finished, monkeypatch):
+    loaded = {}
+    monkeypatch.setattr(evaluation.Classifier, "load", lambda *args, **options: loaded.update(options, args=args))
+    evaluation.load_fastest(finished)
+    (directory,) = loaded["args"]
+    assert directory.parent.name == "adapt-1.2x" and loaded["buckets"] == (8, 16)
+
+
+def test_models_of_other_classes_are_not_scored(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    config = json.loads((workdir / "run.json").read_text())
+    config["data"]["class_names"] = ["good", "bad"]
+    (workdir / "run.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="its models tell bad, good apart, the data now has the classes good, bad"):
+        evaluation.evaluate_workdir(workdir, tell=lambda _: None, with_times=False)
 
 
 @pytest.mark.parametrize("command", ["train.py --config=configs/adapler.py:custom", "evaluate.py"])
@@ -80,7 +100,8 @@ def test_commands_end_on_a_mistake_in_one_line(command, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--config=configs/adapler.py:ssst2", "--workdir=w"], "unknown task 'ssst2'; there are sst2"),
+        (["--config=configs/adapler.py:ssst2", "--workdir=w"], "unknown task 'ssst2'; did you mean sst2? there are sst2"),
+        (["--config=configs/adapler.py:sst2", "--config.data.carve.test=9"], "there is no config field 'test'"),
         (["--config=configs/adapler.py:sst2", "--config.modle=m", "--workdir=w"], 'Did you mean "model"'),
         (["--config=configs/adapler.py:sst2", "--wrkdir=w"], "Did you mean: workdir"),
         (["--workdir=w"], "Flag --config must have a value"),

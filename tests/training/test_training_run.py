@@ -1,6 +1,8 @@
 """Whole runs in miniature: phases, restarts, refusals."""
 
 import json
+import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -11,7 +13,8 @@ import pytest
 
 from adapler_jax.training import loop, phases
 from adapler_jax.training.journal import read_journal
-from adapler_jax.training.run import run_all
+from adapler_jax.training.run import describe, run_all
+from adapler_jax.training.workdir import claim_workdir
 from adapler_jax.weights.save import load_model
 
 ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
@@ -107,6 +110,52 @@ def test_another_config_is_refused_and_nothing_overwritten(make_config, workdirs
     assert (workdir / "run.json").read_bytes() == before
 
 
+def test_fields_that_decide_no_number_may_change_between_calls(make_config, workdirs):
+    workdir = workdirs()
+    run_all(make_config(method="finetune"), workdir, tell=silent)
+    lines = []
+    run_all(make_config(method="finetune", inference__buckets=(4, 16)), workdir, tell=lines.append)
+    assert "finetune: finished before" in lines
+    assert json.loads((workdir / "run.json").read_text())["inference"]["buckets"] == [4, 16]
+
+
+def test_changed_data_is_refused(make_config, workdirs, tiny_files, tmp_path):
+    workdir, texts = workdirs(), tmp_path / "data"
+    shutil.copytree(tiny_files / "data", texts)
+    config = make_config(method="finetune", data__source=f"file:{texts}")
+    run_all(config, workdir, tell=silent)
+    lines = (texts / "train.jsonl").read_text().splitlines()
+    (texts / "train.jsonl").write_text("\n".join(lines[::-1]) + "\n")
+    with pytest.raises(ValueError, match="was trained on other data: train changed since; restore the data"):
+        run_all(config, workdir, tell=silent)
+    (texts / "train.jsonl").write_text("\n".join(lines) + "\n")
+    (texts / "test.jsonl").write_text(lines[0] + "\n")
+    run_all(config, workdir, tell=silent)
+
+
+def test_a_claim_that_could_not_be_written_can_be_made_again(make_config, workdirs, monkeypatch):
+    workdir, config = workdirs(), make_config().to_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_text", lambda path, text: path.touch() or (_ for _ in ()).throw(OSError(28)))
+        with pytest.raises(OSError):
+            claim_workdir(workdir, config)
+    claim_workdir(workdir, config)
+    assert json.loads((workdir / "run.json").read_text()) == json.loads(json.dumps(config))
+
+
+def test_a_speedup_that_is_out_of_reach_is_said():
+    scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
+    assert "3.00x, short of 50x" in describe({"validation": scores, "target_speedup": 50.0})
+    assert "short of" not in describe({"validation": scores, "target_speedup": 3.0})
+
+
+def test_batch_lengths_above_the_maximum_fall_away(make_config, workdirs):
+    """Saliency has a row of max_length an example."""
+    workdir = workdirs()
+    run_all(make_config(data__max_length=9, data__lengths=(6, 16)), workdir, tell=silent, last_phase="saliency")
+    assert phases.load_extras(workdir / "saliency").saliency.shape == (96, 9)
+
+
 def test_a_second_process_on_the_workdir_is_refused_and_none_is_after_a_kill(make_config, workdirs):
     workdir, config = workdirs(), make_config(method="finetune")
     workdir.mkdir()
@@ -133,7 +182,7 @@ def test_a_folder_of_other_things_is_refused(make_config, workdirs):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_config, workdirs):
-    with pytest.raises(FloatingPointError, match=r"finetune: \w+ is nan at step \d+"):
+    with pytest.raises(FloatingPointError, match=r"finetune: task is nan at step \d+; train in a new workdir"):
         run_all(make_config(finetune__learning_rate=1e30), workdirs(), tell=silent)
 
 
@@ -156,6 +205,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"finetune__hidden_dropout_prob": 1.0}, "config.finetune.hidden_dropout_prob is 1.0; expected less than 1"),
         ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.lengths"),
         ({"data__lengths": ("a", 16)}, "config.data.lengths is \\('a', 16\\)"),
+        ({"inference__buckets": (2, 8)}, "bucket 8 cannot hold 16 kept tokens; add a larger size to .*buckets"),
+        ({"adapler__slope_first": 0.0}, "config.adapler.slope_first is 0.0; expected 0.001 to"),
+        ({"adapler__distil_coef": 3.0}, "config.adapler.distil_coef is 3.0; expected 0.0 to 1.0"),
+        ({"adapler__initial_threshold": -1.0}, "config.adapler.initial_threshold is -1.0; expected 0.01 to 1.0"),
         ({"task": "ssst2"}, "ssst2"),
         ({"model": "/no/such/model"}, "/no/such/model"),
     ],

@@ -168,6 +168,16 @@ def test_error_of_the_writer_is_reported_as_the_disk_error_it_is(tmp_path, monke
     assert not any(tmp_path.iterdir())
 
 
+def test_error_of_the_tokenizer_is_reported_as_the_disk_error_it_is(tmp_path):
+    class Tokenizer:
+        def save_pretrained(self, directory):
+            raise Exception("No space left on device (os error 28)")  # what the tokenizers package raises
+
+    with pytest.raises(OSError, match="was not saved in .*the tokenizer cannot be written: No space left"):
+        save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", tokenizer=Tokenizer())
+    assert not any(tmp_path.iterdir())
+
+
 def test_kill_while_writing_keeps_the_previous_model_and_the_next_save_cleans_up(tmp_path):
     first, second = make_params(0), make_params(1)
     directory = save_model(tmp_path / "model", first, CONFIG, pruner_name="adapler")
