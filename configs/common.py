@@ -83,7 +83,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "batch_size": 32,
             },
             "adapler": adapler_section(),
-            "adapt": {  # after AdapLeR: training on while thresholds are steered to a speedup
+            "adapt": {  # after AdapLeR: thresholds brought to a speedup; where it is a faster one, by training on
                 "speedups": (),  # FLOPs speedups on validation, each starting from the one before
                 "num_epochs": 1,
                 "learning_rate": 1e-4,

@@ -3,7 +3,7 @@
 finetune    plain BERT on the task                        -> model/, best epochs
 saliency    gradient x input and logits of the fine-tuned -> saliency.npz
 adapler     predictors, thresholds and weights together   -> model/
-adapt       thresholds steered to a speedup               -> model/
+adapt       thresholds scaled or steered to a speedup     -> model/
 """
 
 import functools
@@ -131,12 +131,18 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
     )
 
 
-def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, params: Params,
-           scores: dict, **more) -> None:  # fmt: skip
+def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, params: Params, scores: dict, **more) -> None:
     """Saves a phase's model and closes the phase with its validation scores and what else there is to record."""
-    checkpoints.close()
+    directory.mkdir(parents=True, exist_ok=True)
     save_phase_model(directory, setup, params, pruner)
     mark_done(directory, {"validation": scores, **more})
+
+
+def finish_best(directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, like: Params) -> None:
+    """Closes a phase with its best epoch; `like`: parameters of the same shapes."""
+    params, scores = checkpoints.restore_best(like), checkpoints.best_scores()
+    checkpoints.close()
+    finish(directory, setup, pruner, params, scores)
 
 
 def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
@@ -147,7 +153,7 @@ def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
         directory, setup, pruner, start, config.finetune,
         slope_fn=lambda _: lambda step: None, rank=lambda epoch, scores: scores["score"],
     )  # fmt: skip
-    finish(directory, setup, pruner, checkpoints, checkpoints.restore_best(start), checkpoints.best_scores())
+    finish_best(directory, setup, pruner, checkpoints, start)
 
 
 def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
@@ -229,11 +235,12 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
             f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is "
             "no model; set config.adapler.choose=last, with a new --workdir"
         )
-    finish(directory, setup, pruner, checkpoints, checkpoints.restore_best(start), checkpoints.best_scores())
+    finish_best(directory, setup, pruner, checkpoints, start)
 
 
 def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.Path, speedup: float) -> None:
-    """Trains a pruned model on while its thresholds are steered to a FLOPs speedup, and scales them to it at the end.
+    """Brings a pruned model to a FLOPs speedup: trains it on while its thresholds are steered there, and scales them
+    to it at the end. A model that is faster already is only scaled: what it keeps more costs it nothing.
 
     Args: start: the phase whose model is slowed down or sped up. speedup: of the validation split, at the end.
     """
@@ -241,17 +248,17 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
     options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
     pruner = make_pruner_for(setup, options)
     params = load_model(start / "model").params
-    checkpoints = train(
-        directory, setup, pruner, params, options,
-        losses=losses_of(options), slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
-        extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
-        steer=functools.partial(steer_thresholds, target=speedup),
-    )  # fmt: skip
+    if read_done(start)["validation"]["flops_speedup"] < speedup:
+        checkpoints = train(
+            directory, setup, pruner, params, options,
+            losses=losses_of(options), slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
+            extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
+            steer=functools.partial(steer_thresholds, target=speedup),
+        )  # fmt: skip
+        params = checkpoints.restore_best(params)
+        checkpoints.close()
     batches = setup.eval_batches(validation_split(setup), options.batch_size)
     # Sorted by length: every k-th is a fair sample.
     sample = batches[:: max(1, len(batches) // NUM_CALIBRATION_BATCHES)]
-    params = scale_thresholds(
-        checkpoints.restore_best(params), speedup, lambda p: validate(p, setup, pruner, sample)["flops_speedup"]
-    )
-    scores = validate(params, setup, pruner, batches)
-    finish(directory, setup, pruner, checkpoints, params, scores, target_speedup=speedup)
+    params = scale_thresholds(params, speedup, lambda p: validate(p, setup, pruner, sample)["flops_speedup"])
+    finish(directory, setup, pruner, params, validate(params, setup, pruner, batches), target_speedup=speedup)

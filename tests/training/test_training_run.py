@@ -143,6 +143,18 @@ def test_a_claim_that_could_not_be_written_can_be_made_again(make_config, workdi
     assert json.loads((workdir / "run.json").read_text()) == json.loads(json.dumps(config))
 
 
+def test_a_slower_model_is_scaled_without_training(make_config, workdirs):
+    workdir = workdirs()
+    run_all(make_config(adapler__length_coef=3.0, adapt__speedups=(0.8, 1.2)), workdir, tell=silent)
+    start, slower, faster = (load_model(workdir / name / "model") for name in ("adapler", "adapt-0.8x", "adapt-1.2x"))
+    assert phases.read_done(workdir / "adapler")["validation"]["flops_speedup"] >= 0.8
+    assert_same_tree(slower.params["encoder"], start.params["encoder"])
+    assert not (workdir / "adapt-0.8x" / "metrics.jsonl").exists()
+    assert (workdir / "adapt-1.2x" / "metrics.jsonl").exists()
+    with pytest.raises(AssertionError):
+        assert_same_tree(faster.params["encoder"], start.params["encoder"])
+
+
 def test_a_speedup_that_is_out_of_reach_is_said():
     scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
     assert "3.00x, short of 50x" in describe({"validation": scores, "target_speedup": 50.0})
