@@ -4,8 +4,9 @@
         --seeds=0,1,2 --json=benchmarks/results/accuracy-rotten_tomatoes.json
 
 Trains what is missing under --runs and evaluates it. The dense control is plain BERT trained for as many epochs as all
-phases of the AdapLeR run together take at most. A row a seed and model, then the means; nothing is chosen here. The JSON is written
-after every run, and runs that it holds already are not trained again, so that they can be measured one at a time.
+phases of the AdapLeR run together take at most. A row a seed and model, then the means; nothing is chosen here. The
+JSON is written after every run, and runs that it holds already are not trained again, so that they can be measured one
+at a time.
 """
 
 import copy
