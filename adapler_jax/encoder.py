@@ -80,7 +80,7 @@ def along_last(vector, x):
 
 
 def matrix_product(x, y, dimensions):
-    """`jax.lax.dot_general` without batch dimensions, float32 result whatever the operands: it picks the fast kernels."""
+    """`jax.lax.dot_general` without batch axes; float32 result whatever the operands: that picks the fast kernels."""
     return jax.lax.dot_general(x, y, (dimensions, ((), ())), preferred_element_type=jnp.float32)
 
 

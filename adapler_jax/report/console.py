@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-
 EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
 
 

@@ -19,6 +19,7 @@ from adapler_jax.pruning import Pruner, make_pruner
 from adapler_jax.training.phases import is_done
 from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, run_buckets, token_cache
 from adapler_jax.training.workdir import CONFIG_FILE
+from adapler_jax.types import FILLER_ID
 from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
@@ -83,7 +84,7 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
             pruned.params, dense.params, pruned.config, pruner, batches,
             dense_batches=dense_batches, repeats=NUM_ROUNDS, buckets=buckets, dtype=dtype,
         )  # fmt: skip
-        num_texts = min(NUM_TIMED_TEXTS[batch_size], len(tokenized))
+        num_texts = sum(int(np.sum(batch.example_id_B != FILLER_ID)) for batch in batches)
         columns |= {
             f"wall_ms_{batch_size}": 1e3 * found.pruned.median_s / num_texts,
             f"dense_wall_ms_{batch_size}": 1e3 * found.dense.median_s / num_texts,

@@ -38,10 +38,9 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
     Raises FloatingPointError with the term and the step where one is NaN or infinite.
     """
     fetched = [(step, {name: float(value) for name, value in numbers.items()}) for step, numbers in history]
+    rank = {name: place for place, name in enumerate(DERIVED, start=1)}
     for step, numbers in fetched:
-        terms = sorted(numbers.keys() - set(DERIVED))
-        for name in (*terms, *(name for name in DERIVED if name in numbers)):
-            value = numbers[name]
+        for name, value in sorted(numbers.items(), key=lambda item: rank.get(item[0], 0)):
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"{label}: {name} is {value} at step {step}; train in a new workdir with lower learning "

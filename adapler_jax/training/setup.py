@@ -63,10 +63,9 @@ def load_data(config) -> Dataset:
         carve=dict(config.data.carve) or None,
         num_train_examples=config.data.num_train_examples or None,
     )
-    validation = [name for name in dataset.splits if name.startswith("validation")]
-    present = {"train": "train" in dataset.splits, "validation": bool(validation)}
-    for split in present:
-        if not present[split]:
+    present = {"validation" if name.startswith("validation") else name for name in dataset.splits}
+    for split in ("train", "validation"):
+        if split not in present:
             raise ValueError(
                 f"task {config.task!r} has no {split} split; there are {', '.join(dataset.splits)}; "
                 "name one in config.data.split_sources or a share in config.data.carve"

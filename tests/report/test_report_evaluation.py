@@ -100,7 +100,10 @@ def test_commands_end_on_a_mistake_in_one_line(command, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--config=configs/adapler.py:ssst2", "--workdir=w"], "unknown task 'ssst2'; did you mean sst2? there are sst2"),
+        (
+            ["--config=configs/adapler.py:ssst2", "--workdir=w"],
+            "unknown task 'ssst2'; did you mean sst2? there are sst2",
+        ),
         (["--config=configs/adapler.py:sst2", "--config.data.carve.test=9"], "no config field 'test'"),
         (["--config=configs/adapler.py:sst2", "--config.modle=m", "--workdir=w"], 'Did you mean "model"'),
         (["--config=configs/adapler.py:sst2", "--wrkdir=w"], "Did you mean: workdir"),
