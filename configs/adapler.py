@@ -31,6 +31,8 @@ def faithful(config):
             "threshold_learning_rate": 5e-4,
             "adam_epsilon": 1e-12,
             "length_coef": 0.0005,
+            "length_target": 0.0,
+            "threshold_spread": 0.0,
             "distil_coef": 0.0,
             "relative_length": False,
             "constant_targets": False,

@@ -40,7 +40,9 @@ def adapler_section() -> dict:
         "predictor_dim": 32,
         "initial_threshold": 0.25,  # eta of every layer
         "contribution_coef": 0.005,  # gamma
-        "length_coef": 1.0,  # phi: on the kept share with relative_length, on tokens summed over layers without
+        "length_coef": 3.0,  # phi: on the kept share with relative_length, on tokens summed over layers without
+        "length_target": 0.5,  # of the mean length, in the same unit: only what exceeds it counts
+        "threshold_spread": 0.7,  # thresholds of a step times exp(u), u uniform within this on both sides
         "distil_coef": 1.0,  # share of the fine-tuned model's soft labels in the task loss
         "relative_length": True,
         "constant_targets": True,

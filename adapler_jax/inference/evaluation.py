@@ -23,6 +23,7 @@ class Evaluation:
     """What a model did on a set; one entry an example, in the order of the batches, fillers left out."""
 
     score: float  # in [0, 1]
+    nll: float  # mean of -log p(label), in nats: steadier than a score where models are compared on few examples
     flops_speedup: float  # dense over pruned operations, true token counts
     executed_flops_speedup: float  # the same for the padded shapes that ran
     kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
@@ -75,13 +76,15 @@ def evaluate_model(
         count_NB = counts_of(trace, batch, config)
         executed += executed_flops(params, config, batch, count_NB, buckets=buckets)
         real_B = batch.example_id_B != FILLER_ID
-        columns = (np.argmax(logits_BC, -1), batch.label_B, batch.example_id_B, batch.live_BL.sum(-1), count_NB)
+        nll_B = -np.asarray(jax.nn.log_softmax(logits_BC))[np.arange(len(batch.label_B)), batch.label_B]
+        columns = (nll_B, np.argmax(logits_BC, -1), batch.label_B, batch.example_id_B, batch.live_BL.sum(-1), count_NB)
         parts.append([np.asarray(column)[..., real_B] for column in columns])
     if not parts:
         raise ValueError("there are no batches to evaluate; give a split with at least one example")
-    predicted_E, label_E, example_id_E, length_E, count_NE = (np.concatenate(x, axis=-1) for x in zip(*parts))
+    nll_E, predicted_E, label_E, example_id_E, length_E, count_NE = (np.concatenate(x, axis=-1) for x in zip(*parts))
     return Evaluation(
         score=METRICS[metric](predicted_E, label_E),
+        nll=float(nll_E.mean()),
         flops_speedup=true_speedup(params, config, length_E, count_NE),
         executed_flops_speedup=float(executed[0] / executed[1]),
         kept_tokens=tuple(count_NE.mean(axis=-1).tolist()),

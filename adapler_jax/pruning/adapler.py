@@ -145,14 +145,17 @@ def divergences(target_NBL, score_NBL):
     return jnp.sum(target * jnp.log(target / score), axis=-1)
 
 
-def loss_terms(params, trace, batch, *, relative_length: bool, constant_targets: bool):
+def loss_terms(params, trace, batch, *, relative_length: bool, constant_targets: bool, length_target: float = 0.0):
     """The two terms of AdapLeR, float32 scalars, means over the examples that are no filler.
 
-        contribution = sum_l (N - l) KL_l        length = sum_l n_l  (or its share of N n, in (0, 1])
+        contribution = sum_l (N - l) KL_l        length = max(0, sum_l n_l - length_target)
 
     KL_l fades with the largest weight that is left beside [CLS]: with only [CLS] there is nothing to learn.
-    Args: relative_length: divide an example's soft lengths by the layers and by its own length, so that one coefficient
-    serves short and long texts; False is the released program (tokens, summed over layers).
+    Args: relative_length: sum_l n_l as its share of N n, in (0, 1], so that one coefficient serves short and long texts;
+    False is the released program (tokens, summed over layers).
+    length_target: where the mean length stops counting, in the same unit; the term is what exceeds it, so that
+    thresholds settle there whatever the coefficient. 0 is the released program: they settle where the task loss happens
+    to stop them.
     constant_targets: no gradient through the targets; False is the released program, where predictors can lower the
     loss by shaping the masks of earlier layers.
     """
@@ -172,7 +175,7 @@ def loss_terms(params, trace, batch, *, relative_length: bool, constant_targets:
         length_B = length_B / (N * jnp.maximum(1.0, jnp.sum(live_BL, axis=-1)))
     return {
         "contribution": jnp.sum(jnp.arange(N, 0, -1, dtype=jnp.float32) * kl_N),
-        "length": jnp.sum(length_B * real_B) / num_real,
+        "length": jnp.maximum(0.0, jnp.sum(length_B * real_B) / num_real - length_target),
     }
 
 
@@ -193,17 +196,23 @@ def adapler(
     predictor_dim: int = 32,
     initial_threshold: float = 0.25,
     relative_length: bool = True,
+    length_target: float = 0.0,
     constant_targets: bool = True,
     bound_cls_ratio: bool = True,
 ) -> Pruner:
-    """The AdapLeR pruner of an encoder. All three flags False is the released program."""
+    """The AdapLeR pruner of an encoder. All three flags False and no length target is the released program."""
     return Pruner(
         name="adapler",
         sites=tuple(Site(layer, BEFORE_ATTENTION) for layer in range(config.num_layers)),
         init=functools.partial(init_params, predictor_dim=predictor_dim, initial_threshold=initial_threshold),
         soften=functools.partial(soften, activation=config.activation),
         select=functools.partial(select, activation=config.activation),
-        loss_terms=functools.partial(loss_terms, relative_length=relative_length, constant_targets=constant_targets),
+        loss_terms=functools.partial(
+            loss_terms,
+            relative_length=relative_length,
+            length_target=length_target,
+            constant_targets=constant_targets,
+        ),
         constrain=functools.partial(constrain, bound_cls_ratio=bound_cls_ratio),
         threshold_names=frozenset({"threshold_N", "cls_ratio_N"}),
     )

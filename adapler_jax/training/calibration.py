@@ -1,7 +1,8 @@
-"""A dial for a trained AdapLeR model: one factor on all thresholds, found by measuring or followed in training."""
+"""A dial for AdapLeR: one factor on all thresholds, drawn or steered in training, found by measuring after it."""
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
@@ -9,14 +10,25 @@ from adapler_jax.types import Params
 
 NUM_BISECTIONS = 11
 STEERING_GAIN = 0.05  # share of a batch's distance to the target, in logarithms, that one step makes good
+JITTER = 1  # tells the key of the thresholds from those of dropout
 MAX_FACTOR = 100.0  # takes the smallest threshold ratio to the largest
 
 
-def with_factor(params: Params, factor: float) -> Params:
+def with_factor(params: Params, factor) -> Params:
     """The parameters with threshold ratios times `factor`, kept in [0.01, 1]: above 1 a model could drop every token
     of a text whose scores are uniform."""
     threshold_N = jnp.clip(params["pruner"]["threshold_N"] * factor, *THRESHOLD_RANGE)
     return params | {"pruner": params["pruner"] | {"threshold_N": threshold_N}}
+
+
+def jitter_thresholds(params: Params, key, spread: float) -> Params:
+    """The parameters with threshold ratios times exp(u), one u uniform in [-spread, spread] for all layers.
+
+    Drawn anew in every step, it trains one model for a range of speedups (the idea of LengthDrop: Kim and Cho,
+    "Length-Adaptive Transformer", ACL 2021, there with random lengths).
+    """
+    draw = jax.random.uniform(jax.random.fold_in(key, JITTER), minval=-spread, maxval=spread)
+    return with_factor(params, jnp.exp(draw))
 
 
 def steer_thresholds(params: Params, found, *, target: float) -> Params:

@@ -70,8 +70,8 @@ def make_pruner_for(setup: Setup, options) -> Pruner:
     return make_pruner(
         "adapler", setup.encoder,
         predictor_dim=options.predictor_dim, initial_threshold=options.initial_threshold,
-        relative_length=options.relative_length, constant_targets=options.constant_targets,
-        bound_cls_ratio=options.bound_cls_ratio,
+        relative_length=options.relative_length, length_target=options.length_target,
+        constant_targets=options.constant_targets, bound_cls_ratio=options.bound_cls_ratio,
     )  # fmt: skip
 
 
@@ -112,6 +112,7 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
             slope_fn=slope_fn(steps_per_epoch),
             dtype=setup.dtype,
             steer=steer,
+            spread=options.get("threshold_spread", 0.0),
             unroll=setup.unroll,
         ),
         batches_from=lambda step: iter(

@@ -7,11 +7,13 @@ from adapler_jax.types import Params
 
 
 def validate(params: Params, setup: Setup, pruner: Pruner, batches) -> dict:
-    """{"score"} of evaluation batches; where tokens can go also {"flops_speedup", "kept_tokens": [N]}, true counts."""
+    """{"score", "nll"} of evaluation batches; where tokens can go also {"flops_speedup", "kept_tokens": [N]}, true
+    counts."""
     found = evaluate_model(
         params, setup.encoder, pruner, batches, metric=setup.dataset.task.metric, dtype=setup.dtype, driver="masked"
     )
+    scores = {"score": found.score, "nll": round(found.nll, 5)}
     if not pruner.sites:
-        return {"score": found.score}
+        return scores
     kept = [round(tokens, 3) for tokens in found.kept_tokens]
-    return {"score": found.score, "flops_speedup": found.flops_speedup, "kept_tokens": kept}
+    return scores | {"flops_speedup": found.flops_speedup, "kept_tokens": kept}

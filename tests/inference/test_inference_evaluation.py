@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import encoder, flops, heads
+from adapler_jax import encoder, flops, full_width, heads
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model, executed_flops
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig
@@ -61,6 +61,15 @@ def test_fillers_do_not_count(evaluation):
 def test_score_is_that_of_the_predictions(evaluation):
     assert evaluation.label_E.tolist() == [0, 1, 0, 0, 1]
     assert evaluation.score == np.mean(evaluation.predicted_E == evaluation.label_E)
+
+
+def test_nll_is_that_of_the_true_labels(evaluation):
+    total = 0.0
+    for batch in make_batches():
+        logits_BC, _ = full_width.forward(make_params("adapler"), CONFIG, PRUNER, batch, slope=None)
+        log_prob_BC = np.asarray(logits_BC - jax.nn.logsumexp(logits_BC, axis=-1, keepdims=True))
+        total -= sum(log_prob_BC[row, batch.label_B[row]] for row in range(3) if batch.example_id_B[row] != FILLER_ID)
+    assert evaluation.nll == pytest.approx(total / 5, rel=1e-5)
 
 
 def test_speedup_is_that_of_the_counts(evaluation):
