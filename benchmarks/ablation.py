@@ -4,9 +4,10 @@
         --json=benchmarks/results/ablation-rotten_tomatoes.json
 
 All variants share the fine-tuned model and its saliency (trained once, under RUNS/default). Numbers are of the
-validation split: recipes are chosen there, test data is not touched. Each variant is then scaled and adapted to
---speedup, so that scores can be compared at equal operations. The JSON is written after every variant, and variants
-that it holds already are not trained again.
+validation split: recipes are chosen there, test data is not touched. Each variant is then brought to --speedup, so
+that scores can be compared at equal operations: by scaling its thresholds where it is faster, else by training on,
+which `adapted_by` tells. The JSON is written after every variant, and variants that it holds already are not trained
+again.
 """
 
 import copy
@@ -24,19 +25,21 @@ from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir, flatten
 from benchmarks.records import Record
 
-# A length coefficient per token equals one per share at about 150 tokens: 25 in each of 6 layers.
+# A share of 1 is about 150 tokens: 25 in each of 6 layers.
 VARIANTS = {
     "default": {},
     "slope-by-epochs": {"adapler.slope_schedule": "epochs"},
-    "absolute-length": {"adapler.relative_length": False, "adapler.length_coef": 0.0067},
+    "absolute-length": {"adapler.relative_length": False, "adapler.length_coef": 0.02, "adapler.length_target": 75.0},
+    "no-length-target": {"adapler.length_target": 0.0, "adapler.length_coef": 1.0},
+    "no-threshold-spread": {"adapler.threshold_spread": 0.0},
     "pretrained-start": {"adapler.start": "pretrained"},
     "gradient-through-targets": {"adapler.constant_targets": False},
     "no-distillation": {"adapler.distil_coef": 0.0},
-    "half-distillation": {"adapler.distil_coef": 0.5},
-    "weak-length": {"adapler.length_coef": 0.3},
     "one-learning-rate": {"adapler.predictor_learning_rate": 5e-5},
 }
-COLUMNS = ("variant", "dense_score", "score", "flops_speedup", "adapted_score", "adapted_flops_speedup")
+COLUMNS = (
+    "variant", "score", "nll", "flops_speedup", "adapted_score", "adapted_nll", "adapted_flops_speedup", "adapted_by"
+)  # fmt: skip
 SHARED_PHASES = ("finetune", "saliency")
 
 
@@ -71,9 +74,11 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
     adapted = read_done(workdir / f"adapt-{speedup:g}x")["validation"]
     return {
         "task": changed.task, "seed": changed.seed, "variant": name, "split": "validation",
-        "dense_score": dense["score"], "score": trained["score"], "flops_speedup": trained["flops_speedup"],
-        "kept_tokens": trained["kept_tokens"],
-        "adapted_score": adapted["score"], "adapted_flops_speedup": adapted["flops_speedup"],
+        "dense_score": dense["score"], "dense_nll": dense["nll"], "score": trained["score"], "nll": trained["nll"],
+        "flops_speedup": trained["flops_speedup"], "kept_tokens": trained["kept_tokens"],
+        "adapted_score": adapted["score"], "adapted_nll": adapted["nll"],
+        "adapted_flops_speedup": adapted["flops_speedup"],
+        "adapted_by": "scaling" if trained["flops_speedup"] >= speedup else "training",
     }  # fmt: skip
 
 

@@ -151,8 +151,8 @@ def loss_terms(params, trace, batch, *, relative_length: bool, constant_targets:
         contribution = sum_l (N - l) KL_l        length = max(0, sum_l n_l - length_target)
 
     KL_l fades with the largest weight that is left beside [CLS]: with only [CLS] there is nothing to learn.
-    Args: relative_length: sum_l n_l as its share of N n, in (0, 1], so that one coefficient serves short and long texts;
-    False is the released program (tokens, summed over layers).
+    Args: relative_length: sum_l n_l as its share of N n, in (0, 1], so that one coefficient serves short and long
+    texts; False is the released program (tokens, summed over layers).
     length_target: where the mean length stops counting, in the same unit; the term is what exceeds it, so that
     thresholds settle there whatever the coefficient. 0 is the released program: they settle where the task loss happens
     to stop them.

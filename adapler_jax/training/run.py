@@ -22,6 +22,8 @@ REACHED = 0.95  # of a target: thresholds are scaled on a sample of the validati
 RANGES = {
     "adapler.distil_coef": (0.0, 1.0),
     "adapler.initial_threshold": THRESHOLD_RANGE,
+    "adapler.length_target": (0.0, math.inf),
+    "adapler.threshold_spread": (0.0, 5.0),
     "adapler.slope_first": (1e-3, 1e9),
     "adapler.slope_last": (1e-3, 1e9),
     "adapler.warmup_share": (0.0, 1.0),

@@ -378,9 +378,9 @@ def batch_of(example_ids=(7, 3, FILLER_ID), saliency=SALIENCY):
 
 
 @functools.cache
-def jitted_terms(relative_length, constant_targets):
+def jitted_terms(relative_length, constant_targets, length_target=0.0):
     flags = {"relative_length": relative_length, "constant_targets": constant_targets}
-    return jax.jit(functools.partial(loss_terms, **flags))
+    return jax.jit(functools.partial(loss_terms, length_target=length_target, **flags))
 
 
 def terms(trace=TRACE, batch=None, *, relative_length=False, constant_targets=True, params=RATIOS):
@@ -407,6 +407,12 @@ def test_length_by_hand():
     """Tokens summed over layers, 4 and 2.25; or their shares of 2 layers with 4 and 2 tokens."""
     assert terms()["length"] == pytest.approx((4.0 + 2.25) / 2)
     assert terms(relative_length=True)["length"] == pytest.approx((4.0 / 8 + 2.25 / 4) / 2)
+
+
+def test_only_the_length_beyond_its_target_counts():
+    found = jitted_terms(False, True, 3.0)(RATIOS, TRACE, batch_of())["length"]
+    assert found == pytest.approx((4.0 + 2.25) / 2 - 3.0)
+    assert jitted_terms(False, True, 4.0)(RATIOS, TRACE, batch_of())["length"] == 0.0
 
 
 def test_relative_length_of_keeping_everything_is_one():

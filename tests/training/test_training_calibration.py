@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from adapler_jax.training.calibration import (
     NUM_BISECTIONS,
     STEERING_GAIN,
+    jitter_thresholds,
     scale_thresholds,
     steer_thresholds,
     with_factor,
@@ -84,6 +86,21 @@ def test_with_factor_by_hand():
     np.testing.assert_allclose(thresholds(with_factor(PARAMS, 2.0)), [0.2, 0.4, 0.8])
     np.testing.assert_allclose(thresholds(with_factor(PARAMS, 4.0)), [0.4, 0.8, 1.0])
     np.testing.assert_allclose(thresholds(with_factor(PARAMS, 0.08)), [0.01, 0.016, 0.032], rtol=1e-6)
+
+
+def test_jitter_draws_one_factor_for_all_layers_evenly_on_both_sides():
+    keys = jax.random.split(jax.random.key(0), 400)
+    drawn = np.array([thresholds(jitter_thresholds(PARAMS, key, 0.5)) for key in keys])
+    np.testing.assert_allclose(drawn[:, 1:] / drawn[:, :1], np.tile([2.0, 4.0], (400, 1)), rtol=1e-5)
+    shift = np.log(drawn[:, 0] / 0.1)
+    assert -0.5 <= shift.min() < -0.48 and 0.48 < shift.max() <= 0.5
+    assert abs(shift.mean()) < 0.05  # standard error 0.0144
+
+
+def test_jitter_keeps_the_range():
+    keys = jax.random.split(jax.random.key(1), 50)
+    drawn = np.array([thresholds(jitter_thresholds(PARAMS, key, 5.0)) for key in keys])
+    assert drawn.min() >= np.float32(0.01) and drawn.max() == 1.0
 
 
 def test_a_step_of_steering_by_hand():
