@@ -1,4 +1,4 @@
-"""What each choice of the default recipe does: AdapLeR trained with one field changed at a time.
+"""What each choice of the default recipe does: AdapLeR trained with one choice changed at a time.
 
     python -m benchmarks.ablation --config=configs/adapler.py:rotten_tomatoes --config.model=DIR --runs=runs/ablation \\
         --json=benchmarks/results/ablation-rotten_tomatoes.json
@@ -25,7 +25,8 @@ from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir, flatten
 from benchmarks.records import Record
 
-# A share of 1 is about 150 tokens: 25 in each of 6 layers.
+# A share of 1 is about 150 tokens, 25 in each of 6 layers: absolute lengths are the same choice in another unit.
+# Without a target, the smaller coefficient stands for it.
 VARIANTS = {
     "default": {},
     "slope-by-epochs": {"adapler.slope_schedule": "epochs"},
@@ -92,7 +93,10 @@ def main(options):
     record = Record(
         options.json, flatten(options.config.to_dict()) | {"speedup": options.speedup}, module="benchmarks.ablation"
     )
-    for name in dict.fromkeys(["default", *(options.only or VARIANTS)]):
+    names = tuple(dict.fromkeys(["default", *(options.only or VARIANTS)]))
+    for name in names:
+        variant_config(options.config, name, options.speedup)  # an unknown one is told before the first trains
+    for name in names:
         if all(row["variant"] != name for row in record.rows):
             record.add([run_variant(options.config, name, runs, options.speedup, tell)])
     print_table(record.rows, columns=COLUMNS)

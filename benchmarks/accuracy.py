@@ -55,21 +55,21 @@ def run_seed(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
 
 
 def run_control(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
-    """The same of the dense control, in one row."""
+    """The same of the dense control, in one row a split."""
     control = control_config(config)
     control.seed = seed
     workdir = runs / f"{CONTROL}{seed}"
     run_all(control, workdir, tell=tell)
-    (row,) = evaluate_workdir(workdir, tell=tell, with_times=False)
-    return [with_validation(row, workdir / "finetune") | {"method": CONTROL}]
+    rows = evaluate_workdir(workdir, tell=tell, with_times=False)
+    return [with_validation(row, workdir / "finetune") | {"method": CONTROL} for row in rows]
 
 
 def summarize(rows: list[dict]) -> list[dict]:
-    """Mean and sample standard deviation over the seeds, a row a method."""
+    """Mean and sample standard deviation over the seeds, a row a split and method."""
     summary = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        group = [row for row in rows if row["method"] == method]
-        line = {"method": method, "num_seeds": len(group)}
+    for split, method in dict.fromkeys((row["split"], row["method"]) for row in rows):
+        group = [row for row in rows if (row["split"], row["method"]) == (split, method)]
+        line = {"split": split, "method": method, "num_seeds": len(group)}
         for name in SUMMARY:
             values = [row[name] for row in group if name in row]
             if values:

@@ -157,6 +157,8 @@ def _read_tables(task: Task, split_sources: Mapping[str, str]) -> dict[str, Tabl
     for split, source in split_sources.items():
         if split.partition("_")[0] not in SPLITS:
             raise ValueError(f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}")
+        if not isinstance(source, str):
+            raise ValueError(f"config.data.split_sources holds {source!r} for {split}; expected a source, as file:PATH")
         if source:
             tables[split] = _only_split(load_source(source, columns=wanted), split, source)
     for table in tables.values():

@@ -45,6 +45,14 @@ class _Record:
     count_B: jax.Array
 
 
+def check_buckets(buckets) -> tuple[int, ...]:
+    """The buckets as a tuple. Raises ValueError where they are no positive numbers, or none."""
+    buckets = tuple(buckets)
+    if not buckets or not all(isinstance(bucket, int) and bucket > 0 for bucket in buckets):
+        raise ValueError(f"config.inference.buckets is {buckets}; expected positive numbers")
+    return buckets
+
+
 def ladder(buckets, length) -> tuple[int, ...]:
     """Bucket lengths for a batch of `length` slots: the buckets below it and itself.
 

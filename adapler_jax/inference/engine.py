@@ -28,11 +28,10 @@ def make_engine(
     the operands of the encoder's products. driver: "bucketed" is fast, "masked" is the oracle, at full width.
     Raises ValueError on an unknown driver or buckets that are no positive numbers.
     """
-    if not buckets or min(buckets) < 1:
-        raise ValueError(f"config.inference.buckets is {tuple(buckets)}; expected positive numbers")
+    buckets = bucketed.check_buckets(buckets)
     if driver not in DRIVERS:
         raise ValueError(f"unknown driver {driver!r}; there are {', '.join(DRIVERS)}")
-    options = {"buckets": tuple(buckets)} if driver == "bucketed" else {}
+    options = {"buckets": buckets} if driver == "bucketed" else {}
     return _jitted(config, pruner, driver, dtype, **options)
 
 

@@ -16,7 +16,7 @@ from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.pruning import Pruner, make_pruner
-from adapler_jax.training.phases import is_done
+from adapler_jax.training.phases import is_done, read_done
 from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, run_buckets, token_cache
 from adapler_jax.training.workdir import CONFIG_FILE
 from adapler_jax.types import FILLER_ID
@@ -141,9 +141,13 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
 
 
 def load_fastest(workdir) -> Classifier:
-    """The last finished model of a run, with the run's buckets."""
+    """The finished model of a run with the largest FLOPs speedup on validation, with the run's buckets."""
     workdir = pathlib.Path(workdir).expanduser()
-    directory = list(finished_models(workdir).values())[-1].directory
+
+    def speedup(directory):
+        return read_done(directory.parent)["validation"].get("flops_speedup", 1.0)
+
+    directory = max((saved.directory for saved in finished_models(workdir).values()), key=speedup)
     return Classifier.load(directory, buckets=run_buckets(read_run(workdir)))
 
 

@@ -9,8 +9,10 @@ from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.types import Params
 
 NUM_BISECTIONS = 11
+MAX_ROUNDS = 5  # of correcting a sample's target
+MARGIN = 1.001
 STEERING_GAIN = 0.05  # share of a batch's distance to the target, in logarithms, that one step makes good
-JITTER = 1  # tells the key of the thresholds from those of dropout
+JITTER = 1  # no dropout mask is drawn from this key itself
 MAX_FACTOR = 100.0  # takes the smallest threshold ratio to the largest
 
 
@@ -60,3 +62,23 @@ def scale_thresholds(params: Params, target: float, speedup_of: Callable[[Params
         else:
             high = middle
     return with_factor(params, high)
+
+
+def at_limit(params: Params) -> bool:
+    """Whether no scaling makes the model any faster: all thresholds are at their largest."""
+    return bool(jnp.all(params["pruner"]["threshold_N"] >= THRESHOLD_RANGE[1]))
+
+
+def reach_speedup(params: Params, target: float, *, sample_speedup_of: Callable, speedup_of: Callable) -> Params:
+    """`scale_thresholds` on a sample, whose target is raised until `speedup_of`, on everything, reaches the target.
+
+    Where thresholds of 1 do not reach it, those are the answer.
+    """
+    goal = target
+    for _ in range(MAX_ROUNDS):
+        scaled = scale_thresholds(params, goal, sample_speedup_of)
+        found = speedup_of(scaled)
+        if found >= target or at_limit(scaled):
+            break
+        goal *= MARGIN * target / found
+    return scaled

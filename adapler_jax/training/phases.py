@@ -18,7 +18,7 @@ import numpy as np
 from adapler_jax.data.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
-from adapler_jax.training.calibration import scale_thresholds, steer_thresholds
+from adapler_jax.training.calibration import at_limit, reach_speedup, steer_thresholds
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
@@ -259,7 +259,16 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
         params = checkpoints.restore_best(params)
         checkpoints.close()
     batches = setup.eval_batches(validation_split(setup), options.batch_size)
-    # Sorted by length: every k-th is a fair sample.
-    sample = batches[:: max(1, len(batches) // NUM_CALIBRATION_BATCHES)]
-    params = scale_thresholds(params, speedup, lambda p: validate(p, setup, pruner, sample)["flops_speedup"])
-    finish(directory, setup, pruner, params, validate(params, setup, pruner, batches), target_speedup=speedup)
+    every = max(1, len(batches) // NUM_CALIBRATION_BATCHES)
+
+    def speedup_on(batches):
+        return lambda params: validate(params, setup, pruner, batches)["flops_speedup"]
+
+    # Batches are sorted by length, so the middle one of a group stands for it.
+    params = reach_speedup(
+        params, speedup, sample_speedup_of=speedup_on(batches[every // 2 :: every]), speedup_of=speedup_on(batches)
+    )
+    finish(
+        directory, setup, pruner, params, validate(params, setup, pruner, batches),
+        target_speedup=speedup, at_limit=at_limit(params),
+    )  # fmt: skip

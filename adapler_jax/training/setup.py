@@ -17,7 +17,7 @@ from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import init_classifier
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, ladder
+from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
@@ -75,7 +75,7 @@ def load_data(config) -> Dataset:
 
 def run_buckets(config) -> tuple[int, ...]:
     """The lengths that kept tokens are gathered into at inference: `config.inference.buckets` or the library's."""
-    return tuple(config.inference.buckets) or DEFAULT_BUCKETS
+    return check_buckets(config.inference.buckets or DEFAULT_BUCKETS)
 
 
 def token_cache(config) -> pathlib.Path | None:
@@ -116,7 +116,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     lengths = batch_lengths(config.data.lengths, max_length)
     for tokenized in splits.values():
         bucket_for(int(tokenized.lengths.max()), lengths)
-    ladder(run_buckets(config), lengths[-1])
+    ladder(run_buckets(config), max_length)
     return Setup(
         dataset=dataset,
         splits=splits,

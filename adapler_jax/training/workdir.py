@@ -69,7 +69,8 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
 def _check_claim(workdir: pathlib.Path, config: dict) -> None:
     path = workdir / CONFIG_FILE
     if not path.exists():
-        if workdir.exists() and any(entry.name != LOCK_FILE for entry in workdir.iterdir()):
+        ours = (LOCK_FILE, CONFIG_FILE + ".tmp")  # a killed claim leaves the second
+        if workdir.exists() and any(entry.name not in ours for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
         return
     there, here = flatten(json.loads(path.read_text())), flatten(config)

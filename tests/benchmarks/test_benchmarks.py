@@ -74,10 +74,12 @@ def test_a_record_grows_over_calls_and_keeps_to_its_settings(tmp_path):
 
 def test_means_over_seeds_by_hand():
     rows = [
-        {"method": "adapler", "test_score": 0.8, "flops_speedup": 2.0},
-        {"method": "adapler", "test_score": 0.9, "flops_speedup": 4.0},
+        {"split": "test", "method": "adapler", "test_score": 0.8, "flops_speedup": 2.0},
+        {"split": "test", "method": "adapler", "test_score": 0.9, "flops_speedup": 4.0},
+        {"split": "other", "method": "adapler", "test_score": 0.1, "flops_speedup": 1.0},
     ]
-    (line,) = accuracy.summarize(rows)
+    line, other = accuracy.summarize(rows)
+    assert other["num_seeds"] == 1 and other["test_score"] == 0.1
     assert line["num_seeds"] == 2
     assert line["test_score"] == pytest.approx(0.85) and line["flops_speedup"] == pytest.approx(3.0)
     assert line["test_score_sd"] == pytest.approx(0.0707, abs=1e-4)

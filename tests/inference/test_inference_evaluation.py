@@ -83,6 +83,7 @@ def test_drivers_agree(evaluation):
     other = evaluate_model(make_params("adapler"), CONFIG, PRUNER, make_batches(), buckets=BUCKETS, driver="masked")
     np.testing.assert_array_equal(other.predicted_E, evaluation.predicted_E)
     np.testing.assert_array_equal(other.count_NE, evaluation.count_NE)
+    assert other.executed_flops_speedup == 1.0 < evaluation.executed_flops_speedup
 
 
 def test_plain_bert_saves_nothing():

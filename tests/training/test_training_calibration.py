@@ -6,7 +6,9 @@ import pytest
 from adapler_jax.training.calibration import (
     NUM_BISECTIONS,
     STEERING_GAIN,
+    at_limit,
     jitter_thresholds,
+    reach_speedup,
     scale_thresholds,
     steer_thresholds,
     with_factor,
@@ -61,6 +63,19 @@ def test_a_step_function_is_met_from_above():
 
     found = scale_thresholds(PARAMS, 2.0, jump)
     assert jump(found) == 3.0 and 0.3 < thresholds(found)[0] < 0.3 * 1.005
+
+
+@pytest.mark.parametrize("bias", [0.8, 0.97, 1.0, 1.1])
+def test_a_biased_sample_does_not_miss_the_target(bias):
+    found = reach_speedup(
+        PARAMS, 4.0, sample_speedup_of=lambda params: speedup_of(params) / bias, speedup_of=speedup_of
+    )
+    assert 4.0 <= speedup_of(found) <= max(1.0, bias) * 4.0 * 1.02
+
+
+def test_out_of_reach_ends_at_the_limit():
+    found = reach_speedup(PARAMS, 20.0, sample_speedup_of=speedup_of, speedup_of=speedup_of)
+    assert at_limit(found) and not at_limit(PARAMS)
 
 
 def test_nothing_but_the_thresholds_changes():

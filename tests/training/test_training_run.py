@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 
+from adapler_jax import full_width
 from adapler_jax.training import loop, phases
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.workdir import claim_workdir
 from adapler_jax.weights.save import load_model
+from tests import tiny
 
 ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
 RUN = {"finetune__num_epochs": 2, "adapler__num_epochs": 2, "adapt__speedups": (1.2,), "adapler__length_coef": 3.0,
@@ -143,6 +145,25 @@ def test_a_claim_that_could_not_be_written_can_be_made_again(make_config, workdi
     assert json.loads((workdir / "run.json").read_text()) == json.loads(json.dumps(config))
 
 
+def test_a_claim_that_was_killed_can_be_made_again(make_config, workdirs):
+    workdir = workdirs()
+    workdir.mkdir()
+    (workdir / "run.json.tmp").write_text("{")
+    claim_workdir(workdir, make_config().to_dict())
+    assert json.loads((workdir / "run.json").read_text())["task"] == "custom"
+
+
+def test_the_pruner_has_the_options_of_the_config(make_config):
+    """Of the tiny trace below nothing was dropped: a share of 1, of which 0.3 count beyond a target of 0.7."""
+    config = make_config(adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5)
+    pruner = phases.make_pruner_for(types.SimpleNamespace(encoder=tiny.CONFIG), config.adapler)
+    params, batch = tiny.make_params(pruner, threshold=0.01), tiny.make_batch()
+    assert params["pruner"]["hidden"]["kernel"].shape[-1] == 3
+    assert float(pruner.init(jax.random.key(0), tiny.CONFIG)["threshold_N"][0]) == 0.5
+    _, trace = full_width.forward(params, tiny.CONFIG, pruner, batch, slope=None)
+    assert pruner.loss_terms(params["pruner"], trace, batch)["length"] == pytest.approx(0.3, abs=0.02)
+
+
 def test_a_slower_model_is_scaled_without_training(make_config, workdirs):
     workdir = workdirs()
     run_all(make_config(adapler__length_coef=3.0, adapt__speedups=(0.8, 1.2)), workdir, tell=silent)
@@ -157,8 +178,10 @@ def test_a_slower_model_is_scaled_without_training(make_config, workdirs):
 
 def test_a_speedup_that_is_out_of_reach_is_said():
     scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
-    assert "3.00x, short of 50x" in describe({"validation": scores, "target_speedup": 50.0})
-    assert "short of" not in describe({"validation": scores, "target_speedup": 3.0})
+    done = {"validation": scores, "at_limit": True}
+    assert "3.00x, short of 50x even with the highest thresholds" in describe(done | {"target_speedup": 50.0})
+    assert "short of" not in describe(done | {"target_speedup": 3.0})
+    assert "short of 3.1x, tokens" in describe(done | {"target_speedup": 3.1, "at_limit": False})
 
 
 def test_batch_lengths_above_the_maximum_fall_away(make_config, workdirs):
@@ -221,6 +244,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"adapler__slope_first": 0.0}, "config.adapler.slope_first is 0.0; expected 0.001 to"),
         ({"adapler__distil_coef": 3.0}, "config.adapler.distil_coef is 3.0; expected 0.0 to 1.0"),
         ({"adapler__initial_threshold": -1.0}, "config.adapler.initial_threshold is -1.0; expected 0.01 to 1.0"),
+        ({"inference__buckets": ("short",)}, "config.inference.buckets is .'short',.; expected positive numbers"),
+        ({"inference__buckets": (0, 16)}, "config.inference.buckets is .0, 16.; expected positive numbers"),
+        (
+            {"data__max_length": 20, "data__lengths": (8, 16), "inference__buckets": (4, 16)},
+            "bucket 16 cannot hold 20 kept tokens",
+        ),
+        ({"data__split_sources": {"test": 5}}, "config.data.split_sources holds 5 for test; expected a source"),
+        ({"finetune__clip_norm": -1.0}, "config.finetune.clip_norm is -1.0; expected 0.0 to inf"),
+        ({"adapler__length_target": -0.1}, "config.adapler.length_target is -0.1; expected 0.0 to inf"),
+        ({"adapler__threshold_spread": 6.0}, "config.adapler.threshold_spread is 6.0; expected 0.0 to 5.0"),
+        ({"seed": -1}, "config.seed is -1; expected 0 to 4294967295"),
+        ({"seed": 2**40}, "config.seed is 1099511627776; expected 0 to 4294967295"),
         ({"task": "ssst2"}, "ssst2"),
         ({"model": "/no/such/model"}, "/no/such/model"),
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from adapler_jax import encoder, heads
 from adapler_jax.pruning import keep_all
+from adapler_jax.training.calibration import jitter_thresholds
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import init_state, make_train_step
@@ -41,7 +42,7 @@ def double_at(params, found):
 
 
 @functools.cache
-def jitted_step(steered=False):
+def jitted_step(steered=False, spread=0.0):
     """One AdapLeR step; coefficients and slope are arguments, so that all tests share a compilation."""
 
     def run(state, batch, key, contribution_coef, length_coef, slope_growth):
@@ -50,7 +51,7 @@ def jitted_step(steered=False):
         step_fn = make_train_step(
             CONFIG, PRUNER, losses, MAIN, THRESHOLDS,
             slope_fn=lambda step: 5.0 + slope_growth * step, dtype=jnp.float32,
-            steer=double_at if steered else None,
+            steer=double_at if steered else None, spread=spread,
         )  # fmt: skip
         return step_fn(state, batch, key)
 
@@ -71,9 +72,9 @@ def start(params=PARAMS, *, step=10):
     )
 
 
-def step(state, batch, key=KEY, *, contribution_coef=0.3, length_coef=0.2, slope_growth=0.0, steered=False):
+def step(state, batch, key=KEY, *, contribution_coef=0.3, length_coef=0.2, slope_growth=0.0, steered=False, spread=0.0):
     numbers = (jnp.float32(number) for number in (contribution_coef, length_coef, slope_growth))
-    return jitted_step(steered)(state, batch, key, *numbers)
+    return jitted_step(steered, spread)(state, batch, key, *numbers)
 
 
 def split(params):
@@ -159,6 +160,20 @@ def test_steered_thresholds_follow_the_batch_alone_and_weights_train_as_before()
             assert np.mean(np.abs(leaf - trained_weights[name]) < 1e-6) > 0.99, name
     for name, value in numbers.items():
         assert float(value) == pytest.approx(float(expected[name]), rel=1e-5)
+
+
+def test_a_spread_draws_the_thresholds_of_the_step_and_keeps_its_own():
+    params = with_pruner_params(PARAMS, threshold_N=jnp.array([0.3, 0.35, 0.4, 0.45]))
+    spread, numbers = step(start(params), make_batch(), spread=0.7)
+    drawn = jitter_thresholds(params, jax.random.fold_in(KEY, 10), 0.7)
+    _, expected = step(start(drawn), make_batch())
+    _, without = step(start(params), make_batch())
+    for name in ("task", "length", "contribution", "flops_speedup"):
+        assert float(numbers[name]) == pytest.approx(float(expected[name]), rel=1e-5)
+    assert abs(float(numbers["length"]) - float(without["length"])) > 1e-3
+    own, at_step = (np.asarray(tree["pruner"]["threshold_N"]) for tree in (params, spread.params))
+    assert np.all(np.abs(at_step - own) < 0.02)  # two rates of Adam
+    assert np.all(np.abs(np.asarray(drawn["pruner"]["threshold_N"]) - own) > 0.02)
 
 
 def test_same_key_and_step_give_the_same_numbers():
