@@ -247,6 +247,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
     """
     options = config.adapler.copy_and_resolve_references()
     options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
+    options.threshold_spread = 0.0  # thresholds at their bound of 1 would be drawn to one side, and steering pushed off
     pruner = make_pruner_for(setup, options)
     params = load_model(start / "model").params
     if read_done(start)["validation"]["flops_speedup"] < speedup:
