@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.types import Params
@@ -69,16 +70,26 @@ def at_limit(params: Params) -> bool:
     return bool(jnp.all(params["pruner"]["threshold_N"] >= THRESHOLD_RANGE[1]))
 
 
-def reach_speedup(params: Params, target: float, *, sample_speedup_of: Callable, speedup_of: Callable) -> Params:
-    """`scale_thresholds` on a sample, whose target is raised until `speedup_of`, on everything, reaches the target.
+def reach_speedup(
+    params: Params, target: float, *, sample_speedup_of: Callable[[Params], float], scores_of: Callable[[Params], dict]
+) -> tuple[Params, dict]:
+    """`scale_thresholds` on a sample, whose target is raised until the "flops_speedup" of all scores reaches it.
 
-    Where thresholds of 1 do not reach it, those are the answer.
+    Returns the parameters and their scores. Where thresholds of 1 do not reach the target, those are the answer.
     """
+    measured = {}  # the searches of two rounds have most of their steps in common
+
+    def speedup_of(params):
+        key = np.asarray(params["pruner"]["threshold_N"]).tobytes()
+        if key not in measured:
+            measured[key] = sample_speedup_of(params)
+        return measured[key]
+
     goal = target
     for _ in range(MAX_ROUNDS):
-        scaled = scale_thresholds(params, goal, sample_speedup_of)
-        found = speedup_of(scaled)
-        if found >= target or at_limit(scaled):
+        scaled = scale_thresholds(params, goal, speedup_of)
+        scores = scores_of(scaled)
+        if scores["flops_speedup"] >= target or at_limit(scaled):
             break
-        goal *= MARGIN * target / found
-    return scaled
+        goal *= MARGIN * target / scores["flops_speedup"]
+    return scaled, scores

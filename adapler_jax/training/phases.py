@@ -262,14 +262,14 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
     batches = setup.eval_batches(validation_split(setup), options.batch_size)
     every = max(1, len(batches) // NUM_CALIBRATION_BATCHES)
 
-    def speedup_on(batches):
-        return lambda params: validate(params, setup, pruner, batches)["flops_speedup"]
+    def scores_on(batches, params):
+        return validate(params, setup, pruner, batches)
 
     # Batches are sorted by length, so the middle one of a group stands for it.
-    params = reach_speedup(
-        params, speedup, sample_speedup_of=speedup_on(batches[every // 2 :: every]), speedup_of=speedup_on(batches)
-    )
-    finish(
-        directory, setup, pruner, params, validate(params, setup, pruner, batches),
-        target_speedup=speedup, at_limit=at_limit(params),
+    sample = batches[every // 2 :: every]
+    params, scores = reach_speedup(
+        params, speedup,
+        sample_speedup_of=lambda params: scores_on(sample, params)["flops_speedup"],
+        scores_of=functools.partial(scores_on, batches),
     )  # fmt: skip
+    finish(directory, setup, pruner, params, scores, target_speedup=speedup, at_limit=at_limit(params))

@@ -25,6 +25,10 @@ def speedup_of(params):
     return 1.0 + 10.0 * float(jnp.mean(params["pruner"]["threshold_N"]))
 
 
+def scores_of(params):
+    return {"flops_speedup": speedup_of(params)}
+
+
 def thresholds(params):
     return np.asarray(params["pruner"]["threshold_N"])
 
@@ -67,14 +71,20 @@ def test_a_step_function_is_met_from_above():
 
 @pytest.mark.parametrize("bias", [0.8, 0.97, 1.0, 1.1])
 def test_a_biased_sample_does_not_miss_the_target(bias):
-    found = reach_speedup(
-        PARAMS, 4.0, sample_speedup_of=lambda params: speedup_of(params) / bias, speedup_of=speedup_of
-    )
+    calls = []
+
+    def sample_speedup_of(params):
+        calls.append(params)
+        return speedup_of(params) / bias
+
+    found, scores = reach_speedup(PARAMS, 4.0, sample_speedup_of=sample_speedup_of, scores_of=scores_of)
+    assert scores["flops_speedup"] == speedup_of(found)
     assert 4.0 <= speedup_of(found) <= max(1.0, bias) * 4.0 * 1.02
+    assert len(calls) <= 2 * NUM_BISECTIONS + 2
 
 
 def test_out_of_reach_ends_at_the_limit():
-    found = reach_speedup(PARAMS, 20.0, sample_speedup_of=speedup_of, speedup_of=speedup_of)
+    found, _ = reach_speedup(PARAMS, 20.0, sample_speedup_of=speedup_of, scores_of=scores_of)
     assert at_limit(found) and not at_limit(PARAMS)
 
 
