@@ -1,4 +1,23 @@
-"""AdapLeR on one task: --config=configs/adapler.py:TASK[,faithful][,debug]"""
+"""AdapLeR on one task: --config=configs/adapler.py:TASK[,faithful][,debug]
+
+What was measured with MiniLM-L6 and bfloat16 operands; commands, commits and devices are in `benchmarks/results/`.
+
+Rotten Tomatoes (`python -m benchmarks.accuracy`, accuracy-rotten_tomatoes.json): mean test accuracy of three seeds.
+Dense 84.3, plain BERT trained for seven epochs 84.9; AdapLeR 83.7 at 1.87x fewer operations as trained, 84.1 at 1.70x,
+82.5 at 2.98x.
+
+Each choice of the default recipe alone, on validation (`python -m benchmarks.ablation`, ablation-rotten_tomatoes.json):
+one seed, 1,280 training sentences, all brought to 1.70x or 1.71x by training on for an epoch. The 853 sentences leave a
+standard error of about 1.3 points, so that no difference but that of the start is clear. The fine-tuned model has
+accuracy 81.1 and NLL 0.435.
+
+    choice                                              accuracy   NLL
+    default                                                 81.7   0.443
+    start="pretrained"                                      78.4   0.474
+    slope_schedule="epochs"                                 80.0   0.444
+    relative_length=False, in tokens                        80.4   0.446
+    constant_targets=False                                  80.3   0.441
+"""
 
 from configs import common
 
