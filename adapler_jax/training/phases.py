@@ -18,7 +18,7 @@ import numpy as np
 from adapler_jax.data.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
-from adapler_jax.training.calibration import at_limit, reach_speedup, steer_thresholds
+from adapler_jax.training.calibration import at_limit, jitter_thresholds, reach_speedup, steer_thresholds
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
@@ -76,7 +76,7 @@ def make_pruner_for(setup: Setup, options) -> Pruner:
 
 
 def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, losses=LossConfig(), slope_fn,
-          extras=None, rank, steer=None) -> Checkpoints:  # fmt: skip
+          extras=None, rank, steer=None, jitter=None) -> Checkpoints:  # fmt: skip
     """Runs one training phase with the options of its config section; `rank(epoch, scores)` orders the epochs."""
     tokenized = setup.splits["train"]
     steps_per_epoch = num_steps_per_epoch(len(tokenized), options.batch_size)
@@ -112,7 +112,7 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
             slope_fn=slope_fn(steps_per_epoch),
             dtype=setup.dtype,
             steer=steer,
-            spread=options.get("threshold_spread", 0.0),
+            jitter=jitter,
             unroll=setup.unroll,
         ),
         batches_from=lambda step: iter(
@@ -226,10 +226,12 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
             first=options.slope_first, last=options.slope_last,
         )  # fmt: skip
 
+    spread = options.threshold_spread
+    jitter = functools.partial(jitter_thresholds, spread=spread) if spread else None
     checkpoints = train(
         directory, setup, pruner, start, options,
         losses=losses_of(options), slope_fn=slope_fn, extras=load_extras(workdir / "saliency"),
-        rank=ranks[options.choose],
+        rank=ranks[options.choose], jitter=jitter,
     )  # fmt: skip
     if not checkpoints.best_steps():
         raise ValueError(
@@ -241,13 +243,13 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
 
 def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.Path, speedup: float) -> None:
     """Brings a pruned model to a FLOPs speedup: trains it on while its thresholds are steered there, and scales them
-    to it at the end. A model that is faster already is only scaled: what it keeps more costs it nothing.
+    to it at the end. A model that is faster already is only scaled: what it keeps more costs it nothing. Steered
+    thresholds are not drawn from a range: their bound of 1 would make it lopsided and push the steering off.
 
     Args: start: the phase whose model is slowed down or sped up. speedup: of the validation split, at the end.
     """
     options = config.adapler.copy_and_resolve_references()
     options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
-    options.threshold_spread = 0.0  # thresholds at their bound of 1 would be drawn to one side, and steering pushed off
     pruner = make_pruner_for(setup, options)
     params = load_model(start / "model").params
     if read_done(start)["validation"]["flops_speedup"] < speedup:

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import optax
 
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.training.calibration import jitter_thresholds
 from adapler_jax.training.losses import LossConfig, objectives
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import Batch, EncoderConfig, Params
@@ -34,13 +33,13 @@ def init_state(params: Params, pruner: Pruner, main, thresholds) -> TrainState:
 
 
 def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, main, thresholds, *, slope_fn, dtype,
-                    steer=None, spread=0.0, unroll=1):  # fmt: skip
+                    steer=None, jitter=None, unroll=1):  # fmt: skip
     """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
 
     Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
     the encoder's products. steer: (params, the batch's FLOPs speedup) -> params, moves the thresholds in place of the
-    speed-up loss and saves its backward pass. spread: of the thresholds of a step, see `jitter_thresholds`. unroll: as
-    in `full_width.run_layers`.
+    speed-up loss and saves its backward pass. jitter: (params, key) -> params, what the step's forward pass sees in
+    place of them. unroll: as in `full_width.run_layers`.
     """
     train_thresholds = steer is None and bool(pruner.threshold_names)
 
@@ -50,8 +49,8 @@ def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, m
 
         def run(weights, threshold_tree):
             params = join_thresholds(weights, threshold_tree)
-            if spread:
-                params = jitter_thresholds(params, key, spread)
+            if jitter is not None:
+                params = jitter(params, key)
             return objectives(
                 params, config, pruner, batch, losses, slope=slope, key=key, dtype=dtype, unroll=unroll
             )  # fmt: skip

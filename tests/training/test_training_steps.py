@@ -51,7 +51,8 @@ def jitted_step(steered=False, spread=0.0):
         step_fn = make_train_step(
             CONFIG, PRUNER, losses, MAIN, THRESHOLDS,
             slope_fn=lambda step: 5.0 + slope_growth * step, dtype=jnp.float32,
-            steer=double_at if steered else None, spread=spread,
+            steer=double_at if steered else None,
+            jitter=functools.partial(jitter_thresholds, spread=spread) if spread else None,
         )  # fmt: skip
         return step_fn(state, batch, key)
 
