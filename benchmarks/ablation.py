@@ -72,14 +72,15 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
     run_all(changed, workdir, tell=tell)
     dense = read_done(workdir / "finetune")["validation"]
     trained = read_done(workdir / "adapler")["validation"]
-    adapted = read_done(workdir / f"adapt-{speedup:g}x")["validation"]
+    done = read_done(workdir / f"adapt-{speedup:g}x")
+    adapted = done["validation"]
     return {
         "task": changed.task, "seed": changed.seed, "variant": name, "split": "validation",
         "dense_score": dense["score"], "dense_nll": dense["nll"], "score": trained["score"], "nll": trained["nll"],
         "flops_speedup": trained["flops_speedup"], "kept_tokens": trained["kept_tokens"],
         "adapted_score": adapted["score"], "adapted_nll": adapted["nll"],
         "adapted_flops_speedup": adapted["flops_speedup"],
-        "adapted_by": "scaling" if trained["flops_speedup"] >= speedup else "training",
+        "adapted_by": "training" if done["trained"] else "scaling",
     }  # fmt: skip
 
 

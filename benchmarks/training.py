@@ -2,9 +2,9 @@
 
     python -m benchmarks.training [--quick] [--json PATH]
 
-Both steps take turns in one run; compilation is apart. AdapLeR trains without attention dropout, as its recipe does;
-a third row has it, to compare like with like. Ratios are to fine-tuning with the same operands. Memory is what XLA
-plans for the program: arguments and temporaries.
+Both steps take turns in one run, with the default recipe of `configs/common.py`; compilation is apart. AdapLeR trains
+without attention dropout, as its recipe does; a third row has it, to compare like with like. Ratios are to fine-tuning
+with the same operands. Memory is what XLA plans for the program: arguments and temporaries.
 """
 
 import argparse
@@ -17,20 +17,21 @@ import jax
 import numpy as np
 
 from adapler_jax import encoder, heads
-from adapler_jax.pruning import adapler, keep_all
+from adapler_jax.pruning import keep_all
 from adapler_jax.report.results import write_results
+from adapler_jax.training import recipe
 from adapler_jax.training.losses import LossConfig
-from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, slope_at, threshold_optimizer
-from adapler_jax.training.setup import COMPUTE_DTYPES
+from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
+from adapler_jax.training.setup import COMPUTE_DTYPES, with_dropout
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.types import Batch, EncoderConfig
+from configs import common
 
 MINILM = EncoderConfig(num_layers=6, num_heads=12, hidden_dim=384, ffn_dim=1536, vocab_size=30522, num_positions=512)
-RATES = OptimizerConfig(5e-5, 1e-3, 2e-3, weight_decay=0.01, adam_epsilon=1e-8, clip_norm=1.0, warmup_share=0.06)
 SHAPES = ((32, 32), (16, 256))
 QUICK_SHAPES = ((8, 16),)
 QUICK = dataclasses.replace(MINILM, num_layers=2, vocab_size=1000)
-ADAPLER_LOSSES = LossConfig((("main", "contribution", 0.005), ("speedup", "length", 0.3)), distil_coef=0.5)
+STEPS_PER_EPOCH = 100  # of the schedules; no step is timed that far
 
 
 def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
@@ -47,21 +48,27 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
     )
 
 
-def compile_step(config, pruner, losses, batch, dtype):
-    """(compiled step, start state, compile seconds, planned bytes)."""
+def compile_step(config, options, batch, dtype):
+    """(compiled step, start state, compile seconds, planned bytes) of a section of the default config."""
+    pruner, parts = keep_all(), {"losses": LossConfig(), "slope_fn": lambda step: None}
+    if "predictor_dim" in options:
+        pruner = recipe.pruner_of(config, options)
+        parts = {
+            "losses": recipe.losses_of(options), "slope_fn": recipe.slope_of(options)(STEPS_PER_EPOCH),
+            "jitter": recipe.jitter_of(options),
+        }  # fmt: skip
     key = jax.random.key(0, impl="rbg")
     params = {
         "encoder": encoder.init_encoder(key, config),
         "head": heads.init_classifier(key, config, 2),
         "pruner": pruner.init(key, config),
     }
-    main, thresholds = main_optimizer(RATES, 1000), threshold_optimizer(RATES, 1000)
-
-    def slope_fn(step):
-        return slope_at(step, schedule="geometric", steps_per_epoch=100, num_epochs=3, first=10.0, last=1000.0)
-
-    step_fn = make_train_step(config, pruner, losses, main, thresholds, slope_fn=slope_fn, dtype=dtype,
-                              unroll=config.num_layers)  # fmt: skip
+    rates, num_steps = recipe.rates_of(options), STEPS_PER_EPOCH * options.num_epochs
+    main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
+    step_fn = make_train_step(
+        with_dropout(config, options), pruner, main=main, thresholds=thresholds, dtype=dtype,
+        unroll=config.num_layers, **parts,
+    )  # fmt: skip
     state = init_state(params, pruner, main, thresholds)
     start = time.perf_counter()
     compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch, key).compile()
@@ -72,13 +79,13 @@ def compile_step(config, pruner, losses, batch, dtype):
 def measure(config: EncoderConfig, batch_size: int, length: int, dtype: str, num_rounds: int) -> list[dict]:
     """One row a method: interleaved rounds on one shape, the first round of each left out."""
     batch, key = random_batch(config, batch_size, length), jax.random.key(1, impl="rbg")
-    without = dataclasses.replace(config, attention_dropout_prob=0.0)
+    recipes = common.base_config()
+    like_finetune = recipes.adapler.copy_and_resolve_references()
+    like_finetune.attention_dropout_prob = recipes.finetune.attention_dropout_prob
     methods = {
-        "finetune": (config, keep_all(), LossConfig()),
-        "adapler": (without, adapler(config), ADAPLER_LOSSES),
-        "adapler, attention dropout": (config, adapler(config), ADAPLER_LOSSES),
-    }
-    programs = {name: compile_step(*method, batch, COMPUTE_DTYPES[dtype]) for name, method in methods.items()}
+        "finetune": recipes.finetune, "adapler": recipes.adapler, "adapler, attention dropout": like_finetune
+    }  # fmt: skip
+    programs = {name: compile_step(config, method, batch, COMPUTE_DTYPES[dtype]) for name, method in methods.items()}
     states = {name: program[1] for name, program in programs.items()}
     seconds = {name: [] for name in programs}
     for _ in range(num_rounds + 1):

@@ -17,13 +17,14 @@ import numpy as np
 
 from adapler_jax.data.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.padding import Extras
-from adapler_jax.pruning import Pruner, keep_all, make_pruner
-from adapler_jax.training.calibration import at_limit, jitter_thresholds, reach_speedup, steer_thresholds
+from adapler_jax.pruning import Pruner, keep_all
+from adapler_jax.training import recipe
+from adapler_jax.training.calibration import at_limit, reach_speedup, steer_thresholds
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
-from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, slope_at, threshold_optimizer
+from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import Setup, with_dropout
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.validation import validate
@@ -65,31 +66,13 @@ def save_phase_model(directory: pathlib.Path, setup: Setup, params: Params, prun
     )  # fmt: skip
 
 
-def make_pruner_for(setup: Setup, options) -> Pruner:
-    """AdapLeR with the options of `config.adapler`."""
-    return make_pruner(
-        "adapler", setup.encoder,
-        predictor_dim=options.predictor_dim, initial_threshold=options.initial_threshold,
-        relative_length=options.relative_length, length_target=options.length_target,
-        constant_targets=options.constant_targets, bound_cls_ratio=options.bound_cls_ratio,
-    )  # fmt: skip
-
-
 def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, losses=LossConfig(), slope_fn,
           extras=None, rank, steer=None, jitter=None) -> Checkpoints:  # fmt: skip
     """Runs one training phase with the options of its config section; `rank(epoch, scores)` orders the epochs."""
     tokenized = setup.splits["train"]
     steps_per_epoch = num_steps_per_epoch(len(tokenized), options.batch_size)
     num_steps = options.num_epochs * steps_per_epoch
-    rates = OptimizerConfig(
-        learning_rate=options.learning_rate,
-        predictor_learning_rate=options.get("predictor_learning_rate", options.learning_rate),
-        threshold_learning_rate=options.get("threshold_learning_rate", 0.0),
-        weight_decay=options.weight_decay,
-        adam_epsilon=options.adam_epsilon,
-        clip_norm=options.clip_norm,
-        warmup_share=options.warmup_share,
-    )
+    rates = recipe.rates_of(options)
     main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     batches = setup.eval_batches(validation_split(setup), options.batch_size)
 
@@ -195,21 +178,10 @@ def load_extras(directory: pathlib.Path) -> Extras:
         return Extras(saliency=arrays["saliency"], teacher_logits=arrays["teacher_logits"])
 
 
-def losses_of(options) -> LossConfig:
-    """The loss weights of `config.adapler`."""
-    return LossConfig(
-        term_coefs=(
-            ("main", "contribution", options.contribution_coef),
-            ("speedup", "length", options.length_coef),
-        ),
-        distil_coef=options.distil_coef,
-    )
-
-
 def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
     """Trains AdapLeR; the model is the last epoch, or by the authors' rule the fastest within a point of dense."""
     options, workdir = config.adapler, directory.parent
-    pruner = make_pruner_for(setup, options)
+    pruner = recipe.pruner_of(setup.encoder, options)
     finetuned = load_model(workdir / "finetune" / "model").params
     starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
     start = starts[options.start] | {"pruner": pruner.init(setup.key("predictors"), setup.encoder)}
@@ -219,19 +191,10 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
         return scores["flops_speedup"] if scores["score"] > dense_score - 0.01 else -1.0
 
     ranks = {"last": lambda epoch, scores: float(epoch), "authors": authors_rank}
-
-    def slope_fn(steps_per_epoch):
-        return lambda step: slope_at(
-            step, schedule=options.slope_schedule, steps_per_epoch=steps_per_epoch, num_epochs=options.num_epochs,
-            first=options.slope_first, last=options.slope_last,
-        )  # fmt: skip
-
-    spread = options.threshold_spread
-    jitter = functools.partial(jitter_thresholds, spread=spread) if spread else None
     checkpoints = train(
         directory, setup, pruner, start, options,
-        losses=losses_of(options), slope_fn=slope_fn, extras=load_extras(workdir / "saliency"),
-        rank=ranks[options.choose], jitter=jitter,
+        losses=recipe.losses_of(options), slope_fn=recipe.slope_of(options), extras=load_extras(workdir / "saliency"),
+        rank=ranks[options.choose], jitter=recipe.jitter_of(options),
     )  # fmt: skip
     if not checkpoints.best_steps():
         raise ValueError(
@@ -250,12 +213,13 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
     """
     options = config.adapler.copy_and_resolve_references()
     options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
-    pruner = make_pruner_for(setup, options)
+    pruner = recipe.pruner_of(setup.encoder, options)
     params = load_model(start / "model").params
-    if read_done(start)["validation"]["flops_speedup"] < speedup:
+    trained = read_done(start)["validation"]["flops_speedup"] < speedup
+    if trained:
         checkpoints = train(
             directory, setup, pruner, params, options,
-            losses=losses_of(options), slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
+            losses=recipe.losses_of(options), slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
             extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
             steer=functools.partial(steer_thresholds, target=speedup),
         )  # fmt: skip
@@ -274,4 +238,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.P
         sample_speedup_of=lambda params: scores_on(sample, params)["flops_speedup"],
         scores_of=functools.partial(scores_on, batches),
     )  # fmt: skip
-    finish(directory, setup, pruner, params, scores, target_speedup=speedup, at_limit=at_limit(params))
+    finish(
+        directory, setup, pruner, params, scores,
+        target_speedup=speedup, trained=trained, at_limit=at_limit(params),
+    )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adapler_jax import full_width
-from adapler_jax.training import loop, phases
+from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.workdir import claim_workdir
@@ -156,7 +156,7 @@ def test_a_claim_that_was_killed_can_be_made_again(make_config, workdirs):
 def test_the_pruner_has_the_options_of_the_config(make_config):
     """Of the tiny trace below nothing was dropped: a share of 1, of which 0.3 count beyond a target of 0.7."""
     config = make_config(adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5)
-    pruner = phases.make_pruner_for(types.SimpleNamespace(encoder=tiny.CONFIG), config.adapler)
+    pruner = recipe.pruner_of(tiny.CONFIG, config.adapler)
     params, batch = tiny.make_params(pruner, threshold=0.01), tiny.make_batch()
     assert params["pruner"]["hidden"]["kernel"].shape[-1] == 3
     assert float(pruner.init(jax.random.key(0), tiny.CONFIG)["threshold_N"][0]) == 0.5
@@ -172,6 +172,7 @@ def test_a_slower_model_is_scaled_without_training(make_config, workdirs):
     assert_same_tree(slower.params["encoder"], start.params["encoder"])
     assert not (workdir / "adapt-0.8x" / "metrics.jsonl").exists()
     assert (workdir / "adapt-1.2x" / "metrics.jsonl").exists()
+    assert [phases.read_done(workdir / f"adapt-{x}x")["trained"] for x in ("0.8", "1.2")] == [False, True]
     with pytest.raises(AssertionError):
         assert_same_tree(faster.params["encoder"], start.params["encoder"])
 
