@@ -177,6 +177,19 @@ def test_a_slower_model_is_scaled_without_training(make_config, workdirs):
         assert_same_tree(faster.params["encoder"], start.params["encoder"])
 
 
+def test_altered_copies_are_for_the_phases_after_fine_tuning(make_config, workdirs, uninterrupted):
+    workdir = workdirs()
+    run_all(make_config(**RUN, data__num_copies=2), workdir, tell=silent, last_phase="adapler")
+    assert_same_tree(load_model(workdir / "finetune" / "model").params,
+                     load_model(uninterrupted / "finetune" / "model").params)  # fmt: skip
+    extras, plain = (phases.load_extras(run / "saliency") for run in (workdir, uninterrupted))
+    assert extras.saliency.shape[0] == 3 * plain.saliency.shape[0] == 3 * 96
+    np.testing.assert_allclose(extras.teacher_logits[:96], plain.teacher_logits, atol=1e-5)
+    assert (extras.saliency[96:].sum(-1) > 0).all() and not np.array_equal(extras.saliency[96:192], plain.saliency)
+    steps = [line["step"] for line in read_journal(workdir / "adapler") if line["group"] == "train"]
+    assert steps == list(range(1, 37))
+
+
 def test_a_speedup_that_is_out_of_reach_is_said():
     scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
     done = {"validation": scores, "at_limit": True}
