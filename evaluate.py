@@ -12,7 +12,8 @@ from absl import flags
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, evaluate_workdir, example_texts, load_fastest
 from adapler_jax.report.marked_text import print_marked
-from adapler_jax.report.results import device_name, print_table, results_record, write_json
+from adapler_jax.report.results import print_table, results_record, write_json
+from adapler_jax.training.provenance import device_name
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
@@ -51,12 +52,13 @@ def main():
     """Evaluates, prints and writes."""
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     rows = evaluate_workdir(workdir, tell=lambda line: print(line, file=sys.stderr), with_times=_TIMES.value)
-    write_json(workdir / "evaluation.json", results_record(rows, command=f"python evaluate.py --workdir={workdir}"))
     print_table(score_rows(rows), title="score in percent; FLOPs speedup by true tokens")
     timed = time_rows(rows)
     if timed:
         print_table(timed, title=f"milliseconds a text beside dense BERT in the same run, {device_name()}")
-    print_marked(load_fastest(workdir).predict(example_texts(workdir, num_texts=_NUM_TEXTS.value)))
+    write_json(workdir / "evaluation.json", results_record(rows, command=f"python evaluate.py --workdir={workdir}"))
+    name, classifier = load_fastest(workdir)
+    print_marked(classifier.predict(example_texts(workdir, num_texts=_NUM_TEXTS.value)), model=name)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import read_done
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir, flatten
-from benchmarks.records import Record
+from benchmarks.records import Record, training_commits
 
 # A share of 1 is about 150 tokens, 25 in each of 6 layers: absolute lengths are the same choice in another unit.
 # Without a target, the smaller coefficient stands for it.
@@ -81,6 +81,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
         "adapted_score": adapted["score"], "adapted_nll": adapted["nll"],
         "adapted_flops_speedup": adapted["flops_speedup"],
         "adapted_by": "training" if done["trained"] else "scaling",
+        "training_commits": training_commits(workdir, f"adapt-{speedup:g}x"),
     }  # fmt: skip
 
 

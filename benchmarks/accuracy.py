@@ -23,7 +23,7 @@ from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import read_done
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import flatten
-from benchmarks.records import Record
+from benchmarks.records import Record, training_commits
 
 CONTROL = "control"
 SUMMARY = ("test_score", "dense_score", "validation_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")
@@ -39,10 +39,11 @@ def control_config(config):
     return control
 
 
-def with_validation(row: dict, phase: pathlib.Path) -> dict:
-    """The row with the closing validation scores of its phase."""
-    found = read_done(phase)["validation"]
-    return row | {f"validation_{name}": value for name, value in found.items() if name != "kept_tokens"}
+def with_training(row: dict, workdir: pathlib.Path, phase: str) -> dict:
+    """The row with the closing validation scores of its phase and the commits that trained it."""
+    found = read_done(workdir / phase)["validation"]
+    scores = {f"validation_{name}": value for name, value in found.items() if name != "kept_tokens"}
+    return row | scores | {"training_commits": training_commits(workdir, phase)}
 
 
 def run_seed(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
@@ -52,7 +53,7 @@ def run_seed(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
     workdir = runs / f"seed{seed}"
     run_all(config, workdir, tell=tell)
     rows = [row for row in evaluate_workdir(workdir, tell=tell) if row["method"] != "dense"]
-    return [with_validation(row, workdir / row["method"]) for row in rows]
+    return [with_training(row, workdir, row["method"]) for row in rows]
 
 
 def run_control(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
@@ -62,7 +63,7 @@ def run_control(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
     workdir = runs / f"{CONTROL}{seed}"
     run_all(control, workdir, tell=tell)
     rows = evaluate_workdir(workdir, tell=tell, with_times=False)
-    return [with_validation(row, workdir / "finetune") | {"method": CONTROL} for row in rows]
+    return [with_training(row, workdir, "finetune") | {"method": CONTROL} for row in rows]
 
 
 def summarize(rows: list[dict]) -> list[dict]:

@@ -5,10 +5,18 @@ import pathlib
 import sys
 
 from adapler_jax.report.results import results_record, write_json
+from adapler_jax.training.phases import is_done, read_done
+
+
+def training_commits(workdir: pathlib.Path, phase: str) -> list[str | None]:
+    """The commits that trained the model of a phase, each once, in the order of the phases that it rests on."""
+    names = ("finetune", "saliency", "adapler", phase) if phase != "finetune" else (phase,)
+    return list(dict.fromkeys(read_done(workdir / name).get("commit") for name in names if is_done(workdir / name)))
 
 
 class Record:
-    """The rows at a path, all measured with the same config fields; every row names its commit, device and date."""
+    """The rows at a path, all measured with the same config fields; every row names the commit, device and date of its
+    measuring."""
 
     def __init__(self, path, fields: dict, *, module: str):
         """Args: path: of the JSON, there or not. fields: {name: value} that all rows share. module: run by `python -m`.

@@ -87,7 +87,7 @@ def base_config() -> ml_collections.ConfigDict:
             },
             "adapler": adapler_section(),
             "adapt": {  # after AdapLeR: thresholds brought to a speedup; where it is a faster one, by training on
-                "speedups": (),  # FLOPs speedups on validation, each starting from the one before
+                "speedups": (),  # FLOPs speedups on validation, a model each; more can be asked for later
                 "num_epochs": 1,
                 "learning_rate": 1e-4,
             },

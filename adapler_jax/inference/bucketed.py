@@ -12,6 +12,7 @@ The site behind the last layer does not exist; its scores are computed with the 
 """
 
 import functools
+import numbers
 
 import flax.struct
 import jax
@@ -48,9 +49,9 @@ class _Record:
 def check_buckets(buckets) -> tuple[int, ...]:
     """The buckets as a tuple. Raises ValueError where they are no positive numbers, or none."""
     buckets = tuple(buckets)
-    if not buckets or not all(isinstance(bucket, int) and bucket > 0 for bucket in buckets):
+    if not buckets or not all(isinstance(bucket, numbers.Integral) and bucket > 0 for bucket in buckets):
         raise ValueError(f"config.inference.buckets is {buckets}; expected positive numbers")
-    return buckets
+    return tuple(int(bucket) for bucket in buckets)
 
 
 def ladder(buckets, length) -> tuple[int, ...]:

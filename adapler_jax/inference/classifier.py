@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -127,7 +127,7 @@ class Classifier:
 
 def split_pairs(texts) -> tuple[list[str], list[str] | None]:
     """First and second texts; None for the second where there are no pairs."""
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
+    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
         raise TypeError(f"predict takes a list of texts, not {texts!r:.60}; write predict([text]) for a single one")
     texts = list(texts)
     if all(isinstance(text, str) for text in texts):

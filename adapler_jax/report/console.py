@@ -1,6 +1,7 @@
 """How a command ends on a mistake of its user: one line, exit code 2, no traceback."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -21,7 +22,9 @@ def exit_on_user_error():
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("ADAPLER_TRACEBACK") == "1":
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "; make room and give the same command again" if full else ""
+        print(f"error: {' '.join(str(error).split())}{advice}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -140,15 +140,20 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     return rows
 
 
-def load_fastest(workdir) -> Classifier:
-    """The finished model of a run with the largest FLOPs speedup on validation, with the run's buckets."""
+def load_fastest(workdir) -> tuple[str, Classifier]:
+    """Name and classifier of the pruned model with the largest FLOPs speedup on validation, else of the dense one.
+
+    It has the run's buckets and operands.
+    """
     workdir = pathlib.Path(workdir).expanduser()
+    config = read_run(workdir)
 
-    def speedup(directory):
-        return read_done(directory.parent)["validation"].get("flops_speedup", 1.0)
+    def speedup(model):
+        return read_done(model[1].directory.parent)["validation"].get("flops_speedup", 0.0)
 
-    directory = max((saved.directory for saved in finished_models(workdir).values()), key=speedup)
-    return Classifier.load(directory, buckets=run_buckets(read_run(workdir)))
+    name, saved = max(finished_models(workdir).items(), key=speedup)
+    dtype = COMPUTE_DTYPES[config.compute_dtype]
+    return name, Classifier.load(saved.directory, buckets=run_buckets(config), dtype=dtype)
 
 
 def example_texts(workdir, *, num_texts: int = 3) -> list[str] | list[tuple[str, str]]:

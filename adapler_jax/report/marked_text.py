@@ -58,10 +58,10 @@ def has_colour(stream) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def print_marked(predictions: Sequence[Prediction], *, layer: int = -1, stream=None) -> None:
+def print_marked(predictions: Sequence[Prediction], *, model: str = "the model", layer: int = -1, stream=None) -> None:
     """Prints texts with the words marked that the layer ran on, the last one by default."""
     stream = sys.stdout if stream is None else stream
     if predictions:
         how = "in colour" if has_colour(stream) else "in [brackets]"
-        print(f"words that the model kept {how}:\n", file=stream)
+        print(f"words that {model} kept {how}:\n", file=stream)
         print(mark_all(predictions, layer=layer, colour=has_colour(stream)) + "\n", file=stream)

@@ -12,6 +12,7 @@ from adapler_jax.types import Params
 NUM_BISECTIONS = 11
 MAX_ROUNDS = 5  # of correcting a sample's target
 MARGIN = 1.001
+TOLERANCE = 1.005  # more than the target by this is met
 STEERING_GAIN = 0.05  # share of a batch's distance to the target, in logarithms, that one step makes good
 JITTER = 1  # no dropout mask is drawn from this key itself
 MAX_FACTOR = 100.0  # takes the smallest threshold ratio to the largest
@@ -73,9 +74,10 @@ def at_limit(params: Params) -> bool:
 def reach_speedup(
     params: Params, target: float, *, sample_speedup_of: Callable[[Params], float], scores_of: Callable[[Params], dict]
 ) -> tuple[Params, dict]:
-    """`scale_thresholds` on a sample, whose target is raised until the "flops_speedup" of all scores reaches it.
+    """`scale_thresholds` on a sample, whose target is corrected until the "flops_speedup" of all scores meets it.
 
-    Returns the parameters and their scores. Where thresholds of 1 do not reach the target, those are the answer.
+    Returns the parameters that reached the target with the least speedup, and their scores; of those that do not reach
+    it within MAX_ROUNDS the fastest. Where thresholds of 1 do not reach it, those are the answer.
     """
     measured = {}  # the searches of two rounds have most of their steps in common
 
@@ -85,11 +87,18 @@ def reach_speedup(
             measured[key] = sample_speedup_of(params)
         return measured[key]
 
-    goal = target
+    def distance(scored):
+        found = scored[1]["flops_speedup"]
+        return found < target, abs(found - target)
+
+    goal, scored = target, []
     for _ in range(MAX_ROUNDS):
         scaled = scale_thresholds(params, goal, speedup_of)
-        scores = scores_of(scaled)
-        if scores["flops_speedup"] >= target or at_limit(scaled):
+        if any(jnp.array_equal(scaled["pruner"]["threshold_N"], old["pruner"]["threshold_N"]) for old, _ in scored):
+            break  # a limit, or as near as the sample can tell
+        scored.append((scaled, scores_of(scaled)))
+        found = scored[-1][1]["flops_speedup"]
+        if target <= found <= target * TOLERANCE:
             break
-        goal *= MARGIN * target / scores["flops_speedup"]
-    return scaled, scores
+        goal *= MARGIN * target / found
+    return min(scored, key=distance)

@@ -1,12 +1,17 @@
 """What a run writes down while it trains: JSON lines, TensorBoard events, a progress bar."""
 
+import contextlib
 import json
+import os
 import pathlib
+import time
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from adapler_jax.training.workdir import replace_text
 
@@ -40,7 +45,12 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / "metrics.jsonl"
         _drop_lines_after(self._path, start_step)
-        self._events = SummaryWriter(str(directory / "events"), purge_step=start_step + 1)
+        (directory / "events").mkdir(exist_ok=True)
+        # The plain writer: SummaryWriter's thread answers a full disk with tracebacks.
+        self._events = EventsWriter(
+            str(directory / "events" / "events"), filename_suffix=f".{os.getpid()}.{start_step}"
+        )
+        self._events.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
         self._progress = make_progress()
         self._bar = self._progress.add_task(label, total=num_steps, completed=start_step, numbers="")
 
@@ -49,10 +59,13 @@ class Journal:
         self._progress.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self._progress.stop()
-        self._file.close()
-        self._events.close()
+        if kind is None:
+            self._events.flush()
+        for file in (self._file, self._events):
+            with contextlib.suppress(OSError):  # a full disk was told where it was met
+                file.close()
 
     def write(self, step: int, group: str, numbers: dict[str, float]) -> None:
         """Adds a line {"step", "group", **numbers}; lists go to the lines only."""
@@ -60,16 +73,18 @@ class Journal:
         self._file.flush()
         for name, value in numbers.items():
             if isinstance(value, float):
-                self._events.add_scalar(f"{group}/{name}", value, step)
+                scalar = Summary.Value(tag=f"{group}/{name}", simple_value=value)
+                self._events.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=[scalar])))
 
     def tell(self, line: str) -> None:
         """Prints a line above the progress bar."""
         self._progress.console.print(line, highlight=False, markup=False)
 
     def advance(self, step: int, numbers: dict[str, float]) -> None:
-        """Moves the progress bar to a step and shows the numbers beside it."""
+        """Moves the progress bar to a step and shows the numbers beside it; puts on disk what was written."""
         text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
         self._progress.update(self._bar, completed=step, numbers=text)
+        self._events.flush()
 
 
 def read_journal(directory: pathlib.Path) -> list[dict]:

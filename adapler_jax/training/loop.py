@@ -44,7 +44,7 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"{label}: {name} is {value} at step {step}; train in a new workdir with lower learning "
-                    "rates or from other weights; the last checkpoint before it is kept"
+                    "rates or from other weights; checkpoints of earlier steps are kept"
                 )
     return fetched
 

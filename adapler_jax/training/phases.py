@@ -25,6 +25,7 @@ from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
+from adapler_jax.training.provenance import commit_of_tree, device_name
 from adapler_jax.training.setup import Setup, with_dropout
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.validation import validate
@@ -43,8 +44,10 @@ def is_done(directory: pathlib.Path) -> bool:
 
 
 def mark_done(directory: pathlib.Path, numbers: dict) -> None:
-    """Writes the closing record of a phase, last and in one step."""
-    replace_text(directory / DONE, json.dumps(numbers, indent=1))
+    """Writes the closing record of a phase, last and in one step, with the code and the device that ended it."""
+    replace_text(
+        directory / DONE, json.dumps(numbers | {"commit": commit_of_tree(), "device": device_name()}, indent=1)
+    )
 
 
 def read_done(directory: pathlib.Path) -> dict:
@@ -204,13 +207,14 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
     finish_best(directory, setup, pruner, checkpoints, start)
 
 
-def run_adapt(directory: pathlib.Path, setup: Setup, config, *, start: pathlib.Path, speedup: float) -> None:
-    """Brings a pruned model to a FLOPs speedup: trains it on while its thresholds are steered there, and scales them
+def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) -> None:
+    """Brings AdapLeR's model to a FLOPs speedup: trains it on while its thresholds are steered there, and scales them
     to it at the end. A model that is faster already is only scaled: what it keeps more costs it nothing. Steered
     thresholds are not drawn from a range: their bound of 1 would make it lopsided and push the steering off.
 
-    Args: start: the phase whose model is slowed down or sped up. speedup: of the validation split, at the end.
+    Args: speedup: of the validation split, at the end.
     """
+    start = directory.parent / "adapler"
     options = config.adapler.copy_and_resolve_references()
     options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
     pruner = recipe.pruner_of(setup.encoder, options)

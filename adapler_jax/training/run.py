@@ -1,5 +1,6 @@
 """A run: one workdir, one config, its phases in order. A second call goes on where the first stopped."""
 
+import functools
 import math
 import pathlib
 from collections.abc import Callable
@@ -49,14 +50,25 @@ def check_config(config) -> None:
             raise ValueError(f"config.{name} is {value}; expected a finite number, 0 or more")
         if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
             raise ValueError(f"config.{name} is {value}; expected {RANGES[name][0]} to {RANGES[name][1]}")
+    target = config.adapler.length_target
+    if target and config.adapler.relative_length != (target <= 1.0):
+        unit = "a share, at most 1" if config.adapler.relative_length else "tokens summed over layers, more than 1"
+        raise ValueError(
+            f"config.adapler.length_target is {target}; with relative_length={config.adapler.relative_length} it is "
+            f"{unit}; length_coef has that unit too"
+        )
     if config.saliency.num_epochs > config.finetune.num_best:
         raise ValueError(
             f"config.saliency.num_epochs is {config.saliency.num_epochs}, but only config.finetune.num_best = "
             f"{config.finetune.num_best} epochs are kept; raise it"
         )
     for speedup in config.adapt.speedups:
-        if not isinstance(speedup, int | float) or not (math.isfinite(speedup) and speedup > 0):
+        is_number = isinstance(speedup, int | float) and not isinstance(speedup, bool)
+        if not is_number or not (math.isfinite(speedup) and speedup > 0):
             raise ValueError(f"config.adapt.speedups holds {speedup!r}; expected positive factors, as (1.5, 2.0)")
+    names = [adapt_name(speedup) for speedup in config.adapt.speedups]
+    if len(set(names)) < len(names):
+        raise ValueError(f"config.adapt.speedups names a phase twice: {', '.join(sorted(names))}")
 
 
 def phase_list(config) -> list[tuple[str, Callable]]:
@@ -66,15 +78,13 @@ def phase_list(config) -> list[tuple[str, Callable]]:
         return plan
     plan += [("saliency", phases.run_saliency), ("adapler", phases.run_adapler)]
     for speedup in sorted(config.adapt.speedups):
-        plan.append((f"adapt-{speedup:g}x", _adapt(plan[-1][0], speedup)))
+        plan.append((adapt_name(speedup), functools.partial(phases.run_adapt, speedup=speedup)))
     return plan
 
 
-def _adapt(start: str, speedup: float) -> Callable:
-    def run(directory, setup, config):
-        phases.run_adapt(directory, setup, config, start=directory.parent / start, speedup=speedup)
-
-    return run
+def adapt_name(speedup: float) -> str:
+    """The directory of the phase that brings thresholds to a speedup."""
+    return f"adapt-{speedup:g}x"
 
 
 def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase: str | None = None) -> None:

@@ -11,8 +11,8 @@ import filelock
 CONFIG_FILE = "run.json"
 LOCK_FILE = ".lock"
 DATA_FILE = "data.json"
-# Fields that change nothing in the result: they may differ between calls on one workdir.
-FREE_FIELDS = ("data.cache_dir", "inference.buckets")
+# Fields that change nothing in what is there already: they may differ between calls on one workdir.
+FREE_FIELDS = ("adapt.speedups", "data.cache_dir", "inference.buckets")
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:
@@ -49,7 +49,7 @@ def flatten(config: dict, prefix: str = "") -> dict:
         if isinstance(value, dict) and value:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = json.loads(json.dumps(value))
+            flat[f"{prefix}{name}"] = json.loads(json.dumps(value))
     return flat
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from adapler_jax.training.provenance import commit_of_tree
 from benchmarks import ablation, accuracy, training
 from benchmarks.records import Record
 
@@ -56,6 +57,7 @@ def test_accuracy_compares_with_a_control_of_as_many_epochs(make_config, tmp_pat
     assert with_copies.finetune.num_epochs == 8 and with_copies.data.num_copies == 0
     rows = accuracy.run_seed(config, 1, tmp_path, tell=silent)
     assert [row["method"] for row in rows] == ["adapler", "adapt-1.2x"]
+    assert all(row["training_commits"] == [commit_of_tree()] for row in rows)
     assert all({"validation_score", "validation_flops_speedup", "wall_speedup_32"} <= row.keys() for row in rows)
     (control,) = accuracy.run_control(config, 1, tmp_path, tell=silent)
     assert control["method"] == "control" and 0.0 <= control["test_score"] <= 1.0

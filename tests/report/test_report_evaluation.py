@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import pytest
 
 from adapler_jax.report import evaluation
@@ -72,13 +73,24 @@ def test_example_texts_come_from_the_test_split(finished, tiny_files):
 def test_the_fastest_model_answers_with_the_buckets_of_the_run(finished, monkeypatch):
     loaded = {}
     monkeypatch.setattr(evaluation.Classifier, "load", lambda *args, **options: loaded.update(options, args=args))
-    evaluation.load_fastest(finished)
+    name, _ = evaluation.load_fastest(finished)
     (directory,) = loaded["args"]
     speedups = {
         name: json.loads((finished / name / "done.json").read_text())["validation"]["flops_speedup"]
         for name in ("adapler", "adapt-1.2x")
     }
-    assert directory.parent.name == max(speedups, key=speedups.get) and loaded["buckets"] == (8, 16)
+    assert name == directory.parent.name == max(speedups, key=speedups.get)
+    assert loaded["buckets"] == (8, 16) and loaded["dtype"] == jnp.float32
+
+
+def test_a_pruned_model_is_shown_even_where_it_is_slower_than_the_dense_one(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    shutil.rmtree(workdir / "adapt-1.2x")
+    done = json.loads((workdir / "adapler" / "done.json").read_text())
+    done["validation"]["flops_speedup"] = 0.8
+    (workdir / "adapler" / "done.json").write_text(json.dumps(done))
+    assert evaluation.load_fastest(workdir)[0] == "adapler"
 
 
 def test_models_of_other_classes_are_not_scored(finished, tmp_path):

@@ -83,6 +83,31 @@ def test_a_biased_sample_does_not_miss_the_target(bias):
     assert len(calls) <= 2 * NUM_BISECTIONS + 2
 
 
+@pytest.mark.parametrize(("sample_slope", "slope", "target"), [(1.0, 1.2, 1.6), (1.9, 2.4, 3.0), (2.4, 1.9, 2.7)])
+def test_a_sample_that_is_slower_or_faster_than_the_whole_does_not_overshoot(sample_slope, slope, target):
+    def linear(slope):
+        return lambda params: 1.0 + slope * float(jnp.mean(params["pruner"]["threshold_N"]))
+
+    found, scores = reach_speedup(
+        PARAMS, target, sample_speedup_of=linear(sample_slope),
+        scores_of=lambda params: {"flops_speedup": linear(slope)(params)},
+    )  # fmt: skip
+    assert target <= scores["flops_speedup"] <= 1.01 * target
+    assert not at_limit(found)
+
+
+def test_a_target_below_the_slowest_is_scored_once():
+    calls = []
+
+    def count(params):
+        calls.append(params)
+        return scores_of(params)
+
+    found, scores = reach_speedup(PARAMS, 0.5, sample_speedup_of=speedup_of, scores_of=count)
+    np.testing.assert_allclose(thresholds(found), [0.01] * 3)
+    assert len(calls) == 1 and scores["flops_speedup"] == pytest.approx(1.1)
+
+
 def test_out_of_reach_ends_at_the_limit():
     found, _ = reach_speedup(PARAMS, 20.0, sample_speedup_of=speedup_of, scores_of=scores_of)
     assert at_limit(found) and not at_limit(PARAMS)

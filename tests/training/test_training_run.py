@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import struct
 import subprocess
 import sys
 import types
@@ -10,10 +11,11 @@ import types
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from adapler_jax import full_width
 from adapler_jax.training import loop, phases, recipe
-from adapler_jax.training.journal import read_journal
+from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.workdir import claim_workdir
 from adapler_jax.weights.save import load_model
@@ -190,6 +192,19 @@ def test_altered_copies_are_for_the_phases_after_fine_tuning(make_config, workdi
     assert steps == list(range(1, 37))
 
 
+def test_speedups_can_be_asked_for_one_after_the_other(make_config, workdirs):
+    changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
+    workdir, at_once = workdirs(), workdirs()
+    run_all(make_config(**changes, adapt__speedups=(1.5,)), workdir, tell=silent)
+    run_all(make_config(**changes, adapt__speedups=(1.2,)), workdir, tell=silent)
+    run_all(make_config(**changes, adapt__speedups=(1.2, 1.5)), at_once, tell=silent)
+    assert phases.read_done(at_once / "adapler")["validation"]["flops_speedup"] >= 1.5
+    for name in ("adapt-1.2x", "adapt-1.5x"):
+        assert phases.read_done(workdir / name) == phases.read_done(at_once / name)
+        assert not phases.read_done(workdir / name)["trained"]
+        assert_same_tree(load_model(workdir / name / "model").params, load_model(at_once / name / "model").params)
+
+
 def test_a_speedup_that_is_out_of_reach_is_said():
     scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
     done = {"validation": scores, "at_limit": True}
@@ -250,6 +265,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"saliency__num_epochs": 2}, "config.saliency.num_epochs is 2, but only config.finetune.num_best = 1"),
         ({"adapt__speedups": (-1.0,)}, "config.adapt.speedups holds -1.0; expected positive"),
         ({"adapt__speedups": ("fast",)}, "config.adapt.speedups holds 'fast'"),
+        ({"adapt__speedups": (True,)}, "config.adapt.speedups holds True"),
+        ({"adapt__speedups": (2.0, 2.0000001)}, "config.adapt.speedups names a phase twice: adapt-2x, adapt-2x"),
+        ({"adapler__length_target": 75.0}, "length_target is 75.0; with relative_length=True it is a share, at most 1"),
+        ({"adapler__relative_length": False}, "length_target is 0.5; with relative_length=False it is tokens summed"),
+        ({"data__num_copies": -1}, "config.data.num_copies is -1; expected 0 to 100"),
         ({"adapler__learning_rate": -1e-3}, "config.adapler.learning_rate is -0.001; expected a finite number"),
         ({"finetune__hidden_dropout_prob": 1.0}, "config.finetune.hidden_dropout_prob is 1.0; expected less than 1"),
         ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.lengths"),
@@ -291,6 +311,36 @@ def test_a_full_disk_is_said_before_a_checkpoint_and_the_run_goes_on_later(make_
             run_all(config, workdir, tell=silent)
     run_all(config, workdir, tell=silent)
     assert phases.is_done(workdir / "finetune")
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_disk_that_fills_up_between_checkpoints_gives_one_error(tmp_path):
+    with pytest.raises(OSError, match="No space left"):
+        with Journal(tmp_path, start_step=0, num_steps=1, label="adapler") as journal:
+            journal._file.close()
+            journal._file = open("/dev/full", "w")
+            journal.write(1, "train", {"main": 0.5})
+
+
+def read_events(directory):
+    """Step, tag and value of every number in the event files."""
+    numbers = []
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        data, place = path.read_bytes(), 0
+        while place < len(data):
+            (length,) = struct.unpack_from("<Q", data, place)
+            event = Event.FromString(data[place + 12 : place + 12 + length])
+            numbers += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            place += 16 + length
+    return numbers
+
+
+def test_tensorboard_gets_the_numbers_of_every_step(uninterrupted):
+    lines = [line for line in read_journal(uninterrupted / "adapler") if line["group"] == "train"]
+    found = {
+        step: value for step, tag, value in read_events(uninterrupted / "adapler" / "events") if tag == "train/main"
+    }
+    assert found == pytest.approx({line["step"]: line["main"] for line in lines})
 
 
 def test_the_faithful_preset_runs(make_config, workdirs):
