@@ -4,9 +4,9 @@
         --seeds=0,1,2 --json=benchmarks/results/accuracy-rotten_tomatoes.json
 
 Trains what is missing under --runs and evaluates it. The dense control is plain BERT trained for as many epochs as all
-phases of the AdapLeR run together take at most, altered copies counted as texts. A row a seed and model, then the
-means; nothing is chosen here. The JSON is written after every run, and runs that it holds already are not trained
-again, so that they can be measured one at a time.
+phases of the AdapLeR run together take at most. A row a seed and model, then the means; nothing is chosen here. The
+JSON is written after every run, and runs that it holds already are not trained again, so that they can be measured one
+at a time.
 """
 
 import copy
@@ -30,12 +30,11 @@ SUMMARY = ("test_score", "dense_score", "validation_score", "flops_speedup", "wa
 
 
 def control_config(config):
-    """Fine-tuning alone, for as many epochs as all phases of the AdapLeR run; a pass over copies is one over texts."""
+    """Fine-tuning alone, for as many epochs as all phases of the AdapLeR run."""
     control = copy.deepcopy(config)
     control.method = "finetune"
-    control.data.num_copies = 0
-    pruning_epochs = config.adapler.num_epochs + config.adapt.num_epochs * len(config.adapt.speedups)
-    control.finetune.num_epochs = config.finetune.num_epochs + pruning_epochs * (1 + config.data.num_copies)
+    adapt_epochs = config.adapt.num_epochs * len(config.adapt.speedups)
+    control.finetune.num_epochs = config.finetune.num_epochs + config.adapler.num_epochs + adapt_epochs
     return control
 
 

@@ -154,8 +154,8 @@ def loss_terms(params, trace, batch, *, relative_length: bool, constant_targets:
     Args: relative_length: sum_l n_l as its share of N n, in (0, 1], so that one coefficient serves short and long
     texts; False is the released program (tokens, summed over layers).
     length_target: where the mean length stops counting, in the same unit; the term is what exceeds it, so that
-    thresholds settle there whatever the coefficient. 0 is the released program: they settle where the task loss happens
-    to stop them.
+    thresholds that have the steps to get there settle there, whatever the coefficient. 0 is the released program: they
+    settle where the task loss happens to stop them.
     constant_targets: no gradient through the targets; False is the released program, where predictors can lower the
     loss by shaping the masks of earlier layers.
     """

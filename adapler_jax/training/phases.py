@@ -69,10 +69,10 @@ def save_phase_model(directory: pathlib.Path, setup: Setup, params: Params, prun
     )  # fmt: skip
 
 
-def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, split: str, losses=LossConfig(),
-          slope_fn, extras=None, rank, steer=None, jitter=None) -> Checkpoints:  # fmt: skip
+def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, losses=LossConfig(), slope_fn,
+          extras=None, rank, steer=None, jitter=None) -> Checkpoints:  # fmt: skip
     """Runs one training phase with the options of its config section; `rank(epoch, scores)` orders the epochs."""
-    tokenized = setup.splits[split]
+    tokenized = setup.splits["train"]
     steps_per_epoch = num_steps_per_epoch(len(tokenized), options.batch_size)
     num_steps = options.num_epochs * steps_per_epoch
     rates = recipe.rates_of(options)
@@ -137,7 +137,7 @@ def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
     pruner = keep_all()
     start = setup.pretrained | {"pruner": {}}
     checkpoints = train(
-        directory, setup, pruner, start, config.finetune, split="train",
+        directory, setup, pruner, start, config.finetune,
         slope_fn=lambda _: lambda step: None, rank=lambda epoch, scores: scores["score"],
     )  # fmt: skip
     finish_best(directory, setup, pruner, checkpoints, start)
@@ -146,8 +146,8 @@ def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
 def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
     """Saliency of every training example, averaged over the best fine-tuned epochs, and the best epoch's logits."""
     directory.mkdir(parents=True, exist_ok=True)
-    pruner, tokenized = keep_all(), setup.splits[setup.pruning_split]
-    batches = setup.eval_batches(setup.pruning_split, config.saliency.batch_size)
+    pruner, tokenized = keep_all(), setup.splits["train"]
+    batches = setup.eval_batches("train", config.saliency.batch_size)
     like = setup.pretrained | {"pruner": {}}
     checkpoints = Checkpoints(directory.parent / "finetune", num_best=config.finetune.num_best)
     steps = checkpoints.best_steps()[: config.saliency.num_epochs]
@@ -195,7 +195,7 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
 
     ranks = {"last": lambda epoch, scores: float(epoch), "authors": authors_rank}
     checkpoints = train(
-        directory, setup, pruner, start, options, split=setup.pruning_split,
+        directory, setup, pruner, start, options,
         losses=recipe.losses_of(options), slope_fn=recipe.slope_of(options), extras=load_extras(workdir / "saliency"),
         rank=ranks[options.choose], jitter=recipe.jitter_of(options),
     )  # fmt: skip
@@ -222,7 +222,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
     trained = read_done(start)["validation"]["flops_speedup"] < speedup
     if trained:
         checkpoints = train(
-            directory, setup, pruner, params, options, split=setup.pruning_split,
+            directory, setup, pruner, params, options,
             losses=recipe.losses_of(options), slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
             extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
             steer=functools.partial(steer_thresholds, target=speedup),

@@ -21,7 +21,6 @@ MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
     "seed": (0, MAX_SEED),
     "data.split_seed": (0, MAX_SEED),
-    "data.num_copies": (0, 100),
     "finetune.clip_norm": (0.0, math.inf),
     "adapler.clip_norm": (0.0, math.inf),
     "adapler.distil_coef": (0.0, 1.0),

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.data.augment import augment
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import Dataset, load_task
 from adapler_jax.data.lengths import batch_lengths, bucket_for
@@ -23,7 +22,6 @@ from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
 
-AUGMENTED = "augmented"  # the training split followed by its altered copies
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -31,7 +29,7 @@ class Setup(NamedTuple):
     """All that stays the same over the phases of a run."""
 
     dataset: Dataset
-    splits: dict[str, Tokenized]  # those of the dataset, and AUGMENTED where there are altered copies
+    splits: dict[str, Tokenized]
     tokenizer: Any
     encoder: EncoderConfig
     pretrained: Params  # {"encoder", "head"}: where fine-tuning starts
@@ -47,11 +45,6 @@ class Setup(NamedTuple):
         The generator is the device's own (rbg): dropout by the default one doubles the compilation time of a step.
         """
         return jax.random.fold_in(jax.random.key(self.seed, impl="rbg"), zlib.crc32(use.encode()))
-
-    @property
-    def pruning_split(self) -> str:
-        """The split that the phases after fine-tuning train on."""
-        return AUGMENTED if AUGMENTED in self.splits else "train"
 
     def eval_batches(self, split: str, batch_size: int):
         """All batches of a split, as a list."""
@@ -116,12 +109,9 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
             f"the tokenizer of {config.model} knows {len(tokenizer)} tokens, its embedding table "
             f"{loaded.config.vocab_size}"
         )
-    examples_of = dict(dataset.splits)
-    if config.data.num_copies:
-        examples_of[AUGMENTED] = augment(examples_of["train"], config.data.num_copies, seed=config.data.split_seed)
     splits = {
         name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
-        for name, examples in examples_of.items()
+        for name, examples in dataset.splits.items()
     }
     lengths = batch_lengths(config.data.lengths, max_length)
     for tokenized in splits.values():

@@ -52,9 +52,6 @@ def test_an_unknown_variant_is_named(make_config):
 def test_accuracy_compares_with_a_control_of_as_many_epochs(make_config, tmp_path):
     config = make_config(adapt__speedups=(1.2,), finetune__num_epochs=2)
     assert accuracy.control_config(config).finetune.num_epochs == 4
-    changed = make_config(adapt__speedups=(1.2,), finetune__num_epochs=2, data__num_copies=2)
-    with_copies = accuracy.control_config(changed)
-    assert with_copies.finetune.num_epochs == 8 and with_copies.data.num_copies == 0
     rows = accuracy.run_seed(config, 1, tmp_path, tell=silent)
     assert [row["method"] for row in rows] == ["adapler", "adapt-1.2x"]
     assert all(row["training_commits"] == [commit_of_tree()] for row in rows)

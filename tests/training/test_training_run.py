@@ -179,19 +179,6 @@ def test_a_slower_model_is_scaled_without_training(make_config, workdirs):
         assert_same_tree(faster.params["encoder"], start.params["encoder"])
 
 
-def test_altered_copies_are_for_the_phases_after_fine_tuning(make_config, workdirs, uninterrupted):
-    workdir = workdirs()
-    run_all(make_config(**RUN, data__num_copies=2), workdir, tell=silent, last_phase="adapler")
-    assert_same_tree(load_model(workdir / "finetune" / "model").params,
-                     load_model(uninterrupted / "finetune" / "model").params)  # fmt: skip
-    extras, plain = (phases.load_extras(run / "saliency") for run in (workdir, uninterrupted))
-    assert extras.saliency.shape[0] == 3 * plain.saliency.shape[0] == 3 * 96
-    np.testing.assert_allclose(extras.teacher_logits[:96], plain.teacher_logits, atol=1e-5)
-    assert (extras.saliency[96:].sum(-1) > 0).all() and not np.array_equal(extras.saliency[96:192], plain.saliency)
-    steps = [line["step"] for line in read_journal(workdir / "adapler") if line["group"] == "train"]
-    assert steps == list(range(1, 37))
-
-
 def test_speedups_can_be_asked_for_one_after_the_other(make_config, workdirs):
     changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
     workdir, at_once = workdirs(), workdirs()
@@ -269,7 +256,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"adapt__speedups": (2.0, 2.0000001)}, "config.adapt.speedups names a phase twice: adapt-2x, adapt-2x"),
         ({"adapler__length_target": 75.0}, "length_target is 75.0; with relative_length=True it is a share, at most 1"),
         ({"adapler__relative_length": False}, "length_target is 0.5; with relative_length=False it is tokens summed"),
-        ({"data__num_copies": -1}, "config.data.num_copies is -1; expected 0 to 100"),
         ({"adapler__learning_rate": -1e-3}, "config.adapler.learning_rate is -0.001; expected a finite number"),
         ({"finetune__hidden_dropout_prob": 1.0}, "config.finetune.hidden_dropout_prob is 1.0; expected less than 1"),
         ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.lengths"),
