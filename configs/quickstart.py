@@ -30,6 +30,7 @@ def get_config(argument=""):
     config.unroll_layers = False
     config.finetune.num_epochs = 2
     config.adapler.num_epochs = 2
+    config.adapler.threshold_learning_rate = 1e-2  # thresholds have 80 steps to settle in
     config.adapt.speedups = (2.0,)
     common.apply_variants(config, [name for name in argument.split(",") if name], {"debug": debug})
     return config
