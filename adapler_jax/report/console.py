@@ -1,4 +1,4 @@
-"""How a command ends on a mistake of its user: one line, exit code 2, no traceback."""
+"""How a command ends on a mistake of its user, or on Ctrl-C: one line, no traceback."""
 
 import contextlib
 import errno
@@ -10,10 +10,12 @@ from absl import app, flags, logging
 
 EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
 
+INTERRUPTED = 130  # what shells give for SIGINT
+
 
 @contextlib.contextmanager
 def exit_on_user_error():
-    """Turns ValueError, OSError and FloatingPointError into one line on stderr and exit code 2.
+    """Turns ValueError, OSError and FloatingPointError into one line and exit code 2, Ctrl-C into one and 130.
 
     With ADAPLER_TRACEBACK=1 in the environment they pass, traceback and all.
     """
@@ -26,6 +28,11 @@ def exit_on_user_error():
         advice = "; make room and give the same command again" if full else ""
         print(f"error: {' '.join(str(error).split())}{advice}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(INTERRUPTED)  # a checkpoint half written would keep other threads talking
 
 
 def _parse_flags(argv):

@@ -131,3 +131,20 @@ def test_a_wrong_flag_is_named(arguments, message):
     done = run_python("train.py", *arguments)
     assert done.returncode == 2
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        ("KeyboardInterrupt", 130, "interrupted; give the same command again to go on"),
+        (
+            "OSError(28, 'No space left')",
+            2,
+            "error: [Errno 28] No space left; make room and give the same command again",
+        ),
+    ],
+)
+def test_interruptions_and_full_disks_end_in_one_line(error, code, line):
+    program = f"from adapler_jax.report.console import run_command\ndef main(): raise {error}\nrun_command(main)"
+    done = run_python("-c", program)
+    assert (done.returncode, done.stderr) == (code, line + "\n")
