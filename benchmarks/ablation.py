@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from adapler_jax.report.console import run_command
 from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import read_done
-from adapler_jax.training.run import run_all
+from adapler_jax.training.run import adapt_name, run_all
 from adapler_jax.training.workdir import claim_workdir, flatten
 from benchmarks.records import Record, training_commits
 
@@ -72,7 +72,8 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
     run_all(changed, workdir, tell=tell)
     dense = read_done(workdir / "finetune")["validation"]
     trained = read_done(workdir / "adapler")["validation"]
-    done = read_done(workdir / f"adapt-{speedup:g}x")
+    adapt = adapt_name(speedup)
+    done = read_done(workdir / adapt)
     adapted = done["validation"]
     return {
         "task": changed.task, "seed": changed.seed, "variant": name, "split": "validation",
@@ -81,7 +82,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
         "adapted_score": adapted["score"], "adapted_nll": adapted["nll"],
         "adapted_flops_speedup": adapted["flops_speedup"],
         "adapted_by": "training" if done["trained"] else "scaling",
-        "training_commits": training_commits(workdir, f"adapt-{speedup:g}x"),
+        "training_commits": training_commits(workdir, adapt),
     }  # fmt: skip
 
 

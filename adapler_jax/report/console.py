@@ -9,7 +9,6 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
-
 INTERRUPTED = 130  # what shells give for SIGINT
 
 
@@ -17,7 +16,7 @@ INTERRUPTED = 130  # what shells give for SIGINT
 def exit_on_user_error():
     """Turns ValueError, OSError and FloatingPointError into one line and exit code 2, Ctrl-C into one and 130.
 
-    With ADAPLER_TRACEBACK=1 in the environment they pass, traceback and all.
+    With ADAPLER_TRACEBACK=1 in the environment the errors pass, traceback and all.
     """
     try:
         yield

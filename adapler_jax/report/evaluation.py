@@ -36,18 +36,15 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
-def finished_models(workdir: pathlib.Path) -> dict[str, Saved]:
-    """Models of the finished phases by name: `dense` first, then those with a pruner in the order of their making."""
+def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Directories of the finished phases that have a model, by the model's name: `dense`, `adapler`, then the adapted
+    ones in the order of their speedups. Raises ValueError where there is none."""
     names = ["finetune", "adapler"]
     names += sorted((path.name for path in workdir.glob("adapt-*x")), key=lambda name: float(name[6:-1]))
-    models = {
-        "dense" if name == "finetune" else name: load_model(workdir / name / "model")
-        for name in names
-        if is_done(workdir / name)
-    }
-    if "dense" not in models:
+    phases = {"dense" if name == "finetune" else name: workdir / name for name in names if is_done(workdir / name)}
+    if "dense" not in phases:
         raise ValueError(f"{workdir}: no phase is finished; call train.py with the same config and workdir again")
-    return models
+    return phases
 
 
 def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
@@ -103,7 +100,7 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     """
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
-    models = finished_models(workdir)
+    models = {name: load_model(phase / "model") for name, phase in finished_phases(workdir).items()}
     pruners = {name: make_pruner(saved.pruner_name, saved.config) for name, saved in models.items()}
     dense, dataset, dtype = models["dense"], load_data(config), COMPUTE_DTYPES[config.compute_dtype]
     tokenizer = load_tokenizer(str(workdir / "finetune" / "model"))
@@ -148,12 +145,10 @@ def load_fastest(workdir) -> tuple[str, Classifier]:
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
 
-    def speedup(model):
-        return read_done(model[1].directory.parent)["validation"].get("flops_speedup", 0.0)
-
-    name, saved = max(finished_models(workdir).items(), key=speedup)
+    phases = finished_phases(workdir)
+    name = max(phases, key=lambda name: read_done(phases[name])["validation"].get("flops_speedup", 0.0))
     dtype = COMPUTE_DTYPES[config.compute_dtype]
-    return name, Classifier.load(saved.directory, buckets=run_buckets(config), dtype=dtype)
+    return name, Classifier.load(phases[name] / "model", buckets=run_buckets(config), dtype=dtype)
 
 
 def example_texts(workdir, *, num_texts: int = 3) -> list[str] | list[tuple[str, str]]:

@@ -81,24 +81,27 @@ def reach_speedup(
     """
     measured = {}  # the searches of two rounds have most of their steps in common
 
+    def key_of(params):
+        return np.asarray(params["pruner"]["threshold_N"]).tobytes()
+
     def speedup_of(params):
-        key = np.asarray(params["pruner"]["threshold_N"]).tobytes()
+        key = key_of(params)
         if key not in measured:
             measured[key] = sample_speedup_of(params)
         return measured[key]
 
-    def distance(scored):
-        found = scored[1]["flops_speedup"]
+    def distance(pair):
+        found = pair[1]["flops_speedup"]
         return found < target, abs(found - target)
 
-    goal, scored = target, []
+    goal, scored = target, {}
     for _ in range(MAX_ROUNDS):
         scaled = scale_thresholds(params, goal, speedup_of)
-        if any(jnp.array_equal(scaled["pruner"]["threshold_N"], old["pruner"]["threshold_N"]) for old, _ in scored):
+        if key_of(scaled) in scored:
             break  # a limit, or as near as the sample can tell
-        scored.append((scaled, scores_of(scaled)))
-        found = scored[-1][1]["flops_speedup"]
-        if target <= found <= target * TOLERANCE:
+        scores = scores_of(scaled)
+        scored[key_of(scaled)] = scaled, scores
+        if target <= scores["flops_speedup"] <= target * TOLERANCE:
             break
-        goal *= MARGIN * target / found
-    return min(scored, key=distance)
+        goal *= MARGIN * target / scores["flops_speedup"]
+    return min(scored.values(), key=distance)

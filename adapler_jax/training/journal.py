@@ -42,15 +42,14 @@ class Journal:
     """Metrics of one phase, in `metrics.jsonl` and in TensorBoard's event format. Use as a context manager."""
 
     def __init__(self, directory: pathlib.Path, *, start_step: int, num_steps: int, label: str):
-        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "events").mkdir(parents=True, exist_ok=True)
         self._path = directory / "metrics.jsonl"
         _drop_lines_after(self._path, start_step)
-        (directory / "events").mkdir(exist_ok=True)
         # The plain writer: SummaryWriter's thread answers a full disk with tracebacks.
         self._events = EventsWriter(
             str(directory / "events" / "events"), filename_suffix=f".{os.getpid()}.{start_step}"
         )
-        self._events.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._write_event(start_step + 1, session_log=SessionLog(status=SessionLog.START))
         self._progress = make_progress()
         self._bar = self._progress.add_task(label, total=num_steps, completed=start_step, numbers="")
 
@@ -74,7 +73,10 @@ class Journal:
         for name, value in numbers.items():
             if isinstance(value, float):
                 scalar = Summary.Value(tag=f"{group}/{name}", simple_value=value)
-                self._events.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=[scalar])))
+                self._write_event(step, summary=Summary(value=[scalar]))
+
+    def _write_event(self, step: int, **content) -> None:
+        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
     def tell(self, line: str) -> None:
         """Prints a line above the progress bar."""

@@ -128,7 +128,9 @@ def test_pairs_are_answered_with_words_of_both(classifier):
     assert [(word.text, word.part) for word in found.words] == [("good", 0), ("film", 0), ("not", 1), ("bad", 1)]
 
 
-@pytest.mark.parametrize("texts", ["good", None, 3, ["good", ("good", "bad")], [("a", "b", "c")], [None], [3]])
+@pytest.mark.parametrize(
+    "texts", ["good", b"good", {"good": 1}, None, 3, ["good", ("good", "bad")], [("a", "b", "c")], [None], [3]]
+)
 def test_what_is_no_list_of_texts_is_refused(classifier, texts):
     with pytest.raises(TypeError, match="expected all strings|takes a list of texts"):
         classifier.predict(texts)

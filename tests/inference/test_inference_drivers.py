@@ -189,6 +189,11 @@ def test_short_ladder_is_refused():
         make_engine(CONFIG, PRUNER, buckets=(4, 8))(params_of("adapler"), make_batch([24]))
 
 
+def test_buckets_may_be_numbers_of_numpy():
+    found = bucketed.check_buckets(np.array([4, 24]))
+    assert found == (4, 24) and all(type(bucket) is int for bucket in found)
+
+
 @pytest.mark.parametrize("arguments", [{"buckets": ()}, {"buckets": (0, 4)}, {"driver": "turbo"}])
 def test_bad_engine_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="config.inference.buckets is|unknown driver 'turbo'; there are bucketed"):
