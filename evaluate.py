@@ -55,10 +55,11 @@ def main():
     print_table(score_rows(rows), title="score in percent; FLOPs speedup by true tokens")
     timed = time_rows(rows)
     if timed:
-        print_table(timed, title=f"milliseconds a text beside dense BERT in the same run, {device_name()}")
+        print_table(timed, title=f"ms a text, each model in turns with dense BERT\n{device_name()}")
     write_json(workdir / "evaluation.json", results_record(rows, command=f"python evaluate.py --workdir={workdir}"))
     name, classifier = load_fastest(workdir)
-    print_marked(classifier.predict(example_texts(workdir, num_texts=_NUM_TEXTS.value)), model=name)
+    texts, labels = example_texts(workdir, num_texts=_NUM_TEXTS.value)
+    print_marked(classifier.predict(texts), labels, model=name)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def load_task(
                 f"there is no train split to read the classes from; there are {', '.join(tables)}: "
                 "set config.data.class_names, or name one in config.data.split_sources"
             )
-        seen = class_names or classes_seen(tables["train"].column(task.label_field))
+        seen = class_names or classes_seen(tables["train"].column(task.label_field, role="label"))
         task = dataclasses.replace(task, class_names=tuple(map(str, seen)))
     _check_classes(task)
     splits = {split: _read_examples(task, table) for split, table in tables.items()}
@@ -201,7 +201,7 @@ def _read_examples(task: Task, table: Table) -> Examples:
     """Check and encode one table."""
     texts = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     for field, column in zip(task.text_fields, texts):
-        for row, text in enumerate(column):
+        for row, text in enumerate(column, start=1):
             if not isinstance(text, str):
                 raise ValueError(f"{table.where}: row {row} has {text!r} in column {field!r}; expected text")
     labels = encode_labels(table.column(task.label_field, role="label"), task.class_names, where=table.where)

@@ -31,7 +31,7 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
       int32 [rows], in [0, C).
 
     Raises:
-      ValueError: a label is missing or is no class; row (from 0), value and classes are named.
+      ValueError: a label is missing or is no class; row (from 1), value and classes are named.
     """
     numbers = {name: number for number, name in enumerate(class_names)}
     if not all(_is_number(name) for name in class_names):
@@ -41,7 +41,7 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
         number = numbers.get(str(_plain(label)))
         if number is None:
             raise ValueError(
-                f"{where}: row {row} has the label {label!r}, which is none of the {len(class_names)} classes "
+                f"{where}: row {row + 1} has the label {label!r}, which is none of the {len(class_names)} classes "
                 f"{', '.join(class_names)} nor their numbers; correct the row or set config.data.class_names"
             )
         encoded[row] = number

@@ -33,7 +33,7 @@ class Table:
         """Count the rows."""
         return len(next(iter(self.columns.values()), ()))
 
-    def column(self, name: str, *, role: str | None = None) -> Sequence:
+    def column(self, name: str, *, role: str) -> Sequence:
         """Return the column `name`; `role` (text, text_pair, label) is the config field that maps it.
 
         Raises:
@@ -41,8 +41,10 @@ class Table:
         """
         if name in self.columns:
             return self.columns[name]
-        message = f"{self.where}: {explain_unknown('column', name, self.found)}"
-        raise ValueError(message + (f"; map it with config.data.columns.{role}" if role else ""))
+        raise ValueError(
+            f"{self.where}: {explain_unknown('column', name, self.found)}; "
+            f"map it with --config.data.columns=\"{{'{role}': NAME}}\""
+        )
 
     def take(self, rows: np.ndarray) -> "Table":
         """Return the table of these rows, in this order."""

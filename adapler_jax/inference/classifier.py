@@ -39,14 +39,24 @@ class Prediction:
         """The words that each layer ran on, in their order."""
         return [list(itertools.compress([word.text for word in self.words], keep_W)) for keep_W in self.keep_NW]
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a text goes on behind what the model's length let it read."""
+        return any(self.unread(part) for part in range(len(self.texts)))
+
+    def unread(self, part: int) -> str:
+        """What lies behind the last word read of a text: part 0, or 1 for the second of a pair."""
+        end = max((word.end for word in self.words if word.part == part), default=0)
+        return self.texts[part][end:].strip()
+
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
     """A model that classifies texts. Make one with `Classifier.load`."""
 
-    run: Callable  # (params, Batch) -> (logits, Trace)
-    params: Params
-    tokenizer: Any
+    run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
+    params: Params = dataclasses.field(repr=False)
+    tokenizer: Any = dataclasses.field(repr=False)
     class_names: tuple[str, ...]
     num_layers: int
     max_length: int

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -34,19 +35,28 @@ def exit_on_user_error():
         os._exit(INTERRUPTED)  # a checkpoint half written would keep other threads talking
 
 
+def _explain(text: str) -> str:
+    """One line of what absl or ml_collections says of a wrong flag."""
+    text = text[1:-1] if text[:1] in "\"'" else text  # a KeyError's text is quoted
+    if missing := re.match(r"flag --(\w+)=None:", text):
+        return f"there is no --{missing[1]}; give --{missing[1]}=..."
+    if text.strip("'").isidentifier():
+        return f"there is no config field {text}; a group that starts empty is given whole, as in {EMPTY_GROUP}"
+    line = [line.strip() for line in text.splitlines() if line.strip()][-1]
+    line = line.replace("\\n", " ").replace("\\'", "'").removeprefix("ValueError: ")
+    if field := re.match(r"('\w+') Did you mean (\"\w+\") instead", line):
+        return f"unknown config field {field[1]}; did you mean {field[2]}?"
+    return line
+
+
 def _parse_flags(argv):
     """absl's parser; what it refuses, a config file's own error included, becomes a ValueError of one line."""
-    if any(argument in ("--help", "-h", "--helpfull", "--helpshort") for argument in argv):
-        return app.parse_flags_with_usage(argv)
+    if any(argument in ("--help", "-h", "--helpshort") for argument in argv):
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError) as error:
-        text = str(error)
-        text = text[1:-1] if text[:1] in "\"'" else text  # a KeyError's text is quoted
-        if text.strip("'").isidentifier():
-            text = f"there is no config field {text}; a group that starts empty is given whole, as in {EMPTY_GROUP}"
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        raise ValueError(lines[-1].replace("\\n", " ").replace("\\'", "'").removeprefix("ValueError: ")) from error
+        raise ValueError(_explain(str(error))) from error
     if len(rest) > 1:
         raise ValueError(f"unknown arguments {rest[1:]}; flags are written --name=value")
     return rest

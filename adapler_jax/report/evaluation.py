@@ -47,6 +47,12 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     return phases
 
 
+def unfinished_phases(workdir: pathlib.Path) -> list[str]:
+    """Names of the phases that were begun and are not finished."""
+    begun = [workdir / name for name in ("finetune", "saliency", "adapler")] + sorted(workdir.glob("adapt-*x"))
+    return [path.name for path in begun if path.exists() and not is_done(path)]
+
+
 def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
     """Batches of a seeded sample in arrival order, each padded to the first length that holds its longest text."""
     num_texts = min(NUM_TIMED_TEXTS[batch_size], len(tokenized.labels))
@@ -101,6 +107,8 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
     models = {name: load_model(phase / "model") for name, phase in finished_phases(workdir).items()}
+    for name in unfinished_phases(workdir):
+        tell(f"{name}: not finished; give the training command again to go on")
     pruners = {name: make_pruner(saved.pruner_name, saved.config) for name, saved in models.items()}
     dense, dataset, dtype = models["dense"], load_data(config), COMPUTE_DTYPES[config.compute_dtype]
     tokenizer = load_tokenizer(str(workdir / "finetune" / "model"))
@@ -151,9 +159,11 @@ def load_fastest(workdir) -> tuple[str, Classifier]:
     return name, Classifier.load(phases[name] / "model", buckets=run_buckets(config), dtype=dtype)
 
 
-def example_texts(workdir, *, num_texts: int = 3) -> list[str] | list[tuple[str, str]]:
-    """Some texts, or pairs, of a run's test split, drawn by a fixed seed."""
+def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:
+    """Texts, or pairs, of a run's test split, those nearest to its median length; and the names of their classes."""
     dataset = load_data(read_run(pathlib.Path(workdir).expanduser()))
     examples = dataset.split(dataset.eval_splits[0])
-    chosen = take_examples(examples, np.random.default_rng(0).permutation(len(examples))[:num_texts])
-    return chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))
+    length_E = np.array([len(text) for text in examples.texts])
+    chosen = take_examples(examples, np.argsort(np.abs(length_E - np.median(length_E)), kind="stable")[:num_texts])
+    texts = chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))
+    return texts, [dataset.task.class_names[label] for label in chosen.labels]

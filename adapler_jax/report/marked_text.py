@@ -20,8 +20,7 @@ def mark_kept(prediction: Prediction, *, layer: int = -1, colour: bool = False) 
     parts = []
     for part, text in enumerate(prediction.texts):
         words = [(word, kept) for word, kept in zip(prediction.words, prediction.keep_NW[layer]) if word.part == part]
-        end = max((word.end for word, _ in words), default=0)
-        cut = _CUT if text[end:].strip() else ""
+        cut = _CUT if prediction.unread(part) else ""
         parts.append(_mark_part(text, words, colour=colour) + cut)
     return _PART_BREAK.join(parts)
 
@@ -44,12 +43,15 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def mark_all(predictions: Sequence[Prediction], *, layer: int = -1, colour: bool = False) -> str:
-    """A paragraph a prediction: its label, tokens per layer, and the marked text."""
+def mark_all(
+    predictions: Sequence[Prediction], labels: Sequence[str] | None = None, *, layer: int = -1, colour: bool = False
+) -> str:
+    """A paragraph a prediction: its label, the true one where `labels` gives it, tokens per layer, the marked text."""
+    truths = [f", labelled {label}" for label in labels] if labels is not None else [""] * len(predictions)
     return "\n\n".join(
-        f"{prediction.label} ({prediction.probability:.0%}), tokens per layer "
+        f"{prediction.label} ({prediction.probability:.0%}){truth}, tokens per layer "
         f"{' '.join(map(str, prediction.num_tokens))}:\n{mark_kept(prediction, layer=layer, colour=colour)}"
-        for prediction in predictions
+        for prediction, truth in zip(predictions, truths, strict=True)
     )
 
 
@@ -58,10 +60,13 @@ def has_colour(stream) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def print_marked(predictions: Sequence[Prediction], *, model: str = "the model", layer: int = -1, stream=None) -> None:
-    """Prints texts with the words marked that the layer ran on, the last one by default."""
+def print_marked(
+    predictions: Sequence[Prediction], labels: Sequence[str] | None = None, *, model: str = "the model",
+    layer: int = -1, stream=None,
+) -> None:  # fmt: skip
+    """Prints texts with the words marked that the layer ran on, the last one by default; labels: the true ones."""
     stream = sys.stdout if stream is None else stream
     if predictions:
         how = "in colour" if has_colour(stream) else "in [brackets]"
         print(f"words that {model} kept {how}:\n", file=stream)
-        print(mark_all(predictions, layer=layer, colour=has_colour(stream)) + "\n", file=stream)
+        print(mark_all(predictions, labels, layer=layer, colour=has_colour(stream)) + "\n", file=stream)

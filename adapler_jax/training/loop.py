@@ -15,7 +15,6 @@ from adapler_jax.types import Batch, Params
 
 LOG_EVERY_STEPS = 10
 DERIVED = ("main", "speedup", "flops_speedup", "accuracy", "grad_norm")  # from the terms; a bad term spoils them too
-SHOWN = ("score", "flops_speedup")
 
 
 class Plan(NamedTuple):
@@ -49,6 +48,12 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
     return fetched
 
 
+def in_words(scores: dict) -> str:
+    """Validation scores as people read them."""
+    words = f"validation score {100 * scores['score']:.1f}"
+    return words + (f", FLOPs speedup {scores['flops_speedup']:.2f}x" if "flops_speedup" in scores else "")
+
+
 def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -> Checkpoints:
     """Runs a phase to its end, from its last checkpoint if it has one; the numbers do not depend on where it stopped.
 
@@ -60,6 +65,8 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
     start_step, num_steps = int(state.step), plan.num_epochs * plan.steps_per_epoch
     train_step = jax.jit(plan.train_step, donate_argnums=0)
     with Journal(directory, start_step=start_step, num_steps=num_steps, label=plan.label) as journal:
+        if start_step:
+            journal.tell(f"{plan.label}: goes on after step {start_step} of {num_steps}")
         history, batches = [], plan.batches_from(start_step) if start_step < num_steps else None
         for step in range(start_step, num_steps):
             epoch, position = divmod(step, plan.steps_per_epoch)
@@ -73,11 +80,11 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
             if last_of_epoch:
                 scores = plan.evaluate(state.params, epoch)
                 journal.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
-                shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if name in SHOWN)
-                journal.tell(f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, validation: {shown}")
                 checkpoints.save_best(state, scores)
             if last_of_epoch or checkpoint_due:
                 checkpoints.save_last(state)
+            if last_of_epoch:  # what is told is saved: a kill behind the line does not repeat the epoch
+                journal.tell(f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, {in_words(scores)}")
     return checkpoints
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training import phases
+from adapler_jax.training.loop import in_words
 from adapler_jax.training.setup import COMPUTE_DTYPES, data_digests, prepare
-from adapler_jax.training.workdir import check_data, claim_workdir, flatten, only_process
+from adapler_jax.training.workdir import check_claim, check_data, claim_workdir, flatten, only_process
 
 CHOICES = {
     "method": ("finetune", "adapler"),
@@ -96,6 +97,7 @@ def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase:
     workdir = pathlib.Path(workdir).expanduser()
     check_config(config)
     plan = phase_list(config)
+    check_claim(workdir, config.to_dict())  # before the data and the weights, which take time
     setup = prepare(config, tell=tell)
     claim_workdir(workdir, config.to_dict())
     with only_process(workdir):
@@ -116,12 +118,12 @@ def describe(done: dict) -> str:
     scores = done.get("validation")
     if scores is None:
         return f"{done['num_examples']} examples"
-    parts = [f"validation score {100 * scores['score']:.1f}"]
-    if "flops_speedup" in scores:
-        kept = " ".join(f"{tokens:.1f}" for tokens in scores["kept_tokens"])
-        reached = f"FLOPs speedup {scores['flops_speedup']:.2f}x"
-        if scores["flops_speedup"] < done.get("target_speedup", 0.0):
+    words = in_words(scores)
+    if "target_speedup" in done:
+        words = f"thresholds scaled to {done['target_speedup']:g}x: {words}"
+        if scores["flops_speedup"] < done["target_speedup"]:
             limit = " even with the highest thresholds" if done["at_limit"] else ""
-            reached += f", short of {done['target_speedup']:g}x{limit}"
-        parts += [reached, f"tokens in each layer {kept}"]
-    return ", ".join(parts)
+            words += f", short of {done['target_speedup']:g}x{limit}"
+    if "kept_tokens" in scores:
+        words += ", tokens in each layer " + " ".join(f"{tokens:.1f}" for tokens in scores["kept_tokens"])
+    return words

@@ -16,7 +16,6 @@ from adapler_jax.data.examples import Dataset, load_task
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
-from adapler_jax.heads import init_classifier
 from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.hub import resolve_model
@@ -95,14 +94,11 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     dataset = load_data(config)
     max_length = config.data.max_length or dataset.task.max_length
     loaded = load_pretrained(
-        directory, jax.random.key(config.seed), num_classes=dataset.num_classes, num_positions=max_length
-    )
+        directory, jax.random.key(config.seed), num_classes=dataset.num_classes, num_positions=max_length,
+        fresh_head=config.fresh_head,
+    )  # fmt: skip
     for note in (*dataset.notes, *loaded.notes):
         tell(note)
-    head = loaded.params["head"]
-    if config.fresh_head:
-        head = init_classifier(jax.random.key(config.seed), loaded.config, dataset.num_classes)
-        tell("started afresh, pooler and classifier: config.fresh_head")
     tokenizer = load_tokenizer(loaded.directory)
     if len(tokenizer) > loaded.config.vocab_size:
         raise ValueError(
@@ -122,7 +118,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         splits=splits,
         tokenizer=tokenizer,
         encoder=loaded.config,
-        pretrained={"encoder": loaded.params["encoder"], "head": head},
+        pretrained=loaded.params,
         lengths=lengths,
         max_length=max_length,
         dtype=COMPUTE_DTYPES[config.compute_dtype],

@@ -59,14 +59,15 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
     Raises ValueError with the differences where it holds another run; nothing is overwritten then. Fields that may
     differ take the value of this call.
     """
-    _check_claim(workdir, config)  # before a lock is put into somebody's folder
+    check_claim(workdir, config)  # before a lock is put into somebody's folder
     workdir.mkdir(parents=True, exist_ok=True)
     with only_process(workdir):
-        _check_claim(workdir, config)  # another process may have claimed it in between
+        check_claim(workdir, config)  # another process may have claimed it in between
         replace_text(workdir / CONFIG_FILE, json.dumps(config, indent=1, sort_keys=True))
 
 
-def _check_claim(workdir: pathlib.Path, config: dict) -> None:
+def check_claim(workdir: pathlib.Path, config: dict) -> None:
+    """The refusals of `claim_workdir` alone."""
     path = workdir / CONFIG_FILE
     if not path.exists():
         ours = (LOCK_FILE, CONFIG_FILE + ".tmp")  # a killed claim leaves the second

@@ -83,10 +83,9 @@ PRUNER_RULES = {
     ),
 }
 
-# What a published checkpoint may hold beside encoder and classifier: buffers and the heads of other tasks.
-IGNORED = re.compile(
-    r"bert\.embeddings\.(position_ids|token_type_ids)|(cls|qa_outputs|contribution_predictor)\..*", re.DOTALL
-)
+# What a published checkpoint may hold beside encoder and classifier: constants, and the heads of other tasks.
+BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+OTHER_HEADS = re.compile(r"(cls|qa_outputs|contribution_predictor)\..*", re.DOTALL)
 
 
 def model_rules(pruner_name: str) -> tuple[Rule, ...]:

@@ -13,7 +13,7 @@ from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import read_class_names, read_config
 from adapler_jax.weights.files import read_tensors
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.names import CLASSIFIER_RULES, ENCODER_RULES, IGNORED, POOLER_RULES, axis_sizes
+from adapler_jax.weights.names import BUFFERS, CLASSIFIER_RULES, ENCODER_RULES, OTHER_HEADS, POOLER_RULES, axis_sizes
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tree
 
 
@@ -28,12 +28,13 @@ class Loaded:
     class_names: tuple[str, ...] | None  # of the checkpoint's own classifier; None where it was started afresh
 
 
-def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_positions: int | None = None) -> Loaded:
+def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_positions: int | None = None,
+                    fresh_head: bool = False) -> Loaded:  # fmt: skip
     """Encoder and head of a BERT checkpoint in Hugging Face form.
 
     Args: path_or_name: a local directory or a name on the hub. key: for parts that the checkpoint lacks.
     num_classes: of the classifier; None for as many as the checkpoint has. num_positions: grow the position table
-    to at least this many rows.
+    to at least this many rows. fresh_head: start pooler and classifier afresh though the checkpoint has them.
 
     Raises ValueError, all mismatches in one, where the checkpoint is not a BERT or does not fit its config.json.
     """
@@ -42,7 +43,7 @@ def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_po
     class_names = read_class_names(raw, directory / "config.json")
     tensors, source = read_tensors(directory)
     tensors, notes = drop_ignored(canonicalize(tensors, source))
-    tensors, head_rules, head_notes = choose_head(tensors, num_classes)
+    tensors, head_rules, head_notes = choose_head(tensors, num_classes, fresh_head=fresh_head)
     own_classes = count_classes(tensors)
     total_classes = own_classes or num_classes or len(class_names or ()) or 2
 
@@ -61,19 +62,22 @@ def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_po
 
 
 def drop_ignored(tensors: dict) -> tuple[dict, list[str]]:
-    """The tensors of encoder and classifier, and a note on the buffers and other heads that were left out."""
-    ignored = [name for name in tensors if IGNORED.fullmatch(name)]
-    groups = collections.Counter(name if name.startswith("bert.") else f"{name.split('.')[0]}.*" for name in ignored)
-    kept = {name: value for name, value in tensors.items() if not IGNORED.fullmatch(name)}
+    """The tensors of encoder and classifier, and a note on the other heads that were left out; buffers go unsaid."""
+    heads = [name for name in tensors if OTHER_HEADS.fullmatch(name)]
+    groups = collections.Counter(f"{name.split('.')[0]}.*" for name in heads)
+    kept = {name: value for name, value in tensors.items() if name not in BUFFERS and name not in heads}
     names = ", ".join(f"{group} ({count} tensors)" if count > 1 else group for group, count in sorted(groups.items()))
-    return kept, [f"ignored: {names}"] if ignored else []
+    return kept, [f"ignored: {names}"] if heads else []
 
 
-def choose_head(tensors: dict, num_classes: int | None) -> tuple[dict, tuple, list[str]]:
+def choose_head(tensors: dict, num_classes: int | None, *, fresh_head: bool) -> tuple[dict, tuple, list[str]]:
     """Which parts of the head come from the checkpoint: the tensors, the rules to read them by, notes on the rest.
 
     A classifier is taken together with its pooler only: without it, it was trained to read something else.
     """
+    if fresh_head:
+        kept = {name: value for name, value in tensors.items() if not name.startswith(("bert.pooler.", "classifier."))}
+        return kept, (), ["started afresh, pooler and classifier: config.fresh_head"]
     rules, fresh = (), []
     if any(name.startswith("bert.pooler.") for name in tensors):
         rules += POOLER_RULES

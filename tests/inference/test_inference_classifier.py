@@ -123,6 +123,17 @@ def test_a_long_text_is_cut_to_the_models_length(classifier):
     assert_same(found, expected)
 
 
+def test_a_cut_text_says_so(classifier, predictions):
+    (long,) = classifier.predict(["good " * 100])
+    assert long.is_cut and not any(prediction.is_cut for prediction in predictions)
+    (pair,) = classifier.predict([("good", "bad " * 100)])
+    assert pair.is_cut and not pair.unread(0) and pair.unread(1).startswith("bad")
+
+
+def test_a_classifier_prints_no_weights(classifier):
+    assert len(repr(classifier)) < 500
+
+
 def test_pairs_are_answered_with_words_of_both(classifier):
     (found,) = classifier.predict([("good film", "not bad")])
     assert [(word.text, word.part) for word in found.words] == [("good", 0), ("film", 0), ("not", 1), ("bad", 1)]

@@ -65,9 +65,9 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
 
 
 def test_example_texts_come_from_the_test_split(finished, tiny_files):
-    texts = example_texts(finished, num_texts=2)
-    lines = [json.loads(line)["text"] for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
-    assert len(texts) == 2 and set(texts) <= set(lines)
+    texts, labels = example_texts(finished, num_texts=2)
+    rows = [json.loads(line) for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
+    assert len(texts) == 2 and set(zip(texts, labels)) <= {(row["text"], ("bad", "good")[row["label"]]) for row in rows}
 
 
 def test_the_fastest_model_answers_with_the_buckets_of_the_run(finished, monkeypatch):
@@ -121,9 +121,12 @@ def test_commands_end_on_a_mistake_in_one_line(command, tmp_path):
             "unknown task 'ssst2'; did you mean sst2? there are sst2",
         ),
         (["--config=configs/adapler.py:sst2", "--config.data.carve.test=9"], "no config field 'test'"),
-        (["--config=configs/adapler.py:sst2", "--config.modle=m", "--workdir=w"], 'Did you mean "model"'),
+        (
+            ["--config=configs/adapler.py:sst2", "--config.modle=m", "--workdir=w"],
+            "unknown config field 'modle'; did you mean \"model\"?",
+        ),
         (["--config=configs/adapler.py:sst2", "--wrkdir=w"], "Did you mean: workdir"),
-        (["--workdir=w"], "Flag --config must have a value"),
+        (["--workdir=w"], "there is no --config; give --config=..."),
         (["extra", "--config=configs/adapler.py:sst2", "--workdir=w"], "unknown arguments ['extra']"),
     ],
 )
@@ -131,6 +134,19 @@ def test_a_wrong_flag_is_named(arguments, message):
     done = run_python("train.py", *arguments)
     assert done.returncode == 2
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+def test_help_is_no_mistake():
+    done = run_python("train.py", "--help")
+    assert done.returncode == 0 and "--workdir" in done.stdout
+
+
+def test_begun_phases_are_told(finished, tmp_path):
+    workdir, lines = tmp_path / "run", []
+    shutil.copytree(finished, workdir)
+    (workdir / "adapt-1.2x" / "done.json").unlink()
+    evaluate_workdir(workdir, tell=lines.append, with_times=False)
+    assert "adapt-1.2x: not finished; give the training command again to go on" in lines
 
 
 @pytest.mark.parametrize(
