@@ -121,7 +121,10 @@ linear_bfloat16.defvjp(_linear_bfloat16_forward, _linear_bfloat16_backward)
 
 
 def linear(params: Params, x, dtype=jnp.float32):
-    """x @ kernel + bias, operands in `dtype`, result float32 [..., out]."""
+    """x @ kernel + bias, operands in `dtype`, result float32 [..., out]; the kernel as published or from `lay_out`."""
+    if "kernel_OI" in params:
+        product = matrix_product(x.astype(dtype), params["kernel_OI"].astype(dtype), ((x.ndim - 1,), (1,)))
+        return product + along_last(params["bias"], product)
     if dtype == jnp.bfloat16:
         return linear_bfloat16(params["kernel"], params["bias"], x)
     product = matrix_product(x.astype(dtype), params["kernel"].astype(dtype), ((x.ndim - 1,), (0,)))
@@ -164,10 +167,15 @@ def embed(params: Params, config: EncoderConfig, token_BL, segment_BL, *, key=No
     length = token_BL.shape[-1]
     if length > config.num_positions:
         raise ValueError(f"a batch of {length} token slots does not fit the encoder's {config.num_positions} positions")
-    # One-hot products instead of gathers for the two small tables: their gradients are products, not scatters.
-    segment_BLD = jax.nn.one_hot(segment_BL, config.num_segments, dtype=jnp.float32) @ params["segment"]
-    summed_BLD = params["token"][token_BL] + params["position"][None, :length] + segment_BLD
-    return dropout(key, layer_norm(params["norm"], summed_BLD, config.norm_epsilon), config.hidden_dropout_prob)
+    embedded_BLD = embed_rows(params, config, token_BL, params["position"][None, :length], segment_BL)
+    return dropout(key, embedded_BLD, config.hidden_dropout_prob)
+
+
+def embed_rows(params: Params, config: EncoderConfig, token_X, position_XD, segment_X):
+    """The same of tokens in any layout [...]: position_XD holds the embeddings of their positions, broadcastable."""
+    # A one-hot product instead of a gather for the small table: its gradient is a product, not a scatter.
+    segment_XD = jax.nn.one_hot(segment_X, config.num_segments, dtype=jnp.float32) @ params["segment"]
+    return layer_norm(params["norm"], params["token"][token_X] + position_XD + segment_XD, config.norm_epsilon)
 
 
 def split_heads(x_BLD, num_heads):
@@ -176,16 +184,37 @@ def split_heads(x_BLD, num_heads):
     return x_BLD.reshape(B, L, num_heads, D // num_heads).transpose(0, 2, 1, 3)
 
 
-def attention_probs(query_BHLK, key_BHSK, bias_BS, dtype=jnp.float32):
-    """softmax(q k^T / sqrt(K) + bias) over the keys, float32 [B, H, L, S]."""
-    scale = 1.0 / math.sqrt(query_BHLK.shape[-1])
-    logits_BHLS = jnp.einsum(
-        "BHLK,BHSK->BHLS",
-        (query_BHLK * scale).astype(dtype),
-        key_BHSK.astype(dtype),
-        preferred_element_type=jnp.float32,
+def query_key_value(layer: Params, config: EncoderConfig, hidden_BLD, dtype=jnp.float32):
+    """Queries, scaled by 1 / sqrt(K), keys and values of a layer, joined: float32 [..., 3 D] of states [..., D]."""
+    if "query_key_value" in layer:
+        return linear(layer["query_key_value"], hidden_BLD, dtype)
+    query_BLD, key_BLD, value_BLD = (linear(layer[name], hidden_BLD, dtype) for name in ("query", "key", "value"))
+    return jnp.concatenate([query_BLD / math.sqrt(config.head_dim), key_BLD, value_BLD], axis=-1)
+
+
+def mix_values(query_key_value_BLX, bias_BS, *, num_heads, key=None, dropout_prob=0.0, dtype=jnp.float32):
+    """softmax(q k^T + bias) v of every head, joined again: float32 [B, L, D].
+
+    Args: query_key_value_BLX: as `query_key_value` gives it. bias_BS: float32, added to the logits of every head and
+    query. key: dropout key of the probabilities. The sum of the exponentials divides what comes out of the product with
+    the values: L K quotients a head instead of L S.
+    """
+    query_BHLK, key_BHSK, value_BHSK = (
+        split_heads(x_BLD, num_heads) for x_BLD in jnp.split(query_key_value_BLX, 3, axis=-1)
     )
-    return jax.nn.softmax(logits_BHLS + bias_BS[:, None, None, :], axis=-1)
+    logits_BHLS = jnp.einsum(
+        "BHLK,BHSK->BHLS", query_BHLK.astype(dtype), key_BHSK.astype(dtype), preferred_element_type=jnp.float32
+    )
+    logits_BHLS = logits_BHLS + bias_BS[:, None, None, :]
+    highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))
+    power_BHLS = jnp.exp(logits_BHLS - highest_BHL1)
+    total_BHL1 = jnp.sum(power_BHLS, axis=-1, keepdims=True)
+    power_BHLS = dropout(key, power_BHLS, dropout_prob)
+    mixed_BHLK = jnp.einsum(
+        "BHLS,BHSK->BHLK", power_BHLS.astype(dtype), value_BHSK.astype(dtype), preferred_element_type=jnp.float32
+    )
+    B, H, L, K = mixed_BHLK.shape
+    return (mixed_BHLK / total_BHL1).transpose(0, 2, 1, 3).reshape(B, L, H * K)
 
 
 def attend(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, key=None, dtype=jnp.float32):
@@ -195,17 +224,17 @@ def attend(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, key=Non
     key: dropout key, None to switch dropout off. dtype: of the operands of the products.
     """
     probs_key, output_key = (None, None) if key is None else jax.random.split(key)
-    query_BHLK, key_BHSK, value_BHSK = (
-        split_heads(linear(layer[name], hidden_BLD, dtype), config.num_heads) for name in ("query", "key", "value")
-    )
-    probs_BHLS = attention_probs(query_BHLK, key_BHSK, bias_BS, dtype)
-    probs_BHLS = dropout(probs_key, probs_BHLS, config.attention_dropout_prob)
-    mixed_BHLK = jnp.einsum(
-        "BHLS,BHSK->BHLK", probs_BHLS.astype(dtype), value_BHSK.astype(dtype), preferred_element_type=jnp.float32
-    )
-    mixed_BLD = mixed_BHLK.transpose(0, 2, 1, 3).reshape(hidden_BLD.shape)
+    mixed_BLD = mix_values(
+        query_key_value(layer, config, hidden_BLD, dtype), bias_BS, num_heads=config.num_heads,
+        key=probs_key, dropout_prob=config.attention_dropout_prob, dtype=dtype,
+    )  # fmt: skip
+    return add_attention(layer, config, hidden_BLD, mixed_BLD, key=output_key, dtype=dtype)
+
+
+def add_attention(layer: Params, config: EncoderConfig, hidden_BLD, mixed_BLD, *, key=None, dtype=jnp.float32):
+    """What `mix_values` gave, through the output projection, residual and norm: any leading axes."""
     update_BLD = linear(layer["attention_output"], mixed_BLD, dtype)
-    update_BLD = dropout(output_key, update_BLD, config.hidden_dropout_prob)
+    update_BLD = dropout(key, update_BLD, config.hidden_dropout_prob)
     return layer_norm(layer["attention_norm"], hidden_BLD + update_BLD, config.norm_epsilon)
 
 
@@ -214,6 +243,29 @@ def feed_forward(layer: Params, config: EncoderConfig, hidden_BLD, *, key=None, 
     inner_BLF = ACTIVATIONS[config.activation](linear(layer["ffn_in"], hidden_BLD, dtype))
     update_BLD = dropout(key, linear(layer["ffn_out"], inner_BLF, dtype), config.hidden_dropout_prob)
     return layer_norm(layer["ffn_norm"], hidden_BLD + update_BLD, config.norm_epsilon)
+
+
+def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
+    """The encoder's parameters as inference reads them fastest, for the same answers.
+
+    Layers are apart, a tuple of trees: scanned ones are copied out of their stack at every call. Query, key and value
+    are one kernel, the queries' scaled. Kernels are [out, in], in which the CPU's products are up to a fifth faster on
+    few rows, and in `dtype` already.
+    """
+    num_layers = jax.tree.leaves(params["layers"])[0].shape[0]
+
+    def turned(layer):
+        return {"kernel_OI": layer["kernel"].T.astype(dtype), "bias": layer["bias"]}
+
+    def laid_out(layer):
+        query = jax.tree.map(lambda leaf: leaf / math.sqrt(config.head_dim), layer["query"])
+        joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=-1), query, layer["key"], layer["value"])
+        kept = {name: layer[name] for name in ("attention_norm", "ffn_norm")}
+        names = ("attention_output", "ffn_in", "ffn_out")
+        return kept | {"query_key_value": turned(joined)} | {name: turned(layer[name]) for name in names}
+
+    layers = [jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], params["layers"]) for index in range(num_layers)]
+    return params | {"layers": tuple(map(laid_out, layers))}
 
 
 def over_layers(step, start, layers, *per_layer):

@@ -42,7 +42,7 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
     def prune(carry, site_params, index):
         hard = slope is None
         view = View(
-            hidden_BLD=carry.hidden_BLD,
+            reading_BL=pruner.read(site_params, carry.hidden_BLD),
             live_BL=live_BL & (carry.weight_BL > 0) if hard else live_BL,
             weight_BL=carry.weight_BL,
         )

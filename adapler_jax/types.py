@@ -76,7 +76,7 @@ BEFORE_ATTENTION = "before_attention"
 class View:
     """All that a pruner sees of the model at a site."""
 
-    hidden_BLD: jax.Array
+    reading_BL: jax.Array  # float32, what the pruner's `read` makes of each token's state
     live_BL: jax.Array  # bool; at inference: the token is real and survived all earlier sites
     weight_BL: jax.Array  # float32 soft survival entering the site; 1 on [CLS], 0 on padding
 

@@ -215,17 +215,19 @@ def test_key_bias_by_hand():
     assert np.exp(np.float32(MASK_BIAS)) == 0.0
 
 
-def test_attention_probs_by_hand():
-    """One head of size 4, so that a query of 2 meets each key with its own first entry: logits ln 1, ln 2, ln 3."""
-    query_BHLK = jnp.array([[[[2.0, 0.0, 0.0, 0.0]]]])
-    key_BHSK = jnp.zeros((1, 1, 3, 4)).at[0, 0, :, 0].set(jnp.log(jnp.array([1.0, 2.0, 3.0])))
+def test_mixed_values_by_hand():
+    """One head of size 4: a query of 1 meets each key with its own first entry, logits ln 1, ln 2, ln 3, and the values
+    are unit vectors, so that what comes out are the probabilities."""
+    query_LK = jnp.zeros((3, 4)).at[:, 0].set(1.0)
+    key_SK = jnp.zeros((3, 4)).at[:, 0].set(jnp.log(jnp.array([1.0, 2.0, 3.0])))
+    joined_BLX = jnp.concatenate([query_LK, key_SK, jnp.eye(3, 4)], axis=-1)[None]
     for bias, expected in [
         ([0.0, 0.0, 0.0], [1 / 6, 2 / 6, 3 / 6]),
         ([0.0, 0.0, MASK_BIAS], [1 / 3, 2 / 3, 0.0]),
         ([0.0, math.log(0.5), 0.0], [1 / 5, 1 / 5, 3 / 5]),
     ]:
-        found = encoder.attention_probs(query_BHLK, key_BHSK, jnp.array([bias]))
-        np.testing.assert_allclose(found[0, 0, 0], expected, rtol=1e-6, atol=0)
+        found = encoder.mix_values(joined_BLX, jnp.array([bias]), num_heads=1)
+        np.testing.assert_allclose(found[0, :, :3], [expected] * 3, rtol=1e-6, atol=0)
 
 
 def attend_by_loops(layer, config, hidden_LD, bias_L):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from adapler_jax import encoder, flops, heads
-from adapler_jax.inference.bucketed import split_layers
-from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import Batch, EncoderConfig
 
@@ -99,6 +98,6 @@ def test_dense_count_agrees_with_the_compilers_count():
     params = {"encoder": encoder.init_encoder(key, config), "head": heads.init_classifier(key, config, 3), "pruner": {}}
     row = np.zeros((1, length), np.int32)
     batch = Batch(token_BL=row, segment_BL=row, live_BL=row == 0, label_B=row[:, 0], example_id_B=row[:, 0])
-    program = make_engine(config, keep_all()).lower(split_layers(params), batch).compile()
+    program = make_engine(config, keep_all()).lower(lay_out(params, config), batch).compile()
     counted = flops.dense_flops(config, [length], num_classes=3)[0]
     np.testing.assert_allclose(counted, program.cost_analysis()["flops"], rtol=0.02)

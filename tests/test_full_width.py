@@ -37,7 +37,10 @@ def fixed_pruner():
         bias_BL = jnp.where(stays_L[None], 0.0, MASK_BIAS) * view.weight_BL
         return Softened(score_BL=view.weight_BL, bias_BL=bias_BL, weight_BL=view.weight_BL * jnp.exp(bias_BL))
 
-    return PRUNER._replace(name="fixed", select=select, soften=soften, init=lambda key, config: {})
+    return PRUNER._replace(
+        name="fixed", read=lambda params, hidden: hidden[..., 0], select=select, soften=soften,
+        init=lambda key, config: {},
+    )  # fmt: skip
 
 
 @functools.cache

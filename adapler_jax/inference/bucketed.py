@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import encoder, heads
+from adapler_jax.inference import dense
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
 
@@ -105,7 +106,8 @@ def kept_slots(keep_BR):
 
 def visit_site(pruner: Pruner, site_params, index, *, hidden_BRD, source_BR, live_BR, length):
     """Asks the pruner who stays: (slots, places, counts) of those, padded to `length`, and the _Record of the site."""
-    view = View(hidden_BLD=hidden_BRD, live_BL=live_BR, weight_BL=live_BR.astype(jnp.float32))
+    reading_BR = pruner.read(site_params, hidden_BRD)
+    view = View(reading_BL=reading_BR, live_BL=live_BR, weight_BL=live_BR.astype(jnp.float32))
     selection = pruner.select(site_params, index, view)
     kept_BR = kept_slots(selection.keep_BL)
     stays_BR = kept_BR < kept_BR.shape[1]
@@ -163,18 +165,6 @@ def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner
     return _State(hidden_BLD, *kept), record
 
 
-def split_layers(params: Params) -> Params:
-    """The parameters with every layer's weights in arrays of their own, a tuple of trees instead of a stacked one.
-
-    Scanned layers are copied out of the stack at every call: a fifth of the time of one text in a small encoder on a
-    CPU. Apart, they are read in place, for up to twice the compilation. Both forms give the same answers.
-    """
-    stacked = params["encoder"]["layers"]
-    num_layers = jax.tree.leaves(stacked)[0].shape[0]
-    layers = tuple(jax.tree.map(lambda leaf: jnp.array(leaf[index]), stacked) for index in range(num_layers))
-    return params | {"encoder": params["encoder"] | {"layers": layers}}
-
-
 def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, state: _State, *, rungs, dtype):
     """All layers on what the pruner keeps: the last buffer ([CLS] in slot 0) and the _Records of sites 1 to N."""
     branches = [
@@ -190,23 +180,16 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, state: _St
     return state.hidden_BLD, record_N
 
 
-def keep_everything(params: Params, config: EncoderConfig, batch: Batch, *, dtype):
-    """Logits of plain BERT at the batch's own length: no buckets, no gathers."""
-    tokens = (batch.token_BL, batch.segment_BL, batch.live_BL)
-    hidden_BLD = encoder.encode(params["encoder"], config, *tokens, dtype=dtype)
-    return heads.classify(params["head"], config, hidden_BLD[:, 0])
-
-
 def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, buckets=DEFAULT_BUCKETS,
             dtype=jnp.float32):  # fmt: skip
     """Logits float32 [B, C] and the Trace of one batch, equal to the oracle's.
 
-    Args: params: layers stacked, or apart by `split_layers`. buckets: lengths to which a batch's kept tokens are
-    padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A
+    Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which a batch's kept tokens
+    are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A
     method without sites runs as plain BERT, without gathers.
     """
     if not pruner.sites:
-        return keep_everything(params, config, batch, dtype=dtype), Trace()
+        return dense.forward(params, config, batch, dtype=dtype), Trace()
     if len(pruner.sites) != config.num_layers:
         raise ValueError(f"pruner {pruner.name}: the driver serves a site before every layer or none at all")
     rungs = ladder(buckets, batch.token_BL.shape[1])

@@ -12,8 +12,8 @@ import numpy as np
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, split_layers
-from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.inference.words import Encoded, Word, encode_words
 from adapler_jax.pruning import make_pruner
 from adapler_jax.types import Params
@@ -74,7 +74,7 @@ class Classifier:
         single = bool(pruner.sites) and driver == "bucketed"
         return cls(
             run=make_engine(saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver),
-            params=split_layers(saved.params) if driver == "bucketed" else saved.params,
+            params=saved.params if driver == "masked" else lay_out(saved.params, saved.config, dtype),
             tokenizer=load_tokenizer(str(saved.directory)),
             class_names=saved.class_names,
             num_layers=saved.config.num_layers,

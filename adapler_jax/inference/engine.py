@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.inference import bucketed, masked
+from adapler_jax import encoder
+from adapler_jax.inference import bucketed, masked, packed
 from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import EncoderConfig
+from adapler_jax.types import EncoderConfig, Params
 
-DRIVERS = {"bucketed": bucketed.forward, "masked": masked.forward}
+DRIVERS = {"bucketed": bucketed.forward, "masked": masked.forward, "packed": packed.forward}
 
 
 def make_engine(
@@ -21,6 +22,7 @@ def make_engine(
     buckets: Sequence[int] = DEFAULT_BUCKETS,
     dtype=jnp.float32,
     driver: str = "bucketed",
+    tiles: Sequence[int] = packed.TILES,
 ) -> Callable:
     """A jitted function (params, Batch) -> (logits float32 [B, C], Trace); it compiles once a batch shape.
 
@@ -31,8 +33,13 @@ def make_engine(
     buckets = bucketed.check_buckets(buckets)
     if driver not in DRIVERS:
         raise ValueError(f"unknown driver {driver!r}; there are {', '.join(DRIVERS)}")
-    options = {"buckets": buckets} if driver == "bucketed" else {}
-    return _jitted(config, pruner, driver, dtype, **options)
+    options = {"masked": {}, "bucketed": {"buckets": buckets}, "packed": {"buckets": buckets, "tiles": tuple(tiles)}}
+    return _jitted(config, pruner, driver, dtype, **options[driver])
+
+
+def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
+    """The whole model's parameters as the fast drivers read them fastest; see `encoder.lay_out`."""
+    return params | {"encoder": encoder.lay_out(params["encoder"], config, dtype)}
 
 
 @functools.lru_cache(maxsize=32)

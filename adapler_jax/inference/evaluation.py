@@ -10,7 +10,7 @@ import numpy as np
 from adapler_jax import flops
 from adapler_jax.inference import bucketed
 from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
-from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.inference.measure import Timing, median_speedup, time_interleaved
 from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning.base import Pruner, keep_all
@@ -68,7 +68,7 @@ def evaluate_model(
         raise ValueError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
     run = make_engine(config, pruner, buckets=buckets, dtype=dtype, driver=driver)
     if driver == "bucketed":
-        params = bucketed.split_layers(params)  # the program that compare_speed times is then the same one
+        params = lay_out(params, config, dtype)  # the program that compare_speed times is then the same one
     parts = []
     executed = np.zeros(2, np.int64)
     for batch in batches:
@@ -161,8 +161,8 @@ def compare_speed(
     batches = [jax.device_put(batch) for batch in batches]
     pruned_run = make_engine(config, pruner, buckets=buckets, dtype=dtype)
     dense_run = make_engine(config, keep_all(), dtype=dtype)
-    dense_params = jax.device_put(dense_params | {"pruner": {}})
-    params, dense_params = (bucketed.split_layers(tree) for tree in (jax.device_put(params), dense_params))
+    dense_params = dense_params | {"pruner": {}}
+    params, dense_params = (lay_out(jax.device_put(tree), config, dtype) for tree in (params, dense_params))
 
     def over(batches, run: Callable, params) -> Callable:
         return lambda: [run(params, batch)[0] for batch in batches]

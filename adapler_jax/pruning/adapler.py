@@ -35,18 +35,24 @@ def init_params(key, config: EncoderConfig, *, predictor_dim: int, initial_thres
     }
 
 
-def contribution_scores(params, hidden_BLD, live_BL, weight_BL, *, activation):
-    """Share of each token in the prediction, as the layer's predictor sees it.
+def contribution_logits(params, hidden, *, activation):
+    """What a layer's predictor says of each token: z = W2 act(W1 h + b1) + b2, float32 [...] of states [..., D].
 
-        z = W2 act(W1 h + b1) + b2;    s_i = softmax(z)_i w_i / (sum_j softmax(z)_j w_j + 1e-15)
+    Args: params: one site's {"hidden", "score"}.
+    """
+    return linear(params["score"], ACTIVATIONS[activation](linear(params["hidden"], hidden)))[..., 0]
 
-    Args: params: one site's {"hidden", "score"}. live_BL: bool. weight_BL: soft survival, 1 on [CLS], 0 on padding.
+
+def contribution_scores(logit_BL, live_BL, weight_BL):
+    """Share of each token in the prediction, of the logits z of the predictor.
+
+        s_i = softmax(z)_i w_i / (sum_j softmax(z)_j w_j + 1e-15)
+
+    Args: live_BL: bool. weight_BL: soft survival, 1 on [CLS], 0 on padding.
     Returns float32 [B, L], sums to 1 over an example, exactly 0 on padding.
     Source: section 3 of the paper (an MLP and a softmax); the product with the weights is the released program's. There
     padding takes part in the softmax and is divided out again; here it never enters.
     """
-    inner_BLP = ACTIVATIONS[activation](linear(params["hidden"], hidden_BLD))
-    logit_BL = linear(params["score"], inner_BLP)[..., 0]
     # A finite fill: a filler row without a live token must give zeros, not NaN.
     share_BL = jax.nn.softmax(jnp.where(live_BL, logit_BL, NO_LOGIT), axis=-1)
     return normalise(jnp.where(live_BL, share_BL * weight_BL, 0.0))
@@ -97,7 +103,7 @@ def surrogate_ratio(ratio, index):
     return jnp.where(index == 0, 1.0, jnp.maximum(MIN_CLS_SCALE, factor))
 
 
-def soften(params, index, view, slope, *, activation):
+def soften(params, index, view, slope):
     """Soft removal at one site: scores, additive key bias, and the weights that survive.
 
         delta = eta / n;   e_i = f(x_i, delta, slope) w_i;   w_i <- w_i exp(e_i) while w_i > 1e-6;   e_[CLS] = 0
@@ -105,7 +111,7 @@ def soften(params, index, view, slope, *, activation):
     n is the soft number of tokens that enter, [CLS] included. Hidden states are not scaled: a removed token still asks,
     but nobody attends to it. Source: the released program's forward pass.
     """
-    score_BL = contribution_scores(params, view.hidden_BLD, view.live_BL, view.weight_BL, activation=activation)
+    score_BL = contribution_scores(view.reading_BL, view.live_BL, view.weight_BL)
     shifted_BL = rescale_cls(score_BL, surrogate_ratio(params["cls_ratio_N"], index))
     threshold_B1 = params["threshold_N"] / jnp.sum(view.weight_BL, axis=-1, keepdims=True)
     removable_BL = view.weight_BL.at[:, 0].set(0.0)
@@ -115,11 +121,11 @@ def soften(params, index, view, slope, *, activation):
     return Softened(score_BL=score_BL, bias_BL=bias_BL, weight_BL=weight_BL)
 
 
-def select(params, index, view, *, activation):
+def select(params, index, view):
     """Hard removal at one site: keep [CLS] and every token with score >= eta / n, n the number of tokens that enter."""
     del index
     weight_BL = view.live_BL.astype(jnp.float32)
-    score_BL = contribution_scores(params, view.hidden_BLD, view.live_BL, weight_BL, activation=activation)
+    score_BL = contribution_scores(view.reading_BL, view.live_BL, weight_BL)
     threshold_B1 = params["threshold_N"] / jnp.maximum(1.0, jnp.sum(weight_BL, axis=-1, keepdims=True))
     keep_BL = view.live_BL & (score_BL >= threshold_B1 * (1.0 - ROUNDING))
     return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.live_BL[:, 0]))
@@ -205,8 +211,9 @@ def adapler(
         name="adapler",
         sites=tuple(Site(layer, BEFORE_ATTENTION) for layer in range(config.num_layers)),
         init=functools.partial(init_params, predictor_dim=predictor_dim, initial_threshold=initial_threshold),
-        soften=functools.partial(soften, activation=config.activation),
-        select=functools.partial(select, activation=config.activation),
+        read=functools.partial(contribution_logits, activation=config.activation),
+        soften=soften,
+        select=select,
         loss_terms=functools.partial(
             loss_terms,
             relative_length=relative_length,

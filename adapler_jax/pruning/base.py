@@ -19,6 +19,8 @@ class Pruner(NamedTuple):
     sites: tuple[Site, ...]
     # (key, EncoderConfig) -> params
     init: Callable[..., Params]
+    # (site's params, states [..., D]) -> float32 [...]: all that is read off a token alone, padded or packed
+    read: Callable
     # (site's params, site index, View, slope) -> Softened
     soften: Callable
     # (site's params, site index, View) -> Selection; [CLS] always kept, padding never
@@ -42,6 +44,7 @@ def keep_all() -> Pruner:
         name="keep_all",
         sites=(),
         init=lambda key, config: {},
+        read=refuse,
         soften=refuse,
         select=refuse,
         loss_terms=lambda params, trace, batch: {},

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from adapler_jax.training.provenance import commit_of_tree
-from benchmarks import ablation, accuracy, training
+from benchmarks import ablation, accuracy, engines, training
 from benchmarks.records import Record
 
 
@@ -23,6 +23,14 @@ def test_training_steps_are_timed_in_both_methods(tmp_path):
     record = json.loads((tmp_path / "rows.json").read_text())
     assert record["rows"] == rows
     assert {"command", "commit", "device", "versions", "date"} <= record.keys()
+
+
+def test_engines_are_timed_at_every_schedule(tmp_path):
+    rows = engines.main(["--quick", "--dtypes=float32", "--json", str(tmp_path / "rows.json")])
+    pruned = [(target, engine) for target in (1.0, 2.0) for engine in ("bucketed", "packed")]
+    assert [(row["target"], row["engine"]) for row in rows] == [(1.0, "dense"), (1.0, "dense, packed"), *pruned]
+    assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 for row in rows)
+    assert [round(row["flops_speedup"], 1) for row in rows] == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
 
 
 def test_variants_share_the_fine_tuned_model(make_config, tmp_path):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapler_jax import encoder, heads
-from adapler_jax.inference import bucketed, masked
-from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference import bucketed, dense, masked, packed
+from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.types import Batch, EncoderConfig, Selection
 
@@ -17,6 +17,8 @@ CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=40
 )  # fmt: skip
 BUCKETS = (2, 8, 24)
+TILES = (4, 16)
+FAST = ("bucketed", "packed")
 NUM_SLOTS = 24
 PRUNER = adapler(CONFIG, predictor_dim=8)
 
@@ -38,7 +40,7 @@ def make_params(pruner=PRUNER, *, threshold=0.8):
 
 def make_batch(lengths, *, num_slots=NUM_SLOTS, seed=0, padding=0):
     """Examples of these lengths; row i is the same text whatever the others and the padding are."""
-    texts_BL = np.random.default_rng(seed).integers(1, CONFIG.vocab_size, (64, CONFIG.num_positions))
+    texts_BL = np.random.default_rng(seed).integers(1, CONFIG.vocab_size, (257, CONFIG.num_positions))
     live_BL = np.arange(num_slots) < np.asarray(lengths)[:, None]
     return Batch(
         token_BL=np.where(live_BL, texts_BL[: len(lengths), :num_slots], padding).astype(np.int32),
@@ -53,14 +55,14 @@ def marking_pruner():
     """A method that needs no predictor: keeps a token where the first entry of its state exceeds the site's level."""
 
     def select(params, index, view):
-        score_BL = jnp.where(view.live_BL, view.hidden_BLD[..., 0], 0.0)
+        score_BL = jnp.where(view.live_BL, view.reading_BL, 0.0)
         keep_BL = view.live_BL & (score_BL > params["level_N"] + 0.0 * index)
         return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.live_BL[:, 0]))
 
     def init(key, config):
         return {"level_N": jnp.linspace(-1.0, 0.5, config.num_layers, dtype=jnp.float32)}
 
-    return PRUNER._replace(name="marking", select=select, init=init)
+    return PRUNER._replace(name="marking", read=lambda params, hidden: hidden[..., 0], select=select, init=init)
 
 
 PRUNERS = {"adapler": PRUNER, "keep_all": keep_all(), "marking": marking_pruner()}
@@ -68,7 +70,8 @@ PRUNERS = {"adapler": PRUNER, "keep_all": keep_all(), "marking": marking_pruner(
 
 @functools.cache
 def engine(name, driver, dtype="float32"):
-    return make_engine(CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, dtype=dtype)
+    options = {"tiles": TILES} if driver == "packed" else {}
+    return make_engine(CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, dtype=dtype, **options)
 
 
 @functools.cache
@@ -94,32 +97,36 @@ def rows(result, index):
     return logits_BC[index], jax.tree.map(lambda leaf: leaf[:, index], trace)
 
 
+@pytest.mark.parametrize("driver", FAST)
 @pytest.mark.parametrize("name", ["adapler", "marking", "keep_all"])
 @pytest.mark.parametrize("lengths", [[24, 7, 3, 1, 13], [24] * 5, [1] * 5, [2, 2, 1, 2, 2], [23, 24, 16, 17, 15]])
-def test_bucketed_equals_the_oracle(name, lengths):
+def test_fast_drivers_equal_the_oracle(name, lengths, driver):
     batch, params = make_batch(lengths), params_of(name)
-    assert_same(engine(name, "bucketed")(params, batch), engine(name, "masked")(params, batch))
+    assert_same(engine(name, driver)(params, batch), engine(name, "masked")(params, batch))
 
 
+@pytest.mark.parametrize("driver", FAST)
 @pytest.mark.parametrize("name", ["adapler", "keep_all"])
-def test_layers_that_are_apart_give_the_same_answers(name):
+def test_weights_laid_out_for_speed_give_the_same_answers(name, driver):
     params, batch = params_of(name), make_batch([24, 7, 3, 1, 13])
-    found = engine(name, "bucketed")(bucketed.split_layers(params), batch)
+    found = engine(name, driver)(lay_out(params, CONFIG), batch)
     assert_same(found, engine(name, "masked")(params, batch))
 
 
-def test_tokens_go_at_every_layer_of_these_tests():
-    _, trace = engine("adapler", "bucketed")(params_of("adapler"), make_batch([24] * 5))
+@pytest.mark.parametrize("driver", FAST)
+def test_tokens_go_at_every_layer_of_these_tests(driver):
+    _, trace = engine("adapler", driver)(params_of("adapler"), make_batch([24] * 5))
     totals_N = np.sum(trace.count_NB, axis=1)
     assert np.all(np.diff(totals_N) < 0) and totals_N[0] < 24 * 5 and totals_N[-1] > 5
 
 
+@pytest.mark.parametrize("driver", FAST)
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 23, 24])
-def test_bucketed_equals_the_oracle_at_every_bucket_edge(length):
+def test_fast_drivers_equal_the_oracle_at_every_bucket_edge(length, driver):
     """Nothing is dropped, so every layer runs in the bucket of this length."""
     params, batch = params_of("adapler"), make_batch([length] + [1] * 4)
     params = params | {"pruner": params["pruner"] | {"threshold_N": jnp.zeros((4,), jnp.float32)}}
-    found = engine("adapler", "bucketed")(params, batch)
+    found = engine("adapler", driver)(params, batch)
     assert np.all(found[1].count_NB[:, 0] == length)
     assert_same(found, engine("adapler", "masked")(params, batch))
 
@@ -128,48 +135,57 @@ def test_keep_all_is_plain_bert():
     params, batch = params_of("keep_all"), make_batch([24, 9])
     hidden_BLD = encoder.encode(params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
     expected_BC = heads.classify(params["head"], CONFIG, hidden_BLD[:, 0])
-    for driver in ("bucketed", "masked"):
+    for driver in (*FAST, "masked"):
         logits_BC, trace = engine("keep_all", driver)(params, batch)
         np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-6, rtol=0)
         assert trace.count_NB is None
 
 
-def test_keep_all_does_not_gather():
-    forward = functools.partial(bucketed.forward, config=CONFIG, pruner=keep_all())
-    traced = jax.make_jaxpr(lambda params, batch: forward(params, batch=batch))
-    text = str(traced(params_of("keep_all"), make_batch([5])))
-    assert "cond[" not in text and "sort[" not in text
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 5, 7])
+def test_chunks_do_not_change_the_answer(num_rows):
+    arrays = jnp.arange(5), jnp.arange(10.0).reshape(5, 2)
+
+    def add(row_B, x_BD):
+        assert row_B.shape[0] <= num_rows
+        return row_B[:, None] + x_BD
+
+    found = dense.in_chunks(add, arrays, num_rows=num_rows)
+    np.testing.assert_array_equal(found, arrays[0][:, None] + arrays[1])
 
 
-def test_nothing_dropped_is_plain_bert():
+@pytest.mark.parametrize("driver", FAST)
+def test_nothing_dropped_is_plain_bert(driver):
     params = params_of("adapler")
     params = params | {"pruner": params["pruner"] | {"threshold_N": jnp.zeros((4,), jnp.float32)}}
     batch = make_batch([24, 9, 1, 2, 3])
-    found_BC, _ = engine("adapler", "bucketed")(params, batch)
+    found_BC, _ = engine("adapler", driver)(params, batch)
     expected_BC, _ = engine("keep_all", "masked")(params | {"pruner": {}}, batch)
     np.testing.assert_allclose(found_BC, expected_BC, atol=1e-5, rtol=0)
 
 
-def test_batch_mates_never_matter():
+@pytest.mark.parametrize("driver", FAST)
+def test_batch_mates_never_matter(driver):
     lengths, params = [24, 7, 3, 1, 13], params_of("adapler")
-    together = engine("adapler", "bucketed")(params, make_batch(lengths))
+    together = engine("adapler", driver)(params, make_batch(lengths))
     for row in range(len(lengths)):
         batch = jax.tree.map(lambda leaf: leaf[row : row + 1], make_batch(lengths))
-        assert_same(engine("adapler", "bucketed")(params, batch), rows(together, slice(row, row + 1)))
+        assert_same(engine("adapler", driver)(params, batch), rows(together, slice(row, row + 1)))
 
 
-def test_padding_never_matters():
+@pytest.mark.parametrize("driver", FAST)
+def test_padding_never_matters(driver):
     lengths, params = [7, 3, 8, 1, 5], params_of("adapler")
-    wide = engine("adapler", "bucketed")(params, make_batch(lengths, num_slots=24, padding=9))
-    logits_BC, trace = engine("adapler", "bucketed")(params, make_batch(lengths, num_slots=8))
+    wide = engine("adapler", driver)(params, make_batch(lengths, num_slots=24, padding=9))
+    logits_BC, trace = engine("adapler", driver)(params, make_batch(lengths, num_slots=8))
     np.testing.assert_allclose(wide[0], logits_BC, atol=1e-6, rtol=0)
     np.testing.assert_array_equal(wide[1].count_NB, trace.count_NB)
     np.testing.assert_array_equal(wide[1].weight_NBL[..., :8], trace.weight_NBL)
     assert not np.any(wide[1].weight_NBL[..., 8:])
 
 
-def test_cls_survives_and_counts_never_grow():
-    _, trace = engine("adapler", "bucketed")(params_of("adapler"), make_batch([24, 7, 3, 1, 13]))
+@pytest.mark.parametrize("driver", FAST)
+def test_cls_survives_and_counts_never_grow(driver):
+    _, trace = engine("adapler", driver)(params_of("adapler"), make_batch([24, 7, 3, 1, 13]))
     assert np.all(trace.weight_NBL[:, :, 0] == 1)
     assert np.all(np.diff(trace.count_NB, axis=0) <= 0)
     assert np.all(np.diff(trace.weight_NBL, axis=0) <= 0)
@@ -216,9 +232,10 @@ def test_mixed_lengths_compile_once_a_shape():
     assert run._cache_size() == 2
 
 
-def test_bfloat16_stays_near_float32():
+@pytest.mark.parametrize("driver", FAST)
+def test_bfloat16_stays_near_float32(driver):
     params, batch = params_of("adapler", 0.3), make_batch([24, 7, 3, 1, 13])
-    found = engine("adapler", "bucketed", "bfloat16")(params, batch)
+    found = engine("adapler", driver, "bfloat16")(params, batch)
     expected = engine("adapler", "masked", "bfloat16")(params, batch)
     exact, _ = engine("adapler", "masked")(params, batch)
     assert found[0].dtype == jnp.float32
@@ -241,22 +258,52 @@ def test_executed_lengths_are_those_of_the_longest_example():
     assert entry == 12 and length_N.tolist() == [12, 12, 12]
 
 
+def test_packed_serves_large_batches_and_rows_without_a_token():
+    """257 rows, no multiple of a group; two of them are empty, and the answers of the others do not know."""
+    lengths = np.random.default_rng(0).integers(1, 9, 257)
+    params, batch = params_of("adapler"), make_batch(lengths, num_slots=8)
+    live_BL = batch.live_BL.copy()
+    live_BL[[3, 200]] = False
+    batch = batch.replace(live_BL=live_BL)
+    found, expected = (engine("adapler", driver)(params, batch) for driver in ("packed", "masked"))
+    full = np.delete(np.arange(257), [3, 200])
+    assert_same(rows(found, full), rows(expected, full))
+
+
+@pytest.mark.parametrize("num_tokens", [0, 1, 4, 5, 16, 17, 20, 33])
+def test_tiles_cover_every_row_once(num_tokens):
+    def step(size, first, counts):
+        return packed.put_rows(counts, packed.rows_of(counts, first, size) + 1, first)
+
+    counts = np.asarray(packed.for_tiles(step, jnp.zeros(64, jnp.int32), jnp.int32(num_tokens), tiles=(16, 4)))
+    assert np.all(counts[:num_tokens] == 1) and np.all(counts <= 1)
+    assert counts.sum() < num_tokens + 16
+
+
+def test_packed_tokens_are_the_kept_ones_in_order():
+    keep_BL = jnp.array([[True, False, True], [False, False, False], [True, True, False]])
+    found = packed.compact(jnp.arange(10, 19).reshape(3, 3), keep_BL, 12)
+    assert found.shape == (12,) and found[:4].tolist() == [10, 12, 16, 17]
+    np.testing.assert_array_equal(packed.places_before(keep_BL)[keep_BL], [0, 1, 2, 3])
+
+
 def test_every_other_rung_is_an_entry():
     assert bucketed.entry_rungs((1, 2, 4, 8)) == (2, 8) and bucketed.entry_rungs((1, 2, 8)) == (1, 8)
     entry, _ = bucketed.executed_lengths([2, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8)
     assert entry == 2
 
 
+@pytest.mark.parametrize("driver", FAST)
 @settings(max_examples=12, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, NUM_SLOTS), min_size=5, max_size=5),
     seed=st.integers(0, 1000),
     threshold=st.sampled_from([0.1, 0.4, 0.7, 0.9, 1.0]),
 )
-def test_bucketed_equals_the_oracle_for_any_batch(lengths, seed, threshold):
+def test_fast_drivers_equal_the_oracle_for_any_batch(lengths, seed, threshold, driver):
     params, batch = params_of("adapler"), make_batch(lengths, seed=seed)
     params = params | {"pruner": params["pruner"] | {"threshold_N": jnp.full((4,), threshold, jnp.float32)}}
-    assert_same(engine("adapler", "bucketed")(params, batch), engine("adapler", "masked")(params, batch))
+    assert_same(engine("adapler", driver)(params, batch), engine("adapler", "masked")(params, batch))
 
 
 def test_types_are_never_promoted_implicitly():
@@ -275,7 +322,10 @@ def test_drivers_add_no_rank_promotion():
         source_BL=jnp.zeros((2, 24), jnp.int32),
         count_B=jnp.ones((2,), jnp.int32),
     )
-    pruner = PRUNER._replace(select=lambda params, index, view: Selection(view.weight_BL, view.live_BL))
+    pruner = PRUNER._replace(
+        read=lambda params, hidden: hidden[..., 0],
+        select=lambda params, index, view: Selection(view.weight_BL, view.live_BL),
+    )
     with jax.numpy_rank_promotion("raise"):
         kept, record = bucketed.visit_site(
             pruner, {}, 0, hidden_BRD=state.hidden_BLD, source_BR=state.source_BL, live_BR=batch.live_BL, length=24

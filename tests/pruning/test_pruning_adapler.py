@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from adapler_jax.pruning import adapler as make_adapler
 from adapler_jax.pruning.adapler import (
     constrain,
+    contribution_logits,
     contribution_scores,
     divergences,
     first_minimum,
@@ -134,30 +135,23 @@ def test_soft_removal_grows_with_the_score_and_stays_in_range(low, high, thresho
 
 # Scores
 
-# With one hidden unit, relu and kernels of one, the logit of a state ln k is ln k: shares are k / sum of all k.
-ONE = {
-    "hidden": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros((1,))},
-    "score": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros((1,))},
-    "cls_ratio_N": jnp.float32(1.0),
-}
-
 
 def view_of(shares, live=None, weight=None):
-    """One example with these relative shares."""
+    """One example with these relative shares: a logit ln k has the share k / sum of all k."""
     live_BL = jnp.ones((1, len(shares)), bool) if live is None else jnp.array([live], bool)
     return View(
-        hidden_BLD=jnp.log(jnp.array(shares, jnp.float32))[None, :, None],
+        reading_BL=jnp.log(jnp.array(shares, jnp.float32))[None],
         live_BL=live_BL,
         weight_BL=live_BL.astype(jnp.float32) if weight is None else jnp.array([weight], jnp.float32),
     )
 
 
 def scores_of(view):
-    return contribution_scores(ONE, view.hidden_BLD, view.live_BL, view.weight_BL, activation="relu")[0]
+    return contribution_scores(view.reading_BL, view.live_BL, view.weight_BL)[0]
 
 
 def site_params(threshold, cls_ratio=1.0):
-    return ONE | {"threshold_N": jnp.float32(threshold), "cls_ratio_N": jnp.float32(cls_ratio)}
+    return {"threshold_N": jnp.float32(threshold), "cls_ratio_N": jnp.float32(cls_ratio)}
 
 
 def test_scores_by_hand():
@@ -181,13 +175,9 @@ def test_score_uses_both_layers_of_the_predictor():
         "hidden": {"kernel": jnp.array([[1.0, -1.0]]), "bias": jnp.array([-1.0, 4.0])},
         "score": {"kernel": jnp.array([[2.0], [3.0]]), "bias": jnp.array([7.0])},
     }
-    live_BL = jnp.ones((1, 2), bool)
-    found = contribution_scores(
-        params, jnp.array([[[0.0], [2.0]]]), live_BL, live_BL.astype(jnp.float32), activation="tanh"
-    )
-    logits = [2 * math.tanh(-1) + 3 * math.tanh(4), 2 * math.tanh(1) + 3 * math.tanh(2)]
-    share = 1 / (1 + math.exp(logits[1] - logits[0]))
-    np.testing.assert_allclose(found[0], [share, 1 - share], rtol=1e-5)
+    found = contribution_logits(params, jnp.array([[0.0], [2.0]]), activation="tanh")
+    expected = [7 + 2 * math.tanh(-1) + 3 * math.tanh(4), 7 + 2 * math.tanh(1) + 3 * math.tanh(2)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_normalise_by_hand():
@@ -224,7 +214,7 @@ def test_surrogate_ratio_of_the_first_site_is_a_constant():
 def test_cls_ratio_changes_no_value_of_soften():
     view = view_of([1, 2, 3, 4])
     found, expected = (
-        soften(site_params(0.8, ratio), jnp.int32(2), view, jnp.float32(10.0), activation="relu")
+        soften(site_params(0.8, ratio), jnp.int32(2), view, jnp.float32(10.0))
         for ratio in (0.2, 3.0)
     )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -237,7 +227,7 @@ def test_soften_by_hand():
     """Two soft tokens enter beside [CLS], n = 3, so delta = 0.9 / 3 = 0.3; the last one is gone already."""
     weight = [1.0, 1.0, 0.5, 0.5, 1e-7]
     view = view_of([1, 2, 8, 6, 4], weight=weight)
-    found = soften(site_params(0.9), jnp.int32(1), view, jnp.float32(10.0), activation="relu")
+    found = soften(site_params(0.9), jnp.int32(1), view, jnp.float32(10.0))
     total = 1 + 2 + 4 + 3 + 4e-7
     scores = [1 / total, 2 / total, 4 / total, 3 / total, 4e-7 / total]
     threshold = 0.9 / (3.0 + 1e-7)
@@ -252,23 +242,23 @@ def test_soften_by_hand():
 def test_only_tokens_of_more_weight_than_a_millionth_shrink():
     """Both lose exp(-10000 w), the first about 1%, were it not gone already."""
     view = view_of([1, 1, 1], weight=[1.0, 0.9e-6, 1.1e-6])
-    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(1e6), activation="relu").weight_BL[0]
+    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(1e6)).weight_BL[0]
     np.testing.assert_allclose(found, [1.0, 0.9e-6, 1.1e-6 * math.exp(-0.011)], rtol=1e-5)
 
 
 def test_cls_is_never_softened_even_where_its_score_is_the_lowest():
-    found = soften(site_params(1.0), jnp.int32(1), view_of([1, 500, 500]), jnp.float32(HARD_SLOPE), activation="relu")
+    found = soften(site_params(1.0), jnp.int32(1), view_of([1, 500, 500]), jnp.float32(HARD_SLOPE))
     assert found.bias_BL[0, 0] == 0.0 and found.weight_BL[0, 0] == 1.0
 
 
 def test_padding_keeps_weight_zero_and_gets_no_bias_of_its_own():
     view = view_of([1, 2, 3], live=[True, True, False])
-    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(10.0), activation="relu")
+    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(10.0))
     assert found.weight_BL[0, 2] == 0.0 and found.bias_BL[0, 2] == 0.0
 
 
 def kept(shares, threshold, live=None):
-    return select(site_params(threshold), jnp.int32(1), view_of(shares, live), activation="relu").keep_BL[0].tolist()
+    return select(site_params(threshold), jnp.int32(1), view_of(shares, live)).keep_BL[0].tolist()
 
 
 def test_select_by_hand():
@@ -294,7 +284,7 @@ def test_an_empty_row_selects_nothing():
 
 def test_the_hard_rule_equals_the_steepest_soft_one_at_a_site():
     for shares in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1], [1, 1, 1, 9, 3]):
-        soft = soften(site_params(0.8), jnp.int32(1), view_of(shares), jnp.float32(HARD_SLOPE), activation="relu")
+        soft = soften(site_params(0.8), jnp.int32(1), view_of(shares), jnp.float32(HARD_SLOPE))
         assert (soft.weight_BL[0] > 0).tolist() == kept(shares, 0.8)
 
 
