@@ -127,9 +127,14 @@ def run_bucket(state: _State, layer, site_params, index, *, bucket, config: Enco
     """One layer on the first `bucket` tokens of every example, then the site behind it."""
     length = state.hidden_BLD.shape[1]
     live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
+
+    def run(hidden_BRD, bias_BR):
+        return encoder.feed_forward(
+            layer, config, encoder.attend(layer, config, hidden_BRD, bias_BR, dtype=dtype), dtype=dtype
+        )
+
     hidden_BRD = take_rows(state.hidden_BLD, state.slot_BL[:, :bucket])
-    hidden_BRD = encoder.attend(layer, config, hidden_BRD, encoder.key_bias(live_BR), dtype=dtype)
-    hidden_BRD = encoder.feed_forward(layer, config, hidden_BRD, dtype=dtype)
+    hidden_BRD = dense.in_chunks_on_cpu(run, hidden_BRD, encoder.key_bias(live_BR))
     source_BR = state.source_BL[:, :bucket]
     kept, record = visit_site(
         pruner, site_params, index, hidden_BRD=hidden_BRD, source_BR=source_BR, live_BR=live_BR, length=length

@@ -16,11 +16,15 @@ def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.fl
     def encode_cls(*tokens):
         return encoder.encode(params["encoder"], config, *tokens, dtype=dtype)[:, 0]
 
-    def encode_chunks(*tokens):
-        return in_chunks(encode_cls, tokens, num_rows=max(1, CHUNK_TOKENS // batch.token_BL.shape[1]))
+    return heads.classify(params["head"], config, in_chunks_on_cpu(encode_cls, *tokens))
 
-    cls_BD = jax.lax.platform_dependent(*tokens, cpu=encode_chunks, default=encode_cls)
-    return heads.classify(params["head"], config, cls_BD)
+
+def in_chunks_on_cpu(function, *arrays_BL):
+    """`function(*arrays_BL)` on CPUs in chunks of about CHUNK_TOKENS tokens, elsewhere at once."""
+    num_rows = max(1, CHUNK_TOKENS // arrays_BL[0].shape[1])
+    return jax.lax.platform_dependent(
+        *arrays_BL, cpu=lambda *arrays: in_chunks(function, arrays, num_rows=num_rows), default=function
+    )
 
 
 def in_chunks(function, arrays, *, num_rows: int):
