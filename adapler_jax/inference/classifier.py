@@ -70,8 +70,8 @@ class Classifier:
         saved = load_model(directory)
         pruner = make_pruner(saved.pruner_name, saved.config)
         max_length = saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
-        # A program that buckets by itself needs no second padded length, so it is compiled once.
-        single = bool(pruner.sites) and driver == "bucketed"
+        # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
+        single = driver == "packed" or (driver == "bucketed" and bool(pruner.sites))
         return cls(
             run=make_engine(saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver),
             params=saved.params if driver == "masked" else lay_out(saved.params, saved.config, dtype),

@@ -87,8 +87,9 @@ def test_batch_size_does_not_change_answers(classifier, predictions):
         assert_same(found, expected)
 
 
-def test_oracle_gives_the_same_answers(model_dir, predictions):
-    for found, expected in zip(Classifier.load(model_dir, driver="masked").predict(TEXTS), predictions):
+@pytest.mark.parametrize("driver", ["masked", "packed"])
+def test_other_drivers_give_the_same_answers(model_dir, predictions, driver):
+    for found, expected in zip(Classifier.load(model_dir, driver=driver).predict(TEXTS), predictions):
         assert_same(found, expected)
 
 
