@@ -8,8 +8,8 @@ at a time are cut out of the buffer, padded to the longest among them. Examples 
 most tokens first, sorted anew behind every site, so that neighbours are alike and those of one padded length follow
 each other. Counts are data: one compiled program serves every mix of lengths, and the host is never asked.
 
-Everything is a `while_loop` that writes rows into a buffer that it carries, since XLA does that in place; a buffer that
-went through a `switch` would be copied. Tokens keep their order within an example. A site marks the tokens that stay
+Everything is a `while_loop` that writes rows into a buffer that it carries; a version that sent the buffers through a
+`switch` took a fifth longer on a CPU. Tokens keep their order within an example. A site marks the tokens that stay
 among the *places* of the texts [B, L]; where a place's token lies in the buffer is the number of kept places before it,
 so no positions are carried along.
 """
@@ -52,7 +52,6 @@ def places_before(live_BL):
 
 def compact(value_BL, keep_BL, num_slots):
     """The values at the kept places, in order: int32 [num_slots], whatever past their number."""
-    # A sort instead of a scatter: XLA for CPUs makes of that a loop over the entries.
     index_T = jnp.arange(keep_BL.size, dtype=jnp.int32)
     kept_T = jnp.sort(jnp.where(keep_BL.reshape(-1), index_T, keep_BL.size))
     value_T = value_BL.reshape(-1)[jnp.minimum(kept_T, keep_BL.size - 1)]
@@ -67,7 +66,7 @@ def falling(sizes):
 
 def for_tiles(step, buffers, num_tokens, *, tiles):
     """Runs `step(size, first row, buffers) -> buffers` over the first `num_tokens` rows: tiles of the largest size, and
-    one of the smallest that holds the rest. Fewer tiles are faster: each reads all weights of the layer."""
+    one of the smallest that holds the rest."""
     carry = jnp.int32(0), buffers
     for smaller, size in falling(tiles):
 
