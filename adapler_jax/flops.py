@@ -12,7 +12,7 @@ import numpy as np
 
 from adapler_jax.types import EncoderConfig
 
-# Operations an entry, as encoder.py writes them.
+# Operations an entry. Attention counts in its textbook form; encoder.py scales queries and divides after the values.
 _NORM = 7  # two means, difference, square, two products, sum
 _SOFTMAX = 5  # maximum, difference, exp, sum, quotient
 _LOGIT = 2 + _SOFTMAX  # scaling, key bias, softmax

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax import encoder, heads
-from adapler_jax.pruning.base import Pruner
+from adapler_jax.pruning.base import Pruner, check_sites
 from adapler_jax.types import MASK_BIAS, Batch, EncoderConfig, Params, Softened, Trace, View
 
 
@@ -36,8 +36,7 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
     program writes out one after another; all of them compile longer, and a backward pass then stacks nothing.
     Returns: last hidden_BLD; Trace; states after every layer [N, B, L, D] where collect_hidden, else None.
     """
-    if len(pruner.sites) not in (0, config.num_layers):
-        raise ValueError(f"pruner {pruner.name}: the driver serves a site before every layer or none at all")
+    check_sites(pruner, config)
 
     def prune(carry, site_params, index):
         hard = slope is None

@@ -10,7 +10,6 @@ dense texts without padding (keep_all, packed).
 """
 
 import argparse
-import dataclasses
 import functools
 import sys
 
@@ -26,10 +25,8 @@ from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.report.results import write_results
 from adapler_jax.training.setup import COMPUTE_DTYPES
 from adapler_jax.types import Batch, EncoderConfig
+from benchmarks.models import BASE, MINILM, QUICK
 
-MINILM = EncoderConfig(num_layers=6, num_heads=12, hidden_dim=384, ffn_dim=1536, vocab_size=30522, num_positions=512)
-BASE = EncoderConfig(num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512)
-QUICK = dataclasses.replace(MINILM, num_layers=2, vocab_size=1000)
 MODELS = {"minilm": MINILM, "base": BASE, "quick": QUICK}
 CASES = ("1x128", "1x512", "8x128", "32x128", "32x512")
 SPEEDUPS = (1.0, 2.0, 3.3, 9.0)
@@ -39,7 +36,7 @@ NUM_BISECTIONS = 40
 
 
 def random_params(config: EncoderConfig):
-    """Random weights with predictors, layers apart."""
+    """Random weights with predictors."""
     encoder_key, head_key, pruner_key = jax.random.split(jax.random.key(0), 3)
     pruner = adapler(config, predictor_dim=PREDICTOR_DIM).init(pruner_key, config)
     for name in ("hidden", "score"):

@@ -8,7 +8,6 @@ with the same operands. Memory is what XLA plans for the program: arguments and 
 """
 
 import argparse
-import dataclasses
 import statistics
 import sys
 import time
@@ -25,12 +24,11 @@ from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import COMPUTE_DTYPES, with_dropout
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.types import Batch, EncoderConfig
+from benchmarks.models import MINILM, QUICK
 from configs import common
 
-MINILM = EncoderConfig(num_layers=6, num_heads=12, hidden_dim=384, ffn_dim=1536, vocab_size=30522, num_positions=512)
 SHAPES = ((32, 32), (16, 256))
 QUICK_SHAPES = ((8, 16),)
-QUICK = dataclasses.replace(MINILM, num_layers=2, vocab_size=1000)
 STEPS_PER_EPOCH = 100  # of the schedules; no step is timed that far
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference import dense
-from adapler_jax.pruning.base import Pruner
+from adapler_jax.pruning.base import Pruner, check_sites
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
 
 DEFAULT_BUCKETS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -193,10 +193,9 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A
     method without sites runs as plain BERT, without gathers.
     """
+    check_sites(pruner, config)
     if not pruner.sites:
         return dense.forward(params, config, batch, dtype=dtype), Trace()
-    if len(pruner.sites) != config.num_layers:
-        raise ValueError(f"pruner {pruner.name}: the driver serves a site before every layer or none at all")
     rungs = ladder(buckets, batch.token_BL.shape[1])
     entries = entry_rungs(rungs)
     branches = [functools.partial(enter, bucket=bucket, config=config, pruner=pruner) for bucket in entries]

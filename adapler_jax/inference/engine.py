@@ -26,8 +26,9 @@ def make_engine(
 ) -> Callable:
     """A jitted function (params, Batch) -> (logits float32 [B, C], Trace); it compiles once a batch shape.
 
-    Args: buckets: lengths to which kept tokens are padded; the largest holds every token slot of a batch. dtype: of
-    the operands of the encoder's products. driver: "bucketed" is fast, "masked" is the oracle, at full width.
+    Args: buckets: lengths to which kept tokens are padded ("packed": for their attention); the largest holds every
+    token slot of a batch. dtype: of the operands of the encoder's products. driver: "bucketed" and "packed" are fast,
+    "masked" is the oracle, at full width. tiles: rows of a product of "packed".
     Raises ValueError on an unknown driver or buckets that are no positive numbers.
     """
     buckets = bucketed.check_buckets(buckets)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, ladder
-from adapler_jax.pruning.base import Pruner
+from adapler_jax.pruning.base import Pruner, check_sites
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
 
 TILES = (32, 64, 128, 256, 512)  # rows of the products
@@ -208,8 +208,7 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     their attention; the largest holds every token slot of the batch. tiles: numbers of rows in a product. dtype: of the
     operands of the encoder's products.
     """
-    if len(pruner.sites) not in (0, config.num_layers):
-        raise ValueError(f"pruner {pruner.name}: the driver serves a site before every layer or none at all")
+    check_sites(pruner, config)
     B, L = batch.token_BL.shape
     lengths = ladder([bucket for bucket in buckets if bucket >= min(MIN_BUCKET, max(buckets))], L)
     num_slots = B * L + max(*tiles, L)  # a tile, or the padding of an example, may reach beyond the last token

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from adapler_jax.types import Params, Site
+from adapler_jax.types import EncoderConfig, Params, Site
 
 
 class Pruner(NamedTuple):
@@ -31,6 +31,12 @@ class Pruner(NamedTuple):
     constrain: Callable[[Params], Params]
     # names of the leaves that the speed-up loss trains; the main loss trains the others
     threshold_names: frozenset[str] = frozenset()
+
+
+def check_sites(pruner: Pruner, config: EncoderConfig) -> None:
+    """Raises ValueError where a pruner has sites, but not one before every layer: no driver serves that."""
+    if len(pruner.sites) not in (0, config.num_layers):
+        raise ValueError(f"pruner {pruner.name}: the driver serves a site before every layer or none at all")
 
 
 @functools.cache  # one object, so that programs compiled for it are found again

@@ -36,11 +36,15 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
+def adapted_phases(workdir: pathlib.Path) -> list[str]:
+    """Names of the adaptations that were begun, in the order of their speedups."""
+    return sorted((path.name for path in workdir.glob("adapt-*x")), key=lambda name: float(name[6:-1]))
+
+
 def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Directories of the finished phases that have a model, by the model's name: `dense`, `adapler`, then the adapted
     ones in the order of their speedups. Raises ValueError where there is none."""
-    names = ["finetune", "adapler"]
-    names += sorted((path.name for path in workdir.glob("adapt-*x")), key=lambda name: float(name[6:-1]))
+    names = ["finetune", "adapler", *adapted_phases(workdir)]
     phases = {"dense" if name == "finetune" else name: workdir / name for name in names if is_done(workdir / name)}
     if "dense" not in phases:
         raise ValueError(f"{workdir}: no phase is finished; call train.py with the same config and workdir again")
@@ -49,8 +53,8 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def unfinished_phases(workdir: pathlib.Path) -> list[str]:
     """Names of the phases that were begun and are not finished."""
-    begun = [workdir / name for name in ("finetune", "saliency", "adapler")] + sorted(workdir.glob("adapt-*x"))
-    return [path.name for path in begun if path.exists() and not is_done(path)]
+    names = ["finetune", "saliency", "adapler", *adapted_phases(workdir)]
+    return [name for name in names if (workdir / name).exists() and not is_done(workdir / name)]
 
 
 def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
