@@ -9,11 +9,11 @@ import sys
 
 from absl import flags
 
+from adapler_jax.provenance import device_name
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, evaluate_workdir, example_texts, load_fastest
 from adapler_jax.report.marked_text import print_marked
 from adapler_jax.report.results import print_table, results_record, write_json
-from adapler_jax.training.provenance import device_name
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
@@ -36,7 +36,7 @@ def time_rows(rows: list[dict]) -> list[dict]:
     """What the second table shows: a row a model and batch size."""
     return [
         {
-            "model": row["method"], "batch": batch_size,
+            "model": row["method"], "batch": batch_size, "driver": row[f"driver_{batch_size}"],
             "dense ms": f"{row[f'dense_wall_ms_{batch_size}']:.2f}", "ms": f"{row[f'wall_ms_{batch_size}']:.2f}",
             "speedup": f"{row[f'wall_speedup_{batch_size}']:.2f}x",
             "executed FLOPs": f"{row[f'executed_speedup_{batch_size}']:.2f}x",

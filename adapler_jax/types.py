@@ -105,3 +105,5 @@ class Trace:
     score_NBL: jax.Array | None = None
     weight_NBL: jax.Array | None = None  # soft survival *leaving* each site (0 or 1 at inference)
     count_NB: jax.Array | None = None  # tokens that the layer behind the site runs on; float32 soft, int32 hard
+    # Where asked for, also without a pruner: the state of every token when it was dropped or at the end; 0 on padding.
+    last_BLD: jax.Array | None = None

@@ -2,142 +2,171 @@
 
     python -m benchmarks.engines [--quick] [--models minilm,base] [--cases 32x128,...] [--dtypes float32] [--json PATH]
 
-Texts are half to whole as long as the batch's length, one is as long. AdapLeR's thresholds are set layer by layer so
-that the share of kept tokens falls evenly to the wanted FLOPs speedup; which tokens go, and how many of each text, is
-left to the scores of random predictors. All drivers take turns in one run. `efficiency` is the wall-clock speedup over
+Texts are half to whole as long as the batch's length, one is as long; thresholds are those of
+`adapler_jax/inference/schedules.py`. All drivers take turns in one run. `efficiency` is the wall-clock speedup over
 the dense model, padding included as everybody runs it, by the FLOPs speedup of true tokens; `packed_efficiency` is over
-dense texts without padding (keep_all, packed).
+dense texts without padding (keep_all, packed). Rows `full` are plain BERT on texts of one length, as long as the batch;
+rows `skewed` are a batch whose first text keeps all tokens and whose others keep a tenth, and `even` the same where the
+first keeps a tenth too: `excess` is what the first text adds to the seconds, by what it adds to the operations, both as
+shares of the batch. `is_auto`: the engine would choose this driver. `planned_mib` is what XLA plans: arguments,
+temporaries and results, of a program for the whole batch.
 """
 
 import argparse
 import functools
 import sys
+import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax import encoder, flops, full_width, heads
+from adapler_jax import flops
 from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.inference.evaluation import true_speedup
 from adapler_jax.inference.measure import median_speedup, time_interleaved
-from adapler_jax.pruning import adapler, keep_all
+from adapler_jax.inference.schedules import (
+    NUM_CLASSES,
+    SPEEDUPS,
+    full_batch,
+    mixed_batch,
+    random_params,
+    schedule_pruner,
+    scheduled_params,
+)
+from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.report.results import write_results
 from adapler_jax.training.setup import COMPUTE_DTYPES
-from adapler_jax.types import Batch, EncoderConfig
+from adapler_jax.types import Batch, EncoderConfig, Selection
 from benchmarks.models import BASE, MINILM, QUICK
 
 MODELS = {"minilm": MINILM, "base": BASE, "quick": QUICK}
 CASES = ("1x128", "1x512", "8x128", "32x128", "32x512")
-SPEEDUPS = (1.0, 2.0, 3.3, 9.0)
-PREDICTOR_DIM = 32
-PREDICTOR_SCALE = 5.0  # of the random predictors' kernels: tokens get scores that differ
-NUM_BISECTIONS = 40
+SKEWED_CASES = ("32x128",)
+PLAIN = ("dense", "dense, packed")
+PRUNED = ("bucketed", "packed")
+KEPT_ONE_IN = 10  # tokens of a text in a skewed batch
 
 
-def random_params(config: EncoderConfig):
-    """Random weights with predictors."""
-    encoder_key, head_key, pruner_key = jax.random.split(jax.random.key(0), 3)
-    pruner = adapler(config, predictor_dim=PREDICTOR_DIM).init(pruner_key, config)
-    for name in ("hidden", "score"):
-        pruner[name]["kernel"] = pruner[name]["kernel"] * PREDICTOR_SCALE
-    return {
-        "encoder": encoder.init_encoder(encoder_key, config),
-        "head": heads.init_classifier(head_key, config, 2),
-        "pruner": pruner,
-    }
+class Programs:
+    """The drivers compiled for one batch shape, with and without pruner."""
+
+    def __init__(self, config: EncoderConfig, dtype, pruner: Pruner, plain, pruned, batch: Batch):
+        """Args: plain, pruned: parameters of plain BERT and of the pruned model, laid out."""
+        self.engines, self.notes = {}, {}
+        shape, options = batch.token_BL.shape, {"dtype": dtype}
+        works = {"dense": ("bucketed", keep_all(), plain), "dense, packed": ("packed", keep_all(), plain)}
+        works |= {driver: (driver, pruner, pruned) for driver in PRUNED}
+        for name, (driver, pruner, params) in works.items():
+            self.engines[name] = make_engine(config, pruner, driver=driver, **options)
+            start = time.perf_counter()
+            compiled = self.engines[name].program(*shape).lower(params, batch).compile()
+            self.notes[name] = {
+                "is_auto": make_engine(config, pruner, **options).choice(*shape).driver == driver,
+                "compile_s": time.perf_counter() - start, "planned_mib": planned_mib(compiled),
+            }  # fmt: skip
+
+    def call(self, name: str, params, batch: Batch):
+        """A function that runs a driver."""
+        return functools.partial(self.engines[name], params, batch)
 
 
-def mixed_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
-    """Random tokens in texts of length / 2 to length, the first as long as the batch."""
-    rng = np.random.default_rng(0)
-    length_B = rng.integers(length // 2, length + 1, batch_size)
-    length_B[0] = length
-    live_BL = np.arange(length) < length_B[:, None]
-    return Batch(
-        token_BL=np.where(live_BL, rng.integers(1, config.vocab_size, (batch_size, length)), 0).astype(np.int32),
-        segment_BL=np.zeros((batch_size, length), np.int32),
-        live_BL=live_BL,
-        label_B=np.zeros(batch_size, np.int32),
-        example_id_B=np.arange(batch_size, dtype=np.int32),
-    )
-
-
-def kept_shares(config: EncoderConfig, length: int, speedup: float) -> np.ndarray:
-    """Shares of the tokens that the layers run on, falling by one factor a layer: float64 [N]."""
-    dense = flops.dense_flops(config, [length], num_classes=2)
-
-    def shares(factor):
-        return factor ** np.arange(1, config.num_layers + 1)
-
-    def found(factor):
-        count_N1 = np.maximum(1, np.round(shares(factor) * length))[:, None]
-        pruned = flops.pruned_flops(config, [length], count_N1, predictor_dim=PREDICTOR_DIM, num_classes=2)
-        return flops.speedup(dense, pruned)
-
-    low, high = 0.0, 1.0
-    for _ in range(NUM_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) < speedup else (middle, high)
-    return shares(high)
-
-
-def set_thresholds(params, config: EncoderConfig, batch: Batch, share_N):
-    """The parameters with thresholds that keep these shares of all tokens of the batch."""
-    pruner = adapler(config, predictor_dim=PREDICTOR_DIM)
-    num_tokens = int(batch.live_BL.sum())
-
-    def select(site_params, index, view):
-        open_ = pruner.select(site_params | {"threshold_N": jnp.float32(0.0)}, index, view)
-        ratio_BL = jnp.where(view.live_BL, open_.score_BL * jnp.sum(view.live_BL, -1, keepdims=True), -1.0)
-        num_kept = jnp.round(jnp.asarray(share_N, jnp.float32)[index] * num_tokens).astype(jnp.int32)
-        level = jnp.sort(ratio_BL.reshape(-1))[-jnp.clip(num_kept, 1, num_tokens)]
-        keep_BL = (ratio_BL >= level).at[:, 0].set(view.live_BL[:, 0])
-        return open_.replace(keep_BL=keep_BL, score_BL=jnp.broadcast_to(level, ratio_BL.shape))
-
-    fixed = pruner._replace(select=select)
-    _, trace = jax.jit(functools.partial(full_width.forward, config=config, pruner=fixed, slope=None))(
-        params, batch=batch
-    )
-    return params | {"pruner": params["pruner"] | {"threshold_N": trace.score_NBL[:, 0, 0]}}
+def planned_mib(compiled) -> float:
+    """MiB that a program needs beside its code."""
+    memory = compiled.memory_analysis()
+    return (memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes) / 2**20
 
 
 def measure(name: str, batch_size: int, length: int, dtype: str, speedups, num_rounds: int) -> list[dict]:
-    """A row a schedule and driver."""
+    """A row a schedule and driver, then plain BERT on texts of one length."""
     config = MODELS[name]
-    params, batch = random_params(config), mixed_batch(config, batch_size, length)
-    plain = lay_out(params | {"pruner": {}}, config, COMPUTE_DTYPES[dtype])
-    pruner, none = adapler(config, predictor_dim=PREDICTOR_DIM), keep_all()
-    options = {"dtype": COMPUTE_DTYPES[dtype]}
-    runs = {driver: make_engine(config, pruner, driver=driver, **options) for driver in ("bucketed", "packed")}
-    dense_runs = {
-        "dense": make_engine(config, none, driver="bucketed", **options),
-        "dense, packed": make_engine(config, none, driver="packed", **options),
-    }
-    mean_length = int(batch.live_BL.sum(-1).mean())
-    at_speedup = {}
-    for speedup in speedups:
-        pruned = set_thresholds(params, config, batch, kept_shares(config, mean_length, speedup))
-        at_speedup[speedup] = lay_out(pruned, config, COMPUTE_DTYPES[dtype])
-    batch = jax.device_put(batch)
-    calls = {(1.0, engine): functools.partial(run, plain, batch) for engine, run in dense_runs.items()}
+    batch, full = (jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch))
+    at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype])
+    plain = at_speedup.pop(None)
+    programs = Programs(
+        config, COMPUTE_DTYPES[dtype], schedule_pruner(config), plain, next(iter(at_speedup.values())), batch
+    )
+    calls = {("mixed", 1.0, engine): programs.call(engine, plain, batch) for engine in PLAIN}
     calls |= {
-        (speedup, engine): functools.partial(run, pruned, batch)
-        for speedup, pruned in at_speedup.items() for engine, run in runs.items()
+        ("mixed", speedup, engine): programs.call(engine, pruned, batch)
+        for speedup, pruned in at_speedup.items() for engine in PRUNED
     }  # fmt: skip
+    calls |= {("full", 1.0, engine): programs.call(engine, plain, full) for engine in PLAIN}
     timings = time_interleaved(calls, repeats=num_rounds)
     rows = []
-    for (target, engine), timing in timings.items():
+    for (texts, target, engine), timing in timings.items():
         found = 1.0
-        if engine in runs:
-            count_NB = np.asarray(calls[target, engine]()[1].count_NB)
+        if engine in PRUNED:
+            count_NB = np.asarray(calls[texts, target, engine]()[1].count_NB)
             found = true_speedup(at_speedup[target], config, np.asarray(batch.live_BL).sum(-1), count_NB)
-        wall, packed = (median_speedup(timings[1.0, dense], timing) for dense in dense_runs)
+        wall, packed = (median_speedup(timings[texts, 1.0, dense], timing) for dense in PLAIN)
         rows.append({
-            "model": name, "batch": batch_size, "length": length, "dtype": dtype, "engine": engine, "target": target,
-            "flops_speedup": found, "wall_ms": 1e3 * timing.median_s, "wall_ms_min": 1e3 * timing.spread_s[0],
-            "wall_ms_max": 1e3 * timing.spread_s[1], "wall_speedup": wall, "efficiency": wall / found,
-            "packed_efficiency": packed / found, "first_s": timing.first_s, "num_timings": num_rounds,
+            "model": name, "batch": batch_size, "length": length, "dtype": dtype, "texts": texts, "engine": engine,
+            "target": target, "flops_speedup": found, **seconds(timing), "wall_speedup": wall,
+            "efficiency": wall / found, "packed_efficiency": packed / found, **programs.notes[engine],
+        })  # fmt: skip
+    return rows
+
+
+def seconds(timing) -> dict:
+    """The columns of a timing."""
+    low, high = timing.spread_s
+    return {
+        "wall_ms": 1e3 * timing.median_s, "wall_ms_min": 1e3 * low, "wall_ms_max": 1e3 * high,
+        "num_timings": len(timing.seconds),
+    }  # fmt: skip
+
+
+def first_site_pruner(config: EncoderConfig) -> Pruner:
+    """A method that drops at the first site alone: what has a token of an even number, but for [CLS]."""
+
+    def select(params, index, view):
+        keep_BL = view.live_BL & ((view.reading_BL > 0) | (index > 0))
+        return Selection(view.weight_BL, keep_BL.at[:, 0].set(view.live_BL[:, 0]))
+
+    return schedule_pruner(config)._replace(read=lambda params, hidden: hidden[..., 0], select=select)
+
+
+def skewed_batch(config: EncoderConfig, batch_size: int, length: int, *, num_whole: int) -> Batch:
+    """Full texts that keep a tenth of their tokens, but for the first `num_whole`, which keep all."""
+    batch = full_batch(config, batch_size, length)
+    keep_BL = np.arange(length)[None] % KEPT_ONE_IN == 0
+    keep_BL = keep_BL | (np.arange(batch_size)[:, None] < num_whole)
+    return batch.replace(token_BL=(batch.token_BL // 2 * 2 + ~keep_BL).astype(np.int32))
+
+
+def measure_skewed(name: str, batch_size: int, length: int, dtype: str, num_rounds: int) -> list[dict]:
+    """A row a driver and batch."""
+    config, pruner = MODELS[name], first_site_pruner(MODELS[name])
+    params = random_params(config)
+    # The first entry of a token's state tells even numbers from odd ones.
+    sign_V = 1.0 - 2.0 * (np.arange(config.vocab_size) % 2)
+    token_VD = params["encoder"]["embeddings"]["token"].at[:, 0].set(sign_V)
+    params["encoder"]["embeddings"] |= {"token": token_VD}
+    params = lay_out(params, config, COMPUTE_DTYPES[dtype])
+    batches = {
+        texts: jax.device_put(skewed_batch(config, batch_size, length, num_whole=num_whole))
+        for texts, num_whole in (("even", 0), ("skewed", 1))
+    }  # fmt: skip
+    programs = Programs(config, COMPUTE_DTYPES[dtype], pruner, params | {"pruner": {}}, params, batches["even"])
+    calls = {
+        (texts, engine): programs.call(engine, params, batch) for texts, batch in batches.items() for engine in PRUNED
+    }
+    timings = time_interleaved(calls, repeats=num_rounds)
+    spent = {}
+    for texts, batch in batches.items():
+        count_NB = np.asarray(calls[texts, "packed"]()[1].count_NB, np.int64)
+        spent[texts] = flops.pruned_flops(
+            config, np.full(batch_size, length), count_NB, predictor_dim=0, num_classes=NUM_CLASSES
+        ).sum()
+    rows = []
+    for (texts, engine), timing in timings.items():
+        wall = timing.median_s / timings["even", engine].median_s
+        added = 1.0 - 1.0 / median_speedup(timing, timings["even", engine])
+        flops_added = 1.0 - spent["even"] / spent[texts]
+        rows.append({
+            "model": name, "batch": batch_size, "length": length, "dtype": dtype, "texts": texts, "engine": engine,
+            **seconds(timing), "wall_to_even": wall, "flops_to_even": float(spent[texts] / spent["even"]),
+            "excess": added / flops_added if flops_added else None,
         })  # fmt: skip
     return rows
 
@@ -161,6 +190,8 @@ def main(arguments=None) -> list[dict]:
             for case in options.cases.split(","):
                 speedups = [float(speedup) for speedup in options.speedups.split(",")]
                 rows += measure(model, *map(int, case.split("x")), dtype, speedups, options.rounds)
+                if case in SKEWED_CASES or options.quick:
+                    rows += measure_skewed(model, *map(int, case.split("x")), dtype, options.rounds)
     write_results(rows, command=" ".join(["python -m benchmarks.engines", *sys.argv[1:]]), path=options.json)
     return rows
 

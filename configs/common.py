@@ -91,7 +91,10 @@ def base_config() -> ml_collections.ConfigDict:
                 "learning_rate": 1e-4,
             },
             "inference": {
-                "buckets": (),  # lengths that kept tokens are gathered into; empty: the library's ladder
+                "driver": "auto",  # the faster of bucketed and packed, as measured; or either, or masked: the oracle
+                "buckets": (),  # increasing lengths that kept tokens are gathered into; empty: the library's ladder
+                "latency_table": "",  # path of a device's measured table; empty: this device's, or the library's own
+                "compilation_cache": "",  # keeps compiled programs; empty: the user's cache directory; none: no cache
             },
         }
     )

@@ -98,6 +98,11 @@ def test_dense_count_agrees_with_the_compilers_count():
     params = {"encoder": encoder.init_encoder(key, config), "head": heads.init_classifier(key, config, 3), "pruner": {}}
     row = np.zeros((1, length), np.int32)
     batch = Batch(token_BL=row, segment_BL=row, live_BL=row == 0, label_B=row[:, 0], example_id_B=row[:, 0])
-    program = make_engine(config, keep_all()).lower(lay_out(params, config), batch).compile()
+    program = (
+        make_engine(config, keep_all(), driver="bucketed")
+        .program(1, length)
+        .lower(lay_out(params, config), batch)
+        .compile()
+    )
     counted = flops.dense_flops(config, [length], num_classes=3)[0]
     np.testing.assert_allclose(counted, program.cost_analysis()["flops"], rtol=0.02)

@@ -12,11 +12,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A file imports from its own room and from rooms of a lower level.
 LEVELS = {
     "types": 0,
+    "caches": 1,
     "encoder": 1,
     "heads": 1,
     "flops": 1,
     "data": 1,
     "metrics": 1,
+    "provenance": 1,
     "pruning": 2,
     "weights": 2,
     "full_width": 3,  # where encoder and pruner meet

@@ -3,16 +3,20 @@
 import json
 import os
 import pathlib
+import typing
+
+from tokenizers import AddedToken, Tokenizer
 
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing is no news here
 
-from transformers import BertTokenizerFast, PreTrainedTokenizerFast  # noqa: E402
+if typing.TYPE_CHECKING:  # a second to import, which answers do not wait for
+    from transformers import PreTrainedTokenizerFast
 
 _FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 _SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
 
 
-def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerFast:
+def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerFast":
     """Load a fast BERT tokenizer; truncation and padding that its file asks for are switched off.
 
     Args:
@@ -27,19 +31,54 @@ def load_tokenizer(path_or_name: str) -> PreTrainedTokenizerFast:
     folder = pathlib.Path(path_or_name).expanduser()
     if not folder.is_dir():
         folder = _download(path_or_name)
+    tokenizer = _parsed(_load_folder, folder)
+    _check_first(tokenizer.backend_tokenizer, tokenizer.cls_token, folder)
+    return tokenizer
+
+
+def load_core(folder: str | os.PathLike) -> Tokenizer:
+    """Load what `load_tokenizer` wraps, in hundredths of a second where there is a tokenizer.json: for inference.
+
+    Args:
+      folder: a folder with tokenizer.json or vocab.txt.
+
+    Returns:
+      The tokenizer, without truncation and padding; equal texts become equal tokens.
+
+    Raises:
+      ValueError: as `load_tokenizer`.
+    """
+    folder = pathlib.Path(folder)
+    if not (folder / "tokenizer.json").exists():
+        return load_tokenizer(str(folder)).backend_tokenizer
+    special = _special_tokens(folder)
+    core = _parsed(lambda folder: Tokenizer.from_file(str(folder / "tokenizer.json")), folder)
+    known = {token.content for token in core.get_added_tokens_decoder().values()}
+    core.add_tokens([AddedToken(token, special=True) for token in special.values() if token and token not in known])
+    core.encode_special_tokens = False
+    core.no_truncation()
+    core.no_padding()
+    _check_first(core, special["cls_token"], folder)
+    return core
+
+
+def _parsed(load, folder: pathlib.Path):
+    """Load from a folder; whatever a damaged file raises becomes a ValueError."""
     try:
-        tokenizer = _load_folder(folder)
+        return load(folder)
     except ValueError:
         raise
     except Exception as error:  # the Rust parser raises bare Exception
         raise ValueError(f"the tokenizer in {str(folder)!r} is damaged: {error}") from error
-    first = tokenizer("a", truncation=False)["input_ids"][:1]
-    if first != [tokenizer.cls_token_id]:
+
+
+def _check_first(core: Tokenizer, cls_token: str | None, folder: pathlib.Path) -> None:
+    """Refuse a tokenizer that does not put [CLS] in front."""
+    if core.encode("a").ids[:1] != [core.token_to_id(cls_token or "")]:
         raise ValueError(
-            f"the tokenizer in {str(folder)!r} does not put {tokenizer.cls_token} in front of a text; pruning and "
+            f"the tokenizer in {str(folder)!r} does not put {cls_token} in front of a text; pruning and "
             "classification need it: use the tokenizer of a BERT checkpoint"
         )
-    return tokenizer
 
 
 def _download(name: str) -> pathlib.Path:
@@ -56,17 +95,26 @@ def _download(name: str) -> pathlib.Path:
         ) from error
 
 
-def _load_folder(folder: pathlib.Path) -> PreTrainedTokenizerFast:
-    """Build the tokenizer from tokenizer.json, or from a WordPiece vocabulary alone."""
+def _special_tokens(folder: pathlib.Path) -> dict[str, str]:
+    """Names of the special tokens, as in {"cls_token": "[CLS]"}."""
     settings = _read_json(folder / "tokenizer_config.json")
-    special = {name: _token(settings.get(name, token)) for name, token in _SPECIAL.items()}
+    return {name: _token(settings.get(name, token)) for name, token in _SPECIAL.items()}
+
+
+def _load_folder(folder: pathlib.Path) -> "PreTrainedTokenizerFast":
+    """Build the tokenizer from tokenizer.json, or from a WordPiece vocabulary alone."""
+    from transformers import BertTokenizerFast, PreTrainedTokenizerFast
+
+    special = _special_tokens(folder)
     if (folder / "tokenizer.json").exists():
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special)
     elif (folder / "vocab.txt").exists():
         words = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
         cased = any(word != word.lower() for word in words if not word.startswith("["))
         tokenizer = BertTokenizerFast.from_pretrained(
-            str(folder), **special, do_lower_case=settings.get("do_lower_case", not cased)
+            str(folder),
+            **special,
+            do_lower_case=_read_json(folder / "tokenizer_config.json").get("do_lower_case", not cased),
         )
     else:
         raise ValueError(f"folder {str(folder)!r} holds no tokenizer; expected tokenizer.json or vocab.txt")

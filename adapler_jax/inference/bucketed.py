@@ -21,6 +21,7 @@ import numpy as np
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference import dense
+from adapler_jax.inference.stages import Stages, run_stages
 from adapler_jax.pruning.base import Pruner, check_sites
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
 
@@ -35,6 +36,7 @@ class _State:
     slot_BL: jax.Array  # int32: where in the buffer the k-th token lies
     source_BL: jax.Array  # int32: its place in the text; L past the count
     count_B: jax.Array  # int32
+    last_BLD: jax.Array | None  # the last state so far of the token at each place of the text; None if not asked for
 
 
 @flax.struct.dataclass
@@ -48,10 +50,13 @@ class _Record:
 
 
 def check_buckets(buckets) -> tuple[int, ...]:
-    """The buckets as a tuple. Raises ValueError where they are no positive numbers, or none."""
+    """The buckets as a tuple. Raises ValueError where they are no positive numbers in increasing order, or none."""
     buckets = tuple(buckets)
-    if not buckets or not all(isinstance(bucket, numbers.Integral) and bucket > 0 for bucket in buckets):
-        raise ValueError(f"config.inference.buckets is {buckets}; expected positive numbers")
+    whole = all(isinstance(bucket, numbers.Integral) and bucket > 0 for bucket in buckets)
+    if not buckets or not whole or any(a >= b for a, b in zip(buckets, buckets[1:])):
+        raise ValueError(
+            f"config.inference.buckets is {buckets}; expected positive numbers in increasing order, as (8, 16, 32)"
+        )
     return tuple(int(bucket) for bucket in buckets)
 
 
@@ -140,7 +145,16 @@ def run_bucket(state: _State, layer, site_params, index, *, bucket, config: Enco
         pruner, site_params, index, hidden_BRD=hidden_BRD, source_BR=source_BR, live_BR=live_BR, length=length
     )
     hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
-    return _State(hidden_BLD, *kept), record
+    last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
+    return _State(hidden_BLD, *kept, last_BLD), record
+
+
+def put_at_places(last_BLD, source_BR, hidden_BRD):
+    """The states written over those at their places; a place beyond the text is none. None stays None."""
+    if last_BLD is None:
+        return None
+    example_B1 = jnp.arange(last_BLD.shape[0])[:, None]
+    return last_BLD.at[example_B1, source_BR].set(hidden_BRD, mode="drop")
 
 
 def at_places(record_N: _Record) -> Trace:
@@ -156,7 +170,7 @@ def at_places(record_N: _Record) -> Trace:
     return Trace(score_NBL=scatter(record_N.score_BL), weight_NBL=scatter(record_N.keep_BL), count_NB=record_N.count_B)
 
 
-def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner: Pruner):
+def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner: Pruner, with_last):
     """Embeds the first `bucket` tokens of every example and visits site 0."""
     B, L = batch.token_BL.shape
     token_BR, segment_BR, live_BR = (x[:, :bucket] for x in (batch.token_BL, batch.segment_BL, batch.live_BL))
@@ -167,40 +181,65 @@ def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner
         pruner, site_params, jnp.int32(0), hidden_BRD=hidden_BRD, source_BR=place_BR, live_BR=live_BR, length=L
     )
     hidden_BLD = jnp.pad(hidden_BRD, ((0, 0), (0, L - bucket), (0, 0)))
-    return _State(hidden_BLD, *kept), record
+    last_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0) if with_last else None
+    return _State(hidden_BLD, *kept, last_BLD), record
 
 
-def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, state: _State, *, rungs, dtype):
-    """All layers on what the pruner keeps: the last buffer ([CLS] in slot 0) and the _Records of sites 1 to N."""
+def per_layer(outer: Params, *, num_layers):
+    """What a layer reads beside its own parameters: those of the site behind it, and that site's index."""
+    behind_N = np.arange(1, num_layers + 1, dtype=np.int32)
+    return jax.tree.map(lambda leaf: leaf[behind_N % num_layers], outer["pruner"]), behind_N
+
+
+def begin(outer: Params, batch: Batch, *, entries, **options):
+    """The state that layer 0 runs on, and the _Record of site 0; options as of `enter`."""
+    branches = [functools.partial(enter, bucket=bucket, **options) for bucket in entries]
+    longest = jnp.max(jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32))
+    return jax.lax.switch(rung_of(longest, entries), branches, outer, batch)
+
+
+def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: Pruner, dtype):
+    """One layer on what the pruner kept, and the _Record of the site behind it."""
     branches = [
         functools.partial(run_bucket, bucket=bucket, config=config, pruner=pruner, dtype=dtype) for bucket in rungs
     ]
+    return jax.lax.switch(rung_of(jnp.max(state.count_B), rungs), branches, state, *scanned)
 
-    def run_layer(state, scanned):
-        return jax.lax.switch(rung_of(jnp.max(state.count_B), rungs), branches, state, *scanned)
 
-    behind_N = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), params["pruner"])
-    index_N = jnp.arange(1, config.num_layers + 1, dtype=jnp.int32)
-    state, record_N = encoder.over_layers(run_layer, state, params["encoder"]["layers"], behind_N, index_N)
-    return state.hidden_BLD, record_N
+def finish(outer: Params, state: _State, first: _Record, record_N: _Record, *, config: EncoderConfig):
+    """Logits from the last buffer, [CLS] in slot 0, and the Trace of all sites that exist."""
+    record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)
+    trace = at_places(record_N).replace(last_BLD=state.last_BLD)
+    return heads.classify(outer["head"], config, state.hidden_BLD[:, 0]), trace
+
+
+def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, dtype=jnp.float32,
+                with_last=False) -> Stages | None:  # fmt: skip
+    """The driver for batches of `shape` [B, L], arguments as in `forward`; None for a method without sites, which runs
+    as plain BERT in one piece."""
+    if not pruner.sites:
+        return None
+    rungs = ladder(buckets, shape[1])
+    shared = {"config": config, "pruner": pruner}
+    return Stages(
+        per_layer=functools.partial(per_layer, num_layers=config.num_layers),
+        begin=functools.partial(begin, entries=entry_rungs(rungs), with_last=with_last, **shared),
+        step=functools.partial(run_layer, rungs=rungs, dtype=dtype, **shared),
+        finish=functools.partial(finish, config=config),
+    )
 
 
 def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, buckets=DEFAULT_BUCKETS,
-            dtype=jnp.float32):  # fmt: skip
+            dtype=jnp.float32, with_last=False):  # fmt: skip
     """Logits float32 [B, C] and the Trace of one batch, equal to the oracle's.
 
     Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which a batch's kept tokens
-    are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products. A
-    method without sites runs as plain BERT, without gathers.
+    are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products.
+    with_last: whether the Trace has the last state of every token. A method without sites runs as plain BERT, without
+    gathers.
     """
     check_sites(pruner, config)
     if not pruner.sites:
-        return dense.forward(params, config, batch, dtype=dtype), Trace()
-    rungs = ladder(buckets, batch.token_BL.shape[1])
-    entries = entry_rungs(rungs)
-    branches = [functools.partial(enter, bucket=bucket, config=config, pruner=pruner) for bucket in entries]
-    longest = jnp.max(jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32))
-    state, first = jax.lax.switch(rung_of(longest, entries), branches, params, batch)
-    hidden_BLD, record_N = run_layers(params, config, pruner, state, rungs=rungs, dtype=dtype)
-    record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)
-    return heads.classify(params["head"], config, hidden_BLD[:, 0]), at_places(record_N)
+        return dense.forward(params, config, batch, dtype=dtype, with_last=with_last)
+    stages = make_stages(config, pruner, batch.token_BL.shape, buckets=buckets, dtype=dtype, with_last=with_last)
+    return run_stages(stages, params, batch)

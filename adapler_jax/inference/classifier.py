@@ -2,24 +2,23 @@
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
-from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
-from adapler_jax.inference.engine import lay_out, make_engine
+from adapler_jax.data.tokenizers import load_core
+from adapler_jax.inference.engine import AUTO, lay_out, make_engine
+from adapler_jax.inference.exported import max_length_of, use_programs
 from adapler_jax.inference.words import Encoded, Word, encode_words
 from adapler_jax.pruning import make_pruner
 from adapler_jax.types import Params
 from adapler_jax.weights.save import load_model
-
-DEFAULT_MAX_LENGTH = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,38 +63,67 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, directory, *, buckets: Sequence[int] = DEFAULT_BUCKETS, dtype=jnp.float32, driver: str = "bucketed"
-    ) -> "Classifier":
-        """Reads a saved model directory; arguments as in `make_engine`. Raises ValueError where it is damaged."""
+        cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
+        latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
+    ) -> "Classifier":  # fmt: skip
+        """Reads a saved model directory. Raises ValueError where it is damaged.
+
+        Args: as in `make_engine`; compilation_cache: where compiled programs are kept for later processes, as in
+        `use_compilation_cache`; "none" for nowhere. Programs that `export_model` put into the directory for the same
+        arguments are used; they give the same answers, sooner.
+        """
+        use_compilation_cache(compilation_cache)
         saved = load_model(directory)
         pruner = make_pruner(saved.pruner_name, saved.config)
-        max_length = saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
+        engine = make_engine(
+            saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+            expected_speedup=expected_speedup,
+        )  # fmt: skip
+        if driver == "masked":
+            run, params = engine, saved.params
+        else:
+            params = lay_out(saved.params, saved.config, dtype)
+            run, params = use_programs(engine, saved, params, buckets=buckets, dtype=dtype, driver=driver)
+        max_length = max_length_of(saved)
         # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
-        single = driver == "packed" or (driver == "bucketed" and bool(pruner.sites))
+        single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
         return cls(
-            run=make_engine(saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver),
-            params=saved.params if driver == "masked" else lay_out(saved.params, saved.config, dtype),
-            tokenizer=load_tokenizer(str(saved.directory)),
+            run=run,
+            params=params,
+            tokenizer=load_core(saved.directory),
             class_names=saved.class_names,
             num_layers=saved.config.num_layers,
             max_length=max_length,
             lengths=(max_length,) if single else default_lengths(max_length),
         )
 
+    def warm_up(self, batch_size: int = 32) -> float:
+        """Compiles, or reads back, every program that `predict` with this batch_size can ask for; returns the seconds.
+
+        Afterwards no request compiles anything, whatever the number and length of its texts.
+        Raises ValueError on a batch_size below 1.
+        """
+        check_batch_size(batch_size)
+        start = time.perf_counter()
+        row_counts = {rows_for(num_texts, batch_size) for num_texts in range(1, batch_size + 1)}
+        for num_rows, length in itertools.product(sorted(row_counts), self.lengths):
+            batch = pad_batch([[0] * length], length=length, batch_size=num_rows)
+            np.asarray(self.run(self.params, batch)[0])
+        return time.perf_counter() - start
+
     def predict(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> list[Prediction]:
         """Classifies texts, or pairs of texts, in the given order.
 
         Texts of like length share a batch. Longer texts than the model's length are cut. Fewer texts than batch_size
-        run in a batch of the next power of two; the first call with a batch shape compiles.
+        run in a batch of the next power of two; the first call with a batch shape compiles, unless `warm_up` did.
         Raises TypeError where texts is no list or mixes strings and pairs; ValueError on a batch_size below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        check_batch_size(batch_size)
         firsts, seconds = split_pairs(texts)
         if not firsts:
             return []
         encoded = encode_words(self.tokenizer, firsts, seconds, max_length=self.max_length)
-        num_rows = min(batch_size, 1 << (len(encoded) - 1).bit_length())
+        num_rows = rows_for(len(encoded), batch_size)
         predictions: list[Prediction | None] = [None] * len(encoded)
         for rows in batch_rows(encoded, batch_size):
             for row, prediction in zip(rows, self._predict_batch([encoded[row] for row in rows], num_rows)):
@@ -111,7 +139,7 @@ class Classifier:
             batch_size=num_rows,
         )
         logits_BC, trace = self.run(self.params, batch)
-        probs_BC = np.asarray(jax.nn.softmax(logits_BC, axis=-1))
+        probs_BC = softmax(np.asarray(logits_BC))
         keep_NBL = np.broadcast_to(batch.live_BL, (self.num_layers, *batch.live_BL.shape))
         if trace.weight_NBL is not None:
             keep_NBL = np.asarray(trace.weight_NBL) > 0
@@ -133,6 +161,23 @@ class Classifier:
             keep_NW=keep_NW,
             num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
         )
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises ValueError on a batch_size below 1."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+
+
+def rows_for(num_texts: int, batch_size: int) -> int:
+    """Rows of the batches that so many texts run in: the next power of two, at most batch_size."""
+    return min(batch_size, 1 << (num_texts - 1).bit_length())
+
+
+def softmax(logits_BC):
+    """Probabilities float32 [B, C]; in NumPy, which compiles nothing."""
+    power_BC = np.exp(logits_BC - logits_BC.max(axis=-1, keepdims=True))
+    return power_BC / power_BC.sum(axis=-1, keepdims=True)
 
 
 def split_pairs(texts) -> tuple[list[str], list[str] | None]:

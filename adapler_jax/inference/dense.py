@@ -4,19 +4,25 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax import encoder, heads
-from adapler_jax.types import Batch, EncoderConfig, Params
+from adapler_jax.types import Batch, EncoderConfig, Params, Trace
 
 CHUNK_TOKENS = 1024  # of a CPU's pass through all layers: its inner states stay in the caches
 
 
-def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.float32):
-    """Logits float32 [B, C] of one batch. Params: layers stacked, or as `encoder.lay_out` gives them."""
+def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.float32, with_last=False):
+    """Logits float32 [B, C] of one batch and a Trace, empty but for the last states [B, L, D] where they are asked for.
+
+    Params: layers stacked, or as `encoder.lay_out` gives them.
+    """
     tokens = (batch.token_BL, batch.segment_BL, batch.live_BL)
 
-    def encode_cls(*tokens):
-        return encoder.encode(params["encoder"], config, *tokens, dtype=dtype)[:, 0]
+    def encode(*tokens):
+        hidden_BLD = encoder.encode(params["encoder"], config, *tokens, dtype=dtype)
+        return hidden_BLD if with_last else hidden_BLD[:, :1]
 
-    return heads.classify(params["head"], config, in_chunks_on_cpu(encode_cls, *tokens))
+    hidden_BLD = in_chunks_on_cpu(encode, *tokens)
+    last_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0) if with_last else None
+    return heads.classify(params["head"], config, hidden_BLD[:, 0]), Trace(last_BLD=last_BLD)
 
 
 def in_chunks_on_cpu(function, *arrays_BL):

@@ -1,41 +1,132 @@
 """Picks a driver and compiles it."""
 
+import concurrent.futures
+import dataclasses
 import functools
+import os
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapler_jax import encoder
 from adapler_jax.inference import bucketed, masked, packed
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.inference.choice import Choice, choose
+from adapler_jax.inference.latency_table import LatencyTable, find_table
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.types import Batch, EncoderConfig, Params
 
 DRIVERS = {"bucketed": bucketed.forward, "masked": masked.forward, "packed": packed.forward}
+AUTO = "auto"
+DRIVER_NAMES = (AUTO, *DRIVERS)
+MIN_SPLIT = 16  # rows of a batch that the packed driver takes in two threads on CPUs
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """A function (params, Batch) -> (logits float32 [B, C], Trace); it compiles once a batch shape.
+
+    Make one with `make_engine`. On CPUs a packed batch of MIN_SPLIT rows or more runs as two halves at a time, and its
+    answers are NumPy arrays. `choice` and `program` take the numbers of rows and of token slots of a batch: what runs
+    it, and the jitted function that does.
+    """
+
+    choice: Callable[[int, int], Choice]
+    program: Callable[[int, int], Callable] = dataclasses.field(repr=False)
+
+    def __call__(self, params: Params, batch: Batch):
+        """Logits float32 [B, C] and Trace of a batch."""
+        return run_program(self.choice(*batch.token_BL.shape).driver, self.program, params, batch)
+
+
+def run_program(driver: str, program: Callable[[int, int], Callable], params: Params, batch: Batch):
+    """The answers of a driver's program for a batch, in two threads where that is faster; program as in `Engine`."""
+    B, L = batch.token_BL.shape
+    if driver == "packed" and B >= MIN_SPLIT and jax.default_backend() == "cpu":
+        return in_two_threads(program, params, batch)
+    return program(B, L)(params, batch)
+
+
+def in_two_threads(program: Callable[[int, int], Callable], params: Params, batch: Batch):
+    """The answers for a batch, every other row in a thread of its own: the packed driver's many small steps leave a
+    processor idle, two at a time do not. An odd batch is filled up with its last row."""
+    B, L = batch.token_BL.shape
+    rows = [np.minimum(np.arange(start, B + B % 2, 2), B - 1) for start in (0, 1)]
+    halves = [jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], batch) for row in rows]
+    run = program(len(rows[0]), L)
+    found = list(_pool().map(lambda half: jax.device_get(run(params, half)), halves))
+    logits_BC = alternate(*(logits_BC for logits_BC, _ in found), axis=0)[:B]
+    traces = [trace for _, trace in found]
+    last = [trace.last_BLD for trace in traces]
+    sites = jax.tree.map(
+        lambda *leaves: alternate(*leaves, axis=1)[:, :B], *(trace.replace(last_BLD=None) for trace in traces)
+    )
+    return logits_BC, sites.replace(last_BLD=None if last[0] is None else alternate(*last, axis=0)[:B])
+
+
+def alternate(first, second, *, axis: int):
+    """Slices of two arrays along an axis, one of each in turns."""
+    joined = np.stack([first, second], axis=axis + 1)
+    return joined.reshape(*first.shape[:axis], -1, *first.shape[axis + 1 :])
+
+
+@functools.cache
+def _pool() -> concurrent.futures.ThreadPoolExecutor:
+    return concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="adapler-half")
 
 
 def make_engine(
     config: EncoderConfig,
     pruner: Pruner,
     *,
-    buckets: Sequence[int] = DEFAULT_BUCKETS,
+    buckets: Sequence[int] | None = None,
     dtype=jnp.float32,
-    driver: str = "bucketed",
+    driver: str = AUTO,
     tiles: Sequence[int] = packed.TILES,
-) -> Callable:
-    """A jitted function (params, Batch) -> (logits float32 [B, C], Trace); it compiles once a batch shape.
+    latency_table: LatencyTable | str | os.PathLike | None = None,
+    expected_speedup: float | None = None,
+    block_tokens: int = packed.BLOCK_TOKENS,
+    with_last: bool = False,
+) -> Engine:
+    """The engine of a model; equal arguments share their compiled programs.
 
-    Args: buckets: lengths to which kept tokens are padded ("packed": for their attention); the largest holds every
-    token slot of a batch. dtype: of the operands of the encoder's products. driver: "bucketed" and "packed" are fast,
-    "masked" is the oracle, at full width. tiles: rows of a product of "packed".
-    Raises ValueError on an unknown driver or buckets that are no positive numbers.
+    Args: buckets: increasing lengths to which kept tokens are padded ("packed": for their attention); the largest holds
+    every token slot of a batch. None for the library's. dtype: of the operands of the encoder's products. driver:
+    "auto" is the faster of "bucketed" and "packed" by a latency table, for every batch shape anew; "masked" is the
+    oracle, at full width. tiles, block_tokens: rows of "packed" in a product and in a layer. latency_table: for "auto",
+    as in `find_table`. expected_speedup: for "auto", the model's FLOPs speedup where it is known. with_last: whether
+    the Trace has the last state of every token, dropped ones included, float32 [B, L, D].
+    Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, or a table that does not
+    serve on this device.
     """
-    buckets = bucketed.check_buckets(buckets)
-    if driver not in DRIVERS:
-        raise ValueError(f"unknown driver {driver!r}; there are {', '.join(DRIVERS)}")
-    options = {"masked": {}, "bucketed": {"buckets": buckets}, "packed": {"buckets": buckets, "tiles": tuple(tiles)}}
-    return _jitted(config, pruner, driver, dtype, **options[driver])
+    buckets = None if buckets is None else bucketed.check_buckets(buckets)
+    if driver not in DRIVER_NAMES:
+        raise ValueError(f"unknown driver {driver!r}; there are {', '.join(DRIVER_NAMES)}")
+    if expected_speedup is not None and not 0.0 < expected_speedup < float("inf"):
+        raise ValueError(f"expected_speedup is {expected_speedup}; expected a positive number, or None")
+    if driver == AUTO:
+        table = find_table(latency_table)
+
+        def pick(batch_size, length):
+            return choose(
+                table, config, dtype, batch_size=batch_size, length=length, is_pruned=bool(pruner.sites),
+                expected_speedup=expected_speedup, buckets=buckets,
+            )  # fmt: skip
+    else:
+
+        def pick(batch_size, length):
+            return Choice(driver, buckets or bucketed.DEFAULT_BUCKETS)
+
+    choice = functools.cache(pick)
+
+    def program(batch_size, length):
+        name, rungs = choice(batch_size, length)
+        options = {"masked": {}, "bucketed": {"buckets": rungs}}
+        options["packed"] = {"buckets": rungs, "tiles": tuple(tiles), "block_tokens": block_tokens}
+        return _jitted(config, pruner, name, dtype, with_last=with_last, **options[name])
+
+    return Engine(choice=choice, program=functools.cache(program))
 
 
 def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:

@@ -9,8 +9,8 @@ import numpy as np
 
 from adapler_jax import flops
 from adapler_jax.inference import bucketed
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
-from adapler_jax.inference.engine import lay_out, make_engine
+from adapler_jax.inference.choice import Choice
+from adapler_jax.inference.engine import AUTO, lay_out, make_engine
 from adapler_jax.inference.measure import Timing, median_speedup, time_interleaved
 from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning.base import Pruner, keep_all
@@ -25,7 +25,7 @@ class Evaluation:
     score: float  # in [0, 1]
     nll: float  # mean of -log p(label), in nats: steadier than a score where models are compared on few examples
     flops_speedup: float  # dense over pruned operations, true token counts
-    executed_flops_speedup: float  # the same for the padded shapes that ran
+    executed_flops_speedup: float  # the same for what ran, see `executed_flops`
     kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
     predicted_E: np.ndarray
     label_E: np.ndarray
@@ -42,10 +42,11 @@ class SpeedComparison:
     pruned: Timing
     wall_speedup: float
     executed_flops_speedup: float
+    driver: str  # that ran the pruned model; several, joined by "+", where batches had several shapes
 
     @property
     def efficiency(self) -> float:
-        """Share of the saved operations, padding counted as work, that became seconds."""
+        """Share of the saved operations, as `executed_flops` counts them, that became seconds."""
         return self.wall_speedup / self.executed_flops_speedup
 
 
@@ -56,9 +57,11 @@ def evaluate_model(
     batches: Iterable[Batch],
     *,
     metric: str = "accuracy",
-    buckets: Sequence[int] = DEFAULT_BUCKETS,
+    buckets: Sequence[int] | None = None,
     dtype=jnp.float32,
-    driver: str = "bucketed",
+    driver: str = AUTO,
+    latency_table=None,
+    expected_speedup: float | None = None,
 ) -> Evaluation:
     """Runs a model over batches under the hard rule; `metric` is a name in METRICS, the rest as in `make_engine`.
 
@@ -66,16 +69,18 @@ def evaluate_model(
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
-    run = make_engine(config, pruner, buckets=buckets, dtype=dtype, driver=driver)
-    if driver == "bucketed":
-        params = lay_out(params, config, dtype)  # the program that compare_speed times is then the same one
+    run = make_engine(
+        config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+        expected_speedup=expected_speedup,
+    )  # fmt: skip
+    if driver != "masked":
+        params = lay_out(params, config, dtype)  # the programs that compare_speed times are then the same
     parts = []
     executed = np.zeros(2, np.int64)
     for batch in batches:
         logits_BC, trace = run(params, batch)
         count_NB = counts_of(trace, batch, config)
-        if driver == "bucketed":
-            executed += executed_flops(params, config, batch, count_NB, buckets=buckets)
+        executed += executed_flops(params, config, batch, count_NB, choice=run.choice(*batch.token_BL.shape))
         real_B = batch.example_id_B != FILLER_ID
         nll_B = -np.asarray(jax.nn.log_softmax(logits_BC))[np.arange(len(batch.label_B)), batch.label_B]
         columns = (nll_B, np.argmax(logits_BC, -1), batch.label_B, batch.example_id_B, batch.live_BL.sum(-1), count_NB)
@@ -87,7 +92,7 @@ def evaluate_model(
         score=METRICS[metric](predicted_E, label_E),
         nll=float(nll_E.mean()),
         flops_speedup=true_speedup(params, config, length_E, count_NE),
-        executed_flops_speedup=float(executed[0] / executed[1]) if driver == "bucketed" else 1.0,
+        executed_flops_speedup=float(executed[0] / executed[1]),
         kept_tokens=tuple(count_NE.mean(axis=-1).tolist()),
         predicted_E=predicted_E,
         label_E=label_E,
@@ -121,22 +126,27 @@ def padded_flops(params: Params, config: EncoderConfig, batch: Batch) -> int:
     return int(B * flops.dense_flops(config, L, num_classes=num_classes))
 
 
-def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB, *, buckets):
-    """Operations of one padded batch, fillers and padding included: int64 [2], dense and bucketed.
+def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB, *, choice: Choice):
+    """Operations that one padded batch took, fillers included: int64 [2], of dense BERT and of the driver.
 
-    A method without sites runs as the dense model.
+    Dense BERT runs padding too. "bucketed" runs the padded lengths of its rungs, a method without sites as the dense
+    model. "packed" counts as the operations of the tokens alone: the rows that fill up its tiles and the padding in its
+    attention, which depend on the order of the texts, are left out, so that its efficiency pays for them. "masked" runs
+    as much as the dense model; its predictors are not counted.
     """
     B, L = batch.token_BL.shape
-    num_classes = params["head"]["classifier"]["bias"].shape[-1]
-    dense = np.array([padded_flops(params, config, batch)])
-    predictor_dim = leaf_predictor_dim(params)
-    if not predictor_dim:
-        return np.concatenate([dense, dense])
-    entry, length_N = bucketed.executed_lengths(batch.live_BL.sum(-1), count_NB, buckets, num_slots=L)
-    pruned = B * flops.pruned_flops(
-        config, [entry], length_N[:, None], predictor_dim=predictor_dim, num_classes=num_classes
-    )
-    return np.concatenate([dense, pruned])
+    options = {
+        "predictor_dim": leaf_predictor_dim(params),
+        "num_classes": params["head"]["classifier"]["bias"].shape[-1],
+    }
+    dense, length_B = padded_flops(params, config, batch), np.asarray(batch.live_BL).sum(-1)
+    executed = dense
+    if choice.driver == "packed":
+        executed = np.sum(flops.pruned_flops(config, length_B, count_NB, **options))
+    elif choice.driver == "bucketed" and options["predictor_dim"]:
+        entry, length_N = bucketed.executed_lengths(length_B, count_NB, choice.buckets, num_slots=L)
+        executed = B * flops.pruned_flops(config, [entry], length_N[:, None], **options)[0]
+    return np.array([dense, executed], np.int64)
 
 
 def compare_speed(
@@ -148,21 +158,28 @@ def compare_speed(
     *,
     dense_batches: Sequence[Batch] | None = None,
     repeats: int = 7,
-    buckets: Sequence[int] = DEFAULT_BUCKETS,
+    buckets: Sequence[int] | None = None,
     dtype=jnp.float32,
+    driver: str = AUTO,
+    latency_table=None,
+    expected_speedup: float | None = None,
 ) -> SpeedComparison:
-    """Times the bucketed engine against plain BERT on the same texts, medians of interleaved repeats.
+    """Times an engine against plain BERT on the same texts, medians of interleaved repeats.
 
     A repeat is one pass over all batches; compilation is in the first call only. dense_params: as params, of the
     unpruned model; its pruner's subtree is not read. dense_batches: the same texts as plain BERT should get them,
-    padded to lengths of their own; None for `batches`. (The bucketed program leaves padding out by itself.)
+    padded to lengths of their own; None for `batches`. (The fast drivers leave padding out by themselves.) The other
+    arguments as in `make_engine`; plain BERT is always the padded one.
     """
     dense_batches = [jax.device_put(batch) for batch in (batches if dense_batches is None else dense_batches)]
     batches = [jax.device_put(batch) for batch in batches]
-    pruned_run = make_engine(config, pruner, buckets=buckets, dtype=dtype)
-    dense_run = make_engine(config, keep_all(), dtype=dtype)
-    dense_params = dense_params | {"pruner": {}}
-    params, dense_params = (lay_out(jax.device_put(tree), config, dtype) for tree in (params, dense_params))
+    pruned_run = make_engine(
+        config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+        expected_speedup=expected_speedup,
+    )  # fmt: skip
+    dense_run = make_engine(config, keep_all(), dtype=dtype, driver="bucketed")
+    dense_params = lay_out(jax.device_put(dense_params | {"pruner": {}}), config, dtype)
+    params = jax.device_put(params) if driver == "masked" else lay_out(jax.device_put(params), config, dtype)
 
     def over(batches, run: Callable, params) -> Callable:
         return lambda: [run(params, batch)[0] for batch in batches]
@@ -172,13 +189,15 @@ def compare_speed(
         repeats=repeats,
     )
     executed = np.zeros(2, np.int64)
-    for batch, dense_batch in zip(batches, dense_batches, strict=True):
+    choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
+    for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
         count_NB = counts_of(pruned_run(params, batch)[1], batch, config)
-        pruned = executed_flops(params, config, batch, count_NB, buckets=buckets)[1]
+        pruned = executed_flops(params, config, batch, count_NB, choice=choice)[1]
         executed += np.array([padded_flops(params, config, dense_batch), pruned])
     return SpeedComparison(
         dense=timings["dense"],
         pruned=timings["pruned"],
         wall_speedup=median_speedup(timings["dense"], timings["pruned"]),
         executed_flops_speedup=float(executed[0] / executed[1]),
+        driver="+".join(sorted({choice.driver for choice in choices})),
     )

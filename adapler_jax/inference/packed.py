@@ -1,12 +1,14 @@
 """All kept tokens of a batch lie in one flat buffer: what was dropped, and what padding would be, costs nothing.
 
-    all tokens [T, D] - tiles: query, key, value - examples: attention - tiles: the rest, reading for the next site
+    all tokens [T, D] - blocks of whole examples, each through the layer:
+        tiles: query, key, value - examples: attention - tiles: the rest, reading for the next site
 
-The linear parts do not care whose token a row is. They run in tiles, so that inner states stay in the caches: as many
-of the largest size as are full, then one of the smallest size that holds the rest. Only attention knows examples: a few
-at a time are cut out of the buffer, padded to the longest among them. Examples lie in the order of their counts, the
-most tokens first, sorted anew behind every site, so that neighbours are alike and those of one padded length follow
-each other. Counts are data: one compiled program serves every mix of lengths, and the host is never asked.
+The linear parts do not care whose token a row is. They run in tiles: as many of the largest size as are full, then one
+of the smallest size that holds the rest. Only attention knows examples: a few at a time are cut out of the block,
+padded to the longest among them. A block holds as many whole examples as fit, so that all that a layer computes between
+its states stays in the caches. Examples lie in the order of their counts, the most tokens first, sorted anew behind
+every site, so that neighbours are alike and those of one padded length follow each other. Counts are data: one compiled
+program serves every mix of lengths, and the host is never asked.
 
 Everything is a `while_loop` that writes rows into a buffer that it carries; a version that sent the buffers through a
 `switch` took a fifth longer on a CPU. Tokens keep their order within an example. A site marks the tokens that stay
@@ -14,31 +16,67 @@ among the *places* of the texts [B, L]; where a place's token lies in the buffer
 so no positions are carried along.
 """
 
+import dataclasses
 import functools
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, ladder
+from adapler_jax.inference.stages import Stages, run_stages
 from adapler_jax.pruning.base import Pruner, check_sites
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
 
 TILES = (32, 64, 128, 256, 512)  # rows of the products
+BLOCK_TOKENS = 1024  # rows that go through a layer together, or one text if that is longer
 GROUP_TOKENS = 512  # rows, padding included, that attend in one go,
 MAX_GROUP = 8  # of at most so many examples
 MIN_BUCKET = 8  # shorter attention is not worth a program of its own
 
 
+@dataclasses.dataclass(frozen=True)
+class _Sizes:
+    """The static numbers of one program."""
+
+    tiles: tuple[int, ...]
+    lengths: tuple[int, ...]  # to which examples are padded for their attention; the last holds any of them
+    block: int
+    max_group: int
+
+    @property
+    def margin(self) -> int:
+        """Rows that a tile or the padding of an example may reach beyond the last token."""
+        return max(*self.tiles, *self.lengths)
+
+
+@flax.struct.dataclass
+class _Rooms:
+    """Where a block is worked on."""
+
+    compact_TD: jax.Array  # its kept tokens
+    joined_TX: jax.Array  # their queries, keys and values, in the dtype of the products
+    mixed_TD: jax.Array  # what attention gives
+
+
+@flax.struct.dataclass
+class _Out:
+    """What a layer writes, token by token. Rows past the number of tokens hold leftovers that nobody reads."""
+
+    hidden_TD: jax.Array
+    reading_T: jax.Array  # what the site behind the layer reads off them
+    last_PD: jax.Array | None  # the last state so far of the token at each place of the batch [B L]; None if not asked
+
+
 @flax.struct.dataclass
 class _State:
-    """What goes from layer to layer. Rows past the number of tokens hold leftovers that nobody reads."""
+    """What goes from layer to layer."""
 
-    hidden_TD: jax.Array  # the last layer's output, before the site behind it dropped any; then what attention gives
-    reading_T: jax.Array  # what that site reads off them
-    compact_TD: jax.Array  # room for the kept ones
-    joined_TX: jax.Array  # room for their queries, keys and values, in the dtype of the products
+    out: _Out  # of the last layer, before the site behind it dropped any
+    spare_TD: jax.Array  # room for the next layer's states
+    rooms: _Rooms
     live_BL: jax.Array  # bool: places of the tokens in the buffer
     order_B: jax.Array  # int32: the batch's row that each row of live_BL is
 
@@ -47,15 +85,15 @@ def places_before(live_BL):
     """How many live places lie before each place of the batch, int32 [B, L]."""
     within_BL = jnp.cumsum(live_BL, axis=1, dtype=jnp.int32)
     count_B = within_BL[:, -1]
-    return (jnp.cumsum(count_B) - count_B)[:, None] + within_BL - live_BL
+    return (jnp.cumsum(count_B) - count_B)[:, None] + within_BL - live_BL.astype(jnp.int32)
 
 
-def compact(value_BL, keep_BL, num_slots):
-    """The values at the kept places, in order: int32 [num_slots], whatever past their number."""
+def compact(value_BL, keep_BL, num_slots, *, past=0):
+    """The values at the kept places, in order, then `past`: int32 [num_slots]."""
     index_T = jnp.arange(keep_BL.size, dtype=jnp.int32)
     kept_T = jnp.sort(jnp.where(keep_BL.reshape(-1), index_T, keep_BL.size))
-    value_T = value_BL.reshape(-1)[jnp.minimum(kept_T, keep_BL.size - 1)]
-    return jnp.pad(value_T, (0, num_slots - keep_BL.size))
+    value_T = jnp.where(kept_T < keep_BL.size, value_BL.reshape(-1)[jnp.minimum(kept_T, keep_BL.size - 1)], past)
+    return jnp.pad(value_T, (0, num_slots - keep_BL.size), constant_values=past)
 
 
 def falling(sizes):
@@ -88,44 +126,42 @@ def put_rows(x_TX, rows, first):
     return jax.lax.dynamic_update_slice_in_dim(x_TX, rows.astype(x_TX.dtype), first, axis=0)
 
 
-def enter(size, first, buffers, *, params, place_T, batch: Batch, config: EncoderConfig, read):
+def write(out: _Out, rows_TD, first, *, place_T, read) -> _Out:
+    """Puts one tile of states, what is read off them, and where asked the states at their places."""
+    last_PD = out.last_PD
+    if last_PD is not None:
+        last_PD = last_PD.at[rows_of(place_T, first, len(rows_TD))].set(rows_TD, mode="drop")
+    return _Out(put_rows(out.hidden_TD, rows_TD, first), put_rows(out.reading_T, read(rows_TD), first), last_PD)
+
+
+def enter(size, first, out: _Out, *, params, place_T, batch: Batch, config: EncoderConfig, read) -> _Out:
     """Embeds one tile of tokens, and reads for site 0."""
-    hidden_TD, reading_T = buffers
-    place_T = rows_of(place_T, first, size)
-    token_T, segment_T = (x_BL.reshape(-1)[place_T] for x_BL in (batch.token_BL, batch.segment_BL))
-    position_TD = params["position"][place_T % batch.token_BL.shape[1]]
+    row_T = jnp.minimum(rows_of(place_T, first, size), batch.token_BL.size - 1)
+    token_T, segment_T = (x_BL.reshape(-1)[row_T] for x_BL in (batch.token_BL, batch.segment_BL))
+    position_TD = params["position"][row_T % batch.token_BL.shape[1]]
     rows_TD = encoder.embed_rows(params, config, token_T, position_TD, segment_T)
-    return put_rows(hidden_TD, rows_TD, first), put_rows(reading_T, read(rows_TD), first)
+    return write(out, rows_TD, first, place_T=place_T, read=read)
 
 
-def project(size, first, buffers, *, layer, hidden_TD, source_T, config, dtype):
-    """Compacts one tile of tokens and computes what attention needs of them."""
-    compact_TD, joined_TX = buffers
+def project(size, first, rooms: _Rooms, *, layer, hidden_TD, source_T, config, dtype) -> _Rooms:
+    """Gathers one tile of a block's tokens and computes what attention needs of them."""
     rows_TD = hidden_TD[rows_of(source_T, first, size)]
     joined_RX = encoder.query_key_value(layer, config, rows_TD, dtype)
-    return put_rows(compact_TD, rows_TD, first), put_rows(joined_TX, joined_RX, first)
+    return rooms.replace(
+        compact_TD=put_rows(rooms.compact_TD, rows_TD, first), joined_TX=put_rows(rooms.joined_TX, joined_RX, first)
+    )
 
 
-def finish_layer(size, first, buffers, *, layer, compact_TD, config, dtype, read):
-    """The rest of the layer on one tile, into the place of what attention gave, and what the next site reads of it."""
-    mixed_TD, reading_T = buffers
-    rows_TD, mixed_RD = (rows_of(x_TD, first, size) for x_TD in (compact_TD, mixed_TD))
-    rows_TD = encoder.add_attention(layer, config, rows_TD, mixed_RD, dtype=dtype)
-    rows_TD = encoder.feed_forward(layer, config, rows_TD, dtype=dtype)
-    return put_rows(mixed_TD, rows_TD, first), put_rows(reading_T, read(rows_TD), first)
+def attend(joined_TX, mixed_TD, count_B, *, sizes: _Sizes, config, dtype):
+    """Attention of a block's examples, some at a time, padded to the smallest length that holds the first of them.
 
-
-def attend(joined_TX, mixed_TD, count_B, *, lengths, config, dtype):
-    """Attention of all examples, some at a time, padded to the smallest of the lengths that holds the first of them.
-
-    Counts fall. What is written past an example is overwritten by the next one.
+    Counts fall, and are followed by `sizes.max_group` zeros, since a group may reach beyond the last example. What is
+    written past an example is overwritten by the next one.
     """
-    B = len(count_B)
-    count_B = jnp.pad(count_B, (0, MAX_GROUP))  # a group may reach beyond the last example
     start_B = jnp.cumsum(count_B) - count_B
     carry = jnp.int32(0), mixed_TD
-    for shorter, length in falling(lengths):
-        size = max(1, min(MAX_GROUP, GROUP_TOKENS // length, B))
+    for shorter, length in falling(sizes.lengths):
+        size = max(1, min(sizes.max_group, GROUP_TOKENS // length))
 
         def body(carry, length=length, size=size):
             first, mixed_TD = carry
@@ -141,21 +177,49 @@ def attend(joined_TX, mixed_TD, count_B, *, lengths, config, dtype):
     return carry[1]
 
 
-def visit_site(pruner: Pruner, site_params, index, state: _State, num_slots):
+def finish_layer(size, first, out: _Out, *, layer, rooms: _Rooms, first_row, place_T, config, dtype, read) -> _Out:
+    """The rest of the layer on one tile of a block."""
+    rows_TD, mixed_RD = (rows_of(x_TD, first, size) for x_TD in (rooms.compact_TD, rooms.mixed_TD))
+    rows_TD = encoder.add_attention(layer, config, rows_TD, mixed_RD, dtype=dtype)
+    rows_TD = encoder.feed_forward(layer, config, rows_TD, dtype=dtype)
+    return write(out, rows_TD, first_row + first, place_T=place_T, read=read)
+
+
+def run_block(carry, *, layer, hidden_TD, source_T, place_T, count_B, sizes: _Sizes, config, dtype, read):
+    """The layer on as many whole examples as fit into a block.
+
+    carry: the block's first example and row, what is written, rooms. count_B: of all examples, falling.
+    """
+    first, first_row, out, rooms = carry
+    num_counts = count_B.shape[0] + sizes.max_group
+    count_B = rows_of(jnp.pad(count_B, (0, num_counts)), first, num_counts)
+    count_B = jnp.where(jnp.cumsum(count_B) <= sizes.block, count_B, 0)
+    num_rows = jnp.sum(count_B)
+    source_T = rows_of(source_T, first_row, sizes.block + sizes.margin)
+    options = {"config": config, "dtype": dtype}
+    step = functools.partial(project, layer=layer, hidden_TD=hidden_TD, source_T=source_T, **options)
+    rooms = for_tiles(step, rooms, num_rows, tiles=sizes.tiles)
+    rooms = rooms.replace(mixed_TD=attend(rooms.joined_TX, rooms.mixed_TD, count_B, sizes=sizes, **options))
+    step = functools.partial(
+        finish_layer, layer=layer, rooms=rooms, first_row=first_row, place_T=place_T, read=read, **options
+    )
+    out = for_tiles(step, out, num_rows, tiles=sizes.tiles)
+    return first + jnp.sum(count_B > 0, dtype=jnp.int32), first_row + num_rows, out, rooms
+
+
+def visit_site(pruner: Pruner, site_params, index, state: _State):
     """Asks the pruner who stays: (the state with their places, the rows of the buffer that they are, the Trace)."""
     before_BL = places_before(state.live_BL)
-    reading_BL = jnp.where(state.live_BL, state.reading_T[before_BL], 0.0)
+    reading_BL = jnp.where(state.live_BL, state.out.reading_T[before_BL], 0.0)
     view = View(reading_BL, state.live_BL, state.live_BL.astype(jnp.float32))
     selection = pruner.select(site_params, index, view)
     keep_BL = selection.keep_BL
     count_B = jnp.sum(keep_BL, axis=-1, dtype=jnp.int32)
     back_B = jnp.argsort(state.order_B)
-    trace = jax.tree.map(
-        lambda x_B: x_B[back_B], Trace(selection.score_BL, keep_BL.astype(jnp.float32), count_B)
-    )
+    trace = jax.tree.map(lambda x_B: x_B[back_B], Trace(selection.score_BL, keep_BL.astype(jnp.float32), count_B))
     by_count_B = jnp.argsort(-count_B)
     keep_BL = keep_BL[by_count_B]
-    source_T = compact(before_BL[by_count_B], keep_BL, num_slots)
+    source_T = compact(before_BL[by_count_B], keep_BL, state.out.hidden_TD.shape[0])
     return state.replace(live_BL=keep_BL, order_B=state.order_B[by_count_B]), source_T, trace
 
 
@@ -164,58 +228,103 @@ def reader(pruner: Pruner, site_params):
     return functools.partial(pruner.read, site_params) if pruner.sites else lambda rows_TD: rows_TD[:, 0]
 
 
-def embed_batch(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, num_slots, tiles, dtype):
-    """The state in front of site 0: all live tokens, embedded."""
+def places_of_tokens(live_BL, order_B, num_slots):
+    """The place in the batch of each token of the buffer, int32 [num_slots]; B L, which is none, past the last."""
+    B, L = live_BL.shape
+    place_BL = order_B[:, None] * L + jnp.arange(L, dtype=jnp.int32)[None]
+    return compact(place_BL, live_BL, num_slots, past=B * L)
+
+
+def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype, with_last):
+    """The state in front of site 0: all live tokens, embedded; and nothing more."""
     B, L = batch.token_BL.shape
     D = config.hidden_dim
-    order_B = jnp.argsort(-jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32))
+    num_slots = B * L + sizes.block + sizes.margin
+    count_B = jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32)
+    order_B = jnp.argsort(-count_B)
     live_BL = batch.live_BL[order_B]
-    place_BL = jnp.arange(B * L, dtype=jnp.int32).reshape(B, L)[order_B]
     step = functools.partial(
-        enter, params=params["encoder"]["embeddings"], place_T=compact(place_BL, live_BL, num_slots), batch=batch,
-        config=config, read=reader(pruner, jax.tree.map(lambda leaf: leaf[0], params["pruner"])),
+        enter, params=outer["encoder"]["embeddings"], place_T=places_of_tokens(live_BL, order_B, num_slots),
+        batch=batch, config=config, read=reader(pruner, jax.tree.map(lambda leaf: leaf[0], outer["pruner"])),
     )  # fmt: skip
-    rooms = jnp.zeros((num_slots, D)), jnp.zeros((num_slots,))
-    hidden_TD, reading_T = for_tiles(step, rooms, jnp.sum(live_BL, dtype=jnp.int32), tiles=tiles)
-    compact_TD, joined_TX = jnp.zeros((num_slots, D)), jnp.zeros((num_slots, 3 * D), dtype)
-    return _State(hidden_TD, reading_T, compact_TD, joined_TX, live_BL, order_B)
+    last_PD = jnp.zeros((B * L, D)) if with_last else None
+    out = _Out(jnp.zeros((num_slots, D)), jnp.zeros((num_slots,)), last_PD)
+    out = for_tiles(step, out, jnp.sum(count_B), tiles=sizes.tiles)
+    num_rows = sizes.block + sizes.margin
+    rooms = _Rooms(jnp.zeros((num_rows, D)), jnp.zeros((num_rows, 3 * D), dtype), jnp.zeros((num_rows, D)))
+    return _State(out, jnp.zeros((num_slots, D)), rooms, live_BL, order_B), ()
 
 
-def run_layer(state: _State, scanned, *, config: EncoderConfig, pruner: Pruner, lengths, tiles, dtype):
+def run_layer(state: _State, scanned, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype):
     """The site in front of a layer, the layer, and what the site behind it reads: (state, Trace of the site)."""
     layer, site_params, behind_params, index = scanned
-    num_slots = len(state.hidden_TD)
+    num_slots = state.out.hidden_TD.shape[0]
     source_T, trace = jnp.arange(num_slots, dtype=jnp.int32), Trace()
     if pruner.sites:
-        state, source_T, trace = visit_site(pruner, site_params, index, state, num_slots)
+        state, source_T, trace = visit_site(pruner, site_params, index, state)
     count_B = jnp.sum(state.live_BL, axis=-1, dtype=jnp.int32)
-    num_tokens = jnp.sum(count_B)
-    options = {"layer": layer, "config": config, "dtype": dtype}
-    step = functools.partial(project, hidden_TD=state.hidden_TD, source_T=source_T, **options)
-    compact_TD, joined_TX = for_tiles(step, (state.compact_TD, state.joined_TX), num_tokens, tiles=tiles)
-    mixed_TD = attend(joined_TX, state.hidden_TD, count_B, lengths=lengths, config=config, dtype=dtype)
-    step = functools.partial(finish_layer, compact_TD=compact_TD, read=reader(pruner, behind_params), **options)
-    hidden_TD, reading_T = for_tiles(step, (mixed_TD, state.reading_T), num_tokens, tiles=tiles)
-    state = state.replace(hidden_TD=hidden_TD, reading_T=reading_T, compact_TD=compact_TD, joined_TX=joined_TX)
-    return state, trace
+    with_last = state.out.last_PD is not None
+    body = functools.partial(
+        run_block, layer=layer, hidden_TD=state.out.hidden_TD, source_T=source_T, count_B=count_B, sizes=sizes,
+        place_T=places_of_tokens(state.live_BL, state.order_B, num_slots) if with_last else None,
+        config=config, dtype=dtype, read=reader(pruner, behind_params),
+    )  # fmt: skip
+    num_examples = jnp.sum(count_B > 0, dtype=jnp.int32)
+    start = jnp.int32(0), jnp.int32(0), state.out.replace(hidden_TD=state.spare_TD), state.rooms
+    *_, out, rooms = jax.lax.while_loop(lambda carry: carry[0] < num_examples, body, start)
+    return state.replace(out=out, spare_TD=state.out.hidden_TD, rooms=rooms), trace
+
+
+def sizes_for(B, L, *, buckets, tiles, block_tokens) -> _Sizes:
+    """The sizes of a program for a batch [B, L]; B may be the symbolic size of an exported program."""
+    lengths = ladder([bucket for bucket in buckets if bucket >= min(MIN_BUCKET, max(buckets))], L)
+    num_tokens, num_examples = (B * L, B) if isinstance(B, int) else (block_tokens, MAX_GROUP)
+    return _Sizes(tuple(tiles), lengths, max(L, min(block_tokens, num_tokens)), min(MAX_GROUP, num_examples))
+
+
+def per_layer(outer: Params, *, num_layers):
+    """What a layer reads beside its own parameters: those of the site in front of it, its index, and those of the site
+    behind it."""
+    index_N = np.arange(num_layers, dtype=np.int32)
+    behind = jax.tree.map(lambda leaf: leaf[(index_N + 1) % num_layers], outer["pruner"])
+    return outer["pruner"], behind, index_N
+
+
+def finish(outer: Params, state: _State, _, trace: Trace, *, config: EncoderConfig):
+    """Logits from the last [CLS] states, and the Trace."""
+    if state.out.last_PD is not None:
+        trace = trace.replace(last_BLD=state.out.last_PD.reshape(*state.live_BL.shape, config.hidden_dim))
+    cls_BD = state.out.hidden_TD[places_before(state.live_BL)[:, 0]]
+    return heads.classify(outer["head"], config, cls_BD[jnp.argsort(state.order_B)]), trace
+
+
+def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, tiles=TILES,
+                block_tokens=BLOCK_TOKENS, dtype=jnp.float32, with_last=False) -> Stages:  # fmt: skip
+    """The driver for batches of `shape` [B, L]; arguments as in `forward`."""
+    options = {
+        "config": config, "pruner": pruner, "dtype": dtype,
+        "sizes": sizes_for(*shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens),
+    }  # fmt: skip
+    return Stages(
+        per_layer=functools.partial(per_layer, num_layers=config.num_layers),
+        begin=functools.partial(begin, with_last=with_last, **options),
+        step=functools.partial(run_layer, **options),
+        finish=functools.partial(finish, config=config),
+    )
 
 
 def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, buckets=DEFAULT_BUCKETS,
-            tiles=TILES, dtype=jnp.float32):  # fmt: skip
+            tiles=TILES, block_tokens=BLOCK_TOKENS, dtype=jnp.float32, with_last=False):  # fmt: skip
     """Logits float32 [B, C] and the Trace of one batch, equal to the oracle's.
 
     Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which examples are padded for
-    their attention; the largest holds every token slot of the batch. tiles: numbers of rows in a product. dtype: of the
-    operands of the encoder's products.
+    their attention; the largest holds every token slot of the batch. tiles: numbers of rows in a product.
+    block_tokens: rows that go through a layer together. dtype: of the operands of the encoder's products. with_last:
+    whether the Trace has the last state of every token.
     """
     check_sites(pruner, config)
-    B, L = batch.token_BL.shape
-    lengths = ladder([bucket for bucket in buckets if bucket >= min(MIN_BUCKET, max(buckets))], L)
-    num_slots = B * L + max(*tiles, L)  # a tile, or the padding of an example, may reach beyond the last token
-    start = embed_batch(params, config, pruner, batch, num_slots=num_slots, tiles=tiles, dtype=dtype)
-    behind_N = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), params["pruner"])
-    index_N = jnp.arange(config.num_layers, dtype=jnp.int32)
-    step = functools.partial(run_layer, config=config, pruner=pruner, lengths=lengths, tiles=tiles, dtype=dtype)
-    state, trace = encoder.over_layers(step, start, params["encoder"]["layers"], params["pruner"], behind_N, index_N)
-    cls_BD = state.hidden_TD[places_before(state.live_BL)[:, 0]]
-    return heads.classify(params["head"], config, cls_BD[jnp.argsort(state.order_B)]), trace
+    stages = make_stages(
+        config, pruner, batch.token_BL.shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens, dtype=dtype,
+        with_last=with_last,
+    )  # fmt: skip
+    return run_stages(stages, params, batch)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from adapler_jax.data.text import whole_characters
 
@@ -33,15 +34,17 @@ class Encoded:
     words: tuple[Word, ...]
 
 
-def encode_words(tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int) -> list[Encoded]:
-    """Tokenizes texts, or pairs of texts, as the data room does for training."""
+def encode_words(
+    core: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int
+) -> list[Encoded]:
+    """Tokenizes texts, or pairs of texts, as the data room does for training; core: as `load_core` gives it."""
     parts = [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]
     given = list(zip(*parts, strict=True))
     short = [[shorten(text, 2 * max_length) for text in part] for part in parts]
-    output = tokenizer(
-        *short, truncation="longest_first", max_length=max_length, padding=False, return_token_type_ids=True
-    )  # fmt: skip
-    return [_encoded(encoding, row) for encoding, row in zip(output.encodings, given, strict=True)]
+    if core.truncation is None or core.truncation["max_length"] != max_length:
+        core.enable_truncation(max_length, strategy="longest_first")
+    encodings = core.encode_batch(short[0] if pairs is None else list(zip(*short)))
+    return [_encoded(encoding, row) for encoding, row in zip(encodings, given, strict=True)]
 
 
 def shorten(text: str, num_words: int) -> str:

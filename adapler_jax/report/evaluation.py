@@ -7,6 +7,7 @@ from collections.abc import Callable
 import ml_collections
 import numpy as np
 
+from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import take_examples
 from adapler_jax.data.lengths import batch_lengths, bucket_for
@@ -17,7 +18,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.pruning import Pruner, make_pruner
 from adapler_jax.training.phases import is_done, read_done
-from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, run_buckets, token_cache
+from adapler_jax.training.setup import engine_options, load_data, token_cache
 from adapler_jax.training.workdir import CONFIG_FILE
 from adapler_jax.types import FILLER_ID
 from adapler_jax.weights.save import Saved, load_model
@@ -57,6 +58,11 @@ def unfinished_phases(workdir: pathlib.Path) -> list[str]:
     return [name for name in names if (workdir / name).exists() and not is_done(workdir / name)]
 
 
+def told_speedup(phase: pathlib.Path) -> float | None:
+    """FLOPs speedup on validation of a finished phase's model; None for the dense one."""
+    return read_done(phase)["validation"].get("flops_speedup")
+
+
 def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
     """Batches of a seeded sample in arrival order, each padded to the first length that holds its longest text."""
     num_texts = min(NUM_TIMED_TEXTS[batch_size], len(tokenized.labels))
@@ -76,12 +82,12 @@ def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
     return batches
 
 
-def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, buckets, dtype) -> dict:
+def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, engine: dict) -> dict:
     """Milliseconds a text and speedups over dense BERT at batch 1 and 32, as columns of a row.
 
     Both models take turns on the same texts in arrival order in one run; medians, compilation apart.
-    `executed_speedup_32` is the ratio of the operations in the padded shapes that really ran, `efficiency_32` the
-    share of it that became seconds.
+    `executed_speedup_32` is the ratio of the operations that really ran (`executed_flops`), `efficiency_32` the share
+    of it that became seconds. engine: keywords of `make_engine`.
     """
     columns = {}
     for batch_size in NUM_TIMED_TEXTS:
@@ -89,7 +95,7 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
         batches = mixed_batches(tokenized, batch_size, lengths[-1:])
         found = compare_speed(
             pruned.params, dense.params, pruned.config, pruner, batches,
-            dense_batches=dense_batches, repeats=NUM_ROUNDS, buckets=buckets, dtype=dtype,
+            dense_batches=dense_batches, repeats=NUM_ROUNDS, **engine,
         )  # fmt: skip
         num_texts = sum(int(np.sum(batch.example_id_B != FILLER_ID)) for batch in batches)
         columns |= {
@@ -98,6 +104,7 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
             f"wall_speedup_{batch_size}": found.wall_speedup,
             f"executed_speedup_{batch_size}": found.executed_flops_speedup,
             f"efficiency_{batch_size}": found.efficiency,
+            f"driver_{batch_size}": found.driver,
         }
     return columns
 
@@ -110,14 +117,16 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     """
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
-    models = {name: load_model(phase / "model") for name, phase in finished_phases(workdir).items()}
+    use_compilation_cache(config.inference.get("compilation_cache", ""), tell=tell)
+    phases = finished_phases(workdir)
+    models = {name: load_model(phase / "model") for name, phase in phases.items()}
     for name in unfinished_phases(workdir):
         tell(f"{name}: not finished; give the training command again to go on")
     pruners = {name: make_pruner(saved.pruner_name, saved.config) for name, saved in models.items()}
-    dense, dataset, dtype = models["dense"], load_data(config), COMPUTE_DTYPES[config.compute_dtype]
+    engines = {name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])} for name in models}
+    dense, dataset = models["dense"], load_data(config)
     tokenizer = load_tokenizer(str(workdir / "finetune" / "model"))
     lengths = batch_lengths(config.data.lengths, dense.max_length)
-    buckets = run_buckets(config)
     if dense.class_names != dataset.task.class_names:
         raise ValueError(
             f"{workdir}: its models tell {', '.join(dense.class_names)} apart, the data now has the classes "
@@ -130,11 +139,11 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
         )
         for name, saved in models.items():
             tell(f"{name}: {len(tokenized)} texts of {split}")
-            # The bucketed program leaves padding out by itself; one length for it saves compilations.
+            # The fast drivers leave padding out by themselves; one length for them saves compilations.
             own_lengths = lengths if name == "dense" else lengths[-1:]
             found = evaluate_model(
                 saved.params, saved.config, pruners[name], eval_batches(tokenized, batch_size=32, lengths=own_lengths),
-                metric=dataset.task.metric, buckets=buckets, dtype=dtype,
+                metric=dataset.task.metric, **engines[name],
             )  # fmt: skip
             row = {
                 "task": dataset.task.name, "split": split, "num_texts": len(tokenized), "method": name,
@@ -144,7 +153,7 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
             }  # fmt: skip
             if with_times and name != "dense" and split == dataset.eval_splits[0]:
                 tell(f"{name}: seconds beside the dense model")
-                row |= time_model(saved, dense, pruners[name], tokenized, lengths, buckets=buckets, dtype=dtype)
+                row |= time_model(saved, dense, pruners[name], tokenized, lengths, engine=engines[name])
             rows.append(row)
     return rows
 
@@ -152,15 +161,15 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
 def load_fastest(workdir) -> tuple[str, Classifier]:
     """Name and classifier of the pruned model with the largest FLOPs speedup on validation, else of the dense one.
 
-    It has the run's buckets and operands.
+    It has the run's engine and operands.
     """
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
-
     phases = finished_phases(workdir)
-    name = max(phases, key=lambda name: read_done(phases[name])["validation"].get("flops_speedup", 0.0))
-    dtype = COMPUTE_DTYPES[config.compute_dtype]
-    return name, Classifier.load(phases[name] / "model", buckets=run_buckets(config), dtype=dtype)
+    name = max(phases, key=lambda name: told_speedup(phases[name]) or 0.0)
+    options = engine_options(config) | {"expected_speedup": told_speedup(phases[name])}
+    cache = config.inference.get("compilation_cache", "")
+    return name, Classifier.load(phases[name] / "model", compilation_cache=cache, **options)
 
 
 def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:

@@ -9,7 +9,7 @@ from importlib import metadata
 from rich.console import Console
 from rich.table import Table
 
-from adapler_jax.training.provenance import commit_of_tree, device_name
+from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.training.workdir import replace_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")

@@ -17,6 +17,7 @@ import numpy as np
 
 from adapler_jax.data.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.padding import Extras
+from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
 from adapler_jax.training.calibration import at_limit, reach_speedup, steer_thresholds
@@ -25,7 +26,6 @@ from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.provenance import commit_of_tree, device_name
 from adapler_jax.training.setup import Setup, with_dropout
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.validation import validate

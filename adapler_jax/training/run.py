@@ -5,6 +5,8 @@ import math
 import pathlib
 from collections.abc import Callable
 
+from adapler_jax.caches import use_compilation_cache
+from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training import phases
 from adapler_jax.training.loop import in_words
@@ -17,6 +19,7 @@ CHOICES = {
     "adapler.start": ("finetuned", "pretrained"),
     "adapler.choose": ("last", "authors"),
     "adapler.slope_schedule": ("geometric", "epochs"),
+    "inference.driver": DRIVER_NAMES,
 }
 MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
@@ -98,6 +101,7 @@ def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase:
     check_config(config)
     plan = phase_list(config)
     check_claim(workdir, config.to_dict())  # before the data and the weights, which take time
+    use_compilation_cache(config.inference.compilation_cache, tell=tell)
     setup = prepare(config, tell=tell)
     claim_workdir(workdir, config.to_dict())
     with only_process(workdir):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 import zlib
 from collections.abc import Callable
@@ -11,12 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adapler_jax.caches import user_cache
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import Dataset, load_task
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, check_buckets, ladder
+from adapler_jax.inference.engine import AUTO
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
@@ -72,17 +73,27 @@ def load_data(config) -> Dataset:
     return dataset
 
 
-def run_buckets(config) -> tuple[int, ...]:
-    """The lengths that kept tokens are gathered into at inference: `config.inference.buckets` or the library's."""
-    return check_buckets(config.inference.buckets or DEFAULT_BUCKETS)
+def run_buckets(config) -> tuple[int, ...] | None:
+    """The lengths that kept tokens are gathered into at inference: `config.inference.buckets`, or None where the engine
+    takes its own. Raises ValueError where they do not increase."""
+    return check_buckets(config.inference.buckets) if config.inference.buckets else None
+
+
+def engine_options(config) -> dict:
+    """What a run's config says of the engine, as keywords of `make_engine`; runs of before have no such fields."""
+    return {
+        "buckets": run_buckets(config),
+        "dtype": COMPUTE_DTYPES[config.compute_dtype],
+        "driver": config.inference.get("driver", AUTO),
+        "latency_table": config.inference.get("latency_table", ""),
+    }
 
 
 def token_cache(config) -> pathlib.Path | None:
     """Where tokenized texts are kept: `config.data.cache_dir`, by default under the user's cache directory."""
     if config.data.cache_dir == "none":
         return None
-    users = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return pathlib.Path(config.data.cache_dir or users / "adapler_jax" / "tokens")
+    return pathlib.Path(config.data.cache_dir or user_cache("tokens"))
 
 
 def prepare(config, *, tell: Callable[[str], None]) -> Setup:
@@ -112,7 +123,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     lengths = batch_lengths(config.data.lengths, max_length)
     for tokenized in splits.values():
         bucket_for(int(tokenized.lengths.max()), lengths)
-    ladder(run_buckets(config), max_length)
+    ladder(run_buckets(config) or DEFAULT_BUCKETS, max_length)
     return Setup(
         dataset=dataset,
         splits=splits,

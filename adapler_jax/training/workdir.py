@@ -12,7 +12,10 @@ CONFIG_FILE = "run.json"
 LOCK_FILE = ".lock"
 DATA_FILE = "data.json"
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
-FREE_FIELDS = ("adapt.speedups", "data.cache_dir", "inference.buckets")
+FREE_FIELDS = (
+    "adapt.speedups", "data.cache_dir", "inference.buckets", "inference.compilation_cache", "inference.driver",
+    "inference.latency_table",
+)  # fmt: skip
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:

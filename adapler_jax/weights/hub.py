@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import huggingface_hub
-
 from adapler_jax.weights.files import find_weights
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -28,6 +26,8 @@ def download(name: str) -> Path:
 
     Raises ValueError where the name is unknown or the hub cannot be reached.
     """
+    import huggingface_hub  # for names only
+
     for patterns in WEIGHT_PATTERNS:
         try:
             files = ["config.json", *TOKENIZER_FILES, *patterns]

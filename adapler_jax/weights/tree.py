@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -72,8 +73,8 @@ def to_tree(tensors: dict, rules: tuple[Rule, ...], num_layers: int) -> Params:
     for rule in rules:
         values = [np.asarray(tensors[name], np.float32) for name in rule.tensor_names(num_layers)]
         values = [value.T for value in values] if rule.transposed else values
-        leaves[rule.path] = jnp.asarray(np.stack(values) if rule.stacked else values[0])
-    return unflatten_dict(leaves)
+        leaves[rule.path] = np.stack(values) if rule.stacked else values[0]
+    return jax.device_put(unflatten_dict(leaves))  # jnp.asarray would compile a program for every shape
 
 
 def to_tensors(params: Params, rules: tuple[Rule, ...], sizes: dict[str, int]) -> dict[str, np.ndarray]:

@@ -2,10 +2,14 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from adapler_jax.training.provenance import commit_of_tree
-from benchmarks import ablation, accuracy, engines, training
+from adapler_jax.provenance import commit_of_tree
+from adapler_jax.types import View
+from benchmarks import ablation, accuracy, cold_start, engines, loss_curve, training
 from benchmarks.records import Record
 
 
@@ -27,10 +31,52 @@ def test_training_steps_are_timed_in_both_methods(tmp_path):
 
 def test_engines_are_timed_at_every_schedule(tmp_path):
     rows = engines.main(["--quick", "--dtypes=float32", "--json", str(tmp_path / "rows.json")])
-    pruned = [(target, engine) for target in (1.0, 2.0) for engine in ("bucketed", "packed")]
-    assert [(row["target"], row["engine"]) for row in rows] == [(1.0, "dense"), (1.0, "dense, packed"), *pruned]
+    plain, pruned = ("dense", "dense, packed"), ("bucketed", "packed")
+    expected = [("mixed", 1.0, engine) for engine in plain]
+    expected += [("mixed", target, engine) for target in (1.0, 2.0) for engine in pruned]
+    expected += [("full", 1.0, engine) for engine in plain]
+    expected += [(texts, None, engine) for texts in ("even", "skewed") for engine in pruned]
+    assert [(row["texts"], row.get("target"), row["engine"]) for row in rows] == expected
     assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 for row in rows)
-    assert [round(row["flops_speedup"], 1) for row in rows] == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
+    assert [round(row["flops_speedup"], 1) for row in rows[:8]] == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
+    assert all(row["compile_s"] > 0 and row["planned_mib"] > 0 for row in rows[:8])
+
+
+def test_one_text_of_a_skewed_batch_keeps_all_tokens():
+    config = engines.MODELS["quick"]
+    pruner, batch = engines.first_site_pruner(config), engines.skewed_batch(config, 3, 16, num_whole=1)
+    even_BL = np.asarray(batch.token_BL % 2 == 0)
+    assert even_BL.sum(-1).tolist() == [16, 2, 2]
+    view = View(np.where(even_BL, 1.0, -1.0), batch.live_BL, batch.live_BL.astype(np.float32))
+    for index, counts in ((0, [16, 2, 2]), (1, [16, 16, 16])):
+        assert pruner.select({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist() == counts
+
+
+def test_first_answers_are_timed_in_every_case():
+    rows = cold_start.main(["--quick"])
+    assert [row["case"] for row in rows] == ["nothing kept", "compiled", "exported"]
+    assert [row["num_timings"] for row in rows] == [1, 2, 2]
+    assert all(row["total_s"] > 0 and row["import_s"] > 0 and row["answer_s"] > 0 for row in rows)
+
+
+def test_curves_of_both_dtypes_share_start_and_batches(make_config):
+    rows = loss_curve.compare(make_config(), (0, 1), 6, tell=silent, window=3)
+    assert [(row["seed"], row["dtype"]) for row in rows] == [
+        (seed, dtype) for seed in (0, 1) for dtype in ("float32", "bfloat16")
+    ]
+    assert all(len(row["smoothed_loss"]) == 4 for row in rows)
+    found = loss_curve.summarize(rows)
+    assert 0.0 < found["dtypes_max"] < found["seeds_max"]
+
+
+def test_distances_of_curves_by_hand():
+    np.testing.assert_allclose(loss_curve.smooth([1.0, 3.0, 5.0, 1.0], window=2), [2.0, 4.0, 3.0])
+    curves = {("float32", 0): [2.0, 4.0], ("bfloat16", 0): [2.0, 4.5], ("float32", 1): [3.0, 4.0]}
+    curves["bfloat16", 1] = [2.75, 4.0]
+    rows = [{"dtype": dtype, "seed": seed, "smoothed_loss": curve} for (dtype, seed), curve in curves.items()]
+    assert loss_curve.summarize(rows) == {
+        "dtypes_max": 0.5, "dtypes_mean": 0.1875, "seeds_max": 1.0, "seeds_mean": 0.5, "max_ratio": 0.5
+    }  # fmt: skip
 
 
 def test_variants_share_the_fine_tuned_model(make_config, tmp_path):

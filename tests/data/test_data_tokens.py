@@ -7,7 +7,7 @@ import pytest
 
 from adapler_jax.data import tokens as tokens_module
 from adapler_jax.data.examples import Examples
-from adapler_jax.data.tokenizers import load_tokenizer
+from adapler_jax.data.tokenizers import load_core, load_tokenizer
 from adapler_jax.data.tokens import encode, tokenize
 
 CLS, SEP, UNK = 2, 3, 1
@@ -147,6 +147,7 @@ def test_truncation_and_padding_in_the_file_are_switched_off(tokenizer, tmp_path
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     tokens, _ = encode(["a good film .", "a"], None, load_tokenizer(str(tmp_path)), max_length=8)
     assert tokens.lengths.tolist() == [6, 3]
+    assert [len(encoding.ids) for encoding in load_core(tmp_path).encode_batch(["a good film .", "a"])] == [6, 3]
 
 
 @pytest.mark.parametrize(
@@ -163,9 +164,33 @@ def test_a_vocabulary_alone_is_a_tokenizer_cased_if_its_words_are(tmp_path, sett
     if settings is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     assert load_tokenizer(str(tmp_path))("Good")["input_ids"] == found
+    assert load_core(tmp_path).encode("Good").ids == found
 
 
-def test_what_is_no_tokenizer_is_explained(tokenizer, tmp_path):
+STRANGE = [
+    "[CLS] a [MASK] film [SEP]",
+    "[PAD][UNK]",
+    " ",
+    "Привет 日本",
+    "e\u0301\x00\u200b",
+    "films. NOT",
+    "[mask] [new]",
+]
+
+
+@pytest.mark.parametrize("added", [True, False])
+@pytest.mark.parametrize("settings", [{}, {"mask_token": None}, {"mask_token": {"content": "[new]"}}])
+def test_the_core_reads_texts_as_the_whole_tokenizer_does(tokenizer, tmp_path, added, settings):
+    """Also where the file does not say that special tokens are special."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | ({} if added else {"added_tokens": []})))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    found = [encoding.ids for encoding in load_core(tmp_path).encode_batch(STRANGE)]
+    assert found == load_tokenizer(str(tmp_path))(STRANGE)["input_ids"]
+
+
+@pytest.mark.parametrize("load_tokenizer", [load_tokenizer, load_core])
+def test_what_is_no_tokenizer_is_explained(tokenizer, tmp_path, load_tokenizer):
     with pytest.raises(ValueError, match="holds no tokenizer; expected tokenizer.json or vocab.txt"):
         load_tokenizer(str(tmp_path))
     (tmp_path / "tokenizer.json").write_text("{")

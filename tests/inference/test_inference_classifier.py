@@ -21,7 +21,7 @@ BUCKETS = (4, 16)
 TEXTS = ["good films", "", "a very very bad film . not good", "日本 привет", "   \t\n", "don't", "zzz"]
 
 
-def make_model(directory, pruner_name):
+def make_model(directory, pruner_name, *, max_length=16):
     pruner = make_pruner(pruner_name, CONFIG)
     encoder_key, head_key, pruner_key = jax.random.split(jax.random.key(0), 3)
     pruner_params = pruner.init(pruner_key, CONFIG)
@@ -36,7 +36,7 @@ def make_model(directory, pruner_name):
     }
     save_model(
         directory, params, CONFIG,
-        pruner_name=pruner_name, class_names=("neg", "pos"), max_length=16, tokenizer=build_tokenizer(WORDS),
+        pruner_name=pruner_name, class_names=("neg", "pos"), max_length=max_length, tokenizer=build_tokenizer(WORDS),
     )  # fmt: skip
     return directory
 
@@ -87,7 +87,7 @@ def test_batch_size_does_not_change_answers(classifier, predictions):
         assert_same(found, expected)
 
 
-@pytest.mark.parametrize("driver", ["masked", "packed"])
+@pytest.mark.parametrize("driver", ["masked", "packed", "bucketed"])
 def test_other_drivers_give_the_same_answers(model_dir, predictions, driver):
     for found, expected in zip(Classifier.load(model_dir, driver=driver).predict(TEXTS), predictions):
         assert_same(found, expected)
@@ -157,7 +157,7 @@ def test_all_lengths_share_one_compilation(model_dir):
     classifier = Classifier.load(model_dir, buckets=(16,))
     for texts in (["a"] * 3, ["a film"] * 4, [" ".join(["bad"] * 30)] * 4):
         classifier.predict(texts, batch_size=4)
-    assert classifier.run._cache_size() == 1
+    assert classifier.run.program(4, 16)._cache_size() == 1
 
 
 def test_plain_bert_keeps_every_word(tmp_path):
@@ -169,22 +169,22 @@ def test_plain_bert_keeps_every_word(tmp_path):
 
 def test_shortening_does_not_change_the_tokens():
     tokenizer, text = build_tokenizer(WORDS), " a  films not\tbut good . " * 40
-    found = encode_words(tokenizer, [text, "a"], [text, text], max_length=12)
+    found = encode_words(tokenizer.backend_tokenizer, [text, "a"], [text, text], max_length=12)
     output = tokenizer([text, "a"], [text, text], truncation="longest_first", max_length=12)
     assert [row.token_L.tolist() for row in found] == output["input_ids"]
     assert shorten("a b  c d", 3) == "a b  c" and shorten("a b", 3) == "a b" and shorten("", 3) == ""
 
 
 def test_words_know_their_place():
-    (row,) = encode_words(build_tokenizer(WORDS), ["so  films"], None, max_length=16)
+    (row,) = encode_words(build_tokenizer(WORDS).backend_tokenizer, ["so  films"], None, max_length=16)
     assert [dataclasses.astuple(word) for word in row.words] == [("so", 0, 0, 2), ("films", 0, 4, 9)]
     assert row.word_L.tolist() == [-1, 0, 1, 1, -1]
 
 
 def test_half_characters_are_read_as_unknown_ones():
     """A lone surrogate, as cut JSON escapes leave it, keeps its place and can be printed."""
-    tokenizer = build_tokenizer(WORDS)
-    (row,) = encode_words(tokenizer, ["so \ud83d films"], None, max_length=16)
+    core = build_tokenizer(WORDS).backend_tokenizer
+    (row,) = encode_words(core, ["so \ud83d films"], None, max_length=16)
     assert row.texts == ("so \ufffd films",)
     assert [word.text for word in row.words][-1] == "films"
     assert row.words[-1].start == 5

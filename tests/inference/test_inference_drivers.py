@@ -18,6 +18,7 @@ CONFIG = EncoderConfig(
 )  # fmt: skip
 BUCKETS = (2, 8, 24)
 TILES = (4, 16)
+BLOCK = 40  # tokens: an example and a half of full length
 FAST = ("bucketed", "packed")
 NUM_SLOTS = 24
 PRUNER = adapler(CONFIG, predictor_dim=8)
@@ -69,8 +70,8 @@ PRUNERS = {"adapler": PRUNER, "keep_all": keep_all(), "marking": marking_pruner(
 
 
 @functools.cache
-def engine(name, driver, dtype="float32"):
-    options = {"tiles": TILES} if driver == "packed" else {}
+def engine(name, driver, dtype="float32", **options):
+    options |= {"tiles": TILES, "block_tokens": BLOCK} if driver == "packed" else {}
     return make_engine(CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, dtype=dtype, **options)
 
 
@@ -103,6 +104,25 @@ def rows(result, index):
 def test_fast_drivers_equal_the_oracle(name, lengths, driver):
     batch, params = make_batch(lengths), params_of(name)
     assert_same(engine(name, driver)(params, batch), engine(name, "masked")(params, batch))
+
+
+@pytest.mark.parametrize("driver", FAST)
+@pytest.mark.parametrize("name", ["adapler", "keep_all"])
+def test_every_token_has_its_last_state_at_its_place(name, driver):
+    """Dropped tokens too; padding has zeros."""
+    batch, params = make_batch([24, 7, 3, 1, 13]), params_of(name)
+    found, expected = (engine(name, kind, with_last=True)(params, batch)[1].last_BLD for kind in (driver, "masked"))
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    assert not np.any(found[~batch.live_BL]) and np.all(np.any(found[batch.live_BL], axis=-1))
+    assert engine(name, driver)(params, batch)[1].last_BLD is None
+
+
+def test_oracle_takes_the_state_behind_the_last_layer_that_ran_on_a_token():
+    state_MBLD = jnp.arange(3.0).reshape(3, 1, 1, 1) * 10 + jnp.arange(4.0).reshape(1, 1, 4, 1)
+    weight_NBL = jnp.array([[[1.0, 1, 0, 0]], [[1, 0, 0, 0]]])
+    live_BL = jnp.array([[True, True, True, False]])
+    assert masked.last_states(state_MBLD, weight_NBL, live_BL)[..., 0].tolist() == [[20.0, 11.0, 2.0, 0.0]]
+    assert masked.last_states(state_MBLD, None, live_BL)[..., 0].tolist() == [[20.0, 21.0, 22.0, 0.0]]
 
 
 @pytest.mark.parametrize("driver", FAST)
@@ -195,14 +215,14 @@ def test_cls_survives_and_counts_never_grow(driver):
 def test_buckets_do_not_change_the_answer():
     params, batch = params_of("adapler"), make_batch([24, 7, 3, 1, 13])
     expected = engine("adapler", "masked")(params, batch)
-    for buckets in [(512,), (24, 5, 5, 13)]:
-        assert_same(make_engine(CONFIG, PRUNER, buckets=buckets)(params, batch), expected)
+    for buckets in [(512,), (5, 13, 24)]:
+        assert_same(make_engine(CONFIG, PRUNER, buckets=buckets, driver="bucketed")(params, batch), expected)
 
 
 def test_short_ladder_is_refused():
     message = "bucket 8 cannot hold 24 kept tokens; add a larger size to config.inference.buckets"
     with pytest.raises(ValueError, match=message):
-        make_engine(CONFIG, PRUNER, buckets=(4, 8))(params_of("adapler"), make_batch([24]))
+        make_engine(CONFIG, PRUNER, buckets=(4, 8), driver="bucketed")(params_of("adapler"), make_batch([24]))
 
 
 def test_buckets_may_be_numbers_of_numpy():
@@ -210,26 +230,36 @@ def test_buckets_may_be_numbers_of_numpy():
     assert found == (4, 24) and all(type(bucket) is int for bucket in found)
 
 
-@pytest.mark.parametrize("arguments", [{"buckets": ()}, {"buckets": (0, 4)}, {"driver": "turbo"}])
-def test_bad_engine_arguments_are_refused(arguments):
-    with pytest.raises(ValueError, match="config.inference.buckets is|unknown driver 'turbo'; there are bucketed"):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"buckets": ()}, r"config.inference.buckets is \(\); expected positive numbers in increasing order"),
+        ({"buckets": (0, 4)}, r"config.inference.buckets is \(0, 4\)"),
+        ({"buckets": (4, 24, 8)}, r"config.inference.buckets is \(4, 24, 8\); expected .* in increasing order"),
+        ({"buckets": (8, 8, 24)}, r"config.inference.buckets is \(8, 8, 24\)"),
+        ({"driver": "turbo"}, "unknown driver 'turbo'; there are auto, bucketed"),
+        ({"expected_speedup": 0.0}, "expected_speedup is 0.0; expected a positive number"),
+    ],
+)
+def test_bad_engine_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         make_engine(CONFIG, PRUNER, **arguments)
 
 
 def test_pruner_without_a_site_at_every_layer_is_refused():
     short = PRUNER._replace(sites=PRUNER.sites[:2])
     with pytest.raises(ValueError, match="serves a site before every layer"):
-        make_engine(CONFIG, short)(params_of("adapler"), make_batch([4]))
+        make_engine(CONFIG, short, driver="bucketed")(params_of("adapler"), make_batch([4]))
 
 
 def test_mixed_lengths_compile_once_a_shape():
-    run = make_engine(CONFIG, PRUNER, buckets=(24,))
+    run = make_engine(CONFIG, PRUNER, buckets=(24,), driver="bucketed")
     params = params_of("adapler")
     for lengths in ([24, 1], [3, 3], [17, 9], [1, 1]):
         run(params, make_batch(lengths))
-    assert run._cache_size() == 1
+    assert run.program(2, NUM_SLOTS)._cache_size() == 1
     run(params, make_batch([5, 2, 1]))
-    assert run._cache_size() == 2
+    assert run.program(3, NUM_SLOTS)._cache_size() == 2
 
 
 @pytest.mark.parametrize("driver", FAST)
@@ -268,6 +298,16 @@ def test_packed_serves_large_batches_and_rows_without_a_token():
     found, expected = (engine("adapler", driver)(params, batch) for driver in ("packed", "masked"))
     full = np.delete(np.arange(257), [3, 200])
     assert_same(rows(found, full), rows(expected, full))
+
+
+@pytest.mark.parametrize("num_rows", [15, 16, 17])
+def test_two_threads_give_the_answers_of_one(num_rows):
+    params, batch = params_of("adapler"), make_batch(np.random.default_rng(1).integers(1, 25, num_rows))
+    run = engine("adapler", "packed", with_last=True)
+    found, expected = run(params, batch), run.program(num_rows, NUM_SLOTS)(params, batch)
+    assert isinstance(found[0], np.ndarray) == (num_rows >= 16)
+    assert_same(found, expected)
+    np.testing.assert_allclose(found[1].last_BLD, expected[1].last_BLD, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("num_tokens", [0, 1, 4, 5, 16, 17, 20, 33])
@@ -309,8 +349,8 @@ def test_fast_drivers_equal_the_oracle_for_any_batch(lengths, seed, threshold, d
 def test_types_are_never_promoted_implicitly():
     params, batch = params_of("adapler"), make_batch([5, 3])
     with jax.numpy_dtype_promotion("strict"):
-        jax.make_jaxpr(lambda params, batch: bucketed.forward(params, CONFIG, PRUNER, batch))(params, batch)
-        jax.make_jaxpr(lambda params, batch: masked.forward(params, CONFIG, PRUNER, batch))(params, batch)
+        for driver in (bucketed, packed, masked):
+            jax.make_jaxpr(lambda params, batch: driver.forward(params, CONFIG, PRUNER, batch))(params, batch)
 
 
 def test_drivers_add_no_rank_promotion():
@@ -321,6 +361,7 @@ def test_drivers_add_no_rank_promotion():
         slot_BL=jnp.zeros((2, 24), jnp.int32),
         source_BL=jnp.zeros((2, 24), jnp.int32),
         count_B=jnp.ones((2,), jnp.int32),
+        last_BLD=None,
     )
     pruner = PRUNER._replace(
         read=lambda params, hidden: hidden[..., 0],

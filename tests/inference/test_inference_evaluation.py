@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adapler_jax import encoder, flops, full_width, heads
+from adapler_jax.inference.choice import Choice
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model, executed_flops
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig
@@ -49,7 +50,9 @@ def make_batches():
 
 @pytest.fixture(scope="module", name="evaluation")
 def _evaluation():
-    return evaluate_model(make_params("adapler"), CONFIG, PRUNER, make_batches(), buckets=BUCKETS)
+    return evaluate_model(
+        make_params("adapler"), CONFIG, PRUNER, make_batches(), buckets=BUCKETS, driver="bucketed"
+    )  # fmt: skip
 
 
 def test_fillers_do_not_count(evaluation):
@@ -87,7 +90,9 @@ def test_drivers_agree(evaluation):
 
 
 def test_plain_bert_saves_nothing():
-    dense = evaluate_model(make_params("keep_all"), CONFIG, keep_all(), make_batches(), metric="f1")
+    dense = evaluate_model(
+        make_params("keep_all"), CONFIG, keep_all(), make_batches(), metric="f1", driver="bucketed"
+    )  # fmt: skip
     assert dense.flops_speedup == dense.executed_flops_speedup == 1.0
     np.testing.assert_array_equal(dense.count_NE, np.tile(dense.length_E, (4, 1)))
 
@@ -95,10 +100,30 @@ def test_plain_bert_saves_nothing():
 def test_executed_operations_are_those_of_the_buckets():
     batch = next(make_batches())
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
-    found = executed_flops(make_params("adapler"), CONFIG, batch, count_NB, buckets=BUCKETS)
     dense = 3 * flops.dense_flops(CONFIG, [12], num_classes=2)[0]
-    pruned = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], predictor_dim=8, num_classes=2)[0]
-    assert found.tolist() == [dense, pruned]
+    bucketed = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], predictor_dim=8, num_classes=2)[0]
+    packed = flops.pruned_flops(CONFIG, [3, 12, 7], count_NB, predictor_dim=8, num_classes=2).sum()
+    for driver, executed in {"bucketed": bucketed, "packed": packed, "masked": dense}.items():
+        choice = Choice(driver, BUCKETS)
+        found = executed_flops(make_params("adapler"), CONFIG, batch, count_NB, choice=choice)
+        assert found.tolist() == [dense, executed]
+
+
+def test_plain_bert_without_padding_executes_its_tokens():
+    batch = next(make_batches())
+    found = executed_flops(
+        make_params("keep_all"), CONFIG, batch, np.tile([3, 12, 7], (4, 1)), choice=Choice("packed", BUCKETS)
+    )
+    dense_B = flops.dense_flops(CONFIG, [12, 3, 7], num_classes=2)
+    assert found.tolist() == [3 * dense_B[0], dense_B.sum()]
+
+
+@pytest.mark.parametrize("driver", ["packed", "auto"])
+def test_drivers_of_any_name_score_alike(evaluation, driver):
+    found = evaluate_model(make_params("adapler"), CONFIG, PRUNER, make_batches(), buckets=BUCKETS, driver=driver)
+    np.testing.assert_array_equal(found.predicted_E, evaluation.predicted_E)
+    assert found.flops_speedup == evaluation.flops_speedup
+    assert found.executed_flops_speedup > 1.0
 
 
 def test_no_batches_and_unknown_metrics_are_refused():
@@ -108,11 +133,12 @@ def test_no_batches_and_unknown_metrics_are_refused():
         evaluate_model(make_params("keep_all"), CONFIG, keep_all(), [], metric="bleu")
 
 
-def test_comparison_times_both_models_on_the_same_batches():
+@pytest.mark.parametrize("driver", ["bucketed", "packed"])
+def test_comparison_times_both_models_on_the_same_batches(driver):
     comparison = compare_speed(
         make_params("adapler"), make_params("keep_all"), CONFIG, PRUNER, list(make_batches()),
-        repeats=3, buckets=BUCKETS,
+        repeats=3, buckets=BUCKETS, driver=driver,
     )  # fmt: skip
     assert len(comparison.dense.seconds) == len(comparison.pruned.seconds) == 3
-    assert comparison.dense.first_s > comparison.dense.median_s
     assert comparison.efficiency == comparison.wall_speedup / comparison.executed_flops_speedup > 0
+    assert comparison.driver == driver

@@ -213,10 +213,7 @@ def test_surrogate_ratio_of_the_first_site_is_a_constant():
 
 def test_cls_ratio_changes_no_value_of_soften():
     view = view_of([1, 2, 3, 4])
-    found, expected = (
-        soften(site_params(0.8, ratio), jnp.int32(2), view, jnp.float32(10.0))
-        for ratio in (0.2, 3.0)
-    )
+    found, expected = (soften(site_params(0.8, ratio), jnp.int32(2), view, jnp.float32(10.0)) for ratio in (0.2, 3.0))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 

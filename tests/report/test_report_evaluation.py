@@ -13,6 +13,7 @@ import pytest
 from adapler_jax.report import evaluation
 from adapler_jax.report.evaluation import evaluate_workdir, example_texts
 from adapler_jax.training.run import run_all
+from adapler_jax.training.setup import engine_options
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -62,6 +63,7 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     assert record["device"] and record["versions"]["jax"]
     timed = [row for row in record["rows"] if row["method"] != "dense"]
     assert all(row["wall_ms_32"] > 0 and row["efficiency_32"] > 0 for row in timed)
+    assert {row[f"driver_{batch_size}"] for row in timed for batch_size in (1, 32)} <= {"bucketed", "packed"}
 
 
 def test_example_texts_come_from_the_test_split(finished, tiny_files):
@@ -70,7 +72,7 @@ def test_example_texts_come_from_the_test_split(finished, tiny_files):
     assert len(texts) == 2 and set(zip(texts, labels)) <= {(row["text"], ("bad", "good")[row["label"]]) for row in rows}
 
 
-def test_the_fastest_model_answers_with_the_buckets_of_the_run(finished, monkeypatch):
+def test_the_fastest_model_answers_with_the_engine_of_the_run(finished, monkeypatch):
     loaded = {}
     monkeypatch.setattr(evaluation.Classifier, "load", lambda *args, **options: loaded.update(options, args=args))
     name, _ = evaluation.load_fastest(finished)
@@ -81,6 +83,15 @@ def test_the_fastest_model_answers_with_the_buckets_of_the_run(finished, monkeyp
     }
     assert name == directory.parent.name == max(speedups, key=speedups.get)
     assert loaded["buckets"] == (8, 16) and loaded["dtype"] == jnp.float32
+    assert loaded["driver"] == "auto" and loaded["expected_speedup"] == speedups[name]
+
+
+def test_a_run_of_before_the_engine_chose_is_read(finished, tmp_path):
+    config = json.loads((finished / "run.json").read_text())
+    config["inference"] = {"buckets": []}
+    (tmp_path / "run.json").write_text(json.dumps(config))
+    found = engine_options(evaluation.read_run(tmp_path))
+    assert found == {"buckets": None, "dtype": jnp.float32, "driver": "auto", "latency_table": ""}
 
 
 def test_a_pruned_model_is_shown_even_where_it_is_slower_than_the_dense_one(finished, tmp_path):

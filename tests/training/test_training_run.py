@@ -118,9 +118,13 @@ def test_fields_that_decide_no_number_may_change_between_calls(make_config, work
     workdir = workdirs()
     run_all(make_config(method="finetune"), workdir, tell=silent)
     lines = []
-    run_all(make_config(method="finetune", inference__buckets=(4, 16)), workdir, tell=lines.append)
+    changes = {"inference__buckets": (4, 16), "inference__driver": "packed", "inference__compilation_cache": "none"}
+    run_all(make_config(method="finetune", **changes), workdir, tell=lines.append)
     assert "finetune: finished before" in lines
-    assert json.loads((workdir / "run.json").read_text())["inference"]["buckets"] == [4, 16]
+    found = json.loads((workdir / "run.json").read_text())["inference"]
+    assert found == {
+        "buckets": [4, 16], "compilation_cache": "none", "driver": "packed", "latency_table": ""
+    }  # fmt: skip
 
 
 def test_changed_data_is_refused(make_config, workdirs, tiny_files, tmp_path):
@@ -266,6 +270,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"adapler__initial_threshold": -1.0}, "config.adapler.initial_threshold is -1.0; expected 0.01 to 1.0"),
         ({"inference__buckets": ("short",)}, "config.inference.buckets is .'short',.; expected positive numbers"),
         ({"inference__buckets": (0, 16)}, "config.inference.buckets is .0, 16.; expected positive numbers"),
+        ({"inference__buckets": (16, 8)}, "config.inference.buckets is .16, 8.; expected .* in increasing order"),
+        ({"inference__driver": "turbo"}, "config.inference.driver is 'turbo'; expected auto or bucketed or"),
         (
             {"data__max_length": 20, "data__lengths": (8, 16), "inference__buckets": (4, 16)},
             "bucket 16 cannot hold 20 kept tokens",

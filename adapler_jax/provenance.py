@@ -4,19 +4,31 @@ import os
 import pathlib
 import platform
 import subprocess
+from importlib import metadata
 
 import jax
+
+import adapler_jax
 
 
 def commit_of_tree() -> str | None:
     """Commit of the checkout that runs, with "+" after it where files differ from it; None outside a checkout."""
-    root = pathlib.Path(__file__).parents[2]
+    root = pathlib.Path(__file__).parents[1]
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
         changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what compiles the programs and of what writes them: seconds of others say nothing."""
+    return {
+        "jax": jax.__version__,
+        "jaxlib": metadata.version("jaxlib"),
+        "adapler_jax": adapler_jax.__version__,
+    }
 
 
 def device_name() -> str:

@@ -1,0 +1,201 @@
+"""What a device was measured to need: the record that decides over drivers and buckets, its file, and where it lies.
+
+A table belongs to one device and to the versions that compiled and wrote the programs. `find_table` takes, in this
+order: the one that the user names, which is refused where it was measured elsewhere; the one measured on this device
+before, under the user's cache directory; the one that comes with the library, measured on another device.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+import re
+import warnings
+
+from adapler_jax.provenance import device_name, library_versions
+
+MEASURE_COMMAND = "python -m adapler_jax.inference.latency"
+BUNDLED_TABLE = pathlib.Path(__file__).with_name("default_latency.json")
+FAST_DRIVERS = ("bucketed", "packed")
+RUNG = "rung"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One measurement: an encoder's forward pass on one batch shape, random weights."""
+
+    what: str  # a fast driver; or RUNG: "bucketed" on a full batch whose length is the only bucket
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    ffn_dim: int
+    dtype: str  # of the operands of the encoder's products
+    batch: int
+    length: int  # token slots
+    live_share: float  # of the slots that hold a token
+    speedup: float | None  # FLOPs speedup to which tokens are dropped; None for plain BERT
+    ms: float
+
+    @property
+    def encoder(self) -> tuple[int, int, int, int]:
+        """The sizes of the encoder."""
+        return self.num_layers, self.num_heads, self.hidden_dim, self.ffn_dim
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a pruner ran."""
+        return self.speedup is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyTable:
+    """Rows measured on one device; `command` and `date` (ISO, UTC) are those of the last measurement."""
+
+    command: str
+    device: str
+    versions: dict[str, str]
+    date: str
+    rows: tuple[Row, ...]
+
+
+def parse_row(entry: dict) -> Row:
+    """A row of a file. Raises ValueError or TypeError where it is none."""
+    row = Row(**entry)
+    counts = (*row.encoder, row.batch, row.length)
+    numbers = (row.ms, row.live_share) if row.speedup is None else (row.ms, row.live_share, row.speedup)
+    if row.what not in (*FAST_DRIVERS, RUNG) or not isinstance(row.dtype, str):
+        raise ValueError(f"what={row.what!r}, dtype={row.dtype!r}")
+    if not all(type(count) is int and count > 0 for count in counts):
+        raise ValueError(f"sizes {counts}")
+    if not all(type(number) in (int, float) and math.isfinite(number) and number > 0 for number in numbers):
+        raise ValueError(f"numbers {numbers}")
+    return row
+
+
+def check_complete(rows: tuple[Row, ...]) -> None:
+    """Raises ValueError where the rows do not suffice to choose for every model, or say a thing twice."""
+    if len({(row.what, case_of(row)) for row in rows}) < len(rows):
+        raise ValueError("two rows of the same measurement")
+    for kind, is_pruned in (("a pruner", True), ("plain BERT", False)):
+        cases = [
+            {case_of(row) for row in rows if row.what == what and row.is_pruned == is_pruned} for what in FAST_DRIVERS
+        ]
+        if not set.intersection(*cases):
+            raise ValueError(f"no rows of {' and '.join(FAST_DRIVERS)} on the same case with {kind}")
+    if not any(row.what == RUNG for row in rows):
+        raise ValueError(f"no rows of {RUNG}s")
+
+
+def case_of(row: Row) -> tuple:
+    """All that a row's milliseconds depend on, but for the driver."""
+    return (*row.encoder, row.dtype, row.batch, row.length, row.live_share, row.speedup)
+
+
+def read_table(path: pathlib.Path) -> LatencyTable:
+    """Reads a table. Raises ValueError naming the file where it is damaged; OSError where it cannot be read."""
+    text = path.read_bytes()
+    try:
+        record = json.loads(text)
+        rows = tuple(map(parse_row, record["rows"]))
+        check_complete(rows)
+        table = LatencyTable(**record | {"rows": rows})
+        if not isinstance(table.versions, dict) or not isinstance(table.device, str):
+            raise ValueError("device or versions are missing")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no latency table or a damaged one ({type(error).__name__}: {error}); "
+            f"measure this device with {MEASURE_COMMAND}"
+        ) from error
+    return table
+
+
+def write_table(table: LatencyTable, path: pathlib.Path) -> None:
+    """Writes a table, a line a row, whole or not at all."""
+    record = dataclasses.asdict(table)
+    rows = ",\n  ".join(json.dumps(row) for row in record.pop("rows"))
+    head = json.dumps(record, indent=1).removesuffix("\n}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n')
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def cached_path() -> pathlib.Path:
+    """Where this device's table lies under the user's cache directory; the name holds device and versions."""
+    users = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    parts = (device_name(), *(f"{name} {version}" for name, version in library_versions().items()))
+    name = "-".join(re.sub(r"[^a-z0-9.]+", "_", part.lower()).strip("_") for part in parts)
+    return pathlib.Path(users) / "adapler_jax" / "latency" / f"{name}.json"
+
+
+def check_origin(table: LatencyTable, source: str) -> None:
+    """Raises ValueError where a table was measured on another device or with other versions than these."""
+    device, versions = device_name(), library_versions()
+    if table.device != device:
+        raise ValueError(
+            f"{source} was measured on another device: {table.device!r}, this one is {device!r}; measure it with "
+            f"{MEASURE_COMMAND}, or leave config.inference.latency_table empty"
+        )
+    if table.versions != versions:
+        raise ValueError(
+            f"{source} was measured with other versions: {in_words(table.versions)}, here are {in_words(versions)}; "
+            f"measure again with {MEASURE_COMMAND}, or leave config.inference.latency_table empty"
+        )
+
+
+def in_words(versions: dict[str, str]) -> str:
+    """Names and versions on a line."""
+    return " ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def find_table(latency_table: LatencyTable | str | os.PathLike | None = None) -> LatencyTable:
+    """The table that decides on this device.
+
+    Args: latency_table: a table or the path of one; None or "" for the one measured on this device before, and where
+    there is none the one that comes with the library. A damaged one among those measured before is told as a warning.
+    Raises ValueError where a named table is missing, damaged, or was measured on another device or with other versions.
+    """
+    if isinstance(latency_table, LatencyTable):
+        check_origin(latency_table, "the latency table")
+        return latency_table
+    if latency_table:
+        return named_table(pathlib.Path(latency_table).expanduser())
+    return cached_table(cached_path()) or bundled_table()
+
+
+def named_table(path: pathlib.Path) -> LatencyTable:
+    """The table at a path of the user's. Raises ValueError where it does not serve here."""
+    try:
+        table = read_table(path)
+    except OSError as error:
+        raise ValueError(
+            f"config.inference.latency_table is {str(path)!r}, which cannot be read ({error.strerror}); make it with "
+            f"{MEASURE_COMMAND} --out {path}"
+        ) from error
+    check_origin(table, str(path))
+    return table
+
+
+def cached_table(path: pathlib.Path) -> LatencyTable | None:
+    """The table measured on this device before; None where there is none, or it does not serve, which is told."""
+    try:
+        table = read_table(path)
+        check_origin(table, str(path))
+        return table
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{error}; until then drivers are chosen by the table that comes with the library", stacklevel=4)
+        return None
+
+
+@functools.cache
+def bundled_table() -> LatencyTable:
+    """The table that comes with the library."""
+    return read_table(BUNDLED_TABLE)

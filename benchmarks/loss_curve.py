@@ -1,0 +1,125 @@
+"""Fine-tuning with bfloat16 operands beside float32: the same start, batches and dropout, several seeds.
+
+    python -m benchmarks.loss_curve --config=configs/quickstart.py --json=benchmarks/results/loss_curve.json
+
+A row a seed and dtype, with the smoothed loss at every step. The summary holds the largest distance between the dtypes'
+smoothed curves of one seed against the largest between two seeds' in float32: what the operands change beside what
+the start and the order of the data change.
+"""
+
+import copy
+import itertools
+import sys
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from adapler_jax.data.batches import train_batches
+from adapler_jax.pruning import keep_all
+from adapler_jax.report.console import run_command
+from adapler_jax.report.results import print_table, results_record, write_json
+from adapler_jax.training import recipe
+from adapler_jax.training.losses import LossConfig
+from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
+from adapler_jax.training.setup import COMPUTE_DTYPES, Setup, prepare, with_dropout
+from adapler_jax.training.steps import init_state, make_train_step
+from adapler_jax.training.workdir import flatten
+
+WINDOW = 25  # steps that a smoothed loss is the mean of
+
+
+def make_step(setup: Setup, options, dtype: str, num_steps: int):
+    """(jitted step, its optimizers) of fine-tuning by its section, the rates falling to 0 over num_steps."""
+    rates = recipe.rates_of(options)
+    optimizers = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
+    step_fn = make_train_step(
+        with_dropout(setup.encoder, options), keep_all(), LossConfig(), *optimizers, slope_fn=lambda step: None,
+        dtype=COMPUTE_DTYPES[dtype], unroll=setup.unroll,
+    )  # fmt: skip
+    return jax.jit(step_fn), optimizers
+
+
+def losses_of_run(setup: Setup, options, step_fn, optimizers, num_steps: int) -> np.ndarray:
+    """Task losses of one fine-tuning, float64 [steps]; data order, start and dropout are by the setup's seed.
+
+    Raises FloatingPointError where one is not finite.
+    """
+    state = init_state(setup.pretrained | {"pruner": {}}, keep_all(), *optimizers)
+    batches = train_batches(
+        setup.splits["train"], batch_size=options.batch_size, lengths=setup.lengths, seed=setup.seed
+    )  # fmt: skip
+    losses, key = [], setup.key("finetune dropout")
+    for batch in itertools.islice(batches, num_steps):
+        state, numbers = step_fn(state, batch, key)
+        losses.append(numbers["task"])
+    found = np.array(jax.device_get(losses), np.float64)
+    if not np.all(np.isfinite(found)):
+        step = int(np.argmin(np.isfinite(found)))
+        raise FloatingPointError(f"task is {found[step]} at step {step + 1}")
+    return found
+
+
+def smooth(losses, window: int = WINDOW) -> np.ndarray:
+    """Mean of each `window` losses that follow one another, float64 [steps - window + 1]."""
+    return np.convolve(losses, np.ones(window) / window, mode="valid")
+
+
+def summarize(rows: list[dict]) -> dict:
+    """Distances between smoothed curves: of dtypes at one seed, and of seeds in float32; largest and mean."""
+    curves = {
+        dtype: np.array([row["smoothed_loss"] for row in rows if row["dtype"] == dtype]) for dtype in COMPUTE_DTYPES
+    }
+    between_dtypes = np.abs(curves["float32"] - curves["bfloat16"])
+    between_seeds = np.ptp(curves["float32"], axis=0)
+    return {
+        "dtypes_max": float(between_dtypes.max()), "dtypes_mean": float(between_dtypes.mean()),
+        "seeds_max": float(between_seeds.max()), "seeds_mean": float(between_seeds.mean()),
+        "max_ratio": float(between_dtypes.max() / between_seeds.max()),
+    }  # fmt: skip
+
+
+def compare(config, seeds, num_steps: int, *, tell, window: int = WINDOW) -> list[dict]:
+    """A row a seed and dtype."""
+    rows, programs, options = [], {}, config.finetune
+    for seed in seeds:
+        seeded = copy.deepcopy(config)
+        seeded.seed = seed
+        setup = prepare(seeded, tell=tell)
+        for dtype in COMPUTE_DTYPES:
+            if dtype not in programs:
+                programs[dtype] = make_step(setup, options, dtype, num_steps)
+            losses = losses_of_run(setup, options, *programs[dtype], num_steps)
+            smoothed = smooth(losses, window)
+            tell(f"seed {seed}, {dtype}: smoothed loss {smoothed[0]:.3f} to {smoothed[-1]:.3f} in {num_steps} steps")
+            rows.append({
+                "task": config.task, "seed": seed, "dtype": dtype, "num_steps": num_steps, "window": window,
+                "first_loss": float(smoothed[0]), "last_loss": float(smoothed[-1]), "smoothed_loss": smoothed.tolist(),
+            })  # fmt: skip
+    return rows
+
+
+def main(options):
+    """Trains, prints and writes."""
+    seeds, num_steps, window = [int(seed) for seed in options.seeds], options.steps, WINDOW
+    if options.quick:
+        seeds, num_steps, window = seeds[:2], 10, 5
+    rows = compare(
+        options.config, seeds, num_steps, window=window, tell=lambda line: print(line, file=sys.stderr)
+    )  # fmt: skip
+    print_table(rows, columns=["seed", "dtype", "first_loss", "last_loss"])
+    print_table([summarize(rows)])
+    if options.json:
+        record = results_record(rows, command=" ".join(["python -m benchmarks.loss_curve", *sys.argv[1:]]))
+        write_json(options.json, record | {"config": flatten(options.config.to_dict()), "summary": summarize(rows)})
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "config whose fine-tuning is run", lock_config=True)
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "of the start, the order of the data and dropout; at least two")
+    flags.DEFINE_integer("steps", 300, "of each fine-tuning", lower_bound=WINDOW)
+    flags.DEFINE_bool("quick", False, "two seeds, ten steps")
+    flags.DEFINE_string("json", None, "where the rows are written")
+    flags.mark_flags_as_required(["config"])
+    run_command(lambda: main(flags.FLAGS))

@@ -1,0 +1,214 @@
+"""Plain BERT of a saved model's weights in torch, ONNX Runtime and OpenVINO, each as its users make it fast.
+
+Every function here imports its peer itself: none of them need be installed. Peers' warnings while they convert are
+theirs, not their users', and are not shown.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import logging
+import pathlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+
+import numpy as np
+
+from benchmarks.systems import Bench, System, Texts, pad_to_longest
+
+REQUIREMENTS = "requirements-peers.txt"
+PACKAGES = {
+    "torch": ("torch", "transformers"),
+    "onnxruntime": ("torch", "onnx", "onnxruntime"),
+    "openvino": ("torch", "openvino", "nncf"),
+}
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+EXAMPLE_SHAPE = (2, 9)  # of what is traced; both axes stay free
+LAST_TORCHSCRIPT_OPSET = 17
+
+
+def missing_packages(peer: str) -> list[str]:
+    """Packages that a peer needs and that are not installed."""
+    return [name for name in PACKAGES[peer] if importlib.util.find_spec(name) is None]
+
+
+def peer_versions() -> dict[str, str]:
+    """Installed versions of all that the peers need."""
+    names = dict.fromkeys(name for packages in PACKAGES.values() for name in packages)
+    return {name: metadata.version(name) for name in names if importlib.util.find_spec(name) is not None}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings, logged lines or progress bars of the peers."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def load_bert(directory: pathlib.Path, **options):
+    """A saved model as transformers' classifier, ready for inference."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    with quiet():
+        model = transformers.BertForSequenceClassification.from_pretrained(directory, **options)
+    return model.eval()
+
+
+def example_inputs() -> dict:
+    """Tensors to trace a model with."""
+    import torch
+
+    return {name: torch.ones(EXAMPLE_SHAPE, dtype=torch.long) for name in INPUTS}
+
+
+def peer(package: str, engine: str, dtype: str, run: Callable, prepare: Callable = pad_to_longest) -> System:
+    """A system of plain BERT on arrays."""
+    return System(package, "dense", engine, dtype, prepare, run)
+
+
+def torch_systems(directory: pathlib.Path, *, num_threads: int) -> list[System]:
+    """transformers' model as it is: weights in float32, and all of them in bfloat16."""
+    import torch
+
+    torch.set_num_threads(num_threads)
+
+    def prepare(texts: Texts, batch_size: int):
+        return {name: torch.from_numpy(array) for name, array in pad_to_longest(texts, batch_size).items()}
+
+    def run(model, inputs):
+        with torch.inference_mode():
+            return model(**inputs).logits.float().numpy()
+
+    dtypes = ("float32", "bfloat16")
+    models = {dtype: load_bert(directory, dtype=getattr(torch, dtype)) for dtype in dtypes}
+    return [peer("torch", "", dtype, functools.partial(run, model), prepare) for dtype, model in models.items()]
+
+
+def export_onnx(directory: pathlib.Path, path: pathlib.Path) -> None:
+    """Writes a saved model as an ONNX graph with free batch and length.
+
+    Attention is written out and torch's older exporter used: only of its graphs does ONNX Runtime's optimizer fuse
+    the attention (seen with torch 2.13 and onnxruntime 1.32).
+    """
+    import torch
+
+    with quiet():
+        torch.onnx.export(
+            load_bert(directory, attn_implementation="eager"), tuple(example_inputs().values()), str(path),
+            dynamo=False, opset_version=LAST_TORCHSCRIPT_OPSET, input_names=list(INPUTS), output_names=["logits"],
+            dynamic_axes={name: {0: "batch", 1: "length"} for name in INPUTS},
+        )  # fmt: skip
+
+
+def fuse_onnx(directory: pathlib.Path, source: pathlib.Path, target: pathlib.Path) -> None:
+    """Applies ONNX Runtime's optimizer for transformers. Raises RuntimeError where it finds no attention to fuse."""
+    from onnxruntime.transformers import optimizer
+
+    config = load_bert(directory).config
+    with quiet():
+        fused = optimizer.optimize_model(
+            str(source), model_type="bert", num_heads=config.num_attention_heads, hidden_size=config.hidden_size,
+            opt_level=0,
+        )  # fmt: skip
+    found = fused.get_fused_operator_statistics()["Attention"]
+    if found != config.num_hidden_layers:
+        raise RuntimeError(f"{found} of {config.num_hidden_layers} attentions were fused; install {REQUIREMENTS}")
+    fused.save_model_to_file(str(target))
+
+
+def quantize_onnx(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Weights to int8, activations by their range at run time."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with quiet():
+        quantize_dynamic(
+            source, target, weight_type=QuantType.QInt8,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # results of fused operators have none
+        )  # fmt: skip
+
+
+def onnx_session(path: pathlib.Path, *, num_threads: int) -> Callable:
+    """A function of the inputs, with all optimizations of the graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(None, inputs)[0]
+
+
+def onnxruntime_systems(directory: pathlib.Path, scratch: pathlib.Path, *, num_threads: int) -> list[System]:
+    """The exported graph, and the one of the optimizer for transformers, in float32 and int8 each."""
+    paths = {
+        (engine, dtype): scratch / f"{engine}-{dtype}.onnx"
+        for engine in ("exported", "fused") for dtype in ("float32", "int8")
+    }  # fmt: skip
+    export_onnx(directory, paths["exported", "float32"])
+    fuse_onnx(directory, paths["exported", "float32"], paths["fused", "float32"])
+    for engine in ("exported", "fused"):
+        quantize_onnx(paths[engine, "float32"], paths[engine, "int8"])
+    return [
+        peer("onnxruntime", engine, dtype, onnx_session(path, num_threads=num_threads))
+        for (engine, dtype), path in paths.items()
+    ]
+
+
+def quantize_openvino(model, calibration: Sequence[dict[str, np.ndarray]]):
+    """Weights and activations to int8 by NNCF, activation ranges from calibration inputs."""
+    import nncf
+
+    with quiet():
+        return nncf.quantize(
+            model, nncf.Dataset(calibration), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration)
+        )
+
+
+def openvino_systems(
+    directory: pathlib.Path, calibration: Sequence[dict[str, np.ndarray]], *, num_threads: int
+) -> list[System]:
+    """torch's model converted, in float32, bfloat16 and int8.
+
+    What int8 leaves, the plug-in runs in the precision that it picks itself: bfloat16 on processors with units for it.
+    """
+    import openvino
+
+    with quiet():
+        model = openvino.convert_model(load_bert(directory), example_input=example_inputs())
+    core = openvino.Core()
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": num_threads}
+    hints = {"float32": {"INFERENCE_PRECISION_HINT": "f32"}, "bfloat16": {"INFERENCE_PRECISION_HINT": "bf16"}}
+    compiled = {dtype: core.compile_model(model, "CPU", options | hint) for dtype, hint in hints.items()}
+    compiled["int8"] = core.compile_model(quantize_openvino(model, calibration), "CPU", options)
+
+    def run(request, inputs):
+        return request.infer(inputs, share_inputs=True)[0]
+
+    return [
+        peer("openvino", "", dtype, functools.partial(run, program.create_infer_request()))
+        for dtype, program in compiled.items()
+    ]
+
+
+def make_bench(
+    name: str, directory: pathlib.Path, scratch: pathlib.Path, calibration: Sequence[dict], num_threads: int
+) -> Bench:
+    """A peer's systems by its name in PACKAGES, with the model of a directory; for a process of its own.
+
+    Args: scratch: a folder for converted models. calibration: inputs that OpenVINO's activation ranges come from.
+    """
+    makers = {
+        "torch": lambda: torch_systems(directory, num_threads=num_threads),
+        "onnxruntime": lambda: onnxruntime_systems(directory, scratch, num_threads=num_threads),
+        "openvino": lambda: openvino_systems(directory, calibration, num_threads=num_threads),
+    }
+    return Bench(makers[name]())

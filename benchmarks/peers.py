@@ -1,0 +1,261 @@
+"""The same sentences through torch, ONNX Runtime and OpenVINO, dense, and through ours: sentences a second, latencies.
+
+    python -m benchmarks.peers --workdir=RUN [--models adapler,adapt-3x] [--batch-sizes 1,32] [--json PATH]
+
+RUN is a finished run; its fine-tuned model is the dense one of all, peers included, and its test split gives the
+sentences: a seeded sample, tokenized before, in arrival order. `pip install -r requirements-peers.txt` brings the
+peers; what is not installed is left out and named. Every system gets the same batches: peers padded to the longest
+text, ours to its own few lengths. All use as many threads as the process has cores, or --threads.
+
+Peers run in a process each. Systems take turns, all batches of a round each. `p50_ms`, `p95_ms` and `p99_ms` are of a
+batch, over batches and rounds; `sentences_per_s` is from each batch's median. `agreement` is the share of
+--num-scored-texts sentences that get the label which torch gives in float32. `vs_` are ratios of sentences a second: to
+the fastest peer in float32, to the fastest of any dtype, and to our dense model with the same operands.
+
+Left out: torch.compile, which compiles anew for new lengths; weights that are int8 at rest only.
+"""
+
+import argparse
+import contextlib
+import functools
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adapler_jax.data.lengths import batch_lengths
+from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.tokenizers import load_tokenizer
+from adapler_jax.data.tokens import Tokenized, tokenize
+from adapler_jax.inference.evaluation import evaluate_model
+from adapler_jax.metrics.classification import METRICS
+from adapler_jax.pruning import make_pruner
+from adapler_jax.report.console import exit_on_user_error
+from adapler_jax.report.evaluation import finished_phases, read_run
+from adapler_jax.report.results import print_table, results_record, write_json
+from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, run_buckets, token_cache
+from adapler_jax.weights.save import Saved, load_model
+from benchmarks.peer_systems import PACKAGES, REQUIREMENTS, make_bench, missing_packages, peer_versions
+from benchmarks.remote import Remote
+from benchmarks.systems import OURS, Bench, Texts, chunks, our_systems, pad_to_longest, sample, take
+from benchmarks.turns import time_turns, use_cores
+
+NUM_BATCHES, NUM_SINGLE_TEXTS = 8, 64  # of a round: so many batches, and so many texts at least
+COLUMNS = (
+    "batch", "package", "method", "engine", "dtype", "flops_speedup", "sentences_per_s", "p50_ms", "p95_ms", "p99_ms",
+    "vs_best_float32_peer", "vs_best_peer", "vs_our_dense", "test_score", "agreement",
+)  # fmt: skip
+
+
+class Run(NamedTuple):
+    """What is measured of a finished run."""
+
+    config: Any
+    directories: dict[str, pathlib.Path]  # of its models, the dense one first
+    models: dict[str, Saved]
+    metric: str
+    test: Tokenized
+    train: Tokenized
+    lengths: tuple[int, ...]  # to which plain BERT's batches are padded
+    buckets: tuple[int, ...]
+
+
+def chosen_models(workdir: pathlib.Path, names: Sequence[str]) -> dict[str, pathlib.Path]:
+    """Directories of models by name, the dense one first; all of the run where there are no names.
+
+    A name is a model of the run or a directory of a saved model. Raises ValueError where it is neither.
+    """
+    there = {name: phase / "model" for name, phase in finished_phases(workdir).items()}
+    chosen = {"dense": there["dense"]}
+    for name in names or there:
+        directory = there.get(name, pathlib.Path(name).expanduser())
+        if not directory.is_dir():
+            raise ValueError(f"no model {name!r}: the run has {', '.join(there)}, and there is no such directory")
+        chosen[name] = directory
+    return chosen
+
+
+def load_run(workdir, names: Sequence[str]) -> Run:
+    """Reads a workdir: the named models, its test and training texts in tokens."""
+    workdir = pathlib.Path(workdir).expanduser()
+    config = read_run(workdir)
+    directories = chosen_models(workdir, names)
+    models = {name: load_model(directory) for name, directory in directories.items()}
+    dataset, tokenizer = load_data(config), load_tokenizer(str(directories["dense"]))
+    max_length = models["dense"].max_length
+    test, train = (
+        tokenize(dataset.split(split), tokenizer, max_length=max_length, cache_dir=token_cache(config))
+        for split in (dataset.eval_splits[0], "train")
+    )
+    return Run(
+        config=config, directories=directories, models=models, metric=dataset.task.metric, test=test, train=train,
+        lengths=batch_lengths(config.data.lengths, max_length), buckets=run_buckets(config),
+    )  # fmt: skip
+
+
+def flops_speedup(run: Run, saved: Saved, rows, *, batch_size: int) -> float:
+    """Dense over pruned operations of some test texts, true token counts."""
+    batches = [
+        pad_batch(*take(run.test, part), length=run.lengths[-1], batch_size=batch_size)
+        for part in chunks(rows, batch_size)
+    ]
+    pruner = make_pruner(saved.pruner_name, saved.config)
+    return evaluate_model(saved.params, saved.config, pruner, batches, buckets=run.buckets).flops_speedup
+
+
+def score_columns(run: Run, benches: Sequence[Bench], rows, *, batch_size: int) -> list[dict]:
+    """The columns of each system that some labelled texts decide; no agreement without torch."""
+    texts = take(run.test, rows)
+    names = [name for bench in benches for name in bench.names()]
+    predicted = [labels for bench in benches for labels in bench.predict(texts, batch_size)]
+    is_reference = [(name["package"], name["dtype"]) == ("torch", "float32") for name in names]
+    reference = predicted[is_reference.index(True)] if any(is_reference) else None
+    speedups = {"dense": 1.0} | {
+        name: flops_speedup(run, saved, rows, batch_size=batch_size)
+        for name, saved in run.models.items() if name != "dense"
+    }  # fmt: skip
+    return [
+        name | {
+            "test_score": METRICS[run.metric](labels, run.test.labels[rows]),
+            "agreement": None if reference is None else float(np.mean(labels == reference)),
+            "flops_speedup": speedups[name["method"]], "num_scored_texts": len(rows),
+        }
+        for name, labels in zip(names, predicted, strict=True)
+    ]  # fmt: skip
+
+
+def time_columns(benches: Sequence[Bench], batches: Sequence[Texts], *, num_rounds: int) -> list[dict]:
+    """The columns of each system that the clock decides, on some full batches."""
+    turns = {}
+    for bench in benches:
+        bench.prepare(batches)
+        turns |= {(bench, place): functools.partial(bench.turn, place) for place in range(len(bench.names()))}
+    num_texts = sum(len(batch.tokens) for batch in batches)
+    columns = []
+    for second_RB in time_turns(turns, num_rounds=num_rounds).values():
+        p50, p95, p99 = 1e3 * np.percentile(second_RB, (50, 95, 99))
+        round_s = np.sum(np.median(second_RB, axis=0))
+        columns.append({
+            "sentences_per_s": float(num_texts / round_s), "p50_ms": float(p50), "p95_ms": float(p95),
+            "p99_ms": float(p99), "num_timings": second_RB.size,
+        })  # fmt: skip
+    return columns
+
+
+def with_ratios(rows: list[dict]) -> list[dict]:
+    """The rows of one batch size, ours with their speed relative to the peers' and to our dense model's."""
+    peers = [row for row in rows if row["package"] != OURS]
+    rivals = {
+        "vs_best_float32_peer": [row for row in peers if row["dtype"] == "float32"],
+        "vs_best_peer": peers,
+    }
+    changed = []
+    for row in rows:
+        if row["package"] == OURS:
+            dense = [other for other in rows if other["package"] == OURS and other["method"] == "dense"]
+            same = {"vs_our_dense": [other for other in dense if other["dtype"] == row["dtype"]]}
+            for name, others in (rivals | same).items():
+                best = max((other["sentences_per_s"] for other in others), default=None)
+                row = row | {name: None if best is None else row["sentences_per_s"] / best}
+        changed.append(row)
+    return changed
+
+
+def timed_batches(test: Tokenized, batch_size: int, num_texts: int) -> list[np.ndarray]:
+    """Rows of full batches of a seeded sample. Raises ValueError where the texts make none."""
+    rows = sample(len(test), num_texts or max(NUM_SINGLE_TEXTS, NUM_BATCHES * batch_size))
+    batches = [batch for batch in chunks(rows, batch_size) if len(batch) == batch_size]
+    if not batches:
+        raise ValueError(f"{len(rows)} texts make no batch of {batch_size}; raise --num-texts or take smaller batches")
+    return batches
+
+
+def measure(run: Run, benches: Sequence[Bench], options, *, tell: Callable[[str], None]) -> list[dict]:
+    """A row a system and batch size."""
+    batch_sizes = [int(batch_size) for batch_size in options.batch_sizes.split(",")]
+    batches = {size: timed_batches(run.test, size, options.num_texts) for size in batch_sizes}
+    scored = sample(len(run.test), options.num_scored_texts)
+    tell(f"scores on {len(scored)} texts")
+    scores = score_columns(run, benches, scored, batch_size=max(batch_sizes))
+    rows = []
+    for batch_size, parts in batches.items():
+        tell(f"batch {batch_size}: {len(parts)} batches, {options.rounds} rounds")
+        times = time_columns(benches, [take(run.test, part) for part in parts], num_rounds=options.rounds)
+        shared = {
+            "task": run.config.task, "seed": run.config.seed, "metric": run.metric, "batch": batch_size,
+            "mean_length": float(run.test.lengths[np.concatenate(parts)].mean()), "num_texts": len(parts) * batch_size,
+        }  # fmt: skip
+        rows += with_ratios([shared | score | time for score, time in zip(scores, times, strict=True)])
+    return rows
+
+
+@contextlib.contextmanager
+def open_peers(run: Run, options, *, num_threads: int, tell: Callable[[str], None]) -> Iterator[list[Remote]]:
+    """All peers that are installed, with the dense model, in a process each; what is left out is told."""
+    rows = sample(len(run.train), options.num_calibration_texts)
+    calibration = [pad_to_longest(take(run.train, [row]), 1) for row in rows]
+    with contextlib.ExitStack() as stack:
+        scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        remotes = []
+        for name in PACKAGES:
+            if missing := missing_packages(name):
+                tell(f"{name} is left out: {', '.join(missing)} not installed; pip install -r {REQUIREMENTS}")
+            else:
+                tell(f"{name}: converting the dense model")
+                remotes.append(Remote(make_bench, name, run.directories["dense"], scratch, calibration, num_threads))
+        yield [stack.enter_context(remote) for remote in remotes]
+
+
+def parse(arguments) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", required=True, help="a finished run")
+    parser.add_argument("--quick", action="store_true", help="the last model, a few texts, two rounds")
+    parser.add_argument("--models", default="", help="models of the run, or directories; empty for all of the run")
+    parser.add_argument("--drivers", default="bucketed,packed", help="of the pruned models")
+    parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES), help="of our operands")
+    parser.add_argument("--batch-sizes", default="1,32", help="scores are taken in batches of the largest")
+    parser.add_argument("--num-texts", type=int, default=0, help="of a round; 0: eight batches, 64 texts at least")
+    parser.add_argument("--num-scored-texts", type=int, default=1024, help="0: the whole split")
+    parser.add_argument("--num-calibration-texts", type=int, default=300, help="of training, for OpenVINO's int8")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=0, help="of every system; 0: as many as there are cores")
+    parser.add_argument("--json", help="where the rows are written")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.batch_sizes, options.num_texts, options.rounds = "4", 8, 2
+        options.num_scored_texts, options.num_calibration_texts = 32, 8
+    return options
+
+
+def main(arguments=None) -> list[dict]:
+    """Measures, prints and returns the rows."""
+    options = parse(arguments)
+
+    def tell(line):
+        print(line, file=sys.stderr)
+
+    num_threads = use_cores(options.threads)
+    run = load_run(options.workdir, [name for name in options.models.split(",") if name])
+    if options.quick and not options.models:
+        names = ("dense", list(run.models)[-1])
+        run = run._replace(models={name: run.models[name] for name in names})
+    ours = our_systems(
+        run.models, drivers=options.drivers.split(","), dtypes=options.dtypes.split(","), lengths=run.lengths,
+        buckets=run.buckets,
+    )  # fmt: skip
+    with open_peers(run, options, num_threads=num_threads, tell=tell) as peers:
+        rows = [row | {"num_threads": num_threads} for row in measure(run, [Bench(ours), *peers], options, tell=tell)]
+    print_table(rows, columns=COLUMNS)
+    if options.json:
+        record = results_record(rows, command=" ".join(["python -m benchmarks.peers", *sys.argv[1:]]))
+        write_json(options.json, record | {"versions": record["versions"] | peer_versions()})
+    return rows
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

@@ -1,0 +1,158 @@
+"""Peers and ours get the same texts and give rows that can be compared; a live test has all peers installed."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from adapler_jax.training.run import run_all
+from benchmarks import peers, training
+from benchmarks.peer_systems import PACKAGES, missing_packages
+from benchmarks.remote import Remote
+from benchmarks.systems import Texts, chunks, pad_to_longest, sample, take
+from benchmarks.turns import time_turns, use_cores
+
+NUM_TIMINGS = 2 * 2  # rounds x batches
+OURS = [
+    ("adapler_jax", method, engine, dtype)
+    for method, engines in (("dense", ("",)), ("adapt-1.2x", ("bucketed", "packed")))
+    for dtype in ("float32", "bfloat16")
+    for engine in engines
+]
+PEERS = {
+    "torch": [("torch", "dense", "", dtype) for dtype in ("float32", "bfloat16")],
+    "onnxruntime": [
+        ("onnxruntime", "dense", engine, dtype) for engine in ("exported", "fused") for dtype in ("float32", "int8")
+    ],
+    "openvino": [("openvino", "dense", "", dtype) for dtype in ("float32", "bfloat16", "int8")],
+}
+
+
+@pytest.fixture(scope="module")
+def finished_run(make_config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("peers") / "run"
+    run_all(make_config(adapt__speedups=(1.2,)), workdir, tell=lambda _: None)
+    return workdir
+
+
+@pytest.fixture
+def without_peers(monkeypatch):
+    monkeypatch.setattr(peers, "missing_packages", lambda name: list(PACKAGES[name]))
+
+
+def names_of(rows):
+    return [(row["package"], row["method"], row["engine"], row["dtype"]) for row in rows]
+
+
+def test_ours_alone_are_timed_and_what_is_left_out_is_told(finished_run, without_peers, capsys, tmp_path):
+    rows = peers.main([f"--workdir={finished_run}", "--quick", "--json", str(tmp_path / "rows.json")])
+    assert names_of(rows) == OURS
+    assert all(row["num_timings"] == NUM_TIMINGS and row["num_texts"] == 8 for row in rows)
+    assert all(0.0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] for row in rows)
+    assert all(row["agreement"] is None and row["vs_best_peer"] is None for row in rows)
+    assert all(row["num_threads"] == len(os.sched_getaffinity(0)) for row in rows)
+    assert all(row["vs_our_dense"] == 1.0 for row in rows if row["method"] == "dense")
+    told = capsys.readouterr().err
+    assert all(f"{name} is left out: torch, " in told for name in ("onnxruntime", "openvino"))
+    assert "pip install -r requirements-peers.txt" in told
+    record = json.loads((tmp_path / "rows.json").read_text())
+    assert record["rows"] == rows
+    assert {"command", "commit", "device", "versions", "date"} <= record.keys()
+
+
+def test_an_unknown_model_is_named(finished_run):
+    with pytest.raises(ValueError, match="no model 'adapt-9x': the run has dense, adapler, adapt-1.2x, and"):
+        peers.chosen_models(finished_run, ["adapt-9x"])
+
+
+def test_a_model_may_be_a_directory(finished_run):
+    directory = finished_run / "adapler" / "model"
+    assert peers.chosen_models(finished_run, [str(directory)])[str(directory)] == directory
+
+
+def test_texts_that_make_no_batch_are_refused(finished_run):
+    test = peers.load_run(finished_run, []).test
+    with pytest.raises(ValueError, match="2 texts make no batch of 4; raise --num-texts"):
+        peers.timed_batches(test, 4, 2)
+    assert [len(batch) for batch in peers.timed_batches(test, 4, 10)] == [4, 4]
+
+
+def test_a_smaller_sample_starts_a_larger_one():
+    assert list(sample(10, 4)) == list(sample(10, 0))[:4]
+    assert sorted(sample(10, 0)) == list(range(10))
+    assert [list(part) for part in chunks(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
+
+
+def test_peers_get_texts_padded_to_the_longest():
+    texts = Texts([np.array([5, 6]), np.array([7, 8, 9]), np.array([1])], [np.array([0, 1])] + 2 * [np.zeros(3)])
+    inputs = pad_to_longest(take(texts, [0, 1]), 32)
+    assert inputs["input_ids"].tolist() == [[5, 6, 0], [7, 8, 9]]
+    assert inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert inputs["token_type_ids"].tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert {array.dtype for array in inputs.values()} == {np.dtype(np.int64)}
+
+
+def test_ratios_by_hand():
+    def row(package, method, dtype, speed):
+        return {"package": package, "method": method, "dtype": dtype, "sentences_per_s": speed}
+
+    rows = peers.with_ratios([
+        row("adapler_jax", "dense", "float32", 10.0), row("adapler_jax", "adapler", "float32", 30.0),
+        row("torch", "dense", "float32", 12.0), row("openvino", "dense", "float32", 15.0),
+        row("openvino", "dense", "int8", 60.0),
+    ])  # fmt: skip
+    found = [rows[1][name] for name in ("vs_best_float32_peer", "vs_best_peer", "vs_our_dense")]
+    assert found == [2.0, 0.5, 3.0]
+    assert "vs_best_peer" not in rows[2]
+
+
+def test_systems_take_turns_and_another_starts_each_round():
+    order = []
+
+    def turn(name):
+        order.append(name)
+        return [1.0, 2.0]
+
+    found = time_turns({name: lambda name=name: turn(name) for name in "abc"}, num_rounds=2, pause_s=0.0)
+    assert "".join(order) == "abcbca"
+    assert all(second_RB.tolist() == [[1.0, 2.0]] * 2 for second_RB in found.values())
+    with pytest.raises(ValueError, match="0 systems and 2 rounds"):
+        time_turns({}, num_rounds=2)
+
+
+def test_more_threads_than_cores_are_refused():
+    with pytest.raises(ValueError, match="expected at most one a core"):
+        use_cores(10_000)
+
+
+def test_a_remote_answers_and_tells_its_errors():
+    with Remote(dict, {"a": 1}) as remote:
+        assert remote.get("a") == 1
+        with pytest.raises(RuntimeError, match="in the process of dict: (?s:.*)KeyError: 'b'"):
+            remote.pop("b")
+        assert remote.get("a") == 1
+    with pytest.raises(RuntimeError, match="in the process of int: (?s:.*)invalid literal"), Remote(int, "x"):
+        pass
+
+
+@pytest.mark.live
+def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
+    absent = {package for name in PACKAGES for package in missing_packages(name)}
+    if absent:
+        pytest.skip(f"{', '.join(sorted(absent))} not installed: pip install -r requirements-peers.txt")
+    rows = peers.main([f"--workdir={finished_run}", "--quick"])
+    assert names_of(rows) == [*OURS, *PEERS["torch"], *PEERS["onnxruntime"], *PEERS["openvino"]]
+    assert all(row["num_timings"] == NUM_TIMINGS for row in rows)
+    assert all(row["agreement"] == 1.0 for row in rows if (row["method"], row["dtype"]) == ("dense", "float32"))
+    assert all(row["vs_best_peer"] <= row["vs_best_float32_peer"] for row in rows if row["package"] == "adapler_jax")
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.live
+def test_training_in_torch_takes_turns(capsys):
+    pytest.importorskip("torch", reason="torch is not installed")
+    rows = training.main(["--quick", "--torch"])
+    assert [row["method"] for row in rows if row["dtype"] == "bfloat16"][-1] == training.TORCH
+    assert len(rows) == 8 and all(row["num_timings"] == 2 for row in rows)
+    assert min(row["torch_ratio"] for row in rows if row["method"] == training.TORCH) == 1.0

@@ -1,0 +1,118 @@
+"""A program saved beside the model answers as the ordinary one does, or is left alone."""
+
+import zipfile
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import pytest
+
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.engine import Engine
+from adapler_jax.inference.exported import PLATFORMS, export_model
+from adapler_jax.weights.save import load_model, save_model
+from tests.inference.test_inference_classifier import BUCKETS, CONFIG, TEXTS, assert_same, make_model
+
+PRUNERS = ("adapler", "keep_all")
+
+
+@pytest.fixture(scope="module", name="exported_dirs")
+def _exported_dirs(tmp_path_factory):
+    """Model directories with a program beside them."""
+    directories = {name: make_model(tmp_path_factory.mktemp("exported") / name, name) for name in PRUNERS}
+    for directory in directories.values():
+        export_model(directory, buckets=BUCKETS)
+    return directories
+
+
+def uses_export(classifier):
+    """Without a program from the directory the engine itself runs."""
+    return not isinstance(classifier.run, Engine)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+@pytest.mark.parametrize("driver", ["auto", "bucketed", "packed"])
+def test_the_answers_are_those_of_the_ordinary_program(exported_dirs, tmp_path, name, driver):
+    found = Classifier.load(exported_dirs[name], buckets=BUCKETS, driver=driver)
+    expected = Classifier.load(make_model(tmp_path / name, name), buckets=BUCKETS)
+    assert uses_export(found) and not uses_export(expected)
+    for texts, batch_size in ((TEXTS, 4), (TEXTS[2:3], 4), (TEXTS, 3)):
+        pairs = zip(found.predict(texts, batch_size=batch_size), expected.predict(texts, batch_size=batch_size))
+        for answer, wanted in pairs:
+            assert_same(answer, wanted)
+
+
+@pytest.mark.parametrize("driver", ["bucketed", "packed"])
+def test_one_layer_is_compiled_for_all(exported_dirs, driver):
+    classifier = Classifier.load(exported_dirs["adapler"], buckets=BUCKETS, driver=driver)
+    compiled = []
+    listener = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        classifier.predict(TEXTS[:2])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    assert len(compiled) == 3 < CONFIG.num_layers
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_the_program_is_for_every_batch_size_and_platform(exported_dirs, name):
+    programs = {}
+    for driver in ("bucketed", "packed"):
+        with zipfile.ZipFile(exported_dirs[name] / f"program-{driver}-float32.zip") as archive:
+            for path in archive.namelist()[1:]:
+                programs[f"{driver}/{path}"] = jax.export.deserialize(bytearray(archive.read(path)))
+    for path, exported in programs.items():
+        variant = path.split("/")[2]
+        assert exported.platforms == (PLATFORMS if variant == "any" else (variant,))
+        assert any(jax.export.is_symbolic_dim(size) for aval in exported.in_avals for size in aval.shape) == (
+            variant == "any"
+        )
+
+
+def test_new_weights_keep_the_program(exported_dirs):
+    directory = exported_dirs["adapler"]
+    saved = load_model(directory)
+    params = saved.params | {"head": jax.tree.map(lambda leaf: -leaf, saved.params["head"])}
+    save_model(directory, params, CONFIG, pruner_name="adapler", class_names=("neg", "pos"), max_length=16)
+    try:
+        classifier = Classifier.load(directory, buckets=BUCKETS)
+        ordinary = Classifier.load(directory, driver="masked")
+        assert uses_export(classifier)
+        for found, expected in zip(classifier.predict(TEXTS), ordinary.predict(TEXTS)):
+            assert_same(found, expected)
+    finally:
+        save_model(directory, saved.params, CONFIG, pruner_name="adapler", class_names=("neg", "pos"), max_length=16)
+
+
+def test_a_program_for_other_buckets_is_left_alone(exported_dirs):
+    with pytest.warns(UserWarning, match="not used .it was made for another buckets.; make it anew"):
+        assert not uses_export(Classifier.load(exported_dirs["adapler"], buckets=(8, 16), driver="packed"))
+
+
+@pytest.mark.parametrize("options", [{"dtype": jnp.bfloat16}, {"driver": "masked"}])
+def test_another_dtype_or_driver_has_another_file(exported_dirs, options):
+    assert not uses_export(Classifier.load(exported_dirs["adapler"], buckets=BUCKETS, **options))
+
+
+def test_changed_code_is_noticed(exported_dirs, monkeypatch):
+    monkeypatch.setattr("adapler_jax.inference.exported.digest_of_code", lambda: "changed")
+    with pytest.warns(UserWarning, match="another code"):
+        assert not uses_export(Classifier.load(exported_dirs["adapler"], buckets=BUCKETS, driver="packed"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_damaged_program_is_left_alone(exported_dirs, share):
+    path = exported_dirs["keep_all"] / "program-bucketed-float32.zip"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    try:
+        with pytest.warns(UserWarning, match="is not used"):
+            assert not uses_export(Classifier.load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed"))
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_driver_without_an_export_is_named(exported_dirs):
+    with pytest.raises(ValueError, match="driver 'masked' cannot be exported; expected auto or bucketed or packed"):
+        export_model(exported_dirs["adapler"], driver="masked")
