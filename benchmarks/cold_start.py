@@ -25,9 +25,8 @@ from adapler_jax.inference.schedules import random_params
 from adapler_jax.report.results import write_results
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
-from benchmarks.models import BASE, MINILM, QUICK
+from benchmarks.models import MODELS
 
-MODELS = {"minilm": MINILM, "base": BASE, "quick": QUICK}
 # What a user's process does; times are of the same clock as the parent's.
 PROCESS = """
 import json, sys, time

@@ -37,9 +37,8 @@ from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.report.results import write_results
 from adapler_jax.training.setup import COMPUTE_DTYPES
 from adapler_jax.types import Batch, EncoderConfig, Selection
-from benchmarks.models import BASE, MINILM, QUICK
+from benchmarks.models import MODELS
 
-MODELS = {"minilm": MINILM, "base": BASE, "quick": QUICK}
 CASES = ("1x128", "1x512", "8x128", "32x128", "32x512")
 SKEWED_CASES = ("32x128",)
 PLAIN = ("dense", "dense, packed")
@@ -60,10 +59,9 @@ class Programs:
             self.engines[name] = make_engine(config, pruner, driver=driver, **options)
             start = time.perf_counter()
             compiled = self.engines[name].program(*shape).lower(params, batch).compile()
-            self.notes[name] = {
-                "is_auto": make_engine(config, pruner, **options).choice(*shape).driver == driver,
-                "compile_s": time.perf_counter() - start, "planned_mib": planned_mib(compiled),
-            }  # fmt: skip
+            compile_s = time.perf_counter() - start
+            is_auto = make_engine(config, pruner, **options).choice(*shape).driver == driver
+            self.notes[name] = {"is_auto": is_auto, "compile_s": compile_s, "planned_mib": planned_mib(compiled)}
 
     def call(self, name: str, params, batch: Batch):
         """A function that runs a driver."""

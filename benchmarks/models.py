@@ -1,9 +1,9 @@
-"""Encoder sizes that benchmarks run on random weights."""
+"""Encoder sizes that benchmarks run on random weights, by the names that their --models take."""
 
 import dataclasses
 
-from adapler_jax.types import EncoderConfig
+from adapler_jax.inference.schedules import SHAPES
 
-MINILM = EncoderConfig(num_layers=6, num_heads=12, hidden_dim=384, ffn_dim=1536, vocab_size=30522, num_positions=512)
-BASE = EncoderConfig(num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512)
+MINILM = SHAPES["minilm"]
 QUICK = dataclasses.replace(MINILM, num_layers=2, vocab_size=1000)
+MODELS = SHAPES | {"quick": QUICK}

@@ -35,7 +35,7 @@ from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning import make_pruner
 from adapler_jax.report.console import exit_on_user_error
 from adapler_jax.report.evaluation import finished_phases, read_run
-from adapler_jax.report.results import print_table, results_record, write_json
+from adapler_jax.report.results import write_results
 from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, run_buckets, token_cache
 from adapler_jax.weights.save import Saved, load_model
 from benchmarks.peer_systems import PACKAGES, REQUIREMENTS, make_bench, missing_packages, peer_versions
@@ -249,10 +249,10 @@ def main(arguments=None) -> list[dict]:
     )  # fmt: skip
     with open_peers(run, options, num_threads=num_threads, tell=tell) as peers:
         rows = [row | {"num_threads": num_threads} for row in measure(run, [Bench(ours), *peers], options, tell=tell)]
-    print_table(rows, columns=COLUMNS)
-    if options.json:
-        record = results_record(rows, command=" ".join(["python -m benchmarks.peers", *sys.argv[1:]]))
-        write_json(options.json, record | {"versions": record["versions"] | peer_versions()})
+    write_results(
+        rows, command=" ".join(["python -m benchmarks.peers", *sys.argv[1:]]), path=options.json, columns=COLUMNS,
+        more_versions=peer_versions(),
+    )  # fmt: skip
     return rows
 
 

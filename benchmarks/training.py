@@ -19,8 +19,9 @@ import jax
 import numpy as np
 
 from adapler_jax import encoder, heads
+from adapler_jax.inference.measure import seconds_of
 from adapler_jax.pruning import keep_all
-from adapler_jax.report.results import print_table, results_record, write_json
+from adapler_jax.report.results import write_results
 from adapler_jax.training import recipe
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
@@ -31,7 +32,7 @@ from benchmarks.models import MINILM, QUICK
 from benchmarks.peer_systems import REQUIREMENTS, missing_packages, peer_versions
 from benchmarks.remote import Remote
 from benchmarks.training_torch import TorchTraining
-from benchmarks.turns import seconds_of, time_turns, use_cores
+from benchmarks.turns import time_turns, use_cores
 from configs import common
 
 SHAPES = ((32, 32), (16, 256))
@@ -96,7 +97,7 @@ def our_turns(config: EncoderConfig, batch: Batch, dtype: str) -> tuple[dict[str
 
         def step(name=name, compiled=compiled):
             states[name], numbers = compiled(states[name], batch, key)
-            jax.block_until_ready(numbers)
+            return numbers
 
         turns[name] = lambda step=step: [seconds_of(step)]
         columns[name] = {"memory_mib": planned / 2**20, "compile_s": compile_s}
@@ -168,11 +169,10 @@ def main(arguments=None) -> list[dict]:
     cases = [(*shape, dtype) for shape in shapes for dtype in COMPUTE_DTYPES]
     rows = [row for case in cases for row in measure(config, *case, rounds, with_torch=options.torch)]
     rows = with_torch_ratio(rows) if options.torch else rows
-    print_table(rows)
-    if options.json:
-        record = results_record(rows, command=" ".join(["python -m benchmarks.training", *sys.argv[1:]]))
-        versions = record["versions"] | (peer_versions() if options.torch else {})
-        write_json(options.json, record | {"versions": versions})
+    write_results(
+        rows, command=" ".join(["python -m benchmarks.training", *sys.argv[1:]]), path=options.json,
+        more_versions=peer_versions() if options.torch else None,
+    )  # fmt: skip
     return rows
 
 

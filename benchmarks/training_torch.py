@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from adapler_jax.inference.measure import seconds_of
 from adapler_jax.types import EncoderConfig
-from benchmarks.turns import seconds_of
 
 NUM_CLASSES = 2
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
+from adapler_jax.inference.measure import rounds
+
 PAUSE_S = 0.1  # threads of ONNX Runtime spin for 20 to 30 ms after a call, and would slow the next system down
 
 
@@ -31,18 +33,9 @@ def time_turns(turns: Mapping[Hashable, Callable], *, num_rounds: int, pause_s: 
     """
     if not turns or num_rounds < 1:
         raise ValueError(f"{len(turns)} systems and {num_rounds} rounds; expected at least 1 of each")
-    names = list(turns)
-    seconds = {name: [] for name in names}
-    for round_index in range(num_rounds):
-        start = round_index % len(names)
-        for name in names[start:] + names[:start]:
+    seconds = {name: [] for name in turns}
+    for names in rounds(turns, num_rounds):
+        for name in names:
             time.sleep(pause_s)
             seconds[name].append(turns[name]())
-    return {name: np.array(rounds) for name, rounds in seconds.items()}
-
-
-def seconds_of(call: Callable) -> float:
-    """Seconds of one call, which returns when all is computed."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    return {name: np.array(found) for name, found in seconds.items()}

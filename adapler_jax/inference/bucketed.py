@@ -239,7 +239,7 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     gathers.
     """
     check_sites(pruner, config)
-    if not pruner.sites:
-        return dense.forward(params, config, batch, dtype=dtype, with_last=with_last)
     stages = make_stages(config, pruner, batch.token_BL.shape, buckets=buckets, dtype=dtype, with_last=with_last)
+    if stages is None:
+        return dense.forward(params, config, batch, dtype=dtype, with_last=with_last)
     return run_stages(stages, params, batch)

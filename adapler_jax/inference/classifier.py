@@ -13,7 +13,7 @@ from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_core
-from adapler_jax.inference.engine import AUTO, lay_out, make_engine
+from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
 from adapler_jax.inference.exported import max_length_of, use_programs
 from adapler_jax.inference.words import Encoded, Word, encode_words
 from adapler_jax.pruning import make_pruner
@@ -79,11 +79,8 @@ class Classifier:
             saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
             expected_speedup=expected_speedup,
         )  # fmt: skip
-        if driver == "masked":
-            run, params = engine, saved.params
-        else:
-            params = lay_out(saved.params, saved.config, dtype)
-            run, params = use_programs(engine, saved, params, buckets=buckets, dtype=dtype, driver=driver)
+        params = lay_out_for(driver, saved.params, saved.config, dtype)
+        run, params = use_programs(engine, saved, params, buckets=buckets, dtype=dtype, driver=driver)
         max_length = max_length_of(saved)
         # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
         single = driver == "packed" or (driver != "masked" and bool(pruner.sites))

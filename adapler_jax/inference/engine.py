@@ -134,6 +134,11 @@ def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
     return params | {"encoder": encoder.lay_out(params["encoder"], config, dtype)}
 
 
+def lay_out_for(driver: str, params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
+    """The parameters as an engine of this driver reads them: "masked" takes them as they are saved."""
+    return params if driver == "masked" else lay_out(params, config, dtype)
+
+
 @functools.lru_cache(maxsize=32)
 def _jitted(config: EncoderConfig, pruner: Pruner, driver: str, dtype, **options) -> Callable:
     """One function object for equal arguments, so that asking twice does not compile twice."""

@@ -10,7 +10,7 @@ import numpy as np
 from adapler_jax import flops
 from adapler_jax.inference import bucketed
 from adapler_jax.inference.choice import Choice
-from adapler_jax.inference.engine import AUTO, lay_out, make_engine
+from adapler_jax.inference.engine import AUTO, lay_out, lay_out_for, make_engine
 from adapler_jax.inference.measure import Timing, median_speedup, time_interleaved
 from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning.base import Pruner, keep_all
@@ -73,8 +73,7 @@ def evaluate_model(
         config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
         expected_speedup=expected_speedup,
     )  # fmt: skip
-    if driver != "masked":
-        params = lay_out(params, config, dtype)  # the programs that compare_speed times are then the same
+    params = lay_out_for(driver, params, config, dtype)  # as compare_speed does: its programs are then the same
     parts = []
     executed = np.zeros(2, np.int64)
     for batch in batches:
@@ -179,7 +178,7 @@ def compare_speed(
     )  # fmt: skip
     dense_run = make_engine(config, keep_all(), dtype=dtype, driver="bucketed")
     dense_params = lay_out(jax.device_put(dense_params | {"pruner": {}}), config, dtype)
-    params = jax.device_put(params) if driver == "masked" else lay_out(jax.device_put(params), config, dtype)
+    params = lay_out_for(driver, jax.device_put(params), config, dtype)
 
     def over(batches, run: Callable, params) -> Callable:
         return lambda: [run(params, batch)[0] for batch in batches]

@@ -220,8 +220,8 @@ def use_programs(
 ) -> tuple[Callable, Params]:
     """(function as `make_engine` gives it, its parameters): the exported programs in the model's directory for the
     batches whose driver has one, the engine for all others. Params: as `lay_out` gives them."""
-    drivers = STAGED if driver == AUTO else (driver,)
-    servings = [serving_of(saved, buckets=buckets, dtype=dtype, driver=driver) for driver in drivers]
+    drivers = [name for name in STAGED if driver in (AUTO, name)]
+    servings = [serving_of(saved, buckets=buckets, dtype=dtype, driver=name) for name in drivers]
     found = {one.driver: load_program(one, saved.directory, params) for one in servings}
     calls = {driver: program[0] for driver, program in found.items() if program}
     if not calls:

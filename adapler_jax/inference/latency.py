@@ -37,6 +37,7 @@ from adapler_jax.inference.latency_table import (
 )
 from adapler_jax.inference.measure import time_interleaved
 from adapler_jax.inference.schedules import (
+    SHAPES,
     SPEEDUPS,
     full_batch,
     mixed_batch,
@@ -50,14 +51,6 @@ from adapler_jax.types import Batch, EncoderConfig
 from adapler_jax.weights.config import read_config
 from adapler_jax.weights.hub import resolve_model
 
-SHAPES = {
-    "minilm": EncoderConfig(
-        num_layers=6, num_heads=12, hidden_dim=384, ffn_dim=1536, vocab_size=30522, num_positions=512
-    ),
-    "base": EncoderConfig(
-        num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
-    ),
-}  # fmt: skip
 DTYPES = ("float32", "bfloat16")
 CASES = ("1x32", "1x128", "1x512", "8x128", "32x32", "32x128", "32x256")
 QUICK = {"shapes": "minilm", "cases": "1x128,32x128", "rounds": 3}

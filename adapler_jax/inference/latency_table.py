@@ -14,6 +14,7 @@ import pathlib
 import re
 import warnings
 
+from adapler_jax.caches import user_cache
 from adapler_jax.provenance import device_name, library_versions
 
 MEASURE_COMMAND = "python -m adapler_jax.inference.latency"
@@ -128,10 +129,9 @@ def write_table(table: LatencyTable, path: pathlib.Path) -> None:
 
 def cached_path() -> pathlib.Path:
     """Where this device's table lies under the user's cache directory; the name holds device and versions."""
-    users = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     parts = (device_name(), *(f"{name} {version}" for name, version in library_versions().items()))
     name = "-".join(re.sub(r"[^a-z0-9.]+", "_", part.lower()).strip("_") for part in parts)
-    return pathlib.Path(users) / "adapler_jax" / "latency" / f"{name}.json"
+    return user_cache("latency") / f"{name}.json"
 
 
 def check_origin(table: LatencyTable, source: str) -> None:
@@ -166,7 +166,7 @@ def find_table(latency_table: LatencyTable | str | os.PathLike | None = None) ->
         return latency_table
     if latency_table:
         return named_table(pathlib.Path(latency_table).expanduser())
-    return cached_table(cached_path()) or bundled_table()
+    return cached_table() or bundled_table()
 
 
 def named_table(path: pathlib.Path) -> LatencyTable:
@@ -182,8 +182,12 @@ def named_table(path: pathlib.Path) -> LatencyTable:
     return table
 
 
-def cached_table(path: pathlib.Path) -> LatencyTable | None:
+def cached_table() -> LatencyTable | None:
     """The table measured on this device before; None where there is none, or it does not serve, which is told."""
+    try:
+        path = cached_path()
+    except RuntimeError:  # a user without a home
+        return None
     try:
         table = read_table(path)
         check_origin(table, str(path))

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 import jax
 
@@ -41,19 +41,26 @@ def time_interleaved(calls: Mapping[str, Callable], *, repeats: int, warmups: in
     """
     if not calls or repeats < 1:
         raise ValueError(f"{len(calls)} calls and {repeats} repeats; expected at least 1 of each")
-    first = {name: _seconds(call) for name, call in calls.items()}
+    first = {name: seconds_of(call) for name, call in calls.items()}
     seconds = {name: [] for name in calls}
-    names = list(calls)
-    for round_index in range(warmups + repeats):
-        start = round_index % len(names)
-        for name in names[start:] + names[:start]:
-            elapsed_s = _seconds(calls[name])
+    for round_index, names in enumerate(rounds(calls, warmups + repeats)):
+        for name in names:
+            elapsed_s = seconds_of(calls[name])
             if round_index >= warmups:
                 seconds[name].append(elapsed_s)
-    return {name: Timing(first[name], tuple(seconds[name])) for name in names}
+    return {name: Timing(first[name], tuple(found)) for name, found in seconds.items()}
 
 
-def _seconds(call: Callable) -> float:
+def rounds(names: Iterable[Hashable], num_rounds: int) -> Iterator[list]:
+    """All names in each round, every round starting with another one."""
+    names = list(names)
+    for round_index in range(num_rounds):
+        start = round_index % len(names)
+        yield names[start:] + names[:start]
+
+
+def seconds_of(call: Callable) -> float:
+    """Seconds of one call; what it returns is waited for."""
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start

@@ -16,6 +16,14 @@ from adapler_jax.inference.engine import lay_out
 from adapler_jax.pruning import Pruner, adapler
 from adapler_jax.types import Batch, EncoderConfig, Params
 
+SHAPES = {
+    "minilm": EncoderConfig(
+        num_layers=6, num_heads=12, hidden_dim=384, ffn_dim=1536, vocab_size=30522, num_positions=512
+    ),
+    "base": EncoderConfig(
+        num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
+    ),
+}  # fmt: skip
 SPEEDUPS = (1.0, 2.0, 3.3, 9.0)
 PREDICTOR_DIM = 32
 PREDICTOR_SCALE = 5.0  # of the random predictors' kernels: tokens get scores that differ

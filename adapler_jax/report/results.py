@@ -64,8 +64,12 @@ def write_json(path, record: dict) -> None:
     replace_text(path, json.dumps(record, indent=1) + "\n")
 
 
-def write_results(rows: list[dict], *, command: str, path=None) -> None:
-    """Prints the rows of a benchmark and, where a path is given, writes their record."""
-    print_table(rows)
+def write_results(rows: list[dict], *, command: str, path=None, columns=None, more_versions=None) -> None:
+    """Prints the rows of a benchmark and, where a path is given, writes their record.
+
+    Args: columns: that are printed, as in `print_table`. more_versions: {package: version} beside those of `versions`.
+    """
+    print_table(rows, columns=columns)
     if path:
-        write_json(path, results_record(rows, command=command))
+        record = results_record(rows, command=command)
+        write_json(path, record | {"versions": record["versions"] | (more_versions or {})})
