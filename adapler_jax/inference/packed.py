@@ -31,9 +31,11 @@ from adapler_jax.pruning.base import Pruner, check_sites
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
 
 TILES = (32, 64, 128, 256, 512)  # rows of the products
+MIN_FILL = 0.75  # of a tile, where smaller ones could hold its rows as well
 BLOCK_TOKENS = 1024  # rows that go through a layer together, or one text if that is longer
 GROUP_TOKENS = 512  # rows, padding included, that attend in one go,
 MAX_GROUP = 8  # of at most so many examples
+MIN_ALONE = 64  # slots of a text from which padding a shorter one to them costs more than its own turn
 MIN_BUCKET = 8  # shorter attention is not worth a program of its own
 
 
@@ -57,7 +59,7 @@ class _Rooms:
     """Where a block is worked on."""
 
     compact_TD: jax.Array  # its kept tokens
-    joined_TX: jax.Array  # their queries, keys and values, in the dtype of the products
+    joined_TX: jax.Array  # their queries, keys and values, in the dtype of the products, as `to_bits` gives them
     mixed_TD: jax.Array  # what attention gives
 
 
@@ -103,16 +105,17 @@ def falling(sizes):
 
 
 def for_tiles(step, buffers, num_tokens, *, tiles):
-    """Runs `step(size, first row, buffers) -> buffers` over the first `num_tokens` rows: tiles of the largest size, and
-    one of the smallest that holds the rest."""
+    """Runs `step(size, first row, buffers) -> buffers` over the first `num_tokens` rows: tiles of the largest size,
+    and for the rest smaller ones, each at least MIN_FILL full, or more than the next smaller size could hold."""
     carry = jnp.int32(0), buffers
     for smaller, size in falling(tiles):
+        spare = max(smaller, int(MIN_FILL * size)) if smaller else 0
 
         def body(carry, size=size):
             first, buffers = carry
             return first + size, step(size, first, buffers)
 
-        carry = jax.lax.while_loop(lambda carry, smaller=smaller: num_tokens - carry[0] > smaller, body, carry)
+        carry = jax.lax.while_loop(lambda carry, spare=spare: num_tokens - carry[0] > spare, body, carry)
     return carry[1]
 
 
@@ -124,6 +127,16 @@ def rows_of(x_TX, first, size):
 def put_rows(x_TX, rows, first):
     """The buffer with these rows from `first` on."""
     return jax.lax.dynamic_update_slice_in_dim(x_TX, rows.astype(x_TX.dtype), first, axis=0)
+
+
+def to_bits(x):
+    """bfloat16 as uint16: XLA for CPUs turns a bfloat16 buffer into float32 and back, whole, to update a few rows."""
+    return jax.lax.bitcast_convert_type(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
+
+
+def from_bits(x, dtype):
+    """What `to_bits` was given, in `dtype`."""
+    return jax.lax.bitcast_convert_type(x, dtype) if x.dtype != dtype else x
 
 
 def write(out: _Out, rows_TD, first, *, place_T, read) -> _Out:
@@ -146,10 +159,16 @@ def enter(size, first, out: _Out, *, params, place_T, batch: Batch, config: Enco
 def project(size, first, rooms: _Rooms, *, layer, hidden_TD, source_T, config, dtype) -> _Rooms:
     """Gathers one tile of a block's tokens and computes what attention needs of them."""
     rows_TD = hidden_TD[rows_of(source_T, first, size)]
-    joined_RX = encoder.query_key_value(layer, config, rows_TD, dtype)
+    joined_RX = to_bits(encoder.query_key_value(layer, config, rows_TD, dtype).astype(dtype))
     return rooms.replace(
         compact_TD=put_rows(rooms.compact_TD, rows_TD, first), joined_TX=put_rows(rooms.joined_TX, joined_RX, first)
     )
+
+
+def group_sizes(length, *, max_group) -> tuple[int, ...]:
+    """How many examples of a padded length attend in one go: as many as fit; of long ones, for the rest, each alone."""
+    size = max(1, min(max_group, GROUP_TOKENS // length))
+    return (size, 1) if length >= MIN_ALONE and size > 1 else (size,)
 
 
 def attend(joined_TX, mixed_TD, count_B, *, sizes: _Sizes, config, dtype):
@@ -161,19 +180,25 @@ def attend(joined_TX, mixed_TD, count_B, *, sizes: _Sizes, config, dtype):
     start_B = jnp.cumsum(count_B) - count_B
     carry = jnp.int32(0), mixed_TD
     for shorter, length in falling(sizes.lengths):
-        size = max(1, min(sizes.max_group, GROUP_TOKENS // length))
+        group = group_sizes(length, max_group=sizes.max_group)
+        for size in group:
+            # Where the rest goes alone, a group is of this length throughout.
+            decisive = size - 1 if size != group[-1] else 0
 
-        def body(carry, length=length, size=size):
-            first, mixed_TD = carry
-            start_G, count_G = (rows_of(x_B, first, size) for x_B in (start_B, count_B))
-            joined_GRX = jnp.stack([rows_of(joined_TX, start_G[place], length) for place in range(size)])
-            bias_GR = encoder.key_bias(jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None])
-            mixed_GRD = encoder.mix_values(joined_GRX, bias_GR, num_heads=config.num_heads, dtype=dtype)
-            for place in range(size):
-                mixed_TD = put_rows(mixed_TD, mixed_GRD[place], start_G[place])
-            return first + size, mixed_TD
+            def body(carry, length=length, size=size):
+                first, mixed_TD = carry
+                start_G, count_G = (rows_of(x_B, first, size) for x_B in (start_B, count_B))
+                joined_GRX = jnp.stack([rows_of(joined_TX, start_G[place], length) for place in range(size)])
+                joined_GRX = from_bits(joined_GRX, dtype)
+                bias_GR = encoder.key_bias(jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None])
+                mixed_GRD = encoder.mix_values(joined_GRX, bias_GR, num_heads=config.num_heads, dtype=dtype)
+                for place in range(size):
+                    mixed_TD = put_rows(mixed_TD, mixed_GRD[place], start_G[place])
+                return first + size, mixed_TD
 
-        carry = jax.lax.while_loop(lambda carry, shorter=shorter: count_B[carry[0]] > shorter, body, carry)
+            carry = jax.lax.while_loop(
+                lambda carry, decisive=decisive, shorter=shorter: count_B[carry[0] + decisive] > shorter, body, carry
+            )
     return carry[1]
 
 
@@ -251,7 +276,7 @@ def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner,
     out = _Out(jnp.zeros((num_slots, D)), jnp.zeros((num_slots,)), last_PD)
     out = for_tiles(step, out, jnp.sum(count_B), tiles=sizes.tiles)
     num_rows = sizes.block + sizes.margin
-    rooms = _Rooms(jnp.zeros((num_rows, D)), jnp.zeros((num_rows, 3 * D), dtype), jnp.zeros((num_rows, D)))
+    rooms = _Rooms(jnp.zeros((num_rows, D)), to_bits(jnp.zeros((num_rows, 3 * D), dtype)), jnp.zeros((num_rows, D)))
     return _State(out, jnp.zeros((num_slots, D)), rooms, live_BL, order_B), ()
 
 
