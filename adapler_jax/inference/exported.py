@@ -5,10 +5,10 @@
 The file holds no weights, so it is small, and a model that is saved anew keeps it. The batch's size is symbolic: one
 program for all of them, for CPUs, CUDA and TPUs. Putting a size and a platform in costs a process as much as reading
 the compiled program back, so a single text, where every start counts, has a program of its own on each platform. Where
-the driver comes in `Stages`, one program serves all layers: of MiniLM-L6's six layers with ten buckets each, the
-compilation cache then hands out a sixth of the code, which takes a process longer than tracing. Each fast driver has a
-file, and the engine picks as ever. A program that was made for anything else than what is loaded is left alone, with a
-warning.
+the driver comes in `Stages`, one program serves all its layers: of MiniLM-L6's six layers with ten buckets each, the
+compilation cache then hands out a sixth of the code, which takes a process longer than tracing. Batches run faster in
+one piece. Each fast driver has a file, and the engine picks as ever. A program that was made for anything else than
+what is loaded is left alone, with a warning.
 
 It is code: load a model directory's program only where its weights may be trusted too.
 """
@@ -72,7 +72,9 @@ class Serving:
         return f"program-{self.driver}-{self.dtype.name}.zip"
 
     def stages(self, shape) -> Stages | None:
-        """The driver in pieces for batches of this shape, None where it is one."""
+        """The driver in pieces for a batch of one text; None where it is one, and for others."""
+        if shape[0] != 1:
+            return None
         return STAGED[self.driver](self.config, self.pruner, shape, buckets=self.buckets, dtype=self.dtype)
 
     def header(self) -> dict:
@@ -236,7 +238,7 @@ def use_programs(
         def program(B, L):
             return functools.partial(answer, calls[driver][L, "one" if B == 1 else "several"])
 
-        return run_program(driver, program, params[driver], batch)
+        return run_program(driver, program, params[driver] if B == 1 else params["whole"], batch)
 
     return run, {"whole": params} | {driver: program[1] for driver, program in found.items() if program}
 
@@ -248,7 +250,8 @@ def answer(pieces: dict[str, Callable], params: Params, batch: Batch):
 
 
 def load_program(serving: Serving, directory: pathlib.Path, params: Params) -> tuple[dict, Params] | None:
-    """(pieces by length and whether a batch is of one text or several, parameters as they read them) of a driver.
+    """(pieces by length and whether a batch is of one text or several, parameters as those of one text read them) of a
+    driver.
 
     None where there is none, or, with a warning that says why, none that fits.
     """

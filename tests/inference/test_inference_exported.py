@@ -43,16 +43,18 @@ def test_the_answers_are_those_of_the_ordinary_program(exported_dirs, tmp_path, 
 
 
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
-def test_one_layer_is_compiled_for_all(exported_dirs, driver):
+def test_one_text_compiles_one_layer_for_all_and_a_batch_one_program(exported_dirs, driver):
     classifier = Classifier.load(exported_dirs["adapler"], buckets=BUCKETS, driver=driver)
     compiled = []
     listener = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
+        classifier.predict(TEXTS[:1])
+        assert len(compiled) == 3 < CONFIG.num_layers
         classifier.predict(TEXTS[:2])
+        assert len(compiled) == 4
     finally:
         jax.monitoring.unregister_event_duration_listener(listener)
-    assert len(compiled) == 3 < CONFIG.num_layers
 
 
 @pytest.mark.parametrize("name", PRUNERS)
