@@ -1,5 +1,6 @@
 """What is kept between processes, under the user's cache directory: tokenized texts and compiled programs."""
 
+import contextlib
 import os
 import pathlib
 import stat
@@ -29,12 +30,16 @@ def use_compilation_cache(where: str = "", *, tell: Callable[[str], object] = wa
     Args: where: a folder, or "none" to keep nothing; "" for the environment's ADAPLER_COMPILATION_CACHE, and without it
     for `compiled` in the user's cache directory. tell: receives one sentence where the folder cannot be used; all works
     without it, compilation is only repeated.
-    The setting is the process's: a folder that jax has been given before, by whomever, stays. Entries are code, so a
+    The setting is the process's: a folder that jax has been given before, by whomever, stays; where `where` asks for
+    another one, that is told. Entries are code, so a
     folder that others may write to is not used, and a new one is only its owner's.
     """
+    in_use = jax.config.jax_compilation_cache_dir
+    if in_use is not None:
+        if where and (where == OFF or pathlib.Path(where).expanduser().absolute() != pathlib.Path(in_use)):
+            tell(f"compiled programs of this process are kept in {in_use} already; {where!r} changes nothing")
+        return pathlib.Path(in_use)
     where = where or os.environ.get(VARIABLE, "")
-    if jax.config.jax_compilation_cache_dir is not None:
-        return pathlib.Path(jax.config.jax_compilation_cache_dir)
     if where == OFF:
         return None
     try:
@@ -69,11 +74,13 @@ def check_private(folder: pathlib.Path) -> None:
 
 def remove_oldest(folder: pathlib.Path, *, max_bytes: int) -> None:
     """Removes the oldest programs until the others take at most so many bytes."""
-    with os.scandir(folder) as entries:
-        found = [(entry.stat(), entry.path) for entry in entries if entry.name.endswith(SUFFIX)]
+    found = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another process does the same
+            found.append((path.stat(), path))
     excess = sum(status.st_size for status, _ in found) - max_bytes
     for status, path in sorted(found, key=lambda pair: pair[0].st_mtime) if excess > 0 else ():
         if excess <= 0:
             return
-        pathlib.Path(path).unlink(missing_ok=True)  # another process may do the same
+        path.unlink(missing_ok=True)
         excess -= status.st_size

@@ -160,14 +160,19 @@ def key_bias(live_BS):
     return jnp.where(live_BS, 0.0, MASK_BIAS)
 
 
+def check_length(config: EncoderConfig, length: int) -> None:
+    """Raises ValueError where a batch has more token slots than the checkpoint has positions."""
+    if length > config.num_positions:
+        raise ValueError(f"a batch of {length} token slots does not fit the encoder's {config.num_positions} positions")
+
+
 def embed(params: Params, config: EncoderConfig, token_BL, segment_BL, *, key=None):
     """Sum of token, position and segment embeddings, normalised: hidden_BLD float32.
 
     Raises ValueError where L exceeds the positions of the checkpoint.
     """
     length = token_BL.shape[-1]
-    if length > config.num_positions:
-        raise ValueError(f"a batch of {length} token slots does not fit the encoder's {config.num_positions} positions")
+    check_length(config, length)
     embedded_BLD = embed_rows(params, config, token_BL, params["position"][None, :length], segment_BL)
     return dropout(key, embedded_BLD, config.hidden_dropout_prob)
 

@@ -10,7 +10,7 @@ they agree with this arithmetic within 0.1%. It charges predictors at the length
 
 import numpy as np
 
-from adapler_jax.types import EncoderConfig
+from adapler_jax.types import EncoderConfig, Params
 
 # Operations an entry. Attention counts in its textbook form; encoder.py scales queries and divides after the values.
 _NORM = 7  # two means, difference, square, two products, sum
@@ -18,6 +18,12 @@ _SOFTMAX = 5  # maximum, difference, exp, sum, quotient
 _LOGIT = 2 + _SOFTMAX  # scaling, key bias, softmax
 _ACTIVATION = {"gelu": 5, "gelu_new": 8, "gelu_pytorch_tanh": 8, "relu": 1, "silu": 4, "swish": 4, "tanh": 1}
 _SCORE = _SOFTMAX + 4  # softmax, weight, sum, quotient, threshold
+
+
+def leaf_predictor_dim(params: Params) -> int:
+    """Hidden units P of the contribution predictors in the tree, 0 without any."""
+    hidden = params.get("pruner", {}).get("hidden")
+    return 0 if hidden is None else hidden["bias"].shape[-1]
 
 
 def linear_flops(num_inputs, num_outputs):

@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 # Added to the attention logits of keys that must not be read. exp(MASK_BIAS) is exactly 0 in float32.
 MASK_BIAS = -10000.0
 
 # A filler row of the last, incomplete batch carries this example id; it never counts in a score or a loss.
 FILLER_ID = -1
+
+COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of the operands of the encoder's products
 
 Params = Any  # nested dict of arrays
 

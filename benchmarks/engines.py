@@ -8,12 +8,14 @@ the dense model, padding included as everybody runs it, by the FLOPs speedup of 
 dense texts without padding (keep_all, packed). Rows `full` are plain BERT on texts of one length, as long as the batch;
 rows `skewed` are a batch whose first text keeps all tokens and whose others keep a tenth, and `even` the same where the
 first keeps a tenth too: `excess` is what the first text adds to the seconds, by what it adds to the operations, both as
-shares of the batch. `is_auto`: the engine would choose this driver. `planned_mib` is what XLA plans: arguments,
-temporaries and results, of a program for the whole batch.
+shares of the batch. `is_auto`: the engine would choose this driver for a model of this speedup. `planned_mib` is what
+XLA plans for the programs that run at a time: arguments, temporaries and results. `bucketed` has the library's buckets.
+Ratios are medians over the rounds' own. What is measured is written as it comes.
 """
 
 import argparse
 import functools
+import itertools
 import sys
 import time
 
@@ -21,57 +23,48 @@ import jax
 import numpy as np
 
 from adapler_jax import flops
-from adapler_jax.inference.engine import lay_out, make_engine
+from adapler_jax.inference.engine import Engine, lay_out, make_engine, program_rows
 from adapler_jax.inference.evaluation import true_speedup
 from adapler_jax.inference.measure import median_speedup, time_interleaved
 from adapler_jax.inference.schedules import (
     NUM_CLASSES,
     SPEEDUPS,
+    check_names,
     full_batch,
     mixed_batch,
+    parse_case,
     random_params,
     schedule_pruner,
     scheduled_params,
 )
 from adapler_jax.pruning import Pruner, keep_all
-from adapler_jax.report.results import write_results
-from adapler_jax.training.setup import COMPUTE_DTYPES
-from adapler_jax.types import Batch, EncoderConfig, Selection
+from adapler_jax.report.results import print_results, write_record
+from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, Selection
 from benchmarks.models import MODELS
 
 CASES = ("1x128", "1x512", "8x128", "32x128", "32x512")
-SKEWED_CASES = ("32x128",)
+SKEWED_CASES = ((32, 128),)
 PLAIN = ("dense", "dense, packed")
 PRUNED = ("bucketed", "packed")
+COLUMNS = [
+    "model", "batch", "length", "dtype", "texts", "engine", "flops_speedup", "wall_ms", "wall_ms_min", "wall_ms_max",
+    "wall_speedup", "efficiency", "packed_efficiency", "excess", "is_auto", "compile_s", "planned_mib",
+]  # fmt: skip
 KEPT_ONE_IN = 10  # tokens of a text in a skewed batch
 
 
-class Programs:
-    """The drivers compiled for one batch shape, with and without pruner."""
-
-    def __init__(self, config: EncoderConfig, dtype, pruner: Pruner, plain, pruned, batch: Batch):
-        """Args: plain, pruned: parameters of plain BERT and of the pruned model, laid out."""
-        self.engines, self.notes = {}, {}
-        shape, options = batch.token_BL.shape, {"dtype": dtype}
-        works = {"dense": ("bucketed", keep_all(), plain), "dense, packed": ("packed", keep_all(), plain)}
-        works |= {driver: (driver, pruner, pruned) for driver in PRUNED}
-        for name, (driver, pruner, params) in works.items():
-            self.engines[name] = make_engine(config, pruner, driver=driver, **options)
-            start = time.perf_counter()
-            compiled = self.engines[name].program(*shape).lower(params, batch).compile()
-            compile_s = time.perf_counter() - start
-            is_auto = make_engine(config, pruner, **options).choice(*shape).driver == driver
-            self.notes[name] = {"is_auto": is_auto, "compile_s": compile_s, "planned_mib": planned_mib(compiled)}
-
-    def call(self, name: str, params, batch: Batch):
-        """A function that runs a driver."""
-        return functools.partial(self.engines[name], params, batch)
-
-
-def planned_mib(compiled) -> float:
-    """MiB that a program needs beside its code."""
+def compile_columns(engine: Engine, params, batch: Batch) -> dict:
+    """Seconds to compile what an engine runs for a batch, and MiB that XLA plans for it."""
+    B, L = batch.token_BL.shape
+    rows = program_rows(engine.choice(B, L).driver, B)
+    part = jax.tree.map(lambda leaf: leaf[:rows], batch)
+    start = time.perf_counter()
+    compiled = engine.program(B, L).lower(params, part).compile()
+    compile_s = time.perf_counter() - start
     memory = compiled.memory_analysis()
-    return (memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes) / 2**20
+    at_a_time = -(-B // rows)
+    planned = memory.argument_size_in_bytes + at_a_time * (memory.temp_size_in_bytes + memory.output_size_in_bytes)
+    return {"compile_s": compile_s, "planned_mib": planned / 2**20}
 
 
 def measure(name: str, batch_size: int, length: int, dtype: str, speedups, num_rounds: int) -> list[dict]:
@@ -80,15 +73,21 @@ def measure(name: str, batch_size: int, length: int, dtype: str, speedups, num_r
     batch, full = (jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch))
     at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype])
     plain = at_speedup.pop(None)
-    programs = Programs(
-        config, COMPUTE_DTYPES[dtype], schedule_pruner(config), plain, next(iter(at_speedup.values())), batch
-    )
-    calls = {("mixed", 1.0, engine): programs.call(engine, plain, batch) for engine in PLAIN}
+    pruner, options = schedule_pruner(config), {"dtype": COMPUTE_DTYPES[dtype]}
+    engines = {
+        name: make_engine(config, keep_all(), driver=driver, **options)
+        for name, driver in zip(PLAIN, ("bucketed", "packed"))
+    } | {driver: make_engine(config, pruner, driver=driver, **options) for driver in PRUNED}  # fmt: skip
+    pruned = next(iter(at_speedup.values()))
+    notes = {
+        name: compile_columns(engine, plain if name in PLAIN else pruned, batch) for name, engine in engines.items()
+    }
+    calls = {("mixed", 1.0, name): functools.partial(engines[name], plain, batch) for name in PLAIN}
     calls |= {
-        ("mixed", speedup, engine): programs.call(engine, pruned, batch)
-        for speedup, pruned in at_speedup.items() for engine in PRUNED
+        ("mixed", speedup, name): functools.partial(engines[name], pruned, batch)
+        for speedup, pruned in at_speedup.items() for name in PRUNED
     }  # fmt: skip
-    calls |= {("full", 1.0, engine): programs.call(engine, plain, full) for engine in PLAIN}
+    calls |= {("full", 1.0, name): functools.partial(engines[name], plain, full) for name in PLAIN}
     timings = time_interleaved(calls, repeats=num_rounds)
     rows = []
     for (texts, target, engine), timing in timings.items():
@@ -97,10 +96,15 @@ def measure(name: str, batch_size: int, length: int, dtype: str, speedups, num_r
             count_NB = np.asarray(calls[texts, target, engine]()[1].count_NB)
             found = true_speedup(at_speedup[target], config, np.asarray(batch.live_BL).sum(-1), count_NB)
         wall, packed = (median_speedup(timings[texts, 1.0, dense], timing) for dense in PLAIN)
+        automatic = make_engine(
+            config, pruner if engine in PRUNED else keep_all(), expected_speedup=target, **options
+        )  # fmt: skip
+        driver = engines[engine].choice(batch_size, length).driver
         rows.append({
             "model": name, "batch": batch_size, "length": length, "dtype": dtype, "texts": texts, "engine": engine,
             "target": target, "flops_speedup": found, **seconds(timing), "wall_speedup": wall,
-            "efficiency": wall / found, "packed_efficiency": packed / found, **programs.notes[engine],
+            "efficiency": wall / found, "packed_efficiency": packed / found, **notes[engine],
+            "is_auto": automatic.choice(batch_size, length).driver == driver,
         })  # fmt: skip
     return rows
 
@@ -145,10 +149,13 @@ def measure_skewed(name: str, batch_size: int, length: int, dtype: str, num_roun
         texts: jax.device_put(skewed_batch(config, batch_size, length, num_whole=num_whole))
         for texts, num_whole in (("even", 0), ("skewed", 1))
     }  # fmt: skip
-    programs = Programs(config, COMPUTE_DTYPES[dtype], pruner, params | {"pruner": {}}, params, batches["even"])
+    engines = {
+        driver: make_engine(config, pruner, driver=driver, dtype=COMPUTE_DTYPES[dtype]) for driver in PRUNED
+    }  # fmt: skip
     calls = {
-        (texts, engine): programs.call(engine, params, batch) for texts, batch in batches.items() for engine in PRUNED
-    }
+        (texts, driver): functools.partial(engine, params, batch)
+        for texts, batch in batches.items() for driver, engine in engines.items()
+    }  # fmt: skip
     timings = time_interleaved(calls, repeats=num_rounds)
     spent = {}
     for texts, batch in batches.items():
@@ -182,15 +189,21 @@ def main(arguments=None) -> list[dict]:
     options = parser.parse_args(arguments)
     if options.quick:
         options.models, options.cases, options.speedups, options.rounds = "quick", "4x16", "1,2", 2
-    rows = []
-    for model in options.models.split(","):
-        for dtype in options.dtypes.split(","):
-            for case in options.cases.split(","):
-                speedups = [float(speedup) for speedup in options.speedups.split(",")]
-                rows += measure(model, *map(int, case.split("x")), dtype, speedups, options.rounds)
-                if case in SKEWED_CASES or options.quick:
-                    rows += measure_skewed(model, *map(int, case.split("x")), dtype, options.rounds)
-    write_results(rows, command=" ".join(["python -m benchmarks.engines", *sys.argv[1:]]), path=options.json)
+    models, dtypes, speedups = options.models.split(","), options.dtypes.split(","), options.speedups.split(",")
+    try:
+        check_names(models, MODELS, "model")
+        check_names(dtypes, COMPUTE_DTYPES, "dtype")
+        cases, speedups = [parse_case(case) for case in options.cases.split(",")], [float(x) for x in speedups]
+    except ValueError as error:
+        parser.error(str(error))
+    command, rows = " ".join(["python -m benchmarks.engines", *sys.argv[1:]]), []
+    for model, dtype, case in itertools.product(models, dtypes, cases):
+        print(f"{model}, {dtype}, {case[0]}x{case[1]}: {options.rounds} rounds", file=sys.stderr)
+        rows += measure(model, *case, dtype, speedups, options.rounds)
+        if case in SKEWED_CASES or options.quick:
+            rows += measure_skewed(model, *case, dtype, options.rounds)
+        write_record(rows, command=command, path=options.json)
+    print_results(rows, columns=COLUMNS)
     return rows
 
 

@@ -23,9 +23,10 @@ from adapler_jax.report.results import print_table, results_record, write_json
 from adapler_jax.training import recipe
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.setup import COMPUTE_DTYPES, Setup, prepare, with_dropout
+from adapler_jax.training.setup import Setup, prepare
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.workdir import flatten
+from adapler_jax.types import COMPUTE_DTYPES
 
 WINDOW = 25  # steps that a smoothed loss is the mean of
 
@@ -35,7 +36,7 @@ def make_step(setup: Setup, options, dtype: str, num_steps: int):
     rates = recipe.rates_of(options)
     optimizers = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
-        with_dropout(setup.encoder, options), keep_all(), LossConfig(), *optimizers, slope_fn=lambda step: None,
+        recipe.with_dropout(setup.encoder, options), keep_all(), LossConfig(), *optimizers, slope_fn=lambda step: None,
         dtype=COMPUTE_DTYPES[dtype], unroll=setup.unroll,
     )  # fmt: skip
     return jax.jit(step_fn), optimizers

@@ -36,7 +36,8 @@ from adapler_jax.pruning import make_pruner
 from adapler_jax.report.console import exit_on_user_error
 from adapler_jax.report.evaluation import finished_phases, read_run
 from adapler_jax.report.results import write_results
-from adapler_jax.training.setup import COMPUTE_DTYPES, load_data, run_buckets, token_cache
+from adapler_jax.training.setup import load_data, run_buckets, token_cache
+from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved, load_model
 from benchmarks.peer_systems import PACKAGES, REQUIREMENTS, make_bench, missing_packages, peer_versions
 from benchmarks.remote import Remote

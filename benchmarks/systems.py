@@ -13,7 +13,7 @@ from adapler_jax.data.tokens import Tokenized
 from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.inference.measure import seconds_of
 from adapler_jax.pruning import make_pruner
-from adapler_jax.training.setup import COMPUTE_DTYPES
+from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved
 
 OURS = "adapler_jax"

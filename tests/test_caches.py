@@ -75,7 +75,10 @@ def test_the_environment_moves_the_folder(tmp_path, monkeypatch):
 def test_a_folder_that_jax_has_already_stays(tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "users_own"))
     before = jax.config.jax_persistent_cache_min_compile_time_secs
-    assert use_compilation_cache(str(tmp_path / "ours"), tell=refuse) == tmp_path / "users_own"
+    told = []
+    for where in ("", str(tmp_path / "users_own"), str(tmp_path / "ours"), "none"):
+        assert use_compilation_cache(where, tell=told.append) == tmp_path / "users_own"
+    assert len(told) == 2 and all("users_own already" in line for line in told)
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "users_own")
     assert jax.config.jax_persistent_cache_min_compile_time_secs == before
 

@@ -57,7 +57,7 @@ def test_every_config_builds_with_the_fields_of_the_base(name, argument):
 
 
 def test_every_config_file_is_tested():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"common", *MODULES}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"common", "sections", *MODULES}
 
 
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)

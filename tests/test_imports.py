@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import pathlib
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -114,6 +115,27 @@ def complaints(file: str, source: str) -> list[str]:
     return [f"{i.file}:{i.line} imports {i.target}: {text}" for i, text in found if text is not None]
 
 
+def modules_of(sources: dict[str, str]) -> dict[str, str]:
+    """Files by the names under which they are imported."""
+    return {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in sources}
+
+
+def packages_behind(file: str, sources: dict[str, str]) -> set[str]:
+    """Packages that importing one of our files needs, those of what it imports of ours included."""
+    modules = modules_of(sources)
+    reached, waiting, packages = set(), [file], set()
+    while waiting:
+        current = waiting.pop()
+        reached.add(current)
+        for imported in imports_of(current, sources[current]):
+            target = imported.target
+            ours = {modules[name] for name in (target, target.rpartition(".")[0]) if name in modules}
+            if not ours and not imported.inside:
+                packages.add(target.split(".")[0])
+            waiting += ours - reached
+    return packages - set(sys.stdlib_module_names)
+
+
 def source_files() -> dict[str, str]:
     """Our files outside tests, by path from the root."""
     paths = [*ROOT.glob("*.py"), *ROOT.glob("adapler_jax/**/*.py"), *ROOT.glob("configs/*.py")]
@@ -146,13 +168,20 @@ def test_every_room_of_the_package_has_a_level():
 
 
 def test_no_file_imports_itself_in_a_circle():
-    modules = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
+    modules = modules_of(FILES)
     graph = {}
     for module, file in modules.items():
         targets = {imported.target for imported in imports_of(file, FILES[file])}
         targets |= {target.rpartition(".")[0] for target in targets if target not in modules}
         graph[module] = (targets & set(modules)) - {module}
     assert len(tuple(graphlib.TopologicalSorter(graph).static_order())) == len(modules)
+
+
+def test_the_benchmark_for_accelerators_needs_few_packages():
+    benchmarks = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.glob("benchmarks/*.py")}
+    # rich comes with flax
+    assert packages_behind("benchmarks/gpu.py", FILES | benchmarks) == {"jax", "flax", "optax", "numpy", "rich"}
+    assert "ml_collections" in packages_behind("train.py", FILES)
 
 
 BAD = {

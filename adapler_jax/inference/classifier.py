@@ -13,6 +13,7 @@ from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_core
+from adapler_jax.inference.bucketed import ladder
 from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
 from adapler_jax.inference.exported import max_length_of, use_programs
 from adapler_jax.inference.words import Encoded, Word, encode_words
@@ -66,7 +67,7 @@ class Classifier:
         cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
         latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
     ) -> "Classifier":  # fmt: skip
-        """Reads a saved model directory. Raises ValueError where it is damaged.
+        """Reads a saved model directory. Raises ValueError where it is damaged, or longer than all buckets.
 
         Args: as in `make_engine`; compilation_cache: where compiled programs are kept for later processes, as in
         `use_compilation_cache`; "none" for nowhere. Programs that `export_model` put into the directory for the same
@@ -82,6 +83,8 @@ class Classifier:
         params = lay_out_for(driver, saved.params, saved.config, dtype)
         run, params = use_programs(engine, saved, params, buckets=buckets, dtype=dtype, driver=driver)
         max_length = max_length_of(saved)
+        if buckets is not None:
+            ladder(buckets, max_length)
         # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
         single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
         return cls(

@@ -28,8 +28,8 @@ class Engine:
     """A function (params, Batch) -> (logits float32 [B, C], Trace); it compiles once a batch shape.
 
     Make one with `make_engine`. On CPUs a packed batch of MIN_SPLIT rows or more runs as two halves at a time, and its
-    answers are NumPy arrays. `choice` and `program` take the numbers of rows and of token slots of a batch: what runs
-    it, and the jitted function that does.
+    answers are NumPy arrays; settings by JAX's context managers do not reach them. `choice` and `program` take the
+    numbers of rows and of token slots of a batch: what runs it, and the jitted function that does.
     """
 
     choice: Callable[[int, int], Choice]
@@ -43,9 +43,15 @@ class Engine:
 def run_program(driver: str, program: Callable[[int, int], Callable], params: Params, batch: Batch):
     """The answers of a driver's program for a batch, in two threads where that is faster; program as in `Engine`."""
     B, L = batch.token_BL.shape
-    if driver == "packed" and B >= MIN_SPLIT and jax.default_backend() == "cpu":
+    if program_rows(driver, B) < B:
         return in_two_threads(program, params, batch)
     return program(B, L)(params, batch)
+
+
+def program_rows(driver: str, batch_size: int) -> int:
+    """Rows of the programs that a driver runs for a batch: half of it, rounded up, where two run at a time."""
+    is_split = driver == "packed" and batch_size >= MIN_SPLIT and jax.default_backend() == "cpu"
+    return -(-batch_size // 2) if is_split else batch_size
 
 
 def in_two_threads(program: Callable[[int, int], Callable], params: Params, batch: Batch):
@@ -54,7 +60,7 @@ def in_two_threads(program: Callable[[int, int], Callable], params: Params, batc
     B, L = batch.token_BL.shape
     rows = [np.minimum(np.arange(start, B + B % 2, 2), B - 1) for start in (0, 1)]
     halves = [jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], batch) for row in rows]
-    run = program(len(rows[0]), L)
+    run = program(B, L)
     found = list(_pool().map(lambda half: jax.device_get(run(params, half)), halves))
     logits_BC = alternate(*(logits_BC for logits_BC, _ in found), axis=0)[:B]
     traces = [trace for _, trace in found]
@@ -97,10 +103,13 @@ def make_engine(
     oracle, at full width. tiles, block_tokens: rows of "packed" in a product and in a layer. latency_table: for "auto",
     as in `find_table`. expected_speedup: for "auto", the model's FLOPs speedup where it is known. with_last: whether
     the Trace has the last state of every token, dropped ones included, float32 [B, L, D].
-    Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, or a table that does not
-    serve on this device.
+    Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, rows below 1, or a table
+    that does not serve on this device.
     """
     buckets = None if buckets is None else bucketed.check_buckets(buckets)
+    tiles = tuple(tiles)
+    if not tiles or min(*tiles, block_tokens) < 1:
+        raise ValueError(f"tiles {tiles} and block_tokens {block_tokens}; expected positive numbers of rows")
     if driver not in DRIVER_NAMES:
         raise ValueError(f"unknown driver {driver!r}; there are {', '.join(DRIVER_NAMES)}")
     if expected_speedup is not None and not 0.0 < expected_speedup < float("inf"):
@@ -118,12 +127,16 @@ def make_engine(
         def pick(batch_size, length):
             return Choice(driver, buckets or bucketed.DEFAULT_BUCKETS)
 
-    choice = functools.cache(pick)
+    @functools.cache
+    def choice(batch_size, length):
+        if batch_size < 1 or length < 1:
+            raise ValueError(f"a batch of {batch_size} rows and {length} token slots; expected at least 1 of each")
+        return pick(batch_size, length)
 
     def program(batch_size, length):
         name, rungs = choice(batch_size, length)
         options = {"masked": {}, "bucketed": {"buckets": rungs}}
-        options["packed"] = {"buckets": rungs, "tiles": tuple(tiles), "block_tokens": block_tokens}
+        options["packed"] = {"buckets": rungs, "tiles": tiles, "block_tokens": block_tokens}
         return _jitted(config, pruner, name, dtype, with_last=with_last, **options[name])
 
     return Engine(choice=choice, program=functools.cache(program))

@@ -15,7 +15,6 @@ from adapler_jax.inference.measure import Timing, median_speedup, time_interleav
 from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning.base import Pruner, keep_all
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, Params
-from adapler_jax.weights.save import leaf_predictor_dim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +112,7 @@ def true_speedup(params: Params, config: EncoderConfig, length_E, count_NE) -> f
     num_classes = params["head"]["classifier"]["bias"].shape[-1]
     dense_E = flops.dense_flops(config, length_E, num_classes=num_classes)
     pruned_E = flops.pruned_flops(
-        config, length_E, count_NE, predictor_dim=leaf_predictor_dim(params), num_classes=num_classes
+        config, length_E, count_NE, predictor_dim=flops.leaf_predictor_dim(params), num_classes=num_classes
     )
     return flops.speedup(dense_E, pruned_E)
 
@@ -135,7 +134,7 @@ def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB
     """
     B, L = batch.token_BL.shape
     options = {
-        "predictor_dim": leaf_predictor_dim(params),
+        "predictor_dim": flops.leaf_predictor_dim(params),
         "num_classes": params["head"]["classifier"]["bias"].shape[-1],
     }
     dense, length_B = padded_flops(params, config, batch), np.asarray(batch.live_BL).sum(-1)

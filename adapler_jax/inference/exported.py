@@ -7,8 +7,9 @@ program for all of them, for CPUs, CUDA and TPUs. Putting a size and a platform 
 the compiled program back, so a single text, where every start counts, has a program of its own on each platform. Where
 the driver comes in `Stages`, one program serves all its layers: of MiniLM-L6's six layers with ten buckets each, the
 compilation cache then hands out a sixth of the code, which takes a process longer than tracing. Batches run faster in
-one piece. Each fast driver has a file, and the engine picks as ever. A program that was made for anything else than
-what is loaded is left alone, with a warning.
+one piece. Each fast driver has a file, and the engine picks as ever; but the bucketed program has all of the library's
+buckets, since it may run on any device. A program that was made for anything else than what is loaded is left alone,
+with a warning.
 
 It is code: load a model directory's program only where its weights may be trusted too.
 """
@@ -22,6 +23,7 @@ import os
 import pathlib
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -29,14 +31,16 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from adapler_jax import encoder
 from adapler_jax.data.lengths import default_lengths
+from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.inference import bucketed, packed
 from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.engine import AUTO, DRIVERS, Engine, lay_out, run_program
 from adapler_jax.inference.stages import Stages, without_layers
 from adapler_jax.pruning import Pruner, make_pruner
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace
-from adapler_jax.weights.save import Saved, leaf_predictor_dim, load_model
+from adapler_jax.weights.save import Saved, load_model
 
 STAGED = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -90,7 +94,11 @@ class Serving:
 
 
 def max_length_of(saved: Saved) -> int:
-    """Token slots of a model's batches: those that it was trained with, where it tells them."""
+    """Token slots of a model's batches: those that it was trained with, where it tells them.
+
+    Raises ValueError where it has fewer positions.
+    """
+    encoder.check_length(saved.config, saved.max_length or 0)
     return saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
 
 
@@ -266,7 +274,7 @@ def load_program(serving: Serving, directory: pathlib.Path, params: Params) -> t
                 (length, size): read_pieces(archive, f"{length}/{variant}/")
                 for length in serving.lengths for size, variant in variants.items()
             }  # fmt: skip
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"{path} is not used ({error}); make it anew with export_model, or remove it", stacklevel=4)
         return None
     stages = serving.stages((1, serving.lengths[0]))

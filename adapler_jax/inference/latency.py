@@ -39,8 +39,10 @@ from adapler_jax.inference.measure import time_interleaved
 from adapler_jax.inference.schedules import (
     SHAPES,
     SPEEDUPS,
+    check_names,
     full_batch,
     mixed_batch,
+    parse_case,
     random_params,
     schedule_pruner,
     scheduled_params,
@@ -156,14 +158,6 @@ def merge(before: Sequence[Row], rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple({(row.what, case_of(row)): row for row in (*before, *rows)}.values())
 
 
-def parse_case(text: str) -> tuple[int, int]:
-    """32x128 as (batch size, length). Raises ValueError on anything else."""
-    parts = text.split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts) or int(parts[1]) < 2:
-        raise ValueError(f"case {text!r}; expected batch x length, as 32x128")
-    return int(parts[0]), int(parts[1])
-
-
 def parse_arguments(arguments) -> argparse.Namespace:
     """The command line, with `configs`, and `cases` as numbers. Ends the program on a mistake."""
     parser = argparse.ArgumentParser(
@@ -184,9 +178,8 @@ def parse_arguments(arguments) -> argparse.Namespace:
     try:
         options.cases = [parse_case(case) for case in options.cases.split(",")]
         options.dtypes = options.dtypes.split(",")
-        for name, given, known in (("dtype", options.dtypes, DTYPES), ("shape", options.shapes.split(","), SHAPES)):
-            if not set(given) <= set(known):
-                raise ValueError(f"unknown {name} among {', '.join(given)}; there are {', '.join(known)}")
+        check_names(options.dtypes, DTYPES, "dtype")
+        check_names(options.shapes.split(","), SHAPES, "shape")
         if options.rounds < 1:
             raise ValueError(f"--rounds is {options.rounds}; expected 1 or more")
         options.configs = [SHAPES[name] for name in options.shapes.split(",")]

@@ -3,12 +3,12 @@
     all tokens [T, D] - blocks of whole examples, each through the layer:
         tiles: query, key, value - examples: attention - tiles: the rest, reading for the next site
 
-The linear parts do not care whose token a row is. They run in tiles: as many of the largest size as are full, then one
-of the smallest size that holds the rest. Only attention knows examples: a few at a time are cut out of the block,
-padded to the longest among them. A block holds as many whole examples as fit, so that all that a layer computes between
-its states stays in the caches. Examples lie in the order of their counts, the most tokens first, sorted anew behind
-every site, so that neighbours are alike and those of one padded length follow each other. Counts are data: one compiled
-program serves every mix of lengths, and the host is never asked.
+The linear parts do not care whose token a row is. They run in tiles, the largest first, which are full or nearly so.
+Only attention knows examples: a few at a time are cut out of the block, padded to the longest among them; long ones go
+one by one where a group would have shorter ones too. A block holds as many whole examples as fit, so that all that a
+layer computes between its states stays in the caches. Examples lie in the order of their counts, the most tokens first,
+sorted anew behind every site, so that neighbours are alike and those of one padded length follow each other. Counts are
+data: one compiled program serves every mix of lengths, and the host is never asked.
 
 Everything is a `while_loop` that writes rows into a buffer that it carries; a version that sent the buffers through a
 `switch` took a fifth longer on a CPU. Tokens keep their order within an example. A site marks the tokens that stay
@@ -105,8 +105,8 @@ def falling(sizes):
 
 
 def for_tiles(step, buffers, num_tokens, *, tiles):
-    """Runs `step(size, first row, buffers) -> buffers` over the first `num_tokens` rows: tiles of the largest size,
-    and for the rest smaller ones, each at least MIN_FILL full, or more than the next smaller size could hold."""
+    """Runs `step(size, first row, buffers) -> buffers` over the first `num_tokens` rows, from the largest tiles to the
+    smallest: a tile is at least MIN_FILL full and holds more than the next smaller one could, but for the last."""
     carry = jnp.int32(0), buffers
     for smaller, size in falling(tiles):
         spare = max(smaller, int(MIN_FILL * size)) if smaller else 0
@@ -263,6 +263,7 @@ def places_of_tokens(live_BL, order_B, num_slots):
 def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype, with_last):
     """The state in front of site 0: all live tokens, embedded; and nothing more."""
     B, L = batch.token_BL.shape
+    encoder.check_length(config, L)
     D = config.hidden_dim
     num_slots = B * L + sizes.block + sizes.margin
     count_B = jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32)
@@ -346,6 +347,7 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     their attention; the largest holds every token slot of the batch. tiles: numbers of rows in a product.
     block_tokens: rows that go through a layer together. dtype: of the operands of the encoder's products. with_last:
     whether the Trace has the last state of every token.
+    The logits of a row without tokens mean nothing. States that are not finite reach the texts beside them.
     """
     check_sites(pruner, config)
     stages = make_stages(

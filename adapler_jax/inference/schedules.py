@@ -5,7 +5,7 @@ which tokens go, and how many of each text, is left to the scores of random pred
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,20 @@ PREDICTOR_DIM = 32
 PREDICTOR_SCALE = 5.0  # of the random predictors' kernels: tokens get scores that differ
 NUM_CLASSES = 2
 NUM_BISECTIONS = 40
+
+
+def check_names(given: Sequence[str], known: Collection[str], what: str) -> None:
+    """Raises ValueError on a name that is not known."""
+    if not set(given) <= set(known):
+        raise ValueError(f"unknown {what} among {', '.join(given)}; there are {', '.join(known)}")
+
+
+def parse_case(text: str) -> tuple[int, int]:
+    """32x128 as (batch size, length). Raises ValueError on anything else."""
+    parts = text.split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts) or int(parts[1]) < 2:
+        raise ValueError(f"case {text!r}; expected batch x length, as 32x128")
+    return int(parts[0]), int(parts[1])
 
 
 def schedule_pruner(config: EncoderConfig) -> Pruner:

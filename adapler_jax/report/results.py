@@ -1,5 +1,6 @@
 """Measured rows as a table for people and as JSON for the record."""
 
+import contextlib
 import datetime
 import json
 import pathlib
@@ -10,14 +11,18 @@ from rich.console import Console
 from rich.table import Table
 
 from adapler_jax.provenance import commit_of_tree, device_name
-from adapler_jax.training.workdir import replace_text
+from adapler_jax.weights.replace import replace_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that decide numbers, and of Python."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    """Versions of the packages that decide numbers, where they are installed, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def print_table(rows: list[dict], *, columns: list[str] | None = None, title: str | None = None) -> None:
@@ -26,12 +31,12 @@ def print_table(rows: list[dict], *, columns: list[str] | None = None, title: st
     table = Table(title=title, title_justify="left")
     for name in columns:
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(format_cell(row.get(name)) for name in columns))
     # Piped output has no width of its own; 80 columns would fold the cells.
     console = Console()
-    Console(width=None if console.is_terminal else 200).print(table)
+    Console(width=None if console.is_terminal else 240).print(table)
 
 
 def format_cell(value) -> str:
@@ -64,12 +69,22 @@ def write_json(path, record: dict) -> None:
     replace_text(path, json.dumps(record, indent=1) + "\n")
 
 
-def write_results(rows: list[dict], *, command: str, path=None, columns=None, more_versions=None) -> None:
-    """Prints the rows of a benchmark and, where a path is given, writes their record.
+def write_record(rows: list[dict], *, command: str, path=None, more_versions=None) -> None:
+    """Writes the record of a benchmark where a path is given.
 
-    Args: columns: that are printed, as in `print_table`. more_versions: {package: version} beside those of `versions`.
+    Args: more_versions: {package: version} beside those of `versions`.
     """
-    print_table(rows, columns=columns)
     if path:
         record = results_record(rows, command=command)
         write_json(path, record | {"versions": record["versions"] | (more_versions or {})})
+
+
+def print_results(rows: list[dict], *, columns=None) -> None:
+    """Prints the rows of a benchmark under the device and the version of JAX; columns as in `print_table`."""
+    print_table(rows, columns=columns, title=f"{device_name()}; jax {metadata.version('jax')}")
+
+
+def write_results(rows: list[dict], *, command: str, path=None, columns=None, more_versions=None) -> None:
+    """Prints and writes them."""
+    print_results(rows, columns=columns)
+    write_record(rows, command=command, path=path, more_versions=more_versions)

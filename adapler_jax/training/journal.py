@@ -13,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from adapler_jax.training.workdir import replace_text
+from adapler_jax.weights.replace import replace_text
 
 
 def make_progress() -> Progress:

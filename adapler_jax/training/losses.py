@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from adapler_jax import encoder, flops, full_width, heads
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, Params, Trace
-from adapler_jax.weights.save import leaf_predictor_dim
 
 
 class LossConfig(NamedTuple):
@@ -39,7 +38,9 @@ def soft_speedup(params: Params, config: EncoderConfig, trace: Trace, batch: Bat
     sizes = {"num_classes": params["head"]["classifier"]["bias"].shape[-1]}
     length_B = jnp.sum(batch.live_BL, axis=-1, dtype=jnp.float32)
     dense_B = flops.dense_flops(config, length_B, **sizes)
-    pruned_B = flops.pruned_flops(config, length_B, trace.count_NB, predictor_dim=leaf_predictor_dim(params), **sizes)
+    pruned_B = flops.pruned_flops(
+        config, length_B, trace.count_NB, predictor_dim=flops.leaf_predictor_dim(params), **sizes
+    )
     dense, pruned = (jnp.sum(x_B, where=batch.example_id_B != FILLER_ID) for x_B in (dense_B, pruned_B))
     return jnp.maximum(1.0, dense) / jnp.maximum(1.0, pruned)
 

@@ -26,11 +26,11 @@ from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.setup import Setup, with_dropout
+from adapler_jax.training.setup import Setup
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.validation import validate
-from adapler_jax.training.workdir import replace_text
 from adapler_jax.types import FILLER_ID, Params
+from adapler_jax.weights.replace import replace_text
 from adapler_jax.weights.save import load_model, save_model
 
 DONE = "done.json"
@@ -90,7 +90,7 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
         num_best=options.get("num_best", 1),
         checkpoint_every_steps=options.checkpoint_every_steps,
         train_step=make_train_step(
-            with_dropout(setup.encoder, options),
+            recipe.with_dropout(setup.encoder, options),
             pruner,
             losses,
             main,

@@ -1,5 +1,6 @@
 """What the fields of a config section mean: the pruner, losses, rates, slopes and draws of a phase."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -61,3 +62,11 @@ def jitter_of(options) -> Callable | None:
     if not options.threshold_spread:
         return None
     return functools.partial(jitter_thresholds, spread=options.threshold_spread)
+
+
+def with_dropout(encoder: EncoderConfig, phase) -> EncoderConfig:
+    """The encoder with the phase's dropout; a negative probability leaves the checkpoint's own."""
+    changes = {
+        name: phase[name] for name in ("hidden_dropout_prob", "attention_dropout_prob") if phase.get(name, -1.0) >= 0
+    }
+    return dataclasses.replace(encoder, **changes)

@@ -10,8 +10,9 @@ from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training import phases
 from adapler_jax.training.loop import in_words
-from adapler_jax.training.setup import COMPUTE_DTYPES, data_digests, prepare
+from adapler_jax.training.setup import data_digests, prepare
 from adapler_jax.training.workdir import check_claim, check_data, claim_workdir, flatten, only_process
+from adapler_jax.types import COMPUTE_DTYPES
 
 CHOICES = {
     "method": ("finetune", "adapler"),

@@ -1,6 +1,5 @@
 """From a config to what every phase works on: data in tokens, the encoder's sizes, the weights to start from."""
 
-import dataclasses
 import hashlib
 import pathlib
 import zlib
@@ -8,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from adapler_jax.caches import user_cache
 from adapler_jax.data.batches import eval_batches
@@ -18,11 +16,9 @@ from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
-from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
-
-COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Setup(NamedTuple):
@@ -150,11 +146,3 @@ def data_digests(setup: Setup) -> dict[str, str]:
             digest.update(tokenized.labels)
             digests[name] = digest.hexdigest()
     return digests
-
-
-def with_dropout(encoder: EncoderConfig, phase) -> EncoderConfig:
-    """The encoder with the phase's dropout; a negative probability leaves the checkpoint's own."""
-    changes = {
-        name: phase[name] for name in ("hidden_dropout_prob", "attention_dropout_prob") if phase.get(name, -1.0) >= 0
-    }
-    return dataclasses.replace(encoder, **changes)

@@ -2,11 +2,12 @@
 
 import contextlib
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 
 import filelock
+
+from adapler_jax.weights.replace import replace_text
 
 CONFIG_FILE = "run.json"
 LOCK_FILE = ".lock"
@@ -16,17 +17,6 @@ FREE_FIELDS = (
     "adapt.speedups", "data.cache_dir", "inference.buckets", "inference.compilation_cache", "inference.driver",
     "inference.latency_table",
 )  # fmt: skip
-
-
-def replace_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file in one step: a kill leaves the old content or the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    os.replace(temporary, path)
 
 
 @contextlib.contextmanager

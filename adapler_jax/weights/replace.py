@@ -1,10 +1,21 @@
-"""Replacing a directory in one step: written beside it, swapped in by renaming."""
+"""Replacing a file or a directory in one step: written beside it, swapped in by renaming."""
 
 import contextlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file in one step: a kill leaves the old content or the new."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    os.replace(temporary, path)
 
 
 def beside(directory: Path, role: str) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
+from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import config_json, encoder_config, read_class_names, read_json
 from adapler_jax.weights.files import read_safetensors
@@ -88,12 +89,6 @@ def check_class_names(class_names, num_classes: int) -> tuple[str, ...]:
     if len(names) != num_classes or len(set(names)) != num_classes:
         raise ValueError(f"class_names {names} do not fit a classifier of {num_classes} classes; give each one a name")
     return names
-
-
-def leaf_predictor_dim(params: Params) -> int:
-    """Hidden units P of the contribution predictors in the tree, 0 without any."""
-    hidden = params.get("pruner", {}).get("hidden")
-    return 0 if hidden is None else hidden["bias"].shape[-1]
 
 
 def check_target(directory: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from adapler_jax.provenance import commit_of_tree
 from adapler_jax.types import View
-from benchmarks import ablation, accuracy, cold_start, engines, loss_curve, training
+from benchmarks import ablation, accuracy, cold_start, engines, gpu, loss_curve, training
 from benchmarks.records import Record
 
 
@@ -40,6 +40,22 @@ def test_engines_are_timed_at_every_schedule(tmp_path):
     assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 for row in rows)
     assert [round(row["flops_speedup"], 1) for row in rows[:8]] == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
     assert all(row["compile_s"] > 0 and row["planned_mib"] > 0 for row in rows[:8])
+
+
+def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
+    engine_rows, training_rows = gpu.main(["--quick", "--json", str(tmp_path / "rows.json")])
+    dtypes, drivers = ("float32", "bfloat16"), 2 + 2 * 2 + 2  # plain, two schedules, full texts
+    assert [row["dtype"] for row in engine_rows] == [dtype for dtype in dtypes for _ in range(drivers)]
+    assert [row["dtype"] for row in training_rows] == [dtype for dtype in dtypes for _ in range(3)]
+    rows = [*engine_rows, *training_rows]
+    assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 and row["model"] == "quick" for row in rows)
+    assert json.loads((tmp_path / "rows.json").read_text())["rows"] == rows
+
+
+def test_the_accelerator_benchmark_does_not_start_on_a_cpu(capsys):
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "only CPUs" in capsys.readouterr().err
 
 
 def test_one_text_of_a_skewed_batch_keeps_all_tokens():

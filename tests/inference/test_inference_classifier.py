@@ -188,3 +188,8 @@ def test_half_characters_are_read_as_unknown_ones():
     assert row.texts == ("so \ufffd films",)
     assert [word.text for word in row.words][-1] == "films"
     assert row.words[-1].start == 5
+
+
+def test_buckets_that_cannot_hold_the_model_are_refused_at_once(model_dir):
+    with pytest.raises(ValueError, match="bucket 8 cannot hold 16 kept tokens"):
+        Classifier.load(model_dir, buckets=(4, 8))

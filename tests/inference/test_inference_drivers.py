@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference import bucketed, dense, masked, packed
-from adapler_jax.inference.engine import lay_out, make_engine
+from adapler_jax.inference.engine import lay_out, make_engine, run_program
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.types import Batch, EncoderConfig, Selection
 
@@ -288,14 +289,15 @@ def test_executed_lengths_are_those_of_the_longest_example():
     assert entry == 12 and length_N.tolist() == [12, 12, 12]
 
 
-def test_packed_serves_large_batches_and_rows_without_a_token():
+@pytest.mark.parametrize("driver", FAST)
+def test_large_batches_and_rows_without_a_token(driver):
     """257 rows, no multiple of a group; two of them are empty, and the answers of the others do not know."""
     lengths = np.random.default_rng(0).integers(1, 9, 257)
     params, batch = params_of("adapler"), make_batch(lengths, num_slots=8)
     live_BL = batch.live_BL.copy()
     live_BL[[3, 200]] = False
     batch = batch.replace(live_BL=live_BL)
-    found, expected = (engine("adapler", driver)(params, batch) for driver in ("packed", "masked"))
+    found, expected = (engine("adapler", kind)(params, batch) for kind in (driver, "masked"))
     full = np.delete(np.arange(257), [3, 200])
     assert_same(rows(found, full), rows(expected, full))
 
@@ -310,14 +312,48 @@ def test_two_threads_give_the_answers_of_one(num_rows):
     np.testing.assert_allclose(found[1].last_BLD, expected[1].last_BLD, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("num_tokens", [0, 1, 4, 5, 16, 17, 20, 33])
-def test_tiles_cover_every_row_once(num_tokens):
+def test_both_threads_run_the_program_of_the_whole_batch():
+    asked = []
+
+    def program(*shape):
+        asked.append(shape)
+        return engine("adapler", "packed").program(*shape)
+
+    run_program("packed", program, params_of("adapler"), make_batch([5] * 17))
+    assert asked == [(17, NUM_SLOTS)]
+
+
+@pytest.mark.parametrize("num_rows", [1, 9, 10])
+def test_long_texts_attend_in_groups_and_alone(num_rows):
+    """Longer than MIN_ALONE, in several blocks; groups hold up to 4 of them."""
+    length = 128
+    assert packed.group_sizes(length, max_group=packed.MAX_GROUP) == (4, 1)
+    config = dataclasses.replace(CONFIG, num_positions=length)
+    params = params_of("adapler")
+    table_PD = np.random.default_rng(0).normal(0.0, 0.02, (length, config.hidden_dim)).astype(np.float32)
+    embeddings = params["encoder"]["embeddings"] | {"position": table_PD}
+    params = params | {"encoder": params["encoder"] | {"embeddings": embeddings}}
+    rng = np.random.default_rng(1)
+    live_BL = np.arange(length) < rng.choice([1, 40, 65, 97, 127, 128], (num_rows, 1))
+    token_BL = np.where(live_BL, rng.integers(1, config.vocab_size, live_BL.shape), 0).astype(np.int32)
+    batch = Batch(token_BL, np.zeros_like(token_BL), live_BL, *np.zeros((2, num_rows), np.int32))
+    found, expected = (
+        make_engine(config, PRUNER, driver=driver, block_tokens=300)(params, batch) for driver in ("packed", "masked")
+    )
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "num_rows"),
+    [(0, 0), (1, 4), (4, 4), (5, 8), (12, 12), (13, 16), (16, 16), (17, 20), (28, 28), (29, 32), (33, 36)],
+)
+def test_tiles_cover_every_row_once_and_are_nearly_full(num_tokens, num_rows):
     def step(size, first, counts):
         return packed.put_rows(counts, packed.rows_of(counts, first, size) + 1, first)
 
     counts = np.asarray(packed.for_tiles(step, jnp.zeros(64, jnp.int32), jnp.int32(num_tokens), tiles=(16, 4)))
     assert np.all(counts[:num_tokens] == 1) and np.all(counts <= 1)
-    assert counts.sum() < num_tokens + 16
+    assert counts.sum() == num_rows
 
 
 def test_packed_tokens_are_the_kept_ones_in_order():
@@ -336,14 +372,31 @@ def test_every_other_rung_is_an_entry():
 @pytest.mark.parametrize("driver", FAST)
 @settings(max_examples=12, deadline=None)
 @given(
-    lengths=st.lists(st.integers(1, NUM_SLOTS), min_size=5, max_size=5),
+    lengths=st.lists(st.integers(0, NUM_SLOTS), min_size=5, max_size=5).filter(any),
     seed=st.integers(0, 1000),
     threshold=st.sampled_from([0.1, 0.4, 0.7, 0.9, 1.0]),
 )
 def test_fast_drivers_equal_the_oracle_for_any_batch(lengths, seed, threshold, driver):
     params, batch = params_of("adapler"), make_batch(lengths, seed=seed)
     params = params | {"pruner": params["pruner"] | {"threshold_N": jnp.full((4,), threshold, jnp.float32)}}
-    assert_same(engine("adapler", driver)(params, batch), engine("adapler", "masked")(params, batch))
+    full = np.flatnonzero(lengths)
+    found, expected = (rows(engine("adapler", kind)(params, batch), full) for kind in (driver, "masked"))
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("driver", ["auto", *FAST])
+def test_batches_that_cannot_be_run_are_refused(driver):
+    run = make_engine(CONFIG, PRUNER, driver=driver)
+    with pytest.raises(ValueError, match="a batch of 41 token slots does not fit the encoder's 40 positions"):
+        run(params_of("adapler"), jax.tree.map(lambda leaf: np.resize(leaf, (2, 41)[: leaf.ndim]), make_batch([3, 2])))
+    with pytest.raises(ValueError, match="a batch of 0 rows"):
+        run(params_of("adapler"), jax.tree.map(lambda leaf: leaf[:0], make_batch([3])))
+
+
+@pytest.mark.parametrize("options", [{"tiles": (0,)}, {"tiles": ()}, {"block_tokens": 0}])
+def test_tiles_and_blocks_without_rows_are_refused(options):
+    with pytest.raises(ValueError, match="expected positive numbers of rows"):
+        make_engine(CONFIG, PRUNER, driver="packed", **options)
 
 
 def test_types_are_never_promoted_implicitly():

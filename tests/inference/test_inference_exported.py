@@ -115,6 +115,18 @@ def test_a_damaged_program_is_left_alone(exported_dirs, share):
         path.write_bytes(content)
 
 
+def test_a_flipped_byte_is_noticed(exported_dirs):
+    path = exported_dirs["keep_all"] / "program-bucketed-float32.zip"
+    content = path.read_bytes()
+    middle = len(content) // 3
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
+    try:
+        with pytest.warns(UserWarning, match="is not used"):
+            assert not uses_export(Classifier.load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed"))
+    finally:
+        path.write_bytes(content)
+
+
 def test_a_driver_without_an_export_is_named(exported_dirs):
     with pytest.raises(ValueError, match="driver 'masked' cannot be exported; expected auto or bucketed or packed"):
         export_model(exported_dirs["adapler"], driver="masked")

@@ -70,6 +70,11 @@ def test_an_exported_program_is_warmed_up(tmp_path):
     check_requests(Classifier.load(directory, buckets=(16,)), 100, batch_size=3)
 
 
+def test_batches_in_two_threads_are_warmed_up(tmp_path):
+    classifier = Classifier.load(make_model(tmp_path / "model", "adapler"), driver="packed")
+    check_requests(classifier, 50, batch_size=17)
+
+
 def test_a_bad_batch_size_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_size is 0"):
         Classifier.load(make_model(tmp_path / "model", "adapler")).warm_up(0)
