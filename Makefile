@@ -4,7 +4,6 @@
 PYTHON ?= python3
 # What .venv is made from; requirements.lock holds the exact versions that are tested.
 REQUIREMENTS ?= requirements.txt
-TORCH ?= torch==2.13.0
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -18,7 +17,7 @@ help:
 	@echo "make quickstart        train AdapLeR on review sentences and evaluate it"
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make test              the tests"
-	@echo "make live              the comparisons with PyTorch; installs $(TORCH)"
+	@echo "make live              the comparisons with PyTorch and others; installs requirements-peers.txt"
 	@echo "make clean             remove .venv, .demo and the quickstart's runs"
 	@echo "PYTHON=python3.12 picks the Python of .venv, REQUIREMENTS=requirements.lock the tested versions"
 
@@ -57,8 +56,8 @@ test: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m pytest -rs
 
 live: $(VENV)/tests-installed-$(STAMP)
-	@echo "installing $(TORCH) into $(VENV)"
-	@$(INSTALL) $(TORCH)
+	@echo "installing requirements-peers.txt into $(VENV)"
+	@$(INSTALL) -r $(REQUIREMENTS) -r requirements-peers.txt
 	$(RUN) -m pytest -rs -m live
 
 clean:

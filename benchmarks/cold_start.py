@@ -8,6 +8,7 @@ model and classifies one text. Python's bytecode is there from a process before,
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -32,6 +33,7 @@ PROCESS = """
 import json, sys, time
 start_s, directory = float(sys.argv[1]), sys.argv[2]
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.engine import Engine
 imported_s = time.time()
 classifier = Classifier.load(directory)
 loaded_s = time.time()
@@ -39,7 +41,7 @@ classifier.predict(["a gripping, funny film"])
 end_s = time.time()
 print(json.dumps({
     "total_s": end_s - start_s, "import_s": imported_s - start_s, "load_s": loaded_s - imported_s,
-    "answer_s": end_s - loaded_s,
+    "answer_s": end_s - loaded_s, "is_exported": not isinstance(classifier.run, Engine),
 }))
 """
 PARTS = ("total_s", "import_s", "load_s", "answer_s")
@@ -75,11 +77,20 @@ def environment(folder: pathlib.Path, cache: pathlib.Path) -> dict[str, str]:
     return kept | {"XDG_CACHE_HOME": str(cache), "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
 
 
-def first_answer(model: pathlib.Path, env: dict[str, str]) -> dict[str, float]:
-    """Seconds of one fresh process and of its parts."""
+def first_answer(model: pathlib.Path, env: dict[str, str], *, is_exported: bool = False) -> dict[str, float]:
+    """Seconds of one fresh process and of its parts.
+
+    Raises RuntimeError, with what it printed, where it fails or does not run the exported program that it should.
+    """
     command = [sys.executable, "-c", PROCESS, str(time.time()), str(model)]
     root = pathlib.Path(__file__).parents[1]
-    return json.loads(subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=True).stdout)
+    process = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True)
+    if process.returncode:
+        raise RuntimeError(f"the process ended with {process.returncode}: {process.stderr}")
+    found = json.loads(process.stdout)
+    if found.pop("is_exported") != is_exported:
+        raise RuntimeError(f"the exported program was {'not ' if is_exported else ''}used: {process.stderr}")
+    return found
 
 
 def measure(name: str, length: int, num_rounds: int) -> list[dict]:
@@ -93,8 +104,9 @@ def measure(name: str, length: int, num_rounds: int) -> list[dict]:
         start = time.perf_counter()
         size = sum(path.stat().st_size for path in export_model(model))
         export_s = time.perf_counter() - start
-        first_answer(model, environment(folder, folder / "cache"))  # leaves compiled programs
-        timings["exported"] = [first_answer(model, environment(folder, folder / "cache")) for _ in range(num_rounds)]
+        exported = functools.partial(first_answer, model, environment(folder, folder / "cache"), is_exported=True)
+        exported()  # leaves compiled programs
+        timings["exported"] = [exported() for _ in range(num_rounds)]
     return [
         {"model": name, "length": length, "case": case}
         | {part: statistics.median(timing[part] for timing in found) for part in PARTS}

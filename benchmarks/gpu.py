@@ -30,9 +30,8 @@ def measure(models, engine_cases, training_cases, *, speedups, num_rounds: int) 
         for dtype in COMPUTE_DTYPES:
             for case in engine_cases:
                 engine_rows += engines.measure(name, *case, dtype, speedups, num_rounds)
-            for case in training_cases:
-                found = training_steps.measure(MODELS[name], *case, dtype, num_rounds)
-                training_rows += [{"model": name} | row for row in found]
+        for case in training_cases:
+            training_rows += [{"model": name} | row for row in training_steps.measure(MODELS[name], *case, num_rounds)]
     return engine_rows, training_rows
 
 

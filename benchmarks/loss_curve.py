@@ -104,6 +104,8 @@ def compare(config, seeds, num_steps: int, *, tell, window: int = WINDOW) -> lis
 def main(options):
     """Trains, prints and writes."""
     seeds, num_steps, window = [int(seed) for seed in options.seeds], options.steps, WINDOW
+    if len(set(seeds)) < 2:
+        raise ValueError(f"--seeds is {','.join(options.seeds)}; expected at least two, to compare with their distance")
     if options.quick:
         seeds, num_steps, window = seeds[:2], 10, 5
     rows = compare(

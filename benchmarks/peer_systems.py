@@ -36,7 +36,11 @@ def missing_packages(peer: str) -> list[str]:
 def peer_versions() -> dict[str, str]:
     """Installed versions of all that the peers need."""
     names = dict.fromkeys(name for packages in PACKAGES.values() for name in packages)
-    return {name: metadata.version(name) for name in names if importlib.util.find_spec(name) is not None}
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # or installed under another name
+            found[name] = metadata.version(name)
+    return found
 
 
 @contextlib.contextmanager

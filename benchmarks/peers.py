@@ -10,7 +10,8 @@ text, ours to its own few lengths. All use as many threads as the process has co
 Peers run in a process each. Systems take turns, all batches of a round each. `p50_ms`, `p95_ms` and `p99_ms` are of a
 batch, over batches and rounds; `sentences_per_s` is from each batch's median. `agreement` is the share of
 --num-scored-texts sentences that get the label which torch gives in float32. `vs_` are ratios of sentences a second: to
-the fastest peer in float32, to the fastest of any dtype, and to our dense model with the same operands.
+the fastest peer in float32, to the fastest of any dtype, and to our dense model with the same operands, the faster one
+of its two drivers: padded, or `packed` without padding.
 
 Left out: torch.compile, which compiles anew for new lengths; weights that are int8 at rest only.
 """
@@ -170,17 +171,18 @@ def timed_batches(test: Tokenized, batch_size: int, num_texts: int) -> list[np.n
     rows = sample(len(test), num_texts or max(NUM_SINGLE_TEXTS, NUM_BATCHES * batch_size))
     batches = [batch for batch in chunks(rows, batch_size) if len(batch) == batch_size]
     if not batches:
-        raise ValueError(f"{len(rows)} texts make no batch of {batch_size}; raise --num-texts or take smaller batches")
+        raise ValueError(
+            f"{len(rows)} of {len(test)} texts make no batch of {batch_size}; take smaller batches or more --num-texts"
+        )
     return batches
 
 
-def measure(run: Run, benches: Sequence[Bench], options, *, tell: Callable[[str], None]) -> list[dict]:
-    """A row a system and batch size."""
-    batch_sizes = [int(batch_size) for batch_size in options.batch_sizes.split(",")]
-    batches = {size: timed_batches(run.test, size, options.num_texts) for size in batch_sizes}
+def measure(run: Run, benches: Sequence[Bench], batches: dict[int, list[np.ndarray]], options, *,
+            tell: Callable[[str], None]) -> list[dict]:  # fmt: skip
+    """A row a system and batch size; batches: rows of the test split by batch size."""
     scored = sample(len(run.test), options.num_scored_texts)
     tell(f"scores on {len(scored)} texts")
-    scores = score_columns(run, benches, scored, batch_size=max(batch_sizes))
+    scores = score_columns(run, benches, scored, batch_size=max(batches))
     rows = []
     for batch_size, parts in batches.items():
         tell(f"batch {batch_size}: {len(parts)} batches, {options.rounds} rounds")
@@ -206,8 +208,9 @@ def open_peers(run: Run, options, *, num_threads: int, tell: Callable[[str], Non
                 tell(f"{name} is left out: {', '.join(missing)} not installed; pip install -r {REQUIREMENTS}")
             else:
                 tell(f"{name}: converting the dense model")
-                remotes.append(Remote(make_bench, name, run.directories["dense"], scratch, calibration, num_threads))
-        yield [stack.enter_context(remote) for remote in remotes]
+                remote = Remote(make_bench, name, run.directories["dense"], scratch, calibration, num_threads)
+                remotes.append(stack.enter_context(remote))
+        yield remotes
 
 
 def parse(arguments) -> argparse.Namespace:
@@ -248,11 +251,16 @@ def main(arguments=None) -> list[dict]:
         run.models, drivers=options.drivers.split(","), dtypes=options.dtypes.split(","), lengths=run.lengths,
         buckets=run.buckets,
     )  # fmt: skip
+    batches = {
+        size: timed_batches(run.test, size, options.num_texts) for size in map(int, options.batch_sizes.split(","))
+    }
+    versions = peer_versions()
     with open_peers(run, options, num_threads=num_threads, tell=tell) as peers:
-        rows = [row | {"num_threads": num_threads} for row in measure(run, [Bench(ours), *peers], options, tell=tell)]
+        rows = measure(run, [Bench(ours), *peers], batches, options, tell=tell)
+    rows = [row | {"num_threads": num_threads} for row in rows]
     write_results(
         rows, command=" ".join(["python -m benchmarks.peers", *sys.argv[1:]]), path=options.json, columns=COLUMNS,
-        more_versions=peer_versions(),
+        more_versions=versions,
     )  # fmt: skip
     return rows
 

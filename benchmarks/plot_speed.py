@@ -19,7 +19,7 @@ def curves(rows: list[dict]) -> dict:
     """{(model, batch, length): {(engine, dtype): [(FLOPs speedup, wall-clock speedup), ...]}} of the pruned rows."""
     panels = {}
     for row in rows:
-        if row.get("texts") == "mixed" and row["engine"] in COLORS:
+        if row["texts"] == "mixed" and row["engine"] in COLORS:
             lines = panels.setdefault((row["model"], row["batch"], row["length"]), {})
             lines.setdefault((row["engine"], row["dtype"]), []).append((row["flops_speedup"], row["wall_speedup"]))
     return panels

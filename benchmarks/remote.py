@@ -6,12 +6,14 @@ import multiprocessing
 import traceback
 from collections.abc import Callable
 
+PATIENCE_S = 2.0  # for a process that is no longer needed
+
 
 class Remote:
     """Has the methods of the object that `factory(*args, **keywords)` makes in a fresh process; use it in a `with`.
 
     The object is made at once, and waited for on entering. Factory, arguments and answers must be picklable. What goes
-    wrong there is a RuntimeError here.
+    wrong there is a RuntimeError here; a process that is gone is a ChildProcessError.
     """
 
     def __init__(self, factory: Callable, *args, **keywords):
@@ -31,20 +33,28 @@ class Remote:
 
     def __exit__(self, *_) -> None:
         self._pipe.close()
-        self._process.join()
+        self._process.join(PATIENCE_S)
+        self._process.terminate()  # one that works on is not waited for
 
     def _call(self, method: str, *args, **keywords):
-        self._pipe.send((method, args, keywords))
+        with self._told():
+            self._pipe.send((method, args, keywords))
         return self._answer()
 
     def _answer(self):
-        try:
+        with self._told():
             value, error = self._pipe.recv()
-        except EOFError:
-            raise RuntimeError(f"the process of {self._name} has ended; is there enough memory?") from None
         if error is not None:
             raise RuntimeError(f"in the process of {self._name}: {error}")
         return value
+
+    @contextlib.contextmanager
+    def _told(self):
+        """Says in words that the process is gone."""
+        try:
+            yield
+        except (EOFError, OSError):
+            raise ChildProcessError(f"the process of {self._name} has ended; is there enough memory?") from None
 
 
 def _serve(pipe, factory: Callable, args, keywords) -> None:

@@ -17,6 +17,7 @@ from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved
 
 OURS = "adapler_jax"
+PLAIN_DRIVERS = ("bucketed", "packed")
 
 
 class Texts(NamedTuple):
@@ -55,25 +56,26 @@ class System(NamedTuple):
 def our_systems(
     models: dict[str, Saved], *, drivers: Sequence[str], dtypes: Sequence[str], lengths: Sequence[int], buckets
 ) -> list[System]:
-    """Every model in every driver and dtype; plain BERT, which drops nothing, in one.
+    """Every model in every driver and dtype; plain BERT, which drops nothing, padded and packed.
 
-    Args: models: by name. lengths: to which plain BERT's batches are padded; those of the others take the last one,
-    since their programs leave padding out by themselves. buckets: as in `make_engine`.
+    Args: models: by name. drivers: of the pruned models. lengths: to which padded plain BERT's batches are padded;
+    those of the others take the last one, since their programs leave padding out by themselves. buckets: as in
+    `make_engine`.
     """
     systems = []
     for name, saved in models.items():
         pruner = make_pruner(saved.pruner_name, saved.config)
-        own_lengths = lengths[-1:] if pruner.sites else lengths
         for dtype in dtypes:
             params = jax.device_put(lay_out(saved.params, saved.config, COMPUTE_DTYPES[dtype]))
-            for driver in drivers if pruner.sites else ("bucketed",):
+            for driver in drivers if pruner.sites else PLAIN_DRIVERS:
+                is_padded = not pruner.sites and driver == "bucketed"
                 engine = make_engine(
                     saved.config, pruner, buckets=buckets, dtype=COMPUTE_DTYPES[dtype], driver=driver
                 )  # fmt: skip
                 systems.append(
                     System(
-                        OURS, name, driver if pruner.sites else "", dtype,
-                        prepare=functools.partial(pad_for_us, lengths=own_lengths),
+                        OURS, name, "padded" if is_padded else driver, dtype,
+                        prepare=functools.partial(pad_for_us, lengths=lengths if is_padded else lengths[-1:]),
                         run=functools.partial(run_ours, engine, params),
                     )
                 )  # fmt: skip

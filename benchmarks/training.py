@@ -1,15 +1,17 @@
-"""Seconds and memory of a training step: fine-tuning beside AdapLeR, on random weights of the MiniLM-L6 shape.
+"""Seconds and memory of the training steps of every phase, on random weights of the MiniLM-L6 shape.
 
     python -m benchmarks.training [--torch] [--quick] [--json PATH]
 
-The steps take turns in one run, with the default recipe of `configs/common.py`; compilation is apart. AdapLeR trains
-without attention dropout, as its recipe does; a third row has it, to compare like with like. Ratios are to fine-tuning
-with the same operands. Memory is what XLA plans for the program: arguments and temporaries. With --torch, fine-tuning
-of the same model by transformers and AdamW takes turns too, in a process of its own, in float32 and bfloat16 autocast;
-`torch_ratio` is to the better of the two.
+Fine-tuning, saliency (a forward and a backward pass that update nothing), AdapLeR, and bringing its model to a speedup:
+all phases and dtypes of a shape take turns in one run, with the default recipe of `configs/sections.py`; compilation is
+apart. AdapLeR trains without attention dropout, as its recipe does; a row more has it, to compare like with like.
+Ratios are to fine-tuning with the same operands. Memory is what XLA plans for the program: arguments and temporaries.
+With --torch, fine-tuning of the same model by transformers and AdamW takes turns too, in a process each, in float32 and
+bfloat16 autocast; `torch_ratio` is to the better of the two.
 """
 
 import argparse
+import contextlib
 import sys
 
 import numpy as np
@@ -44,20 +46,17 @@ def torch_training(config: EncoderConfig, batch: Batch, dtype: str, num_threads:
     )  # fmt: skip
 
 
-def measure_with_torch(config: EncoderConfig, batch_size: int, length: int, dtype: str, num_rounds: int) -> list[dict]:
-    """The rows of one shape, torch among them."""
-    with torch_training(config, random_batch(config, batch_size, length), dtype, use_cores(0)) as remote:
-        return measure(config, batch_size, length, dtype, num_rounds, others={TORCH: remote.turn})
-
-
-def with_torch_ratio(rows: list[dict]) -> list[dict]:
-    """The rows with their time relative to torch's better dtype on the same shape."""
-    best = {}
-    for row in rows:
-        if row["method"] == TORCH:
-            shape = row["batch"], row["length"]
-            best[shape] = min(row["wall_ms"], best.get(shape, row["wall_ms"]))
-    return [row | {"torch_ratio": row["wall_ms"] / best[row["batch"], row["length"]]} for row in rows]
+def measure_with_torch(config: EncoderConfig, batch_size: int, length: int, num_rounds: int) -> list[dict]:
+    """The rows of one shape, torch's among them; `torch_ratio` is to the faster of those."""
+    batch, num_threads = random_batch(config, batch_size, length), use_cores(0)
+    with contextlib.ExitStack() as stack:
+        others = {}
+        for dtype in COMPUTE_DTYPES:
+            remote = stack.enter_context(torch_training(config, batch, dtype, num_threads))
+            others[dtype, TORCH] = remote.turn
+        rows = measure(config, batch_size, length, num_rounds, others=others)
+    best = min(row["wall_ms"] for row in rows if row["method"] == TORCH)
+    return [row | {"torch_ratio": row["wall_ms"] / best} for row in rows]
 
 
 def main(arguments=None) -> list[dict]:
@@ -71,10 +70,8 @@ def main(arguments=None) -> list[dict]:
     if options.torch and (missing := missing_packages("torch")):
         parser.error(f"--torch needs {', '.join(missing)}; pip install -r {REQUIREMENTS}")
     config, shapes, rounds = (QUICK, QUICK_SHAPES, 2) if options.quick else (MINILM, SHAPES, options.rounds)
-    cases = [(*shape, dtype) for shape in shapes for dtype in COMPUTE_DTYPES]
     run = measure_with_torch if options.torch else measure
-    rows = [row for case in cases for row in run(config, *case, rounds)]
-    rows = with_torch_ratio(rows) if options.torch else rows
+    rows = [row for shape in shapes for row in run(config, *shape, rounds)]
     write_results(
         rows, command=" ".join(["python -m benchmarks.training", *sys.argv[1:]]), path=options.json,
         more_versions=peer_versions() if options.torch else None,

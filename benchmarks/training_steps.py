@@ -1,5 +1,6 @@
-"""Training steps on random weights and tokens, each a turn; needs no more than jax, flax, optax and numpy."""
+"""Training steps of every phase on random weights and tokens; needs no more than jax, flax, optax and numpy."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference.measure import seconds_of
-from adapler_jax.pruning import keep_all
+from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
-from adapler_jax.training.losses import LossConfig
+from adapler_jax.training.calibration import steer_thresholds
+from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig
@@ -18,6 +20,9 @@ from benchmarks.turns import time_turns
 from configs import sections
 
 STEPS_PER_EPOCH = 100  # of the schedules; no step is timed that far
+NUM_CLASSES = 2
+ADAPT_SPEEDUP = 2.0
+FINETUNE = "finetune"
 
 
 class Section(dict):
@@ -33,87 +38,136 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
         token_BL=rng.integers(0, config.vocab_size, (batch_size, length)).astype(np.int32),
         segment_BL=np.zeros((batch_size, length), np.int32),
         live_BL=np.ones((batch_size, length), bool),
-        label_B=rng.integers(0, 2, batch_size).astype(np.int32),
+        label_B=rng.integers(0, NUM_CLASSES, batch_size).astype(np.int32),
         example_id_B=np.arange(batch_size, dtype=np.int32),
         saliency_BL=rng.random((batch_size, length)).astype(np.float32),
-        teacher_logits_BC=np.zeros((batch_size, 2), np.float32),
+        teacher_logits_BC=np.zeros((batch_size, NUM_CLASSES), np.float32),
     )
 
 
-def compile_step(config, options, batch, dtype):
-    """(compiled step, start state, compile seconds, planned bytes) of a section of the default config."""
-    pruner, parts = keep_all(), {"losses": LossConfig(), "slope_fn": lambda step: None}
-    if "predictor_dim" in options:
-        pruner = recipe.pruner_of(config, options)
-        parts = {
-            "losses": recipe.losses_of(options), "slope_fn": recipe.slope_of(options)(STEPS_PER_EPOCH),
-            "jitter": recipe.jitter_of(options),
-        }  # fmt: skip
+def start_params(config: EncoderConfig, pruner: Pruner):
+    """Random weights."""
     key = jax.random.key(0, impl="rbg")
-    params = {
+    return {
         "encoder": encoder.init_encoder(key, config),
-        "head": heads.init_classifier(key, config, 2),
+        "head": heads.init_classifier(key, config, NUM_CLASSES),
         "pruner": pruner.init(key, config),
     }
-    rates, num_steps = recipe.rates_of(options), STEPS_PER_EPOCH * options.num_epochs
-    main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
-    step_fn = make_train_step(
-        recipe.with_dropout(config, options), pruner, main=main, thresholds=thresholds, dtype=dtype,
-        unroll=config.num_layers, **parts,
-    )  # fmt: skip
-    state = init_state(params, pruner, main, thresholds)
+
+
+def finetune_parts(config: EncoderConfig) -> tuple[Section, dict]:
+    """(section, arguments of `make_train_step` that the phase decides) of fine-tuning."""
+    return Section(sections.finetune_section()), {
+        "pruner": keep_all(), "losses": LossConfig(), "slope_fn": lambda step: None
+    }  # fmt: skip
+
+
+def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
+    """The same of AdapLeR, with other values of some fields."""
+    options = Section(sections.adapler_section(), **changes)
+    return options, {
+        "pruner": recipe.pruner_of(config, options), "losses": recipe.losses_of(options),
+        "slope_fn": recipe.slope_of(options)(STEPS_PER_EPOCH), "jitter": recipe.jitter_of(options),
+    }  # fmt: skip
+
+
+def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
+    """The same of bringing AdapLeR's model to a speedup, as `training/phases.py` has it."""
+    options, parts = adapler_parts(config)
+    steer = functools.partial(steer_thresholds, target=ADAPT_SPEEDUP)
+    return options, parts | {"slope_fn": lambda step: options.slope_last, "jitter": None, "steer": steer}
+
+
+class Step:
+    """A compiled training step and its state."""
+
+    def __init__(self, config: EncoderConfig, batch: Batch, dtype: str, options: Section, parts: dict):
+        rates, num_steps = recipe.rates_of(options), STEPS_PER_EPOCH * options.num_epochs
+        main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
+        step_fn = make_train_step(
+            recipe.with_dropout(config, options), main=main, thresholds=thresholds, dtype=COMPUTE_DTYPES[dtype],
+            unroll=config.num_layers, **parts,
+        )  # fmt: skip
+        pruner = parts["pruner"]
+        self._state = init_state(start_params(config, pruner), pruner, main, thresholds)
+        self._batch, self._key = batch, jax.random.key(1, impl="rbg")
+        self._run, self.columns = compiled_with_columns(
+            jax.jit(step_fn, donate_argnums=0), self._state, self._batch, self._key
+        )
+
+    def __call__(self):
+        self._state, numbers = self._run(self._state, self._batch, self._key)
+        return numbers
+
+
+class SaliencyStep:
+    """The compiled step of the phase between fine-tuning and AdapLeR."""
+
+    def __init__(self, config: EncoderConfig, batch: Batch, dtype: str):
+        self._params, self._batch = start_params(config, keep_all()), batch
+
+        def measure_saliency(params, batch):
+            return saliency(params, config, keep_all(), batch, dtype=COMPUTE_DTYPES[dtype])
+
+        self._run, self.columns = compiled_with_columns(jax.jit(measure_saliency), self._params, batch)
+
+    def __call__(self):
+        return self._run(self._params, self._batch)
+
+
+def compiled_with_columns(jitted, *args) -> tuple[Callable, dict]:
+    """(compiled program, its seconds to compile and the MiB that XLA plans: arguments and temporaries)."""
     start = time.perf_counter()
-    compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch, key).compile()
+    compiled = jitted.lower(*args).compile()
+    compile_s = time.perf_counter() - start
     memory = compiled.memory_analysis()
-    return compiled, state, time.perf_counter() - start, memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    planned = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return compiled, {"memory_mib": planned / 2**20, "compile_s": compile_s}
 
 
-def our_turns(config: EncoderConfig, batch: Batch, dtype: str) -> tuple[dict[str, Callable], dict[str, dict]]:
-    """A turn of one step, and the columns that do not change, of each of our methods."""
-    key = jax.random.key(1, impl="rbg")
-    finetune, adapler = Section(sections.finetune_section()), Section(sections.adapler_section())
-    like_finetune = Section(adapler, attention_dropout_prob=finetune.attention_dropout_prob)
-    methods = {"finetune": finetune, "adapler": adapler, "adapler, attention dropout": like_finetune}
-    turns, columns, states = {}, {}, {}
-    for name, method in methods.items():
-        compiled, states[name], compile_s, planned = compile_step(config, method, batch, COMPUTE_DTYPES[dtype])
-
-        def step(name=name, compiled=compiled):
-            states[name], numbers = compiled(states[name], batch, key)
-            return numbers
-
-        turns[name] = lambda step=step: [seconds_of(step)]
-        columns[name] = {"memory_mib": planned / 2**20, "compile_s": compile_s}
-    for name in methods:
-        columns[name]["memory_ratio"] = columns[name]["memory_mib"] / columns["finetune"]["memory_mib"]
-    return turns, columns
+def our_steps(config: EncoderConfig, batch: Batch, dtype: str) -> dict[str, Step | SaliencyStep]:
+    """A step of every phase of our methods, in the order of the phases."""
+    finetune, parts = finetune_parts(config)
+    like_finetune = {"attention_dropout_prob": finetune.attention_dropout_prob}
+    make = functools.partial(Step, config, batch, dtype)
+    return {
+        FINETUNE: make(finetune, parts),
+        "saliency": SaliencyStep(config, batch, dtype),
+        "adapler": make(*adapler_parts(config)),
+        "adapler, attention dropout": make(*adapler_parts(config, **like_finetune)),
+        "adapt": make(*adapt_parts(config)),
+    }
 
 
 def measure(
     config: EncoderConfig,
     batch_size: int,
     length: int,
-    dtype: str,
     num_rounds: int,
     *,
-    others: dict[str, Callable] | None = None,
+    others: dict[tuple[str, str], Callable] | None = None,
 ) -> list[dict]:
-    """One row a method: interleaved rounds on one shape, the first round of each left out.
+    """One row a dtype and phase: all take turns on one shape, the first round of each left out.
 
-    Args: others: turns beside ours, by name.
+    Args: others: turns beside ours, by dtype and name.
     """
-    turns, columns = our_turns(config, random_batch(config, batch_size, length), dtype)
-    turns |= others or {}
+    batch = random_batch(config, batch_size, length)
+    steps = {
+        (dtype, name): step for dtype in COMPUTE_DTYPES for name, step in our_steps(config, batch, dtype).items()
+    }  # fmt: skip
+    turns = {name: lambda step=step: [seconds_of(step)] for name, step in steps.items()} | (others or {})
     for turn in turns.values():
         turn()
-    timings = time_turns(turns, num_rounds=num_rounds)
-    dense_s = np.median(timings["finetune"])
-    return [
-        {
+    rows = []
+    for (dtype, name), second_R1 in (timings := time_turns(turns, num_rounds=num_rounds)).items():
+        row = {
             "method": name, "batch": batch_size, "length": length, "dtype": dtype, "num_timings": second_R1.size,
             "wall_ms": 1e3 * float(np.median(second_R1)), "wall_ms_min": 1e3 * float(second_R1.min()),
-            "wall_ms_max": 1e3 * float(second_R1.max()), "time_ratio": float(np.median(second_R1) / dense_s),
-            **columns.get(name, {}),
-        }
-        for name, second_R1 in timings.items()
-    ]  # fmt: skip
+            "wall_ms_max": 1e3 * float(second_R1.max()),
+            "time_ratio": float(np.median(second_R1) / np.median(timings[dtype, FINETUNE])),
+        }  # fmt: skip
+        if (dtype, name) in steps:
+            columns = steps[dtype, name].columns
+            row |= columns | {"memory_ratio": columns["memory_mib"] / steps[dtype, FINETUNE].columns["memory_mib"]}
+        rows.append(row)
+    return rows

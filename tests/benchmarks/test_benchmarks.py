@@ -9,7 +9,7 @@ import pytest
 
 from adapler_jax.provenance import commit_of_tree
 from adapler_jax.types import View
-from benchmarks import ablation, accuracy, cold_start, engines, gpu, loss_curve, training
+from benchmarks import ablation, accuracy, cold_start, engines, gpu, loss_curve, plot_speed, training
 from benchmarks.records import Record
 
 
@@ -17,9 +17,9 @@ def silent(_):
     pass
 
 
-def test_training_steps_are_timed_in_both_methods(tmp_path):
+def test_training_steps_of_all_phases_are_timed(tmp_path):
     rows = training.main(["--quick", "--json", str(tmp_path / "rows.json")])
-    methods = ["finetune", "adapler", "adapler, attention dropout"]
+    methods = ["finetune", "saliency", "adapler", "adapler, attention dropout", "adapt"]
     assert [(row["dtype"], row["method"]) for row in rows] == [
         (dtype, method) for dtype in ("float32", "bfloat16") for method in methods
     ]
@@ -40,13 +40,14 @@ def test_engines_are_timed_at_every_schedule(tmp_path):
     assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 for row in rows)
     assert [round(row["flops_speedup"], 1) for row in rows[:8]] == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
     assert all(row["compile_s"] > 0 and row["planned_mib"] > 0 for row in rows[:8])
+    assert all(1.0 < row["flops_to_even"] < 4.0 for row in rows if row["texts"] == "skewed")
 
 
 def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
     engine_rows, training_rows = gpu.main(["--quick", "--json", str(tmp_path / "rows.json")])
     dtypes, drivers = ("float32", "bfloat16"), 2 + 2 * 2 + 2  # plain, two schedules, full texts
     assert [row["dtype"] for row in engine_rows] == [dtype for dtype in dtypes for _ in range(drivers)]
-    assert [row["dtype"] for row in training_rows] == [dtype for dtype in dtypes for _ in range(3)]
+    assert [row["dtype"] for row in training_rows] == [dtype for dtype in dtypes for _ in range(5)]
     rows = [*engine_rows, *training_rows]
     assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 and row["model"] == "quick" for row in rows)
     assert json.loads((tmp_path / "rows.json").read_text())["rows"] == rows
@@ -66,6 +67,15 @@ def test_one_text_of_a_skewed_batch_keeps_all_tokens():
     view = View(np.where(even_BL, 1.0, -1.0), batch.live_BL, batch.live_BL.astype(np.float32))
     for index, counts in ((0, [16, 2, 2]), (1, [16, 16, 16])):
         assert pruner.select({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist() == counts
+
+
+def test_the_plot_has_a_curve_for_every_driver_and_dtype_of_a_panel():
+    row = {"texts": "mixed", "model": "base", "batch": 32, "length": 128, "dtype": "float32", "flops_speedup": 2.0}
+    rows = [row | {"engine": engine, "wall_speedup": 1.5} for engine in ("dense", "bucketed", "packed")]
+    rows += [rows[2] | {"flops_speedup": 9.0, "wall_speedup": 8.0}, rows[2] | {"texts": "full"}]
+    assert plot_speed.curves(rows) == {
+        ("base", 32, 128): {("bucketed", "float32"): [(2.0, 1.5)], ("packed", "float32"): [(2.0, 1.5), (9.0, 8.0)]}
+    }
 
 
 def test_first_answers_are_timed_in_every_case():

@@ -16,7 +16,7 @@ from benchmarks.turns import time_turns, use_cores
 NUM_TIMINGS = 2 * 2  # rounds x batches
 OURS = [
     ("adapler_jax", method, engine, dtype)
-    for method, engines in (("dense", ("",)), ("adapt-1.2x", ("bucketed", "packed")))
+    for method, engines in (("dense", ("padded", "packed")), ("adapt-1.2x", ("bucketed", "packed")))
     for dtype in ("float32", "bfloat16")
     for engine in engines
 ]
@@ -49,10 +49,13 @@ def test_ours_alone_are_timed_and_what_is_left_out_is_told(finished_run, without
     rows = peers.main([f"--workdir={finished_run}", "--quick", "--json", str(tmp_path / "rows.json")])
     assert names_of(rows) == OURS
     assert all(row["num_timings"] == NUM_TIMINGS and row["num_texts"] == 8 for row in rows)
-    assert all(0.0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] for row in rows)
+    assert all(0.0 < row["p50_ms"] <= row["p99_ms"] for row in rows)
     assert all(row["agreement"] is None and row["vs_best_peer"] is None for row in rows)
     assert all(row["num_threads"] == len(os.sched_getaffinity(0)) for row in rows)
-    assert all(row["vs_our_dense"] == 1.0 for row in rows if row["method"] == "dense")
+    for dtype in ("float32", "bfloat16"):
+        speeds = [row["sentences_per_s"] for row in rows if (row["method"], row["dtype"]) == ("dense", dtype)]
+        ratios = [row["vs_our_dense"] for row in rows if (row["method"], row["dtype"]) == ("dense", dtype)]
+        assert ratios == [speed / max(speeds) for speed in speeds]
     told = capsys.readouterr().err
     assert all(f"{name} is left out: torch, " in told for name in ("onnxruntime", "openvino"))
     assert "pip install -r requirements-peers.txt" in told
@@ -73,7 +76,7 @@ def test_a_model_may_be_a_directory(finished_run):
 
 def test_texts_that_make_no_batch_are_refused(finished_run):
     test = peers.load_run(finished_run, []).test
-    with pytest.raises(ValueError, match="2 texts make no batch of 4; raise --num-texts"):
+    with pytest.raises(ValueError, match="2 of .* texts make no batch of 4; take smaller"):
         peers.timed_batches(test, 4, 2)
     assert [len(batch) for batch in peers.timed_batches(test, 4, 10)] == [4, 4]
 
@@ -136,6 +139,14 @@ def test_a_remote_answers_and_tells_its_errors():
         pass
 
 
+def test_a_remote_that_is_killed_is_told():
+    with Remote(dict, {"a": 1}) as remote:
+        remote._process.kill()
+        remote._process.join()
+        with pytest.raises(ChildProcessError, match="the process of dict has ended"):
+            remote.get("a")
+
+
 @pytest.mark.live
 def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
     absent = {package for name in PACKAGES for package in missing_packages(name)}
@@ -153,6 +164,9 @@ def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
 def test_training_in_torch_takes_turns(capsys):
     pytest.importorskip("torch", reason="torch is not installed")
     rows = training.main(["--quick", "--torch"])
-    assert [row["method"] for row in rows if row["dtype"] == "bfloat16"][-1] == training.TORCH
-    assert len(rows) == 8 and all(row["num_timings"] == 2 for row in rows)
-    assert min(row["torch_ratio"] for row in rows if row["method"] == training.TORCH) == 1.0
+    assert [(row["dtype"], row["method"]) for row in rows][-2:] == [
+        (dtype, training.TORCH) for dtype in ("float32", "bfloat16")
+    ]
+    assert len(rows) == 12 and all(row["num_timings"] == 2 for row in rows)
+    fastest = min(row["wall_ms"] for row in rows[-2:])
+    assert [row["torch_ratio"] for row in rows] == [row["wall_ms"] / fastest for row in rows]
