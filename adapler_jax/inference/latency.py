@@ -140,17 +140,17 @@ def measure_all(
     return rows
 
 
-def rows_before(path: pathlib.Path, tell: Callable[[str], None]) -> tuple[Row, ...]:
-    """The rows of the table at a path; none where there is none of this device and these versions, which is told."""
+def table_before(path: pathlib.Path, tell: Callable[[str], None]) -> LatencyTable | None:
+    """The table at a path; None where there is none of this device and these versions, which is told."""
     if not path.exists():
-        return ()
+        return None
     try:
         table = read_table(path)
         check_origin(table, str(path))
-        return table.rows
+        return table
     except ValueError as error:
         tell(f"replaced: {error}")
-        return ()
+        return None
 
 
 def merge(before: Sequence[Row], rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -194,18 +194,19 @@ def main(arguments=None, *, tell: Callable[[str], None] = functools.partial(prin
     """Measures, writes and returns the table."""
     options = parse_arguments(arguments)
     path = options.out or cached_path()
-    before = () if options.fresh else rows_before(path, tell)
+    before = None if options.fresh else table_before(path, tell)
+    command = " ".join([MEASURE_COMMAND, *(sys.argv[1:] if arguments is None else arguments)])
     tell(f"measuring {device_name()}")
     rows = measure_all(
         options.configs, options.dtypes, options.cases,
         speedups=options.speedups, num_rounds=options.rounds, tell=tell,
     )  # fmt: skip
     table = LatencyTable(
-        command=" ".join([MEASURE_COMMAND, *(sys.argv[1:] if arguments is None else arguments)]),
+        command=f"{before.command}; {command}" if before else command,
         device=device_name(),
         versions=library_versions(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        rows=merge(before, rows),
+        rows=merge(before.rows if before else (), rows),
     )
     write_table(table, path)
     tell(f"{len(rows)} measurements written to {path}")

@@ -69,11 +69,11 @@ def test_measuring_again_keeps_the_other_rows():
 
 def test_rows_of_another_device_are_not_kept(tmp_path):
     path, notes = tmp_path / "table.json", []
-    assert latency.rows_before(path, notes.append) == () and notes == []
+    assert latency.table_before(path, notes.append) is None and notes == []
     write_table(TABLE, path)
-    assert latency.rows_before(path, notes.append) == TABLE.rows and notes == []
+    assert latency.table_before(path, notes.append) == TABLE and notes == []
     write_table(dataclasses.replace(TABLE, device="a lathe"), path)
-    assert latency.rows_before(path, notes.append) == () and "replaced: " in notes[0] and "a lathe" in notes[0]
+    assert latency.table_before(path, notes.append) is None and "replaced: " in notes[0] and "a lathe" in notes[0]
 
 
 def test_the_users_cache_is_the_default(monkeypatch, tmp_path):
