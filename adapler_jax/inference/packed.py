@@ -4,16 +4,15 @@
         tiles: query, key, value - examples: attention - tiles: the rest, reading for the next site
 
 The linear parts do not care whose token a row is. They run in tiles, the largest first, which are full or nearly so.
-Only attention knows examples: a few at a time are cut out of the block, padded to the longest among them; long ones go
-one by one where a group would have shorter ones too. A block holds as many whole examples as fit, so that all that a
-layer computes between its states stays in the caches. Examples lie in the order of their counts, the most tokens first,
-sorted anew behind every site, so that neighbours are alike and those of one padded length follow each other. Counts are
-data: one compiled program serves every mix of lengths, and the host is never asked.
+Only attention knows examples: a few at a time, those of most tokens first, are cut out of the block and padded to the
+longest among them; long ones go one by one where a group would have shorter ones too. A block holds as many whole
+examples as fit, so that all that a layer computes between its states stays in the caches. Tokens keep their order, in a
+text and from text to text, so a layer's states take the place of those of the layer before. Counts are data: one
+compiled program serves every mix of lengths, and the host is never asked.
 
 Everything is a `while_loop` that writes rows into a buffer that it carries; a version that sent the buffers through a
-`switch` took a fifth longer on a CPU. Tokens keep their order within an example. A site marks the tokens that stay
-among the *places* of the texts [B, L]; where a place's token lies in the buffer is the number of kept places before it,
-so no positions are carried along.
+`switch` took a fifth longer on a CPU. A site marks the tokens that stay among the *places* of the texts [B, L]; where a
+place's token lies in the buffer is the number of kept places before it, so no positions are carried along.
 """
 
 import dataclasses
@@ -77,10 +76,8 @@ class _State:
     """What goes from layer to layer."""
 
     out: _Out  # of the last layer, before the site behind it dropped any
-    spare_TD: jax.Array  # room for the next layer's states
     rooms: _Rooms
     live_BL: jax.Array  # bool: places of the tokens in the buffer
-    order_B: jax.Array  # int32: the batch's row that each row of live_BL is
 
 
 def places_before(live_BL):
@@ -172,12 +169,11 @@ def group_sizes(length, *, max_group) -> tuple[int, ...]:
 
 
 def attend(joined_TX, mixed_TD, count_B, *, sizes: _Sizes, config, dtype):
-    """Attention of a block's examples, some at a time, padded to the smallest length that holds the first of them.
-
-    Counts fall, and are followed by `sizes.max_group` zeros, since a group may reach beyond the last example. What is
-    written past an example is overwritten by the next one.
-    """
+    """Attention of a block's examples, those of most tokens first, some at a time, padded to the smallest length that
+    holds the first of them. A group may reach beyond the last example."""
     start_B = jnp.cumsum(count_B) - count_B
+    by_count_B = jnp.argsort(-count_B)
+    start_B, count_B = (jnp.pad(x_B[by_count_B], (0, sizes.max_group)) for x_B in (start_B, count_B))
     carry = jnp.int32(0), mixed_TD
     for shorter, length in falling(sizes.lengths):
         group = group_sizes(length, max_group=sizes.max_group)
@@ -190,10 +186,14 @@ def attend(joined_TX, mixed_TD, count_B, *, sizes: _Sizes, config, dtype):
                 start_G, count_G = (rows_of(x_B, first, size) for x_B in (start_B, count_B))
                 joined_GRX = jnp.stack([rows_of(joined_TX, start_G[place], length) for place in range(size)])
                 joined_GRX = from_bits(joined_GRX, dtype)
-                bias_GR = encoder.key_bias(jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None])
-                mixed_GRD = encoder.mix_values(joined_GRX, bias_GR, num_heads=config.num_heads, dtype=dtype)
+                live_GR = jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None]
+                mixed_GRD = encoder.mix_values(
+                    joined_GRX, encoder.key_bias(live_GR), num_heads=config.num_heads, dtype=dtype
+                )
                 for place in range(size):
-                    mixed_TD = put_rows(mixed_TD, mixed_GRD[place], start_G[place])
+                    others_RD = rows_of(mixed_TD, start_G[place], length)  # behind the example lie its neighbours
+                    rows_RD = jnp.where(live_GR[place][:, None], mixed_GRD[place], others_RD)
+                    mixed_TD = put_rows(mixed_TD, rows_RD, start_G[place])
                 return first + size, mixed_TD
 
             carry = jax.lax.while_loop(
@@ -202,50 +202,50 @@ def attend(joined_TX, mixed_TD, count_B, *, sizes: _Sizes, config, dtype):
     return carry[1]
 
 
-def finish_layer(size, first, out: _Out, *, layer, rooms: _Rooms, first_row, place_T, config, dtype, read) -> _Out:
-    """The rest of the layer on one tile of a block."""
+def finish_layer(size, first, out: _Out, *, layer, rooms: _Rooms, first_row, num_rows, place_T, config, dtype, read):
+    """The rest of the layer on one tile of a block: the _Out with it. Behind the block's rows lie states that are still
+    to be read, and stay."""
     rows_TD, mixed_RD = (rows_of(x_TD, first, size) for x_TD in (rooms.compact_TD, rooms.mixed_TD))
     rows_TD = encoder.add_attention(layer, config, rows_TD, mixed_RD, dtype=dtype)
     rows_TD = encoder.feed_forward(layer, config, rows_TD, dtype=dtype)
+    is_ours_R1 = (first + jnp.arange(size, dtype=jnp.int32) < num_rows)[:, None]
+    rows_TD = jnp.where(is_ours_R1, rows_TD, rows_of(out.hidden_TD, first_row + first, size))
     return write(out, rows_TD, first_row + first, place_T=place_T, read=read)
 
 
-def run_block(carry, *, layer, hidden_TD, source_T, place_T, count_B, sizes: _Sizes, config, dtype, read):
+def run_block(carry, *, layer, source_T, place_T, count_B, sizes: _Sizes, config, dtype, read):
     """The layer on as many whole examples as fit into a block.
 
-    carry: the block's first example and row, what is written, rooms. count_B: of all examples, falling.
+    carry: the block's first example and row, what is written, rooms. count_B: tokens of all examples. Since tokens only
+    ever move towards the start of the buffer, the block's states may be written where earlier ones lie.
     """
     first, first_row, out, rooms = carry
-    num_counts = count_B.shape[0] + sizes.max_group
-    count_B = rows_of(jnp.pad(count_B, (0, num_counts)), first, num_counts)
-    count_B = jnp.where(jnp.cumsum(count_B) <= sizes.block, count_B, 0)
+    count_B = rows_of(jnp.pad(count_B, (0, count_B.shape[0])), first, count_B.shape[0])
+    fits_B = jnp.cumsum(count_B) <= sizes.block
+    count_B = jnp.where(fits_B, count_B, 0)
     num_rows = jnp.sum(count_B)
     source_T = rows_of(source_T, first_row, sizes.block + sizes.margin)
     options = {"config": config, "dtype": dtype}
-    step = functools.partial(project, layer=layer, hidden_TD=hidden_TD, source_T=source_T, **options)
+    step = functools.partial(project, layer=layer, hidden_TD=out.hidden_TD, source_T=source_T, **options)
     rooms = for_tiles(step, rooms, num_rows, tiles=sizes.tiles)
     rooms = rooms.replace(mixed_TD=attend(rooms.joined_TX, rooms.mixed_TD, count_B, sizes=sizes, **options))
     step = functools.partial(
-        finish_layer, layer=layer, rooms=rooms, first_row=first_row, place_T=place_T, read=read, **options
-    )
+        finish_layer, layer=layer, rooms=rooms, first_row=first_row, num_rows=num_rows, place_T=place_T, read=read,
+        **options,
+    )  # fmt: skip
     out = for_tiles(step, out, num_rows, tiles=sizes.tiles)
-    return first + jnp.sum(count_B > 0, dtype=jnp.int32), first_row + num_rows, out, rooms
+    return first + jnp.sum(fits_B, dtype=jnp.int32), first_row + num_rows, out, rooms
 
 
-def visit_site(pruner: Pruner, site_params, index, state: _State):
+def visit_site(pruner: Pruner, site_params, index, state: _State, *, num_slots):
     """Asks the pruner who stays: (the state with their places, the rows of the buffer that they are, the Trace)."""
     before_BL = places_before(state.live_BL)
     reading_BL = jnp.where(state.live_BL, state.out.reading_T[before_BL], 0.0)
     view = View(reading_BL, state.live_BL, state.live_BL.astype(jnp.float32))
     selection = pruner.select(site_params, index, view)
     keep_BL = selection.keep_BL
-    count_B = jnp.sum(keep_BL, axis=-1, dtype=jnp.int32)
-    back_B = jnp.argsort(state.order_B)
-    trace = jax.tree.map(lambda x_B: x_B[back_B], Trace(selection.score_BL, keep_BL.astype(jnp.float32), count_B))
-    by_count_B = jnp.argsort(-count_B)
-    keep_BL = keep_BL[by_count_B]
-    source_T = compact(before_BL[by_count_B], keep_BL, state.out.hidden_TD.shape[0])
-    return state.replace(live_BL=keep_BL, order_B=state.order_B[by_count_B]), source_T, trace
+    trace = Trace(selection.score_BL, keep_BL.astype(jnp.float32), jnp.sum(keep_BL, axis=-1, dtype=jnp.int32))
+    return state.replace(live_BL=keep_BL), compact(before_BL, keep_BL, num_slots), trace
 
 
 def reader(pruner: Pruner, site_params):
@@ -253,11 +253,10 @@ def reader(pruner: Pruner, site_params):
     return functools.partial(pruner.read, site_params) if pruner.sites else lambda rows_TD: rows_TD[:, 0]
 
 
-def places_of_tokens(live_BL, order_B, num_slots):
+def places_of_tokens(live_BL, num_slots):
     """The place in the batch of each token of the buffer, int32 [num_slots]; B L, which is none, past the last."""
-    B, L = live_BL.shape
-    place_BL = order_B[:, None] * L + jnp.arange(L, dtype=jnp.int32)[None]
-    return compact(place_BL, live_BL, num_slots, past=B * L)
+    place_BL = jnp.arange(live_BL.size, dtype=jnp.int32).reshape(live_BL.shape)
+    return compact(place_BL, live_BL, num_slots, past=live_BL.size)
 
 
 def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype, with_last):
@@ -265,40 +264,36 @@ def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner,
     B, L = batch.token_BL.shape
     encoder.check_length(config, L)
     D = config.hidden_dim
-    num_slots = B * L + sizes.block + sizes.margin
-    count_B = jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32)
-    order_B = jnp.argsort(-count_B)
-    live_BL = batch.live_BL[order_B]
+    num_slots = B * L + sizes.margin
     step = functools.partial(
-        enter, params=outer["encoder"]["embeddings"], place_T=places_of_tokens(live_BL, order_B, num_slots),
+        enter, params=outer["encoder"]["embeddings"], place_T=places_of_tokens(batch.live_BL, num_slots),
         batch=batch, config=config, read=reader(pruner, jax.tree.map(lambda leaf: leaf[0], outer["pruner"])),
     )  # fmt: skip
     last_PD = jnp.zeros((B * L, D)) if with_last else None
     out = _Out(jnp.zeros((num_slots, D)), jnp.zeros((num_slots,)), last_PD)
-    out = for_tiles(step, out, jnp.sum(count_B), tiles=sizes.tiles)
+    out = for_tiles(step, out, jnp.sum(batch.live_BL, dtype=jnp.int32), tiles=sizes.tiles)
     num_rows = sizes.block + sizes.margin
     rooms = _Rooms(jnp.zeros((num_rows, D)), to_bits(jnp.zeros((num_rows, 3 * D), dtype)), jnp.zeros((num_rows, D)))
-    return _State(out, jnp.zeros((num_slots, D)), rooms, live_BL, order_B), ()
+    return _State(out, rooms, batch.live_BL), ()
 
 
 def run_layer(state: _State, scanned, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype):
     """The site in front of a layer, the layer, and what the site behind it reads: (state, Trace of the site)."""
     layer, site_params, behind_params, index = scanned
-    num_slots = state.out.hidden_TD.shape[0]
-    source_T, trace = jnp.arange(num_slots, dtype=jnp.int32), Trace()
+    B, L = state.live_BL.shape
+    num_slots = B * L + sizes.block + sizes.margin  # a block's slice may reach that far
     if pruner.sites:
-        state, source_T, trace = visit_site(pruner, site_params, index, state)
-    count_B = jnp.sum(state.live_BL, axis=-1, dtype=jnp.int32)
-    with_last = state.out.last_PD is not None
+        state, source_T, trace = visit_site(pruner, site_params, index, state, num_slots=num_slots)
+    else:
+        source_T, trace = jnp.minimum(jnp.arange(num_slots, dtype=jnp.int32), B * L - 1), Trace()
     body = functools.partial(
-        run_block, layer=layer, hidden_TD=state.out.hidden_TD, source_T=source_T, count_B=count_B, sizes=sizes,
-        place_T=places_of_tokens(state.live_BL, state.order_B, num_slots) if with_last else None,
-        config=config, dtype=dtype, read=reader(pruner, behind_params),
+        run_block, layer=layer, source_T=source_T, count_B=jnp.sum(state.live_BL, axis=-1, dtype=jnp.int32),
+        sizes=sizes, config=config, dtype=dtype, read=reader(pruner, behind_params),
+        place_T=None if state.out.last_PD is None else places_of_tokens(state.live_BL, num_slots),
     )  # fmt: skip
-    num_examples = jnp.sum(count_B > 0, dtype=jnp.int32)
-    start = jnp.int32(0), jnp.int32(0), state.out.replace(hidden_TD=state.spare_TD), state.rooms
-    *_, out, rooms = jax.lax.while_loop(lambda carry: carry[0] < num_examples, body, start)
-    return state.replace(out=out, spare_TD=state.out.hidden_TD, rooms=rooms), trace
+    start = jnp.int32(0), jnp.int32(0), state.out, state.rooms
+    *_, out, rooms = jax.lax.while_loop(lambda carry: carry[0] < B, body, start)
+    return state.replace(out=out, rooms=rooms), trace
 
 
 def sizes_for(B, L, *, buckets, tiles, block_tokens) -> _Sizes:
@@ -321,7 +316,7 @@ def finish(outer: Params, state: _State, _, trace: Trace, *, config: EncoderConf
     if state.out.last_PD is not None:
         trace = trace.replace(last_BLD=state.out.last_PD.reshape(*state.live_BL.shape, config.hidden_dim))
     cls_BD = state.out.hidden_TD[places_before(state.live_BL)[:, 0]]
-    return heads.classify(outer["head"], config, cls_BD[jnp.argsort(state.order_B)]), trace
+    return heads.classify(outer["head"], config, cls_BD), trace
 
 
 def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, tiles=TILES,
