@@ -10,6 +10,9 @@ import argparse
 import json
 import pathlib
 
+from adapler_jax.report.console import exit_on_user_error
+
+REQUIREMENTS = "requirements-peers.txt"
 COLORS = {"bucketed": "#b35806", "packed": "#2166ac"}
 STYLES = {"float32": "-", "bfloat16": "--"}
 TICKS = (1, 2, 3, 5, 9)
@@ -27,7 +30,10 @@ def curves(rows: list[dict]) -> dict:
 
 def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
     """Writes the picture, format by the suffix; a row of panels a model."""
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError:
+        raise ValueError(f"a plot needs matplotlib: pip install -r {REQUIREMENTS}") from None
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "speed"  # the same file for the same rows
@@ -68,7 +74,10 @@ def main(arguments=None) -> dict:
     parser.add_argument("records", nargs="+", type=pathlib.Path, help="JSON written by benchmarks.engines")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args(arguments)
-    panels = curves([row for path in options.records for row in json.loads(path.read_text())["rows"]])
+    rows = [row for path in options.records for row in json.loads(path.read_text())["rows"]]
+    if not all("texts" in row for row in rows):
+        raise ValueError("a record is of an older benchmarks.engines, whose rows lack `texts`; measure it again")
+    panels = curves(rows)
     if not panels:
         raise ValueError(f"{', '.join(map(str, options.records))}: no row of {' or '.join(COLORS)} on mixed texts")
     draw(panels, {"minilm": "MiniLM-L6", "base": "BERT-base"}, options.out)
@@ -76,4 +85,5 @@ def main(arguments=None) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_user_error():
+        main()

@@ -7,7 +7,7 @@ Random weights; seconds depend on the tokens that stay alone. The drivers take t
 whole the length, at several FLOPs speedups, and as plain BERT, on full batches too. Rungs are forward passes of full
 batches with no other bucket than their length. The table lies under the user's cache directory, under the device's and
 the libraries' names, or at --out; rows that were measured there before stay unless measured anew, or --fresh. The
-machine should have nothing else to do. --model measures a model's own sizes; --quick takes a minute or two.
+machine should have nothing else to do. --model measures a model's own sizes; --quick takes a few minutes.
 """
 
 import argparse

@@ -263,6 +263,11 @@ def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner,
     """The state in front of site 0: all live tokens, embedded; and nothing more."""
     B, L = batch.token_BL.shape
     encoder.check_length(config, L)
+    if batch.segment_BL.shape != (B, L) or batch.live_BL.shape != (B, L):
+        raise ValueError(
+            f"tokens {batch.token_BL.shape}, segments {batch.segment_BL.shape} and live places {batch.live_BL.shape} "
+            "of a batch differ in shape"
+        )
     D = config.hidden_dim
     num_slots = B * L + sizes.margin
     step = functools.partial(

@@ -391,6 +391,9 @@ def test_batches_that_cannot_be_run_are_refused(driver):
         run(params_of("adapler"), jax.tree.map(lambda leaf: np.resize(leaf, (2, 41)[: leaf.ndim]), make_batch([3, 2])))
     with pytest.raises(ValueError, match="a batch of 0 rows"):
         run(params_of("adapler"), jax.tree.map(lambda leaf: leaf[:0], make_batch([3])))
+    batch = make_batch([3, 2])
+    with pytest.raises((ValueError, TypeError), match="shape"):
+        run(params_of("adapler"), batch.replace(segment_BL=batch.segment_BL[:, :5]))
 
 
 @pytest.mark.parametrize("options", [{"tiles": (0,)}, {"tiles": ()}, {"block_tokens": 0}])
