@@ -31,8 +31,8 @@ def use_compilation_cache(where: str = "", *, tell: Callable[[str], object] = wa
     for `compiled` in the user's cache directory. tell: receives one sentence where the folder cannot be used; all works
     without it, compilation is only repeated.
     The setting is the process's: a folder that jax has been given before, by whomever, stays; where `where` asks for
-    another one, that is told. Entries are code, so a
-    folder that others may write to is not used, and a new one is only its owner's.
+    another one, that is told. Entries are code, so a folder that others may write to is not used, and a new one is only
+    its owner's.
     """
     in_use = jax.config.jax_compilation_cache_dir
     if in_use is not None:

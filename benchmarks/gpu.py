@@ -13,7 +13,7 @@ import sys
 import jax
 
 from adapler_jax.inference.schedules import SPEEDUPS
-from adapler_jax.report.results import print_table, results_record, write_json
+from adapler_jax.report.results import print_results, write_record
 from adapler_jax.types import COMPUTE_DTYPES
 from benchmarks import engines, training_steps
 from benchmarks.models import MODELS
@@ -51,10 +51,9 @@ def main(arguments=None) -> tuple[list[dict], list[dict]]:
         models = options.models.split(",")
         found = measure(models, ENGINE_CASES, TRAINING_CASES, speedups=SPEEDUPS, num_rounds=options.rounds)
     for rows in found:
-        print_table(rows)
-    if options.json:
-        record = results_record([*found[0], *found[1]], command=" ".join(["python -m benchmarks.gpu", *sys.argv[1:]]))
-        write_json(options.json, record)
+        print_results(rows)
+    command = " ".join(["python -m benchmarks.gpu", *sys.argv[1:]])
+    write_record([*found[0], *found[1]], command=command, path=options.json)
     return found
 
 

@@ -11,8 +11,8 @@ import json
 import pathlib
 
 from adapler_jax.report.console import exit_on_user_error
+from benchmarks.peer_systems import REQUIREMENTS
 
-REQUIREMENTS = "requirements-peers.txt"
 COLORS = {"bucketed": "#b35806", "packed": "#2166ac"}
 STYLES = {"float32": "-", "bfloat16": "--"}
 TICKS = (1, 2, 3, 5, 9)

@@ -9,6 +9,7 @@ import numpy as np
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference.measure import seconds_of
+from adapler_jax.inference.schedules import NUM_CLASSES
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
 from adapler_jax.training.calibration import steer_thresholds
@@ -20,7 +21,6 @@ from benchmarks.turns import time_turns
 from configs import sections
 
 STEPS_PER_EPOCH = 100  # of the schedules; no step is timed that far
-NUM_CLASSES = 2
 ADAPT_SPEEDUP = 2.0
 FINETUNE = "finetune"
 
@@ -55,7 +55,7 @@ def start_params(config: EncoderConfig, pruner: Pruner):
     }
 
 
-def finetune_parts(config: EncoderConfig) -> tuple[Section, dict]:
+def finetune_parts() -> tuple[Section, dict]:
     """(section, arguments of `make_train_step` that the phase decides) of fine-tuning."""
     return Section(sections.finetune_section()), {
         "pruner": keep_all(), "losses": LossConfig(), "slope_fn": lambda step: None
@@ -127,7 +127,7 @@ def compiled_with_columns(jitted, *args) -> tuple[Callable, dict]:
 
 def our_steps(config: EncoderConfig, batch: Batch, dtype: str) -> dict[str, Step | SaliencyStep]:
     """A step of every phase of our methods, in the order of the phases."""
-    finetune, parts = finetune_parts(config)
+    finetune, parts = finetune_parts()
     like_finetune = {"attention_dropout_prob": finetune.attention_dropout_prob}
     make = functools.partial(Step, config, batch, dtype)
     return {
@@ -158,8 +158,8 @@ def measure(
     turns = {name: lambda step=step: [seconds_of(step)] for name, step in steps.items()} | (others or {})
     for turn in turns.values():
         turn()
-    rows = []
-    for (dtype, name), second_R1 in (timings := time_turns(turns, num_rounds=num_rounds)).items():
+    timings, rows = time_turns(turns, num_rounds=num_rounds), []
+    for (dtype, name), second_R1 in timings.items():
         row = {
             "method": name, "batch": batch_size, "length": length, "dtype": dtype, "num_timings": second_R1.size,
             "wall_ms": 1e3 * float(np.median(second_R1)), "wall_ms_min": 1e3 * float(second_R1.min()),
