@@ -33,7 +33,7 @@ TILES = (32, 64, 128, 256, 512)  # rows of the products
 MIN_FILL = 0.75  # of a tile, where smaller ones could hold its rows as well
 BLOCK_TOKENS = 1024  # rows that go through a layer together, or one text if that is longer
 GROUP_TOKENS = 512  # rows, padding included, that attend in one go,
-MAX_GROUP = 8  # of at most so many examples
+MAX_GROUP = 4  # of at most so many examples: more compile longer and run no faster
 MIN_ALONE = 64  # slots of a text from which padding a shorter one to them costs more than its own turn
 MIN_BUCKET = 8  # shorter attention is not worth a program of its own
 
