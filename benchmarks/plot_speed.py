@@ -15,7 +15,7 @@ from benchmarks.peer_systems import REQUIREMENTS
 
 COLORS = {"bucketed": "#b35806", "packed": "#2166ac"}
 STYLES = {"float32": "-", "bfloat16": "--"}
-TICKS = (1, 2, 3, 5, 9)
+TICKS = (1, 2, 3, 5, 9, 17)
 
 
 def curves(rows: list[dict]) -> dict:
@@ -47,7 +47,10 @@ def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
     )  # fmt: skip
     for (row, model), (column, shape) in ((r, c) for r in enumerate(models) for c in enumerate(shapes)):
         axis = axes[row, column]
-        axis.set(xscale="log", yscale="log", xlim=(0.9, 10), ylim=(0.6, 12))
+        if (model, *shape) not in panels:
+            axis.set_visible(False)
+            continue
+        axis.set(xscale="log", yscale="log", xlim=(0.9, 10), ylim=(0.6, 20))
         for ticks in (axis.xaxis, axis.yaxis):
             ticks.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
             ticks.set_minor_locator(matplotlib.ticker.NullLocator())
