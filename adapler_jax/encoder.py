@@ -198,8 +198,10 @@ def query_key_value(layer: Params, config: EncoderConfig, hidden_BLD, dtype=jnp.
     return jnp.concatenate([query_BLD / math.sqrt(config.head_dim), key_BLD, value_BLD], axis=-1)
 
 
-def mix_values(query_key_value_BLX, bias_BS, *, num_heads, key=None, dropout_prob=0.0, dtype=jnp.float32):
-    """softmax(q k^T + bias) v of every head, joined again: float32 [B, L, D].
+def mix_values(query_key_value_BLX, bias_BS, *, num_heads, voter_BL=None, key=None, dropout_prob=0.0,
+               dtype=jnp.float32):  # fmt: skip
+    """softmax(q k^T + bias) v of every head, joined again: float32 [B, L, D]; and `attention_received` [B, S] of the
+    tokens that voter_BL names as queries, None where it is None.
 
     Args: query_key_value_BLX: as `query_key_value` gives it. bias_BS: float32, added to the logits of every head and
     query. key: dropout key of the probabilities. The sum of the exponentials divides what comes out of the product with
@@ -215,26 +217,46 @@ def mix_values(query_key_value_BLX, bias_BS, *, num_heads, key=None, dropout_pro
     highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))
     power_BHLS = jnp.exp(logits_BHLS - highest_BHL1)
     total_BHL1 = jnp.sum(power_BHLS, axis=-1, keepdims=True)
+    received_BS = None if voter_BL is None else attention_received(power_BHLS, total_BHL1, voter_BL)
     power_BHLS = dropout(key, power_BHLS, dropout_prob)
     mixed_BHLK = jnp.einsum(
         "BHLS,BHSK->BHLK", power_BHLS.astype(dtype), value_BHSK.astype(dtype), preferred_element_type=jnp.float32
     )
     B, H, L, K = mixed_BHLK.shape
-    return (mixed_BHLK / total_BHL1).transpose(0, 2, 1, 3).reshape(B, L, H * K)
+    return (mixed_BHLK / total_BHL1).transpose(0, 2, 1, 3).reshape(B, L, H * K), received_BS
 
 
-def attend(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, key=None, dtype=jnp.float32):
-    """Self-attention of one layer with its residual and norm: hidden_BLD float32.
+def attention_received(power_BHLS, total_BHL1, voter_BL):
+    """What each token gets of the attention that others pay, mean over the heads: float32 [B, S].
+
+        received(k) = 1 / H sum_h [sum_q A_h(q, k) - A_h(k, k)],   A = power / total, q over the voters
+
+    Args: power_BHLS: attention before its division by total_BHL1, L = S. voter_BL: bool, the queries that count.
+    Source: Goyal et al., "PoWER-BERT", ICML 2020, the significance score; its program lets padding vote too.
+    """
+    share_BHL = jnp.where(voter_BL[:, None], 1.0 / total_BHL1[..., 0], 0.0)
+    own_BHL = jnp.diagonal(power_BHLS, axis1=-2, axis2=-1) * share_BHL
+    return jnp.mean(jnp.sum(power_BHLS * share_BHL[..., None], axis=-2) - own_BHL, axis=1)
+
+
+def attend_and_count(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, voter_BL=None, key=None,
+                     dtype=jnp.float32):  # fmt: skip
+    """Self-attention of one layer with its residual and norm: hidden_BLD float32; and what `mix_values` counts.
 
     Args: layer: one slice of `params["layers"]`. bias_BS: float32, added to the logits of every head and query.
     key: dropout key, None to switch dropout off. dtype: of the operands of the products.
     """
     probs_key, output_key = (None, None) if key is None else jax.random.split(key)
-    mixed_BLD = mix_values(
-        query_key_value(layer, config, hidden_BLD, dtype), bias_BS, num_heads=config.num_heads,
+    mixed_BLD, received_BL = mix_values(
+        query_key_value(layer, config, hidden_BLD, dtype), bias_BS, num_heads=config.num_heads, voter_BL=voter_BL,
         key=probs_key, dropout_prob=config.attention_dropout_prob, dtype=dtype,
     )  # fmt: skip
-    return add_attention(layer, config, hidden_BLD, mixed_BLD, key=output_key, dtype=dtype)
+    return add_attention(layer, config, hidden_BLD, mixed_BLD, key=output_key, dtype=dtype), received_BL
+
+
+def attend(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, key=None, dtype=jnp.float32):
+    """The states of `attend_and_count` alone."""
+    return attend_and_count(layer, config, hidden_BLD, bias_BS, key=key, dtype=dtype)[0]
 
 
 def add_attention(layer: Params, config: EncoderConfig, hidden_BLD, mixed_BLD, *, key=None, dtype=jnp.float32):

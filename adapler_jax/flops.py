@@ -8,9 +8,11 @@ Source: the released program of AdapLeR fits constants to a profiler's count (BE
 they agree with this arithmetic within 0.1%. It charges predictors at the length after their own removal; here not.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.types import BEFORE_FEED_FORWARD, EncoderConfig, Params, Site
 
 # Operations an entry. Attention counts in its textbook form; encoder.py scales queries and divides after the values.
 _NORM = 7  # two means, difference, square, two products, sum
@@ -42,13 +44,28 @@ def embedding_flops(config: EncoderConfig, length):
     return length * (2 * config.num_segments * D + 2 * D + norm_flops(D))
 
 
+def attention_flops(config: EncoderConfig, length):
+    """The attention half of one layer, with residual and norm, on `length` tokens (int or int array)."""
+    D = config.hidden_dim
+    attention = 4 * D + _LOGIT * config.num_heads
+    return length * (4 * linear_flops(D, D) + D + norm_flops(D)) + length * length * attention
+
+
+def feed_forward_flops(config: EncoderConfig, length):
+    """The feed-forward half of one layer, with residual and norm, on `length` tokens (int or int array)."""
+    D, F = config.hidden_dim, config.ffn_dim
+    linear = linear_flops(D, F) + linear_flops(F, D)
+    return length * (linear + _ACTIVATION[config.activation] * F + D + norm_flops(D))
+
+
 def layer_flops(config: EncoderConfig, length):
     """One encoder layer on `length` tokens (int or int array)."""
-    D, F = config.hidden_dim, config.ffn_dim
-    linear = 4 * linear_flops(D, D) + linear_flops(D, F) + linear_flops(F, D)
-    rest = _ACTIVATION[config.activation] * F + 2 * (D + norm_flops(D))
-    attention = 4 * D + _LOGIT * config.num_heads
-    return length * (linear + rest) + length * length * attention
+    return attention_flops(config, length) + feed_forward_flops(config, length)
+
+
+def significance_flops(config: EncoderConfig, length):
+    """What `encoder.attention_received` takes of the attention among `length` tokens; their ranking is left out."""
+    return length * config.num_heads * (2 * length + 3)
 
 
 def predictor_flops(config: EncoderConfig, length, *, predictor_dim: int):
@@ -80,19 +97,30 @@ def dense_flops(config: EncoderConfig, length_B, *, num_classes: int):
     return embedding_flops(config, length_B) + config.num_layers * layer_flops(config, length_B) + head
 
 
-def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, predictor_dim: int, num_classes: int):
-    """The same with a predictor in front of every layer: int64 [B], float32 of soft counts.
+def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Site], predictor_dim: int,
+                 num_classes: int):  # fmt: skip
+    """The same of a model that drops tokens at its sites: int64 [B], float32 of soft counts.
 
-        embedding(n) + sum_l [predictor(n_{l-1}) + layer(n_l)] + head,    n_{-1} = n
+        before the attention:     embedding(n) + sum_l [predictor(n_{l-1}) + layer(n_l)] + head,    n_{-1} = n
+        before the feed-forward:  embedding(n) + sum_l [attention(n_{l-1}) + significance(n_{l-1}) + ffn(n_l)] + head
 
-    Args: length_B: tokens of each example without padding. kept_NB: tokens n_l that layer l runs on. For the operations
-    that a padded batch executes, give padded lengths. predictor_dim: 0 for methods without predictors.
+    Args: length_B: tokens of each example without padding. kept_NB: tokens n_l that are left in layer l. For the
+    operations that a padded batch executes, give padded lengths. sites: of the pruner; a layer without one has no
+    predictor. predictor_dim: 0 for methods without predictors.
     """
-    length_B, kept_NB = as_counts(length_B), as_counts(kept_NB)
-    first_B = embedding_flops(config, length_B) + predictor_flops(config, length_B, predictor_dim=predictor_dim)
-    later_NB = predictor_flops(config, kept_NB[:-1], predictor_dim=predictor_dim)
-    layers_B = later_NB.sum(axis=0) + layer_flops(config, kept_NB).sum(axis=0)
-    return first_B + layers_B + head_flops(config, num_classes=num_classes)
+    total_B = embedding_flops(config, as_counts(length_B)) + head_flops(config, num_classes=num_classes)
+    points = {site.layer: site.point for site in sites}
+    entering_B = as_counts(length_B)
+    for layer, kept_B in enumerate(as_counts(kept_NB)):
+        if points.get(layer) == BEFORE_FEED_FORWARD:
+            total_B = total_B + attention_flops(config, entering_B) + significance_flops(config, entering_B)
+            total_B = total_B + feed_forward_flops(config, kept_B)
+        else:
+            if layer in points:
+                total_B = total_B + predictor_flops(config, entering_B, predictor_dim=predictor_dim)
+            total_B = total_B + layer_flops(config, kept_B)
+        entering_B = kept_B
+    return total_B
 
 
 def speedup(dense_B, pruned_B) -> float:

@@ -1,14 +1,13 @@
 """What reads the last states: sequence classification over [CLS]."""
 
 import jax
-import jax.numpy as jnp
 
-from adapler_jax.encoder import dropout, init_linear, linear
+from adapler_jax.encoder import ACTIVATIONS, dropout, init_linear, linear
 from adapler_jax.types import EncoderConfig, Params
 
 
 def init_classifier(key, config: EncoderConfig, num_classes: int) -> Params:
-    """Fresh tanh pooler (D, D) and classifier (D, C)."""
+    """Fresh pooler (D, D) and classifier (D, C)."""
     pooler_key, classifier_key = jax.random.split(key)
     D, std = config.hidden_dim, config.init_std
     return {
@@ -18,6 +17,6 @@ def init_classifier(key, config: EncoderConfig, num_classes: int) -> Params:
 
 
 def classify(params: Params, config: EncoderConfig, cls_BD, *, key=None):
-    """Logits float32 [B, C] from the last [CLS] state: dense(dropout(tanh(dense(cls))))."""
-    pooled_BD = jnp.tanh(linear(params["pooler"], cls_BD))
+    """Logits float32 [B, C] from the last [CLS] state: dense(dropout(f(dense(cls)))), f the pooler's activation."""
+    pooled_BD = ACTIVATIONS[config.pooler_activation](linear(params["pooler"], cls_BD))
     return linear(params["classifier"], dropout(key, pooled_BD, config.hidden_dropout_prob))

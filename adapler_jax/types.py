@@ -24,6 +24,14 @@ MASK_BIAS = -10000.0
 # A filler row of the last, incomplete batch carries this example id; it never counts in a score or a loss.
 FILLER_ID = -1
 
+
+class LayerLoop(NamedTuple):
+    """How a pass at full width walks its layers; changes no number."""
+
+    unroll: int = 1  # layers written out one after another: longer compilation, and a backward pass stacks nothing
+    remat: bool = False  # a backward pass computes a layer's inner states anew: more time, much less memory
+
+
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of the operands of the encoder's products
 
 Params = Any  # nested dict of arrays
@@ -45,6 +53,7 @@ class EncoderConfig:
     hidden_dropout_prob: float = 0.1
     attention_dropout_prob: float = 0.1
     init_std: float = 0.02
+    pooler_activation: str = "tanh"  # of the head; relu as in DistilBERT
 
     @property
     def head_dim(self) -> int:
@@ -62,6 +71,7 @@ class Batch:
     label_B: jax.Array  # int32 in [0, C)
     example_id_B: jax.Array  # int32, FILLER_ID on filler rows
     saliency_BL: jax.Array | None = None  # float32, targets of the contribution predictors, 0 on padding
+    guide_BSL: jax.Array | None = None  # float32, what a heuristic makes of each token at the S sites of a pruner
     teacher_logits_BC: jax.Array | None = None  # float32, logits of the fine-tuned model on this example
 
 
@@ -69,19 +79,32 @@ class Site(NamedTuple):
     """A place where the drivers call a pruner."""
 
     layer: int  # from 0
-    point: str  # BEFORE_ATTENTION is the only point that a driver serves so far
+    point: str  # BEFORE_ATTENTION or BEFORE_FEED_FORWARD
 
 
 BEFORE_ATTENTION = "before_attention"
+BEFORE_FEED_FORWARD = "before_feed_forward"
+
+
+@flax.struct.dataclass
+class Draws:
+    """What decides the actions of a method that samples them. With a leading axis of layers for a whole pass."""
+
+    uniform_BL: jax.Array  # float32 in [0, 1)
+    guide_BL: jax.Array | None = None  # float32, by which imitating rows choose; None where none does
+    guided_B: jax.Array | None = None  # bool, the rows that do; one for all layers
 
 
 @flax.struct.dataclass
 class View:
     """All that a pruner sees of the model at a site."""
 
-    reading_BL: jax.Array  # float32, what the pruner's `read` makes of each token's state
+    # float32: what the pruner's `read` makes of each token's state; before the feed-forward half what
+    # `encoder.attention_received` makes of the attention just paid
+    reading_BL: jax.Array
     live_BL: jax.Array  # bool; at inference: the token is real and survived all earlier sites
     weight_BL: jax.Array  # float32 soft survival entering the site; 1 on [CLS], 0 on padding
+    draws: Draws | None = None  # in training, for a method that samples
 
 
 @flax.struct.dataclass
@@ -91,6 +114,7 @@ class Softened:
     score_BL: jax.Array  # float32, sums to 1 over an example, 0 on padding
     bias_BL: jax.Array  # float32, <= 0, what this site adds to the key bias
     weight_BL: jax.Array  # float32, soft survival leaving the site
+    scale_BL: jax.Array | None = None  # float32, multiplies the states; None for 1
 
 
 @flax.struct.dataclass
@@ -103,10 +127,13 @@ class Selection:
 
 @flax.struct.dataclass
 class Trace:
-    """What happened at every site of one forward pass. N counts sites; all fields None without a pruner."""
+    """What happened at the sites of one forward pass, layer by layer; all fields None without a pruner.
+
+    At a layer without a site scores are 0 and all that entered leaves.
+    """
 
     score_NBL: jax.Array | None = None
     weight_NBL: jax.Array | None = None  # soft survival *leaving* each site (0 or 1 at inference)
-    count_NB: jax.Array | None = None  # tokens that the layer behind the site runs on; float32 soft, int32 hard
+    count_NB: jax.Array | None = None  # tokens that leave the site; float32 soft, int32 hard
     # Where asked for, also without a pruner: the state of every token when it was dropped or at the end; 0 on padding.
     last_BLD: jax.Array | None = None

@@ -11,7 +11,6 @@ at a time.
 
 import copy
 import pathlib
-import statistics
 import sys
 
 from absl import flags
@@ -23,7 +22,7 @@ from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import read_done
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import flatten
-from benchmarks.records import Record, training_commits
+from benchmarks.records import Record, means_over_seeds, training_commits
 
 CONTROL = "control"
 SUMMARY = ("test_score", "dense_score", "validation_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")
@@ -67,17 +66,7 @@ def run_control(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
 
 def summarize(rows: list[dict]) -> list[dict]:
     """Mean and sample standard deviation over the seeds, a row a split and method."""
-    summary = []
-    for split, method in dict.fromkeys((row["split"], row["method"]) for row in rows):
-        group = [row for row in rows if (row["split"], row["method"]) == (split, method)]
-        line = {"split": split, "method": method, "num_seeds": len(group)}
-        for name in SUMMARY:
-            values = [row[name] for row in group if name in row]
-            if values:
-                line[name] = statistics.mean(values)
-                line[name + "_sd"] = statistics.stdev(values) if len(values) > 1 else None
-        summary.append(line)
-    return summary
+    return means_over_seeds(rows, by=("split", "method"), names=SUMMARY)
 
 
 def main(options):

@@ -94,7 +94,8 @@ def measure(name: str, batch_size: int, length: int, dtype: str, speedups, num_r
         found = 1.0
         if engine in PRUNED:
             count_NB = np.asarray(calls[texts, target, engine]()[1].count_NB)
-            found = true_speedup(at_speedup[target], config, np.asarray(batch.live_BL).sum(-1), count_NB)
+            length_B = np.asarray(batch.live_BL).sum(-1)
+            found = true_speedup(at_speedup[target], config, pruner, length_B, count_NB)
         wall, packed = (median_speedup(timings[texts, 1.0, dense], timing) for dense in PLAIN)
         automatic = make_engine(
             config, pruner if engine in PRUNED else keep_all(), expected_speedup=target, **options
@@ -161,7 +162,7 @@ def measure_skewed(name: str, batch_size: int, length: int, dtype: str, num_roun
     for texts, batch in batches.items():
         count_NB = np.asarray(calls[texts, "packed"]()[1].count_NB, np.int64)
         spent[texts] = flops.pruned_flops(
-            config, np.full(batch_size, length), count_NB, predictor_dim=0, num_classes=NUM_CLASSES
+            config, np.full(batch_size, length), count_NB, sites=pruner.sites, predictor_dim=0, num_classes=NUM_CLASSES
         ).sum()
     rows = []
     for (texts, engine), timing in timings.items():

@@ -37,7 +37,7 @@ def make_step(setup: Setup, options, dtype: str, num_steps: int):
     optimizers = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
         recipe.with_dropout(setup.encoder, options), keep_all(), LossConfig(), *optimizers, slope_fn=lambda step: None,
-        dtype=COMPUTE_DTYPES[dtype], unroll=setup.unroll,
+        dtype=COMPUTE_DTYPES[dtype], loop=setup.loop,
     )  # fmt: skip
     return jax.jit(step_fn), optimizers
 

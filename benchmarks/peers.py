@@ -33,7 +33,7 @@ from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.inference.evaluation import evaluate_model
 from adapler_jax.metrics.classification import METRICS
-from adapler_jax.pruning import make_pruner
+from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.report.console import exit_on_user_error
 from adapler_jax.report.evaluation import finished_phases, read_run
 from adapler_jax.report.results import write_results
@@ -104,7 +104,7 @@ def flops_speedup(run: Run, saved: Saved, rows, *, batch_size: int) -> float:
         pad_batch(*take(run.test, part), length=run.lengths[-1], batch_size=batch_size)
         for part in chunks(rows, batch_size)
     ]
-    pruner = make_pruner(saved.pruner_name, saved.config)
+    pruner = pruner_of_saved(saved)
     return evaluate_model(saved.params, saved.config, pruner, batches, buckets=run.buckets).flops_speedup
 
 

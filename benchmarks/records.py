@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import statistics
 import sys
 
 from adapler_jax.report.results import results_record, write_json
@@ -12,6 +13,22 @@ def training_commits(workdir: pathlib.Path, phase: str) -> list[str | None]:
     """The commits that trained the model of a phase, each once, in the order of the phases that it rests on."""
     names = ("finetune", "saliency", "adapler", phase) if phase != "finetune" else (phase,)
     return list(dict.fromkeys(read_done(workdir / name).get("commit") for name in names if is_done(workdir / name)))
+
+
+def means_over_seeds(rows: list[dict], *, by: tuple[str, ...], names: tuple[str, ...]) -> list[dict]:
+    """A row a value of the `by` columns: means and sample standard deviations (`NAME_sd`) of the named columns over the
+    rows that have them; of one row the deviation is None."""
+    summary = []
+    for values in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
+        group = [row for row in rows if tuple(row[name] for name in by) == values]
+        line = dict(zip(by, values)) | {"num_seeds": len(group)}
+        for name in names:
+            found = [row[name] for row in group if row.get(name) is not None]
+            if found:
+                line[name] = statistics.mean(found)
+                line[name + "_sd"] = statistics.stdev(found) if len(found) > 1 else None
+        summary.append(line)
+    return summary
 
 
 class Record:

@@ -12,7 +12,7 @@ from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.inference.measure import seconds_of
-from adapler_jax.pruning import make_pruner
+from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved
 
@@ -64,7 +64,7 @@ def our_systems(
     """
     systems = []
     for name, saved in models.items():
-        pruner = make_pruner(saved.pruner_name, saved.config)
+        pruner = pruner_of_saved(saved)
         for dtype in dtypes:
             params = jax.device_put(lay_out(saved.params, saved.config, COMPUTE_DTYPES[dtype]))
             for driver in drivers if pruner.sites else PLAIN_DRIVERS:

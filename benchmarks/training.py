@@ -2,9 +2,10 @@
 
     python -m benchmarks.training [--torch] [--quick] [--json PATH]
 
-Fine-tuning, saliency (a forward and a backward pass that update nothing), AdapLeR, and bringing its model to a speedup:
-all phases and dtypes of a shape take turns in one run, with the default recipe of `configs/sections.py`; compilation is
-apart. AdapLeR trains without attention dropout, as its recipe does; a row more has it, to compare like with like.
+Fine-tuning, saliency (a forward and a backward pass that update nothing), AdapLeR, and bringing its model to a speedup;
+PoWER-BERT's search and training; TR-BERT's policy, eight samples a text, alone and with the encoder. All phases and
+dtypes of a shape take turns in one run, with the default recipe of `configs/sections.py`; compilation is apart. AdapLeR
+trains without attention dropout, as its recipe does; a row more has it, to compare like with like.
 Ratios are to fine-tuning with the same operands. Memory is what XLA plans for the program: arguments and temporaries.
 With --torch, fine-tuning of the same model by transformers and AdamW takes turns too, in a process each, in float32 and
 bfloat16 autocast; `torch_ratio` is to the better of the two.

@@ -10,13 +10,14 @@ import numpy as np
 from adapler_jax import encoder, heads
 from adapler_jax.inference.measure import seconds_of
 from adapler_jax.inference.schedules import NUM_CLASSES
-from adapler_jax.pruning import Pruner, keep_all
+from adapler_jax.pruning import Pruner, keep_all, powerbert
 from adapler_jax.training import recipe
 from adapler_jax.training.calibration import steer_thresholds
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.steps import init_state, make_train_step
-from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig
+from adapler_jax.training.policy import init_selector_state, make_selector_step, policy_objective
+from adapler_jax.training.steps import TrainState, init_state, make_train_step
+from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, LayerLoop
 from benchmarks.turns import time_turns
 from configs import sections
 
@@ -78,19 +79,23 @@ def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
     return options, parts | {"slope_fn": lambda step: options.slope_last, "jitter": None, "steer": steer}
 
 
+def powerbert_parts(config: EncoderConfig, length: int) -> dict[str, tuple[Section, dict]]:
+    """The same of PoWER-BERT's search and of its training with what was found."""
+    options = Section(sections.powerbert_section())
+    shared = {"slope_fn": lambda step: 1.0}
+    mass = LossConfig((("main", "mass", options.mass_coef),), options.distil_coef)
+    search = recipe.search_pruner_of(config, options, max_length=length)
+    return {
+        "powerbert search": (options, shared | {"pruner": search, "losses": mass}),
+        "powerbert": (options, shared | {"pruner": powerbert(config), "losses": LossConfig((), options.distil_coef)}),
+    }
+
+
 class Step:
     """A compiled training step and its state."""
 
-    def __init__(self, config: EncoderConfig, batch: Batch, dtype: str, options: Section, parts: dict):
-        rates, num_steps = recipe.rates_of(options), STEPS_PER_EPOCH * options.num_epochs
-        main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
-        step_fn = make_train_step(
-            recipe.with_dropout(config, options), main=main, thresholds=thresholds, dtype=COMPUTE_DTYPES[dtype],
-            unroll=config.num_layers, **parts,
-        )  # fmt: skip
-        pruner = parts["pruner"]
-        self._state = init_state(start_params(config, pruner), pruner, main, thresholds)
-        self._batch, self._key = batch, jax.random.key(1, impl="rbg")
+    def __init__(self, step_fn: Callable, state: TrainState, batch: Batch):
+        self._state, self._batch, self._key = state, batch, jax.random.key(1, impl="rbg")
         self._run, self.columns = compiled_with_columns(
             jax.jit(step_fn, donate_argnums=0), self._state, self._batch, self._key
         )
@@ -98,6 +103,39 @@ class Step:
     def __call__(self):
         self._state, numbers = self._run(self._state, self._batch, self._key)
         return numbers
+
+
+def soft_step(config: EncoderConfig, batch: Batch, dtype: str, options: Section, parts: dict) -> Step:
+    """A step by the soft rule, of every method but TR-BERT."""
+    rates, num_steps = recipe.rates_of(options), STEPS_PER_EPOCH * options.num_epochs
+    main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
+    step_fn = make_train_step(
+        recipe.with_dropout(config, options), main=main, thresholds=thresholds, dtype=COMPUTE_DTYPES[dtype],
+        loop=LayerLoop(config.num_layers), **parts,
+    )  # fmt: skip
+    pruner = parts["pruner"]
+    return Step(step_fn, init_state(start_params(config, pruner), pruner, main, thresholds), batch)
+
+
+def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool) -> Step:
+    """A step of TR-BERT's policy, alone or with the encoder."""
+    options = Section(sections.trbert_section())
+    pruner, policy = recipe.trbert_of(config, options), recipe.policy_of(options, joint=joint)
+    main = main_optimizer(recipe.rates_of(options), STEPS_PER_EPOCH)
+    config = recipe.with_dropout(config, options)
+
+    def objective(params, batch, step, key):
+        return policy_objective(
+            params, config, pruner, batch, policy, key=key, share_done=step / STEPS_PER_EPOCH,
+            dtype=COMPUTE_DTYPES[dtype], loop=LayerLoop(config.num_layers),
+        )  # fmt: skip
+
+    params = start_params(config, pruner)
+    guide_BSL = np.stack([batch.saliency_BL] * len(pruner.sites), axis=1)
+    return Step(
+        make_selector_step(objective, main, joint=joint), init_selector_state(params, main, joint=joint),
+        batch.replace(guide_BSL=guide_BSL),
+    )  # fmt: skip
 
 
 class SaliencyStep:
@@ -129,13 +167,17 @@ def our_steps(config: EncoderConfig, batch: Batch, dtype: str) -> dict[str, Step
     """A step of every phase of our methods, in the order of the phases."""
     finetune, parts = finetune_parts()
     like_finetune = {"attention_dropout_prob": finetune.attention_dropout_prob}
-    make = functools.partial(Step, config, batch, dtype)
+    make = functools.partial(soft_step, config, batch, dtype)
+    searches = powerbert_parts(config, batch.token_BL.shape[1])
     return {
         FINETUNE: make(finetune, parts),
         "saliency": SaliencyStep(config, batch, dtype),
         "adapler": make(*adapler_parts(config)),
         "adapler, attention dropout": make(*adapler_parts(config, **like_finetune)),
         "adapt": make(*adapt_parts(config)),
+        **{name: make(*searches[name]) for name in searches},
+        "trbert policy": policy_step(config, batch, dtype, joint=False),
+        "trbert": policy_step(config, batch, dtype, joint=True),
     }
 
 

@@ -26,7 +26,7 @@ start are clear, the others are within it. The fine-tuned model has accuracy 81.
     length_target=0.0, length_coef=1.0                      80.8   0.441
 """
 
-from configs import common
+from configs import common, sections
 
 # Lengths and batch sizes of the released program; where it names none, the values of its SST-2 recipe.
 TASKS = {
@@ -40,6 +40,11 @@ TASKS = {
     "dbpedia": {"max_length": 128},
     "rotten_tomatoes": {"max_length": 64},
     "imdb_package": {"max_length": 256, "batch_size": 16},
+    "20newsgroups": {"max_length": 512, "batch_size": 16},
+    "r8": {"max_length": 128},
+    "bbc": {"max_length": 512, "batch_size": 16},
+    "yelp_full": {"max_length": 512, "batch_size": 16},
+    "hyperpartisan": {"max_length": 512, "batch_size": 16},
     "custom": {"max_length": 128},
 }
 
@@ -72,12 +77,11 @@ def faithful(config):
 
 def get_config(argument="sst2"):
     """The run's config; `argument` is "task[,faithful][,debug]"."""
-    config = common.base_config()
     task, variants = common.split_argument(argument, TASKS)
-    preset = TASKS[task]
-    config.task = task
-    config.data.max_length = preset["max_length"]
-    for phase in (config.finetune, config.adapler):
-        phase.batch_size = preset.get("batch_size", 32)
+    config = common.task_config(
+        task, TASKS[task],
+        saliency=sections.saliency_section(), adapler=sections.adapler_section(), adapt=sections.adapt_section(),
+    )  # fmt: skip
+    config.method = "adapler"
     common.apply_variants(config, variants, {"faithful": faithful, "debug": common.shrink})
     return config

@@ -1,22 +1,25 @@
-"""Every field of a run and its unit. `adapler.py`, `finetune.py` and `quickstart.py` change what they need."""
+"""The fields that all runs share, each with its unit. The file of a method adds the sections of its phases."""
 
 import difflib
 
 import ml_collections
 
-from configs.sections import adapler_section, finetune_section
+from configs.sections import finetune_section
+
+PHASES = ("finetune", "adapler", "powerbert", "trbert", "distil")  # sections of training phases
 
 
 def base_config() -> ml_collections.ConfigDict:
-    """The fields that all runs share, with the default AdapLeR recipe."""
+    """Fine-tuning of plain BERT: the first phase of every method."""
     return ml_collections.ConfigDict(
         {
-            "method": "adapler",  # adapler, or finetune: plain BERT, the first phase alone
+            "method": "finetune",  # plain BERT, the first phase alone; or adapler, powerbert, trbert, distil
             "model": "bert-base-uncased",  # local directory or hub name of a BERT in PyTorch or Flax form
             "fresh_head": False,  # start the pooler afresh too, where the checkpoint's was never trained
             "task": "sst2",  # a task of adapler_jax/data/tasks.py
             "seed": 0,  # of fresh weights, data order and dropout
             "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32
+            "remat_layers": False,  # training steps compute layers twice: slower, for long texts that do not fit
             "unroll_layers": True,  # in training steps: faster steps, longer compilation; False for short runs
             "data": {
                 "source": "",  # replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME
@@ -31,16 +34,6 @@ def base_config() -> ml_collections.ConfigDict:
                 "cache_dir": "",  # keeps tokenized texts; empty: the user's cache directory; none: no cache
             },
             "finetune": finetune_section(),
-            "saliency": {
-                "num_epochs": 1,  # best fine-tuned epochs to average over, at most finetune.num_best
-                "batch_size": 32,
-            },
-            "adapler": adapler_section(),
-            "adapt": {  # after AdapLeR: thresholds brought to a speedup; where it is a faster one, by training on
-                "speedups": (),  # FLOPs speedups on validation, a model each; more can be asked for later
-                "num_epochs": 1,
-                "learning_rate": 1e-4,
-            },
             "inference": {
                 "driver": "auto",  # the faster of bucketed and packed, as measured; or either, or masked: the oracle
                 "buckets": (),  # increasing lengths that kept tokens are gathered into; empty: the library's ladder
@@ -57,10 +50,27 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.data.max_length = 32
     config.data.lengths = (32,)
     config.unroll_layers = False
-    for phase in (config.finetune, config.adapler):
-        phase.num_epochs = 1
-        phase.batch_size = 16
-    config.adapler.choose = "last"  # one epoch is no choice
+    for name in PHASES:
+        if name in config:
+            config[name].batch_size = 16
+            for field in config[name]:
+                if field.endswith("num_epochs"):
+                    config[name][field] = min(1, config[name][field])
+    if "adapler" in config:
+        config.adapler.choose = "last"  # one epoch is no choice
+    return config
+
+
+def task_config(task: str, preset: dict, **sections) -> ml_collections.ConfigDict:
+    """The base config with the sections of a method and a task's lengths and batch sizes."""
+    config = base_config()
+    config.task = task
+    config.data.max_length = preset["max_length"]
+    for name, section in {"finetune": config.finetune, **sections}.items():
+        config[name] = ml_collections.ConfigDict(section)
+    for name in PHASES:
+        if name in config:
+            config[name].batch_size = preset.get("batch_size", 32)
     return config
 
 

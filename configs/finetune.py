@@ -6,7 +6,6 @@ from configs import adapler, common
 def get_config(argument="sst2"):
     """The run's config; `argument` is "task[,debug]", with the tasks and presets of `configs/adapler.py`."""
     task, variants = common.split_argument(argument, adapler.TASKS)
-    config = adapler.get_config(task)
-    config.method = "finetune"
+    config = common.task_config(task, adapler.TASKS[task])
     common.apply_variants(config, variants, {"debug": common.shrink})
     return config

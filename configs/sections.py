@@ -18,6 +18,83 @@ def finetune_section() -> dict:
     }
 
 
+def saliency_section() -> dict:
+    """What the predictors of AdapLeR are shown."""
+    return {
+        "num_epochs": 1,  # best fine-tuned epochs to average over, at most finetune.num_best
+        "batch_size": 32,
+    }
+
+
+def adapt_section() -> dict:
+    """After AdapLeR: thresholds brought to a speedup; where it is a faster one, by training on."""
+    return {
+        "speedups": (),  # FLOPs speedups on validation, a model each; more can be asked for later
+        "num_epochs": 1,
+        "learning_rate": 1e-4,
+    }
+
+
+def powerbert_section() -> dict:
+    """The search for a retention configuration, then the training with it; the default recipe."""
+    return {
+        "num_epochs": 3,  # of the search, and again of the retraining
+        "batch_size": 32,
+        "learning_rate": 5e-5,
+        "rank_learning_rate": 3e-3,  # of the weights of ranks, in the search
+        "mass_coef": 1e-3,  # lambda: on the sum over layers j of j times the mass of the layer's weights
+        "weight_decay": 0.01,
+        "adam_epsilon": 1e-8,
+        "clip_norm": 1.0,
+        "warmup_share": 0.06,
+        "hidden_dropout_prob": -1.0,
+        "attention_dropout_prob": 0.0,  # as in the released program
+        "distil_coef": 1.0,  # share of the fine-tuned model's soft labels in the task loss, in both phases
+        "round_up": False,  # the ceiling of the mass in place of its floor
+        "protects_cls": True,  # [CLS] has the first rank in the search; False: the authors'
+        "padding_votes": False,  # padding counts as tokens, in training only; True: the authors'
+        "retention": (),  # tokens of each layer, in place of the search
+        "retention_of": "",  # or the workdir of another run, whose search is taken
+        "checkpoint_every_steps": 0,
+    }
+
+
+def distil_section() -> dict:
+    """A shallower model, from layers and soft labels of the fine-tuned one."""
+    return finetune_section() | {
+        "layers": (),  # of the teacher that the student takes, from 0; empty: every other one
+        "distil_coef": 1.0,  # share of the teacher's soft labels in the task loss
+    }
+
+
+def trbert_section() -> dict:
+    """Selectors by reinforcement, then with the encoder; the default recipe."""
+    return {
+        "layers": (),  # in front of which tokens are selected, from 0; empty: 1 and the middle
+        "selector_dim": 32,
+        "init_num_epochs": 0,  # of the selectors towards the ranks of the importance scores, before the policy
+        "policy_num_epochs": 1,
+        "joint_num_epochs": 1,
+        "batch_size": 32,
+        "learning_rate": 5e-5,  # of the encoder, in the joint phase
+        "selector_learning_rate": 1e-3,
+        "policy_length_coef": 1.0,  # alpha: on the share of tokens that go on, mean over the selections
+        "joint_length_coef": 1.0,
+        "guided_share": 0.5,  # of the policy phase's steps, in which one sample imitates the importance scores
+        "num_samples": 8,  # K: action samples of each text
+        "samples_at_once": 0,  # of those, in memory at a time; 0: all. Fewer: less memory, joint steps take longer
+        "by_padded_length": False,  # alpha on shares of the padded length; True: the authors'
+        "distil_coef": 1.0,  # share of the fine-tuned model's soft labels in the joint phase's task loss
+        "weight_decay": 0.01,
+        "adam_epsilon": 1e-8,
+        "clip_norm": 1.0,
+        "warmup_share": 0.1,
+        "hidden_dropout_prob": -1.0,
+        "attention_dropout_prob": -1.0,
+        "checkpoint_every_steps": 0,
+    }
+
+
 def adapler_section() -> dict:
     """Predictors, thresholds and weights together; the default recipe."""
     return {

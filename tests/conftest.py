@@ -1,20 +1,32 @@
 """Shared by all tests: where the reference numbers lie, and a compiler that spends less time on tiny programs."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import tempfile
+
+import pytest
 
 # Before jax is imported: most of a test's time is compilation, and none of it is speed that counts.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="adapler-cache-")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="adapler-tests-"))
+CACHES = tempfile.mkdtemp(prefix="adapler-tests-")
+atexit.register(shutil.rmtree, CACHES, ignore_errors=True)
+os.environ["XDG_CACHE_HOME"] = f"{CACHES}/user"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{CACHES}/compiled")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--golden-dir", default=None, help="run the parity tests over every adapler_*.npz of this folder")
+    parser.addoption("--golden-dir", default=None, help="run the parity tests over the reference files of this folder")
+
+
+@pytest.fixture(scope="session")
+def golden_file(pytestconfig):
+    """A function: the path of a reference file by its name."""
+    return lambda name: pathlib.Path(pytestconfig.getoption("--golden-dir") or GOLDEN) / name
 
 
 def pytest_generate_tests(metafunc):

@@ -10,15 +10,24 @@ from absl import flags
 from ml_collections import config_flags
 
 from adapler_jax.data.tasks import TASKS
-from adapler_jax.training.run import phase_list
+from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
-from configs import adapler, common, finetune, quickstart
+from configs import adapler, common, distil, finetune, powerbert, quickstart, sections, trbert
 
 FOLDER = pathlib.Path(common.__file__).parent
 ROOT = FOLDER.parent
 # ml_collections loads config files by a method that Python deprecates.
 loads_a_file = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-VARIANTS = {"adapler": ("faithful", "debug"), "finetune": ("debug",)}
+VARIANTS = {"adapler": ("faithful", "debug"), "finetune": ("debug",), "powerbert": ("faithful", "debug"),
+            "trbert": ("faithful", "debug"), "distil": ("debug",)}  # fmt: skip
+SECTIONS = {
+    "adapler": {"adapler": sections.adapler_section(), "saliency": sections.saliency_section(),
+                "adapt": sections.adapt_section()},
+    "powerbert": {"powerbert": sections.powerbert_section()},
+    "trbert": {"trbert": sections.trbert_section()},
+    "distil": {"distil": sections.distil_section()},
+}  # fmt: skip
+SECTIONS["quickstart"] = SECTIONS["adapler"]
 ARGUMENTS = [
     (name, ",".join((task, *variants)))
     for name, known in VARIANTS.items()
@@ -26,7 +35,8 @@ ARGUMENTS = [
     for count in range(len(known) + 1)
     for variants in itertools.permutations(known, count)
 ] + [("quickstart", ""), ("quickstart", "debug")]
-MODULES = {"adapler": adapler, "finetune": finetune, "quickstart": quickstart}
+MODULES = {"adapler": adapler, "distil": distil, "finetune": finetune, "powerbert": powerbert, "quickstart": quickstart,
+           "trbert": trbert}  # fmt: skip
 
 
 @pytest.fixture(name="parse_flags")
@@ -49,9 +59,14 @@ def kinds(config):
 
 
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
-def test_every_config_builds_with_the_fields_of_the_base(name, argument):
+def test_every_config_builds_with_the_fields_of_the_base_and_of_its_method(name, argument):
     config = MODULES[name].get_config(argument)
-    assert kinds(config) == kinds(common.base_config())
+    expected = common.base_config()
+    for section, fields in SECTIONS.get(name, {}).items():
+        expected[section] = fields
+    assert kinds(config) == kinds(expected)
+    assert config.method == {"quickstart": "adapler"}.get(name, name)
+    check_config(config)
     assert config.task in TASKS
     assert ("finetune" == name) == (len(phase_list(config)) == 1)
 
@@ -67,9 +82,6 @@ def test_lengths_and_sizes_are_consistent(name, argument):
     assert not data.lengths or data.lengths[-1] == data.max_length
     assert list(data.lengths) == sorted(set(data.lengths))
     assert data.max_length <= 512  # positions of the usual checkpoints
-    for phase in (config.finetune, config.adapler):
-        assert phase.num_epochs >= 1 and phase.batch_size >= 1
-    assert config.saliency.num_epochs <= config.finetune.num_best
 
 
 def test_the_presets_are_those_of_the_task_table():
@@ -84,7 +96,8 @@ def test_debug_shrinks_whatever_the_order(name):
         config = MODULES[name].get_config(f"{task},debug")
         assert config.data.num_train_examples <= 64
         assert config.data.max_length <= 32
-        assert config.finetune.num_epochs == config.adapler.num_epochs == 1
+        epochs = {field: value for field, value in flatten(config.to_dict()).items() if field.endswith("num_epochs")}
+        assert set(epochs.values()) <= {0, 1} and epochs["finetune.num_epochs"] == 1
 
 
 def test_two_configs_do_not_share_fields():

@@ -226,7 +226,7 @@ def test_mixed_values_by_hand():
         ([0.0, 0.0, MASK_BIAS], [1 / 3, 2 / 3, 0.0]),
         ([0.0, math.log(0.5), 0.0], [1 / 5, 1 / 5, 3 / 5]),
     ]:
-        found = encoder.mix_values(joined_BLX, jnp.array([bias]), num_heads=1)
+        found, _ = encoder.mix_values(joined_BLX, jnp.array([bias]), num_heads=1)
         np.testing.assert_allclose(found[0, :, :3], [expected] * 3, rtol=1e-6, atol=0)
 
 
@@ -359,9 +359,11 @@ def test_dropout_follows_its_key():
 
 def test_every_layer_draws_its_own_dropout(monkeypatch):
     """With layers that add uniform noise of their key: four independent draws spread by 0.58, equal ones by 1.15."""
-    monkeypatch.setattr(
-        encoder, "attend", lambda layer, config, x, bias, *, key, dtype: x + jax.random.uniform(key, x.shape)
-    )
+
+    def add_noise(layer, config, x, bias, *, voter_BL=None, key, dtype):
+        return x + jax.random.uniform(key, x.shape), None
+
+    monkeypatch.setattr(encoder, "attend_and_count", add_noise)
     monkeypatch.setattr(encoder, "feed_forward", lambda layer, config, x, *, key, dtype: x)
     monkeypatch.setattr(encoder, "embed", lambda params, config, *_, key: jnp.zeros((4, 12, 16)))
     batch = make_batch()

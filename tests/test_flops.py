@@ -8,11 +8,12 @@ import pytest
 from adapler_jax import encoder, flops, heads
 from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.pruning import keep_all
-from adapler_jax.types import Batch, EncoderConfig
+from adapler_jax.types import BEFORE_ATTENTION, BEFORE_FEED_FORWARD, Batch, EncoderConfig, Site
 
 BASE = EncoderConfig(
     num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
 )  # fmt: skip
+SITES = tuple(Site(layer, BEFORE_ATTENTION) for layer in range(12))
 
 
 @pytest.mark.parametrize("length", [1, 16, 64, 128, 512])
@@ -26,7 +27,7 @@ def test_dense_count_agrees_with_the_published_fit_at_base_size(length, num_clas
 def test_pruned_count_agrees_with_the_published_fit_where_nothing_is_dropped():
     length = 96
     published = 1183537 + 1537 + 6152 * length + 12 * (3156 * length**2 + 14233554 * length)
-    counted = flops.pruned_flops(BASE, [length], np.full((12, 1), length), predictor_dim=32, num_classes=2)
+    counted = flops.pruned_flops(BASE, [length], np.full((12, 1), length), sites=SITES, predictor_dim=32, num_classes=2)
     np.testing.assert_allclose(counted, [published], rtol=2e-3)
 
 
@@ -42,7 +43,7 @@ def test_published_reference_counts():
 
 def test_predictor_is_charged_at_the_length_it_reads():
     config = dataclasses.replace(BASE, num_layers=2)
-    counted = flops.pruned_flops(config, [10], [[4], [1]], predictor_dim=32, num_classes=2)
+    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, num_classes=2)
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.predictor_flops(config, 10, predictor_dim=32)
@@ -52,6 +53,48 @@ def test_predictor_is_charged_at_the_length_it_reads():
         + flops.head_flops(config, num_classes=2)
     )
     assert counted.tolist() == [by_hand]
+
+
+def test_layers_without_a_site_have_no_predictor():
+    config = dataclasses.replace(BASE, num_layers=3)
+    counted = flops.pruned_flops(config, [10], [[10], [4], [4]], sites=SITES[1:2], predictor_dim=32, num_classes=2)
+    by_hand = (
+        flops.embedding_flops(config, 10)
+        + flops.layer_flops(config, 10)
+        + flops.predictor_flops(config, 10, predictor_dim=32)
+        + 2 * flops.layer_flops(config, 4)
+        + flops.head_flops(config, num_classes=2)
+    )
+    assert counted.tolist() == [by_hand]
+
+
+def test_sites_inside_layers_charge_the_halves_apart():
+    config = dataclasses.replace(BASE, num_layers=2)
+    sites = (Site(0, BEFORE_FEED_FORWARD), Site(1, BEFORE_FEED_FORWARD))
+    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=sites, predictor_dim=0, num_classes=2)
+    by_hand = (
+        flops.embedding_flops(config, 10)
+        + flops.attention_flops(config, 10)
+        + flops.significance_flops(config, 10)
+        + flops.feed_forward_flops(config, 4)
+        + flops.attention_flops(config, 4)
+        + flops.significance_flops(config, 4)
+        + flops.feed_forward_flops(config, 1)
+        + flops.head_flops(config, num_classes=2)
+    )
+    assert counted.tolist() == [by_hand]
+
+
+def test_halves_by_hand_on_two_tokens():
+    config = EncoderConfig(
+        num_layers=1, num_heads=2, hidden_dim=4, ffn_dim=3, vocab_size=9, num_positions=9, activation="relu"
+    )  # fmt: skip
+    # four 4x4 products with bias, residual, norm; two products of length 2 over 4 entries, 7 operations of 2 heads
+    assert flops.attention_flops(config, 2) == 2 * (4 * 36 + 4 + 30) + 4 * (16 + 14)
+    # 4x3 and 3x4 with bias, relu, residual, norm
+    assert flops.feed_forward_flops(config, 2) == 2 * (27 + 28 + 3 + 4 + 30)
+    # of both heads and each key: 2 products and sums over queries; its own share, the difference, the mean
+    assert flops.significance_flops(config, 2) == 2 * 2 * (4 + 3)
 
 
 def test_layer_by_hand_on_two_tokens():
@@ -67,14 +110,14 @@ def test_layer_by_hand_on_two_tokens():
 def test_without_predictors_nothing_dropped_costs_the_dense_model():
     length_B = np.array([3, 7])
     kept_NB = np.tile(length_B, (12, 1))
-    counted = flops.pruned_flops(BASE, length_B, kept_NB, predictor_dim=0, num_classes=3)
+    counted = flops.pruned_flops(BASE, length_B, kept_NB, sites=(), predictor_dim=0, num_classes=3)
     np.testing.assert_array_equal(counted, flops.dense_flops(BASE, length_B, num_classes=3))
 
 
 def test_soft_counts_of_a_training_step_are_counted_alike():
     """JAX arrays of float32 under jit give the integers of NumPy."""
     length_B, kept_NB = np.array([30, 9]), np.tile(np.array([[17, 4]]), (12, 1))
-    sizes = {"predictor_dim": 32, "num_classes": 2}
+    sizes = {"sites": SITES, "predictor_dim": 32, "num_classes": 2}
     count = jax.jit(lambda length_B, kept_NB: flops.pruned_flops(BASE, length_B, kept_NB, **sizes))
     found = count(jnp.float32(length_B), jnp.float32(kept_NB))
     np.testing.assert_allclose(found, flops.pruned_flops(BASE, length_B, kept_NB, **sizes), rtol=1e-6)

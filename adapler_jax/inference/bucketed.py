@@ -12,7 +12,6 @@ The site behind the last layer does not exist; its scores are computed with the 
 """
 
 import functools
-import numbers
 
 import flax.struct
 import jax
@@ -21,11 +20,15 @@ import numpy as np
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference import dense
+from adapler_jax.inference.buckets import DEFAULT_BUCKETS, entries_of, ladder
 from adapler_jax.inference.stages import Stages, run_stages
-from adapler_jax.pruning.base import Pruner, check_sites
-from adapler_jax.types import Batch, EncoderConfig, Params, Trace, View
-
-DEFAULT_BUCKETS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+from adapler_jax.pruning.base import (
+    Pruner,
+    check_fast,
+    params_of_layers,
+    select_at,
+)
+from adapler_jax.types import BEFORE_ATTENTION, Batch, EncoderConfig, Params, Trace, View
 
 
 @flax.struct.dataclass
@@ -49,45 +52,6 @@ class _Record:
     count_B: jax.Array
 
 
-def check_buckets(buckets) -> tuple[int, ...]:
-    """The buckets as a tuple. Raises ValueError where they are no positive numbers in increasing order, or none."""
-    buckets = tuple(buckets)
-    whole = all(isinstance(bucket, numbers.Integral) and bucket > 0 for bucket in buckets)
-    if not buckets or not whole or any(a >= b for a, b in zip(buckets, buckets[1:])):
-        raise ValueError(
-            f"config.inference.buckets is {buckets}; expected positive numbers in increasing order, as (8, 16, 32)"
-        )
-    return tuple(int(bucket) for bucket in buckets)
-
-
-def ladder(buckets, length) -> tuple[int, ...]:
-    """Bucket lengths for a batch of `length` slots: the buckets below it and itself.
-
-    Raises ValueError where the largest bucket is shorter, since a method may keep every token.
-    """
-    if max(buckets) < length:
-        raise ValueError(
-            f"bucket {max(buckets)} cannot hold {length} kept tokens; add a larger size to config.inference.buckets"
-        )
-    return (*sorted(bucket for bucket in set(buckets) if bucket < length), length)
-
-
-def entry_rungs(rungs) -> tuple[int, ...]:
-    """Every other rung, the last one included: embedding and first scores are cheap, compiling a branch is not."""
-    return tuple(rungs[::-1][::2][::-1])
-
-
-def executed_lengths(length_B, count_NB, buckets, *, num_slots):
-    """Padded lengths at which one batch really ran: of embedding and site 0, int; and of each layer, int64 [N].
-
-    Args: length_B: live tokens. count_NB: tokens that each layer ran on. num_slots: token slots of the batch.
-    """
-    rungs = np.asarray(ladder(buckets, num_slots))
-    entries = np.asarray(entry_rungs(rungs))
-    entry = int(entries[np.searchsorted(entries, np.max(length_B))])
-    return entry, rungs[np.searchsorted(rungs, np.max(count_NB, axis=-1))]
-
-
 def rung_of(num_tokens, rungs):
     """Index of the first rung that holds so many tokens, int32 scalar."""
     return jnp.sum(jnp.asarray(rungs, jnp.int32) < num_tokens, dtype=jnp.int32)
@@ -109,11 +73,10 @@ def kept_slots(keep_BR):
     return jnp.sort(jnp.where(keep_BR, jnp.arange(R, dtype=jnp.int32)[None], R), axis=-1)
 
 
-def visit_site(pruner: Pruner, site_params, index, *, hidden_BRD, source_BR, live_BR, length):
+def visit_site(pruner: Pruner, site_params, index, *, reading_BR, source_BR, live_BR, length):
     """Asks the pruner who stays: (slots, places, counts) of those, padded to `length`, and the _Record of the site."""
-    reading_BR = pruner.read(site_params, hidden_BRD)
     view = View(reading_BL=reading_BR, live_BL=live_BR, weight_BL=live_BR.astype(jnp.float32))
-    selection = pruner.select(site_params, index, view)
+    selection = select_at(pruner, site_params, index, view)
     kept_BR = kept_slots(selection.keep_BL)
     stays_BR = kept_BR < kept_BR.shape[1]
     slot_BR = jnp.where(stays_BR, kept_BR, 0)
@@ -142,11 +105,46 @@ def run_bucket(state: _State, layer, site_params, index, *, bucket, config: Enco
     hidden_BRD = dense.in_chunks_on_cpu(run, hidden_BRD, encoder.key_bias(live_BR))
     source_BR = state.source_BL[:, :bucket]
     kept, record = visit_site(
-        pruner, site_params, index, hidden_BRD=hidden_BRD, source_BR=source_BR, live_BR=live_BR, length=length
+        pruner, site_params, index, reading_BR=pruner.read(site_params, hidden_BRD), source_BR=source_BR,
+        live_BR=live_BR, length=length,
+    )  # fmt: skip
+    hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
+    last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
+    return _State(hidden_BLD, *kept, last_BLD), record
+
+
+def attend_bucket(state: _State, layer, site_params, index, *, bucket, config: EncoderConfig, pruner: Pruner, dtype):
+    """The first half of one layer on the first `bucket` tokens of every example, then the site in the layer."""
+    length = state.hidden_BLD.shape[1]
+    live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
+
+    def run(hidden_BRD, live_BR):
+        return encoder.attend_and_count(
+            layer, config, hidden_BRD, encoder.key_bias(live_BR), voter_BL=live_BR, dtype=dtype
+        )
+
+    hidden_BRD, received_BR = dense.in_chunks_on_cpu(run, state.hidden_BLD[:, :bucket], live_BR)
+    source_BR = state.source_BL[:, :bucket]
+    kept, record = visit_site(
+        pruner, site_params, index, reading_BR=received_BR, source_BR=source_BR, live_BR=live_BR, length=length
     )
     hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
     last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
     return _State(hidden_BLD, *kept, last_BLD), record
+
+
+def feed_bucket(state: _State, layer, *, bucket, config: EncoderConfig, dtype) -> _State:
+    """The second half of one layer on the first `bucket` tokens that its site kept; they move to the first slots."""
+    length = state.hidden_BLD.shape[1]
+    hidden_BRD = dense.in_chunks_on_cpu(
+        lambda hidden_BRD: encoder.feed_forward(layer, config, hidden_BRD, dtype=dtype),
+        take_rows(state.hidden_BLD, state.slot_BL[:, :bucket]),
+    )
+    live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
+    return state.replace(
+        hidden_BLD=jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0)),
+        last_BLD=put_at_places(state.last_BLD, jnp.where(live_BR, state.source_BL[:, :bucket], length), hidden_BRD),
+    )
 
 
 def put_at_places(last_BLD, source_BR, hidden_BRD):
@@ -171,44 +169,61 @@ def at_places(record_N: _Record) -> Trace:
 
 
 def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner: Pruner, with_last):
-    """Embeds the first `bucket` tokens of every example and visits site 0."""
+    """Embeds the first `bucket` tokens of every example and visits the site in front of layer 0: (state, _Record); the
+    _Record is () where sites are inside the layers."""
     B, L = batch.token_BL.shape
     token_BR, segment_BR, live_BR = (x[:, :bucket] for x in (batch.token_BL, batch.segment_BL, batch.live_BL))
     hidden_BRD = encoder.embed(params["encoder"]["embeddings"], config, token_BR, segment_BR)
     place_BR = jnp.broadcast_to(jnp.arange(bucket, dtype=jnp.int32), (B, bucket))
-    site_params = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
-    kept, record = visit_site(
-        pruner, site_params, jnp.int32(0), hidden_BRD=hidden_BRD, source_BR=place_BR, live_BR=live_BR, length=L
-    )
+    if pruner.point == BEFORE_ATTENTION:
+        site_params = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
+        kept, record = visit_site(
+            pruner, site_params, jnp.int32(0), reading_BR=pruner.read(site_params, hidden_BRD), source_BR=place_BR,
+            live_BR=live_BR, length=L,
+        )  # fmt: skip
+    else:
+        slot_BL = jnp.zeros((B, L), jnp.int32)
+        kept = slot_BL, fill_to(place_BR, L, L), jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32)
+        record = ()
     hidden_BLD = jnp.pad(hidden_BRD, ((0, 0), (0, L - bucket), (0, 0)))
     last_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0) if with_last else None
     return _State(hidden_BLD, *kept, last_BLD), record
 
 
-def per_layer(outer: Params, *, num_layers):
-    """What a layer reads beside its own parameters: those of the site behind it, and that site's index."""
-    behind_N = np.arange(1, num_layers + 1, dtype=np.int32)
-    return jax.tree.map(lambda leaf: leaf[behind_N % num_layers], outer["pruner"]), behind_N
+def per_layer(outer: Params, *, pruner: Pruner, num_layers):
+    """What a layer reads beside its own parameters: those of the site that it visits, and that site's layer: the next
+    one for sites in front of layers."""
+    layer_N = np.arange(num_layers, dtype=np.int32) + (pruner.point == BEFORE_ATTENTION)
+    site_params = params_of_layers(pruner, outer["pruner"], num_layers)
+    return jax.tree.map(lambda leaf: leaf[layer_N % num_layers], site_params), layer_N
 
 
 def begin(outer: Params, batch: Batch, *, entries, **options):
-    """The state that layer 0 runs on, and the _Record of site 0; options as of `enter`."""
+    """The state that layer 0 runs on, and what `enter` records; options as of `enter`."""
     branches = [functools.partial(enter, bucket=bucket, **options) for bucket in entries]
     longest = jnp.max(jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32))
     return jax.lax.switch(rung_of(longest, entries), branches, outer, batch)
 
 
 def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: Pruner, dtype):
-    """One layer on what the pruner kept, and the _Record of the site behind it."""
-    branches = [
-        functools.partial(run_bucket, bucket=bucket, config=config, pruner=pruner, dtype=dtype) for bucket in rungs
-    ]
-    return jax.lax.switch(rung_of(jnp.max(state.count_B), rungs), branches, state, *scanned)
+    """One layer on what the pruner kept, and the _Record of the site behind it, or of the one in it."""
+
+    def switch(function, state, *operands, **options):
+        branches = [
+            functools.partial(function, bucket=bucket, config=config, dtype=dtype, **options) for bucket in rungs
+        ]
+        return jax.lax.switch(rung_of(jnp.max(state.count_B), rungs), branches, state, *operands)
+
+    if pruner.point == BEFORE_ATTENTION:
+        return switch(run_bucket, state, *scanned, pruner=pruner)
+    state, record = switch(attend_bucket, state, *scanned, pruner=pruner)
+    return switch(feed_bucket, state, scanned[0]), record
 
 
-def finish(outer: Params, state: _State, first: _Record, record_N: _Record, *, config: EncoderConfig):
+def finish(outer: Params, state: _State, first, record_N: _Record, *, config: EncoderConfig):
     """Logits from the last buffer, [CLS] in slot 0, and the Trace of all sites that exist."""
-    record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)
+    if isinstance(first, _Record):
+        record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)
     trace = at_places(record_N).replace(last_BLD=state.last_BLD)
     return heads.classify(outer["head"], config, state.hidden_BLD[:, 0]), trace
 
@@ -222,8 +237,8 @@ def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT
     rungs = ladder(buckets, shape[1])
     shared = {"config": config, "pruner": pruner}
     return Stages(
-        per_layer=functools.partial(per_layer, num_layers=config.num_layers),
-        begin=functools.partial(begin, entries=entry_rungs(rungs), with_last=with_last, **shared),
+        per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
+        begin=functools.partial(begin, entries=entries_of(pruner, rungs), with_last=with_last, **shared),
         step=functools.partial(run_layer, rungs=rungs, dtype=dtype, **shared),
         finish=functools.partial(finish, config=config),
     )
@@ -238,7 +253,7 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     with_last: whether the Trace has the last state of every token. A method without sites runs as plain BERT, without
     gathers.
     """
-    check_sites(pruner, config)
+    check_fast(pruner, config)
     stages = make_stages(config, pruner, batch.token_BL.shape, buckets=buckets, dtype=dtype, with_last=with_last)
     if stages is None:
         return dense.forward(params, config, batch, dtype=dtype, with_last=with_last)

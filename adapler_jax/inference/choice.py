@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, ladder
+from adapler_jax.inference.buckets import DEFAULT_BUCKETS, ladder
 from adapler_jax.inference.latency_table import FAST_DRIVERS, RUNG, LatencyTable, Row, case_of
 from adapler_jax.types import EncoderConfig
 

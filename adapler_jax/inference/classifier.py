@@ -13,11 +13,11 @@ from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_core
-from adapler_jax.inference.bucketed import ladder
+from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
 from adapler_jax.inference.exported import max_length_of, use_programs
 from adapler_jax.inference.words import Encoded, Word, encode_words
-from adapler_jax.pruning import make_pruner
+from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Params
 from adapler_jax.weights.save import load_model
 
@@ -75,7 +75,7 @@ class Classifier:
         """
         use_compilation_cache(compilation_cache)
         saved = load_model(directory)
-        pruner = make_pruner(saved.pruner_name, saved.config)
+        pruner = pruner_of_saved(saved)
         engine = make_engine(
             saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
             expected_speedup=expected_speedup,

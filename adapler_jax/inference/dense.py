@@ -45,4 +45,4 @@ def in_chunks(function, arrays, *, num_rows: int):
     size = -(-B // num_chunks)
     row = jnp.minimum(jnp.arange(num_chunks * size), B - 1).reshape(num_chunks, size)
     found = jax.lax.map(lambda row: function(*(array[row] for array in arrays)), row)
-    return found.reshape(num_chunks * size, *found.shape[2:])[:B]
+    return jax.tree.map(lambda leaf: leaf.reshape(num_chunks * size, *leaf.shape[2:])[:B], found)

@@ -12,6 +12,7 @@ import numpy as np
 
 from adapler_jax import encoder
 from adapler_jax.inference import bucketed, masked, packed
+from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.choice import Choice, choose
 from adapler_jax.inference.latency_table import LatencyTable, find_table
 from adapler_jax.pruning.base import Pruner
@@ -108,7 +109,7 @@ def make_engine(
     Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, rows below 1, or a table
     that does not serve on this device.
     """
-    buckets = None if buckets is None else bucketed.check_buckets(buckets)
+    buckets = None if buckets is None else check_buckets(buckets)
     tiles = tuple(tiles)
     if not tiles or min(*tiles, block_tokens) < 1:
         raise ValueError(f"tiles {tiles} and block_tokens {block_tokens}; expected positive numbers of rows")
@@ -127,7 +128,7 @@ def make_engine(
     else:
 
         def pick(batch_size, length):
-            return Choice(driver, buckets or bucketed.DEFAULT_BUCKETS)
+            return Choice(driver, buckets or DEFAULT_BUCKETS)
 
     @functools.cache
     def choice(batch_size, length):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import flops
-from adapler_jax.inference import bucketed
+from adapler_jax.inference.buckets import executed_lengths
 from adapler_jax.inference.choice import Choice
 from adapler_jax.inference.engine import AUTO, lay_out, lay_out_for, make_engine
 from adapler_jax.inference.measure import Timing, median_speedup, time_interleaved
@@ -61,8 +61,10 @@ def evaluate_model(
     driver: str = AUTO,
     latency_table=None,
     expected_speedup: float | None = None,
+    dense_config: EncoderConfig | None = None,
 ) -> Evaluation:
-    """Runs a model over batches under the hard rule; `metric` is a name in METRICS, the rest as in `make_engine`.
+    """Runs a model over batches under the hard rule; `metric` is a name in METRICS, dense_config that of the model
+    which speedups are relative to where it is not this one without its pruner, the rest as in `make_engine`.
 
     Raises ValueError where there is no example or the metric is unknown.
     """
@@ -78,7 +80,10 @@ def evaluate_model(
     for batch in batches:
         logits_BC, trace = run(params, batch)
         count_NB = counts_of(trace, batch, config)
-        executed += executed_flops(params, config, batch, count_NB, choice=run.choice(*batch.token_BL.shape))
+        choice = run.choice(*batch.token_BL.shape)
+        executed += executed_flops(
+            params, config, pruner, batch, count_NB, choice=choice, dense_config=dense_config
+        )  # fmt: skip
         real_B = batch.example_id_B != FILLER_ID
         nll_B = -np.asarray(jax.nn.log_softmax(logits_BC))[np.arange(len(batch.label_B)), batch.label_B]
         columns = (nll_B, np.argmax(logits_BC, -1), batch.label_B, batch.example_id_B, batch.live_BL.sum(-1), count_NB)
@@ -89,7 +94,7 @@ def evaluate_model(
     return Evaluation(
         score=METRICS[metric](predicted_E, label_E),
         nll=float(nll_E.mean()),
-        flops_speedup=true_speedup(params, config, length_E, count_NE),
+        flops_speedup=true_speedup(params, config, pruner, length_E, count_NE, dense_config=dense_config),
         executed_flops_speedup=float(executed[0] / executed[1]),
         kept_tokens=tuple(count_NE.mean(axis=-1).tolist()),
         predicted_E=predicted_E,
@@ -107,13 +112,17 @@ def counts_of(trace, batch: Batch, config: EncoderConfig):
     return np.broadcast_to(batch.live_BL.sum(-1), (config.num_layers, len(batch.live_BL))).astype(np.int64)
 
 
-def true_speedup(params: Params, config: EncoderConfig, length_E, count_NE) -> float:
-    """Dense over pruned operations of examples without padding."""
+def true_speedup(
+    params: Params, config: EncoderConfig, pruner: Pruner, length_E, count_NE, *,
+    dense_config: EncoderConfig | None = None,
+) -> float:  # fmt: skip
+    """Dense over pruned operations of examples without padding; dense_config: None for the model's own."""
     num_classes = params["head"]["classifier"]["bias"].shape[-1]
-    dense_E = flops.dense_flops(config, length_E, num_classes=num_classes)
+    dense_E = flops.dense_flops(dense_config or config, length_E, num_classes=num_classes)
     pruned_E = flops.pruned_flops(
-        config, length_E, count_NE, predictor_dim=flops.leaf_predictor_dim(params), num_classes=num_classes
-    )
+        config, length_E, count_NE, sites=pruner.sites, predictor_dim=flops.leaf_predictor_dim(params),
+        num_classes=num_classes,
+    )  # fmt: skip
     return flops.speedup(dense_E, pruned_E)
 
 
@@ -124,7 +133,10 @@ def padded_flops(params: Params, config: EncoderConfig, batch: Batch) -> int:
     return int(B * flops.dense_flops(config, L, num_classes=num_classes))
 
 
-def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB, *, choice: Choice):
+def executed_flops(
+    params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, count_NB, *, choice: Choice,
+    dense_config: EncoderConfig | None = None,
+):  # fmt: skip
     """Operations that one padded batch took, fillers included: int64 [2], of dense BERT and of the driver.
 
     Dense BERT runs padding too. "bucketed" runs the padded lengths of its rungs, a method without sites as the dense
@@ -134,6 +146,7 @@ def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB
     """
     B, L = batch.token_BL.shape
     options = {
+        "sites": pruner.sites,
         "predictor_dim": flops.leaf_predictor_dim(params),
         "num_classes": params["head"]["classifier"]["bias"].shape[-1],
     }
@@ -141,10 +154,10 @@ def executed_flops(params: Params, config: EncoderConfig, batch: Batch, count_NB
     executed = dense
     if choice.driver == "packed":
         executed = np.sum(flops.pruned_flops(config, length_B, count_NB, **options))
-    elif choice.driver == "bucketed" and options["predictor_dim"]:
-        entry, length_N = bucketed.executed_lengths(length_B, count_NB, choice.buckets, num_slots=L)
+    elif choice.driver == "bucketed" and pruner.sites:
+        entry, length_N = executed_lengths(pruner, length_B, count_NB, choice.buckets, num_slots=L)
         executed = B * flops.pruned_flops(config, [entry], length_N[:, None], **options)[0]
-    return np.array([dense, executed], np.int64)
+    return np.array([padded_flops(params, dense_config or config, batch), executed], np.int64)
 
 
 def compare_speed(
@@ -161,13 +174,14 @@ def compare_speed(
     driver: str = AUTO,
     latency_table=None,
     expected_speedup: float | None = None,
+    dense_config: EncoderConfig | None = None,
 ) -> SpeedComparison:
     """Times an engine against plain BERT on the same texts, medians of interleaved repeats.
 
     A repeat is one pass over all batches; compilation is in the first call only. dense_params: as params, of the
-    unpruned model; its pruner's subtree is not read. dense_batches: the same texts as plain BERT should get them,
-    padded to lengths of their own; None for `batches`. (The fast drivers leave padding out by themselves.) The other
-    arguments as in `make_engine`; plain BERT is always the padded one.
+    unpruned model; its pruner's subtree is not read. dense_config: its sizes, None for these. dense_batches: the same
+    texts as plain BERT should get them, padded to lengths of their own; None for `batches`. (The fast drivers leave
+    padding out by themselves.) The other arguments as in `make_engine`; plain BERT is always the padded one.
     """
     dense_batches = [jax.device_put(batch) for batch in (batches if dense_batches is None else dense_batches)]
     batches = [jax.device_put(batch) for batch in batches]
@@ -175,8 +189,9 @@ def compare_speed(
         config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
         expected_speedup=expected_speedup,
     )  # fmt: skip
-    dense_run = make_engine(config, keep_all(), dtype=dtype, driver="bucketed")
-    dense_params = lay_out(jax.device_put(dense_params | {"pruner": {}}), config, dtype)
+    dense_config = dense_config or config
+    dense_run = make_engine(dense_config, keep_all(), dtype=dtype, driver="bucketed")
+    dense_params = lay_out(jax.device_put(dense_params | {"pruner": {}}), dense_config, dtype)
     params = lay_out_for(driver, jax.device_put(params), config, dtype)
 
     def over(batches, run: Callable, params) -> Callable:
@@ -190,8 +205,8 @@ def compare_speed(
     choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
     for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
         count_NB = counts_of(pruned_run(params, batch)[1], batch, config)
-        pruned = executed_flops(params, config, batch, count_NB, choice=choice)[1]
-        executed += np.array([padded_flops(params, config, dense_batch), pruned])
+        pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice)[1]
+        executed += np.array([padded_flops(params, dense_config, dense_batch), pruned])
     return SpeedComparison(
         dense=timings["dense"],
         pruned=timings["pruned"],

@@ -35,10 +35,10 @@ from adapler_jax import encoder
 from adapler_jax.data.lengths import default_lengths
 from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.inference import bucketed, packed
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, check_buckets
+from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.engine import AUTO, DRIVERS, Engine, lay_out, run_program
 from adapler_jax.inference.stages import Stages, without_layers
-from adapler_jax.pruning import Pruner, make_pruner
+from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace
 from adapler_jax.weights.save import Saved, load_model
 
@@ -85,8 +85,8 @@ class Serving:
         """What a program must have been made for, as JSON gives it back."""
         header = {
             "format": FORMAT, "jax": jax.__version__, "code": digest_of_code(), "platforms": PLATFORMS,
-            "encoder": dataclasses.asdict(self.config), "pruner": self.pruner.name, "driver": self.driver,
-            "dtype": self.dtype.name, "buckets": self.buckets, "lengths": self.lengths,
+            "encoder": dataclasses.asdict(self.config), "pruner": self.pruner.name, "sites": self.pruner.sites,
+            "driver": self.driver, "dtype": self.dtype.name, "buckets": self.buckets, "lengths": self.lengths,
             "num_classes": self.num_classes, "predictor_dim": self.predictor_dim,
             "matmul_precision": jax.config.jax_default_matmul_precision, "x64": jax.config.jax_enable_x64,
         }  # fmt: skip
@@ -106,7 +106,7 @@ def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
     """What is run of a saved model; arguments as in `make_engine`."""
     return Serving(
         config=saved.config,
-        pruner=make_pruner(saved.pruner_name, saved.config),
+        pruner=pruner_of_saved(saved),
         driver=driver,
         dtype=np.dtype(dtype),
         buckets=DEFAULT_BUCKETS if buckets is None else check_buckets(buckets),

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, ladder
+from adapler_jax.inference.buckets import DEFAULT_BUCKETS, ladder
 from adapler_jax.inference.choice import fastest_driver
 from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.inference.latency_table import (

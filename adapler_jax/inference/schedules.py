@@ -98,7 +98,8 @@ def kept_shares(config: EncoderConfig, length: int, speedup: float) -> np.ndarra
     def found(factor):
         count_N1 = np.maximum(1, np.round(shares(factor) * length))[:, None]
         pruned = flops.pruned_flops(
-            config, [length], count_N1, predictor_dim=PREDICTOR_DIM, num_classes=NUM_CLASSES
+            config, [length], count_N1, sites=schedule_pruner(config).sites, predictor_dim=PREDICTOR_DIM,
+            num_classes=NUM_CLASSES,
         )  # fmt: skip
         return flops.speedup(dense, pruned)
 

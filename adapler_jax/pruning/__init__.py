@@ -2,10 +2,12 @@
 
 from adapler_jax.pruning.adapler import adapler
 from adapler_jax.pruning.base import Pruner, keep_all
+from adapler_jax.pruning.powerbert import powerbert
+from adapler_jax.pruning.trbert import trbert
 from adapler_jax.types import EncoderConfig
 
 # name in configs and saved models -> EncoderConfig, options -> Pruner
-PRUNERS = {"keep_all": lambda config: keep_all(), "adapler": adapler}
+PRUNERS = {"keep_all": lambda config: keep_all(), "adapler": adapler, "powerbert": powerbert, "trbert": trbert}
 
 
 def make_pruner(name: str, config: EncoderConfig, **options) -> Pruner:
@@ -15,4 +17,9 @@ def make_pruner(name: str, config: EncoderConfig, **options) -> Pruner:
     return PRUNERS[name](config, **options)
 
 
-__all__ = ["Pruner", "adapler", "keep_all", "make_pruner"]
+def pruner_of_saved(saved) -> Pruner:
+    """The pruner of what `weights.save.load_model` gave."""
+    return make_pruner(saved.pruner_name, saved.config, **saved.pruner_options)
+
+
+__all__ = ["Pruner", "adapler", "keep_all", "make_pruner", "powerbert", "pruner_of_saved", "trbert"]

@@ -7,23 +7,28 @@ passes the slice of the site that it stands at.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from adapler_jax.types import EncoderConfig, Params, Site
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapler_jax.types import MASK_BIAS, EncoderConfig, Params, Selection, Site, Softened, View
 
 
 class Pruner(NamedTuple):
     """A length-reduction method. All functions are pure; `params` is the method's own subtree."""
 
     name: str
-    sites: tuple[Site, ...]
+    sites: tuple[Site, ...]  # at most one a layer, in order, all at the same point
     # (key, EncoderConfig) -> params
     init: Callable[..., Params]
-    # (site's params, states [..., D]) -> float32 [...]: all that is read off a token alone, padded or packed
-    read: Callable
-    # (site's params, site index, View, slope) -> Softened
+    # (site's params, states [..., D]) -> float32 [...]: all that is read off a token alone, padded or packed; None for
+    # sites before the feed-forward half, which are shown the attention that tokens received
+    read: Callable | None
+    # (site's params, layer, View, slope) -> Softened
     soften: Callable
-    # (site's params, site index, View) -> Selection; [CLS] always kept, padding never
+    # (site's params, layer, View) -> Selection; [CLS] always kept, padding never
     select: Callable
     # (params, Trace, Batch) -> {name: float32 scalar}, unweighted
     loss_terms: Callable[..., Mapping]
@@ -31,12 +36,78 @@ class Pruner(NamedTuple):
     constrain: Callable[[Params], Params]
     # names of the leaves that the speed-up loss trains; the main loss trains the others
     threshold_names: frozenset[str] = frozenset()
+    # whether padding is treated as tokens that no one attends to, as in a program of one fixed length
+    keeps_padding: bool = False
+    only_masked: str = ""  # why only the masked driver can run it: for parity with programs that do what we would not
+    options: tuple[tuple[str, Any], ...] = ()  # keywords of the factory that make this pruner again from a saved model
+
+    @property
+    def point(self) -> str | None:
+        """Where in its layers the sites are; None without any."""
+        return self.sites[0].point if self.sites else None
 
 
 def check_sites(pruner: Pruner, config: EncoderConfig) -> None:
-    """Raises ValueError where a pruner has sites, but not one before every layer: no driver serves that."""
-    if len(pruner.sites) not in (0, config.num_layers):
-        raise ValueError(f"pruner {pruner.name}: the driver serves a site before every layer or none at all")
+    """Raises ValueError where no driver serves the pruner's sites: several in a layer, out of order, at several
+    points, or behind the last layer."""
+    layers = [site.layer for site in pruner.sites]
+    if layers != sorted(set(layers)) or len({site.point for site in pruner.sites}) > 1:
+        raise ValueError(f"pruner {pruner.name}: a driver serves at most one site a layer, in order, all at one point")
+    if layers and not 0 <= layers[0] <= layers[-1] < config.num_layers:
+        raise ValueError(f"pruner {pruner.name} has sites at layers {layers}, the encoder {config.num_layers} layers")
+
+
+def check_fast(pruner: Pruner, config: EncoderConfig) -> None:
+    """`check_sites`; raises ValueError too for a method that only the masked driver can run."""
+    check_sites(pruner, config)
+    if pruner.only_masked:
+        raise ValueError(f"pruner {pruner.name} {pruner.only_masked}; only the masked driver can")
+
+
+def params_of_layers(pruner: Pruner, params: Params, num_layers: int) -> Params:
+    """The pruner's leaves with one entry a layer; a layer without a site has those of another, and `select_at` and
+    `soften_at` do not look at what comes of it."""
+    layers = [site.layer for site in pruner.sites]
+    if len(layers) in (0, num_layers):
+        return params
+    index_N = np.minimum(np.searchsorted(layers, np.arange(num_layers)), len(layers) - 1)
+    return jax.tree.map(lambda leaf: leaf[index_N], params)
+
+
+def has_site(pruner: Pruner, layer):
+    """Whether the layer, an int32 scalar, has a site: a bool scalar."""
+    return jnp.any(layer == jnp.array([site.layer for site in pruner.sites], jnp.int32))
+
+
+def select_at(pruner: Pruner, site_params, layer, view: View) -> Selection:
+    """`pruner.select`; all that entered stays where the layer has no site."""
+    found = pruner.select(site_params, layer, view)
+    is_site = has_site(pruner, layer)
+    return Selection(
+        score_BL=jnp.where(is_site, found.score_BL, 0.0), keep_BL=jnp.where(is_site, found.keep_BL, view.live_BL)
+    )
+
+
+def soften_at(pruner: Pruner, site_params, layer, view: View, slope) -> Softened:
+    """`pruner.soften`; nothing changes where the layer has no site."""
+    found = pruner.soften(site_params, layer, view, slope)
+    is_site = has_site(pruner, layer)
+    return Softened(
+        score_BL=jnp.where(is_site, found.score_BL, 0.0),
+        bias_BL=jnp.where(is_site, found.bias_BL, 0.0),
+        weight_BL=jnp.where(is_site, found.weight_BL, view.weight_BL),
+        scale_BL=None if found.scale_BL is None else jnp.where(is_site, found.scale_BL, 1.0),
+    )
+
+
+def harden(selection: Selection) -> Softened:
+    """A hard selection as weights 0 or 1 and a key bias of 0 or MASK_BIAS."""
+    keep_BL = selection.keep_BL
+    return Softened(
+        score_BL=selection.score_BL,
+        bias_BL=jnp.where(keep_BL, 0.0, MASK_BIAS),
+        weight_BL=keep_BL.astype(jnp.float32),
+    )
 
 
 @functools.cache  # one object, so that programs compiled for it are found again

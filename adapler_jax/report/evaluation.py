@@ -16,7 +16,7 @@ from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
-from adapler_jax.pruning import Pruner, make_pruner
+from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.phases import is_done, read_done
 from adapler_jax.training.setup import engine_options, load_data, token_cache
 from adapler_jax.training.workdir import CONFIG_FILE
@@ -43,9 +43,9 @@ def adapted_phases(workdir: pathlib.Path) -> list[str]:
 
 
 def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Directories of the finished phases that have a model, by the model's name: `dense`, `adapler`, then the adapted
-    ones in the order of their speedups. Raises ValueError where there is none."""
-    names = ["finetune", "adapler", *adapted_phases(workdir)]
+    """Directories of the finished phases that end in a model, by the model's name: `dense`, the method's, then the
+    adapted ones in the order of their speedups. Raises ValueError where there is none."""
+    names = ["finetune", "adapler", "powerbert", "trbert", "distil", *adapted_phases(workdir)]
     phases = {"dense" if name == "finetune" else name: workdir / name for name in names if is_done(workdir / name)}
     if "dense" not in phases:
         raise ValueError(f"{workdir}: no phase is finished; call train.py with the same config and workdir again")
@@ -54,7 +54,9 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def unfinished_phases(workdir: pathlib.Path) -> list[str]:
     """Names of the phases that were begun and are not finished."""
-    names = ["finetune", "saliency", "adapler", *adapted_phases(workdir)]
+    names = ["finetune", "saliency", "adapler", "teacher", "search", "powerbert", "scores", "init", "policy", "trbert",
+             "distil"]  # fmt: skip
+    names += adapted_phases(workdir)
     return [name for name in names if (workdir / name).exists() and not is_done(workdir / name)]
 
 
@@ -95,7 +97,7 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
         batches = mixed_batches(tokenized, batch_size, lengths[-1:])
         found = compare_speed(
             pruned.params, dense.params, pruned.config, pruner, batches,
-            dense_batches=dense_batches, repeats=NUM_ROUNDS, **engine,
+            dense_batches=dense_batches, dense_config=dense.config, repeats=NUM_ROUNDS, **engine,
         )  # fmt: skip
         num_texts = sum(int(np.sum(batch.example_id_B != FILLER_ID)) for batch in batches)
         columns |= {
@@ -122,7 +124,7 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     models = {name: load_model(phase / "model") for name, phase in phases.items()}
     for name in unfinished_phases(workdir):
         tell(f"{name}: not finished; give the training command again to go on")
-    pruners = {name: make_pruner(saved.pruner_name, saved.config) for name, saved in models.items()}
+    pruners = {name: pruner_of_saved(saved) for name, saved in models.items()}
     engines = {name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])} for name in models}
     dense, dataset = models["dense"], load_data(config)
     tokenizer = load_tokenizer(str(workdir / "finetune" / "model"))
@@ -143,7 +145,7 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
             own_lengths = lengths if name == "dense" else lengths[-1:]
             found = evaluate_model(
                 saved.params, saved.config, pruners[name], eval_batches(tokenized, batch_size=32, lengths=own_lengths),
-                metric=dataset.task.metric, **engines[name],
+                metric=dataset.task.metric, dense_config=dense.config, **engines[name],
             )  # fmt: skip
             row = {
                 "task": dataset.task.name, "split": split, "num_texts": len(tokenized), "method": name,

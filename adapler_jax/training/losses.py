@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from adapler_jax import encoder, flops, full_width, heads
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, Params, Trace
+from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, LayerLoop, Params, Trace
 
 
 class LossConfig(NamedTuple):
@@ -33,24 +33,22 @@ def task_losses(logits_BC, batch: Batch, distil_coef: float):
     return -jnp.sum(label_BC * log_prob_BC, axis=-1)
 
 
-def soft_speedup(params: Params, config: EncoderConfig, trace: Trace, batch: Batch):
+def soft_speedup(params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch):
     """Dense over pruned operations of a batch by its soft counts, padding and fillers left out: float32 scalar."""
     sizes = {"num_classes": params["head"]["classifier"]["bias"].shape[-1]}
     length_B = jnp.sum(batch.live_BL, axis=-1, dtype=jnp.float32)
     dense_B = flops.dense_flops(config, length_B, **sizes)
     pruned_B = flops.pruned_flops(
-        config, length_B, trace.count_NB, predictor_dim=flops.leaf_predictor_dim(params), **sizes
+        config, length_B, trace.count_NB, sites=pruner.sites, predictor_dim=flops.leaf_predictor_dim(params), **sizes
     )
     dense, pruned = (jnp.sum(x_B, where=batch.example_id_B != FILLER_ID) for x_B in (dense_B, pruned_B))
     return jnp.maximum(1.0, dense) / jnp.maximum(1.0, pruned)
 
 
 def objectives(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, losses: LossConfig, *, slope, key,
-               dtype, unroll=1):  # fmt: skip
+               dtype, loop=LayerLoop()):  # fmt: skip
     """((main, speedup), {name: scalar}): both objectives of a batch, means over the examples that are no filler."""
-    logits_BC, trace = full_width.forward(
-        params, config, pruner, batch, slope=slope, key=key, dtype=dtype, unroll=unroll
-    )
+    logits_BC, trace = full_width.forward(params, config, pruner, batch, slope=slope, key=key, dtype=dtype, loop=loop)
     real_B = (batch.example_id_B != FILLER_ID).astype(jnp.float32)
     num_real = jnp.maximum(1.0, jnp.sum(real_B))
     task = jnp.sum(task_losses(logits_BC, batch, losses.distil_coef) * real_B) / num_real
@@ -61,7 +59,7 @@ def objectives(params: Params, config: EncoderConfig, pruner: Pruner, batch: Bat
     correct_B = (jnp.argmax(logits_BC, axis=-1) == batch.label_B).astype(jnp.float32)
     numbers = {"task": task, **terms, **totals, "accuracy": jnp.sum(correct_B * real_B) / num_real}
     if pruner.sites:
-        numbers["flops_speedup"] = soft_speedup(params, config, trace, batch)
+        numbers["flops_speedup"] = soft_speedup(params, config, pruner, trace, batch)
     return (totals["main"], totals["speedup"]), numbers
 
 

@@ -9,6 +9,8 @@ import optax
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Params
 
+DECAYED = ("kernel", "token", "position", "segment")  # leaves, by name
+
 
 class OptimizerConfig(NamedTuple):
     """Rates are peaks, reached after the warm-up and falling linearly to 0."""
@@ -47,13 +49,8 @@ def rate_schedule(peak: float, warmup_share: float, num_steps: int):
 
 
 def decays(weights: Params):
-    """A tree of bools: weight decay acts on kernels and tables, not on biases and norms."""
-
-    def decay(path, _):
-        names = [entry.key for entry in path]
-        return names[-1] != "bias" and not any("norm" in name for name in names)
-
-    return jax.tree_util.tree_map_with_path(decay, weights)
+    """A tree of bools: weight decay acts on kernels and tables alone."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in DECAYED, weights)
 
 
 def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:

@@ -64,19 +64,42 @@ def save_phase_model(directory: pathlib.Path, setup: Setup, params: Params, prun
     """Writes the phase's model directory."""
     save_model(
         directory / "model", params, setup.encoder,
-        pruner_name=pruner.name, class_names=setup.dataset.task.class_names, max_length=setup.max_length,
+        pruner_name=pruner.name, pruner_options=dict(pruner.options),
+        class_names=setup.dataset.task.class_names, max_length=setup.max_length,
         task=setup.dataset.task.name, tokenizer=setup.tokenizer,
     )  # fmt: skip
 
 
-def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, losses=LossConfig(), slope_fn,
-          extras=None, rank, steer=None, jitter=None) -> Checkpoints:  # fmt: skip
-    """Runs one training phase with the options of its config section; `rank(epoch, scores)` orders the epochs."""
+def soft_step(setup: Setup, pruner: Pruner, options, *, losses=LossConfig(), slope_fn, steer=None, jitter=None):
+    """What `train` asks for, of the step that trains everything by the soft rule: see `make_train_step`.
+
+    slope_fn: steps per epoch -> (step -> slope).
+    """
+
+    def make(encoder, params, main, num_steps):
+        thresholds = threshold_optimizer(recipe.rates_of(options), num_steps)
+        train_step = make_train_step(
+            encoder, pruner, losses, main, thresholds,
+            slope_fn=slope_fn(num_steps // options.num_epochs), dtype=setup.dtype, steer=steer, jitter=jitter,
+            loop=setup.loop,
+        )  # fmt: skip
+        return train_step, init_state(params, pruner, main, thresholds)
+
+    return make
+
+
+def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, make_step, extras=None,
+          rank) -> Checkpoints:  # fmt: skip
+    """Runs one training phase with the options of its config section.
+
+    Args: make_step: (encoder with the phase's dropout, params, optimizer, number of steps) -> (train_step, TrainState).
+    rank: (epoch, scores) -> what epochs are chosen by.
+    """
     tokenized = setup.splits["train"]
     steps_per_epoch = num_steps_per_epoch(len(tokenized), options.batch_size)
     num_steps = options.num_epochs * steps_per_epoch
-    rates = recipe.rates_of(options)
-    main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
+    main = main_optimizer(recipe.rates_of(options), num_steps)
+    train_step, state = make_step(recipe.with_dropout(setup.encoder, options), params, main, num_steps)
     batches = setup.eval_batches(validation_split(setup), options.batch_size)
 
     def evaluate(params, epoch):
@@ -89,18 +112,7 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
         steps_per_epoch=steps_per_epoch,
         num_best=options.get("num_best", 1),
         checkpoint_every_steps=options.checkpoint_every_steps,
-        train_step=make_train_step(
-            recipe.with_dropout(setup.encoder, options),
-            pruner,
-            losses,
-            main,
-            thresholds,
-            slope_fn=slope_fn(steps_per_epoch),
-            dtype=setup.dtype,
-            steer=steer,
-            jitter=jitter,
-            unroll=setup.unroll,
-        ),
+        train_step=train_step,
         batches_from=lambda step: iter(
             train_batches(
                 tokenized,
@@ -113,9 +125,7 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, l
         ),
         evaluate=evaluate,
     )
-    return run_plan(
-        plan, directory, init_state(params, pruner, main, thresholds), setup.key(directory.name + " dropout")
-    )
+    return run_plan(plan, directory, state, setup.key(directory.name + " dropout"))
 
 
 def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, params: Params, scores: dict, **more) -> None:
@@ -138,7 +148,8 @@ def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
     start = setup.pretrained | {"pruner": {}}
     checkpoints = train(
         directory, setup, pruner, start, config.finetune,
-        slope_fn=lambda _: lambda step: None, rank=lambda epoch, scores: scores["score"],
+        make_step=soft_step(setup, pruner, config.finetune, slope_fn=lambda _: lambda step: None),
+        rank=lambda epoch, scores: scores["score"],
     )  # fmt: skip
     finish_best(directory, setup, pruner, checkpoints, start)
 
@@ -196,8 +207,11 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
     ranks = {"last": lambda epoch, scores: float(epoch), "authors": authors_rank}
     checkpoints = train(
         directory, setup, pruner, start, options,
-        losses=recipe.losses_of(options), slope_fn=recipe.slope_of(options), extras=load_extras(workdir / "saliency"),
-        rank=ranks[options.choose], jitter=recipe.jitter_of(options),
+        make_step=soft_step(
+            setup, pruner, options,
+            losses=recipe.losses_of(options), slope_fn=recipe.slope_of(options), jitter=recipe.jitter_of(options),
+        ),
+        extras=load_extras(workdir / "saliency"), rank=ranks[options.choose],
     )  # fmt: skip
     if not checkpoints.best_steps():
         raise ValueError(
@@ -223,9 +237,12 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
     if trained:
         checkpoints = train(
             directory, setup, pruner, params, options,
-            losses=recipe.losses_of(options), slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
+            make_step=soft_step(
+                setup, pruner, options, losses=recipe.losses_of(options),
+                slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
+                steer=functools.partial(steer_thresholds, target=speedup),
+            ),
             extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
-            steer=functools.partial(steer_thresholds, target=speedup),
         )  # fmt: skip
         params = checkpoints.restore_best(params)
         checkpoints.close()

@@ -5,10 +5,16 @@ import functools
 from collections.abc import Callable
 
 from adapler_jax.pruning import Pruner, make_pruner
+from adapler_jax.pruning.powerbert import powerbert_search
+from adapler_jax.pruning.trbert import trbert
 from adapler_jax.training.calibration import jitter_thresholds
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import OptimizerConfig, slope_at
+from adapler_jax.training.policy import PolicyConfig
 from adapler_jax.types import EncoderConfig
+
+# Of what a method trains beside the encoder.
+PRUNER_RATES = ("predictor_learning_rate", "rank_learning_rate", "selector_learning_rate")
 
 
 def pruner_of(encoder: EncoderConfig, options) -> Pruner:
@@ -32,11 +38,38 @@ def losses_of(options) -> LossConfig:
     )
 
 
+def search_pruner_of(encoder: EncoderConfig, options, *, max_length: int) -> Pruner:
+    """PoWER-BERT's search with the options of `config.powerbert`."""
+    return powerbert_search(
+        encoder, max_length=max_length, round_up=options.round_up, protects_cls=options.protects_cls,
+        keeps_padding=options.padding_votes,
+    )  # fmt: skip
+
+
+def trbert_of(encoder: EncoderConfig, options) -> Pruner:
+    """TR-BERT with the options of `config.trbert`."""
+    return trbert(encoder, layers=tuple(options.layers) or None, selector_dim=options.selector_dim)
+
+
+def policy_of(options, *, joint: bool) -> PolicyConfig:
+    """What the policy of `config.trbert` is trained by, in the phase of its own or with the encoder."""
+    return PolicyConfig(
+        length_coef=options.joint_length_coef if joint else options.policy_length_coef,
+        num_samples=options.num_samples,
+        samples_at_once=options.samples_at_once,
+        guided_share=0.0 if joint else options.guided_share,
+        task_coef=1.0 if joint else 0.0,
+        distil_coef=options.distil_coef if joint else 0.0,
+        by_padded_length=options.by_padded_length,
+    )
+
+
 def rates_of(options) -> OptimizerConfig:
-    """The optimizers' numbers of `config.finetune` or `config.adapler`."""
+    """The optimizers' numbers of the config section of a phase."""
+    pruner_rates = [options[name] for name in PRUNER_RATES if name in options]
     return OptimizerConfig(
         learning_rate=options.learning_rate,
-        predictor_learning_rate=options.get("predictor_learning_rate", options.learning_rate),
+        predictor_learning_rate=pruner_rates[0] if pruner_rates else options.learning_rate,
         threshold_learning_rate=options.get("threshold_learning_rate", 0.0),
         weight_decay=options.weight_decay,
         adam_epsilon=options.adam_epsilon,

@@ -8,20 +8,23 @@ from collections.abc import Callable
 from adapler_jax.caches import use_compilation_cache
 from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
-from adapler_jax.training import phases
+from adapler_jax.training import distil_phases, phases, powerbert_phases, trbert_phases
 from adapler_jax.training.loop import in_words
 from adapler_jax.training.setup import data_digests, prepare
-from adapler_jax.training.workdir import check_claim, check_data, claim_workdir, flatten, only_process
+from adapler_jax.training.workdir import check_claim, check_data, claim_workdir, counting_seconds, flatten, only_process
 from adapler_jax.types import COMPUTE_DTYPES
 
 CHOICES = {
-    "method": ("finetune", "adapler"),
+    "method": ("finetune", "adapler", "powerbert", "trbert", "distil"),
     "compute_dtype": tuple(COMPUTE_DTYPES),
     "adapler.start": ("finetuned", "pretrained"),
     "adapler.choose": ("last", "authors"),
     "adapler.slope_schedule": ("geometric", "epochs"),
     "inference.driver": DRIVER_NAMES,
 }
+COUNTS = (
+    "num_epochs", "policy_num_epochs", "joint_num_epochs", "batch_size", "num_best", "predictor_dim", "selector_dim",
+)  # fmt: skip
 MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
     "seed": (0, MAX_SEED),
@@ -36,6 +39,22 @@ RANGES = {
     "adapler.slope_last": (1e-3, 1e9),
     "adapler.warmup_share": (0.0, 1.0),
     "finetune.warmup_share": (0.0, 1.0),
+    "powerbert.clip_norm": (0.0, math.inf),
+    "powerbert.distil_coef": (0.0, 1.0),
+    "powerbert.mass_coef": (0.0, 1e3),
+    "powerbert.warmup_share": (0.0, 1.0),
+    "distil.clip_norm": (0.0, math.inf),
+    "distil.distil_coef": (0.0, 1.0),
+    "distil.warmup_share": (0.0, 1.0),
+    "trbert.clip_norm": (0.0, math.inf),
+    "trbert.distil_coef": (0.0, 1.0),
+    "trbert.guided_share": (0.0, 1.0),
+    "trbert.policy_length_coef": (0.0, 1e3),
+    "trbert.joint_length_coef": (0.0, 1e3),
+    "trbert.init_num_epochs": (0, math.inf),
+    "trbert.num_samples": (2, 1024),
+    "trbert.samples_at_once": (0, 1024),
+    "trbert.warmup_share": (0.0, 1.0),
 }
 
 
@@ -43,10 +62,10 @@ def check_config(config) -> None:
     """Raises ValueError on a value outside the choices of its field, and on counts that are none, before any work."""
     flat = flatten(config.to_dict())
     for name, choices in CHOICES.items():
-        if flat[name] not in choices:
+        if name in flat and flat[name] not in choices:
             raise ValueError(f"config.{name} is {flat[name]!r}; expected {' or '.join(choices)}")
     for name, value in flat.items():
-        if name.rpartition(".")[2] in ("num_epochs", "batch_size", "num_best", "predictor_dim") and value < 1:
+        if name.rpartition(".")[2] in COUNTS and value < 1:
             raise ValueError(f"config.{name} is {value}; expected 1 or more")
         if name.endswith("_dropout_prob") and not value < 1.0:
             raise ValueError(f"config.{name} is {value}; expected less than 1, negative for the checkpoint's")
@@ -54,6 +73,16 @@ def check_config(config) -> None:
             raise ValueError(f"config.{name} is {value}; expected a finite number, 0 or more")
         if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
             raise ValueError(f"config.{name} is {value}; expected {RANGES[name][0]} to {RANGES[name][1]}")
+    if config.method != "finetune" and config.method not in config:
+        raise ValueError(f"config.method is {config.method!r}, but the config has no section of that name")
+    if config.method == "adapler":
+        check_adapler(config)
+    if config.method == "powerbert" and config.powerbert.retention and config.powerbert.retention_of:
+        raise ValueError("config.powerbert.retention and config.powerbert.retention_of are both given; give one")
+
+
+def check_adapler(config) -> None:
+    """The same of the sections of AdapLeR's phases."""
     target = config.adapler.length_target
     if target and config.adapler.relative_length != (target <= 1.0):
         unit = "a share, at most 1" if config.adapler.relative_length else "tokens summed over layers, more than 1"
@@ -80,6 +109,12 @@ def phase_list(config) -> list[tuple[str, Callable]]:
     plan = [("finetune", phases.run_finetune)]
     if config.method == "finetune":
         return plan
+    if config.method == "powerbert":
+        return plan + powerbert_phases.phases_of(config.powerbert)
+    if config.method == "distil":
+        return plan + distil_phases.phases_of(config.distil)
+    if config.method == "trbert":
+        return plan + trbert_phases.phases_of(config.trbert)
     plan += [("saliency", phases.run_saliency), ("adapler", phases.run_adapler)]
     for speedup in sorted(config.adapt.speedups):
         plan.append((adapt_name(speedup), functools.partial(phases.run_adapt, speedup=speedup)))
@@ -104,6 +139,12 @@ def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase:
     check_claim(workdir, config.to_dict())  # before the data and the weights, which take time
     use_compilation_cache(config.inference.compilation_cache, tell=tell)
     setup = prepare(config, tell=tell)
+    if config.method == "powerbert":
+        powerbert_phases.given_retention(config.powerbert, setup)
+    if config.method == "distil":
+        distil_phases.student_layers(config.distil.layers, setup.encoder.num_layers)
+    if config.method == "trbert":
+        trbert_phases.check_fit(config.trbert, setup)
     claim_workdir(workdir, config.to_dict())
     with only_process(workdir):
         check_data(workdir, data_digests(setup))
@@ -112,7 +153,8 @@ def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase:
             if phases.is_done(directory):
                 tell(f"{name}: finished before")
             else:
-                run(directory, setup, config)
+                with counting_seconds(workdir, name):
+                    run(directory, setup, config)
                 tell(f"{name}: {describe(phases.read_done(directory))}")
             if name == last_phase:
                 return

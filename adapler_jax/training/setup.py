@@ -14,9 +14,9 @@ from adapler_jax.data.examples import Dataset, load_task
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.tokenizers import load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS, check_buckets, ladder
+from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
-from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, Params
+from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
 
@@ -33,7 +33,7 @@ class Setup(NamedTuple):
     max_length: int
     dtype: Any
     seed: int
-    unroll: int  # layers of a training step that are written out one after another
+    loop: LayerLoop  # of training steps
 
     def key(self, use: str):
         """A random key for one use, by its name.
@@ -130,7 +130,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         max_length=max_length,
         dtype=COMPUTE_DTYPES[config.compute_dtype],
         seed=config.seed,
-        unroll=loaded.config.num_layers if config.unroll_layers else 1,
+        loop=LayerLoop(loaded.config.num_layers if config.unroll_layers else 1, config.get("remat_layers", False)),
     )
 
 

@@ -8,7 +8,7 @@ import optax
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.training.losses import LossConfig, objectives
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
-from adapler_jax.types import Batch, EncoderConfig, Params
+from adapler_jax.types import Batch, EncoderConfig, LayerLoop, Params
 
 
 @flax.struct.dataclass
@@ -33,13 +33,13 @@ def init_state(params: Params, pruner: Pruner, main, thresholds) -> TrainState:
 
 
 def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, main, thresholds, *, slope_fn, dtype,
-                    steer=None, jitter=None, unroll=1):  # fmt: skip
+                    steer=None, jitter=None, loop=LayerLoop()):  # fmt: skip
     """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
 
     Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
     the encoder's products. steer: (params, the batch's FLOPs speedup) -> params, moves the thresholds in place of the
     speed-up loss and saves its backward pass. jitter: (params, key) -> params, what the step's forward pass sees in
-    place of them. unroll: as in `full_width.run_layers`.
+    place of them. loop: as in `full_width.run_layers`.
     """
     train_thresholds = steer is None and bool(pruner.threshold_names)
 
@@ -52,7 +52,7 @@ def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, m
             if jitter is not None:
                 params = jitter(params, key)
             return objectives(
-                params, config, pruner, batch, losses, slope=slope, key=key, dtype=dtype, unroll=unroll
+                params, config, pruner, batch, losses, slope=slope, key=key, dtype=dtype, loop=loop
             )  # fmt: skip
 
         one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)

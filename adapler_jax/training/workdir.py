@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import time
 from collections.abc import Iterator
 
 import filelock
@@ -12,6 +13,7 @@ from adapler_jax.weights.replace import replace_text
 CONFIG_FILE = "run.json"
 LOCK_FILE = ".lock"
 DATA_FILE = "data.json"
+SECONDS_FILE = "seconds.json"
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
     "adapt.speedups", "data.cache_dir", "inference.buckets", "inference.compilation_cache", "inference.driver",
@@ -33,6 +35,19 @@ def only_process(workdir: pathlib.Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def counting_seconds(workdir: pathlib.Path, phase: str) -> Iterator[None]:
+    """Adds the seconds that pass to those of the phase in the workdir, over all calls; a kill's are lost."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        path = workdir / SECONDS_FILE
+        seconds = json.loads(path.read_text()) if path.exists() else {}
+        seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - start
+        replace_text(path, json.dumps(seconds, indent=1))
 
 
 def flatten(config: dict, prefix: str = "") -> dict:

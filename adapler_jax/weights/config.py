@@ -1,4 +1,4 @@
-"""config.json of a BERT checkpoint <-> EncoderConfig. Whatever is not plain BERT is refused by name."""
+"""config.json of a BERT checkpoint <-> EncoderConfig. Whatever this encoder does not compute is refused by name."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from adapler_jax.encoder import ACTIVATIONS
 from adapler_jax.types import EncoderConfig
+from adapler_jax.weights.families import MODEL_TYPES, bert_config
 
 # Key in config.json -> field. Sizes must be there; the others have had these defaults since the first release.
 SIZES = {
@@ -30,7 +31,9 @@ DEFAULTS = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
+    "pooler_activation": "tanh",  # ours, for heads like DistilBERT's; transformers reads past it
 }
+POOLERS = ("tanh", "relu")
 # Options that change what the encoder computes, with the only value that this encoder computes.
 PLAIN = {
     "model_type": "bert",
@@ -69,6 +72,8 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
         value = merged[key]
         if type(value) not in (int, float) or not 0 <= value < 1:
             problems.append(f"{key} is {value!r}, expected a number in [0, 1)")
+    if merged["pooler_activation"] not in POOLERS:
+        problems.append(f"pooler_activation is {merged['pooler_activation']!r}, expected one of {', '.join(POOLERS)}")
     if merged["hidden_act"] not in tuple(ACTIVATIONS):
         problems.append(f"hidden_act is {merged['hidden_act']!r}, expected one of {', '.join(ACTIVATIONS)}")
     if not problems and merged["hidden_size"] % merged["num_attention_heads"]:
@@ -82,15 +87,16 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
 def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
     """EncoderConfig of the contents of a config.json. Raises ValueError with everything that is wrong with it."""
     model_type = raw.get("model_type", "bert")
-    if model_type != "bert":  # alone: the other keys of a different architecture mean nothing here
-        raise ValueError(f"{source}: model_type is {model_type!r}, only 'bert' is supported")
+    if model_type not in MODEL_TYPES:  # alone: the other keys of a different architecture mean nothing here
+        raise ValueError(f"{source}: model_type is {model_type!r}, expected one of {', '.join(MODEL_TYPES)}")
+    raw = bert_config(raw)
     problems = find_problems(raw)
     if problems:
         raise ValueError(f"{source} does not describe a BERT encoder that can be loaded: {'; '.join(problems)}")
     merged = {**DEFAULTS, **raw}
     fields = {field: merged[key] for key, field in SIZES.items()}
     fields |= {field: float(merged[key]) for key, field in CONSTANTS.items()}
-    return EncoderConfig(activation=merged["hidden_act"], **fields)
+    return EncoderConfig(activation=merged["hidden_act"], pooler_activation=merged["pooler_activation"], **fields)
 
 
 def read_config(directory) -> tuple[EncoderConfig, dict[str, Any]]:
@@ -122,4 +128,4 @@ def config_json(config: EncoderConfig, class_names: tuple[str, ...]) -> dict[str
         "id2label": {str(index): name for index, name in enumerate(class_names)},
         "label2id": {name: index for index, name in enumerate(class_names)},
         "dtype": "float32",
-    }
+    } | ({} if config.pooler_activation == "tanh" else {"pooler_activation": config.pooler_activation})

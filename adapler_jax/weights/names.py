@@ -1,8 +1,8 @@
 """The one table of rules between Hugging Face tensor names and our parameter tree; reading and writing both use it.
 
-A rule gives the shape of a leaf in letters of the shape key of `types.py`, without the stacked layer axis. Beside
-those letters: X rows of the position table, Y rows of the segment table, 1 an axis of size one. A leaf called `kernel`
-is (in, out) in the tree and (out, in) in a file.
+A rule gives the shape of a leaf in letters of the shape key of `types.py`, without a stacked axis. Beside those:
+X rows of the position table, Y rows of the segment table, M sites of a pruner, 1 an axis of size one. A leaf called
+`kernel` is (in, out) in the tree and (out, in) in a file.
 
 Source: the layout with one rule table and all mismatches reported together follows bonsai's `models/vit/params.py`.
 """
@@ -16,23 +16,25 @@ from adapler_jax.types import EncoderConfig
 class Rule(NamedTuple):
     """One leaf of the tree and the tensors of a file that hold it."""
 
-    name: str  # holds "{layer}" where the file has one tensor a layer and the tree a stack of them
+    name: str  # holds "{layer}" or "{site}" where the file has one tensor for each and the tree a stack of them
     path: tuple[str, ...]
     axes: str
 
     @property
-    def stacked(self) -> bool:
-        """Whether the leaf stacks one tensor of every layer."""
-        return "{layer}" in self.name
+    def stack(self) -> str:
+        """The letter of the leading axis over which the leaf stacks tensors, N or M; empty where it is one tensor."""
+        return "N" if "{layer}" in self.name else "M" if "{site}" in self.name else ""
 
     @property
     def transposed(self) -> bool:
         """Whether the file holds the transpose of the leaf."""
         return self.path[-1] == "kernel"
 
-    def tensor_names(self, num_layers: int) -> list[str]:
+    def tensor_names(self, sizes: dict[str, int]) -> list[str]:
         """The names in a file, in layer order."""
-        return [self.name.format(layer=layer) for layer in range(num_layers)] if self.stacked else [self.name]
+        if not self.stack:
+            return [self.name]
+        return [self.name.format(layer=number, site=number) for number in range(sizes[self.stack])]
 
     def tensor_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """Shape of each of those tensors."""
@@ -40,7 +42,7 @@ class Rule(NamedTuple):
 
     def leaf_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """Shape of the leaf."""
-        return tuple(sizes[axis] for axis in ("N" + self.axes if self.stacked else self.axes))
+        return tuple(sizes[axis] for axis in self.stack + self.axes)
 
 
 def linear_rules(name: str, path: str, axes: str) -> tuple[Rule, Rule]:
@@ -81,11 +83,20 @@ PRUNER_RULES = {
         Rule("contribution_predictor.threshold", ("pruner", "threshold_N"), "N"),
         Rule("contribution_predictor.cls_ratio", ("pruner", "cls_ratio_N"), "N"),
     ),
+    "powerbert": (Rule("power_bert.retention", ("pruner", "retention_N"), "N"),),
+    "trbert": (
+        *linear_rules("token_selector.{site}.hidden", "pruner/hidden", "DP"),
+        *linear_rules("token_selector.{site}.score", "pruner/score", "P1"),
+    ),
 }
 
 # What a published checkpoint may hold beside encoder and classifier: constants, and the heads of other tasks.
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
-OTHER_HEADS = re.compile(r"(cls|qa_outputs|contribution_predictor)\..*", re.DOTALL)
+OTHER_HEADS = re.compile(
+    r"(cls|qa_outputs|lm_head|vocab_transform|vocab_layer_norm|vocab_projector"
+    r"|contribution_predictor|power_bert|token_selector)\..*",
+    re.DOTALL,
+)
 
 
 def model_rules(pruner_name: str) -> tuple[Rule, ...]:
@@ -95,10 +106,13 @@ def model_rules(pruner_name: str) -> tuple[Rule, ...]:
     return ENCODER_RULES + POOLER_RULES + CLASSIFIER_RULES + PRUNER_RULES[pruner_name]
 
 
-def axis_sizes(config: EncoderConfig, *, num_classes: int, predictor_dim: int = 0) -> dict[str, int]:
-    """Size of every axis letter; `predictor_dim` matters to rules that name P only."""
+def axis_sizes(
+    config: EncoderConfig, *, num_classes: int, predictor_dim: int = 0, num_sites: int = 0
+) -> dict[str, int]:
+    """Size of every axis letter; `predictor_dim` and `num_sites` matter to rules that name P and M only."""
     return {
         "N": config.num_layers,
+        "M": num_sites,
         "D": config.hidden_dim,
         "F": config.ffn_dim,
         "V": config.vocab_size,

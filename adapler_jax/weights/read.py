@@ -1,4 +1,4 @@
-"""A published BERT checkpoint as an encoder and a head to fine-tune."""
+"""A published checkpoint of BERT or its family as an encoder and a head to fine-tune."""
 
 import collections
 import dataclasses
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from adapler_jax.heads import init_classifier
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import read_class_names, read_config
+from adapler_jax.weights.families import bert_tensors
 from adapler_jax.weights.files import read_tensors
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.names import BUFFERS, CLASSIFIER_RULES, ENCODER_RULES, OTHER_HEADS, POOLER_RULES, axis_sizes
@@ -30,7 +31,7 @@ class Loaded:
 
 def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_positions: int | None = None,
                     fresh_head: bool = False) -> Loaded:  # fmt: skip
-    """Encoder and head of a BERT checkpoint in Hugging Face form.
+    """Encoder and head of a BERT, RoBERTa or DistilBERT checkpoint in Hugging Face form.
 
     Args: path_or_name: a local directory or a name on the hub. key: for parts that the checkpoint lacks.
     num_classes: of the classifier; None for as many as the checkpoint has. num_positions: grow the position table
@@ -42,14 +43,15 @@ def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_po
     config, raw = read_config(directory)
     class_names = read_class_names(raw, directory / "config.json")
     tensors, source = read_tensors(directory)
-    tensors, notes = drop_ignored(canonicalize(tensors, source))
+    tensors, notes = drop_ignored(canonicalize(bert_tensors(tensors, raw), source))
     tensors, head_rules, head_notes = choose_head(tensors, num_classes, fresh_head=fresh_head)
     own_classes = count_classes(tensors)
     total_classes = own_classes or num_classes or len(class_names or ()) or 2
 
     rules = ENCODER_RULES + head_rules
-    check_tensors(tensors, rules, axis_sizes(config, num_classes=total_classes), source)
-    params = to_tree(tensors, rules, config.num_layers)
+    sizes = axis_sizes(config, num_classes=total_classes)
+    check_tensors(tensors, rules, sizes, source)
+    params = to_tree(tensors, rules, sizes)
     params["head"] = init_classifier(key, config, total_classes) | params.get("head", {})
     if num_positions is not None and num_positions > config.num_positions:
         notes.append(f"the {config.num_positions} learnt positions were repeated to give {num_positions}")

@@ -5,6 +5,7 @@ A full disk or a kill while saving leaves the previous model intact.
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to
 
 SECTION = "adapler_jax"  # our part of config.json
 FORMAT = 1
+HIDDEN_BIAS = re.compile(r"(contribution_predictor|token_selector)\.0\.hidden\.bias")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
@@ -33,6 +35,7 @@ class Saved:
     config: EncoderConfig
     params: Params  # {"encoder", "head", "pruner"}, float32
     pruner_name: str
+    pruner_options: dict[str, Any]  # keywords of `make_pruner`
     class_names: tuple[str, ...]  # in the order of the logits
     max_length: int | None  # token slots that the model was trained with
     task: str | None
@@ -46,6 +49,7 @@ def save_model(
     config: EncoderConfig,
     *,
     pruner_name: str = "keep_all",
+    pruner_options: dict[str, Any] | None = None,
     class_names: tuple[str, ...] | None = None,
     max_length: int | None = None,
     task: str | None = None,
@@ -54,7 +58,8 @@ def save_model(
 ) -> Path:
     """Writes a model directory in one step: afterwards it holds the new model, or, on any failure, the previous one.
 
-    Args: params: {"encoder", "head", "pruner"}. class_names: in the order of the logits; None for LABEL_0, LABEL_1 ...
+    Args: params: {"encoder", "head", "pruner"}. pruner_options: keywords of `make_pruner`, numbers, texts and tuples of
+    them. class_names: in the order of the logits; None for LABEL_0, LABEL_1 ...
     tokenizer: an object with `save_pretrained`, or a directory to copy its files from; None keeps those that are
     there. extra: JSON values to find again in `load_model`. Files of others in the directory are kept.
 
@@ -64,9 +69,14 @@ def save_model(
     directory = Path(directory).expanduser().resolve()
     num_classes = params["head"]["classifier"]["bias"].shape[-1]
     names = check_class_names(class_names, num_classes)
-    section = {"format": FORMAT, "pruner": pruner_name, "max_length": max_length, "task": task, "extra": extra or {}}
+    section = {
+        "format": FORMAT, "pruner": pruner_name, "pruner_options": pruner_options or {}, "max_length": max_length,
+        "task": task, "extra": extra or {},
+    }  # fmt: skip
     text = json.dumps({**config_json(config, names), SECTION: section}, indent=2, ensure_ascii=False) + "\n"
-    sizes = axis_sizes(config, num_classes=num_classes, predictor_dim=leaf_predictor_dim(params))
+    sizes = axis_sizes(
+        config, num_classes=num_classes, predictor_dim=leaf_predictor_dim(params), num_sites=num_sites_of(params)
+    )
     tensors = to_tensors(params, model_rules(pruner_name), sizes)
 
     try:
@@ -138,20 +148,35 @@ def load_model(directory) -> Saved:
         raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
     rules = model_rules(section["pruner"])
     tensors = canonicalize(read_safetensors(weights_path), weights_path)
-    hidden_bias = tensors.get("contribution_predictor.0.hidden.bias")
-    predictor_dim = 0 if hidden_bias is None else hidden_bias.size
-    sizes = axis_sizes(config, num_classes=len(class_names or ()), predictor_dim=predictor_dim)
+    options = {name: as_tuple(value) for name, value in section.get("pruner_options", {}).items()}
+    hidden_biases = [tensors[name] for name in tensors if HIDDEN_BIAS.fullmatch(name)]
+    sizes = axis_sizes(
+        config, num_classes=len(class_names or ()), predictor_dim=hidden_biases[0].size if hidden_biases else 0,
+        num_sites=len(options.get("layers", ())),
+    )  # fmt: skip
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(
         config=config,
-        params={"pruner": {}} | to_tree(tensors, rules, config.num_layers),
+        params={"pruner": {}} | to_tree(tensors, rules, sizes),
         pruner_name=section["pruner"],
+        pruner_options=options,
         class_names=class_names or (),
         max_length=section["max_length"],
         task=section["task"],
         extra=section["extra"],
         directory=directory,
     )
+
+
+def num_sites_of(params: Params) -> int:
+    """Sites of a pruner whose networks are stacked by site, else the layers; 0 without networks."""
+    hidden = params.get("pruner", {}).get("hidden")
+    return 0 if hidden is None else len(hidden["bias"])
+
+
+def as_tuple(value):
+    """JSON's lists as tuples, which are hashable."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:

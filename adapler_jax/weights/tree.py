@@ -57,7 +57,7 @@ def canonicalize(tensors: dict, source) -> dict:
 
 def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source) -> None:
     """Raises ValueError with all missing, misshapen and unexpected tensors, and those that hold no floats."""
-    expected = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes["N"])}
+    expected = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)}
     problems = compare_shapes(expected, {name: tuple(value.shape) for name, value in tensors.items()})
     problems += [
         (name, f"expected floating point numbers, found {tensors[name].dtype}")
@@ -67,13 +67,13 @@ def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int],
     raise_mismatches(f"the tensors of {source} do not fit its config.json", problems)
 
 
-def to_tree(tensors: dict, rules: tuple[Rule, ...], num_layers: int) -> Params:
+def to_tree(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int]) -> Params:
     """The float32 tree of checked tensors."""
     leaves = {}
     for rule in rules:
-        values = [np.asarray(tensors[name], np.float32) for name in rule.tensor_names(num_layers)]
+        values = [np.asarray(tensors[name], np.float32) for name in rule.tensor_names(sizes)]
         values = [value.T for value in values] if rule.transposed else values
-        leaves[rule.path] = np.stack(values) if rule.stacked else values[0]
+        leaves[rule.path] = np.stack(values) if rule.stack else values[0]
     return jax.device_put(unflatten_dict(leaves))  # jnp.asarray would compile a program for every shape
 
 
@@ -88,8 +88,8 @@ def to_tensors(params: Params, rules: tuple[Rule, ...], sizes: dict[str, int]) -
     tensors = {}
     for rule in rules:
         leaf = np.asarray(leaves[rule.path]).astype(np.float32)
-        values = leaf if rule.stacked else leaf[None]
-        for name, value in zip(rule.tensor_names(sizes["N"]), values, strict=True):
+        values = leaf if rule.stack else leaf[None]
+        for name, value in zip(rule.tensor_names(sizes), values, strict=True):
             # safetensors writes the memory as it lies: a transposed view would come back scrambled.
             tensors[name] = np.ascontiguousarray(value.T if rule.transposed else value)
     return tensors

@@ -19,7 +19,10 @@ def silent(_):
 
 def test_training_steps_of_all_phases_are_timed(tmp_path):
     rows = training.main(["--quick", "--json", str(tmp_path / "rows.json")])
-    methods = ["finetune", "saliency", "adapler", "adapler, attention dropout", "adapt"]
+    methods = [
+        "finetune", "saliency", "adapler", "adapler, attention dropout", "adapt",
+        "powerbert search", "powerbert", "trbert policy", "trbert",
+    ]  # fmt: skip
     assert [(row["dtype"], row["method"]) for row in rows] == [
         (dtype, method) for dtype in ("float32", "bfloat16") for method in methods
     ]
@@ -47,7 +50,7 @@ def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
     engine_rows, training_rows = gpu.main(["--quick", "--json", str(tmp_path / "rows.json")])
     dtypes, drivers = ("float32", "bfloat16"), 2 + 2 * 2 + 2  # plain, two schedules, full texts
     assert [row["dtype"] for row in engine_rows] == [dtype for dtype in dtypes for _ in range(drivers)]
-    assert [row["dtype"] for row in training_rows] == [dtype for dtype in dtypes for _ in range(5)]
+    assert [row["dtype"] for row in training_rows] == [dtype for dtype in dtypes for _ in range(9)]
     rows = [*engine_rows, *training_rows]
     assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 and row["model"] == "quick" for row in rows)
     assert json.loads((tmp_path / "rows.json").read_text())["rows"] == rows

@@ -8,7 +8,7 @@ import pytest
 
 from adapler_jax.data.examples import load_task
 from adapler_jax.data.labels import classes_seen, encode_labels
-from adapler_jax.data.splits import carve_rows, subset
+from adapler_jax.data.splits import carve_rows, carve_rows_by_class, subset
 from adapler_jax.data.tables import Table
 from adapler_jax.data.tasks import TASKS, get_task
 
@@ -98,6 +98,27 @@ def test_custom_takes_single_texts_and_pairs_and_the_classes_seen_in_train(tmp_p
     assert load_task("custom", source=source, columns={"text": "q"}).splits["train"].text_pairs is None
     ordered = load_task("custom", source=source, columns={"text": "q"}, class_names=("yes", "no", "maybe"), carve={})
     assert ordered.splits["train"].labels[:3].tolist() == [0, 1, 2]
+
+
+def test_every_class_gives_its_own_share():
+    """407 and 238 articles: the released program would take 41 of both."""
+    labels = np.array([0] * 407 + [1] * 238)
+    parts = carve_rows_by_class(labels, {"validation": 0.1, "test": 0.1}, seed=0)
+    counts = {name: np.bincount(labels[rows]).tolist() for name, rows in parts.items()}
+    assert counts == {"validation": [41, 24], "test": [41, 24], "train": [325, 190]}
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(645))
+    half = carve_rows_by_class(labels, {"validation": 65}, seed=0)
+    assert np.bincount(labels[half["validation"]]).tolist() == [41, 24]
+    with pytest.raises(ValueError, match="leave rows to train on"):
+        carve_rows_by_class(np.array([0, 0, 0, 1]), {"test": 0.25}, seed=0)
+
+
+def test_small_sets_are_carved_by_class(tmp_path):
+    rows = [{"text": f"t{row}", "label": "no" if row < 8 else "yes"} for row in range(40)]
+    data = load_task("hyperpartisan", source=_write(tmp_path / "d", train=rows))
+    assert {name: np.bincount(split.labels).tolist() for name, split in data.splits.items()} == {
+        "train": [6, 26], "validation": [1, 3], "test": [1, 3],
+    }  # fmt: skip
 
 
 def test_class_names_may_be_given_as_numbers(tmp_path):

@@ -54,7 +54,8 @@ class Golden:
         tensors = self.under("weights/")
         tensors["contribution_predictor.threshold"] = self.arrays["eta"]
         tensors["contribution_predictor.cls_ratio"] = np.concatenate([[1.0], self.arrays["theta"]]).astype(np.float32)
-        self.params = to_tree(canonicalize(tensors, path), model_rules("adapler"), self.config.num_layers)
+        self.sizes = axis_sizes(self.config, num_classes=3, predictor_dim=32)
+        self.params = to_tree(canonicalize(tensors, path), model_rules("adapler"), self.sizes)
         self.batch = Batch(
             token_BL=self.arrays["input_ids"],
             segment_BL=self.arrays["token_type_ids"],
@@ -76,8 +77,7 @@ class Golden:
 
     def tensors(self, tree):
         """A parameter tree in the file's names and shapes."""
-        sizes = axis_sizes(self.config, num_classes=3, predictor_dim=32)
-        return to_tensors(tree, model_rules("adapler"), sizes)
+        return to_tensors(tree, model_rules("adapler"), self.sizes)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.inference.bucketed import DEFAULT_BUCKETS
+from adapler_jax.inference.buckets import DEFAULT_BUCKETS
 from adapler_jax.inference.choice import Choice, choose, fastest_driver, rung_ms, worthwhile_rungs
 from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.pruning import keep_all

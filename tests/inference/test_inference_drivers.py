@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapler_jax import encoder, heads
-from adapler_jax.inference import bucketed, dense, masked, packed
+from adapler_jax import encoder, full_width, heads
+from adapler_jax.inference import bucketed, dense, flat, masked, packed
+from adapler_jax.inference.buckets import check_buckets, entries_of, executed_lengths
 from adapler_jax.inference.engine import lay_out, make_engine, run_program
 from adapler_jax.pruning import adapler, keep_all
-from adapler_jax.types import Batch, EncoderConfig, Selection
+from adapler_jax.pruning.powerbert import powerbert
+from adapler_jax.types import BEFORE_ATTENTION, Batch, EncoderConfig, Selection, Site
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=40
@@ -29,10 +32,13 @@ def make_params(pruner=PRUNER, *, threshold=0.8):
     """Random weights whose predictors differ enough between tokens for some to go at every layer."""
     encoder_key, head_key, pruner_key = jax.random.split(jax.random.key(3), 3)
     pruner_params = pruner.init(pruner_key, CONFIG)
-    if pruner.name == "adapler":
+    if pruner.name == "powerbert":
+        pruner_params["retention_N"] = jnp.array(RETENTION, jnp.float32)
+    if pruner.name in ("adapler", "some layers"):
         for name in ("hidden", "score"):
             pruner_params[name]["kernel"] = pruner_params[name]["kernel"] * 14.0
         pruner_params["threshold_N"] = jnp.full((CONFIG.num_layers,), threshold, jnp.float32)
+        pruner_params = jax.tree.map(lambda leaf: leaf[: len(pruner.sites)], pruner_params)
     return {
         "encoder": encoder.init_encoder(encoder_key, CONFIG),
         "head": heads.init_classifier(head_key, CONFIG, 3),
@@ -67,7 +73,14 @@ def marking_pruner():
     return PRUNER._replace(name="marking", read=lambda params, hidden: hidden[..., 0], select=select, init=init)
 
 
-PRUNERS = {"adapler": PRUNER, "keep_all": keep_all(), "marking": marking_pruner()}
+PRUNERS = {
+    "adapler": PRUNER,
+    "keep_all": keep_all(),
+    "marking": marking_pruner(),
+    "some layers": PRUNER._replace(name="some layers", sites=PRUNER.sites[1:3]),
+    "powerbert": powerbert(CONFIG),
+}
+RETENTION = (17, 9, 4, 2)
 
 
 @functools.cache
@@ -100,7 +113,7 @@ def rows(result, index):
 
 
 @pytest.mark.parametrize("driver", FAST)
-@pytest.mark.parametrize("name", ["adapler", "marking", "keep_all"])
+@pytest.mark.parametrize("name", PRUNERS)
 @pytest.mark.parametrize("lengths", [[24, 7, 3, 1, 13], [24] * 5, [1] * 5, [2, 2, 1, 2, 2], [23, 24, 16, 17, 15]])
 def test_fast_drivers_equal_the_oracle(name, lengths, driver):
     batch, params = make_batch(lengths), params_of(name)
@@ -108,7 +121,7 @@ def test_fast_drivers_equal_the_oracle(name, lengths, driver):
 
 
 @pytest.mark.parametrize("driver", FAST)
-@pytest.mark.parametrize("name", ["adapler", "keep_all"])
+@pytest.mark.parametrize("name", ["adapler", "keep_all", "some layers", "powerbert"])
 def test_every_token_has_its_last_state_at_its_place(name, driver):
     """Dropped tokens too; padding has zeros."""
     batch, params = make_batch([24, 7, 3, 1, 13]), params_of(name)
@@ -119,11 +132,18 @@ def test_every_token_has_its_last_state_at_its_place(name, driver):
 
 
 def test_oracle_takes_the_state_behind_the_last_layer_that_ran_on_a_token():
-    state_MBLD = jnp.arange(3.0).reshape(3, 1, 1, 1) * 10 + jnp.arange(4.0).reshape(1, 1, 4, 1)
-    weight_NBL = jnp.array([[[1.0, 1, 0, 0]], [[1, 0, 0, 0]]])
-    live_BL = jnp.array([[True, True, True, False]])
-    assert masked.last_states(state_MBLD, weight_NBL, live_BL)[..., 0].tolist() == [[20.0, 11.0, 2.0, 0.0]]
-    assert masked.last_states(state_MBLD, None, live_BL)[..., 0].tolist() == [[20.0, 21.0, 22.0, 0.0]]
+    params, batch = params_of("adapler"), make_batch([24, 7, 3, 1, 13])
+    start_BLD = encoder.embed(params["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    _, trace, hidden_NBLD = full_width.run_layers(
+        params, CONFIG, PRUNER, start_BLD, batch.live_BL,
+        slope=None, key=None, dtype=jnp.float32, collect_hidden=True, with_last=True,
+    )  # fmt: skip
+    state_MBLD = np.concatenate([start_BLD[None], hidden_NBLD])
+    num_layers_BL = np.sum(trace.weight_NBL, axis=0).astype(int)
+    assert len(set(num_layers_BL[batch.live_BL].tolist())) > 2
+    for row, slot in zip(*np.nonzero(batch.live_BL)):
+        np.testing.assert_array_equal(trace.last_BLD[row, slot], state_MBLD[num_layers_BL[row, slot], row, slot])
+    assert not np.any(trace.last_BLD[~batch.live_BL])
 
 
 @pytest.mark.parametrize("driver", FAST)
@@ -227,7 +247,7 @@ def test_short_ladder_is_refused():
 
 
 def test_buckets_may_be_numbers_of_numpy():
-    found = bucketed.check_buckets(np.array([4, 24]))
+    found = check_buckets(np.array([4, 24]))
     assert found == (4, 24) and all(type(bucket) is int for bucket in found)
 
 
@@ -247,10 +267,27 @@ def test_bad_engine_arguments_are_refused(arguments, message):
         make_engine(CONFIG, PRUNER, **arguments)
 
 
-def test_pruner_without_a_site_at_every_layer_is_refused():
-    short = PRUNER._replace(sites=PRUNER.sites[:2])
-    with pytest.raises(ValueError, match="serves a site before every layer"):
-        make_engine(CONFIG, short, driver="bucketed")(params_of("adapler"), make_batch([4]))
+@pytest.mark.parametrize("driver", ["masked", *FAST])
+@pytest.mark.parametrize(
+    ("sites", "message"),
+    [
+        (PRUNER.sites[::-1], "at most one site a layer, in order, all at one point"),
+        (PRUNER.sites[:1] * 2, "at most one site a layer, in order, all at one point"),
+        (PRUNER.sites[:1] + PRUNERS["powerbert"].sites[1:], "at most one site a layer, in order, all at one point"),
+        ((Site(4, BEFORE_ATTENTION),), r"has sites at layers \[4\], the encoder 4 layers"),
+    ],
+)
+def test_sites_that_no_driver_serves_are_refused(sites, message, driver):
+    with pytest.raises(ValueError, match=message):
+        make_engine(CONFIG, PRUNER._replace(sites=sites), driver=driver)(params_of("adapler"), make_batch([4]))
+
+
+@pytest.mark.parametrize("driver", FAST)
+def test_fast_drivers_have_no_padding_to_treat_as_tokens(driver):
+    with pytest.raises(ValueError, match="only the masked driver can"):
+        make_engine(CONFIG, powerbert(CONFIG, keeps_padding=True), driver=driver)(
+            params_of("powerbert"), make_batch([4])
+        )
 
 
 def test_mixed_lengths_compile_once_a_shape():
@@ -283,9 +320,9 @@ def test_weights_that_are_not_numbers_do_not_go_unseen():
 
 def test_executed_lengths_are_those_of_the_longest_example():
     count_NB = np.array([[5, 9], [4, 2], [1, 1]])
-    entry, length_N = bucketed.executed_lengths([5, 10], count_NB, (1, 2, 4, 8, 16), num_slots=12)
+    entry, length_N = executed_lengths(PRUNER, [5, 10], count_NB, (1, 2, 4, 8, 16), num_slots=12)
     assert entry == 12 and length_N.tolist() == [12, 4, 1]
-    entry, length_N = bucketed.executed_lengths([5, 2], count_NB, (16,), num_slots=12)
+    entry, length_N = executed_lengths(PRUNER, [5, 2], count_NB, (16,), num_slots=12)
     assert entry == 12 and length_N.tolist() == [12, 12, 12]
 
 
@@ -349,24 +386,30 @@ def test_long_texts_attend_in_groups_and_alone(num_rows):
 )
 def test_tiles_cover_every_row_once_and_are_nearly_full(num_tokens, num_rows):
     def step(size, first, counts):
-        return packed.put_rows(counts, packed.rows_of(counts, first, size) + 1, first)
+        return flat.put_rows(counts, flat.rows_of(counts, first, size) + 1, first)
 
-    counts = np.asarray(packed.for_tiles(step, jnp.zeros(64, jnp.int32), jnp.int32(num_tokens), tiles=(16, 4)))
+    counts = np.asarray(flat.for_tiles(step, jnp.zeros(64, jnp.int32), jnp.int32(num_tokens), tiles=(16, 4)))
     assert np.all(counts[:num_tokens] == 1) and np.all(counts <= 1)
     assert counts.sum() == num_rows
 
 
 def test_packed_tokens_are_the_kept_ones_in_order():
     keep_BL = jnp.array([[True, False, True], [False, False, False], [True, True, False]])
-    found = packed.compact(jnp.arange(10, 19).reshape(3, 3), keep_BL, 12)
+    found = flat.compact(jnp.arange(10, 19).reshape(3, 3), keep_BL, 12)
     assert found.shape == (12,) and found[:4].tolist() == [10, 12, 16, 17]
-    np.testing.assert_array_equal(packed.places_before(keep_BL)[keep_BL], [0, 1, 2, 3])
+    np.testing.assert_array_equal(flat.places_before(keep_BL)[keep_BL], [0, 1, 2, 3])
 
 
 def test_every_other_rung_is_an_entry():
-    assert bucketed.entry_rungs((1, 2, 4, 8)) == (2, 8) and bucketed.entry_rungs((1, 2, 8)) == (1, 8)
-    entry, _ = bucketed.executed_lengths([2, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8)
+    assert entries_of(PRUNER, (1, 2, 4, 8)) == (2, 8) and entries_of(PRUNER, (1, 2, 8)) == (1, 8)
+    entry, _ = executed_lengths(PRUNER, [2, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8)
     assert entry == 2
+
+
+def test_a_batch_enters_at_any_rung_where_the_first_site_is_inside_a_layer():
+    assert entries_of(PRUNERS["powerbert"], (1, 2, 4, 8)) == (1, 2, 4, 8)
+    entry, length_N = executed_lengths(PRUNERS["powerbert"], [3, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8)
+    assert entry == 4 and length_N.tolist() == [2]
 
 
 @pytest.mark.parametrize("driver", FAST)
@@ -382,6 +425,22 @@ def test_fast_drivers_equal_the_oracle_for_any_batch(lengths, seed, threshold, d
     full = np.flatnonzero(lengths)
     found, expected = (rows(engine("adapler", kind)(params, batch), full) for kind in (driver, "masked"))
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("driver", FAST)
+@settings(max_examples=12, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, NUM_SLOTS), min_size=5, max_size=5).filter(any),
+    seed=st.integers(0, 1000),
+    retention=st.lists(st.integers(1, NUM_SLOTS + 2), min_size=4, max_size=4).map(lambda x: sorted(x, reverse=True)),
+)
+def test_fast_drivers_retain_as_the_oracle_for_any_batch(lengths, seed, retention, driver):
+    params, batch = params_of("powerbert"), make_batch(lengths, seed=seed)
+    params = params | {"pruner": {"retention_N": jnp.array(retention, jnp.float32)}}
+    full = np.flatnonzero(lengths)
+    found, expected = (rows(engine("powerbert", kind)(params, batch), full) for kind in (driver, "masked"))
+    assert_same(found, expected)
+    np.testing.assert_array_equal(found[1].count_NB, np.minimum(np.array(lengths)[full], np.array(retention)[:, None]))
 
 
 @pytest.mark.parametrize("driver", ["auto", *FAST])
@@ -403,10 +462,11 @@ def test_tiles_and_blocks_without_rows_are_refused(options):
 
 
 def test_types_are_never_promoted_implicitly():
-    params, batch = params_of("adapler"), make_batch([5, 3])
+    batch = make_batch([5, 3])
     with jax.numpy_dtype_promotion("strict"):
-        for driver in (bucketed, packed, masked):
-            jax.make_jaxpr(lambda params, batch: driver.forward(params, CONFIG, PRUNER, batch))(params, batch)
+        for driver, name in itertools.product((bucketed, packed, masked), ("adapler", "some layers", "powerbert")):
+            run = functools.partial(driver.forward, config=CONFIG, pruner=PRUNERS[name])
+            jax.make_jaxpr(lambda params, batch, run=run: run(params, batch=batch))(params_of(name), batch)
 
 
 def test_drivers_add_no_rank_promotion():
@@ -425,7 +485,8 @@ def test_drivers_add_no_rank_promotion():
     )
     with jax.numpy_rank_promotion("raise"):
         kept, record = bucketed.visit_site(
-            pruner, {}, 0, hidden_BRD=state.hidden_BLD, source_BR=state.source_BL, live_BR=batch.live_BL, length=24
-        )
+            pruner, {}, 0, reading_BR=state.hidden_BLD[..., 0], source_BR=state.source_BL, live_BR=batch.live_BL,
+            length=24,
+        )  # fmt: skip
         bucketed.at_places(jax.tree.map(lambda leaf: leaf[None], record))
         bucketed.take_rows(state.hidden_BLD, kept[0])

@@ -16,6 +16,7 @@ CONFIG = EncoderConfig(
 )  # fmt: skip
 PRUNER = adapler(CONFIG, predictor_dim=8)
 BUCKETS = (4, 12)
+SIZES = {"sites": PRUNER.sites, "predictor_dim": 8, "num_classes": 2}
 
 
 @functools.cache
@@ -77,7 +78,7 @@ def test_nll_is_that_of_the_true_labels(evaluation):
 
 def test_speedup_is_that_of_the_counts(evaluation):
     dense_E = flops.dense_flops(CONFIG, evaluation.length_E, num_classes=2)
-    pruned_E = flops.pruned_flops(CONFIG, evaluation.length_E, evaluation.count_NE, predictor_dim=8, num_classes=2)
+    pruned_E = flops.pruned_flops(CONFIG, evaluation.length_E, evaluation.count_NE, **SIZES)
     assert evaluation.flops_speedup == dense_E.sum() / pruned_E.sum() > 1
     np.testing.assert_allclose(evaluation.kept_tokens, evaluation.count_NE.mean(axis=1))
 
@@ -101,18 +102,23 @@ def test_executed_operations_are_those_of_the_buckets():
     batch = next(make_batches())
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
     dense = 3 * flops.dense_flops(CONFIG, [12], num_classes=2)[0]
-    bucketed = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], predictor_dim=8, num_classes=2)[0]
-    packed = flops.pruned_flops(CONFIG, [3, 12, 7], count_NB, predictor_dim=8, num_classes=2).sum()
+    bucketed = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **SIZES)[0]
+    packed = flops.pruned_flops(CONFIG, [3, 12, 7], count_NB, **SIZES).sum()
     for driver, executed in {"bucketed": bucketed, "packed": packed, "masked": dense}.items():
         choice = Choice(driver, BUCKETS)
-        found = executed_flops(make_params("adapler"), CONFIG, batch, count_NB, choice=choice)
+        found = executed_flops(make_params("adapler"), CONFIG, PRUNER, batch, count_NB, choice=choice)
         assert found.tolist() == [dense, executed]
 
 
 def test_plain_bert_without_padding_executes_its_tokens():
     batch = next(make_batches())
     found = executed_flops(
-        make_params("keep_all"), CONFIG, batch, np.tile([3, 12, 7], (4, 1)), choice=Choice("packed", BUCKETS)
+        make_params("keep_all"),
+        CONFIG,
+        keep_all(),
+        batch,
+        np.tile([3, 12, 7], (4, 1)),
+        choice=Choice("packed", BUCKETS),
     )
     dense_B = flops.dense_flops(CONFIG, [12, 3, 7], num_classes=2)
     assert found.tolist() == [3 * dense_B[0], dense_B.sum()]

@@ -9,6 +9,8 @@ import pytest
 
 from adapler_jax.encoder import init_encoder
 from adapler_jax.heads import init_classifier
+from adapler_jax.training import phases
+from adapler_jax.training.run import run_all
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
 from configs import adapler as adapler_config
@@ -54,8 +56,8 @@ def tiny_files(tmp_path_factory):
 def make_config(tiny_files):
     """Builds the config of a run on the tiny files; keywords are "section.field" with dots as double underscores."""
 
-    def make(variant="", **changes):
-        config = adapler_config.get_config(f"custom,{variant},debug" if variant else "custom,debug")
+    def make(variant="", *, module=adapler_config, **changes):
+        config = module.get_config(f"custom,{variant},debug" if variant else "custom,debug")
         config.model = str(tiny_files / "model")
         config.data.source = f"file:{tiny_files / 'data'}"
         config.data.class_names = ("bad", "good")
@@ -74,3 +76,29 @@ def workdirs(tmp_path):
     """Fresh workdirs, one a call."""
     numbers = itertools.count()
     return lambda: tmp_path / f"run{next(numbers)}"
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the library may catch it."""
+
+
+@pytest.fixture
+def run_killed_at(monkeypatch):
+    """A function that starts a run and kills it at a batch, counted over all of its phases."""
+
+    def run(config, workdir, step_of_kill):
+        batches, taken = phases.train_batches, []
+
+        def killing(*args, **kwargs):
+            for batch in batches(*args, **kwargs):
+                taken.append(batch)
+                if len(taken) == step_of_kill:
+                    raise Killed
+                yield batch
+
+        with monkeypatch.context() as patch:
+            patch.setattr(phases, "train_batches", killing)
+            with pytest.raises(Killed):
+                run_all(config, workdir, tell=lambda _: None)
+
+    return run

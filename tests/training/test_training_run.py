@@ -76,28 +76,12 @@ def test_a_finished_run_is_not_repeated(make_config, workdirs, monkeypatch):
     assert "finetune: finished before" in lines
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the library may catch it."""
-
-
 @pytest.mark.parametrize("step_of_kill", [9, 21, 27])
 def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(
-    make_config, workdirs, uninterrupted, monkeypatch, step_of_kill
+    make_config, workdirs, uninterrupted, run_killed_at, step_of_kill
 ):
     torn, config = workdirs(), make_config(**RUN)
-    batches, taken = phases.train_batches, []
-
-    def killing(*args, **kwargs):
-        for batch in batches(*args, **kwargs):
-            taken.append(batch)
-            if len(taken) == step_of_kill:
-                raise Killed
-            yield batch
-
-    monkeypatch.setattr(phases, "train_batches", killing)
-    with pytest.raises(Killed):
-        run_all(config, torn, tell=silent)
-    monkeypatch.undo()
+    run_killed_at(config, torn, step_of_kill)
     expected = {name: phases.read_done(uninterrupted / name) for name in ALL_PHASES}
     assert run_to_end(torn, config) == expected
     for name in ("finetune", "adapler", "adapt-1.2x"):
@@ -244,7 +228,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"method": "trbert"}, "config.method is 'trbert'; expected finetune or adapler"),
+        ({"method": "lstm"}, "config.method is 'lstm'; expected finetune or adapler"),
         ({"compute_dtype": "float8"}, "config.compute_dtype is 'float8'"),
         ({"adapler__start": "scratch"}, "config.adapler.start is 'scratch'"),
         ({"adapler__choose": "first"}, "config.adapler.choose is 'first'"),

@@ -50,7 +50,7 @@ def test_written_config_reads_back_equal():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "roberta"}, "model_type is 'roberta', only 'bert'"),
+        ({"model_type": "electra"}, "model_type is 'electra', expected one of bert, roberta"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish', expected one of gelu, gelu_new"),
         ({"hidden_act": ["gelu"]}, "hidden_act is \\['gelu'\\]"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key', only 'absolute'"),

@@ -49,6 +49,66 @@ def torch_model(seed=0, kind="BertModel", **changes):
     return model
 
 
+FAMILY = {
+    "RobertaModel": {"vocab_size": 50, "max_position_embeddings": 14, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    "RobertaForSequenceClassification": {"max_position_embeddings": 14, "type_vocab_size": 1, "num_labels": 3},
+    "RobertaForMaskedLM": {"max_position_embeddings": 14, "type_vocab_size": 1},
+    "XLMRobertaModel": {"max_position_embeddings": 14, "type_vocab_size": 1},
+    "DistilBertModel": {},
+    "DistilBertForSequenceClassification": {"num_labels": 3},
+    "DistilBertForMaskedLM": {},
+}
+DISTILBERT_SIZES = {"n_layers": 4, "n_heads": 2, "dim": 16, "hidden_dim": 24, "vocab_size": 50,
+                    "max_position_embeddings": 12, "initializer_range": 0.3}  # fmt: skip
+
+
+def family_model(kind):
+    """A random RoBERTa or DistilBERT of PyTorch."""
+    torch.manual_seed(4)
+    model_class = getattr(transformers, kind)
+    sizes = DISTILBERT_SIZES if kind.startswith("Distil") else SIZES
+    model = model_class(model_class.config_class(**(sizes | FAMILY[kind]), attn_implementation="eager")).eval()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("bias") or "orm" in name:
+                value.add_(0.2 * torch.randn_like(value))
+    return model
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
+    model = family_model(kind)
+    model.save_pretrained(tmp_path)
+    loaded = load_pretrained(tmp_path, KEY)
+    token_BL, segment_BL, live_BL = make_inputs(1)
+    token_BL = np.where(token_BL == 1, 2, token_BL)  # RoBERTa's padding, which may not stand in a text
+    token_BL = np.where(live_BL, token_BL, 1)
+    assert loaded.config.num_positions == 12 and loaded.config.num_segments == 1
+    hidden_BLD = encode(loaded.params["encoder"], loaded.config, *map(jnp.asarray, (token_BL, segment_BL, live_BL)))
+    with torch.no_grad():
+        expected = model(
+            input_ids=torch.tensor(token_BL, dtype=torch.long),
+            attention_mask=torch.tensor(live_BL, dtype=torch.long),
+            output_hidden_states=True,
+        )
+    np.testing.assert_allclose(
+        np.asarray(hidden_BLD)[live_BL], expected.hidden_states[-1].numpy()[live_BL], atol=1e-5, rtol=1e-5
+    )
+    if kind.endswith("SequenceClassification"):
+        logits_BC = classify(loaded.params["head"], loaded.config, hidden_BLD[:, 0])
+        np.testing.assert_allclose(logits_BC, expected.logits.numpy(), atol=1e-5, rtol=1e-5)
+        assert loaded.notes == ()
+    if kind.endswith("MaskedLM"):
+        assert any(note.startswith("ignored: ") for note in loaded.notes)
+    # What we save of it is a BERT to PyTorch too.
+    save_model(tmp_path / "ours", loaded.params, loaded.config)
+    back = load_model(tmp_path / "ours")
+    assert back.config == loaded.config
+    bert = transformers.BertModel.from_pretrained(tmp_path / "ours").eval()
+    found = run_torch(bert, token_BL, segment_BL, live_BL).last_hidden_state
+    np.testing.assert_allclose(found.numpy()[live_BL], np.asarray(hidden_BLD)[live_BL], atol=1e-5, rtol=1e-5)
+
+
 def make_inputs(num_segments, seed=0):
     """A padded batch: rows of 12, 7 and 2 live tokens."""
     rng = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ def test_rules_cover_the_tree_of_the_encoder_with_its_shapes():
 def test_no_two_rules_share_a_name_or_a_leaf():
     for pruner_name in PRUNER_RULES:
         rules = model_rules(pruner_name)
-        names = [name for rule in rules for name in rule.tensor_names(CONFIG.num_layers)]
+        names = [name for rule in rules for name in rule.tensor_names(SIZES)]
         assert len(set(names)) == len(names)
         assert len({rule.path for rule in rules}) == len(rules)
 
@@ -54,13 +54,13 @@ def test_tensors_are_the_transposed_layers_of_the_stacks():
 
 def test_tree_to_tensors_and_back_is_exact():
     params = encoder_tree()
-    back = to_tree(to_tensors(params, ENCODER_RULES, SIZES), ENCODER_RULES, CONFIG.num_layers)
+    back = to_tree(to_tensors(params, ENCODER_RULES, SIZES), ENCODER_RULES, SIZES)
     assert jax.tree.structure(back) == jax.tree.structure(params)
     jax.tree.map(np.testing.assert_array_equal, back, params)
 
 
 def test_predictor_tensors_have_the_documented_shapes():
-    shapes = {name: rule.tensor_shape(SIZES) for rule in PRUNER_RULES["adapler"] for name in rule.tensor_names(4)}
+    shapes = {name: rule.tensor_shape(SIZES) for rule in PRUNER_RULES["adapler"] for name in rule.tensor_names(SIZES)}
     assert shapes["contribution_predictor.3.hidden.weight"] == (5, 16)
     assert shapes["contribution_predictor.0.hidden.bias"] == (5,)
     assert shapes["contribution_predictor.0.score.weight"] == (1, 5)

@@ -1,0 +1,46 @@
+"""The phase that asks the fine-tuned model for its soft labels, and what later phases read of it."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from adapler_jax import full_width
+from adapler_jax.data.padding import Extras
+from adapler_jax.pruning import keep_all
+from adapler_jax.training.journal import track
+from adapler_jax.training.phases import mark_done
+from adapler_jax.training.setup import Setup
+from adapler_jax.types import FILLER_ID
+from adapler_jax.weights.save import load_model
+
+TEACHER_FILE = "teacher.npz"
+
+
+def run_teacher(directory: pathlib.Path, setup: Setup, config) -> None:
+    """Logits of the fine-tuned model on every training example."""
+    directory.mkdir(parents=True, exist_ok=True)
+    params = load_model(directory.parent / "finetune" / "model").params
+    num_rows = int(setup.splits["train"].example_ids.max()) + 1
+    logits = np.zeros((num_rows, setup.dataset.num_classes), np.float32)
+
+    @jax.jit
+    def run(params, batch):
+        return full_width.forward(params, setup.encoder, keep_all(), batch, slope=None, dtype=setup.dtype)[0]
+
+    for batch in track(setup.eval_batches("train", config.finetune.batch_size), directory.name):
+        real_B = batch.example_id_B != FILLER_ID
+        logits[batch.example_id_B[real_B]] = np.asarray(run(params, batch))[real_B]
+    temporary = directory / ("tmp-" + TEACHER_FILE)
+    np.savez(temporary, teacher_logits=logits)
+    os.replace(temporary, directory / TEACHER_FILE)
+    mark_done(directory, {"num_examples": num_rows})
+
+
+def load_teacher(workdir: pathlib.Path, options) -> Extras | None:
+    """What the phase left; None where `options` ask for no distillation."""
+    if not options.distil_coef:
+        return None
+    with np.load(workdir / "teacher" / TEACHER_FILE) as arrays:
+        return Extras(teacher_logits=arrays["teacher_logits"])

@@ -1,0 +1,154 @@
+"""The phases of TR-BERT after fine-tuning.
+
+scores      importance of every training token, and the fine-tuned model's logits      -> scores.npz
+init        selectors alone, towards the ranks of the scores; where asked for           -> model/
+policy      selectors alone, by reinforcement                                          -> model/
+trbert      selectors and encoder, by reinforcement and from the teacher's soft labels  -> model/
+"""
+
+import functools
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from adapler_jax.data.padding import Extras
+from adapler_jax.pruning import Pruner
+from adapler_jax.training import recipe
+from adapler_jax.training.journal import track
+from adapler_jax.training.phases import finish_best, mark_done, train
+from adapler_jax.training.policy import (
+    check_depth,
+    importance_scores,
+    init_objective,
+    init_selector_state,
+    make_selector_step,
+    policy_objective,
+    rank_targets,
+)
+from adapler_jax.training.setup import Setup
+from adapler_jax.types import FILLER_ID
+from adapler_jax.weights.save import load_model
+
+SCORES_FILE = "scores.npz"
+
+
+def needs_scores(options) -> bool:
+    """Whether anything imitates the importance scores."""
+    return options.guided_share > 0 or options.init_num_epochs > 0
+
+
+def check_fit(options, setup: Setup) -> None:
+    """Raises ValueError where the options do not fit the encoder."""
+    layers = selection_layers(recipe.trbert_of(setup.encoder, options))
+    if needs_scores(options):
+        check_depth(setup.encoder, layers)
+
+
+def selection_layers(pruner: Pruner) -> tuple[int, ...]:
+    """The layers in front of which tokens are selected."""
+    return tuple(site.layer for site in pruner.sites)
+
+
+def run_scores(directory: pathlib.Path, setup: Setup, config) -> None:
+    """Importance scores and logits of every training example, by the fine-tuned model."""
+    directory.mkdir(parents=True, exist_ok=True)
+    params = load_model(directory.parent / "finetune" / "model").params
+    layers = selection_layers(recipe.trbert_of(setup.encoder, config.trbert))
+    num_rows = int(setup.splits["train"].example_ids.max()) + 1
+    guide = np.zeros((num_rows, len(layers), setup.max_length), np.float32)
+    logits = np.zeros((num_rows, setup.dataset.num_classes), np.float32)
+    measure = jax.jit(
+        lambda params, batch: importance_scores(params, setup.encoder, batch, layers=layers, dtype=setup.dtype)
+    )
+    for batch in track(setup.eval_batches("train", config.trbert.batch_size), directory.name):
+        real_B = batch.example_id_B != FILLER_ID
+        rows = batch.example_id_B[real_B]
+        score_BSL, logits_BC = measure(params, batch)
+        guide[rows, :, : score_BSL.shape[-1]] = np.asarray(score_BSL)[real_B]
+        logits[rows] = np.asarray(logits_BC)[real_B]
+    temporary = directory / ("tmp-" + SCORES_FILE)
+    np.savez(temporary, guide=guide, teacher_logits=logits)
+    os.replace(temporary, directory / SCORES_FILE)
+    mark_done(directory, {"num_examples": num_rows})
+
+
+def load_scores(workdir: pathlib.Path) -> Extras:
+    """What the scores phase left."""
+    with np.load(workdir / "scores" / SCORES_FILE) as arrays:
+        return Extras(guide=arrays["guide"], teacher_logits=arrays["teacher_logits"])
+
+
+def train_selectors(directory, setup: Setup, config, *, start: str, num_epochs: int, objective_of, joint: bool) -> None:
+    """One phase; the model is that of the last epoch.
+
+    Args: start: the phase whose model it starts from. objective_of: (encoder, pruner, number of steps) -> objective as
+    in `make_selector_step`. joint: whether the encoder is trained too.
+    """
+    options, workdir = config.trbert.copy_and_resolve_references(), directory.parent
+    options.num_epochs = num_epochs
+    pruner = recipe.trbert_of(setup.encoder, options)
+    params = load_model(workdir / start / "model").params
+    if start == "finetune":
+        params |= {"pruner": pruner.init(setup.key("selectors"), setup.encoder)}
+
+    def make_step(encoder, params, main, num_steps):
+        objective = objective_of(encoder, pruner, num_steps)
+        return make_selector_step(objective, main, joint=joint), init_selector_state(params, main, joint=joint)
+
+    checkpoints = train(
+        directory, setup, pruner, params, options,
+        make_step=make_step, extras=load_scores(workdir), rank=lambda epoch, scores: float(epoch),
+    )  # fmt: skip
+    finish_best(directory, setup, pruner, checkpoints, params)
+
+
+def run_init(directory: pathlib.Path, setup: Setup, config) -> None:
+    """Trains the selectors towards the ranks of the importance scores."""
+
+    def objective_of(encoder, pruner, num_steps):
+        def objective(params, batch, step, key):
+            target_BSL = rank_targets(batch.guide_BSL, batch.live_BL)
+            return init_objective(params, encoder, pruner, batch, target_BSL, dtype=setup.dtype)
+
+        return objective
+
+    train_selectors(
+        directory, setup, config,
+        start="finetune", num_epochs=config.trbert.init_num_epochs, objective_of=objective_of, joint=False,
+    )  # fmt: skip
+
+
+def run_policy(directory: pathlib.Path, setup: Setup, config, *, joint: bool) -> None:
+    """Trains the selectors by reinforcement, alone or with the encoder."""
+    options = config.trbert
+    policy = recipe.policy_of(options, joint=joint)
+
+    def objective_of(encoder, pruner, num_steps):
+        def objective(params, batch, step, key):
+            return policy_objective(
+                params, encoder, pruner, batch, policy,
+                key=key, share_done=step / num_steps, dtype=setup.dtype, loop=setup.loop,
+            )  # fmt: skip
+
+        return objective
+
+    if joint:
+        start, num_epochs = "policy", options.joint_num_epochs
+    else:
+        start, num_epochs = "init" if options.init_num_epochs else "finetune", options.policy_num_epochs
+    train_selectors(
+        directory, setup, config, start=start, num_epochs=num_epochs, objective_of=objective_of, joint=joint
+    )
+
+
+def phases_of(options) -> list:
+    """(directory name, function) of the phases that the section asks for."""
+    plan = [("scores", run_scores)]
+    plan += [("init", run_init)] if options.init_num_epochs else []
+    return [
+        *plan,
+        ("policy", functools.partial(run_policy, joint=False)),
+        ("trbert", functools.partial(run_policy, joint=True)),
+    ]

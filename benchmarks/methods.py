@@ -1,0 +1,152 @@
+"""Token pruning methods beside dense BERT on one task: score, FLOPs speedup, seconds, and what training them cost.
+
+    python -m benchmarks.methods --task=rotten_tomatoes --model=DIR --runs=runs/methods --seeds=0,1,2 \\
+        --json=benchmarks/results/methods-rotten_tomatoes.json --png=benchmarks/results/methods-rotten_tomatoes.png
+
+Every method starts from the same fine-tuned model of its seed and learns from its soft labels, by its default recipe;
+its dial takes the values of --dials. What is missing under --runs is trained, so that a call can be given again
+after a kill, and runs that the JSON holds already are not measured again. Nothing is chosen here: a row a seed and dial
+value, then means over the seeds, and the curve of the scores over the speedups.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable
+
+from absl import flags
+
+from adapler_jax.report.console import run_command
+from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.report.results import print_table
+from adapler_jax.training.phases import is_done
+from adapler_jax.training.run import phase_list, run_all
+from adapler_jax.training.workdir import SECONDS_FILE, claim_workdir
+from benchmarks.plot_methods import plot_curves
+from benchmarks.records import Record, means_over_seeds
+from configs import adapler, finetune, powerbert, trbert
+
+CONFIGS = {"adapler": adapler, "powerbert": powerbert, "trbert": trbert}
+DIALS = {  # config fields that one value sets, by method
+    "adapler": ("adapt.speedups",),
+    "powerbert": ("powerbert.mass_coef",),
+    "trbert": ("trbert.policy_length_coef", "trbert.joint_length_coef"),
+}
+SHARED_PHASE = "finetune"
+SUMMARY = (
+    "test_score", "dense_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32", "efficiency_32", "training_s",
+)  # fmt: skip
+
+
+def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
+    """adapler=2,3;trbert=0.5 as {"adapler": (2.0, 3.0), "trbert": (0.5,)}. Raises ValueError on anything else."""
+    dials = {}
+    for part in filter(None, text.split(";")):
+        method, _, values = part.partition("=")
+        try:
+            dials[method] = tuple(float(value) for value in values.split(","))
+        except ValueError:
+            raise ValueError(f"--dials={text}: {part!r}; expected METHOD=NUMBER,NUMBER") from None
+        if method not in CONFIGS:
+            raise ValueError(f"--dials={text}: unknown method {method!r}; there are {', '.join(CONFIGS)}")
+    return dials
+
+
+def config_of(method: str, value: float, *, task: str, seed: int, changes: dict):
+    """The config of one run; `changes`: {field: value} for all methods."""
+    config = CONFIGS[method].get_config(task)
+    config.update_from_flattened_dict(changes)
+    config.seed = seed
+    for field in DIALS[method]:
+        config.update_from_flattened_dict({field: (value,) if method == "adapler" else value})
+    return config
+
+
+def lend_phase(source: pathlib.Path, workdir: pathlib.Path, config) -> None:
+    """Puts the finished fine-tuning of another run of the same seed into a workdir that has none."""
+    claim_workdir(workdir, config.to_dict())
+    target = workdir / SHARED_PHASE
+    if source != workdir and is_done(source / SHARED_PHASE) and not target.exists():
+        partial = workdir / (SHARED_PHASE + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source / SHARED_PHASE, partial)
+        partial.rename(target)
+
+
+def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
+    """Seconds of all phases behind a model, fine-tuning included; None where one was not timed."""
+    seconds = {}
+    for workdir in workdirs:
+        if (workdir / SECONDS_FILE).exists():
+            seconds |= json.loads((workdir / SECONDS_FILE).read_text())
+    names = [name for name, _ in phase_list(config)]
+    return sum(seconds[name] for name in names) if seconds.keys() >= set(names) else None
+
+
+def run_one(method: str, value: float, runs: pathlib.Path, *, task: str, seed: int, changes: dict, tell) -> list[dict]:
+    """Trains and evaluates one method at one dial value: a row a model that the run made."""
+    config = config_of(method, value, task=task, seed=seed, changes=changes)
+    dense_config = finetune.get_config(task)
+    dense_config.update_from_flattened_dict(changes)
+    dense_config.seed = seed
+    first = runs / f"seed{seed}-dense"
+    run_all(dense_config, first, tell=tell)
+    # One workdir serves all of AdapLeR's speedups: they share what lies before their adaptation.
+    workdir = runs / (f"seed{seed}-{method}" if method == "adapler" else f"seed{seed}-{method}-{value:g}")
+    lend_phase(first, workdir, config)
+    run_all(config, workdir, tell=tell)
+    wanted = f"adapt-{value:g}x" if method == "adapler" else method
+    rows = [row for row in evaluate_workdir(workdir, tell=tell) if row["method"] == wanted]
+    more = {"method": method, "dial": value, "training_s": training_seconds(config, workdir, first)}
+    return [row | more for row in rows]
+
+
+def summarize(rows: list[dict]) -> list[dict]:
+    """Mean and sample standard deviation over the seeds, a row a method and dial value."""
+    return means_over_seeds(rows, by=("method", "dial"), names=SUMMARY)
+
+
+def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict]:
+    """All runs of the call; the rows of the record."""
+    dials, runs = parse_dials(options.dials), pathlib.Path(options.runs)
+    record = Record(options.json, {"task": options.task} | changes, module="benchmarks.methods")
+    for seed in map(int, options.seeds):
+        for method, values in dials.items():
+            for value in values:
+                there = {(row["seed"], row["method"], row["dial"]) for row in record.rows}
+                if (seed, method, value) not in there:
+                    tell(f"seed {seed}: {method} at {value:g}")
+                    found = run_one(method, value, runs, task=options.task, seed=seed, changes=changes, tell=tell)
+                    record.add(found, summary=summarize)
+    return record.rows
+
+
+def main(options):
+    """Trains, measures, prints and draws."""
+    changes = {"model": options.model, "fresh_head": options.fresh_head, "compute_dtype": options.dtype}
+    if options.num_train_examples:
+        changes["data.num_train_examples"] = options.num_train_examples
+    rows = measure(options, changes, tell=lambda line: print(line, file=sys.stderr))
+    summary = summarize(rows)
+    print_table(summary, columns=["method", "dial", "num_seeds", *SUMMARY])
+    if options.png:
+        plot_curves(summary, options.png, title=options.task)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("task", None, "a task of configs/adapler.py")
+    flags.DEFINE_string("model", "bert-base-uncased", "local directory or hub name of a BERT")
+    flags.DEFINE_bool("fresh_head", False, "start the pooler afresh too")
+    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "operands of the encoder's products")
+    flags.DEFINE_integer("num_train_examples", 0, "train on a subset of this size; 0: all")
+    flags.DEFINE_string("runs", None, "folder of the workdirs")
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
+    flags.DEFINE_string(
+        "dials", "adapler=1.7,3;powerbert=0.0003,0.001;trbert=0.5,2", "values of every method's dial: FLOPs speedups "
+        "of AdapLeR, lambda of PoWER-BERT, alpha of TR-BERT",
+    )  # fmt: skip
+    flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
+    flags.DEFINE_string("png", "", "where the curves are drawn; needs matplotlib")
+    flags.mark_flags_as_required(["task", "runs", "json"])
+    run_command(lambda: main(flags.FLAGS))

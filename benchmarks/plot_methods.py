@@ -1,0 +1,64 @@
+"""The speedup-score curves of `benchmarks.methods`: a line a method, a point a value of its dial.
+
+python -m benchmarks.plot_methods benchmarks/results/methods-TASK.json --out=benchmarks/results/methods-TASK.png
+"""
+
+import argparse
+import json
+
+from adapler_jax.report.console import exit_on_user_error
+from benchmarks.peer_systems import REQUIREMENTS
+
+COLORS = {"adapler": "#2166ac", "powerbert": "#b35806", "trbert": "#1b7837"}
+NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT"}
+
+
+def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
+    """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup."""
+    lines = {}
+    for row in summary:
+        point = (row["flops_speedup"], 100 * row["test_score"], 100 * (row["test_score_sd"] or 0.0))
+        lines.setdefault(row["method"], []).append(point)
+    return {method: sorted(points) for method, points in lines.items()}
+
+
+def plot_curves(summary: list[dict], path, *, title: str) -> None:
+    """Writes the picture of the means over the seeds. Raises ValueError where matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ValueError(f"a plot needs matplotlib: pip install -r {REQUIREMENTS}") from None
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
+    dense = sum(row["dense_score"] for row in summary) / len(summary)
+    axis.axhline(100 * dense, color="0.4", linewidth=1, linestyle=":", label="dense BERT")
+    for method, points in curves(summary).items():
+        speedups, scores, spread = zip(*points)
+        axis.errorbar(
+            speedups, scores, yerr=spread, marker="o", markersize=4, capsize=3, color=COLORS.get(method),
+            label=NAMES.get(method, method),
+        )  # fmt: skip
+    axis.set(xlabel="FLOPs speedup", ylabel="test score, %", title=f"{title}: means and deviations over the seeds")
+    axis.grid(color="0.93")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Draws the summary of one record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record")
+    parser.add_argument("--out", required=True)
+    options = parser.parse_args()
+    with open(options.record, encoding="utf-8") as file:
+        record = json.load(file)
+    plot_curves(record["summary"], options.out, title=record["config"]["task"])
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
