@@ -100,6 +100,12 @@ def soften_at(pruner: Pruner, site_params, layer, view: View, slope) -> Softened
     )
 
 
+def places(score_BL, candidate_BL):
+    """Place of each candidate by falling score, int32 [B, L], 0 the first; of equal ones the earlier; then the rest."""
+    by_score_BL = jnp.argsort(-jnp.where(candidate_BL, score_BL, -jnp.inf), axis=-1, stable=True)
+    return jnp.argsort(by_score_BL, axis=-1).astype(jnp.int32)
+
+
 def harden(selection: Selection) -> Softened:
     """A hard selection as weights 0 or 1 and a key bias of 0 or MASK_BIAS."""
     keep_BL = selection.keep_BL

@@ -12,11 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.pruning.base import Pruner, harden
+from adapler_jax.pruning.base import Pruner, harden, places
 from adapler_jax.types import BEFORE_FEED_FORWARD, EncoderConfig, Selection, Site, Softened
 
-NOBODY = -1.0  # the significance of what may not be kept; of tokens it is 0 or more
-CLS = 1e30
 PADDING = "treats padding as tokens"
 
 
@@ -25,11 +23,9 @@ def ranks(significance_BL, live_BL, *, protects_cls: bool):
 
     Padding comes behind all tokens. protects_cls: whether [CLS] (slot 0) comes first.
     """
-    order_BL = jnp.where(live_BL, significance_BL, NOBODY)
     if protects_cls:
-        order_BL = order_BL.at[:, 0].set(CLS)
-    by_rank_BL = jnp.argsort(-order_BL, axis=-1, stable=True)
-    return jnp.argsort(by_rank_BL, axis=-1).astype(jnp.int32)
+        significance_BL = significance_BL.at[:, 0].set(jnp.inf)
+    return places(significance_BL, live_BL)
 
 
 def search(params, layer, view, slope, *, protects_cls: bool) -> Softened:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoder import ACTIVATIONS, init_linear, linear
-from adapler_jax.pruning.base import Pruner, harden
+from adapler_jax.pruning.base import Pruner, harden, places
 from adapler_jax.types import BEFORE_ATTENTION, EncoderConfig, Selection, Site, Softened
 
 SELECT = 0.5  # probability from which a token goes on
@@ -67,12 +67,6 @@ def select(params, layer, view) -> Selection:
     del params, layer
     score_BL = probabilities(view)
     return Selection(score_BL=score_BL, keep_BL=with_cls(view.live_BL & (score_BL >= SELECT), view.live_BL))
-
-
-def places(score_BL, candidate_BL):
-    """Place of each candidate by falling score, int32 [B, L], 0 the first; of equal ones the earlier; then the rest."""
-    by_score_BL = jnp.argsort(-jnp.where(candidate_BL, score_BL, -jnp.inf), axis=-1, stable=True)
-    return jnp.argsort(by_score_BL, axis=-1).astype(jnp.int32)
 
 
 def select_by_batch(params, layer, view) -> Selection:

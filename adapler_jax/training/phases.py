@@ -55,6 +55,13 @@ def read_done(directory: pathlib.Path) -> dict:
     return json.loads((directory / DONE).read_text())
 
 
+def save_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
+    """Writes an npz file, whole or not at all."""
+    temporary = path.with_name("tmp-" + path.name)
+    np.savez(temporary, **arrays)
+    os.replace(temporary, path)
+
+
 def validation_split(setup: Setup) -> str:
     """The split that models are chosen on: validation, or the first of several."""
     return next(name for name in setup.splits if name.startswith("validation"))
@@ -180,9 +187,7 @@ def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
             if place == 0:
                 logits[rows] = np.asarray(logits_BC)[real_B]
     checkpoints.close()
-    temporary = directory / ("tmp-" + SALIENCY_FILE)
-    np.savez(temporary, saliency=total, teacher_logits=logits)
-    os.replace(temporary, directory / SALIENCY_FILE)
+    save_arrays(directory / SALIENCY_FILE, saliency=total, teacher_logits=logits)
     mark_done(directory, {"num_examples": num_rows, "finetune_steps": steps})
 
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from adapler_jax import encoder, full_width, heads
-from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers
-from adapler_jax.pruning.trbert import action_losses, places, probabilities, selected_share
+from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers, places
+from adapler_jax.pruning.trbert import action_losses, probabilities, selected_share
 from adapler_jax.training.losses import task_losses
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import FILLER_ID, Batch, Draws, EncoderConfig, LayerLoop, Params, View

@@ -1,6 +1,5 @@
 """The phase that asks the fine-tuned model for its soft labels, and what later phases read of it."""
 
-import os
 import pathlib
 
 import jax
@@ -10,7 +9,7 @@ from adapler_jax import full_width
 from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.journal import track
-from adapler_jax.training.phases import mark_done
+from adapler_jax.training.phases import mark_done, save_arrays
 from adapler_jax.training.setup import Setup
 from adapler_jax.types import FILLER_ID
 from adapler_jax.weights.save import load_model
@@ -32,9 +31,7 @@ def run_teacher(directory: pathlib.Path, setup: Setup, config) -> None:
     for batch in track(setup.eval_batches("train", config.finetune.batch_size), directory.name):
         real_B = batch.example_id_B != FILLER_ID
         logits[batch.example_id_B[real_B]] = np.asarray(run(params, batch))[real_B]
-    temporary = directory / ("tmp-" + TEACHER_FILE)
-    np.savez(temporary, teacher_logits=logits)
-    os.replace(temporary, directory / TEACHER_FILE)
+    save_arrays(directory / TEACHER_FILE, teacher_logits=logits)
     mark_done(directory, {"num_examples": num_rows})
 
 

@@ -7,7 +7,6 @@ trbert      selectors and encoder, by reinforcement and from the teacher's soft 
 """
 
 import functools
-import os
 import pathlib
 
 import jax
@@ -17,7 +16,7 @@ from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import Pruner
 from adapler_jax.training import recipe
 from adapler_jax.training.journal import track
-from adapler_jax.training.phases import finish_best, mark_done, train
+from adapler_jax.training.phases import finish_best, mark_done, save_arrays, train
 from adapler_jax.training.policy import (
     check_depth,
     importance_scores,
@@ -68,9 +67,7 @@ def run_scores(directory: pathlib.Path, setup: Setup, config) -> None:
         score_BSL, logits_BC = measure(params, batch)
         guide[rows, :, : score_BSL.shape[-1]] = np.asarray(score_BSL)[real_B]
         logits[rows] = np.asarray(logits_BC)[real_B]
-    temporary = directory / ("tmp-" + SCORES_FILE)
-    np.savez(temporary, guide=guide, teacher_logits=logits)
-    os.replace(temporary, directory / SCORES_FILE)
+    save_arrays(directory / SCORES_FILE, guide=guide, teacher_logits=logits)
     mark_done(directory, {"num_examples": num_rows})
 
 

@@ -8,12 +8,12 @@ import pytest
 from adapler_jax import full_width
 from adapler_jax.inference import masked
 from adapler_jax.pruning import keep_all, trbert
+from adapler_jax.pruning.base import places
 from adapler_jax.pruning.trbert import (
     action_losses,
     check_layers,
     default_layers,
     imitated_actions,
-    places,
     probabilities,
     sample,
     select,
