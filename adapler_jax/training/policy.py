@@ -24,7 +24,7 @@ class PolicyConfig(NamedTuple):
 
     length_coef: float  # alpha: on the share of tokens that went on, beside the task's loss
     num_samples: int = 8  # K action samples of each text
-    samples_at_once: int = 0  # of those, in memory at a time; 0: all
+    samples_at_once: int = 1  # of those, in memory at a time; 0: all
     guided_share: float = 0.0  # of the steps, in which the first sample imitates the heuristic
     task_coef: float = 0.0  # 1 where the encoder is trained too
     distil_coef: float = 0.0  # share of the teacher's soft labels in the task's loss
@@ -132,7 +132,7 @@ def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batc
 
     The difference is a constant; nll_k is that of sample k's actions (`action_losses`). share_done: of the phase's
     steps. Samples run under `vmap`, as many at once as the config says; where that is not all of them, a step that
-    trains the encoder runs each forward pass twice.
+    trains the encoder runs each forward pass twice, which keeps the inner states of those alone.
     """
     is_guided = jnp.asarray(share_done < policy.guided_share)
 
@@ -151,8 +151,8 @@ def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batc
         }
 
     at_once = policy.samples_at_once or policy.num_samples
-    if at_once < policy.num_samples:
-        run = jax.checkpoint(run)  # a backward pass would keep the inner states of all samples
+    if at_once < policy.num_samples and policy.task_coef:
+        run = jax.checkpoint(run)
     found_KB = jax.lax.map(run, jnp.arange(policy.num_samples), batch_size=at_once)
     return combine(found_KB, batch, policy)
 
