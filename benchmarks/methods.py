@@ -1,19 +1,22 @@
-"""Token pruning methods beside dense BERT on one task: score, FLOPs speedup, seconds, and what training them cost.
+"""Token pruning methods and a shallower student beside dense BERT on one task: score, FLOPs speedup, seconds, and what
+training them cost.
 
-    python -m benchmarks.methods --task=rotten_tomatoes --model=DIR --runs=runs/methods --seeds=0,1,2 \\
+    python -m benchmarks.methods --task=rotten_tomatoes --model=DIR --set=fresh_head=True --runs=runs/methods \\
         --json=benchmarks/results/methods-rotten_tomatoes.json --png=benchmarks/results/methods-rotten_tomatoes.png
 
 Every method starts from the same fine-tuned model of its seed and learns from its soft labels, by its default recipe;
 its dial takes the values of --dials. What is missing under --runs is trained, so that a call can be given again
 after a kill, and runs that the JSON holds already are not measured again. Nothing is chosen here: a row a seed and dial
-value, then means over the seeds, and the curve of the scores over the speedups.
+value, then means over the seeds, and the curve of the scores over the speedups. `training_s` are the seconds of all
+phases behind a model, fine-tuning included.
 """
 
+import ast
 import json
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
@@ -21,17 +24,19 @@ from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import is_done
-from adapler_jax.training.run import phase_list, run_all
+from adapler_jax.training.run import adapt_name, phase_list, run_all
 from adapler_jax.training.workdir import SECONDS_FILE, claim_workdir
+from adapler_jax.weights.save import load_model
 from benchmarks.plot_methods import plot_curves
 from benchmarks.records import Record, means_over_seeds
-from configs import adapler, finetune, powerbert, trbert
+from configs import adapler, distil, finetune, powerbert, trbert
 
-CONFIGS = {"adapler": adapler, "powerbert": powerbert, "trbert": trbert}
-DIALS = {  # config fields that one value sets, by method
-    "adapler": ("adapt.speedups",),
-    "powerbert": ("powerbert.mass_coef",),
-    "trbert": ("trbert.policy_length_coef", "trbert.joint_length_coef"),
+CONFIGS = {"student": distil, "powerbert": powerbert, "trbert": trbert, "adapler": adapler}
+DIALS = {  # what one value of a method's dial sets, given the number of layers of the model
+    "student": lambda value, num_layers: {"distil.layers": even_layers(value, num_layers)},
+    "powerbert": lambda value, _: {"powerbert.mass_coef": value},
+    "trbert": lambda value, _: {"trbert.policy_length_coef": value, "trbert.joint_length_coef": value},
+    "adapler": lambda value, _: {"adapt.speedups": (value,)},
 }
 SHARED_PHASE = "finetune"
 SUMMARY = (
@@ -53,13 +58,36 @@ def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
     return dials
 
 
-def config_of(method: str, value: float, *, task: str, seed: int, changes: dict):
-    """The config of one run; `changes`: {field: value} for all methods."""
-    config = CONFIGS[method].get_config(task)
-    config.update_from_flattened_dict(changes)
+def parse_changes(texts: Sequence[str]) -> dict:
+    """FIELD=VALUE as {field: value}; values in Python's notation, else texts. Raises ValueError on anything else."""
+    changes = {}
+    for text in texts:
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set={text}; expected FIELD=VALUE")
+        try:
+            changes[field] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            changes[field] = value
+    return changes
+
+
+def even_layers(num_kept: float, num_layers: int) -> tuple[int, ...]:
+    """Layers of a teacher for a student of fewer, evenly apart, the first among them. Raises ValueError on a number
+    that is none."""
+    if num_kept not in range(1, num_layers + 1):
+        raise ValueError(f"a student of {num_kept:g} layers; expected 1 to {num_layers}")
+    return tuple(place * num_layers // int(num_kept) for place in range(int(num_kept)))
+
+
+def config_of(module, task: str, seed: int, changes: dict):
+    """The config of one run; `changes`: {field: value}. Raises ValueError on a field that there is not."""
+    config = module.get_config(task).lock()
+    try:
+        config.update_from_flattened_dict(changes)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"--set does not fit the config: {error}") from None
     config.seed = seed
-    for field in DIALS[method]:
-        config.update_from_flattened_dict({field: (value,) if method == "adapler" else value})
     return config
 
 
@@ -86,17 +114,16 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
 
 def run_one(method: str, value: float, runs: pathlib.Path, *, task: str, seed: int, changes: dict, tell) -> list[dict]:
     """Trains and evaluates one method at one dial value: a row a model that the run made."""
-    config = config_of(method, value, task=task, seed=seed, changes=changes)
-    dense_config = finetune.get_config(task)
-    dense_config.update_from_flattened_dict(changes)
-    dense_config.seed = seed
+    dense_config = config_of(finetune, task, seed, changes)
     first = runs / f"seed{seed}-dense"
     run_all(dense_config, first, tell=tell)
+    num_layers = load_model(first / SHARED_PHASE / "model").config.num_layers
+    config = config_of(CONFIGS[method], task, seed, changes | DIALS[method](value, num_layers))
     # One workdir serves all of AdapLeR's speedups: they share what lies before their adaptation.
     workdir = runs / (f"seed{seed}-{method}" if method == "adapler" else f"seed{seed}-{method}-{value:g}")
     lend_phase(first, workdir, config)
     run_all(config, workdir, tell=tell)
-    wanted = f"adapt-{value:g}x" if method == "adapler" else method
+    wanted = adapt_name(value) if method == "adapler" else config.method
     rows = [row for row in evaluate_workdir(workdir, tell=tell) if row["method"] == wanted]
     more = {"method": method, "dial": value, "training_s": training_seconds(config, workdir, first)}
     return [row | more for row in rows]
@@ -110,7 +137,8 @@ def summarize(rows: list[dict]) -> list[dict]:
 def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict]:
     """All runs of the call; the rows of the record."""
     dials, runs = parse_dials(options.dials), pathlib.Path(options.runs)
-    record = Record(options.json, {"task": options.task} | changes, module="benchmarks.methods")
+    fields = json.loads(json.dumps({"task": options.task} | changes))  # as they are read back
+    record = Record(options.json, fields, module="benchmarks.methods")
     for seed in map(int, options.seeds):
         for method, values in dials.items():
             for value in values:
@@ -124,9 +152,7 @@ def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict
 
 def main(options):
     """Trains, measures, prints and draws."""
-    changes = {"model": options.model, "fresh_head": options.fresh_head, "compute_dtype": options.dtype}
-    if options.num_train_examples:
-        changes["data.num_train_examples"] = options.num_train_examples
+    changes = {"model": options.model} | parse_changes(options.set)
     rows = measure(options, changes, tell=lambda line: print(line, file=sys.stderr))
     summary = summarize(rows)
     print_table(summary, columns=["method", "dial", "num_seeds", *SUMMARY])
@@ -137,14 +163,12 @@ def main(options):
 if __name__ == "__main__":
     flags.DEFINE_string("task", None, "a task of configs/adapler.py")
     flags.DEFINE_string("model", "bert-base-uncased", "local directory or hub name of a BERT")
-    flags.DEFINE_bool("fresh_head", False, "start the pooler afresh too")
-    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "operands of the encoder's products")
-    flags.DEFINE_integer("num_train_examples", 0, "train on a subset of this size; 0: all")
+    flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the config, for all methods; may be given again")
     flags.DEFINE_string("runs", None, "folder of the workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
     flags.DEFINE_string(
-        "dials", "adapler=1.7,3;powerbert=0.0003,0.001;trbert=0.5,2", "values of every method's dial: FLOPs speedups "
-        "of AdapLeR, lambda of PoWER-BERT, alpha of TR-BERT",
+        "dials", "student=3;powerbert=0.0003,0.001;trbert=0.5,2;adapler=1.7,3", "values of every method's dial: layers "
+        "of the student, lambda of PoWER-BERT, alpha of TR-BERT, FLOPs speedups of AdapLeR",
     )  # fmt: skip
     flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
     flags.DEFINE_string("png", "", "where the curves are drawn; needs matplotlib")

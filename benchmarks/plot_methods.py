@@ -9,8 +9,8 @@ import json
 from adapler_jax.report.console import exit_on_user_error
 from benchmarks.peer_systems import REQUIREMENTS
 
-COLORS = {"adapler": "#2166ac", "powerbert": "#b35806", "trbert": "#1b7837"}
-NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT"}
+COLORS = {"adapler": "#2166ac", "powerbert": "#b35806", "trbert": "#1b7837", "student": "#762a83"}
+NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT", "student": "fewer layers, distilled"}
 
 
 def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:

@@ -1,7 +1,8 @@
 import pytest
 
 from adapler_jax.training.run import check_config, phase_list
-from benchmarks.methods import DIALS, config_of, parse_dials, summarize
+from adapler_jax.training.workdir import flatten
+from benchmarks.methods import CONFIGS, DIALS, config_of, even_layers, parse_changes, parse_dials, summarize
 from benchmarks.plot_methods import curves
 
 SHARED = {"dense_score": 0.9}
@@ -16,17 +17,44 @@ def test_dials_are_read_from_one_text():
     assert parse_dials("adapler=1.7,3;trbert=0.5") == {"adapler": (1.7, 3.0), "trbert": (0.5,)}
     with pytest.raises(ValueError, match="'adapler=fast'; expected METHOD=NUMBER,NUMBER"):
         parse_dials("adapler=fast")
-    with pytest.raises(ValueError, match="unknown method 'bert'; there are adapler, powerbert, trbert"):
+    with pytest.raises(ValueError, match="unknown method 'bert'; there are student, powerbert, trbert, adapler"):
         parse_dials("bert=1")
+
+
+def test_changes_are_read_in_pythons_notation():
+    changes = parse_changes(["fresh_head=True", "data.carve={'validation': 0.1}", "model=a/b=c"])
+    assert changes == {"fresh_head": True, "data.carve": {"validation": 0.1}, "model": "a/b=c"}
+    with pytest.raises(ValueError, match="--set=fresh_head; expected FIELD=VALUE"):
+        parse_changes(["fresh_head"])
+
+
+@pytest.mark.parametrize("changes", [{"no_such": 1}, {"finetune.num_epochs": "two"}])
+def test_changes_that_do_not_fit_are_refused(changes):
+    with pytest.raises(ValueError, match="--set does not fit the config"):
+        config_of(CONFIGS["trbert"], "rotten_tomatoes", 0, changes)
+
+
+@pytest.mark.parametrize(
+    ("num_kept", "num_layers", "layers"), [(3, 6, (0, 2, 4)), (4, 6, (0, 1, 3, 4)), (2, 3, (0, 1)), (3, 3, (0, 1, 2))]
+)
+def test_a_student_takes_layers_evenly(num_kept, num_layers, layers):
+    assert even_layers(float(num_kept), num_layers) == layers
+
+
+@pytest.mark.parametrize("num_kept", [0, 2.5, 7])
+def test_a_student_of_no_such_depth_is_refused(num_kept):
+    with pytest.raises(ValueError, match="expected 1 to 6"):
+        even_layers(num_kept, 6)
 
 
 @pytest.mark.parametrize("method", DIALS)
 def test_a_dial_sets_the_fields_of_its_method(method):
-    config = config_of(method, 2.0, task="rotten_tomatoes", seed=3, changes={"compute_dtype": "bfloat16"})
+    dial = DIALS[method](2.0, 6)
+    config = config_of(CONFIGS[method], "rotten_tomatoes", 3, {"compute_dtype": "bfloat16"} | dial)
     check_config(config)
     assert config.seed == 3 and config.compute_dtype == "bfloat16"
-    values = {name: config.to_dict()[name.split(".")[0]][name.split(".")[1]] for name in DIALS[method]}
-    assert set(values.values()) == {(2.0,) if method == "adapler" else 2.0}
+    flat = flatten(config.to_dict())
+    assert {name: tuple(flat[name]) if isinstance(flat[name], list) else flat[name] for name in dial} == dial
     assert phase_list(config)[0][0] == "finetune" and len(phase_list(config)) > 2
 
 
