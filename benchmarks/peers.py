@@ -1,9 +1,11 @@
 """The same sentences through torch, ONNX Runtime and OpenVINO, dense, and through ours: sentences a second, latencies.
 
     python -m benchmarks.peers --workdir=RUN [--models adapler,adapt-3x] [--batch-sizes 1,32] [--json PATH]
+    python -m benchmarks.peers --shape=base --length=128 [--peers torch]
 
 RUN is a finished run; its fine-tuned model is the dense one of all, peers included, and its test split gives the
-sentences: a seeded sample, tokenized before, in arrival order. `pip install -r requirements-peers.txt` brings the
+sentences: a seeded sample, tokenized before, in arrival order. With --shape the dense model alone is compared, of those
+sizes, on random weights and texts of one length, without a score. `pip install -r requirements-peers.txt` brings the
 peers; what is not installed is left out and named. Every system gets the same batches: peers padded to the longest
 text, ours to its own few lengths. All use as many threads as the process has cores, or --threads.
 
@@ -23,15 +25,16 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from adapler_jax.data.lengths import batch_lengths
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.data.tokens import Tokenized, tokenize
+from adapler_jax.data.tokens import Ragged, Tokenized, tokenize
 from adapler_jax.inference.evaluation import evaluate_model
+from adapler_jax.inference.schedules import check_names, random_params
 from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.report.console import exit_on_user_error
@@ -39,13 +42,15 @@ from adapler_jax.report.evaluation import finished_phases, read_run
 from adapler_jax.report.results import write_results
 from adapler_jax.training.setup import load_data, run_buckets, token_cache
 from adapler_jax.types import COMPUTE_DTYPES
-from adapler_jax.weights.save import Saved, load_model
+from adapler_jax.weights.save import Saved, load_model, save_model
+from benchmarks.models import MODELS
 from benchmarks.peer_systems import PACKAGES, REQUIREMENTS, make_bench, missing_packages, peer_versions
 from benchmarks.remote import Remote
 from benchmarks.systems import OURS, Bench, Texts, chunks, our_systems, pad_to_longest, sample, take
 from benchmarks.turns import time_turns, use_cores
 
 NUM_BATCHES, NUM_SINGLE_TEXTS = 8, 64  # of a round: so many batches, and so many texts at least
+NUM_RANDOM_TEXTS = 1024
 COLUMNS = (
     "batch", "package", "method", "engine", "dtype", "flops_speedup", "sentences_per_s", "p50_ms", "p95_ms", "p99_ms",
     "vs_best_float32_peer", "vs_best_peer", "vs_our_dense", "test_score", "agreement",
@@ -53,16 +58,17 @@ COLUMNS = (
 
 
 class Run(NamedTuple):
-    """What is measured of a finished run."""
+    """What is measured: of a finished run, or random."""
 
-    config: Any
+    task: str
+    seed: int
     directories: dict[str, pathlib.Path]  # of its models, the dense one first
     models: dict[str, Saved]
-    metric: str
+    metric: str | None  # None: nothing to score
     test: Tokenized
     train: Tokenized
     lengths: tuple[int, ...]  # to which plain BERT's batches are padded
-    buckets: tuple[int, ...]
+    buckets: tuple[int, ...] | None  # None: the library's
 
 
 def chosen_models(workdir: pathlib.Path, names: Sequence[str]) -> dict[str, pathlib.Path]:
@@ -93,8 +99,36 @@ def load_run(workdir, names: Sequence[str]) -> Run:
         for split in (dataset.eval_splits[0], "train")
     )
     return Run(
-        config=config, directories=directories, models=models, metric=dataset.task.metric, test=test, train=train,
-        lengths=batch_lengths(config.data.lengths, max_length), buckets=run_buckets(config),
+        task=config.task, seed=config.seed, directories=directories, models=models, metric=dataset.task.metric,
+        test=test, train=train, lengths=batch_lengths(config.data.lengths, max_length), buckets=run_buckets(config),
+    )  # fmt: skip
+
+
+def random_run(shape: str, length: int, scratch: pathlib.Path) -> Run:
+    """Plain BERT of a shape on random weights, and random texts that fill the length; the model is saved in scratch.
+
+    Raises ValueError on an unknown shape, and on a length that it has no positions for.
+    """
+    check_names([shape], MODELS, "shape")
+    config = MODELS[shape]
+    if not 2 <= length <= config.num_positions:
+        raise ValueError(f"--length={length}; {shape} takes 2 to {config.num_positions} tokens")
+    params = random_params(config) | {"pruner": {}}
+    directory = save_model(scratch / shape, params, config, max_length=length)
+    texts = random_texts(config.vocab_size, length)
+    return Run(
+        task=f"random {shape}", seed=0, directories={"dense": directory}, models={"dense": load_model(directory)},
+        metric=None, test=texts, train=texts, lengths=(length,), buckets=None,
+    )  # fmt: skip
+
+
+def random_texts(vocab_size: int, length: int) -> Tokenized:
+    """Random texts of one length."""
+    token_EL = np.random.default_rng(0).integers(1, vocab_size, (NUM_RANDOM_TEXTS, length)).astype(np.int32)
+    offsets, rows = np.arange(0, token_EL.size + 1, length), np.arange(NUM_RANDOM_TEXTS, dtype=np.int32)
+    return Tokenized(
+        tokens=Ragged(token_EL.ravel(), offsets), segments=Ragged(np.zeros(token_EL.size, np.int8), offsets),
+        labels=np.zeros_like(rows), example_ids=rows,
     )  # fmt: skip
 
 
@@ -121,7 +155,7 @@ def score_columns(run: Run, benches: Sequence[Bench], rows, *, batch_size: int) 
     }  # fmt: skip
     return [
         name | {
-            "test_score": METRICS[run.metric](labels, run.test.labels[rows]),
+            "test_score": METRICS[run.metric](labels, run.test.labels[rows]) if run.metric else None,
             "agreement": None if reference is None else float(np.mean(labels == reference)),
             "flops_speedup": speedups[name["method"]], "num_scored_texts": len(rows),
         }
@@ -188,7 +222,7 @@ def measure(run: Run, benches: Sequence[Bench], batches: dict[int, list[np.ndarr
         tell(f"batch {batch_size}: {len(parts)} batches, {options.rounds} rounds")
         times = time_columns(benches, [take(run.test, part) for part in parts], num_rounds=options.rounds)
         shared = {
-            "task": run.config.task, "seed": run.config.seed, "metric": run.metric, "batch": batch_size,
+            "task": run.task, "seed": run.seed, "metric": run.metric, "batch": batch_size,
             "mean_length": float(run.test.lengths[np.concatenate(parts)].mean()), "num_texts": len(parts) * batch_size,
         }  # fmt: skip
         rows += with_ratios([shared | score | time for score, time in zip(scores, times, strict=True)])
@@ -203,7 +237,7 @@ def open_peers(run: Run, options, *, num_threads: int, tell: Callable[[str], Non
     with contextlib.ExitStack() as stack:
         scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         remotes = []
-        for name in PACKAGES:
+        for name in options.peers.split(","):
             if missing := missing_packages(name):
                 tell(f"{name} is left out: {', '.join(missing)} not installed; pip install -r {REQUIREMENTS}")
             else:
@@ -216,7 +250,11 @@ def open_peers(run: Run, options, *, num_threads: int, tell: Callable[[str], Non
 def parse(arguments) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", required=True, help="a finished run")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--workdir", help="a finished run")
+    source.add_argument("--shape", help="plain BERT on random weights, of " + " or ".join(MODELS))
+    parser.add_argument("--length", type=int, default=128, help="of the texts for --shape")
+    parser.add_argument("--peers", default=",".join(PACKAGES), help="what ours is compared with")
     parser.add_argument("--quick", action="store_true", help="the last model, a few texts, two rounds")
     parser.add_argument("--models", default="", help="models of the run, or directories; empty for all of the run")
     parser.add_argument("--drivers", default="bucketed,packed", help="of the pruned models")
@@ -235,17 +273,10 @@ def parse(arguments) -> argparse.Namespace:
     return options
 
 
-def main(arguments=None) -> list[dict]:
-    """Measures, prints and returns the rows."""
-    options = parse(arguments)
-
-    def tell(line):
-        print(line, file=sys.stderr)
-
-    num_threads = use_cores(options.threads)
-    run = load_run(options.workdir, [name for name in options.models.split(",") if name])
+def compare(run: Run, options, *, num_threads: int, tell: Callable[[str], None]) -> list[dict]:
+    """The rows of all systems."""
     if options.quick and not options.models:
-        names = ("dense", list(run.models)[-1])
+        names = dict.fromkeys(("dense", list(run.models)[-1]))
         run = run._replace(models={name: run.models[name] for name in names})
     ours = our_systems(
         run.models, drivers=options.drivers.split(","), dtypes=options.dtypes.split(","), lengths=run.lengths,
@@ -254,13 +285,32 @@ def main(arguments=None) -> list[dict]:
     batches = {
         size: timed_batches(run.test, size, options.num_texts) for size in map(int, options.batch_sizes.split(","))
     }
-    versions = peer_versions()
     with open_peers(run, options, num_threads=num_threads, tell=tell) as peers:
         rows = measure(run, [Bench(ours), *peers], batches, options, tell=tell)
-    rows = [row | {"num_threads": num_threads} for row in rows]
+    return [row | {"num_threads": num_threads} for row in rows]
+
+
+def main(arguments=None) -> list[dict]:
+    """Measures, prints and returns the rows."""
+    options = parse(arguments)
+
+    def tell(line):
+        print(line, file=sys.stderr)
+
+    num_threads = use_cores(options.threads)
+    check_names(options.peers.split(","), PACKAGES, "peer")
+    names = [name for name in options.models.split(",") if name]
+    if options.shape and names:
+        raise ValueError("--models are those of a run; --shape has plain BERT alone")
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.shape:
+            run = random_run(options.shape, options.length, pathlib.Path(scratch))
+        else:
+            run = load_run(options.workdir, names)
+        rows = compare(run, options, num_threads=num_threads, tell=tell)
     write_results(
         rows, command=" ".join(["python -m benchmarks.peers", *sys.argv[1:]]), path=options.json, columns=COLUMNS,
-        more_versions=versions,
+        more_versions=peer_versions(),
     )  # fmt: skip
     return rows
 

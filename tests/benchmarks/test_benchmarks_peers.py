@@ -64,6 +64,29 @@ def test_ours_alone_are_timed_and_what_is_left_out_is_told(finished_run, without
     assert {"command", "commit", "device", "versions", "date"} <= record.keys()
 
 
+def test_a_shape_is_measured_without_a_run_or_a_score(without_peers, capsys):
+    rows = peers.main(["--shape=quick", "--length=16", "--peers=torch", "--quick"])
+    assert names_of(rows) == [name for name in OURS if name[1] == "dense"]
+    assert all(row["num_timings"] == NUM_TIMINGS and row["mean_length"] == 16 for row in rows)
+    assert {(row["task"], row["metric"], row["test_score"]) for row in rows} == {("random quick", None, None)}
+    told = capsys.readouterr().err
+    assert "torch is left out" in told and "openvino" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shape=huge"], "unknown shape among huge; there are minilm, base, quick"),
+        (["--shape=quick", "--length=513"], "--length=513; quick takes 2 to 512 tokens"),
+        (["--shape=quick", "--peers=tensorrt"], "unknown peer among tensorrt"),
+        (["--shape=quick", "--models=adapler"], "--shape has plain BERT alone"),
+    ],
+)
+def test_shapes_and_peers_that_there_are_not_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        peers.main(arguments)
+
+
 def test_an_unknown_model_is_named(finished_run):
     with pytest.raises(ValueError, match="no model 'adapt-9x': the run has dense, adapler, adapt-1.2x, and"):
         peers.chosen_models(finished_run, ["adapt-9x"])
@@ -158,6 +181,14 @@ def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
     assert all(row["agreement"] == 1.0 for row in rows if (row["method"], row["dtype"]) == ("dense", "float32"))
     assert all(row["vs_best_peer"] <= row["vs_best_float32_peer"] for row in rows if row["package"] == "adapler_jax")
     assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.live
+def test_torch_gives_the_labels_of_a_shape_on_random_weights():
+    pytest.importorskip("torch", reason="torch is not installed")
+    rows = peers.main(["--shape=quick", "--length=16", "--peers=torch", "--quick"])
+    assert names_of(rows) == [*(name for name in OURS if name[1] == "dense"), *PEERS["torch"]]
+    assert all(row["agreement"] == 1.0 for row in rows if row["dtype"] == "float32")
 
 
 @pytest.mark.live
