@@ -1,11 +1,12 @@
 """Seconds and memory of the training steps of every phase, on random weights of the MiniLM-L6 shape.
 
-    python -m benchmarks.training [--torch] [--quick] [--json PATH]
+    python -m benchmarks.training [--torch] [--quick] [--shapes 32x32,16x256] [--steps "adapler;trbert"] [--json PATH]
 
-Fine-tuning, saliency (a forward and a backward pass that update nothing), AdapLeR, and bringing its model to a speedup;
-PoWER-BERT's search and training; TR-BERT's policy, eight samples a text, alone and with the encoder. All phases and
-dtypes of a shape take turns in one run, with the default recipe of `configs/sections.py`; compilation is apart. AdapLeR
-trains without attention dropout, as its recipe does; a row more has it, to compare like with like.
+Fine-tuning, also with layers computed twice so as to keep less of them (`remat_layers`); saliency (a forward and a
+backward pass that update nothing); AdapLeR, and bringing its model to a speedup; PoWER-BERT's search and training;
+TR-BERT's policy, eight samples a text, alone and with the encoder. All steps and dtypes of a shape take turns in one
+run, with the default recipe of `configs/sections.py`; compilation is apart. AdapLeR trains without attention dropout,
+as its recipe does; a row more has it, to compare like with like.
 Ratios are to fine-tuning with the same operands. Memory is what XLA plans for the program: arguments and temporaries.
 With --torch, fine-tuning of the same model by transformers and AdamW takes turns too, in a process each, in float32 and
 bfloat16 autocast; `torch_ratio` is to the better of the two.
@@ -17,19 +18,19 @@ import sys
 
 import numpy as np
 
+from adapler_jax.inference.schedules import check_names, parse_case
 from adapler_jax.report.results import write_results
 from adapler_jax.training import recipe
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig
 from benchmarks.models import MINILM, QUICK
 from benchmarks.peer_systems import REQUIREMENTS, missing_packages, peer_versions
 from benchmarks.remote import Remote
-from benchmarks.training_steps import STEPS_PER_EPOCH, Section, measure, random_batch
+from benchmarks.training_steps import STEPS, STEPS_PER_EPOCH, Section, measure, random_batch
 from benchmarks.training_torch import TorchTraining
 from benchmarks.turns import use_cores
 from configs import sections
 
-SHAPES = ((32, 32), (16, 256))
-QUICK_SHAPES = ((8, 16),)
+SHAPES, QUICK_SHAPES = "32x32,16x256", "8x16"  # batch x length
 TORCH = "torch finetune"
 
 
@@ -47,7 +48,7 @@ def torch_training(config: EncoderConfig, batch: Batch, dtype: str, num_threads:
     )  # fmt: skip
 
 
-def measure_with_torch(config: EncoderConfig, batch_size: int, length: int, num_rounds: int) -> list[dict]:
+def measure_with_torch(config: EncoderConfig, batch_size: int, length: int, num_rounds: int, **options) -> list[dict]:
     """The rows of one shape, torch's among them; `torch_ratio` is to the faster of those."""
     batch, num_threads = random_batch(config, batch_size, length), use_cores(0)
     with contextlib.ExitStack() as stack:
@@ -55,7 +56,7 @@ def measure_with_torch(config: EncoderConfig, batch_size: int, length: int, num_
         for dtype in COMPUTE_DTYPES:
             remote = stack.enter_context(torch_training(config, batch, dtype, num_threads))
             others[dtype, TORCH] = remote.turn
-        rows = measure(config, batch_size, length, num_rounds, others=others)
+        rows = measure(config, batch_size, length, num_rounds, others=others, **options)
     best = min(row["wall_ms"] for row in rows if row["method"] == TORCH)
     return [row | {"torch_ratio": row["wall_ms"] / best} for row in rows]
 
@@ -65,14 +66,23 @@ def main(arguments=None) -> list[dict]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small encoder and batch, two rounds")
     parser.add_argument("--torch", action="store_true", help="fine-tuning in torch too")
+    parser.add_argument("--shapes", default=SHAPES, help="batch x length")
+    parser.add_argument("--steps", default=";".join(STEPS), help="beside finetune")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", help="where the rows are written")
     options = parser.parse_args(arguments)
     if options.torch and (missing := missing_packages("torch")):
         parser.error(f"--torch needs {', '.join(missing)}; pip install -r {REQUIREMENTS}")
-    config, shapes, rounds = (QUICK, QUICK_SHAPES, 2) if options.quick else (MINILM, SHAPES, options.rounds)
+    if options.quick:
+        options.shapes, options.rounds = QUICK_SHAPES, 2
+    config, names = QUICK if options.quick else MINILM, options.steps.split(";")
+    try:
+        check_names(names, STEPS, "step")
+        shapes = [parse_case(case) for case in options.shapes.split(",")]
+    except ValueError as error:
+        parser.error(str(error))
     run = measure_with_torch if options.torch else measure
-    rows = [row for shape in shapes for row in run(config, *shape, rounds)]
+    rows = [row for shape in shapes for row in run(config, *shape, options.rounds, names=names)]
     write_results(
         rows, command=" ".join(["python -m benchmarks.training", *sys.argv[1:]]), path=options.json,
         more_versions=peer_versions() if options.torch else None,

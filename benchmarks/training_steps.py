@@ -1,8 +1,9 @@
 """Training steps of every phase on random weights and tokens; needs no more than jax, flax, optax and numpy."""
 
+import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import numpy as np
@@ -79,16 +80,12 @@ def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
     return options, parts | {"slope_fn": lambda step: options.slope_last, "jitter": None, "steer": steer}
 
 
-def powerbert_parts(config: EncoderConfig, length: int) -> dict[str, tuple[Section, dict]]:
-    """The same of PoWER-BERT's search and of its training with what was found."""
-    options = Section(sections.powerbert_section())
-    shared = {"slope_fn": lambda step: 1.0}
-    mass = LossConfig((("main", "mass", options.mass_coef),), options.distil_coef)
-    search = recipe.search_pruner_of(config, options, max_length=length)
-    return {
-        "powerbert search": (options, shared | {"pruner": search, "losses": mass}),
-        "powerbert": (options, shared | {"pruner": powerbert(config), "losses": LossConfig((), options.distil_coef)}),
-    }
+def powerbert_parts(config: EncoderConfig, batch: Batch, *, is_search: bool) -> tuple[Section, dict]:
+    """The same of PoWER-BERT's search, and of its training with what was found."""
+    options, length = Section(sections.powerbert_section()), batch.token_BL.shape[1]
+    pruner = recipe.search_pruner_of(config, options, max_length=length) if is_search else powerbert(config)
+    terms = (("main", "mass", options.mass_coef),) if is_search else ()
+    return options, {"pruner": pruner, "losses": LossConfig(terms, options.distil_coef), "slope_fn": lambda step: 1.0}
 
 
 class Step:
@@ -105,13 +102,14 @@ class Step:
         return numbers
 
 
-def soft_step(config: EncoderConfig, batch: Batch, dtype: str, options: Section, parts: dict) -> Step:
+def soft_step(config: EncoderConfig, batch: Batch, dtype: str, options: Section, parts: dict, *,
+              remat: bool = False) -> Step:  # fmt: skip
     """A step by the soft rule, of every method but TR-BERT."""
     rates, num_steps = recipe.rates_of(options), STEPS_PER_EPOCH * options.num_epochs
     main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
         recipe.with_dropout(config, options), main=main, thresholds=thresholds, dtype=COMPUTE_DTYPES[dtype],
-        loop=LayerLoop(config.num_layers), **parts,
+        loop=LayerLoop(config.num_layers, remat), **parts,
     )  # fmt: skip
     pruner = parts["pruner"]
     return Step(step_fn, init_state(start_params(config, pruner), pruner, main, thresholds), batch)
@@ -163,22 +161,24 @@ def compiled_with_columns(jitted, *args) -> tuple[Callable, dict]:
     return compiled, {"memory_mib": planned / 2**20, "compile_s": compile_s}
 
 
-def our_steps(config: EncoderConfig, batch: Batch, dtype: str) -> dict[str, Step | SaliencyStep]:
-    """A step of every phase of our methods, in the order of the phases."""
-    finetune, parts = finetune_parts()
-    like_finetune = {"attention_dropout_prob": finetune.attention_dropout_prob}
-    make = functools.partial(soft_step, config, batch, dtype)
-    searches = powerbert_parts(config, batch.token_BL.shape[1])
-    return {
-        FINETUNE: make(finetune, parts),
-        "saliency": SaliencyStep(config, batch, dtype),
-        "adapler": make(*adapler_parts(config)),
-        "adapler, attention dropout": make(*adapler_parts(config, **like_finetune)),
-        "adapt": make(*adapt_parts(config)),
-        **{name: make(*searches[name]) for name in searches},
-        "trbert policy": policy_step(config, batch, dtype, joint=False),
-        "trbert": policy_step(config, batch, dtype, joint=True),
-    }
+def adapler_with_attention_dropout(config: EncoderConfig) -> tuple[Section, dict]:
+    """AdapLeR's parts with fine-tuning's dropout."""
+    finetune, _ = finetune_parts()
+    return adapler_parts(config, attention_dropout_prob=finetune.attention_dropout_prob)
+
+
+STEPS = {  # (config, batch, dtype) -> step, in the order of the phases
+    FINETUNE: lambda *case: soft_step(*case, *finetune_parts()),
+    "finetune, remat": lambda *case: soft_step(*case, *finetune_parts(), remat=True),
+    "saliency": SaliencyStep,
+    "adapler": lambda *case: soft_step(*case, *adapler_parts(case[0])),
+    "adapler, attention dropout": lambda *case: soft_step(*case, *adapler_with_attention_dropout(case[0])),
+    "adapt": lambda *case: soft_step(*case, *adapt_parts(case[0])),
+    "powerbert search": lambda *case: soft_step(*case, *powerbert_parts(*case[:2], is_search=True)),
+    "powerbert": lambda *case: soft_step(*case, *powerbert_parts(*case[:2], is_search=False)),
+    "trbert policy": functools.partial(policy_step, joint=False),
+    "trbert": functools.partial(policy_step, joint=True),
+}
 
 
 def measure(
@@ -187,15 +187,18 @@ def measure(
     length: int,
     num_rounds: int,
     *,
+    names: Collection[str] = tuple(STEPS),
     others: dict[tuple[str, str], Callable] | None = None,
 ) -> list[dict]:
-    """One row a dtype and phase: all take turns on one shape, the first round of each left out.
+    """One row a dtype and step: all take turns on one shape, the first round of each left out.
 
-    Args: others: turns beside ours, by dtype and name.
+    Args: names: of the steps beside fine-tuning. others: turns beside ours, by dtype and name.
     """
+    config = dataclasses.replace(config, num_positions=max(length, config.num_positions))
     batch = random_batch(config, batch_size, length)
     steps = {
-        (dtype, name): step for dtype in COMPUTE_DTYPES for name, step in our_steps(config, batch, dtype).items()
+        (dtype, name): make(config, batch, dtype)
+        for dtype in COMPUTE_DTYPES for name, make in STEPS.items() if name in {FINETUNE, *names}
     }  # fmt: skip
     turns = {name: lambda step=step: [seconds_of(step)] for name, step in steps.items()} | (others or {})
     for turn in turns.values():

@@ -20,7 +20,7 @@ def silent(_):
 def test_training_steps_of_all_phases_are_timed(tmp_path):
     rows = training.main(["--quick", "--json", str(tmp_path / "rows.json")])
     methods = [
-        "finetune", "saliency", "adapler", "adapler, attention dropout", "adapt",
+        "finetune", "finetune, remat", "saliency", "adapler", "adapler, attention dropout", "adapt",
         "powerbert search", "powerbert", "trbert policy", "trbert",
     ]  # fmt: skip
     assert [(row["dtype"], row["method"]) for row in rows] == [
@@ -30,6 +30,22 @@ def test_training_steps_of_all_phases_are_timed(tmp_path):
     record = json.loads((tmp_path / "rows.json").read_text())
     assert record["rows"] == rows
     assert {"command", "commit", "device", "versions", "date"} <= record.keys()
+
+
+def test_chosen_steps_are_timed_beside_fine_tuning():
+    rows = training.main(["--quick", "--steps=finetune, remat"])
+    assert [row["method"] for row in rows] == 2 * ["finetune", "finetune, remat"]
+    assert [row["time_ratio"] for row in rows[::2]] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("--steps=bert", "unknown step among bert; there are finetune"), ("--shapes=32", "case '32'; expected batch x")],
+)
+def test_steps_and_shapes_that_there_are_not_are_refused(argument, message, capsys):
+    with pytest.raises(SystemExit):
+        training.main([argument])
+    assert message in capsys.readouterr().err
 
 
 def test_engines_are_timed_at_every_schedule(tmp_path):
@@ -50,7 +66,7 @@ def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
     engine_rows, training_rows = gpu.main(["--quick", "--json", str(tmp_path / "rows.json")])
     dtypes, drivers = ("float32", "bfloat16"), 2 + 2 * 2 + 2  # plain, two schedules, full texts
     assert [row["dtype"] for row in engine_rows] == [dtype for dtype in dtypes for _ in range(drivers)]
-    assert [row["dtype"] for row in training_rows] == [dtype for dtype in dtypes for _ in range(9)]
+    assert [row["dtype"] for row in training_rows] == [dtype for dtype in dtypes for _ in range(10)]
     rows = [*engine_rows, *training_rows]
     assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 and row["model"] == "quick" for row in rows)
     assert json.loads((tmp_path / "rows.json").read_text())["rows"] == rows
