@@ -14,6 +14,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from adapler_jax import full_width
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
@@ -64,6 +65,25 @@ def test_fine_tuning_learns_what_decides_the_label(make_config, workdirs):
     workdir = workdirs()
     run_all(make_config(method="finetune", finetune__num_epochs=20), workdir, tell=silent)
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
+
+
+def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workdirs, tiny_files):
+    workdir = workdirs()
+    run_all(
+        make_config(
+            finetune__num_epochs=15, adapler__num_epochs=24, adapler__predictor_learning_rate=1e-2,
+            adapler__threshold_learning_rate=2e-2, adapler__length_coef=1.0, adapler__length_target=0.0,
+        ),
+        workdir, tell=lambda _: None,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
+    answers = Classifier.load(workdir / "adapler" / "model").predict([row["text"] for row in rows])
+    assert np.mean([answer.label == ("bad", "good")[row["label"]] for answer, row in zip(answers, rows)]) > 0.9
+    first = [answer.kept_words[0] for answer in answers]
+    deciding = np.mean([bool({"bad", "good"} & set(words)) for words in first])
+    others = sum(word not in ("bad", "good") for words in first for word in words)
+    assert deciding > 0.9 and others < 0.3 * sum(len(row["text"].split()) - 1 for row in rows)
+    assert sum(len(answer.kept_words[-1]) for answer in answers) < 1.0 * len(rows)
 
 
 def test_a_finished_run_is_not_repeated(make_config, workdirs, monkeypatch):
