@@ -87,8 +87,8 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
     site_params = params_of_layers(pruner, params["pruner"], config.num_layers)
     layer_draws = {} if draws is None else {"uniform_BL": draws.uniform_BL, "guide_BL": draws.guide_BL}
     scanned = (params["encoder"]["layers"], site_params, jnp.arange(config.num_layers), layer_draws)
-    step = jax.checkpoint(run_layer) if loop.remat else run_layer
-    unroll = min(loop.unroll, config.num_layers)
+    # Of layers written out one after another XLA computes all inner states anew before it uses the first.
+    step, unroll = (jax.checkpoint(run_layer), 1) if loop.remat else (run_layer, min(loop.unroll, config.num_layers))
     carry, (trace, hidden_NBLD) = jax.lax.scan(step, start, scanned, unroll=unroll)
     return carry.hidden_BLD, trace.replace(last_BLD=carry.last_BLD), hidden_NBLD
 

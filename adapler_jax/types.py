@@ -29,7 +29,9 @@ class LayerLoop(NamedTuple):
     """How a pass at full width walks its layers; changes no number."""
 
     unroll: int = 1  # layers written out one after another: longer compilation, and a backward pass stacks nothing
-    remat: bool = False  # a backward pass computes a layer's inner states anew: more time, much less memory
+    remat: bool = (
+        False  # a backward pass computes a layer's inner states anew: more time, much less memory; no unrolling
+    )
 
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of the operands of the encoder's products

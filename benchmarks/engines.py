@@ -1,16 +1,18 @@
 """Seconds of the drivers on given survival schedules: dense, bucketed and packed, on random weights.
 
-    python -m benchmarks.engines [--quick] [--models minilm,base] [--cases 32x128,...] [--dtypes float32] [--json PATH]
+    python -m benchmarks.engines [--quick] [--models minilm,base] [--cases 32x128,...] [--dtypes float32]
+        [--method adapler] [--json PATH]
 
-Texts are half to whole as long as the batch's length, one is as long; thresholds are those of
-`adapler_jax/inference/schedules.py`. All drivers take turns in one run. `efficiency` is the wall-clock speedup over
-the dense model, padding included as everybody runs it, by the FLOPs speedup of true tokens; `packed_efficiency` is over
-dense texts without padding (keep_all, packed). Rows `full` are plain BERT on texts of one length, as long as the batch;
-rows `skewed` are a batch whose first text keeps all tokens and whose others keep a tenth, and `even` the same where the
-first keeps a tenth too: `excess` is what the first text adds to the seconds, by what it adds to the operations, both as
-shares of the batch. `is_auto`: the engine would choose this driver for a model of this speedup. `planned_mib` is what
-XLA plans for the programs that run at a time: arguments, temporaries and results. `bucketed` has the library's buckets.
-Ratios are medians over the rounds' own. What is measured is written as it comes.
+Texts are half to whole as long as the batch's length, one is as long; what the method drops is set as
+`adapler_jax/inference/schedules.py` says. All drivers take turns in one run. `efficiency` is the wall-clock speedup
+over the dense model, padding included as everybody runs it, by the FLOPs speedup of true tokens; `packed_efficiency`
+is over dense texts without padding (keep_all, packed). Rows `full` are plain BERT on texts of one length, as long as
+the batch; rows `skewed` are a batch whose first text keeps all tokens and whose others keep a tenth, and `even` the
+same where the first keeps a tenth too: `excess` is what the first text adds to the seconds, by what it adds to the
+operations, both as shares of the batch. `is_auto`: the engine would choose this driver for a model of this speedup.
+`planned_mib` is what XLA plans for the programs that run at a time: arguments, temporaries and results. `bucketed`
+has the library's buckets. Skewed batches do not depend on the method and come with AdapLeR alone. Ratios are medians
+over the rounds' own. What is measured is written as it comes.
 """
 
 import argparse
@@ -27,10 +29,12 @@ from adapler_jax.inference.engine import Engine, lay_out, make_engine, program_r
 from adapler_jax.inference.evaluation import true_speedup
 from adapler_jax.inference.measure import median_speedup, time_interleaved
 from adapler_jax.inference.schedules import (
+    METHODS,
     NUM_CLASSES,
     SPEEDUPS,
     check_names,
     full_batch,
+    kept_shares,
     mixed_batch,
     parse_case,
     random_params,
@@ -47,8 +51,8 @@ SKEWED_CASES = ((32, 128),)
 PLAIN = ("dense", "dense, packed")
 PRUNED = ("bucketed", "packed")
 COLUMNS = [
-    "model", "batch", "length", "dtype", "texts", "engine", "flops_speedup", "wall_ms", "wall_ms_min", "wall_ms_max",
-    "wall_speedup", "efficiency", "packed_efficiency", "excess", "is_auto", "compile_s", "planned_mib",
+    "model", "method", "batch", "length", "dtype", "texts", "engine", "flops_speedup", "wall_ms", "wall_ms_min",
+    "wall_ms_max", "wall_speedup", "efficiency", "packed_efficiency", "excess", "is_auto", "compile_s", "planned_mib",
 ]  # fmt: skip
 KEPT_ONE_IN = 10  # tokens of a text in a skewed batch
 
@@ -67,13 +71,15 @@ def compile_columns(engine: Engine, params, batch: Batch) -> dict:
     return {"compile_s": compile_s, "planned_mib": planned / 2**20}
 
 
-def measure(name: str, batch_size: int, length: int, dtype: str, speedups, num_rounds: int) -> list[dict]:
+def measure(
+    name: str, batch_size: int, length: int, dtype: str, speedups, num_rounds: int, method: str = "adapler"
+) -> list[dict]:
     """A row a schedule and driver, then plain BERT on texts of one length."""
     config = MODELS[name]
     batch, full = (jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch))
-    at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype])
+    at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype], method)
     plain = at_speedup.pop(None)
-    pruner, options = schedule_pruner(config), {"dtype": COMPUTE_DTYPES[dtype]}
+    pruner, options = schedule_pruner(config, method), {"dtype": COMPUTE_DTYPES[dtype]}
     engines = {
         name: make_engine(config, keep_all(), driver=driver, **options)
         for name, driver in zip(PLAIN, ("bucketed", "packed"))
@@ -102,8 +108,8 @@ def measure(name: str, batch_size: int, length: int, dtype: str, speedups, num_r
         )  # fmt: skip
         driver = engines[engine].choice(batch_size, length).driver
         rows.append({
-            "model": name, "batch": batch_size, "length": length, "dtype": dtype, "texts": texts, "engine": engine,
-            "target": target, "flops_speedup": found, **seconds(timing), "wall_speedup": wall,
+            "model": name, "method": method, "batch": batch_size, "length": length, "dtype": dtype, "texts": texts,
+            "engine": engine, "target": target, "flops_speedup": found, **seconds(timing), "wall_speedup": wall,
             "efficiency": wall / found, "packed_efficiency": packed / found, **notes[engine],
             "is_auto": automatic.choice(batch_size, length).driver == driver,
         })  # fmt: skip
@@ -183,6 +189,7 @@ def main(arguments=None) -> list[dict]:
     parser.add_argument("--quick", action="store_true", help="a small encoder and batch, two rounds")
     parser.add_argument("--models", default="minilm,base")
     parser.add_argument("--cases", default=",".join(CASES), help="batch x length")
+    parser.add_argument("--method", default="adapler", choices=METHODS)
     parser.add_argument("--speedups", default=",".join(map(str, SPEEDUPS)))
     parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES))
     parser.add_argument("--rounds", type=int, default=7)
@@ -195,13 +202,15 @@ def main(arguments=None) -> list[dict]:
         check_names(models, MODELS, "model")
         check_names(dtypes, COMPUTE_DTYPES, "dtype")
         cases, speedups = [parse_case(case) for case in options.cases.split(",")], [float(x) for x in speedups]
+        for model, (_, length) in itertools.product(models, cases):
+            kept_shares(MODELS[model], length, max(speedups), options.method)  # raises where it cannot be that fast
     except ValueError as error:
         parser.error(str(error))
     command, rows = " ".join(["python -m benchmarks.engines", *sys.argv[1:]]), []
     for model, dtype, case in itertools.product(models, dtypes, cases):
         print(f"{model}, {dtype}, {case[0]}x{case[1]}: {options.rounds} rounds", file=sys.stderr)
-        rows += measure(model, *case, dtype, speedups, options.rounds)
-        if case in SKEWED_CASES or options.quick:
+        rows += measure(model, *case, dtype, speedups, options.rounds, options.method)
+        if options.method == "adapler" and (case in SKEWED_CASES or options.quick):
             rows += measure_skewed(model, *case, dtype, options.rounds)
         write_record(rows, command=command, path=options.json)
     print_results(rows, columns=COLUMNS)

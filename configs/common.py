@@ -19,7 +19,7 @@ def base_config() -> ml_collections.ConfigDict:
             "task": "sst2",  # a task of adapler_jax/data/tasks.py
             "seed": 0,  # of fresh weights, data order and dropout
             "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32
-            "remat_layers": False,  # training steps compute layers twice: slower, for long texts that do not fit
+            "remat_layers": False,  # training steps compute layers twice, never unrolled: for texts that do not fit
             "unroll_layers": True,  # in training steps: faster steps, longer compilation; False for short runs
             "data": {
                 "source": "",  # replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME

@@ -194,7 +194,7 @@ def loss_gradient(loop, batch):
     return jax.jit(jax.grad(loss))
 
 
-@pytest.mark.parametrize("loop", [LayerLoop(unroll=4), LayerLoop(unroll=99), LayerLoop(remat=True)])
+@pytest.mark.parametrize("loop", [LayerLoop(unroll=4), LayerLoop(unroll=99), LayerLoop(4, remat=True)])
 def test_layers_walked_in_any_way_give_the_same_gradients(loop):
     found, expected = (loss_gradient(each, make_batch())(PARAMS) for each in (loop, LayerLoop()))
     assert_trees_near(found, expected, atol=1e-5)
@@ -203,7 +203,11 @@ def test_layers_walked_in_any_way_give_the_same_gradients(loop):
 def test_layers_computed_twice_need_less_memory():
     batch = make_batch((12,) * 8)
     planned = [
-        loss_gradient(LayerLoop(remat=remat), batch).lower(PARAMS).compile().memory_analysis().temp_size_in_bytes
+        loss_gradient(LayerLoop(CONFIG.num_layers, remat), batch)
+        .lower(PARAMS)
+        .compile()
+        .memory_analysis()
+        .temp_size_in_bytes
         for remat in (True, False)
     ]
     assert planned[0] < 0.6 * planned[1]

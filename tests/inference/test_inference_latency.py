@@ -13,7 +13,7 @@ from adapler_jax.inference.choice import choose
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.inference.evaluation import true_speedup
 from adapler_jax.inference.latency_table import cached_path, find_table, read_table, write_table
-from adapler_jax.inference.schedules import mixed_batch, schedule_pruner, scheduled_params
+from adapler_jax.inference.schedules import kept_shares, mixed_batch, schedule_pruner, scheduled_params
 from adapler_jax.types import EncoderConfig
 from tests.inference.tables import TABLE, make_row
 
@@ -119,15 +119,24 @@ def test_a_wrong_argument_is_named(argument, message, capsys):
     assert caught.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_schedules_drop_as_much_as_they_are_asked_to():
+@pytest.mark.parametrize(
+    ("method", "speedups"), [("adapler", (1.0, 2.0, 4.0)), ("powerbert", (1.0, 2.0, 4.0)), ("trbert", (1.0, 2.0, 3.0))]
+)
+def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
     batch = mixed_batch(config, 8, 64)
-    pruner, params = schedule_pruner(config), scheduled_params(config, batch, (1.0, 2.0, 4.0), jnp.float32)
+    pruner, params = schedule_pruner(config, method), scheduled_params(config, batch, speedups, jnp.float32, method)
     assert params[None]["pruner"] == {}
     assert len({id(tree["encoder"]) for tree in params.values()}) == 1  # one encoder's weights for all
     run = make_engine(config, pruner, driver="bucketed", buckets=(64,))
-    for speedup in (1.0, 2.0, 4.0):
+    for speedup in speedups:
         _, trace = run(params[speedup], batch)
         count_NB = np.asarray(trace.count_NB, np.int64)
         found = true_speedup(params[speedup], config, pruner, batch.live_BL.sum(-1), count_NB)
         assert 0.85 * speedup < found < 1.15 * speedup
+
+
+def test_a_schedule_that_a_method_cannot_follow_is_refused():
+    config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
+    with pytest.raises(ValueError, match="trbert on 4 layers is at most 3.* not 9x"):
+        kept_shares(config, 64, 9.0, "trbert")
