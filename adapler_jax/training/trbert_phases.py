@@ -84,7 +84,8 @@ def train_selectors(directory, setup: Setup, config, *, start: str, num_epochs: 
     in `make_selector_step`. joint: whether the encoder is trained too.
     """
     options, workdir = config.trbert.copy_and_resolve_references(), directory.parent
-    options.num_epochs = num_epochs
+    with options.unlocked():
+        options.num_epochs = num_epochs
     pruner = recipe.trbert_of(setup.encoder, options)
     params = load_model(workdir / start / "model").params
     if start == "finetune":

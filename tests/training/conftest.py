@@ -66,7 +66,7 @@ def make_config(tiny_files):
         config.data.lengths = (16,)
         config.finetune.learning_rate = 1e-2
         config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
-        return config
+        return config.lock()  # as the commands have it
 
     return make
 
