@@ -38,9 +38,10 @@ DIALS = {  # what one value of a method's dial sets, given the number of layers 
     "trbert": lambda value, _: {"trbert.policy_length_coef": value, "trbert.joint_length_coef": value},
     "adapler": lambda value, _: {"adapt.speedups": (value,)},
 }
+DENSE = "dense"
 SHARED_PHASE = "finetune"
 SUMMARY = (
-    "test_score", "dense_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32", "efficiency_32", "training_s",
+    "test_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32", "efficiency_32", "training_s",
 )  # fmt: skip
 
 
@@ -81,10 +82,14 @@ def even_layers(num_kept: float, num_layers: int) -> tuple[int, ...]:
 
 
 def config_of(module, task: str, seed: int, changes: dict):
-    """The config of one run; `changes`: {field: value}. Raises ValueError on a field that there is not."""
+    """The config of one run; `changes`: {field: value}, those of other methods' sections left out. Raises ValueError on
+    a field that there is not."""
     config = module.get_config(task).lock()
+    others = {name for other in CONFIGS.values() for name in other.get_config(task)} - set(config)
     try:
-        config.update_from_flattened_dict(changes)
+        config.update_from_flattened_dict(
+            {field: value for field, value in changes.items() if field.partition(".")[0] not in others}
+        )
     except (KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"--set does not fit the config: {error}") from None
     config.seed = seed
@@ -125,13 +130,22 @@ def run_one(method: str, value: float, runs: pathlib.Path, *, task: str, seed: i
     run_all(config, workdir, tell=tell)
     wanted = adapt_name(value) if method == "adapler" else config.method
     rows = [row for row in evaluate_workdir(workdir, tell=tell) if row["method"] == wanted]
-    more = {"method": method, "dial": value, "training_s": training_seconds(config, workdir, first)}
+    more = {
+        "method": method, "dial": value, "training_s": training_seconds(config, workdir, first),
+        "dense_training_s": training_seconds(dense_config, first),
+    }  # fmt: skip
     return [row | more for row in rows]
 
 
 def summarize(rows: list[dict]) -> list[dict]:
-    """Mean and sample standard deviation over the seeds, a row a method and dial value."""
-    return means_over_seeds(rows, by=("method", "dial"), names=SUMMARY)
+    """Mean and sample standard deviation over the seeds, a row a split, method and dial value; dense BERT first."""
+    dense = {
+        (row["split"], row["seed"]): {
+            "split": row["split"], "method": DENSE, "dial": None, "test_score": row["dense_score"],
+            "flops_speedup": 1.0, "training_s": row["dense_training_s"],
+        } for row in rows
+    }  # fmt: skip
+    return means_over_seeds([*dense.values(), *rows], by=("split", "method", "dial"), names=SUMMARY)
 
 
 def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict]:
@@ -155,7 +169,7 @@ def main(options):
     changes = {"model": options.model} | parse_changes(options.set)
     rows = measure(options, changes, tell=lambda line: print(line, file=sys.stderr))
     summary = summarize(rows)
-    print_table(summary, columns=["method", "dial", "num_seeds", *SUMMARY])
+    print_table(summary, columns=["split", "method", "dial", "num_seeds", "test_score", "test_score_sd", *SUMMARY[1:]])
     if options.png:
         plot_curves(summary, options.png, title=options.task)
 

@@ -139,7 +139,9 @@ def flops_speedup(run: Run, saved: Saved, rows, *, batch_size: int) -> float:
         for part in chunks(rows, batch_size)
     ]
     pruner = pruner_of_saved(saved)
-    return evaluate_model(saved.params, saved.config, pruner, batches, buckets=run.buckets).flops_speedup
+    return evaluate_model(
+        saved.params, saved.config, pruner, batches, buckets=run.buckets, dense_config=run.models["dense"].config
+    ).flops_speedup
 
 
 def score_columns(run: Run, benches: Sequence[Bench], rows, *, batch_size: int) -> list[dict]:

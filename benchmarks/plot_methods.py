@@ -14,9 +14,12 @@ NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT", "
 
 
 def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
-    """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup."""
+    """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup, of the first
+    split."""
     lines = {}
     for row in summary:
+        if row["split"] != summary[0]["split"]:
+            continue
         point = (row["flops_speedup"], 100 * row["test_score"], 100 * (row["test_score_sd"] or 0.0))
         lines.setdefault(row["method"], []).append(point)
     return {method: sorted(points) for method, points in lines.items()}
@@ -33,9 +36,9 @@ def plot_curves(summary: list[dict], path, *, title: str) -> None:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
-    dense = sum(row["dense_score"] for row in summary) / len(summary)
-    axis.axhline(100 * dense, color="0.4", linewidth=1, linestyle=":", label="dense BERT")
-    for method, points in curves(summary).items():
+    lines = curves(summary)
+    axis.axhline(lines.pop("dense")[0][1], color="0.4", linewidth=1, linestyle=":", label="dense BERT")
+    for method, points in lines.items():
         speedups, scores, spread = zip(*points)
         axis.errorbar(
             speedups, scores, yerr=spread, marker="o", markersize=4, capsize=3, color=COLORS.get(method),

@@ -17,6 +17,7 @@ PUBLISHED = {
 
 def faithful(config):
     """The released program: its numbers where it names the task's, and its behaviour."""
+    config.data.lengths = (config.data.max_length,)  # padding that votes is of one length
     config.finetune.num_epochs = 3
     for phase in (config.finetune, config.powerbert):
         phase.update({"weight_decay": 0.0, "adam_epsilon": 1e-7, "clip_norm": 0.0, "warmup_share": 0.1})

@@ -82,7 +82,7 @@ def trbert_section() -> dict:
         "joint_length_coef": 1.0,
         "guided_share": 0.5,  # of the policy phase's steps, in which one sample imitates the importance scores
         "num_samples": 8,  # K: action samples of each text
-        "samples_at_once": 1,  # of those, in memory at a time; 0: all, several times the memory and on CPUs slower
+        "samples_at_once": 1,  # of those, run at a time; 0: all, several times the memory and on CPUs slower
         "by_padded_length": False,  # alpha on shares of the padded length; True: the authors'
         "distil_coef": 1.0,  # share of the fine-tuned model's soft labels in the joint phase's task loss
         "weight_decay": 0.01,

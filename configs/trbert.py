@@ -17,6 +17,7 @@ PUBLISHED = {
 
 def faithful(config):
     """The released program's steps and behaviour."""
+    config.data.lengths = (config.data.max_length,)  # shares and padding are of one length
     config.finetune.update({"num_epochs": 5, "learning_rate": 3e-5, "weight_decay": 0.0, "warmup_share": 0.1})
     config.trbert.update(
         {

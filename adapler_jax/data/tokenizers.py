@@ -14,6 +14,9 @@ if typing.TYPE_CHECKING:  # a second to import, which answers do not wait for
 
 _FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 _SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
+_ROBERTA_SPECIAL = {
+    "cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"
+}  # fmt: skip
 
 
 def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerFast":
@@ -96,9 +99,20 @@ def _download(name: str) -> pathlib.Path:
 
 
 def _special_tokens(folder: pathlib.Path) -> dict[str, str]:
-    """Names of the special tokens, as in {"cls_token": "[CLS]"}."""
-    settings = _read_json(folder / "tokenizer_config.json")
-    return {name: _token(settings.get(name, token)) for name, token in _SPECIAL.items()}
+    """Names of the special tokens, as in {"cls_token": "[CLS]"}: as the folder's files have it, or the usual."""
+    settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+    usual = _SPECIAL if _SPECIAL.keys() <= settings.keys() else _usual_special(folder)
+    return {name: _token(settings.get(name, token)) for name, token in usual.items()}
+
+
+def _usual_special(folder: pathlib.Path) -> dict[str, str]:
+    """RoBERTa's names where tokenizer.json has them all, else BERT's."""
+    try:
+        added = _read_json(folder / "tokenizer.json").get("added_tokens")
+    except ValueError:  # which the parser tells
+        added = None
+    words = {token["content"] for token in added or ()}
+    return _ROBERTA_SPECIAL if set(_ROBERTA_SPECIAL.values()) <= words else _SPECIAL
 
 
 def _load_folder(folder: pathlib.Path) -> "PreTrainedTokenizerFast":

@@ -10,6 +10,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapler_jax.encoder import ACTIVATIONS, init_linear, linear
 from adapler_jax.pruning.base import Pruner, harden, places
@@ -27,7 +28,8 @@ def default_layers(num_layers: int) -> tuple[int, ...]:
 def check_layers(layers, num_layers: int) -> tuple[int, ...]:
     """The layers as a tuple. Raises ValueError where they are not increasing numbers from 1 to the last layer."""
     layers = tuple(layers)
-    if not layers or list(layers) != sorted(set(layers)) or not 1 <= layers[0] <= layers[-1] < num_layers:
+    whole = all(isinstance(layer, int | np.integer) and not isinstance(layer, bool) for layer in layers)
+    if not layers or not whole or list(layers) != sorted(set(layers)) or not 1 <= layers[0] <= layers[-1] < num_layers:
         raise ValueError(
             f"token selection in front of layers {layers}; expected increasing numbers from 1 to {num_layers - 1}, "
             "layers counted from 0"

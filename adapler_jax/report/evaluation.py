@@ -84,6 +84,12 @@ def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
     return batches
 
 
+def own_lengths(pruner: Pruner, lengths) -> tuple[int, ...]:
+    """The lengths that a model's batches are padded to: one where tokens are dropped, since those drivers leave padding
+    out by themselves and one length saves compilations; all of them for plain encoders."""
+    return tuple(lengths[-1:] if pruner.sites else lengths)
+
+
 def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, engine: dict) -> dict:
     """Milliseconds a text and speedups over dense BERT at batch 1 and 32, as columns of a row.
 
@@ -94,7 +100,7 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
     columns = {}
     for batch_size in NUM_TIMED_TEXTS:
         dense_batches = mixed_batches(tokenized, batch_size, lengths)
-        batches = mixed_batches(tokenized, batch_size, lengths[-1:])
+        batches = mixed_batches(tokenized, batch_size, own_lengths(pruner, lengths))
         found = compare_speed(
             pruned.params, dense.params, pruned.config, pruner, batches,
             dense_batches=dense_batches, dense_config=dense.config, repeats=NUM_ROUNDS, **engine,
@@ -141,10 +147,9 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
         )
         for name, saved in models.items():
             tell(f"{name}: {len(tokenized)} texts of {split}")
-            # The fast drivers leave padding out by themselves; one length for them saves compilations.
-            own_lengths = lengths if name == "dense" else lengths[-1:]
+            batches = eval_batches(tokenized, batch_size=32, lengths=own_lengths(pruners[name], lengths))
             found = evaluate_model(
-                saved.params, saved.config, pruners[name], eval_batches(tokenized, batch_size=32, lengths=own_lengths),
+                saved.params, saved.config, pruners[name], batches,
                 metric=dataset.task.metric, dense_config=dense.config, **engines[name],
             )  # fmt: skip
             row = {

@@ -26,7 +26,8 @@ def student_layers(layers, num_layers: int) -> tuple[int, ...]:
     Raises ValueError where they are not increasing numbers below num_layers.
     """
     layers = tuple(layers) or tuple(range(0, num_layers, 2))
-    if list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < num_layers:
+    whole = all(isinstance(layer, int) and not isinstance(layer, bool) for layer in layers)
+    if not whole or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < num_layers:
         raise ValueError(f"config.distil.layers is {layers}; expected increasing numbers from 0 to {num_layers - 1}")
     return layers
 

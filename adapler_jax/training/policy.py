@@ -132,7 +132,8 @@ def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batc
 
     The difference is a constant; nll_k is that of sample k's actions (`action_losses`). share_done: of the phase's
     steps. Samples run under `vmap`, as many at once as the config says; where that is not all of them, a step that
-    trains the encoder runs each forward pass twice, which keeps the inner states of those alone.
+    trains the encoder runs each forward pass twice, which keeps the inner states of those alone. A step that trains the
+    selectors alone keeps of all samples what those read, two states a layer.
     """
     is_guided = jnp.asarray(share_done < policy.guided_share)
 

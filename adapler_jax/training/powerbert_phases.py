@@ -62,7 +62,13 @@ def given_retention(options, setup: Setup) -> tuple[int, ...] | None:
     Raises ValueError where it does not fit the encoder, or is of a search that is not finished or for another length.
     """
     if options.retention:
-        return check_retention(options.retention, setup.encoder.num_layers)
+        counts = check_retention(options.retention, setup.encoder.num_layers)
+        if counts[0] > setup.max_length:
+            raise ValueError(
+                f"config.powerbert.retention is {counts}, for longer texts than the {setup.max_length} token slots of "
+                "this run; give at most as many, or set config.data.max_length"
+            )
+        return counts
     if not options.retention_of:
         return None
     workdir = pathlib.Path(options.retention_of).expanduser()

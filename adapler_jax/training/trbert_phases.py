@@ -1,6 +1,7 @@
 """The phases of TR-BERT after fine-tuning.
 
 scores      importance of every training token, and the fine-tuned model's logits      -> scores.npz
+            (where nothing imitates the scores: teacher, the logits alone)
 init        selectors alone, towards the ranks of the scores; where asked for           -> model/
 policy      selectors alone, by reinforcement                                          -> model/
 trbert      selectors and encoder, by reinforcement and from the teacher's soft labels  -> model/
@@ -27,6 +28,7 @@ from adapler_jax.training.policy import (
     rank_targets,
 )
 from adapler_jax.training.setup import Setup
+from adapler_jax.training.teacher import load_teacher, run_teacher
 from adapler_jax.types import FILLER_ID
 from adapler_jax.weights.save import load_model
 
@@ -71,8 +73,10 @@ def run_scores(directory: pathlib.Path, setup: Setup, config) -> None:
     mark_done(directory, {"num_examples": num_rows})
 
 
-def load_scores(workdir: pathlib.Path) -> Extras:
-    """What the scores phase left."""
+def load_scores(workdir: pathlib.Path, options) -> Extras | None:
+    """What the first of the phases left."""
+    if not needs_scores(options):
+        return load_teacher(workdir, options)
     with np.load(workdir / "scores" / SCORES_FILE) as arrays:
         return Extras(guide=arrays["guide"], teacher_logits=arrays["teacher_logits"])
 
@@ -97,7 +101,7 @@ def train_selectors(directory, setup: Setup, config, *, start: str, num_epochs: 
 
     checkpoints = train(
         directory, setup, pruner, params, options,
-        make_step=make_step, extras=load_scores(workdir), rank=lambda epoch, scores: float(epoch),
+        make_step=make_step, extras=load_scores(workdir, options), rank=lambda epoch, scores: float(epoch),
     )  # fmt: skip
     finish_best(directory, setup, pruner, checkpoints, params)
 
@@ -143,7 +147,10 @@ def run_policy(directory: pathlib.Path, setup: Setup, config, *, joint: bool) ->
 
 def phases_of(options) -> list:
     """(directory name, function) of the phases that the section asks for."""
-    plan = [("scores", run_scores)]
+    if needs_scores(options):
+        plan = [("scores", run_scores)]
+    else:
+        plan = [("teacher", run_teacher)] if options.distil_coef else []
     plan += [("init", run_init)] if options.init_num_epochs else []
     return [
         *plan,

@@ -39,7 +39,10 @@ SEGMENTS = "bert.embeddings.token_type_embeddings.weight"
 
 def position_offset(raw: dict[str, Any]) -> int:
     """Rows of RoBERTa's position table in front of the first position: those up to its padding token's number."""
-    return int(raw.get("pad_token_id", 1)) + 1
+    padding = raw.get("pad_token_id", 1)
+    if not isinstance(padding, int) or isinstance(padding, bool):
+        raise ValueError(f"config.json has pad_token_id {padding!r}; expected the padding token's number")
+    return padding + 1
 
 
 def bert_config(raw: dict[str, Any]) -> dict[str, Any]:

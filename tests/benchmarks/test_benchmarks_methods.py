@@ -3,13 +3,15 @@ import pytest
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
 from benchmarks.methods import CONFIGS, DIALS, config_of, even_layers, parse_changes, parse_dials, summarize
-from benchmarks.plot_methods import curves
+from benchmarks.plot_methods import curves, plot_curves
+from configs import finetune
 
-SHARED = {"dense_score": 0.9}
+ADAPLER = {"split": "test", "method": "adapler", "dial": 2.0, "dense_training_s": 20.0}
 ROWS = [
-    SHARED | {"method": "adapler", "dial": 2.0, "test_score": 0.8, "flops_speedup": 2.0, "training_s": 60.0},
-    SHARED | {"method": "adapler", "dial": 2.0, "test_score": 0.9, "flops_speedup": 2.2, "training_s": None},
-    SHARED | {"method": "trbert", "dial": 1.0, "test_score": 0.85, "flops_speedup": 1.5},
+    ADAPLER | {"seed": 0, "test_score": 0.8, "dense_score": 0.9, "flops_speedup": 2.0, "training_s": 60.0},
+    ADAPLER | {"seed": 1, "test_score": 0.9, "dense_score": 0.94, "flops_speedup": 2.2, "training_s": None},
+    ADAPLER
+    | {"method": "trbert", "dial": 1.0, "seed": 0, "test_score": 0.85, "dense_score": 0.9, "flops_speedup": 1.5},
 ]
 
 
@@ -59,11 +61,31 @@ def test_a_dial_sets_the_fields_of_its_method(method):
 
 
 def test_means_and_deviations_are_over_the_seeds():
-    first, second = summarize(ROWS)
+    dense, first, second = summarize(ROWS)
+    assert (dense["method"], dense["num_seeds"], dense["training_s"]) == ("dense", 2, 20.0)
+    assert dense["test_score"] == pytest.approx(0.92)
     assert (first["method"], first["dial"], first["num_seeds"]) == ("adapler", 2.0, 2)
     assert first["test_score"] == pytest.approx(0.85) and first["test_score_sd"] == pytest.approx(0.005**0.5)
     assert first["training_s"] == 60.0 and "training_s" not in second
     assert second["test_score_sd"] is None
-    found = curves([second, first])
+    found = curves([dense, second, first])
+    assert found["dense"] == [pytest.approx((1.0, 92.0, 100 * 0.0008**0.5))]
     assert found["trbert"] == [(1.5, 85.0, 0.0)]
     assert found["adapler"] == [pytest.approx((2.1, 85.0, 100 * 0.005**0.5))]
+
+
+def test_splits_are_summed_up_apart():
+    more = [row | {"split": "validation_mismatched", "test_score": 0.5} for row in ROWS]
+    assert [row["num_seeds"] for row in summarize([*ROWS, *more])] == [2, 2, 2, 1, 2, 1]
+
+
+def test_fields_of_one_method_are_left_out_of_the_others():
+    changes = {"trbert.num_samples": 4, "compute_dtype": "bfloat16"}
+    assert config_of(CONFIGS["trbert"], "rotten_tomatoes", 0, changes).trbert.num_samples == 4
+    assert config_of(finetune, "rotten_tomatoes", 0, changes).compute_dtype == "bfloat16"
+
+
+def test_a_plot_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    plot_curves(summarize(ROWS), tmp_path / "curves.png", title="a task")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

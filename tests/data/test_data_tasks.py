@@ -111,6 +111,8 @@ def test_every_class_gives_its_own_share():
     assert np.bincount(labels[half["validation"]]).tolist() == [41, 24]
     with pytest.raises(ValueError, match="leave rows to train on"):
         carve_rows_by_class(np.array([0, 0, 0, 1]), {"test": 0.25}, seed=0)
+    with pytest.raises(ValueError, match="20"):
+        carve_rows_by_class(np.array([0, 1] * 10), {"test": 20}, seed=0)
 
 
 def test_small_sets_are_carved_by_class(tmp_path):

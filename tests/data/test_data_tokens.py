@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from adapler_jax.data import tokens as tokens_module
 from adapler_jax.data.examples import Examples
@@ -216,3 +217,23 @@ def test_a_name_that_the_hub_does_not_give_is_explained(monkeypatch):
         ValueError, match=r"no folder 'bert-bass' here, and the hub did not give it \(no route to the hub\)"
     ):
         load_tokenizer("bert-bass")
+
+
+@pytest.mark.parametrize("settings", ["nothing", "map"])
+def test_robertas_tokens_are_found_without_a_tokenizer_config(tmp_path, settings):
+    """Files as the hub has them: tokenizer.json knows the special tokens, the configuration names none."""
+    first, last = ("<s>", "</s>") if settings == "nothing" else ("<go>", "<stop>")
+    words = (first, "<pad>", last, "<unk>", "<mask>", "a", "film")
+    vocab = {word: number for number, word in enumerate(words)}
+    core = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.post_processor = processors.RobertaProcessing((last, vocab[last]), (first, vocab[first]))
+    core.add_special_tokens(list(words[:5]))
+    core.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+    if settings == "map":
+        named = dict(zip(("cls_token", "pad_token", "sep_token", "unk_token", "mask_token"), words))
+        (tmp_path / "special_tokens_map.json").write_text(json.dumps(named))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert (tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token_id) == (first, last, 1)
+    assert tokenizer("a film")["input_ids"] == load_core(tmp_path).encode("a film").ids == [0, 5, 6, 2]

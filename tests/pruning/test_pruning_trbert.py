@@ -57,7 +57,7 @@ def test_tokens_are_selected_early_and_in_the_middle(num_layers, layers):
     assert default_layers(num_layers) == layers
 
 
-@pytest.mark.parametrize("layers", [(), (0,), (1, 4), (2, 1), (1, 1)])
+@pytest.mark.parametrize("layers", [(), (0,), (1, 4), (2, 1), (1, 1), (1.5,), (True, 2)])
 def test_bad_layers_are_refused(layers):
     with pytest.raises(ValueError, match="expected increasing numbers from 1 to 3"):
         check_layers(layers, 4)

@@ -10,10 +10,12 @@ import sys
 import jax.numpy as jnp
 import pytest
 
+from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.report import evaluation
 from adapler_jax.report.evaluation import evaluate_workdir, example_texts
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
+from adapler_jax.types import EncoderConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -39,6 +41,12 @@ def run_python(*arguments, **environment):
         env=os.environ | environment,
         check=False,
     )
+
+
+def test_plain_encoders_are_padded_to_every_length_and_pruners_to_one():
+    config = EncoderConfig(num_layers=2, num_heads=1, hidden_dim=4, ffn_dim=4, vocab_size=5, num_positions=8)
+    assert evaluation.own_lengths(keep_all(), [4, 8]) == (4, 8)  # a student of fewer layers too
+    assert evaluation.own_lengths(adapler(config), [4, 8]) == (8,)
 
 
 def test_every_model_gets_a_row_beside_the_dense_score(finished):

@@ -90,6 +90,7 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
     [
         ({"powerbert__retention": (9, 5, 3, 2, 1)}, "expected 4 whole numbers, one for each layer"),
         ({"powerbert__retention": (9, 10, 3, 2)}, "none larger than the one before"),
+        ({"powerbert__retention": (17, 10, 3, 2)}, "for longer texts than the 16 token slots of this run"),
         ({"powerbert__retention_of": "{finished}/finetune"}, "there is no finished search"),
         ({"powerbert__retention_of": "{finished}", "data__max_length": 12, "data__lengths": (12,)},
          "was for texts of 16 token slots, this run has 12"),

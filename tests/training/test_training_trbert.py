@@ -80,6 +80,14 @@ def test_only_what_decides_is_kept(make_config, workdirs):
     assert scores["kept_tokens"][1] < 2.0
 
 
+def test_where_nothing_imitates_the_scores_none_are_needed(make_config, workdirs):
+    """Selection so far up that the scores are undefined."""
+    workdir = workdirs()
+    run_all(make_config(module=trbert, trbert__layers=(1, 3), trbert__guided_share=0.0), workdir, tell=silent)
+    assert phases.is_done(workdir / "teacher") and not (workdir / "scores").exists()
+    assert load_model(workdir / "trbert" / "model").pruner_options == {"layers": (1, 3)}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

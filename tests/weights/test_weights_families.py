@@ -27,6 +27,8 @@ def test_roberta_counts_positions_from_the_row_behind_its_padding():
     config = encoder_config(ROBERTA, "config.json")
     assert (config.num_positions, config.num_segments, config.pooler_activation) == (12, 1, "tanh")
     assert position_offset({}) == 2 and position_offset({"pad_token_id": 0}) == 1
+    with pytest.raises(ValueError, match="pad_token_id None"):
+        position_offset({"pad_token_id": None})
     table = np.arange(14.0)[:, None]
     found = bert_tensors({"roberta.embeddings.position_embeddings.weight": table}, ROBERTA)
     assert found["bert.embeddings.position_embeddings.weight"][:, 0].tolist() == list(range(2, 14))
