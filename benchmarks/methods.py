@@ -24,10 +24,12 @@ from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import is_done
-from adapler_jax.training.run import adapt_name, phase_list, run_all
+from adapler_jax.training.run import adapt_name, check_config, phase_list, run_all
 from adapler_jax.training.workdir import SECONDS_FILE, claim_workdir
-from adapler_jax.weights.save import load_model
+from adapler_jax.weights.config import read_config
+from adapler_jax.weights.hub import resolve_model
 from benchmarks.plot_methods import plot_curves
+from benchmarks.pyplot import load_pyplot
 from benchmarks.records import Record, means_over_seeds
 from configs import adapler, distil, finetune, powerbert, trbert
 
@@ -91,9 +93,25 @@ def config_of(module, task: str, seed: int, changes: dict):
             {field: value for field, value in changes.items() if field.partition(".")[0] not in others}
         )
     except (KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"--set does not fit the config: {error}") from None
+        raise ValueError(f"--set does not fit the config: {' '.join(str(error.args[0]).split())}") from None
     config.seed = seed
+    check_config(config)
     return config
+
+
+def plan(dials: dict, task: str, seeds: Sequence[int], changes: dict) -> dict[tuple, tuple]:
+    """{(seed, method, dial value): (config of plain BERT, config)} of all runs. Raises ValueError, before any training,
+    where one of them is none."""
+    num_layers = read_config(resolve_model(changes["model"]))[0].num_layers
+    for module in CONFIGS.values():
+        config_of(module, task, 0, changes)
+    return {
+        (seed, method, value): (
+            config_of(finetune, task, seed, changes),
+            config_of(CONFIGS[method], task, seed, changes | DIALS[method](value, num_layers)),
+        )
+        for seed in seeds for method, values in dials.items() for value in values
+    }  # fmt: skip
 
 
 def lend_phase(source: pathlib.Path, workdir: pathlib.Path, config) -> None:
@@ -117,15 +135,12 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
     return sum(seconds[name] for name in names) if seconds.keys() >= set(names) else None
 
 
-def run_one(method: str, value: float, runs: pathlib.Path, *, task: str, seed: int, changes: dict, tell) -> list[dict]:
+def run_one(method: str, value: float, runs: pathlib.Path, dense_config, config, *, tell) -> list[dict]:
     """Trains and evaluates one method at one dial value: a row a model that the run made."""
-    dense_config = config_of(finetune, task, seed, changes)
-    first = runs / f"seed{seed}-dense"
+    first = runs / f"seed{config.seed}-dense"
     run_all(dense_config, first, tell=tell)
-    num_layers = load_model(first / SHARED_PHASE / "model").config.num_layers
-    config = config_of(CONFIGS[method], task, seed, changes | DIALS[method](value, num_layers))
     # One workdir serves all of AdapLeR's speedups: they share what lies before their adaptation.
-    workdir = runs / (f"seed{seed}-{method}" if method == "adapler" else f"seed{seed}-{method}-{value:g}")
+    workdir = runs / (f"seed{config.seed}-{method}" + ("" if method == "adapler" else f"-{value:g}"))
     lend_phase(first, workdir, config)
     run_all(config, workdir, tell=tell)
     wanted = adapt_name(value) if method == "adapler" else config.method
@@ -150,22 +165,24 @@ def summarize(rows: list[dict]) -> list[dict]:
 
 def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict]:
     """All runs of the call; the rows of the record."""
-    dials, runs = parse_dials(options.dials), pathlib.Path(options.runs)
+    if not all(seed.isdecimal() for seed in options.seeds):
+        raise ValueError(f"--seeds={','.join(options.seeds)}; expected whole numbers, as 0,1,2")
+    configs = plan(parse_dials(options.dials), options.task, list(map(int, options.seeds)), changes)
     fields = json.loads(json.dumps({"task": options.task} | changes))  # as they are read back
     record = Record(options.json, fields, module="benchmarks.methods")
-    for seed in map(int, options.seeds):
-        for method, values in dials.items():
-            for value in values:
-                there = {(row["seed"], row["method"], row["dial"]) for row in record.rows}
-                if (seed, method, value) not in there:
-                    tell(f"seed {seed}: {method} at {value:g}")
-                    found = run_one(method, value, runs, task=options.task, seed=seed, changes=changes, tell=tell)
-                    record.add(found, summary=summarize)
+    there = {(row["seed"], row["method"], row["dial"]) for row in record.rows}
+    for (seed, method, value), both in configs.items():
+        if (seed, method, value) not in there:
+            tell(f"seed {seed}: {method} at {value:g}")
+            found = run_one(method, value, pathlib.Path(options.runs), *both, tell=tell)
+            record.add(found, summary=summarize)
     return record.rows
 
 
 def main(options):
     """Trains, measures, prints and draws."""
+    if options.png:
+        load_pyplot()
     changes = {"model": options.model} | parse_changes(options.set)
     rows = measure(options, changes, tell=lambda line: print(line, file=sys.stderr))
     summary = summarize(rows)
@@ -177,7 +194,7 @@ def main(options):
 if __name__ == "__main__":
     flags.DEFINE_string("task", None, "a task of configs/adapler.py")
     flags.DEFINE_string("model", "bert-base-uncased", "local directory or hub name of a BERT")
-    flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the config, for all methods; may be given again")
+    flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the configs that have the field; may be given again")
     flags.DEFINE_string("runs", None, "folder of the workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
     flags.DEFINE_string(

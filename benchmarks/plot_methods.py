@@ -7,7 +7,7 @@ import argparse
 import json
 
 from adapler_jax.report.console import exit_on_user_error
-from benchmarks.peer_systems import REQUIREMENTS
+from benchmarks.pyplot import load_pyplot
 
 COLORS = {"adapler": "#2166ac", "powerbert": "#b35806", "trbert": "#1b7837", "student": "#762a83"}
 NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT", "student": "fewer layers, distilled"}
@@ -27,16 +27,8 @@ def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
 
 def plot_curves(summary: list[dict], path, *, title: str) -> None:
     """Writes the picture of the means over the seeds. Raises ValueError where matplotlib is missing."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ValueError(f"a plot needs matplotlib: pip install -r {REQUIREMENTS}") from None
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot, lines = load_pyplot(), curves(summary)
     figure, axis = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
-    lines = curves(summary)
     axis.axhline(lines.pop("dense")[0][1], color="0.4", linewidth=1, linestyle=":", label="dense BERT")
     for method, points in lines.items():
         speedups, scores, spread = zip(*points)

@@ -11,7 +11,7 @@ import json
 import pathlib
 
 from adapler_jax.report.console import exit_on_user_error
-from benchmarks.peer_systems import REQUIREMENTS
+from benchmarks.pyplot import load_pyplot
 
 COLORS = {"bucketed": "#b35806", "packed": "#2166ac"}
 STYLES = {"float32": "-", "bfloat16": "--"}
@@ -19,10 +19,11 @@ TICKS = (1, 2, 3, 5, 9, 17)
 
 
 def curves(rows: list[dict]) -> dict:
-    """{(model, batch, length): {(engine, dtype): [(FLOPs speedup, wall-clock speedup), ...]}} of the pruned rows."""
+    """{(model, batch, length): {(engine, dtype): [(FLOPs speedup, wall-clock speedup), ...]}} of AdapLeR's rows."""
     panels = {}
     for row in rows:
-        if row["texts"] == "mixed" and row["engine"] in COLORS:
+        is_shown = row["texts"] == "mixed" and row["engine"] in COLORS
+        if is_shown and row.get("method", "adapler") == "adapler":  # records of before had no other
             lines = panels.setdefault((row["model"], row["batch"], row["length"]), {})
             lines.setdefault((row["engine"], row["dtype"]), []).append((row["flops_speedup"], row["wall_speedup"]))
     return panels
@@ -30,15 +31,8 @@ def curves(rows: list[dict]) -> dict:
 
 def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
     """Writes the picture, format by the suffix; a row of panels a model."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ValueError(f"a plot needs matplotlib: pip install -r {REQUIREMENTS}") from None
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "speed"  # the same file for the same rows
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
+    pyplot.rcParams["svg.hashsalt"] = "speed"  # the same file for the same rows
     models = list(dict.fromkeys(model for model, *_ in panels))
     shapes = sorted({tuple(shape) for _, *shape in panels})
     figure, axes = pyplot.subplots(
@@ -52,9 +46,9 @@ def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
             continue
         axis.set(xscale="log", yscale="log", xlim=(0.9, 10), ylim=(0.6, 20))
         for ticks in (axis.xaxis, axis.yaxis):
-            ticks.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
-            ticks.set_minor_locator(matplotlib.ticker.NullLocator())
-            ticks.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%dx"))
+            ticks.set_major_locator(pyplot.FixedLocator(TICKS))
+            ticks.set_minor_locator(pyplot.NullLocator())
+            ticks.set_major_formatter(pyplot.FormatStrFormatter("%dx"))
         axis.plot((0.5, 20), (0.5, 20), color="0.7", linewidth=1, label="all saved operations")
         axis.grid(color="0.93")
         axis.set_title(f"{names.get(model, model)}, {shape[0]} x {shape[1]}", fontsize=9)

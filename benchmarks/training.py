@@ -67,7 +67,7 @@ def main(arguments=None) -> list[dict]:
     parser.add_argument("--quick", action="store_true", help="a small encoder and batch, two rounds")
     parser.add_argument("--torch", action="store_true", help="fine-tuning in torch too")
     parser.add_argument("--shapes", default=SHAPES, help="batch x length")
-    parser.add_argument("--steps", default=";".join(STEPS), help="beside finetune")
+    parser.add_argument("--steps", default=";".join(STEPS), help="beside finetune, with ; between them")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", help="where the rows are written")
     options = parser.parse_args(arguments)

@@ -35,8 +35,8 @@ NUM_BISECTIONS = 40
 
 def check_names(given: Sequence[str], known: Collection[str], what: str) -> None:
     """Raises ValueError on a name that is not known."""
-    if not set(given) <= set(known):
-        raise ValueError(f"unknown {what} among {', '.join(given)}; there are {', '.join(known)}")
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"unknown {what} {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def parse_case(text: str) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def test_chosen_steps_are_timed_beside_fine_tuning():
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("--steps=bert", "unknown step among bert; there are finetune"), ("--shapes=32", "case '32'; expected batch x")],
+    [("--steps=bert", "unknown step bert; there are finetune"), ("--shapes=32", "case '32'; expected batch x")],
 )
 def test_steps_and_shapes_that_there_are_not_are_refused(argument, message, capsys):
     with pytest.raises(SystemExit):

@@ -76,9 +76,9 @@ def test_a_shape_is_measured_without_a_run_or_a_score(without_peers, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--shape=huge"], "unknown shape among huge; there are minilm, base, quick"),
+        (["--shape=huge"], "unknown shape huge; there are minilm, base, quick"),
         (["--shape=quick", "--length=513"], "--length=513; quick takes 2 to 512 tokens"),
-        (["--shape=quick", "--peers=tensorrt"], "unknown peer among tensorrt"),
+        (["--shape=quick", "--peers=tensorrt"], "unknown peer tensorrt"),
         (["--shape=quick", "--models=adapler"], "--shape has plain BERT alone"),
     ],
 )
