@@ -236,7 +236,9 @@ def attention_received(power_BHLS, total_BHL1, voter_BL):
     """
     share_BHL = jnp.where(voter_BL[:, None], 1.0 / total_BHL1[..., 0], 0.0)
     own_BHL = jnp.diagonal(power_BHLS, axis1=-2, axis2=-1) * share_BHL
-    return jnp.mean(jnp.sum(power_BHLS * share_BHL[..., None], axis=-2) - own_BHL, axis=1)
+    # A product of vector and matrix: a sum over the rows of products strides through memory.
+    paid_BS = jnp.einsum("BHL,BHLS->BS", share_BHL, power_BHLS, precision=jax.lax.Precision.HIGHEST)
+    return (paid_BS - jnp.sum(own_BHL, axis=1)) / power_BHLS.shape[1]
 
 
 def attend_and_count(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, voter_BL=None, key=None,
