@@ -31,13 +31,7 @@ def carve_rows(num_rows: int, sizes: Mapping[str, int | float], *, seed: int) ->
       ValueError: a size is no size, or nothing would be left to train on.
     """
     order = np.random.default_rng([seed, _CARVE_STREAM]).permutation(num_rows)
-    counts = {name: _count(name, size, num_rows) for name, size in sizes.items()}
-    if sum(counts.values()) >= num_rows:
-        asked = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ValueError(
-            f"{num_rows} training rows cannot give {asked} and leave rows to train on; set smaller sizes in "
-            "config.data.carve, or give these splits by config.data.split_sources"
-        )
+    counts = _counts(sizes, num_rows)
     ends = np.cumsum([0, *counts.values()])
     parts = {name: np.sort(order[start:end]) for name, start, end in zip(counts, ends[:-1], ends[1:])}
     return parts | {"train": np.sort(order[ends[-1] :])}
@@ -57,9 +51,7 @@ def carve_rows_by_class(labels: np.ndarray, sizes: Mapping[str, int | float], *,
     Raises:
       ValueError: as in `carve_rows`.
     """
-    counts = {name: _count(name, size, len(labels)) for name, size in sizes.items()}
-    if sum(counts.values()) >= len(labels):
-        carve_rows(len(labels), sizes, seed=seed)  # which says so
+    counts = _counts(sizes, len(labels))
     shares = {name: size if size < 1 else counts[name] / len(labels) for name, size in sizes.items()}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*sizes, "train")}
     for label in np.unique(labels):
@@ -80,6 +72,18 @@ def subset(num_rows: int, num_wanted: int, *, seed: int) -> np.ndarray:
             f"cannot draw {num_wanted} of {num_rows} training examples; correct config.data.num_train_examples"
         )
     return np.sort(np.random.default_rng([seed, _SUBSET_STREAM]).permutation(num_rows)[:num_wanted])
+
+
+def _counts(sizes: Mapping[str, int | float], num_rows: int) -> dict[str, int]:
+    """Turn the sizes of carved splits into counts that leave rows to train on."""
+    counts = {name: _count(name, size, num_rows) for name, size in sizes.items()}
+    if sum(counts.values()) >= num_rows:
+        asked = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ValueError(
+            f"{num_rows} training rows cannot give {asked} and leave rows to train on; set smaller sizes in "
+            "config.data.carve, or give these splits by config.data.split_sources"
+        )
+    return counts
 
 
 def _count(name: str, size: int | float, num_rows: int) -> int:

@@ -100,6 +100,17 @@ def soften_at(pruner: Pruner, site_params, layer, view: View, slope) -> Softened
     )
 
 
+def are_whole(numbers) -> bool:
+    """Whether all are whole numbers, of Python or NumPy; True and False are none."""
+    return all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers)
+
+
+def are_layers(layers: tuple, *, lowest: int, num_layers: int) -> bool:
+    """Whether they are increasing whole numbers from `lowest` to the last layer, one at least."""
+    is_rising = bool(layers) and are_whole(layers) and list(layers) == sorted(set(layers))
+    return is_rising and lowest <= layers[0] <= layers[-1] < num_layers
+
+
 def places(score_BL, candidate_BL):
     """Place of each candidate by falling score, int32 [B, L], 0 the first; of equal ones the earlier; then the rest."""
     by_score_BL = jnp.argsort(-jnp.where(candidate_BL, score_BL, -jnp.inf), axis=-1, stable=True)

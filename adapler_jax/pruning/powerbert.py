@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.pruning.base import Pruner, harden, places
+from adapler_jax.pruning.base import Pruner, are_whole, harden, places
 from adapler_jax.types import BEFORE_FEED_FORWARD, EncoderConfig, Selection, Site, Softened
 
 PADDING = "treats padding as tokens"
@@ -67,7 +67,7 @@ def retention(rank_weight_NL, *, round_up: bool = False) -> tuple[int, ...]:
 def check_retention(counts, num_layers: int) -> tuple[int, ...]:
     """The counts as a tuple. Raises ValueError where they are not one positive whole number a layer, never growing."""
     counts = tuple(counts)
-    whole = all(isinstance(count, int | np.integer) and not isinstance(count, bool) and count >= 1 for count in counts)
+    whole = are_whole(counts) and all(count >= 1 for count in counts)
     if len(counts) != num_layers or not whole or any(a < b for a, b in zip(counts, counts[1:])):
         raise ValueError(
             f"the retention configuration is {counts}; expected {num_layers} whole numbers, one for each layer, at "

@@ -10,10 +10,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from adapler_jax.encoder import ACTIVATIONS, init_linear, linear
-from adapler_jax.pruning.base import Pruner, harden, places
+from adapler_jax.pruning.base import Pruner, are_layers, harden, places
 from adapler_jax.types import BEFORE_ATTENTION, EncoderConfig, Selection, Site, Softened
 
 SELECT = 0.5  # probability from which a token goes on
@@ -28,8 +27,7 @@ def default_layers(num_layers: int) -> tuple[int, ...]:
 def check_layers(layers, num_layers: int) -> tuple[int, ...]:
     """The layers as a tuple. Raises ValueError where they are not increasing numbers from 1 to the last layer."""
     layers = tuple(layers)
-    whole = all(isinstance(layer, int | np.integer) and not isinstance(layer, bool) for layer in layers)
-    if not layers or not whole or list(layers) != sorted(set(layers)) or not 1 <= layers[0] <= layers[-1] < num_layers:
+    if not are_layers(layers, lowest=1, num_layers=num_layers):
         raise ValueError(
             f"token selection in front of layers {layers}; expected increasing numbers from 1 to {num_layers - 1}, "
             "layers counted from 0"

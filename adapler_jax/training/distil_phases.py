@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from adapler_jax import flops
 from adapler_jax.pruning import keep_all
+from adapler_jax.pruning.base import are_layers
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.phases import finish, soft_step, train, validation_split
 from adapler_jax.training.setup import Setup
@@ -26,8 +27,7 @@ def student_layers(layers, num_layers: int) -> tuple[int, ...]:
     Raises ValueError where they are not increasing numbers below num_layers.
     """
     layers = tuple(layers) or tuple(range(0, num_layers, 2))
-    whole = all(isinstance(layer, int) and not isinstance(layer, bool) for layer in layers)
-    if not whole or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < num_layers:
+    if not are_layers(layers, lowest=0, num_layers=num_layers):
         raise ValueError(f"config.distil.layers is {layers}; expected increasing numbers from 0 to {num_layers - 1}")
     return layers
 
