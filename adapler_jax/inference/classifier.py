@@ -15,39 +15,13 @@ from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_core
 from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
+from adapler_jax.inference.explanation import Explanation
 from adapler_jax.inference.exported import max_length_of, use_programs
-from adapler_jax.inference.words import Encoded, Word, encode_words
+from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.words import Encoded, encode_words
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Params
 from adapler_jax.weights.save import load_model
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The answer for one text or pair."""
-
-    texts: tuple[str, ...]  # the text, or the two of a pair
-    label: str
-    probability: float  # of the label
-    probabilities: dict[str, float]  # by label
-    words: tuple[Word, ...]  # all words that the model read
-    keep_NW: np.ndarray  # bool [layers, words]: a piece of the word is there when the layer runs
-    num_tokens: tuple[int, ...]  # tokens that each layer ran on, [CLS] and [SEP] included
-
-    @property
-    def kept_words(self) -> list[list[str]]:
-        """The words that each layer ran on, in their order."""
-        return [list(itertools.compress([word.text for word in self.words], keep_W)) for keep_W in self.keep_NW]
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether a text goes on behind what the model's length let it read."""
-        return any(self.unread(part) for part in range(len(self.texts)))
-
-    def unread(self, part: int) -> str:
-        """What lies behind the last word read of a text: part 0, or 1 for the second of a pair."""
-        end = max((word.end for word in self.words if word.part == part), default=0)
-        return self.texts[part][end:].strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +35,7 @@ class Classifier:
     num_layers: int
     max_length: int
     lengths: tuple[int, ...]  # to which batches are padded
+    site_layers: tuple[int, ...]  # layers, numbers from 0, at which the model scores tokens and drops them
 
     @classmethod
     def load(
@@ -95,6 +70,7 @@ class Classifier:
             num_layers=saved.config.num_layers,
             max_length=max_length,
             lengths=(max_length,) if single else default_lengths(max_length),
+            site_layers=tuple(site.layer for site in pruner.sites),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -118,19 +94,47 @@ class Classifier:
         run in a batch of the next power of two; the first call with a batch shape compiles, unless `warm_up` did.
         Raises TypeError where texts is no list or mixes strings and pairs; ValueError on a batch_size below 1.
         """
+        answers = self._answer(texts, batch_size)
+        return [self._prediction(encoded, prob_C, keep_NL) for encoded, prob_C, keep_NL, _ in answers]
+
+    def explain(self, text: str | tuple[str, str]) -> Explanation:
+        """What the model made of one text or pair, token by token; see `explain_all`."""
+        return self.explain_all([text])[0]
+
+    def explain_all(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> list[Explanation]:
+        """Classifies texts as `predict` does, and tells the score of every token at every layer.
+
+        Raises as `predict` does, and ValueError where the model drops no tokens.
+        """
+        if not self.site_layers:
+            raise ValueError("the model drops no tokens, so there is nothing to explain; load one that was pruned")
+        return [
+            Explanation(
+                prediction=self._prediction(encoded, prob_C, keep_NL),
+                tokens=tuple(self.tokenizer.id_to_token(token) for token in encoded.token_L.tolist()),
+                word_L=encoded.word_L,
+                keep_NL=keep_NL,
+                score_NL=np.where(entered(keep_NL), score_NL, 0.0).astype(np.float32),
+                site_layers=self.site_layers,
+            )
+            for encoded, prob_C, keep_NL, score_NL in self._answer(texts, batch_size)
+        ]
+
+    def _answer(self, texts, batch_size: int) -> list[tuple]:
+        """(Encoded, probabilities [C], keep_NL, score_NL or None) of every text, in the given order."""
         check_batch_size(batch_size)
         firsts, seconds = split_pairs(texts)
         if not firsts:
             return []
         encoded = encode_words(self.tokenizer, firsts, seconds, max_length=self.max_length)
         num_rows = rows_for(len(encoded), batch_size)
-        predictions: list[Prediction | None] = [None] * len(encoded)
+        answers: list[tuple | None] = [None] * len(encoded)
         for rows in batch_rows(encoded, batch_size):
-            for row, prediction in zip(rows, self._predict_batch([encoded[row] for row in rows], num_rows)):
-                predictions[row] = prediction
-        return predictions
+            for row, answer in zip(rows, self._run_batch([encoded[row] for row in rows], num_rows)):
+                answers[row] = (encoded[row], *answer)
+        return answers
 
-    def _predict_batch(self, encoded: list[Encoded], num_rows: int) -> Iterator[Prediction]:
+    def _run_batch(self, encoded: list[Encoded], num_rows: int) -> Iterator[tuple]:
         """Runs one batch, filled up to num_rows, and tells its rows apart."""
         batch = pad_batch(
             [row.token_L for row in encoded],
@@ -139,12 +143,18 @@ class Classifier:
             batch_size=num_rows,
         )
         logits_BC, trace = self.run(self.params, batch)
-        probs_BC = softmax(np.asarray(logits_BC))
+        prob_BC = softmax(np.asarray(logits_BC))
         keep_NBL = np.broadcast_to(batch.live_BL, (self.num_layers, *batch.live_BL.shape))
         if trace.weight_NBL is not None:
             keep_NBL = np.asarray(trace.weight_NBL) > 0
+        score_NBL = None if trace.score_NBL is None else np.asarray(trace.score_NBL)
         for row, example in enumerate(encoded):
-            yield self._prediction(example, probs_BC[row], keep_NBL[:, row, : len(example.token_L)])
+            length = len(example.token_L)
+            yield (
+                prob_BC[row],
+                keep_NBL[:, row, :length],
+                None if score_NBL is None else score_NBL[:, row, :length],
+            )
 
     def _prediction(self, example: Encoded, prob_C, keep_NL) -> Prediction:
         """The answer for one row; a word is there while one of its pieces is."""
@@ -161,6 +171,11 @@ class Classifier:
             keep_NW=keep_NW,
             num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
         )
+
+
+def entered(keep_NL):
+    """Which tokens were still there when the site of each layer scored them, bool [layers, tokens]."""
+    return np.concatenate([np.ones_like(keep_NL[:1]), keep_NL[:-1]])
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from adapler_jax.inference.classifier import Prediction
+from adapler_jax.inference.prediction import Prediction
 
 _COLOUR, _PLAIN = ("\x1b[1;32m", "\x1b[0m"), ("[", "]")
 _PART_BREAK = " | "  # between the two texts of a pair

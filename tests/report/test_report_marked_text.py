@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from adapler_jax.inference.classifier import Prediction
+from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.words import Word
 from adapler_jax.report.marked_text import has_colour, mark_all, mark_kept, one_line, print_marked
 
