@@ -43,20 +43,23 @@ class Task:
 
 
 def _prepare_hatexplain(table: Table) -> Table:
-    """Join the post's tokens by spaces and take the most frequent label of its annotators.
-
-    A tie goes to the smallest class number (hatespeech, normal, offensive = 0, 1, 2), whatever the annotators'
-    order; the authors' `max(set(labels), key=labels.count)` gives the same for integers.
-    """
+    """Join the post's tokens by spaces and take `majority_label` (hatespeech, normal, offensive = 0, 1, 2)."""
     if "post_tokens" not in table.columns or "annotators" not in table.columns:
         return table
     texts = [" ".join(tokens) for tokens in table.columns["post_tokens"]]
-    labels = []
-    for annotators in table.columns["annotators"]:
-        given = annotators["label"] if isinstance(annotators, Mapping) else [one["label"] for one in annotators]
-        counts = collections.Counter(given)
-        labels.append(min(counts, key=lambda label: (-counts[label], label)))
+    labels = [majority_label(annotators) for annotators in table.columns["annotators"]]
     return dataclasses.replace(table, columns={**table.columns, "text": texts, "label": labels})
+
+
+def majority_label(annotators) -> int:
+    """The most frequent label that annotators gave a post, as {"label": [...]} or [{"label": ...}, ...].
+
+    A tie goes to the smallest class number, whatever the annotators' order; the authors'
+    `max(set(labels), key=labels.count)` gives the same for integers.
+    """
+    given = annotators["label"] if isinstance(annotators, Mapping) else [one["label"] for one in annotators]
+    counts = collections.Counter(given)
+    return min(counts, key=lambda label: (-counts[label], label))
 
 
 def _prepare_ag_news(table: Table) -> Table:
