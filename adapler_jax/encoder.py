@@ -210,10 +210,7 @@ def mix_values(query_key_value_BLX, bias_BS, *, num_heads, voter_BL=None, key=No
     query_BHLK, key_BHSK, value_BHSK = (
         split_heads(x_BLD, num_heads) for x_BLD in jnp.split(query_key_value_BLX, 3, axis=-1)
     )
-    logits_BHLS = jnp.einsum(
-        "BHLK,BHSK->BHLS", query_BHLK.astype(dtype), key_BHSK.astype(dtype), preferred_element_type=jnp.float32
-    )
-    logits_BHLS = logits_BHLS + bias_BS[:, None, None, :]
+    logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, dtype=dtype)
     highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))
     power_BHLS = jnp.exp(logits_BHLS - highest_BHL1)
     total_BHL1 = jnp.sum(power_BHLS, axis=-1, keepdims=True)
@@ -224,6 +221,22 @@ def mix_values(query_key_value_BLX, bias_BS, *, num_heads, voter_BL=None, key=No
     )
     B, H, L, K = mixed_BHLK.shape
     return (mixed_BHLK / total_BHL1).transpose(0, 2, 1, 3).reshape(B, L, H * K), received_BS
+
+
+def attention_logits(query_BHLK, key_BHSK, bias_BS, *, dtype=jnp.float32):
+    """q k^T + bias of every head, float32 [B, H, L, S]; the queries are scaled already."""
+    logits_BHLS = jnp.einsum(
+        "BHLK,BHSK->BHLS", query_BHLK.astype(dtype), key_BHSK.astype(dtype), preferred_element_type=jnp.float32
+    )
+    return logits_BHLS + bias_BS[:, None, None, :]
+
+
+def attention_probs(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, dtype=jnp.float32):
+    """What each token of a layer attends to, float32 [B, H, L, S], rows of sum 1; arguments as in `attend`. For looking
+    at: the layer itself never holds them."""
+    query_BLD, key_BLD, _ = jnp.split(query_key_value(layer, config, hidden_BLD, dtype), 3, axis=-1)
+    query_BHLK, key_BHSK = (split_heads(x_BLD, config.num_heads) for x_BLD in (query_BLD, key_BLD))
+    return jax.nn.softmax(attention_logits(query_BHLK, key_BHSK, bias_BS, dtype=dtype), axis=-1)
 
 
 def attention_received(power_BHLS, total_BHL1, voter_BL):
