@@ -168,8 +168,7 @@ def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict
     if not all(seed.isdecimal() for seed in options.seeds):
         raise ValueError(f"--seeds={','.join(options.seeds)}; expected whole numbers, as 0,1,2")
     configs = plan(parse_dials(options.dials), options.task, list(map(int, options.seeds)), changes)
-    fields = json.loads(json.dumps({"task": options.task} | changes))  # as they are read back
-    record = Record(options.json, fields, module="benchmarks.methods")
+    record = Record(options.json, {"task": options.task} | changes, module="benchmarks.methods")
     there = {(row["seed"], row["method"], row["dial"]) for row in record.rows}
     for (seed, method, value), both in configs.items():
         if (seed, method, value) not in there:

@@ -40,13 +40,14 @@ class Record:
 
         Raises ValueError where the rows there were measured with other fields.
         """
-        self._path, self._fields = pathlib.Path(path), fields
+        self._path, self._fields = pathlib.Path(path), json.loads(json.dumps(fields))  # as they are read back
         self._command = " ".join([f"python -m {module}", *sys.argv[1:]])
         self.rows = []
         if self._path.exists():
             record = json.loads(self._path.read_text())
             there = record["config"]
-            names = sorted(name for name in fields.keys() | there.keys() if fields.get(name) != there.get(name))
+            given = self._fields
+            names = sorted(name for name in given.keys() | there.keys() if given.get(name) != there.get(name))
             if names:
                 raise ValueError(f"{path} holds runs with other values of {', '.join(names)}; give another --json")
             self.rows = record["rows"]

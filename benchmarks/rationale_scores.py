@@ -1,0 +1,157 @@
+"""Scores of every word of the windows by AdapLeR's predictors, attention, rollout, saliency and at random; and how well
+they agree with human rationales.
+
+A word, as it stands between blanks, has the largest score of its pieces. [CLS] and [SEP] are no words: they take no
+part in ranks; nor in the uniform level, 1 / n for n words, to which a word's share of what all words have is compared.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from adapler_jax.data.lengths import bucket_for, default_lengths
+from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.rationales import Annotated
+from adapler_jax.inference.attribution import attention_scores, layer_saliency, pruner_scores
+from adapler_jax.inference.classifier import Classifier, batch_rows
+from adapler_jax.inference.explanation import pool_words
+from adapler_jax.metrics import rationales
+from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.weights.save import Saved
+from benchmarks.rationale_windows import EncodedWindow
+
+PRUNED, KEPT = "adapler", "kept"
+# What explains an answer where one score a word is wanted: of the layers [N, W].
+WHOLE = {
+    PRUNED: lambda score_NW: score_NW.mean(axis=0),
+    "attention": lambda score_NW: score_NW[-1],
+    "rollout": lambda score_NW: score_NW[-1],
+    "saliency": lambda score_NW: score_NW[0],
+    "random": lambda score_NW: score_NW[0],
+}
+BATCH_SIZE = 8  # one layer's attention of so many windows is held at a time
+
+
+def token_scores(dense: Saved, pruned: Saved, *, dtype) -> Callable:
+    """Function of a batch -> {method: float32 [N, B, L]}; KEPT: 1 for tokens that the pruned model kept."""
+
+    pruner = pruner_of_saved(pruned)
+
+    @jax.jit
+    def by_attention(batch):
+        found = attention_scores(dense.params, dense.config, batch, dtype=dtype)
+        return {"attention": found.cls_NBL, "attention received": found.received_NBL, "rollout": found.rollout_NBL}
+
+    @jax.jit
+    def by_saliency(batch):
+        return {"saliency": layer_saliency(dense.params, dense.config, batch, dtype=dtype)[0]}
+
+    @jax.jit
+    def by_pruner(batch):
+        score_NBL, keep_NBL = pruner_scores(pruned.params, pruned.config, pruner, batch, dtype=dtype)
+        return {PRUNED: score_NBL, KEPT: keep_NBL.astype(np.float32)}
+
+    def run(batch):
+        return by_pruner(batch) | by_attention(batch) | by_saliency(batch)
+
+    return run
+
+
+def score_windows(dense: Saved, pruned: Saved, encoded: Sequence[EncodedWindow], num_words: Sequence[int], *,
+                  dtype, seed: int) -> dict[str, list[np.ndarray]]:  # fmt: skip
+    """{method: scores of the words of every window, float32 [N, W]}; random ones drawn by the seed."""
+    run, lengths = token_scores(dense, pruned, dtype=dtype), default_lengths(dense.max_length)
+    rng = np.random.default_rng(seed)
+    found: dict[str, list] = {}
+    for rows in batch_rows(encoded, BATCH_SIZE):
+        tokens = [encoded[row].token_L for row in rows]
+        length = bucket_for(max(map(len, tokens)), lengths)
+        batch = pad_batch(tokens, length=length, batch_size=BATCH_SIZE)
+        for method, score_NBL in jax.device_get(run(batch)).items():
+            scores = found.setdefault(method, [None] * len(encoded))
+            for place, row in enumerate(rows):
+                word_L = encoded[row].word_L
+                scores[row] = pool_words(score_NBL[:, place, : len(word_L)], word_L, num_words[row])
+    shapes = [score_NW.shape for score_NW in found[PRUNED]]
+    return found | {"random": [rng.random(shape, np.float32) for shape in shapes]}
+
+
+def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[Annotated]) -> list[dict]:
+    """A row a method and layer: means over the windows of average precision, of the false positive rate at the uniform
+    level, and of the share of words above it. AdapLeR's rows have the share of the words still there, too."""
+    rows = []
+    for method, found in scores.items():
+        if method == KEPT:
+            continue
+        for layer in range(len(found[0])):
+            rows.append({"method": method, "layer": layer} | agreement([score[layer] for score in found], windows))
+            if method == PRUNED:
+                rows[-1]["kept_share"] = float(np.mean([kept[layer].mean() for kept in scores[KEPT]]))
+    return rows
+
+
+def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dict[str, float]:
+    """The columns of `layer_rows` for one score a word."""
+    chosen = [rationales.above_uniform(score_W) for score_W in scores]
+    rates = [rationales.false_positive_rate(*pair) for pair in zip(chosen, (text.rationale_W for text in windows))]
+    precisions = [rationales.average_precision(score_W, text.rationale_W) for score_W, text in zip(scores, windows)]
+    return {
+        "average_precision": float(np.nanmean(precisions)),
+        "false_positive_rate": float(np.nanmean(rates)),
+        "chosen_share": float(np.mean([chosen_W.mean() for chosen_W in chosen])),
+    }
+
+
+def hard_scores(scores: Sequence[np.ndarray], windows: Sequence[Annotated], share: float) -> dict[str, float]:
+    """ERASER's agreement of the top words: `share` of each window, the mean share of human rationales in training."""
+    chosen = [rationales.choose_top(score_W, share) for score_W in scores]
+    pairs = list(zip(chosen, (text.rationale_W for text in windows)))
+    areas = [rationales.area_under_precision_recall(*pair) for pair in zip(scores, (wanted_W for _, wanted_W in pairs))]
+    return {
+        "token_f1": float(np.mean([rationales.token_f1(*pair) for pair in pairs])),
+        "iou_f1": rationales.iou_f1([rationales.matched_spans(*pair) for pair in pairs]),
+        "auprc": float(np.nanmean(areas)),
+    }
+
+
+def probabilities(classifier: Classifier, texts: Sequence[str], labels: Sequence[str] | None = None):
+    """Probabilities of the labels, of the answers where none are given; and the answers."""
+    predictions = classifier.predict(texts)
+    labels = [prediction.label for prediction in predictions] if labels is None else labels
+    return np.array([found.probabilities[label] for found, label in zip(predictions, labels)]), labels
+
+
+def faithfulness(classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dict:
+    """ERASER's comprehensiveness and sufficiency: means over the windows."""
+    prob_T, labels = probabilities(classifier, [text.text for text in windows])
+
+    def answers(kept):
+        return probabilities(classifier, list(map(some_words, windows, kept)), labels)[0]
+
+    chosen_K = [[rationales.choose_top(score_W, share) for score_W in scores] for share in rationales.BINS]
+    without_TK = np.stack([answers([~chosen_W for chosen_W in chosen]) for chosen in chosen_K], axis=-1)
+    alone_TK = np.stack([answers(chosen) for chosen in chosen_K], axis=-1)
+    return {
+        "comprehensiveness": float(np.mean(list(map(rationales.comprehensiveness, prob_T, without_TK)))),
+        "sufficiency": float(np.mean(list(map(rationales.sufficiency, prob_T, alone_TK)))),
+    }
+
+
+def some_words(text: Annotated, chosen_W) -> str:
+    """The chosen words of a text."""
+    return " ".join(word for word, chosen in zip(text.words, chosen_W) if chosen)
+
+
+def eraser_rows(scores, windows: Sequence[Annotated], share: float, classifiers: dict[str, Classifier]) -> list[dict]:
+    """A row a method and predictor: ERASER's measures. AdapLeR's scores explain its own model and, as all others, the
+    dense one, `classifiers` by name; random ones explain both."""
+    rows = []
+    for method, whole in WHOLE.items():
+        found = list(map(whole, scores[method]))
+        hard = hard_scores(found, windows, share)
+        for predictor, classifier in classifiers.items():
+            if predictor == "dense" or method in (PRUNED, "random"):
+                measured = faithfulness(classifier, found, windows)
+                rows.append({"method": method, "layer": None, "predictor": predictor} | hard | measured)
+    return rows
