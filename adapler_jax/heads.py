@@ -19,4 +19,6 @@ def init_classifier(key, config: EncoderConfig, num_classes: int) -> Params:
 def classify(params: Params, config: EncoderConfig, cls_BD, *, key=None):
     """Logits float32 [B, C] from the last [CLS] state: dense(dropout(f(dense(cls)))), f the pooler's activation."""
     pooled_BD = ACTIVATIONS[config.pooler_activation](linear(params["pooler"], cls_BD))
-    return linear(params["classifier"], dropout(key, pooled_BD, config.hidden_dropout_prob))
+    rate = config.classifier_dropout_prob
+    rate = config.hidden_dropout_prob if rate is None else rate
+    return linear(params["classifier"], dropout(key, pooled_BD, rate))

@@ -54,6 +54,7 @@ class EncoderConfig:
     norm_epsilon: float = 1e-12
     hidden_dropout_prob: float = 0.1
     attention_dropout_prob: float = 0.1
+    classifier_dropout_prob: float | None = None  # of the head; None for hidden_dropout_prob
     init_std: float = 0.02
     pooler_activation: str = "tanh"  # of the head; relu as in DistilBERT
 

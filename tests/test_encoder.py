@@ -386,6 +386,18 @@ def test_each_dropout_probability_acts_in_attention(name):
     assert np.abs(run(config=dataclasses.replace(config, **{name: 0.5})) - run(config=config)).max() > 1e-3
 
 
+def test_the_head_has_its_own_dropout_where_it_is_given():
+    cls_BD, params = jax.random.normal(KEY, (2, CONFIG.hidden_dim)), heads.init_classifier(KEY, CONFIG, NUM_CLASSES)
+    config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.5)
+
+    def change(config):
+        return np.abs(heads.classify(params, config, cls_BD, key=KEY) - heads.classify(params, config, cls_BD)).max()
+
+    assert change(config) > 1e-4
+    assert change(dataclasses.replace(config, classifier_dropout_prob=0.0)) == 0.0
+    assert change(dataclasses.replace(config, hidden_dropout_prob=0.0, classifier_dropout_prob=0.5)) > 1e-4
+
+
 def test_probabilities_of_zero_switch_dropout_off():
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_dropout_prob=0.0)
     batch = make_batch()

@@ -102,4 +102,6 @@ def with_dropout(encoder: EncoderConfig, phase) -> EncoderConfig:
     changes = {
         name: phase[name] for name in ("hidden_dropout_prob", "attention_dropout_prob") if phase.get(name, -1.0) >= 0
     }
+    if "hidden_dropout_prob" in changes:
+        changes["classifier_dropout_prob"] = None  # the head's goes along
     return dataclasses.replace(encoder, **changes)

@@ -171,6 +171,8 @@ def describe(done: dict) -> str:
         if scores["flops_speedup"] < done["target_speedup"]:
             limit = " even with the highest thresholds" if done["at_limit"] else ""
             words += f", short of {done['target_speedup']:g}x{limit}"
+    if "retention" in done and min(done["retention"]) >= done["max_length"]:
+        words += ", nothing is dropped: give it more steps or a larger config.powerbert.rank_learning_rate"
     if "kept_tokens" in scores:
         words += ", tokens in each layer " + " ".join(f"{tokens:.1f}" for tokens in scores["kept_tokens"])
     return words

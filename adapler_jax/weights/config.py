@@ -31,6 +31,7 @@ DEFAULTS = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
+    "classifier_dropout": None,  # that of the hidden states
     "pooler_activation": "tanh",  # ours, for heads like DistilBERT's; transformers reads past it
 }
 POOLERS = ("tanh", "relu")
@@ -56,6 +57,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def is_share(value) -> bool:
+    """Whether a value is a number in [0, 1)."""
+    return type(value) in (int, float) and 0 <= value < 1
+
+
 def find_problems(raw: dict[str, Any]) -> list[str]:
     """Everything in config.json that the encoder cannot do."""
     merged = {**PLAIN, **DEFAULTS, **raw}
@@ -69,9 +75,10 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
         if key in merged and (type(merged[key]) is not int or merged[key] <= 0)
     ]
     for key in CONSTANTS:
-        value = merged[key]
-        if type(value) not in (int, float) or not 0 <= value < 1:
-            problems.append(f"{key} is {value!r}, expected a number in [0, 1)")
+        if not is_share(merged[key]):
+            problems.append(f"{key} is {merged[key]!r}, expected a number in [0, 1)")
+    if merged["classifier_dropout"] is not None and not is_share(merged["classifier_dropout"]):
+        problems.append(f"classifier_dropout is {merged['classifier_dropout']!r}, expected a number in [0, 1) or null")
     if merged["pooler_activation"] not in POOLERS:
         problems.append(f"pooler_activation is {merged['pooler_activation']!r}, expected one of {', '.join(POOLERS)}")
     if merged["hidden_act"] not in tuple(ACTIVATIONS):
@@ -96,6 +103,8 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
     merged = {**DEFAULTS, **raw}
     fields = {field: merged[key] for key, field in SIZES.items()}
     fields |= {field: float(merged[key]) for key, field in CONSTANTS.items()}
+    if merged["classifier_dropout"] is not None:
+        fields["classifier_dropout_prob"] = float(merged["classifier_dropout"])
     return EncoderConfig(activation=merged["hidden_act"], pooler_activation=merged["pooler_activation"], **fields)
 
 
@@ -123,6 +132,7 @@ def config_json(config: EncoderConfig, class_names: tuple[str, ...]) -> dict[str
         "architectures": ["BertForSequenceClassification"],
         **{key: getattr(config, field) for key, field in (SIZES | CONSTANTS).items()},
         "hidden_act": config.activation,
+        "classifier_dropout": config.classifier_dropout_prob,
         "position_embedding_type": "absolute",
         "pad_token_id": 0,
         "id2label": {str(index): name for index, name in enumerate(class_names)},

@@ -20,6 +20,7 @@ DISTILBERT_KEYS = {
     "hidden_dim": "intermediate_size",
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
+    "seq_classif_dropout": "classifier_dropout",
     "activation": "hidden_act",
 }
 DISTILBERT_LAYER = {
@@ -55,6 +56,7 @@ def bert_config(raw: dict[str, Any]) -> dict[str, Any]:
         return raw | changes
     if model_type in DISTILBERT:
         renamed = {DISTILBERT_KEYS.get(key, key): value for key, value in raw.items()}
+        renamed.setdefault("classifier_dropout", 0.2)  # as transformers has it
         return renamed | {"model_type": "bert", "type_vocab_size": 1, "pooler_activation": "relu"}
     return raw
 

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +57,7 @@ def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_po
         embeddings = params["encoder"]["embeddings"]
         embeddings["position"] = tile_positions(embeddings["position"], num_positions)
         config = dataclasses.replace(config, num_positions=num_positions)
-    notes += head_notes + note_conversions(tensors) + note_dropout(config, raw)
+    notes += head_notes + note_conversions(tensors)
     own_names = class_names if class_names is not None and len(class_names) == own_classes else None
     return Loaded(config, params, tuple(notes), directory, own_names)
 
@@ -115,11 +114,3 @@ def note_conversions(tensors: dict) -> list[str]:
     """A note where tensors were not stored in float32."""
     stored = sorted({str(value.dtype) for value in tensors.values()} - {"float32"})
     return [f"converted to float32 from {', '.join(stored)}"] if stored else []
-
-
-def note_dropout(config: EncoderConfig, raw: dict[str, Any]) -> list[str]:
-    """A note where the checkpoint asks for a dropout before its classifier that the head does not use."""
-    asked = raw.get("classifier_dropout")
-    if asked is None or asked == config.hidden_dropout_prob:
-        return []
-    return [f"classifier_dropout {asked} is not used; the head uses hidden_dropout_prob {config.hidden_dropout_prob}"]

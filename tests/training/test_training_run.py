@@ -200,6 +200,12 @@ def test_speedups_can_be_asked_for_one_after_the_other(make_config, workdirs):
         assert_same_tree(load_model(workdir / name / "model").params, load_model(at_once / name / "model").params)
 
 
+def test_a_search_that_drops_nothing_says_so():
+    done = {"validation": {"score": 0.8}, "max_length": 16, "retention": [16, 16, 16, 16]}
+    assert "nothing is dropped: give it more steps" in describe(done)
+    assert "nothing is dropped" not in describe(done | {"retention": [16, 16, 16, 15]})
+
+
 def test_a_speedup_that_is_out_of_reach_is_said():
     scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
     done = {"validation": scores, "at_limit": True}

@@ -1,5 +1,7 @@
 """config.json: what is read, and what is refused by name."""
 
+import dataclasses
+
 import pytest
 
 from adapler_jax.types import EncoderConfig
@@ -42,6 +44,8 @@ def test_old_files_with_sizes_alone_have_the_defaults_of_bert():
 
 def test_written_config_reads_back_equal():
     config = EncoderConfig(4, 2, 16, 24, 50, 12, num_segments=1, activation="gelu_new", norm_epsilon=3e-7, init_std=0.3)
+    assert encoder_config(config_json(config, ()), "config.json") == config
+    config = dataclasses.replace(config, classifier_dropout_prob=0.25)
     raw = config_json(config, ("no", "yes"))
     assert encoder_config(raw, "config.json") == config
     assert read_class_names(raw, "config.json") == ("no", "yes")
@@ -60,6 +64,7 @@ def test_written_config_reads_back_equal():
         ({"vocab_size": True}, "vocab_size is True, expected a positive integer"),
         ({"layer_norm_eps": "small"}, "layer_norm_eps is 'small', expected a number"),
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0, expected a number in \\[0, 1\\)"),
+        ({"classifier_dropout": "some"}, "classifier_dropout is 'some', expected a number in \\[0, 1\\) or null"),
     ],
 )
 def test_what_is_not_plain_bert_is_refused_by_name(raw_config, change, message):

@@ -53,7 +53,9 @@ def test_distilbert_has_sizes_of_its_own_and_a_segment_of_zeros():
     assert config == EncoderConfig(
         num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12, num_segments=1,
         activation="relu", hidden_dropout_prob=0.2, attention_dropout_prob=0.3, pooler_activation="relu",
+        classifier_dropout_prob=0.2,
     )  # fmt: skip
+    assert encoder_config(DISTILBERT | {"seq_classif_dropout": 0.4}, "config.json").classifier_dropout_prob == 0.4
     tensors = {
         "distilbert.embeddings.position_embeddings.weight": np.ones((12, 16)),
         "distilbert.transformer.layer.2.attention.q_lin.weight": 0,

@@ -159,9 +159,9 @@ def test_more_positions_repeat_the_learnt_ones(write_checkpoint, tensors):
     assert load_pretrained(directory, KEY, num_positions=8).config.num_positions == 12
 
 
-def test_unused_classifier_dropout_is_noted(write_checkpoint, raw_config, tensors):
+def test_the_classifiers_own_dropout_is_read(write_checkpoint, raw_config, tensors):
     loaded = load_pretrained(write_checkpoint(tensors, raw_config | {"classifier_dropout": 0.3}), KEY)
-    assert loaded.notes == ("classifier_dropout 0.3 is not used; the head uses hidden_dropout_prob 0.1",)
+    assert loaded.config.classifier_dropout_prob == 0.3 and loaded.notes == ()
 
 
 def test_all_mismatches_come_in_one_error(write_checkpoint, tensors):
