@@ -56,7 +56,8 @@ def predict_file(
         windows = read_windows(file, kind, where, columns=columns, usual=usual)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
         classifier = Classifier.load(model, dtype=dtype, driver=driver)
-        shows_bar = is_long(first) and (target is not None or not sys.stdout.isatty())
+        prints = sys.stdout.isatty() and (target is None or explain)
+        shows_bar = is_long(first) and not prints  # a bar among the lines of a terminal would tear them
         names = column_names(classifier.class_names, with_words=with_kept)
         with open_target(target, names, explain=explain) as write, progress_bar(shows_bar) as advance:
             num_rows = predict_windows(
