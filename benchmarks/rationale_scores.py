@@ -115,23 +115,19 @@ def hard_scores(scores: Sequence[np.ndarray], windows: Sequence[Annotated], shar
     }
 
 
-def probabilities(classifier: Classifier, texts: Sequence[str], labels: Sequence[str] | None = None):
-    """Probabilities of the labels, of the answers where none are given; and the answers."""
-    predictions = classifier.predict(texts)
-    labels = [prediction.label for prediction in predictions] if labels is None else labels
-    return np.array([found.probabilities[label] for found, label in zip(predictions, labels)]), labels
-
-
 def faithfulness(classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dict:
     """ERASER's comprehensiveness and sufficiency: means over the windows."""
-    prob_T, labels = probabilities(classifier, [text.text for text in windows])
+    prob_TC = classifier.predict_probs([text.text for text in windows])
+    answer_T = prob_TC.argmax(axis=-1)
 
     def answers(kept):
-        return probabilities(classifier, list(map(some_words, windows, kept)), labels)[0]
+        """Probabilities of the same answers by the kept words of each window alone."""
+        return classifier.predict_probs(list(map(some_words, windows, kept)))[np.arange(len(windows)), answer_T]
 
     chosen_K = [[rationales.choose_top(score_W, share) for score_W in scores] for share in rationales.BINS]
     without_TK = np.stack([answers([~chosen_W for chosen_W in chosen]) for chosen in chosen_K], axis=-1)
     alone_TK = np.stack([answers(chosen) for chosen in chosen_K], axis=-1)
+    prob_T = prob_TC.max(axis=-1)
     return {
         "comprehensiveness": float(np.mean(list(map(rationales.comprehensiveness, prob_T, without_TK)))),
         "sufficiency": float(np.mean(list(map(rationales.sufficiency, prob_T, alone_TK)))),

@@ -28,6 +28,7 @@ LEVELS = {
     "report": 6,
     "train": 7,
     "evaluate": 7,
+    "predict": 7,
 }
 
 # (from, to): rooms of one level that may meet.
@@ -156,8 +157,9 @@ def flags_defined(source: str) -> list[str]:
     return [name for name in names if name.startswith("DEFINE_")]
 
 
-def test_only_train_and_evaluate_define_flags():
-    assert {file for file, source in FILES.items() if flags_defined(source)} <= {"train.py", "evaluate.py"}
+def test_only_entry_points_define_flags():
+    entry_points = {"train.py", "evaluate.py", "adapler_jax/predict.py"}
+    assert {file for file, source in FILES.items() if flags_defined(source)} <= entry_points
     assert flags_defined(FILES["train.py"]) != []
 
 

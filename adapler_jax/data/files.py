@@ -5,12 +5,13 @@ import io
 import json
 import pathlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from adapler_jax.data.tables import Table, explain_unknown, table_from_rows
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _SPLIT_WORDS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
+PLAIN_TSV = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}  # quotes are characters as others
 _CSV_FIELD_LIMIT = 2**31 - 1  # the module's own default refuses texts over 131,072 characters
 
 
@@ -98,16 +99,16 @@ def _json_rows(text: str, where: str) -> Iterator[dict]:
         except json.JSONDecodeError as error:
             raise ValueError(f"{where}: not JSON: {error}") from error
     else:
-        numbered = _json_lines(text, where)
+        numbered = json_lines(text.split("\n"), where)  # only a line feed ends a line, not Unicode's separators
     for number, row in numbered:
         if not isinstance(row, dict):
             raise ValueError(f"{where}: item {number} is {type(row).__name__}; expected an object with named fields")
         yield row
 
 
-def _json_lines(text: str, where: str) -> Iterator[tuple[int, object]]:
-    """Yield (line number, value); only a line feed ends a line, whatever Unicode separators a text holds."""
-    for number, line in enumerate(text.split("\n"), start=1):
+def json_lines(lines: Iterable[str], where: str) -> Iterator[tuple[int, object]]:
+    """Yield (line number, value) of the lines that are not blank."""
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 yield number, json.loads(line)
@@ -120,18 +121,23 @@ def csv_rows(text: str, kind: str, where: str) -> Iterator[dict]:
 
     A TSV whose quotes do not pair up as CSV quotes is read with quotes as plain characters (the GLUE form).
     """
-    csv.field_size_limit(_CSV_FIELD_LIMIT)
     if kind == ".csv":
-        return _check_widths(_parse(text, where, delimiter=","), where)
+        return delimited_rows(io.StringIO(text, newline=""), where, delimiter=",")
     try:
-        return iter(list(_check_widths(_parse(text, where, delimiter="\t"), where)))
+        return iter(list(delimited_rows(io.StringIO(text, newline=""), where, delimiter="\t")))
     except ValueError:
-        return _check_widths(_parse(text, where, delimiter="\t", quoting=csv.QUOTE_NONE), where)
+        return delimited_rows(io.StringIO(text, newline=""), where, **PLAIN_TSV)
 
 
-def _parse(text: str, where: str, **form) -> Iterator[list[str]]:
+def delimited_rows(lines: Iterable[str], where: str, **form) -> Iterator[dict]:
+    """Yield the rows below a header line; form: as in `csv.reader`."""
+    csv.field_size_limit(_CSV_FIELD_LIMIT)
+    return _check_widths(_parse(lines, where, **form), where)
+
+
+def _parse(lines: Iterable[str], where: str, **form) -> Iterator[list[str]]:
     """Yield the fields of every line that is not empty."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, **form)
+    reader = csv.reader(lines, strict=True, **form)
     try:
         yield from (fields for fields in reader if fields)
     except csv.Error as error:

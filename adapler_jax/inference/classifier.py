@@ -18,9 +18,9 @@ from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
 from adapler_jax.inference.explanation import Explanation
 from adapler_jax.inference.exported import max_length_of, use_programs
 from adapler_jax.inference.prediction import Prediction
-from adapler_jax.inference.words import Encoded, encode_words
+from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.pruning import pruner_of_saved
-from adapler_jax.types import Params
+from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import load_model
 
 
@@ -94,8 +94,15 @@ class Classifier:
         run in a batch of the next power of two; the first call with a batch shape compiles, unless `warm_up` did.
         Raises TypeError where texts is no list or mixes strings and pairs; ValueError on a batch_size below 1.
         """
-        answers = self._answer(texts, batch_size)
-        return [self._prediction(encoded, prob_C, keep_NL) for encoded, prob_C, keep_NL, _ in answers]
+        check_batch_size(batch_size)
+        encoded = self.encode(texts)
+        return self.answer(encoded, num_rows=rows_for(len(encoded), batch_size))
+
+    def predict_probs(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> np.ndarray:
+        """Probabilities float32 [texts, classes] as `predict` gives them, with much less work beside the model."""
+        check_batch_size(batch_size)
+        tokens = self.encode(texts, with_words=False)
+        return self.score(tokens, num_rows=rows_for(len(tokens), batch_size))
 
     def explain(self, text: str | tuple[str, str]) -> Explanation:
         """What the model made of one text or pair, token by token; see `explain_all`."""
@@ -108,53 +115,68 @@ class Classifier:
         """
         if not self.site_layers:
             raise ValueError("the model drops no tokens, so there is nothing to explain; load one that was pruned")
-        return [
-            Explanation(
-                prediction=self._prediction(encoded, prob_C, keep_NL),
-                tokens=tuple(self.tokenizer.id_to_token(token) for token in encoded.token_L.tolist()),
-                word_L=encoded.word_L,
+        check_batch_size(batch_size)
+        encoded = self.encode(texts)
+        explanations: list[Explanation | None] = [None] * len(encoded)
+        for row, prob_C, keep_NL, score_NL in self._run_rows(encoded, rows_for(len(encoded), batch_size)):
+            explanations[row] = Explanation(
+                prediction=self._prediction(encoded[row], prob_C, keep_NL),
+                tokens=tuple(self.tokenizer.id_to_token(token) for token in encoded[row].token_L.tolist()),
+                word_L=encoded[row].word_L,
                 keep_NL=keep_NL,
                 score_NL=np.where(entered(keep_NL), score_NL, 0.0).astype(np.float32),
                 site_layers=self.site_layers,
             )
-            for encoded, prob_C, keep_NL, score_NL in self._answer(texts, batch_size)
-        ]
+        return explanations
 
-    def _answer(self, texts, batch_size: int) -> list[tuple]:
-        """(Encoded, probabilities [C], keep_NL, score_NL or None) of every text, in the given order."""
-        check_batch_size(batch_size)
-        firsts, seconds = split_pairs(texts)
-        if not firsts:
-            return []
-        encoded = encode_words(self.tokenizer, firsts, seconds, max_length=self.max_length)
-        num_rows = rows_for(len(encoded), batch_size)
-        answers: list[tuple | None] = [None] * len(encoded)
-        for rows in batch_rows(encoded, batch_size):
-            for row, answer in zip(rows, self._run_batch([encoded[row] for row in rows], num_rows)):
-                answers[row] = (encoded[row], *answer)
-        return answers
+    def encode(
+        self, texts: Sequence[str | tuple[str, str]], *, with_words: bool = True
+    ) -> list[Encoded] | list[Tokens]:
+        """Tokenizes texts or pairs for `answer`, or without words for `score`; a thread may do so beside the model.
 
-    def _run_batch(self, encoded: list[Encoded], num_rows: int) -> Iterator[tuple]:
-        """Runs one batch, filled up to num_rows, and tells its rows apart."""
-        batch = pad_batch(
-            [row.token_L for row in encoded],
-            [row.segment_L for row in encoded],
-            length=bucket_for(max(len(row.token_L) for row in encoded), self.lengths),
-            batch_size=num_rows,
-        )
-        logits_BC, trace = self.run(self.params, batch)
-        prob_BC = softmax(np.asarray(logits_BC))
-        keep_NBL = np.broadcast_to(batch.live_BL, (self.num_layers, *batch.live_BL.shape))
-        if trace.weight_NBL is not None:
-            keep_NBL = np.asarray(trace.weight_NBL) > 0
-        score_NBL = None if trace.score_NBL is None else np.asarray(trace.score_NBL)
-        for row, example in enumerate(encoded):
-            length = len(example.token_L)
-            yield (
-                prob_BC[row],
-                keep_NBL[:, row, :length],
-                None if score_NBL is None else score_NBL[:, row, :length],
+        Raises TypeError as `predict`.
+        """
+        encode = encode_words if with_words else encode_tokens
+        return encode(self.tokenizer, *split_pairs(texts), max_length=self.max_length)
+
+    def answer(self, encoded: Sequence[Encoded], *, num_rows: int) -> list[Prediction]:
+        """The second half of `predict`, in batches of num_rows."""
+        predictions: list[Prediction | None] = [None] * len(encoded)
+        for row, prob_C, keep_NL, _ in self._run_rows(encoded, num_rows):
+            predictions[row] = self._prediction(encoded[row], prob_C, keep_NL)
+        return predictions
+
+    def score(self, tokens: Sequence[Tokens], *, num_rows: int) -> np.ndarray:
+        """The second half of `predict_probs`, in batches of num_rows."""
+        probs_NC = np.zeros((len(tokens), len(self.class_names)), np.float32)
+        for rows, _, probs_BC, _ in self._run_batches(tokens, num_rows):
+            probs_NC[rows] = probs_BC[: len(rows)]
+        return probs_NC
+
+    def _run_rows(self, encoded: Sequence[Encoded], num_rows: int) -> Iterator[tuple]:
+        """Yields row, probabilities [C], keep_NL, and score_NL or None of every example, batch by batch."""
+        for rows, batch, probs_BC, trace in self._run_batches(encoded, num_rows):
+            keep_NBL = np.broadcast_to(batch.live_BL, (self.num_layers, *batch.live_BL.shape))
+            if trace.weight_NBL is not None:
+                keep_NBL = np.asarray(trace.weight_NBL) > 0
+            score_NBL = None if trace.score_NBL is None else np.asarray(trace.score_NBL)
+            for place, row in enumerate(rows):
+                cut = np.s_[:, place, : len(encoded[row].token_L)]
+                yield row, probs_BC[place], keep_NBL[cut], None if score_NBL is None else score_NBL[cut]
+
+    def _run_batches(
+        self, tokens: Sequence[Encoded | Tokens], num_rows: int
+    ) -> Iterator[tuple[list[int], Batch, np.ndarray, Trace]]:
+        """Yields which examples a batch holds, the batch, filled up to num_rows, their probabilities, and its trace."""
+        for rows in batch_rows(tokens, num_rows):
+            batch = pad_batch(
+                [tokens[row].token_L for row in rows],
+                [tokens[row].segment_L for row in rows],
+                length=bucket_for(max(len(tokens[row].token_L) for row in rows), self.lengths),
+                batch_size=num_rows,
             )
+            logits_BC, trace = self.run(self.params, batch)
+            yield rows, batch, softmax(np.asarray(logits_BC)), trace
 
     def _prediction(self, example: Encoded, prob_C, keep_NL) -> Prediction:
         """The answer for one row; a word is there while one of its pieces is."""
@@ -209,8 +231,8 @@ def split_pairs(texts) -> tuple[list[str], list[str] | None]:
     return [first for first, _ in texts], [second for _, second in texts]
 
 
-def batch_rows(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+def batch_rows(tokens: Sequence[Encoded | Tokens], batch_size: int) -> Iterator[list[int]]:
     """Indices of the examples of each batch, by increasing length."""
-    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row].token_L))
+    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row].token_L))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -4,32 +4,39 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from adapler_jax.report.marked_text import one_line
+
 EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
-INTERRUPTED = 130  # what shells give for SIGINT
+INTERRUPTED, PIPE_CLOSED = 130, 141  # what shells give for SIGINT and SIGPIPE
 
 
 @contextlib.contextmanager
-def exit_on_user_error():
+def exit_on_user_error(*, resumes: bool = True):
     """Turns ValueError, OSError and FloatingPointError into one line and exit code 2, Ctrl-C into one and 130.
 
-    With ADAPLER_TRACEBACK=1 in the environment the errors pass, traceback and all.
+    A reader of stdout that has read enough, as `head`, ends the command without a line. With ADAPLER_TRACEBACK=1 in the
+    environment the errors pass, traceback and all. Args: resumes: whether a second call goes on after Ctrl-C.
     """
     try:
         yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit would flush into the pipe again
+        sys.exit(PIPE_CLOSED)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("ADAPLER_TRACEBACK") == "1":
             raise
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = "; make room and give the same command again" if full else ""
-        print(f"error: {' '.join(str(error).split())}{advice}", file=sys.stderr)
+        print(f"error: {one_line(' '.join(str(error).split()))}{advice}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; give the same command again to go on", file=sys.stderr)
+        print("interrupted" + ("; give the same command again to go on" if resumes else ""), file=sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(INTERRUPTED)  # a checkpoint half written would keep other threads talking
@@ -62,7 +69,21 @@ def _parse_flags(argv):
     return rest
 
 
-def run_command(main: Callable[[], None]) -> None:
+@contextlib.contextmanager
+def stop_on_sigterm():
+    """SIGTERM ends the block as an error does, so that what it began is tidied up; the exit code is the shells' 143."""
+
+    def stop(number, _):
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def run_command(main: Callable[[], None], *, resumes: bool = True) -> None:
     """Runs a command with absl's flags: mistakes end it by `exit_on_user_error`, info lines of packages are quiet."""
 
     def parse(argv):
@@ -71,7 +92,7 @@ def run_command(main: Callable[[], None]) -> None:
 
     def run(_):
         logging.set_verbosity(logging.WARNING)
-        with exit_on_user_error():
+        with exit_on_user_error(resumes=resumes):
             main()
 
     app.run(run, flags_parser=parse)

@@ -24,6 +24,22 @@ def beside(directory: Path, role: str) -> Path:
 
 
 @contextlib.contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yields a place beside `path` for a file that takes its place where the block ends without an error.
+
+    On an error `path` stays as it was, and the unfinished file is removed.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def replacing(directory: Path) -> Iterator[Path]:
     """Yields an empty directory to fill; it takes the place of `directory` where the block ends without an error.
 

@@ -168,6 +168,12 @@ def load_model(directory) -> Saved:
     )
 
 
+def task_of(directory) -> str | None:
+    """The task that a saved model names. Raises ValueError where the directory holds no saved model."""
+    path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
+    return read_section(read_json(path), path)["task"]
+
+
 def num_sites_of(params: Params) -> int:
     """Sites of a pruner whose networks are stacked by site, else the layers; 0 without networks."""
     hidden = params.get("pruner", {}).get("hidden")

@@ -9,7 +9,7 @@ import pytest
 
 from adapler_jax.provenance import commit_of_tree
 from adapler_jax.types import View
-from benchmarks import ablation, accuracy, cold_start, engines, gpu, loss_curve, plot_speed, training
+from benchmarks import ablation, accuracy, cold_start, engines, gpu, loss_curve, plot_speed, predict_files, training
 from benchmarks.records import Record
 
 
@@ -117,6 +117,21 @@ def test_first_answers_are_timed_in_every_case():
     assert [row["case"] for row in rows] == ["nothing kept", "compiled", "exported"]
     assert [row["num_timings"] for row in rows] == [1, 2, 2]
     assert all(row["total_s"] > 0 and row["import_s"] > 0 and row["answer_s"] > 0 for row in rows)
+
+
+def test_predicting_files_is_timed_beside_its_model(tmp_path):
+    rows = predict_files.main(["--quick", "--json", str(tmp_path / "rows.json")])
+    assert [(row["case"], row["num_texts"]) for row in rows] == [
+        ("probabilities", 1200), ("kept words", 120), ("lines", 1200), ("lines", 2400)
+    ]  # fmt: skip
+    assert all(0.0 < row["model_share"] < 1.0 and row["bare_s"] > 0.0 and row["peak_mib"] > 50 for row in rows)
+    assert json.loads((tmp_path / "rows.json").read_text())["rows"] == rows
+
+
+def test_a_model_to_predict_files_with_needs_texts(capsys):
+    with pytest.raises(SystemExit):
+        predict_files.main(["--model=m"])
+    assert "--model and --texts go together" in capsys.readouterr().err
 
 
 def test_curves_of_both_dtypes_share_start_and_batches(make_config):

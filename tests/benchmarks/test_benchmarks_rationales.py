@@ -7,9 +7,8 @@ import pytest
 from adapler_jax.data.rationales import Annotated
 from adapler_jax.data.tokenizers import load_core
 from adapler_jax.inference.words import encode_words
-from adapler_jax.metrics import rationales as metrics
 from benchmarks import plot_rationales, rationales
-from benchmarks.rationale_scores import BATCH_SIZE, agreement, eraser_rows, hard_scores, layer_rows, some_words
+from benchmarks.rationale_scores import agreement, eraser_rows, hard_scores, layer_rows, some_words
 from benchmarks.rationale_windows import encode_windows, share_out, windows_of
 
 NUM_LAYERS = 4
@@ -125,25 +124,25 @@ def test_rows_tell_what_was_kept():
 
 
 class WordCounter:
-    """Answers pos with the share of w0 in a text."""
+    """Answers with twice the share of w0 in a text, of two classes."""
 
-    def predict(self, texts):
-        shares = [text.split().count("w0") / max(1, len(text.split())) for text in texts]
-        return [types.SimpleNamespace(label="pos", probabilities={"pos": share}) for share in shares]
+    def predict_probs(self, texts):
+        shares = [2 * text.split().count("w0") / max(1, len(text.split())) for text in texts]
+        return np.array([[share, 1 - share] for share in shares])
 
 
 def test_faithful_scores_are_comprehensive_and_sufficient():
-    windows = [annotated("x.........")]
-    best, worst = np.eye(10)[:1], 1.0 - np.eye(10)[:1]
+    windows = [annotated("x.")]
+    best, worst = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
     scores = {name: [best] for name in ("adapler", "attention", "rollout", "saliency")} | {"random": [worst]}
-    rows = {row["method"]: row for row in eraser_rows(scores, windows, 0.1, {"dense": WordCounter()})}
-    assert rows["attention"]["comprehensiveness"] == pytest.approx(0.1)  # without w0 the probability is 0
-    # Of 1, 1, 1, 2 and 5 words that stay, one is w0.
-    assert rows["attention"]["sufficiency"] == pytest.approx(0.1 - (1 + 1 + 1 + 0.5 + 0.2) / 5)
-    assert rows["random"]["sufficiency"] == pytest.approx(0.1) and rows["random"]["token_f1"] == 0.0
+    rows = {row["method"]: row for row in eraser_rows(scores, windows, 0.5, {"dense": WordCounter()})}
+    # One of two words is one of every share; without w0 the answer has probability 0, by it alone more than before.
+    assert rows["attention"]["comprehensiveness"] == pytest.approx(1.0)
+    assert rows["attention"]["sufficiency"] == pytest.approx(1.0 - 2.0)
+    assert rows["random"]["comprehensiveness"] == pytest.approx(1.0 - 2.0)
+    assert rows["random"]["sufficiency"] == pytest.approx(1.0) and rows["random"]["token_f1"] == 0.0
     assert rows["attention"]["token_f1"] == rows["attention"]["auprc"] == 1.0
-    assert len(metrics.BINS) == 5 and BATCH_SIZE > 1
-    assert some_words(windows[0], np.arange(10) > 7) == "w8 w9"
+    assert some_words(annotated("x........."), np.arange(10) > 7) == "w8 w9"
 
 
 def test_the_picture_is_drawn(tmp_path):

@@ -66,6 +66,15 @@ def assert_same(found, expected):
 
 def test_no_texts_give_no_predictions(classifier):
     assert classifier.predict([]) == []
+    assert classifier.predict_probs([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("texts", [TEXTS, [("good film", "not bad"), ("bad " * 30, ""), ("", "zzz")]])
+def test_probabilities_alone_are_those_of_predictions(classifier, texts):
+    probs_NC = classifier.predict_probs(texts, batch_size=4)
+    assert probs_NC.dtype == np.float32
+    found = [dict(zip(classifier.class_names, prob_C.tolist())) for prob_C in probs_NC]
+    assert found == [prediction.probabilities for prediction in classifier.predict(texts, batch_size=4)]
 
 
 def test_probabilities_are_those_of_the_label(predictions):
@@ -149,8 +158,9 @@ def test_what_is_no_list_of_texts_is_refused(classifier, texts):
 
 
 def test_bad_batch_size_is_refused(classifier):
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        classifier.predict(["good"], batch_size=0)
+    for predict in (classifier.predict, classifier.predict_probs):
+        with pytest.raises(ValueError, match="batch_size is 0"):
+            predict(["good"], batch_size=0)
 
 
 def test_all_lengths_share_one_compilation(model_dir):

@@ -1,0 +1,53 @@
+"""Classify a file: python -m adapler_jax.predict --model=DIR [--input=FILE] [--output=FILE]
+
+One output row for every input row, in the same order: the label, the probability of every class and, with --kept, the
+words that the last layer ran on and the number of tokens in every layer. Input is text lines (.txt, or standard input),
+a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Rows go to standard output as TSV with a header line, or to a
+.csv, .tsv, .jsonl or .parquet file, which appears once it is complete. Files may be larger than memory.
+"""
+
+import functools
+import sys
+
+from absl import flags
+
+from adapler_jax.data.streams import KINDS
+from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
+from adapler_jax.report.bulk import STANDARD, predict_file
+from adapler_jax.report.console import run_command, stop_on_sigterm
+from adapler_jax.types import COMPUTE_DTYPES
+
+_MODEL = flags.DEFINE_string("model", None, "directory of a saved model")
+_INPUT = flags.DEFINE_string("input", STANDARD, "file of texts; - is standard input")
+_OUTPUT = flags.DEFINE_string("output", STANDARD, ".csv, .tsv, .jsonl or .parquet file; - is standard output, as TSV")
+_FORMAT = flags.DEFINE_enum("format", None, KINDS, "of the input; default: by its ending, txt for standard input")
+_COLUMN = flags.DEFINE_list(
+    "column",
+    [],
+    "text column of a table, two with a comma between them for pairs; default: those of the model's task, else text, "
+    "else sentence",
+)
+_KEPT = flags.DEFINE_bool("kept", False, "add the kept words of the last layer and the tokens of every layer")
+_EXPLAIN = flags.DEFINE_bool("explain", False, "print texts with the kept words marked; rows go to --output only")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace an output file that is there")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts that run at a time", lower_bound=1)
+_DTYPE = flags.DEFINE_enum("dtype", "float32", list(COMPUTE_DTYPES), "operands of the encoder's products")
+_DRIVER = flags.DEFINE_enum("driver", AUTO, DRIVER_NAMES, "how tokens are dropped")
+_BUDGET = flags.DEFINE_string("budget", None, "reserved for a later release")
+flags.mark_flag_as_required("model")
+
+
+def main():
+    """Classifies and writes."""
+    if _BUDGET.value is not None:
+        raise ValueError("--budget is reserved for a later release; leave it out")
+    with stop_on_sigterm():
+        predict_file(
+            _MODEL.value, source=_INPUT.value, output=_OUTPUT.value, kind=_FORMAT.value, columns=_COLUMN.value,
+            with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
+            dtype=COMPUTE_DTYPES[_DTYPE.value], driver=_DRIVER.value, tell=functools.partial(print, file=sys.stderr),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_command(main, resumes=False)
