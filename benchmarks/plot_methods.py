@@ -7,26 +7,14 @@ import argparse
 import json
 
 from adapler_jax.report.console import exit_on_user_error
+from adapler_jax.report.curves import NAMES, curves
 from benchmarks.pyplot import load_pyplot
 
 COLORS = {"adapler": "#2166ac", "powerbert": "#b35806", "trbert": "#1b7837", "student": "#762a83"}
-NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT", "student": "fewer layers, distilled"}
-
-
-def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
-    """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup, of the first
-    split."""
-    lines = {}
-    for row in summary:
-        if row["split"] != summary[0]["split"]:
-            continue
-        point = (row["flops_speedup"], 100 * row["test_score"], 100 * (row["test_score_sd"] or 0.0))
-        lines.setdefault(row["method"], []).append(point)
-    return {method: sorted(points) for method, points in lines.items()}
 
 
 def plot_curves(summary: list[dict], path, *, title: str) -> None:
-    """Writes the picture of the means over the seeds. Raises ValueError where matplotlib is missing."""
+    """Writes the picture of the means over the seeds."""
     pyplot, lines = load_pyplot(), curves(summary)
     figure, axis = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
     axis.axhline(lines.pop("dense")[0][1], color="0.4", linewidth=1, linestyle=":", label="dense BERT")
