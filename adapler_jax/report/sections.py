@@ -64,7 +64,8 @@ class Section:
 
 def table(caption: str, rows: list[dict]) -> Table:
     """Rows as a table; a column nowhere filled is left out."""
-    columns = dict.fromkeys(name for row in rows for name, value in row.items() if value not in (None, ""))
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
     return Table(caption, tuple(columns), [[format_cell(row.get(name)) for name in columns] for row in rows])
 
 

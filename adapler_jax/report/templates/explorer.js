@@ -20,8 +20,6 @@
   let turn = 0; // a page that arrives after the next one was asked for is not drawn
   let here = null; // the word that is explained
 
-  // ---- unpacking
-
   function readMoves(bytes, place, count) {
     const moves = new Int32Array(count);
     for (let index = 0; index < count; index++) {
@@ -101,8 +99,6 @@
   async function example(row) {
     return (await chunk(Math.floor(row / meta.chunkSize)))[row % meta.chunkSize];
   }
-
-  // ---- drawing
 
   function make(name, className, text) {
     const made = document.createElement(name);
@@ -230,8 +226,6 @@
     return draw();
   }
 
-  // ---- one word
-
   function describe({ part, word }) {
     const ran = part.layers[word];
     const scores = meta.sites
@@ -293,12 +287,6 @@
 
   function start() {
     meta.classes.forEach((name, index) => element("by-label").append(new Option(name, index)));
-    element("legend").append("layers: ");
-    for (let count = 0; count <= meta.layers; count++) {
-      const step = make("span", "word", String(count));
-      step.style.setProperty("--share", count / meta.layers);
-      element("legend").append(step);
-    }
     listen();
     return filter();
   }
