@@ -29,7 +29,6 @@ from adapler_jax.training.workdir import SECONDS_FILE, claim_workdir
 from adapler_jax.weights.config import read_config
 from adapler_jax.weights.hub import resolve_model
 from benchmarks.plot_methods import plot_curves
-from benchmarks.pyplot import load_pyplot
 from benchmarks.records import Record, means_over_seeds
 from configs import adapler, distil, finetune, powerbert, trbert
 
@@ -180,14 +179,12 @@ def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict
 
 def main(options):
     """Trains, measures, prints and draws."""
-    if options.png:
-        load_pyplot()
     changes = {"model": options.model} | parse_changes(options.set)
     rows = measure(options, changes, tell=lambda line: print(line, file=sys.stderr))
     summary = summarize(rows)
     print_table(summary, columns=["split", "method", "dial", "num_seeds", "test_score", "test_score_sd", *SUMMARY[1:]])
     if options.png:
-        plot_curves(summary, options.png, title=options.task)
+        plot_curves(rows, summary, options.png, title=options.task)
 
 
 if __name__ == "__main__":
@@ -201,6 +198,6 @@ if __name__ == "__main__":
         "of the student, lambda of PoWER-BERT, alpha of TR-BERT, FLOPs speedups of AdapLeR",
     )  # fmt: skip
     flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
-    flags.DEFINE_string("png", "", "where the curves are drawn; needs matplotlib")
+    flags.DEFINE_string("png", "", "where the curves are drawn")
     flags.mark_flags_as_required(["task", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

@@ -7,36 +7,29 @@ import argparse
 import json
 
 from adapler_jax.report.console import exit_on_user_error
+from adapler_jax.report.curves import NAMES, curves
 from benchmarks.pyplot import load_pyplot
 
 COLORS = {"adapler": "#2166ac", "powerbert": "#b35806", "trbert": "#1b7837", "student": "#762a83"}
-NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT", "student": "fewer layers, distilled"}
 
 
-def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
-    """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup, of the first
-    split."""
-    lines = {}
-    for row in summary:
-        if row["split"] != summary[0]["split"]:
-            continue
-        point = (row["flops_speedup"], 100 * row["test_score"], 100 * (row["test_score_sd"] or 0.0))
-        lines.setdefault(row["method"], []).append(point)
-    return {method: sorted(points) for method, points in lines.items()}
-
-
-def plot_curves(summary: list[dict], path, *, title: str) -> None:
-    """Writes the picture of the means over the seeds. Raises ValueError where matplotlib is missing."""
+def plot_curves(rows: list[dict], summary: list[dict], path, *, title: str) -> None:
+    """Writes the picture: a small point a seed, lines through the means over the seeds."""
     pyplot, lines = load_pyplot(), curves(summary)
     figure, axis = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
     axis.axhline(lines.pop("dense")[0][1], color="0.4", linewidth=1, linestyle=":", label="dense BERT")
     for method, points in lines.items():
         speedups, scores, spread = zip(*points)
+        own = [row for row in rows if row["method"] == method and row["split"] == summary[0]["split"]]
+        axis.scatter(
+            [row["flops_speedup"] for row in own], [100 * row["test_score"] for row in own], s=14, linewidth=0.8,
+            facecolor="none", edgecolor=COLORS.get(method), alpha=0.7,
+        )  # fmt: skip
         axis.errorbar(
             speedups, scores, yerr=spread, marker="o", markersize=4, capsize=3, color=COLORS.get(method),
             label=NAMES.get(method, method),
         )  # fmt: skip
-    axis.set(xlabel="FLOPs speedup", ylabel="test score, %", title=f"{title}: means and deviations over the seeds")
+    axis.set(xlabel="FLOPs speedup", ylabel="test score, %", title=f"{title}: seeds (circles), their means and deviations")
     axis.grid(color="0.93")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=150)
@@ -51,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     with open(options.record, encoding="utf-8") as file:
         record = json.load(file)
-    plot_curves(record["summary"], options.out, title=record["config"]["task"])
+    plot_curves(record["rows"], record["summary"], options.out, title=record["config"]["task"])
 
 
 if __name__ == "__main__":

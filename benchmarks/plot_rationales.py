@@ -11,7 +11,7 @@ PANELS = {"average_precision": "average precision", "false_positive_rate": "fals
 
 
 def plot_layers(summary: list[dict], path) -> None:
-    """Draws the rows of a summary that belong to a layer. Raises ValueError where matplotlib is missing."""
+    """Draws the rows of a summary that belong to a layer."""
     pyplot = load_pyplot()
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(9.0, 3.8), layout="constrained")
     for axis, (column, title) in zip(axes, PANELS.items()):

@@ -2,8 +2,8 @@
 
     python -m benchmarks.plot_speed benchmarks/results/engines-*.json --out=benchmarks/results/speed.svg
 
-A panel a model and batch shape; needs matplotlib (requirements-peers.txt). On the diagonal all that was saved became
-seconds; a driver may lie above it, since plain BERT pays for padding.
+A panel a model and batch shape. On the diagonal all that was saved became seconds; a driver may lie above it, since
+plain BERT pays for padding.
 """
 
 import argparse

@@ -1,15 +1,10 @@
-"""matplotlib for the benchmarks' pictures; part of requirements-peers.txt."""
+"""matplotlib for the benchmarks' pictures."""
 
-from benchmarks.peer_systems import REQUIREMENTS
+import matplotlib
 
 
 def load_pyplot():
-    """matplotlib.pyplot, without a screen. Raises ValueError where matplotlib is missing."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ValueError(f"a plot needs matplotlib: pip install -r {REQUIREMENTS}") from None
-
+    """matplotlib.pyplot, without a screen."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

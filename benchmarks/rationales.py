@@ -30,7 +30,6 @@ from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.save import load_model
 from benchmarks.methods import config_of, parse_changes
 from benchmarks.plot_rationales import plot_layers
-from benchmarks.pyplot import load_pyplot
 from benchmarks.rationale_scores import eraser_rows, layer_rows, score_windows
 from benchmarks.rationale_windows import CLASS_NAMES, encode_windows, share_out, windows_of, write_windows
 from benchmarks.records import Record, means_over_seeds
@@ -88,8 +87,6 @@ def main(options):
     def tell(line):
         print(line, file=sys.stderr)
 
-    if options.png:
-        load_pyplot()
     changes, runs = changes_of(options), pathlib.Path(options.runs)
     record = Record(options.json, {"source": options.source} | changes, module="benchmarks.rationales")
     windows, sources = prepare_windows(options, runs)
@@ -115,6 +112,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("runs", None, "folder of the windows and workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
     flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
-    flags.DEFINE_string("png", "", "where the lines over the layers are drawn; needs matplotlib")
+    flags.DEFINE_string("png", "", "where the lines over the layers are drawn")
     flags.mark_flags_as_required(["runs", "json"])
     run_command(lambda: main(flags.FLAGS))

@@ -171,12 +171,20 @@ def load_fastest(workdir) -> tuple[str, Classifier]:
     It has the run's engine and operands.
     """
     workdir = pathlib.Path(workdir).expanduser()
-    config = read_run(workdir)
     phases = finished_phases(workdir)
     name = max(phases, key=lambda name: told_speedup(phases[name]) or 0.0)
+    return name, load_named(workdir, name)
+
+
+def load_named(workdir, name: str) -> Classifier:
+    """The classifier of a finished model with the run's engine and operands. Raises ValueError on another name."""
+    workdir = pathlib.Path(workdir).expanduser()
+    config, phases = read_run(workdir), finished_phases(workdir)
+    if name not in phases:
+        raise ValueError(f"{workdir} has no finished model {name!r}; there are {', '.join(phases)}")
     options = engine_options(config) | {"expected_speedup": told_speedup(phases[name])}
     cache = config.inference.get("compilation_cache", "")
-    return name, Classifier.load(phases[name] / "model", compilation_cache=cache, **options)
+    return Classifier.load(phases[name] / "model", compilation_cache=cache, **options)
 
 
 def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:

@@ -90,20 +90,19 @@ class Journal:
 
 
 def read_journal(directory: pathlib.Path) -> list[dict]:
-    """The lines of `metrics.jsonl`, oldest first; empty where there is none."""
+    """The lines of `metrics.jsonl`, oldest first, up to a torn one; empty where there is none."""
     path = directory / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    entries = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:  # a kill, or a run that is writing it
+            break
+    return entries
 
 
 def _drop_lines_after(path: pathlib.Path, step: int) -> None:
     """Removes what a killed run wrote after its last checkpoint; those steps are done again. A torn line goes too."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except json.JSONDecodeError:
-            break
-    replace_text(path, "".join(kept))
+    if path.exists():
+        kept = [entry for entry in read_journal(path.parent) if entry["step"] <= step]
+        replace_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))

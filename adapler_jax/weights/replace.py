@@ -11,7 +11,7 @@ def replace_text(path: Path, text: str) -> None:
     """Writes a text file in one step: a kill leaves the old content or the new."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

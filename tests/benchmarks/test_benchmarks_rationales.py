@@ -146,7 +146,6 @@ def test_faithful_scores_are_comprehensive_and_sufficient():
 
 
 def test_the_picture_is_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
     rows = [
         {"method": method, "layer": layer, "predictor": None, "average_precision": 0.3, "average_precision_sd": None,
          "false_positive_rate": 0.1, "false_positive_rate_sd": 0.01}

@@ -1,0 +1,15 @@
+"""Speedup-score curves of `benchmarks.methods`, as pictures and reports draw them."""
+
+NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT", "student": "fewer layers, distilled"}
+
+
+def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
+    """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup, of the first
+    split."""
+    lines = {}
+    for row in summary:
+        if row["split"] != summary[0]["split"]:
+            continue
+        point = (row["flops_speedup"], 100 * row["test_score"], 100 * (row["test_score_sd"] or 0.0))
+        lines.setdefault(row["method"], []).append(point)
+    return {method: sorted(points) for method, points in lines.items()}

@@ -1,0 +1,78 @@
+"""The report's explorer: texts of the test split, and how far each of their words came in one model."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from adapler_jax.data.examples import Dataset, take_examples
+from adapler_jax.data.splits import subset
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.explanation import Explanation
+from adapler_jax.report.packing import CHUNK_SIZE, pack_chunk
+
+SAMPLE_SEED = 0
+# Scores are most of a large page: so many levels up to so many examples.
+FINE_LEVELS, COARSE_LEVELS, NUM_FINE = 63, 15, 2500
+
+
+@dataclasses.dataclass(frozen=True)
+class Explorer:
+    """What the page's script works on."""
+
+    meta: dict  # of the model, and what examples are filtered by, a list entry an example
+    chunks: list[str]  # the examples themselves, as `pack_chunk` gives them
+
+
+def explore(name: str, classifier: Classifier, dataset: Dataset, num_examples: int, *, tell: Callable) -> Explorer:
+    """Runs a model over a seeded sample of the first test split.
+
+    Raises ValueError where the model drops no tokens, or knows other classes than the data.
+    """
+    if not classifier.site_layers:
+        raise ValueError(f"{name} drops no words, so there are none to follow; train a model that does")
+    if classifier.class_names != dataset.task.class_names:
+        raise ValueError(
+            f"{name} tells {', '.join(classifier.class_names)} apart, the data now has the classes "
+            f"{', '.join(dataset.task.class_names)}; restore the data"
+        )
+    split = dataset.eval_splits[0]
+    examples = dataset.split(split)
+    sample = take_examples(examples, subset(len(examples), min(num_examples, len(examples)), seed=SAMPLE_SEED))
+    texts = sample.texts if sample.text_pairs is None else list(zip(sample.texts, sample.text_pairs))
+    tell(f"{name}: {len(texts)} texts of {split} explained")
+    explorer = build_explorer(
+        explain_chunks(classifier, texts), sample.labels.tolist(), model=name, class_names=classifier.class_names,
+        num_layers=classifier.num_layers, site_layers=classifier.site_layers,
+    )  # fmt: skip
+    return dataclasses.replace(explorer, meta=explorer.meta | {"split": split, "splitSize": len(examples)})
+
+
+def explain_chunks(classifier: Classifier, texts: list) -> Iterator[list[Explanation]]:
+    """Explanations of the texts, a chunk at a time."""
+    for start in range(0, len(texts), CHUNK_SIZE):
+        yield classifier.explain_all(texts[start : start + CHUNK_SIZE])
+
+
+def build_explorer(
+    chunks: Iterable[list[Explanation]], labels: list[int], *, model: str, class_names, num_layers: int, site_layers
+) -> Explorer:
+    """Packs explanations in chunks of CHUNK_SIZE; labels: the true ones, numbers of class_names, in their order."""
+    packed, predicted, percent, kept = [], [], [], []
+    num_levels = FINE_LEVELS if len(labels) <= NUM_FINE else COARSE_LEVELS
+    for explanations in chunks:
+        packed.append(pack_chunk(explanations, num_levels=num_levels))
+        for explanation in explanations:
+            predicted.append(class_names.index(explanation.prediction.label))
+            percent.append(round(100 * explanation.prediction.probability))
+            kept.append(round(100 * kept_share(explanation)))
+    meta = {
+        "model": model, "classes": list(class_names), "layers": num_layers, "sites": list(site_layers),
+        "chunkSize": CHUNK_SIZE, "label": labels, "predicted": predicted, "percent": percent, "kept": kept,
+    }  # fmt: skip
+    return Explorer(meta, packed)
+
+
+def kept_share(explanation: Explanation) -> float:
+    """Share of a text's tokens that layers ran on, mean over the layers, [CLS] and [SEP] included."""
+    return float(np.mean(explanation.prediction.num_tokens)) / len(explanation.tokens)

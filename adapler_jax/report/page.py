@@ -1,0 +1,116 @@
+"""The report of a run: one HTML page that needs nothing else."""
+
+import base64
+import hashlib
+import pathlib
+from collections.abc import Callable
+
+import jinja2
+from markupsafe import Markup
+
+from adapler_jax.data.examples import Dataset
+from adapler_jax.data.tokenizers import load_tokenizer
+from adapler_jax.data.tokens import tokenize
+from adapler_jax.report import sections
+from adapler_jax.report.contents import Run, read_contents
+from adapler_jax.report.evaluation import load_fastest, load_named
+from adapler_jax.report.explorer import Explorer, explore
+from adapler_jax.report.sections import Note, Section
+from adapler_jax.training.setup import load_data, token_cache
+from adapler_jax.weights.replace import replace_text
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("adapler_jax.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+
+
+def write_report(
+    workdir, path=None, *, num_examples: int, model: str | None = None, methods=None, tell: Callable[[str], None]
+) -> pathlib.Path:
+    """Writes the page, whole or not at all, and returns where: W/report.html by default.
+
+    Args: num_examples: of the test split in the explorer; 0 for a page without texts. model: whose words the explorer
+    follows, the fastest by default. methods: path of a record of benchmarks.methods.
+    Raises ValueError where the folder holds no run, a record is damaged, or there is no such model.
+    """
+    workdir = pathlib.Path(workdir).expanduser()
+    path = pathlib.Path(path).expanduser() if path else workdir / "report.html"
+    run = read_contents(workdir, pathlib.Path(methods).expanduser() if methods else None)
+    if model and model not in run.models:
+        raise ValueError(f"{workdir} has no finished model {model!r}; there are {', '.join(run.models) or 'none'}")
+    dataset, problem = read_texts(run)
+    parts, explorer = collect(run, dataset, problem, num_examples=num_examples, model=model, tell=tell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, render(run, parts, explorer))
+    return path
+
+
+def read_texts(run: Run) -> tuple[Dataset | None, str]:
+    """The run's data, or None and why."""
+    try:
+        return load_data(run.config), ""
+    except (ValueError, OSError) as error:
+        return None, f"The run's data cannot be read: {' '.join(str(error).split())}"
+
+
+def collect(
+    run: Run, dataset: Dataset | None, problem: str, *, num_examples: int, model: str | None, tell: Callable
+) -> tuple[list[Section], Explorer | Note]:
+    """All sections in the page's order, and the explorer or why there is none."""
+    parts = [
+        sections.scores(run), sections.tradeoff(run), sections.speed(run), sections.layers(run),
+        length_section(run, dataset, problem), sections.rationales(run), sections.phases(run),
+        sections.training_curves(run),
+    ]  # fmt: skip
+    explorer = explorer_of(run, dataset, problem, num_examples=num_examples, model=model, tell=tell)
+    notes = [note for part in parts for note in part.notes] + [explorer] * isinstance(explorer, Note)
+    for note in dict.fromkeys(notes):
+        tell(f"{note.text} {note.command}".strip())
+    return parts, explorer
+
+
+def length_section(run: Run, dataset: Dataset | None, problem: str) -> Section:
+    """The histogram of the first test split's lengths; the tokenizer is that of the fine-tuned model."""
+    max_length = run.config.data.max_length or (dataset.task.max_length if dataset else 0)
+    if dataset is None or not run.models:
+        return sections.lengths(None, max_length, problem or f"No model is finished; {sections.TRAIN_AGAIN}.")
+    tokenizer = load_tokenizer(str(run.workdir / "finetune" / "model"))
+    examples = dataset.split(dataset.eval_splits[0])
+    tokenized = tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(run.config))
+    return sections.lengths(tokenized.lengths, max_length, "")
+
+
+def explorer_of(
+    run: Run, dataset: Dataset | None, problem: str, *, num_examples: int, model: str | None, tell: Callable
+) -> Explorer | Note:
+    """The explorer, or what it lacks."""
+    if not num_examples:
+        return Note("The report was written without texts, with --examples=0.")
+    if dataset is None or not run.models:
+        return Note(problem or f"No model is finished; {sections.TRAIN_AGAIN}.")
+    name, classifier = (model, load_named(run.workdir, model)) if model else load_fastest(run.workdir)
+    try:
+        return explore(name, classifier, dataset, num_examples, tell=tell)
+    except ValueError as error:
+        return Note(str(error))
+
+
+def render(run: Run, parts: list[Section], explorer: Explorer | Note) -> str:
+    """The page as text."""
+    script = "\n".join(source("explorer.js").splitlines())
+    return _TEMPLATES.get_template("report.html.j2").render(
+        title=f"{run.config.task}: {run.workdir.name or run.workdir}",
+        parts=parts,
+        explorer=explorer if isinstance(explorer, Explorer) else None,
+        note=explorer if isinstance(explorer, Note) else None,
+        style=Markup(source("report.css")),
+        script=Markup(script),
+        # The page's policy lets this script run and no other, whatever a text may hold.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def source(name: str) -> str:
+    """A file of the templates, as it is."""
+    return _TEMPLATES.loader.get_source(_TEMPLATES, name)[0]

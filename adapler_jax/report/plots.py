@@ -1,0 +1,122 @@
+"""Pictures of the report: small panels as SVG inside the page, in the page's own colours, light and dark."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+SIZE = (4.4, 3.0)  # inches: one panel, so that it is still read on a phone
+MAX_POINTS = 200  # of a training curve
+# Stand-ins that are replaced by the page's variables.
+INK, GRID = "#000101", "#000102"
+SERIES = tuple(f"#00020{place}" for place in range(1, 7))
+MARKERS = "osD^vP"
+_VARIABLES = {INK: "currentColor", GRID: "var(--grid)"} | {
+    color: f"var(--series-{place})" for place, color in enumerate(SERIES, start=1)
+}
+_STYLE = {
+    "svg.fonttype": "none", "text.parse_math": False, "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
+    "axes.prop_cycle": matplotlib.cycler(color=SERIES, marker=list(MARKERS)), "lines.markersize": 4,
+    "lines.linewidth": 1.5, "axes.axisbelow": True, "legend.frameon": False,
+}  # fmt: skip
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def panel(name: str, draw: Callable[[Axes], None]) -> Markup:
+    """One panel as an SVG element; name: unique in the page, keeps the ids of panels apart."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        draw(figure.add_subplot())
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    return inline(buffer.getvalue())
+
+
+def inline(svg: str) -> Markup:
+    """A file of matplotlib's as an element: no prologue, no style or ids that other panels have too, the page's
+    colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub("<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    return Markup(re.sub("|".join(_VARIABLES), lambda found: _VARIABLES[found[0]], svg))
+
+
+def mean_bins(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """At most MAX_POINTS points of a curve: means over neighbours."""
+    num_bins = min(MAX_POINTS, len(steps))
+    halves = [np.array_split(np.asarray(series, float), num_bins) for series in (steps, values)]
+    return tuple(np.array([part.mean() for part in parts]) for parts in halves)
+
+
+def draw_training(axis: Axes, train, validation, *, label: str, factor: float = 1.0) -> None:
+    """A number over the steps: train: [(step, value)] as a line, validation likewise as points."""
+    for points, style, name in ((train, {"marker": ""}, "training"), (validation, {"linestyle": "--"}, "validation")):
+        if points:
+            steps, values = mean_bins(*zip(*points))
+            axis.plot(steps, factor * values, label=name, **style)
+        else:
+            axis.plot([], [])  # the colours stay with their meaning
+    axis.set(xlabel="step", ylabel=label)
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if train and validation:
+        axis.legend()
+
+
+def draw_layers(axis: Axes, lines: dict[str, Sequence[tuple[int, float]]], *, label: str) -> None:
+    """A number over the layers, counted from 1; a line a name: [(layer, value)]."""
+    for name, points in lines.items():
+        axis.plot(*zip(*points), label=name)
+    axis.set(xlabel="layer", ylabel=label)
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend()
+
+
+def draw_lengths(axis: Axes, lengths: np.ndarray) -> None:
+    """How many texts have how many tokens."""
+    axis.hist(lengths, bins=min(40, int(np.ptp(lengths)) + 1), color=SERIES[0])
+    axis.set(xlabel="tokens", ylabel="texts")
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.grid(axis="x", visible=False)
+
+
+def draw_speed(axis: Axes, points: dict[str, Sequence[tuple[float, float, str]]]) -> None:
+    """Speedup in operations against speedup in seconds, and the diagonal where all that was saved became seconds.
+
+    points: {legend: [(operations, seconds, model), ...]}.
+    """
+    for name, group in points.items():
+        operations, seconds, _ = zip(*group)
+        axis.plot(operations, seconds, label=name, linestyle="")
+    numbers = [number for group in points.values() for point in group for number in point[:2]]
+    lowest, highest = min(1.0, 0.9 * min(numbers)), 1.1 * max(numbers)
+    for operations, seconds, model in next(iter(points.values())):
+        side, offset = ("left", 5) if operations < (lowest + highest) / 2 else ("right", -5)
+        axis.annotate(
+            model, (operations, seconds), xytext=(offset, -10), textcoords="offset points", fontsize=8, ha=side
+        )
+    axis.plot((lowest, highest), (lowest, highest), color=INK, linewidth=1, linestyle=":", marker="")
+    axis.set(
+        xlabel="speedup in operations", ylabel="speedup in seconds", xlim=(lowest, highest), ylim=(lowest, highest)
+    )
+    axis.legend()
+
+
+def draw_curves(
+    axis: Axes, lines: dict[str, Sequence[tuple[float, float, float]]], dense: float, *, label: str
+) -> None:
+    """Scores over FLOPs speedups, a line a method: [(speedup, score, its standard deviation or 0)], all in percent."""
+    axis.axhline(dense, color=INK, linewidth=1, linestyle=":", label="dense BERT")
+    for name, points in lines.items():
+        speedups, scores, spread = zip(*points)
+        axis.errorbar(speedups, scores, yerr=spread if any(spread) else None, capsize=3, label=name)
+    axis.set(xlabel="FLOPs speedup", ylabel=label)
+    axis.legend()

@@ -1,0 +1,229 @@
+"""The report's sections: tables, panels and notes on what is missing, made of what a run left."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from adapler_jax.report import contents, plots
+from adapler_jax.report.contents import Run
+from adapler_jax.report.curves import NAMES, curves
+from adapler_jax.report.evaluation import NUM_TIMED_TEXTS
+from adapler_jax.report.results import format_cell
+from adapler_jax.training.journal import read_journal
+from adapler_jax.training.workdir import flatten
+
+TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
+CURVES = (  # what is drawn of a journal: title, axis label, name in training and in validation lines, factor
+    ("loss", "loss", "main", "nll", 1.0),
+    ("score", "%", "accuracy", "score", 100.0),
+    ("FLOPs speedup", "FLOPs speedup", "flops_speedup", "flops_speedup", 1.0),
+)
+RATIONALES_COMMAND = "python -m benchmarks.rationales --runs=runs/rationales --json=runs/rationales.json"
+RATIONALE_METRICS = {"average_precision": "average precision", "false_positive_rate": "false positive rate"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """Something that is missing, and the command that makes it."""
+
+    text: str
+    command: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A picture with its caption."""
+
+    caption: str
+    svg: Markup
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Texts in columns, or pairs of a name and a text, without columns. Folded ones are shown when asked for."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    is_folded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    anchor: str
+    title: str
+    about: str = ""
+    notes: Sequence[Note] = ()
+    tables: Sequence[Table] = ()
+    panels: Sequence[Panel] = ()
+
+
+def table(caption: str, rows: list[dict]) -> Table:
+    """Rows as a table; a column nowhere filled is left out."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
+    return Table(caption, tuple(columns), [[format_cell(row.get(name)) for name in columns] for row in rows])
+
+
+def not_evaluated(run: Run) -> list[Note]:
+    """What to do where evaluation.json is missing, or older than a model."""
+    if not run.models:
+        return [Note(f"No model is finished; {TRAIN_AGAIN}.")]
+    if run.evaluation is None:
+        return [Note("The run was not evaluated; this writes evaluation.json:", run.evaluate_command)]
+    absent = [name for name in run.models if name not in {row["method"] for row in run.evaluation["rows"]}]
+    return [Note(f"evaluation.json lacks {', '.join(absent)}; evaluate again:", run.evaluate_command)] if absent else []
+
+
+def scores(run: Run) -> Section:
+    """Scores, operations and seconds of every model, and where they come from."""
+    notes, tables, record = not_evaluated(run), [], run.evaluation
+    if record is not None:
+        tables.append(table("Each model on the test data, seconds beside the dense one", score_table(record["rows"])))
+        origin = {name: record[name] for name in ("command", "commit", "device", "date") if record.get(name)}
+        origin["versions"] = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+        tables.append(Table("How these numbers were made", (), [list(pair) for pair in origin.items()]))
+        if not any("wall_ms_1" in row for row in record["rows"]) and len(run.models) > 1:
+            notes.append(Note("No seconds were measured; evaluate without --times=False:", run.evaluate_command))
+    return Section("scores", "Scores and speedups", notes=notes, tables=tables)
+
+
+def score_table(rows: list[dict]) -> list[dict]:
+    """A row a model and split, as people read it."""
+    return [
+        {
+            "model": row["method"], "split": row["split"], "texts": row["num_texts"],
+            f"{row['metric']}, %": f"{100 * row['test_score']:.1f}",
+            "against dense": f"{100 * (row['test_score'] - row['dense_score']):+.1f}",
+            "FLOPs": f"{row['flops_speedup']:.2f}x",
+        }
+        | {
+            f"{title}, batch {size}": f"{row[f'{name}_{size}']:.2f}{unit}"
+            for size in NUM_TIMED_TEXTS
+            for title, name, unit in (
+                ("ms a text", "wall_ms", ""), ("speedup", "wall_speedup", "x"), ("efficiency", "efficiency", "")
+            )
+            if f"{name}_{size}" in row
+        }
+        | {"tokens in each layer": row["kept_tokens"]}
+        for row in rows
+    ]  # fmt: skip
+
+
+def phases(run: Run) -> Section:
+    """What was trained, and with which config."""
+    notes = [] if run.is_finished else [Note(f"The run is not finished; {TRAIN_AGAIN}.")]
+    config = [[name, str(value)] for name, value in flatten(run.config.to_dict()).items()]
+    return Section(
+        "phases", "Training", notes=notes,
+        tables=[table("Phases of the run", contents.phase_rows(run)), Table("Config", (), config, is_folded=True)],
+    )  # fmt: skip
+
+
+def training_curves(run: Run) -> Section:
+    """Losses, scores and speedups over the steps of every phase that has a journal."""
+    panels = []
+    for phase in run.phases:
+        entries = read_journal(run.workdir / phase)
+        for title, label, in_train, in_validation, factor in CURVES:
+            train = contents.curve(entries, "train", in_train)
+            validation = contents.curve(entries, "validation", in_validation)
+            if train or validation:
+                panels.append(_panel(
+                    f"{phase}: {title}", f"{phase}-{title}", plots.draw_training, train, validation,
+                    label=label, factor=factor,
+                ))  # fmt: skip
+    notes = [] if panels else [Note(f"No step was recorded yet; {TRAIN_AGAIN}.")]
+    about = f"A line has at most {plots.MAX_POINTS} points, means over neighbouring steps."
+    return Section("curves", "Training curves", about if panels else "", notes, panels=panels)
+
+
+def _panel(caption: str, name: str, draw: Callable, *data, **options) -> Panel:
+    """A panel drawn by a function of `plots`."""
+    return Panel(caption, plots.panel(name, lambda axis: draw(axis, *data, **options)))
+
+
+def layers(run: Run) -> Section:
+    """What share of the tokens each layer ran on, and AdapLeR's thresholds."""
+    panels, notes = [], not_evaluated(run) if run.evaluation is None else []
+    if kept := contents.kept_shares(run):
+        panels.append(_panel("Tokens that each layer ran on", "kept", plots.draw_layers, kept, label="% of the tokens"))
+    if found := contents.thresholds(run):
+        panels.append(_panel(
+            "Thresholds: a token stays with a score of eta over the number of tokens", "thresholds", plots.draw_layers,
+            found, label="threshold eta",
+        ))  # fmt: skip
+    return Section("layers", "Layers", notes=notes, panels=panels)
+
+
+def lengths(num_tokens: np.ndarray | None, max_length: int, problem: str) -> Section:
+    """How long the test split's texts are; num_tokens: None where a problem says why."""
+    if num_tokens is None:
+        return Section("lengths", "Lengths of the texts", notes=[Note(problem)])
+    cut = int(np.sum(num_tokens >= max_length))
+    about = (
+        f"{len(num_tokens):,} texts of {np.mean(num_tokens):.1f} tokens on average, [CLS] and [SEP] included; "
+        f"{cut:,} fill the model's {max_length} tokens and may have been cut."
+    )
+    panel = _panel("Texts of the test split by tokens", "lengths", plots.draw_lengths, num_tokens)
+    return Section("lengths", "Lengths of the texts", about, panels=[panel])
+
+
+def speed(run: Run) -> Section:
+    """Speedups in operations against those in seconds."""
+    points = {
+        f"batch {size}": [
+            (row["flops_speedup"], row[f"wall_speedup_{size}"], row["method"])
+            for row in run.score_rows()
+            if f"wall_speedup_{size}" in row
+        ]
+        for size in NUM_TIMED_TEXTS
+    }
+    points = {name: group for name, group in points.items() if group}
+    if not points:
+        return Section("speed", "Operations and seconds", notes=[
+            *not_evaluated(run), Note("There are no seconds of a pruned model to draw."),
+        ])  # fmt: skip
+    about = "On the dotted line all operations that were saved became seconds."
+    panel = _panel("Speedup in operations against speedup in seconds", "speed", plots.draw_speed, points)
+    return Section("speed", "Operations and seconds", about, panels=[panel])
+
+
+def tradeoff(run: Run) -> Section:
+    """Scores over speedups: of the run's own models where there are several, and of a record of benchmarks.methods."""
+    panels, notes, rows = [], not_evaluated(run), run.score_rows()
+    own = [(row["flops_speedup"], 100 * row["test_score"], 0.0) for row in rows if row["method"] != "dense"]
+    dense = [100 * row["test_score"] for row in rows if row["method"] == "dense"]
+    if len(own) > 1 and dense:
+        lines = {NAMES.get(run.config.method, run.config.method): sorted(own)}
+        panels.append(_panel("Models of this run", "own", plots.draw_curves, lines, dense[0], label="test score, %"))
+    elif not notes:
+        notes.append(Note("A curve needs several speedups: train with --config.adapt.speedups='(1.5, 2.0, 3.0)'."))
+    if run.methods is not None:
+        lines = curves(run.methods["summary"])
+        dense = lines.pop("dense")[0][1]
+        lines = {NAMES.get(method, method): points for method, points in lines.items()}
+        caption = f"Methods on {run.methods.get('config', {}).get('task', 'another task')}, means over the seeds"
+        panels.append(_panel(caption, "methods", plots.draw_curves, lines, dense, label="test score, %"))
+    return Section("tradeoff", "Score and speedup", notes=notes, panels=panels)
+
+
+def rationales(run: Run) -> Section:
+    """How well the kept tokens agree with words that people marked."""
+    if run.rationales is None:
+        text = "Rationales were not scored; this trains on texts in which people marked words, and scores those runs:"
+        return Section("rationales", "Rationales", notes=[Note(text, RATIONALES_COMMAND)])
+    panels = []
+    for metric, title in RATIONALE_METRICS.items():
+        lines = {}
+        for row in run.rationales["rows"]:
+            if row["layer"] is not None and metric in row:  # others are of a whole model
+                lines.setdefault(row["method"], []).append((row["layer"] + 1, row[metric]))
+        lines = {NAMES.get(method, method): sorted(points) for method, points in lines.items()}
+        if lines:
+            panels.append(_panel(f"Rationales: {title}", metric, plots.draw_layers, lines, label=title))
+    return Section("rationales", "Rationales", f"From {contents.RATIONALES_FILE}.", panels=panels)

@@ -1,0 +1,280 @@
+"""The page holds what a run left, says what it lacks, and keeps every text a text."""
+
+import html.parser
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from adapler_jax.report import page, plots
+from adapler_jax.report.contents import read_contents
+from adapler_jax.report.explorer import build_explorer
+from adapler_jax.report.page import write_report
+from adapler_jax.training.run import run_all
+from adapler_jax.training.workdir import claim_workdir
+from tests.report.explained import CLASSES, NUM_LAYERS, SITES, explain
+
+ROOT = pathlib.Path(__file__).parents[2]
+EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
+VOID = {"meta", "br", "img", "input", "link"}
+
+
+class Elements(html.parser.HTMLParser):
+    """Checks that elements are closed in order and counts them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.seen, self.texts, self.ids = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.seen if name == tag]
+
+
+def silent(_):
+    pass
+
+
+def check_page(text) -> Elements:
+    """What holds of every page."""
+    found = Elements(text)
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    for _, attributes in found.seen:
+        assert not any(name in ("src", "srcset", "onclick", "onerror", "onload") for name in attributes)
+        assert all(attributes.get(name, "#").startswith("#") for name in ("href", "xlink:href"))
+    assert not re.search(r"url\((?!#)|@import", text)
+    return found
+
+
+def evaluation_rows(methods=("dense", "adapler", "adapt-1.2x"), **more):
+    rows = []
+    for place, method in enumerate(methods):
+        row = {
+            "task": "custom", "split": "test", "num_texts": 32, "method": method, "seed": 0, "dtype": "float32",
+            "metric": "accuracy", "test_score": 0.9 - 0.01 * place, "dense_score": 0.9,
+            "flops_speedup": 1.0 + 0.5 * place, "kept_tokens": [8.0, 8.0 - place, 8.0 - 2 * place, 1.5],
+        }  # fmt: skip
+        for size in (1, 32) if place else ():
+            row |= {f"wall_ms_{size}": 1.0, f"wall_speedup_{size}": 1.1 + place, f"efficiency_{size}": 0.9}
+        rows.append(row | more)
+    return rows
+
+
+def write_evaluation(workdir, rows):
+    record = {
+        "command": "python evaluate.py --workdir=w", "commit": "abc", "device": "a device", "versions": {"jax": "1"},
+        "date": "2026-01-01", "rows": rows,
+    }  # fmt: skip
+    (workdir / "evaluation.json").write_text(json.dumps(record))
+
+
+@pytest.fixture(scope="module")
+def trained(make_config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("reported") / "run"
+    run_all(make_config(adapt__speedups=(1.2,), data__cache_dir="none"), workdir, tell=silent)
+    return workdir
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def report(workdir, **options):
+    """The page of a run, and what was told."""
+    told = []
+    path = write_report(workdir, **{"num_examples": 20} | options, tell=told.append)
+    return path.read_text(encoding="utf-8"), told
+
+
+def test_a_finished_run_has_all_sections(finished):
+    write_evaluation(finished, evaluation_rows())
+    rows = [
+        {"method": method, "layer": layer, "average_precision": 0.5, "false_positive_rate": 0.1 * layer}
+        for method in ("adapler", "attention & co")
+        for layer in (0, 1)
+    ]
+    rows.append({"method": "adapler", "layer": None, "predictor": "dense", "token_f1": 0.5})
+    (finished / "rationales.json").write_text(json.dumps({"rows": rows}))
+    methods = ROOT / "benchmarks" / "results" / "methods-rotten_tomatoes.json"
+    text, told = report(finished, methods=methods)
+    found = check_page(text)
+    words = " ".join(found.texts)
+    for expected in (
+        "python evaluate.py --workdir=w", "adapt-1.2x", "1.50x", "-1.0", "a device", "PoWER-BERT", "threshold eta",
+        "average precision", "false positive rate", "attention & co", "finetune: loss", "adapler: FLOPs speedup",
+        "speedup in seconds", "Texts of the test split by tokens", "20 of the 32 texts",
+    ):  # fmt: skip
+        assert expected in words, expected
+    assert 'class="note"' not in text
+    assert len(told) == 1 and told[0].endswith("20 texts of test explained")
+    meta = json.loads(re.search(r'<script id="meta" type="application/json">(.*?)</script>', text)[1])
+    assert len(meta["label"]) == 20 and meta["layers"] == 4 and meta["classes"] == ["bad", "good"]
+
+
+def test_two_reports_of_one_run_are_the_same(finished):
+    assert report(finished)[0] == report(finished)[0]
+
+
+def test_what_a_finished_run_lacks_is_named_with_its_command(finished):
+    text, told = report(finished, num_examples=0)
+    words = " ".join(check_page(text).texts)
+    for expected in (
+        f"python evaluate.py --workdir={finished}", "Rationales were not scored", "benchmarks.rationales",
+        "written without texts", "finetune: loss", "threshold eta",
+    ):  # fmt: skip
+        assert expected in words, expected
+    assert any(f"python evaluate.py --workdir={finished}" in line for line in told)
+    assert "<script>" not in text  # nothing to run
+
+
+def test_models_that_were_not_evaluated_and_seconds_that_were_not_measured_are_named(finished):
+    rows = [{name: value for name, value in row.items() if "wall" not in name} for row in evaluation_rows(("dense",))]
+    write_evaluation(finished, rows)
+    words = " ".join(check_page(report(finished, num_examples=0)[0]).texts)
+    assert "evaluation.json lacks adapler, adapt-1.2x" in words and "No seconds were measured" in words
+
+
+def test_a_claimed_workdir_without_a_phase_gives_a_page(make_config, tmp_path):
+    claim_workdir(tmp_path / "run", make_config().to_dict())
+    text, told = report(tmp_path / "run")
+    words = " ".join(check_page(text).texts)
+    assert words.count("No model is finished") >= 3 and "not begun" in words and "No step was recorded" in words
+    assert any("No model is finished" in line for line in told)
+
+
+def test_a_half_finished_run_shows_what_is_there(finished):
+    (finished / "adapt-1.2x" / "done.json").unlink()
+    journal = finished / "adapt-1.2x" / "metrics.jsonl"
+    journal.write_text('{"step": 1, "group": "train", "main": 0.5}\n{"step": 2, "gro')
+    words = " ".join(check_page(report(finished)[0]).texts)
+    for expected in ("The run is not finished", "not finished", "adapt-1.2x: loss", "adapler: loss", "in adapler"):
+        assert expected in re.sub(r"\s+", " ", words), expected
+
+
+def test_a_dense_run_shows_all_but_words(finished):
+    for name in ("adapler", "adapt-1.2x", "saliency"):
+        shutil.rmtree(finished / name)
+    words = " ".join(check_page(report(finished)[0]).texts)
+    assert "dense drops no words" in words
+
+
+def test_data_that_is_gone_is_named(finished):
+    config = json.loads((finished / "run.json").read_text())
+    config["data"]["source"] = f"file:{finished}/gone"
+    (finished / "run.json").write_text(json.dumps(config))
+    words = " ".join(check_page(report(finished)[0]).texts)
+    assert words.count("The run's data cannot be read") == 2 and "finetune: loss" in words
+
+
+def test_another_model_can_be_chosen(finished):
+    text, _ = report(finished, model="adapler")
+    assert '"model": "adapler"' in text
+    with pytest.raises(ValueError, match="no finished model 'adapt-9x'; there are dense, adapler, adapt-1.2x"):
+        report(finished, model="adapt-9x")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": 3}', '{"rows": [{"method": "a"}]}'])
+def test_a_damaged_record_is_named(finished, content):
+    (finished / "rationales.json").write_text(content)
+    with pytest.raises(ValueError, match="rationales.json.*remove it or write it anew"):
+        report(finished)
+    assert not (finished / "report.html").exists()
+
+
+def test_a_folder_without_a_run_and_a_missing_record_are_errors(finished, tmp_path):
+    with pytest.raises(ValueError, match="holds no run: there is no run.json"):
+        report(tmp_path)
+    with pytest.raises(ValueError, match="--methods=.*there is no such file"):
+        report(finished, methods=tmp_path / "gone.json")
+
+
+def test_a_failed_write_leaves_the_page_of_before(finished, monkeypatch):
+    (finished / "report.html").write_text("before")
+    monkeypatch.setattr(page, "replace_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError):
+        report(finished)
+    assert (finished / "report.html").read_text() == "before"
+
+
+def rendered(finished, explanations, classes=CLASSES, **meta):
+    explorer = build_explorer(
+        iter([explanations]), [0] * len(explanations), model=EVIL, class_names=classes, num_layers=NUM_LAYERS,
+        site_layers=SITES,
+    )  # fmt: skip
+    explorer.meta.update({"split": "test", "splitSize": len(explanations)} | meta)
+    run = read_contents(finished, None)
+    return page.render(run, [page.sections.phases(run)], explorer)
+
+
+def test_markup_in_texts_names_and_labels_stays_text(finished):
+    plain = check_page(rendered(finished, [explain("good")]))
+    found = check_page(rendered(finished, [explain(EVIL, label=EVIL)], classes=("bad", EVIL)))
+    assert [tag for tag, _ in found.seen] == [tag for tag, _ in plain.seen]
+    assert EVIL in "".join(found.texts)  # the model's name
+
+
+def test_the_policy_lets_only_the_page_s_own_script_run(finished):
+    text = rendered(finished, [explain("good")])
+    (policy,) = [attributes["content"] for attributes in check_page(text).all("meta") if "http-equiv" in attributes]
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
+    assert "unsafe-inline" not in policy.partition("script-src")[2]
+
+
+def test_the_script_writes_texts_as_texts_only():
+    script = page.source("explorer.js")
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "</script"):
+        assert word not in script
+
+
+def test_panels_take_the_page_s_colours_and_escape_names():
+    name = "<b>a & $b$</b>"
+    svg = plots.panel("x", lambda axis: plots.draw_layers(axis, {name: [(1, 0.5), (2, 0.1)]}, label="y"))
+    found = Elements(svg)
+    assert found.open == [] and name in "".join(found.texts)
+    assert "var(--series-1)" in svg and "currentColor" in svg and "var(--grid)" in svg
+    assert not re.search(r"#[0-9a-f]{6}\b", svg) and "<style" not in svg
+
+
+def test_long_curves_are_thinned():
+    steps, values = plots.mean_bins(range(10_000), [1.0] * 10_000)
+    assert len(steps) == plots.MAX_POINTS and set(values) == {1.0}
+    assert plots.mean_bins([1, 2], [3.0, 4.0])[1].tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--workdir={}"], "holds no run"), ([], "there is no --workdir"), (["--workdir=w", "--examples=-1"], "examples")],
+)
+def test_the_command_ends_on_a_mistake_in_one_line(arguments, message, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "adapler_jax.report", *(argument.format(tmp_path) for argument in arguments)],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"ADAPLER_TRACEBACK": "0"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert message in done.stderr.strip().splitlines()[-1]
