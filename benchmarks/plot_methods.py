@@ -29,7 +29,7 @@ def plot_curves(rows: list[dict], summary: list[dict], path, *, title: str) -> N
             speedups, scores, yerr=spread, marker="o", markersize=4, capsize=3, color=COLORS.get(method),
             label=NAMES.get(method, method),
         )  # fmt: skip
-    axis.set(xlabel="FLOPs speedup", ylabel="test score, %", title=f"{title}: seeds (circles), their means and deviations")
+    axis.set(xlabel="FLOPs speedup", ylabel="test score, %", title=f"{title}: seeds, and their means")
     axis.grid(color="0.93")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=150)
