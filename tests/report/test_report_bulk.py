@@ -284,14 +284,16 @@ def test_mistakes_end_the_command_in_one_line(tiny_classifier, arguments, line):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_command_leaves_no_file(tiny_classifier, tmp_path, number, code):
-    process = command(f"--model={tiny_classifier}", f"--output={tmp_path}/out.csv", start_new_session=True)
-    process.stdin.write("good film\n" * (2 * streams.WINDOW_ROWS + 1))
-    process.stdin.flush()
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert [path.name for path in tmp_path.iterdir()] == [f".out.csv.{process.pid}.partial"]
-    os.kill(process.pid, number)
-    process.wait(60)
-    assert (process.returncode, list(tmp_path.iterdir())) == (code, [])
-    process.communicate()
+    with command(f"--model={tiny_classifier}", f"--output={tmp_path}/out.csv", start_new_session=True) as process:
+        process.stdin.write("good film\n" * (2 * streams.WINDOW_ROWS + 1))
+        process.stdin.flush()
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert [path.name for path in tmp_path.iterdir()] == [f".out.csv.{process.pid}.partial"]
+        os.kill(process.pid, number)
+        try:
+            process.wait(300)  # a compilation is not interrupted
+        finally:
+            process.kill()
+        assert (process.returncode, list(tmp_path.iterdir())) == (code, [])
