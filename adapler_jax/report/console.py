@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from adapler_jax.report.marked_text import one_line
 
 EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
-INTERRUPTED, PIPE_CLOSED = 130, 141  # what shells give for SIGINT and SIGPIPE
+INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143  # what shells give for SIGINT, SIGPIPE and SIGTERM
 
 
 @contextlib.contextmanager
@@ -37,9 +37,7 @@ def exit_on_user_error(*, resumes: bool = True):
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted" + ("; give the same command again to go on" if resumes else ""), file=sys.stderr)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(INTERRUPTED)  # a checkpoint half written would keep other threads talking
+        _leave(INTERRUPTED)  # a checkpoint half written would keep other threads talking
 
 
 def _explain(text: str) -> str:
@@ -69,18 +67,32 @@ def _parse_flags(argv):
     return rest
 
 
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
 @contextlib.contextmanager
 def stop_on_sigterm():
-    """SIGTERM ends the block as an error does, so that what it began is tidied up; the exit code is the shells' 143."""
+    """SIGTERM ends the block as an error does, so that what it began is tidied up, and then the process at once, with
+    the shells' exit code: a thread that was just starting would be waited for without end."""
 
     def stop(number, _):
-        raise SystemExit(128 + number)
+        raise _Terminated
 
     previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except _Terminated:
+        _leave(TERMINATED)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _leave(code: int) -> None:
+    """Ends the process without waiting for its threads."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def run_command(main: Callable[[], None], *, resumes: bool = True) -> None:
