@@ -1,0 +1,48 @@
+"""The committed notebook shows a whole run in full size and no traces of a machine. `make docs` runs it in small."""
+
+import ast
+import json
+
+import pytest
+
+from tests.docs.commands import ROOT
+
+CELLS = json.loads((ROOT / "docs" / "notebooks" / "quickstart.ipynb").read_text())["cells"]
+CODE = [cell for cell in CELLS if cell["cell_type"] == "code"]
+OUTPUTS = [output for cell in CODE for output in cell["outputs"]]
+TEXT = "".join("".join(output.get("text", ())) for output in OUTPUTS)
+
+
+def test_cells_were_run_from_top_to_bottom():
+    assert [cell["execution_count"] for cell in CODE] == list(range(1, len(CODE) + 1))
+
+
+def test_no_cell_failed_or_warned():
+    assert not any(output["output_type"] == "error" for output in OUTPUTS)
+    assert "Warning" not in json.dumps(OUTPUTS)
+
+
+def test_outputs_are_of_the_full_size():
+    assert "train: 1280 sentences" in TEXT and "adapt-2x" in TEXT
+
+
+def test_outputs_show_shaded_text_and_a_picture():
+    kinds = [kind for output in OUTPUTS for kind in output.get("data", {})]
+    assert kinds.count("text/html") == 2 and kinds.count("image/png") == 1
+
+
+def test_outputs_name_no_folder_of_a_machine():
+    for place in ("/home/", "/root/", "/work/", "/tmp/", "site-packages"):
+        assert place not in json.dumps(CELLS)
+
+
+@pytest.mark.parametrize("cell", CODE, ids=lambda cell: cell["id"])
+def test_cells_are_plain_python(cell):
+    ast.parse("".join(cell["source"]))
+
+
+def test_ci_runs_it_in_small():
+    assert (
+        "ADAPLER_DEBUG=1 $(RUN) -m jupyter execute docs/notebooks/quickstart.ipynb" in (ROOT / "Makefile").read_text()
+    )
+    assert "make docs" in (ROOT / ".ci" / "run").read_text()
