@@ -41,8 +41,6 @@ def test_cells_are_plain_python(cell):
     ast.parse("".join(cell["source"]))
 
 
-def test_ci_runs_it_in_small():
-    assert (
-        "ADAPLER_DEBUG=1 $(RUN) -m jupyter execute docs/notebooks/quickstart.ipynb" in (ROOT / "Makefile").read_text()
-    )
-    assert "make docs" in (ROOT / ".ci" / "run").read_text()
+def test_make_docs_runs_it_in_small():
+    command = "ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb"
+    assert command in (ROOT / "Makefile").read_text()
