@@ -282,6 +282,15 @@ def test_mistakes_end_the_command_in_one_line(tiny_classifier, arguments, line):
     assert error.startswith(line) and error.count("\n") == 1
 
 
+@pytest.fixture(name="interruptible")
+def _interruptible():
+    """A shell's background jobs ignore SIGINT, and so would what they start."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_command_leaves_no_file(tiny_classifier, tmp_path, number, code):
     with command(f"--model={tiny_classifier}", f"--output={tmp_path}/out.csv", start_new_session=True) as process:
