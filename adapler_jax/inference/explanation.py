@@ -10,7 +10,7 @@ from adapler_jax.inference.prediction import Prediction
 _SHADE = "255, 176, 0"  # readable behind dark and behind light text
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Explanation:
     """A prediction with the scores behind it; in a notebook it displays as the text, shaded.
 
@@ -49,6 +49,11 @@ class Explanation:
         Layers before the feed-forward half of which a word left (PoWER-BERT) do not count.
         """
         return self.prediction.keep_NW.sum(axis=0)
+
+    def __repr__(self) -> str:
+        """Without the arrays."""
+        label = f"{self.prediction.label} ({self.prediction.probability:.0%})"
+        return f"Explanation({label!r}, {len(self.prediction.words)} words, {len(self.tokens)} tokens)"
 
     def _repr_html_(self) -> str:
         """The text, each word the darker the more layers ran on it; more under the pointer."""

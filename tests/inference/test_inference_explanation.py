@@ -88,6 +88,11 @@ def test_one_score_is_the_mean_over_the_layers_with_a_site():
     np.testing.assert_allclose(half.score_W, [0.1, 0.0])
 
 
+def test_an_explanation_prints_no_arrays(classifier):
+    found = classifier.explain("good films")
+    assert repr(found).endswith("2 words, 5 tokens)") and len(repr(found)) < 80
+
+
 def test_texts_stay_text_in_html():
     text = '<script>alert("1")</script> & so'
     found = explanation_of(text, [Word("<script>", 0, 0, 8), Word("so", 0, 30, 32)], layers=[2, 0])
