@@ -147,8 +147,13 @@ def test_changed_data_is_refused(make_config, workdirs, tiny_files, tmp_path):
 
 def test_a_claim_that_could_not_be_written_can_be_made_again(make_config, workdirs, monkeypatch):
     workdir, config = workdirs(), make_config().to_dict()
+
+    def full_disk(path, *_, **__):
+        path.touch()
+        raise OSError(28)
+
     with monkeypatch.context() as patch:
-        patch.setattr(pathlib.Path, "write_text", lambda path, text: path.touch() or (_ for _ in ()).throw(OSError(28)))
+        patch.setattr(pathlib.Path, "write_text", full_disk)
         with pytest.raises(OSError):
             claim_workdir(workdir, config)
     claim_workdir(workdir, config)
