@@ -62,12 +62,10 @@ def write_tokenizer(folder: pathlib.Path, vocab_size: int) -> pathlib.Path:
     return folder
 
 
-def write_model(folder: pathlib.Path, config: EncoderConfig, length: int) -> pathlib.Path:
-    """A model directory with random weights."""
+def write_model(folder: pathlib.Path, params, config: EncoderConfig, length: int) -> pathlib.Path:
+    """A model directory with the tokenizer of `write_tokenizer`."""
     tokenizer = write_tokenizer(folder / "tokenizer", config.vocab_size)
-    return save_model(
-        folder / "model", random_params(config), config, pruner_name="adapler", max_length=length, tokenizer=tokenizer
-    )
+    return save_model(folder / "model", params, config, pruner_name="adapler", max_length=length, tokenizer=tokenizer)
 
 
 def environment(folder: pathlib.Path, cache: pathlib.Path) -> dict[str, str]:
@@ -97,7 +95,7 @@ def measure(name: str, length: int, num_rounds: int) -> list[dict]:
     """A row a case."""
     with tempfile.TemporaryDirectory(prefix="cold-start-") as scratch:
         folder = pathlib.Path(scratch)
-        model = write_model(folder, MODELS[name], length)
+        model = write_model(folder, random_params(MODELS[name]), MODELS[name], length)
         first_answer(model, environment(folder, folder / "unused"))  # leaves bytecode
         timings = {"nothing kept": [first_answer(model, environment(folder, folder / "cache"))]}
         timings["compiled"] = [first_answer(model, environment(folder, folder / "cache")) for _ in range(num_rounds)]

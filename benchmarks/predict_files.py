@@ -32,8 +32,7 @@ from adapler_jax.report.bulk import open_target, predict_windows
 from adapler_jax.report.prediction_files import column_names
 from adapler_jax.report.results import write_results
 from adapler_jax.types import COMPUTE_DTYPES
-from adapler_jax.weights.save import save_model
-from benchmarks.cold_start import write_tokenizer
+from benchmarks.cold_start import write_model
 from benchmarks.models import MODELS
 
 BATCH_SIZE, LENGTH = 32, 64
@@ -42,14 +41,13 @@ BARE_TEXTS = 4096  # at most, for the model alone
 TINY = dataclasses.replace(MODELS["quick"], num_heads=2, hidden_dim=32, ffn_dim=64)
 
 
-def write_model(folder: pathlib.Path, config, speedup: float) -> pathlib.Path:
+def write_fast_model(folder: pathlib.Path, config, speedup: float) -> pathlib.Path:
     """A model of random weights that drops tokens to about a speedup."""
     folder.mkdir()
     batch = random_batch(config, BATCH_SIZE, NUM_WORDS[1], shortest=NUM_WORDS[0])
     share_N = kept_shares(config, int(np.mean(NUM_WORDS)), speedup)
     params = follow_shares(random_params(config), config, batch, share_N)
-    tokenizer = write_tokenizer(folder / "tokenizer", config.vocab_size)
-    return save_model(folder / "model", params, config, pruner_name="adapler", max_length=LENGTH, tokenizer=tokenizer)
+    return write_model(folder, params, config, LENGTH)
 
 
 def random_sentences(num_words: int):
@@ -132,14 +130,14 @@ def measure_apart(*arguments, **options) -> dict:
 def measure_all(folder: pathlib.Path, options) -> list[dict]:
     """A row a dtype and case, then one a number of lines."""
     name, config = ("tiny", TINY) if options.quick else ("minilm", MODELS["minilm"])
-    model = options.model or write_model(folder / "model", config, options.speedup)
+    model = options.model or write_fast_model(folder / "model", config, options.speedup)
     cases = {"probabilities": options.sentences, "kept words": -(-options.sentences // 10)}
     rows = []
     for dtype, (case, num_lines) in itertools.product(options.dtypes, cases.items()):
         source = write_lines(folder / "texts.txt", sentences_of(options.texts, config.vocab_size), num_lines)
         found = measure_apart(model, source, dtype=dtype, with_words=case == "kept words")
         rows.append({"case": case, "model": str(options.model or name), "dtype": dtype, "batch": BATCH_SIZE} | found)
-    tiny = write_model(folder / "tiny", TINY, 1.0)
+    tiny = write_fast_model(folder / "tiny", TINY, 1.0)
     for num_lines in options.lines:
         source = write_lines(folder / "texts.txt", sentences_of(None, TINY.vocab_size), num_lines)
         found = measure_apart(tiny, source, dtype="float32", with_words=False)

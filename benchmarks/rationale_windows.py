@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.rationales import Annotated, cut_windows
+from adapler_jax.data.splits import carve_rows
 from adapler_jax.weights.replace import replace_text
 
 VALIDATION_SHARE = 0.1  # of the training documents, where the official validation split is looked into
@@ -60,13 +61,10 @@ def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str,
         return {name: splits[name] for name in ("train", "validation", "test")}
     if not any(text.rationale_W.any() for text in splits["validation"]):
         raise ValueError("neither test nor validation has rationales, so there is nothing to compare with")
-    num_chosen = int(VALIDATION_SHARE * len(splits["train"]))
-    order = np.random.default_rng(seed).permutation(len(splits["train"]))
-    chosen = {int(row) for row in order[:num_chosen]}
-    parts = {True: [], False: []}
-    for row, document in enumerate(splits["train"]):
-        parts[row in chosen].append(document)
-    return {"train": parts[False], "validation": parts[True], "test": splits["validation"]}
+    carved = carve_rows(len(splits["train"]), {"validation": VALIDATION_SHARE}, seed=seed)
+    return {name: [splits["train"][row] for row in rows] for name, rows in carved.items()} | {
+        "test": splits["validation"]
+    }
 
 
 def write_windows(windows: dict[str, list[Annotated]], folder: pathlib.Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
     python docs/pictures.py --workdir=W --out=docs/pictures
 
 1 words of one text, layer by layer; 2 scores against the threshold of one layer; 3 the soft removal at the slopes that
-training took; 4 tokens left in each layer over test texts; 5 operations against seconds. Needs matplotlib. What a
+training took; 4 tokens left in each layer over test texts; 5 operations against seconds. What a
 picture shows is printed too, so that a text can quote it.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.explanation import Explanation
+from adapler_jax.inference.explanation import Explanation, entered
 from adapler_jax.pruning.adapler import soft_removal
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import finished_phases, read_run
@@ -82,7 +82,7 @@ def driver_points(rows: list[dict], *, batch: int, length: int, dtype: str) -> d
 def draw_words(pyplot, explanation: Explanation, path) -> None:
     """Picture 1: a row a layer; a token is the darker, the higher its score beside the mean of the layer."""
     keep_NL, score_NL = explanation.keep_NL, explanation.score_NL
-    entering_NL = np.concatenate([np.ones_like(keep_NL[:1]), keep_NL[:-1]])
+    entering_NL = entered(keep_NL)
     width_L = np.array([len(token) for token in explanation.tokens])
     end_L = np.cumsum(width_L + 1.6)  # in characters, with a gap between two tokens
     num_layers = len(keep_NL)

@@ -15,7 +15,7 @@ from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import load_core
 from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
-from adapler_jax.inference.explanation import Explanation
+from adapler_jax.inference.explanation import Explanation, entered
 from adapler_jax.inference.exported import max_length_of, use_programs
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
@@ -193,11 +193,6 @@ class Classifier:
             keep_NW=keep_NW,
             num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
         )
-
-
-def entered(keep_NL):
-    """Which tokens were still there when the site of each layer scored them, bool [layers, tokens]."""
-    return np.concatenate([np.ones_like(keep_NL[:1]), keep_NL[:-1]])
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -80,6 +80,11 @@ class Explanation:
         return "".join(shaded) + (" &hellip;" if self.prediction.unread(part) else "")
 
 
+def entered(keep_NL):
+    """Which tokens were still there when the site of each layer scored them, bool [layers, tokens]."""
+    return np.concatenate([np.ones_like(keep_NL[:1]), keep_NL[:-1]])
+
+
 def pool_words(score_XL, word_L, num_words: int) -> np.ndarray:
     """The largest score of the pieces of each word, [X, W]; 0 for a word of negative scores only.
 
