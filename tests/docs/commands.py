@@ -28,12 +28,6 @@ PLACEHOLDERS = {
     "--config=FILE": "--config=configs/quickstart.py",
     "--config.model=...": "--config.model=path/or/hub-name",
 }
-# Sentences that name a benchmark leave out flags that it cannot do without: its record has the full command.
-LEFT_OUT = {
-    "benchmarks.accuracy": ["--config=configs/adapler.py:rotten_tomatoes", "--runs=runs/x", "--json=x.json"],
-    "benchmarks.ablation": ["--config=configs/adapler.py:rotten_tomatoes", "--runs=runs/x", "--json=x.json"],
-    "benchmarks.methods": ["--runs=runs/x", "--json=x.json"],
-}
 REST = ["--config.model=path/or/hub-name", "--config.data.source=file:reviews.csv"]  # what a bare ... leaves out
 
 
@@ -90,8 +84,7 @@ def check_of(command: Command) -> str:
 def filled_in(command: Command) -> list[str]:
     """The words with something put in for what a reader has to."""
     words = [PLACEHOLDERS.get(word, word) for word in command.words]
-    words = [part for word in words for part in (REST if word == "..." else [word])]
-    return words + (LEFT_OUT.get(words[2], []) if command.kind == INLINE and words[1] == "-m" else [])
+    return [part for word in words for part in (REST if word == "..." else [word])]
 
 
 class Parsed(BaseException):

@@ -13,7 +13,7 @@ from adapler_jax.heads import init_classifier
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
 from tests.data.conftest import build_tokenizer
-from tests.docs.commands import DOCUMENTS, blocks, check_of, find_commands, in_small, make_sandbox, run
+from tests.docs.commands import DOCUMENTS, ROOT, blocks, check_of, find_commands, in_small, make_sandbox, run
 
 ENCODER = EncoderConfig(
     num_layers=6, num_heads=2, hidden_dim=16, ffn_dim=32, vocab_size=15, num_positions=64, init_std=0.2
@@ -21,7 +21,9 @@ ENCODER = EncoderConfig(
 PATTERNS = ("a {} film .", "{} films", "not a {} .")
 TEXTS = 20 * [(pattern.format(label), label) for label in ("bad", "good") for pattern in PATTERNS]
 RUNS = {path: [c for c in find_commands(path) if check_of(c) == "run"] for path in DOCUMENTS}
-PYTHON = {"README.md"}  # documents whose Python is run too; that of docs/add-a-method.md has a test of its own
+README, *_ = DOCUMENTS
+# Documents whose Python is run too, on what README.md trains; that of docs/add-a-method.md has a test of its own.
+PYTHON = (README, ROOT / "docs" / "serving.md")
 
 
 @pytest.fixture(scope="module", name="model")
@@ -41,10 +43,11 @@ def test_training_and_evaluation_commands_run_in_small(path, model, tmp_path):
     for command in RUNS[path]:
         done = run(in_small(command)[1:], tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
-    for line, language, content in blocks(path.read_text()):
-        if language == "python" and path.name in PYTHON:
-            done = run(["-c", content], tmp_path)
-            assert done.returncode == 0, f"{path.name}:{line}\n{done.stderr[-2000:]}"
+    for document in PYTHON if path == README else ():
+        for line, language, content in blocks(document.read_text()):
+            if language == "python":
+                done = run(["-c", content], tmp_path)
+                assert done.returncode == 0, f"{document.name}:{line}\n{done.stderr[-2000:]}"
 
 
 def test_evaluation_comes_behind_the_training_of_its_workdir():
