@@ -3,6 +3,7 @@
 A second call with the same workdir goes on where the first stopped.
 """
 
+import shlex
 import sys
 
 from absl import flags
@@ -18,7 +19,8 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main():
     """Trains, or goes on training."""
-    run_all(_CONFIG.value, _WORKDIR.value, tell=lambda line: print(line, file=sys.stderr))
+    command = " ".join(shlex.join(["python", *sys.argv]).split())
+    run_all(_CONFIG.value, _WORKDIR.value, tell=lambda line: print(line, file=sys.stderr), command=command)
 
 
 if __name__ == "__main__":

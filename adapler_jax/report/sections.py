@@ -12,7 +12,7 @@ from adapler_jax.report.curves import NAMES, curves
 from adapler_jax.report.evaluation import NUM_TIMED_TEXTS
 from adapler_jax.report.results import format_cell
 from adapler_jax.training.journal import read_journal
-from adapler_jax.training.workdir import flatten
+from adapler_jax.training.workdir import flatten, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
 CURVES = (  # what is drawn of a journal: title, axis label, name in training and in validation lines, factor
@@ -118,10 +118,10 @@ def phases(run: Run) -> Section:
     """What was trained, and with which config."""
     notes = [] if run.is_finished else [Note(f"The run is not finished; {TRAIN_AGAIN}.")]
     config = [[name, str(value)] for name, value in flatten(run.config.to_dict()).items()]
-    return Section(
-        "phases", "Training", notes=notes,
-        tables=[table("Phases of the run", contents.phase_rows(run)), Table("Config", (), config, is_folded=True)],
-    )  # fmt: skip
+    tables = [table("Phases of the run", contents.phase_rows(run)), Table("Config", (), config, is_folded=True)]
+    if commands := read_commands(run.workdir):
+        tables.insert(1, Table("What trained it", (), [[str(place), line] for place, line in enumerate(commands, 1)]))
+    return Section("phases", "Training", notes=notes, tables=tables)
 
 
 def training_curves(run: Run) -> Section:

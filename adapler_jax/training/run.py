@@ -11,7 +11,15 @@ from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training import distil_phases, phases, powerbert_phases, trbert_phases
 from adapler_jax.training.loop import in_words
 from adapler_jax.training.setup import data_digests, prepare
-from adapler_jax.training.workdir import check_claim, check_data, claim_workdir, counting_seconds, flatten, only_process
+from adapler_jax.training.workdir import (
+    check_claim,
+    check_data,
+    claim_workdir,
+    counting_seconds,
+    flatten,
+    note_command,
+    only_process,
+)  # fmt: skip
 from adapler_jax.types import COMPUTE_DTYPES
 
 CHOICES = {
@@ -126,11 +134,13 @@ def adapt_name(speedup: float) -> str:
     return f"adapt-{speedup:g}x"
 
 
-def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase: str | None = None) -> None:
+def run_all(
+    config, workdir, *, tell: Callable[[str], None] = print, last_phase: str | None = None, command: str = ""
+) -> None:
     """Walks the phases; finished ones are not repeated.
 
     Args: config: a ConfigDict as in `configs/`. workdir: directory of the run. tell: receives notes, one line each.
-    last_phase: name of the phase to stop after; None for all.
+    last_phase: name of the phase to stop after; None for all. command: one line that reports give as what trained it.
     Raises ValueError or OSError on what the user can mend, FloatingPointError where a loss is not finite.
     """
     workdir = pathlib.Path(workdir).expanduser()
@@ -148,6 +158,8 @@ def run_all(config, workdir, *, tell: Callable[[str], None] = print, last_phase:
     claim_workdir(workdir, config.to_dict())
     with only_process(workdir):
         check_data(workdir, data_digests(setup))
+        if command:
+            note_command(workdir, command)
         for name, run in plan:
             directory = workdir / name
             if phases.is_done(directory):

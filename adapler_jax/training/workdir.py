@@ -14,6 +14,7 @@ CONFIG_FILE = "run.json"
 LOCK_FILE = ".lock"
 DATA_FILE = "data.json"
 SECONDS_FILE = "seconds.json"
+COMMANDS_FILE = "commands.txt"
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
     "adapt.speedups", "data.cache_dir", "inference.buckets", "inference.compilation_cache", "inference.driver",
@@ -48,6 +49,19 @@ def counting_seconds(workdir: pathlib.Path, phase: str) -> Iterator[None]:
         seconds = json.loads(path.read_text()) if path.exists() else {}
         seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - start
         replace_text(path, json.dumps(seconds, indent=1))
+
+
+def note_command(workdir: pathlib.Path, command: str) -> None:
+    """Adds a line to the commands that were given to train here, unless it is the last one again."""
+    lines = read_commands(workdir)
+    if lines[-1:] != [command]:
+        replace_text(workdir / COMMANDS_FILE, "".join(f"{line}\n" for line in [*lines, command]))
+
+
+def read_commands(workdir: pathlib.Path) -> list[str]:
+    """The commands that trained in the workdir, in their order; none where it was trained from Python."""
+    path = workdir / COMMANDS_FILE
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def flatten(config: dict, prefix: str = "") -> dict:

@@ -1,16 +1,14 @@
 """The page in a real browser: it needs a Chromium, and playwright of requirements-peers.txt."""
 
-import shutil
-
 import pytest
 
 from adapler_jax.report import page
 from adapler_jax.report.contents import read_contents
 from adapler_jax.report.explorer import build_explorer
 from adapler_jax.training.workdir import claim_workdir
+from benchmarks.report_page import CHROMIUM, CHROMIUM_ARGUMENTS, open_page
 from tests.report.explained import NUM_LAYERS, SITES, explain
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.live
 EVIL = '</script><script>document.title = "run"</script><img src=x onerror="document.title=1">'
 CLASSES = ("bad", EVIL, "طيب")
@@ -27,8 +25,7 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
     with sync_api.sync_playwright() as driver:
-        # The sandbox refuses root, which continuous integration often is; the page is ours.
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
         yield opened
         opened.close()
 
@@ -232,3 +229,9 @@ CONTRASTS = """() => {
     return (pair[0] + 0.05) / (pair[1] + 0.05);
   });
 }"""
+
+
+def test_the_opening_is_timed_to_the_first_text_and_to_the_end(browser, address, explanations):
+    found = open_page(browser, address)
+    assert found["examples"] == len(explanations)
+    assert 0 < found["first_text_s"] <= found["load_s"] < 60

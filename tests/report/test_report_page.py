@@ -92,10 +92,13 @@ def write_evaluation(workdir, rows):
     (workdir / "evaluation.json").write_text(json.dumps(record))
 
 
+TRAINED_BY = "python train.py --config=c.py:custom --workdir='<my run>'"
+
+
 @pytest.fixture(scope="module")
 def trained(make_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("reported") / "run"
-    run_all(make_config(adapt__speedups=(1.2,), data__cache_dir="none"), workdir, tell=silent)
+    run_all(make_config(adapt__speedups=(1.2,), data__cache_dir="none"), workdir, tell=silent, command=TRAINED_BY)
     return workdir
 
 
@@ -126,7 +129,7 @@ def test_a_finished_run_has_all_sections(finished):
     found = check_page(text)
     words = " ".join(found.texts)
     for expected in (
-        "python evaluate.py --workdir=w", "adapt-1.2x", "1.50x", "-1.0", "a device", "PoWER-BERT", "threshold eta",
+        "python evaluate.py --workdir=w", TRAINED_BY, "adapt-1.2x", "1.50x", "-1.0", "a device", "PoWER-BERT", "threshold eta",
         "average precision", "false positive rate", "attention & co", "finetune: loss", "adapler: FLOPs speedup",
         "speedup in seconds", "Texts of the test split by tokens", "20 of the 32 texts",
     ):  # fmt: skip

@@ -18,7 +18,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.workdir import claim_workdir
+from adapler_jax.training.workdir import claim_workdir, read_commands
 from adapler_jax.weights.save import load_model
 from tests import tiny
 
@@ -129,6 +129,13 @@ def test_fields_that_decide_no_number_may_change_between_calls(make_config, work
     assert found == {
         "buckets": [4, 16], "compilation_cache": "none", "driver": "packed", "latency_table": ""
     }  # fmt: skip
+
+
+def test_the_commands_of_a_run_are_kept_in_their_order(make_config, workdirs):
+    workdir, first, second = workdirs(), "python train.py --a=1", "python train.py --a=2"
+    for command in ("", first, first, second, first):
+        run_all(make_config(method="finetune"), workdir, tell=silent, command=command)
+    assert read_commands(workdir) == [first, second, first]
 
 
 def test_changed_data_is_refused(make_config, workdirs, tiny_files, tmp_path):
