@@ -19,7 +19,7 @@ from adapler_jax.training.workdir import (
     flatten,
     note_command,
     only_process,
-)  # fmt: skip
+)
 from adapler_jax.types import COMPUTE_DTYPES
 
 CHOICES = {

@@ -15,6 +15,7 @@ LOCK_FILE = ".lock"
 DATA_FILE = "data.json"
 SECONDS_FILE = "seconds.json"
 COMMANDS_FILE = "commands.txt"
+MAX_TOLD = 8  # fields that a refusal names
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
     "adapt.speedups", "data.cache_dir", "inference.buckets", "inference.compilation_cache", "inference.driver",
@@ -104,6 +105,8 @@ def check_claim(workdir: pathlib.Path, config: dict) -> None:
         if there.get(name, missing) != here.get(name, missing)
     ]
     if differences:
+        rest = len(differences) - MAX_TOLD
+        differences[MAX_TOLD:] = [f"and {rest} more"] * (rest > 0)
         raise ValueError(
             f"{workdir} holds another run ({'; '.join(differences)}); give the same config or another --workdir"
         )

@@ -167,6 +167,12 @@ def test_a_claim_that_could_not_be_written_can_be_made_again(make_config, workdi
     assert json.loads((workdir / "run.json").read_text()) == json.loads(json.dumps(config))
 
 
+def test_a_refusal_names_some_of_many_differences(tmp_path):
+    claim_workdir(tmp_path, {f"a{number}": 0 for number in range(10)})
+    with pytest.raises(ValueError, match=r"\(a0: 0 there, 1 now; .*a7: 0 there, 1 now; and 2 more\); give the same"):
+        claim_workdir(tmp_path, {f"a{number}": 1 for number in range(10)})
+
+
 def test_a_claim_that_was_killed_can_be_made_again(make_config, workdirs):
     workdir = workdirs()
     workdir.mkdir()
