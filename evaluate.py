@@ -40,7 +40,7 @@ def time_rows(rows: list[dict]) -> list[dict]:
             "dense ms": f"{row[f'dense_wall_ms_{batch_size}']:.2f}", "ms": f"{row[f'wall_ms_{batch_size}']:.2f}",
             "speedup": f"{row[f'wall_speedup_{batch_size}']:.2f}x",
             "executed FLOPs": f"{row[f'executed_speedup_{batch_size}']:.2f}x",
-            "efficiency": f"{row[f'efficiency_{batch_size}']:.2f}",
+            "efficiency": f"{row[f'wall_speedup_{batch_size}'] / row['flops_speedup']:.2f}",
         }
         for row in rows
         for batch_size in NUM_TIMED_TEXTS

@@ -42,7 +42,7 @@ DIALS = {  # what one value of a method's dial sets, given the number of layers 
 DENSE = "dense"
 SHARED_PHASE = "finetune"
 SUMMARY = (
-    "test_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32", "efficiency_32", "training_s",
+    "test_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32", "training_s",
 )  # fmt: skip
 
 

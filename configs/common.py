@@ -28,7 +28,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "class_names": (),  # in the order of the label numbers; empty: the task's
                 "carve": {},  # {"validation": share or count}: cut from train where the source has no such split
                 "split_seed": 0,  # of carving and drawing; keep it while `seed` varies
-                "num_train_examples": 0,  # train on a subset of this size; 0: all
+                "num_train_examples": 0,  # train on a subset of at most this size; 0: all
                 "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
                 "lengths": (),  # padded lengths of batches, one compilation each; empty: about seven up to max_length
                 "cache_dir": "",  # keeps tokenized texts; empty: the user's cache directory; none: no cache

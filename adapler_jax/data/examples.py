@@ -94,7 +94,7 @@ def load_task(
       class_names: replaces the task's; for `custom` the default is the classes seen in the training labels.
       split_seed: decides which rows are carved and drawn; keep it while the training seed varies.
       carve: replaces the task's: sizes of the splits to cut from train where the source lacks them.
-      num_train_examples: train on a seeded subset of this size; None on all.
+      num_train_examples: train on a seeded subset of at most this size; None on all.
 
     Returns:
       The examples by split. Splits without any label (GLUE test) are left out, which `notes` says.
@@ -231,8 +231,8 @@ def _share_out(
         splits = splits | {name: take_examples(train, parts[name]) for name in sizes}
         train = take_examples(train, parts["train"])
     if num_train_examples:
-        rows = subset(len(train), num_train_examples, seed=split_seed)
-        notes.append(f"train: {num_train_examples} of {len(train)} examples drawn by seed {split_seed}")
+        rows = subset(len(train), min(num_train_examples, len(train)), seed=split_seed)
+        notes.append(f"train: {len(rows)} of {len(train)} examples drawn by seed {split_seed}")
         train = take_examples(train, rows)
     return splits | {"train": train}, notes
 

@@ -192,6 +192,7 @@ class Classifier:
             words=example.words,
             keep_NW=keep_NW,
             num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
+            is_cut=example.is_cut,
         )
 
 

@@ -43,11 +43,6 @@ class SpeedComparison:
     executed_flops_speedup: float
     driver: str  # that ran the pruned model; several, joined by "+", where batches had several shapes
 
-    @property
-    def efficiency(self) -> float:
-        """Share of the saved operations, as `executed_flops` counts them, that became seconds."""
-        return self.wall_speedup / self.executed_flops_speedup
-
 
 def evaluate_model(
     params: Params,

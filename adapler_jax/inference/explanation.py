@@ -55,12 +55,14 @@ class Explanation:
         label = f"{self.prediction.label} ({self.prediction.probability:.0%})"
         return f"Explanation({label!r}, {len(self.prediction.words)} words, {len(self.tokens)} tokens)"
 
-    def _repr_html_(self) -> str:
-        """The text, each word the darker the more layers ran on it; more under the pointer."""
+    def to_html(self) -> str:
+        """The text as HTML, each word the darker the more layers ran on it; more under the pointer. Shown in notebooks."""
         prediction = self.prediction
         parts = " <b>|</b> ".join(self._shaded(part) for part in range(len(prediction.texts)))
         label = html.escape(f"{prediction.label} ({prediction.probability:.0%})")
         return f'<div style="line-height: 1.8"><b>{label}</b>: {parts}</div>'
+
+    _repr_html_ = to_html
 
     def _shaded(self, part: int) -> str:
         """One text of the prediction as HTML, up to the last word that was read."""

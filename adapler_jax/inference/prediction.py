@@ -19,18 +19,16 @@ class Prediction:
     words: tuple[Word, ...]  # all words that the model read
     keep_NW: np.ndarray  # bool [layers, words]: a piece of the word is there when the layer runs
     num_tokens: tuple[int, ...]  # tokens that each layer ran on, [CLS] and [SEP] included
+    is_cut: bool = False  # whether a text goes on behind what the model's length let it read
 
     @property
     def kept_words(self) -> list[list[str]]:
         """The words that each layer ran on, in their order."""
         return [list(itertools.compress([word.text for word in self.words], keep_W)) for keep_W in self.keep_NW]
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether a text goes on behind what the model's length let it read."""
-        return any(self.unread(part) for part in range(len(self.texts)))
-
     def unread(self, part: int) -> str:
-        """What lies behind the last word read of a text: part 0, or 1 for the second of a pair."""
+        """What lies behind the last word read of a text that was cut: part 0, or 1 for the second of a pair."""
+        if not self.is_cut:
+            return ""
         end = max((word.end for word in self.words if word.part == part), default=0)
         return self.texts[part][end:].strip()

@@ -29,6 +29,7 @@ class Tokens(NamedTuple):
 
     token_L: np.ndarray  # int32
     segment_L: np.ndarray  # int32
+    is_cut: bool  # whether there was more than the model's length lets it read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Encoded:
     segment_L: np.ndarray  # int32
     word_L: np.ndarray  # int32, index into words; -1 for [CLS] and [SEP]
     words: tuple[Word, ...]
+    is_cut: bool  # whether there was more than the model's length lets it read
 
 
 def encode_words(
@@ -48,15 +50,17 @@ def encode_words(
     """Tokenizes texts, or pairs of texts, as the data room does for training; core: as `load_core` gives it."""
     parts = _whole(texts, pairs)
     encodings = _encode(core, parts, max_length)
-    return [_encoded(encoding, row) for encoding, row in zip(encodings, zip(*parts, strict=True), strict=True)]
+    return [_encoded(*found, row) for found, row in zip(encodings, zip(*parts, strict=True), strict=True)]
 
 
 def encode_tokens(
     core: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int
 ) -> list[Tokens]:
     """The tokens of `encode_words` without the words, several times as fast."""
-    encodings = _encode(core, _whole(texts, pairs), max_length)
-    return [Tokens(np.asarray(row.ids, np.int32), np.asarray(row.type_ids, np.int32)) for row in encodings]
+    return [
+        Tokens(np.asarray(row.ids, np.int32), np.asarray(row.type_ids, np.int32), is_cut)
+        for row, is_cut in _encode(core, _whole(texts, pairs), max_length)
+    ]
 
 
 def _whole(texts: Sequence[str], pairs: Sequence[str] | None) -> list[list[str]]:
@@ -64,12 +68,17 @@ def _whole(texts: Sequence[str], pairs: Sequence[str] | None) -> list[list[str]]
     return [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]
 
 
-def _encode(core: Tokenizer, parts: list[list[str]], max_length: int) -> list:
-    """What the tokenizer makes of one or two lists of texts, cut to max_length."""
+def _encode(core: Tokenizer, parts: list[list[str]], max_length: int) -> list[tuple]:
+    """What the tokenizer makes of one or two lists of texts, cut to max_length, and whether more was there."""
     short = [[shorten(text, 2 * max_length) for text in part] for part in parts]
     if core.truncation is None or core.truncation["max_length"] != max_length:
         core.enable_truncation(max_length, strategy="longest_first")
-    return core.encode_batch(short[0] if len(short) == 1 else list(zip(*short, strict=True)))
+    encodings = core.encode_batch(short[0] if len(short) == 1 else list(zip(*short, strict=True)))
+    shortened = [
+        any(len(after) < len(before) for before, after in zip(*row, strict=True))
+        for row in zip(zip(*parts, strict=True), zip(*short, strict=True), strict=True)
+    ]
+    return [(found, bool(found.overflowing) or was_shortened) for found, was_shortened in zip(encodings, shortened)]
 
 
 def shorten(text: str, num_words: int) -> str:
@@ -78,10 +87,10 @@ def shorten(text: str, num_words: int) -> str:
     Every word gives at least a token, but for those of control characters only: ask for some words to spare.
     """
     last = next(itertools.islice(_WORD.finditer(text), num_words - 1, None), None)
-    return text if last is None else text[: last.end()]
+    return text if last is None or not _WORD.search(text, last.end()) else text[: last.end()]
 
 
-def _encoded(encoding, texts: tuple[str, ...]) -> Encoded:
+def _encoded(encoding, is_cut: bool, texts: tuple[str, ...]) -> Encoded:
     """Merges the pieces of every word."""
     spans: dict[tuple[int, int], list[int]] = {}
     keys = list(zip(encoding.sequence_ids, encoding.word_ids))
@@ -96,4 +105,5 @@ def _encoded(encoding, texts: tuple[str, ...]) -> Encoded:
         segment_L=np.asarray(encoding.type_ids, np.int32),
         word_L=np.asarray([index.get(key, -1) for key in keys], np.int32),
         words=tuple(Word(texts[part][start:end], part, start, end) for (part, _), (start, end) in spans.items()),
+        is_cut=is_cut,
     )

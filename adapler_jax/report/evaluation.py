@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Callable
 
 import ml_collections
@@ -20,11 +21,11 @@ from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.phases import is_done, read_done
 from adapler_jax.training.setup import engine_options, load_data, token_cache
 from adapler_jax.training.workdir import CONFIG_FILE
-from adapler_jax.types import FILLER_ID
 from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
 NUM_ROUNDS = 5
+ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
 
 
 def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -39,7 +40,8 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 def adapted_phases(workdir: pathlib.Path) -> list[str]:
     """Names of the adaptations that were begun, in the order of their speedups."""
-    return sorted((path.name for path in workdir.glob("adapt-*x")), key=lambda name: float(name[6:-1]))
+    found = [ADAPTED.fullmatch(path.name) for path in workdir.glob("adapt-*x")]
+    return [match[0] for match in sorted(filter(None, found), key=lambda match: float(match[1]))]
 
 
 def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -66,11 +68,11 @@ def told_speedup(phase: pathlib.Path) -> float | None:
 
 
 def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
-    """Batches of a seeded sample in arrival order, each padded to the first length that holds its longest text."""
-    num_texts = min(NUM_TIMED_TEXTS[batch_size], len(tokenized.labels))
-    rows = np.random.default_rng(0).permutation(len(tokenized.labels))[:num_texts]
+    """Full batches of a seeded sample in arrival order, texts again where there are too few, each padded to the first
+    length that holds its longest text."""
+    rows = np.resize(np.random.default_rng(0).permutation(len(tokenized.labels)), NUM_TIMED_TEXTS[batch_size])
     batches = []
-    for start in range(0, num_texts, batch_size):
+    for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         texts = [tokenized.tokens[row] for row in chosen]
         batches.append(
@@ -94,8 +96,8 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
     """Milliseconds a text and speedups over dense BERT at batch 1 and 32, as columns of a row.
 
     Both models take turns on the same texts in arrival order in one run; medians, compilation apart.
-    `executed_speedup_32` is the ratio of the operations that really ran (`executed_flops`), `efficiency_32` the share
-    of it that became seconds. engine: keywords of `make_engine`.
+    `executed_speedup_32` is the ratio of the operations that really ran (`executed_flops`), padding counted on both
+    sides. engine: keywords of `make_engine`.
     """
     columns = {}
     for batch_size in NUM_TIMED_TEXTS:
@@ -105,13 +107,11 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
             pruned.params, dense.params, pruned.config, pruner, batches,
             dense_batches=dense_batches, dense_config=dense.config, repeats=NUM_ROUNDS, **engine,
         )  # fmt: skip
-        num_texts = sum(int(np.sum(batch.example_id_B != FILLER_ID)) for batch in batches)
         columns |= {
-            f"wall_ms_{batch_size}": 1e3 * found.pruned.median_s / num_texts,
-            f"dense_wall_ms_{batch_size}": 1e3 * found.dense.median_s / num_texts,
+            f"wall_ms_{batch_size}": 1e3 * found.pruned.median_s / NUM_TIMED_TEXTS[batch_size],
+            f"dense_wall_ms_{batch_size}": 1e3 * found.dense.median_s / NUM_TIMED_TEXTS[batch_size],
             f"wall_speedup_{batch_size}": found.wall_speedup,
             f"executed_speedup_{batch_size}": found.executed_flops_speedup,
-            f"efficiency_{batch_size}": found.efficiency,
             f"driver_{batch_size}": found.driver,
         }
     return columns

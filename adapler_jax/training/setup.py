@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from adapler_jax.caches import user_cache
 from adapler_jax.data.batches import eval_batches
@@ -19,6 +20,8 @@ from adapler_jax.inference.engine import AUTO
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
+
+MANY_CUT = 0.05  # of the training texts, from where on it is told that they are cut
 
 
 class Setup(NamedTuple):
@@ -116,6 +119,8 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
         for name, examples in dataset.splits.items()
     }
+    if note := told_cuts(splits["train"].lengths, max_length):
+        tell(note)
     lengths = batch_lengths(config.data.lengths, max_length)
     for tokenized in splits.values():
         bucket_for(int(tokenized.lengths.max()), lengths)
@@ -131,6 +136,17 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         dtype=COMPUTE_DTYPES[config.compute_dtype],
         seed=config.seed,
         loop=LayerLoop(loaded.config.num_layers if config.unroll_layers else 1, config.get("remat_layers", False)),
+    )
+
+
+def told_cuts(length_E: np.ndarray, max_length: int) -> str:
+    """A sentence where many training texts fill all tokens, so that most of those were cut; empty where few do."""
+    num_full = int(np.sum(length_E >= max_length))
+    if num_full < MANY_CUT * len(length_E):
+        return ""
+    return (
+        f"train: {num_full} of {len(length_E)} texts fill {max_length} tokens and may be cut; "
+        "config.data.max_length sets another length"
     )
 
 

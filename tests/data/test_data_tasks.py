@@ -265,7 +265,7 @@ def test_a_missing_column_names_what_was_found():
         (_rows(3), {"carve": {"validation": True}}, "config.data.carve.validation is True"),
         (_rows(3), {"carve": {"valid": 1}}, "config.data.carve: unknown split 'valid'; did you mean 'validation'"),
         (_rows(3), {"carve": {"train": 1}}, "config.data.carve: unknown split 'train'"),
-        (_rows(3), {"num_train_examples": 9}, "cannot draw 9 of 3 training examples"),
+        (_rows(3), {"num_train_examples": -1}, "cannot draw -1 of 3 training examples"),
         (_rows(3), {"class_names": ("a", "a")}, "expected two or more different ones"),
         (_rows(3), {"split_sources": {"tset": "file:x"}}, "unknown split 'tset'; did you mean 'test'"),
     ],
@@ -273,6 +273,11 @@ def test_a_missing_column_names_what_was_found():
 def test_bad_input_is_explained(tmp_path, rows, options, message):
     with pytest.raises(ValueError, match=message):
         load_task("sst2", source=_write(tmp_path / "d", train=rows), **options)
+
+
+def test_more_examples_than_there_are_are_all(tmp_path):
+    found = load_task("sst2", source=_write(tmp_path / "d", train=_rows(3)), num_train_examples=9)
+    assert len(found.split("train")) == 3 and "train: 3 of 3 examples drawn by seed 0" in found.notes
 
 
 def test_custom_needs_a_source_and_two_classes(tmp_path):

@@ -140,6 +140,19 @@ def test_a_cut_text_says_so(classifier, predictions):
     assert pair.is_cut and not pair.unread(0) and pair.unread(1).startswith("bad")
 
 
+@pytest.mark.parametrize("end", ["\ufe0f", "\u200b", "\u00ad", " \u200f", "\u0301", "\x00\x01 ", " \n"])
+def test_what_no_tokenizer_reads_behind_the_last_word_is_no_cut(classifier, end):
+    (found,) = classifier.predict(["a good film" + end])
+    assert not found.is_cut and found.unread(0) == ""
+    assert not classifier.encode(["a good film" + end], with_words=False)[0].is_cut
+
+
+def test_tokens_alone_say_that_a_text_was_cut_too(classifier):
+    texts = ["good", "good " * 14, "good " * 15, "good " * 31, "good " * 32, "good " * 33]
+    assert [tokens.is_cut for tokens in classifier.encode(texts, with_words=False)] == 2 * [False] + 4 * [True]
+    assert [found.is_cut for found in classifier.predict(texts)] == 2 * [False] + 4 * [True]
+
+
 def test_a_classifier_prints_no_weights(classifier):
     assert len(repr(classifier)) < 500
 
@@ -182,7 +195,7 @@ def test_shortening_does_not_change_the_tokens():
     found = encode_words(tokenizer.backend_tokenizer, [text, "a"], [text, text], max_length=12)
     output = tokenizer([text, "a"], [text, text], truncation="longest_first", max_length=12)
     assert [row.token_L.tolist() for row in found] == output["input_ids"]
-    assert shorten("a b  c d", 3) == "a b  c" and shorten("a b", 3) == "a b" and shorten("", 3) == ""
+    assert shorten("a b  c d", 3) == "a b  c" and shorten("a b c ", 3) == "a b c " and shorten("", 3) == ""
 
 
 def test_words_know_their_place():

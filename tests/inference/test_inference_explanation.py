@@ -24,7 +24,7 @@ def explanation_of(text, words, layers, *, part_texts=None):
     keep_NL = np.pad(keep_NW, ((0, 0), (1, 1)), constant_values=True)
     prediction = Prediction(
         texts=texts, label="<b>pos</b>", probability=0.75, probabilities={"<b>pos</b>": 0.75}, words=tuple(words),
-        keep_NW=keep_NW, num_tokens=tuple(keep_NL.sum(axis=-1)),
+        keep_NW=keep_NW, num_tokens=tuple(keep_NL.sum(axis=-1)), is_cut=texts[-1].endswith("more"),
     )  # fmt: skip
     score_NL = np.where(keep_NL, np.array([[0.5], [0.1]]), 0.0).astype(np.float32)
     return Explanation(
@@ -96,7 +96,7 @@ def test_an_explanation_prints_no_arrays(classifier):
 def test_texts_stay_text_in_html():
     text = '<script>alert("1")</script> & so'
     found = explanation_of(text, [Word("<script>", 0, 0, 8), Word("so", 0, 30, 32)], layers=[2, 0])
-    page = Text(found._repr_html_())
+    page = Text(found.to_html())
     assert text in page.text and "<b>pos</b> (75%)" in page.text
     assert set(page.tags) == {"div", "b", "span"}
     assert page.titles == [
@@ -107,13 +107,13 @@ def test_texts_stay_text_in_html():
 def test_pairs_and_cut_texts_are_shown_with_their_break():
     words = [Word("a", 0, 0, 1), Word("b", 1, 0, 1)]
     found = explanation_of("", words, layers=[2, 2], part_texts=("a", "b and more"))
-    assert Text(found._repr_html_()).text == "<b>pos</b> (75%): a | b …"
+    assert Text(found.to_html()).text == "<b>pos</b> (75%): a | b …"
 
 
 def test_a_text_without_words_is_explained(classifier):
     found = classifier.explain("")
     assert found.tokens == ("[CLS]", "[SEP]") and found.score_W.shape == (0,)
-    assert Text(found._repr_html_()).text
+    assert Text(found.to_html()).text
 
 
 def test_a_model_that_drops_nothing_has_nothing_to_explain(tmp_path):

@@ -26,7 +26,7 @@ def explain(*texts, label="good", num_words=None, sites=SITES, seed=0) -> Explan
             start = text.index(piece, start)
             words.append(Word(piece, part, start, start + len(piece)))
             start += len(piece)
-    words = words[:num_words]
+    is_cut, words = num_words is not None and len(words) > num_words, words[:num_words]
     rng = np.random.default_rng(seed)
     layers_W = rng.integers(0, NUM_LAYERS + 1, len(words))
     layers_W[:1] = NUM_LAYERS
@@ -36,7 +36,7 @@ def explain(*texts, label="good", num_words=None, sites=SITES, seed=0) -> Explan
     score_NL = np.where(scored_NL, rng.uniform(0.001, 1.0, scored_NL.shape), 0.0).astype(np.float32)
     prediction = Prediction(
         texts=texts, label=label, probability=0.75, probabilities={}, words=tuple(words), keep_NW=keep_NL[:, 1:-1],
-        num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
+        num_tokens=tuple(keep_NL.sum(axis=-1).tolist()), is_cut=is_cut,
     )  # fmt: skip
     word_L = np.concatenate([[-1], np.arange(len(words)), [-1]]).astype(np.int32)
     return Explanation(prediction, ("t",) * len(word_L), word_L, keep_NL, score_NL, sites)

@@ -8,14 +8,16 @@ import subprocess
 import sys
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from adapler_jax.data.tokens import Ragged, Tokenized
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.report import evaluation
 from adapler_jax.report.evaluation import evaluate_workdir, example_texts
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
-from adapler_jax.types import EncoderConfig
+from adapler_jax.types import FILLER_ID, EncoderConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -49,6 +51,21 @@ def test_plain_encoders_are_padded_to_every_length_and_pruners_to_one():
     assert evaluation.own_lengths(adapler(config), [4, 8]) == (8,)
 
 
+def test_timed_batches_are_full_also_where_texts_are_few():
+    tokens = Ragged(np.arange(10, dtype=np.int32), np.array([0, 3, 5, 10]))
+    tokenized = Tokenized(tokens, tokens, np.zeros(3, np.int32), np.arange(3, dtype=np.int32))
+    batches = evaluation.mixed_batches(tokenized, 32, (8,))
+    assert [batch.token_BL.shape for batch in batches] == 4 * [(32, 8)]
+    assert all((batch.example_id_B != FILLER_ID).all() and batch.live_BL.any(axis=1).all() for batch in batches)
+    assert {int(count) for batch in batches for count in batch.live_BL.sum(axis=1)} == {2, 3, 5}
+
+
+def test_folders_that_are_no_adaptations_are_left_out(tmp_path):
+    for name in ("adapt-2x", "adapt-1.5x", "adapt-10x", "adapt-old-2x", "adapt-x"):
+        (tmp_path / name).mkdir()
+    assert evaluation.adapted_phases(tmp_path) == ["adapt-1.5x", "adapt-2x", "adapt-10x"]
+
+
 def test_every_model_gets_a_row_beside_the_dense_score(finished):
     rows = evaluate_workdir(finished, tell=silent, with_times=False)
     assert [row["method"] for row in rows] == ["dense", "adapler", "adapt-1.2x"]
@@ -70,7 +87,7 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     record = json.loads((finished / "evaluation.json").read_text())
     assert record["device"] and record["versions"]["jax"]
     timed = [row for row in record["rows"] if row["method"] != "dense"]
-    assert all(row["wall_ms_32"] > 0 and row["efficiency_32"] > 0 for row in timed)
+    assert all(row["wall_ms_32"] > 0 and row["executed_speedup_32"] > 0 for row in timed)
     assert {row[f"driver_{batch_size}"] for row in timed for batch_size in (1, 32)} <= {"bucketed", "packed"}
 
 

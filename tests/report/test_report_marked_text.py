@@ -22,7 +22,7 @@ def make_prediction(texts, kept, *, num_read=100):
             start = text.index(word, place)
             place = start + len(word)
             words.append(Word(word, part, start, place))
-    words = tuple(words[:num_read])
+    words, is_cut = tuple(words[:num_read]), len(words) > num_read
     return Prediction(
         texts=texts,
         label="pos",
@@ -31,6 +31,7 @@ def make_prediction(texts, kept, *, num_read=100):
         words=words,
         keep_NW=np.array([[True] * len(words), [word.text in kept for word in words]]),
         num_tokens=(len(words) + 2, 3),
+        is_cut=is_cut,
     )
 
 

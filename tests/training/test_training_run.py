@@ -18,6 +18,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
+from adapler_jax.training.setup import told_cuts
 from adapler_jax.training.workdir import claim_workdir, read_commands
 from adapler_jax.weights.save import load_model
 from tests import tiny
@@ -375,3 +376,8 @@ def test_bfloat16_operands_train_too(make_config, workdirs):
     workdir = workdirs()
     run_all(make_config(compute_dtype="bfloat16", method="finetune", finetune__num_epochs=20), workdir, tell=silent)
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
+
+
+def test_training_texts_that_fill_all_tokens_are_told():
+    assert told_cuts(np.array([8] * 2 + [3] * 18), 8).startswith("train: 2 of 20 texts fill 8 tokens and may be cut;")
+    assert told_cuts(np.array([8] + [3] * 39), 8) == ""
