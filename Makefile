@@ -14,6 +14,7 @@ STAMP := $(notdir $(REQUIREMENTS))
 .PHONY: help install quickstart quickstart-debug test live docs clean
 
 help:
+	@echo "make install           requirements.txt into .venv"
 	@echo "make quickstart        train AdapLeR on review sentences and evaluate it"
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make test              the tests"
