@@ -55,12 +55,12 @@ quickstart-debug: install
 
 # -rs lists what was skipped and why: without torch, the comparisons with PyTorch. `make docs` runs those of the commands.
 test: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m "not docs"
+	$(RUN) -m pytest -rs -m "not docs" -n 2 --dist=loadfile
 
 live: $(VENV)/tests-installed-$(STAMP)
 	@echo "installing requirements-peers.txt into $(VENV)"
 	@$(INSTALL) -r $(REQUIREMENTS) -r requirements-peers.txt
-	$(RUN) -m pytest -rs -m live
+	$(RUN) -m pytest -rs -m live -n 2 --dist=loadfile
 
 # A warning is an error. The notebook runs in small, the pictures are drawn of what it trained, and the commands of README.md
 # and docs/*.md run in small; nothing of it is kept.
@@ -72,7 +72,7 @@ docs: $(VENV)/tests-installed-$(STAMP)
 	ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb --output=$(CURDIR)/runs/notebook-debug.ipynb
 	$(RUN) docs/pictures.py --workdir=runs/notebook-debug --out=runs/pictures-debug --texts=32 --text="A gripping, funny film."
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
-	$(RUN) -m pytest -rs -m docs
+	$(RUN) -m pytest -rs -m docs -n 2
 
 clean:
 	rm -rf $(VENV) .demo docs/_build runs/quickstart runs/quickstart-debug runs/notebook-debug* runs/pictures-debug .hypothesis .pytest_cache .ruff_cache

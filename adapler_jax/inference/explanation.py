@@ -56,7 +56,7 @@ class Explanation:
         return f"Explanation({label!r}, {len(self.prediction.words)} words, {len(self.tokens)} tokens)"
 
     def to_html(self) -> str:
-        """The text as HTML, each word the darker the more layers ran on it; more under the pointer. Shown in notebooks."""
+        """HTML, as in notebooks: the text, each word the darker the more layers ran on it; scores under the pointer."""
         prediction = self.prediction
         parts = " <b>|</b> ".join(self._shaded(part) for part in range(len(prediction.texts)))
         label = html.escape(f"{prediction.label} ({prediction.probability:.0%})")

@@ -68,12 +68,14 @@ def find_commands(path: pathlib.Path) -> list[Command]:
 
 
 def check_of(command: Command) -> str:
-    """How a command is checked: make, install, run or parse. Raises ValueError on one that is not known."""
+    """How a command is checked: make, install, pytest, run or parse. Raises ValueError on one that is not known."""
     program, *rest = command.words
     if program == "make":
         return "make"
     if program in ("pip", "source"):
         return "install"
+    if program == "python" and rest[:2] == ["-m", "pytest"]:
+        return "pytest"
     if program == "python" and rest[0] in RUN and command.kind != INLINE:
         return "run"
     if program == "python" and (rest[0] == "-m" or (ROOT / rest[0]).is_file()):

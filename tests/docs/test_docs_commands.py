@@ -28,7 +28,7 @@ FIELDS = {name for module in CONFIGS.values() for name in flatten(module.get_con
 # Groups that start empty, and a user fills.
 GROUPS = {"data.columns", "data.split_sources", "data.carve"}
 SECTIONS = {name.split(".")[0] for name in FIELDS if "." in name}
-IN_CI = {"quickstart": "quickstart-debug"}  # a target that CI runs in small
+IN_CI = {"quickstart": "quickstart-debug", "install": "test"}  # what CI runs of a target, or before another one
 
 
 def of_check(check):
@@ -52,7 +52,7 @@ def test_a_command_without_a_check_is_refused(words):
 
 
 def test_every_command_has_a_check_and_there_is_one_of_each():
-    assert {check_of(command) for command in COMMANDS} == {"make", "install", "run", "parse"}
+    assert {check_of(command) for command in COMMANDS} == {"make", "install", "pytest", "run", "parse"}
 
 
 def test_every_block_has_a_language():
@@ -66,6 +66,11 @@ def test_make_targets_are_there_and_run_by_ci(command):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     in_ci = {line.split()[1] for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")}
     assert target == "help" or IN_CI.get(target, target) in in_ci
+
+
+@of_check("pytest")
+def test_tests_are_there_to_run(command):
+    assert all((ROOT / path).is_file() for path in command.words[3:])
 
 
 @of_check("install")

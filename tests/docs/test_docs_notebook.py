@@ -44,3 +44,4 @@ def test_cells_are_plain_python(cell):
 def test_make_docs_runs_it_in_small():
     command = "ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb"
     assert command in (ROOT / "Makefile").read_text()
+    assert "make docs" in (ROOT / ".ci" / "run").read_text().splitlines()
