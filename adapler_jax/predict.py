@@ -21,8 +21,8 @@ _FORMAT = flags.DEFINE_enum("format", None, KINDS, "of the input; default: by it
 _COLUMN = flags.DEFINE_list(
     "column",
     [],
-    "text column of a table, two with a comma between them for pairs; default: those of the model's task, else text, "
-    "else sentence",
+    "text column of a table, two with a comma between them for pairs; default: those of the model's task, or of single "
+    "texts also text or sentence",
 )
 _KEPT = flags.DEFINE_bool("kept", False, "add the kept words of the last layer and the tokens of every layer")
 _EXPLAIN = flags.DEFINE_bool("explain", False, "print texts with the kept words marked; rows go to --output only")

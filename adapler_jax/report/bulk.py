@@ -41,10 +41,10 @@ def predict_file(
 
     Args: model: a saved model directory. source: a file, or "-" for standard input. output: a file, which appears once
     it is complete, or "-" for TSV on standard output. kind: of the input, one of KINDS; None: by its ending, text lines
-    for standard input. columns: the text column of a table, or the two of pairs; none for those of the model's task,
-    else `text`, else `sentence`. with_kept: writes the last layer's words and the tokens of every layer too. explain:
-    prints texts with the kept words marked, in place of rows where output is "-". overwrite: whether an output that is
-    there may be replaced. batch_size, dtype, driver: as in `Classifier`. tell: gets notes.
+    for standard input. columns: the text column of a table, or the two of pairs; none for those of the model's task, or
+    of single texts also `text` or `sentence`. with_kept: writes the last layer's words and the tokens of every layer
+    too. explain: prints texts with the kept words marked, in place of rows where output is "-". overwrite: whether an
+    output that is there may be replaced. batch_size, dtype, driver: as in `Classifier`. tell: gets notes.
 
     Raises ValueError or OSError where the input, the model or the output is not as expected.
     """
