@@ -6,14 +6,11 @@ a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Rows go to standard outpu
 .csv, .tsv, .jsonl or .parquet file, which appears once it is complete. Files may be larger than memory.
 """
 
-import functools
-import sys
-
 from absl import flags
 
 from adapler_jax.data.streams import KINDS
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
-from adapler_jax.report.bulk import STANDARD, predict_file
+from adapler_jax.report.bulk import STANDARD, predict_file, print_note
 from adapler_jax.report.console import run_command, stop_on_sigterm
 from adapler_jax.types import COMPUTE_DTYPES
 
@@ -24,8 +21,8 @@ _FORMAT = flags.DEFINE_enum("format", None, KINDS, "of the input; default: by it
 _COLUMN = flags.DEFINE_list(
     "column",
     [],
-    "text column of a table, two with a comma between them for pairs; default: those of the model's task, else text, "
-    "else sentence",
+    "text column of a table, two with a comma between them for pairs; default: those of the model's task, or of single "
+    "texts also text or sentence",
 )
 _KEPT = flags.DEFINE_bool("kept", False, "add the kept words of the last layer and the tokens of every layer")
 _EXPLAIN = flags.DEFINE_bool("explain", False, "print texts with the kept words marked; rows go to --output only")
@@ -45,7 +42,7 @@ def main():
         predict_file(
             _MODEL.value, source=_INPUT.value, output=_OUTPUT.value, kind=_FORMAT.value, columns=_COLUMN.value,
             with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
-            dtype=COMPUTE_DTYPES[_DTYPE.value], driver=_DRIVER.value, tell=functools.partial(print, file=sys.stderr),
+            dtype=COMPUTE_DTYPES[_DTYPE.value], driver=_DRIVER.value, tell=print_note,
         )  # fmt: skip
 
 

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adapler_jax.data.labels import encode_labels
 from adapler_jax.data.sources import load_source
 from adapler_jax.data.tables import Table
 from adapler_jax.data.tasks import majority_label
+
+MOVIE_CLASSES = ("NEG", "POS")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,8 @@ def load_movie_rationales(source: str = "tfds:movie_rationales") -> dict[str, li
 
     Args: source: of `load_source`, with columns review, label, evidences and, where there are any, evidence_spans:
     [first word, word behind the last] of each. Without spans each evidence is found by its words, at the first place.
-    Raises ValueError where a column is missing or a span lies outside of its text.
+    Labels are of MOVIE_CLASSES, by number or name.
+    Raises ValueError where a column is missing or a row is malformed, as by a span that lies outside of its text.
     """
     tables = load_source(source, columns=("review", "label", "evidences", "evidence_spans"))
     return {split: _movie_reviews(table) for split, table in tables.items()}
@@ -40,13 +44,36 @@ def _movie_reviews(table: Table) -> list[Annotated]:
     """One split."""
     reviews, labels = (table.column(name, role=role) for name, role in (("review", "text"), ("label", "label")))
     spans = table.columns.get("evidence_spans") or [None] * len(table)
-    evidences = table.columns.get("evidences") or [()] * len(table)
+    evidences = table.columns.get("evidences") or [None] * len(table)
+    numbers = encode_labels(labels, MOVIE_CLASSES, where=table.where).tolist()
     found = []
-    for row, (review, label, spans_of, texts) in enumerate(zip(reviews, labels, spans, evidences)):
+    for row, (review, label, spans_of, texts) in enumerate(zip(reviews, numbers, spans, evidences)):
+        where = f"{table.where}, row {row + 1}"
+        _check_review(review, spans_of, texts, where)
         words = tuple(review.split())
-        places = find_evidences(words, texts) if spans_of is None else spans_of
-        found.append(Annotated(words, mark(places, len(words), f"{table.where}, row {row + 1}"), int(label), row))
+        places = find_evidences(words, texts or ()) if spans_of is None else spans_of
+        found.append(Annotated(words, mark(places, len(words), where), label, row))
     return found
+
+
+def _check_review(review, spans, evidences, where: str) -> None:
+    """Raises ValueError unless the review is a text, the spans are None or pairs, and the evidences None or texts."""
+    if not isinstance(review, str):
+        raise ValueError(f"{where} has {review!r:.60} as 'review'; expected a text")
+    if spans is not None and not (_is_list(spans) and all(map(_is_span, spans))):
+        raise ValueError(f"{where} has {spans!r:.60} as 'evidence_spans'; expected a list of [first word, end]")
+    if evidences is not None and not (_is_list(evidences) and all(isinstance(text, str) for text in evidences)):
+        raise ValueError(f"{where} has {evidences!r:.60} as 'evidences'; expected a list of texts")
+
+
+def _is_list(value) -> bool:
+    """Whether a source gave several values."""
+    return isinstance(value, list | tuple)
+
+
+def _is_span(value) -> bool:
+    """Whether this is two whole numbers."""
+    return _is_list(value) and len(value) == 2 and all(isinstance(end, int) for end in value)
 
 
 def mark(spans: Sequence[tuple[int, int]], num_words: int, where: str) -> np.ndarray:

@@ -62,10 +62,14 @@ def _decode_table(rows: Iterable[Mapping], where: str, columns: Collection[str] 
 
 
 def _decode(value):
-    """Turn bytes into a string, a NumPy scalar into a plain number."""
+    """Turn bytes into strings, NumPy's numbers into plain ones, arrays into lists, also inside of each other."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _decode(item) for key, item in value.items()}
+    return [_decode(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _load_hf(name: str, *, columns: Collection[str] | None) -> dict[str, Table]:

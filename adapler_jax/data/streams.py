@@ -1,11 +1,19 @@
 """The texts of a file or a pipe, a window of rows at a time, so that it may be larger than memory."""
 
-import collections
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from adapler_jax.data.files import PLAIN_TSV, delimited_rows, json_lines
+from adapler_jax.data.files import (
+    CSV,
+    TSV,
+    check_once,
+    delimited_rows,
+    holds_rows,
+    json_lines,
+    parquet_errors,
+    tsv_form,
+)
 from adapler_jax.data.tables import explain_unknown
 from adapler_jax.data.tasks import TASKS
 
@@ -14,6 +22,7 @@ WINDOW_ROWS = 1024
 WINDOW_CHARACTERS = 1 << 24  # ends a window of long texts earlier
 
 Text = str | tuple[str, str]
+Pick = Callable[[Sequence[str]], Sequence[str]]  # of the columns found, those of the texts
 
 
 class Window(NamedTuple):
@@ -36,9 +45,12 @@ def kind_of(path: str, kinds: Sequence[str], *, advice: str) -> str:
 
 
 def usual_columns(task: str | None) -> list[tuple[str, ...]]:
-    """Return the text columns to look for, best first: those of the task where there is one of this name."""
+    """Return the text columns to look for, best first: those of the task where there is one of this name.
+
+    A task of pairs has no others: a model of pairs answers single texts too, but not as it was trained.
+    """
     fields = [TASKS[task].text_fields] if task in TASKS else []
-    return [*fields, ("text",), ("sentence",)]
+    return fields if fields and len(fields[0]) == 2 else [*fields, ("text",), ("sentence",)]
 
 
 def read_windows(
@@ -51,20 +63,26 @@ def read_windows(
       kind: one of KINDS.
       where: names the input in messages.
       columns: one column of texts, two of pairs; none for the first of `usual` whose columns are all there.
+        Those of a header are looked up before there are rows.
 
     Yields:
       Windows of at most WINDOW_ROWS rows. Blank text lines are rows, blank lines of tables and JSON lines are not.
 
     Raises:
-      ValueError: a column is missing, a line is malformed or not UTF-8, a value is no text; the line is named.
+      ValueError: a column is missing or there twice, a line is malformed or not UTF-8, a value is no text; the line is
+        named, of Parquet the file.
     """
+
+    def pick(found: Sequence[str]) -> tuple[str, ...]:
+        return pick_columns(found, columns, usual, where)
+
     if kind == "parquet":
-        rows, share = _parquet_rows(file, where, lambda found: pick_columns(found, columns, usual, where))
+        rows, share = _parquet_rows(file, where, pick)
     else:
         size = _size_of(file)
-        rows, share = _line_rows(file, kind, where), lambda _: file.tell() / size if size else None
+        rows, share = _line_rows(file, kind, where, pick), lambda _: file.tell() / size if size else None
     unit = "line" if kind == "jsonl" else "row"
-    texts = rows if kind == "txt" else _texts_of(rows, columns, usual, f"{where}: {unit}", where)
+    texts = rows if kind == "txt" else _texts_of(rows, pick, f"{where}: {unit}")
     count = 0
     for window in cut(texts):
         count += len(window)
@@ -77,16 +95,19 @@ def pick_columns(
     """Return the columns that are asked for, or the first usual ones that are all among those found.
 
     Raises:
-      ValueError: there are none; those found are listed.
+      ValueError: there are none, those found are listed; or one is there twice.
     """
-    for name in columns:
+    wanted = columns or (usual[0] if len(usual) == 1 else ())
+    for name in wanted:
         if name not in found:
-            raise ValueError(f"{where}: {explain_unknown('column', name, found)}")
-    for names in [columns] if columns else usual:
-        if set(names) <= set(found):
-            return tuple(names)
-    known = ", ".join(map(str, found)) or "none"
-    raise ValueError(f"{where}: which column holds the texts? Name it with --column; there are {known}")
+            advice = "" if columns else "; the model is for pairs: name their columns with --column=FIRST,SECOND"
+            raise ValueError(f"{where}: {explain_unknown('column', name, found)}{advice}")
+    names = wanted or next((names for names in usual if set(names) <= set(found)), ())
+    if not names:
+        known = ", ".join(map(str, found)) or "none"
+        raise ValueError(f"{where}: which column holds the texts? Name it with --column; there are {known}")
+    check_once(names, found, where)
+    return tuple(names)
 
 
 def cut(texts: Iterable[Text]) -> Iterator[list[Text]]:
@@ -111,58 +132,69 @@ def decode_lines(file: Iterable[bytes], where: str) -> Iterator[str]:
             raise ValueError(f"{where}: line {number} is not UTF-8 at its byte {error.start}; convert it") from error
 
 
-def _line_rows(file: BinaryIO, kind: str, where: str) -> Iterator:
+def _line_rows(file: BinaryIO, kind: str, where: str, pick: Pick) -> Iterator:
     """Yield the texts of text lines, (number, row) of the others."""
     if kind == "txt":
         return (line.removesuffix("\n").removesuffix("\r") for line in decode_lines(file, where))
     if kind == "jsonl":
         return json_lines(decode_lines(file, where), where)
-    form = {"delimiter": ","} if kind == "csv" else _tsv_form(file, where)
-    return enumerate(delimited_rows(decode_lines(file, where), where, **form), start=1)
+    form = CSV if kind == "csv" else _tsv_form(file, where)
+    header, rows = delimited_rows(decode_lines(file, where), where, **form)
+    if kind == "tsv" and not file.seekable():
+        rows = _refuse_merged(rows, where)
+    names = pick(header) if header else ()
+    places = [header.index(name) for name in names]
+    return enumerate((dict(zip(names, [fields[place] for place in places])) for fields in rows), start=1)
 
 
 def _tsv_form(file: BinaryIO, where: str) -> dict:
-    """Tell whether quotes are as in CSV, since all of the file reads so, or plain characters (the GLUE form).
-
-    A pipe is not read twice: its quotes are as in CSV.
-    """
-    form = {"delimiter": "\t"}
+    """Tell how the quotes of a file are meant. A pipe is not read twice: they are as in CSV."""
     if not file.seekable():
-        return form
+        return TSV
     start = file.tell()
-    try:
-        collections.deque(delimited_rows(decode_lines(file, where), where, **form), maxlen=0)
-    except ValueError:
-        form = PLAIN_TSV
+
+    def open_lines() -> Iterator[str]:
+        file.seek(start)
+        return decode_lines(file, where)
+
+    form = tsv_form(open_lines, where)
     file.seek(start)
     return form
 
 
-def _parquet_rows(
-    file: BinaryIO, where: str, pick: Callable[[list[str]], Sequence[str]]
-) -> tuple[Iterator, Callable[[int], float]]:
+def _refuse_merged(rows: Iterable[list[str]], where: str) -> Iterator[list[str]]:
+    """Yield rows that are read with CSV quotes; ValueError where one may be several, as a look ahead would tell."""
+    for number, fields in enumerate(rows, start=1):
+        if holds_rows(fields):
+            raise ValueError(f"{where}: row {number} holds whole rows between its quotes; give the file by name")
+        yield fields
+
+
+def _parquet_rows(file: BinaryIO, where: str, pick: Pick) -> tuple[Iterator[tuple[int, dict]], Callable[[int], float]]:
     """Return (number, row) of the wanted columns, and the share of the file that so many rows are."""
-    import pyarrow
     import pyarrow.parquet  # heavy, and needed for this kind of file only
 
     if not file.seekable():
         raise ValueError(f"{where} is a pipe, and Parquet is read from its end; give the file by name")
-    try:
+    with parquet_errors(where):
         table = pyarrow.parquet.ParquetFile(file)
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{where} is not a readable Parquet file: {error}") from error
-    batches = table.iter_batches(WINDOW_ROWS, columns=list(pick(table.schema_arrow.names)))
-    rows = enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-    return rows, lambda count: count / table.metadata.num_rows
+    names = list(pick(table.schema_arrow.names))
+
+    def rows() -> Iterator[dict]:
+        with parquet_errors(where):
+            for batch in table.iter_batches(WINDOW_ROWS, columns=names):
+                yield from batch.to_pylist()
+
+    return enumerate(rows(), start=1), lambda count: count / table.metadata.num_rows
 
 
-def _texts_of(rows: Iterable, columns: Sequence[str], usual, place: str, where: str) -> Iterator[Text]:
+def _texts_of(rows: Iterable, pick: Pick, place: str) -> Iterator[Text]:
     """Yield the text or the pair of every (number, row)."""
     names: tuple[str, ...] = ()
     for number, row in rows:
         if not isinstance(row, dict):
             raise ValueError(f"{place} {number} is {type(row).__name__}; expected an object with named fields")
-        names = names or pick_columns(tuple(row), columns, usual, where)
+        names = names or pick(tuple(row))
         for name in names:
             if not isinstance(row.get(name), str):
                 raise ValueError(f"{place} {number} has {row.get(name)!r:.60} as {name!r}; expected a text")

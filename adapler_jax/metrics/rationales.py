@@ -19,7 +19,7 @@ def average_precision(score_W, rationale_W) -> float:
     Words of equal score are taken together. NaN where no word is in the rationale.
     """
     precision, recall = precision_recall(score_W, rationale_W)
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision)) if len(recall) else float("nan")
 
 
 def area_under_precision_recall(score_W, rationale_W) -> float:
@@ -28,7 +28,8 @@ def area_under_precision_recall(score_W, rationale_W) -> float:
     NaN where no word is in the rationale.
     """
     precision, recall = precision_recall(score_W, rationale_W)
-    return float(np.trapezoid(np.append(1.0, precision), np.append(0.0, recall)))
+    area = np.trapezoid(np.append(1.0, precision), np.append(0.0, recall))
+    return float(area) if len(recall) else float("nan")
 
 
 def precision_recall(score_W, rationale_W) -> tuple[np.ndarray, np.ndarray]:

@@ -41,22 +41,24 @@ def predict_file(
 
     Args: model: a saved model directory. source: a file, or "-" for standard input. output: a file, which appears once
     it is complete, or "-" for TSV on standard output. kind: of the input, one of KINDS; None: by its ending, text lines
-    for standard input. columns: the text column of a table, or the two of pairs; none for those of the model's task,
-    else `text`, else `sentence`. with_kept: writes the last layer's words and the tokens of every layer too. explain:
-    prints texts with the kept words marked, in place of rows where output is "-". overwrite: whether an output that is
-    there may be replaced. batch_size, dtype, driver: as in `Classifier`. tell: gets notes.
+    for standard input. columns: the text column of a table, or the two of pairs; none for those of the model's task, or
+    of single texts also `text` or `sentence`. with_kept: writes the last layer's words and the tokens of every layer
+    too. explain: prints texts with the kept words marked, in place of rows where output is "-". overwrite: whether an
+    output that is there may be replaced. batch_size, dtype, driver: as in `Classifier`. tell: gets notes.
 
     Raises ValueError or OSError where the input, the model or the output is not as expected.
     """
     check_batch_size(batch_size)
     kind, where = input_kind(source, kind, columns), "standard input" if source == STANDARD else source
     target = None if output == STANDARD else check_output(output, overwrite=overwrite, source=source)
+    if sys.stdout is None and (target is None or explain):
+        raise ValueError("standard output is closed; give --output=FILE, without --explain")
     usual = usual_columns(task_of(model))
     with open_input(source, tell) as file:
         windows = read_windows(file, kind, where, columns=columns, usual=usual)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
         classifier = Classifier.load(model, dtype=dtype, driver=driver)
-        prints = sys.stdout.isatty() and (target is None or explain)
+        prints = (target is None or explain) and sys.stdout.isatty()
         shows_bar = is_long(first) and not prints  # a bar among the lines of a terminal would tear them
         names = column_names(classifier.class_names, with_words=with_kept)
         with open_target(target, names, explain=explain) as write, progress_bar(shows_bar) as advance:
@@ -67,8 +69,14 @@ def predict_file(
     if num_rows == 0:
         tell(f"{where} has no rows")
     elif target is not None:
-        tell(f"{num_rows} rows in {output}")
+        tell(f"{num_rows} {'row' if num_rows == 1 else 'rows'} in {output}")
     return num_rows
+
+
+def print_note(line: str) -> None:
+    """Prints on standard error, where that is open; `print` by itself would take standard output instead."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr)
 
 
 def input_kind(source: str, kind: str | None, columns: Sequence[str]) -> str:
@@ -84,8 +92,10 @@ def input_kind(source: str, kind: str | None, columns: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def open_input(source: str, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
-    """Yields a file or standard input as bytes."""
+    """Yields a file or standard input as bytes. Raises ValueError where that is closed."""
     if source == STANDARD:
+        if sys.stdin is None:
+            raise ValueError("standard input is closed; give --input=FILE")
         if sys.stdin.isatty():
             tell("reading from the terminal; Ctrl-D on a line of its own ends the input")
         yield sys.stdin.buffer
@@ -104,8 +114,14 @@ def open_target(target: tuple[pathlib.Path, str] | None, names: Sequence[str], *
     elif explain:
         yield lambda columns: None
     else:
-        yield text_writer(sys.stdout, "tsv", names)
-        sys.stdout.flush()
+        write = text_writer(sys.stdout, "tsv", names)
+
+        def write_through(columns):
+            write(columns)
+            sys.stdout.flush()
+
+        yield write_through
+        sys.stdout.flush()  # the header, where there were no rows
 
 
 def is_long(first: Sequence[Window]) -> bool:
@@ -121,7 +137,7 @@ def progress_bar(is_shown: bool) -> Iterator[Advance]:
     # Without redirection: rows on stdout would be printed on stderr.
     progress = Progress(
         *columns, console=Console(stderr=True), refresh_per_second=1, redirect_stdout=False, redirect_stderr=False,
-        disable=not (is_shown and sys.stderr.isatty()),
+        disable=not (is_shown and sys.stderr is not None and sys.stderr.isatty()),
     )  # fmt: skip
     with progress:
         bar = progress.add_task("predict", total=None)
@@ -150,8 +166,7 @@ def predict_windows(
         else:
             write(columns_of_probs(classifier.class_names, classifier.score(encoded, num_rows=num_rows)))
         if explain:
-            print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n")
-        sys.stdout.flush()
+            print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n", flush=True)
         count += len(encoded)
         advance(count, window.share)
     return count
@@ -160,11 +175,24 @@ def predict_windows(
 def encode_ahead(classifier: Classifier, windows: Iterable[Window], *, with_words: bool) -> Iterator[tuple]:
     """Yields every window with its tokens; a thread tokenizes the next one meanwhile.
 
-    Windows are read in the calling thread, so that Ctrl-C interrupts a pipe that gives nothing.
+    Windows are read in the calling thread, so that Ctrl-C interrupts a pipe that gives nothing. A mistake in one is
+    raised when the window before is done with.
     """
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="adapler-tokens") as pool:
-        submitted = (
-            (window, pool.submit(classifier.encode, window.texts, with_words=with_words)) for window in windows
-        )
-        for (window, future), _ in itertools.pairwise(itertools.chain(submitted, [None])):
-            yield window, future.result()
+
+        def submit(window):
+            return pool.submit(classifier.encode, window.texts, with_words=with_words)
+
+        ahead = ((item, submit(item) if isinstance(item, Window) else None) for item in error_as_last(windows))
+        for (item, future), _ in itertools.pairwise(itertools.chain(ahead, [None])):
+            if future is None:
+                raise item
+            yield item, future.result()
+
+
+def error_as_last(windows: Iterable[Window]) -> Iterator[Window | Exception]:
+    """Yields the windows, and what went wrong in reading them."""
+    try:
+        yield from windows
+    except (ValueError, OSError) as error:
+        yield error

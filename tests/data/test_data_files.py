@@ -1,13 +1,16 @@
 """Files of every kind give the same table; malformed ones say where."""
 
+import io
 import json
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings, strategies
 
-from adapler_jax.data.files import load_files, split_name
+from adapler_jax.data.files import csv_rows, load_files, split_name
 from adapler_jax.data.sources import load_source
+from adapler_jax.data.streams import read_windows
 
 ROWS = [
     {"text": "plain", "label": "1"},
@@ -15,6 +18,30 @@ ROWS = [
     {"text": "", "label": "1"},
     {"text": "日本 привет", "label": "0"},
 ]
+
+
+def damaged_parquet():
+    """A file whose end is whole and whose first page is not."""
+    sink = io.BytesIO()
+    texts = [f"film {number * 7919 % 10007}" for number in range(5000)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), sink, use_dictionary=False)
+    content = bytearray(sink.getvalue())
+    content[200:240] = b"\xff" * 40
+    return bytes(content)
+
+
+def parquet_of_bytes():
+    """A file whose column of texts holds bytes that are none."""
+    texts = pyarrow.array([b"a", b"\xff\xfe"]).view(pyarrow.string())
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), sink)
+    return sink.getvalue()
+
+
+def read_streamed(path):
+    """The texts of a Parquet file as `predict` reads them."""
+    with open(path, "rb") as file:
+        return [text for window in read_windows(file, "parquet", path, columns=["text"]) for text in window.texts]
 
 
 def _write(path, kind):
@@ -83,6 +110,33 @@ def test_a_tsv_with_loose_quotes_keeps_them(tmp_path):
     assert table.columns == {"sentence": ['"open quote', '"it " ends'], "label": ["1", "0"]}
 
 
+def test_tsv_quotes_around_whole_rows_are_plain(tmp_path):
+    path = tmp_path / "glue.tsv"
+    path.write_text('text\tlabel\n"good film\t1\na film\t2\n\nbad film"\t3\n', encoding="utf-8")
+    columns = {"text": ['"good film', "a film", 'bad film"'], "label": ["1", "2", "3"]}
+    assert load_files(str(path))["train"].columns == columns
+    path.write_text('text\tlabel\n"good film\t1\na film\t2\nbad film"\t3\n"two\nlines"\t4\n', encoding="utf-8")
+    assert len(load_files(str(path))["train"]) == 2  # plain rows would not be as wide
+
+
+def test_carriage_returns_inside_of_texts_stay(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'text,label\r\n"two\r\nlines",1\r\n')
+    assert load_files(str(tmp_path / "a.csv"))["train"].columns == {"text": ["two\r\nlines"], "label": ["1"]}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_a_column_that_is_there_twice_is_refused_where_it_is_wanted(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        arrays = [pyarrow.array([text]) for text in "abc"]
+        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, names=["text", "n", "n"]), path)
+    else:
+        path.write_text("text,n,n\na,b,c\n".replace(",", "," if kind == "csv" else "\t"))
+    assert load_files(str(path), columns={"text"})["train"].columns == {"text": ["a"]}
+    with pytest.raises(ValueError, match=f"a.{kind}: 2 columns are called 'n'; rename all but one"):
+        load_files(str(path), columns={"text", "n"})
+
+
 def test_a_csv_may_hold_line_breaks_long_texts_and_a_byte_order_mark(tmp_path):
     path = tmp_path / "a.csv"
     long = "word " * 100_000
@@ -108,9 +162,13 @@ def test_keys_missing_from_some_json_rows_become_none(tmp_path):
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2 is not JSON"),
         ("a.jsonl", b'{"text": "x"}\n3\n', "item 2 is int; expected an object"),
         ("a.json", b'[{"text": ', "not JSON"),
+        ("a.json", b'[\n{"text": ', "a.json is not JSON: .* line 2, column"),
+        ("a.jsonl", b'{"text": "x"}\n' + b"[" * 100_000, "a.jsonl: line 2 is nested too deeply"),
+        ("a.jsonl", b'{"text": "x"}\n{"n": ' + b"1" * 5000 + b"}", "a.jsonl: line 2 has a number of too many digits"),
         ("a.csv", b"text,label\nx,1\ny\n", "row 2 has 1 fields, the header has 2"),
         ("a.csv", b'text,label\n"x,1\n', "unexpected end of data"),
         ("a.csv", b"text,label\n\xff\xfe,1\n", "is not UTF-8 at byte 11"),
+        ("a.csv", b"text,label\rx,1\ry,0\r", "a.csv: line 1: a carriage return alone ends no line; convert"),
         ("a.parquet", b"no parquet at all", "not a readable Parquet file"),
         ("a.xlsx", b"", "unknown file kind '.xlsx'"),
     ],
@@ -119,6 +177,35 @@ def test_malformed_files_say_what_and_where(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_files(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("read", [load_files, read_streamed])
+def test_parquet_that_cannot_be_decoded_is_named(tmp_path, read):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(damaged_parquet())
+    with pytest.raises(ValueError, match="a.parquet is not a readable Parquet file: .*"):
+        read(str(path))
+    path.write_bytes(parquet_of_bytes())
+    with pytest.raises(ValueError, match="a.parquet holds a text that is not UTF-8"):
+        read(str(path))
+
+
+@settings(deadline=None, max_examples=200)
+@given(strategies.text('ab"\t\n\r', max_size=24))
+def test_a_table_is_read_for_training_as_for_predictions(content):
+    def outcome(read):
+        try:
+            return list(read())
+        except ValueError as error:
+            return str(error)
+
+    for kind in ("csv", "tsv"):
+        text = f"text,n\n{content}".replace(",", "," if kind == "csv" else "\t")
+        tables = outcome(lambda: (row["text"] for row in csv_rows(text, f".{kind}", "in")))
+        windows = outcome(lambda: read_windows(io.BytesIO(text.encode()), kind, "in", columns=["text"]))
+        assert tables == (
+            windows if isinstance(windows, str) else [text for window in windows for text in window.texts]
+        )
 
 
 def test_missing_paths_and_folders_without_splits_are_explained(tmp_path):

@@ -49,6 +49,35 @@ def test_a_text_without_a_rationale_has_an_empty_one(tmp_path):
     assert not found.rationale_W.any() and len(found.rationale_W) == len(found.words)
 
 
+@pytest.mark.parametrize("row", [{}, {"evidences": None}, {"evidences": None, "evidence_spans": None}])
+def test_a_row_without_evidences_has_an_empty_rationale(tmp_path, row):
+    bare = {"review": "a film", "label": "POS"}
+    source = write_rows(tmp_path / "train.jsonl", [REVIEW | {"evidence_spans": None}, bare | row])
+    assert [found.rationale_W.any() for found in load_movie_rationales(source)["train"]] == [True, False]
+
+
+def test_labels_are_numbers_or_names_of_classes(tmp_path):
+    source = write_rows(tmp_path / "train.jsonl", [REVIEW | {"label": label} for label in ("POS", "NEG", "1", 0)])
+    assert [found.label for found in load_movie_rationales(source)["train"]] == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"label": None}, "row 2 has the label None, which is none of the 2 classes NEG, POS"),
+        ({"label": "good"}, "row 2 has the label 'good'"),
+        ({"review": None}, "row 2 has None as 'review'; expected a text"),
+        ({"evidences": "good", "evidence_spans": None}, "row 2 has 'good' as 'evidences'; expected a list of texts"),
+        ({"evidences": [["good"]]}, "row 2 has .* as 'evidences'"),
+        ({"evidence_spans": [3, 4]}, "row 2 has .*3, 4.* as 'evidence_spans'; expected a list of .first word, end"),
+        ({"evidence_spans": [[0, "1"]]}, "row 2 has .* as 'evidence_spans'"),
+    ],
+)
+def test_a_malformed_row_is_named(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        load_movie_rationales(write_rows(tmp_path / "train.jsonl", [REVIEW, REVIEW | wrong]))
+
+
 @pytest.mark.parametrize("span", [[9, 12], [-1, 2], [3, 3]])
 def test_a_span_outside_of_its_text_is_refused(tmp_path, span):
     source = write_rows(tmp_path / "train.jsonl", [REVIEW, REVIEW | {"evidence_spans": [span]}])

@@ -118,6 +118,7 @@ def test_unknown_sources_are_explained(source, message):
 
 _TFDS_PROGRAM = """
 import sys
+import numpy as np
 import tensorflow_datasets as tfds
 from adapler_jax.data.examples import load_task
 from adapler_jax.data.sources import load_source
@@ -126,15 +127,21 @@ class TinySentiment(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     def _info(self):
         features = {"sentence": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["negative", "positive"])}
+        features["words"] = tfds.features.Sequence(tfds.features.Text())
+        features["pairs"] = tfds.features.Sequence({"one": tfds.features.Text(), "two": np.int32})
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples(12), "validation": self._generate_examples(4)}
     def _generate_examples(self, count):
         for row in range(count):
-            yield row, {"sentence": f"film {row} \\u65e5", "label": row % 2}
+            pairs = [{"one": "a", "two": row}, {"one": "\\u65e5", "two": 2}]
+            yield row, {"sentence": f"film {row} \\u65e5", "label": row % 2, "words": ["\\u65e5"] * row, "pairs": pairs}
 
 tables = load_source("tfds:tiny_sentiment")
 assert {split: len(table) for split, table in tables.items()} == {"train": 12, "validation": 4}
+for words, pairs in zip(tables["train"].columns["words"], tables["train"].columns["pairs"]):
+    assert words == ["\\u65e5"] * len(words) and type(words) is list
+    assert pairs["one"] == ["a", "\\u65e5"] and type(pairs["two"][0]) is int
 data = load_task("sst2", source="tfds:tiny_sentiment")
 again = load_task("sst2", source="tfds:tiny_sentiment")
 assert data.splits["train"].texts == again.splits["train"].texts

@@ -108,6 +108,15 @@ def test_a_tsv_whose_quotes_do_not_pair_up_has_plain_quotes():
         read("tsv", content, file=Pipe)
 
 
+def test_tsv_quotes_around_whole_rows_are_plain():
+    content = b'text\tlabel\n"good film\t1\na film\t2\n\nbad film"\t3\n'
+    assert read("tsv", content) == ['"good film', "a film", 'bad film"']
+    with pytest.raises(ValueError, match="in: row 1 holds whole rows between its quotes; give the file by name"):
+        read("tsv", content, file=Pipe)
+    assert read("tsv", b'text\tlabel\n"a\nb"\t1\nc\t2\n') == ["a\nb", "c"]
+    assert read("tsv", content + b'"two\nlines"\t4\n')[1:] == ["two\nlines"]  # plain rows would not be as wide
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_rows_give_no_windows(kind):
     sink = io.BytesIO()
@@ -118,14 +127,41 @@ def test_no_rows_give_no_windows(kind):
 
 def test_a_header_alone_has_no_rows():
     assert read("csv", b"text,label\n") == read("tsv", b"sentence\n") == []
+    assert read("csv", b"text,review\n", columns=["review"]) == []
+
+
+@pytest.mark.parametrize(("kind", "content"), [("csv", b"text,label\n"), ("tsv", b"text\tlabel\n")])
+def test_a_header_alone_must_have_the_column(kind, content):
+    with pytest.raises(ValueError, match="unknown column 'review'; known: text, label"):
+        read(kind, content, columns=["review"])
 
 
 def test_the_task_names_the_columns_where_they_are_there():
     usual = usual_columns("mnli")
     assert pick_columns(["premise", "hypothesis", "text"], (), usual, "in") == ("premise", "hypothesis")
-    assert pick_columns(["premise", "text", "sentence"], (), usual, "in") == ("text",)
-    assert pick_columns(["sentence", "label"], (), usual, "in") == ("sentence",)
+    assert pick_columns(["text", "sentence"], (), usual_columns("sst2"), "in") == ("sentence",)
+    assert pick_columns(["text", "label"], (), usual_columns("sst2"), "in") == ("text",)
     assert usual_columns("not ours") == usual_columns(None) == [("text",), ("sentence",)]
+
+
+def test_a_task_of_pairs_has_no_other_columns():
+    usual = usual_columns("qnli")
+    with pytest.raises(ValueError, match="in: unknown column 'question'; .*known: sentence, text; .* --column=FIRST,"):
+        pick_columns(["sentence", "text"], (), usual, "in")
+    assert pick_columns(["sentence", "text"], ["text"], usual, "in") == ("text",)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_a_column_that_is_there_twice_is_refused_where_it_is_wanted(kind):
+    content = ("text,n,n\na,b,c\n" if kind == "csv" else "text\tn\tn\na\tb\tc\n").encode()
+    if kind == "parquet":
+        sink = io.BytesIO()
+        arrays = [pyarrow.array([text]) for text in "abc"]
+        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, names=["text", "n", "n"]), sink)
+        content = sink.getvalue()
+    assert read(kind, content) == ["a"]
+    with pytest.raises(ValueError, match="in: 2 columns are called 'n'; rename all but one"):
+        read(kind, content, columns=["n"])
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
@@ -145,6 +181,9 @@ def test_a_missing_column_lists_those_that_there_are(kind):
         ("csv", b"text,label\na,1\nb\n", "in: row 2 has 1 fields"),
         ("csv", b'text\n"a\n', "in: line 2: unexpected end"),
         ("jsonl", b'{"text": "a"}\n\n{"text": \n', "in: line 3 is not JSON"),
+        ("csv", b"text,label\ra,1\rb,2\r", "in: line 1: a carriage return alone ends no line; convert"),
+        ("jsonl", b'{"text": "a"}\n' + b"[" * 100_000, "in: line 2 is nested too deeply"),
+        ("jsonl", b'{"text": "a"}\n{"n": ' + b"1" * 5000 + b"}", "in: line 2 has a number of too many digits"),
         ("jsonl", b'{"text": "a"}\n["b"]\n', "in: line 2 is list; expected an object"),
         ("jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "in: line 2 has None as 'text'; expected a text"),
         ("jsonl", b'{"text": 3}\n', "in: line 1 has 3 as 'text'; expected a text"),

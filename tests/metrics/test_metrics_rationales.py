@@ -57,6 +57,7 @@ def test_area_under_precision_recall_by_hand():
 def test_without_a_rationale_precision_is_not_defined():
     assert np.isnan(average_precision([0.1, 0.2], [False, False]))
     assert np.isnan(area_under_precision_recall([0.1, 0.2], [False, False]))
+    assert np.isnan(average_precision([], [])) and np.isnan(area_under_precision_recall([], []))
     assert [len(side) for side in precision_recall([], [])] == [0, 0]
 
 

@@ -19,7 +19,7 @@ from adapler_jax.data import streams
 from adapler_jax.data.streams import Window
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.report import bulk
-from adapler_jax.report.bulk import predict_file, predict_windows
+from adapler_jax.report.bulk import predict_file, predict_windows, print_note
 from adapler_jax.report.prediction_files import OUTPUT_KINDS, check_output, column_names, open_writer, text_writer
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -178,6 +178,46 @@ def test_a_bad_line_in_a_later_window_leaves_no_output(tiny_classifier, source, 
     with pytest.raises(ValueError, match=f"line {len(TEXTS) + 1} is not JSON"):
         run(tiny_classifier, source, tmp_path / "out.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_windows_before_a_bad_line_are_answered(tiny_classifier, tmp_path, monkeypatch, capsys, explain):
+    monkeypatch.setattr(streams, "WINDOW_ROWS", 3)
+    source = write_lines(tmp_path / "in.jsonl", ["good"] * 6)
+    with source.open("a") as file:
+        file.write("{bad\n")
+    with pytest.raises(ValueError, match="line 7 is not JSON"):
+        run(tiny_classifier, source, explain=explain)
+    out = capsys.readouterr().out
+    assert out.count("tokens per layer") == 6 if explain else len(read_table(out)) == 6
+
+
+def test_a_note_counts_the_rows(tiny_classifier, tmp_path):
+    notes = []
+    for texts in (["good"], ["good", "bad"]):
+        source = write_lines(tmp_path / "in.jsonl", texts)
+        run(tiny_classifier, source, tmp_path / "out.csv", overwrite=True, tell=notes.append)
+    assert notes == [f"1 row in {tmp_path}/out.csv", f"2 rows in {tmp_path}/out.csv"]
+
+
+def test_closed_standard_streams_are_missed_where_they_are_needed_only(tiny_classifier, source, tmp_path, monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert run(tiny_classifier, source, tmp_path / "out.csv", tell=print_note) == len(TEXTS)
+    assert len(read_rows(tmp_path / "out.csv")) == len(TEXTS)
+    with pytest.raises(ValueError, match="standard input is closed; give --input=FILE"):
+        run(tiny_classifier, "-", tmp_path / "more.csv")
+    for options in ({}, {"output": tmp_path / "more.csv", "explain": True}):
+        with pytest.raises(ValueError, match="standard output is closed; give --output=FILE, without --explain"):
+            run(tiny_classifier, source, **options)
+
+
+def test_notes_go_nowhere_where_standard_error_is_closed(monkeypatch, capsys):
+    print_note("seen")
+    monkeypatch.setattr(sys, "stderr", None)
+    print_note("not seen")
+    monkeypatch.undo()
+    assert capsys.readouterr() == ("", "seen\n")
 
 
 def test_mistakes_in_the_input_are_told_before_the_model_is_loaded(tiny_classifier, source, monkeypatch):
