@@ -1,9 +1,10 @@
 """Classify a file: python -m adapler_jax.predict --model=DIR [--input=FILE] [--output=FILE]
 
-One output row for every input row, in the same order: the label, the probability of every class and, with --kept, the
-words that the last layer ran on and the number of tokens in every layer. Input is text lines (.txt, or standard input),
-a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Rows go to standard output as TSV with a header line, or to a
-.csv, .tsv, .jsonl or .parquet file, which appears once it is complete. Files may be larger than memory.
+One output row for every input row, in the same order: the label, the probability of every class, whether the text was
+longer than the model reads and, with --kept, the words that the last layer ran on and the tokens in every layer. Input
+is text lines (.txt, or standard input), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Rows go to standard
+output as TSV with a header line, or to a .csv, .tsv, .jsonl or .parquet file, which appears once it is complete. Files
+may be larger than memory.
 """
 
 from absl import flags

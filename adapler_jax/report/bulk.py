@@ -164,7 +164,8 @@ def predict_windows(
             predictions = classifier.answer(encoded, num_rows=num_rows)
             write(columns_of_predictions(classifier.class_names, predictions))
         else:
-            write(columns_of_probs(classifier.class_names, classifier.score(encoded, num_rows=num_rows)))
+            probs_NC = classifier.score(encoded, num_rows=num_rows)
+            write(columns_of_probs(classifier.class_names, probs_NC, [tokens.is_cut for tokens in encoded]))
         if explain:
             print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n", flush=True)
         count += len(encoded)

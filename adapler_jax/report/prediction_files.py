@@ -14,6 +14,7 @@ from adapler_jax.report.marked_text import one_line
 
 OUTPUT_KINDS = ("csv", "tsv", "jsonl", "parquet")
 LABEL, PROBABILITY = "label", "probability_"  # the latter in front of a class name
+IS_CUT = "is_cut"
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
 DECIMALS = 7  # as many as float32 has near 1
 
@@ -23,14 +24,14 @@ Write = Callable[[Columns], None]  # columns that the output does not have are l
 
 def column_names(class_names: Sequence[str], *, with_words: bool) -> tuple[str, ...]:
     """The columns of every output, in their order."""
-    return (LABEL, *(PROBABILITY + name for name in class_names), *(WORD_COLUMNS if with_words else ()))
+    return (LABEL, *(PROBABILITY + name for name in class_names), IS_CUT, *(WORD_COLUMNS if with_words else ()))
 
 
-def columns_of_probs(class_names: Sequence[str], probs_NC: np.ndarray) -> Columns:
-    """Labels and probabilities, rounded to DECIMALS."""
+def columns_of_probs(class_names: Sequence[str], probs_NC: np.ndarray, is_cut: Sequence[bool]) -> Columns:
+    """Labels, probabilities, rounded to DECIMALS, and which texts were longer than the model reads."""
     rounded_CN = np.round(np.asarray(probs_NC, np.float64), DECIMALS).T.tolist()
     labels = [class_names[best] for best in probs_NC.argmax(axis=-1)]
-    return dict(zip(column_names(class_names, with_words=False), [labels, *rounded_CN], strict=True))
+    return dict(zip(column_names(class_names, with_words=False), [labels, *rounded_CN, list(is_cut)], strict=True))
 
 
 def columns_of_predictions(class_names: Sequence[str], predictions: Sequence[Prediction]) -> Columns:
@@ -40,7 +41,7 @@ def columns_of_predictions(class_names: Sequence[str], predictions: Sequence[Pre
         KEPT_WORDS: [prediction.kept_words[-1] for prediction in predictions],
         NUM_TOKENS: [list(prediction.num_tokens) for prediction in predictions],
     }
-    return columns_of_probs(class_names, probs_NC) | words
+    return columns_of_probs(class_names, probs_NC, [prediction.is_cut for prediction in predictions]) | words
 
 
 def check_output(path: str, *, overwrite: bool, source: str) -> tuple[pathlib.Path, str]:
@@ -94,6 +95,8 @@ def _rows(columns: Columns, names: Sequence[str]) -> Iterator[tuple]:
 
 def _cell(value):
     """A value as CSV and TSV hold it."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return one_line(" ".join(map(str, value))) if isinstance(value, list) else value
 
 
@@ -105,6 +108,7 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str]) -> Iterator[Write]
 
     types = {
         LABEL: pyarrow.string(),
+        IS_CUT: pyarrow.bool_(),
         KEPT_WORDS: pyarrow.list_(pyarrow.string()),
         NUM_TOKENS: pyarrow.list_(pyarrow.int32()),
     }

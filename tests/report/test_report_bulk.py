@@ -23,8 +23,9 @@ from adapler_jax.report.bulk import predict_file, predict_windows, print_note
 from adapler_jax.report.prediction_files import OUTPUT_KINDS, check_output, column_names, open_writer, text_writer
 
 ROOT = pathlib.Path(__file__).parents[2]
-TEXTS = ["good films", "", "a bad bad film . not good", "日本 привет", 'a "film"\tnot', "zzz", "  "]
-NAMES = ("label", "probability_a", "probability_b", "probability_c")
+TEXTS = ["good films", "", "a bad bad film . not good", "good " * 30, "日本 привет", 'a "film"\tnot', "zzz", "  "]
+PROBABILITIES = ("probability_a", "probability_b", "probability_c")
+NAMES = ("label", *PROBABILITIES, "is_cut")
 
 
 @pytest.fixture(name="classifier", scope="module")
@@ -61,9 +62,10 @@ def read_table(text, delimiter="\t"):
 
 
 def assert_answers(rows, predictions):
-    """Labels and probabilities of the rows are those of predictions."""
+    """Labels, probabilities and which texts were cut are those of predictions."""
     assert [row["label"] for row in rows] == [prediction.label for prediction in predictions]
-    found = [[float(row[name]) for name in NAMES[1:]] for row in rows]
+    assert [row["is_cut"] in (True, "true") for row in rows] == [prediction.is_cut for prediction in predictions]
+    found = [[float(row[name]) for name in PROBABILITIES] for row in rows]
     expected = [list(prediction.probabilities.values()) for prediction in predictions]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
@@ -291,7 +293,9 @@ def test_columns_that_the_output_does_not_have_are_left_out():
     stream = io.StringIO()
     text_writer(stream, "tsv", ("label",))({"label": ["a"], "kept_words": [["b"]]})
     assert stream.getvalue() == "label\na\n"
-    assert column_names(("x",), with_words=True) == ("label", "probability_x", "kept_words", "tokens_per_layer")
+    assert column_names(("x",), with_words=True) == (
+        "label", "probability_x", "is_cut", "kept_words", "tokens_per_layer"
+    )  # fmt: skip
 
 
 def command(*arguments, **options):
