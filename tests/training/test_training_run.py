@@ -20,7 +20,7 @@ from adapler_jax.provenance import command_line
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.workdir import claim_workdir, read_commands
+from adapler_jax.training.workdir import check_data, claim_workdir, counting_seconds, read_commands, read_seconds
 from adapler_jax.weights.save import load_model
 from tests import tiny
 
@@ -156,6 +156,26 @@ def test_a_command_is_one_line_that_gives_its_words_back(word, quoted):
 
 def test_line_breaks_within_a_command_become_blanks():
     assert command_line(["python", "--c=(1,\n  2,\r\n3)"]) == 'python "--c=(1,   2, 3)"'
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("seconds.json", read_seconds), ("done.json", phases.read_done), ("commands.txt", read_commands),
+        ("data.json", lambda workdir: check_data(workdir, {})),
+        ("run.json", lambda workdir: claim_workdir(workdir, {})),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_of_a_run_is_named_with_what_to_do(tmp_path, name, read):
+    (tmp_path / name).write_bytes(b"\xff{")
+    with pytest.raises(ValueError, match=f"{name} is damaged .*; (remove it|restore it or give another --workdir)"):
+        read(tmp_path)
+
+
+def test_damaged_seconds_are_told_before_a_phase(tmp_path):
+    (tmp_path / "seconds.json").write_text('{"finetune": "long"}')
+    with pytest.raises(ValueError, match="remove it"), counting_seconds(tmp_path, "adapler"):
+        pytest.fail("it began")
 
 
 def test_changed_data_is_refused(make_config, workdirs, tiny_files, tmp_path):
