@@ -11,10 +11,11 @@ import sys
 
 import pytest
 
-from adapler_jax.report import page, plots
+from adapler_jax.report import contents, page, plots
 from adapler_jax.report.contents import read_contents
 from adapler_jax.report.explorer import build_explorer
 from adapler_jax.report.page import write_report
+from adapler_jax.training.journal import read_journal
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir
 from tests.report.explained import CLASSES, NUM_LAYERS, SITES, explain
@@ -202,12 +203,73 @@ def test_another_model_can_be_chosen(finished):
         report(finished, model="adapt-9x")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"rows": 3}', '{"rows": [{"method": "a"}]}'])
+def rows_with(**more):
+    return json.dumps({"rows": evaluation_rows(**more)})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": 3}', '{"rows": [3]}', '{"rows": [{"method": "a"}]}'])
 def test_a_damaged_record_is_named(finished, content):
     (finished / "rationales.json").write_text(content)
     with pytest.raises(ValueError, match="rationales.json.*remove it or write it anew"):
         report(finished)
     assert not (finished / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("evaluation.json", rows_with(test_score=None), "no or wrong test_score; remove it or write it anew"),
+        ("evaluation.json", rows_with(kept_tokens=[]), "no or wrong kept_tokens"),
+        ("evaluation.json", rows_with(flops_speedup=0), "no or wrong flops_speedup"),
+        ("evaluation.json", rows_with(wall_speedup_1="2x"), "no or wrong wall_speedup_1"),
+        ("evaluation.json", '{"rows": [], "versions": null}', "no or wrong versions"),
+        ("run.json", "{}", "no or wrong method, model, task, data.cache_dir, data.carve, .*data.max_length"),
+        ("run.json", '{"data": {"carve": null}}', "no or wrong .*data.carve"),
+        ("run.json", '{"method": "lstm"}', "no or wrong .*method"),
+        ("run.json", "[]", "no JSON object.*restore it or train in another --workdir"),
+        ("run.json", "{", "damaged.*restore it"),
+        ("seconds.json", "{", "remove it; only the seconds are lost"),
+        ("seconds.json", '{"finetune": "long"}', "no number for finetune.; remove it"),
+        ("commands.txt", b"\xff", "remove it; only the commands are lost"),
+        ("adapler/done.json", "{", "remove it and give the training command again"),
+        ("adapler/done.json", '{"validation": null}', "it lacks validation scores.; remove it and give"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(finished, name, content, message):
+    (finished / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=f"{name}.*{message}"):
+        report(finished)
+
+
+def test_a_config_without_the_section_of_its_method_is_named(finished):
+    config = json.loads((finished / "run.json").read_text())
+    del config["adapt"]
+    (finished / "run.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="run.json is damaged .*adapt.*; restore it"):
+        report(finished)
+
+
+METHODS_ROW = {"split": "test", "method": "dense", "flops_speedup": 1.0, "test_score": 0.9, "test_score_sd": None}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"summary": [METHODS_ROW | {"method": "adapler"}, METHODS_ROW | {"split": "other"}]}, "no row of the dense"),
+        ({"summary": [METHODS_ROW], "config": None}, "no or wrong config"),
+        ({"summary": []}, "no row of the dense"),
+    ],
+)
+def test_a_damaged_record_of_methods_is_named(finished, tmp_path, record, message):
+    (tmp_path / "methods.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=f"methods.json.*{message}.*write it anew"):
+        report(finished, methods=tmp_path / "methods.json")
+
+
+def test_lines_of_a_journal_that_are_no_records_are_skipped(finished):
+    lines = ({"step": 1}, 3, {"step": 2, "group": "train", "main": 0.5}, {"step": 3, "group": "train", "main": ""})
+    (finished / "adapler" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert contents.curve(read_journal(finished / "adapler"), "train", "main") == [(2, 0.5)]
 
 
 def test_a_folder_without_a_run_and_a_missing_record_are_errors(finished, tmp_path):
