@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from adapler_jax.report import contents, page, plots
+from adapler_jax.report import contents, page, plots, sections
 from adapler_jax.report.contents import read_contents
 from adapler_jax.report.explorer import build_explorer
 from adapler_jax.report.page import write_report
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.run import run_all
-from adapler_jax.training.workdir import claim_workdir
+from adapler_jax.training.workdir import claim_workdir, flatten
+from configs import adapler, distil, finetune, powerbert, trbert
 from tests.report.explained import CLASSES, NUM_LAYERS, SITES, explain
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -272,6 +273,59 @@ def test_lines_of_a_journal_that_are_no_records_are_skipped(finished):
     lines = ({"step": 1}, 3, {"step": 2, "group": "train", "main": 0.5}, {"step": 3, "group": "train", "main": ""})
     (finished / "adapler" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert contents.curve(read_journal(finished / "adapler"), "train", "main") == [(2, 0.5)]
+
+
+def test_a_folder_as_output_is_refused_before_texts_are_explained(finished, tmp_path):
+    told = []
+    with pytest.raises(ValueError, match=f"--output={tmp_path} is a folder; give a file, as .*report.html"):
+        write_report(finished, tmp_path, num_examples=20, tell=told.append)
+    assert told == []
+
+
+def test_the_title_names_the_folder_of_a_relative_workdir(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    run = read_contents(pathlib.Path("."), None)
+    assert "<title>custom: run</title>" in page.render(run, [], page.Note("none"))
+
+
+def test_labels_name_the_split(finished):
+    rows = evaluation_rows()
+    write_evaluation(finished, [row | {"split": "validation"} for row in rows])
+    run = read_contents(finished, None)
+    assert sections.scores(run).tables[0].caption == "Each model on validation"
+    assert "validation score, %" in sections.tradeoff(run).panels[0].svg
+    assert "validation split" in sections.lengths(np.array([3]), "validation", 16, "").panels[0].caption
+
+
+def test_efficiency_is_the_speedup_in_seconds_over_that_in_operations():
+    """adapler: 2.1x in seconds at 1.5x, adapt-1.2x: 3.1x at 2x."""
+    dense, *pruned = sections.score_table(evaluation_rows())
+    name = "efficiency, batch\N{NO-BREAK SPACE}32"
+    assert dense[name] is None and [row[name] for row in pruned] == ["1.40", "1.55"]
+
+
+@pytest.mark.parametrize(
+    ("method", "module", "field"),
+    [
+        ("adapler", adapler, "adapt.speedups"), ("powerbert", powerbert, "powerbert.mass_coef"),
+        ("trbert", trbert, "trbert.joint_length_coef"), ("distil", distil, "distil.layers"), ("finetune", finetune, ""),
+    ],
+)  # fmt: skip
+def test_other_speedups_are_asked_for_with_a_field_of_the_config(make_config, tmp_path, method, module, field):
+    config = make_config(module=module)
+    claim_workdir(tmp_path / "run", config.to_dict())
+    text = sections.other_speedups(read_contents(tmp_path / "run", None)).text
+    fields = re.findall(r"--config\.([\w.]+\w)", text)
+    assert config.method == method and set(fields) <= flatten(config.to_dict()).keys()
+    assert field in fields or not fields and method == "finetune"
+
+
+def test_the_command_for_rationales_has_the_run_s_checkpoint(make_config):
+    config = make_config()
+    assert sections.rationales_command(config).endswith(f" --model={config.model}")
+    with config.unlocked():
+        config.update({"model": "my model", "fresh_head": True})
+    assert sections.rationales_command(config).endswith(' "--model=my model" --set=fresh_head=True')
 
 
 def test_a_folder_without_a_run_and_a_missing_record_are_errors(finished, tmp_path):
