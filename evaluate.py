@@ -9,7 +9,7 @@ import sys
 
 from absl import flags
 
-from adapler_jax.provenance import device_name
+from adapler_jax.provenance import command_line, device_name
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, evaluate_workdir, example_texts, load_fastest
 from adapler_jax.report.marked_text import print_marked
@@ -26,7 +26,7 @@ def score_rows(rows: list[dict]) -> list[dict]:
     return [
         {
             "split": row["split"], "model": row["method"], row["metric"]: f"{100 * row['test_score']:.1f}",
-            "FLOPs": f"{row['flops_speedup']:.2f}x", "tokens in each layer": row["kept_tokens"],
+            "FLOPs speedup": f"{row['flops_speedup']:.2f}x", "tokens in each layer": row["kept_tokens"],
         }
         for row in rows
     ]  # fmt: skip
@@ -56,7 +56,7 @@ def main():
     timed = time_rows(rows)
     if timed:
         print_table(timed, title=f"ms a text, each model in turns with dense BERT\n{device_name()}")
-    write_json(workdir / "evaluation.json", results_record(rows, command=f"python evaluate.py --workdir={workdir}"))
+    write_json(workdir / "evaluation.json", results_record(rows, command=command_line(["python", *sys.argv])))
     name, classifier = load_fastest(workdir)
     texts, labels = example_texts(workdir, num_texts=_NUM_TEXTS.value)
     print_marked(classifier.predict(texts), labels, model=name)

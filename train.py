@@ -3,12 +3,12 @@
 A second call with the same workdir goes on where the first stopped.
 """
 
-import shlex
 import sys
 
 from absl import flags
 from ml_collections import config_flags
 
+from adapler_jax.provenance import command_line
 from adapler_jax.report.console import run_command
 from adapler_jax.training.run import run_all
 
@@ -19,8 +19,10 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main():
     """Trains, or goes on training."""
-    command = " ".join(shlex.join(["python", *sys.argv]).split())
-    run_all(_CONFIG.value, _WORKDIR.value, tell=lambda line: print(line, file=sys.stderr), command=command)
+    run_all(
+        _CONFIG.value, _WORKDIR.value, tell=lambda line: print(line, file=sys.stderr),
+        command=command_line(["python", *sys.argv]),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

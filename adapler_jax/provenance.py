@@ -3,7 +3,9 @@
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 
 import jax
@@ -20,6 +22,18 @@ def commit_of_tree() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as one line that a shell takes apart into the same words; line breaks in them become blanks."""
+    return " ".join(_quote(" ".join(word.splitlines())) for word in words)
+
+
+def _quote(word: str) -> str:
+    """Double quotes, as they read well around others, where the shell leaves all between them alone."""
+    if shlex.quote(word) == word:
+        return word
+    return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
 
 
 def library_versions() -> dict[str, str]:

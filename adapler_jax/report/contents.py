@@ -2,23 +2,88 @@
 
 import dataclasses
 import json
+import math
 import pathlib
-import shlex
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from adapler_jax.report.evaluation import finished_phases, read_run
-from adapler_jax.training.phases import is_done, read_done
-from adapler_jax.training.run import phase_list
-from adapler_jax.training.workdir import SECONDS_FILE
+from adapler_jax.provenance import command_line
+from adapler_jax.report.curves import curves
+from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, finished_phases, read_run
+from adapler_jax.training.phases import DONE, is_done, read_done
+from adapler_jax.training.run import CHOICES, phase_list
+from adapler_jax.training.workdir import CONFIG_FILE, DO_AGAIN, read_object, read_seconds
 from adapler_jax.weights.save import load_model
 
 EVALUATION_FILE = "evaluation.json"
 RATIONALES_FILE = "rationales.json"
-RATIONALE_KEYS = ("method", "layer")
-METHOD_KEYS = ("split", "method", "flops_speedup", "test_score", "test_score_sd")
-SCORE_KEYS = ("split", "method", "num_texts", "metric", "test_score", "dense_score", "flops_speedup", "kept_tokens")
+Fields = dict[str, Callable[[Any], bool]]  # by name: whether a value is one
+
+
+def is_text(value) -> bool:
+    """Whether it is a string."""
+    return isinstance(value, str)
+
+
+def is_number(value) -> bool:
+    """Whether it is one, and finite."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def is_number_or_nan(value) -> bool:
+    """Whether it is a number of any kind."""
+    return isinstance(value, int | float)
+
+
+def is_positive(value) -> bool:
+    """Whether it is a number above 0."""
+    return is_number(value) and value > 0
+
+
+def is_counts(value) -> bool:
+    """Whether it is a list of positive numbers, one at least."""
+    return is_list(value) and bool(value) and all(map(is_positive, value))
+
+
+def is_number_or_none(value) -> bool:
+    """Whether it is a number, or nothing."""
+    return value is None or is_number(value)
+
+
+def is_method(value) -> bool:
+    """Whether it names a method that trains."""
+    return value in CHOICES["method"]
+
+
+def is_list(value) -> bool:
+    """Whether it is one."""
+    return isinstance(value, list)
+
+
+def is_object(value) -> bool:
+    """Whether it holds values by name."""
+    return isinstance(value, dict)
+
+
+CONFIG_FIELDS = {"method": is_method, "model": is_text, "task": is_text}  # that a report reads of a run's config
+DATA_FIELDS = {  # and of its section on data
+    "source": is_text, "split_sources": is_object, "columns": is_object, "class_names": is_list, "carve": is_object,
+    "split_seed": is_number, "num_train_examples": is_number, "max_length": is_number, "cache_dir": is_text,
+}  # fmt: skip
+CLOSING_FIELDS = {"score": is_number}
+SCORE_FIELDS = {
+    "split": is_text, "method": is_text, "num_texts": is_number, "metric": is_text, "test_score": is_number,
+    "dense_score": is_number, "flops_speedup": is_positive, "kept_tokens": is_counts,
+}  # fmt: skip
+TIME_FIELDS = {f"{name}_{size}": is_positive for name in ("wall_ms", "wall_speedup") for size in NUM_TIMED_TEXTS}
+METHOD_FIELDS = {
+    "split": is_text, "method": is_text, "flops_speedup": is_positive, "test_score": is_number,
+    "test_score_sd": is_number_or_none,
+}  # fmt: skip
+RATIONALE_FIELDS = {"method": is_text, "layer": is_number_or_none}
+RATIONALE_METRICS = {"average_precision": is_number_or_nan, "false_positive_rate": is_number_or_nan}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +106,7 @@ class Run:
     @property
     def evaluate_command(self) -> str:
         """What writes evaluation.json."""
-        return f"python evaluate.py --workdir={shlex.quote(str(self.workdir))}"
+        return command_line(["python", "evaluate.py", f"--workdir={self.workdir}"])
 
     def score_rows(self) -> list[dict]:
         """The rows of the first split of evaluation.json; none without it."""
@@ -51,49 +116,90 @@ class Run:
 
 def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> Run:
     """Reads all but texts and weights. Raises ValueError where the folder holds no run, or a record is damaged."""
-    config = read_run(workdir)
-    phases = [name for name, _ in phase_list(config)]
+    config, phases = read_config(workdir)
+    models = finished_phases(workdir) if is_done(workdir / "finetune") else {}
+    for phase in {*models.values(), *(workdir / name for name in phases)}:
+        check_closing(phase)
     return Run(
         workdir=workdir,
         config=config,
         phases=phases,
-        models=finished_phases(workdir) if is_done(workdir / "finetune") else {},
-        evaluation=read_record(workdir / EVALUATION_FILE, "rows", SCORE_KEYS),
-        rationales=read_record(workdir / RATIONALES_FILE, "rows", RATIONALE_KEYS),
+        models=models,
+        evaluation=read_record(workdir / EVALUATION_FILE, "rows", SCORE_FIELDS, TIME_FIELDS),
+        rationales=read_record(workdir / RATIONALES_FILE, "rows", RATIONALE_FIELDS, RATIONALE_METRICS),
         methods=methods_path and read_methods(methods_path),
     )
 
 
+def read_config(workdir: pathlib.Path) -> tuple[Any, list[str]]:
+    """A run's config and the names of its phases. Raises ValueError where the folder holds no run, or a damaged one."""
+    path, advice = workdir / CONFIG_FILE, "restore it or train in another --workdir"
+    if path.exists():
+        check_config_file(path, advice)
+    config = read_run(workdir)
+    try:
+        return config, [name for name, _ in phase_list(config)]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({str(error):.80}); {advice}") from error
+
+
+def check_config_file(path: pathlib.Path, advice: str) -> None:
+    """Raises ValueError with the advice where a config lacks a field that a report reads."""
+    fields = read_object(path, advice)
+    data = fields.get("data") if is_object(fields.get("data")) else {}
+    wrong = wrong_fields(fields, CONFIG_FIELDS) + [f"data.{name}" for name in wrong_fields(data, DATA_FIELDS)]
+    if wrong:
+        raise ValueError(f"{path} is damaged (no or wrong {', '.join(wrong)}); {advice}")
+
+
+def check_closing(phase: pathlib.Path) -> None:
+    """Raises ValueError where the closing record of a finished phase that ends in a model has no scores."""
+    if not is_done(phase) or not (phase / "model").exists():
+        return
+    scores = read_done(phase).get("validation")
+    if not is_object(scores) or wrong_fields(scores, CLOSING_FIELDS, {"flops_speedup": is_number}):
+        raise ValueError(f"{phase / DONE} is damaged (it lacks validation scores); {DO_AGAIN}")
+
+
+def wrong_fields(fields: dict, needed: Fields, optional: Fields | None = None) -> list[str]:
+    """Names of the fields that are missing or hold something else."""
+    missing = needed.keys() - fields.keys()
+    checks = needed | (optional or {})
+    return sorted(missing | {name for name, check in checks.items() if name in fields and not check(fields[name])})
+
+
 def read_methods(path: pathlib.Path) -> dict:
-    """A record of benchmarks.methods. Raises ValueError where there is none, or no dense model in it."""
-    record = read_record(path, "summary", METHOD_KEYS)
+    """A record of benchmarks.methods. Raises ValueError where there is none, or no dense model in the split that is
+    drawn."""
+    record = read_record(path, "summary", METHOD_FIELDS)
     if record is None:
         raise ValueError(f"--methods={path}: there is no such file")
-    if "dense" not in (row["method"] for row in record["summary"]):
-        raise ValueError(f"--methods={path}: its summary has no row of the dense model; write it anew")
+    if "dense" not in curves(record["summary"]):
+        raise ValueError(
+            f"--methods={path}: its summary has no row of the dense model on its first split; write it anew"
+        )
     return record
 
 
-def read_record(path: pathlib.Path, entry: str, keys: tuple[str, ...]) -> dict | None:
+def read_record(path: pathlib.Path, entry: str, needed: Fields, optional: Fields | None = None) -> dict | None:
     """A benchmark's record; None where there is no file. Raises ValueError where its `entry` is no list of rows with
-    these keys."""
+    these fields, or what it says of itself is damaged."""
     if not path.exists():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        missing = {key for row in record[entry] for key in keys if key not in row}
-    except (ValueError, KeyError, TypeError) as error:
+        wrong = {name for row in record[entry] for name in wrong_fields(row, needed, optional)}
+        wrong |= {name for name in ("versions", "config") if not is_object(record.get(name, {}))}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no record with {entry} ({error!r:.80}); remove it or write it anew") from error
-    if missing:
-        raise ValueError(f"{path}: {entry} lack {', '.join(sorted(missing))}; remove it or write it anew")
+    if wrong:
+        raise ValueError(f"{path} has no or wrong {', '.join(sorted(wrong))}; remove it or write it anew")
     return record
 
 
 def phase_rows(run: Run) -> list[dict]:
     """What the run did, a row a phase: its state, minutes, validation scores, and where and by which code it ended."""
-    path = run.workdir / SECONDS_FILE
-    seconds = json.loads(path.read_text()) if path.exists() else {}
-    rows = []
+    seconds, rows = read_seconds(run.workdir), []
     for name in run.phases:
         begun, done = (run.workdir / name).exists(), is_done(run.workdir / name)
         closing = read_done(run.workdir / name) if done else {}
@@ -103,7 +209,7 @@ def phase_rows(run: Run) -> list[dict]:
             "minutes": f"{seconds[name] / 60:.1f}" if name in seconds else None,
             "validation score": f"{100 * scores['score']:.1f}" if "score" in scores else None,
             "FLOPs speedup": f"{scores['flops_speedup']:.2f}x" if "flops_speedup" in scores else None,
-            "commit": (closing.get("commit") or "")[:8], "device": closing.get("device"),
+            "commit": str(closing.get("commit") or "")[:8], "device": closing.get("device"),
         })  # fmt: skip
     return rows
 
@@ -119,7 +225,7 @@ def thresholds(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 
 def kept_shares(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """{model: [(layer from 1, percent of the test split's tokens that it ran on)]} of the evaluated models."""
+    """{model: [(layer from 1, percent of the split's tokens that it ran on)]} of the evaluated models."""
     rows = {row["method"]: row["kept_tokens"] for row in run.score_rows()}
     return {
         name: [(layer, 100 * tokens / rows["dense"][0]) for layer, tokens in enumerate(kept, start=1)]
@@ -130,4 +236,4 @@ def kept_shares(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 def curve(entries: list[dict], group: str, name: str) -> list[tuple[int, float]]:
     """[(step, value)] of one number of a journal."""
-    return [(entry["step"], entry[name]) for entry in entries if entry["group"] == group and name in entry]
+    return [(entry["step"], entry[name]) for entry in entries if entry["group"] == group and is_number(entry.get(name))]

@@ -32,16 +32,19 @@ def write_report(
 
     Args: num_examples: of the test split in the explorer; 0 for a page without texts. model: whose words the explorer
     follows, the fastest by default. methods: path of a record of benchmarks.methods.
-    Raises ValueError where the folder holds no run, a record is damaged, or there is no such model.
+    Raises ValueError where the folder holds no run, a record is damaged, there is no such model, or the path is that of
+    a folder.
     """
     workdir = pathlib.Path(workdir).expanduser()
     path = pathlib.Path(path).expanduser() if path else workdir / "report.html"
     run = read_contents(workdir, pathlib.Path(methods).expanduser() if methods else None)
     if model and model not in run.models:
         raise ValueError(f"{workdir} has no finished model {model!r}; there are {', '.join(run.models) or 'none'}")
+    if path.is_dir():
+        raise ValueError(f"--output={path} is a folder; give a file, as --output={path / 'report.html'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     dataset, problem = read_texts(run)
     parts, explorer = collect(run, dataset, problem, num_examples=num_examples, model=model, tell=tell)
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, render(run, parts, explorer))
     return path
 
@@ -74,11 +77,11 @@ def length_section(run: Run, dataset: Dataset | None, problem: str) -> Section:
     """The histogram of the first test split's lengths; the tokenizer is that of the fine-tuned model."""
     max_length = run.config.data.max_length or (dataset.task.max_length if dataset else 0)
     if dataset is None or not run.models:
-        return sections.lengths(None, max_length, problem or f"No model is finished; {sections.TRAIN_AGAIN}.")
+        return sections.lengths(None, "", max_length, problem or f"No model is finished; {sections.TRAIN_AGAIN}.")
     tokenizer = load_tokenizer(str(run.workdir / "finetune" / "model"))
-    examples = dataset.split(dataset.eval_splits[0])
-    tokenized = tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(run.config))
-    return sections.lengths(tokenized.lengths, max_length, "")
+    split = dataset.eval_splits[0]
+    tokenized = tokenize(dataset.split(split), tokenizer, max_length=max_length, cache_dir=token_cache(run.config))
+    return sections.lengths(tokenized.lengths, split, max_length, "")
 
 
 def explorer_of(
@@ -100,7 +103,7 @@ def render(run: Run, parts: list[Section], explorer: Explorer | Note) -> str:
     """The page as text."""
     script = "\n".join(source("explorer.js").splitlines())
     return _TEMPLATES.get_template("report.html.j2").render(
-        title=f"{run.config.task}: {run.workdir.name or run.workdir}",
+        title=f"{run.config.task}: {run.workdir.resolve().name or run.workdir}",
         parts=parts,
         explorer=explorer if isinstance(explorer, Explorer) else None,
         note=explorer if isinstance(explorer, Note) else None,

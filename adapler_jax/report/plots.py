@@ -13,6 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 SIZE = (4.4, 3.0)  # inches: one panel, so that it is still read on a phone
 MAX_POINTS = 200  # of a training curve
+MAX_BARS = 40
+# The least range of an axis, as a share of its numbers: below it ticks would have many decimals.
+LEAST_OF_TRAINING, LEAST_OF_SCORES = 0.05, 0.01
 # Stand-ins that are replaced by the page's variables.
 INK, GRID = "#000101", "#000102"
 SERIES = tuple(f"#00020{place}" for place in range(1, 7))
@@ -25,7 +28,8 @@ _STYLE = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
     "axes.prop_cycle": matplotlib.cycler(color=SERIES, marker=list(MARKERS)), "lines.markersize": 4,
-    "lines.linewidth": 1.5, "axes.axisbelow": True, "legend.frameon": False,
+    "lines.linewidth": 1.5, "axes.axisbelow": True, "axes.formatter.useoffset": False,
+    "legend.frameon": False,
 }  # fmt: skip
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
@@ -56,6 +60,14 @@ def mean_bins(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarr
     return tuple(np.array([part.mean() for part in parts]) for parts in halves)
 
 
+def widen(axis: Axes, least: float) -> None:
+    """Gives a y axis of nearly equal numbers a range of at least this share of them."""
+    low, high = axis.get_ylim()
+    missing = least * max(abs(low), abs(high)) - (high - low)
+    if missing > 0:
+        axis.set_ylim(low - missing / 2, high + missing / 2)
+
+
 def draw_training(axis: Axes, train, validation, *, label: str, factor: float = 1.0) -> None:
     """A number over the steps: train: [(step, value)] as a line, validation likewise as points."""
     for points, style, name in ((train, {"marker": ""}, "training"), (validation, {"linestyle": "--"}, "validation")):
@@ -65,6 +77,7 @@ def draw_training(axis: Axes, train, validation, *, label: str, factor: float = 
         else:
             axis.plot([], [])  # the colours stay with their meaning
     axis.set(xlabel="step", ylabel=label)
+    widen(axis, LEAST_OF_TRAINING)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if train and validation:
         axis.legend()
@@ -82,9 +95,11 @@ def draw_layers(axis: Axes, lines: dict[str, Sequence[tuple[int, float]]], *, la
 
 def draw_lengths(axis: Axes, lengths: np.ndarray) -> None:
     """How many texts have how many tokens."""
-    axis.hist(lengths, bins=min(40, int(np.ptp(lengths)) + 1), color=SERIES[0])
+    width = 1 + int(np.ptp(lengths)) // MAX_BARS  # of a bar: as many lengths in each
+    axis.hist(lengths, bins=np.arange(np.min(lengths), np.max(lengths) + width + 1, width) - 0.5, color=SERIES[0])
     axis.set(xlabel="tokens", ylabel="texts")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(axis="x", visible=False)
 
 
@@ -97,7 +112,9 @@ def draw_speed(axis: Axes, points: dict[str, Sequence[tuple[float, float, str]]]
         operations, seconds, _ = zip(*group)
         axis.plot(operations, seconds, label=name, linestyle="")
     numbers = [number for group in points.values() for point in group for number in point[:2]]
-    lowest, highest = min(1.0, 0.9 * min(numbers)), 1.1 * max(numbers)
+    lowest, highest = min(1.0, *numbers), max(numbers)
+    margin = max(0.1 * (highest - lowest), 0.05)  # for the models' names too
+    lowest, highest = lowest - margin, highest + margin
     for operations, seconds, model in next(iter(points.values())):
         side, offset = ("left", 5) if operations < (lowest + highest) / 2 else ("right", -5)
         axis.annotate(
@@ -119,4 +136,5 @@ def draw_curves(
         speedups, scores, spread = zip(*points)
         axis.errorbar(speedups, scores, yerr=spread if any(spread) else None, capsize=3, label=name)
     axis.set(xlabel="FLOPs speedup", ylabel=label)
+    widen(axis, LEAST_OF_SCORES)
     axis.legend()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from markupsafe import Markup
 
+from adapler_jax.provenance import command_line
 from adapler_jax.report import contents, plots
 from adapler_jax.report.contents import Run
 from adapler_jax.report.curves import NAMES, curves
@@ -15,13 +16,29 @@ from adapler_jax.training.journal import read_journal
 from adapler_jax.training.workdir import flatten, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
+EFFICIENCY = (
+    "Each model was timed in turns with the dense one; ms are milliseconds a text. Efficiency is the speedup in "
+    "seconds over the FLOPs speedup: at 1 all operations that were saved became seconds, above it padding was "
+    "saved too."
+)
 CURVES = (  # what is drawn of a journal: title, axis label, name in training and in validation lines, factor
     ("loss", "loss", "main", "nll", 1.0),
     ("score", "%", "accuracy", "score", 100.0),
     ("FLOPs speedup", "FLOPs speedup", "flops_speedup", "flops_speedup", 1.0),
 )
-RATIONALES_COMMAND = "python -m benchmarks.rationales --runs=runs/rationales --json=runs/rationales.json"
+RATIONALES_COMMAND = ("python", "-m", "benchmarks.rationales", "--runs=runs/rationales", "--json=runs/rationales.json")
 RATIONALE_METRICS = {"average_precision": "average precision", "false_positive_rate": "false positive rate"}
+OTHER_SPEEDUPS = {  # how a method comes by a curve
+    "adapler": "A curve needs several speedups: train with --config.adapt.speedups='(1.5, 2.0, 3.0)'.",
+    "powerbert": "A curve needs several runs: train each with another --config.powerbert.mass_coef.",
+    "trbert": (
+        "A curve needs several runs: train each with another --config.trbert.policy_length_coef and "
+        "--config.trbert.joint_length_coef."
+    ),
+    "distil": "A curve needs several runs: train each with another --config.distil.layers.",
+    "finetune": "Plain BERT has no speedups to draw; train with the config of another method, as configs/adapler.py.",
+}
+DRAW_METHODS = " benchmarks.methods trains and measures such runs; --methods=RECORD draws what it wrote."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +99,16 @@ def not_evaluated(run: Run) -> list[Note]:
 def scores(run: Run) -> Section:
     """Scores, operations and seconds of every model, and where they come from."""
     notes, tables, record = not_evaluated(run), [], run.evaluation
+    is_timed = record is not None and any("wall_ms_1" in row for row in record["rows"])
     if record is not None:
-        tables.append(table("Each model on the test data, seconds beside the dense one", score_table(record["rows"])))
+        splits = " and ".join(dict.fromkeys(row["split"] for row in record["rows"]))
+        tables.append(table(f"Each model on {splits}", score_table(record["rows"])))
         origin = {name: record[name] for name in ("command", "commit", "device", "date") if record.get(name)}
         origin["versions"] = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
         tables.append(Table("How these numbers were made", (), [list(pair) for pair in origin.items()]))
-        if not any("wall_ms_1" in row for row in record["rows"]) and len(run.models) > 1:
+        if not is_timed and len(run.models) > 1:
             notes.append(Note("No seconds were measured; evaluate without --times=False:", run.evaluate_command))
-    return Section("scores", "Scores and speedups", notes=notes, tables=tables)
+    return Section("scores", "Scores and speedups", EFFICIENCY if is_timed else "", notes, tables)
 
 
 def score_table(rows: list[dict]) -> list[dict]:
@@ -99,19 +118,23 @@ def score_table(rows: list[dict]) -> list[dict]:
             "model": row["method"], "split": row["split"], "texts": row["num_texts"],
             f"{row['metric']}, %": f"{100 * row['test_score']:.1f}",
             "against dense": f"{100 * (row['test_score'] - row['dense_score']):+.1f}",
-            "FLOPs": f"{row['flops_speedup']:.2f}x",
+            "FLOPs speedup": f"{row['flops_speedup']:.2f}x",
         }
-        | {
-            f"{title}, batch {size}": f"{row[f'{name}_{size}']:.2f}{unit}"
-            for size in NUM_TIMED_TEXTS
-            for title, name, unit in (
-                ("ms a text", "wall_ms", ""), ("speedup", "wall_speedup", "x"), ("efficiency", "efficiency", "")
-            )
-            if f"{name}_{size}" in row
-        }
+        | {name: text for size in NUM_TIMED_TEXTS for name, text in time_columns(row, size).items()}
         | {"tokens in each layer": row["kept_tokens"]}
         for row in rows
     ]  # fmt: skip
+
+
+def time_columns(row: dict, size: int) -> dict[str, str | None]:
+    """What was measured at a batch size; None where nothing was."""
+    ms, speedup = row.get(f"wall_ms_{size}"), row.get(f"wall_speedup_{size}")
+    batch = f"batch\N{NO-BREAK SPACE}{size}"  # a header of two lines, not three
+    return {
+        f"ms, {batch}": ms and f"{ms:.2f}",
+        f"speedup, {batch}": speedup and f"{speedup:.2f}x",
+        f"efficiency, {batch}": speedup and f"{speedup / row['flops_speedup']:.2f}",
+    }
 
 
 def phases(run: Run) -> Section:
@@ -160,8 +183,8 @@ def layers(run: Run) -> Section:
     return Section("layers", "Layers", notes=notes, panels=panels)
 
 
-def lengths(num_tokens: np.ndarray | None, max_length: int, problem: str) -> Section:
-    """How long the test split's texts are; num_tokens: None where a problem says why."""
+def lengths(num_tokens: np.ndarray | None, split: str, max_length: int, problem: str) -> Section:
+    """How long the texts of a split are; num_tokens: None where a problem says why."""
     if num_tokens is None:
         return Section("lengths", "Lengths of the texts", notes=[Note(problem)])
     cut = int(np.sum(num_tokens >= max_length))
@@ -169,7 +192,7 @@ def lengths(num_tokens: np.ndarray | None, max_length: int, problem: str) -> Sec
         f"{len(num_tokens):,} texts of {np.mean(num_tokens):.1f} tokens on average, [CLS] and [SEP] included; "
         f"{cut:,} fill the model's {max_length} tokens and may have been cut."
     )
-    panel = _panel("Texts of the test split by tokens", "lengths", plots.draw_lengths, num_tokens)
+    panel = _panel(f"Texts of the {split} split by tokens", "lengths", plots.draw_lengths, num_tokens)
     return Section("lengths", "Lengths of the texts", about, panels=[panel])
 
 
@@ -200,23 +223,31 @@ def tradeoff(run: Run) -> Section:
     dense = [100 * row["test_score"] for row in rows if row["method"] == "dense"]
     if len(own) > 1 and dense:
         lines = {NAMES.get(run.config.method, run.config.method): sorted(own)}
-        panels.append(_panel("Models of this run", "own", plots.draw_curves, lines, dense[0], label="test score, %"))
+        label = f"{rows[0]['split']} score, %"
+        panels.append(_panel("Models of this run", "own", plots.draw_curves, lines, dense[0], label=label))
     elif not notes:
-        notes.append(Note("A curve needs several speedups: train with --config.adapt.speedups='(1.5, 2.0, 3.0)'."))
+        notes.append(other_speedups(run))
     if run.methods is not None:
-        lines = curves(run.methods["summary"])
+        lines, label = curves(run.methods["summary"]), f"{run.methods['summary'][0]['split']} score, %"
         dense = lines.pop("dense")[0][1]
         lines = {NAMES.get(method, method): points for method, points in lines.items()}
         caption = f"Methods on {run.methods.get('config', {}).get('task', 'another task')}, means over the seeds"
-        panels.append(_panel(caption, "methods", plots.draw_curves, lines, dense, label="test score, %"))
-    return Section("tradeoff", "Score and speedup", notes=notes, panels=panels)
+        panels.append(_panel(caption, "methods", plots.draw_curves, lines, dense, label=label))
+    return Section("tradeoff", "Trade-off", notes=notes, panels=panels)
+
+
+def other_speedups(run: Run) -> Note:
+    """How this run's method comes by several speedups."""
+    method = run.config.method
+    drawn = "" if run.methods is not None or method in ("adapler", "finetune") else DRAW_METHODS
+    return Note(OTHER_SPEEDUPS[method] + drawn)
 
 
 def rationales(run: Run) -> Section:
     """How well the kept tokens agree with words that people marked."""
     if run.rationales is None:
         text = "Rationales were not scored; this trains on texts in which people marked words, and scores those runs:"
-        return Section("rationales", "Rationales", notes=[Note(text, RATIONALES_COMMAND)])
+        return Section("rationales", "Rationales", notes=[Note(text, rationales_command(run.config))])
     panels = []
     for metric, title in RATIONALE_METRICS.items():
         lines = {}
@@ -227,3 +258,9 @@ def rationales(run: Run) -> Section:
         if lines:
             panels.append(_panel(f"Rationales: {title}", metric, plots.draw_layers, lines, label=title))
     return Section("rationales", "Rationales", f"From {contents.RATIONALES_FILE}.", panels=panels)
+
+
+def rationales_command(config) -> str:
+    """What scores rationales with the checkpoint of this run."""
+    fresh_head = ["--set=fresh_head=True"] if config.get("fresh_head") else []
+    return command_line([*RATIONALES_COMMAND, f"--model={config.model}", *fresh_head])

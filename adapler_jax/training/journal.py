@@ -92,14 +92,16 @@ class Journal:
 
 
 def read_journal(directory: pathlib.Path) -> list[dict]:
-    """The lines of `metrics.jsonl`, oldest first, up to a torn one; empty where there is none."""
+    """The records of `metrics.jsonl`, oldest first, up to a torn line; empty where there is none."""
     path = directory / "metrics.jsonl"
     entries = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except json.JSONDecodeError:  # a kill, or a run that is writing it
             break
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int) and "group" in entry:
+            entries.append(entry)
     return entries
 
 

@@ -29,6 +29,7 @@ from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.validation import validate
+from adapler_jax.training.workdir import read_object
 from adapler_jax.types import FILLER_ID, Params
 from adapler_jax.weights.replace import replace_text
 from adapler_jax.weights.save import load_model, save_model
@@ -51,8 +52,8 @@ def mark_done(directory: pathlib.Path, numbers: dict) -> None:
 
 
 def read_done(directory: pathlib.Path) -> dict:
-    """The closing record of a phase."""
-    return json.loads((directory / DONE).read_text())
+    """The closing record of a phase. Raises ValueError where it is damaged."""
+    return read_object(directory / DONE)
 
 
 def save_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:

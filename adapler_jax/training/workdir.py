@@ -15,6 +15,7 @@ LOCK_FILE = ".lock"
 DATA_FILE = "data.json"
 SECONDS_FILE = "seconds.json"
 COMMANDS_FILE = "commands.txt"
+DO_AGAIN = "remove it and give the training command again"
 MAX_TOLD = 8  # fields that a refusal names
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
@@ -39,17 +40,36 @@ def only_process(workdir: pathlib.Path) -> Iterator[None]:
         lock.release()
 
 
+def read_object(path: pathlib.Path, advice: str = DO_AGAIN) -> dict:
+    """An object that a run wrote as JSON. Raises ValueError with the advice where the file holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {advice}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged (it holds no JSON object); {advice}")
+    return found
+
+
+def read_seconds(workdir: pathlib.Path) -> dict[str, float]:
+    """Seconds by phase; empty where none was timed. Raises ValueError where the file is damaged."""
+    path = workdir / SECONDS_FILE
+    seconds = read_object(path, "remove it; only the seconds are lost") if path.exists() else {}
+    wrong = [name for name, value in seconds.items() if not isinstance(value, int | float)]
+    if wrong:
+        raise ValueError(f"{path} is damaged (no number for {', '.join(wrong)}); remove it; only the seconds are lost")
+    return seconds
+
+
 @contextlib.contextmanager
 def counting_seconds(workdir: pathlib.Path, phase: str) -> Iterator[None]:
     """Adds the seconds that pass to those of the phase in the workdir, over all calls; a kill's are lost."""
-    start = time.monotonic()
+    seconds, start = read_seconds(workdir), time.monotonic()
     try:
         yield
     finally:
-        path = workdir / SECONDS_FILE
-        seconds = json.loads(path.read_text()) if path.exists() else {}
         seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - start
-        replace_text(path, json.dumps(seconds, indent=1))
+        replace_text(workdir / SECONDS_FILE, json.dumps(seconds, indent=1))
 
 
 def note_command(workdir: pathlib.Path, command: str) -> None:
@@ -60,9 +80,15 @@ def note_command(workdir: pathlib.Path, command: str) -> None:
 
 
 def read_commands(workdir: pathlib.Path) -> list[str]:
-    """The commands that trained in the workdir, in their order; none where it was trained from Python."""
+    """The commands that trained in the workdir, in their order; none where it was trained from Python.
+
+    Raises ValueError where the file is damaged.
+    """
     path = workdir / COMMANDS_FILE
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    try:
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it; only the commands are lost") from error
 
 
 def flatten(config: dict, prefix: str = "") -> dict:
@@ -97,7 +123,7 @@ def check_claim(workdir: pathlib.Path, config: dict) -> None:
         if workdir.exists() and any(entry.name not in ours for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
         return
-    there, here = flatten(json.loads(path.read_text())), flatten(config)
+    there, here = flatten(read_object(path, "restore it or give another --workdir")), flatten(config)
     missing = "(absent)"
     differences = [
         f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
@@ -121,7 +147,7 @@ def check_data(workdir: pathlib.Path, digests: dict[str, str]) -> None:
     if not path.exists():
         replace_text(path, json.dumps(digests, indent=1, sort_keys=True))
         return
-    there = json.loads(path.read_text())
+    there = read_object(path)
     changed = sorted(name for name in there.keys() | digests.keys() if there.get(name) != digests.get(name))
     if changed:
         raise ValueError(

@@ -12,10 +12,10 @@ def replace_text(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    os.replace(temporary, path)
 
 
 def beside(directory: Path, role: str) -> Path:

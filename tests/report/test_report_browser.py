@@ -1,8 +1,9 @@
 """The page in a real browser: it needs a Chromium, and playwright of requirements-peers.txt."""
 
+import numpy as np
 import pytest
 
-from adapler_jax.report import page
+from adapler_jax.report import page, sections
 from adapler_jax.report.contents import read_contents
 from adapler_jax.report.explorer import build_explorer
 from adapler_jax.training.workdir import claim_workdir
@@ -119,6 +120,24 @@ def test_a_long_text_is_drawn_in_parts(opened, explanations):
 
 def test_nothing_is_wider_than_the_phone(opened):
     assert opened.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+@pytest.mark.parametrize(("width", "least"), [(1200, 500), (390, 350)])
+def test_a_lone_panel_is_wide_and_a_cut_table_and_a_command_show_that_they_go_on(
+    browser, make_config, tmp_path, width, least
+):
+    claim_workdir(tmp_path / "run", make_config().to_dict())
+    run = read_contents(tmp_path / "run", None)
+    lone = sections.lengths(np.array([3, 4]), "test", 16, "")
+    rows = sections.Table("wide", ("a column " * 30,), [["cell"]])
+    wide = sections.Section("wide", "wide", notes=[sections.Note("", "python " + "--a=b " * 50)], tables=[rows])
+    (tmp_path / "page.html").write_text(page.render(run, [lone, wide], page.Note("none")), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    tab.goto((tmp_path / "page.html").as_uri())
+    assert least < tab.locator("figure svg").bounding_box()["width"] < width
+    assert tab.eval_on_selector(".scroll", "one => getComputedStyle(one).backgroundAttachment").startswith("local")
+    assert tab.eval_on_selector("pre", "one => one.scrollWidth <= one.clientWidth")
+    tab.close()
 
 
 def test_filters_choose_examples(opened, explanations):

@@ -9,14 +9,18 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from adapler_jax.report import page, plots
+from adapler_jax.report import contents, page, plots, sections
 from adapler_jax.report.contents import read_contents
 from adapler_jax.report.explorer import build_explorer
 from adapler_jax.report.page import write_report
+from adapler_jax.training.journal import read_journal
 from adapler_jax.training.run import run_all
-from adapler_jax.training.workdir import claim_workdir
+from adapler_jax.training.workdir import claim_workdir, flatten
+from configs import adapler, distil, finetune, powerbert, trbert
 from tests.report.explained import CLASSES, NUM_LAYERS, SITES, explain
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -202,12 +206,126 @@ def test_another_model_can_be_chosen(finished):
         report(finished, model="adapt-9x")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"rows": 3}', '{"rows": [{"method": "a"}]}'])
+def rows_with(**more):
+    return json.dumps({"rows": evaluation_rows(**more)})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": 3}', '{"rows": [3]}', '{"rows": [{"method": "a"}]}'])
 def test_a_damaged_record_is_named(finished, content):
     (finished / "rationales.json").write_text(content)
     with pytest.raises(ValueError, match="rationales.json.*remove it or write it anew"):
         report(finished)
     assert not (finished / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("evaluation.json", rows_with(test_score=None), "no or wrong test_score; remove it or write it anew"),
+        ("evaluation.json", rows_with(kept_tokens=[]), "no or wrong kept_tokens"),
+        ("evaluation.json", rows_with(flops_speedup=0), "no or wrong flops_speedup"),
+        ("evaluation.json", rows_with(wall_speedup_1="2x"), "no or wrong wall_speedup_1"),
+        ("evaluation.json", '{"rows": [], "versions": null}', "no or wrong versions"),
+        ("run.json", "{}", "no or wrong method, model, task, data.cache_dir, data.carve, .*data.max_length"),
+        ("run.json", '{"data": {"carve": null}}', "no or wrong .*data.carve"),
+        ("run.json", '{"method": "lstm"}', "no or wrong .*method"),
+        ("run.json", "[]", "no JSON object.*restore it or train in another --workdir"),
+        ("run.json", "{", "damaged.*restore it"),
+        ("seconds.json", "{", "remove it; only the seconds are lost"),
+        ("seconds.json", '{"finetune": "long"}', "no number for finetune.; remove it"),
+        ("commands.txt", b"\xff", "remove it; only the commands are lost"),
+        ("adapler/done.json", "{", "remove it and give the training command again"),
+        ("adapler/done.json", '{"validation": null}', "it lacks validation scores.; remove it and give"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(finished, name, content, message):
+    (finished / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=f"{name}.*{message}"):
+        report(finished)
+
+
+def test_a_config_without_the_section_of_its_method_is_named(finished):
+    config = json.loads((finished / "run.json").read_text())
+    del config["adapt"]
+    (finished / "run.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="run.json is damaged .*adapt.*; restore it"):
+        report(finished)
+
+
+METHODS_ROW = {"split": "test", "method": "dense", "flops_speedup": 1.0, "test_score": 0.9, "test_score_sd": None}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"summary": [METHODS_ROW | {"method": "adapler"}, METHODS_ROW | {"split": "other"}]}, "no row of the dense"),
+        ({"summary": [METHODS_ROW], "config": None}, "no or wrong config"),
+        ({"summary": []}, "no row of the dense"),
+    ],
+)
+def test_a_damaged_record_of_methods_is_named(finished, tmp_path, record, message):
+    (tmp_path / "methods.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=f"methods.json.*{message}.*write it anew"):
+        report(finished, methods=tmp_path / "methods.json")
+
+
+def test_lines_of_a_journal_that_are_no_records_are_skipped(finished):
+    lines = ({"step": 1}, 3, {"step": 2, "group": "train", "main": 0.5}, {"step": 3, "group": "train", "main": ""})
+    (finished / "adapler" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert contents.curve(read_journal(finished / "adapler"), "train", "main") == [(2, 0.5)]
+
+
+def test_a_folder_as_output_is_refused_before_texts_are_explained(finished, tmp_path):
+    told = []
+    with pytest.raises(ValueError, match=f"--output={tmp_path} is a folder; give a file, as .*report.html"):
+        write_report(finished, tmp_path, num_examples=20, tell=told.append)
+    assert told == []
+
+
+def test_the_title_names_the_folder_of_a_relative_workdir(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    run = read_contents(pathlib.Path("."), None)
+    assert "<title>custom: run</title>" in page.render(run, [], page.Note("none"))
+
+
+def test_labels_name_the_split(finished):
+    rows = evaluation_rows()
+    write_evaluation(finished, [row | {"split": "validation"} for row in rows])
+    run = read_contents(finished, None)
+    assert sections.scores(run).tables[0].caption == "Each model on validation"
+    assert "validation score, %" in sections.tradeoff(run).panels[0].svg
+    assert "validation split" in sections.lengths(np.array([3]), "validation", 16, "").panels[0].caption
+
+
+def test_efficiency_is_the_speedup_in_seconds_over_that_in_operations():
+    """adapler: 2.1x in seconds at 1.5x, adapt-1.2x: 3.1x at 2x."""
+    dense, *pruned = sections.score_table(evaluation_rows())
+    name = "efficiency, batch\N{NO-BREAK SPACE}32"
+    assert dense[name] is None and [row[name] for row in pruned] == ["1.40", "1.55"]
+
+
+@pytest.mark.parametrize(
+    ("method", "module", "field"),
+    [
+        ("adapler", adapler, "adapt.speedups"), ("powerbert", powerbert, "powerbert.mass_coef"),
+        ("trbert", trbert, "trbert.joint_length_coef"), ("distil", distil, "distil.layers"), ("finetune", finetune, ""),
+    ],
+)  # fmt: skip
+def test_other_speedups_are_asked_for_with_a_field_of_the_config(make_config, tmp_path, method, module, field):
+    config = make_config(module=module)
+    claim_workdir(tmp_path / "run", config.to_dict())
+    text = sections.other_speedups(read_contents(tmp_path / "run", None)).text
+    fields = re.findall(r"--config\.([\w.]+\w)", text)
+    assert config.method == method and set(fields) <= flatten(config.to_dict()).keys()
+    assert field in fields or not fields and method == "finetune"
+
+
+def test_the_command_for_rationales_has_the_run_s_checkpoint(make_config):
+    config = make_config()
+    assert sections.rationales_command(config).endswith(f" --model={config.model}")
+    with config.unlocked():
+        config.update({"model": "my model", "fresh_head": True})
+    assert sections.rationales_command(config).endswith(' "--model=my model" --set=fresh_head=True')
 
 
 def test_a_folder_without_a_run_and_a_missing_record_are_errors(finished, tmp_path):
@@ -262,6 +380,27 @@ def test_panels_take_the_page_s_colours_and_escape_names():
     assert found.open == [] and name in "".join(found.texts)
     assert "var(--series-1)" in svg and "currentColor" in svg and "var(--grid)" in svg
     assert not re.search(r"#[0-9a-f]{6}\b", svg) and "<style" not in svg
+
+
+def drawn(draw, *data, **options):
+    axis = Figure().add_subplot()
+    draw(axis, *data, **options)
+    return axis
+
+
+def test_axes_of_nearly_equal_numbers_have_few_decimals():
+    axis = drawn(plots.draw_training, [(1, 0.99314), (2, 0.99316)], [], label="y")
+    low, high = axis.get_ylim()
+    assert low < 0.98 and high > 1.0 and all(round(tick, 2) == pytest.approx(tick) for tick in axis.get_yticks())
+    assert drawn(plots.draw_training, [(1, 0.2), (2, 0.6)], [], label="y").get_ylim() == pytest.approx((0.18, 0.62))
+
+
+def test_lengths_are_counted_in_whole_texts_and_bars_of_as_many_lengths():
+    axis = drawn(plots.draw_lengths, np.array([5, 5, 7]))
+    assert [patch.get_height() for patch in axis.patches] == [2, 0, 1]
+    assert all(tick == int(tick) for tick in axis.get_yticks())
+    bars = drawn(plots.draw_lengths, np.arange(1, 101)).patches
+    assert {patch.get_height() for patch in bars[:-1]} == {3} and sum(patch.get_height() for patch in bars) == 100
 
 
 def test_long_curves_are_thinned():

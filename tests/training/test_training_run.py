@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 import shutil
 import struct
 import subprocess
@@ -15,11 +16,12 @@ from tensorboardX.proto.event_pb2 import Event
 
 from adapler_jax import full_width
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.provenance import command_line
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.setup import told_cuts
-from adapler_jax.training.workdir import claim_workdir, read_commands
+from adapler_jax.training.workdir import check_data, claim_workdir, counting_seconds, read_commands, read_seconds
 from adapler_jax.weights.save import load_model
 from tests import tiny
 
@@ -137,6 +139,44 @@ def test_the_commands_of_a_run_are_kept_in_their_order(make_config, workdirs):
     for command in ("", first, first, second, first):
         run_all(make_config(method="finetune"), workdir, tell=silent, command=command)
     assert read_commands(workdir) == [first, second, first]
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("--workdir=w", "--workdir=w"), ("--workdir=my  run", '"--workdir=my  run"'), ("", '""'),
+        ("--c={'text': 'a b'}", "\"--c={'text': 'a b'}\""), ("--c='$HOME'", "'--c='\"'\"'$HOME'\"'\"''"),
+        ('--c={"a": 1}', "'--c={\"a\": 1}'"), ("--c=a`b", "'--c=a`b'"),
+        ("--c=a\\b", "'--c=a\\b'"), ("--c=a!", "'--c=a!'"),
+    ],
+)  # fmt: skip
+def test_a_command_is_one_line_that_gives_its_words_back(word, quoted):
+    assert command_line(["python", word]) == f"python {quoted}"
+    assert shlex.split(command_line(["python", word])) == ["python", word]
+
+
+def test_line_breaks_within_a_command_become_blanks():
+    assert command_line(["python", "--c=(1,\n  2,\r\n3)"]) == 'python "--c=(1,   2, 3)"'
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("seconds.json", read_seconds), ("done.json", phases.read_done), ("commands.txt", read_commands),
+        ("data.json", lambda workdir: check_data(workdir, {})),
+        ("run.json", lambda workdir: claim_workdir(workdir, {})),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_of_a_run_is_named_with_what_to_do(tmp_path, name, read):
+    (tmp_path / name).write_bytes(b"\xff{")
+    with pytest.raises(ValueError, match=f"{name} is damaged .*; (remove it|restore it or give another --workdir)"):
+        read(tmp_path)
+
+
+def test_damaged_seconds_are_told_before_a_phase(tmp_path):
+    (tmp_path / "seconds.json").write_text('{"finetune": "long"}')
+    with pytest.raises(ValueError, match="remove it"), counting_seconds(tmp_path, "adapler"):
+        pytest.fail("it began")
 
 
 def test_changed_data_is_refused(make_config, workdirs, tiny_files, tmp_path):

@@ -17,6 +17,7 @@ from adapler_jax.heads import init_classifier
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights import save
 from adapler_jax.weights.read import load_pretrained
+from adapler_jax.weights.replace import replace_text
 from adapler_jax.weights.save import load_model, save_model
 
 CONFIG = EncoderConfig(
@@ -219,6 +220,13 @@ def test_failed_rename_puts_the_previous_model_back(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="denied"):
         save_model(directory, make_params(1), CONFIG, pruner_name="adapler")
     assert_same_params(load_model(directory).params, first)
+
+
+def test_a_text_that_cannot_take_its_place_is_removed(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        replace_text(tmp_path / "folder", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_directories_of_others_are_not_replaced(tmp_path, write_checkpoint, tensors):

@@ -151,7 +151,7 @@
 
   function addUnread(paragraph, part, at) {
     const rest = part.text.slice(at);
-    if (!rest.trim()) {
+    if (!/[\p{L}\p{N}\p{P}\p{S}]/u.test(rest)) { // nothing to see
       paragraph.append(rest);
       return;
     }
