@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 
 from adapler_jax.training.steps import TrainState
 
+LAST, BEST = "last", "best"
 MARGIN_BYTES = 2**21  # for metadata, and what else the run writes
 
 
@@ -36,8 +37,8 @@ class Checkpoints:
             )
 
         self._directory = directory
-        self._last = manager("last", max_to_keep=1)
-        self._best = manager("best", max_to_keep=num_best, best_fn=lambda metrics: metrics["rank"], best_mode="max")
+        self._last = manager(LAST, max_to_keep=1)
+        self._best = manager(BEST, max_to_keep=num_best, best_fn=lambda metrics: metrics["rank"], best_mode="max")
 
     def save_last(self, state: TrainState) -> None:
         """Writes the state, unless this step is there already."""

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
 from adapler_jax.training.calibration import at_limit, reach_speedup, steer_thresholds
-from adapler_jax.training.checkpoints import Checkpoints
+from adapler_jax.training.checkpoints import LAST, Checkpoints
 from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
@@ -45,10 +46,12 @@ def is_done(directory: pathlib.Path) -> bool:
 
 
 def mark_done(directory: pathlib.Path, numbers: dict) -> None:
-    """Writes the closing record of a phase, last and in one step, with the code and the device that ended it."""
+    """Writes the closing record of a phase, in one step, with the code and the device that ended it; removes the state to
+    go on from, which is larger than the model."""
     replace_text(
         directory / DONE, json.dumps(numbers | {"commit": commit_of_tree(), "device": device_name()}, indent=1)
     )
+    shutil.rmtree(directory / LAST, ignore_errors=True)
 
 
 def read_done(directory: pathlib.Path) -> dict:

@@ -62,6 +62,7 @@ def test_a_run_walks_its_phases_and_leaves_models(uninterrupted):
     assert [line["epoch"] for line in journal if line["group"] == "validation"] == [1, 2]
     assert [line["step"] for line in journal if line["group"] == "train"] == list(range(1, 13))
     assert any((uninterrupted / "adapler" / "events").glob("events.out.tfevents.*"))
+    assert not (uninterrupted / "adapler" / "last").exists()  # nothing goes on from there
 
 
 def test_fine_tuning_learns_what_decides_the_label(make_config, workdirs):
