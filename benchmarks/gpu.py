@@ -23,22 +23,25 @@ TRAINING_CASES = ((32, 128), (256, 128))
 QUICK_CASES = ((4, 16),)
 
 
-def measure(models, engine_cases, training_cases, *, speedups, num_rounds: int) -> tuple[list[dict], list[dict]]:
+def measure(
+    models, engine_cases, training_cases, *, speedups, num_rounds: int, dtypes=tuple(COMPUTE_DTYPES)
+) -> tuple[list[dict], list[dict]]:
     """(rows of `engines`, rows of `training`)."""
     engine_rows, training_rows = [], []
     for name in models:
-        for dtype in COMPUTE_DTYPES:
+        for dtype in dtypes:
             for case in engine_cases:
                 engine_rows += engines.measure(name, *case, dtype, speedups, num_rounds)
         for case in training_cases:
-            training_rows += [{"model": name} | row for row in training_steps.measure(MODELS[name], *case, num_rounds)]
+            found = training_steps.measure(MODELS[name], *case, num_rounds, dtypes=dtypes)
+            training_rows += [{"model": name} | row for row in found]
     return engine_rows, training_rows
 
 
 def main(arguments=None) -> tuple[list[dict], list[dict]]:
     """Measures, prints and returns the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small encoder and batch, two rounds, on CPUs too")
+    parser.add_argument("--quick", action="store_true", help="a small encoder and batch, bfloat16, two rounds, on CPUs too")
     parser.add_argument("--models", default="minilm,base")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="where the rows are written")
@@ -46,7 +49,9 @@ def main(arguments=None) -> tuple[list[dict], list[dict]]:
     if jax.default_backend() == "cpu" and not options.quick:
         parser.error("JAX sees only CPUs here; benchmarks.engines and benchmarks.training measure those")
     if options.quick:
-        found = measure(("quick",), QUICK_CASES, QUICK_CASES, speedups=(1.0, 2.0), num_rounds=2)
+        found = measure(
+            ("quick",), QUICK_CASES, QUICK_CASES, speedups=(1.0, 2.0), num_rounds=2, dtypes=("bfloat16",)
+        )  # fmt: skip
     else:
         models = options.models.split(",")
         found = measure(models, ENGINE_CASES, TRAINING_CASES, speedups=SPEEDUPS, num_rounds=options.rounds)

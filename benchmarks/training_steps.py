@@ -188,6 +188,7 @@ def measure(
     num_rounds: int,
     *,
     names: Collection[str] = tuple(STEPS),
+    dtypes: Collection[str] = tuple(COMPUTE_DTYPES),
     others: dict[tuple[str, str], Callable] | None = None,
 ) -> list[dict]:
     """One row a dtype and step: all take turns on one shape, the first round of each left out.
@@ -198,7 +199,7 @@ def measure(
     batch = random_batch(config, batch_size, length)
     steps = {
         (dtype, name): make(config, batch, dtype)
-        for dtype in COMPUTE_DTYPES for name, make in STEPS.items() if name in {FINETUNE, *names}
+        for dtype in dtypes for name, make in STEPS.items() if name in {FINETUNE, *names}
     }  # fmt: skip
     turns = {name: lambda step=step: [seconds_of(step)] for name, step in steps.items()} | (others or {})
     for turn in turns.values():

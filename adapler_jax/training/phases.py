@@ -46,8 +46,8 @@ def is_done(directory: pathlib.Path) -> bool:
 
 
 def mark_done(directory: pathlib.Path, numbers: dict) -> None:
-    """Writes the closing record of a phase, in one step, with the code and the device that ended it; removes the state to
-    go on from, which is larger than the model."""
+    """Writes the closing record of a phase, in one step, with the code and the device that ended it; then removes the
+    state to go on from, which is larger than the model."""
     replace_text(
         directory / DONE, json.dumps(numbers | {"commit": commit_of_tree(), "device": device_name()}, indent=1)
     )

@@ -146,5 +146,5 @@ def test_comparison_times_both_models_on_the_same_batches(driver):
         repeats=3, buckets=BUCKETS, driver=driver,
     )  # fmt: skip
     assert len(comparison.dense.seconds) == len(comparison.pruned.seconds) == 3
-    assert comparison.wall_speedup == comparison.dense.median_s / comparison.pruned.median_s > 0
+    assert comparison.wall_speedup > 0 and comparison.executed_flops_speedup > 1
     assert comparison.driver == driver
