@@ -41,7 +41,9 @@ def measure(
 def main(arguments=None) -> tuple[list[dict], list[dict]]:
     """Measures, prints and returns the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small encoder and batch, bfloat16, two rounds, on CPUs too")
+    parser.add_argument(
+        "--quick", action="store_true", help="a small encoder and batch, bfloat16, two rounds, on CPUs too"
+    )
     parser.add_argument("--models", default="minilm,base")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="where the rows are written")
