@@ -12,7 +12,6 @@ phases behind a model, fine-tuning included.
 """
 
 import ast
-import json
 import pathlib
 import shutil
 import sys
@@ -25,7 +24,7 @@ from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import is_done
 from adapler_jax.training.run import adapt_name, check_config, phase_list, run_all
-from adapler_jax.training.workdir import SECONDS_FILE, claim_workdir
+from adapler_jax.training.workdir import claim_workdir, read_seconds
 from adapler_jax.weights.config import read_config
 from adapler_jax.weights.hub import resolve_model
 from benchmarks.plot_methods import plot_curves
@@ -128,8 +127,7 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
     """Seconds of all phases behind a model, fine-tuning included; None where one was not timed."""
     seconds = {}
     for workdir in workdirs:
-        if (workdir / SECONDS_FILE).exists():
-            seconds |= json.loads((workdir / SECONDS_FILE).read_text())
+        seconds |= read_seconds(workdir)
     names = [name for name, _ in phase_list(config)]
     return sum(seconds[name] for name in names) if seconds.keys() >= set(names) else None
 

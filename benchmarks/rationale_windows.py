@@ -13,7 +13,6 @@ from adapler_jax.data.splits import carve_rows
 from adapler_jax.weights.replace import replace_text
 
 VALIDATION_SHARE = 0.1  # of the training documents, where the official validation split is looked into
-CLASS_NAMES = ("NEG", "POS")
 NUM_SPECIAL = 2  # [CLS] and [SEP]
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import flags
 
-from adapler_jax.data.rationales import load_movie_rationales
+from adapler_jax.data.rationales import MOVIE_CLASSES, load_movie_rationales
 from adapler_jax.data.tokenizers import load_core
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.report.console import run_command
@@ -31,7 +31,7 @@ from adapler_jax.weights.save import load_model
 from benchmarks.methods import config_of, parse_changes
 from benchmarks.plot_rationales import plot_layers
 from benchmarks.rationale_scores import eraser_rows, layer_rows, score_windows
-from benchmarks.rationale_windows import CLASS_NAMES, encode_windows, share_out, windows_of, write_windows
+from benchmarks.rationale_windows import encode_windows, share_out, windows_of, write_windows
 from benchmarks.records import Record, means_over_seeds
 from configs import adapler
 
@@ -49,7 +49,7 @@ def summarize(rows: list[dict]) -> list[dict]:
 
 def changes_of(options) -> dict:
     """Config fields of the command."""
-    changes = {"model": options.model, "data.max_length": options.max_length, "data.class_names": CLASS_NAMES}
+    changes = {"model": options.model, "data.max_length": options.max_length, "data.class_names": MOVIE_CLASSES}
     return changes | parse_changes(options.set)
 
 

@@ -74,11 +74,8 @@ def _encode(core: Tokenizer, parts: list[list[str]], max_length: int) -> list[tu
     if core.truncation is None or core.truncation["max_length"] != max_length:
         core.enable_truncation(max_length, strategy="longest_first")
     encodings = core.encode_batch(short[0] if len(short) == 1 else list(zip(*short, strict=True)))
-    shortened = [
-        any(len(after) < len(before) for before, after in zip(*row, strict=True))
-        for row in zip(zip(*parts, strict=True), zip(*short, strict=True), strict=True)
-    ]
-    return [(found, bool(found.overflowing) or was_shortened) for found, was_shortened in zip(encodings, shortened)]
+    shortened = [[len(after) < len(before) for before, after in zip(*both)] for both in zip(parts, short)]
+    return [(found, any(row) or bool(found.overflowing)) for found, row in zip(encodings, zip(*shortened))]
 
 
 def shorten(text: str, num_words: int) -> str:

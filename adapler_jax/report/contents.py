@@ -11,10 +11,10 @@ import numpy as np
 
 from adapler_jax.provenance import command_line
 from adapler_jax.report.curves import curves
-from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, finished_phases, read_run
+from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, RESTORE_CONFIG, finished_phases, read_run
 from adapler_jax.training.phases import DONE, is_done, read_done
 from adapler_jax.training.run import CHOICES, phase_list
-from adapler_jax.training.workdir import CONFIG_FILE, DO_AGAIN, read_object, read_seconds
+from adapler_jax.training.workdir import CONFIG_FILE, DO_AGAIN, read_seconds
 from adapler_jax.weights.save import load_model
 
 EVALUATION_FILE = "evaluation.json"
@@ -83,7 +83,7 @@ METHOD_FIELDS = {
     "test_score_sd": is_number_or_none,
 }  # fmt: skip
 RATIONALE_FIELDS = {"method": is_text, "layer": is_number_or_none}
-RATIONALE_METRICS = {"average_precision": is_number_or_nan, "false_positive_rate": is_number_or_nan}
+RATIONALE_METRICS = {"average_precision": "average precision", "false_positive_rate": "false positive rate"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,30 +126,25 @@ def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> R
         phases=phases,
         models=models,
         evaluation=read_record(workdir / EVALUATION_FILE, "rows", SCORE_FIELDS, TIME_FIELDS),
-        rationales=read_record(workdir / RATIONALES_FILE, "rows", RATIONALE_FIELDS, RATIONALE_METRICS),
+        rationales=read_record(
+            workdir / RATIONALES_FILE, "rows", RATIONALE_FIELDS, dict.fromkeys(RATIONALE_METRICS, is_number_or_nan)
+        ),
         methods=methods_path and read_methods(methods_path),
     )
 
 
 def read_config(workdir: pathlib.Path) -> tuple[Any, list[str]]:
     """A run's config and the names of its phases. Raises ValueError where the folder holds no run, or a damaged one."""
-    path, advice = workdir / CONFIG_FILE, "restore it or train in another --workdir"
-    if path.exists():
-        check_config_file(path, advice)
-    config = read_run(workdir)
-    try:
-        return config, [name for name, _ in phase_list(config)]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({str(error):.80}); {advice}") from error
-
-
-def check_config_file(path: pathlib.Path, advice: str) -> None:
-    """Raises ValueError with the advice where a config lacks a field that a report reads."""
-    fields = read_object(path, advice)
+    path, config = workdir / CONFIG_FILE, read_run(workdir)
+    fields = config.to_dict()
     data = fields.get("data") if is_object(fields.get("data")) else {}
     wrong = wrong_fields(fields, CONFIG_FIELDS) + [f"data.{name}" for name in wrong_fields(data, DATA_FIELDS)]
     if wrong:
-        raise ValueError(f"{path} is damaged (no or wrong {', '.join(wrong)}); {advice}")
+        raise ValueError(f"{path} is damaged (no or wrong {', '.join(wrong)}); {RESTORE_CONFIG}")
+    try:
+        return config, [name for name, _ in phase_list(config)]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({str(error):.80}); {RESTORE_CONFIG}") from error
 
 
 def check_closing(phase: pathlib.Path) -> None:

@@ -1,6 +1,5 @@
 """What a finished workdir is worth: every model of it on the test split, in score, operations and seconds."""
 
-import json
 import pathlib
 import re
 from collections.abc import Callable
@@ -20,22 +19,23 @@ from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.phases import is_done, read_done
 from adapler_jax.training.setup import engine_options, load_data, token_cache
-from adapler_jax.training.workdir import CONFIG_FILE
+from adapler_jax.training.workdir import CONFIG_FILE, read_object
 from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
 NUM_ROUNDS = 5
+RESTORE_CONFIG = "restore it or train in another --workdir"
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
 
 
 def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """The config that a workdir was trained with. Raises ValueError where it holds no run."""
+    """The config that a workdir was trained with. Raises ValueError where it holds no run, or a damaged one."""
     path = workdir / CONFIG_FILE
     if not path.exists():
         raise ValueError(
             f"{workdir} holds no run: there is no {CONFIG_FILE}; train one with train.py --workdir={workdir}"
         )
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
+    return ml_collections.ConfigDict(read_object(path, RESTORE_CONFIG))
 
 
 def adapted_phases(workdir: pathlib.Path) -> list[str]:

@@ -27,7 +27,6 @@ CURVES = (  # what is drawn of a journal: title, axis label, name in training an
     ("FLOPs speedup", "FLOPs speedup", "flops_speedup", "flops_speedup", 1.0),
 )
 RATIONALES_COMMAND = ("python", "-m", "benchmarks.rationales", "--runs=runs/rationales", "--json=runs/rationales.json")
-RATIONALE_METRICS = {"average_precision": "average precision", "false_positive_rate": "false positive rate"}
 OTHER_SPEEDUPS = {  # how a method comes by a curve
     "adapler": "A curve needs several speedups: train with --config.adapt.speedups='(1.5, 2.0, 3.0)'.",
     "powerbert": "A curve needs several runs: train each with another --config.powerbert.mass_coef.",
@@ -249,7 +248,7 @@ def rationales(run: Run) -> Section:
         text = "Rationales were not scored; this trains on texts in which people marked words, and scores those runs:"
         return Section("rationales", "Rationales", notes=[Note(text, rationales_command(run.config))])
     panels = []
-    for metric, title in RATIONALE_METRICS.items():
+    for metric, title in contents.RATIONALE_METRICS.items():
         lines = {}
         for row in run.rationales["rows"]:
             if row["layer"] is not None and metric in row:  # others are of a whole model
