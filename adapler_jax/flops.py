@@ -76,10 +76,10 @@ def predictor_flops(config: EncoderConfig, length, *, predictor_dim: int):
     return length * (inner + linear_flops(predictor_dim, 1) + _SCORE)
 
 
-def head_flops(config: EncoderConfig, *, num_classes: int) -> int:
-    """Pooler and classifier of one example."""
+def pooled_flops(config: EncoderConfig, num_outputs: int) -> int:
+    """Pooler and a linear of so many outputs, for one example."""
     D = config.hidden_dim
-    return linear_flops(D, D) + D + linear_flops(D, num_classes)
+    return linear_flops(D, D) + D + linear_flops(D, num_outputs)
 
 
 def as_counts(x):
@@ -87,18 +87,16 @@ def as_counts(x):
     return np.asarray(x, np.int64) if isinstance(x, np.ndarray | np.generic | int | list | tuple) else x
 
 
-def dense_flops(config: EncoderConfig, length_B, *, num_classes: int):
+def dense_flops(config: EncoderConfig, length_B, *, head):
     """Plain BERT on examples of these lengths: int64 [B], float32 of soft counts.
 
-    embedding(n) + N layer(n) + head
+    embedding(n) + N layer(n) + head,    head: operations of the head, a number or [B]
     """
     length_B = as_counts(length_B)
-    head = head_flops(config, num_classes=num_classes)
     return embedding_flops(config, length_B) + config.num_layers * layer_flops(config, length_B) + head
 
 
-def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Site], predictor_dim: int,
-                 num_classes: int):  # fmt: skip
+def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Site], predictor_dim: int, head):
     """The same of a model that drops tokens at its sites: int64 [B], float32 of soft counts.
 
         before the attention:     embedding(n) + sum_l [predictor(n_{l-1}) + layer(n_l)] + head,    n_{-1} = n
@@ -106,9 +104,9 @@ def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Si
 
     Args: length_B: tokens of each example without padding. kept_NB: tokens n_l that are left in layer l. For the
     operations that a padded batch executes, give padded lengths. sites: of the pruner; a layer without one has no
-    predictor. predictor_dim: 0 for methods without predictors.
+    predictor. predictor_dim: 0 for methods without predictors. head: operations of the head, a number or [B].
     """
-    total_B = embedding_flops(config, as_counts(length_B)) + head_flops(config, num_classes=num_classes)
+    total_B = embedding_flops(config, as_counts(length_B)) + head
     points = {site.layer: site.point for site in sites}
     entering_B = as_counts(length_B)
     for layer, kept_B in enumerate(as_counts(kept_NB)):

@@ -7,7 +7,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from adapler_jax import encoder, heads
+from adapler_jax import encoder
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner, check_sites, harden, params_of_layers, select_at, soften_at
 from adapler_jax.types import (
     BEFORE_ATTENTION,
@@ -31,13 +32,13 @@ class _Carry:
 
 
 def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD, live_BL, *, slope, key, dtype,
-               draws=None, collect_hidden=False, with_last=False, loop=LayerLoop()):  # fmt: skip
+               draws=None, collect_hidden=False, with_last=False, protected_BL=None, loop=LayerLoop()):  # fmt: skip
     """All layers with the pruner at its sites.
 
     Args: hidden_BLD: the embeddings' output. live_BL: bool. slope: of the soft removal, a scalar array; None for the
     hard rule. key: dropout key or None. dtype: of the operands of the encoder's products. draws: for a method that
     samples, uniform and guide with a leading axis of layers. with_last: whether the Trace has the last state of every
-    token. loop: how the layers are walked; one that unrolls more layers than there are unrolls all.
+    token; of a soft removal, the states mixed by what was left of the token. protected_BL: bool, tokens that stay. loop: how the layers are walked; one that unrolls more layers than there are unrolls all.
     Returns: last hidden_BLD; Trace; states after every layer [N, B, L, D] where collect_hidden, else None.
     """
     check_sites(pruner, config)
@@ -46,7 +47,7 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
     def prune(carry, site_params, index, draws, reading_BL):
         hard = slope is None
         entering_BL = slot_BL & (carry.weight_BL > 0) if hard else slot_BL
-        view = View(reading_BL=reading_BL, live_BL=entering_BL, weight_BL=carry.weight_BL, draws=draws)
+        view = View(reading_BL, entering_BL, carry.weight_BL, draws, protected_BL)
         if hard:
             softened = harden(select_at(pruner, site_params, index, view))
         else:
@@ -62,7 +63,8 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
         """The carry with new states, which are the last ones of tokens that are still there."""
         last_BLD = carry.last_BLD
         if last_BLD is not None:
-            last_BLD = jnp.where((carry.weight_BL > 0)[..., None], hidden_BLD, last_BLD)
+            weight_BL1 = carry.weight_BL[..., None]
+            last_BLD = weight_BL1 * hidden_BLD + (1.0 - weight_BL1) * last_BLD
         return carry.replace(hidden_BLD=hidden_BLD, last_BLD=last_BLD)
 
     def run_layer(carry, scanned):
@@ -76,9 +78,11 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
         hidden_BLD, received_BL = encoder.attend_and_count(
             layer, config, carry.hidden_BLD, carry.bias_BL, voter_BL=voter_BL, key=attend_key, dtype=dtype
         )
-        carry = advance(carry, hidden_BLD)
         if pruner.point == BEFORE_FEED_FORWARD:
+            carry = advance(carry, hidden_BLD)
             carry, trace = prune(carry, site_params, index, here, jax.lax.stop_gradient(received_BL))
+        else:
+            carry = carry.replace(hidden_BLD=hidden_BLD)
         carry = advance(carry, encoder.feed_forward(layer, config, carry.hidden_BLD, key=ffn_key, dtype=dtype))
         return carry, (trace, carry.hidden_BLD if collect_hidden else None)
 
@@ -94,13 +98,14 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
 
 
 def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, slope, key=None,
-            dtype=jnp.float32, draws=None, loop=LayerLoop()):  # fmt: skip
-    """Logits float32 [B, C] and the Trace of one batch; arguments as in `run_layers`."""
+            dtype=jnp.float32, draws=None, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
+    """Logits float32, as the head gives them, and the Trace of one batch; arguments as in `run_layers`."""
     embed_key, layers_key, head_key = (None,) * 3 if key is None else jax.random.split(key, 3)
     embeddings = params["encoder"]["embeddings"]
     hidden_BLD = encoder.embed(embeddings, config, batch.token_BL, batch.segment_BL, key=embed_key)
     hidden_BLD, trace, _ = run_layers(
         params, config, pruner, hidden_BLD, batch.live_BL, slope=slope, key=layers_key, dtype=dtype, draws=draws,
-        loop=loop,
+        with_last=head.reads_tokens, protected_BL=head.protects(batch), loop=loop,
     )  # fmt: skip
-    return heads.classify(params["head"], config, hidden_BLD[:, 0], key=head_key), trace
+    states = trace.last_BLD if head.reads_tokens else hidden_BLD[:, 0]
+    return head.read(params["head"], config, states, batch, head_key), trace.replace(last_BLD=None)

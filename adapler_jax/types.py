@@ -75,7 +75,8 @@ class Batch:
     example_id_B: jax.Array  # int32, FILLER_ID on filler rows
     saliency_BL: jax.Array | None = None  # float32, targets of the contribution predictors, 0 on padding
     guide_BSL: jax.Array | None = None  # float32, what a heuristic makes of each token at the S sites of a pruner
-    teacher_logits_BC: jax.Array | None = None  # float32, logits of the fine-tuned model on this example
+    teacher_logits: Any = None  # float32, logits of the fine-tuned model on this example, as the head gives them
+    marks: Any = None  # dict of int32 arrays: token slots that the head reads or is trained by, -1 for fillers
 
 
 class Site(NamedTuple):
@@ -108,6 +109,7 @@ class View:
     live_BL: jax.Array  # bool; at inference: the token is real and survived all earlier sites
     weight_BL: jax.Array  # float32 soft survival entering the site; 1 on [CLS], 0 on padding
     draws: Draws | None = None  # in training, for a method that samples
+    protected_BL: jax.Array | None = None  # bool: tokens that stay whatever the pruner says
 
 
 @flax.struct.dataclass

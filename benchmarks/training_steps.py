@@ -43,7 +43,7 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
         label_B=rng.integers(0, NUM_CLASSES, batch_size).astype(np.int32),
         example_id_B=np.arange(batch_size, dtype=np.int32),
         saliency_BL=rng.random((batch_size, length)).astype(np.float32),
-        teacher_logits_BC=np.zeros((batch_size, NUM_CLASSES), np.float32),
+        teacher_logits=np.zeros((batch_size, NUM_CLASSES), np.float32),
     )
 
 

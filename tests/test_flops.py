@@ -13,6 +13,7 @@ from adapler_jax.types import BEFORE_ATTENTION, BEFORE_FEED_FORWARD, Batch, Enco
 BASE = EncoderConfig(
     num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
 )  # fmt: skip
+HEAD = flops.pooled_flops(BASE, 2)
 SITES = tuple(Site(layer, BEFORE_ATTENTION) for layer in range(12))
 
 
@@ -20,14 +21,14 @@ SITES = tuple(Site(layer, BEFORE_ATTENTION) for layer in range(12))
 @pytest.mark.parametrize("num_classes", [2, 14])
 def test_dense_count_agrees_with_the_published_fit_at_base_size(length, num_classes):
     published = 37872 * length**2 + 170216500 * length + 1181953 + 1537 * num_classes
-    counted = flops.dense_flops(BASE, [length], num_classes=num_classes)
+    counted = flops.dense_flops(BASE, [length], head=flops.pooled_flops(BASE, num_classes))
     np.testing.assert_allclose(counted, [published], rtol=2e-3)
 
 
 def test_pruned_count_agrees_with_the_published_fit_where_nothing_is_dropped():
     length = 96
     published = 1183537 + 1537 + 6152 * length + 12 * (3156 * length**2 + 14233554 * length)
-    counted = flops.pruned_flops(BASE, [length], np.full((12, 1), length), sites=SITES, predictor_dim=32, num_classes=2)
+    counted = flops.pruned_flops(BASE, [length], np.full((12, 1), length), sites=SITES, predictor_dim=32, head=HEAD)
     np.testing.assert_allclose(counted, [published], rtol=2e-3)
 
 
@@ -37,33 +38,33 @@ def test_predictor_agrees_with_the_published_difference():
 
 
 def test_published_reference_counts():
-    counted = flops.dense_flops(BASE, [64, 128, 512], num_classes=2) / 1e9
+    counted = flops.dense_flops(BASE, [64, 128, 512], head=HEAD) / 1e9
     np.testing.assert_allclose(counted, [11.05, 22.41, 97.08], rtol=2e-3)
 
 
 def test_predictor_is_charged_at_the_length_it_reads():
     config = dataclasses.replace(BASE, num_layers=2)
-    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, num_classes=2)
+    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, head=flops.pooled_flops(config, 2))
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.predictor_flops(config, 10, predictor_dim=32)
         + flops.layer_flops(config, 4)
         + flops.predictor_flops(config, 4, predictor_dim=32)
         + flops.layer_flops(config, 1)
-        + flops.head_flops(config, num_classes=2)
+        + flops.pooled_flops(config, 2)
     )
     assert counted.tolist() == [by_hand]
 
 
 def test_layers_without_a_site_have_no_predictor():
     config = dataclasses.replace(BASE, num_layers=3)
-    counted = flops.pruned_flops(config, [10], [[10], [4], [4]], sites=SITES[1:2], predictor_dim=32, num_classes=2)
+    counted = flops.pruned_flops(config, [10], [[10], [4], [4]], sites=SITES[1:2], predictor_dim=32, head=flops.pooled_flops(config, 2))
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.layer_flops(config, 10)
         + flops.predictor_flops(config, 10, predictor_dim=32)
         + 2 * flops.layer_flops(config, 4)
-        + flops.head_flops(config, num_classes=2)
+        + flops.pooled_flops(config, 2)
     )
     assert counted.tolist() == [by_hand]
 
@@ -71,7 +72,7 @@ def test_layers_without_a_site_have_no_predictor():
 def test_sites_inside_layers_charge_the_halves_apart():
     config = dataclasses.replace(BASE, num_layers=2)
     sites = (Site(0, BEFORE_FEED_FORWARD), Site(1, BEFORE_FEED_FORWARD))
-    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=sites, predictor_dim=0, num_classes=2)
+    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=sites, predictor_dim=0, head=flops.pooled_flops(config, 2))
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.attention_flops(config, 10)
@@ -80,7 +81,7 @@ def test_sites_inside_layers_charge_the_halves_apart():
         + flops.attention_flops(config, 4)
         + flops.significance_flops(config, 4)
         + flops.feed_forward_flops(config, 1)
-        + flops.head_flops(config, num_classes=2)
+        + flops.pooled_flops(config, 2)
     )
     assert counted.tolist() == [by_hand]
 
@@ -110,14 +111,14 @@ def test_layer_by_hand_on_two_tokens():
 def test_without_predictors_nothing_dropped_costs_the_dense_model():
     length_B = np.array([3, 7])
     kept_NB = np.tile(length_B, (12, 1))
-    counted = flops.pruned_flops(BASE, length_B, kept_NB, sites=(), predictor_dim=0, num_classes=3)
-    np.testing.assert_array_equal(counted, flops.dense_flops(BASE, length_B, num_classes=3))
+    counted = flops.pruned_flops(BASE, length_B, kept_NB, sites=(), predictor_dim=0, head=HEAD)
+    np.testing.assert_array_equal(counted, flops.dense_flops(BASE, length_B, head=HEAD))
 
 
 def test_soft_counts_of_a_training_step_are_counted_alike():
     """JAX arrays of float32 under jit give the integers of NumPy."""
     length_B, kept_NB = np.array([30, 9]), np.tile(np.array([[17, 4]]), (12, 1))
-    sizes = {"sites": SITES, "predictor_dim": 32, "num_classes": 2}
+    sizes = {"sites": SITES, "predictor_dim": 32, "head": HEAD}
     count = jax.jit(lambda length_B, kept_NB: flops.pruned_flops(BASE, length_B, kept_NB, **sizes))
     found = count(jnp.float32(length_B), jnp.float32(kept_NB))
     np.testing.assert_allclose(found, flops.pruned_flops(BASE, length_B, kept_NB, **sizes), rtol=1e-6)
@@ -128,7 +129,7 @@ def test_speedup_weighs_examples_by_their_operations():
 
 
 def test_counts_do_not_overflow():
-    assert flops.dense_flops(BASE, np.array([512] * 4, np.int32), num_classes=2).min() > 2**32
+    assert flops.dense_flops(BASE, np.array([512] * 4, np.int32), head=HEAD).min() > 2**32
 
 
 def test_dense_count_agrees_with_the_compilers_count():
@@ -147,5 +148,5 @@ def test_dense_count_agrees_with_the_compilers_count():
         .lower(lay_out(params, config), batch)
         .compile()
     )
-    counted = flops.dense_flops(config, [length], num_classes=3)[0]
+    counted = flops.dense_flops(config, [length], head=flops.pooled_flops(config, 3))[0]
     np.testing.assert_allclose(counted, program.cost_analysis()["flops"], rtol=0.02)

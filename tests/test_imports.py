@@ -32,7 +32,7 @@ LEVELS = {
 }
 
 # (from, to): rooms of one level that may meet.
-SAME_LEVEL = {("heads", "encoder")}  # a head is made of the encoder's building blocks
+SAME_LEVEL = {("heads", "encoder"), ("heads", "flops")}  # a head is made of the encoder's building blocks, and counts
 
 # Names of the encoder that a pruner may use: building blocks, never the model.
 PRUNER_MAY_USE = {"ACTIVATIONS", "init_linear", "linear"}

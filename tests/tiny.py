@@ -56,7 +56,7 @@ def make_batch(lengths=LENGTHS, *, num_slots=NUM_SLOTS, num_fillers=0, seed=0, p
         label_B=label_B[:num_rows].astype(np.int32),
         example_id_B=np.where(np.arange(num_rows) < num_real, np.arange(num_rows), FILLER_ID).astype(np.int32),
         saliency_BL=np.where(live_BL, saliency_BL[:num_rows, :num_slots], 0.0).astype(np.float32),
-        teacher_logits_BC=teacher_BC[:num_rows].astype(np.float32),
+        teacher_logits=teacher_BC[:num_rows].astype(np.float32),
     )
 
 

@@ -34,7 +34,8 @@ def train_batches(
     """Yield training batches without end; batch k is a pure function of the arguments and k.
 
     Each epoch draws a new order, leaves out the examples that do not fill a batch, puts examples of like length
-    together, and shuffles the batches. A set smaller than one batch is filled up with filler rows.
+    together, and shuffles the batches. A set smaller than one batch is filled up with filler rows. Rows that belong
+    together stay together.
 
     Args:
       tokenized: the examples.
@@ -54,12 +55,16 @@ def train_batches(
     lengths = _check(tokenized, batch_size, lengths, process_count)
     check_extras(tokenized, extras)
     num_steps = num_steps_per_epoch(len(tokenized), batch_size)
+    longest = group_lengths(tokenized)
     share = _share(batch_size, process_index, process_count)
 
     @functools.lru_cache(maxsize=2)
     def plan(epoch: int) -> list[np.ndarray]:
         """Rows of every batch of an epoch."""
-        return plan_epoch(tokenized.lengths, batch_size=batch_size, lengths=lengths, seed=seed, epoch=epoch)
+        groups = plan_epoch(
+            longest, batch_size=batch_size // tokenized.group, lengths=lengths, seed=seed, epoch=epoch
+        )
+        return [rows_of_groups(chosen, tokenized.group) for chosen in groups]
 
     def batch_at(step: int) -> Batch:
         """Make the batch of one step."""
@@ -68,6 +73,16 @@ def train_batches(
 
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     return iter(steps.map(batch_at).to_iter_dataset(_READ_AHEAD))
+
+
+def group_lengths(tokenized: Tokenized) -> np.ndarray:
+    """Tokens of the longest row of each group, int64 [groups]."""
+    return tokenized.lengths.reshape(-1, tokenized.group).max(axis=1)
+
+
+def rows_of_groups(groups: np.ndarray, size: int) -> np.ndarray:
+    """The rows of groups of that size."""
+    return (groups[:, None] * size + np.arange(size)).ravel()
 
 
 def plan_epoch(
@@ -107,7 +122,7 @@ def eval_batches(
     lengths = _check(tokenized, batch_size, lengths, process_count)
     check_extras(tokenized, extras)
     share = _share(batch_size, process_index, process_count)
-    order = np.argsort(tokenized.lengths, kind="stable")
+    order = rows_of_groups(np.argsort(group_lengths(tokenized), kind="stable"), tokenized.group)
 
     def generate() -> Iterator[Batch]:
         """Make the batches; the checks above run before the first is asked for."""
@@ -131,6 +146,7 @@ def _make_batch(
         batch_size=share.stop - share.start,
         labels=tokenized.labels[rows],
         example_ids=tokenized.example_ids[rows],
+        marks={name: marks[rows] for name, marks in tokenized.marks.items()},
     )
     return batch if extras is None else add_extras(batch, tokenized.lengths[rows], extras)
 
@@ -148,5 +164,10 @@ def _check(tokenized: Tokenized, batch_size: int, lengths: Sequence[int], proces
         raise ValueError("there are no examples to batch; give a split with at least one row")
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(f"batch size {batch_size} cannot be shared by {process_count} processes; use a multiple")
+    if len(tokenized) % tokenized.group or (batch_size // process_count) % tokenized.group:
+        raise ValueError(
+            f"{len(tokenized)} rows in batches of {batch_size // process_count} cut groups of {tokenized.group} rows "
+            "that belong together; use a multiple"
+        )
     bucket_for(int(tokenized.lengths.max()), lengths)
     return lengths

@@ -1,7 +1,7 @@
 """Pad examples into one Batch, and put per-example arrays beside them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class Extras:
 
     Attributes:
       saliency: float rows by example id, as long as the example (Ragged) or zero padded [ids, longest]; or None.
-      teacher_logits: float32 [ids, C], or None.
+      teacher_logits: float32 [ids, C], or [ids, longest, 2] of a head that reads tokens; or None.
       guide: float32 [ids, sites, longest], zero padded: what a heuristic makes of each token; or None.
     """
 
@@ -33,6 +33,7 @@ def pad_batch(
     batch_size: int | None = None,
     labels: Sequence[int] | None = None,
     example_ids: Sequence[int] | None = None,
+    marks: Mapping[str, np.ndarray] | None = None,
 ) -> Batch:
     """Pad examples to one length, and with filler rows to one batch size.
 
@@ -45,6 +46,7 @@ def pad_batch(
       batch_size: rows B; None for as many as there are examples.
       labels: class numbers; None for all 0.
       example_ids: ids; None for 0, 1, 2 ...
+      marks: int32 [rows, ...] by name; None for none.
 
     Returns:
       A Batch of NumPy arrays.
@@ -68,7 +70,15 @@ def pad_batch(
         live_BL=np.arange(length) < counts[:, None],
         label_B=label_B,
         example_id_B=ids,
+        marks={name: _fill_up(rows, batch_size) for name, rows in marks.items()} if marks else None,
     )
+
+
+def _fill_up(rows: np.ndarray, batch_size: int) -> np.ndarray:
+    """The marks of examples with -1 for filler rows."""
+    filled = np.full((batch_size, *rows.shape[1:]), -1, np.int32)
+    filled[: len(rows)] = rows
+    return filled
 
 
 def _pad_rows(rows: Sequence[Sequence], shape: tuple[int, int], dtype) -> np.ndarray:
@@ -87,8 +97,10 @@ def add_extras(batch: Batch, lengths_B: np.ndarray, extras: Extras) -> Batch:
         rows = [extras.saliency[i][:count] for i, count in zip(ids, lengths_B)]
         added["saliency_BL"] = _pad_rows(rows, batch.token_BL.shape, np.float32)
     if extras.teacher_logits is not None:
-        shape = (len(batch.label_B), extras.teacher_logits.shape[1])
-        added["teacher_logits_BC"] = _pad_rows(extras.teacher_logits[ids], shape, np.float32)
+        logits = extras.teacher_logits[ids]
+        logits = logits[:, : batch.token_BL.shape[1]] if logits.ndim == 3 else logits
+        added["teacher_logits"] = np.zeros((len(batch.label_B), *logits.shape[1:]), np.float32)
+        added["teacher_logits"][: len(ids)] = logits
     if extras.guide is not None:
         length = batch.token_BL.shape[1]
         guide_BSL = np.zeros((len(batch.label_B), extras.guide.shape[1], length), np.float32)

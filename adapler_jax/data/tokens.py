@@ -10,7 +10,7 @@ import tempfile
 import typing
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -53,12 +53,16 @@ class Tokenized:
       segments: int8 rows of the same lengths: 0 for the first text and its [SEP], 1 for the second.
       labels: int32 [rows].
       example_ids: int32 [rows], unique, at least 0.
+      marks: int32 arrays [rows, ...] by name: token slots that a head reads or is trained by, -1 for fillers.
+      group: rows that follow each other and belong together, as the options of a question; 1: each stands alone.
     """
 
     tokens: Ragged
     segments: Ragged
     labels: np.ndarray
     example_ids: np.ndarray
+    marks: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    group: int = 1
 
     def __len__(self) -> int:
         """Count the examples."""

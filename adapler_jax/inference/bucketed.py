@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax import encoder, heads
+from adapler_jax import encoder
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference import dense
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, entries_of, ladder
 from adapler_jax.inference.stages import Stages, run_stages
@@ -40,6 +41,7 @@ class _State:
     source_BL: jax.Array  # int32: its place in the text; L past the count
     count_B: jax.Array  # int32
     last_BLD: jax.Array | None  # the last state so far of the token at each place of the text; None if not asked for
+    protected_BL: jax.Array | None  # bool, places of the text that stay; None for none
 
 
 @flax.struct.dataclass
@@ -73,9 +75,13 @@ def kept_slots(keep_BR):
     return jnp.sort(jnp.where(keep_BR, jnp.arange(R, dtype=jnp.int32)[None], R), axis=-1)
 
 
-def visit_site(pruner: Pruner, site_params, index, *, reading_BR, source_BR, live_BR, length):
+def visit_site(pruner: Pruner, site_params, index, *, reading_BR, source_BR, live_BR, length, protected_BL):
     """Asks the pruner who stays: (slots, places, counts) of those, padded to `length`, and the _Record of the site."""
-    view = View(reading_BL=reading_BR, live_BL=live_BR, weight_BL=live_BR.astype(jnp.float32))
+    view = View(reading_BR, live_BR, live_BR.astype(jnp.float32))
+    if protected_BL is not None:
+        source_BR = jnp.minimum(source_BR, length)
+        protected_BL = jnp.pad(protected_BL, ((0, 0), (0, 1)))
+        view = view.replace(protected_BL=jnp.take_along_axis(protected_BL, source_BR, axis=1))
     selection = select_at(pruner, site_params, index, view)
     kept_BR = kept_slots(selection.keep_BL)
     stays_BR = kept_BR < kept_BR.shape[1]
@@ -106,11 +112,11 @@ def run_bucket(state: _State, layer, site_params, index, *, bucket, config: Enco
     source_BR = state.source_BL[:, :bucket]
     kept, record = visit_site(
         pruner, site_params, index, reading_BR=pruner.read(site_params, hidden_BRD), source_BR=source_BR,
-        live_BR=live_BR, length=length,
+        live_BR=live_BR, length=length, protected_BL=state.protected_BL,
     )  # fmt: skip
     hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
     last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
-    return _State(hidden_BLD, *kept, last_BLD), record
+    return _State(hidden_BLD, *kept, last_BLD, state.protected_BL), record
 
 
 def attend_bucket(state: _State, layer, site_params, index, *, bucket, config: EncoderConfig, pruner: Pruner, dtype):
@@ -126,11 +132,12 @@ def attend_bucket(state: _State, layer, site_params, index, *, bucket, config: E
     hidden_BRD, received_BR = dense.in_chunks_on_cpu(run, state.hidden_BLD[:, :bucket], live_BR)
     source_BR = state.source_BL[:, :bucket]
     kept, record = visit_site(
-        pruner, site_params, index, reading_BR=received_BR, source_BR=source_BR, live_BR=live_BR, length=length
-    )
+        pruner, site_params, index, reading_BR=received_BR, source_BR=source_BR, live_BR=live_BR, length=length,
+        protected_BL=state.protected_BL,
+    )  # fmt: skip
     hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
     last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
-    return _State(hidden_BLD, *kept, last_BLD), record
+    return _State(hidden_BLD, *kept, last_BLD, state.protected_BL), record
 
 
 def feed_bucket(state: _State, layer, *, bucket, config: EncoderConfig, dtype) -> _State:
@@ -168,7 +175,7 @@ def at_places(record_N: _Record) -> Trace:
     return Trace(score_NBL=scatter(record_N.score_BL), weight_NBL=scatter(record_N.keep_BL), count_NB=record_N.count_B)
 
 
-def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner: Pruner, with_last):
+def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner: Pruner, head: Head, with_last):
     """Embeds the first `bucket` tokens of every example and visits the site in front of layer 0: (state, _Record); the
     _Record is () where sites are inside the layers."""
     B, L = batch.token_BL.shape
@@ -179,7 +186,7 @@ def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner
         site_params = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
         kept, record = visit_site(
             pruner, site_params, jnp.int32(0), reading_BR=pruner.read(site_params, hidden_BRD), source_BR=place_BR,
-            live_BR=live_BR, length=L,
+            live_BR=live_BR, length=L, protected_BL=head.protects(batch),
         )  # fmt: skip
     else:
         slot_BL = jnp.zeros((B, L), jnp.int32)
@@ -187,7 +194,7 @@ def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner
         record = ()
     hidden_BLD = jnp.pad(hidden_BRD, ((0, 0), (0, L - bucket), (0, 0)))
     last_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0) if with_last else None
-    return _State(hidden_BLD, *kept, last_BLD), record
+    return _State(hidden_BLD, *kept, last_BLD, head.protects(batch)), record
 
 
 def per_layer(outer: Params, *, pruner: Pruner, num_layers):
@@ -199,10 +206,12 @@ def per_layer(outer: Params, *, pruner: Pruner, num_layers):
 
 
 def begin(outer: Params, batch: Batch, *, entries, **options):
-    """The state that layer 0 runs on, and what `enter` records; options as of `enter`."""
+    """The state that layer 0 runs on, and what only `finish` reads: what `enter` records, and the batch where the head
+    reads tokens; options as of `enter`."""
     branches = [functools.partial(enter, bucket=bucket, **options) for bucket in entries]
     longest = jnp.max(jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32))
-    return jax.lax.switch(rung_of(longest, entries), branches, outer, batch)
+    state, record = jax.lax.switch(rung_of(longest, entries), branches, outer, batch)
+    return state, (record, batch if options["head"].reads_tokens else None)
 
 
 def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: Pruner, dtype):
@@ -220,16 +229,18 @@ def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: P
     return switch(feed_bucket, state, scanned[0]), record
 
 
-def finish(outer: Params, state: _State, first, record_N: _Record, *, config: EncoderConfig):
-    """Logits from the last buffer, [CLS] in slot 0, and the Trace of all sites that exist."""
+def finish(outer: Params, state: _State, begun, record_N: _Record, *, config: EncoderConfig, head: Head, with_last):
+    """Logits from the last buffer, [CLS] in slot 0, or the tokens' last states, and the Trace of all sites that exist."""
+    first, batch = begun
     if isinstance(first, _Record):
         record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)
-    trace = at_places(record_N).replace(last_BLD=state.last_BLD)
-    return heads.classify(outer["head"], config, state.hidden_BLD[:, 0]), trace
+    states = state.last_BLD if head.reads_tokens else state.hidden_BLD[:, 0]
+    trace = at_places(record_N).replace(last_BLD=state.last_BLD if with_last else None)
+    return head.read(outer["head"], config, states, batch), trace
 
 
 def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, dtype=jnp.float32,
-                with_last=False) -> Stages | None:  # fmt: skip
+                head: Head = CLASSIFICATION, with_last=False) -> Stages | None:  # fmt: skip
     """The driver for batches of `shape` [B, L], arguments as in `forward`; None for a method without sites, which runs
     as plain BERT in one piece."""
     if not pruner.sites:
@@ -238,15 +249,17 @@ def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT
     shared = {"config": config, "pruner": pruner}
     return Stages(
         per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
-        begin=functools.partial(begin, entries=entries_of(pruner, rungs), with_last=with_last, **shared),
+        begin=functools.partial(
+            begin, entries=entries_of(pruner, rungs), head=head, with_last=with_last or head.reads_tokens, **shared
+        ),
         step=functools.partial(run_layer, rungs=rungs, dtype=dtype, **shared),
-        finish=functools.partial(finish, config=config),
+        finish=functools.partial(finish, config=config, head=head, with_last=with_last),
     )
 
 
 def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, buckets=DEFAULT_BUCKETS,
-            dtype=jnp.float32, with_last=False):  # fmt: skip
-    """Logits float32 [B, C] and the Trace of one batch, equal to the oracle's.
+            dtype=jnp.float32, head: Head = CLASSIFICATION, with_last=False):  # fmt: skip
+    """Logits float32 of the head and the Trace of one batch, equal to the oracle's.
 
     Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which a batch's kept tokens
     are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products.
@@ -254,7 +267,8 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     gathers.
     """
     check_fast(pruner, config)
-    stages = make_stages(config, pruner, batch.token_BL.shape, buckets=buckets, dtype=dtype, with_last=with_last)
+    options = {"dtype": dtype, "head": head, "with_last": with_last}
+    stages = make_stages(config, pruner, batch.token_BL.shape, buckets=buckets, **options)
     if stages is None:
-        return dense.forward(params, config, batch, dtype=dtype, with_last=with_last)
+        return dense.forward(params, config, batch, **options)
     return run_stages(stages, params, batch)

@@ -3,14 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from adapler_jax import encoder, heads
+from adapler_jax import encoder
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace
 
 CHUNK_TOKENS = 1024  # of a CPU's pass through all layers: its inner states stay in the caches
 
 
-def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.float32, with_last=False):
-    """Logits float32 [B, C] of one batch and a Trace, empty but for the last states [B, L, D] where they are asked for.
+def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.float32, head: Head = CLASSIFICATION,
+            with_last=False):  # fmt: skip
+    """Logits float32 of the head for one batch and a Trace, empty but for the last states [B, L, D] where asked for.
 
     Params: layers stacked, or as `encoder.lay_out` gives them.
     """
@@ -18,11 +20,13 @@ def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.fl
 
     def encode(*tokens):
         hidden_BLD = encoder.encode(params["encoder"], config, *tokens, dtype=dtype)
-        return hidden_BLD if with_last else hidden_BLD[:, :1]
+        return hidden_BLD if with_last or head.reads_tokens else hidden_BLD[:, :1]
 
     hidden_BLD = in_chunks_on_cpu(encode, *tokens)
-    last_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0) if with_last else None
-    return heads.classify(params["head"], config, hidden_BLD[:, 0]), Trace(last_BLD=last_BLD)
+    if with_last or head.reads_tokens:
+        hidden_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0)
+    logits = head.read(params["head"], config, hidden_BLD if head.reads_tokens else hidden_BLD[:, 0], batch)
+    return logits, Trace(last_BLD=hidden_BLD if with_last else None)
 
 
 def in_chunks_on_cpu(function, *arrays_BL):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import encoder
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference import bucketed, masked, packed
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.choice import Choice, choose
@@ -28,7 +29,7 @@ MIN_SPLIT = 16  # rows of a batch that the packed driver takes in two threads on
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A function (params, Batch) -> (logits float32 [B, C], Trace); it compiles once a batch shape.
+    """A function (params, Batch) -> (logits float32 of the head, Trace); it compiles once a batch shape.
 
     Make one with `make_engine`. On CPUs a packed batch of MIN_SPLIT rows or more runs as two halves at a time, and its
     answers are NumPy arrays; settings by JAX's context managers do not reach them. `choice` and `program` take the
@@ -39,7 +40,7 @@ class Engine:
     program: Callable[[int, int], Callable] = dataclasses.field(repr=False)
 
     def __call__(self, params: Params, batch: Batch):
-        """Logits float32 [B, C] and Trace of a batch."""
+        """Logits float32 of the head and Trace of a batch."""
         return run_program(self.choice(*batch.token_BL.shape).driver, self.program, params, batch)
 
 
@@ -65,13 +66,13 @@ def in_two_threads(program: Callable[[int, int], Callable], params: Params, batc
     halves = [jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], batch) for row in rows]
     run = program(B, L)
     found = list(_pool().map(lambda half: jax.device_get(run(params, half)), halves))
-    logits_BC = alternate(*(logits_BC for logits_BC, _ in found), axis=0)[:B]
+    logits = jax.tree.map(lambda *leaves: alternate(*leaves, axis=0)[:B], *(logits for logits, _ in found))
     traces = [trace for _, trace in found]
     last = [trace.last_BLD for trace in traces]
     sites = jax.tree.map(
         lambda *leaves: alternate(*leaves, axis=1)[:, :B], *(trace.replace(last_BLD=None) for trace in traces)
     )
-    return logits_BC, sites.replace(last_BLD=None if last[0] is None else alternate(*last, axis=0)[:B])
+    return logits, sites.replace(last_BLD=None if last[0] is None else alternate(*last, axis=0)[:B])
 
 
 def alternate(first, second, *, axis: int):
@@ -96,6 +97,7 @@ def make_engine(
     latency_table: LatencyTable | str | os.PathLike | None = None,
     expected_speedup: float | None = None,
     block_tokens: int = packed.BLOCK_TOKENS,
+    head: Head = CLASSIFICATION,
     with_last: bool = False,
 ) -> Engine:
     """The engine of a model; equal arguments share their compiled programs.
@@ -104,7 +106,7 @@ def make_engine(
     every token slot of a batch. None for the library's. dtype: of the operands of the encoder's products. driver:
     "auto" is the faster of "bucketed" and "packed" by a latency table, for every batch shape anew; "masked" is the
     oracle, at full width. tiles, block_tokens: rows of "packed" in a product and in a layer. latency_table: for "auto",
-    as in `find_table`. expected_speedup: for "auto", the model's FLOPs speedup where it is known. with_last: whether
+    as in `find_table`. head: what reads the last states. expected_speedup: for "auto", the model's FLOPs speedup where it is known. with_last: whether
     the Trace has the last state of every token, dropped ones included, float32 [B, L, D].
     Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, rows below 1, or a table
     that does not serve on this device.
@@ -140,7 +142,7 @@ def make_engine(
         name, rungs = choice(batch_size, length)
         options = {"masked": {}, "bucketed": {"buckets": rungs}}
         options["packed"] = {"buckets": rungs, "tiles": tiles, "block_tokens": block_tokens}
-        return _jitted(config, pruner, name, dtype, with_last=with_last, **options[name])
+        return _jitted(config, pruner, name, dtype, head=head, with_last=with_last, **options[name])
 
     return Engine(choice=choice, program=functools.cache(program))
 

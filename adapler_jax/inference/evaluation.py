@@ -1,6 +1,7 @@
 """A model on a labelled set: its score, and what its dropped tokens save in operations and in seconds."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import flops
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.buckets import executed_lengths
 from adapler_jax.inference.choice import Choice
 from adapler_jax.inference.engine import AUTO, lay_out, lay_out_for, make_engine
 from adapler_jax.inference.measure import Timing, median_speedup, time_interleaved
-from adapler_jax.metrics.classification import METRICS
+from adapler_jax.inference.scoring import ClassScorer, Scorer
 from adapler_jax.pruning.base import Pruner, keep_all
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, Params
 
@@ -21,16 +23,19 @@ from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, Params
 class Evaluation:
     """What a model did on a set; one entry an example, in the order of the batches, fillers left out."""
 
-    score: float  # in [0, 1]
-    nll: float  # mean of -log p(label), in nats: steadier than a score where models are compared on few examples
+    scores: dict[str, float]  # of the scorer, in [0, 1], the main one as `score`
+    nll: float  # mean loss, in nats: steadier than a score where models are compared on few examples
     flops_speedup: float  # dense over pruned operations, true token counts
     executed_flops_speedup: float  # the same for what ran, see `executed_flops`
     kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
-    predicted_E: np.ndarray
-    label_E: np.ndarray
     example_id_E: np.ndarray
     length_E: np.ndarray  # tokens
     count_NE: np.ndarray  # tokens that each layer ran on
+
+    @property
+    def score(self) -> float:
+        """What models are chosen by."""
+        return self.scores["score"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +55,8 @@ def evaluate_model(
     pruner: Pruner,
     batches: Iterable[Batch],
     *,
-    metric: str = "accuracy",
+    scorer: Scorer | None = None,
+    head: Head = CLASSIFICATION,
     buckets: Sequence[int] | None = None,
     dtype=jnp.float32,
     driver: str = AUTO,
@@ -58,46 +64,51 @@ def evaluate_model(
     expected_speedup: float | None = None,
     dense_config: EncoderConfig | None = None,
 ) -> Evaluation:
-    """Runs a model over batches under the hard rule; `metric` is a name in METRICS, dense_config that of the model
-    which speedups are relative to where it is not this one without its pruner, the rest as in `make_engine`.
+    """Runs a model over batches under the hard rule; scorer: None for the accuracy of classes, dense_config: that of
+    the model which speedups are relative to where it is not this one without its pruner, the rest as in `make_engine`.
 
-    Raises ValueError where there is no example or the metric is unknown.
+    Raises ValueError where there is no example.
     """
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
+    scorer = scorer or ClassScorer()
     run = make_engine(
         config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
-        expected_speedup=expected_speedup,
+        expected_speedup=expected_speedup, head=head,
     )  # fmt: skip
     params = lay_out_for(driver, params, config, dtype)  # as compare_speed does: its programs are then the same
     parts = []
     executed = np.zeros(2, np.int64)
     for batch in batches:
-        logits_BC, trace = run(params, batch)
+        logits, trace = run(params, batch)
         count_NB = counts_of(trace, batch, config)
         choice = run.choice(*batch.token_BL.shape)
         executed += executed_flops(
-            params, config, pruner, batch, count_NB, choice=choice, dense_config=dense_config
+            params, config, pruner, batch, count_NB, choice=choice, head=head, dense_config=dense_config
         )  # fmt: skip
         real_B = batch.example_id_B != FILLER_ID
-        nll_B = -np.asarray(jax.nn.log_softmax(logits_BC))[np.arange(len(batch.label_B)), batch.label_B]
-        columns = (nll_B, np.argmax(logits_BC, -1), batch.label_B, batch.example_id_B, batch.live_BL.sum(-1), count_NB)
+        scorer.add(jax.device_get(logits), batch, real_B)
+        columns = (_losses_of(head)(logits, batch), batch.example_id_B, batch.live_BL.sum(-1), count_NB)
         parts.append([np.asarray(column)[..., real_B] for column in columns])
     if not parts:
         raise ValueError("there are no batches to evaluate; give a split with at least one example")
-    nll_E, predicted_E, label_E, example_id_E, length_E, count_NE = (np.concatenate(x, axis=-1) for x in zip(*parts))
+    nll_E, example_id_E, length_E, count_NE = (np.concatenate(x, axis=-1) for x in zip(*parts))
     return Evaluation(
-        score=METRICS[metric](predicted_E, label_E),
+        scores=scorer.scores(),
         nll=float(nll_E.mean()),
-        flops_speedup=true_speedup(params, config, pruner, length_E, count_NE, dense_config=dense_config),
+        flops_speedup=true_speedup(
+            params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config
+        ),
         executed_flops_speedup=float(executed[0] / executed[1]),
         kept_tokens=tuple(count_NE.mean(axis=-1).tolist()),
-        predicted_E=predicted_E,
-        label_E=label_E,
         example_id_E=example_id_E,
         length_E=length_E,
         count_NE=count_NE,
     )
+
+
+@functools.cache
+def _losses_of(head: Head) -> Callable:
+    """The head's losses by the labels, compiled once a shape."""
+    return jax.jit(lambda logits, batch: head.losses(logits, batch, 0.0))
 
 
 def counts_of(trace, batch: Batch, config: EncoderConfig):
@@ -109,28 +120,27 @@ def counts_of(trace, batch: Batch, config: EncoderConfig):
 
 def true_speedup(
     params: Params, config: EncoderConfig, pruner: Pruner, length_E, count_NE, *,
-    dense_config: EncoderConfig | None = None,
+    head: Head = CLASSIFICATION, dense_config: EncoderConfig | None = None,
 ) -> float:  # fmt: skip
     """Dense over pruned operations of examples without padding; dense_config: None for the model's own."""
-    num_classes = params["head"]["classifier"]["bias"].shape[-1]
-    dense_E = flops.dense_flops(dense_config or config, length_E, num_classes=num_classes)
+    spent = head.flops(params["head"], config, length_E)
+    dense_E = flops.dense_flops(dense_config or config, length_E, head=spent)
     pruned_E = flops.pruned_flops(
         config, length_E, count_NE, sites=pruner.sites, predictor_dim=flops.leaf_predictor_dim(params),
-        num_classes=num_classes,
+        head=spent,
     )  # fmt: skip
     return flops.speedup(dense_E, pruned_E)
 
 
-def padded_flops(params: Params, config: EncoderConfig, batch: Batch) -> int:
+def padded_flops(params: Params, config: EncoderConfig, batch: Batch, head: Head = CLASSIFICATION) -> int:
     """Operations of plain BERT on a padded batch, fillers and padding included."""
     B, L = batch.token_BL.shape
-    num_classes = params["head"]["classifier"]["bias"].shape[-1]
-    return int(B * flops.dense_flops(config, L, num_classes=num_classes))
+    return int(B * flops.dense_flops(config, L, head=head.flops(params["head"], config, L)))
 
 
 def executed_flops(
     params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, count_NB, *, choice: Choice,
-    dense_config: EncoderConfig | None = None,
+    head: Head = CLASSIFICATION, dense_config: EncoderConfig | None = None,
 ):  # fmt: skip
     """Operations that one padded batch took, fillers included: int64 [2], of dense BERT and of the driver.
 
@@ -140,19 +150,18 @@ def executed_flops(
     as much as the dense model; its predictors are not counted.
     """
     B, L = batch.token_BL.shape
-    options = {
-        "sites": pruner.sites,
-        "predictor_dim": flops.leaf_predictor_dim(params),
-        "num_classes": params["head"]["classifier"]["bias"].shape[-1],
-    }
-    dense, length_B = padded_flops(params, config, batch), np.asarray(batch.live_BL).sum(-1)
+    dense, length_B = padded_flops(params, config, batch, head), np.asarray(batch.live_BL).sum(-1)
+    options = {"sites": pruner.sites, "predictor_dim": flops.leaf_predictor_dim(params)}
     executed = dense
     if choice.driver == "packed":
-        executed = np.sum(flops.pruned_flops(config, length_B, count_NB, **options))
+        executed = np.sum(flops.pruned_flops(
+            config, length_B, count_NB, head=head.flops(params["head"], config, length_B), **options
+        ))  # fmt: skip
     elif choice.driver == "bucketed" and pruner.sites:
         entry, length_N = executed_lengths(pruner, length_B, count_NB, choice.buckets, num_slots=L)
-        executed = B * flops.pruned_flops(config, [entry], length_N[:, None], **options)[0]
-    return np.array([padded_flops(params, dense_config or config, batch), executed], np.int64)
+        spent = head.flops(params["head"], config, L)
+        executed = B * flops.pruned_flops(config, [entry], length_N[:, None], head=spent, **options)[0]
+    return np.array([padded_flops(params, dense_config or config, batch, head), executed], np.int64)
 
 
 def compare_speed(
@@ -169,6 +178,7 @@ def compare_speed(
     driver: str = AUTO,
     latency_table=None,
     expected_speedup: float | None = None,
+    head: Head = CLASSIFICATION,
     dense_config: EncoderConfig | None = None,
 ) -> SpeedComparison:
     """Times an engine against plain BERT on the same texts, medians of interleaved repeats.
@@ -182,10 +192,10 @@ def compare_speed(
     batches = [jax.device_put(batch) for batch in batches]
     pruned_run = make_engine(
         config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
-        expected_speedup=expected_speedup,
+        expected_speedup=expected_speedup, head=head,
     )  # fmt: skip
     dense_config = dense_config or config
-    dense_run = make_engine(dense_config, keep_all(), dtype=dtype, driver="bucketed")
+    dense_run = make_engine(dense_config, keep_all(), dtype=dtype, driver="bucketed", head=head)
     dense_params = lay_out(jax.device_put(dense_params | {"pruner": {}}), dense_config, dtype)
     params = lay_out_for(driver, jax.device_put(params), config, dtype)
 
@@ -200,8 +210,8 @@ def compare_speed(
     choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
     for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
         count_NB = counts_of(pruned_run(params, batch)[1], batch, config)
-        pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice)[1]
-        executed += np.array([padded_flops(params, dense_config, dense_batch), pruned])
+        pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)[1]
+        executed += np.array([padded_flops(params, dense_config, dense_batch, head), pruned])
     return SpeedComparison(
         dense=timings["dense"],
         pruned=timings["pruned"],

@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax import encoder, heads
+from adapler_jax import encoder
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, ladder
 from adapler_jax.inference.flat import (
     compact,
@@ -102,6 +103,7 @@ class State:
     out: Out  # of the last layer, before the site behind it dropped any
     rooms: Rooms
     live_BL: jax.Array  # bool: places of the tokens in the buffer
+    protected_BL: jax.Array | None  # bool: places of those that stay; None for none
 
 
 def write(out: Out, rows_TD, reading_T, first, *, place_T) -> Out:
@@ -214,7 +216,7 @@ def visit_site(pruner: Pruner, site_params, index, state: State, *, num_slots):
     """Asks the pruner who stays: (the state with their places, the rows of the buffer that they are, the Trace)."""
     before_BL = places_before(state.live_BL)
     reading_BL = jnp.where(state.live_BL, state.out.reading_T[before_BL], 0.0)
-    view = View(reading_BL, state.live_BL, state.live_BL.astype(jnp.float32))
+    view = View(reading_BL, state.live_BL, state.live_BL.astype(jnp.float32), protected_BL=state.protected_BL)
     selection = select_at(pruner, site_params, index, view)
     keep_BL = selection.keep_BL
     trace = Trace(selection.score_BL, keep_BL.astype(jnp.float32), jnp.sum(keep_BL, axis=-1, dtype=jnp.int32))
@@ -228,8 +230,9 @@ def reader(pruner: Pruner, site_params):
     return lambda rows_TD: rows_TD[:, 0]
 
 
-def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype, with_last):
-    """The state in front of site 0: all live tokens, embedded; and nothing more."""
+def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype, head: Head,
+          with_last):  # fmt: skip
+    """The state in front of site 0: all live tokens, embedded; and the batch where the head reads tokens."""
     B, L = batch.token_BL.shape
     encoder.check_length(config, L)
     if batch.segment_BL.shape != (B, L) or batch.live_BL.shape != (B, L):
@@ -250,7 +253,7 @@ def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner,
     num_rows = sizes.block + sizes.margin
     heard = Heard(jnp.zeros((num_rows, D)), jnp.zeros((num_rows,)) if pruner.point == BEFORE_FEED_FORWARD else None)
     rooms = Rooms(jnp.zeros((num_rows, D)), to_bits(jnp.zeros((num_rows, 3 * D), dtype)), heard)
-    return State(out, rooms, batch.live_BL), ()
+    return State(out, rooms, batch.live_BL, head.protects(batch)), batch if head.reads_tokens else None
 
 
 def feed_forward(size, first, out: Out, *, layer, source_T, place_T, config, dtype) -> Out:
@@ -306,16 +309,19 @@ def per_layer(outer: Params, *, pruner: Pruner, num_layers):
     return site_params, behind, index_N
 
 
-def finish(outer: Params, state: State, _, trace: Trace, *, config: EncoderConfig):
-    """Logits from the last [CLS] states, and the Trace."""
+def finish(outer: Params, state: State, batch, trace: Trace, *, config: EncoderConfig, head: Head, with_last):
+    """Logits from the last [CLS] states, or those of all tokens, and the Trace."""
+    states = state.out.hidden_TD[places_before(state.live_BL)[:, 0]]
     if state.out.last_PD is not None:
-        trace = trace.replace(last_BLD=state.out.last_PD.reshape(*state.live_BL.shape, config.hidden_dim))
-    cls_BD = state.out.hidden_TD[places_before(state.live_BL)[:, 0]]
-    return heads.classify(outer["head"], config, cls_BD), trace
+        last_BLD = state.out.last_PD.reshape(*state.live_BL.shape, config.hidden_dim)
+        states = last_BLD if head.reads_tokens else states
+        trace = trace.replace(last_BLD=last_BLD if with_last else None)
+    return head.read(outer["head"], config, states, batch), trace
 
 
 def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, tiles=TILES,
-                block_tokens=BLOCK_TOKENS, dtype=jnp.float32, with_last=False) -> Stages:  # fmt: skip
+                block_tokens=BLOCK_TOKENS, dtype=jnp.float32, head: Head = CLASSIFICATION,
+                with_last=False) -> Stages:  # fmt: skip
     """The driver for batches of `shape` [B, L]; arguments as in `forward`."""
     options = {
         "config": config, "pruner": pruner, "dtype": dtype,
@@ -323,15 +329,16 @@ def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT
     }  # fmt: skip
     return Stages(
         per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
-        begin=functools.partial(begin, with_last=with_last, **options),
+        begin=functools.partial(begin, head=head, with_last=with_last or head.reads_tokens, **options),
         step=functools.partial(run_layer, **options),
-        finish=functools.partial(finish, config=config),
+        finish=functools.partial(finish, config=config, head=head, with_last=with_last),
     )
 
 
 def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, buckets=DEFAULT_BUCKETS,
-            tiles=TILES, block_tokens=BLOCK_TOKENS, dtype=jnp.float32, with_last=False):  # fmt: skip
-    """Logits float32 [B, C] and the Trace of one batch, equal to the oracle's.
+            tiles=TILES, block_tokens=BLOCK_TOKENS, dtype=jnp.float32, head: Head = CLASSIFICATION,
+            with_last=False):  # fmt: skip
+    """Logits float32 of the head and the Trace of one batch, equal to the oracle's.
 
     Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which examples are padded for
     their attention; the largest holds every token slot of the batch. tiles: numbers of rows in a product.
@@ -342,6 +349,6 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     check_fast(pruner, config)
     stages = make_stages(
         config, pruner, batch.token_BL.shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens, dtype=dtype,
-        with_last=with_last,
+        head=head, with_last=with_last,
     )  # fmt: skip
     return run_stages(stages, params, batch)

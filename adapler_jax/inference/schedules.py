@@ -100,7 +100,8 @@ def kept_shares(config: EncoderConfig, length: int, speedup: float, method: str 
 
     Raises ValueError where the first site comes too late for the speedup.
     """
-    dense, sites = flops.dense_flops(config, [length], num_classes=NUM_CLASSES), schedule_pruner(config, method).sites
+    head = flops.pooled_flops(config, NUM_CLASSES)
+    dense, sites = flops.dense_flops(config, [length], head=head), schedule_pruner(config, method).sites
     num_sites_N = np.searchsorted([site.layer for site in sites], np.arange(config.num_layers), side="right")
 
     def shares(factor):
@@ -110,7 +111,7 @@ def kept_shares(config: EncoderConfig, length: int, speedup: float, method: str 
         count_N1 = np.maximum(1, np.round(shares(factor) * length))[:, None]
         pruned = flops.pruned_flops(
             config, [length], count_N1, sites=sites, predictor_dim=0 if method == "powerbert" else SCORER_DIM,
-            num_classes=NUM_CLASSES,
+            head=head,
         )  # fmt: skip
         return flops.speedup(dense, pruned)
 

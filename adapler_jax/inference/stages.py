@@ -16,7 +16,7 @@ class Stages(NamedTuple):
     begin: Callable
     # (state, (layer, *its slices of per_layer)) -> (state, record); the state keeps its shapes
     step: Callable
-    # (outer, state, what `begin` gave it, records stacked along a layer axis) -> (logits float32 [B, C], Trace)
+    # (outer, state, what `begin` gave it, records stacked along a layer axis) -> (logits float32 of the head, Trace)
     finish: Callable
 
 

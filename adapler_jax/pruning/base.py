@@ -80,23 +80,26 @@ def has_site(pruner: Pruner, layer):
 
 
 def select_at(pruner: Pruner, site_params, layer, view: View) -> Selection:
-    """`pruner.select`; all that entered stays where the layer has no site."""
+    """`pruner.select`; what is protected stays, and all that entered where the layer has no site."""
     found = pruner.select(site_params, layer, view)
     is_site = has_site(pruner, layer)
+    keep_BL = found.keep_BL if view.protected_BL is None else found.keep_BL | (view.protected_BL & view.live_BL)
     return Selection(
-        score_BL=jnp.where(is_site, found.score_BL, 0.0), keep_BL=jnp.where(is_site, found.keep_BL, view.live_BL)
+        score_BL=jnp.where(is_site, found.score_BL, 0.0), keep_BL=jnp.where(is_site, keep_BL, view.live_BL)
     )
 
 
 def soften_at(pruner: Pruner, site_params, layer, view: View, slope) -> Softened:
-    """`pruner.soften`; nothing changes where the layer has no site."""
+    """`pruner.soften`; nothing changes for what is protected, nor where the layer has no site."""
     found = pruner.soften(site_params, layer, view, slope)
-    is_site = has_site(pruner, layer)
+    acts = is_site = has_site(pruner, layer)
+    if view.protected_BL is not None:
+        acts = is_site & ~view.protected_BL
     return Softened(
         score_BL=jnp.where(is_site, found.score_BL, 0.0),
-        bias_BL=jnp.where(is_site, found.bias_BL, 0.0),
-        weight_BL=jnp.where(is_site, found.weight_BL, view.weight_BL),
-        scale_BL=None if found.scale_BL is None else jnp.where(is_site, found.scale_BL, 1.0),
+        bias_BL=jnp.where(acts, found.bias_BL, 0.0),
+        weight_BL=jnp.where(acts, found.weight_BL, view.weight_BL),
+        scale_BL=None if found.scale_BL is None else jnp.where(acts, found.scale_BL, 1.0),
     )
 
 

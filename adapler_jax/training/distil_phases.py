@@ -57,7 +57,8 @@ def run_distil(directory: pathlib.Path, setup: Setup, config) -> None:
     checkpoints.close()
     lengths = setup.splits[validation_split(setup)].lengths
     dense, shallow = (
-        flops.dense_flops(sizes, lengths, num_classes=setup.dataset.num_classes) for sizes in (setup.encoder, encoder)
+        flops.dense_flops(sizes, lengths, head=setup.head.flops(params["head"], sizes, lengths))
+        for sizes in (setup.encoder, encoder)
     )
     scores |= {"flops_speedup": flops.speedup(dense, shallow)}
     finish(directory, student, keep_all(), params, scores, layers=layers)

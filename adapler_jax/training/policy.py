@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adapler_jax import encoder, full_width, heads
+from adapler_jax import encoder, full_width
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers, places
 from adapler_jax.pruning.trbert import action_losses, probabilities, selected_share
-from adapler_jax.training.losses import task_losses
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import FILLER_ID, Batch, Draws, EncoderConfig, LayerLoop, Params, View
 
@@ -47,9 +47,10 @@ def check_depth(config: EncoderConfig, layers: tuple[int, ...]) -> int:
     return layer
 
 
-def importance_scores(params: Params, config: EncoderConfig, batch: Batch, *, layers: tuple[int, ...], dtype):
+def importance_scores(params: Params, config: EncoderConfig, batch: Batch, *, layers: tuple[int, ...], dtype,
+                      head: Head = CLASSIFICATION):  # fmt: skip
     """What each token's way from a selector upwards does to the loss of the fine-tuned model: (float32 [B, S, L], 0 on
-    padding; logits [B, C]).
+    padding; logits of the head).
 
         s_t = | < dloss / dH_r[t], H_r[t] - H_l[t] > |
 
@@ -74,14 +75,14 @@ def importance_scores(params: Params, config: EncoderConfig, batch: Batch, *, la
 
     def loss(high_BLD):
         last_BLD, _, _ = run(above, config.num_layers - top, high_BLD)
-        logits_BC = heads.classify(params["head"], config, last_BLD[:, 0])
-        return jnp.sum(task_losses(logits_BC, batch, 0.0)), logits_BC
+        logits = head.read(params["head"], config, last_BLD if head.reads_tokens else last_BLD[:, 0], batch)
+        return jnp.sum(head.losses(logits, batch, 0.0)), logits
 
-    gradient_BLD, logits_BC = jax.grad(loss, has_aux=True)(high_BLD)
+    gradient_BLD, logits = jax.grad(loss, has_aux=True)(high_BLD)
     scores = [
         jnp.abs(jnp.sum(gradient_BLD * (high_BLD - hidden_NBLD[layer - 1]), axis=-1)) for layer in layers
     ]  # fmt: skip
-    return jnp.where(batch.live_BL[:, None], jnp.stack(scores, axis=1), 0.0), logits_BC
+    return jnp.where(batch.live_BL[:, None], jnp.stack(scores, axis=1), 0.0), logits
 
 
 def rank_targets(guide_BSL, live_BL):
@@ -125,7 +126,7 @@ def draw_actions(key, pruner: Pruner, batch: Batch, num_layers: int, *, is_guide
 
 
 def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, policy: PolicyConfig, *,
-                     key, share_done, dtype, loop=LayerLoop()):  # fmt: skip
+                     key, share_done, dtype, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
     """The policy's loss, and beside it the task's mean over the samples: (scalar, {name: scalar}).
 
         r_k = - loss_k - alpha share_k;   b = mean_k r_k;   policy = mean_k (r_k - b) nll_k
@@ -140,15 +141,15 @@ def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batc
     def run(index):
         draw_key, dropout_key = jax.random.split(jax.random.fold_in(key, index))
         draws = draw_actions(draw_key, pruner, batch, config.num_layers, is_guided=is_guided & (index == 0))
-        logits_BC, trace = full_width.forward(
+        logits, trace = full_width.forward(
             params, config, pruner, batch, slope=jnp.float32(1.0), key=dropout_key, dtype=dtype, draws=draws,
-            loop=loop,
+            head=head, loop=loop,
         )  # fmt: skip
         return {
-            "task": task_losses(logits_BC, batch, policy.distil_coef),
+            "task": head.losses(logits, batch, policy.distil_coef),
             "share": selected_share(trace, pruner.sites, batch.live_BL, by_padded_length=policy.by_padded_length),
             "nll": action_losses(trace, pruner.sites, batch.live_BL),
-            "accuracy": (jnp.argmax(logits_BC, axis=-1) == batch.label_B).astype(jnp.float32),
+            "accuracy": head.correct(logits, batch),
         }
 
     at_once = policy.samples_at_once or policy.num_samples

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.training.losses import LossConfig, objectives
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
@@ -33,13 +34,13 @@ def init_state(params: Params, pruner: Pruner, main, thresholds) -> TrainState:
 
 
 def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, main, thresholds, *, slope_fn, dtype,
-                    steer=None, jitter=None, loop=LayerLoop()):  # fmt: skip
+                    steer=None, jitter=None, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
     """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
 
     Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
     the encoder's products. steer: (params, the batch's FLOPs speedup) -> params, moves the thresholds in place of the
     speed-up loss and saves its backward pass. jitter: (params, key) -> params, what the step's forward pass sees in
-    place of them. loop: as in `full_width.run_layers`.
+    place of them. head: what reads the last states. loop: as in `full_width.run_layers`.
     """
     train_thresholds = steer is None and bool(pruner.threshold_names)
 
@@ -52,8 +53,8 @@ def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, m
             if jitter is not None:
                 params = jitter(params, key)
             return objectives(
-                params, config, pruner, batch, losses, slope=slope, key=key, dtype=dtype, loop=loop
-            )  # fmt: skip
+                params, config, pruner, batch, losses, slope=slope, key=key, dtype=dtype, head=head, loop=loop
+            )
 
         one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
         if train_thresholds:

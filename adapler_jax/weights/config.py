@@ -125,17 +125,28 @@ def read_class_names(raw: dict[str, Any], source) -> tuple[str, ...] | None:
     return tuple(str(labels[str(index)]) for index in range(len(labels)))
 
 
-def config_json(config: EncoderConfig, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """The contents of a config.json that transformers reads as this encoder with a sequence classifier."""
+def config_json(
+    config: EncoderConfig, architecture: str, class_names: tuple[str, ...] | None
+) -> dict[str, Any]:  # fmt: skip
+    """The contents of a config.json that transformers reads as this encoder with a head; class_names: None where the
+    head tells no classes apart."""
     return {
         "model_type": "bert",
-        "architectures": ["BertForSequenceClassification"],
+        "architectures": [architecture],
         **{key: getattr(config, field) for key, field in (SIZES | CONSTANTS).items()},
         "hidden_act": config.activation,
         "classifier_dropout": config.classifier_dropout_prob,
         "position_embedding_type": "absolute",
         "pad_token_id": 0,
+        "dtype": "float32",
+        **({} if class_names is None else label_names(class_names)),
+        **({} if config.pooler_activation == "tanh" else {"pooler_activation": config.pooler_activation}),
+    }
+
+
+def label_names(class_names: tuple[str, ...]) -> dict[str, Any]:
+    """The entries of a config.json that name classes."""
+    return {
         "id2label": {str(index): name for index, name in enumerate(class_names)},
         "label2id": {name: index for index, name in enumerate(class_names)},
-        "dtype": "float32",
-    } | ({} if config.pooler_activation == "tanh" else {"pooler_activation": config.pooler_activation})
+    }

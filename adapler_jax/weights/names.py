@@ -1,7 +1,7 @@
 """The one table of rules between Hugging Face tensor names and our parameter tree; reading and writing both use it.
 
 A rule gives the shape of a leaf in letters of the shape key of `types.py`, without a stacked axis. Beside those:
-X rows of the position table, Y rows of the segment table, M sites of a pruner, 1 an axis of size one. A leaf called
+X rows of the position table, Y rows of the segment table, M sites of a pruner, 1 and 2 axes of that size. A leaf called
 `kernel` is (in, out) in the tree and (out, in) in a file.
 
 Source: the layout with one rule table and all mismatches reported together follows bonsai's `models/vit/params.py`.
@@ -75,6 +75,12 @@ ENCODER_RULES = (
 )
 POOLER_RULES = linear_rules("bert.pooler.dense", "head/pooler", "DD")
 CLASSIFIER_RULES = linear_rules("classifier", "head/classifier", "DC")
+SPAN_RULES = linear_rules("qa_outputs", "head/span", "D2")
+HEAD_RULES = {
+    "classification": POOLER_RULES + CLASSIFIER_RULES,
+    "choice": POOLER_RULES + CLASSIFIER_RULES,
+    "span": SPAN_RULES,
+}
 PRUNER_RULES = {
     "keep_all": (),
     "adapler": (
@@ -90,7 +96,7 @@ PRUNER_RULES = {
     ),
 }
 
-# What a published checkpoint may hold beside encoder and classifier: constants, and the heads of other tasks.
+# What a published checkpoint may hold beside encoder and head: constants, and the heads of other tasks.
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 OTHER_HEADS = re.compile(
     r"(cls|qa_outputs|lm_head|vocab_transform|vocab_layer_norm|vocab_projector"
@@ -99,11 +105,13 @@ OTHER_HEADS = re.compile(
 )
 
 
-def model_rules(pruner_name: str) -> tuple[Rule, ...]:
-    """The rules of a whole model. Raises ValueError for a pruner that has none."""
+def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Rule, ...]:
+    """The rules of a whole model. Raises ValueError for a pruner or a head that has none."""
+    if head_name not in HEAD_RULES:
+        raise ValueError(f"unknown head {head_name!r}; expected one of {', '.join(sorted(HEAD_RULES))}")
     if pruner_name not in PRUNER_RULES:
         raise ValueError(f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNER_RULES))}")
-    return ENCODER_RULES + POOLER_RULES + CLASSIFIER_RULES + PRUNER_RULES[pruner_name]
+    return ENCODER_RULES + HEAD_RULES[head_name] + PRUNER_RULES[pruner_name]
 
 
 def axis_sizes(
@@ -121,6 +129,7 @@ def axis_sizes(
         "C": num_classes,
         "P": predictor_dim,
         "1": 1,
+        "2": 2,
     }
 
 

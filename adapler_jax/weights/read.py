@@ -7,14 +7,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.heads import init_classifier
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import read_class_names, read_config
 from adapler_jax.weights.families import bert_tensors
 from adapler_jax.weights.files import read_tensors
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.names import BUFFERS, CLASSIFIER_RULES, ENCODER_RULES, OTHER_HEADS, POOLER_RULES, axis_sizes
+from adapler_jax.weights.names import BUFFERS, CLASSIFIER_RULES, ENCODER_RULES, OTHER_HEADS, POOLER_RULES, SPAN_RULES, axis_sizes
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tree
+
+
+NEEDED = {"span": tuple(rule.name for rule in SPAN_RULES)}  # tensors of heads that others ignore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,19 +25,20 @@ class Loaded:
     """A checkpoint, float32."""
 
     config: EncoderConfig
-    params: Params  # {"encoder": ..., "head": {"pooler", "classifier"}}
+    params: Params  # {"encoder": ..., "head": ...}
     notes: tuple[str, ...]  # what a user should know: parts started afresh, ignored or converted
     directory: Path  # local, holds the tokenizer
     class_names: tuple[str, ...] | None  # of the checkpoint's own classifier; None where it was started afresh
 
 
 def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_positions: int | None = None,
-                    fresh_head: bool = False) -> Loaded:  # fmt: skip
+                    fresh_head: bool = False, head: Head = CLASSIFICATION) -> Loaded:  # fmt: skip
     """Encoder and head of a BERT, RoBERTa or DistilBERT checkpoint in Hugging Face form.
 
     Args: path_or_name: a local directory or a name on the hub. key: for parts that the checkpoint lacks.
     num_classes: of the classifier; None for as many as the checkpoint has. num_positions: grow the position table
-    to at least this many rows. fresh_head: start pooler and classifier afresh though the checkpoint has them.
+    to at least this many rows. fresh_head: start the head afresh though the checkpoint has it. head: the one that is
+    needed; num_classes means something to a classification only.
 
     Raises ValueError, all mismatches in one, where the checkpoint is not a BERT or does not fit its config.json.
     """
@@ -42,8 +46,10 @@ def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_po
     config, raw = read_config(directory)
     class_names = read_class_names(raw, directory / "config.json")
     tensors, source = read_tensors(directory)
-    tensors, notes = drop_ignored(canonicalize(bert_tensors(tensors, raw), source))
-    tensors, head_rules, head_notes = choose_head(tensors, num_classes, fresh_head=fresh_head)
+    tensors, notes = drop_ignored(canonicalize(bert_tensors(tensors, raw), source), keep=NEEDED.get(head.name, ()))
+    num_classes = num_classes if head is CLASSIFICATION else 1
+    choose = choose_span if head.name == "span" else choose_head
+    tensors, head_rules, head_notes = choose(tensors, num_classes, fresh_head=fresh_head)
     own_classes = count_classes(tensors)
     total_classes = own_classes or num_classes or len(class_names or ()) or 2
 
@@ -51,7 +57,7 @@ def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_po
     sizes = axis_sizes(config, num_classes=total_classes)
     check_tensors(tensors, rules, sizes, source)
     params = to_tree(tensors, rules, sizes)
-    params["head"] = init_classifier(key, config, total_classes) | params.get("head", {})
+    params["head"] = head.init(key, config, total_classes) | params.get("head", {})
     if num_positions is not None and num_positions > config.num_positions:
         notes.append(f"the {config.num_positions} learnt positions were repeated to give {num_positions}")
         embeddings = params["encoder"]["embeddings"]
@@ -62,9 +68,10 @@ def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_po
     return Loaded(config, params, tuple(notes), directory, own_names)
 
 
-def drop_ignored(tensors: dict) -> tuple[dict, list[str]]:
-    """The tensors of encoder and classifier, and a note on the other heads that were left out; buffers go unsaid."""
-    heads = [name for name in tensors if OTHER_HEADS.fullmatch(name)]
+def drop_ignored(tensors: dict, keep: tuple[str, ...] = ()) -> tuple[dict, list[str]]:
+    """The tensors of encoder, classifier and those to keep, and a note on the other heads that were left out; buffers
+    go unsaid."""
+    heads = [name for name in tensors if OTHER_HEADS.fullmatch(name) and name not in keep]
     groups = collections.Counter(f"{name.split('.')[0]}.*" for name in heads)
     kept = {name: value for name, value in tensors.items() if name not in BUFFERS and name not in heads}
     names = ", ".join(f"{group} ({count} tensors)" if count > 1 else group for group, count in sorted(groups.items()))
@@ -96,6 +103,16 @@ def choose_head(tensors: dict, num_classes: int | None, *, fresh_head: bool) -> 
     if CLASSIFIER_RULES[0] not in rules:
         tensors = {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
     return tensors, rules, [f"started afresh, {text}" for text in fresh]
+
+
+def choose_span(tensors: dict, _, *, fresh_head: bool) -> tuple[dict, tuple, list[str]]:
+    """The same of a span head, which needs neither pooler nor classifier."""
+    encoder = {name: value for name, value in tensors.items() if not name.startswith(("bert.pooler.", "classifier."))}
+    own = all(rule.name in tensors for rule in SPAN_RULES)
+    if own and not fresh_head:
+        return encoder, SPAN_RULES, []
+    encoder = {name: value for name, value in encoder.items() if name not in NEEDED["span"]}
+    return encoder, (), ["started afresh, span head: " + ("config.fresh_head" if own else "the checkpoint has none")]
 
 
 def count_classes(tensors: dict) -> int | None:

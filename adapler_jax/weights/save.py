@@ -14,6 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from adapler_jax.flops import leaf_predictor_dim
+from adapler_jax.heads import CLASSIFICATION, Head, make_head
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import config_json, encoder_config, read_class_names, read_json
 from adapler_jax.weights.files import read_safetensors
@@ -25,6 +26,12 @@ from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to
 SECTION = "adapler_jax"  # our part of config.json
 FORMAT = 1
 HIDDEN_BIAS = re.compile(r"(contribution_predictor|token_selector)\.0\.hidden\.bias")
+# The class of transformers that reads encoder and head.
+ARCHITECTURES = {
+    "classification": "BertForSequenceClassification",
+    "choice": "BertForMultipleChoice",
+    "span": "BertForQuestionAnswering",
+}
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
@@ -36,7 +43,8 @@ class Saved:
     params: Params  # {"encoder", "head", "pruner"}, float32
     pruner_name: str
     pruner_options: dict[str, Any]  # keywords of `make_pruner`
-    class_names: tuple[str, ...]  # in the order of the logits
+    head: Head
+    class_names: tuple[str, ...]  # in the order of the logits; none where a head tells no classes apart
     max_length: int | None  # token slots that the model was trained with
     task: str | None
     extra: dict[str, Any]  # whatever JSON the writer added
@@ -50,6 +58,7 @@ def save_model(
     *,
     pruner_name: str = "keep_all",
     pruner_options: dict[str, Any] | None = None,
+    head: Head = CLASSIFICATION,
     class_names: tuple[str, ...] | None = None,
     max_length: int | None = None,
     task: str | None = None,
@@ -59,7 +68,7 @@ def save_model(
     """Writes a model directory in one step: afterwards it holds the new model, or, on any failure, the previous one.
 
     Args: params: {"encoder", "head", "pruner"}. pruner_options: keywords of `make_pruner`, numbers, texts and tuples of
-    them. class_names: in the order of the logits; None for LABEL_0, LABEL_1 ...
+    them. class_names: of a classification, in the order of the logits; None for LABEL_0, LABEL_1 ...
     tokenizer: an object with `save_pretrained`, or a directory to copy its files from; None keeps those that are
     there. extra: JSON values to find again in `load_model`. Files of others in the directory are kept.
 
@@ -67,17 +76,18 @@ def save_model(
     OSError where the disk is full or cannot be written.
     """
     directory = Path(directory).expanduser().resolve()
-    num_classes = params["head"]["classifier"]["bias"].shape[-1]
-    names = check_class_names(class_names, num_classes)
+    num_outputs = num_outputs_of(params)
+    names = check_class_names(class_names, num_outputs) if head is CLASSIFICATION else None
     section = {
         "format": FORMAT, "pruner": pruner_name, "pruner_options": pruner_options or {}, "max_length": max_length,
-        "task": task, "extra": extra or {},
+        "task": task, "extra": extra or {}, "head": head.name, "head_options": dict(head.options),
     }  # fmt: skip
-    text = json.dumps({**config_json(config, names), SECTION: section}, indent=2, ensure_ascii=False) + "\n"
+    contents = {**config_json(config, ARCHITECTURES[head.name], names), SECTION: section}
+    text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
     sizes = axis_sizes(
-        config, num_classes=num_classes, predictor_dim=leaf_predictor_dim(params), num_sites=num_sites_of(params)
+        config, num_classes=num_outputs, predictor_dim=leaf_predictor_dim(params), num_sites=num_sites_of(params)
     )
-    tensors = to_tensors(params, model_rules(pruner_name), sizes)
+    tensors = to_tensors(params, model_rules(pruner_name, head.name), sizes)
 
     try:
         restore_previous(directory)
@@ -89,6 +99,12 @@ def save_model(
     except (OSError, safetensors.SafetensorError) as error:
         raise OSError(f"the model was not saved in {directory}; what was there is intact: {error}") from error
     return directory
+
+
+def num_outputs_of(params: Params) -> int:
+    """Outputs of the linear over the pooled [CLS]; 0 for a head that has none."""
+    classifier = params["head"].get("classifier")
+    return 0 if classifier is None else classifier["bias"].shape[-1]
 
 
 def check_class_names(class_names, num_classes: int) -> tuple[str, ...]:
@@ -146,12 +162,13 @@ def load_model(directory) -> Saved:
     config, class_names = encoder_config(raw, config_path), read_class_names(raw, config_path)
     if not weights_path.is_file():
         raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
-    rules = model_rules(section["pruner"])
+    head = make_head(section.get("head", CLASSIFICATION.name), **section.get("head_options", {}))
+    rules = model_rules(section["pruner"], head.name)
     tensors = canonicalize(read_safetensors(weights_path), weights_path)
     options = {name: as_tuple(value) for name, value in section.get("pruner_options", {}).items()}
     hidden_biases = [tensors[name] for name in tensors if HIDDEN_BIAS.fullmatch(name)]
     sizes = axis_sizes(
-        config, num_classes=len(class_names or ()), predictor_dim=hidden_biases[0].size if hidden_biases else 0,
+        config, num_classes=len(class_names or ()) if head is CLASSIFICATION else 1, predictor_dim=hidden_biases[0].size if hidden_biases else 0,
         num_sites=len(options.get("layers", ())),
     )  # fmt: skip
     check_tensors(tensors, rules, sizes, weights_path)
@@ -160,6 +177,7 @@ def load_model(directory) -> Saved:
         params={"pruner": {}} | to_tree(tensors, rules, sizes),
         pruner_name=section["pruner"],
         pruner_options=options,
+        head=head,
         class_names=class_names or (),
         max_length=section["max_length"],
         task=section["task"],

@@ -34,7 +34,7 @@ def test_a_batch_holds_its_examples_padded_on_the_right(make_tokenized):
         np.testing.assert_array_equal(batch.token_BL, np.where(batch.live_BL, batch.example_id_B[:, None] + 1, 0))
         np.testing.assert_array_equal(batch.label_B, batch.example_id_B % 2)
         assert length == bucket_for(COUNTS[batch.example_id_B].max(), LENGTHS)
-        assert batch.saliency_BL is None and batch.teacher_logits_BC is None
+        assert batch.saliency_BL is None and batch.teacher_logits is None
 
 
 def test_an_epoch_holds_each_example_at_most_once_and_leaves_out_less_than_a_batch(make_tokenized):
@@ -157,8 +157,8 @@ def test_extras_travel_with_their_example(make_tokenized, dense):
         real = batch.example_id_B != FILLER_ID
         expected = np.where(batch.live_BL & real[:, None], ids[:, None] / np.float32(10), 0)
         np.testing.assert_allclose(batch.saliency_BL, expected, rtol=1e-6)
-        np.testing.assert_array_equal(batch.teacher_logits_BC, logits[ids] * real[:, None])
-        assert batch.saliency_BL.dtype == batch.teacher_logits_BC.dtype == np.float32
+        np.testing.assert_array_equal(batch.teacher_logits, logits[ids] * real[:, None])
+        assert batch.saliency_BL.dtype == batch.teacher_logits.dtype == np.float32
 
 
 def test_extras_of_other_data_are_refused(make_tokenized):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from adapler_jax import full_width
+from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference import masked
 from adapler_jax.pruning import trbert
 from adapler_jax.pruning.trbert import action_losses, selected_share
-from adapler_jax.training.losses import task_losses
 from adapler_jax.training.policy import PolicyConfig, combine, importance_scores, init_objective
 from adapler_jax.types import Batch, Draws, EncoderConfig
 from adapler_jax.weights.families import SEGMENTS, from_distilbert
@@ -132,7 +132,7 @@ def run_actions(params, rows: Batch, action_NBL, guide_NBL, guided_B):
 def numbers_of(logits_BC, trace, rows: Batch):
     """What the loss is made of."""
     return {
-        "task": task_losses(logits_BC, rows, 0.0),
+        "task": CLASSIFICATION.losses(logits_BC, rows, 0.0),
         "share": selected_share(trace, PRUNER.sites, rows.live_BL, by_padded_length=True),
         "nll": action_losses(trace, PRUNER.sites, rows.live_BL),
     }
@@ -210,7 +210,7 @@ def test_importance_scores_match(golden):
     params = formula(deep_names(golden["cls"]["param_names_sorted"], 12), config)
     batch = batch_of(expected["ids"], expected["mask"], expected["labels"])
     scores_BSL, logits_BC = importance_scores(params, config, batch, layers=(1, 6), dtype=jnp.float32)
-    np.testing.assert_allclose(np.mean(task_losses(logits_BC, batch, 0.0)), expected["loss"], rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(np.mean(CLASSIFICATION.losses(logits_BC, batch, 0.0)), expected["loss"], rtol=0, atol=TOLERANCE)
     found = np.where(batch.live_BL[:, None], scores_BSL / len(batch.label_B), expected["score"])
     np.testing.assert_allclose(found, expected["score"], rtol=1e-4, atol=TOLERANCE)
 

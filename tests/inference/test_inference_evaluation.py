@@ -1,4 +1,5 @@
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import pytest
 from adapler_jax import encoder, flops, full_width, heads
 from adapler_jax.inference.choice import Choice
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model, executed_flops
+from adapler_jax.inference.scoring import ClassScorer
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig
 
@@ -16,7 +18,8 @@ CONFIG = EncoderConfig(
 )  # fmt: skip
 PRUNER = adapler(CONFIG, predictor_dim=8)
 BUCKETS = (4, 12)
-SIZES = {"sites": PRUNER.sites, "predictor_dim": 8, "num_classes": 2}
+HEAD = flops.pooled_flops(CONFIG, 2)
+SIZES = {"sites": PRUNER.sites, "predictor_dim": 8, "head": HEAD}
 
 
 @functools.cache
@@ -51,8 +54,18 @@ def make_batches():
 
 @pytest.fixture(scope="module", name="evaluation")
 def _evaluation():
-    return evaluate_model(
-        make_params("adapler"), CONFIG, PRUNER, make_batches(), buckets=BUCKETS, driver="bucketed"
+    return evaluate("bucketed")
+
+
+def evaluate(driver):
+    """The evaluation, with the predictions and labels of its scorer."""
+    scorer = ClassScorer()
+    found = evaluate_model(
+        make_params("adapler"), CONFIG, PRUNER, make_batches(), scorer=scorer, buckets=BUCKETS, driver=driver
+    )
+    return types.SimpleNamespace(
+        **{name: getattr(found, name) for name in (*found.__dataclass_fields__, "score")},
+        predicted_E=scorer.predicted_E, label_E=scorer.label_E,
     )  # fmt: skip
 
 
@@ -77,14 +90,14 @@ def test_nll_is_that_of_the_true_labels(evaluation):
 
 
 def test_speedup_is_that_of_the_counts(evaluation):
-    dense_E = flops.dense_flops(CONFIG, evaluation.length_E, num_classes=2)
+    dense_E = flops.dense_flops(CONFIG, evaluation.length_E, head=HEAD)
     pruned_E = flops.pruned_flops(CONFIG, evaluation.length_E, evaluation.count_NE, **SIZES)
     assert evaluation.flops_speedup == dense_E.sum() / pruned_E.sum() > 1
     np.testing.assert_allclose(evaluation.kept_tokens, evaluation.count_NE.mean(axis=1))
 
 
 def test_drivers_agree(evaluation):
-    other = evaluate_model(make_params("adapler"), CONFIG, PRUNER, make_batches(), buckets=BUCKETS, driver="masked")
+    other = evaluate("masked")
     np.testing.assert_array_equal(other.predicted_E, evaluation.predicted_E)
     np.testing.assert_array_equal(other.count_NE, evaluation.count_NE)
     assert other.executed_flops_speedup == 1.0 < evaluation.executed_flops_speedup
@@ -92,7 +105,7 @@ def test_drivers_agree(evaluation):
 
 def test_plain_bert_saves_nothing():
     dense = evaluate_model(
-        make_params("keep_all"), CONFIG, keep_all(), make_batches(), metric="f1", driver="bucketed"
+        make_params("keep_all"), CONFIG, keep_all(), make_batches(), scorer=ClassScorer("f1"), driver="bucketed"
     )  # fmt: skip
     assert dense.flops_speedup == dense.executed_flops_speedup == 1.0
     np.testing.assert_array_equal(dense.count_NE, np.tile(dense.length_E, (4, 1)))
@@ -101,7 +114,7 @@ def test_plain_bert_saves_nothing():
 def test_executed_operations_are_those_of_the_buckets():
     batch = next(make_batches())
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
-    dense = 3 * flops.dense_flops(CONFIG, [12], num_classes=2)[0]
+    dense = 3 * flops.dense_flops(CONFIG, [12], head=HEAD)[0]
     bucketed = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **SIZES)[0]
     packed = flops.pruned_flops(CONFIG, [3, 12, 7], count_NB, **SIZES).sum()
     for driver, executed in {"bucketed": bucketed, "packed": packed, "masked": dense}.items():
@@ -120,13 +133,13 @@ def test_plain_bert_without_padding_executes_its_tokens():
         np.tile([3, 12, 7], (4, 1)),
         choice=Choice("packed", BUCKETS),
     )
-    dense_B = flops.dense_flops(CONFIG, [12, 3, 7], num_classes=2)
+    dense_B = flops.dense_flops(CONFIG, [12, 3, 7], head=HEAD)
     assert found.tolist() == [3 * dense_B[0], dense_B.sum()]
 
 
 @pytest.mark.parametrize("driver", ["packed", "auto"])
 def test_drivers_of_any_name_score_alike(evaluation, driver):
-    found = evaluate_model(make_params("adapler"), CONFIG, PRUNER, make_batches(), buckets=BUCKETS, driver=driver)
+    found = evaluate(driver)
     np.testing.assert_array_equal(found.predicted_E, evaluation.predicted_E)
     assert found.flops_speedup == evaluation.flops_speedup
     assert found.executed_flops_speedup > 1.0
@@ -136,7 +149,7 @@ def test_no_batches_and_unknown_metrics_are_refused():
     with pytest.raises(ValueError, match="no batches"):
         evaluate_model(make_params("keep_all"), CONFIG, keep_all(), [])
     with pytest.raises(ValueError, match="unknown metric 'bleu'; there are accuracy, f1"):
-        evaluate_model(make_params("keep_all"), CONFIG, keep_all(), [], metric="bleu")
+        ClassScorer("bleu")
 
 
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])

@@ -9,7 +9,8 @@ import pytest
 
 from adapler_jax import encoder, flops, heads
 from adapler_jax.pruning import keep_all
-from adapler_jax.training.losses import LossConfig, objectives, saliency, task_losses
+from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.training.losses import LossConfig, objectives, saliency
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import FILLER_ID, Batch
 from tests.tiny import CONFIG, NUM_CLASSES, PRUNER, assert_all_finite, make_batch, make_params
@@ -28,7 +29,7 @@ def batch_of(labels, *, teacher=None, example_ids=None):
     return Batch(
         token_BL=zeros_BL, segment_BL=zeros_BL, live_BL=zeros_BL == 0, label_B=np.array(labels, np.int32),
         example_id_B=np.array(range(len(labels)) if example_ids is None else example_ids, np.int32),
-        teacher_logits_BC=teacher,
+        teacher_logits=teacher,
     )  # fmt: skip
 
 
@@ -36,14 +37,14 @@ LOGITS = jnp.log(jnp.array([[1.0, 3.0], [3.0, 1.0]]))  # probabilities 1/4 and 3
 
 
 def test_cross_entropy_by_hand():
-    found = task_losses(LOGITS, batch_of([1, 1]), 0.0)
+    found = CLASSIFICATION.losses(LOGITS, batch_of([1, 1]), 0.0)
     np.testing.assert_allclose(found, [math.log(4 / 3), math.log(4)], rtol=1e-6)
 
 
 def test_distillation_by_hand():
     """The teacher says 1/2 and 1/2; three quarters of the weight stay with the label."""
     teacher_BC = jnp.array([[7.0, 7.0], [7.0, 7.0]])
-    found = task_losses(LOGITS, batch_of([1, 1], teacher=teacher_BC), 0.25)
+    found = CLASSIFICATION.losses(LOGITS, batch_of([1, 1], teacher=teacher_BC), 0.25)
     soft = 0.5 * math.log(4 / 3) + 0.5 * math.log(4)
     expected = [0.75 * math.log(4 / 3) + 0.25 * soft, 0.75 * math.log(4) + 0.25 * soft]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -51,13 +52,13 @@ def test_distillation_by_hand():
 
 def test_distillation_alone_does_not_look_at_labels():
     teacher_BC = jnp.array([[0.0, 1.0], [2.0, 0.0]])
-    found, expected = (task_losses(LOGITS, batch_of(labels, teacher=teacher_BC), 1.0) for labels in ([0, 0], [1, 1]))
+    found, expected = (CLASSIFICATION.losses(LOGITS, batch_of(labels, teacher=teacher_BC), 1.0) for labels in ([0, 0], [1, 1]))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_without_distillation_no_teacher_is_needed():
-    assert batch_of([0]).teacher_logits_BC is None
-    assert np.all(np.isfinite(task_losses(LOGITS[:1], batch_of([0]), 0.0)))
+    assert batch_of([0]).teacher_logits is None
+    assert np.all(np.isfinite(CLASSIFICATION.losses(LOGITS[:1], batch_of([0]), 0.0)))
 
 
 # Both objectives
@@ -116,7 +117,7 @@ def test_objectives_are_means_over_examples():
         ids = np.where(np.arange(4) == row, batch.example_id_B, FILLER_ID).astype(np.int32)
         alone.append(numbers_of(batch.replace(example_id_B=ids)))
     together = numbers_of(batch)
-    dense_B = flops.dense_flops(CONFIG, batch.live_BL.sum(-1), num_classes=NUM_CLASSES)
+    dense_B = flops.dense_flops(CONFIG, batch.live_BL.sum(-1), head=flops.pooled_flops(CONFIG, NUM_CLASSES))
     pruned_B = dense_B / [numbers.pop("flops_speedup") for numbers in alone]
     assert together.pop("flops_speedup") == pytest.approx(flops.speedup(dense_B, pruned_B), rel=1e-5)
     for name, value in together.items():

@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from adapler_jax import full_width
+from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.pruning import keep_all, trbert
 from adapler_jax.pruning.trbert import action_losses, selected_share
-from adapler_jax.training.losses import task_losses
 from adapler_jax.training.policy import (
     PolicyConfig,
     check_depth,
@@ -71,7 +71,7 @@ def test_policy_gradient_is_that_of_the_expected_reward():
             params | {"pruner": selectors}, CONFIG, pruner, batch, slope=jnp.float32(1.0), draws=Draws(uniform_NBL)
         )
         return {
-            "task": task_losses(logits_BC, batch, 0.0),
+            "task": CLASSIFICATION.losses(logits_BC, batch, 0.0),
             "share": selected_share(trace, pruner.sites, batch.live_BL),
             "nll": action_losses(trace, pruner.sites, batch.live_BL),
         }, trace.score_NBL[1, 0, 1]

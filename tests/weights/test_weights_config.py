@@ -44,9 +44,9 @@ def test_old_files_with_sizes_alone_have_the_defaults_of_bert():
 
 def test_written_config_reads_back_equal():
     config = EncoderConfig(4, 2, 16, 24, 50, 12, num_segments=1, activation="gelu_new", norm_epsilon=3e-7, init_std=0.3)
-    assert encoder_config(config_json(config, ()), "config.json") == config
+    assert encoder_config(config_json(config, "BertForSequenceClassification", ()), "config.json") == config
     config = dataclasses.replace(config, classifier_dropout_prob=0.25)
-    raw = config_json(config, ("no", "yes"))
+    raw = config_json(config, "BertForSequenceClassification", ("no", "yes"))
     assert encoder_config(raw, "config.json") == config
     assert read_class_names(raw, "config.json") == ("no", "yes")
 

@@ -1,0 +1,17 @@
+"""What reads the last states: classes of a text, spans of an answer, one of several options."""
+
+from adapler_jax.heads.base import Head
+from adapler_jax.heads.choice import choice
+from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
+from adapler_jax.heads.span import SPAN
+
+__all__ = ["CLASSIFICATION", "HEADS", "Head", "SPAN", "choice", "classify", "init_classifier", "make_head"]
+
+HEADS = {"classification": lambda: CLASSIFICATION, "span": lambda: SPAN, "choice": choice}
+
+
+def make_head(name: str, **options) -> Head:
+    """The head of this name, as a saved model names it. Raises ValueError where there is none."""
+    if name not in HEADS:
+        raise ValueError(f"unknown head {name!r}; there are {', '.join(HEADS)}")
+    return HEADS[name](**options)

@@ -1,0 +1,49 @@
+"""The head: a record of pure functions of what reads the last states, is trained by them, and is scored."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.types import Batch, EncoderConfig, Params
+
+
+class Head(NamedTuple):
+    """What is done with the last states. Logits are an array, or a dict of arrays, float32, with a leading axis B."""
+
+    name: str
+    reads_tokens: bool  # the last state of every token, wherever it was dropped; else that of [CLS] alone
+    # (key, EncoderConfig, number of classes where the task has any) -> params
+    init: Callable[[Any, EncoderConfig, int], Params]
+    # (params, EncoderConfig, states [B, D] or [B, L, D], Batch, dropout key or None) -> logits
+    read: Callable
+    # (logits, Batch, distil_coef) -> float32 [B]: (1 - d) of the loss by the labels, d of that by the teacher's logits
+    losses: Callable
+    # (logits, Batch) -> float32 [B]: the logit of the right answer
+    gold: Callable
+    # (logits, Batch) -> float32 [B]: 1 where the answer with the highest logits is right
+    correct: Callable
+    # (params, EncoderConfig, tokens of each example) -> operations of each
+    flops: Callable
+    # (EncoderConfig, token slots, number of classes) -> shape of the logits of one example
+    shape: Callable
+    # Batch -> bool [B, L]: tokens that may not be dropped because the head reads them by name; None for none
+    protects: Callable[[Batch], jax.Array | None] = lambda batch: None
+    options: tuple[tuple[str, Any], ...] = ()  # keywords of the factory that make this head again from a saved model
+
+
+def soft_losses(logits_BX, target_BX, teacher_BX, distil_coef: float):
+    """Cross-entropy of each example over the last axis with (1 - d) target + d softmax(teacher): float32 [B].
+
+    target_BX: probabilities. Source: Ye et al., "TR-BERT", NAACL 2021: temperature 1, no factor.
+    """
+    log_prob_BX = jax.nn.log_softmax(logits_BX, axis=-1)
+    if distil_coef > 0.0:
+        target_BX = (1.0 - distil_coef) * target_BX + distil_coef * jax.nn.softmax(teacher_BX, axis=-1)
+    return -jnp.sum(target_BX * log_prob_BX, axis=-1)
+
+
+def teacher_of(batch: Batch, distil_coef: float):
+    """The teacher's logits, where any are needed."""
+    return batch.teacher_logits if distil_coef > 0.0 else None

@@ -1,0 +1,43 @@
+"""One score an option, read off [CLS]; the options of a question are rows that follow each other."""
+
+import functools
+
+import jax.numpy as jnp
+
+from adapler_jax.heads.base import Head, soft_losses, teacher_of
+from adapler_jax.heads.classification import classifier_flops, classify, init_classifier
+from adapler_jax.types import Batch
+
+
+def choice_losses(logits_B1, batch: Batch, distil_coef: float, *, num_options: int):
+    """Cross-entropy over the options of a question, float32 [B]: each of its rows has it."""
+    logits_GO, label_GO = (x.reshape(-1, num_options) for x in (logits_B1, batch.label_B))
+    teacher = teacher_of(batch, distil_coef)
+    teacher_GO = None if teacher is None else teacher.reshape(-1, num_options)
+    loss_G = soft_losses(logits_GO, label_GO.astype(jnp.float32), teacher_GO, distil_coef)
+    return jnp.repeat(loss_G, num_options)
+
+
+def choice_correct(logits_B1, batch: Batch, *, num_options: int):
+    """1 on the rows of a question whose right option has the highest score, float32 [B]."""
+    best_G1 = jnp.argmax(logits_B1.reshape(-1, num_options), axis=-1, keepdims=True)
+    right_G1 = jnp.take_along_axis(batch.label_B.reshape(-1, num_options), best_G1, axis=-1)
+    return jnp.repeat(right_G1[:, 0], num_options).astype(jnp.float32)
+
+
+@functools.cache
+def choice(num_options: int) -> Head:
+    """Options of a question against each other. batch.label_B is 1 on the row of the right one, else 0, and the rows
+    of a batch are whole questions. (One yes or no an option is plain classification of the rows.)"""
+    return Head(
+        name="choice",
+        reads_tokens=False,
+        init=lambda key, config, num_classes: init_classifier(key, config, 1),
+        read=classify,
+        losses=functools.partial(choice_losses, num_options=num_options),
+        gold=lambda logits_B1, batch: logits_B1[:, 0],
+        correct=functools.partial(choice_correct, num_options=num_options),
+        flops=classifier_flops,
+        shape=lambda config, length, num_classes: (1,),
+        options=(("num_options", num_options),),
+    )

@@ -1,0 +1,51 @@
+"""Classes of a text, read off [CLS]."""
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax import flops
+from adapler_jax.encoder import ACTIVATIONS, dropout, init_linear, linear
+from adapler_jax.heads.base import Head, soft_losses, teacher_of
+from adapler_jax.types import Batch, EncoderConfig, Params
+
+
+def init_classifier(key, config: EncoderConfig, num_classes: int) -> Params:
+    """Fresh pooler (D, D) and classifier (D, C)."""
+    pooler_key, classifier_key = jax.random.split(key)
+    D, std = config.hidden_dim, config.init_std
+    return {
+        "pooler": init_linear(pooler_key, (D, D), std),
+        "classifier": init_linear(classifier_key, (D, num_classes), std),
+    }
+
+
+def classify(params: Params, config: EncoderConfig, cls_BD, batch: Batch | None = None, key=None):
+    """Logits float32 [B, C] from the last [CLS] state: dense(dropout(f(dense(cls)))), f the pooler's activation."""
+    pooled_BD = ACTIVATIONS[config.pooler_activation](linear(params["pooler"], cls_BD))
+    rate = config.classifier_dropout_prob
+    rate = config.hidden_dropout_prob if rate is None else rate
+    return linear(params["classifier"], dropout(key, pooled_BD, rate))
+
+
+def class_losses(logits_BC, batch: Batch, distil_coef: float):
+    """Cross-entropy of each example, float32 [B]: (1 - d) with the label + d with the teacher's probabilities."""
+    label_BC = jax.nn.one_hot(batch.label_B, logits_BC.shape[-1], dtype=jnp.float32)
+    return soft_losses(logits_BC, label_BC, teacher_of(batch, distil_coef), distil_coef)
+
+
+def classifier_flops(params: Params, config: EncoderConfig, length_B):
+    """Pooler and classifier of one example, of any length."""
+    return flops.pooled_flops(config, params["classifier"]["bias"].shape[-1])
+
+
+CLASSIFICATION = Head(
+    name="classification",
+    reads_tokens=False,
+    init=init_classifier,
+    read=classify,
+    losses=class_losses,
+    gold=lambda logits_BC, batch: jnp.take_along_axis(logits_BC, batch.label_B[:, None], axis=-1)[:, 0],
+    correct=lambda logits_BC, batch: (jnp.argmax(logits_BC, axis=-1) == batch.label_B).astype(jnp.float32),
+    flops=classifier_flops,
+    shape=lambda config, length, num_classes: (num_classes,),
+)
