@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from adapler_jax import full_width
-from adapler_jax.heads import CLASSIFICATION
-from adapler_jax.inference import masked
+from adapler_jax.heads import CLASSIFICATION, SPAN
+from adapler_jax.inference import bucketed, masked, packed
 from adapler_jax.pruning import trbert
 from adapler_jax.pruning.trbert import action_losses, selected_share
 from adapler_jax.training.policy import PolicyConfig, combine, importance_scores, init_objective
@@ -39,14 +39,16 @@ def our_name(theirs: str) -> str:
     return ours
 
 
-def formula(names: list[str], config: EncoderConfig) -> dict:
+def formula(names: list[str], config: EncoderConfig, head_name="classification") -> dict:
     """The tree of all tensors, whose numbers follow from their place in the sorted list and their shape."""
-    rules = model_rules("trbert")
+    rules = model_rules("trbert", head_name)
     sizes = axis_sizes(config, num_classes=NUM_CLASSES, predictor_dim=32, num_sites=2)
     shapes = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)}
     tensors = {}
     for place, theirs in enumerate(names, start=1):
         ours = our_name(theirs)
+        if head_name == "span" and ours.startswith("bert.pooler."):
+            continue  # it stands in their list, and nothing reads it
         shape = shapes.pop(ours)
         base = np.sin(1.7 * np.arange(1, np.prod(shape) + 1) + 0.9 * place).reshape(shape)
         if ours.endswith("LayerNorm.weight"):
@@ -90,6 +92,22 @@ def test_one_text_at_a_time_matches(golden, params):
         kept = np.asarray(trace.count_NB)[[1, 3], 0]
         expected = np.array(case["kept_fraction"]) * len(case["ids"])
         np.testing.assert_array_equal(kept[: len(expected)], expected.round())
+
+
+def test_answers_of_questions_match(golden):
+    """Of every token the state where it stopped decides; at batch one, where their program counts none twice."""
+    names = [name.replace("classifier.", "qa_outputs.") for name in golden["cls"]["param_names_sorted"]]
+    params = formula(names, CONFIG, "span")
+    for case in golden["qa"]["eval_batch1"]:
+        batch = batch_of([case["ids"]]).replace(segment_BL=np.array([case["token_type"]], np.int32))
+        batch = jax.device_put(batch)
+        for forward, tolerance in ((masked.forward, TOLERANCE), (bucketed.forward, 1e-5), (packed.forward, 1e-5)):
+            logits_BL2, trace = forward(params, CONFIG, trbert(CONFIG), batch, head=SPAN)
+            np.testing.assert_allclose(logits_BL2[0, :, 0], case["start"], rtol=0, atol=tolerance)
+            np.testing.assert_allclose(logits_BL2[0, :, 1], case["end"], rtol=0, atol=tolerance)
+            first, second = (set(np.flatnonzero(trace.weight_NBL[layer, 0])) for layer in (1, 3))
+            assert first == set(case["kept_index_step1"])
+            assert second == {case["kept_index_step1"][place] for place in case["kept_index_step2_relative"]}
 
 
 def test_a_distilled_encoder_matches(golden):
