@@ -144,8 +144,8 @@ def _check_sizes(logits_BL2, first_B1, count_B1, num_best: int, max_answer_token
     if outside_B.any():
         row = int(np.argmax(outside_B))
         raise ValueError(
-            f"row {row} has {count_B1[row, 0]} context tokens from slot {first_B1[row, 0]}; expected them from slot 1 on "
-            f"within the {logits_BL2.shape[1]} slots of the logits: pass the logits of all slots, unpacked"
+            f"row {row} has {count_B1[row, 0]} context tokens from slot {first_B1[row, 0]}; expected them from slot 1 "
+            f"on within {logits_BL2.shape[1]} slots: pass the logits of all slots, unpacked"
         )
 
 

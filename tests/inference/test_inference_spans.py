@@ -130,13 +130,22 @@ def test_memory_grows_with_the_length_not_with_its_square():
     assert peak < 100 * 100_000  # bytes: a dozen numbers a slot
 
 
+def test_a_batch_without_rows_has_no_spans():
+    spans = best_spans(np.zeros((0, 5, 2), np.float32), [], [])
+    assert len(spans) == 0 and spans.first_RN.shape == (0, 20)
+
+
+def test_filler_rows_need_no_context():
+    assert found_in(best_spans(np.zeros((1, 1, 2), np.float32), [0], [0])) == []
+
+
 def test_arguments_that_do_not_fit_are_refused():
     logits = np.zeros((2, 5, 2), np.float32)
     with pytest.raises(ValueError, match="num_best is 0"):
         best_spans(logits, [1, 1], [1, 1], num_best=0)
     with pytest.raises(ValueError, match="max_answer_tokens is 0"):
         best_spans(logits, [1, 1], [1, 1], max_answer_tokens=0)
-    with pytest.raises(ValueError, match="row 1 has 3 context tokens from slot 3; .*the 5 slots"):
+    with pytest.raises(ValueError, match="row 1 has 3 context tokens from slot 3; .*within 5 slots"):
         best_spans(logits, [1, 3], [1, 3])
     with pytest.raises(ValueError, match="row 0 has 3 context tokens from slot 0"):
         best_spans(logits, [0, 1], [3, 3])
