@@ -106,7 +106,8 @@ def _pick(start_BL, end_BL, start_BN, *, width: int, num_best: int) -> tuple[np.
     last_BNW = start_BN[:, :, None] + np.arange(width)
     end_BNW = np.take_along_axis(end_BL[:, None], np.minimum(last_BNW, num_slots - 1), axis=2)
     end_BNW[last_BNW >= num_slots] = -np.inf
-    score_BM = (np.take_along_axis(start_BL, start_BN, axis=1)[:, :, None] + end_BNW).reshape(num_rows, -1)
+    score_BNW = np.take_along_axis(start_BL, start_BN, axis=1)[:, :, None] + end_BNW
+    score_BM = score_BNW.reshape(num_rows, start_BN.shape[1] * width)
     order_BN = np.argsort(-score_BM, axis=1, kind="stable")[:, :num_best]
     score_BN = np.take_along_axis(score_BM, order_BN, axis=1)
     is_span_BN = score_BN > -np.inf

@@ -151,7 +151,7 @@ def test_arguments_that_do_not_fit_are_refused():
         best_spans(logits, [0, 1], [3, 3])
     with pytest.raises(ValueError, match=r"logits \(2, 5, 2\) for 1 first slots"):
         best_spans(logits, [1], [1, 1])
-    with pytest.raises(ValueError, match="expected \\[rows, slots, 2\\]"):
+    with pytest.raises(ValueError, match=r"expected \[rows, slots, 2\]"):
         best_spans(logits[..., 0], [1, 1], [1, 1])
 
 
