@@ -72,8 +72,8 @@ def stream_choices(source: str, *, split: str, level: str = "") -> Iterator[Choi
       The questions in the order of the source.
 
     Raises:
-      ValueError: nothing is there, a field is missing or of another kind, an answer is none of the options, or a question
-        has more or fewer options than the first; the row is named.
+      ValueError: nothing is there, a field is missing or of another kind, an answer is none of the options, or a
+        question has more or fewer options than the first; the row is named.
     """
     kind, _, name = source.partition(":")
     if kind == "file" and (folder := _race_folder(name, split)):
@@ -171,7 +171,7 @@ def _id_of(row: Mapping, place: str) -> str:
 
 
 def read_question(name: str, article, question, options, answer, place: str, *, is_text: bool) -> ChoiceQuestion:
-    """Check the fields of a question; is_text: whether the answer is the text of an option, not its number or letter."""
+    """Check the fields of a question; is_text: whether the answer is the text of an option, else a number or letter."""
     if not isinstance(options, list | tuple) or len(options) < 2:
         raise ValueError(f"{place}: question {name!r} has {options!r:.60} as options; expected a list of at least 2")
     texts = tuple(check_text(option, "option", place) for option in options)

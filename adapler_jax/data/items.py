@@ -39,7 +39,9 @@ def split_file(name: str, split: str, suffixes: Sequence[str]) -> pathlib.Path:
     place = pathlib.Path(name).expanduser()
     if place.is_file():
         if (_split_of(place) or "train") != split:
-            raise ValueError(f"{str(place)!r} is the split {_split_of(place) or 'train'!r} by its name; asked: {split!r}")
+            raise ValueError(
+                f"{str(place)!r} is the split {_split_of(place) or 'train'!r} by its name; asked: {split!r}"
+            )
         return place
     if not place.is_dir():
         raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")

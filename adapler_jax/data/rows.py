@@ -55,6 +55,17 @@ def read_template(core: Tokenizer, *, pair: bool) -> Template:
     return Template(ids[parts[0]], ids[parts[2]], ids[parts[4]], segments)
 
 
+def marker_ids(core: Tokenizer, markers: Sequence[str]) -> list[int]:
+    """Numbers of marker tokens. Raises ValueError where the vocabulary lacks one."""
+    for marker in markers:
+        if core.token_to_id(marker) is None:
+            raise ValueError(
+                f"the vocabulary has no {marker!r}, which marks parts of the text; use the tokenizer of a BERT "
+                "checkpoint, or give as markers other tokens of this vocabulary that no text uses"
+            )
+    return [core.token_to_id(marker) for marker in markers]
+
+
 def token_rows(core: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
     """Tokens of each text without special ones, int32."""
     found = core.encode_batch_fast([whole_characters(text) for text in texts], add_special_tokens=False)
