@@ -82,6 +82,8 @@ def open_items(path: pathlib.Path) -> Iterator[Placed]:
 def _json_items(file: TextIO, where: str) -> Iterator[object]:
     """Yield the items of a list, or the object that the file is."""
     text = file.read(_CHARACTERS)
+    while text.isspace() and (more := file.read(_CHARACTERS)):
+        text += more
     place = _GAP.match(text).end()
     if text[place : place + 1] != "[":
         yield _parse(text + file.read(), where)
@@ -148,11 +150,21 @@ def open_tfds(name: str, split: str) -> Iterator[Placed]:
         builder.download_and_prepare(file_format="array_record")
         splits = builder.as_data_source()
     except Exception as error:  # not found, no network, changed checksum, a missing module: no common base
-        raise ValueError(f"tensorflow-datasets cannot give {name!r}: {first_line(error)}") from error
+        raise ValueError(f"tensorflow-datasets cannot give {name!r}: {_reason(error)}") from error
     rows = next((rows for found, rows in splits.items() if split_name(found) == split), None)
     if rows is None:
         raise ValueError(f"tfds:{name} has no split {split!r}; there are {', '.join(splits)}")
     return ((f"tfds:{name} {split}: row {number}", _plain(row)) for number, row in enumerate(rows, start=1))
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; lists of lists, as RACE's options, are prepared with TensorFlow's help, but read without it."""
+    if "No module named 'tensorflow'" not in str(error):
+        return first_line(error)
+    return (
+        f"{first_line(error)}; prepare it once where TensorFlow is installed and set TFDS_DATA_DIR to the folder, or "
+        "unpack the data set's own archive and give it as file:FOLDER"
+    )
 
 
 def _plain(value):
