@@ -29,9 +29,15 @@ def read(path):
 
 
 @settings(deadline=None, max_examples=60)
-@given(values=strategies.lists(VALUES, max_size=5), indent=strategies.sampled_from([None, 1]), size=strategies.integers(1, 9))
+@given(
+    values=strategies.lists(VALUES, max_size=5),
+    indent=strategies.sampled_from([None, 1]),
+    size=strategies.integers(1, 9),
+)
 def test_a_list_is_read_in_pieces_as_it_is_as_a_whole(tmp_path_factory, values, indent, size):
-    path = write(tmp_path_factory.mktemp("list"), "\ufeff " + json.dumps(values, indent=indent, ensure_ascii=False) + " \n")
+    path = write(
+        tmp_path_factory.mktemp("list"), "\ufeff " + json.dumps(values, indent=indent, ensure_ascii=False) + " \n"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(items, "_CHARACTERS", size)
         assert read(path) == values

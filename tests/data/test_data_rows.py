@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.data.vocabulary import build_core, build_roberta_core, words_of
 from tokenizers import Tokenizer, models
 
 from adapler_jax.data.rows import fill, in_chunks, join, marker_ids, ragged, read_template, token_rows
 from adapler_jax.data.tokens import Ragged
+from tests.data.vocabulary import build_core, build_roberta_core, words_of
 
 NOTHING = np.zeros(0, np.int32)
 
