@@ -16,6 +16,7 @@ from adapler_jax.data.tables import Table
 from adapler_jax.data.tokens import Ragged
 
 RACE_LEVELS = ("middle", "high")
+_LETTERS = tuple(string.ascii_uppercase)  # that an answer may be
 _SUFFIXES = (".jsonl", ".json")
 _CHUNK = 256  # questions that are tokenized at once; those of one article stand together, and it is tokenized once
 
@@ -137,7 +138,7 @@ def read_item(item: object, place: str) -> Iterator[ChoiceQuestion]:
     if "questions" not in item:
         answer = item["label"] if item.get("label") is not None else item.get("answer")
         fields = item.get("article"), item.get("question"), item.get("options"), answer
-        yield read_question(name, *fields, place, is_text=isinstance(answer, str) and len(answer) != 1)
+        yield read_question(name, *fields, place, is_text=isinstance(answer, str) and answer not in _LETTERS)
         return
     lists = [item.get(field) for field in ("questions", "options", "answers")]
     if not all(isinstance(values, list) for values in lists) or len({len(values) for values in lists}) > 1:
@@ -178,7 +179,7 @@ def read_question(name: str, article, question, options, answer, place: str, *, 
     article, question = check_text(article, "article", place), check_text(question, "question", place)
     label = _number_of(answer, texts, is_text=is_text)
     if not 0 <= label < len(texts):
-        last = string.ascii_uppercase[len(texts) - 1 : len(texts)]
+        last = _LETTERS[min(len(texts), len(_LETTERS)) - 1]
         raise ValueError(
             f"{place}: question {name!r} has the answer {answer!r:.60}, which is none of its {len(texts)} options; "
             f"expected " + ("the text of one" if is_text else f"a number from 0 to {len(texts) - 1}, or A to {last}")
@@ -191,7 +192,7 @@ def _number_of(answer, options: tuple[str, ...], *, is_text: bool) -> int:
     if is_text:
         return options.index(answer) if answer in options else -1
     if isinstance(answer, str):
-        return string.ascii_uppercase.find(answer) if len(answer) == 1 else -1
+        return _LETTERS.index(answer) if answer in _LETTERS else -1
     return answer if isinstance(answer, int) and not isinstance(answer, bool) else -1
 
 

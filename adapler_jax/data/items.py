@@ -38,10 +38,9 @@ def split_file(name: str, split: str, suffixes: Sequence[str]) -> pathlib.Path:
     """
     place = pathlib.Path(name).expanduser()
     if place.is_file():
-        if (_split_of(place) or "train") != split:
-            raise ValueError(
-                f"{str(place)!r} is the split {_split_of(place) or 'train'!r} by its name; asked: {split!r}"
-            )
+        found = _split_of(place) or "train"
+        if split not in (found, split_name(place.stem)):
+            raise ValueError(f"{str(place)!r} is the split {found!r} by its name; asked: {split!r}")
         return place
     if not place.is_dir():
         raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")
@@ -55,9 +54,9 @@ def split_file(name: str, split: str, suffixes: Sequence[str]) -> pathlib.Path:
 
 
 def _split_of(path: pathlib.Path) -> str | None:
-    """The split that a file's name tells as a whole or in one of its words; None where it tells none."""
+    """The split that the first of a file's words that names one tells; None where there is none."""
     words = (split_name(word) for word in re.split(r"[^a-zA-Z]+", path.stem))
-    return split_name(path.stem) or next((word for word in words if word), None)
+    return next((word for word in words if word), None)
 
 
 def open_items(path: pathlib.Path) -> Iterator[Placed]:
@@ -80,13 +79,13 @@ def open_items(path: pathlib.Path) -> Iterator[Placed]:
 
 
 def _json_items(file: TextIO, where: str) -> Iterator[object]:
-    """Yield the items of a list, or the object that the file is."""
+    """Yield the items of a list, or what stands there without one."""
     text = file.read(_CHARACTERS)
     while text.isspace() and (more := file.read(_CHARACTERS)):
         text += more
     place = _GAP.match(text).end()
     if text[place : place + 1] != "[":
-        yield _parse(text + file.read(), where)
+        yield from _unlisted(text + file.read(), where)
         return
     decoder, number, place = json.JSONDecoder(), 0, place + 1
     while True:
@@ -122,12 +121,15 @@ def _next_item(decoder, file: TextIO, text: str, place: int, where: str, *, is_f
         text, place = text[place:] + more, 0
 
 
-def _parse(text: str, where: str):
-    """Parse one JSON value."""
+def _unlisted(text: str, where: str) -> Iterator[object]:
+    """Yield the one value of a text, or those of its lines."""
     try:
-        return json.loads(text)
+        yield json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+        if error.msg != "Extra data":
+            place = f"line {error.lineno}, column {error.colno}"
+            raise ValueError(f"{where} is not JSON: {error.msg} at {place}") from error
+        yield from (item for _, item in json_lines(text.split("\n"), where))
 
 
 def open_tfds(name: str, split: str) -> Iterator[Placed]:

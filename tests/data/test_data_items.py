@@ -52,6 +52,7 @@ def test_a_list_is_read_no_further_than_it_is_asked_for(tmp_path, monkeypatch):
 def test_lines_and_single_objects_are_items(tmp_path):
     lines = write(tmp_path, '{"a": "one\u2028line"}\n\n[1]\n', "train.jsonl")
     assert list(open_items(lines)) == [(f"{lines}: line 1", {"a": "one\u2028line"}), (f"{lines}: line 3", [1])]
+    assert read(write(tmp_path, '{"a": 1}\n\n{"b": 2}\n')) == [{"a": 1}, {"b": 2}]
     whole = write(tmp_path, '{"a":\n 1}', "1.txt")
     assert list(open_items(whole)) == [(f"{whole}: item 1", {"a": 1})]
 
@@ -82,6 +83,8 @@ def test_what_is_no_list_is_explained(tmp_path, text, message):
         (["train.json", "train.masked.json"], "train", "train.json"),
         (["hotpot_train_v1.1.json", "hotpot_dev_distractor_v1.json"], "validation", "hotpot_dev_distractor_v1.json"),
         (["hotpot_dev_distractor_v1.json", "hotpot_dev_fullwiki_v1.json"], "validation", None),
+        (["dev_distractor.json", "train.json"], "validation", "dev_distractor.json"),
+        (["validation_matched.json", "validation.json"], "validation_matched", "validation_matched.json"),
         (["train.csv", "reviews.json"], "train", None),
         ([], "test", None),
     ],
@@ -100,6 +103,9 @@ def test_a_file_is_the_split_that_its_name_says(tmp_path):
     dev, reviews = write(tmp_path, "[]", "hotpot_dev.json"), write(tmp_path, "[]", "reviews.json")
     assert split_file(str(dev), "validation", [".json"]) == dev
     assert split_file(str(reviews), "train", [".json"]) == reviews
+    matched = write(tmp_path, "[]", "validation_matched.json")
+    for split in ("validation", "validation_matched"):
+        assert split_file(str(matched), split, [".json"]) == matched
     with pytest.raises(ValueError, match="is the split 'validation' by its name; asked: 'train'"):
         split_file(str(dev), "train", [".json"])
     with pytest.raises(ValueError, match="no file or folder"):
