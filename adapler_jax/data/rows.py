@@ -1,0 +1,136 @@
+"""Rows of several tokenized pieces between the special tokens of a tokenizer, and chunks of rows joined into one."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from adapler_jax.data.text import whole_characters
+from adapler_jax.data.tokens import Ragged
+
+PROBES = ("a", "b")  # texts that show a template
+
+
+class Template(NamedTuple):
+    """Where a tokenizer puts special tokens around a text or a pair: first, text, middle, second text, last.
+
+    Of a single text, middle and what follows it are empty but for `last`.
+    """
+
+    first: np.ndarray  # int32
+    middle: np.ndarray
+    last: np.ndarray
+    segments: np.ndarray  # int8 [5], of each of the five parts
+
+    @property
+    def num_special(self) -> int:
+        """Number of special tokens of a row."""
+        return len(self.first) + len(self.middle) + len(self.last)
+
+
+def read_template(core: Tokenizer, *, pair: bool) -> Template:
+    """Read off two short texts, or one, what stands around them: [CLS] a [SEP] b [SEP], RoBERTa's form too.
+
+    Truncation and padding of the tokenizer are switched off, since rows are cut here.
+
+    Raises:
+      ValueError: the tokenizer gives no token for a short text.
+    """
+    if core.truncation is not None:
+        core.no_truncation()
+    if core.padding is not None:
+        core.no_padding()
+    found = core.encode(*PROBES[: 1 + pair])
+    places = np.array([-1 if part is None else part for part in found.sequence_ids])
+    if not all((places == part).any() for part in range(1 + pair)):
+        raise ValueError(f"the tokenizer has no tokens for {PROBES[0]!r} and {PROBES[1]!r}; use one that has letters")
+    ids, kinds = np.array(found.ids, np.int32), np.array(found.type_ids, np.int8)
+    start, end = np.flatnonzero(places == 0)[[0, -1]]
+    next_start, next_end = np.flatnonzero(places == 1)[[0, -1]] if pair else (end + 1, end)
+    parts = [slice(0, start), slice(start, end + 1), slice(end + 1, next_start)]
+    parts += [slice(next_start, next_end + 1), slice(next_end + 1, len(ids))]
+    segments = np.array([kinds[part][0] if kinds[part].size else 0 for part in parts], np.int8)
+    return Template(ids[parts[0]], ids[parts[2]], ids[parts[4]], segments)
+
+
+def marker_ids(core: Tokenizer, markers: Sequence[str]) -> list[int]:
+    """Numbers of marker tokens. Raises ValueError where the vocabulary lacks one."""
+    for marker in markers:
+        if core.token_to_id(marker) is None:
+            raise ValueError(
+                f"the vocabulary has no {marker!r}, which marks parts of the text; use the tokenizer of a BERT "
+                "checkpoint, or give as markers other tokens of this vocabulary that no text uses"
+            )
+    return [core.token_to_id(marker) for marker in markers]
+
+
+def token_rows(core: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Tokens of each text without special ones, int32."""
+    found = core.encode_batch_fast([whole_characters(text) for text in texts], add_special_tokens=False)
+    return [np.array(row.ids, np.int32) for row in found]
+
+
+def fill(template: Template, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[Ragged, Ragged]:
+    """Put the tokens of first and second texts into a template.
+
+    Returns:
+      Tokens, int32 rows, and segments, int8 rows.
+    """
+    first, middle, last, segments = template
+    parts = [part for one, two in pairs for part in (first, one, middle, two, last)]
+    lengths = np.array([len(part) for part in parts], np.int64)
+    tokens = Ragged(np.concatenate(parts) if parts else np.zeros(0, np.int32), _offsets(lengths.reshape(-1, 5).sum(1)))
+    return tokens, Ragged(np.repeat(np.tile(segments, len(tokens)), lengths), tokens.offsets)
+
+
+def ragged(rows: Sequence[np.ndarray], dtype) -> Ragged:
+    """Lay rows end to end."""
+    values = np.concatenate(rows).astype(dtype, copy=False) if rows else np.zeros(0, dtype)
+    return Ragged(values, _offsets([len(row) for row in rows]))
+
+
+def _offsets(lengths: Sequence[int]) -> np.ndarray:
+    """Where rows of these lengths start and the last ends, int64 [rows + 1]."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def join(chunks: Sequence):
+    """Make one of several chunks of rows, data classes of one type.
+
+    Args:
+      chunks: at least one. Their lists (of questions) follow each other, as do their arrays and Ragged rows; the field
+        `question` counts on through the chunks by the length of `ids`; numbers are the last chunk's.
+
+    Returns:
+      A data class of the same type.
+    """
+    fields = {field.name: [getattr(chunk, field.name) for chunk in chunks] for field in dataclasses.fields(chunks[0])}
+    if "question" in fields:
+        starts = _offsets([len(ids) for ids in fields["ids"]]).astype(np.int32)
+        fields["question"] = [numbers + start for numbers, start in zip(fields["question"], starts)]
+    return type(chunks[0])(**{name: _join(values) for name, values in fields.items()})
+
+
+def _join(values: list):
+    """Join the values of one field."""
+    if isinstance(values[0], Ragged):
+        joined = np.concatenate([rows.values for rows in values])
+        return Ragged(joined, _offsets(np.concatenate([rows.lengths for rows in values])))
+    if isinstance(values[0], np.ndarray):
+        return np.concatenate(values)
+    return [item for items in values for item in items] if isinstance(values[0], list) else values[-1]
+
+
+def in_chunks(items: Iterable, size: int) -> Iterator[list]:
+    """Yield lists of `size` items, the last of what is left; an empty one where there are none."""
+    chunk: list = []
+    is_empty = True
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk, is_empty = [], False
+    if chunk or is_empty:
+        yield chunk
