@@ -220,7 +220,7 @@ def _lay_out(form: _Form, plan: _Plan, asked_lengths, asked_ids, asked_starts, p
 
 
 def _token_spans(spans_of: Sequence, texts: _Texts, text_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return question, first and last token in the text of every span of characters that has a token, in their order."""
+    """Return question, first and last token of every span of characters that has a token, in their order."""
     owner = np.repeat(np.arange(len(spans_of)), [len(spans) for spans in spans_of])
     text = text_of[owner]
     places = np.asarray([span for spans in spans_of for span in spans], np.int64).reshape(-1, 2)
