@@ -1,15 +1,14 @@
 """Questions -> windows: [CLS] question [SEP] a part of the text [SEP], with the places of the tokens in the text."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.placed_tokens import Frame, PlacedTexts, encode_places, learn_frame, offsets_of
 from adapler_jax.data.questions import Question
-from adapler_jax.data.text import whole_characters
 from adapler_jax.data.tokens import Ragged
 
 _CHUNK_QUESTIONS = 1024  # windows are made of so many questions at once,
@@ -42,24 +41,6 @@ class Windows:
     def __len__(self) -> int:
         """Count the windows."""
         return len(self.tokens)
-
-
-class _Form(NamedTuple):
-    """How the tokenizer frames a pair: ids and segment ids before the first text, between both, behind the second."""
-
-    ids: tuple[list[int], list[int], list[int]]
-    segments: tuple[list[int], list[int], list[int]]
-    text_segments: tuple[int, int]
-
-
-class _Texts(NamedTuple):
-    """Different texts, tokenized, end to end."""
-
-    ids: np.ndarray  # int32 [tokens]
-    starts: np.ndarray  # int32 [tokens], characters in the own text
-    ends: np.ndarray
-    offsets: np.ndarray  # int64 [texts + 1], in tokens
-    num_characters: np.ndarray  # int64 [texts]
 
 
 class _Plan(NamedTuple):
@@ -101,8 +82,8 @@ def iter_windows(
     Raises:
       ValueError: a number is below 1, or max_length leaves no room for the text.
     """
-    form = _learn_form(core)
-    num_special = sum(map(len, form.ids))
+    frame = learn_frame(core)
+    num_special = sum(map(len, frame.ids))
     settings = {"stride": stride, "max_question_tokens": max_question_tokens, "max_answers": max_answers}
     for name, value in settings.items():
         if value < 1:
@@ -112,35 +93,27 @@ def iter_windows(
             f"max_length {max_length} leaves no room for the text beside {num_special} special tokens and "
             f"max_question_tokens {max_question_tokens}; raise it, or cut questions shorter"
         )
-    return _iterate(questions, core, form, max_length, stride, max_question_tokens, max_answers)
+    return _iterate(questions, core, frame, max_length, stride, max_question_tokens, max_answers)
 
 
-def _iterate(questions, core: Tokenizer, form: _Form, max_length: int, stride: int, cut: int, max_answers: int):
+def _iterate(questions, core: Tokenizer, frame: Frame, max_length: int, stride: int, cut: int, max_answers: int):
     """Make windows a chunk at a time."""
     count = 0
     for chunk in _chunks(questions):
-        core.no_truncation()  # who shares the tokenizer may have switched it on meanwhile
-        core.no_padding()
-        asked, asked_of = _encode(core, [question.question for question in chunk])
-        texts, text_of = _encode(core, [question.context for question in chunk])
+        asked, asked_of = encode_places(core, [question.question for question in chunk])
+        texts, text_of = encode_places(core, [question.context for question in chunk])
         asked_lengths = np.minimum(np.diff(asked.offsets), cut)[asked_of]
-        plan = _plan(form, asked_lengths, np.diff(texts.offsets)[text_of], max_length=max_length, stride=stride)
+        plan = _plan(frame, asked_lengths, np.diff(texts.offsets)[text_of], max_length=max_length, stride=stride)
         parts = _runs(texts.offsets[text_of[plan.question]] + plan.start, plan.length)
-        tokens, segments = _lay_out(
-            form,
-            plan,
-            asked_lengths[plan.question],
-            asked.ids,
-            asked.offsets[asked_of[plan.question]],
-            texts.ids[parts],
-        )
+        asked_places = _runs(asked.offsets[asked_of[plan.question]], asked_lengths[plan.question])
+        tokens, segments = _lay_out(frame, plan, asked.ids[asked_places], texts.ids[parts])
         spans = _token_spans([question.spans for question in chunk], texts, text_of)
         yield Windows(
             tokens=tokens,
             segments=segments,
             context_first=plan.context_first.astype(np.int32),
-            starts=Ragged(texts.starts[parts], _offsets(plan.length)),
-            ends=Ragged(texts.ends[parts], _offsets(plan.length)),
+            starts=Ragged(texts.starts[parts], offsets_of(plan.length)),
+            ends=Ragged(texts.ends[parts], offsets_of(plan.length)),
             question=(plan.question + count).astype(np.int32),
             span_RA2=_place_spans(plan, *spans, max_answers=max_answers),
         )
@@ -160,72 +133,43 @@ def _chunks(questions: Iterable[Question]) -> Iterator[list[Question]]:
         yield chunk
 
 
-def _learn_form(core: Tokenizer) -> _Form:
-    """Read off a pair of words what the tokenizer puts around texts."""
-    core.no_truncation()
-    core.no_padding()
-    pair = core.encode("a", "a")
-    runs = [
-        (part, list(places)) for part, places in itertools.groupby(range(len(pair)), lambda i: pair.sequence_ids[i])
-    ]
-    if [part for part, _ in runs] != [None, 0, None, 1, None]:
-        raise ValueError(f"the tokenizer makes {pair.tokens} of two texts; expected [CLS] text [SEP] text [SEP]")
-    framing = [places for part, places in runs if part is None]
-    return _Form(
-        ids=tuple([pair.ids[place] for place in places] for places in framing),
-        segments=tuple([pair.type_ids[place] for place in places] for places in framing),
-        text_segments=(pair.type_ids[runs[1][1][0]], pair.type_ids[runs[3][1][0]]),
-    )
-
-
-def _encode(core: Tokenizer, texts: Sequence[str]) -> tuple[_Texts, np.ndarray]:
-    """Tokenize every different text once; return them and the number of each text's own."""
-    numbers: dict[str, int] = {}
-    text_of = np.asarray([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
-    encodings = core.encode_batch([whole_characters(text) for text in numbers], add_special_tokens=False)
-    offsets = _offsets(np.asarray([len(encoding) for encoding in encodings], np.int64))
-    flatten = itertools.chain.from_iterable
-    ids = np.fromiter(flatten(encoding.ids for encoding in encodings), np.int32, offsets[-1])
-    places = np.fromiter(flatten(flatten(encoding.offsets for encoding in encodings)), np.int32, 2 * offsets[-1])
-    num_characters = np.asarray([len(text) for text in numbers], np.int64)
-    return _Texts(ids, places[0::2].copy(), places[1::2].copy(), offsets, num_characters), text_of
-
-
-def _plan(form: _Form, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, stride: int) -> _Plan:
+def _plan(frame: Frame, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, stride: int) -> _Plan:
     """Cut texts of these lengths, with questions of the lengths asked, into windows."""
-    before, between, behind = map(len, form.ids)
+    before, between, behind = map(len, frame.ids)
     room = max_length - before - between - behind - asked
     step = np.minimum(stride, room)
-    row = _offsets(1 + np.maximum(0, -((room - lengths) // step)))
+    row = offsets_of(1 + np.maximum(0, -((room - lengths) // step)))
     question = np.repeat(np.arange(len(asked)), np.diff(row))
     start = (np.arange(row[-1]) - row[question]) * step[question]
     length = np.minimum(room[question], lengths[question] - start)
     return _Plan(room, step, row, question, start, length, (before + asked + between)[question])
 
 
-def _lay_out(form: _Form, plan: _Plan, asked_lengths, asked_ids, asked_starts, part_ids) -> tuple[Ragged, Ragged]:
-    """Write the rows: tokens and segments. Lengths and starts of the questions are by row, in asked_ids."""
-    before, between, behind = map(len, form.ids)
-    offsets = _offsets(plan.context_first + plan.length + behind)
+def _lay_out(frame: Frame, plan: _Plan, asked_ids: np.ndarray, part_ids: np.ndarray) -> tuple[Ragged, Ragged]:
+    """Write tokens and segments of the rows around their questions and parts, which lie end to end."""
+    before, between, behind = map(len, frame.ids)
+    offsets = offsets_of(plan.context_first + plan.length + behind)
     first, context = offsets[:-1], offsets[:-1] + plan.context_first
     tokens, segments = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int8)
-    for place, ids, kinds in zip((first, context - between, context + plan.length), form.ids, form.segments):
+    for place, ids, kinds in zip((first, context - between, context + plan.length), frame.ids, frame.segments):
         for number, (token, kind) in enumerate(zip(ids, kinds)):
             tokens[place + number], segments[place + number] = token, kind
-    slots = _runs(first + before, asked_lengths)
-    tokens[slots], segments[slots] = asked_ids[_runs(asked_starts, asked_lengths)], form.text_segments[0]
+    slots = _runs(first + before, plan.context_first - before - between)
+    tokens[slots], segments[slots] = asked_ids, frame.text_segments[0]
     slots = _runs(context, plan.length)
-    tokens[slots], segments[slots] = part_ids, form.text_segments[1]
+    tokens[slots], segments[slots] = part_ids, frame.text_segments[1]
     return Ragged(tokens, offsets), Ragged(segments, offsets)
 
 
-def _token_spans(spans_of: Sequence, texts: _Texts, text_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _token_spans(
+    spans_of: Sequence, texts: PlacedTexts, text_of: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return question, first and last token of every span of characters that has a token, in their order."""
     owner = np.repeat(np.arange(len(spans_of)), [len(spans) for spans in spans_of])
     text = text_of[owner]
     places = np.asarray([span for spans in spans_of for span in spans], np.int64).reshape(-1, 2)
     start, end = np.clip(places, 0, texts.num_characters[text][:, None]).T
-    shift = _offsets(texts.num_characters + 1)[:-1]  # lays the texts end to end, so that one search serves all
+    shift = offsets_of(texts.num_characters + 1)[:-1]  # lays the texts end to end, so that one search serves all
     shift_of_token = np.repeat(shift, np.diff(texts.offsets))
     first = np.searchsorted(texts.ends + shift_of_token, start + shift[text], side="right") - texts.offsets[text]
     last = np.searchsorted(texts.starts + shift_of_token, end + shift[text], side="left") - 1 - texts.offsets[text]
@@ -253,14 +197,9 @@ def _place_spans(plan: _Plan, owner, first, last, *, max_answers: int) -> np.nda
     return span_RA2
 
 
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    """Where rows of these lengths start when they are laid end to end, and the end of the last; int64."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
 def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The numbers starts[i], starts[i] + 1 ... of every i, as many as its length, end to end."""
-    offsets = _offsets(lengths)
+    offsets = offsets_of(lengths)
     return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
 
 
@@ -283,4 +222,4 @@ def join_windows(chunks: Iterable[Windows]) -> Windows:
 def _join_ragged(parts: Sequence[Ragged]) -> Ragged:
     """Lay rows end to end."""
     lengths = np.concatenate([part.lengths for part in parts])
-    return Ragged(np.concatenate([part.values for part in parts]), _offsets(lengths))
+    return Ragged(np.concatenate([part.values for part in parts]), offsets_of(lengths))
