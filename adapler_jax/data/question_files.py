@@ -185,13 +185,22 @@ def tfds_rows(rows: Iterable[Mapping], where: str) -> Rows:
     for number, row in enumerate(rows, start=1):
         row, place = _plain(row), f"{where}: row {number}"
         if "question_id" not in row:
-            yield place, row
+            yield place, row | _detected(row)
             continue
         aliases = [*row["answer"]["aliases"], *{row["answer"]["value"]} - {"", "<unk>"}]
         for pages, text in (("entity_pages", "wiki_context"), ("search_results", "search_context")):
             for name, context in zip(row[pages]["filename"], row[pages][text], strict=True):
                 fields = {"question": row["question"], "context": context, "aliases": aliases}
                 yield place, {"id": f"{row['question_id']}--{name}", **fields}
+
+
+def _detected(row: Row) -> Row:
+    """Turn MRQA's columns of starts and ends, a list for each detected answer, into the spans of each."""
+    if "detected_answers" not in row:
+        return {}
+    texts, spans = row["detected_answers"]["text"], row["detected_answers"]["char_spans"]
+    spans = [list(zip(*places, strict=True)) for places in zip(spans["start"], spans["end"], strict=True)]
+    return {"detected_answers": {"text": texts, "char_spans": spans}}
 
 
 def _plain(value):

@@ -13,7 +13,7 @@ from adapler_jax.data.question_files import Row, Rows, open_rows
 from adapler_jax.data.tables import explain_unknown
 from adapler_jax.data.text import whole_characters
 
-_MARK = re.compile(r"[\W_]+")
+_NO_LETTERS = re.compile(r"\b(?:a|an|the)\b|[\W_]")
 Span = tuple[int, int]
 
 
@@ -54,6 +54,9 @@ class Tally:
 
 class _Mismatch(ValueError):
     """A row whose answers and text do not belong together."""
+
+    def __init__(self, complaint: str):
+        super().__init__(f"{complaint}; correct it, or skip such questions by skip_mismatched")
 
 
 def question_splits(source: str) -> tuple[str, ...]:
@@ -165,7 +168,7 @@ def _read(path: pathlib.Path, where: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise _Mismatch(f"{where}: there is no document {str(path)!r}; unpack TriviaQA's `evidence` there") from None
+        raise _Mismatch(f"{where}: there is no document {str(path)!r}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
 
@@ -205,14 +208,13 @@ def _trim(context: str, start: int, end: int) -> Span:
 
 
 def _detected_spans(value, context: str, where: str) -> list[Span]:
-    """Return MRQA's spans, whose last character is inside; a text written otherwise, as by its case, is the same."""
+    """Return MRQA's spans, whose last character is inside; case, marks and articles may differ from the text."""
     spans = []
     for text, places in _pairs(value, "text", "char_spans", where, "detected_answers"):
         wanted = _letters(_text(text, "detected_answers", where))
         for first, last in _char_spans(places, where):
-            found = _letters(context[first : last + 1])
-            if not 0 <= first <= last < len(context) or not (wanted in found or found in wanted):
-                there = context[max(first, 0) : last + 1]
+            there = context[max(first, 0) : last + 1]
+            if not 0 <= first <= last < len(context) or _letters(there) != wanted:
                 raise _Mismatch(f"{where}: at char_spans {first} to {last} stands {there!r:.60}, not {text!r:.60}")
             spans.append(_trim(context, first, last + 1))
     return [span for span in spans if span[0] < span[1]]
@@ -228,8 +230,8 @@ def _char_spans(value, where: str) -> list[Span]:
 
 
 def _letters(text: str) -> str:
-    """Return the letters and digits alone, without case."""
-    return _MARK.sub("", text).casefold()
+    """Return the letters and digits alone, without case and articles."""
+    return _NO_LETTERS.sub("", text.casefold())
 
 
 def find_answers(context: str, answers: Sequence[str]) -> list[Span]:
