@@ -187,6 +187,21 @@ def test_robertas_frame_is_learned_from_the_tokenizer():
     assert windows.span_RA2[:, 0].tolist() == [[7, 7], [5, 5]]
 
 
+@pytest.mark.parametrize(
+    ("context", "answer"), [("a cat, 🎬 naïve", "🎬 naïve"), ("日本 a", "本"), ("e\u0301 cat", "e\u0301")]
+)
+def test_answers_come_back_from_tokens_of_bytes(context, answer):
+    """Several tokens may share a character, and a token may have the space before its word."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    vocab = {word: number for number, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", *alphabet, "ca", "Ġca"))}
+    core = Tokenizer(models.BPE(vocab, [("c", "a"), ("Ġ", "ca")], unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    start = context.index(answer)
+    windows = cut([ask(context, (start, start + len(answer)))], core, max_length=40, max_question_tokens=3)
+    assert texts_of(windows, context) == [[answer]]
+
+
 def test_windows_are_those_of_the_tokenizers_own_pairs(letters):
     question = ask("c d e f", question="a b")
     pair = letters.encode(question.question, question.context)
