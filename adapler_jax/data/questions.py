@@ -89,10 +89,10 @@ def stream_questions(
     if split not in splits and len(splits) > 1:
         raise ValueError(f"{source}: {explain_unknown('split', split, splits)}")
     rows = splits[split] if split in splits else next(iter(splits.values()))
-    return _questions(rows(), source, skip_mismatched, Tally() if tally is None else tally)
+    return _questions(rows(), source, skip_mismatched=skip_mismatched, tally=Tally() if tally is None else tally)
 
 
-def _questions(rows: Rows, source: str, skip_mismatched: bool, tally: Tally) -> Iterator[Question]:
+def _questions(rows: Rows, source: str, *, skip_mismatched: bool, tally: Tally) -> Iterator[Question]:
     """Turn rows into questions and count them."""
     hashes = array.array("q")
     for where, row in rows:
@@ -173,7 +173,7 @@ def _read(path: pathlib.Path, where: str) -> str:
         raise ValueError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
 
 
-def _pairs(value, first: str, second: str, where: str, field: str) -> list[tuple]:
+def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tuple]:
     """Return pairs of a list of {first, second}, or of {first: list, second: list}."""
     if value is None:
         return []
@@ -189,7 +189,7 @@ def _pairs(value, first: str, second: str, where: str, field: str) -> list[tuple
 
 def _squad_answers(value, where: str) -> list[tuple[str, int]]:
     """Return the answers and where they start."""
-    pairs = _pairs(value, "text", "answer_start", where, "answers")
+    pairs = _pairs(value, "text", "answer_start", field="answers", where=where)
     return [(_text(text, "answers", where), start) for text, start in pairs]
 
 
@@ -210,7 +210,7 @@ def _trim(context: str, start: int, end: int) -> Span:
 def _detected_spans(value, context: str, where: str) -> list[Span]:
     """Return MRQA's spans, whose last character is inside; case, marks and articles may differ from the text."""
     spans = []
-    for text, places in _pairs(value, "text", "char_spans", where, "detected_answers"):
+    for text, places in _pairs(value, "text", "char_spans", field="detected_answers", where=where):
         wanted = _letters(_text(text, "detected_answers", where))
         for first, last in _char_spans(places, where):
             there = context[max(first, 0) : last + 1]
@@ -222,7 +222,7 @@ def _detected_spans(value, context: str, where: str) -> list[Span]:
 
 def _char_spans(value, where: str) -> list[Span]:
     """Return pairs of [first, last], or of {start: list, end: list}."""
-    pairs = _pairs(value, "start", "end", where, "char_spans") if isinstance(value, Mapping) else value
+    pairs = _pairs(value, "start", "end", field="char_spans", where=where) if isinstance(value, Mapping) else value
     is_list = isinstance(pairs, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
     if not is_list or not all(isinstance(place, int) for pair in pairs for place in pair):
         raise ValueError(f"{where} has {value!r:.80} as 'char_spans'; expected a list of [first, last]")

@@ -93,16 +93,25 @@ def iter_windows(
             f"max_length {max_length} leaves no room for the text beside {num_special} special tokens and "
             f"max_question_tokens {max_question_tokens}; raise it, or cut questions shorter"
         )
-    return _iterate(questions, core, frame, max_length, stride, max_question_tokens, max_answers)
+    return _iterate(questions, core, frame, max_length=max_length, **settings)
 
 
-def _iterate(questions, core: Tokenizer, frame: Frame, max_length: int, stride: int, cut: int, max_answers: int):
+def _iterate(
+    questions: Iterable[Question],
+    core: Tokenizer,
+    frame: Frame,
+    *,
+    max_length: int,
+    stride: int,
+    max_question_tokens: int,
+    max_answers: int,
+) -> Iterator[Windows]:
     """Make windows a chunk at a time."""
     count = 0
     for chunk in _chunks(questions):
         asked, asked_of = encode_places(core, [question.question for question in chunk])
         texts, text_of = encode_places(core, [question.context for question in chunk])
-        asked_lengths = np.minimum(np.diff(asked.offsets), cut)[asked_of]
+        asked_lengths = np.minimum(np.diff(asked.offsets), max_question_tokens)[asked_of]
         plan = _plan(frame, asked_lengths, np.diff(texts.offsets)[text_of], max_length=max_length, stride=stride)
         parts = _runs(texts.offsets[text_of[plan.question]] + plan.start, plan.length)
         asked_places = _runs(asked.offsets[asked_of[plan.question]], asked_lengths[plan.question])
