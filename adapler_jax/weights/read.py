@@ -13,9 +13,16 @@ from adapler_jax.weights.config import read_class_names, read_config
 from adapler_jax.weights.families import bert_tensors
 from adapler_jax.weights.files import read_tensors
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.names import BUFFERS, CLASSIFIER_RULES, ENCODER_RULES, OTHER_HEADS, POOLER_RULES, SPAN_RULES, axis_sizes
+from adapler_jax.weights.names import (
+    BUFFERS,
+    CLASSIFIER_RULES,
+    ENCODER_RULES,
+    OTHER_HEADS,
+    POOLER_RULES,
+    SPAN_RULES,
+    axis_sizes,
+)
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tree
-
 
 NEEDED = {"span": tuple(rule.name for rule in SPAN_RULES)}  # tensors of heads that others ignore
 

@@ -228,7 +228,8 @@ def test_importance_scores_match(golden):
     params = formula(deep_names(golden["cls"]["param_names_sorted"], 12), config)
     batch = batch_of(expected["ids"], expected["mask"], expected["labels"])
     scores_BSL, logits_BC = importance_scores(params, config, batch, layers=(1, 6), dtype=jnp.float32)
-    np.testing.assert_allclose(np.mean(CLASSIFICATION.losses(logits_BC, batch, 0.0)), expected["loss"], rtol=0, atol=TOLERANCE)
+    loss = np.mean(CLASSIFICATION.losses(logits_BC, batch, 0.0))
+    np.testing.assert_allclose(loss, expected["loss"], rtol=0, atol=TOLERANCE)
     found = np.where(batch.live_BL[:, None], scores_BSL / len(batch.label_B), expected["score"])
     np.testing.assert_allclose(found, expected["score"], rtol=1e-4, atol=TOLERANCE)
 
