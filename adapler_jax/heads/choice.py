@@ -26,7 +26,7 @@ def choice_correct(logits_B1, batch: Batch, *, num_options: int):
 
 
 @functools.cache
-def choice(num_options: int) -> Head:
+def choice(*, num_options: int) -> Head:
     """Options of a question against each other. batch.label_B is 1 on the row of the right one, else 0, and the rows
     of a batch are whole questions. (One yes or no an option is plain classification of the rows.)"""
     return Head(

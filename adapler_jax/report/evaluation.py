@@ -13,6 +13,7 @@ from adapler_jax.data.examples import take_examples
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokens import Tokenized
+from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -137,8 +138,8 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     lengths = batch_lengths(config.data.lengths, dense.max_length)
     if dense.head is not task.head or dense.class_names != task.class_names:
         raise ValueError(
-            f"{workdir}: its models tell {', '.join(dense.class_names)} apart, the data now has the classes "
-            f"{', '.join(task.class_names)}; restore the data"
+            f"{workdir}: its models are for {told_answers(dense.head, dense.class_names)}, the data now has "
+            f"{told_answers(task.head, task.class_names)}; restore the data"
         )
     rows = []
     for split in task.eval_splits:
@@ -164,6 +165,13 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
                 row |= time_model(saved, dense, pruners[name], tokenized, lengths, engine=engines[name])
             rows.append(row)
     return rows
+
+
+def told_answers(head: Head, class_names: tuple[str, ...]) -> str:
+    """What a head answers, in words."""
+    if class_names:
+        return f"the classes {', '.join(class_names)}"
+    return f"{head.name} answers" + "".join(f", {name} {value}" for name, value in head.options)
 
 
 def rows_of_batch(group: int) -> int:

@@ -139,7 +139,7 @@ def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
     (num_options,) = counts
     alone = config.reading.per_option
     return found(
-        metric="accuracy", head=CLASSIFICATION if alone else choice(num_options),
+        metric="accuracy", head=CLASSIFICATION if alone else choice(num_options=num_options),
         class_names=PER_OPTION if alone else (), group=num_options,
         make_scorer=lambda split, threshold=None: ChoiceScorer(data.splits[split].rows),
     )  # fmt: skip

@@ -1,0 +1,158 @@
+"""Questions about texts in miniature: every method from files to answers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from adapler_jax.inference.reader import Reader
+from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training import phases
+from adapler_jax.training.run import run_all
+from adapler_jax.weights.save import load_model
+from configs import adapler, finetune, powerbert, trbert
+
+NOTES = []
+
+
+def write_questions(path, num_rows, seed):
+    """The answer is the word good or bad; where the text has neither, there is none."""
+    rng = np.random.default_rng(seed)
+    with path.open("w") as file:
+        for number in range(num_rows):
+            words = [str(word) for word in rng.choice(["a", "film", "films", "."], rng.integers(3, 12))]
+            answer = ("good", "bad", "")[number % 3]
+            if answer:
+                words[int(rng.integers(len(words)))] = answer
+            context = " ".join(words)
+            answers = {"text": [answer], "answer_start": [context.index(answer)]} if answer else {}
+            row = {"id": str(number), "question": "a film", "context": context, "answers": answers or
+                   {"text": [], "answer_start": []}}  # fmt: skip
+            file.write(json.dumps(row) + "\n")
+
+
+def write_choices(path, num_rows, seed):
+    """The right option is the word good, wherever it stands."""
+    rng = np.random.default_rng(seed)
+    with path.open("w") as file:
+        for number in range(num_rows):
+            label = int(rng.integers(2))
+            options = ["good", "bad"] if label == 0 else ["bad", "good"]
+            row = {"id": str(number), "article": "a film .", "question": "film", "options": options, "label": label}
+            file.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("reading")
+    for name, write in (("span", write_questions), ("choice", write_choices)):
+        (root / name).mkdir()
+        for seed, (split, num_rows) in enumerate({"train": 48, "validation": 24, "test": 18}.items()):
+            write(root / name / f"{split}.jsonl", num_rows, seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def make_reading(tiny_files, folders):
+    """Builds the config of a run on tiny questions."""
+
+    def make(module, kind="span", **changes):
+        config = module.get_config(f"custom_{kind},debug")
+        config.model = str(tiny_files / "model")
+        config.fresh_head = True
+        config.data.source = f"file:{folders / kind}"
+        config.data.cache_dir = "none"
+        config.data.num_train_examples = 0
+        config.data.max_length = 16
+        config.data.lengths = (16,)
+        config.reading.update({"stride": 4, "max_question_tokens": 3, "max_option_tokens": 4})
+        config.finetune.update({"learning_rate": 1e-2, "num_epochs": 4})
+        config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+        return config.lock()
+
+    return make
+
+
+def run(config, workdir):
+    run_all(config, workdir, tell=NOTES.append)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def pruned(make_reading, tmp_path_factory):
+    """The workdir of AdapLeR on span questions."""
+    config = make_reading(adapler, adapt__speedups=(1.5,))
+    return run(config, tmp_path_factory.mktemp("runs") / "adapler")
+
+
+def test_a_run_learns_where_answers_stand_and_when_there_is_none(pruned):
+    scores = phases.read_done(pruned / "finetune")["validation"]
+    assert scores["score"] == scores["f1"] > 0.7 > scores["no_ans_total"] / scores["total"]
+    assert scores["has_ans_total"] == 16 and scores["no_ans_total"] == 8
+    saved = load_model(pruned / "finetune" / "model")
+    assert saved.head.name == "span" and saved.extra["no_answer_threshold"] == scores["threshold"]
+
+
+def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
+    dense, model, adapted = evaluate_workdir(pruned, tell=NOTES.append)
+    assert [row["method"] for row in (dense, model, adapted)] == ["dense", "adapler", "adapt-1.5x"]
+    for row in (dense, model, adapted):
+        assert row["metric"] == "f1" and 0.0 <= row["exact"] <= row["test_score"] <= 1.0 and row["total"] == 18
+    assert adapted["flops_speedup"] > 1.2 and adapted["wall_speedup_32"] > 0
+
+
+def test_a_reader_answers_as_the_run_scored(pruned, folders):
+    (row, *_) = evaluate_workdir(pruned, tell=NOTES.append, with_times=False)
+    questions = [json.loads(line) for line in (folders / "span" / "test.jsonl").read_text().splitlines()]
+    reader = Reader.load(pruned / "finetune" / "model")
+    answers = reader.answer_all([(question["question"], question["context"]) for question in questions])
+    right = [answer.text in (question["answers"]["text"] or [""]) for answer, question in zip(answers, questions)]
+    assert np.mean(right) == pytest.approx(row["exact"])
+    for answer in answers:
+        assert answer.text == answer.context[answer.start : answer.end]
+
+
+def test_batches_do_not_change_answers(pruned):
+    reader = Reader.load(pruned / "adapt-1.5x" / "model")
+    pairs = [("a film", "film " * length + "good .") for length in (1, 3, 9, 40)] + [("film", "")]
+    together = reader.answer_all(pairs, batch_size=2)
+    for pair, found in zip(pairs, together):
+        alone = reader.answer(*pair)
+        assert (alone.text, alone.start, alone.end) == (found.text, found.start, found.end)
+        assert alone.score == pytest.approx(found.score, abs=1e-4)
+        np.testing.assert_array_equal(alone.keep_NW, found.keep_NW)
+        assert alone.keep_NW.shape == (4, len(pair[1].split()))
+    assert together[-1].text == "" and together[-1].answers == ()
+
+
+def test_a_reader_refuses_what_is_no_pair_and_models_without_answers(pruned, tiny_files):
+    reader = Reader.load(pruned / "finetune" / "model")
+    with pytest.raises(TypeError, match="pair 1 is 'film'; expected"):
+        reader.answer_all([("a", "film"), "film"])
+    with pytest.raises(ValueError, match="finds no answers in texts; load it with Classifier"):
+        Reader.load(tiny_files / "model")
+
+
+def test_selectors_learn_from_questions(make_reading, workdirs):
+    workdir = run(make_reading(trbert, trbert__num_samples=2), workdirs())
+    scores = phases.read_done(workdir / "trbert")["validation"]
+    assert scores["flops_speedup"] > 1.0 and 0.0 <= scores["f1"] <= 1.0
+    with np.load(workdir / "scores" / "scores.npz") as arrays:
+        assert arrays["teacher_logits"].shape[1:] == (16, 2)
+
+
+@pytest.mark.parametrize(
+    ("module", "changes"),
+    [(adapler, {}), (powerbert, {}), (finetune, {"reading__per_option": True})],
+)
+def test_options_are_chosen_by_every_method(make_reading, workdirs, module, changes):
+    config = make_reading(module, "choice", finetune__num_epochs=6, **changes)
+    workdir = run(config, workdirs())
+    assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.8
+    for row in evaluate_workdir(workdir, tell=NOTES.append, with_times=False):
+        assert row["metric"] == "accuracy" and 0.0 <= row["test_score"] <= 1.0 and row["num_texts"] == 36
+
+
+def test_a_task_without_a_source_says_so(make_reading, workdirs):
+    with pytest.raises(ValueError, match="task 'custom_span' has no train split; set config.data.source"):
+        run(make_reading(finetune, data__source=""), workdirs())
