@@ -38,7 +38,8 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
     Args: hidden_BLD: the embeddings' output. live_BL: bool. slope: of the soft removal, a scalar array; None for the
     hard rule. key: dropout key or None. dtype: of the operands of the encoder's products. draws: for a method that
     samples, uniform and guide with a leading axis of layers. with_last: whether the Trace has the last state of every
-    token; of a soft removal, the states mixed by what was left of the token. protected_BL: bool, tokens that stay. loop: how the layers are walked; one that unrolls more layers than there are unrolls all.
+    token; of a soft removal, the states mixed by what was left of the token. protected_BL: bool, tokens that stay.
+    loop: how the layers are walked; one that unrolls more layers than there are unrolls all.
     Returns: last hidden_BLD; Trace; states after every layer [N, B, L, D] where collect_hidden, else None.
     """
     check_sites(pruner, config)

@@ -49,7 +49,7 @@ VARIANTS = {ANY: PLATFORMS} | {platform: (platform,) for platform in PLATFORMS} 
 HEADER, FORMAT = "header.json", 1
 DEFAULT_MAX_LENGTH = 512
 # Sources that decide what a program computes, from the package's folder.
-SOURCES = ("types.py", "encoder.py", "heads.py", "full_width.py", "pruning/*.py", "inference/*.py")
+SOURCES = ("types.py", "encoder.py", "heads/*.py", "full_width.py", "pruning/*.py", "inference/*.py")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,11 +26,13 @@ from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to
 SECTION = "adapler_jax"  # our part of config.json
 FORMAT = 1
 HIDDEN_BIAS = re.compile(r"(contribution_predictor|token_selector)\.0\.hidden\.bias")
-# The class of transformers that reads encoder and head.
+# The class of transformers that reads encoder and head, or the encoder alone where it has none for the head.
 ARCHITECTURES = {
     "classification": "BertForSequenceClassification",
     "choice": "BertForMultipleChoice",
     "span": "BertForQuestionAnswering",
+    "candidates": "BertModel",
+    "hotpot": "BertModel",
 }
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -168,8 +170,8 @@ def load_model(directory) -> Saved:
     options = {name: as_tuple(value) for name, value in section.get("pruner_options", {}).items()}
     hidden_biases = [tensors[name] for name in tensors if HIDDEN_BIAS.fullmatch(name)]
     sizes = axis_sizes(
-        config, num_classes=len(class_names or ()) if head is CLASSIFICATION else 1, predictor_dim=hidden_biases[0].size if hidden_biases else 0,
-        num_sites=len(options.get("layers", ())),
+        config, num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,
+        predictor_dim=hidden_biases[0].size if hidden_biases else 0, num_sites=len(options.get("layers", ())),
     )  # fmt: skip
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(
