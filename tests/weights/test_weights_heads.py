@@ -62,7 +62,7 @@ def test_a_model_with_each_head_comes_back_exactly(tmp_path, name):
     params = make_params(head)
     directory = save_model(tmp_path / "model", params, CONFIG, head=head, max_length=12)
     saved = load_model(directory)
-    assert saved.head is head and saved.class_names is None
+    assert saved.head is head and saved.class_names == ()
     assert_same_params(saved.params, params)
     written = safetensors.numpy.load_file(directory / "model.safetensors")
     expected = {f"{part}.{kind}" for part in HEAD_TENSORS[name] for kind in ("weight", "bias")}
