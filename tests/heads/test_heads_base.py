@@ -59,13 +59,12 @@ def test_logits_are_finite_and_have_the_shape_that_the_head_tells(name):
 
 
 @EACH
-@pytest.mark.parametrize("distil_coef", [0.0, 0.5])
-def test_gradients_are_finite_with_fillers_and_rows_without_a_token(name, distil_coef):
+def test_gradients_are_finite_with_fillers_and_rows_without_a_token(name):
     head = HEADS[name]
-    batch = make_batch(teacher=teacher_of(name) if distil_coef else None)
+    batch = make_batch(teacher=teacher_of(name))
 
     def loss(params, state):
-        loss_B = head.losses(head.read(params, CONFIG, state, batch), batch, distil_coef)
+        loss_B = head.losses(head.read(params, CONFIG, state, batch), batch, 0.5)
         return jnp.sum(loss_B[:2]) + 0.0 * jnp.sum(loss_B), loss_B
 
     (_, loss_B), grads = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(make_params(head), make_states(head))

@@ -8,7 +8,7 @@ import jax.export
 import jax.numpy as jnp
 import pytest
 
-from adapler_jax.inference import exported
+import adapler_jax
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import Engine
 from adapler_jax.inference.exported import PLATFORMS, SOURCES, export_model
@@ -135,5 +135,5 @@ def test_a_driver_without_an_export_is_named(exported_dirs):
 
 
 def test_every_source_that_decides_a_program_is_found():
-    folder = pathlib.Path(exported.__file__).parents[1]
+    folder = pathlib.Path(adapler_jax.__file__).parent
     assert [pattern for pattern in SOURCES if not any(folder.glob(pattern))] == []
