@@ -168,7 +168,12 @@ def measure_skewed(name: str, batch_size: int, length: int, dtype: str, num_roun
     for texts, batch in batches.items():
         count_NB = np.asarray(calls[texts, "packed"]()[1].count_NB, np.int64)
         spent[texts] = flops.pruned_flops(
-            config, np.full(batch_size, length), count_NB, sites=pruner.sites, predictor_dim=0, head=flops.pooled_flops(config, NUM_CLASSES),
+            config,
+            np.full(batch_size, length),
+            count_NB,
+            sites=pruner.sites,
+            predictor_dim=0,
+            head=flops.pooled_flops(config, NUM_CLASSES),
         ).sum()
     rows = []
     for (texts, engine), timing in timings.items():

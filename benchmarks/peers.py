@@ -40,7 +40,8 @@ from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.report.console import exit_on_user_error
 from adapler_jax.report.evaluation import finished_phases, read_run
 from adapler_jax.report.results import write_results
-from adapler_jax.training.setup import load_data, run_buckets, token_cache
+from adapler_jax.training.setup import run_buckets
+from adapler_jax.training.task_data import load_data, token_cache
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved, load_model, save_model
 from benchmarks.models import MODELS

@@ -4,6 +4,7 @@ import difflib
 
 import ml_collections
 
+from configs import reading
 from configs.sections import finetune_section
 
 PHASES = ("finetune", "adapler", "powerbert", "trbert", "distil")  # sections of training phases
@@ -16,7 +17,7 @@ def base_config() -> ml_collections.ConfigDict:
             "method": "finetune",  # plain BERT, the first phase alone; or adapler, powerbert, trbert, distil
             "model": "bert-base-uncased",  # local directory or hub name of a BERT in PyTorch or Flax form
             "fresh_head": False,  # start the pooler afresh too, where the checkpoint's was never trained
-            "task": "sst2",  # a task of adapler_jax/data/tasks.py
+            "task": "sst2",  # a task of adapler_jax/data/tasks.py or reading.py
             "seed": 0,  # of fresh weights, data order and dropout
             "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32
             "remat_layers": False,  # training steps compute layers twice, never unrolled: for texts that do not fit
@@ -56,6 +57,8 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             for field in config[name]:
                 if field.endswith("num_epochs"):
                     config[name][field] = min(1, config[name][field])
+    if "reading" in config:
+        reading.shrink(config)
     if "adapler" in config:
         config.adapler.choose = "last"  # one epoch is no choice
     return config
@@ -68,6 +71,8 @@ def task_config(task: str, preset: dict, **sections) -> ml_collections.ConfigDic
     config.data.max_length = preset["max_length"]
     for name, section in {"finetune": config.finetune, **sections}.items():
         config[name] = ml_collections.ConfigDict(section)
+    if task in reading.TASKS:
+        config.reading = ml_collections.ConfigDict(reading.reading_section() | preset.get("reading", {}))
     for name in PHASES:
         if name in config:
             config[name].batch_size = preset.get("batch_size", 32)

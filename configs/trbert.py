@@ -12,6 +12,11 @@ PUBLISHED = {
     "yelp_full": (2.0, 0.5),
     "20newsgroups": (1.0, 1.0),
     "hyperpartisan": (0.01, 0.01),
+    "squad2": (5.0, 5.0),
+    "newsqa": (3.0, 5.0),
+    "natural_questions": (2.0, 2.0),
+    "race": (0.5, 0.1),
+    "triviaqa": (0.5, 1.0),
 }
 
 

@@ -23,7 +23,8 @@ from adapler_jax.pruning.adapler import soft_removal
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import finished_phases, read_run
 from adapler_jax.training import recipe
-from adapler_jax.training.setup import engine_options, load_data
+from adapler_jax.training.setup import engine_options
+from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model
 from benchmarks.pyplot import load_pyplot
 

@@ -44,27 +44,27 @@ def test_published_reference_counts():
 
 def test_predictor_is_charged_at_the_length_it_reads():
     config = dataclasses.replace(BASE, num_layers=2)
-    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, head=flops.pooled_flops(config, 2))
+    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, head=HEAD)
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.predictor_flops(config, 10, predictor_dim=32)
         + flops.layer_flops(config, 4)
         + flops.predictor_flops(config, 4, predictor_dim=32)
         + flops.layer_flops(config, 1)
-        + flops.pooled_flops(config, 2)
+        + HEAD
     )
     assert counted.tolist() == [by_hand]
 
 
 def test_layers_without_a_site_have_no_predictor():
     config = dataclasses.replace(BASE, num_layers=3)
-    counted = flops.pruned_flops(config, [10], [[10], [4], [4]], sites=SITES[1:2], predictor_dim=32, head=flops.pooled_flops(config, 2))
+    counted = flops.pruned_flops(config, [10], [[10], [4], [4]], sites=SITES[1:2], predictor_dim=32, head=HEAD)
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.layer_flops(config, 10)
         + flops.predictor_flops(config, 10, predictor_dim=32)
         + 2 * flops.layer_flops(config, 4)
-        + flops.pooled_flops(config, 2)
+        + HEAD
     )
     assert counted.tolist() == [by_hand]
 
@@ -72,7 +72,7 @@ def test_layers_without_a_site_have_no_predictor():
 def test_sites_inside_layers_charge_the_halves_apart():
     config = dataclasses.replace(BASE, num_layers=2)
     sites = (Site(0, BEFORE_FEED_FORWARD), Site(1, BEFORE_FEED_FORWARD))
-    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=sites, predictor_dim=0, head=flops.pooled_flops(config, 2))
+    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=sites, predictor_dim=0, head=HEAD)
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.attention_flops(config, 10)
@@ -81,7 +81,7 @@ def test_sites_inside_layers_charge_the_halves_apart():
         + flops.attention_flops(config, 4)
         + flops.significance_flops(config, 4)
         + flops.feed_forward_flops(config, 1)
-        + flops.pooled_flops(config, 2)
+        + HEAD
     )
     assert counted.tolist() == [by_hand]
 

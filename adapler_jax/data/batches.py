@@ -61,9 +61,7 @@ def train_batches(
     @functools.lru_cache(maxsize=2)
     def plan(epoch: int) -> list[np.ndarray]:
         """Rows of every batch of an epoch."""
-        groups = plan_epoch(
-            longest, batch_size=batch_size // tokenized.group, lengths=lengths, seed=seed, epoch=epoch
-        )
+        groups = plan_epoch(longest, batch_size=batch_size // tokenized.group, lengths=lengths, seed=seed, epoch=epoch)
         return [rows_of_groups(chosen, tokenized.group) for chosen in groups]
 
     def batch_at(step: int) -> Batch:

@@ -9,13 +9,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.files import split_name
-from adapler_jax.data.items import check_text, open_items, open_tfds, split_file
+from adapler_jax.data.items import check_text, has_split, open_items, open_tfds, split_file
 from adapler_jax.data.rows import fill, in_chunks, join, read_template, token_rows
 from adapler_jax.data.sources import load_source
 from adapler_jax.data.tables import Table
 from adapler_jax.data.tokens import Ragged
 
 RACE_LEVELS = ("middle", "high")
+SPLITS = ("train", "validation", "test")
 _LETTERS = tuple(string.ascii_uppercase)  # that an answer may be
 _SUFFIXES = (".jsonl", ".json")
 _CHUNK = 256  # questions that are tokenized at once; those of one article stand together, and it is tokenized once
@@ -86,6 +87,15 @@ def stream_choices(source: str, *, split: str, level: str = "") -> Iterator[Choi
     else:
         items = _table_items(load_source(source), source, split)
     return check_counts(question for place, item in items for question in read_item(item, place))
+
+
+def choice_splits(source: str) -> tuple[str, ...]:
+    """Splits of a source (see `stream_choices`): those that a folder has files for, that which a file's name says,
+    else train; of sources that are no files, all that there may be."""
+    kind, _, name = source.partition(":")
+    if kind != "file":
+        return SPLITS
+    return tuple(split for split in SPLITS if _race_folder(name, split) or has_split(name, split, _SUFFIXES))
 
 
 def check_counts(questions: Iterable[ChoiceQuestion]) -> Iterator[ChoiceQuestion]:

@@ -44,13 +44,30 @@ def split_file(name: str, split: str, suffixes: Sequence[str]) -> pathlib.Path:
         return place
     if not place.is_dir():
         raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")
-    files = [path for path in sorted(place.iterdir()) if path.suffix.lower() in suffixes and path.is_file()]
-    exact = [path for path in files if split_name(path.stem) == split]
-    found = exact or [path for path in files if _split_of(path) == split]
+    files, found = _files_of_split(place, split, suffixes)
     if len(found) != 1:
         names = ", ".join(path.name for path in (found or files)[:10]) or "nothing"
         raise ValueError(f"folder {str(place)!r} holds {names}; expected one {split} file: name the file itself")
     return found[0]
+
+
+def _files_of_split(
+    folder: pathlib.Path, split: str, suffixes: Sequence[str]
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """All files of a folder, and those of a split; one whose name is the split's alone goes before the others."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes and path.is_file()]
+    exact = [path for path in files if split_name(path.stem) == split]
+    return files, exact or [path for path in files if _split_of(path) == split]
+
+
+def has_split(name: str, split: str, suffixes: Sequence[str]) -> bool:
+    """Whether a folder has files of a split, or a file is it. Raises ValueError where there is neither."""
+    place = pathlib.Path(name).expanduser()
+    if place.is_file():
+        return split == (_split_of(place) or "train")
+    if not place.is_dir():
+        raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")
+    return bool(_files_of_split(place, split, suffixes)[1])
 
 
 def _split_of(path: pathlib.Path) -> str | None:

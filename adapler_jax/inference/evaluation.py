@@ -94,9 +94,7 @@ def evaluate_model(
     return Evaluation(
         scores=scorer.scores(),
         nll=float(nll_E.mean()),
-        flops_speedup=true_speedup(
-            params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config
-        ),
+        flops_speedup=true_speedup(params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config),
         executed_flops_speedup=float(executed[0] / executed[1]),
         kept_tokens=tuple(count_NE.mean(axis=-1).tolist()),
         example_id_E=example_id_E,

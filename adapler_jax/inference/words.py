@@ -63,6 +63,12 @@ def encode_tokens(
     ]
 
 
+def words_of(core: Tokenizer, text: str) -> tuple[Word, ...]:
+    """The words of a whole text, however long; text: as `whole_characters` gives it."""
+    core.no_truncation()
+    return _encoded(core.encode(text, add_special_tokens=False), False, (text,)).words
+
+
 def _whole(texts: Sequence[str], pairs: Sequence[str] | None) -> list[list[str]]:
     """The first texts and, of pairs, the second ones, as a tokenizer may see them."""
     return [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]

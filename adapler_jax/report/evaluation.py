@@ -12,13 +12,13 @@ from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import take_examples
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.padding import pad_batch
-from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.data.tokens import Tokenized, tokenize
+from adapler_jax.data.tokens import Tokenized
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.phases import is_done, read_done
-from adapler_jax.training.setup import engine_options, load_data, token_cache
+from adapler_jax.training.setup import engine_options
+from adapler_jax.training.task_data import load_data, load_task_data
 from adapler_jax.training.workdir import CONFIG_FILE, read_object
 from adapler_jax.weights.save import Saved, load_model
 
@@ -81,6 +81,7 @@ def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
                 [tokenized.segments[row] for row in chosen],
                 length=bucket_for(max(len(text) for text in texts), lengths),
                 batch_size=batch_size,
+                marks={name: marks[chosen] for name, marks in tokenized.marks.items()},
             )
         )
     return batches
@@ -105,7 +106,7 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
         batches = mixed_batches(tokenized, batch_size, own_lengths(pruner, lengths))
         found = compare_speed(
             pruned.params, dense.params, pruned.config, pruner, batches,
-            dense_batches=dense_batches, dense_config=dense.config, repeats=NUM_ROUNDS, **engine,
+            head=pruned.head, dense_batches=dense_batches, dense_config=dense.config, repeats=NUM_ROUNDS, **engine,
         )  # fmt: skip
         columns |= {
             f"wall_ms_{batch_size}": 1e3 * found.pruned.median_s / NUM_TIMED_TEXTS[batch_size],
@@ -132,37 +133,42 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
         tell(f"{name}: not finished; give the training command again to go on")
     pruners = {name: pruner_of_saved(saved) for name, saved in models.items()}
     engines = {name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])} for name in models}
-    dense, dataset = models["dense"], load_data(config)
-    tokenizer = load_tokenizer(str(workdir / "finetune" / "model"))
+    dense, task = models["dense"], load_task_data(config, workdir / "finetune" / "model")
     lengths = batch_lengths(config.data.lengths, dense.max_length)
-    if dense.class_names != dataset.task.class_names:
+    if dense.head is not task.head or dense.class_names != task.class_names:
         raise ValueError(
             f"{workdir}: its models tell {', '.join(dense.class_names)} apart, the data now has the classes "
-            f"{', '.join(dataset.task.class_names)}; restore the data"
+            f"{', '.join(task.class_names)}; restore the data"
         )
     rows = []
-    for split in dataset.eval_splits:
-        tokenized = tokenize(
-            dataset.split(split), tokenizer, max_length=dense.max_length, cache_dir=token_cache(config)
-        )
+    for split in task.eval_splits:
+        tokenized = task.splits[split]
         for name, saved in models.items():
             tell(f"{name}: {len(tokenized)} texts of {split}")
-            batches = eval_batches(tokenized, batch_size=32, lengths=own_lengths(pruners[name], lengths))
+            batches = eval_batches(
+                tokenized, batch_size=rows_of_batch(task.group), lengths=own_lengths(pruners[name], lengths)
+            )
             found = evaluate_model(
-                saved.params, saved.config, pruners[name], batches,
-                metric=dataset.task.metric, dense_config=dense.config, **engines[name],
+                saved.params, saved.config, pruners[name], batches, head=saved.head, dense_config=dense.config,
+                scorer=task.make_scorer(split, saved.extra.get("no_answer_threshold")), **engines[name],
             )  # fmt: skip
             row = {
-                "task": dataset.task.name, "split": split, "num_texts": len(tokenized), "method": name,
-                "seed": config.seed, "dtype": config.compute_dtype, "metric": dataset.task.metric,
+                "task": task.name, "split": split, "num_texts": len(tokenized), "method": name,
+                "seed": config.seed, "dtype": config.compute_dtype, "metric": task.metric,
                 "test_score": found.score, "dense_score": rows[-1]["dense_score"] if name != "dense" else found.score,
                 "flops_speedup": found.flops_speedup, "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
             }  # fmt: skip
-            if with_times and name != "dense" and split == dataset.eval_splits[0]:
+            row |= {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}
+            if with_times and name != "dense" and split == task.eval_splits[0]:
                 tell(f"{name}: seconds beside the dense model")
                 row |= time_model(saved, dense, pruners[name], tokenized, lengths, engine=engines[name])
             rows.append(row)
     return rows
+
+
+def rows_of_batch(group: int) -> int:
+    """About 32 rows, in whole groups of those that belong together."""
+    return group * max(1, 32 // group)
 
 
 def load_fastest(workdir) -> tuple[str, Classifier]:

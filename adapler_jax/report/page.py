@@ -16,7 +16,7 @@ from adapler_jax.report.contents import Run, read_contents
 from adapler_jax.report.evaluation import load_fastest, load_named
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
-from adapler_jax.training.setup import load_data, token_cache
+from adapler_jax.training.task_data import load_data, token_cache
 from adapler_jax.weights.replace import replace_text
 
 _TEMPLATES = jinja2.Environment(

@@ -18,6 +18,8 @@ import numpy as np
 
 from adapler_jax.data.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.padding import Extras
+from adapler_jax.inference.evaluation import evaluate_model
+from adapler_jax.inference.scoring import NoScorer
 from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
@@ -66,18 +68,31 @@ def save_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
     os.replace(temporary, path)
 
 
+def no_logits(setup: Setup, num_rows: int) -> np.ndarray:
+    """Room for the logits of so many examples, zeros: [rows, *their shape]."""
+    return np.zeros((num_rows, *setup.logits_shape), np.float32)
+
+
+def put_logits(logits: np.ndarray, rows, found, real_B) -> None:
+    """Puts the logits of a batch, which may be shorter than the longest, at the places of its examples."""
+    found = np.asarray(found)[real_B]
+    logits[(rows, *(slice(size) for size in found.shape[1:]))] = found
+
+
 def validation_split(setup: Setup) -> str:
     """The split that models are chosen on: validation, or the first of several."""
     return next(name for name in setup.splits if name.startswith("validation"))
 
 
-def save_phase_model(directory: pathlib.Path, setup: Setup, params: Params, pruner: Pruner) -> None:
+def save_phase_model(
+    directory: pathlib.Path, setup: Setup, params: Params, pruner: Pruner, extra: dict | None = None
+) -> None:
     """Writes the phase's model directory."""
     save_model(
         directory / "model", params, setup.encoder,
         pruner_name=pruner.name, pruner_options=dict(pruner.options),
-        class_names=setup.dataset.task.class_names, max_length=setup.max_length,
-        task=setup.dataset.task.name, tokenizer=setup.tokenizer,
+        head=setup.head, class_names=setup.task.class_names or None, max_length=setup.max_length,
+        task=setup.task.name, tokenizer=setup.tokenizer, extra=extra,
     )  # fmt: skip
 
 
@@ -92,7 +107,7 @@ def soft_step(setup: Setup, pruner: Pruner, options, *, losses=LossConfig(), slo
         train_step = make_train_step(
             encoder, pruner, losses, main, thresholds,
             slope_fn=slope_fn(num_steps // options.num_epochs), dtype=setup.dtype, steer=steer, jitter=jitter,
-            loop=setup.loop,
+            head=setup.head, loop=setup.loop,
         )  # fmt: skip
         return train_step, init_state(params, pruner, main, thresholds)
 
@@ -107,14 +122,16 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, m
     rank: (epoch, scores) -> what epochs are chosen by.
     """
     tokenized = setup.splits["train"]
-    steps_per_epoch = num_steps_per_epoch(len(tokenized), options.batch_size)
+    batch_size = setup.rows(options.batch_size)
+    steps_per_epoch = num_steps_per_epoch(len(tokenized), batch_size)
     num_steps = options.num_epochs * steps_per_epoch
     main = main_optimizer(recipe.rates_of(options), num_steps)
     train_step, state = make_step(recipe.with_dropout(setup.encoder, options), params, main, num_steps)
-    batches = setup.eval_batches(validation_split(setup), options.batch_size)
+    split = validation_split(setup)
+    batches = setup.eval_batches(split, options.batch_size)
 
     def evaluate(params, epoch):
-        scores = validate(params, setup, pruner, batches)
+        scores = validate(params, setup, pruner, batches, setup.task.make_scorer(split))
         return scores | {"rank": rank(epoch, scores)}
 
     plan = Plan(
@@ -127,7 +144,7 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, m
         batches_from=lambda step: iter(
             train_batches(
                 tokenized,
-                batch_size=options.batch_size,
+                batch_size=batch_size,
                 lengths=setup.lengths,
                 seed=setup.seed,
                 start_step=step,
@@ -142,7 +159,8 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, m
 def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, params: Params, scores: dict, **more) -> None:
     """Saves a phase's model and closes the phase with its validation scores and what else there is to record."""
     directory.mkdir(parents=True, exist_ok=True)
-    save_phase_model(directory, setup, params, pruner)
+    threshold = {"no_answer_threshold": scores["threshold"]} if "threshold" in scores else {}
+    save_phase_model(directory, setup, params, pruner, dict(setup.task.extra) | threshold)
     mark_done(directory, {"validation": scores, **more})
 
 
@@ -175,21 +193,21 @@ def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
     steps = checkpoints.best_steps()[: config.saliency.num_epochs]
     num_rows = int(tokenized.example_ids.max()) + 1
     total = np.zeros((num_rows, setup.max_length), np.float32)
-    logits = np.zeros((num_rows, setup.dataset.num_classes), np.float32)
+    logits = no_logits(setup, num_rows)
 
     @jax.jit
     def measure(params, batch):
-        return saliency(params, setup.encoder, pruner, batch, dtype=setup.dtype)
+        return saliency(params, setup.encoder, pruner, batch, dtype=setup.dtype, head=setup.head)
 
     for place, step in enumerate(steps):
         params = checkpoints.restore_best(like, step)
         for batch in track(batches, directory.name):
             real_B = batch.example_id_B != FILLER_ID
-            saliency_BL, logits_BC = measure(params, batch)
+            saliency_BL, found = measure(params, batch)
             rows = batch.example_id_B[real_B]
             total[rows, : batch.live_BL.shape[1]] += np.asarray(saliency_BL)[real_B] / len(steps)
             if place == 0:
-                logits[rows] = np.asarray(logits_BC)[real_B]
+                put_logits(logits, rows, found, real_B)
     checkpoints.close()
     save_arrays(directory / SALIENCY_FILE, saliency=total, teacher_logits=logits)
     mark_done(directory, {"num_examples": num_rows, "finetune_steps": steps})
@@ -255,18 +273,21 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
         )  # fmt: skip
         params = checkpoints.restore_best(params)
         checkpoints.close()
-    batches = setup.eval_batches(validation_split(setup), options.batch_size)
+    split = validation_split(setup)
+    batches = setup.eval_batches(split, options.batch_size)
     every = max(1, len(batches) // NUM_CALIBRATION_BATCHES)
 
-    def scores_on(batches, params):
-        return validate(params, setup, pruner, batches)
+    def speedup_on_sample(params):
+        return evaluate_model(
+            params, setup.encoder, pruner, sample, scorer=NoScorer(), head=setup.head, dtype=setup.dtype,
+            driver="masked",
+        ).flops_speedup  # fmt: skip
 
     # Batches are sorted by length, so the middle one of a group stands for it.
     sample = batches[every // 2 :: every]
     params, scores = reach_speedup(
-        params, speedup,
-        sample_speedup_of=lambda params: scores_on(sample, params)["flops_speedup"],
-        scores_of=functools.partial(scores_on, batches),
+        params, speedup, sample_speedup_of=speedup_on_sample,
+        scores_of=lambda params: validate(params, setup, pruner, batches, setup.task.make_scorer(split)),
     )  # fmt: skip
     finish(
         directory, setup, pruner, params, scores,

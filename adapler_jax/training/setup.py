@@ -1,7 +1,6 @@
 """From a config to what every phase works on: data in tokens, the encoder's sizes, the weights to start from."""
 
 import hashlib
-import pathlib
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,14 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from adapler_jax.caches import user_cache
 from adapler_jax.data.batches import eval_batches
-from adapler_jax.data.examples import Dataset, load_task
 from adapler_jax.data.lengths import batch_lengths, bucket_for
+from adapler_jax.data.tasks import get_task
 from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.data.tokens import Tokenized, tokenize
+from adapler_jax.data.tokens import Tokenized
+from adapler_jax.heads import Head
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
+from adapler_jax.training.task_data import TaskData, is_reading, load_task_data
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
@@ -27,8 +27,7 @@ MANY_CUT = 0.05  # of the training texts, from where on it is told that they are
 class Setup(NamedTuple):
     """All that stays the same over the phases of a run."""
 
-    dataset: Dataset
-    splits: dict[str, Tokenized]
+    task: TaskData
     tokenizer: Any
     encoder: EncoderConfig
     pretrained: Params  # {"encoder", "head"}: where fine-tuning starts
@@ -37,6 +36,25 @@ class Setup(NamedTuple):
     dtype: Any
     seed: int
     loop: LayerLoop  # of training steps
+
+    @property
+    def splits(self) -> dict[str, Tokenized]:
+        """Examples by split."""
+        return self.task.splits
+
+    @property
+    def head(self) -> Head:
+        """What reads the last states."""
+        return self.task.head
+
+    @property
+    def logits_shape(self) -> Any:
+        """Shape of the logits of one example of full length."""
+        return self.head.shape(self.encoder, self.max_length, self.task.num_classes)
+
+    def rows(self, batch_size: int) -> int:
+        """Rows of a batch of so many examples: an option of a question is one."""
+        return batch_size * self.task.group
 
     def key(self, use: str):
         """A random key for one use, by its name.
@@ -47,29 +65,7 @@ class Setup(NamedTuple):
 
     def eval_batches(self, split: str, batch_size: int):
         """All batches of a split, as a list."""
-        return list(eval_batches(self.splits[split], batch_size=batch_size, lengths=self.lengths))
-
-
-def load_data(config) -> Dataset:
-    """The examples that a config names. Raises ValueError where train or validation is missing."""
-    dataset = load_task(
-        config.task,
-        source=config.data.source or None,
-        split_sources=dict(config.data.split_sources),
-        columns=dict(config.data.columns),
-        class_names=tuple(config.data.class_names) or None,
-        split_seed=config.data.split_seed,
-        carve=dict(config.data.carve) or None,
-        num_train_examples=config.data.num_train_examples or None,
-    )
-    present = {"validation" if name.startswith("validation") else name for name in dataset.splits}
-    for split in ("train", "validation"):
-        if split not in present:
-            raise ValueError(
-                f"task {config.task!r} has no {split} split; there are {', '.join(dataset.splits)}; "
-                "name one in config.data.split_sources or a share in config.data.carve"
-            )
-    return dataset
+        return list(eval_batches(self.splits[split], batch_size=self.rows(batch_size), lengths=self.lengths))
 
 
 def run_buckets(config) -> tuple[int, ...] | None:
@@ -88,46 +84,35 @@ def engine_options(config) -> dict:
     }
 
 
-def token_cache(config) -> pathlib.Path | None:
-    """Where tokenized texts are kept: `config.data.cache_dir`, by default under the user's cache directory."""
-    if config.data.cache_dir == "none":
-        return None
-    return pathlib.Path(config.data.cache_dir or user_cache("tokens"))
-
-
 def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     """Loads data, tokenizer and weights. `tell` receives one sentence for everything that a user should know.
 
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
-    directory = resolve_model(config.model)  # before the data, which may take long to come
-    dataset = load_data(config)
-    max_length = config.data.max_length or dataset.task.max_length
+    directory = resolve_model(config.model)
+    tokenizer = load_tokenizer(directory)
+    task = load_task_data(config, directory)
+    max_length = config.data.max_length or get_task(config.task).max_length
     loaded = load_pretrained(
-        directory, jax.random.key(config.seed), num_classes=dataset.num_classes, num_positions=max_length,
-        fresh_head=config.fresh_head,
+        directory, jax.random.key(config.seed), num_classes=task.num_classes, num_positions=max_length,
+        fresh_head=config.fresh_head, head=task.head,
     )  # fmt: skip
-    for note in (*dataset.notes, *loaded.notes):
+    for note in (*task.notes, *loaded.notes):
         tell(note)
-    tokenizer = load_tokenizer(loaded.directory)
     if len(tokenizer) > loaded.config.vocab_size:
         raise ValueError(
             f"the tokenizer of {config.model} knows {len(tokenizer)} tokens, its embedding table "
             f"{loaded.config.vocab_size}"
         )
-    splits = {
-        name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
-        for name, examples in dataset.splits.items()
-    }
-    if note := told_cuts(splits["train"].lengths, max_length):
+    splits = task.splits
+    if not is_reading(config) and (note := told_cuts(splits["train"].lengths, max_length)):
         tell(note)
     lengths = batch_lengths(config.data.lengths, max_length)
     for tokenized in splits.values():
         bucket_for(int(tokenized.lengths.max()), lengths)
     ladder(run_buckets(config) or DEFAULT_BUCKETS, max_length)
     return Setup(
-        dataset=dataset,
-        splits=splits,
+        task=task,
         tokenizer=tokenizer,
         encoder=loaded.config,
         pretrained=loaded.params,
@@ -155,10 +140,12 @@ def data_digests(setup: Setup) -> dict[str, str]:
     digests = {}
     for name, tokenized in setup.splits.items():
         if not name.startswith("test"):
-            digest = hashlib.sha256("\n".join(setup.dataset.task.class_names).encode())
+            digest = hashlib.sha256("\n".join(setup.task.class_names).encode())
             for rows in (tokenized.tokens, tokenized.segments):
                 digest.update(rows.values)
                 digest.update(rows.offsets)
             digest.update(tokenized.labels)
+            for mark in tokenized.marks.values():
+                digest.update(np.ascontiguousarray(mark))
             digests[name] = digest.hexdigest()
     return digests

@@ -9,7 +9,7 @@ from adapler_jax import full_width
 from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.journal import track
-from adapler_jax.training.phases import mark_done, save_arrays
+from adapler_jax.training.phases import mark_done, no_logits, put_logits, save_arrays
 from adapler_jax.training.setup import Setup
 from adapler_jax.types import FILLER_ID
 from adapler_jax.weights.save import load_model
@@ -22,15 +22,17 @@ def run_teacher(directory: pathlib.Path, setup: Setup, config) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     params = load_model(directory.parent / "finetune" / "model").params
     num_rows = int(setup.splits["train"].example_ids.max()) + 1
-    logits = np.zeros((num_rows, setup.dataset.num_classes), np.float32)
+    logits = no_logits(setup, num_rows)
 
     @jax.jit
     def run(params, batch):
-        return full_width.forward(params, setup.encoder, keep_all(), batch, slope=None, dtype=setup.dtype)[0]
+        return full_width.forward(
+            params, setup.encoder, keep_all(), batch, slope=None, dtype=setup.dtype, head=setup.head
+        )[0]
 
     for batch in track(setup.eval_batches("train", config.finetune.batch_size), directory.name):
         real_B = batch.example_id_B != FILLER_ID
-        logits[batch.example_id_B[real_B]] = np.asarray(run(params, batch))[real_B]
+        put_logits(logits, batch.example_id_B[real_B], run(params, batch), real_B)
     save_arrays(directory / TEACHER_FILE, teacher_logits=logits)
     mark_done(directory, {"num_examples": num_rows})
 

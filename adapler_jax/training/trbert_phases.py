@@ -17,7 +17,7 @@ from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import Pruner
 from adapler_jax.training import recipe
 from adapler_jax.training.journal import track
-from adapler_jax.training.phases import finish_best, mark_done, save_arrays, train
+from adapler_jax.training.phases import finish_best, mark_done, no_logits, put_logits, save_arrays, train
 from adapler_jax.training.policy import (
     check_depth,
     importance_scores,
@@ -59,16 +59,18 @@ def run_scores(directory: pathlib.Path, setup: Setup, config) -> None:
     layers = selection_layers(recipe.trbert_of(setup.encoder, config.trbert))
     num_rows = int(setup.splits["train"].example_ids.max()) + 1
     guide = np.zeros((num_rows, len(layers), setup.max_length), np.float32)
-    logits = np.zeros((num_rows, setup.dataset.num_classes), np.float32)
+    logits = no_logits(setup, num_rows)
     measure = jax.jit(
-        lambda params, batch: importance_scores(params, setup.encoder, batch, layers=layers, dtype=setup.dtype)
+        lambda params, batch: importance_scores(
+            params, setup.encoder, batch, layers=layers, dtype=setup.dtype, head=setup.head
+        )
     )
     for batch in track(setup.eval_batches("train", config.trbert.batch_size), directory.name):
         real_B = batch.example_id_B != FILLER_ID
         rows = batch.example_id_B[real_B]
-        score_BSL, logits_BC = measure(params, batch)
+        score_BSL, found = measure(params, batch)
         guide[rows, :, : score_BSL.shape[-1]] = np.asarray(score_BSL)[real_B]
-        logits[rows] = np.asarray(logits_BC)[real_B]
+        put_logits(logits, rows, found, real_B)
     save_arrays(directory / SCORES_FILE, guide=guide, teacher_logits=logits)
     mark_done(directory, {"num_examples": num_rows})
 
@@ -131,7 +133,7 @@ def run_policy(directory: pathlib.Path, setup: Setup, config, *, joint: bool) ->
         def objective(params, batch, step, key):
             return policy_objective(
                 params, encoder, pruner, batch, policy,
-                key=key, share_done=step / num_steps, dtype=setup.dtype, loop=setup.loop,
+                key=key, share_done=step / num_steps, dtype=setup.dtype, head=setup.head, loop=setup.loop,
             )  # fmt: skip
 
         return objective

@@ -1,18 +1,19 @@
 """Scores of a model on a split while it trains, under the hard rule."""
 
 from adapler_jax.inference.evaluation import evaluate_model
+from adapler_jax.inference.scoring import Scorer
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.training.setup import Setup
 from adapler_jax.types import Params
 
 
-def validate(params: Params, setup: Setup, pruner: Pruner, batches) -> dict:
-    """{"score", "nll"} of evaluation batches; where tokens can go also {"flops_speedup", "kept_tokens": [N]}, true
-    counts."""
+def validate(params: Params, setup: Setup, pruner: Pruner, batches, scorer: Scorer) -> dict:
+    """{"score", "nll"} of batches of a whole split, and what else its scorer gives; where tokens can go also
+    {"flops_speedup", "kept_tokens": [N]}, true counts."""
     found = evaluate_model(
-        params, setup.encoder, pruner, batches, metric=setup.dataset.task.metric, dtype=setup.dtype, driver="masked"
+        params, setup.encoder, pruner, batches, scorer=scorer, head=setup.head, dtype=setup.dtype, driver="masked"
     )
-    scores = {"score": found.score, "nll": round(found.nll, 5)}
+    scores = found.scores | {"nll": round(found.nll, 5)}
     if not pruner.sites:
         return scores
     kept = [round(tokens, 3) for tokens in found.kept_tokens]

@@ -171,7 +171,8 @@ def load_model(directory) -> Saved:
     hidden_biases = [tensors[name] for name in tensors if HIDDEN_BIAS.fullmatch(name)]
     sizes = axis_sizes(
         config, num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,
-        predictor_dim=hidden_biases[0].size if hidden_biases else 0, num_sites=len(options.get("layers", ())),
+        predictor_dim=hidden_biases[0].size if hidden_biases else 0,
+        num_sites=len(options.get("layers", ())),
     )  # fmt: skip
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from adapler_jax import encoder, flops, heads
-from adapler_jax.pruning import keep_all
 from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import LossConfig, objectives, saliency
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import FILLER_ID, Batch
@@ -52,7 +52,8 @@ def test_distillation_by_hand():
 
 def test_distillation_alone_does_not_look_at_labels():
     teacher_BC = jnp.array([[0.0, 1.0], [2.0, 0.0]])
-    found, expected = (CLASSIFICATION.losses(LOGITS, batch_of(labels, teacher=teacher_BC), 1.0) for labels in ([0, 0], [1, 1]))
+    batches = [batch_of(labels, teacher=teacher_BC) for labels in ([0, 0], [1, 1])]
+    found, expected = (CLASSIFICATION.losses(LOGITS, batch, 1.0) for batch in batches)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -1,0 +1,188 @@
+"""A saved model that answers questions about texts, as its users see it."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from adapler_jax.caches import use_compilation_cache
+from adapler_jax.data.lengths import bucket_for, default_lengths
+from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.questions import Question
+from adapler_jax.data.text import whole_characters
+from adapler_jax.data.tokenizers import load_core
+from adapler_jax.data.windows import Windows, iter_windows
+from adapler_jax.inference.classifier import check_batch_size, rows_for
+from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
+from adapler_jax.inference.exported import max_length_of
+from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
+from adapler_jax.inference.words import Word, words_of
+from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.types import Params
+from adapler_jax.weights.save import load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a model answered to one question about one text."""
+
+    question: str
+    context: str
+    text: str  # of the answer; empty: there is none in the text
+    score: float  # sum of two logits
+    probability: float  # among the best answers and none
+    start: int  # characters [start, end) of the context; both 0 where there is none
+    end: int
+    answers: tuple[Answer, ...]  # the best ones, the first as above but where no answer was preferred
+    words: tuple[Word, ...]  # of the context
+    keep_NW: np.ndarray  # bool, whether a layer ran on the word, in any window
+
+    @property
+    def kept_words(self) -> tuple[tuple[str, ...], ...]:
+        """The words of the context that each layer ran on."""
+        return tuple(tuple(word.text for word, keep in zip(self.words, keep_W) if keep) for keep_W in self.keep_NW)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A model that finds answers in texts of any length. Make one with `Reader.load`."""
+
+    run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
+    params: Params = dataclasses.field(repr=False)
+    tokenizer: Any = dataclasses.field(repr=False)
+    num_layers: int
+    max_length: int
+    lengths: tuple[int, ...]  # to which batches are padded
+    limits: dict[str, int]  # fields of `config.reading` that the model was trained with
+    threshold: float | None  # no answer where it scores so much more than the best span; None: always an answer
+
+    @classmethod
+    def load(
+        cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
+        latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
+    ) -> "Reader":  # fmt: skip
+        """Reads a saved model directory; arguments as of `Classifier.load`.
+
+        Raises ValueError where it is damaged, or holds a model that does something else.
+        """
+        use_compilation_cache(compilation_cache)
+        saved = load_model(directory)
+        limits = saved.extra.get("reading")
+        if saved.head.name != "span" or limits is None:
+            raise ValueError(
+                f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which finds "
+                "no answers in texts; load it with Classifier, or train one on a task as squad2"
+            )
+        pruner = pruner_of_saved(saved)
+        engine = make_engine(
+            saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+            expected_speedup=expected_speedup, head=saved.head,
+        )  # fmt: skip
+        max_length = max_length_of(saved)
+        single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
+        return cls(
+            run=engine,
+            params=lay_out_for(driver, saved.params, saved.config, dtype),
+            tokenizer=load_core(saved.directory),
+            num_layers=saved.config.num_layers,
+            max_length=max_length,
+            lengths=(max_length,) if single else default_lengths(max_length),
+            limits=limits,
+            threshold=saved.extra.get("no_answer_threshold"),
+        )
+
+    def answer(self, question: str, context: str, *, batch_size: int = 32) -> Reading:
+        """The answer to one question; a long text is read in windows, batch_size at a time."""
+        return self.answer_all([(question, context)], batch_size=batch_size)[0]
+
+    def answer_all(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32) -> list[Reading]:
+        """Answers to (question, text) pairs, in their order; windows of all of them share batches.
+
+        Raises TypeError where pairs are none; ValueError on a batch_size below 1.
+        """
+        return list(self.stream(pairs, batch_size=batch_size))
+
+    def stream(self, pairs: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[Reading]:
+        """`answer_all`, for more pairs than fit into memory: some hundreds are read at a time."""
+        check_batch_size(batch_size)
+        questions: list[Question] = []
+
+        def keep_questions():
+            for place, pair in enumerate(pairs):
+                questions.append(as_question(place, pair))
+                yield questions[-1]
+
+        first = 0
+        names = ("stride", "max_question_tokens")
+        settings = {name: self.limits[name] for name in names} | {"max_answers": 1, "max_length": self.max_length}
+        for windows in iter_windows(keep_questions(), self.tokenizer, **settings):
+            windows = dataclasses.replace(windows, question=windows.question - first)
+            count = int(windows.question[-1]) + 1
+            yield from self._read(questions[:count], windows, batch_size)
+            del questions[:count]
+            first += count
+
+    def _read(self, questions: list[Question], windows: Windows, batch_size: int) -> Iterator[Reading]:
+        """The answers to the questions of some windows."""
+        parts, layers_R = [], [None] * len(windows)
+        for row_B, logits_BL2, layers_BL in self._run_batches(windows, rows_for(len(windows), batch_size)):
+            first_B, count_B = windows.context_first[row_B], windows.starts.lengths[row_B]
+            limits = {name: self.limits[name] for name in ("num_best", "max_answer_tokens")}
+            parts.append((row_B, best_spans(logits_BL2, first_B, count_B, **limits)))
+            for place, row in enumerate(row_B):
+                layers_R[row] = layers_BL[place, first_B[place] : first_B[place] + count_B[place]]
+        spans = collect_spans(parts, num_rows=len(windows))
+        found = answer_questions(
+            spans, windows, lambda number: questions[number].context, num_best=self.limits["num_best"],
+            allow_null=self.threshold is not None,
+        )  # fmt: skip
+        row = 0
+        for number, answers in found:
+            num_rows = int(np.sum(windows.question == number))
+            layers = layers_R[row : row + num_rows]
+            starts = [windows.starts[place] for place in range(row, row + num_rows)]
+            row += num_rows
+            yield self._reading(questions[number], answers, starts, layers)
+
+    def _run_batches(self, windows: Windows, num_rows: int):
+        """Yields rows, their logits, and the number of layers that ran on each token, batch by batch."""
+        order_R = np.argsort(windows.tokens.lengths, kind="stable")
+        for start in range(0, len(order_R), num_rows):
+            row_B = order_R[start : start + num_rows]
+            batch = pad_batch(
+                [windows.tokens[row] for row in row_B],
+                [windows.segments[row] for row in row_B],
+                length=bucket_for(int(windows.tokens.lengths[row_B].max()), self.lengths),
+                batch_size=num_rows,
+            )
+            logits_BL2, trace = self.run(self.params, batch)
+            layers_BL = np.full(batch.live_BL.shape, self.num_layers, np.int32)
+            if trace.weight_NBL is not None:
+                layers_BL = np.sum(np.asarray(trace.weight_NBL) > 0, axis=0, dtype=np.int32)
+            yield row_B, np.asarray(logits_BL2)[: len(row_B)], layers_BL[: len(row_B)]
+
+    def _reading(self, question: Question, answers: Answers, starts, layers) -> Reading:
+        """The answer, and of each word how many layers ran on it: the most of its tokens and windows."""
+        chosen = answers.choose(self.threshold)
+        words = words_of(self.tokenizer, question.context)
+        word_start_W = np.array([word.start for word in words], np.int64)
+        layers_W = np.zeros(len(words), np.int32)
+        for start_T, layers_T in zip(starts, layers):
+            word_T = np.maximum(np.searchsorted(word_start_W, start_T, side="right") - 1, 0)
+            if len(words):
+                np.maximum.at(layers_W, word_T, layers_T)
+        return Reading(
+            question=question.question, context=question.context, text=chosen.text, score=chosen.score,
+            probability=chosen.probability, start=chosen.start, end=chosen.end, answers=answers.spans, words=words,
+            keep_NW=np.arange(self.num_layers)[:, None] < layers_W,
+        )  # fmt: skip
+
+
+def as_question(place: int, pair) -> Question:
+    """A (question, text) pair as the data room has it. Raises TypeError on anything else."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+        raise TypeError(f"pair {place} is {pair!r:.60}; expected (question, text), two strings")
+    question, context = map(whole_characters, pair)
+    return Question(str(place), question, context, (), ())

@@ -1,0 +1,153 @@
+"""What the phases, and evaluation after them, need to know of a task, whether texts are classified or read."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from adapler_jax.caches import user_cache
+from adapler_jax.data.examples import Dataset, load_task
+from adapler_jax.data.reading import CHOICE, READING_TASKS, ReadingData, SpanSplit, load_reading
+from adapler_jax.data.tokenizers import load_core, load_tokenizer
+from adapler_jax.data.tokens import Tokenized, tokenize
+from adapler_jax.heads import CLASSIFICATION, SPAN, Head, choice
+from adapler_jax.inference.scoring import ChoiceScorer, ClassScorer, Scorer, SpanScorer
+
+PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
+
+
+class TaskData(NamedTuple):
+    """A task, loaded and in tokens."""
+
+    name: str
+    metric: str  # what the main score is called
+    head: Head
+    class_names: tuple[str, ...]  # none where a head tells no classes apart
+    splits: dict[str, Tokenized]
+    notes: tuple[str, ...]  # what a user should know, one sentence each
+    # (split, no-answer threshold or None) -> a fresh Scorer
+    make_scorer: Callable[..., Scorer]
+    group: int = 1  # rows that belong together
+    extra: Mapping[str, Any] = {}  # what a saved model must know of the task to be used
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.class_names)
+
+    @property
+    def eval_splits(self) -> tuple[str, ...]:
+        """Splits to report on: the test splits, or the validation splits where there is no test."""
+        tests = tuple(name for name in self.splits if name.startswith("test"))
+        return tests or tuple(name for name in self.splits if name.startswith("validation"))
+
+
+def is_reading(config) -> bool:
+    """Whether the config's task reads texts to answer questions."""
+    return config.task in READING_TASKS
+
+
+def token_cache(config) -> pathlib.Path | None:
+    """Where tokenized texts are kept: `config.data.cache_dir`, by default under the user's cache directory."""
+    if config.data.cache_dir == "none":
+        return None
+    return pathlib.Path(config.data.cache_dir or user_cache("tokens"))
+
+
+def load_data(config) -> Dataset:
+    """The labelled texts that a config names. Raises ValueError where train or validation is missing."""
+    dataset = load_task(
+        config.task,
+        source=config.data.source or None,
+        split_sources=dict(config.data.split_sources),
+        columns=dict(config.data.columns),
+        class_names=tuple(config.data.class_names) or None,
+        split_seed=config.data.split_seed,
+        carve=dict(config.data.carve) or None,
+        num_train_examples=config.data.num_train_examples or None,
+    )
+    check_splits(config, dataset.splits)
+    return dataset
+
+
+def check_splits(config, splits) -> None:
+    """Raises ValueError where train or validation is missing."""
+    present = {"validation" if name.startswith("validation") else name for name in splits}
+    for split in ("train", "validation"):
+        if split not in present:
+            raise ValueError(
+                f"task {config.task!r} has no {split} split; there are {', '.join(splits)}; "
+                "name one in config.data.split_sources or a share in config.data.carve"
+            )
+
+
+def load_questions(config, directory) -> ReadingData:
+    """The questions that a config names, in rows by the tokenizer of a model directory."""
+    data = load_reading(
+        config.task, load_core(directory),
+        max_length=config.data.max_length, reading=config.reading, source=config.data.source,
+        split_sources=dict(config.data.split_sources), carve=dict(config.data.carve) or None,
+        split_seed=config.data.split_seed, num_train_examples=config.data.num_train_examples,
+        cache_dir=token_cache(config),
+    )  # fmt: skip
+    check_splits(config, data.splits)
+    return data
+
+
+def load_task_data(config, directory) -> TaskData:
+    """What a config names, in tokens of the tokenizer of a model directory. Raises ValueError as `load_task` and
+    `load_reading`."""
+    return reading_data(config, directory) if is_reading(config) else class_data(config, directory)
+
+
+def class_data(config, directory) -> TaskData:
+    """A classification task."""
+    dataset, tokenizer = load_data(config), load_tokenizer(directory)
+    max_length = config.data.max_length or dataset.task.max_length
+    splits = {
+        name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
+        for name, examples in dataset.splits.items()
+    }
+    metric = dataset.task.metric
+    return TaskData(
+        name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=dataset.task.class_names,
+        splits=splits, notes=dataset.notes, make_scorer=lambda split, threshold=None: ClassScorer(metric),
+    )  # fmt: skip
+
+
+def reading_data(config, directory) -> TaskData:
+    """A task of questions about texts."""
+    data = load_questions(config, directory)
+    splits = {name: split.tokenized() for name, split in data.splits.items()}
+    found = functools.partial(
+        TaskData, name=data.task.name, splits=splits, notes=data.notes, extra={"reading": config.reading.to_dict()}
+    )
+    if data.task.kind == CHOICE:
+        return choice_data(found, config, data)
+
+    def make_scorer(split: str, threshold: float | None = None) -> Scorer:
+        return span_scorer(data.splits[split], config.reading, data.task.allows_null, threshold)
+
+    return found(metric="f1", head=SPAN, class_names=(), make_scorer=make_scorer)
+
+
+def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
+    """A task of options: against each other, or each judged alone."""
+    counts = {split.rows.num_options for split in data.splits.values()}
+    if len(counts) > 1:
+        raise ValueError(f"task {config.task!r}: splits of {sorted(counts)} options; expected the same in all")
+    (num_options,) = counts
+    alone = config.reading.per_option
+    return found(
+        metric="accuracy", head=CLASSIFICATION if alone else choice(num_options),
+        class_names=PER_OPTION if alone else (), group=num_options,
+        make_scorer=lambda split, threshold=None: ChoiceScorer(data.splits[split].rows),
+    )  # fmt: skip
+
+
+def span_scorer(split: SpanSplit, reading, allows_null: bool, threshold: float | None) -> Scorer:
+    """Exact match and F1 of a split's answers."""
+    return SpanScorer(
+        split.windows, split.questions, num_best=reading.num_best, max_answer_tokens=reading.max_answer_tokens,
+        allows_null=allows_null, threshold=threshold,
+    )  # fmt: skip

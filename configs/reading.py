@@ -1,0 +1,47 @@
+"""Presets of the tasks in which texts are read to answer questions, and the section of fields that they share.
+
+Lengths, strides and limits are those of TR-BERT's released program; DREAM and SubjQA are not in it.
+"""
+
+
+def reading_section() -> dict:
+    """How questions become rows, and rows answers."""
+    return {
+        "stride": 128,  # tokens of the text from the start of a window to the start of the next
+        "max_question_tokens": 64,  # a question is cut there
+        "max_answers": 1,  # accepted answers of a window that are trained on
+        "max_answer_tokens": 30,  # longest answer that is given
+        "num_best": 20,  # answers of a window that are looked at
+        "skip_mismatched": False,  # leave out, and count, questions whose answer does not stand where it should
+        "max_option_tokens": 128,  # of a question and one of its options
+        "num_validation_examples": 0,  # questions that models are chosen by, drawn by data.split_seed; 0: all
+        "per_option": False,  # judge each option alone, as right or wrong; or the options against each other
+    }
+
+
+SQUAD = {"max_length": 384, "batch_size": 16}
+MRQA = {"max_length": 512, "batch_size": 16, "reading": {"max_question_tokens": 40}}
+TASKS = {
+    "squad": SQUAD,
+    "squad2": SQUAD,
+    "subjqa": SQUAD,
+    "custom_span": SQUAD,
+    "newsqa": MRQA,
+    "natural_questions": MRQA,
+    "triviaqa": {
+        "max_length": 1024,
+        "batch_size": 8,
+        "reading": {"stride": 1024, "max_question_tokens": 55, "max_answers": 64},
+    },
+    "race": {"max_length": 512, "batch_size": 8},
+    "dream": {"max_length": 256, "batch_size": 8},
+    "custom_choice": {"max_length": 256, "batch_size": 8},
+}
+
+
+def shrink(config) -> None:
+    """Lengths of a dry run."""
+    config.data.max_length = 64
+    config.data.lengths = (64,)
+    config.reading.update({"stride": 64, "max_question_tokens": 16, "max_option_tokens": 24})
+    config.reading.num_validation_examples = 32
