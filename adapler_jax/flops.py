@@ -33,6 +33,11 @@ def linear_flops(num_inputs, num_outputs):
     return 2 * num_inputs * num_outputs + num_outputs
 
 
+def activation_flops(name: str, dim):
+    """An activation of `dim` entries."""
+    return _ACTIVATION[name] * dim
+
+
 def norm_flops(dim):
     """A LayerNorm, for one token; the two are epsilon and root."""
     return _NORM * dim + 2
@@ -55,7 +60,7 @@ def feed_forward_flops(config: EncoderConfig, length):
     """The feed-forward half of one layer, with residual and norm, on `length` tokens (int or int array)."""
     D, F = config.hidden_dim, config.ffn_dim
     linear = linear_flops(D, F) + linear_flops(F, D)
-    return length * (linear + _ACTIVATION[config.activation] * F + D + norm_flops(D))
+    return length * (linear + activation_flops(config.activation, F) + D + norm_flops(D))
 
 
 def layer_flops(config: EncoderConfig, length):
@@ -72,7 +77,7 @@ def predictor_flops(config: EncoderConfig, length, *, predictor_dim: int):
     """One contribution predictor and its decision on `length` tokens; 0 where predictor_dim is 0."""
     if predictor_dim == 0:
         return 0 * length
-    inner = linear_flops(config.hidden_dim, predictor_dim) + _ACTIVATION[config.activation] * predictor_dim
+    inner = linear_flops(config.hidden_dim, predictor_dim) + activation_flops(config.activation, predictor_dim)
     return length * (inner + linear_flops(predictor_dim, 1) + _SCORE)
 
 

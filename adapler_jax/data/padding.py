@@ -16,12 +16,13 @@ class Extras:
 
     Attributes:
       saliency: float rows by example id, as long as the example (Ragged) or zero padded [ids, longest]; or None.
-      teacher_logits: float32 [ids, C], or [ids, longest, 2] of a head that reads tokens; or None.
+      teacher_logits: float32 [ids, C], or of a span head [ids, longest, 2]; or a dict of arrays by name, whose last
+        part has a letter an axis (`span_BL2`: token slots are the second); or None.
       guide: float32 [ids, sites, longest], zero padded: what a heuristic makes of each token; or None.
     """
 
     saliency: Ragged | np.ndarray | None = None
-    teacher_logits: np.ndarray | None = None
+    teacher_logits: np.ndarray | Mapping[str, np.ndarray] | None = None
     guide: np.ndarray | None = None
 
 
@@ -97,10 +98,12 @@ def add_extras(batch: Batch, lengths_B: np.ndarray, extras: Extras) -> Batch:
         rows = [extras.saliency[i][:count] for i, count in zip(ids, lengths_B)]
         added["saliency_BL"] = _pad_rows(rows, batch.token_BL.shape, np.float32)
     if extras.teacher_logits is not None:
-        logits = extras.teacher_logits[ids]
-        logits = logits[:, : batch.token_BL.shape[1]] if logits.ndim == 3 else logits
-        added["teacher_logits"] = np.zeros((len(batch.label_B), *logits.shape[1:]), np.float32)
-        added["teacher_logits"][: len(ids)] = logits
+        logits, shape = extras.teacher_logits, batch.token_BL.shape
+        if isinstance(logits, Mapping):
+            found = {name: _logits_of(rows, ids, axes_of(name), shape) for name, rows in logits.items()}
+        else:
+            found = _logits_of(logits, ids, "BC" if logits.ndim == 2 else "BL2", shape)
+        added["teacher_logits"] = found
     if extras.guide is not None:
         length = batch.token_BL.shape[1]
         guide_BSL = np.zeros((len(batch.label_B), extras.guide.shape[1], length), np.float32)
@@ -109,11 +112,31 @@ def add_extras(batch: Batch, lengths_B: np.ndarray, extras: Extras) -> Batch:
     return batch.replace(**added)
 
 
+def axes_of(name: str) -> str:
+    """The axes of an array, a letter each, by the last part of its name: `span_BL2` has examples, token slots and 2."""
+    return name.rpartition("_")[2]
+
+
+def _logits_of(logits: np.ndarray, ids: np.ndarray, axes: str, shape: tuple[int, int]) -> np.ndarray:
+    """The logits of these examples, float32; 0 on filler rows, and at the batch's token slots that they lack.
+
+    shape: rows and token slots of the batch.
+    """
+    sizes = [shape[1] if letter == "L" else size for letter, size in zip(axes, logits.shape)]
+    found = logits[ids][tuple(slice(size) for size in [None, *sizes[1:]])]
+    padded = np.zeros((shape[0], *sizes[1:]), np.float32)
+    padded[tuple(slice(size) for size in found.shape)] = found
+    return padded
+
+
 def check_extras(tokenized: Tokenized, extras: Extras | None) -> None:
     """Refuse extras that lack an example, or ragged saliency that is shorter or longer than its example."""
     extras = extras or Extras()
-    for name, values in (("saliency", extras.saliency), ("teacher logits", extras.teacher_logits),
-                         ("guide", extras.guide)):  # fmt: skip
+    teacher = extras.teacher_logits
+    teachers = teacher.values() if isinstance(teacher, Mapping) else [teacher]
+    for name, values in (
+        ("saliency", extras.saliency), ("guide", extras.guide), *(("teacher logits", values) for values in teachers),
+    ):  # fmt: skip
         if values is not None and len(values) <= tokenized.example_ids.max():
             raise ValueError(
                 f"{name} of {len(values)} examples, but the data has the example id {tokenized.example_ids.max()}; "

@@ -1,13 +1,24 @@
-"""What reads the last states: classes of a text, spans of an answer, one of several options."""
+"""What reads the last states: classes, spans of an answer, one of several options or candidates, supporting facts."""
 
 from adapler_jax.heads.base import Head
+from adapler_jax.heads.candidates import candidates
 from adapler_jax.heads.choice import choice
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
+from adapler_jax.heads.hotpot import hotpot
 from adapler_jax.heads.span import SPAN
 
-__all__ = ["CLASSIFICATION", "HEADS", "Head", "SPAN", "choice", "classify", "init_classifier", "make_head"]
+__all__ = [
+    "CLASSIFICATION", "HEADS", "Head", "SPAN", "candidates", "choice", "classify", "hotpot", "init_classifier",
+    "make_head",
+]  # fmt: skip
 
-HEADS = {"classification": lambda: CLASSIFICATION, "span": lambda: SPAN, "choice": choice}
+HEADS = {
+    "classification": lambda: CLASSIFICATION,
+    "span": lambda: SPAN,
+    "choice": choice,
+    "candidates": candidates,
+    "hotpot": hotpot,
+}
 
 
 def make_head(name: str, **options) -> Head:

@@ -25,10 +25,14 @@ def choice_correct(logits_B1, batch: Batch, *, num_options: int):
     return jnp.repeat(right_G1[:, 0], num_options).astype(jnp.float32)
 
 
-@functools.cache
-def choice(*, num_options: int) -> Head:
+def choice(num_options: int) -> Head:
     """Options of a question against each other. batch.label_B is 1 on the row of the right one, else 0, and the rows
     of a batch are whole questions. (One yes or no an option is plain classification of the rows.)"""
+    return _choice(num_options)
+
+
+@functools.cache  # one object for equal arguments, however they are passed, so that compiled programs are found again
+def _choice(num_options: int) -> Head:
     return Head(
         name="choice",
         reads_tokens=False,

@@ -33,6 +33,16 @@ def class_losses(logits_BC, batch: Batch, distil_coef: float):
     return soft_losses(logits_BC, label_BC, teacher_of(batch, distil_coef), distil_coef)
 
 
+def class_gold(logits_BC, batch: Batch):
+    """The logit of the right class, float32 [B]."""
+    return jnp.take_along_axis(logits_BC, batch.label_B[:, None], axis=-1)[:, 0]
+
+
+def best_class(logits_BC, batch: Batch):
+    """1 where the likeliest class is right, float32 [B]."""
+    return (jnp.argmax(logits_BC, axis=-1) == batch.label_B).astype(jnp.float32)
+
+
 def classifier_flops(params: Params, config: EncoderConfig, length_B):
     """Pooler and classifier of one example, of any length."""
     return flops.pooled_flops(config, params["classifier"]["bias"].shape[-1])
@@ -44,8 +54,8 @@ CLASSIFICATION = Head(
     init=init_classifier,
     read=classify,
     losses=class_losses,
-    gold=lambda logits_BC, batch: jnp.take_along_axis(logits_BC, batch.label_B[:, None], axis=-1)[:, 0],
-    correct=lambda logits_BC, batch: (jnp.argmax(logits_BC, axis=-1) == batch.label_B).astype(jnp.float32),
+    gold=class_gold,
+    correct=best_class,
     flops=classifier_flops,
     shape=lambda config, length, num_classes: (num_classes,),
 )

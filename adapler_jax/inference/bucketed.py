@@ -230,7 +230,7 @@ def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: P
 
 
 def finish(outer: Params, state: _State, begun, record_N: _Record, *, config: EncoderConfig, head: Head, with_last):
-    """Logits from the last buffer, [CLS] in slot 0, or from the tokens' last states, and the Trace of all sites."""
+    """Logits from the last buffer, [CLS] in slot 0, or from the tokens' last states; the Trace of all sites."""
     first, batch = begun
     if isinstance(first, _Record):
         record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)

@@ -34,6 +34,7 @@ import numpy as np
 from adapler_jax import encoder
 from adapler_jax.data.lengths import default_lengths
 from adapler_jax.flops import leaf_predictor_dim
+from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference import bucketed, packed
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.engine import AUTO, DRIVERS, Engine, lay_out, run_program
@@ -49,7 +50,7 @@ VARIANTS = {ANY: PLATFORMS} | {platform: (platform,) for platform in PLATFORMS} 
 HEADER, FORMAT = "header.json", 1
 DEFAULT_MAX_LENGTH = 512
 # Sources that decide what a program computes, from the package's folder.
-SOURCES = ("types.py", "encoder.py", "heads.py", "full_width.py", "pruning/*.py", "inference/*.py")
+SOURCES = ("types.py", "encoder.py", "heads/*.py", "full_width.py", "pruning/*.py", "inference/*.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +104,12 @@ def max_length_of(saved: Saved) -> int:
 
 
 def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str) -> Serving:
-    """What is run of a saved model; arguments as in `make_engine`."""
+    """What is run of a saved model; arguments as in `make_engine`. Raises ValueError where it does not classify."""
+    if saved.head is not CLASSIFICATION:
+        raise ValueError(
+            f"{saved.directory} has a head of {saved.head.name!r}, a Classifier needs one of {CLASSIFICATION.name!r}; "
+            "use make_engine with its head"
+        )
     return Serving(
         config=saved.config,
         pruner=pruner_of_saved(saved),

@@ -11,7 +11,8 @@ from adapler_jax.data.reading import CHOICE, READING_TASKS, ReadingData, SpanSpl
 from adapler_jax.data.tokenizers import load_core, load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, choice
-from adapler_jax.inference.scoring import ChoiceScorer, ClassScorer, Scorer, SpanScorer
+from adapler_jax.inference.reading_scores import ChoiceScorer, SpanScorer
+from adapler_jax.inference.scoring import ClassScorer, Scorer
 
 PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
 

@@ -1,8 +1,8 @@
 """The one table of rules between Hugging Face tensor names and our parameter tree; reading and writing both use it.
 
 A rule gives the shape of a leaf in letters of the shape key of `types.py`, without a stacked axis. Beside those:
-X rows of the position table, Y rows of the segment table, M sites of a pruner, 1 and 2 axes of that size. A leaf called
-`kernel` is (in, out) in the tree and (out, in) in a file.
+X rows of the position table, Y rows of the segment table, M sites of a pruner, E two states side by side; 1, 2 and 3
+axes of that size. A leaf called `kernel` is (in, out) in the tree and (out, in) in a file.
 
 Source: the layout with one rule table and all mismatches reported together follows bonsai's `models/vit/params.py`.
 """
@@ -76,10 +76,19 @@ ENCODER_RULES = (
 POOLER_RULES = linear_rules("bert.pooler.dense", "head/pooler", "DD")
 CLASSIFIER_RULES = linear_rules("classifier", "head/classifier", "DC")
 SPAN_RULES = linear_rules("qa_outputs", "head/span", "D2")
+CANDIDATE_RULES = linear_rules("candidate_score", "head/candidate", "D1")
+HOTPOT_RULES = (
+    *SPAN_RULES,
+    *linear_rules("answer_type", "head/type", "D3"),
+    *linear_rules("sentence_hidden", "head/sentence_hidden", "ED"),
+    *linear_rules("sentence_support", "head/sentence_support", "D2"),
+)
 HEAD_RULES = {
     "classification": POOLER_RULES + CLASSIFIER_RULES,
     "choice": POOLER_RULES + CLASSIFIER_RULES,
     "span": SPAN_RULES,
+    "candidates": CANDIDATE_RULES,
+    "hotpot": HOTPOT_RULES,
 }
 PRUNER_RULES = {
     "keep_all": (),
@@ -99,7 +108,8 @@ PRUNER_RULES = {
 # What a published checkpoint may hold beside encoder and head: constants, and the heads of other tasks.
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 OTHER_HEADS = re.compile(
-    r"(cls|qa_outputs|lm_head|vocab_transform|vocab_layer_norm|vocab_projector"
+    r"(cls|qa_outputs|candidate_score|answer_type|sentence_hidden|sentence_support"
+    r"|lm_head|vocab_transform|vocab_layer_norm|vocab_projector"
     r"|contribution_predictor|power_bert|token_selector)\..*",
     re.DOTALL,
 )
@@ -128,8 +138,10 @@ def axis_sizes(
         "Y": config.num_segments,
         "C": num_classes,
         "P": predictor_dim,
+        "E": 2 * config.hidden_dim,
         "1": 1,
         "2": 2,
+        "3": 3,
     }
 
 

@@ -17,14 +17,12 @@ from adapler_jax.weights.names import (
     BUFFERS,
     CLASSIFIER_RULES,
     ENCODER_RULES,
+    HEAD_RULES,
     OTHER_HEADS,
     POOLER_RULES,
-    SPAN_RULES,
     axis_sizes,
 )
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tree
-
-NEEDED = {"span": tuple(rule.name for rule in SPAN_RULES)}  # tensors of heads that others ignore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +51,13 @@ def load_pretrained(path_or_name, key, *, num_classes: int | None = None, num_po
     config, raw = read_config(directory)
     class_names = read_class_names(raw, directory / "config.json")
     tensors, source = read_tensors(directory)
-    tensors, notes = drop_ignored(canonicalize(bert_tensors(tensors, raw), source), keep=NEEDED.get(head.name, ()))
+    own = tuple(rule.name for rule in HEAD_RULES[head.name])
+    tensors, notes = drop_ignored(canonicalize(bert_tensors(tensors, raw), source), keep=own)
     num_classes = num_classes if head is CLASSIFICATION else 1
-    choose = choose_span if head.name == "span" else choose_head
-    tensors, head_rules, head_notes = choose(tensors, num_classes, fresh_head=fresh_head)
+    if set(POOLER_RULES) <= set(HEAD_RULES[head.name]):
+        tensors, head_rules, head_notes = choose_pooled(tensors, num_classes, fresh_head=fresh_head)
+    else:
+        tensors, head_rules, head_notes = choose_parts(tensors, head.name, fresh_head=fresh_head)
     own_classes = count_classes(tensors)
     total_classes = own_classes or num_classes or len(class_names or ()) or 2
 
@@ -85,8 +86,8 @@ def drop_ignored(tensors: dict, keep: tuple[str, ...] = ()) -> tuple[dict, list[
     return kept, [f"ignored: {names}"] if heads else []
 
 
-def choose_head(tensors: dict, num_classes: int | None, *, fresh_head: bool) -> tuple[dict, tuple, list[str]]:
-    """Which parts of the head come from the checkpoint: the tensors, the rules to read them by, notes on the rest.
+def choose_pooled(tensors: dict, num_classes: int | None, *, fresh_head: bool) -> tuple[dict, tuple, list[str]]:
+    """Which of pooler and classifier come from the checkpoint: the tensors, rules to read them by, notes on the rest.
 
     A classifier is taken together with its pooler only: without it, it was trained to read something else.
     """
@@ -112,14 +113,19 @@ def choose_head(tensors: dict, num_classes: int | None, *, fresh_head: bool) -> 
     return tensors, rules, [f"started afresh, {text}" for text in fresh]
 
 
-def choose_span(tensors: dict, _, *, fresh_head: bool) -> tuple[dict, tuple, list[str]]:
-    """The same of a span head, which needs neither pooler nor classifier."""
-    encoder = {name: value for name, value in tensors.items() if not name.startswith(("bert.pooler.", "classifier."))}
-    own = all(rule.name in tensors for rule in SPAN_RULES)
-    if own and not fresh_head:
-        return encoder, SPAN_RULES, []
-    encoder = {name: value for name, value in encoder.items() if name not in NEEDED["span"]}
-    return encoder, (), ["started afresh, span head: " + ("config.fresh_head" if own else "the checkpoint has none")]
+def choose_parts(tensors: dict, head_name: str, *, fresh_head: bool) -> tuple[dict, tuple, list[str]]:
+    """The same of a head that needs neither: each of its linears that the checkpoint has is taken."""
+    rules = HEAD_RULES[head_name]
+    parts = {name.split(".")[0]: () for name in (rule.name for rule in rules)}
+    for part in parts:
+        of_part = tuple(rule for rule in rules if rule.name.startswith(f"{part}."))
+        parts[part] = of_part if all(rule.name in tensors for rule in of_part) else ()
+    fresh = [part for part, found in parts.items() if fresh_head or not found]
+    unread = ("bert.pooler.", "classifier.", *(f"{part}." for part in fresh))
+    kept = {name: value for name, value in tensors.items() if not name.startswith(unread)}
+    taken = tuple(rule for part, found in parts.items() if part not in fresh for rule in found)
+    reason = "config.fresh_head" if fresh_head else "the checkpoint has none"
+    return kept, taken, [f"started afresh, {', '.join(fresh)}: {reason}"] if fresh else []
 
 
 def count_classes(tensors: dict) -> int | None:

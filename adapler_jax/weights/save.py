@@ -26,11 +26,13 @@ from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to
 SECTION = "adapler_jax"  # our part of config.json
 FORMAT = 1
 HIDDEN_BIAS = re.compile(r"(contribution_predictor|token_selector)\.0\.hidden\.bias")
-# The class of transformers that reads encoder and head.
+# The class of transformers that reads encoder and head, or the encoder alone where it has none for the head.
 ARCHITECTURES = {
     "classification": "BertForSequenceClassification",
     "choice": "BertForMultipleChoice",
     "span": "BertForQuestionAnswering",
+    "candidates": "BertModel",
+    "hotpot": "BertModel",
 }
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 

@@ -190,6 +190,16 @@ def test_plain_bert_keeps_every_word(tmp_path):
     assert found.num_tokens == (5,) * CONFIG.num_layers
 
 
+def test_a_model_that_answers_questions_is_refused(tmp_path):
+    key = jax.random.key(0)
+    params = {"encoder": encoder.init_encoder(key, CONFIG), "head": heads.SPAN.init(key, CONFIG, 0), "pruner": {}}
+    directory = save_model(
+        tmp_path / "model", params, CONFIG, head=heads.SPAN, tokenizer=build_tokenizer(WORDS), max_length=16
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="has a head of 'span', a Classifier needs one of 'classification'"):
+        Classifier.load(directory)
+
+
 def test_shortening_does_not_change_the_tokens():
     tokenizer, text = build_tokenizer(WORDS), " a  films not\tbut good . " * 40
     found = encode_words(tokenizer.backend_tokenizer, [text, "a"], [text, text], max_length=12)

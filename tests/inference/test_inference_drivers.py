@@ -478,6 +478,7 @@ def test_drivers_add_no_rank_promotion():
         source_BL=jnp.zeros((2, 24), jnp.int32),
         count_B=jnp.ones((2,), jnp.int32),
         last_BLD=None,
+        protected_BL=batch.live_BL,
     )
     pruner = PRUNER._replace(
         read=lambda params, hidden: hidden[..., 0],
@@ -486,7 +487,7 @@ def test_drivers_add_no_rank_promotion():
     with jax.numpy_rank_promotion("raise"):
         kept, record = bucketed.visit_site(
             pruner, {}, 0, reading_BR=state.hidden_BLD[..., 0], source_BR=state.source_BL, live_BR=batch.live_BL,
-            length=24,
+            length=24, protected_BL=state.protected_BL,
         )  # fmt: skip
         bucketed.at_places(jax.tree.map(lambda leaf: leaf[None], record))
         bucketed.take_rows(state.hidden_BLD, kept[0])

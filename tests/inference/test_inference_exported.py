@@ -1,5 +1,6 @@
 """A program saved beside the model answers as the ordinary one does, or is left alone."""
 
+import pathlib
 import zipfile
 
 import jax
@@ -7,9 +8,10 @@ import jax.export
 import jax.numpy as jnp
 import pytest
 
+import adapler_jax
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import Engine
-from adapler_jax.inference.exported import PLATFORMS, export_model
+from adapler_jax.inference.exported import PLATFORMS, SOURCES, export_model
 from adapler_jax.weights.save import load_model, save_model
 from tests.inference.test_inference_classifier import BUCKETS, CONFIG, TEXTS, assert_same, make_model
 
@@ -130,3 +132,8 @@ def test_a_flipped_byte_is_noticed(exported_dirs):
 def test_a_driver_without_an_export_is_named(exported_dirs):
     with pytest.raises(ValueError, match="driver 'masked' cannot be exported; expected auto or bucketed or packed"):
         export_model(exported_dirs["adapler"], driver="masked")
+
+
+def test_every_source_that_decides_a_program_is_found():
+    folder = pathlib.Path(adapler_jax.__file__).parent
+    assert [pattern for pattern in SOURCES if not any(folder.glob(pattern))] == []

@@ -1,0 +1,68 @@
+"""One score a candidate, read off the marker in front of it, wherever that was dropped (WikiHop)."""
+
+import functools
+
+import jax.numpy as jnp
+
+from adapler_jax import flops
+from adapler_jax.encoder import init_linear, linear
+from adapler_jax.heads.base import Head, marked, no_tokens, soft_losses, states_at, teacher_of
+from adapler_jax.heads.classification import best_class, class_gold
+from adapler_jax.types import MASK_BIAS, Batch, EncoderConfig, Params
+
+
+def init_candidates(key, config: EncoderConfig, num_classes: int = 0) -> Params:
+    """A fresh linear (D, 1)."""
+    return {"candidate": init_linear(key, (config.hidden_dim, 1), config.init_std)}
+
+
+def read_candidates(params: Params, config: EncoderConfig, last_BLD, batch: Batch, key=None):
+    """Logits float32 [B, K] of the candidates in marks["marker_BK"]; MASK_BIAS where there is none. No dropout.
+
+    Source: Ye et al., "TR-BERT", NAACL 2021, the released program.
+    """
+    marker_BK = batch.marks["marker_BK"]
+    logits_BK = linear(params["candidate"], states_at(last_BLD, marker_BK))[..., 0]
+    return jnp.where(marker_BK >= 0, logits_BK, MASK_BIAS)
+
+
+def candidate_losses(logits_BK, batch: Batch, distil_coef: float):
+    """Cross-entropy over a row's candidates, float32 [B]: (1 - d) with the label + d with the teacher's probabilities.
+
+    Rows of one question are trained apart; the scores of a question are the means over its rows.
+    """
+    marker_BK = batch.marks["marker_BK"]
+    teacher_BK = teacher_of(batch, distil_coef)
+    if teacher_BK is not None:
+        teacher_BK = jnp.where(marker_BK >= 0, teacher_BK, MASK_BIAS)
+    is_gold_BK = batch.label_B[:, None] == jnp.arange(marker_BK.shape[1], dtype=jnp.int32)[None]
+    return soft_losses(logits_BK, is_gold_BK.astype(jnp.float32), teacher_BK, distil_coef)
+
+
+def protect_markers(batch: Batch):
+    """The candidates' markers, bool [B, L]."""
+    return marked(batch.marks["marker_BK"], batch.live_BL.shape[1])
+
+
+def candidates(num_candidates: int, protects: bool = True) -> Head:
+    """Candidates of an answer against each other. batch.label_B is the index of the right one, batch.marks["marker_BK"]
+    the slots of their markers, K = num_candidates, -1 for fillers. protects: no marker is dropped; where False the
+    policy may remove them, as in the released program, and the state in which one was dropped is scored."""
+    return _candidates(num_candidates, protects)
+
+
+@functools.cache  # one object for equal arguments, however they are passed, so that compiled programs are found again
+def _candidates(num_candidates: int, protects: bool) -> Head:
+    return Head(
+        name="candidates",
+        reads_tokens=True,
+        init=init_candidates,
+        read=read_candidates,
+        losses=candidate_losses,
+        gold=class_gold,
+        correct=best_class,
+        flops=lambda params, config, length_B: num_candidates * flops.linear_flops(config.hidden_dim, 1),
+        shape=lambda config, length, num_classes: (num_candidates,),
+        protects=protect_markers if protects else no_tokens,
+        options=(("num_candidates", num_candidates), ("protects", protects)),
+    )
