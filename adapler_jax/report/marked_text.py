@@ -57,16 +57,16 @@ def mark_all(
     )
 
 
-def mark_readings(
-    pairs: Sequence[tuple[Question, Reading]], *, layer: int = -1, colour: bool = False
-) -> str:  # fmt: skip
+def mark_readings(pairs: Sequence[tuple[Question, Reading]], *, layer: int = -1, colour: bool = False) -> str:
     """A paragraph a question: the question, the answer, the accepted ones, the text with the kept words marked."""
-    return "\n\n".join(
-        f"{one_line(reading.question)}\n  {one_line(reading.text) or 'no answer'} ({reading.probability:.0%}), accepted: "
-        f"{one_line(' / '.join(question.answers)) or 'no answer'}\n"
-        + _mark_part(reading.context, list(zip(reading.words, reading.keep_NW[layer])), colour=colour)
-        for question, reading in pairs
-    )
+    return "\n\n".join(_mark_reading(question, reading, layer, colour=colour) for question, reading in pairs)
+
+
+def _mark_reading(question: Question, reading: Reading, layer: int, *, colour: bool) -> str:
+    """One of those paragraphs."""
+    answer, accepted = (one_line(text) or "no answer" for text in (reading.text, " / ".join(question.answers)))
+    text = _mark_part(reading.context, list(zip(reading.words, reading.keep_NW[layer])), colour=colour)
+    return f"{one_line(reading.question)}\n{answer} ({reading.probability:.0%}), accepted: {accepted}\n{text}"
 
 
 def print_readings(pairs: Sequence[tuple[Question, Reading]], *, model: str = "the model", stream=None) -> None:
