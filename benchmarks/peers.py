@@ -31,8 +31,9 @@ import numpy as np
 
 from adapler_jax.data.lengths import batch_lengths
 from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.data.tokens import Ragged, Tokenized, tokenize
+from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.inference.evaluation import evaluate_model
 from adapler_jax.inference.schedules import check_names, random_params
 from adapler_jax.metrics.classification import METRICS
