@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from adapler_jax.data.chunks import at_least_one, in_chunks
 from adapler_jax.data.files import split_name
-from adapler_jax.data.items import check_text, has_split, open_items, open_tfds, split_file
+from adapler_jax.data.items import check_text, has_split, open_items, split_file
+from adapler_jax.data.prepared import open_tfds
 from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.rows import fill, join, read_template, token_rows
 from adapler_jax.data.sources import load_source
