@@ -11,8 +11,15 @@ from absl import flags
 
 from adapler_jax.provenance import command_line, device_name
 from adapler_jax.report.console import run_command
-from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, evaluate_workdir, example_texts, load_fastest
-from adapler_jax.report.marked_text import print_marked
+from adapler_jax.report.evaluation import (
+    NUM_TIMED_TEXTS,
+    evaluate_workdir,
+    example_answers,
+    example_texts,
+    load_fastest,
+    reads_texts,
+)
+from adapler_jax.report.marked_text import print_marked, print_readings
 from adapler_jax.report.results import print_table, results_record, write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
@@ -57,9 +64,18 @@ def main():
     if timed:
         print_table(timed, title=f"ms a text, each model in turns with dense BERT\n{device_name()}")
     write_json(workdir / "evaluation.json", results_record(rows, command=command_line(["python", *sys.argv])))
-    name, classifier = load_fastest(workdir)
-    texts, labels = example_texts(workdir, num_texts=_NUM_TEXTS.value)
-    print_marked(classifier.predict(texts), labels, model=name)
+    show_examples(workdir)
+
+
+def show_examples(workdir: pathlib.Path):
+    """Prints what the fastest model kept of some test texts; of options nothing."""
+    if not reads_texts(workdir):
+        texts, labels = example_texts(workdir, num_texts=_NUM_TEXTS.value)
+        name, classifier = load_fastest(workdir)
+        print_marked(classifier.predict(texts), labels, model=name)
+    elif example := example_answers(workdir, num_questions=_NUM_TEXTS.value):
+        name, pairs = example
+        print_readings(pairs, model=name)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,16 @@ from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import take_examples
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.questions import Question
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
+from adapler_jax.inference.reader import Reader, Reading
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.phases import is_done, read_done
 from adapler_jax.training.setup import engine_options
-from adapler_jax.training.task_data import load_data, load_task_data
+from adapler_jax.training.task_data import is_reading, load_data, load_questions, load_task_data
 from adapler_jax.training.workdir import CONFIG_FILE, read_object
 from adapler_jax.weights.save import Saved, load_model
 
@@ -186,19 +188,51 @@ def load_fastest(workdir) -> tuple[str, Classifier]:
     """
     workdir = pathlib.Path(workdir).expanduser()
     phases = finished_phases(workdir)
-    name = max(phases, key=lambda name: told_speedup(phases[name]) or 0.0)
+    name = fastest(phases)
     return name, load_named(workdir, name)
 
 
 def load_named(workdir, name: str) -> Classifier:
     """The classifier of a finished model with the run's engine and operands. Raises ValueError on another name."""
     workdir = pathlib.Path(workdir).expanduser()
-    config, phases = read_run(workdir), finished_phases(workdir)
+    phases = finished_phases(workdir)
     if name not in phases:
         raise ValueError(f"{workdir} has no finished model {name!r}; there are {', '.join(phases)}")
-    options = engine_options(config) | {"expected_speedup": told_speedup(phases[name])}
+    return Classifier.load(phases[name] / "model", **load_options(workdir, name))
+
+
+def reads_texts(workdir) -> bool:
+    """Whether a run's task reads texts to answer questions."""
+    return is_reading(read_run(pathlib.Path(workdir).expanduser()))
+
+
+def example_answers(workdir, *, num_questions: int = 3) -> tuple[str, list[tuple[Question, Reading]]] | None:
+    """Name of the fastest model of a run on questions about texts, and questions of its test split with its answers;
+    None where answers are no parts of the text."""
+    workdir = pathlib.Path(workdir).expanduser()
+    phases = finished_phases(workdir)
+    name = fastest(phases)
+    if load_model(phases[name] / "model").head.name != "span":
+        return None
+    reader = Reader.load(phases[name] / "model", **load_options(workdir, name))
+    data = load_questions(read_run(workdir), phases[name] / "model")
+    split = data.splits.get("test", data.splits["validation"])
+    chosen = [split.questions[number] for number in range(min(num_questions, len(split.questions)))]
+    answers = reader.answer_all([(question.question, question.context) for question in chosen])
+    return name, list(zip(chosen, answers))
+
+
+def fastest(phases: dict[str, pathlib.Path]) -> str:
+    """Name of the pruned model with the largest FLOPs speedup on validation, else of the dense one."""
+    return max(phases, key=lambda name: told_speedup(phases[name]) or 0.0)
+
+
+def load_options(workdir: pathlib.Path, name: str) -> dict:
+    """A run's engine and operands for one of its models, as keywords of `Classifier.load` and `Reader.load`."""
+    config = read_run(workdir)
+    speedup = told_speedup(finished_phases(workdir)[name])
     cache = config.inference.get("compilation_cache", "")
-    return Classifier.load(phases[name] / "model", compilation_cache=cache, **options)
+    return engine_options(config) | {"expected_speedup": speedup, "compilation_cache": cache}
 
 
 def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:

@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from adapler_jax.data.questions import Question
 from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.reader import Reading
 
 _COLOUR, _PLAIN = ("\x1b[1;32m", "\x1b[0m"), ("[", "]")
 _PART_BREAK = " | "  # between the two texts of a pair
@@ -53,6 +55,27 @@ def mark_all(
         f"{' '.join(map(str, prediction.num_tokens))}:\n{mark_kept(prediction, layer=layer, colour=colour)}"
         for prediction, truth in zip(predictions, truths, strict=True)
     )
+
+
+def mark_readings(pairs: Sequence[tuple[Question, Reading]], *, layer: int = -1, colour: bool = False) -> str:
+    """A paragraph a question: the question, the answer, the accepted ones, the text with the kept words marked."""
+    return "\n\n".join(_mark_reading(question, reading, layer, colour=colour) for question, reading in pairs)
+
+
+def _mark_reading(question: Question, reading: Reading, layer: int, *, colour: bool) -> str:
+    """One of those paragraphs."""
+    answer, accepted = (one_line(text) or "no answer" for text in (reading.text, " / ".join(question.answers)))
+    text = _mark_part(reading.context, list(zip(reading.words, reading.keep_NW[layer])), colour=colour)
+    return f"{one_line(reading.question)}\n{answer} ({reading.probability:.0%}), accepted: {accepted}\n{text}"
+
+
+def print_readings(pairs: Sequence[tuple[Question, Reading]], *, model: str = "the model", stream=None) -> None:
+    """Prints questions, answers and texts with the words marked that the last layer ran on."""
+    stream = sys.stdout if stream is None else stream
+    if pairs:
+        how = "in colour" if has_colour(stream) else "in [brackets]"
+        print(f"words that {model} kept {how}:\n", file=stream)
+        print(mark_readings(pairs, colour=has_colour(stream)) + "\n", file=stream)
 
 
 def has_colour(stream) -> bool:

@@ -16,7 +16,7 @@ from adapler_jax.report.contents import Run, read_contents
 from adapler_jax.report.evaluation import load_fastest, load_named
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
-from adapler_jax.training.task_data import load_data, token_cache
+from adapler_jax.training.task_data import is_reading, load_data, token_cache
 from adapler_jax.weights.replace import replace_text
 
 _TEMPLATES = jinja2.Environment(
@@ -51,6 +51,8 @@ def write_report(
 
 def read_texts(run: Run) -> tuple[Dataset | None, str]:
     """The run's data, or None and why."""
+    if is_reading(run.config):
+        return None, f"Texts of the task {run.config.task} are not shown: the page knows those that are classified."
     try:
         return load_data(run.config), ""
     except (ValueError, OSError) as error:

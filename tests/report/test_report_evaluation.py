@@ -136,9 +136,8 @@ def test_models_of_other_classes_are_not_scored(finished, tmp_path):
     config = json.loads((workdir / "run.json").read_text())
     config["data"]["class_names"] = ["good", "bad"]
     (workdir / "run.json").write_text(json.dumps(config))
-    with pytest.raises(
-        ValueError, match="its models are for the classes bad, good, the data now has the classes good, bad"
-    ):
+    told = "its models are for the classes bad, good, the data now has the classes good, bad"
+    with pytest.raises(ValueError, match=told):
         evaluation.evaluate_workdir(workdir, tell=lambda _: None, with_times=False)
 
 

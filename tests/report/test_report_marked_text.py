@@ -1,11 +1,14 @@
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 
+from adapler_jax.data.questions import Question
 from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.reader import Reading
 from adapler_jax.inference.words import Word
-from adapler_jax.report.marked_text import has_colour, mark_all, mark_kept, one_line, print_marked
+from adapler_jax.report.marked_text import has_colour, mark_all, mark_kept, mark_readings, one_line, print_marked
 
 
 class Terminal(io.StringIO):
@@ -92,3 +95,18 @@ def test_a_file_gets_brackets_and_a_terminal_colour(monkeypatch):
 def test_no_predictions_print_nothing(capsys):
     print_marked([])
     assert capsys.readouterr().out == ""
+
+
+def test_a_question_stands_over_its_answer_and_text():
+    context = "a fine\x1b film"
+    words = tuple(Word(text, 0, start, end) for text, start, end in (("a", 0, 1), ("fine", 2, 6), ("film", 8, 12)))
+    reading = Reading(
+        question="how ?", context=context, text="fine", score=1.0, probability=0.9, start=2, end=6, answers=(),
+        words=words, keep_NW=np.array([[True, True, True], [False, True, False]]),
+    )  # fmt: skip
+    questions = [Question("1", "how ?", context, ("fine", "good"), ((2, 6),)), Question("2", "how ?", context, (), ())]
+    pairs = [(questions[0], reading), (questions[1], dataclasses.replace(reading, text=""))]
+    assert mark_readings(pairs) == (
+        "how ?\nfine (90%), accepted: fine / good\na [fine]  film\n\n"
+        "how ?\nno answer (90%), accepted: no answer\na [fine]  film"
+    )
