@@ -5,6 +5,7 @@ import pathlib
 import platform
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -27,6 +28,11 @@ def commit_of_tree() -> str | None:
 def command_line(words: Sequence[str]) -> str:
     """A command as one line that a shell takes apart into the same words; line breaks in them become blanks."""
     return " ".join(_quote(" ".join(word.splitlines())) for word in words)
+
+
+def module_command(module: str, arguments: Sequence[str] | None = None) -> str:
+    """The command that runs a module with these arguments, of None those of this process, as `command_line` has it."""
+    return command_line(["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)])
 
 
 def _quote(word: str) -> str:

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from adapler_jax.caches import VARIABLE
 from adapler_jax.inference.exported import export_model
 from adapler_jax.inference.schedules import random_params
+from adapler_jax.provenance import module_command
 from adapler_jax.report.results import write_results
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
@@ -127,7 +128,7 @@ def main(arguments=None) -> list[dict]:
     if options.quick:
         options.models, options.length, options.rounds = "quick", 8, 2
     rows = [row for name in options.models.split(",") for row in measure(name, options.length, options.rounds)]
-    write_results(rows, command=" ".join(["python -m benchmarks.cold_start", *sys.argv[1:]]), path=options.json)
+    write_results(rows, command=module_command("benchmarks.cold_start"), path=options.json)
     return rows
 
 

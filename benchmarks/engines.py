@@ -41,6 +41,7 @@ from adapler_jax.inference.schedules import (
     schedule_pruner,
     scheduled_params,
 )
+from adapler_jax.provenance import module_command
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.report.results import print_results, write_record
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, Selection
@@ -211,7 +212,7 @@ def main(arguments=None) -> list[dict]:
             kept_shares(MODELS[model], length, max(speedups), options.method)  # raises where it cannot be that fast
     except ValueError as error:
         parser.error(str(error))
-    command, rows = " ".join(["python -m benchmarks.engines", *sys.argv[1:]]), []
+    command, rows = module_command("benchmarks.engines"), []
     for model, dtype, case in itertools.product(models, dtypes, cases):
         print(f"{model}, {dtype}, {case[0]}x{case[1]}: {options.rounds} rounds", file=sys.stderr)
         rows += measure(model, *case, dtype, speedups, options.rounds, options.method)

@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import pathlib
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from adapler_jax.data.questions import Question, question_splits, stream_questio
 from adapler_jax.data.tokenizers import load_core
 from adapler_jax.data.window_files import store_windows, tee_questions
 from adapler_jax.data.windows import iter_windows
+from adapler_jax.provenance import module_command
 from adapler_jax.report.console import run_command
 from adapler_jax.report.results import write_results
 from benchmarks.cold_start import write_tokenizer
@@ -123,7 +123,7 @@ def main(options) -> list[dict]:
     """Measures, prints and returns the rows."""
     with tempfile.TemporaryDirectory(prefix="features-") as scratch:
         rows = measure_all(pathlib.Path(scratch), options)
-    write_results(rows, command=" ".join(["python -m benchmarks.features", *sys.argv[1:]]), path=options.json)
+    write_results(rows, command=module_command("benchmarks.features"), path=options.json)
     return rows
 
 

@@ -8,11 +8,11 @@ CPUs.
 """
 
 import argparse
-import sys
 
 import jax
 
 from adapler_jax.inference.schedules import SPEEDUPS
+from adapler_jax.provenance import module_command
 from adapler_jax.report.results import print_results, write_record
 from adapler_jax.types import COMPUTE_DTYPES
 from benchmarks import engines, training_steps
@@ -59,7 +59,7 @@ def main(arguments=None) -> tuple[list[dict], list[dict]]:
         found = measure(models, ENGINE_CASES, TRAINING_CASES, speedups=SPEEDUPS, num_rounds=options.rounds)
     for rows in found:
         print_results(rows)
-    command = " ".join(["python -m benchmarks.gpu", *sys.argv[1:]])
+    command = module_command("benchmarks.gpu")
     write_record([*found[0], *found[1]], command=command, path=options.json)
     return found
 

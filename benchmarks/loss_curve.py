@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from adapler_jax.data.batches import train_batches
+from adapler_jax.provenance import module_command
 from adapler_jax.pruning import keep_all
 from adapler_jax.report.console import run_command
 from adapler_jax.report.results import print_table, results_record, write_json
@@ -114,7 +115,7 @@ def main(options):
     print_table(rows, columns=["seed", "dtype", "first_loss", "last_loss"])
     print_table([summarize(rows)])
     if options.json:
-        record = results_record(rows, command=" ".join(["python -m benchmarks.loss_curve", *sys.argv[1:]]))
+        record = results_record(rows, command=module_command("benchmarks.loss_curve"))
         write_json(options.json, record | {"config": flatten(options.config.to_dict()), "summary": summarize(rows)})
 
 

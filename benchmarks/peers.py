@@ -31,11 +31,13 @@ import numpy as np
 
 from adapler_jax.data.lengths import batch_lengths
 from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.data.tokens import Ragged, Tokenized, tokenize
+from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.inference.evaluation import evaluate_model
 from adapler_jax.inference.schedules import check_names, random_params
 from adapler_jax.metrics.classification import METRICS
+from adapler_jax.provenance import module_command
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.report.console import exit_on_user_error
 from adapler_jax.report.evaluation import finished_phases, read_run
@@ -312,7 +314,7 @@ def main(arguments=None) -> list[dict]:
             run = load_run(options.workdir, names)
         rows = compare(run, options, num_threads=num_threads, tell=tell)
     write_results(
-        rows, command=" ".join(["python -m benchmarks.peers", *sys.argv[1:]]), path=options.json, columns=COLUMNS,
+        rows, command=module_command("benchmarks.peers"), path=options.json, columns=COLUMNS,
         more_versions=peer_versions(),
     )  # fmt: skip
     return rows

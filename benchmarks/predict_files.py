@@ -18,7 +18,6 @@ import itertools
 import multiprocessing
 import pathlib
 import re
-import sys
 import tempfile
 import time
 
@@ -28,6 +27,7 @@ import numpy as np
 from adapler_jax.data.streams import read_windows
 from adapler_jax.inference.classifier import Classifier, rows_for
 from adapler_jax.inference.schedules import check_names, follow_shares, kept_shares, random_batch, random_params
+from adapler_jax.provenance import module_command
 from adapler_jax.report.bulk import open_target, predict_windows
 from adapler_jax.report.prediction_files import column_names
 from adapler_jax.report.results import write_results
@@ -175,7 +175,7 @@ def main(arguments=None) -> list[dict]:
     options = parse_arguments(arguments)
     with tempfile.TemporaryDirectory(prefix="predict-files-") as scratch:
         rows = measure_all(pathlib.Path(scratch), options)
-    write_results(rows, command=" ".join(["python -m benchmarks.predict_files", *sys.argv[1:]]), path=options.json)
+    write_results(rows, command=module_command("benchmarks.predict_files"), path=options.json)
     return rows
 
 

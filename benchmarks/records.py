@@ -3,8 +3,8 @@
 import json
 import pathlib
 import statistics
-import sys
 
+from adapler_jax.provenance import module_command
 from adapler_jax.report.results import results_record, write_json
 from adapler_jax.training.phases import is_done, read_done
 
@@ -41,7 +41,7 @@ class Record:
         Raises ValueError where the rows there were measured with other fields.
         """
         self._path, self._fields = pathlib.Path(path), json.loads(json.dumps(fields))  # as they are read back
-        self._command = " ".join([f"python -m {module}", *sys.argv[1:]])
+        self._command = module_command(module)
         self.rows = []
         if self._path.exists():
             record = json.loads(self._path.read_text())

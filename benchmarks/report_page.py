@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 
+from adapler_jax.provenance import module_command
 from adapler_jax.report.page import write_report
 from adapler_jax.report.results import write_results
 
@@ -73,7 +74,7 @@ def main(arguments=None) -> list[dict]:
         )  # fmt: skip
         row = {"written_s": time.perf_counter() - start} | measure(page, options.rounds)
     write_results(
-        [row], command=" ".join(["python -m benchmarks.report_page", *sys.argv[1:]]), path=options.json,
+        [row], command=module_command("benchmarks.report_page"), path=options.json,
         columns=[name for name in row if name != "rounds"],
     )  # fmt: skip
     return [row]

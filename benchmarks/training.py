@@ -14,11 +14,11 @@ bfloat16 autocast; `torch_ratio` is to the better of the two.
 
 import argparse
 import contextlib
-import sys
 
 import numpy as np
 
 from adapler_jax.inference.schedules import check_names, parse_case
+from adapler_jax.provenance import module_command
 from adapler_jax.report.results import write_results
 from adapler_jax.training import recipe
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig
@@ -84,7 +84,7 @@ def main(arguments=None) -> list[dict]:
     run = measure_with_torch if options.torch else measure
     rows = [row for shape in shapes for row in run(config, *shape, options.rounds, names=names)]
     write_results(
-        rows, command=" ".join(["python -m benchmarks.training", *sys.argv[1:]]), path=options.json,
+        rows, command=module_command("benchmarks.training"), path=options.json,
         more_versions=peer_versions() if options.torch else None,
     )  # fmt: skip
     return rows

@@ -1,4 +1,4 @@
-"""Every config builds, has the fields of the base, is locked, and agrees with the data's task table."""
+"""Every config builds, has the fields of the base, is locked, and agrees with the data's task tables."""
 
 import ast
 import itertools
@@ -9,10 +9,11 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from adapler_jax.data.reading import CHOICE, READING_TASKS, SPAN
 from adapler_jax.data.tasks import TASKS
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
-from configs import adapler, common, distil, finetune, powerbert, quickstart, sections, trbert
+from configs import adapler, common, distil, finetune, powerbert, quickstart, reading, sections, trbert
 
 FOLDER = pathlib.Path(common.__file__).parent
 ROOT = FOLDER.parent
@@ -64,15 +65,17 @@ def test_every_config_builds_with_the_fields_of_the_base_and_of_its_method(name,
     expected = common.base_config()
     for section, fields in SECTIONS.get(name, {}).items():
         expected[section] = fields
+    if config.task in READING_TASKS:
+        expected.reading = reading.reading_section()
     assert kinds(config) == kinds(expected)
     assert config.method == {"quickstart": "adapler"}.get(name, name)
     check_config(config)
-    assert config.task in TASKS
+    assert config.task in {**TASKS, **READING_TASKS}
     assert ("finetune" == name) == (len(phase_list(config)) == 1)
 
 
 def test_every_config_file_is_tested():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"common", "sections", *MODULES}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"common", "sections", "reading", *MODULES}
 
 
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
@@ -81,13 +84,25 @@ def test_lengths_and_sizes_are_consistent(name, argument):
     data = config.data
     assert not data.lengths or data.lengths[-1] == data.max_length
     assert list(data.lengths) == sorted(set(data.lengths))
-    assert data.max_length <= 512  # positions of the usual checkpoints
+    assert data.max_length <= (1024 if config.task == "triviaqa" else 512)  # positions of the usual checkpoints
 
 
-def test_the_presets_are_those_of_the_task_table():
-    assert {name: preset["max_length"] for name, preset in adapler.TASKS.items()} == {
-        name: task.max_length for name, task in TASKS.items()
-    }
+def test_the_presets_are_those_of_the_task_tables():
+    presets = {name: preset["max_length"] for name, preset in adapler.TASKS.items() if name not in READING_TASKS}
+    assert presets == {name: task.max_length for name, task in TASKS.items()}
+    assert reading.TASKS.keys() == READING_TASKS.keys()
+
+
+@pytest.mark.parametrize("variant", ["", ",debug"])
+@pytest.mark.parametrize(("name", "task"), READING_TASKS.items())
+def test_a_question_leaves_room_for_its_text(name, task, variant):
+    config = finetune.get_config(name + variant)
+    fields = config.reading
+    limit = {SPAN: fields.max_question_tokens, CHOICE: fields.max_option_tokens}[task.kind]
+    room = config.data.max_length - limit - 3  # special tokens
+    assert room >= 1
+    if task.kind == SPAN and name != "triviaqa":  # whose windows do not overlap
+        assert fields.stride <= room - fields.max_answer_tokens or variant
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -95,7 +110,7 @@ def test_debug_shrinks_whatever_the_order(name):
     for task in adapler.TASKS:
         config = MODULES[name].get_config(f"{task},debug")
         assert config.data.num_train_examples <= 64
-        assert config.data.max_length <= 32
+        assert config.data.max_length <= (64 if task in READING_TASKS else 32)
         epochs = {field: value for field, value in flatten(config.to_dict()).items() if field.endswith("num_epochs")}
         assert set(epochs.values()) <= {0, 1} and epochs["finetune.num_epochs"] == 1
 

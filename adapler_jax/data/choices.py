@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.chunks import at_least_one, in_chunks
 from adapler_jax.data.files import split_name
-from adapler_jax.data.items import check_text, has_split, open_items, open_tfds, split_file
-from adapler_jax.data.rows import fill, in_chunks, join, read_template, token_rows
+from adapler_jax.data.items import check_text, has_split, open_items, split_file
+from adapler_jax.data.prepared import open_tfds
+from adapler_jax.data.ragged import Ragged
+from adapler_jax.data.rows import fill, join, read_template, token_rows
 from adapler_jax.data.sources import load_source
 from adapler_jax.data.tables import Table
-from adapler_jax.data.tokens import Ragged
 
 RACE_LEVELS = ("middle", "high")
 SPLITS = ("train", "validation", "test")
@@ -242,7 +244,7 @@ def stream_choice_rows(
             f"max_length {max_length} holds {template.num_special} special tokens and max_option_tokens "
             f"{max_option_tokens}, and no article; expected max_option_tokens between 1 and {room - 1}: change either"
         )
-    for chunk in in_chunks(check_counts(questions), _CHUNK):
+    for chunk in at_least_one(in_chunks(check_counts(questions), _CHUNK)):
         yield _build_chunk(chunk, core, template, room, max_option_tokens)
 
 

@@ -38,26 +38,51 @@ def load_files(path: str, *, columns: Collection[str] | None = None) -> dict[str
     Raises:
       ValueError: nothing is there, the kind is unknown, the content is malformed, or two files claim one split.
     """
-    place = pathlib.Path(path).expanduser()
+    place = find_place(path)
     if place.is_file():
         name = split_name(place.stem) or "train"
         return {"train" if name.startswith("train") else name: read_table(place, columns=columns)}
-    if not place.is_dir():
+    files = files_by_split(
+        place, lambda file: split_name(file.stem) if file.suffix.lower() in SUFFIXES else None, endings=SUFFIXES
+    )
+    return {name: read_table(file, columns=columns) for name, file in files.items()}
+
+
+def find_place(path: str) -> pathlib.Path:
+    """Return the file or folder of this path. Raises ValueError where there is neither."""
+    place = pathlib.Path(path).expanduser()
+    if not (place.is_file() or place.is_dir()):
         raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")
+    return place
+
+
+def files_by_split(
+    folder: pathlib.Path, split_of: Callable[[pathlib.Path], str | None], *, endings: Sequence[str]
+) -> dict[str, pathlib.Path]:
+    """Return the files of a folder by their splits.
+
+    Args:
+      folder: it exists.
+      split_of: the split of a file; None for one that is none.
+      endings: of the files that are looked at, for messages.
+
+    Raises:
+      ValueError: two files are one split, or none is any.
+    """
     files: dict[str, pathlib.Path] = {}
-    for file in sorted(place.iterdir()):
-        name = split_name(file.stem) if file.suffix.lower() in SUFFIXES else None
+    for file in sorted(folder.iterdir()):
+        name = split_of(file)
         if name in files:
             raise ValueError(f"{str(files[name])!r} and {file.name!r} are both the split {name!r}; keep one")
         if name:
             files[name] = file
     if not files:
-        present = ", ".join(sorted(file.name for file in place.iterdir())[:10]) or "nothing"
+        present = ", ".join(sorted(file.name for file in folder.iterdir())[:10]) or "nothing"
         raise ValueError(
-            f"folder {str(place)!r} holds {present}; expected train, validation or test files ending in "
-            f"{', '.join(SUFFIXES)}"
+            f"folder {str(folder)!r} holds {present}; expected train, validation or test files ending in "
+            f"{', '.join(endings)}"
         )
-    return {name: read_table(file, columns=columns) for name, file in files.items()}
+    return files
 
 
 def read_table(path: pathlib.Path, *, columns: Collection[str] | None = None) -> Table:

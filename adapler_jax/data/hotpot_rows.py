@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.chunks import at_least_one, in_chunks
 from adapler_jax.data.hotpot import Fact, HotpotQuestion
-from adapler_jax.data.rows import Template, fill, in_chunks, join, marker_ids, ragged, read_template, token_rows
+from adapler_jax.data.ragged import Ragged, ragged
+from adapler_jax.data.rows import Template, fill, join, marker_ids, read_template, token_rows
 from adapler_jax.data.text import whole_characters
-from adapler_jax.data.tokens import Ragged
 
 ANSWER_TYPES = ("span", "yes", "no")
 TITLE_MARKERS = ("[unused1]", "[unused2]")  # before and behind a title
@@ -124,7 +125,7 @@ def stream_hotpot_rows(
         )
     room = max_length - template.num_special
     count = itertools.count()
-    for chunk in in_chunks(questions, _CHUNK):
+    for chunk in at_least_one(in_chunks(questions, _CHUNK)):
         asked = [row[:max_question_tokens] for row in token_rows(core, [question.question for question in chunk])]
         keys = [None if shuffle_seed is None else [shuffle_seed, next(count)] for _ in chunk]
         contexts = [

@@ -1,18 +1,17 @@
-"""The items of a data set one after another: of JSON lines, of a JSON list of any size, of tensorflow-datasets."""
+"""The items of a data set one after another: of JSON lines, of a JSON list of any size."""
 
+import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TextIO
 
-import numpy as np
-
-from adapler_jax.data.files import json_lines, split_name
-from adapler_jax.data.sources import first_line
+from adapler_jax.data.files import find_place, json_lines, split_name
 from adapler_jax.data.streams import decode_lines
 
-_CHARACTERS = 1 << 20  # of a JSON list that are read at once
+CHARACTERS = 1 << 20  # of a JSON list that are read at once
+LIST_START = re.compile(r"\s*\[")
 _GAP = re.compile(r"\s*")
 
 Placed = tuple[str, object]  # where an item stands, for messages, and the item
@@ -36,14 +35,12 @@ def split_file(name: str, split: str, suffixes: Sequence[str]) -> pathlib.Path:
     Raises:
       ValueError: there is none, or there are several; a file whose name is the split's alone goes before the others.
     """
-    place = pathlib.Path(name).expanduser()
+    place = find_place(name)
     if place.is_file():
         found = _split_of(place) or "train"
         if split not in (found, split_name(place.stem)):
             raise ValueError(f"{str(place)!r} is the split {found!r} by its name; asked: {split!r}")
         return place
-    if not place.is_dir():
-        raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")
     files, found = _files_of_split(place, split, suffixes)
     if len(found) != 1:
         names = ", ".join(path.name for path in (found or files)[:10]) or "nothing"
@@ -62,11 +59,9 @@ def _files_of_split(
 
 def has_split(name: str, split: str, suffixes: Sequence[str]) -> bool:
     """Whether a folder has files of a split, or a file is it. Raises ValueError where there is neither."""
-    place = pathlib.Path(name).expanduser()
+    place = find_place(name)
     if place.is_file():
         return split == (_split_of(place) or "train")
-    if not place.is_dir():
-        raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")
     return bool(_files_of_split(place, split, suffixes)[1])
 
 
@@ -84,35 +79,58 @@ def open_items(path: pathlib.Path) -> Iterator[Placed]:
     """
     if path.suffix.lower() == ".jsonl":
         with open(path, "rb") as file:
-            for number, item in json_lines(decode_lines(file, str(path)), str(path)):
-                yield f"{path}: line {number}", item
+            yield from line_items(file, str(path))
         return
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            for number, item in enumerate(_json_items(file, str(path)), start=1):
-                yield f"{path}: item {number}", item
+            yield from _json_items(file, str(path))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8; convert it") from error
 
 
-def _json_items(file: TextIO, where: str) -> Iterator[object]:
+def line_items(file: Iterable[bytes], where: str) -> Iterator[Placed]:
+    """Yield the items of JSON lines. Raises ValueError, naming the line, where one is not JSON or not UTF-8."""
+    for number, item in json_lines(decode_lines(file, where), where):
+        yield f"{where}: line {number}", item
+
+
+def _json_items(file: TextIO, where: str) -> Iterator[Placed]:
     """Yield the items of a list, or what stands there without one."""
-    text = file.read(_CHARACTERS)
-    while text.isspace() and (more := file.read(_CHARACTERS)):
+    text = file.read(CHARACTERS)
+    while text.isspace() and (more := file.read(CHARACTERS)):
         text += more
-    place = _GAP.match(text).end()
-    if text[place : place + 1] != "[":
-        yield from _unlisted(text + file.read(), where)
+    start = LIST_START.match(text)
+    if start is None:
+        found = enumerate(_unlisted(text + file.read(), where), start=1)
+        yield from ((f"{where}: item {number}", item) for number, item in found)
         return
-    decoder, number, place = json.JSONDecoder(), 0, place + 1
-    while True:
-        text, place, item = _next_item(decoder, file, text, place, f"{where}: item {number + 1}", is_first=not number)
-        if item is None:
-            break
-        yield item[0]
-        number += 1
-    if (text[place:] + file.read(_CHARACTERS)).strip():
+    text, place = yield from list_items(file, text, start.end(), where)
+    if (text[place:] + file.read(CHARACTERS)).strip():
         raise ValueError(f"{where} goes on behind its list; keep one list")
+
+
+def list_items(file: TextIO, text: str, place: int, where: str) -> Generator[Placed, None, tuple[str, int]]:
+    """Yield the items of a JSON list without holding more of it than about CHARACTERS and an item.
+
+    Args:
+      file: at the end of `text`; a reader of codecs is one too.
+      text: the part that is read.
+      place: in `text`, behind the bracket that opens the list.
+      where: names the file in messages.
+
+    Returns:
+      The text read last, and the place in it behind the bracket that closes the list.
+
+    Raises:
+      ValueError: the list is not JSON, or has no end; the item is named.
+    """
+    decoder = json.JSONDecoder()
+    for number in itertools.count(1):
+        item_place = f"{where}: item {number}"
+        text, place, item = _next_item(decoder, file, text, place, item_place, is_first=number == 1)
+        if item is None:
+            return text, place
+        yield item_place, item[0]
 
 
 def _next_item(decoder, file: TextIO, text: str, place: int, where: str, *, is_first: bool):
@@ -132,7 +150,7 @@ def _next_item(decoder, file: TextIO, text: str, place: int, where: str, *, is_f
                 problem = "the list has no end"
             except (ValueError, RecursionError) as error:  # cut off, malformed, too many digits, too deep
                 problem = getattr(error, "msg", str(error))
-        more = file.read(max(_CHARACTERS, len(text) - place)) if is_separated or start >= len(text) else ""
+        more = file.read(max(CHARACTERS, len(text) - place)) if is_separated or start >= len(text) else ""
         if not more:
             raise ValueError(f"{where} is not JSON: {problem}")
         text, place = text[place:] + more, 0
@@ -147,52 +165,3 @@ def _unlisted(text: str, where: str) -> Iterator[object]:
             place = f"line {error.lineno}, column {error.colno}"
             raise ValueError(f"{where} is not JSON: {error.msg} at {place}") from error
         yield from (item for _, item in json_lines(text.split("\n"), where))
-
-
-def open_tfds(name: str, split: str) -> Iterator[Placed]:
-    """Yield the rows of a split of a tensorflow-datasets builder as they are read, as plain values, without TensorFlow.
-
-    Args:
-      name: of the builder, as race/high; it is downloaded and prepared the first time.
-      split: train, validation (also where the builder calls it dev) or test.
-
-    Raises:
-      ValueError: the package is missing or cannot give it, or there is no such split.
-    """
-    try:
-        import tensorflow_datasets as tfds  # heavy, and needed for these sources only
-        import tensorflow_datasets.text  # registers the text builders
-    except ImportError as error:
-        raise ValueError(f"tfds:{name} needs `pip install tensorflow-datasets array_record`: {error}") from error
-    try:
-        builder = tfds.builder(name, file_format="array_record")
-        builder.download_and_prepare(file_format="array_record")
-        splits = builder.as_data_source()
-    except Exception as error:  # not found, no network, changed checksum, a missing module: no common base
-        raise ValueError(f"tensorflow-datasets cannot give {name!r}: {_reason(error)}") from error
-    rows = next((rows for found, rows in splits.items() if split_name(found) == split), None)
-    if rows is None:
-        raise ValueError(f"tfds:{name} has no split {split!r}; there are {', '.join(splits)}")
-    return ((f"tfds:{name} {split}: row {number}", _plain(row)) for number, row in enumerate(rows, start=1))
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong; lists of lists, as RACE's options, are prepared with TensorFlow's help, but read without it."""
-    if "No module named 'tensorflow'" not in str(error):
-        return first_line(error)
-    return (
-        f"{first_line(error)}; prepare it once where TensorFlow is installed and set TFDS_DATA_DIR to the folder, or "
-        "unpack the data set's own archive and give it as file:FOLDER"
-    )
-
-
-def _plain(value):
-    """Turn bytes into strings, NumPy's numbers into plain ones, arrays into lists, also inside of each other."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-        return _plain(value) if isinstance(value, bytes | list) else value
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adapler_jax.data.lengths import bucket_for
-from adapler_jax.data.tokens import Ragged, Tokenized
+from adapler_jax.data.ragged import Ragged
+from adapler_jax.data.tokens import Tokenized
 from adapler_jax.types import FILLER_ID, Batch
 
 

@@ -1,4 +1,4 @@
-"""Texts -> tokens with their places in the text, and what a tokenizer puts around a pair of texts."""
+"""Texts -> tokens with their places in the text."""
 
 import itertools
 import unicodedata
@@ -8,15 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.ragged import offsets_of
+from adapler_jax.data.rows import read_whole
 from adapler_jax.data.text import whole_characters
-
-
-class Frame(NamedTuple):
-    """How the tokenizer frames a pair: ids and segment ids before the first text, between both, behind the second."""
-
-    ids: tuple[list[int], list[int], list[int]]
-    segments: tuple[list[int], list[int], list[int]]
-    text_segments: tuple[int, int]
 
 
 class PlacedTexts(NamedTuple):
@@ -29,39 +23,17 @@ class PlacedTexts(NamedTuple):
     num_characters: np.ndarray  # int64 [texts]
 
 
-def learn_frame(core: Tokenizer) -> Frame:
-    """Read off a pair of words what the tokenizer puts around texts.
-
-    Raises:
-      ValueError: it does not put something before, between and behind them.
-    """
-    core.no_truncation()
-    core.no_padding()
-    pair = core.encode("a", "a")
-    part_of = pair.sequence_ids
-    runs = [(part, list(places)) for part, places in itertools.groupby(range(len(pair)), part_of.__getitem__)]
-    if [part for part, _ in runs] != [None, 0, None, 1, None]:
-        raise ValueError(f"the tokenizer makes {pair.tokens} of two texts; expected [CLS] text [SEP] text [SEP]")
-    framing = [places for part, places in runs if part is None]
-    return Frame(
-        ids=tuple([pair.ids[place] for place in places] for places in framing),
-        segments=tuple([pair.type_ids[place] for place in places] for places in framing),
-        text_segments=(pair.type_ids[runs[1][1][0]], pair.type_ids[runs[3][1][0]]),
-    )
-
-
 def encode_places(core: Tokenizer, texts: Sequence[str]) -> tuple[PlacedTexts, np.ndarray]:
     """Tokenize every different text once, whole, without special tokens.
 
     Returns:
       The different texts, and which of them each text is, int64 [texts].
     """
-    core.no_truncation()  # who shares the tokenizer may have switched it on meanwhile
-    core.no_padding()
+    read_whole(core)
     numbers: dict[str, int] = {}
     text_of = np.asarray([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
     encodings = core.encode_batch([whole_characters(text) for text in numbers], add_special_tokens=False)
-    offsets = offsets_of(np.asarray([len(encoding) for encoding in encodings], np.int64))
+    offsets = offsets_of([len(encoding) for encoding in encodings])
     flatten = itertools.chain.from_iterable
     ids = np.fromiter(flatten(encoding.ids for encoding in encodings), np.int32, offsets[-1])
     places = np.fromiter(flatten(flatten(encoding.offsets for encoding in encodings)), np.int32, 2 * offsets[-1])
@@ -81,8 +53,3 @@ def _cover_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:
         while end < limits[token] and unicodedata.category(text[end]).startswith("M"):
             end += 1
         ends[token] = end
-
-
-def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Where rows of these lengths start when they are laid end to end, and the end of the last; int64."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -4,25 +4,19 @@ import codecs
 import contextlib
 import functools
 import gzip
-import json
 import pathlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import BinaryIO
 
-import numpy as np
-
-from adapler_jax.data.files import json_lines, split_name
-from adapler_jax.data.sources import first_line
-from adapler_jax.data.streams import decode_lines
+from adapler_jax.data.files import files_by_split, find_place, split_name
+from adapler_jax.data.items import CHARACTERS, LIST_START, Placed, line_items, list_items
+from adapler_jax.data.prepared import plain, tfds_splits
 from adapler_jax.data.tables import explain_unknown
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
-_CHUNK = 1 << 20  # bytes read at once of a file that is one JSON value
-_LIST_START = re.compile(r"\s*\[")
 _FIRST_KEY = re.compile(r'"(data|paragraphs|qas|header|context|question|id|qid)"\s*:', re.IGNORECASE)
-_BETWEEN = re.compile(r"\s*,?\s*")
 _VERSION = re.compile(r"[_-]v[\d.]+$")  # of train-v1.1, no part of the split's name
 
 Row = Mapping
@@ -39,28 +33,17 @@ def open_rows(source: str) -> dict[str, Callable[[], Rows]]:
     if kind not in ("file", "tfds") or not name:
         raise ValueError(f"source of questions {source!r}; expected file:PATH or tfds:NAME")
     if kind == "tfds":
-        splits = _open_tfds(name)
+        splits = tfds_splits(name)
         return {split: functools.partial(tfds_rows, rows, f"{source} {split}") for split, rows in splits.items()}
     return {split: functools.partial(_file_rows, path) for split, path in _find_files(name).items()}
 
 
 def _find_files(name: str) -> dict[str, pathlib.Path]:
     """Find the file, or the files of the folder, by split."""
-    place = pathlib.Path(name).expanduser()
+    place = find_place(name)
     if place.is_file():
         return {_split_of(place) or "train": place}
-    if not place.is_dir():
-        raise ValueError(f"no file or folder {str(place)!r}; give file:PATH with an existing path")
-    files: dict[str, pathlib.Path] = {}
-    for file in sorted(place.iterdir()):
-        split = _split_of(file) if file.name.endswith(ENDINGS) else None
-        if split in files:
-            raise ValueError(f"{str(files[split])!r} and {file.name!r} are both the split {split!r}; keep one")
-        if split:
-            files[split] = file
-    if not files:
-        raise ValueError(f"folder {str(place)!r} has no train, validation or test file ending in {', '.join(ENDINGS)}")
-    return files
+    return files_by_split(place, lambda file: _split_of(file) if file.name.endswith(ENDINGS) else None, endings=ENDINGS)
 
 
 def _split_of(path: pathlib.Path) -> str | None:
@@ -88,41 +71,21 @@ def _open_bytes(path: pathlib.Path) -> Iterator[BinaryIO]:
             raise ValueError(f"{path} is not a whole gzip file: {error}; fetch it again") from error
 
 
-def _items(file: BinaryIO, where: str, *, is_lines: bool) -> Iterator[tuple[str, object]]:
+def _items(file: BinaryIO, where: str, *, is_lines: bool) -> Iterator[Placed]:
     """Yield the values of JSON lines, of one list, or of the list that an object has as its `data`."""
     if not is_lines:
         text = codecs.getreader("utf-8-sig")(file)
         try:
-            head = text.read(_CHUNK)
+            head = text.read(CHARACTERS)
             key = _FIRST_KEY.search(head)
-            start = _LIST_START.match(head, key.end() if key and key[1].lower() == "data" else 0)
+            start = LIST_START.match(head, key.end() if key and key[1].lower() == "data" else 0)
             if start:
-                yield from _list_items(text, head, start.end(), where)
+                yield from list_items(text, head, start.end(), where)
                 return
         except UnicodeDecodeError as error:
             raise ValueError(f"{where} is not UTF-8 ({error.reason}); convert it") from error
         file.seek(0)
-    for number, value in json_lines(decode_lines(file, where), where):
-        yield f"{where}: line {number}", value
-
-
-def _list_items(file: codecs.StreamReader, text: str, place: int, where: str) -> Iterator[tuple[str, object]]:
-    """Yield the values of a JSON list, of which `text` is the part read and `place` the first character inside."""
-    decoder, number = json.JSONDecoder(), 1
-    while True:
-        place = _BETWEEN.match(text, place).end()
-        if text[place : place + 1] == "]":
-            return
-        try:
-            value, place = decoder.raw_decode(text, place)
-        except json.JSONDecodeError as error:
-            more = file.read(max(_CHUNK, len(text) - place))  # as much again: a long value is parsed few times
-            if not more:
-                raise ValueError(f"{where}: item {number} is not JSON, or the file is cut: {error.msg}") from error
-            text, place = text[place:] + more, 0
-        else:
-            yield f"{where}: item {number}", value
-            number += 1
+    yield from line_items(file, where)
 
 
 def _flatten(item, where: str, evidence: pathlib.Path) -> Rows:
@@ -165,25 +128,10 @@ def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
             )
 
 
-def _open_tfds(name: str) -> Mapping:
-    """Open a tensorflow-datasets builder without TensorFlow; it is downloaded and prepared the first time."""
-    try:
-        import tensorflow_datasets as tfds  # heavy, and needed for these sources only
-        import tensorflow_datasets.text  # registers mrqa
-    except ImportError as error:
-        raise ValueError(f"tfds:{name} needs `pip install tensorflow-datasets array_record`: {error}") from error
-    try:
-        builder = tfds.builder(name, file_format="array_record")
-        builder.download_and_prepare(file_format="array_record")
-        return builder.as_data_source()
-    except Exception as error:  # not found, no network, changed checksum, a missing module: no common base
-        raise ValueError(f"tensorflow-datasets cannot give {name!r}: {first_line(error)}") from error
-
-
 def tfds_rows(rows: Iterable[Mapping], where: str) -> Rows:
     """Yield the rows of tensorflow-datasets in the fields of the files."""
     for number, row in enumerate(rows, start=1):
-        row, place = _plain(row), f"{where}: row {number}"
+        row, place = plain(row), f"{where}: row {number}"
         if "question_id" not in row:
             yield place, row | _detected(row)
             continue
@@ -201,14 +149,3 @@ def _detected(row: Row) -> Row:
     texts, spans = row["detected_answers"]["text"], row["detected_answers"]["char_spans"]
     spans = [list(zip(*places, strict=True)) for places in zip(spans["start"], spans["end"], strict=True)]
     return {"detected_answers": {"text": texts, "char_spans": spans}}
-
-
-def _plain(value):
-    """Turn bytes into strings, NumPy's numbers into plain ones, arrays into lists, also inside of each other."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,14 +1,15 @@
 """Rows of several tokenized pieces between the special tokens of a tokenizer, and chunks of rows joined into one."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.ragged import Ragged, join_ragged, offsets_of, ragged, runs
 from adapler_jax.data.text import whole_characters
-from adapler_jax.data.tokens import Ragged
 
 PROBES = ("a", "b")  # texts that show a template
 
@@ -36,16 +37,16 @@ def read_template(core: Tokenizer, *, pair: bool) -> Template:
     Truncation and padding of the tokenizer are switched off, since rows are cut here.
 
     Raises:
-      ValueError: the tokenizer gives no token for a short text.
+      ValueError: the tokenizer gives no token for a short text, or does not put something before, between and behind
+        the texts of a pair.
     """
-    if core.truncation is not None:
-        core.no_truncation()
-    if core.padding is not None:
-        core.no_padding()
+    read_whole(core)
     found = core.encode(*PROBES[: 1 + pair])
     places = np.array([-1 if part is None else part for part in found.sequence_ids])
     if not all((places == part).any() for part in range(1 + pair)):
         raise ValueError(f"the tokenizer has no tokens for {PROBES[0]!r} and {PROBES[1]!r}; use one that has letters")
+    if pair and [part for part, _ in itertools.groupby(places)] != [-1, 0, -1, 1, -1]:
+        raise ValueError(f"the tokenizer makes {found.tokens} of two texts; expected [CLS] text [SEP] text [SEP]")
     ids, kinds = np.array(found.ids, np.int32), np.array(found.type_ids, np.int8)
     start, end = np.flatnonzero(places == 0)[[0, -1]]
     next_start, next_end = np.flatnonzero(places == 1)[[0, -1]] if pair else (end + 1, end)
@@ -53,6 +54,14 @@ def read_template(core: Tokenizer, *, pair: bool) -> Template:
     parts += [slice(next_start, next_end + 1), slice(next_end + 1, len(ids))]
     segments = np.array([kinds[part][0] if kinds[part].size else 0 for part in parts], np.int8)
     return Template(ids[parts[0]], ids[parts[2]], ids[parts[4]], segments)
+
+
+def read_whole(core: Tokenizer) -> None:
+    """Switch off truncation and padding, which who shares the tokenizer may have switched on."""
+    if core.truncation is not None:
+        core.no_truncation()
+    if core.padding is not None:
+        core.no_padding()
 
 
 def marker_ids(core: Tokenizer, markers: Sequence[str]) -> list[int]:
@@ -78,37 +87,42 @@ def fill(template: Template, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> 
     Returns:
       Tokens, int32 rows, and segments, int8 rows.
     """
-    first, middle, last, segments = template
-    parts = [part for one, two in pairs for part in (first, one, middle, two, last)]
-    lengths = np.array([len(part) for part in parts], np.int64)
-    tokens = Ragged(np.concatenate(parts) if parts else np.zeros(0, np.int32), _offsets(lengths.reshape(-1, 5).sum(1)))
-    return tokens, Ragged(np.repeat(np.tile(segments, len(tokens)), lengths), tokens.offsets)
+    pairs = list(pairs)
+    firsts, seconds = (ragged([pair[part] for pair in pairs], np.int32) for part in (0, 1))
+    return fill_ragged(template, firsts, seconds)
 
 
-def ragged(rows: Sequence[np.ndarray], dtype) -> Ragged:
-    """Lay rows end to end."""
-    values = np.concatenate(rows).astype(dtype, copy=False) if rows else np.zeros(0, dtype)
-    return Ragged(values, _offsets([len(row) for row in rows]))
-
-
-def _offsets(lengths: Sequence[int]) -> np.ndarray:
-    """Where rows of these lengths start and the last ends, int64 [rows + 1]."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+def fill_ragged(template: Template, firsts: Ragged, seconds: Ragged) -> tuple[Ragged, Ragged]:
+    """As `fill`, of rows that lie end to end."""
+    special = (template.first, template.middle, template.last)
+    lengths = np.empty((len(firsts), 5), np.int64)
+    lengths[:, ::2] = [len(ids) for ids in special]
+    lengths[:, 1], lengths[:, 3] = firsts.lengths, seconds.lengths
+    starts = offsets_of(lengths.ravel())
+    tokens = np.empty(starts[-1], np.int32)
+    places = starts[:-1].reshape(-1, 5)
+    for part, ids in zip((0, 2, 4), special):
+        for number, token in enumerate(ids):
+            tokens[places[:, part] + number] = token
+    for part, texts in ((1, firsts), (3, seconds)):
+        tokens[runs(places[:, part], texts.lengths)] = texts.values
+    segments = np.repeat(np.tile(template.segments, len(firsts)), lengths.ravel())
+    return Ragged(tokens, starts[::5]), Ragged(segments, starts[::5])
 
 
 def join(chunks: Sequence):
     """Make one of several chunks of rows, data classes of one type.
 
     Args:
-      chunks: at least one. Their lists (of questions) follow each other, as do their arrays and Ragged rows; the field
-        `question` counts on through the chunks by the length of `ids`; numbers are the last chunk's.
+      chunks: at least one. Their lists (of questions) follow each other, as do their arrays and Ragged rows. Where they
+        have `ids`, the field `question` counts on through the chunks by the length of it; numbers are the last chunk's.
 
     Returns:
       A data class of the same type.
     """
     fields = {field.name: [getattr(chunk, field.name) for chunk in chunks] for field in dataclasses.fields(chunks[0])}
-    if "question" in fields:
-        starts = _offsets([len(ids) for ids in fields["ids"]]).astype(np.int32)
+    if {"question", "ids"} <= fields.keys():
+        starts = offsets_of([len(ids) for ids in fields["ids"]]).astype(np.int32)
         fields["question"] = [numbers + start for numbers, start in zip(fields["question"], starts)]
     return type(chunks[0])(**{name: _join(values) for name, values in fields.items()})
 
@@ -116,21 +130,7 @@ def join(chunks: Sequence):
 def _join(values: list):
     """Join the values of one field."""
     if isinstance(values[0], Ragged):
-        joined = np.concatenate([rows.values for rows in values])
-        return Ragged(joined, _offsets(np.concatenate([rows.lengths for rows in values])))
+        return join_ragged(values)
     if isinstance(values[0], np.ndarray):
         return np.concatenate(values)
     return [item for items in values for item in items] if isinstance(values[0], list) else values[-1]
-
-
-def in_chunks(items: Iterable, size: int) -> Iterator[list]:
-    """Yield lists of `size` items, the last of what is left; an empty one where there are none."""
-    chunk: list = []
-    is_empty = True
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk, is_empty = [], False
-    if chunk or is_empty:
-        yield chunk

@@ -1,13 +1,12 @@
 """One string names a source of labelled text: tfds:NAME, hf:NAME, file:PATH or package:NAME."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
-
-import numpy as np
+from collections.abc import Collection
 
 from adapler_jax.data.files import load_files
 from adapler_jax.data.packages import load_package
-from adapler_jax.data.tables import Table, explain_unknown, table_from_rows
+from adapler_jax.data.prepared import plain, tfds_splits
+from adapler_jax.data.tables import Table, explain_unknown, first_line, table_from_rows
 
 
 def load_source(source: str, *, columns: Collection[str] | None = None) -> dict[str, Table]:
@@ -36,40 +35,10 @@ def load_source(source: str, *, columns: Collection[str] | None = None) -> dict[
 
 def _load_tfds(name: str, *, columns: Collection[str] | None) -> dict[str, Table]:
     """Read a tensorflow-datasets builder without TensorFlow; it is downloaded and prepared the first time."""
-    try:
-        import tensorflow_datasets as tfds  # heavy, and needed for these sources only
-        import tensorflow_datasets.text  # registers glue and the other text builders
-    except ImportError as error:
-        raise ValueError(f"tfds:{name} needs `pip install tensorflow-datasets array_record`: {error}") from error
-    try:
-        builder = tfds.builder(name, file_format="array_record")
-        builder.download_and_prepare(file_format="array_record")
-        splits = builder.as_data_source()
-    except Exception as error:  # not found, no network, changed checksum, a missing module: no common base
-        raise ValueError(f"tensorflow-datasets cannot give {name!r}: {first_line(error)}") from error
-    return {split: _decode_table(rows, f"tfds:{name} {split}", columns) for split, rows in splits.items()}
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
-
-
-def _decode_table(rows: Iterable[Mapping], where: str, columns: Collection[str] | None) -> Table:
-    """Turn tensorflow-datasets rows into a table of strings and plain numbers."""
-    decoded = ({key: _decode(value) for key, value in row.items()} for row in rows)
-    return table_from_rows(decoded, where, columns=columns)
-
-
-def _decode(value):
-    """Turn bytes into strings, NumPy's numbers into plain ones, arrays into lists, also inside of each other."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _decode(item) for key, item in value.items()}
-    return [_decode(item) for item in value] if isinstance(value, list | tuple) else value
+    return {
+        split: table_from_rows(map(plain, rows), f"tfds:{name} {split}", columns=columns)
+        for split, rows in tfds_splits(name).items()
+    }
 
 
 def _load_hf(name: str, *, columns: Collection[str] | None) -> dict[str, Table]:
@@ -80,7 +49,7 @@ def _load_hf(name: str, *, columns: Collection[str] | None) -> dict[str, Table]:
         raise ValueError(f"hf:{name} needs `pip install datasets`: {error}") from error
     try:
         splits = _open_hf(datasets, name)
-    except Exception as error:  # as above
+    except Exception as error:  # of the hub, a script, a file: no common base
         raise ValueError(f"datasets cannot give {name!r}: {first_line(error)}") from error
     if isinstance(splits, datasets.Dataset):
         splits = {"train": splits}

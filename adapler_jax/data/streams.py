@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
+from adapler_jax.data.chunks import in_chunks
 from adapler_jax.data.files import (
     CSV,
     TSV,
@@ -111,16 +112,13 @@ def pick_columns(
 
 
 def cut(texts: Iterable[Text]) -> Iterator[list[Text]]:
-    """Yield lists of WINDOW_ROWS texts, or of fewer that have WINDOW_CHARACTERS characters."""
-    window, num_characters = [], 0
-    for text in texts:
-        window.append(text)
-        num_characters += len(text) if isinstance(text, str) else sum(map(len, text))
-        if len(window) == WINDOW_ROWS or num_characters >= WINDOW_CHARACTERS:
-            yield window
-            window, num_characters = [], 0
-    if window:
-        yield window
+    """Return lists of WINDOW_ROWS texts, or of fewer that have WINDOW_CHARACTERS characters."""
+    return in_chunks(texts, WINDOW_ROWS, weigh=_num_characters, max_weight=WINDOW_CHARACTERS)
+
+
+def _num_characters(text: Text) -> int:
+    """Characters of a text or a pair."""
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def decode_lines(file: Iterable[bytes], where: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A table of named columns, and the sentence that a wrong name is answered with."""
+"""A table of named columns, and the sentences that a wrong name and another's error are answered with."""
 
 import dataclasses
 import difflib
@@ -13,6 +13,11 @@ def explain_unknown(kind: str, name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
     return f"unknown {kind} {name!r}; {hint}known: {', '.join(known) or 'none'}"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,8 @@ import typing
 
 from tokenizers import AddedToken, Tokenizer
 
+from adapler_jax.data.tables import first_line
+
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing is no news here
 
 if typing.TYPE_CHECKING:  # a second to import, which answers do not wait for
@@ -91,10 +93,9 @@ def _download(name: str) -> pathlib.Path:
     try:
         return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES)))
     except Exception as error:  # one of a dozen classes, each meaning that the name gives no files here and now
-        first_line = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ValueError(
-            f"no folder {name!r} here, and the hub did not give it ({first_line}); give a folder with tokenizer.json "
-            "or vocab.txt"
+            f"no folder {name!r} here, and the hub did not give it ({first_line(error)}); give a folder with "
+            "tokenizer.json or vocab.txt"
         ) from error
 
 

@@ -1,7 +1,6 @@
 """Texts -> token ids by the checkpoint's own fast tokenizer, without padding, cached on disk."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -15,33 +14,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adapler_jax.data.examples import Examples
+from adapler_jax.data.ragged import Ragged, ragged
 
 if typing.TYPE_CHECKING:  # transformers takes seconds to import, and batches do not need it
     from transformers import PreTrainedTokenizerFast
 
 _CHUNK = 2048  # texts that are tokenized at once
 _CACHE_FORMAT = 1  # part of the key: raise it when the stored arrays change
-
-
-@dataclasses.dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths in one flat array: row i is values[offsets[i]:offsets[i + 1]]."""
-
-    values: np.ndarray
-    offsets: np.ndarray  # int64 [rows + 1]
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        """Return one row, a view."""
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
-
-    @functools.cached_property
-    def lengths(self) -> np.ndarray:
-        """Length of each row, int64 [rows]."""
-        return np.diff(self.offsets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,14 +117,7 @@ def encode(
         )
         tokens += [np.asarray(row, np.int32) for row in output["input_ids"]]
         segments += [np.asarray(row, np.int8) for row in output["token_type_ids"]]
-    return _join(tokens, np.int32), _join(segments, np.int8)
-
-
-def _join(rows: list[np.ndarray], dtype) -> Ragged:
-    """Lay rows end to end."""
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    return Ragged(np.concatenate(rows) if rows else np.zeros(0, dtype), offsets)
+    return ragged(tokens, np.int32), ragged(segments, np.int8)
 
 
 def _cache_key(examples: Examples, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> str:

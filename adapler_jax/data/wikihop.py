@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.chunks import at_least_one, in_chunks
 from adapler_jax.data.items import check_text, open_items, split_file
-from adapler_jax.data.rows import fill, in_chunks, join, marker_ids, read_template, token_rows
-from adapler_jax.data.tokens import Ragged
+from adapler_jax.data.ragged import Ragged
+from adapler_jax.data.rows import fill, join, marker_ids, read_template, token_rows
 
 MARKERS = ("[unused1]", "[unused2]")  # in front of a candidate, of a supporting text
 _CHUNK = 64  # questions in one chunk of rows
@@ -126,7 +127,7 @@ def stream_wikihop_rows(
     template = read_template(core, pair=False)
     ids = np.array(marker_ids(core, markers), np.int32)
     room = max_length - template.num_special
-    for chunk in in_chunks(questions, _CHUNK):
+    for chunk in at_least_one(in_chunks(questions, _CHUNK)):
         for question in chunk:
             check_candidates(question, max_candidates, room)
         texts = [text for question in chunk for text in (question.query, *question.candidates, *question.supports)]

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.questions import Question
-from adapler_jax.data.tokens import Ragged
+from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.windows import Windows
 
 _FORMAT = 1  # raise it when the files, or the windows of a question, change

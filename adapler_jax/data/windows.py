@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.placed_tokens import Frame, PlacedTexts, encode_places, learn_frame, offsets_of
+from adapler_jax.data.chunks import in_chunks
+from adapler_jax.data.placed_tokens import PlacedTexts, encode_places
 from adapler_jax.data.questions import Question
-from adapler_jax.data.tokens import Ragged
+from adapler_jax.data.ragged import Ragged, offsets_of, runs
+from adapler_jax.data.rows import Template, fill_ragged, join, read_template
 
 _CHUNK_QUESTIONS = 1024  # windows are made of so many questions at once,
 _CHUNK_CHARACTERS = 1 << 20  # or of fewer whose texts have so many characters
@@ -82,24 +84,23 @@ def iter_windows(
     Raises:
       ValueError: a number is below 1, or max_length leaves no room for the text.
     """
-    frame = learn_frame(core)
-    num_special = sum(map(len, frame.ids))
+    template = read_template(core, pair=True)
     settings = {"stride": stride, "max_question_tokens": max_question_tokens, "max_answers": max_answers}
     for name, value in settings.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; expected at least 1")
-    if max_length <= num_special + max_question_tokens:
+    if max_length <= template.num_special + max_question_tokens:
         raise ValueError(
-            f"max_length {max_length} leaves no room for the text beside {num_special} special tokens and "
+            f"max_length {max_length} leaves no room for the text beside {template.num_special} special tokens and "
             f"max_question_tokens {max_question_tokens}; raise it, or cut questions shorter"
         )
-    return _iterate(questions, core, frame, max_length=max_length, **settings)
+    return _iterate(questions, core, template, max_length=max_length, **settings)
 
 
 def _iterate(
     questions: Iterable[Question],
     core: Tokenizer,
-    frame: Frame,
+    template: Template,
     *,
     max_length: int,
     stride: int,
@@ -108,66 +109,44 @@ def _iterate(
 ) -> Iterator[Windows]:
     """Make windows a chunk at a time."""
     count = 0
-    for chunk in _chunks(questions):
+    for chunk in in_chunks(questions, _CHUNK_QUESTIONS, weigh=_num_characters, max_weight=_CHUNK_CHARACTERS):
         asked, asked_of = encode_places(core, [question.question for question in chunk])
         texts, text_of = encode_places(core, [question.context for question in chunk])
         asked_lengths = np.minimum(np.diff(asked.offsets), max_question_tokens)[asked_of]
-        plan = _plan(frame, asked_lengths, np.diff(texts.offsets)[text_of], max_length=max_length, stride=stride)
-        parts = _runs(texts.offsets[text_of[plan.question]] + plan.start, plan.length)
-        asked_places = _runs(asked.offsets[asked_of[plan.question]], asked_lengths[plan.question])
-        tokens, segments = _lay_out(frame, plan, asked.ids[asked_places], texts.ids[parts])
+        plan = _plan(template, asked_lengths, np.diff(texts.offsets)[text_of], max_length=max_length, stride=stride)
+        parts = runs(texts.offsets[text_of[plan.question]] + plan.start, plan.length)
+        asked_places = runs(asked.offsets[asked_of[plan.question]], asked_lengths[plan.question])
+        asked_rows = Ragged(asked.ids[asked_places], offsets_of(asked_lengths[plan.question]))
+        part_offsets = offsets_of(plan.length)
+        tokens, segments = fill_ragged(template, asked_rows, Ragged(texts.ids[parts], part_offsets))
         spans = _token_spans([question.spans for question in chunk], texts, text_of)
         yield Windows(
             tokens=tokens,
             segments=segments,
             context_first=plan.context_first.astype(np.int32),
-            starts=Ragged(texts.starts[parts], offsets_of(plan.length)),
-            ends=Ragged(texts.ends[parts], offsets_of(plan.length)),
+            starts=Ragged(texts.starts[parts], part_offsets),
+            ends=Ragged(texts.ends[parts], part_offsets),
             question=(plan.question + count).astype(np.int32),
             span_RA2=_place_spans(plan, *spans, max_answers=max_answers),
         )
         count += len(chunk)
 
 
-def _chunks(questions: Iterable[Question]) -> Iterator[list[Question]]:
-    """Yield lists of _CHUNK_QUESTIONS questions, or of fewer whose texts have _CHUNK_CHARACTERS characters."""
-    chunk, num_characters = [], 0
-    for question in questions:
-        chunk.append(question)
-        num_characters += len(question.context) + len(question.question)
-        if len(chunk) == _CHUNK_QUESTIONS or num_characters >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, num_characters = [], 0
-    if chunk:
-        yield chunk
+def _num_characters(question: Question) -> int:
+    """Characters of a question and its text."""
+    return len(question.context) + len(question.question)
 
 
-def _plan(frame: Frame, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, stride: int) -> _Plan:
+def _plan(template: Template, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, stride: int) -> _Plan:
     """Cut texts of these lengths, with questions of the lengths asked, into windows."""
-    before, between, behind = map(len, frame.ids)
-    room = max_length - before - between - behind - asked
+    room = max_length - template.num_special - asked
     step = np.minimum(stride, room)
     row = offsets_of(1 + np.maximum(0, -((room - lengths) // step)))
     question = np.repeat(np.arange(len(asked)), np.diff(row))
     start = (np.arange(row[-1]) - row[question]) * step[question]
     length = np.minimum(room[question], lengths[question] - start)
-    return _Plan(room, step, row, question, start, length, (before + asked + between)[question])
-
-
-def _lay_out(frame: Frame, plan: _Plan, asked_ids: np.ndarray, part_ids: np.ndarray) -> tuple[Ragged, Ragged]:
-    """Write tokens and segments of the rows around their questions and parts, which lie end to end."""
-    before, between, behind = map(len, frame.ids)
-    offsets = offsets_of(plan.context_first + plan.length + behind)
-    first, context = offsets[:-1], offsets[:-1] + plan.context_first
-    tokens, segments = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int8)
-    for place, ids, kinds in zip((first, context - between, context + plan.length), frame.ids, frame.segments):
-        for number, (token, kind) in enumerate(zip(ids, kinds)):
-            tokens[place + number], segments[place + number] = token, kind
-    slots = _runs(first + before, plan.context_first - before - between)
-    tokens[slots], segments[slots] = asked_ids, frame.text_segments[0]
-    slots = _runs(context, plan.length)
-    tokens[slots], segments[slots] = part_ids, frame.text_segments[1]
-    return Ragged(tokens, offsets), Ragged(segments, offsets)
+    context_first = len(template.first) + asked + len(template.middle)
+    return _Plan(room, step, row, question, start, length, context_first[question])
 
 
 def _token_spans(
@@ -192,7 +171,7 @@ def _place_spans(plan: _Plan, owner, first, last, *, max_answers: int) -> np.nda
     highest = np.minimum(first // plan.step[owner], np.diff(plan.row)[owner] - 1)
     count = np.maximum(0, highest - lowest + 1)
     span = np.repeat(np.arange(len(owner)), count)
-    row = _runs(plan.row[owner] + lowest, count)
+    row = runs(plan.row[owner] + lowest, count)
     by_row = np.argsort(row, kind="stable")
     span, row = span[by_row], row[by_row]
     shift = plan.context_first[row] - plan.start[row]
@@ -206,12 +185,6 @@ def _place_spans(plan: _Plan, owner, first, last, *, max_answers: int) -> np.nda
     return span_RA2
 
 
-def _runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The numbers starts[i], starts[i] + 1 ... of every i, as many as its length, end to end."""
-    offsets = offsets_of(lengths)
-    return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
-
-
 def join_windows(chunks: Iterable[Windows]) -> Windows:
     """Lay the chunks of `iter_windows` end to end in memory.
 
@@ -221,14 +194,4 @@ def join_windows(chunks: Iterable[Windows]) -> Windows:
     chunks = list(chunks)
     if not chunks:
         raise ValueError("there are no windows to join; give at least one question")
-    joined = {}
-    for field in dataclasses.fields(Windows):
-        parts = [getattr(chunk, field.name) for chunk in chunks]
-        joined[field.name] = _join_ragged(parts) if isinstance(parts[0], Ragged) else np.concatenate(parts)
-    return Windows(**joined)
-
-
-def _join_ragged(parts: Sequence[Ragged]) -> Ragged:
-    """Lay rows end to end."""
-    lengths = np.concatenate([part.lengths for part in parts])
-    return Ragged(np.concatenate([part.values for part in parts]), offsets_of(lengths))
+    return join(chunks)

@@ -26,6 +26,7 @@ from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.inference.latency_table import (
     FAST_DRIVERS,
     MEASURE_COMMAND,
+    MEASURE_MODULE,
     RUNG,
     LatencyTable,
     Row,
@@ -47,7 +48,7 @@ from adapler_jax.inference.schedules import (
     schedule_pruner,
     scheduled_params,
 )
-from adapler_jax.provenance import device_name, library_versions
+from adapler_jax.provenance import device_name, library_versions, module_command
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import Batch, EncoderConfig
 from adapler_jax.weights.config import read_config
@@ -195,7 +196,7 @@ def main(arguments=None, *, tell: Callable[[str], None] = functools.partial(prin
     options = parse_arguments(arguments)
     path = options.out or cached_path()
     before = None if options.fresh else table_before(path, tell)
-    command = " ".join([MEASURE_COMMAND, *(sys.argv[1:] if arguments is None else arguments)])
+    command = module_command(MEASURE_MODULE, arguments)
     tell(f"measuring {device_name()}")
     rows = measure_all(
         options.configs, options.dtypes, options.cases,

@@ -17,7 +17,8 @@ import warnings
 from adapler_jax.caches import user_cache
 from adapler_jax.provenance import device_name, library_versions
 
-MEASURE_COMMAND = "python -m adapler_jax.inference.latency"
+MEASURE_MODULE = "adapler_jax.inference.latency"
+MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
 BUNDLED_TABLE = pathlib.Path(__file__).with_name("default_latency.json")
 FAST_DRIVERS = ("bucketed", "packed")
 RUNG = "rung"

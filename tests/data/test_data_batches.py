@@ -9,7 +9,7 @@ import pytest
 from adapler_jax.data.batches import eval_batches, num_steps_per_epoch, plan_epoch, train_batches
 from adapler_jax.data.lengths import batch_lengths, bucket_for, check_lengths, default_lengths
 from adapler_jax.data.padding import Extras, pad_batch
-from adapler_jax.data.tokens import Ragged
+from adapler_jax.data.ragged import Ragged
 from adapler_jax.types import FILLER_ID
 
 LENGTHS = (4, 8, 16)

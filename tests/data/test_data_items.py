@@ -39,12 +39,12 @@ def test_a_list_is_read_in_pieces_as_it_is_as_a_whole(tmp_path_factory, values, 
         tmp_path_factory.mktemp("list"), "\ufeff " + json.dumps(values, indent=indent, ensure_ascii=False) + " \n"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(items, "_CHARACTERS", size)
+        patch.setattr(items, "CHARACTERS", size)
         assert read(path) == values
 
 
 def test_a_list_is_read_no_further_than_it_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(items, "_CHARACTERS", 16)
+    monkeypatch.setattr(items, "CHARACTERS", 16)
     found = open_items(write(tmp_path, '[{"a": 1}, {"b": 2}, {"c": 3}, ' + "x" * 100))
     assert [next(found)[1], next(found)[1]] == [{"a": 1}, {"b": 2}]
 

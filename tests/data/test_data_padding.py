@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from adapler_jax.data.padding import Extras, add_extras, axes_of, check_extras, pad_batch
-from adapler_jax.data.tokens import Ragged, Tokenized
+from adapler_jax.data.ragged import Ragged
+from adapler_jax.data.tokens import Tokenized
 
 ROWS = [[1, 2, 3], [4, 5]]
 IDS = [2, 0]

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from adapler_jax.data import question_files
+from adapler_jax.data import items, question_files
 from adapler_jax.data.question_files import tfds_rows
 from adapler_jax.data.questions import Question, Tally, find_answers, parse_row, question_splits, stream_questions
 
@@ -111,7 +111,8 @@ def test_the_flag_of_the_unanswerable_goes_before_their_answers(tmp_path):
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("size", [40, 47, 1 << 20])
 def test_published_articles_are_read_in_chunks_of_any_size(tmp_path, monkeypatch, indent, size):
-    monkeypatch.setattr(question_files, "_CHUNK", size)
+    for module in (items, question_files):
+        monkeypatch.setattr(module, "CHARACTERS", size)
     for content in (NESTED, {"data": NESTED["data"], "version": "1.1"}, NESTED["data"]):
         text = json.dumps(content, indent=indent, ensure_ascii=False)
         assert read(tmp_path / "train-v2.0.json", text) == NESTED_QUESTIONS
@@ -123,12 +124,13 @@ def test_a_mark_of_byte_order_is_no_part_of_the_text(tmp_path):
 
 
 def test_the_first_questions_come_before_the_rest_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(question_files, "_CHUNK", 1000)
+    for module in (items, question_files):
+        monkeypatch.setattr(module, "CHARACTERS", 1000)
     path = tmp_path / "train.json"
     path.write_text(json.dumps({"data": NESTED["data"][:1]})[:-2] + ", " + " " * 5000 + "broken")
     questions = stream_questions(f"file:{path}", split="train")
     assert [next(questions), next(questions)] == NESTED_QUESTIONS[:2]
-    with pytest.raises(ValueError, match=r"train.json: item 2 is not JSON, or the file is cut"):
+    with pytest.raises(ValueError, match=r"train.json: item 2 is not JSON: Expecting value"):
         next(questions)
 
 
@@ -285,7 +287,7 @@ def test_a_single_file_is_any_split(tmp_path):
         ("squad", "source of questions 'squad'; expected file:PATH or tfds:NAME"),
         ("file:", "source of questions 'file:'"),
         ("file:gone.json", "no file or folder 'gone.json'"),
-        ("file:.", "has no train, validation or test file ending in .jsonl, .jsonl.gz, .json"),
+        ("file:.", "expected train, validation or test files ending in .jsonl, .jsonl.gz, .json"),
         ("file:train.csv", "unknown file kind '.csv'"),
     ],
 )

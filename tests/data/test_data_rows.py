@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from adapler_jax.data.rows import fill, in_chunks, join, marker_ids, ragged, read_template, token_rows
-from adapler_jax.data.tokens import Ragged
+from adapler_jax.data.chunks import at_least_one, in_chunks
+from adapler_jax.data.ragged import Ragged, ragged
+from adapler_jax.data.rows import fill, join, marker_ids, read_template, token_rows
 from tests.data.vocabulary import build_core, build_roberta_core, words_of
 
 NOTHING = np.zeros(0, np.int32)
@@ -87,5 +88,6 @@ def test_joined_chunks_count_their_questions_on():
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, [0]), (1, [1]), (2, [2]), (3, [2, 1]), (4, [2, 2])])
 def test_chunks_are_full_but_for_the_last(count, sizes):
-    chunks = list(in_chunks(range(count), 2))
+    chunks = list(at_least_one(in_chunks(range(count), 2)))
     assert [len(chunk) for chunk in chunks] == sizes and sum(chunks, []) == list(range(count))
+    assert list(in_chunks(range(count), 2)) == (chunks if count else [])

@@ -239,7 +239,7 @@ def test_a_tokenizer_without_a_frame_for_pairs_is_refused(letters):
         single="[CLS] $A [SEP]", pair="$A $B", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     with pytest.raises(
-        ValueError, match=r"makes \['a', 'a'\] of two texts; expected \[CLS\] text \[SEP\] text \[SEP\]"
+        ValueError, match=r"makes \['a', 'b'\] of two texts; expected \[CLS\] text \[SEP\] text \[SEP\]"
     ):
         cut([ask("c")], bare)
 

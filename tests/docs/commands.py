@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import json
 import os
 import pathlib
 import re
@@ -14,6 +15,8 @@ from typing import NamedTuple
 
 import absl.app
 from absl import flags
+
+from adapler_jax.data.reading import READING_TASKS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,7 +31,12 @@ PLACEHOLDERS = {
     "--config=FILE": "--config=configs/quickstart.py",
     "--config.model=...": "--config.model=path/or/hub-name",
 }
-REST = ["--config.model=path/or/hub-name", "--config.data.source=file:reviews.csv"]  # what a bare ... leaves out
+SOURCES = {
+    "custom": "--config.data.source=file:reviews.csv",
+    "custom_span": "--config.data.source=file:questions.json",
+    "custom_choice": "--config.data.source=file:exam.jsonl",
+}  # of the sandbox
+REST = ["--config.model=path/or/hub-name", SOURCES["custom"]]  # what a bare ... leaves out
 
 
 class Command(NamedTuple):
@@ -129,13 +137,14 @@ def parse(words, monkeypatch):
 
 
 def in_small(command: Command) -> list[str]:
-    """The words for the sandbox: any task becomes `custom` in debug size, with the sandbox's model and data."""
+    """The words for the sandbox: any task becomes the custom one of its kind, in debug size, on the sandbox's files."""
     words = filled_in(command)
     for place, word in enumerate(words):
         if found := re.fullmatch(r"--config=(configs/\w+\.py):(\w+)((?:,\w+)*)", word):
-            words[place] = f"--config={found[1]}:custom{found[3].removesuffix(',debug')},debug"
-            if found[2] != "custom":
-                words += REST
+            task = f"custom_{READING_TASKS[found[2]].kind}" if found[2] in READING_TASKS else "custom"
+            words[place] = f"--config={found[1]}:{task}{found[3].removesuffix(',debug')},debug"
+            if found[2] != task:
+                words += [REST[0], SOURCES[task]]
     return words
 
 
@@ -153,6 +162,16 @@ def make_sandbox(folder: pathlib.Path, model: pathlib.Path, rows) -> None:
         writer = csv.writer(file)
         writer.writerow(["text", "review", "label", "stars"])
         writer.writerows([text, text, label, label] for text, label in rows)
+    questions, exam = [], []
+    for number, (text, label) in enumerate(rows):
+        text = f"{text} {number}"  # validation is cut off by texts, which must differ
+        answer = {"text": [label], "answer_start": [text.index(label)]}
+        questions.append({"id": str(number), "question": "a film", "context": text, "answers": answer})
+        options = {"options": ["bad", "good"], "label": ("bad", "good").index(label)}
+        exam.append({"id": str(number), "article": text, "question": "a film", **options})
+    paragraphs = [{"context": row["context"], "qas": [row]} for row in questions]
+    (folder / "questions.json").write_text(json.dumps({"data": [{"title": "films", "paragraphs": paragraphs}]}))
+    (folder / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in exam))
 
 
 def run(arguments, folder: pathlib.Path) -> subprocess.CompletedProcess:

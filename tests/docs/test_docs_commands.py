@@ -12,6 +12,7 @@ from configs import adapler, distil, finetune, powerbert, trbert
 from tests.docs.commands import (
     DOCUMENTS,
     ROOT,
+    SOURCES,
     Command,
     blocks,
     check_of,
@@ -24,7 +25,11 @@ from tests.docs.commands import (
 
 COMMANDS = [command for path in DOCUMENTS for command in find_commands(path)]
 CONFIGS = {"adapler": adapler, "powerbert": powerbert, "trbert": trbert, "distil": distil, "finetune": finetune}
-FIELDS = {name for module in CONFIGS.values() for name in flatten(module.get_config("custom").to_dict())}
+FIELDS = {
+    name
+    for module, task in [*((module, "custom") for module in CONFIGS.values()), (finetune, "custom_span")]
+    for name in flatten(module.get_config(task).to_dict())
+}
 # Groups that start empty, and a user fills.
 GROUPS = {"data.columns", "data.split_sources", "data.carve"}
 SECTIONS = {name.split(".")[0] for name in FIELDS if "." in name}
@@ -115,7 +120,8 @@ def test_config_flags_between_words_are_taken_by_the_parser_of_train(document, c
     if "=" not in content:
         assert {word.removeprefix("--config.") for word in words} <= FIELDS
         return
-    parse(["python", "train.py", "--workdir=w", f"--config=configs/{name}.py:custom", *words], monkeypatch)
+    task = "custom_span" if section == "reading" else "custom"
+    parse(["python", "train.py", "--workdir=w", f"--config=configs/{name}.py:{task}", *words], monkeypatch)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -133,6 +139,13 @@ def test_tasks_become_small_ones_in_the_sandbox():
         "python", "train.py", "--config=configs/adapler.py:custom,faithful,debug", "--workdir=w",
         "--config.model=path/or/hub-name", "--config.data.source=file:reviews.csv",
     ]  # fmt: skip
+
+
+def test_tasks_of_questions_become_the_readers_own():
+    for task, small in (("squad2", "custom_span"), ("race", "custom_choice"), ("custom_span", "custom_span")):
+        words = in_small(Command("page.md", 1, "bash", ("python", "train.py", f"--config=configs/trbert.py:{task}")))
+        assert words[2] == f"--config=configs/trbert.py:{small},debug"
+        assert words[3:] == ([] if task == small else ["--config.model=path/or/hub-name", SOURCES[small]])
 
 
 def test_files_that_the_documents_link_to_are_there():

@@ -22,8 +22,9 @@ PATTERNS = ("a {} film .", "{} films", "not a {} .")
 TEXTS = 20 * [(pattern.format(label), label) for label in ("bad", "good") for pattern in PATTERNS]
 RUNS = {path: [c for c in find_commands(path) if check_of(c) == "run"] for path in DOCUMENTS}
 README, *_ = DOCUMENTS
-# Documents whose Python is run too, on what README.md trains; that of docs/add-a-method.md has a test of its own.
-PYTHON = (README, ROOT / "docs" / "serving.md")
+DOCS = ROOT / "docs"
+# Documents whose Python is run too, on what one trains; that of docs/add-a-method.md has a test of its own.
+PYTHON = {README: (README, DOCS / "serving.md"), DOCS / "reading.md": (DOCS / "reading.md",)}
 
 
 @pytest.fixture(scope="module", name="model")
@@ -43,7 +44,7 @@ def test_training_and_evaluation_commands_run_in_small(path, model, tmp_path):
     for command in RUNS[path]:
         done = run(in_small(command)[1:], tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
-    for document in PYTHON if path == README else ():
+    for document in PYTHON.get(path, ()):
         for line, language, content in blocks(document.read_text()):
             if language == "python":
                 done = run(["-c", content], tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from adapler_jax.data.tokens import Ragged
+from adapler_jax.data.ragged import Ragged
 from adapler_jax.inference.spans import Spans, answer_questions, best_spans, collect_spans, merge_windows
 
 INF = np.inf

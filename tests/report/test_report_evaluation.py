@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.data.tokens import Ragged, Tokenized
+from adapler_jax.data.ragged import Ragged
+from adapler_jax.data.tokens import Tokenized
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.report import evaluation
 from adapler_jax.report.evaluation import evaluate_workdir, example_texts

@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from adapler_jax import full_width
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.provenance import command_line
+from adapler_jax.provenance import command_line, module_command
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
@@ -158,6 +158,12 @@ def test_a_command_is_one_line_that_gives_its_words_back(word, quoted):
 
 def test_line_breaks_within_a_command_become_blanks():
     assert command_line(["python", "--c=(1,\n  2,\r\n3)"]) == 'python "--c=(1,   2, 3)"'
+
+
+def test_the_command_of_a_module_has_the_arguments_of_the_process_or_those_given(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/some/where.py", "--set=a=(1, 2)"])
+    assert module_command("benchmarks.gpu") == 'python -m benchmarks.gpu "--set=a=(1, 2)"'
+    assert module_command("benchmarks.gpu", []) == "python -m benchmarks.gpu"
 
 
 @pytest.mark.parametrize(
