@@ -14,6 +14,10 @@ def reading_section() -> dict:
         "num_best": 20,  # answers of a window that are looked at
         "skip_mismatched": False,  # leave out, and count, questions whose answer does not stand where it should
         "max_option_tokens": 128,  # of a question and one of its options
+        "max_sentences": 80,  # that may support an answer (HotpotQA)
+        "max_candidates": 79,  # of a question (WikiHop)
+        "max_rows": 1,  # of a question that share its texts, scores averaged (WikiHop); or 8 of data.max_length=512
+        "protects_markers": True,  # ends of sentences, candidates' markers: read by name, not dropped; False: authors'
         "num_validation_examples": 0,  # questions that models are chosen by, drawn by data.split_seed; 0: all
         "per_option": False,  # judge each option alone, as right or wrong; or the options against each other
     }
@@ -36,12 +40,14 @@ TASKS = {
     "race": {"max_length": 512, "batch_size": 8},
     "dream": {"max_length": 256, "batch_size": 8},
     "custom_choice": {"max_length": 256, "batch_size": 8},
+    "hotpotqa": {"max_length": 1024, "batch_size": 8, "reading": {"max_question_tokens": 80, "max_answers": 8}},
+    "wikihop": {"max_length": 1024, "batch_size": 8},
 }
 
 
 def shrink(config) -> None:
     """Lengths of a dry run."""
-    config.data.max_length = 64
-    config.data.lengths = (64,)
+    config.data.max_length = 256 if config.task == "wikihop" else 64  # which holds all candidates in every row
+    config.data.lengths = (config.data.max_length,)
     config.reading.update({"stride": 64, "max_question_tokens": 16, "max_option_tokens": 24})
     config.reading.num_validation_examples = 32

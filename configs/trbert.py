@@ -17,6 +17,7 @@ PUBLISHED = {
     "natural_questions": (2.0, 2.0),
     "race": (0.5, 0.1),
     "triviaqa": (0.5, 1.0),
+    "hotpotqa": (0.1, 4.0),
 }
 
 

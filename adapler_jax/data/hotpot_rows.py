@@ -50,14 +50,14 @@ class HotpotRows:
     tokens: Ragged
     segments: Ragged
     context_first: np.ndarray
-    starts: Ragged
-    ends: Ragged
-    contexts: list[str]
+    starts: Ragged | None
+    ends: Ragged | None
+    contexts: list[str] | None
     span_RA2: np.ndarray
     answer_type: np.ndarray
     sentence_RS2: np.ndarray
     supporting_RS: np.ndarray
-    facts: list[tuple[Fact, ...]]
+    facts: list[tuple[Fact, ...]] | None
     gold_facts: list[tuple[Fact, ...]]
     answers: list[str]
     ids: list[str]
@@ -65,6 +65,10 @@ class HotpotRows:
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.tokens)
+
+    def without_texts(self) -> "HotpotRows":
+        """What training reads: None for starts, ends, contexts and facts, which only scores need."""
+        return dataclasses.replace(self, starts=None, ends=None, contexts=None, facts=None)
 
 
 class _Context(NamedTuple):

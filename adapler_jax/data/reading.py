@@ -1,4 +1,4 @@
-"""Tasks in which a text is read to answer a question: where they lie, how they are scored, and their splits in rows."""
+"""Tasks in which a text is read to answer a question: where they lie, and how their splits are loaded."""
 
 import dataclasses
 import hashlib
@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.choices import ChoiceRows, build_choice_rows, choice_splits, stream_choices
-from adapler_jax.data.questions import Question, Tally, question_splits, stream_questions
+from adapler_jax.data.choices import choice_splits, stream_choices
+from adapler_jax.data.hotpot import stream_hotpot
+from adapler_jax.data.items import has_split
+from adapler_jax.data.questions import Tally, question_splits, stream_questions
+from adapler_jax.data.reading_splits import CHOICE, HOTPOT, SPAN, WIKIHOP, Split, load_split
 from adapler_jax.data.tables import explain_unknown
-from adapler_jax.data.tokens import Tokenized
-from adapler_jax.data.window_files import StoredQuestions, open_windows, store_windows, tee_questions, windows_key
-from adapler_jax.data.windows import Windows, iter_windows, join_windows
+from adapler_jax.data.wikihop import stream_wikihop
 
-SPAN, CHOICE = "span", "choice"
 SPLITS = ("train", "validation", "test")
 
 
@@ -26,8 +26,9 @@ class ReadingTask:
 
     Attributes:
       name: the key in READING_TASKS.
-      kind: SPAN, the answer stands in the text, or CHOICE, it is one of some options.
-      source: the default source, as of `stream_questions` or `stream_choices`; empty where the user must give one.
+      kind: SPAN, the answer stands in the text; CHOICE, it is one of some options; HOTPOT, it is a part of several
+        paragraphs, yes or no, and sentences support it; WIKIHOP, it is one of the candidates beside several texts.
+      source: the default source, as of the kind's stream (`stream_questions` ...); empty where the user must give one.
       allows_null: whether a question may have no answer in the text.
       splits: our name of a split -> the source's.
       carve: splits to cut from train where the source lacks them: a share of its texts.
@@ -56,34 +57,19 @@ _TASKS = (
     ReadingTask("race", CHOICE, "tfds:race/high"),
     ReadingTask("dream", CHOICE),
     ReadingTask("custom_choice", CHOICE, carve={"validation": 0.1}),
+    ReadingTask("hotpotqa", HOTPOT, **_HELD_BACK),
+    ReadingTask("wikihop", WIKIHOP, **_HELD_BACK),
 )
 READING_TASKS = {task.name: task for task in _TASKS}
 
-
-@dataclasses.dataclass(frozen=True)
-class SpanSplit:
-    """Questions and their windows."""
-
-    questions: Sequence[Question]
-    windows: Windows
-
-    def tokenized(self) -> Tokenized:
-        """The windows as rows of batches; the example id is the number of the window."""
-        ids = np.arange(len(self.windows), dtype=np.int32)
-        marks = {"span_BA2": self.windows.span_RA2}
-        return Tokenized(self.windows.tokens, self.windows.segments, np.zeros_like(ids), ids, marks)
-
-
-@dataclasses.dataclass(frozen=True)
-class ChoiceSplit:
-    """The options of questions as rows."""
-
-    rows: ChoiceRows
-
-    def tokenized(self) -> Tokenized:
-        """The options as rows of batches, those of a question as one group."""
-        ids = np.arange(len(self.rows), dtype=np.int32)
-        return Tokenized(self.rows.tokens, self.rows.segments, self.rows.labels, ids, group=self.rows.num_options)
+# What is in one part only where parts are cut from train. HotpotQA's and WikiHop's paragraphs are in many questions.
+_HOME = {
+    SPAN: lambda item: item.context,
+    CHOICE: lambda item: item.article,
+    HOTPOT: lambda item: item.question,
+    WIKIHOP: lambda item: item.query,
+}
+_STREAMS = {CHOICE: stream_choices, HOTPOT: stream_hotpot, WIKIHOP: stream_wikihop}
 
 
 def resolve_sources(task: ReadingTask, source: str, split_sources: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -94,14 +80,15 @@ def resolve_sources(task: ReadingTask, source: str, split_sources: Mapping[str, 
     source = source or task.source
     found = {}
     if source:
-        there = (question_splits if task.kind == SPAN else choice_splits)(source)
+        there = own_splits(task, source)
         found = {ours: (source, theirs) for ours, theirs in task.splits.items() if theirs in there}
         if len(there) == 1 and not found:  # a file of another name
             found = {"train": (source, there[0])}
     for split, given in split_sources.items():
         if split not in SPLITS:
             raise ValueError(f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}")
-        found[split] = (given, split)
+        there = own_splits(task, given)
+        found[split] = (given, there[0] if len(there) == 1 else split)
     if "train" not in found:
         raise ValueError(
             f"task {task.name!r} has no train split; set config.data.source, as in file:FOLDER with train and "
@@ -137,30 +124,12 @@ def sampled(items: Iterable, num_items: int, seed: int) -> list:
     return [item for _, item in sorted(kept, key=lambda pair: pair[0])]
 
 
-def load_span_split(
-    stream: Callable[[], Iterable[Question]], core: Tokenizer, *, cache_dir: pathlib.Path | None, **settings: int
-) -> SpanSplit:
-    """Questions and windows of one split: in memory, or under cache_dir as files that are read as they are needed.
-
-    Args: stream: gives the questions anew at every call. settings: of `iter_windows`.
-    """
-    if cache_dir is None:
-        questions = list(stream())
-        return SpanSplit(questions, join_windows(iter_windows(questions, core, **settings)))
-    folder = cache_dir / f"windows-{windows_key(stream(), core, **settings)}"
-    try:
-        return SpanSplit(StoredQuestions(folder / "questions"), open_windows(folder / "windows"))
-    except ValueError:  # not there, or not whole
-        store_windows(iter_windows(tee_questions(stream(), folder / "questions"), core, **settings), folder / "windows")
-    return SpanSplit(StoredQuestions(folder / "questions"), open_windows(folder / "windows"))
-
-
 @dataclasses.dataclass(frozen=True)
 class ReadingData:
     """A task, loaded: its splits, and one sentence for everything that a user should know."""
 
     task: ReadingTask
-    splits: dict[str, SpanSplit | ChoiceSplit]
+    splits: dict[str, Split]
     notes: tuple[str, ...]
 
 
@@ -177,7 +146,7 @@ def load_reading(
       max_length: token slots of a row.
       reading: the settings of `config.reading`.
       source, split_sources, carve, split_seed, num_train_examples: as in `load_task`; parts are shares of the texts,
-        num_train_examples counts questions.
+        of HotpotQA and WikiHop of the questions, num_train_examples counts questions.
       cache_dir: where windows are kept; None keeps them in memory.
       only: splits to load.
 
@@ -190,7 +159,9 @@ def load_reading(
     sources = resolve_sources(task, source, split_sources or {})
     carve = {split: share for split, share in (task.carve if carve is None else carve).items() if split not in sources}
     check_carve(carve)
-    notes, splits = [f"{split}: {share:g} of train's texts, by seed {split_seed}" for split, share in carve.items()], {}
+    unit = "texts" if task.kind in (SPAN, CHOICE) else "questions"
+    notes = [f"{split}: {share:g} of train's {unit}, by seed {split_seed}" for split, share in carve.items()]
+    splits = {}
     for split in (split for split in SPLITS if split in only and (split in sources or split in carve)):
         where, theirs = sources.get(split, sources["train"])
         tally = Tally()
@@ -198,11 +169,14 @@ def load_reading(
         def stream(where=where, theirs=theirs, split=split, tally=tally):
             items = open_stream(task, where, theirs, skip_mismatched=reading["skip_mismatched"], tally=tally)
             if split == "train" or split not in sources:
-                items = carved(items, text_of(task), split, carve, split_seed)
+                items = carved(items, _HOME[task.kind], split, carve, split_seed)
             size = {"train": num_train_examples, "validation": reading["num_validation_examples"]}.get(split, 0)
             return sampled(items, size, split_seed) if size else items
 
-        splits[split] = load_split(task, stream, core, max_length=max_length, reading=reading, cache_dir=cache_dir)
+        splits[split] = load_split(
+            task.kind, stream, core, max_length=max_length, reading=reading, cache_dir=cache_dir,
+            shuffle_seed=split_seed if split == "train" else None,
+        )  # fmt: skip
         notes += [f"{split}: {note}" for note in tally.notes()]
     return ReadingData(task, splits, tuple(notes))
 
@@ -216,9 +190,11 @@ def check_carve(carve: Mapping[str, float]) -> None:
         raise ValueError(f"config.data.carve leaves nothing for train: {dict(carve)}")
 
 
-def text_of(task: ReadingTask) -> Callable:
-    """What reads the text off a question of the task."""
-    return (lambda item: item.context) if task.kind == SPAN else (lambda item: item.article)
+def own_splits(task: ReadingTask, source: str) -> tuple[str, ...]:
+    """The source's names of its splits."""
+    if task.kind in (SPAN, CHOICE):
+        return (question_splits if task.kind == SPAN else choice_splits)(source)
+    return tuple(split for split in SPLITS if has_split(source.removeprefix("file:"), split, (".json", ".jsonl")))
 
 
 def open_stream(task: ReadingTask, source: str, split: str, *, skip_mismatched: bool, tally: Tally) -> Iterable:
@@ -226,18 +202,4 @@ def open_stream(task: ReadingTask, source: str, split: str, *, skip_mismatched: 
     if task.kind == SPAN:
         tally.num_questions = tally.num_skipped = 0
         return stream_questions(source, split=split, skip_mismatched=skip_mismatched, tally=tally)
-    return stream_choices(source, split=split)
-
-
-def load_split(
-    task: ReadingTask, stream: Callable[[], Iterable], core: Tokenizer, *, max_length: int, reading: Mapping,
-    cache_dir: pathlib.Path | None,
-) -> SpanSplit | ChoiceSplit:  # fmt: skip
-    """The rows of one split."""
-    if task.kind == CHOICE:
-        return ChoiceSplit(
-            build_choice_rows(stream(), core, max_length=max_length, max_option_tokens=reading["max_option_tokens"])
-        )
-    names = ("stride", "max_question_tokens", "max_answers")
-    settings = {"max_length": max_length} | {name: reading[name] for name in names}
-    return load_span_split(stream, core, cache_dir=cache_dir, **settings)
+    return _STREAMS[task.kind](source, split=split)

@@ -5,10 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from adapler_jax.data.choices import ChoiceRows
+from adapler_jax.data.hotpot_rows import ANSWER_TYPES, HotpotRows
 from adapler_jax.data.questions import Question
+from adapler_jax.data.wikihop import WikihopRows
 from adapler_jax.data.windows import Windows
 from adapler_jax.inference.spans import Answers, answer_questions, best_spans, collect_spans
 from adapler_jax.metrics.choice import choice_accuracy
+from adapler_jax.metrics.classification import accuracy
+from adapler_jax.metrics.hotpot import Fact, hotpot_scores
 from adapler_jax.metrics.squad import apply_threshold, find_thresholds, squad_scores
 from adapler_jax.types import Batch
 
@@ -78,3 +82,70 @@ class SpanScorer:
             predictions, found = apply_threshold(predictions, differences, threshold), {"threshold": threshold}
         scores = squad_scores(predictions, accepted)
         return {"score": scores["f1"]} | scores | found
+
+
+class HotpotScorer:
+    """HotpotQA's scores of the likeliest answers, and of the sentences that are likelier to support them than not."""
+
+    def __init__(self, rows: HotpotRows, *, max_answer_tokens: int = 30):
+        """rows: of a split that is no training split; a row's example id is its place there."""
+        self._rows, self._max_answer_tokens = rows, max_answer_tokens
+        self._answers: dict[str, str] = {}  # by the number of the row: names of questions need not differ
+        self._facts: dict[str, list[Fact]] = {}
+
+    def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:
+        """As `Scorer.add`; the dict of `heads.hotpot`."""
+        span_BL2, type_B3, support_BX2 = (
+            np.asarray(logits[name])[real_B] for name in ("span_BL2", "type_B3", "support_BX2")
+        )
+        row_B = np.asarray(batch.example_id_B)[real_B].tolist()
+        is_fact_BX = support_BX2[..., 1] > support_BX2[..., 0]
+        texts = self._spans(span_BL2, row_B)
+        for row, text, kind, is_fact_X in zip(row_B, texts, np.argmax(type_B3, axis=-1).tolist(), is_fact_BX):
+            self._answers[str(row)] = ANSWER_TYPES[kind] if kind else text
+            self._facts[str(row)] = [fact for fact, is_fact in zip(self._rows.facts[row], is_fact_X) if is_fact]
+
+    def _spans(self, logits_BL2: np.ndarray, row_B: list[int]) -> list[str]:
+        """The text of the best span of each row; empty where the context has no tokens. The markers beside titles,
+        which have no characters, begin and end none."""
+        logits_BL2 = np.array(logits_BL2, np.float32)  # a copy
+        first_B, starts, ends = self._rows.context_first[row_B], self._rows.starts, self._rows.ends
+        for place, row in enumerate(row_B):
+            logits_BL2[place, first_B[place] + np.flatnonzero(starts[row] == ends[row])] = -np.inf
+        spans = best_spans(
+            logits_BL2, first_B, starts.lengths[row_B], num_best=1, max_answer_tokens=self._max_answer_tokens
+        )
+        places = zip(row_B, spans.first_RN[:, 0] - first_B, spans.last_RN[:, 0] - first_B)
+        return [
+            self._rows.contexts[row][starts[row][first] : ends[row][last]] if first >= 0 else ""
+            for row, first, last in places
+        ]
+
+    def scores(self) -> dict[str, float]:
+        """As `Scorer.scores`: `score` is the joint F1; with all of `hotpot_scores`."""
+        names = [str(row) for row in range(len(self._rows))]
+        answers, wanted = dict(zip(names, self._rows.answers)), dict(zip(names, self._rows.gold_facts))
+        scores = hotpot_scores(self._answers, self._facts, answers, wanted)
+        return {"score": scores["joint_f1"]} | scores
+
+
+class WikihopScorer:
+    """Share of the questions whose right candidate has the highest score, each the mean over the question's rows."""
+
+    def __init__(self, rows: WikihopRows):
+        """rows: of the split; a row's example id is its place there."""
+        self._rows = rows
+        self._score_RK = np.full(rows.marker_RC.shape, np.nan)
+
+    def add(self, logits_BK, batch: Batch, real_B: np.ndarray) -> None:
+        """As `Scorer.add`."""
+        self._score_RK[np.asarray(batch.example_id_B)[real_B]] = np.asarray(logits_BK)[real_B]
+
+    def scores(self) -> dict[str, float]:
+        """As `Scorer.scores`. Raises ValueError where a row was not given, or is NaN."""
+        missing_R = np.isnan(self._score_RK).any(axis=-1)
+        if missing_R.any():
+            raise ValueError(f"row {int(np.argmax(missing_R))} has no scores, or NaN; expected numbers of every row")
+        first_Q, count_Q = np.unique(self._rows.question, return_index=True, return_counts=True)[1:]
+        mean_QK = np.add.reduceat(self._score_RK, first_Q) / count_Q[:, None]
+        return {"score": accuracy(np.argmax(mean_QK, axis=-1), self._rows.labels[first_Q])}

@@ -8,7 +8,6 @@ adapt       thresholds scaled or steered to a speedup     -> model/
 
 import functools
 import json
-import os
 import pathlib
 import shutil
 
@@ -25,6 +24,7 @@ from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
 from adapler_jax.training.calibration import at_limit, reach_speedup, steer_thresholds
 from adapler_jax.training.checkpoints import LAST, Checkpoints
+from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
 from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
@@ -59,24 +59,6 @@ def mark_done(directory: pathlib.Path, numbers: dict) -> None:
 def read_done(directory: pathlib.Path) -> dict:
     """The closing record of a phase. Raises ValueError where it is damaged."""
     return read_object(directory / DONE)
-
-
-def save_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
-    """Writes an npz file, whole or not at all."""
-    temporary = path.with_name("tmp-" + path.name)
-    np.savez(temporary, **arrays)
-    os.replace(temporary, path)
-
-
-def no_logits(setup: Setup, num_rows: int) -> np.ndarray:
-    """Room for the logits of so many examples, zeros: [rows, *their shape]."""
-    return np.zeros((num_rows, *setup.logits_shape), np.float32)
-
-
-def put_logits(logits: np.ndarray, rows, found, real_B) -> None:
-    """Puts the logits of a batch, which may be shorter than the longest, at the places of its examples."""
-    found = np.asarray(found)[real_B]
-    logits[(rows, *(slice(size) for size in found.shape[1:]))] = found
 
 
 def validation_split(setup: Setup) -> str:
@@ -193,7 +175,7 @@ def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
     steps = checkpoints.best_steps()[: config.saliency.num_epochs]
     num_rows = int(tokenized.example_ids.max()) + 1
     total = np.zeros((num_rows, setup.max_length), np.float32)
-    logits = no_logits(setup, num_rows)
+    logits = no_logits(setup.logits_shape, num_rows)
 
     @jax.jit
     def measure(params, batch):
@@ -215,8 +197,7 @@ def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
 
 def load_extras(directory: pathlib.Path) -> Extras:
     """What the saliency phase left."""
-    with np.load(directory / SALIENCY_FILE) as arrays:
-        return Extras(saliency=arrays["saliency"], teacher_logits=arrays["teacher_logits"])
+    return load_arrays(directory / SALIENCY_FILE)
 
 
 def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:

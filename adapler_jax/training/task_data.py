@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from adapler_jax.caches import user_cache
 from adapler_jax.data.examples import Dataset, load_task
-from adapler_jax.data.reading import CHOICE, READING_TASKS, ReadingData, SpanSplit, load_reading
+from adapler_jax.data.reading import READING_TASKS, ReadingData, load_reading
+from adapler_jax.data.reading_splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
 from adapler_jax.data.tokenizers import load_core, load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
-from adapler_jax.heads import CLASSIFICATION, SPAN, Head, choice
-from adapler_jax.inference.reading_scores import ChoiceScorer, SpanScorer
+from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
+from adapler_jax.inference.reading_scores import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
 from adapler_jax.inference.scoring import ClassScorer, Scorer
 
 PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
@@ -123,8 +124,12 @@ def reading_data(config, directory) -> TaskData:
     found = functools.partial(
         TaskData, name=data.task.name, splits=splits, notes=data.notes, extra={"reading": config.reading.to_dict()}
     )
-    if data.task.kind == CHOICE:
-        return choice_data(found, config, data)
+    of_kind = {CHOICE: choice_data, HOTPOT: hotpot_data, WIKIHOP: wikihop_data}
+    return of_kind.get(data.task.kind, span_data)(found, config, data)
+
+
+def span_data(found: Callable, config, data: ReadingData) -> TaskData:
+    """A task of answers that stand in a text."""
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         return span_scorer(data.splits[split], config.reading, data.task.allows_null, threshold)
@@ -143,6 +148,26 @@ def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
         metric="accuracy", head=CLASSIFICATION if alone else choice(num_options=num_options),
         class_names=PER_OPTION if alone else (), group=num_options,
         make_scorer=lambda split, threshold=None: ChoiceScorer(data.splits[split].rows),
+    )  # fmt: skip
+
+
+def hotpot_data(found: Callable, config, data: ReadingData) -> TaskData:
+    """HotpotQA: spans, yes or no, and the sentences that support them."""
+    reading = config.reading
+
+    def make_scorer(split: str, threshold: float | None = None) -> Scorer:
+        return HotpotScorer(data.splits[split].rows, max_answer_tokens=reading.max_answer_tokens)
+
+    head = hotpot(reading.max_sentences, protects=reading.protects_markers)
+    return found(metric="joint_f1", head=head, class_names=(), make_scorer=make_scorer)
+
+
+def wikihop_data(found: Callable, config, data: ReadingData) -> TaskData:
+    """WikiHop: candidates against each other."""
+    return found(
+        metric="accuracy", class_names=(),
+        head=candidates(config.reading.max_candidates, protects=config.reading.protects_markers),
+        make_scorer=lambda split, threshold=None: WikihopScorer(data.splits[split].rows),
     )  # fmt: skip
 
 

@@ -3,13 +3,13 @@
 import pathlib
 
 import jax
-import numpy as np
 
 from adapler_jax import full_width
 from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import keep_all
+from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
 from adapler_jax.training.journal import track
-from adapler_jax.training.phases import mark_done, no_logits, put_logits, save_arrays
+from adapler_jax.training.phases import mark_done
 from adapler_jax.training.setup import Setup
 from adapler_jax.types import FILLER_ID
 from adapler_jax.weights.save import load_model
@@ -22,7 +22,7 @@ def run_teacher(directory: pathlib.Path, setup: Setup, config) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     params = load_model(directory.parent / "finetune" / "model").params
     num_rows = int(setup.splits["train"].example_ids.max()) + 1
-    logits = no_logits(setup, num_rows)
+    logits = no_logits(setup.logits_shape, num_rows)
 
     @jax.jit
     def run(params, batch):
@@ -39,7 +39,4 @@ def run_teacher(directory: pathlib.Path, setup: Setup, config) -> None:
 
 def load_teacher(workdir: pathlib.Path, options) -> Extras | None:
     """What the phase left; None where `options` ask for no distillation."""
-    if not options.distil_coef:
-        return None
-    with np.load(workdir / "teacher" / TEACHER_FILE) as arrays:
-        return Extras(teacher_logits=arrays["teacher_logits"])
+    return load_arrays(workdir / "teacher" / TEACHER_FILE) if options.distil_coef else None

@@ -16,8 +16,9 @@ import numpy as np
 from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import Pruner
 from adapler_jax.training import recipe
+from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
 from adapler_jax.training.journal import track
-from adapler_jax.training.phases import finish_best, mark_done, no_logits, put_logits, save_arrays, train
+from adapler_jax.training.phases import finish_best, mark_done, train
 from adapler_jax.training.policy import (
     check_depth,
     importance_scores,
@@ -59,7 +60,7 @@ def run_scores(directory: pathlib.Path, setup: Setup, config) -> None:
     layers = selection_layers(recipe.trbert_of(setup.encoder, config.trbert))
     num_rows = int(setup.splits["train"].example_ids.max()) + 1
     guide = np.zeros((num_rows, len(layers), setup.max_length), np.float32)
-    logits = no_logits(setup, num_rows)
+    logits = no_logits(setup.logits_shape, num_rows)
     measure = jax.jit(
         lambda params, batch: importance_scores(
             params, setup.encoder, batch, layers=layers, dtype=setup.dtype, head=setup.head
@@ -79,8 +80,7 @@ def load_scores(workdir: pathlib.Path, options) -> Extras | None:
     """What the first of the phases left."""
     if not needs_scores(options):
         return load_teacher(workdir, options)
-    with np.load(workdir / "scores" / SCORES_FILE) as arrays:
-        return Extras(guide=arrays["guide"], teacher_logits=arrays["teacher_logits"])
+    return load_arrays(workdir / "scores" / SCORES_FILE)
 
 
 def train_selectors(directory, setup: Setup, config, *, start: str, num_epochs: int, objective_of, joint: bool) -> None:

@@ -1,0 +1,51 @@
+"""What a phase finds out about every training example, for later phases: arrays by example id, in one npz file."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from adapler_jax.data.padding import Extras
+
+TEACHER = "teacher_logits"
+BY_NAME = f"{TEACHER}."  # before the names of logits
+
+
+def no_logits(shape, num_rows: int) -> np.ndarray | dict[str, np.ndarray]:
+    """Room for the logits of so many examples, float32 zeros: [rows, *shape], or such by name where shape is a dict.
+
+    Args: shape: of one example's logits, as `Head.shape` gives it.
+    """
+    if isinstance(shape, Mapping):
+        return {name: no_logits(part, num_rows) for name, part in shape.items()}
+    return np.zeros((num_rows, *shape), np.float32)
+
+
+def put_logits(logits, rows, found, real_B) -> None:
+    """Puts the logits of a batch, which may be shorter than the longest, at the places of its examples."""
+    if isinstance(logits, Mapping):
+        for name, part in logits.items():
+            put_logits(part, rows, found[name], real_B)
+        return
+    found = np.asarray(found)[real_B]
+    logits[(rows, *(slice(size) for size in found.shape[1:]))] = found
+
+
+def save_arrays(path: pathlib.Path, *, teacher_logits, **arrays: np.ndarray) -> None:
+    """Writes an npz file, whole or not at all. Logits by name become arrays of their own: teacher_logits.NAME."""
+    parts = {TEACHER: teacher_logits}
+    if isinstance(teacher_logits, Mapping):
+        parts = {BY_NAME + name: part for name, part in teacher_logits.items()}
+    temporary = path.with_name("tmp-" + path.name)
+    np.savez(temporary, **arrays, **parts)
+    os.replace(temporary, path)
+
+
+def load_arrays(path: pathlib.Path) -> Extras:
+    """Reads what `save_arrays` wrote, to travel with the examples."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    names = [name for name in arrays if name.startswith(BY_NAME)]
+    by_name = {name.removeprefix(BY_NAME): arrays.pop(name) for name in names}
+    return Extras(**arrays, **({TEACHER: by_name} if by_name else {}))
