@@ -17,7 +17,7 @@ from adapler_jax.data.reading_splits import CHOICE, HOTPOT, SPAN, WIKIHOP, Split
 from adapler_jax.data.tables import explain_unknown
 from adapler_jax.data.wikihop import stream_wikihop
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")  # also with a suffix, as test_of_others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +85,11 @@ def resolve_sources(task: ReadingTask, source: str, split_sources: Mapping[str, 
         if len(there) == 1 and not found:  # a file of another name
             found = {"train": (source, there[0])}
     for split, given in split_sources.items():
-        if split not in SPLITS:
+        role = split.partition("_")[0]
+        if role not in SPLITS:
             raise ValueError(f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}")
         there = own_splits(task, given)
-        found[split] = (given, there[0] if len(there) == 1 else split)
+        found[split] = (given, there[0] if len(there) == 1 else role)
     if "train" not in found:
         raise ValueError(
             f"task {task.name!r} has no train split; set config.data.source, as in file:FOLDER with train and "
@@ -162,7 +163,8 @@ def load_reading(
     unit = "texts" if task.kind in (SPAN, CHOICE) else "questions"
     notes = [f"{split}: {share:g} of train's {unit}, by seed {split_seed}" for split, share in carve.items()]
     splits = {}
-    for split in (split for split in SPLITS if split in only and (split in sources or split in carve)):
+    names = sorted({*sources, *carve}, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
+    for split in (split for split in names if split.partition("_")[0] in only):
         where, theirs = sources.get(split, sources["train"])
         tally = Tally()
 
