@@ -11,6 +11,7 @@ from adapler_jax.encoder import init_encoder
 from adapler_jax.heads import init_classifier
 from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.training import phases
+from adapler_jax.training.example_arrays import load_arrays
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model, save_model
 from configs import adapler, trbert
@@ -18,6 +19,7 @@ from tests.data.conftest import WORDS, build_tokenizer
 from tests.training.conftest import ENCODER
 
 MARKERS = ("[unused1]", "[unused2]")
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_dropout_prob": 0.0}  # whose compilation takes longest
 NOTES = []
 
 
@@ -34,23 +36,24 @@ def hotpot_item(number, rng):
 
 
 def wikihop_item(number, rng):
-    """The right candidate is good, wherever it stands; the number makes queries different."""
-    candidates = [["good", "bad"], ["bad", "good"], ["bad", "film", "good"]][int(rng.integers(3))]
-    return {"id": str(number), "query": f"film {number}", "answer": "good", "candidates": candidates,
-            "supports": ["a film .", "films . " * int(rng.integers(4))]}  # fmt: skip
+    """The right candidate is the word that the query and a text have; the number makes queries different."""
+    word = ("good", "bad")[int(rng.integers(2))]
+    supports = [f"film {word}", "a film ." * int(rng.integers(6))]
+    return {"id": str(number), "query": f"{word} {word} {number}", "answer": word, "candidates": ["good", "bad"],
+            "supports": supports}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A folder with a model whose vocabulary has the markers, and a folder of each task in its published form."""
     root = tmp_path_factory.mktemp("multihop")
-    config = dataclasses.replace(ENCODER, vocab_size=len(WORDS) + 2, num_positions=32)
+    config = dataclasses.replace(ENCODER, vocab_size=len(WORDS) + 2, num_positions=32, **NO_DROPOUT)
     encoder, head = init_encoder(jax.random.key(0), config), init_classifier(jax.random.key(1), config, 2)
     params = {"encoder": encoder, "head": head, "pruner": {}}
     save_model(root / "model", params, config, tokenizer=build_tokenizer((*WORDS, *MARKERS)))
     for name, item, parts in (
         ("hotpotqa", hotpot_item, {"hotpot_train_v1.1": 48, "hotpot_dev_distractor_v1": 18}),
-        ("wikihop", wikihop_item, {"train": 64, "dev": 16}),
+        ("wikihop", wikihop_item, {"train": 64, "dev": 18}),
     ):
         (root / name).mkdir()
         for seed, (part, count) in enumerate(parts.items()):
@@ -73,7 +76,8 @@ def run(files, tmp_path_factory):
         config.data.max_length = 32
         config.data.lengths = (32,)
         config.reading.update({"max_question_tokens": 3, "max_sentences": 4, "max_answers": 2, "max_candidates": 3})
-        config.finetune.update({"learning_rate": 1e-2, "num_epochs": 6, "batch_size": 8})
+        config.finetune.update({"learning_rate": 1e-2, "num_epochs": 10, "batch_size": 8})
+        config.inference.driver = "masked"  # as validation, so that its programs are found again
         config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
         workdir = tmp_path_factory.mktemp("runs") / task
         run_all(config.lock(), workdir, tell=NOTES.append)
@@ -84,26 +88,30 @@ def run(files, tmp_path_factory):
 
 def test_hotpotqa_from_files_to_answers_and_facts(run, files):
     held_out = {"validation": f"file:{files / 'hotpotqa' / 'hotpot_dev_distractor_v1.json'}"}
-    workdir = run(adapler, "hotpotqa", data__split_sources=held_out, adapler__initial_threshold=0.9)
+    workdir = run(trbert, "hotpotqa", data__split_sources=held_out, trbert__num_samples=2, trbert__batch_size=32)
     scores = phases.read_done(workdir / "finetune")["validation"]
-    print(scores, phases.read_done(workdir / "adapler")["validation"])
-    assert scores["score"] == scores["joint_f1"] > 0.5 and scores["total"] == 18
-    saved = load_model(workdir / "adapler" / "model")
+    assert scores["score"] == scores["joint_f1"] > 0.8 and scores["total"] == 18
+    saved = load_model(workdir / "trbert" / "model")
     assert saved.head.name == "hotpot" and dict(saved.head.options) == {"num_sentences": 4, "protects": True}
-    teacher = phases.load_extras(workdir / "saliency").teacher_logits
+    teacher = load_arrays(workdir / "scores" / "scores.npz").teacher_logits
     assert {name: rows.shape for name, rows in teacher.items()} == {
         "span_BL2": (48, 32, 2), "type_B3": (48, 3), "support_BX2": (48, 4, 2),
     }  # fmt: skip
     dense, pruned = evaluate_workdir(workdir, tell=NOTES.append, with_times=False)
     assert dense["metric"] == "joint_f1" and dense["test_score"] == pytest.approx(scores["score"])
-    assert pruned["flops_speedup"] > 1.0 and 0.0 <= pruned["test_score"] <= min(pruned["f1"], 1.0)
+    assert pruned["flops_speedup"] > 1.0 and 0.0 <= pruned["test_score"] <= pruned["f1"] <= 1.0
 
 
 def test_wikihop_from_files_to_candidates(run):
-    workdir = run(trbert, "wikihop", trbert__num_samples=2, data__carve={"validation": 0.3}, reading__max_rows=2)
-    scores = phases.read_done(workdir / "finetune")["validation"]
-    print(scores, phases.read_done(workdir / "trbert")["validation"])
-    assert scores["score"] > 0.8
+    workdir = run(adapler, "wikihop", data__carve={"validation": 0.3}, reading__max_rows=2, adapler__batch_size=32,
+                  adapler__initial_threshold=0.9)  # fmt: skip
+    assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.8
+    assert "validation: 0.3 of train's questions, by seed 0" in NOTES
     dense, pruned = evaluate_workdir(workdir, tell=NOTES.append, with_times=False)
     assert dense["metric"] == "accuracy" and dense["test_score"] > 0.8
     assert pruned["flops_speedup"] > 1.0 and 0.0 <= pruned["test_score"] <= 1.0
+
+
+def test_a_task_without_a_folder_says_what_to_give(run):
+    with pytest.raises(ValueError, match="task 'hotpotqa' has no train split; set config.data.source, as in file:FOL"):
+        run(trbert, "hotpotqa", data__source="")
