@@ -28,11 +28,15 @@ _NUM_TEXTS = flags.DEFINE_integer("texts", 3, "test texts to show with the kept 
 flags.mark_flag_as_required("workdir")
 
 
+BESIDE = ("exact", "joint_em", "sp_f1")  # scores that are shown beside the main one, where a task has them
+
+
 def score_rows(rows: list[dict]) -> list[dict]:
     """What the first table shows of each model."""
     return [
         {
             "split": row["split"], "model": row["method"], row["metric"]: f"{100 * row['test_score']:.1f}",
+            **{name: f"{100 * row[name]:.1f}" for name in BESIDE if name in row},
             "FLOPs speedup": f"{row['flops_speedup']:.2f}x", "tokens in each layer": row["kept_tokens"],
         }
         for row in rows
