@@ -1,6 +1,6 @@
 """Drivers and training steps on an accelerator, at batch sizes that fill one.
 
-    python -m benchmarks.gpu [--quick] [--models minilm,base] [--json PATH]
+    python -m benchmarks.gpu [--quick] [--models minilm,base] [--steps "adapler;trbert"] [--json PATH]
 
 `engines` and `training` in one command that needs no more than jax for the device, flax, optax and numpy: a checkout
 can be carried to a machine that has nothing else. Rows of `engines` come first. It does not start where JAX sees only
@@ -24,7 +24,7 @@ QUICK_CASES = ((4, 16),)
 
 
 def measure(
-    models, engine_cases, training_cases, *, speedups, num_rounds: int, dtypes=tuple(COMPUTE_DTYPES)
+    models, engine_cases, training_cases, *, speedups, num_rounds: int, steps, dtypes=tuple(COMPUTE_DTYPES)
 ) -> tuple[list[dict], list[dict]]:
     """(rows of `engines`, rows of `training`)."""
     engine_rows, training_rows = [], []
@@ -33,7 +33,7 @@ def measure(
             for case in engine_cases:
                 engine_rows += engines.measure(name, *case, dtype, speedups, num_rounds)
         for case in training_cases:
-            found = training_steps.measure(MODELS[name], *case, num_rounds, dtypes=dtypes)
+            found = training_steps.measure(MODELS[name], *case, num_rounds, names=steps, dtypes=dtypes)
             training_rows += [{"model": name} | row for row in found]
     return engine_rows, training_rows
 
@@ -46,17 +46,19 @@ def main(arguments=None) -> tuple[list[dict], list[dict]]:
     )
     parser.add_argument("--models", default="minilm,base")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", default=";".join(training_steps.STEPS), help="beside finetune, with ; between them")
     parser.add_argument("--json", help="where the rows are written")
     options = parser.parse_args(arguments)
+    steps = options.steps.split(";")
     if jax.default_backend() == "cpu" and not options.quick:
         parser.error("JAX sees only CPUs here; benchmarks.engines and benchmarks.training measure those")
     if options.quick:
         found = measure(
-            ("quick",), QUICK_CASES, QUICK_CASES, speedups=(1.0, 2.0), num_rounds=2, dtypes=("bfloat16",)
+            ("quick",), QUICK_CASES, QUICK_CASES, speedups=(1.0, 2.0), num_rounds=2, steps=steps, dtypes=("bfloat16",)
         )  # fmt: skip
     else:
         models = options.models.split(",")
-        found = measure(models, ENGINE_CASES, TRAINING_CASES, speedups=SPEEDUPS, num_rounds=options.rounds)
+        found = measure(models, ENGINE_CASES, TRAINING_CASES, speedups=SPEEDUPS, num_rounds=options.rounds, steps=steps)
     for rows in found:
         print_results(rows)
     command = module_command("benchmarks.gpu")

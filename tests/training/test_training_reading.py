@@ -143,10 +143,10 @@ def test_selectors_learn_from_questions(make_reading, workdirs):
 
 @pytest.mark.parametrize(
     ("module", "changes"),
-    [(adapler, {}), (powerbert, {}), (finetune, {"reading__per_option": True})],
+    [(adapler, {}), (powerbert, {"powerbert__retention": (12, 8, 6, 4)}), (finetune, {"reading__per_option": True})],
 )
 def test_options_are_chosen_by_every_method(make_reading, workdirs, module, changes):
-    config = make_reading(module, "choice", finetune__num_epochs=6, **changes)
+    config = make_reading(module, "choice", finetune__num_epochs=2, **changes)
     workdir = run(config, workdirs())
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.8
     for row in evaluate_workdir(workdir, tell=NOTES.append, with_times=False):
