@@ -79,7 +79,7 @@ def hotpot_scores(
         error.
 
     Returns:
-      em, f1, precision, recall of the answers, the same after sp_ for the supporting sentences and after joint_ for
+      em, f1, precision, recall of the answers, the same after `sp_` for the supporting sentences and after `joint_` for
       both at once; total.
 
     Raises:
