@@ -138,12 +138,10 @@ class Reader:
             spans, windows, lambda number: questions[number].context, num_best=self.limits["num_best"],
             allow_null=self.threshold is not None,
         )  # fmt: skip
-        row = 0
+        edges = np.searchsorted(windows.question, np.arange(len(questions) + 1))
         for number, answers in found:
-            num_rows = int(np.sum(windows.question == number))
-            layers = layers_R[row : row + num_rows]
-            starts = [windows.starts[place] for place in range(row, row + num_rows)]
-            row += num_rows
+            rows = range(edges[number], edges[number + 1])
+            starts, layers = [windows.starts[row] for row in rows], [layers_R[row] for row in rows]
             yield self._reading(questions[number], answers, starts, layers)
 
     def _run_batches(self, windows: Windows, num_rows: int):

@@ -27,6 +27,7 @@ from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
 NUM_ROUNDS = 5
+HELD_OUT = ("validation", "test")  # training texts are not needed again
 RESTORE_CONFIG = "restore it or train in another --workdir"
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
 
@@ -136,7 +137,7 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
         tell(f"{name}: not finished; give the training command again to go on")
     pruners = {name: pruner_of_saved(saved) for name, saved in models.items()}
     engines = {name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])} for name in models}
-    dense, task = models["dense"], load_task_data(config, workdir / "finetune" / "model")
+    dense, task = models["dense"], load_task_data(config, workdir / "finetune" / "model", only=HELD_OUT)
     lengths = batch_lengths(config.data.lengths, dense.max_length)
     if dense.head is not task.head or dense.class_names != task.class_names:
         raise ValueError(
@@ -215,7 +216,7 @@ def example_answers(workdir, *, num_questions: int = 3) -> tuple[str, list[tuple
     if load_model(phases[name] / "model").head.name != "span":
         return None
     reader = Reader.load(phases[name] / "model", **load_options(workdir, name))
-    data = load_questions(read_run(workdir), phases[name] / "model")
+    data = load_questions(read_run(workdir), phases[name] / "model", only=HELD_OUT)
     split = data.splits.get("test", data.splits["validation"])
     chosen = [split.questions[number] for number in range(min(num_questions, len(split.questions)))]
     answers = reader.answer_all([(question.question, question.context) for question in chosen])

@@ -2,11 +2,11 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from adapler_jax.caches import user_cache
-from adapler_jax.data.examples import Dataset, load_task
+from adapler_jax.data.examples import SPLITS, Dataset, load_task
 from adapler_jax.data.reading import READING_TASKS, ReadingData, load_reading
 from adapler_jax.data.reading_splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
 from adapler_jax.data.tokenizers import load_core, load_tokenizer
@@ -83,33 +83,34 @@ def check_splits(config, splits) -> None:
             )
 
 
-def load_questions(config, directory) -> ReadingData:
-    """The questions that a config names, in rows by the tokenizer of a model directory."""
+def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> ReadingData:
+    """The questions that a config names, in rows by the tokenizer of a model directory; only: splits to load."""
     data = load_reading(
         config.task, load_core(directory),
         max_length=config.data.max_length, reading=config.reading, source=config.data.source,
         split_sources=dict(config.data.split_sources), carve=dict(config.data.carve) or None,
         split_seed=config.data.split_seed, num_train_examples=config.data.num_train_examples,
-        cache_dir=token_cache(config),
+        cache_dir=token_cache(config), only=only,
     )  # fmt: skip
-    check_splits(config, data.splits)
+    if only == SPLITS:
+        check_splits(config, data.splits)
     return data
 
 
-def load_task_data(config, directory) -> TaskData:
-    """What a config names, in tokens of the tokenizer of a model directory. Raises ValueError as `load_task` and
-    `load_reading`."""
-    return reading_data(config, directory) if is_reading(config) else class_data(config, directory)
+def load_task_data(config, directory, *, only: Sequence[str] = SPLITS) -> TaskData:
+    """What a config names, in tokens of the tokenizer of a model directory; only: splits to tokenize. Raises ValueError
+    as `load_task` and `load_reading`."""
+    return (reading_data if is_reading(config) else class_data)(config, directory, only)
 
 
-def class_data(config, directory) -> TaskData:
+def class_data(config, directory, only: Sequence[str]) -> TaskData:
     """A classification task."""
     dataset, tokenizer = load_data(config), load_tokenizer(directory)
     max_length = config.data.max_length or dataset.task.max_length
     splits = {
         name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
-        for name, examples in dataset.splits.items()
-    }
+        for name, examples in dataset.splits.items() if name.partition("_")[0] in only
+    }  # fmt: skip
     metric = dataset.task.metric
     return TaskData(
         name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=dataset.task.class_names,
@@ -117,9 +118,9 @@ def class_data(config, directory) -> TaskData:
     )  # fmt: skip
 
 
-def reading_data(config, directory) -> TaskData:
+def reading_data(config, directory, only: Sequence[str]) -> TaskData:
     """A task of questions about texts."""
-    data = load_questions(config, directory)
+    data = load_questions(config, directory, only=only)
     splits = {name: split.tokenized() for name, split in data.splits.items()}
     found = functools.partial(
         TaskData, name=data.task.name, splits=splits, notes=data.notes, extra={"reading": config.reading.to_dict()}
