@@ -25,7 +25,8 @@ import jax
 import numpy as np
 
 from adapler_jax.data.streams import read_windows
-from adapler_jax.inference.classifier import Classifier, rows_for
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.loaded import rows_for
 from adapler_jax.inference.schedules import check_names, follow_shares, kept_shares, random_batch, random_params
 from adapler_jax.provenance import module_command
 from adapler_jax.report.bulk import open_target, predict_windows

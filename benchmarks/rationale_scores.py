@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from adapler_jax.data.lengths import bucket_for, default_lengths
-from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.lengths import default_lengths
 from adapler_jax.data.rationales import Annotated
 from adapler_jax.inference.attribution import attention_scores, layer_saliency, pruner_scores
-from adapler_jax.inference.classifier import Classifier, batch_rows
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import pool_words
+from adapler_jax.inference.loaded import sorted_batches
 from adapler_jax.metrics import rationales
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.weights.save import Saved
@@ -64,13 +64,11 @@ def score_windows(dense: Saved, pruned: Saved, encoded: Sequence[EncodedWindow],
     run, lengths = token_scores(dense, pruned, dtype=dtype), default_lengths(dense.max_length)
     rng = np.random.default_rng(seed)
     found: dict[str, list] = {}
-    for rows in batch_rows(encoded, BATCH_SIZE):
-        tokens = [encoded[row].token_L for row in rows]
-        length = bucket_for(max(map(len, tokens)), lengths)
-        batch = pad_batch(tokens, length=length, batch_size=BATCH_SIZE)
+    rows = [window.token_L for window in encoded]
+    for row_B, batch in sorted_batches(rows, None, lengths=lengths, num_rows=BATCH_SIZE):
         for method, score_NBL in jax.device_get(run(batch)).items():
             scores = found.setdefault(method, [None] * len(encoded))
-            for place, row in enumerate(rows):
+            for place, row in enumerate(row_B):
                 word_L = encoded[row].word_L
                 scores[row] = pool_words(score_NBL[:, place, : len(word_L)], word_L, num_words[row])
     shapes = [score_NW.shape for score_NW in found[PRUNED]]

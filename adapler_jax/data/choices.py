@@ -42,6 +42,7 @@ class ChoiceRows:
     Attributes:
       tokens: int32 rows, [CLS] article [SEP] question option [SEP].
       segments: int8 rows of the same lengths: 0 up to the first [SEP], 1 behind it.
+      article_tokens: int32 [rows], how many tokens of the article the row holds.
       labels: int32 [rows], 1 for the right option of a question, 0 for the others.
       question: int32 [rows], index of the question.
       num_options: options of each question, 0 where there are no questions.
@@ -50,6 +51,7 @@ class ChoiceRows:
 
     tokens: Ragged
     segments: Ragged
+    article_tokens: np.ndarray
     labels: np.ndarray
     question: np.ndarray
     num_options: int
@@ -263,6 +265,7 @@ def _build_chunk(chunk: list[ChoiceQuestion], core: Tokenizer, template, room: i
     labels = [place == question.label for question in chunk for place in range(num_options)]
     return ChoiceRows(
         *fill(template, pairs),
+        article_tokens=np.array([len(article) for article, _ in pairs], np.int32),
         labels=np.array(labels, np.int32),
         question=np.repeat(np.arange(len(chunk), dtype=np.int32), num_options),
         num_options=num_options,

@@ -10,16 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.caches import use_compilation_cache
-from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
-from adapler_jax.data.tokenizers import load_core
-from adapler_jax.inference.buckets import ladder
-from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
+from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.explanation import Explanation, entered
-from adapler_jax.inference.exported import max_length_of, use_programs
+from adapler_jax.inference.exported import use_programs
+from adapler_jax.inference.loaded import check_batch_size, make_ready, rows_for, softmax, sorted_batches
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
-from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import load_model
 
@@ -50,27 +47,20 @@ class Classifier:
         """
         use_compilation_cache(compilation_cache)
         saved = load_model(directory)
-        pruner = pruner_of_saved(saved)
-        engine = make_engine(
-            saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+        loaded = make_ready(
+            saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
             expected_speedup=expected_speedup,
         )  # fmt: skip
-        params = lay_out_for(driver, saved.params, saved.config, dtype)
-        run, params = use_programs(engine, saved, params, buckets=buckets, dtype=dtype, driver=driver)
-        max_length = max_length_of(saved)
-        if buckets is not None:
-            ladder(buckets, max_length)
-        # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
-        single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
+        run, params = use_programs(loaded.run, saved, loaded.params, buckets=buckets, dtype=dtype, driver=driver)
         return cls(
             run=run,
             params=params,
-            tokenizer=load_core(saved.directory),
+            tokenizer=loaded.tokenizer,
             class_names=saved.class_names,
             num_layers=saved.config.num_layers,
-            max_length=max_length,
-            lengths=(max_length,) if single else default_lengths(max_length),
-            site_layers=tuple(site.layer for site in pruner.sites),
+            max_length=loaded.max_length,
+            lengths=loaded.lengths,
+            site_layers=tuple(site.layer for site in loaded.pruner.sites),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -150,7 +140,7 @@ class Classifier:
         """The second half of `predict_probs`, in batches of num_rows."""
         probs_NC = np.zeros((len(tokens), len(self.class_names)), np.float32)
         for rows, _, probs_BC, _ in self._run_batches(tokens, num_rows):
-            probs_NC[rows] = probs_BC[: len(rows)]
+            probs_NC[rows] = probs_BC
         return probs_NC
 
     def _run_rows(self, encoded: Sequence[Encoded], num_rows: int) -> Iterator[tuple]:
@@ -166,17 +156,12 @@ class Classifier:
 
     def _run_batches(
         self, tokens: Sequence[Encoded | Tokens], num_rows: int
-    ) -> Iterator[tuple[list[int], Batch, np.ndarray, Trace]]:
-        """Yields which examples a batch holds, the batch, filled up to num_rows, their probabilities, and its trace."""
-        for rows in batch_rows(tokens, num_rows):
-            batch = pad_batch(
-                [tokens[row].token_L for row in rows],
-                [tokens[row].segment_L for row in rows],
-                length=bucket_for(max(len(tokens[row].token_L) for row in rows), self.lengths),
-                batch_size=num_rows,
-            )
+    ) -> Iterator[tuple[np.ndarray, Batch, np.ndarray, Trace]]:
+        """Yields which examples a batch holds, the batch, filled up to num_rows, their probabilities, and the trace."""
+        rows = [row.token_L for row in tokens], [row.segment_L for row in tokens]
+        for row_B, batch in sorted_batches(*rows, lengths=self.lengths, num_rows=num_rows):
             logits_BC, trace = self.run(self.params, batch)
-            yield rows, batch, softmax(np.asarray(logits_BC)), trace
+            yield row_B, batch, softmax(np.asarray(logits_BC)[: len(row_B)]), trace
 
     def _prediction(self, example: Encoded, prob_C, keep_NL) -> Prediction:
         """The answer for one row; a word is there while one of its pieces is."""
@@ -196,23 +181,6 @@ class Classifier:
         )
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raises ValueError on a batch_size below 1."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-
-
-def rows_for(num_texts: int, batch_size: int) -> int:
-    """Rows of the batches that so many texts run in: the next power of two, at most batch_size."""
-    return min(batch_size, 1 << (num_texts - 1).bit_length())
-
-
-def softmax(logits_BC):
-    """Probabilities float32 [B, C]; in NumPy, which compiles nothing."""
-    power_BC = np.exp(logits_BC - logits_BC.max(axis=-1, keepdims=True))
-    return power_BC / power_BC.sum(axis=-1, keepdims=True)
-
-
 def split_pairs(texts) -> tuple[list[str], list[str] | None]:
     """First and second texts; None for the second where there are no pairs."""
     if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
@@ -225,10 +193,3 @@ def split_pairs(texts) -> tuple[list[str], list[str] | None]:
         if not is_pair or not all(isinstance(part, str) for part in text):
             raise TypeError(f"text {place} is {text!r:.60}; expected all strings, or all pairs of strings")
     return [first for first, _ in texts], [second for _, second in texts]
-
-
-def batch_rows(tokens: Sequence[Encoded | Tokens], batch_size: int) -> Iterator[list[int]]:
-    """Indices of the examples of each batch, by increasing length."""
-    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row].token_L))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]

@@ -8,18 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.caches import use_compilation_cache
-from adapler_jax.data.lengths import bucket_for, default_lengths
-from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.questions import Question
 from adapler_jax.data.text import whole_characters
-from adapler_jax.data.tokenizers import load_core
 from adapler_jax.data.windows import Windows, iter_windows
-from adapler_jax.inference.classifier import check_batch_size, rows_for
-from adapler_jax.inference.engine import AUTO, lay_out_for, make_engine
-from adapler_jax.inference.exported import max_length_of
+from adapler_jax.inference.engine import AUTO
+from adapler_jax.inference.loaded import check_batch_size, kept_texts, layers_run, make_ready, rows_for, sorted_batches
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
-from adapler_jax.inference.words import Word, words_of
-from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.inference.words import Word, encode_whole
 from adapler_jax.types import Params
 from adapler_jax.weights.save import load_model
 
@@ -42,7 +37,7 @@ class Reading:
     @property
     def kept_words(self) -> tuple[tuple[str, ...], ...]:
         """The words of the context that each layer ran on."""
-        return tuple(tuple(word.text for word, keep in zip(self.words, keep_W) if keep) for keep_W in self.keep_NW)
+        return kept_texts(self.words, self.keep_NW)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,20 +70,17 @@ class Reader:
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which finds "
                 "no answers in texts; load it with Classifier, or train one on a task as squad2"
             )
-        pruner = pruner_of_saved(saved)
-        engine = make_engine(
-            saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
-            expected_speedup=expected_speedup, head=saved.head,
+        loaded = make_ready(
+            saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+            expected_speedup=expected_speedup,
         )  # fmt: skip
-        max_length = max_length_of(saved)
-        single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
         return cls(
-            run=engine,
-            params=lay_out_for(driver, saved.params, saved.config, dtype),
-            tokenizer=load_core(saved.directory),
+            run=loaded.run,
+            params=loaded.params,
+            tokenizer=loaded.tokenizer,
             num_layers=saved.config.num_layers,
-            max_length=max_length,
-            lengths=(max_length,) if single else default_lengths(max_length),
+            max_length=loaded.max_length,
+            lengths=loaded.lengths,
             limits=limits,
             threshold=saved.extra.get("no_answer_threshold"),
         )
@@ -127,10 +119,13 @@ class Reader:
     def _read(self, questions: list[Question], windows: Windows, batch_size: int) -> Iterator[Reading]:
         """The answers to the questions of some windows."""
         parts, layers_R = [], [None] * len(windows)
-        for row_B, logits_BL2, layers_BL in self._run_batches(windows, rows_for(len(windows), batch_size)):
+        num_rows = rows_for(len(windows), batch_size)
+        for row_B, batch in sorted_batches(windows.tokens, windows.segments, lengths=self.lengths, num_rows=num_rows):
+            logits_BL2, trace = self.run(self.params, batch)
+            layers_BL = layers_run(trace, batch, self.num_layers)
             first_B, count_B = windows.context_first[row_B], windows.starts.lengths[row_B]
             limits = {name: self.limits[name] for name in ("num_best", "max_answer_tokens")}
-            parts.append((row_B, best_spans(logits_BL2, first_B, count_B, **limits)))
+            parts.append((row_B, best_spans(np.asarray(logits_BL2)[: len(row_B)], first_B, count_B, **limits)))
             for place, row in enumerate(row_B):
                 layers_R[row] = layers_BL[place, first_B[place] : first_B[place] + count_B[place]]
         spans = collect_spans(parts, num_rows=len(windows))
@@ -144,27 +139,10 @@ class Reader:
             starts, layers = [windows.starts[row] for row in rows], [layers_R[row] for row in rows]
             yield self._reading(questions[number], answers, starts, layers)
 
-    def _run_batches(self, windows: Windows, num_rows: int):
-        """Yields rows, their logits, and the number of layers that ran on each token, batch by batch."""
-        order_R = np.argsort(windows.tokens.lengths, kind="stable")
-        for start in range(0, len(order_R), num_rows):
-            row_B = order_R[start : start + num_rows]
-            batch = pad_batch(
-                [windows.tokens[row] for row in row_B],
-                [windows.segments[row] for row in row_B],
-                length=bucket_for(int(windows.tokens.lengths[row_B].max()), self.lengths),
-                batch_size=num_rows,
-            )
-            logits_BL2, trace = self.run(self.params, batch)
-            layers_BL = np.full(batch.live_BL.shape, self.num_layers, np.int32)
-            if trace.weight_NBL is not None:
-                layers_BL = np.sum(np.asarray(trace.weight_NBL) > 0, axis=0, dtype=np.int32)
-            yield row_B, np.asarray(logits_BL2)[: len(row_B)], layers_BL[: len(row_B)]
-
     def _reading(self, question: Question, answers: Answers, starts, layers) -> Reading:
         """The answer, and of each word how many layers ran on it: the most of its tokens and windows."""
         chosen = answers.choose(self.threshold)
-        words = words_of(self.tokenizer, question.context)
+        words = encode_whole(self.tokenizer, question.context).words
         word_start_W = np.array([word.start for word in words], np.int64)
         layers_W = np.zeros(len(words), np.int32)
         for start_T, layers_T in zip(starts, layers):

@@ -17,6 +17,12 @@ from adapler_jax.metrics.squad import apply_threshold, find_thresholds, squad_sc
 from adapler_jax.types import Batch
 
 
+def option_scores(logits_BC) -> np.ndarray:
+    """Scores of options, float64 [B]: the one logit of each, or of two classes the second's less the first's."""
+    logits_BC = np.asarray(logits_BC, np.float64)
+    return logits_BC[:, -1] - (logits_BC[:, 0] if logits_BC.shape[1] > 1 else 0.0)
+
+
 class ChoiceScorer:
     """Share of the questions whose right option has the highest score, by one score an option or by two classes."""
 
@@ -26,10 +32,8 @@ class ChoiceScorer:
         self._score_R = np.full(len(rows), -np.inf)
 
     def add(self, logits_BC, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`; the last class says that an option is right."""
-        logits_BC = np.asarray(logits_BC, np.float64)
-        score_B = logits_BC[:, -1] - (logits_BC[:, 0] if logits_BC.shape[1] > 1 else 0.0)
-        self._score_R[np.asarray(batch.example_id_B)[real_B]] = score_B[real_B]
+        """As `Scorer.add`; of two classes the second says that an option is right."""
+        self._score_R[np.asarray(batch.example_id_B)[real_B]] = option_scores(logits_BC)[real_B]
 
     def scores(self) -> dict[str, float]:
         """As `Scorer.scores`."""

@@ -63,10 +63,10 @@ def encode_tokens(
     ]
 
 
-def words_of(core: Tokenizer, text: str) -> tuple[Word, ...]:
-    """The words of a whole text, however long; text: as `whole_characters` gives it."""
+def encode_whole(core: Tokenizer, text: str) -> Encoded:
+    """A whole text, however long, without special tokens; text: as `whole_characters` gives it."""
     core.no_truncation()
-    return _encoded(core.encode(text, add_special_tokens=False), False, (text,)).words
+    return _encoded(core.encode(text, add_special_tokens=False), False, (text,))
 
 
 def _whole(texts: Sequence[str], pairs: Sequence[str] | None) -> list[list[str]]:

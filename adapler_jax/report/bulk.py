@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from adapler_jax.data.streams import KINDS, WINDOW_ROWS, Window, kind_of, read_windows, usual_columns
-from adapler_jax.inference.classifier import Classifier, check_batch_size, rows_for
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
+from adapler_jax.inference.loaded import check_batch_size, rows_for
 from adapler_jax.report.marked_text import has_colour, mark_all
 from adapler_jax.report.prediction_files import (
     Write,

@@ -1,0 +1,163 @@
+"""A saved model of multiple choice, as its users see it."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer
+
+from adapler_jax.caches import use_compilation_cache
+from adapler_jax.data.choices import ChoiceQuestion, ChoiceRows, build_choice_rows
+from adapler_jax.data.rows import read_template
+from adapler_jax.data.text import whole_characters
+from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.inference.engine import AUTO
+from adapler_jax.inference.loaded import (
+    check_batch_size,
+    kept_texts,
+    layers_run,
+    make_ready,
+    rows_for,
+    softmax,
+    sorted_batches,
+)
+from adapler_jax.inference.reading_scores import option_scores
+from adapler_jax.inference.words import Word, encode_whole
+from adapler_jax.types import Params
+from adapler_jax.weights.save import load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Which option a model chose for one question about one text."""
+
+    article: str
+    question: str
+    options: tuple[str, ...]
+    label: int  # number of the chosen option, from 0
+    text: str  # of it
+    probabilities: tuple[float, ...]  # softmax of the scores of the options
+    words: tuple[Word, ...]  # of the article
+    keep_NW: np.ndarray  # bool [layers, words], whether a layer ran on the word, beside any option
+    is_cut: bool  # whether the article goes on behind what the model's length let it read
+
+    @property
+    def kept_words(self) -> tuple[tuple[str, ...], ...]:
+        """The words of the article that each layer ran on."""
+        return kept_texts(self.words, self.keep_NW)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chooser:
+    """A model that chooses among options. Make one with `Chooser.load`."""
+
+    run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
+    params: Params = dataclasses.field(repr=False)
+    tokenizer: Tokenizer = dataclasses.field(repr=False)
+    num_layers: int
+    max_length: int
+    lengths: tuple[int, ...]  # to which batches are padded
+    max_option_tokens: int  # of question and option together
+
+    @classmethod
+    def load(
+        cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
+        latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
+    ) -> "Chooser":  # fmt: skip
+        """Reads a saved model directory; arguments as of `Classifier.load`.
+
+        Raises ValueError where it is damaged, or holds a model that does something else.
+        """
+        use_compilation_cache(compilation_cache)
+        saved = load_model(directory)
+        limits = saved.extra.get("reading")
+        is_alone = limits is not None and limits["per_option"] and saved.head is CLASSIFICATION
+        if not is_alone and saved.head.name != "choice":
+            raise ValueError(
+                f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which does "
+                "not choose among options; load it with Classifier or Reader, or train one on a task as custom_choice"
+            )
+        loaded = make_ready(
+            saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+            expected_speedup=expected_speedup,
+        )  # fmt: skip
+        return cls(
+            run=loaded.run,
+            params=loaded.params,
+            tokenizer=loaded.tokenizer,
+            num_layers=saved.config.num_layers,
+            max_length=loaded.max_length,
+            lengths=loaded.lengths,
+            max_option_tokens=limits["max_option_tokens"],
+        )
+
+    def choose(self, question: str, article: str, options: Sequence[str]) -> Chosen:
+        """The best option for one question about one text; there may be any number of options from two."""
+        return self.choose_all([(question, article, options)])[0]
+
+    def choose_all(self, questions: Sequence[tuple[str, str, Sequence[str]]], *, batch_size: int = 32) -> list[Chosen]:
+        """The best options for (question, article, options) triples, in their order; batch_size: options in a batch.
+
+        The articles of all are cut as in training, so that the longest option of each question fits.
+        Raises TypeError where questions are none; ValueError on fewer than two options or a batch_size below 1.
+        """
+        check_batch_size(batch_size)
+        asked = [as_choice(place, question) for place, question in enumerate(questions)]
+        found = []
+        for _, group in itertools.groupby(asked, key=lambda question: len(question.options)):
+            group = list(group)
+            limits = {"max_length": self.max_length, "max_option_tokens": self.max_option_tokens}
+            found += self._choose(group, build_choice_rows(group, self.tokenizer, **limits), batch_size)
+        return found
+
+    def _choose(self, questions: list[ChoiceQuestion], rows: ChoiceRows, batch_size: int) -> list[Chosen]:
+        """The best options for questions of one number of options, from their rows."""
+        start = len(read_template(self.tokenizer, pair=True).first)
+        score_R, layers_R = np.zeros(len(rows)), [None] * len(rows)
+        num_rows = rows_for(len(rows), batch_size)
+        for row_B, batch in sorted_batches(rows.tokens, rows.segments, lengths=self.lengths, num_rows=num_rows):
+            logits_BC, trace = self.run(self.params, batch)
+            score_R[row_B] = option_scores(logits_BC)[: len(row_B)]
+            layers_BL = layers_run(trace, batch, self.num_layers)
+            for place, row in enumerate(row_B):
+                layers_R[row] = layers_BL[place, start : start + rows.article_tokens[row]]
+        prob_QO = softmax(score_R.reshape(len(questions), -1))
+        layers_QT = [np.max(layers_R[row : row + rows.num_options], axis=0)
+                     for row in range(0, len(rows), rows.num_options)]  # fmt: skip
+        return [self._chosen(*found) for found in zip(questions, prob_QO, layers_QT)]
+
+    def _chosen(self, question: ChoiceQuestion, prob_O: np.ndarray, layers_T: np.ndarray) -> Chosen:
+        """The answer, and of each word how many layers ran on it: the most of its tokens."""
+        encoded = encode_whole(self.tokenizer, question.article)
+        layers_W = np.zeros(len(encoded.words), np.int32)
+        np.maximum.at(layers_W, encoded.word_L[: len(layers_T)], layers_T)
+        best = int(np.argmax(prob_O))
+        return Chosen(
+            article=question.article, question=question.question, options=question.options, label=best,
+            text=question.options[best], probabilities=tuple(prob_O.tolist()), words=encoded.words,
+            keep_NW=np.arange(self.num_layers)[:, None] < layers_W, is_cut=len(layers_T) < len(encoded.word_L),
+        )  # fmt: skip
+
+
+def as_choice(place: int, question) -> ChoiceQuestion:
+    """A (question, article, options) triple as the data room has it. Raises TypeError on anything else, ValueError on
+    fewer than two options."""
+    if (
+        not isinstance(question, tuple | list)
+        or len(question) != 3
+        or not all(isinstance(part, str) for part in question[:2])
+        or not isinstance(question[2], tuple | list)
+        or not all(isinstance(option, str) for option in question[2])
+    ):
+        raise TypeError(
+            f"question {place} is {question!r:.60}; expected (question, article, options): two strings and a list of "
+            "strings"
+        )
+    asked, article, options = question
+    if len(options) < 2:
+        raise ValueError(f"question {place} has the options {list(options)!r:.60}; expected at least 2")
+    return ChoiceQuestion(
+        str(place), whole_characters(article), whole_characters(asked), tuple(map(whole_characters, options)), 0
+    )

@@ -1,0 +1,97 @@
+"""A saved model ready to run, and rows through it: what the classes that users see share."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from adapler_jax.data.lengths import bucket_for, default_lengths
+from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.tokenizers import load_core
+from adapler_jax.inference.buckets import ladder
+from adapler_jax.inference.engine import Engine, lay_out_for, make_engine
+from adapler_jax.inference.exported import max_length_of
+from adapler_jax.inference.words import Word
+from adapler_jax.pruning import Pruner, pruner_of_saved
+from adapler_jax.types import Batch, Params, Trace
+from adapler_jax.weights.save import Saved
+
+
+class Loaded(NamedTuple):
+    """A model and what runs it."""
+
+    pruner: Pruner
+    run: Engine
+    params: Params  # as the engine reads them
+    tokenizer: Tokenizer
+    max_length: int  # token slots
+    lengths: tuple[int, ...]  # to which batches are padded
+
+
+def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str, **options) -> Loaded:
+    """The engine of a saved model and what it is given; arguments as in `make_engine`.
+
+    Raises ValueError where all buckets are shorter than the model's length.
+    """
+    pruner = pruner_of_saved(saved)
+    max_length = max_length_of(saved)
+    if buckets is not None:
+        ladder(buckets, max_length)
+    # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
+    single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
+    return Loaded(
+        pruner=pruner,
+        run=make_engine(saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, head=saved.head, **options),
+        params=lay_out_for(driver, saved.params, saved.config, dtype),
+        tokenizer=load_core(saved.directory),
+        max_length=max_length,
+        lengths=(max_length,) if single else default_lengths(max_length),
+    )
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises ValueError on a batch_size below 1."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+
+
+def rows_for(num_texts: int, batch_size: int) -> int:
+    """Rows of the batches that so many texts run in: the next power of two, at most batch_size."""
+    return min(batch_size, 1 << (num_texts - 1).bit_length())
+
+
+def sorted_batches(
+    tokens: Sequence, segments: Sequence | None, *, lengths: Sequence[int], num_rows: int
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Rows of tokens, those of like length together, in batches of num_rows padded to the first of `lengths` that holds
+    them: the numbers of a batch's rows, and the batch, filled up."""
+    length_R = np.array([len(tokens[row]) for row in range(len(tokens))], np.int64)
+    order_R = np.argsort(length_R, kind="stable")
+    for start in range(0, len(order_R), num_rows):
+        row_B = order_R[start : start + num_rows]
+        batch = pad_batch(
+            [tokens[row] for row in row_B],
+            None if segments is None else [segments[row] for row in row_B],
+            length=bucket_for(int(length_R[row_B].max()), lengths),
+            batch_size=num_rows,
+        )
+        yield row_B, batch
+
+
+def layers_run(trace: Trace, batch: Batch, num_layers: int) -> np.ndarray:
+    """The number of layers that ran on each token, int32 [B, L]."""
+    if trace.weight_NBL is None:
+        return np.full(batch.live_BL.shape, num_layers, np.int32)
+    return np.sum(np.asarray(trace.weight_NBL) > 0, axis=0, dtype=np.int32)
+
+
+def kept_texts(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, ...], ...]:
+    """The texts of the words that each layer ran on."""
+    return tuple(tuple(word.text for word, keep in zip(words, keep_W) if keep) for keep_W in keep_NW)
+
+
+def softmax(logits_BC):
+    """Probabilities float32 [B, C]; in NumPy, which compiles nothing."""
+    power_BC = np.exp(logits_BC - logits_BC.max(axis=-1, keepdims=True))
+    return power_BC / power_BC.sum(axis=-1, keepdims=True)

@@ -1,0 +1,91 @@
+"""A saved model of multiple choice, asked one question and many."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from adapler_jax import heads
+from adapler_jax.inference.chooser import Chooser
+from adapler_jax.weights.save import save_model
+from tests import tiny
+from tests.data.conftest import build_tokenizer
+
+LIMITS = {"max_option_tokens": 4}
+QUESTIONS = [
+    ("film", "a film .", ["good", "bad"]),
+    ("a", "good film " * 20, ("bad", "good", "a film")),
+    ("film", "", ["good", "bad"]),
+    ("", "a bad bad film", ["good good good good good good", "bad"]),
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Directories of two models: options against each other, and each alone."""
+    root, params = tmp_path_factory.mktemp("chooser"), tiny.make_params()
+    head = heads.choice(num_options=2)
+    save = functools.partial(
+        save_model, config=tiny.CONFIG, pruner_name="adapler", max_length=16, tokenizer=build_tokenizer()
+    )
+    one, two = ({"kernel": x["kernel"][:, :n], "bias": x["bias"][:n]} for n in (1, 2)
+                for x in [params["head"]["classifier"]])  # fmt: skip
+    save(
+        root / "joint", params | {"head": params["head"] | {"classifier": one}}, head=head,
+        extra={"reading": LIMITS | {"per_option": False}},
+    )  # fmt: skip
+    save(
+        root / "alone", params | {"head": params["head"] | {"classifier": two}}, class_names=("wrong", "right"),
+        extra={"reading": LIMITS | {"per_option": True}},
+    )  # fmt: skip
+    return root
+
+
+@pytest.mark.parametrize("name", ["joint", "alone"])
+def test_choices_are_the_same_alone_and_in_batches_of_any_size(models, name):
+    chooser = Chooser.load(models / name)
+    together = chooser.choose_all(QUESTIONS, batch_size=3)
+    for (question, article, options), found in zip(QUESTIONS, together, strict=True):
+        alone = chooser.choose(question, article, options)
+        np.testing.assert_allclose(alone.probabilities, found.probabilities, atol=1e-5)
+        np.testing.assert_array_equal(alone.keep_NW, found.keep_NW)
+        assert found.text == options[found.label] and np.argmax(found.probabilities) == found.label
+        assert sum(found.probabilities) == pytest.approx(1.0) and len(found.probabilities) == len(options)
+
+
+@pytest.mark.parametrize("driver", ["packed", "bucketed"])
+def test_drivers_choose_as_the_oracle(models, driver):
+    expected, found = (Chooser.load(models / "joint", driver=name).choose_all(QUESTIONS) for name in ("masked", driver))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
+        assert ours.kept_words == theirs.kept_words
+
+
+def test_words_are_those_of_the_article_and_what_was_cut_ran_on_no_layer(models):
+    short, long, empty, _ = Chooser.load(models / "joint").choose_all(QUESTIONS)
+    assert [word.text for word in short.words] == ["a", "film", "."] and not short.is_cut
+    assert short.keep_NW.shape == (4, 3) and short.keep_NW[0].any() and not short.keep_NW.all()
+    for layer, texts in enumerate(short.kept_words):
+        assert list(texts) == [word.text for word, keep in zip(short.words, short.keep_NW[layer]) if keep]
+    read = 16 - 3 - len("a a film".split())  # slots without special tokens and the longest option with its question
+    assert long.is_cut and len(long.words) == 40 and not long.keep_NW[:, read:].any() and long.keep_NW[0, :read].any()
+    assert empty.words == () and empty.keep_NW.shape == (4, 0) and not empty.is_cut
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "message"),
+    [
+        ("film", TypeError, "question 1 is 'film'; expected .question, article, options"),
+        (("a", "film", "good"), TypeError, "question 1 is .*expected"),
+        (("a", "film", ["good", 1]), TypeError, "question 1 is .*expected"),
+        (("a", "film", ["good"]), ValueError, "question 1 has the options .'good'.; expected at least 2"),
+    ],
+)
+def test_what_is_no_question_is_named(models, question, kind, message):
+    with pytest.raises(kind, match=message):
+        Chooser.load(models / "joint").choose_all([QUESTIONS[0], question])
+
+
+def test_a_model_that_chooses_among_no_options_is_refused(tiny_classifier):
+    with pytest.raises(ValueError, match="does not choose among options; load it with Classifier or Reader"):
+        Chooser.load(tiny_classifier)
