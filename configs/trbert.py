@@ -21,6 +21,20 @@ PUBLISHED = {
 }
 
 
+# What its scripts for questions do otherwise than that for classes: rate, epochs, share of warm-up and of guided steps.
+# (Those of HotpotQA and TriviaQA warm up for 1,000 steps of any number, and HotpotQA's guides whole epochs.)
+SCRIPTS = {
+    "squad": (5e-5, 3, 0.1, 0.2),
+    "squad2": (5e-5, 3, 0.1, 0.2),
+    "newsqa": (5e-5, 3, 0.0, 0.2),
+    "natural_questions": (5e-5, 3, 0.0, 0.2),
+    "race": (2e-5, 3, 0.0, 0.5),
+    "hotpotqa": (5e-5, 3, 0.1, 0.5),
+    "triviaqa": (3e-5, 5, 0.1, 0.2),
+    "wikihop": (5e-5, 5, 0.1, 0.5),
+}
+
+
 def faithful(config):
     """The released program's steps and behaviour."""
     config.data.lengths = (config.data.max_length,)  # shares and padding are of one length
@@ -35,6 +49,20 @@ def faithful(config):
             "by_padded_length": True,
         }
     )
+    if config.task in SCRIPTS:
+        rate, num_epochs, warmup_share, guided_share = SCRIPTS[config.task]
+        config.finetune.update({"num_epochs": num_epochs, "learning_rate": rate, "warmup_share": warmup_share})
+        config.trbert.update(
+            {
+                "policy_num_epochs": num_epochs,
+                "joint_num_epochs": num_epochs,
+                "learning_rate": rate,
+                "selector_learning_rate": rate,
+                "warmup_share": warmup_share,
+                "guided_share": guided_share,
+            }
+        )
+        config.reading.update({"per_option": config.task == "race", "protects_markers": False})
 
 
 def get_config(argument="sst2"):

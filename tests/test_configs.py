@@ -108,6 +108,15 @@ def test_a_question_leaves_room_for_its_text(name, task, variant):
         assert fields.stride <= room - fields.max_answer_tokens or variant
 
 
+def test_the_released_scripts_for_questions_have_their_own_constants():
+    race, squad, wikihop = (trbert.get_config(f"{task},faithful") for task in ("race", "squad2", "wikihop"))
+    assert race.reading.per_option and race.trbert.learning_rate == 2e-5 and race.finetune.num_epochs == 3
+    assert not squad.reading.per_option and (squad.trbert.guided_share, squad.trbert.learning_rate) == (0.2, 5e-5)
+    assert not wikihop.reading.protects_markers and wikihop.trbert.joint_num_epochs == 5
+    assert trbert.get_config("imdb,faithful").trbert.guided_share == 0.5
+    assert trbert.get_config("wikihop").reading.protects_markers and not trbert.get_config("race").reading.per_option
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_debug_shrinks_whatever_the_order(name):
     for task in adapler.TASKS:

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A file imports from its own room and from rooms of a lower level.
 LEVELS = {
     "types": 0,
+    "locks": 0,
     "caches": 1,
     "encoder": 1,
     "heads": 1,

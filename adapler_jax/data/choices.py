@@ -151,8 +151,16 @@ def read_item(item: object, place: str) -> Iterator[ChoiceQuestion]:
     name = _id_of(item, place)
     if "questions" not in item:
         answer = item["label"] if item.get("label") is not None else item.get("answer")
-        fields = item.get("article"), item.get("question"), item.get("options"), answer
-        yield read_question(name, *fields, place, is_text=isinstance(answer, str) and answer not in _LETTERS)
+        options = item.get("options")
+        is_letter = isinstance(answer, str) and answer in _LETTERS
+        texts = options if is_letter and isinstance(options, list) else ()
+        if answer in texts and texts.index(answer) != _LETTERS.index(answer):
+            raise ValueError(
+                f"{place}: question {name!r} has the answer {answer!r}, a letter and the text of another option; give "
+                "its number as 'label'"
+            )
+        fields = item.get("article"), item.get("question"), options, answer
+        yield read_question(name, *fields, place, is_text=isinstance(answer, str) and not is_letter)
         return
     lists = [item.get(field) for field in ("questions", "options", "answers")]
     if not all(isinstance(values, list) for values in lists) or len({len(values) for values in lists}) > 1:

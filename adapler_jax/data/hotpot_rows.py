@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from adapler_jax.data.chunks import at_least_one, in_chunks
 from adapler_jax.data.hotpot import Fact, HotpotQuestion
+from adapler_jax.data.placed_tokens import cover_marks
 from adapler_jax.data.ragged import Ragged, ragged
 from adapler_jax.data.rows import Template, fill, join, marker_ids, read_template, token_rows
 from adapler_jax.data.text import whole_characters
@@ -176,12 +177,15 @@ def _put_together(paragraphs: Sequence[tuple], ids: list[int]) -> _Context:
                 text += " "
             base, first = len(text), len(context.tokens)
             text += piece
-            offsets, tokens = encoding.offsets, encoding.ids
+            starts, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T.copy()
+            cover_marks(piece, starts, ends)
+            starts, ends, tokens = starts.tolist(), ends.tolist(), encoding.ids
             if number < 0:
-                offsets, tokens = [(0, 0), *offsets, (len(piece), len(piece))], [ids[0], *tokens, ids[1]]
+                starts, ends = [0, *starts, len(piece)], [0, *ends, len(piece)]
+                tokens = [ids[0], *tokens, ids[1]]
             context.tokens.extend(tokens)
-            context.starts.extend(base + start for start, _ in offsets)
-            context.ends.extend(base + end for _, end in offsets)
+            context.starts.extend(base + start for start in starts)
+            context.ends.extend(base + end for end in ends)
             if number >= 0 and tokens:
                 context.facts.append((title, number))
                 context.bounds.append((first, len(context.tokens) - 1))

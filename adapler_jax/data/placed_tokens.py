@@ -39,14 +39,15 @@ def encode_places(core: Tokenizer, texts: Sequence[str]) -> tuple[PlacedTexts, n
     places = np.fromiter(flatten(flatten(encoding.offsets for encoding in encodings)), np.int32, 2 * offsets[-1])
     starts, ends = places[0::2].copy(), places[1::2].copy()
     for text, first, end in zip(numbers, offsets, offsets[1:]):
-        if not text.isascii():
-            _cover_marks(text, starts[first:end], ends[first:end])
+        cover_marks(text, starts[first:end], ends[first:end])
     num_characters = np.asarray([len(text) for text in numbers], np.int64)
     return PlacedTexts(ids, starts, ends, offsets, num_characters), text_of
 
 
-def _cover_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:
+def cover_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:
     """Move ends behind the combining marks that no token has: a tokenizer that takes accents off leaves them out."""
+    if text.isascii():
+        return
     limits = np.append(starts[1:], len(text))
     for token in np.flatnonzero(ends < limits):
         end = int(ends[token])

@@ -95,7 +95,7 @@ def stream_questions(
 def _questions(rows: Rows, source: str, *, skip_mismatched: bool, tally: Tally) -> Iterator[Question]:
     """Turn rows into questions and count them."""
     hashes = array.array("q")
-    for where, row in rows:
+    for where, row in _once(rows):
         try:
             question = parse_row(row, where)
         except _Mismatch as error:
@@ -112,13 +112,27 @@ def _questions(rows: Rows, source: str, *, skip_mismatched: bool, tally: Tally) 
     _check_ids(np.frombuffer(hashes, np.int64), source)
 
 
+def _once(rows: Rows) -> Rows:
+    """Leave out the documents of a question that were there before: TriviaQA has some in several of its files."""
+    documents = set()
+    for where, row in rows:
+        if "aliases" in row:
+            name = hash(row["id"])
+            if name in documents:
+                continue
+            documents.add(name)
+        yield where, row
+
+
 def _check_ids(hashes: np.ndarray, source: str) -> None:
     """Refuse two questions of one id."""
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
     if len(same):
         first, second = order[same[0]] + 1, order[same[0] + 1] + 1
-        raise ValueError(f"{source}: questions {first} and {second} have one id; give every question its own")
+        raise ValueError(
+            f"{source}: questions {first} and {second}, skipped ones not counted, have one id; give each its own"
+        )
 
 
 def parse_row(row: Row, where: str) -> Question:
@@ -132,28 +146,37 @@ def parse_row(row: Row, where: str) -> Question:
     Raises:
       ValueError: a field is missing or has another form, or an answer does not stand where it should.
     """
-    name = row.get("id", row.get("qid"))
-    if not isinstance(name, str | int) or name == "":
-        raise ValueError(f"{where} has {name!r} as its id; give every question an `id` (MRQA: `qid`) of its own")
+    name = next((row[field] for field in ("id", "qid") if row.get(field) not in (None, "")), None)
+    if not isinstance(name, str | int):
+        found = row.get("id", row.get("qid"))
+        raise ValueError(f"{where} has {found!r} as its id; give every question an `id` (MRQA: `qid`) of its own")
     where = f"{where} (id {name})"
     context = row.get("context")
     context = _text(_read(context, where) if isinstance(context, pathlib.Path) else context, "context", where)
+    question = _text(row.get("question"), "question", where)
     if "aliases" in row:
-        answers = [_text(text, "aliases", where) for text in row["aliases"]]
+        answers = _texts(row, "aliases", where)
         spans = find_answers(context, answers)
     elif "detected_answers" in row:
-        answers = [_text(text, "answers", where) for text in row.get("answers") or ()]
+        answers = _texts(row, "answers", where)
         spans = _detected_spans(row["detected_answers"], context, where)
     else:
-        found = () if row.get("is_impossible") else _squad_answers(row.get("answers"), where)
+        found = () if row.get("is_impossible") else _squad_answers(row, where)
         answers, spans = [text for text, _ in found], [_squad_span(context, *answer, where) for answer in found]
     return Question(
         id=whole_characters(str(name)),
-        question=_text(row.get("question"), "question", where),
+        question=question,
         context=context,
         answers=tuple(dict.fromkeys(filter(None, map(str.strip, answers)))),
         spans=tuple(dict.fromkeys(spans)),
     )
+
+
+def _texts(row: Row, field: str, where: str) -> list[str]:
+    """Return the texts of a list; anything else is refused."""
+    if not isinstance(row.get(field), list | tuple):
+        raise ValueError(f"{where} has {row.get(field)!r:.60} as {field!r}; expected a list of texts")
+    return [_text(text, field, where) for text in row[field]]
 
 
 def _text(value, field: str, where: str) -> str:
@@ -175,8 +198,6 @@ def _read(path: pathlib.Path, where: str) -> str:
 
 def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tuple]:
     """Return pairs of a list of {first, second}, or of {first: list, second: list}."""
-    if value is None:
-        return []
     try:
         if isinstance(value, Mapping):
             return list(zip(value[first], value[second], strict=True))
@@ -187,18 +208,20 @@ def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tu
         ) from error
 
 
-def _squad_answers(value, where: str) -> list[tuple[str, int]]:
-    """Return the answers and where they start."""
-    pairs = _pairs(value, "text", "answer_start", field="answers", where=where)
+def _squad_answers(row: Row, where: str) -> list[tuple[str, int]]:
+    """Return the answers and where they start; none where they are null, but under a wrong name they are missed."""
+    if "answers" not in row:
+        raise ValueError(f"{where} has no 'answers'; give them, empty ones for none, or is_impossible")
+    pairs = _pairs(row["answers"] or (), "text", "answer_start", field="answers", where=where)
     return [(_text(text, "answers", where), start) for text, start in pairs]
 
 
 def _squad_span(context: str, text: str, start: int, where: str) -> Span:
     """Return the span of an answer without the spaces at its ends; the context must have it there."""
-    if not isinstance(start, int) or start < 0 or not text.strip() or not context.startswith(text, start):
+    if not isinstance(start, int) or start < 0 or not text.strip() or not context.startswith(text.rstrip(), start):
         there = context[start : start + len(text)] if isinstance(start, int) and start >= 0 else ""
         raise _Mismatch(f"{where}: at answer_start {start!r} stands {there!r:.60}, not the answer {text!r:.60}")
-    return _trim(context, start, start + len(text))
+    return _trim(context, start, start + len(text.rstrip()))
 
 
 def _trim(context: str, start: int, end: int) -> Span:

@@ -105,13 +105,24 @@ def in_share(text: str, share: float, seed: int) -> bool:
 
 
 def carved(items: Iterable, text_of: Callable, split: str, carve: Mapping[str, float], seed: int) -> Iterator:
-    """The items of one split when parts of train become splits of their own; a text is in one of them only."""
+    """The items of one split when parts of train become splits of their own; a text is in one of them only.
+
+    Raises ValueError, at the end, where the split has none.
+    """
+    is_empty = True
     shares = {name: share for name, share in carve.items() if share}
     bounds = dict(zip(shares, itertools.accumulate(shares.values())))
     for item in items:
         home = next((name for name, bound in bounds.items() if in_share(text_of(item), bound, seed)), "train")
         if home == split:
+            is_empty = False
             yield item
+    if is_empty:
+        parts = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+        raise ValueError(
+            f"of train's texts none fell to the split {split} (shares: {parts}); give config.data.carve larger "
+            "ones, or files in config.data.split_sources"
+        )
 
 
 def sampled(items: Iterable, num_items: int, seed: int) -> list:

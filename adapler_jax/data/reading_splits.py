@@ -1,5 +1,6 @@
 """Splits of questions about texts as rows of batches, one class a kind of task."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,8 +15,16 @@ from adapler_jax.data.questions import Question
 from adapler_jax.data.rows import join
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.data.wikihop import WikihopRows, build_wikihop_rows
-from adapler_jax.data.window_files import StoredQuestions, open_windows, store_windows, tee_questions, windows_key
+from adapler_jax.data.window_files import (
+    StoredQuestions,
+    open_windows,
+    remove_partial,
+    store_windows,
+    tee_questions,
+    windows_key,
+)
 from adapler_jax.data.windows import Windows, iter_windows, join_windows
+from adapler_jax.locks import locked
 
 SPAN, CHOICE, HOTPOT, WIKIHOP = "span", "choice", "hotpot", "wikihop"
 
@@ -114,10 +123,20 @@ def load_span_split(
         questions = list(stream())
         return SpanSplit(questions, join_windows(iter_windows(questions, core, **settings)))
     folder = cache_dir / f"windows-{windows_key(stream(), core, **settings)}"
-    try:
-        return SpanSplit(StoredQuestions(folder / "questions"), open_windows(folder / "windows"))
-    except ValueError:  # not there, or not whole
-        store_windows(iter_windows(tee_questions(stream(), folder / "questions"), core, **settings), folder / "windows")
+    with contextlib.suppress(ValueError):  # not there, or not whole
+        return open_span_split(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        with contextlib.suppress(ValueError):
+            return open_span_split(folder)  # another process wrote it meanwhile
+        remove_partial(folder)
+        questions = tee_questions(stream(), folder / "questions")
+        store_windows(iter_windows(questions, core, **settings), folder / "windows")
+    return open_span_split(folder)
+
+
+def open_span_split(folder: pathlib.Path) -> SpanSplit:
+    """Questions and windows that `load_span_split` wrote. Raises ValueError where they are not there, or not whole."""
     return SpanSplit(StoredQuestions(folder / "questions"), open_windows(folder / "windows"))
 
 

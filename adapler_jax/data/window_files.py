@@ -32,6 +32,7 @@ _WINDOW_FILES = {
     "question.bin": np.int32,
     "span_RA2.bin": np.int32,
 }
+_PARTIAL = ".partial"  # ends the name of a folder that is being written
 _LINES, _PLACES = "questions.jsonl", "places.bin"  # places: the byte where each line starts, and the end of the last
 
 
@@ -166,7 +167,7 @@ def _new_folder(directory: pathlib.Path, names: set[str]) -> Iterator[pathlib.Pa
     if others:
         raise ValueError(f"{str(directory)!r} holds {sorted(others)[0]!r}, which would be lost; give an own folder")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(dir=directory.parent, prefix=directory.name, suffix=".partial"))
+    partial = pathlib.Path(tempfile.mkdtemp(dir=directory.parent, prefix=directory.name, suffix=_PARTIAL))
     try:
         yield partial
         (partial / _MARKER).write_text(json.dumps({"format": _FORMAT, "bytes": _sizes(partial, names)}))
@@ -176,6 +177,12 @@ def _new_folder(directory: pathlib.Path, names: set[str]) -> Iterator[pathlib.Pa
     except BaseException:
         shutil.rmtree(partial)
         raise
+
+
+def remove_partial(folder: pathlib.Path) -> None:
+    """Remove what killed writers left in a folder of folders; nobody else may write there meanwhile."""
+    for left in folder.glob(f"*{_PARTIAL}"):
+        shutil.rmtree(left)
 
 
 def _sizes(folder: pathlib.Path, names: set[str]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+ALWAYS = 1e9  # as a threshold: give an answer, whatever the difference
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -124,18 +125,20 @@ def best_threshold(difference_Q, score_Q, answerable_Q, *, as_published: bool = 
 
     A question is answered where its difference is at most the threshold. It then has its score; unanswered, it has 1 if
     it has no answer, else 0. Starting from none answered, questions are added in the order of their differences, and
-    the first of the best places is taken: the smallest difference that reaches the maximum.
+    the first of the best places is taken. The threshold lies in the middle between the last difference that is answered
+    and the next, so that rounding moves no question across it.
 
     Args:
       difference_Q: float [questions], score of no answer minus that of the best span; +inf where there is no span.
       score_Q: float [questions] in [0, 1], exact match or F1 of the best span.
       answerable_Q: bool [questions], whether the question has an answer.
       as_published: search as the program of SQuAD 2.0 does, which takes thresholds between questions of one difference
-        for possible, and gives 0 as the threshold where nothing should be answered (right for probabilities only).
+        for possible, gives the last difference that is answered, and 0 where nothing should be answered (right for
+        probabilities only).
 
     Returns:
-      The maximum and the threshold; where nothing should be answered, the threshold is at most 0 and below every
-      difference.
+      The maximum and the threshold. Where nothing should be answered, the threshold is at most 0 and below every
+      difference; where every question has an answer, ALWAYS, which is above any.
 
     Raises:
       ValueError: no questions; lengths differ; NaN.
@@ -149,8 +152,15 @@ def best_threshold(difference_Q, score_Q, answerable_Q, *, as_published: bool = 
     if not as_published:
         total_Q[1:-1][sorted_Q[1:] == sorted_Q[:-1]] = -np.inf
     best = int(np.argmax(total_Q))
-    none_answered = 0.0 if as_published else min(0.0, float(sorted_Q[0]) - 1.0)
-    return Threshold(float(total_Q[best] / len(order)), float(sorted_Q[best - 1]) if best else none_answered)
+    score = float(total_Q[best] / len(order))
+    if as_published:
+        return Threshold(score, float(sorted_Q[best - 1]) if best else 0.0)
+    if answerable_Q.all():
+        return Threshold(score, ALWAYS)
+    if best == 0:
+        return Threshold(score, min(0.0, float(sorted_Q[0]) - 1.0))
+    last, behind = float(sorted_Q[best - 1]), float(np.append(sorted_Q, np.inf)[best])
+    return Threshold(score, (last + behind) / 2 if np.isfinite(behind) else last + 1.0)
 
 
 def _check_questions(difference_Q: np.ndarray, score_Q: np.ndarray, answerable_Q: np.ndarray) -> None:

@@ -217,7 +217,7 @@ def example_answers(workdir, *, num_questions: int = 3) -> tuple[str, list[tuple
         return None
     reader = Reader.load(phases[name] / "model", **load_options(workdir, name))
     data = load_questions(read_run(workdir), phases[name] / "model", only=HELD_OUT)
-    split = data.splits.get("test", data.splits["validation"])
+    split = next(split for part in HELD_OUT[::-1] for name, split in data.splits.items() if name.startswith(part))
     chosen = [split.questions[number] for number in range(min(num_questions, len(split.questions)))]
     answers = reader.answer_all([(question.question, question.context) for question in chosen])
     return name, list(zip(chosen, answers))

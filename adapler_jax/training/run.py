@@ -32,6 +32,8 @@ CHOICES = {
 }
 COUNTS = (
     "num_epochs", "policy_num_epochs", "joint_num_epochs", "batch_size", "num_best", "predictor_dim", "selector_dim",
+    "stride", "max_question_tokens", "max_answers", "max_answer_tokens", "max_option_tokens", "max_sentences",
+    "max_candidates", "max_rows",
 )  # fmt: skip
 MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
@@ -54,6 +56,7 @@ RANGES = {
     "distil.clip_norm": (0.0, math.inf),
     "distil.distil_coef": (0.0, 1.0),
     "distil.warmup_share": (0.0, 1.0),
+    "reading.num_validation_examples": (0, math.inf),
     "trbert.clip_norm": (0.0, math.inf),
     "trbert.distil_coef": (0.0, 1.0),
     "trbert.guided_share": (0.0, 1.0),

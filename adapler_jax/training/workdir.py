@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import filelock
 
+from adapler_jax.locks import locked
 from adapler_jax.weights.replace import replace_text
 
 CONFIG_FILE = "run.json"
@@ -27,17 +28,14 @@ FREE_FIELDS = (
 @contextlib.contextmanager
 def only_process(workdir: pathlib.Path) -> Iterator[None]:
     """Holds the workdir until the process ends. Raises ValueError where another one trains there."""
-    lock = filelock.FileLock(workdir / LOCK_FILE)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        raise ValueError(f"{workdir}: another process trains there; wait for it or give another --workdir") from None
-    except NotImplementedError:
-        pass  # a file system without locks
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(workdir / LOCK_FILE, waits=False))
+        except filelock.Timeout:
+            raise ValueError(
+                f"{workdir}: another process trains there; wait for it or give another --workdir"
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 def read_object(path: pathlib.Path, advice: str = DO_AGAIN) -> dict:

@@ -109,6 +109,7 @@ def test_other_sources_are_tables(tmp_path, monkeypatch):
         ({**FLAT, "label": -1}, "has the answer -1"),
         ({**FLAT, "label": True}, "has the answer True"),
         ({**FLAT, "label": "C"}, "has the answer 'C'"),
+        ({**FLAT, "options": ["B", "A"], "label": None, "answer": "A"}, "'A', a letter and the text of another option"),
         ({**FLAT, "label": "he"}, "has the answer 'he', which is none of its 2 options; expected the text of one"),
         ({**RACE, "answers": ["B"]}, "questions, options and answers are 2, 2, 1; expected lists of one length"),
         ({**RACE, "answers": None}, "questions, options and answers are 2, 2, None"),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
+from tokenizers import normalizers
 
 from adapler_jax.data import hotpot_rows
 from adapler_jax.data.hotpot import HotpotQuestion, stream_hotpot
@@ -162,6 +163,13 @@ def test_an_answer_that_is_cut_off_is_no_span():
 def test_answers_of_every_script_survive(sentence, answer, found):
     question = HotpotQuestion("1", "q", answer, (("🎬 é", ("日", sentence)),), (("🎬 é", 1),), "")
     assert answer_texts(build_hotpot_rows([question], build_core(), **LIMITS), 0) == found
+
+
+def test_accents_that_the_tokenizer_takes_off_are_in_the_answer():
+    core = build_core()
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    question = HotpotQuestion("1", "q", "cafe\u0301", (("e\u0301", ("a cafe\u0301 b",)),), (("e\u0301", 0),), "")
+    assert answer_texts(build_hotpot_rows([question], core, **LIMITS), 0) == ["cafe\u0301"]
 
 
 def test_an_answer_is_whole_where_no_letter_goes_on():

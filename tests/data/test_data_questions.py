@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import numpy as np
 import pytest
@@ -239,6 +240,16 @@ def test_rows_of_tensorflow_datasets_trivia_qa_give_a_question_a_document():
     assert [question.answers for question in questions_of(unknown)] == [(), ()]
 
 
+def test_a_document_that_triviaqa_has_in_several_files_is_one_question(tmp_path):
+    (tmp_path / "evidence/wikipedia").mkdir(parents=True)
+    (tmp_path / "evidence/wikipedia/Ada.txt").write_text("in London")
+    (tmp_path / "qa").mkdir()
+    row = {"Question": "Where?", "QuestionId": "tc_1", "Answer": {"Value": "London", "Aliases": []}}
+    row |= {"EntityPages": [{"Filename": "Ada.txt"}]}
+    (question,) = read(tmp_path / "qa/train.jsonl", lines(row, row))
+    assert (question.id, question.answers) == ("tc_1--Ada.txt", ("London",))
+
+
 def test_mrqas_spans_are_columns_in_tensorflow_datasets():
     """Each of several detected answers has its own list of starts and of ends."""
     row = {
@@ -315,6 +326,15 @@ WRONG = FLAT | {"answers": {"text": ["Paris"], "answer_start": [16]}}
         ({key: value for key, value in FLAT.items() if key != "id"}, "line 2 has None as its id; give every question"),
         (FLAT | {"context": None}, r"line 2 \(id 1\) has None as 'context'; expected text"),
         ({"id": "1", "context": ""}, "has None as 'question'; expected text"),
+        ({"id": "1", "context": "", "question": "", "answer": {}}, r"line 2 \(id 1\) has no 'answers'; give them"),
+        (
+            {"id": "1", "context": "", "question": "", "aliases": None},
+            "has None as 'aliases'; expected a list of texts",
+        ),
+        (
+            {"id": "1", "context": "", "question": "", "detected_answers": []},
+            "has None as 'answers'; expected a list of texts",
+        ),
         ([1], "line 2 is list; expected an object with named fields"),
         ({"paragraphs": [1]}, "line 2, paragraph 1 is int; expected an object"),
         ({"context": CONTEXT, "qas": [FLAT | {"id": ""}]}, "line 2, question 1 has '' as its id"),
@@ -338,7 +358,7 @@ def test_bad_rows_are_named(tmp_path, row, message):
     ],
 )
 def test_bad_spans_of_mrqa_are_named(detected, message):
-    row = {"qid": "a", "question": "?", "context": MRQA[1]["context"], "detected_answers": detected}
+    row = {"qid": "a", "question": "?", "context": MRQA[1]["context"], "answers": [], "detected_answers": detected}
     with pytest.raises(ValueError, match=message):
         parse_row(row, "x: line 1")
 
@@ -359,7 +379,7 @@ def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
 
 def test_an_id_that_comes_twice_is_refused(tmp_path):
     rows = [FLAT | {"id": name} for name in ("a", "b", "c", "b")]
-    with pytest.raises(ValueError, match="a.jsonl: questions 2 and 4 have one id; give every question its own"):
+    with pytest.raises(ValueError, match="a.jsonl: questions 2 and 4, skipped ones not counted, have one id; give"):
         read(tmp_path / "a.jsonl", lines(*rows))
 
 
@@ -374,6 +394,32 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path, name, start):
     (tmp_path / name).write_bytes(start + b"\xff\xfe")
     with pytest.raises(ValueError, match=f"{name}.* is not UTF-8"):
         list(stream_questions(f"file:{tmp_path / name}", split="train"))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (json.dumps(NESTED) + json.dumps(NESTED), "}{"),
+        (json.dumps(NESTED) + " ]", "} ]"),
+        (json.dumps(NESTED)[:-1], ""),
+        (json.dumps([FLAT]) + json.dumps([FLAT]), "[{"),
+    ],
+)
+def test_a_file_that_goes_on_behind_its_list_is_refused(tmp_path, content, found):
+    with pytest.raises(ValueError, match="a.json goes on behind its list with") as error:
+        read(tmp_path / "a.json", content)
+    error.match(re.escape(found))
+
+
+def test_fields_beside_the_list_of_articles_may_stand_anywhere(tmp_path):
+    around = {"id": "all", "data": NESTED["data"], "version": "v2.0", "more": {"a": [1]}}
+    for indent in (None, 2):
+        assert read(tmp_path / "a.json", json.dumps(around, indent=indent)) == NESTED_QUESTIONS
+
+
+def test_a_blank_behind_an_answer_at_the_end_of_its_text_is_no_mismatch(tmp_path):
+    (question,) = read(tmp_path / "a.jsonl", lines(FLAT | {"answers": [answer("1843. ", 27)]}))
+    assert question.answers == ("1843.",) and question.spans == ((27, 32),)
 
 
 def test_half_characters_are_replaced_and_places_stay(tmp_path):

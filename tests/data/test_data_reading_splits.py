@@ -57,7 +57,7 @@ def test_gold_paragraphs_are_in_every_training_row_and_others_stay_as_given(tmp_
     assert (validation.span_RA2 == -1).all() and (validation.supporting_RS != 1).all()
     assert [facts[0] for facts in validation.facts] == [("a", 0)] * 3
     assert train.contexts is None and train.starts is None and validation.contexts[0].startswith("a\na x y")
-    again = load("hotpotqa", source).splits["train"].rows
+    again = load("hotpotqa", source, carve={"validation": 0.3}).splits["train"].rows
     other = load("hotpotqa", source, split_seed=1, carve={}).splits["train"].rows
     assert len(again) <= 3 and not np.array_equal(other.tokens.values, train.tokens.values)
 
@@ -92,6 +92,12 @@ def test_a_file_given_for_a_split_is_read_whatever_split_its_name_says(tmp_path)
     with pytest.raises(ValueError, match="expected one validation file: name the file itself"):
         load("hotpotqa", f"file:{tmp_path}", carve={})
     assert len(load("hotpotqa", f"file:{tmp_path}", carve={}, split_sources={"test": dev}).splits["test"].rows) == 1
+
+
+def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
+    source = write(tmp_path, hotpot, {"train": 2, "dev": 1})
+    with pytest.raises(ValueError, match="none fell to the split validation .shares: validation 1e-09.; give"):
+        load("hotpotqa", source, carve={"validation": 1e-9})
 
 
 @pytest.mark.parametrize("name", ["hotpotqa", "wikihop"])

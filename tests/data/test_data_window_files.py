@@ -1,7 +1,9 @@
 """Windows and questions on disk come back as they were, or not at all."""
 
+import concurrent.futures
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from adapler_jax.data import window_files
 from adapler_jax.data import windows as windows_module
 from adapler_jax.data.questions import Question
+from adapler_jax.data.reading_splits import load_span_split
 from adapler_jax.data.window_files import (
     StoredQuestions,
     open_windows,
@@ -109,6 +112,27 @@ def test_a_folder_is_replaced_only_when_the_new_one_is_whole(core, tmp_path):
     assert len(second) < len(first)
     for before, now in zip(kept, arrays(first)):  # open maps stay what they were
         np.testing.assert_array_equal(before, now)
+
+
+def test_of_two_that_prepare_the_same_windows_one_writes_and_the_other_waits(core, tmp_path):
+    both, calls = threading.Barrier(2, timeout=10), []
+
+    def stream():
+        calls.append(threading.get_ident())
+        if len(calls) <= 2:
+            both.wait()  # both look for the windows before either writes them
+        return iter(QUESTIONS)
+
+    def load():
+        return load_span_split(stream, core, cache_dir=tmp_path, **SETTINGS)
+
+    (tmp_path / f"windows-{windows_key(QUESTIONS, core, **SETTINGS)}" / "questions9.partial").mkdir(parents=True)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first, second = [future.result() for future in [pool.submit(load), pool.submit(load)]]
+    assert len(calls) == 3 and list(first.questions) == list(second.questions) == QUESTIONS
+    check_same(first.windows, second.windows)
+    (folder,) = tmp_path.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "questions", "windows"]
 
 
 def test_files_of_others_are_never_deleted(core, tmp_path):

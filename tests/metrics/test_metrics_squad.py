@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies
 
 from adapler_jax.metrics.squad import (
+    ALWAYS,
     apply_threshold,
     best_threshold,
     exact_match,
@@ -103,11 +104,23 @@ def test_scores_of_no_questions_are_refused():
 def test_best_threshold_by_hand():
     # None answered: 2 of 4 right. In the order of the differences: +1, -1, +0.5, 0.
     found = best_threshold([3.0, -2.0, 1.0, -1.0], [0.0, 1.0, 0.5, 0.0], [False, True, True, False])
-    assert found == (3 / 4, -2.0)
+    assert found == (3 / 4, -1.5)  # between the last that is answered and the next
 
 
 def test_the_smallest_of_the_best_thresholds_is_taken():
-    assert best_threshold([1.0, 2.0, 3.0], [1.0, 0.0, 1.0], [True, False, True]) == (2 / 3, 1.0)
+    assert best_threshold([1.0, 2.0, 3.0], [1.0, 0.0, 1.0], [True, False, True]) == (2 / 3, 1.5)
+    assert best_threshold([1.0, 2.0], [1.0, 0.5], [True, False]) == (1.0, 1.5)
+
+
+def test_a_threshold_behind_all_differences_leaves_room_for_rounding():
+    assert best_threshold([1.0, 2.0], [0.0, 1.0], [False, True]) == (0.5, 0.0)
+    assert best_threshold([2.0, 1.0, 0.0], [1.0, 1.0, 0.0], [True, True, False]) == (2 / 3, 3.0)
+
+
+def test_where_every_question_has_an_answer_one_is_always_given():
+    assert best_threshold([1.0, 4.0], [1.0, 0.0], [True, True]) == (0.5, ALWAYS)
+    assert best_threshold([1.0, 4.0], [0.0, 0.0], [True, True]) == (0.0, ALWAYS)
+    assert best_threshold([1.0, 4.0], [1.0, 0.0], [True, True], as_published=True) == (0.5, 1.0)
 
 
 def test_answering_nothing_is_where_the_search_starts():
@@ -125,7 +138,7 @@ def test_questions_of_one_difference_are_answered_together():
 
 
 def test_questions_without_a_span_change_nothing():
-    assert best_threshold([np.inf, 0.5, np.inf], [0.0, 1.0, 1.0], [True, True, False]) == (2 / 3, 0.5)
+    assert best_threshold([np.inf, 0.5, np.inf], [0.0, 1.0, 1.0], [True, True, False]) == (2 / 3, 1.5)
     assert best_threshold([np.inf], [1.0], [False]) == (1.0, 0.0)
 
 
@@ -149,8 +162,9 @@ def test_best_threshold_is_the_best_of_all(questions):
     found = best_threshold(*questions)
     assert found.score == max(means)
     assert np.mean(np.where(difference_Q <= found.value, score_Q, ~answerable_Q)) == max(means)
-    if means[0] < max(means):
-        assert found.value == thresholds[int(np.argmax(means))]
+    if means[0] < max(means) and not answerable_Q.all():
+        last = thresholds[int(np.argmax(means))]
+        assert last < found.value < min(difference_Q[difference_Q > last], default=np.inf)
 
 
 @hypothesis.settings(deadline=None, max_examples=100)
@@ -182,9 +196,9 @@ DIFFERENCES = {"1": 2.0, "2": 1.0, "3": -1.0, "4": 5.0}
 
 def test_thresholds_of_questions_by_id():
     found = find_thresholds(SPANS, DIFFERENCES, ANSWERS)
-    assert found == {"exact": (3 / 4, -1.0), "f1": (3 / 4, -1.0)}
+    assert found == {"exact": (3 / 4, 0.0), "f1": (3 / 4, 0.0)}
     without_2 = {key: answers for key, answers in ANSWERS.items() if key != "2"}
-    assert find_thresholds(SPANS, DIFFERENCES, without_2)["f1"] == (pytest.approx((1 + 1 + 2 / 3) / 3), 2.0)
+    assert find_thresholds(SPANS, DIFFERENCES, without_2)["f1"] == (pytest.approx((1 + 1 + 2 / 3) / 3), 3.5)
 
 
 def test_scores_under_the_threshold_found_are_those_that_it_promised():

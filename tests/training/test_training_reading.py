@@ -7,9 +7,9 @@ import pytest
 
 from adapler_jax.inference.chooser import Chooser
 from adapler_jax.inference.reader import Reader
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.report.evaluation import evaluate_workdir, example_answers
 from adapler_jax.training import phases
-from adapler_jax.training.run import run_all
+from adapler_jax.training.run import check_config, run_all
 from adapler_jax.weights.save import load_model
 from configs import adapler, finetune, powerbert, trbert
 
@@ -96,6 +96,8 @@ def test_a_run_learns_where_answers_stand_and_when_there_is_none(pruned):
 
 def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
     dense, model, adapted = evaluate_workdir(pruned, tell=NOTES.append)
+    name, answers = example_answers(pruned)
+    assert name in ("adapler", "adapt-1.5x") and [question.id for question, _ in answers] == ["0", "1", "2"]
     assert [row["method"] for row in (dense, model, adapted)] == ["dense", "adapler", "adapt-1.5x"]
     for row in (dense, model, adapted):
         assert row["metric"] == "f1" and 0.0 <= row["exact"] <= row["test_score"] <= 1.0 and row["total"] == 18
@@ -161,6 +163,14 @@ def score_of(chooser, folders):
     rows = [json.loads(line) for line in (folders / "choice" / "test.jsonl").read_text().splitlines()]
     found = chooser.choose_all([(row["question"], row["article"], row["options"]) for row in rows])
     return np.mean([answer.label == row["label"] for answer, row in zip(found, rows, strict=True)])
+
+
+def test_limits_that_are_none_are_refused_before_any_work(make_reading):
+    for field in ("stride", "max_answer_tokens", "max_answers", "num_best"):
+        with pytest.raises(ValueError, match=f"config.reading.{field} is 0; expected 1 or more"):
+            check_config(make_reading(finetune, **{f"reading__{field}": 0}))
+    with pytest.raises(ValueError, match="config.reading.num_validation_examples is -1; expected 0 to inf"):
+        check_config(make_reading(finetune, reading__num_validation_examples=-1))
 
 
 def test_a_task_without_a_source_says_so(make_reading, workdirs):
