@@ -12,6 +12,7 @@ from absl import flags
 from adapler_jax.provenance import command_line, device_name
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import (
+    BESIDE,
     NUM_TIMED_TEXTS,
     evaluate_workdir,
     example_answers,
@@ -26,9 +27,6 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
 _NUM_TEXTS = flags.DEFINE_integer("texts", 3, "test texts to show with the kept words marked", lower_bound=0)
 flags.mark_flag_as_required("workdir")
-
-
-BESIDE = ("exact", "joint_em", "sp_f1")  # scores that are shown beside the main one, where a task has them
 
 
 def score_rows(rows: list[dict]) -> list[dict]:
@@ -66,7 +64,8 @@ def main():
     print_table(score_rows(rows), title="score in percent; FLOPs speedup by true tokens")
     timed = time_rows(rows)
     if timed:
-        print_table(timed, title=f"ms a text, each model in turns with dense BERT\n{device_name()}")
+        unit = rows[0]["unit"].removesuffix("s")
+        print_table(timed, title=f"ms a {unit}, each model in turns with dense BERT\n{device_name()}")
     write_json(workdir / "evaluation.json", results_record(rows, command=command_line(["python", *sys.argv])))
     show_examples(workdir)
 

@@ -43,6 +43,7 @@ class ChoiceRows:
       tokens: int32 rows, [CLS] article [SEP] question option [SEP].
       segments: int8 rows of the same lengths: 0 up to the first [SEP], 1 behind it.
       article_tokens: int32 [rows], how many tokens of the article the row holds.
+      is_cut: bool [rows], whether the article has more.
       labels: int32 [rows], 1 for the right option of a question, 0 for the others.
       question: int32 [rows], index of the question.
       num_options: options of each question, 0 where there are no questions.
@@ -52,6 +53,7 @@ class ChoiceRows:
     tokens: Ragged
     segments: Ragged
     article_tokens: np.ndarray
+    is_cut: np.ndarray
     labels: np.ndarray
     question: np.ndarray
     num_options: int
@@ -265,6 +267,7 @@ def _build_chunk(chunk: list[ChoiceQuestion], core: Tokenizer, template, room: i
     texts = [f"{question.question} {option}" for question in chunk for option in question.options]
     ends = [row[-max_option_tokens:] for row in token_rows(core, texts)]
     num_options = len(chunk[0].options) if chunk else 0
+    num_whole = [len(tokens_of[question.article]) for question in chunk for _ in range(num_options)]
     pairs = []
     for number, question in enumerate(chunk):
         options = ends[number * num_options : (number + 1) * num_options]
@@ -274,6 +277,7 @@ def _build_chunk(chunk: list[ChoiceQuestion], core: Tokenizer, template, room: i
     return ChoiceRows(
         *fill(template, pairs),
         article_tokens=np.array([len(article) for article, _ in pairs], np.int32),
+        is_cut=np.array([len(article) < whole for (article, _), whole in zip(pairs, num_whole)], bool),
         labels=np.array(labels, np.int32),
         question=np.repeat(np.arange(len(chunk), dtype=np.int32), num_options),
         num_options=num_options,

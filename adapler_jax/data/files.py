@@ -164,7 +164,8 @@ def _parse_json(text: str, place: str):
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise ValueError(f"{place} is not JSON: {error.msg} at {line}column {error.colno}") from error
+        problem = error.msg.removesuffix(" at")
+        raise ValueError(f"{place} is not JSON: {problem} at {line}column {error.colno}") from error
     except RecursionError as error:
         raise ValueError(f"{place} is nested too deeply; leave the field out") from error
     except ValueError as error:  # Python's limit of digits

@@ -56,7 +56,8 @@ class _Mismatch(ValueError):
     """A row whose answers and text do not belong together."""
 
     def __init__(self, complaint: str):
-        super().__init__(f"{complaint}; correct it, or skip such questions by skip_mismatched")
+        super().__init__(f"{complaint}; correct it, or skip such questions: config.reading.skip_mismatched=True")
+        self.complaint = complaint
 
 
 def question_splits(source: str) -> tuple[str, ...]:
@@ -102,7 +103,7 @@ def _questions(rows: Rows, source: str, *, skip_mismatched: bool, tally: Tally) 
             if not skip_mismatched:
                 raise
             tally.num_skipped += 1
-            tally.first_skipped = tally.first_skipped or str(error)
+            tally.first_skipped = tally.first_skipped or error.complaint
             continue
         tally.num_questions += 1
         hashes.append(hash(question.id))

@@ -92,7 +92,8 @@ def iter_windows(
     if max_length <= template.num_special + max_question_tokens:
         raise ValueError(
             f"max_length {max_length} leaves no room for the text beside {template.num_special} special tokens and "
-            f"max_question_tokens {max_question_tokens}; raise it, or cut questions shorter"
+            f"max_question_tokens {max_question_tokens}; raise config.data.max_length, or lower "
+            "config.reading.max_question_tokens"
         )
     return _iterate(questions, core, template, max_length=max_length, **settings)
 

@@ -14,6 +14,7 @@ from adapler_jax.data.rows import read_template
 from adapler_jax.data.text import whole_characters
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.engine import AUTO
+from adapler_jax.inference.exported import told_use
 from adapler_jax.inference.loaded import (
     check_batch_size,
     kept_texts,
@@ -22,6 +23,7 @@ from adapler_jax.inference.loaded import (
     rows_for,
     softmax,
     sorted_batches,
+    warm_up,
 )
 from adapler_jax.inference.reading_scores import option_scores
 from adapler_jax.inference.words import Word, encode_whole
@@ -77,7 +79,7 @@ class Chooser:
         if not is_alone and saved.head.name != "choice":
             raise ValueError(
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which does "
-                "not choose among options; load it with Classifier or Reader, or train one on a task as custom_choice"
+                f"not choose among options; {told_use(saved)}, or train one on a task as custom_choice"
             )
         loaded = make_ready(
             saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
@@ -92,6 +94,13 @@ class Chooser:
             lengths=loaded.lengths,
             max_option_tokens=limits["max_option_tokens"],
         )
+
+    def warm_up(self, batch_size: int = 32) -> float:
+        """Compiles, or reads back, every program that batches up to this size can ask for; returns the seconds.
+
+        Raises ValueError on a batch_size below 1.
+        """
+        return warm_up(self.run, self.params, self.lengths, batch_size)
 
     def choose(self, question: str, article: str, options: Sequence[str]) -> Chosen:
         """The best option for one question about one text; there may be any number of options from two."""
@@ -126,9 +135,10 @@ class Chooser:
         prob_QO = softmax(score_R.reshape(len(questions), -1))
         layers_QT = [np.max(layers_R[row : row + rows.num_options], axis=0)
                      for row in range(0, len(rows), rows.num_options)]  # fmt: skip
-        return [self._chosen(*found) for found in zip(questions, prob_QO, layers_QT)]
+        is_cut_Q = rows.is_cut[:: rows.num_options].tolist()
+        return [self._chosen(*found) for found in zip(questions, prob_QO, layers_QT, is_cut_Q)]
 
-    def _chosen(self, question: ChoiceQuestion, prob_O: np.ndarray, layers_T: np.ndarray) -> Chosen:
+    def _chosen(self, question: ChoiceQuestion, prob_O: np.ndarray, layers_T: np.ndarray, is_cut: bool) -> Chosen:
         """The answer, and of each word how many layers ran on it: the most of its tokens."""
         encoded = encode_whole(self.tokenizer, question.article)
         layers_W = np.zeros(len(encoded.words), np.int32)
@@ -137,7 +147,7 @@ class Chooser:
         return Chosen(
             article=question.article, question=question.question, options=question.options, label=best,
             text=question.options[best], probabilities=tuple(prob_O.tolist()), words=encoded.words,
-            keep_NW=np.arange(self.num_layers)[:, None] < layers_W, is_cut=len(layers_T) < len(encoded.word_L),
+            keep_NW=np.arange(self.num_layers)[:, None] < layers_W, is_cut=is_cut,
         )  # fmt: skip
 
 

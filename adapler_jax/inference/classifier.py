@@ -1,8 +1,6 @@
 """A saved model as its users see it: texts in, labels and kept words out."""
 
 import dataclasses
-import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.caches import use_compilation_cache
-from adapler_jax.data.padding import pad_batch
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.explanation import Explanation, entered
 from adapler_jax.inference.exported import use_programs
-from adapler_jax.inference.loaded import check_batch_size, make_ready, rows_for, softmax, sorted_batches
+from adapler_jax.inference.loaded import check_batch_size, make_ready, rows_for, softmax, sorted_batches, warm_up
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.types import Batch, Params, Trace
@@ -69,13 +66,7 @@ class Classifier:
         Afterwards no request compiles anything, whatever the number and length of its texts.
         Raises ValueError on a batch_size below 1.
         """
-        check_batch_size(batch_size)
-        start = time.perf_counter()
-        row_counts = {rows_for(num_texts, batch_size) for num_texts in range(1, batch_size + 1)}
-        for num_rows, length in itertools.product(sorted(row_counts), self.lengths):
-            batch = pad_batch([[0] * length], length=length, batch_size=num_rows)
-            np.asarray(self.run(self.params, batch)[0])
-        return time.perf_counter() - start
+        return warm_up(self.run, self.params, self.lengths, batch_size)
 
     def predict(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> list[Prediction]:
         """Classifies texts, or pairs of texts, in the given order.

@@ -103,12 +103,23 @@ def max_length_of(saved: Saved) -> int:
     return saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
 
 
+def told_use(saved: Saved) -> str:
+    """What to do with a model, in words, for those who took it for something else."""
+    if saved.head.name == "span":
+        return "load it with Reader (adapler_jax.inference.reader)"
+    if saved.head.name == "choice":
+        return "load it with Chooser (adapler_jax.inference.chooser)"
+    if saved.head is CLASSIFICATION:
+        return "load it with Classifier (adapler_jax.inference.classifier)"
+    return "score it with evaluate.py, or run it by make_engine with its head"
+
+
 def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str) -> Serving:
     """What is run of a saved model; arguments as in `make_engine`. Raises ValueError where it does not classify."""
     if saved.head is not CLASSIFICATION:
         raise ValueError(
-            f"{saved.directory} has a head of {saved.head.name!r}, a Classifier needs one of {CLASSIFICATION.name!r}; "
-            "use make_engine with its head"
+            f"{saved.directory} holds a model with the head {saved.head.name!r}, for which neither Classifier, "
+            f"predict nor exported programs are made; {told_use(saved)}"
         )
     return Serving(
         config=saved.config,

@@ -1,6 +1,8 @@
 """A saved model ready to run, and rows through it: what the classes that users see share."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +61,20 @@ def check_batch_size(batch_size: int) -> None:
 def rows_for(num_texts: int, batch_size: int) -> int:
     """Rows of the batches that so many texts run in: the next power of two, at most batch_size."""
     return min(batch_size, 1 << (num_texts - 1).bit_length())
+
+
+def warm_up(run: Callable, params: Params, lengths: Sequence[int], batch_size: int) -> float:
+    """Compiles, or reads back, the programs of all batches of up to batch_size rows; returns the seconds.
+
+    Raises ValueError on a batch_size below 1.
+    """
+    check_batch_size(batch_size)
+    start = time.perf_counter()
+    row_counts = {rows_for(num_rows, batch_size) for num_rows in range(1, batch_size + 1)}
+    for num_rows, length in itertools.product(sorted(row_counts), lengths):
+        batch = pad_batch([[0] * length], length=length, batch_size=num_rows)
+        np.asarray(run(params, batch)[0])
+    return time.perf_counter() - start
 
 
 def sorted_batches(

@@ -1,18 +1,28 @@
 """A saved model that answers questions about texts, as its users see it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.caches import use_compilation_cache
+from adapler_jax.data.chunks import in_chunks
 from adapler_jax.data.questions import Question
 from adapler_jax.data.text import whole_characters
 from adapler_jax.data.windows import Windows, iter_windows
 from adapler_jax.inference.engine import AUTO
-from adapler_jax.inference.loaded import check_batch_size, kept_texts, layers_run, make_ready, rows_for, sorted_batches
+from adapler_jax.inference.exported import told_use
+from adapler_jax.inference.loaded import (
+    check_batch_size,
+    kept_texts,
+    layers_run,
+    make_ready,
+    rows_for,
+    sorted_batches,
+    warm_up,
+)
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
 from adapler_jax.inference.words import Word, encode_whole
 from adapler_jax.types import Params
@@ -57,8 +67,11 @@ class Reader:
     def load(
         cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
         latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
+        always_answers: bool = False,
     ) -> "Reader":  # fmt: skip
-        """Reads a saved model directory; arguments as of `Classifier.load`.
+        """Reads a saved model directory.
+
+        Args: as of `Classifier.load`; always_answers: give the best span also where the model prefers no answer.
 
         Raises ValueError where it is damaged, or holds a model that does something else.
         """
@@ -68,7 +81,7 @@ class Reader:
         if saved.head.name != "span" or limits is None:
             raise ValueError(
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which finds "
-                "no answers in texts; load it with Classifier, or train one on a task as squad2"
+                f"no answers in texts; {told_use(saved)}, or train one on a task as custom_span"
             )
         loaded = make_ready(
             saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
@@ -82,39 +95,45 @@ class Reader:
             max_length=loaded.max_length,
             lengths=loaded.lengths,
             limits=limits,
-            threshold=saved.extra.get("no_answer_threshold"),
+            threshold=None if always_answers else saved.extra.get("no_answer_threshold"),
         )
+
+    def warm_up(self, batch_size: int = 32) -> float:
+        """Compiles, or reads back, every program that batches up to this size can ask for; returns the seconds.
+
+        Raises ValueError on a batch_size below 1.
+        """
+        return warm_up(self.run, self.params, self.lengths, batch_size)
 
     def answer(self, question: str, context: str, *, batch_size: int = 32) -> Reading:
         """The answer to one question; a long text is read in windows, batch_size at a time."""
         return self.answer_all([(question, context)], batch_size=batch_size)[0]
 
     def answer_all(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32) -> list[Reading]:
-        """Answers to (question, text) pairs, in their order; windows of all of them share batches.
+        """Answers to (question, text) pairs, or dicts of `question` and `context`, in their order; their windows share
+        batches.
 
         Raises TypeError where pairs are none; ValueError on a batch_size below 1.
         """
-        return list(self.stream(pairs, batch_size=batch_size))
+        check_batch_size(batch_size)
+        return list(self._answer([as_question(*placed) for placed in enumerate(pairs)], batch_size))
 
     def stream(self, pairs: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[Reading]:
-        """`answer_all`, for more pairs than fit into memory: some hundreds are read at a time."""
+        """`answer_all`, for more pairs than fit into memory, or that come in slowly: batch_size are taken at a time."""
         check_batch_size(batch_size)
-        questions: list[Question] = []
+        for questions in in_chunks((as_question(*placed) for placed in enumerate(pairs)), batch_size):
+            yield from self._answer(questions, batch_size)
 
-        def keep_questions():
-            for place, pair in enumerate(pairs):
-                questions.append(as_question(place, pair))
-                yield questions[-1]
-
+    def _answer(self, questions: list[Question], batch_size: int) -> Iterator[Reading]:
+        """The answers, some hundreds of questions at a time."""
         first = 0
         names = ("stride", "max_question_tokens")
         settings = {name: self.limits[name] for name in names} | {"max_answers": 1, "max_length": self.max_length}
-        for windows in iter_windows(keep_questions(), self.tokenizer, **settings):
+        for windows in iter_windows(questions, self.tokenizer, **settings):
             windows = dataclasses.replace(windows, question=windows.question - first)
-            count = int(windows.question[-1]) + 1
-            yield from self._read(questions[:count], windows, batch_size)
-            del questions[:count]
-            first += count
+            last = first + int(windows.question[-1]) + 1
+            yield from self._read(questions[first:last], windows, batch_size)
+            first = last
 
     def _read(self, questions: list[Question], windows: Windows, batch_size: int) -> Iterator[Reading]:
         """The answers to the questions of some windows."""
@@ -157,8 +176,12 @@ class Reader:
 
 
 def as_question(place: int, pair) -> Question:
-    """A (question, text) pair as the data room has it. Raises TypeError on anything else."""
-    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-        raise TypeError(f"pair {place} is {pair!r:.60}; expected (question, text), two strings")
-    question, context = map(whole_characters, pair)
+    """A (question, text) pair, or {"question": ..., "context": ...}, as the data room has it. Raises TypeError on
+    anything else."""
+    parts = [pair.get("question"), pair.get("context")] if isinstance(pair, Mapping) else pair
+    if not isinstance(parts, tuple | list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise TypeError(
+            f"pair {place} is {pair!r:.60}; expected (question, text), two strings, or a dict of question and context"
+        )
+    question, context = map(whole_characters, parts)
     return Question(str(place), question, context, (), ())

@@ -38,7 +38,7 @@ class ChoiceScorer:
     def scores(self) -> dict[str, float]:
         """As `Scorer.scores`."""
         label_Q = np.argmax(self._rows.labels.reshape(-1, self._rows.num_options), axis=1)
-        return {"score": choice_accuracy(self._score_R, self._rows.question, label_Q)}
+        return {"score": choice_accuracy(self._score_R, self._rows.question, label_Q), "total": len(label_Q)}
 
 
 class SpanScorer:

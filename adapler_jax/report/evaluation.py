@@ -27,6 +27,7 @@ from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
 NUM_ROUNDS = 5
+BESIDE = ("exact", "joint_em", "sp_f1")  # scores that are shown beside the main one, where a task has them
 HELD_OUT = ("validation", "test")  # training texts are not needed again
 RESTORE_CONFIG = "restore it or train in another --workdir"
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
@@ -98,7 +99,7 @@ def own_lengths(pruner: Pruner, lengths) -> tuple[int, ...]:
 
 
 def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, engine: dict) -> dict:
-    """Milliseconds a text and speedups over dense BERT at batch 1 and 32, as columns of a row.
+    """Milliseconds a row and speedups over dense BERT at batch 1 and 32, as columns of a row.
 
     Both models take turns on the same texts in arrival order in one run; medians, compilation apart.
     `executed_speedup_32` is the ratio of the operations that really ran (`executed_flops`), padding counted on both
@@ -148,7 +149,7 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
     for split in task.eval_splits:
         tokenized = task.splits[split]
         for name, saved in models.items():
-            tell(f"{name}: {len(tokenized)} texts of {split}")
+            tell(f"{name}: {len(tokenized)} {task.unit} of {split}")
             batches = eval_batches(
                 tokenized, batch_size=rows_of_batch(task.group), lengths=own_lengths(pruners[name], lengths)
             )
@@ -157,7 +158,7 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
                 scorer=task.make_scorer(split, saved.extra.get("no_answer_threshold")), **engines[name],
             )  # fmt: skip
             row = {
-                "task": task.name, "split": split, "num_texts": len(tokenized), "method": name,
+                "task": task.name, "split": split, "num_texts": len(tokenized), "unit": task.unit, "method": name,
                 "seed": config.seed, "dtype": config.compute_dtype, "metric": task.metric,
                 "test_score": found.score, "dense_score": rows[-1]["dense_score"] if name != "dense" else found.score,
                 "flops_speedup": found.flops_speedup, "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],

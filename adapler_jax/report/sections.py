@@ -10,16 +10,16 @@ from adapler_jax.provenance import command_line
 from adapler_jax.report import contents, plots
 from adapler_jax.report.contents import Run
 from adapler_jax.report.curves import NAMES, curves
-from adapler_jax.report.evaluation import NUM_TIMED_TEXTS
+from adapler_jax.report.evaluation import BESIDE, NUM_TIMED_TEXTS
 from adapler_jax.report.results import format_cell
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.workdir import flatten, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
 EFFICIENCY = (
-    "Each model was timed in turns with the dense one; ms are milliseconds a text. Efficiency is the speedup in "
-    "seconds over the FLOPs speedup: at 1 all operations that were saved became seconds, above it padding was "
-    "saved too."
+    "Each model was timed in turns with the dense one; ms are milliseconds a text, window or option. Efficiency is "
+    "the speedup in seconds over the FLOPs speedup: at 1 all operations that were saved became seconds, above it "
+    "padding was saved too."
 )
 CURVES = (  # what is drawn of a journal: title, axis label, name in training and in validation lines, factor
     ("loss", "loss", "main", "nll", 1.0),
@@ -114,8 +114,9 @@ def score_table(rows: list[dict]) -> list[dict]:
     """A row a model and split, as people read it."""
     return [
         {
-            "model": row["method"], "split": row["split"], "texts": row["num_texts"],
+            "model": row["method"], "split": row["split"], row.get("unit", "texts"): row["num_texts"],
             f"{row['metric']}, %": f"{100 * row['test_score']:.1f}",
+            **{f"{name}, %": f"{100 * row[name]:.1f}" for name in BESIDE if name in row},
             "against dense": f"{100 * (row['test_score'] - row['dense_score']):+.1f}",
             "FLOPs speedup": f"{row['flops_speedup']:.2f}x",
         }

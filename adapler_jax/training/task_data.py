@@ -5,16 +5,20 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from adapler_jax.caches import user_cache
 from adapler_jax.data.examples import SPLITS, Dataset, load_task
 from adapler_jax.data.reading import READING_TASKS, ReadingData, load_reading
 from adapler_jax.data.reading_splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
+from adapler_jax.data.reading_splits import SPAN as SPAN_KIND
 from adapler_jax.data.tokenizers import load_core, load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
 from adapler_jax.inference.reading_scores import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
 from adapler_jax.inference.scoring import ClassScorer, Scorer
 
+UNITS = {SPAN_KIND: "windows", CHOICE: "options", HOTPOT: "questions", WIKIHOP: "rows"}
 PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
 
 
@@ -30,6 +34,7 @@ class TaskData(NamedTuple):
     # (split, no-answer threshold or None) -> a fresh Scorer
     make_scorer: Callable[..., Scorer]
     group: int = 1  # rows that belong together
+    unit: str = "texts"  # what a row is
     extra: Mapping[str, Any] = {}  # what a saved model must know of the task to be used
 
     @property
@@ -84,7 +89,16 @@ def check_splits(config, splits) -> None:
 
 
 def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> ReadingData:
-    """The questions that a config names, in rows by the tokenizer of a model directory; only: splits to load."""
+    """The questions that a config names, in rows by the tokenizer of a model directory; only: splits to load.
+
+    Raises ValueError where it sets fields that are of texts with classes.
+    """
+    for field in ("columns", "class_names"):
+        if config.data[field]:
+            raise ValueError(
+                f"config.data.{field} is {config.data[field]}, but task {config.task!r} has questions, whose "
+                "fields have names of their own (docs/reading.md); leave it out and rename the fields of the data"
+            )
     data = load_reading(
         config.task, load_core(directory),
         max_length=config.data.max_length, reading=config.reading, source=config.data.source,
@@ -123,7 +137,12 @@ def reading_data(config, directory, only: Sequence[str]) -> TaskData:
     data = load_questions(config, directory, only=only)
     splits = {name: split.tokenized() for name, split in data.splits.items()}
     found = functools.partial(
-        TaskData, name=data.task.name, splits=splits, notes=data.notes, extra={"reading": config.reading.to_dict()}
+        TaskData,
+        name=data.task.name,
+        splits=splits,
+        notes=data.notes,
+        unit=UNITS[data.task.kind],
+        extra={"reading": config.reading.to_dict()},
     )
     of_kind = {CHOICE: choice_data, HOTPOT: hotpot_data, WIKIHOP: wikihop_data}
     return of_kind.get(data.task.kind, span_data)(found, config, data)
@@ -145,7 +164,14 @@ def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
         raise ValueError(f"task {config.task!r}: splits of {sorted(counts)} options; expected the same in all")
     (num_options,) = counts
     alone = config.reading.per_option
+    notes = []
+    if "train" in data.splits and (num_cut := int(np.sum(data.splits["train"].rows.is_cut))):
+        notes = [
+            f"train: {num_cut} of {len(data.splits['train'].rows)} options lose the end of their article at "
+            f"{config.data.max_length} tokens; config.data.max_length sets another length"
+        ]
     return found(
+        notes=(*data.notes, *notes),
         metric="accuracy", head=CLASSIFICATION if alone else choice(num_options=num_options),
         class_names=PER_OPTION if alone else (), group=num_options,
         make_scorer=lambda split, threshold=None: ChoiceScorer(data.splits[split].rows),

@@ -87,5 +87,5 @@ def test_what_is_no_question_is_named(models, question, kind, message):
 
 
 def test_a_model_that_chooses_among_no_options_is_refused(tiny_classifier):
-    with pytest.raises(ValueError, match="does not choose among options; load it with Classifier or Reader"):
+    with pytest.raises(ValueError, match="does not choose among options; load it with Classifier"):
         Chooser.load(tiny_classifier)

@@ -130,10 +130,40 @@ def test_batches_do_not_change_answers(pruned):
 
 def test_a_reader_refuses_what_is_no_pair_and_models_without_answers(pruned, tiny_files):
     reader = Reader.load(pruned / "finetune" / "model")
+    (as_dict,) = reader.answer_all([{"question": "a", "context": "film"}])
+    assert as_dict.answers == reader.answer("a", "film").answers
     with pytest.raises(TypeError, match="pair 1 is 'film'; expected"):
         reader.answer_all([("a", "film"), "film"])
     with pytest.raises(ValueError, match="finds no answers in texts; load it with Classifier"):
         Reader.load(tiny_files / "model")
+    with pytest.raises(ValueError, match="config.json does not exist; .*; .*finetune.model has one"):
+        Reader.load(pruned / "finetune")
+
+
+def test_a_stream_answers_before_all_questions_are_there(pruned):
+    reader = Reader.load(pruned / "finetune" / "model")
+    assert reader.warm_up(batch_size=2) > 0
+
+    def pairs():
+        yield from [("a", "film"), ("a", "good film")]
+        raise RuntimeError("a third pair was asked for")
+
+    answers = reader.stream(pairs(), batch_size=2)
+    assert [next(answers).context, next(answers).context] == ["film", "good film"]
+    with pytest.raises(RuntimeError):
+        next(answers)
+
+
+def test_a_reader_always_answers_when_asked_to(pruned):
+    asked = ("a film", "a film .")  # has no answer
+    assert Reader.load(pruned / "finetune" / "model").answer(*asked).text == ""
+    found = Reader.load(pruned / "finetune" / "model", always_answers=True).answer(*asked)
+    assert found.text and found.text == found.answers[0].text
+
+
+def test_fields_of_texts_with_classes_are_refused(make_reading, workdirs):
+    with pytest.raises(ValueError, match="config.data.columns is .*rename the fields of the data"):
+        run(make_reading(finetune, data__columns={"context": "passage"}), workdirs())
 
 
 def test_selectors_learn_from_questions(make_reading, workdirs):
@@ -153,7 +183,7 @@ def test_options_are_chosen_by_every_method(make_reading, workdirs, folders, mod
     workdir = run(config, workdirs())
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.8
     for row in evaluate_workdir(workdir, tell=NOTES.append, with_times=False):
-        assert row["metric"] == "accuracy" and row["num_texts"] == 36
+        assert row["metric"] == "accuracy" and (row["num_texts"], row["unit"], row["total"]) == (36, "options", 18)
         directory = workdir / ("finetune" if row["method"] == "dense" else row["method"]) / "model"
         assert score_of(Chooser.load(directory), folders) == pytest.approx(row["test_score"])
 
