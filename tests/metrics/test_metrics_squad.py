@@ -217,3 +217,23 @@ def test_a_missing_difference_is_named():
         apply_threshold(SPANS, {"1": 0.0, "2": 0.0, "3": 0.0}, 0.0)
     with pytest.raises(ValueError, match="4 questions have no difference"):
         find_thresholds(SPANS, {}, ANSWERS)
+
+
+@pytest.mark.live
+def test_scores_are_those_of_torchmetrics():
+    squad = pytest.importorskip("torchmetrics.functional.text").squad
+    rng = np.random.default_rng(0)
+    words = ["The", "a", "an", "cat", "cat.", "Cat's", "dogs,", "42", "4,2", "été", "日本", "co-op", "“red”", "x\ny"]
+    predictions, answers = {}, {}
+    for key in map(str, range(400)):
+        predictions[key], *answers[key] = [
+            " ".join(["cat", *rng.choice(words, rng.integers(0, 6))]) for _ in range(rng.integers(2, 5))
+        ]
+    expected = squad(
+        [{"id": key, "prediction_text": text} for key, text in predictions.items()],
+        [{"id": key, "answers": {"text": texts, "answer_start": [0] * len(texts)}} for key, texts in answers.items()],
+    )
+    found = squad_scores(predictions, answers)
+    assert 0.02 < found["exact"] < found["f1"] < 0.9
+    assert 100 * found["exact"] == pytest.approx(float(expected["exact_match"]), rel=1e-6)
+    assert 100 * found["f1"] == pytest.approx(float(expected["f1"]), rel=1e-6)
