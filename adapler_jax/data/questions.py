@@ -118,10 +118,10 @@ def _once(rows: Rows) -> Rows:
     documents = set()
     for where, row in rows:
         if "aliases" in row:
-            name = hash(row["id"])
-            if name in documents:
+            document = hash((row.get("id"), str(row.get("context"))))
+            if document in documents:
                 continue
-            documents.add(name)
+            documents.add(document)
         yield where, row
 
 

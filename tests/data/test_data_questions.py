@@ -248,6 +248,9 @@ def test_a_document_that_triviaqa_has_in_several_files_is_one_question(tmp_path)
     row |= {"EntityPages": [{"Filename": "Ada.txt"}]}
     (question,) = read(tmp_path / "qa/train.jsonl", lines(row, row))
     assert (question.id, question.answers) == ("tc_1--Ada.txt", ("London",))
+    flat = {"id": "1", "question": "Where?", "context": "in London", "aliases": ["London"]}
+    with pytest.raises(ValueError, match="questions 1 and 2, .* have one id"):
+        read(tmp_path / "flat.jsonl", lines(flat, flat | {"context": "in Paris"}))
 
 
 def test_mrqas_spans_are_columns_in_tensorflow_datasets():
