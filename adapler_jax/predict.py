@@ -1,10 +1,11 @@
-"""Classify a file: python -m adapler_jax.predict --model=DIR [--input=FILE] [--output=FILE]
+"""Classify a file, or answer its questions: python -m adapler_jax.predict --model=DIR [--input=FILE] [--output=FILE]
 
 One output row for every input row, in the same order: the label, the probability of every class, whether the text was
 longer than the model reads and, with --kept, the words that the last layer ran on and the tokens in every layer. Input
 is text lines (.txt, or standard input), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Rows go to standard
 output as TSV with a header line, or to a .csv, .tsv, .jsonl or .parquet file, which appears once it is complete. Files
-may be larger than memory.
+may be larger than memory. A model that answers questions takes tables and JSON lines with the columns question and
+context, and gives the answer, empty for none, its characters in the context, its score and its probability.
 """
 
 from absl import flags
@@ -23,9 +24,11 @@ _COLUMN = flags.DEFINE_list(
     "column",
     [],
     "text column of a table, two with a comma between them for pairs; default: those of the model's task, or of single "
-    "texts also text or sentence",
+    "texts also text or sentence, of questions question,context",
 )
-_KEPT = flags.DEFINE_bool("kept", False, "add the kept words of the last layer and the tokens of every layer")
+_KEPT = flags.DEFINE_bool(
+    "kept", False, "add the kept words of the last layer and, of classes, the tokens of every layer"
+)
 _EXPLAIN = flags.DEFINE_bool("explain", False, "print texts with the kept words marked; rows go to --output only")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace an output file that is there")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts that run at a time", lower_bound=1)

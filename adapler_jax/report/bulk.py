@@ -16,20 +16,24 @@ from adapler_jax.data.streams import KINDS, WINDOW_ROWS, Window, kind_of, read_w
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loaded import check_batch_size, rows_for
-from adapler_jax.report.marked_text import has_colour, mark_all
+from adapler_jax.inference.reader import Reader
+from adapler_jax.report.marked_text import has_colour, mark_all, mark_readings
 from adapler_jax.report.prediction_files import (
     Write,
+    answer_column_names,
     check_output,
     column_names,
     columns_of_predictions,
     columns_of_probs,
+    columns_of_readings,
     open_writer,
     text_writer,
 )
 from adapler_jax.weights.replace import replacing_file
-from adapler_jax.weights.save import task_of
+from adapler_jax.weights.save import head_name_of, task_of
 
 STANDARD = "-"  # input or output
+QUESTION_COLUMNS = ("question", "context")
 Advance = Callable[[int, float | None], None]
 
 
@@ -40,12 +44,13 @@ def predict_file(
 ) -> int:  # fmt: skip
     """Writes a row for every row of the input, in its order, and returns their number.
 
-    Args: model: a saved model directory. source: a file, or "-" for standard input. output: a file, which appears once
-    it is complete, or "-" for TSV on standard output. kind: of the input, one of KINDS; None: by its ending, text lines
-    for standard input. columns: the text column of a table, or the two of pairs; none for those of the model's task, or
-    of single texts also `text` or `sentence`. with_kept: writes the last layer's words and the tokens of every layer
-    too. explain: prints texts with the kept words marked, in place of rows where output is "-". overwrite: whether an
-    output that is there may be replaced. batch_size, dtype, driver: as in `Classifier`. tell: gets notes.
+    Args: model: a saved model directory, of classes or of answers in texts. source: a file, or "-" for standard input.
+    output: a file, which appears once it is complete, or "-" for TSV on standard output. kind: of the input, one of
+    KINDS; None: by its ending, text lines for standard input. columns: the text column of a table, or the two of pairs;
+    none for those of the model's task, or of single texts also `text` or `sentence`, of questions `question` and
+    `context`. with_kept: writes the last layer's words too, and of classes the tokens of every layer. explain: prints
+    texts with the kept words marked, in place of rows where output is "-". overwrite: whether an output that is there
+    may be replaced. batch_size, dtype, driver: as in `Classifier`. tell: gets notes.
 
     Raises ValueError or OSError where the input, the model or the output is not as expected.
     """
@@ -54,19 +59,28 @@ def predict_file(
     target = None if output == STANDARD else check_output(output, overwrite=overwrite, source=source)
     if sys.stdout is None and (target is None or explain):
         raise ValueError("standard output is closed; give --output=FILE, without --explain")
-    usual = usual_columns(task_of(model))
+    reads = head_name_of(model) == "span"
+    if reads and kind == "txt":
+        raise ValueError(
+            f"{model} answers questions, which text lines have not; give a table with the columns question and "
+            "context, of standard input name its kind with --format"
+        )
+    usual = [QUESTION_COLUMNS] if reads else usual_columns(task_of(model))
     with open_input(source, tell) as file:
         windows = read_windows(file, kind, where, columns=columns, usual=usual)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
-        classifier = Classifier.load(model, dtype=dtype, driver=driver)
+        user = (Reader if reads else Classifier).load(model, dtype=dtype, driver=driver)
         prints = (target is None or explain) and sys.stdout.isatty()
         shows_bar = is_long(first) and not prints  # a bar among the lines of a terminal would tear them
-        names = column_names(classifier.class_names, with_words=with_kept)
+        windows = itertools.chain(first, windows)
+        options = {"explain": explain, "batch_size": batch_size}
+        if reads:
+            names, run = answer_column_names(with_words=with_kept), answer_windows
+        else:
+            names, run = column_names(user.class_names, with_words=with_kept), predict_windows
+            options["with_words"] = with_kept
         with open_target(target, names, explain=explain) as write, progress_bar(shows_bar) as advance:
-            num_rows = predict_windows(
-                classifier, itertools.chain(first, windows), write,
-                with_words=with_kept, explain=explain, batch_size=batch_size, advance=advance,
-            )  # fmt: skip
+            num_rows = run(user, windows, write, advance=advance, **options)
     if num_rows == 0:
         tell(f"{where} has no rows")
     elif target is not None:
@@ -170,6 +184,23 @@ def predict_windows(
         if explain:
             print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n", flush=True)
         count += len(encoded)
+        advance(count, window.share)
+    return count
+
+
+def answer_windows(
+    reader: Reader, windows: Iterable[Window], write: Write, *, explain: bool = False, batch_size: int = 32,
+    advance: Advance = lambda num_rows, share: None,
+) -> int:  # fmt: skip
+    """Answers and writes windows of (question, context) pairs; returns the number of rows."""
+    count = 0
+    for window in windows:
+        readings = reader.answer_all(window.texts, batch_size=batch_size)
+        write(columns_of_readings(readings))
+        if explain:
+            print(mark_readings([(None, reading) for reading in readings], colour=has_colour(sys.stdout)) + "\n",
+                  flush=True)  # fmt: skip
+        count += len(readings)
         advance(count, window.share)
     return count
 

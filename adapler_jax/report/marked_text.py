@@ -57,16 +57,19 @@ def mark_all(
     )
 
 
-def mark_readings(pairs: Sequence[tuple[Question, Reading]], *, layer: int = -1, colour: bool = False) -> str:
-    """A paragraph a question: the question, the answer, the accepted ones, the text with the kept words marked."""
+def mark_readings(pairs: Sequence[tuple[Question | None, Reading]], *, layer: int = -1, colour: bool = False) -> str:
+    """A paragraph a question: the question, the answer, where a Question is given the accepted ones, and the text with
+    the kept words marked."""
     return "\n\n".join(_mark_reading(question, reading, layer, colour=colour) for question, reading in pairs)
 
 
-def _mark_reading(question: Question, reading: Reading, layer: int, *, colour: bool) -> str:
+def _mark_reading(question: Question | None, reading: Reading, layer: int, *, colour: bool) -> str:
     """One of those paragraphs."""
-    answer, accepted = (one_line(text) or "no answer" for text in (reading.text, " / ".join(question.answers)))
+    answer = f"{one_line(reading.text) or 'no answer'} ({reading.probability:.0%})"
+    if question is not None:
+        answer += f", accepted: {one_line(' / '.join(question.answers)) or 'no answer'}"
     text = _mark_part(reading.context, list(zip(reading.words, reading.keep_NW[layer])), colour=colour)
-    return f"{one_line(reading.question)}\n{answer} ({reading.probability:.0%}), accepted: {accepted}\n{text}"
+    return f"{one_line(reading.question)}\n{answer}\n{text}"
 
 
 def print_readings(pairs: Sequence[tuple[Question, Reading]], *, model: str = "the model", stream=None) -> None:

@@ -1,4 +1,4 @@
-"""Answers by row, written as they come: CSV, TSV, JSON lines, Parquet."""
+"""Labels or answers by row, written as they come: CSV, TSV, JSON lines, Parquet."""
 
 import contextlib
 import csv
@@ -10,12 +10,14 @@ import numpy as np
 
 from adapler_jax.data.streams import kind_of
 from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.reader import Reading
 from adapler_jax.report.marked_text import one_line
 
 OUTPUT_KINDS = ("csv", "tsv", "jsonl", "parquet")
 LABEL, PROBABILITY = "label", "probability_"  # the latter in front of a class name
 IS_CUT = "is_cut"
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
+ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")
 DECIMALS = 7  # as many as float32 has near 1
 
 Columns = dict[str, list]
@@ -42,6 +44,21 @@ def columns_of_predictions(class_names: Sequence[str], predictions: Sequence[Pre
         NUM_TOKENS: [list(prediction.num_tokens) for prediction in predictions],
     }
     return columns_of_probs(class_names, probs_NC, [prediction.is_cut for prediction in predictions]) | words
+
+
+def answer_column_names(*, with_words: bool) -> tuple[str, ...]:
+    """The columns of every output of a model that answers questions, in their order."""
+    return (*ANSWER_COLUMNS, *([KEPT_WORDS] if with_words else []))
+
+
+def columns_of_readings(readings: Sequence[Reading]) -> Columns:
+    """Answers, their characters in the text, scores, probabilities, and the words that the last layer ran on."""
+    rows = [
+        (reading.text, reading.start, reading.end, round(float(reading.score), DECIMALS),
+         round(float(reading.probability), DECIMALS), list(reading.kept_words[-1]))
+        for reading in readings
+    ]  # fmt: skip
+    return dict(zip(answer_column_names(with_words=True), map(list, zip(*rows)), strict=True))
 
 
 def check_output(path: str, *, overwrite: bool, source: str) -> tuple[pathlib.Path, str]:
@@ -111,6 +128,9 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str]) -> Iterator[Write]
         IS_CUT: pyarrow.bool_(),
         KEPT_WORDS: pyarrow.list_(pyarrow.string()),
         NUM_TOKENS: pyarrow.list_(pyarrow.int32()),
+        "answer": pyarrow.string(),
+        "start": pyarrow.int64(),
+        "end": pyarrow.int64(),
     }
     schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in names])
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:

@@ -195,6 +195,12 @@ def task_of(directory) -> str | None:
     return read_section(read_json(path), path)["task"]
 
 
+def head_name_of(directory) -> str:
+    """The name of a saved model's head. Raises ValueError where the directory holds no saved model."""
+    path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
+    return read_section(read_json(path), path).get("head", CLASSIFICATION.name)
+
+
 def num_sites_of(params: Params) -> int:
     """Sites of a pruner whose networks are stacked by site, else the layers; 0 without networks."""
     hidden = params.get("pruner", {}).get("hidden")
