@@ -96,7 +96,7 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
     for field in ("columns", "class_names"):
         if config.data[field]:
             raise ValueError(
-                f"config.data.{field} is {config.data[field]}, but task {config.task!r} has questions, whose "
+                f"config.data.{field} is given, but task {config.task!r} has questions, whose "
                 "fields have names of their own (docs/reading.md); leave it out and rename the fields of the data"
             )
     data = load_reading(

@@ -162,7 +162,7 @@ def test_a_reader_always_answers_when_asked_to(pruned):
 
 
 def test_fields_of_texts_with_classes_are_refused(make_reading, workdirs):
-    with pytest.raises(ValueError, match="config.data.columns is .*rename the fields of the data"):
+    with pytest.raises(ValueError, match="config.data.columns is given, but .*rename the fields of the data"):
         run(make_reading(finetune, data__columns={"context": "passage"}), workdirs())
 
 
