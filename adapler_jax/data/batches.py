@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import grain
 import numpy as np
@@ -109,10 +109,11 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     extras: Extras | None = None,
-) -> Iterator[Batch]:
-    """Yield every example once, sorted by length; the last batch is filled up with filler rows.
+) -> Sequence[Batch]:
+    """Every example once, sorted by length; the last batch is filled up with filler rows.
 
-    The arguments are those of train_batches.
+    The arguments are those of train_batches. Each batch is made when it is asked for, so that a split costs no memory
+    beside its tokens.
 
     Raises:
       ValueError: as train_batches.
@@ -122,13 +123,27 @@ def eval_batches(
     share = _share(batch_size, process_index, process_count)
     order = rows_of_groups(np.argsort(group_lengths(tokenized), kind="stable"), tokenized.group)
 
-    def generate() -> Iterator[Batch]:
-        """Make the batches; the checks above run before the first is asked for."""
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            yield _make_batch(tokenized, rows, share, lengths=lengths, extras=extras)
+    def make(start: int) -> Batch:
+        return _make_batch(tokenized, order[start : start + batch_size], share, lengths=lengths, extras=extras)
 
-    return generate()
+    return _Batches(make, range(0, len(order), batch_size))
+
+
+class _Batches(Sequence[Batch]):
+    """Batches that are made when they are asked for."""
+
+    def __init__(self, make: Callable[[int], Batch], starts: range):
+        """starts: the arguments of `make`, one a batch."""
+        self._make, self._starts = make, starts
+
+    def __len__(self) -> int:
+        """Count the batches."""
+        return len(self._starts)
+
+    def __getitem__(self, place):
+        """Make one batch; a slice of the batches makes none yet."""
+        found = self._starts[place]
+        return _Batches(self._make, found) if isinstance(place, slice) else self._make(found)
 
 
 def _make_batch(

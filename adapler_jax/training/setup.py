@@ -64,8 +64,8 @@ class Setup(NamedTuple):
         return jax.random.fold_in(jax.random.key(self.seed, impl="rbg"), zlib.crc32(use.encode()))
 
     def eval_batches(self, split: str, batch_size: int):
-        """All batches of a split, as a list."""
-        return list(eval_batches(self.splits[split], batch_size=self.rows(batch_size), lengths=self.lengths))
+        """All batches of a split, each made when it is asked for."""
+        return eval_batches(self.splits[split], batch_size=self.rows(batch_size), lengths=self.lengths)
 
 
 def run_buckets(config) -> tuple[int, ...] | None:

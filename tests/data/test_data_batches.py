@@ -126,7 +126,11 @@ def test_a_set_smaller_than_a_batch_is_filled_up(make_tokenized, process_count):
 
 
 def test_evaluation_holds_every_example_once_sorted_and_filled(make_tokenized):
-    batches = list(eval_batches(make_tokenized(COUNTS), batch_size=8, lengths=LENGTHS))
+    lazy = eval_batches(make_tokenized(COUNTS), batch_size=8, lengths=LENGTHS)
+    batches = list(lazy)
+    assert len(lazy) == len(batches) == len(list(lazy))  # it can be gone through again
+    for batch, part in zip(batches[1::2], lazy[1::2], strict=True):
+        np.testing.assert_array_equal(batch.token_BL, part.token_BL)
     ids = np.concatenate(_ids(batches))
     assert len(batches) == 7 and sorted(ids) == [FILLER_ID] * 3 + list(range(53))
     assert (np.diff(COUNTS[ids[ids != FILLER_ID]]) >= 0).all()
