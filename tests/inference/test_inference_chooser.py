@@ -41,10 +41,16 @@ def models(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("name", ["joint", "alone"])
-def test_choices_are_the_same_alone_and_in_batches_of_any_size(models, name):
-    chooser = Chooser.load(models / name)
-    together = chooser.choose_all(QUESTIONS, batch_size=3)
+@pytest.fixture(scope="module")
+def load(models):
+    """Choosers by model and driver."""
+    return functools.cache(lambda name, driver: Chooser.load(models / name, driver=driver))
+
+
+@pytest.mark.parametrize(("name", "driver"), [("joint", "packed"), ("alone", "masked")])
+def test_choices_are_the_same_alone_and_in_batches_of_any_size(load, name, driver):
+    chooser = load(name, driver)
+    together = chooser.choose_all(QUESTIONS, batch_size=2)
     for (question, article, options), found in zip(QUESTIONS, together, strict=True):
         alone = chooser.choose(question, article, options)
         np.testing.assert_allclose(alone.probabilities, found.probabilities, atol=1e-5)
@@ -54,15 +60,15 @@ def test_choices_are_the_same_alone_and_in_batches_of_any_size(models, name):
 
 
 @pytest.mark.parametrize("driver", ["packed", "bucketed"])
-def test_drivers_choose_as_the_oracle(models, driver):
-    expected, found = (Chooser.load(models / "joint", driver=name).choose_all(QUESTIONS) for name in ("masked", driver))
+def test_drivers_choose_as_the_oracle(load, driver):
+    expected, found = (load("joint", name).choose_all(QUESTIONS, batch_size=2) for name in ("masked", driver))
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
         assert ours.kept_words == theirs.kept_words
 
 
-def test_words_are_those_of_the_article_and_what_was_cut_ran_on_no_layer(models):
-    short, long, empty, _ = Chooser.load(models / "joint").choose_all(QUESTIONS)
+def test_words_are_those_of_the_article_and_what_was_cut_ran_on_no_layer(load):
+    short, long, empty, _ = load("joint", "packed").choose_all(QUESTIONS, batch_size=2)
     assert [word.text for word in short.words] == ["a", "film", "."] and not short.is_cut
     assert short.keep_NW.shape == (4, 3) and short.keep_NW[0].any() and not short.keep_NW.all()
     for layer, texts in enumerate(short.kept_words):
@@ -81,9 +87,9 @@ def test_words_are_those_of_the_article_and_what_was_cut_ran_on_no_layer(models)
         (("a", "film", ["good"]), ValueError, "question 1 has the options .'good'.; expected at least 2"),
     ],
 )
-def test_what_is_no_question_is_named(models, question, kind, message):
+def test_what_is_no_question_is_named(load, question, kind, message):
     with pytest.raises(kind, match=message):
-        Chooser.load(models / "joint").choose_all([QUESTIONS[0], question])
+        load("joint", "packed").choose_all([QUESTIONS[0], question])
 
 
 def test_a_model_that_chooses_among_no_options_is_refused(tiny_classifier):
