@@ -115,7 +115,7 @@ def test_a_folder_is_replaced_only_when_the_new_one_is_whole(core, tmp_path):
 
 
 def test_of_two_that_prepare_the_same_windows_one_writes_and_the_other_waits(core, tmp_path):
-    both, calls = threading.Barrier(2, timeout=10), []
+    both, calls = threading.Barrier(2, timeout=60), []
 
     def stream():
         calls.append(threading.get_ident())
