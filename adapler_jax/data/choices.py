@@ -267,17 +267,18 @@ def _build_chunk(chunk: list[ChoiceQuestion], core: Tokenizer, template, room: i
     texts = [f"{question.question} {option}" for question in chunk for option in question.options]
     ends = [row[-max_option_tokens:] for row in token_rows(core, texts)]
     num_options = len(chunk[0].options) if chunk else 0
-    num_whole = [len(tokens_of[question.article]) for question in chunk for _ in range(num_options)]
-    pairs = []
+    pairs, is_cut = [], []
     for number, question in enumerate(chunk):
         options = ends[number * num_options : (number + 1) * num_options]
-        article = tokens_of[question.article][: room - max(map(len, options))]
+        whole = tokens_of[question.article]
+        article = whole[: room - max(map(len, options))]
         pairs += [(article, option) for option in options]
+        is_cut += [len(article) < len(whole)] * num_options
     labels = [place == question.label for question in chunk for place in range(num_options)]
     return ChoiceRows(
         *fill(template, pairs),
         article_tokens=np.array([len(article) for article, _ in pairs], np.int32),
-        is_cut=np.array([len(article) < whole for (article, _), whole in zip(pairs, num_whole)], bool),
+        is_cut=np.array(is_cut, bool),
         labels=np.array(labels, np.int32),
         question=np.repeat(np.arange(len(chunk), dtype=np.int32), num_options),
         num_options=num_options,

@@ -105,8 +105,18 @@ def _json_items(file: TextIO, where: str) -> Iterator[Placed]:
         yield from ((f"{where}: item {number}", item) for number, item in found)
         return
     text, place = yield from list_items(file, text, start.end(), where)
-    if (text[place:] + file.read(CHARACTERS)).strip():
-        raise ValueError(f"{where} goes on behind its list; keep one list")
+    check_end(text[place:] + file.read(CHARACTERS), where)
+
+
+def check_end(rest: str, where: str, *, in_object: bool = False) -> None:
+    """Refuse what stands behind the list of a file, but, where the list is in an object, for its other fields."""
+    rest = rest.strip()
+    try:
+        is_end = isinstance(json.loads("{" + rest.removeprefix(",")), dict) if in_object else not rest
+    except ValueError:
+        is_end = False
+    if not is_end:
+        raise ValueError(f"{where} goes on behind its list with {rest[:40]!r}; keep one list, or one object with it")
 
 
 def list_items(file: TextIO, text: str, place: int, where: str) -> Generator[Placed, None, tuple[str, int]]:

@@ -4,7 +4,6 @@ import codecs
 import contextlib
 import functools
 import gzip
-import json
 import pathlib
 import re
 import zlib
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from adapler_jax.data.files import files_by_split, find_place, split_name
-from adapler_jax.data.items import CHARACTERS, LIST_START, Placed, line_items, list_items
+from adapler_jax.data.items import CHARACTERS, LIST_START, Placed, check_end, line_items, list_items
 from adapler_jax.data.prepared import plain, tfds_splits
 from adapler_jax.data.tables import explain_unknown
 
@@ -82,23 +81,12 @@ def _items(file: BinaryIO, where: str, *, is_lines: bool) -> Iterator[Placed]:
             start = LIST_START.match(head, key.end() if key and key[1].lower() == "data" else 0)
             if start:
                 rest, place = yield from list_items(text, head, start.end(), where)
-                _check_end(rest[place:] + text.read(), where, is_object=key is not None and start.start() > 0)
+                check_end(rest[place:] + text.read(), where, in_object=start.start() > 0)
                 return
         except UnicodeDecodeError as error:
             raise ValueError(f"{where} is not UTF-8 ({error.reason}); convert it") from error
         file.seek(0)
     yield from line_items(file, where)
-
-
-def _check_end(rest: str, where: str, *, is_object: bool) -> None:
-    """Refuse what stands behind the list of a file, but for the other fields of the object that it is in."""
-    rest = rest.strip()
-    try:
-        is_end = isinstance(json.loads("{" + rest.removeprefix(",")), dict) if is_object else not rest
-    except ValueError:
-        is_end = False
-    if not is_end:
-        raise ValueError(f"{where} goes on behind its list with {rest[:40]!r}; keep one list, or one object with it")
 
 
 def _flatten(item, where: str, evidence: pathlib.Path) -> Rows:

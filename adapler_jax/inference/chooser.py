@@ -17,7 +17,6 @@ from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.exported import told_use
 from adapler_jax.inference.loaded import (
     check_batch_size,
-    kept_texts,
     layers_run,
     make_ready,
     rows_for,
@@ -26,7 +25,7 @@ from adapler_jax.inference.loaded import (
     warm_up,
 )
 from adapler_jax.inference.reading_scores import option_scores
-from adapler_jax.inference.words import Word, encode_whole
+from adapler_jax.inference.words import Word, encode_whole, kept_texts
 from adapler_jax.types import Params
 from adapler_jax.weights.save import load_model
 

@@ -14,7 +14,6 @@ from adapler_jax.data.tokenizers import load_core
 from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import Engine, lay_out_for, make_engine
 from adapler_jax.inference.exported import max_length_of
-from adapler_jax.inference.words import Word
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import Saved
@@ -100,11 +99,6 @@ def layers_run(trace: Trace, batch: Batch, num_layers: int) -> np.ndarray:
     if trace.weight_NBL is None:
         return np.full(batch.live_BL.shape, num_layers, np.int32)
     return np.sum(np.asarray(trace.weight_NBL) > 0, axis=0, dtype=np.int32)
-
-
-def kept_texts(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, ...], ...]:
-    """The texts of the words that each layer ran on."""
-    return tuple(tuple(word.text for word, keep in zip(words, keep_W) if keep) for keep_W in keep_NW)
 
 
 def softmax(logits_BC):

@@ -1,11 +1,10 @@
 """The answer for one text, as users of a saved model see it."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 
-from adapler_jax.inference.words import Word
+from adapler_jax.inference.words import Word, kept_texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Prediction:
     @property
     def kept_words(self) -> list[list[str]]:
         """The words that each layer ran on, in their order."""
-        return [list(itertools.compress([word.text for word in self.words], keep_W)) for keep_W in self.keep_NW]
+        return [list(texts) for texts in kept_texts(self.words, self.keep_NW)]
 
     def unread(self, part: int) -> str:
         """What lies behind the last word read of a text that was cut: part 0, or 1 for the second of a pair."""

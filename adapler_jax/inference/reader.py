@@ -16,7 +16,6 @@ from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.exported import told_use
 from adapler_jax.inference.loaded import (
     check_batch_size,
-    kept_texts,
     layers_run,
     make_ready,
     rows_for,
@@ -24,7 +23,7 @@ from adapler_jax.inference.loaded import (
     warm_up,
 )
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
-from adapler_jax.inference.words import Word, encode_whole
+from adapler_jax.inference.words import Word, encode_whole, kept_texts
 from adapler_jax.types import Params
 from adapler_jax.weights.save import load_model
 

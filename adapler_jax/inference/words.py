@@ -69,6 +69,11 @@ def encode_whole(core: Tokenizer, text: str) -> Encoded:
     return _encoded(core.encode(text, add_special_tokens=False), False, (text,))
 
 
+def kept_texts(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, ...], ...]:
+    """The texts of the words that each layer ran on."""
+    return tuple(tuple(word.text for word, keep in zip(words, keep_W) if keep) for keep_W in keep_NW)
+
+
 def _whole(texts: Sequence[str], pairs: Sequence[str] | None) -> list[list[str]]:
     """The first texts and, of pairs, the second ones, as a tokenizer may see them."""
     return [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]

@@ -191,14 +191,18 @@ def load_model(directory) -> Saved:
 
 def task_of(directory) -> str | None:
     """The task that a saved model names. Raises ValueError where the directory holds no saved model."""
-    path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
-    return read_section(read_json(path), path)["task"]
+    return _section_of(directory)["task"]
 
 
 def head_name_of(directory) -> str:
     """The name of a saved model's head. Raises ValueError where the directory holds no saved model."""
+    return _section_of(directory).get("head", CLASSIFICATION.name)
+
+
+def _section_of(directory) -> dict[str, Any]:
+    """What `save_model` wrote beside the encoder's config."""
     path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
-    return read_section(read_json(path), path).get("head", CLASSIFICATION.name)
+    return read_section(read_json(path), path)
 
 
 def num_sites_of(params: Params) -> int:
