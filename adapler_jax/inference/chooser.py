@@ -12,13 +12,13 @@ from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.choices import ChoiceQuestion, ChoiceRows, build_choice_rows
 from adapler_jax.data.rows import read_template
 from adapler_jax.data.text import whole_characters
-from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.engine import AUTO
-from adapler_jax.inference.exported import told_use
+from adapler_jax.inference.exported import judges_options, told_use
 from adapler_jax.inference.loaded import (
     check_batch_size,
     layers_run,
     make_ready,
+    reading_limits,
     rows_for,
     softmax,
     sorted_batches,
@@ -73,9 +73,7 @@ class Chooser:
         """
         use_compilation_cache(compilation_cache)
         saved = load_model(directory)
-        limits = saved.extra.get("reading")
-        is_alone = limits is not None and limits["per_option"] and saved.head is CLASSIFICATION
-        if not is_alone and saved.head.name != "choice":
+        if saved.head.name != "choice" and not judges_options(saved):
             raise ValueError(
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which does "
                 f"not choose among options; {told_use(saved)}, or train one on a task as custom_choice"
@@ -91,7 +89,7 @@ class Chooser:
             num_layers=saved.config.num_layers,
             max_length=loaded.max_length,
             lengths=loaded.lengths,
-            max_option_tokens=limits["max_option_tokens"],
+            max_option_tokens=reading_limits(saved)["max_option_tokens"],
         )
 
     def warm_up(self, batch_size: int = 32) -> float:

@@ -103,11 +103,16 @@ def max_length_of(saved: Saved) -> int:
     return saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
 
 
+def judges_options(saved: Saved) -> bool:
+    """Whether a model classifies the options of questions, each alone."""
+    return saved.head is CLASSIFICATION and saved.extra.get("reading", {}).get("per_option", False)
+
+
 def told_use(saved: Saved) -> str:
     """What to do with a model, in words, for those who took it for something else."""
     if saved.head.name == "span":
         return "load it with Reader (adapler_jax.inference.reader)"
-    if saved.head.name == "choice":
+    if saved.head.name == "choice" or judges_options(saved):
         return "load it with Chooser (adapler_jax.inference.chooser)"
     if saved.head is CLASSIFICATION:
         return "load it with Classifier (adapler_jax.inference.classifier)"

@@ -51,6 +51,17 @@ def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
     )
 
 
+def reading_limits(saved: Saved) -> dict:
+    """The settings of `config.reading` that a model of questions was trained with. Raises ValueError where it was saved
+    without."""
+    if "reading" not in saved.extra:
+        raise ValueError(
+            f"{saved.directory} was saved without extra['reading'], the settings of config.reading that its rows are "
+            "made by; save it with them, as training phases do"
+        )
+    return saved.extra["reading"]
+
+
 def check_batch_size(batch_size: int) -> None:
     """Raises ValueError on a batch_size below 1."""
     if batch_size < 1:

@@ -18,6 +18,7 @@ from adapler_jax.inference.loaded import (
     check_batch_size,
     layers_run,
     make_ready,
+    reading_limits,
     rows_for,
     sorted_batches,
     warm_up,
@@ -76,8 +77,7 @@ class Reader:
         """
         use_compilation_cache(compilation_cache)
         saved = load_model(directory)
-        limits = saved.extra.get("reading")
-        if saved.head.name != "span" or limits is None:
+        if saved.head.name != "span":
             raise ValueError(
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which finds "
                 f"no answers in texts; {told_use(saved)}, or train one on a task as custom_span"
@@ -93,7 +93,7 @@ class Reader:
             num_layers=saved.config.num_layers,
             max_length=loaded.max_length,
             lengths=loaded.lengths,
-            limits=limits,
+            limits=reading_limits(saved),
             threshold=None if always_answers else saved.extra.get("no_answer_threshold"),
         )
 

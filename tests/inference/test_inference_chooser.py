@@ -2,11 +2,13 @@
 
 import functools
 
+import jax
 import numpy as np
 import pytest
 
 from adapler_jax import heads
 from adapler_jax.inference.chooser import Chooser
+from adapler_jax.inference.reader import Reader
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
@@ -95,3 +97,19 @@ def test_what_is_no_question_is_named(load, question, kind, message):
 def test_a_model_that_chooses_among_no_options_is_refused(tiny_classifier):
     with pytest.raises(ValueError, match="does not choose among options; load it with Classifier"):
         Chooser.load(tiny_classifier)
+
+
+def test_a_model_that_judges_options_alone_is_named_as_one_that_chooses(models):
+    with pytest.raises(ValueError, match="finds no answers in texts; load it with Chooser"):
+        Reader.load(models / "alone")
+
+
+@pytest.mark.parametrize(("head", "load"), [(heads.choice(num_options=2), Chooser.load), (heads.SPAN, Reader.load)])
+def test_a_model_saved_without_the_limits_of_its_rows_is_refused(tmp_path, head, load):
+    params = tiny.make_params() | {"head": head.init(jax.random.key(0), tiny.CONFIG, 0)}
+    save_model(
+        tmp_path / "model", params, tiny.CONFIG, pruner_name="adapler", head=head, max_length=16,
+        tokenizer=build_tokenizer(),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="saved without extra..reading.., the settings of config.reading"):
+        load(tmp_path / "model")
