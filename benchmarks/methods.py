@@ -141,7 +141,7 @@ def run_one(method: str, value: float, runs: pathlib.Path, dense_config, config,
     lend_phase(first, workdir, config)
     run_all(config, workdir, tell=tell)
     wanted = adapt_name(value) if method == "adapler" else config.method
-    rows = [row for row in evaluate_workdir(workdir, tell=tell) if row["method"] == wanted]
+    rows = [row for row in evaluate_workdir(workdir, tell=tell, only=wanted) if row["method"] == wanted]
     more = {
         "method": method, "dial": value, "training_s": training_seconds(config, workdir, first),
         "dense_training_s": training_seconds(dense_config, first),

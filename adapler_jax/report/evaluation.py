@@ -59,6 +59,12 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     return phases
 
 
+def check_finished(workdir: pathlib.Path, name: str, phases: dict[str, pathlib.Path]) -> None:
+    """Raises ValueError where a name is of none of a run's finished models."""
+    if name not in phases:
+        raise ValueError(f"{workdir} has no finished model {name!r}; there are {', '.join(phases)}")
+
+
 def unfinished_phases(workdir: pathlib.Path) -> list[str]:
     """Names of the phases that were begun and are not finished."""
     names = ["finetune", "saliency", "adapler", "teacher", "search", "powerbert", "scores", "init", "policy", "trbert",
@@ -123,16 +129,20 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
     return columns
 
 
-def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool = True) -> list[dict]:
+def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "") -> list[dict]:
     """Scores every finished model of a run on its test splits and measures seconds on the first of them.
 
     Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
-    and for the first split the columns of `time_model`. Raises ValueError where the workdir holds no finished model.
+    and for the first split the columns of `time_model`. only: the one model beside the dense one; empty: all of them.
+    Raises ValueError where the workdir holds no finished model, or not that one.
     """
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
     use_compilation_cache(config.inference.get("compilation_cache", ""), tell=tell)
     phases = finished_phases(workdir)
+    if only:
+        check_finished(workdir, only, phases)
+        phases = {name: phase for name, phase in phases.items() if name in ("dense", only)}
     models = {name: load_model(phase / "model") for name, phase in phases.items()}
     for name in unfinished_phases(workdir):
         tell(f"{name}: not finished; give the training command again to go on")
@@ -198,8 +208,7 @@ def load_named(workdir, name: str) -> Classifier:
     """The classifier of a finished model with the run's engine and operands. Raises ValueError on another name."""
     workdir = pathlib.Path(workdir).expanduser()
     phases = finished_phases(workdir)
-    if name not in phases:
-        raise ValueError(f"{workdir} has no finished model {name!r}; there are {', '.join(phases)}")
+    check_finished(workdir, name, phases)
     return Classifier.load(phases[name] / "model", **load_options(workdir, name))
 
 

@@ -79,6 +79,13 @@ def test_every_model_gets_a_row_beside_the_dense_score(finished):
     assert rows[2]["kept_tokens"] == sorted(rows[2]["kept_tokens"], reverse=True)
 
 
+def test_one_model_is_scored_beside_dense(finished):
+    rows = evaluate_workdir(finished, tell=silent, with_times=False, only="adapt-1.2x")
+    assert [row["method"] for row in rows] == ["dense", "adapt-1.2x"]
+    with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler, adapt-1.2x"):
+        evaluate_workdir(finished, tell=silent, only="trbert")
+
+
 def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     done = run_python("evaluate.py", f"--workdir={finished}")
     assert done.returncode == 0, done.stderr
