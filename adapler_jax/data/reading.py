@@ -172,8 +172,7 @@ def load_reading(
     carve = {split: share for split, share in (task.carve if carve is None else carve).items() if split not in sources}
     check_carve(carve)
     unit = "texts" if task.kind in (SPAN, CHOICE) else "questions"
-    notes = [f"{split}: {share:g} of train's {unit}, by seed {split_seed}" for split, share in carve.items()]
-    splits = {}
+    notes, splits = [], {}
     names = sorted({*sources, *carve}, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
     for split in (split for split in names if split.partition("_")[0] in only):
         where, theirs = sources.get(split, sources["train"])
@@ -190,6 +189,9 @@ def load_reading(
             task.kind, stream, core, max_length=max_length, reading=reading, cache_dir=cache_dir,
             shuffle_seed=split_seed if split == "train" else None,
         )  # fmt: skip
+        if split in carve:
+            count = splits[split].num_questions
+            notes.append(f"{split}: {carve[split]:g} of train's {unit}, by seed {split_seed}: {count} questions")
         notes += [f"{split}: {note}" for note in tally.notes()]
     return ReadingData(task, splits, tuple(notes))
 

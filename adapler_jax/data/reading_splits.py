@@ -36,6 +36,11 @@ class SpanSplit:
     questions: Sequence[Question]
     windows: Windows
 
+    @property
+    def num_questions(self) -> int:
+        """Count the questions."""
+        return len(self.questions)
+
     def tokenized(self) -> Tokenized:
         """The windows as rows of batches; the example id is the number of the window."""
         ids = np.arange(len(self.windows), dtype=np.int32)
@@ -49,6 +54,11 @@ class ChoiceSplit:
 
     rows: ChoiceRows
 
+    @property
+    def num_questions(self) -> int:
+        """Count the questions."""
+        return len(self.rows.ids)
+
     def tokenized(self) -> Tokenized:
         """The options as rows of batches, those of a question as one group."""
         ids = np.arange(len(self.rows), dtype=np.int32)
@@ -60,6 +70,11 @@ class HotpotSplit:
     """Questions with their paragraphs as rows."""
 
     rows: HotpotRows
+
+    @property
+    def num_questions(self) -> int:
+        """Count the questions."""
+        return len(self.rows)
 
     def tokenized(self) -> Tokenized:
         """One row a question; the label is the type of the answer."""
@@ -73,6 +88,11 @@ class WikihopSplit:
     """Questions with their candidates and texts as rows."""
 
     rows: WikihopRows
+
+    @property
+    def num_questions(self) -> int:
+        """Count the questions."""
+        return len(self.rows.ids)
 
     def tokenized(self) -> Tokenized:
         """The label is the right candidate; a question's rows stand alone."""

@@ -195,7 +195,8 @@ def _texts_of(rows: Iterable, pick: Pick, place: str) -> Iterator[Text]:
         names = names or pick(tuple(row))
         for name in names:
             if not isinstance(row.get(name), str):
-                raise ValueError(f"{place} {number} has {row.get(name)!r:.60} as {name!r}; expected a text")
+                found = f"{row[name]!r:.60} as {name!r}" if name in row else f"no {name!r}"
+                raise ValueError(f"{place} {number} has {found}; expected a text")
         yield row[names[0]] if len(names) == 1 else (row[names[0]], row[names[1]])
 
 

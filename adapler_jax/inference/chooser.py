@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -89,7 +89,7 @@ class Chooser:
             num_layers=saved.config.num_layers,
             max_length=loaded.max_length,
             lengths=loaded.lengths,
-            max_option_tokens=reading_limits(saved)["max_option_tokens"],
+            **reading_limits(saved, "max_option_tokens"),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -104,7 +104,8 @@ class Chooser:
         return self.choose_all([(question, article, options)])[0]
 
     def choose_all(self, questions: Sequence[tuple[str, str, Sequence[str]]], *, batch_size: int = 32) -> list[Chosen]:
-        """The best options for (question, article, options) triples, in their order; batch_size: options in a batch.
+        """The best options for (question, article, options) triples, or dicts with these fields, in their order;
+        batch_size: options in a batch.
 
         The articles of all are cut as in training, so that the longest option of each question fits.
         Raises TypeError where questions are none; ValueError on fewer than two options or a batch_size below 1.
@@ -149,8 +150,10 @@ class Chooser:
 
 
 def as_choice(place: int, question) -> ChoiceQuestion:
-    """A (question, article, options) triple as the data room has it. Raises TypeError on anything else, ValueError on
-    fewer than two options."""
+    """A (question, article, options) triple, or a dict of these, as the data room has it. Raises TypeError on anything
+    else, ValueError on fewer than two options."""
+    if isinstance(question, Mapping):
+        question = tuple(question.get(name) for name in ("question", "article", "options"))
     if (
         not isinstance(question, tuple | list)
         or len(question) != 3
@@ -160,7 +163,7 @@ def as_choice(place: int, question) -> ChoiceQuestion:
     ):
         raise TypeError(
             f"question {place} is {question!r:.60}; expected (question, article, options): two strings and a list of "
-            "strings"
+            "strings, or a dict of these"
         )
     asked, article, options = question
     if len(options) < 2:

@@ -119,13 +119,19 @@ def told_use(saved: Saved) -> str:
     return "score it with evaluate.py, or run it by make_engine with its head"
 
 
+def check_classifies(saved: Saved) -> None:
+    """Raises ValueError where a model is for something else than classes."""
+    if saved.head is not CLASSIFICATION:
+        others = "neither Classifier nor" if saved.head.name == "span" else "neither Classifier, predict nor"
+        raise ValueError(
+            f"{saved.directory} holds a model with the head {saved.head.name!r}, for which {others} exported programs "
+            f"are made; {told_use(saved)}"
+        )
+
+
 def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str) -> Serving:
     """What is run of a saved model; arguments as in `make_engine`. Raises ValueError where it does not classify."""
-    if saved.head is not CLASSIFICATION:
-        raise ValueError(
-            f"{saved.directory} holds a model with the head {saved.head.name!r}, for which neither Classifier, "
-            f"predict nor exported programs are made; {told_use(saved)}"
-        )
+    check_classifies(saved)
     return Serving(
         config=saved.config,
         pruner=pruner_of_saved(saved),

@@ -51,15 +51,16 @@ def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
     )
 
 
-def reading_limits(saved: Saved) -> dict:
-    """The settings of `config.reading` that a model of questions was trained with. Raises ValueError where it was saved
-    without."""
-    if "reading" not in saved.extra:
+def reading_limits(saved: Saved, *names: str) -> dict[str, int]:
+    """Fields of `config.reading` that a model of questions was trained with. Raises ValueError where it was saved
+    without them."""
+    found = saved.extra.get("reading", {})
+    if missing := [name for name in names if name not in found]:
         raise ValueError(
-            f"{saved.directory} was saved without extra['reading'], the settings of config.reading that its rows are "
-            "made by; save it with them, as training phases do"
+            f"{saved.directory} was saved without {', '.join(missing)} in extra['reading'], the settings of "
+            "config.reading that its rows are made by; save it with them, as training phases do"
         )
-    return saved.extra["reading"]
+    return {name: found[name] for name in names}
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -28,6 +28,8 @@ from adapler_jax.inference.words import Word, encode_whole, kept_texts
 from adapler_jax.types import Params
 from adapler_jax.weights.save import load_model
 
+LIMITS = ("stride", "max_question_tokens", "max_answer_tokens", "num_best")  # of `config.reading`, that it reads by
+
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
@@ -43,6 +45,7 @@ class Reading:
     answers: tuple[Answer, ...]  # the best ones, the first as above but where no answer was preferred
     words: tuple[Word, ...]  # of the context
     keep_NW: np.ndarray  # bool, whether a layer ran on the word, in any window
+    is_cut: bool  # whether the question goes on behind the tokens of it that are read
 
     @property
     def kept_words(self) -> tuple[tuple[str, ...], ...]:
@@ -60,7 +63,7 @@ class Reader:
     num_layers: int
     max_length: int
     lengths: tuple[int, ...]  # to which batches are padded
-    limits: dict[str, int]  # fields of `config.reading` that the model was trained with
+    limits: dict[str, int]  # of LIMITS, what the model was trained with
     threshold: float | None  # no answer where it scores so much more than the best span; None: always an answer
 
     @classmethod
@@ -93,7 +96,7 @@ class Reader:
             num_layers=saved.config.num_layers,
             max_length=loaded.max_length,
             lengths=loaded.lengths,
-            limits=reading_limits(saved),
+            limits=reading_limits(saved, *LIMITS),
             threshold=None if always_answers else saved.extra.get("no_answer_threshold"),
         )
 
@@ -171,6 +174,7 @@ class Reader:
             question=question.question, context=question.context, text=chosen.text, score=chosen.score,
             probability=chosen.probability, start=chosen.start, end=chosen.end, answers=answers.spans, words=words,
             keep_NW=np.arange(self.num_layers)[:, None] < layers_W,
+            is_cut=len(encode_whole(self.tokenizer, question.question).word_L) > self.limits["max_question_tokens"],
         )  # fmt: skip
 
 
@@ -179,8 +183,6 @@ def as_question(place: int, pair) -> Question:
     anything else."""
     parts = [pair.get("question"), pair.get("context")] if isinstance(pair, Mapping) else pair
     if not isinstance(parts, tuple | list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
-        raise TypeError(
-            f"pair {place} is {pair!r:.60}; expected (question, text), two strings, or a dict of question and context"
-        )
+        raise TypeError(f"pair {place} is {pair!r:.60}; expected (question, context), two strings, or a dict of these")
     question, context = map(whole_characters, parts)
     return Question(str(place), question, context, (), ())

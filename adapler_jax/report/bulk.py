@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from adapler_jax.data.streams import KINDS, WINDOW_ROWS, Window, kind_of, read_windows, usual_columns
+from adapler_jax.heads import CLASSIFICATION, SPAN
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
+from adapler_jax.inference.exported import check_classifies
 from adapler_jax.inference.loaded import check_batch_size, rows_for
 from adapler_jax.inference.reader import Reader
-from adapler_jax.report.marked_text import has_colour, mark_all, mark_readings
+from adapler_jax.report.marked_text import has_colour, mark_all, mark_of, mark_readings
 from adapler_jax.report.prediction_files import (
     Write,
     answer_column_names,
@@ -30,7 +32,7 @@ from adapler_jax.report.prediction_files import (
     text_writer,
 )
 from adapler_jax.weights.replace import replacing_file
-from adapler_jax.weights.save import head_name_of, task_of
+from adapler_jax.weights.save import head_name_of, load_model, task_of
 
 STANDARD = "-"  # input or output
 QUESTION_COLUMNS = ("question", "context")
@@ -40,7 +42,7 @@ Advance = Callable[[int, float | None], None]
 def predict_file(
     model, *, source: str = STANDARD, output: str = STANDARD, kind: str | None = None, columns: Sequence[str] = (),
     with_kept: bool = False, explain: bool = False, overwrite: bool = False, batch_size: int = 32, dtype=jnp.float32,
-    driver: str = AUTO, tell: Callable[[str], None] = lambda line: None,
+    driver: str = AUTO, always_answers: bool = False, tell: Callable[[str], None] = lambda line: None,
 ) -> int:  # fmt: skip
     """Writes a row for every row of the input, in its order, and returns their number.
 
@@ -50,7 +52,7 @@ def predict_file(
     none for those of the model's task, or of single texts also `text` or `sentence`, of questions `question` and
     `context`. with_kept: writes the last layer's words too, and of classes the tokens of every layer. explain: prints
     texts with the kept words marked, in place of rows where output is "-". overwrite: whether an output that is there
-    may be replaced. batch_size, dtype, driver: as in `Classifier`. tell: gets notes.
+    may be replaced. batch_size, dtype, driver: as in `Classifier`. always_answers: as in `Reader`. tell: gets notes.
 
     Raises ValueError or OSError where the input, the model or the output is not as expected.
     """
@@ -59,7 +61,12 @@ def predict_file(
     target = None if output == STANDARD else check_output(output, overwrite=overwrite, source=source)
     if sys.stdout is None and (target is None or explain):
         raise ValueError("standard output is closed; give --output=FILE, without --explain")
-    reads = head_name_of(model) == "span"
+    head = head_name_of(model)
+    reads = head == SPAN.name
+    if not reads and head != CLASSIFICATION.name:
+        check_classifies(load_model(model))
+    if always_answers and not reads:
+        raise ValueError(f"{model} answers no questions; leave out --always_answers")
     if reads and kind == "txt":
         raise ValueError(
             f"{model} answers questions, which text lines have not; give a table with the columns question and "
@@ -69,7 +76,12 @@ def predict_file(
     with open_input(source, tell) as file:
         windows = read_windows(file, kind, where, columns=columns, usual=usual)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
-        user = (Reader if reads else Classifier).load(model, dtype=dtype, driver=driver)
+        if reads:
+            user = Reader.load(model, dtype=dtype, driver=driver, always_answers=always_answers)
+        else:
+            user = Classifier.load(model, dtype=dtype, driver=driver)
+        if explain:
+            tell(f"words that the last layer ran on are marked {mark_of(sys.stdout)}")
         prints = (target is None or explain) and sys.stdout.isatty()
         shows_bar = is_long(first) and not prints  # a bar among the lines of a terminal would tear them
         windows = itertools.chain(first, windows)

@@ -157,6 +157,8 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
         )
     rows = []
     for split in task.eval_splits:
+        if split.startswith("validation"):
+            tell(f"{split}: there is no test split; models were chosen by these very {task.unit}")
         tokenized = task.splits[split]
         for name, saved in models.items():
             tell(f"{name}: {len(tokenized)} {task.unit} of {split}")

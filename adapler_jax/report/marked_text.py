@@ -27,6 +27,11 @@ def mark_kept(prediction: Prediction, *, layer: int = -1, colour: bool = False) 
     return _PART_BREAK.join(parts)
 
 
+def mark_of(stream) -> str:
+    """How kept words are marked there, in words."""
+    return "in colour" if has_colour(stream) else "in [brackets]"
+
+
 def _mark_part(text: str, words, *, colour: bool) -> str:
     """One text up to its last word."""
     before, after = _COLOUR if colour else _PLAIN
@@ -69,6 +74,8 @@ def _mark_reading(question: Question | None, reading: Reading, layer: int, *, co
     if question is not None:
         answer += f", accepted: {one_line(' / '.join(question.answers)) or 'no answer'}"
     text = _mark_part(reading.context, list(zip(reading.words, reading.keep_NW[layer])), colour=colour)
+    if reading.words and not reading.keep_NW[layer].any():
+        text += " (no word kept)"
     return f"{one_line(reading.question)}\n{answer}\n{text}"
 
 
@@ -76,8 +83,7 @@ def print_readings(pairs: Sequence[tuple[Question, Reading]], *, model: str = "t
     """Prints questions, answers and texts with the words marked that the last layer ran on."""
     stream = sys.stdout if stream is None else stream
     if pairs:
-        how = "in colour" if has_colour(stream) else "in [brackets]"
-        print(f"words that {model} kept {how}:\n", file=stream)
+        print(f"words that {model} kept {mark_of(stream)}:\n", file=stream)
         print(mark_readings(pairs, colour=has_colour(stream)) + "\n", file=stream)
 
 
@@ -93,6 +99,5 @@ def print_marked(
     """Prints texts with the words marked that the layer ran on, the last one by default; labels: the true ones."""
     stream = sys.stdout if stream is None else stream
     if predictions:
-        how = "in colour" if has_colour(stream) else "in [brackets]"
-        print(f"words that {model} kept {how}:\n", file=stream)
+        print(f"words that {model} kept {mark_of(stream)}:\n", file=stream)
         print(mark_all(predictions, labels, layer=layer, colour=has_colour(stream)) + "\n", file=stream)

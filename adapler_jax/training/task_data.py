@@ -154,7 +154,15 @@ def span_data(found: Callable, config, data: ReadingData) -> TaskData:
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         return span_scorer(data.splits[split], config.reading, data.task.allows_null, threshold)
 
-    return found(metric="f1", head=SPAN, class_names=(), make_scorer=make_scorer)
+    notes = []
+    if data.task.allows_null:
+        notes = [
+            f"{name}: each of its {split.num_questions} questions has an answer, so that models will always give one; "
+            "with questions without, a threshold would be tuned"
+            for name, split in data.splits.items()
+            if name.startswith("validation") and all(question.answers for question in split.questions)
+        ]  # fmt: skip
+    return found(notes=(*data.notes, *notes), metric="f1", head=SPAN, class_names=(), make_scorer=make_scorer)
 
 
 def choice_data(found: Callable, config, data: ReadingData) -> TaskData:

@@ -49,8 +49,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        inside = next((file for part in ("model", "*/model") for file in path.parent.glob(f"{part}/{path.name}")), None)
-        hint = "" if inside is None else f"; {inside.parent} has one"
+        inside = [file for part in ("model", "*/model") for file in sorted(path.parent.glob(f"{part}/{path.name}"))]
+        hint = f"; there are {', '.join(str(file.parent) for file in inside)}" if inside else ""
         raise ValueError(f"{path} does not exist; a model directory needs it{hint}") from error
     except ValueError as error:  # bad JSON and bad UTF-8
         raise ValueError(f"{path} is not valid JSON: {error}") from error

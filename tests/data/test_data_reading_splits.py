@@ -44,7 +44,10 @@ def test_published_hotpotqa_is_trained_chosen_and_reported_on_different_question
     data = load("hotpotqa", source, carve={"validation": 0.3})
     train, validation, test = (data.splits[name].rows for name in ("train", "validation", "test"))
     assert len(train) + len(validation) == 40 and not set(train.ids) & set(validation.ids) and 4 < len(validation) < 20
-    assert data.notes == ("validation: 0.3 of train's questions, by seed 0",) and len(test) == 3
+    assert (
+        data.notes == (f"validation: 0.3 of train's questions, by seed 0: {len(validation)} questions",)
+        and len(test) == 3
+    )
     whole = load("hotpotqa", source, carve={}).splits["train"]
     assert len(whole.rows) == 40
 

@@ -185,7 +185,7 @@ def test_a_missing_column_lists_those_that_there_are(kind):
         ("jsonl", b'{"text": "a"}\n' + b"[" * 100_000, "in: line 2 is nested too deeply"),
         ("jsonl", b'{"text": "a"}\n{"n": ' + b"1" * 5000 + b"}", "in: line 2 has a number of too many digits"),
         ("jsonl", b'{"text": "a"}\n["b"]\n', "in: line 2 is list; expected an object"),
-        ("jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "in: line 2 has None as 'text'; expected a text"),
+        ("jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "in: line 2 has no 'text'; expected a text"),
         ("jsonl", b'{"text": 3}\n', "in: line 1 has 3 as 'text'; expected a text"),
         ("parquet", b"text\na\n", "in is not a readable Parquet file"),
     ],

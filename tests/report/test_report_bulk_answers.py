@@ -19,13 +19,17 @@ PAIRS = [("film", "a good film ."), ("a", "bad film . " * 20), ("good", ""), ("z
 LIMITS = {"stride": 4, "max_question_tokens": 3, "max_answer_tokens": 4, "num_best": 3, "per_option": False}
 
 
-@pytest.fixture(name="model", scope="module")
-def _model(tmp_path_factory):
+def save(directory, *, no_answer_threshold):
     params = tiny.make_params() | {"head": heads.SPAN.init(jax.random.key(3), tiny.CONFIG, 0)}
     return save_model(
-        tmp_path_factory.mktemp("span") / "model", params, tiny.CONFIG, head=heads.SPAN, pruner_name="adapler",
-        max_length=16, tokenizer=build_tokenizer(), extra={"reading": LIMITS, "no_answer_threshold": 0.0},
+        directory, params, tiny.CONFIG, head=heads.SPAN, pruner_name="adapler", max_length=16,
+        tokenizer=build_tokenizer(), extra={"reading": LIMITS, "no_answer_threshold": no_answer_threshold},
     )  # fmt: skip
+
+
+@pytest.fixture(name="model", scope="module")
+def _model(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("span") / "model", no_answer_threshold=0.0)
 
 
 @pytest.fixture(name="source")
@@ -52,9 +56,38 @@ def test_every_kind_of_output_holds_what_the_reader_answers(model, source, tmp_p
 
 
 def test_answers_are_explained_on_standard_output(model, source, capsys):
-    predict_file(model, source=source, explain=True, batch_size=4)
+    notes = []
+    predict_file(model, source=source, explain=True, batch_size=4, tell=notes.append)
+    assert notes == ["words that the last layer ran on are marked in [brackets]"]
     paragraphs = capsys.readouterr().out.strip().split("\n\n")
     assert len(paragraphs) == 4 and paragraphs[0].startswith("film\n") and "accepted" not in paragraphs[0]
+
+
+def test_answers_are_given_where_none_is_preferred_when_asked_for(source, tmp_path):
+    model = save(tmp_path / "model", no_answer_threshold=-1e9)
+    answers = {}
+    for always in (False, True):
+        output = tmp_path / f"{always}.csv"
+        predict_file(model, source=source, output=str(output), always_answers=always)
+        answers[always] = [row["answer"] for row in read_rows(output)]
+    assert answers[False] == ["", "", "", ""]
+    assert [bool(answer) for answer in answers[True]] == [True, True, False, True]  # the third text is empty
+
+
+def test_a_model_of_classes_has_no_answers_to_ask_for(tiny_classifier, source):
+    with pytest.raises(ValueError, match="answers no questions; leave out --always_answers"):
+        predict_file(tiny_classifier, source=source, always_answers=True)
+
+
+def test_a_model_of_options_is_refused_before_its_input_is_read(tmp_path):
+    head = heads.choice(num_options=2)
+    params = tiny.make_params() | {"head": head.init(jax.random.key(0), tiny.CONFIG, 0)}
+    directory = save_model(
+        tmp_path / "model", params, tiny.CONFIG, pruner_name="adapler", head=head, max_length=16,
+        tokenizer=build_tokenizer(),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="neither Classifier, predict nor exported programs are made; load it with Ch"):
+        predict_file(directory, source=str(tmp_path / "none.jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_a_reader_refuses_what_is_no_pair_and_models_without_answers(pruned, tin
         reader.answer_all([("a", "film"), "film"])
     with pytest.raises(ValueError, match="finds no answers in texts; load it with Classifier"):
         Reader.load(tiny_files / "model")
-    with pytest.raises(ValueError, match="config.json does not exist; .*; .*finetune.model has one"):
+    with pytest.raises(ValueError, match="config.json does not exist; .*; .*there are .*finetune.model"):
         Reader.load(pruned / "finetune")
 
 
@@ -152,6 +152,13 @@ def test_a_stream_answers_before_all_questions_are_there(pruned):
     assert [next(answers).context, next(answers).context] == ["film", "good film"]
     with pytest.raises(RuntimeError):
         next(answers)
+
+
+def test_a_question_that_is_cut_is_told(pruned):
+    reader = Reader.load(pruned / "finetune" / "model")
+    assert [reading.is_cut for reading in reader.answer_all([("a film .", "film"), ("a film . a", "film")])] == [
+        False, True,
+    ]  # fmt: skip
 
 
 def test_a_reader_always_answers_when_asked_to(pruned):
