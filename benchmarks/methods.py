@@ -132,8 +132,8 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
     return sum(seconds[name] for name in names) if seconds.keys() >= set(names) else None
 
 
-def run_one(method: str, value: float, runs: pathlib.Path, dense_config, config, *, tell) -> list[dict]:
-    """Trains and evaluates one method at one dial value: a row a model that the run made."""
+def run_one(method: str, value: float, runs: pathlib.Path, dense_config, config, *, dense_scores, tell) -> list[dict]:
+    """Trains and evaluates one method at one dial value: a row a split. dense_scores: as in `evaluate_workdir`."""
     first = runs / f"seed{config.seed}-dense"
     run_all(dense_config, first, tell=tell)
     # One workdir serves all of AdapLeR's speedups: they share what lies before their adaptation.
@@ -141,12 +141,12 @@ def run_one(method: str, value: float, runs: pathlib.Path, dense_config, config,
     lend_phase(first, workdir, config)
     run_all(config, workdir, tell=tell)
     wanted = adapt_name(value) if method == "adapler" else config.method
-    rows = [row for row in evaluate_workdir(workdir, tell=tell, only=wanted) if row["method"] == wanted]
+    rows = evaluate_workdir(workdir, tell=tell, only=wanted, dense_scores=dense_scores)
     more = {
         "method": method, "dial": value, "training_s": training_seconds(config, workdir, first),
         "dense_training_s": training_seconds(dense_config, first),
     }  # fmt: skip
-    return [row | more for row in rows]
+    return [row | more for row in rows if row["method"] == wanted]
 
 
 def summarize(rows: list[dict]) -> list[dict]:
@@ -170,7 +170,8 @@ def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict
     for (seed, method, value), both in configs.items():
         if (seed, method, value) not in there:
             tell(f"seed {seed}: {method} at {value:g}")
-            found = run_one(method, value, pathlib.Path(options.runs), *both, tell=tell)
+            before = {row["split"]: row["dense_score"] for row in record.rows if row["seed"] == seed}
+            found = run_one(method, value, pathlib.Path(options.runs), *both, dense_scores=before, tell=tell)
             record.add(found, summary=summarize)
     return record.rows
 

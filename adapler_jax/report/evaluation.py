@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import ml_collections
 import numpy as np
@@ -129,11 +129,15 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
     return columns
 
 
-def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "") -> list[dict]:
+def evaluate_workdir(
+    workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "",
+    dense_scores: Mapping[str, float] | None = None,
+) -> list[dict]:  # fmt: skip
     """Scores every finished model of a run on its test splits and measures seconds on the first of them.
 
     Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
     and for the first split the columns of `time_model`. only: the one model beside the dense one; empty: all of them.
+    dense_scores: of splits where the dense model was scored before; there it has no row.
     Raises ValueError where the workdir holds no finished model, or not that one.
     """
     workdir = pathlib.Path(workdir).expanduser()
@@ -160,7 +164,10 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
         if split.startswith("validation"):
             tell(f"{split}: there is no test split; models were chosen by these very {task.unit}")
         tokenized = task.splits[split]
+        dense_score = (dense_scores or {}).get(split)
         for name, saved in models.items():
+            if name == "dense" and dense_score is not None:
+                continue
             tell(f"{name}: {len(tokenized)} {task.unit} of {split}")
             batches = eval_batches(
                 tokenized, batch_size=rows_of_batch(task.group), lengths=own_lengths(pruners[name], lengths)
@@ -169,10 +176,11 @@ def evaluate_workdir(workdir, *, tell: Callable[[str], None], with_times: bool =
                 saved.params, saved.config, pruners[name], batches, head=saved.head, dense_config=dense.config,
                 scorer=task.make_scorer(split, saved.extra.get("no_answer_threshold")), **engines[name],
             )  # fmt: skip
+            dense_score = found.score if name == "dense" else dense_score
             row = {
                 "task": task.name, "split": split, "num_texts": len(tokenized), "unit": task.unit, "method": name,
                 "seed": config.seed, "dtype": config.compute_dtype, "metric": task.metric,
-                "test_score": found.score, "dense_score": rows[-1]["dense_score"] if name != "dense" else found.score,
+                "test_score": found.score, "dense_score": dense_score,
                 "flops_speedup": found.flops_speedup, "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
             }  # fmt: skip
             row |= {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}

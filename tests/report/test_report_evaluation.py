@@ -82,6 +82,8 @@ def test_every_model_gets_a_row_beside_the_dense_score(finished):
 def test_one_model_is_scored_beside_dense(finished):
     rows = evaluate_workdir(finished, tell=silent, with_times=False, only="adapt-1.2x")
     assert [row["method"] for row in rows] == ["dense", "adapt-1.2x"]
+    known = {"test": rows[0]["test_score"]}
+    assert evaluate_workdir(finished, tell=silent, with_times=False, only="adapt-1.2x", dense_scores=known) == rows[1:]
     with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler, adapt-1.2x"):
         evaluate_workdir(finished, tell=silent, only="trbert")
 
