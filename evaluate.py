@@ -25,6 +25,7 @@ from adapler_jax.report.results import print_table, results_record, write_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
+_SPLITS = flags.DEFINE_list("splits", [], "splits to score, seconds of the first; default: the test splits")
 _NUM_TEXTS = flags.DEFINE_integer("texts", 3, "test texts to show with the kept words marked", lower_bound=0)
 flags.mark_flag_as_required("workdir")
 
@@ -60,7 +61,9 @@ def time_rows(rows: list[dict]) -> list[dict]:
 def main():
     """Evaluates, prints and writes."""
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    rows = evaluate_workdir(workdir, tell=lambda line: print(line, file=sys.stderr), with_times=_TIMES.value)
+    rows = evaluate_workdir(
+        workdir, tell=lambda line: print(line, file=sys.stderr), with_times=_TIMES.value, splits=_SPLITS.value
+    )
     print_table(score_rows(rows), title="score in percent; FLOPs speedup by true tokens")
     timed = time_rows(rows)
     if timed:

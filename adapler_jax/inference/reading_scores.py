@@ -71,7 +71,9 @@ class SpanScorer:
         )  # fmt: skip
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`: `score` is F1; with `exact`, `f1`, their parts with and without an answer."""
+        """As `Scorer.scores`: `score` is F1; with `exact`, `f1`, their parts with and without an answer, and, where
+        there may be none, `best_span_exact` and `best_span_f1`: of the questions that have an answer, were it always
+        given."""
         predictions, differences, accepted = {}, {}, {}
         for number, answers in self.answers():
             question = self._questions[number]
@@ -83,9 +85,17 @@ class SpanScorer:
             threshold = self._threshold
             if threshold is None:
                 threshold = find_thresholds(predictions, differences, accepted)["f1"].value
-            predictions, found = apply_threshold(predictions, differences, threshold), {"threshold": threshold}
+            found = {"threshold": threshold} | _best_span_scores(predictions, accepted)
+            predictions = apply_threshold(predictions, differences, threshold)
         scores = squad_scores(predictions, accepted)
         return {"score": scores["f1"]} | scores | found
+
+
+def _best_span_scores(predictions: dict[str, str], accepted: dict[str, tuple[str, ...]]) -> dict[str, float]:
+    """Exact match and F1 of the best spans of the questions that have an answer; nothing where none has."""
+    has_answer = {key: texts for key, texts in accepted.items() if texts}
+    scores = squad_scores(predictions, has_answer) if has_answer else {}
+    return {f"best_span_{name}": score for name, score in scores.items() if name in ("exact", "f1")}
 
 
 class HotpotScorer:

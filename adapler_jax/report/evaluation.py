@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import ml_collections
 import numpy as np
@@ -13,6 +13,7 @@ from adapler_jax.data.examples import take_examples
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.questions import Question
+from adapler_jax.data.tables import explain_unknown
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
@@ -27,7 +28,7 @@ from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
 NUM_ROUNDS = 5
-BESIDE = ("exact", "joint_em", "sp_f1")  # scores that are shown beside the main one, where a task has them
+BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
 HELD_OUT = ("validation", "test")  # training texts are not needed again
 RESTORE_CONFIG = "restore it or train in another --workdir"
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
@@ -131,14 +132,15 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
 
 def evaluate_workdir(
     workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "",
-    dense_scores: Mapping[str, float] | None = None,
+    dense_scores: Mapping[str, float] | None = None, splits: Sequence[str] = (),
 ) -> list[dict]:  # fmt: skip
     """Scores every finished model of a run on its test splits and measures seconds on the first of them.
 
     Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
     and for the first split the columns of `time_model`. only: the one model beside the dense one; empty: all of them.
     dense_scores: of splits where the dense model was scored before; there it has no row.
-    Raises ValueError where the workdir holds no finished model, or not that one.
+    splits: those to score; none for all test splits. Raises ValueError where the workdir holds no finished model, or
+    not that one, or there is no such split.
     """
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
@@ -160,7 +162,11 @@ def evaluate_workdir(
             f"{told_answers(task.head, task.class_names)}; restore the data"
         )
     rows = []
-    for split in task.eval_splits:
+    chosen = tuple(splits) or task.eval_splits
+    for split in chosen:
+        if split not in task.splits:
+            raise ValueError(f"{workdir}: {explain_unknown('split', split, task.splits)}")
+    for split in chosen:
         if split.startswith("validation"):
             tell(f"{split}: there is no test split; models were chosen by these very {task.unit}")
         tokenized = task.splits[split]
@@ -184,7 +190,7 @@ def evaluate_workdir(
                 "flops_speedup": found.flops_speedup, "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
             }  # fmt: skip
             row |= {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}
-            if with_times and name != "dense" and split == task.eval_splits[0]:
+            if with_times and name != "dense" and split == chosen[0]:
                 tell(f"{name}: seconds beside the dense model")
                 row |= time_model(saved, dense, pruners[name], tokenized, lengths, engine=engines[name])
             rows.append(row)

@@ -1,4 +1,4 @@
-"""Scores of HotpotQA and WikiHop from logits by hand."""
+"""Scores of answers from logits by hand."""
 
 import types
 
@@ -7,8 +7,10 @@ import pytest
 
 from adapler_jax.data.hotpot import HotpotQuestion
 from adapler_jax.data.hotpot_rows import build_hotpot_rows
+from adapler_jax.data.questions import Question
 from adapler_jax.data.wikihop import WikihopQuestion, build_wikihop_rows
-from adapler_jax.inference.reading_scores import HotpotScorer, WikihopScorer
+from adapler_jax.data.windows import iter_windows, join_windows
+from adapler_jax.inference.reading_scores import HotpotScorer, SpanScorer, WikihopScorer
 from tests.data.vocabulary import build_core, words_of
 
 CORE = build_core(("ada", "made", "film"))
@@ -51,6 +53,23 @@ def slots_of(rows, *words):
     """The first slot behind the question that has each word."""
     found = words_of(CORE, rows.tokens[0])
     return [found.index(word, int(rows.context_first[0])) for word in words]
+
+
+def test_best_spans_are_scored_also_where_no_answer_is_given():
+    asked = [("1", ("Ada",), ((0, 3),)), ("2", ("film",), ((11, 15),)), ("3", (), ()), ("4", (), ())]
+    questions = [Question(name, "who", "Ada made a film", *answers) for name, *answers in asked]
+    limits = {"max_length": 12, "stride": 4, "max_question_tokens": 3, "max_answers": 1}
+    windows = join_windows(iter_windows(questions, CORE, **limits))
+    logits_BL2 = np.zeros((4, 12, 2), np.float32)
+    logits_BL2[:, windows.context_first[0]] = 5.0  # Ada
+    for threshold, f1 in ((-1e9, 0.5), (1e9, 0.25)):
+        scorer = SpanScorer(windows, questions, allows_null=True, threshold=threshold)
+        scorer.add(logits_BL2, batch_of(range(4)), np.ones(4, bool))
+        scores = scorer.scores()
+        assert scores["f1"] == f1 and scores["best_span_f1"] == scores["best_span_exact"] == 0.5
+    scorer = SpanScorer(windows, questions, allows_null=False)
+    scorer.add(logits_BL2, batch_of(range(4)), np.ones(4, bool))
+    assert "best_span_f1" not in scorer.scores()
 
 
 def test_the_right_span_and_facts_score_1():

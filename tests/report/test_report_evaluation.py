@@ -84,6 +84,17 @@ def test_one_model_is_scored_beside_dense(finished):
     assert [row["method"] for row in rows] == ["dense", "adapt-1.2x"]
     known = {"test": rows[0]["test_score"]}
     assert evaluate_workdir(finished, tell=silent, with_times=False, only="adapt-1.2x", dense_scores=known) == rows[1:]
+    (on_validation,) = evaluate_workdir(
+        finished,
+        tell=silent,
+        with_times=False,
+        only="adapt-1.2x",
+        dense_scores={"validation": 0.5},
+        splits=["validation"],
+    )
+    assert (on_validation["split"], on_validation["dense_score"]) == ("validation", 0.5)
+    with pytest.raises(ValueError, match="unknown split 'tests'"):
+        evaluate_workdir(finished, tell=silent, splits=["test", "tests"])
     with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler, adapt-1.2x"):
         evaluate_workdir(finished, tell=silent, only="trbert")
 
