@@ -102,7 +102,7 @@ def test_a_question_stands_over_its_answer_and_text():
     words = tuple(Word(text, 0, start, end) for text, start, end in (("a", 0, 1), ("fine", 2, 6), ("film", 8, 12)))
     reading = Reading(
         question="how ?", context=context, text="fine", score=1.0, probability=0.9, start=2, end=6, answers=(),
-        words=words, keep_NW=np.array([[True, True, True], [False, True, False]]),
+        words=words, keep_NW=np.array([[True, True, True], [False, True, False]]), is_cut=False,
     )  # fmt: skip
     questions = [Question("1", "how ?", context, ("fine", "good"), ((2, 6),)), Question("2", "how ?", context, (), ())]
     pairs = [(questions[0], reading), (questions[1], dataclasses.replace(reading, text=""))]
