@@ -49,15 +49,22 @@ class SpanSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class ChoiceSplit:
-    """The options of questions as rows."""
+class _RowSplit:
+    """Questions of which nothing but rows is kept."""
 
-    rows: ChoiceRows
+    rows: ChoiceRows | HotpotRows | WikihopRows
 
     @property
     def num_questions(self) -> int:
         """Count the questions."""
         return len(self.rows.ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceSplit(_RowSplit):
+    """The options of questions as rows."""
+
+    rows: ChoiceRows
 
     def tokenized(self) -> Tokenized:
         """The options as rows of batches, those of a question as one group."""
@@ -66,15 +73,10 @@ class ChoiceSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class HotpotSplit:
+class HotpotSplit(_RowSplit):
     """Questions with their paragraphs as rows."""
 
     rows: HotpotRows
-
-    @property
-    def num_questions(self) -> int:
-        """Count the questions."""
-        return len(self.rows)
 
     def tokenized(self) -> Tokenized:
         """One row a question; the label is the type of the answer."""
@@ -84,15 +86,10 @@ class HotpotSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class WikihopSplit:
+class WikihopSplit(_RowSplit):
     """Questions with their candidates and texts as rows."""
 
     rows: WikihopRows
-
-    @property
-    def num_questions(self) -> int:
-        """Count the questions."""
-        return len(self.rows.ids)
 
     def tokenized(self) -> Tokenized:
         """The label is the right candidate; a question's rows stand alone."""

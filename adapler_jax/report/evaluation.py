@@ -138,9 +138,10 @@ def evaluate_workdir(
 
     Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
     and for the first split the columns of `time_model`. only: the one model beside the dense one; empty: all of them.
-    dense_scores: of splits where the dense model was scored before; there it has no row.
-    splits: those to score; none for all test splits. Raises ValueError where the workdir holds no finished model, or
-    not that one, or there is no such split.
+    dense_scores: of splits where the dense model was scored before; there it has no row. splits: those to score; none
+    for all test splits, or the validation splits where there is no test.
+
+    Raises ValueError where the workdir holds no finished model, or not that one, or there is no such split.
     """
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
@@ -168,7 +169,7 @@ def evaluate_workdir(
             raise ValueError(f"{workdir}: {explain_unknown('split', split, task.splits)}")
     for split in chosen:
         if split.startswith("validation"):
-            tell(f"{split}: there is no test split; models were chosen by these very {task.unit}")
+            tell(f"{split}: models were chosen by these very {task.unit}")
         tokenized = task.splits[split]
         dense_score = (dense_scores or {}).get(split)
         for name, saved in models.items():
