@@ -54,12 +54,13 @@ def test_the_model_serves_and_is_evaluated(finished):
     assert {prediction.label for prediction in found} <= {"bad", "good"}
 
 
-@pytest.mark.parametrize("step_of_kill", [15, 22, 34])
-def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(
-    make_config, workdirs, finished, run_killed_at, step_of_kill
+def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
+    make_config, workdirs, finished, run_killed_at
 ):
     torn, config = workdirs(), make_config(module=trbert, **RUN)
-    run_killed_at(config, torn, step_of_kill)
+    for step_of_kill, num_done in ((15, 2), (12, 3), (13, 4)):
+        run_killed_at(config, torn, step_of_kill)
+        assert [name for name in PHASES if phases.is_done(torn / name)] == list(PHASES[:num_done])
     run_all(config, torn, tell=silent)
     assert read_all(torn) == read_all(finished)
     assert_trees_equal(*(load_model(root / "trbert" / "model").params for root in (torn, finished)))
