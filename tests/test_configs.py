@@ -108,6 +108,12 @@ def test_a_question_leaves_room_for_its_text(name, task, variant):
         assert fields.stride <= room - fields.max_answer_tokens or variant
 
 
+def test_predictors_of_answers_in_texts_are_held_to_saliency():
+    found = {name: adapler.get_config(name).adapler.contribution_coef for name in adapler.TASKS}
+    spans = {name for name, task in READING_TASKS.items() if task.kind == SPAN}
+    assert found == {name: 0.1 if name in spans else 0.005 for name in adapler.TASKS}
+
+
 def test_the_released_scripts_for_questions_have_their_own_constants():
     race, squad, wikihop = (trbert.get_config(f"{task},faithful") for task in ("race", "squad2", "wikihop"))
     assert race.reading.per_option and race.trbert.learning_rate == 2e-5 and race.finetune.num_epochs == 3
