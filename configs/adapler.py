@@ -83,6 +83,5 @@ def get_config(argument="sst2"):
         saliency=sections.saliency_section(), adapler=sections.adapler_section(), adapt=sections.adapt_section(),
     )  # fmt: skip
     config.method = "adapler"
-    config.adapler.update(TASKS[task].get("adapler", {}))
     common.apply_variants(config, variants, {"faithful": faithful, "debug": common.shrink})
     return config

@@ -65,14 +65,15 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def task_config(task: str, preset: dict, **sections) -> ml_collections.ConfigDict:
-    """The base config with the sections of a method and a task's lengths and batch sizes."""
+    """The base config with the sections of a method and what a task's preset has of lengths, batch sizes and fields."""
     config = base_config()
     config.task = task
     config.data.max_length = preset["max_length"]
+    if task in reading.TASKS:
+        sections["reading"] = reading.reading_section()
     for name, section in {"finetune": config.finetune, **sections}.items():
         config[name] = ml_collections.ConfigDict(section)
-    if task in reading.TASKS:
-        config.reading = ml_collections.ConfigDict(reading.reading_section() | preset.get("reading", {}))
+        config[name].update(preset.get(name, {}))
     for name in PHASES:
         if name in config:
             config[name].batch_size = preset.get("batch_size", 32)

@@ -84,9 +84,10 @@ class Killed(BaseException):
 
 @pytest.fixture
 def run_killed_at(monkeypatch):
-    """A function that starts a run and kills it at a batch, counted over all of its phases."""
+    """A function that starts a run and goes on with it, killed each time: kills are pairs of a batch, counted over the
+    phases of that start, and how many phases are done by then, of `names` in their order."""
 
-    def run(config, workdir, step_of_kill):
+    def run_killed_once(config, workdir, step_of_kill):
         batches, taken = phases.train_batches, []
 
         def killing(*args, **kwargs):
@@ -100,5 +101,10 @@ def run_killed_at(monkeypatch):
             patch.setattr(phases, "train_batches", killing)
             with pytest.raises(Killed):
                 run_all(config, workdir, tell=lambda _: None)
+
+    def run(config, workdir, names, kills):
+        for step_of_kill, num_done in kills:
+            run_killed_once(config, workdir, step_of_kill)
+            assert [name for name in names if phases.is_done(workdir / name)] == list(names[:num_done])
 
     return run
