@@ -1,7 +1,6 @@
 """A saved model of multiple choice, as its users see it."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
@@ -112,11 +111,15 @@ class Chooser:
         """
         check_batch_size(batch_size)
         asked = [as_choice(place, question) for place, question in enumerate(questions)]
-        found = []
-        for _, group in itertools.groupby(asked, key=lambda question: len(question.options)):
-            group = list(group)
-            limits = {"max_length": self.max_length, "max_option_tokens": self.max_option_tokens}
-            found += self._choose(group, build_choice_rows(group, self.tokenizer, **limits), batch_size)
+        limits = {"max_length": self.max_length, "max_option_tokens": self.max_option_tokens}
+        places, found = {}, [None] * len(asked)
+        for place, question in enumerate(asked):
+            places.setdefault(len(question.options), []).append(place)
+        for places_Q in places.values():
+            alike = [asked[place] for place in places_Q]
+            chosen = self._choose(alike, build_choice_rows(alike, self.tokenizer, **limits), batch_size)
+            for place, choice in zip(places_Q, chosen):
+                found[place] = choice
         return found
 
     def _choose(self, questions: list[ChoiceQuestion], rows: ChoiceRows, batch_size: int) -> list[Chosen]:

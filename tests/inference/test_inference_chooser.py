@@ -1,5 +1,6 @@
 """A saved model of multiple choice, asked one question and many."""
 
+import dataclasses
 import functools
 
 import jax
@@ -59,6 +60,21 @@ def test_choices_are_the_same_alone_and_in_batches_of_any_size(load, name, drive
         np.testing.assert_array_equal(alone.keep_NW, found.keep_NW)
         assert found.text == options[found.label] and np.argmax(found.probabilities) == found.label
         assert sum(found.probabilities) == pytest.approx(1.0) and len(found.probabilities) == len(options)
+
+
+def test_questions_of_like_numbers_of_options_share_batches_and_answers_keep_their_order(load):
+    chooser, calls = load("joint", "masked"), []
+
+    def run(params, batch):
+        calls.append(batch.token_BL.shape[0])
+        return chooser.run(params, batch)
+
+    three = [(*asked[:2], [*asked[2], "film"]) for asked in QUESTIONS]
+    mixed = [asked for pair in zip(QUESTIONS, three) for asked in pair]
+    found = dataclasses.replace(chooser, run=run).choose_all(mixed, batch_size=16)
+    assert calls == [8, 16, 4]  # 6 options, 12 and 4, filled up
+    assert [choice.options for choice in found] == [tuple(options) for *_, options in mixed]
+    assert [choice.label for choice in found] == [chooser.choose(*asked).label for asked in mixed]
 
 
 @pytest.mark.parametrize("driver", ["packed", "bucketed"])
