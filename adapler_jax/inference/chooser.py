@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.caches import use_compilation_cache
-from adapler_jax.data.choices import ChoiceQuestion, ChoiceRows, build_choice_rows
+from adapler_jax.data.choices import ChoiceQuestion, build_choice_rows
 from adapler_jax.data.rows import read_template
 from adapler_jax.data.text import whole_characters
 from adapler_jax.inference.engine import AUTO
@@ -111,19 +111,17 @@ class Chooser:
         """
         check_batch_size(batch_size)
         asked = [as_choice(place, question) for place, question in enumerate(questions)]
-        limits = {"max_length": self.max_length, "max_option_tokens": self.max_option_tokens}
-        places, found = {}, [None] * len(asked)
+        groups, found = {}, {}
         for place, question in enumerate(asked):
-            places.setdefault(len(question.options), []).append(place)
-        for places_Q in places.values():
-            alike = [asked[place] for place in places_Q]
-            chosen = self._choose(alike, build_choice_rows(alike, self.tokenizer, **limits), batch_size)
-            for place, choice in zip(places_Q, chosen):
-                found[place] = choice
-        return found
+            groups.setdefault(len(question.options), []).append(place)
+        for places in groups.values():
+            found |= zip(places, self._choose([asked[place] for place in places], batch_size))
+        return [found[place] for place in range(len(asked))]
 
-    def _choose(self, questions: list[ChoiceQuestion], rows: ChoiceRows, batch_size: int) -> list[Chosen]:
-        """The best options for questions of one number of options, from their rows."""
+    def _choose(self, questions: list[ChoiceQuestion], batch_size: int) -> list[Chosen]:
+        """The best options for questions of one number of options."""
+        limits = {"max_length": self.max_length, "max_option_tokens": self.max_option_tokens}
+        rows = build_choice_rows(questions, self.tokenizer, **limits)
         start = len(read_template(self.tokenizer, pair=True).first)
         score_R, layers_R = np.zeros(len(rows)), [None] * len(rows)
         num_rows = rows_for(len(rows), batch_size)
