@@ -20,9 +20,6 @@ PUBLISHED = {
     "hotpotqa": (0.1, 4.0),
 }
 
-# Of multiple choice that it does not have, near its alphas of RACE; 1.0 cost 2 points on DREAM's validation questions.
-OURS = {"dream": (0.1, 0.1), "custom_choice": (0.1, 0.1)}
-
 
 # What its scripts for questions do otherwise than that for classes: rate, epochs, share of warm-up and of guided steps.
 # (Those of HotpotQA and TriviaQA warm up for 1,000 steps of any number, and HotpotQA's guides whole epochs.)
@@ -73,7 +70,8 @@ def get_config(argument="sst2"):
     task, variants = common.split_argument(argument, adapler.TASKS)
     config = common.task_config(task, adapler.TASKS[task], trbert=sections.trbert_section())
     config.method = "trbert"
-    policy, joint = (PUBLISHED | OURS).get(task, (1.0, 1.0))
-    config.trbert.update({"policy_length_coef": policy, "joint_length_coef": joint})
+    if task in PUBLISHED:
+        policy, joint = PUBLISHED[task]
+        config.trbert.update({"policy_length_coef": policy, "joint_length_coef": joint})
     common.apply_variants(config, variants, {"faithful": faithful, "debug": common.shrink})
     return config
