@@ -178,7 +178,7 @@ def test_keep_all_is_plain_bert():
     expected_BC = heads.classify(params["head"], CONFIG, hidden_BLD[:, 0])
     for driver in (*FAST, "masked"):
         logits_BC, trace = engine("keep_all", driver)(params, batch)
-        np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-6, rtol=0)
+        np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-5, rtol=0)
         assert trace.count_NB is None
 
 
@@ -218,7 +218,7 @@ def test_padding_never_matters(driver):
     lengths, params = [7, 3, 8, 1, 5], params_of("adapler")
     wide = engine("adapler", driver)(params, make_batch(lengths, num_slots=24, padding=9))
     logits_BC, trace = engine("adapler", driver)(params, make_batch(lengths, num_slots=8))
-    np.testing.assert_allclose(wide[0], logits_BC, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(wide[0], logits_BC, atol=1e-5, rtol=0)
     np.testing.assert_array_equal(wide[1].count_NB, trace.count_NB)
     np.testing.assert_array_equal(wide[1].weight_NBL[..., :8], trace.weight_NBL)
     assert not np.any(wide[1].weight_NBL[..., 8:])
