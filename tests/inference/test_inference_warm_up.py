@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from adapler_jax.inference import engine
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.exported import export_model
 from tests.inference.test_inference_classifier import WORDS, make_model
 
-NUM_REQUESTS = 10_000
+NUM_REQUESTS = 2_000
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def check_requests(classifier, count, *, batch_size):
     assert found == []
 
 
-def test_ten_thousand_random_requests_compile_nothing(tmp_path):
+def test_two_thousand_random_requests_compile_nothing(tmp_path):
     classifier = Classifier.load(make_model(tmp_path / "model", "adapler"), buckets=(16,))
     check_requests(classifier, NUM_REQUESTS, batch_size=6)  # no power of two: 1, 2, 4 and 6 rows
 
@@ -70,9 +71,10 @@ def test_an_exported_program_is_warmed_up(tmp_path):
     check_requests(Classifier.load(directory, buckets=(16,)), 100, batch_size=3)
 
 
-def test_batches_in_two_threads_are_warmed_up(tmp_path):
+def test_batches_in_two_threads_are_warmed_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "MIN_SPLIT", 2)
     classifier = Classifier.load(make_model(tmp_path / "model", "adapler"), driver="packed")
-    check_requests(classifier, 50, batch_size=17)
+    check_requests(classifier, 50, batch_size=3)  # halves of one and of two rows
 
 
 def test_a_bad_batch_size_is_refused(tmp_path):
