@@ -94,7 +94,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     task = load_task_data(config, directory)
     max_length = config.data.max_length or get_task(config.task).max_length
     loaded = load_pretrained(
-        directory, jax.random.key(config.seed), num_classes=task.num_classes, num_positions=max_length,
+        directory, jax.random.key(config.seed), class_names=task.class_names or None, num_positions=max_length,
         fresh_head=config.fresh_head, head=task.head,
     )  # fmt: skip
     for note in (*task.notes, *loaded.notes):

@@ -6,7 +6,15 @@ from typing import Any
 
 from adapler_jax.encoder import ACTIVATIONS
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.families import MODEL_TYPES, bert_config
+from adapler_jax.weights.families import MODEL_TYPES, bert_config, distilbert_config, saves_as_distilbert
+from adapler_jax.weights.labels import UNNAMED, is_name, numbers_of
+from adapler_jax.weights.messages import bounded_errors, listed, shown
+
+CONFIG_FILE = "config.json"
+MAX_LENGTH = 1 << 16  # token slots and positions that anybody may ask for
+MAX_BYTES = 1 << 26  # of a JSON file
+MAX_DEPTH = 32  # of lists and objects in it
+MAX_SIZE = 1 << 31  # of an axis
 
 # Key in config.json -> field. Sizes must be there; the others have had these defaults since the first release.
 SIZES = {
@@ -44,19 +52,43 @@ PLAIN = {
 }
 
 
+@bounded_errors()
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises ValueError naming the file where it is missing or not a JSON object."""
     try:
+        check_file(path)
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         inside = [file for part in ("model", "*/model") for file in sorted(path.parent.glob(f"{part}/{path.name}"))]
         hint = f"; there are {', '.join(str(file.parent) for file in inside)}" if inside else ""
         raise ValueError(f"{path} does not exist; a model directory needs it{hint}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply; expected at most {MAX_DEPTH} levels") from error
     except ValueError as error:  # bad JSON and bad UTF-8
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}, expected an object")
+    if is_deep(value):
+        raise ValueError(f"{path} is nested too deeply; expected at most {MAX_DEPTH} levels")
     return value
+
+
+def check_file(path: Path) -> None:
+    """Raises ValueError where a path is no file, or one of more than MAX_BYTES; OSError where there is nothing."""
+    size = path.stat().st_size
+    if not path.is_file():
+        raise ValueError("it is no file")
+    if size > MAX_BYTES:
+        raise ValueError(f"it has {size} bytes; expected at most {MAX_BYTES}")
+
+
+def is_deep(value) -> bool:
+    """Whether lists and objects are nested in more than MAX_DEPTH levels."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [item for item in level if isinstance(item, dict | list)]
+        level = [child for item in inner for child in (item.values() if isinstance(item, dict) else item)]
+    return bool(level)
 
 
 def is_share(value) -> bool:
@@ -64,27 +96,39 @@ def is_share(value) -> bool:
     return type(value) in (int, float) and 0 <= value < 1
 
 
+def is_size(value) -> bool:
+    """Whether a value is a whole number that an axis may have."""
+    return type(value) is int and 0 < value < MAX_SIZE
+
+
 def find_problems(raw: dict[str, Any]) -> list[str]:
     """Everything in config.json that the encoder cannot do."""
     merged = {**PLAIN, **DEFAULTS, **raw}
     problems = [
-        f"{key} is {merged[key]!r}, only {value!r} is supported" for key, value in PLAIN.items() if merged[key] != value
+        f"{key} is {shown(merged[key])}, only {value!r} is supported"
+        for key, value in PLAIN.items()
+        if merged[key] != value
     ]
     problems += [f"{key} is missing" for key in SIZES if key not in merged]
     problems += [
-        f"{key} is {merged[key]!r}, expected a positive integer"
+        f"{key} is {shown(merged[key])}, expected a positive integer"
         for key in SIZES
-        if key in merged and (type(merged[key]) is not int or merged[key] <= 0)
+        if key in merged and not is_size(merged[key])
     ]
-    for key in CONSTANTS:
-        if not is_share(merged[key]):
-            problems.append(f"{key} is {merged[key]!r}, expected a number in [0, 1)")
+    problems += [
+        f"{key} is {shown(merged[key])}, expected a number in [0, 1)" for key in CONSTANTS if not is_share(merged[key])
+    ]
     if merged["classifier_dropout"] is not None and not is_share(merged["classifier_dropout"]):
-        problems.append(f"classifier_dropout is {merged['classifier_dropout']!r}, expected a number in [0, 1) or null")
-    if merged["pooler_activation"] not in POOLERS:
-        problems.append(f"pooler_activation is {merged['pooler_activation']!r}, expected one of {', '.join(POOLERS)}")
-    if merged["hidden_act"] not in tuple(ACTIVATIONS):
-        problems.append(f"hidden_act is {merged['hidden_act']!r}, expected one of {', '.join(ACTIVATIONS)}")
+        problems.append(
+            f"classifier_dropout is {shown(merged['classifier_dropout'])}, expected a number in [0, 1) or null"
+        )
+    for key, known in (("pooler_activation", POOLERS), ("hidden_act", tuple(ACTIVATIONS))):
+        if merged[key] not in known:
+            problems.append(f"{key} is {shown(merged[key])}, expected one of {', '.join(known)}")
+    if raw.get("quantization_config") is not None:
+        method = raw["quantization_config"]
+        method = method.get("quant_method") if isinstance(method, dict) else method
+        problems.append(f"quantization_config is there ({shown(method)}): save the model without quantisation")
     if not problems and merged["hidden_size"] % merged["num_attention_heads"]:
         problems.append(
             f"hidden_size {merged['hidden_size']} is not a multiple of num_attention_heads "
@@ -97,11 +141,12 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
     """EncoderConfig of the contents of a config.json. Raises ValueError with everything that is wrong with it."""
     model_type = raw.get("model_type", "bert")
     if model_type not in MODEL_TYPES:  # alone: the other keys of a different architecture mean nothing here
-        raise ValueError(f"{source}: model_type is {model_type!r}, expected one of {', '.join(MODEL_TYPES)}")
-    raw = bert_config(raw)
+        raise ValueError(f"{source}: model_type is {shown(model_type)}, expected one of {', '.join(MODEL_TYPES)}")
+    raw = bert_config(raw, source)
     problems = find_problems(raw)
     if problems:
-        raise ValueError(f"{source} does not describe a BERT encoder that can be loaded: {'; '.join(problems)}")
+        found = listed(problems, limit=700, separator="; ")
+        raise ValueError(f"{source} does not describe a BERT encoder that can be loaded: {found}")
     merged = {**DEFAULTS, **raw}
     fields = {field: merged[key] for key, field in SIZES.items()}
     fields |= {field: float(merged[key]) for key, field in CONSTANTS.items()}
@@ -117,22 +162,78 @@ def read_config(directory) -> tuple[EncoderConfig, dict[str, Any]]:
     return encoder_config(raw, path), raw
 
 
-def read_class_names(raw: dict[str, Any], source) -> tuple[str, ...] | None:
-    """Class names in the order of the logits, None where config.json says nothing of classes."""
-    labels = raw.get("id2label")
-    if labels is None:
+def read_class_names(
+    raw: dict[str, Any], source, *, notes: list[str] | None = None, takes_numbers: bool = False
+) -> tuple[str, ...] | None:
+    """Return the names of the classes in the order of the logits, None where config.json names none.
+
+    Args:
+      raw: the contents of config.json.
+      source: its path, for messages.
+      notes: receives a sentence where id2label and label2id contradict each other.
+      takes_numbers: whether whole numbers are read as names, as published files have them.
+
+    Raises:
+      ValueError: names are no texts, have gaps in their numbers, or are there twice.
+    """
+    labels, numbers = raw.get("id2label"), numbers_by_name(raw.get("label2id"))
+    if takes_numbers and isinstance(labels, dict):
+        labels = {key: str(name) if type(name) is int else name for key, name in labels.items()}
+    names = None if labels is None else names_in_order(labels, source)
+    if numbers is None or names == tuple(numbers):
+        return names
+    if names is None or (numbers_of(UNNAMED, names) and len(names) == len(numbers)):
+        return tuple(numbers)
+    if notes is not None:
+        notes.append(
+            "id2label and label2id of config.json contradict each other: in the order of their numbers "
+            f"{listed(names)} against {listed(numbers)}; id2label is followed"
+        )
+    return names
+
+
+def names_in_order(labels, source) -> tuple[str, ...]:
+    """Return the names of id2label in the order of their numbers. Raises ValueError where it is none."""
+    if not isinstance(labels, dict) or labels.keys() != {
+        str(index) for index in range(len(labels))
+    }:
+        raise ValueError(
+            f'{source}: id2label is {shown(labels)}, expected names under "0", "1", ... without a gap'
+        )
+    names = tuple(labels[str(index)] for index in range(len(labels)))
+    for index, name in enumerate(names):
+        if not is_name(name):
+            raise ValueError(
+                f"{source}: id2label names class {index} {shown(name)}; expected a text"
+            )
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"{source}: id2label has the name {shown(twice)} twice; expected another name for each class"
+        )
+    return names
+
+
+def numbers_by_name(numbers) -> dict[str, int] | None:
+    """Return label2id in the order of its numbers; None where it does not give each number from 0 to one name."""
+    if not isinstance(numbers, dict) or not all(type(number) is int for number in numbers.values()):
         return None
-    if not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
-        raise ValueError(f'{source}: id2label is {labels!r}, expected names under "0", "1", ... without a gap')
-    return tuple(str(labels[str(index)]) for index in range(len(labels)))
+    if not all(is_name(name) for name in numbers) or sorted(numbers.values()) != list(
+        range(len(numbers))
+    ):
+        return None
+    return dict(sorted(numbers.items(), key=lambda item: item[1]))
 
 
 def config_json(
-    config: EncoderConfig, architecture: str, class_names: tuple[str, ...] | None
-) -> dict[str, Any]:  # fmt: skip
-    """The contents of a config.json that transformers reads as this encoder with a head; class_names: None where the
-    head tells no classes apart."""
-    return {
+    config: EncoderConfig, architecture: str, class_names: tuple[str, ...] | None, special: dict[str, int] | None = None
+) -> dict[str, Any]:
+    """The contents of a config.json that transformers reads as this encoder with a head.
+
+    Args: architecture: the BERT class. class_names: None where the head tells no classes apart. special: numbers of
+    special tokens, as {"pad_token_id": 0}.
+    """
+    contents = {
         "model_type": "bert",
         "architectures": [architecture],
         **{key: getattr(config, field) for key, field in (SIZES | CONSTANTS).items()},
@@ -141,9 +242,11 @@ def config_json(
         "position_embedding_type": "absolute",
         "pad_token_id": 0,
         "dtype": "float32",
+        **(special or {}),
         **({} if class_names is None else label_names(class_names)),
         **({} if config.pooler_activation == "tanh" else {"pooler_activation": config.pooler_activation}),
     }
+    return distilbert_config(contents) if saves_as_distilbert(config) else contents
 
 
 def label_names(class_names: tuple[str, ...]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import flax.serialization
@@ -11,17 +12,40 @@ import safetensors
 from flax.traverse_util import flatten_dict
 
 from adapler_jax.weights.config import read_json
+from adapler_jax.weights.messages import listed, shown
 
+# What is read of the dtypes that the files name.
+SAFE_DTYPES = (
+    "F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL",
+)
+TORCH_DTYPES = tuple(
+    f"torch.{name}"
+    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+)
+STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")  # keys of training loops' files, outermost first
 FLAX_LEAVES = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of one safetensors file."""
+    """All tensors of one safetensors file. Raises ValueError where it is damaged or of a dtype that is not read."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (safetensors.SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy does not know
+            names = list(file.keys())
+            check_dtypes({name: file.get_slice(name).get_dtype() for name in names}, SAFE_DTYPES, path)
+            return {name: file.get_tensor(name) for name in names}
+    except (safetensors.SafetensorError, TypeError) as error:
         raise ValueError(damaged(path, error)) from error
+
+
+def check_dtypes(dtypes: dict[str, str], known: Container[str], path: Path) -> None:
+    """Raises ValueError naming tensor and dtype where one is not read."""
+    unknown = {name: dtype for name, dtype in dtypes.items() if dtype not in known}
+    if unknown:
+        found = listed(f"{name} is stored as {dtype}" for name, dtype in unknown.items())
+        raise ValueError(
+            f"{path} has {len(unknown)} tensors of dtypes that are not read: {found}; "
+            "save the model in float32, float16 or bfloat16, without quantisation"
+        )
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -31,17 +55,35 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     import torch
 
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # its text recommends to load unsafely
         raise ValueError(f"{path} holds more than tensors, or is damaged; nothing of it was loaded") from error
     except Exception as error:  # damaged files end in any of ten types, IndexError and struct.error among them
         raise ValueError(damaged(path, error)) from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise ValueError(f"{path} does not hold a plain dict of tensors by name")
+    tensors = state_dict_of(stored, path)
+    strange = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise ValueError(f"{path} does not hold a plain dict of tensors by name: {shown(strange[0])} is no tensor")
+    check_dtypes({name: str(value.dtype) for name, value in tensors.items()}, TORCH_DTYPES, path)
+    odd = [name for name, value in tensors.items() if value.layout is not torch.strided or value.is_meta]
+    if odd:
+        raise ValueError(f"{path}: tensor {shown(odd[0], 200)} is sparse or without values; save it as a plain tensor")
     return {
         name: value.view(torch.uint16).numpy().view(jnp.bfloat16) if value.dtype == torch.bfloat16 else value.numpy()
-        for name, value in ((name, value.detach()) for name, value in tensors.items())
+        for name, value in ((name, value.detach().contiguous()) for name, value in tensors.items())
     }
+
+
+def state_dict_of(stored, path: Path) -> dict:
+    """The dict of tensors in what a PyTorch file holds: itself, or what training loops call it."""
+    for key in STATE_DICTS:
+        if isinstance(stored, dict) and isinstance(stored.get(key), dict):
+            stored = stored[key]
+    if not isinstance(stored, dict) or not all(isinstance(name, str) for name in stored):
+        raise ValueError(
+            f"{path} does not hold a plain dict of tensors by name, nor one under {', '.join(map(repr, STATE_DICTS))}"
+        )
+    return stored
 
 
 def read_flax(path: Path) -> dict[str, np.ndarray]:
@@ -49,13 +91,15 @@ def read_flax(path: Path) -> dict[str, np.ndarray]:
     try:
         restored = flax.serialization.msgpack_restore(path.read_bytes())
         arrays = flatten_dict(restored.get("params", restored))
-    except (ValueError, TypeError, AttributeError, AssertionError) as error:
+        names = {keys: (*map(str, keys[:-1]), FLAX_LEAVES.get(keys[-1], str(keys[-1]))) for keys in arrays}
+        return {
+            ".".join(names[keys]): np.asarray(value).T if keys[-1] == "kernel" else np.asarray(value)
+            for keys, value in arrays.items()
+        }
+    except OSError:
+        raise
+    except Exception as error:  # damaged files end in many types, KeyError and struct.error among them
         raise ValueError(damaged(path, error)) from error
-    tensors = {}
-    for keys, value in arrays.items():
-        name = ".".join((*keys[:-1], FLAX_LEAVES.get(keys[-1], keys[-1])))
-        tensors[name] = np.asarray(value).T if keys[-1] == "kernel" else np.asarray(value)
-    return tensors
 
 
 def damaged(path: Path, error: Exception) -> str:
@@ -84,16 +128,53 @@ def find_weights(directory: Path) -> Path | None:
     return found[0] if found else None
 
 
-def shard_paths(index: Path) -> list[Path]:
-    """The files that an index lists. Raises ValueError with all that are missing."""
+def read_map(index: Path) -> dict[str, str]:
+    """The file of each tensor by an index. Raises ValueError where one is missing or outside the index's folder."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} has no weight_map from tensor names to files")
-    paths = [index.parent / name for name in sorted({str(name) for name in weight_map.values()})]
-    missing = [path.name for path in paths if not path.is_file()]
+    files = {repr(name): name for name in weight_map.values()}
+    for name in files.values():
+        if not is_inside(index.parent, name):
+            raise ValueError(
+                f"{index} names the file {shown(name)}, which is not inside its folder; only files of the "
+                "folder are read"
+            )
+    missing = sorted(name for name in files.values() if not (index.parent / name).is_file())
     if missing:
-        raise ValueError(f"{index} lists files that are not there: {', '.join(missing)}")
-    return paths
+        raise ValueError(f"{index} lists files that are not there: {listed(missing)}")
+    return weight_map
+
+
+def is_inside(folder: Path, name) -> bool:
+    """Whether a name is of a file in the folder, links followed; the hub's cache links to its own blobs."""
+    if not isinstance(name, str) or not name or "\0" in name or any(len(part) > 255 for part in Path(name).parts):
+        return False
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return False
+    folder = folder.resolve()
+    allowed = [folder, folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [folder]
+    try:
+        target = (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError):  # a circle of links, or characters that no file name has
+        return False
+    return any(target.is_relative_to(place) for place in allowed)
+
+
+def read_shards(index: Path, reader: Callable[[Path], dict]) -> dict[str, np.ndarray]:
+    """The tensors of all files of an index; of one that is in several files, that of the file that the index names."""
+    weight_map = read_map(index)
+    tensors: dict[str, np.ndarray] = {}
+    for file in sorted(set(weight_map.values())):
+        found = reader(index.parent / file)
+        lacking = [name for name, place in weight_map.items() if place == file and name not in found]
+        if lacking:
+            raise ValueError(f"{index.parent / file} lacks tensors that {index.name} names: {listed(lacking)}")
+        for name in found:
+            if name not in weight_map and name in tensors:
+                raise ValueError(f"{index}: tensor {shown(name, 200)} is in two files, and the index names neither")
+        tensors |= {name: value for name, value in found.items() if weight_map.get(name, file) == file}
+    return tensors
 
 
 def read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], Path]:
@@ -102,7 +183,5 @@ def read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], Path]:
     if source is None:
         raise ValueError(f"{directory} holds no weights; expected one of {', '.join(READERS)}")
     reader = READERS[source.name]
-    tensors: dict[str, np.ndarray] = {}
-    for path in shard_paths(source) if source.name.endswith(".index.json") else [source]:
-        tensors |= reader(path)
-    return tensors, source
+    is_index = source.name.endswith(".index.json")
+    return read_shards(source, reader) if is_index else reader(source), source

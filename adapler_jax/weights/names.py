@@ -105,6 +105,26 @@ PRUNER_RULES = {
     ),
 }
 
+# Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a name; of training
+# loops, PEFT and Lightning before it.
+COMPILER = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+WRAPPER = re.compile(r"^((module|model|base_model)\.)+")
+# Tensors that change what a model computes, or that hold its weights in another form, and what to do about them.
+FOREIGN_PARTS = {
+    "an adapter, which changes what the model computes: merge it into the weights and save the model again": re.compile(
+        r"(?:^|.*\.)(?:[^.]*adapter[^.]*|(?:lora|loha|lokr|hada|ia3|oft|boft|vera|dora|prefix|prompt)_[^.]*|base_layer"
+        r"|modules_to_save|original_module)(?:\..*|$)",
+        re.IGNORECASE,
+    ),
+    "a part that weights are computed from (parametrised or pruned): save the plain weights": re.compile(
+        r".*\.(?:parametrizations\..*|(?:weight|bias)_(?:orig|mask|g|v))"
+    ),
+    "of quantised weights: save the model without quantisation": re.compile(
+        r".*\.(?:SCB|(?:nested_)?(?:absmax|quant_map)|quant_state\..*|qweight|qzeros|scales|g_idx|_packed_params.*"
+        r"|(?:weight|input)_(?:scale|scale_inv|zero_point)|.*bitsandbytes.*)"
+    ),
+}
+
 # What a published checkpoint may hold beside encoder and head: constants, and the heads of other tasks.
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 OTHER_HEADS = re.compile(
@@ -145,9 +165,19 @@ def axis_sizes(
     }
 
 
+def foreign_part(name: str) -> str | None:
+    """What is wrong with a tensor that changes what the model computes; None where it does not look like one."""
+    return next((what for what, pattern in FOREIGN_PARTS.items() if pattern.fullmatch(name)), None)
+
+
 def canonical_name(name: str) -> str:
-    """The name as in the table: `bert.` in front of the encoder, weight and bias for gamma and beta of norms."""
-    name = name.removeprefix("module.")
+    """The name as in the table: `bert.` before the encoder, weight and bias for gamma and beta of norms."""
+    name = unwrapped_name(name)
     name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
     name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
     return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def unwrapped_name(name: str) -> str:
+    """The name without what compilers, parallel training and training loops put around a model's own."""
+    return WRAPPER.sub("", COMPILER.sub("", name))

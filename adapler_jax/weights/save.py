@@ -1,9 +1,10 @@
-"""A model directory that anyone can read: config.json, model.safetensors in Hugging Face names, tokenizer files.
+"""A model directory that anyone can read: config.json, model.safetensors in Hugging Face names, tokenizer, card.
 
 A full disk or a kill while saving leaves the previous model intact.
 """
 
 import dataclasses
+import hashlib
 import json
 import re
 import shutil
@@ -14,17 +15,28 @@ import safetensors
 import safetensors.numpy
 
 from adapler_jax.flops import leaf_predictor_dim
-from adapler_jax.heads import CLASSIFICATION, Head, make_head
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.types import EncoderConfig, Params
-from adapler_jax.weights.config import config_json, encoder_config, read_class_names, read_json
+from adapler_jax.weights.card import CARD_FILE, card_text
+from adapler_jax.weights.config import (
+    CONFIG_FILE,
+    MAX_LENGTH,
+    config_json,
+    encoder_config,
+    read_class_names,
+    read_json,
+)
+from adapler_jax.weights.families import bert_tensors, distilbert_tensors, renamed, saves_as_distilbert
 from adapler_jax.weights.files import read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
-from adapler_jax.weights.names import axis_sizes, model_rules
+from adapler_jax.weights.labels import is_name
+from adapler_jax.weights.messages import bounded_errors, shown
+from adapler_jax.weights.names import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules, unwrapped_name
 from adapler_jax.weights.replace import copy_entries, readable, replacing, restore_previous
+from adapler_jax.weights.section import FORMAT, SECTION, head_of, is_count, options_of, read_section
+from adapler_jax.weights.tokenizer_files import settle_tokenizer
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
-SECTION = "adapler_jax"  # our part of config.json
-FORMAT = 1
 HIDDEN_BIAS = re.compile(r"(contribution_predictor|token_selector)\.0\.hidden\.bias")
 # The class of transformers that reads encoder and head, or the encoder alone where it has none for the head.
 ARCHITECTURES = {
@@ -34,7 +46,8 @@ ARCHITECTURES = {
     "candidates": "BertModel",
     "hotpot": "BertModel",
 }
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
+DEFAULT_MAX_LENGTH = 512  # token slots of a model that names none, where it has as many positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +85,8 @@ def save_model(
     Args: params: {"encoder", "head", "pruner"}. pruner_options: keywords of `make_pruner`, numbers, texts and tuples of
     them. class_names: of a classification, in the order of the logits; None for LABEL_0, LABEL_1 ...
     tokenizer: an object with `save_pretrained`, or a directory to copy its files from; None keeps those that are
-    there. extra: JSON values to find again in `load_model`. Files of others in the directory are kept.
+    there. extra: JSON values to find again in `load_model`. Files of others in the directory are kept, a README.md that
+    somebody wrote or changed among them.
 
     Raises ValueError where params do not fit the config, or the directory holds something else than a saved model;
     OSError where the disk is full or cannot be written.
@@ -80,27 +94,77 @@ def save_model(
     directory = Path(directory).expanduser().resolve()
     num_outputs = num_outputs_of(params)
     names = check_class_names(class_names, num_outputs) if head is CLASSIFICATION else None
+    check_max_length(max_length)
+    architecture = architecture_of(config, head)
     section = {
         "format": FORMAT, "pruner": pruner_name, "pruner_options": pruner_options or {}, "max_length": max_length,
         "task": task, "extra": extra or {}, "head": head.name, "head_options": dict(head.options),
     }  # fmt: skip
-    contents = {**config_json(config, ARCHITECTURES[head.name], names), SECTION: section}
-    text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
+    json.dumps(section)  # what cannot be written is refused before anything is
     sizes = axis_sizes(
         config, num_classes=num_outputs, predictor_dim=leaf_predictor_dim(params), num_sites=num_sites_of(params)
     )
     tensors = to_tensors(params, model_rules(pruner_name, head.name), sizes)
+    if saves_as_distilbert(config):
+        tensors = distilbert_tensors(tensors)
 
     try:
         restore_previous(directory)
         check_target(directory)
         with replacing(directory) as partial:
-            write_files(partial, text, tensors, tokenizer)
-            replaced = {path.name for path in partial.iterdir()} | set(() if tokenizer is None else TOKENIZER_FILES)
+            safetensors.numpy.save_file(tensors, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+            write_tokenizer(partial, tokenizer)
+            replaced = {path.name for path in partial.iterdir()} | {CONFIG_FILE}
+            replaced |= set(() if tokenizer is None else TOKENIZER_FILES) | own_card(directory)
             copy_entries(directory, partial, skip=replaced)
+            slots = max_length or min(config.num_positions, DEFAULT_MAX_LENGTH)
+            special = settle_tokenizer(
+                partial, max_length=slots, has_segments=config.num_segments > 1, is_copy=tokenizer_is_copy(tokenizer)
+            )
+            contents = config_json(config, architecture, names, special)
+            section |= write_card(partial, contents, section, slots)
+            write_config(partial, contents | {SECTION: section})
     except (OSError, safetensors.SafetensorError) as error:
         raise OSError(f"the model was not saved in {directory}; what was there is intact: {error}") from error
     return directory
+
+
+def architecture_of(config: EncoderConfig, head: Head) -> str:
+    """The class of transformers that computes encoder and head; that of the encoder alone where none computes both."""
+    is_pooled = set(POOLER_RULES) <= set(HEAD_RULES[head.name])
+    if is_pooled and config.pooler_activation != "tanh" and not saves_as_distilbert(config):
+        return "BertModel"
+    return ARCHITECTURES[head.name]
+
+
+def write_config(partial: Path, contents: dict[str, Any]) -> None:
+    """Writes config.json, and lets everybody read the weights who may read it."""
+    text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
+    (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
+    shutil.copymode(partial / CONFIG_FILE, partial / WEIGHTS_FILE)  # safetensors lets only the owner read
+
+
+def digest_of(path: Path) -> str:
+    """A hash of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def own_card(directory: Path) -> set[str]:
+    """The card's name where the one that is there was written here and not changed since."""
+    path = directory / CARD_FILE
+    if not path.is_file():
+        return set()
+    section = read_json(directory / CONFIG_FILE).get(SECTION)
+    return {CARD_FILE} if isinstance(section, dict) and section.get("card") == digest_of(path) else set()
+
+
+def write_card(partial: Path, contents: dict[str, Any], section: dict[str, Any], slots: int) -> dict[str, str]:
+    """Writes the model card where there is no other, and returns its hash for our part of config.json."""
+    path = partial / CARD_FILE
+    if path.exists():
+        return {}
+    path.write_text(card_text(contents, section, slots), encoding="utf-8")
+    return {"card": digest_of(path)}
 
 
 def num_outputs_of(params: Params) -> int:
@@ -116,7 +180,15 @@ def check_class_names(class_names, num_classes: int) -> tuple[str, ...]:
     names = tuple(class_names)
     if len(names) != num_classes or len(set(names)) != num_classes:
         raise ValueError(f"class_names {names} do not fit a classifier of {num_classes} classes; give each one a name")
+    if not all(map(is_name, names)):
+        raise ValueError(f"class_names {shown(names)} are not all texts that can be written; give such names")
     return names
+
+
+def check_max_length(max_length) -> None:
+    """Raises ValueError where it is neither None nor a number of token slots."""
+    if not is_count(max_length, MAX_LENGTH, optional=True):
+        raise ValueError(f"max_length is {shown(max_length)}; expected None or a whole number from 1 to {MAX_LENGTH}")
 
 
 def check_target(directory: Path) -> None:
@@ -128,19 +200,20 @@ def check_target(directory: Path) -> None:
         raise ValueError(f"{directory} holds something else than a saved model; choose an empty or a new directory")
 
 
-def write_files(partial: Path, config_text: str, tensors: dict, tokenizer) -> None:
-    """Writes the files of a model into an empty directory."""
-    config_path, weights_path = partial / CONFIG_FILE, partial / WEIGHTS_FILE
-    config_path.write_text(config_text, encoding="utf-8")
-    safetensors.numpy.save_file(tensors, weights_path, metadata={"format": "pt"})
-    shutil.copymode(config_path, weights_path)  # safetensors leaves a file that only its owner may read
-    if hasattr(tokenizer, "save_pretrained"):
+def tokenizer_is_copy(tokenizer) -> bool:
+    """Whether a tokenizer's files are kept as they are, not written by an object."""
+    return not hasattr(tokenizer, "save_pretrained")
+
+
+def write_tokenizer(partial: Path, tokenizer) -> None:
+    """Writes, or copies, the files of a tokenizer, where there is one."""
+    if tokenizer is not None and tokenizer_is_copy(tokenizer):
+        copy_tokenizer(Path(tokenizer).expanduser(), partial)
+    elif tokenizer is not None:
         try:
             tokenizer.save_pretrained(partial)
         except Exception as error:  # the tokenizers package has no exceptions of its own
             raise OSError(f"the tokenizer cannot be written: {error}") from error
-    elif tokenizer is not None:
-        copy_tokenizer(Path(tokenizer).expanduser(), partial)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
@@ -152,6 +225,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
         shutil.copyfile(path, target / path.name)
 
 
+@bounded_errors()
 def load_model(directory) -> Saved:
     """Reads what `save_model` wrote, exactly. Raises ValueError where it is incomplete, damaged or something else.
 
@@ -162,12 +236,13 @@ def load_model(directory) -> Saved:
     raw = read_json(config_path)
     section = read_section(raw, config_path)
     config, class_names = encoder_config(raw, config_path), read_class_names(raw, config_path)
+    options = options_of(section, config.num_layers, config_path)
+    head = head_of(section)
+    rules = model_rules(section["pruner"], head.name)
     if not weights_path.is_file():
         raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
-    head = make_head(section.get("head", CLASSIFICATION.name), **section.get("head_options", {}))
-    rules = model_rules(section["pruner"], head.name)
-    tensors = canonicalize(read_safetensors(weights_path), weights_path)
-    options = {name: as_tuple(value) for name, value in section.get("pruner_options", {}).items()}
+    tensors = renamed(read_safetensors(weights_path), unwrapped_name, weights_path)
+    tensors = canonicalize(bert_tensors(tensors, raw, weights_path), weights_path)
     hidden_biases = [tensors[name] for name in tensors if HIDDEN_BIAS.fullmatch(name)]
     sizes = axis_sizes(
         config, num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,
@@ -177,7 +252,7 @@ def load_model(directory) -> Saved:
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(
         config=config,
-        params={"pruner": {}} | to_tree(tensors, rules, sizes),
+        params={"pruner": {}} | to_tree(tensors, rules, sizes, weights_path),
         pruner_name=section["pruner"],
         pruner_options=options,
         head=head,
@@ -196,11 +271,11 @@ def task_of(directory) -> str | None:
 
 def head_name_of(directory) -> str:
     """The name of a saved model's head. Raises ValueError where the directory holds no saved model."""
-    return _section_of(directory).get("head", CLASSIFICATION.name)
+    return _section_of(directory)["head"]
 
 
 def _section_of(directory) -> dict[str, Any]:
-    """What `save_model` wrote beside the encoder's config."""
+    """What `save_model` wrote besides the encoder's config."""
     path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
     return read_section(read_json(path), path)
 
@@ -209,21 +284,3 @@ def num_sites_of(params: Params) -> int:
     """Sites of a pruner whose networks are stacked by site, else the layers; 0 without networks."""
     hidden = params.get("pruner", {}).get("hidden")
     return 0 if hidden is None else len(hidden["bias"])
-
-
-def as_tuple(value):
-    """JSON's lists as tuples, which are hashable."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
-    """Our part of config.json. Raises ValueError where there is none or a later release wrote it."""
-    section = raw.get(SECTION)
-    if not isinstance(section, dict):
-        raise ValueError(f"{source} has no {SECTION!r} section: not a saved model; start from it with load_pretrained")
-    if section.get("format") != FORMAT:
-        raise ValueError(f"{source} has format {section.get('format')!r}, this release reads {FORMAT}; update it")
-    missing = [name for name in ("pruner", "max_length", "task", "extra") if name not in section]
-    if missing:
-        raise ValueError(f"{source}: the {SECTION!r} section lacks {', '.join(missing)}")
-    return section

@@ -8,7 +8,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from adapler_jax.types import Params
-from adapler_jax.weights.names import Rule, canonical_name
+from adapler_jax.weights.families import renamed
+from adapler_jax.weights.messages import listed, one_line
+from adapler_jax.weights.names import Rule, canonical_name, foreign_part
 
 LAYER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
@@ -21,60 +23,85 @@ def compare_shapes(expected: dict, found: dict) -> list[tuple[str, str]]:
         for name, shape in expected.items()
         if name in found and found[name] != shape
     ]
-    return problems + [(name, f"unexpected, found {shape}") for name, shape in found.items() if name not in expected]
+    reasons = {name: foreign_part(name) for name in found if name not in expected}
+    return problems + [
+        (name, f"unexpected, found {found[name]}" + (f": {reason}" if reason else ""))
+        for name, reason in reasons.items()
+    ]
 
 
 def describe(problems: list[tuple[str, str]]) -> str:
     """One line a problem; the same problem in several layers takes one line that lists the layers."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for name, text in problems:
+        name = one_line(name)
         match = LAYER_NUMBER.search(name)
         before, layer, after = (name[: match.start()], match[0], name[match.end() :]) if match else (name, "", "")
         groups.setdefault((before, after, text), []).append(layer)
     return "\n".join(
-        f"  {before}{layers[0] if len(layers) == 1 else '{' + ','.join(layers) + '}'}{after}: {text}"
+        f"  {before}{layers[0] if len(layers) == 1 else '{' + listed(layers, limit=60, separator=',') + '}'}{after}: "
+        f"{text}"
         for (before, after, text), layers in groups.items()
     )
 
 
 def raise_mismatches(subject: str, problems: list[tuple[str, str]]) -> None:
-    """ValueError with every problem, where there is one."""
+    """ValueError with every problem that one line has room for, where there is one."""
     if problems:
-        raise ValueError(f"{subject} ({len(problems)} mismatches):\n{describe(problems)}")
+        found = listed(map(str.strip, describe(problems).split("\n")), limit=600, separator="; ")
+        raise ValueError(f"{subject} ({len(problems)} mismatches): {found}")
 
 
 def canonicalize(tensors: dict, source) -> dict:
     """The tensors under the names of the rule table. Raises ValueError where two names mean the same tensor."""
-    renamed: dict = {}
-    origins: dict = {}
-    for name, value in tensors.items():
-        canonical = canonical_name(name)
-        if canonical in renamed:
-            raise ValueError(f"{source} holds {canonical} twice: as {origins[canonical]} and as {name}")
-        renamed[canonical], origins[canonical] = value, name
-    return renamed
+    return renamed(tensors, canonical_name, source)
 
 
 def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source) -> None:
-    """Raises ValueError with all missing, misshapen and unexpected tensors, and those that hold no floats."""
+    """Raises ValueError with all missing, misshapen and unexpected tensors, and those that hold no finite floats."""
+    check_layer_counts(tensors, rules, sizes, source)
     expected = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)}
     problems = compare_shapes(expected, {name: tuple(value.shape) for name, value in tensors.items()})
     problems += [
-        (name, f"expected floating point numbers, found {tensors[name].dtype}")
+        (name, f"expected floating point numbers, found {tensors[name].dtype}: save the model without quantisation")
         for name in expected
         if name in tensors and not jnp.issubdtype(tensors[name].dtype, jnp.floating)
     ]
+    problems.sort(key=lambda problem: foreign_part(problem[0]) is None)
     raise_mismatches(f"the tensors of {source} do not fit its config.json", problems)
 
 
-def to_tree(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int]) -> Params:
-    """The float32 tree of checked tensors."""
-    leaves = {}
+def check_layer_counts(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source) -> None:
+    """Raises ValueError where config.json has more layers than there are tensors of, before their names are made."""
+    for letter, what in (("N", "layers"), ("M", "sites")):
+        parts = {rule.name.partition("{")[0] for rule in rules if rule.stack == letter}
+        found = (name.removeprefix(part) for name in tensors for part in parts if name.startswith(part))
+        numbers = {rest.partition(".")[0] for rest in found if rest[:1].isdigit()}
+        if parts and sizes[letter] > len(numbers):
+            raise ValueError(
+                f"the tensors of {source} do not fit its config.json: it has {sizes[letter]} {what}, there are tensors "
+                f"of {len(numbers)}"
+            )
+
+
+def to_tree(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source="the model") -> Params:
+    """The float32 tree of checked tensors. Raises ValueError with the names of those that hold NaN or infinity."""
+    leaves, problems = {}, []
     for rule in rules:
-        values = [np.asarray(tensors[name], np.float32) for name in rule.tensor_names(sizes)]
+        names = rule.tensor_names(sizes)
+        with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, and refused as that
+            values = [np.asarray(tensors[name], np.float32) for name in names]
+        broken = [name for name, value in zip(names, values) if not is_finite(value)]
+        problems += [(name, "holds NaN or infinite numbers") for name in broken]
         values = [value.T for value in values] if rule.transposed else values
         leaves[rule.path] = np.stack(values) if rule.stack else values[0]
+    raise_mismatches(f"the tensors of {source} are damaged; copy or train the model again", problems)
     return jax.device_put(unflatten_dict(leaves))  # jnp.asarray would compile a program for every shape
+
+
+def is_finite(value: np.ndarray) -> bool:
+    """Whether a float array has neither NaN nor infinity; by its extremes, which allocates nothing."""
+    return value.size == 0 or bool(np.isfinite(value.min()) and np.isfinite(value.max()))
 
 
 def to_tensors(params: Params, rules: tuple[Rule, ...], sizes: dict[str, int]) -> dict[str, np.ndarray]:

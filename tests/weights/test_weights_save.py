@@ -79,7 +79,7 @@ def test_round_trip_is_exact(tmp_path, tokenizer_dir):
     assert saved.extra == {"operating_point": 0.5}
     assert saved.directory == written
     found = {path.name for path in written.iterdir()}
-    assert found == {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"}
+    assert found == {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "README.md"}
     assert [path.name for path in written.parent.iterdir()] == ["model"]
 
 

@@ -1,0 +1,97 @@
+"""Models that tell first and second texts apart by no segments: their tokenizers give none."""
+
+import json
+import pathlib
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.processors import PostProcessor
+
+WITHOUT_SEGMENTS = (
+    "distilbert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+)  # transformers gives them none
+
+
+def drop_segments(core: Tokenizer, folder: pathlib.Path) -> None:
+    """Number every token's segment 0 where the folder's config.json is of a model that has one segment only.
+
+    Args:
+      core: the tokenizer of the folder; changed in place.
+      folder: of a checkpoint or a saved model.
+    """
+    if core.post_processor is None or not has_one_segment(_read_config(folder / "config.json")):
+        return
+    state = json.loads(core.post_processor.__getstate__())
+    core.post_processor = _processor_of(_without_segments(state))
+
+
+def has_one_segment(raw: dict[str, Any]) -> bool:
+    """Return whether the contents of a config.json are of a family without segments, as saved by any release."""
+    if raw.get("type_vocab_size", 1) != 1:
+        return False
+    return raw.get("model_type") in WITHOUT_SEGMENTS or raw.get("pooler_activation") == "relu"
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    """Read an object from a file; empty where there is none, which the reader of weights reports."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _without_segments(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a post-processor's state whose pairs have the segment 0; of BERT's own kind as a template."""
+    kind = state.get("type")
+    if kind == "Sequence":
+        return state | {"processors": [_without_segments(part) for part in state["processors"]]}
+    if kind == "BertProcessing":
+        state = _template(state)
+    if state.get("type") != "TemplateProcessing":
+        return state
+    pieces = {
+        name: [
+            {key: value | {"type_id": 0} for key, value in piece.items()} for piece in state[name]
+        ]
+        for name in ("single", "pair")
+    }
+    return state | pieces
+
+
+def _template(state: dict[str, Any]) -> dict[str, Any]:
+    """Return BERT's post-processor as a template: [CLS] A [SEP] B [SEP]."""
+    special = {
+        token: {"id": token, "ids": [number], "tokens": [token]}
+        for token, number in (state["cls"], state["sep"])
+    }
+    first, last = (
+        {"SpecialToken": {"id": state[name][0], "type_id": 0}} for name in ("cls", "sep")
+    )
+    one, two = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    single = [first, one, last]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, two, last],
+        "special_tokens": special,
+    }
+
+
+def _processor_of(state: dict[str, Any]) -> PostProcessor:
+    """Return the post-processor of a state."""
+    whole = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": state,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""},
+    }
+    return Tokenizer.from_str(json.dumps(whole)).post_processor

@@ -1,0 +1,89 @@
+"""The model card of a saved folder: what it is, and how this library and others read it."""
+
+from typing import Any
+
+from adapler_jax.weights.messages import listed, one_line
+
+CARD_FILE = "README.md"
+CLASSES = {
+    "classification": ("Classifier", "classifier", 'predict(["a text"])'),
+    "span": ("Reader", "reader", 'answer("a question?", "a text")'),
+    "choice": ("Chooser", "chooser", 'choose("a question?", "a text", ["one", "another"])'),
+}
+AUTO = {
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForMultipleChoice": "AutoModelForMultipleChoice",
+    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
+}
+
+
+def card_text(contents: dict[str, Any], section: dict[str, Any], slots: int) -> str:
+    """Return the card of a model.
+
+    Args:
+      contents: of config.json.
+      section: our part of it.
+      slots: tokens that the model reads of a text.
+    """
+    facts = [f"- Task: {one_line(section['task'])}"] if section["task"] else []
+    names = list(contents.get("id2label", {}).values())
+    facts += (
+        [f"- Classes, in the order of the logits: {listed(names, limit=2000)}"] if names else []
+    )
+    facts += [
+        f"- Length: {slots} tokens of a text or pair, longer ones are cut",
+        f"- Tokens are dropped by: {'nothing, this is a dense model' if is_dense(section) else section['pruner']}",
+    ]
+    parts = [
+        "---\nlibrary_name: adapler_jax\n---",
+        f"# A {contents['model_type']} encoder with the head `{section['head']}`",
+        "\n".join(facts),
+        own_use(section),
+        others_use(contents, section),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def is_dense(section: dict[str, Any]) -> bool:
+    """Return whether a model drops no tokens."""
+    return section["pruner"] == "keep_all"
+
+
+def own_use(section: dict[str, Any]) -> str:
+    """Return how this library loads the model."""
+    name, module, call = CLASSES.get(section["head"], ("load_model", "", ""))
+    if (
+        section["extra"].get("reading", {}).get("per_option")
+        and section["head"] == "classification"
+    ):
+        name, module, call = CLASSES["choice"]
+    if not module:
+        return "Load it with `adapler_jax.weights.save.load_model`, or score it with `evaluate.py`."
+    return (
+        "## Use it\n\n```python\n"
+        f"from adapler_jax.inference.{module} import {name}\n\n"
+        f'model = {name}.load("path/to/this/folder")\nmodel.{call}\n```'
+    )
+
+
+def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
+    """Return what transformers makes of the folder."""
+    architecture = contents["architectures"][0]
+    auto = next((auto for ending, auto in AUTO.items() if architecture.endswith(ending)), None)
+    what = f"`{auto}` and `AutoTokenizer`" if auto else "`AutoModel` and `AutoTokenizer`"
+    lines = [
+        "## With transformers",
+        f"{what} of transformers read this folder; call the tokenizer with `truncation=True`.",
+    ]
+    if auto is None:
+        lines += [
+            "They read the encoder only: no class of transformers computes this head. Do not load it with a class that "
+            "has a head; its answers would be wrong."
+        ]
+    if not is_dense(section):
+        lines += [
+            f"They read the weights unpruned: they run all tokens through all layers and ignore the tensors of "
+            f"`{section['pruner']}`. Their answers differ from those of this library where dropped tokens matter, and "
+            "they are not faster than a dense model."
+        ]
+    return "\n\n".join(lines)

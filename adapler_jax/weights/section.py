@@ -1,0 +1,176 @@
+"""Our part of a saved model's config.json, and what of it is refused: other releases, other types, other ranges."""
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+from adapler_jax.heads import CLASSIFICATION, HEADS, Head, make_head
+from adapler_jax.weights.config import MAX_LENGTH
+from adapler_jax.weights.labels import is_name
+from adapler_jax.weights.messages import listed, shown
+
+SECTION = "adapler_jax"
+FORMAT = 1
+NEEDED = ("pruner", "max_length", "task", "extra")
+MAX_NUMBER = 1_000_000  # of options that count something
+# Fields of extra["reading"] by their type; others are not read here.
+READING_COUNTS = (
+    *("stride", "max_question_tokens", "max_answer_tokens", "num_best", "max_option_tokens"),
+    *("max_sentences", "max_candidates"),
+)
+READING = dict.fromkeys(READING_COUNTS, int) | {"per_option": bool, "protects_markers": bool}
+
+
+def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Return our part of config.json.
+
+    Raises:
+      ValueError: there is none, a later release wrote it, or its fields are of other types or ranges; all are named.
+    """
+    section = raw.get(SECTION)
+    if not isinstance(section, dict):
+        raise ValueError(
+            f"{source} has no {SECTION!r} section: not a saved model; start from it with load_pretrained"
+        )
+    if section.get("format") != FORMAT:
+        raise ValueError(
+            f"{source} has format {shown(section.get('format'))}, this release reads {FORMAT}; update it"
+        )
+    missing = [name for name in NEEDED if name not in section]
+    if missing:
+        raise ValueError(f"{source}: the {SECTION!r} section lacks {', '.join(missing)}")
+    section = {"head": CLASSIFICATION.name, "head_options": {}, "pruner_options": {}} | section
+    if problems := find_problems(section):
+        found = listed(problems, limit=700, separator="; ")
+        raise ValueError(f"{source}: the {SECTION!r} section has {found}; save the model again")
+    return section
+
+
+def find_problems(section: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the fields of a section, a phrase each."""
+    checks = {
+        "pruner": (isinstance(section["pruner"], str), "a name"),
+        "pruner_options": (
+            are_options(section["pruner_options"]),
+            "an object of numbers, texts and lists of these",
+        ),
+        "max_length": (
+            is_count(section["max_length"], MAX_LENGTH, optional=True),
+            f"null or a number from 1 to {MAX_LENGTH}",
+        ),
+        "task": (section["task"] is None or is_name(section["task"]), "null or a text"),
+        "extra": (
+            isinstance(section["extra"], dict) and is_json(section["extra"]),
+            "an object without NaN or infinity",
+        ),
+    }
+    problems = [
+        f"{name} {shown(section[name])}, expected {expected}"
+        for name, (is_right, expected) in checks.items()
+        if not is_right
+    ]
+    if not problems:
+        problems = find_extra_problems(section["extra"])
+    return problems + find_head_problems(section["head"], section["head_options"])
+
+
+def find_head_problems(name, options) -> list[str]:
+    """Return what is wrong with a head's name and the keywords of its factory."""
+    if not isinstance(name, str) or name not in HEADS:
+        return [f"unknown head {shown(name)}, there are {', '.join(HEADS)}"]
+    known = inspect.signature(HEADS[name]).parameters
+    if not isinstance(options, dict) or not options.keys() <= known.keys():
+        return [
+            f"head_options {shown(options)}, expected an object with fields of {listed(known) or 'nothing'}"
+        ]
+    required = [key for key, field in known.items() if field.default is field.empty]
+    problems = [f"head_options without {key}" for key in required if key not in options]
+    for key, value in options.items():
+        is_right = (
+            type(value) is bool if known[key].annotation is bool else is_count(value, MAX_NUMBER)
+        )
+        if not is_right:
+            expected = (
+                "true or false"
+                if known[key].annotation is bool
+                else f"a number from 1 to {MAX_NUMBER}"
+            )
+            problems.append(f"head_options with {key} {shown(value)}, expected {expected}")
+    return problems
+
+
+def find_extra_problems(extra: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the fields of `extra` that this library writes."""
+    problems = []
+    threshold, reading = extra.get("no_answer_threshold"), extra.get("reading", {})
+    if threshold is not None and type(threshold) not in (int, float):
+        problems.append(
+            f"extra with no_answer_threshold {shown(threshold)}, expected null or a number"
+        )
+    if not isinstance(reading, dict):
+        return [*problems, f"extra with reading {shown(reading)}, expected an object"]
+    for name, kind in READING.items():
+        value = reading.get(name)
+        if name in reading and not (
+            type(value) is bool if kind is bool else is_count(value, MAX_NUMBER)
+        ):
+            expected = "true or false" if kind is bool else f"a number from 1 to {MAX_NUMBER}"
+            problems.append(f"extra with reading.{name} {shown(value)}, expected {expected}")
+    return problems
+
+
+def head_of(section: dict[str, Any]) -> Head:
+    """Return the head that a checked section names."""
+    return make_head(section["head"], **section["head_options"])
+
+
+def options_of(section: dict[str, Any], num_layers: int, source: Path) -> dict[str, Any]:
+    """Return the keywords of the pruner's factory, lists as tuples, which are hashable.
+
+    Raises:
+      ValueError: `layers` are no increasing layers of the encoder.
+    """
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in section["pruner_options"].items()
+    }
+    layers = options.get("layers")
+    is_right = isinstance(layers, tuple) and all(
+        is_count(layer, num_layers - 1) for layer in layers
+    )
+    if layers is not None and not (is_right and list(layers) == sorted(set(layers))):
+        raise ValueError(
+            f"{source}: the {SECTION!r} section has pruner_options with layers {shown(layers)}, expected increasing "
+            f"numbers from 1 to {num_layers - 1}"
+        )
+    return options
+
+
+def is_count(value, highest: int, *, optional: bool = False) -> bool:
+    """Return whether a value is a whole number from 1 to the highest, or null where that is an option."""
+    return (optional and value is None) or (type(value) is int and 1 <= value <= highest)
+
+
+def is_plain(value) -> bool:
+    """Return whether a value is null, a truth value, a text or a finite number."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if type(value) is int:
+        return abs(value) < 1 << 63
+    return value is None or isinstance(value, bool) or is_name(value)
+
+
+def are_options(value) -> bool:
+    """Return whether a value is an object of plain values and lists of them."""
+    return isinstance(value, dict) and all(
+        is_plain(option) or (isinstance(option, list) and all(map(is_plain, option)))
+        for option in value.values()
+    )
+
+
+def is_json(value) -> bool:
+    """Return whether lists and objects hold plain values only."""
+    if isinstance(value, dict):
+        return all(map(is_name, value)) and all(map(is_json, value.values()))
+    return all(map(is_json, value)) if isinstance(value, list) else is_plain(value)

@@ -1,0 +1,113 @@
+"""The tokenizer's files of a saved model: transformers cuts and numbers texts by them as this library does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from adapler_jax.weights.config import read_json
+
+SETTINGS_FILE, TOKENIZER_FILE, VOCABULARY_FILE = (
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "vocab.txt",
+)
+# The class of transformers that reads tokenizer.json as it is; others build some of it again from their own rules.
+PLAIN_CLASS = "PreTrainedTokenizerFast"
+# Of an object whose tokenizer.json holds their effect already, of the machine that wrote it, or that names code to run.
+LEFT_OUT = (
+    "do_lower_case",
+    "strip_accents",
+    "tokenize_chinese_chars",
+    "do_basic_tokenize",
+    "never_split",
+    "add_prefix_space",
+    "backend",
+    "is_local",
+    "local_files_only",
+    "name_or_path",
+    "tokenizer_file",
+    "auto_map",
+)
+SPECIAL = {
+    "pad_token": ("[PAD]", "<pad>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+
+
+def settle_tokenizer(
+    folder: Path, *, max_length: int, has_segments: bool, is_copy: bool
+) -> dict[str, int]:
+    """Rewrite tokenizer_config.json in a folder that is being written.
+
+    Args:
+      folder: with the tokenizer's files; nothing is done where there are none.
+      max_length: token slots of the model.
+      has_segments: whether the model tells first and second texts apart.
+      is_copy: whether the files are as somebody else wrote them, whose class and case stay then.
+
+    Returns:
+      Numbers of special tokens for config.json, as {"pad_token_id": 0}.
+    """
+    if not any((folder / name).is_file() for name in (TOKENIZER_FILE, VOCABULARY_FILE)):
+        return {}
+    settings = settings_of(folder)
+    if not is_copy:
+        settings = {name: value for name, value in settings.items() if name not in LEFT_OUT}
+    settings.pop("auto_map", None)
+    if (folder / TOKENIZER_FILE).is_file() and not (is_copy and settings.get("tokenizer_class")):
+        settings["tokenizer_class"] = PLAIN_CLASS
+    numbers = numbers_of_tokens(folder)
+    for name, usual in SPECIAL.items():
+        if not settings.get(name) and (there := [token for token in usual if token in numbers]):
+            settings[name] = there[0]
+    segments = ["token_type_ids"] if has_segments else []
+    settings |= {
+        "model_max_length": max_length,
+        "model_input_names": ["input_ids", *segments, "attention_mask"],
+        "padding_side": "right",
+        "truncation_side": "right",
+    }
+    text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+    (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
+    return special_numbers(settings, numbers)
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Return what tokenizer_config.json says, empty where there is none."""
+    path = folder / SETTINGS_FILE
+    return read_json(path) if path.is_file() else {}
+
+
+def numbers_of_tokens(folder: Path) -> dict[str, int]:
+    """Return the numbers of the tokens that may be special; none of a damaged file, which loaders report."""
+    if not (folder / TOKENIZER_FILE).is_file():
+        words = (folder / VOCABULARY_FILE).read_text(encoding="utf-8", errors="replace").split("\n")
+        return {word: number for number, word in enumerate(words)}
+    try:
+        added = read_json(folder / TOKENIZER_FILE).get("added_tokens")
+    except ValueError:
+        return {}
+    tokens = (
+        [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    )
+    return {
+        str(token.get("content")): token["id"] for token in tokens if type(token.get("id")) is int
+    }
+
+
+def special_numbers(settings: dict[str, Any], numbers: dict[str, int]) -> dict[str, int]:
+    """Return the numbers that config.json names: of padding, and of start and end where a tokenizer calls them so."""
+    names = {"pad_token_id": "pad_token", "bos_token_id": "bos_token", "eos_token_id": "eos_token"}
+    if content_of(settings.get("cls_token")) == "<s>":
+        names |= {"bos_token_id": "cls_token", "eos_token_id": "sep_token"}
+    found = {key: numbers.get(content_of(settings.get(name))) for key, name in names.items()}
+    return {key: number for key, number in found.items() if number is not None}
+
+
+def content_of(token) -> str:
+    """Return the text of a special token, which some files write as an object."""
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else ""
