@@ -1,6 +1,5 @@
 """Texts -> tokens with their places in the text."""
 
-import itertools
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.ragged import offsets_of
-from adapler_jax.data.rows import read_whole
-from adapler_jax.data.text import whole_characters
+from adapler_jax.data.pieces import encode_all
+from adapler_jax.data.ragged import offsets_of, ragged
 
 
 class PlacedTexts(NamedTuple):
@@ -29,15 +27,13 @@ def encode_places(core: Tokenizer, texts: Sequence[str]) -> tuple[PlacedTexts, n
     Returns:
       The different texts, and which of them each text is, int64 [texts].
     """
-    read_whole(core)
     numbers: dict[str, int] = {}
     text_of = np.asarray([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
-    encodings = core.encode_batch([whole_characters(text) for text in numbers], add_special_tokens=False)
-    offsets = offsets_of([len(encoding) for encoding in encodings])
-    flatten = itertools.chain.from_iterable
-    ids = np.fromiter(flatten(encoding.ids for encoding in encodings), np.int32, offsets[-1])
-    places = np.fromiter(flatten(flatten(encoding.offsets for encoding in encodings)), np.int32, 2 * offsets[-1])
-    starts, ends = places[0::2].copy(), places[1::2].copy()
+    found = encode_all(core, list(numbers), with_places=True)
+    offsets = offsets_of([len(pieces.ids) for pieces in found])
+    ids = ragged([pieces.ids for pieces in found], np.int32).values
+    starts = ragged([pieces.starts for pieces in found], np.int32).values
+    ends = ragged([pieces.ends for pieces in found], np.int32).values
     for text, first, end in zip(numbers, offsets, offsets[1:]):
         cover_marks(text, starts[first:end], ends[first:end])
     num_characters = np.asarray([len(text) for text in numbers], np.int64)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.pieces import encode_all, read_whole
 from adapler_jax.data.ragged import Ragged, join_ragged, offsets_of, ragged, runs
-from adapler_jax.data.text import whole_characters
 
 PROBES = ("a", "b")  # texts that show a template
 
@@ -31,21 +31,22 @@ class Template(NamedTuple):
         return len(self.first) + len(self.middle) + len(self.last)
 
 
-def read_template(core: Tokenizer, *, pair: bool) -> Template:
+def read_template(core: Tokenizer, *, pair: bool, is_strict: bool = True) -> Template:
     """Read off two short texts, or one, what stands around them: [CLS] a [SEP] b [SEP], RoBERTa's form too.
 
     Truncation and padding of the tokenizer are switched off, since rows are cut here.
 
     Raises:
       ValueError: the tokenizer gives no token for a short text, or does not put something before, between and behind
-        the texts of a pair.
+        the texts of a pair; without is_strict, something that is no text may be missing.
     """
     read_whole(core)
     found = core.encode(*PROBES[: 1 + pair])
     places = np.array([-1 if part is None else part for part in found.sequence_ids])
     if not all((places == part).any() for part in range(1 + pair)):
         raise ValueError(f"the tokenizer has no tokens for {PROBES[0]!r} and {PROBES[1]!r}; use one that has letters")
-    if pair and [part for part, _ in itertools.groupby(places)] != [-1, 0, -1, 1, -1]:
+    order = [part for part, _ in itertools.groupby(places)]
+    if pair and order != [-1, 0, -1, 1, -1] and (is_strict or [part for part in order if part >= 0] != [0, 1]):
         raise ValueError(f"the tokenizer makes {found.tokens} of two texts; expected [CLS] text [SEP] text [SEP]")
     ids, kinds = np.array(found.ids, np.int32), np.array(found.type_ids, np.int8)
     start, end = np.flatnonzero(places == 0)[[0, -1]]
@@ -54,14 +55,6 @@ def read_template(core: Tokenizer, *, pair: bool) -> Template:
     parts += [slice(next_start, next_end + 1), slice(next_end + 1, len(ids))]
     segments = np.array([kinds[part][0] if kinds[part].size else 0 for part in parts], np.int8)
     return Template(ids[parts[0]], ids[parts[2]], ids[parts[4]], segments)
-
-
-def read_whole(core: Tokenizer) -> None:
-    """Switch off truncation and padding, which who shares the tokenizer may have switched on."""
-    if core.truncation is not None:
-        core.no_truncation()
-    if core.padding is not None:
-        core.no_padding()
 
 
 def marker_ids(core: Tokenizer, markers: Sequence[str]) -> list[int]:
@@ -77,8 +70,7 @@ def marker_ids(core: Tokenizer, markers: Sequence[str]) -> list[int]:
 
 def token_rows(core: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
     """Tokens of each text without special ones, int32."""
-    found = core.encode_batch_fast([whole_characters(text) for text in texts], add_special_tokens=False)
-    return [np.array(row.ids, np.int32) for row in found]
+    return [pieces.ids for pieces in encode_all(core, texts)]
 
 
 def fill(template: Template, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[Ragged, Ragged]:

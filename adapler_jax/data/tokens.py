@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adapler_jax.data.examples import Examples
-from adapler_jax.data.ragged import Ragged, ragged
+from adapler_jax.data.ragged import Ragged, join_ragged
+from adapler_jax.data.text_rows import encode_rows
 
 if typing.TYPE_CHECKING:  # transformers takes seconds to import, and batches do not need it
     from transformers import PreTrainedTokenizerFast
@@ -59,6 +60,7 @@ def tokenize(
     *,
     max_length: int,
     cache_dir: str | os.PathLike | None = None,
+    truncation_side: str = "right",
 ) -> Tokenized:
     """Tokenize a split, or read it back from the cache.
 
@@ -68,6 +70,7 @@ def tokenize(
       max_length: tokens kept of an example, special ones included; the longer text of a pair is cut first.
       cache_dir: where token ids are kept under a key of texts, tokenizer and settings; None keeps nothing. A file
         that cannot be read is rebuilt.
+      truncation_side: where long texts lose tokens: right, left, or middle.
 
     Returns:
       The tokens of every example, with its label and id.
@@ -77,11 +80,12 @@ def tokenize(
     """
     path = None
     if cache_dir is not None:
-        key = _cache_key(examples, tokenizer, max_length)
+        key = _cache_key(examples, tokenizer, max_length, truncation_side)
         path = pathlib.Path(cache_dir) / f"tokens-{key}.npz"
     encoded = _read_cache(path, len(examples)) if path else None
     if encoded is None:
-        encoded = encode(examples.texts, examples.text_pairs, tokenizer, max_length=max_length)
+        limits = {"max_length": max_length, "truncation_side": truncation_side}
+        encoded = encode(examples.texts, examples.text_pairs, tokenizer, **limits)
         if path:
             _write_cache(path, *encoded)
     tokens, segments = encoded
@@ -94,38 +98,32 @@ def encode(
     tokenizer: "PreTrainedTokenizerFast",
     *,
     max_length: int,
+    truncation_side: str = "right",
 ) -> tuple[Ragged, Ragged]:
-    """Turn texts (or pairs) into token ids (int32 rows) and segment ids (int8 rows), unpadded.
+    """Turn texts (or pairs) into token ids (int32 rows) and segment ids (int8 rows), unpadded; see `encode_rows`.
 
     Raises:
       ValueError: max_length leaves no room for text.
     """
-    special = tokenizer.num_special_tokens_to_add(pair=text_pairs is not None)
-    if max_length <= special:
-        raise ValueError(f"max_length {max_length} leaves no room for text beside {special} special tokens; raise it")
-    tokens, segments = [], []
-    for start in range(0, len(texts), _CHUNK):
+    core, rows = tokenizer.backend_tokenizer, []
+    for start in range(0, max(len(texts), 1), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        output = tokenizer(
-            list(texts[chunk]),
-            None if text_pairs is None else list(text_pairs[chunk]),
-            truncation="longest_first",
-            max_length=max_length,
-            padding=False,
-            return_token_type_ids=True,
-            return_attention_mask=False,
-        )
-        tokens += [np.asarray(row, np.int32) for row in output["input_ids"]]
-        segments += [np.asarray(row, np.int8) for row in output["token_type_ids"]]
-    return ragged(tokens, np.int32), ragged(segments, np.int8)
+        pairs = None if text_pairs is None else text_pairs[chunk]
+        rows.append(encode_rows(core, texts[chunk], pairs, max_length=max_length, truncation_side=truncation_side))
+    return join_ragged([found.tokens for found in rows]), join_ragged([found.segments for found in rows])
 
 
-def _cache_key(examples: Examples, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> str:
+def _cache_key(
+    examples: Examples, tokenizer: "PreTrainedTokenizerFast", max_length: int, truncation_side: str
+) -> str:
     """Hash texts, tokenizer and settings; 32 hexadecimal digits."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     for setting in ("truncation", "padding"):  # left behind by the last call, no part of the content
         state.pop(setting, None)
-    digest = hashlib.sha256(json.dumps([_CACHE_FORMAT, max_length, state]).encode())
+    content = [_CACHE_FORMAT, max_length, state]
+    if truncation_side != "right" or tokenizer.backend_tokenizer.encode_special_tokens:
+        content += [truncation_side, tokenizer.backend_tokenizer.encode_special_tokens]
+    digest = hashlib.sha256(json.dumps(content).encode())
     for texts in (examples.texts, examples.text_pairs):
         digest.update(b"single" if texts is None else f"{len(texts)} texts".encode())
         for text in texts or ():

@@ -41,7 +41,8 @@ def windows_key(questions: Iterable[Question], core: Tokenizer, **settings: int)
     state = json.loads(core.to_str())
     for setting in ("truncation", "padding"):  # left behind by the last call, no part of the content
         state.pop(setting, None)
-    digest = hashlib.sha256(json.dumps([_FORMAT, sorted(settings.items()), state]).encode())
+    content = [_FORMAT, sorted(settings.items()), state, *["split_special_tokens"] * core.encode_special_tokens]
+    digest = hashlib.sha256(json.dumps(content).encode())
     for question in questions:
         digest.update(_line(question))
     return digest.hexdigest()[:32]

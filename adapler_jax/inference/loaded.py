@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
-from adapler_jax.data.tokenizers import load_core
+from adapler_jax.data.tokenizers import check_table, load_core
 from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import Engine, lay_out_for, make_engine
 from adapler_jax.inference.exported import max_length_of
@@ -39,13 +39,15 @@ def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
     max_length = max_length_of(saved)
     if buckets is not None:
         ladder(buckets, max_length)
+    tokenizer = load_core(saved.directory)
+    check_table(tokenizer, saved.config.vocab_size, saved.directory)
     # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
     single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
     return Loaded(
         pruner=pruner,
         run=make_engine(saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, head=saved.head, **options),
         params=lay_out_for(driver, saved.params, saved.config, dtype),
-        tokenizer=load_core(saved.directory),
+        tokenizer=tokenizer,
         max_length=max_length,
         lengths=(max_length,) if single else default_lengths(max_length),
     )

@@ -1,17 +1,16 @@
 """Texts -> tokens that know the word of the text that they come from, so that answers can name words."""
 
 import dataclasses
-import itertools
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.pieces import Pieces, encode_all
+from adapler_jax.data.placed_tokens import cover_marks
 from adapler_jax.data.text import whole_characters
-
-_WORD = re.compile(r"\S+")
+from adapler_jax.data.text_rows import TextRows, encode_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,28 +44,41 @@ class Encoded:
 
 
 def encode_words(
-    core: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int
+    core: Tokenizer,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    *,
+    max_length: int,
+    truncation_side: str = "right",
 ) -> list[Encoded]:
-    """Tokenizes texts, or pairs of texts, as the data room does for training; core: as `load_core` gives it."""
-    parts = _whole(texts, pairs)
-    encodings = _encode(core, parts, max_length)
-    return [_encoded(*found, row) for found, row in zip(encodings, zip(*parts, strict=True), strict=True)]
+    """Tokenizes texts, or pairs of texts, as `encode_rows` does for training; core: as `load_core` gives it."""
+    limits = {"max_length": max_length, "truncation_side": truncation_side}
+    rows = encode_rows(core, texts, pairs, with_places=True, **limits)
+    parts = [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]
+    return [_encoded(rows, row, found) for row, found in enumerate(zip(*parts, strict=True))]
 
 
 def encode_tokens(
-    core: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int
+    core: Tokenizer,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    *,
+    max_length: int,
+    truncation_side: str = "right",
 ) -> list[Tokens]:
     """The tokens of `encode_words` without the words, several times as fast."""
+    rows = encode_rows(core, texts, pairs, max_length=max_length, truncation_side=truncation_side)
     return [
-        Tokens(np.asarray(row.ids, np.int32), np.asarray(row.type_ids, np.int32), is_cut)
-        for row, is_cut in _encode(core, _whole(texts, pairs), max_length)
+        Tokens(rows.tokens[row], rows.segments[row].astype(np.int32), rows.is_cut(row))
+        for row in range(len(rows.tokens))
     ]
 
 
 def encode_whole(core: Tokenizer, text: str) -> Encoded:
     """A whole text, however long, without special tokens; text: as `whole_characters` gives it."""
-    core.no_truncation()
-    return _encoded(core.encode(text, add_special_tokens=False), False, (text,))
+    (pieces,) = encode_all(core, [text], with_places=True)
+    words, word_L = words_of(text, pieces, 0)
+    return Encoded((text,), pieces.ids, np.zeros(len(pieces.ids), np.int32), word_L, words, False)
 
 
 def kept_texts(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, ...], ...]:
@@ -74,44 +86,52 @@ def kept_texts(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, .
     return tuple(tuple(word.text for word, keep in zip(words, keep_W) if keep) for keep_W in keep_NW)
 
 
-def _whole(texts: Sequence[str], pairs: Sequence[str] | None) -> list[list[str]]:
-    """The first texts and, of pairs, the second ones, as a tokenizer may see them."""
-    return [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]
-
-
-def _encode(core: Tokenizer, parts: list[list[str]], max_length: int) -> list[tuple]:
-    """What the tokenizer makes of one or two lists of texts, cut to max_length, and whether more was there."""
-    short = [[shorten(text, 2 * max_length) for text in part] for part in parts]
-    if core.truncation is None or core.truncation["max_length"] != max_length:
-        core.enable_truncation(max_length, strategy="longest_first")
-    encodings = core.encode_batch(short[0] if len(short) == 1 else list(zip(*short, strict=True)))
-    shortened = [[len(after) < len(before) for before, after in zip(*both)] for both in zip(parts, short)]
-    return [(found, any(row) or bool(found.overflowing)) for found, row in zip(encodings, zip(*shortened))]
-
-
-def shorten(text: str, num_words: int) -> str:
-    """The text up to its so many-th word between blanks, so that a book costs no more than a page.
-
-    Every word gives at least a token, but for those of control characters only: ask for some words to spare.
-    """
-    last = next(itertools.islice(_WORD.finditer(text), num_words - 1, None), None)
-    return text if last is None or not _WORD.search(text, last.end()) else text[: last.end()]
-
-
-def _encoded(encoding, is_cut: bool, texts: tuple[str, ...]) -> Encoded:
-    """Merges the pieces of every word."""
-    spans: dict[tuple[int, int], list[int]] = {}
-    keys = list(zip(encoding.sequence_ids, encoding.word_ids))
-    for key, (start, end) in zip(keys, encoding.offsets):
-        if key[1] is not None:
-            span = spans.setdefault(key, [start, end])
-            span[:] = min(span[0], start), max(span[1], end)
-    index = {key: place for place, key in enumerate(spans)}
+def _encoded(rows: TextRows, row: int, texts: tuple[str, ...]) -> Encoded:
+    """One row with the words of its texts."""
+    words, places = (), []
+    for part, (text, special) in enumerate(zip(texts, (rows.template.first, rows.template.middle))):
+        found, word_L = words_of(text, rows.parts[part][row], part)
+        places += [np.full(len(special), -1, np.int32), np.where(word_L < 0, -1, word_L + len(words))]
+        words += found
+    places.append(np.full(len(rows.template.last), -1, np.int32))
     return Encoded(
         texts=texts,
-        token_L=np.asarray(encoding.ids, np.int32),
-        segment_L=np.asarray(encoding.type_ids, np.int32),
-        word_L=np.asarray([index.get(key, -1) for key in keys], np.int32),
-        words=tuple(Word(texts[part][start:end], part, start, end) for (part, _), (start, end) in spans.items()),
-        is_cut=is_cut,
+        token_L=rows.tokens[row],
+        segment_L=rows.segments[row].astype(np.int32),
+        word_L=np.concatenate(places).astype(np.int32),
+        words=words,
+        is_cut=rows.is_cut(row),
     )
+
+
+def words_of(text: str, pieces: Pieces, part: int) -> tuple[tuple[Word, ...], np.ndarray]:
+    """Merges the pieces of every word.
+
+    Args: text: as `whole_characters` gives it. pieces: tokens of it with their places. part: that the words tell.
+
+    Returns the words, which neither start nor end with a blank, and of each token the number of its word, int32 [T]; -1
+    for tokens of blanks alone. A tokenizer that does not split text at blanks gets its words between them.
+    """
+    spans, owner, before, last = [], [], None, 0
+    for start, end, word in zip(pieces.starts.tolist(), pieces.ends.tolist(), pieces.words.tolist()):
+        first = start
+        while start < end and text[start].isspace():
+            start += 1
+        while start < end and text[end - 1].isspace():
+            end -= 1
+        is_apart = start > first or (start > last and any(letter.isspace() for letter in text[last:start]))
+        if word != before or (is_apart and start < end and spans[-1][0] < spans[-1][1]):
+            spans.append([start, start])
+        if start < end:
+            span = spans[-1]
+            span[:] = (min(span[0], start), max(span[1], end)) if span[0] < span[1] else (start, end)
+            last = end
+        owner.append(len(spans) - 1)
+        before = word
+    is_word_W = np.array([start < end for start, end in spans], bool)
+    start_W, end_W = np.array(spans, np.int64).reshape(-1, 2)[is_word_W].T.copy()
+    cover_marks(text, start_W, end_W)
+    places = zip(start_W.tolist(), end_W.tolist())
+    number_W = np.where(is_word_W, np.cumsum(is_word_W) - 1, -1)
+    word_L = number_W[np.array(owner, np.int64)] if owner else np.zeros(0)
+    return tuple(Word(text[start:end], part, start, end) for start, end in places), word_L.astype(np.int32)

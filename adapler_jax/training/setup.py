@@ -11,7 +11,7 @@ import numpy as np
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.tasks import get_task
-from adapler_jax.data.tokenizers import load_tokenizer
+from adapler_jax.data.tokenizers import check_table, load_tokenizer
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
@@ -90,7 +90,9 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
     directory = resolve_model(config.model)
-    tokenizer = load_tokenizer(directory)
+    tokenizer = load_tokenizer(
+        directory, tell=tell, split_special_tokens=config.data.get("split_special_tokens", False)
+    )
     task = load_task_data(config, directory)
     max_length = config.data.max_length or get_task(config.task).max_length
     loaded = load_pretrained(
@@ -99,11 +101,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     )  # fmt: skip
     for note in (*task.notes, *loaded.notes):
         tell(note)
-    if len(tokenizer) > loaded.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer of {config.model} knows {len(tokenizer)} tokens, its embedding table "
-            f"{loaded.config.vocab_size}"
-        )
+    check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
     splits = task.splits
     if not is_reading(config) and (note := told_cuts(splits["train"].lengths, max_length)):
         tell(note)
