@@ -146,12 +146,16 @@ def zip_errors(where: str) -> Iterator[None]:
 
 def _only_member(archive: zipfile.ZipFile, where: str) -> zipfile.ZipInfo:
     """Return the one file of an archive; ValueError where it holds several or none."""
-    hidden = ("__MACOSX/", ".")
-    members = [item for item in archive.infolist() if not item.is_dir() and not item.filename.startswith(hidden)]
+    members = [item for item in archive.infolist() if not item.is_dir() and not _is_hidden(item.filename)]
     if len(members) != 1:
         names = ", ".join(repr(item.filename)[:60] for item in members[:5]) or "nothing"
         raise ValueError(f"{where} holds {len(members)} files ({names}); expected one: unzip it and give the folder")
     return members[0]
+
+
+def _is_hidden(name: str) -> bool:
+    """Say whether a member of an archive is one that systems add."""
+    return name.startswith("__MACOSX/") or pathlib.PurePosixPath(name).name.startswith(".")
 
 
 def _open_packed(raw: "_Counted", kind: str):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from adapler_jax.data.quotes import ColumnValues, inner_rows, opening_line
+from adapler_jax.data.tables import shown
 
 CSV, TSV = {"delimiter": ","}, {"delimiter": "\t"}
 PLAIN_TSV = TSV | {"quoting": csv.QUOTE_NONE}  # quotes are characters as others, the GLUE form
@@ -92,7 +93,7 @@ def check_delimiter(delimiter: str) -> str:
     found = "\t" if delimiter in ("\\t", "tab") else delimiter
     if not isinstance(found, str) or len(found) > 1 or found in ("\n", "\r", '"'):
         raise ValueError(
-            f"config.data.delimiter is {delimiter!r:.40}; expected one character, as ';', or tab; empty: it is found"
+            f"config.data.delimiter is {shown(delimiter, 40)}; expected one character, as ';', or tab; empty: it is found"
         )
     return found
 
@@ -125,15 +126,17 @@ def find_delimiter(lines: Sequence[str], usual: str) -> str:
 
 
 def _consistency(lines: Sequence[str], delimiter: str) -> tuple[int, float]:
-    """Return the width of the header, and the share of the rows below it that are as wide."""
-    widths = []
-    try:
-        widths += (len(fields) for fields in csv.reader(lines, delimiter=delimiter) if fields)
-    except csv.Error:
-        return (widths or [1])[0], 0.0
-    header, *rows = widths or [1]
-    rows = rows[:-1] if len(lines) >= _HEAD_LINES else rows  # the last may be cut
-    return header, sum(width == header for width in rows) / len(rows) if rows else 1.0
+    """Return the width of the header, and the share of the rows below it that are as wide, with quotes or without."""
+    best = (1, 0.0)
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+        widths = []
+        with contextlib.suppress(csv.Error):
+            widths += (len(row) for row in csv.reader(lines, delimiter=delimiter, quoting=quoting) if row)
+        header, *rows = widths or [1]
+        rows = rows[:-1] if len(lines) >= _HEAD_LINES else rows  # the last may be cut
+        share = sum(width == header for width in rows) / len(rows) if rows else 1.0
+        best = max(best, (header, share), key=lambda found: found[1])
+    return best
 
 
 def _tab_form(lines: Lines, tell: Tell) -> dict:

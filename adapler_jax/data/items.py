@@ -10,12 +10,13 @@ from adapler_jax.data.encodings import TextReader, decode_lines
 from adapler_jax.data.files import find_place, split_name
 from adapler_jax.data.formats import stem_of
 from adapler_jax.data.json_values import Placed, json_items, json_lines
+from adapler_jax.data.tables import shown
 
 
 def check_text(value, field: str, place: str) -> str:
     """Return a text; ValueError where the field is none."""
     if not isinstance(value, str):
-        raise ValueError(f"{place} has {value!r:.60} as {field}; expected a text")
+        raise ValueError(f"{place} has {shown(value)} as {field}; expected a text")
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from adapler_jax.data.encodings import TextReader
 from adapler_jax.data.json_values import check_end, json_lines, list_items, parse_json, read_start
-from adapler_jax.data.tables import look_up
+from adapler_jax.data.tables import list_names, look_up, shown
 
 _WRAPPERS = ("data", "rows", "records", "examples", "items", "instances")
 _ADVICE = (
@@ -58,7 +58,7 @@ def json_line_rows(
         yield from _line_rows(itertools.chain(blanks, [first], more_blanks, [second], lines), where, "line")
         return
     value = parse_json(first, f"{where}: line {number}")
-    for item, row in enumerate(object_rows(value, where, columns), start=1):
+    for item, row in enumerate(object_rows(value, where, columns, may_be_row=True), start=1):
         place = f"{where}: line {number}" if row is value else f"{where}: item {item}"
         yield place, _checked(row, place)
 
@@ -154,13 +154,16 @@ def _checked(row, place: str) -> Mapping:
     return row
 
 
-def object_rows(value, where: str, columns: Collection[str] | None = None) -> Iterator:
+def object_rows(
+    value, where: str, columns: Collection[str] | None = None, *, may_be_row: bool = False
+) -> Iterator:
     """Yield the rows of one JSON value: of an object that is a row, holds rows, or holds columns.
 
     Args:
       value: what JSON gave.
       where: names it in messages.
       columns: names that are looked for.
+      may_be_row: whether an object of any other form is one row, as in JSON lines.
 
     Raises:
       ValueError: it holds no rows.
@@ -184,8 +187,10 @@ def object_rows(value, where: str, columns: Collection[str] | None = None) -> It
         return (dict(zip(value, row)) for row in zip(*inner))
     if all(isinstance(column, Mapping) for column in inner):
         return _indexed_rows(value, columns)
-    shown = ", ".join(map(str, itertools.islice(value, 5)))[:80]
-    raise ValueError(f"{where} is one object with the fields {shown!r}; {_ADVICE}")
+    if may_be_row:
+        return iter([value])
+    fields = list_names(list(itertools.islice(value, 5)))
+    raise ValueError(f"{where} is one object with the fields {fields}; {_ADVICE}")
 
 
 def _is_scalar(value) -> bool:
@@ -197,9 +202,9 @@ def _split_rows(names: list, data: list, where: str) -> Iterator[Mapping]:
     """Yield the rows of {columns, data}, which `orient='split'` and `tight` write."""
     for number, row in enumerate(data, start=1):
         if not all(isinstance(name, str) for name in names):
-            raise ValueError(f"{where} has {names!r:.60} as 'columns'; expected a list of names")
+            raise ValueError(f"{where} has {shown(names)} as 'columns'; expected a list of names")
         if not isinstance(row, list) or len(row) != len(names):
-            raise ValueError(f"{where}: row {number} of 'data' is {row!r:.60}; expected {len(names)} values")
+            raise ValueError(f"{where}: row {number} of 'data' is {shown(row)}; expected {len(names)} values")
         yield dict(zip(names, row))
 
 

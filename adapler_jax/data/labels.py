@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from adapler_jax.data.tables import list_names
+from adapler_jax.data.tables import list_names, shown
 
 UNLABELLED = "-1"  # how public benchmarks write the labels of their test splits
 _MIN_ROWS = 4  # where each has a class of its own, the column is none of classes
@@ -55,13 +55,13 @@ def _check_kind(label, place: str) -> None:
     """Refuse labels that are no classes."""
     if isinstance(label, list | tuple | Mapping | np.ndarray):
         raise ValueError(
-            f"{place} has the label {label!r:.60}, which is a {type(label).__name__}; expected one class a row: of a "
+            f"{place} has the label {shown(label)}, which is a {type(label).__name__}; expected one class a row: of a "
             "one-hot list take the place of its 1, several labels a text are not supported"
         )
     plain = _plain(label)
     if isinstance(plain, float | np.floating) and not _is_nan(plain) or _DECIMAL.fullmatch(_str_of(plain)[:60]):
         raise ValueError(
-            f"{place} has the label {label!r:.60}, a number with decimals, which is no class (regression is not "
+            f"{place} has the label {shown(label)}, a number with decimals, which is no class (regression is not "
             "supported); round the numbers, write them as words, or list them in config.data.class_names"
         )
 
@@ -95,7 +95,7 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
             number = numbers.get(_WORDS.get(name.casefold(), name))
         if number is None:
             raise ValueError(
-                f"{where}: row {row + 1} has the label {label!r:.60}, which is none of the {len(class_names)} classes "
+                f"{where}: row {row + 1} has the label {shown(label)}, which is none of the {len(class_names)} classes "
                 f"{list_names(class_names)} nor their numbers; correct the row or set config.data.class_names"
             )
         encoded[row] = number

@@ -12,7 +12,7 @@ from adapler_jax.data.items import json_endings, line_items
 from adapler_jax.data.json_values import LIST_START, Placed, check_end, list_items, read_start
 from adapler_jax.data.paths import check_inside
 from adapler_jax.data.prepared import plain, tfds_splits
-from adapler_jax.data.tables import explain_unknown
+from adapler_jax.data.tables import explain_unknown, shown
 
 ENDINGS = json_endings()
 _FIRST_KEY = re.compile(r'"(data|paragraphs|qas|header|context|question)"\s*:', re.IGNORECASE)
@@ -106,7 +106,7 @@ def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
     answer = item.get("Answer") or {}
     aliases = answer.get("Aliases") or [] if isinstance(answer, Mapping) else None
     if not isinstance(aliases, list):
-        raise ValueError(f"{where} has {answer!r:.60} as 'Answer'; expected an object with 'Aliases' and 'Value'")
+        raise ValueError(f"{where} has {shown(answer)} as 'Answer'; expected an object with 'Aliases' and 'Value'")
     aliases = [*aliases, *filter(None, [answer.get("Value")])]
     for field, folder in (("EntityPages", "wikipedia"), ("SearchResults", "web")):
         for place, page in _numbered(item.get(field) or [], f"{where}, {field}"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from adapler_jax.data.class_folders import read_text
 from adapler_jax.data.question_files import Row, Rows, open_rows
-from adapler_jax.data.tables import explain_unknown
+from adapler_jax.data.tables import explain_unknown, shorten, shown
 from adapler_jax.data.text import whole_characters
 from adapler_jax.data.values import as_boolean, as_whole
 
@@ -153,8 +153,8 @@ def parse_row(row: Row, where: str) -> Question:
     name = name if isinstance(name, str) else as_whole(name)
     if name is None:
         found = row.get("id", row.get("qid"))
-        raise ValueError(f"{where} has {found!r:.60} as its id; give every question an `id` (MRQA: `qid`) of its own")
-    where = f"{where} (id {str(name)!r:.60})" if len(str(name)) > 60 else f"{where} (id {name})"
+        raise ValueError(f"{where} has {shown(found)} as its id; give every question an `id` (MRQA: `qid`) of its own")
+    where = f"{where} (id {shorten(name)})"
     context = row.get("context")
     context = _text(_read(context, where) if isinstance(context, pathlib.Path) else context, "context", where)
     question = _text(row.get("question"), "question", where)
@@ -180,14 +180,14 @@ def parse_row(row: Row, where: str) -> Question:
 def _texts(row: Row, field: str, where: str) -> list[str]:
     """Return the texts of a list; anything else is refused."""
     if not isinstance(row.get(field), list | tuple):
-        raise ValueError(f"{where} has {row.get(field)!r:.60} as {field!r}; expected a list of texts")
+        raise ValueError(f"{where} has {shown(row.get(field))} as {field!r}; expected a list of texts")
     return [_text(text, field, where) for text in row[field]]
 
 
 def _text(value, field: str, where: str) -> str:
     """Return a text without lone surrogates; anything else is refused."""
     if not isinstance(value, str):
-        raise ValueError(f"{where} has {value!r:.60} as {field!r}; expected text")
+        raise ValueError(f"{where} has {shown(value)} as {field!r}; expected text")
     return whole_characters(value)
 
 
@@ -207,7 +207,7 @@ def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tu
         return [(item[first], item[second]) for item in value]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{where} has {value!r:.80} as {field!r}; expected as many {first!r} as {second!r}, or a list of both"
+            f"{where} has {shown(value, 80)} as {field!r}; expected as many {first!r} as {second!r}, or a list of both"
         ) from error
 
 
@@ -223,7 +223,7 @@ def _place(value, field: str, where: str) -> int:
     """Return a place in a text; ValueError where it is no whole number."""
     place = as_whole(value)
     if place is None:
-        raise ValueError(f"{where} has {value!r:.60} as {field!r}; expected a whole number, as 16")
+        raise ValueError(f"{where} has {shown(value)} as {field!r}; expected a whole number, as 16")
     return place
 
 
@@ -231,7 +231,7 @@ def _squad_span(context: str, text: str, start: int, where: str) -> Span:
     """Return the span of an answer without the spaces at its ends; the context must have it there."""
     if start < 0 or not text.strip() or not context.startswith(text.rstrip(), start):
         there = context[start : start + len(text)] if start >= 0 else ""
-        raise _Mismatch(f"{where}: at answer_start {start!r} stands {there!r:.60}, not the answer {text!r:.60}")
+        raise _Mismatch(f"{where}: at answer_start {start!r} stands {shown(there)}, not the answer {shown(text)}")
     return _trim(context, start, start + len(text.rstrip()))
 
 
@@ -249,7 +249,7 @@ def _detected_spans(value, context: str, where: str) -> list[Span]:
         for first, last in _char_spans(places, where):
             there = context[max(first, 0) : last + 1]
             if not 0 <= first <= last < len(context) or _letters(there) != wanted:
-                raise _Mismatch(f"{where}: at char_spans {first} to {last} stands {there!r:.60}, not {text!r:.60}")
+                raise _Mismatch(f"{where}: at char_spans {first} to {last} stands {shown(there)}, not {shown(text)}")
             spans.append(_trim(context, first, last + 1))
     return [span for span in spans if span[0] < span[1]]
 
@@ -259,7 +259,7 @@ def _char_spans(value, where: str) -> list[Span]:
     pairs = _pairs(value, "start", "end", field="char_spans", where=where) if isinstance(value, Mapping) else value
     is_list = isinstance(pairs, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
     if not is_list or not all(as_whole(place) is not None for pair in pairs for place in pair):
-        raise ValueError(f"{where} has {value!r:.80} as 'char_spans'; expected a list of [first, last]")
+        raise ValueError(f"{where} has {shown(value, 80)} as 'char_spans'; expected a list of [first, last]")
     return [(as_whole(first), as_whole(last)) for first, last in pairs]
 
 

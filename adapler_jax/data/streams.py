@@ -7,7 +7,7 @@ from adapler_jax.data.chunks import in_chunks
 from adapler_jax.data.compression import Source
 from adapler_jax.data.delimited import Tell, ignore
 from adapler_jax.data.formats import KINDS, Options, Pick, kind_of, open_table, share_of, text_lines
-from adapler_jax.data.tables import check_once, explain_unknown, has_field, list_names, look_up
+from adapler_jax.data.tables import check_once, explain_unknown, has_field, list_names, look_up, shown
 from adapler_jax.data.tasks import TASKS
 
 __all__ = ["KINDS", "WINDOW_ROWS", "Window", "kind_of", "pick_columns", "read_windows", "usual_columns"]
@@ -152,6 +152,6 @@ def read_text(row: Mapping, names: Sequence[str], place: str) -> Text:
     values = [look_up(row, name) for name in names]
     for name, value in zip(names, values):
         if not isinstance(value, str):
-            found = f"{value!r:.60} as {name!r}" if has_field(row, name) else f"no {name!r}"
+            found = f"{shown(value)} as {name!r}" if has_field(row, name) else f"no {name!r}"
             raise ValueError(f"{place} has {found}; expected a text")
     return values[0] if len(names) == 1 else (values[0], values[1])

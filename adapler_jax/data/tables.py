@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 
 _NAMES_SIZE = 600  # characters of a list of names in a message
 _MAX_NAMES = 1000  # that near ones are looked for among
+_MAX_BITS = 1000  # of a number in a message
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
 
 
 def explain_unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -25,6 +29,15 @@ def shorten(text, size: int = 60) -> str:
     text = str(text)[: size + 1]
     text = "".join(character if character.isprintable() else "\ufffd" for character in text)
     return text if len(text) <= size else text[: size - 3] + "..."
+
+
+def shown(value, size: int = 60) -> str:
+    """Return a value of any size and nesting as at most `size` characters of one line."""
+    if isinstance(value, str):
+        return repr(value[:size])[:size]
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return f"a number of {value.bit_length()} bits"
+    return " ".join(_REPR.repr(value).split())[:size]
 
 
 def list_names(names: Sequence) -> str:

@@ -1,5 +1,7 @@
 """Truth values and whole numbers in the forms that programs write them."""
 
+from adapler_jax.data.tables import shown
+
 _TRUE, _FALSE = ("true", "yes", "1", "t", "y"), ("false", "no", "0", "f", "n")
 _MAX_DIGITS = 18  # of a count or a place
 
@@ -15,7 +17,7 @@ def as_boolean(value, field: str, where: str) -> bool:
     text = str(value).strip().casefold().removesuffix(".0") if isinstance(value, str | int | float) else ""
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    raise ValueError(f"{where} has {value!r:.60} as {field!r}; expected true or false")
+    raise ValueError(f"{where} has {shown(value)} as {field!r}; expected true or false")
 
 
 def as_whole(value) -> int | None:

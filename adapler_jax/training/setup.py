@@ -92,12 +92,14 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     directory = resolve_model(config.model)
     tokenizer = load_tokenizer(directory)
     task = load_task_data(config, directory)
+    for note in task.notes:
+        tell(note)
     max_length = config.data.max_length or get_task(config.task).max_length
     loaded = load_pretrained(
         directory, jax.random.key(config.seed), num_classes=task.num_classes, num_positions=max_length,
         fresh_head=config.fresh_head, head=task.head,
     )  # fmt: skip
-    for note in (*task.notes, *loaded.notes):
+    for note in loaded.notes:
         tell(note)
     if len(tokenizer) > loaded.config.vocab_size:
         raise ValueError(
