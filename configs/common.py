@@ -32,6 +32,9 @@ def base_config() -> ml_collections.ConfigDict:
                 "num_train_examples": 0,  # train on a subset of at most this size; 0: all
                 "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
                 "lengths": (),  # padded lengths of batches, one compilation each; empty: about seven up to max_length
+                "encoding": "",  # of text files, as latin-1 or utf-16-le; empty: by their byte order mark, else UTF-8
+                "delimiter": "",  # between the columns of CSV and TSV files, as ";" or "tab"; empty: it is found
+                "skip_incomplete": False,  # leave out rows whose text or label is missing or empty, and count them
                 "cache_dir": "",  # keeps tokenized texts; empty: the user's cache directory; none: no cache
             },
             "finetune": finetune_section(),

@@ -39,7 +39,7 @@ SAME_LEVEL = {("heads", "encoder"), ("heads", "flops")}  # a head is made of the
 PRUNER_MAY_USE = {"ACTIVATIONS", "init_linear", "linear"}
 
 # Imported inside functions, since an installation or a call may do without them.
-OPTIONAL = {"torch", "datasets", "tensorflow_datasets", "transformers", "pyarrow", "huggingface_hub"}
+OPTIONAL = {"torch", "datasets", "tensorflow_datasets", "transformers", "pyarrow", "huggingface_hub", "openpyxl"}
 
 # Rooms of plain arithmetic.
 NUMPY_ONLY = {"data", "metrics", "flops"}

@@ -15,7 +15,7 @@ from adapler_jax.data.prepared import open_tfds
 from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.rows import fill, join, read_template, token_rows
 from adapler_jax.data.sources import load_source
-from adapler_jax.data.tables import Table
+from adapler_jax.data.tables import Table, shown
 
 RACE_LEVELS = ("middle", "high")
 SPLITS = ("train", "validation", "test")
@@ -111,7 +111,7 @@ def check_counts(questions: Iterable[ChoiceQuestion]) -> Iterator[ChoiceQuestion
         expected = len(question.options) if expected is None else expected
         if len(question.options) != expected:
             raise ValueError(
-                f"question {number} ({question.id!r}) has {len(question.options)} options; expected {expected}, as "
+                f"question {number} ({shown(question.id)}) has {len(question.options)} options; expected {expected}, as "
                 "question 1 has: leave it out, or train on data sets of one number of options"
             )
         yield question
@@ -158,7 +158,7 @@ def read_item(item: object, place: str) -> Iterator[ChoiceQuestion]:
         texts = options if is_letter and isinstance(options, list) else ()
         if answer in texts and texts.index(answer) != _LETTERS.index(answer):
             raise ValueError(
-                f"{place}: question {name!r} has the answer {answer!r}, a letter and the text of another option; give "
+                f"{place}: question {shown(name)} has the answer {answer!r}, a letter and the text of another option; give "
                 "its number as 'label'"
             )
         fields = item.get("article"), item.get("question"), options, answer
@@ -182,7 +182,7 @@ def _dream_questions(item: Sequence, place: str) -> Iterator[ChoiceQuestion]:
     name = _id_of({"id": name}, place)
     for number, asked in enumerate(questions):
         if not isinstance(asked, Mapping):
-            raise ValueError(f"{place}: question {number} is {asked!r:.60}; expected question, choice and answer")
+            raise ValueError(f"{place}: question {number} is {shown(asked)}; expected question, choice and answer")
         fields = asked.get("question"), asked.get("choice"), asked.get("answer")
         yield read_question(f"{name}-{number}", article, *fields, place, is_text=True)
 
@@ -198,14 +198,14 @@ def _id_of(row: Mapping, place: str) -> str:
 def read_question(name: str, article, question, options, answer, place: str, *, is_text: bool) -> ChoiceQuestion:
     """Check the fields of a question; is_text: whether the answer is the text of an option, else a number or letter."""
     if not isinstance(options, list | tuple) or len(options) < 2:
-        raise ValueError(f"{place}: question {name!r} has {options!r:.60} as options; expected a list of at least 2")
+        raise ValueError(f"{place}: question {shown(name)} has {shown(options)} as options; expected a list of at least 2")
     texts = tuple(check_text(option, "option", place) for option in options)
     article, question = check_text(article, "article", place), check_text(question, "question", place)
     label = _number_of(answer, texts, is_text=is_text)
     if not 0 <= label < len(texts):
         last = _LETTERS[min(len(texts), len(_LETTERS)) - 1]
         raise ValueError(
-            f"{place}: question {name!r} has the answer {answer!r:.60}, which is none of its {len(texts)} options; "
+            f"{place}: question {shown(name)} has the answer {shown(answer)}, which is none of its {len(texts)} options; "
             f"expected " + ("the text of one" if is_text else f"a number from 0 to {len(texts) - 1}, or A to {last}")
         )
     return ChoiceQuestion(name, article, question, texts, label)

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from adapler_jax.data.labels import classes_seen, encode_labels, has_labels
+from adapler_jax.data.formats import Options
+from adapler_jax.data.labels import classes_seen, encode_labels, has_labels, is_missing
 from adapler_jax.data.sources import load_source
 from adapler_jax.data.splits import carve_rows, carve_rows_by_class, first_occurrences, subset
-from adapler_jax.data.tables import Table, explain_unknown
+from adapler_jax.data.tables import Table, explain_unknown, list_names, shown
 from adapler_jax.data.tasks import Task, get_task
 from adapler_jax.data.text import whole_characters
 
@@ -83,6 +84,8 @@ def load_task(
     split_seed: int = 0,
     carve: Mapping[str, int | float] | None = None,
     num_train_examples: int | None = None,
+    options: Options = Options(),
+    skip_incomplete: bool = False,
 ) -> Dataset:
     """Load a task from its own source or from the user's.
 
@@ -95,6 +98,8 @@ def load_task(
       split_seed: decides which rows are carved and drawn; keep it while the training seed varies.
       carve: replaces the task's: sizes of the splits to cut from train where the source lacks them.
       num_train_examples: train on a seeded subset of at most this size; None on all.
+      options: how text files are written, where they do not say so themselves.
+      skip_incomplete: leave out rows whose text or label is missing or empty; `notes` counts them.
 
     Returns:
       The examples by split. Splits without any label (GLUE test) are left out, which `notes` says.
@@ -103,28 +108,31 @@ def load_task(
       ValueError: a name is unknown, a column missing, a label outside the classes, a text missing, a split empty.
     """
     task = _resolve(get_task(name), source=source, columns=columns, carve=carve)
-    tables, left_out = _leave_out_unlabelled(task, _read_tables(task, split_sources or {}))
-    if class_names or not task.class_names:
-        if not class_names and "train" not in tables:
-            raise ValueError(
-                f"there is no train split to read the classes from; there are {', '.join(tables)}: "
-                "set config.data.class_names, or name one in config.data.split_sources"
-            )
-        seen = class_names or classes_seen(tables["train"].column(task.label_field, role="label"))
-        task = dataclasses.replace(task, class_names=tuple(map(str, seen)))
+    tables = _read_tables(task, split_sources or {}, options)
+    notes = [note for table in tables.values() for note in table.notes]
+    if skip_incomplete:
+        tables = {split: _complete_rows(task, table, notes) for split, table in tables.items()}
+    names = class_names or task.class_names or _names_of_train(task, tables)
+    task = dataclasses.replace(task, class_names=tuple(str(name).strip() for name in names))
+    tables, left_out = _leave_out_unlabelled(task, tables)
     _check_classes(task)
-    splits = {split: _read_examples(task, table) for split, table in tables.items()}
+    splits = {split: _read_examples(task, table, notes) for split, table in tables.items()}
     splits, changes = _share_out(task, splits, split_seed=split_seed, num_train_examples=num_train_examples)
     ordered = sorted(splits, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
-    return Dataset(task=task, splits={split: splits[split] for split in ordered}, notes=(*left_out, *changes))
+    return Dataset(task=task, splits={split: splits[split] for split in ordered}, notes=(*notes, *left_out, *changes))
 
 
 def _resolve(task: Task, *, source, columns, carve) -> Task:
     """Put the user's source, columns and sizes in place of the task's."""
     columns = {role: name for role, name in (columns or {}).items() if name}
-    for role in columns:
+    for role, column in columns.items():
         if role not in ROLES:
             raise ValueError(explain_unknown("column role", role, ROLES))
+        if not isinstance(column, str):
+            raise ValueError(
+                f"config.data.columns has {shown(column)} as {role}; expected the name of one column: of one-hot columns "
+                "make one with the class of each row"
+            )
     if "text_pair" in columns and len(task.text_fields) == 1 and task.name != "custom":
         raise ValueError(
             f"task {task.name!r} has single texts; drop config.data.columns.text_pair or use the task 'custom'"
@@ -144,13 +152,43 @@ def _resolve(task: Task, *, source, columns, carve) -> Task:
     )
 
 
-def _read_tables(task: Task, split_sources: Mapping[str, str]) -> dict[str, Table]:
+def _names_of_train(task: Task, tables: Mapping[str, Table]) -> tuple[str, ...]:
+    """Return the names of the classes: those that the source stores, else those seen in the training rows."""
+    if "train" not in tables:
+        raise ValueError(
+            f"there is no train split to read the classes from; there are {', '.join(tables)}: "
+            "set config.data.class_names, or name one in config.data.split_sources"
+        )
+    table = tables["train"]
+    labels = table.column(task.label_field, role="label")
+    return table.class_names.get(task.label_field) or classes_seen(labels, where=table.where)
+
+
+def _complete_rows(task: Task, table: Table, notes: list[str]) -> Table:
+    """Leave out the rows whose text or label is missing or empty, and say how many."""
+    columns = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
+    labels = table.column(task.label_field, role="label")
+    if not has_labels(labels, task.class_names):
+        return table
+    is_whole = np.array([not is_missing(label) for label in labels], bool)
+    for column in columns:
+        is_whole &= np.array([isinstance(text, str) and bool(text.strip()) for text in column], bool)
+    rows = np.flatnonzero(is_whole)
+    if len(rows) == len(is_whole):
+        return table
+    notes.append(f"{table.where}: {len(is_whole) - len(rows)} of {len(is_whole)} rows are left out, without text or label")
+    if not len(rows):
+        raise ValueError(f"{table.where} has no row with a text and a label; correct config.data.columns")
+    return table.take(rows)
+
+
+def _read_tables(task: Task, split_sources: Mapping[str, str], options: Options) -> dict[str, Table]:
     """Read the tables of the splits that this library uses, by our names."""
     if not task.source and "train" not in split_sources:
         raise ValueError(f"task {task.name!r} has no source of its own; set config.data.source, as in file:reviews.csv")
     wanted = {*task.text_fields, task.label_field, *task.raw_fields}
     tables = {}
-    for found, table in load_source(task.source, columns=wanted).items() if task.source else ():
+    for found, table in load_source(task.source, columns=wanted, options=options).items() if task.source else ():
         ours = task.split_names.get(found, found)
         if ours and ours.partition("_")[0] in SPLITS:
             tables[ours] = table
@@ -160,7 +198,7 @@ def _read_tables(task: Task, split_sources: Mapping[str, str]) -> dict[str, Tabl
         if not isinstance(source, str):
             raise ValueError(f"config.data.split_sources holds {source!r} for {split}; expected a source, as file:PATH")
         if source:
-            tables[split] = _only_split(load_source(source, columns=wanted), split, source)
+            tables[split] = _only_split(load_source(source, columns=wanted, options=options), split, source)
     for table in tables.values():
         if not table.found or (table.columns and not len(table)):
             raise ValueError(f"{table.where} is empty; give a split with at least one row or leave it out")
@@ -180,7 +218,7 @@ def _leave_out_unlabelled(task: Task, tables: dict[str, Table]) -> tuple[dict[st
     """Drop splits, other than train, in which no row has a label."""
     kept, notes = {}, []
     for split, table in tables.items():
-        if split == "train" or has_labels(table.column(task.label_field, role="label")):
+        if split == "train" or has_labels(table.column(task.label_field, role="label"), task.class_names):
             kept[split] = table
         else:
             notes.append(f"{table.where} has no labels and is left out")
@@ -197,17 +235,30 @@ def _check_classes(task: Task) -> None:
         )
 
 
-def _read_examples(task: Task, table: Table) -> Examples:
-    """Check and encode one table."""
+def _read_examples(task: Task, table: Table, notes: list[str]) -> Examples:
+    """Check and encode one table; what is to be told of its labels goes to the notes."""
     texts = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     for field, column in zip(task.text_fields, texts):
         for row, text in enumerate(column, start=1):
             if not isinstance(text, str):
-                raise ValueError(f"{table.where}: row {row} has {text!r} in column {field!r}; expected text")
-    labels = encode_labels(table.column(task.label_field, role="label"), task.class_names, where=table.where)
+                advice = "; config.data.skip_incomplete=True leaves such rows out" if is_missing(text) else ""
+                raise ValueError(f"{table.where}: row {row} has {shown(text)} in column {field!r}; expected text{advice}")
+    labels = encode_labels(_named_labels(task, table, notes), task.class_names, where=table.where)
     ids = np.arange(len(labels), dtype=np.int32)
     first, *second = ([whole_characters(text) for text in column] for column in texts)
     return Examples(first, second[0] if second else None, labels, ids)
+
+
+def _named_labels(task: Task, table: Table, notes: list[str]) -> Sequence:
+    """Return the labels; numbers become the names that the source stores where the task calls its classes so."""
+    labels, stored = table.column(task.label_field, role="label"), table.class_names.get(task.label_field, ())
+    if not stored or tuple(stored) == tuple(task.class_names):
+        return labels
+    if set(stored) <= set(task.class_names):
+        numbered = dict(enumerate(stored))
+        return [numbered.get(label, label) if isinstance(label, int) else label for label in labels]
+    notes.append(f"{table.where}: its classes are called {list_names(stored)}; they are read by number")
+    return labels
 
 
 def _share_out(

@@ -1,21 +1,20 @@
-"""Read JSON lines, JSON, CSV, TSV and Parquet files, and folders of them, into tables by split."""
+"""Read files of every kind, and folders of them, into tables by split."""
 
-import collections
-import contextlib
-import csv
-import io
-import json
+import functools
 import pathlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from adapler_jax.data.tables import Table, explain_unknown, table_from_rows
+from adapler_jax.data.class_folders import class_folders, read_class_folders
+from adapler_jax.data.compression import open_source
+from adapler_jax.data.delimited import Lines, read_delimited
+from adapler_jax.data.formats import TABLE_KINDS, Options, is_table, kind_of, open_table, parquet_file, stem_of
+from adapler_jax.data.parquet import read_parquet
+from adapler_jax.data.tables import Table, check_once, list_names, table_from_rows
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = tuple(f".{kind}" for kind in TABLE_KINDS)
 _SPLIT_WORDS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
-CSV, TSV = {"delimiter": ","}, {"delimiter": "\t"}
-PLAIN_TSV = TSV | {"quoting": csv.QUOTE_NONE}  # quotes are characters as others, the GLUE form
-_CSV_FIELD_LIMIT = 2**31 - 1  # the module's own default refuses texts over 131,072 characters
+_ADVICE = "any of them may be packed as .gz, .bz2, .xz, .zst or .zip"
 
 
 def split_name(stem: str) -> str | None:
@@ -25,12 +24,16 @@ def split_name(stem: str) -> str | None:
     return None if word is None else word + (match[2] or "").replace("-", "_")
 
 
-def load_files(path: str, *, columns: Collection[str] | None = None) -> dict[str, Table]:
-    """Read one file, or the train, validation and test files of a folder.
+def load_files(
+    path: str, *, columns: Collection[str] | None = None, options: Options = Options()
+) -> dict[str, Table]:
+    """Read one file, or the train, validation and test files of a folder, or its folders of texts a class.
 
     Args:
-      path: a file with one of SUFFIXES, or a folder. A single file is the split that its name says, else `train`.
-      columns: the columns to keep; None keeps all.
+      path: a file with one of SUFFIXES, packed or not, or a folder. A single file is the split that its name says,
+        else `train`. A folder without such files holds `train/CLASS/*.txt` (aclImdb's form), or `CLASS/*.txt`.
+      columns: the columns to keep; None keeps all. A name with a point is a field inside of a column.
+      options: how text files are written.
 
     Returns:
       Tables by split name.
@@ -39,13 +42,17 @@ def load_files(path: str, *, columns: Collection[str] | None = None) -> dict[str
       ValueError: nothing is there, the kind is unknown, the content is malformed, or two files claim one split.
     """
     place = find_place(path)
+    read = functools.partial(read_table, columns=columns, options=options)
     if place.is_file():
-        name = split_name(place.stem) or "train"
-        return {"train" if name.startswith("train") else name: read_table(place, columns=columns)}
+        name = split_name(stem_of(place)) or "train"
+        return {"train" if name.startswith("train") else name: read(place)}
+    files = {file for file in place.iterdir() if is_table(file) and split_name(stem_of(file))}
+    if not files and (folders := class_folders(place, split_name)):
+        return {name: read_class_folders(found, encoding=options.encoding) for name, found in folders.items()}
     files = files_by_split(
-        place, lambda file: split_name(file.stem) if file.suffix.lower() in SUFFIXES else None, endings=SUFFIXES
+        place, lambda file: split_name(stem_of(file)) if file in files else None, endings=SUFFIXES
     )
-    return {name: read_table(file, columns=columns) for name, file in files.items()}
+    return {name: read(file) for name, file in files.items()}
 
 
 def find_place(path: str) -> pathlib.Path:
@@ -77,7 +84,7 @@ def files_by_split(
         if name:
             files[name] = file
     if not files:
-        present = ", ".join(sorted(file.name for file in folder.iterdir())[:10]) or "nothing"
+        present = list_names(sorted(file.name for file in folder.iterdir())[:10]) if any(folder.iterdir()) else "nothing"
         raise ValueError(
             f"folder {str(folder)!r} holds {present}; expected train, validation or test files ending in "
             f"{', '.join(endings)}"
@@ -85,149 +92,32 @@ def files_by_split(
     return files
 
 
-def read_table(path: pathlib.Path, *, columns: Collection[str] | None = None) -> Table:
+def read_table(
+    path: pathlib.Path, *, columns: Collection[str] | None = None, options: Options = Options()
+) -> Table:
     """Read one file into a table; the suffix names the kind.
 
     Raises:
       ValueError: the suffix is unknown or the content is malformed; the line is named.
     """
-    kind = path.suffix.lower()
-    if kind not in SUFFIXES:
-        raise ValueError(f"{str(path)!r}: {explain_unknown('file kind', kind, SUFFIXES)}")
-    if kind == ".parquet":
-        return _read_parquet(path, columns)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")  # carriage returns stay, as `streams` reads them
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
-    if kind.startswith(".json"):
-        rows = _json_rows(text, str(path))
-    else:
-        rows = csv_rows(text, kind, str(path), columns=columns)
-    return table_from_rows(rows, str(path), columns=columns)
+    kind = kind_of(str(path), TABLE_KINDS, advice=_ADVICE)
+    found: dict[str, None] = {}
+    notes: list[str] = []
 
+    def pick(header: Sequence[str]) -> list[str]:
+        found.update(dict.fromkeys(header))
+        return [name for name in header if columns is None or name in columns]
 
-def _read_parquet(path: pathlib.Path, columns: Collection[str] | None) -> Table:
-    """Read only the wanted columns of a Parquet file."""
-    import pyarrow.parquet  # heavy, and needed for this kind of file only
-
-    with parquet_errors(str(path)), pyarrow.parquet.ParquetFile(path) as file:
-        found = tuple(file.schema_arrow.names)
-        wanted = [name for name in found if columns is None or name in columns]
-        check_once(wanted, found, str(path))
-        values = file.read(columns=wanted)
-        return Table({name: values.column(name).to_pylist() for name in wanted}, str(path), found)
-
-
-@contextlib.contextmanager
-def parquet_errors(where: str) -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file, or of texts that are not UTF-8, into a ValueError that names it."""
-    import pyarrow
-
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} holds a text that is not UTF-8; write its column anew") from error
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{where} is not a readable Parquet file: {error}") from error
-
-
-def check_once(names: Iterable[str], found: Sequence[str], where: str) -> None:
-    """Raise ValueError where one of the names stands more than once among the columns found."""
-    for name in names:
-        if found.count(name) > 1:
-            raise ValueError(f"{where}: {found.count(name)} columns are called {name!r}; rename all but one")
-
-
-def _json_rows(text: str, where: str) -> Iterator[dict]:
-    """Yield the objects of JSON lines, or of one JSON list."""
-    if text.lstrip().startswith("["):
-        numbered = enumerate(_parse_json(text, where), start=1)
-    else:
-        numbered = json_lines(text.split("\n"), where)  # only a line feed ends a line, not Unicode's separators
-    for number, row in numbered:
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: item {number} is {type(row).__name__}; expected an object with named fields")
-        yield row
-
-
-def json_lines(lines: Iterable[str], where: str) -> Iterator[tuple[int, object]]:
-    """Yield (line number, value) of the lines that are not blank."""
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, _parse_json(line, f"{where}: line {number}")
-
-
-def _parse_json(text: str, place: str):
-    """Parse a JSON value; ValueError names the place."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if error.lineno > 1 else ""
-        problem = error.msg.removesuffix(" at")
-        raise ValueError(f"{place} is not JSON: {problem} at {line}column {error.colno}") from error
-    except RecursionError as error:
-        raise ValueError(f"{place} is nested too deeply; leave the field out") from error
-    except ValueError as error:  # Python's limit of digits
-        raise ValueError(f"{place} has a number of too many digits; write it as a string") from error
+    with open_source(path) as source:
+        if kind == "parquet":
+            return read_parquet(parquet_file(source), str(path), columns)
+        opened = open_table(source, kind, pick, columns=columns, options=options, tell=notes.append)
+        table = table_from_rows((row for _, row in opened.rows), str(path), columns=columns)
+    return table.replace(found=tuple(found) or table.found, notes=tuple(notes))
 
 
 def csv_rows(text: str, kind: str, where: str, *, columns: Collection[str] | None = None) -> Iterator[dict]:
-    """Yield the rows of CSV or TSV text with a header line; `columns`, of None all, must not stand there twice."""
-    form = CSV if kind == ".csv" else tsv_form(lambda: io.StringIO(text), where)
-    header, rows = delimited_rows(io.StringIO(text), where, **form)
+    """Yield the rows of CSV or TSV text with a header line; `columns`, of None all, must not be there twice."""
+    header, rows = read_delimited(Lines.of_text(text, where), kind.removeprefix("."))
     check_once(header if columns is None else columns, header, where)
     return (dict(zip(header, fields)) for fields in rows)
-
-
-def tsv_form(open_lines: Callable[[], Iterable[str]], where: str) -> dict:
-    """Tell how a TSV is written, in lines that are read once or twice: TSV, quotes as in CSV, or PLAIN_TSV.
-
-    It is plain where its quotes do not pair up, or pair up around whole rows while the plain rows are all as wide.
-    """
-    try:
-        if not any(holds_rows(fields) for fields in delimited_rows(open_lines(), where, **TSV)[1]):
-            return TSV
-    except ValueError:
-        return PLAIN_TSV
-    try:
-        collections.deque(delimited_rows(open_lines(), where, **PLAIN_TSV)[1], maxlen=0)
-    except ValueError:
-        return TSV
-    return PLAIN_TSV
-
-
-def holds_rows(fields: Sequence[str]) -> bool:
-    """Say whether a row that was read with quotes is several, each as wide, without them. One column tells nothing."""
-    if len(fields) == 1 or not any("\n" in field for field in fields):
-        return False
-    lines = "\t".join(fields).split("\n")
-    return all(line.count("\t") == len(fields) - 1 for line in lines if line.strip("\r"))
-
-
-def delimited_rows(lines: Iterable[str], where: str, **form) -> tuple[list[str], Iterator[list[str]]]:
-    """Return the header line, empty where there is none, and the rows below it; form: as in `csv.reader`."""
-    csv.field_size_limit(_CSV_FIELD_LIMIT)
-    parsed = _parse(lines, where, **form)
-    header = next(parsed, [])
-    return header, _check_widths(parsed, header, where)
-
-
-def _parse(lines: Iterable[str], where: str, **form) -> Iterator[list[str]]:
-    """Yield the fields of every line that is not empty."""
-    reader = csv.reader(lines, strict=True, **form)
-    try:
-        yield from (fields for fields in reader if fields)
-    except csv.Error as error:
-        is_return = "new-line character" in str(error)  # whose own advice is for programs
-        said = "a carriage return alone ends no line; convert the line ends to line feeds" if is_return else error
-        raise ValueError(f"{where}: line {reader.line_num}: {said}") from error
-
-
-def _check_widths(lines: Iterator[list[str]], header: Sequence[str], where: str) -> Iterator[list[str]]:
-    """Yield the rows; every one must be as wide as the header."""
-    for number, fields in enumerate(lines, start=1):
-        if len(fields) != len(header):
-            names = ", ".join(header)[:80]
-            raise ValueError(f"{where}: row {number} has {len(fields)} fields, the header has {len(header)} ({names})")
-        yield fields

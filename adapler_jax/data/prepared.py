@@ -30,6 +30,13 @@ def tfds_splits(name: str) -> Mapping[str, Iterable[Mapping]]:
         raise ValueError(f"tensorflow-datasets cannot give {name!r}: {_reason(error)}") from error
 
 
+def tfds_class_names(rows) -> dict[str, tuple[str, ...]]:
+    """Return the names of the classes by column, where the builder of a split's rows knows them."""
+    features = getattr(getattr(rows, "dataset_info", None), "features", None) or {}
+    names = {column: getattr(feature, "names", None) for column, feature in features.items()}
+    return {column: tuple(found) for column, found in names.items() if found}
+
+
 def _reason(error: Exception) -> str:
     """What went wrong; lists of lists, as RACE's options, are prepared with TensorFlow's help, but read without it."""
     if "No module named 'tensorflow'" not in str(error):

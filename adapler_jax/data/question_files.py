@@ -1,21 +1,20 @@
 """Rows of questions in the public forms of SQuAD, MRQA and TriviaQA, a row at a time, from files and data sets."""
 
-import codecs
-import contextlib
 import functools
-import gzip
 import pathlib
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import BinaryIO
 
+from adapler_jax.data.compression import Source, inner_path, open_source
+from adapler_jax.data.encodings import TextReader
 from adapler_jax.data.files import files_by_split, find_place, split_name
-from adapler_jax.data.items import CHARACTERS, LIST_START, Placed, check_end, line_items, list_items
+from adapler_jax.data.items import json_endings, line_items
+from adapler_jax.data.json_values import LIST_START, Placed, check_end, list_items, read_start
+from adapler_jax.data.paths import check_inside
 from adapler_jax.data.prepared import plain, tfds_splits
-from adapler_jax.data.tables import explain_unknown
+from adapler_jax.data.tables import explain_unknown, shown
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+ENDINGS = json_endings()
 _FIRST_KEY = re.compile(r'"(data|paragraphs|qas|header|context|question)"\s*:', re.IGNORECASE)
 _VERSION = re.compile(r"[_-]v[\d.]+$")  # of train-v1.1, no part of the split's name
 
@@ -56,46 +55,35 @@ def _file_rows(path: pathlib.Path) -> Rows:
     """Yield the rows of a file in any of the forms."""
     if not path.name.endswith(ENDINGS):
         raise ValueError(f"{str(path)!r}: {explain_unknown('file kind', path.suffix, ENDINGS)}")
-    with _open_bytes(path) as file:
-        for where, item in _items(file, str(path), is_lines=".jsonl" in path.name[-9:]):
+    with open_source(path) as source:
+        for where, item in _items(source, is_lines=inner_path(path).suffix.lower() == ".jsonl"):
             yield from _flatten(item, where, path.parent.parent / "evidence")
 
 
-@contextlib.contextmanager
-def _open_bytes(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """Open a file, unpacked; what gzip says of a damaged one becomes a ValueError."""
-    with open(path, "rb") as file, gzip.open(file) if path.suffix == ".gz" else file as unpacked:
-        try:
-            yield unpacked
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is not a whole gzip file: {error}; fetch it again") from error
-
-
-def _items(file: BinaryIO, where: str, *, is_lines: bool) -> Iterator[Placed]:
+def _items(source: Source, *, is_lines: bool) -> Iterator[Placed]:
     """Yield the values of JSON lines, of one list, or of the list that an object has as its `data`."""
+    where = source.where
     if not is_lines:
-        text = codecs.getreader("utf-8-sig")(file)
-        try:
-            head = text.read(CHARACTERS)
-            key = _FIRST_KEY.search(head)
-            start = LIST_START.match(head, key.end() if key and key[1].lower() == "data" else 0)
-            if start:
-                rest, place = yield from list_items(text, head, start.end(), where)
-                check_end(rest[place:] + text.read(), where, in_object=start.start() > 0)
-                return
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{where} is not UTF-8 ({error.reason}); convert it") from error
-        file.seek(0)
-    yield from line_items(file, where)
+        text = TextReader(source.open(), where)
+        head = read_start(text)
+        key = _FIRST_KEY.search(head)
+        start = LIST_START.match(head, key.end() if key and key[1].lower() == "data" else 0)
+        if start:
+            rest, place = yield from list_items(text, head, start.end(), where)
+            check_end(rest[place:] + text.read(), where, in_object=start.start() > 0)
+            return
+    yield from line_items(source.open(), where)
 
 
-def _flatten(item, where: str, evidence: pathlib.Path) -> Rows:
-    """Yield the questions inside of an article, a paragraph or a line; the form is told by the fields."""
+def _flatten(item, where: str, evidence: pathlib.Path, *, depth: int = 0) -> Rows:
+    """Yield the questions inside of an article, a paragraph or a line; its fields say the form."""
     if not isinstance(item, Mapping):
         raise ValueError(f"{where} is {type(item).__name__}; expected an object with named fields")
     if "paragraphs" in item:
+        if depth:
+            raise ValueError(f"{where} has paragraphs inside of a paragraph; expected 'qas', as SQuAD has it")
         for place, paragraph in _numbered(item["paragraphs"], f"{where}, paragraph"):
-            yield from _flatten(paragraph, place, evidence)
+            yield from _flatten(paragraph, place, evidence, depth=1)
     elif "qas" in item:
         for place, row in _numbered(item["qas"], f"{where}, question"):
             yield place, {"context": item.get("context"), **row}
@@ -116,17 +104,16 @@ def _numbered(items, where: str) -> Iterator[tuple[str, Row]]:
 def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
     """Yield a row for every document of a question as TriviaQA publishes it."""
     answer = item.get("Answer") or {}
+    aliases = answer.get("Aliases") or [] if isinstance(answer, Mapping) else None
+    if not isinstance(aliases, list):
+        raise ValueError(f"{where} has {shown(answer)} as 'Answer'; expected an object with 'Aliases' and 'Value'")
+    aliases = [*aliases, *filter(None, [answer.get("Value")])]
     for field, folder in (("EntityPages", "wikipedia"), ("SearchResults", "web")):
-        for name in (page["Filename"] for page in item.get(field) or () if "Filename" in page):
-            yield (
-                where,
-                {
-                    "id": f"{item['QuestionId']}--{name}",
-                    "question": item.get("Question"),
-                    "context": evidence / folder / name,
-                    "aliases": [*answer.get("Aliases", ()), *filter(None, [answer.get("Value")])],
-                },
-            )
+        for place, page in _numbered(item.get(field) or [], f"{where}, {field}"):
+            if "Filename" in page:
+                path = check_inside(evidence / folder, page["Filename"], place)
+                row = {"id": f"{item['QuestionId']}--{page['Filename']}", "question": item.get("Question")}
+                yield where, row | {"context": path, "aliases": aliases}
 
 
 def tfds_rows(rows: Iterable[Mapping], where: str) -> Rows:

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from adapler_jax.data.class_folders import read_text
 from adapler_jax.data.question_files import Row, Rows, open_rows
-from adapler_jax.data.tables import explain_unknown
+from adapler_jax.data.tables import explain_unknown, shorten, shown
 from adapler_jax.data.text import whole_characters
+from adapler_jax.data.values import as_boolean, as_whole
 
 _NO_LETTERS = re.compile(r"\b(?:a|an|the)\b|[\W_]")
 Span = tuple[int, int]
@@ -148,10 +150,11 @@ def parse_row(row: Row, where: str) -> Question:
       ValueError: a field is missing or has another form, or an answer does not stand where it should.
     """
     name = next((row[field] for field in ("id", "qid") if row.get(field) not in (None, "")), None)
-    if not isinstance(name, str | int):
+    name = name if isinstance(name, str) else as_whole(name)
+    if name is None:
         found = row.get("id", row.get("qid"))
-        raise ValueError(f"{where} has {found!r} as its id; give every question an `id` (MRQA: `qid`) of its own")
-    where = f"{where} (id {name})"
+        raise ValueError(f"{where} has {shown(found)} as its id; give every question an `id` (MRQA: `qid`) of its own")
+    where = f"{where} (id {shorten(name)})"
     context = row.get("context")
     context = _text(_read(context, where) if isinstance(context, pathlib.Path) else context, "context", where)
     question = _text(row.get("question"), "question", where)
@@ -162,7 +165,8 @@ def parse_row(row: Row, where: str) -> Question:
         answers = _texts(row, "answers", where)
         spans = _detected_spans(row["detected_answers"], context, where)
     else:
-        found = () if row.get("is_impossible") else _squad_answers(row, where)
+        is_impossible = as_boolean(row.get("is_impossible"), "is_impossible", where)
+        found = () if is_impossible else _squad_answers(row, where)
         answers, spans = [text for text, _ in found], [_squad_span(context, *answer, where) for answer in found]
     return Question(
         id=whole_characters(str(name)),
@@ -176,25 +180,23 @@ def parse_row(row: Row, where: str) -> Question:
 def _texts(row: Row, field: str, where: str) -> list[str]:
     """Return the texts of a list; anything else is refused."""
     if not isinstance(row.get(field), list | tuple):
-        raise ValueError(f"{where} has {row.get(field)!r:.60} as {field!r}; expected a list of texts")
+        raise ValueError(f"{where} has {shown(row.get(field))} as {field!r}; expected a list of texts")
     return [_text(text, field, where) for text in row[field]]
 
 
 def _text(value, field: str, where: str) -> str:
     """Return a text without lone surrogates; anything else is refused."""
     if not isinstance(value, str):
-        raise ValueError(f"{where} has {value!r:.60} as {field!r}; expected text")
+        raise ValueError(f"{where} has {shown(value)} as {field!r}; expected text")
     return whole_characters(value)
 
 
 def _read(path: pathlib.Path, where: str) -> str:
     """Read a document that a row names."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         raise _Mismatch(f"{where}: there is no document {str(path)!r}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
 
 
 def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tuple]:
@@ -205,7 +207,7 @@ def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tu
         return [(item[first], item[second]) for item in value]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{where} has {value!r:.80} as {field!r}; expected as many {first!r} as {second!r}, or a list of both"
+            f"{where} has {shown(value, 80)} as {field!r}; expected as many {first!r} as {second!r}, or a list of both"
         ) from error
 
 
@@ -214,14 +216,22 @@ def _squad_answers(row: Row, where: str) -> list[tuple[str, int]]:
     if "answers" not in row:
         raise ValueError(f"{where} has no 'answers'; give them, empty ones for none, or is_impossible")
     pairs = _pairs(row["answers"] or (), "text", "answer_start", field="answers", where=where)
-    return [(_text(text, "answers", where), start) for text, start in pairs]
+    return [(_text(text, "answers", where), _place(start, "answer_start", where)) for text, start in pairs]
+
+
+def _place(value, field: str, where: str) -> int:
+    """Return a place in a text; ValueError where it is no whole number."""
+    place = as_whole(value)
+    if place is None:
+        raise ValueError(f"{where} has {shown(value)} as {field!r}; expected a whole number, as 16")
+    return place
 
 
 def _squad_span(context: str, text: str, start: int, where: str) -> Span:
     """Return the span of an answer without the spaces at its ends; the context must have it there."""
-    if not isinstance(start, int) or start < 0 or not text.strip() or not context.startswith(text.rstrip(), start):
-        there = context[start : start + len(text)] if isinstance(start, int) and start >= 0 else ""
-        raise _Mismatch(f"{where}: at answer_start {start!r} stands {there!r:.60}, not the answer {text!r:.60}")
+    if start < 0 or not text.strip() or not context.startswith(text.rstrip(), start):
+        there = context[start : start + len(text)] if start >= 0 else ""
+        raise _Mismatch(f"{where}: at answer_start {start!r} stands {shown(there)}, not the answer {shown(text)}")
     return _trim(context, start, start + len(text.rstrip()))
 
 
@@ -239,7 +249,7 @@ def _detected_spans(value, context: str, where: str) -> list[Span]:
         for first, last in _char_spans(places, where):
             there = context[max(first, 0) : last + 1]
             if not 0 <= first <= last < len(context) or _letters(there) != wanted:
-                raise _Mismatch(f"{where}: at char_spans {first} to {last} stands {there!r:.60}, not {text!r:.60}")
+                raise _Mismatch(f"{where}: at char_spans {first} to {last} stands {shown(there)}, not {shown(text)}")
             spans.append(_trim(context, first, last + 1))
     return [span for span in spans if span[0] < span[1]]
 
@@ -248,9 +258,9 @@ def _char_spans(value, where: str) -> list[Span]:
     """Return pairs of [first, last], or of {start: list, end: list}."""
     pairs = _pairs(value, "start", "end", field="char_spans", where=where) if isinstance(value, Mapping) else value
     is_list = isinstance(pairs, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
-    if not is_list or not all(isinstance(place, int) for pair in pairs for place in pair):
-        raise ValueError(f"{where} has {value!r:.80} as 'char_spans'; expected a list of [first, last]")
-    return pairs
+    if not is_list or not all(as_whole(place) is not None for pair in pairs for place in pair):
+        raise ValueError(f"{where} has {shown(value, 80)} as 'char_spans'; expected a list of [first, last]")
+    return [(as_whole(first), as_whole(last)) for first, last in pairs]
 
 
 def _letters(text: str) -> str:

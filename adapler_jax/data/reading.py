@@ -189,6 +189,9 @@ def load_reading(
             task.kind, stream, core, max_length=max_length, reading=reading, cache_dir=cache_dir,
             shuffle_seed=split_seed if split == "train" else None,
         )  # fmt: skip
+        if size := {"train": num_train_examples, "validation": reading["num_validation_examples"]}.get(split, 0):
+            count = splits[split].num_questions
+            notes.append(f"{split}: {count} questions drawn by seed {split_seed}, the others are left out (at most {size})")
         if split in carve:
             count = splits[split].num_questions
             notes.append(f"{split}: {carve[split]:g} of train's {unit}, by seed {split_seed}: {count} questions")

@@ -13,6 +13,7 @@ from adapler_jax.data.chunks import at_least_one, in_chunks
 from adapler_jax.data.items import check_text, open_items, split_file
 from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.rows import fill, join, marker_ids, read_template, token_rows
+from adapler_jax.data.tables import shown
 
 MARKERS = ("[unused1]", "[unused2]")  # in front of a candidate, of a supporting text
 _CHUNK = 64  # questions in one chunk of rows
@@ -79,11 +80,11 @@ def _question(item, place: str) -> WikihopQuestion:
     lists = [item.get(field) for field in ("candidates", "supports")]
     for field, texts in zip(("candidates", "supports"), lists):
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{place}: question {name!r} has {texts!r:.60} as {field}; expected a list of texts")
+            raise ValueError(f"{place}: question {shown(name)} has {shown(texts)} as {field}; expected a list of texts")
     candidates, supports = map(tuple, lists)
     if answer not in candidates:
         raise ValueError(
-            f"{place}: question {name!r} has the answer {answer!r:.60}, which is none of its {len(candidates)} "
+            f"{place}: question {shown(name)} has the answer {shown(answer)}, which is none of its {len(candidates)} "
             "candidates; correct it or leave the question out"
         )
     return WikihopQuestion(name, query, candidates, supports, candidates.index(answer))
@@ -159,11 +160,11 @@ def check_candidates(question: WikihopQuestion, max_candidates: int, room: int) 
     count = len(question.candidates)
     if count > max_candidates:
         raise ValueError(
-            f"question {question.id!r} has {count} candidates; expected at most {max_candidates}: raise max_candidates"
+            f"question {shown(question.id)} has {count} candidates; expected at most {max_candidates}: raise max_candidates"
         )
     if count > room:
         raise ValueError(
-            f"question {question.id!r} has {count} candidates, whose markers a row of {room} tokens beside the special "
+            f"question {shown(question.id)} has {count} candidates, whose markers a row of {room} tokens beside the special "
             "ones cannot hold; raise max_length"
         )
 

@@ -94,12 +94,14 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         directory, tell=tell, split_special_tokens=config.data.get("split_special_tokens", False)
     )
     task = load_task_data(config, directory)
+    for note in task.notes:
+        tell(note)
     max_length = config.data.max_length or get_task(config.task).max_length
     loaded = load_pretrained(
         directory, jax.random.key(config.seed), class_names=task.class_names or None, num_positions=max_length,
         fresh_head=config.fresh_head, head=task.head,
     )  # fmt: skip
-    for note in (*task.notes, *loaded.notes):
+    for note in loaded.notes:
         tell(note)
     check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
     splits = task.splits

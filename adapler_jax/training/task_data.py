@@ -9,9 +9,11 @@ import numpy as np
 
 from adapler_jax.caches import user_cache
 from adapler_jax.data.examples import SPLITS, Dataset, load_task
+from adapler_jax.data.formats import Options
 from adapler_jax.data.reading import READING_TASKS, ReadingData, load_reading
 from adapler_jax.data.reading_splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
 from adapler_jax.data.reading_splits import SPAN as SPAN_KIND
+from adapler_jax.data.summary import majority_shares, summarize
 from adapler_jax.data.tokenizers import load_core, load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
@@ -36,6 +38,7 @@ class TaskData(NamedTuple):
     group: int = 1  # rows that belong together
     unit: str = "texts"  # what a row is
     extra: Mapping[str, Any] = {}  # what a saved model must know of the task to be used
+    majority: Mapping[str, float] = {}  # by split the share of train's most frequent class; none where texts are read
 
     @property
     def num_classes(self) -> int:
@@ -72,9 +75,16 @@ def load_data(config) -> Dataset:
         split_seed=config.data.split_seed,
         carve=dict(config.data.carve) or None,
         num_train_examples=config.data.num_train_examples or None,
+        options=file_options(config),
+        skip_incomplete=config.data.get("skip_incomplete", False),
     )
     check_splits(config, dataset.splits)
     return dataset
+
+
+def file_options(config) -> Options:
+    """Return how a config says that text files are written; runs of earlier versions have no such fields."""
+    return Options(config.data.get("encoding", ""), config.data.get("delimiter", ""))
 
 
 def check_splits(config, splits) -> None:
@@ -93,8 +103,8 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
 
     Raises ValueError where it sets fields that are of texts with classes.
     """
-    for field in ("columns", "class_names"):
-        if config.data[field]:
+    for field in ("columns", "class_names", "encoding", "delimiter", "skip_incomplete"):
+        if config.data.get(field):
             raise ValueError(
                 f"config.data.{field} is given, but task {config.task!r} has questions, whose "
                 "fields have names of their own (docs/reading.md); leave it out and rename the fields of the data"
@@ -128,7 +138,8 @@ def class_data(config, directory, only: Sequence[str]) -> TaskData:
     metric = dataset.task.metric
     return TaskData(
         name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=dataset.task.class_names,
-        splits=splits, notes=dataset.notes, make_scorer=lambda split, threshold=None: ClassScorer(metric),
+        splits=splits, notes=(*dataset.notes, *summarize(dataset)), majority=majority_shares(dataset),
+        make_scorer=lambda split, threshold=None: ClassScorer(metric),
     )  # fmt: skip
 
 

@@ -116,7 +116,9 @@ def test_tsv_quotes_around_whole_rows_are_plain(tmp_path):
     columns = {"text": ['"good film', "a film", 'bad film"'], "label": ["1", "2", "3"]}
     assert load_files(str(path))["train"].columns == columns
     path.write_text('text\tlabel\n"good film\t1\na film\t2\nbad film"\t3\n"two\nlines"\t4\n', encoding="utf-8")
-    assert len(load_files(str(path))["train"]) == 2  # plain rows would not be as wide
+    table = load_files(str(path))["train"]  # plain rows would not be as wide
+    assert table.columns == {k: v + extra for (k, v), extra in zip(columns.items(), (["two\nlines"], ["4"]))}
+    assert table.notes == (f"{path}: a quote in line 2 opens a text of 3 whole rows; they are read as rows, with their quotes",)
 
 
 def test_carriage_returns_inside_of_texts_stay(tmp_path):
@@ -160,17 +162,18 @@ def test_keys_missing_from_some_json_rows_become_none(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2 is not JSON"),
-        ("a.jsonl", b'{"text": "x"}\n3\n', "item 2 is int; expected an object"),
+        ("a.jsonl", b'{"text": "x"}\n3\n', "line 2 is int; expected an object"),
         ("a.json", b'[{"text": ', "not JSON"),
-        ("a.json", b'[\n{"text": ', "a.json is not JSON: .* line 2, column"),
+        ("a.json", b'[\n{"text": ', "a.json: item 1 is not JSON: Expecting value"),
         ("a.jsonl", b'{"text": "x"}\n' + b"[" * 100_000, "a.jsonl: line 2 is nested too deeply"),
         ("a.jsonl", b'{"text": "x"}\n{"n": ' + b"1" * 5000 + b"}", "a.jsonl: line 2 has a number of too many digits"),
         ("a.csv", b"text,label\nx,1\ny\n", "row 2 has 1 fields, the header has 2"),
-        ("a.csv", b'text,label\n"x,1\n', "unexpected end of data"),
-        ("a.csv", b"text,label\n\xff\xfe,1\n", "is not UTF-8 at byte 11"),
+        ("a.csv", b'text,label\n"x,1\n', "line 2: a quote opens before 'x,1' and never closes; remove it"),
+        ("a.csv", b"text,label\n\xff\xfe,1\n", "line 2 is not UTF-8 at its byte 0; .*config.data.encoding"),
         ("a.csv", b"text,label\rx,1\ry,0\r", "a.csv: line 1: a carriage return alone ends no line; convert"),
         ("a.parquet", b"no parquet at all", "not a readable Parquet file"),
-        ("a.xlsx", b"", "unknown file kind '.xlsx'"),
+        ("a.xlsx", b"", "not a readable zip archive"),
+        ("a.doc", b"", "unknown file kind 'doc'"),
     ],
 )
 def test_malformed_files_say_what_and_where(tmp_path, name, content, message):

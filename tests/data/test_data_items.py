@@ -9,7 +9,7 @@ import sys
 import pytest
 from hypothesis import given, settings, strategies
 
-from adapler_jax.data import items
+from adapler_jax.data import json_values
 from adapler_jax.data.items import open_items, split_file
 
 _ROOT = str(pathlib.Path(__file__).parents[2])
@@ -39,12 +39,12 @@ def test_a_list_is_read_in_pieces_as_it_is_as_a_whole(tmp_path_factory, values, 
         tmp_path_factory.mktemp("list"), "\ufeff " + json.dumps(values, indent=indent, ensure_ascii=False) + " \n"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(items, "CHARACTERS", size)
+        patch.setattr(json_values, "CHARACTERS", size)
         assert read(path) == values
 
 
 def test_a_list_is_read_no_further_than_it_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(items, "CHARACTERS", 16)
+    monkeypatch.setattr(json_values, "CHARACTERS", 16)
     found = open_items(write(tmp_path, '[{"a": 1}, {"b": 2}, {"c": 3}, ' + "x" * 100))
     assert [next(found)[1], next(found)[1]] == [{"a": 1}, {"b": 2}]
 
@@ -67,7 +67,7 @@ def test_lines_and_single_objects_are_items(tmp_path):
         ("[1] 2", "goes on behind its list"),
         ('{"a": }', "is not JSON: Expecting value at line 1, column 7"),
         ("", "is not JSON"),
-        (b'["\xff"]', "is not UTF-8; convert it"),
+        (b'["\xff"]', "is not UTF-8 at byte 2"),
         ("[" * 100_000, "is not JSON: maximum recursion"),
     ],
 )

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -25,6 +26,15 @@ def write_bytes(kind, texts, column="text", pairs=None):
     rows = [{column: text} | ({"reply": pairs[place]} if pairs else {}) for place, text in enumerate(texts)]
     if kind == "txt":
         return "".join(text + "\n" for text in texts).encode()
+    if kind == "json":
+        return json.dumps(rows).encode()
+    if kind == "xlsx":
+        book = openpyxl.Workbook()
+        for values in [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []:
+            book.active.append(values)
+        sink = io.BytesIO()
+        book.save(sink)
+        return sink.getvalue()
     if kind == "jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
     if kind == "parquet":
@@ -43,10 +53,11 @@ def read(kind, content, *, file=io.BytesIO, columns=(), usual=USUAL):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_input_gives_the_same_texts(kind):
-    assert read(kind, write_bytes(kind, TEXTS)) == TEXTS
+    texts = [text for text in TEXTS if text.isprintable() and text] if kind == "xlsx" else TEXTS
+    assert read(kind, write_bytes(kind, texts)) == texts
 
 
-@pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl"])
+@pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl", "json"])
 def test_pipes_are_read_as_files(kind):
     assert read(kind, write_bytes(kind, TEXTS), file=Pipe) == TEXTS
 
@@ -111,15 +122,15 @@ def test_a_tsv_whose_quotes_do_not_pair_up_has_plain_quotes():
 def test_tsv_quotes_around_whole_rows_are_plain():
     content = b'text\tlabel\n"good film\t1\na film\t2\n\nbad film"\t3\n'
     assert read("tsv", content) == ['"good film', "a film", 'bad film"']
-    with pytest.raises(ValueError, match="in: row 1 holds whole rows between its quotes; give the file by name"):
+    with pytest.raises(ValueError, match="in: the row of line 2 holds whole rows between its quotes; give the file by name"):
         read("tsv", content, file=Pipe)
     assert read("tsv", b'text\tlabel\n"a\nb"\t1\nc\t2\n') == ["a\nb", "c"]
-    assert read("tsv", content + b'"two\nlines"\t4\n')[1:] == ["two\nlines"]  # plain rows would not be as wide
+    assert read("tsv", content + b'"two\nlines"\t4\n')[3:] == ["two\nlines"]  # plain rows would not be as wide
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_rows_give_no_windows(kind):
-    sink = io.BytesIO()
+    sink = io.BytesIO(write_bytes(kind, []) if kind == "xlsx" else b"")
     if kind == "parquet":
         pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), sink)
     assert read(kind, sink.getvalue()) == []
@@ -179,7 +190,7 @@ def test_a_missing_column_lists_those_that_there_are(kind):
         ("txt", b"a\nb\xff\n", "in: line 2 is not UTF-8 at its byte 1"),
         ("csv", b"text\na\n\xff\n", "in: line 3 is not UTF-8"),
         ("csv", b"text,label\na,1\nb\n", "in: row 2 has 1 fields"),
-        ("csv", b'text\n"a\n', "in: line 2: unexpected end"),
+        ("csv", b'text\n"a\n', "in: line 2: a quote opens before 'a' and never closes"),
         ("jsonl", b'{"text": "a"}\n\n{"text": \n', "in: line 3 is not JSON"),
         ("csv", b"text,label\ra,1\rb,2\r", "in: line 1: a carriage return alone ends no line; convert"),
         ("jsonl", b'{"text": "a"}\n' + b"[" * 100_000, "in: line 2 is nested too deeply"),
@@ -202,5 +213,6 @@ def test_parquet_from_a_pipe_is_refused():
 
 def test_kinds_are_read_off_endings():
     assert kind_of("a.b/reviews.CSV", KINDS, advice="") == "csv"
-    with pytest.raises(ValueError, match="unknown file kind 'json'; did you mean 'jsonl'.*; name it"):
-        kind_of("reviews.json", KINDS, advice="name it")
+    assert kind_of("reviews.json.gz", KINDS, advice="") == "json"
+    with pytest.raises(ValueError, match="unknown file kind 'jsn'; did you mean 'json'.*; name it"):
+        kind_of("reviews.jsn", KINDS, advice="name it")

@@ -1,0 +1,158 @@
+"""What training says of its data: classes by split, the majority, and texts and classes that look wrong."""
+
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from adapler_jax.data.examples import load_task
+from adapler_jax.data.labels import classes_seen, encode_labels, has_labels
+from adapler_jax.data.summary import majority_note, majority_shares, summarize
+
+
+def load(folder, task="custom", options=None, **splits):
+    folder.mkdir(exist_ok=True)
+    for name, rows in splits.items():
+        lines = (json.dumps({"text": text, "label": label}) for text, label in rows)
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    return load_task(task, source=f"file:{folder}", **(options or {"carve": {}}))
+
+
+def rows(**counts):
+    return [(f"{label} {number}", label) for label, count in counts.items() for number in range(count)]
+
+
+def test_the_summary_has_classes_by_split_and_the_majority_share(tmp_path):
+    data = load(tmp_path / "d", train=rows(neg=6, pos=4), validation=rows(neg=1, pos=3))
+    lines = summarize(data)
+    assert lines[0] == "data: 2 classes in 10 train, 4 validation texts"
+    assert [line.split() for line in lines[1:4]] == [
+        ["class", "train", "validation"], ["neg", "6", "1"], ["pos", "4", "3"],
+    ]  # fmt: skip
+    assert "majority class: 25.0% of validation (neg)" in lines
+    assert majority_shares(data) == {"train": 0.6, "validation": 0.25}
+    assert majority_note(0.6131) == "majority class: 61.3%"
+
+
+def test_many_classes_are_cut_to_the_largest(tmp_path):
+    counts = {f"class {number}": 2 + number for number in range(30)}
+    lines = summarize(load(tmp_path / "d", train=rows(**counts)))
+    assert lines[2].split()[:2] == ["class", "29"] and "  and 18 more, all with fewer rows or as many" in lines
+    assert len(lines) < 20
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": rows(HAPPY=3, happy=3, sad=3)}, "classes 'HAPPY', 'happy' differ by case or blanks only"),
+        ({"train": rows(a=3, b=3, c=1)}, "train: 1 class with one row only: 'c'"),
+        ({"train": rows(a=3, b=3), "validation": rows(a=2)}, "validation: 1 class of train without a row: 'b'"),
+        ({"train": rows(**{f"c{n}": 2 for n in range(9)})}, "9 classes in 18 rows; is 'label' a column of classes"),
+        ({"train": [*rows(a=3, b=3), ("", "a"), ("  ", "b")]}, "train: 2 texts are empty; .*skip_incomplete"),
+        ({"train": [*rows(a=3, b=3), ("a 0", "a")]}, "train: 1 of 7 texts are there before$"),
+        ({"train": [*rows(a=3, b=3), ("a 0", "b")]}, "train: 1 of 7 texts are there before, 1 .*several labels"),
+        ({"train": rows(a=3, b=3), "test": rows(a=2)}, "test: 2 of 2 texts are in train too, .*too good"),
+    ],
+)
+def test_what_looks_wrong_is_said(tmp_path, splits, message):
+    lines = summarize(load(tmp_path / "d", **splits))
+    assert [line for line in lines if __import__("re").search(message, line)]
+
+
+def test_data_without_faults_gets_no_note(tmp_path):
+    assert len(summarize(load(tmp_path / "d", train=rows(a=30, b=30)))) == 5
+
+
+def test_empty_texts_of_a_csv_are_said_as_those_of_json(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n,1\na,0\nb,1\nc,0\n")
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(json.dumps({"text": text, "label": n % 2}) for n, text in enumerate(["", "a", "b", "c"]))
+    )
+    for kind in ("csv", "jsonl"):
+        data = load_task("custom", source=f"file:{tmp_path}/a.{kind}", carve={})
+        assert any("train: 1 texts are empty" in line for line in summarize(data))
+
+
+def test_rows_that_a_field_leaves_out_are_counted(tmp_path):
+    train = [*rows(a=3, b=3), ("", "a"), (None, "b"), ("no label", None)]
+    with pytest.raises(ValueError, match="row 8 has None in column 'text'; expected text; config.data.skip_incomplete"):
+        load(tmp_path / "d", train=[*rows(a=3, b=3), ("x", "a"), (None, "b")])
+    data = load(tmp_path / "d", options={"skip_incomplete": True, "carve": {}}, train=train)
+    assert len(data.splits["train"]) == 6
+    assert any("3 of 9 rows are left out, without text or label" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.5, 1.0, 3.7, 0.5], "row 1 has the label 0.5, a number with decimals, .*regression is not .*class_names"),
+        (["4.5", "1", "4.5", "1"], "row 1 has the label '4.5', a number with decimals"),
+        ([[0, 1], [1, 0], [0, 1]], "row 1 has the label .*which is a list; expected one class a row: of a one-hot list"),
+        ([{"a": 1}, "b"], "which is a dict"),
+        (list("abcdef"), "each of the 6 rows has a label of its own .*a column of texts or ids"),
+    ],
+)
+def test_what_is_no_class_is_refused_with_the_way_out(tmp_path, labels, message):
+    train = [(f"text {number}", label) for number, label in enumerate(labels)]
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "d", train=train)
+
+
+def test_one_hot_columns_are_refused_with_the_way_out(tmp_path):
+    (tmp_path / "a.csv").write_text("text,neg,pos\na,1,0\nb,0,1\n")
+    with pytest.raises(ValueError, match="unknown column 'label'; .*one column with the class of each row"):
+        load_task("custom", source=f"file:{tmp_path}/a.csv")
+    with pytest.raises(ValueError, match="columns has .* as label; expected the name of one column: of one-hot"):
+        load_task("custom", source=f"file:{tmp_path}/a.csv", columns={"label": ("neg", "pos")})
+
+
+def test_decimals_that_the_user_names_are_classes(tmp_path):
+    options = {"class_names": ("1.5", "2.5"), "carve": {}}
+    data = load(tmp_path / "d", options=options, train=[("a", 1.5), ("b", "2.5")])
+    assert data.splits["train"].labels.tolist() == [0, 1]
+
+
+def test_minus_one_is_a_class_of_a_users_own_file(tmp_path):
+    data = load(tmp_path / "d", train=[(f"text {n}", (-1, 1)[n % 2]) for n in range(8)], test=[("a", -1), ("b", -1)])
+    assert data.task.class_names == ("-1", "1") and data.splits["test"].labels.tolist() == [0, 0]
+
+
+def test_minus_one_in_every_row_of_a_benchmarks_test_split_is_no_label(tmp_path):
+    data = load(tmp_path / "d", train=[(f"t {n}", n % 2) for n in range(8)], test=[("a", -1), ("b", -1)])
+    assert set(data.splits) == {"train"} and "has no labels and is left out" in data.notes[0]
+    assert has_labels([-1], ("-1", "1")) and not has_labels([-1, "-1", None, float("nan")], ("a", "b"))
+    with pytest.raises(ValueError, match="row 1 has the label -1, which is none of the 2 classes a, b"):
+        encode_labels([-1], ("a", "b"), where="in")
+
+
+def test_truth_values_in_words_are_those_of_json():
+    assert encode_labels([True, "True", "false", "TRUE", 0], ("neg", "pos"), where="in").tolist() == [1, 1, 0, 1, 0]
+    assert encode_labels([True, False], classes_seen(["True", "False", "True"]), where="in").tolist() == [1, 0]
+
+
+def parquet(path, labels, names):
+    info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}, "text": {"_type": "Value"}}}}
+    table = pyarrow.table({"text": [f"text {number}" for number in range(len(labels))], "label": labels})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    pyarrow.parquet.write_table(table, path)
+
+
+def test_class_names_of_a_data_set_are_the_classes(tmp_path):
+    parquet(tmp_path / "train.parquet", [0, 1, 0, 1], ["negative", "positive"])
+    parquet(tmp_path / "test.parquet", [0, 1, -1], ["positive", "negative"])
+    with pytest.raises(ValueError, match="row 3 has the label -1"):
+        load_task("custom", source=f"file:{tmp_path}", carve={})
+    parquet(tmp_path / "test.parquet", [0, 1], ["positive", "negative"])
+    data = load_task("custom", source=f"file:{tmp_path}", carve={})
+    assert data.task.class_names == ("negative", "positive")
+    assert data.splits["test"].labels.tolist() == [1, 0]  # matched by name
+    other = load_task("custom", source=f"file:{tmp_path}", carve={}, class_names=("bad", "good"))
+    assert other.splits["test"].labels.tolist() == [0, 1]
+    assert any("its classes are called positive, negative; they are read by number" in note for note in other.notes)
+
+
+def test_numbers_of_any_size_are_labels_or_refused():
+    assert classes_seen([10**400, 1, 1]) == ("1", str(10**400))
+    with pytest.raises(ValueError, match="row 1 has the label .*none of the 2 classes"):
+        encode_labels([10**5000], ("a", "b"), where="in")
