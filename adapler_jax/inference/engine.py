@@ -16,8 +16,9 @@ from adapler_jax.inference import bucketed, masked, packed
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.choice import Choice, choose
 from adapler_jax.inference.latency_table import LatencyTable, find_table
+from adapler_jax.inference.processes import check_process
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import Batch, EncoderConfig, Params
+from adapler_jax.types import Batch, EncoderConfig, Params, compute_dtype
 
 DRIVERS = {"bucketed": bucketed.forward, "masked": masked.forward, "packed": packed.forward}
 AUTO = "auto"
@@ -43,9 +44,22 @@ class Engine:
         """Logits float32 of the head and Trace of a batch."""
         return run_program(self.choice(*batch.token_BL.shape).driver, self.program, params, batch)
 
+    def __reduce__(self):
+        """Raises TypeError: compiled programs stay in their process."""
+        raise TypeError("an Engine cannot be sent to another process; make it in every worker with make_engine")
+
+    def __copy__(self):
+        """The engine itself: nothing in it changes."""
+        return self
+
+    def __deepcopy__(self, memo):
+        """The engine itself: nothing in it changes."""
+        return self
+
 
 def run_program(driver: str, program: Callable[[int, int], Callable], params: Params, batch: Batch):
     """The answers of a driver's program for a batch, in two threads where that is faster; program as in `Engine`."""
+    check_process()
     B, L = batch.token_BL.shape
     if program_rows(driver, B) < B:
         return in_two_threads(program, params, batch)
@@ -112,7 +126,8 @@ def make_engine(
     Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, rows below 1, or a table
     that does not serve on this device.
     """
-    buckets = None if buckets is None else check_buckets(buckets)
+    check_process()
+    buckets, dtype = None if buckets is None else check_buckets(buckets), compute_dtype(dtype)
     tiles = tuple(tiles)
     if not tiles or min(*tiles, block_tokens) < 1:
         raise ValueError(f"tiles {tiles} and block_tokens {block_tokens}; expected positive numbers of rows")
@@ -150,7 +165,7 @@ def make_engine(
 
 def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
     """The whole model's parameters as the fast drivers read them fastest; see `encoder.lay_out`."""
-    return params | {"encoder": encoder.lay_out(params["encoder"], config, dtype)}
+    return params | {"encoder": encoder.lay_out(params["encoder"], config, compute_dtype(dtype))}
 
 
 def lay_out_for(driver: str, params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:

@@ -40,7 +40,7 @@ from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.engine import AUTO, DRIVERS, Engine, lay_out, run_program
 from adapler_jax.inference.stages import Stages, without_layers
 from adapler_jax.pruning import Pruner, pruner_of_saved
-from adapler_jax.types import Batch, EncoderConfig, Params, Trace
+from adapler_jax.types import Batch, EncoderConfig, Params, Trace, compute_dtype
 from adapler_jax.weights.save import Saved, load_model
 
 STAGED = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
@@ -136,7 +136,7 @@ def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
         config=saved.config,
         pruner=pruner_of_saved(saved),
         driver=driver,
-        dtype=np.dtype(dtype),
+        dtype=np.dtype(compute_dtype(dtype)),
         buckets=DEFAULT_BUCKETS if buckets is None else check_buckets(buckets),
         max_length=max_length_of(saved),
         num_classes=len(saved.class_names),
