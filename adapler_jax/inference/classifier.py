@@ -9,7 +9,7 @@ import numpy as np
 
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.explanation import Explanation, entered
-from adapler_jax.inference.exported import use_programs
+from adapler_jax.inference.exported import check_classifies, use_programs
 from adapler_jax.inference.loaded import (
     check_request,
     make_ready,
@@ -21,6 +21,7 @@ from adapler_jax.inference.loaded import (
 )
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.processes import Portable, with_origin
+from adapler_jax.inference.signing import programs_wanted
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.types import Batch, Params, Trace
 
@@ -43,19 +44,24 @@ class Classifier(Portable):
     def load(
         cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
         latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
+        programs: bool | None = None,
     ) -> "Classifier":  # fmt: skip
         """Reads a saved model directory. Raises ValueError where it is damaged, or longer than all buckets.
 
         Args: as in `make_engine`; compilation_cache: where compiled programs are kept for later processes, as in
-        `use_compilation_cache`; "none" for nowhere. Programs that `export_model` put into the directory for the same
-        arguments are used; they give the same answers, sooner.
+        `use_compilation_cache`; "none" for nowhere. programs: whether programs that this user put into the directory by
+        `export_model` for the same arguments are run; they give the same answers, sooner. None: where the environment's
+        ADAPLER_PROGRAMS is 1. Nothing else in a directory is ever run.
         """
         saved = open_model(directory, compilation_cache=compilation_cache)
+        check_classifies(saved)
         loaded = make_ready(
             saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
             expected_speedup=expected_speedup,
         )  # fmt: skip
-        run, params = use_programs(loaded.run, saved, loaded.params, buckets=buckets, dtype=dtype, driver=driver)
+        run, params = loaded.run, loaded.params
+        if programs_wanted(programs):
+            run, params = use_programs(run, saved, params, buckets=buckets, dtype=dtype, driver=driver)
         return cls(
             run=run,
             params=params,
