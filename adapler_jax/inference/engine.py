@@ -118,11 +118,11 @@ def make_engine(
 
     Args: buckets: increasing lengths to which kept tokens are padded ("packed": for their attention); the largest holds
     every token slot of a batch. None for the library's. dtype: of the operands of the encoder's products. driver:
-    "auto" is the faster of "bucketed" and "packed" by a latency table, for every batch shape anew; "masked" is the
-    oracle, at full width. tiles, block_tokens: rows of "packed" in a product and in a layer. latency_table: for "auto",
-    as in `find_table`. expected_speedup: for "auto", the model's FLOPs speedup where it is known. head: what reads the
-    last states. with_last: whether the Trace has the last state of every token, dropped ones included, float32
-    [B, L, D].
+    "auto" is the faster of "bucketed" and "packed" by a latency table, for every batch shape apart, and "bucketed" on
+    an accelerator without one; "masked" is the oracle, at full width. tiles, block_tokens: rows of "packed" in a
+    product and in a layer. latency_table: for "auto", as in `find_table`. expected_speedup: for "auto", the model's
+    FLOPs speedup where it is known. head: what reads the last states. with_last: whether the Trace has the last state
+    of every token, dropped ones included, float32 [B, L, D].
     Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, rows below 1, or a table
     that does not serve on this device.
     """
@@ -139,6 +139,8 @@ def make_engine(
         table = find_table(latency_table)
 
         def pick(batch_size, length):
+            if table is None:
+                return Choice("bucketed", buckets or DEFAULT_BUCKETS)
             return choose(
                 table, config, dtype, batch_size=batch_size, length=length, is_pruned=bool(pruner.sites),
                 expected_speedup=expected_speedup, buckets=buckets,
