@@ -231,8 +231,9 @@ def test_a_missing_named_table_is_an_error(tmp_path):
     "change",
     [
         {"ms": 10**400}, {"ms": float("inf")}, {"batch": 10**400}, {"what": ["packed"]}, {"speedup": [1.0]},
-        {"dtype": {}}, {"ms": 0.0}, {"ms": float("nan")}, {"ms": "1"}, {"ms": True}, {"what": "masked"}, {"what": None}, {"batch": 0},
-        {"batch": 1.5}, {"length": "128"}, {"dtype": 32}, {"speedup": -1.0}, {"live_share": None}, {"num_layers": -6},
+        {"dtype": {}}, {"ms": 0.0}, {"ms": float("nan")}, {"ms": "1"}, {"ms": True}, {"what": "masked"}, {"what": None},
+        {"batch": 0}, {"batch": 1.5}, {"length": "128"}, {"dtype": 32}, {"speedup": -1.0}, {"live_share": None},
+        {"num_layers": -6},
     ],
 )  # fmt: skip
 def test_rows_that_are_none_are_refused(change):
