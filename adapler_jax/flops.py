@@ -73,9 +73,18 @@ def embedding_flops(config: EncoderConfig, length):
 def attention_flops(config: EncoderConfig, length):
     """The attention half of one layer, with residual and norm, on `length` tokens (int or int array)."""
     length = as_counts(length)
+    return attention_row_flops(config, length) + attention_pair_flops(config, length * length)
+
+
+def attention_row_flops(config: EncoderConfig, length):
+    """Of the attention half what is done token by token: its four linears, residual and norm."""
     D = config.hidden_dim
-    attention = 4 * D + _LOGIT * config.num_heads
-    return length * (4 * linear_flops(D, D) + D + norm_flops(D)) + length * length * attention
+    return as_counts(length) * (4 * linear_flops(D, D) + D + norm_flops(D))
+
+
+def attention_pair_flops(config: EncoderConfig, num_pairs):
+    """Of the attention half what is done for pairs of tokens, for so many pairs."""
+    return as_counts(num_pairs) * (4 * config.hidden_dim + _LOGIT * config.num_heads)
 
 
 def feed_forward_flops(config: EncoderConfig, length):
@@ -99,11 +108,22 @@ def significance_flops(config: EncoderConfig, length):
 
 def predictor_flops(config: EncoderConfig, length, *, predictor_dim: int):
     """One contribution predictor and its decision on `length` tokens; 0 where predictor_dim is 0."""
+    reading = reading_flops(config, length, predictor_dim=predictor_dim)
+    return reading + decision_flops(length, predictor_dim=predictor_dim)
+
+
+def reading_flops(config: EncoderConfig, length, *, predictor_dim: int):
+    """What a predictor does token by token, on `length` tokens; 0 where predictor_dim is 0."""
     length = as_counts(length)
     if predictor_dim == 0:
         return 0 * length
     inner = linear_flops(config.hidden_dim, predictor_dim) + activation_flops(config.activation, predictor_dim)
-    return length * (inner + linear_flops(predictor_dim, 1) + _SCORE)
+    return length * (inner + linear_flops(predictor_dim, 1))
+
+
+def decision_flops(length, *, predictor_dim: int):
+    """What the decision by a predictor's scores does, on `length` tokens; 0 where predictor_dim is 0."""
+    return as_counts(length) * (_SCORE if predictor_dim else 0)
 
 
 def pooled_flops(config: EncoderConfig, num_outputs: int) -> int:

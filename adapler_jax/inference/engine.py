@@ -76,10 +76,9 @@ def in_two_threads(program: Callable[[int, int], Callable], params: Params, batc
     """The answers for a batch, every other row in a thread of its own: the packed driver's many small steps leave a
     processor idle, two at a time do not. An odd batch is filled up with its last row."""
     B, L = batch.token_BL.shape
-    rows = [np.minimum(np.arange(start, B + B % 2, 2), B - 1) for start in (0, 1)]
-    halves = [jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], batch) for row in rows]
+    parts = [jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], batch) for row in halves(B)]
     run = program(B, L)
-    found = list(_pool().map(lambda half: jax.device_get(run(params, half)), halves))
+    found = list(_pool().map(lambda half: jax.device_get(run(params, half)), parts))
     logits = jax.tree.map(lambda *leaves: alternate(*leaves, axis=0)[:B], *(logits for logits, _ in found))
     traces = [trace for _, trace in found]
     last = [trace.last_BLD for trace in traces]
@@ -87,6 +86,12 @@ def in_two_threads(program: Callable[[int, int], Callable], params: Params, batc
         lambda *leaves: alternate(*leaves, axis=1)[:, :B], *(trace.replace(last_BLD=None) for trace in traces)
     )
     return logits, sites.replace(last_BLD=None if last[0] is None else alternate(*last, axis=0)[:B])
+
+
+def halves(batch_size: int) -> list[np.ndarray]:
+    """The rows of the two halves of a batch, the last row again where it is odd."""
+    num_rows = batch_size + batch_size % 2
+    return [np.minimum(np.arange(start, num_rows, 2), batch_size - 1) for start in (0, 1)]
 
 
 def alternate(first, second, *, axis: int):
