@@ -24,6 +24,12 @@ def user_cache(name: str) -> pathlib.Path:
     return users.absolute() / "adapler_jax" / name
 
 
+def user_data(name: str) -> pathlib.Path:
+    """The file or folder of that name among ours in the user's data directory; it need not exist."""
+    users = pathlib.Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+    return users.absolute() / "adapler_jax" / name
+
+
 def use_compilation_cache(where: str = "", *, tell: Callable[[str], object] = warnings.warn) -> pathlib.Path | None:
     """Makes jax keep compiled programs in a folder, for this and later processes; returns the folder in use.
 

@@ -22,6 +22,26 @@ _ACTIVATION = {"gelu": 5, "gelu_new": 8, "gelu_pytorch_tanh": 8, "relu": 1, "sil
 _SCORE = _SOFTMAX + 4  # softmax, weight, sum, quotient, threshold
 
 
+def as_counts(x):
+    """Numbers of tokens, or of operations, in a type that holds their products.
+
+    Args: x: a number, a list, or an array of NumPy or JAX. Whole numbers become int64, and of Python stay as they are;
+    int32 overflows at one layer of 512 tokens. JAX's become NumPy's, but for traced ones, whose values nobody knows
+    yet: those become float32. Soft counts stay floats.
+    """
+    if isinstance(x, int | float):
+        return x
+    if isinstance(x, list | tuple):
+        x = np.asarray(x)
+    if np.issubdtype(x.dtype, np.floating):
+        is_whole = isinstance(x, np.ndarray | np.generic) and np.all(x == np.floor(x)) and np.all(np.isfinite(x))
+        return np.asarray(x, np.int64) if is_whole else x
+    try:
+        return np.asarray(x, np.int64)
+    except TypeError:  # traced
+        return x.astype(np.float32)
+
+
 def leaf_predictor_dim(params: Params) -> int:
     """Hidden units P of the contribution predictors in the tree, 0 without any."""
     hidden = params.get("pruner", {}).get("hidden")
@@ -45,19 +65,31 @@ def norm_flops(dim):
 
 def embedding_flops(config: EncoderConfig, length):
     """One-hot product with the segment table, two sums and the norm, for `length` tokens (int or int array)."""
+    length = as_counts(length)
     D = config.hidden_dim
     return length * (2 * config.num_segments * D + 2 * D + norm_flops(D))
 
 
 def attention_flops(config: EncoderConfig, length):
     """The attention half of one layer, with residual and norm, on `length` tokens (int or int array)."""
+    length = as_counts(length)
+    return attention_row_flops(config, length) + attention_pair_flops(config, length * length)
+
+
+def attention_row_flops(config: EncoderConfig, length):
+    """Of the attention half what is done token by token: its four linears, residual and norm."""
     D = config.hidden_dim
-    attention = 4 * D + _LOGIT * config.num_heads
-    return length * (4 * linear_flops(D, D) + D + norm_flops(D)) + length * length * attention
+    return as_counts(length) * (4 * linear_flops(D, D) + D + norm_flops(D))
+
+
+def attention_pair_flops(config: EncoderConfig, num_pairs):
+    """Of the attention half what is done for pairs of tokens, for so many pairs."""
+    return as_counts(num_pairs) * (4 * config.hidden_dim + _LOGIT * config.num_heads)
 
 
 def feed_forward_flops(config: EncoderConfig, length):
     """The feed-forward half of one layer, with residual and norm, on `length` tokens (int or int array)."""
+    length = as_counts(length)
     D, F = config.hidden_dim, config.ffn_dim
     linear = linear_flops(D, F) + linear_flops(F, D)
     return length * (linear + activation_flops(config.activation, F) + D + norm_flops(D))
@@ -70,15 +102,28 @@ def layer_flops(config: EncoderConfig, length):
 
 def significance_flops(config: EncoderConfig, length):
     """What `encoder.attention_received` takes of the attention among `length` tokens; their ranking is left out."""
+    length = as_counts(length)
     return length * config.num_heads * (2 * length + 3)
 
 
 def predictor_flops(config: EncoderConfig, length, *, predictor_dim: int):
     """One contribution predictor and its decision on `length` tokens; 0 where predictor_dim is 0."""
+    reading = reading_flops(config, length, predictor_dim=predictor_dim)
+    return reading + decision_flops(length, predictor_dim=predictor_dim)
+
+
+def reading_flops(config: EncoderConfig, length, *, predictor_dim: int):
+    """What a predictor does token by token, on `length` tokens; 0 where predictor_dim is 0."""
+    length = as_counts(length)
     if predictor_dim == 0:
         return 0 * length
     inner = linear_flops(config.hidden_dim, predictor_dim) + activation_flops(config.activation, predictor_dim)
-    return length * (inner + linear_flops(predictor_dim, 1) + _SCORE)
+    return length * (inner + linear_flops(predictor_dim, 1))
+
+
+def decision_flops(length, *, predictor_dim: int):
+    """What the decision by a predictor's scores does, on `length` tokens; 0 where predictor_dim is 0."""
+    return as_counts(length) * (_SCORE if predictor_dim else 0)
 
 
 def pooled_flops(config: EncoderConfig, num_outputs: int) -> int:
@@ -87,17 +132,13 @@ def pooled_flops(config: EncoderConfig, num_outputs: int) -> int:
     return linear_flops(D, D) + D + linear_flops(D, num_outputs)
 
 
-def as_counts(x):
-    """Numbers of tokens as int64; what is no NumPy array, number or list, as JAX's soft counts, stays as it is."""
-    return np.asarray(x, np.int64) if isinstance(x, np.ndarray | np.generic | int | list | tuple) else x
-
-
 def dense_flops(config: EncoderConfig, length_B, *, head):
     """Plain BERT on examples of these lengths: int64 [B], float32 of soft counts.
 
     embedding(n) + N layer(n) + head,    head: operations of the head, a number or [B]
     """
-    length_B = as_counts(length_B)
+    length_B = np.int64(length_B) if isinstance(length_B, int) else as_counts(length_B)
+    head = as_counts(head)
     return embedding_flops(config, length_B) + config.num_layers * layer_flops(config, length_B) + head
 
 
@@ -111,7 +152,7 @@ def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Si
     operations that a padded batch executes, give padded lengths. sites: of the pruner; a layer without one has no
     predictor. predictor_dim: 0 for methods without predictors. head: operations of the head, a number or [B].
     """
-    total_B = embedding_flops(config, as_counts(length_B)) + head
+    total_B = embedding_flops(config, length_B) + as_counts(head)
     points = {site.layer: site.point for site in sites}
     entering_B = as_counts(length_B)
     for layer, kept_B in enumerate(as_counts(kept_NB)):
@@ -128,4 +169,4 @@ def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Si
 
 def speedup(dense_B, pruned_B) -> float:
     """Sum of the dense over sum of the pruned operations of a set of examples."""
-    return float(np.sum(dense_B) / np.sum(pruned_B))
+    return float(np.sum(as_counts(dense_B)) / np.sum(as_counts(pruned_B)))

@@ -36,6 +36,18 @@ class LayerLoop(NamedTuple):
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of the operands of the encoder's products
 
+
+def compute_dtype(dtype):
+    """The entry of COMPUTE_DTYPES for its name, or for what NumPy and JAX call it. Raises ValueError on any other."""
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = dtype
+    if not isinstance(name, str) or name not in COMPUTE_DTYPES:
+        raise ValueError(f"dtype is {name!r:.60}; expected {' or '.join(COMPUTE_DTYPES)}")
+    return COMPUTE_DTYPES[name]
+
+
 Params = Any  # nested dict of arrays
 
 

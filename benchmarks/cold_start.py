@@ -3,8 +3,9 @@
     python -m benchmarks.cold_start [--quick] [--models minilm,base] [--length 128] [--rounds 5] [--json PATH]
 
 Three cases: `nothing kept` has an empty compilation cache, `compiled` has what a process before left there, `exported`
-has that and a program of `export_model` beside the model. Every timing is a process of its own: it imports, loads the
-model and classifies one text. Python's bytecode is there from a process before, as in any installation. Medians.
+has that and runs a program of `export_model` from the model's folder. Every timing is a process of its own: it imports,
+loads the model and classifies one text. Python's bytecode is there from a process before, as in any installation.
+Medians.
 """
 
 import argparse
@@ -32,11 +33,11 @@ from benchmarks.models import MODELS
 # What a user's process does; times are of the same clock as the parent's.
 PROCESS = """
 import json, sys, time
-start_s, directory = float(sys.argv[1]), sys.argv[2]
+start_s, directory, programs = float(sys.argv[1]), sys.argv[2], sys.argv[3] == "True"
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import Engine
 imported_s = time.time()
-classifier = Classifier.load(directory)
+classifier = Classifier.load(directory, programs=programs)
 loaded_s = time.time()
 classifier.predict(["a gripping, funny film"])
 end_s = time.time()
@@ -81,7 +82,7 @@ def first_answer(model: pathlib.Path, env: dict[str, str], *, is_exported: bool 
 
     Raises RuntimeError, with what it printed, where it fails or does not run the exported program that it should.
     """
-    command = [sys.executable, "-c", PROCESS, str(time.time()), str(model)]
+    command = [sys.executable, "-c", PROCESS, str(time.time()), str(model), str(is_exported)]
     root = pathlib.Path(__file__).parents[1]
     process = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True)
     if process.returncode:

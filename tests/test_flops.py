@@ -150,3 +150,50 @@ def test_dense_count_agrees_with_the_compilers_count():
     )
     counted = flops.dense_flops(config, [length], head=flops.pooled_flops(config, 3))[0]
     np.testing.assert_allclose(counted, program.cost_analysis()["flops"], rtol=0.02)
+
+
+FORMS = {
+    "a NumPy int32 array": np.int32, "a NumPy float array": np.float32, "a JAX array": jnp.int32,
+    "a list": lambda x: np.asarray(x).tolist(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_counts_of_every_form_are_the_same_and_do_not_overflow(form):
+    lengths, kept = [512, 64], [[512 - layer, 30] for layer in range(12)]
+    make = FORMS[form]
+    dense = flops.dense_flops(BASE, make(lengths), head=HEAD)
+    assert dense.dtype == np.int64 and dense.tolist() == [flops.dense_flops(BASE, n, head=HEAD) for n in lengths]
+    assert dense[0] > 90e9
+    counts = [make(x) for x in kept] if form == "a list" else make(kept)
+    found = flops.pruned_flops(BASE, make(lengths), counts, sites=SITES, predictor_dim=32, head=HEAD)
+    expected = flops.pruned_flops(BASE, lengths, kept, sites=SITES, predictor_dim=32, head=HEAD)
+    assert found.dtype == np.int64 and found.tolist() == expected.tolist()
+
+
+PARTS = {
+    "embedding": flops.embedding_flops, "attention": flops.attention_flops, "feed-forward": flops.feed_forward_flops,
+    "layer": flops.layer_flops, "significance": flops.significance_flops,
+    "predictor": lambda config, length: flops.predictor_flops(config, length, predictor_dim=3072),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_part_of_the_count_overflows(part):
+    expected = PARTS[part](BASE, 16384)
+    for length in (jnp.int32(16384), np.int32(16384), jnp.array([16384])):
+        assert np.asarray(PARTS[part](BASE, length)).tolist() in (expected, [expected])
+    np.testing.assert_allclose(jax.jit(lambda length: PARTS[part](BASE, length))(jnp.int32(16384)), expected, rtol=1e-6)
+
+
+def test_operations_given_as_jax_numbers_do_not_overflow():
+    assert flops.dense_flops(BASE, [512], head=jnp.int32(HEAD)).tolist() == [flops.dense_flops(BASE, 512, head=HEAD)]
+    counted = jnp.array([2_000_000_000, 2_000_000_000], jnp.int32)
+    assert flops.speedup(counted, counted[:1]) == 2.0
+
+
+def test_soft_counts_are_not_rounded():
+    soft = np.array([3.5, 8.25], np.float32)
+    expected = flops.dense_flops(BASE, soft.astype(np.float64), head=HEAD)
+    np.testing.assert_allclose(flops.dense_flops(BASE, soft, head=HEAD), expected, rtol=1e-6)
+    np.testing.assert_allclose(flops.dense_flops(BASE, jnp.asarray(soft), head=HEAD), expected, rtol=1e-6)

@@ -7,26 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.choices import ChoiceQuestion, build_choice_rows
 from adapler_jax.data.rows import read_template
 from adapler_jax.data.text import whole_characters
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.exported import judges_options, told_use
 from adapler_jax.inference.loaded import (
-    check_batch_size,
+    check_request,
     layers_run,
     make_ready,
+    open_model,
     reading_limits,
     rows_for,
     softmax,
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.reading_scores import option_scores
 from adapler_jax.inference.words import Word, encode_whole, kept_texts
 from adapler_jax.types import Params
-from adapler_jax.weights.save import load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Chosen:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chooser:
+class Chooser(Portable):
     """A model that chooses among options. Make one with `Chooser.load`."""
 
     run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
@@ -62,6 +62,7 @@ class Chooser:
     max_option_tokens: int  # of question and option together
 
     @classmethod
+    @with_origin
     def load(
         cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
         latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
@@ -70,8 +71,7 @@ class Chooser:
 
         Raises ValueError where it is damaged, or holds a model that does something else.
         """
-        use_compilation_cache(compilation_cache)
-        saved = load_model(directory)
+        saved = open_model(directory, compilation_cache=compilation_cache)
         if saved.head.name != "choice" and not judges_options(saved):
             raise ValueError(
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which does "
@@ -109,7 +109,7 @@ class Chooser:
         The articles of all are cut as in training, so that the longest option of each question fits.
         Raises TypeError where questions are none; ValueError on fewer than two options or a batch_size below 1.
         """
-        check_batch_size(batch_size)
+        check_request(batch_size)
         asked = [as_choice(place, question) for place, question in enumerate(questions)]
         groups, found = {}, {}
         for place, question in enumerate(asked):

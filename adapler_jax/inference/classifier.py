@@ -7,19 +7,27 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.caches import use_compilation_cache
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.explanation import Explanation, entered
-from adapler_jax.inference.exported import use_programs
-from adapler_jax.inference.loaded import check_batch_size, make_ready, rows_for, softmax, sorted_batches, warm_up
+from adapler_jax.inference.exported import check_classifies, use_programs
+from adapler_jax.inference.loaded import (
+    check_request,
+    make_ready,
+    open_model,
+    rows_for,
+    softmax,
+    sorted_batches,
+    warm_up,
+)
 from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.processes import Portable, with_origin
+from adapler_jax.inference.signing import programs_wanted
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.types import Batch, Params, Trace
-from adapler_jax.weights.save import load_model
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
+class Classifier(Portable):
     """A model that classifies texts. Make one with `Classifier.load`."""
 
     run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
@@ -32,23 +40,28 @@ class Classifier:
     site_layers: tuple[int, ...]  # layers, numbers from 0, at which the model scores tokens and drops them
 
     @classmethod
+    @with_origin
     def load(
         cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
         latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
+        programs: bool | None = None,
     ) -> "Classifier":  # fmt: skip
         """Reads a saved model directory. Raises ValueError where it is damaged, or longer than all buckets.
 
         Args: as in `make_engine`; compilation_cache: where compiled programs are kept for later processes, as in
-        `use_compilation_cache`; "none" for nowhere. Programs that `export_model` put into the directory for the same
-        arguments are used; they give the same answers, sooner.
+        `use_compilation_cache`; "none" for nowhere. programs: whether programs that this user put into the directory by
+        `export_model` for the same arguments are run; they give the same answers, sooner. None: where the environment's
+        ADAPLER_PROGRAMS is 1. Nothing else in a directory is ever run.
         """
-        use_compilation_cache(compilation_cache)
-        saved = load_model(directory)
+        saved = open_model(directory, compilation_cache=compilation_cache)
+        check_classifies(saved)
         loaded = make_ready(
             saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
             expected_speedup=expected_speedup,
         )  # fmt: skip
-        run, params = use_programs(loaded.run, saved, loaded.params, buckets=buckets, dtype=dtype, driver=driver)
+        run, params = loaded.run, loaded.params
+        if programs_wanted(programs):
+            run, params = use_programs(run, saved, params, buckets=buckets, dtype=dtype, driver=driver)
         return cls(
             run=run,
             params=params,
@@ -75,13 +88,13 @@ class Classifier:
         run in a batch of the next power of two; the first call with a batch shape compiles, unless `warm_up` did.
         Raises TypeError where texts is no list or mixes strings and pairs; ValueError on a batch_size below 1.
         """
-        check_batch_size(batch_size)
+        check_request(batch_size)
         encoded = self.encode(texts)
         return self.answer(encoded, num_rows=rows_for(len(encoded), batch_size))
 
     def predict_probs(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> np.ndarray:
         """Probabilities float32 [texts, classes] as `predict` gives them, with much less work beside the model."""
-        check_batch_size(batch_size)
+        check_request(batch_size)
         tokens = self.encode(texts, with_words=False)
         return self.score(tokens, num_rows=rows_for(len(tokens), batch_size))
 
@@ -96,7 +109,7 @@ class Classifier:
         """
         if not self.site_layers:
             raise ValueError("the model drops no tokens, so there is nothing to explain; load one that was pruned")
-        check_batch_size(batch_size)
+        check_request(batch_size)
         encoded = self.encode(texts)
         explanations: list[Explanation | None] = [None] * len(encoded)
         for row, prob_C, keep_NL, score_NL in self._run_rows(encoded, rows_for(len(encoded), batch_size)):

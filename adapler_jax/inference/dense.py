@@ -31,10 +31,21 @@ def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.fl
 
 def in_chunks_on_cpu(function, *arrays_BL):
     """`function(*arrays_BL)` on CPUs in chunks of about CHUNK_TOKENS tokens, elsewhere at once."""
-    num_rows = max(1, CHUNK_TOKENS // arrays_BL[0].shape[1])
     return jax.lax.platform_dependent(
-        *arrays_BL, cpu=lambda *arrays: in_chunks(function, arrays, num_rows=num_rows), default=function
-    )
+        *arrays_BL, cpu=lambda *arrays: in_chunks(function, arrays, num_rows=chunk_rows(arrays_BL[0].shape[1])),
+        default=function,
+    )  # fmt: skip
+
+
+def chunk_rows(length: int) -> int:
+    """Rows of a chunk of CHUNK_TOKENS tokens, one at least."""
+    return max(1, CHUNK_TOKENS // length)
+
+
+def chunk_sizes(batch_size: int, length: int) -> tuple[int, int]:
+    """(number of chunks, rows of each) of a batch on CPUs; the last one is filled up."""
+    num_chunks = -(-batch_size // chunk_rows(length))
+    return num_chunks, -(-batch_size // num_chunks)
 
 
 def in_chunks(function, arrays, *, num_rows: int):

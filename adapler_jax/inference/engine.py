@@ -16,8 +16,9 @@ from adapler_jax.inference import bucketed, masked, packed
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.choice import Choice, choose
 from adapler_jax.inference.latency_table import LatencyTable, find_table
+from adapler_jax.inference.processes import check_process
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import Batch, EncoderConfig, Params
+from adapler_jax.types import Batch, EncoderConfig, Params, compute_dtype
 
 DRIVERS = {"bucketed": bucketed.forward, "masked": masked.forward, "packed": packed.forward}
 AUTO = "auto"
@@ -43,9 +44,22 @@ class Engine:
         """Logits float32 of the head and Trace of a batch."""
         return run_program(self.choice(*batch.token_BL.shape).driver, self.program, params, batch)
 
+    def __reduce__(self):
+        """Raises TypeError: compiled programs stay in their process."""
+        raise TypeError("an Engine cannot be sent to another process; make it in every worker with make_engine")
+
+    def __copy__(self):
+        """The engine itself: nothing in it changes."""
+        return self
+
+    def __deepcopy__(self, memo):
+        """The engine itself: nothing in it changes."""
+        return self
+
 
 def run_program(driver: str, program: Callable[[int, int], Callable], params: Params, batch: Batch):
     """The answers of a driver's program for a batch, in two threads where that is faster; program as in `Engine`."""
+    check_process()
     B, L = batch.token_BL.shape
     if program_rows(driver, B) < B:
         return in_two_threads(program, params, batch)
@@ -62,10 +76,9 @@ def in_two_threads(program: Callable[[int, int], Callable], params: Params, batc
     """The answers for a batch, every other row in a thread of its own: the packed driver's many small steps leave a
     processor idle, two at a time do not. An odd batch is filled up with its last row."""
     B, L = batch.token_BL.shape
-    rows = [np.minimum(np.arange(start, B + B % 2, 2), B - 1) for start in (0, 1)]
-    halves = [jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], batch) for row in rows]
+    parts = [jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], batch) for row in halves(B)]
     run = program(B, L)
-    found = list(_pool().map(lambda half: jax.device_get(run(params, half)), halves))
+    found = list(_pool().map(lambda half: jax.device_get(run(params, half)), parts))
     logits = jax.tree.map(lambda *leaves: alternate(*leaves, axis=0)[:B], *(logits for logits, _ in found))
     traces = [trace for _, trace in found]
     last = [trace.last_BLD for trace in traces]
@@ -73,6 +86,12 @@ def in_two_threads(program: Callable[[int, int], Callable], params: Params, batc
         lambda *leaves: alternate(*leaves, axis=1)[:, :B], *(trace.replace(last_BLD=None) for trace in traces)
     )
     return logits, sites.replace(last_BLD=None if last[0] is None else alternate(*last, axis=0)[:B])
+
+
+def halves(batch_size: int) -> list[np.ndarray]:
+    """The rows of the two halves of a batch, the last row again where it is odd."""
+    num_rows = batch_size + batch_size % 2
+    return [np.minimum(np.arange(start, num_rows, 2), batch_size - 1) for start in (0, 1)]
 
 
 def alternate(first, second, *, axis: int):
@@ -104,15 +123,16 @@ def make_engine(
 
     Args: buckets: increasing lengths to which kept tokens are padded ("packed": for their attention); the largest holds
     every token slot of a batch. None for the library's. dtype: of the operands of the encoder's products. driver:
-    "auto" is the faster of "bucketed" and "packed" by a latency table, for every batch shape anew; "masked" is the
-    oracle, at full width. tiles, block_tokens: rows of "packed" in a product and in a layer. latency_table: for "auto",
-    as in `find_table`. expected_speedup: for "auto", the model's FLOPs speedup where it is known. head: what reads the
-    last states. with_last: whether the Trace has the last state of every token, dropped ones included, float32
-    [B, L, D].
+    "auto" is the faster of "bucketed" and "packed" by a latency table, for every batch shape apart, and "bucketed" on
+    an accelerator without one; "masked" is the oracle, at full width. tiles, block_tokens: rows of "packed" in a
+    product and in a layer. latency_table: for "auto", as in `find_table`. expected_speedup: for "auto", the model's
+    FLOPs speedup where it is known. head: what reads the last states. with_last: whether the Trace has the last state
+    of every token, dropped ones included, float32 [B, L, D].
     Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, rows below 1, or a table
     that does not serve on this device.
     """
-    buckets = None if buckets is None else check_buckets(buckets)
+    check_process()
+    buckets, dtype = None if buckets is None else check_buckets(buckets), compute_dtype(dtype)
     tiles = tuple(tiles)
     if not tiles or min(*tiles, block_tokens) < 1:
         raise ValueError(f"tiles {tiles} and block_tokens {block_tokens}; expected positive numbers of rows")
@@ -124,6 +144,8 @@ def make_engine(
         table = find_table(latency_table)
 
         def pick(batch_size, length):
+            if table is None:
+                return Choice("bucketed", buckets or DEFAULT_BUCKETS)
             return choose(
                 table, config, dtype, batch_size=batch_size, length=length, is_pruned=bool(pruner.sites),
                 expected_speedup=expected_speedup, buckets=buckets,
@@ -150,7 +172,7 @@ def make_engine(
 
 def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
     """The whole model's parameters as the fast drivers read them fastest; see `encoder.lay_out`."""
-    return params | {"encoder": encoder.lay_out(params["encoder"], config, dtype)}
+    return params | {"encoder": encoder.lay_out(params["encoder"], config, compute_dtype(dtype))}
 
 
 def lay_out_for(driver: str, params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:

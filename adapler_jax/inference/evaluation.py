@@ -10,9 +10,8 @@ import numpy as np
 
 from adapler_jax import flops
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.inference.buckets import executed_lengths
-from adapler_jax.inference.choice import Choice
 from adapler_jax.inference.engine import AUTO, lay_out, lay_out_for, make_engine
+from adapler_jax.inference.executed import executed_flops, padded_flops
 from adapler_jax.inference.measure import Timing, median_speedup, time_interleaved
 from adapler_jax.inference.scoring import ClassScorer, Scorer
 from adapler_jax.pruning.base import Pruner, keep_all
@@ -128,38 +127,6 @@ def true_speedup(
         head=spent,
     )  # fmt: skip
     return flops.speedup(dense_E, pruned_E)
-
-
-def padded_flops(params: Params, config: EncoderConfig, batch: Batch, head: Head = CLASSIFICATION) -> int:
-    """Operations of plain BERT on a padded batch, fillers and padding included."""
-    B, L = batch.token_BL.shape
-    return int(B * flops.dense_flops(config, L, head=head.flops(params["head"], config, L)))
-
-
-def executed_flops(
-    params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, count_NB, *, choice: Choice,
-    head: Head = CLASSIFICATION, dense_config: EncoderConfig | None = None,
-):  # fmt: skip
-    """Operations that one padded batch took, fillers included: int64 [2], of dense BERT and of the driver.
-
-    Dense BERT runs padding too. "bucketed" runs the padded lengths of its rungs, a method without sites as the dense
-    model. "packed" counts as the operations of the tokens alone: the rows that fill up its tiles and the padding in its
-    attention, which depend on the order of the texts, are left out, so that its efficiency pays for them. "masked" runs
-    as much as the dense model; its predictors are not counted.
-    """
-    B, L = batch.token_BL.shape
-    dense, length_B = padded_flops(params, config, batch, head), np.asarray(batch.live_BL).sum(-1)
-    options = {"sites": pruner.sites, "predictor_dim": flops.leaf_predictor_dim(params)}
-    executed = dense
-    if choice.driver == "packed":
-        executed = np.sum(flops.pruned_flops(
-            config, length_B, count_NB, head=head.flops(params["head"], config, length_B), **options
-        ))  # fmt: skip
-    elif choice.driver == "bucketed" and pruner.sites:
-        entry, length_N = executed_lengths(pruner, length_B, count_NB, choice.buckets, num_slots=L)
-        spent = head.flops(params["head"], config, L)
-        executed = B * flops.pruned_flops(config, [entry], length_N[:, None], head=spent, **options)[0]
-    return np.array([padded_flops(params, dense_config or config, batch, head), executed], np.int64)
 
 
 def compare_speed(

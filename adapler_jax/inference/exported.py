@@ -1,6 +1,7 @@
 """A model's program saved beside the model: another process answers without tracing it again.
 
-    export_model("runs/mine/adapt-2x/model")        # once; `Classifier.load` finds it there
+    export_model("runs/mine/adapt-2x/model")        # once
+    Classifier.load("runs/mine/adapt-2x/model", programs=True)
 
 The file holds no weights, so it is small, and a model that is saved anew keeps it. The batch's size is symbolic: one
 program for all of them, for CPUs, CUDA and TPUs. Putting a size and a platform in costs a process as much as reading
@@ -11,15 +12,16 @@ one piece. Each fast driver has a file, and the engine picks as ever; but the bu
 buckets, since it may run on any device. A program that was made for anything else than what is loaded is left alone,
 with a warning.
 
-It is code: load a model directory's program only where its weights may be trusted too.
+It is code, and a model directory is data: a load runs a program only where it is asked to, and only one that the same
+user exported, as `signing` checks before it reads anything of the file.
 """
 
 import dataclasses
 import functools
 import hashlib
+import io
 import itertools
 import json
-import os
 import pathlib
 import warnings
 import zipfile
@@ -38,16 +40,19 @@ from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference import bucketed, packed
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.engine import AUTO, DRIVERS, Engine, lay_out, run_program
+from adapler_jax.inference.signing import NO_TAG, check_custom_calls, custom_calls, make_key, read_signed, sign
 from adapler_jax.inference.stages import Stages, without_layers
 from adapler_jax.pruning import Pruner, pruner_of_saved
-from adapler_jax.types import Batch, EncoderConfig, Params, Trace
+from adapler_jax.types import Batch, EncoderConfig, Params, Trace, compute_dtype
+from adapler_jax.weights.replace import replacing_file
 from adapler_jax.weights.save import Saved, load_model
 
 STAGED = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
 PLATFORMS = ("cpu", "cuda", "tpu")
 ANY = "any"  # batch size, on any platform
 VARIANTS = {ANY: PLATFORMS} | {platform: (platform,) for platform in PLATFORMS}  # the latter for batches of one text
-HEADER, FORMAT = "header.json", 1
+HEADER, FORMAT = "header.json", 2
+CALLS = "custom_calls"  # of the header: what the programs call, found in them as they were exported
 DEFAULT_MAX_LENGTH = 512
 # Sources that decide what a program computes, from the package's folder.
 SOURCES = ("types.py", "encoder.py", "heads/*.py", "full_width.py", "pruning/*.py", "inference/*.py")
@@ -136,7 +141,7 @@ def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
         config=saved.config,
         pruner=pruner_of_saved(saved),
         driver=driver,
-        dtype=np.dtype(dtype),
+        dtype=np.dtype(compute_dtype(dtype)),
         buckets=DEFAULT_BUCKETS if buckets is None else check_buckets(buckets),
         max_length=max_length_of(saved),
         num_classes=len(saved.class_names),
@@ -159,8 +164,8 @@ def export_model(
     """Writes the programs of a saved model beside it and returns the files; arguments as `Classifier.load` will get
     them. "auto" writes those of every fast driver.
 
-    Takes seconds, of which none go into compiling. Raises ValueError where the directory is damaged or the driver
-    cannot be exported, OSError where it cannot be written.
+    Takes seconds, of which none go into compiling. Raises ValueError where the directory is damaged, the driver cannot
+    be exported, or others may read the key that signs programs; OSError where something cannot be written.
     """
     if driver not in (AUTO, *STAGED):
         raise ValueError(f"driver {driver!r} cannot be exported; expected {AUTO} or {' or '.join(STAGED)}")
@@ -171,20 +176,23 @@ def export_model(
 
 
 def write_program(serving: Serving, directory: pathlib.Path, params: Params) -> pathlib.Path:
-    """Writes one driver's file, whole or not at all."""
-    path = directory / serving.file_name
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Writes one driver's file, signed, whole or not at all."""
+    path, key = directory / serving.file_name, make_key()
+    programs, called = {}, set()
+    for length, (variant, platforms) in itertools.product(serving.lengths, VARIANTS.items()):
+        size = jax.export.symbolic_shape("b")[0] if variant == ANY else 1
+        pieces = export_pieces(serving, params, shape=(size, length), platforms=platforms)
+        for name, exported in pieces.items():
+            programs[f"{length}/{variant}/{name}"] = bytes(exported.serialize())
+            called |= custom_calls(exported.mlir_module())
+    check_custom_calls(called)
+    with replacing_file(path) as partial:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(HEADER, json.dumps(serving.header(), indent=1))
-            for length, (variant, platforms) in itertools.product(serving.lengths, VARIANTS.items()):
-                size = jax.export.symbolic_shape("b")[0] if variant == ANY else 1
-                pieces = export_pieces(serving, params, shape=(size, length), platforms=platforms)
-                for name, exported in pieces.items():
-                    archive.writestr(f"{length}/{variant}/{name}", bytes(exported.serialize()))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            archive.writestr(HEADER, json.dumps(serving.header() | {CALLS: sorted(called)}, indent=1))
+            for name, content in programs.items():
+                archive.writestr(name, content)
+            archive.comment = NO_TAG
+        sign(partial, key)
     return path
 
 
@@ -295,15 +303,19 @@ def load_program(serving: Serving, directory: pathlib.Path, params: Params) -> t
     if not path.is_file():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            check_fit(json.loads(archive.read(HEADER)), serving)
+        with zipfile.ZipFile(io.BytesIO(read_signed(path))) as archive:
+            header = json.loads(archive.read(HEADER))
+            check_custom_calls(header.pop(CALLS, ()))
+            check_fit(header, serving)
             variants = {"several": ANY, "one": jax.export.default_export_platform()}
             calls = {
                 (length, size): read_pieces(archive, f"{length}/{variant}/")
                 for length in serving.lengths for size, variant in variants.items()
             }  # fmt: skip
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        warnings.warn(f"{path} is not used ({error}); make it anew with export_model, or remove it", stacklevel=4)
+        warnings.warn(
+            f"{path} is not used ({error}); export it again with export_model, or remove it", stacklevel=5
+        )
         return None
     stages = serving.stages((1, serving.lengths[0]))
     return calls, params if stages is None else split_layers(stages, params)

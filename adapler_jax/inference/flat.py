@@ -27,12 +27,17 @@ def falling(sizes):
     return list(zip((0, *sizes), sizes))[::-1]
 
 
+def spare_rows(smaller: int, size: int) -> int:
+    """Rows up to which a tile of this size is not worth it, given the next smaller size; 0 for the smallest."""
+    return max(smaller, int(MIN_FILL * size)) if smaller else 0
+
+
 def for_tiles(step, buffers, num_tokens, *, tiles):
     """Runs `step(size, first row, buffers) -> buffers` over the first `num_tokens` rows, from the largest tiles to the
     smallest: a tile is at least MIN_FILL full and holds more than the next smaller one could, but for the last."""
     carry = jnp.int32(0), buffers
     for smaller, size in falling(tiles):
-        spare = max(smaller, int(MIN_FILL * size)) if smaller else 0
+        spare = spare_rows(smaller, size)
 
         def body(carry, size=size):
             first, buffers = carry

@@ -2,17 +2,18 @@
 
 A table belongs to one device and to the versions that compiled and wrote the programs. `find_table` takes, in this
 order: the one that the user names, which is refused where it was measured elsewhere; the one measured on this device
-before, under the user's cache directory; the one that comes with the library, measured on another device.
+before, under the user's cache directory; on CPUs the one that comes with the library, measured on another CPU.
 """
 
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 import re
 import warnings
+
+import jax
 
 from adapler_jax.caches import user_cache
 from adapler_jax.provenance import device_name, library_versions
@@ -22,6 +23,9 @@ MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
 BUNDLED_TABLE = pathlib.Path(__file__).with_name("default_latency.json")
 FAST_DRIVERS = ("bucketed", "packed")
 RUNG = "rung"
+MAX_COUNT, MAX_NUMBER = 1 << 40, 1e15  # of a row: logarithms and products of these stay finite
+MAX_FILE_BYTES = 64 << 20
+MAX_SHOWN = 300  # characters of what a file or an error says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +71,11 @@ def parse_row(entry: dict) -> Row:
     row = Row(**entry)
     counts = (*row.encoder, row.batch, row.length)
     numbers = (row.ms, row.live_share) if row.speedup is None else (row.ms, row.live_share, row.speedup)
-    if row.what not in (*FAST_DRIVERS, RUNG) or not isinstance(row.dtype, str):
+    if not all(isinstance(name, str) for name in (row.what, row.dtype)) or row.what not in (*FAST_DRIVERS, RUNG):
         raise ValueError(f"what={row.what!r}, dtype={row.dtype!r}")
-    if not all(type(count) is int and count > 0 for count in counts):
+    if not all(type(count) is int and 0 < count <= MAX_COUNT for count in counts):
         raise ValueError(f"sizes {counts}")
-    if not all(type(number) in (int, float) and math.isfinite(number) and number > 0 for number in numbers):
+    if not all(type(number) in (int, float) and 0 < number <= MAX_NUMBER for number in numbers):
         raise ValueError(f"numbers {numbers}")
     return row
 
@@ -95,22 +99,40 @@ def case_of(row: Row) -> tuple:
     return (*row.encoder, row.dtype, row.batch, row.length, row.live_share, row.speedup)
 
 
+def parse_table(text: bytes) -> LatencyTable:
+    """A table of a file's content. Raises ValueError, TypeError, KeyError or RecursionError where it is none."""
+    record = json.loads(text)
+    if not isinstance(record, dict) or not isinstance(record["rows"], list):
+        raise ValueError("expected an object with a list of rows")
+    rows = tuple(map(parse_row, record["rows"]))
+    check_complete(rows)
+    table = LatencyTable(**record | {"rows": rows})
+    if not all(isinstance(field, str) for field in (table.command, table.device, table.date)):
+        raise ValueError("command, device or date is no text")
+    versions = table.versions
+    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
+        raise ValueError("versions are missing, or no texts by name")
+    return table
+
+
 def read_table(path: pathlib.Path) -> LatencyTable:
     """Reads a table. Raises ValueError naming the file where it is damaged; OSError where it cannot be read."""
-    text = path.read_bytes()
     try:
-        record = json.loads(text)
-        rows = tuple(map(parse_row, record["rows"]))
-        check_complete(rows)
-        table = LatencyTable(**record | {"rows": rows})
-        if not isinstance(table.versions, dict) or not isinstance(table.device, str):
-            raise ValueError("device or versions are missing")
-    except (ValueError, TypeError, KeyError) as error:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
+        return parse_table(path.read_bytes())
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
-            f"{path} is no latency table or a damaged one ({type(error).__name__}: {error}); "
+            f"{path} is no latency table or a damaged one ({type(error).__name__}: {shown(str(error))}); "
             f"measure this device with {MEASURE_COMMAND}"
         ) from error
-    return table
+
+
+def shown(text: str) -> str:
+    """A foreign text as a part of a message: on one line, without control characters, MAX_SHOWN characters at most."""
+    line = " ".join(text[: 2 * MAX_SHOWN].split())
+    line = "".join(char if char.isprintable() else "\ufffd" for char in line)
+    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]} ..."
 
 
 def write_table(table: LatencyTable, path: pathlib.Path) -> None:
@@ -140,13 +162,13 @@ def check_origin(table: LatencyTable, source: str) -> None:
     device, versions = device_name(), library_versions()
     if table.device != device:
         raise ValueError(
-            f"{source} was measured on another device: {table.device!r}, this one is {device!r}; measure it with "
-            f"{MEASURE_COMMAND}, or leave config.inference.latency_table empty"
+            f"{source} was measured on another device: {shown(repr(table.device))}, this one is {device!r}; "
+            f"measure it with {MEASURE_COMMAND}, or leave config.inference.latency_table empty"
         )
     if table.versions != versions:
         raise ValueError(
-            f"{source} was measured with other versions: {in_words(table.versions)}, here are {in_words(versions)}; "
-            f"measure again with {MEASURE_COMMAND}, or leave config.inference.latency_table empty"
+            f"{source} was measured with other versions: {shown(in_words(table.versions))}, here are "
+            f"{in_words(versions)}; measure again with {MEASURE_COMMAND}, or leave config.inference.latency_table empty"
         )
 
 
@@ -155,19 +177,37 @@ def in_words(versions: dict[str, str]) -> str:
     return " ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def find_table(latency_table: LatencyTable | str | os.PathLike | None = None) -> LatencyTable:
-    """The table that decides on this device.
+def find_table(latency_table: LatencyTable | str | os.PathLike | None = None) -> LatencyTable | None:
+    """The table that decides on this device; None on an accelerator that has none of its own, with a warning.
 
     Args: latency_table: a table or the path of one; None or "" for the one measured on this device before, and where
-    there is none the one that comes with the library. A damaged one among those measured before is told as a warning.
+    there is none, on CPUs, the one that comes with the library. A damaged one among those measured before is told as a
+    warning.
     Raises ValueError where a named table is missing, damaged, or was measured on another device or with other versions.
     """
     if isinstance(latency_table, LatencyTable):
         check_origin(latency_table, "the latency table")
         return latency_table
+    if latency_table is not None and not isinstance(latency_table, str | os.PathLike):
+        raise ValueError(f"latency_table is {shown(repr(latency_table))}; expected the path of a table, or none")
     if latency_table:
         return named_table(pathlib.Path(latency_table).expanduser())
-    return cached_table() or bundled_table()
+    return cached_table() or (bundled_table() if on_cpu() else no_table(device_name()))
+
+
+def on_cpu() -> bool:
+    """Whether programs run on a CPU, the kind of device that the table of the library was measured on."""
+    return jax.default_backend() == "cpu"
+
+
+@functools.cache  # said once a device
+def no_table(device: str) -> None:
+    """Warns that nothing was measured on this device."""
+    warnings.warn(
+        f"nothing was measured on {shown(device)}, so the bucketed driver runs, padded for models that drop nothing; "
+        f"measure the device once with {MEASURE_COMMAND}, or name a driver",
+        stacklevel=4,
+    )
 
 
 def named_table(path: pathlib.Path) -> LatencyTable:
@@ -196,7 +236,8 @@ def cached_table() -> LatencyTable | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        warnings.warn(f"{error}; until then drivers are chosen by the table that comes with the library", stacklevel=4)
+        until = "are chosen by the table that comes with the library" if on_cpu() else "are not chosen by speed"
+        warnings.warn(f"{error}; until then drivers {until}", stacklevel=4)
         return None
 
 

@@ -8,15 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.tokenizers import check_table, load_core
 from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import Engine, lay_out_for, make_engine
 from adapler_jax.inference.exported import max_length_of
+from adapler_jax.inference.processes import check_process
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, Params, Trace
-from adapler_jax.weights.save import Saved
+from adapler_jax.weights.save import Saved, load_model
 
 
 class Loaded(NamedTuple):
@@ -28,6 +30,16 @@ class Loaded(NamedTuple):
     tokenizer: Tokenizer
     max_length: int  # token slots
     lengths: tuple[int, ...]  # to which batches are padded
+
+
+def open_model(directory, *, compilation_cache: str) -> Saved:
+    """A saved model, in a process that keeps compiled programs; compilation_cache: as in `use_compilation_cache`.
+
+    Raises ValueError where it is damaged, RuntimeError where JAX cannot run in this process.
+    """
+    check_process()
+    use_compilation_cache(compilation_cache)
+    return load_model(directory)
 
 
 def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str, **options) -> Loaded:
@@ -71,6 +83,12 @@ def check_batch_size(batch_size: int) -> None:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
 
 
+def check_request(batch_size: int) -> None:
+    """`check_batch_size`; raises RuntimeError too where JAX cannot run in this process."""
+    check_process()
+    check_batch_size(batch_size)
+
+
 def rows_for(num_texts: int, batch_size: int) -> int:
     """Rows of the batches that so many texts run in: the next power of two, at most batch_size."""
     return min(batch_size, 1 << (num_texts - 1).bit_length())
@@ -81,7 +99,7 @@ def warm_up(run: Callable, params: Params, lengths: Sequence[int], batch_size: i
 
     Raises ValueError on a batch_size below 1.
     """
-    check_batch_size(batch_size)
+    check_request(batch_size)
     start = time.perf_counter()
     row_counts = {rows_for(num_rows, batch_size) for num_rows in range(1, batch_size + 1)}
     for num_rows, length in itertools.product(sorted(row_counts), lengths):

@@ -7,7 +7,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.chunks import in_chunks
 from adapler_jax.data.questions import Question
 from adapler_jax.data.text import whole_characters
@@ -15,18 +14,19 @@ from adapler_jax.data.windows import Windows, iter_windows
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.exported import told_use
 from adapler_jax.inference.loaded import (
-    check_batch_size,
+    check_request,
     layers_run,
     make_ready,
+    open_model,
     reading_limits,
     rows_for,
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
 from adapler_jax.inference.words import Word, encode_whole, kept_texts
 from adapler_jax.types import Params
-from adapler_jax.weights.save import load_model
 
 LIMITS = ("stride", "max_question_tokens", "max_answer_tokens", "num_best")  # of `config.reading`, that it reads by
 
@@ -54,7 +54,7 @@ class Reading:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reader:
+class Reader(Portable):
     """A model that finds answers in texts of any length. Make one with `Reader.load`."""
 
     run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
@@ -67,6 +67,7 @@ class Reader:
     threshold: float | None  # no answer where it scores so much more than the best span; None: always an answer
 
     @classmethod
+    @with_origin
     def load(
         cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
         latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
@@ -78,8 +79,7 @@ class Reader:
 
         Raises ValueError where it is damaged, or holds a model that does something else.
         """
-        use_compilation_cache(compilation_cache)
-        saved = load_model(directory)
+        saved = open_model(directory, compilation_cache=compilation_cache)
         if saved.head.name != "span":
             raise ValueError(
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which finds "
@@ -117,12 +117,12 @@ class Reader:
 
         Raises TypeError where pairs are none; ValueError on a batch_size below 1.
         """
-        check_batch_size(batch_size)
+        check_request(batch_size)
         return list(self._answer([as_question(*placed) for placed in enumerate(pairs)], batch_size))
 
     def stream(self, pairs: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[Reading]:
         """`answer_all`, for more pairs than fit into memory, or that come in slowly: batch_size are taken at a time."""
-        check_batch_size(batch_size)
+        check_request(batch_size)
         for questions in in_chunks((as_question(*placed) for placed in enumerate(pairs)), batch_size):
             yield from self._answer(questions, batch_size)
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from adapler_jax import encoder, flops, full_width, heads
-from adapler_jax.inference.choice import Choice
-from adapler_jax.inference.evaluation import compare_speed, evaluate_model, executed_flops
+from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.inference.scoring import ClassScorer
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig
@@ -109,32 +108,6 @@ def test_plain_bert_saves_nothing():
     )  # fmt: skip
     assert dense.flops_speedup == dense.executed_flops_speedup == 1.0
     np.testing.assert_array_equal(dense.count_NE, np.tile(dense.length_E, (4, 1)))
-
-
-def test_executed_operations_are_those_of_the_buckets():
-    batch = next(make_batches())
-    count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
-    dense = 3 * flops.dense_flops(CONFIG, [12], head=HEAD)[0]
-    bucketed = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **SIZES)[0]
-    packed = flops.pruned_flops(CONFIG, [3, 12, 7], count_NB, **SIZES).sum()
-    for driver, executed in {"bucketed": bucketed, "packed": packed, "masked": dense}.items():
-        choice = Choice(driver, BUCKETS)
-        found = executed_flops(make_params("adapler"), CONFIG, PRUNER, batch, count_NB, choice=choice)
-        assert found.tolist() == [dense, executed]
-
-
-def test_plain_bert_without_padding_executes_its_tokens():
-    batch = next(make_batches())
-    found = executed_flops(
-        make_params("keep_all"),
-        CONFIG,
-        keep_all(),
-        batch,
-        np.tile([3, 12, 7], (4, 1)),
-        choice=Choice("packed", BUCKETS),
-    )
-    dense_B = flops.dense_flops(CONFIG, [12, 3, 7], head=HEAD)
-    assert found.tolist() == [3 * dense_B[0], dense_B.sum()]
 
 
 @pytest.mark.parametrize("driver", ["packed", "auto"])

@@ -1,6 +1,7 @@
 """A program saved beside the model answers as the ordinary one does, or is left alone."""
 
 import pathlib
+import warnings
 import zipfile
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import adapler_jax
+from adapler_jax.inference import signing
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import Engine
 from adapler_jax.inference.exported import PLATFORMS, SOURCES, export_model
@@ -27,6 +29,11 @@ def _exported_dirs(tmp_path_factory):
     return directories
 
 
+def load(directory, **options):
+    """A classifier that runs the programs in its directory."""
+    return Classifier.load(directory, programs=True, **options)
+
+
 def uses_export(classifier):
     """Without a program from the directory the engine itself runs."""
     return not isinstance(classifier.run, Engine)
@@ -35,7 +42,7 @@ def uses_export(classifier):
 @pytest.mark.parametrize("name", PRUNERS)
 @pytest.mark.parametrize("driver", ["auto", "bucketed", "packed"])
 def test_the_answers_are_those_of_the_ordinary_program(exported_dirs, tmp_path, name, driver):
-    found = Classifier.load(exported_dirs[name], buckets=BUCKETS, driver=driver)
+    found = load(exported_dirs[name], buckets=BUCKETS, driver=driver)
     expected = Classifier.load(make_model(tmp_path / name, name), buckets=BUCKETS)
     assert uses_export(found) and not uses_export(expected)
     for texts, batch_size in ((TEXTS, 4), (TEXTS[2:3], 4), (TEXTS, 3)):
@@ -46,7 +53,7 @@ def test_the_answers_are_those_of_the_ordinary_program(exported_dirs, tmp_path, 
 
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
 def test_one_text_compiles_one_layer_for_all_and_a_batch_one_program(exported_dirs, driver):
-    classifier = Classifier.load(exported_dirs["adapler"], buckets=BUCKETS, driver=driver)
+    classifier = load(exported_dirs["adapler"], buckets=BUCKETS, driver=driver)
     compiled = []
     listener = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
     jax.monitoring.register_event_duration_secs_listener(listener)
@@ -80,7 +87,7 @@ def test_new_weights_keep_the_program(exported_dirs):
     params = saved.params | {"head": jax.tree.map(lambda leaf: -leaf, saved.params["head"])}
     save_model(directory, params, CONFIG, pruner_name="adapler", class_names=("neg", "pos"), max_length=16)
     try:
-        classifier = Classifier.load(directory, buckets=BUCKETS)
+        classifier = load(directory, buckets=BUCKETS)
         ordinary = Classifier.load(directory, driver="masked")
         assert uses_export(classifier)
         for found, expected in zip(classifier.predict(TEXTS), ordinary.predict(TEXTS)):
@@ -90,19 +97,19 @@ def test_new_weights_keep_the_program(exported_dirs):
 
 
 def test_a_program_for_other_buckets_is_left_alone(exported_dirs):
-    with pytest.warns(UserWarning, match="not used .it was made for another buckets.; make it anew"):
-        assert not uses_export(Classifier.load(exported_dirs["adapler"], buckets=(8, 16), driver="packed"))
+    with pytest.warns(UserWarning, match="not used .it was made for another buckets.; export it again"):
+        assert not uses_export(load(exported_dirs["adapler"], buckets=(8, 16), driver="packed"))
 
 
 @pytest.mark.parametrize("options", [{"dtype": jnp.bfloat16}, {"driver": "masked"}])
 def test_another_dtype_or_driver_has_another_file(exported_dirs, options):
-    assert not uses_export(Classifier.load(exported_dirs["adapler"], buckets=BUCKETS, **options))
+    assert not uses_export(load(exported_dirs["adapler"], buckets=BUCKETS, **options))
 
 
 def test_changed_code_is_noticed(exported_dirs, monkeypatch):
     monkeypatch.setattr("adapler_jax.inference.exported.digest_of_code", lambda: "changed")
     with pytest.warns(UserWarning, match="another code"):
-        assert not uses_export(Classifier.load(exported_dirs["adapler"], buckets=BUCKETS, driver="packed"))
+        assert not uses_export(load(exported_dirs["adapler"], buckets=BUCKETS, driver="packed"))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
@@ -112,7 +119,7 @@ def test_a_damaged_program_is_left_alone(exported_dirs, share):
     path.write_bytes(content[: int(share * len(content))])
     try:
         with pytest.warns(UserWarning, match="is not used"):
-            assert not uses_export(Classifier.load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed"))
+            assert not uses_export(load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed"))
     finally:
         path.write_bytes(content)
 
@@ -124,9 +131,70 @@ def test_a_flipped_byte_is_noticed(exported_dirs):
     path.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
     try:
         with pytest.warns(UserWarning, match="is not used"):
-            assert not uses_export(Classifier.load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed"))
+            assert not uses_export(load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed"))
     finally:
         path.write_bytes(content)
+
+
+def warning_of(directory):
+    """What a load says that leaves the bucketed program alone."""
+    with pytest.warns(UserWarning) as caught:
+        assert not uses_export(load(directory, buckets=BUCKETS, driver="bucketed"))
+    (message,) = [str(warning.message) for warning in caught if "not used" in str(warning.message)]
+    assert str(directory / "program-bucketed-float32.zip") in message and "\n" not in message
+    return message
+
+
+def test_programs_run_only_where_they_are_asked_for(exported_dirs, monkeypatch):
+    directory = exported_dirs["adapler"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not uses_export(Classifier.load(directory, buckets=BUCKETS))
+        monkeypatch.setenv("ADAPLER_PROGRAMS", "1")
+        assert uses_export(Classifier.load(directory, buckets=BUCKETS))
+        assert not uses_export(Classifier.load(directory, buckets=BUCKETS, programs=False))
+        monkeypatch.setenv("ADAPLER_PROGRAMS", "0")
+        assert not uses_export(Classifier.load(directory, buckets=BUCKETS))
+
+
+def test_a_program_of_another_user_is_left_alone_unread(exported_dirs, monkeypatch, tmp_path):
+    directory = exported_dirs["keep_all"]
+    monkeypatch.setattr("jax.export.deserialize", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))
+    assert "this user has exported no program" in warning_of(directory)
+    signing.make_key()
+    assert "it was not exported by this user, or is damaged" in warning_of(directory)
+
+
+def test_a_program_without_a_signature_is_left_alone(exported_dirs):
+    path = exported_dirs["keep_all"] / "program-bucketed-float32.zip"
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, entry in entries.items():
+            archive.writestr(name, entry)
+    try:
+        assert "not exported by this user" in warning_of(exported_dirs["keep_all"])
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_signed_program_with_a_foreign_custom_call_is_left_alone(exported_dirs, monkeypatch):
+    monkeypatch.setattr(signing, "CUSTOM_CALLS", set())
+    assert "it calls shape_assertion" in warning_of(exported_dirs["adapler"])
+    with pytest.raises(ValueError, match="it calls shape_assertion"):
+        export_model(exported_dirs["adapler"], buckets=BUCKETS, driver="bucketed")
+
+
+def test_a_failed_export_leaves_the_file_that_was_there(exported_dirs, monkeypatch):
+    directory = exported_dirs["adapler"]
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    monkeypatch.setattr("adapler_jax.inference.exported.sign", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("adapler_jax.inference.exported.export_pieces", lambda *_, **__: {})
+    with pytest.raises(OSError, match="disk full"):
+        export_model(directory, buckets=BUCKETS, driver="bucketed")
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
 def test_a_driver_without_an_export_is_named(exported_dirs):

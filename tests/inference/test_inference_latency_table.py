@@ -4,10 +4,12 @@ import dataclasses
 import json
 import warnings
 
+import jax
 import pytest
 
 from adapler_jax.inference import latency_table
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.engine import make_engine
 from adapler_jax.inference.latency_table import (
     BUNDLED_TABLE,
     bundled_table,
@@ -19,6 +21,8 @@ from adapler_jax.inference.latency_table import (
     write_table,
 )
 from adapler_jax.provenance import device_name, library_versions
+from adapler_jax.pruning import keep_all
+from tests import tiny
 from tests.inference.tables import TABLE, make_row
 
 
@@ -74,12 +78,77 @@ def test_a_table_of_another_device_is_refused(tmp_path):
         assert part in str(caught.value)
 
 
+def test_a_table_of_a_device_with_a_long_name_is_refused_in_a_line(tmp_path):
+    hostile = "\x1b[31m\n" * 5000
+    for change in ({"device": hostile}, {"versions": {"jax": hostile}}):
+        write_table(dataclasses.replace(TABLE, **change), tmp_path / "table.json")
+        with pytest.raises(ValueError, match="measured ") as found:
+            find_table(tmp_path / "table.json")
+        assert len(str(found.value)) <= 1000 and str(found.value).isprintable()
+
+
+@pytest.mark.parametrize("table", [3, ["table.json"], {"rows": []}, True])
+def test_what_is_no_path_of_a_table_is_refused(table):
+    with pytest.raises(ValueError, match="latency_table is .*; expected the path of a table, or none"):
+        find_table(table)
+
+
+def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
+    write_table(TABLE, tmp_path / "table.json")
+    monkeypatch.setattr(latency_table, "MAX_FILE_BYTES", 100)
+    with pytest.raises(ValueError, match="it has more than 0 MiB"):
+        find_table(tmp_path / "table.json")
+
+
+@pytest.fixture(name="accelerator")
+def _accelerator(cache, monkeypatch):
+    """A device that is no CPU, with nothing measured on it."""
+    monkeypatch.setattr(latency_table, "device_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    latency_table.no_table.cache_clear()
+    yield
+    latency_table.no_table.cache_clear()
+
+
+def drivers_of(is_pruned):
+    """The drivers that "auto" takes, by batch shape."""
+    engine = make_engine(tiny.CONFIG, tiny.PRUNER if is_pruned else keep_all())
+    return {engine.choice(*shape).driver for shape in ((1, 16), (32, 128), (256, 512))}
+
+
+@pytest.mark.usefixtures("accelerator")
+def test_an_accelerator_without_a_table_of_its_own_gets_the_bucketed_driver_and_one_warning():
+    expected = "nothing was measured on NVIDIA H100, .* measure the device once with"
+    with pytest.warns(UserWarning, match=expected) as found:
+        assert drivers_of(True) == drivers_of(False) == {"bucketed"}
+        assert find_table() is None
+    assert len(found) == 1 and latency_table.MEASURE_COMMAND in str(found[0].message)
+
+
+@pytest.mark.usefixtures("accelerator")
+def test_an_accelerator_with_a_table_of_its_own_follows_it():
+    rows = tuple(dataclasses.replace(row, ms=row.ms / 100 if row.what == "packed" else row.ms) for row in TABLE.rows)
+    table = dataclasses.replace(TABLE, device="NVIDIA H100", rows=rows)
+    write_table(table, cached_path())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert find_table() == table
+        assert drivers_of(True) == {"packed"}
+
+
 def test_a_table_of_another_jax_is_refused(tmp_path):
     write_table(dataclasses.replace(TABLE, versions=library_versions() | {"jax": "0.1"}), tmp_path / "table.json")
     with pytest.raises(
         ValueError, match="measured with other versions: jax 0.1 jaxlib .*, here are jax .*measure again"
     ):
         find_table(tmp_path / "table.json")
+
+
+def first_row(**changes):
+    """The file of a table whose first row has other fields."""
+    record = dataclasses.asdict(TABLE)
+    record["rows"] = [record["rows"][0] | changes, *record["rows"][1:]]
+    return json.dumps(record)
 
 
 DAMAGES = {
@@ -91,6 +160,17 @@ DAMAGES = {
     "rows without rungs": json.dumps(dataclasses.asdict(TABLE) | {"rows": [dataclasses.asdict(TABLE.rows[0])]}),
     "another field": json.dumps(dataclasses.asdict(TABLE) | {"colour": "red"}),
     "no versions": json.dumps(dataclasses.asdict(TABLE) | {"versions": None}),
+    "deeply nested": "[" * 100_000,
+    "nested rows": '{"rows": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    "rows by name": json.dumps(dataclasses.asdict(TABLE) | {"rows": {"what": "packed"}}),
+    "versions that are numbers": json.dumps(dataclasses.asdict(TABLE) | {"versions": {"jax": 1}}),
+    "a device in a list": json.dumps(dataclasses.asdict(TABLE) | {"device": ["d"]}),
+    "a date that is none": json.dumps(dataclasses.asdict(TABLE) | {"date": 3}),
+    "a long name": json.dumps(dataclasses.asdict(TABLE) | {"colour\n\x1b[31m" * 500: "red"}),
+    "a number that is none": first_row(ms=float("nan")),
+    "an infinite number": first_row(live_share=float("inf")),
+    "a number of many digits": first_row(batch=10**400),
+    "a row of lists": first_row(what=["packed"], dtype=[]),
     "rows of numbers": json.dumps(dataclasses.asdict(TABLE) | {"rows": [1, 2]}),
 }
 
@@ -99,8 +179,11 @@ DAMAGES = {
 def test_a_damaged_named_table_is_an_error(damage, tmp_path):
     path = tmp_path / "table.json"
     path.write_text(DAMAGES[damage])
-    with pytest.raises(ValueError, match="table.json is no latency table or a damaged one .* measure this device with"):
+    expected = "table.json is no latency table or a damaged one .* measure this device with"
+    with pytest.raises(ValueError, match=expected) as found:
         find_table(path)
+    message = str(found.value)
+    assert len(message) <= 1000 and message.isprintable()
 
 
 def test_bytes_that_are_no_text_are_a_damaged_table(tmp_path):
@@ -147,8 +230,10 @@ def test_a_missing_named_table_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"ms": 0.0}, {"ms": float("nan")}, {"ms": "1"}, {"ms": True}, {"what": "masked"}, {"what": None}, {"batch": 0},
-        {"batch": 1.5}, {"length": "128"}, {"dtype": 32}, {"speedup": -1.0}, {"live_share": None}, {"num_layers": -6},
+        {"ms": 10**400}, {"ms": float("inf")}, {"batch": 10**400}, {"what": ["packed"]}, {"speedup": [1.0]},
+        {"dtype": {}}, {"ms": 0.0}, {"ms": float("nan")}, {"ms": "1"}, {"ms": True}, {"what": "masked"}, {"what": None},
+        {"batch": 0}, {"batch": 1.5}, {"length": "128"}, {"dtype": 32}, {"speedup": -1.0}, {"live_share": None},
+        {"num_layers": -6},
     ],
 )  # fmt: skip
 def test_rows_that_are_none_are_refused(change):

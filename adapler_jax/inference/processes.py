@@ -1,0 +1,125 @@
+"""Models in several processes: what a fork breaks is said, and what is sent to another process is loaded there again.
+
+JAX runs threads that no fork copies: a program that is started in the child of a process where JAX runs waits without
+end. A model is sent by the folder that it was loaded from and the arguments of the load, never by its weights.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+ADVICE = "load the model in every worker, after the fork (docs/serving.md, Several processes)"
+
+
+@dataclasses.dataclass
+class _Process:
+    """What this process knows of its forks."""
+
+    has_models: bool = False  # an engine was made here, or before the fork
+    jax_ran: bool = False  # when the last fork began
+    is_forked: bool = False  # from a process where JAX ran
+
+
+_process = _Process()
+
+
+def jax_runs() -> bool:
+    """Whether JAX has started its devices, and with them its threads; asking does not start them."""
+    # JAX has no public name for it.
+    probe = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
+    return _process.has_models if probe is None else probe()
+
+
+def _before_fork() -> None:
+    _process.jax_ran = jax_runs()
+
+
+def _after_fork() -> None:
+    _process.is_forked = _process.is_forked or _process.jax_ran
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def check_process() -> None:
+    """Raises RuntimeError in a process that was forked from one where JAX had started: no program would end here."""
+    if _process.is_forked:
+        raise RuntimeError(
+            f"this process was forked after JAX had started, so no model can run in it; {ADVICE}, or start workers "
+            "with the method spawn"
+        )
+    _process.has_models = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a model was loaded from, and how."""
+
+    directory: str
+    options: dict[str, Any]  # keywords of `load`
+
+
+def origin_of(directory, options: dict[str, Any]) -> Origin:
+    """The origin of a model, with paths that hold in every folder, and values that pickle."""
+    kept = dict(options)
+    table = kept.get("latency_table")
+    if isinstance(table, str | os.PathLike) and str(table):
+        kept["latency_table"] = str(pathlib.Path(table).expanduser().resolve())
+    if kept.get("buckets") is not None:
+        kept["buckets"] = tuple(kept["buckets"])
+    if not isinstance(kept.get("dtype", ""), str):
+        kept["dtype"] = np.dtype(kept["dtype"]).name
+    return Origin(str(pathlib.Path(directory).expanduser().resolve()), kept)
+
+
+def with_origin(load: Callable) -> Callable:
+    """A class's `load`, whose models remember the folder and the arguments that they were loaded with."""
+
+    @functools.wraps(load)
+    def load_and_remember(cls, directory, **options):
+        options = {name: tuple(x) if isinstance(x, Iterator) else x for name, x in options.items()}
+        model = load(cls, directory, **options)
+        object.__setattr__(model, "origin", origin_of(directory, options))
+        return model
+
+    return load_and_remember
+
+
+@dataclasses.dataclass(frozen=True)
+class Portable:
+    """A class whose `load` is made by `with_origin`: models are pickled by their origin; a copy is the model itself.
+
+    `dataclasses.replace` gives a model without an origin, since a load would not give it again.
+    """
+
+    origin: Origin | None = dataclasses.field(default=None, init=False, repr=False, compare=False, kw_only=True)
+
+    def __reduce__(self):
+        """What pickle keeps. Raises TypeError where the model was not made by `load`."""
+        name = type(self).__name__
+        if self.origin is None:
+            raise TypeError(
+                f"this {name} was not made by {name}.load, so it cannot be sent to another process; load it there with "
+                f"{name}.load(directory)"
+            )
+        return load_again, (type(self), self.origin)
+
+    def __copy__(self):
+        """The model itself: nothing in it changes."""
+        return self
+
+    def __deepcopy__(self, memo):
+        """The model itself: nothing in it changes."""
+        return self
+
+
+def load_again(kind: type, origin: Origin):
+    """The model that another process sent. Raises as `load` does."""
+    return kind.load(origin.directory, **origin.options)
