@@ -16,6 +16,7 @@ import warnings
 
 from adapler_jax.caches import user_cache
 from adapler_jax.provenance import device_name, library_versions
+from adapler_jax.whole_files import check_file, replace_text
 
 MEASURE_MODULE = "adapler_jax.inference.latency"
 MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
@@ -98,6 +99,7 @@ def case_of(row: Row) -> tuple:
 def read_table(path: pathlib.Path) -> LatencyTable:
     """Reads a table. Raises ValueError naming the file where it is damaged; OSError where it cannot be read."""
     text = path.read_bytes()
+    check_file(path, f"remove it and measure this device again with {MEASURE_COMMAND}")
     try:
         record = json.loads(text)
         rows = tuple(map(parse_row, record["rows"]))
@@ -119,13 +121,7 @@ def write_table(table: LatencyTable, path: pathlib.Path) -> None:
     rows = ",\n  ".join(json.dumps(row) for row in record.pop("rows"))
     head = json.dumps(record, indent=1).removesuffix("\n}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n')
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    replace_text(path, f'{head},\n "rows": [\n  {rows}\n ]\n}}\n', checksum=True)
 
 
 def cached_path() -> pathlib.Path:
