@@ -15,6 +15,7 @@ LEVELS = {
     "types": 0,
     "locks": 0,
     "whole_files": 0,
+    "process": 1,
     "caches": 1,
     "encoder": 1,
     "heads": 1,

@@ -155,7 +155,7 @@ class Checkpoints:
         """Write a step in one step."""
         folder = self._directory / kind / str(step)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        require_space(folder.parent, tree)
+        require_space(self._directory, tree)
         partial = folder.with_name(folder.name + PARTIAL)
         partial.mkdir()
         self._orbax.save((partial / ITEM).resolve(), args=ocp.args.StandardSave(tree))

@@ -16,6 +16,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from adapler_jax import process
 from adapler_jax.whole_files import replace_text
 
 CHECK = "crc"  # field of a line: the CRC-32 of its other fields
@@ -40,6 +41,7 @@ def track(items: Sequence, label: str) -> Iterator:
     with make_progress() as progress:
         bar = progress.add_task(label, total=len(items), numbers="")
         for item in items:
+            process.check()
             yield item
             progress.advance(bar)
 
