@@ -7,6 +7,11 @@ kept of three test texts, and writes W/evaluation.json.
 import pathlib
 import sys
 
+from adapler_jax import process
+
+if __name__ == "__main__":
+    process.begin()  # before imports that take seconds
+
 from absl import flags
 
 from adapler_jax.provenance import command_line, device_name

@@ -5,6 +5,11 @@ A second call with the same workdir goes on where the first stopped.
 
 import sys
 
+from adapler_jax import process
+
+if __name__ == "__main__":
+    process.begin()  # before imports that take seconds
+
 from absl import flags
 from ml_collections import config_flags
 

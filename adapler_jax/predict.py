@@ -8,12 +8,17 @@ may be larger than memory. A model that answers questions takes tables and JSON 
 context, and gives the answer, empty for none, its characters in the context, its score and its probability.
 """
 
+from adapler_jax import process
+
+if __name__ == "__main__":
+    process.begin(resumes=False)  # before imports that take seconds
+
 from absl import flags
 
 from adapler_jax.data.streams import KINDS
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
 from adapler_jax.report.bulk import STANDARD, predict_file, print_note
-from adapler_jax.report.console import run_command, stop_on_sigterm
+from adapler_jax.report.console import run_command
 from adapler_jax.types import COMPUTE_DTYPES
 
 _MODEL = flags.DEFINE_string("model", None, "directory of a saved model")
@@ -43,13 +48,12 @@ def main():
     """Classifies and writes."""
     if _BUDGET.value is not None:
         raise ValueError("--budget is reserved for a later release; leave it out")
-    with stop_on_sigterm():
-        predict_file(
-            _MODEL.value, source=_INPUT.value, output=_OUTPUT.value, kind=_FORMAT.value, columns=_COLUMN.value,
-            with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
-            dtype=COMPUTE_DTYPES[_DTYPE.value], driver=_DRIVER.value,
-            always_answers=_ALWAYS.value, tell=print_note,
-        )  # fmt: skip
+    predict_file(
+        _MODEL.value, source=_INPUT.value, output=_OUTPUT.value, kind=_FORMAT.value, columns=_COLUMN.value,
+        with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
+        dtype=COMPUTE_DTYPES[_DTYPE.value], driver=_DRIVER.value,
+        always_answers=_ALWAYS.value, tell=print_note,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

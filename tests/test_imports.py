@@ -14,6 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LEVELS = {
     "types": 0,
     "locks": 0,
+    "whole_files": 0,
+    "process": 1,
     "caches": 1,
     "encoder": 1,
     "heads": 1,

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from adapler_jax.data.window_files import (
 )
 from adapler_jax.data.windows import Windows, iter_windows, join_windows
 from adapler_jax.locks import locked
+from adapler_jax.whole_files import is_read_only
 
 SPAN, CHOICE, HOTPOT, WIKIHOP = "span", "choice", "hotpot", "wikihop"
 
@@ -136,9 +138,23 @@ def load_span_split(
 
     Args: stream: gives the questions anew at every call. settings: of `iter_windows`.
     """
-    if cache_dir is None:
-        questions = list(stream())
-        return SpanSplit(questions, join_windows(iter_windows(questions, core, **settings)))
+    if cache_dir is not None:
+        try:
+            return _cached_span_split(stream, core, cache_dir, **settings)
+        except OSError as error:
+            if not is_read_only(error):
+                raise
+            warnings.warn(
+                f"windows are not kept ({error}); they are made in memory; name another folder, or none, "
+                "in config.data.cache_dir",
+                stacklevel=2,
+            )
+    questions = list(stream())
+    return SpanSplit(questions, join_windows(iter_windows(questions, core, **settings)))
+
+
+def _cached_span_split(stream, core: Tokenizer, cache_dir: pathlib.Path, **settings: int) -> SpanSplit:
+    """Read the files of a split, or write them first; arguments as of `load_span_split`."""
     folder = cache_dir / f"windows-{windows_key(stream(), core, **settings)}"
     with contextlib.suppress(ValueError):  # not there, or not whole
         return open_span_split(folder)

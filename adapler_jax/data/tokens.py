@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 import typing
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ import numpy as np
 from adapler_jax.data.examples import Examples
 from adapler_jax.data.ragged import Ragged, join_ragged
 from adapler_jax.data.text_rows import encode_rows
+from adapler_jax.whole_files import check_file, has_checksum, is_read_only, replacing_file
 
 if typing.TYPE_CHECKING:  # transformers takes seconds to import, and batches do not need it
     from transformers import PreTrainedTokenizerFast
@@ -69,7 +70,7 @@ def tokenize(
       tokenizer: from load_tokenizer.
       max_length: tokens kept of an example, special ones included; the longer text of a pair is cut first.
       cache_dir: where token ids are kept under a key of texts, tokenizer and settings; None keeps nothing. A file
-        that cannot be read is rebuilt.
+        that is damaged is rebuilt. A folder that cannot be written is warned about.
       truncation_side: where long texts lose tokens: right, left, or middle.
 
     Returns:
@@ -134,21 +135,27 @@ def _cache_key(
 
 
 def _write_cache(path: pathlib.Path, tokens: Ragged, segments: Ragged) -> None:
-    """Write beside the target and move into place, so that no reader sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    """Write a cache file whole; warn where the folder cannot be written."""
     try:
-        with os.fdopen(handle, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_file(path, checksum=True) as partial, partial.open("wb") as file:
             np.savez(file, tokens=tokens.values, segments=segments.values, offsets=tokens.offsets)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    except OSError as error:
+        if not is_read_only(error):
+            raise
+        warnings.warn(
+            f"tokens are not kept ({error}); they are made again by the next call; name another folder, or none, "
+            "in config.data.cache_dir",
+            stacklevel=3,
+        )
 
 
 def _read_cache(path: pathlib.Path, num_examples: int) -> tuple[Ragged, Ragged] | None:
     """Read a cache file; None where there is none or it is damaged."""
     try:
+        if not has_checksum(path):
+            return None
+        check_file(path, "it is made again")
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             tokens, segments, offsets = (arrays[name] for name in ("tokens", "segments", "offsets"))
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):

@@ -18,9 +18,10 @@ from tokenizers import Tokenizer
 from adapler_jax.data.questions import Question
 from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.windows import Windows
+from adapler_jax.whole_files import digest_of, flush_file, flush_names
 
 _FORMAT = 1  # raise it when the files, or the windows of a question, change
-_MARKER = "complete.json"  # the last file of a folder, with the sizes of the others
+_MARKER = "complete.json"  # the last file of a folder, with the sizes and digests of the others
 _WINDOW_FILES = {
     "tokens.bin": np.int32,
     "segments.bin": np.int8,
@@ -171,10 +172,13 @@ def _new_folder(directory: pathlib.Path, names: set[str]) -> Iterator[pathlib.Pa
     partial = pathlib.Path(tempfile.mkdtemp(dir=directory.parent, prefix=directory.name, suffix=_PARTIAL))
     try:
         yield partial
-        (partial / _MARKER).write_text(json.dumps({"format": _FORMAT, "bytes": _sizes(partial, names)}))
+        (partial / _MARKER).write_text(json.dumps(_contents(partial, names)))
+        for name in (*names, _MARKER):
+            flush_file(partial / name)
         if directory.is_dir():
             shutil.rmtree(directory)
         partial.rename(directory)
+        flush_names(directory.parent)
     except BaseException:
         shutil.rmtree(partial)
         raise
@@ -186,16 +190,16 @@ def remove_partial(folder: pathlib.Path) -> None:
         shutil.rmtree(left)
 
 
-def _sizes(folder: pathlib.Path, names: set[str]) -> dict[str, int]:
-    """Bytes of each file."""
-    return {name: (folder / name).stat().st_size for name in names}
+def _contents(folder: pathlib.Path, names: set[str]) -> dict:
+    """What the marker of a folder says: its form, bytes and digest of each file."""
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    return {"format": _FORMAT, "bytes": sizes, "sha256": {name: digest_of(folder / name) for name in names}}
 
 
 def _check_whole(directory: pathlib.Path, names: set[str], what: str) -> None:
     """Refuse a folder whose files are not all there as they were written."""
     try:
-        marker = json.loads((directory / _MARKER).read_text())
-        is_whole = marker == {"format": _FORMAT, "bytes": _sizes(directory, names)}
+        is_whole = json.loads((directory / _MARKER).read_text()) == _contents(directory, names)
     except (OSError, ValueError):
         is_whole = False
     if not is_whole:

@@ -17,6 +17,7 @@ import jax
 
 from adapler_jax.caches import user_cache
 from adapler_jax.provenance import device_name, library_versions
+from adapler_jax.whole_files import check_file, replace_text
 
 MEASURE_MODULE = "adapler_jax.inference.latency"
 MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
@@ -117,6 +118,7 @@ def parse_table(text: bytes) -> LatencyTable:
 
 def read_table(path: pathlib.Path) -> LatencyTable:
     """Reads a table. Raises ValueError naming the file where it is damaged; OSError where it cannot be read."""
+    check_file(path, f"remove it and measure this device again with {MEASURE_COMMAND}")
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
@@ -141,13 +143,7 @@ def write_table(table: LatencyTable, path: pathlib.Path) -> None:
     rows = ",\n  ".join(json.dumps(row) for row in record.pop("rows"))
     head = json.dumps(record, indent=1).removesuffix("\n}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n')
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    replace_text(path, f'{head},\n "rows": [\n  {rows}\n ]\n}}\n', checksum=True)
 
 
 def cached_path() -> pathlib.Path:

@@ -6,6 +6,11 @@ with every word shaded by the layer at which it left. What the run lacks is name
 
 import sys
 
+from adapler_jax import process
+
+if __name__ == "__main__":
+    process.begin()  # before imports that take seconds
+
 from absl import flags
 
 from adapler_jax.report.console import run_command

@@ -1,15 +1,28 @@
 """Checkpoints of a phase: the last whole state to go on from, and the weights of the best epochs."""
 
+import json
+import math
 import pathlib
 import shutil
+import sys
+from collections.abc import Callable
 
 import jax
 import orbax.checkpoint as ocp
 
 from adapler_jax.training.steps import TrainState
+from adapler_jax.whole_files import damaged_files, flush_names, write_checksums
 
 LAST, BEST = "last", "best"
+ITEM, METRICS = "default", "metrics"  # parts of a step's directory, as orbax names them
+CHECKSUMS = "checksums.sha256"
+PARTIAL, REMOVED = ".partial", ".removed"
 MARGIN_BYTES = 2**21  # for metadata, and what else the run writes
+
+
+def print_note(line: str) -> None:
+    """Print a line to standard error."""
+    print(line, file=sys.stderr)
 
 
 def require_space(directory: pathlib.Path, tree) -> None:
@@ -26,26 +39,35 @@ def require_space(directory: pathlib.Path, tree) -> None:
 class Checkpoints:
     """`last/` holds one full state, `best/` the parameters of the epochs with the highest rank.
 
-    A step is written beside the others and renamed when complete: a kill or a full disk leaves the previous one intact.
+    Of equal ranks the later epoch is the better one. A step is written under another name, with the checksums of its
+    files, and renamed when complete; it is renamed again before it is removed. A kill or a full disk leaves the
+    previous one intact.
     """
 
-    def __init__(self, directory: pathlib.Path, *, num_best: int):
-        def manager(name, **options):
-            return ocp.CheckpointManager(
-                (directory / name).resolve(),
-                options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **options),
-            )
+    def __init__(self, directory: pathlib.Path, *, num_best: int, tell: Callable[[str], None] = print_note):
+        """Open the checkpoints of a phase, and remove what a kill left of unfinished ones.
 
-        self._directory = directory
-        self._last = manager(LAST, max_to_keep=1)
-        self._best = manager(BEST, max_to_keep=num_best, best_fn=lambda metrics: metrics["rank"], best_mode="max")
+        Args:
+          directory: of the phase; it need not exist.
+          num_best: epochs whose parameters are kept.
+          tell: receives a note on what is removed or not used.
+
+        Raises:
+          ValueError: a file of a kept epoch is damaged.
+        """
+        self._directory, self._num_best, self._tell = directory, num_best, tell
+        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        for kind in (LAST, BEST):
+            _remove_leftovers(directory / kind)
+        self._scores = self._read_best()
 
     def save_last(self, state: TrainState) -> None:
         """Writes the state, unless this step is there already."""
-        step = int(state.step)
-        if step != self._last.latest_step():
-            require_space(self._directory, state)
-            self._last.save(step, args=ocp.args.StandardSave(state))
+        step, there = int(state.step), _steps_in(self._directory / LAST)
+        if step not in there:
+            self._save(LAST, step, state)
+        for other in set(there) - {step}:
+            self._remove(LAST, other)
 
     def save_best(self, state: TrainState, scores: dict) -> None:
         """Writes the parameters of an epoch, if scores["rank"] is among the highest so far; never with a negative rank.
@@ -53,36 +75,136 @@ class Checkpoints:
         The scores, floats or lists of floats, are kept beside them.
         """
         step = int(state.step)
-        if scores["rank"] >= 0 and step not in self._best.all_steps():
-            require_space(self._directory, state.params)
-            self._best.save(step, args=ocp.args.StandardSave(state.params), metrics=scores)
+        if scores["rank"] < 0 or step in self._scores:
+            return
+        kept = _ranked(self._scores | {step: scores})[: self._num_best]
+        if step in kept:
+            self._save(BEST, step, state.params, scores)
+            self._scores[step] = scores
+        for other in set(self._scores) - set(kept):
+            self._remove(BEST, other)
+            del self._scores[other]
 
     def restore_last(self, like: TrainState) -> TrainState:
-        """The last state, or `like` where none was written."""
-        step = self._last.latest_step()
-        if step is None:
-            return like
-        return self._last.restore(
-            step, args=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
-        )
+        """The last state, or `like` where none was written; states of other steps are removed.
+
+        Raises:
+          ValueError: it is damaged, and there is no earlier one.
+        """
+        steps = sorted(_steps_in(self._directory / LAST), reverse=True)
+        for step in steps:
+            folder = self._directory / LAST / str(step)
+            wrong = damaged_files(folder, folder / CHECKSUMS)
+            if not wrong:
+                for other in set(steps) - {step}:
+                    self._remove(LAST, other)
+                return self._restore(folder, like)
+            if step != steps[-1]:
+                self._tell(f"{folder / wrong[0]} is damaged; step {step} is done again from the state before it")
+        if steps:
+            raise ValueError(f"{folder / wrong[0]} is damaged; {self._advice()}")
+        return like
 
     def best_steps(self) -> list[int]:
-        """Steps with kept parameters, highest rank first."""
-        steps = self._best.all_steps()
-        return sorted(steps, key=lambda step: self._best.metrics(step)["rank"], reverse=True)
+        """Steps with kept parameters, highest rank first, of equal ranks the latest first."""
+        return _ranked(self._scores)
 
     def best_scores(self) -> dict:
         """What the best epoch was saved with, its rank left out."""
-        scores = self._best.metrics(self.best_steps()[0])
+        scores = self._scores[self.best_steps()[0]]
         return {name: value for name, value in scores.items() if name != "rank"}
 
     def restore_best(self, like, step: int | None = None):
         """Parameters of the best epoch, or of one of `best_steps`."""
         step = self.best_steps()[0] if step is None else step
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._best.restore(step, args=ocp.args.StandardRestore(abstract))
+        return self._restore(self._directory / BEST / str(step), like)
 
     def close(self) -> None:
-        """Waits for writes and releases the directories."""
-        self._last.close()
-        self._best.close()
+        """Releases the directories."""
+        self._orbax.close()
+
+    def _advice(self) -> str:
+        """Return what to do where a checkpoint cannot be used, and what that costs."""
+        return f"remove {self._directory} and give the same command again; it trains this phase from its start"
+
+    def _read_best(self) -> dict[int, dict]:
+        """Return the scores of the kept epochs by step, after removing what no longer belongs to them."""
+        found, broken, wrong_of = {}, {}, {}
+        for step in _steps_in(self._directory / BEST):
+            folder = self._directory / BEST / str(step)
+            wrong_of[step] = [str(folder / name) for name in damaged_files(folder, folder / CHECKSUMS)]
+            scores = _read_scores(folder)
+            if scores is None:
+                broken[step] = folder
+            else:
+                found[step] = scores
+        kept = _ranked(found)[: self._num_best]
+        for step, folder in broken.items():
+            if not kept or (folder / METRICS / METRICS).exists():
+                raise ValueError(f"{folder / METRICS / METRICS} is damaged; {self._advice()}")
+            self._tell(f"{folder} was being removed when the run was killed; it is removed now")
+            self._remove(BEST, step)
+        for step in set(found) - set(kept):
+            self._remove(BEST, step)
+        for step in kept:
+            if wrong_of[step]:
+                raise ValueError(f"{wrong_of[step][0]} is damaged; {self._advice()}")
+        return {step: found[step] for step in kept}
+
+    def _save(self, kind: str, step: int, tree, scores: dict | None = None) -> None:
+        """Write a step in one step."""
+        folder = self._directory / kind / str(step)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        require_space(self._directory, tree)
+        partial = folder.with_name(folder.name + PARTIAL)
+        partial.mkdir()
+        self._orbax.save((partial / ITEM).resolve(), args=ocp.args.StandardSave(tree))
+        if scores is not None:
+            (partial / METRICS).mkdir()
+            (partial / METRICS / METRICS).write_text(json.dumps(scores), encoding="utf-8")
+        write_checksums(partial, partial / CHECKSUMS)
+        partial.rename(folder)
+        flush_names(folder.parent)
+
+    def _remove(self, kind: str, step: int) -> None:
+        """Remove a step, which has another name meanwhile."""
+        folder = self._directory / kind / str(step)
+        removed = folder.with_name(folder.name + REMOVED)
+        folder.rename(removed)
+        shutil.rmtree(removed)
+
+    def _restore(self, folder: pathlib.Path, like):
+        """Return the tree of a step. Raises ValueError where orbax cannot read it."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        try:
+            return self._orbax.restore((folder / ITEM).resolve(), args=ocp.args.StandardRestore(abstract))
+        except (ValueError, OSError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{folder} cannot be read ({reason}); {self._advice()}") from error
+
+
+def _steps_in(directory: pathlib.Path) -> list[int]:
+    """Return the steps that a directory has, in their order."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+
+
+def _ranked(scores: dict[int, dict]) -> list[int]:
+    """Return steps by their rank, the highest first, of equal ranks the latest first."""
+    return sorted(scores, key=lambda step: (scores[step]["rank"], step), reverse=True)
+
+
+def _remove_leftovers(directory: pathlib.Path) -> None:
+    """Remove what was being written or removed when a run was killed."""
+    for path in directory.glob("*"):
+        if path.is_dir() and not path.name.isdecimal():
+            shutil.rmtree(path)
+
+
+def _read_scores(folder: pathlib.Path) -> dict | None:
+    """Return what an epoch was saved with; None where its file is missing or damaged."""
+    try:
+        scores = json.loads((folder / METRICS / METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_whole = isinstance(scores, dict) and isinstance(scores.get("rank"), int | float)
+    return scores if is_whole and math.isfinite(scores["rank"]) else None

@@ -14,11 +14,10 @@ from adapler_jax import flops
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import are_layers
 from adapler_jax.training.losses import LossConfig
-from adapler_jax.training.phases import finish, soft_step, train, validation_split
+from adapler_jax.training.phases import finish, load_phase_model, soft_step, train, validation_split
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.teacher import load_teacher, run_teacher
 from adapler_jax.types import EncoderConfig, Params
-from adapler_jax.weights.save import load_model
 
 
 def student_layers(layers, num_layers: int) -> tuple[int, ...]:
@@ -43,7 +42,7 @@ def run_distil(directory: pathlib.Path, setup: Setup, config) -> None:
     """Trains the student; the model is the best epoch on validation."""
     options, workdir = config.distil, directory.parent
     layers = student_layers(options.layers, setup.encoder.num_layers)
-    params, encoder = cut_layers(load_model(workdir / "finetune" / "model").params, setup.encoder, layers)
+    params, encoder = cut_layers(load_phase_model(workdir / "finetune").params, setup.encoder, layers)
     student = setup._replace(encoder=encoder)
     checkpoints = train(
         directory, student, keep_all(), params, options,

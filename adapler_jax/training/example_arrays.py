@@ -1,15 +1,29 @@
 """What a phase finds out about every training example, for later phases: arrays by example id, in one npz file."""
 
-import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from adapler_jax.data.padding import Extras
+from adapler_jax.whole_files import check_file, replacing_file
 
 TEACHER = "teacher_logits"
 BY_NAME = f"{TEACHER}."  # before the names of logits
+# What NumPy and zipfile raise on a file that is not as it was written.
+DAMAGES = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def no_logits(shape, num_rows: int) -> np.ndarray | dict[str, np.ndarray]:
@@ -37,15 +51,19 @@ def save_arrays(path: pathlib.Path, *, teacher_logits, **arrays: np.ndarray) -> 
     parts = {TEACHER: teacher_logits}
     if isinstance(teacher_logits, Mapping):
         parts = {BY_NAME + name: part for name, part in teacher_logits.items()}
-    temporary = path.with_name("tmp-" + path.name)
-    np.savez(temporary, **arrays, **parts)
-    os.replace(temporary, path)
+    with replacing_file(path, checksum=True) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays, **parts)
 
 
 def load_arrays(path: pathlib.Path) -> Extras:
-    """Reads what `save_arrays` wrote, to travel with the examples."""
-    with np.load(path) as file:
-        arrays = dict(file)
+    """Reads what `save_arrays` wrote, to travel with the examples. Raises ValueError where it is damaged."""
+    advice = f"remove {path.parent} and give the training command again; it repeats this phase alone"
+    check_file(path, advice)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except DAMAGES as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
     names = [name for name in arrays if name.startswith(BY_NAME)]
     by_name = {name.removeprefix(BY_NAME): arrays.pop(name) for name in names}
     return Extras(**arrays, **({TEACHER: by_name} if by_name else {}))

@@ -6,6 +6,8 @@ import os
 import pathlib
 import sys
 import time
+import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -14,7 +16,10 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from adapler_jax.weights.replace import replace_text
+from adapler_jax import process
+from adapler_jax.whole_files import replace_text
+
+CHECK = "crc"  # field of a line: the CRC-32 of its other fields
 
 
 def make_progress() -> Progress:
@@ -36,6 +41,7 @@ def track(items: Sequence, label: str) -> Iterator:
     with make_progress() as progress:
         bar = progress.add_task(label, total=len(items), numbers="")
         for item in items:
+            process.check()
             yield item
             progress.advance(bar)
 
@@ -70,7 +76,7 @@ class Journal:
 
     def write(self, step: int, group: str, numbers: dict[str, float]) -> None:
         """Adds a line {"step", "group", **numbers}; lists go to the lines only."""
-        self._file.write(json.dumps({"step": step, "group": group, **numbers}) + "\n")
+        self._file.write(_line({"step": step, "group": group, **numbers}))
         self._file.flush()
         for name, value in numbers.items():
             if isinstance(value, float):
@@ -92,21 +98,51 @@ class Journal:
 
 
 def read_journal(directory: pathlib.Path) -> list[dict]:
-    """The records of `metrics.jsonl`, oldest first, up to a torn line; empty where there is none."""
+    """The records of `metrics.jsonl`, oldest first; empty where there is none.
+
+    A torn last line is left out: a kill, or a run that is writing it. Damaged lines are left out with a warning.
+    """
     path = directory / "metrics.jsonl"
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # a kill, or a run that is writing it
-            break
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int) and "group" in entry:
-            entries.append(entry)
-    return entries
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = text.split("\n")
+    found = [_parse(line) for line in lines[:-1]]
+    if any(entry and CHECK in entry for entry in found):
+        found = [entry if entry and _fits(entry) else None for entry in found]
+    if num_damaged := found.count(None):
+        warnings.warn(
+            f"{path}: {num_damaged} of {len(found)} lines are damaged and left out; only their numbers are lost",
+            stacklevel=2,
+        )
+    return [{name: value for name, value in entry.items() if name != CHECK} for entry in found if entry]
+
+
+def _line(entry: dict) -> str:
+    """A record as a line of JSON with its checksum."""
+    return json.dumps({**entry, CHECK: _checksum(entry)}) + "\n"
+
+
+def _checksum(entry: dict) -> int:
+    """The CRC-32 of a record."""
+    return zlib.crc32(json.dumps(entry).encode())
+
+
+def _parse(line: str) -> dict | None:
+    """The record of a line; None where it is none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    is_record = isinstance(entry, dict) and isinstance(entry.get("step"), int) and "group" in entry
+    return entry if is_record else None
+
+
+def _fits(entry: dict) -> bool:
+    """Whether a record is as it was written."""
+    return entry.get(CHECK) == _checksum({name: value for name, value in entry.items() if name != CHECK})
 
 
 def _drop_lines_after(path: pathlib.Path, step: int) -> None:
     """Removes what a killed run wrote after its last checkpoint; those steps are done again. A torn line goes too."""
     if path.exists():
         kept = [entry for entry in read_journal(path.parent) if entry["step"] <= step]
-        replace_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        replace_text(path, "".join(map(_line, kept)))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adapler_jax import process
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.journal import Journal
 from adapler_jax.training.steps import TrainState
@@ -69,6 +70,7 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
             journal.tell(f"{plan.label}: goes on after step {start_step} of {num_steps}")
         history, batches = [], plan.batches_from(start_step) if start_step < num_steps else None
         for step in range(start_step, num_steps):
+            process.check()  # of a signal whose exception was lost
             epoch, position = divmod(step, plan.steps_per_epoch)
             state, numbers = train_step(state, next(batches), seed_key)
             history.append((step + 1, numbers))

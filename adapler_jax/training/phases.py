@@ -34,8 +34,8 @@ from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.validation import validate
 from adapler_jax.training.workdir import read_object
 from adapler_jax.types import FILLER_ID, Params
-from adapler_jax.weights.replace import replace_text
-from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.weights.save import Saved, load_model, save_model
+from adapler_jax.whole_files import check_directory, replace_text, write_checksums
 
 DONE = "done.json"
 SALIENCY_FILE = "saliency.npz"
@@ -50,9 +50,8 @@ def is_done(directory: pathlib.Path) -> bool:
 def mark_done(directory: pathlib.Path, numbers: dict) -> None:
     """Writes the closing record of a phase, in one step, with the code and the device that ended it; then removes the
     state to go on from, which is larger than the model."""
-    replace_text(
-        directory / DONE, json.dumps(numbers | {"commit": commit_of_tree(), "device": device_name()}, indent=1)
-    )
+    record = numbers | {"commit": commit_of_tree(), "device": device_name()}
+    replace_text(directory / DONE, json.dumps(record, indent=1), checksum=True)
     shutil.rmtree(directory / LAST, ignore_errors=True)
 
 
@@ -69,13 +68,28 @@ def validation_split(setup: Setup) -> str:
 def save_phase_model(
     directory: pathlib.Path, setup: Setup, params: Params, pruner: Pruner, extra: dict | None = None
 ) -> None:
-    """Writes the phase's model directory."""
+    """Writes the phase's model directory, and its checksums next to it."""
     save_model(
         directory / "model", params, setup.encoder,
         pruner_name=pruner.name, pruner_options=dict(pruner.options),
         head=setup.head, class_names=setup.task.class_names or None, max_length=setup.max_length,
         task=setup.task.name, tokenizer=setup.tokenizer, extra=extra,
     )  # fmt: skip
+    write_checksums(directory / "model")
+
+
+def load_phase_model(directory: pathlib.Path) -> Saved:
+    """Return the model of a finished phase.
+
+    Raises:
+      ValueError: a file of it is not what the phase wrote, or is missing.
+    """
+    model = directory / "model"
+    check_directory(
+        model,
+        f"remove {directory} and give the training command again; it trains this phase from its start",
+    )
+    return load_model(model)
 
 
 def soft_step(setup: Setup, pruner: Pruner, options, *, losses=LossConfig(), slope_fn, steer=None, jitter=None):
@@ -204,7 +218,7 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
     """Trains AdapLeR; the model is the last epoch, or by the authors' rule the fastest within a point of dense."""
     options, workdir = config.adapler, directory.parent
     pruner = recipe.pruner_of(setup.encoder, options)
-    finetuned = load_model(workdir / "finetune" / "model").params
+    finetuned = load_phase_model(workdir / "finetune").params
     starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
     start = starts[options.start] | {"pruner": pruner.init(setup.key("predictors"), setup.encoder)}
     dense_score = read_done(workdir / "finetune")["validation"]["score"]
@@ -240,7 +254,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
     options = config.adapler.copy_and_resolve_references()
     options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
     pruner = recipe.pruner_of(setup.encoder, options)
-    params = load_model(start / "model").params
+    params = load_phase_model(start).params
     trained = read_done(start)["validation"]["flops_speedup"] < speedup
     if trained:
         checkpoints = train(

@@ -5,7 +5,6 @@ search      weights of ranks and the encoder together, soft extraction      -> m
 powerbert   trained on with so many tokens, hard extraction                 -> model/, best epoch
 """
 
-import json
 import pathlib
 
 import jax.numpy as jnp
@@ -15,11 +14,10 @@ from adapler_jax.pruning import powerbert
 from adapler_jax.pruning.powerbert import check_retention, retention
 from adapler_jax.training import recipe
 from adapler_jax.training.losses import LossConfig
-from adapler_jax.training.phases import DONE, finish, finish_best, read_done, soft_step, train
+from adapler_jax.training.phases import DONE, finish, finish_best, load_phase_model, read_done, soft_step, train
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.teacher import load_teacher, run_teacher
 from adapler_jax.types import Params
-from adapler_jax.weights.save import load_model
 
 
 def constant_slope(_):
@@ -31,7 +29,7 @@ def run_search(directory: pathlib.Path, setup: Setup, config) -> None:
     """Learns how many tokens each layer retains; the model is that of the last epoch."""
     options, workdir = config.powerbert, directory.parent
     pruner = recipe.search_pruner_of(setup.encoder, options, max_length=setup.max_length)
-    start = load_model(workdir / "finetune" / "model").params
+    start = load_phase_model(workdir / "finetune").params
     start |= {"pruner": pruner.init(setup.key("ranks"), setup.encoder)}
     checkpoints = train(
         directory, setup, pruner, start, options,
@@ -75,7 +73,7 @@ def given_retention(options, setup: Setup) -> tuple[int, ...] | None:
     path = workdir / "search" / DONE
     if not path.exists():
         raise ValueError(f"config.powerbert.retention_of is {workdir}; there is no finished search ({path})")
-    found = json.loads(path.read_text())
+    found = read_done(path.parent)
     if found["max_length"] != setup.max_length:
         raise ValueError(
             f"the search in {workdir} was for texts of {found['max_length']} token slots, this run has "
@@ -91,7 +89,7 @@ def run_retrain(directory: pathlib.Path, setup: Setup, config) -> None:
     start, counts = "finetune", given_retention(options, setup)
     if counts is None:
         start, counts = "search", tuple(read_done(workdir / "search")["retention"])
-    params = with_retention(load_model(workdir / start / "model").params, counts)
+    params = with_retention(load_phase_model(workdir / start).params, counts)
     checkpoints = train(
         directory, setup, pruner, params, options,
         make_step=soft_step(

@@ -9,10 +9,9 @@ from adapler_jax.data.padding import Extras
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
 from adapler_jax.training.journal import track
-from adapler_jax.training.phases import mark_done
+from adapler_jax.training.phases import load_phase_model, mark_done
 from adapler_jax.training.setup import Setup
 from adapler_jax.types import FILLER_ID
-from adapler_jax.weights.save import load_model
 
 TEACHER_FILE = "teacher.npz"
 
@@ -20,7 +19,7 @@ TEACHER_FILE = "teacher.npz"
 def run_teacher(directory: pathlib.Path, setup: Setup, config) -> None:
     """Logits of the fine-tuned model on every training example."""
     directory.mkdir(parents=True, exist_ok=True)
-    params = load_model(directory.parent / "finetune" / "model").params
+    params = load_phase_model(directory.parent / "finetune").params
     num_rows = int(setup.splits["train"].example_ids.max()) + 1
     logits = no_logits(setup.logits_shape, num_rows)
 

@@ -18,7 +18,7 @@ from adapler_jax.pruning import Pruner
 from adapler_jax.training import recipe
 from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
 from adapler_jax.training.journal import track
-from adapler_jax.training.phases import finish_best, mark_done, train
+from adapler_jax.training.phases import finish_best, load_phase_model, mark_done, train
 from adapler_jax.training.policy import (
     check_depth,
     importance_scores,
@@ -31,7 +31,6 @@ from adapler_jax.training.policy import (
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.teacher import load_teacher, run_teacher
 from adapler_jax.types import FILLER_ID
-from adapler_jax.weights.save import load_model
 
 SCORES_FILE = "scores.npz"
 
@@ -56,7 +55,7 @@ def selection_layers(pruner: Pruner) -> tuple[int, ...]:
 def run_scores(directory: pathlib.Path, setup: Setup, config) -> None:
     """Importance scores and logits of every training example, by the fine-tuned model."""
     directory.mkdir(parents=True, exist_ok=True)
-    params = load_model(directory.parent / "finetune" / "model").params
+    params = load_phase_model(directory.parent / "finetune").params
     layers = selection_layers(recipe.trbert_of(setup.encoder, config.trbert))
     num_rows = int(setup.splits["train"].example_ids.max()) + 1
     guide = np.zeros((num_rows, len(layers), setup.max_length), np.float32)
@@ -93,7 +92,7 @@ def train_selectors(directory, setup: Setup, config, *, start: str, num_epochs: 
     with options.unlocked():
         options.num_epochs = num_epochs
     pruner = recipe.trbert_of(setup.encoder, options)
-    params = load_model(workdir / start / "model").params
+    params = load_phase_model(workdir / start).params
     if start == "finetune":
         params |= {"pruner": pruner.init(setup.key("selectors"), setup.encoder)}
 

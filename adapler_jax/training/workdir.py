@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import filelock
 
 from adapler_jax.locks import locked
-from adapler_jax.weights.replace import replace_text
+from adapler_jax.whole_files import SUFFIX, check_file, replace_text
 
 CONFIG_FILE = "run.json"
 LOCK_FILE = ".lock"
@@ -18,6 +18,7 @@ SECONDS_FILE = "seconds.json"
 COMMANDS_FILE = "commands.txt"
 DO_AGAIN = "remove it and give the training command again"
 MAX_TOLD = 8  # fields that a refusal names
+PARTIAL_FILES = ".*.partial"  # what a kill leaves of a file that was being replaced
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
     "adapt.speedups", "data.cache_dir", "inference.buckets", "inference.compilation_cache", "inference.driver",
@@ -39,7 +40,8 @@ def only_process(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def read_object(path: pathlib.Path, advice: str = DO_AGAIN) -> dict:
-    """An object that a run wrote as JSON. Raises ValueError with the advice where the file holds none."""
+    """An object that a run wrote as JSON. Raises ValueError with the advice where the file is damaged."""
+    check_file(path, advice)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -67,14 +69,15 @@ def counting_seconds(workdir: pathlib.Path, phase: str) -> Iterator[None]:
         yield
     finally:
         seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - start
-        replace_text(workdir / SECONDS_FILE, json.dumps(seconds, indent=1))
+        replace_text(workdir / SECONDS_FILE, json.dumps(seconds, indent=1), checksum=True)
 
 
 def note_command(workdir: pathlib.Path, command: str) -> None:
     """Adds a line to the commands that were given to train here, unless it is the last one again."""
     lines = read_commands(workdir)
     if lines[-1:] != [command]:
-        replace_text(workdir / COMMANDS_FILE, "".join(f"{line}\n" for line in [*lines, command]))
+        text = "".join(f"{line}\n" for line in [*lines, command])
+        replace_text(workdir / COMMANDS_FILE, text, checksum=True)
 
 
 def read_commands(workdir: pathlib.Path) -> list[str]:
@@ -82,11 +85,14 @@ def read_commands(workdir: pathlib.Path) -> list[str]:
 
     Raises ValueError where the file is damaged.
     """
-    path = workdir / COMMANDS_FILE
+    path, advice = workdir / COMMANDS_FILE, "remove it; only the commands are lost"
+    if not path.exists():
+        return []
+    check_file(path, advice)
     try:
-        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it; only the commands are lost") from error
+        raise ValueError(f"{path} is damaged ({error}); {advice}") from error
 
 
 def flatten(config: dict, prefix: str = "") -> dict:
@@ -110,15 +116,21 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     with only_process(workdir):
         check_claim(workdir, config)  # another process may have claimed it in between
-        replace_text(workdir / CONFIG_FILE, json.dumps(config, indent=1, sort_keys=True))
+        for left in workdir.glob(PARTIAL_FILES):
+            left.unlink()
+        text = json.dumps(config, indent=1, sort_keys=True)
+        replace_text(workdir / CONFIG_FILE, text, checksum=True)
 
 
 def check_claim(workdir: pathlib.Path, config: dict) -> None:
     """The refusals of `claim_workdir` alone."""
     path = workdir / CONFIG_FILE
     if not path.exists():
-        ours = (LOCK_FILE, CONFIG_FILE + ".tmp")  # a killed claim leaves the second
-        if workdir.exists() and any(entry.name not in ours for entry in workdir.iterdir()):
+        # A killed claim leaves the others; ".tmp" was the name in earlier releases.
+        ours = (LOCK_FILE, CONFIG_FILE + ".tmp", CONFIG_FILE + SUFFIX)
+        if workdir.exists() and any(
+            entry.name not in ours and not entry.match(PARTIAL_FILES) for entry in workdir.iterdir()
+        ):
             raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
         return
     there, here = flatten(read_object(path, "restore it or give another --workdir")), flatten(config)
@@ -143,7 +155,7 @@ def check_data(workdir: pathlib.Path, digests: dict[str, str]) -> None:
     """
     path = workdir / DATA_FILE
     if not path.exists():
-        replace_text(path, json.dumps(digests, indent=1, sort_keys=True))
+        replace_text(path, json.dumps(digests, indent=1, sort_keys=True), checksum=True)
         return
     there = read_object(path)
     changed = sorted(name for name in there.keys() | digests.keys() if there.get(name) != digests.get(name))

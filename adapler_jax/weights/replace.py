@@ -1,42 +1,28 @@
-"""Replacing a file or a directory in one step: written beside it, swapped in by renaming."""
+"""Replacing a directory in one step: written next to it, swapped in by renaming. Files: `whole_files`."""
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from adapler_jax.whole_files import files_of, flush_file, flush_names, replace_text, replacing_file
 
-def replace_text(path: Path, text: str) -> None:
-    """Writes a text file in one step: a kill leaves the old content or the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+__all__ = [
+    "beside",
+    "copy_entries",
+    "flush",
+    "readable",
+    "replace_text",
+    "replacing",
+    "replacing_file",
+    "restore_previous",
+    "swap_in",
+]
 
 
 def beside(directory: Path, role: str) -> Path:
     """A hidden sibling of the directory, hence on the same disk."""
     return directory.with_name(f".{directory.name}.{role}")
-
-
-@contextlib.contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """Yields a place beside `path` for a file that takes its place where the block ends without an error.
-
-    On an error `path` stays as it was, and the unfinished file is removed.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -66,6 +52,7 @@ def swap_in(partial: Path, directory: Path) -> None:
     except OSError:
         restore_previous(directory)
         raise
+    flush_names(directory.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -93,7 +80,6 @@ def copy_entries(source: Path, target: Path, *, skip: set[str]) -> None:
 
 def flush(directory: Path) -> None:
     """Forces the files onto the disk: a rename may otherwise outlive a power cut that the contents do not."""
-    for path in directory.iterdir():
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    for path in files_of(directory):
+        flush_file(path)
+    flush_names(directory)

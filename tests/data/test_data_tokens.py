@@ -81,7 +81,7 @@ def test_the_second_call_reads_the_cache_with_its_own_labels(tokenizer, tmp_path
     examples = _examples(["a good film", "bad", ""])
     first = tokenize(examples, tokenizer, max_length=8, cache_dir=tmp_path / "new")
     second = tokenize(examples, tokenizer, max_length=8, cache_dir=tmp_path / "new")
-    assert len(calls) == 1 and len(list((tmp_path / "new").iterdir())) == 1
+    assert len(calls) == 1 and len(list((tmp_path / "new").glob("*.npz"))) == 1
     for name in ("tokens", "segments"):
         np.testing.assert_array_equal(getattr(first, name).values, getattr(second, name).values)
         assert getattr(first, name).values.dtype == getattr(second, name).values.dtype
@@ -112,17 +112,42 @@ def test_another_text_length_pair_or_tokenizer_is_another_key(tokenizer, tmp_pat
         lambda data: data[: len(data) // 2],
         lambda data: b"x" * 200,
         lambda data: data[:60] + b"????" + data[64:],
+        lambda data: data[:6] + bytes([data[6] ^ 1]) + data[7:],  # the flag of encryption
+        lambda data: data[:8] + b"\x63" + data[9:],  # the way of compression
     ],
 )
 def test_a_damaged_cache_is_rebuilt(tokenizer, tmp_path, damage):
     examples = _examples(["a good film", "bad"])
     expected = tokenize(examples, tokenizer, max_length=8, cache_dir=tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npz")
     path.write_bytes(damage(path.read_bytes()))
     rebuilt = tokenize(examples, tokenizer, max_length=8, cache_dir=tmp_path)
     np.testing.assert_array_equal(rebuilt.tokens.values, expected.tokens.values)
     assert tokens_module._read_cache(path, 2) is not None
     assert tokens_module._read_cache(path, 3) is None
+
+
+@pytest.mark.parametrize("place", range(0, 900, 23))
+def test_a_flipped_byte_anywhere_in_a_cache_is_never_read(tokenizer, tmp_path, place):
+    tokenize(_examples(["a good film", "bad"]), tokenizer, max_length=8, cache_dir=tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 1
+    path.write_bytes(content)
+    assert tokens_module._read_cache(path, 2) is None
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
+def test_a_cache_that_cannot_be_written_is_warned_about_and_not_needed(
+    tokenizer, tmp_path, monkeypatch, error
+):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(tokens_module, "replacing_file", refuse)
+    with pytest.warns(UserWarning, match="tokens are not kept .*; name another folder, or none, in config.data"):
+        found = tokenize(_examples(["a"]), tokenizer, max_length=8, cache_dir=tmp_path)
+    assert found.lengths.tolist() == [3]
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tokenizer, tmp_path, monkeypatch):

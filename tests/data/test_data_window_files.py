@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from adapler_jax.data import window_files
+from adapler_jax.data import reading_splits, window_files
 from adapler_jax.data import windows as windows_module
 from adapler_jax.data.questions import Question
 from adapler_jax.data.reading_splits import load_span_split
@@ -144,7 +144,7 @@ def test_files_of_others_are_never_deleted(core, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "no marker", "bad marker", "old format"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "no marker", "bad marker", "old format"])
 def test_what_is_not_whole_is_refused_and_can_be_stored_again(core, tmp_path, damage):
     store_windows(iter_windows(QUESTIONS, core, **SETTINGS), tmp_path / "windows")
     store_questions(QUESTIONS, tmp_path / "questions")
@@ -154,6 +154,8 @@ def test_what_is_not_whole_is_refused_and_can_be_stored_again(core, tmp_path, da
             file.write_bytes(file.read_bytes()[:-4])
         elif damage == "gone":
             file.unlink()
+        elif damage == "flipped":
+            file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
         elif damage == "no marker":
             marker.unlink()
         else:
@@ -165,6 +167,17 @@ def test_what_is_not_whole_is_refused_and_can_be_stored_again(core, tmp_path, da
         StoredQuestions(tmp_path / "questions")
     assert len(store_windows(iter_windows(QUESTIONS, core, **SETTINGS), tmp_path / "windows"))
     assert list(store_questions(QUESTIONS, tmp_path / "questions")) == QUESTIONS
+
+
+def test_a_folder_that_cannot_be_written_is_warned_about_and_not_needed(core, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    expected = join_windows(iter_windows(QUESTIONS, core, **SETTINGS))
+    monkeypatch.setattr(reading_splits, "store_windows", refuse)
+    with pytest.warns(UserWarning, match="windows are not kept .*Read-only file system.*config.data.cache_dir"):
+        split = load_span_split(lambda: iter(QUESTIONS), core, cache_dir=tmp_path, **SETTINGS)
+    check_same(split.windows, expected)
 
 
 def test_what_is_not_there_is_refused(tmp_path):

