@@ -19,12 +19,12 @@ from adapler_jax.inference.loaded import (
     make_ready,
     reading_limits,
     rows_for,
-    softmax,
     sorted_batches,
     warm_up,
 )
 from adapler_jax.inference.reading_scores import option_scores
 from adapler_jax.inference.words import Word, encode_whole, kept_texts
+from adapler_jax.metrics.classification import softmax
 from adapler_jax.types import Params
 from adapler_jax.weights.save import load_model
 

@@ -11,9 +11,10 @@ from adapler_jax.caches import use_compilation_cache
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.explanation import Explanation, entered
 from adapler_jax.inference.exported import use_programs
-from adapler_jax.inference.loaded import check_batch_size, make_ready, rows_for, softmax, sorted_batches, warm_up
+from adapler_jax.inference.loaded import check_batch_size, make_ready, rows_for, sorted_batches, warm_up
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
+from adapler_jax.metrics.classification import softmax
 from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import load_model
 
