@@ -22,8 +22,9 @@ KINDS = ("txt", "csv", "tsv", "jsonl", "parquet")
 WINDOW_ROWS = 1024
 WINDOW_CHARACTERS = 1 << 24  # ends a window of long texts earlier
 
-Text = str | tuple[str, str]
+Text = str | tuple[str, str] | tuple[str, str, list[str]]  # a text, a pair, or a question with options
 Pick = Callable[[Sequence[str]], Sequence[str]]  # of the columns found, those of the texts
+LINE = "text"  # what the column of text lines is called
 
 
 class Window(NamedTuple):
@@ -31,6 +32,14 @@ class Window(NamedTuple):
 
     texts: list[Text]
     share: float | None  # of the input, up to the last of these rows; None where its size is unknown
+    rows: list[dict] | None = None  # what was read of each row, where it is kept
+
+
+class Form(NamedTuple):
+    """How the columns of a table make a text."""
+
+    pick: Callable[..., tuple[str, ...]]  # (found, columns, usual, where) -> the columns that are needed
+    read: Callable[[dict, Sequence[str], str], Text]  # (row, those columns, place for messages)
 
 
 def kind_of(path: str, kinds: Sequence[str], *, advice: str) -> str:
@@ -55,7 +64,14 @@ def usual_columns(task: str | None) -> list[tuple[str, ...]]:
 
 
 def read_windows(
-    file: BinaryIO, kind: str, where: str, *, columns: Sequence[str] = (), usual: Sequence[Sequence[str]] = ()
+    file: BinaryIO,
+    kind: str,
+    where: str,
+    *,
+    columns: Sequence[str] = (),
+    usual: Sequence[Sequence[str]] = (),
+    form: Form | None = None,
+    keep: Pick | None = None,
 ) -> Iterator[Window]:
     """Read texts, or pairs of them, in their order.
 
@@ -65,6 +81,10 @@ def read_windows(
       where: names the input in messages.
       columns: one column of texts, two of pairs; none for the first of `usual` whose columns are all there.
         Those of a header are looked up before there are rows.
+      form: what a row is; None: a text or a pair.
+      keep: of the columns of a header or of Parquet, those that `Window.rows` has beside the
+        texts';
+        of JSON lines it has the whole objects. None: windows hold no rows.
 
     Yields:
       Windows of at most WINDOW_ROWS rows. Blank text lines are rows, blank lines of tables and JSON lines are not.
@@ -74,20 +94,31 @@ def read_windows(
         named, of Parquet the file.
     """
 
+    form = form or Form(pick_columns, read_text)
+
     def pick(found: Sequence[str]) -> tuple[str, ...]:
-        return pick_columns(found, columns, usual, where)
+        return form.pick(found, columns, usual, where)
+
+    def wanted(found: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*pick(found), *(keep(found) if keep else ()))))
 
     if kind == "parquet":
-        rows, share = _parquet_rows(file, where, pick)
+        rows, share = _parquet_rows(file, where, wanted)
     else:
         size = _size_of(file)
-        rows, share = _line_rows(file, kind, where, pick), lambda _: file.tell() / size if size else None
+        rows, share = _line_rows(file, kind, where, wanted), lambda _: file.tell() / size if size else None
     unit = "line" if kind == "jsonl" else "row"
-    texts = rows if kind == "txt" else _texts_of(rows, pick, f"{where}: {unit}")
+    if kind == "txt":
+        if keep:
+            keep((LINE,))
+        pairs = ((line, {LINE: line}) for line in rows)
+    else:
+        pairs = _texts_of(rows, pick, f"{where}: {unit}", form.read)
     count = 0
-    for window in cut(texts):
+    for window in cut(pairs if keep else ((text, None) for text, _ in pairs)):
         count += len(window)
-        yield Window(window, share(count))
+        texts, kept = [text for text, _ in window], [row for _, row in window] if keep else None
+        yield Window(texts, share(count), kept)
 
 
 def pick_columns(
@@ -111,14 +142,19 @@ def pick_columns(
     return tuple(names)
 
 
-def cut(texts: Iterable[Text]) -> Iterator[list[Text]]:
-    """Return lists of WINDOW_ROWS texts, or of fewer that have WINDOW_CHARACTERS characters."""
-    return in_chunks(texts, WINDOW_ROWS, weigh=_num_characters, max_weight=WINDOW_CHARACTERS)
+def cut(pairs: Iterable[tuple[Text, dict | None]]) -> Iterator[list[tuple[Text, dict | None]]]:
+    """Return lists of WINDOW_ROWS (text, row), or of fewer that have WINDOW_CHARACTERS
+    characters."""
+    return in_chunks(pairs, WINDOW_ROWS, weigh=_num_characters, max_weight=WINDOW_CHARACTERS)
 
 
-def _num_characters(text: Text) -> int:
-    """Characters of a text or a pair."""
-    return len(text) if isinstance(text, str) else sum(map(len, text))
+def _num_characters(value) -> int:
+    """Count the characters of a text and all that is in lists and rows."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif isinstance(value, str | bytes) or not isinstance(value, list | tuple):
+        return len(value) if isinstance(value, str | bytes) else 0
+    return sum(map(_num_characters, value))
 
 
 def decode_lines(file: Iterable[bytes], where: str) -> Iterator[str]:
@@ -186,18 +222,24 @@ def _parquet_rows(file: BinaryIO, where: str, pick: Pick) -> tuple[Iterator[tupl
     return enumerate(rows(), start=1), lambda count: count / table.metadata.num_rows
 
 
-def _texts_of(rows: Iterable, pick: Pick, place: str) -> Iterator[Text]:
-    """Yield the text or the pair of every (number, row)."""
+def _texts_of(rows: Iterable, pick: Pick, place: str, read: Callable) -> Iterator[tuple[Text, dict]]:
+    """Yield the text, the pair or the question of every (number, row), and the row."""
     names: tuple[str, ...] = ()
     for number, row in rows:
         if not isinstance(row, dict):
             raise ValueError(f"{place} {number} is {type(row).__name__}; expected an object with named fields")
         names = names or pick(tuple(row))
-        for name in names:
-            if not isinstance(row.get(name), str):
-                found = f"{row[name]!r:.60} as {name!r}" if name in row else f"no {name!r}"
-                raise ValueError(f"{place} {number} has {found}; expected a text")
-        yield row[names[0]] if len(names) == 1 else (row[names[0]], row[names[1]])
+        yield read(row, names, f"{place} {number}"), row
+
+
+def read_text(row: dict, names: Sequence[str], place: str) -> Text:
+    """Return the text of a row, or the pair of two columns. Raises ValueError where one is not a
+    text."""
+    for name in names:
+        if not isinstance(row.get(name), str):
+            found = f"{row[name]!r:.60} as {name!r}" if name in row else f"no {name!r}"
+            raise ValueError(f"{place} has {found}; expected a text")
+    return row[names[0]] if len(names) == 1 else (row[names[0]], row[names[1]])
 
 
 def _size_of(file: BinaryIO) -> int | None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+THRESHOLD = "decision_threshold"  # what a saved model calls its own
 CONFIDENCE_BINS = 15  # of the expected calibration error
 ORDERED = ("pearson", "spearman")  # metrics of classes that are numbers
 THRESHOLD_METRICS = (

@@ -199,6 +199,11 @@ def head_name_of(directory) -> str:
     return _section_of(directory).get("head", CLASSIFICATION.name)
 
 
+def extra_of(directory) -> dict[str, Any]:
+    """Return what the writer of a saved model added. Raises ValueError where the directory holds no saved model."""
+    return _section_of(directory)["extra"]
+
+
 def _section_of(directory) -> dict[str, Any]:
     """What `save_model` wrote beside the encoder's config."""
     path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
