@@ -10,6 +10,9 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 # Stamps bear the name of the requirements, so that another choice is installed too.
 STAMP := $(notdir $(REQUIREMENTS))
+# The versions of a lock without its hashes: pip checks the hashes of all that a command installs or of nothing, so that
+# what has no hash is installed by a command of its own, bound to these versions.
+PINS := $(VENV)/pins-$(STAMP)
 
 .PHONY: help install quickstart quickstart-debug test live docs clean
 
@@ -21,7 +24,7 @@ help:
 	@echo "make live              the comparisons with PyTorch and others; installs requirements-peers.txt"
 	@echo "make docs              the documentation into docs/_build/html, its notebook run in small; installs requirements-docs.txt"
 	@echo "make clean             remove .venv, .demo and the quickstart's runs"
-	@echo "PYTHON=python3.12 picks the Python of .venv, REQUIREMENTS=requirements.lock the tested versions"
+	@echo "PYTHON=python3.12 picks the Python of .venv, REQUIREMENTS=requirements.lock the tested versions, by their hashes"
 
 $(VENV)/created:
 	@command -v $(PYTHON) >/dev/null 2>&1 \
@@ -36,9 +39,12 @@ $(VENV)/installed-$(STAMP): $(VENV)/created requirements.txt $(REQUIREMENTS)
 	@$(INSTALL) -r $(REQUIREMENTS)
 	@touch $@
 
-$(VENV)/tests-installed-$(STAMP): $(VENV)/installed-$(STAMP) requirements-test.txt
+$(PINS): $(VENV)/created $(REQUIREMENTS)
+	@sed -nE 's/^([A-Za-z0-9_.-]+==[^ ;\\]+).*/\1/p' $(REQUIREMENTS) > $@
+
+$(VENV)/tests-installed-$(STAMP): $(VENV)/installed-$(STAMP) $(PINS) requirements-test.txt
 	@echo "installing what the tests need into $(VENV)"
-	@$(INSTALL) -r $(REQUIREMENTS) -r requirements-test.txt
+	@$(INSTALL) -c $(PINS) -r requirements-test.txt
 	@touch $@
 
 install: $(VENV)/installed-$(STAMP)
@@ -59,14 +65,14 @@ test: $(VENV)/tests-installed-$(STAMP)
 
 live: $(VENV)/tests-installed-$(STAMP)
 	@echo "installing requirements-peers.txt into $(VENV)"
-	@$(INSTALL) -r $(REQUIREMENTS) -r requirements-peers.txt
+	@$(INSTALL) -c $(PINS) -r requirements.txt -r requirements-peers.txt
 	$(RUN) -m pytest -rs -m live -n 2 --dist=loadfile
 
 # A warning is an error. The notebook runs in small, the pictures are drawn of what it trained, and the commands of README.md
 # and docs/*.md run in small; nothing of it is kept.
 docs: $(VENV)/tests-installed-$(STAMP)
 	@echo "installing requirements-docs.txt into $(VENV)"
-	@$(INSTALL) -r $(REQUIREMENTS) -r requirements-docs.txt
+	@$(INSTALL) -c $(PINS) -r requirements.txt -r requirements-docs.txt
 	$(RUN) scripts/fetch_demo.py
 	rm -rf runs/notebook-debug
 	ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb --output=$(CURDIR)/runs/notebook-debug.ipynb

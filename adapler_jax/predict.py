@@ -1,11 +1,14 @@
 """Classify a file, or answer its questions: python -m adapler_jax.predict --model=DIR [--input=FILE] [--output=FILE]
 
 One output row for every input row, in the same order: the label, the probability of every class, whether the text was
-longer than the model reads and, with --kept, the words that the last layer ran on and the tokens in every layer. Input
-is text lines (.txt, or standard input), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Rows go to standard
-output as TSV with a header line, or to a .csv, .tsv, .jsonl or .parquet file, which appears once it is complete. Files
-may be larger than memory. A model that answers questions takes tables and JSON lines with the columns question and
-context, and gives the answer, empty for none, its characters in the context, its score and its probability.
+longer than the model reads and, with --kept, the words that the last layer ran on and the tokens in every layer. The
+columns of an input table follow. Input is text lines (.txt, or standard input), a table (.csv, .tsv, .parquet) or JSON
+lines (.jsonl). Rows go to standard output as TSV with a header line, or to a .csv, .tsv, .jsonl or .parquet file, which
+appears once it is complete. Files may be larger than memory.
+
+A model that answers questions takes tables and JSON lines with the columns question and context, and gives the answer,
+empty for none, its characters in the context, its score and its probability. A model that chooses among options takes
+question, article and options, and gives the chosen option, its number from 0, its probability and those of all.
 """
 
 from adapler_jax import process
@@ -17,8 +20,9 @@ from absl import flags
 
 from adapler_jax.data.streams import KINDS
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
-from adapler_jax.report.bulk import STANDARD, predict_file, print_note
+from adapler_jax.report.bulk import STANDARD, input_kind, predict_file, print_note
 from adapler_jax.report.console import run_command
+from adapler_jax.report.copied_columns import ALL, NONE, parse_copy
 from adapler_jax.types import COMPUTE_DTYPES
 
 _MODEL = flags.DEFINE_string("model", None, "directory of a saved model")
@@ -29,7 +33,8 @@ _COLUMN = flags.DEFINE_list(
     "column",
     [],
     "text column of a table, two with a comma between them for pairs; default: those of the model's task, or of single "
-    "texts also text or sentence, of questions question,context",
+    "texts also text or sentence, of questions question,context, of options question, article or context, and options "
+    "or option_a,option_b ...",
 )
 _KEPT = flags.DEFINE_bool(
     "kept", False, "add the kept words of the last layer and, of classes, the tokens of every layer"
@@ -40,19 +45,31 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts that run at a time",
 _DTYPE = flags.DEFINE_enum("dtype", "float32", list(COMPUTE_DTYPES), "operands of the encoder's products")
 _DRIVER = flags.DEFINE_enum("driver", AUTO, DRIVER_NAMES, "how tokens are dropped")
 _ALWAYS = flags.DEFINE_bool("always_answers", False, "of questions: answer also where the model prefers no answer")
-_BUDGET = flags.DEFINE_string("budget", None, "reserved for a later release")
+_COPY = flags.DEFINE_list(
+    "copy_columns",
+    None,
+    "columns of the input to copy: all, none or names; default: all of a table, none of text lines, whose column is "
+    "text",
+)
+_THRESHOLD = flags.DEFINE_float(
+    "threshold", None, "of two classes: probability from which the second is the label; default: the model's, or 1/2"
+)
+_ESCAPE = flags.DEFINE_bool(
+    "escape_formulas", False, "of CSV and TSV: an apostrophe before cells that a spreadsheet takes for formulas"
+)
 flags.mark_flag_as_required("model")
 
 
 def main():
     """Classifies and writes."""
-    if _BUDGET.value is not None:
-        raise ValueError("--budget is reserved for a later release; leave it out")
+    kind = input_kind(_INPUT.value, _FORMAT.value)
+    copy = parse_copy(_COPY.value or [NONE if kind == "txt" else ALL])
     predict_file(
-        _MODEL.value, source=_INPUT.value, output=_OUTPUT.value, kind=_FORMAT.value, columns=_COLUMN.value,
+        _MODEL.value, source=_INPUT.value, output=_OUTPUT.value, kind=kind, columns=_COLUMN.value,
         with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
         dtype=COMPUTE_DTYPES[_DTYPE.value], driver=_DRIVER.value,
-        always_answers=_ALWAYS.value, tell=print_note,
+        always_answers=_ALWAYS.value, copy=copy, threshold=_THRESHOLD.value, escape_formulas=_ESCAPE.value,
+        tell=print_note,
     )  # fmt: skip
 
 

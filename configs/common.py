@@ -27,6 +27,9 @@ def base_config() -> ml_collections.ConfigDict:
                 "split_sources": {},  # {"test": "file:PATH"}: a source for one split
                 "columns": {},  # {"text": ..., "text_pair": ..., "label": ...}: column names by role
                 "class_names": (),  # in the order of the label numbers; empty: the task's
+                # accuracy, f1 (of the second of two classes), macro_f1, matthews, and of classes that are numbers
+                # pearson and spearman: what models are chosen and reported by; empty: the task's
+                "metric": "",
                 "carve": {},  # {"validation": share or count}: cut from train where the source has no such split
                 "split_seed": 0,  # of carving and drawing; keep it while `seed` varies
                 "num_train_examples": 0,  # train on a subset of at most this size; 0: all

@@ -17,7 +17,7 @@ class Task:
       text_fields: one column for single texts, two for pairs.
       label_field: the column of the labels.
       class_names: in the order of the class numbers; empty means those seen in the training labels, sorted.
-      metric: `accuracy` or `f1` (of class 1), what a model is selected and reported by.
+      metric: of `metrics.classification.METRICS`, what a model is selected and reported by.
       max_length: tokens that are kept of a text or pair, [CLS] and [SEP] included.
       split_names: the source's name of a split -> ours, where they differ; None leaves it out.
       carve: splits to cut from the shuffled training rows where the source lacks them: a count or a share.

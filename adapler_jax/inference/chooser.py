@@ -19,13 +19,14 @@ from adapler_jax.inference.loaded import (
     open_model,
     reading_limits,
     rows_for,
-    softmax,
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.prediction import plain
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.reading_scores import option_scores
 from adapler_jax.inference.words import Word, encode_whole, kept_texts
+from adapler_jax.metrics.classification import softmax
 from adapler_jax.types import Params
 
 
@@ -47,6 +48,10 @@ class Chosen:
     def kept_words(self) -> tuple[tuple[str, ...], ...]:
         """The words of the article that each layer ran on."""
         return kept_texts(self.words, self.keep_NW)
+
+    def to_dict(self) -> dict:
+        """Return all fields and `kept_words` in types that `json.dumps` takes."""
+        return plain(self) | {"kept_words": plain(self.kept_words)}
 
 
 @dataclasses.dataclass(frozen=True)

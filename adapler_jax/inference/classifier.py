@@ -15,7 +15,6 @@ from adapler_jax.inference.loaded import (
     make_ready,
     open_model,
     rows_for,
-    softmax,
     sorted_batches,
     warm_up,
 )
@@ -23,7 +22,9 @@ from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.signing import programs_wanted
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
+from adapler_jax.metrics.classification import THRESHOLD, check_threshold, decide, softmax
 from adapler_jax.types import Batch, Params, Trace
+from adapler_jax.weights.save import CONFIG_FILE, Saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,23 +39,27 @@ class Classifier(Portable):
     max_length: int
     lengths: tuple[int, ...]  # to which batches are padded
     site_layers: tuple[int, ...]  # layers, numbers from 0, at which the model scores tokens and drops them
+    threshold: float | None = None  # of two classes, the probability from which the second is the label
 
     @classmethod
     @with_origin
     def load(
         cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
         latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
-        programs: bool | None = None,
+        programs: bool | None = None, threshold: float | None = None,
     ) -> "Classifier":  # fmt: skip
         """Reads a saved model directory. Raises ValueError where it is damaged, or longer than all buckets.
 
         Args: as in `make_engine`; compilation_cache: where compiled programs are kept for later processes, as in
         `use_compilation_cache`; "none" for nowhere. programs: whether programs that this user put into the directory by
         `export_model` for the same arguments are run; they give the same answers, sooner. None: where the environment's
-        ADAPLER_PROGRAMS is 1. Nothing else in a directory is ever run.
+        ADAPLER_PROGRAMS is 1. Nothing else in a directory is ever run. threshold: of two classes, the label is the
+        second where its probability is at least this; None for the threshold that the model was saved with, or the
+        likeliest class.
         """
         saved = open_model(directory, compilation_cache=compilation_cache)
         check_classifies(saved)
+        threshold = threshold_of(saved, threshold)
         loaded = make_ready(
             saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
             expected_speedup=expected_speedup,
@@ -71,6 +76,7 @@ class Classifier(Portable):
             max_length=loaded.max_length,
             lengths=loaded.lengths,
             site_layers=tuple(site.layer for site in loaded.pruner.sites),
+            threshold=threshold,
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -81,16 +87,24 @@ class Classifier(Portable):
         """
         return warm_up(self.run, self.params, self.lengths, batch_size)
 
-    def predict(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> list[Prediction]:
-        """Classifies texts, or pairs of texts, in the given order.
+    def predict(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        *,
+        batch_size: int = 32,
+        threshold: float | None = None,
+    ) -> list[Prediction]:
+        """Classifies texts, or pairs of texts, in the given order; threshold: as in `load`, None for the one there.
 
         Texts of like length share a batch. Longer texts than the model's length are cut. Fewer texts than batch_size
         run in a batch of the next power of two; the first call with a batch shape compiles, unless `warm_up` did.
         Raises TypeError where texts is no list or mixes strings and pairs; ValueError on a batch_size below 1.
         """
         check_request(batch_size)
-        encoded = self.encode(texts)
-        return self.answer(encoded, num_rows=rows_for(len(encoded), batch_size))
+        check_threshold(threshold, len(self.class_names))
+        decider = self if threshold is None else dataclasses.replace(self, threshold=threshold)
+        encoded = decider.encode(texts)
+        return decider.answer(encoded, num_rows=rows_for(len(encoded), batch_size))
 
     def predict_probs(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> np.ndarray:
         """Probabilities float32 [texts, classes] as `predict` gives them, with much less work beside the model."""
@@ -172,7 +186,7 @@ class Classifier(Portable):
         keep_NW = np.zeros((self.num_layers, len(example.words)), bool)
         layer, place = np.nonzero(keep_NL & (example.word_L >= 0))
         keep_NW[layer, example.word_L[place]] = True
-        best = int(np.argmax(prob_C))
+        best = int(decide(prob_C, self.threshold))
         return Prediction(
             texts=example.texts,
             label=self.class_names[best],
@@ -183,6 +197,17 @@ class Classifier(Portable):
             num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
             is_cut=example.is_cut,
         )
+
+
+def threshold_of(saved: Saved, threshold: float | None) -> float | None:
+    """Return the decision threshold that is asked for, else the saved one. Raises ValueError where it is none."""
+    try:
+        own = saved.extra.get(THRESHOLD) if threshold is None else threshold
+        check_threshold(own, len(saved.class_names))
+    except ValueError as error:
+        place = f"{saved.directory / CONFIG_FILE}: extra.{THRESHOLD}: " if threshold is None else ""
+        raise ValueError(f"{place}{error}") from error
+    return own
 
 
 def split_pairs(texts) -> tuple[list[str], list[str] | None]:

@@ -5,7 +5,7 @@ import html
 
 import numpy as np
 
-from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.prediction import Prediction, plain
 
 _SHADE = "255, 176, 0"  # readable behind dark and behind light text
 
@@ -49,6 +49,12 @@ class Explanation:
         Layers before the feed-forward half of which a word left (PoWER-BERT) do not count.
         """
         return self.prediction.keep_NW.sum(axis=0)
+
+    def to_dict(self) -> dict:
+        """Return all fields, `score_L`, `score_NW`, `score_W` and `layers_W` in types that `json.dumps` takes."""
+        names = ("score_L", "score_NW", "score_W", "layers_W")
+        found = plain(self) | {name: plain(getattr(self, name)) for name in names}
+        return found | {"prediction": self.prediction.to_dict()}
 
     def __repr__(self) -> str:
         """Without the arrays."""

@@ -127,7 +127,8 @@ def told_use(saved: Saved) -> str:
 def check_classifies(saved: Saved) -> None:
     """Raises ValueError where a model is for something else than classes."""
     if saved.head is not CLASSIFICATION:
-        others = "neither Classifier, nor" if saved.head.name == "span" else "neither Classifier, predict nor"
+        answers = saved.head.name in ("span", "choice")  # predict takes these
+        others = "neither Classifier, nor" if answers else "neither Classifier, predict nor"
         raise ValueError(
             f"{saved.directory} holds a model with the head {saved.head.name!r}, for which {others} exported programs "
             f"are made; {told_use(saved)}"

@@ -131,9 +131,3 @@ def layers_run(trace: Trace, batch: Batch, num_layers: int) -> np.ndarray:
     if trace.weight_NBL is None:
         return np.full(batch.live_BL.shape, num_layers, np.int32)
     return np.sum(np.asarray(trace.weight_NBL) > 0, axis=0, dtype=np.int32)
-
-
-def softmax(logits_BC):
-    """Probabilities float32 [B, C]; in NumPy, which compiles nothing."""
-    power_BC = np.exp(logits_BC - logits_BC.max(axis=-1, keepdims=True))
-    return power_BC / power_BC.sum(axis=-1, keepdims=True)

@@ -23,6 +23,7 @@ from adapler_jax.inference.loaded import (
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.prediction import plain
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
 from adapler_jax.inference.words import Word, encode_whole, kept_texts
@@ -51,6 +52,10 @@ class Reading:
     def kept_words(self) -> tuple[tuple[str, ...], ...]:
         """The words of the context that each layer ran on."""
         return kept_texts(self.words, self.keep_NW)
+
+    def to_dict(self) -> dict:
+        """Return all fields and `kept_words` in types that `json.dumps` takes."""
+        return plain(self) | {"kept_words": plain(self.kept_words)}
 
 
 @dataclasses.dataclass(frozen=True)

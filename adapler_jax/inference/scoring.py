@@ -1,11 +1,26 @@
 """What turns the logits of batches into scores."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from adapler_jax.metrics.classification import METRICS
+from adapler_jax.metrics.classification import (
+    METRICS,
+    ORDERED,
+    check_threshold,
+    class_scores,
+    class_values,
+    confusion_matrix,
+    decide,
+    expected_calibration_error,
+    majority_share,
+    metric_name,
+    softmax,
+)
 from adapler_jax.types import Batch
+
+MAX_CONFUSION = 50  # classes whose confusion matrix is kept
 
 
 class Scorer(Protocol):
@@ -30,22 +45,50 @@ class NoScorer:
 
 
 class ClassScorer:
-    """A metric of `metrics.classification.METRICS` over the likeliest classes."""
+    """A metric of `metrics.classification.METRICS` over the classes that are answered."""
 
-    def __init__(self, metric: str = "accuracy"):
-        """Raises ValueError where there is no such metric."""
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
-        self._metric, self._parts = METRICS[metric], []
+    def __init__(
+        self,
+        metric: str = "accuracy",
+        *,
+        class_names: Sequence[str] = (),
+        threshold: float | None = None,
+    ):
+        """Take what is scored.
+
+        Args:
+          metric: one of METRICS; `f1` of more than two classes is `macro_f1`.
+          class_names: in the order of the logits; needed for correlations of classes that are
+            numbers.
+          threshold: of two classes, the second where its probability is at least this; None: the
+            likeliest.
+
+        Raises:
+          ValueError: there is no such metric, or the classes do not fit it or the threshold.
+        """
+        self._metric, self._threshold = metric_name(metric, len(class_names)), threshold
+        self._class_names = tuple(class_names)
+        self._values = class_values(class_names, metric) if metric in ORDERED and class_names else None
+        if class_names:
+            check_threshold(threshold, len(class_names))
+        self._parts = []
 
     def add(self, logits_BC, batch: Batch, real_B: np.ndarray) -> None:
         """As `Scorer.add`."""
-        self._parts.append((np.argmax(logits_BC, axis=-1)[real_B], np.asarray(batch.label_B)[real_B]))
+        logits_BC = np.asarray(logits_BC)[real_B]
+        self._parts.append((logits_BC, np.asarray(batch.label_B)[real_B]))
+
+    @property
+    def prob_EC(self) -> np.ndarray:
+        """The probabilities of each example, float [E, C], in the order of the batches."""
+        return softmax(np.concatenate([logits_BC for logits_BC, _ in self._parts]))
 
     @property
     def predicted_E(self) -> np.ndarray:
-        """The likeliest class of each example, in the order of the batches."""
-        return np.concatenate([predicted_B for predicted_B, _ in self._parts])
+        """The answered class of each example, in the order of the batches."""
+        if self._threshold is not None:
+            return decide(self.prob_EC, self._threshold)
+        return np.concatenate([np.argmax(logits_BC, axis=-1) for logits_BC, _ in self._parts])
 
     @property
     def label_E(self) -> np.ndarray:
@@ -53,5 +96,42 @@ class ClassScorer:
         return np.concatenate([label_B for _, label_B in self._parts])
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`."""
-        return {"score": self._metric(self.predicted_E, self.label_E)}
+        """As `Scorer.scores`: `score`, and `ece`, the expected calibration error.
+
+        Raises:
+          ValueError: a logit is not a number, so that no class is the answer.
+        """
+        prob_EC, predicted_E, label_E = self.prob_EC, self.predicted_E, self.label_E
+        wrong_E = ~np.isfinite(prob_EC).all(axis=-1)
+        if wrong_E.any():
+            raise ValueError(
+                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not numbers; its weights "
+                "are damaged or training diverged: train again with a lower learning rate"
+            )
+        metric = metric_name(self._metric, prob_EC.shape[-1])
+        if self._values is not None:
+            score = METRICS[metric](self._values[predicted_E], self._values[label_E])
+        else:
+            score = METRICS[metric](predicted_E, label_E)
+        return {"score": score, "ece": expected_calibration_error(prob_EC, label_E)}
+
+    def details(self) -> dict:
+        """Return what is known by class, as plain values.
+
+        Returns:
+          majority_share: of the most frequent class; classes: name, precision, recall, f1 and
+            support of each;
+          confusion: counts [labelled][predicted], of at most MAX_CONFUSION classes.
+        """
+        num_classes = self._parts[0][0].shape[-1]
+        matrix_CC = confusion_matrix(self.predicted_E, self.label_E, num_classes)
+        names = self._class_names or tuple(map(str, range(num_classes)))
+        columns = zip(names, *(values.tolist() for values in class_scores(matrix_CC)), strict=True)
+        fields = ("name", "precision", "recall", "f1", "support")
+        found = {
+            "majority_share": majority_share(self.label_E),
+            "classes": [dict(zip(fields, row, strict=True)) for row in columns],
+        }
+        if num_classes <= MAX_CONFUSION:
+            found["confusion"] = matrix_CC.tolist()
+        return found

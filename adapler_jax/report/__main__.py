@@ -1,10 +1,9 @@
 """Write the report of a run: python -m adapler_jax.report --workdir=W
 
 One HTML page, W/report.html by default, that opens anywhere without a network: scores, speedups, curves, and test texts
-with every word shaded by the layer at which it left. What the run lacks is named in the page.
+with every word shaded by the layer at which it left. A model that was not evaluated is named in the page.
 """
 
-import sys
 
 from adapler_jax import process
 
@@ -13,7 +12,9 @@ if __name__ == "__main__":
 
 from absl import flags
 
+from adapler_jax.report.bulk import print_note
 from adapler_jax.report.console import run_command
+from adapler_jax.report.marked_text import one_line
 from adapler_jax.report.page import write_report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
@@ -27,9 +28,9 @@ def main():
     """Writes the page and tells where."""
     path = write_report(
         _WORKDIR.value, _OUTPUT.value, num_examples=_EXAMPLES.value, model=_MODEL.value, methods=_METHODS.value,
-        tell=lambda line: print(line, file=sys.stderr),
+        tell=print_note,
     )  # fmt: skip
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
 
 
 if __name__ == "__main__":

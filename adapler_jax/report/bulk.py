@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import pathlib
 import sys
@@ -12,19 +13,25 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from adapler_jax.data.choice_columns import CHOICES
+from adapler_jax.data.files import parquet_errors
 from adapler_jax.data.streams import KINDS, WINDOW_ROWS, Window, kind_of, read_windows, usual_columns
 from adapler_jax.heads import CLASSIFICATION, SPAN
+from adapler_jax.inference.chooser import Chooser
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.exported import check_classifies
 from adapler_jax.inference.loaded import check_batch_size, rows_for
 from adapler_jax.inference.reader import Reader
-from adapler_jax.report.marked_text import has_colour, mark_all, mark_of, mark_readings
+from adapler_jax.report.copied_columns import NONE, CopiedColumns, as_is, as_json, as_text
+from adapler_jax.report.marked_text import has_colour, mark_all, mark_choices, mark_of, mark_readings, one_line
 from adapler_jax.report.prediction_files import (
     Write,
     answer_column_names,
     check_output,
+    choice_column_names,
     column_names,
+    columns_of_choices,
     columns_of_predictions,
     columns_of_probs,
     columns_of_readings,
@@ -32,67 +39,71 @@ from adapler_jax.report.prediction_files import (
     text_writer,
 )
 from adapler_jax.weights.replace import replacing_file
-from adapler_jax.weights.save import head_name_of, load_model, task_of
+from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
 
 STANDARD = "-"  # input or output
-QUESTION_COLUMNS = ("question", "context")
+CLASSES, ANSWERS, OPTIONS = "classes", "answers", "options"  # what a model gives
+QUESTION_COLUMNS = ("question", "context")  # of a model that answers
+NEEDED = {ANSWERS: "question and context", OPTIONS: "question, article and options"}
 Advance = Callable[[int, float | None], None]
+More = Callable[[Window], dict[str, list]]  # columns beside the predictions' own
 
 
 def predict_file(
     model, *, source: str = STANDARD, output: str = STANDARD, kind: str | None = None, columns: Sequence[str] = (),
     with_kept: bool = False, explain: bool = False, overwrite: bool = False, batch_size: int = 32, dtype=jnp.float32,
-    driver: str = AUTO, always_answers: bool = False, tell: Callable[[str], None] = lambda line: None,
+    driver: str = AUTO, always_answers: bool = False, copy: str | Sequence[str] = NONE,
+    threshold: float | None = None, escape_formulas: bool = False, tell: Callable[[str], None] = lambda line: None,
 ) -> int:  # fmt: skip
     """Writes a row for every row of the input, in its order, and returns their number.
 
-    Args: model: a saved model directory, of classes or of answers in texts. source: a file, or "-" for standard input.
-    output: a file, which appears once it is complete, or "-" for TSV on standard output. kind: of the input, one of
-    KINDS; None: by its ending, text lines for standard input. columns: the text column of a table, or the two of pairs;
-    none for those of the model's task, or of single texts also `text` or `sentence`, of questions `question` and
-    `context`. with_kept: writes the last layer's words too, and of classes the tokens of every layer. explain: prints
-    texts with the kept words marked, in place of rows where output is "-". overwrite: whether an output that is there
-    may be replaced. batch_size, dtype, driver: as in `Classifier`. always_answers: as in `Reader`. tell: gets notes.
+    Args: model: a saved model directory, of classes, of answers in texts or of options. source: a
+      file, or "-" for
+    standard input. output: a file, which appears once it is complete, or "-" for TSV on standard
+    output. kind: of the
+    input, one of KINDS; None: by its ending, text lines for standard input. columns: the text
+    column of a table, or
+    the two of pairs; none for those of the model's task, or of single texts also `text` or
+    `sentence`, of questions
+    `question` and `context`, of options as in `pick_choice_columns`. with_kept: writes the last
+    layer's words too, and
+    of classes the tokens of every layer. explain: prints texts with the kept words marked, in
+    place of rows where
+    output is "-". overwrite: whether an output that is there may be replaced. batch_size, dtype,
+    driver: as in
+    `Classifier`. always_answers: as in `Reader`. copy: "all", "none" or names of columns of the
+    input, which follow the
+    predictions'; text lines are the column `text`. threshold: as in `Classifier.load`.
+    escape_formulas: puts an
+    apostrophe before cells of CSV and TSV that a spreadsheet takes for formulas. tell: gets notes.
 
     Raises ValueError or OSError where the input, the model or the output is not as expected.
     """
     check_batch_size(batch_size)
-    kind, where = input_kind(source, kind, columns), "standard input" if source == STANDARD else source
+    use = use_of(model)
+    kind, where = input_kind(source, kind, columns, use=use), "standard input" if source == STANDARD else source
     target = None if output == STANDARD else check_output(output, overwrite=overwrite, source=source)
-    if sys.stdout is None and (target is None or explain):
-        raise ValueError("standard output is closed; give --output=FILE, without --explain")
-    head = head_name_of(model)
-    reads = head == SPAN.name
-    if not reads and head != CLASSIFICATION.name:
-        check_classifies(load_model(model))
-    if always_answers and not reads:
-        raise ValueError(f"{model} answers no questions; leave out --always_answers")
-    if reads and kind == "txt":
-        raise ValueError(
-            f"{model} answers questions, which text lines have not; give a table with the columns question and "
-            "context, of standard input name its kind with --format"
-        )
-    usual = [QUESTION_COLUMNS] if reads else usual_columns(task_of(model))
+    check_use(model, use, kind, always_answers=always_answers, threshold=threshold)
+    check_target(target, explain=explain, escape_formulas=escape_formulas)
+    copied = CopiedColumns(copy, where, tell)
     with open_input(source, tell) as file:
-        windows = read_windows(file, kind, where, columns=columns, usual=usual)
+        schema = parquet_schema(file, where) if kind == "parquet" else None
+        reading = {"form": CHOICES if use == OPTIONS else None, "usual": usual_of(model, use)}
+        windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
-        if reads:
-            user = Reader.load(model, dtype=dtype, driver=driver, always_answers=always_answers)
-        else:
-            user = Classifier.load(model, dtype=dtype, driver=driver)
+        own, run = load_use(
+            model, use, with_kept=with_kept, explain=explain, batch_size=batch_size, threshold=threshold,
+            always_answers=always_answers, dtype=dtype, driver=driver,
+        )  # fmt: skip
+        names = (*own, *copied.settle(first, own))
         if explain:
             tell(f"words that the last layer ran on are marked {mark_of(sys.stdout)}")
         prints = (target is None or explain) and sys.stdout.isatty()
         shows_bar = is_long(first) and not prints  # a bar among the lines of a terminal would tear them
-        windows = itertools.chain(first, windows)
-        options = {"explain": explain, "batch_size": batch_size}
-        if reads:
-            names, run = answer_column_names(with_words=with_kept), answer_windows
-        else:
-            names, run = column_names(user.class_names, with_words=with_kept), predict_windows
-            options["with_words"] = with_kept
-        with open_target(target, names, explain=explain) as write, progress_bar(shows_bar) as advance:
-            num_rows = run(user, windows, write, advance=advance, **options)
+        form = {"types": copied.types(schema), "escape": escape_formulas}
+        with open_target(target, names, explain=explain, **form) as write, progress_bar(shows_bar) as advance:
+            windows, more = itertools.chain(first, windows), copier(copied, kind, target)
+            num_rows = run(windows, write, more=more, advance=advance)
     if num_rows == 0:
         tell(f"{where} has no rows")
     elif target is not None:
@@ -100,19 +111,106 @@ def predict_file(
     return num_rows
 
 
+def use_of(model) -> str:
+    """Return what a saved model gives, one of CLASSES, ANSWERS and OPTIONS. Raises ValueError on
+    other models."""
+    head = head_name_of(model)
+    if head == SPAN.name:
+        return ANSWERS
+    if head == "choice" or extra_of(model).get("reading", {}).get("per_option", False):
+        return OPTIONS
+    if head != CLASSIFICATION.name:
+        check_classifies(load_model(model))
+    return CLASSES
+
+
+def check_use(model, use: str, kind: str, *, always_answers: bool, threshold: float | None) -> None:
+    """Raise ValueError where the input or an option does not go with the model."""
+    if always_answers and use != ANSWERS:
+        raise ValueError(f"{model} answers no questions; leave out --always_answers")
+    if threshold is not None and use != CLASSES:
+        raise ValueError(f"{model} has no classes to decide between; leave out --threshold")
+    if use in NEEDED and kind == "txt":
+        raise ValueError(
+            f"{model} answers questions, which text lines have not; give a table with the columns {NEEDED[use]}, of "
+            "standard input name its kind with --format"
+        )
+
+
+def check_target(target: tuple[pathlib.Path, str] | None, *, explain: bool, escape_formulas: bool) -> None:
+    """Raise ValueError where the rows or the texts have nowhere to go, or are in no form that has
+    formulas."""
+    if sys.stdout is None and (target is None or explain):
+        raise ValueError("standard output is closed; give --output=FILE, without --explain")
+    if escape_formulas and target is not None and target[1] not in ("csv", "tsv"):
+        raise ValueError(f"{target[0]} has no formulas: --escape_formulas is for CSV and TSV; leave it out")
+
+
+def usual_of(model, use: str) -> list[tuple[str, ...]]:
+    """Return the columns that a model's texts are looked for in."""
+    return usual_columns(task_of(model)) if use == CLASSES else [QUESTION_COLUMNS]
+
+
+def load_use(
+    model, use: str, *, with_kept: bool, explain: bool, batch_size: int, threshold: float | None,
+    always_answers: bool, **engine,
+) -> tuple[tuple[str, ...], Callable]:  # fmt: skip
+    """Return a model's columns, and what predicts windows: (windows, write, *, more, advance) ->
+    number of rows."""
+    options = {"explain": explain, "batch_size": batch_size}
+    if use == ANSWERS:
+        reader = Reader.load(model, always_answers=always_answers, **engine)
+        return answer_column_names(with_words=with_kept), functools.partial(answer_windows, reader, **options)
+    if use == OPTIONS:
+        chooser = Chooser.load(model, **engine)
+        return choice_column_names(with_words=with_kept), functools.partial(choose_windows, chooser, **options)
+    classifier = Classifier.load(model, threshold=threshold, **engine)
+    run = functools.partial(predict_windows, classifier, with_words=with_kept, **options)
+    return column_names(classifier.class_names, with_words=with_kept), run
+
+
+def parquet_schema(file: BinaryIO, where: str):
+    """Return the schema of a Parquet file, which is read from its start again; None for a pipe."""
+    import pyarrow.parquet  # heavy, and needed for this kind of file only
+
+    if not file.seekable():
+        return None
+    with parquet_errors(where):
+        schema = pyarrow.parquet.read_schema(file)
+    file.seek(0)
+    return schema
+
+
+def copier(copied: CopiedColumns, kind: str, target: tuple[pathlib.Path, str] | None) -> More:
+    """Return what gives a window's copied columns as the output holds them."""
+    output = target[1] if target else "tsv"
+    convert = {"jsonl": as_json, "parquet": as_is if kind == "parquet" else as_text}.get(output, as_text)
+    return lambda window: copied.columns(window, convert)
+
+
 def print_note(line: str) -> None:
-    """Prints on standard error, where that is open; `print` by itself would take standard output instead."""
+    """Prints on standard error, where that is open; `print` by itself would take standard output
+    instead.
+
+    Control characters, as of names of files and classes, become blanks.
+    """
     if sys.stderr is not None:
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
 
 
-def input_kind(source: str, kind: str | None, columns: Sequence[str]) -> str:
+def input_kind(source: str, kind: str | None, columns: Sequence[str] = (), *, use: str = CLASSES) -> str:
     """What the input is read as. Raises ValueError where that is unknown, or does not go with the columns."""
     if kind is None:
         kind = "txt" if source == STANDARD else kind_of(source, KINDS, advice="name it with --format")
     if columns and kind == "txt":
         raise ValueError("text lines have no columns; leave out --column, or name the kind of table with --format")
-    if len(columns) > 2:
+    if use == OPTIONS:
+        if columns and len(columns) < 3:
+            raise ValueError(
+                f"--column names {', '.join(columns)}; expected question, article, and a column of lists of options or "
+                "one an option"
+            )
+    elif len(columns) > 2:
         raise ValueError(f"--column names {', '.join(columns)}; expected one column of texts, or two of pairs")
     return kind
 
@@ -132,16 +230,30 @@ def open_input(source: str, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def open_target(target: tuple[pathlib.Path, str] | None, names: Sequence[str], *, explain: bool) -> Iterator[Write]:
-    """Yields what takes the rows: a file that appears once it is complete, or standard output unless texts go there."""
+def open_target(
+    target: tuple[pathlib.Path, str] | None,
+    names: Sequence[str],
+    *,
+    explain: bool,
+    types: dict | None = None,
+    escape: bool = False,
+) -> Iterator[Write]:
+    """Yield what takes the rows: a file that appears once it is complete, or standard output
+    unless texts go there.
+
+    types, escape: as in `open_writer`. Control characters do not reach standard output.
+    """
     if target is not None:
         path, kind = target
-        with replacing_file(path) as partial, open_writer(partial, kind, names) as write:
+        with (
+            replacing_file(path) as partial,
+            open_writer(partial, kind, names, types=types, escape=escape) as write,
+        ):
             yield write
     elif explain:
         yield lambda columns: None
     else:
-        write = text_writer(sys.stdout, "tsv", names)
+        write = text_writer(sys.stdout, "tsv", names, clean=True, escape=escape)
 
         def write_through(columns):
             write(columns)
@@ -178,21 +290,23 @@ def progress_bar(is_shown: bool) -> Iterator[Advance]:
 
 def predict_windows(
     classifier: Classifier, windows: Iterable[Window], write: Write, *, with_words: bool = False, explain: bool = False,
-    batch_size: int = 32, advance: Advance = lambda num_rows, share: None,
+    batch_size: int = 32, advance: Advance = lambda num_rows, share: None, more: More = lambda window: {},
 ) -> int:  # fmt: skip
     """Classifies and writes windows; returns the number of rows. Two or three windows at a time are in memory.
 
     Args: with_words: whether `write` gets the columns of words too. explain: prints texts with the kept words marked.
+    more: other columns of a window.
     """
     with_words, count, num_rows = with_words or explain, 0, 1
     for window, encoded in encode_ahead(classifier, windows, with_words=with_words):
         num_rows = max(num_rows, rows_for(len(encoded), batch_size))  # the last, shorter window compiles nothing new
         if with_words:
             predictions = classifier.answer(encoded, num_rows=num_rows)
-            write(columns_of_predictions(classifier.class_names, predictions))
+            columns = columns_of_predictions(classifier.class_names, predictions)
         else:
-            probs_NC = classifier.score(encoded, num_rows=num_rows)
-            write(columns_of_probs(classifier.class_names, probs_NC, [tokens.is_cut for tokens in encoded]))
+            probs_NC, is_cut = classifier.score(encoded, num_rows=num_rows), [tokens.is_cut for tokens in encoded]
+            columns = columns_of_probs(classifier.class_names, probs_NC, is_cut, threshold=classifier.threshold)
+        write(columns | more(window))
         if explain:
             print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n", flush=True)
         count += len(encoded)
@@ -202,17 +316,33 @@ def predict_windows(
 
 def answer_windows(
     reader: Reader, windows: Iterable[Window], write: Write, *, explain: bool = False, batch_size: int = 32,
-    advance: Advance = lambda num_rows, share: None,
+    advance: Advance = lambda num_rows, share: None, more: More = lambda window: {},
 ) -> int:  # fmt: skip
     """Answers and writes windows of (question, context) pairs; returns the number of rows."""
     count = 0
     for window in windows:
         readings = reader.answer_all(window.texts, batch_size=batch_size)
-        write(columns_of_readings(readings))
+        write(columns_of_readings(readings) | more(window))
         if explain:
             print(mark_readings([(None, reading) for reading in readings], colour=has_colour(sys.stdout)) + "\n",
                   flush=True)  # fmt: skip
         count += len(readings)
+        advance(count, window.share)
+    return count
+
+
+def choose_windows(
+    chooser: Chooser, windows: Iterable[Window], write: Write, *, explain: bool = False, batch_size: int = 32,
+    advance: Advance = lambda num_rows, share: None, more: More = lambda window: {},
+) -> int:  # fmt: skip
+    """Choose and write windows of (question, article, options); return the number of rows."""
+    count = 0
+    for window in windows:
+        choices = chooser.choose_all(window.texts, batch_size=batch_size)
+        write(columns_of_choices(choices) | more(window))
+        if explain:
+            print(mark_choices(choices, colour=has_colour(sys.stdout)) + "\n", flush=True)
+        count += len(choices)
         advance(count, window.share)
     return count
 

@@ -33,8 +33,24 @@ def is_number(value) -> bool:
 
 
 def is_number_or_nan(value) -> bool:
-    """Whether it is a number of any kind."""
-    return isinstance(value, int | float)
+    """Whether it is a number of any kind; null is how JSON has NaN."""
+    return value is None or isinstance(value, int | float)
+
+
+def is_classes(value) -> bool:
+    """Whether it is a list of the scores of classes, as `ClassScorer.details` has them."""
+    names = ("precision", "recall", "f1", "support")
+    return is_list(value) and all(
+        is_object(row) and is_text(row.get("name")) and all(is_number(row.get(name)) for name in names)
+        for row in value
+    )
+
+
+def is_matrix(value) -> bool:
+    """Whether it is a square list of lists of numbers."""
+    return is_list(value) and all(
+        is_list(row) and len(row) == len(value) and all(map(is_number, row)) for row in value
+    )
 
 
 def is_positive(value) -> bool:
@@ -78,6 +94,7 @@ SCORE_FIELDS = {
     "dense_score": is_number, "flops_speedup": is_positive, "kept_tokens": is_counts,
 }  # fmt: skip
 TIME_FIELDS = {f"{name}_{size}": is_positive for name in ("wall_ms", "wall_speedup") for size in NUM_TIMED_TEXTS}
+CLASS_FIELDS = {"majority_share": is_number, "ece": is_number, "classes": is_classes, "confusion": is_matrix}
 METHOD_FIELDS = {
     "split": is_text, "method": is_text, "flops_speedup": is_positive, "test_score": is_number,
     "test_score_sd": is_number_or_none,
@@ -125,7 +142,7 @@ def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> R
         config=config,
         phases=phases,
         models=models,
-        evaluation=read_record(workdir / EVALUATION_FILE, "rows", SCORE_FIELDS, TIME_FIELDS),
+        evaluation=read_record(workdir / EVALUATION_FILE, "rows", SCORE_FIELDS, TIME_FIELDS | CLASS_FIELDS),
         rationales=read_record(
             workdir / RATIONALES_FILE, "rows", RATIONALE_FIELDS, dict.fromkeys(RATIONALE_METRICS, is_number_or_nan)
         ),

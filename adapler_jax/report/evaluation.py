@@ -1,5 +1,6 @@
 """What a finished workdir is worth: every model of it on the test split, in score, operations and seconds."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +18,29 @@ from adapler_jax.data.tables import explain_unknown
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.evaluation import compare_speed, evaluate_model
+from adapler_jax.inference.evaluation import Evaluation, compare_speed, evaluate_model
 from adapler_jax.inference.reader import Reader, Reading
+from adapler_jax.inference.scoring import ClassScorer, Scorer
+from adapler_jax.metrics.classification import (
+    METRICS,
+    THRESHOLD,
+    THRESHOLD_METRICS,
+    check_threshold,
+    choose_threshold,
+    decide,
+)
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.phases import is_done, read_done
 from adapler_jax.training.setup import engine_options
-from adapler_jax.training.task_data import is_reading, load_data, load_questions, load_task_data
+from adapler_jax.training.task_data import (
+    TaskData,
+    is_reading,
+    load_data,
+    load_questions,
+    load_task_data,
+)
 from adapler_jax.training.workdir import CONFIG_FILE, read_object
-from adapler_jax.weights.save import Saved, load_model
+from adapler_jax.weights.save import Saved, load_model, save_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
 NUM_ROUNDS = 5
@@ -130,20 +146,72 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
     return columns
 
 
-def evaluate_workdir(
-    workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "",
-    dense_scores: Mapping[str, float] | None = None, splits: Sequence[str] = (),
-) -> list[dict]:  # fmt: skip
-    """Scores every finished model of a run on its test splits and measures seconds on the first of them.
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """The finished models of a run, and the data that they are compared on."""
 
-    Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
-    and for the first split the columns of `time_model`. only: the one model beside the dense one; empty: all of them.
-    dense_scores: of splits where the dense model was scored before; there it has no row. splits: those to score; none
-    for all test splits, or the validation splits where there is no test.
+    config: ml_collections.ConfigDict
+    task: TaskData
+    models: dict[str, Saved]
+    pruners: dict[str, Pruner]
+    engines: dict[str, dict]  # keywords of `make_engine`
+    lengths: tuple[int, ...]
 
-    Raises ValueError where the workdir holds no finished model, or not that one, or there is no such split.
-    """
-    workdir = pathlib.Path(workdir).expanduser()
+    def score(self, name: str, split: str) -> tuple[Evaluation, Scorer]:
+        """Run a model over a split; the scorer has seen all of it."""
+        saved, task = self.models[name], self.task
+        batches = eval_batches(
+            task.splits[split],
+            batch_size=rows_of_batch(task.group),
+            lengths=own_lengths(self.pruners[name], self.lengths),
+        )
+        threshold = saved.extra.get(THRESHOLD, saved.extra.get("no_answer_threshold"))
+        scorer = task.make_scorer(split, threshold)
+        options = {"head": saved.head, "dense_config": self.models["dense"].config, **self.engines[name]}
+        parts = saved.params, saved.config, self.pruners[name], batches
+        return evaluate_model(*parts, scorer=scorer, **options), scorer
+
+    def times(self, name: str, split: str) -> dict:
+        """Return the columns of `time_model` of a model on a split."""
+        models, tokenized = (self.models[name], self.models["dense"]), self.task.splits[split]
+        return time_model(*models, self.pruners[name], tokenized, self.lengths, engine=self.engines[name])
+
+    def row(self, name: str, split: str, found: Evaluation) -> dict:
+        """Return what is known of a model on a split, but for the dense score."""
+        task = self.task
+        row = {
+            "task": task.name, "split": split, "num_texts": len(task.splits[split]), "unit": task.unit,
+            "method": name, "seed": self.config.seed, "dtype": self.config.compute_dtype,
+            "metric": task.metric, "test_score": found.score, "flops_speedup": found.flops_speedup,
+            "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
+        }  # fmt: skip
+        return row | {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}
+
+    def threshold_row(self, name: str, scorer: ClassScorer, metric: str) -> dict:
+        """Return the threshold that is best on validation, its score there and on the split of a scorer.
+
+        Args:
+          name: of the model.
+          scorer: has seen the split that is reported.
+          metric: that the threshold is chosen for.
+        """
+        split = next(split for split in self.task.splits if split.startswith("validation"))
+        _, chosen_on = self.score(name, split)
+        threshold, best = choose_threshold(chosen_on.prob_EC[:, 1], chosen_on.label_E, metric)
+        score_of, label_E = METRICS[metric], scorer.label_E
+        return {
+            "threshold": threshold,
+            "threshold_metric": metric,
+            "threshold_validation_score": best,
+            "threshold_score": score_of(decide(scorer.prob_EC, threshold), label_E),
+            "likeliest_score": score_of(decide(scorer.prob_EC), label_E),
+        }
+
+
+def open_contest(
+    workdir: pathlib.Path, *, tell: Callable[[str], None], only: str = "", splits: Sequence[str] = ()
+) -> Contest:
+    """Load the finished models of a run and its held-out data; arguments and errors as of `evaluate_workdir`."""
     config = read_run(workdir)
     use_compilation_cache(config.inference.get("compilation_cache", ""), tell=tell)
     phases = finished_phases(workdir)
@@ -153,49 +221,95 @@ def evaluate_workdir(
     models = {name: load_model(phase / "model") for name, phase in phases.items()}
     for name in unfinished_phases(workdir):
         tell(f"{name}: not finished; give the training command again to go on")
-    pruners = {name: pruner_of_saved(saved) for name, saved in models.items()}
-    engines = {name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])} for name in models}
     dense, task = models["dense"], load_task_data(config, workdir / "finetune" / "model", only=HELD_OUT)
-    lengths = batch_lengths(config.data.lengths, dense.max_length)
     if dense.head is not task.head or dense.class_names != task.class_names:
         raise ValueError(
             f"{workdir}: its models are for {told_answers(dense.head, dense.class_names)}, the data now has "
             f"{told_answers(task.head, task.class_names)}; restore the data"
         )
-    rows = []
-    chosen = tuple(splits) or task.eval_splits
-    for split in chosen:
+    for split in splits:
         if split not in task.splits:
             raise ValueError(f"{workdir}: {explain_unknown('split', split, task.splits)}")
+    return Contest(
+        config=config,
+        task=task,
+        models=models,
+        pruners={name: pruner_of_saved(saved) for name, saved in models.items()},
+        engines={
+            name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])} for name in models
+        },
+        lengths=batch_lengths(config.data.lengths, dense.max_length),
+    )
+
+
+def check_threshold_metric(task: TaskData, metric: str) -> None:
+    """Raise ValueError where no threshold can be chosen: another metric, or other than two classes."""
+    if metric and metric not in THRESHOLD_METRICS:
+        raise ValueError(explain_unknown("metric of a threshold", metric, THRESHOLD_METRICS))
+    if metric and (task.num_classes != 2 or task.group != 1):
+        told = f"{task.num_classes} classes" if task.num_classes and task.group == 1 else "no classes of texts"
+        raise ValueError(f"a threshold is chosen between two classes; the task {task.name} has {told}: leave it out")
+
+
+def evaluate_workdir(
+    workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "",
+    dense_scores: Mapping[str, float] | None = None, splits: Sequence[str] = (), with_classes: bool = False,
+    threshold_metric: str = "",
+) -> list[dict]:  # fmt: skip
+    """Scores every finished model of a run on its test splits and measures seconds on the first of them.
+
+    Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
+    of classes majority_share and ece, and for the first split the columns of `time_model`. only: the one model beside
+    the dense one; empty: all of them. dense_scores: of splits where the dense model was scored before; there it has no
+    row. splits: those to score; none for all test splits, or the validation splits where there is no test.
+    with_classes: adds what `ClassScorer.details` gives. threshold_metric: of two classes, one of THRESHOLD_METRICS:
+    adds the decision threshold that is best for it on validation, and its score.
+
+    Raises ValueError where the workdir holds no finished model, or not that one, or there is no such split.
+    """
+    workdir = pathlib.Path(workdir).expanduser()
+    contest = open_contest(workdir, tell=tell, only=only, splits=splits)
+    check_threshold_metric(contest.task, threshold_metric)
+    rows, chosen = [], tuple(splits) or contest.task.eval_splits
     for split in chosen:
         if split.startswith("validation"):
-            tell(f"{split}: models were chosen by these very {task.unit}")
-        tokenized = task.splits[split]
+            tell(f"{split}: models were chosen by these very {contest.task.unit}")
         dense_score = (dense_scores or {}).get(split)
-        for name, saved in models.items():
+        for name in contest.models:
             if name == "dense" and dense_score is not None:
                 continue
-            tell(f"{name}: {len(tokenized)} {task.unit} of {split}")
-            batches = eval_batches(
-                tokenized, batch_size=rows_of_batch(task.group), lengths=own_lengths(pruners[name], lengths)
-            )
-            found = evaluate_model(
-                saved.params, saved.config, pruners[name], batches, head=saved.head, dense_config=dense.config,
-                scorer=task.make_scorer(split, saved.extra.get("no_answer_threshold")), **engines[name],
-            )  # fmt: skip
+            tell(f"{name}: {len(contest.task.splits[split])} {contest.task.unit} of {split}")
+            found, scorer = contest.score(name, split)
             dense_score = found.score if name == "dense" else dense_score
-            row = {
-                "task": task.name, "split": split, "num_texts": len(tokenized), "unit": task.unit, "method": name,
-                "seed": config.seed, "dtype": config.compute_dtype, "metric": task.metric,
-                "test_score": found.score, "dense_score": dense_score,
-                "flops_speedup": found.flops_speedup, "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
-            }  # fmt: skip
-            row |= {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}
+            row = contest.row(name, split, found) | {"dense_score": dense_score}
+            row |= class_columns(scorer, with_classes=with_classes)
+            if threshold_metric:
+                row |= contest.threshold_row(name, scorer, threshold_metric)
             if with_times and name != "dense" and split == chosen[0]:
                 tell(f"{name}: seconds beside the dense model")
-                row |= time_model(saved, dense, pruners[name], tokenized, lengths, engine=engines[name])
+                row |= contest.times(name, split)
             rows.append(row)
     return rows
+
+
+def class_columns(scorer: Scorer, *, with_classes: bool) -> dict:
+    """Return what a scorer of classes knows beside the scores; nothing of others."""
+    details = scorer.details() if isinstance(scorer, ClassScorer) else {}
+    return {name: value for name, value in details.items() if with_classes or name == "majority_share"}
+
+
+def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
+    """Write a decision threshold into a finished model of a run, which every later load takes; return its folder."""
+    workdir = pathlib.Path(workdir).expanduser()
+    phases = finished_phases(workdir)
+    check_finished(workdir, name, phases)
+    saved = load_model(phases[name] / "model")
+    check_threshold(threshold, len(saved.class_names))
+    return save_model(
+        saved.directory, saved.params, saved.config, pruner_name=saved.pruner_name,
+        pruner_options=saved.pruner_options, head=saved.head, class_names=saved.class_names,
+        max_length=saved.max_length, task=saved.task, extra=saved.extra | {THRESHOLD: threshold},
+    )  # fmt: skip
 
 
 def told_answers(head: Head, class_names: tuple[str, ...]) -> str:

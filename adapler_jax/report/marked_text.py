@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from adapler_jax.data.questions import Question
+from adapler_jax.inference.chooser import Chosen
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.reader import Reading
 
@@ -56,7 +57,7 @@ def mark_all(
     """A paragraph a prediction: its label, the true one where `labels` gives it, tokens per layer, the marked text."""
     truths = [f", labelled {label}" for label in labels] if labels is not None else [""] * len(predictions)
     return "\n\n".join(
-        f"{prediction.label} ({prediction.probability:.0%}){truth}, tokens per layer "
+        f"{one_line(prediction.label)} ({prediction.probability:.0%}){one_line(truth)}, tokens per layer "
         f"{' '.join(map(str, prediction.num_tokens))}:\n{mark_kept(prediction, layer=layer, colour=colour)}"
         for prediction, truth in zip(predictions, truths, strict=True)
     )
@@ -79,11 +80,22 @@ def _mark_reading(question: Question | None, reading: Reading, layer: int, *, co
     return f"{one_line(reading.question)}\n{answer}\n{text}"
 
 
+def mark_choices(choices: Sequence[Chosen], *, layer: int = -1, colour: bool = False) -> str:
+    """Return a paragraph a question: the question, the chosen option, and the article with the
+    kept words marked."""
+    paragraphs = []
+    for chosen in choices:
+        prob, words = chosen.probabilities[chosen.label], list(zip(chosen.words, chosen.keep_NW[layer]))
+        text = _mark_part(chosen.article, words, colour=colour) + (_CUT if chosen.is_cut else "")
+        paragraphs.append(f"{one_line(chosen.question)}\n{one_line(chosen.text)} ({prob:.0%})\n{text}")
+    return "\n\n".join(paragraphs)
+
+
 def print_readings(pairs: Sequence[tuple[Question, Reading]], *, model: str = "the model", stream=None) -> None:
     """Prints questions, answers and texts with the words marked that the last layer ran on."""
     stream = sys.stdout if stream is None else stream
     if pairs:
-        print(f"words that {model} kept {mark_of(stream)}:\n", file=stream)
+        print(f"words that {one_line(model)} kept {mark_of(stream)}:\n", file=stream)
         print(mark_readings(pairs, colour=has_colour(stream)) + "\n", file=stream)
 
 
@@ -99,5 +111,5 @@ def print_marked(
     """Prints texts with the words marked that the layer ran on, the last one by default; labels: the true ones."""
     stream = sys.stdout if stream is None else stream
     if predictions:
-        print(f"words that {model} kept {mark_of(stream)}:\n", file=stream)
+        print(f"words that {one_line(model)} kept {mark_of(stream)}:\n", file=stream)
         print(mark_all(predictions, labels, layer=layer, colour=has_colour(stream)) + "\n", file=stream)

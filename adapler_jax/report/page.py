@@ -50,9 +50,9 @@ def write_report(
 
 
 def read_texts(run: Run) -> tuple[Dataset | None, str]:
-    """The run's data, or None and why."""
+    """The run's data, or None and what is wrong with it."""
     if is_reading(run.config):
-        return None, f"Texts of the task {run.config.task} are not shown: the page knows those that are classified."
+        return None, ""  # the page shows texts that are classified
     try:
         return load_data(run.config), ""
     except (ValueError, OSError) as error:
@@ -61,13 +61,14 @@ def read_texts(run: Run) -> tuple[Dataset | None, str]:
 
 def collect(
     run: Run, dataset: Dataset | None, problem: str, *, num_examples: int, model: str | None, tell: Callable
-) -> tuple[list[Section], Explorer | Note]:
-    """All sections in the page's order, and the explorer or why there is none."""
-    parts = [
-        sections.scores(run), sections.tradeoff(run), sections.speed(run), sections.layers(run),
-        length_section(run, dataset, problem), sections.rationales(run), sections.phases(run),
+) -> tuple[list[Section], Explorer | Note | None]:
+    """All sections in the page's order that have something to show, and the explorer or why there is none."""
+    found = [
+        sections.scores(run), sections.classes(run), sections.tradeoff(run), sections.speed(run),
+        sections.layers(run), length_section(run, dataset), sections.rationales(run), sections.phases(run),
         sections.training_curves(run),
     ]  # fmt: skip
+    parts = [part for part in found if not part.is_empty]
     explorer = explorer_of(run, dataset, problem, num_examples=num_examples, model=model, tell=tell)
     notes = [note for part in parts for note in part.notes] + [explorer] * isinstance(explorer, Note)
     for note in dict.fromkeys(notes):
@@ -75,25 +76,25 @@ def collect(
     return parts, explorer
 
 
-def length_section(run: Run, dataset: Dataset | None, problem: str) -> Section:
+def length_section(run: Run, dataset: Dataset | None) -> Section:
     """The histogram of the first test split's lengths; the tokenizer is that of the fine-tuned model."""
     max_length = run.config.data.max_length or (dataset.task.max_length if dataset else 0)
     if dataset is None or not run.models:
-        return sections.lengths(None, "", max_length, problem or f"No model is finished; {sections.TRAIN_AGAIN}.")
+        return sections.lengths(None, "", max_length)
     tokenizer = load_tokenizer(str(run.workdir / "finetune" / "model"))
     split = dataset.eval_splits[0]
     tokenized = tokenize(dataset.split(split), tokenizer, max_length=max_length, cache_dir=token_cache(run.config))
-    return sections.lengths(tokenized.lengths, split, max_length, "")
+    return sections.lengths(tokenized.lengths, split, max_length)
 
 
 def explorer_of(
     run: Run, dataset: Dataset | None, problem: str, *, num_examples: int, model: str | None, tell: Callable
-) -> Explorer | Note:
-    """The explorer, or what it lacks."""
-    if not num_examples:
-        return Note("The report was written without texts, with --examples=0.")
-    if dataset is None or not run.models:
-        return Note(problem or f"No model is finished; {sections.TRAIN_AGAIN}.")
+) -> Explorer | Note | None:
+    """The explorer, what is wrong with it, or None where none was asked for or is made of such a task."""
+    if problem:
+        return Note(problem)
+    if not num_examples or dataset is None or not run.models:
+        return None
     name, classifier = (model, load_named(run.workdir, model)) if model else load_fastest(run.workdir)
     try:
         return explore(name, classifier, dataset, num_examples, tell=tell)
@@ -101,7 +102,7 @@ def explorer_of(
         return Note(str(error))
 
 
-def render(run: Run, parts: list[Section], explorer: Explorer | Note) -> str:
+def render(run: Run, parts: list[Section], explorer: Explorer | Note | None) -> str:
     """The page as text."""
     script = "\n".join(source("explorer.js").splitlines())
     return _TEMPLATES.get_template("report.html.j2").render(

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from adapler_jax.data.streams import kind_of
+from adapler_jax.inference.chooser import Chosen
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.reader import Reading
+from adapler_jax.metrics.classification import decide
+from adapler_jax.report.copied_columns import as_json
 from adapler_jax.report.marked_text import one_line
 
 OUTPUT_KINDS = ("csv", "tsv", "jsonl", "parquet")
@@ -18,6 +21,8 @@ LABEL, PROBABILITY = "label", "probability_"  # the latter in front of a class n
 IS_CUT = "is_cut"
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
 ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")
+CHOICE_COLUMNS = ("answer", "option", "probability", "probabilities", IS_CUT)
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # what starts a formula in spreadsheets
 DECIMALS = 7  # as many as float32 has near 1
 
 Columns = dict[str, list]
@@ -29,10 +34,24 @@ def column_names(class_names: Sequence[str], *, with_words: bool) -> tuple[str, 
     return (LABEL, *(PROBABILITY + name for name in class_names), IS_CUT, *(WORD_COLUMNS if with_words else ()))
 
 
-def columns_of_probs(class_names: Sequence[str], probs_NC: np.ndarray, is_cut: Sequence[bool]) -> Columns:
-    """Labels, probabilities, rounded to DECIMALS, and which texts were longer than the model reads."""
+def columns_of_probs(
+    class_names: Sequence[str],
+    probs_NC: np.ndarray,
+    is_cut: Sequence[bool],
+    *,
+    threshold: float | None = None,
+) -> Columns:
+    """Return labels, probabilities, rounded to DECIMALS, and which texts were longer than the
+    model reads.
+
+    Args:
+      class_names: in the order of the probabilities.
+      probs_NC: float [N, C].
+      is_cut: by text.
+      threshold: as in `Classifier.load`.
+    """
     rounded_CN = np.round(np.asarray(probs_NC, np.float64), DECIMALS).T.tolist()
-    labels = [class_names[best] for best in probs_NC.argmax(axis=-1)]
+    labels = [class_names[number] for number in decide(probs_NC, threshold)]
     return dict(zip(column_names(class_names, with_words=False), [labels, *rounded_CN, list(is_cut)], strict=True))
 
 
@@ -40,6 +59,7 @@ def columns_of_predictions(class_names: Sequence[str], predictions: Sequence[Pre
     """The same, and the words that the last layer ran on and the number of tokens in every layer."""
     probs_NC = np.array([list(prediction.probabilities.values()) for prediction in predictions])
     words = {
+        LABEL: [prediction.label for prediction in predictions],
         KEPT_WORDS: [prediction.kept_words[-1] for prediction in predictions],
         NUM_TOKENS: [list(prediction.num_tokens) for prediction in predictions],
     }
@@ -59,6 +79,28 @@ def columns_of_readings(readings: Sequence[Reading]) -> Columns:
         for reading in readings
     ]  # fmt: skip
     return dict(zip(answer_column_names(with_words=True), map(list, zip(*rows)), strict=True))
+
+
+def choice_column_names(*, with_words: bool) -> tuple[str, ...]:
+    """Return the columns of every output of a model that chooses among options, in their order."""
+    return (*CHOICE_COLUMNS, *([KEPT_WORDS] if with_words else []))
+
+
+def columns_of_choices(choices: Sequence[Chosen]) -> Columns:
+    """Return chosen options, their numbers from 0 and probabilities, those of all options, and the
+    kept words."""
+    rows = [
+        (
+            chosen.text,
+            chosen.label,
+            round(chosen.probabilities[chosen.label], DECIMALS),
+            [round(prob, DECIMALS) for prob in chosen.probabilities],
+            chosen.is_cut,
+            list(chosen.kept_words[-1]),
+        )
+        for chosen in choices
+    ]
+    return dict(zip(choice_column_names(with_words=True), map(list, zip(*rows)), strict=True))
 
 
 def check_output(path: str, *, overwrite: bool, source: str) -> tuple[pathlib.Path, str]:
@@ -81,28 +123,76 @@ def check_output(path: str, *, overwrite: bool, source: str) -> tuple[pathlib.Pa
 
 
 @contextlib.contextmanager
-def open_writer(path: pathlib.Path, kind: str, names: Sequence[str]) -> Iterator[Write]:
-    """Yields a function that appends rows to a new file of one of OUTPUT_KINDS with these columns."""
+def open_writer(
+    path: pathlib.Path,
+    kind: str,
+    names: Sequence[str],
+    *,
+    types: dict | None = None,
+    escape: bool = False,
+) -> Iterator[Write]:
+    """Yield a function that appends rows to a new file of one of OUTPUT_KINDS with these columns.
+
+    Args:
+      path: of the file.
+      kind: one of OUTPUT_KINDS.
+      names: of the columns.
+      types: by name, Parquet types of copied columns; None for text.
+      escape: as in `text_writer`.
+    """
     if kind == "parquet":
-        with _parquet_writer(path, names) as write:
+        with _parquet_writer(path, names, types or {}) as write:
             yield write
     else:
         with path.open("w", encoding="utf-8", newline="") as stream:
-            yield text_writer(stream, kind, names)
+            yield text_writer(stream, kind, names, escape=escape)
 
 
-def text_writer(stream, kind: str, names: Sequence[str]) -> Write:
-    """A function that writes rows of CSV, TSV or JSON lines; CSV and TSV start with a header line.
+def text_writer(
+    stream, kind: str, names: Sequence[str], *, clean: bool = False, escape: bool = False
+) -> Write:
+    """Return a function that writes rows of CSV, TSV or JSON lines; CSV and TSV start with a
+    header line.
 
-    Lists are lists in JSON, elsewhere words with blanks between them, whose control characters become blanks too.
+    Lists are lists in JSON, elsewhere words with blanks between them, whose control characters
+    become blanks too. JSON
+    has null where a number is NaN or infinite.
+
+    Args:
+      stream: text that takes the lines.
+      kind: csv, tsv or jsonl.
+      names: of the columns.
+      clean: whether control characters of all texts become blanks, for a terminal.
+      escape: whether cells that start a formula in spreadsheets get an apostrophe.
     """
     if kind == "jsonl":
         return lambda columns: stream.writelines(
-            json.dumps(dict(zip(names, row)), ensure_ascii=False) + "\n" for row in _rows(columns, names)
+            json.dumps(as_json(dict(zip(names, row))), ensure_ascii=False, allow_nan=False) + "\n"
+            for row in _rows(columns, names)
         )
     table = csv.writer(stream, delimiter="," if kind == "csv" else "\t", lineterminator="\n")
-    table.writerow(names)
-    return lambda columns: table.writerows(map(_cell, row) for row in _rows(columns, names))
+
+    def cell(value):
+        value = _cell(value)
+        if isinstance(value, str):
+            value = one_line(value) if clean else value
+            value = escape_formula(value) if escape else value
+        return value
+
+    table.writerow(map(cell, names))
+    return lambda columns: table.writerows(map(cell, row) for row in _rows(columns, names))
+
+
+def escape_formula(text: str) -> str:
+    """Return the text with an apostrophe before it where a spreadsheet would take it for a
+    formula; numbers stay."""
+    if not text.startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _rows(columns: Columns, names: Sequence[str]) -> Iterator[tuple]:
@@ -118,8 +208,9 @@ def _cell(value):
 
 
 @contextlib.contextmanager
-def _parquet_writer(path: pathlib.Path, names: Sequence[str]) -> Iterator[Write]:
-    """Yields a function that writes rows to a Parquet file."""
+def _parquet_writer(path: pathlib.Path, names: Sequence[str], copied: dict) -> Iterator[Write]:
+    """Yields a function that writes rows to a Parquet file; copied: types by name of columns of
+    the input."""
     import pyarrow
     import pyarrow.parquet  # heavy, and needed for this kind of file only
 
@@ -131,7 +222,9 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str]) -> Iterator[Write]
         "answer": pyarrow.string(),
         "start": pyarrow.int64(),
         "end": pyarrow.int64(),
-    }
+        "option": pyarrow.int64(),
+        "probabilities": pyarrow.list_(pyarrow.float64()),
+    } | {name: kind or pyarrow.string() for name, kind in copied.items()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in names])
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         yield lambda columns: writer.write_table(pyarrow.table({name: columns[name] for name in names}, schema))

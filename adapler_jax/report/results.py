@@ -5,14 +5,19 @@ import datetime
 import json
 import pathlib
 import platform
+import re
 from importlib import metadata
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from adapler_jax.inference.prediction import plain
 from adapler_jax.provenance import commit_of_tree, device_name
+from adapler_jax.report.marked_text import one_line
 from adapler_jax.weights.replace import replace_text
 
+NUMBER = re.compile(r"[+-]?\d[\d,.]*(e[+-]?\d+)?[x%]?")  # as cells write them
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
@@ -26,14 +31,19 @@ def versions() -> dict[str, str]:
 
 
 def print_table(rows: list[dict], *, columns: list[str] | None = None, title: str | None = None) -> None:
-    """Prints rows; columns default to all keys in the order of their first appearance."""
+    """Prints rows; columns default to all keys in the order of their first appearance.
+
+    Texts are shown as they are: no control character reaches the terminal, and no [markup] is read.
+    """
     columns = columns or list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(title=title, title_justify="left")
+    lines = (title or "").split("\n")
+    table = Table(title=Text("\n".join(map(one_line, lines))) if title else None, title_justify="left")
     for name in columns:
-        numeric = any(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        cells = [format_cell(row.get(name)) for row in rows]
+        numeric = any(NUMBER.fullmatch(cell) for cell in cells)
+        table.add_column(Text(one_line(name)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(format_cell(row.get(name)) for name in columns))
+        table.add_row(*(Text(one_line(format_cell(row.get(name)))) for name in columns))
     # Piped output has no width of its own; 80 columns would fold the cells.
     console = Console()
     Console(width=None if console.is_terminal else 240).print(table)
@@ -63,10 +73,10 @@ def results_record(rows: list[dict], *, command: str) -> dict:
 
 
 def write_json(path, record: dict) -> None:
-    """Writes a record, whole or not at all."""
+    """Writes a record, whole or not at all; what is NaN or infinite is null."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(record, indent=1) + "\n")
+    replace_text(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
 
 
 def write_record(rows: list[dict], *, command: str, path=None, more_versions=None) -> None:

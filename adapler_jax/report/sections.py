@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from adapler_jax.provenance import command_line
 from adapler_jax.report import contents, plots
+from adapler_jax.report.class_tables import class_rows
 from adapler_jax.report.contents import Run
 from adapler_jax.report.curves import NAMES, curves
 from adapler_jax.report.evaluation import BESIDE, NUM_TIMED_TEXTS
@@ -17,27 +17,15 @@ from adapler_jax.training.workdir import flatten, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
 EFFICIENCY = (
-    "Each model was timed in turns with the dense one; ms are milliseconds a text, window or option. Efficiency is "
-    "the speedup in seconds over the FLOPs speedup: at 1 all operations that were saved became seconds, above it "
-    "padding was saved too."
+    "Each model was timed in turns with the dense one; ms are milliseconds a text, window or option. "
+    "Efficiency is the speedup in seconds over the FLOPs speedup: at 1 all operations that were saved "
+    "became seconds, above it padding was saved too."
 )
 CURVES = (  # what is drawn of a journal: title, axis label, name in training and in validation lines, factor
     ("loss", "loss", "main", "nll", 1.0),
     ("score", "%", "accuracy", "score", 100.0),
     ("FLOPs speedup", "FLOPs speedup", "flops_speedup", "flops_speedup", 1.0),
 )
-RATIONALES_COMMAND = ("python", "-m", "benchmarks.rationales", "--runs=runs/rationales", "--json=runs/rationales.json")
-OTHER_SPEEDUPS = {  # how a method comes by a curve
-    "adapler": "A curve needs several speedups: train with --config.adapt.speedups='(1.5, 2.0, 3.0)'.",
-    "powerbert": "A curve needs several runs: train each with another --config.powerbert.mass_coef.",
-    "trbert": (
-        "A curve needs several runs: train each with another --config.trbert.policy_length_coef and "
-        "--config.trbert.joint_length_coef."
-    ),
-    "distil": "A curve needs several runs: train each with another --config.distil.layers.",
-    "finetune": "Plain BERT has no speedups to draw; train with the config of another method, as configs/adapler.py.",
-}
-DRAW_METHODS = " benchmarks.methods trains and measures such runs; --methods=RECORD draws what it wrote."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +65,11 @@ class Section:
     tables: Sequence[Table] = ()
     panels: Sequence[Panel] = ()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show, so that the page leaves it out."""
+        return not (self.notes or self.tables or self.panels)
+
 
 def table(caption: str, rows: list[dict]) -> Table:
     """Rows as a table; a column nowhere filled is left out."""
@@ -98,15 +91,15 @@ def not_evaluated(run: Run) -> list[Note]:
 def scores(run: Run) -> Section:
     """Scores, operations and seconds of every model, and where they come from."""
     notes, tables, record = not_evaluated(run), [], run.evaluation
-    is_timed = record is not None and any("wall_ms_1" in row for row in record["rows"])
     if record is not None:
         splits = " and ".join(dict.fromkeys(row["split"] for row in record["rows"]))
         tables.append(table(f"Each model on {splits}", score_table(record["rows"])))
+        details = table("Details: efficiency, tokens, calibration", detail_table(record["rows"]))
+        tables.append(dataclasses.replace(details, is_folded=True))
         origin = {name: record[name] for name in ("command", "commit", "device", "date") if record.get(name)}
         origin["versions"] = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
         tables.append(Table("How these numbers were made", (), [list(pair) for pair in origin.items()]))
-        if not is_timed and len(run.models) > 1:
-            notes.append(Note("No seconds were measured; evaluate without --times=False:", run.evaluate_command))
+    is_timed = record is not None and any("wall_ms_1" in row for row in record["rows"])
     return Section("scores", "Scores and speedups", EFFICIENCY if is_timed else "", notes, tables)
 
 
@@ -117,24 +110,53 @@ def score_table(rows: list[dict]) -> list[dict]:
             "model": row["method"], "split": row["split"], row.get("unit", "texts"): row["num_texts"],
             f"{row['metric']}, %": f"{100 * row['test_score']:.1f}",
             **{f"{name}, %": f"{100 * row[name]:.1f}" for name in BESIDE if name in row},
+            "largest class, %": f"{100 * row['majority_share']:.1f}" if "majority_share" in row else None,
             "against dense": f"{100 * (row['test_score'] - row['dense_score']):+.1f}",
             "FLOPs speedup": f"{row['flops_speedup']:.2f}x",
         }
         | {name: text for size in NUM_TIMED_TEXTS for name, text in time_columns(row, size).items()}
-        | {"tokens in each layer": row["kept_tokens"]}
         for row in rows
     ]  # fmt: skip
+
+
+def detail_table(rows: list[dict]) -> list[dict]:
+    """Return a row a model and split: how operations became seconds, tokens by layer, calibration."""
+    return [
+        {"model": row["method"], "split": row["split"]}
+        | {
+            f"efficiency, {_batch(size)}": f"{row[f'wall_speedup_{size}'] / row['flops_speedup']:.2f}"
+            for size in NUM_TIMED_TEXTS
+            if f"wall_speedup_{size}" in row
+        }
+        | {"tokens in each layer": row["kept_tokens"]}
+        | ({"calibration error, %": f"{100 * row['ece']:.1f}"} if "ece" in row else {})
+        for row in rows
+    ]
 
 
 def time_columns(row: dict, size: int) -> dict[str, str | None]:
     """What was measured at a batch size; None where nothing was."""
     ms, speedup = row.get(f"wall_ms_{size}"), row.get(f"wall_speedup_{size}")
-    batch = f"batch\N{NO-BREAK SPACE}{size}"  # a header of two lines, not three
     return {
-        f"ms, {batch}": ms and f"{ms:.2f}",
-        f"speedup, {batch}": speedup and f"{speedup:.2f}x",
-        f"efficiency, {batch}": speedup and f"{speedup / row['flops_speedup']:.2f}",
+        f"ms, {_batch(size)}": ms and f"{ms:.2f}",
+        f"speedup, {_batch(size)}": speedup and f"{speedup:.2f}x",
     }
+
+
+def _batch(size: int) -> str:
+    """Return a batch size for a header of two lines, not three."""
+    return f"batch\N{NO-BREAK SPACE}{size}"
+
+
+def classes(run: Run) -> Section:
+    """Scores and confusions of the classes, of the fastest model and, folded, of the others."""
+    rows = [row for row in run.score_rows() if row.get("classes")]
+    tables = []
+    for row in sorted(rows, key=lambda row: -row["flops_speedup"]):
+        cells, told = class_rows(row)
+        found = table(f"{row['method']} on {row['split']}: {told}", cells)
+        tables.append(dataclasses.replace(found, is_folded=bool(tables)))
+    return Section("classes", "Classes", tables=tables)
 
 
 def phases(run: Run) -> Section:
@@ -172,7 +194,7 @@ def _panel(caption: str, name: str, draw: Callable, *data, **options) -> Panel:
 
 def layers(run: Run) -> Section:
     """What share of the tokens each layer ran on, and AdapLeR's thresholds."""
-    panels, notes = [], not_evaluated(run) if run.evaluation is None else []
+    panels = []
     if kept := contents.kept_shares(run):
         panels.append(_panel("Tokens that each layer ran on", "kept", plots.draw_layers, kept, label="% of the tokens"))
     if found := contents.thresholds(run):
@@ -180,13 +202,13 @@ def layers(run: Run) -> Section:
             "Thresholds: a token stays with a score of eta over the number of tokens", "thresholds", plots.draw_layers,
             found, label="threshold eta",
         ))  # fmt: skip
-    return Section("layers", "Layers", notes=notes, panels=panels)
+    return Section("layers", "Layers", panels=panels)
 
 
-def lengths(num_tokens: np.ndarray | None, split: str, max_length: int, problem: str) -> Section:
-    """How long the texts of a split are; num_tokens: None where a problem says why."""
+def lengths(num_tokens: np.ndarray | None, split: str, max_length: int) -> Section:
+    """How long the texts of a split are; num_tokens: None where they are not known."""
     if num_tokens is None:
-        return Section("lengths", "Lengths of the texts", notes=[Note(problem)])
+        return Section("lengths", "Lengths of the texts")
     cut = int(np.sum(num_tokens >= max_length))
     about = (
         f"{len(num_tokens):,} texts of {np.mean(num_tokens):.1f} tokens on average, [CLS] and [SEP] included; "
@@ -208,9 +230,7 @@ def speed(run: Run) -> Section:
     }
     points = {name: group for name, group in points.items() if group}
     if not points:
-        return Section("speed", "Operations and seconds", notes=[
-            *not_evaluated(run), Note("There are no seconds of a pruned model to draw."),
-        ])  # fmt: skip
+        return Section("speed", "Operations and seconds")
     about = "On the dotted line all operations that were saved became seconds."
     panel = _panel("Speedup in operations against speedup in seconds", "speed", plots.draw_speed, points)
     return Section("speed", "Operations and seconds", about, panels=[panel])
@@ -218,49 +238,33 @@ def speed(run: Run) -> Section:
 
 def tradeoff(run: Run) -> Section:
     """Scores over speedups: of the run's own models where there are several, and of a record of benchmarks.methods."""
-    panels, notes, rows = [], not_evaluated(run), run.score_rows()
+    panels, rows = [], run.score_rows()
     own = [(row["flops_speedup"], 100 * row["test_score"], 0.0) for row in rows if row["method"] != "dense"]
     dense = [100 * row["test_score"] for row in rows if row["method"] == "dense"]
     if len(own) > 1 and dense:
         lines = {NAMES.get(run.config.method, run.config.method): sorted(own)}
         label = f"{rows[0]['split']} score, %"
         panels.append(_panel("Models of this run", "own", plots.draw_curves, lines, dense[0], label=label))
-    elif not notes:
-        notes.append(other_speedups(run))
     if run.methods is not None:
         lines, label = curves(run.methods["summary"]), f"{run.methods['summary'][0]['split']} score, %"
         dense = lines.pop("dense")[0][1]
         lines = {NAMES.get(method, method): points for method, points in lines.items()}
         caption = f"Methods on {run.methods.get('config', {}).get('task', 'another task')}, means over the seeds"
         panels.append(_panel(caption, "methods", plots.draw_curves, lines, dense, label=label))
-    return Section("tradeoff", "Trade-off", notes=notes, panels=panels)
-
-
-def other_speedups(run: Run) -> Note:
-    """How this run's method comes by several speedups."""
-    method = run.config.method
-    drawn = "" if run.methods is not None or method in ("adapler", "finetune") else DRAW_METHODS
-    return Note(OTHER_SPEEDUPS[method] + drawn)
+    return Section("tradeoff", "Trade-off", panels=panels)
 
 
 def rationales(run: Run) -> Section:
-    """How well the kept tokens agree with words that people marked."""
+    """How well the kept tokens agree with words that people marked; empty where that was not measured."""
     if run.rationales is None:
-        text = "Rationales were not scored; this trains on texts in which people marked words, and scores those runs:"
-        return Section("rationales", "Rationales", notes=[Note(text, rationales_command(run.config))])
+        return Section("rationales", "Rationales")
     panels = []
     for metric, title in contents.RATIONALE_METRICS.items():
         lines = {}
         for row in run.rationales["rows"]:
-            if row["layer"] is not None and metric in row:  # others are of a whole model
+            if row["layer"] is not None and row.get(metric) is not None:  # others are of a whole model
                 lines.setdefault(row["method"], []).append((row["layer"] + 1, row[metric]))
         lines = {NAMES.get(method, method): sorted(points) for method, points in lines.items()}
         if lines:
             panels.append(_panel(f"Rationales: {title}", metric, plots.draw_layers, lines, label=title))
     return Section("rationales", "Rationales", f"From {contents.RATIONALES_FILE}.", panels=panels)
-
-
-def rationales_command(config) -> str:
-    """What scores rationales with the checkpoint of this run."""
-    fresh_head = ["--set=fresh_head=True"] if config.get("fresh_head") else []
-    return command_line([*RATIONALES_COMMAND, f"--model={config.model}", *fresh_head])

@@ -19,6 +19,7 @@ from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
 from adapler_jax.inference.reading_scores import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
 from adapler_jax.inference.scoring import ClassScorer, Scorer
+from adapler_jax.metrics.classification import metric_name
 
 UNITS = {SPAN_KIND: "windows", CHOICE: "options", HOTPOT: "questions", WIKIHOP: "rows"}
 PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
@@ -109,6 +110,11 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
                 f"config.data.{field} is given, but task {config.task!r} has questions, whose "
                 "fields have names of their own (docs/reading.md); leave it out and rename the fields of the data"
             )
+    if config.data.get("metric", ""):
+        raise ValueError(
+            f"config.data.metric is {config.data.metric!r}, but task {config.task!r} has questions, which are scored "
+            "by the metric of their kind; leave it out"
+        )
     data = load_reading(
         config.task, load_core(directory),
         max_length=config.data.max_length, reading=config.reading, source=config.data.source,
@@ -130,17 +136,31 @@ def load_task_data(config, directory, *, only: Sequence[str] = SPLITS) -> TaskDa
 def class_data(config, directory, only: Sequence[str]) -> TaskData:
     """A classification task."""
     dataset, tokenizer = load_data(config), load_tokenizer(directory)
+    class_names = dataset.task.class_names
+    metric = check_metric(config.data.get("metric", "") or dataset.task.metric, class_names)
+
+    def make_scorer(split: str, threshold: float | None = None) -> Scorer:
+        return ClassScorer(metric, class_names=class_names, threshold=threshold)
+
     max_length = config.data.max_length or dataset.task.max_length
     splits = {
         name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
         for name, examples in dataset.splits.items() if name.partition("_")[0] in only
     }  # fmt: skip
-    metric = dataset.task.metric
     return TaskData(
-        name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=dataset.task.class_names,
+        name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=class_names,
         splits=splits, notes=(*dataset.notes, *summarize(dataset)), majority=majority_shares(dataset),
-        make_scorer=lambda split, threshold=None: ClassScorer(metric),
+        make_scorer=make_scorer,
     )  # fmt: skip
+
+
+def check_metric(metric: str, class_names: tuple[str, ...]) -> str:
+    """Return the metric's name for these classes. Raises ValueError where it does not fit them."""
+    try:
+        ClassScorer(metric, class_names=class_names)
+    except ValueError as error:
+        raise ValueError(f"config.data.metric: {error}") from error
+    return metric_name(metric, len(class_names))
 
 
 def reading_data(config, directory, only: Sequence[str]) -> TaskData:

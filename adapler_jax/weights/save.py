@@ -274,6 +274,11 @@ def head_name_of(directory) -> str:
     return _section_of(directory)["head"]
 
 
+def extra_of(directory) -> dict[str, Any]:
+    """Return what the writer of a saved model added. Raises ValueError where the directory holds no saved model."""
+    return _section_of(directory)["extra"]
+
+
 def _section_of(directory) -> dict[str, Any]:
     """What `save_model` wrote besides the encoder's config."""
     path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE

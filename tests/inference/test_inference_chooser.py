@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import numpy as np
@@ -137,3 +138,11 @@ def test_a_model_saved_without_the_limits_of_its_rows_is_refused(tmp_path, head,
     )  # fmt: skip
     with pytest.raises(ValueError, match="saved without .*max_option_tokens|saved without stride, .*num_best in extra"):
         load(tmp_path / "model")
+
+
+def test_a_choice_is_plain_json(load):
+    chosen = load("joint", "packed").choose_all(QUESTIONS, batch_size=2)[1]
+    found = json.loads(json.dumps(chosen.to_dict(), allow_nan=False))
+    assert found == chosen.to_dict() and found["options"] == list(chosen.options)
+    assert found["probabilities"] == list(chosen.probabilities) and found["label"] == chosen.label
+    assert found["kept_words"] == [list(words) for words in chosen.kept_words]

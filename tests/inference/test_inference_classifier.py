@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import shutil
 import time
 
 import jax
@@ -226,3 +228,43 @@ def test_half_characters_are_read_as_unknown_ones():
 def test_buckets_that_cannot_hold_the_model_are_refused_at_once(model_dir):
     with pytest.raises(ValueError, match="bucket 8 cannot hold 16 kept tokens"):
         Classifier.load(model_dir, buckets=(4, 8))
+
+
+def test_a_threshold_moves_labels_and_leaves_probabilities(classifier, predictions, model_dir):
+    probs = sorted(prediction.probabilities["pos"] for prediction in predictions)
+    threshold = (probs[1] + probs[2]) / 2
+    moved = classifier.predict(TEXTS, batch_size=8, threshold=threshold)
+    for found, before in zip(moved, predictions, strict=True):
+        assert found.probabilities == before.probabilities
+        assert found.label == ("pos" if found.probabilities["pos"] >= threshold else "neg")
+        assert found.probability == found.probabilities[found.label]
+    assert sum(found.label == "neg" for found in moved) == 2
+    assert classifier.threshold is None and classifier.predict([]) == []
+    assert Classifier.load(model_dir, threshold=threshold).threshold == threshold
+
+
+def test_a_saved_threshold_is_taken_unless_another_is_given(model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    for value in (0.3, "0.3", 2):
+        config["adapler_jax"]["extra"]["decision_threshold"] = value
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+        if value == 0.3:
+            assert Classifier.load(tmp_path / "model").threshold == 0.3
+            assert Classifier.load(tmp_path / "model", threshold=0.6).threshold == 0.6
+        else:
+            with pytest.raises(ValueError, match=r"config.json: extra.decision_threshold: threshold is .* expected"):
+                Classifier.load(tmp_path / "model")
+
+
+def test_a_prediction_is_plain_json(predictions):
+    for prediction in predictions:
+        found = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
+        assert found == prediction.to_dict() and found["label"] == prediction.label
+        assert found["probabilities"] == prediction.probabilities
+        assert found["kept_words"] == prediction.kept_words
+        assert found["words"] == [dataclasses.asdict(word) for word in prediction.words]
+        np.testing.assert_array_equal(np.array(found["keep_NW"]).reshape(prediction.keep_NW.shape), prediction.keep_NW)
+    broken = dataclasses.replace(predictions[0], probability=np.float32("nan"), probabilities={"neg": np.inf})
+    found = json.loads(json.dumps(broken.to_dict(), allow_nan=False))
+    assert found["probability"] is None and found["probabilities"] == {"neg": None}

@@ -1,5 +1,6 @@
 import dataclasses
 import html.parser
+import json
 
 import numpy as np
 import pytest
@@ -120,3 +121,12 @@ def test_a_model_that_drops_nothing_has_nothing_to_explain(tmp_path):
     dense = Classifier.load(make_model(tmp_path / "model", "keep_all"))
     with pytest.raises(ValueError, match="drops no tokens"):
         dense.explain("good")
+
+
+def test_an_explanation_is_plain_json(classifier):
+    explanation = classifier.explain("a good film")
+    found = json.loads(json.dumps(explanation.to_dict(), allow_nan=False))
+    assert found == explanation.to_dict() and found["tokens"] == list(explanation.tokens)
+    assert found["prediction"] == explanation.prediction.to_dict()
+    for name in ("keep_NL", "score_NL", "score_L", "score_W", "layers_W", "word_L"):
+        np.testing.assert_array_equal(found[name], getattr(explanation, name))

@@ -315,7 +315,6 @@ def test_the_command_answers_standard_input(tiny_classifier, classifier):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--budget=2"], "error: --budget is reserved for a later release; leave it out"),
         (["--input=in.xls"], "error: 'in.xls': unknown file kind 'xls'; known: txt, csv"),
     ],
 )

@@ -47,6 +47,8 @@ def test_every_kind_of_output_holds_what_the_reader_answers(model, source, tmp_p
     assert predict_file(model, source=source, output=str(output), with_kept=True, batch_size=4) == 4
     readings = Reader.load(model).answer_all(PAIRS, batch_size=4)
     for row, reading in zip(read_rows(output), readings, strict=True):
+        assert json.loads(json.dumps(reading.to_dict(), allow_nan=False)) == reading.to_dict()
+        assert len(reading.to_dict()["answers"]) == len(reading.answers) and reading.to_dict()["text"] == reading.text
         assert list(row) == ["answer", "start", "end", "score", "probability", "kept_words"]
         assert (int(row["start"]), int(row["end"])) == (reading.start, reading.end)
         assert re.sub(r"\s", " ", row["answer"]) == re.sub(r"\s", " ", reading.text)
@@ -77,17 +79,6 @@ def test_answers_are_given_where_none_is_preferred_when_asked_for(source, tmp_pa
 def test_a_model_of_classes_has_no_answers_to_ask_for(tiny_classifier, source):
     with pytest.raises(ValueError, match="answers no questions; leave out --always_answers"):
         predict_file(tiny_classifier, source=source, always_answers=True)
-
-
-def test_a_model_of_options_is_refused_before_its_input_is_read(tmp_path):
-    head = heads.choice(num_options=2)
-    params = tiny.make_params() | {"head": head.init(jax.random.key(0), tiny.CONFIG, 0)}
-    directory = save_model(
-        tmp_path / "model", params, tiny.CONFIG, pruner_name="adapler", head=head, max_length=16,
-        tokenizer=build_tokenizer(),
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="neither Classifier, predict nor exported programs are made; load it with Ch"):
-        predict_file(directory, source=str(tmp_path / "none.jsonl"))
 
 
 @pytest.mark.parametrize(

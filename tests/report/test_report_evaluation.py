@@ -11,14 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import evaluate
 from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.tokens import Tokenized
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import adapler, keep_all
-from adapler_jax.report import evaluation
-from adapler_jax.report.evaluation import evaluate_workdir, example_texts
+from adapler_jax.report import class_tables, evaluation
+from adapler_jax.report.evaluation import evaluate_workdir, example_texts, save_threshold
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
+from adapler_jax.training.task_data import TaskData
 from adapler_jax.types import FILLER_ID, EncoderConfig
+from adapler_jax.weights.save import load_model
 from adapler_jax.whole_files import replace_text
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -103,14 +107,97 @@ def test_one_model_is_scored_beside_dense(finished):
 def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     done = run_python("evaluate.py", f"--workdir={finished}")
     assert done.returncode == 0, done.stderr
-    for name in ("dense", "adapler", "adapt-1.2x", "accuracy", "FLOPs", "tokens in each layer", "efficiency"):
+    header = next(line for line in done.stdout.splitlines() if "accuracy" in line)
+    places = [header.index(name) for name in ("accuracy", "largest class", "speedup, batch 1", "ms, batch 1", "FLOPs")]
+    assert places == sorted(places)
+    for name in ("dense", "adapler", "adapt-1.2x", "precision", "as good", "32 texts of test"):
         assert name in done.stdout
+    for name in ("executed FLOPs", "efficiency", "tokens in each layer"):
+        assert name not in done.stdout
     assert "[" in done.stdout.splitlines()[-1] + done.stdout.splitlines()[-2]
     record = json.loads((finished / "evaluation.json").read_text())
     assert record["device"] and record["versions"]["jax"]
     timed = [row for row in record["rows"] if row["method"] != "dense"]
     assert all(row["wall_ms_32"] > 0 and row["executed_speedup_32"] > 0 for row in timed)
     assert {row[f"driver_{batch_size}"] for row in timed for batch_size in (1, 32)} <= {"bucketed", "packed"}
+    assert all(0 <= row["ece"] <= 1 and 0.5 <= row["majority_share"] < 1 for row in record["rows"])
+    assert all([entry["name"] for entry in row["classes"]] == ["bad", "good"] for row in record["rows"])
+    assert np.sum(record["rows"][0]["confusion"]) == 32
+
+
+def test_details_add_executed_operations_and_every_class(finished, capsys):
+    rows = evaluate_workdir(finished, tell=silent, with_times=False, with_classes=True)
+    for row in rows[1:]:
+        for size in (1, 32):
+            row |= {f"wall_ms_{size}": 1.0, f"dense_wall_ms_{size}": 2.0, f"wall_speedup_{size}": 2.0}
+            row |= {f"executed_speedup_{size}": 1.5, f"driver_{size}": "packed"}
+    evaluate.print_rows(rows, details=True)
+    text = capsys.readouterr().out
+    for name in ("executed FLOPs", "efficiency", "tokens in each layer", "calibration error", "packed", "2.00x"):
+        assert name in text
+    assert text.count("by class") == 3
+    evaluate.print_rows(rows, details=False)
+    assert capsys.readouterr().out.count("by class") == 1
+
+
+def test_a_threshold_is_chosen_on_validation_and_saved_when_asked_for(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    options = {"tell": silent, "with_times": False, "only": "adapler"}
+    rows = evaluate_workdir(tmp_path / "run", threshold_metric="f1", **options)
+    assert [row["likeliest_score"] > 0.4 for row in rows] == [True, True]
+    assert all(0 < row["threshold"] < 1 and row["threshold_metric"] == "f1" for row in rows)
+    assert all(row["threshold_validation_score"] > 0.5 for row in rows)
+    evaluate.print_rows(rows, details=False)
+    assert "f1 with it" in capsys.readouterr().out
+    directory = save_threshold(tmp_path / "run", "adapler", rows[1]["threshold"])
+    assert Classifier.load(directory).threshold == rows[1]["threshold"]
+    assert (directory / "tokenizer.json").is_file()
+    (_, again) = evaluate_workdir(tmp_path / "run", **options)
+    truth = load_model(directory)
+    assert truth.extra["decision_threshold"] == rows[1]["threshold"] and again["test_score"] > 0.4
+    with pytest.raises(ValueError, match="unknown metric of a threshold 'f2'"):
+        evaluate_workdir(finished, threshold_metric="f2", **options)
+
+
+def test_thresholds_are_for_two_classes_of_texts():
+    for names, group, told in ((("a", "b", "c"), 1, "3 classes"), ((), 1, "no classes"), (("a", "b"), 2, "no classes")):
+        task = TaskData("t", "accuracy", None, names, {}, (), None, group=group)
+        with pytest.raises(ValueError, match=f"chosen between two classes; the task t has {told}"):
+            evaluation.check_threshold_metric(task, "f1")
+
+
+def test_a_threshold_has_to_be_chosen_to_be_saved(finished):
+    done = run_python("evaluate.py", f"--workdir={finished}", "--save_threshold=adapler")
+    assert done.returncode == 2 and "add --choose_threshold=f1" in done.stderr
+
+
+def entry(name, f1, support=1):
+    return {"name": name, "precision": 0.5, "recall": 0.25, "f1": f1, "support": support}
+
+
+def test_few_classes_show_their_confusions_and_many_the_worst():
+    few = {"classes": [entry("a", 0.1), entry("b", 0.2, 1234)], "confusion": [[1, 0], [2, 1232]]}
+    rows, told = class_tables.class_rows(few)
+    assert rows[1] == {
+        "class": "b", "precision": "50.0", "recall": "25.0", "F1": "20.0", "support": "1,234",
+        "as a": "2", "as b": "1232",
+    }  # fmt: skip
+    assert class_tables.is_few(few) and "how many were answered" in told
+    many = {"classes": [entry(f"c{place}", place / 100, place) for place in range(40)], "confusion": [[]]}
+    rows, told = class_tables.class_rows(many)
+    assert [row["class"] for row in rows] == [f"c{place}" for place in range(1, 21)]
+    assert told == "the 20 classes of 40 with the lowest F1" and not class_tables.is_few(many)
+    assert "as a" not in class_tables.class_rows({"classes": few["classes"]})[0][0]
+
+
+def test_classes_are_shown_of_the_fastest_model_or_of_all():
+    rows = [
+        {"split": split, "flops_speedup": speedup, "classes": [entry("a", 0.5)]}
+        for split in ("test", "test_b") for speedup in (1.0, 3.0, 2.0)
+    ]  # fmt: skip
+    assert class_tables.shown_models(rows, details=False) == [rows[1]]
+    assert class_tables.shown_models(rows, details=True) == rows
+    assert class_tables.shown_models([{"split": "test"}], details=True) == []
 
 
 def test_example_texts_come_from_the_test_split(finished, tiny_files):

@@ -19,9 +19,8 @@ from adapler_jax.report.explorer import build_explorer
 from adapler_jax.report.page import write_report
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.run import run_all
-from adapler_jax.training.workdir import claim_workdir, flatten
+from adapler_jax.training.workdir import claim_workdir
 from adapler_jax.whole_files import checksum_path, replace_text
-from configs import adapler, distil, finetune, powerbert, trbert
 from tests.report.explained import CLASSES, NUM_LAYERS, SITES, explain
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -83,6 +82,10 @@ def evaluation_rows(methods=("dense", "adapler", "adapt-1.2x"), **more):
             "metric": "accuracy", "test_score": 0.9 - 0.01 * place, "dense_score": 0.9,
             "flops_speedup": 1.0 + 0.5 * place, "kept_tokens": [8.0, 8.0 - place, 8.0 - 2 * place, 1.5],
         }  # fmt: skip
+        row |= {"majority_share": 0.6, "ece": 0.03, "confusion": [[15, 1], [2, 14]]}
+        row["classes"] = [
+            {"name": name, "precision": 0.875, "recall": 0.9375, "f1": 0.9, "support": 16} for name in ("bad", "good")
+        ]
         for size in (1, 32) if place else ():
             row |= {f"wall_ms_{size}": 1.0, f"wall_speedup_{size}": 1.1 + place, f"efficiency_{size}": 0.9}
         rows.append(row | more)
@@ -136,7 +139,8 @@ def test_a_finished_run_has_all_sections(finished):
     for expected in (
         "python evaluate.py --workdir=w", TRAINED_BY, "adapt-1.2x", "1.50x", "-1.0", "a device", "PoWER-BERT",
         "threshold eta", "average precision", "false positive rate", "attention & co", "finetune: loss",
-        "adapler: FLOPs speedup", "speedup in seconds", "Texts of the test split by tokens", "20 of the 32 texts",
+        "adapler: FLOPs speedup", "speedup in seconds", "as good", "93.8", "largest class",
+        "calibration error", "Texts of the test split by tokens", "20 of the 32 texts",
     ):  # fmt: skip
         assert expected in words, expected
     assert 'class="note"' not in text
@@ -149,30 +153,43 @@ def test_two_reports_of_one_run_are_the_same(finished):
     assert report(finished)[0] == report(finished)[0]
 
 
-def test_what_a_finished_run_lacks_is_named_with_its_command(finished):
+def test_what_was_not_asked_for_is_left_out(finished):
     text, told = report(finished, num_examples=0)
-    words = " ".join(check_page(text).texts)
-    for expected in (
-        f"python evaluate.py --workdir={finished}", "Rationales were not scored", "benchmarks.rationales",
-        "written without texts", "finetune: loss", "threshold eta",
-    ):  # fmt: skip
+    found = check_page(text)
+    words = " ".join(found.texts)
+    command = f"python evaluate.py --workdir={finished}"
+    assert words.count(command) == 1 and text.count('class="note"') == 1 and len(told) == 1
+    for expected in ("finetune: loss", "threshold eta"):
         assert expected in words, expected
-    assert any(f"python evaluate.py --workdir={finished}" in line for line in told)
+    for name in ("rationales", "speed", "tradeoff", "explorer", "classes"):
+        assert name not in found.ids and f"#{name}" not in text, name
     assert "<script>" not in text  # nothing to run
 
 
-def test_models_that_were_not_evaluated_and_seconds_that_were_not_measured_are_named(finished):
+def test_models_that_were_not_evaluated_are_named(finished):
     rows = [{name: value for name, value in row.items() if "wall" not in name} for row in evaluation_rows(("dense",))]
     write_evaluation(finished, rows)
     words = " ".join(check_page(report(finished, num_examples=0)[0]).texts)
-    assert "evaluation.json lacks adapler, adapt-1.2x" in words and "No seconds were measured" in words
+    assert words.count("evaluation.json lacks adapler, adapt-1.2x") == 1 and "seconds were" not in words
+
+
+def test_many_classes_show_the_worst(finished):
+    classes = [
+        {"name": f"class{place}", "precision": 0.5, "recall": 0.5, "f1": place / 100, "support": 3}
+        for place in range(30)
+    ]
+    write_evaluation(finished, evaluation_rows(classes=classes))
+    section = sections.classes(read_contents(finished, None))
+    assert [len(table.rows) for table in section.tables] == [20, 20, 20]
+    assert [table.is_folded for table in section.tables] == [False, True, True]
+    assert "adapt-1.2x on test: the 20 classes of 30 with the lowest F1" == section.tables[0].caption
 
 
 def test_a_claimed_workdir_without_a_phase_gives_a_page(make_config, tmp_path):
     claim_workdir(tmp_path / "run", make_config().to_dict())
     text, told = report(tmp_path / "run")
     words = " ".join(check_page(text).texts)
-    assert words.count("No model is finished") >= 3 and "not begun" in words and "No step was recorded" in words
+    assert words.count("No model is finished") == 1 and "not begun" in words and "No step was recorded" in words
     assert any("No model is finished" in line for line in told)
 
 
@@ -197,7 +214,7 @@ def test_data_that_is_gone_is_named(finished):
     config["data"]["source"] = f"file:{finished}/gone"
     replace_text(finished / "run.json", json.dumps(config), checksum=True)
     words = " ".join(check_page(report(finished)[0]).texts)
-    assert words.count("The run's data cannot be read") == 2 and "finetune: loss" in words
+    assert words.count("The run's data cannot be read") == 1 and "finetune: loss" in words
 
 
 def test_another_model_can_be_chosen(finished):
@@ -224,6 +241,8 @@ def test_a_damaged_record_is_named(finished, content):
     [
         ("evaluation.json", rows_with(test_score=None), "no or wrong test_score; remove it or write it anew"),
         ("evaluation.json", rows_with(kept_tokens=[]), "no or wrong kept_tokens"),
+        ("evaluation.json", rows_with(classes=[{"name": "a"}]), "no or wrong classes"),
+        ("evaluation.json", rows_with(confusion=[[1, 2]]), "no or wrong confusion"),
         ("evaluation.json", rows_with(flops_speedup=0), "no or wrong flops_speedup"),
         ("evaluation.json", rows_with(wall_speedup_1="2x"), "no or wrong wall_speedup_1"),
         ("evaluation.json", '{"rows": [], "versions": null}', "no or wrong versions"),
@@ -296,38 +315,14 @@ def test_labels_name_the_split(finished):
     run = read_contents(finished, None)
     assert sections.scores(run).tables[0].caption == "Each model on validation"
     assert "validation score, %" in sections.tradeoff(run).panels[0].svg
-    assert "validation split" in sections.lengths(np.array([3]), "validation", 16, "").panels[0].caption
+    assert "validation split" in sections.lengths(np.array([3]), "validation", 16).panels[0].caption
 
 
 def test_efficiency_is_the_speedup_in_seconds_over_that_in_operations():
     """adapler: 2.1x in seconds at 1.5x, adapt-1.2x: 3.1x at 2x."""
-    dense, *pruned = sections.score_table(evaluation_rows())
+    dense, *pruned = sections.detail_table(evaluation_rows())
     name = "efficiency, batch\N{NO-BREAK SPACE}32"
-    assert dense[name] is None and [row[name] for row in pruned] == ["1.40", "1.55"]
-
-
-@pytest.mark.parametrize(
-    ("method", "module", "field"),
-    [
-        ("adapler", adapler, "adapt.speedups"), ("powerbert", powerbert, "powerbert.mass_coef"),
-        ("trbert", trbert, "trbert.joint_length_coef"), ("distil", distil, "distil.layers"), ("finetune", finetune, ""),
-    ],
-)  # fmt: skip
-def test_other_speedups_are_asked_for_with_a_field_of_the_config(make_config, tmp_path, method, module, field):
-    config = make_config(module=module)
-    claim_workdir(tmp_path / "run", config.to_dict())
-    text = sections.other_speedups(read_contents(tmp_path / "run", None)).text
-    fields = re.findall(r"--config\.([\w.]+\w)", text)
-    assert config.method == method and set(fields) <= flatten(config.to_dict()).keys()
-    assert field in fields or not fields and method == "finetune"
-
-
-def test_the_command_for_rationales_has_the_run_s_checkpoint(make_config):
-    config = make_config()
-    assert sections.rationales_command(config).endswith(f" --model={config.model}")
-    with config.unlocked():
-        config.update({"model": "my model", "fresh_head": True})
-    assert sections.rationales_command(config).endswith(' "--model=my model" --set=fresh_head=True')
+    assert name not in dense and [row[name] for row in pruned] == ["1.40", "1.55"]
 
 
 def test_a_folder_without_a_run_and_a_missing_record_are_errors(finished, tmp_path):
