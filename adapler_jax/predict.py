@@ -42,6 +42,8 @@ _KEPT = flags.DEFINE_bool(
 _EXPLAIN = flags.DEFINE_bool("explain", False, "print texts with the kept words marked; rows go to --output only")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace an output file that is there")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts that run at a time", lower_bound=1)
+_ENCODING = flags.DEFINE_string("encoding", "", "of the input's text; default: its byte order mark's, else UTF-8")
+_DELIMITER = flags.DEFINE_string("delimiter", "", "between the columns of CSV and TSV; default: it is found")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", list(COMPUTE_DTYPES), "operands of the encoder's products")
 _DRIVER = flags.DEFINE_enum("driver", AUTO, DRIVER_NAMES, "how tokens are dropped")
 _ALWAYS = flags.DEFINE_bool("always_answers", False, "of questions: answer also where the model prefers no answer")
@@ -69,7 +71,7 @@ def main():
         with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
         dtype=COMPUTE_DTYPES[_DTYPE.value], driver=_DRIVER.value,
         always_answers=_ALWAYS.value, copy=copy, threshold=_THRESHOLD.value, escape_formulas=_ESCAPE.value,
-        tell=print_note,
+        encoding=_ENCODING.value, delimiter=_DELIMITER.value, tell=print_note,
     )  # fmt: skip
 
 

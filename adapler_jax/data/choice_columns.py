@@ -4,9 +4,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from adapler_jax.data.files import check_once
 from adapler_jax.data.streams import Form
-from adapler_jax.data.tables import explain_unknown
+from adapler_jax.data.tables import check_once, explain_unknown
 
 QUESTION, ARTICLES, LISTS = "question", ("article", "context"), ("options", "choices")
 OPTION = re.compile(r"(option|choice|ending|answer)[ _-]?([a-z]|\d{1,2})", re.IGNORECASE)  # option_a, ending0

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from adapler_jax.data.choice_columns import CHOICES
-from adapler_jax.data.files import parquet_errors
+from adapler_jax.data.formats import Options
+from adapler_jax.data.parquet import parquet_errors
 from adapler_jax.data.streams import KINDS, WINDOW_ROWS, Window, kind_of, read_windows, usual_columns
 from adapler_jax.heads import CLASSIFICATION, SPAN
 from adapler_jax.inference.chooser import Chooser
@@ -53,31 +54,33 @@ def predict_file(
     model, *, source: str = STANDARD, output: str = STANDARD, kind: str | None = None, columns: Sequence[str] = (),
     with_kept: bool = False, explain: bool = False, overwrite: bool = False, batch_size: int = 32, dtype=jnp.float32,
     driver: str = AUTO, always_answers: bool = False, copy: str | Sequence[str] = NONE,
-    threshold: float | None = None, escape_formulas: bool = False, tell: Callable[[str], None] = lambda line: None,
+    threshold: float | None = None, escape_formulas: bool = False, encoding: str = "", delimiter: str = "",
+    tell: Callable[[str], None] = lambda line: None,
 ) -> int:  # fmt: skip
-    """Writes a row for every row of the input, in its order, and returns their number.
+    """Write a row for every row of the input, in its order, and return their number.
 
-    Args: model: a saved model directory, of classes, of answers in texts or of options. source: a
-      file, or "-" for
-    standard input. output: a file, which appears once it is complete, or "-" for TSV on standard
-    output. kind: of the
-    input, one of KINDS; None: by its ending, text lines for standard input. columns: the text
-    column of a table, or
-    the two of pairs; none for those of the model's task, or of single texts also `text` or
-    `sentence`, of questions
-    `question` and `context`, of options as in `pick_choice_columns`. with_kept: writes the last
-    layer's words too, and
-    of classes the tokens of every layer. explain: prints texts with the kept words marked, in
-    place of rows where
-    output is "-". overwrite: whether an output that is there may be replaced. batch_size, dtype,
-    driver: as in
-    `Classifier`. always_answers: as in `Reader`. copy: "all", "none" or names of columns of the
-    input, which follow the
-    predictions'; text lines are the column `text`. threshold: as in `Classifier.load`.
-    escape_formulas: puts an
-    apostrophe before cells of CSV and TSV that a spreadsheet takes for formulas. tell: gets notes.
+    Args:
+      model: a saved model directory, of classes, of answers in texts or of options.
+      source: a file, or "-" for standard input.
+      output: a file, which appears once it is complete, or "-" for TSV on standard output.
+      kind: of the input, one of KINDS; None: by its ending, text lines for standard input.
+      columns: the text column of a table, or the two of pairs. None: the columns of the model's
+        task; of single texts also `text` or `sentence`, of questions `question` and `context`,
+        of options as in `pick_choice_columns`.
+      with_kept: also write the last layer's words and, of classes, the tokens of every layer.
+      explain: print texts with the kept words marked, in place of rows where output is "-".
+      overwrite: whether an existing output may be replaced.
+      batch_size, dtype, driver, threshold: as in `Classifier`.
+      always_answers: as in `Reader`.
+      copy: "all", "none" or names of columns of the input, which follow the predictions';
+        text lines are the column `text`.
+      escape_formulas: put an apostrophe before cells of CSV and TSV that a spreadsheet takes for
+        formulas.
+      encoding, delimiter: of the input, where it does not say them itself.
+      tell: gets notes.
 
-    Raises ValueError or OSError where the input, the model or the output is not as expected.
+    Raises:
+      ValueError, OSError: the input, the model or the output is not as expected.
     """
     check_batch_size(batch_size)
     use = use_of(model)
@@ -89,6 +92,7 @@ def predict_file(
     with open_input(source, tell) as file:
         schema = parquet_schema(file, where) if kind == "parquet" else None
         reading = {"form": CHOICES if use == OPTIONS else None, "usual": usual_of(model, use)}
+        reading |= {"options": Options(encoding, delimiter), "tell": tell}
         windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
         own, run = load_use(
