@@ -7,6 +7,7 @@ import typing
 
 from tokenizers import AddedToken, Tokenizer
 
+from adapler_jax.data.segments import drop_segments
 from adapler_jax.data.tables import first_line
 
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing is no news here
@@ -37,6 +38,7 @@ def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerFast":
     if not folder.is_dir():
         folder = _download(path_or_name)
     tokenizer = _parsed(_load_folder, folder)
+    drop_segments(tokenizer.backend_tokenizer, folder)
     _check_first(tokenizer.backend_tokenizer, tokenizer.cls_token, folder)
     return tokenizer
 
@@ -63,6 +65,7 @@ def load_core(folder: str | os.PathLike) -> Tokenizer:
     core.encode_special_tokens = False
     core.no_truncation()
     core.no_padding()
+    drop_segments(core, folder)
     _check_first(core, special["cls_token"], folder)
     return core
 

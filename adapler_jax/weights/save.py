@@ -33,7 +33,7 @@ from adapler_jax.weights.labels import is_name
 from adapler_jax.weights.messages import bounded_errors, shown
 from adapler_jax.weights.names import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules, unwrapped_name
 from adapler_jax.weights.replace import copy_entries, readable, replacing, restore_previous
-from adapler_jax.weights.section import FORMAT, SECTION, head_of, is_count, options_of, read_section
+from adapler_jax.weights.section import FORMAT, SECTION, check_section, head_of, is_count, options_of, read_section
 from adapler_jax.weights.tokenizer_files import settle_tokenizer
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
@@ -100,7 +100,7 @@ def save_model(
         "format": FORMAT, "pruner": pruner_name, "pruner_options": pruner_options or {}, "max_length": max_length,
         "task": task, "extra": extra or {}, "head": head.name, "head_options": dict(head.options),
     }  # fmt: skip
-    json.dumps(section)  # what cannot be written is refused before anything is
+    check_section(json.loads(json.dumps(section)), directory / CONFIG_FILE)
     sizes = axis_sizes(
         config, num_classes=num_outputs, predictor_dim=leaf_predictor_dim(params), num_sites=num_sites_of(params)
     )
