@@ -247,7 +247,7 @@ def load_model(directory) -> Saved:
     sizes = axis_sizes(
         config, num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,
         predictor_dim=hidden_biases[0].size if hidden_biases else 0,
-        num_sites=len(options.get("layers", ())),
+        num_sites=len(options.get("layers") or ()),
     )  # fmt: skip
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(

@@ -68,8 +68,8 @@ def settle_tokenizer(
         "model_max_length": max_length,
         "model_input_names": ["input_ids", *segments, "attention_mask"],
         "padding_side": "right",
-        "truncation_side": "right",
     }
+    settings.setdefault("truncation_side", "right")
     text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
     (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
     return special_numbers(settings, numbers)
