@@ -53,6 +53,7 @@ def make_tokenizer(kind):
     """Return a tokenizer of a family's kind, trained on the texts above."""
     special = SPECIAL["wordpiece" if kind == "wordpiece" else "sentences"]
     ordered = [special[2], special[0], special[1], special[3], special[4]]
+    texts = [*TEXTS, *(text for pair in PAIRS for text in pair)]
     if kind == "wordpiece":
         core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         core.normalizer, core.pre_tokenizer = (
@@ -70,12 +71,13 @@ def make_tokenizer(kind):
             vocab_size=290, special_tokens=ordered, initial_alphabet=alphabet, show_progress=False
         )
     else:
-        core = Tokenizer(models.Unigram())
+        words = sorted({word for text in texts for word in text.split()})
+        pieces = [(token, 0.0) for token in ordered] + [(f"\u2581{word}", -2.0) for word in words]
+        core, trainer = Tokenizer(models.Unigram(pieces, unk_id=3)), None
         core.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=60, special_tokens=ordered, unk_token="<unk>", show_progress=False
-        )
-    core.train_from_iterator([*TEXTS, *(text for pair in PAIRS for text in pair)] * 3, trainer)
+        core.add_special_tokens(ordered)
+    if trainer:
+        core.train_from_iterator(texts * 3, trainer)
     first, last = ((token, core.token_to_id(token)) for token in special[:2])
     if kind == "bytes":
         core.post_processor = processors.RobertaProcessing(last, first)
@@ -158,7 +160,7 @@ def test_a_classifier_of_each_family_answers_alike_in_transformers(tmp_path, fam
     for texts in (TEXTS, PAIRS):
         expected = probabilities(model.eval(), tokenizer, texts)
         np.testing.assert_allclose(ours.predict_probs(texts), expected, atol=1e-5)
-    assert np.ptp(expected[:, 0]) > 1e-3  # the texts are told apart
+        assert np.ptp(expected[:, 0]) > 1e-4  # texts differ
     pipe = transformers.pipeline("text-classification", str(directory), truncation=True, top_k=None)
     for found, expected in zip(pipe(TEXTS), ours.predict_probs(TEXTS), strict=True):
         scores = {row["label"]: row["score"] for row in found}
