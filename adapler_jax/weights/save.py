@@ -236,6 +236,10 @@ def load_model(directory) -> Saved:
     raw = read_json(config_path)
     section = read_section(raw, config_path)
     config, class_names = encoder_config(raw, config_path), read_class_names(raw, config_path)
+    if (section["max_length"] or 0) > config.num_positions:
+        raise ValueError(
+            f"{config_path}: max_length is {section['max_length']}, the model has {config.num_positions} positions"
+        )
     options = options_of(section, config.num_layers, config_path)
     head = head_of(section)
     rules = model_rules(section["pruner"], head.name)

@@ -77,6 +77,7 @@ BAD_SECTIONS = {
     "length a fraction": ({"max_length": 12.5}, "max_length 12.5"),
     "length a text": ({"max_length": "16"}, "max_length '16'"),
     "length huge": ({"max_length": 10**9}, "max_length 1000000000"),
+    "length beyond the positions": ({"max_length": 13}, "max_length is 13, the model has 12 positions"),
     "length a truth value": ({"max_length": True}, "max_length True"),
     "task a list": ({"task": ["sst2"]}, r"task \['sst2'\], expected null or a text"),
     "extra a list": ({"extra": []}, r"extra \[\], expected an object"),

@@ -10,7 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from adapler_jax.data.tokenizers import load_core
 from adapler_jax.heads import CLASSIFICATION, SPAN, choice, hotpot
+from adapler_jax.inference.engine import make_engine
 from adapler_jax.inference.ids import check_ids, check_rows
+from adapler_jax.pruning import keep_all
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.families import distilbert_tensors, from_distilbert
 from adapler_jax.weights.read import load_pretrained
@@ -273,3 +275,5 @@ def test_ids_out_of_range_are_refused_before_the_device_clamps_them():
     with pytest.raises(ValueError, match="the split train has the segment 1"):
         check_rows(np.zeros(3, np.int32), np.ones(3, np.int8), one, "the split train")
     jax.eval_shape(lambda batch: check_ids(batch, one), batch)  # traced: not looked at
+    with pytest.raises(ValueError, match="the segment 1; the model has 1"):
+        make_engine(one, keep_all(), driver="masked")({}, batch)
