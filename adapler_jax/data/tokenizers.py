@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tokenizers import AddedToken, Tokenizer
 
+from adapler_jax.data.segments import drop_segments
 from adapler_jax.data.tables import first_line
 from adapler_jax.data.tokenizer_files import CONFIG_FILE, MAX_MESSAGE, MAX_SIZE, Settings, one_line, read_settings
 from adapler_jax.data.vocabularies import (
@@ -105,6 +106,7 @@ def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) 
     settings = read_settings(folder)
     loaded = _guarded(lambda: _build(folder, settings), folder)
     core = loaded.core
+    drop_segments(core, folder)
     core.encode_special_tokens = split_special_tokens or settings.fields.get("split_special_tokens", False)
     first = _guarded(lambda: [core.encode(text).ids[:1] for text in _PROBES][0], folder)
     cls_token = loaded.special.get("cls_token")

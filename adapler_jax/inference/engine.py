@@ -15,6 +15,7 @@ from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference import bucketed, masked, packed
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.choice import Choice, choose
+from adapler_jax.inference.ids import check_ids
 from adapler_jax.inference.latency_table import LatencyTable, find_table
 from adapler_jax.inference.processes import check_process
 from adapler_jax.pruning.base import Pruner
@@ -39,9 +40,11 @@ class Engine:
 
     choice: Callable[[int, int], Choice]
     program: Callable[[int, int], Callable] = dataclasses.field(repr=False)
+    config: EncoderConfig
 
     def __call__(self, params: Params, batch: Batch):
-        """Logits float32 of the head and Trace of a batch."""
+        """Logits float32 of the head and Trace of a batch. Raises ValueError as `check_ids`."""
+        check_ids(batch, self.config)
         return run_program(self.choice(*batch.token_BL.shape).driver, self.program, params, batch)
 
     def __reduce__(self):
@@ -167,7 +170,7 @@ def make_engine(
         options["packed"] = {"buckets": rungs, "tiles": tiles, "block_tokens": block_tokens}
         return _jitted(config, pruner, name, dtype, head=head, with_last=with_last, **options[name])
 
-    return Engine(choice=choice, program=functools.cache(program))
+    return Engine(choice=choice, program=functools.cache(program), config=config)
 
 
 def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:

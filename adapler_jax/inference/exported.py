@@ -40,6 +40,7 @@ from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference import bucketed, packed
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.engine import AUTO, DRIVERS, Engine, lay_out, run_program
+from adapler_jax.inference.ids import check_ids
 from adapler_jax.inference.signing import NO_TAG, check_custom_calls, custom_calls, make_key, read_signed, sign
 from adapler_jax.inference.stages import Stages, without_layers
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -275,6 +276,7 @@ def use_programs(
         return engine, params
 
     def run(params, batch):
+        check_ids(batch, saved.config)
         B, L = batch.token_BL.shape
         driver = engine.choice(B, L).driver
         if (L, "several") not in calls.get(driver, {}):

@@ -1,5 +1,7 @@
 """Length-reduction methods, one paper a file."""
 
+import inspect
+
 from adapler_jax.pruning.adapler import adapler
 from adapler_jax.pruning.base import Pruner, keep_all
 from adapler_jax.pruning.powerbert import powerbert
@@ -11,9 +13,14 @@ PRUNERS = {"keep_all": lambda config: keep_all(), "adapler": adapler, "powerbert
 
 
 def make_pruner(name: str, config: EncoderConfig, **options) -> Pruner:
-    """The pruner of that name. Raises ValueError on an unknown name."""
+    """The pruner of that name. Raises ValueError on an unknown name, or an option that it does not have."""
     if name not in PRUNERS:
         raise ValueError(f"unknown pruner {name!r}; there are {', '.join(sorted(PRUNERS))}")
+    known = [option for option in inspect.signature(PRUNERS[name]).parameters if option != "config"]
+    if unknown := sorted(options.keys() - set(known)):
+        raise ValueError(
+            f"pruner {name!r} has no options {', '.join(unknown)[:200]}; there are {', '.join(known) or 'none'}"
+        )
     return PRUNERS[name](config, **options)
 
 

@@ -16,6 +16,7 @@ from adapler_jax.data.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
+from adapler_jax.inference.ids import check_rows
 from adapler_jax.training.task_data import TaskData, is_reading, load_task_data
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.hub import resolve_model
@@ -108,7 +109,8 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     if not is_reading(config) and (note := told_cuts(splits["train"].lengths, max_length)):
         tell(note)
     lengths = batch_lengths(config.data.lengths, max_length)
-    for tokenized in splits.values():
+    for name, tokenized in splits.items():
+        check_rows(tokenized.tokens.values, tokenized.segments.values, loaded.config, f"the split {name}")
         bucket_for(int(tokenized.lengths.max()), lengths)
     ladder(run_buckets(config) or DEFAULT_BUCKETS, max_length)
     return Setup(

@@ -80,6 +80,10 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
             "They read the encoder only: no class of transformers computes this head. Do not load it with a class that "
             "has a head; its answers would be wrong."
         ]
+    if section["extra"].get("truncation_side") == "middle":
+        lines += [
+            "They cut off the end of long texts; this library keeps beginning and end, and leaves out the middle."
+        ]
     if not is_dense(section):
         lines += [
             f"They read the weights unpruned: they run all tokens through all layers and ignore the tensors of "

@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 from adapler_jax.weights.files import find_weights
+from adapler_jax.weights.messages import bounded_errors
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 TOKENIZER_FILES = (
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -43,6 +46,7 @@ def download(name: str) -> Path:
     return directory
 
 
+@bounded_errors()
 def resolve_model(path_or_name) -> Path:
     """A local directory: the path itself where it exists, else a download of the hub model of that name."""
     path = Path(path_or_name).expanduser()

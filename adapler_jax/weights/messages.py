@@ -55,7 +55,8 @@ def bounded_errors() -> Iterator[None]:
     except OSError as error:
         if bounded(str(error)) == str(error):
             raise
-        raise OSError(error.errno or 0, bounded(error.strerror or str(error))) from error
+        place = f": {error.filename}" if error.filename else ""
+        raise OSError(error.errno or 0, bounded(f"{error.strerror or error}{place}")) from error
     except ValueError as error:
         if bounded(str(error)) == str(error):
             raise

@@ -77,9 +77,10 @@ def load_pretrained(
     directory = resolve_model(path_or_name)
     config, raw = read_config(directory)
     tensors, source = read_tensors(directory)
-    tensors = bert_tensors(renamed(tensors, unwrapped_name, source), raw, source)
-    tensors = canonicalize(tensors, source)
-    check_prefix(tensors, config, source)
+    tensors = renamed(tensors, unwrapped_name, source)
+    names = tuple(tensors)
+    tensors = canonicalize(bert_tensors(tensors, raw, source), source)
+    check_prefix(tensors, names, config, source)
     own = tuple(rule.name for rule in HEAD_RULES[head.name])
     tensors, notes = drop_ignored(tensors, keep=own)
     own_names = None
@@ -91,6 +92,8 @@ def load_pretrained(
         tensors, head_rules, fresh = choose_pooled(tensors, num_classes, fresh_head=fresh_head)
     else:
         tensors, head_rules, fresh = choose_parts(tensors, head.name, fresh_head=fresh_head)
+    if class_names is not None and own_names and "classifier" in fresh and len(own_names) != len(class_names):
+        fresh["classifier"] += f"; the checkpoint's are {listed(own_names)}, the data's {listed(class_names)}"
     kept_classes = count_classes(tensors)
     total_classes = kept_classes or num_classes or len(own_names or ()) or 2
 
@@ -137,8 +140,11 @@ def check_kind(raw: dict, tensors: dict, source: Path) -> None:
     )
 
 
-def check_prefix(tensors: dict, config: EncoderConfig, source) -> None:
-    """Raises ValueError where the encoder lacks tensors that are there under a prefix, which the message names."""
+def check_prefix(tensors: dict, names: tuple[str, ...], config: EncoderConfig, source) -> None:
+    """Raises ValueError where the encoder lacks tensors that are there under a prefix, which the message names.
+
+    names: of the tensors as the file has them, but for wrappers.
+    """
     layers = {match[1] for match in map(LAYER.match, tensors) if match}
     if WORDS in tensors and len(layers) >= config.num_layers:
         return
@@ -146,6 +152,8 @@ def check_prefix(tensors: dict, config: EncoderConfig, source) -> None:
     del found["bert."]
     if found:
         prefix, count = found.most_common(1)[0]
+        if not any(name.startswith(prefix) for name in names):  # the table's own was put before it
+            prefix = prefix.removeprefix("bert.")
         raise ValueError(
             f"{source}: the encoder lacks tensors, and {count} names have the prefix {shown(prefix)}, without which "
             "they would match; rename them without it"

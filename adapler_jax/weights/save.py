@@ -33,7 +33,7 @@ from adapler_jax.weights.labels import is_name
 from adapler_jax.weights.messages import bounded_errors, shown
 from adapler_jax.weights.names import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules, unwrapped_name
 from adapler_jax.weights.replace import copy_entries, readable, replacing, restore_previous
-from adapler_jax.weights.section import FORMAT, SECTION, head_of, is_count, options_of, read_section
+from adapler_jax.weights.section import FORMAT, SECTION, check_section, head_of, is_count, options_of, read_section
 from adapler_jax.weights.tokenizer_files import settle_tokenizer
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
@@ -100,7 +100,7 @@ def save_model(
         "format": FORMAT, "pruner": pruner_name, "pruner_options": pruner_options or {}, "max_length": max_length,
         "task": task, "extra": extra or {}, "head": head.name, "head_options": dict(head.options),
     }  # fmt: skip
-    json.dumps(section)  # what cannot be written is refused before anything is
+    check_section(json.loads(json.dumps(section)), directory / CONFIG_FILE)
     sizes = axis_sizes(
         config, num_classes=num_outputs, predictor_dim=leaf_predictor_dim(params), num_sites=num_sites_of(params)
     )
@@ -236,6 +236,10 @@ def load_model(directory) -> Saved:
     raw = read_json(config_path)
     section = read_section(raw, config_path)
     config, class_names = encoder_config(raw, config_path), read_class_names(raw, config_path)
+    if (section["max_length"] or 0) > config.num_positions:
+        raise ValueError(
+            f"{config_path}: max_length is {section['max_length']}, the model has {config.num_positions} positions"
+        )
     options = options_of(section, config.num_layers, config_path)
     head = head_of(section)
     rules = model_rules(section["pruner"], head.name)
@@ -247,7 +251,7 @@ def load_model(directory) -> Saved:
     sizes = axis_sizes(
         config, num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,
         predictor_dim=hidden_biases[0].size if hidden_biases else 0,
-        num_sites=len(options.get("layers", ())),
+        num_sites=len(options.get("layers") or ()),
     )  # fmt: skip
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(

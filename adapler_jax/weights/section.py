@@ -41,10 +41,15 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{source}: the {SECTION!r} section lacks {', '.join(missing)}")
     section = {"head": CLASSIFICATION.name, "head_options": {}, "pruner_options": {}} | section
+    check_section(section, source)
+    return section
+
+
+def check_section(section: dict[str, Any], source: Path) -> None:
+    """Raise ValueError with all fields of a section that have other types or ranges."""
     if problems := find_problems(section):
         found = listed(problems, limit=700, separator="; ")
         raise ValueError(f"{source}: the {SECTION!r} section has {found}; save the model again")
-    return section
 
 
 def find_problems(section: dict[str, Any]) -> list[str]:

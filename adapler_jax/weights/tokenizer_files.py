@@ -6,11 +6,8 @@ from typing import Any
 
 from adapler_jax.weights.config import read_json
 
-SETTINGS_FILE, TOKENIZER_FILE, VOCABULARY_FILE = (
-    "tokenizer_config.json",
-    "tokenizer.json",
-    "vocab.txt",
-)
+SETTINGS_FILE, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
+WORDS_FILE, NUMBERS_FILE = "vocab.txt", "vocab.json"
 # The class of transformers that reads tokenizer.json as it is; others build some of it again from their own rules.
 PLAIN_CLASS = "PreTrainedTokenizerFast"
 # Of an object whose tokenizer.json holds their effect already, of the machine that wrote it, or that names code to run.
@@ -51,7 +48,8 @@ def settle_tokenizer(
     Returns:
       Numbers of special tokens for config.json, as {"pad_token_id": 0}.
     """
-    if not any((folder / name).is_file() for name in (TOKENIZER_FILE, VOCABULARY_FILE)):
+    files = TOKENIZER_FILE, WORDS_FILE, NUMBERS_FILE
+    if not any((folder / name).is_file() for name in files):
         return {}
     settings = settings_of(folder)
     if not is_copy:
@@ -68,8 +66,8 @@ def settle_tokenizer(
         "model_max_length": max_length,
         "model_input_names": ["input_ids", *segments, "attention_mask"],
         "padding_side": "right",
-        "truncation_side": "right",
     }
+    settings.setdefault("truncation_side", "right")
     text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
     (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
     return special_numbers(settings, numbers)
@@ -83,19 +81,23 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 def numbers_of_tokens(folder: Path) -> dict[str, int]:
     """Return the numbers of the tokens that may be special; none of a damaged file, which loaders report."""
-    if not (folder / TOKENIZER_FILE).is_file():
-        words = (folder / VOCABULARY_FILE).read_text(encoding="utf-8", errors="replace").split("\n")
-        return {word: number for number, word in enumerate(words)}
     try:
-        added = read_json(folder / TOKENIZER_FILE).get("added_tokens")
+        if (folder / TOKENIZER_FILE).is_file():
+            found = read_json(folder / TOKENIZER_FILE).get("added_tokens")
+            tokens = (
+                [token for token in found if isinstance(token, dict)]
+                if isinstance(found, list)
+                else []
+            )
+            numbers = {str(token.get("content")): token.get("id") for token in tokens}
+        elif (folder / WORDS_FILE).is_file():
+            words = (folder / WORDS_FILE).read_text(encoding="utf-8").split("\n")
+            numbers = {word: number for number, word in enumerate(words)}
+        else:
+            numbers = read_json(folder / NUMBERS_FILE)
     except ValueError:
         return {}
-    tokens = (
-        [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
-    )
-    return {
-        str(token.get("content")): token["id"] for token in tokens if type(token.get("id")) is int
-    }
+    return {token: number for token, number in numbers.items() if type(number) is int}
 
 
 def special_numbers(settings: dict[str, Any], numbers: dict[str, int]) -> dict[str, int]:

@@ -100,12 +100,15 @@ def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
         assert loaded.notes == ()
     if kind.endswith("MaskedLM"):
         assert any(note.startswith("ignored: ") for note in loaded.notes)
-    # What we save of it is a BERT to PyTorch too.
+    # What we save of it is the same encoder to PyTorch too: a DistilBERT where it was one, else a BERT.
     save_model(tmp_path / "ours", loaded.params, loaded.config)
     back = load_model(tmp_path / "ours")
     assert back.config == loaded.config
-    bert = transformers.BertModel.from_pretrained(tmp_path / "ours").eval()
-    found = run_torch(bert, token_BL, segment_BL, live_BL).last_hidden_state
+    saved = transformers.AutoModel.from_pretrained(tmp_path / "ours").eval()
+    assert type(saved).__name__ == ("DistilBertModel" if kind.startswith("Distil") else "BertModel")
+    with torch.no_grad():
+        found = saved(torch.tensor(token_BL, dtype=torch.long), torch.tensor(live_BL, dtype=torch.long))
+    found = found.last_hidden_state
     np.testing.assert_allclose(found.numpy()[live_BL], np.asarray(hidden_BLD)[live_BL], atol=1e-5, rtol=1e-5)
 
 
@@ -271,3 +274,37 @@ def test_saved_model_loads_into_a_pytorch_sequence_classifier_and_comes_back(tmp
         load_pretrained(tmp_path / "back", KEY).params,
         {"encoder": load_model(directory).params["encoder"], "head": load_model(directory).params["head"]},
     )
+
+
+@pytest.mark.parametrize("keys", [("state_dict",), ("model",), ("model_state_dict", "module")])
+def test_the_tensors_of_training_loops_files_are_found(tmp_path, keys):
+    model = torch_model(seed=1)
+    directory = write_bin(model, tmp_path / "bin")
+    stored = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for key in reversed(keys):
+        stored = {key: stored, "epoch": 3}
+    torch.save(stored, directory / "pytorch_model.bin")
+    loaded = load_pretrained(directory, KEY)
+    table = loaded.params["encoder"]["embeddings"]["token"]
+    np.testing.assert_array_equal(table, model.embeddings.word_embeddings.weight.detach().numpy())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.to(torch.float8_e4m3fn), "stored as torch.float8_e4m3fn"),
+        (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "stored as torch.qint8"),
+        (lambda value: value.to(torch.complex64), "stored as torch.complex64"),
+        (lambda value: value.to_sparse(), "is sparse or without values"),
+        (lambda value: 3, "is no tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_pytorch_tensors_of_other_kinds_are_refused_by_name(tmp_path, change, message):
+    directory = write_bin(torch_model(), tmp_path / "bin")
+    state = torch.load(directory / "pytorch_model.bin")
+    state["pooler.dense.weight"] = change(state["pooler.dense.weight"])
+    torch.save(state, directory / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pytorch_model.bin.*(pooler.dense.weight.*)?" + message) as caught:
+        load_pretrained(directory, KEY)
+    assert "pooler.dense.weight" in str(caught.value)
