@@ -183,8 +183,6 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
     _add(core, settings, list(special.values()), folder / CONFIG_FILE)
     core.no_truncation()
     core.no_padding()
-    if side == "left":
-        notes.append(f"{folder}: truncation_side is 'left', so long texts lose their beginning")
     if settings.fields.get("padding_side") == "left":
         notes.append(f"{folder}: padding_side is 'left'; here padding is right of the text, which it does not change")
     return LoadedTokenizer(core, special, settings, side or "right", tuple(notes))

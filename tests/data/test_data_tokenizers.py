@@ -173,7 +173,6 @@ def test_an_english_uncased_vocabulary_alone_takes_capitals_and_accents_off(tmp_
         (["Der"], {"do_lower_case": True}, "have capital letters, as 'Der', and no text reaches them"),
         (["東京"], None, "texts need blanks between words"),
         (["der", "der"], None, "has 1 words twice or empty; the last line of each counts"),
-        (["der"], {"truncation_side": "left"}, "truncation_side is 'left', so long texts lose their beginning"),
         (["der"], {"padding_side": "left"}, "padding_side is 'left'; here padding is right"),
     ],
 )
