@@ -25,8 +25,8 @@ def _task(tmp_path, *, says=None, **fields):
     rows = "".join(json.dumps({"text": LONG, "label": label}) + "\n" for label in "ab" * 10)
     (tmp_path / "rows.jsonl").write_text(rows)
     config = finetune.get_config("custom")
-    config.data.source, config.data.max_length, config.data.cache_dir = f"file:{tmp_path / 'rows.jsonl'}", NUMBER, "none"
-    config.data.update(fields)
+    source = f"file:{tmp_path / 'rows.jsonl'}"
+    config.data.update({"source": source, "max_length": NUMBER, "cache_dir": "none", **fields})
     check_config(config)
     return class_data(config, folder, ("train",)), load_core(folder)
 
