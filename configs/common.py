@@ -34,6 +34,8 @@ def base_config() -> ml_collections.ConfigDict:
                 "split_seed": 0,  # of carving and drawing; keep it while `seed` varies
                 "num_train_examples": 0,  # train on a subset of at most this size; 0: all
                 "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
+                "truncation_side": "",  # where longer texts are cut: right, left, middle; empty: as the checkpoint says
+                "split_special_tokens": False,  # read [SEP] or <s> written in a text as text, not as a special token
                 "lengths": (),  # padded lengths of batches, one compilation each; empty: about seven up to max_length
                 "encoding": "",  # of text files, as latin-1 or utf-16-le; empty: by their byte order mark, else UTF-8
                 "delimiter": "",  # between the columns of CSV and TSV files, as ";" or "tab"; empty: it is found

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 _BLOCK = 1 << 20  # characters that are looked at together
+_PERIOD = 6720  # characters that are left out are a multiple of it, 64 * 3 * 5 * 7: tokens of blanks keep their phase
 _LETTER, _EMPTY, _MARK, _SYMBOL, _ALONE = range(5)
 _CHINESE = ((0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))  # characters that BERT takes for words
 
@@ -29,7 +30,7 @@ class Condensed(NamedTuple):
 
 
 def condense(text: str, longest: int) -> Condensed:
-    """Take the middle out of every run of more than `longest` characters of one kind, which leaves half at each end.
+    """Take the middle out of every run of characters of one kind until it has hardly more than `longest`.
 
     The kinds are letters and numbers; blanks and control characters; combining marks; symbols; and what tokenizers
     take for words, punctuation and Chinese characters. The first half of a run has as many tokens as anyone reads, or
@@ -44,10 +45,11 @@ def condense(text: str, longest: int) -> Condensed:
         last = int(kind_T[-1])
     edges = np.unique(np.concatenate([*changes, [len(text)]]))
     lengths = np.diff(edges)
-    long = np.flatnonzero(lengths > longest)
-    half = longest // 2
-    starts = np.concatenate([[0], edges[long + 1] - half])
-    ends = np.concatenate([edges[long] + half, [len(text)]])
+    less = np.maximum(lengths - longest, 0) // _PERIOD * _PERIOD
+    long = np.flatnonzero(less)
+    left_end = edges[long] + (lengths[long] - less[long]) // 2
+    starts = np.concatenate([[0], left_end + less[long]])
+    ends = np.concatenate([left_end, [len(text)]])
     parts = [text[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
     places = np.concatenate([[0], np.cumsum([len(part) for part in parts])])[:-1]
     return Condensed("".join(parts), places.astype(np.int64), (starts - places).astype(np.int64))

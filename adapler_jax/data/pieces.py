@@ -147,7 +147,8 @@ def _sure(pieces: Pieces, length: int, margin: int, *, run: int, from_end: bool)
     """The tokens that the cut of a text of `length` characters cannot have changed, which follow each other.
 
     Those are the words that are neither near the cut in words nor in characters (an added token may have several
-    words), and pieces of a word which are further from it than any run of blanks or letters is kept.
+    words). Before a cut they are also pieces of a word that end further from it than a run is kept: pieces are made
+    from left to right.
     """
     if not len(pieces.ids):
         return slice(0)
@@ -155,7 +156,7 @@ def _sure(pieces: Pieces, length: int, margin: int, *, run: int, from_end: bool)
         distance_T, apart_T = pieces.starts, pieces.words - pieces.words[0]
     else:
         distance_T, apart_T = length - pieces.ends, pieces.words[-1] - pieces.words
-    is_sure_T = (distance_T >= margin) & ((apart_T >= _SPARE) | (distance_T >= run))
+    is_sure_T = (distance_T >= margin) & ((apart_T >= _SPARE) | ((distance_T >= run) & (not from_end)))
     if from_end:
         unsure = np.flatnonzero(~is_sure_T)
         return slice(int(unsure[-1]) + 1 if len(unsure) else 0, None)

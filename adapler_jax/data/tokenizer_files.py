@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 from tokenizers import AddedToken
 
+from adapler_jax.data.text import whole_characters
+
 CONFIG_FILE, MAP_FILE, ADDED_FILE = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 MAX_SIZE = 1 << 28  # bytes of a file of a vocabulary; the largest public ones have a tenth
+MAX_TOKEN = 256  # characters of an added or special token
 MAX_MESSAGE = 400  # characters of what a parser says
 SPECIAL_NAMES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
 SIDES = ("right", "left")
@@ -100,8 +103,8 @@ def _class(config: dict, folder: pathlib.Path) -> str:
         name = read_object(source).get("tokenizer_class") if source.exists() else None
     if name is None:
         return ""
-    if not isinstance(name, str):
-        raise ValueError(f"{source}: tokenizer_class is {name!r:.60}; expected a name")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{source}: tokenizer_class is {name!r:.60}; expected the name of a class")
     name = name.removesuffix("Fast")
     if name in PROGRAMS:
         raise ValueError(
@@ -125,8 +128,8 @@ def _fields(config: dict, path: pathlib.Path) -> dict[str, Any]:
                 raise ValueError(f"{path}: {name} is {fields[name]!r:.60}; expected 'right' or 'left'")
     length = config.get("model_max_length", config.get("max_len"))
     if length is not None:
-        if not isinstance(length, int | float) or isinstance(length, bool) or not length >= 1:
-            raise ValueError(f"{path}: model_max_length is {length!r:.60}; expected a number of at least 1")
+        if not isinstance(length, int | float) or isinstance(length, bool) or not length >= 1 or length % 1:
+            raise ValueError(f"{path}: model_max_length is {length!r:.60}; expected a whole number of at least 1")
         fields["model_max_length"] = length
     return fields
 
@@ -135,11 +138,16 @@ def _special(value, name: str, folder: pathlib.Path) -> str | None:
     """A special token, which older files write as an object; None where it is null."""
     if isinstance(value, dict):
         value = value.get("content", False)
-    if value is not None and (not isinstance(value, str) or not value):
+    if value is not None and not _is_word(value):
         raise ValueError(
             f"{folder / CONFIG_FILE} or {MAP_FILE}: {name} is {value!r:.60}; expected a token, as in '[CLS]'"
         )
     return value
+
+
+def _is_word(value) -> bool:
+    """Whether a value can be a token: a text that is neither empty, nor endless, nor holds half a character."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_TOKEN and whole_characters(value) == value
 
 
 def _extra(config: dict, path: pathlib.Path) -> list[AddedToken]:
@@ -160,7 +168,7 @@ def _token(value, name: str, path: pathlib.Path, *, special: bool) -> AddedToken
         value = value.get("content")
     flags["special"] = special or flags.get("special", False)
     flags.setdefault("normalized", not flags["special"])
-    if not isinstance(value, str) or not value or not all(isinstance(flag, bool) for flag in flags.values()):
+    if not _is_word(value) or not all(isinstance(flag, bool) for flag in flags.values()):
         raise ValueError(f"{path}: {name} holds {value!r:.60}; expected a token with flags that are true or false")
     return AddedToken(value, **flags)
 

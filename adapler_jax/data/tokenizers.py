@@ -112,7 +112,7 @@ def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) 
     cls_token = loaded.special.get("cls_token")
     if not first or first != [core.token_to_id(cls_token or "")]:
         raise ValueError(
-            f"the tokenizer in {str(folder)!r} does not put {cls_token or '[CLS]'} in front of a text; pruning and "
+            f"the tokenizer in {str(folder)!r} does not put {cls_token or '[CLS]':.60} in front of a text; pruning and "
             "classification need it: use the tokenizer of a BERT checkpoint"
         )
     return loaded
@@ -147,10 +147,9 @@ def _guarded(load: Callable, folder: pathlib.Path):
     """Call a function of the Rust library; whatever a damaged file raises becomes a ValueError."""
     try:
         return load()
-    except ValueError:
-        raise
     except BaseException as error:  # the parser raises bare Exception, and its panics are none
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        is_ours = isinstance(error, ValueError) and str(folder) in str(error)
+        if is_ours or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
         raise ValueError(f"the tokenizer in {str(folder)!r} is damaged: {one_line(error)[:MAX_MESSAGE]}") from error
 
@@ -179,14 +178,15 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
         core, notes = _follow(core, settings, folder)
     else:
         core, notes = build_from_vocabulary(folder, settings)
+    vocabulary = core.get_vocab(with_added_tokens=True)
+    if len(set(vocabulary.values())) < len(vocabulary):
+        raise ValueError(f"the tokenizer in {str(folder)!r} gives two tokens one number; each needs its own")
     words = {token.content for token in core.get_added_tokens_decoder().values()}
-    is_roberta = set(ROBERTA_SPECIAL.values()) <= (words or core.get_vocab(with_added_tokens=True).keys())
-    special = special_of(settings, ROBERTA_SPECIAL if is_roberta else BERT_SPECIAL, core.get_vocab())
+    is_roberta = set(ROBERTA_SPECIAL.values()) <= (words or vocabulary.keys())
+    special = special_of(settings, ROBERTA_SPECIAL if is_roberta else BERT_SPECIAL, vocabulary)
     _add(core, settings, list(special.values()), folder / CONFIG_FILE)
     core.no_truncation()
     core.no_padding()
-    if side == "left":
-        notes.append(f"{folder}: truncation_side is 'left', so long texts lose their beginning")
     if settings.fields.get("padding_side") == "left":
         notes.append(f"{folder}: padding_side is 'left'; here padding is right of the text, which it does not change")
     return LoadedTokenizer(core, special, settings, side or "right", tuple(notes))

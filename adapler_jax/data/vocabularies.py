@@ -50,8 +50,8 @@ def build_from_vocabulary(folder: pathlib.Path, settings: Settings) -> tuple[Tok
     found += [file for file in ("vocab.txt", "bpe.codes", "vocab.json") if (folder / file).exists()]
     if found or name not in PLAIN_CLASSES:
         raise ValueError(
-            f"folder {str(folder)!r} holds no tokenizer.json, and {', '.join(found) or 'nothing'} of the class "
-            f"{name or 'that no file names'!r} is not read without: {_HOW}"
+            f"folder {str(folder)!r} holds no tokenizer.json, and {', '.join(found)[:200] or 'nothing'} of the class "
+            f"{name or 'that no file names'!r:.60} is not read without: {_HOW}"
         )
     raise ValueError(f"folder {str(folder)!r} holds no tokenizer; expected tokenizer.json or vocab.txt")
 
@@ -151,6 +151,8 @@ def _byte_pairs(folder: pathlib.Path, settings: Settings) -> Tokenizer:
     path, vocabulary = folder / "vocab.json", read_object(folder / "vocab.json")
     if not all(isinstance(number, int) and 0 <= number < 1 << 31 for number in vocabulary.values()):
         raise ValueError(f"{path} is no vocabulary; expected an object of numbers by token")
+    if len(set(vocabulary.values())) < len(vocabulary):
+        raise ValueError(f"{path} gives two tokens one number; expected a number of its own for each token")
     special = special_of(settings, ROBERTA_SPECIAL, vocabulary)
     if missing := [name for name in ("cls_token", "sep_token") if special.get(name) not in vocabulary]:
         raise ValueError(f"{path} has no token for {', '.join(missing)}, {ROBERTA_SPECIAL[missing[0]]!r}; {_HOW}")

@@ -1,7 +1,7 @@
 """A saved model as its users see it: texts in, labels and kept words out."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,12 +15,15 @@ from adapler_jax.inference.loaded import (
     make_ready,
     open_model,
     rows_for,
+    side_of,
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.long_texts import check_windows, encode_windows, merge_probs
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.signing import programs_wanted
+from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold, decide, softmax
 from adapler_jax.types import Batch, Params, Trace
@@ -40,6 +43,7 @@ class Classifier(Portable):
     lengths: tuple[int, ...]  # to which batches are padded
     site_layers: tuple[int, ...]  # layers, numbers from 0, at which the model scores tokens and drops them
     threshold: float | None = None  # of two classes, the probability from which the second is the label
+    truncation_side: str = "right"  # where texts that are too long lose tokens: right, left, or middle
 
     @classmethod
     @with_origin
@@ -77,6 +81,7 @@ class Classifier(Portable):
             lengths=loaded.lengths,
             site_layers=tuple(site.layer for site in loaded.pruner.sites),
             threshold=threshold,
+            truncation_side=side_of(saved),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -88,21 +93,28 @@ class Classifier(Portable):
         return warm_up(self.run, self.params, self.lengths, batch_size)
 
     def predict(
-        self,
-        texts: Sequence[str | tuple[str, str]],
-        *,
-        batch_size: int = 32,
-        threshold: float | None = None,
-    ) -> list[Prediction]:
+        self, texts: Iterable[str | tuple[str, str]], *, batch_size: int = 32, threshold: float | None = None,
+        long_texts: str = "truncate", stride: int | None = None,
+    ) -> list[Prediction]:  # fmt: skip
         """Classifies texts, or pairs of texts, in the given order; threshold: as in `load`, None for the one there.
 
-        Texts of like length share a batch. Longer texts than the model's length are cut. Fewer texts than batch_size
-        run in a batch of the next power of two; the first call with a batch shape compiles, unless `warm_up` did.
-        Raises TypeError where texts is no list or mixes strings and pairs; ValueError on a batch_size below 1.
+        Texts of like length share a batch. Longer texts than the model's length are cut, or read in windows. Fewer
+        texts than batch_size run in a batch of the next power of two; the first call with a batch shape compiles,
+        unless `warm_up` did.
+
+        Args: texts: a list, tuple, array, column or generator of strings, or of pairs: tuples, lists or dicts with
+        text and text_pair. long_texts: "truncate"; or "mean" or "max", where a text that is too long is read in
+        windows, all of it: probabilities are the mean over its windows, or those of the window that is surest.
+        stride: tokens from the start of a window to the start of the next; None for half of the room for text.
+
+        Raises TypeError where texts is no list or mixes strings and pairs; ValueError on a batch_size or stride below
+        1, or another value of long_texts.
         """
         check_request(batch_size)
         check_threshold(threshold, len(self.class_names))
         decider = self if threshold is None else dataclasses.replace(self, threshold=threshold)
+        if check_windows(long_texts, stride):
+            return decider._predict_windows(texts, batch_size, long_texts, stride)
         encoded = decider.encode(texts)
         return decider.answer(encoded, num_rows=rows_for(len(encoded), batch_size))
 
@@ -128,7 +140,7 @@ class Classifier(Portable):
         explanations: list[Explanation | None] = [None] * len(encoded)
         for row, prob_C, keep_NL, score_NL in self._run_rows(encoded, rows_for(len(encoded), batch_size)):
             explanations[row] = Explanation(
-                prediction=self._prediction(encoded[row], prob_C, keep_NL),
+                prediction=self._prediction([encoded[row]], prob_C, [keep_NL]),
                 tokens=tuple(self.tokenizer.id_to_token(token) for token in encoded[row].token_L.tolist()),
                 word_L=encoded[row].word_L,
                 keep_NL=keep_NL,
@@ -145,13 +157,14 @@ class Classifier(Portable):
         Raises TypeError as `predict`.
         """
         encode = encode_words if with_words else encode_tokens
-        return encode(self.tokenizer, *split_pairs(texts), max_length=self.max_length)
+        limits = {"max_length": self.max_length, "truncation_side": self.truncation_side}
+        return encode(self.tokenizer, *split_pairs(texts), **limits)
 
     def answer(self, encoded: Sequence[Encoded], *, num_rows: int) -> list[Prediction]:
         """The second half of `predict`, in batches of num_rows."""
         predictions: list[Prediction | None] = [None] * len(encoded)
         for row, prob_C, keep_NL, _ in self._run_rows(encoded, num_rows):
-            predictions[row] = self._prediction(encoded[row], prob_C, keep_NL)
+            predictions[row] = self._prediction([encoded[row]], prob_C, [keep_NL])
         return predictions
 
     def score(self, tokens: Sequence[Tokens], *, num_rows: int) -> np.ndarray:
@@ -160,6 +173,20 @@ class Classifier(Portable):
         for rows, _, probs_BC, _ in self._run_batches(tokens, num_rows):
             probs_NC[rows] = probs_BC
         return probs_NC
+
+    def _predict_windows(self, texts: Iterable, batch_size: int, long_texts: str, stride: int | None):
+        """`predict` by windows; a text that fits has one."""
+        examples = encode_windows(self.tokenizer, *split_pairs(texts), max_length=self.max_length, stride=stride)
+        rows = [row for example in examples for row in example]
+        num_rows = rows_for(len(rows), batch_size) if rows else 1
+        answers = {row: answer for row, *answer, _ in self._run_rows(rows, num_rows)}
+        first, predictions = 0, []
+        for example in examples:
+            found = [answers[first + place] for place in range(len(example))]
+            prob_C = merge_probs(np.stack([prob_C for prob_C, _ in found]), long_texts)
+            predictions.append(self._prediction(example, prob_C, [keep_NL for _, keep_NL in found]))
+            first += len(example)
+        return predictions
 
     def _run_rows(self, encoded: Sequence[Encoded], num_rows: int) -> Iterator[tuple]:
         """Yields row, probabilities [C], keep_NL, and score_NL or None of every example, batch by batch."""
@@ -181,11 +208,15 @@ class Classifier(Portable):
             logits_BC, trace = self.run(self.params, batch)
             yield row_B, batch, softmax(np.asarray(logits_BC)[: len(row_B)]), trace
 
-    def _prediction(self, example: Encoded, prob_C, keep_NL) -> Prediction:
-        """The answer for one row; a word is there while one of its pieces is."""
+    def _prediction(self, windows: Sequence[Encoded], prob_C, keeps: Sequence[np.ndarray]) -> Prediction:
+        """The answer for one text; a word is there while one of its pieces is, in any window. keeps: bool [layers, L]
+        of each window."""
+        example = windows[0]
         keep_NW = np.zeros((self.num_layers, len(example.words)), bool)
-        layer, place = np.nonzero(keep_NL & (example.word_L >= 0))
-        keep_NW[layer, example.word_L[place]] = True
+        for window, keep_NL in zip(windows, keeps):
+            layer, place = np.nonzero(keep_NL & (window.word_L >= 0))
+            keep_NW[layer, window.word_L[place]] = True
+        num_tokens = np.sum([keep_NL.sum(axis=-1) for keep_NL in keeps], axis=0)
         best = int(decide(prob_C, self.threshold))
         return Prediction(
             texts=example.texts,
@@ -194,7 +225,7 @@ class Classifier(Portable):
             probabilities={name: float(prob) for name, prob in zip(self.class_names, prob_C)},
             words=example.words,
             keep_NW=keep_NW,
-            num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
+            num_tokens=tuple(num_tokens.tolist()),
             is_cut=example.is_cut,
         )
 
@@ -208,17 +239,3 @@ def threshold_of(saved: Saved, threshold: float | None) -> float | None:
         place = f"{saved.directory / CONFIG_FILE}: extra.{THRESHOLD}: " if threshold is None else ""
         raise ValueError(f"{place}{error}") from error
     return own
-
-
-def split_pairs(texts) -> tuple[list[str], list[str] | None]:
-    """First and second texts; None for the second where there are no pairs."""
-    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
-        raise TypeError(f"predict takes a list of texts, not {texts!r:.60}; write predict([text]) for a single one")
-    texts = list(texts)
-    if all(isinstance(text, str) for text in texts):
-        return texts, None
-    for place, text in enumerate(texts):
-        is_pair = isinstance(text, (tuple, list)) and len(text) == 2
-        if not is_pair or not all(isinstance(part, str) for part in text):
-            raise TypeError(f"text {place} is {text!r:.60}; expected all strings, or all pairs of strings")
-    return [first for first, _ in texts], [second for _, second in texts]

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.pieces import SIDES
 from adapler_jax.data.tokenizers import check_table, load_core
 from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import Engine, lay_out_for, make_engine
@@ -75,6 +76,17 @@ def reading_limits(saved: Saved, *names: str) -> dict[str, int]:
             "config.reading that its rows are made by; save it with them, as training phases do"
         )
     return {name: found[name] for name in names}
+
+
+def side_of(saved: Saved) -> str:
+    """Where a saved model cuts texts that are too long, as in training: right, left or middle; right where it was saved
+    without. Raises ValueError where it is another value."""
+    side = saved.extra.get("truncation_side", "right")
+    if side not in SIDES:
+        raise ValueError(
+            f"{saved.directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected {', '.join(SIDES)}"
+        )
+    return side
 
 
 def check_batch_size(batch_size: int) -> None:

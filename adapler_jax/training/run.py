@@ -25,6 +25,7 @@ from adapler_jax.types import COMPUTE_DTYPES
 CHOICES = {
     "method": ("finetune", "adapler", "powerbert", "trbert", "distil"),
     "compute_dtype": tuple(COMPUTE_DTYPES),
+    "data.truncation_side": ("", "right", "left", "middle"),
     "adapler.start": ("finetuned", "pretrained"),
     "adapler.choose": ("last", "authors"),
     "adapler.slope_schedule": ("geometric", "epochs"),
@@ -74,7 +75,7 @@ def check_config(config) -> None:
     flat = flatten(config.to_dict())
     for name, choices in CHOICES.items():
         if name in flat and flat[name] not in choices:
-            raise ValueError(f"config.{name} is {flat[name]!r}; expected {' or '.join(choices)}")
+            raise ValueError(f"config.{name} is {flat[name]!r}; expected {' or '.join(filter(None, choices))}")
     for name, value in flat.items():
         if name.rpartition(".")[2] in COUNTS and value < 1:
             raise ValueError(f"config.{name} is {value}; expected 1 or more")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from adapler_jax.data import tokenizer_files
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.lengths import batch_lengths, bucket_for
 from adapler_jax.data.tasks import get_task
@@ -17,7 +18,7 @@ from adapler_jax.heads import Head
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
-from adapler_jax.training.task_data import TaskData, is_reading, load_task_data
+from adapler_jax.training.task_data import TaskData, is_reading, load_task_data, splits_special
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
@@ -91,12 +92,12 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
     directory = resolve_model(config.model)
-    tokenizer = load_tokenizer(
-        directory, tell=tell, split_special_tokens=config.data.get("split_special_tokens", False)
-    )
+    tokenizer = load_tokenizer(directory, tell=tell, split_special_tokens=splits_special(config))
     task = load_task_data(config, directory)
     for note in task.notes:
         tell(note)
+    if (side := task.extra.get("truncation_side")) in tokenizer_files.SIDES:
+        tokenizer.truncation_side = side  # which is saved with it, for transformers
     max_length = config.data.max_length or get_task(config.task).max_length
     loaded = load_pretrained(
         directory, jax.random.key(config.seed), class_names=task.class_names or None, num_positions=max_length,

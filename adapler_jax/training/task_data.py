@@ -65,6 +65,11 @@ def token_cache(config) -> pathlib.Path | None:
     return pathlib.Path(config.data.cache_dir or user_cache("tokens"))
 
 
+def splits_special(config) -> bool:
+    """Whether special tokens that a text holds are read as text; runs of before have no such field."""
+    return config.data.get("split_special_tokens", False)
+
+
 def load_data(config) -> Dataset:
     """The labelled texts that a config names. Raises ValueError where train or validation is missing."""
     dataset = load_task(
@@ -116,7 +121,7 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
             "by the metric of their kind; leave it out"
         )
     data = load_reading(
-        config.task, load_core(directory),
+        config.task, load_core(directory, split_special_tokens=splits_special(config)),
         max_length=config.data.max_length, reading=config.reading, source=config.data.source,
         split_sources=dict(config.data.split_sources), carve=dict(config.data.carve) or None,
         split_seed=config.data.split_seed, num_train_examples=config.data.num_train_examples,
@@ -135,7 +140,8 @@ def load_task_data(config, directory, *, only: Sequence[str] = SPLITS) -> TaskDa
 
 def class_data(config, directory, only: Sequence[str]) -> TaskData:
     """A classification task."""
-    dataset, tokenizer = load_data(config), load_tokenizer(directory)
+    dataset = load_data(config)
+    tokenizer = load_tokenizer(directory, split_special_tokens=splits_special(config))
     class_names = dataset.task.class_names
     metric = check_metric(config.data.get("metric", "") or dataset.task.metric, class_names)
 
@@ -143,14 +149,20 @@ def class_data(config, directory, only: Sequence[str]) -> TaskData:
         return ClassScorer(metric, class_names=class_names, threshold=threshold)
 
     max_length = config.data.max_length or dataset.task.max_length
+    side = config.data.get("truncation_side", "") or tokenizer.truncation_side
+    notes = []
+    if side == "left" and not config.data.get("truncation_side", ""):
+        notes = [f"{directory} says that texts over {max_length} tokens lose their beginning; "
+                 "config.data.truncation_side=right cuts off their end"]  # fmt: skip
+    limits = {"max_length": max_length, "truncation_side": side, "cache_dir": token_cache(config)}
     splits = {
-        name: tokenize(examples, tokenizer, max_length=max_length, cache_dir=token_cache(config))
+        name: tokenize(examples, tokenizer, **limits)
         for name, examples in dataset.splits.items() if name.partition("_")[0] in only
     }  # fmt: skip
     return TaskData(
         name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=class_names,
-        splits=splits, notes=(*dataset.notes, *summarize(dataset)), majority=majority_shares(dataset),
-        make_scorer=make_scorer,
+        splits=splits, notes=(*dataset.notes, *notes, *summarize(dataset)), majority=majority_shares(dataset),
+        make_scorer=make_scorer, extra={"truncation_side": side},
     )  # fmt: skip
 
 

@@ -173,7 +173,6 @@ def test_an_english_uncased_vocabulary_alone_takes_capitals_and_accents_off(tmp_
         (["Der"], {"do_lower_case": True}, "have capital letters, as 'Der', and no text reaches them"),
         (["東京"], None, "texts need blanks between words"),
         (["der", "der"], None, "has 1 words twice or empty; the last line of each counts"),
-        (["der"], {"truncation_side": "left"}, "truncation_side is 'left', so long texts lose their beginning"),
         (["der"], {"padding_side": "left"}, "padding_side is 'left'; here padding is right"),
     ],
 )
@@ -244,7 +243,9 @@ def test_what_is_no_vocabulary_is_one_line(tmp_path, files, said):
     "content",
     [
         {"do_lower_case": 1}, {"strip_accents": "no"}, {"truncation_side": "both"}, {"padding_side": 3},
-        {"model_max_length": "512"}, {"model_max_length": -5}, {"model_max_length": True}, {"tokenizer_class": ["x"]},
+        {"model_max_length": "512"}, {"model_max_length": 2.5},
+        {"tokenizer_class": "x y"}, {"cls_token": "\ud800"},
+        {"model_max_length": -5}, {"model_max_length": True}, {"tokenizer_class": ["x"]},
         {"cls_token": 3}, {"mask_token": {"text": "x"}}, {"cls_token": ""}, {"additional_special_tokens": 5},
         {"additional_special_tokens": [{"content": "[E1]", "lstrip": 3}]}, {"extra_special_tokens": [None]},
         {"added_tokens_decoder": []}, {"added_tokens_decoder": {"x": {"content": "a"}}},
@@ -324,6 +325,14 @@ def test_the_highest_number_decides_whether_a_table_is_large_enough():
         check_table(core, 9, "m")
     core.add_tokens([AddedToken("[E1]"), AddedToken("[E2]")])
     assert highest_number(core) == max(core.token_to_id("[E2]"), 9)
+
+
+def test_two_tokens_of_one_number_are_refused(tmp_path):
+    state = json.loads(build_core().to_str())
+    state["model"]["vocab"]["a"] = state["model"]["vocab"]["b"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(ValueError, match="gives two tokens one number"):
+        load_core(tmp_path)
 
 
 def test_a_saved_tokenizer_keeps_how_texts_are_read(tmp_path):

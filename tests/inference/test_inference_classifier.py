@@ -9,7 +9,7 @@ import pytest
 
 from adapler_jax import encoder, heads
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.words import encode_words, shorten
+from adapler_jax.inference.words import encode_words
 from adapler_jax.pruning import make_pruner
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
@@ -200,14 +200,6 @@ def test_a_model_that_answers_questions_is_refused(tmp_path):
     )  # fmt: skip
     with pytest.raises(ValueError, match="with the head 'span', for which neither Classifier, .*; load it with Reader"):
         Classifier.load(directory)
-
-
-def test_shortening_does_not_change_the_tokens():
-    tokenizer, text = build_tokenizer(WORDS), " a  films not\tbut good . " * 40
-    found = encode_words(tokenizer.backend_tokenizer, [text, "a"], [text, text], max_length=12)
-    output = tokenizer([text, "a"], [text, text], truncation="longest_first", max_length=12)
-    assert [row.token_L.tolist() for row in found] == output["input_ids"]
-    assert shorten("a b  c d", 3) == "a b  c" and shorten("a b c ", 3) == "a b c " and shorten("", 3) == ""
 
 
 def test_words_know_their_place():

@@ -1,0 +1,57 @@
+"""How texts become tokens is a run's own choice, and travels with its models."""
+
+import json
+
+import pytest
+
+from adapler_jax.data.tokenizers import load_core
+from adapler_jax.inference.words import encode_tokens
+from adapler_jax.training.run import check_config
+from adapler_jax.training.task_data import class_data
+from configs import finetune
+from tests.data.conftest import build_tokenizer
+from tests.data.vocabulary import words_of
+
+LONG = "[SEP] " + "a good film . " * 20 + "bad"
+NUMBER = 5  # tokens of a row
+
+
+def _task(tmp_path, *, says=None, **fields):
+    """The task of a file of texts, with the tokenizer of a folder that says where long texts are cut."""
+    folder = tmp_path / "model"
+    build_tokenizer().save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | ({"truncation_side": says} if says else {})))
+    rows = "".join(json.dumps({"text": LONG, "label": label}) + "\n" for label in "ab" * 10)
+    (tmp_path / "rows.jsonl").write_text(rows)
+    config = finetune.get_config("custom")
+    source = f"file:{tmp_path / 'rows.jsonl'}"
+    config.data.update({"source": source, "max_length": NUMBER, "cache_dir": "none", **fields})
+    check_config(config)
+    return class_data(config, folder, ("train",)), load_core(folder)
+
+
+@pytest.mark.parametrize(
+    ("says", "field", "side"),
+    [(None, "", "right"), ("left", "", "left"), ("left", "right", "right"), (None, "left", "left"),
+     (None, "middle", "middle")],
+)  # fmt: skip
+def test_long_texts_are_cut_where_the_run_or_else_the_checkpoint_says(tmp_path, says, field, side):
+    task, core = _task(tmp_path, says=says, truncation_side=field)
+    expected = {"right": "[CLS] [SEP] a good [SEP]", "left": "[CLS] film . bad [SEP]",
+                "middle": "[CLS] [SEP] a bad [SEP]"}[side]  # fmt: skip
+    tokens = task.splits["train"].tokens[0]
+    assert words_of(core, tokens) == expected.split() and task.extra == {"truncation_side": side}
+    (asked,) = encode_tokens(core, [LONG], None, max_length=NUMBER, **task.extra)
+    assert asked.token_L.tolist() == tokens.tolist()
+    assert any("lose their beginning" in note for note in task.notes) == (says == "left" and not field)
+
+
+def test_special_tokens_in_texts_are_text_where_the_run_says_so(tmp_path):
+    task, core = _task(tmp_path, split_special_tokens=True)
+    assert words_of(core, task.splits["train"].tokens[0]) == ["[CLS]", "[UNK]", "[UNK]", "[UNK]", "[SEP]"]
+
+
+def test_another_side_is_refused_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="config.data.truncation_side is 'both'; expected right or left or middle"):
+        _task(tmp_path, truncation_side="both")
