@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-
 _NAMES_SIZE = 600  # characters of a list of names in a message
 _MAX_NAMES = 1000  # that near ones are looked for among
 _MAX_BITS = 1000  # of a number in a message
