@@ -316,7 +316,7 @@ def test_the_command_answers_standard_input(tiny_classifier, classifier):
     ("arguments", "line"),
     [
         (["--budget=2"], "error: --budget is reserved for a later release; leave it out"),
-        (["--input=in.xls"], "error: 'in.xls': unknown file kind 'xls'; known: txt, csv"),
+        (["--input=in.doc"], "error: 'in.doc': unknown file kind 'doc'; known: txt, csv"),
     ],
 )
 def test_mistakes_end_the_command_in_one_line(tiny_classifier, arguments, line):
