@@ -16,6 +16,7 @@ from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.rows import fill, join, read_template, token_rows
 from adapler_jax.data.sources import load_source
 from adapler_jax.data.tables import Table, shown
+from adapler_jax.data.values import as_whole
 
 RACE_LEVELS = ("middle", "high")
 SPLITS = ("train", "validation", "test")
@@ -111,8 +112,8 @@ def check_counts(questions: Iterable[ChoiceQuestion]) -> Iterator[ChoiceQuestion
         expected = len(question.options) if expected is None else expected
         if len(question.options) != expected:
             raise ValueError(
-                f"question {number} ({shown(question.id)}) has {len(question.options)} options; expected {expected}, as "
-                "question 1 has: leave it out, or train on data sets of one number of options"
+                f"question {number} ({shown(question.id)}) has {len(question.options)} options; "
+                f"expected {expected}, as question 1 has: leave it out, or train on data sets of one number of options"
             )
         yield question
 
@@ -152,14 +153,14 @@ def read_item(item: object, place: str) -> Iterator[ChoiceQuestion]:
         raise ValueError(f"{place} is {type(item).__name__}; expected an object with named fields")
     name = _id_of(item, place)
     if "questions" not in item:
-        answer = item["label"] if item.get("label") is not None else item.get("answer")
         options = item.get("options")
+        answer = _answer_of(item, options)
         is_letter = isinstance(answer, str) and answer in _LETTERS
         texts = options if is_letter and isinstance(options, list) else ()
         if answer in texts and texts.index(answer) != _LETTERS.index(answer):
             raise ValueError(
-                f"{place}: question {shown(name)} has the answer {answer!r}, a letter and the text of another option; give "
-                "its number as 'label'"
+                f"{place}: question {shown(name)} has the answer {answer!r}, a letter and the text of another "
+                "option; give its number as 'label'"
             )
         fields = item.get("article"), item.get("question"), options, answer
         yield read_question(name, *fields, place, is_text=isinstance(answer, str) and not is_letter)
@@ -171,6 +172,15 @@ def read_item(item: object, place: str) -> Iterator[ChoiceQuestion]:
     for number, (question, options, answer) in enumerate(zip(*lists)):
         fields = item.get("article"), question, options, answer
         yield read_question(f"{name}-{number}", *fields, place, is_text=False)
+
+
+def _answer_of(item: Mapping, options):
+    """Return what names the right option; a label that is a number as text is a number."""
+    label = item.get("label")
+    if label is None:
+        return item.get("answer")
+    is_number = isinstance(label, str) and isinstance(options, list) and label not in options
+    return as_whole(label) if is_number and as_whole(label) is not None else label
 
 
 def _dream_questions(item: Sequence, place: str) -> Iterator[ChoiceQuestion]:
@@ -190,7 +200,8 @@ def _dream_questions(item: Sequence, place: str) -> Iterator[ChoiceQuestion]:
 def _id_of(row: Mapping, place: str) -> str:
     """The name of a row, which answers are matched by."""
     name = next((row[field] for field in ("example_id", "id") if row.get(field) not in (None, "")), None)
-    if not isinstance(name, str | int) or isinstance(name, bool):
+    name = name if isinstance(name, str) else as_whole(name)
+    if name is None:
         raise ValueError(f"{place} has no id; give it a unique text as 'example_id' or 'id'")
     return str(name)
 
@@ -198,15 +209,17 @@ def _id_of(row: Mapping, place: str) -> str:
 def read_question(name: str, article, question, options, answer, place: str, *, is_text: bool) -> ChoiceQuestion:
     """Check the fields of a question; is_text: whether the answer is the text of an option, else a number or letter."""
     if not isinstance(options, list | tuple) or len(options) < 2:
-        raise ValueError(f"{place}: question {shown(name)} has {shown(options)} as options; expected a list of at least 2")
+        found = f"{place}: question {shown(name)} has {shown(options)} as options"
+        raise ValueError(f"{found}; expected a list of at least 2")
     texts = tuple(check_text(option, "option", place) for option in options)
     article, question = check_text(article, "article", place), check_text(question, "question", place)
     label = _number_of(answer, texts, is_text=is_text)
     if not 0 <= label < len(texts):
         last = _LETTERS[min(len(texts), len(_LETTERS)) - 1]
+        expected = "the text of one" if is_text else f"a number from 0 to {len(texts) - 1}, or A to {last}"
         raise ValueError(
-            f"{place}: question {shown(name)} has the answer {shown(answer)}, which is none of its {len(texts)} options; "
-            f"expected " + ("the text of one" if is_text else f"a number from 0 to {len(texts) - 1}, or A to {last}")
+            f"{place}: question {shown(name)} has the answer {shown(answer)}, which is none of its "
+            f"{len(texts)} options; expected {expected}"
         )
     return ChoiceQuestion(name, article, question, texts, label)
 
@@ -217,7 +230,8 @@ def _number_of(answer, options: tuple[str, ...], *, is_text: bool) -> int:
         return options.index(answer) if answer in options else -1
     if isinstance(answer, str):
         return _LETTERS.index(answer) if answer in _LETTERS else -1
-    return answer if isinstance(answer, int) and not isinstance(answer, bool) else -1
+    number = as_whole(answer)
+    return -1 if number is None else number
 
 
 def build_choice_rows(

@@ -1,4 +1,6 @@
-"""Folders with one folder of text files for each class, in folders on disk and in archives of packages."""
+"""Folders with one folder of text files for each class, in folders on disk and in archives of
+packages.
+"""
 
 import pathlib
 import zipfile
@@ -9,14 +11,20 @@ from adapler_jax.data.paths import check_inside
 from adapler_jax.data.tables import Table
 
 Place = pathlib.Path | zipfile.Path
-_UNLABELLED = ("unsup", "unsupervised", "unlabeled", "unlabelled")  # as aclImdb calls the folder of texts without
+_UNLABELLED = (
+    "unsup",
+    "unsupervised",
+    "unlabeled",
+    "unlabelled",
+)  # as aclImdb calls the folder of texts without
 _MAX_TEXT_BYTES = 1 << 27
 
 
 def class_folders(
     root: pathlib.Path, split_of: Callable[[str], str | None]
 ) -> dict[str, Sequence[pathlib.Path]]:
-    """Return the class folders of a folder by split, `train` where it has no folders of splits; none where none is.
+    """Return the class folders of a folder by split, `train` where it has no folders of splits;
+    none where none is.
 
     Args:
       root: it exists.
@@ -30,7 +38,9 @@ def class_folders(
         split = split_of(folder.name)
         classes = [inner for inner in _folders_of(folder) if _holds_texts(inner)] if split else []
         if classes and split in found:
-            raise ValueError(f"{str(found[split][0].parent)!r} and {folder.name!r} are both the split {split!r}")
+            raise ValueError(
+                f"{str(found[split][0].parent)!r} and {folder.name!r} are both the split {split!r}"
+            )
         if classes:
             found[split] = classes
     classes = [] if found else [folder for folder in _folders_of(root) if _holds_texts(folder)]
@@ -39,7 +49,9 @@ def class_folders(
 
 def _folders_of(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the folders inside of a folder, hidden ones left out."""
-    return [item for item in sorted(folder.iterdir()) if item.is_dir() and not item.name.startswith(".")]
+    return [
+        item for item in sorted(folder.iterdir()) if item.is_dir() and not item.name.startswith(".")
+    ]
 
 
 def _holds_texts(folder: pathlib.Path) -> bool:
@@ -48,10 +60,12 @@ def _holds_texts(folder: pathlib.Path) -> bool:
 
 
 def read_class_folders(folders: Sequence[pathlib.Path], *, encoding: str = "") -> Table:
-    """Read the text files of folders into a table of `text` and `label`, which is the name of the folder.
+    """Read the text files of folders into a table of `text` and `label`, which is the name of the
+    folder.
 
     Raises:
-      ValueError: a file or folder is a link that leads out of its folder, or a text is not of the encoding.
+      ValueError: a file or folder is a link that leads out of its folder, or a text is not of the
+        encoding.
     """
     root = folders[0].parent
     left_out = [folder.name for folder in folders if folder.name.lower() in _UNLABELLED]
@@ -66,24 +80,34 @@ def read_class_folders(folders: Sequence[pathlib.Path], *, encoding: str = "") -
 
 
 def text_files(folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield the text files of a folder by name. Raises ValueError where one leads out of the root."""
+    """Yield the text files of a folder by name.
+
+    Raises ValueError where one leads out of the root.
+    """
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() == ".txt":
             yield check_inside(root, file.relative_to(root), str(folder))
 
 
 def read_text(path: pathlib.Path, *, encoding: str = "") -> str:
-    """Read a text file; a byte order mark decides its encoding. Raises ValueError where it is not of that."""
+    """Read a text file; a byte order mark decides its encoding.
+
+    Raises ValueError where it is not of that.
+    """
     size = path.stat().st_size
     if size > _MAX_TEXT_BYTES:
-        raise ValueError(f"{path} is {size} bytes long; a text has at most {_MAX_TEXT_BYTES >> 20} MiB")
+        raise ValueError(
+            f"{path} is {size} bytes long; a text has at most {_MAX_TEXT_BYTES >> 20} MiB"
+        )
     with open(path, "rb") as file:
         return TextReader(file, str(path), encoding=encoding).read()
 
 
 def packaged_rows(place: Place) -> Iterator[Mapping]:
     """Yield the documents of the class folders of a package, which may be inside of an archive."""
-    for folder in sorted((item for item in place.iterdir() if item.is_dir()), key=lambda item: item.name):
+    for folder in sorted(
+        (item for item in place.iterdir() if item.is_dir()), key=lambda item: item.name
+    ):
         for file in sorted(folder.iterdir(), key=lambda item: item.name):
             if file.name.endswith(".txt"):
                 if isinstance(file, pathlib.Path):

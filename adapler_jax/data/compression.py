@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import pathlib
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,10 +19,31 @@ MAX_XZ_MEMORY = 1 << 28  # bytes that a dictionary of xz may claim
 FREE_BYTES = 1 << 26  # what any packed file may unpack to
 MAX_RATIO = 250  # unpacked to packed bytes; prose has 2 to 10
 _MAGIC = {
-    b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"\x1f\x8b\x08": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
     b"PK\x03\x04": "zip",
-}  # fmt: skip
+}
 _HEAD_BYTES = 6
+_ZIP_ERRORS = (
+    *(
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+    ),
+    *(
+        struct.error,
+        IndexError,
+        KeyError,
+        OverflowError,
+        UnicodeDecodeError,
+    ),  # of damaged directories
+)
 _CHUNK = 1 << 16
 
 
@@ -36,7 +58,9 @@ def inner_path(path: str | pathlib.Path) -> pathlib.Path:
     inner = path.with_suffix("")
     if path.suffix.lower() == ".zip" and not inner.suffix and path.is_file():
         with zip_errors(str(path)), zipfile.ZipFile(path) as archive:
-            return inner.with_suffix(pathlib.PurePosixPath(_only_member(archive, str(path)).filename).suffix)
+            return inner.with_suffix(
+                pathlib.PurePosixPath(_only_member(archive, str(path)).filename).suffix
+            )
     return inner
 
 
@@ -47,7 +71,8 @@ class Source:
     Attributes:
       file: open for reading.
       where: names it in messages.
-      packing: a value of ENDINGS that its name says; the content must agree. None: the content alone decides.
+      packing: a value of ENDINGS that its name says; the content must agree. None: the content
+        alone decides.
       start: the place of its first byte; None for a pipe, which is read once.
     """
 
@@ -58,7 +83,9 @@ class Source:
 
     @classmethod
     def of(cls, file: BinaryIO, where: str, *, name: str = "") -> "Source":
-        """Return the source of an open file; name: of the file, whose ending may say how it is packed."""
+        """Return the source of an open file; name: of the file, whose ending may say how it is
+        packed.
+        """
         packing = ENDINGS.get(pathlib.PurePath(name).suffix.lower())
         return cls(file, where, packing, file.tell() if file.seekable() else None)
 
@@ -80,7 +107,8 @@ class Source:
         """Return the unpacked bytes from the first on; of a pipe once.
 
         Raises:
-          ValueError: the packing is not the one that the name says, or is damaged; later while it is read, too.
+          ValueError: the packing is not the one that the name says, or is damaged; later while it
+            is read, too.
         """
         if self.start is not None:
             self.file.seek(self.start)
@@ -88,7 +116,9 @@ class Source:
         found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
         if self.packing and found != self.packing:
             name = self.packing
-            raise ValueError(f"{self.where} is not a whole {name} file: it starts with {head!r}; fetch it again")
+            raise ValueError(
+                f"{self.where} is not a whole {name} file: it starts with {head!r}; fetch it again"
+            )
         if self.start is not None:
             self.file.seek(self.start)
         raw = _Counted(self.file, b"" if self.start is not None else head)
@@ -98,18 +128,22 @@ class Source:
             return io.BufferedReader(raw, _CHUNK)
         with self._errors(found):
             unpacked = _open_packed(raw, found)
-        return io.BufferedReader(_Limited(unpacked, raw, self.where, found), _CHUNK)
+        return io.BufferedReader(_Limited(unpacked, raw, where=self.where, kind=found), _CHUNK)
 
     def _open_zip(self) -> BinaryIO:
         """Return the bytes of the one file of an archive."""
         if self.start is None:
-            raise ValueError(f"{self.where} is a zip archive in a pipe; give the file by name, or unzip it first")
+            raise ValueError(
+                f"{self.where} is a zip archive in a pipe; give the file by name, or unzip it first"
+            )
         with zip_errors(self.where):
             archive = zipfile.ZipFile(self.file)
             member = _only_member(archive, self.where)
             counted = _Counted(io.BytesIO(), b"")
             counted.num_bytes = member.compress_size
-            return io.BufferedReader(_Limited(archive.open(member), counted, self.where, "zip"), _CHUNK)
+            return io.BufferedReader(
+                _Limited(archive.open(member), counted, where=self.where, kind="zip"), _CHUNK
+            )
 
     @contextlib.contextmanager
     def _errors(self, kind: str) -> Iterator[None]:
@@ -139,17 +173,24 @@ def zip_errors(where: str) -> Iterator[None]:
     """Turn what zipfile says of a damaged or locked archive into a ValueError that names it."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_ERRORS as error:
         said = str(error).split("\n")[0][:200] or type(error).__name__
-        raise ValueError(f"{where} is not a readable zip archive: {said}; unzip it, or fetch it again") from error
+        raise ValueError(
+            f"{where} is not a readable zip archive: {said}; unzip it, or fetch it again"
+        ) from error
 
 
 def _only_member(archive: zipfile.ZipFile, where: str) -> zipfile.ZipInfo:
     """Return the one file of an archive; ValueError where it holds several or none."""
-    members = [item for item in archive.infolist() if not item.is_dir() and not _is_hidden(item.filename)]
+    members = [
+        item for item in archive.infolist() if not item.is_dir() and not _is_hidden(item.filename)
+    ]
     if len(members) != 1:
         names = ", ".join(repr(item.filename)[:60] for item in members[:5]) or "nothing"
-        raise ValueError(f"{where} holds {len(members)} files ({names}); expected one: unzip it and give the folder")
+        raise ValueError(
+            f"{where} holds {len(members)} files ({names}); expected one: unzip it and give the "
+            f"folder"
+        )
     return members[0]
 
 
@@ -195,14 +236,21 @@ class _Xz(io.RawIOBase):
     """What streams of xz hold; a dictionary may claim MAX_XZ_MEMORY."""
 
     def __init__(self, raw: _Counted):
-        self._raw, self._unpacker, self._rest = raw, lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY), b""
+        self._raw, self._unpacker, self._rest = (
+            raw,
+            lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY),
+            b"",
+        )
 
     def readable(self) -> bool:
         """Say that it can be read."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to `size` unpacked bytes; none at the end. Raises EOFError where the file is cut."""
+        """Return up to `size` unpacked bytes; none at the end.
+
+        Raises EOFError where the file is cut.
+        """
         while True:
             if self._unpacker.eof:
                 self._rest = (self._unpacker.unused_data or self._raw.read(_CHUNK)).lstrip(b"\0")
@@ -219,10 +267,18 @@ class _Xz(io.RawIOBase):
 
 
 class _Limited(io.RawIOBase):
-    """Unpacked bytes; ValueError where there are far more of them than of packed ones, or the packing is damaged."""
+    """Unpacked bytes; ValueError where there are far more of them than of packed ones, or the
+    packing is damaged.
+    """
 
-    def __init__(self, unpacked, raw: _Counted, where: str, kind: str):
-        self._unpacked, self._raw, self._where, self._kind, self._count = unpacked, raw, where, kind, 0
+    def __init__(self, unpacked, raw: _Counted, *, where: str, kind: str):
+        self._unpacked, self._raw, self._where, self._kind, self._count = (
+            unpacked,
+            raw,
+            where,
+            kind,
+            0,
+        )
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -230,7 +286,11 @@ class _Limited(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         """Read the next bytes into the buffer and return their number."""
-        errors = zip_errors(self._where) if self._kind == "zip" else packing_errors(self._where, self._kind)
+        errors = (
+            zip_errors(self._where)
+            if self._kind == "zip"
+            else packing_errors(self._where, self._kind)
+        )
         with errors:
             part = self._unpacked.read(len(buffer))
         self._count += len(part)
@@ -243,6 +303,7 @@ def check_ratio(num_unpacked: int, num_packed: int, where: str) -> None:
     """Raise ValueError where a file unpacks to far more than text does."""
     if num_unpacked > FREE_BYTES and num_unpacked > MAX_RATIO * max(num_packed, 1):
         raise ValueError(
-            f"{where} unpacks to more than {MAX_RATIO} times its {num_packed} bytes, which no text does; "
+            f"{where} unpacks to more than {MAX_RATIO} times its {num_packed} bytes, which no "
+            f"text does; "
             "if you trust it, unpack it yourself and give the unpacked file"
         )

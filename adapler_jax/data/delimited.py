@@ -67,33 +67,43 @@ def read_delimited(
       lines: the input.
       kind: csv or tsv, which says what separates columns where the first rows do not say another.
       delimiter: the character between columns; empty: it is found.
-      tell: receives a sentence where the delimiter is not the usual one, and where quotes are not what they seem.
+      tell: receives a sentence where the delimiter is not the usual one, and where quotes are not
+        what they seem.
 
     Raises:
-      ValueError: here or later: a quote never closes, or a row has another number of fields; the line is named.
+      ValueError: here or later: a quote never closes, or a row has another number of fields; the
+        line is named.
     """
     usual = "\t" if kind == "tsv" else ","
     head = list(_take_head(lines.once))
     lines = lines._replace(once=itertools.chain(head, lines.once))
     found = check_delimiter(delimiter) or find_delimiter(head, usual)
     if found != usual and not delimiter:
-        tell(f"{lines.where}: columns are separated by {_NAMES[found]}; config.data.delimiter names another")
+        tell(
+            f"{lines.where}: columns are separated by {_NAMES[found]}; config.data.delimiter "
+            f"names another"
+        )
     form = {"delimiter": found}
     if found == "\t" and lines.again:
         form = _tab_form(lines, tell)
     records = read_records(lines.once, lines.where, **form)
     header = next(records, Record(1, [], ())).fields
     if "quoting" not in form:
-        records = _split_swallowed(records, lines, header, form["delimiter"], tell)
+        records = _split_swallowed(records, lines, len(header), delimiter=found, tell=tell)
     return header, _check_widths(records, header, lines.where)
 
 
 def check_delimiter(delimiter: str) -> str:
-    """Return a delimiter; `\\\\t` and `tab` are a tab. Raises ValueError where it is no single character."""
+    """Return a delimiter; `\\\\t` and `tab` are a tab.
+
+    Raises ValueError where it is no single character.
+    """
     found = "\t" if delimiter in ("\\t", "tab") else delimiter
     if not isinstance(found, str) or len(found) > 1 or found in ("\n", "\r", '"'):
         raise ValueError(
-            f"config.data.delimiter is {shown(delimiter, 40)}; expected one character, as ';', or tab; empty: it is found"
+            f"config.data.delimiter is {shown(delimiter, 40)}; expected one character, as ';', or "
+            f"tab; "
+            "empty: it is found"
         )
     return found
 
@@ -109,9 +119,11 @@ def _take_head(lines: Iterator[str]) -> Iterator[str]:
 
 
 def find_delimiter(lines: Sequence[str], usual: str) -> str:
-    """Return what separates the columns of the first lines of a table: `usual`, unless another fits better.
+    """Return what separates the columns of the first lines of a table: `usual`, unless another
+    fits better.
 
-    Another one fits where it splits the header, nearly all rows are as wide as the header then, and by the usual one
+    Another one fits where it splits the header, nearly all rows are as wide as the header then,
+    and by the usual one
     they are not, or the header is one column.
     """
     usual_width, usual_share = _consistency(lines, usual)
@@ -126,12 +138,16 @@ def find_delimiter(lines: Sequence[str], usual: str) -> str:
 
 
 def _consistency(lines: Sequence[str], delimiter: str) -> tuple[int, float]:
-    """Return the width of the header, and the share of the rows below it that are as wide, with quotes or without."""
+    """Return the width of the header, and the share of the rows below it that are as wide, with
+    quotes or without.
+    """
     best = (1, 0.0)
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
         widths = []
         with contextlib.suppress(csv.Error):
-            widths += (len(row) for row in csv.reader(lines, delimiter=delimiter, quoting=quoting) if row)
+            widths += (
+                len(row) for row in csv.reader(lines, delimiter=delimiter, quoting=quoting) if row
+            )
         header, *rows = widths or [1]
         rows = rows[:-1] if len(lines) >= _HEAD_LINES else rows  # the last may be cut
         share = sum(width == header for width in rows) / len(rows) if rows else 1.0
@@ -142,7 +158,8 @@ def _consistency(lines: Sequence[str], delimiter: str) -> tuple[int, float]:
 def _tab_form(lines: Lines, tell: Tell) -> dict:
     """Return how a TSV is written: TSV, quotes as in CSV, or PLAIN_TSV.
 
-    It is plain where its quotes do not pair up, or pair up around whole rows while the plain rows are all as wide.
+    It is plain where its quotes do not pair up, or pair up around whole rows while the plain rows
+    are all as wide.
     """
     problem = _problem_of(lines, TSV)
     if problem is None:
@@ -156,15 +173,22 @@ def _tab_form(lines: Lines, tell: Tell) -> dict:
 
 
 def _problem_of(lines: Lines, form: dict) -> ValueError | Record | None:
-    """Return what is wrong with lines that are read in one form: an error, or a record of whole rows."""
+    """Return what is wrong with lines that are read in one form: an error, or a record of whole
+    rows.
+    """
     is_plain = "quoting" in form
     try:
-        with lines.again() as opened, contextlib.closing(read_records(opened, lines.where, **form)) as records:
+        with (
+            lines.again() as opened,
+            contextlib.closing(read_records(opened, lines.where, **form)) as records,
+        ):
             header = next(records, Record(1, [], ())).fields
             if is_plain:
                 collections.deque(_check_widths(records, header, lines.where), maxlen=0)
                 return None
-            merged = next((record for record in records if inner_rows(record.raw, "\t", len(header))), None)
+            merged = next(
+                (record for record in records if inner_rows(record.raw, "\t", len(header))), None
+            )
             collections.deque(records, maxlen=0)
             return merged
     except ValueError as error:
@@ -190,7 +214,9 @@ class _Tracked:
 
 
 def read_records(lines: Iterable[str], where: str, **form) -> Iterator[Record]:
-    """Yield every line, or lines that quotes hold together, that is not empty; form: as in `csv.reader`."""
+    """Yield every line, or lines that quotes hold together, that is not empty; form: as in
+    `csv.reader`.
+    """
     csv.field_size_limit(_FIELD_LIMIT)
     tracked = _Tracked(lines)
     reader = csv.reader(tracked, strict=True, **form)
@@ -200,7 +226,9 @@ def read_records(lines: Iterable[str], where: str, **form) -> Iterator[Record]:
             if fields:
                 yield Record(tracked.count - len(raw) + 1, fields, raw)
     except csv.Error as error:
-        raise ValueError(f"{where}: {_complaint(str(error), tracked, form['delimiter'])}") from error
+        raise ValueError(
+            f"{where}: {_complaint(str(error), tracked, form['delimiter'])}"
+        ) from error
 
 
 def _complaint(said: str, tracked: _Tracked, delimiter: str) -> str:
@@ -214,34 +242,40 @@ def _complaint(said: str, tracked: _Tracked, delimiter: str) -> str:
         return f"line {tracked.count}: {said}"
     line, text = first + opened[0], f"a quote opens before {opened[1][:30]!r}"
     if "unexpected end" in said:
-        return f"line {line}: {text} and never closes; remove it, or write it twice inside of a quoted text"
+        advice = "remove it, or write it twice inside of a quoted text"
+        return f"line {line}: {text} and never closes; {advice}"
     if "field limit" in said:
-        return f"line {line}: {text} and encloses more than {_FIELD_LIMIT} characters; remove it, or close it"
+        size = f"more than {_FIELD_LIMIT} characters"
+        return f"line {line}: {text} and encloses {size}; remove it, or close it"
     advice = "write a quote inside of a quoted text twice, or remove the first"
     return f"line {line}: {text}, closes in line {tracked.count}, and {said[:60]!r} there; {advice}"
 
 
 def _split_swallowed(
-    records: Iterator[Record], lines: Lines, header: Sequence[str], delimiter: str, tell: Tell
+    records: Iterator[Record], lines: Lines, width: int, *, delimiter: str, tell: Tell
 ) -> Iterator[Record]:
-    """Yield the records; one whose quotes enclose whole rows is these rows, with their quotes, which is told."""
+    """Yield the records; one whose quotes enclose whole rows is these rows, with their quotes,
+    which is told.
+    """
     values, count = None, 0
     for record in records:
-        rows = inner_rows(record.raw, delimiter, len(header))
+        rows = inner_rows(record.raw, delimiter, width)
         if rows and values is None:
-            values = _values_of(lines, delimiter, len(header))
+            values = _values_of(lines, delimiter, width)
         if not rows or not (delimiter == "\t" or values.explain(rows)):
             yield record
             continue
         if lines.again is None:
             raise ValueError(
-                f"{lines.where}: the row of line {record.line} holds whole rows between its quotes; give the file by "
+                f"{lines.where}: the row of line {record.line} holds whole rows between its "
+                f"quotes; give the file by "
                 "name, or remove the quotes"
             )
         count += 1
         if count <= _MAX_NOTES:
             tell(
-                f"{lines.where}: a quote in line {record.line} opens a text of {len(rows)} whole rows; they are read "
+                f"{lines.where}: a quote in line {record.line} opens a text of {len(rows)} whole "
+                f"rows; they are read "
                 "as rows, with their quotes"
             )
         yield from (Record(record.line + offset, fields, ()) for offset, fields in rows)
@@ -254,7 +288,10 @@ def _values_of(lines: Lines, delimiter: str, width: int) -> ColumnValues:
     values = ColumnValues(width)
     if lines.again is None:
         return values
-    with lines.again() as opened, contextlib.suppress(ValueError):  # a later line is malformed; reading it says so
+    with (
+        lines.again() as opened,
+        contextlib.suppress(ValueError),
+    ):  # a later line is malformed; reading it says so
         records = read_records(opened, lines.where, delimiter=delimiter)
         next(records, None)
         for record in records:
@@ -263,13 +300,17 @@ def _values_of(lines: Lines, delimiter: str, width: int) -> ColumnValues:
     return values
 
 
-def _check_widths(records: Iterator[Record], header: Sequence[str], where: str) -> Iterator[list[str]]:
+def _check_widths(
+    records: Iterator[Record], header: Sequence[str], where: str
+) -> Iterator[list[str]]:
     """Yield the fields of records; every one must be as wide as the header."""
     for number, record in enumerate(records, start=1):
         if len(record.fields) != len(header):
             names = ", ".join(header)[:80]
-            found = f"row {number} has {len(record.fields)} fields, the header has {len(header)} ({names!r})"
+            found = f"row {number} has {len(record.fields)} fields"
+            expected = f"the header has {len(header)} ({names!r})"
             raise ValueError(
-                f"{where}: {found}; correct line {record.line}, or quote texts that hold the delimiter"
+                f"{where}: {found}, {expected}; correct line {record.line}, or quote texts that hold the "
+                f"delimiter"
             )
         yield record.fields

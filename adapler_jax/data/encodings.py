@@ -8,17 +8,33 @@ from adapler_jax.data.compression import MAX_LINE_BYTES
 from adapler_jax.data.tables import explain_unknown
 
 CHUNK = 1 << 20
-USUAL = ("utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "shift_jis", "euc_kr", "koi8_r", "cp1251")
+USUAL = (
+    "utf-8",
+    "utf-16",
+    "latin-1",
+    "cp1252",
+    "gb18030",
+    "shift_jis",
+    "euc_kr",
+    "koi8_r",
+    "cp1251",
+)
 # The longer marks go first: that of UTF-32 starts with the one of UTF-16.
 _MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
-}  # fmt: skip
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _HINT = "convert it, or name its encoding with config.data.encoding (of predict: --encoding)"
 
 
 def check_encoding(name: str) -> str:
-    """Return Python's name of an encoding; empty stays empty. Raises ValueError where it is none of text."""
+    """Return Python's name of an encoding; empty stays empty.
+
+    Raises ValueError where it is none of text.
+    """
     if not name:
         return ""
     try:
@@ -26,7 +42,9 @@ def check_encoding(name: str) -> str:
         return codecs.lookup(name).name
     except (LookupError, UnicodeError, TypeError, ValueError) as error:
         known = explain_unknown("encoding", str(name)[:40], USUAL)
-        raise ValueError(f"config.data.encoding: {known}, and every other text encoding of Python") from error
+        raise ValueError(
+            f"config.data.encoding: {known}, and every other text encoding of Python"
+        ) from error
 
 
 class TextReader:
@@ -48,7 +66,9 @@ class TextReader:
           ValueError: the bytes are not of the encoding.
         """
         while True:
-            data = self._head + self._file.read(size if size < 0 else max(size - len(self._head), 1))
+            data = self._head + self._file.read(
+                size if size < 0 else max(size - len(self._head), 1)
+            )
             self._head = b""
             try:
                 text = self._decoder.decode(data, final=not data or size < 0)
@@ -85,11 +105,15 @@ class TextReader:
 def check_line(length: int, place: str) -> None:
     """Raise ValueError where a line is longer than any text."""
     if length > MAX_LINE_BYTES:
-        raise ValueError(f"{place} has more than {MAX_LINE_BYTES >> 20} MiB without a line end; is this a text file?")
+        raise ValueError(
+            f"{place} has more than {MAX_LINE_BYTES >> 20} MiB without a line end; is this a text "
+            f"file?"
+        )
 
 
 def decode_lines(file: BinaryIO, where: str, *, encoding: str = "") -> Iterator[str]:
-    """Yield lines with their ends; only a line feed ends one, whatever Unicode separators a text holds.
+    """Yield lines with their ends; only a line feed ends one, whatever Unicode separators a text
+    holds.
 
     Args:
       file: unpacked bytes.
@@ -101,7 +125,9 @@ def decode_lines(file: BinaryIO, where: str, *, encoding: str = "") -> Iterator[
     """
     first = file.readline(MAX_LINE_BYTES + 1)
     mark = next((name for mark, name in _MARKS.items() if first.startswith(mark)), "")
-    if mark.startswith(("utf-16", "utf-32")) or (not mark and check_encoding(encoding) not in ("", "utf-8")):
+    if mark.startswith(("utf-16", "utf-32")) or (
+        not mark and check_encoding(encoding) not in ("", "utf-8")
+    ):
         yield from TextReader(_After(first, file), where, encoding=encoding).lines()
         return
     line, number = first.removeprefix(codecs.BOM_UTF8), 1

@@ -130,8 +130,8 @@ def _resolve(task: Task, *, source, columns, carve) -> Task:
             raise ValueError(explain_unknown("column role", role, ROLES))
         if not isinstance(column, str):
             raise ValueError(
-                f"config.data.columns has {shown(column)} as {role}; expected the name of one column: of one-hot columns "
-                "make one with the class of each row"
+                f"config.data.columns has {shown(column)} as {role}; expected the name of one column: "
+                "of one-hot columns make one with the class of each row"
             )
     if "text_pair" in columns and len(task.text_fields) == 1 and task.name != "custom":
         raise ValueError(
@@ -176,7 +176,8 @@ def _complete_rows(task: Task, table: Table, notes: list[str]) -> Table:
     rows = np.flatnonzero(is_whole)
     if len(rows) == len(is_whole):
         return table
-    notes.append(f"{table.where}: {len(is_whole) - len(rows)} of {len(is_whole)} rows are left out, without text or label")
+    left_out = f"{len(is_whole) - len(rows)} of {len(is_whole)} rows are left out"
+    notes.append(f"{table.where}: {left_out}, without text or label")
     if not len(rows):
         raise ValueError(f"{table.where} has no row with a text and a label; correct config.data.columns")
     return table.take(rows)
@@ -230,7 +231,7 @@ def _check_classes(task: Task) -> None:
     names = task.class_names
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(
-            f"task {task.name!r} has the classes {list(names)}; expected two or more different ones: "
+            f"task {task.name!r} has the classes {shown(list(names), 200)}; expected two or more different ones: "
             "set config.data.class_names, or give training rows with labels"
         )
 
@@ -242,7 +243,8 @@ def _read_examples(task: Task, table: Table, notes: list[str]) -> Examples:
         for row, text in enumerate(column, start=1):
             if not isinstance(text, str):
                 advice = "; config.data.skip_incomplete=True leaves such rows out" if is_missing(text) else ""
-                raise ValueError(f"{table.where}: row {row} has {shown(text)} in column {field!r}; expected text{advice}")
+                found = f"row {row} has {shown(text)} in column {field!r}"
+                raise ValueError(f"{table.where}: {found}; expected text{advice}")
     labels = encode_labels(_named_labels(task, table, notes), task.class_names, where=table.where)
     ids = np.arange(len(labels), dtype=np.int32)
     first, *second = ([whole_characters(text) for text in column] for column in texts)

@@ -84,7 +84,8 @@ def files_by_split(
         if name:
             files[name] = file
     if not files:
-        present = list_names(sorted(file.name for file in folder.iterdir())[:10]) if any(folder.iterdir()) else "nothing"
+        names = sorted(file.name for file in folder.iterdir())
+        present = list_names(names[:10]) if names else "nothing"
         raise ValueError(
             f"folder {str(folder)!r} holds {present}; expected train, validation or test files ending in "
             f"{', '.join(endings)}"

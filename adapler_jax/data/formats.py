@@ -60,32 +60,39 @@ def is_table(path: pathlib.Path) -> bool:
 
 
 def open_table(
-    source: Source, kind: str, pick: Pick, *, columns: Collection[str] | None = None, options: Options = Options(),
+    source: Source,
+    kind: str,
+    pick: Pick,
+    *,
+    columns: Collection[str] | None = None,
+    options: Options = Options(),
     tell: Tell = ignore,
-) -> OpenTable:  # fmt: skip
+) -> OpenTable:
     """Open the rows of a table.
 
     Args:
       source: its bytes.
       kind: one of TABLE_KINDS.
-      pick: of a header, the columns that are read; it is called before there are rows. JSON has no header.
+      pick: of a header, the columns that are read; it is called before there are rows. JSON has no
+        header.
       columns: names that tell rows from columns in JSON; None: all.
       options: how a text is written.
       tell: receives a sentence on what a user should know of how it is read.
 
     Raises:
-      ValueError: here or later: the content is malformed or a wanted column is there twice; the line is named.
+      ValueError: here or later: the content is malformed or a wanted column is there twice; the
+        line is named.
     """
     if kind == "parquet":
         return _open_parquet(source, pick)
     if kind == "xlsx":
         header, cells, total = _open_sheet(source)
-        rows = _headed_rows(header, cells, pick, source.where)
+        rows = _headed_rows(header, cells, pick, where=source.where)
         return OpenTable(rows, lambda count: count / max(total - 1, count) if total else None)
     if kind in ("csv", "tsv"):
         lines = text_lines(source, options)
         header, cells = read_delimited(lines, kind, delimiter=options.delimiter, tell=tell)
-        rows = _headed_rows(header, cells, pick, source.where)
+        rows = _headed_rows(header, cells, pick, where=source.where)
     elif kind == "jsonl":
         rows = json_line_rows(text_lines(source, options).once, source.where, columns=columns)
     else:
@@ -116,14 +123,17 @@ def text_lines(source: Source, options: Options = Options()) -> Lines:
 
 
 def _headed_rows(
-    header: Sequence[str], rows: Iterable[Sequence], pick: Pick, where: str
+    header: Sequence[str], rows: Iterable[Sequence], pick: Pick, *, where: str
 ) -> Iterator[tuple[str, Mapping]]:
     """Return the rows below a header, of the columns that are picked from it now."""
     names = [name for name in (pick(header) if header else ()) if name in header]
     check_once(names, header, where)
     places = [header.index(name) for name in names]
     numbered = enumerate(rows, start=1)
-    return ((f"{where}: row {n}", dict(zip(names, [row[place] for place in places]))) for n, row in numbered)
+    return (
+        (f"{where}: row {n}", dict(zip(names, [row[place] for place in places])))
+        for n, row in numbered
+    )
 
 
 def _open_parquet(source: Source, pick: Pick) -> OpenTable:
@@ -135,32 +145,47 @@ def _open_parquet(source: Source, pick: Pick) -> OpenTable:
 
     def rows() -> Iterator[tuple[str, Mapping]]:
         with open_parquet(file, source.where) as table:
-            for number, row in enumerate(parquet_rows(table, names, _BATCH_ROWS, source.where), start=1):
+            for number, row in enumerate(
+                parquet_rows(table, names, _BATCH_ROWS, where=source.where), start=1
+            ):
                 yield f"{source.where}: row {number}", row
 
     return OpenTable(rows(), lambda count: count / total if total else None)
 
 
 def parquet_file(source: Source) -> BinaryIO:
-    """Return the file of a source of Parquet, which is read from its end. Raises ValueError where it cannot be."""
+    """Return the file of a source of Parquet, which is read from its end.
+
+    Raises ValueError where it cannot be.
+    """
     if not source.can_reopen:
-        raise ValueError(f"{source.where} is a pipe, and Parquet is read from its end; give the file by name")
+        raise ValueError(
+            f"{source.where} is a pipe, and Parquet is read from its end; give the file by name"
+        )
     if source.packing:
-        raise ValueError(f"{source.where} is Parquet, which is packed inside; unpack the {source.packing} file first")
+        raise ValueError(
+            f"{source.where} is Parquet, which is packed inside; unpack the {source.packing} file "
+            f"first"
+        )
     return source.file
 
 
 def _open_sheet(source: Source) -> tuple[list[str], Iterator[Sequence], int]:
-    """Return the first row of an Excel file's first sheet, the rows below it that are not blank, and their number.
+    """Return the first row of an Excel file's first sheet, the rows below it that are not blank,
+    and their number.
 
     The number is as the file says it, the first row included; 0 where it says none.
     """
     if not source.can_reopen:
-        raise ValueError(f"{source.where} is a pipe, and Excel files are zip archives; give the file by name")
+        raise ValueError(
+            f"{source.where} is a pipe, and Excel files are zip archives; give the file by name"
+        )
     try:
         import openpyxl  # optional: needed for this kind of file only
     except ImportError as error:
-        raise ValueError(f"{source.where} needs `pip install openpyxl`, or save the sheet as CSV: {error}") from error
+        raise ValueError(
+            f"{source.where} needs `pip install openpyxl`, or save the sheet as CSV: {error}"
+        ) from error
     _check_archive(source)
     try:
         book = openpyxl.load_workbook(source.file, read_only=True, data_only=True)
@@ -202,5 +227,8 @@ def _check_archive(source: Source) -> None:
 
 def stem_of(path: pathlib.Path) -> str:
     """Return the name of a file without the endings of its packing and kind: dev of dev.csv.gz."""
-    return path.with_suffix("").stem if path.suffix.lower() in ENDINGS and path.with_suffix("").suffix else path.stem
-
+    return (
+        path.with_suffix("").stem
+        if path.suffix.lower() in ENDINGS and path.with_suffix("").suffix
+        else path.stem
+    )

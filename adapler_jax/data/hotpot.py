@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from adapler_jax.data.items import check_text, open_items, split_file
 from adapler_jax.data.tables import shown
+from adapler_jax.data.values import as_whole
 
 Fact = tuple[str, int]  # title of a paragraph, index of a sentence in it
 
@@ -51,7 +52,7 @@ def _question(item, place: str) -> HotpotQuestion:
         raise ValueError(
             f"{place}: question {shown(name)} has {shown(paragraphs)} as context; expected [[title, [sentences]]]"
         )
-    if not _are_pairs(facts, int):
+    if not _are_pairs(facts, int | float) or any(as_whole(number) is None for _, number in facts):
         raise ValueError(
             f"{place}: question {shown(name)} has {shown(facts)} as supporting_facts; expected [[title, number]]"
         )
@@ -60,12 +61,12 @@ def _question(item, place: str) -> HotpotQuestion:
         question=check_text(item.get("question"), "question", place),
         answer=check_text(item.get("answer"), "answer", place),
         paragraphs=tuple((title, tuple(sentences)) for title, sentences in paragraphs),
-        supporting_facts=tuple((title, number) for title, number in facts),
+        supporting_facts=tuple((title, as_whole(number)) for title, number in facts),
         kind=check_text(item.get("type", ""), "type", place),
     )
 
 
-def _are_pairs(values, kind: type) -> bool:
+def _are_pairs(values, kind) -> bool:
     """Whether this is a list of [text, something of a kind]."""
     pairs = isinstance(values, list) and all(isinstance(value, list) and len(value) == 2 for value in values)
     return pairs and all(isinstance(name, str) and isinstance(value, kind) for name, value in values)

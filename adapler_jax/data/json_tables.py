@@ -1,4 +1,6 @@
-"""Rows of JSON in the forms that programs write: lists, lines, columns, and what DataFrame.to_json() gives."""
+"""Rows of JSON in the forms that programs write: lists, lines, columns, and what
+DataFrame.to_json() gives.
+"""
 
 import itertools
 import json
@@ -10,7 +12,8 @@ from adapler_jax.data.tables import list_names, look_up, shown
 
 _WRAPPERS = ("data", "rows", "records", "examples", "items", "instances")
 _ADVICE = (
-    "expected rows: a list of objects, JSON lines as DataFrame.to_json(orient='records', lines=True) writes them, or "
+    "expected rows: a list of objects, JSON lines as DataFrame.to_json(orient='records', "
+    "lines=True) writes them, or "
     "columns of equal length"
 )
 
@@ -18,12 +21,14 @@ _ADVICE = (
 def json_rows(
     reader: TextReader, where: str, *, columns: Collection[str] | None = None
 ) -> Iterator[tuple[str, Mapping]]:
-    """Yield (place, row) of a JSON file in any form. A list, and lines, are read without holding them.
+    """Yield (place, row) of a JSON file in any form. A list, and lines, are read without holding
+    them.
 
     Args:
       reader: the text.
       where: names it in messages.
-      columns: names that tell rows from columns where both would do; None: the names of rows are numbers.
+      columns: names that tell rows from columns where both would do; None: the names of rows are
+        numbers.
 
     Raises:
       ValueError: the content is not JSON, or holds no rows; the line or item is named.
@@ -40,13 +45,18 @@ def json_rows(
     elif first.strip():
         text = "".join([first, *blanks, second, *lines])
         rows = object_rows(parse_json(text, where), where, columns)
-        yield from ((f"{where}: item {n}", _checked(row, f"{where}: item {n}")) for n, row in enumerate(rows, 1))
+        yield from (
+            (f"{where}: item {n}", _checked(row, f"{where}: item {n}"))
+            for n, row in enumerate(rows, 1)
+        )
 
 
 def json_line_rows(
     lines: Iterator[str], where: str, *, columns: Collection[str] | None = None
 ) -> Iterator[tuple[str, Mapping]]:
-    """Yield (place, row) of JSON lines; of one line also in the other forms of `json_rows`, which it describes."""
+    """Yield (place, row) of JSON lines; of one line also in the other forms of `json_rows`, which
+    it describes.
+    """
     first, blanks = _next_line(lines)
     if first.lstrip().startswith("["):
         reader = _LineReader(itertools.chain([first], lines))
@@ -55,7 +65,9 @@ def json_line_rows(
     second, more_blanks = _next_line(lines)
     number = len(blanks) + 1
     if second or not first:
-        yield from _line_rows(itertools.chain(blanks, [first], more_blanks, [second], lines), where, "line")
+        yield from _line_rows(
+            itertools.chain(blanks, [first], more_blanks, [second], lines), where, "line"
+        )
         return
     value = parse_json(first, f"{where}: line {number}")
     for item, row in enumerate(object_rows(value, where, columns, may_be_row=True), start=1):
@@ -113,7 +125,9 @@ class _LineReader:
         return "".join(parts)
 
 
-def _list_rows(reader: TextReader | _LineReader, head: str, where: str) -> Iterator[tuple[str, Mapping]]:
+def _list_rows(
+    reader: TextReader | _LineReader, head: str, where: str
+) -> Iterator[tuple[str, Mapping]]:
     """Yield the rows of a list whose text starts with `head`."""
     items = list_items(reader, head, 1, where)
     while True:
@@ -150,7 +164,9 @@ def _checked(row, place: str) -> Mapping:
     """Return a row; ValueError where it has no named fields."""
     if not isinstance(row, Mapping):
         advice = "; write a data frame with orient='records'" if isinstance(row, list) else ""
-        raise ValueError(f"{place} is {type(row).__name__}; expected an object with named fields{advice}")
+        raise ValueError(
+            f"{place} is {type(row).__name__}; expected an object with named fields{advice}"
+        )
     return row
 
 
@@ -169,7 +185,9 @@ def object_rows(
       ValueError: it holds no rows.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: item 1 is {type(value).__name__}; expected an object with named fields")
+        raise ValueError(
+            f"{where}: item 1 is {type(value).__name__}; expected an object with named fields"
+        )
     names, data = value.get("columns"), value.get("data")
     if isinstance(names, list) and isinstance(data, list):
         return _split_rows(names, data, where)
@@ -180,7 +198,10 @@ def object_rows(
     is_row = columns and any(_is_scalar(look_up(value, name)) for name in columns)
     if is_row or not inner or any(map(_is_scalar, inner)):
         return iter([value])
-    if all(isinstance(column, list) for column in inner) and len({len(column) for column in inner}) == 1:
+    if (
+        all(isinstance(column, list) for column in inner)
+        and len({len(column) for column in inner}) == 1
+    ):
         rows = value[next(iter(value))]
         if len(inner) == 1 and rows and isinstance(rows[0], Mapping):
             return iter(rows)
@@ -204,7 +225,9 @@ def _split_rows(names: list, data: list, where: str) -> Iterator[Mapping]:
         if not all(isinstance(name, str) for name in names):
             raise ValueError(f"{where} has {shown(names)} as 'columns'; expected a list of names")
         if not isinstance(row, list) or len(row) != len(names):
-            raise ValueError(f"{where}: row {number} of 'data' is {shown(row)}; expected {len(names)} values")
+            raise ValueError(
+                f"{where}: row {number} of 'data' is {shown(row)}; expected {len(names)} values"
+            )
         yield dict(zip(names, row))
 
 

@@ -1,4 +1,6 @@
-"""JSON as it is read: lines, one list of any size, or one object, each value with its place for messages."""
+"""JSON as it is read: lines, one list of any size, or one object, each value with its place for
+messages.
+"""
 
 import itertools
 import json
@@ -25,7 +27,9 @@ def parse_json(text: str, place: str):
     except RecursionError as error:
         raise ValueError(f"{place} is nested too deeply; leave the field out") from error
     except ValueError as error:  # Python's limit of digits
-        raise ValueError(f"{place} has a number of too many digits; write it as a string") from error
+        raise ValueError(
+            f"{place} has a number of too many digits; write it as a string"
+        ) from error
 
 
 def json_lines(lines: Iterable[str], where: str) -> Iterator[tuple[int, object]]:
@@ -73,17 +77,26 @@ def _unlisted(text: str, where: str) -> Iterator[object]:
 
 
 def check_end(rest: str, where: str, *, in_object: bool = False) -> None:
-    """Refuse what follows the list of a file, but, where the list is in an object, for its other fields."""
+    """Refuse what follows the list of a file, but, where the list is in an object, for its other
+    fields.
+    """
     rest = rest.strip()
     try:
-        is_end = isinstance(json.loads("{" + rest.removeprefix(",")), dict) if in_object else not rest
+        is_end = (
+            isinstance(json.loads("{" + rest.removeprefix(",")), dict) if in_object else not rest
+        )
     except (ValueError, RecursionError):
         is_end = False
     if not is_end:
-        raise ValueError(f"{where} goes on behind its list with {rest[:40]!r}; keep one list, or one object with it")
+        raise ValueError(
+            f"{where} goes on behind its list with {rest[:40]!r}; keep one list, or one object "
+            f"with it"
+        )
 
 
-def list_items(reader: TextReader, text: str, place: int, where: str) -> Generator[Placed, None, tuple[str, int]]:
+def list_items(
+    reader: TextReader, text: str, place: int, where: str
+) -> Generator[Placed, None, tuple[str, int]]:
     """Yield the items of a JSON list without holding more of it than about CHARACTERS and an item.
 
     Args:
@@ -101,14 +114,18 @@ def list_items(reader: TextReader, text: str, place: int, where: str) -> Generat
     decoder = json.JSONDecoder()
     for number in itertools.count(1):
         item_place = f"{where}: item {number}"
-        text, place, item = _next_item(decoder, reader, text, place, item_place, is_first=number == 1)
+        text, place, item = _next_item(
+            decoder, reader, text, place, item_place, is_first=number == 1
+        )
         if item is None:
             return text, place
         yield item_place, item[0]
 
 
 def _next_item(decoder, reader: TextReader, text: str, place: int, where: str, *, is_first: bool):
-    """Return the text read so far, the place after the next item of a list, and (item,), None where the list ends."""
+    """Return the text read so far, the place after the next item of a list, and (item,), None
+    where the list ends.
+    """
     while True:
         start = _GAP.match(text, place).end()
         if start == len(text) and (more := reader.read(CHARACTERS)):
@@ -126,7 +143,9 @@ def _next_item(decoder, reader: TextReader, text: str, place: int, where: str, *
                     return text, end, (item,)
                 problem = "the list has no end"
             except RecursionError as error:
-                raise ValueError(f"{where} is not JSON: {error}; it is nested too deeply") from error
+                raise ValueError(
+                    f"{where} is not JSON: {error}; it is nested too deeply"
+                ) from error
             except ValueError as error:  # cut off, malformed, too many digits
                 problem = getattr(error, "msg", str(error))
         more = reader.read(max(CHARACTERS, len(text) - start)) if is_separated else ""

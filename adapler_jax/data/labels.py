@@ -43,10 +43,11 @@ def classes_seen(labels: Sequence, *, where: str = "the labels") -> tuple[str, .
         _check_kind(label, f"{where}: row {row}")
     names = {_str_of(_plain(label)) for label in labels if not is_missing(label)}
     if len(names) == len(labels) >= _MIN_ROWS:
-        shown = list_names(sorted(names)[:3])
+        some = list_names(sorted(names)[:3])
         raise ValueError(
-            f"{where}: each of the {len(labels)} rows has a label of its own ({shown} ...); this is a column of texts or "
-            "ids: name the column of the classes with config.data.columns, or the classes with config.data.class_names"
+            f"{where}: each of the {len(labels)} rows has a label of its own ({some} ...); this is a column of "
+            "texts or ids: name the column of the classes with config.data.columns, or the classes "
+            "with config.data.class_names"
         )
     return tuple(sorted(names, key=lambda name: (0, int(name), "") if _is_number(name) else (1, 0, name)))
 

@@ -1,4 +1,6 @@
-"""Names of files that data gives: they must stay inside of the folder that they are looked for in."""
+"""Names of files that data gives: they must stay inside of the folder that they are looked for
+in.
+"""
 
 import pathlib
 
@@ -17,14 +19,20 @@ def check_inside(root: pathlib.Path, name: str | pathlib.PurePath, where: str) -
       ValueError: the name is no relative path, or it or a link leads out of the folder.
     """
     if not isinstance(name, str | pathlib.PurePath) or not str(name) or "\0" in str(name):
-        raise ValueError(f"{where} names the file {shown(name, 80)}; expected the name of a file in {str(root)!r}")
+        raise ValueError(
+            f"{where} names the file {shown(name, 80)}; expected the name of a file in "
+            f"{str(root)!r}"
+        )
     try:
         path, inside = (root / name).resolve(), root.resolve()
     except (OSError, RuntimeError) as error:  # a loop of links
-        raise ValueError(f"{where} names the file {shown(str(name), 80)}, which cannot be followed: {error}") from error
+        raise ValueError(
+            f"{where} names the file {shown(str(name), 80)}, which cannot be followed: {error}"
+        ) from error
     if path == inside or not path.is_relative_to(inside):
         raise ValueError(
-            f"{where} names the file {shown(str(name), 80)}, which is outside of {str(root)!r}; files of data stay in their "
-            "folder: copy it there"
+            f"{where} names the file {shown(str(name), 80)}, which is outside of {str(root)!r}; "
+            f"files of data "
+            "stay in their folder: copy it there"
         )
     return root / name

@@ -196,7 +196,9 @@ def _read(path: pathlib.Path, where: str) -> str:
     try:
         return read_text(path)
     except FileNotFoundError:
-        raise _Mismatch(f"{where}: there is no document {str(path)!r}") from None
+        raise _Mismatch(f"{where}: there is no document {shown(str(path), 200)}") from None
+    except OSError as error:
+        raise ValueError(f"{where}: {shown(str(path), 200)} cannot be read: {error.strerror}") from error
 
 
 def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tuple]:

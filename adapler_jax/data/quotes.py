@@ -1,4 +1,6 @@
-"""Quotes of delimited texts that are not what they seem: where they open, and the rows that they swallow."""
+"""Quotes of delimited texts that are not what they seem: where they open, and the rows that they
+swallow.
+"""
 
 from collections.abc import Sequence
 
@@ -28,13 +30,18 @@ def opening_line(raw: Sequence[str], delimiter: str) -> tuple[int, str] | None:
 
 
 def inner_rows(raw: Sequence[str], delimiter: str, width: int) -> list[tuple[int, list[str]]]:
-    """Return the rows that the lines of one row would be without quotes, each with the index of its line.
+    """Return the rows that the lines of one row would be without quotes, each with the index of
+    its line.
 
     None where they are one line, or not each as wide as the header. One column tells nothing.
     """
     if len(raw) < 2 or width < 2:
         return []
-    rows = [(place, line.rstrip("\r\n").split(delimiter)) for place, line in enumerate(raw) if line.strip("\r\n")]
+    rows = [
+        (place, line.rstrip("\r\n").split(delimiter))
+        for place, line in enumerate(raw)
+        if line.strip("\r\n")
+    ]
     return rows if len(rows) > 1 and all(len(fields) == width for _, fields in rows) else []
 
 
@@ -60,7 +67,8 @@ class ColumnValues:
                 self._are_numbers[column] = False
 
     def explain(self, rows: Sequence[tuple[int, Sequence[str]]]) -> bool:
-        """Say whether these rows look like the others: in a column of few values or of numbers, all have such.
+        """Say whether these rows look like the others: in a column of few values or of numbers,
+        all have such.
 
         Where nothing is known of others, a value that comes again in the rows speaks for rows.
         """
@@ -80,7 +88,9 @@ class ColumnValues:
 
 
 def _comes_again(values: Sequence[str]) -> bool:
-    """Say whether a value that does not start with a blank, as a clause after a comma does, is there twice."""
+    """Say whether a value that does not start with a blank, as a clause after a comma does, is
+    there twice.
+    """
     found = [value for value in values if value.strip() and value == value.lstrip()]
     return len(found) == len(values) and len(set(found)) < len(found)
 

@@ -191,7 +191,7 @@ def load_reading(
         )  # fmt: skip
         if size := {"train": num_train_examples, "validation": reading["num_validation_examples"]}.get(split, 0):
             count = splits[split].num_questions
-            notes.append(f"{split}: {count} questions drawn by seed {split_seed}, the others are left out (at most {size})")
+            notes.append(f"{split}: {count} questions drawn by seed {split_seed}, at most {size}; others are left out")
         if split in carve:
             count = splits[split].num_questions
             notes.append(f"{split}: {carve[split]:g} of train's {unit}, by seed {split_seed}: {count} questions")

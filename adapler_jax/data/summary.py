@@ -17,7 +17,8 @@ _MANY_CLASSES = 1 / 3  # of the training rows, from where on they may be no clas
 def majority_shares(dataset: Dataset) -> dict[str, float]:
     """Return by split the share of rows of the class that is the most frequent one in training.
 
-    A model that always answers this class has this accuracy. Without a training split it is the split's own class.
+    A model that always answers this class has this accuracy. Without a training split it is the
+    split's own class.
     """
     shares = {}
     for name, examples in dataset.splits.items():
@@ -33,11 +34,18 @@ def majority_note(share: float) -> str:
 
 
 def summarize(dataset: Dataset) -> tuple[str, ...]:
-    """Return what a user should check before training, a line each: classes by split, and texts that look wrong."""
-    counts = {name: np.bincount(part.labels, minlength=dataset.num_classes) for name, part in dataset.splits.items()}
+    """Return what a user should check before training, a line each: classes by split, and texts
+    that look wrong.
+    """
+    counts = {
+        name: np.bincount(part.labels, minlength=dataset.num_classes)
+        for name, part in dataset.splits.items()
+    }
     lines = _class_table(dataset.task.class_names, counts)
     shares = majority_shares(dataset)
-    scored = next((name for name in shares if name.startswith("validation")), next(iter(shares), None))
+    scored = next(
+        (name for name in shares if name.startswith("validation")), next(iter(shares), None)
+    )
     if scored:
         majority = int(counts.get("train", counts[scored]).argmax())
         name = shorten(dataset.task.class_names[majority], _NAME_SIZE)
@@ -50,7 +58,9 @@ def _class_table(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list
     splits = ", ".join(f"{int(count.sum())} {split}" for split, count in counts.items())
     lines = [f"data: {len(names)} classes in {splits} texts"]
     first = next(iter(counts.values()), np.zeros(len(names), np.int64))
-    order = np.arange(len(names)) if len(names) <= _MAX_CLASSES else np.argsort(-first, kind="stable")
+    order = (
+        np.arange(len(names)) if len(names) <= _MAX_CLASSES else np.argsort(-first, kind="stable")
+    )
     shown_names = [shorten(names[place], _NAME_SIZE) for place in order[:_MAX_CLASSES]]
     width = max(map(len, ("class", *shown_names)))
     columns = [max(len(split), 7) for split in counts]
@@ -67,7 +77,10 @@ def _class_table(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list
 def _class_notes(dataset: Dataset, counts: Mapping[str, np.ndarray]) -> list[str]:
     """Return what looks wrong with the classes."""
     names, train = dataset.task.class_names, counts.get("train")
-    notes = [f"classes {_listed(group)} differ by case or blanks only; is that one class?" for group in _alike(names)]
+    notes = [
+        f"classes {_listed(group)} differ by case or blanks only; is that one class?"
+        for group in _alike(names)
+    ]
     if train is None:
         return notes
     rows = int(train.sum())
@@ -80,10 +93,15 @@ def _class_notes(dataset: Dataset, counts: Mapping[str, np.ndarray]) -> list[str
     for split, count in counts.items():
         if split.startswith("validation"):
             missing = [names[place] for place in np.flatnonzero((count == 0) & (train > 0))]
-            notes += [f"{split}: {_counted(missing)} of train without a row: {_listed(missing)}"] if missing else []
+            notes += (
+                [f"{split}: {_counted(missing)} of train without a row: {_listed(missing)}"]
+                if missing
+                else []
+            )
     if len(names) > 2 and len(names) > _MANY_CLASSES * rows:
         notes.append(
-            f"train: {len(names)} classes in {rows} rows; is {dataset.task.label_field!r} a column of classes, not of "
+            f"train: {len(names)} classes in {rows} rows; is {dataset.task.label_field!r} a "
+            f"column of classes, not of "
             "texts or ids? config.data.columns names another"
         )
     return notes
@@ -117,7 +135,10 @@ def _text_notes(splits: Mapping[str, Examples]) -> list[str]:
         if examples.text_pairs is not None:
             empty += [place for place, text in enumerate(examples.text_pairs) if not text.strip()]
         if empty:
-            notes.append(f"{name}: {len(set(empty))} texts are empty; config.data.skip_incomplete=True leaves them out")
+            notes.append(
+                f"{name}: {len(set(empty))} texts are empty; config.data.skip_incomplete=True "
+                f"leaves them out"
+            )
     if "train" not in splits:
         return notes
     labels_of: dict = {}
@@ -131,10 +152,17 @@ def _text_notes(splits: Mapping[str, Examples]) -> list[str]:
     for name, examples in splits.items():
         again = 0 if name == "train" else sum(key in labels_of for key in _keys(examples))
         if again:
-            notes.append(f"{name}: {again} of {len(examples)} texts are in train too, so its scores are too good")
+            notes.append(
+                f"{name}: {again} of {len(examples)} texts are in train too, so its scores are "
+                f"too good"
+            )
     return notes
 
 
 def _keys(examples: Examples) -> Sequence:
     """Return what makes two examples the same."""
-    return examples.texts if examples.text_pairs is None else list(zip(examples.texts, examples.text_pairs))
+    return (
+        examples.texts
+        if examples.text_pairs is None
+        else list(zip(examples.texts, examples.text_pairs))
+    )

@@ -14,20 +14,31 @@ def as_boolean(value, field: str, where: str) -> bool:
     """
     if value is None or value != value or value == "":  # NaN, as pandas writes a gap
         return False
-    text = str(value).strip().casefold().removesuffix(".0") if isinstance(value, str | int | float) else ""
+    text = (
+        str(value).strip().casefold().removesuffix(".0")
+        if isinstance(value, str | int | float)
+        else ""
+    )
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     raise ValueError(f"{where} has {shown(value)} as {field!r}; expected true or false")
 
 
 def as_whole(value) -> int | None:
-    """Return a whole number: 16, 16.0, "16" and "16.0" are 16; None where it is none, as true is."""
+    """Return a whole number: 16, 16.0, "16" and "16.0" are 16; None where it is none, as true
+    is.
+    """
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
         whole, _, zeros = value.strip().partition(".")
         digits = whole.removeprefix("-")
-        is_whole = digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS and not zeros.strip("0")
+        is_whole = (
+            digits.isascii()
+            and digits.isdecimal()
+            and len(digits) <= _MAX_DIGITS
+            and not zeros.strip("0")
+        )
         return int(whole) if is_whole else None
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < 10**_MAX_DIGITS else None

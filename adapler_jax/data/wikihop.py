@@ -160,12 +160,13 @@ def check_candidates(question: WikihopQuestion, max_candidates: int, room: int) 
     count = len(question.candidates)
     if count > max_candidates:
         raise ValueError(
-            f"question {shown(question.id)} has {count} candidates; expected at most {max_candidates}: raise max_candidates"
+            f"question {shown(question.id)} has {count} candidates; expected at most {max_candidates}: "
+            "raise max_candidates"
         )
     if count > room:
         raise ValueError(
-            f"question {shown(question.id)} has {count} candidates, whose markers a row of {room} tokens beside the special "
-            "ones cannot hold; raise max_length"
+            f"question {shown(question.id)} has {count} candidates, whose markers a row of {room} tokens "
+            "beside the special ones cannot hold; raise max_length"
         )
 
 

@@ -52,6 +52,8 @@ def test_lines_of_named_fields_are_questions(tmp_path):
     assert read(tmp_path, {**FLAT, "label": None, "answer": "A"})[0].label == 0
     assert read(tmp_path, {**FLAT, "label": None, "answer": "she"})[0].label == 1
     assert read(tmp_path, {**FLAT, "options": ["3", "5"], "label": None, "answer": "5"})[0].label == 1
+    assert [read(tmp_path, {**FLAT, "label": label})[0].label for label in (1.0, "1", "1.0", "she")] == [1] * 4
+    assert read(tmp_path, {**FLAT, "options": ["1", "0"], "label": "1"})[0].label == 0  # the text of an option
     assert read(tmp_path, {**FLAT, "example_id": None, "id": 7}, "validation")[0].id == "7"
     assert list(stream_choices(f"file:{tmp_path}/validation.jsonl", split="validation"))[0].id == "7"
 

@@ -43,9 +43,12 @@ def zstd(content):
 
 
 PACKERS = {
-    "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd,
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstd,
     "zip": lambda content: zipped(content, "__MACOSX/x", "folder/reviews.csv"),
-}  # fmt: skip
+}
 
 
 def write(path, content):
@@ -60,7 +63,9 @@ def table(path, **options):
 
 def streamed(content, kind, where="in", **options):
     found = []
-    windows = read_windows(io.BytesIO(content), kind, where, columns=["text"], tell=found.append, **options)
+    windows = read_windows(
+        io.BytesIO(content), kind, where, columns=["text"], tell=found.append, **options
+    )
     return [text for window in windows for text in window.texts], found
 
 
@@ -81,7 +86,11 @@ def test_packed_files_of_a_folder_are_its_splits(tmp_path, ending):
 
 def test_a_zip_archive_is_of_the_kind_of_its_one_file(tmp_path):
     assert table(write(tmp_path / "reviews.zip", zipped(CSV, "../../a.csv"))).columns == COLUMNS
-    for names, message in ((("a.csv", "b.csv"), "holds 2 files .*'a.csv'.*expected one"), ((), "is not a whole zip file")):
+    several = ("a.csv", "b.csv")
+    for names, message in (
+        (several, "holds 2 files .*'a.csv'.*expected one"),
+        ((), "is not a whole zip file"),
+    ):
         with pytest.raises(ValueError, match=message):
             table(write(tmp_path / "several.csv.zip", zipped(CSV, *names)))
 
@@ -97,7 +106,9 @@ def test_streams_that_follow_each_other_are_one(tmp_path, ending):
 def test_damaged_packed_files_are_named(tmp_path, ending):
     pack = PACKERS[ending] if ending != "zip" else lambda content: zipped(content, "a.csv")
     content = pack("".join(f"film {random.Random(n).random()},1\n" for n in range(500)).encode())
-    changed = [] if ending == "zst" else [content[:40] + b"\0\xff" * 20 + content[80:]]  # zst: without a checksum
+    changed = (
+        [] if ending == "zst" else [content[:40] + b"\0\xff" * 20 + content[80:]]
+    )  # zst: without a checksum
     for damaged in (content[: len(content) // 2], b"plain text", *changed):
         with pytest.raises(ValueError, match=f"a.csv.{ending} .*fetch it again"):
             table(write(tmp_path / f"a.csv.{ending}", damaged))
@@ -107,15 +118,25 @@ def test_damaged_packed_files_are_named(tmp_path, ending):
 def test_a_file_that_unpacks_to_far_more_than_text_does_is_refused(tmp_path, monkeypatch, ending):
     monkeypatch.setattr(compression, "FREE_BYTES", 1 << 20)
     pack = PACKERS[ending] if ending != "zip" else lambda content: zipped(content, "a.csv")
-    path = write(tmp_path / f"a.csv.{ending}", pack(b"text,label\n" + (b"a" * 10_000 + b",1\n") * 400))
-    with pytest.raises(ValueError, match=f"a.csv.{ending} unpacks to more than 250 times its .*unpack it yourself"):
+    path = write(
+        tmp_path / f"a.csv.{ending}", pack(b"text,label\n" + (b"a" * 10_000 + b",1\n") * 400)
+    )
+    with pytest.raises(
+        ValueError, match=f"a.csv.{ending} unpacks to more than 250 times its .*unpack it yourself"
+    ):
         table(path)
-    with pytest.raises(ValueError, match="unpacks to more than 250 times"), open(path, "rb") as file:
+    with (
+        pytest.raises(ValueError, match="unpacks to more than 250 times"),
+        open(path, "rb") as file,
+    ):
         list(read_windows(file, "csv", path, columns=["text"]))
 
 
 def test_blank_lines_take_no_memory(tmp_path):
-    path = write(tmp_path / "a.jsonl", b"\n" * (1 << 16) + b'{"text": "a"}\n' + b"\n" * (1 << 16) + b'{"text": "b"}')
+    path = write(
+        tmp_path / "a.jsonl",
+        b"\n" * (1 << 16) + b'{"text": "a"}\n' + b"\n" * (1 << 16) + b'{"text": "b"}',
+    )
     tracemalloc.start()
     try:
         assert table(path).columns == {"text": ["a", "b"]}
@@ -127,7 +148,11 @@ def test_blank_lines_take_no_memory(tmp_path):
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json"])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_byte_order_marks_tell_the_encoding(tmp_path, kind, encoding):
-    texts = {"csv": CSV, "tsv": CSV.replace(",", "\t"), "json": json.dumps(ROWS, ensure_ascii=False)}
+    texts = {
+        "csv": CSV,
+        "tsv": CSV.replace(",", "\t"),
+        "json": json.dumps(ROWS, ensure_ascii=False),
+    }
     texts["jsonl"] = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)
     content = texts[kind].encode(encoding)
     assert table(write(tmp_path / f"a.{kind}", content)).columns == COLUMNS
@@ -142,9 +167,13 @@ def test_a_field_names_the_encoding(tmp_path, kind):
     if kind != "txt":
         path = write(tmp_path / f"a.{kind}", text.encode("latin-1"))
         assert table(path, options=Options(encoding="latin-1")).columns == {"text": ["é"]}
-        with pytest.raises(ValueError, match=r"is not UTF-8 at .*name its encoding with config.data.encoding"):
+        with pytest.raises(
+            ValueError, match=r"is not UTF-8 at .*name its encoding with config.data.encoding"
+        ):
             table(path)
-        with pytest.raises(ValueError, match="encoding: unknown encoding 'latin-l'; did you mean 'latin-1'"):
+        with pytest.raises(
+            ValueError, match="encoding: unknown encoding 'latin-l'; did you mean 'latin-1'"
+        ):
             table(path, options=Options(encoding="latin-l"))
 
 
@@ -157,11 +186,18 @@ def test_text_without_a_mark_that_looks_like_utf_16_is_said():
 def test_delimiters_of_a_csv_are_found_and_said(tmp_path, delimiter):
     texts = ["good, really", 'a "quoted" one', "plain"]
     quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
-    content = delimiter.join(("text", "label")) + "\n" + "".join(f"{text}{delimiter}1\n" for text in quoted)
+    content = (
+        delimiter.join(("text", "label"))
+        + "\n"
+        + "".join(f"{text}{delimiter}1\n" for text in quoted)
+    )
     found = table(write(tmp_path / "a.csv", content))
     assert found.columns == {"text": texts, "label": ["1"] * 3}
     assert "columns are separated by" in found.notes[0]
-    assert streamed(content.encode(), "csv") == (texts, [found.notes[0].replace(str(tmp_path / "a.csv"), "in")])
+    assert streamed(content.encode(), "csv") == (
+        texts,
+        [found.notes[0].replace(str(tmp_path / "a.csv"), "in")],
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,7 +229,11 @@ FORMS = {
     "columns": {name: dict(enumerate(values)) for name, values in COLUMNS.items()},
     "index": {f"row {number}": row for number, row in enumerate(ROWS)},
     "numbered index": dict(enumerate(ROWS)),
-    "split": {"columns": ["text", "label"], "index": [*range(12)], "data": [list(row.values()) for row in ROWS]},
+    "split": {
+        "columns": ["text", "label"],
+        "index": [*range(12)],
+        "data": [list(row.values()) for row in ROWS],
+    },
     "table": {"schema": {"fields": [{"name": "text"}], "pandas_version": "1.4.0"}, "data": ROWS},
     "lists": COLUMNS,
     "wrapped": {"version": "1.0", "data": ROWS},
@@ -209,18 +249,30 @@ def test_json_is_read_in_every_form_of_pandas_and_others(tmp_path, form, indent)
     assert found.columns == COLUMNS
     assert streamed(content.encode(), "json")[0] == COLUMNS["text"]
     if indent is None:
-        assert table(write(tmp_path / "a.jsonl", content), columns={"text", "label"}).columns == COLUMNS
+        assert (
+            table(write(tmp_path / "a.jsonl", content), columns={"text", "label"}).columns
+            == COLUMNS
+        )
 
 
 def test_columns_as_pandas_writes_them_make_the_classes_of_a_task(tmp_path):
     path = write(tmp_path / "rows.json", json.dumps(FORMS["columns"]))
-    assert load_task("custom", source=f"file:{path}", carve={"validation": 4}).task.class_names == ("neg", "pos")
+    assert load_task("custom", source=f"file:{path}", carve={"validation": 4}).task.class_names == (
+        "neg",
+        "pos",
+    )
 
 
 def test_json_without_named_rows_is_refused(tmp_path):
     for content, message in (
-        ([["a", 1], ["b", 0]], "item 1 is list; expected an object with named fields; .*orient='records'"),
-        ({"a": [1, 2], "b": [1]}, "is one object with the fields a, b; expected rows: .*orient='records', lines=True"),
+        (
+            [["a", 1], ["b", 0]],
+            "item 1 is list; expected an object with named fields; .*orient='records'",
+        ),
+        (
+            {"a": [1, 2], "b": [1]},
+            "is one object with the fields a, b; expected rows: .*orient='records', lines=True",
+        ),
         ({"columns": ["text"], "data": [["a", "b"]]}, "row 1 of 'data' is .*expected 1 values"),
         (3, "item 1 is int"),
     ):
@@ -231,12 +283,19 @@ def test_json_without_named_rows_is_refused(tmp_path):
 
 def test_one_object_over_several_lines_and_many_objects_are_rows(tmp_path):
     assert table(write(tmp_path / "a.json", '{"text":\n "a"}')).columns == {"text": ["a"]}
-    assert table(write(tmp_path / "b.json", '{"text": "a"}\n\n{"text": "b"}\n')).columns == {"text": ["a", "b"]}
-    assert table(write(tmp_path / "c.jsonl", '\n[{"text": "a"},\n {"text": "b"}]')).columns == {"text": ["a", "b"]}
+    assert table(write(tmp_path / "b.json", '{"text": "a"}\n\n{"text": "b"}\n')).columns == {
+        "text": ["a", "b"]
+    }
+    assert table(write(tmp_path / "c.jsonl", '\n[{"text": "a"},\n {"text": "b"}]')).columns == {
+        "text": ["a", "b"]
+    }
 
 
 def test_names_with_points_are_fields_inside_of_columns(tmp_path):
-    rows = [{"review": {"text": "a", "more": {"label": 1}}}, {"review": {"text": "b", "more": None}}]
+    rows = [
+        {"review": {"text": "a", "more": {"label": 1}}},
+        {"review": {"text": "b", "more": None}},
+    ]
     columns = {"review.text": ["a", "b"], "review.more.label": [1, None]}
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
@@ -263,7 +322,9 @@ def test_an_excel_file_is_read_by_its_first_sheet(tmp_path):
 
 def test_an_excel_file_without_its_package_gets_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
-    with pytest.raises(ValueError, match="a.xlsx needs `pip install openpyxl`, or save the sheet as CSV"):
+    with pytest.raises(
+        ValueError, match="a.xlsx needs `pip install openpyxl`, or save the sheet as CSV"
+    ):
         table(write(tmp_path / "a.xlsx", zipped("", "x")))
 
 
@@ -280,7 +341,11 @@ def test_a_folder_of_texts_a_class_is_a_table(tmp_path):
     (tmp_path / "aclImdb" / "train" / "unsup").mkdir()
     write(tmp_path / "aclImdb" / "train" / "unsup" / "0.txt", "no class")
     data = load_task("imdb", source=f"file:{tmp_path / 'aclImdb'}", carve={"validation": 2})
-    assert {name: len(part) for name, part in data.splits.items()} == {"train": 4, "validation": 2, "test": 6}
+    assert {name: len(part) for name, part in data.splits.items()} == {
+        "train": 4,
+        "validation": 2,
+        "test": 6,
+    }
     assert any("unsup is left out" in note for note in data.notes)
     texts_of_classes(tmp_path / "flat", ".")
     assert load_files(str(tmp_path / "flat"))["train"].columns["label"] == ["neg"] * 3 + ["pos"] * 3
@@ -292,12 +357,16 @@ def test_links_out_of_class_folders_are_refused(tmp_path, is_folder):
     write(tmp_path / "secret.txt", "secret")
     (tmp_path / "away").mkdir()
     write(tmp_path / "away" / "1.txt", "secret")
-    link, target = ("more", tmp_path / "away") if is_folder else ("pos/9.txt", tmp_path / "secret.txt")
+    link, target = (
+        ("more", tmp_path / "away") if is_folder else ("pos/9.txt", tmp_path / "secret.txt")
+    )
     (tmp_path / "data" / link).symlink_to(target)
     with pytest.raises(ValueError, match="which is outside of .*data"):
         load_files(str(tmp_path / "data"))
     (tmp_path / "data" / link).unlink()
-    (tmp_path / "link").symlink_to(tmp_path / "data")  # the folder that a user names may be a link itself
+    (tmp_path / "link").symlink_to(
+        tmp_path / "data"
+    )  # the folder that a user names may be a link itself
     assert len(load_files(str(tmp_path / "link"))["train"]) == 6
 
 
@@ -305,15 +374,24 @@ def test_a_saved_data_set_is_read_as_a_file_source_with_its_class_names(tmp_path
     datasets = pytest.importorskip("datasets")
     names = datasets.ClassLabel(names=["bad", "good"])
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
-    rows = datasets.Dataset.from_dict({"text": list("abcd"), "label": [1, 0, 1, 0]}, features=features)
+    rows = datasets.Dataset.from_dict(
+        {"text": list("abcd"), "label": [1, 0, 1, 0]}, features=features
+    )
     datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "saved")
     for kind in ("file", "hf"):
         tables = load_source(f"{kind}:{tmp_path / 'saved'}")
         assert tables["train"].class_names == {"label": ("bad", "good")}
-    assert load_task("custom", source=f"file:{tmp_path / 'saved'}", carve={}).task.class_names == ("bad", "good")
+    assert load_task("custom", source=f"file:{tmp_path / 'saved'}", carve={}).task.class_names == (
+        "bad",
+        "good",
+    )
 
 
 def test_parquet_that_claims_far_more_than_it_holds_is_refused(tmp_path):
-    pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.repeat("a", 2_000_000)}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="a.parquet claims 2000000 rows in .*no table of texts is so"):
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": pyarrow.repeat("a", 2_000_000)}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(
+        ValueError, match="a.parquet claims 2000000 rows in .*no table of texts is so"
+    ):
         table(tmp_path / "a.parquet")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 import re
 
 import numpy as np
@@ -171,6 +172,73 @@ def test_triviaqas_files_give_a_question_a_document(tmp_path):
     assert (tally.num_questions, tally.num_skipped) == (2, 1) and "gone.txt" in tally.first_skipped
     with pytest.raises(ValueError, match=r"item 1 \(id tc_1--gone.txt\): there is no document"):
         read(path, content)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../outside.txt", "/etc/hostname", "link.txt", "folder/../../../../outside.txt", "..", "a\0b", 3, ""]
+)
+def test_documents_outside_of_their_folder_are_refused(tmp_path, name):
+    (tmp_path / "evidence" / "web").mkdir(parents=True)
+    (tmp_path / "outside.txt").write_text("secret")
+    (tmp_path / "evidence" / "web" / "link.txt").symlink_to(tmp_path / "outside.txt")
+    (tmp_path / "qa").mkdir()
+    row = {"QuestionId": "q", "Question": "?", "Answer": {"Aliases": ["secret"]}, "SearchResults": [{"Filename": name}]}
+    with pytest.raises(ValueError, match=r"train.json: item 1, SearchResults 1 names the file .*(outside of|expected)"):
+        read(tmp_path / "qa" / "train.json", json.dumps({"Data": [row]}), skip_mismatched=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_impossible"),
+    [
+        *((value, True) for value in (True, "True", "yes", 1, "1", 1.0, " TRUE ")),
+        *((value, False) for value in (False, "False", "no", 0, "0.0", None, "", float("nan"))),
+    ],
+)
+def test_truth_values_are_read_in_every_form(tmp_path, value, is_impossible):
+    (found,) = read(tmp_path / "a.jsonl", lines(FLAT | {"is_impossible": value}))
+    assert (found.answers == ()) == is_impossible
+
+
+def test_what_is_no_truth_value_is_refused_by_its_field(tmp_path):
+    for value in ("maybe", 2, [True], 0.5):
+        with pytest.raises(ValueError, match=r"line 1 \(id 1\) has .* as 'is_impossible'; expected true or false"):
+            read(tmp_path / "a.jsonl", lines(FLAT | {"is_impossible": value}))
+
+
+@pytest.mark.parametrize("start", [16.0, "16", "16.0", 16])
+def test_whole_numbers_are_read_in_every_form(tmp_path, start):
+    row = FLAT | {"id": 1.0, "answers": {"text": ["London", "in London"], "answer_start": [start, 13]}}
+    assert read(tmp_path / "a.jsonl", lines(row)) == [QUESTION]
+    spans = [{"text": "London", "char_spans": [[start, float(21)]]}]
+    detected = {"qid": "1", "question": "Where?", "context": CONTEXT, "answers": ["London"], "detected_answers": spans}
+    assert read(tmp_path / "a.jsonl", lines(detected))[0].spans == ((16, 22),)
+
+
+@pytest.mark.parametrize("start", [16.5, "x", None, True, [16], "1" * 5000])
+def test_what_is_no_whole_number_is_refused_and_never_skipped(tmp_path, start):
+    row = FLAT | {"answers": {"text": ["London"], "answer_start": [start]}}
+    with pytest.raises(ValueError, match=r"has .* as 'answer_start'; expected a whole number"):
+        read(tmp_path / "a.jsonl", lines(row), skip_mismatched=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"paragraphs": ' * 300 + "[]" + "}" * 300,
+        '[{"id": ' + "[" * 5000,
+        '{"id": "1", "question": ' + "[" * 900 + "]" * 900 + "}",
+    ],
+)
+def test_nesting_of_any_depth_is_refused_in_a_line(tmp_path, content):
+    for name in ("a.json", "a.jsonl"):
+        with pytest.raises(ValueError, match="^[^\n]{1,1000}$"):
+            read(tmp_path / name, content)
+
+
+def test_questions_are_read_packed_and_in_utf_16(tmp_path):
+    for name, pack in (("train.json.gz", gzip.compress), ("train.json.xz", lzma.compress)):
+        (tmp_path / name).write_bytes(pack(json.dumps(NESTED, ensure_ascii=False).encode("utf-16")))
+        assert list(stream_questions(f"file:{tmp_path / name}", split="train")) == NESTED_QUESTIONS
 
 
 def test_aliases_are_found_as_whole_words_the_longest_first():

@@ -122,7 +122,7 @@ def test_a_tsv_whose_quotes_do_not_pair_up_has_plain_quotes():
 def test_tsv_quotes_around_whole_rows_are_plain():
     content = b'text\tlabel\n"good film\t1\na film\t2\n\nbad film"\t3\n'
     assert read("tsv", content) == ['"good film', "a film", 'bad film"']
-    with pytest.raises(ValueError, match="in: the row of line 2 holds whole rows between its quotes; give the file by name"):
+    with pytest.raises(ValueError, match="in: the row of line 2 holds whole rows .*; give the file by name"):
         read("tsv", content, file=Pipe)
     assert read("tsv", b'text\tlabel\n"a\nb"\t1\nc\t2\n') == ["a\nb", "c"]
     assert read("tsv", content + b'"two\nlines"\t4\n')[3:] == ["two\nlines"]  # plain rows would not be as wide

@@ -20,7 +20,9 @@ def load(folder, task="custom", options=None, **splits):
 
 
 def rows(**counts):
-    return [(f"{label} {number}", label) for label, count in counts.items() for number in range(count)]
+    return [
+        (f"{label} {number}", label) for label, count in counts.items() for number in range(count)
+    ]
 
 
 def test_the_summary_has_classes_by_split_and_the_majority_share(tmp_path):
@@ -28,8 +30,10 @@ def test_the_summary_has_classes_by_split_and_the_majority_share(tmp_path):
     lines = summarize(data)
     assert lines[0] == "data: 2 classes in 10 train, 4 validation texts"
     assert [line.split() for line in lines[1:4]] == [
-        ["class", "train", "validation"], ["neg", "6", "1"], ["pos", "4", "3"],
-    ]  # fmt: skip
+        ["class", "train", "validation"],
+        ["neg", "6", "1"],
+        ["pos", "4", "3"],
+    ]
     assert "majority class: 25.0% of validation (neg)" in lines
     assert majority_shares(data) == {"train": 0.6, "validation": 0.25}
     assert majority_note(0.6131) == "majority class: 61.3%"
@@ -38,21 +42,42 @@ def test_the_summary_has_classes_by_split_and_the_majority_share(tmp_path):
 def test_many_classes_are_cut_to_the_largest(tmp_path):
     counts = {f"class {number}": 2 + number for number in range(30)}
     lines = summarize(load(tmp_path / "d", train=rows(**counts)))
-    assert lines[2].split()[:2] == ["class", "29"] and "  and 18 more, all with fewer rows or as many" in lines
+    assert (
+        lines[2].split()[:2] == ["class", "29"]
+        and "  and 18 more, all with fewer rows or as many" in lines
+    )
     assert len(lines) < 20
 
 
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ({"train": rows(HAPPY=3, happy=3, sad=3)}, "classes 'HAPPY', 'happy' differ by case or blanks only"),
+        (
+            {"train": rows(HAPPY=3, happy=3, sad=3)},
+            "classes 'HAPPY', 'happy' differ by case or blanks only",
+        ),
         ({"train": rows(a=3, b=3, c=1)}, "train: 1 class with one row only: 'c'"),
-        ({"train": rows(a=3, b=3), "validation": rows(a=2)}, "validation: 1 class of train without a row: 'b'"),
-        ({"train": rows(**{f"c{n}": 2 for n in range(9)})}, "9 classes in 18 rows; is 'label' a column of classes"),
-        ({"train": [*rows(a=3, b=3), ("", "a"), ("  ", "b")]}, "train: 2 texts are empty; .*skip_incomplete"),
+        (
+            {"train": rows(a=3, b=3), "validation": rows(a=2)},
+            "validation: 1 class of train without a row: 'b'",
+        ),
+        (
+            {"train": rows(**{f"c{n}": 2 for n in range(9)})},
+            "9 classes in 18 rows; is 'label' a column of classes",
+        ),
+        (
+            {"train": [*rows(a=3, b=3), ("", "a"), ("  ", "b")]},
+            "train: 2 texts are empty; .*skip_incomplete",
+        ),
         ({"train": [*rows(a=3, b=3), ("a 0", "a")]}, "train: 1 of 7 texts are there before$"),
-        ({"train": [*rows(a=3, b=3), ("a 0", "b")]}, "train: 1 of 7 texts are there before, 1 .*several labels"),
-        ({"train": rows(a=3, b=3), "test": rows(a=2)}, "test: 2 of 2 texts are in train too, .*too good"),
+        (
+            {"train": [*rows(a=3, b=3), ("a 0", "b")]},
+            "train: 1 of 7 texts are there before, 1 .*several labels",
+        ),
+        (
+            {"train": rows(a=3, b=3), "test": rows(a=2)},
+            "test: 2 of 2 texts are in train too, .*too good",
+        ),
     ],
 )
 def test_what_looks_wrong_is_said(tmp_path, splits, message):
@@ -67,7 +92,9 @@ def test_data_without_faults_gets_no_note(tmp_path):
 def test_empty_texts_of_a_csv_are_said_as_those_of_json(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n,1\na,0\nb,1\nc,0\n")
     (tmp_path / "a.jsonl").write_text(
-        "\n".join(json.dumps({"text": text, "label": n % 2}) for n, text in enumerate(["", "a", "b", "c"]))
+        "\n".join(
+            json.dumps({"text": text, "label": n % 2}) for n, text in enumerate(["", "a", "b", "c"])
+        )
     )
     for kind in ("csv", "jsonl"):
         data = load_task("custom", source=f"file:{tmp_path}/a.{kind}", carve={})
@@ -76,7 +103,10 @@ def test_empty_texts_of_a_csv_are_said_as_those_of_json(tmp_path):
 
 def test_rows_that_a_field_leaves_out_are_counted(tmp_path):
     train = [*rows(a=3, b=3), ("", "a"), (None, "b"), ("no label", None)]
-    with pytest.raises(ValueError, match="row 8 has None in column 'text'; expected text; config.data.skip_incomplete"):
+    with pytest.raises(
+        ValueError,
+        match="row 8 has None in column 'text'; expected text; config.data.skip_incomplete",
+    ):
         load(tmp_path / "d", train=[*rows(a=3, b=3), ("x", "a"), (None, "b")])
     data = load(tmp_path / "d", options={"skip_incomplete": True, "carve": {}}, train=train)
     assert len(data.splits["train"]) == 6
@@ -86,9 +116,15 @@ def test_rows_that_a_field_leaves_out_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0.5, 1.0, 3.7, 0.5], "row 1 has the label 0.5, a number with decimals, .*regression is not .*class_names"),
+        (
+            [0.5, 1.0, 3.7, 0.5],
+            "row 1 has the label 0.5, a number with decimals, .*regression is not .*class_names",
+        ),
         (["4.5", "1", "4.5", "1"], "row 1 has the label '4.5', a number with decimals"),
-        ([[0, 1], [1, 0], [0, 1]], "row 1 has the label .*which is a list; expected one class a row: of a one-hot list"),
+        (
+            [[0, 1], [1, 0], [0, 1]],
+            "label .*which is a list; expected one class a row: of a one-hot list",
+        ),
         ([{"a": 1}, "b"], "which is a dict"),
         (list("abcdef"), "each of the 6 rows has a label of its own .*a column of texts or ids"),
     ],
@@ -101,9 +137,13 @@ def test_what_is_no_class_is_refused_with_the_way_out(tmp_path, labels, message)
 
 def test_one_hot_columns_are_refused_with_the_way_out(tmp_path):
     (tmp_path / "a.csv").write_text("text,neg,pos\na,1,0\nb,0,1\n")
-    with pytest.raises(ValueError, match="unknown column 'label'; .*one column with the class of each row"):
+    with pytest.raises(
+        ValueError, match="unknown column 'label'; .*one column with the class of each row"
+    ):
         load_task("custom", source=f"file:{tmp_path}/a.csv")
-    with pytest.raises(ValueError, match="columns has .* as label; expected the name of one column: of one-hot"):
+    with pytest.raises(
+        ValueError, match="columns has .* as label; expected the name of one column: of one-hot"
+    ):
         load_task("custom", source=f"file:{tmp_path}/a.csv", columns={"label": ("neg", "pos")})
 
 
@@ -114,26 +154,49 @@ def test_decimals_that_the_user_names_are_classes(tmp_path):
 
 
 def test_minus_one_is_a_class_of_a_users_own_file(tmp_path):
-    data = load(tmp_path / "d", train=[(f"text {n}", (-1, 1)[n % 2]) for n in range(8)], test=[("a", -1), ("b", -1)])
+    data = load(
+        tmp_path / "d",
+        train=[(f"text {n}", (-1, 1)[n % 2]) for n in range(8)],
+        test=[("a", -1), ("b", -1)],
+    )
     assert data.task.class_names == ("-1", "1") and data.splits["test"].labels.tolist() == [0, 0]
 
 
 def test_minus_one_in_every_row_of_a_benchmarks_test_split_is_no_label(tmp_path):
-    data = load(tmp_path / "d", train=[(f"t {n}", n % 2) for n in range(8)], test=[("a", -1), ("b", -1)])
+    data = load(
+        tmp_path / "d", train=[(f"t {n}", n % 2) for n in range(8)], test=[("a", -1), ("b", -1)]
+    )
     assert set(data.splits) == {"train"} and "has no labels and is left out" in data.notes[0]
-    assert has_labels([-1], ("-1", "1")) and not has_labels([-1, "-1", None, float("nan")], ("a", "b"))
-    with pytest.raises(ValueError, match="row 1 has the label -1, which is none of the 2 classes a, b"):
+    assert has_labels([-1], ("-1", "1")) and not has_labels(
+        [-1, "-1", None, float("nan")], ("a", "b")
+    )
+    with pytest.raises(
+        ValueError, match="row 1 has the label -1, which is none of the 2 classes a, b"
+    ):
         encode_labels([-1], ("a", "b"), where="in")
 
 
 def test_truth_values_in_words_are_those_of_json():
-    assert encode_labels([True, "True", "false", "TRUE", 0], ("neg", "pos"), where="in").tolist() == [1, 1, 0, 1, 0]
-    assert encode_labels([True, False], classes_seen(["True", "False", "True"]), where="in").tolist() == [1, 0]
+    assert encode_labels(
+        [True, "True", "false", "TRUE", 0], ("neg", "pos"), where="in"
+    ).tolist() == [1, 1, 0, 1, 0]
+    assert encode_labels(
+        [True, False], classes_seen(["True", "False", "True"]), where="in"
+    ).tolist() == [1, 0]
 
 
 def parquet(path, labels, names):
-    info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}, "text": {"_type": "Value"}}}}
-    table = pyarrow.table({"text": [f"text {number}" for number in range(len(labels))], "label": labels})
+    info = {
+        "info": {
+            "features": {
+                "label": {"names": names, "_type": "ClassLabel"},
+                "text": {"_type": "Value"},
+            }
+        }
+    }
+    table = pyarrow.table(
+        {"text": [f"text {number}" for number in range(len(labels))], "label": labels}
+    )
     table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
     pyarrow.parquet.write_table(table, path)
 
@@ -149,7 +212,10 @@ def test_class_names_of_a_data_set_are_the_classes(tmp_path):
     assert data.splits["test"].labels.tolist() == [1, 0]  # matched by name
     other = load_task("custom", source=f"file:{tmp_path}", carve={}, class_names=("bad", "good"))
     assert other.splits["test"].labels.tolist() == [0, 1]
-    assert any("its classes are called positive, negative; they are read by number" in note for note in other.notes)
+    assert any(
+        "its classes are called positive, negative; they are read by number" in note
+        for note in other.notes
+    )
 
 
 def test_numbers_of_any_size_are_labels_or_refused():

@@ -315,7 +315,7 @@ def test_the_command_answers_standard_input(tiny_classifier, classifier):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--input=in.xls"], "error: 'in.xls': unknown file kind 'xls'; known: txt, csv"),
+        (["--input=in.doc"], "error: 'in.doc': unknown file kind 'doc'; known: txt, csv"),
     ],
 )
 def test_mistakes_end_the_command_in_one_line(tiny_classifier, arguments, line):
