@@ -62,7 +62,8 @@ def main():
     """Evaluates, prints and writes."""
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     rows = evaluate_workdir(
-        workdir, tell=lambda line: print(line, file=sys.stderr), with_times=_TIMES.value, splits=_SPLITS.value
+        workdir, tell=lambda line: print(line, file=sys.stderr), with_times=_TIMES.value, splits=_SPLITS.value,
+        with_operands=_TIMES.value,
     )
     print_table(score_rows(rows), title="score in percent; FLOPs speedup by true tokens")
     timed = time_rows(rows)

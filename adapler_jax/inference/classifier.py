@@ -38,6 +38,7 @@ class Classifier(Portable):
     max_length: int
     lengths: tuple[int, ...]  # to which batches are padded
     site_layers: tuple[int, ...]  # layers, numbers from 0, at which the model scores tokens and drops them
+    dtype: str = "float32"  # of the operands of the encoder's products
 
     @classmethod
     @with_origin
@@ -48,10 +49,11 @@ class Classifier(Portable):
     ) -> "Classifier":  # fmt: skip
         """Reads a saved model directory. Raises ValueError where it is damaged, or longer than all buckets.
 
-        Args: as in `make_engine`; compilation_cache: where compiled programs are kept for later processes, as in
-        `use_compilation_cache`; "none" for nowhere. programs: whether programs that this user put into the directory by
-        `export_model` for the same arguments are run; they give the same answers, sooner. None: where the environment's
-        ADAPLER_PROGRAMS is 1. Nothing else in a directory is ever run.
+        Args: as in `make_engine`; dtype: "float32", "bfloat16", or "auto" for bfloat16 where this device is faster with
+        it and `evaluate.py` found that the model's answers agree. compilation_cache: where compiled programs are kept
+        for later processes, as in `use_compilation_cache`; "none" for nowhere. programs: whether programs that this
+        user put into the directory by `export_model` for the same arguments are run; they give the same answers,
+        sooner. None: where the environment's ADAPLER_PROGRAMS is 1. Nothing else in a directory is ever run.
         """
         saved = open_model(directory, compilation_cache=compilation_cache)
         check_classifies(saved)
@@ -61,7 +63,7 @@ class Classifier(Portable):
         )  # fmt: skip
         run, params = loaded.run, loaded.params
         if programs_wanted(programs):
-            run, params = use_programs(run, saved, params, buckets=buckets, dtype=dtype, driver=driver)
+            run, params = use_programs(run, saved, params, buckets=buckets, dtype=loaded.dtype, driver=driver)
         return cls(
             run=run,
             params=params,
@@ -70,6 +72,7 @@ class Classifier(Portable):
             num_layers=saved.config.num_layers,
             max_length=loaded.max_length,
             lengths=loaded.lengths,
+            dtype=loaded.dtype,
             site_layers=tuple(site.layer for site in loaded.pruner.sites),
         )
 

@@ -18,16 +18,18 @@ from adapler_jax.data.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
+from adapler_jax.inference.operands import check_operands, has_units
 from adapler_jax.inference.reader import Reader, Reading
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.phases import is_done, read_done
 from adapler_jax.training.setup import engine_options
-from adapler_jax.training.task_data import is_reading, load_data, load_questions, load_task_data
+from adapler_jax.training.task_data import TaskData, is_reading, load_data, load_questions, load_task_data
 from adapler_jax.training.workdir import CONFIG_FILE, read_object
 from adapler_jax.weights.save import Saved, load_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
 NUM_ROUNDS = 5
+NUM_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
 BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
 HELD_OUT = ("validation", "test")  # training texts are not needed again
 RESTORE_CONFIG = "restore it or train in another --workdir"
@@ -132,14 +134,15 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
 
 def evaluate_workdir(
     workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "",
-    dense_scores: Mapping[str, float] | None = None, splits: Sequence[str] = (),
+    dense_scores: Mapping[str, float] | None = None, splits: Sequence[str] = (), with_operands: bool = False,
 ) -> list[dict]:  # fmt: skip
     """Scores every finished model of a run on its test splits and measures seconds on the first of them.
 
     Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
     and for the first split the columns of `time_model`. only: the one model beside the dense one; empty: all of them.
     dense_scores: of splits where the dense model was scored before; there it has no row. splits: those to score; none
-    for all test splits, or the validation splits where there is no test.
+    for all test splits, or the validation splits where there is no test. with_operands: whether models are told beside
+    them if bfloat16 operands answer alike, for loads with dtype="auto", on devices that have units for it.
 
     Raises ValueError where the workdir holds no finished model, or not that one, or there is no such split.
     """
@@ -194,8 +197,29 @@ def evaluate_workdir(
             if with_times and name != "dense" and split == chosen[0]:
                 tell(f"{name}: seconds beside the dense model")
                 row |= time_model(saved, dense, pruners[name], tokenized, lengths, engine=engines[name])
+            if with_operands and split == chosen[0] and has_units():
+                own = own_lengths(pruners[name], lengths)
+                compare_operands(name, saved, task, own, engine=engines[name], tell=tell)
             rows.append(row)
     return rows
+
+
+def compare_operands(
+    name: str, saved: Saved, task: TaskData, lengths, *, engine: dict, tell: Callable[[str], None]
+) -> None:
+    """Tells, and keeps beside a model, whether it answers alike with bfloat16 operands on validation rows."""
+    split = next((name for name in task.splits if name.startswith("validation")), None)
+    if split is None:
+        return
+    batches = eval_batches(task.splits[split], batch_size=rows_of_batch(task.group), lengths=lengths)
+    step = -(-len(batches) // NUM_OPERAND_BATCHES)
+    try:
+        found = check_operands(saved, batches[::step], **engine)
+    except OSError as error:
+        tell(f"{name}: whether bfloat16 operands answer alike is not kept: {error}")
+        return
+    verdict = 'dtype="auto" takes it' if found.agrees else 'dtype="auto" takes float32'
+    tell(f"{name}: bfloat16 operands answer alike in {found.same_share:.1%} of {found.num_rows} rows, so {verdict}")
 
 
 def told_answers(head: Head, class_names: tuple[str, ...]) -> str:
