@@ -159,7 +159,7 @@ def main():
         check_finished(workdir, _SAVE.value, finished_phases(workdir))
     rows = evaluate_workdir(
         workdir, tell=print_note, with_times=_TIMES.value, splits=_SPLITS.value, with_classes=True,
-        threshold_metric=_CHOOSE.value or "",
+        threshold_metric=_CHOOSE.value or "", with_operands=_TIMES.value,
     )  # fmt: skip
     print_rows(rows, details=_DETAILS.value)
     write_json(workdir / "evaluation.json", results_record(rows, command=command_line(["python", *sys.argv])))

@@ -80,9 +80,11 @@ def along_last(vector, x):
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
-def matrix_product(x, y, dimensions):
+def matrix_product(x, y, dimensions, precision=None):
     """`jax.lax.dot_general` without batch axes; float32 result whatever the operands: that picks the fast kernels."""
-    return jax.lax.dot_general(x, y, (dimensions, ((), ())), preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(
+        x, y, (dimensions, ((), ())), precision=precision, preferred_element_type=jnp.float32
+    )  # fmt: skip
 
 
 @jax.custom_vjp
@@ -121,15 +123,24 @@ def _weight_grads_on_cpu(rows_MI, rows_MO):
 linear_bfloat16.defvjp(_linear_bfloat16_forward, _linear_bfloat16_backward)
 
 
-def linear(params: Params, x, dtype=jnp.float32):
-    """x @ kernel + bias, operands in `dtype`, result float32 [..., out]; the kernel as published or from `lay_out`."""
+def linear(params: Params, x, dtype=jnp.float32, *, precision=None):
+    """x @ kernel + bias, operands in `dtype`, result float32 [..., out]; the kernel as published or from `lay_out`.
+
+    precision: of float32 products, as in `jax.lax.dot_general`; None for the device's default, which on accelerators
+    may round the operands.
+    """
     if "kernel_OI" in params:
-        product = matrix_product(x.astype(dtype), params["kernel_OI"].astype(dtype), ((x.ndim - 1,), (1,)))
+        product = matrix_product(x.astype(dtype), params["kernel_OI"].astype(dtype), ((x.ndim - 1,), (1,)), precision)
         return product + along_last(params["bias"], product)
     if dtype == jnp.bfloat16:
         return linear_bfloat16(params["kernel"], params["bias"], x)
-    product = matrix_product(x.astype(dtype), params["kernel"].astype(dtype), ((x.ndim - 1,), (0,)))
+    product = matrix_product(x.astype(dtype), params["kernel"].astype(dtype), ((x.ndim - 1,), (0,)), precision)
     return product + along_last(params["bias"], product)
+
+
+def exact_linear(params: Params, x):
+    """`linear` of float32 operands in full precision on every device: for scores that a comparison decides by."""
+    return linear(params, x, precision=jax.lax.Precision.HIGHEST)
 
 
 @functools.partial(jax.checkpoint, static_argnums=2)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax import encoder
-from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.heads import CLASSIFICATION, Head, answered
 from adapler_jax.pruning.base import Pruner, check_sites, harden, params_of_layers, select_at, soften_at
 from adapler_jax.types import (
     BEFORE_ATTENTION,
@@ -100,7 +100,10 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
 
 def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, slope, key=None,
             dtype=jnp.float32, draws=None, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
-    """Logits float32, as the head gives them, and the Trace of one batch; arguments as in `run_layers`."""
+    """Logits float32, as the head gives them, and the Trace of one batch; arguments as in `run_layers`.
+
+    A row without a token has logits 0, and no gradient comes from it.
+    """
     embed_key, layers_key, head_key = (None,) * 3 if key is None else jax.random.split(key, 3)
     embeddings = params["encoder"]["embeddings"]
     hidden_BLD = encoder.embed(embeddings, config, batch.token_BL, batch.segment_BL, key=embed_key)
@@ -109,4 +112,5 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
         with_last=head.reads_tokens, protected_BL=head.protects(batch), loop=loop,
     )  # fmt: skip
     states = trace.last_BLD if head.reads_tokens else hidden_BLD[:, 0]
-    return head.read(params["head"], config, states, batch, head_key), trace.replace(last_BLD=None)
+    logits = answered(head.read(params["head"], config, states, batch, head_key), jnp.any(batch.live_BL, axis=1))
+    return logits, trace.replace(last_BLD=None)

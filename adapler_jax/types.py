@@ -44,7 +44,8 @@ def compute_dtype(dtype):
     except TypeError:
         name = dtype
     if not isinstance(name, str) or name not in COMPUTE_DTYPES:
-        raise ValueError(f"dtype is {name!r:.60}; expected {' or '.join(COMPUTE_DTYPES)}")
+        given = dtype if isinstance(dtype, str) else name
+        raise ValueError(f"dtype is {given!r:.60}; expected {' or '.join(COMPUTE_DTYPES)}")
     return COMPUTE_DTYPES[name]
 
 

@@ -73,28 +73,31 @@ def compile_columns(engine: Engine, params, batch: Batch) -> dict:
 
 
 def measure(
-    name: str, batch_size: int, length: int, dtype: str, speedups, num_rounds: int, method: str = "adapler"
-) -> list[dict]:
-    """A row a schedule and driver, then plain BERT on texts of one length."""
+    name: str, batch_size: int, length: int, dtype: str, speedups, num_rounds: int, method: str = "adapler", *,
+    drivers=("bucketed", "packed"),
+) -> list[dict]:  # fmt: skip
+    """A row a schedule and driver, then plain BERT on texts of one length; without the packed driver there are no
+    numbers relative to plain BERT without padding."""
     config = MODELS[name]
     batch, full = (jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch))
     at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype], method)
     plain = at_speedup.pop(None)
     pruner, options = schedule_pruner(config, method), {"dtype": COMPUTE_DTYPES[dtype]}
+    plain_names = PLAIN if "packed" in drivers else PLAIN[:1]
     engines = {
         name: make_engine(config, keep_all(), driver=driver, **options)
-        for name, driver in zip(PLAIN, ("bucketed", "packed"))
-    } | {driver: make_engine(config, pruner, driver=driver, **options) for driver in PRUNED}  # fmt: skip
+        for name, driver in zip(plain_names, ("bucketed", "packed"))
+    } | {driver: make_engine(config, pruner, driver=driver, **options) for driver in drivers}  # fmt: skip
     pruned = next(iter(at_speedup.values()))
     notes = {
         name: compile_columns(engine, plain if name in PLAIN else pruned, batch) for name, engine in engines.items()
     }
-    calls = {("mixed", 1.0, name): functools.partial(engines[name], plain, batch) for name in PLAIN}
+    calls = {("mixed", 1.0, name): functools.partial(engines[name], plain, batch) for name in plain_names}
     calls |= {
         ("mixed", speedup, name): functools.partial(engines[name], pruned, batch)
-        for speedup, pruned in at_speedup.items() for name in PRUNED
+        for speedup, pruned in at_speedup.items() for name in drivers
     }  # fmt: skip
-    calls |= {("full", 1.0, name): functools.partial(engines[name], plain, full) for name in PLAIN}
+    calls |= {("full", 1.0, name): functools.partial(engines[name], plain, full) for name in plain_names}
     timings = time_interleaved(calls, repeats=num_rounds)
     rows = []
     for (texts, target, engine), timing in timings.items():
@@ -103,7 +106,7 @@ def measure(
             count_NB = np.asarray(calls[texts, target, engine]()[1].count_NB)
             length_B = np.asarray(batch.live_BL).sum(-1)
             found = true_speedup(at_speedup[target], config, pruner, length_B, count_NB)
-        wall, packed = (median_speedup(timings[texts, 1.0, dense], timing) for dense in PLAIN)
+        wall, *packed = (median_speedup(timings[texts, 1.0, dense], timing) for dense in plain_names)
         automatic = make_engine(
             config, pruner if engine in PRUNED else keep_all(), expected_speedup=target, **options
         )  # fmt: skip
@@ -111,7 +114,7 @@ def measure(
         rows.append({
             "model": name, "method": method, "batch": batch_size, "length": length, "dtype": dtype, "texts": texts,
             "engine": engine, "target": target, "flops_speedup": found, **seconds(timing), "wall_speedup": wall,
-            "efficiency": wall / found, "packed_efficiency": packed / found, **notes[engine],
+            "efficiency": wall / found, "packed_efficiency": packed[0] / found if packed else None, **notes[engine],
             "is_auto": automatic.choice(batch_size, length).driver == driver,
         })  # fmt: skip
     return rows

@@ -1,68 +1,161 @@
 """Drivers and training steps on an accelerator, at batch sizes that fill one.
 
-    python -m benchmarks.gpu [--quick] [--models minilm,base] [--steps "adapler;trbert"] [--json PATH]
+    python -m benchmarks.gpu [--quick] [--models minilm,base] [--cases 1x128,32x128] [--dtypes float32,bfloat16]
+        [--drivers bucketed,packed] [--steps "adapler;trbert"] [--step_cases 32x128] [--json PATH] [--resume]
 
 `engines` and `training` in one command that needs no more than jax for the device, flax, optax and numpy: a checkout
-can be carried to a machine that has nothing else. Rows of `engines` come first. It does not start where JAX sees only
-CPUs.
+can be carried to a machine that has nothing else. Rows of `engines` come first. The file is written after every case;
+with --resume, what it holds of this device and these versions is not measured again. It does not start where JAX sees
+only CPUs.
 """
 
 import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 
-from adapler_jax.inference.schedules import SPEEDUPS
-from adapler_jax.provenance import module_command
-from adapler_jax.report.results import print_results, write_record
+from adapler_jax.inference.schedules import SPEEDUPS, check_names, parse_case
+from adapler_jax.provenance import device_name, module_command
+from adapler_jax.report.results import print_results, versions, write_record
 from adapler_jax.types import COMPUTE_DTYPES
 from benchmarks import engines, training_steps
 from benchmarks.models import MODELS
 
-ENGINE_CASES = ((1, 128), (32, 128), (256, 128), (256, 512))
-TRAINING_CASES = ((32, 128), (256, 128))
-QUICK_CASES = ((4, 16),)
+ENGINE_CASES = ("1x128", "32x128", "256x128", "256x512")
+TRAINING_CASES = ("32x128", "256x128")
+ENGINES, TRAINING = "engines", "training"
+QUICK = {"models": ["quick"], "cases": [(4, 16)], "step_cases": [(4, 16)], "rounds": 2, "dtypes": ["bfloat16"],
+         "speedups": (1.0, 2.0)}  # fmt: skip
 
 
-def measure(
-    models, engine_cases, training_cases, *, speedups, num_rounds: int, steps, dtypes=tuple(COMPUTE_DTYPES)
-) -> tuple[list[dict], list[dict]]:
-    """(rows of `engines`, rows of `training`)."""
-    engine_rows, training_rows = [], []
-    for name in models:
-        for dtype in dtypes:
-            for case in engine_cases:
-                engine_rows += engines.measure(name, *case, dtype, speedups, num_rounds)
-        for case in training_cases:
-            found = training_steps.measure(MODELS[name], *case, num_rounds, names=steps, dtypes=dtypes)
-            training_rows += [{"model": name} | row for row in found]
-    return engine_rows, training_rows
+class Job(NamedTuple):
+    """One case of one kind, written when it is measured."""
+
+    kind: str  # ENGINES or TRAINING
+    model: str
+    case: tuple[int, int]
+    dtypes: tuple[str, ...]
 
 
-def main(arguments=None) -> tuple[list[dict], list[dict]]:
-    """Measures, prints and returns the rows."""
+def jobs_of(options) -> Iterator[Job]:
+    """All cases, model by model, those of `engines` first."""
+    for model in options.models:
+        for dtype in options.dtypes:
+            yield from (Job(ENGINES, model, case, (dtype,)) for case in options.cases)
+    for model in options.models:
+        yield from (Job(TRAINING, model, case, tuple(options.dtypes)) for case in options.step_cases)
+
+
+def measure(job: Job, options) -> list[dict]:
+    """The rows of a case."""
+    if job.kind == ENGINES:
+        return engines.measure(
+            job.model, *job.case, job.dtypes[0], options.speedups, options.rounds, drivers=options.drivers
+        )
+    found = training_steps.measure(
+        MODELS[job.model], *job.case, options.rounds, names=options.steps, dtypes=job.dtypes
+    )
+    return [{"model": job.model} | row for row in found]
+
+
+def kind_of(row: dict) -> str:
+    """Which benchmark a row is of."""
+    return ENGINES if "engine" in row else TRAINING
+
+
+def rows_of(job: Job, rows: list[dict], options) -> list[dict]:
+    """The rows of a job among those measured before; none where some are missing."""
+    found = [
+        row for row in rows
+        if kind_of(row) == job.kind and (row["model"], row["batch"], row["length"]) == (job.model, *job.case)
+        and row["dtype"] in job.dtypes
+    ]  # fmt: skip
+    if job.kind == ENGINES:
+        missing = set(options.drivers) - {row["engine"] for row in found}
+    else:
+        names = {training_steps.FINETUNE, *options.steps}
+        missing = {(dtype, name) for dtype in job.dtypes for name in names} - {
+            (row["dtype"], row["method"]) for row in found
+        }
+    return [] if missing else found
+
+
+def rows_before(path, tell: Callable[[str], None]) -> list[dict]:
+    """The rows of a file that was written on this device with these versions; none, with a note, of any other."""
+    try:
+        record = json.loads(pathlib.Path(path).read_text())
+        origin, rows = (record["device"], record["versions"]), list(record["rows"])
+        here = [{"model", "batch", "length", "dtype"} <= row.keys() for row in rows]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        tell(f"{path} holds no rows to resume from ({type(error).__name__}); all cases are measured")
+        return []
+    if origin != (device_name(), versions()) or not all(here):
+        tell(f"{path} was measured on another device or with other versions; all cases are measured")
+        return []
+    return rows
+
+
+def measure_all(options, tell: Callable[[str], None]) -> tuple[list[dict], list[dict]]:
+    """(rows of `engines`, rows of `training`); the file is written after every case."""
+    before = rows_before(options.json, tell) if options.resume else []
+    found, command = {ENGINES: [], TRAINING: []}, module_command("benchmarks.gpu")
+    for job in jobs_of(options):
+        rows = rows_of(job, before, options)
+        name = f"{job.kind}: {job.model}, {', '.join(job.dtypes)}, {job.case[0]}x{job.case[1]}"
+        tell(f"{name}: {'measured before' if rows else 'measuring'}")
+        found[job.kind] += rows or measure(job, options)
+        write_record([*found[ENGINES], *found[TRAINING]], command=command, path=options.json)
+    return found[ENGINES], found[TRAINING]
+
+
+def parse_arguments(arguments) -> argparse.Namespace:
+    """The command line, lists as lists and cases as numbers. Ends the program on a mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--quick", action="store_true", help="a small encoder and batch, bfloat16, two rounds, on CPUs too"
     )
     parser.add_argument("--models", default="minilm,base")
+    parser.add_argument("--cases", default=",".join(ENGINE_CASES), help="batch x length of the drivers")
+    parser.add_argument("--step_cases", default=",".join(TRAINING_CASES), help="of training steps; empty for none")
+    parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES), help="operands of the encoder's products")
+    parser.add_argument("--drivers", default=",".join(engines.PRUNED), help="compared with padded plain BERT")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", default=";".join(training_steps.STEPS), help="beside finetune, with ; between them")
-    parser.add_argument("--json", help="where the rows are written")
+    parser.add_argument("--json", help="where the rows are written, after every case")
+    parser.add_argument("--resume", action="store_true", help="leave out the cases that the file of --json holds")
     options = parser.parse_args(arguments)
-    steps = options.steps.split(";")
+    try:
+        if options.resume and not options.json:
+            raise ValueError("--resume needs the file of --json")
+        for name in ("models", "cases", "step_cases", "dtypes", "drivers"):
+            vars(options)[name] = [part for part in getattr(options, name).split(",") if part]
+        for name, known in (("models", MODELS), ("dtypes", COMPUTE_DTYPES), ("drivers", engines.PRUNED)):
+            check_names(getattr(options, name), known, name.removesuffix("s"))
+        options.steps = options.steps.split(";")
+        check_names(options.steps, training_steps.STEPS, "step")
+        options.cases, options.step_cases = (list(map(parse_case, x)) for x in (options.cases, options.step_cases))
+    except ValueError as error:
+        parser.error(str(error))
     if jax.default_backend() == "cpu" and not options.quick:
         parser.error("JAX sees only CPUs here; benchmarks.engines and benchmarks.training measure those")
+    options.speedups = SPEEDUPS
     if options.quick:
-        found = measure(
-            ("quick",), QUICK_CASES, QUICK_CASES, speedups=(1.0, 2.0), num_rounds=2, steps=steps, dtypes=("bfloat16",)
-        )  # fmt: skip
-    else:
-        models = options.models.split(",")
-        found = measure(models, ENGINE_CASES, TRAINING_CASES, speedups=SPEEDUPS, num_rounds=options.rounds, steps=steps)
+        vars(options).update(QUICK)
+    return options
+
+
+def main(arguments=None) -> tuple[list[dict], list[dict]]:
+    """Measures, prints and returns the rows."""
+    options = parse_arguments(arguments)
+    found = measure_all(options, lambda line: print(line, file=sys.stderr))
     for rows in found:
         print_results(rows)
-    command = module_command("benchmarks.gpu")
-    write_record([*found[0], *found[1]], command=command, path=options.json)
     return found
 
 

@@ -38,7 +38,7 @@ LEVELS = {
 SAME_LEVEL = {("heads", "encoder"), ("heads", "flops")}  # a head is made of the encoder's building blocks, and counts
 
 # Names of the encoder that a pruner may use: building blocks, never the model.
-PRUNER_MAY_USE = {"ACTIVATIONS", "init_linear", "linear"}
+PRUNER_MAY_USE = {"ACTIVATIONS", "exact_linear", "init_linear", "linear"}
 
 # Imported inside functions, since an installation or a call may do without them.
 OPTIONAL = {"torch", "datasets", "tensorflow_datasets", "transformers", "pyarrow", "huggingface_hub", "openpyxl"}

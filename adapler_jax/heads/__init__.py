@@ -1,6 +1,6 @@
 """What reads the last states: classes, spans of an answer, one of several options or candidates, supporting facts."""
 
-from adapler_jax.heads.base import Head
+from adapler_jax.heads.base import Head, answered
 from adapler_jax.heads.candidates import candidates
 from adapler_jax.heads.choice import choice
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
@@ -8,8 +8,8 @@ from adapler_jax.heads.hotpot import hotpot
 from adapler_jax.heads.span import SPAN
 
 __all__ = [
-    "CLASSIFICATION", "HEADS", "Head", "SPAN", "candidates", "choice", "classify", "hotpot", "init_classifier",
-    "make_head",
+    "CLASSIFICATION", "HEADS", "Head", "SPAN", "answered", "candidates", "choice", "classify", "hotpot",
+    "init_classifier", "make_head",
 ]  # fmt: skip
 
 HEADS = {

@@ -37,6 +37,18 @@ class Head(NamedTuple):
     options: tuple[tuple[str, Any], ...] = ()  # keywords of the factory that make this head again from a saved model
 
 
+def answered(logits, has_B):
+    """The logits, 0 for rows without a token: nothing was read there, and no gradient comes from there.
+
+    Args: logits: as a head gives them. has_B: bool, whether a row has a token.
+    """
+
+    def of_rows(logits_BX):
+        return jnp.where(has_B.reshape(-1, *(1,) * (logits_BX.ndim - 1)), logits_BX, 0.0)
+
+    return jax.tree.map(of_rows, logits)
+
+
 def marked(slot_BX, length: int):
     """Whether a token is at one of the slots, bool [B, L]; -1 is none. slot_BX: int32 [B, ...]."""
     slot_BX1 = slot_BX.reshape(len(slot_BX), -1, 1)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import encoder
-from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.heads import CLASSIFICATION, Head, answered
 from adapler_jax.inference import dense
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, entries_of, ladder
 from adapler_jax.inference.stages import Stages, run_stages
@@ -181,6 +181,8 @@ def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner
     B, L = batch.token_BL.shape
     token_BR, segment_BR, live_BR = (x[:, :bucket] for x in (batch.token_BL, batch.segment_BL, batch.live_BL))
     hidden_BRD = encoder.embed(params["encoder"]["embeddings"], config, token_BR, segment_BR)
+    has_gap_B11 = jnp.any(batch.live_BL[:, 1:] & ~batch.live_BL[:, :-1], axis=1)[:, None, None]
+    hidden_BRD = jnp.where(has_gap_B11, jnp.nan, hidden_BRD)  # tokens after a gap would be left out without a word
     place_BR = jnp.broadcast_to(jnp.arange(bucket, dtype=jnp.int32), (B, bucket))
     if pruner.point == BEFORE_ATTENTION:
         site_params = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
@@ -236,7 +238,7 @@ def finish(outer: Params, state: _State, begun, record_N: _Record, *, config: En
         record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)
     states = state.last_BLD if head.reads_tokens else state.hidden_BLD[:, 0]
     trace = at_places(record_N).replace(last_BLD=state.last_BLD if with_last else None)
-    return head.read(outer["head"], config, states, batch), trace
+    return answered(head.read(outer["head"], config, states, batch), state.count_B > 0), trace
 
 
 def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, dtype=jnp.float32,
@@ -265,6 +267,8 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products.
     with_last: whether the Trace has the last state of every token. A method without sites runs as plain BERT, without
     gathers.
+    Tokens are in the first slots of their rows; the logits of a row with a gap between them are NaN, those of a row
+    without tokens 0.
     """
     check_fast(pruner, config)
     options = {"dtype": dtype, "head": head, "with_last": with_last}

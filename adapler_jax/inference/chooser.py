@@ -65,6 +65,7 @@ class Chooser(Portable):
     max_length: int
     lengths: tuple[int, ...]  # to which batches are padded
     max_option_tokens: int  # of question and option together
+    dtype: str = "float32"  # of the operands of the encoder's products
 
     @classmethod
     @with_origin
@@ -93,6 +94,7 @@ class Chooser(Portable):
             num_layers=saved.config.num_layers,
             max_length=loaded.max_length,
             lengths=loaded.lengths,
+            dtype=loaded.dtype,
             **reading_limits(saved, "max_option_tokens"),
         )
 

@@ -44,6 +44,7 @@ class Classifier(Portable):
     site_layers: tuple[int, ...]  # layers, numbers from 0, at which the model scores tokens and drops them
     threshold: float | None = None  # of two classes, the probability from which the second is the label
     truncation_side: str = "right"  # where texts that are too long lose tokens: right, left, or middle
+    dtype: str = "float32"  # of the operands of the encoder's products
 
     @classmethod
     @with_origin
@@ -54,12 +55,13 @@ class Classifier(Portable):
     ) -> "Classifier":  # fmt: skip
         """Reads a saved model directory. Raises ValueError where it is damaged, or longer than all buckets.
 
-        Args: as in `make_engine`; compilation_cache: where compiled programs are kept for later processes, as in
-        `use_compilation_cache`; "none" for nowhere. programs: whether programs that this user put into the directory by
-        `export_model` for the same arguments are run; they give the same answers, sooner. None: where the environment's
-        ADAPLER_PROGRAMS is 1. Nothing else in a directory is ever run. threshold: of two classes, the label is the
-        second where its probability is at least this; None for the threshold that the model was saved with, or the
-        likeliest class.
+        Args: as in `make_engine`; dtype: "float32", "bfloat16", or "auto" for bfloat16 where this device is faster with
+        it and `evaluate.py` found that the model's answers agree. compilation_cache: where compiled programs are kept
+        for later processes, as in `use_compilation_cache`; "none" for nowhere. programs: whether programs that this
+        user put into the directory by `export_model` for the same arguments are run; they give the same answers,
+        sooner. None: where the environment's ADAPLER_PROGRAMS is 1. Nothing else in a directory is ever run.
+        threshold: of two classes, the label is the second where its probability is at least this; None for the
+        threshold that the model was saved with, or the likeliest class.
         """
         saved = open_model(directory, compilation_cache=compilation_cache)
         check_classifies(saved)
@@ -70,7 +72,7 @@ class Classifier(Portable):
         )  # fmt: skip
         run, params = loaded.run, loaded.params
         if programs_wanted(programs):
-            run, params = use_programs(run, saved, params, buckets=buckets, dtype=dtype, driver=driver)
+            run, params = use_programs(run, saved, params, buckets=buckets, dtype=loaded.dtype, driver=driver)
         return cls(
             run=run,
             params=params,
@@ -79,6 +81,7 @@ class Classifier(Portable):
             num_layers=saved.config.num_layers,
             max_length=loaded.max_length,
             lengths=loaded.lengths,
+            dtype=loaded.dtype,
             site_layers=tuple(site.layer for site in loaded.pruner.sites),
             threshold=threshold,
             truncation_side=side_of(saved),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax import encoder
-from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.heads import CLASSIFICATION, Head, answered
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace
 
 CHUNK_TOKENS = 1024  # of a CPU's pass through all layers: its inner states stay in the caches
@@ -26,7 +26,7 @@ def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.fl
     if with_last or head.reads_tokens:
         hidden_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0)
     logits = head.read(params["head"], config, hidden_BLD if head.reads_tokens else hidden_BLD[:, 0], batch)
-    return logits, Trace(last_BLD=hidden_BLD if with_last else None)
+    return answered(logits, jnp.any(batch.live_BL, axis=1)), Trace(last_BLD=hidden_BLD if with_last else None)
 
 
 def in_chunks_on_cpu(function, *arrays_BL):

@@ -63,10 +63,24 @@ class Engine:
 def run_program(driver: str, program: Callable[[int, int], Callable], params: Params, batch: Batch):
     """The answers of a driver's program for a batch, in two threads where that is faster; program as in `Engine`."""
     check_process()
+    check_mask(batch.live_BL)
     B, L = batch.token_BL.shape
     if program_rows(driver, B) < B:
         return in_two_threads(program, params, batch)
     return program(B, L)(params, batch)
+
+
+def check_mask(live_BL) -> None:
+    """Raises ValueError where the tokens of a row are not its first slots; traced masks are not looked at."""
+    if isinstance(live_BL, jax.core.Tracer):
+        return
+    live_BL = np.asarray(live_BL)
+    has_gap_B = np.any(live_BL[:, 1:] & ~live_BL[:, :-1], axis=1)
+    if np.any(has_gap_B):
+        raise ValueError(
+            f"row {int(np.argmax(has_gap_B))} of the batch has a gap in its mask live_BL; move the tokens of each row "
+            "to its first slots, with the padding on the right"
+        )
 
 
 def program_rows(driver: str, batch_size: int) -> int:

@@ -16,6 +16,7 @@ from adapler_jax.data.tokenizers import check_table, load_core
 from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import Engine, lay_out_for, make_engine
 from adapler_jax.inference.exported import max_length_of
+from adapler_jax.inference.operands import choose_dtype
 from adapler_jax.inference.processes import check_process
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, Params, Trace
@@ -31,6 +32,7 @@ class Loaded(NamedTuple):
     tokenizer: Tokenizer
     max_length: int  # token slots
     lengths: tuple[int, ...]  # to which batches are padded
+    dtype: str  # of the operands of the encoder's products
 
 
 def open_model(directory, *, compilation_cache: str) -> Saved:
@@ -44,12 +46,13 @@ def open_model(directory, *, compilation_cache: str) -> Saved:
 
 
 def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str, **options) -> Loaded:
-    """The engine of a saved model and what it is given; arguments as in `make_engine`.
+    """The engine of a saved model and what it is given; arguments as in `make_engine`, dtype as in `choose_dtype`.
 
     Raises ValueError where all buckets are shorter than the model's length.
     """
     pruner = pruner_of_saved(saved)
     max_length = max_length_of(saved)
+    dtype = choose_dtype(dtype, saved, options.get("latency_table"))
     if buckets is not None:
         ladder(buckets, max_length)
     tokenizer = load_core(saved.directory)
@@ -63,6 +66,7 @@ def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
         tokenizer=tokenizer,
         max_length=max_length,
         lengths=(max_length,) if single else default_lengths(max_length),
+        dtype=np.dtype(dtype).name,
     )
 
 

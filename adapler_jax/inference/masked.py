@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adapler_jax import encoder, full_width
-from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.heads import CLASSIFICATION, Head, answered
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params
 
@@ -22,4 +22,5 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     if pruner.sites:
         trace = trace.replace(count_NB=trace.count_NB.astype(jnp.int32))
     states = trace.last_BLD if head.reads_tokens else hidden_BLD[:, 0]
-    return head.read(params["head"], config, states, batch), trace if with_last else trace.replace(last_BLD=None)
+    logits = answered(head.read(params["head"], config, states, batch), jnp.any(batch.live_BL, axis=1))
+    return logits, trace if with_last else trace.replace(last_BLD=None)

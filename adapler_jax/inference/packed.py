@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import encoder
-from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.heads import CLASSIFICATION, Head, answered
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, ladder
 from adapler_jax.inference.flat import (
     compact,
@@ -155,8 +155,9 @@ def attend(joined_TX, heard: Heard, count_B, *, sizes: _Sizes, config, dtype) ->
                 first, heard = carry
                 start_G, count_G = (rows_of(x_B, first, size) for x_B in (start_B, count_B))
                 joined_GRX = jnp.stack([rows_of(joined_TX, start_G[place], length) for place in range(size)])
-                joined_GRX = from_bits(joined_GRX, dtype)
                 live_GR = jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None]
+                # Rows of the texts that follow: a NaN among them would pass a weight of 0.
+                joined_GRX = jnp.where(live_GR[..., None], from_bits(joined_GRX, dtype), 0)
                 mixed_GRD, received_GR = encoder.mix_values(
                     joined_GRX, encoder.key_bias(live_GR), num_heads=config.num_heads, dtype=dtype,
                     voter_BL=None if heard.received_T is None else live_GR,
@@ -316,7 +317,7 @@ def finish(outer: Params, state: State, batch, trace: Trace, *, config: EncoderC
         last_BLD = state.out.last_PD.reshape(*state.live_BL.shape, config.hidden_dim)
         states = last_BLD if head.reads_tokens else states
         trace = trace.replace(last_BLD=last_BLD if with_last else None)
-    return head.read(outer["head"], config, states, batch), trace
+    return answered(head.read(outer["head"], config, states, batch), state.live_BL[:, 0]), trace
 
 
 def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, tiles=TILES,
@@ -344,7 +345,7 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     their attention; the largest holds every token slot of the batch. tiles: numbers of rows in a product.
     block_tokens: rows that go through a layer together. dtype: of the operands of the encoder's products. with_last:
     whether the Trace has the last state of every token.
-    The logits of a row without tokens mean nothing. States that are not finite reach the texts beside them.
+    The logits of a row without a token in slot 0 are 0. States that are not finite stay in their text.
     """
     check_fast(pruner, config)
     stages = make_stages(

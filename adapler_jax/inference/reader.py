@@ -70,6 +70,7 @@ class Reader(Portable):
     lengths: tuple[int, ...]  # to which batches are padded
     limits: dict[str, int]  # of LIMITS, what the model was trained with
     threshold: float | None  # no answer where it scores so much more than the best span; None: always an answer
+    dtype: str = "float32"  # of the operands of the encoder's products
 
     @classmethod
     @with_origin
@@ -101,6 +102,7 @@ class Reader(Portable):
             num_layers=saved.config.num_layers,
             max_length=loaded.max_length,
             lengths=loaded.lengths,
+            dtype=loaded.dtype,
             limits=reading_limits(saved, *LIMITS),
             threshold=None if always_answers else saved.extra.get("no_answer_threshold"),
         )

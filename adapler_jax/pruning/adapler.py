@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.encoder import ACTIVATIONS, init_linear, linear
+from adapler_jax.encoder import ACTIVATIONS, exact_linear, init_linear
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import BEFORE_ATTENTION, FILLER_ID, MASK_BIAS, EncoderConfig, Selection, Site, Softened
 
@@ -40,7 +40,7 @@ def contribution_logits(params, hidden, *, activation):
 
     Args: params: one site's {"hidden", "score"}.
     """
-    return linear(params["score"], ACTIVATIONS[activation](linear(params["hidden"], hidden)))[..., 0]
+    return exact_linear(params["score"], ACTIVATIONS[activation](exact_linear(params["hidden"], hidden)))[..., 0]
 
 
 def contribution_scores(logit_BL, live_BL, weight_BL):
@@ -113,7 +113,8 @@ def soften(params, index, view, slope):
     """
     score_BL = contribution_scores(view.reading_BL, view.live_BL, view.weight_BL)
     shifted_BL = rescale_cls(score_BL, surrogate_ratio(params["cls_ratio_N"], index))
-    threshold_B1 = params["threshold_N"] / jnp.sum(view.weight_BL, axis=-1, keepdims=True)
+    num_entering_B1 = jnp.sum(view.weight_BL, axis=-1, keepdims=True)
+    threshold_B1 = params["threshold_N"] / jnp.where(num_entering_B1 > 0.0, num_entering_B1, 1.0)  # rows without tokens
     removable_BL = view.weight_BL.at[:, 0].set(0.0)
     bias_BL = soft_removal(shifted_BL, threshold_B1, slope) * removable_BL
     shrunk_BL = view.weight_BL * jnp.exp(bias_BL)

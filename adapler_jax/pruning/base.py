@@ -79,11 +79,19 @@ def has_site(pruner: Pruner, layer):
     return jnp.any(layer == jnp.array([site.layer for site in pruner.sites], jnp.int32))
 
 
+def is_lost(view: View):
+    """Texts with a token whose reading is NaN or infinite, bool [B, 1]. No rule can judge them; with all their tokens
+    kept their answers become NaN, as plain BERT's do."""
+    return jnp.any(view.live_BL & ~jnp.isfinite(view.reading_BL), axis=-1, keepdims=True)
+
+
 def select_at(pruner: Pruner, site_params, layer, view: View) -> Selection:
-    """`pruner.select`; what is protected stays, and all that entered where the layer has no site."""
+    """`pruner.select`; what is protected stays, and all that entered where the layer has no site, or the text is lost.
+    """
     found = pruner.select(site_params, layer, view)
     is_site = has_site(pruner, layer)
-    keep_BL = found.keep_BL if view.protected_BL is None else found.keep_BL | (view.protected_BL & view.live_BL)
+    keep_BL = found.keep_BL | (view.live_BL & is_lost(view))
+    keep_BL = keep_BL if view.protected_BL is None else keep_BL | (view.protected_BL & view.live_BL)
     return Selection(
         score_BL=jnp.where(is_site, found.score_BL, 0.0), keep_BL=jnp.where(is_site, keep_BL, view.live_BL)
     )

@@ -11,7 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.encoder import ACTIVATIONS, init_linear, linear
+from adapler_jax.encoder import ACTIVATIONS, exact_linear, init_linear
 from adapler_jax.pruning.base import Pruner, are_layers, harden, places
 from adapler_jax.types import BEFORE_ATTENTION, EncoderConfig, Selection, Site, Softened
 
@@ -49,7 +49,7 @@ def selection_logits(params, hidden):
 
     Its sigmoid is the probability that the token goes on.
     """
-    return linear(params["score"], ACTIVATIONS["gelu"](linear(params["hidden"], hidden)))[..., 0]
+    return exact_linear(params["score"], ACTIVATIONS["gelu"](exact_linear(params["hidden"], hidden)))[..., 0]
 
 
 def probabilities(view):

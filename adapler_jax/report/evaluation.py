@@ -19,6 +19,7 @@ from adapler_jax.data.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import Evaluation, compare_speed, evaluate_model
+from adapler_jax.inference.operands import check_operands, has_units
 from adapler_jax.inference.reader import Reader, Reading
 from adapler_jax.inference.scoring import ClassScorer, Scorer
 from adapler_jax.metrics.classification import (
@@ -44,6 +45,7 @@ from adapler_jax.weights.save import Saved, load_model, save_model
 
 NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
 NUM_ROUNDS = 5
+NUM_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
 BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
 HELD_OUT = ("validation", "test")  # training texts are not needed again
 RESTORE_CONFIG = "restore it or train in another --workdir"
@@ -207,6 +209,23 @@ class Contest:
             "likeliest_score": score_of(decide(scorer.prob_EC), label_E),
         }
 
+    def compare_operands(self, name: str, *, tell: Callable[[str], None]) -> None:
+        """Record next to a model whether it answers alike with bfloat16 operands on validation rows, and say so."""
+        task, lengths = self.task, own_lengths(self.pruners[name], self.lengths)
+        split = next((name for name in task.splits if name.startswith("validation")), None)
+        if split is None:
+            return
+        batches = eval_batches(task.splits[split], batch_size=rows_of_batch(task.group), lengths=lengths)
+        step = -(-len(batches) // NUM_OPERAND_BATCHES)
+        try:
+            found = check_operands(self.models[name], batches[::step], **self.engines[name])
+        except OSError as error:
+            tell(f"{name}: the comparison of bfloat16 with float32 operands is not kept: {error}")
+            return
+        verdict = 'dtype="auto" takes it' if found.agrees else 'dtype="auto" takes float32'
+        share = f"{found.same_share:.1%} of {found.num_rows} rows"
+        tell(f"{name}: bfloat16 operands answer alike in {share}, so {verdict}")
+
 
 def open_contest(
     workdir: pathlib.Path, *, tell: Callable[[str], None], only: str = "", splits: Sequence[str] = ()
@@ -254,7 +273,7 @@ def check_threshold_metric(task: TaskData, metric: str) -> None:
 def evaluate_workdir(
     workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "",
     dense_scores: Mapping[str, float] | None = None, splits: Sequence[str] = (), with_classes: bool = False,
-    threshold_metric: str = "",
+    threshold_metric: str = "", with_operands: bool = False,
 ) -> list[dict]:  # fmt: skip
     """Scores every finished model of a run on its test splits and measures seconds on the first of them.
 
@@ -263,7 +282,8 @@ def evaluate_workdir(
     the dense one; empty: all of them. dense_scores: of splits where the dense model was scored before; there it has no
     row. splits: those to score; none for all test splits, or the validation splits where there is no test.
     with_classes: adds what `ClassScorer.details` gives. threshold_metric: of two classes, one of THRESHOLD_METRICS:
-    adds the decision threshold that is best for it on validation, and its score.
+    adds the decision threshold that is best for it on validation, and its score. with_operands: record next to each
+    model whether bfloat16 operands answer alike, for loads with dtype="auto", on devices that have units for it.
 
     Raises ValueError where the workdir holds no finished model, or not that one, or there is no such split.
     """
@@ -288,6 +308,8 @@ def evaluate_workdir(
             if with_times and name != "dense" and split == chosen[0]:
                 tell(f"{name}: seconds beside the dense model")
                 row |= contest.times(name, split)
+            if with_operands and split == chosen[0] and has_units():
+                contest.compare_operands(name, tell=tell)
             rows.append(row)
     return rows
 

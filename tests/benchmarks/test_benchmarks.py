@@ -97,6 +97,61 @@ def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
     assert json.loads((tmp_path / "rows.json").read_text())["rows"] == rows
 
 
+def gpu_rows(monkeypatch, *arguments, stop_after=None):
+    """The rows of the accelerators' benchmark and the jobs that it measured, with stand-ins for the measurements."""
+    jobs = []
+
+    def measure(job, options):
+        if len(jobs) == stop_after:
+            raise KeyboardInterrupt
+        jobs.append((job.kind, job.case, job.dtypes))
+        row = {"model": job.model, "batch": job.case[0], "length": job.case[1]}
+        if job.kind == gpu.ENGINES:
+            return [row | {"dtype": job.dtypes[0], "engine": driver} for driver in ("dense", *options.drivers)]
+        names = ["finetune", *options.steps]
+        return [row | {"dtype": dtype, "method": name} for dtype in job.dtypes for name in names]
+
+    monkeypatch.setattr(gpu, "measure", measure)
+    monkeypatch.setattr(gpu, "print_results", silent)
+    monkeypatch.setattr(gpu.jax, "default_backend", lambda: "gpu")
+    try:
+        return gpu.main(["--models=quick", "--steps=saliency", "--step_cases=2x8", *arguments]), jobs
+    except KeyboardInterrupt:
+        return None, jobs
+
+
+def test_the_accelerator_benchmark_writes_after_every_case_and_resumes(monkeypatch, tmp_path):
+    path = tmp_path / "rows.json"
+    chosen = ["--cases=1x8,2x8", "--dtypes=bfloat16,float32", "--drivers=bucketed", f"--json={path}"]
+    _, jobs = gpu_rows(monkeypatch, *chosen, stop_after=3)
+    expected = [("engines", (size, 8), (dtype,)) for dtype in ("bfloat16", "float32") for size in (1, 2)]
+    expected.append(("training", (2, 8), ("bfloat16", "float32")))
+    assert jobs == expected[:3] and len(json.loads(path.read_text())["rows"]) == 6
+    found, jobs = gpu_rows(monkeypatch, *chosen, "--resume")
+    assert jobs == expected[3:] and json.loads(path.read_text())["rows"] == [*found[0], *found[1]]
+    assert {row["engine"] for row in found[0]} == {"dense", "bucketed"} and len(found[1]) == 4
+    chosen[2] = "--drivers=bucketed,packed"
+    assert gpu_rows(monkeypatch, *chosen, "--resume")[1] == expected[:4]
+    record = json.loads(path.read_text())
+    for content in (json.dumps(record | {"device": "a lathe"}), "{", json.dumps(record | {"rows": [1]})):
+        path.write_text(content)
+        assert gpu_rows(monkeypatch, *chosen, "--resume")[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--drivers=masked", "unknown driver masked; there are bucketed, packed"),
+        ("--dtypes=float16", "unknown dtype float16"), ("--cases=32", "case '32'; expected batch x length"),
+        ("--models=tiny", "unknown model tiny"), ("--steps=walk", "unknown step walk"), ("--resume", "needs the file"),
+    ],
+)  # fmt: skip
+def test_the_accelerator_benchmark_refuses_what_there_is_not(argument, message, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main([argument])
+    assert message in capsys.readouterr().err
+
+
 def test_the_accelerator_benchmark_does_not_start_on_a_cpu(capsys):
     with pytest.raises(SystemExit):
         gpu.main([])

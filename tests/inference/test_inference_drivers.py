@@ -447,7 +447,8 @@ def test_fast_drivers_retain_as_the_oracle_for_any_batch(lengths, seed, retentio
 def test_batches_that_cannot_be_run_are_refused(driver):
     run = make_engine(CONFIG, PRUNER, driver=driver)
     with pytest.raises(ValueError, match="a batch of 41 token slots does not fit the encoder's 40 positions"):
-        run(params_of("adapler"), jax.tree.map(lambda leaf: np.resize(leaf, (2, 41)[: leaf.ndim]), make_batch([3, 2])))
+        long = jax.tree.map(lambda leaf: np.resize(leaf, (2, 41)[: leaf.ndim]), make_batch([3, 2]))
+        run(params_of("adapler"), long.replace(live_BL=np.ones((2, 41), bool)))
     with pytest.raises(ValueError, match="a batch of 0 rows"):
         run(params_of("adapler"), jax.tree.map(lambda leaf: leaf[:0], make_batch([3])))
     batch = make_batch([3, 2])
