@@ -54,7 +54,11 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Directories of the finished phases that end in a model, by the model's name: `dense`, the method's, then the
     adapted ones in the order of their speedups. Raises ValueError where there is none."""
     names = ["finetune", "adapler", "powerbert", "trbert", "distil", *adapted_phases(workdir)]
-    phases = {"dense" if name == "finetune" else name: workdir / name for name in names if is_done(workdir / name)}
+    phases = {
+        "dense" if name == "finetune" else name: workdir / name
+        for name in names
+        if is_done(workdir / name) and (workdir / name / "model").exists()  # a speedup out of reach leaves none
+    }
     if "dense" not in phases:
         raise ValueError(f"{workdir}: no phase is finished; call train.py with the same config and workdir again")
     return phases
