@@ -20,7 +20,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import compare_speed, evaluate_model
 from adapler_jax.inference.reader import Reader, Reading
 from adapler_jax.pruning import Pruner, pruner_of_saved
-from adapler_jax.training.phases import is_done, read_done
+from adapler_jax.training.phases import is_done, load_phase_model, read_done
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import is_reading, load_data, load_questions, load_task_data
 from adapler_jax.training.workdir import CONFIG_FILE, read_object
@@ -154,7 +154,7 @@ def evaluate_workdir(
     if only:
         check_finished(workdir, only, phases)
         phases = {name: phase for name, phase in phases.items() if name in ("dense", only)}
-    models = {name: load_model(phase / "model") for name, phase in phases.items()}
+    models = {name: load_phase_model(phase) for name, phase in phases.items()}
     for name in unfinished_phases(workdir):
         tell(f"{name}: not finished; give the training command again to go on")
     pruners = {name: pruner_of_saved(saved) for name, saved in models.items()}

@@ -28,6 +28,7 @@ from adapler_jax.training.workdir import (
     check_data,
     claim_workdir,
     counting_seconds,
+    note_command,
     read_commands,
     read_seconds,
 )
@@ -75,12 +76,6 @@ def test_a_run_walks_its_phases_and_leaves_models(uninterrupted):
     assert not (uninterrupted / "adapler" / "last").exists()  # nothing goes on from there
 
 
-def test_fine_tuning_learns_what_decides_the_label(make_config, workdirs):
-    workdir = workdirs()
-    run_all(make_config(method="finetune", finetune__num_epochs=20), workdir, tell=silent)
-    assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
-
-
 def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workdirs, tiny_files):
     workdir = workdirs()
     run_all(
@@ -90,6 +85,7 @@ def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workd
         ),
         workdir, tell=lambda _: None,
     )  # fmt: skip
+    assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
     rows = [json.loads(line) for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
     answers = Classifier.load(workdir / "adapler" / "model").predict([row["text"] for row in rows])
     assert np.mean([answer.label == ("bad", "good")[row["label"]] for answer, row in zip(answers, rows)]) > 0.9
@@ -100,14 +96,12 @@ def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workd
     assert sum(len(answer.kept_words[-1]) for answer in answers) < 1.0 * len(rows)
 
 
-def test_a_finished_run_is_not_repeated(make_config, workdirs, monkeypatch):
-    workdir, config = workdirs(), make_config(method="finetune")
-    run_all(config, workdir, tell=silent)
+def test_a_finished_run_is_not_repeated(make_config, uninterrupted, monkeypatch):
     monkeypatch.setattr(loop, "run_plan", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(phases, "run_plan", lambda *_: pytest.fail("trained again"))
     lines = []
-    run_all(config, workdir, tell=lines.append)
-    assert "finetune: finished before" in lines
+    run_all(make_config(**RUN), uninterrupted, tell=lines.append)
+    assert all(f"{name}: finished before" in lines for name in ALL_PHASES)
 
 
 def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
@@ -144,11 +138,11 @@ def test_fields_that_decide_no_number_may_change_between_calls(make_config, work
     }  # fmt: skip
 
 
-def test_the_commands_of_a_run_are_kept_in_their_order(make_config, workdirs):
-    workdir, first, second = workdirs(), "python train.py --a=1", "python train.py --a=2"
-    for command in ("", first, first, second, first):
-        run_all(make_config(method="finetune"), workdir, tell=silent, command=command)
-    assert read_commands(workdir) == [first, second, first]
+def test_the_commands_of_a_run_are_kept_in_their_order(tmp_path):
+    first, second = "python train.py --a=1", "python train.py --a=2"
+    for command in (first, first, second, first):
+        note_command(tmp_path, command)
+    assert read_commands(tmp_path) == [first, second, first]
 
 
 @pytest.mark.parametrize(
