@@ -66,7 +66,8 @@ def replacing_file(path: Path, *, checksum: bool = False) -> Iterator[Path]:
         yield partial
         flush_file(partial)
         if checksum:
-            _write_text(checksum_path(path), _line(digest_of(partial), path.name) + _first_line(path))
+            lines = dict.fromkeys([_line(digest_of(partial), path.name), _first_line(path)])
+            _write_text(checksum_path(path), "".join(lines))
         os.replace(partial, path)
         flush_names(path.parent)
     finally:

@@ -1,4 +1,4 @@
-"""AdapLeR on one task: --config=configs/adapler.py:TASK[,faithful][,debug]
+"""AdapLeR on one task: --config=configs/adapler.py:TASK[,faithful][,finetuned][,debug]
 
 What was measured with MiniLM-L6 and bfloat16 operands; commands, commits and devices are in `benchmarks/results/`.
 
@@ -76,12 +76,12 @@ def faithful(config):
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,faithful][,debug]"."""
+    """The run's config; `argument` is "task[,faithful][,finetuned][,debug]"."""
     task, variants = common.split_argument(argument, TASKS)
     config = common.task_config(
         task, TASKS[task],
         saliency=sections.saliency_section(), adapler=sections.adapler_section(), adapt=sections.adapt_section(),
     )  # fmt: skip
     config.method = "adapler"
-    common.apply_variants(config, variants, {"faithful": faithful, "debug": common.shrink})
+    common.apply_variants(config, variants, common.VARIANTS | {"faithful": faithful})
     return config

@@ -20,6 +20,8 @@ def base_config() -> ml_collections.ConfigDict:
             "task": "sst2",  # a task of adapler_jax/data/tasks.py or reading.py
             "seed": 0,  # of fresh weights, data order and dropout
             "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32
+            "class_weight": "none",  # or balanced: an example's loss times examples / (classes * those of its class)
+            "balanced_sampling": False,  # rows of smaller classes are repeated until all are as large as the largest
             "remat_layers": False,  # training steps compute layers twice, never unrolled: for texts that do not fit
             "unroll_layers": True,  # in training steps: faster steps, longer compilation; False for short runs
             "data": {
@@ -72,6 +74,14 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
+def finetuned(config: ml_collections.ConfigDict) -> None:
+    """Start from a model that is fine-tuned on the task already: it is validated and kept."""
+    config.finetune.num_epochs = 0
+
+
+VARIANTS = {"finetuned": finetuned, "debug": shrink}  # of every method that goes on from a fine-tuned model
+
+
 def task_config(task: str, preset: dict, **sections) -> ml_collections.ConfigDict:
     """The base config with the sections of a method and what a task's preset has of lengths, batch sizes and fields."""
     config = base_config()
@@ -104,8 +114,8 @@ def split_argument(argument: str, tasks) -> tuple[str, list[str]]:
 
 
 def apply_variants(config: ml_collections.ConfigDict, names: list[str], known: dict) -> None:
-    """Applies the named changes in order. Raises ValueError on a name that is not known."""
-    for name in names:
+    """Applies the named changes in order, `finetuned` last. Raises ValueError on a name that is not known."""
+    for name in sorted(names, key=lambda name: name == "finetuned"):
         if name not in known:
             raise ValueError(unknown("variant", name, known))
         known[name](config)

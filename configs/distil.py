@@ -1,4 +1,4 @@
-"""A shallower BERT on one task, the other way to a faster model: --config=configs/distil.py:TASK[,debug]
+"""A shallower BERT on one task, the other way to a faster model: --config=configs/distil.py:TASK[,finetuned][,debug]
 
 The student takes layers of the fine-tuned model and learns from its soft labels. Its directory is a model like any
 other: tokens are pruned on top of it with `--config=configs/adapler.py:TASK --config.model=RUN/distil/model`.
@@ -8,9 +8,9 @@ from configs import adapler, common, sections
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,debug]", with the tasks of `configs/adapler.py`."""
+    """The run's config; `argument` is "task[,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
     task, variants = common.split_argument(argument, adapler.TASKS)
     config = common.task_config(task, adapler.TASKS[task], distil=sections.distil_section())
     config.method = "distil"
-    common.apply_variants(config, variants, {"debug": common.shrink})
+    common.apply_variants(config, variants, common.VARIANTS)
     return config

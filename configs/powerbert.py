@@ -1,4 +1,4 @@
-"""PoWER-BERT on one task: --config=configs/powerbert.py:TASK[,faithful][,debug]
+"""PoWER-BERT on one task: --config=configs/powerbert.py:TASK[,faithful][,finetuned][,debug]
 
 A search finds how many tokens each layer retains, then the model is trained with them. `config.powerbert.mass_coef` is
 the dial: more of it, fewer tokens.
@@ -32,9 +32,9 @@ def faithful(config):
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,faithful][,debug]", with the tasks of `configs/adapler.py`."""
+    """The run's config; `argument` is "task[,faithful][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
     task, variants = common.split_argument(argument, adapler.TASKS)
     config = common.task_config(task, adapler.TASKS[task], powerbert=sections.powerbert_section())
     config.method = "powerbert"
-    common.apply_variants(config, variants, {"faithful": faithful, "debug": common.shrink})
+    common.apply_variants(config, variants, common.VARIANTS | {"faithful": faithful})
     return config

@@ -4,7 +4,7 @@
 def finetune_section() -> dict:
     """Plain BERT on the task."""
     return {
-        "num_epochs": 3,
+        "num_epochs": 3,  # 0 of finetune: the model is fine-tuned on this task already, it is validated and kept
         "batch_size": 32,
         "learning_rate": 1e-4,
         "weight_decay": 0.01,
@@ -14,6 +14,7 @@ def finetune_section() -> dict:
         "hidden_dropout_prob": -1.0,  # negative: the checkpoint's
         "attention_dropout_prob": -1.0,
         "num_best": 1,  # epochs whose weights are kept
+        "early_stopping_patience": 0,  # epochs without a better validation score that end the phase; 0: none do
         "checkpoint_every_steps": 0,  # beside the end of every epoch
     }
 
@@ -55,6 +56,7 @@ def powerbert_section() -> dict:
         "padding_votes": False,  # padding counts as tokens, in training only; True: the authors'
         "retention": (),  # tokens of each layer, in place of the search
         "retention_of": "",  # or the workdir of another run, whose search is taken
+        "early_stopping_patience": 0,  # of the retraining: epochs without a better score that end it; 0: none do
         "checkpoint_every_steps": 0,
     }
 

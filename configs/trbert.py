@@ -1,4 +1,4 @@
-"""TR-BERT on one task: --config=configs/trbert.py:TASK[,faithful][,debug]
+"""TR-BERT on one task: --config=configs/trbert.py:TASK[,faithful][,finetuned][,debug]
 
 Two selectors decide of every token whether it goes on. `config.trbert.policy_length_coef` and `joint_length_coef`, the
 paper's alpha in two phases, are the dial: more of it, fewer tokens.
@@ -66,12 +66,12 @@ def faithful(config):
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,faithful][,debug]", with the tasks of `configs/adapler.py`."""
+    """The run's config; `argument` is "task[,faithful][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
     task, variants = common.split_argument(argument, adapler.TASKS)
     config = common.task_config(task, adapler.TASKS[task], trbert=sections.trbert_section())
     config.method = "trbert"
     if task in PUBLISHED:
         policy, joint = PUBLISHED[task]
         config.trbert.update({"policy_length_coef": policy, "joint_length_coef": joint})
-    common.apply_variants(config, variants, {"faithful": faithful, "debug": common.shrink})
+    common.apply_variants(config, variants, common.VARIANTS | {"faithful": faithful})
     return config

@@ -20,8 +20,10 @@ FOLDER = pathlib.Path(common.__file__).parent
 ROOT = FOLDER.parent
 # ml_collections loads config files by a method that Python deprecates.
 loads_a_file = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-VARIANTS = {"adapler": ("faithful", "debug"), "finetune": ("debug",), "powerbert": ("faithful", "debug"),
-            "trbert": ("faithful", "debug"), "distil": ("debug",)}  # fmt: skip
+VARIANTS = {"adapler": ("faithful", "finetuned", "debug"), "finetune": ("debug",),
+            "powerbert": ("faithful", "finetuned", "debug"), "trbert": ("faithful", "finetuned", "debug"),
+            "distil": ("finetuned", "debug")}  # fmt: skip
+PAIRED = ("sst2", "squad2")  # tasks whose configs are built with each pair of variants, in both orders
 SECTIONS = {
     "adapler": {"adapler": sections.adapler_section(), "saliency": sections.saliency_section(),
                 "adapt": sections.adapt_section()},
@@ -35,7 +37,7 @@ ARGUMENTS = [
     (name, ",".join((task, *variants)))
     for name, known in VARIANTS.items()
     for task in adapler.TASKS
-    for count in range(len(known) + 1)
+    for count in range(3 if task in PAIRED else 2)
     for variants in itertools.permutations(known, count)
 ] + [("quickstart", ""), ("quickstart", "debug")]
 MODULES = {"adapler": adapler, "distil": distil, "finetune": finetune, "powerbert": powerbert, "quickstart": quickstart,
@@ -132,6 +134,12 @@ def test_debug_shrinks_whatever_the_order(name):
         assert config.data.max_length <= small
         epochs = {field: value for field, value in flatten(config.to_dict()).items() if field.endswith("num_epochs")}
         assert set(epochs.values()) <= {0, 1} and epochs["finetune.num_epochs"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"finetune"}))
+def test_finetuned_trains_no_plain_model_whatever_the_order(name):
+    for variants in itertools.permutations(VARIANTS[name]):
+        assert MODULES[name].get_config(",".join(("sst2", *variants))).finetune.num_epochs == 0
 
 
 def test_two_configs_do_not_share_fields():

@@ -17,6 +17,11 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
+from adapler_jax import process
+
+if __name__ == "__main__":
+    process.begin(resumes=False)  # before imports that take seconds
+
 import jax
 import jax.numpy as jnp
 

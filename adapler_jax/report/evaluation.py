@@ -31,7 +31,7 @@ from adapler_jax.metrics.classification import (
     decide,
 )
 from adapler_jax.pruning import Pruner, pruner_of_saved
-from adapler_jax.training.phases import is_done, read_done
+from adapler_jax.training.phases import is_done, load_phase_model, read_done
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import (
     TaskData,
@@ -72,7 +72,11 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Directories of the finished phases that end in a model, by the model's name: `dense`, the method's, then the
     adapted ones in the order of their speedups. Raises ValueError where there is none."""
     names = ["finetune", "adapler", "powerbert", "trbert", "distil", *adapted_phases(workdir)]
-    phases = {"dense" if name == "finetune" else name: workdir / name for name in names if is_done(workdir / name)}
+    phases = {
+        "dense" if name == "finetune" else name: workdir / name
+        for name in names
+        if is_done(workdir / name) and (workdir / name / "model").exists()  # a speedup out of reach leaves none
+    }
     if "dense" not in phases:
         raise ValueError(f"{workdir}: no phase is finished; call train.py with the same config and workdir again")
     return phases
@@ -237,7 +241,7 @@ def open_contest(
     if only:
         check_finished(workdir, only, phases)
         phases = {name: phase for name, phase in phases.items() if name in ("dense", only)}
-    models = {name: load_model(phase / "model") for name, phase in phases.items()}
+    models = {name: load_phase_model(phase) for name, phase in phases.items()}
     for name in unfinished_phases(workdir):
         tell(f"{name}: not finished; give the training command again to go on")
     dense, task = models["dense"], load_task_data(config, workdir / "finetune" / "model", only=HELD_OUT)

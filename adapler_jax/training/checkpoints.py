@@ -16,6 +16,7 @@ from adapler_jax.whole_files import damaged_files, flush_names, write_checksums
 LAST, BEST = "last", "best"
 ITEM, METRICS = "default", "metrics"  # parts of a step's directory, as orbax names them
 CHECKSUMS = "checksums.sha256"
+REACHED = "reached_step"  # beside the scores of an epoch: the first step of its rank
 PARTIAL, REMOVED = ".partial", ".removed"
 MARGIN_BYTES = 2**21  # for metadata, and what else the run writes
 
@@ -77,9 +78,10 @@ class Checkpoints:
         step = int(state.step)
         if scores["rank"] < 0 or step in self._scores:
             return
+        scores = scores | {REACHED: min([step, *self._reached_by(scores["rank"])])}
         kept = _ranked(self._scores | {step: scores})[: self._num_best]
         if step in kept:
-            self._save(BEST, step, state.params, scores)
+            self._save(BEST, step, state.params, scores=scores)
             self._scores[step] = scores
         for other in set(self._scores) - set(kept):
             self._remove(BEST, other)
@@ -112,7 +114,12 @@ class Checkpoints:
     def best_scores(self) -> dict:
         """What the best epoch was saved with, its rank left out."""
         scores = self._scores[self.best_steps()[0]]
-        return {name: value for name, value in scores.items() if name != "rank"}
+        return {name: value for name, value in scores.items() if name not in ("rank", REACHED)}
+
+    def reached_step(self) -> int:
+        """The first step that had the rank of the best epoch."""
+        best = self.best_steps()[0]
+        return self._scores[best].get(REACHED, best)
 
     def restore_best(self, like, step: int | None = None):
         """Parameters of the best epoch, or of one of `best_steps`."""
@@ -122,6 +129,11 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the directories."""
         self._orbax.close()
+
+    def _reached_by(self, rank: float) -> list[int]:
+        """Return the first steps of kept epochs of this rank."""
+        kept = self._scores.items()
+        return [scores.get(REACHED, step) for step, scores in kept if scores["rank"] == rank]
 
     def _advice(self) -> str:
         """Return what to do where a checkpoint cannot be used, and what that costs."""
@@ -151,7 +163,7 @@ class Checkpoints:
                 raise ValueError(f"{wrong_of[step][0]} is damaged; {self._advice()}")
         return {step: found[step] for step in kept}
 
-    def _save(self, kind: str, step: int, tree, scores: dict | None = None) -> None:
+    def _save(self, kind: str, step: int, tree, *, scores: dict | None = None) -> None:
         """Write a step in one step."""
         folder = self._directory / kind / str(step)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def run_distil(directory: pathlib.Path, setup: Setup, config) -> None:
         for sizes in (setup.encoder, encoder)
     )
     scores |= {"flops_speedup": flops.speedup(dense, shallow)}
-    finish(directory, student, keep_all(), params, scores, layers=layers)
+    finish(directory, student, keep_all(), params, scores, layers=layers, num_epochs=options.num_epochs)
 
 
 def phases_of(options) -> list:

@@ -39,11 +39,13 @@ def make_progress() -> Progress:
 def track(items: Sequence, label: str) -> Iterator:
     """The items, one after the other, with a progress bar."""
     with make_progress() as progress:
-        bar = progress.add_task(label, total=len(items), numbers="")
+        bar = progress.add_task(label, total=len(items), numbers="compiling ...")
+        if not progress.console.is_terminal:
+            progress.console.print(f"{label}: compiling ...", highlight=False, markup=False)
         for item in items:
             process.check()
             yield item
-            progress.advance(bar)
+            progress.update(bar, advance=1, numbers="")
 
 
 class Journal:
@@ -89,6 +91,12 @@ class Journal:
     def tell(self, line: str) -> None:
         """Prints a line above the progress bar."""
         self._progress.console.print(line, highlight=False, markup=False)
+
+    def show(self, text: str) -> None:
+        """Shows what takes long next to the progress bar; without a terminal, prints it as a line. Empty: clears it."""
+        self._progress.update(self._bar, numbers=text)
+        if text and not self._progress.console.is_terminal:
+            self.tell(f"{self._progress.tasks[0].description}: {text}")
 
     def advance(self, step: int, numbers: dict[str, float]) -> None:
         """Moves the progress bar to a step and shows the numbers beside it; puts on disk what was written."""

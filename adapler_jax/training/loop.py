@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     batches_from: Callable[[int], Iterator[Batch]]
     # (parameters, epoch from 0) -> {"rank": what epochs are chosen by, ...}, floats or lists of floats
     evaluate: Callable[[Params, int], dict]
+    patience: int = 0  # epochs without a better one after which the phase ends; 0: never
+    first_step: int = 0  # of this schedule; more where a finished phase is trained on
 
 
 def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int, dict[str, float]]]:
@@ -55,6 +57,16 @@ def in_words(scores: dict) -> str:
     return words + (f", FLOPs speedup {scores['flops_speedup']:.2f}x" if "flops_speedup" in scores else "")
 
 
+def is_stale(plan: Plan, checkpoints: Checkpoints, step: int) -> bool:
+    """Return whether so many epochs are done since the best one that the phase ends early.
+
+    It is asked of what is on the disk, so that a restart decides alike.
+    """
+    if not plan.patience or not checkpoints.best_steps() or step % plan.steps_per_epoch:
+        return False
+    return step - max(checkpoints.reached_step(), plan.first_step) >= plan.patience * plan.steps_per_epoch
+
+
 def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -> Checkpoints:
     """Runs a phase to its end, from its last checkpoint if it has one; the numbers do not depend on where it stopped.
 
@@ -68,8 +80,11 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
     with Journal(directory, start_step=start_step, num_steps=num_steps, label=plan.label) as journal:
         if start_step:
             journal.tell(f"{plan.label}: goes on after step {start_step} of {num_steps}")
-        history, batches = [], plan.batches_from(start_step) if start_step < num_steps else None
-        for step in range(start_step, num_steps):
+        is_over = start_step >= num_steps or is_stale(plan, checkpoints, start_step)
+        history, batches = [], None if is_over else plan.batches_from(start_step)
+        if not is_over:
+            journal.show("compiling ...")
+        for step in range(start_step, start_step if is_over else num_steps):
             process.check()  # of a signal whose exception was lost
             epoch, position = divmod(step, plan.steps_per_epoch)
             state, numbers = train_step(state, next(batches), seed_key)
@@ -80,13 +95,19 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
                 _log(journal, check_finite(history, plan.label))
                 history = []
             if last_of_epoch:
+                if epoch * plan.steps_per_epoch <= start_step:
+                    journal.show("compiling the validation ...")
                 scores = plan.evaluate(state.params, epoch)
+                journal.show("")
                 journal.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
                 checkpoints.save_best(state, scores)
             if last_of_epoch or checkpoint_due:
                 checkpoints.save_last(state)
             if last_of_epoch:  # what is told is saved: a kill behind the line does not repeat the epoch
                 journal.tell(f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, {in_words(scores)}")
+                if step + 1 < num_steps and is_stale(plan, checkpoints, step + 1):
+                    journal.tell(f"{plan.label}: ends early, {plan.patience} epochs after its best one")
+                    break
     return checkpoints
 
 

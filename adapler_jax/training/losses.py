@@ -22,6 +22,7 @@ class LossConfig(NamedTuple):
 
     term_coefs: tuple[tuple[str, str, float], ...] = ()  # (objective "main" or "speedup", term, coefficient)
     distil_coef: float = 0.0  # share of the teacher's soft labels in the task loss, in [0, 1]
+    class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
 
 
 def soft_speedup(params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, head: Head):
@@ -37,6 +38,11 @@ def soft_speedup(params: Params, config: EncoderConfig, pruner: Pruner, trace: T
     return jnp.maximum(1.0, dense) / jnp.maximum(1.0, pruned)
 
 
+def weighted(loss_B, batch: Batch, class_weights: tuple[float, ...]):
+    """The losses times the weights of their classes, float32 [B]; without weights unchanged."""
+    return loss_B * jnp.array(class_weights, jnp.float32)[batch.label_B] if class_weights else loss_B
+
+
 def objectives(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, losses: LossConfig, *, slope, key,
                dtype, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
     """((main, speedup), {name: scalar}): both objectives of a batch, means over the examples that are no filler."""
@@ -45,7 +51,8 @@ def objectives(params: Params, config: EncoderConfig, pruner: Pruner, batch: Bat
     )
     real_B = (batch.example_id_B != FILLER_ID).astype(jnp.float32)
     num_real = jnp.maximum(1.0, jnp.sum(real_B))
-    task = jnp.sum(head.losses(logits, batch, losses.distil_coef) * real_B) / num_real
+    task_B = weighted(head.losses(logits, batch, losses.distil_coef), batch, losses.class_weights)
+    task = jnp.sum(task_B * real_B) / num_real
     terms = pruner.loss_terms(params["pruner"], trace, batch)
     totals = {"main": task, "speedup": task}
     for objective, term, coef in losses.term_coefs:

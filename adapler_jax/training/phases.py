@@ -22,22 +22,23 @@ from adapler_jax.inference.scoring import NoScorer
 from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
-from adapler_jax.training.calibration import at_limit, reach_speedup, steer_thresholds
+from adapler_jax.training.balance import balance
+from adapler_jax.training.calibration import TOLERANCE, at_limit, reach_speedup, steer_thresholds
 from adapler_jax.training.checkpoints import LAST, Checkpoints
 from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
+from adapler_jax.training.growth import CONTINUED, continued_epochs
 from adapler_jax.training.journal import track
 from adapler_jax.training.loop import Plan, run_plan
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import Setup
-from adapler_jax.training.steps import init_state, make_train_step
+from adapler_jax.training.steps import TrainState, init_state, make_train_step
 from adapler_jax.training.validation import validate
-from adapler_jax.training.workdir import read_object
+from adapler_jax.training.workdir import DONE, read_object
 from adapler_jax.types import FILLER_ID, Params
 from adapler_jax.weights.save import Saved, load_model, save_model
-from adapler_jax.whole_files import check_directory, replace_text, write_checksums
+from adapler_jax.whole_files import check_directory, remove_file, replace_text, write_checksums
 
-DONE = "done.json"
 SALIENCY_FILE = "saliency.npz"
 NUM_CALIBRATION_BATCHES = 16
 
@@ -53,6 +54,7 @@ def mark_done(directory: pathlib.Path, numbers: dict) -> None:
     record = numbers | {"commit": commit_of_tree(), "device": device_name()}
     replace_text(directory / DONE, json.dumps(record, indent=1), checksum=True)
     shutil.rmtree(directory / LAST, ignore_errors=True)
+    remove_file(directory / CONTINUED)
 
 
 def read_done(directory: pathlib.Path) -> dict:
@@ -97,6 +99,7 @@ def soft_step(setup: Setup, pruner: Pruner, options, *, losses=LossConfig(), slo
 
     slope_fn: steps per epoch -> (step -> slope).
     """
+    losses = losses._replace(class_weights=setup.class_weights)
 
     def make(encoder, params, main, num_steps):
         thresholds = threshold_optimizer(recipe.rates_of(options), num_steps)
@@ -118,11 +121,18 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, m
     rank: (epoch, scores) -> what epochs are chosen by.
     """
     tokenized = setup.splits["train"]
+    if setup.balanced_sampling:
+        tokenized = balance(tokenized, setup.seed)
     batch_size = setup.rows(options.batch_size)
     steps_per_epoch = num_steps_per_epoch(len(tokenized), batch_size)
-    num_steps = options.num_epochs * steps_per_epoch
+    num_before = continued_epochs(directory)
+    if num_before and not (directory / LAST).exists():
+        params = load_phase_model(directory).params
+    num_steps = (options.num_epochs - num_before) * steps_per_epoch
     main = main_optimizer(recipe.rates_of(options), num_steps)
     train_step, state = make_step(recipe.with_dropout(setup.encoder, options), params, main, num_steps)
+    if num_before:
+        state = state.replace(step=jnp.asarray(num_before * steps_per_epoch, jnp.int32))
     split = validation_split(setup)
     batches = setup.eval_batches(split, options.batch_size)
 
@@ -136,6 +146,8 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, m
         steps_per_epoch=steps_per_epoch,
         num_best=options.get("num_best", 1),
         checkpoint_every_steps=options.checkpoint_every_steps,
+        patience=options.get("early_stopping_patience", 0),
+        first_step=num_before * steps_per_epoch,
         train_step=train_step,
         batches_from=lambda step: iter(
             train_batches(
@@ -160,23 +172,41 @@ def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, params: Params
     mark_done(directory, {"validation": scores, **more})
 
 
-def finish_best(directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, like: Params) -> None:
-    """Closes a phase with its best epoch; `like`: parameters of the same shapes."""
+def finish_best(
+    directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, like: Params, **more
+) -> None:
+    """Closes a phase with its best epoch; `like`: parameters of the same shapes; more: what else there is to record."""
     params, scores = checkpoints.restore_best(like), checkpoints.best_scores()
     checkpoints.close()
-    finish(directory, setup, pruner, params, scores)
+    finish(directory, setup, pruner, params, scores, **more)
 
 
 def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
     """Fine-tunes plain BERT; the model is the epoch with the best validation score."""
     pruner = keep_all()
     start = setup.pretrained | {"pruner": {}}
+    if not config.finetune.num_epochs:
+        return keep_finetuned(directory, setup, config)
     checkpoints = train(
         directory, setup, pruner, start, config.finetune,
         make_step=soft_step(setup, pruner, config.finetune, slope_fn=lambda _: lambda step: None),
         rank=lambda epoch, scores: scores["score"],
     )  # fmt: skip
-    finish_best(directory, setup, pruner, checkpoints, start)
+    finish_best(directory, setup, pruner, checkpoints, start, num_epochs=config.finetune.num_epochs)
+
+
+def keep_finetuned(directory: pathlib.Path, setup: Setup, config) -> None:
+    """Validates and saves a model that is fine-tuned already, as the phase's only epoch; its threshold is kept."""
+    directory.mkdir(parents=True, exist_ok=True)
+    pruner, split = keep_all(), validation_split(setup)
+    start = setup.pretrained | {"pruner": {}}
+    scorer = setup.task.make_scorer(split, setup.no_answer_threshold)
+    batches = setup.eval_batches(split, config.finetune.batch_size)
+    scores = validate(start, setup, pruner, batches, scorer)
+    checkpoints = Checkpoints(directory, num_best=1)
+    checkpoints.save_best(TrainState(jnp.zeros((), jnp.int32), start, (), ()), scores | {"rank": scores["score"]})
+    checkpoints.close()
+    finish(directory, setup, pruner, start, scores, num_epochs=0)
 
 
 def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
@@ -227,11 +257,14 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
         return scores["flops_speedup"] if scores["score"] > dense_score - 0.01 else -1.0
 
     ranks = {"last": lambda epoch, scores: float(epoch), "authors": authors_rank}
+    slope_fn = recipe.slope_of(options)
+    if continued_epochs(directory):  # thresholds are as hard as they were at its end
+        slope_fn = recipe.last_slope_of(options)
     checkpoints = train(
         directory, setup, pruner, start, options,
         make_step=soft_step(
             setup, pruner, options,
-            losses=recipe.losses_of(options), slope_fn=recipe.slope_of(options), jitter=recipe.jitter_of(options),
+            losses=recipe.losses_of(options), slope_fn=slope_fn, jitter=recipe.jitter_of(options),
         ),
         extras=load_extras(workdir / "saliency"), rank=ranks[options.choose],
     )  # fmt: skip
@@ -240,7 +273,7 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
             f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is "
             "no model; set config.adapler.choose=last, with a new --workdir"
         )
-    finish_best(directory, setup, pruner, checkpoints, start)
+    finish_best(directory, setup, pruner, checkpoints, start, num_epochs=options.num_epochs)
 
 
 def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) -> None:
@@ -261,7 +294,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
             directory, setup, pruner, params, options,
             make_step=soft_step(
                 setup, pruner, options, losses=recipe.losses_of(options),
-                slope_fn=lambda _: lambda step: jnp.float32(options.slope_last),
+                slope_fn=recipe.last_slope_of(options),
                 steer=functools.partial(steer_thresholds, target=speedup),
             ),
             extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
@@ -284,7 +317,9 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
         params, speedup, sample_speedup_of=speedup_on_sample,
         scores_of=lambda params: validate(params, setup, pruner, batches, setup.task.make_scorer(split)),
     )  # fmt: skip
-    finish(
-        directory, setup, pruner, params, scores,
-        target_speedup=speedup, trained=trained, at_limit=at_limit(params),
-    )  # fmt: skip
+    record = {"target_speedup": speedup, "trained": trained, "at_limit": at_limit(params)}
+    if scores["flops_speedup"] * TOLERANCE < speedup:
+        directory.mkdir(parents=True, exist_ok=True)
+        mark_done(directory, {"validation": scores, **record, "is_reached": False})
+    else:
+        finish(directory, setup, pruner, params, scores, **record)

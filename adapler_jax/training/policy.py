@@ -15,6 +15,7 @@ from adapler_jax import encoder, full_width
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers, places
 from adapler_jax.pruning.trbert import action_losses, probabilities, selected_share
+from adapler_jax.training.losses import weighted
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import FILLER_ID, Batch, Draws, EncoderConfig, LayerLoop, Params, View
 
@@ -28,6 +29,7 @@ class PolicyConfig(NamedTuple):
     guided_share: float = 0.0  # of the steps, in which the first sample imitates the heuristic
     task_coef: float = 0.0  # 1 where the encoder is trained too
     distil_coef: float = 0.0  # share of the teacher's soft labels in the task's loss
+    class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
     by_padded_length: bool = False  # shares of the batch's slots in place of the text's tokens: the released program
 
 
@@ -146,7 +148,7 @@ def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batc
             head=head, loop=loop,
         )  # fmt: skip
         return {
-            "task": head.losses(logits, batch, policy.distil_coef),
+            "task": weighted(head.losses(logits, batch, policy.distil_coef), batch, policy.class_weights),
             "share": selected_share(trace, pruner.sites, batch.live_BL, by_padded_length=policy.by_padded_length),
             "nll": action_losses(trace, pruner.sites, batch.live_BL),
             "accuracy": head.correct(logits, batch),

@@ -14,9 +14,10 @@ from adapler_jax.pruning import powerbert
 from adapler_jax.pruning.powerbert import check_retention, retention
 from adapler_jax.training import recipe
 from adapler_jax.training.losses import LossConfig
-from adapler_jax.training.phases import DONE, finish, finish_best, load_phase_model, read_done, soft_step, train
+from adapler_jax.training.phases import finish, finish_best, load_phase_model, read_done, soft_step, train
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.teacher import load_teacher, run_teacher
+from adapler_jax.training.workdir import DONE
 from adapler_jax.types import Params
 
 
@@ -97,7 +98,7 @@ def run_retrain(directory: pathlib.Path, setup: Setup, config) -> None:
         ),
         extras=load_teacher(workdir, options), rank=lambda epoch, scores: scores["score"],
     )  # fmt: skip
-    finish_best(directory, setup, pruner, checkpoints, params)
+    finish_best(directory, setup, pruner, checkpoints, params, retention=counts)
 
 
 def phases_of(options) -> list:

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import jax.numpy as jnp
+
 from adapler_jax.pruning import Pruner, make_pruner
 from adapler_jax.pruning.powerbert import powerbert_search
 from adapler_jax.pruning.trbert import trbert
@@ -88,6 +90,11 @@ def slope_of(options) -> Callable:
         )  # fmt: skip
 
     return slope_fn
+
+
+def last_slope_of(options) -> Callable:
+    """Steps per epoch -> (step -> slope): the last one of `config.adapler` in every step."""
+    return lambda _: lambda step: jnp.float32(options.slope_last)
 
 
 def jitter_of(options) -> Callable | None:

@@ -9,8 +9,11 @@ from adapler_jax.caches import use_compilation_cache
 from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training import distil_phases, phases, powerbert_phases, trbert_phases
+from adapler_jax.training.balance import BALANCED
+from adapler_jax.training.growth import grow
 from adapler_jax.training.loop import in_words
 from adapler_jax.training.setup import data_digests, prepare
+from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
     check_claim,
     check_data,
@@ -26,6 +29,7 @@ CHOICES = {
     "method": ("finetune", "adapler", "powerbert", "trbert", "distil"),
     "compute_dtype": tuple(COMPUTE_DTYPES),
     "data.truncation_side": ("", "right", "left", "middle"),
+    "class_weight": ("none", BALANCED),
     "adapler.start": ("finetuned", "pretrained"),
     "adapler.choose": ("last", "authors"),
     "adapler.slope_schedule": ("geometric", "epochs"),
@@ -36,6 +40,7 @@ COUNTS = (
     "stride", "max_question_tokens", "max_answers", "max_answer_tokens", "max_option_tokens", "max_sentences",
     "max_candidates", "max_rows",
 )  # fmt: skip
+NEARLY_DENSE = 1.05  # a FLOPs speedup below it says that hardly a token is dropped
 MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
     "seed": (0, MAX_SEED),
@@ -46,8 +51,11 @@ RANGES = {
     "adapler.initial_threshold": THRESHOLD_RANGE,
     "adapler.length_target": (0.0, math.inf),
     "adapler.threshold_spread": (0.0, 5.0),
-    "adapler.slope_first": (1e-3, 1e9),
-    "adapler.slope_last": (1e-3, 1e9),
+    "adapler.slope_first": (1.0, 1e9),  # a soft survival above the threshold is 1 at least then
+    "adapler.slope_last": (1.0, 1e9),
+    "finetune.early_stopping_patience": (0, math.inf),
+    "powerbert.early_stopping_patience": (0, math.inf),
+    "distil.early_stopping_patience": (0, math.inf),
     "adapler.warmup_share": (0.0, 1.0),
     "finetune.warmup_share": (0.0, 1.0),
     "powerbert.clip_norm": (0.0, math.inf),
@@ -77,8 +85,9 @@ def check_config(config) -> None:
         if name in flat and flat[name] not in choices:
             raise ValueError(f"config.{name} is {flat[name]!r}; expected {' or '.join(filter(None, choices))}")
     for name, value in flat.items():
-        if name.rpartition(".")[2] in COUNTS and value < 1:
-            raise ValueError(f"config.{name} is {value}; expected 1 or more")
+        lowest = 0 if name == "finetune.num_epochs" else 1  # 0: the model is fine-tuned already
+        if name.rpartition(".")[2] in COUNTS and value < lowest:
+            raise ValueError(f"config.{name} is {value}; expected {lowest} or more")
         if name.endswith("_dropout_prob") and not value < 1.0:
             raise ValueError(f"config.{name} is {value}; expected less than 1, negative for the checkpoint's")
         if name.endswith("learning_rate") and not (math.isfinite(value) and value >= 0.0):
@@ -109,8 +118,8 @@ def check_adapler(config) -> None:
         )
     for speedup in config.adapt.speedups:
         is_number = isinstance(speedup, int | float) and not isinstance(speedup, bool)
-        if not is_number or not (math.isfinite(speedup) and speedup > 0):
-            raise ValueError(f"config.adapt.speedups holds {speedup!r}; expected positive factors, as (1.5, 2.0)")
+        if not is_number or not (math.isfinite(speedup) and speedup >= 1.0):
+            raise ValueError(f"config.adapt.speedups holds {speedup!r}; expected factors of 1 or more, as (1.5, 2.0)")
     names = [adapt_name(speedup) for speedup in config.adapt.speedups]
     if len(set(names)) < len(names):
         raise ValueError(f"config.adapt.speedups names a phase twice: {', '.join(sorted(names))}")
@@ -164,6 +173,7 @@ def run_all(
         check_data(workdir, data_digests(setup))
         if command:
             note_command(workdir, command)
+        grow(workdir, config, names=[name for name, _ in plan], tell=tell)
         for name, run in plan:
             directory = workdir / name
             if phases.is_done(directory):
@@ -174,6 +184,8 @@ def run_all(
                 tell(f"{name}: {describe(phases.read_done(directory))}")
             if name == last_phase:
                 return
+        for line in summary(workdir, [name for name, _ in plan], setup):
+            tell(line)
 
 
 def describe(done: dict) -> str:
@@ -187,8 +199,16 @@ def describe(done: dict) -> str:
         if scores["flops_speedup"] < done["target_speedup"]:
             limit = " even with the highest thresholds" if done["at_limit"] else ""
             words += f", short of {done['target_speedup']:g}x{limit}"
-    if "retention" in done and min(done["retention"]) >= done["max_length"]:
-        words += ", nothing is dropped: give it more steps or a larger config.powerbert.rank_learning_rate"
+        if not done.get("is_reached", True):
+            words += (
+                "; no model is saved under that name; take a lower speedup, or train with a larger "
+                "config.adapler.length_coef in a new --workdir"
+            )
+    if "retention" in done and scores.get("flops_speedup", 1.0) < NEARLY_DENSE:
+        words += (
+            ", nothing is dropped: raise config.powerbert.mass_coef or config.powerbert.rank_learning_rate, or give "
+            "more steps by config.powerbert.num_epochs, in a new --workdir"
+        )
     if "kept_tokens" in scores:
         words += ", tokens in each layer " + " ".join(f"{tokens:.1f}" for tokens in scores["kept_tokens"])
     return words

@@ -1,8 +1,9 @@
 """From a config to what every phase works on: data in tokens, the encoder's sizes, the weights to start from."""
 
 import hashlib
+import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +19,15 @@ from adapler_jax.heads import Head
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
+from adapler_jax.training.balance import BALANCED, check_balance, class_weights
 from adapler_jax.training.task_data import TaskData, is_reading, load_task_data, splits_special
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
+from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
+from adapler_jax.weights.save import SECTION
 
+FRESH = "started afresh"  # begins a note of `load_pretrained` on a part that the checkpoint lacks
 MANY_CUT = 0.05  # of the training texts, from where on it is told that they are cut
 
 
@@ -38,6 +43,9 @@ class Setup(NamedTuple):
     dtype: Any
     seed: int
     loop: LayerLoop  # of training steps
+    class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
+    balanced_sampling: bool = False  # rows of smaller classes are repeated in training
+    no_answer_threshold: float | None = None  # of the model that is started from
 
     @property
     def splits(self) -> dict[str, Tokenized]:
@@ -91,6 +99,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
 
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
+    check_balance(config, has_classes=not is_reading(config))
     directory = resolve_model(config.model)
     tokenizer = load_tokenizer(directory, tell=tell, split_special_tokens=splits_special(config))
     task = load_task_data(config, directory)
@@ -106,6 +115,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     for note in loaded.notes:
         tell(note)
     check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
+    check_finetuned(config, loaded.notes)
     splits = task.splits
     if not is_reading(config) and (note := told_cuts(splits["train"].lengths, max_length)):
         tell(note)
@@ -124,7 +134,43 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         dtype=COMPUTE_DTYPES[config.compute_dtype],
         seed=config.seed,
         loop=LayerLoop(loaded.config.num_layers if config.unroll_layers else 1, config.get("remat_layers", False)),
+        class_weights=weights_of_classes(config, task),
+        balanced_sampling=config.get("balanced_sampling", False),
+        no_answer_threshold=read_threshold(directory),
     )
+
+
+def check_finetuned(config, notes: Sequence[str]) -> None:
+    """Refuse to take a model as fine-tuned whose head, or a part of it, is fresh.
+
+    Args:
+      config: of the run.
+      notes: of `load_pretrained`.
+
+    Raises:
+      ValueError: config.finetune.num_epochs is 0, and a part was started afresh.
+    """
+    fresh = [note for note in notes if note.startswith(FRESH)]
+    if not config.finetune.num_epochs and fresh:
+        raise ValueError(
+            f"config.finetune.num_epochs is 0, which is for a model that is fine-tuned on this task, but of "
+            f"{config.model} {fresh[0]}; give 1 epoch or more, or a model with the head of this task"
+        )
+
+
+def weights_of_classes(config, task: TaskData) -> tuple[float, ...]:
+    """Return the weights that `config.class_weight` asks for; none where it asks for none."""
+    if config.get("class_weight", "none") != BALANCED:
+        return ()
+    return class_weights(task.splits["train"].labels, task.num_classes)
+
+
+def read_threshold(directory: pathlib.Path) -> float | None:
+    """Return the no-answer threshold of a model directory that a run saved; None where it has none."""
+    found = read_json(directory / "config.json").get(SECTION)
+    extra = found.get("extra") if isinstance(found, dict) else None
+    threshold = extra.get("no_answer_threshold") if isinstance(extra, dict) else None
+    return threshold if isinstance(threshold, int | float) else None
 
 
 def told_cuts(length_E: np.ndarray, max_length: int) -> str:

@@ -126,7 +126,7 @@ def run_init(directory: pathlib.Path, setup: Setup, config) -> None:
 def run_policy(directory: pathlib.Path, setup: Setup, config, *, joint: bool) -> None:
     """Trains the selectors by reinforcement, alone or with the encoder."""
     options = config.trbert
-    policy = recipe.policy_of(options, joint=joint)
+    policy = recipe.policy_of(options, joint=joint)._replace(class_weights=setup.class_weights)
 
     def objective_of(encoder, pruner, num_steps):
         def objective(params, batch, step, key):

@@ -12,6 +12,7 @@ from adapler_jax.locks import locked
 from adapler_jax.whole_files import SUFFIX, check_file, replace_text
 
 CONFIG_FILE = "run.json"
+DONE = "done.json"  # of a phase
 LOCK_FILE = ".lock"
 DATA_FILE = "data.json"
 SECONDS_FILE = "seconds.json"
@@ -24,6 +25,10 @@ FREE_FIELDS = (
     "adapt.speedups", "data.cache_dir", "inference.buckets", "inference.compilation_cache", "inference.driver",
     "inference.latency_table",
 )  # fmt: skip
+# Epochs that a finished phase can be given more of.
+GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distil.num_epochs")
+# Values of fields that a run of an earlier release does not have: with these it does what it did.
+NEUTRAL = ("", "none", 0, False, None, [], {})
 
 
 @contextlib.contextmanager
@@ -139,6 +144,8 @@ def check_claim(workdir: pathlib.Path, config: dict) -> None:
         f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
         for name in sorted((there.keys() | here.keys()) - set(FREE_FIELDS))
         if there.get(name, missing) != here.get(name, missing)
+        and not (name not in there and here[name] in NEUTRAL)
+        and not may_grow(workdir, name, there=there, here=here)
     ]
     if differences:
         rest = len(differences) - MAX_TOLD
@@ -146,6 +153,14 @@ def check_claim(workdir: pathlib.Path, config: dict) -> None:
         raise ValueError(
             f"{workdir} holds another run ({'; '.join(differences)}); give the same config or another --workdir"
         )
+
+
+def may_grow(workdir: pathlib.Path, name: str, *, there: dict, here: dict) -> bool:
+    """Return whether a field asks for more epochs of a phase that is finished, or not begun."""
+    if name not in GROWING_FIELDS or not there.get(name, 0) < here.get(name, 0):
+        return False
+    directory = workdir / name.partition(".")[0]
+    return there[name] > 0 and ((directory / DONE).exists() or not directory.exists())
 
 
 def check_data(workdir: pathlib.Path, digests: dict[str, str]) -> None:

@@ -236,5 +236,14 @@ def test_what_an_epoch_was_saved_with_comes_back(tmp_path):
     checkpoints.close()
     again, _ = open_at(tmp_path)
     assert again.best_scores() == {"score": 0.25, "kept_tokens": [2.0, 1.5]}
-    assert json.loads((tmp_path / "best" / "1" / "metrics" / "metrics").read_text()) == scores
+    found = json.loads((tmp_path / "best" / "1" / "metrics" / "metrics").read_text())
+    assert found == scores | {"reached_step": 1}
     again.close()
+
+
+def test_of_equal_epochs_the_first_says_when_the_best_rank_was_reached(tmp_path):
+    for step, (rank, reached) in enumerate([(0.5, 1), (0.4, 1), (0.5, 1), (0.5, 1), (0.6, 5), (0.6, 5)], start=1):
+        checkpoints, _ = open_at(tmp_path)
+        checkpoints.save_best(state_at(step), {"rank": rank})
+        assert checkpoints.reached_step() == reached
+        checkpoints.close()

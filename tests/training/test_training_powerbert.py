@@ -40,6 +40,7 @@ def test_a_run_searches_and_trains_with_what_it_found(finished):
     counts = done["search"]["retention"]
     assert len(counts) == 4 and counts == sorted(counts, reverse=True) and counts[-1] < 8
     assert counts == np.minimum.accumulate(np.maximum(1, np.floor(done["search"]["mass"]))).astype(int).tolist()
+    assert done["powerbert"]["retention"] == counts  # so that a model that drops nothing says so
     for name in ("search", "powerbert"):
         saved = load_model(finished / name / "model")
         assert saved.pruner_name == "powerbert"

@@ -1,6 +1,7 @@
 """Questions about texts in miniature: every method from files to answers."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from adapler_jax.training import phases
 from adapler_jax.training.run import check_config, run_all
 from adapler_jax.weights.save import load_model
 from configs import adapler, finetune, powerbert, trbert
+from tests.tiny import assert_trees_equal
 
 NOTES = []
 
@@ -92,6 +94,20 @@ def test_a_run_learns_where_answers_stand_and_when_there_is_none(pruned):
     assert scores["has_ans_total"] == 16 and scores["no_ans_total"] == 8
     saved = load_model(pruned / "finetune" / "model")
     assert saved.head.name == "span" and saved.extra["no_answer_threshold"] == scores["threshold"]
+
+
+def test_a_reader_that_is_fine_tuned_already_keeps_its_threshold(pruned, make_reading, tmp_path):
+    shutil.copytree(pruned / "finetune" / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    content = json.loads(path.read_text())
+    content["adapler_jax"]["extra"]["no_answer_threshold"] = 3.25
+    path.write_text(json.dumps(content))
+    changes = {"model": str(tmp_path / "model"), "fresh_head": False, "finetune__num_epochs": 0}
+    workdir = tmp_path / "run"
+    run_all(make_reading(adapler, **changes), workdir, tell=NOTES.append, last_phase="finetune")
+    saved, start = load_model(workdir / "finetune" / "model"), load_model(tmp_path / "model")
+    assert saved.extra["no_answer_threshold"] == 3.25
+    assert_trees_equal(saved.params, start.params)
 
 
 def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):

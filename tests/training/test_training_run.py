@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import struct
@@ -17,12 +18,22 @@ from tensorboardX.proto.event_pb2 import Event
 from adapler_jax import full_width
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.provenance import command_line, module_command
+from adapler_jax.report.evaluation import finished_phases
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.setup import told_cuts
-from adapler_jax.training.workdir import check_data, claim_workdir, counting_seconds, read_commands, read_seconds
+from adapler_jax.training.workdir import (
+    check_claim,
+    check_data,
+    claim_workdir,
+    counting_seconds,
+    note_command,
+    read_commands,
+    read_seconds,
+)
 from adapler_jax.weights.save import load_model
+from adapler_jax.whole_files import replace_text
 from tests import tiny
 
 ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
@@ -65,12 +76,6 @@ def test_a_run_walks_its_phases_and_leaves_models(uninterrupted):
     assert not (uninterrupted / "adapler" / "last").exists()  # nothing goes on from there
 
 
-def test_fine_tuning_learns_what_decides_the_label(make_config, workdirs):
-    workdir = workdirs()
-    run_all(make_config(method="finetune", finetune__num_epochs=20), workdir, tell=silent)
-    assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
-
-
 def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workdirs, tiny_files):
     workdir = workdirs()
     run_all(
@@ -80,6 +85,7 @@ def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workd
         ),
         workdir, tell=lambda _: None,
     )  # fmt: skip
+    assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
     rows = [json.loads(line) for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
     answers = Classifier.load(workdir / "adapler" / "model").predict([row["text"] for row in rows])
     assert np.mean([answer.label == ("bad", "good")[row["label"]] for answer, row in zip(answers, rows)]) > 0.9
@@ -90,14 +96,12 @@ def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workd
     assert sum(len(answer.kept_words[-1]) for answer in answers) < 1.0 * len(rows)
 
 
-def test_a_finished_run_is_not_repeated(make_config, workdirs, monkeypatch):
-    workdir, config = workdirs(), make_config(method="finetune")
-    run_all(config, workdir, tell=silent)
+def test_a_finished_run_is_not_repeated(make_config, uninterrupted, monkeypatch):
     monkeypatch.setattr(loop, "run_plan", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(phases, "run_plan", lambda *_: pytest.fail("trained again"))
     lines = []
-    run_all(config, workdir, tell=lines.append)
-    assert "finetune: finished before" in lines
+    run_all(make_config(**RUN), uninterrupted, tell=lines.append)
+    assert all(f"{name}: finished before" in lines for name in ALL_PHASES)
 
 
 def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
@@ -134,11 +138,11 @@ def test_fields_that_decide_no_number_may_change_between_calls(make_config, work
     }  # fmt: skip
 
 
-def test_the_commands_of_a_run_are_kept_in_their_order(make_config, workdirs):
-    workdir, first, second = workdirs(), "python train.py --a=1", "python train.py --a=2"
-    for command in ("", first, first, second, first):
-        run_all(make_config(method="finetune"), workdir, tell=silent, command=command)
-    assert read_commands(workdir) == [first, second, first]
+def test_the_commands_of_a_run_are_kept_in_their_order(tmp_path):
+    first, second = "python train.py --a=1", "python train.py --a=2"
+    for command in (first, first, second, first):
+        note_command(tmp_path, command)
+    assert read_commands(tmp_path) == [first, second, first]
 
 
 @pytest.mark.parametrize(
@@ -239,36 +243,196 @@ def test_the_pruner_has_the_options_of_the_config(make_config):
     assert pruner.loss_terms(params["pruner"], trace, batch)["length"] == pytest.approx(0.3, abs=0.02)
 
 
-def test_a_slower_model_is_scaled_without_training(make_config, workdirs):
-    workdir = workdirs()
-    run_all(make_config(adapler__length_coef=3.0, adapt__speedups=(0.8, 1.2)), workdir, tell=silent)
-    start, slower, faster = (load_model(workdir / name / "model") for name in ("adapler", "adapt-0.8x", "adapt-1.2x"))
-    assert phases.read_done(workdir / "adapler")["validation"]["flops_speedup"] >= 0.8
-    assert_same_tree(slower.params["encoder"], start.params["encoder"])
-    assert not (workdir / "adapt-0.8x" / "metrics.jsonl").exists()
-    assert (workdir / "adapt-1.2x" / "metrics.jsonl").exists()
-    assert [phases.read_done(workdir / f"adapt-{x}x")["trained"] for x in ("0.8", "1.2")] == [False, True]
-    with pytest.raises(AssertionError):
-        assert_same_tree(faster.params["encoder"], start.params["encoder"])
-
-
-def test_speedups_can_be_asked_for_one_after_the_other(make_config, workdirs):
+@pytest.fixture(name="asked", scope="module")
+def _asked(make_config, tmp_path_factory):
+    """A run with two speedups that its model has, and one out of reach; and what it told."""
+    workdir, lines = tmp_path_factory.mktemp("asked") / "run", []
     changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
-    workdir, at_once = workdirs(), workdirs()
+    run_all(make_config(**changes, adapt__speedups=(1.2, 1.5, 50.0)), workdir, tell=lines.append)
+    return workdir, lines, changes
+
+
+def test_a_slower_model_is_scaled_without_training(asked):
+    workdir, _, _ = asked
+    start, slower = (load_model(workdir / name / "model") for name in ("adapler", "adapt-1.2x"))
+    assert phases.read_done(workdir / "adapler")["validation"]["flops_speedup"] >= 1.2
+    assert_same_tree(slower.params["encoder"], start.params["encoder"])
+    assert not (workdir / "adapt-1.2x" / "metrics.jsonl").exists()
+    assert (workdir / "adapt-50x" / "metrics.jsonl").exists()
+    trained = [phases.read_done(workdir / f"adapt-{x}x")["trained"] for x in ("1.2", "1.5", "50")]
+    assert trained == [False, False, True]
+
+
+def test_a_speedup_out_of_reach_leaves_no_model_and_says_so(asked):
+    workdir, lines, _ = asked
+    done = phases.read_done(workdir / "adapt-50x")
+    assert done["is_reached"] is False and not (workdir / "adapt-50x" / "model").exists()
+    assert done["validation"]["flops_speedup"] < 50.0
+    (told,) = (line for line in lines if line.startswith("adapt-50x: thresholds"))
+    assert "short of 50x even with the highest thresholds; no model is saved under that name" in told
+    assert list(finished_phases(workdir)) == ["dense", "adapler", "adapt-1.2x", "adapt-1.5x"]
+
+
+def test_a_run_ends_with_a_table_and_the_next_command(asked):
+    workdir, lines, _ = asked
+    head, names, *rows, share, command = lines[-10:]
+    assert head == "accuracy of the validation split in percent, FLOPs speedup over plain BERT:"
+    assert names.split() == ["phase", "score", "speedup", "seconds", "model"]
+    assert [row.split()[0] for row in rows] == [
+        "finetune", "saliency", "adapler", "adapt-1.2x", "adapt-1.5x", "adapt-50x"
+    ]  # fmt: skip
+    assert rows[2].endswith(str(workdir / "adapler" / "model")) and "model" not in rows[-1]
+    assert share == "the most frequent class alone would score 56.2"
+    assert command == f"next: python evaluate.py --workdir={workdir}"
+
+
+def test_speedups_can_be_asked_for_one_after_the_other(asked, make_config, workdirs):
+    at_once, _, changes = asked
+    workdir = workdirs()
     run_all(make_config(**changes, adapt__speedups=(1.5,)), workdir, tell=silent)
     run_all(make_config(**changes, adapt__speedups=(1.2,)), workdir, tell=silent)
-    run_all(make_config(**changes, adapt__speedups=(1.2, 1.5)), at_once, tell=silent)
-    assert phases.read_done(at_once / "adapler")["validation"]["flops_speedup"] >= 1.5
     for name in ("adapt-1.2x", "adapt-1.5x"):
         assert phases.read_done(workdir / name) == phases.read_done(at_once / name)
-        assert not phases.read_done(workdir / name)["trained"]
         assert_same_tree(load_model(workdir / name / "model").params, load_model(at_once / name / "model").params)
 
 
-def test_a_search_that_drops_nothing_says_so():
-    done = {"validation": {"score": 0.8}, "max_length": 16, "retention": [16, 16, 16, 16]}
-    assert "nothing is dropped: give it more steps" in describe(done)
-    assert "nothing is dropped" not in describe(done | {"retention": [16, 16, 16, 15]})
+def damage(path):
+    """Flips a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("run.json", "run.json is damaged .*restore it or give another --workdir"),
+        ("data.json", "data.json is damaged .*remove it and give the training command again"),
+        ("seconds.json", "seconds.json is damaged .*remove it; only the seconds are lost"),
+        ("commands.txt", "commands.txt is damaged .*remove it; only the commands are lost"),
+        ("finetune/done.json", "finetune/done.json is damaged .*remove it and give"),
+        ("finetune/model/model.safetensors", "model.safetensors is damaged .*remove .*finetune and give the training"),
+        ("finetune/model/config.json", "model/config.json is damaged .*; it trains this phase from its start"),
+        ("finetune/model/tokenizer.json", "model/tokenizer.json is damaged"),
+        ("saliency/saliency.npz", "saliency.npz is damaged .*remove .*saliency and give .*repeats this phase alone"),
+    ],
+)
+def test_a_flipped_byte_in_a_file_of_a_run_is_named_before_it_is_used(
+    uninterrupted, make_config, workdirs, name, message
+):
+    workdir = workdirs()
+    shutil.copytree(uninterrupted, workdir)
+    for phase in ("adapler", "adapt-1.2x"):  # which read what is damaged
+        shutil.rmtree(workdir / phase)
+    replace_text(workdir / "commands.txt", "python train.py\n", checksum=True)
+    damage(workdir / name)
+    with pytest.raises(ValueError, match=message):
+        run_all(make_config(**RUN), workdir, tell=silent, command="python train.py --again")
+
+
+def test_a_saved_model_may_be_edited_and_copied_by_its_user(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted / "adapler" / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(path.read_text().replace('"good"', '"fine"'))
+    assert Classifier.load(tmp_path / "model").class_names == ("bad", "fine")
+
+
+def test_a_run_of_an_earlier_release_is_continued_without_checksums(uninterrupted, make_config, workdirs):
+    workdir = workdirs()
+    shutil.copytree(uninterrupted, workdir)
+    shutil.rmtree(workdir / "adapt-1.2x")
+    for path in workdir.rglob("*.sha256"):
+        path.unlink()
+    config = json.loads((workdir / "run.json").read_text())
+    for field in ("class_weight", "balanced_sampling"):  # which it did not have
+        del config[field]
+    del config["finetune"]["early_stopping_patience"]
+    (workdir / "run.json").write_text(json.dumps(config))
+    for path in workdir.rglob("metrics.jsonl"):
+        path.write_text(re.sub(r', "crc": \d+', "", path.read_text()))
+    run_all(make_config(**RUN), workdir, tell=silent)
+    assert phases.read_done(workdir / "adapt-1.2x") == phases.read_done(uninterrupted / "adapt-1.2x")
+
+
+def test_a_fine_tuned_model_is_validated_and_kept_and_the_run_goes_on(uninterrupted, make_config, workdirs):
+    workdir, model = workdirs(), uninterrupted / "finetune" / "model"
+    config = make_config("finetuned", model=str(model), adapler__length_coef=3.0)
+    run_all(config, workdir, tell=silent)
+    kept, start = load_model(workdir / "finetune" / "model"), load_model(model)
+    assert_same_tree(kept.params, start.params)
+    assert kept.class_names == start.class_names
+    scores = [phases.read_done(run / "finetune")["validation"] for run in (workdir, uninterrupted)]
+    assert scores[0] == scores[1]
+    assert phases.is_done(workdir / "adapler") and not (workdir / "finetune" / "metrics.jsonl").exists()
+
+
+@pytest.fixture(name="grown", scope="module")
+def _grown(uninterrupted, make_config, tmp_path_factory):
+    """A finished run that is given an epoch of fine-tuning more, and what it told."""
+    workdir, lines = tmp_path_factory.mktemp("grown") / "run", []
+    shutil.copytree(uninterrupted, workdir)
+    run_all(make_config(**RUN | {"finetune__num_epochs": 3}), workdir, tell=lines.append, last_phase="finetune")
+    return workdir, lines
+
+
+def test_a_finished_phase_is_given_more_epochs_by_one_field(uninterrupted, grown):
+    workdir, lines = grown
+    assert any(line.startswith("finetune: 2 epochs are finished; 1 more start from its model") for line in lines)
+    assert "saliency, adapler, adapt-1.2x: outdated, since finetune is trained on" in " ".join(lines)
+    assert (workdir / "adapler.outdated" / "model").exists() and not (workdir / "adapler").exists()
+    journal = read_journal(workdir / "finetune")
+    assert journal[: len(read_journal(uninterrupted / "finetune"))] == read_journal(uninterrupted / "finetune")
+    assert [line["epoch"] for line in journal if line["group"] == "validation"] == [1, 2, 3]
+    assert phases.read_done(workdir / "finetune")["num_epochs"] == 3
+    best = max(line["score"] for line in journal if line["group"] == "validation")
+    assert phases.read_done(workdir / "finetune")["validation"]["score"] == best
+    assert not (workdir / "finetune" / "last").exists() and not (workdir / "finetune" / "continued.json").exists()
+
+
+def test_more_epochs_that_were_killed_end_as_undisturbed_ones(
+    uninterrupted, grown, make_config, workdirs, run_killed_at
+):
+    workdir = workdirs()
+    shutil.copytree(uninterrupted, workdir)
+    config = make_config(**RUN | {"finetune__num_epochs": 3})
+    run_killed_at(config, workdir, ("finetune",), ((2, 0), (5, 0)))
+    run_all(config, workdir, tell=silent, last_phase="finetune")
+    assert phases.read_done(workdir / "finetune") == phases.read_done(grown[0] / "finetune")
+    models = [load_model(run / "finetune" / "model").params for run in (workdir, grown[0])]
+    assert_same_tree(*models)
+
+
+def test_fewer_epochs_or_more_of_a_phase_that_is_not_finished_are_refused(uninterrupted, make_config, tmp_path):
+    here = {"finetune": {"num_epochs": 3}, "adapler": {"num_epochs": 2}}
+    claim_workdir(tmp_path, here)
+    check_claim(tmp_path, here | {"adapler": {"num_epochs": 4}})  # not begun
+    (tmp_path / "finetune").mkdir()
+    for num_epochs in (2, 4):
+        with pytest.raises(ValueError, match=f"finetune.num_epochs: 3 there, {num_epochs} now"):
+            check_claim(tmp_path, here | {"finetune": {"num_epochs": num_epochs}})
+    (tmp_path / "finetune" / "done.json").write_text("{}")
+    check_claim(tmp_path, here | {"finetune": {"num_epochs": 4}})
+
+
+def test_training_ends_early_without_a_better_epoch_and_a_restart_decides_alike(make_config, workdirs, run_killed_at):
+    """An epoch as good as the best one is no better."""
+    changes = {"method": "finetune", "finetune__num_epochs": 9, "finetune__early_stopping_patience": 2}
+    undisturbed, torn = workdirs(), workdirs()
+    config = make_config(**changes, finetune__learning_rate=3e-2)
+    run_all(config, undisturbed, tell=silent)
+    scores = [line["score"] for line in read_journal(undisturbed / "finetune") if line["group"] == "validation"]
+    assert len(scores) == scores.index(max(scores)) + 3 < 9
+    run_killed_at(config, torn, ("finetune",), ((8, 0), (11, 0)))
+    run_all(config, torn, tell=silent)
+    assert read_journal(torn / "finetune") == read_journal(undisturbed / "finetune")
+    assert phases.read_done(torn / "finetune") == phases.read_done(undisturbed / "finetune")
+
+
+def test_a_search_that_drops_nothing_by_its_measured_speedup_says_so():
+    """Texts are shorter than max_length: a retention below it may drop nothing."""
+    done = {"validation": {"score": 0.8, "flops_speedup": 1.02}, "max_length": 16, "retention": [16, 9, 9, 9]}
+    assert "nothing is dropped: raise config.powerbert.mass_coef or" in describe(done)
+    assert "nothing is dropped" not in describe(done | {"validation": {"score": 0.8, "flops_speedup": 1.3}})
 
 
 def test_a_speedup_that_is_out_of_reach_is_said():
@@ -329,7 +493,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ),
         ({"finetune__batch_size": 0}, "config.finetune.batch_size is 0; expected 1 or more"),
         ({"saliency__num_epochs": 2}, "config.saliency.num_epochs is 2, but only config.finetune.num_best = 1"),
-        ({"adapt__speedups": (-1.0,)}, "config.adapt.speedups holds -1.0; expected positive"),
+        ({"adapt__speedups": (-1.0,)}, "config.adapt.speedups holds -1.0; expected factors of 1 or more"),
+        ({"adapt__speedups": (0.8,)}, "config.adapt.speedups holds 0.8; expected factors of 1 or more, as"),
+        ({"class_weight": "equal"}, "config.class_weight is 'equal'; expected none or balanced"),
+        ({"class_weight": "balanced", "balanced_sampling": True}, "both make up for the sizes of classes; give one"),
+        ({"finetune__early_stopping_patience": -1}, "finetune.early_stopping_patience is -1; expected 0 to inf"),
+        ({"finetune__num_epochs": -1}, "config.finetune.num_epochs is -1; expected 0 or more"),
+        ({"adapler__num_epochs": 0}, "config.adapler.num_epochs is 0; expected 1 or more"),
+        ({"finetune__num_epochs": 0, "fresh_head": True}, "num_epochs is 0, .* started afresh, .*; give 1 epoch or"),
         ({"adapt__speedups": ("fast",)}, "config.adapt.speedups holds 'fast'"),
         ({"adapt__speedups": (True,)}, "config.adapt.speedups holds True"),
         ({"adapt__speedups": (2.0, 2.0000001)}, "config.adapt.speedups names a phase twice: adapt-2x, adapt-2x"),
@@ -340,7 +511,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.lengths"),
         ({"data__lengths": ("a", 16)}, "config.data.lengths is \\('a', 16\\)"),
         ({"inference__buckets": (2, 8)}, "bucket 8 cannot hold 16 kept tokens; add a larger size to .*buckets"),
-        ({"adapler__slope_first": 0.0}, "config.adapler.slope_first is 0.0; expected 0.001 to"),
+        ({"adapler__slope_first": 0.99}, "config.adapler.slope_first is 0.99; expected 1.0 to"),
+        ({"adapler__slope_first": 0.0}, "config.adapler.slope_first is 0.0; expected 1.0 to"),
         ({"adapler__distil_coef": 3.0}, "config.adapler.distil_coef is 3.0; expected 0.0 to 1.0"),
         ({"adapler__initial_threshold": -1.0}, "config.adapler.initial_threshold is -1.0; expected 0.01 to 1.0"),
         ({"inference__buckets": ("short",)}, "config.inference.buckets is .'short',.; expected positive numbers"),
@@ -427,3 +599,32 @@ def test_bfloat16_operands_train_too(make_config, workdirs):
 def test_training_texts_that_fill_all_tokens_are_told():
     assert told_cuts(np.array([8] * 2 + [3] * 18), 8).startswith("train: 2 of 20 texts fill 8 tokens and may be cut;")
     assert told_cuts(np.array([8] + [3] * 39), 8) == ""
+
+
+@pytest.fixture(name="journal")
+def _journal(tmp_path):
+    """The place of a journal with five lines."""
+    with Journal(tmp_path, start_step=0, num_steps=5, label="adapler") as journal:
+        for step in range(1, 6):
+            journal.write(step, "train", {"main": 0.1 * step, "accuracy": 0.5})
+    return tmp_path / "metrics.jsonl"
+
+
+@pytest.mark.parametrize("place", range(0, 60, 7))
+def test_a_flipped_byte_of_a_journal_costs_its_line_alone(journal, place):
+    expected = read_journal(journal.parent)
+    assert [entry["step"] for entry in expected] == [1, 2, 3, 4, 5] and "crc" not in expected[0]
+    lines = journal.read_bytes().splitlines(keepends=True)
+    damaged = bytearray(lines[1])
+    damaged[place] ^= 1
+    journal.write_bytes(lines[0] + damaged + b"".join(lines[2:]))
+    with pytest.warns(UserWarning, match="metrics.jsonl: 1 of 5 lines are damaged and left out; only their numbers"):
+        assert read_journal(journal.parent) == expected[:1] + expected[2:]
+
+
+def test_a_torn_last_line_is_no_damage_and_lines_of_an_earlier_release_are_read(journal):
+    expected = read_journal(journal.parent)
+    journal.write_bytes(journal.read_bytes()[:-5])
+    assert read_journal(journal.parent) == expected[:4]
+    journal.write_text("".join(json.dumps(entry) + "\n" for entry in expected))
+    assert read_journal(journal.parent) == expected

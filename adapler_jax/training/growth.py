@@ -1,0 +1,71 @@
+"""More epochs for a finished phase: it is trained on from its model, and later phases are done again.
+
+The optimizer's state is removed with the end of a phase, so that the added epochs have a schedule of their own: rates
+rise and fall again, slopes stay at their last. A phase that is continued has `continued.json` in place of its closing
+record.
+"""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+
+from adapler_jax.training.checkpoints import LAST
+from adapler_jax.training.journal import read_journal
+from adapler_jax.training.workdir import DONE, GROWING_FIELDS, read_object
+from adapler_jax.whole_files import remove_file, replace_text
+
+CONTINUED = "continued.json"
+OUTDATED = ".outdated"  # ends the name of a phase that was trained from an earlier state of another one
+ADAPTED = "adapt-*x"
+
+
+def finished_epochs(directory: pathlib.Path) -> int:
+    """Return the epochs of a finished phase; by its journal where its record is of an earlier release."""
+    found = read_object(directory / DONE).get("num_epochs")
+    if found is not None:
+        return found
+    return max((entry.get("epoch", 0) for entry in read_journal(directory)), default=0)
+
+
+def continued_epochs(directory: pathlib.Path) -> int:
+    """Return the epochs that a phase had when it was finished before; 0 where it is trained for the first time."""
+    path = directory / CONTINUED
+    return read_object(path, f"remove {directory} and train it again")["num_epochs"] if path.exists() else 0
+
+
+def grow(
+    workdir: pathlib.Path, config, *, names: Sequence[str], tell: Callable[[str], None]
+) -> None:
+    """Open finished phases again whose number of epochs is larger now, and set later phases aside.
+
+    Args:
+      workdir: of the run, held by this process.
+      config: of the run.
+      names: of the phases in their order.
+      tell: receives a note for each.
+    """
+    for field in GROWING_FIELDS:
+        name = field.partition(".")[0]
+        directory = workdir / name
+        if name not in names or not (directory / DONE).exists():
+            continue
+        before, now = finished_epochs(directory), config[name].num_epochs
+        if not 0 < before < now:
+            continue
+        later = [*names[names.index(name) + 1 :], *(path.name for path in workdir.glob(ADAPTED))]
+        outdated = [other for other in dict.fromkeys(later) if (workdir / other).exists()]
+        for other in outdated:
+            shutil.rmtree(workdir / (other + OUTDATED), ignore_errors=True)
+            (workdir / other).rename(workdir / (other + OUTDATED))
+        shutil.rmtree(directory / LAST, ignore_errors=True)
+        replace_text(directory / CONTINUED, json.dumps({"num_epochs": before}), checksum=True)
+        remove_file(directory / DONE)
+        tell(
+            f"{name}: {before} epochs are finished; {now - before} more start from its model, with a schedule of "
+            "their own"
+        )
+        if outdated:
+            tell(
+                f"{', '.join(outdated)}: outdated, since {name} is trained on; kept as *{OUTDATED} and done again"
+            )

@@ -1,0 +1,66 @@
+"""Classes of different sizes count alike, by weights or by repeated rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adapler_jax.data.ragged import ragged
+from adapler_jax.data.tokens import Tokenized
+from adapler_jax.pruning import keep_all
+from adapler_jax.training.balance import balance, balanced_rows, class_weights
+from adapler_jax.training.losses import LossConfig, objectives
+from adapler_jax.training.policy import PolicyConfig, combine
+from tests import tiny
+
+LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 3], np.int32)
+
+
+def test_weights_are_those_of_scikit_learn_and_their_mean_over_the_examples_is_one():
+    """compute_class_weight("balanced", classes=[0, 1, 3], y=...) is 8 / (3 * [5, 2, 1])."""
+    found = class_weights(LABELS, 4)
+    np.testing.assert_allclose(found, [8 / 15, 8 / 6, 1.0, 8 / 3])
+    assert np.mean(np.array(found)[LABELS]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_smaller_classes_are_repeated_equally_often(seed):
+    rows = balanced_rows(LABELS, seed)
+    assert np.bincount(LABELS[rows]).tolist() == [5, 5, 0, 5]
+    counts = np.bincount(rows)
+    assert counts[:5].tolist() == [1] * 5 and sorted(counts[5:7]) == [2, 3] and counts[7] == 5
+    np.testing.assert_array_equal(rows, balanced_rows(LABELS, seed))
+
+
+def test_repeated_rows_keep_tokens_labels_ids_and_marks():
+    tokens = ragged([np.arange(place + 1) for place in range(8)], np.int32)
+    ids = np.arange(8, dtype=np.int32) + 10
+    found = balance(Tokenized(tokens, tokens, LABELS, ids, {"span": ids[:, None]}), seed=0)
+    assert len(found) == 15
+    for row, identity in enumerate(found.example_ids):
+        assert found.tokens[row].tolist() == found.segments[row].tolist() == list(range(identity - 9))
+        assert found.labels[row] == LABELS[identity - 10] and found.marks["span"][row] == [identity]
+
+
+def test_weights_multiply_the_loss_of_their_examples_and_nothing_else():
+    params, batch = tiny.make_params(keep_all()), tiny.make_batch(num_fillers=1)
+
+    def run(class_weights):
+        losses = LossConfig(distil_coef=0.3, class_weights=class_weights)
+        return objectives(
+            params, tiny.CONFIG, keep_all(), batch, losses, slope=None, key=None, dtype=jnp.float32
+        )[1]
+
+    plain, ones, weighted = run(()), run((1.0, 1.0, 1.0)), run((0.5, 2.0, 4.0))
+    assert plain == ones and plain["accuracy"] == weighted["accuracy"]
+    alone = [run(tuple(np.eye(3)[label].tolist()))["main"] for label in range(3)]
+    assert weighted["main"] == pytest.approx(float(np.dot(alone, [0.5, 2.0, 4.0])), rel=1e-5)
+    assert plain["main"] == pytest.approx(float(sum(alone)), rel=1e-5)
+
+
+def test_the_reward_of_a_policy_takes_the_weighted_loss():
+    batch = tiny.make_batch()
+    task_KB = jax.random.uniform(jax.random.key(0), (2, 4))
+    found = {"task": task_KB, "share": task_KB, "nll": task_KB, "accuracy": task_KB}
+    assert combine(found, batch, PolicyConfig(length_coef=0.0))[1]["reward"] == -jnp.mean(task_KB)
+    assert PolicyConfig(length_coef=0.0).class_weights == ()
