@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from adapler_jax.report.marked_text import one_line
+from adapler_jax.report.terminal import one_line
 
 EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143  # what shells give for SIGINT, SIGPIPE and SIGTERM
