@@ -140,13 +140,18 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
         print_table(token_rows(rows), title="tokens that each layer ran on, means; calibration error in percent")
 
 
+def check_saving(workdir: pathlib.Path, model: str | None, metric: str | None) -> None:
+    """Raise ValueError where a threshold is to be saved and none is chosen, or there is no such model."""
+    if model and not metric:
+        raise ValueError(f"--save_threshold={model} has no threshold to save; add --choose_threshold=f1")
+    if model:
+        check_finished(workdir, model, finished_phases(workdir))
+
+
 def main():
     """Evaluates, prints and writes."""
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    if _SAVE.value and not _CHOOSE.value:
-        raise ValueError(f"--save_threshold={_SAVE.value} has no threshold to save; add --choose_threshold=f1")
-    if _SAVE.value:
-        check_finished(workdir, _SAVE.value, finished_phases(workdir))
+    check_saving(workdir, _SAVE.value, _CHOOSE.value)
     rows = evaluate_workdir(
         workdir, tell=print_note, with_times=_TIMES.value, splits=_SPLITS.value, with_classes=True,
         threshold_metric=_CHOOSE.value or "",

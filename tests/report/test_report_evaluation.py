@@ -166,8 +166,12 @@ def test_thresholds_are_for_two_classes_of_texts():
 
 
 def test_a_threshold_has_to_be_chosen_to_be_saved(finished):
-    done = run_python("evaluate.py", f"--workdir={finished}", "--save_threshold=adapler")
-    assert done.returncode == 2 and "add --choose_threshold=f1" in done.stderr
+    evaluate.check_saving(finished, None, None)
+    evaluate.check_saving(finished, "adapler", "f1")
+    with pytest.raises(ValueError, match="--save_threshold=adapler has no threshold.*add --choose_threshold=f1"):
+        evaluate.check_saving(finished, "adapler", None)
+    with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler"):
+        evaluate.check_saving(finished, "trbert", "f1")
 
 
 def entry(name, f1, support=1):
