@@ -17,8 +17,6 @@ from absl import flags
 
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
 from adapler_jax.provenance import command_line, device_name
-from adapler_jax.report.bulk import print_note
-from adapler_jax.report.class_tables import class_rows, shown_models
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import (
     BESIDE,
@@ -34,6 +32,8 @@ from adapler_jax.report.evaluation import (
 )
 from adapler_jax.report.marked_text import print_marked, print_readings
 from adapler_jax.report.results import print_table, results_record, write_json
+from adapler_jax.report.score_tables import class_rows, shown_models, time_cells
+from adapler_jax.report.terminal import print_note
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
@@ -58,30 +58,25 @@ DETAILS = (
 def score_rows(rows: list[dict]) -> list[dict]:
     """Return what the first table shows of each model: score, seconds, operations."""
     several = len({row["split"] for row in rows}) > 1
-    dense_ms = {}
-    for row in rows[::-1]:  # those of the first model stay
-        dense_ms |= {name: value for name, value in row.items() if name.startswith("dense_wall_ms")}
     return [
         {"model": row["method"]}
         | ({"split": row["split"]} if several else {})
         | {row["metric"]: f"{100 * row['test_score']:.1f}"}
         | {name: f"{100 * row[name]:.1f}" for name in BESIDE if name in row}
         | ({"largest class": f"{100 * row['majority_share']:.1f}"} if "majority_share" in row else {})
-        | {name: text for size in NUM_TIMED_TEXTS for name, text in time_cells(row, size, dense_ms).items()}
+        | seconds_of(row, rows)
         | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}
         for row in rows
     ]
 
 
-def time_cells(row: dict, size: int, dense_ms: dict) -> dict[str, str]:
-    """Return speedup and milliseconds at a batch size; of the dense model those next to the first other one."""
-    if f"wall_ms_{size}" in row:
-        speedup, ms = row[f"wall_speedup_{size}"], row[f"wall_ms_{size}"]
-    elif row["method"] == "dense" and f"dense_wall_ms_{size}" in dense_ms:
-        speedup, ms = 1.0, dense_ms[f"dense_wall_ms_{size}"]
-    else:
-        return {}
-    return {f"speedup, batch {size}": f"{speedup:.2f}x", f"ms, batch {size}": f"{ms:.2f}"}
+def seconds_of(row: dict, rows: list[dict]) -> dict[str, str]:
+    """Return the cells of speedup and milliseconds at every batch size."""
+    cells = {}
+    for size in NUM_TIMED_TEXTS:
+        if timed := time_cells(row, rows, size):
+            cells |= {f"speedup, batch {size}": f"{timed[0]:.2f}x", f"ms, batch {size}": f"{timed[1]:.2f}"}
+    return cells
 
 
 def time_rows(rows: list[dict]) -> list[dict]:
@@ -150,13 +145,18 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
         print_table(token_rows(rows), title="tokens that each layer ran on, means; calibration error in percent")
 
 
+def check_saving(workdir: pathlib.Path, model: str | None, metric: str | None) -> None:
+    """Raise ValueError where a threshold is to be saved and none is chosen, or there is no such model."""
+    if model and not metric:
+        raise ValueError(f"--save_threshold={model} has no threshold to save; add --choose_threshold=f1")
+    if model:
+        check_finished(workdir, model, finished_phases(workdir))
+
+
 def main():
     """Evaluates, prints and writes."""
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
-    if _SAVE.value and not _CHOOSE.value:
-        raise ValueError(f"--save_threshold={_SAVE.value} has no threshold to save; add --choose_threshold=f1")
-    if _SAVE.value:
-        check_finished(workdir, _SAVE.value, finished_phases(workdir))
+    check_saving(workdir, _SAVE.value, _CHOOSE.value)
     rows = evaluate_workdir(
         workdir, tell=print_note, with_times=_TIMES.value, splits=_SPLITS.value, with_classes=True,
         threshold_metric=_CHOOSE.value or "", with_operands=_TIMES.value,

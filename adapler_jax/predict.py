@@ -20,9 +20,10 @@ from absl import flags
 
 from adapler_jax.data.streams import KINDS
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
-from adapler_jax.report.bulk import STANDARD, input_kind, predict_file, print_note
+from adapler_jax.report.bulk import STANDARD, input_kind, predict_file
 from adapler_jax.report.console import run_command
 from adapler_jax.report.copied_columns import ALL, NONE, parse_copy
+from adapler_jax.report.terminal import print_note
 from adapler_jax.types import COMPUTE_DTYPES
 
 _MODEL = flags.DEFINE_string("model", None, "directory of a saved model")

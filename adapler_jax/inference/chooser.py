@@ -22,7 +22,7 @@ from adapler_jax.inference.loaded import (
     sorted_batches,
     warm_up,
 )
-from adapler_jax.inference.prediction import plain
+from adapler_jax.inference.plain import plain
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.reading_scores import option_scores
 from adapler_jax.inference.words import Word, encode_whole, kept_texts

@@ -5,7 +5,8 @@ import html
 
 import numpy as np
 
-from adapler_jax.inference.prediction import Prediction, plain
+from adapler_jax.inference.plain import plain
+from adapler_jax.inference.prediction import Prediction
 
 _SHADE = "255, 176, 0"  # readable behind dark and behind light text
 

@@ -23,7 +23,7 @@ from adapler_jax.inference.loaded import (
     sorted_batches,
     warm_up,
 )
-from adapler_jax.inference.prediction import plain
+from adapler_jax.inference.plain import plain
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
 from adapler_jax.inference.words import Word, encode_whole, kept_texts

@@ -12,10 +12,9 @@ if __name__ == "__main__":
 
 from absl import flags
 
-from adapler_jax.report.bulk import print_note
 from adapler_jax.report.console import run_command
-from adapler_jax.report.marked_text import one_line
 from adapler_jax.report.page import write_report
+from adapler_jax.report.terminal import one_line, print_note
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _OUTPUT = flags.DEFINE_string("output", None, "the page; W/report.html by default")

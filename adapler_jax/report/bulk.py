@@ -25,7 +25,7 @@ from adapler_jax.inference.exported import check_classifies
 from adapler_jax.inference.loaded import check_batch_size, rows_for
 from adapler_jax.inference.reader import Reader
 from adapler_jax.report.copied_columns import NONE, CopiedColumns, as_is, as_json, as_text
-from adapler_jax.report.marked_text import has_colour, mark_all, mark_choices, mark_of, mark_readings, one_line
+from adapler_jax.report.marked_text import has_colour, mark_all, mark_choices, mark_of, mark_readings
 from adapler_jax.report.prediction_files import (
     Write,
     answer_column_names,
@@ -190,16 +190,6 @@ def copier(copied: CopiedColumns, kind: str, target: tuple[pathlib.Path, str] | 
     output = target[1] if target else "tsv"
     convert = {"jsonl": as_json, "parquet": as_is if kind == "parquet" else as_text}.get(output, as_text)
     return lambda window: copied.columns(window, convert)
-
-
-def print_note(line: str) -> None:
-    """Prints on standard error, where that is open; `print` by itself would take standard output
-    instead.
-
-    Control characters, as of names of files and classes, become blanks.
-    """
-    if sys.stderr is not None:
-        print(one_line(line), file=sys.stderr)
 
 
 def input_kind(source: str, kind: str | None, columns: Sequence[str] = (), *, use: str = CLASSES) -> str:

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 
 from adapler_jax import process
-from adapler_jax.report.marked_text import one_line
+from adapler_jax.report.terminal import one_line
 
 EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
 # Fields that are tables, each with an example.

@@ -93,7 +93,8 @@ SCORE_FIELDS = {
     "split": is_text, "method": is_text, "num_texts": is_number, "metric": is_text, "test_score": is_number,
     "dense_score": is_number, "flops_speedup": is_positive, "kept_tokens": is_counts,
 }  # fmt: skip
-TIME_FIELDS = {f"{name}_{size}": is_positive for name in ("wall_ms", "wall_speedup") for size in NUM_TIMED_TEXTS}
+TIME_NAMES = ("wall_ms", "wall_speedup", "dense_wall_ms")
+TIME_FIELDS = {f"{name}_{size}": is_positive for name in TIME_NAMES for size in NUM_TIMED_TEXTS}
 CLASS_FIELDS = {"majority_share": is_number, "ece": is_number, "classes": is_classes, "confusion": is_matrix}
 METHOD_FIELDS = {
     "split": is_text, "method": is_text, "flops_speedup": is_positive, "test_score": is_number,

@@ -9,6 +9,7 @@ from adapler_jax.data.questions import Question
 from adapler_jax.inference.chooser import Chosen
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.reader import Reading
+from adapler_jax.report.terminal import one_line
 
 _COLOUR, _PLAIN = ("\x1b[1;32m", "\x1b[0m"), ("[", "]")
 _PART_BREAK = " | "  # between the two texts of a pair
@@ -44,11 +45,6 @@ def _mark_part(text: str, words, *, colour: bool) -> str:
         marked += [one_line(text[done:start]), f"{before}{span}{after}" if kept else span]
         done = end
     return "".join(marked).strip()
-
-
-def one_line(text: str) -> str:
-    """The text with a blank for every character that cannot be printed, so that it cannot steer a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def mark_all(

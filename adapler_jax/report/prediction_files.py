@@ -14,7 +14,7 @@ from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.reader import Reading
 from adapler_jax.metrics.classification import decide
 from adapler_jax.report.copied_columns import as_json
-from adapler_jax.report.marked_text import one_line
+from adapler_jax.report.terminal import one_line
 
 OUTPUT_KINDS = ("csv", "tsv", "jsonl", "parquet")
 LABEL, PROBABILITY = "label", "probability_"  # the latter in front of a class name

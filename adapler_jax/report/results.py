@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from adapler_jax.inference.prediction import plain
+from adapler_jax.inference.plain import plain
 from adapler_jax.provenance import commit_of_tree, device_name
-from adapler_jax.report.marked_text import one_line
+from adapler_jax.report.terminal import one_line
 from adapler_jax.weights.replace import replace_text
 
 NUMBER = re.compile(r"[+-]?\d[\d,.]*(e[+-]?\d+)?[x%]?")  # as cells write them

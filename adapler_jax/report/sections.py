@@ -7,19 +7,19 @@ import numpy as np
 from markupsafe import Markup
 
 from adapler_jax.report import contents, plots
-from adapler_jax.report.class_tables import class_rows
 from adapler_jax.report.contents import Run
 from adapler_jax.report.curves import NAMES, curves
 from adapler_jax.report.evaluation import BESIDE, NUM_TIMED_TEXTS
 from adapler_jax.report.results import format_cell
+from adapler_jax.report.score_tables import class_rows, time_cells
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.workdir import flatten, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
-EFFICIENCY = (
-    "Each model was timed in turns with the dense one; ms are milliseconds a text, window or option. "
-    "Efficiency is the speedup in seconds over the FLOPs speedup: at 1 all operations that were saved "
-    "became seconds, above it padding was saved too."
+TIMED = "Each model was timed in turns with the dense one; ms are milliseconds a text, window or option."
+DETAILS = (
+    "Details: efficiency (the speedup in seconds over the FLOPs speedup, above 1 where padding was "
+    "saved too), tokens, calibration"
 )
 CURVES = (  # what is drawn of a journal: title, axis label, name in training and in validation lines, factor
     ("loss", "loss", "main", "nll", 1.0),
@@ -94,13 +94,13 @@ def scores(run: Run) -> Section:
     if record is not None:
         splits = " and ".join(dict.fromkeys(row["split"] for row in record["rows"]))
         tables.append(table(f"Each model on {splits}", score_table(record["rows"])))
-        details = table("Details: efficiency, tokens, calibration", detail_table(record["rows"]))
+        details = table(DETAILS, detail_table(record["rows"]))
         tables.append(dataclasses.replace(details, is_folded=True))
         origin = {name: record[name] for name in ("command", "commit", "device", "date") if record.get(name)}
         origin["versions"] = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
         tables.append(Table("How these numbers were made", (), [list(pair) for pair in origin.items()]))
     is_timed = record is not None and any("wall_ms_1" in row for row in record["rows"])
-    return Section("scores", "Scores and speedups", EFFICIENCY if is_timed else "", notes, tables)
+    return Section("scores", "Scores and speedups", TIMED if is_timed else "", notes, tables)
 
 
 def score_table(rows: list[dict]) -> list[dict]:
@@ -112,9 +112,9 @@ def score_table(rows: list[dict]) -> list[dict]:
             **{f"{name}, %": f"{100 * row[name]:.1f}" for name in BESIDE if name in row},
             "largest class, %": f"{100 * row['majority_share']:.1f}" if "majority_share" in row else None,
             "against dense": f"{100 * (row['test_score'] - row['dense_score']):+.1f}",
-            "FLOPs speedup": f"{row['flops_speedup']:.2f}x",
         }
-        | {name: text for size in NUM_TIMED_TEXTS for name, text in time_columns(row, size).items()}
+        | {name: text for size in NUM_TIMED_TEXTS for name, text in time_columns(row, rows, size).items()}
+        | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}
         for row in rows
     ]  # fmt: skip
 
@@ -134,13 +134,11 @@ def detail_table(rows: list[dict]) -> list[dict]:
     ]
 
 
-def time_columns(row: dict, size: int) -> dict[str, str | None]:
-    """What was measured at a batch size; None where nothing was."""
-    ms, speedup = row.get(f"wall_ms_{size}"), row.get(f"wall_speedup_{size}")
-    return {
-        f"ms, {_batch(size)}": ms and f"{ms:.2f}",
-        f"speedup, {_batch(size)}": speedup and f"{speedup:.2f}x",
-    }
+def time_columns(row: dict, rows: list[dict], size: int) -> dict[str, str]:
+    """What was measured at a batch size; empty where nothing was."""
+    if not (timed := time_cells(row, rows, size)):
+        return {}
+    return {f"speedup, {_batch(size)}": f"{timed[0]:.2f}x", f"ms, {_batch(size)}": f"{timed[1]:.2f}"}
 
 
 def _batch(size: int) -> str:

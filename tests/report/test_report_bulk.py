@@ -19,8 +19,9 @@ from adapler_jax.data import streams
 from adapler_jax.data.streams import Window
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.report import bulk
-from adapler_jax.report.bulk import predict_file, predict_windows, print_note
+from adapler_jax.report.bulk import predict_file, predict_windows
 from adapler_jax.report.prediction_files import OUTPUT_KINDS, check_output, column_names, open_writer, text_writer
+from adapler_jax.report.terminal import print_note
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = ["good films", "", "a bad bad film . not good", "good " * 30, "日本 привет", 'a "film"\tnot', "zzz", "  "]

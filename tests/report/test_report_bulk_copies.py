@@ -15,10 +15,11 @@ from adapler_jax.data import streams
 from adapler_jax.data.streams import Window, read_windows
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.report import bulk
-from adapler_jax.report.bulk import predict_file, print_note
+from adapler_jax.report.bulk import predict_file
 from adapler_jax.report.copied_columns import ALL, NONE, CopiedColumns, as_json, as_text, parse_copy
 from adapler_jax.report.marked_text import mark_all
 from adapler_jax.report.prediction_files import OUTPUT_KINDS, escape_formula, text_writer
+from adapler_jax.report.terminal import print_note
 from tests.report.test_report_bulk import NAMES, read_rows, read_table
 
 ROWS = [

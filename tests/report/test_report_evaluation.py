@@ -16,7 +16,7 @@ from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import adapler, keep_all
-from adapler_jax.report import class_tables, evaluation
+from adapler_jax.report import evaluation, score_tables
 from adapler_jax.report.evaluation import evaluate_workdir, example_texts, save_threshold
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
@@ -167,8 +167,12 @@ def test_thresholds_are_for_two_classes_of_texts():
 
 
 def test_a_threshold_has_to_be_chosen_to_be_saved(finished):
-    done = run_python("evaluate.py", f"--workdir={finished}", "--save_threshold=adapler")
-    assert done.returncode == 2 and "add --choose_threshold=f1" in done.stderr
+    evaluate.check_saving(finished, None, None)
+    evaluate.check_saving(finished, "adapler", "f1")
+    with pytest.raises(ValueError, match="--save_threshold=adapler has no threshold.*add --choose_threshold=f1"):
+        evaluate.check_saving(finished, "adapler", None)
+    with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler"):
+        evaluate.check_saving(finished, "trbert", "f1")
 
 
 def entry(name, f1, support=1):
@@ -177,17 +181,17 @@ def entry(name, f1, support=1):
 
 def test_few_classes_show_their_confusions_and_many_the_worst():
     few = {"classes": [entry("a", 0.1), entry("b", 0.2, 1234)], "confusion": [[1, 0], [2, 1232]]}
-    rows, told = class_tables.class_rows(few)
+    rows, told = score_tables.class_rows(few)
     assert rows[1] == {
         "class": "b", "precision": "50.0", "recall": "25.0", "F1": "20.0", "support": "1,234",
         "as a": "2", "as b": "1232",
     }  # fmt: skip
-    assert class_tables.is_few(few) and "how many were answered" in told
+    assert score_tables.is_few(few) and "how many were answered" in told
     many = {"classes": [entry(f"c{place}", place / 100, place) for place in range(40)], "confusion": [[]]}
-    rows, told = class_tables.class_rows(many)
+    rows, told = score_tables.class_rows(many)
     assert [row["class"] for row in rows] == [f"c{place}" for place in range(1, 21)]
-    assert told == "the 20 classes of 40 with the lowest F1" and not class_tables.is_few(many)
-    assert "as a" not in class_tables.class_rows({"classes": few["classes"]})[0][0]
+    assert told == "the 20 classes of 40 with the lowest F1" and not score_tables.is_few(many)
+    assert "as a" not in score_tables.class_rows({"classes": few["classes"]})[0][0]
 
 
 def test_classes_are_shown_of_the_fastest_model_or_of_all():
@@ -195,9 +199,9 @@ def test_classes_are_shown_of_the_fastest_model_or_of_all():
         {"split": split, "flops_speedup": speedup, "classes": [entry("a", 0.5)]}
         for split in ("test", "test_b") for speedup in (1.0, 3.0, 2.0)
     ]  # fmt: skip
-    assert class_tables.shown_models(rows, details=False) == [rows[1]]
-    assert class_tables.shown_models(rows, details=True) == rows
-    assert class_tables.shown_models([{"split": "test"}], details=True) == []
+    assert score_tables.shown_models(rows, details=False) == [rows[1]]
+    assert score_tables.shown_models(rows, details=True) == rows
+    assert score_tables.shown_models([{"split": "test"}], details=True) == []
 
 
 def test_example_texts_come_from_the_test_split(finished, tiny_files):

@@ -8,7 +8,8 @@ from adapler_jax.data.questions import Question
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.reader import Reading
 from adapler_jax.inference.words import Word
-from adapler_jax.report.marked_text import has_colour, mark_all, mark_kept, mark_readings, one_line, print_marked
+from adapler_jax.report.marked_text import has_colour, mark_all, mark_kept, mark_readings, print_marked
+from adapler_jax.report.terminal import one_line
 
 
 class Terminal(io.StringIO):

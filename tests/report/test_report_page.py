@@ -408,14 +408,10 @@ def test_long_curves_are_thinned():
     assert plots.mean_bins([1, 2], [3.0, 4.0])[1].tolist() == [3.0, 4.0]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--workdir={}"], "holds no run"), ([], "there is no --workdir"), (["--workdir=w", "--examples=-1"], "examples")],
-)
-def test_the_command_ends_on_a_mistake_in_one_line(arguments, message, tmp_path):
+def test_the_command_ends_on_a_mistake_in_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "adapler_jax.report", *(argument.format(tmp_path) for argument in arguments)],
+        [sys.executable, "-m", "adapler_jax.report", f"--workdir={tmp_path}"],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"ADAPLER_TRACEBACK": "0"}, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert message in done.stderr.strip().splitlines()[-1]
+    assert "holds no run" in done.stderr.strip().splitlines()[-1]

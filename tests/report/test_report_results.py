@@ -1,5 +1,7 @@
 import json
 
+import numpy as np
+
 from adapler_jax.report.results import format_cell, print_table, results_record, write_json, write_results
 
 ROWS = [{"method": "dense", "wall_ms": 12.34567}, {"method": "adapler", "wall_ms": 4.0, "kept_tokens": [10.04, 2.5]}]
@@ -36,3 +38,25 @@ def test_results_come_back_from_the_file(tmp_path):
     write_json(path, {"rows": []})
     assert json.loads(path.read_text()) == {"rows": []}
     assert [entry.name for entry in path.parent.iterdir()] == ["x.json"]
+
+
+def test_names_and_cells_neither_steer_the_terminal_nor_are_markup(capsys):
+    evil = "\x1b[2J\x07[bold]x[/nothing]\u202e\x9b"
+    print_table([{evil: evil, "n": "1.50x"}], title=f"{evil}\nsecond line")
+    text = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(text)
+    assert text.count("[bold]x[/nothing]") == 3 and "second line" in text
+
+
+def test_numbers_stand_to_the_right(capsys):
+    print_table([{"model": "a", "ms of a long name": "1.50", "x": "1,234", "words": "3 and 4"}])
+    row = capsys.readouterr().out.splitlines()[-2]
+    assert "│ a     │              1.50 │ 1,234 │ 3 and 4 │" == row.strip()
+
+
+def test_json_never_holds_nan(tmp_path):
+    rows = [{"score": float("nan"), "scores": [np.float32("inf"), np.arange(2)], "ok": (1.5, None, True)}]
+    write_json(tmp_path / "x.json", results_record(rows, command="c"))
+    text = (tmp_path / "x.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert json.loads(text)["rows"] == [{"score": None, "scores": [None, [0, 1]], "ok": [1.5, None, True]}]

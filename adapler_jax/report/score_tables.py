@@ -1,8 +1,24 @@
-"""Scores and confusions of the classes of an evaluated model, as rows of a table for people."""
+"""Seconds, and scores and confusions of classes of evaluated models, as rows of a table for people."""
 
 from collections.abc import Sequence
 
 FEW, MANY = 5, 20  # classes that are shown without being asked for, and at most
+
+
+def time_cells(row: dict, rows: Sequence[dict], size: int) -> tuple[float, float] | None:
+    """Return (speedup, milliseconds) of a row at a batch size; None where they were not measured.
+
+    Args:
+      row: of `evaluate_workdir`.
+      rows: all of them; the dense model has the milliseconds next to the first other one.
+      size: of the batch.
+    """
+    if f"wall_ms_{size}" in row:
+        return row[f"wall_speedup_{size}"], row[f"wall_ms_{size}"]
+    name = f"dense_wall_ms_{size}"
+    dense = next((other[name] for other in rows if name in other), None)
+    is_first = row["split"] == rows[0]["split"]
+    return (1.0, dense) if row["method"] == "dense" and dense is not None and is_first else None
 
 
 def is_few(row: dict) -> bool:
