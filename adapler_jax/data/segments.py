@@ -7,12 +7,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.processors import PostProcessor
 
-WITHOUT_SEGMENTS = (
-    "distilbert",
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-)  # transformers gives them none
+# Families that transformers gives no segments; RoBERTa's where their table has one row.
+DISTILBERT, ROBERTA = "distilbert", ("roberta", "xlm-roberta", "camembert")
 
 
 def drop_segments(core: Tokenizer, folder: pathlib.Path) -> None:
@@ -30,9 +26,10 @@ def drop_segments(core: Tokenizer, folder: pathlib.Path) -> None:
 
 def has_one_segment(raw: dict[str, Any]) -> bool:
     """Return whether the contents of a config.json are of a family without segments, as saved by any release."""
-    if raw.get("type_vocab_size", 1) != 1:
-        return False
-    return raw.get("model_type") in WITHOUT_SEGMENTS or raw.get("pooler_activation") == "relu"
+    if raw.get("model_type") == DISTILBERT:
+        return True
+    is_of_family = raw.get("model_type") in ROBERTA or raw.get("pooler_activation") == "relu"
+    return is_of_family and raw.get("type_vocab_size") == 1
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:

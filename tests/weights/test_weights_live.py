@@ -234,7 +234,7 @@ def test_pytorch_file_that_is_damaged_or_runs_code_is_refused(tmp_path):
         load_pretrained(directory, KEY)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["plain", "gelu_new, one segment"])
 def test_saved_model_loads_into_pytorch_unchanged(tmp_path, variant):
     changes = SIZES | VARIANTS[variant]
     config = EncoderConfig(
