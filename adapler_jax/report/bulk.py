@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from adapler_jax.data.formats import Options
 from adapler_jax.data.streams import KINDS, WINDOW_ROWS, Window, kind_of, read_windows, usual_columns
 from adapler_jax.heads import CLASSIFICATION, SPAN
 from adapler_jax.inference.classifier import Classifier
@@ -41,6 +42,7 @@ Advance = Callable[[int, float | None], None]
 
 def predict_file(
     model, *, source: str = STANDARD, output: str = STANDARD, kind: str | None = None, columns: Sequence[str] = (),
+    options: Options = Options(),
     with_kept: bool = False, explain: bool = False, overwrite: bool = False, batch_size: int = 32, dtype=jnp.float32,
     driver: str = AUTO, always_answers: bool = False, tell: Callable[[str], None] = lambda line: None,
 ) -> int:  # fmt: skip
@@ -50,7 +52,8 @@ def predict_file(
     output: a file, which appears once it is complete, or "-" for TSV on standard output. kind: of the input, one of
     KINDS; None: by its ending, text lines for standard input. columns: the text column of a table, or the two of pairs;
     none for those of the model's task, or of single texts also `text` or `sentence`, of questions `question` and
-    `context`. with_kept: writes the last layer's words too, and of classes the tokens of every layer. explain: prints
+    `context`. options: encoding and delimiter of the input, where it does not say them itself. with_kept: writes the
+    last layer's words too, and of classes the tokens of every layer. explain: prints
     texts with the kept words marked, in place of rows where output is "-". overwrite: whether an output that is there
     may be replaced. batch_size, dtype, driver: as in `Classifier`. always_answers: as in `Reader`. tell: gets notes.
 
@@ -74,7 +77,7 @@ def predict_file(
         )
     usual = [QUESTION_COLUMNS] if reads else usual_columns(task_of(model))
     with open_input(source, tell) as file:
-        windows = read_windows(file, kind, where, columns=columns, usual=usual)
+        windows = read_windows(file, kind, where, columns=columns, usual=usual, options=options, tell=tell)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
         if reads:
             user = Reader.load(model, dtype=dtype, driver=driver, always_answers=always_answers)
@@ -85,14 +88,14 @@ def predict_file(
         prints = (target is None or explain) and sys.stdout.isatty()
         shows_bar = is_long(first) and not prints  # a bar among the lines of a terminal would tear them
         windows = itertools.chain(first, windows)
-        options = {"explain": explain, "batch_size": batch_size}
+        run_options = {"explain": explain, "batch_size": batch_size}
         if reads:
             names, run = answer_column_names(with_words=with_kept), answer_windows
         else:
             names, run = column_names(user.class_names, with_words=with_kept), predict_windows
-            options["with_words"] = with_kept
+            run_options["with_words"] = with_kept
         with open_target(target, names, explain=explain) as write, progress_bar(shows_bar) as advance:
-            num_rows = run(user, windows, write, advance=advance, **options)
+            num_rows = run(user, windows, write, advance=advance, **run_options)
     if num_rows == 0:
         tell(f"{where} has no rows")
     elif target is not None:
