@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 from absl import flags
 
+from adapler_jax.data.formats import Options
 from adapler_jax.data.streams import KINDS
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
 from adapler_jax.report.bulk import STANDARD, input_kind, predict_file
@@ -30,6 +31,8 @@ _MODEL = flags.DEFINE_string("model", None, "directory of a saved model")
 _INPUT = flags.DEFINE_string("input", STANDARD, "file of texts; - is standard input")
 _OUTPUT = flags.DEFINE_string("output", STANDARD, ".csv, .tsv, .jsonl or .parquet file; - is standard output, as TSV")
 _FORMAT = flags.DEFINE_enum("format", None, KINDS, "of the input; default: by its ending, txt for standard input")
+_ENCODING = flags.DEFINE_string("encoding", "", "of the input, as latin-1; default: its byte order mark, or UTF-8")
+_DELIMITER = flags.DEFINE_string("delimiter", "", "between columns of the input, as ';' or tab; default: it is found")
 _COLUMN = flags.DEFINE_list(
     "column",
     [],
@@ -76,7 +79,7 @@ def main():
         with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
         dtype=_DTYPE.value, driver=_DRIVER.value,
         always_answers=_ALWAYS.value, copy=copy, threshold=_THRESHOLD.value, escape_formulas=_ESCAPE.value,
-        encoding=_ENCODING.value, delimiter=_DELIMITER.value, tell=print_note,
+        options=Options(_ENCODING.value, _DELIMITER.value), tell=print_note,
     )  # fmt: skip
 
 

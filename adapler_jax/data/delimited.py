@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from adapler_jax.data.quotes import ColumnValues, inner_rows, opening_line
+from adapler_jax.data.quotes import ColumnValues, inner_rows, opening_line, some_rows
 from adapler_jax.data.tables import shown
 
 CSV, TSV = {"delimiter": ","}, {"delimiter": "\t"}
@@ -18,6 +18,7 @@ _FIELD_LIMIT = 1 << 26  # characters; the module's own default refuses texts ove
 _HEAD_LINES, _HEAD_CHARACTERS = 64, 1 << 20  # what the delimiter is told by
 _MIN_CONSISTENT = 0.9  # of the first rows are as wide as the header by a delimiter that is found
 _MAX_NOTES = 3
+_HINT = re.compile(r"\ufeff?sep=.\r?\n", re.IGNORECASE)
 _NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar"}
 
 Tell = Callable[[str], None]
@@ -75,6 +76,7 @@ def read_delimited(
         line is named.
     """
     usual = "\t" if kind == "tsv" else ","
+    lines = lines._replace(once=_without_hint(lines.once), again=_again_without_hint(lines))
     head = list(_take_head(lines.once))
     lines = lines._replace(once=itertools.chain(head, lines.once))
     found = check_delimiter(delimiter) or find_delimiter(head, usual)
@@ -91,6 +93,23 @@ def read_delimited(
     if "quoting" not in form:
         records = _split_swallowed(records, lines, len(header), delimiter=found, tell=tell)
     return header, _check_widths(records, header, lines.where)
+
+
+def _without_hint(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines; a first line as `sep=;`, which Excel writes, is blank."""
+    for number, line in enumerate(lines):
+        yield "\n" if number == 0 and _HINT.fullmatch(line) else line
+
+
+def _again_without_hint(lines: Lines) -> Callable | None:
+    """Return what opens the lines once more, without the line that Excel writes."""
+
+    @contextlib.contextmanager
+    def again() -> Iterator[Iterator[str]]:
+        with lines.again() as opened:
+            yield _without_hint(opened)
+
+    return again if lines.again else None
 
 
 def check_delimiter(delimiter: str) -> str:
@@ -263,6 +282,13 @@ def _split_swallowed(
         if rows and values is None:
             values = _values_of(lines, delimiter, width)
         if not rows or not (delimiter == "\t" or values.explain(rows)):
+            some = some_rows(record.raw, delimiter, width)
+            values = values or (_values_of(lines, delimiter, width) if some else None)
+            if some and values.explain(some):
+                tell(
+                    f"{lines.where}: a quote in line {record.line} opens a text of {len(record.raw)} "
+                    f"lines, of which {len(some)} look like rows; is it closed too late?"
+                )
             yield record
             continue
         if lines.again is None:

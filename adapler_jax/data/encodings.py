@@ -106,8 +106,8 @@ def check_line(length: int, place: str) -> None:
     """Raise ValueError where a line is longer than any text."""
     if length > MAX_LINE_BYTES:
         raise ValueError(
-            f"{place} has more than {MAX_LINE_BYTES >> 20} MiB without a line end; is this a text "
-            f"file?"
+            f"{place} has more than {MAX_LINE_BYTES >> 20} MiB; no text is so long: is a line end, "
+            "a quote or a bracket missing?"
         )
 
 

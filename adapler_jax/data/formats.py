@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
@@ -188,7 +189,9 @@ def _open_sheet(source: Source) -> tuple[list[str], Iterator[Sequence], int]:
         ) from error
     _check_archive(source)
     try:
-        book = openpyxl.load_workbook(source.file, read_only=True, data_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and extensions that no text needs
+            book = openpyxl.load_workbook(source.file, read_only=True, data_only=True)
         total = book.worksheets[0].max_row or 0
         rows = book.worksheets[0].iter_rows(values_only=True)
         rows = (row for row in rows if any(value is not None for value in row))

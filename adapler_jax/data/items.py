@@ -9,6 +9,7 @@ from adapler_jax.data.compression import ENDINGS, inner_path, open_source
 from adapler_jax.data.encodings import TextReader, decode_lines
 from adapler_jax.data.files import find_place, split_name
 from adapler_jax.data.formats import stem_of
+from adapler_jax.data.json_tables import expand_columns
 from adapler_jax.data.json_values import Placed, json_items, json_lines
 from adapler_jax.data.tables import shown
 
@@ -71,6 +72,8 @@ def _split_of(path: pathlib.Path) -> str | None:
 def open_items(path: pathlib.Path) -> Iterator[Placed]:
     """Yield the items of JSON lines (.jsonl), or of a JSON list, without holding the file; one object is one item.
 
+    An object of columns, as DataFrame.to_json() writes it, gives the items of its rows.
+
     The file may be packed (see ENDINGS); UTF-16 and UTF-32 are told by their byte order marks.
 
     Raises:
@@ -78,9 +81,10 @@ def open_items(path: pathlib.Path) -> Iterator[Placed]:
     """
     with open_source(path) as source:
         if inner_path(path).suffix.lower() == ".jsonl":
-            yield from line_items(source.open(), str(path))
+            items = line_items(source.open(), str(path))
         else:
-            yield from json_items(TextReader(source.open(), str(path)), str(path))
+            items = json_items(TextReader(source.open(), str(path)), str(path))
+        yield from (row for place, item in items for row in expand_columns(item, place))
 
 
 def line_items(file: BinaryIO, where: str) -> Iterator[Placed]:

@@ -11,6 +11,7 @@ from adapler_jax.data.json_values import check_end, json_lines, list_items, pars
 from adapler_jax.data.tables import list_names, look_up, shown
 
 _WRAPPERS = ("data", "rows", "records", "examples", "items", "instances")
+_IDS = ("id", "qid", "_id", "example_id")  # of questions
 _ADVICE = (
     "expected rows: a list of objects, JSON lines as DataFrame.to_json(orient='records', "
     "lines=True) writes them, or "
@@ -212,6 +213,20 @@ def object_rows(
         return iter([value])
     fields = list_names(list(itertools.islice(value, 5)))
     raise ValueError(f"{where} is one object with the fields {fields}; {_ADVICE}")
+
+
+def expand_columns(value, where: str) -> Iterator[tuple[str, object]]:
+    """Yield (place, row) of an object whose names of rows are a column; any other value is a row."""
+    names = (
+        next((value[key] for key in _IDS if key in value), None)
+        if isinstance(value, Mapping)
+        else None
+    )
+    if not isinstance(names, Mapping | list):
+        yield where, value
+        return
+    for number, row in enumerate(object_rows(value, where, _IDS, may_be_row=True), start=1):
+        yield f"{where}, row {number}", row
 
 
 def _is_scalar(value) -> bool:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Generator, Iterable, Iterator
 
-from adapler_jax.data.encodings import TextReader
+from adapler_jax.data.encodings import TextReader, check_line
 
 CHARACTERS = 1 << 20  # of a JSON list that are read at once
 LIST_START = re.compile(r"\s*\[")
@@ -148,6 +148,7 @@ def _next_item(decoder, reader: TextReader, text: str, place: int, where: str, *
                 ) from error
             except ValueError as error:  # cut off, malformed, too many digits
                 problem = getattr(error, "msg", str(error))
+        check_line(len(text) - start, where)
         more = reader.read(max(CHARACTERS, len(text) - start)) if is_separated else ""
         if not more:
             raise ValueError(f"{where} is not JSON: {problem}")

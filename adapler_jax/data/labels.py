@@ -95,9 +95,12 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
         if number is None and len(class_names) == 2:
             number = numbers.get(_WORDS.get(name.casefold(), name))
         if number is None:
+            advice = "correct the row or set config.data.class_names"
+            if is_missing(label):
+                advice += "; config.data.skip_incomplete=True leaves such rows out"
             raise ValueError(
                 f"{where}: row {row + 1} has the label {shown(label)}, which is none of the {len(class_names)} classes "
-                f"{list_names(class_names)} nor their numbers; correct the row or set config.data.class_names"
+                f"{list_names(class_names)} nor their numbers; {advice}"
             )
         encoded[row] = number
     return encoded

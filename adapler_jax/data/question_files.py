@@ -9,6 +9,7 @@ from adapler_jax.data.compression import Source, inner_path, open_source
 from adapler_jax.data.encodings import TextReader
 from adapler_jax.data.files import files_by_split, find_place, split_name
 from adapler_jax.data.items import json_endings, line_items
+from adapler_jax.data.json_tables import expand_columns
 from adapler_jax.data.json_values import LIST_START, Placed, check_end, list_items, read_start
 from adapler_jax.data.paths import check_inside
 from adapler_jax.data.prepared import plain, tfds_splits
@@ -90,7 +91,7 @@ def _flatten(item, where: str, evidence: pathlib.Path, *, depth: int = 0) -> Row
     elif "QuestionId" in item:
         yield from _trivia_rows(item, where, evidence)
     elif "header" not in item:
-        yield where, item
+        yield from expand_columns(item, where)
 
 
 def _numbered(items, where: str) -> Iterator[tuple[str, Row]]:

@@ -45,6 +45,15 @@ def inner_rows(raw: Sequence[str], delimiter: str, width: int) -> list[tuple[int
     return rows if len(rows) > 1 and all(len(fields) == width for _, fields in rows) else []
 
 
+def some_rows(raw: Sequence[str], delimiter: str, width: int) -> list[tuple[int, list[str]]]:
+    """Return the lines of one row that would be rows without quotes, where they are most of several."""
+    if len(raw) < 3 or width < 2:
+        return []
+    rows = [(place, line.rstrip("\r\n").split(delimiter)) for place, line in enumerate(raw)]
+    rows = [(place, fields) for place, fields in rows if len(fields) == width]
+    return rows if len(rows) > 1 and 2 * len(rows) > len(raw) else []
+
+
 class ColumnValues:
     """The values of columns that have few, and which columns hold numbers alone."""
 

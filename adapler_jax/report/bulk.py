@@ -54,7 +54,7 @@ def predict_file(
     model, *, source: str = STANDARD, output: str = STANDARD, kind: str | None = None, columns: Sequence[str] = (),
     with_kept: bool = False, explain: bool = False, overwrite: bool = False, batch_size: int = 32, dtype=jnp.float32,
     driver: str = AUTO, always_answers: bool = False, copy: str | Sequence[str] = NONE,
-    threshold: float | None = None, escape_formulas: bool = False, encoding: str = "", delimiter: str = "",
+    threshold: float | None = None, escape_formulas: bool = False, options: Options = Options(),
     tell: Callable[[str], None] = lambda line: None,
 ) -> int:  # fmt: skip
     """Write a row for every row of the input, in its order, and return their number.
@@ -76,7 +76,7 @@ def predict_file(
         text lines are the column `text`.
       escape_formulas: put an apostrophe before cells of CSV and TSV that a spreadsheet takes for
         formulas.
-      encoding, delimiter: of the input, where it does not say them itself.
+      options: encoding and delimiter of the input, where it does not say them itself.
       tell: gets notes.
 
     Raises:
@@ -92,7 +92,7 @@ def predict_file(
     with open_input(source, tell) as file:
         schema = parquet_schema(file, where) if kind == "parquet" else None
         reading = {"form": CHOICES if use == OPTIONS else None, "usual": usual_of(model, use)}
-        reading |= {"options": Options(encoding, delimiter), "tell": tell}
+        reading |= {"options": options, "tell": tell}
         windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
         own, run = load_use(

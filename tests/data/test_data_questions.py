@@ -235,6 +235,13 @@ def test_nesting_of_any_depth_is_refused_in_a_line(tmp_path, content):
             read(tmp_path / name, content)
 
 
+def test_questions_as_pandas_writes_them_are_read(tmp_path):
+    columns = {field: {"0": FLAT[field], "1": FLAT[field]} for field in FLAT} | {"id": {"0": "1", "1": "2"}}
+    for value in (columns, {field: list(values.values()) for field, values in columns.items()}):
+        for name in ("a.json", "a.jsonl"):
+            assert [found.id for found in read(tmp_path / name, json.dumps(value))] == ["1", "2"]
+
+
 def test_questions_are_read_packed_and_in_utf_16(tmp_path):
     for name, pack in (("train.json.gz", gzip.compress), ("train.json.xz", lzma.compress)):
         (tmp_path / name).write_bytes(pack(json.dumps(NESTED, ensure_ascii=False).encode("utf-16")))

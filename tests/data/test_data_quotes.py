@@ -110,6 +110,13 @@ def test_line_breaks_inside_of_quoted_texts_stay(tmp_path, text):
     assert read(tmp_path, content).notes == ()
 
 
+def test_a_text_whose_lines_mostly_look_like_rows_is_said(tmp_path):
+    content = 'text,label\n"oops,pos\nnot great,neg\na, b and c,neg\nfine",pos\n' + TAIL
+    table = read(tmp_path, content)
+    assert "\n" in table.columns["text"][0]
+    assert len(table.notes) == 1 and "4 lines, of which 3 look like rows; is it closed too late?" in table.notes[0]
+
+
 def test_a_task_says_the_rows_that_a_quote_swallows(tmp_path):
     (tmp_path / "a.csv").write_text(CLOSED + TAIL)
     data = load_task("custom", source=f"file:{tmp_path}/a.csv", carve={"validation": 4})

@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 
-import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -29,7 +28,7 @@ def write_bytes(kind, texts, column="text", pairs=None):
     if kind == "json":
         return json.dumps(rows).encode()
     if kind == "xlsx":
-        book = openpyxl.Workbook()
+        book = pytest.importorskip("openpyxl").Workbook()
         for values in [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []:
             book.active.append(values)
         sink = io.BytesIO()
