@@ -46,8 +46,6 @@ _KEPT = flags.DEFINE_bool(
 _EXPLAIN = flags.DEFINE_bool("explain", False, "print texts with the kept words marked; rows go to --output only")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace an output file that is there")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts that run at a time", lower_bound=1)
-_ENCODING = flags.DEFINE_string("encoding", "", "of the input's text; default: its byte order mark's, else UTF-8")
-_DELIMITER = flags.DEFINE_string("delimiter", "", "between the columns of CSV and TSV; default: it is found")
 _DTYPE = flags.DEFINE_enum(
     "dtype", "float32", [*COMPUTE_DTYPES, AUTO],
     "operands of the encoder's products; auto: bfloat16 where it is faster here and evaluate.py found that answers "
