@@ -132,8 +132,8 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
     if found := threshold_rows(rows):
         print_table(found, title="decision thresholds that are best on validation: the second class from there on")
     for row in shown_models(rows, details=details):
-        cells, told = class_rows(row)
-        print_table(cells, title=f"{row['method']} on {row['split']}, by class: {told}")
+        cells, caption = class_rows(row)
+        print_table(cells, title=f"{row['method']} on {row['split']}, by class: {caption}")
     if details:
         if timed := time_rows(rows):
             print_table(timed, title=DETAILS)
@@ -153,9 +153,13 @@ def main():
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     check_saving(workdir, _SAVE.value, _CHOOSE.value)
     rows = evaluate_workdir(
-        workdir, tell=print_note, with_times=_TIMES.value, splits=_SPLITS.value, with_classes=True,
+        workdir,
+        tell=print_note,
+        with_times=_TIMES.value,
+        splits=_SPLITS.value,
+        with_classes=True,
         threshold_metric=_CHOOSE.value or "",
-    )  # fmt: skip
+    )
     print_rows(rows, details=_DETAILS.value)
     write_json(workdir / "evaluation.json", results_record(rows, command=command_line(["python", *sys.argv])))
     if _SAVE.value:

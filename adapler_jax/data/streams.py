@@ -82,7 +82,7 @@ def read_windows(
       columns: one column of texts, two of pairs; none for the first of `usual` whose columns are all there.
         Those of a header are looked up before there are rows.
       form: what a row is; None: a text or a pair.
-      keep: of the columns of a header or of Parquet, those that `Window.rows` has beside the
+      keep: of the columns of a header or of Parquet, those that `Window.rows` has next to the
         texts';
         of JSON lines it has the whole objects. None: windows hold no rows.
 
@@ -113,7 +113,7 @@ def read_windows(
             keep((LINE,))
         pairs = ((line, {LINE: line}) for line in rows)
     else:
-        pairs = _texts_of(rows, pick, f"{where}: {unit}", form.read)
+        pairs = _texts_of(rows, pick, f"{where}: {unit}", read=form.read)
     count = 0
     for window in cut(pairs if keep else ((text, None) for text, _ in pairs)):
         count += len(window)
@@ -222,7 +222,7 @@ def _parquet_rows(file: BinaryIO, where: str, pick: Pick) -> tuple[Iterator[tupl
     return enumerate(rows(), start=1), lambda count: count / table.metadata.num_rows
 
 
-def _texts_of(rows: Iterable, pick: Pick, place: str, read: Callable) -> Iterator[tuple[Text, dict]]:
+def _texts_of(rows: Iterable, pick: Pick, place: str, *, read: Callable) -> Iterator[tuple[Text, dict]]:
     """Yield the text, the pair or the question of every (number, row), and the row."""
     names: tuple[str, ...] = ()
     for number, row in rows:

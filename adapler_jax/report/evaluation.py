@@ -180,11 +180,18 @@ class Contest:
         """Return what is known of a model on a split, but for the dense score."""
         task = self.task
         row = {
-            "task": task.name, "split": split, "num_texts": len(task.splits[split]), "unit": task.unit,
-            "method": name, "seed": self.config.seed, "dtype": self.config.compute_dtype,
-            "metric": task.metric, "test_score": found.score, "flops_speedup": found.flops_speedup,
+            "task": task.name,
+            "split": split,
+            "num_texts": len(task.splits[split]),
+            "unit": task.unit,
+            "method": name,
+            "seed": self.config.seed,
+            "dtype": self.config.compute_dtype,
+            "metric": task.metric,
+            "test_score": found.score,
+            "flops_speedup": found.flops_speedup,
             "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
-        }  # fmt: skip
+        }
         return row | {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}
 
     def threshold_row(self, name: str, scorer: ClassScorer, metric: str) -> dict:
@@ -247,15 +254,21 @@ def check_threshold_metric(task: TaskData, metric: str) -> None:
     if metric and metric not in THRESHOLD_METRICS:
         raise ValueError(explain_unknown("metric of a threshold", metric, THRESHOLD_METRICS))
     if metric and (task.num_classes != 2 or task.group != 1):
-        told = f"{task.num_classes} classes" if task.num_classes and task.group == 1 else "no classes of texts"
-        raise ValueError(f"a threshold is chosen between two classes; the task {task.name} has {told}: leave it out")
+        found = f"{task.num_classes} classes" if task.num_classes and task.group == 1 else "no classes of texts"
+        raise ValueError(f"a threshold is chosen between two classes; the task {task.name} has {found}: leave it out")
 
 
 def evaluate_workdir(
-    workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "",
-    dense_scores: Mapping[str, float] | None = None, splits: Sequence[str] = (), with_classes: bool = False,
+    workdir,
+    *,
+    tell: Callable[[str], None],
+    with_times: bool = True,
+    only: str = "",
+    dense_scores: Mapping[str, float] | None = None,
+    splits: Sequence[str] = (),
+    with_classes: bool = False,
     threshold_metric: str = "",
-) -> list[dict]:  # fmt: skip
+) -> list[dict]:
     """Scores every finished model of a run on its test splits and measures seconds on the first of them.
 
     Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
@@ -282,7 +295,9 @@ def evaluate_workdir(
             found, scorer = contest.score(name, split)
             dense_score = found.score if name == "dense" else dense_score
             row = contest.row(name, split, found) | {"dense_score": dense_score}
-            row |= class_columns(scorer, with_classes=with_classes)
+            if isinstance(scorer, ClassScorer):
+                details = scorer.details()
+                row |= details if with_classes else {"majority_share": details["majority_share"]}
             if threshold_metric:
                 row |= contest.threshold_row(name, scorer, threshold_metric)
             if with_times and name != "dense" and split == chosen[0]:
@@ -292,12 +307,6 @@ def evaluate_workdir(
     return rows
 
 
-def class_columns(scorer: Scorer, *, with_classes: bool) -> dict:
-    """Return what a scorer of classes knows beside the scores; nothing of others."""
-    details = scorer.details() if isinstance(scorer, ClassScorer) else {}
-    return {name: value for name, value in details.items() if with_classes or name == "majority_share"}
-
-
 def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
     """Write a decision threshold into a finished model of a run, which every later load takes; return its folder."""
     workdir = pathlib.Path(workdir).expanduser()
@@ -305,11 +314,10 @@ def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
     check_finished(workdir, name, phases)
     saved = load_model(phases[name] / "model")
     check_threshold(threshold, len(saved.class_names))
-    return save_model(
-        saved.directory, saved.params, saved.config, pruner_name=saved.pruner_name,
-        pruner_options=saved.pruner_options, head=saved.head, class_names=saved.class_names,
-        max_length=saved.max_length, task=saved.task, extra=saved.extra | {THRESHOLD: threshold},
-    )  # fmt: skip
+    names = ("pruner_name", "pruner_options", "head", "class_names", "max_length", "task")
+    kept = {name: getattr(saved, name) for name in names}
+    extra = saved.extra | {THRESHOLD: threshold}
+    return save_model(saved.directory, saved.params, saved.config, extra=extra, **kept)
 
 
 def told_answers(head: Head, class_names: tuple[str, ...]) -> str:

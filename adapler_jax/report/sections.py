@@ -151,8 +151,8 @@ def classes(run: Run) -> Section:
     rows = [row for row in run.score_rows() if row.get("classes")]
     tables = []
     for row in sorted(rows, key=lambda row: -row["flops_speedup"]):
-        cells, told = class_rows(row)
-        found = table(f"{row['method']} on {row['split']}: {told}", cells)
+        cells, caption = class_rows(row)
+        found = table(f"{row['method']} on {row['split']}: {caption}", cells)
         tables.append(dataclasses.replace(found, is_folded=bool(tables)))
     return Section("classes", "Classes", tables=tables)
 
