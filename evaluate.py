@@ -15,7 +15,6 @@ from adapler_jax.provenance import command_line, device_name
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import (
     BESIDE,
-    NUM_TIMED_TEXTS,
     check_finished,
     evaluate_workdir,
     example_answers,
@@ -29,6 +28,7 @@ from adapler_jax.report.marked_text import print_marked, print_readings
 from adapler_jax.report.results import print_table, results_record, write_json
 from adapler_jax.report.score_tables import class_rows, shown_models, time_cells
 from adapler_jax.report.terminal import print_note
+from adapler_jax.report.timing import NUM_TIMED_TEXTS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")

@@ -94,9 +94,9 @@ def predict_file(
         reading = {"form": CHOICES if use == OPTIONS else None, "usual": usual_of(model, use)}
         windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
-        options = {"with_kept": with_kept, "explain": explain, "batch_size": batch_size}
-        options |= {"threshold": threshold, "always_answers": always_answers}
-        own, run = load_use(model, use, **options, dtype=dtype, driver=driver)
+        settings = {"with_kept": with_kept, "explain": explain, "batch_size": batch_size}
+        settings |= {"threshold": threshold, "always_answers": always_answers}
+        own, run = load_use(model, use, **settings, dtype=dtype, driver=driver)
         names = (*own, *copied.settle(first, own))
         if explain:
             tell(f"words that the last layer ran on are marked {mark_of(sys.stdout)}")

@@ -9,9 +9,10 @@ from markupsafe import Markup
 from adapler_jax.report import contents, plots
 from adapler_jax.report.contents import Run
 from adapler_jax.report.curves import NAMES, curves
-from adapler_jax.report.evaluation import BESIDE, NUM_TIMED_TEXTS
+from adapler_jax.report.evaluation import BESIDE
 from adapler_jax.report.results import format_cell
 from adapler_jax.report.score_tables import class_rows, time_cells
+from adapler_jax.report.timing import NUM_TIMED_TEXTS
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.workdir import flatten, read_commands
 

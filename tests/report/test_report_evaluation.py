@@ -16,7 +16,7 @@ from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import adapler, keep_all
-from adapler_jax.report import evaluation, score_tables
+from adapler_jax.report import evaluation, score_tables, timing
 from adapler_jax.report.evaluation import evaluate_workdir, example_texts, save_threshold
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
@@ -52,14 +52,14 @@ def run_python(*arguments, **environment):
 
 def test_plain_encoders_are_padded_to_every_length_and_pruners_to_one():
     config = EncoderConfig(num_layers=2, num_heads=1, hidden_dim=4, ffn_dim=4, vocab_size=5, num_positions=8)
-    assert evaluation.own_lengths(keep_all(), [4, 8]) == (4, 8)  # a student of fewer layers too
-    assert evaluation.own_lengths(adapler(config), [4, 8]) == (8,)
+    assert timing.own_lengths(keep_all(), [4, 8]) == (4, 8)  # a student of fewer layers too
+    assert timing.own_lengths(adapler(config), [4, 8]) == (8,)
 
 
 def test_timed_batches_are_full_also_where_texts_are_few():
     tokens = Ragged(np.arange(10, dtype=np.int32), np.array([0, 3, 5, 10]))
     tokenized = Tokenized(tokens, tokens, np.zeros(3, np.int32), np.arange(3, dtype=np.int32))
-    batches = evaluation.mixed_batches(tokenized, 32, (8,))
+    batches = timing.mixed_batches(tokenized, 32, (8,))
     assert [batch.token_BL.shape for batch in batches] == 4 * [(32, 8)]
     assert all((batch.example_id_B != FILLER_ID).all() and batch.live_BL.any(axis=1).all() for batch in batches)
     assert {int(count) for batch in batches for count in batch.live_BL.sum(axis=1)} == {2, 3, 5}
