@@ -20,7 +20,6 @@ from adapler_jax.provenance import command_line, device_name
 from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import (
     BESIDE,
-    NUM_TIMED_TEXTS,
     check_finished,
     evaluate_workdir,
     example_answers,
@@ -34,6 +33,7 @@ from adapler_jax.report.marked_text import print_marked, print_readings
 from adapler_jax.report.results import print_table, results_record, write_json
 from adapler_jax.report.score_tables import class_rows, shown_models, time_cells
 from adapler_jax.report.terminal import print_note
+from adapler_jax.report.timing import NUM_TIMED_TEXTS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
@@ -137,8 +137,8 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
     if found := threshold_rows(rows):
         print_table(found, title="decision thresholds that are best on validation: the second class from there on")
     for row in shown_models(rows, details=details):
-        cells, told = class_rows(row)
-        print_table(cells, title=f"{row['method']} on {row['split']}, by class: {told}")
+        cells, caption = class_rows(row)
+        print_table(cells, title=f"{row['method']} on {row['split']}, by class: {caption}")
     if details:
         if timed := time_rows(rows):
             print_table(timed, title=DETAILS)
@@ -158,9 +158,14 @@ def main():
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     check_saving(workdir, _SAVE.value, _CHOOSE.value)
     rows = evaluate_workdir(
-        workdir, tell=print_note, with_times=_TIMES.value, splits=_SPLITS.value, with_classes=True,
-        threshold_metric=_CHOOSE.value or "", with_operands=_TIMES.value,
-    )  # fmt: skip
+        workdir,
+        tell=print_note,
+        with_times=_TIMES.value,
+        splits=_SPLITS.value,
+        with_classes=True,
+        threshold_metric=_CHOOSE.value or "",
+        with_operands=_TIMES.value,
+    )
     print_rows(rows, details=_DETAILS.value)
     write_json(workdir / "evaluation.json", results_record(rows, command=command_line(["python", *sys.argv])))
     if _SAVE.value:

@@ -21,9 +21,10 @@ from absl import flags
 from adapler_jax.data.formats import Options
 from adapler_jax.data.streams import KINDS
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
-from adapler_jax.report.bulk import STANDARD, input_kind, predict_file
+from adapler_jax.report.bulk import predict_file
 from adapler_jax.report.console import run_command
 from adapler_jax.report.copied_columns import ALL, NONE, parse_copy
+from adapler_jax.report.prediction_inputs import STANDARD, input_kind
 from adapler_jax.report.terminal import print_note
 from adapler_jax.types import COMPUTE_DTYPES
 

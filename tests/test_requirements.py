@@ -1,8 +1,10 @@
 """Requirements are bounded, and the lock holds a version with hashes of all that the tests need."""
 
 import ast
+import itertools
 import pathlib
 import re
+import tomllib
 
 import pytest
 from packaging.requirements import Requirement
@@ -39,6 +41,13 @@ def test_every_requirement_has_an_upper_bound(name):
         if not any(bound.operator in ("<", "<=", "==", "~=") for bound in found.specifier)
     ]
     assert unbounded == []
+
+
+def test_what_builds_and_extends_the_package_has_an_upper_bound_too():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"].get("optional-dependencies", {}).values()
+    for line in [*project["build-system"]["requires"], *itertools.chain(*extras)]:
+        assert any(bound.operator in ("<", "<=", "==") for bound in Requirement(line).specifier), line
 
 
 def test_the_lock_has_hashes_of_every_version():

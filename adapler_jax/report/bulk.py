@@ -7,7 +7,6 @@ import itertools
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO
 
 import jax.numpy as jnp
 from rich.console import Console
@@ -15,13 +14,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from adapler_jax.data.choice_columns import CHOICES
 from adapler_jax.data.formats import Options
-from adapler_jax.data.parquet import parquet_errors
-from adapler_jax.data.streams import KINDS, WINDOW_ROWS, Window, kind_of, read_windows, usual_columns
-from adapler_jax.heads import CLASSIFICATION, SPAN
+from adapler_jax.data.streams import WINDOW_ROWS, Window, read_windows
 from adapler_jax.inference.chooser import Chooser
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
-from adapler_jax.inference.exported import check_classifies
 from adapler_jax.inference.loaded import check_batch_size, rows_for
 from adapler_jax.inference.reader import Reader
 from adapler_jax.report.copied_columns import NONE, CopiedColumns, as_is, as_json, as_text
@@ -39,15 +35,22 @@ from adapler_jax.report.prediction_files import (
     open_writer,
     text_writer,
 )
+from adapler_jax.report.prediction_inputs import (
+    ANSWERS,
+    CLASSES,
+    OPTIONS,
+    STANDARD,
+    input_kind,
+    open_input,
+    parquet_schema,
+    use_of,
+    usual_of,
+)
 from adapler_jax.weights.replace import replacing_file
-from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
 
-STANDARD = "-"  # input or output
-CLASSES, ANSWERS, OPTIONS = "classes", "answers", "options"  # what a model gives
-QUESTION_COLUMNS = ("question", "context")  # of a model that answers
 NEEDED = {ANSWERS: "question and context", OPTIONS: "question, article and options"}
 Advance = Callable[[int, float | None], None]
-More = Callable[[Window], dict[str, list]]  # columns beside the predictions' own
+More = Callable[[Window], dict[str, list]]  # columns next to the predictions' own
 
 
 def predict_file(
@@ -95,19 +98,15 @@ def predict_file(
         reading |= {"options": options, "tell": tell}
         windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
-        own, run = load_use(
-            model, use, with_kept=with_kept, explain=explain, batch_size=batch_size, threshold=threshold,
-            always_answers=always_answers, dtype=dtype, driver=driver,
-        )  # fmt: skip
+        settings = {"with_kept": with_kept, "explain": explain, "batch_size": batch_size}
+        settings |= {"threshold": threshold, "always_answers": always_answers}
+        own, run = load_use(model, use, **settings, dtype=dtype, driver=driver)
         names = (*own, *copied.settle(first, own))
         if explain:
             tell(f"words that the last layer ran on are marked {mark_of(sys.stdout)}")
-        prints = (target is None or explain) and sys.stdout.isatty()
-        shows_bar = is_long(first) and not prints  # a bar among the lines of a terminal would tear them
-        form = {"types": copied.types(schema), "escape": escape_formulas}
-        with open_target(target, names, explain=explain, **form) as write, progress_bar(shows_bar) as advance:
-            windows, more = itertools.chain(first, windows), copier(copied, kind, target)
-            num_rows = run(windows, write, more=more, advance=advance)
+        form = {"explain": explain, "types": copied.types(schema), "escape": escape_formulas}
+        run = functools.partial(run, more=copier(copied, kind, target))
+        num_rows = write_windows(run, first, windows, target=target, names=names, **form)
     if num_rows == 0:
         tell(f"{where} has no rows")
     elif target is not None:
@@ -115,17 +114,32 @@ def predict_file(
     return num_rows
 
 
-def use_of(model) -> str:
-    """Return what a saved model gives, one of CLASSES, ANSWERS and OPTIONS. Raises ValueError on
-    other models."""
-    head = head_name_of(model)
-    if head == SPAN.name:
-        return ANSWERS
-    if head == "choice" or extra_of(model).get("reading", {}).get("per_option", False):
-        return OPTIONS
-    if head != CLASSIFICATION.name:
-        check_classifies(load_model(model))
-    return CLASSES
+def write_windows(
+    run: Callable,
+    first: list[Window],
+    rest: Iterator[Window],
+    *,
+    target: tuple[pathlib.Path, str] | None,
+    names: Sequence[str],
+    explain: bool,
+    **form,
+) -> int:
+    """Run windows into the output, and return the number of rows.
+
+    Args:
+      run: as `load_use` gives it.
+      first: the first window, or none.
+      rest: those after it.
+      target: file and kind; None for standard output.
+      names: of all columns.
+      explain: whether texts are printed.
+      form: keywords of `open_target`.
+    """
+    prints = (target is None or explain) and sys.stdout.isatty()
+    shows_bar = is_long(first) and not prints  # a bar among the lines of a terminal would tear them
+    output = open_target(target, names, explain=explain, **form)
+    with output as write, progress_bar(shows_bar) as advance:
+        return run(itertools.chain(first, rest), write, advance=advance)
 
 
 def check_use(model, use: str, kind: str, *, always_answers: bool, threshold: float | None) -> None:
@@ -150,15 +164,17 @@ def check_target(target: tuple[pathlib.Path, str] | None, *, explain: bool, esca
         raise ValueError(f"{target[0]} has no formulas: --escape_formulas is for CSV and TSV; leave it out")
 
 
-def usual_of(model, use: str) -> list[tuple[str, ...]]:
-    """Return the columns that a model's texts are looked for in."""
-    return usual_columns(task_of(model)) if use == CLASSES else [QUESTION_COLUMNS]
-
-
 def load_use(
-    model, use: str, *, with_kept: bool, explain: bool, batch_size: int, threshold: float | None,
-    always_answers: bool, **engine,
-) -> tuple[tuple[str, ...], Callable]:  # fmt: skip
+    model,
+    use: str,
+    *,
+    with_kept: bool,
+    explain: bool,
+    batch_size: int,
+    threshold: float | None,
+    always_answers: bool,
+    **engine,
+) -> tuple[tuple[str, ...], Callable]:
     """Return a model's columns, and what predicts windows: (windows, write, *, more, advance) ->
     number of rows."""
     options = {"explain": explain, "batch_size": batch_size}
@@ -173,54 +189,11 @@ def load_use(
     return column_names(classifier.class_names, with_words=with_kept), run
 
 
-def parquet_schema(file: BinaryIO, where: str):
-    """Return the schema of a Parquet file, which is read from its start again; None for a pipe."""
-    import pyarrow.parquet  # heavy, and needed for this kind of file only
-
-    if not file.seekable():
-        return None
-    with parquet_errors(where):
-        schema = pyarrow.parquet.read_schema(file)
-    file.seek(0)
-    return schema
-
-
 def copier(copied: CopiedColumns, kind: str, target: tuple[pathlib.Path, str] | None) -> More:
     """Return what gives a window's copied columns as the output holds them."""
     output = target[1] if target else "tsv"
     convert = {"jsonl": as_json, "parquet": as_is if kind == "parquet" else as_text}.get(output, as_text)
     return lambda window: copied.columns(window, convert)
-
-
-def input_kind(source: str, kind: str | None, columns: Sequence[str] = (), *, use: str = CLASSES) -> str:
-    """What the input is read as. Raises ValueError where that is unknown, or does not go with the columns."""
-    if kind is None:
-        kind = "txt" if source == STANDARD else kind_of(source, KINDS, advice="name it with --format")
-    if columns and kind == "txt":
-        raise ValueError("text lines have no columns; leave out --column, or name the kind of table with --format")
-    if use == OPTIONS:
-        if columns and len(columns) < 3:
-            raise ValueError(
-                f"--column names {', '.join(columns)}; expected question, article, and a column of lists of options or "
-                "one an option"
-            )
-    elif len(columns) > 2:
-        raise ValueError(f"--column names {', '.join(columns)}; expected one column of texts, or two of pairs")
-    return kind
-
-
-@contextlib.contextmanager
-def open_input(source: str, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
-    """Yields a file or standard input as bytes. Raises ValueError where that is closed."""
-    if source == STANDARD:
-        if sys.stdin is None:
-            raise ValueError("standard input is closed; give --input=FILE")
-        if sys.stdin.isatty():
-            tell("reading from the terminal; Ctrl-D on a line of its own ends the input")
-        yield sys.stdin.buffer
-    else:
-        with pathlib.Path(source).expanduser().open("rb") as file:
-            yield file
 
 
 @contextlib.contextmanager
@@ -326,9 +299,15 @@ def answer_windows(
 
 
 def choose_windows(
-    chooser: Chooser, windows: Iterable[Window], write: Write, *, explain: bool = False, batch_size: int = 32,
-    advance: Advance = lambda num_rows, share: None, more: More = lambda window: {},
-) -> int:  # fmt: skip
+    chooser: Chooser,
+    windows: Iterable[Window],
+    write: Write,
+    *,
+    explain: bool = False,
+    batch_size: int = 32,
+    advance: Advance = lambda num_rows, share: None,
+    more: More = lambda window: {},
+) -> int:
     """Choose and write windows of (question, article, options); return the number of rows."""
     count = 0
     for window in windows:

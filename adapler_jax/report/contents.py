@@ -11,7 +11,8 @@ import numpy as np
 
 from adapler_jax.provenance import command_line
 from adapler_jax.report.curves import curves
-from adapler_jax.report.evaluation import NUM_TIMED_TEXTS, RESTORE_CONFIG, finished_phases, read_run
+from adapler_jax.report.evaluation import RESTORE_CONFIG, finished_phases, read_run
+from adapler_jax.report.timing import NUM_TIMED_TEXTS
 from adapler_jax.training.phases import DONE, is_done, read_done
 from adapler_jax.training.run import CHOICES, phase_list
 from adapler_jax.training.workdir import CONFIG_FILE, DO_AGAIN, read_seconds

@@ -11,14 +11,12 @@ import numpy as np
 from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.batches import eval_batches
 from adapler_jax.data.examples import take_examples
-from adapler_jax.data.lengths import batch_lengths, bucket_for
-from adapler_jax.data.padding import pad_batch
+from adapler_jax.data.lengths import batch_lengths
 from adapler_jax.data.questions import Question
 from adapler_jax.data.tables import explain_unknown
-from adapler_jax.data.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.evaluation import Evaluation, compare_speed, evaluate_model
+from adapler_jax.inference.evaluation import Evaluation, evaluate_model
 from adapler_jax.inference.operands import check_operands, has_units
 from adapler_jax.inference.reader import Reader, Reading
 from adapler_jax.inference.scoring import ClassScorer, Scorer
@@ -31,6 +29,7 @@ from adapler_jax.metrics.classification import (
     decide,
 )
 from adapler_jax.pruning import Pruner, pruner_of_saved
+from adapler_jax.report.timing import own_lengths, time_model
 from adapler_jax.training.phases import is_done, load_phase_model, read_done
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import (
@@ -43,8 +42,6 @@ from adapler_jax.training.task_data import (
 from adapler_jax.training.workdir import CONFIG_FILE, read_object
 from adapler_jax.weights.save import Saved, load_model, save_model
 
-NUM_TIMED_TEXTS = {1: 32, 32: 128}  # batch size -> texts of one round
-NUM_ROUNDS = 5
 NUM_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
 BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
 HELD_OUT = ("validation", "test")  # training texts are not needed again
@@ -101,57 +98,6 @@ def told_speedup(phase: pathlib.Path) -> float | None:
     return read_done(phase)["validation"].get("flops_speedup")
 
 
-def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
-    """Full batches of a seeded sample in arrival order, texts again where there are too few, each padded to the first
-    length that holds its longest text."""
-    rows = np.resize(np.random.default_rng(0).permutation(len(tokenized.labels)), NUM_TIMED_TEXTS[batch_size])
-    batches = []
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
-        texts = [tokenized.tokens[row] for row in chosen]
-        batches.append(
-            pad_batch(
-                texts,
-                [tokenized.segments[row] for row in chosen],
-                length=bucket_for(max(len(text) for text in texts), lengths),
-                batch_size=batch_size,
-                marks={name: marks[chosen] for name, marks in tokenized.marks.items()},
-            )
-        )
-    return batches
-
-
-def own_lengths(pruner: Pruner, lengths) -> tuple[int, ...]:
-    """The lengths that a model's batches are padded to: one where tokens are dropped, since those drivers leave padding
-    out by themselves and one length saves compilations; all of them for plain encoders."""
-    return tuple(lengths[-1:] if pruner.sites else lengths)
-
-
-def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, engine: dict) -> dict:
-    """Milliseconds a row and speedups over dense BERT at batch 1 and 32, as columns of a row.
-
-    Both models take turns on the same texts in arrival order in one run; medians, compilation apart.
-    `executed_speedup_32` is the ratio of the operations that really ran (`executed_flops`), padding counted on both
-    sides. engine: keywords of `make_engine`.
-    """
-    columns = {}
-    for batch_size in NUM_TIMED_TEXTS:
-        dense_batches = mixed_batches(tokenized, batch_size, lengths)
-        batches = mixed_batches(tokenized, batch_size, own_lengths(pruner, lengths))
-        found = compare_speed(
-            pruned.params, dense.params, pruned.config, pruner, batches,
-            head=pruned.head, dense_batches=dense_batches, dense_config=dense.config, repeats=NUM_ROUNDS, **engine,
-        )  # fmt: skip
-        columns |= {
-            f"wall_ms_{batch_size}": 1e3 * found.pruned.median_s / NUM_TIMED_TEXTS[batch_size],
-            f"dense_wall_ms_{batch_size}": 1e3 * found.dense.median_s / NUM_TIMED_TEXTS[batch_size],
-            f"wall_speedup_{batch_size}": found.wall_speedup,
-            f"executed_speedup_{batch_size}": found.executed_flops_speedup,
-            f"driver_{batch_size}": found.driver,
-        }
-    return columns
-
-
 @dataclasses.dataclass(frozen=True)
 class Contest:
     """The finished models of a run, and the data that they are compared on."""
@@ -186,11 +132,18 @@ class Contest:
         """Return what is known of a model on a split, but for the dense score."""
         task = self.task
         row = {
-            "task": task.name, "split": split, "num_texts": len(task.splits[split]), "unit": task.unit,
-            "method": name, "seed": self.config.seed, "dtype": self.config.compute_dtype,
-            "metric": task.metric, "test_score": found.score, "flops_speedup": found.flops_speedup,
+            "task": task.name,
+            "split": split,
+            "num_texts": len(task.splits[split]),
+            "unit": task.unit,
+            "method": name,
+            "seed": self.config.seed,
+            "dtype": self.config.compute_dtype,
+            "metric": task.metric,
+            "test_score": found.score,
+            "flops_speedup": found.flops_speedup,
             "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
-        }  # fmt: skip
+        }
         return row | {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}
 
     def threshold_row(self, name: str, scorer: ClassScorer, metric: str) -> dict:
@@ -270,15 +223,22 @@ def check_threshold_metric(task: TaskData, metric: str) -> None:
     if metric and metric not in THRESHOLD_METRICS:
         raise ValueError(explain_unknown("metric of a threshold", metric, THRESHOLD_METRICS))
     if metric and (task.num_classes != 2 or task.group != 1):
-        told = f"{task.num_classes} classes" if task.num_classes and task.group == 1 else "no classes of texts"
-        raise ValueError(f"a threshold is chosen between two classes; the task {task.name} has {told}: leave it out")
+        found = f"{task.num_classes} classes" if task.num_classes and task.group == 1 else "no classes of texts"
+        raise ValueError(f"a threshold is chosen between two classes; the task {task.name} has {found}: leave it out")
 
 
 def evaluate_workdir(
-    workdir, *, tell: Callable[[str], None], with_times: bool = True, only: str = "",
-    dense_scores: Mapping[str, float] | None = None, splits: Sequence[str] = (), with_classes: bool = False,
-    threshold_metric: str = "", with_operands: bool = False,
-) -> list[dict]:  # fmt: skip
+    workdir,
+    *,
+    tell: Callable[[str], None],
+    with_times: bool = True,
+    only: str = "",
+    dense_scores: Mapping[str, float] | None = None,
+    splits: Sequence[str] = (),
+    with_classes: bool = False,
+    threshold_metric: str = "",
+    with_operands: bool = False,
+) -> list[dict]:
     """Scores every finished model of a run on its test splits and measures seconds on the first of them.
 
     Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
@@ -306,7 +266,9 @@ def evaluate_workdir(
             found, scorer = contest.score(name, split)
             dense_score = found.score if name == "dense" else dense_score
             row = contest.row(name, split, found) | {"dense_score": dense_score}
-            row |= class_columns(scorer, with_classes=with_classes)
+            if isinstance(scorer, ClassScorer):
+                details = scorer.details()
+                row |= details if with_classes else {"majority_share": details["majority_share"]}
             if threshold_metric:
                 row |= contest.threshold_row(name, scorer, threshold_metric)
             if with_times and name != "dense" and split == chosen[0]:
@@ -318,12 +280,6 @@ def evaluate_workdir(
     return rows
 
 
-def class_columns(scorer: Scorer, *, with_classes: bool) -> dict:
-    """Return what a scorer of classes knows beside the scores; nothing of others."""
-    details = scorer.details() if isinstance(scorer, ClassScorer) else {}
-    return {name: value for name, value in details.items() if with_classes or name == "majority_share"}
-
-
 def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
     """Write a decision threshold into a finished model of a run, which every later load takes; return its folder."""
     workdir = pathlib.Path(workdir).expanduser()
@@ -331,11 +287,10 @@ def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
     check_finished(workdir, name, phases)
     saved = load_model(phases[name] / "model")
     check_threshold(threshold, len(saved.class_names))
-    return save_model(
-        saved.directory, saved.params, saved.config, pruner_name=saved.pruner_name,
-        pruner_options=saved.pruner_options, head=saved.head, class_names=saved.class_names,
-        max_length=saved.max_length, task=saved.task, extra=saved.extra | {THRESHOLD: threshold},
-    )  # fmt: skip
+    names = ("pruner_name", "pruner_options", "head", "class_names", "max_length", "task")
+    kept = {name: getattr(saved, name) for name in names}
+    extra = saved.extra | {THRESHOLD: threshold}
+    return save_model(saved.directory, saved.params, saved.config, extra=extra, **kept)
 
 
 def told_answers(head: Head, class_names: tuple[str, ...]) -> str:

@@ -93,7 +93,8 @@ def explorer_of(
     """The explorer, what is wrong with it, or None where none was asked for or is made of such a task."""
     if problem:
         return Note(problem)
-    if not num_examples or dataset is None or not run.models:
+    drops = model or run.config.method not in ("finetune", "distil")  # else there are no words to follow
+    if not (num_examples and drops and run.models) or dataset is None:
         return None
     name, classifier = (model, load_named(run.workdir, model)) if model else load_fastest(run.workdir)
     try:

@@ -9,9 +9,10 @@ from markupsafe import Markup
 from adapler_jax.report import contents, plots
 from adapler_jax.report.contents import Run
 from adapler_jax.report.curves import NAMES, curves
-from adapler_jax.report.evaluation import BESIDE, NUM_TIMED_TEXTS
+from adapler_jax.report.evaluation import BESIDE
 from adapler_jax.report.results import format_cell
 from adapler_jax.report.score_tables import class_rows, time_cells
+from adapler_jax.report.timing import NUM_TIMED_TEXTS
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.workdir import flatten, read_commands
 
@@ -151,8 +152,8 @@ def classes(run: Run) -> Section:
     rows = [row for row in run.score_rows() if row.get("classes")]
     tables = []
     for row in sorted(rows, key=lambda row: -row["flops_speedup"]):
-        cells, told = class_rows(row)
-        found = table(f"{row['method']} on {row['split']}: {told}", cells)
+        cells, caption = class_rows(row)
+        found = table(f"{row['method']} on {row['split']}: {caption}", cells)
         tables.append(dataclasses.replace(found, is_folded=bool(tables)))
     return Section("classes", "Classes", tables=tables)
 

@@ -55,7 +55,7 @@ def test_classes_that_are_numbers_are_correlated_by_their_numbers():
         ClassScorer("spearman", class_names=("bad", "good"))
 
 
-def test_the_calibration_error_is_told_beside_every_score(drawn):
+def test_every_score_comes_with_the_calibration_error(drawn):
     scorer = scored(*drawn)
     error = expected_calibration_error(scorer.prob_EC, drawn[1])
     assert scorer.scores()["ece"] == error > 0

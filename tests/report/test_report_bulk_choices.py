@@ -28,9 +28,15 @@ def _model(tmp_path_factory):
     head = heads.choice(num_options=2)
     params = tiny.make_params() | {"head": head.init(jax.random.key(0), tiny.CONFIG, 0)}
     return save_model(
-        tmp_path_factory.mktemp("choice") / "model", params, tiny.CONFIG, pruner_name="adapler", head=head,
-        max_length=16, tokenizer=build_tokenizer(), extra={"reading": {"max_option_tokens": 4}},
-    )  # fmt: skip
+        tmp_path_factory.mktemp("choice") / "model",
+        params,
+        tiny.CONFIG,
+        pruner_name="adapler",
+        head=head,
+        max_length=16,
+        tokenizer=build_tokenizer(),
+        extra={"reading": {"max_option_tokens": 4}},
+    )
 
 
 @pytest.fixture(name="chosen", scope="module")
@@ -44,8 +50,10 @@ def _chosen(model):
 
 def json_file(tmp_path, options="options", article="article"):
     path = tmp_path / "in.jsonl"
-    rows = ({"id": place, "question": asked, article: text, options: texts}
-            for place, (asked, text, texts) in enumerate(QUESTIONS))  # fmt: skip
+    rows = (
+        {"id": place, "question": asked, article: text, options: texts}
+        for place, (asked, text, texts) in enumerate(QUESTIONS)
+    )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 

@@ -142,10 +142,19 @@ def test_long_columns_end_a_window_earlier(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("=HYPERLINK(1)", "'=HYPERLINK(1)"), ("+1-800", "'+1-800"), ("@a", "'@a"), ("\t=a", "'\t=a"), ("-a", "'-a"),
-        ("\uff1da", "'\uff1da"), ("-1.5", "-1.5"), ("+3", "+3"), ("a=b", "a=b"), ("", ""), ("'=a", "'=a"),
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1-800", "'+1-800"),
+        ("@a", "'@a"),
+        ("\t=a", "'\t=a"),
+        ("-a", "'-a"),
+        ("\uff1da", "'\uff1da"),
+        ("-1.5", "-1.5"),
+        ("+3", "+3"),
+        ("a=b", "a=b"),
+        ("", ""),
+        ("'=a", "'=a"),
     ],
-)  # fmt: skip
+)
 def test_formulas_get_an_apostrophe_and_numbers_do_not(text, expected):
     assert escape_formula(text) == expected
 
@@ -154,9 +163,13 @@ def test_formulas_are_escaped_in_all_cells_and_the_header_when_asked_for(tiny_cl
     rows = [{"text": "=bad", "@n": "+x", "n": -1}]
     for escape, mark in ((False, ""), (True, "'")):
         run(
-            tiny_classifier, json_file(tmp_path, rows), tmp_path / "out.csv", copy=ALL, overwrite=True,
+            tiny_classifier,
+            json_file(tmp_path, rows),
+            tmp_path / "out.csv",
+            copy=ALL,
+            overwrite=True,
             escape_formulas=escape,
-        )  # fmt: skip
+        )
         (row,) = read_rows(tmp_path / "out.csv")
         assert (row["text"], row[f"{mark}@n"], row["n"]) == (f"{mark}=bad", f"{mark}+x", "-1")
     with pytest.raises(ValueError, match="--escape_formulas is for CSV and TSV"):
@@ -187,9 +200,17 @@ def test_json_has_null_where_a_number_is_none():
     stream = io.StringIO()
     text_writer(stream, "jsonl", ("score", "list"))({"score": [float("nan"), 1.0], "list": [[float("inf")], []]})
     assert [json.loads(line) for line in stream.getvalue().splitlines()] == [
-        {"score": None, "list": [None]}, {"score": 1.0, "list": []},
-    ]  # fmt: skip
+        {"score": None, "list": [None]},
+        {"score": 1.0, "list": []},
+    ]
     assert as_json({1: (float("-inf"), datetime.date(2026, 1, 2))}) == {"1": [None, "2026-01-02"]}
-    assert [as_text(value) for value in (None, "a", 1, float("nan"), False, {"a": float("inf")})] == [
-        None, "a", "1", None, "false", '{"a": null}',
-    ]  # fmt: skip
+    assert [
+        as_text(value) for value in (None, "a", 1, float("nan"), False, {"a": float("inf")})
+    ] == [
+        None,
+        "a",
+        "1",
+        None,
+        "false",
+        '{"a": null}',
+    ]

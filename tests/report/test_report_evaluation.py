@@ -16,7 +16,7 @@ from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import adapler, keep_all
-from adapler_jax.report import evaluation, score_tables
+from adapler_jax.report import evaluation, score_tables, timing
 from adapler_jax.report.evaluation import evaluate_workdir, example_texts, save_threshold
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
@@ -53,14 +53,14 @@ def run_python(*arguments, **environment):
 
 def test_plain_encoders_are_padded_to_every_length_and_pruners_to_one():
     config = EncoderConfig(num_layers=2, num_heads=1, hidden_dim=4, ffn_dim=4, vocab_size=5, num_positions=8)
-    assert evaluation.own_lengths(keep_all(), [4, 8]) == (4, 8)  # a student of fewer layers too
-    assert evaluation.own_lengths(adapler(config), [4, 8]) == (8,)
+    assert timing.own_lengths(keep_all(), [4, 8]) == (4, 8)  # a student of fewer layers too
+    assert timing.own_lengths(adapler(config), [4, 8]) == (8,)
 
 
 def test_timed_batches_are_full_also_where_texts_are_few():
     tokens = Ragged(np.arange(10, dtype=np.int32), np.array([0, 3, 5, 10]))
     tokenized = Tokenized(tokens, tokens, np.zeros(3, np.int32), np.arange(3, dtype=np.int32))
-    batches = evaluation.mixed_batches(tokenized, 32, (8,))
+    batches = timing.mixed_batches(tokenized, 32, (8,))
     assert [batch.token_BL.shape for batch in batches] == 4 * [(32, 8)]
     assert all((batch.example_id_B != FILLER_ID).all() and batch.live_BL.any(axis=1).all() for batch in batches)
     assert {int(count) for batch in batches for count in batch.live_BL.sum(axis=1)} == {2, 3, 5}
@@ -160,9 +160,10 @@ def test_a_threshold_is_chosen_on_validation_and_saved_when_asked_for(finished, 
 
 
 def test_thresholds_are_for_two_classes_of_texts():
-    for names, group, told in ((("a", "b", "c"), 1, "3 classes"), ((), 1, "no classes"), (("a", "b"), 2, "no classes")):
-        task = TaskData("t", "accuracy", None, names, {}, (), None, group=group)
-        with pytest.raises(ValueError, match=f"chosen between two classes; the task t has {told}"):
+    cases = (("abc", 1, "3 classes"), ("", 1, "no classes"), ("ab", 2, "no classes"))
+    for names, group, found in cases:
+        task = TaskData("t", "accuracy", None, tuple(names), {}, (), None, group=group)
+        with pytest.raises(ValueError, match=f"chosen between two classes; the task t has {found}"):
             evaluation.check_threshold_metric(task, "f1")
 
 
@@ -181,24 +182,30 @@ def entry(name, f1, support=1):
 
 def test_few_classes_show_their_confusions_and_many_the_worst():
     few = {"classes": [entry("a", 0.1), entry("b", 0.2, 1234)], "confusion": [[1, 0], [2, 1232]]}
-    rows, told = score_tables.class_rows(few)
+    rows, caption = score_tables.class_rows(few)
     assert rows[1] == {
-        "class": "b", "precision": "50.0", "recall": "25.0", "F1": "20.0", "support": "1,234",
-        "as a": "2", "as b": "1232",
-    }  # fmt: skip
-    assert score_tables.is_few(few) and "how many were answered" in told
+        "class": "b",
+        "precision": "50.0",
+        "recall": "25.0",
+        "F1": "20.0",
+        "support": "1,234",
+        "as a": "2",
+        "as b": "1232",
+    }
+    assert score_tables.is_few(few) and "how many were answered" in caption
     many = {"classes": [entry(f"c{place}", place / 100, place) for place in range(40)], "confusion": [[]]}
-    rows, told = score_tables.class_rows(many)
+    rows, caption = score_tables.class_rows(many)
     assert [row["class"] for row in rows] == [f"c{place}" for place in range(1, 21)]
-    assert told == "the 20 classes of 40 with the lowest F1" and not score_tables.is_few(many)
+    assert caption == "the 20 classes of 40 with the lowest F1" and not score_tables.is_few(many)
     assert "as a" not in score_tables.class_rows({"classes": few["classes"]})[0][0]
 
 
 def test_classes_are_shown_of_the_fastest_model_or_of_all():
     rows = [
         {"split": split, "flops_speedup": speedup, "classes": [entry("a", 0.5)]}
-        for split in ("test", "test_b") for speedup in (1.0, 3.0, 2.0)
-    ]  # fmt: skip
+        for split in ("test", "test_b")
+        for speedup in (1.0, 3.0, 2.0)
+    ]
     assert score_tables.shown_models(rows, details=False) == [rows[1]]
     assert score_tables.shown_models(rows, details=True) == rows
     assert score_tables.shown_models([{"split": "test"}], details=True) == []

@@ -207,6 +207,10 @@ def test_a_dense_run_shows_all_but_words(finished):
         shutil.rmtree(finished / name)
     words = " ".join(check_page(report(finished)[0]).texts)
     assert "dense drops no words" in words
+    config = json.loads((finished / "run.json").read_text())
+    (finished / "run.json").write_text(json.dumps(config | {"method": "finetune"}))
+    text, _ = report(finished)
+    assert "drops no words" not in text and "explorer" not in check_page(text).ids
 
 
 def test_data_that_is_gone_is_named(finished):
