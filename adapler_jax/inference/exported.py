@@ -45,8 +45,8 @@ from adapler_jax.inference.signing import NO_TAG, check_custom_calls, custom_cal
 from adapler_jax.inference.stages import Stages, without_layers
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, compute_dtype
-from adapler_jax.weights.replace import replacing_file
 from adapler_jax.weights.save import Saved, load_model
+from adapler_jax.whole_files import replacing_file
 
 STAGED = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
 PLATFORMS = ("cpu", "cuda", "tpu")

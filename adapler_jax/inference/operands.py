@@ -20,8 +20,8 @@ from adapler_jax.inference.engine import lay_out_for, make_engine
 from adapler_jax.inference.latency_table import LatencyTable, bundled_table, case_of, find_table, shown
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import FILLER_ID, Batch, compute_dtype
-from adapler_jax.weights.replace import replace_text
 from adapler_jax.weights.save import Saved
+from adapler_jax.whole_files import replace_text
 
 AUTO = "auto"
 FILE_NAME = "operands.json"

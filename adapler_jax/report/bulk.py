@@ -46,7 +46,7 @@ from adapler_jax.report.prediction_inputs import (
     use_of,
     usual_of,
 )
-from adapler_jax.weights.replace import replacing_file
+from adapler_jax.whole_files import replacing_file
 
 NEEDED = {ANSWERS: "question and context", OPTIONS: "question, article and options"}
 Advance = Callable[[int, float | None], None]

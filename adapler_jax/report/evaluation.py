@@ -39,8 +39,9 @@ from adapler_jax.training.task_data import (
     load_questions,
     load_task_data,
 )
-from adapler_jax.training.workdir import CONFIG_FILE, read_object
+from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_object
 from adapler_jax.weights.save import Saved, load_model, save_model
+from adapler_jax.whole_files import checksum_path, write_checksums
 
 NUM_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
 BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
@@ -281,16 +282,29 @@ def evaluate_workdir(
 
 
 def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
-    """Write a decision threshold into a finished model of a run, which every later load takes; return its folder."""
+    """Write a decision threshold into a finished model of a run; every later load takes it. Return the model's folder.
+
+    Args:
+      workdir: of the run.
+      name: of the model, as `finished_phases` has it.
+      threshold: probability from which the second class is the label.
+
+    Raises:
+      ValueError: there is no such model, it is damaged, or it has other than two classes.
+    """
     workdir = pathlib.Path(workdir).expanduser()
     phases = finished_phases(workdir)
     check_finished(workdir, name, phases)
-    saved = load_model(phases[name] / "model")
+    saved = load_phase_model(phases[name])
     check_threshold(threshold, len(saved.class_names))
     names = ("pruner_name", "pruner_options", "head", "class_names", "max_length", "task")
     kept = {name: getattr(saved, name) for name in names}
     extra = saved.extra | {THRESHOLD: threshold}
-    return save_model(saved.directory, saved.params, saved.config, extra=extra, **kept)
+    with only_process(workdir):
+        checksum_path(saved.directory).unlink(missing_ok=True)  # a kill leaves a model without checksums, which passes
+        directory = save_model(saved.directory, saved.params, saved.config, extra=extra, **kept)
+        write_checksums(directory)
+    return directory
 
 
 def told_answers(head: Head, class_names: tuple[str, ...]) -> str:

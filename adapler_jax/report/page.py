@@ -17,7 +17,7 @@ from adapler_jax.report.evaluation import load_fastest, load_named
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
 from adapler_jax.training.task_data import is_reading, load_data, token_cache
-from adapler_jax.weights.replace import replace_text
+from adapler_jax.whole_files import replace_text
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("adapler_jax.report"), autoescape=True, undefined=jinja2.StrictUndefined,

@@ -15,7 +15,7 @@ from rich.text import Text
 from adapler_jax.inference.plain import plain
 from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.report.terminal import one_line
-from adapler_jax.weights.replace import replace_text
+from adapler_jax.whole_files import replace_text
 
 NUMBER = re.compile(r"[+-]?\d[\d,.]*(e[+-]?\d+)?[x%]?")  # as cells write them
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")

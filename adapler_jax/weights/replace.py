@@ -5,19 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from adapler_jax.whole_files import files_of, flush_file, flush_names, replace_text, replacing_file
-
-__all__ = [
-    "beside",
-    "copy_entries",
-    "flush",
-    "readable",
-    "replace_text",
-    "replacing",
-    "replacing_file",
-    "restore_previous",
-    "swap_in",
-]
+from adapler_jax.whole_files import files_of, flush_file, flush_names
 
 
 def beside(directory: Path, role: str) -> Path:

@@ -17,7 +17,7 @@ from adapler_jax.heads import init_classifier
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights import save
 from adapler_jax.weights.read import load_pretrained
-from adapler_jax.weights.replace import replace_text
+from adapler_jax.whole_files import replace_text
 from adapler_jax.weights.save import load_model, save_model
 
 CONFIG = EncoderConfig(
