@@ -33,7 +33,7 @@ def has_one_segment(raw: dict[str, Any]) -> bool:
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
-    """Read an object from a file; empty where there is none, which the reader of weights reports."""
+    """Read an object from a file; empty without a file, which the reader of weights reports."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -20,14 +20,14 @@ def check_ids(batch: Batch, config: EncoderConfig) -> None:
         if is_on_host(ids):
             ids_BL = np.asarray(ids)
             if out_of_range(ids_BL, size) and out_of_range(ids_BL[np.asarray(batch.live_BL)], size):
-                refuse(what, ids_BL[np.asarray(batch.live_BL)], size, "the batch")
+                refuse(what, ids_BL[np.asarray(batch.live_BL)], size, where="the batch")
 
 
-def check_rows(tokens: np.ndarray, segments: np.ndarray, config: EncoderConfig, where: str) -> None:
+def check_rows(tokens: np.ndarray, segments: np.ndarray, config: EncoderConfig, *, where: str) -> None:
     """Raise ValueError where rows without padding have a token or a segment that is not in the encoder's tables."""
     for what, ids, size in _tables(tokens, segments, config):
         if out_of_range(ids, size):
-            refuse(what, ids, size, where)
+            refuse(what, ids, size, where=where)
 
 
 def _tables(tokens, segments, config: EncoderConfig):
@@ -47,7 +47,7 @@ def out_of_range(ids: np.ndarray, size: int) -> bool:
     return ids.size > 0 and bool(ids.min() < 0 or ids.max() >= size)
 
 
-def refuse(what: str, ids: np.ndarray, size: int, where: str) -> None:
+def refuse(what: str, ids: np.ndarray, size: int, *, where: str) -> None:
     """Raise ValueError that names a number which is out of range."""
     found = int(ids.min() if ids.min() < 0 else ids.max())
     raise ValueError(f"{where} has the {what} {found}; the model has {size}, from 0 to {size - 1}: {ADVICE[what]}")

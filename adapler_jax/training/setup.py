@@ -121,7 +121,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         tell(note)
     lengths = batch_lengths(config.data.lengths, max_length)
     for name, tokenized in splits.items():
-        check_rows(tokenized.tokens.values, tokenized.segments.values, loaded.config, f"the split {name}")
+        check_rows(tokenized.tokens.values, tokenized.segments.values, loaded.config, where=f"the split {name}")
         bucket_for(int(tokenized.lengths.max()), lengths)
     ladder(run_buckets(config) or DEFAULT_BUCKETS, max_length)
     return Setup(

@@ -11,7 +11,7 @@ from adapler_jax.weights.labels import UNNAMED, is_name, numbers_of
 from adapler_jax.weights.messages import bounded_errors, listed, shown
 
 CONFIG_FILE = "config.json"
-MAX_LENGTH = 1 << 16  # token slots and positions that anybody may ask for
+MAX_LENGTH = 1 << 16  # token slots and positions at most
 MAX_BYTES = 1 << 26  # of a JSON file
 MAX_DEPTH = 32  # of lists and objects in it
 MAX_SIZE = 1 << 31  # of an axis
@@ -193,7 +193,7 @@ def read_class_names(
 
 
 def names_in_order(labels, source) -> tuple[str, ...]:
-    """Return the names of id2label in the order of their numbers. Raises ValueError where it is none."""
+    """Return the names of id2label in the order of their numbers. Raises ValueError where it is another thing."""
     if not isinstance(labels, dict) or labels.keys() != {
         str(index) for index in range(len(labels))
     }:
@@ -226,7 +226,11 @@ def numbers_by_name(numbers) -> dict[str, int] | None:
 
 
 def config_json(
-    config: EncoderConfig, architecture: str, class_names: tuple[str, ...] | None, special: dict[str, int] | None = None
+    config: EncoderConfig,
+    architecture: str,
+    class_names: tuple[str, ...] | None,
+    *,
+    special: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """The contents of a config.json that transformers reads as this encoder with a head.
 

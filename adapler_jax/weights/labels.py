@@ -1,4 +1,4 @@
-"""Classes of a checkpoint's classifier and those of the data: which row is which class."""
+"""Classes of a checkpoint's classifier and of the data: which row is which class."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from adapler_jax.weights.messages import listed
 
-UNNAMED = re.compile(r"(?:LABEL_)?(\d{1,9})")  # what stands for a name where nobody gave one
+UNNAMED = re.compile(r"(?:LABEL_)?(\d{1,9})")  # in place of a name that is not given
 NUMBER = re.compile(r"[+-]?\d{1,9}")
 SEPARATORS = re.compile(r"[\s_-]+")
 
@@ -59,7 +59,7 @@ def align_classes(own: Sequence[str] | None, wanted: Sequence[str]) -> Alignment
 
 
 def assumed(what: str, wanted: Sequence[str]) -> str:
-    """Return the note on an order that nobody wrote down."""
+    """Return the note on an order that no file names."""
     return (
         f"the checkpoint {what}; its classifier is kept, and the order of its classes is assumed to be the data's: "
         f"{listed(wanted)}"

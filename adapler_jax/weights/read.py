@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -76,23 +76,17 @@ def load_pretrained(
     num_classes = check_request(num_classes, class_names, num_positions)
     directory = resolve_model(path_or_name)
     config, raw = read_config(directory)
-    tensors, source = read_tensors(directory)
-    tensors = renamed(tensors, unwrapped_name, source)
-    names = tuple(tensors)
-    tensors = canonicalize(bert_tensors(tensors, raw, source), source)
-    check_prefix(tensors, names, config, source)
+    tensors, source = read_canonical(directory, config, raw)
     own = tuple(rule.name for rule in HEAD_RULES[head.name])
     tensors, notes = drop_ignored(tensors, keep=own)
-    own_names = None
-    if head is CLASSIFICATION and not fresh_head:
-        check_kind(raw, tensors, directory / CONFIG_FILE)
-        own_names = read_class_names(raw, directory / CONFIG_FILE, notes=notes, takes_numbers=True)
+    classifies = head is CLASSIFICATION and not fresh_head
+    own_names = read_classes(directory / CONFIG_FILE, raw, tensors, notes=notes) if classifies else None
     num_classes = num_classes if head is CLASSIFICATION else 1
     if set(POOLER_RULES) <= set(HEAD_RULES[head.name]):
         tensors, head_rules, fresh = choose_pooled(tensors, num_classes, fresh_head=fresh_head)
     else:
         tensors, head_rules, fresh = choose_parts(tensors, head.name, fresh_head=fresh_head)
-    if class_names is not None and own_names and "classifier" in fresh and len(own_names) != len(class_names):
+    if "classifier" in fresh and len(own_names or ()) not in (0, len(class_names or own_names or ())):
         fresh["classifier"] += f"; the checkpoint's are {listed(own_names)}, the data's {listed(class_names)}"
     kept_classes = count_classes(tensors)
     total_classes = kept_classes or num_classes or len(own_names or ()) or 2
@@ -102,15 +96,19 @@ def load_pretrained(
     check_tensors(tensors, rules, sizes, source)
     own_names = own_names if own_names is not None and len(own_names) == kept_classes else None
     if class_names is not None and kept_classes and head is CLASSIFICATION:
-        tensors, head_rules, own_names = in_order_of_data(tensors, head_rules, own_names, class_names, notes, fresh)
-        rules = ENCODER_RULES + head_rules
-    params = to_tree(tensors, rules, sizes, source)
+        rows, note = align_classes(own_names, class_names)
+        own_names = None if rows is None else tuple(class_names)
+        if rows is None:
+            fresh["classifier"] = note
+            rules = tuple(rule for rule in rules if rule not in CLASSIFIER_RULES)
+        else:
+            tensors = tensors | {name: tensors[name][list(rows)] for name in CLASSIFIER_NAMES}
+            notes += [note] if note else []
+    params = to_tree(tensors, rules, sizes, source=source)
     params["head"] = head.init(key, config, total_classes) | params.get("head", {})
     if num_positions is not None and num_positions > config.num_positions:
         notes.append(f"the {config.num_positions} learnt positions were repeated to give {num_positions}")
-        embeddings = params["encoder"]["embeddings"]
-        embeddings["position"] = tile_positions(embeddings["position"], num_positions)
-        config = dataclasses.replace(config, num_positions=num_positions)
+        config = grow_positions(params["encoder"]["embeddings"], config, num_positions)
     notes += [f"started afresh, {part}: {reason}" for part, reason in fresh.items()] + note_conversions(tensors)
     return Loaded(config, params, tuple(notes), directory, own_names, tuple(fresh))
 
@@ -124,6 +122,15 @@ def check_request(num_classes: int | None, class_names: Sequence[str] | None, nu
     if len(class_names) != len(set(class_names)) or num_classes not in (None, len(class_names)):
         raise ValueError(f"class_names {listed(class_names)} for {num_classes} classes; expected one name for each")
     return len(class_names)
+
+
+def read_classes(path: Path, raw: dict, tensors: dict, *, notes: list[str]) -> tuple[str, ...] | None:
+    """The names of the checkpoint's classes, None where it names none; notes: receives what contradicts itself.
+
+    Raises ValueError where its classifier is for something else than classes.
+    """
+    check_kind(raw, tensors, path)
+    return read_class_names(raw, path, notes=notes, takes_numbers=True)
 
 
 def check_kind(raw: dict, tensors: dict, source: Path) -> None:
@@ -140,19 +147,30 @@ def check_kind(raw: dict, tensors: dict, source: Path) -> None:
     )
 
 
-def check_prefix(tensors: dict, names: tuple[str, ...], config: EncoderConfig, source) -> None:
-    """Raises ValueError where the encoder lacks tensors that are there under a prefix, which the message names.
+def read_canonical(directory: Path, config: EncoderConfig, raw: dict) -> tuple[dict, Path]:
+    """The tensors of a directory under the names of the rule table, and the file that they are from.
 
-    names: of the tensors as the file has them, but for wrappers.
+    Raises ValueError where the encoder lacks tensors that are there under a prefix, which the message names.
     """
+    stored, source = read_tensors(directory)
+    stored = renamed(stored, unwrapped_name, source)
+    tensors = canonicalize(bert_tensors(stored, raw, source), source)
     layers = {match[1] for match in map(LAYER.match, tensors) if match}
-    if WORDS in tensors and len(layers) >= config.num_layers:
-        return
+    if WORDS not in tensors or len(layers) < config.num_layers:
+        check_prefix(tensors, stored, source)
+    return tensors, source
+
+
+def check_prefix(tensors: dict, stored: Iterable[str], source) -> None:
+    """Raises ValueError where names have a prefix without which they would be the encoder's.
+
+    stored: the names as the file has them, but for wrappers.
+    """
     found = collections.Counter(match[1] for match in map(ENCODER_PART.match, tensors) if match)
     del found["bert."]
     if found:
         prefix, count = found.most_common(1)[0]
-        if not any(name.startswith(prefix) for name in names):  # the table's own was put before it
+        if not any(name.startswith(prefix) for name in stored):  # the table's own was put before it
             prefix = prefix.removeprefix("bert.")
         raise ValueError(
             f"{source}: the encoder lacks tensors, and {count} names have the prefix {shown(prefix)}, without which "
@@ -160,23 +178,9 @@ def check_prefix(tensors: dict, names: tuple[str, ...], config: EncoderConfig, s
         )
 
 
-def in_order_of_data(tensors: dict, rules: tuple, own_names, class_names, notes: list[str], fresh: dict[str, str]):
-    """The tensors, rules to read the head by, and names of the classes, where the data has a say in their order.
-
-    notes and fresh receive what was done.
-    """
-    rows, note = align_classes(own_names, class_names)
-    if rows is None:
-        fresh["classifier"] = note
-        kept = {name: value for name, value in tensors.items() if name not in CLASSIFIER_NAMES}
-        return kept, tuple(rule for rule in rules if rule not in CLASSIFIER_RULES), None
-    notes += [note] if note else []
-    return tensors | {name: tensors[name][list(rows)] for name in CLASSIFIER_NAMES}, rules, tuple(class_names)
-
-
 def drop_ignored(tensors: dict, keep: tuple[str, ...] = ()) -> tuple[dict, list[str]]:
-    """The tensors of encoder, classifier and those to keep, and a note on the others that were left out; buffers go
-    unsaid. What looks like a part of the encoder's own computation stays, to be refused."""
+    """The tensors of encoder, classifier and those to keep, and a note on the others that were left out; no
+    note on buffers. What looks like a part of the encoder's own computation stays, to be refused."""
     foreign = [name for name in tensors if name not in keep and is_foreign(name)]
     groups = collections.Counter(f"{name.split('.')[0]}.*" for name in foreign)
     kept = {name: value for name, value in tensors.items() if name not in BUFFERS and name not in foreign}
@@ -248,6 +252,12 @@ def count_classes(tensors: dict) -> int | None:
     """Classes of the classifier among the tensors, None where there is none."""
     shapes = [tensors[name].shape for name in CLASSIFIER_NAMES if name in tensors and tensors[name].ndim]
     return shapes[0][0] if shapes else None
+
+
+def grow_positions(embeddings: Params, config: EncoderConfig, num_positions: int) -> EncoderConfig:
+    """The config with so many positions, whose table is put into the embeddings."""
+    embeddings["position"] = tile_positions(embeddings["position"], num_positions)
+    return dataclasses.replace(config, num_positions=num_positions)
 
 
 def tile_positions(position_XD, num_positions: int) -> jax.Array:

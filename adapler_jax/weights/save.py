@@ -86,15 +86,15 @@ def save_model(
     them. class_names: of a classification, in the order of the logits; None for LABEL_0, LABEL_1 ...
     tokenizer: an object with `save_pretrained`, or a directory to copy its files from; None keeps those that are
     there. extra: JSON values to find again in `load_model`. Files of others in the directory are kept, a README.md that
-    somebody wrote or changed among them.
+    a user wrote or changed among them.
 
     Raises ValueError where params do not fit the config, or the directory holds something else than a saved model;
     OSError where the disk is full or cannot be written.
     """
     directory = Path(directory).expanduser().resolve()
+    check_max_length(max_length)
     num_outputs = num_outputs_of(params)
     names = check_class_names(class_names, num_outputs) if head is CLASSIFICATION else None
-    check_max_length(max_length)
     architecture = architecture_of(config, head)
     section = {
         "format": FORMAT, "pruner": pruner_name, "pruner_options": pruner_options or {}, "max_length": max_length,
@@ -118,11 +118,10 @@ def save_model(
             replaced |= set(() if tokenizer is None else TOKENIZER_FILES) | own_card(directory)
             copy_entries(directory, partial, skip=replaced)
             slots = max_length or min(config.num_positions, DEFAULT_MAX_LENGTH)
-            special = settle_tokenizer(
-                partial, max_length=slots, has_segments=config.num_segments > 1, is_copy=tokenizer_is_copy(tokenizer)
-            )
-            contents = config_json(config, architecture, names, special)
-            section |= write_card(partial, contents, section, slots)
+            is_copy, has_segments = tokenizer_is_copy(tokenizer), config.num_segments > 1
+            special = settle_tokenizer(partial, max_length=slots, has_segments=has_segments, is_copy=is_copy)
+            contents = config_json(config, architecture, names, special=special)
+            section |= write_card(partial, card_text(contents, section, slots))
             write_config(partial, contents | {SECTION: section})
     except (OSError, safetensors.SafetensorError) as error:
         raise OSError(f"the model was not saved in {directory}; what was there is intact: {error}") from error
@@ -130,7 +129,7 @@ def save_model(
 
 
 def architecture_of(config: EncoderConfig, head: Head) -> str:
-    """The class of transformers that computes encoder and head; that of the encoder alone where none computes both."""
+    """The class of transformers that computes encoder and head; the encoder's where no class computes both."""
     is_pooled = set(POOLER_RULES) <= set(HEAD_RULES[head.name])
     if is_pooled and config.pooler_activation != "tanh" and not saves_as_distilbert(config):
         return "BertModel"
@@ -158,12 +157,12 @@ def own_card(directory: Path) -> set[str]:
     return {CARD_FILE} if isinstance(section, dict) and section.get("card") == digest_of(path) else set()
 
 
-def write_card(partial: Path, contents: dict[str, Any], section: dict[str, Any], slots: int) -> dict[str, str]:
+def write_card(partial: Path, text: str) -> dict[str, str]:
     """Writes the model card where there is no other, and returns its hash for our part of config.json."""
     path = partial / CARD_FILE
     if path.exists():
         return {}
-    path.write_text(card_text(contents, section, slots), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return {"card": digest_of(path)}
 
 
@@ -256,7 +255,7 @@ def load_model(directory) -> Saved:
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(
         config=config,
-        params={"pruner": {}} | to_tree(tensors, rules, sizes, weights_path),
+        params={"pruner": {}} | to_tree(tensors, rules, sizes, source=weights_path),
         pruner_name=section["pruner"],
         pruner_options=options,
         head=head,

@@ -26,7 +26,7 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     """Return our part of config.json.
 
     Raises:
-      ValueError: there is none, a later release wrote it, or its fields are of other types or ranges; all are named.
+      ValueError: the section is missing, a later release wrote it, or fields have other types or ranges.
     """
     section = raw.get(SECTION)
     if not isinstance(section, dict):

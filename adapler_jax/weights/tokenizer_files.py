@@ -43,7 +43,7 @@ def settle_tokenizer(
       folder: with the tokenizer's files; nothing is done where there are none.
       max_length: token slots of the model.
       has_segments: whether the model tells first and second texts apart.
-      is_copy: whether the files are as somebody else wrote them, whose class and case stay then.
+      is_copy: whether the files are copies of others, whose class and case stay then.
 
     Returns:
       Numbers of special tokens for config.json, as {"pad_token_id": 0}.
@@ -74,7 +74,7 @@ def settle_tokenizer(
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """Return what tokenizer_config.json says, empty where there is none."""
+    """Return the contents of tokenizer_config.json, empty without the file."""
     path = folder / SETTINGS_FILE
     return read_json(path) if path.is_file() else {}
 

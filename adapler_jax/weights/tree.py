@@ -59,7 +59,7 @@ def canonicalize(tensors: dict, source) -> dict:
 
 def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source) -> None:
     """Raises ValueError with all missing, misshapen and unexpected tensors, and those that hold no finite floats."""
-    check_layer_counts(tensors, rules, sizes, source)
+    check_layer_counts(tensors, rules, sizes, source=source)
     expected = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)}
     problems = compare_shapes(expected, {name: tuple(value.shape) for name, value in tensors.items()})
     problems += [
@@ -71,7 +71,9 @@ def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int],
     raise_mismatches(f"the tensors of {source} do not fit its config.json", problems)
 
 
-def check_layer_counts(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source) -> None:
+def check_layer_counts(
+    tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], *, source
+) -> None:
     """Raises ValueError where config.json has more layers than there are tensors of, before their names are made."""
     for letter, what in (("N", "layers"), ("M", "sites")):
         parts = {rule.name.partition("{")[0] for rule in rules if rule.stack == letter}
@@ -84,7 +86,9 @@ def check_layer_counts(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, 
             )
 
 
-def to_tree(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source="the model") -> Params:
+def to_tree(
+    tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], *, source="the model"
+) -> Params:
     """The float32 tree of checked tensors. Raises ValueError with the names of those that hold NaN or infinity."""
     leaves, problems = {}, []
     for rule in rules:

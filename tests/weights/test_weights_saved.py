@@ -265,7 +265,7 @@ def test_ids_out_of_range_are_refused_before_the_device_clamps_them():
             with pytest.raises(ValueError, match=message):
                 check_ids(batch.replace(**{name: put(ids)}), TINY)
         ids = getattr(batch, name).copy()
-        ids[3, 5] = value  # padding, which nobody reads
+        ids[3, 5] = value  # padding, which is not read
         check_ids(batch.replace(**{name: ids}), TINY)
     one = EncoderConfig(4, 2, 16, 24, 50, 16, num_segments=1)
     with pytest.raises(
@@ -273,7 +273,7 @@ def test_ids_out_of_range_are_refused_before_the_device_clamps_them():
     ):
         check_ids(batch, one)
     with pytest.raises(ValueError, match="the split train has the segment 1"):
-        check_rows(np.zeros(3, np.int32), np.ones(3, np.int8), one, "the split train")
+        check_rows(np.zeros(3, np.int32), np.ones(3, np.int8), one, where="the split train")
     jax.eval_shape(lambda batch: check_ids(batch, one), batch)  # traced: not looked at
     with pytest.raises(ValueError, match="the segment 1; the model has 1"):
         make_engine(one, keep_all(), driver="masked")({}, batch)

@@ -1,4 +1,4 @@
-"""A saved folder is the same thing to transformers: its answers are those of Classifier, Reader and Chooser."""
+"""A saved folder is the same thing to transformers: it answers as Classifier, Reader and Chooser do."""
 
 import json
 
