@@ -185,6 +185,8 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
     _add(core, settings, list(special.values()), folder / CONFIG_FILE)
     core.no_truncation()
     core.no_padding()
+    if "auto_map" in settings.fields:
+        notes.append(f"{folder / CONFIG_FILE}: auto_map names a program of the checkpoint's own, which is not run")
     if settings.fields.get("padding_side") == "left":
         notes.append(f"{folder}: padding_side is 'left'; here padding is right of the text, which it does not change")
     return LoadedTokenizer(core, special, settings, side or "right", tuple(notes))

@@ -174,6 +174,7 @@ def test_an_english_uncased_vocabulary_alone_takes_capitals_and_accents_off(tmp_
         (["東京"], None, "texts need blanks between words"),
         (["der", "der"], None, "has 1 words twice or empty; the last line of each counts"),
         (["der"], {"padding_side": "left"}, "padding_side is 'left'; here padding is right"),
+        (["der"], {"auto_map": {"AutoTokenizer": ["x.Y", None]}}, "auto_map names a program of the checkpoint's own"),
     ],
 )
 def test_a_doubt_about_a_vocabulary_is_told(tmp_path, words, settings, said):
