@@ -31,7 +31,7 @@ class Settings(NamedTuple):
     """What the files say; a field that they leave out is missing in `fields`."""
 
     tokenizer_class: str  # without "Fast"; empty where no file names one
-    fields: dict[str, Any]  # flags, sides and model_max_length by name
+    fields: dict[str, Any]  # flags, sides, model_max_length and auto_map by name
     special: dict[str, str | None]  # by SPECIAL_NAMES
     numbered: dict[int, AddedToken]  # tokens that have a number
     extra: tuple[AddedToken, ...]  # further special tokens
@@ -119,6 +119,8 @@ def _fields(config: dict, path: pathlib.Path) -> dict[str, Any]:
     fields = {name: config[name] for name in _FLAGS if config.get(name) is not None}
     if wrong := [name for name, value in fields.items() if not isinstance(value, bool)]:
         raise ValueError(f"{path}: {wrong[0]} is {fields[wrong[0]]!r:.60}; expected true or false")
+    if config.get("auto_map") is not None:
+        fields["auto_map"] = config["auto_map"]
     if "strip_accents" in config:
         fields["strip_accents"] = config["strip_accents"]
     for name in ("truncation_side", "padding_side"):

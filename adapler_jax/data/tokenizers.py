@@ -187,6 +187,8 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
     _add(core, settings, list(special.values()), folder / CONFIG_FILE)
     core.no_truncation()
     core.no_padding()
+    if "auto_map" in settings.fields:
+        notes.append(f"{folder / CONFIG_FILE}: auto_map names a program of the checkpoint's own, which is not run")
     if settings.fields.get("padding_side") == "left":
         notes.append(f"{folder}: padding_side is 'left'; here padding is right of the text, which it does not change")
     return LoadedTokenizer(core, special, settings, side or "right", tuple(notes))
@@ -199,13 +201,13 @@ def _follow(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> tuple[
       ValueError: a field says something else than tokenizer.json, in a form that cannot be changed.
     """
     name, fields = settings.tokenizer_class, settings.fields
+    if (blank := fields.get("add_prefix_space")) is not None:
+        changes = {"ByteLevel": {"add_prefix_space": blank}} if name in ROBERTA_CLASSES | {""} else {}
+        if name in _PIECE_CLASSES | {""}:
+            changes["Metaspace"] = {"prepend_scheme": "always" if blank else "never"}
+        core = rewrite(core, changes) if changes else core
     if not name or name in BERT_CLASSES:
         return _follow_bert(core, fields, folder)
-    blank = fields.get("add_prefix_space")
-    if blank is not None and name in ROBERTA_CLASSES:
-        return rewrite(core, {"ByteLevel": {"add_prefix_space": blank}}), []
-    if blank is not None and name in _PIECE_CLASSES:
-        return rewrite(core, {"Metaspace": {"prepend_scheme": "always" if blank else "never"}}), []
     state = _normalizer(core)
     if name in PLAIN_CLASSES and fields.get("do_lower_case", state.get("lowercase")) != state.get("lowercase"):
         return core, [

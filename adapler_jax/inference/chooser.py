@@ -166,7 +166,7 @@ def as_choice(place: int, question) -> ChoiceQuestion:
         not isinstance(question, tuple | list)
         or len(question) != 3
         or not all(isinstance(part, str) for part in question[:2])
-        or not isinstance(question[2], tuple | list)
+        or not isinstance(question[2], tuple | list | np.ndarray)
         or not all(isinstance(option, str) for option in question[2])
     ):
         raise TypeError(
@@ -176,6 +176,5 @@ def as_choice(place: int, question) -> ChoiceQuestion:
     asked, article, options = question
     if len(options) < 2:
         raise ValueError(f"question {place} has the options {list(options)!r:.60}; expected at least 2")
-    return ChoiceQuestion(
-        str(place), whole_characters(article), whole_characters(asked), tuple(map(whole_characters, options)), 0
-    )
+    options = tuple(whole_characters(str(option)) for option in options)
+    return ChoiceQuestion(str(place), whole_characters(article), whole_characters(asked), options, 0)

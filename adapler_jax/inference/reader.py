@@ -189,7 +189,8 @@ def as_question(place: int, pair) -> Question:
     """A (question, text) pair, or {"question": ..., "context": ...}, as the data room has it. Raises TypeError on
     anything else."""
     parts = [pair.get("question"), pair.get("context")] if isinstance(pair, Mapping) else pair
-    if not isinstance(parts, tuple | list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+    is_row = isinstance(parts, tuple | list | np.ndarray) and getattr(parts, "ndim", 1) == 1
+    if not is_row or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
         raise TypeError(f"pair {place} is {pair!r:.60}; expected (question, context), two strings, or a dict of these")
-    question, context = map(whole_characters, parts)
+    question, context = (whole_characters(str(part)) for part in parts)
     return Question(str(place), question, context, (), ())

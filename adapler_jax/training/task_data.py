@@ -154,6 +154,9 @@ def class_data(config, directory, only: Sequence[str]) -> TaskData:
     if side == "left" and not config.data.get("truncation_side", ""):
         notes = [f"{directory} says that texts over {max_length} tokens lose their beginning; "
                  "config.data.truncation_side=right cuts off their end"]  # fmt: skip
+    if max_length > tokenizer.model_max_length:
+        notes.append(f"{directory} says that it reads {tokenizer.model_max_length} tokens (model_max_length); texts "
+                     f"have up to {max_length} here")  # fmt: skip
     limits = {"max_length": max_length, "truncation_side": side, "cache_dir": token_cache(config)}
     splits = {
         name: tokenize(examples, tokenizer, **limits)

@@ -91,9 +91,9 @@ def test_files_next_to_a_tokenizer_json_are_read_as_transformers_reads_them(tmp_
 
 
 @pytest.mark.parametrize("add_prefix_space", [False, True, None])
-@pytest.mark.parametrize("name", ["RobertaTokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("name", ["RobertaTokenizer", "PreTrainedTokenizerFast", None])
 def test_a_blank_before_the_first_word_is_added_as_transformers_adds_it(tmp_path, name, add_prefix_space):
-    config = {"tokenizer_class": name}
+    config = {"tokenizer_class": name} if name else {}
     if add_prefix_space is not None:
         config["add_prefix_space"] = add_prefix_space
     folder = _folder(tmp_path, build_roberta_core(), model_type="roberta", tokenizer_config__json=config)
@@ -105,7 +105,7 @@ def test_roberta_is_read_from_its_vocabulary_and_merges(tmp_path):
     numbers |= {"Ġf": len(numbers), "fi": len(numbers) + 1, "Ġfi": len(numbers) + 2}
     files = {"vocab__json": numbers, "merges__txt": "#version: 0.2\nĠ f\nf i\nĠf i\n"}
     folder = _folder(tmp_path, None, model_type="roberta", **files)
-    _check_as_transformers(folder, ("a film", " fi fi", "日 a", "a</s>b"))
+    _check_as_transformers(folder, ("a film", " fi fi", "日 a", "a</s>b", "a <mask> fi"))
     (tmp_path / "merges.txt").write_text("#version: 0.2\nĠ f\nf i l\n")
     with pytest.raises(ValueError, match="merges.txt: line 3 is 'f i l'; expected two pieces"):
         load_core(tmp_path)
@@ -174,6 +174,7 @@ def test_an_english_uncased_vocabulary_alone_takes_capitals_and_accents_off(tmp_
         (["東京"], None, "texts need blanks between words"),
         (["der", "der"], None, "has 1 words twice or empty; the last line of each counts"),
         (["der"], {"padding_side": "left"}, "padding_side is 'left'; here padding is right"),
+        (["der"], {"auto_map": {"AutoTokenizer": ["x.Y", None]}}, "auto_map names a program of the checkpoint's own"),
     ],
 )
 def test_a_doubt_about_a_vocabulary_is_told(tmp_path, words, settings, said):

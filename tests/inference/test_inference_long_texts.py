@@ -55,6 +55,15 @@ def test_a_model_of_before_cuts_the_end_and_another_value_is_refused(tmp_path):
         Classifier.load(directory)
 
 
+def test_a_saved_model_whose_tokenizer_passes_its_table_is_refused(tmp_path):
+    directory = make_model(tmp_path / "model", "keep_all")
+    state = json.loads((directory / "tokenizer.json").read_text())
+    state["model"]["vocab"]["film"] = len(WORDS) + 5
+    (directory / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(ValueError, match=f"number {len(WORDS) + 5} .* embedding table has {len(WORDS)}"):
+        Classifier.load(directory)
+
+
 def test_windows_cover_a_text_and_share_its_words():
     (windows,) = encode_windows(CORE, [LONG], None, max_length=16, stride=None)
     whole = encode_words(CORE, [LONG], None, max_length=100)[0]

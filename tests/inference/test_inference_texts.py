@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from adapler_jax.inference.chooser import as_choice
+from adapler_jax.inference.reader import as_question
 from adapler_jax.inference.texts import split_pairs
 
 TEXTS = ["a film", "", "日本"]
@@ -84,3 +86,12 @@ def test_what_has_no_order_or_is_one_text_is_no_list(texts):
 def test_a_table_is_refused_before_its_column_names_are_classified():
     with pytest.raises(TypeError, match=r"not a table; give a column of it, as predict\(table\['text'\]\)"):
         split_pairs(Table())
+
+
+def test_questions_and_options_may_be_rows_of_arrays():
+    asked = as_question(0, np.array(["who", "she"]))
+    assert (type(asked.question), asked.question, asked.context) == (str, "who", "she")
+    assert as_choice(0, ("who", "she", np.array(["a", "b"]))).options == ("a", "b")
+    for wrong in (np.array(["who"]), np.array([["who", "she"]]), np.array("who"), ("who", float("nan")), None):
+        with pytest.raises(TypeError, match="pair 1 is .*; expected .question, context., two strings"):
+            as_question(1, wrong)

@@ -21,7 +21,8 @@ def _task(tmp_path, *, says=None, **fields):
     folder = tmp_path / "model"
     build_tokenizer().save_pretrained(folder)
     path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | ({"truncation_side": says} if says else {})))
+    said = {"model_max_length": NUMBER - 1} | ({"truncation_side": says} if says else {})
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
     rows = "".join(json.dumps({"text": LONG, "label": label}) + "\n" for label in "ab" * 10)
     (tmp_path / "rows.jsonl").write_text(rows)
     config = finetune.get_config("custom")
@@ -45,6 +46,7 @@ def test_long_texts_are_cut_where_the_run_or_else_the_checkpoint_says(tmp_path, 
     (asked,) = encode_tokens(core, [LONG], None, max_length=NUMBER, **task.extra)
     assert asked.token_L.tolist() == tokens.tolist()
     assert any("lose their beginning" in note for note in task.notes) == (says == "left" and not field)
+    assert any("says that it reads 4 tokens (model_max_length)" in note for note in task.notes)
 
 
 def test_special_tokens_in_texts_are_text_where_the_run_says_so(tmp_path):
