@@ -114,7 +114,8 @@ def read_table(
             return read_parquet(parquet_file(source), str(path), columns)
         opened = open_table(source, kind, pick, columns=columns, options=options, tell=notes.append)
         table = table_from_rows((row for _, row in opened.rows), str(path), columns=columns)
-    return table.replace(found=tuple(found) or table.found, notes=tuple(notes))
+    held = table.columns or {name: [] for name in found if columns is None or name in columns}
+    return table.replace(columns=held, found=tuple(found) or table.found, notes=tuple(notes))
 
 
 def csv_rows(text: str, kind: str, where: str, *, columns: Collection[str] | None = None) -> Iterator[dict]:

@@ -36,7 +36,8 @@ def json_lines(lines: Iterable[str], where: str) -> Iterator[tuple[int, object]]
     """Yield (line number, value) of the lines that are not blank."""
     for number, line in enumerate(lines, start=1):
         if not line.isspace() and line:
-            yield number, parse_json(line, f"{where}: line {number}")
+            text = line.removeprefix("\ufeff")  # of a file that was put after another one
+            yield number, parse_json(text, f"{where}: line {number}")
 
 
 def json_items(reader: TextReader, where: str) -> Iterator[Placed]:

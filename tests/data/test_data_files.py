@@ -152,6 +152,12 @@ def test_json_lines_end_at_line_feeds_only(tmp_path):
     assert load_files(str(path))["train"].columns["text"] == ["one\u2028two\x85three"]
 
 
+def test_files_that_are_put_after_each_other_are_one(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('\ufeff{"text": "a"}\n\ufeff{"text": "b"}\n')
+    assert load_files(str(path))["train"].columns["text"] == ["a", "b"]
+
+
 def test_keys_missing_from_some_json_rows_become_none(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x"}\n{"label": 1}\n{"text": "y", "label": 0}\n')

@@ -160,6 +160,12 @@ def test_a_field_that_is_too_long_is_named_by_its_quote(tmp_path, monkeypatch):
         csv.field_size_limit(limit)
 
 
+def test_a_header_alone_is_an_empty_table(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n")
+    with pytest.raises(ValueError, match="a.csv is empty; give a split with at least one row"):
+        load_task("custom", source=f"file:{tmp_path}/a.csv")
+
+
 def test_marks_zeros_and_mixed_line_ends_inside_of_texts_are_text(tmp_path):
     (tmp_path / "a.csv").write_bytes("text,label\r\n\ufeffa\0b,1\nc,0\r\n".encode())
     assert load_files(str(tmp_path / "a.csv"))["train"].columns == {
