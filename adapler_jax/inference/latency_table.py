@@ -17,6 +17,7 @@ import jax
 
 from adapler_jax.caches import user_cache
 from adapler_jax.provenance import device_name, library_versions
+from adapler_jax.weights.replace import replacing_file
 
 MEASURE_MODULE = "adapler_jax.inference.latency"
 MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
@@ -141,13 +142,8 @@ def write_table(table: LatencyTable, path: pathlib.Path) -> None:
     rows = ",\n  ".join(json.dumps(row) for row in record.pop("rows"))
     head = json.dumps(record, indent=1).removesuffix("\n}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n')
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing_file(path) as partial:
+        partial.write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n', encoding="utf-8")
 
 
 def cached_path() -> pathlib.Path:

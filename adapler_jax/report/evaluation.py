@@ -199,13 +199,13 @@ def evaluate_workdir(
                 row |= time_model(saved, dense, pruners[name], tokenized, lengths, engine=engines[name])
             if with_operands and split == chosen[0] and has_units():
                 own = own_lengths(pruners[name], lengths)
-                compare_operands(name, saved, task, own, engine=engines[name], tell=tell)
+                compare_operands(name, saved, task, lengths=own, engine=engines[name], tell=tell)
             rows.append(row)
     return rows
 
 
 def compare_operands(
-    name: str, saved: Saved, task: TaskData, lengths, *, engine: dict, tell: Callable[[str], None]
+    name: str, saved: Saved, task: TaskData, *, lengths, engine: dict, tell: Callable[[str], None]
 ) -> None:
     """Tells, and keeps beside a model, whether it answers alike with bfloat16 operands on validation rows."""
     split = next((name for name in task.splits if name.startswith("validation")), None)

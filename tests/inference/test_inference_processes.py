@@ -126,6 +126,32 @@ def test_a_worker_that_is_forked_before_the_load_answers(tiny_classifier):
     assert found.stdout.strip() in ("a", "b", "c"), found.stderr
 
 
+FORKED_AFTER = """
+import os, jax
+jax.devices()
+child = os.fork()
+if child == 0:
+    from adapler_jax.inference.processes import check_process
+    try:
+        check_process()
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+from adapler_jax.inference.processes import check_process
+check_process()
+print("the parent may run models")
+"""
+
+
+@FORKS
+@pytest.mark.skipif(not os.path.exists(processes.TASKS), reason="this system does not list its threads")
+def test_a_worker_that_imports_the_library_after_its_fork_says_so_too():
+    found = subprocess.run([sys.executable, "-c", FORKED_AFTER], capture_output=True, text=True, timeout=120)
+    message, parent = found.stdout.splitlines()
+    assert message.startswith("this process was forked after JAX had started") and parent.startswith("the parent may")
+
+
 def test_a_process_is_forked_where_jax_ran_before(monkeypatch):
     for jax_ran in (False, True):
         state = processes._Process()

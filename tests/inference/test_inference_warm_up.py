@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.engine import Engine
 from adapler_jax.inference.exported import export_model
 from tests.inference.test_inference_classifier import WORDS, make_model
 
-NUM_REQUESTS = 10_000
+NUM_REQUESTS = 2_000
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def check_requests(classifier, count, *, batch_size):
     assert found == []
 
 
-def test_ten_thousand_random_requests_compile_nothing(tmp_path):
+def test_two_thousand_random_requests_compile_nothing(tmp_path):
     classifier = Classifier.load(make_model(tmp_path / "model", "adapler"), buckets=(16,))
     check_requests(classifier, NUM_REQUESTS, batch_size=6)  # no power of two: 1, 2, 4 and 6 rows
 
@@ -59,15 +60,15 @@ def test_several_padded_lengths_are_warmed_up(tmp_path, exported):
     directory = make_model(tmp_path / "model", "keep_all", max_length=20)
     if exported:
         export_model(directory)
-    classifier = Classifier.load(directory)
-    assert len(classifier.lengths) > 1
+    classifier = Classifier.load(directory, programs=exported)
+    assert isinstance(classifier.run, Engine) != exported and len(classifier.lengths) > 1
     check_requests(classifier, 100, batch_size=2)
 
 
 def test_an_exported_program_is_warmed_up(tmp_path):
     directory = make_model(tmp_path / "model", "adapler")
     export_model(directory, buckets=(16,))
-    check_requests(Classifier.load(directory, buckets=(16,)), 100, batch_size=3)
+    check_requests(Classifier.load(directory, buckets=(16,), programs=True), 100, batch_size=3)
 
 
 def test_batches_in_two_threads_are_warmed_up(tmp_path):
