@@ -141,8 +141,8 @@ def evaluate_workdir(
     Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
     and for the first split the columns of `time_model`. only: the one model beside the dense one; empty: all of them.
     dense_scores: of splits where the dense model was scored before; there it has no row. splits: those to score; none
-    for all test splits, or the validation splits where there is no test. with_operands: whether models are told beside
-    them if bfloat16 operands answer alike, for loads with dtype="auto", on devices that have units for it.
+    for all test splits, or the validation splits where there is no test. with_operands: whether it is
+    kept next to each model if bfloat16 operands answer alike, for loads with dtype="auto"; on devices with such units.
 
     Raises ValueError where the workdir holds no finished model, or not that one, or there is no such split.
     """
@@ -207,7 +207,7 @@ def evaluate_workdir(
 def compare_operands(
     name: str, saved: Saved, task: TaskData, *, lengths, engine: dict, tell: Callable[[str], None]
 ) -> None:
-    """Tells, and keeps beside a model, whether it answers alike with bfloat16 operands on validation rows."""
+    """Says, and keeps in a model's folder, whether it answers alike with bfloat16 operands on validation rows."""
     split = next((name for name in task.splits if name.startswith("validation")), None)
     if split is None:
         return

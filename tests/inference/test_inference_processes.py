@@ -105,7 +105,7 @@ def test_after_a_fork_every_use_of_a_model_raises_a_sentence(models):
     for message in found.values():
         assert message.startswith("this process was forked after JAX had started, so no model can run in it; load")
         assert "docs/serving.md" in message and "\n" not in message
-    calls["predict"]()  # the parent goes on
+    calls["predict"]()  # the parent continues
 
 
 FORKED_BEFORE = """
