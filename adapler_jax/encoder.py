@@ -80,7 +80,7 @@ def along_last(vector, x):
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
-def matrix_product(x, y, dimensions, precision=None):
+def matrix_product(x, y, dimensions, *, precision=None):
     """`jax.lax.dot_general` without batch axes; float32 result whatever the operands: that picks the fast kernels."""
     return jax.lax.dot_general(
         x, y, (dimensions, ((), ())), precision=precision, preferred_element_type=jnp.float32
@@ -130,11 +130,13 @@ def linear(params: Params, x, dtype=jnp.float32, *, precision=None):
     may round the operands.
     """
     if "kernel_OI" in params:
-        product = matrix_product(x.astype(dtype), params["kernel_OI"].astype(dtype), ((x.ndim - 1,), (1,)), precision)
+        kernel = params["kernel_OI"].astype(dtype)
+        product = matrix_product(x.astype(dtype), kernel, ((x.ndim - 1,), (1,)), precision=precision)
         return product + along_last(params["bias"], product)
     if dtype == jnp.bfloat16:
         return linear_bfloat16(params["kernel"], params["bias"], x)
-    product = matrix_product(x.astype(dtype), params["kernel"].astype(dtype), ((x.ndim - 1,), (0,)), precision)
+    kernel = params["kernel"].astype(dtype)
+    product = matrix_product(x.astype(dtype), kernel, ((x.ndim - 1,), (0,)), precision=precision)
     return product + along_last(params["bias"], product)
 
 

@@ -267,8 +267,8 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products.
     with_last: whether the Trace has the last state of every token. A method without sites runs as plain BERT, without
     gathers.
-    Tokens are in the first slots of their rows; the logits of a row with a gap between them are NaN, those of a row
-    without tokens 0.
+    Tokens are in the first slots of their rows; a row with a gap between them has logits NaN, one without tokens
+    logits 0.
     """
     check_fast(pruner, config)
     options = {"dtype": dtype, "head": head, "with_last": with_last}

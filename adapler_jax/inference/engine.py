@@ -158,25 +158,20 @@ def make_engine(
     if expected_speedup is not None and not 0.0 < expected_speedup < float("inf"):
         raise ValueError(f"expected_speedup is {expected_speedup}; expected a positive number, or None")
     if driver == AUTO:
-        table = find_table(latency_table)
-
-        def pick(batch_size, length):
-            if table is None:
-                return Choice("bucketed", buckets or DEFAULT_BUCKETS)
-            return choose(
-                table, config, dtype, batch_size=batch_size, length=length, is_pruned=bool(pruner.sites),
-                expected_speedup=expected_speedup, buckets=buckets,
-            )  # fmt: skip
+        pick = functools.partial(
+            pick_driver, table=find_table(latency_table), config=config, dtype=dtype, is_pruned=bool(pruner.sites),
+            expected_speedup=expected_speedup, buckets=buckets,
+        )  # fmt: skip
     else:
 
-        def pick(batch_size, length):
+        def pick(**shape):
             return Choice(driver, buckets or DEFAULT_BUCKETS)
 
     @functools.cache
     def choice(batch_size, length):
         if batch_size < 1 or length < 1:
             raise ValueError(f"a batch of {batch_size} rows and {length} token slots; expected at least 1 of each")
-        return pick(batch_size, length)
+        return pick(batch_size=batch_size, length=length)
 
     def program(batch_size, length):
         name, rungs = choice(batch_size, length)
@@ -185,6 +180,14 @@ def make_engine(
         return _jitted(config, pruner, name, dtype, head=head, with_last=with_last, **options[name])
 
     return Engine(choice=choice, program=functools.cache(program), config=config)
+
+
+def pick_driver(*, table: LatencyTable | None, buckets: Sequence[int] | None, **case) -> Choice:
+    """`choose` by a table; of None, the choice where nothing was measured: "bucketed", with all buckets."""
+    if table is None:
+        return Choice("bucketed", buckets or DEFAULT_BUCKETS)
+    config, dtype = case.pop("config"), case.pop("dtype")
+    return choose(table, config, dtype, buckets=buckets, **case)
 
 
 def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:

@@ -37,12 +37,16 @@ def executed_flops(
     predictor_dim = flops.leaf_predictor_dim(params)
     B, L = batch.token_BL.shape
     if choice.driver == "packed":
-        executed = packed_flops(config, pruner, batch, count_NB, buckets=choice.buckets, predictor_dim=predictor_dim)
+        executed = packed_flops(
+            config, pruner, batch, count_NB=count_NB, buckets=choice.buckets, predictor_dim=predictor_dim
+        )  # fmt: skip
         executed += int(program_rows("packed", B) * parts_of("packed", B) * head_flops(params, config, L, head))
     elif choice.driver == "bucketed" and pruner.sites:
         length_B = np.asarray(batch.live_BL).sum(-1)
-        lengths = executed_lengths(pruner, length_B, count_NB, choice.buckets, num_slots=L)
-        executed = bucketed_flops(config, pruner, B, *lengths, predictor_dim=predictor_dim)
+        entry, length_N = executed_lengths(pruner, length_B, count_NB, choice.buckets, num_slots=L)
+        executed = bucketed_flops(
+            config, pruner, B, entry=entry, length_N=length_N, predictor_dim=predictor_dim
+        )  # fmt: skip
         executed += int(B * head_flops(params, config, L, head))
     return np.array([spent, executed], np.int64)
 
@@ -68,7 +72,7 @@ def chunked_rows(batch_size: int, length: int) -> int:
 
 
 def bucketed_flops(
-    config: EncoderConfig, pruner: Pruner, batch_size: int, entry: int, length_N, *, predictor_dim: int
+    config: EncoderConfig, pruner: Pruner, batch_size: int, *, entry: int, length_N, predictor_dim: int
 ) -> int:
     """Operations of the bucketed driver without the head; entry, length_N: as `executed_lengths` gives them."""
     total = batch_size * flops.embedding_flops(config, entry)
@@ -92,7 +96,7 @@ def parts_of(driver: str, batch_size: int) -> int:
 
 
 def packed_flops(
-    config: EncoderConfig, pruner: Pruner, batch: Batch, count_NB, *, buckets: Sequence[int], predictor_dim: int
+    config: EncoderConfig, pruner: Pruner, batch: Batch, *, count_NB, buckets: Sequence[int], predictor_dim: int
 ) -> int:
     """Operations of the packed driver without the head, in two halves where the engine runs it so."""
     B, L = batch.token_BL.shape
@@ -102,14 +106,12 @@ def packed_flops(
         len(parts[0]), L, buckets=buckets, tiles=packed.TILES, block_tokens=packed.BLOCK_TOKENS
     )  # fmt: skip
     run = packed_part_in_layer if pruner.point == BEFORE_FEED_FORWARD else packed_part_before_layer
-    return sum(
-        run(config, pruner, live_B[rows], count_NB[:, rows], sizes=sizes, length=L, predictor_dim=predictor_dim)
-        for rows in parts
-    )
+    options = {"sizes": sizes, "length": L, "predictor_dim": predictor_dim}
+    return sum(run(config, pruner, live_B[rows], count_NB=count_NB[:, rows], **options) for rows in parts)
 
 
 def packed_part_before_layer(
-    config: EncoderConfig, pruner: Pruner, live_B, count_NB, *, sizes, length: int, predictor_dim: int
+    config: EncoderConfig, pruner: Pruner, live_B, *, count_NB, sizes, length: int, predictor_dim: int
 ) -> int:
     """Operations of one packed program whose sites, if any, are before the layers."""
     layers = {site.layer for site in pruner.sites}
@@ -130,7 +132,7 @@ def packed_part_before_layer(
 
 
 def packed_part_in_layer(
-    config: EncoderConfig, pruner: Pruner, live_B, count_NB, *, sizes, length: int, predictor_dim: int
+    config: EncoderConfig, pruner: Pruner, live_B, *, count_NB, sizes, length: int, predictor_dim: int
 ) -> int:
     """Operations of one packed program whose sites are between the halves of the layers."""
     del pruner, length, predictor_dim

@@ -101,7 +101,7 @@ def case_of(row: Row) -> tuple:
 
 
 def parse_table(text: bytes) -> LatencyTable:
-    """A table of a file's content. Raises ValueError, TypeError, KeyError or RecursionError where it is none."""
+    """A table of a file's content. Raises ValueError, TypeError, KeyError or RecursionError on anything else."""
     record = json.loads(text)
     if not isinstance(record, dict) or not isinstance(record["rows"], list):
         raise ValueError("expected an object with a list of rows")
@@ -177,7 +177,7 @@ def find_table(latency_table: LatencyTable | str | os.PathLike | None = None) ->
     """The table that decides on this device; None on an accelerator that has none of its own, with a warning.
 
     Args: latency_table: a table or the path of one; None or "" for the one measured on this device before, and where
-    there is none, on CPUs, the one that comes with the library. A damaged one among those measured before is told as a
+    there is none, on CPUs, the one that comes with the library. A damaged one among those measured before gives a
     warning.
     Raises ValueError where a named table is missing, damaged, or was measured on another device or with other versions.
     """

@@ -1,6 +1,6 @@
 """Which operands a model's products take: bfloat16 where the device is faster with it and the model's answers agree.
 
-`check_operands` runs a model with both on validation texts and keeps what it found beside the model; a load with
+`check_operands` runs a model with both on validation texts and keeps what it found in its folder; a load with
 dtype="auto" asks that record, and the latency table of this device or, without one, what its processor says of itself.
 """
 
@@ -58,7 +58,7 @@ def fingerprint(saved: Saved) -> str:
 
 
 def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreement:
-    """Runs a model over batches with float32 and with bfloat16 operands, and keeps the result beside the model.
+    """Runs a model over batches with float32 and with bfloat16 operands, and keeps the result in its folder.
 
     Args: engine: keywords of `make_engine`; dtype and head are not read. Raises ValueError where there is no example,
     OSError where the model's folder cannot be written.
@@ -89,7 +89,7 @@ def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreemen
 
 
 def probabilities(head: Head, logits):
-    """Softmax of the logits over the answers of a row, axis 1 of every array; of options over those of a question."""
+    """Softmax of the logits over the answers of a row, axis 1 of every array; of options, over those of a question."""
     group = dict(head.options).get("num_options", 1)
 
     def of_rows(logits_BX):

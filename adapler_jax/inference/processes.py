@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+TASKS = "/proc/self/task"
 ADVICE = "load the model in every worker, after the fork (docs/serving.md, Several processes)"
 
 
@@ -44,8 +45,17 @@ def _after_fork() -> None:
     _process.is_forked = _process.is_forked or _process.jax_ran
 
 
+def has_lost_threads() -> bool:
+    """Whether JAX runs in a process of one thread, which only a fork leaves so; known on Linux alone."""
+    try:
+        return jax_runs() and len(os.listdir(TASKS)) == 1
+    except OSError:
+        return False
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+_process.is_forked = has_lost_threads()  # a fork before this import, which the hooks have not seen
 
 
 def check_process() -> None:

@@ -74,7 +74,7 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
         expected += flops.attention_row_flops(CONFIG, ran["query_key_value"])
         expected += flops.attention_pair_flops(CONFIG, ran["mix_values"])
         expected += flops.feed_forward_flops(CONFIG, ran["feed_forward"])
-        found = functools.partial(packed_flops, CONFIG, pruner, batch, count_NB, buckets=BUCKETS)
+        found = functools.partial(packed_flops, CONFIG, pruner, batch, count_NB=count_NB, buckets=BUCKETS)
         significance = 0
         if name == "powerbert":
             sizes = packed.sizes_for(5, tiny.NUM_SLOTS, buckets=BUCKETS, tiles=TILES, block_tokens=BLOCK)
@@ -105,7 +105,7 @@ def test_halves_of_a_batch_are_counted_as_they_run():
     batch = make_batch(lengths)
     count_NB = np.tile(lengths, (CONFIG.num_layers, 1))
     parts = [lengths[0::2], [*lengths[1::2], 3]]
-    found = packed_flops(CONFIG, keep_all(), batch, count_NB, buckets=BUCKETS, predictor_dim=0)
+    found = packed_flops(CONFIG, keep_all(), batch, count_NB=count_NB, buckets=BUCKETS, predictor_dim=0)
     sizes = packed.sizes_for(9, 12, buckets=BUCKETS, tiles=packed.TILES, block_tokens=packed.BLOCK_TOKENS)
     expected = 0
     for part in parts:
@@ -122,7 +122,7 @@ def test_executed_operations_are_those_of_the_buckets():
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
     padded = 3 * flops.dense_flops(CONFIG, [12], head=HEAD)[0]
     bucketed = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **SIZES)[0]
-    packed_rows = packed_flops(CONFIG, PRUNER, batch, count_NB, buckets=(4, 12), predictor_dim=8) + 3 * HEAD
+    packed_rows = packed_flops(CONFIG, PRUNER, batch, count_NB=count_NB, buckets=(4, 12), predictor_dim=8) + 3 * HEAD
     for driver, expected in {"bucketed": bucketed, "packed": packed_rows, "masked": padded}.items():
         found = executed_flops(make_params(), CONFIG, PRUNER, batch, count_NB, choice=Choice(driver, (4, 12)))
         assert found.tolist() == [padded, expected]

@@ -105,7 +105,7 @@ def test_after_a_fork_every_use_of_a_model_raises_a_sentence(models):
     for message in found.values():
         assert message.startswith("this process was forked after JAX had started, so no model can run in it; load")
         assert "docs/serving.md" in message and "\n" not in message
-    calls["predict"]()  # the parent goes on
+    calls["predict"]()  # the parent continues
 
 
 FORKED_BEFORE = """
@@ -124,6 +124,32 @@ def test_a_worker_that_is_forked_before_the_load_answers(tiny_classifier):
     command = [sys.executable, "-c", FORKED_BEFORE, str(tiny_classifier)]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert found.stdout.strip() in ("a", "b", "c"), found.stderr
+
+
+FORKED_AFTER = """
+import os, jax
+jax.devices()
+child = os.fork()
+if child == 0:
+    from adapler_jax.inference.processes import check_process
+    try:
+        check_process()
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+from adapler_jax.inference.processes import check_process
+check_process()
+print("the parent may run models")
+"""
+
+
+@FORKS
+@pytest.mark.skipif(not os.path.exists(processes.TASKS), reason="this system does not list its threads")
+def test_a_worker_that_imports_the_library_after_its_fork_says_so_too():
+    found = subprocess.run([sys.executable, "-c", FORKED_AFTER], capture_output=True, text=True, timeout=120)
+    message, parent = found.stdout.splitlines()
+    assert message.startswith("this process was forked after JAX had started") and parent.startswith("the parent may")
 
 
 def test_a_process_is_forked_where_jax_ran_before(monkeypatch):

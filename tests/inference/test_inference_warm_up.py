@@ -8,6 +8,7 @@ import pytest
 
 from adapler_jax.inference import engine
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.engine import Engine
 from adapler_jax.inference.exported import export_model
 from tests.inference.test_inference_classifier import WORDS, make_model
 
@@ -60,15 +61,15 @@ def test_several_padded_lengths_are_warmed_up(tmp_path, exported):
     directory = make_model(tmp_path / "model", "keep_all", max_length=20)
     if exported:
         export_model(directory)
-    classifier = Classifier.load(directory)
-    assert len(classifier.lengths) > 1
+    classifier = Classifier.load(directory, programs=exported)
+    assert isinstance(classifier.run, Engine) != exported and len(classifier.lengths) > 1
     check_requests(classifier, 100, batch_size=2)
 
 
 def test_an_exported_program_is_warmed_up(tmp_path):
     directory = make_model(tmp_path / "model", "adapler")
     export_model(directory, buckets=(16,))
-    check_requests(Classifier.load(directory, buckets=(16,)), 100, batch_size=3)
+    check_requests(Classifier.load(directory, buckets=(16,), programs=True), 100, batch_size=3)
 
 
 def test_batches_in_two_threads_are_warmed_up(tmp_path, monkeypatch):
