@@ -179,7 +179,7 @@ def evaluate_workdir(
         for name, saved in models.items():
             if name == "dense" and dense_score is not None:
                 continue
-            tell(f"{name}: {len(tokenized)} {task.unit} of {split}")
+            tell(f"{name}: {len(tokenized)} {task.unit} of {split}, compiling ...")
             batches = eval_batches(
                 tokenized, batch_size=rows_of_batch(task.group), lengths=own_lengths(pruners[name], lengths)
             )
@@ -196,7 +196,7 @@ def evaluate_workdir(
             }  # fmt: skip
             row |= {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}
             if with_times and name != "dense" and split == chosen[0]:
-                tell(f"{name}: seconds beside the dense model")
+                tell(f"{name}: seconds beside the dense model, compiling ...")
                 row |= time_model(saved, dense, pruners[name], tokenized, lengths, engine=engines[name])
             rows.append(row)
     return rows
