@@ -263,7 +263,7 @@ def evaluate_workdir(
         for name in contest.models:
             if name == "dense" and dense_score is not None:
                 continue
-            tell(f"{name}: {len(contest.task.splits[split])} {contest.task.unit} of {split}")
+            tell(f"{name}: {len(contest.task.splits[split])} {contest.task.unit} of {split}, compiling ...")
             found, scorer = contest.score(name, split)
             dense_score = found.score if name == "dense" else dense_score
             row = contest.row(name, split, found) | {"dense_score": dense_score}
@@ -273,7 +273,7 @@ def evaluate_workdir(
             if threshold_metric:
                 row |= contest.threshold_row(name, scorer, threshold_metric)
             if with_times and name != "dense" and split == chosen[0]:
-                tell(f"{name}: seconds beside the dense model")
+                tell(f"{name}: seconds compared with the dense model, compiling ...")
                 row |= contest.times(name, split)
             if with_operands and split == chosen[0] and has_units():
                 contest.compare_operands(name, tell=tell)

@@ -85,21 +85,26 @@ def check_config(config) -> None:
         if name in flat and flat[name] not in choices:
             raise ValueError(f"config.{name} is {flat[name]!r}; expected {' or '.join(filter(None, choices))}")
     for name, value in flat.items():
-        lowest = 0 if name == "finetune.num_epochs" else 1  # 0: the model is fine-tuned already
-        if name.rpartition(".")[2] in COUNTS and value < lowest:
-            raise ValueError(f"config.{name} is {value}; expected {lowest} or more")
-        if name.endswith("_dropout_prob") and not value < 1.0:
-            raise ValueError(f"config.{name} is {value}; expected less than 1, negative for the checkpoint's")
-        if name.endswith("learning_rate") and not (math.isfinite(value) and value >= 0.0):
-            raise ValueError(f"config.{name} is {value}; expected a finite number, 0 or more")
-        if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
-            raise ValueError(f"config.{name} is {value}; expected {RANGES[name][0]} to {RANGES[name][1]}")
+        check_number(name, value)
     if config.method != "finetune" and config.method not in config:
         raise ValueError(f"config.method is {config.method!r}, but the config has no section of that name")
     if config.method == "adapler":
         check_adapler(config)
     if config.method == "powerbert" and config.powerbert.retention and config.powerbert.retention_of:
         raise ValueError("config.powerbert.retention and config.powerbert.retention_of are both given; give one")
+
+
+def check_number(name: str, value) -> None:
+    """Raises ValueError where a field that is a count, a rate or has a range is outside of it."""
+    lowest = 0 if name == "finetune.num_epochs" else 1  # 0: the model is fine-tuned already
+    if name.rpartition(".")[2] in COUNTS and value < lowest:
+        raise ValueError(f"config.{name} is {value}; expected {lowest} or more")
+    if name.endswith("_dropout_prob") and not value < 1.0:
+        raise ValueError(f"config.{name} is {value}; expected less than 1, negative for the checkpoint's")
+    if name.endswith("learning_rate") and not (math.isfinite(value) and value >= 0.0):
+        raise ValueError(f"config.{name} is {value}; expected a finite number, 0 or more")
+    if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
+        raise ValueError(f"config.{name} is {value}; expected {RANGES[name][0]} to {RANGES[name][1]}")
 
 
 def check_adapler(config) -> None:

@@ -62,6 +62,10 @@ def test_a_mistyped_flag_has_a_message_of_its_own(message, arguments, expected):
     assert expected in message(SST2, *arguments)
 
 
+def test_an_unknown_task_of_a_config_file_is_named(message):
+    assert "unknown task 'ssst2'; did you mean sst2? there are sst2" in message(SST2.replace(":sst2", ":ssst2"))
+
+
 def test_a_field_before_its_file_or_without_one_says_so(message):
     assert "--config.model is given before --config; give --config=FILE first" in message("--config.model=x", SST2)
     assert "--config.model needs --config=FILE before it" in message("--config.model=x")

@@ -270,20 +270,10 @@ def test_commands_end_on_a_mistake_in_one_line(command, tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (
-            ["--config=configs/adapler.py:ssst2", "--workdir=w"],
-            "unknown task 'ssst2'; did you mean sst2? there are sst2",
-        ),
-        (["--workdir=w"], "there is no --config; give --config=..."),
-    ],
-)
-def test_a_wrong_flag_is_named(arguments, message):
-    done = run_python("train.py", *arguments)
+def test_a_flag_that_is_needed_is_named():
+    done = run_python("train.py", "--workdir=w")
     assert done.returncode == 2
-    assert message in done.stderr.strip().splitlines()[-1]
+    assert "there is no --config; give --config=..." in done.stderr.strip().splitlines()[-1]
 
 
 def test_help_is_no_mistake():

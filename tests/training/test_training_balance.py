@@ -1,16 +1,23 @@
 """Classes of different sizes count alike, by weights or by repeated rows."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
+from adapler_jax.data.batches import train_batches
+from adapler_jax.data.padding import Extras
 from adapler_jax.data.ragged import ragged
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.pruning import keep_all
-from adapler_jax.training.balance import balance, balanced_rows, class_weights
+from adapler_jax.training.balance import balance, balanced_rows, check_balance, class_weights
+from adapler_jax.training.journal import read_journal
 from adapler_jax.training.losses import LossConfig, objectives
 from adapler_jax.training.policy import PolicyConfig, combine
+from adapler_jax.training.run import run_all
 from tests import tiny
 
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 3], np.int32)
@@ -64,3 +71,39 @@ def test_the_reward_of_a_policy_takes_the_weighted_loss():
     found = {"task": task_KB, "share": task_KB, "nll": task_KB, "accuracy": task_KB}
     assert combine(found, batch, PolicyConfig(length_coef=0.0))[1]["reward"] == -jnp.mean(task_KB)
     assert PolicyConfig(length_coef=0.0).class_weights == ()
+
+
+def test_saliency_and_soft_labels_follow_repeated_rows():
+    tokens = ragged([np.full(3, place + 1) for place in range(8)], np.int32)
+    split = Tokenized(tokens, tokens, LABELS, np.arange(8, dtype=np.int32))
+    saliency = np.arange(8, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
+    extras = Extras(saliency=saliency, teacher_logits=np.arange(16, dtype=np.float32).reshape(8, 2))
+    found = balance(split, seed=0)
+    batches = train_batches(found, batch_size=5, lengths=(4,), seed=0, extras=extras)
+    for batch in itertools.islice(batches, 3):
+        np.testing.assert_array_equal(batch.token_BL[:, 0], batch.example_id_B + 1)
+        np.testing.assert_array_equal(batch.saliency_BL[:, 0], batch.example_id_B)
+        np.testing.assert_array_equal(batch.teacher_logits[:, 0], 2 * batch.example_id_B)
+
+
+@pytest.mark.parametrize("field", [{"class_weight": "balanced"}, {"balanced_sampling": True}])
+def test_tasks_without_classes_have_none_to_balance(field):
+    config = ml_collections.ConfigDict({"task": "squad", **field})
+    check_balance(config, has_classes=True)
+    with pytest.raises(ValueError, match=f"config.{next(iter(field))} is of classes, and task 'squad' has none"):
+        check_balance(config, has_classes=False)
+
+
+def test_both_fields_reach_the_training_step(make_config, tmp_path):
+    """Of 96 tiny texts the classes differ by a few: other losses, of balanced rows another number of steps."""
+    lines = {}
+    fields = {
+        "plain": {},
+        "weights": {"class_weight": "balanced"},
+        "rows": {"balanced_sampling": True},
+    }
+    for name, changes in fields.items():
+        run_all(make_config(method="finetune", **changes), tmp_path / name, tell=lambda _: None)
+        lines[name] = [line for line in read_journal(tmp_path / name / "finetune") if line["group"] == "train"]
+    assert len(lines["weights"]) == len(lines["plain"]) <= len(lines["rows"])
+    assert len({line[0]["task"] for line in lines.values()}) == 3
