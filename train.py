@@ -15,6 +15,7 @@ from ml_collections import config_flags
 
 from adapler_jax.provenance import command_line
 from adapler_jax.report.console import run_command
+from adapler_jax.report.terminal import print_note
 from adapler_jax.training.run import run_all
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "config file, as configs/adapler.py:sst2", lock_config=True)
@@ -25,7 +26,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main():
     """Trains, or goes on training."""
     run_all(
-        _CONFIG.value, _WORKDIR.value, tell=lambda line: print(line, file=sys.stderr),
+        _CONFIG.value, _WORKDIR.value, tell=print_note,
         command=command_line(["python", *sys.argv]),
     )  # fmt: skip
 

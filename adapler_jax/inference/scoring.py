@@ -8,12 +8,11 @@ import numpy as np
 from adapler_jax.metrics.classification import (
     METRICS,
     ORDERED,
+    calibration_error,
     check_threshold,
     class_scores,
     class_values,
     confusion_matrix,
-    decide,
-    expected_calibration_error,
     majority_share,
     metric_name,
     softmax,
@@ -71,29 +70,44 @@ class ClassScorer:
         self._values = class_values(class_names, metric) if metric in ORDERED and class_names else None
         if class_names:
             check_threshold(threshold, len(class_names))
-        self._parts = []
+        self._parts, self._num_classes = [], 0
 
     def add(self, logits_BC, batch: Batch, real_B: np.ndarray) -> None:
         """As `Scorer.add`."""
         logits_BC = np.asarray(logits_BC)[real_B]
-        self._parts.append((logits_BC, np.asarray(batch.label_B)[real_B]))
+        with np.errstate(invalid="ignore"):
+            prob_BC = softmax(logits_BC)
+        label_B = np.asarray(batch.label_B)[real_B]
+        columns = (np.argmax(logits_BC, axis=-1), prob_BC.max(axis=-1), prob_BC[:, -1], label_B)
+        self._num_classes = logits_BC.shape[-1]
+        self._parts.append(columns)
+
+    def _column(self, place: int) -> np.ndarray:
+        """Return one of the columns of `add` over all batches."""
+        return np.concatenate([columns[place] for columns in self._parts])
 
     @property
-    def prob_EC(self) -> np.ndarray:
-        """The probabilities of each example, float [E, C], in the order of the batches."""
-        return softmax(np.concatenate([logits_BC for logits_BC, _ in self._parts]))
+    def likeliest_E(self) -> np.ndarray:
+        """The likeliest class of each example, in the order of the batches."""
+        return self._column(0)
+
+    @property
+    def second_prob_E(self) -> np.ndarray:
+        """The probability of the second of two classes of each example, in the order of the
+        batches."""
+        return self._column(2)
 
     @property
     def predicted_E(self) -> np.ndarray:
         """The answered class of each example, in the order of the batches."""
-        if self._threshold is not None:
-            return decide(self.prob_EC, self._threshold)
-        return np.concatenate([np.argmax(logits_BC, axis=-1) for logits_BC, _ in self._parts])
+        if self._threshold is None:
+            return self.likeliest_E
+        return (self.second_prob_E >= self._threshold).astype(np.int64)
 
     @property
     def label_E(self) -> np.ndarray:
         """The class of each example, in the order of the batches."""
-        return np.concatenate([label_B for _, label_B in self._parts])
+        return self._column(3)
 
     def scores(self) -> dict[str, float]:
         """As `Scorer.scores`: `score`, and `ece`, the expected calibration error.
@@ -101,19 +115,19 @@ class ClassScorer:
         Raises:
           ValueError: a logit is not a number, so that no class is the answer.
         """
-        prob_EC, predicted_E, label_E = self.prob_EC, self.predicted_E, self.label_E
-        wrong_E = ~np.isfinite(prob_EC).all(axis=-1)
+        confidence_E, predicted_E, label_E = self._column(1), self.predicted_E, self.label_E
+        wrong_E = ~np.isfinite(confidence_E)
         if wrong_E.any():
             raise ValueError(
                 f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not numbers; its weights "
                 "are damaged or training diverged: train again with a lower learning rate"
             )
-        metric = metric_name(self._metric, prob_EC.shape[-1])
+        metric = metric_name(self._metric, self._num_classes)
         if self._values is not None:
             score = METRICS[metric](self._values[predicted_E], self._values[label_E])
         else:
             score = METRICS[metric](predicted_E, label_E)
-        return {"score": score, "ece": expected_calibration_error(prob_EC, label_E)}
+        return {"score": score, "ece": calibration_error(confidence_E, self.likeliest_E == label_E)}
 
     def details(self) -> dict:
         """Return what is known by class, as plain values.
@@ -123,15 +137,14 @@ class ClassScorer:
             support of each;
           confusion: counts [labelled][predicted], of at most MAX_CONFUSION classes.
         """
-        num_classes = self._parts[0][0].shape[-1]
-        matrix_CC = confusion_matrix(self.predicted_E, self.label_E, num_classes)
-        names = self._class_names or tuple(map(str, range(num_classes)))
+        matrix_CC = confusion_matrix(self.predicted_E, self.label_E, self._num_classes)
+        names = self._class_names or tuple(map(str, range(self._num_classes)))
         columns = zip(names, *(values.tolist() for values in class_scores(matrix_CC)), strict=True)
         fields = ("name", "precision", "recall", "f1", "support")
         found = {
             "majority_share": majority_share(self.label_E),
             "classes": [dict(zip(fields, row, strict=True)) for row in columns],
         }
-        if num_classes <= MAX_CONFUSION:
+        if self._num_classes <= MAX_CONFUSION:
             found["confusion"] = matrix_CC.tolist()
         return found

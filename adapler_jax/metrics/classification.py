@@ -185,12 +185,19 @@ def expected_calibration_error(prob_BC, label_B, *, num_bins: int = CONFIDENCE_B
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 5.
     """
     prob_BC, label_B = np.asarray(prob_BC, np.float64), np.asarray(label_B)
-    if label_B.size == 0:
+    right_B = prob_BC.argmax(axis=-1) == label_B
+    return calibration_error(prob_BC.max(axis=-1), right_B, num_bins=num_bins)
+
+
+def calibration_error(confidence_B, right_B, *, num_bins: int = CONFIDENCE_BINS) -> float:
+    """Return `expected_calibration_error` of confidences in [0, 1] and whether each answer is
+    right."""
+    confidence_B, right_B = np.asarray(confidence_B, np.float64), np.asarray(right_B)
+    if right_B.size == 0:
         raise ValueError("a score of no examples is not defined")
-    confidence_B = prob_BC.max(axis=-1)
-    gap_B = (prob_BC.argmax(axis=-1) == label_B) - confidence_B
     bin_B = np.clip(np.ceil(confidence_B * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
-    return float(np.abs(np.bincount(bin_B, weights=gap_B, minlength=num_bins)).sum() / label_B.size)
+    gaps = np.bincount(bin_B, weights=right_B - confidence_B, minlength=num_bins)
+    return float(np.abs(gaps).sum() / right_B.size)
 
 
 def softmax(logits_BC: np.ndarray) -> np.ndarray:

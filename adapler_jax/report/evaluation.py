@@ -26,7 +26,6 @@ from adapler_jax.metrics.classification import (
     THRESHOLD_METRICS,
     check_threshold,
     choose_threshold,
-    decide,
 )
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.report.timing import own_lengths, time_model
@@ -157,14 +156,14 @@ class Contest:
         """
         split = next(split for split in self.task.splits if split.startswith("validation"))
         _, chosen_on = self.score(name, split)
-        threshold, best = choose_threshold(chosen_on.prob_EC[:, 1], chosen_on.label_E, metric)
+        threshold, best = choose_threshold(chosen_on.second_prob_E, chosen_on.label_E, metric)
         score_of, label_E = METRICS[metric], scorer.label_E
         return {
             "threshold": threshold,
             "threshold_metric": metric,
             "threshold_validation_score": best,
-            "threshold_score": score_of(decide(scorer.prob_EC, threshold), label_E),
-            "likeliest_score": score_of(decide(scorer.prob_EC), label_E),
+            "threshold_score": score_of(scorer.second_prob_E >= threshold, label_E),
+            "likeliest_score": score_of(scorer.likeliest_E, label_E),
         }
 
     def compare_operands(self, name: str, *, tell: Callable[[str], None]) -> None:

@@ -9,10 +9,9 @@ def one_line(text: str) -> str:
 
 
 def print_note(line: str) -> None:
-    """Prints on standard error, where that is open; `print` by itself would take standard output
-    instead.
+    """Print on standard error, where that is open; `print` by itself would take standard output.
 
-    Control characters, as of names of files and classes, become blanks.
+    Control characters, as of names of files and classes, become blanks; line feeds stay.
     """
     if sys.stderr is not None:
-        print(one_line(line), file=sys.stderr)
+        print("\n".join(map(one_line, line.split("\n"))), file=sys.stderr)

@@ -128,7 +128,7 @@ def test_a_lone_panel_is_wide_and_a_cut_table_and_a_command_show_that_they_go_on
 ):
     claim_workdir(tmp_path / "run", make_config().to_dict())
     run = read_contents(tmp_path / "run", None)
-    lone = sections.lengths(np.array([3, 4]), "test", 16, "")
+    lone = sections.lengths(np.array([3, 4]), "test", 16)
     rows = sections.Table("wide", ("a column " * 30,), [["cell"]])
     wide = sections.Section("wide", "wide", notes=[sections.Note("", "python " + "--a=b " * 50)], tables=[rows])
     (tmp_path / "page.html").write_text(page.render(run, [lone, wide], page.Note("none")), encoding="utf-8")
