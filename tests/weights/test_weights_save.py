@@ -17,8 +17,8 @@ from adapler_jax.heads import init_classifier
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights import save
 from adapler_jax.weights.read import load_pretrained
-from adapler_jax.whole_files import replace_text
 from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.whole_files import replace_text
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12, num_segments=1,
