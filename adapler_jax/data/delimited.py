@@ -15,7 +15,7 @@ CSV, TSV = {"delimiter": ","}, {"delimiter": "\t"}
 PLAIN_TSV = TSV | {"quoting": csv.QUOTE_NONE}  # quotes are characters as others, the GLUE form
 DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = 1 << 26  # characters; the module's own default refuses texts over 131,072
-_HEAD_LINES, _HEAD_CHARACTERS = 64, 1 << 20  # what the delimiter is told by
+_HEAD_LINES, _HEAD_CHARACTERS = 64, 1 << 20  # what the delimiter is found from
 _MIN_CONSISTENT = 0.9  # of the first rows are as wide as the header by a delimiter that is found
 _MAX_NOTES = 3
 _HINT = re.compile(r"\ufeff?sep=.\r?\n", re.IGNORECASE)
@@ -274,7 +274,7 @@ def _split_swallowed(
     records: Iterator[Record], lines: Lines, width: int, *, delimiter: str, tell: Tell
 ) -> Iterator[Record]:
     """Yield the records; one whose quotes enclose whole rows is these rows, with their quotes,
-    which is told.
+    which a note says.
     """
     values, count = None, 0
     for record in records:

@@ -237,7 +237,7 @@ def _check_classes(task: Task) -> None:
 
 
 def _read_examples(task: Task, table: Table, notes: list[str]) -> Examples:
-    """Check and encode one table; what is to be told of its labels goes to the notes."""
+    """Check and encode one table; what a user should know of its labels goes to the notes."""
     texts = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     for field, column in zip(task.text_fields, texts):
         for row, text in enumerate(column, start=1):

@@ -74,7 +74,7 @@ def open_items(path: pathlib.Path) -> Iterator[Placed]:
 
     An object of columns, as DataFrame.to_json() writes it, gives the items of its rows.
 
-    The file may be packed (see ENDINGS); UTF-16 and UTF-32 are told by their byte order marks.
+    The file may be packed (see ENDINGS); UTF-16 and UTF-32 are known by their byte order marks.
 
     Raises:
       ValueError: the content is not JSON or not text; the line or item is named.

@@ -33,7 +33,7 @@ def inner_rows(raw: Sequence[str], delimiter: str, width: int) -> list[tuple[int
     """Return the rows that the lines of one row would be without quotes, each with the index of
     its line.
 
-    None where they are one line, or not each as wide as the header. One column tells nothing.
+    None where they are one line, or not each as wide as the header. One column says nothing.
     """
     if len(raw) < 2 or width < 2:
         return []
@@ -87,7 +87,7 @@ class ColumnValues:
         return any(self._fits(number, values) for number, values in enumerate(columns))
 
     def _fits(self, column: int, values: Sequence[str]) -> bool:
-        """Say whether all values are like the others of a column that tells something."""
+        """Say whether all values are like the others of a column that decides."""
         if not all(value.strip() for value in values):
             return False
         known = self._values[column]

@@ -1,4 +1,4 @@
-"""What training understood of labelled texts, told before any work."""
+"""What training understood of labelled texts, reported before any work."""
 
 import collections
 import unicodedata

@@ -109,8 +109,14 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
 
     Raises ValueError where it sets fields that are of texts with classes.
     """
-    for field in ("columns", "class_names", "encoding", "delimiter", "skip_incomplete"):
+    for field in ("encoding", "delimiter", "skip_incomplete"):
         if config.data.get(field):
+            raise ValueError(
+                f"config.data.{field} is given, but task {config.task!r} has questions, which are JSON in UTF-8 or "
+                "with a byte order mark; leave it out"
+            )
+    for field in ("columns", "class_names"):
+        if config.data[field]:
             raise ValueError(
                 f"config.data.{field} is given, but task {config.task!r} has questions, whose "
                 "fields have names of their own (docs/reading.md); leave it out and rename the fields of the data"

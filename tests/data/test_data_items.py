@@ -28,7 +28,7 @@ def read(path):
     return [item for _, item in open_items(path)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     values=strategies.lists(VALUES, max_size=5),
     indent=strategies.sampled_from([None, 1]),
