@@ -3,9 +3,6 @@
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
-
-from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.provenance import command_line
 from adapler_jax.training.phases import is_done, read_done, validation_split
 from adapler_jax.training.setup import Setup
@@ -29,8 +26,8 @@ def summary(workdir: pathlib.Path, names: Sequence[str], setup: Setup) -> list[s
     for name, *numbers, model in rows:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1])]
         lines.append("  ".join([name.ljust(widths[0]), *cells, model]).rstrip())
-    share = majority_share(setup)
-    if share is not None:
+    share = setup.task.majority.get(validation_split(setup))
+    if share is not None and setup.task.metric == "accuracy":
         lines.append(f"the most frequent class alone would score {100 * share:.1f}")
     return [*lines, f"next: {command_line(['python', 'evaluate.py', f'--workdir={workdir}'])}"]
 
@@ -45,11 +42,3 @@ def _row(workdir: pathlib.Path, name: str, seconds: dict[str, float]) -> tuple[s
         f"{seconds[name]:.0f}" if name in seconds else "",
         str(model) if model.exists() else "",
     )
-
-
-def majority_share(setup: Setup) -> float | None:
-    """Return the share of the most frequent class of the validation split; None where accuracy is not the score."""
-    if setup.head is not CLASSIFICATION or setup.task.metric != "accuracy" or setup.task.group > 1:
-        return None
-    labels = setup.splits[validation_split(setup)].labels
-    return float(np.bincount(labels).max() / len(labels))
