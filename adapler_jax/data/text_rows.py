@@ -82,11 +82,12 @@ def _lengths(core: Tokenizer, pair: tuple[str, str, Pieces, Pieces], room: int) 
     lengths = [len(pieces.ids) if pieces.is_whole else max(len(pieces.ids), room + 1) for pieces in (first, second)]
     if min(lengths) <= room:
         return tuple(lengths)
-    return (room + 2 if room % 2 and _is_longer(core, texts, first, second) else room + 1), room + 1
+    return (room + 2 if room % 2 and _is_longer(core, texts, (first, second)) else room + 1), room + 1
 
 
-def _is_longer(core: Tokenizer, texts: list[str], first: Pieces, second: Pieces) -> bool:
+def _is_longer(core: Tokenizer, texts: list[str], found: tuple[Pieces, Pieces]) -> bool:
     """Whether the first of two texts has more tokens; False where both have more than can be looked at."""
+    first, second = found
     while not (first.is_whole and second.is_whole):
         if first.is_whole or second.is_whole:
             whole, other = (first, second) if first.is_whole else (second, first)

@@ -184,7 +184,7 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
     words = {token.content for token in core.get_added_tokens_decoder().values()}
     is_roberta = set(ROBERTA_SPECIAL.values()) <= (words or vocabulary.keys())
     special = special_of(settings, ROBERTA_SPECIAL if is_roberta else BERT_SPECIAL, vocabulary)
-    _add(core, settings, list(special.values()), folder / CONFIG_FILE)
+    _add(core, settings, list(special.values()), folder=folder)
     core.no_truncation()
     core.no_padding()
     if "auto_map" in settings.fields:
@@ -251,7 +251,7 @@ def _changes(core: Tokenizer, before: str, after: str) -> bool:
     return core.normalizer is not None and core.normalizer.normalize_str(before) == after
 
 
-def _add(core: Tokenizer, settings: Settings, special: list[str], path: pathlib.Path) -> None:
+def _add(core: Tokenizer, settings: Settings, special: list[str], *, folder: pathlib.Path) -> None:
     """Add the tokens that the files list to a tokenizer that does not know them, in the order of their numbers.
 
     Raises:
@@ -267,6 +267,6 @@ def _add(core: Tokenizer, settings: Settings, special: list[str], path: pathlib.
     for number, token in settings.numbered.items():
         if core.token_to_id(token.content) != number:
             raise ValueError(
-                f"{path.parent}: {CONFIG_FILE} or added_tokens.json gives {token.content!r:.60} the number {number}, "
+                f"{folder}: {CONFIG_FILE} or added_tokens.json gives {token.content!r:.60} the number {number}, "
                 f"but the vocabulary gives it {core.token_to_id(token.content)}; correct the file"
             )

@@ -81,7 +81,7 @@ def tokenize(
     """
     path = None
     if cache_dir is not None:
-        key = _cache_key(examples, tokenizer, max_length, truncation_side)
+        key = _cache_key(examples, tokenizer, max_length=max_length, truncation_side=truncation_side)
         path = pathlib.Path(cache_dir) / f"tokens-{key}.npz"
     encoded = _read_cache(path, len(examples)) if path else None
     if encoded is None:
@@ -115,7 +115,7 @@ def encode(
 
 
 def _cache_key(
-    examples: Examples, tokenizer: "PreTrainedTokenizerFast", max_length: int, truncation_side: str
+    examples: Examples, tokenizer: "PreTrainedTokenizerFast", *, max_length: int, truncation_side: str
 ) -> str:
     """Hash texts, tokenizer and settings; 32 hexadecimal digits."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
