@@ -74,7 +74,8 @@ def main():
     if timed:
         unit = rows[0]["unit"].removesuffix("s")
         print_table(timed, title=f"ms a {unit}, each model in turns with dense BERT\n{device_name()}")
-    write_json(workdir / "evaluation.json", results_record(rows, command=command_line(["python", *sys.argv])))
+    record = results_record(rows, command=command_line(["python", *sys.argv]))
+    write_json(workdir / "evaluation.json", record, checksum=True)
     show_examples(workdir)
 
 

@@ -62,11 +62,11 @@ def results_record(rows: list[dict], *, command: str) -> dict:
     }
 
 
-def write_json(path, record: dict) -> None:
-    """Writes a record, whole or not at all."""
+def write_json(path, record: dict, *, checksum: bool = False) -> None:
+    """Writes a record, whole or not at all; checksum: whether it can be verified later."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(record, indent=1) + "\n")
+    replace_text(path, json.dumps(record, indent=1) + "\n", checksum=checksum)
 
 
 def write_record(rows: list[dict], *, command: str, path=None, more_versions=None) -> None:
