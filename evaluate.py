@@ -167,7 +167,8 @@ def main():
         with_operands=_TIMES.value,
     )
     print_rows(rows, details=_DETAILS.value)
-    write_json(workdir / "evaluation.json", results_record(rows, command=command_line(["python", *sys.argv])))
+    record = results_record(rows, command=command_line(["python", *sys.argv]))
+    write_json(workdir / "evaluation.json", record, checksum=True)
     if _SAVE.value:
         threshold = next(row["threshold"] for row in rows if row["method"] == _SAVE.value)
         print_note(f"threshold {threshold:.3f} saved in {save_threshold(workdir, _SAVE.value, threshold)}")

@@ -17,6 +17,7 @@ from adapler_jax.training.phases import DONE, is_done, read_done
 from adapler_jax.training.run import CHOICES, phase_list
 from adapler_jax.training.workdir import CONFIG_FILE, DO_AGAIN, read_seconds
 from adapler_jax.weights.save import load_model
+from adapler_jax.whole_files import check_file
 
 EVALUATION_FILE = "evaluation.json"
 RATIONALES_FILE = "rationales.json"
@@ -200,6 +201,7 @@ def read_record(path: pathlib.Path, entry: str, needed: Fields, optional: Fields
     these fields, or what it says of itself is damaged."""
     if not path.exists():
         return None
+    check_file(path, "remove it or write it anew with evaluate.py")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         wrong = {name for row in record[entry] for name in wrong_fields(row, needed, optional)}

@@ -72,11 +72,17 @@ def results_record(rows: list[dict], *, command: str) -> dict:
     }
 
 
-def write_json(path, record: dict) -> None:
-    """Writes a record, whole or not at all; what is NaN or infinite is null."""
+def write_json(path, record: dict, *, checksum: bool = False) -> None:
+    """Write a record, whole or not at all; what is NaN or infinite is null.
+
+    Args:
+      path: of the file; its folder is made.
+      record: of plain types.
+      checksum: whether the file can be verified later.
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
+    replace_text(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n", checksum=checksum)
 
 
 def write_record(rows: list[dict], *, command: str, path=None, more_versions=None) -> None:

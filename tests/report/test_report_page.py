@@ -17,6 +17,7 @@ from adapler_jax.report import contents, page, plots, sections
 from adapler_jax.report.contents import read_contents
 from adapler_jax.report.explorer import build_explorer
 from adapler_jax.report.page import write_report
+from adapler_jax.report.results import write_json
 from adapler_jax.training.journal import read_journal
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir
@@ -230,6 +231,15 @@ def test_another_model_can_be_chosen(finished):
 
 def rows_with(**more):
     return json.dumps({"rows": evaluation_rows(**more)})
+
+
+def test_a_flipped_digit_in_a_record_is_found(finished):
+    write_json(finished / "evaluation.json", {"rows": evaluation_rows()}, checksum=True)
+    read_contents(finished, None)
+    path = finished / "evaluation.json"
+    path.write_text(path.read_text().replace("0.9", "0.8", 1))
+    with pytest.raises(ValueError, match="evaluation.json is damaged .*; remove it or write it anew with evaluate.py"):
+        read_contents(finished, None)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": 3}', '{"rows": [3]}', '{"rows": [{"method": "a"}]}'])
