@@ -12,7 +12,7 @@ from adapler_jax.types import EncoderConfig
 PRUNERS = {"keep_all": lambda config: keep_all(), "adapler": adapler, "powerbert": powerbert, "trbert": trbert}
 
 
-def make_pruner(name: str, config: EncoderConfig, **options) -> Pruner:
+def make_pruner(name: str, config: EncoderConfig, /, **options) -> Pruner:
     """The pruner of that name. Raises ValueError on an unknown name, or an option that it does not have."""
     if name not in PRUNERS:
         raise ValueError(f"unknown pruner {name!r}; there are {', '.join(sorted(PRUNERS))}")

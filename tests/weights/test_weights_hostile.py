@@ -1,6 +1,7 @@
 """Folders of strangers: what is no model ends in one line that names the file; files elsewhere are not read."""
 
 import json
+from types import SimpleNamespace
 
 import flax.serialization
 import jax
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.messages import MAX_MESSAGE, bounded, bounded_errors, listed, shown
 from adapler_jax.weights.read import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
@@ -469,3 +472,17 @@ def test_messages_are_one_printable_line_of_bounded_length():
     with pytest.raises(OSError, match="^.Errno 2. a b") as caught, bounded_errors():
         raise FileNotFoundError(2, "a\nb")
     assert caught.value.errno == 2 and isinstance(caught.value, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("pruner", "options", "message"),
+    [
+        ("adapler", {"magic": 1}, "pruner 'adapler' has no options magic; there are predictor_dim, initial_threshold"),
+        ("keep_all", {"layers": [1]}, "pruner 'keep_all' has no options layers; there are none"),
+        ("powerbert", {"config": 1}, "has no options config"),
+    ],
+)
+def test_options_that_a_pruner_lacks_are_named(pruner, options, message):
+    config = EncoderConfig(4, 2, 16, 24, 50, 12)
+    saved = SimpleNamespace(pruner_name=pruner, pruner_options=options, config=config)
+    refused(pruner_of_saved, saved, match=message)
