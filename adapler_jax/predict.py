@@ -21,6 +21,7 @@ from absl import flags
 from adapler_jax.data.formats import Options
 from adapler_jax.data.streams import KINDS
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
+from adapler_jax.inference.long_texts import HOW, TRUNCATE
 from adapler_jax.report.bulk import predict_file
 from adapler_jax.report.console import run_command
 from adapler_jax.report.copied_columns import ALL, NONE, parse_copy
@@ -66,6 +67,12 @@ _THRESHOLD = flags.DEFINE_float(
 _ESCAPE = flags.DEFINE_bool(
     "escape_formulas", False, "of CSV and TSV: an apostrophe before cells that a spreadsheet takes for formulas"
 )
+_LONG = flags.DEFINE_enum(
+    "long_texts",
+    TRUNCATE,
+    HOW,
+    "of texts longer than the model reads: cut them, or read windows and take the mean, or the surest window",
+)
 flags.mark_flag_as_required("model")
 
 
@@ -78,7 +85,7 @@ def main():
         with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
         dtype=_DTYPE.value, driver=_DRIVER.value,
         always_answers=_ALWAYS.value, copy=copy, threshold=_THRESHOLD.value, escape_formulas=_ESCAPE.value,
-        options=Options(_ENCODING.value, _DELIMITER.value), tell=print_note,
+        options=Options(_ENCODING.value, _DELIMITER.value), long_texts=_LONG.value, tell=print_note,
     )  # fmt: skip
 
 

@@ -10,18 +10,19 @@ from adapler_jax.data.rows import Template, fill, read_template
 from adapler_jax.data.text import whole_characters
 from adapler_jax.inference.words import Encoded, Word, words_of
 
-HOW = ("truncate", "mean", "max")  # what becomes of texts that are too long
+TRUNCATE = "truncate"
+HOW = (TRUNCATE, "mean", "max")  # what becomes of texts that are too long
 
 
 def check_windows(long_texts: str, stride: int | None) -> bool:
     """Whether texts are read in windows. Raises ValueError on another value than HOW, or a stride that is none."""
     if long_texts not in HOW:
         raise ValueError(f"long_texts is {long_texts!r:.60}; expected {', '.join(HOW)}")
-    if stride is not None and long_texts == "truncate":
+    if stride is not None and long_texts == TRUNCATE:
         raise ValueError(f"stride is {stride!r:.60}, but long_texts='truncate' has no windows; leave it out")
     if stride is not None and (not isinstance(stride, int) or isinstance(stride, bool) or stride < 1):
         raise ValueError(f"stride is {stride!r:.60}; expected a number of tokens of at least 1")
-    return long_texts != "truncate"
+    return long_texts != TRUNCATE
 
 
 def merge_probs(probs_RC: np.ndarray, how: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from adapler_jax.inference.chooser import Chooser
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loaded import check_batch_size, rows_for
+from adapler_jax.inference.long_texts import TRUNCATE, check_windows
 from adapler_jax.inference.reader import Reader
 from adapler_jax.report.copied_columns import NONE, CopiedColumns, as_is, as_json, as_text
 from adapler_jax.report.marked_text import has_colour, mark_all, mark_choices, mark_of, mark_readings
@@ -58,7 +59,7 @@ def predict_file(
     with_kept: bool = False, explain: bool = False, overwrite: bool = False, batch_size: int = 32, dtype=jnp.float32,
     driver: str = AUTO, always_answers: bool = False, copy: str | Sequence[str] = NONE,
     threshold: float | None = None, escape_formulas: bool = False, options: Options = Options(),
-    tell: Callable[[str], None] = lambda line: None,
+    long_texts: str = TRUNCATE, tell: Callable[[str], None] = lambda line: None,
 ) -> int:  # fmt: skip
     """Write a row for every row of the input, in its order, and return their number.
 
@@ -80,6 +81,7 @@ def predict_file(
       escape_formulas: put an apostrophe before cells of CSV and TSV that a spreadsheet takes for
         formulas.
       options: encoding and delimiter of the input, where it does not say them itself.
+      long_texts: of classes, as in `Classifier.predict`.
       tell: gets notes.
 
     Raises:
@@ -89,7 +91,7 @@ def predict_file(
     use = use_of(model)
     kind, where = input_kind(source, kind, columns, use=use), "standard input" if source == STANDARD else source
     target = None if output == STANDARD else check_output(output, overwrite=overwrite, source=source)
-    check_use(model, use, kind, always_answers=always_answers, threshold=threshold)
+    check_use(model, use, kind, always_answers=always_answers, threshold=threshold, long_texts=long_texts)
     check_target(target, explain=explain, escape_formulas=escape_formulas)
     copied = CopiedColumns(copy, where, tell)
     with open_input(source, tell) as file:
@@ -99,7 +101,7 @@ def predict_file(
         windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
         settings = {"with_kept": with_kept, "explain": explain, "batch_size": batch_size}
-        settings |= {"threshold": threshold, "always_answers": always_answers}
+        settings |= {"threshold": threshold, "always_answers": always_answers, "long_texts": long_texts}
         own, run = load_use(model, use, **settings, dtype=dtype, driver=driver)
         names = (*own, *copied.settle(first, own))
         if explain:
@@ -142,12 +144,16 @@ def write_windows(
         return run(itertools.chain(first, rest), write, advance=advance)
 
 
-def check_use(model, use: str, kind: str, *, always_answers: bool, threshold: float | None) -> None:
+def check_use(
+    model, use: str, kind: str, *, always_answers: bool, threshold: float | None, long_texts: str
+) -> None:
     """Raise ValueError where the input or an option does not go with the model."""
     if always_answers and use != ANSWERS:
         raise ValueError(f"{model} answers no questions; leave out --always_answers")
     if threshold is not None and use != CLASSES:
         raise ValueError(f"{model} has no classes to decide between; leave out --threshold")
+    if check_windows(long_texts, None) and use != CLASSES:
+        raise ValueError(f"{model} has no classes for texts; leave out --long_texts")
     if use in NEEDED and kind == "txt":
         raise ValueError(
             f"{model} answers questions, which text lines have not; give a table with the columns {NEEDED[use]}, of "
@@ -173,6 +179,7 @@ def load_use(
     batch_size: int,
     threshold: float | None,
     always_answers: bool,
+    long_texts: str,
     **engine,
 ) -> tuple[tuple[str, ...], Callable]:
     """Return a model's columns, and what predicts windows: (windows, write, *, more, advance) ->
@@ -185,7 +192,10 @@ def load_use(
         chooser = Chooser.load(model, **engine)
         return choice_column_names(with_words=with_kept), functools.partial(choose_windows, chooser, **options)
     classifier = Classifier.load(model, threshold=threshold, **engine)
-    run = functools.partial(predict_windows, classifier, with_words=with_kept, **options)
+    if long_texts != TRUNCATE:
+        run = functools.partial(predict_long_texts, classifier, long_texts=long_texts, **options)
+    else:
+        run = functools.partial(predict_windows, classifier, with_words=with_kept, **options)
     return column_names(classifier.class_names, with_words=with_kept), run
 
 
@@ -277,6 +287,40 @@ def predict_windows(
         if explain:
             print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n", flush=True)
         count += len(encoded)
+        advance(count, window.share)
+    return count
+
+
+def predict_long_texts(
+    classifier: Classifier,
+    windows: Iterable[Window],
+    write: Write,
+    *,
+    long_texts: str,
+    explain: bool = False,
+    batch_size: int = 32,
+    advance: Advance = lambda num_rows, share: None,
+    more: More = lambda window: {},
+) -> int:
+    """Classify and write windows of rows, each text read whole, and return the number of rows.
+
+    Args:
+      classifier: of classes.
+      windows: of texts or pairs.
+      write: takes the columns of labels, probabilities and words.
+      long_texts: "mean" or "max", as in `Classifier.predict`.
+      explain: whether texts are printed with the kept words marked.
+      batch_size: rows that run at a time.
+      advance: takes the number of rows done and their share of the input.
+      more: other columns of a window.
+    """
+    count = 0
+    for window in windows:
+        predictions = classifier.predict(window.texts, batch_size=batch_size, long_texts=long_texts)
+        write(columns_of_predictions(classifier.class_names, predictions) | more(window))
+        if explain:
+            print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n", flush=True)
+        count += len(predictions)
         advance(count, window.share)
     return count
 

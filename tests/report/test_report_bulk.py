@@ -71,6 +71,17 @@ def assert_answers(rows, predictions):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+def test_long_texts_are_read_whole_when_asked_for(tiny_classifier, classifier, tmp_path):
+    texts = ["good " * 40 + "bad", "good"]
+    source, output = write_lines(tmp_path / "long.jsonl", texts), tmp_path / "out.jsonl"
+    assert run(tiny_classifier, source, output, long_texts="mean") == 2
+    rows = read_rows(output)
+    assert_answers(rows, classifier.predict(texts, long_texts="mean"))
+    assert [row["is_cut"] for row in rows] == [False, False]
+    with pytest.raises(ValueError, match="long_texts is 'whole'; expected truncate, mean, max"):
+        run(tiny_classifier, source, long_texts="whole")
+
+
 @pytest.mark.parametrize("kind", OUTPUT_KINDS)
 def test_every_kind_of_output_holds_what_the_classifier_answers(tiny_classifier, classifier, source, tmp_path, kind):
     output = tmp_path / f"out.{kind}"
