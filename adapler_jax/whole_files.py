@@ -15,7 +15,9 @@ from pathlib import Path
 
 SUFFIX = ".sha256"
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-unfinished: set[Path] = set()  # files that this process is writing; a command that ends at once removes them
+unfinished: set[Path] = (
+    set()
+)  # files that this process is writing; a command that ends at once removes them
 
 
 def is_read_only(error: OSError) -> bool:

@@ -109,6 +109,11 @@ except process.Terminated:
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
-    program = BEGIN.replace("default_int_handler", "SIG_IGN") + "os.kill(os.getpid(), signal.SIGINT)\nprint('on')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    program = (
+        BEGIN.replace("default_int_handler", "SIG_IGN")
+        + "os.kill(os.getpid(), signal.SIGINT)\nprint('on')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+    )
     assert (done.returncode, done.stdout) == (0, "on\n")

@@ -47,7 +47,9 @@ def test_what_builds_and_extends_the_package_has_an_upper_bound_too():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"].get("optional-dependencies", {}).values()
     for line in [*project["build-system"]["requires"], *itertools.chain(*extras)]:
-        assert any(bound.operator in ("<", "<=", "==") for bound in Requirement(line).specifier), line
+        assert any(bound.operator in ("<", "<=", "==") for bound in Requirement(line).specifier), (
+            line
+        )
 
 
 def test_the_lock_has_hashes_of_every_version():
@@ -72,10 +74,17 @@ def imported(path):
 
 
 def test_what_only_the_tests_import_is_their_requirement():
-    packages = {"chex": "chex", "sklearn": "scikit-learn", "scipy": "scipy", "hypothesis": "hypothesis"}
+    packages = {
+        "chex": "chex",
+        "sklearn": "scikit-learn",
+        "scipy": "scipy",
+        "hypothesis": "hypothesis",
+    }
     used = set().union(*(imported(path) for path in ROOT.glob("adapler_jax/**/*.py")))
     tested = set().union(*(imported(path) for path in ROOT.glob("tests/**/*.py")))
-    ours, theirs = ({found.name for found in requirements(f"requirements{end}.txt")} for end in ("", "-test"))
+    ours, theirs = (
+        {found.name for found in requirements(f"requirements{end}.txt")} for end in ("", "-test")
+    )
     for package, name in packages.items():
         assert (package in used) == (name in ours), name
         assert (package in tested) == (name in theirs), name

@@ -8,8 +8,12 @@ from adapler_jax.data.streams import Form
 from adapler_jax.data.tables import check_once, explain_unknown
 
 QUESTION, ARTICLES, LISTS = "question", ("article", "context"), ("options", "choices")
-OPTION = re.compile(r"(option|choice|ending|answer)[ _-]?([a-z]|\d{1,2})", re.IGNORECASE)  # option_a, ending0
-ADVICE = "name them with --column=QUESTION,ARTICLE,OPTIONS or --column=QUESTION,ARTICLE,FIRST,SECOND,..."
+OPTION = re.compile(
+    r"(option|choice|ending|answer)[ _-]?([a-z]|\d{1,2})", re.IGNORECASE
+)  # option_a, ending0
+ADVICE = (
+    "name them with --column=QUESTION,ARTICLE,OPTIONS or --column=QUESTION,ARTICLE,FIRST,SECOND,..."
+)
 
 
 def pick_choice_columns(
@@ -36,7 +40,9 @@ def pick_choice_columns(
     else:
         article = next((name for name in ARTICLES if name in found), None)
         lists = [name for name in LISTS if name in found][:1]
-        options = lists or [name for name in found if isinstance(name, str) and OPTION.fullmatch(name)]
+        options = lists or [
+            name for name in found if isinstance(name, str) and OPTION.fullmatch(name)
+        ]
         if QUESTION not in found or article is None or not (lists or len(options) > 1):
             known = ", ".join(map(str, found)) or "none"
             raise ValueError(
@@ -65,7 +71,11 @@ def read_choice(row: dict, names: Sequence[str], place: str) -> tuple[str, str, 
         options = [row.get(name) for name in rest]
         while options and options[-1] in (None, ""):
             options.pop()
-    if not isinstance(options, list) or not all(isinstance(option, str) for option in options) or len(options) < 2:
+    if (
+        not isinstance(options, list)
+        or not all(isinstance(option, str) for option in options)
+        or len(options) < 2
+    ):
         raise ValueError(
             f"{place} has {options!r:.60} as {', '.join(rest):.60}; expected two options or more, each a text"
         )

@@ -10,7 +10,11 @@ import numpy as np
 _BLOCK = 1 << 20  # characters that are looked at together
 _PERIOD = 6720  # characters that are left out are a multiple of it, 64 * 3 * 5 * 7: tokens of blanks keep their phase
 _LETTER, _EMPTY, _MARK, _SYMBOL, _ALONE = range(5)
-_CHINESE = ((0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))  # characters that BERT takes for words
+_CHINESE = (
+    (0x2E80, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)  # characters that BERT takes for words
 
 
 class Condensed(NamedTuple):
@@ -18,7 +22,9 @@ class Condensed(NamedTuple):
 
     text: str
     starts: np.ndarray  # int64 [parts], where each kept part starts in `text`
-    shifts: np.ndarray  # int64 [parts], what to add to a place in the part for the place in the whole text
+    shifts: (
+        np.ndarray
+    )  # int64 [parts], what to add to a place in the part for the place in the whole text
 
     def places(self, place_T: np.ndarray) -> np.ndarray:
         """Places of the whole text, for places of the condensed one that are starts of characters."""
@@ -26,7 +32,9 @@ class Condensed(NamedTuple):
 
     def ends(self, place_T: np.ndarray) -> np.ndarray:
         """As `places`, for places after characters."""
-        return np.where(place_T > 0, self.places(np.maximum(place_T - 1, 0)) + 1, place_T + self.shifts[0])
+        return np.where(
+            place_T > 0, self.places(np.maximum(place_T - 1, 0)) + 1, place_T + self.shifts[0]
+        )
 
 
 def condense(text: str, longest: int) -> Condensed:
@@ -39,7 +47,11 @@ def condense(text: str, longest: int) -> Condensed:
     changes = [np.zeros(1, np.int64)]
     last = -1
     for start in range(0, len(text), _BLOCK):
-        kind_T = _kinds()[np.frombuffer(text[start : start + _BLOCK].encode("utf-32-le", "surrogatepass"), np.uint32)]
+        kind_T = _kinds()[
+            np.frombuffer(
+                text[start : start + _BLOCK].encode("utf-32-le", "surrogatepass"), np.uint32
+            )
+        ]
         changed_T = np.flatnonzero(np.diff(kind_T, prepend=np.int8(last)))
         changes.append(changed_T + start)
         last = int(kind_T[-1])
@@ -59,7 +71,13 @@ def condense(text: str, longest: int) -> Condensed:
 def _kinds() -> np.ndarray:
     """The kind of every character, int8 by its code point."""
     table = np.full(sys.maxunicode + 1, _LETTER, np.int8)
-    for first, last in ((0, 0x3400), (0xA000, 0xAC00), (0xD7A4, 0xD800), (0xF900, 0x20000), (0xE0000, 0xE0200)):
+    for first, last in (
+        (0, 0x3400),
+        (0xA000, 0xAC00),
+        (0xD7A4, 0xD800),
+        (0xF900, 0x20000),
+        (0xE0000, 0xE0200),
+    ):
         table[first:last] = [_kind(chr(code)) for code in range(first, last)]
     table[0xD800:0xF900] = _EMPTY  # halves of characters, private use
     table[0xE0200:] = _EMPTY

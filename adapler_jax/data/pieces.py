@@ -14,7 +14,9 @@ _FIRST = 16  # characters a token that are tokenized first; four times as many e
 _SPARE = 4  # words next to a cut that are not used: the cut may have changed them
 _RUN = 1 << 14  # characters of a run that are kept of one kind, at least
 _RUN_TOKEN = 64  # characters of the longest tokens of blanks
-_LARGE = 1 << 20  # characters of texts that are read whole, from which on long runs lose their middle
+_LARGE = (
+    1 << 20
+)  # characters of texts that are read whole, from which on long runs lose their middle
 
 
 class Pieces(NamedTuple):
@@ -23,9 +25,13 @@ class Pieces(NamedTuple):
     ids: np.ndarray  # int32
     starts: np.ndarray  # int64, characters in the text; empty where no places were asked for
     ends: np.ndarray
-    words: np.ndarray  # int64, which tokens are pieces of one word, in increasing order; empty as above
+    words: (
+        np.ndarray
+    )  # int64, which tokens are pieces of one word, in increasing order; empty as above
     is_whole: bool  # whether these are all tokens of the text
-    head: int = -1  # of a text that loses its middle: how many tokens are of its beginning; -1: of none else
+    head: int = (
+        -1
+    )  # of a text that loses its middle: how many tokens are of its beginning; -1: of none else
 
     def keep(self, count: int, side: str) -> "Pieces":
         """The tokens that are left where at most `count` fit; side: of SIDES."""
@@ -39,7 +45,12 @@ class Pieces(NamedTuple):
 
 
 def encode_pieces(
-    core: Tokenizer, texts: Sequence[str], limit: int, *, side: str = "right", with_places: bool = False
+    core: Tokenizer,
+    texts: Sequence[str],
+    limit: int,
+    *,
+    side: str = "right",
+    with_places: bool = False,
 ) -> list[Pieces]:
     """Tokenize texts without special tokens, long ones as far as `limit` tokens need it.
 
@@ -62,7 +73,8 @@ def encode_pieces(
     encodings = encode([texts[place] for place in short], add_special_tokens=False)
     found = {place: _all(encoding, with_places) for place, encoding in zip(short, encodings)}
     return [
-        found[place] if place in found else _long(core, text, limit, side=side) for place, text in enumerate(texts)
+        found[place] if place in found else _long(core, text, limit, side=side)
+        for place, text in enumerate(texts)
     ]
 
 
@@ -76,7 +88,9 @@ def encode_all(core: Tokenizer, texts: Sequence[str], *, with_places: bool = Fal
     found = [_all(encoding, with_places) for encoding in encode(shown, add_special_tokens=False)]
     for place, seen in large.items() if with_places else ():
         pieces = found[place]
-        found[place] = pieces._replace(starts=seen.places(pieces.starts), ends=seen.ends(pieces.ends))
+        found[place] = pieces._replace(
+            starts=seen.places(pieces.starts), ends=seen.ends(pieces.ends)
+        )
     return found
 
 
@@ -108,9 +122,13 @@ def _long(core: Tokenizer, text: str, limit: int, *, side: str) -> Pieces:
     if head.is_whole:
         return head
     tail = _tail(core, text, limit)
-    words = np.concatenate([head.words[:limit], tail.words[-limit:] + (head.words[:limit].max() + 1)])
-    parts = (np.concatenate([getattr(head, name)[:limit], getattr(tail, name)[-limit:]])
-             for name in ("ids", "starts", "ends"))  # fmt: skip
+    words = np.concatenate(
+        [head.words[:limit], tail.words[-limit:] + (head.words[:limit].max() + 1)]
+    )
+    parts = (
+        np.concatenate([getattr(head, name)[:limit], getattr(tail, name)[-limit:]])
+        for name in ("ids", "starts", "ends")
+    )
     return Pieces(*parts, words=words, is_whole=False)
 
 
@@ -127,14 +145,23 @@ def _tail(core: Tokenizer, text: str, limit: int) -> Pieces:
 def _grow(core: Tokenizer, text: str, limit: int, *, from_end: bool) -> Pieces:
     """Tokenize more and more of a text from one end until enough of its tokens are sure."""
     run = max(_RUN, 2 * _RUN_TOKEN * limit)
-    margin = max((len(token.content) for token in core.get_added_tokens_decoder().values()), default=0)
-    length, seen = _FIRST * limit + margin, Condensed(text, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    margin = max(
+        (len(token.content) for token in core.get_added_tokens_decoder().values()), default=0
+    )
+    length, seen = (
+        _FIRST * limit + margin,
+        Condensed(text, np.zeros(1, np.int64), np.zeros(1, np.int64)),
+    )
     while True:
         is_whole = length >= len(seen.text)
         start = max(0, len(seen.text) - length) if from_end else 0
         part = seen.text[start : start + length]
         pieces = _all(core.encode(part, add_special_tokens=False), True)
-        sure = slice(None) if is_whole else _sure(pieces, len(part), margin, run=run, from_end=from_end)
+        sure = (
+            slice(None)
+            if is_whole
+            else _sure(pieces, len(part), margin, run=run, from_end=from_end)
+        )
         if is_whole or len(pieces.ids[sure]) >= limit:
             places = seen.places(pieces.starts[sure] + start), seen.ends(pieces.ends[sure] + start)
             return Pieces(pieces.ids[sure], *places, pieces.words[sure], is_whole)
@@ -156,14 +183,18 @@ def _sure(pieces: Pieces, length: int, margin: int, *, run: int, from_end: bool)
         distance_T, apart_T = pieces.starts, pieces.words - pieces.words[0]
     else:
         distance_T, apart_T = length - pieces.ends, pieces.words[-1] - pieces.words
-    is_sure_T = (distance_T >= margin) & ((apart_T >= _SPARE) | ((distance_T >= run) & (not from_end)))
+    is_sure_T = (distance_T >= margin) & (
+        (apart_T >= _SPARE) | ((distance_T >= run) & (not from_end))
+    )
     if from_end:
         unsure = np.flatnonzero(~is_sure_T)
         return slice(int(unsure[-1]) + 1 if len(unsure) else 0, None)
     return slice(int(np.argmin(is_sure_T)) if not is_sure_T.all() else None)
 
 
-def longest_first(firsts: Sequence[int], seconds: Sequence[int], room: int) -> tuple[np.ndarray, np.ndarray]:
+def longest_first(
+    firsts: Sequence[int], seconds: Sequence[int], room: int
+) -> tuple[np.ndarray, np.ndarray]:
     """How many tokens are left of the two texts of pairs so that both fit: the longer one loses tokens first.
 
     Args:
@@ -182,4 +213,6 @@ def longest_first(firsts: Sequence[int], seconds: Sequence[int], room: int) -> t
     short_left_P = np.where(is_over_P, room // 2, short_P)
     long_left_P = np.minimum(np.where(is_over_P, room - room // 2, left_P), long_P)
     is_swapped_P = first_P > second_P
-    return np.where(is_swapped_P, long_left_P, short_left_P), np.where(is_swapped_P, short_left_P, long_left_P)
+    return np.where(is_swapped_P, long_left_P, short_left_P), np.where(
+        is_swapped_P, short_left_P, long_left_P
+    )

@@ -20,7 +20,9 @@ class TextRows(NamedTuple):
     tokens: Ragged  # int32
     segments: Ragged  # int8
     template: Template
-    parts: tuple[list[Pieces], ...]  # of the first texts, and of the second ones of pairs: what the rows hold of them
+    parts: tuple[
+        list[Pieces], ...
+    ]  # of the first texts, and of the second ones of pairs: what the rows hold of them
 
     def is_cut(self, row: int) -> bool:
         """Whether a text of the row has more tokens."""
@@ -64,9 +66,16 @@ def encode_rows(
     firsts = encode_pieces(core, texts, room, **options)
     if text_pairs is None:
         firsts = [pieces.keep(room, truncation_side) for pieces in firsts]
-        return TextRows(*fill(template, [(pieces.ids, _NOTHING) for pieces in firsts]), template, (firsts,))
+        return TextRows(
+            *fill(template, [(pieces.ids, _NOTHING) for pieces in firsts]), template, (firsts,)
+        )
     seconds = encode_pieces(core, text_pairs, room, **options)
-    lengths = np.array([_lengths(core, pair, room) for pair in zip(texts, text_pairs, firsts, seconds, strict=True)])
+    lengths = np.array(
+        [
+            _lengths(core, pair, room)
+            for pair in zip(texts, text_pairs, firsts, seconds, strict=True)
+        ]
+    )
     counts = longest_first(*lengths.reshape(-1, 2).T, room)
     firsts, seconds = (
         [pieces.keep(int(count), truncation_side) for pieces, count in zip(part, count_P)]
@@ -79,10 +88,15 @@ def encode_rows(
 def _lengths(core: Tokenizer, pair: tuple[str, str, Pieces, Pieces], room: int) -> tuple[int, int]:
     """Numbers of tokens of two texts, or of what is cut as they are: where both are too long, the longer one counts."""
     *texts, first, second = pair
-    lengths = [len(pieces.ids) if pieces.is_whole else max(len(pieces.ids), room + 1) for pieces in (first, second)]
+    lengths = [
+        len(pieces.ids) if pieces.is_whole else max(len(pieces.ids), room + 1)
+        for pieces in (first, second)
+    ]
     if min(lengths) <= room:
         return tuple(lengths)
-    return (room + 2 if room % 2 and _is_longer(core, texts, (first, second)) else room + 1), room + 1
+    return (
+        room + 2 if room % 2 and _is_longer(core, texts, (first, second)) else room + 1
+    ), room + 1
 
 
 def _is_longer(core: Tokenizer, texts: list[str], found: tuple[Pieces, Pieces]) -> bool:

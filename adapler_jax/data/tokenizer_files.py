@@ -8,7 +8,11 @@ from tokenizers import AddedToken
 
 from adapler_jax.data.text import whole_characters
 
-CONFIG_FILE, MAP_FILE, ADDED_FILE = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+CONFIG_FILE, MAP_FILE, ADDED_FILE = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 MAX_SIZE = 1 << 28  # bytes of a file of a vocabulary; the largest public ones have a tenth
 MAX_TOKEN = 256  # characters of an added or special token
 MAX_MESSAGE = 400  # characters of what a parser says
@@ -18,12 +22,36 @@ SIDES = ("right", "left")
 PROGRAMS = frozenset(
     f"{name}Tokenizer"
     for name in (
-        "BertJapanese", "Bertweet", "Bartpho", "BioGpt", "BlenderbotSmall", "ByT5", "Canine",
-        "CTRL", "Esm", "Flaubert", "FSMT", "GPTNeoXJapanese", "Luke", "MLuke", "MyT5", "Perceiver", "Phobert",
-        "ProphetNet", "RoCBert", "Tapas", "XLM",
+        "BertJapanese",
+        "Bertweet",
+        "Bartpho",
+        "BioGpt",
+        "BlenderbotSmall",
+        "ByT5",
+        "Canine",
+        "CTRL",
+        "Esm",
+        "Flaubert",
+        "FSMT",
+        "GPTNeoXJapanese",
+        "Luke",
+        "MLuke",
+        "MyT5",
+        "Perceiver",
+        "Phobert",
+        "ProphetNet",
+        "RoCBert",
+        "Tapas",
+        "XLM",
     )
-)  # fmt: skip
-_FLAGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "split_special_tokens")
+)
+_FLAGS = (
+    "do_lower_case",
+    "strip_accents",
+    "tokenize_chinese_chars",
+    "add_prefix_space",
+    "split_special_tokens",
+)
 _TOKEN_FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 
@@ -50,11 +78,26 @@ def read_settings(folder: pathlib.Path) -> Settings:
     config, names = read_object(folder / CONFIG_FILE), read_object(folder / MAP_FILE)
     is_complete = "added_tokens_decoder" in config
     merged = names | config if is_complete else config | names
-    special = {name: _special(merged[name], name, folder) for name in SPECIAL_NAMES if name in merged}
-    extra = [*_extra(config, folder / CONFIG_FILE), *_extra({} if is_complete else names, folder / MAP_FILE)]
+    special = {
+        name: _special(merged[name], name, folder) for name in SPECIAL_NAMES if name in merged
+    }
+    extra = [
+        *_extra(config, folder / CONFIG_FILE),
+        *_extra({} if is_complete else names, folder / MAP_FILE),
+    ]
     known = {*special.values(), *(token.content for token in extra)}
-    numbered = _decoder(config, folder / CONFIG_FILE) if is_complete else _added(folder / ADDED_FILE, known)
-    return Settings(_class(config, folder), _fields(config, folder / CONFIG_FILE), special, numbered, tuple(extra))
+    numbered = (
+        _decoder(config, folder / CONFIG_FILE)
+        if is_complete
+        else _added(folder / ADDED_FILE, known)
+    )
+    return Settings(
+        _class(config, folder),
+        _fields(config, folder / CONFIG_FILE),
+        special,
+        numbered,
+        tuple(extra),
+    )
 
 
 def read_object(path: pathlib.Path) -> dict:
@@ -70,7 +113,9 @@ def read_object(path: pathlib.Path) -> dict:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {one_line(error)}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds {type(content).__name__}; expected a JSON object of named fields")
+        raise ValueError(
+            f"{path} holds {type(content).__name__}; expected a JSON object of named fields"
+        )
     return content
 
 
@@ -127,11 +172,20 @@ def _fields(config: dict, path: pathlib.Path) -> dict[str, Any]:
         if config.get(name) is not None:
             fields[name] = config[name]
             if fields[name] not in SIDES:
-                raise ValueError(f"{path}: {name} is {fields[name]!r:.60}; expected 'right' or 'left'")
+                raise ValueError(
+                    f"{path}: {name} is {fields[name]!r:.60}; expected 'right' or 'left'"
+                )
     length = config.get("model_max_length", config.get("max_len"))
     if length is not None:
-        if not isinstance(length, int | float) or isinstance(length, bool) or not length >= 1 or length % 1:
-            raise ValueError(f"{path}: model_max_length is {length!r:.60}; expected a whole number of at least 1")
+        if (
+            not isinstance(length, int | float)
+            or isinstance(length, bool)
+            or not length >= 1
+            or length % 1
+        ):
+            raise ValueError(
+                f"{path}: model_max_length is {length!r:.60}; expected a whole number of at least 1"
+            )
         fields["model_max_length"] = length
     return fields
 
@@ -149,12 +203,18 @@ def _special(value, name: str, folder: pathlib.Path) -> str | None:
 
 def _is_word(value) -> bool:
     """Whether a value can be a token: a text that is neither empty, nor endless, nor holds half a character."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_TOKEN and whole_characters(value) == value
+    return (
+        isinstance(value, str) and 0 < len(value) <= MAX_TOKEN and whole_characters(value) == value
+    )
 
 
 def _extra(config: dict, path: pathlib.Path) -> list[AddedToken]:
     """Further special tokens, a list or an object of named ones."""
-    name = "extra_special_tokens" if config.get("extra_special_tokens") else "additional_special_tokens"
+    name = (
+        "extra_special_tokens"
+        if config.get("extra_special_tokens")
+        else "additional_special_tokens"
+    )
     values = config.get(name) or []
     values = list(values.values()) if isinstance(values, dict) else values
     if not isinstance(values, list):
@@ -171,7 +231,9 @@ def _token(value, name: str, path: pathlib.Path, *, special: bool) -> AddedToken
     flags["special"] = special or flags.get("special", False)
     flags.setdefault("normalized", not flags["special"])
     if not _is_word(value) or not all(isinstance(flag, bool) for flag in flags.values()):
-        raise ValueError(f"{path}: {name} holds {value!r:.60}; expected a token with flags that are true or false")
+        raise ValueError(
+            f"{path}: {name} holds {value!r:.60}; expected a token with flags that are true or false"
+        )
     return AddedToken(value, **flags)
 
 
@@ -179,11 +241,15 @@ def _decoder(config: dict, path: pathlib.Path) -> dict[int, AddedToken]:
     """The tokens of added_tokens_decoder by their number."""
     values = {} if config["added_tokens_decoder"] is None else config["added_tokens_decoder"]
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: added_tokens_decoder is {values!r:.60}; expected an object of tokens by number")
+        raise ValueError(
+            f"{path}: added_tokens_decoder is {values!r:.60}; expected an object of tokens by number"
+        )
     found = {}
     for number, value in values.items():
         if not isinstance(value, dict):
-            raise ValueError(f"{path}: added_tokens_decoder has {value!r:.60}; expected objects with 'content'")
+            raise ValueError(
+                f"{path}: added_tokens_decoder has {value!r:.60}; expected objects with 'content'"
+            )
         token = _token(value, "added_tokens_decoder", path, special=False)
         found[_number(number, "added_tokens_decoder", path)] = token
     return dict(sorted(found.items()))
@@ -204,5 +270,7 @@ def _number(value, name: str, path: pathlib.Path) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value, is_number = int(value), True
     if not is_number or not 0 <= value < 1 << 31:
-        raise ValueError(f"{path}: {name} has the number {value!r:.60}; expected a number of at least 0")
+        raise ValueError(
+            f"{path}: {name} has the number {value!r:.60}; expected a number of at least 0"
+        )
     return value

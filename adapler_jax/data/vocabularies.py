@@ -10,20 +10,41 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from adapler_jax.data.tokenizer_files import Settings, one_line, read_object, read_text
 
-BERT_SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
+BERT_SPECIAL = {
+    f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")
+}
 ROBERTA_SPECIAL = {
-    "cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"
-}  # fmt: skip
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
 BERT_CLASSES = frozenset(
     f"{name}Tokenizer"
-    for name in ("Bert", "ConvBert", "DistilBert", "Electra", "Funnel", "LayoutLM", "Lxmert", "MobileBert", "MPNet",
-                 "RetriBert", "SqueezeBert")
-)  # fmt: skip
+    for name in (
+        "Bert",
+        "ConvBert",
+        "DistilBert",
+        "Electra",
+        "Funnel",
+        "LayoutLM",
+        "Lxmert",
+        "MobileBert",
+        "MPNet",
+        "RetriBert",
+        "SqueezeBert",
+    )
+)
 ROBERTA_CLASSES = frozenset(f"{name}Tokenizer" for name in ("Bart", "Longformer", "Roberta"))
-PLAIN_CLASSES = frozenset({"", "PreTrainedTokenizer", "TokenizersBackend"})  # that a tokenizer.json says all of
+PLAIN_CLASSES = frozenset(
+    {"", "PreTrainedTokenizer", "TokenizersBackend"}
+)  # that a tokenizer.json says all of
 OPTIONS = {  # of BertNormalizer: what tokenizer_config.json calls them
-    "lowercase": "do_lower_case", "strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"
-}  # fmt: skip
+    "lowercase": "do_lower_case",
+    "strip_accents": "strip_accents",
+    "handle_chinese_chars": "tokenize_chinese_chars",
+}
 FEW = 0.01  # share of words below which a guess by them is reported
 _BRACKETED = re.compile(r"\[.*\]|<.*>")  # as special tokens are written
 _HOW = (
@@ -44,7 +65,11 @@ def build_from_vocabulary(folder: pathlib.Path, settings: Settings) -> tuple[Tok
     name = settings.tokenizer_class
     if (folder / "vocab.txt").exists() and name in BERT_CLASSES | PLAIN_CLASSES:
         return _word_piece(folder / "vocab.txt", settings)
-    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists() and name in ROBERTA_CLASSES | {""}:
+    if (
+        (folder / "vocab.json").exists()
+        and (folder / "merges.txt").exists()
+        and name in ROBERTA_CLASSES | {""}
+    ):
         return _byte_pairs(folder, settings), []
     found = [path.name for path in sorted(folder.glob("*.model"))]
     found += [file for file in ("vocab.txt", "bpe.codes", "vocab.json") if (folder / file).exists()]
@@ -53,13 +78,19 @@ def build_from_vocabulary(folder: pathlib.Path, settings: Settings) -> tuple[Tok
             f"folder {str(folder)!r} holds no tokenizer.json, and {', '.join(found)[:200] or 'nothing'} of the class "
             f"{name or 'that no file names'!r:.60} is not read without: {_HOW}"
         )
-    raise ValueError(f"folder {str(folder)!r} holds no tokenizer; expected tokenizer.json or vocab.txt")
+    raise ValueError(
+        f"folder {str(folder)!r} holds no tokenizer; expected tokenizer.json or vocab.txt"
+    )
 
 
 def special_of(settings: Settings, usual: dict[str, str], vocabulary) -> dict[str, str]:
     """Special tokens by name: as the files say, else the usual ones that the vocabulary has."""
     named = {name: settings.special.get(name, usual[name]) for name in usual}
-    return {name: token for name, token in named.items() if token and (name in settings.special or token in vocabulary)}
+    return {
+        name: token
+        for name, token in named.items()
+        if token and (name in settings.special or token in vocabulary)
+    }
 
 
 def _word_piece(path: pathlib.Path, settings: Settings) -> tuple[Tokenizer, list[str]]:
@@ -69,17 +100,24 @@ def _word_piece(path: pathlib.Path, settings: Settings) -> tuple[Tokenizer, list
         words.pop()
     vocabulary = {word: number for number, word in enumerate(words)}
     special = special_of(settings, BERT_SPECIAL, vocabulary)
-    missing = [BERT_SPECIAL[name] for name in ("unk_token", "cls_token", "sep_token")
-               if special.get(name) not in vocabulary]  # fmt: skip
+    missing = [
+        BERT_SPECIAL[name]
+        for name in ("unk_token", "cls_token", "sep_token")
+        if special.get(name) not in vocabulary
+    ]
     if missing:
         raise ValueError(
             f"{path} is no WordPiece vocabulary: {len(words)} lines without {', '.join(missing)}; give BERT's file of "
             f"a word a line, or {_HOW}"
         )
-    given = {option: settings.fields[name] for option, name in OPTIONS.items() if name in settings.fields}
+    given = {
+        option: settings.fields[name] for option, name in OPTIONS.items() if name in settings.fields
+    }
     options, notes = choose_normalizer(words, path, given)
     if len(vocabulary) < len(words):
-        notes.append(f"{path} has {len(words) - len(vocabulary)} words twice or empty; the last line of each counts")
+        notes.append(
+            f"{path} has {len(words) - len(vocabulary)} words twice or empty; the last line of each counts"
+        )
     core = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk_token"]))
     core.normalizer = normalizers.BertNormalizer(clean_text=True, **options)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -112,38 +150,57 @@ def choose_normalizer(
     plain = {word for word in plain if any(letter.isalpha() for letter in word)}
     capitals = {word for word in plain if word != word.lower()}
     marked = {word for word in plain if word != _without_marks(word)}
-    joined = {word for word in words if len(word) > 1 and all(_is_chinese(letter) for letter in word)}
+    joined = {
+        word for word in words if len(word) > 1 and all(_is_chinese(letter) for letter in word)
+    }
     has_few = 0 < len(capitals) < FEW * len(plain)
     lowercase = not capitals or (has_few and not any(len(word) == 1 for word in capitals))
-    options = {"lowercase": lowercase, "strip_accents": lowercase and not marked, "handle_chinese_chars": not joined}
+    options = {
+        "lowercase": lowercase,
+        "strip_accents": lowercase and not marked,
+        "handle_chinese_chars": not joined,
+    }
     if "lowercase" in given:
         options |= {"strip_accents": None, "handle_chinese_chars": True}
     options |= given
     strips = options["lowercase"] if options["strip_accents"] is None else options["strip_accents"]
+    capital, accented = "have capital letters", "have accents or marks"
+    lowered = "texts are lower-cased" if lowercase else "texts are not lower-cased"
+    unreached = "no text reaches them"
+    kept = unreached if strips else "texts keep theirs"
+    split = unreached if options["handle_chinese_chars"] else "texts need blanks between words"
+    is_marked = marked and options["lowercase"] and "strip_accents" not in given
+    is_joined = joined and "handle_chinese_chars" not in given
     doubts = [
-        (has_few and "lowercase" not in given, capitals, "lowercase", "have capital letters",
-         "texts are lower-cased" if lowercase else "texts are not lower-cased"),
-        (capitals and given.get("lowercase"), capitals, "lowercase", "have capital letters", "no text reaches them"),
-        (marked and options["lowercase"] and "strip_accents" not in given, marked, "strip_accents",
-         "have accents or marks", "no text reaches them" if strips else "texts keep theirs"),
-        (joined and "handle_chinese_chars" not in given, joined, "handle_chinese_chars",
-         "are several Chinese characters", "no text reaches them" if options["handle_chinese_chars"] else
-         "texts need blanks between words"),
-    ]  # fmt: skip
+        (has_few and "lowercase" not in given, capitals, "lowercase", capital, lowered),
+        (capitals and given.get("lowercase"), capitals, "lowercase", capital, unreached),
+        (is_marked, marked, "strip_accents", accented, kept),
+        (is_joined, joined, "handle_chinese_chars", "are several Chinese characters", split),
+    ]
     return options, [
         f"{path}: {len(found)} of {len(plain)} words {what}, as {min(found)!r:.60}, and {result}; {OPTIONS[option]} in "
-        "tokenizer_config.json says otherwise" for is_doubt, found, option, what, result in doubts if is_doubt
-    ]  # fmt: skip
+        "tokenizer_config.json says otherwise"
+        for is_doubt, found, option, what, result in doubts
+        if is_doubt
+    ]
 
 
 def _without_marks(word: str) -> str:
     """The word as BertNormalizer leaves it where it takes accents off."""
-    return "".join(letter for letter in unicodedata.normalize("NFD", word) if unicodedata.category(letter) != "Mn")
+    return "".join(
+        letter
+        for letter in unicodedata.normalize("NFD", word)
+        if unicodedata.category(letter) != "Mn"
+    )
 
 
 def _is_chinese(letter: str) -> bool:
     """Whether BERT puts blanks around a character."""
-    return "\u4e00" <= letter <= "\u9fff" or "\u3400" <= letter <= "\u4dbf" or "\U00020000" <= letter <= "\U0002ceaf"
+    return (
+        "\u4e00" <= letter <= "\u9fff"
+        or "\u3400" <= letter <= "\u4dbf"
+        or "\U00020000" <= letter <= "\U0002ceaf"
+    )
 
 
 def _byte_pairs(folder: pathlib.Path, settings: Settings) -> Tokenizer:
@@ -152,25 +209,39 @@ def _byte_pairs(folder: pathlib.Path, settings: Settings) -> Tokenizer:
     if not all(isinstance(number, int) and 0 <= number < 1 << 31 for number in vocabulary.values()):
         raise ValueError(f"{path} is no vocabulary; expected an object of numbers by token")
     if len(set(vocabulary.values())) < len(vocabulary):
-        raise ValueError(f"{path} gives two tokens one number; expected a number of its own for each token")
+        raise ValueError(
+            f"{path} gives two tokens one number; expected a number of its own for each token"
+        )
     special = special_of(settings, ROBERTA_SPECIAL, vocabulary)
-    if missing := [name for name in ("cls_token", "sep_token") if special.get(name) not in vocabulary]:
-        raise ValueError(f"{path} has no token for {', '.join(missing)}, {ROBERTA_SPECIAL[missing[0]]!r}; {_HOW}")
+    if missing := [
+        name for name in ("cls_token", "sep_token") if special.get(name) not in vocabulary
+    ]:
+        raise ValueError(
+            f"{path} has no token for {', '.join(missing)}, {ROBERTA_SPECIAL[missing[0]]!r}; {_HOW}"
+        )
     merges = []
     for number, line in enumerate(read_text(folder / "merges.txt").split("\n"), start=1):
         if line.strip() and not (number == 1 and line.startswith("#version")):
             merges.append(tuple(line.split()))
             if len(merges[-1]) != 2:
-                raise ValueError(f"{folder / 'merges.txt'}: line {number} is {line!r:.60}; expected two pieces")
+                raise ValueError(
+                    f"{folder / 'merges.txt'}: line {number} is {line!r:.60}; expected two pieces"
+                )
     try:
-        core = Tokenizer(models.BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix=""))
+        core = Tokenizer(
+            models.BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="")
+        )
     except Exception as error:  # the Rust parser raises bare Exception
-        raise ValueError(f"{folder / 'merges.txt'} does not fit {path}: {one_line(error)}") from error
+        raise ValueError(
+            f"{folder / 'merges.txt'} does not fit {path}: {one_line(error)}"
+        ) from error
     blank = settings.fields.get("add_prefix_space", False)
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=blank)
     core.decoder = decoders.ByteLevel()
     ends = [(special[name], vocabulary[special[name]]) for name in ("sep_token", "cls_token")]
-    core.post_processor = processors.RobertaProcessing(*ends, trim_offsets=True, add_prefix_space=blank)
+    core.post_processor = processors.RobertaProcessing(
+        *ends, trim_offsets=True, add_prefix_space=blank
+    )
     return core
 
 

@@ -22,9 +22,16 @@ from adapler_jax.types import BEFORE_FEED_FORWARD, Batch, EncoderConfig, Params
 
 
 def executed_flops(
-    params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, count_NB, *, choice: Choice,
-    head: Head = CLASSIFICATION, dense_config: EncoderConfig | None = None,
-):  # fmt: skip
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    count_NB,
+    *,
+    choice: Choice,
+    head: Head = CLASSIFICATION,
+    dense_config: EncoderConfig | None = None,
+):
     """Operations that one padded batch took, fillers included: int64 [2], of dense BERT and of the driver.
 
     Dense BERT runs padding too. "bucketed" runs the padded lengths of its rungs, a method without sites as the dense
@@ -38,15 +45,22 @@ def executed_flops(
     B, L = batch.token_BL.shape
     if choice.driver == "packed":
         executed = packed_flops(
-            config, pruner, batch, count_NB=count_NB, buckets=choice.buckets, predictor_dim=predictor_dim
-        )  # fmt: skip
-        executed += int(program_rows("packed", B) * parts_of("packed", B) * head_flops(params, config, L, head))
+            config,
+            pruner,
+            batch,
+            count_NB=count_NB,
+            buckets=choice.buckets,
+            predictor_dim=predictor_dim,
+        )
+        executed += int(
+            program_rows("packed", B) * parts_of("packed", B) * head_flops(params, config, L, head)
+        )
     elif choice.driver == "bucketed" and pruner.sites:
         length_B = np.asarray(batch.live_BL).sum(-1)
         entry, length_N = executed_lengths(pruner, length_B, count_NB, choice.buckets, num_slots=L)
         executed = bucketed_flops(
             config, pruner, B, entry=entry, length_N=length_N, predictor_dim=predictor_dim
-        )  # fmt: skip
+        )
         executed += int(B * head_flops(params, config, L, head))
     return np.array([spent, executed], np.int64)
 
@@ -56,11 +70,15 @@ def head_flops(params: Params, config: EncoderConfig, length: int, head: Head):
     return head.flops(params["head"], config, length)
 
 
-def padded_flops(params: Params, config: EncoderConfig, batch: Batch, head: Head = CLASSIFICATION) -> int:
+def padded_flops(
+    params: Params, config: EncoderConfig, batch: Batch, head: Head = CLASSIFICATION
+) -> int:
     """Operations of plain BERT on a padded batch, fillers and padding included."""
     B, L = batch.token_BL.shape
     rows = chunked_rows(B, L)
-    return int(rows * flops.dense_flops(config, L, head=0) + B * head_flops(params, config, L, head))
+    return int(
+        rows * flops.dense_flops(config, L, head=0) + B * head_flops(params, config, L, head)
+    )
 
 
 def chunked_rows(batch_size: int, length: int) -> int:
@@ -72,7 +90,13 @@ def chunked_rows(batch_size: int, length: int) -> int:
 
 
 def bucketed_flops(
-    config: EncoderConfig, pruner: Pruner, batch_size: int, *, entry: int, length_N, predictor_dim: int
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch_size: int,
+    *,
+    entry: int,
+    length_N,
+    predictor_dim: int,
 ) -> int:
     """Operations of the bucketed driver without the head; entry, length_N: as `executed_lengths` gives them."""
     total = batch_size * flops.embedding_flops(config, entry)
@@ -80,11 +104,17 @@ def bucketed_flops(
     for layer, length in enumerate(map(int, length_N)):
         rows = chunked_rows(batch_size, length)
         if pruner.point == BEFORE_FEED_FORWARD:
-            attended = flops.attention_flops(config, entering) + flops.significance_flops(config, entering)
-            total += chunked_rows(batch_size, entering) * attended + rows * flops.feed_forward_flops(config, length)
+            attended = flops.attention_flops(config, entering) + flops.significance_flops(
+                config, entering
+            )
+            total += chunked_rows(
+                batch_size, entering
+            ) * attended + rows * flops.feed_forward_flops(config, length)
         else:
             if layer in layers:
-                total += batch_size * flops.predictor_flops(config, entering, predictor_dim=predictor_dim)
+                total += batch_size * flops.predictor_flops(
+                    config, entering, predictor_dim=predictor_dim
+                )
             total += rows * flops.layer_flops(config, length)
         entering = length
     return int(total)
@@ -96,22 +126,40 @@ def parts_of(driver: str, batch_size: int) -> int:
 
 
 def packed_flops(
-    config: EncoderConfig, pruner: Pruner, batch: Batch, *, count_NB, buckets: Sequence[int], predictor_dim: int
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    *,
+    count_NB,
+    buckets: Sequence[int],
+    predictor_dim: int,
 ) -> int:
     """Operations of the packed driver without the head, in two halves where the engine runs it so."""
     B, L = batch.token_BL.shape
-    live_B, count_NB = np.asarray(batch.live_BL).sum(-1, dtype=np.int64), np.asarray(count_NB, np.int64)
+    live_B, count_NB = (
+        np.asarray(batch.live_BL).sum(-1, dtype=np.int64),
+        np.asarray(count_NB, np.int64),
+    )
     parts = halves(B) if parts_of("packed", B) > 1 else [np.arange(B)]
     sizes = packed.sizes_for(
         len(parts[0]), L, buckets=buckets, tiles=packed.TILES, block_tokens=packed.BLOCK_TOKENS
-    )  # fmt: skip
+    )
     run = packed_part_in_layer if pruner.point == BEFORE_FEED_FORWARD else packed_part_before_layer
     options = {"sizes": sizes, "length": L, "predictor_dim": predictor_dim}
-    return sum(run(config, pruner, live_B[rows], count_NB=count_NB[:, rows], **options) for rows in parts)
+    return sum(
+        run(config, pruner, live_B[rows], count_NB=count_NB[:, rows], **options) for rows in parts
+    )
 
 
 def packed_part_before_layer(
-    config: EncoderConfig, pruner: Pruner, live_B, *, count_NB, sizes, length: int, predictor_dim: int
+    config: EncoderConfig,
+    pruner: Pruner,
+    live_B,
+    *,
+    count_NB,
+    sizes,
+    length: int,
+    predictor_dim: int,
 ) -> int:
     """Operations of one packed program whose sites, if any, are before the layers."""
     layers = {site.layer for site in pruner.sites}
@@ -124,7 +172,9 @@ def packed_part_before_layer(
         rows = 0
         for block_B in blocks_of(count_B, sizes.block):
             block_rows = tile_rows(int(block_B.sum()), sizes.tiles)
-            total += flops.attention_row_flops(config, block_rows) + flops.feed_forward_flops(config, block_rows)
+            total += flops.attention_row_flops(config, block_rows) + flops.feed_forward_flops(
+                config, block_rows
+            )
             for size, slots in groups_of(block_B, sizes):
                 total += size * flops.attention_pair_flops(config, slots**2)
             rows += block_rows
@@ -132,7 +182,14 @@ def packed_part_before_layer(
 
 
 def packed_part_in_layer(
-    config: EncoderConfig, pruner: Pruner, live_B, *, count_NB, sizes, length: int, predictor_dim: int
+    config: EncoderConfig,
+    pruner: Pruner,
+    live_B,
+    *,
+    count_NB,
+    sizes,
+    length: int,
+    predictor_dim: int,
 ) -> int:
     """Operations of one packed program whose sites are between the halves of the layers."""
     del pruner, length, predictor_dim
@@ -142,7 +199,9 @@ def packed_part_in_layer(
         for block_B in blocks_of(entering_B, sizes.block):
             total += flops.attention_row_flops(config, tile_rows(int(block_B.sum()), sizes.tiles))
             for size, slots in groups_of(block_B, sizes):
-                pairs = flops.attention_pair_flops(config, slots**2) + flops.significance_flops(config, slots)
+                pairs = flops.attention_pair_flops(config, slots**2) + flops.significance_flops(
+                    config, slots
+                )
                 total += size * pairs
         total += flops.feed_forward_flops(config, tile_rows(int(count_B.sum()), sizes.tiles))
         entering_B = count_B

@@ -19,8 +19,12 @@ def check_windows(long_texts: str, stride: int | None) -> bool:
     if long_texts not in HOW:
         raise ValueError(f"long_texts is {long_texts!r:.60}; expected {', '.join(HOW)}")
     if stride is not None and long_texts == TRUNCATE:
-        raise ValueError(f"stride is {stride!r:.60}, but long_texts='truncate' has no windows; leave it out")
-    if stride is not None and (not isinstance(stride, int) or isinstance(stride, bool) or stride < 1):
+        raise ValueError(
+            f"stride is {stride!r:.60}, but long_texts='truncate' has no windows; leave it out"
+        )
+    if stride is not None and (
+        not isinstance(stride, int) or isinstance(stride, bool) or stride < 1
+    ):
         raise ValueError(f"stride is {stride!r:.60}; expected a number of tokens of at least 1")
     return long_texts != TRUNCATE
 
@@ -31,7 +35,12 @@ def merge_probs(probs_RC: np.ndarray, how: str) -> np.ndarray:
 
 
 def encode_windows(
-    core: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, *, max_length: int, stride: int | None
+    core: Tokenizer,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    *,
+    max_length: int,
+    stride: int | None,
 ) -> list[list[Encoded]]:
     """Tokenizes texts, or pairs of texts, whole, and lays windows over them.
 
@@ -47,8 +56,12 @@ def encode_windows(
     template = read_template(core, pair=pairs is not None, is_strict=False)
     room = max_length - template.num_special
     if room < 1:
-        raise ValueError(f"max_length {max_length} has no room for text next to {template.num_special} special tokens")
-    parts = [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]
+        raise ValueError(
+            f"max_length {max_length} has no room for text next to {template.num_special} special tokens"
+        )
+    parts = [
+        [whole_characters(text) for text in part] for part in (texts, pairs) if part is not None
+    ]
     pieces = [encode_all(core, part, with_places=True) for part in parts]
     return [
         list(_windows(template, found, tokens, room=room, stride=stride))
@@ -57,7 +70,12 @@ def encode_windows(
 
 
 def _windows(
-    template: Template, texts: tuple[str, ...], pieces: tuple[Pieces, ...], *, room: int, stride: int | None
+    template: Template,
+    texts: tuple[str, ...],
+    pieces: tuple[Pieces, ...],
+    *,
+    room: int,
+    stride: int | None,
 ) -> Iterator[Encoded]:
     """The windows of one text or pair."""
     lengths = [len(part.ids) for part in pieces]
@@ -85,7 +103,9 @@ def _windows(
         )
 
 
-def _all_words(texts: tuple[str, ...], pieces: tuple[Pieces, ...]) -> tuple[tuple[Word, ...], list[np.ndarray]]:
+def _all_words(
+    texts: tuple[str, ...], pieces: tuple[Pieces, ...]
+) -> tuple[tuple[Word, ...], list[np.ndarray]]:
     """The words of both texts, and the word of every token of each."""
     words, word_T = (), []
     for part, (text, found) in enumerate(zip(texts, pieces)):

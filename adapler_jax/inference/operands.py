@@ -17,7 +17,13 @@ import numpy as np
 
 from adapler_jax.heads import Head
 from adapler_jax.inference.engine import lay_out_for, make_engine
-from adapler_jax.inference.latency_table import LatencyTable, bundled_table, case_of, find_table, shown
+from adapler_jax.inference.latency_table import (
+    LatencyTable,
+    bundled_table,
+    case_of,
+    find_table,
+    shown,
+)
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import FILLER_ID, Batch, compute_dtype
 from adapler_jax.weights.save import Saved
@@ -74,7 +80,9 @@ def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreemen
         real_B = np.asarray(batch.example_id_B) != FILLER_ID
         exact, fast = (probabilities(saved.head, run(params, batch)[0]) for run, params in runs)
         pairs = list(zip(jax.tree.leaves(exact), jax.tree.leaves(fast), strict=True))
-        same_B = np.all([np.argmax(a, 1) == np.argmax(b, 1) for a, b in pairs if a.ndim == 2], axis=0)
+        same_B = np.all(
+            [np.argmax(a, 1) == np.argmax(b, 1) for a, b in pairs if a.ndim == 2], axis=0
+        )
         for a, b in pairs:
             if a.ndim == 3:
                 same_B = same_B & np.all(np.argmax(a, 1) == np.argmax(b, 1), axis=-1)
@@ -82,9 +90,13 @@ def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreemen
         same.append(np.broadcast_to(same_B, real_B.shape)[real_B])
     num_rows = sum(map(len, same))
     if not num_rows:
-        raise ValueError("there are no examples to compare operands on; give a split with at least one")
+        raise ValueError(
+            "there are no examples to compare operands on; give a split with at least one"
+        )
     found = Agreement(num_rows, float(np.concatenate(same).mean()), largest, fingerprint(saved))
-    replace_text(saved.directory / FILE_NAME, json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+    replace_text(
+        saved.directory / FILE_NAME, json.dumps(dataclasses.asdict(found), indent=1) + "\n"
+    )
     return found
 
 
@@ -113,7 +125,10 @@ def read_agreement(saved: Saved) -> Agreement | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        warnings.warn(f"{path} is not used ({shown(str(error))}); evaluate the run again, or remove it", stacklevel=6)
+        warnings.warn(
+            f"{path} is not used ({shown(str(error))}); evaluate the run again, or remove it",
+            stacklevel=6,
+        )
         return None
     return found if found.weights == fingerprint(saved) else None
 
@@ -135,8 +150,11 @@ def is_faster(table: LatencyTable | None) -> bool:
 
 
 def time_ratio(table: LatencyTable) -> float | None:
-    """Milliseconds with bfloat16 by those with float32, the geometric mean of all cases that have both; None for none.
+    """Return the milliseconds with bfloat16 over those with float32.
+
+    It is the geometric mean over all cases that have both; None without such a case.
     """
+
     def by_case(dtype):
         rows = [row for row in table.rows if row.dtype == dtype]
         return {(row.what, case_of(dataclasses.replace(row, dtype=""))): row.ms for row in rows}

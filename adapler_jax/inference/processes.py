@@ -109,7 +109,9 @@ class Portable:
     `dataclasses.replace` gives a model without an origin, since a load would not give it again.
     """
 
-    origin: Origin | None = dataclasses.field(default=None, init=False, repr=False, compare=False, kw_only=True)
+    origin: Origin | None = dataclasses.field(
+        default=None, init=False, repr=False, compare=False, kw_only=True
+    )
 
     def __reduce__(self):
         """What pickle keeps. Raises TypeError where the model was not made by `load`."""

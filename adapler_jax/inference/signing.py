@@ -35,7 +35,9 @@ def programs_wanted(programs: bool | None) -> bool:
         return bool(programs)
     value = os.environ.get(VARIABLE, "")
     if value not in ("", "0", "1"):
-        raise ValueError(f"{VARIABLE} is {value!r:.60}; expected 1, or 0 to run no exported programs")
+        raise ValueError(
+            f"{VARIABLE} is {value!r:.60}; expected 1, or 0 to run no exported programs"
+        )
     return value == "1"
 
 
@@ -44,7 +46,9 @@ def key_path() -> pathlib.Path:
     try:
         return user_data("programs.key")
     except RuntimeError as error:
-        raise ValueError(f"there is no place for the key that signs programs ({error}); set XDG_DATA_HOME") from error
+        raise ValueError(
+            f"there is no place for the key that signs programs ({error}); set XDG_DATA_HOME"
+        ) from error
 
 
 def make_key() -> bytes:
@@ -55,7 +59,9 @@ def make_key() -> bytes:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with os.fdopen(
+                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+            ) as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
@@ -82,7 +88,9 @@ def read_key() -> bytes:
         with path.open("rb") as file:
             found, key = os.fstat(file.fileno()), file.read(KEY_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"this user has exported no program: {path} cannot be read ({error.strerror})") from error
+        raise ValueError(
+            f"this user has exported no program: {path} cannot be read ({error.strerror})"
+        ) from error
     if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & OTHERS):
         raise ValueError(f"others may read the key {path}; remove it and export again")
     if len(key) != KEY_BYTES:
@@ -122,4 +130,6 @@ def custom_calls(module: str) -> set[str]:
 def check_custom_calls(names) -> None:
     """Raises ValueError on custom calls that are not of XLA's own: they run machine code of others."""
     if unknown := sorted(set(names) - CUSTOM_CALLS):
-        raise ValueError(f"it calls {', '.join(unknown)[:200]}; only {', '.join(sorted(CUSTOM_CALLS))} may be called")
+        raise ValueError(
+            f"it calls {', '.join(unknown)[:200]}; only {', '.join(sorted(CUSTOM_CALLS))} may be called"
+        )

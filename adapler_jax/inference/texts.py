@@ -16,10 +16,17 @@ def split_pairs(texts) -> tuple[list[str], list[str] | None]:
     Raises TypeError where it is another thing, or an entry is; the message names the entry's place, from 0, and type.
     """
     if hasattr(texts, "iloc") and hasattr(texts, "columns"):
-        raise TypeError("predict takes a list of texts, not a table; give a column of it, as predict(table['text'])")
-    is_one = isinstance(texts, str | bytes | bytearray | Mapping | set | frozenset) or getattr(texts, "ndim", 1) == 0
+        raise TypeError(
+            "predict takes a list of texts, not a table; give a column of it, as predict(table['text'])"
+        )
+    is_one = (
+        isinstance(texts, str | bytes | bytearray | Mapping | set | frozenset)
+        or getattr(texts, "ndim", 1) == 0
+    )
     if is_one or not isinstance(texts, Iterable):
-        raise TypeError(f"predict takes a list of texts, not {texts!r:.60}; write predict([text]) for a single one")
+        raise TypeError(
+            f"predict takes a list of texts, not {texts!r:.60}; write predict([text]) for a single one"
+        )
     rows, number = [], 0
     for place, text in enumerate(texts):
         parts = _parts_of(text)
@@ -38,9 +45,13 @@ def _parts_of(text) -> tuple[str, ...]:
     if isinstance(text, Mapping):
         if not text.keys() <= set(PAIR_KEYS):
             return ()
-        text = [text.get(name) for name in PAIR_KEYS if name == "text" or text.get(name) is not None]
+        text = [
+            text.get(name) for name in PAIR_KEYS if name == "text" or text.get(name) is not None
+        ]
         text = text[0] if len(text) == 1 else text
     if isinstance(text, str):
         return (str(text),)
-    is_pair = isinstance(text, tuple | list | np.ndarray) and len(np.shape(text)) == 1 and len(text) == 2
+    is_pair = (
+        isinstance(text, tuple | list | np.ndarray) and len(np.shape(text)) == 1 and len(text) == 2
+    )
     return tuple(map(str, text)) if is_pair and all(isinstance(part, str) for part in text) else ()

@@ -18,7 +18,9 @@ def parse_copy(names: Sequence[str]) -> str | tuple[str, ...]:
     if names in ((ALL,), (NONE,)):
         return names[0]
     if not names or ALL in names or NONE in names:
-        raise ValueError(f"--copy_columns is {','.join(names)!r}; expected all, none, or names of columns")
+        raise ValueError(
+            f"--copy_columns is {','.join(names)!r}; expected all, none, or names of columns"
+        )
     return names
 
 
@@ -55,7 +57,9 @@ class CopiedColumns:
             if name not in found:
                 raise ValueError(f"{self._where}: {explain_unknown('column', name, found)}")
             if name not in once:
-                raise ValueError(f"{self._where}: several columns are called {name!r}; rename all but one")
+                raise ValueError(
+                    f"{self._where}: several columns are called {name!r}; rename all but one"
+                )
         self._names = tuple(dict.fromkeys(self._wanted))
         return self._names
 
@@ -78,7 +82,9 @@ class CopiedColumns:
             taken.add(new)
             self._new_names[name] = new
             if new != name:
-                self._tell(f"the input's column {name!r} is copied as {new!r}, since the predictions have a {name!r}")
+                self._tell(
+                    f"the input's column {name!r} is copied as {new!r}, since the predictions have a {name!r}"
+                )
         return tuple(self._new_names.values())
 
     def types(self, schema) -> dict:
@@ -92,7 +98,8 @@ class CopiedColumns:
     def columns(self, window: Window, convert: Callable) -> dict[str, list]:
         """Return the copied columns of a window; convert: a value as the output holds it."""
         return {
-            new: [convert(row.get(name)) for row in window.rows] for name, new in self._new_names.items()
+            new: [convert(row.get(name)) for row in window.rows]
+            for name, new in self._new_names.items()
         }
 
 

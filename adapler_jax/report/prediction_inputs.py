@@ -34,12 +34,18 @@ def use_of(model) -> str:
     return CLASSES
 
 
-def input_kind(source: str, kind: str | None, columns: Sequence[str] = (), *, use: str = CLASSES) -> str:
+def input_kind(
+    source: str, kind: str | None, columns: Sequence[str] = (), *, use: str = CLASSES
+) -> str:
     """What the input is read as. Raises ValueError where that is unknown, or does not go with the columns."""
     if kind is None:
-        kind = "txt" if source == STANDARD else kind_of(source, KINDS, advice="name it with --format")
+        kind = (
+            "txt" if source == STANDARD else kind_of(source, KINDS, advice="name it with --format")
+        )
     if columns and kind == "txt":
-        raise ValueError("text lines have no columns; leave out --column, or name the kind of table with --format")
+        raise ValueError(
+            "text lines have no columns; leave out --column, or name the kind of table with --format"
+        )
     if use == OPTIONS:
         if columns and len(columns) < 3:
             raise ValueError(
@@ -47,7 +53,9 @@ def input_kind(source: str, kind: str | None, columns: Sequence[str] = (), *, us
                 "one an option"
             )
     elif len(columns) > 2:
-        raise ValueError(f"--column names {', '.join(columns)}; expected one column of texts, or two of pairs")
+        raise ValueError(
+            f"--column names {', '.join(columns)}; expected one column of texts, or two of pairs"
+        )
     return kind
 
 

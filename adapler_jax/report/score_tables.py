@@ -39,7 +39,9 @@ def class_rows(row: dict) -> tuple[list[dict], str]:
     if len(classes) > MANY:
         present = [entry for entry in classes if entry["support"] > 0]
         worst = sorted(present, key=lambda entry: entry["f1"])[:MANY]
-        return [_scores(entry) for entry in worst], f"the {len(worst)} classes of {len(classes)} with the lowest F1"
+        return [
+            _scores(entry) for entry in worst
+        ], f"the {len(worst)} classes of {len(classes)} with the lowest F1"
     rows = [_scores(entry) for entry in classes]
     if confusion is None or len(confusion) != len(classes):
         return rows, "scores in percent"
@@ -50,10 +52,14 @@ def class_rows(row: dict) -> tuple[list[dict], str]:
 
 def _scores(entry: dict) -> dict:
     """Return the cells of one class."""
-    return {"class": entry["name"]} | {
-        title: f"{100 * entry[name]:.1f}"
-        for title, name in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
-    } | {"support": f"{int(entry['support']):,}"}
+    return (
+        {"class": entry["name"]}
+        | {
+            title: f"{100 * entry[name]:.1f}"
+            for title, name in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
+        }
+        | {"support": f"{int(entry['support']):,}"}
+    )
 
 
 def shown_models(rows: Sequence[dict], *, details: bool) -> list[dict]:
@@ -61,5 +67,8 @@ def shown_models(rows: Sequence[dict], *, details: bool) -> list[dict]:
     rows = [row for row in rows if row.get("classes")]
     if details or not rows:
         return rows
-    fastest = max((row for row in rows if row["split"] == rows[0]["split"]), key=lambda row: row["flops_speedup"])
+    fastest = max(
+        (row for row in rows if row["split"] == rows[0]["split"]),
+        key=lambda row: row["flops_speedup"],
+    )
     return [fastest] if is_few(fastest) else []

@@ -16,7 +16,9 @@ NUM_ROUNDS = 5
 def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
     """Full batches of a seeded sample in arrival order, texts again where there are too few, each padded to the first
     length that holds its longest text."""
-    rows = np.resize(np.random.default_rng(0).permutation(len(tokenized.labels)), NUM_TIMED_TEXTS[batch_size])
+    rows = np.resize(
+        np.random.default_rng(0).permutation(len(tokenized.labels)), NUM_TIMED_TEXTS[batch_size]
+    )
     batches = []
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
@@ -39,7 +41,9 @@ def own_lengths(pruner: Pruner, lengths) -> tuple[int, ...]:
     return tuple(lengths[-1:] if pruner.sites else lengths)
 
 
-def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, engine: dict) -> dict:
+def time_model(
+    pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, engine: dict
+) -> dict:
     """Milliseconds a row and speedups over dense BERT at batch 1 and 32, as columns of a row.
 
     Both models take turns on the same texts in arrival order in one run; medians, compilation apart.
@@ -51,9 +55,17 @@ def time_model(pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized
         dense_batches = mixed_batches(tokenized, batch_size, lengths)
         batches = mixed_batches(tokenized, batch_size, own_lengths(pruner, lengths))
         found = compare_speed(
-            pruned.params, dense.params, pruned.config, pruner, batches,
-            head=pruned.head, dense_batches=dense_batches, dense_config=dense.config, repeats=NUM_ROUNDS, **engine,
-        )  # fmt: skip
+            pruned.params,
+            dense.params,
+            pruned.config,
+            pruner,
+            batches,
+            head=pruned.head,
+            dense_batches=dense_batches,
+            dense_config=dense.config,
+            repeats=NUM_ROUNDS,
+            **engine,
+        )
         columns |= {
             f"wall_ms_{batch_size}": 1e3 * found.pruned.median_s / NUM_TIMED_TEXTS[batch_size],
             f"dense_wall_ms_{batch_size}": 1e3 * found.dense.median_s / NUM_TIMED_TEXTS[batch_size],

@@ -23,7 +23,9 @@ def check_balance(config, *, has_classes: bool) -> None:
         )
     for name in ("class_weight", "balanced_sampling"):
         if not has_classes and config.get(name, False) not in ("none", False):
-            raise ValueError(f"config.{name} is of classes, and task {config.task!r} has none; leave it out")
+            raise ValueError(
+                f"config.{name} is of classes, and task {config.task!r} has none; leave it out"
+            )
 
 
 def class_weights(label_E: np.ndarray, num_classes: int) -> tuple[float, ...]:

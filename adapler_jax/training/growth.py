@@ -16,7 +16,9 @@ from adapler_jax.training.workdir import DONE, GROWING_FIELDS, read_object
 from adapler_jax.whole_files import remove_file, replace_text
 
 CONTINUED = "continued.json"
-OUTDATED = ".outdated"  # ends the name of a phase that was trained from an earlier state of another one
+OUTDATED = (
+    ".outdated"  # ends the name of a phase that was trained from an earlier state of another one
+)
 ADAPTED = "adapt-*x"
 
 
@@ -31,7 +33,11 @@ def finished_epochs(directory: pathlib.Path) -> int:
 def continued_epochs(directory: pathlib.Path) -> int:
     """Return the epochs that a phase had when it was finished before; 0 where it is trained for the first time."""
     path = directory / CONTINUED
-    return read_object(path, f"remove {directory} and train it again")["num_epochs"] if path.exists() else 0
+    return (
+        read_object(path, f"remove {directory} and train it again")["num_epochs"]
+        if path.exists()
+        else 0
+    )
 
 
 def grow(

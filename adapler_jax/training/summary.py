@@ -22,7 +22,9 @@ def summary(workdir: pathlib.Path, names: Sequence[str], setup: Setup) -> list[s
     seconds = read_seconds(workdir)
     rows = [COLUMNS, *(_row(workdir, name, seconds) for name in names if is_done(workdir / name))]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [f"{setup.task.metric} of the validation split in percent, FLOPs speedup over plain BERT:"]
+    lines = [
+        f"{setup.task.metric} of the validation split in percent, FLOPs speedup over plain BERT:"
+    ]
     for name, *numbers, model in rows:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1])]
         lines.append("  ".join([name.ljust(widths[0]), *cells, model]).rstrip())

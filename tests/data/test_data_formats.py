@@ -219,7 +219,7 @@ def test_what_separates_columns_is_told_by_header_and_rows(lines, usual, found):
 
 
 def test_the_line_in_which_excel_names_the_delimiter_is_no_row(tmp_path):
-    path = write(tmp_path / "a.csv", "sep=;\r\ntext;label\r\na, b;1\r\n\"open;0\r\n")
+    path = write(tmp_path / "a.csv", 'sep=;\r\ntext;label\r\na, b;1\r\n"open;0\r\n')
     with pytest.raises(ValueError, match="line 4: a quote opens"):
         table(path)
     found = table(write(tmp_path / "a.csv", "sep=;\ntext;label\na, b;1\n"))

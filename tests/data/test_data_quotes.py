@@ -114,7 +114,10 @@ def test_a_text_whose_lines_mostly_look_like_rows_is_said(tmp_path):
     content = 'text,label\n"oops,pos\nnot great,neg\na, b and c,neg\nfine",pos\n' + TAIL
     table = read(tmp_path, content)
     assert "\n" in table.columns["text"][0]
-    assert len(table.notes) == 1 and "4 lines, of which 3 look like rows; is it closed too late?" in table.notes[0]
+    assert (
+        len(table.notes) == 1
+        and "4 lines, of which 3 look like rows; is it closed too late?" in table.notes[0]
+    )
 
 
 def test_a_task_says_the_rows_that_a_quote_swallows(tmp_path):

@@ -22,15 +22,61 @@ from tests.data.conftest import build_tokenizer
 from tests.data.vocabulary import build_core, build_roberta_core
 
 HOSTILE = [
-    "\u200b", "\u200c\u00a0", "\u200d", "\ufeff", "\x00", "\x1c", "\x85", "\u2028", "\u0301", "e\u0301", "\u093f",
-    "\ud83d", "\ude00", "\U0001f469\u200d\U0001f52c", "🎬", "\U000e0041", "\ue000", "\ufffd", "\u202e", "שלום", "مرحبا",
-    "日本", "한국", "ﬁ", "İ", "ß", " ", "  ", "\n", "\t", "\u3000", "a", "film", "Good", "don't", ".", "!!", "[SEP]",
-    "[MASK]", "<s>", "</s>", "##a", "▁", "Ġ", "x" * 120, "12", "\u0600", "a\u200bb",
-]  # fmt: skip
+    "\u200b",
+    "\u200c\u00a0",
+    "\u200d",
+    "\ufeff",
+    "\x00",
+    "\x1c",
+    "\x85",
+    "\u2028",
+    "\u0301",
+    "e\u0301",
+    "\u093f",
+    "\ud83d",
+    "\ude00",
+    "\U0001f469\u200d\U0001f52c",
+    "🎬",
+    "\U000e0041",
+    "\ue000",
+    "\ufffd",
+    "\u202e",
+    "שלום",
+    "مرحبا",
+    "日本",
+    "한국",
+    "ﬁ",
+    "İ",
+    "ß",
+    " ",
+    "  ",
+    "\n",
+    "\t",
+    "\u3000",
+    "a",
+    "film",
+    "Good",
+    "don't",
+    ".",
+    "!!",
+    "[SEP]",
+    "[MASK]",
+    "<s>",
+    "</s>",
+    "##a",
+    "▁",
+    "Ġ",
+    "x" * 120,
+    "12",
+    "\u0600",
+    "a\u200bb",
+]
 TEXTS = st.lists(
     st.one_of(
         st.sampled_from(HOSTILE),
-        st.tuples(st.sampled_from(HOSTILE), st.integers(2, 60)).map(lambda found: found[0] * found[1]),
+        st.tuples(st.sampled_from(HOSTILE), st.integers(2, 60)).map(
+            lambda found: found[0] * found[1]
+        ),
         st.characters(),
     ),
     max_size=24,
@@ -40,11 +86,28 @@ SIDES = st.sampled_from(["right", "left", "middle"])
 
 def build_unigram(*, split=True) -> Tokenizer:
     """Pieces as XLM-RoBERTa's, or without a split at blanks."""
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "▁", "▁a", "▁film", "fi", "lm", *"abdegilmotx.日▁", "▁▁"]
-    core = Tokenizer(models.Unigram([(piece, -float(i % 7)) for i, piece in enumerate(dict.fromkeys(pieces))], 3))
+    pieces = [
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "<mask>",
+        "▁",
+        "▁a",
+        "▁film",
+        "fi",
+        "lm",
+        *"abdegilmotx.日▁",
+        "▁▁",
+    ]
+    core = Tokenizer(
+        models.Unigram([(piece, -float(i % 7)) for i, piece in enumerate(dict.fromkeys(pieces))], 3)
+    )
     core.normalizer = normalizers.NFKC()
     space = pre_tokenizers.Metaspace(prepend_scheme="always" if split else "first", split=split)
-    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), space]) if split else space
+    core.pre_tokenizer = (
+        pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), space]) if split else space
+    )
     core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False)
     core.add_special_tokens(["<s>", "</s>", "<mask>"])
     return core
@@ -53,8 +116,13 @@ def build_unigram(*, split=True) -> Tokenizer:
 def build_pairs() -> Tokenizer:
     """Byte pairs as RoBERTa's, of blanks and letters."""
     core = build_roberta_core()
-    numbers, merges = core.get_vocab(with_added_tokens=False), [("Ġ", "Ġ"), ("ĠĠ", "ĠĠ"), ("x", "x"), ("i", "l")]
-    core.model = models.BPE(numbers | {"".join(pair): len(numbers) + i for i, pair in enumerate(merges)}, merges)
+    numbers, merges = (
+        core.get_vocab(with_added_tokens=False),
+        [("Ġ", "Ġ"), ("ĠĠ", "ĠĠ"), ("x", "x"), ("i", "l")],
+    )
+    core.model = models.BPE(
+        numbers | {"".join(pair): len(numbers) + i for i, pair in enumerate(merges)}, merges
+    )
     return core
 
 
@@ -90,12 +158,21 @@ def expected_rows(core, texts, pairs, max_length, side):
         kept = parts < 0
         counts = [room, 0]
         if pairs is not None:
-            counts = [int(count[0]) for count in longest_first([np.sum(parts == 0)], [np.sum(parts == 1)], room)]
+            counts = [
+                int(count[0])
+                for count in longest_first([np.sum(parts == 0)], [np.sum(parts == 1)], room)
+            ]
         for part, count in enumerate(counts):
             places = np.flatnonzero(parts == part)
             head = {"right": count, "left": 0, "middle": count - count // 2}[side]
             kept[places[:head]] = kept[places[max(0, len(places) - count + head) :]] = True
-        rows.append((np.array(row.ids)[kept].tolist(), np.array(row.type_ids)[kept].tolist(), not kept.all()))
+        rows.append(
+            (
+                np.array(row.ids)[kept].tolist(),
+                np.array(row.type_ids)[kept].tolist(),
+                not kept.all(),
+            )
+        )
     return rows
 
 
@@ -103,11 +180,16 @@ def check_all_ways(core, texts, pairs, max_length, side):
     """Rows of training, of predictions and of explanations are those of whole texts; returns the last."""
     expected = expected_rows(core, texts, pairs, max_length, side)
     rows = encode_rows(core, texts, pairs, max_length=max_length, truncation_side=side)
-    assert [(rows.tokens[i].tolist(), rows.segments[i].tolist(), rows.is_cut(i)) for i in range(len(texts))] == expected
+    assert [
+        (rows.tokens[i].tolist(), rows.segments[i].tolist(), rows.is_cut(i))
+        for i in range(len(texts))
+    ] == expected
     limits = {"max_length": max_length, "truncation_side": side}
     words = encode_words(core, texts, pairs, **limits)
     for found in (encode_tokens(core, texts, pairs, **limits), words):
-        assert [(row.token_L.tolist(), row.segment_L.tolist(), row.is_cut) for row in found] == expected
+        assert [
+            (row.token_L.tolist(), row.segment_L.tolist(), row.is_cut) for row in found
+        ] == expected
     return words
 
 
@@ -131,7 +213,9 @@ def test_rows_are_those_of_whole_texts(name, texts, max_length, side):
 
 @pytest.mark.parametrize("name", ["uncased", "bytes"])
 @hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
-@hypothesis.given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=2), st.integers(6, 15), SIDES)
+@hypothesis.given(
+    st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=2), st.integers(6, 15), SIDES
+)
 def test_rows_of_pairs_are_those_of_whole_texts(name, pairs, max_length, side):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces_module, "_FIRST", 1)
@@ -141,10 +225,13 @@ def test_rows_of_pairs_are_those_of_whole_texts(name, pairs, max_length, side):
 @pytest.mark.parametrize("name", ["uncased", "cased", "bytes"])
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 @hypothesis.given(
-    st.lists(st.tuples(st.sampled_from(HOSTILE), st.integers(1, 900)), min_size=1, max_size=4), SIDES
-)  # fmt: skip
+    st.lists(st.tuples(st.sampled_from(HOSTILE), st.integers(1, 900)), min_size=1, max_size=4),
+    SIDES,
+)
 def test_long_runs_do_not_change_rows(name, runs, side):
-    if name == "bytes" and side != "right":  # bytes of a mixed run may be paired otherwise at its end
+    if (
+        name == "bytes" and side != "right"
+    ):  # bytes of a mixed run may be paired otherwise at its end
         runs = [("film", 1), *runs[:1], (" film", 1)]
     text = "".join(fragment * count for fragment, count in runs)
     with pytest.MonkeyPatch.context() as patch:
@@ -159,7 +246,12 @@ def test_long_runs_do_not_change_rows(name, runs, side):
 def test_texts_that_are_read_whole_have_the_same_tokens_too(texts):
     for core in CORES.values():
         core.no_truncation()
-        expected = [row.ids for row in core.encode_batch(list(map(whole_characters, texts)), add_special_tokens=False)]
+        expected = [
+            row.ids
+            for row in core.encode_batch(
+                list(map(whole_characters, texts)), add_special_tokens=False
+            )
+        ]
         places, text_of = encode_places(core, texts)
         for text, number, ids in zip(texts, text_of, expected):
             assert places.ids[places.offsets[number] : places.offsets[number + 1]].tolist() == ids
@@ -174,7 +266,9 @@ def test_pairs_are_cut_as_the_library_cuts_them(firsts, room, data):
     core = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.enable_truncation(room, strategy="longest_first")
-    rows = core.encode_batch([("a " * first, "b " * second) for first, second in zip(firsts, seconds)])
+    rows = core.encode_batch(
+        [("a " * first, "b " * second) for first, second in zip(firsts, seconds)]
+    )
     found = np.minimum([firsts, seconds], longest_first(firsts, seconds, room))
     assert found.tolist() == [[row.ids.count(part) for row in rows] for part in (0, 1)]
 
@@ -183,7 +277,12 @@ def test_training_reads_what_predictions_read():
     tokenizer = build_tokenizer()
     mail = "\u200c\u00a0" * 300 + "a good film"
     trained = encode([mail], None, tokenizer, max_length=64)[0][0].tolist()
-    assert trained == encode_tokens(tokenizer.backend_tokenizer, [mail], None, max_length=64)[0].token_L.tolist()
+    assert (
+        trained
+        == encode_tokens(tokenizer.backend_tokenizer, [mail], None, max_length=64)[
+            0
+        ].token_L.tolist()
+    )
     assert trained == [2, 5, 6, 8, 3]
 
 
@@ -192,9 +291,21 @@ GOOD = " a film"
 
 @pytest.mark.parametrize("name", list(CORES))
 @pytest.mark.parametrize(
-    "start", ["x" * 10**6, "x7" * 10**6, " " * 10**7, " \n" * 10**6, "\u200b" * 10**6, "\u0301" * 10**6, "🎬" * 10**6,
-              "\u200c\u00a0" * 10**6, "!" * 10**6, "日" * 10**6, "\ue000" * 10**6]
-)  # fmt: skip
+    "start",
+    [
+        "x" * 10**6,
+        "x7" * 10**6,
+        " " * 10**7,
+        " \n" * 10**6,
+        "\u200b" * 10**6,
+        "\u0301" * 10**6,
+        "🎬" * 10**6,
+        "\u200c\u00a0" * 10**6,
+        "!" * 10**6,
+        "日" * 10**6,
+        "\ue000" * 10**6,
+    ],
+)
 def test_a_text_of_millions_of_characters_costs_little(name, start):
     """Neither memory nor seconds, and the words after it are read where it has few tokens."""
     core = CORES[name]

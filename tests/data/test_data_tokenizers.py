@@ -8,14 +8,26 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
-from adapler_jax.data.tokenizers import check_table, highest_number, load_core, load_tokenizer, read_tokenizer
+from adapler_jax.data.tokenizers import (
+    check_table,
+    highest_number,
+    load_core,
+    load_tokenizer,
+    read_tokenizer,
+)
 from tests.data.vocabulary import SPECIAL, build_core, build_roberta_core
 
 WORDS = ("the", "film", "The", "É", "Film", "cafe", "café", "<e2>")
 TEXTS = (
-    "The É film [E1] was a café [MASK]", "the [e1]x", "[SEP] [E1]", "film[E1] the", "日本 Film", "É e\u0301",
-    "a  <e2> b", "",
-)  # fmt: skip
+    "The É film [E1] was a café [MASK]",
+    "the [e1]x",
+    "[SEP] [E1]",
+    "film[E1] the",
+    "日本 Film",
+    "É e\u0301",
+    "a  <e2> b",
+    "",
+)
 BERT = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "strip_accents": False}
 
 
@@ -53,26 +65,45 @@ NEXT = len(build_core(WORDS).get_vocab())
         {"tokenizer_config__json": BERT | {"strip_accents": True}},
         {"tokenizer_config__json": BERT | {"strip_accents": None}},
         {"tokenizer_config__json": BERT | {"tokenize_chinese_chars": False}},
-        {"tokenizer_config__json": BERT | {"tokenizer_class": "BertTokenizerFast", "do_lower_case": False}},
+        {
+            "tokenizer_config__json": BERT
+            | {"tokenizer_class": "BertTokenizerFast", "do_lower_case": False}
+        },
         {"tokenizer_config__json": {"do_lower_case": False, "strip_accents": True}},
-        {"tokenizer_config__json": {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": False}},
+        {
+            "tokenizer_config__json": {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "do_lower_case": False,
+            }
+        },
         {"tokenizer_config__json": BERT | {"additional_special_tokens": ["[E1]"]}},
         {"tokenizer_config__json": BERT | {"additional_special_tokens": ["<e2>", "film"]}},
         {"tokenizer_config__json": BERT | {"extra_special_tokens": {"entity_token": "[E1]"}}},
         {"tokenizer_config__json": BERT | {"split_special_tokens": True}},
         {"tokenizer_config__json": BERT, "added_tokens__json": {"[E1]": NEXT}},
-        {"tokenizer_config__json": BERT | {"do_lower_case": False}, "added_tokens__json": {"[E1]": NEXT}},
+        {
+            "tokenizer_config__json": BERT | {"do_lower_case": False},
+            "added_tokens__json": {"[E1]": NEXT},
+        },
         {
             "tokenizer_config__json": BERT | {"additional_special_tokens": ["[E1]"]},
             "added_tokens__json": {"[E2]": NEXT + 1, "[E1]": NEXT},
         },
         {
             "tokenizer_config__json": BERT
-            | {"added_tokens_decoder": {str(NEXT): {"content": "[E1]", "lstrip": True, "special": True}}}
+            | {
+                "added_tokens_decoder": {
+                    str(NEXT): {"content": "[E1]", "lstrip": True, "special": True}
+                }
+            }
         },
         {
             "tokenizer_config__json": BERT
-            | {"added_tokens_decoder": {str(NEXT): {"content": "[E1]", "single_word": True, "normalized": False}}}
+            | {
+                "added_tokens_decoder": {
+                    str(NEXT): {"content": "[E1]", "single_word": True, "normalized": False}
+                }
+            }
         },
         {
             "tokenizer_config__json": BERT | {"added_tokens_decoder": {}},
@@ -80,10 +111,13 @@ NEXT = len(build_core(WORDS).get_vocab())
         },
         {
             "tokenizer_config__json": BERT,
-            "special_tokens_map__json": {"additional_special_tokens": ["[E1]"], "mask_token": "[MASK]"},
+            "special_tokens_map__json": {
+                "additional_special_tokens": ["[E1]"],
+                "mask_token": "[MASK]",
+            },
         },
     ],
-)  # fmt: skip
+)
 def test_files_next_to_a_tokenizer_json_are_read_as_transformers_reads_them(tmp_path, files):
     core = build_core(WORDS)
     core.add_special_tokens(list(SPECIAL[:5]))
@@ -92,11 +126,15 @@ def test_files_next_to_a_tokenizer_json_are_read_as_transformers_reads_them(tmp_
 
 @pytest.mark.parametrize("add_prefix_space", [False, True, None])
 @pytest.mark.parametrize("name", ["RobertaTokenizer", "PreTrainedTokenizerFast", None])
-def test_a_blank_before_the_first_word_is_added_as_transformers_adds_it(tmp_path, name, add_prefix_space):
+def test_a_blank_before_the_first_word_is_added_as_transformers_adds_it(
+    tmp_path, name, add_prefix_space
+):
     config = {"tokenizer_class": name} if name else {}
     if add_prefix_space is not None:
         config["add_prefix_space"] = add_prefix_space
-    folder = _folder(tmp_path, build_roberta_core(), model_type="roberta", tokenizer_config__json=config)
+    folder = _folder(
+        tmp_path, build_roberta_core(), model_type="roberta", tokenizer_config__json=config
+    )
     _check_as_transformers(folder, ("a film", " a", "a <mask> b", "日"))
 
 
@@ -118,11 +156,14 @@ def test_roberta_is_read_from_its_vocabulary_and_merges(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "ending"), [({}, "\n"), ({"do_lower_case": False}, "\r\n"), ({"do_lower_case": True}, "\n")]
+    ("settings", "ending"),
+    [({}, "\n"), ({"do_lower_case": False}, "\r\n"), ({"do_lower_case": True}, "\n")],
 )
 def test_a_vocabulary_alone_is_read_as_transformers_reads_it(tmp_path, settings, ending):
     words = (*SPECIAL, "the", "film", "café", "cafe", "b", "日", ".", "##s", "the")
-    config = {"tokenizer_class": "BertTokenizer", **settings} if settings else {"do_lower_case": True}
+    config = (
+        {"tokenizer_class": "BertTokenizer", **settings} if settings else {"do_lower_case": True}
+    )
     content = ending.join(words) + ending
     folder = _folder(tmp_path, None, vocab__txt=content, tokenizer_config__json=config)
     _check_as_transformers(folder, ("the Films CAFÉ", "日b", "[SEP] the.", "café"))
@@ -155,7 +196,9 @@ def test_without_a_configuration_words_of_any_script_are_found(tmp_path, words):
     assert core.encode(" ".join(words), add_special_tokens=False).tokens == [
         core.id_to_token(len(SPECIAL) + place) for place in range(len(words))
     ]
-    assert load_tokenizer(tmp_path)(" ".join(words))["input_ids"] == core.encode(" ".join(words)).ids
+    assert (
+        load_tokenizer(tmp_path)(" ".join(words))["input_ids"] == core.encode(" ".join(words)).ids
+    )
 
 
 def test_an_english_uncased_vocabulary_alone_takes_capitals_and_accents_off(tmp_path):
@@ -167,14 +210,30 @@ def test_an_english_uncased_vocabulary_alone_takes_capitals_and_accents_off(tmp_
 @pytest.mark.parametrize(
     ("words", "settings", "said"),
     [
-        (["URL", *(f"w{number}" for number in range(200))], None, "1 of 201 words have capital letters, as 'URL', and"),
-        (["schön", "der"], None, "1 of 2 words have accents or marks, as 'schön', and texts keep theirs"),
+        (
+            ["URL", *(f"w{number}" for number in range(200))],
+            None,
+            "1 of 201 words have capital letters, as 'URL', and",
+        ),
+        (
+            ["schön", "der"],
+            None,
+            "1 of 2 words have accents or marks, as 'schön', and texts keep theirs",
+        ),
         (["schön", "der"], {"do_lower_case": True}, "as 'schön', and no text reaches them"),
-        (["Der"], {"do_lower_case": True}, "have capital letters, as 'Der', and no text reaches them"),
+        (
+            ["Der"],
+            {"do_lower_case": True},
+            "have capital letters, as 'Der', and no text reaches them",
+        ),
         (["東京"], None, "texts need blanks between words"),
         (["der", "der"], None, "has 1 words twice or empty; the last line of each counts"),
         (["der"], {"padding_side": "left"}, "padding_side is 'left'; here padding is right"),
-        (["der"], {"auto_map": {"AutoTokenizer": ["x.Y", None]}}, "auto_map names a program of the checkpoint's own"),
+        (
+            ["der"],
+            {"auto_map": {"AutoTokenizer": ["x.Y", None]}},
+            "auto_map names a program of the checkpoint's own",
+        ),
     ],
 )
 def test_a_doubt_about_a_vocabulary_is_told(tmp_path, words, settings, said):
@@ -192,8 +251,14 @@ def test_what_transformers_would_read_otherwise_is_told(tmp_path):
     _folder(tmp_path, core)
     loaded = read_tokenizer(tmp_path)
     assert loaded.core.token_to_id("The") in loaded.core.encode("The").ids
-    assert ["does not say do_lower_case; tokenizer.json is followed" in note for note in loaded.notes] == [True]
-    _folder(tmp_path, core, tokenizer_config__json={"tokenizer_class": "TokenizersBackend", "do_lower_case": True})
+    assert [
+        "does not say do_lower_case; tokenizer.json is followed" in note for note in loaded.notes
+    ] == [True]
+    _folder(
+        tmp_path,
+        core,
+        tokenizer_config__json={"tokenizer_class": "TokenizersBackend", "do_lower_case": True},
+    )
     assert "its tokenizer_class leaves that to tokenizer.json" in read_tokenizer(tmp_path).notes[0]
 
 
@@ -205,13 +270,17 @@ def test_the_side_that_a_tokenizer_json_cuts_is_known(tmp_path):
     assert tokenizer.truncation_side == "left" and tokenizer.backend_tokenizer.truncation is None
 
 
-@pytest.mark.parametrize("name", ["BertJapaneseTokenizer", "BertweetTokenizer", "PhobertTokenizer", "TapasTokenizer"])
+@pytest.mark.parametrize(
+    "name", ["BertJapaneseTokenizer", "BertweetTokenizer", "PhobertTokenizer", "TapasTokenizer"]
+)
 @pytest.mark.parametrize("with_json", [True, False])
 def test_a_tokenizer_class_that_is_a_program_is_refused_by_name(tmp_path, name, with_json):
     _folder(
-        tmp_path, build_core() if with_json else None, vocab__txt="\n".join(SPECIAL),
+        tmp_path,
+        build_core() if with_json else None,
+        vocab__txt="\n".join(SPECIAL),
         tokenizer_config__json={"tokenizer_class": name},
-    )  # fmt: skip
+    )
     with pytest.raises(ValueError, match=f"tokenizer_class is '{name}'"):
         load_core(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
@@ -223,13 +292,31 @@ def test_a_tokenizer_class_that_is_a_program_is_refused_by_name(tmp_path, name, 
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"vocab__txt": "the 9\nfilm@@ 8\n"}, r"no WordPiece vocabulary: 2 lines without \[UNK\], \[CLS\], \[SEP\]"),
+        (
+            {"vocab__txt": "the 9\nfilm@@ 8\n"},
+            r"no WordPiece vocabulary: 2 lines without \[UNK\], \[CLS\], \[SEP\]",
+        ),
         ({"vocab__txt": ""}, "no WordPiece vocabulary: 0 lines"),
-        ({"vocab__txt": "the\n", "tokenizer_config__json": {"tokenizer_class": "RobertaTokenizer"}}, "'RobertaToken"),
-        ({"sentencepiece__bpe__model": "x"}, "sentencepiece.bpe.model of the class 'that no file names' is not read"),
+        (
+            {
+                "vocab__txt": "the\n",
+                "tokenizer_config__json": {"tokenizer_class": "RobertaTokenizer"},
+            },
+            "'RobertaToken",
+        ),
+        (
+            {"sentencepiece__bpe__model": "x"},
+            "sentencepiece.bpe.model of the class 'that no file names' is not read",
+        ),
         ({"spiece__model": "x", "vocab__json": "{}"}, "make a tokenizer.json"),
-        ({"tokenizer_config__json": {"tokenizer_class": "CamembertTokenizer"}}, "nothing of the class 'Camembert"),
-        ({"vocab__json": "[1]", "merges__txt": ""}, "vocab.json holds list; expected a JSON object"),
+        (
+            {"tokenizer_config__json": {"tokenizer_class": "CamembertTokenizer"}},
+            "nothing of the class 'Camembert",
+        ),
+        (
+            {"vocab__json": "[1]", "merges__txt": ""},
+            "vocab.json holds list; expected a JSON object",
+        ),
         ({"vocab__json": {"a": "b"}, "merges__txt": ""}, "vocab.json is no vocabulary"),
     ],
 )
@@ -237,24 +324,46 @@ def test_what_is_no_vocabulary_is_one_line(tmp_path, files, said):
     _folder(tmp_path, None, **files)
     with pytest.raises(ValueError, match=said) as caught:
         load_tokenizer(tmp_path)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000 and str(tmp_path) in str(caught.value)
+    assert (
+        "\n" not in str(caught.value)
+        and len(str(caught.value)) < 1000
+        and str(tmp_path) in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        {"do_lower_case": 1}, {"strip_accents": "no"}, {"truncation_side": "both"}, {"padding_side": 3},
-        {"model_max_length": "512"}, {"model_max_length": 2.5},
-        {"tokenizer_class": "x y"}, {"cls_token": "\ud800"},
-        {"model_max_length": -5}, {"model_max_length": True}, {"tokenizer_class": ["x"]},
-        {"cls_token": 3}, {"mask_token": {"text": "x"}}, {"cls_token": ""}, {"additional_special_tokens": 5},
-        {"additional_special_tokens": [{"content": "[E1]", "lstrip": 3}]}, {"extra_special_tokens": [None]},
-        {"added_tokens_decoder": []}, {"added_tokens_decoder": {"x": {"content": "a"}}},
-        {"added_tokens_decoder": {"5": "a"}}, {"added_tokens_decoder": {"5": {"content": []}}},
-        {"added_tokens_decoder": {"99999": {"content": "[E1]"}}}, {"added_tokens_decoder": {"-1": {"content": "a"}}},
-        "[]", "null", "{", '"text"', "[" * 100_000,
+        {"do_lower_case": 1},
+        {"strip_accents": "no"},
+        {"truncation_side": "both"},
+        {"padding_side": 3},
+        {"model_max_length": "512"},
+        {"model_max_length": 2.5},
+        {"tokenizer_class": "x y"},
+        {"cls_token": "\ud800"},
+        {"model_max_length": -5},
+        {"model_max_length": True},
+        {"tokenizer_class": ["x"]},
+        {"cls_token": 3},
+        {"mask_token": {"text": "x"}},
+        {"cls_token": ""},
+        {"additional_special_tokens": 5},
+        {"additional_special_tokens": [{"content": "[E1]", "lstrip": 3}]},
+        {"extra_special_tokens": [None]},
+        {"added_tokens_decoder": []},
+        {"added_tokens_decoder": {"x": {"content": "a"}}},
+        {"added_tokens_decoder": {"5": "a"}},
+        {"added_tokens_decoder": {"5": {"content": []}}},
+        {"added_tokens_decoder": {"99999": {"content": "[E1]"}}},
+        {"added_tokens_decoder": {"-1": {"content": "a"}}},
+        "[]",
+        "null",
+        "{",
+        '"text"',
+        "[" * 100_000,
     ],
-)  # fmt: skip
+)
 def test_a_setting_of_another_type_is_one_line_that_names_the_file(tmp_path, content):
     _folder(tmp_path, build_core(), tokenizer_config__json=content)
     with pytest.raises(ValueError, match="tokenizer_config.json") as caught:
@@ -263,12 +372,19 @@ def test_a_setting_of_another_type_is_one_line_that_names_the_file(tmp_path, con
 
 
 @pytest.mark.parametrize(
-    "content", ["[1]", {"[E1]": "x"}, {"[E1]": 3.5}, {"": 4}, {"[E1]": 10**20}, {"[E1]": 3}, b"\xff\xfe"]
+    "content",
+    ["[1]", {"[E1]": "x"}, {"[E1]": 3.5}, {"": 4}, {"[E1]": 10**20}, {"[E1]": 3}, b"\xff\xfe"],
 )
 def test_added_tokens_that_cannot_be_are_refused(tmp_path, content):
     _folder(tmp_path, build_core())
-    written = content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content))
-    (tmp_path / "added_tokens.json").write_bytes(written if isinstance(written, bytes) else written.encode())
+    written = (
+        content
+        if isinstance(content, bytes)
+        else (content if isinstance(content, str) else json.dumps(content))
+    )
+    (tmp_path / "added_tokens.json").write_bytes(
+        written if isinstance(written, bytes) else written.encode()
+    )
     with pytest.raises(ValueError, match="added_tokens.json"):
         load_core(tmp_path)
 
@@ -276,14 +392,20 @@ def test_added_tokens_that_cannot_be_are_refused(tmp_path, content):
 @pytest.mark.parametrize(
     "content",
     [
-        "[]", "null", "{}", '{"model": 5}', '{"version": "1.0", "model": {"type": "WordPiece", "vocab": []}}',
-        '{"version":"1.0","model":{"type":"Unigram","vocab":[["a",-1.0]],"unk_id":99}}', "[" * 5000, "\x00" * 50,
+        "[]",
+        "null",
+        "{}",
+        '{"model": 5}',
+        '{"version": "1.0", "model": {"type": "WordPiece", "vocab": []}}',
+        '{"version":"1.0","model":{"type":"Unigram","vocab":[["a",-1.0]],"unk_id":99}}',
+        "[" * 5000,
+        "\x00" * 50,
         '{"version":"1.0","added_tokens":[{"id":-1}],"model":{"type":"BPE","vocab":{},"merges":["a b"]}}',
         '{"version":"1.0","model":{"type":"WordLevel","vocab":{"[CLS]":0},"unk_token":"[UNK]"}}',
         '{"version":"1.0","pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated",'
         '"invert":false},"model":{"type":"BPE","vocab":{},"merges":[]}}',
     ],
-)  # fmt: skip
+)
 def test_a_tokenizer_json_of_another_form_is_one_line(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
     for load in (load_core, load_tokenizer):
@@ -306,7 +428,9 @@ def test_a_normalizer_that_contradicts_the_configuration_is_refused(tmp_path):
     folder = _folder(tmp_path, core, tokenizer_config__json={"do_lower_case": True})
     assert load_core(folder).encode("THE").ids == [2, core.token_to_id("the"), 3]
     _folder(tmp_path, core, tokenizer_config__json={"do_lower_case": False})
-    with pytest.raises(ValueError, match="do_lower_case is False, but the normalizer of tokenizer.json does so"):
+    with pytest.raises(
+        ValueError, match="do_lower_case is False, but the normalizer of tokenizer.json does so"
+    ):
         load_core(folder)
 
 
@@ -322,7 +446,9 @@ def test_the_highest_number_decides_whether_a_table_is_large_enough():
     core = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 9}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     check_table(core, 10, "m")
-    with pytest.raises(ValueError, match="gives 'a' the number 9 and knows 2 tokens, but its embedding table has 9"):
+    with pytest.raises(
+        ValueError, match="gives 'a' the number 9 and knows 2 tokens, but its embedding table has 9"
+    ):
         check_table(core, 9, "m")
     core.add_tokens([AddedToken("[E1]"), AddedToken("[E2]")])
     assert highest_number(core) == max(core.token_to_id("[E2]"), 9)
@@ -337,7 +463,11 @@ def test_two_tokens_of_one_number_are_refused(tmp_path):
 
 
 def test_a_saved_tokenizer_keeps_how_texts_are_read(tmp_path):
-    config = BERT | {"additional_special_tokens": ["<e2>"], "truncation_side": "left", "model_max_length": 40}
+    config = BERT | {
+        "additional_special_tokens": ["<e2>"],
+        "truncation_side": "left",
+        "model_max_length": 40,
+    }
     core = build_core(WORDS)
     core.add_special_tokens(list(SPECIAL[:5]))
     _folder(tmp_path / "a", core, tokenizer_config__json=config)
@@ -345,12 +475,23 @@ def test_a_saved_tokenizer_keeps_how_texts_are_read(tmp_path):
     tokenizer.save_pretrained(tmp_path / "b")
     _folder(tmp_path / "b", None)
     again = load_tokenizer(tmp_path / "b")
-    assert again.backend_tokenizer.encode_special_tokens and load_core(tmp_path / "b").encode_special_tokens
+    assert (
+        again.backend_tokenizer.encode_special_tokens
+        and load_core(tmp_path / "b").encode_special_tokens
+    )
     assert (again.truncation_side, again.model_max_length) == ("left", 40)
     assert _ids(load_core(tmp_path / "b")) == tokenizer(list(TEXTS))["input_ids"]
-    assert len(load_core(tmp_path / "a").encode("[SEP]").ids) == 3 < len(load_core(tmp_path / "b").encode("[SEP]").ids)
+    assert (
+        len(load_core(tmp_path / "a").encode("[SEP]").ids)
+        == 3
+        < len(load_core(tmp_path / "b").encode("[SEP]").ids)
+    )
     _check_as_transformers(tmp_path / "b")
 
 
 def test_scripts_are_in_the_form_that_people_type():
-    assert all(word == unicodedata.normalize("NFC", word) or word[0] > "\u0590" for words in SCRIPTS for word in words)
+    assert all(
+        word == unicodedata.normalize("NFC", word) or word[0] > "\u0590"
+        for words in SCRIPTS
+        for word in words
+    )

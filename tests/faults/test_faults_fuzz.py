@@ -17,7 +17,9 @@ def test_every_reader_reads_its_own_file(tmp_path):
     for reader in fuzz.readers.seed_readers():
         path = tmp_path / f"train-{reader.name}"
         path.write_bytes(reader.content)
-        if not reader.content or reader.content.startswith(b'{"Data"'):  # whose document is not there
+        if not reader.content or reader.content.startswith(
+            b'{"Data"'
+        ):  # whose document is not there
             continue
         reader.read(path)
 

@@ -32,7 +32,9 @@ MODELS = {
     "keep_all": (keep_all(), make_params(keep_all())),
     "powerbert": (
         powerbert(CONFIG),
-        with_pruner_params(make_params(powerbert(CONFIG)), retention_N=np.array([9.0, 6.0, 6.0, 2.0], np.float32)),
+        with_pruner_params(
+            make_params(powerbert(CONFIG)), retention_N=np.array([9.0, 6.0, 6.0, 2.0], np.float32)
+        ),
     ),
 }
 
@@ -66,7 +68,11 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
     for batch in BATCHES:
         ran.clear()
         _, trace = run(lay_out(params, CONFIG), batch)
-        count_NB = np.tile(batch.live_BL.sum(-1), (CONFIG.num_layers, 1)) if name == "keep_all" else trace.count_NB
+        count_NB = (
+            np.tile(batch.live_BL.sum(-1), (CONFIG.num_layers, 1))
+            if name == "keep_all"
+            else trace.count_NB
+        )
         jax.block_until_ready(trace)
         jax.effects_barrier()
         assert ran["query_key_value"] == ran["add_attention"]
@@ -74,18 +80,26 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
         expected += flops.attention_row_flops(CONFIG, ran["query_key_value"])
         expected += flops.attention_pair_flops(CONFIG, ran["mix_values"])
         expected += flops.feed_forward_flops(CONFIG, ran["feed_forward"])
-        found = functools.partial(packed_flops, CONFIG, pruner, batch, count_NB=count_NB, buckets=BUCKETS)
+        found = functools.partial(
+            packed_flops, CONFIG, pruner, batch, count_NB=count_NB, buckets=BUCKETS
+        )
         significance = 0
         if name == "powerbert":
-            sizes = packed.sizes_for(5, tiny.NUM_SLOTS, buckets=BUCKETS, tiles=TILES, block_tokens=BLOCK)
+            sizes = packed.sizes_for(
+                5, tiny.NUM_SLOTS, buckets=BUCKETS, tiles=TILES, block_tokens=BLOCK
+            )
             entering_NB = [batch.live_BL.sum(-1), *np.asarray(count_NB)[:-1]]
             blocks = [block_B for count_B in entering_NB for block_B in blocks_of(count_B, BLOCK)]
             groups = [group for block_B in blocks for group in groups_of(block_B, sizes)]
-            significance = sum(size * flops.significance_flops(CONFIG, slots) for size, slots in groups)
+            significance = sum(
+                size * flops.significance_flops(CONFIG, slots) for size, slots in groups
+            )
         assert found(predictor_dim=0) == expected + significance
         if name == "adapler":
             blocks = blocks_of(np.asarray(count_NB)[-1], BLOCK)
-            unread = sum(tile_rows(int(block_B.sum()), TILES) for block_B in blocks)  # of the last layer
+            unread = sum(
+                tile_rows(int(block_B.sum()), TILES) for block_B in blocks
+            )  # of the last layer
             read = ran["embed_rows"] + ran["query_key_value"] - unread
             scores = flops.reading_flops(CONFIG, read, predictor_dim=8)
             scores += CONFIG.num_layers * flops.decision_flops(batch.live_BL.size, predictor_dim=8)
@@ -105,8 +119,12 @@ def test_halves_of_a_batch_are_counted_as_they_run():
     batch = make_batch(lengths)
     count_NB = np.tile(lengths, (CONFIG.num_layers, 1))
     parts = [lengths[0::2], [*lengths[1::2], 3]]
-    found = packed_flops(CONFIG, keep_all(), batch, count_NB=count_NB, buckets=BUCKETS, predictor_dim=0)
-    sizes = packed.sizes_for(9, 12, buckets=BUCKETS, tiles=packed.TILES, block_tokens=packed.BLOCK_TOKENS)
+    found = packed_flops(
+        CONFIG, keep_all(), batch, count_NB=count_NB, buckets=BUCKETS, predictor_dim=0
+    )
+    sizes = packed.sizes_for(
+        9, 12, buckets=BUCKETS, tiles=packed.TILES, block_tokens=packed.BLOCK_TOKENS
+    )
     expected = 0
     for part in parts:
         rows = tile_rows(sum(part), packed.TILES)
@@ -122,9 +140,14 @@ def test_executed_operations_are_those_of_the_buckets():
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
     padded = 3 * flops.dense_flops(CONFIG, [12], head=HEAD)[0]
     bucketed = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **SIZES)[0]
-    packed_rows = packed_flops(CONFIG, PRUNER, batch, count_NB=count_NB, buckets=(4, 12), predictor_dim=8) + 3 * HEAD
+    packed_rows = (
+        packed_flops(CONFIG, PRUNER, batch, count_NB=count_NB, buckets=(4, 12), predictor_dim=8)
+        + 3 * HEAD
+    )
     for driver, expected in {"bucketed": bucketed, "packed": packed_rows, "masked": padded}.items():
-        found = executed_flops(make_params(), CONFIG, PRUNER, batch, count_NB, choice=Choice(driver, (4, 12)))
+        found = executed_flops(
+            make_params(), CONFIG, PRUNER, batch, count_NB, choice=Choice(driver, (4, 12))
+        )
         assert found.tolist() == [padded, expected]
 
 

@@ -41,17 +41,25 @@ def test_a_saved_model_cuts_texts_where_its_training_did(tmp_path, side):
     (found,) = Classifier.load(directory).encode([LONG])
     assert found.is_cut and len(found.token_L) == 16
     words = [word.text for word in found.words]
-    assert words[0] == ("good" if side == "left" else "a") and words[-1] == ("good" if side == "right" else "film")
-    assert found.token_L.tolist() == encode_tokens(CORE, [LONG], None, max_length=16, truncation_side=side)[
-        0
-    ].token_L.tolist()
+    assert words[0] == ("good" if side == "left" else "a") and words[-1] == (
+        "good" if side == "right" else "film"
+    )
+    assert (
+        found.token_L.tolist()
+        == encode_tokens(CORE, [LONG], None, max_length=16, truncation_side=side)[
+            0
+        ].token_L.tolist()
+    )
 
 
 def test_a_model_of_before_cuts_the_end_and_another_value_is_refused(tmp_path):
     directory = _with_extra(make_model(tmp_path / "model", "keep_all"))
     assert Classifier.load(directory).truncation_side == "right"
     _with_extra(directory, truncation_side=["left"])
-    with pytest.raises(ValueError, match=r"extra\['truncation_side'\] in config.json is \['left'\]; expected right, l"):
+    with pytest.raises(
+        ValueError,
+        match=r"extra\['truncation_side'\] in config.json is \['left'\]; expected right, l",
+    ):
         Classifier.load(directory)
 
 
@@ -60,7 +68,9 @@ def test_a_saved_model_whose_tokenizer_passes_its_table_is_refused(tmp_path):
     state = json.loads((directory / "tokenizer.json").read_text())
     state["model"]["vocab"]["film"] = len(WORDS) + 5
     (directory / "tokenizer.json").write_text(json.dumps(state))
-    with pytest.raises(ValueError, match=f"number {len(WORDS) + 5} .* embedding table has {len(WORDS)}"):
+    with pytest.raises(
+        ValueError, match=f"number {len(WORDS) + 5} .* embedding table has {len(WORDS)}"
+    ):
         Classifier.load(directory)
 
 
@@ -71,7 +81,10 @@ def test_windows_cover_a_text_and_share_its_words():
         whole.token_L[1:-1][start : start + 14].tolist() for start in range(0, 30, 7)
     ]
     assert all(window.words == whole.words and not window.is_cut for window in windows)
-    assert {word for window in windows for word in window.word_L.tolist()} == {-1, *range(len(whole.words))}
+    assert {word for window in windows for word in window.word_L.tolist()} == {
+        -1,
+        *range(len(whole.words)),
+    }
     for window in windows:
         places = np.flatnonzero(window.word_L >= 0)
         words = [window.words[word].text for word in window.word_L[places]]
@@ -89,9 +102,20 @@ def test_of_a_pair_the_longer_text_has_windows_next_to_the_shorter():
     ((first, *_), (second, *_)) = encode_windows(
         CORE, ["very bad", LONG], [LONG, "very bad"], max_length=16, stride=None
     )
-    assert first.token_L.tolist()[:4] == [2, *CORE.encode("very bad", add_special_tokens=False).ids, 3]
-    assert second.token_L.tolist()[-4:] == [3, *CORE.encode("very bad", add_special_tokens=False).ids, 3]
-    assert first.segment_L.tolist() == [0] * 4 + [1] * 12 and second.segment_L.tolist() == [0] * 13 + [1] * 3
+    assert first.token_L.tolist()[:4] == [
+        2,
+        *CORE.encode("very bad", add_special_tokens=False).ids,
+        3,
+    ]
+    assert second.token_L.tolist()[-4:] == [
+        3,
+        *CORE.encode("very bad", add_special_tokens=False).ids,
+        3,
+    ]
+    assert (
+        first.segment_L.tolist() == [0] * 4 + [1] * 12
+        and second.segment_L.tolist() == [0] * 13 + [1] * 3
+    )
     (both,) = encode_windows(CORE, [LONG], [LONG + " a"], max_length=16, stride=None)
     assert both[0].is_cut and len(both) > 1 and all(len(window.token_L) <= 16 for window in both)
 
@@ -99,9 +123,13 @@ def test_of_a_pair_the_longer_text_has_windows_next_to_the_shorter():
 def test_a_text_that_fits_has_the_answer_of_predict(classifier):
     texts = ["a good film", "", "very bad"]
     for how in ("mean", "max"):
-        for found, expected in zip(classifier.predict(texts, long_texts=how), classifier.predict(texts)):
+        for found, expected in zip(
+            classifier.predict(texts, long_texts=how), classifier.predict(texts)
+        ):
             assert found.label == expected.label and found.words == expected.words
-            np.testing.assert_allclose(list(found.probabilities.values()), list(expected.probabilities.values()))
+            np.testing.assert_allclose(
+                list(found.probabilities.values()), list(expected.probabilities.values())
+            )
             np.testing.assert_array_equal(found.keep_NW, expected.keep_NW)
             assert found.num_tokens == expected.num_tokens and not found.is_cut
 
@@ -111,26 +139,39 @@ def test_a_long_text_has_the_mean_of_its_windows_or_the_surest_of_them(classifie
     answers = classifier.answer(windows, num_rows=4)
     probs = np.array([list(answer.probabilities.values()) for answer in answers])
     (mean,), (best,) = (
-        classifier.predict([LONG], long_texts=how, stride=5, batch_size=4) for how in ("mean", "max")
+        classifier.predict([LONG], long_texts=how, stride=5, batch_size=4)
+        for how in ("mean", "max")
     )
     np.testing.assert_allclose(list(mean.probabilities.values()), probs.mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(list(best.probabilities.values()), probs[np.argmax(probs.max(axis=1))], atol=1e-5)
-    np.testing.assert_array_equal(mean.keep_NW, np.any([answer.keep_NW for answer in answers], axis=0))
-    assert mean.num_tokens == tuple(np.sum([answer.num_tokens for answer in answers], axis=0).tolist())
+    np.testing.assert_allclose(
+        list(best.probabilities.values()), probs[np.argmax(probs.max(axis=1))], atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        mean.keep_NW, np.any([answer.keep_NW for answer in answers], axis=0)
+    )
+    assert mean.num_tokens == tuple(
+        np.sum([answer.num_tokens for answer in answers], axis=0).tolist()
+    )
     assert not mean.is_cut and mean.unread(0) == "" and mean.texts == (LONG,)
     assert classifier.predict([], long_texts="mean") == []
 
 
 def test_the_surest_window_need_not_agree_with_the_mean():
     probs = np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
-    assert merge_probs(probs, "mean").argmax() == 1 and merge_probs(probs, "max").tolist() == [0.9, 0.1]
+    assert merge_probs(probs, "mean").argmax() == 1 and merge_probs(probs, "max").tolist() == [
+        0.9,
+        0.1,
+    ]
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"long_texts": "best"}, "long_texts is 'best'; expected truncate, mean, max"),
-        ({"long_texts": "mean", "stride": 0}, "stride is 0; expected a number of tokens of at least 1"),
+        (
+            {"long_texts": "mean", "stride": 0},
+            "stride is 0; expected a number of tokens of at least 1",
+        ),
         ({"long_texts": "mean", "stride": 2.5}, "stride is 2.5"),
         ({"stride": 4}, "long_texts='truncate' has no windows"),
     ],
@@ -148,6 +189,8 @@ def test_special_tokens_in_a_text_are_text_where_the_saved_tokenizer_says_so(tmp
     for folder, number in (("as_control", 5), ("as_text", 7)):
         core = load_core(tmp_path / folder)
         (row,) = encode_words(core, [text], None, max_length=16)
-        assert len(row.token_L) == number == len(load_tokenizer(tmp_path / folder)(text)["input_ids"])
+        assert (
+            len(row.token_L) == number == len(load_tokenizer(tmp_path / folder)(text)["input_ids"])
+        )
         assert core.token_to_id("[SEP]") == row.token_L[-1]
         assert (core.token_to_id("[SEP]") in row.token_L[:-1]) == (folder == "as_control")

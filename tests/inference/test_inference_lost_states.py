@@ -24,14 +24,23 @@ MODELS = {
     "trbert": (TRBERT, make_params(TRBERT)),
     "powerbert": (
         powerbert(CONFIG),
-        with_pruner_params(make_params(powerbert(CONFIG)), retention_N=np.array([9.0, 6.0, 6.0, 2.0], np.float32)),
+        with_pruner_params(
+            make_params(powerbert(CONFIG)), retention_N=np.array([9.0, 6.0, 6.0, 2.0], np.float32)
+        ),
     ),
     "keep_all": (keep_all(), make_params(keep_all())),
 }
 CASES = [
-    ("adapler", "masked"), ("adapler", "bucketed"), ("adapler", "packed"), ("trbert", "bucketed"), ("trbert", "packed"),
-    ("powerbert", "bucketed"), ("powerbert", "packed"), ("keep_all", "packed"), ("keep_all", "bucketed"),
-]  # fmt: skip
+    ("adapler", "masked"),
+    ("adapler", "bucketed"),
+    ("adapler", "packed"),
+    ("trbert", "bucketed"),
+    ("trbert", "packed"),
+    ("powerbert", "bucketed"),
+    ("powerbert", "packed"),
+    ("keep_all", "packed"),
+    ("keep_all", "bucketed"),
+]
 BATCH = make_batch((12, 7, 3, 1, 9))
 LOST = 1  # the row with a token that no other row has
 
@@ -58,7 +67,9 @@ def test_a_text_with_a_lost_state_has_no_answer_and_the_others_have_theirs(name,
     for value in (np.nan, np.inf, -np.inf):
         found = np.asarray(run(with_token(params, value), BATCH)[0])
         assert np.all(np.isnan(found[LOST]))
-        np.testing.assert_allclose(np.delete(found, LOST, 0), np.delete(expected, LOST, 0), atol=1e-6)
+        np.testing.assert_allclose(
+            np.delete(found, LOST, 0), np.delete(expected, LOST, 0), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -67,7 +78,9 @@ def test_no_rule_drops_tokens_of_a_text_with_a_reading_that_is_no_number(value):
     reading_BL = jnp.array([[0.0, -9.0, value, 0.0], [0.0, -9.0, 1.0, value]])
     view = View(reading_BL, live_BL, live_BL.astype(jnp.float32))
     for pruner, params in ((PRUNER, {"threshold_N": jnp.float32(0.9)}), (TRBERT, {})):
-        keep_BL = select_at(pruner._replace(sites=(Site(0, "before_attention"),)), params, jnp.int32(0), view).keep_BL
+        keep_BL = select_at(
+            pruner._replace(sites=(Site(0, "before_attention"),)), params, jnp.int32(0), view
+        ).keep_BL
         assert keep_BL.tolist()[0] == [True, True, True, False]
         assert keep_BL.tolist()[1][:2] == [True, False] and not keep_BL[1, 3]
 
@@ -82,14 +95,18 @@ def gap(batch, row, slot):
 @pytest.mark.parametrize("driver", ["masked", "bucketed", "packed"])
 @pytest.mark.parametrize(("row", "slot"), [(0, 5), (2, 0), (4, 7)])
 def test_a_mask_with_a_gap_is_refused_by_every_driver(driver, row, slot):
-    with pytest.raises(ValueError, match=f"row {row} of the batch has a gap in its mask live_BL; move the tokens"):
+    with pytest.raises(
+        ValueError, match=f"row {row} of the batch has a gap in its mask live_BL; move the tokens"
+    ):
         engine("adapler", driver)(MODELS["adapler"][1], gap(BATCH, row, slot))
     with pytest.raises(ValueError, match="has a gap"):
         engine("keep_all", driver)(MODELS["keep_all"][1], jax.device_put(gap(BATCH, row, slot)))
 
 
 def test_the_bucketed_driver_by_itself_gives_no_answer_to_a_row_with_a_gap():
-    run = jax.jit(lambda params, batch: bucketed.forward(params, CONFIG, PRUNER, batch, buckets=(4, 8, 12))[0])
+    run = jax.jit(
+        lambda params, batch: bucketed.forward(params, CONFIG, PRUNER, batch, buckets=(4, 8, 12))[0]
+    )
     found = run(MODELS["adapler"][1], gap(BATCH, 1, 3))
     assert np.isnan(found).any(axis=1).tolist() == [False, True, False, False, False]
 
@@ -114,7 +131,9 @@ def test_rows_without_a_token_give_no_gradient(pruner):
     @jax.jit
     def gradient(params, batch):
         def total(params):
-            logits_BC, trace = full_width.forward(params, CONFIG, pruner, batch, slope=jnp.float32(10.0))
+            logits_BC, trace = full_width.forward(
+                params, CONFIG, pruner, batch, slope=jnp.float32(10.0)
+            )
             terms = pruner.loss_terms(params["pruner"], trace, batch)
             return jnp.sum(CLASSIFICATION.losses(logits_BC, batch, 0.0)) + 3.0 * sum(terms.values())
 
@@ -133,7 +152,9 @@ def test_rows_without_a_token_give_no_gradient(pruner):
 
 def exact_products(function, *args):
     """How many products of a function have the highest precision, and how many there are."""
-    products = re.findall(r"dot_general\[(.*?)\n\s*\]", str(jax.make_jaxpr(function)(*args)), re.DOTALL)
+    products = re.findall(
+        r"dot_general\[(.*?)\n\s*\]", str(jax.make_jaxpr(function)(*args)), re.DOTALL
+    )
     return sum("precision=(Precision.HIGHEST" in product for product in products), len(products)
 
 

@@ -11,7 +11,13 @@ import pytest
 from adapler_jax import heads
 from adapler_jax.inference import operands
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.operands import Agreement, check_operands, choose_dtype, fingerprint, probabilities
+from adapler_jax.inference.operands import (
+    Agreement,
+    check_operands,
+    choose_dtype,
+    fingerprint,
+    probabilities,
+)
 from adapler_jax.provenance import device_name
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import load_model, save_model
@@ -24,8 +30,13 @@ from tests.inference.tables import TABLE
 def _saved(tmp_path):
     directory = tmp_path / "model"
     save_model(
-        directory, tiny.make_params(), tiny.CONFIG, pruner_name="adapler", max_length=16, tokenizer=build_tokenizer()
-    )  # fmt: skip
+        directory,
+        tiny.make_params(),
+        tiny.CONFIG,
+        pruner_name="adapler",
+        max_length=16,
+        tokenizer=build_tokenizer(),
+    )
     return load_model(directory)
 
 
@@ -48,9 +59,16 @@ def taken(saved, **options):
 
 
 def test_answers_are_compared_on_real_rows_and_kept_beside_the_model(saved):
-    batches = [tiny.make_batch((12, 7, 3), num_fillers=1), tiny.make_batch((5, 9), num_fillers=2, seed=1)]
+    batches = [
+        tiny.make_batch((12, 7, 3), num_fillers=1),
+        tiny.make_batch((5, 9), num_fillers=2, seed=1),
+    ]
     found = check_operands(saved, batches, driver="masked", dtype="float32")
-    assert found.num_rows == 5 and found.same_share in (0.6, 0.8, 1.0) and 0.0 < found.largest_difference < 0.3
+    assert (
+        found.num_rows == 5
+        and found.same_share in (0.6, 0.8, 1.0)
+        and 0.0 < found.largest_difference < 0.3
+    )
     assert operands.read_agreement(saved) == found
     assert taken(saved) == ("bfloat16" if found.agrees else "float32")
 
@@ -63,14 +81,22 @@ def test_without_examples_nothing_is_compared(saved):
 def test_answers_of_every_head_have_probabilities_by_answer():
     logits = {"span_BL2": np.zeros((3, 4, 2)), "type_B3": np.zeros((3, 3))}
     found = probabilities(heads.SPAN, logits)
-    assert {name: x.flat[0] for name, x in found.items()} == pytest.approx({"span_BL2": 1 / 4, "type_B3": 1 / 3})
-    options = probabilities(heads.choice(num_options=2), np.array([[0.0], [np.log(3.0)], [5.0], [5.0]]))
+    assert {name: x.flat[0] for name, x in found.items()} == pytest.approx(
+        {"span_BL2": 1 / 4, "type_B3": 1 / 3}
+    )
+    options = probabilities(
+        heads.choice(num_options=2), np.array([[0.0], [np.log(3.0)], [5.0], [5.0]])
+    )
     np.testing.assert_allclose(options, [[0.25, 0.75]] * 2 + [[0.5, 0.5]] * 2)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [({}, "bfloat16"), ({"same_share": 0.98}, "float32"), ({"weights": "of another model"}, "float32")],
+    [
+        ({}, "bfloat16"),
+        ({"same_share": 0.98}, "float32"),
+        ({"weights": "of another model"}, "float32"),
+    ],
 )
 def test_a_record_decides_for_its_own_model_alone(saved, changes, expected):
     write(saved, **changes)
@@ -89,7 +115,9 @@ def test_other_weights_need_another_record(saved):
     assert taken(load_model(saved.directory)) == "float32"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"same_share": 2}', "[" * 100_000, '{"num_rows": NaN}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"same_share": 2}', "[" * 100_000, '{"num_rows": NaN}']
+)
 def test_a_damaged_record_is_told_and_not_followed(saved, content):
     (saved.directory / operands.FILE_NAME).write_text(content)
     with pytest.warns(UserWarning, match="operands.json is not used"):
@@ -105,7 +133,9 @@ def test_a_device_without_units_keeps_float32(saved, monkeypatch):
 @pytest.mark.parametrize(("factor", "expected"), [(0.5, "bfloat16"), (1.5, "float32")])
 def test_seconds_of_this_device_go_before_what_its_processor_says(saved, factor, expected):
     write(saved)
-    rows = [dataclasses.replace(row, dtype="float32") for row in TABLE.rows if row.dtype == "float32"]
+    rows = [
+        dataclasses.replace(row, dtype="float32") for row in TABLE.rows if row.dtype == "float32"
+    ]
     rows += [dataclasses.replace(row, dtype="bfloat16", ms=factor * row.ms) for row in rows]
     table = dataclasses.replace(TABLE, device=device_name(), rows=tuple(rows))
     assert taken(saved, latency_table=table) == expected
@@ -120,10 +150,12 @@ def test_a_loaded_model_says_which_operands_it_takes(saved):
 
 
 DEVICES = {
-    "tpu": ({"platform": "tpu"}, True), "h100": ({"platform": "gpu", "compute_capability": "9.0"}, True),
+    "tpu": ({"platform": "tpu"}, True),
+    "h100": ({"platform": "gpu", "compute_capability": "9.0"}, True),
     "v100": ({"platform": "gpu", "compute_capability": "7.0"}, False),
-    "mi300": ({"platform": "gpu", "compute_capability": "gfx942"}, False), "metal": ({"platform": "metal"}, False),
-}  # fmt: skip
+    "mi300": ({"platform": "gpu", "compute_capability": "gfx942"}, False),
+    "metal": ({"platform": "metal"}, False),
+}
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -138,7 +170,9 @@ def test_accelerators_with_units_are_known(name, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("flags\t: fpu avx512_bf16 sse\n", True), ("flags : fpu avx2\n", False), ("Features : fp bf16\n", True),
+        ("flags\t: fpu avx512_bf16 sse\n", True),
+        ("flags : fpu avx2\n", False),
+        ("Features : fp bf16\n", True),
         ("", False),
     ],
 )

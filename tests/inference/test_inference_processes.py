@@ -28,24 +28,39 @@ from tests.data.conftest import build_tokenizer
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 LIMIT_S = 20.0
-LIMITS = {"stride": 4, "max_question_tokens": 4, "max_answer_tokens": 4, "num_best": 3, "max_option_tokens": 6}
+LIMITS = {
+    "stride": 4,
+    "max_question_tokens": 4,
+    "max_answer_tokens": 4,
+    "num_best": 3,
+    "max_option_tokens": 6,
+}
 
 
 @pytest.fixture(scope="module", name="models")
 def _models(tmp_path_factory, tiny_classifier):
     """One loaded model a class."""
     root, params = tmp_path_factory.mktemp("models"), tiny.make_params()
-    save = {"config": tiny.CONFIG, "pruner_name": "adapler", "max_length": 16, "tokenizer": build_tokenizer(),
-            "extra": {"reading": LIMITS | {"per_option": False}}}  # fmt: skip
+    save = {
+        "config": tiny.CONFIG,
+        "pruner_name": "adapler",
+        "max_length": 16,
+        "tokenizer": build_tokenizer(),
+        "extra": {"reading": LIMITS | {"per_option": False}},
+    }
     span = params | {"head": heads.SPAN.init(tiny.jax.random.key(0), tiny.CONFIG, 0)}
     save_model(root / "span", span, head=heads.SPAN, **save)
     one = {"kernel": params["head"]["classifier"]["kernel"][:, :1], "bias": jnp.zeros(1)}
     save_model(
-        root / "choice", params | {"head": params["head"] | {"classifier": one}}, head=heads.choice(num_options=2),
+        root / "choice",
+        params | {"head": params["head"] | {"classifier": one}},
+        head=heads.choice(num_options=2),
         **save,
-    )  # fmt: skip
+    )
     return {
-        "classifier": Classifier.load(tiny_classifier, dtype="bfloat16", driver="bucketed", buckets=[8, 16]),
+        "classifier": Classifier.load(
+            tiny_classifier, dtype="bfloat16", driver="bucketed", buckets=[8, 16]
+        ),
         "reader": Reader.load(root / "span", driver="masked", always_answers=True),
         "chooser": Chooser.load(root / "choice", driver="masked"),
     }
@@ -103,7 +118,9 @@ def test_after_a_fork_every_use_of_a_model_raises_a_sentence(models):
     found = messages_after_a_fork(calls)
     assert list(found) == list(calls)
     for message in found.values():
-        assert message.startswith("this process was forked after JAX had started, so no model can run in it; load")
+        assert message.startswith(
+            "this process was forked after JAX had started, so no model can run in it; load"
+        )
         assert "docs/serving.md" in message and "\n" not in message
     calls["predict"]()  # the parent continues
 
@@ -145,11 +162,17 @@ print("the parent may run models")
 
 
 @FORKS
-@pytest.mark.skipif(not os.path.exists(processes.TASKS), reason="this system does not list its threads")
+@pytest.mark.skipif(
+    not os.path.exists(processes.TASKS), reason="this system does not list its threads"
+)
 def test_a_worker_that_imports_the_library_after_its_fork_says_so_too():
-    found = subprocess.run([sys.executable, "-c", FORKED_AFTER], capture_output=True, text=True, timeout=120)
+    found = subprocess.run(
+        [sys.executable, "-c", FORKED_AFTER], capture_output=True, text=True, timeout=120
+    )
     message, parent = found.stdout.splitlines()
-    assert message.startswith("this process was forked after JAX had started") and parent.startswith("the parent may")
+    assert message.startswith(
+        "this process was forked after JAX had started"
+    ) and parent.startswith("the parent may")
 
 
 def test_a_process_is_forked_where_jax_ran_before(monkeypatch):
@@ -186,23 +209,39 @@ def test_a_model_is_pickled_by_its_folder_and_arguments(models, name):
 def test_a_pickled_classifier_answers_as_the_first(models):
     model = models["classifier"]
     again = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(again.predict_probs(["good", "bad film"]), model.predict_probs(["good", "bad film"]))
+    np.testing.assert_array_equal(
+        again.predict_probs(["good", "bad film"]), model.predict_probs(["good", "bad film"])
+    )
     assert model.origin.options == {"dtype": "bfloat16", "driver": "bucketed", "buckets": (8, 16)}
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, "bfloat16", jnp.dtype("bfloat16"), np.dtype(jnp.bfloat16)])
+@pytest.mark.parametrize(
+    "dtype", [jnp.bfloat16, "bfloat16", jnp.dtype("bfloat16"), np.dtype(jnp.bfloat16)]
+)
 def test_arguments_of_a_load_pickle_whatever_their_form(tmp_path, monkeypatch, dtype):
     monkeypatch.chdir(tmp_path)
-    origin = processes.origin_of("model", {"dtype": dtype, "latency_table": "table.json", "buckets": [8, 16]})
-    assert pickle.loads(pickle.dumps(origin)) == origin == Origin(
-        str(tmp_path / "model"),
-        {"dtype": "bfloat16", "latency_table": str(tmp_path / "table.json"), "buckets": (8, 16)},
-    )  # fmt: skip
+    origin = processes.origin_of(
+        "model", {"dtype": dtype, "latency_table": "table.json", "buckets": [8, 16]}
+    )
+    assert (
+        pickle.loads(pickle.dumps(origin))
+        == origin
+        == Origin(
+            str(tmp_path / "model"),
+            {
+                "dtype": "bfloat16",
+                "latency_table": str(tmp_path / "table.json"),
+                "buckets": (8, 16),
+            },
+        )
+    )
 
 
 def test_a_model_that_no_load_made_says_how_to_send_one(models):
     changed = dataclasses.replace(models["classifier"], class_names=("x", "y", "z"))
-    with pytest.raises(TypeError, match="was not made by Classifier.load, .* load it there with Classifier.load"):
+    with pytest.raises(
+        TypeError, match="was not made by Classifier.load, .* load it there with Classifier.load"
+    ):
         pickle.dumps(changed)
     with pytest.raises(TypeError, match="make it in every worker with make_engine"):
         pickle.dumps(models["classifier"].run)

@@ -6,7 +6,14 @@ import stat
 import pytest
 
 from adapler_jax.inference import signing
-from adapler_jax.inference.signing import NO_TAG, check_custom_calls, custom_calls, make_key, programs_wanted, read_key
+from adapler_jax.inference.signing import (
+    NO_TAG,
+    check_custom_calls,
+    custom_calls,
+    make_key,
+    programs_wanted,
+    read_key,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +52,16 @@ def test_a_disk_without_links_holds_a_key(monkeypatch):
 def test_a_key_that_others_may_read_or_write_is_refused(mode):
     make_key()
     signing.key_path().chmod(mode)
-    with pytest.raises(ValueError, match="others may read the key .*programs.key; remove it and export again"):
+    with pytest.raises(
+        ValueError, match="others may read the key .*programs.key; remove it and export again"
+    ):
         make_key()
 
 
 def test_a_damaged_or_missing_key_is_named():
-    with pytest.raises(ValueError, match="this user has exported no program: .*programs.key cannot be read"):
+    with pytest.raises(
+        ValueError, match="this user has exported no program: .*programs.key cannot be read"
+    ):
         read_key()
     make_key()
     signing.key_path().write_bytes(b"short")
@@ -63,7 +74,11 @@ def test_every_changed_byte_of_a_signed_file_is_noticed(tmp_path):
     path.write_bytes(content + NO_TAG)
     signing.sign(path, make_key())
     signed = path.read_bytes()
-    assert signing.read_signed(path) == signed and signed.startswith(content) and len(signed) == len(content) + 64
+    assert (
+        signing.read_signed(path) == signed
+        and signed.startswith(content)
+        and len(signed) == len(content) + 64
+    )
     for place in range(len(signed)):
         path.write_bytes(signed[:place] + bytes([signed[place] ^ 1]) + signed[place + 1 :])
         with pytest.raises(ValueError, match="not exported by this user, or is damaged"):
@@ -91,7 +106,10 @@ CALLS = """
 
 def test_custom_calls_are_found_by_name_and_those_of_others_refused():
     assert custom_calls(CALLS) == {"shape_assertion", "a name", "xla_python_cpu_callback"}
-    with pytest.raises(ValueError, match="it calls a name, xla_python_cpu_callback; only shape_assertion, .* may be"):
+    with pytest.raises(
+        ValueError,
+        match="it calls a name, xla_python_cpu_callback; only shape_assertion, .* may be",
+    ):
         check_custom_calls(custom_calls(CALLS))
     check_custom_calls(["shape_assertion"])
 

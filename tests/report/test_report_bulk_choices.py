@@ -75,19 +75,28 @@ def test_every_kind_of_output_holds_what_the_chooser_chooses(model, chosen, tmp_
         assert probs == pytest.approx(expected.probabilities, abs=1e-6)
         assert float(row["probability"]) == pytest.approx(max(expected.probabilities), abs=1e-6)
         assert row["is_cut"] in ((True, "true") if expected.is_cut else (False, "false"))
-        assert (words if isinstance(words, list) else words.split()) == list(expected.kept_words[-1])
+        assert (words if isinstance(words, list) else words.split()) == list(
+            expected.kept_words[-1]
+        )
 
 
 def test_options_may_be_columns_and_the_article_a_context(model, chosen, tmp_path):
     with (tmp_path / "in.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["option_a", "question", "option_b", "context", "option_c"])
-        table.writerows([*texts[:1], asked, texts[1], text, *([*texts, ""][2:3])] for asked, text, texts in QUESTIONS)
+        table.writerows(
+            [*texts[:1], asked, texts[1], text, *([*texts, ""][2:3])]
+            for asked, text, texts in QUESTIONS
+        )
     predict(model, tmp_path / "in.csv", tmp_path / "out.csv")
-    assert [row["answer"] for row in read_rows(tmp_path / "out.csv")] == [one.text for one in chosen]
+    assert [row["answer"] for row in read_rows(tmp_path / "out.csv")] == [
+        one.text for one in chosen
+    ]
     columns = ["question", "context", "option_a", "option_b"]
     predict(model, tmp_path / "in.csv", tmp_path / "two.csv", columns=columns)
-    assert [row["answer"] for row in read_rows(tmp_path / "two.csv")][::2] == [one.text for one in chosen][::2]
+    assert [row["answer"] for row in read_rows(tmp_path / "two.csv")][::2] == [
+        one.text for one in chosen
+    ][::2]
 
 
 def test_choices_are_explained_on_standard_output(model, chosen, tmp_path, capsys):
@@ -98,10 +107,16 @@ def test_choices_are_explained_on_standard_output(model, chosen, tmp_path, capsy
 
 FORMS = {
     "options": (("question", "article", "options"), {"options": ["x", "y"]}),
-    "choices": (("question", "context", "choices"), {"choices": {"text": ["x", "y"], "label": ["A", "B"]}}),
+    "choices": (
+        ("question", "context", "choices"),
+        {"choices": {"text": ["x", "y"], "label": ["A", "B"]}},
+    ),
     "json": (("question", "article", "options"), {"options": '["x", "y"]'}),
     "endings": (("question", "article", "ending0", "ending1"), {"ending0": "x", "ending1": "y"}),
-    "letters": (("question", "article", "Option A", "Option B"), {"Option A": "x", "Option B": "y"}),
+    "letters": (
+        ("question", "article", "Option A", "Option B"),
+        {"Option A": "x", "Option B": "y"},
+    ),
 }
 
 
@@ -114,10 +129,14 @@ def test_forms_of_options(form):
     assert CHOICES.read(row, names, "in.csv: row 1") == ("asked", "text", ["x", "y"])
 
 
-@pytest.mark.parametrize("options", [None, "x", ["x"], ["x", 3], {"label": ["A"]}, "[1, 2]", "[" * 100_000])
+@pytest.mark.parametrize(
+    "options", [None, "x", ["x"], ["x", 3], {"label": ["A"]}, "[1, 2]", "[" * 100_000]
+)
 def test_what_are_no_options_is_named(options):
     row = {"question": "asked", "article": "text", "options": options}
-    with pytest.raises(ValueError, match="in.csv: row 1 has .* as options; expected two options or more") as caught:
+    with pytest.raises(
+        ValueError, match="in.csv: row 1 has .* as options; expected two options or more"
+    ) as caught:
         CHOICES.read(row, tuple(row), "in.csv: row 1")
     assert len(str(caught.value)) < 300
     with pytest.raises(ValueError, match="row 1 has None as 'article'; expected a text"):
@@ -125,7 +144,9 @@ def test_what_are_no_options_is_named(options):
 
 
 def test_columns_that_make_no_question_are_named():
-    with pytest.raises(ValueError, match="found question, text, option_a; name them with --column=QUESTION,ARTICLE"):
+    with pytest.raises(
+        ValueError, match="found question, text, option_a; name them with --column=QUESTION,ARTICLE"
+    ):
         CHOICES.pick(("question", "text", "option_a"), (), (), "in.csv")
     with pytest.raises(ValueError, match="unknown column 'b'"):
         CHOICES.pick(("question", "text", "a"), ("question", "text", "a", "b"), (), "in.csv")
@@ -136,5 +157,7 @@ def test_flags_of_other_models_are_refused(model, tmp_path):
         predict(model, json_file(tmp_path), "-", threshold=0.5)
     with pytest.raises(ValueError, match="columns question, article and options"):
         predict(model, "-", "-")
-    with pytest.raises(ValueError, match="--column names question; expected question, article, and a column"):
+    with pytest.raises(
+        ValueError, match="--column names question; expected question, article, and a column"
+    ):
         predict(model, json_file(tmp_path), "-", columns=["question"])

@@ -54,9 +54,15 @@ def test_the_input_s_columns_follow_in_every_kind_of_output(tiny_classifier, tmp
     rows = read_rows(output)
     assert tuple(rows[0]) == (*NAMES, "id", "text", "label_input", "more", "score", "when")
     assert "the input's column 'label' is copied as 'label_input'" in notes[0]
-    found = [[row[name] for name in ("id", "text", "label_input", "more", "score", "when")] for row in rows]
+    found = [
+        [row[name] for name in ("id", "text", "label_input", "more", "score", "when")]
+        for row in rows
+    ]
     if kind == "jsonl":
-        expected = [[7, "good film", "pos", [1, {"a": None}], None, None], [8, "bad", None, "=1+1", None, True]]
+        expected = [
+            [7, "good film", "pos", [1, {"a": None}], None, None],
+            [8, "bad", None, "=1+1", None, True],
+        ]
     else:
         nothing = None if kind == "parquet" else ""
         expected = [
@@ -79,7 +85,9 @@ def test_columns_of_tables_are_copied_as_they_are(tiny_classifier, tmp_path, kin
     path, cells = tmp_path / f"in.{kind}", ['a "quoted"\ncell', "", "=x", "0012"]
     with path.open("w", newline="") as file:
         table = csv.writer(file, delimiter="," if kind == "csv" else "\t")
-        table.writerows([["text", "note", "twice", "twice"], *(["good", cell, "a", "b"] for cell in cells)])
+        table.writerows(
+            [["text", "note", "twice", "twice"], *(["good", cell, "a", "b"] for cell in cells)]
+        )
     notes = []
     run(tiny_classifier, path, tmp_path / "out.csv", copy=ALL, tell=notes.append)
     rows = read_rows(tmp_path / "out.csv")
@@ -89,23 +97,37 @@ def test_columns_of_tables_are_copied_as_they_are(tiny_classifier, tmp_path, kin
 
 def test_types_of_parquet_stay(tiny_classifier, tmp_path):
     day = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
-    table = {"text": ["good", "bad"], "day": [day, None], "tags": [["a"], []], "blob": [b"\x00", b""]}
+    table = {
+        "text": ["good", "bad"],
+        "day": [day, None],
+        "tags": [["a"], []],
+        "blob": [b"\x00", b""],
+    }
     pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "in.parquet")
     run(tiny_classifier, tmp_path / "in.parquet", tmp_path / "out.parquet", copy=ALL)
-    before, after = (pyarrow.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("in", "out"))
+    before, after = (
+        pyarrow.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("in", "out")
+    )
     assert after.select(list(table)).equals(before)
 
 
 def test_later_windows_have_the_columns_of_the_first(tiny_classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(streams, "WINDOW_ROWS", 2)
-    rows = [{"text": "good", "n": number} | ({"new": 1} if number > 2 else {}) for number in range(5)]
+    rows = [
+        {"text": "good", "n": number} | ({"new": 1} if number > 2 else {}) for number in range(5)
+    ]
     run(tiny_classifier, json_file(tmp_path, rows), tmp_path / "out.jsonl", copy=ALL)
-    assert [(row["n"], "new" in row) for row in read_rows(tmp_path / "out.jsonl")] == [(n, False) for n in range(5)]
+    assert [(row["n"], "new" in row) for row in read_rows(tmp_path / "out.jsonl")] == [
+        (n, False) for n in range(5)
+    ]
 
 
 def test_columns_that_are_not_there_are_named(tiny_classifier, tmp_path):
     (tmp_path / "in.csv").write_text("text,id,twin,twin\n")
-    for name, message in (("idd", "unknown column 'idd'"), ("twin", "several columns are called 'twin'")):
+    for name, message in (
+        ("idd", "unknown column 'idd'"),
+        ("twin", "several columns are called 'twin'"),
+    ):
         with pytest.raises(ValueError, match=message):
             run(tiny_classifier, tmp_path / "in.csv", copy=(name,))
     with pytest.raises(ValueError, match="in.jsonl: unknown column 'idd'"):
@@ -113,7 +135,11 @@ def test_columns_that_are_not_there_are_named(tiny_classifier, tmp_path):
 
 
 def test_the_flag_names_columns_or_one_word():
-    assert [parse_copy(names) for names in (["all"], ["none"], ["a", "b"])] == [ALL, NONE, ("a", "b")]
+    assert [parse_copy(names) for names in (["all"], ["none"], ["a", "b"])] == [
+        ALL,
+        NONE,
+        ("a", "b"),
+    ]
     for names in ([], ["all", "id"]):
         with pytest.raises(ValueError, match="expected all, none, or names of columns"):
             parse_copy(names)
@@ -130,7 +156,6 @@ def test_a_name_that_is_taken_twice_gets_another_ending():
 def test_long_columns_end_a_window_earlier(monkeypatch):
     monkeypatch.setattr(streams, "WINDOW_CHARACTERS", 30)
     lines = b"".join(b'{"text": "a", "page": ["%s"]}\n' % (b"x" * 40) for _ in range(3))
-
 
     def sizes(keep):
         windows = read_windows(io.BytesIO(lines), "jsonl", "in", usual=[("text",)], keep=keep)
@@ -198,7 +223,9 @@ def test_nothing_of_a_row_steers_the_terminal(tiny_classifier, tmp_path, capsys,
 
 def test_json_has_null_where_a_number_is_none():
     stream = io.StringIO()
-    text_writer(stream, "jsonl", ("score", "list"))({"score": [float("nan"), 1.0], "list": [[float("inf")], []]})
+    text_writer(stream, "jsonl", ("score", "list"))(
+        {"score": [float("nan"), 1.0], "list": [[float("inf")], []]}
+    )
     assert [json.loads(line) for line in stream.getvalue().splitlines()] == [
         {"score": None, "list": [None]},
         {"score": 1.0, "list": []},

@@ -24,7 +24,9 @@ def _message(monkeypatch, capsys):
 
     def parse(*arguments):
         values = flags.FlagValues()
-        config = config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=values)
+        config = config_flags.DEFINE_config_file(
+            "config", None, lock_config=True, flag_values=values
+        )
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         monkeypatch.delitem(sys.modules, "config_config", raising=False)  # of the call before
         monkeypatch.setattr(console.flags, "FLAGS", values)
@@ -43,15 +45,39 @@ def _message(monkeypatch, capsys):
     ("arguments", "expected"),
     [
         # What a shell makes of --config.data.columns={'text': 'review'}, without quotes around it.
-        (["--config.data.columns={text:", "review}"], "config.data.columns is '{text:', which is no table"),
-        (["--config.data.columns={text:review}"], "between double quotes, as in --config.data.columns=\"{'text'"),
-        (["--config.data.columns=text:review"], "config.data.columns is 'text:review', which is no table"),
-        (["--config.data.carve={validation:0.1}"], "as in --config.data.carve=\"{'validation': 0.1}\""),
+        (
+            ["--config.data.columns={text:", "review}"],
+            "config.data.columns is '{text:', which is no table",
+        ),
+        (
+            ["--config.data.columns={text:review}"],
+            "between double quotes, as in --config.data.columns=\"{'text'",
+        ),
+        (
+            ["--config.data.columns=text:review"],
+            "config.data.columns is 'text:review', which is no table",
+        ),
+        (
+            ["--config.data.carve={validation:0.1}"],
+            "as in --config.data.carve=\"{'validation': 0.1}\"",
+        ),
         (["--config.finetune=3"], "config.finetune is a section; give its fields one by one"),
-        (["--config.finetune.learning_rte=1"], "unknown config field 'learning_rte'; did you mean \"learning_rate\"?"),
-        (["--config.finetune.num_epochs=three"], "config.finetune.num_epochs is 'three'; expected a whole number"),
-        (["--config.data.max_length=1e3"], "config.data.max_length is '1e3'; expected a whole number"),
-        (["--config.finetune.learning_rate=fast"], "config.finetune.learning_rate is 'fast'; expected a number"),
+        (
+            ["--config.finetune.learning_rte=1"],
+            "unknown config field 'learning_rte'; did you mean \"learning_rate\"?",
+        ),
+        (
+            ["--config.finetune.num_epochs=three"],
+            "config.finetune.num_epochs is 'three'; expected a whole number",
+        ),
+        (
+            ["--config.data.max_length=1e3"],
+            "config.data.max_length is '1e3'; expected a whole number",
+        ),
+        (
+            ["--config.finetune.learning_rate=fast"],
+            "config.finetune.learning_rate is 'fast'; expected a number",
+        ),
         (["--config.fresh_head=maybe"], "config.fresh_head is 'maybe'; expected true or false"),
         (["--config.nosuch.field=3"], "there is no config field 'nosuch'"),
         (["--workdr=x"], "Unknown command line flag 'workdr'"),
@@ -63,11 +89,15 @@ def test_a_mistyped_flag_has_a_message_of_its_own(message, arguments, expected):
 
 
 def test_an_unknown_task_of_a_config_file_is_named(message):
-    assert "unknown task 'ssst2'; did you mean sst2? there are sst2" in message(SST2.replace(":sst2", ":ssst2"))
+    assert "unknown task 'ssst2'; did you mean sst2? there are sst2" in message(
+        SST2.replace(":sst2", ":ssst2")
+    )
 
 
 def test_a_field_before_its_file_or_without_one_says_so(message):
-    assert "--config.model is given before --config; give --config=FILE first" in message("--config.model=x", SST2)
+    assert "--config.model is given before --config; give --config=FILE first" in message(
+        "--config.model=x", SST2
+    )
     assert "--config.model needs --config=FILE before it" in message("--config.model=x")
 
 
@@ -87,7 +117,9 @@ def test_a_config_file_that_cannot_be_read_is_named(message, tmp_path, content, 
     assert "earlier failure" not in message(f"--config={tmp_path}")
 
 
-@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend 'cuda': no plugin")])
+@pytest.mark.parametrize(
+    "error", [AssertionError(), RuntimeError("Unable to initialize backend 'cuda': no plugin")]
+)
 def test_a_device_that_is_absent_is_one_line(monkeypatch, error):
     def refuse():
         raise error
@@ -99,10 +131,16 @@ def test_a_device_that_is_absent_is_one_line(monkeypatch, error):
 
 
 def test_memory_that_runs_out_is_one_line_and_other_errors_of_the_device_are_not_the_users():
-    line = error_line(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\n" + "x" * 2000))
-    assert line.startswith("the device has too little memory (RESOURCE_EXHAUSTED") and len(line) < 1000
+    line = error_line(
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\n" + "x" * 2000)
+    )
+    assert (
+        line.startswith("the device has too little memory (RESOURCE_EXHAUSTED") and len(line) < 1000
+    )
     assert error_line(RuntimeError("INTERNAL: a bug")) is None
-    assert error_line(OSError(28, "No space left on device")).endswith("make room and give the same command again")
+    assert error_line(OSError(28, "No space left on device")).endswith(
+        "make room and give the same command again"
+    )
 
 
 def test_an_error_that_a_library_makes_of_a_signal_is_no_error_of_the_user(monkeypatch):

@@ -45,7 +45,9 @@ def test_repeated_rows_keep_tokens_labels_ids_and_marks():
     found = balance(Tokenized(tokens, tokens, LABELS, ids, {"span": ids[:, None]}), seed=0)
     assert len(found) == 15
     for row, identity in enumerate(found.example_ids):
-        assert found.tokens[row].tolist() == found.segments[row].tolist() == list(range(identity - 9))
+        assert (
+            found.tokens[row].tolist() == found.segments[row].tolist() == list(range(identity - 9))
+        )
         assert found.labels[row] == LABELS[identity - 10] and found.marks["span"][row] == [identity]
 
 
@@ -90,7 +92,9 @@ def test_saliency_and_soft_labels_follow_repeated_rows():
 def test_tasks_without_classes_have_none_to_balance(field):
     config = ml_collections.ConfigDict({"task": "squad", **field})
     check_balance(config, has_classes=True)
-    with pytest.raises(ValueError, match=f"config.{next(iter(field))} is of classes, and task 'squad' has none"):
+    with pytest.raises(
+        ValueError, match=f"config.{next(iter(field))} is of classes, and task 'squad' has none"
+    ):
         check_balance(config, has_classes=False)
 
 
@@ -104,6 +108,8 @@ def test_both_fields_reach_the_training_step(make_config, tmp_path):
     }
     for name, changes in fields.items():
         run_all(make_config(method="finetune", **changes), tmp_path / name, tell=lambda _: None)
-        lines[name] = [line for line in read_journal(tmp_path / name / "finetune") if line["group"] == "train"]
+        lines[name] = [
+            line for line in read_journal(tmp_path / name / "finetune") if line["group"] == "train"
+        ]
     assert len(lines["weights"]) == len(lines["plain"]) <= len(lines["rows"])
     assert len({line[0]["task"] for line in lines.values()}) == 3

@@ -67,7 +67,9 @@ class FewBytes:
 
     def restore(self, path, args):
         value = float((path / "step").read_text())
-        return state_at(int(value)) if isinstance(args.item, TrainState) else {"w": jnp.full(3, value)}
+        return (
+            state_at(int(value)) if isinstance(args.item, TrainState) else {"w": jnp.full(3, value)}
+        )
 
     def close(self):
         pass
@@ -115,7 +117,9 @@ def test_a_kill_at_every_write_rename_and_removal_changes_nothing(
         folder = tmp_path / f"killed-{kill}"
         killing(kill, lambda: train(folder, ranks, num_best))
         assert train(folder, ranks, num_best) == expected, kill
-        assert {path.name for path in (folder / "best").iterdir()} == set(map(str, expected[0])), kill
+        assert {path.name for path in (folder / "best").iterdir()} == set(map(str, expected[0])), (
+            kill
+        )
         assert [path.name for path in (folder / "last").iterdir()] == [str(len(ranks))], kill
 
 
@@ -130,7 +134,13 @@ def test_a_previous_best_epoch_that_was_being_removed_is_removed(tmp_path):
     checkpoints.save_best(state_at(4), {"rank": 0.5})
     shutil.copytree(tmp_path / "best" / "4", tmp_path / "saved")
     checkpoints.save_best(state_at(8), {"rank": 0.5})
-    for missing in ((), ("metrics",), ("metrics", "checksums.sha256"), ("default",), ("default", "checksums.sha256")):
+    for missing in (
+        (),
+        ("metrics",),
+        ("metrics", "checksums.sha256"),
+        ("default",),
+        ("default", "checksums.sha256"),
+    ):
         shutil.copytree(tmp_path / "saved", tmp_path / "best" / "4")
         for name in missing:
             path = tmp_path / "best" / "4" / name
@@ -161,7 +171,11 @@ def _saved(tmp_path_factory):
 
 def files_in(folder):
     """Names of all files of a step, those that hold nothing left out."""
-    return [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+    return [
+        path.relative_to(folder)
+        for path in folder.rglob("*")
+        if path.is_file() and path.stat().st_size
+    ]
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
@@ -181,7 +195,9 @@ def test_every_damaged_file_of_a_checkpoint_is_named_with_what_it_costs(saved, t
             path.unlink()
         if (how, path.name) == ("gone", "checksums.sha256"):
             continue  # as in an earlier release
-        with pytest.raises(ValueError, match=r"is damaged; remove .*finetune and give the same command again; it"):
+        with pytest.raises(
+            ValueError, match=r"is damaged; remove .*finetune and give the same command again; it"
+        ):
             checkpoints, _ = open_at(folder)
             checkpoints.restore_last(state_at(0))
 
@@ -215,7 +231,9 @@ def test_checkpoints_of_an_earlier_release_are_read_without_checksums(saved, tmp
     checkpoints.close()
     (folder / "best" / "1" / "default" / "manifest.ocdbt").unlink()
     checkpoints, _ = open_at(folder)
-    with pytest.raises(ValueError, match="best/1 cannot be read .*; remove .*finetune and give the same command"):
+    with pytest.raises(
+        ValueError, match="best/1 cannot be read .*; remove .*finetune and give the same command"
+    ):
         checkpoints.restore_best(LIKE)
     checkpoints.close()
 
@@ -242,7 +260,9 @@ def test_what_an_epoch_was_saved_with_comes_back(tmp_path):
 
 
 def test_of_equal_epochs_the_first_says_when_the_best_rank_was_reached(tmp_path):
-    for step, (rank, reached) in enumerate([(0.5, 1), (0.4, 1), (0.5, 1), (0.5, 1), (0.6, 5), (0.6, 5)], start=1):
+    for step, (rank, reached) in enumerate(
+        [(0.5, 1), (0.4, 1), (0.5, 1), (0.5, 1), (0.6, 5), (0.6, 5)], start=1
+    ):
         checkpoints, _ = open_at(tmp_path)
         checkpoints.save_best(state_at(step), {"rank": rank})
         assert checkpoints.reached_step() == reached

@@ -30,5 +30,7 @@ def test_fields_of_text_files_are_refused_for_questions(field, tmp_path):
     config = base_config()
     config.task = "custom_span"
     config.data[field] = True if field == "skip_incomplete" else ";"
-    with pytest.raises(ValueError, match=f"config.data.{field} is given, but task 'custom_span' has questions"):
+    with pytest.raises(
+        ValueError, match=f"config.data.{field} is given, but task 'custom_span' has questions"
+    ):
         load_questions(config, tmp_path)

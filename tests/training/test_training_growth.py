@@ -72,7 +72,9 @@ def open_again(workdir):
 def content(workdir):
     """All files, with what they hold."""
     return {
-        path.relative_to(workdir).as_posix(): path.read_text() for path in workdir.rglob("*") if path.is_file()
+        path.relative_to(workdir).as_posix(): path.read_text()
+        for path in workdir.rglob("*")
+        if path.is_file()
     }
 
 
@@ -81,8 +83,11 @@ def test_a_kill_while_a_phase_is_opened_again_changes_nothing(finished, killed):
     open_again(undisturbed)
     assert continued_epochs(undisturbed / "finetune") == 2 and not is_done(undisturbed / "finetune")
     assert {path.name for path in undisturbed.iterdir()} == {
-        "finetune", "saliency.outdated", "adapler.outdated", "adapt-2x.outdated"
-    }  # fmt: skip
+        "finetune",
+        "saliency.outdated",
+        "adapler.outdated",
+        "adapt-2x.outdated",
+    }
     num_calls = killed(0, lambda: open_again(finished("counted")))
     assert num_calls > 10
     for kill in range(1, num_calls + 1):

@@ -28,7 +28,9 @@ def test_the_metric_is_the_task_s_unless_the_config_names_another(make_config, t
         ("pearson", "config.data.metric: metric 'pearson' takes classes that are numbers.*'bad'"),
     ],
 )
-def test_a_metric_that_does_not_fit_is_named_with_its_field(make_config, tiny_files, metric, message):
+def test_a_metric_that_does_not_fit_is_named_with_its_field(
+    make_config, tiny_files, metric, message
+):
     with pytest.raises(ValueError, match=message):
         load(make_config(data__metric=metric), tiny_files)
 
@@ -36,5 +38,7 @@ def test_a_metric_that_does_not_fit_is_named_with_its_field(make_config, tiny_fi
 def test_questions_have_the_metric_of_their_kind(tmp_path):
     config = finetune.get_config("custom_span")
     config.data.metric = "accuracy"
-    with pytest.raises(ValueError, match="config.data.metric is 'accuracy', but task 'custom_span' has questions"):
+    with pytest.raises(
+        ValueError, match="config.data.metric is 'accuracy', but task 'custom_span' has questions"
+    ):
         load_questions(config, tmp_path)

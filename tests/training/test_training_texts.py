@@ -34,26 +34,44 @@ def _task(tmp_path, *, says=None, **fields):
 
 @pytest.mark.parametrize(
     ("says", "field", "side"),
-    [(None, "", "right"), ("left", "", "left"), ("left", "right", "right"), (None, "left", "left"),
-     (None, "middle", "middle")],
-)  # fmt: skip
+    [
+        (None, "", "right"),
+        ("left", "", "left"),
+        ("left", "right", "right"),
+        (None, "left", "left"),
+        (None, "middle", "middle"),
+    ],
+)
 def test_long_texts_are_cut_where_the_run_or_else_the_checkpoint_says(tmp_path, says, field, side):
     task, core = _task(tmp_path, says=says, truncation_side=field)
-    expected = {"right": "[CLS] [SEP] a good [SEP]", "left": "[CLS] film . bad [SEP]",
-                "middle": "[CLS] [SEP] a bad [SEP]"}[side]  # fmt: skip
+    expected = {
+        "right": "[CLS] [SEP] a good [SEP]",
+        "left": "[CLS] film . bad [SEP]",
+        "middle": "[CLS] [SEP] a bad [SEP]",
+    }[side]
     tokens = task.splits["train"].tokens[0]
     assert words_of(core, tokens) == expected.split() and task.extra == {"truncation_side": side}
     (asked,) = encode_tokens(core, [LONG], None, max_length=NUMBER, **task.extra)
     assert asked.token_L.tolist() == tokens.tolist()
-    assert any("lose their beginning" in note for note in task.notes) == (says == "left" and not field)
+    assert any("lose their beginning" in note for note in task.notes) == (
+        says == "left" and not field
+    )
     assert any("says that it reads 4 tokens (model_max_length)" in note for note in task.notes)
 
 
 def test_special_tokens_in_texts_are_text_where_the_run_says_so(tmp_path):
     task, core = _task(tmp_path, split_special_tokens=True)
-    assert words_of(core, task.splits["train"].tokens[0]) == ["[CLS]", "[UNK]", "[UNK]", "[UNK]", "[SEP]"]
+    assert words_of(core, task.splits["train"].tokens[0]) == [
+        "[CLS]",
+        "[UNK]",
+        "[UNK]",
+        "[UNK]",
+        "[SEP]",
+    ]
 
 
 def test_another_side_is_refused_before_any_work(tmp_path):
-    with pytest.raises(ValueError, match="config.data.truncation_side is 'both'; expected right or left or middle"):
+    with pytest.raises(
+        ValueError, match="config.data.truncation_side is 'both'; expected right or left or middle"
+    ):
         _task(tmp_path, truncation_side="both")
