@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LEVELS = {
     "types": 0,
     "locks": 0,
+    "messages": 0,
     "whole_files": 0,
     "process": 1,
     "caches": 1,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken
 
 from adapler_jax.data.text import whole_characters
+from adapler_jax.messages import excerpt
 
 CONFIG_FILE, MAP_FILE, ADDED_FILE = (
     "tokenizer_config.json",
@@ -15,7 +16,6 @@ CONFIG_FILE, MAP_FILE, ADDED_FILE = (
 )
 MAX_SIZE = 1 << 28  # bytes of a file of a vocabulary; the largest public ones have a tenth
 MAX_TOKEN = 256  # characters of an added or special token
-MAX_MESSAGE = 400  # characters of what a parser says
 SPECIAL_NAMES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
 SIDES = ("right", "left")
 # Classes of tokenizers that are programs of their own: no file holds what they do.
@@ -111,7 +111,7 @@ def read_object(path: pathlib.Path) -> dict:
     try:
         content = json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {one_line(error)}") from error
+        raise ValueError(f"{path} is not JSON: {excerpt(str(error))}") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} holds {type(content).__name__}; expected a JSON object of named fields"
@@ -132,12 +132,7 @@ def read_text(path: pathlib.Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {one_line(error)}") from error
-
-
-def one_line(error: object) -> str:
-    """Return what an error says in one short line."""
-    return " ".join(str(error).split())[:MAX_MESSAGE]
+        raise ValueError(f"{path} is not text in UTF-8: {excerpt(str(error))}") from error
 
 
 def _class(config: dict, folder: pathlib.Path) -> str:

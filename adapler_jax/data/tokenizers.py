@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from adapler_jax.data.segments import drop_segments
 from adapler_jax.data.tables import first_line
-from adapler_jax.data.tokenizer_files import CONFIG_FILE, MAX_MESSAGE, MAX_SIZE, Settings, one_line, read_settings
+from adapler_jax.data.tokenizer_files import CONFIG_FILE, MAX_SIZE, Settings, read_settings
 from adapler_jax.data.vocabularies import (
     BERT_CLASSES,
     BERT_SPECIAL,
@@ -22,6 +22,7 @@ from adapler_jax.data.vocabularies import (
     rewrite,
     special_of,
 )
+from adapler_jax.messages import bounded_errors, excerpt
 
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing is no news here
 
@@ -46,6 +47,7 @@ class LoadedTokenizer(typing.NamedTuple):
     notes: tuple[str, ...]  # doubts, a sentence each
 
 
+@bounded_errors()
 def load_tokenizer(
     path_or_name: str, *, tell: Callable[[str], None] | None = None, split_special_tokens: bool = False
 ) -> "PreTrainedTokenizerFast":
@@ -97,6 +99,7 @@ def load_core(folder: str | os.PathLike, *, split_special_tokens: bool = False) 
     return read_tokenizer(pathlib.Path(folder), split_special_tokens=split_special_tokens).core
 
 
+@bounded_errors()
 def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) -> LoadedTokenizer:
     """Build the tokenizer of a folder as its files say, fields of tokenizer_config.json before those of tokenizer.json.
 
@@ -123,6 +126,7 @@ def highest_number(core: Tokenizer) -> int:
     return max(core.get_vocab(with_added_tokens=True).values(), default=-1)
 
 
+@bounded_errors()
 def check_table(core: Tokenizer, num_rows: int, source: object) -> None:
     """Refuse a tokenizer whose numbers pass an embedding table.
 
@@ -151,7 +155,7 @@ def _guarded(load: Callable, folder: pathlib.Path):
         is_ours = isinstance(error, ValueError) and str(folder) in str(error)
         if is_ours or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
             raise
-        raise ValueError(f"the tokenizer in {str(folder)!r} is damaged: {one_line(error)[:MAX_MESSAGE]}") from error
+        raise ValueError(f"the tokenizer in {str(folder)!r} is damaged: {excerpt(str(error))}") from error
 
 
 def _download(name: str) -> pathlib.Path:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from adapler_jax.data.tokenizer_files import Settings, one_line, read_object, read_text
+from adapler_jax.data.tokenizer_files import Settings, read_object, read_text
+from adapler_jax.messages import excerpt
 
 BERT_SPECIAL = {
     f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")
@@ -233,7 +234,7 @@ def _byte_pairs(folder: pathlib.Path, settings: Settings) -> Tokenizer:
         )
     except Exception as error:  # the Rust parser raises bare Exception
         raise ValueError(
-            f"{folder / 'merges.txt'} does not fit {path}: {one_line(error)}"
+            f"{folder / 'merges.txt'} does not fit {path}: {excerpt(str(error))}"
         ) from error
     blank = settings.fields.get("add_prefix_space", False)
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=blank)

@@ -16,6 +16,7 @@ import warnings
 import jax
 
 from adapler_jax.caches import user_cache
+from adapler_jax.messages import excerpt, shown
 from adapler_jax.provenance import device_name, library_versions
 from adapler_jax.whole_files import check_file, replace_text
 
@@ -26,7 +27,6 @@ FAST_DRIVERS = ("bucketed", "packed")
 RUNG = "rung"
 MAX_COUNT, MAX_NUMBER = 1 << 40, 1e15  # of a row: logarithms and products of these stay finite
 MAX_FILE_BYTES = 64 << 20
-MAX_SHOWN = 300  # characters of what a file or an error says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,16 +125,9 @@ def read_table(path: pathlib.Path) -> LatencyTable:
         return parse_table(path.read_bytes())
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
-            f"{path} is no latency table or a damaged one ({type(error).__name__}: {shown(str(error))}); "
+            f"{path} is no latency table or a damaged one ({type(error).__name__}: {excerpt(str(error))}); "
             f"measure this device with {MEASURE_COMMAND}"
         ) from error
-
-
-def shown(text: str) -> str:
-    """A foreign text as a part of a message: on one line, without control characters, MAX_SHOWN characters at most."""
-    line = " ".join(text[: 2 * MAX_SHOWN].split())
-    line = "".join(char if char.isprintable() else "\ufffd" for char in line)
-    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]} ..."
 
 
 def write_table(table: LatencyTable, path: pathlib.Path) -> None:
@@ -158,12 +151,12 @@ def check_origin(table: LatencyTable, source: str) -> None:
     device, versions = device_name(), library_versions()
     if table.device != device:
         raise ValueError(
-            f"{source} was measured on another device: {shown(repr(table.device))}, this one is {device!r}; "
+            f"{source} was measured on another device: {shown(table.device, 300)}, this one is {device!r}; "
             f"measure it with {MEASURE_COMMAND}, or leave config.inference.latency_table empty"
         )
     if table.versions != versions:
         raise ValueError(
-            f"{source} was measured with other versions: {shown(in_words(table.versions))}, here are "
+            f"{source} was measured with other versions: {excerpt(in_words(table.versions))}, here are "
             f"{in_words(versions)}; measure again with {MEASURE_COMMAND}, or leave config.inference.latency_table empty"
         )
 
@@ -185,7 +178,7 @@ def find_table(latency_table: LatencyTable | str | os.PathLike | None = None) ->
         check_origin(latency_table, "the latency table")
         return latency_table
     if latency_table is not None and not isinstance(latency_table, str | os.PathLike):
-        raise ValueError(f"latency_table is {shown(repr(latency_table))}; expected the path of a table, or none")
+        raise ValueError(f"latency_table is {shown(latency_table, 300)}; expected the path of a table, or none")
     if latency_table:
         return named_table(pathlib.Path(latency_table).expanduser())
     return cached_table() or (bundled_table() if on_cpu() else no_table(device_name()))
@@ -200,7 +193,7 @@ def on_cpu() -> bool:
 def no_table(device: str) -> None:
     """Warns that nothing was measured on this device."""
     warnings.warn(
-        f"nothing was measured on {shown(device)}, so the bucketed driver runs, padded for models that drop nothing; "
+        f"nothing was measured on {excerpt(device)}, so the bucketed driver runs, padded for models that drop nothing; "
         f"measure the device once with {MEASURE_COMMAND}, or name a driver",
         stacklevel=4,
     )

@@ -22,8 +22,8 @@ from adapler_jax.inference.latency_table import (
     bundled_table,
     case_of,
     find_table,
-    shown,
 )
+from adapler_jax.messages import excerpt
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import FILLER_ID, Batch, compute_dtype
 from adapler_jax.weights.save import Saved
@@ -126,7 +126,7 @@ def read_agreement(saved: Saved) -> Agreement | None:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         warnings.warn(
-            f"{path} is not used ({shown(str(error))}); evaluate the run again, or remove it",
+            f"{path} is not used ({excerpt(str(error))}); evaluate the run again, or remove it",
             stacklevel=6,
         )
         return None

@@ -27,7 +27,6 @@ from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.read import load_pretrained
 from adapler_jax.weights.save import SECTION
 
-FRESH = "started afresh"  # begins a note of `load_pretrained` on a part that the checkpoint lacks
 MANY_CUT = 0.05  # of the training texts, from where on it is told that they are cut
 
 
@@ -115,7 +114,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     for note in loaded.notes:
         tell(note)
     check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
-    check_finetuned(config, loaded.notes)
+    check_finetuned(config, loaded.fresh)
     splits = task.splits
     if not is_reading(config) and (note := told_cuts(splits["train"].lengths, max_length)):
         tell(note)
@@ -140,21 +139,21 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     )
 
 
-def check_finetuned(config, notes: Sequence[str]) -> None:
+def check_finetuned(config, fresh: Sequence[str]) -> None:
     """Refuse to take a model as fine-tuned whose head, or a part of it, is fresh.
 
     Args:
       config: of the run.
-      notes: of `load_pretrained`.
+      fresh: parts of the head that were started afresh, as in `Loaded`.
 
     Raises:
-      ValueError: config.finetune.num_epochs is 0, and a part was started afresh.
+      ValueError: config.finetune.num_epochs is 0, and there is such a part.
     """
-    fresh = [note for note in notes if note.startswith(FRESH)]
     if not config.finetune.num_epochs and fresh:
         raise ValueError(
-            f"config.finetune.num_epochs is 0, which is for a model that is fine-tuned on this task, but of "
-            f"{config.model} {fresh[0]}; give 1 epoch or more, or a model with the head of this task"
+            "config.finetune.num_epochs is 0, which is for a model that is fine-tuned on this task, but of "
+            f"{config.model} the {' and '.join(fresh)} started afresh; give 1 epoch or more, or a model with the head "
+            "of this task"
         )
 
 

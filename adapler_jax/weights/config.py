@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from adapler_jax.encoder import ACTIVATIONS
+from adapler_jax.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.families import MODEL_TYPES, bert_config, distilbert_config, saves_as_distilbert
 from adapler_jax.weights.labels import UNNAMED, is_name, numbers_of
-from adapler_jax.weights.messages import bounded_errors, listed, shown
 
 CONFIG_FILE = "config.json"
 MAX_LENGTH = 1 << 16  # token slots and positions at most

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from adapler_jax.messages import shown
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.messages import shown
 
 ROBERTA, DISTILBERT = ("roberta", "xlm-roberta", "camembert"), ("distilbert",)
 MODEL_TYPES = ("bert", *ROBERTA, *DISTILBERT)

@@ -11,8 +11,8 @@ import numpy as np
 import safetensors
 from flax.traverse_util import flatten_dict
 
+from adapler_jax.messages import listed, shown
 from adapler_jax.weights.config import read_json
-from adapler_jax.weights.messages import listed, shown
 
 # What is read of the dtypes that the files name.
 SAFE_DTYPES = (

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from adapler_jax.messages import bounded_errors
 from adapler_jax.weights.files import find_weights
-from adapler_jax.weights.messages import bounded_errors
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 TOKENIZER_FILES = (

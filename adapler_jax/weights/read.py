@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.heads import CLASSIFICATION, HEADS, Head
+from adapler_jax.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import CONFIG_FILE, MAX_LENGTH, read_class_names, read_config
 from adapler_jax.weights.families import bert_tensors, renamed
 from adapler_jax.weights.files import read_tensors
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.labels import align_classes
-from adapler_jax.weights.messages import bounded_errors, listed, shown
 from adapler_jax.weights.names import (
     BUFFERS,
     CLASSIFIER_RULES,

@@ -16,6 +16,7 @@ import safetensors.numpy
 
 from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.messages import bounded_errors, shown
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE, card_text
 from adapler_jax.weights.config import (
@@ -30,7 +31,6 @@ from adapler_jax.weights.families import bert_tensors, distilbert_tensors, renam
 from adapler_jax.weights.files import read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
-from adapler_jax.weights.messages import bounded_errors, shown
 from adapler_jax.weights.names import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules, unwrapped_name
 from adapler_jax.weights.replace import copy_entries, readable, replacing, restore_previous
 from adapler_jax.weights.section import FORMAT, SECTION, check_section, head_of, is_count, options_of, read_section

@@ -15,10 +15,10 @@ from adapler_jax.encoder import init_encoder
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, hotpot
 from adapler_jax.inference.exported import max_length_of
 from adapler_jax.inference.loaded import reading_limits
+from adapler_jax.messages import MAX_MESSAGE
 from adapler_jax.pruning import make_pruner, pruner_of_saved
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.config import config_json
-from adapler_jax.weights.messages import MAX_MESSAGE
 from adapler_jax.weights.names import axis_sizes, model_rules
 from adapler_jax.weights.read import load_pretrained
 from adapler_jax.weights.save import load_model, save_model, task_of

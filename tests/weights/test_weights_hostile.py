@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from adapler_jax.messages import MAX_MESSAGE, bounded, bounded_errors, listed, shown
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.messages import MAX_MESSAGE, bounded, bounded_errors, listed, shown
 from adapler_jax.weights.read import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 

@@ -15,6 +15,11 @@ def shown(value, limit: int = 60) -> str:
     return clip(one_line(repr(value)), limit)
 
 
+def excerpt(text: str, limit: int = 300) -> str:
+    """Return what an error or a file says as a part of a message: on one line, cut to `limit` characters."""
+    return clip(one_line(text), limit)
+
+
 def clip(text: str, limit: int) -> str:
     """Return the text, or its first characters and a mark where it is longer."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
