@@ -280,6 +280,14 @@ def evaluate_workdir(
     return rows
 
 
+def check_saving(workdir: pathlib.Path, model: str | None, metric: str | None) -> None:
+    """Raise ValueError where a threshold is to be saved and none is chosen, or there is no such model."""
+    if model and not metric:
+        raise ValueError(f"--save_threshold={model} has no threshold to save; add --choose_threshold=f1")
+    if model:
+        check_finished(workdir, model, finished_phases(workdir))
+
+
 def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
     """Write a decision threshold into a finished model of a run; every later load takes it. Return the model's folder.
 

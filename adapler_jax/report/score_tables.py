@@ -2,6 +2,11 @@
 
 from collections.abc import Sequence
 
+from adapler_jax.provenance import device_name
+from adapler_jax.report.evaluation import BESIDE
+from adapler_jax.report.results import print_table
+from adapler_jax.report.timing import NUM_TIMED_TEXTS
+
 FEW, MANY = 5, 20  # classes that are shown without being asked for, and at most
 
 
@@ -72,3 +77,99 @@ def shown_models(rows: Sequence[dict], *, details: bool) -> list[dict]:
         key=lambda row: row["flops_speedup"],
     )
     return [fastest] if is_few(fastest) else []
+
+
+DETAILS = (
+    "FLOPs speedups count true tokens; executed FLOPs what ran, padding on both sides; efficiency is the\n"
+    "speedup in seconds over the FLOPs speedup, above 1 where the dense model pays for padding"
+)
+
+
+def score_rows(rows: list[dict]) -> list[dict]:
+    """Return what the first table shows of each model: score, seconds, operations."""
+    several = len({row["split"] for row in rows}) > 1
+    return [
+        {"model": row["method"]}
+        | ({"split": row["split"]} if several else {})
+        | {row["metric"]: f"{100 * row['test_score']:.1f}"}
+        | {name: f"{100 * row[name]:.1f}" for name in BESIDE if name in row}
+        | ({"largest class": f"{100 * row['majority_share']:.1f}"} if "majority_share" in row else {})
+        | seconds_of(row, rows)
+        | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}
+        for row in rows
+    ]
+
+
+def seconds_of(row: dict, rows: list[dict]) -> dict[str, str]:
+    """Return the cells of speedup and milliseconds at every batch size."""
+    cells = {}
+    for size in NUM_TIMED_TEXTS:
+        if timed := time_cells(row, rows, size):
+            cells |= {f"speedup, batch {size}": f"{timed[0]:.2f}x", f"ms, batch {size}": f"{timed[1]:.2f}"}
+    return cells
+
+
+def time_rows(rows: list[dict]) -> list[dict]:
+    """Return what --details shows of seconds: a row a model and batch size."""
+    return [
+        {
+            "model": row["method"], "batch": batch_size, "driver": row[f"driver_{batch_size}"],
+            "dense ms": f"{row[f'dense_wall_ms_{batch_size}']:.2f}", "ms": f"{row[f'wall_ms_{batch_size}']:.2f}",
+            "speedup": f"{row[f'wall_speedup_{batch_size}']:.2f}x",
+            "executed FLOPs": f"{row[f'executed_speedup_{batch_size}']:.2f}x",
+            "efficiency": f"{row[f'wall_speedup_{batch_size}'] / row['flops_speedup']:.2f}",
+        }
+        for row in rows
+        for batch_size in NUM_TIMED_TEXTS
+        if f"wall_ms_{batch_size}" in row
+    ]
+
+
+def token_rows(rows: list[dict]) -> list[dict]:
+    """Return what --details shows of tokens and calibration."""
+    return [
+        {"model": row["method"], "split": row["split"], "tokens in each layer": row["kept_tokens"]}
+        | ({"calibration error": f"{100 * row['ece']:.1f}"} if "ece" in row else {})
+        for row in rows
+    ]
+
+
+def threshold_rows(rows: list[dict]) -> list[dict]:
+    """Return what the chosen decision thresholds are worth."""
+    return [
+        {
+            "model": row["method"],
+            "split": row["split"],
+            "threshold": f"{row['threshold']:.3f}",
+            f"{row['threshold_metric']} with it": f"{100 * row['threshold_score']:.1f}",
+            "without": f"{100 * row['likeliest_score']:.1f}",
+            "on validation": f"{100 * row['threshold_validation_score']:.1f}",
+        }
+        for row in rows
+        if "threshold" in row
+    ]
+
+
+def title_of(rows: list[dict]) -> str:
+    """Return what the numbers of the first table are."""
+    first, *_ = rows
+    splits = {row["split"]: f"{row['num_texts']:,} {row['unit']} of {row['split']}" for row in rows}
+    title = " and ".join(splits.values()) + "; scores in percent"
+    if any("wall_ms_1" in row for row in rows):
+        unit = first["unit"].removesuffix("s")
+        title += f"; ms a {unit}, each model in turns with the dense one\n{device_name()}"
+    return title
+
+
+def print_rows(rows: list[dict], *, details: bool) -> None:
+    """Print all tables of an evaluation."""
+    print_table(score_rows(rows), title=title_of(rows))
+    if found := threshold_rows(rows):
+        print_table(found, title="decision thresholds that are best on validation: the second class from there on")
+    for row in shown_models(rows, details=details):
+        cells, caption = class_rows(row)
+        print_table(cells, title=f"{row['method']} on {row['split']}, by class: {caption}")
+    if details:
+        if timed := time_rows(rows):
+            print_table(timed, title=DETAILS)
+        print_table(token_rows(rows), title="tokens that each layer ran on, means; calibration error in percent")

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import evaluate
 from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.tokens import Tokenized
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.report import evaluation, score_tables, timing
-from adapler_jax.report.evaluation import evaluate_workdir, example_texts, save_threshold
+from adapler_jax.report.evaluation import check_saving, evaluate_workdir, example_texts, save_threshold
+from adapler_jax.report.score_tables import print_rows
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import TaskData
@@ -131,12 +131,12 @@ def test_details_add_executed_operations_and_every_class(finished, capsys):
         for size in (1, 32):
             row |= {f"wall_ms_{size}": 1.0, f"dense_wall_ms_{size}": 2.0, f"wall_speedup_{size}": 2.0}
             row |= {f"executed_speedup_{size}": 1.5, f"driver_{size}": "packed"}
-    evaluate.print_rows(rows, details=True)
+    print_rows(rows, details=True)
     text = capsys.readouterr().out
     for name in ("executed FLOPs", "efficiency", "tokens in each layer", "calibration error", "packed", "2.00x"):
         assert name in text
     assert text.count("by class") == 3
-    evaluate.print_rows(rows, details=False)
+    print_rows(rows, details=False)
     assert capsys.readouterr().out.count("by class") == 1
 
 
@@ -147,7 +147,7 @@ def test_a_threshold_is_chosen_on_validation_and_saved_when_asked_for(finished, 
     assert [row["likeliest_score"] > 0.4 for row in rows] == [True, True]
     assert all(0 < row["threshold"] < 1 and row["threshold_metric"] == "f1" for row in rows)
     assert all(row["threshold_validation_score"] > 0.5 for row in rows)
-    evaluate.print_rows(rows, details=False)
+    print_rows(rows, details=False)
     assert "f1 with it" in capsys.readouterr().out
     directory = save_threshold(tmp_path / "run", "adapler", rows[1]["threshold"])
     assert Classifier.load(directory).threshold == rows[1]["threshold"]
@@ -168,12 +168,12 @@ def test_thresholds_are_for_two_classes_of_texts():
 
 
 def test_a_threshold_has_to_be_chosen_to_be_saved(finished):
-    evaluate.check_saving(finished, None, None)
-    evaluate.check_saving(finished, "adapler", "f1")
+    check_saving(finished, None, None)
+    check_saving(finished, "adapler", "f1")
     with pytest.raises(ValueError, match="--save_threshold=adapler has no threshold.*add --choose_threshold=f1"):
-        evaluate.check_saving(finished, "adapler", None)
+        check_saving(finished, "adapler", None)
     with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler"):
-        evaluate.check_saving(finished, "trbert", "f1")
+        check_saving(finished, "trbert", "f1")
 
 
 def entry(name, f1, support=1):

@@ -209,7 +209,7 @@ def test_a_dense_run_shows_all_but_words(finished):
     words = " ".join(check_page(report(finished)[0]).texts)
     assert "dense drops no words" in words
     config = json.loads((finished / "run.json").read_text())
-    (finished / "run.json").write_text(json.dumps(config | {"method": "finetune"}))
+    replace_text(finished / "run.json", json.dumps(config | {"method": "finetune"}), checksum=True)
     text, _ = report(finished)
     assert "drops no words" not in text and "explorer" not in check_page(text).ids
 
