@@ -66,12 +66,6 @@ def test_several_padded_lengths_are_warmed_up(tmp_path, exported):
     check_requests(classifier, 100, batch_size=2)
 
 
-def test_an_exported_program_is_warmed_up(tmp_path):
-    directory = make_model(tmp_path / "model", "adapler")
-    export_model(directory, buckets=(16,))
-    check_requests(Classifier.load(directory, buckets=(16,), programs=True), 100, batch_size=3)
-
-
 def test_batches_in_two_threads_are_warmed_up(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "MIN_SPLIT", 2)
     classifier = Classifier.load(make_model(tmp_path / "model", "adapler"), driver="packed")

@@ -111,11 +111,11 @@ def test_a_reader_that_is_fine_tuned_already_keeps_its_threshold(pruned, make_re
 
 
 def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
-    dense, model, adapted = evaluate_workdir(pruned, tell=NOTES.append)
+    dense, adapted = evaluate_workdir(pruned, tell=NOTES.append, only="adapt-1.5x")
     name, answers = example_answers(pruned)
     assert name in ("adapler", "adapt-1.5x") and [question.id for question, _ in answers] == ["0", "1", "2"]
-    assert [row["method"] for row in (dense, model, adapted)] == ["dense", "adapler", "adapt-1.5x"]
-    for row in (dense, model, adapted):
+    assert [row["method"] for row in (dense, adapted)] == ["dense", "adapt-1.5x"]
+    for row in (dense, adapted):
         assert row["metric"] == "f1" and 0.0 <= row["exact"] <= row["test_score"] <= 1.0 and row["total"] == 18
     assert adapted["flops_speedup"] > 1.2 and adapted["wall_speedup_32"] > 0
 
