@@ -54,7 +54,7 @@ class Chosen:
         return plain(self) | {"kept_words": plain(self.kept_words)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Chooser(Portable):
     """A model that chooses among options. Make one with `Chooser.load`."""
 

@@ -30,7 +30,7 @@ from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import CONFIG_FILE, Saved
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Classifier(Portable):
     """A model that classifies texts. Make one with `Classifier.load`."""
 

@@ -6,15 +6,19 @@ end. A model is sent by the folder that it was loaded from and the arguments of 
 
 import dataclasses
 import functools
+import logging
 import os
 import pathlib
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 TASKS = "/proc/self/task"
+THREAD_NAME = "tf_XLA"  # how names of threads of JAX's CPU client begin
 ADVICE = "load the model in every worker, after the fork (docs/serving.md, Several processes)"
 
 
@@ -46,11 +50,35 @@ def _after_fork() -> None:
 
 
 def has_lost_threads() -> bool:
-    """Whether JAX runs in a process of one thread, which only a fork leaves so; known on Linux alone."""
+    """Return whether JAX runs, but not its threads, as after a fork only; False where the system does not list them.
+
+    JAX's threads are no threads of Python. Other libraries have such threads too, so the names count as well in a
+    process that was forked.
+    """
+    if not jax_runs():
+        return False
     try:
-        return jax_runs() and len(os.listdir(TASKS)) == 1
+        names = thread_names()
+        if not names.keys() - {thread.native_id for thread in threading.enumerate()} - {os.getpid()}:
+            return True
+        has_cpu = "cpu" in getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {})
+        is_named = any(name.startswith(THREAD_NAME) for name in names.values())
+        return has_cpu and not is_named and is_younger_than_its_modules()
     except OSError:
         return False
+
+
+def thread_names() -> dict[int, str]:
+    """Return the names of this process's threads by their numbers. Raises OSError where the system lists none."""
+    return {int(entry): pathlib.Path(TASKS, entry, "comm").read_text().strip() for entry in os.listdir(TASKS)}
+
+
+def is_younger_than_its_modules() -> bool:
+    """Return whether this process started after its module `logging`, as after a fork. Raises OSError off Linux."""
+    ticks = int(pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    logging_s = logging.LogRecord("", 0, "", 0, "", (), None).relativeCreated / 1000
+    return age_s < logging_s
 
 
 if hasattr(os, "register_at_fork"):
@@ -123,6 +151,13 @@ class Portable:
             )
         return load_again, (type(self), self.origin)
 
+    def __getattr__(self, name: str):
+        """Raises what the load raised where the model was sent here and could not be loaded, else AttributeError."""
+        error = self.__dict__.get("load_error")
+        if error is None or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise error.with_traceback(None)
+
     def __copy__(self):
         """The model itself: nothing in it changes."""
         return self
@@ -133,5 +168,13 @@ class Portable:
 
 
 def load_again(kind: type, origin: Origin):
-    """The model that another process sent. Raises as `load` does."""
-    return kind.load(origin.directory, **origin.options)
+    """Return the model that another process sent, or, where its load fails, one whose every use raises that error.
+
+    Nothing is raised here: a worker of a pool that cannot read its task ends, and the pool waits for it without end.
+    """
+    try:
+        return kind.load(origin.directory, **origin.options)
+    except (OSError, RuntimeError, ValueError) as error:
+        model = object.__new__(kind)
+        model.__dict__.update(origin=origin, load_error=error)
+        return model

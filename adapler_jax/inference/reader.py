@@ -58,7 +58,7 @@ class Reading:
         return plain(self) | {"kept_words": plain(self.kept_words)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Reader(Portable):
     """A model that finds answers in texts of any length. Make one with `Reader.load`."""
 

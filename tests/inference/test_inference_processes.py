@@ -81,7 +81,9 @@ def calls_of(models):
         "Classifier.load": lambda: Classifier.load(classifier.origin.directory),
         "Reader.load": lambda: Reader.load(reader.origin.directory),
         "Chooser.load": lambda: Chooser.load(chooser.origin.directory),
-        "pickle": lambda: pickle.loads(pickle.dumps(classifier)),
+        "pickle": lambda: pickle.loads(pickle.dumps(classifier)).predict(["good"]),
+        "pickle, run": lambda: pickle.loads(pickle.dumps(classifier)).run,
+        "pickle, explain": lambda: pickle.loads(pickle.dumps(classifier)).explain("good"),
         "make_engine": lambda: make_engine(tiny.CONFIG, keep_all()),
     }
 
@@ -125,6 +127,44 @@ def test_after_a_fork_every_use_of_a_model_raises_a_sentence(models):
     calls["predict"]()  # the parent continues
 
 
+POOL = """
+import multiprocessing, sys
+from adapler_jax.inference.classifier import Classifier
+classifier = Classifier.load(sys.argv[1], driver="masked")
+import jax
+jax.devices()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    for call in (classifier.predict, classifier.warm_up):
+        try:
+            pool.map(call, [["a"], ["b"]])
+        except RuntimeError as error:
+            print(error, flush=True)
+"""
+
+
+@FORKS
+def test_a_pool_of_forked_workers_answers_with_the_sentence(tiny_classifier):
+    command = [sys.executable, "-W", "ignore", "-c", POOL, str(tiny_classifier)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    lines = found.stdout.splitlines()
+    assert len(lines) == 2, found.stderr
+    assert all(line.startswith("this process was forked after JAX") for line in lines)
+
+
+def test_a_model_that_cannot_be_loaded_where_it_arrives_says_so_at_its_first_use(tmp_path):
+    again = processes.load_again(Classifier, Origin(str(tmp_path / "gone"), {}))
+    for use in (lambda: again.predict(["a"]), lambda: again.params, lambda: again.explain("a")):
+        with pytest.raises(ValueError, match="gone"):
+            use()
+    assert again.origin.directory == str(tmp_path / "gone")
+    assert pickle.dumps(again) == pickle.dumps(processes.load_again(Classifier, again.origin))
+
+
+def test_an_attribute_that_no_model_has_stays_an_attribute_error(models):
+    with pytest.raises(AttributeError, match="'Classifier' object has no attribute 'labels'"):
+        models["classifier"].labels  # noqa: B018
+
+
 FORKED_BEFORE = """
 import os, sys
 from adapler_jax.inference.classifier import Classifier
@@ -144,10 +184,16 @@ def test_a_worker_that_is_forked_before_the_load_answers(tiny_classifier):
 
 
 FORKED_AFTER = """
-import os, jax
+import ctypes, os, sys, threading, time, jax
 jax.devices()
 child = os.fork()
 if child == 0:
+    if sys.argv[1] == "thread":
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    if sys.argv[1] == "native":
+        sleep = ctypes.cast(ctypes.CDLL(None).sleep, ctypes.c_void_p)
+        thread = ctypes.c_ulong()
+        ctypes.CDLL(None).pthread_create(ctypes.byref(thread), None, sleep, ctypes.c_void_p(60))
     from adapler_jax.inference.processes import check_process
     try:
         check_process()
@@ -165,9 +211,10 @@ print("the parent may run models")
 @pytest.mark.skipif(
     not os.path.exists(processes.TASKS), reason="this system does not list its threads"
 )
-def test_a_worker_that_imports_the_library_after_its_fork_says_so_too():
+@pytest.mark.parametrize("second", ["none", "thread", "native"])
+def test_a_worker_that_imports_the_library_after_its_fork_says_so_too(second):
     found = subprocess.run(
-        [sys.executable, "-c", FORKED_AFTER], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", FORKED_AFTER, second], capture_output=True, text=True, timeout=120
     )
     message, parent = found.stdout.splitlines()
     assert message.startswith(
