@@ -99,6 +99,12 @@ def load_core(folder: str | os.PathLike, *, split_special_tokens: bool = False) 
     return read_tokenizer(pathlib.Path(folder), split_special_tokens=split_special_tokens).core
 
 
+def load_core_and_side(folder: str | os.PathLike) -> tuple[Tokenizer, str]:
+    """Return `load_core` and where the folder's files say that long texts lose tokens: right or left."""
+    loaded = read_tokenizer(pathlib.Path(folder))
+    return loaded.core, loaded.truncation_side
+
+
 @bounded_errors()
 def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) -> LoadedTokenizer:
     """Build the tokenizer of a folder as its files say, fields of tokenizer_config.json before those of tokenizer.json.

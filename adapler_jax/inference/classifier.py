@@ -84,7 +84,7 @@ class Classifier(Portable):
             dtype=loaded.dtype,
             site_layers=tuple(site.layer for site in loaded.pruner.sites),
             threshold=threshold,
-            truncation_side=side_of(saved),
+            truncation_side=side_of(saved, loaded.tokenizer_side),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:

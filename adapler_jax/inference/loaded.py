@@ -12,7 +12,7 @@ from adapler_jax.caches import use_compilation_cache
 from adapler_jax.data.lengths import bucket_for, default_lengths
 from adapler_jax.data.padding import pad_batch
 from adapler_jax.data.pieces import SIDES
-from adapler_jax.data.tokenizers import check_table, load_core
+from adapler_jax.data.tokenizers import check_table, load_core_and_side
 from adapler_jax.inference.buckets import ladder
 from adapler_jax.inference.engine import Engine, lay_out_for, make_engine
 from adapler_jax.inference.exported import max_length_of
@@ -33,6 +33,7 @@ class Loaded(NamedTuple):
     max_length: int  # token slots
     lengths: tuple[int, ...]  # to which batches are padded
     dtype: str  # of the operands of the encoder's products
+    tokenizer_side: str  # where tokenizer_config.json says that long texts are cut: right or left
 
 
 def open_model(directory, *, compilation_cache: str) -> Saved:
@@ -55,7 +56,7 @@ def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
     dtype = choose_dtype(dtype, saved, options.get("latency_table"))
     if buckets is not None:
         ladder(buckets, max_length)
-    tokenizer = load_core(saved.directory)
+    tokenizer, tokenizer_side = load_core_and_side(saved.directory)
     check_table(tokenizer, saved.config.vocab_size, saved.directory)
     # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
     single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
@@ -67,6 +68,7 @@ def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
         max_length=max_length,
         lengths=(max_length,) if single else default_lengths(max_length),
         dtype=np.dtype(dtype).name,
+        tokenizer_side=tokenizer_side,
     )
 
 
@@ -82,10 +84,12 @@ def reading_limits(saved: Saved, *names: str) -> dict[str, int]:
     return {name: found[name] for name in names}
 
 
-def side_of(saved: Saved) -> str:
-    """Where a saved model cuts texts that are too long, as in training: right, left or middle; right where it was saved
-    without. Raises ValueError where it is another value."""
-    side = saved.extra.get("truncation_side", "right")
+def side_of(saved: Saved, tokenizer_side: str) -> str:
+    """Return where a saved model cuts texts that are too long, as in training: right, left or middle.
+
+    It is the tokenizer's side where the model was saved without. Raises ValueError where it is another value.
+    """
+    side = saved.extra.get("truncation_side", tokenizer_side)
     if side not in SIDES:
         raise ValueError(
             f"{saved.directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected {', '.join(SIDES)}"

@@ -10,6 +10,7 @@ import numpy as np
 from adapler_jax.caches import user_cache
 from adapler_jax.data.examples import SPLITS, Dataset, load_task
 from adapler_jax.data.formats import Options
+from adapler_jax.data.pieces import SIDES
 from adapler_jax.data.reading import READING_TASKS, ReadingData, load_reading
 from adapler_jax.data.reading_splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
 from adapler_jax.data.reading_splits import SPAN as SPAN_KIND
@@ -20,6 +21,7 @@ from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, ho
 from adapler_jax.inference.reading_scores import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
 from adapler_jax.inference.scoring import ClassScorer, Scorer
 from adapler_jax.metrics.classification import metric_name
+from adapler_jax.weights.save import extra_if_ours
 
 UNITS = {SPAN_KIND: "windows", CHOICE: "options", HOTPOT: "questions", WIKIHOP: "rows"}
 PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
@@ -155,10 +157,12 @@ def class_data(config, directory, only: Sequence[str]) -> TaskData:
         return ClassScorer(metric, class_names=class_names, threshold=threshold)
 
     max_length = config.data.max_length or dataset.task.max_length
-    side = config.data.get("truncation_side", "") or tokenizer.truncation_side
+    asked = config.data.get("truncation_side", "")
+    side = asked or saved_side(directory) or tokenizer.truncation_side
     notes = []
-    if side == "left" and not config.data.get("truncation_side", ""):
-        notes = [f"{directory} says that texts over {max_length} tokens lose their beginning; "
+    if side != "right" and not asked:
+        lost = {"left": "beginning", "middle": "middle"}[side]
+        notes = [f"{directory} says that texts over {max_length} tokens lose their {lost}; "
                  "config.data.truncation_side=right cuts off their end"]  # fmt: skip
     if max_length > tokenizer.model_max_length:
         notes.append(f"{directory} says that it reads {tokenizer.model_max_length} tokens (model_max_length); texts "
@@ -173,6 +177,19 @@ def class_data(config, directory, only: Sequence[str]) -> TaskData:
         splits=splits, notes=(*dataset.notes, *notes, *summarize(dataset)), majority=majority_shares(dataset),
         make_scorer=make_scorer, extra={"truncation_side": side},
     )  # fmt: skip
+
+
+def saved_side(directory) -> str:
+    """Return where a model of ours cuts long texts; empty where another program saved it, or it does not say.
+
+    Raises ValueError where its part of config.json is damaged.
+    """
+    side = extra_if_ours(directory).get("truncation_side", "")
+    if side not in ("", *SIDES):
+        raise ValueError(
+            f"{directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected {', '.join(SIDES)}"
+        )
+    return side
 
 
 def check_metric(metric: str, class_names: tuple[str, ...]) -> str:

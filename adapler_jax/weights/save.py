@@ -282,6 +282,16 @@ def extra_of(directory) -> dict[str, Any]:
     return _section_of(directory)["extra"]
 
 
+def extra_if_ours(directory) -> dict[str, Any]:
+    """Return what the writer of a saved model added; empty for a folder of another program.
+
+    Raises ValueError where our part of its config.json is damaged.
+    """
+    path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
+    raw = read_json(path) if path.is_file() else {}
+    return read_section(raw, path)["extra"] if SECTION in raw else {}
+
+
 def _section_of(directory) -> dict[str, Any]:
     """What `save_model` wrote besides the encoder's config."""
     path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE

@@ -55,6 +55,11 @@ def test_a_saved_model_cuts_texts_where_its_training_did(tmp_path, side):
 def test_a_model_of_before_cuts_the_end_and_another_value_is_refused(tmp_path):
     directory = _with_extra(make_model(tmp_path / "model", "keep_all"))
     assert Classifier.load(directory).truncation_side == "right"
+    path = directory / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation_side": "left"}))
+    assert Classifier.load(directory).truncation_side == "left"
+    _with_extra(directory, truncation_side="right")
+    assert Classifier.load(directory).truncation_side == "right"
     _with_extra(directory, truncation_side=["left"])
     with pytest.raises(
         ValueError,

@@ -8,7 +8,9 @@ from adapler_jax.data.tokenizers import load_core
 from adapler_jax.inference.words import encode_tokens
 from adapler_jax.training.run import check_config
 from adapler_jax.training.task_data import class_data
+from adapler_jax.weights.save import save_model
 from configs import finetune
+from tests import tiny
 from tests.data.conftest import build_tokenizer
 from tests.data.vocabulary import words_of
 
@@ -30,6 +32,27 @@ def _task(tmp_path, *, says=None, **fields):
     config.data.update({"source": source, "max_length": NUMBER, "cache_dir": "none", **fields})
     check_config(config)
     return class_data(config, folder, ("train",)), load_core(folder)
+
+
+@pytest.mark.parametrize(
+    ("saved", "field", "side"),
+    [("middle", "", "middle"), ("middle", "right", "right"), (None, "", "left")],
+)
+def test_a_start_of_this_library_keeps_where_it_cuts(tmp_path, saved, field, side):
+    extra = {} if saved is None else {"truncation_side": saved}
+    directory = tmp_path / "model"
+    save_model(directory, tiny.make_params(), tiny.CONFIG, pruner_name="adapler", extra=extra)
+    task, _ = _task(tmp_path, says="left", truncation_side=field)
+    assert task.extra == {"truncation_side": side}
+    assert any("tokens lose their middle" in note for note in task.notes) == (side == "middle")
+
+
+def test_a_start_that_cuts_nowhere_known_is_refused(tmp_path):
+    save_model(
+        tmp_path / "model", tiny.make_params(), tiny.CONFIG, pruner_name="adapler", extra={"truncation_side": 3}
+    )
+    with pytest.raises(ValueError, match=r"extra\['truncation_side'\] in config.json is 3; expected"):
+        _task(tmp_path)
 
 
 @pytest.mark.parametrize(
