@@ -32,6 +32,8 @@ from adapler_jax.whole_files import replace_text
 AUTO = "auto"
 FILE_NAME = "operands.json"
 MIN_SAME = 0.99  # share of the rows whose answer must be the same
+MIN_ROWS = 200  # fewer show no share as near to 1
+CHECKSUM = "sha256"  # field of the record, of its other fields
 CPU_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}  # flags of x86 processors, and of ARM's
 MIN_CAPABILITY = 8.0  # of NVIDIA's GPUs
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
@@ -49,7 +51,12 @@ class Agreement:
     @property
     def agrees(self) -> bool:
         """Whether bfloat16 may be taken for the model."""
-        return self.same_share >= MIN_SAME
+        return self.is_enough and self.same_share >= MIN_SAME
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether so many rows were compared that their share says something."""
+        return self.num_rows >= MIN_ROWS
 
 
 def fingerprint(saved: Saved) -> str:
@@ -86,7 +93,10 @@ def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreemen
         for a, b in pairs:
             if a.ndim == 3:
                 same_B = same_B & np.all(np.argmax(a, 1) == np.argmax(b, 1), axis=-1)
-            largest = max(largest, float(np.max(np.abs(a - b)[real_B], initial=0.0)))
+            is_number_B = np.isfinite(a + b).reshape(len(a), -1).all(axis=1)
+            same_B = same_B & is_number_B
+            difference = np.nan_to_num(np.abs(a - b)[real_B], nan=1.0)
+            largest = max(largest, float(np.max(difference, initial=0.0)))
         same.append(np.broadcast_to(same_B, real_B.shape)[real_B])
     num_rows = sum(map(len, same))
     if not num_rows:
@@ -94,10 +104,40 @@ def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreemen
             "there are no examples to compare operands on; give a split with at least one"
         )
     found = Agreement(num_rows, float(np.concatenate(same).mean()), largest, fingerprint(saved))
-    replace_text(
-        saved.directory / FILE_NAME, json.dumps(dataclasses.asdict(found), indent=1) + "\n"
-    )
+    write_agreement(saved.directory / FILE_NAME, found)
     return found
+
+
+def write_agreement(path: pathlib.Path, found: Agreement) -> None:
+    """Write what `check_operands` found, with a checksum."""
+    record = dataclasses.asdict(found)
+    text = json.dumps(record | {CHECKSUM: checksum_of(record)}, indent=1) + "\n"
+    replace_text(path, text)
+
+
+def checksum_of(record: dict) -> str:
+    """Return a hash of the fields of a record."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def describe(found: dict[str, Agreement], split: str) -> list[str]:
+    """Return what the comparisons of models by name say, a line for all models of one verdict."""
+    lines = []
+    for is_enough, agrees in ((True, True), (True, False), (False, False)):
+        group = {
+            name: one for name, one in found.items() if (one.is_enough, one.agrees) == (is_enough, agrees)
+        }
+        if not group:
+            continue
+        rows = f"{min(one.num_rows for one in group.values())} rows of {split}"
+        shares = sorted(one.same_share for one in group.values())
+        share = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
+        verdict = f'dtype="auto" takes {"bfloat16" if agrees else "float32"}'
+        what = f"bfloat16 operands answer alike in {share} of {rows}"
+        if not is_enough:
+            what = f"{rows} are too few to judge bfloat16 operands by (at least {MIN_ROWS})"
+        lines.append(f"{', '.join(group)}: {what}, so {verdict}")
+    return lines
 
 
 def probabilities(head: Head, logits):
@@ -119,7 +159,11 @@ def read_agreement(saved: Saved) -> Agreement | None:
     warning, where the file is damaged."""
     path = saved.directory / FILE_NAME
     try:
-        found = Agreement(**json.loads(path.read_bytes()))
+        record = json.loads(path.read_bytes())
+        checksum = record.pop(CHECKSUM, None) if isinstance(record, dict) else None
+        found = Agreement(**record)
+        if checksum != checksum_of(record):
+            raise ValueError(f"{CHECKSUM} is not that of its other fields")
         if type(found.num_rows) is not int or not 0.0 <= found.same_share <= 1.0:
             raise ValueError(f"num_rows {found.num_rows!r}, same_share {found.same_share!r}")
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from adapler_jax.data.tables import explain_unknown
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.evaluation import Evaluation, evaluate_model
-from adapler_jax.inference.operands import check_operands, has_units
+from adapler_jax.inference.operands import MIN_ROWS, Agreement, check_operands, describe, has_units
 from adapler_jax.inference.reader import Reader, Reading
 from adapler_jax.inference.scoring import ClassScorer, Scorer
 from adapler_jax.metrics.classification import (
@@ -42,7 +42,7 @@ from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_object
 from adapler_jax.weights.save import Saved, load_model, save_model
 from adapler_jax.whole_files import checksum_path, write_checksums
 
-NUM_OPERAND_BATCHES = 8  # on which bfloat16 operands are compared with float32
+NUM_OPERAND_BATCHES = 8  # at least, on which bfloat16 operands are compared with float32
 BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
 HELD_OUT = ("validation", "test")  # training texts are not needed again
 RESTORE_CONFIG = "restore it or train in another --workdir"
@@ -166,22 +166,24 @@ class Contest:
             "likeliest_score": score_of(scorer.likeliest_E, label_E),
         }
 
-    def compare_operands(self, name: str, *, tell: Callable[[str], None]) -> None:
-        """Record next to a model whether it answers alike with bfloat16 operands on validation rows, and say so."""
-        task, lengths = self.task, own_lengths(self.pruners[name], self.lengths)
-        split = next((name for name in task.splits if name.startswith("validation")), None)
+    @property
+    def validation(self) -> str | None:
+        """The split that models are chosen on; None where it is not loaded."""
+        return next((name for name in self.task.splits if name.startswith("validation")), None)
+
+    def compare_operands(self, name: str, *, tell: Callable[[str], None]) -> dict[str, Agreement]:
+        """Record next to a model whether it answers alike with bfloat16 operands on validation rows, and return it."""
+        task, lengths, split = self.task, own_lengths(self.pruners[name], self.lengths), self.validation
         if split is None:
-            return
-        batches = eval_batches(task.splits[split], batch_size=rows_of_batch(task.group), lengths=lengths)
-        step = -(-len(batches) // NUM_OPERAND_BATCHES)
+            return {}
+        num_rows = rows_of_batch(task.group)
+        batches = eval_batches(task.splits[split], batch_size=num_rows, lengths=lengths)
+        step = max(1, len(batches) // max(NUM_OPERAND_BATCHES, 1 + -(-MIN_ROWS // num_rows)))
         try:
-            found = check_operands(self.models[name], batches[::step], **self.engines[name])
+            return {name: check_operands(self.models[name], batches[::step], **self.engines[name])}
         except OSError as error:
             tell(f"{name}: the comparison of bfloat16 with float32 operands is not kept: {error}")
-            return
-        verdict = 'dtype="auto" takes it' if found.agrees else 'dtype="auto" takes float32'
-        share = f"{found.same_share:.1%} of {found.num_rows} rows"
-        tell(f"{name}: bfloat16 operands answer alike in {share}, so {verdict}")
+            return {}
 
 
 def open_contest(
@@ -254,7 +256,7 @@ def evaluate_workdir(
     workdir = pathlib.Path(workdir).expanduser()
     contest = open_contest(workdir, tell=tell, only=only, splits=splits)
     check_threshold_metric(contest.task, threshold_metric)
-    rows, chosen = [], tuple(splits) or contest.task.eval_splits
+    rows, operands, chosen = [], {}, tuple(splits) or contest.task.eval_splits
     for split in chosen:
         if split.startswith("validation"):
             tell(f"{split}: models were chosen by these very {contest.task.unit}")
@@ -275,8 +277,10 @@ def evaluate_workdir(
                 tell(f"{name}: seconds compared with the dense model, compiling ...")
                 row |= contest.times(name, split)
             if with_operands and split == chosen[0] and has_units():
-                contest.compare_operands(name, tell=tell)
+                operands |= contest.compare_operands(name, tell=tell)
             rows.append(row)
+    for line in describe(operands, contest.validation):
+        tell(line)
     return rows
 
 

@@ -48,9 +48,10 @@ def _has_units(monkeypatch):
 
 def write(saved, **changes):
     """An agreement beside a model."""
-    found = Agreement(100, 1.0, 0.01, fingerprint(saved))
-    record = dataclasses.asdict(found) | changes
-    (saved.directory / operands.FILE_NAME).write_text(json.dumps(record))
+    found = Agreement(operands.MIN_ROWS, 1.0, 0.01, fingerprint(saved))
+    operands.write_agreement(
+        saved.directory / operands.FILE_NAME, dataclasses.replace(found, **changes)
+    )
 
 
 def taken(saved, **options):
@@ -70,7 +71,34 @@ def test_answers_are_compared_on_real_rows_and_kept_beside_the_model(saved):
         and 0.0 < found.largest_difference < 0.3
     )
     assert operands.read_agreement(saved) == found
-    assert taken(saved) == ("bfloat16" if found.agrees else "float32")
+    assert taken(saved) == "float32" and not found.is_enough
+
+
+def test_answers_that_are_no_numbers_are_not_the_same(saved):
+    saved.params["head"]["classifier"]["bias"] = np.full(3, np.nan, np.float32)
+    found = check_operands(saved, [tiny.make_batch((5, 9))], driver="masked")
+    assert (found.num_rows, found.same_share, found.largest_difference) == (2, 0.0, 1.0)
+
+
+def test_comparisons_are_described_by_a_line_a_verdict():
+    def of(rows, share):
+        return Agreement(rows, share, 0.0, "")
+
+    same = {"dense": of(256, 1.0), "adapt-2x": of(256, 0.996)}
+    assert operands.describe(same, "validation") == [
+        "dense, adapt-2x: bfloat16 operands answer alike in 99.6% to 100.0% of 256 rows of validation, "
+        'so dtype="auto" takes bfloat16'
+    ]
+    mixed = operands.describe(same | {"adapt-4x": of(256, 0.9)}, "validation")
+    assert len(mixed) == 2
+    assert mixed[1].startswith("adapt-4x: ") and mixed[1].endswith("90.0% of 256 rows of validation, "
+                                                                   'so dtype="auto" takes float32')
+    few = operands.describe({"dense": of(3, 1.0), "adapt": of(3, 0.3)}, "validation_matched")
+    assert few == [
+        "dense, adapt: 3 rows of validation_matched are too few to judge bfloat16 operands by "
+        '(at least 200), so dtype="auto" takes float32'
+    ]
+    assert operands.describe({}, None) == []
 
 
 def test_without_examples_nothing_is_compared(saved):
@@ -95,6 +123,7 @@ def test_answers_of_every_head_have_probabilities_by_answer():
     [
         ({}, "bfloat16"),
         ({"same_share": 0.98}, "float32"),
+        ({"num_rows": operands.MIN_ROWS - 1}, "float32"),
         ({"weights": "of another model"}, "float32"),
     ],
 )
@@ -116,10 +145,16 @@ def test_other_weights_need_another_record(saved):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"same_share": 2}', "[" * 100_000, '{"num_rows": NaN}']
+    "content",
+    ["", "[]", "{", '{"same_share": 2}', "[" * 100_000, '{"num_rows": NaN}', None, "no checksum"],
 )
 def test_a_damaged_record_is_told_and_not_followed(saved, content):
-    (saved.directory / operands.FILE_NAME).write_text(content)
+    path = saved.directory / operands.FILE_NAME
+    if content in (None, "no checksum"):
+        write(saved, same_share=0.1)
+        record = json.loads(path.read_text()) | {"same_share": 1.0}
+        content = json.dumps({k: v for k, v in record.items() if content is None or k != "sha256"})
+    path.write_text(content)
     with pytest.warns(UserWarning, match="operands.json is not used"):
         assert taken(saved) == "float32"
 
