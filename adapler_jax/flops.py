@@ -35,7 +35,9 @@ def as_counts(x):
         x = np.asarray(x)
     if np.issubdtype(x.dtype, np.floating):
         is_whole = isinstance(x, np.ndarray | np.generic) and np.all(x == np.floor(x)) and np.all(np.isfinite(x))
-        return np.asarray(x, np.int64) if is_whole else x
+        if is_whole:
+            return np.asarray(x, np.int64)
+        return x.astype(np.float32) if x.dtype.itemsize < 4 else x
     try:
         return np.asarray(x, np.int64)
     except TypeError:  # traced

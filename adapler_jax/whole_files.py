@@ -7,10 +7,11 @@ a pair that fits. The checksums of a directory are in DIRECTORY.sha256, a line f
 
 import contextlib
 import errno
+import fnmatch
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 SUFFIX = ".sha256"
@@ -146,20 +147,29 @@ def files_of(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
-def write_checksums(directory: Path, place: Path | None = None) -> None:
-    """Write the checksums of all files of a directory, and force the files onto the disk first.
+def write_checksums(
+    directory: Path, place: Path | None = None, *, skip: Collection[str] = ()
+) -> None:
+    """Write the checksums of the files of a directory, and force the files onto the disk first.
 
     Args:
       directory: whose files are all written.
       place: of the checksums; None for DIRECTORY.sha256 next to it.
+      skip: patterns of names, as "*.zip", of files in the directory that may change later.
     """
     place = checksum_path(directory) if place is None else place
     lines = []
     for path in files_of(directory):
         if path != place:
             flush_file(path)
+        if path != place and not _matches(path.relative_to(directory).as_posix(), skip):
             lines.append(_line(digest_of(path), path.relative_to(directory).as_posix()))
     _write_text(place, "".join(lines))
+
+
+def _matches(name: str, patterns: Collection[str]) -> bool:
+    """Return whether a name is one of some patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def damaged_files(directory: Path, place: Path | None = None) -> list[str]:
@@ -179,15 +189,22 @@ def _is_whole(path: Path, digest: str) -> bool:
     return path.is_file() and digest_of(path) == digest
 
 
-def check_directory(directory: Path, advice: str) -> None:
+def check_directory(directory: Path, advice: str, *, skip: Collection[str] = ()) -> None:
     """Verify the files of a directory by their checksums; one without checksums passes.
+
+    Args:
+      directory: whose checksums are in DIRECTORY.sha256 next to it.
+      advice: what to remove and what that costs.
+      skip: as in `write_checksums`; earlier releases wrote checksums of these too.
 
     Raises:
       ValueError: a file is missing or its content is not what was written.
     """
-    if wrong := damaged_files(directory):
+    wrong = [name for name in damaged_files(directory) if not _matches(name, skip)]
+    if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise ValueError(
             f"{directory / wrong[0]}{more} is damaged (its SHA-256 is not that in "
-            f"{checksum_path(directory).name}); {advice}"
+            f"{checksum_path(directory).name}); {advice}; where you changed it yourself, remove "
+            f"{checksum_path(directory)} alone"
         )

@@ -128,6 +128,22 @@ def test_files_of_a_directory_are_found_damaged_or_missing_and_new_ones_do_not_c
     flip(model / "part" / "weights", 5)
     with pytest.raises(ValueError, match=r"part/weights is damaged .*; remove it and train again"):
         check_directory(model, ADVICE)
+    with pytest.raises(ValueError, match=r"again; where you changed it yourself, remove \S*model.sha256 alone"):
+        check_directory(model, ADVICE)
+    check_directory(model, ADVICE, skip=["part/*"])
     (model / "config.json").unlink()
     with pytest.raises(ValueError, match=r"config.json and 1 more is damaged"):
         check_directory(model, ADVICE)
+
+
+def test_files_that_may_change_have_no_checksum_and_others_keep_theirs(tmp_path):
+    for name in ("README.md", "config.json"):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / name).write_text(name)
+    write_checksums(tmp_path / "model", skip=["README.md"])
+    assert "README.md" not in (tmp_path / "model.sha256").read_text()
+    (tmp_path / "model" / "README.md").unlink()
+    check_directory(tmp_path / "model", ADVICE)
+    (tmp_path / "model" / "config.json").unlink()
+    with pytest.raises(ValueError, match="config.json is damaged"):
+        check_directory(tmp_path / "model", ADVICE, skip=["README.md"])

@@ -22,7 +22,7 @@ from adapler_jax.inference.loaded import (
     sorted_batches,
     warm_up,
 )
-from adapler_jax.inference.plain import plain
+from adapler_jax.inference.plain import Comparable, plain
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.reading_scores import option_scores
 from adapler_jax.inference.words import Word, encode_whole, kept_texts
@@ -30,8 +30,8 @@ from adapler_jax.metrics.classification import softmax
 from adapler_jax.types import Params
 
 
-@dataclasses.dataclass(frozen=True)
-class Chosen:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chosen(Comparable):
     """Which option a model chose for one question about one text."""
 
     article: str

@@ -241,4 +241,4 @@ def threshold_of(saved: Saved, threshold: float | None) -> float | None:
     except ValueError as error:
         place = f"{saved.directory / CONFIG_FILE}: extra.{THRESHOLD}: " if threshold is None else ""
         raise ValueError(f"{place}{error}") from error
-    return own
+    return None if own is None else float(own)

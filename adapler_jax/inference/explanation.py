@@ -5,14 +5,14 @@ import html
 
 import numpy as np
 
-from adapler_jax.inference.plain import plain
+from adapler_jax.inference.plain import Comparable, plain
 from adapler_jax.inference.prediction import Prediction
 
 _SHADE = "255, 176, 0"  # readable behind dark and behind light text
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Explanation:
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Explanation(Comparable):
     """A prediction with the scores behind it; in a notebook it displays as the text, shaded.
 
     Words are pooled from their pieces: a word is there while one of its pieces is, and has the largest of their scores.

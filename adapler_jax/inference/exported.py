@@ -50,6 +50,7 @@ from adapler_jax.whole_files import replacing_file
 
 STAGED = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
 PLATFORMS = ("cpu", "cuda", "tpu")
+PROGRAM_FILES = "program-*.zip"  # in a model directory
 ANY = "any"  # batch size, on any platform
 VARIANTS = {ANY: PLATFORMS} | {platform: (platform,) for platform in PLATFORMS}  # the latter for batches of one text
 HEADER, FORMAT = "header.json", 2

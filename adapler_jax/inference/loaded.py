@@ -98,7 +98,9 @@ def side_of(saved: Saved, tokenizer_side: str) -> str:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raises ValueError on a batch_size below 1."""
+    """Raises TypeError where it is no whole number, ValueError below 1."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+        raise TypeError(f"batch_size is {batch_size!r:.60}; expected a whole number, at least 1")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
 

@@ -28,3 +28,25 @@ def plain(value):
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     return value
+
+
+class Comparable:
+    """A dataclass that is equal to another where all fields are; arrays where shapes and entries are."""
+
+    def __eq__(self, other):
+        """Whether all fields are equal."""
+        if type(other) is not type(self):
+            return NotImplemented
+        names = [field.name for field in dataclasses.fields(self)]
+        return all(_are_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    def __hash__(self):
+        """A hash of the types of the fields alone: arrays and dicts have none."""
+        return hash((type(self), *(type(value) for value in vars(self).values())))
+
+
+def _are_equal(left, right) -> bool:
+    """Return whether two values are equal."""
+    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+        return np.array_equal(left, right)
+    return left == right

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from adapler_jax.inference.plain import plain
+from adapler_jax.inference.plain import Comparable, plain
 from adapler_jax.inference.words import Word, kept_texts
 
 
-@dataclasses.dataclass(frozen=True)
-class Prediction:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction(Comparable):
     """The answer for one text or pair."""
 
     texts: tuple[str, ...]  # the text, or the two of a pair

@@ -23,7 +23,7 @@ from adapler_jax.inference.loaded import (
     sorted_batches,
     warm_up,
 )
-from adapler_jax.inference.plain import plain
+from adapler_jax.inference.plain import Comparable, plain
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
 from adapler_jax.inference.words import Word, encode_whole, kept_texts
@@ -32,8 +32,8 @@ from adapler_jax.types import Params
 LIMITS = ("stride", "max_question_tokens", "max_answer_tokens", "num_best")  # of `config.reading`, that it reads by
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading(Comparable):
     """What a model answered to one question about one text."""
 
     question: str

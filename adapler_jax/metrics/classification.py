@@ -231,7 +231,7 @@ def check_threshold(threshold: float | None, num_classes: int) -> None:
         )
     if (
         isinstance(threshold, bool)
-        or not isinstance(threshold, int | float)
+        or not isinstance(threshold, int | float | np.floating)
         or not 0.0 < threshold < 1.0
     ):
         raise ValueError(

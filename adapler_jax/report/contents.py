@@ -15,7 +15,7 @@ from adapler_jax.report.evaluation import RESTORE_CONFIG, finished_phases, read_
 from adapler_jax.report.timing import NUM_TIMED_TEXTS
 from adapler_jax.training.phases import DONE, is_done, read_done
 from adapler_jax.training.run import CHOICES, phase_list
-from adapler_jax.training.workdir import CONFIG_FILE, DO_AGAIN, read_seconds
+from adapler_jax.training.workdir import CONFIG_FILE, TRAIN_PHASE, read_seconds
 from adapler_jax.weights.save import load_model
 from adapler_jax.whole_files import check_file
 
@@ -173,7 +173,7 @@ def check_closing(phase: pathlib.Path) -> None:
         return
     scores = read_done(phase).get("validation")
     if not is_object(scores) or wrong_fields(scores, CLOSING_FIELDS, {"flops_speedup": is_number}):
-        raise ValueError(f"{phase / DONE} is damaged (it lacks validation scores); {DO_AGAIN}")
+        raise ValueError(f"{phase / DONE} is damaged (it lacks validation scores); {TRAIN_PHASE}")
 
 
 def wrong_fields(fields: dict, needed: Fields, optional: Fields | None = None) -> list[str]:

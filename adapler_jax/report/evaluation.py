@@ -29,7 +29,7 @@ from adapler_jax.metrics.classification import (
 )
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.report.timing import own_lengths, time_model
-from adapler_jax.training.phases import is_done, load_phase_model, read_done
+from adapler_jax.training.phases import MAY_CHANGE, is_done, load_phase_model, read_done
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import (
     TaskData,
@@ -45,7 +45,7 @@ from adapler_jax.whole_files import checksum_path, write_checksums
 NUM_OPERAND_BATCHES = 8  # at least, on which bfloat16 operands are compared with float32
 BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
 HELD_OUT = ("validation", "test")  # training texts are not needed again
-RESTORE_CONFIG = "restore it or train in another --workdir"
+RESTORE_CONFIG = "restore it or train in another --workdir, which trains all phases again"
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
 
 
@@ -314,7 +314,7 @@ def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
     with only_process(workdir):
         checksum_path(saved.directory).unlink(missing_ok=True)  # a kill leaves a model without checksums, which passes
         directory = save_model(saved.directory, saved.params, saved.config, extra=extra, **kept)
-        write_checksums(directory)
+        write_checksums(directory, skip=MAY_CHANGE)
     return directory
 
 

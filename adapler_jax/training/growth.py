@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from adapler_jax.training.checkpoints import LAST
 from adapler_jax.training.journal import read_journal
-from adapler_jax.training.workdir import DONE, GROWING_FIELDS, read_object
+from adapler_jax.training.workdir import DONE, GROWING_FIELDS, TRAIN_PHASE, read_object
 from adapler_jax.whole_files import remove_file, replace_text
 
 CONTINUED = "continued.json"
@@ -24,7 +24,7 @@ ADAPTED = "adapt-*x"
 
 def finished_epochs(directory: pathlib.Path) -> int:
     """Return the epochs of a finished phase; by its journal where its record is of an earlier release."""
-    found = read_object(directory / DONE).get("num_epochs")
+    found = read_object(directory / DONE, TRAIN_PHASE).get("num_epochs")
     if found is not None:
         return found
     return max((entry.get("epoch", 0) for entry in read_journal(directory)), default=0)

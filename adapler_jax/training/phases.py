@@ -18,6 +18,8 @@ import numpy as np
 from adapler_jax.data.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.padding import Extras
 from adapler_jax.inference.evaluation import evaluate_model
+from adapler_jax.inference.exported import PROGRAM_FILES
+from adapler_jax.inference.operands import FILE_NAME as OPERANDS_FILE
 from adapler_jax.inference.scoring import NoScorer
 from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.pruning import Pruner, keep_all
@@ -34,13 +36,16 @@ from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.steps import TrainState, init_state, make_train_step
 from adapler_jax.training.validation import validate
-from adapler_jax.training.workdir import DONE, read_object
+from adapler_jax.training.workdir import DONE, TRAIN_PHASE, read_object
 from adapler_jax.types import FILLER_ID, Params
+from adapler_jax.weights.card import CARD_FILE
 from adapler_jax.weights.save import Saved, load_model, save_model
 from adapler_jax.whole_files import check_directory, remove_file, replace_text, write_checksums
 
 SALIENCY_FILE = "saliency.npz"
 NUM_CALIBRATION_BATCHES = 16
+# In a model's folder: the card is its user's to edit; the others are written after training, with their own checksums.
+MAY_CHANGE = (CARD_FILE, OPERANDS_FILE, PROGRAM_FILES)
 
 
 def is_done(directory: pathlib.Path) -> bool:
@@ -59,7 +64,7 @@ def mark_done(directory: pathlib.Path, numbers: dict) -> None:
 
 def read_done(directory: pathlib.Path) -> dict:
     """The closing record of a phase. Raises ValueError where it is damaged."""
-    return read_object(directory / DONE)
+    return read_object(directory / DONE, TRAIN_PHASE)
 
 
 def validation_split(setup: Setup) -> str:
@@ -77,7 +82,7 @@ def save_phase_model(
         head=setup.head, class_names=setup.task.class_names or None, max_length=setup.max_length,
         task=setup.task.name, tokenizer=setup.tokenizer, extra=extra,
     )  # fmt: skip
-    write_checksums(directory / "model")
+    write_checksums(directory / "model", skip=MAY_CHANGE)
 
 
 def load_phase_model(directory: pathlib.Path) -> Saved:
@@ -90,6 +95,7 @@ def load_phase_model(directory: pathlib.Path) -> Saved:
     check_directory(
         model,
         f"remove {directory} and give the training command again; it trains this phase from its start",
+        skip=MAY_CHANGE,
     )
     return load_model(model)
 

@@ -18,6 +18,9 @@ DATA_FILE = "data.json"
 SECONDS_FILE = "seconds.json"
 COMMANDS_FILE = "commands.txt"
 DO_AGAIN = "remove it and give the training command again"
+TRAIN_PHASE = f"{DO_AGAIN}; it trains this phase again from its start"  # of a closing record
+NEW_DATA = f"{DO_AGAIN}; it costs no training, and the data of that call count as the run's"
+RESTORE_RUN = "restore it or give another --workdir, which trains all phases again"
 MAX_TOLD = 8  # fields that a refusal names
 PARTIAL_FILES = ".*.partial"  # what a kill leaves of a file that was being replaced
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
@@ -44,7 +47,7 @@ def only_process(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def read_object(path: pathlib.Path, advice: str = DO_AGAIN) -> dict:
+def read_object(path: pathlib.Path, advice: str) -> dict:
     """An object that a run wrote as JSON. Raises ValueError with the advice where the file is damaged."""
     check_file(path, advice)
     try:
@@ -138,7 +141,7 @@ def check_claim(workdir: pathlib.Path, config: dict) -> None:
         ):
             raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
         return
-    there, here = flatten(read_object(path, "restore it or give another --workdir")), flatten(config)
+    there, here = flatten(read_object(path, RESTORE_RUN)), flatten(config)
     missing = "(absent)"
     differences = [
         f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
@@ -172,7 +175,7 @@ def check_data(workdir: pathlib.Path, digests: dict[str, str]) -> None:
     if not path.exists():
         replace_text(path, json.dumps(digests, indent=1, sort_keys=True), checksum=True)
         return
-    there = read_object(path)
+    there = read_object(path, NEW_DATA)
     changed = sorted(name for name in there.keys() | digests.keys() if there.get(name) != digests.get(name))
     if changed:
         raise ValueError(

@@ -32,8 +32,8 @@ from adapler_jax.training.workdir import (
     read_commands,
     read_seconds,
 )
-from adapler_jax.weights.save import load_model
-from adapler_jax.whole_files import replace_text
+from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.whole_files import replace_text, write_checksums
 from tests import tiny
 
 ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
@@ -307,10 +307,10 @@ def damage(path):
     ("name", "message"),
     [
         ("run.json", "run.json is damaged .*restore it or give another --workdir"),
-        ("data.json", "data.json is damaged .*remove it and give the training command again"),
+        ("data.json", "data.json is damaged .*remove it and give the training command again; it costs no training"),
         ("seconds.json", "seconds.json is damaged .*remove it; only the seconds are lost"),
         ("commands.txt", "commands.txt is damaged .*remove it; only the commands are lost"),
-        ("finetune/done.json", "finetune/done.json is damaged .*remove it and give"),
+        ("finetune/done.json", "finetune/done.json is damaged .*remove it and give .*; it trains this phase again"),
         ("finetune/model/model.safetensors", "model.safetensors is damaged .*remove .*finetune and give the training"),
         ("finetune/model/config.json", "model/config.json is damaged .*; it trains this phase from its start"),
         ("finetune/model/tokenizer.json", "model/tokenizer.json is damaged"),
@@ -328,6 +328,17 @@ def test_a_flipped_byte_in_a_file_of_a_run_is_named_before_it_is_used(
     damage(workdir / name)
     with pytest.raises(ValueError, match=message):
         run_all(make_config(**RUN), workdir, tell=silent, command="python train.py --again")
+
+
+def test_a_card_that_its_user_edits_costs_no_training(tmp_path):
+    save_model(tmp_path / "model", tiny.make_params(), tiny.CONFIG, pruner_name="adapler")
+    write_checksums(tmp_path / "model")  # as earlier releases did, of the card too
+    (tmp_path / "model" / "README.md").write_text("mine")
+    (tmp_path / "model" / "operands.json").write_text("{}")
+    assert phases.load_phase_model(tmp_path).pruner_name == "adapler"
+    damage(tmp_path / "model" / "model.safetensors")
+    with pytest.raises(ValueError, match="from its start; where you changed it yourself, remove .*model.sha256 alone"):
+        phases.load_phase_model(tmp_path)
 
 
 def test_a_saved_model_may_be_edited_and_copied_by_its_user(uninterrupted, tmp_path):
