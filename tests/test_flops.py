@@ -186,6 +186,16 @@ def test_no_part_of_the_count_overflows(part):
     np.testing.assert_allclose(jax.jit(lambda length: PARTS[part](BASE, length))(jnp.int32(16384)), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("make", [np.float16, jnp.float16, jnp.bfloat16])
+def test_counts_in_two_bytes_do_not_overflow(make):
+    expected = flops.dense_flops(BASE, np.array([512.0, 63.5]), head=HEAD)
+    array = jnp.array if make is jnp.bfloat16 else lambda x: np.array(x, make)
+    found = flops.dense_flops(BASE, array([512, 63.5]).astype(make), head=HEAD)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    counted = np.array([60_000.5, 60_000], np.float32).astype(np.float16)
+    assert flops.speedup(counted, counted[:1]) == 2.0
+
+
 def test_operations_given_as_jax_numbers_do_not_overflow():
     assert flops.dense_flops(BASE, [512], head=jnp.int32(HEAD)).tolist() == [flops.dense_flops(BASE, 512, head=HEAD)]
     counted = jnp.array([2_000_000_000, 2_000_000_000], jnp.int32)

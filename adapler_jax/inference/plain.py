@@ -41,8 +41,8 @@ class Comparable:
         return all(_are_equal(getattr(self, name), getattr(other, name)) for name in names)
 
     def __hash__(self):
-        """A hash of the types of the fields alone: arrays and dicts have none."""
-        return hash((type(self), *(type(value) for value in vars(self).values())))
+        """A hash of the fields that are texts or numbers: arrays and dicts have none."""
+        return hash(tuple(value for value in vars(self).values() if isinstance(value, str | int | float)))
 
 
 def _are_equal(left, right) -> bool:

@@ -130,7 +130,7 @@ def with_origin(load: Callable) -> Callable:
     return load_and_remember
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Portable:
     """A class whose `load` is made by `with_origin`: models are pickled by their origin; a copy is the model itself.
 

@@ -93,7 +93,8 @@ def predict_file(
     target = None if output == STANDARD else check_output(output, overwrite=overwrite, source=source)
     check_use(model, use, kind, always_answers=always_answers, threshold=threshold, long_texts=long_texts)
     check_target(target, explain=explain, escape_formulas=escape_formulas)
-    copied = CopiedColumns(copy, where, tell)
+    writes_rows = target is not None or not explain
+    copied = CopiedColumns(copy, where, tell if writes_rows else lambda note: None)
     with open_input(source, tell) as file:
         schema = parquet_schema(file, where) if kind == "parquet" else None
         reading = {"form": CHOICES if use == OPTIONS else None, "usual": usual_of(model, use)}

@@ -73,6 +73,13 @@ def error_line(error: Exception) -> str | None:
     return None
 
 
+def check_devices() -> None:
+    """Raise ValueError where JAX_PLATFORMS asks for a device that is not there; without it JAX takes what there is."""
+    line = _missing_device() if os.environ.get("JAX_PLATFORMS") else None
+    if line is not None:
+        raise ValueError(line)
+
+
 def _missing_device() -> str | None:
     """Return a line where JAX finds no device of the kind that is asked for; None where it finds one."""
     try:
@@ -170,6 +177,7 @@ def run_command(main: Callable[[], None], *, resumes: bool = True) -> None:
         logging.set_verbosity(logging.WARNING)
         warnings.showwarning = _print_warning
         with exit_on_user_error(resumes=resumes):
+            check_devices()  # before data is read, which takes time
             main()
 
     app.run(run, flags_parser=parse)

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from adapler_jax import encoder, heads
-from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.words import encode_words
+from adapler_jax.inference.chooser import Chosen
+from adapler_jax.inference.classifier import Classifier, threshold_of
+from adapler_jax.inference.explanation import Explanation
+from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.reader import Reading
+from adapler_jax.inference.words import Word, encode_words
 from adapler_jax.pruning import make_pruner
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.save import save_model
+from adapler_jax.weights.save import load_model, save_model
 from tests.data.conftest import build_tokenizer
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a good bad film ##s ##ly not but very 日 本 привет . ' don t".split()
@@ -170,6 +174,46 @@ def test_pairs_are_answered_with_words_of_both(classifier):
 def test_what_is_no_list_of_texts_is_refused(classifier, texts):
     with pytest.raises(TypeError, match="expected all strings|takes a list of texts"):
         classifier.predict(texts)
+
+
+@pytest.mark.parametrize("batch_size", ["4", 2.0, True, None])
+def test_a_batch_size_that_is_no_whole_number_is_named(classifier, batch_size):
+    for predict in (classifier.predict, classifier.predict_probs, classifier.explain_all):
+        with pytest.raises(TypeError, match=f"batch_size is {batch_size!r}; expected a whole number"):
+            predict(["good"], batch_size=batch_size)
+
+
+def test_thresholds_are_numbers_of_numpy_too(model_dir):
+    saved = load_model(model_dir)
+    saved = dataclasses.replace(saved, class_names=("a", "b"))
+    assert threshold_of(saved, np.float32(0.25)) == 0.25
+    for wrong in (True, "0.3", np.float32(1.0), np.float64("nan"), np.bool_(True)):
+        with pytest.raises(ValueError, match="threshold is .*; expected a probability"):
+            threshold_of(saved, wrong)
+
+
+def test_answers_are_equal_where_all_they_say_is(classifier):
+    kept = np.ones((2, 1), bool)
+    words = (Word("good", 0, 0, 4),)
+    found = [
+        Prediction(("good",), "a", 0.9, {"a": 0.9}, words, kept.copy(), (3, 3)) for _ in range(2)
+    ]
+    assert found[0] == found[1] and len(set(found)) == 1
+    assert found[0] != dataclasses.replace(found[0], keep_NW=~kept)
+    assert found[0] != dataclasses.replace(found[0], probabilities={"a": 0.8}) and found[0] != 1
+    shown = [
+        Explanation(found[0], ("good",), np.zeros(1, np.int32), kept, scores, (0,))
+        for scores in (np.zeros((2, 1)), np.zeros((2, 1)), np.ones((2, 1)))
+    ]
+    assert shown[0] == shown[1] != shown[2]
+    fields = {"words": words, "keep_NW": kept, "is_cut": False}
+    readings = [
+        Reading("q", "good", "good", score, 1.0, 0, 4, (), **fields) for score in (1.0, 1.0, 2.0)
+    ]
+    assert readings[0] == readings[1] != readings[2]
+    chosen = [Chosen("a", "q", ("x", "y"), 0, "x", (0.5, prob), **fields) for prob in (0.5, 0.5, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert classifier == classifier != dataclasses.replace(classifier, threshold=None)
 
 
 def test_bad_batch_size_is_refused(classifier):

@@ -241,3 +241,11 @@ def test_json_has_null_where_a_number_is_none():
         "false",
         '{"a": null}',
     ]
+
+
+def test_texts_that_are_shown_in_place_of_rows_are_told_no_copied_columns(tiny_classifier, tmp_path, capsys):
+    notes = []
+    run(tiny_classifier, json_file(tmp_path), copy=ALL, explain=True, tell=notes.append)
+    assert "good" in capsys.readouterr().out and not any("copied" in note for note in notes)
+    run(tiny_classifier, json_file(tmp_path), tmp_path / "a.csv", copy=ALL, explain=True, tell=notes.append)
+    assert any("'label' is copied as 'label_input'" in note for note in notes)

@@ -130,6 +130,25 @@ def test_a_device_that_is_absent_is_one_line(monkeypatch, error):
     assert error_line(error).startswith("there is no device of JAX_PLATFORMS=cuda (")
 
 
+def test_an_absent_device_is_named_before_a_command_begins(monkeypatch, capsys):
+    def absent():
+        raise RuntimeError("Unknown backend cuda")
+
+    began = []
+    monkeypatch.setattr(console.jax, "devices", absent)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(console.process, "begin", lambda **_: None)
+    monkeypatch.setattr(console.app, "run", lambda run, flags_parser: run(None))
+    monkeypatch.setattr(console.warnings, "showwarning", console.warnings.showwarning)
+    with pytest.raises(SystemExit):
+        console.run_command(lambda: began.append(1))
+    assert not began
+    assert capsys.readouterr().err.startswith("error: there is no device of JAX_PLATFORMS=cuda (")
+    monkeypatch.delenv("JAX_PLATFORMS")
+    console.run_command(lambda: began.append(1))
+    assert began == [1]
+
+
 def test_memory_that_runs_out_is_one_line_and_other_errors_of_the_device_are_not_the_users():
     line = error_line(
         RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\n" + "x" * 2000)
