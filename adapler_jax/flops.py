@@ -33,11 +33,13 @@ def as_counts(x):
         return x
     if isinstance(x, list | tuple):
         x = np.asarray(x)
+    if x.dtype.name in ("float16", "bfloat16"):
+        x = x.astype(np.float32)
     if np.issubdtype(x.dtype, np.floating):
         is_whole = isinstance(x, np.ndarray | np.generic) and np.all(x == np.floor(x)) and np.all(np.isfinite(x))
         if is_whole:
             return np.asarray(x, np.int64)
-        return x.astype(np.float32) if x.dtype.itemsize < 4 else x
+        return x
     try:
         return np.asarray(x, np.int64)
     except TypeError:  # traced

@@ -9,6 +9,7 @@ A model whose pooler has a ReLU is saved as a DistilBERT, since no BERT of trans
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ ROBERTA_POOLER = re.compile(r"((roberta|bert)\.)?pooler\.")
 POSITIONS = "bert.embeddings.position_embeddings.weight"
 SEGMENTS = "bert.embeddings.token_type_embeddings.weight"
 DISTILBERT_EPSILON = 1e-12  # of its norms, in its code
-# DistilBERT has no segments: its positions hold the only segment's row too. Ours are kept apart under names of our own.
+# DistilBERT has no segments: its positions hold the only segment's row too. Ours are kept apart under names of our own,
+# in a file of their own, since transformers lists tensors that it does not know; earlier releases have one file.
+OWN_FILE = "adapler_jax.safetensors"
 OWN_TABLES = {f"adapler_jax.{name.removeprefix('bert.')}": name for name in (POSITIONS, SEGMENTS)}
 
 
@@ -110,6 +113,27 @@ def from_distilbert(tensors: dict, source) -> dict:
     if np.ndim(found.get(POSITIONS, 0)) == 2:
         found[SEGMENTS] = np.zeros((1, found[POSITIONS].shape[-1]), np.float32)
     return found
+
+
+def with_own_tables(tensors: dict, own: dict, source: Path) -> dict:
+    """Return a DistilBERT's tensors with those of the file `source` next to it, which holds `OWN_TABLES`.
+
+    Raises:
+      ValueError: the file holds something else, or tables of other weights.
+    """
+    positions = {distilbert_name(name): value for name, value in tensors.items()}.get(POSITIONS)
+    expected = np.shape(positions), (1, *np.shape(positions)[1:])
+    found = tuple(np.shape(own.get(name)) for name in OWN_TABLES)
+    if (
+        own.keys() != OWN_TABLES.keys()
+        or found != expected
+        or not np.array_equal(sum(own[name] for name in OWN_TABLES), positions)
+    ):
+        raise ValueError(
+            f"{source} does not belong to the weights next to it: its tables do not add up to their position table; "
+            "remove it where you changed the weights yourself, else restore both"
+        )
+    return tensors | own
 
 
 def distilbert_name(name: str) -> str:

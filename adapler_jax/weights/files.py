@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from adapler_jax.messages import listed, shown
 from adapler_jax.weights.config import read_json
+from adapler_jax.weights.families import DISTILBERT, OWN_FILE, with_own_tables
 
 # What is read of the dtypes that the files name.
 SAFE_DTYPES = (
@@ -35,6 +36,23 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             return {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, TypeError) as error:
         raise ValueError(damaged(path, error)) from error
+
+
+def add_own_tables(tensors: dict, raw: dict, source: Path) -> dict:
+    """Return the tensors of a weight file with those that this library keeps in `OWN_FILE` next to it.
+
+    Args:
+      tensors: by their names in the file, without wrappers.
+      raw: contents of config.json.
+      source: the weight file; only model.safetensors has another one next to it.
+
+    Raises:
+      ValueError: the file next to it is damaged, or of other weights.
+    """
+    own = source.with_name(OWN_FILE)
+    if raw.get("model_type") not in DISTILBERT or source.name != "model.safetensors" or not own.is_file():
+        return tensors
+    return with_own_tables(tensors, read_safetensors(own), own)
 
 
 def check_dtypes(dtypes: dict[str, str], known: Container[str], path: Path) -> None:

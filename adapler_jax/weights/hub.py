@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from adapler_jax.messages import bounded_errors
+from adapler_jax.weights.families import OWN_FILE
 from adapler_jax.weights.files import find_weights
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -18,7 +19,7 @@ TOKENIZER_FILES = (
 )
 # Fetched one after the other until there are weights, so that nobody downloads the same model in three formats.
 WEIGHT_PATTERNS = (
-    ("model*.safetensors", "model.safetensors.index.json"),
+    ("model*.safetensors", "model.safetensors.index.json", OWN_FILE),
     ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
     ("flax_model.msgpack",),
 )

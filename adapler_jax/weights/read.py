@@ -14,7 +14,7 @@ from adapler_jax.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.config import CONFIG_FILE, MAX_LENGTH, read_class_names, read_config
 from adapler_jax.weights.families import bert_tensors, renamed
-from adapler_jax.weights.files import read_tensors
+from adapler_jax.weights.files import add_own_tables, read_tensors
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.labels import align_classes
 from adapler_jax.weights.names import (
@@ -153,7 +153,7 @@ def read_canonical(directory: Path, config: EncoderConfig, raw: dict) -> tuple[d
     Raises ValueError where the encoder lacks tensors that are there under a prefix, which the message names.
     """
     stored, source = read_tensors(directory)
-    stored = renamed(stored, unwrapped_name, source)
+    stored = add_own_tables(renamed(stored, unwrapped_name, source), raw, source)
     tensors = canonicalize(bert_tensors(stored, raw, source), source)
     layers = {match[1] for match in map(LAYER.match, tensors) if match}
     if WORDS not in tensors or len(layers) < config.num_layers:

@@ -27,8 +27,15 @@ from adapler_jax.weights.config import (
     read_class_names,
     read_json,
 )
-from adapler_jax.weights.families import bert_tensors, distilbert_tensors, renamed, saves_as_distilbert
-from adapler_jax.weights.files import read_safetensors
+from adapler_jax.weights.families import (
+    OWN_FILE,
+    OWN_TABLES,
+    bert_tensors,
+    distilbert_tensors,
+    renamed,
+    saves_as_distilbert,
+)
+from adapler_jax.weights.files import add_own_tables, read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
 from adapler_jax.weights.names import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules, unwrapped_name
@@ -112,9 +119,9 @@ def save_model(
         restore_previous(directory)
         check_target(directory)
         with replacing(directory) as partial:
-            safetensors.numpy.save_file(tensors, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+            write_tensors(tensors, partial)
             write_tokenizer(partial, tokenizer)
-            replaced = {path.name for path in partial.iterdir()} | {CONFIG_FILE}
+            replaced = {path.name for path in partial.iterdir()} | {CONFIG_FILE, OWN_FILE}
             replaced |= set(() if tokenizer is None else TOKENIZER_FILES) | own_card(directory)
             copy_entries(directory, partial, skip=replaced)
             slots = max_length or min(config.num_positions, DEFAULT_MAX_LENGTH)
@@ -140,7 +147,17 @@ def write_config(partial: Path, contents: dict[str, Any]) -> None:
     """Writes config.json, and lets everybody read the weights who may read it."""
     text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
     (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
-    shutil.copymode(partial / CONFIG_FILE, partial / WEIGHTS_FILE)  # safetensors lets only the owner read
+    for path in partial.glob("*.safetensors"):
+        shutil.copymode(partial / CONFIG_FILE, path)  # safetensors lets only the owner read
+
+
+def write_tensors(tensors: dict, partial: Path) -> None:
+    """Write the weights, and the tables that only this library reads into a file of their own."""
+    own = {name: tensors[name] for name in OWN_TABLES if name in tensors}
+    rest = {name: value for name, value in tensors.items() if name not in own}
+    safetensors.numpy.save_file(rest, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+    if own:
+        safetensors.numpy.save_file(own, partial / OWN_FILE)
 
 
 def digest_of(path: Path) -> str:
@@ -245,6 +262,7 @@ def load_model(directory) -> Saved:
     if not weights_path.is_file():
         raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
     tensors = renamed(read_safetensors(weights_path), unwrapped_name, weights_path)
+    tensors = add_own_tables(tensors, raw, weights_path)
     tensors = canonicalize(bert_tensors(tensors, raw, weights_path), weights_path)
     hidden_biases = [tensors[name] for name in tensors if HIDDEN_BIAS.fullmatch(name)]
     sizes = axis_sizes(

@@ -14,7 +14,7 @@ from adapler_jax.inference.engine import make_engine
 from adapler_jax.inference.ids import check_ids, check_rows
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.families import distilbert_tensors, from_distilbert
+from adapler_jax.weights.families import OWN_FILE, distilbert_tensors, from_distilbert
 from adapler_jax.weights.read import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 from tests.tiny import CONFIG as TINY
@@ -109,6 +109,13 @@ def test_numbers_of_special_tokens_are_the_tokenizers(tmp_path, params):
     assert raw["pad_token_id"] == 0 and "bos_token_id" not in raw
 
 
+def all_tensors(directory):
+    """The tensors of both files."""
+    return safetensors.numpy.load_file(directory / "model.safetensors") | safetensors.numpy.load_file(
+        directory / OWN_FILE
+    )
+
+
 def test_a_distilbert_is_saved_as_one_and_comes_back_exactly(tmp_path, params):
     params = one_segment(params)
     directory = save_model(tmp_path / "model", params, DISTILBERT, class_names=("a", "b", "c"))
@@ -131,7 +138,41 @@ def test_a_distilbert_is_saved_as_one_and_comes_back_exactly(tmp_path, params):
         tensors["distilbert.embeddings.position_embeddings.weight"],
         embeddings["position"] + embeddings["segment"],
     )
-    assert not any(name.startswith("bert.") for name in tensors)
+    assert not any(name.startswith(("bert.", "adapler_jax.")) for name in tensors)
+    again = load_pretrained(directory, KEY).params["encoder"]["embeddings"]
+    jax.tree.map(np.testing.assert_array_equal, again, embeddings)
+    assert (directory / OWN_FILE).stat().st_mode == (directory / "config.json").stat().st_mode
+
+
+def test_tables_in_one_file_are_read_as_from_two(tmp_path, params):
+    params = one_segment(params)
+    directory = save_model(tmp_path / "model", params, DISTILBERT)
+    safetensors.numpy.save_file(all_tensors(directory), directory / "model.safetensors")
+    (directory / OWN_FILE).unlink()
+    jax.tree.map(np.testing.assert_array_equal, load_model(directory).params, params)
+
+
+def test_own_tables_of_other_weights_are_refused_and_none_are_needed(tmp_path, params):
+    params = one_segment(params)
+    directory = save_model(tmp_path / "model", params, DISTILBERT)
+    name = "distilbert.embeddings.position_embeddings.weight"
+    tensors = safetensors.numpy.load_file(directory / "model.safetensors")
+    changed = tensors | {name: tensors[name] + 1.0}
+    safetensors.numpy.save_file(changed, directory / "model.safetensors")
+    for load in (load_model, lambda folder: load_pretrained(folder, KEY)):
+        with pytest.raises(ValueError, match=f"{OWN_FILE} does not belong to the weights next to"):
+            load(directory)
+    (directory / OWN_FILE).unlink()
+    embeddings = load_model(directory).params["encoder"]["embeddings"]
+    np.testing.assert_array_equal(embeddings["position"], changed[name])
+    assert not np.any(embeddings["segment"])
+
+
+def test_a_bert_that_replaces_a_distilbert_keeps_no_tables_of_it(tmp_path, params):
+    directory = save_model(tmp_path / "model", one_segment(params), DISTILBERT)
+    save_model(directory, params, CONFIG)
+    assert not (directory / OWN_FILE).exists()
+    jax.tree.map(np.testing.assert_array_equal, load_model(directory).params, params)
 
 
 def test_a_folder_of_a_distilbert_of_an_earlier_release_is_read(tmp_path, params):
@@ -139,7 +180,7 @@ def test_a_folder_of_a_distilbert_of_an_earlier_release_is_read(tmp_path, params
     directory = save_model(tmp_path / "model", params, DISTILBERT)
     raw, tensors = (
         read(directory / "config.json"),
-        safetensors.numpy.load_file(directory / "model.safetensors"),
+        all_tensors(directory),
     )
     section = {
         key: value
