@@ -146,7 +146,7 @@ def threshold_rows(rows: list[dict]) -> list[dict]:
             "on validation": f"{100 * row['threshold_validation_score']:.1f}",
         }
         for row in rows
-        if "threshold" in row
+        if "threshold_metric" in row  # a no-answer threshold has no metric of its own
     ]
 
 

@@ -17,7 +17,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.report import evaluation, score_tables, timing
 from adapler_jax.report.evaluation import check_saving, evaluate_workdir, example_texts, save_threshold
-from adapler_jax.report.score_tables import print_rows
+from adapler_jax.report.score_tables import print_rows, threshold_rows
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import TaskData
@@ -138,6 +138,11 @@ def test_details_add_executed_operations_and_every_class(finished, capsys):
     assert text.count("by class") == 3
     print_rows(rows, details=False)
     assert capsys.readouterr().out.count("by class") == 1
+
+
+def test_a_no_answer_threshold_of_questions_is_no_decision_threshold():
+    row = {"method": "dense", "split": "validation", "threshold": 0.2, "test_score": 0.5}
+    assert threshold_rows([row]) == []
 
 
 def test_a_threshold_is_chosen_on_validation_and_saved_when_asked_for(finished, tmp_path, capsys):
