@@ -58,6 +58,21 @@ def align_classes(own: Sequence[str] | None, wanted: Sequence[str]) -> Alignment
     return Alignment(None, f"{names}; {advice}")
 
 
+def kept_names(own: Sequence[str] | None, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that classes have in a saved model.
+
+    Args:
+      own: names that a checkpoint or a saved model has, in the order of the data; None where it
+        names none.
+      wanted: names of the data.
+
+    Returns:
+      The own names where the data only numbers its classes and they are words; else the data's.
+    """
+    is_named = own is not None and len(own) == len(wanted) and not numbers_of(UNNAMED, own)
+    return tuple(own if is_named and numbers_of(NUMBER, wanted) else wanted)
+
+
 def assumed(what: str, wanted: Sequence[str]) -> str:
     """Return the note on an order that no file names."""
     return (
