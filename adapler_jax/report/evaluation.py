@@ -39,7 +39,7 @@ from adapler_jax.training.task_data import (
     load_task_data,
 )
 from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_object
-from adapler_jax.weights.labels import kept_names
+from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import Saved, class_names_of, load_model, save_model
 from adapler_jax.whole_files import checksum_path, write_checksums
 
@@ -390,5 +390,5 @@ def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:
     chosen = take_examples(examples, np.argsort(np.abs(length_E - np.median(length_E)), kind="stable")[:num_texts])
     texts = chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))
     saved_names = class_names_of(workdir / "finetune" / "model")
-    names = kept_names(saved_names, dataset.task.class_names)
+    names = names_in_run(saved_names, dataset.task.class_names)
     return texts, [names[label] for label in chosen.labels]

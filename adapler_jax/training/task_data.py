@@ -20,7 +20,7 @@ from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, ho
 from adapler_jax.inference.reading_scores import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
 from adapler_jax.inference.scoring import ClassScorer, Scorer
 from adapler_jax.metrics.classification import metric_name
-from adapler_jax.weights.labels import kept_names
+from adapler_jax.weights.labels import names_in_run
 
 UNITS = {SPAN_KIND: "windows", CHOICE: "options", HOTPOT: "questions", WIKIHOP: "rows"}
 PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
@@ -158,7 +158,7 @@ def class_data(
     tokenizer = load_tokenizer(directory, split_special_tokens=splits_special(config))
     class_names = dataset.task.class_names
     metric = check_metric(config.data.get("metric", "") or dataset.task.metric, class_names)
-    shown_names = kept_names(saved_names, class_names)
+    shown_names = names_in_run(saved_names, class_names)
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         return ClassScorer(

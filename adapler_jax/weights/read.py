@@ -67,9 +67,10 @@ def load_pretrained(
     Args: path_or_name: a local directory or a name on the hub. key: for parts that the checkpoint lacks.
     num_classes: of the classifier; None for as many as the checkpoint has. class_names: of the data, in its order: the
     checkpoint's classifier serves where its classes have these names, and its rows are put into this order (see
-    `labels.align_classes`); where they are numbers, the checkpoint's names are kept (`labels.kept_names`); None for the checkpoint's own. num_positions: grow the position table to at least this many
-    rows. fresh_head: start the head afresh though the checkpoint has it. head: the one that is needed; num_classes and
-    class_names mean something to a classification only.
+    `labels.align_classes`); where they are numbers, the checkpoint's names are kept (`labels.kept_names`); None for the
+    checkpoint's own. num_positions: grow the position table to at least this many rows. fresh_head: start the head
+    afresh though the checkpoint has it. head: the one that is needed; num_classes and class_names mean something to a
+    classification only.
 
     Raises ValueError, all mismatches in one, where the checkpoint is not a BERT or does not fit its config.json, or
     where its classifier is for something else than classes, one of which is right.
