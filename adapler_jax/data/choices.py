@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from adapler_jax.data.chunks import at_least_one, in_chunks
 from adapler_jax.data.files import split_name
 from adapler_jax.data.items import check_text, has_split, open_items, split_file
+from adapler_jax.data.paths import check_inside
 from adapler_jax.data.prepared import open_tfds
 from adapler_jax.data.ragged import Ragged
 from adapler_jax.data.rows import fill, join, read_template, token_rows
@@ -132,6 +133,8 @@ def _race_files(folder: pathlib.Path, level: str) -> Iterator[tuple[str, object]
     files = [path for name in ((level,) if level else RACE_LEVELS) for path in sorted((folder / name).glob("*.txt"))]
     if not files:
         raise ValueError(f"{folder / level} holds no .txt files of RACE; unpack RACE.tar.gz and give its folder RACE")
+    top = folder.parent
+    files = [check_inside(top, path.relative_to(top), str(folder)) for path in files]
     return (item for path in files for item in open_items(path))
 
 

@@ -59,20 +59,27 @@ def _holds_texts(folder: pathlib.Path) -> bool:
     return any(item.suffix.lower() == ".txt" for item in folder.iterdir())
 
 
-def read_class_folders(folders: Sequence[pathlib.Path], *, encoding: str = "") -> Table:
+def read_class_folders(
+    folders: Sequence[pathlib.Path], *, top: pathlib.Path, encoding: str = ""
+) -> Table:
     """Read the text files of folders into a table of `text` and `label`, which is the name of the
     folder.
 
+    Args:
+      folders: one a class.
+      top: the folder that a user names, which they are inside of.
+      encoding: of the texts; empty: found out.
+
     Raises:
-      ValueError: a file or folder is a link that leads out of its folder, or a text is not of the
-        encoding.
+      ValueError: a file or folder is a link that leads out of the top folder, or a text is not of
+        the encoding.
     """
     root = folders[0].parent
     left_out = [folder.name for folder in folders if folder.name.lower() in _UNLABELLED]
     texts, labels = [], []
     for folder in folders:
         if folder.name not in left_out:
-            for file in text_files(folder, root):
+            for file in text_files(folder, top):
                 texts.append(read_text(file, encoding=encoding))
                 labels.append(folder.name)
     notes = tuple(f"{root / name} is left out: its texts have no class" for name in left_out)

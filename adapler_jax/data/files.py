@@ -10,6 +10,7 @@ from adapler_jax.data.compression import open_source
 from adapler_jax.data.delimited import Lines, read_delimited
 from adapler_jax.data.formats import TABLE_KINDS, Options, is_table, kind_of, open_table, parquet_file, stem_of
 from adapler_jax.data.parquet import read_parquet
+from adapler_jax.data.paths import check_inside
 from adapler_jax.data.tables import Table, check_once, list_names, table_from_rows
 
 SUFFIXES = tuple(f".{kind}" for kind in TABLE_KINDS)
@@ -48,7 +49,10 @@ def load_files(
         return {"train" if name.startswith("train") else name: read(place)}
     files = {file for file in place.iterdir() if is_table(file) and split_name(stem_of(file))}
     if not files and (folders := class_folders(place, split_name)):
-        return {name: read_class_folders(found, encoding=options.encoding) for name, found in folders.items()}
+        return {
+            name: read_class_folders(found, top=place, encoding=options.encoding)
+            for name, found in folders.items()
+        }
     files = files_by_split(
         place, lambda file: split_name(stem_of(file)) if file in files else None, endings=SUFFIXES
     )
@@ -74,7 +78,7 @@ def files_by_split(
       endings: of the files that are looked at, for messages.
 
     Raises:
-      ValueError: two files are one split, or none is any.
+      ValueError: two files are one split, none is any, or a file is a link out of the folder.
     """
     files: dict[str, pathlib.Path] = {}
     for file in sorted(folder.iterdir()):
@@ -82,7 +86,7 @@ def files_by_split(
         if name in files:
             raise ValueError(f"{str(files[name])!r} and {file.name!r} are both the split {name!r}; keep one")
         if name:
-            files[name] = file
+            files[name] = check_inside(folder, file.name, str(folder))
     if not files:
         names = sorted(file.name for file in folder.iterdir())
         present = list_names(names[:10]) if names else "nothing"

@@ -11,6 +11,7 @@ from adapler_jax.data.files import find_place, split_name
 from adapler_jax.data.formats import stem_of
 from adapler_jax.data.json_tables import expand_columns
 from adapler_jax.data.json_values import Placed, json_items, json_lines
+from adapler_jax.data.paths import check_inside
 from adapler_jax.data.tables import shown
 
 
@@ -52,7 +53,8 @@ def _files_of_split(
     there = [path for path in sorted(folder.iterdir()) if path.is_file()]
     files = [path for path in there if inner_path(path.name).suffix.lower() in suffixes]
     exact = [path for path in files if split_name(stem_of(path)) == split]
-    return files, exact or [path for path in files if _split_of(path) == split]
+    found = exact or [path for path in files if _split_of(path) == split]
+    return files, [check_inside(folder, path.name, str(folder)) for path in found]
 
 
 def has_split(name: str, split: str, suffixes: Sequence[str]) -> bool:

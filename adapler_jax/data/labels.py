@@ -1,16 +1,21 @@
 """Labels as a source writes them -> class numbers."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from adapler_jax.data.tables import list_names, shown
+from adapler_jax.data.values import truth_of
 
 UNLABELLED = "-1"  # how public benchmarks write the labels of their test splits
 _MIN_ROWS = 4  # where each has a class of its own, the column is none of classes
-_DECIMAL = re.compile(r"[-+]?(\d*\.\d+|\d+\.\d*)([eE][-+]?\d+)?")
-_WORDS = {"true": "1", "false": "0"}
+# 0.5, 0,5 and 1e-1
+_DECIMAL = re.compile(r"[-+]?((\d*[.,]\d+|\d+[.,]\d*)([eE][-+]?\d+)?|\d+[eE]-\d+)")
+# how a list or an object in JSON or Python begins
+_LIST = re.compile(r"\{|\[\s*([-+\d.'\"\[{\]]|(true|false|null|none|nan)\b)", re.IGNORECASE)
+_TRUTHS = ("False", "True")  # classes of a column of truth values
 
 
 def has_labels(labels: Sequence, class_names: Sequence[str] = ()) -> bool:
@@ -41,7 +46,9 @@ def classes_seen(labels: Sequence, *, where: str = "the labels") -> tuple[str, .
     """
     for row, label in enumerate(labels, start=1):
         _check_kind(label, f"{where}: row {row}")
-    names = {_str_of(_plain(label)) for label in labels if not is_missing(label)}
+    if all(isinstance(label, bool | np.bool_) for label in labels if not is_missing(label)):
+        return tuple(name for name in _TRUTHS if any(str(label) == name for label in labels))
+    names = _one_form({_str_of(_plain(label)) for label in labels if not is_missing(label)})
     if len(names) == len(labels) >= _MIN_ROWS:
         some = list_names(sorted(names)[:3])
         raise ValueError(
@@ -52,14 +59,31 @@ def classes_seen(labels: Sequence, *, where: str = "the labels") -> tuple[str, .
     return tuple(sorted(names, key=lambda name: (0, int(name), "") if _is_number(name) else (1, 0, name)))
 
 
+def _one_form(names: set[str]) -> set[str]:
+    """Return names without those that are others in another Unicode form."""
+    return {name for name in names if _composed(name) == name or _composed(name) not in names}
+
+
+def _composed(name: str) -> str:
+    """Return a name in Unicode's composed form."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_list(text: str) -> bool:
+    """Say whether a text is a list or an object, as files of tables hold them."""
+    return bool(text) and text[-1] in "]}" and _LIST.match(text[:60]) is not None
+
+
 def _check_kind(label, place: str) -> None:
     """Refuse labels that are no classes."""
-    if isinstance(label, list | tuple | Mapping | np.ndarray):
+    plain = _plain(label)
+    is_text = isinstance(plain, str) and _is_list(plain)
+    if is_text or isinstance(label, list | tuple | Mapping | np.ndarray):
+        kind = "list or an object" if is_text else type(label).__name__
         raise ValueError(
-            f"{place} has the label {shown(label)}, which is a {type(label).__name__}; expected one class a row: of a "
+            f"{place} has the label {shown(label)}, which is a {kind}; expected one class a row: of a "
             "one-hot list take the place of its 1, several labels a text are not supported"
         )
-    plain = _plain(label)
     if isinstance(plain, float | np.floating) and not _is_nan(plain) or _DECIMAL.fullmatch(_str_of(plain)[:60]):
         raise ValueError(
             f"{place} has the label {shown(label)}, a number with decimals, which is no class (regression is not "
@@ -71,7 +95,8 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
     """Turn labels into class numbers.
 
     A label is the name of a class, or its number (also as a string, as CSV files give it). Where the names
-    themselves are numbers, say 1 to 5, a label is always read as a name. Of two classes, True is number 1.
+    themselves are numbers, say 1 to 5, a label is always read as a name. Of two classes, True is the one that is
+    called so, else number 1. Names are the same in all Unicode forms.
 
     Args:
       labels: strings, ints, whole floats or truth values, one a row.
@@ -88,12 +113,17 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
     numbers |= {name: number for number, name in enumerate(class_names)}
     if not all(_is_number(name) for name in class_names):
         numbers = {str(number): number for number in range(len(class_names))} | numbers
+    truths = {truth_of(name): number for number, name in enumerate(class_names)}
+    truths = truths if len(class_names) == 2 and truths.keys() == {True, False} else {}
+    composed = {_composed(name): number for name, number in numbers.items()}
     encoded = np.empty(len(labels), np.int32)
     for row, label in enumerate(labels):
         name = _str_of(_plain(label))
-        number = numbers.get(name)
-        if number is None and len(class_names) == 2:
-            number = numbers.get(_WORDS.get(name.casefold(), name))
+        number = truths.get(bool(label)) if isinstance(label, bool | np.bool_) else None
+        if number is None:
+            number = numbers.get(name, composed.get(_composed(name)))
+        if number is None and len(class_names) == 2 and (truth := truth_of(name)) is not None:
+            number = truths.get(truth, numbers.get(str(int(truth))))
         if number is None:
             advice = "correct the row or set config.data.class_names"
             if is_missing(label):

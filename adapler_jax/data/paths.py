@@ -10,6 +10,8 @@ from adapler_jax.data.tables import shown
 def check_inside(root: pathlib.Path, name: str | pathlib.PurePath, where: str) -> pathlib.Path:
     """Return the path of a name inside of a folder, links followed.
 
+    A link of the hub's cache leads from its snapshot to the blobs of the same repository.
+
     Args:
       root: the folder; it may be a link itself.
       name: as the data gives it, relative to the folder.
@@ -29,10 +31,16 @@ def check_inside(root: pathlib.Path, name: str | pathlib.PurePath, where: str) -
         raise ValueError(
             f"{where} names the file {shown(str(name), 80)}, which cannot be followed: {error}"
         ) from error
-    if path == inside or not path.is_relative_to(inside):
+    if path == inside or not (path.is_relative_to(inside) or _is_blob(path, inside)):
         raise ValueError(
             f"{where} names the file {shown(str(name), 80)}, which is outside of {str(root)!r}; "
             f"files of data "
             "stay in their folder: copy it there"
         )
     return root / name
+
+
+def _is_blob(path: pathlib.Path, inside: pathlib.Path) -> bool:
+    """Say whether a file is a blob of the hub's repository whose snapshot holds a folder."""
+    blobs, snapshots = path.parent, path.parent.parent / "snapshots"
+    return blobs.name == "blobs" and snapshots in inside.parents

@@ -112,6 +112,7 @@ def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
     for field, folder in (("EntityPages", "wikipedia"), ("SearchResults", "web")):
         for place, page in _numbered(item.get(field) or [], f"{where}, {field}"):
             if "Filename" in page:
+                check_inside(evidence, folder, place)  # a link of the folder itself
                 path = check_inside(evidence / folder, page["Filename"], place)
                 row = {"id": f"{item['QuestionId']}--{page['Filename']}", "question": item.get("Question")}
                 yield where, row | {"context": path, "aliases": aliases}

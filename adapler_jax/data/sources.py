@@ -1,12 +1,14 @@
 """One string names a source of labelled text: tfds:NAME, hf:NAME, file:PATH or package:NAME."""
 
 import os
+import pathlib
 from collections.abc import Collection, Mapping
 
 from adapler_jax.data.files import load_files
 from adapler_jax.data.formats import Options
 from adapler_jax.data.packages import load_package
 from adapler_jax.data.parquet import class_label_names
+from adapler_jax.data.paths import check_inside
 from adapler_jax.data.prepared import plain, tfds_class_names, tfds_splits
 from adapler_jax.data.tables import Table, explain_unknown, first_line, look_up, table_from_rows
 
@@ -94,6 +96,9 @@ def _open_hf(datasets, name: str):
 def _load_file(name: str, *, columns: Collection[str] | None, options: Options = Options()) -> dict[str, Table]:
     """Read a file, a folder of files, or a folder that `datasets` saved."""
     if _is_saved(name):
+        place = pathlib.Path(name)
+        for path in filter(pathlib.Path.is_symlink, place.rglob("*")):
+            check_inside(place, path.relative_to(place), name)
         return _load_hf(name, columns=columns)
     return load_files(name, columns=columns, options=options)
 

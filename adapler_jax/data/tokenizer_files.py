@@ -81,11 +81,9 @@ def read_settings(folder: pathlib.Path) -> Settings:
     special = {
         name: _special(merged[name], name, folder) for name in SPECIAL_NAMES if name in merged
     }
-    extra = [
-        *_extra(config, folder / CONFIG_FILE),
-        *_extra({} if is_complete else names, folder / MAP_FILE),
-    ]
+    extra = _extra(config, folder / CONFIG_FILE)
     known = {*special.values(), *(token.content for token in extra)}
+    extra += _extra({} if is_complete else names, folder / MAP_FILE)
     numbered = (
         _decoder(config, folder / CONFIG_FILE)
         if is_complete
@@ -204,17 +202,21 @@ def _is_word(value) -> bool:
 
 
 def _extra(config: dict, path: pathlib.Path) -> list[AddedToken]:
-    """Further special tokens, a list or an object of named ones."""
+    """Further special tokens, a list or an object of named ones. Objects in a list have the flags of added tokens."""
     name = (
         "extra_special_tokens"
         if config.get("extra_special_tokens")
         else "additional_special_tokens"
     )
     values = config.get(name) or []
-    values = list(values.values()) if isinstance(values, dict) else values
+    is_named = isinstance(values, dict)
+    values = list(values.values()) if is_named else values
     if not isinstance(values, list):
         raise ValueError(f"{path}: {name} is {values!r:.60}; expected a list of tokens")
-    return [_token(value, name, path, special=True) for value in values]
+    return [
+        _token(value, name, path, special=is_named or not isinstance(value, dict))
+        for value in values
+    ]
 
 
 def _token(value, name: str, path: pathlib.Path, *, special: bool) -> AddedToken:

@@ -217,7 +217,13 @@ def _follow(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> tuple[
             changes["Metaspace"] = {"prepend_scheme": "always" if blank else "never"}
         core = rewrite(core, changes) if changes else core
     if not name or name in BERT_CLASSES:
+        _check_special(core, settings, folder)
         return _follow_bert(core, fields, folder)
+    if name in _PIECE_CLASSES and blank is None and '"prepend_scheme":"never"' in core.to_str():
+        return core, [
+            f"{folder}: {CONFIG_FILE} does not say add_prefix_space; tokenizer.json is followed, where transformers 5 "
+            "takes its own default"
+        ]
     state = _normalizer(core)
     if name in PLAIN_CLASSES and fields.get("do_lower_case", state.get("lowercase")) != state.get("lowercase"):
         return core, [
@@ -225,6 +231,22 @@ def _follow(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> tuple[
             "to tokenizer.json, which is followed"
         ]
     return core, []
+
+
+def _check_special(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> None:
+    """Refuse special tokens that BERT's classes take before those that tokenizer.json puts into a text."""
+    ends = core.encode("").tokens
+    found = {
+        "sep_token": ends[-1] if ends else None,
+        "unk_token": getattr(core.model, "unk_token", None),
+    }
+    for name, token in found.items():
+        given = settings.special.get(name)
+        if given and given != token:
+            raise ValueError(
+                f"{folder / CONFIG_FILE} or special_tokens_map.json: {name} is {given!r:.60}, but tokenizer.json uses "
+                f"{token!r:.60}; make both say the same, or leave the field out"
+            )
 
 
 def _normalizer(core: Tokenizer) -> dict:

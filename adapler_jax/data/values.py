@@ -6,6 +6,17 @@ _TRUE, _FALSE = ("true", "yes", "1", "t", "y"), ("false", "no", "0", "f", "n")
 _MAX_DIGITS = 18  # of a count or a place
 
 
+def truth_of(value) -> bool | None:
+    """Return the truth value that a value is or writes, as true, 1, 1.0, "True", "yes" and their
+    opposites; None where it writes none."""
+    if not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, int):
+        return bool(value) if value in (0, 1) else None
+    text = str(value).strip().casefold().removesuffix(".0")
+    return text in _TRUE if text in _TRUE or text in _FALSE else None
+
+
 def as_boolean(value, field: str, where: str) -> bool:
     """Return a truth value: true, 1, 1.0, "True", "yes" and their opposites; null and "" are false.
 
@@ -14,13 +25,9 @@ def as_boolean(value, field: str, where: str) -> bool:
     """
     if value is None or value != value or value == "":  # NaN, as pandas writes a gap
         return False
-    text = (
-        str(value).strip().casefold().removesuffix(".0")
-        if isinstance(value, str | int | float)
-        else ""
-    )
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
+    truth = truth_of(value)
+    if truth is not None:
+        return truth
     raise ValueError(f"{where} has {shown(value)} as {field!r}; expected true or false")
 
 

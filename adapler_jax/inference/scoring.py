@@ -52,6 +52,7 @@ class ClassScorer:
         *,
         class_names: Sequence[str] = (),
         threshold: float | None = None,
+        shown_names: Sequence[str] = (),
     ):
         """Take what is scored.
 
@@ -61,12 +62,13 @@ class ClassScorer:
             numbers.
           threshold: of two classes, the second where its probability is at least this; None: the
             likeliest.
+          shown_names: of the classes in details; empty: class_names.
 
         Raises:
           ValueError: there is no such metric, or the classes do not fit it or the threshold.
         """
         self._metric, self._threshold = metric_name(metric, len(class_names)), threshold
-        self._class_names = tuple(class_names)
+        self._class_names = tuple(shown_names or class_names)
         self._values = class_values(class_names, metric) if metric in ORDERED and class_names else None
         if class_names:
             check_threshold(threshold, len(class_names))

@@ -39,7 +39,8 @@ from adapler_jax.training.task_data import (
     load_task_data,
 )
 from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_object
-from adapler_jax.weights.save import Saved, load_model, save_model
+from adapler_jax.weights.labels import names_in_run
+from adapler_jax.weights.save import Saved, class_names_of, load_model, save_model
 from adapler_jax.whole_files import checksum_path, write_checksums
 
 NUM_OPERAND_BATCHES = 8  # at least, on which bfloat16 operands are compared with float32
@@ -199,7 +200,8 @@ def open_contest(
     models = {name: load_phase_model(phase) for name, phase in phases.items()}
     for name in unfinished_phases(workdir):
         tell(f"{name}: not finished; give the training command again to go on")
-    dense, task = models["dense"], load_task_data(config, workdir / "finetune" / "model", only=HELD_OUT)
+    dense, start = models["dense"], workdir / "finetune" / "model"
+    task = load_task_data(config, start, only=HELD_OUT, saved_names=dense.class_names)
     if dense.head is not task.head or dense.class_names != task.class_names:
         raise ValueError(
             f"{workdir}: its models are for {told_answers(dense.head, dense.class_names)}, the data now has "
@@ -385,9 +387,12 @@ def load_options(workdir: pathlib.Path, name: str) -> dict:
 
 def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:
     """Texts, or pairs, of a run's test split, those nearest to its median length; and the names of their classes."""
-    dataset = load_data(read_run(pathlib.Path(workdir).expanduser()))
+    workdir = pathlib.Path(workdir).expanduser()
+    dataset = load_data(read_run(workdir))
     examples = dataset.split(dataset.eval_splits[0])
     length_E = np.array([len(text) for text in examples.texts])
     chosen = take_examples(examples, np.argsort(np.abs(length_E - np.median(length_E)), kind="stable")[:num_texts])
     texts = chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))
-    return texts, [dataset.task.class_names[label] for label in chosen.labels]
+    saved_names = class_names_of(workdir / "finetune" / "model")
+    names = names_in_run(saved_names, dataset.task.class_names)
+    return texts, [names[label] for label in chosen.labels]

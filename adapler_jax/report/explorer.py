@@ -10,6 +10,7 @@ from adapler_jax.data.splits import subset
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import Explanation
 from adapler_jax.report.packing import CHUNK_SIZE, pack_chunk
+from adapler_jax.weights.labels import names_in_run
 
 SAMPLE_SEED = 0
 # Scores are most of a large page: so many levels up to so many examples.
@@ -31,7 +32,7 @@ def explore(name: str, classifier: Classifier, dataset: Dataset, num_examples: i
     """
     if not classifier.site_layers:
         raise ValueError(f"{name} drops no words, so there are none to follow; train a model that does")
-    if classifier.class_names != dataset.task.class_names:
+    if classifier.class_names != names_in_run(classifier.class_names, dataset.task.class_names):
         raise ValueError(
             f"{name} tells {', '.join(classifier.class_names)} apart, the data now has the classes "
             f"{', '.join(dataset.task.class_names)}; restore the data"

@@ -21,6 +21,7 @@ from adapler_jax.inference.evaluation import evaluate_model
 from adapler_jax.inference.exported import PROGRAM_FILES
 from adapler_jax.inference.operands import FILE_NAME as OPERANDS_FILE
 from adapler_jax.inference.scoring import NoScorer
+from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
@@ -79,7 +80,7 @@ def save_phase_model(
     save_model(
         directory / "model", params, setup.encoder,
         pruner_name=pruner.name, pruner_options=dict(pruner.options),
-        head=setup.head, class_names=setup.task.class_names or None, max_length=setup.max_length,
+        head=setup.head, class_names=setup.class_names or None, max_length=setup.max_length,
         task=setup.task.name, tokenizer=setup.tokenizer, extra=extra,
     )  # fmt: skip
     write_checksums(directory / "model", skip=MAY_CHANGE)
@@ -170,10 +171,22 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, m
     return run_plan(plan, directory, state, setup.key(directory.name + " dropout"))
 
 
-def finish(directory: pathlib.Path, setup: Setup, pruner: Pruner, params: Params, scores: dict, **more) -> None:
-    """Saves a phase's model and closes the phase with its validation scores and what else there is to record."""
+def finish(
+    directory: pathlib.Path,
+    setup: Setup,
+    pruner: Pruner,
+    params: Params,
+    scores: dict,
+    *,
+    decision_threshold: float | None = None,
+    **more,
+) -> None:
+    """Saves a phase's model and closes the phase with its validation scores and what else there is to record.
+
+    decision_threshold: of two classes, to be saved with the model."""
     directory.mkdir(parents=True, exist_ok=True)
     threshold = {"no_answer_threshold": scores["threshold"]} if "threshold" in scores else {}
+    threshold |= {} if decision_threshold is None else {THRESHOLD: decision_threshold}
     save_phase_model(directory, setup, params, pruner, dict(setup.task.extra) | threshold)
     mark_done(directory, {"validation": scores, **more})
 
@@ -202,17 +215,20 @@ def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
 
 
 def keep_finetuned(directory: pathlib.Path, setup: Setup, config) -> None:
-    """Validates and saves a model that is fine-tuned already, as the phase's only epoch; its threshold is kept."""
+    """Validates and saves a model that is fine-tuned already, as the phase's only epoch; its thresholds are kept."""
     directory.mkdir(parents=True, exist_ok=True)
     pruner, split = keep_all(), validation_split(setup)
     start = setup.pretrained | {"pruner": {}}
-    scorer = setup.task.make_scorer(split, setup.no_answer_threshold)
+    threshold = setup.decision_threshold
+    scorer = setup.task.make_scorer(
+        split, setup.no_answer_threshold if threshold is None else threshold
+    )
     batches = setup.eval_batches(split, config.finetune.batch_size)
     scores = validate(start, setup, pruner, batches, scorer)
     checkpoints = Checkpoints(directory, num_best=1)
     checkpoints.save_best(TrainState(jnp.zeros((), jnp.int32), start, (), ()), scores | {"rank": scores["score"]})
     checkpoints.close()
-    finish(directory, setup, pruner, start, scores, num_epochs=0)
+    finish(directory, setup, pruner, start, scores, decision_threshold=threshold, num_epochs=0)
 
 
 def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:

@@ -19,12 +19,13 @@ from adapler_jax.heads import Head
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
+from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.training.balance import BALANCED, check_balance, class_weights
 from adapler_jax.training.task_data import TaskData, is_reading, load_task_data, splits_special
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.read import load_pretrained
+from adapler_jax.weights.read import Loaded, load_pretrained
 from adapler_jax.weights.save import SECTION
 
 MANY_CUT = 0.05  # of the training texts, from where on it is told that they are cut
@@ -45,6 +46,8 @@ class Setup(NamedTuple):
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
     balanced_sampling: bool = False  # rows of smaller classes are repeated in training
     no_answer_threshold: float | None = None  # of the model that is started from
+    decision_threshold: float | None = None  # of the model that is started from, in the data's order
+    class_names: tuple[str, ...] = ()  # in what is saved; none where a head tells no classes apart
 
     @property
     def splits(self) -> dict[str, Tokenized]:
@@ -136,7 +139,44 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         class_weights=weights_of_classes(config, task),
         balanced_sampling=config.get("balanced_sampling", False),
         no_answer_threshold=read_threshold(directory),
+        decision_threshold=read_decision_threshold(directory, loaded, config, tell=tell),
+        class_names=names_to_save(config, task, loaded),
     )
+
+
+def names_to_save(config, task: TaskData, loaded: Loaded) -> tuple[str, ...]:
+    """Return the names of the classes in saved models: config.data.class_names, else those of the
+    checkpoint where the data only numbers its classes, else those of the data."""
+    return task.class_names if config.data.class_names else loaded.class_names or task.class_names
+
+
+def read_decision_threshold(
+    directory: pathlib.Path, loaded: Loaded, config, *, tell: Callable[[str], None]
+) -> float | None:
+    """Return the decision threshold of a model that is taken as fine-tuned; None where it has none.
+
+    Args:
+      directory: of the model.
+      loaded: its classifier, in the order of the data.
+      config: of the run.
+      tell: receives a sentence on what becomes of a threshold.
+
+    Raises:
+      ValueError: the threshold is not a number in (0, 1), or the model has other than two classes.
+    """
+    threshold = extra_of_start(directory).get(THRESHOLD)
+    if threshold is None or loaded.class_rows is None:
+        return None
+    try:
+        check_threshold(threshold, len(loaded.class_rows))
+    except ValueError as error:
+        raise ValueError(f"{directory / 'config.json'}: extra.{THRESHOLD}: {error}") from error
+    again = "choose one for a trained model with evaluate.py --choose_threshold and --save_threshold"
+    if config.finetune.num_epochs:
+        tell(f"the decision threshold {threshold} of {config.model} is left out, as training moves it; {again}")
+        return None
+    tell(f"the decision threshold {threshold} is kept in the dense model; pruned models need their own: {again}")
+    return threshold if loaded.class_rows == (0, 1) else 1.0 - threshold
 
 
 def check_finetuned(config, fresh: Sequence[str]) -> None:
@@ -166,10 +206,15 @@ def weights_of_classes(config, task: TaskData) -> tuple[float, ...]:
 
 def read_threshold(directory: pathlib.Path) -> float | None:
     """Return the no-answer threshold of a model directory that a run saved; None where it has none."""
+    threshold = extra_of_start(directory).get("no_answer_threshold")
+    return threshold if isinstance(threshold, int | float) else None
+
+
+def extra_of_start(directory: pathlib.Path) -> dict[str, Any]:
+    """Return what a run added to the model that is started from; nothing where no run saved it."""
     found = read_json(directory / "config.json").get(SECTION)
     extra = found.get("extra") if isinstance(found, dict) else None
-    threshold = extra.get("no_answer_threshold") if isinstance(extra, dict) else None
-    return threshold if isinstance(threshold, int | float) else None
+    return extra if isinstance(extra, dict) else {}
 
 
 def told_cuts(length_E: np.ndarray, max_length: int) -> str:

@@ -21,6 +21,7 @@ from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, ho
 from adapler_jax.inference.reading_scores import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
 from adapler_jax.inference.scoring import ClassScorer, Scorer
 from adapler_jax.metrics.classification import metric_name
+from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import extra_if_ours
 
 UNITS = {SPAN_KIND: "windows", CHOICE: "options", HOTPOT: "questions", WIKIHOP: "rows"}
@@ -140,21 +141,31 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
     return data
 
 
-def load_task_data(config, directory, *, only: Sequence[str] = SPLITS) -> TaskData:
-    """What a config names, in tokens of the tokenizer of a model directory; only: splits to tokenize. Raises ValueError
-    as `load_task` and `load_reading`."""
-    return (reading_data if is_reading(config) else class_data)(config, directory, only)
+def load_task_data(
+    config, directory, *, only: Sequence[str] = SPLITS, saved_names: Sequence[str] = ()
+) -> TaskData:
+    """What a config names, in tokens of the tokenizer of a model directory; only: splits to tokenize. saved_names: of
+    the classes in a saved model, which they have where the data numbers them. Raises ValueError as `load_task` and
+    `load_reading`."""
+    if is_reading(config):
+        return reading_data(config, directory, only)
+    return class_data(config, directory, only, saved_names=saved_names)
 
 
-def class_data(config, directory, only: Sequence[str]) -> TaskData:
-    """A classification task."""
+def class_data(
+    config, directory, only: Sequence[str], *, saved_names: Sequence[str] = ()
+) -> TaskData:
+    """A classification task; saved_names: as in `load_task_data`."""
     dataset = load_data(config)
     tokenizer = load_tokenizer(directory, split_special_tokens=splits_special(config))
     class_names = dataset.task.class_names
     metric = check_metric(config.data.get("metric", "") or dataset.task.metric, class_names)
+    shown_names = names_in_run(saved_names, class_names)
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
-        return ClassScorer(metric, class_names=class_names, threshold=threshold)
+        return ClassScorer(
+            metric, class_names=class_names, threshold=threshold, shown_names=shown_names
+        )
 
     max_length = config.data.max_length or dataset.task.max_length
     asked = config.data.get("truncation_side", "")
@@ -173,7 +184,7 @@ def class_data(config, directory, only: Sequence[str]) -> TaskData:
         for name, examples in dataset.splits.items() if name.partition("_")[0] in only
     }  # fmt: skip
     return TaskData(
-        name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=class_names,
+        name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=shown_names,
         splits=splits, notes=(*dataset.notes, *notes, *summarize(dataset)), majority=majority_shares(dataset),
         make_scorer=make_scorer, extra={"truncation_side": side},
     )  # fmt: skip

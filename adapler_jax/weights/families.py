@@ -42,6 +42,7 @@ DISTILBERT_LAYER = {
 }
 DISTILBERT_NAME = re.compile(r"(?:distilbert\.)?transformer\.layer\.(\d+)\.(.+)\.(weight|bias)")
 BERT_LAYER_NAME = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
+BERT_LAYER = re.compile(r"(?:bert\.)?encoder\.layer\.\d")
 ROBERTA_POOLER = re.compile(r"((roberta|bert)\.)?pooler\.")
 POSITIONS = "bert.embeddings.position_embeddings.weight"
 SEGMENTS = "bert.embeddings.token_type_embeddings.weight"
@@ -106,7 +107,12 @@ def roberta_name(name: str) -> str:
 
 
 def from_distilbert(tensors: dict, source) -> dict:
-    """DistilBERT's tensors as BERT's."""
+    """DistilBERT's tensors as BERT's. Raises ValueError where they have BERT's names."""
+    if wrong := next(filter(BERT_LAYER.match, tensors), None):
+        raise ValueError(
+            f"{source}: config.json has model_type 'distilbert', but the tensor {shown(wrong)} is of a BERT; give the "
+            "config.json of this checkpoint"
+        )
     found = renamed(tensors, distilbert_name, source)
     if all(name in found for name in OWN_TABLES):
         return found | {OWN_TABLES[name]: found.pop(name) for name in tuple(OWN_TABLES)}

@@ -1,6 +1,7 @@
 """Classes of a checkpoint's classifier and of the data: which row is which class."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ from adapler_jax.messages import listed
 
 UNNAMED = re.compile(r"(?:LABEL_)?(\d{1,9})")  # in place of a name that is not given
 NUMBER = re.compile(r"[+-]?\d{1,9}")
+DIGITS = re.compile(r"(?<!\w)[-+]?\d+|\d+")  # of a name, as in 5 stars
+TRUTHS = ("False", "True")  # names of truth values; runs of before call them 0 and 1
 SEPARATORS = re.compile(r"[\s_-]+")
 
 
@@ -44,6 +47,9 @@ def align_classes(own: Sequence[str] | None, wanted: Sequence[str]) -> Alignment
             f"the checkpoint's classes were matched to the data's though written otherwise: {pairs}",
         )
     own_numbers, wanted_numbers = numbers_of(UNNAMED, own), numbers_of(NUMBER, wanted)
+    if rows := (own_numbers or wanted_numbers) and match_rows(digits_of(own), digits_of(wanted)):
+        pairs = listed(f"{name} is {own[row]}" for row, name in zip(rows, wanted))
+        return Alignment(rows, f"classes were matched by the numbers in their names: {pairs}")
     places = ranks(wanted_numbers or range(len(wanted)))
     rows = tuple(ranks(own_numbers or range(len(own))).index(place) for place in places)
     if wanted_numbers:
@@ -56,6 +62,29 @@ def align_classes(own: Sequence[str] | None, wanted: Sequence[str]) -> Alignment
     names = f"the checkpoint's classes are {listed(own)}, the data's {listed(wanted)}"
     advice = "to keep the classifier, give the data's classes the checkpoint's names in config.data.class_names"
     return Alignment(None, f"{names}; {advice}")
+
+
+def kept_names(own: Sequence[str] | None, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that classes have in a saved model.
+
+    Args:
+      own: names that a checkpoint or a saved model has, in the order of the data; None where it
+        names none.
+      wanted: names of the data.
+
+    Returns:
+      The own names where the data only numbers its classes and they are words; else the data's.
+    """
+    is_named = own is not None and len(own) == len(wanted) and not numbers_of(UNNAMED, own)
+    return tuple(own if is_named and numbers_of(NUMBER, wanted) else wanted)
+
+
+def names_in_run(saved: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that a run's classes have where its saved model has these: as `kept_names`,
+    and those of runs of before, which call truth values 0 and 1."""
+    if tuple(saved) == ("0", "1") and tuple(wanted) == TRUTHS:
+        return tuple(saved)
+    return kept_names(saved, wanted)
 
 
 def assumed(what: str, wanted: Sequence[str]) -> str:
@@ -74,8 +103,19 @@ def match_rows(own: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | N
 
 
 def folded(name: str) -> str:
-    """Return a name without case, and with one blank for separators."""
-    return SEPARATORS.sub(" ", name).strip().casefold()
+    """Return a name without case, with one blank for separators, in one Unicode form."""
+    name = unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", SEPARATORS.sub(" ", name).strip().casefold())
+
+
+def digits_of(names: Sequence[str]) -> list[str]:
+    """Return the only number that each name has, as `5` of `5 stars`; the whole name where it has
+    none or several."""
+    found = [DIGITS.findall(name) for name in names]
+    return [
+        str(int(digits[0])) if len(digits) == 1 and len(digits[0]) <= 10 else name
+        for digits, name in zip(found, names)
+    ]
 
 
 def numbers_of(pattern: re.Pattern, names: Sequence[str]) -> list[int] | None:

@@ -16,7 +16,7 @@ from adapler_jax.weights.config import CONFIG_FILE, MAX_LENGTH, read_class_names
 from adapler_jax.weights.families import bert_tensors, renamed
 from adapler_jax.weights.files import add_own_tables, read_tensors
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.labels import align_classes
+from adapler_jax.weights.labels import align_classes, kept_names
 from adapler_jax.weights.names import (
     BUFFERS,
     CLASSIFIER_RULES,
@@ -48,6 +48,7 @@ class Loaded:
     # of the classifier where it is the checkpoint's, in the order of the logits; None where it was started afresh
     class_names: tuple[str, ...] | None
     fresh: tuple[str, ...] = ()  # parts of the head that were started afresh
+    class_rows: tuple[int, ...] | None = None  # of the checkpoint's classifier, by class
 
 
 @bounded_errors()
@@ -66,9 +67,10 @@ def load_pretrained(
     Args: path_or_name: a local directory or a name on the hub. key: for parts that the checkpoint lacks.
     num_classes: of the classifier; None for as many as the checkpoint has. class_names: of the data, in its order: the
     checkpoint's classifier serves where its classes have these names, and its rows are put into this order (see
-    `labels.align_classes`); None for the checkpoint's own. num_positions: grow the position table to at least this many
-    rows. fresh_head: start the head afresh though the checkpoint has it. head: the one that is needed; num_classes and
-    class_names mean something to a classification only.
+    `labels.align_classes`); where they are numbers, the checkpoint's names are kept (`labels.kept_names`); None for the
+    checkpoint's own. num_positions: grow the position table to at least this many rows. fresh_head: start the head
+    afresh though the checkpoint has it. head: the one that is needed; num_classes and class_names mean something to a
+    classification only.
 
     Raises ValueError, all mismatches in one, where the checkpoint is not a BERT or does not fit its config.json, or
     where its classifier is for something else than classes, one of which is right.
@@ -95,9 +97,10 @@ def load_pretrained(
     sizes = axis_sizes(config, num_classes=total_classes)
     check_tensors(tensors, rules, sizes, source)
     own_names = own_names if own_names is not None and len(own_names) == kept_classes else None
+    rows = None
     if class_names is not None and kept_classes and head is CLASSIFICATION:
         rows, note = align_classes(own_names, class_names)
-        own_names = None if rows is None else tuple(class_names)
+        own_names = named_by_rows(own_names, class_names, rows)
         if rows is None:
             fresh["classifier"] = note
             rules = tuple(rule for rule in rules if rule not in CLASSIFIER_RULES)
@@ -110,7 +113,22 @@ def load_pretrained(
         notes.append(f"the {config.num_positions} learnt positions were repeated to give {num_positions}")
         config = grow_positions(params["encoder"]["embeddings"], config, num_positions)
     notes += [f"started afresh, {part}: {reason}" for part, reason in fresh.items()] + note_conversions(tensors)
-    return Loaded(config, params, tuple(notes), directory, own_names, tuple(fresh))
+    return Loaded(config, params, tuple(notes), directory, own_names, tuple(fresh), rows)
+
+
+def named_by_rows(
+    own: Sequence[str] | None, wanted: Sequence[str], rows: Sequence[int] | None
+) -> tuple[str, ...] | None:
+    """Return the names of the data's classes, as `kept_names`; None where no row serves.
+
+    Args:
+      own: names of the checkpoint's classes in the order of its logits; None where it has none.
+      wanted: names of the data.
+      rows: the row of each class of the data.
+    """
+    if rows is None:
+        return None
+    return kept_names(None if own is None else [own[row] for row in rows], wanted)
 
 
 def check_request(num_classes: int | None, class_names: Sequence[str] | None, num_positions: int | None) -> int | None:

@@ -295,6 +295,16 @@ def head_name_of(directory) -> str:
     return _section_of(directory)["head"]
 
 
+def class_names_of(directory) -> tuple[str, ...] | None:
+    """Return the names of a saved model's classes in the order of the logits; None where it names none.
+
+    Raises:
+      ValueError: config.json is damaged.
+    """
+    path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
+    return read_class_names(read_json(path), path)
+
+
 def extra_of(directory) -> dict[str, Any]:
     """Return what the writer of a saved model added. Raises ValueError where the directory holds no saved model."""
     return _section_of(directory)["extra"]

@@ -19,6 +19,11 @@ READING_COUNTS = (
     *("stride", "max_question_tokens", "max_answer_tokens", "num_best", "max_option_tokens"),
     *("max_sentences", "max_candidates"),
 )
+# Options of this library's pruners by their type; a float is a finite number.
+OPTIONS = {"predictor_dim": int, "selector_dim": int, "initial_threshold": float, "length_target": float}
+OPTIONS |= dict.fromkeys(("relative_length", "constant_targets", "bound_cls_ratio"), bool)
+OPTIONS |= dict.fromkeys(("by_batch", "keeps_padding"), bool)
+OWN_PRUNERS = ("adapler", "powerbert", "trbert")
 READING = dict.fromkeys(READING_COUNTS, int) | {"per_option": bool, "protects_markers": bool}
 
 
@@ -33,7 +38,7 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
         raise ValueError(
             f"{source} has no {SECTION!r} section: not a saved model; start from it with load_pretrained"
         )
-    if section.get("format") != FORMAT:
+    if type(section.get("format")) is not int or section["format"] != FORMAT:
         raise ValueError(
             f"{source} has format {shown(section.get('format'))}, this release reads {FORMAT}; update it"
         )
@@ -76,8 +81,23 @@ def find_problems(section: dict[str, Any]) -> list[str]:
         if not is_right
     ]
     if not problems:
-        problems = find_extra_problems(section["extra"])
+        problems = find_option_problems(section["pruner"], section["pruner_options"])
+        problems += find_extra_problems(section["extra"])
     return problems + find_head_problems(section["head"], section["head_options"])
+
+
+def find_option_problems(pruner: str, options: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the options of a pruner of this library; others check their own."""
+    problems = []
+    for name, value in options.items() if pruner in OWN_PRUNERS else ():
+        kind = OPTIONS.get(name)
+        if kind is int and not is_count(value, MAX_NUMBER):
+            problems.append(f"{name} {shown(value)}, expected a number from 1 to {MAX_NUMBER}")
+        elif kind is bool and type(value) is not bool:
+            problems.append(f"{name} {shown(value)}, expected true or false")
+        elif kind is float and (type(value) not in (int, float) or abs(value) > MAX_NUMBER):
+            problems.append(f"{name} {shown(value)}, expected a number")
+    return [f"pruner_options with {problem}" for problem in problems]
 
 
 def find_head_problems(name, options) -> list[str]:

@@ -1,6 +1,7 @@
 """Questions with options are read in every published form; every option is a row behind the same article."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -56,6 +57,16 @@ def test_lines_of_named_fields_are_questions(tmp_path):
     assert read(tmp_path, {**FLAT, "options": ["1", "0"], "label": "1"})[0].label == 0  # the text of an option
     assert read(tmp_path, {**FLAT, "example_id": None, "id": 7}, "validation")[0].id == "7"
     assert list(stream_choices(f"file:{tmp_path}/validation.jsonl", split="validation"))[0].id == "7"
+
+
+@pytest.mark.parametrize("link", ["dev", "dev/high", "dev/high/1.txt"])
+def test_links_out_of_the_folder_of_race_are_refused(tmp_path, link):
+    write(tmp_path / "away" / "high" / "1.txt", json.dumps(RACE))
+    target = tmp_path / "away" / pathlib.Path(link).relative_to("dev")
+    (tmp_path / "data" / link).parent.mkdir(parents=True)
+    (tmp_path / "data" / link).symlink_to(target)
+    with pytest.raises(ValueError, match="which is outside of"):
+        list(stream_choices(f"file:{tmp_path / 'data'}", split="validation", level="high"))
 
 
 def test_race_is_read_as_it_is_published(tmp_path):

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import random
+import shutil
 import tracemalloc
 import zipfile
 
@@ -52,6 +53,7 @@ PACKERS = {
 
 
 def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return str(path)
 
@@ -376,6 +378,44 @@ def test_links_out_of_class_folders_are_refused(tmp_path, is_folder):
         tmp_path / "data"
     )  # the folder that a user names may be a link itself
     assert len(load_files(str(tmp_path / "link"))["train"]) == 6
+
+
+@pytest.mark.parametrize("link", ["train", "train.csv", "train/neg"])
+def test_links_out_of_the_named_folder_are_refused_one_level_up(tmp_path, link):
+    texts_of_classes(tmp_path / "away", ".")
+    write(tmp_path / "away" / "train.csv", "text,label\nsecret,1\n")
+    if link == "train/neg":
+        texts_of_classes(tmp_path / "data", "train")
+        shutil.rmtree(tmp_path / "data" / link)
+    else:
+        (tmp_path / "data").mkdir()
+    target = {"train": ".", "train.csv": "train.csv", "train/neg": "neg"}[link]
+    (tmp_path / "data" / link).symlink_to(tmp_path / "away" / target)
+    with pytest.raises(ValueError, match="which is outside of .*data'"):
+        load_files(str(tmp_path / "data"))
+    given = tmp_path / "data" / link.partition("/")[0]  # a path that a user gives may be a link
+    if link != "train/neg":
+        assert load_files(str(given))["train"].columns["text"]
+
+
+def test_links_of_the_hubs_cache_lead_to_its_blobs(tmp_path):
+    snapshot = tmp_path / "datasets--a--b" / "snapshots" / "1f"
+    snapshot.mkdir(parents=True)
+    write(tmp_path / "datasets--a--b" / "blobs" / "0a", "text,label\na,1\n")
+    (snapshot / "train.csv").symlink_to("../../blobs/0a")
+    assert load_files(str(snapshot))["train"].columns["text"] == ["a"]
+    write(tmp_path / "other" / "blobs" / "0a", "text,label\nb,1\n")
+    (snapshot / "test.csv").symlink_to(tmp_path / "other" / "blobs" / "0a")
+    with pytest.raises(ValueError, match="test.csv', which is outside of"):
+        load_files(str(snapshot))
+
+
+def test_links_out_of_a_saved_data_set_are_refused(tmp_path):
+    write(tmp_path / "saved" / "state.json", "{}")
+    write(tmp_path / "away.arrow", "secret")
+    (tmp_path / "saved" / "data.arrow").symlink_to(tmp_path / "away.arrow")
+    with pytest.raises(ValueError, match="data.arrow', which is outside of"):
+        load_source(f"file:{tmp_path / 'saved'}")
 
 
 def test_a_saved_data_set_is_read_as_a_file_source_with_its_class_names(tmp_path):

@@ -187,6 +187,18 @@ def test_documents_outside_of_their_folder_are_refused(tmp_path, name):
         read(tmp_path / "qa" / "train.json", json.dumps({"Data": [row]}), skip_mismatched=True)
 
 
+def test_a_folder_of_documents_that_is_a_link_out_is_refused(tmp_path):
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "1.txt").write_text("secret")
+    (tmp_path / "evidence" / "web").symlink_to(tmp_path / "away")
+    row = {"QuestionId": "q", "Question": "?", "Answer": {"Aliases": ["secret"]}}
+    row["SearchResults"] = [{"Filename": "1.txt"}]
+    (tmp_path / "qa").mkdir()
+    with pytest.raises(ValueError, match="names the file 'web', which is outside of"):
+        read(tmp_path / "qa" / "train.json", json.dumps({"Data": [row]}), skip_mismatched=True)
+
+
 @pytest.mark.parametrize(
     ("value", "is_impossible"),
     [

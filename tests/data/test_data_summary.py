@@ -185,6 +185,45 @@ def test_truth_values_in_words_are_those_of_json():
     ).tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("names", [("False", "True"), ("True", "False"), ("no", "YES"), ("1", "0")])
+def test_truth_values_are_the_classes_that_are_called_so(names):
+    truths = {"False": 0, "no": 0, "0": 0, "True": 1, "YES": 1, "1": 1}
+    labels = encode_labels([True, False], names, where="in").tolist()
+    assert [truths[names[number]] for number in labels] == [1, 0]
+
+
+def test_a_column_of_truth_values_has_the_classes_false_and_true():
+    assert classes_seen([True, None, False]) == ("False", "True")
+    assert classes_seen([1, True, 0]) == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [("[0, 1]", "list"), ("[1]", "list"), ("['pos', 'neg']", "list"), ('{"a": 1}', "list"),
+     ("[0. 1.]", "list"), ("[]", "list"), ("[True, False]", "list"), ("[null]", "list"),
+     ("0,5", "decimals"), ("-1,5", "decimals"), ("1e-1", "decimals"), ("2.5E+3", "decimals")],
+)
+def test_texts_of_lists_and_of_numbers_with_decimals_are_no_classes(label, kind):
+    way_out = "take the place of its 1" if kind == "list" else "config.data.class_names"
+    with pytest.raises(ValueError, match=f"row 2 has the label .*{kind}.*{way_out}"):
+        classes_seen(["a", label])
+    assert encode_labels([label], ("a", label), where="in").tolist() == [1]  # where they are given
+
+
+def test_names_that_look_a_little_like_lists_or_numbers_are_classes():
+    names = ("1e5", "[NEG]", "[unused", "a,b", "e-1", "{")
+    assert sorted(classes_seen([*names, *names])) == sorted(names)
+
+
+def test_labels_match_in_all_unicode_forms():
+    one, other = "caf\u00e9", "cafe\u0301"
+    assert classes_seen([one, other, "bar"]) == ("bar", one)
+    assert classes_seen([other, "bar"]) == ("bar", other)
+    for name in (one, other):
+        encoded = encode_labels([one, other, "bar"], ("bar", name), where="in")
+        assert encoded.tolist() == [1, 1, 0]
+
+
 def parquet(path, labels, names):
     info = {
         "info": {

@@ -106,6 +106,19 @@ NEXT = len(build_core(WORDS).get_vocab())
             }
         },
         {
+            "tokenizer_config__json": BERT,
+            "added_tokens__json": {"[E1]": NEXT},
+            "special_tokens_map__json": {"additional_special_tokens": ["[E1]"]},
+        },
+        {
+            "tokenizer_config__json": BERT
+            | {
+                "additional_special_tokens": [
+                    {"content": "[E1]", "lstrip": True, "__type": "AddedToken"}
+                ]
+            }
+        },
+        {
             "tokenizer_config__json": BERT | {"added_tokens_decoder": {}},
             "special_tokens_map__json": {"additional_special_tokens": ["[E1]"]},
         },
@@ -122,6 +135,32 @@ def test_files_next_to_a_tokenizer_json_are_read_as_transformers_reads_them(tmp_
     core = build_core(WORDS)
     core.add_special_tokens(list(SPECIAL[:5]))
     _check_as_transformers(_folder(tmp_path, core, **files))
+
+
+def test_flags_of_a_listed_token_need_no_type(tmp_path):
+    listed = [{"content": "[E1]", "lstrip": True}]
+    config = BERT | {"additional_special_tokens": listed}
+    core = load_core(_folder(tmp_path, build_core(WORDS), tokenizer_config__json=config))
+    assert core.encode("the [e1]x").ids[2] == NEXT
+
+
+@pytest.mark.parametrize("name", ["sep_token", "unk_token"])
+@pytest.mark.parametrize("token", ["the", "[E9]"])
+def test_special_tokens_other_than_those_of_the_tokenizer_are_refused_by_name(
+    tmp_path, name, token
+):
+    folder = _folder(tmp_path, build_core(WORDS), tokenizer_config__json=BERT | {name: token})
+    with pytest.raises(ValueError, match=f"tokenizer_config.json .*{name} is '.*tokenizer.json uses"):
+        load_core(folder)
+
+
+def test_a_silent_prefix_of_pieces_is_reported(tmp_path):
+    core = build_core(WORDS)
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    config = {"tokenizer_class": "XLMRobertaTokenizer", "cls_token": "[CLS]"}
+    folder = _folder(tmp_path, core, tokenizer_config__json=config)
+    (note,) = read_tokenizer(folder).notes
+    assert "does not say add_prefix_space; tokenizer.json is followed" in note
 
 
 @pytest.mark.parametrize("add_prefix_space", [False, True, None])

@@ -1,7 +1,10 @@
+import pathlib
+from types import SimpleNamespace
+
 import jax
 import pytest
 
-from adapler_jax.pruning import PRUNERS, Pruner, keep_all, make_pruner
+from adapler_jax.pruning import PRUNERS, Pruner, keep_all, make_pruner, pruner_of_saved
 from adapler_jax.pruning.adapler import adapler
 from adapler_jax.types import BEFORE_ATTENTION, Site, Trace
 from tests.tiny import CONFIG, assert_trees_equal, make_batch
@@ -56,3 +59,19 @@ def test_options_reach_the_pruner():
 def test_unknown_pruner_is_refused():
     with pytest.raises(ValueError, match="unknown pruner 'adaptler'; there are adapler, keep_all"):
         make_pruner("adaptler", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("magic", {}, "unknown pruner 'magic'"),
+        ("adapler", {"foo": 1}, "pruner 'adapler' has no options foo"),
+        ("trbert", {"layers": (9,)}, "layers"),
+    ],
+)
+def test_what_is_wrong_with_the_pruner_of_a_model_folder_names_its_file(name, options, message):
+    saved = SimpleNamespace(
+        pruner_name=name, pruner_options=options, config=CONFIG, directory=pathlib.Path("folder")
+    )
+    with pytest.raises(ValueError, match=f"folder/config.json: .*{message}"):
+        pruner_of_saved(saved)

@@ -75,6 +75,13 @@ def test_distilbert_has_sizes_of_its_own_and_a_segment_of_zeros():
     assert found["bert.embeddings.token_type_embeddings.weight"].tolist() == [[0.0] * 16]
 
 
+@pytest.mark.parametrize("prefix", ["bert.", ""])
+def test_a_distilbert_with_the_tensors_of_a_bert_is_refused(prefix):
+    tensors = {f"{prefix}encoder.layer.0.output.dense.bias": 0}
+    with pytest.raises(ValueError, match="model.safetensors: .*'distilbert', but the tensor .*encoder"):
+        bert_tensors(tensors, DISTILBERT, "model.safetensors")
+
+
 def test_bert_stays_as_it_is():
     raw, tensors = {"model_type": "bert", "hidden_size": 3}, {"bert.embeddings.LayerNorm.weight": 1}
     assert bert_config(raw) is raw and bert_tensors(tensors, raw) is tensors

@@ -1,6 +1,7 @@
 """Folders of strangers: what is no model ends in one line that names the file; files elsewhere are not read."""
 
 import json
+import pathlib
 from types import SimpleNamespace
 
 import flax.serialization
@@ -99,6 +100,29 @@ BAD_SECTIONS = {
 def test_our_section_is_checked(saved, name):
     section, message = BAD_SECTIONS[name]
     refused(load_model, saved(section), match=message)
+
+
+@pytest.mark.parametrize(
+    ("pruner", "options", "message"),
+    [
+        *(
+            ("adapler", {"predictor_dim": value}, "predictor_dim .*, expected a number from 1 to")
+            for value in (-1, 0, "8", [8], True, 32.0, 1e308, 10**9)
+        ),
+        ("trbert", {"selector_dim": None}, "selector_dim None, expected a number from 1 to"),
+        ("adapler", {"bound_cls_ratio": "x"}, "bound_cls_ratio 'x', expected true or false"),
+        ("powerbert", {"keeps_padding": 1}, "keeps_padding 1, expected true or false"),
+        ("adapler", {"initial_threshold": "a"}, "initial_threshold 'a', expected a number"),
+    ],
+)
+def test_options_of_a_pruner_are_checked_and_the_file_is_named(saved, pruner, options, message):
+    directory = saved({"pruner": pruner, "pruner_options": options})
+    refused(load_model, directory, match=f"config.json: .*pruner_options with {message}")
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", None])
+def test_a_format_is_a_whole_number(saved, value):
+    refused(load_model, saved({"format": value}), match="config.json has format .*this release")
 
 
 BAD_CONFIGS = {
@@ -484,5 +508,6 @@ def test_messages_are_one_printable_line_of_bounded_length():
 )
 def test_options_that_a_pruner_lacks_are_named(pruner, options, message):
     config = EncoderConfig(4, 2, 16, 24, 50, 12)
-    saved = SimpleNamespace(pruner_name=pruner, pruner_options=options, config=config)
-    refused(pruner_of_saved, saved, match=message)
+    names = {"pruner_name": pruner, "pruner_options": options, "directory": pathlib.Path("model")}
+    saved = SimpleNamespace(config=config, **names)
+    refused(pruner_of_saved, saved, match=f"model/config.json: .*{message}")

@@ -8,7 +8,7 @@ import pytest
 
 from adapler_jax.heads import SPAN, choice
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.labels import align_classes
+from adapler_jax.weights.labels import align_classes, names_in_run
 from adapler_jax.weights.read import load_pretrained
 from adapler_jax.weights.save import save_model
 
@@ -63,6 +63,17 @@ KEY = jax.random.key(0)
             None,
             "classes are neg, pos, the data's negative, positive",
         ),
+        (
+            ("3 stars", "2 stars", "1 star"),
+            ("1", "2", "3"),
+            (2, 1, 0),
+            "matched by the numbers in their names: 1 is 1 star, 2 is 2 stars",
+        ),
+        (("1", "2"), ("2 stars", "1 star"), (1, 0), "2 stars is 2, 1 star is 1"),
+        (("2 stars", "1 star"), ("0", "1"), (0, 1), "checkpoint's order: 0 is 2 stars"),
+        (("class 0", "class 1"), ("-1", "0"), (0, 1), "checkpoint's order: -1 is class 0"),
+        (("caf\u00e9", "bar"), ("bar", "cafe\u0301"), (1, 0), "written otherwise"),
+        (("True", "False"), ("False", "True"), (1, 0), "by name"),
         (("A", "a"), ("a", "b"), None, "classes are A, a"),
         (("Yes", "yes"), ("YES", "yEs"), None, "classes are Yes, yes"),
     ],
@@ -71,6 +82,21 @@ def test_rows_follow_the_names(own, wanted, rows, note):
     found = align_classes(own, wanted)
     assert found.rows == rows
     assert re.search(note, found.note), found.note
+
+
+@pytest.mark.parametrize(
+    ("saved", "data", "names"),
+    [
+        (("bad", "good"), ("0", "1"), ("bad", "good")),
+        (("0", "1"), ("0", "1"), ("0", "1")),
+        (("0", "1"), ("False", "True"), ("0", "1")),  # runs of before
+        (("False", "True"), ("False", "True"), ("False", "True")),
+        (("0", "1"), ("a", "b"), ("a", "b")),
+        (("bad", "good"), ("0", "1", "2"), ("0", "1", "2")),
+    ],
+)
+def test_classes_of_a_run_have_the_saved_names_where_the_data_numbers_them(saved, data, names):
+    assert names_in_run(saved, data) == names
 
 
 def load(write_checkpoint, raw_config, tensors, *, names, wanted, changes=None, **options):
