@@ -8,6 +8,7 @@ import numpy as np
 
 from adapler_jax.data.examples import Dataset, Examples
 from adapler_jax.data.tables import shorten
+from adapler_jax.metrics.classification import majority_share
 
 _MAX_CLASSES = 12  # lines of the table
 _NAME_SIZE = 32  # characters of a class in the table
@@ -15,17 +16,8 @@ _MANY_CLASSES = 1 / 3  # of the training rows, from where on they may be no clas
 
 
 def majority_shares(dataset: Dataset) -> dict[str, float]:
-    """Return by split the share of rows of the class that is the most frequent one in training.
-
-    A model that always answers this class has this accuracy. Without a training split it is the
-    split's own class.
-    """
-    shares = {}
-    for name, examples in dataset.splits.items():
-        labels = dataset.splits.get("train", examples).labels
-        majority = int(np.bincount(labels, minlength=dataset.num_classes).argmax())
-        shares[name] = float(np.mean(examples.labels == majority))
-    return shares
+    """Return by split the share of its most frequent class, what always answering one class scores at best."""
+    return {name: majority_share(part.labels) for name, part in dataset.splits.items() if len(part)}
 
 
 def majority_note(share: float) -> str:
@@ -47,7 +39,7 @@ def summarize(dataset: Dataset) -> tuple[str, ...]:
         (name for name in shares if name.startswith("validation")), next(iter(shares), None)
     )
     if scored:
-        majority = int(counts.get("train", counts[scored]).argmax())
+        majority = int(counts[scored].argmax())
         name = shorten(dataset.task.class_names[majority], _NAME_SIZE)
         lines.append(f"{majority_note(shares[scored])} of {scored} ({name})")
     return (*lines, *_class_notes(dataset, counts), *_text_notes(dataset.splits))

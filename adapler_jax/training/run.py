@@ -11,9 +11,8 @@ from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training import distil_phases, phases, powerbert_phases, trbert_phases
 from adapler_jax.training.balance import BALANCED
 from adapler_jax.training.growth import grow
-from adapler_jax.training.loop import in_words
 from adapler_jax.training.setup import data_digests, prepare
-from adapler_jax.training.summary import summary
+from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (
     check_claim,
     check_data,
@@ -40,7 +39,6 @@ COUNTS = (
     "stride", "max_question_tokens", "max_answers", "max_answer_tokens", "max_option_tokens", "max_sentences",
     "max_candidates", "max_rows",
 )  # fmt: skip
-NEARLY_DENSE = 1.05  # a FLOPs speedup below it says that hardly a token is dropped
 MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
     "seed": (0, MAX_SEED),
@@ -191,29 +189,3 @@ def run_all(
                 return
         for line in summary(workdir, [name for name, _ in plan], setup):
             tell(line)
-
-
-def describe(done: dict) -> str:
-    """The closing record of a phase in words."""
-    scores = done.get("validation")
-    if scores is None:
-        return f"{done['num_examples']} examples"
-    words = in_words(scores)
-    if "target_speedup" in done:
-        words = f"thresholds scaled to {done['target_speedup']:g}x: {words}"
-        if scores["flops_speedup"] < done["target_speedup"]:
-            limit = " even with the highest thresholds" if done["at_limit"] else ""
-            words += f", short of {done['target_speedup']:g}x{limit}"
-        if not done.get("is_reached", True):
-            words += (
-                "; no model is saved under that name; take a lower speedup, or train with a larger "
-                "config.adapler.length_coef in a new --workdir"
-            )
-    if "retention" in done and scores.get("flops_speedup", 1.0) < NEARLY_DENSE:
-        words += (
-            ", nothing is dropped: raise config.powerbert.mass_coef or config.powerbert.rank_learning_rate, or give "
-            "more steps by config.powerbert.num_epochs, in a new --workdir"
-        )
-    if "kept_tokens" in scores:
-        words += ", tokens in each layer " + " ".join(f"{tokens:.1f}" for tokens in scores["kept_tokens"])
-    return words

@@ -39,7 +39,7 @@ class TaskData(NamedTuple):
     group: int = 1  # rows that belong together
     unit: str = "texts"  # what a row is
     extra: Mapping[str, Any] = {}  # what a saved model must know of the task to be used
-    majority: Mapping[str, float] = {}  # by split the share of train's most frequent class; none where texts are read
+    majority: Mapping[str, float] = {}  # by split the share of its most frequent class; none where texts are read
 
     @property
     def num_classes(self) -> int:

@@ -34,8 +34,8 @@ def test_the_summary_has_classes_by_split_and_the_majority_share(tmp_path):
         ["neg", "6", "1"],
         ["pos", "4", "3"],
     ]
-    assert "majority class: 25.0% of validation (neg)" in lines
-    assert majority_shares(data) == {"train": 0.6, "validation": 0.25}
+    assert "majority class: 75.0% of validation (pos)" in lines  # of train it is neg
+    assert majority_shares(data) == {"train": 0.6, "validation": 0.75}
     assert majority_note(0.6131) == "majority class: 61.3%"
 
 

@@ -23,6 +23,7 @@ from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.setup import told_cuts
+from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
     check_claim,
     check_data,
@@ -268,8 +269,9 @@ def test_a_speedup_out_of_reach_leaves_no_model_and_says_so(asked):
     done = phases.read_done(workdir / "adapt-50x")
     assert done["is_reached"] is False and not (workdir / "adapt-50x" / "model").exists()
     assert done["validation"]["flops_speedup"] < 50.0
-    (told,) = (line for line in lines if line.startswith("adapt-50x: thresholds"))
-    assert "short of 50x even with the highest thresholds; no model is saved under that name" in told
+    (told,) = (line for line in lines if line.startswith("adapt-50x: 50x"))
+    assert "50x is out of reach: validation score" in told and len(told) < 250
+    assert "with the highest thresholds. No model is saved; ask for less" in told
     assert list(finished_phases(workdir)) == ["dense", "adapler", "adapt-1.2x", "adapt-1.5x"]
 
 
@@ -281,7 +283,7 @@ def test_a_run_ends_with_a_table_and_the_next_command(asked):
     assert [row.split()[0] for row in rows] == [
         "finetune", "saliency", "adapler", "adapt-1.2x", "adapt-1.5x", "adapt-50x"
     ]  # fmt: skip
-    assert rows[2].endswith(str(workdir / "adapler" / "model")) and "model" not in rows[-1]
+    assert rows[2].endswith(str(workdir / "adapler" / "model")) and rows[-1].endswith("  none: 50x is out of reach")
     assert share == "the most frequent class alone would score 56.2"
     assert command == f"next: python evaluate.py --workdir={workdir}"
 
@@ -441,6 +443,45 @@ def test_a_speedup_that_is_out_of_reach_is_said():
     assert "3.00x, short of 50x even with the highest thresholds" in describe(done | {"target_speedup": 50.0})
     assert "short of" not in describe(done | {"target_speedup": 3.0})
     assert "short of 3.1x, tokens" in describe(done | {"target_speedup": 3.1, "at_limit": False})
+    told = describe(done | {"target_speedup": 50.0, "is_reached": False})
+    assert told.startswith("50x is out of reach: validation score 80.0, FLOPs speedup 3.00x with the")
+    assert "short" not in told and "scaled" not in told and len(told) < 230
+
+
+@pytest.mark.parametrize(
+    ("asked", "at_lowest", "told"),
+    [
+        (2.0, True, "faster than the 2x asked for (the model drops more already, and thresholds cannot"),
+        (2.0, False, "faster than the 2x asked for (no thresholds that were tried come nearer)"),
+        (2.9, False, ""),
+    ],
+)
+def test_a_model_that_is_faster_than_asked_is_said(tmp_path, asked, at_lowest, told):
+    scores = {"score": 0.8, "flops_speedup": 3.0}
+    done = {"validation": scores, "target_speedup": asked, "at_limit": False, "at_lowest": at_lowest}
+    assert told in describe(done) and ("faster" in describe(done)) == bool(told)
+    (tmp_path / "adapt-2x" / "model").mkdir(parents=True)
+    replace_text(tmp_path / "adapt-2x" / "done.json", json.dumps(done), checksum=True)
+    row = closing_lines(tmp_path, ["adapt-2x"])[2]
+    assert row.endswith(f"model (faster than the {asked:g}x asked for)" if told else "model")
+
+
+def closing_lines(workdir, names):
+    """What `summary` says of a run of two classes."""
+    task = types.SimpleNamespace(metric="accuracy", majority={"validation": 0.6})
+    return summary(workdir, names, types.SimpleNamespace(task=task, splits=["validation"]))
+
+
+@pytest.mark.parametrize(("speedup", "is_told"), [(1.04, True), (1.06, False)])
+def test_a_run_that_drops_nothing_ends_with_what_to_do(tmp_path, speedup, is_told):
+    for name in ("finetune", "adapler"):
+        done = {"validation": {"score": 0.8, "flops_speedup": 1.0 if name == "finetune" else speedup}}
+        (tmp_path / name).mkdir()
+        replace_text(tmp_path / name / "done.json", json.dumps(done), checksum=True)
+    lines = closing_lines(tmp_path, ["finetune", "adapler", "adapt-2x"])
+    found = [line for line in lines if line.startswith("nothing is dropped yet: ask for a speedup")]
+    assert len(found) == is_told
+    assert not any("nothing is dropped" in line for line in closing_lines(tmp_path, ["finetune"]))
 
 
 def test_batch_lengths_above_the_maximum_fall_away(uninterrupted, make_config, workdirs):
