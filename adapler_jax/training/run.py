@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 
 from adapler_jax.caches import use_compilation_cache
+from adapler_jax.data.delimited import ignore
 from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training import distil_phases, phases, powerbert_phases, trbert_phases
@@ -14,6 +15,7 @@ from adapler_jax.training.growth import grow
 from adapler_jax.training.setup import data_digests, prepare
 from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (
+    CONFIG_FILE,
     check_claim,
     check_data,
     claim_workdir,
@@ -164,7 +166,10 @@ def run_all(
     plan = phase_list(config)
     check_claim(workdir, config.to_dict())  # before the data and the weights, which take time
     use_compilation_cache(config.inference.compilation_cache, tell=tell)
-    setup = prepare(config, tell=tell)
+    continues = (workdir / CONFIG_FILE).exists()
+    if continues:  # the first call gave the notes of checkpoint and data
+        tell(f"continues the run in {workdir}")
+    setup = prepare(config, tell=ignore if continues else tell)
     if config.method == "powerbert":
         powerbert_phases.given_retention(config.powerbert, setup)
     if config.method == "distil":

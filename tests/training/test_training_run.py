@@ -22,7 +22,7 @@ from adapler_jax.report.evaluation import finished_phases
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.setup import told_cuts
+from adapler_jax.training.setup import check_finetuned, told_cuts
 from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
     check_claim,
@@ -35,6 +35,7 @@ from adapler_jax.training.workdir import (
 )
 from adapler_jax.weights.save import load_model
 from adapler_jax.whole_files import replace_text
+from configs import adapler
 from tests import tiny
 
 ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
@@ -103,6 +104,8 @@ def test_a_finished_run_is_not_repeated(make_config, uninterrupted, monkeypatch)
     lines = []
     run_all(make_config(**RUN), uninterrupted, tell=lines.append)
     assert all(f"{name}: finished before" in lines for name in ALL_PHASES)
+    assert lines[0] == f"continues the run in {uninterrupted}"  # notes of the first call are not given again
+    assert not any(line.startswith(("started afresh", "data:", "majority class")) for line in lines)
 
 
 def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
@@ -466,6 +469,20 @@ def test_a_model_that_is_faster_than_asked_is_said(tmp_path, asked, at_lowest, t
     assert row.endswith(f"model (faster than the {asked:g}x asked for)" if told else "model")
 
 
+def test_a_model_that_is_not_fine_tuned_is_refused_with_the_reason():
+    config = adapler.get_config("custom,finetuned")
+    config.model = "org/plain"
+    fresh = {"pooler": "the checkpoint has none", "classifier": "it needs the missing pooler"}
+    with pytest.raises(ValueError) as caught:
+        check_finetuned(config, fresh, ("bad", "good"))
+    assert str(caught.value) == (
+        "org/plain has no pooler and classifier for this task (the checkpoint has none; it needs the "
+        "missing pooler), so there is nothing to take as fine-tuned; leave out ,finetuned "
+        "(config.finetune.num_epochs=0), or give a model with a classifier of bad, good"
+    )
+    check_finetuned(config, {}, ("bad", "good"))
+
+
 def closing_lines(workdir, names):
     """What `summary` says of a run of two classes."""
     task = types.SimpleNamespace(metric="accuracy", majority={"validation": 0.6})
@@ -542,7 +559,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"finetune__early_stopping_patience": -1}, "finetune.early_stopping_patience is -1; expected 0 to inf"),
         ({"finetune__num_epochs": -1}, "config.finetune.num_epochs is -1; expected 0 or more"),
         ({"adapler__num_epochs": 0}, "config.adapler.num_epochs is 0; expected 1 or more"),
-        ({"finetune__num_epochs": 0, "fresh_head": True}, "num_epochs is 0, .* pooler and classifier started"),
+        ({"finetune__num_epochs": 0, "fresh_head": True}, "config.fresh_head=True gives .* leave out ,finetuned"),
         ({"adapt__speedups": ("fast",)}, "config.adapt.speedups holds 'fast'"),
         ({"adapt__speedups": (True,)}, "config.adapt.speedups holds True"),
         ({"adapt__speedups": (2.0, 2.0000001)}, "config.adapt.speedups names a phase twice: adapt-2x, adapt-2x"),
