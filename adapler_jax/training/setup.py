@@ -21,7 +21,7 @@ from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
 from adapler_jax.messages import listed
 from adapler_jax.training.balance import BALANCED, check_balance, class_weights
-from adapler_jax.training.task_data import TaskData, is_reading, load_task_data, splits_special
+from adapler_jax.training.task_data import TaskData, check_has_source, is_reading, load_task_data, splits_special
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
@@ -100,6 +100,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
     check_balance(config, has_classes=not is_reading(config))
+    check_has_source(config)  # before the model is looked up, which may take a network
     directory = resolve_model(config.model)
     tokenizer = load_tokenizer(directory, tell=tell, split_special_tokens=splits_special(config))
     task = load_task_data(config, directory)

@@ -22,7 +22,7 @@ from adapler_jax.report.evaluation import finished_phases
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.setup import check_finetuned, told_cuts
+from adapler_jax.training.setup import check_finetuned, prepare, told_cuts
 from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
     check_claim,
@@ -382,7 +382,7 @@ def _grown(uninterrupted, make_config, tmp_path_factory):
 
 def test_a_finished_phase_is_given_more_epochs_by_one_field(uninterrupted, grown):
     workdir, lines = grown
-    assert any(line.startswith("finetune: 2 epochs are finished; 1 more start from its model") for line in lines)
+    assert any(line.startswith("finetune: 2 epochs are finished; 1 more starts from its model") for line in lines)
     assert "saliency, adapler, adapt-1.2x: outdated, since finetune is trained on" in " ".join(lines)
     assert (workdir / "adapler.outdated" / "model").exists() and not (workdir / "adapler").exists()
     journal = read_journal(workdir / "finetune")
@@ -481,6 +481,16 @@ def test_a_model_that_is_not_fine_tuned_is_refused_with_the_reason():
         "(config.finetune.num_epochs=0), or give a model with a classifier of bad, good"
     )
     check_finetuned(config, {}, ("bad", "good"))
+
+
+def test_a_missing_source_is_said_before_the_model_is_looked_up():
+    config = adapler.get_config("custom")
+    config.model = "/no/such/model"
+    with pytest.raises(ValueError, match="task 'custom' has no source of its own; set config.data.source"):
+        prepare(config, tell=silent)
+    config.data.split_sources = {"train": "file:a.csv"}
+    with pytest.raises(ValueError, match="/no/such/model"):
+        prepare(config, tell=silent)
 
 
 def closing_lines(workdir, names):
