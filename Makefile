@@ -58,6 +58,7 @@ quickstart-debug: install
 	$(RUN) scripts/fetch_demo.py
 	$(RUN) train.py --config=configs/quickstart.py:debug --workdir=runs/quickstart-debug
 	$(RUN) evaluate.py --workdir=runs/quickstart-debug
+	@echo "that was a dry run on 64 texts: its scores mean nothing; make quickstart trains in full"
 
 # -rs lists what was skipped and why: without torch, the comparisons with PyTorch. `make docs` runs those of the commands.
 test: $(VENV)/tests-installed-$(STAMP)

@@ -85,7 +85,7 @@ def main():
         with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
         dtype=_DTYPE.value, driver=_DRIVER.value,
         always_answers=_ALWAYS.value, copy=copy, threshold=_THRESHOLD.value, escape_formulas=_ESCAPE.value,
-        options=Options(_ENCODING.value, _DELIMITER.value), long_texts=_LONG.value, tell=print_note,
+        options=Options(_ENCODING.value, _DELIMITER.value, "--{}"), long_texts=_LONG.value, tell=print_note,
     )  # fmt: skip
 
 

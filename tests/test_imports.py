@@ -36,7 +36,8 @@ LEVELS = {
 }
 
 # (from, to): rooms of one level that may meet.
-SAME_LEVEL = {("heads", "encoder"), ("heads", "flops")}  # a head is made of the encoder's building blocks, and counts
+# A head is made of the encoder's building blocks, and counts; data has the score of one answer to all its rows.
+SAME_LEVEL = {("heads", "encoder"), ("heads", "flops"), ("data", "metrics")}
 
 # Names of the encoder that a pruner may use: building blocks, never the model.
 PRUNER_MAY_USE = {"ACTIVATIONS", "exact_linear", "init_linear", "linear"}

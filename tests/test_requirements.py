@@ -43,6 +43,12 @@ def test_every_requirement_has_an_upper_bound(name):
     assert unbounded == []
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_every_requirement_is_named_once(name):
+    names = [canonicalize_name(found.name) for found in requirements(name)]
+    assert len(names) == len(set(names))
+
+
 def test_what_builds_and_extends_the_package_has_an_upper_bound_too():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"].get("optional-dependencies", {}).values()

@@ -60,7 +60,12 @@ class Record(NamedTuple):
 
 
 def read_delimited(
-    lines: Lines, kind: str, *, delimiter: str = "", tell: Tell = ignore
+    lines: Lines,
+    kind: str,
+    *,
+    delimiter: str = "",
+    field: str = "config.data.delimiter",
+    tell: Tell = ignore,
 ) -> tuple[list[str], Iterator[list[str]]]:
     """Return the header line, empty where there is none, and the rows below it.
 
@@ -68,6 +73,7 @@ def read_delimited(
       lines: the input.
       kind: csv or tsv, which says what separates columns where the first rows do not say another.
       delimiter: the character between columns; empty: it is found.
+      field: what the user sets the delimiter by, for messages.
       tell: receives a sentence where the delimiter is not the usual one, and where quotes are not
         what they seem.
 
@@ -79,11 +85,10 @@ def read_delimited(
     lines = lines._replace(once=_without_hint(lines.once), again=_again_without_hint(lines))
     head = list(_take_head(lines.once))
     lines = lines._replace(once=itertools.chain(head, lines.once))
-    found = check_delimiter(delimiter) or find_delimiter(head, usual)
+    found = check_delimiter(delimiter, field) or find_delimiter(head, usual)
     if found != usual and not delimiter:
         tell(
-            f"{lines.where}: columns are separated by {_NAMES[found]}; config.data.delimiter "
-            f"names another"
+            f"{lines.where}: columns are separated by {_NAMES[found]}; {field} names another"
         )
     form = {"delimiter": found}
     if found == "\t" and lines.again:
@@ -112,7 +117,7 @@ def _again_without_hint(lines: Lines) -> Callable | None:
     return again if lines.again else None
 
 
-def check_delimiter(delimiter: str) -> str:
+def check_delimiter(delimiter: str, field: str) -> str:
     """Return a delimiter; `\\\\t` and `tab` are a tab.
 
     Raises ValueError where it is no single character.
@@ -120,7 +125,7 @@ def check_delimiter(delimiter: str) -> str:
     found = "\t" if delimiter in ("\\t", "tab") else delimiter
     if not isinstance(found, str) or len(found) > 1 or found in ("\n", "\r", '"'):
         raise ValueError(
-            f"config.data.delimiter is {shown(delimiter, 40)}; expected one character, as ';', or "
+            f"{field} is {shown(delimiter, 40)}; expected one character, as ';', or "
             f"tab; "
             "empty: it is found"
         )

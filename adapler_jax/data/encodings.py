@@ -43,7 +43,7 @@ def check_encoding(name: str) -> str:
     except (LookupError, UnicodeError, TypeError, ValueError) as error:
         known = explain_unknown("encoding", str(name)[:40], USUAL)
         raise ValueError(
-            f"config.data.encoding: {known}, and every other text encoding of Python"
+            f"config.data.encoding or --encoding: {known}, and every other text encoding of Python"
         ) from error
 
 
@@ -98,7 +98,7 @@ class TextReader:
         place = self._num_bytes + getattr(error, "start", 0)
         is_default = self.encoding.startswith("utf-8")
         name = "UTF-8" if is_default else self.encoding
-        advice = _HINT if is_default else "name another with config.data.encoding, or convert it"
+        advice = _HINT if is_default else "name another encoding, or convert it"
         return f"{self._where} is not {name} at byte {place}; {advice}"
 
 

@@ -46,11 +46,13 @@ class Dataset:
       task: the task with the class names that hold for this data.
       splits: examples by split name: train, validation, test, and what else the task has.
       notes: what was removed, carved or left out, one sentence each.
+      is_drawn: whether the training rows are a subset that was drawn.
     """
 
     task: Task
     splits: dict[str, Examples]
     notes: tuple[str, ...] = ()
+    is_drawn: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -109,6 +111,8 @@ def load_task(
     """
     task = _resolve(get_task(name), source=source, columns=columns, carve=carve)
     tables = _read_tables(task, split_sources or {}, options)
+    for table in tables.values():
+        _check_columns(task, table)
     notes = [note for table in tables.values() for note in table.notes]
     if skip_incomplete:
         tables = {split: _complete_rows(task, table, notes) for split, table in tables.items()}
@@ -119,7 +123,9 @@ def load_task(
     splits = {split: _read_examples(task, table, notes) for split, table in tables.items()}
     splits, changes = _share_out(task, splits, split_seed=split_seed, num_train_examples=num_train_examples)
     ordered = sorted(splits, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
-    return Dataset(task=task, splits={split: splits[split] for split in ordered}, notes=(*notes, *left_out, *changes))
+    notes += [*left_out, *changes]
+    ordered_splits = {split: splits[split] for split in ordered}
+    return Dataset(task=task, splits=ordered_splits, notes=tuple(notes), is_drawn=bool(num_train_examples))
 
 
 def _resolve(task: Task, *, source, columns, carve) -> Task:
@@ -183,10 +189,27 @@ def _complete_rows(task: Task, table: Table, notes: list[str]) -> Table:
     return table.take(rows)
 
 
-def _read_tables(task: Task, split_sources: Mapping[str, str], options: Options) -> dict[str, Table]:
-    """Read the tables of the splits that this library uses, by our names."""
+def _check_columns(task: Task, table: Table) -> None:
+    """Raise ValueError where a table lacks several columns, and name them all; of one `Table.column` does so."""
+    roles = [*zip(ROLES, task.text_fields), ("label", task.label_field)]
+    missing = {role: field for role, field in roles if field not in table.columns}
+    if len(missing) > 1:
+        mapping = ", ".join(f"'{role}': NAME" for role in missing)
+        raise ValueError(
+            f"{table.where} has no columns {' and '.join(map(repr, missing.values()))}; there are "
+            f"{list_names(table.found)}; map them with --config.data.columns=\"{{{mapping}}}\""
+        )
+
+
+def check_source(task: Task, split_sources: Mapping[str, str]) -> None:
+    """Raise ValueError where a task has no source to read its training texts from."""
     if not task.source and "train" not in split_sources:
         raise ValueError(f"task {task.name!r} has no source of its own; set config.data.source, as in file:reviews.csv")
+
+
+def _read_tables(task: Task, split_sources: Mapping[str, str], options: Options) -> dict[str, Table]:
+    """Read the tables of the splits that this library uses, by our names."""
+    check_source(task, split_sources)
     wanted = {*task.text_fields, task.label_field, *task.raw_fields}
     tables = {}
     for found, table in load_source(task.source, columns=wanted, options=options).items() if task.source else ():

@@ -27,10 +27,12 @@ class Options(NamedTuple):
     Attributes:
       encoding: of its text; empty: what its byte order mark says, else UTF-8.
       delimiter: between its columns; empty: it is found.
+      field: what the user sets these by, `{}` for the name of each.
     """
 
     encoding: str = ""
     delimiter: str = ""
+    field: str = "config.data.{}"
 
 
 class OpenTable(NamedTuple):
@@ -92,7 +94,13 @@ def open_table(
         return OpenTable(rows, lambda count: count / max(total - 1, count) if total else None)
     if kind in ("csv", "tsv"):
         lines = text_lines(source, options)
-        header, cells = read_delimited(lines, kind, delimiter=options.delimiter, tell=tell)
+        header, cells = read_delimited(
+            lines,
+            kind,
+            delimiter=options.delimiter,
+            field=options.field.format("delimiter"),
+            tell=tell,
+        )
         rows = _headed_rows(header, cells, pick, where=source.where)
     elif kind == "jsonl":
         rows = json_line_rows(text_lines(source, options).once, source.where, columns=columns)

@@ -8,6 +8,7 @@ import numpy as np
 
 from adapler_jax.data.examples import Dataset, Examples
 from adapler_jax.data.tables import shorten
+from adapler_jax.metrics.classification import majority_share
 
 _MAX_CLASSES = 12  # lines of the table
 _NAME_SIZE = 32  # characters of a class in the table
@@ -15,17 +16,8 @@ _MANY_CLASSES = 1 / 3  # of the training rows, from where on they may be no clas
 
 
 def majority_shares(dataset: Dataset) -> dict[str, float]:
-    """Return by split the share of rows of the class that is the most frequent one in training.
-
-    A model that always answers this class has this accuracy. Without a training split it is the
-    split's own class.
-    """
-    shares = {}
-    for name, examples in dataset.splits.items():
-        labels = dataset.splits.get("train", examples).labels
-        majority = int(np.bincount(labels, minlength=dataset.num_classes).argmax())
-        shares[name] = float(np.mean(examples.labels == majority))
-    return shares
+    """Return by split the share of its most frequent class, what always answering one class scores at best."""
+    return {name: majority_share(part.labels) for name, part in dataset.splits.items() if len(part)}
 
 
 def majority_note(share: float) -> str:
@@ -47,7 +39,7 @@ def summarize(dataset: Dataset) -> tuple[str, ...]:
         (name for name in shares if name.startswith("validation")), next(iter(shares), None)
     )
     if scored:
-        majority = int(counts.get("train", counts[scored]).argmax())
+        majority = int(counts[scored].argmax())
         name = shorten(dataset.task.class_names[majority], _NAME_SIZE)
         lines.append(f"{majority_note(shares[scored])} of {scored} ({name})")
     return (*lines, *_class_notes(dataset, counts), *_text_notes(dataset.splits))
@@ -86,10 +78,11 @@ def _class_notes(dataset: Dataset, counts: Mapping[str, np.ndarray]) -> list[str
     rows = int(train.sum())
     single = [names[place] for place in np.flatnonzero(train == 1)]
     absent = [names[place] for place in np.flatnonzero(train == 0)]
+    of = f"train: of the {rows} rows drawn, " if dataset.is_drawn else "train: "
     if single:
-        notes.append(f"train: {_counted(single)} with one row only: {_listed(single)}")
+        notes.append(f"{of}{_counted(single)} with one row only: {_listed(single)}")
     if absent:
-        notes.append(f"train: {_counted(absent)} without a row: {_listed(absent)}")
+        notes.append(f"{of}{_counted(absent)} without a row: {_listed(absent)}")
     for split, count in counts.items():
         if split.startswith("validation"):
             missing = [names[place] for place in np.flatnonzero((count == 0) & (train > 0))]
@@ -135,10 +128,10 @@ def _text_notes(splits: Mapping[str, Examples]) -> list[str]:
         if examples.text_pairs is not None:
             empty += [place for place, text in enumerate(examples.text_pairs) if not text.strip()]
         if empty:
-            notes.append(
-                f"{name}: {len(set(empty))} texts are empty; config.data.skip_incomplete=True "
-                f"leaves them out"
-            )
+            count = len(set(empty))
+            found = "1 text is empty" if count == 1 else f"{count} texts are empty"
+            left = "it" if count == 1 else "them"
+            notes.append(f"{name}: {found}; config.data.skip_incomplete=True leaves {left} out")
     if "train" not in splits:
         return notes
     labels_of: dict = {}
@@ -148,15 +141,20 @@ def _text_notes(splits: Mapping[str, Examples]) -> list[str]:
     if doubled:
         unlike = sum(len(labels) > 1 for labels in labels_of.values())
         more = f", {unlike} of these texts with several labels" if unlike else ""
-        notes.append(f"train: {doubled} of {len(splits['train'])} texts are there before{more}")
+        notes.append(f"train: {doubled} of {len(splits['train'])} texts {_are(doubled)} there before{more}")
     for name, examples in splits.items():
         again = 0 if name == "train" else sum(key in labels_of for key in _keys(examples))
         if again:
             notes.append(
-                f"{name}: {again} of {len(examples)} texts are in train too, so its scores are "
-                f"too good"
+                f"{name}: {again} of {len(examples)} texts {_are(again)} in train too, so its scores "
+                "are too good"
             )
     return notes
+
+
+def _are(count: int) -> str:
+    """Return the verb of so many."""
+    return "is" if count == 1 else "are"
 
 
 def _keys(examples: Examples) -> Sequence:

@@ -98,7 +98,7 @@ def predict_file(
     with open_input(source, tell) as file:
         schema = parquet_schema(file, where) if kind == "parquet" else None
         reading = {"form": CHOICES if use == OPTIONS else None, "usual": usual_of(model, use)}
-        reading |= {"options": options, "tell": tell}
+        reading |= {"options": options, "tell": comma_teller(target, tell)}
         windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
         first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
         settings = {"with_kept": with_kept, "explain": explain, "batch_size": batch_size}
@@ -115,6 +115,15 @@ def predict_file(
     elif target is not None:
         tell(f"{num_rows} {'row' if num_rows == 1 else 'rows'} in {output}")
     return num_rows
+
+
+def comma_teller(target: tuple[pathlib.Path, str] | None, tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what takes notes on the input; one on its semicolons says that a CSV output has commas."""
+
+    def take(note: str) -> None:
+        tell(f"{note}; the output has commas" if "separated by a semicolon" in note else note)
+
+    return take if target is not None and target[1] == "csv" else tell
 
 
 def write_windows(

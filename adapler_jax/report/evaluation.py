@@ -80,6 +80,15 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     return phases
 
 
+def left_out(workdir: pathlib.Path) -> list[str]:
+    """Return a sentence on every requested speedup that was out of reach, so that there is no model of it."""
+    records = [(name, read_done(workdir / name)) for name in adapted_phases(workdir) if is_done(workdir / name)]
+    return [
+        f"{name} is left out: training reached {done['validation']['flops_speedup']:.2f}x and saved no model"
+        for name, done in records if not done.get("is_reached", True)
+    ]
+
+
 def check_finished(workdir: pathlib.Path, name: str, phases: dict[str, pathlib.Path]) -> None:
     """Raises ValueError where a name is of none of a run's finished models."""
     if name not in phases:
@@ -258,6 +267,8 @@ def evaluate_workdir(
     workdir = pathlib.Path(workdir).expanduser()
     contest = open_contest(workdir, tell=tell, only=only, splits=splits)
     check_threshold_metric(contest.task, threshold_metric)
+    for note in () if only else left_out(workdir):
+        tell(note)
     rows, operands, chosen = [], {}, tuple(splits) or contest.task.eval_splits
     for split in chosen:
         if split.startswith("validation"):

@@ -13,6 +13,7 @@ from adapler_jax.report.terminal import one_line
 
 _COLOUR, _PLAIN = ("\x1b[1;32m", "\x1b[0m"), ("[", "]")
 _PART_BREAK = " | "  # between the two texts of a pair
+EMPTY_TEXT = "(empty text)"
 _CUT = " ..."  # the model did not read on
 
 
@@ -54,9 +55,19 @@ def mark_all(
     truths = [f", labelled {label}" for label in labels] if labels is not None else [""] * len(predictions)
     return "\n\n".join(
         f"{one_line(prediction.label)} ({prediction.probability:.0%}){one_line(truth)}, tokens per layer "
-        f"{' '.join(map(str, prediction.num_tokens))}:\n{mark_kept(prediction, layer=layer, colour=colour)}"
+        f"{' '.join(map(str, prediction.num_tokens))}:\n{_told_text(prediction, layer, colour=colour)}"
         for prediction, truth in zip(predictions, truths, strict=True)
     )
+
+
+def _told_text(prediction: Prediction, layer: int, *, colour: bool) -> str:
+    """Return the marked text, with a word on an empty one and on one of which no word is kept."""
+    text = mark_kept(prediction, layer=layer, colour=colour)
+    if not any(part.strip() for part in prediction.texts):
+        return EMPTY_TEXT
+    if prediction.keep_NW[layer].any():
+        return text
+    return f"{text} ({'only [CLS] is' if prediction.num_tokens[layer] == 1 else 'no word is'} left)"
 
 
 def mark_readings(pairs: Sequence[tuple[Question | None, Reading]], *, layer: int = -1, colour: bool = False) -> str:

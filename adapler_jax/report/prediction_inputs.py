@@ -61,7 +61,11 @@ def input_kind(
 
 @contextlib.contextmanager
 def open_input(source: str, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
-    """Yields a file or standard input as bytes. Raises ValueError where that is closed."""
+    """Yield a file or standard input as bytes.
+
+    Raises:
+      ValueError: the file does not exist or is a folder, or standard input is closed.
+    """
     if source == STANDARD:
         if sys.stdin is None:
             raise ValueError("standard input is closed; give --input=FILE")
@@ -69,7 +73,12 @@ def open_input(source: str, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
             tell("reading from the terminal; Ctrl-D on a line of its own ends the input")
         yield sys.stdin.buffer
     else:
-        with pathlib.Path(source).expanduser().open("rb") as file:
+        path = pathlib.Path(source).expanduser()
+        if not path.exists():
+            raise ValueError(f"{source} does not exist; --input names a file, or - for standard input")
+        if path.is_dir():
+            raise ValueError(f"{source} is a folder; --input names one file of it")
+        with path.open("rb") as file:
             yield file
 
 

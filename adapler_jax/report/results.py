@@ -37,7 +37,7 @@ def print_table(rows: list[dict], *, columns: list[str] | None = None, title: st
     """
     columns = columns or list(dict.fromkeys(name for row in rows for name in row))
     lines = (title or "").split("\n")
-    table = Table(title=Text("\n".join(map(one_line, lines))) if title else None, title_justify="left")
+    table = Table()
     for name in columns:
         cells = [format_cell(row.get(name)) for row in rows]
         numeric = any(NUMBER.fullmatch(cell) for cell in cells)
@@ -46,7 +46,10 @@ def print_table(rows: list[dict], *, columns: list[str] | None = None, title: st
         table.add_row(*(Text(one_line(format_cell(row.get(name)))) for name in columns))
     # Piped output has no width of its own; 80 columns would fold the cells.
     console = Console()
-    Console(width=None if console.is_terminal else 240).print(table)
+    console = Console(width=None if console.is_terminal else 240)
+    for line in lines if title else ():  # as a title of the table they would have trailing blanks
+        console.print(Text(one_line(line), style="italic"), soft_wrap=True)
+    console.print(table)
 
 
 def format_cell(value) -> str:

@@ -93,7 +93,7 @@ def score_rows(rows: list[dict]) -> list[dict]:
         | ({"split": row["split"]} if several else {})
         | {row["metric"]: f"{100 * row['test_score']:.1f}"}
         | {name: f"{100 * row[name]:.1f}" for name in BESIDE if name in row}
-        | ({"largest class": f"{100 * row['majority_share']:.1f}"} if "majority_share" in row else {})
+        | ({"majority": f"{100 * row['majority_share']:.1f}"} if "majority_share" in row else {})
         | seconds_of(row, rows)
         | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}
         for row in rows
@@ -105,7 +105,7 @@ def seconds_of(row: dict, rows: list[dict]) -> dict[str, str]:
     cells = {}
     for size in NUM_TIMED_TEXTS:
         if timed := time_cells(row, rows, size):
-            cells |= {f"speedup, batch {size}": f"{timed[0]:.2f}x", f"ms, batch {size}": f"{timed[1]:.2f}"}
+            cells |= {f"speedup @{size}": f"{timed[0]:.2f}x", f"ms @{size}": f"{timed[1]:.2f}"}
     return cells
 
 
@@ -157,7 +157,8 @@ def title_of(rows: list[dict]) -> str:
     title = " and ".join(splits.values()) + "; scores in percent"
     if any("wall_ms_1" in row for row in rows):
         unit = first["unit"].removesuffix("s")
-        title += f"; ms a {unit}, each model in turns with the dense one\n{device_name()}"
+        title += f"; ms a {unit}, each model in turns with the dense one\n"
+        title += f"@{' and @'.join(map(str, NUM_TIMED_TEXTS))}: {first['unit']} in a batch; {device_name()}"
     return title
 
 
@@ -168,7 +169,8 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
         print_table(found, title="decision thresholds that are best on validation: the second class from there on")
     for row in shown_models(rows, details=details):
         cells, caption = class_rows(row)
-        print_table(cells, title=f"{row['method']} on {row['split']}, by class: {caption}")
+        model = row["method"] if details else f"{row['method']}, the fastest model,"
+        print_table(cells, title=f"{model} on {row['split']}, by class: {caption}")
     if details:
         if timed := time_rows(rows):
             print_table(timed, title=DETAILS)

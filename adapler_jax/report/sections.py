@@ -17,7 +17,7 @@ from adapler_jax.training.journal import read_journal
 from adapler_jax.training.workdir import flatten, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
-TIMED = "Each model was timed in turns with the dense one; ms are milliseconds a text, window or option."
+TIMED = "Each model was timed in turns with the dense one; ms are milliseconds a {}."
 DETAILS = (
     "Details: efficiency (the speedup in seconds over the FLOPs speedup, above 1 where padding was "
     "saved too), tokens, calibration"
@@ -101,7 +101,8 @@ def scores(run: Run) -> Section:
         origin["versions"] = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
         tables.append(Table("How these numbers were made", (), [list(pair) for pair in origin.items()]))
     is_timed = record is not None and any("wall_ms_1" in row for row in record["rows"])
-    return Section("scores", "Scores and speedups", TIMED if is_timed else "", notes, tables)
+    timed = TIMED.format(record["rows"][0].get("unit", "texts").removesuffix("s")) if is_timed else ""
+    return Section("scores", "Scores and speedups", timed, notes, tables)
 
 
 def score_table(rows: list[dict]) -> list[dict]:
@@ -111,7 +112,7 @@ def score_table(rows: list[dict]) -> list[dict]:
             "model": row["method"], "split": row["split"], row.get("unit", "texts"): row["num_texts"],
             f"{row['metric']}, %": f"{100 * row['test_score']:.1f}",
             **{f"{name}, %": f"{100 * row[name]:.1f}" for name in BESIDE if name in row},
-            "largest class, %": f"{100 * row['majority_share']:.1f}" if "majority_share" in row else None,
+            "majority class, %": f"{100 * row['majority_share']:.1f}" if "majority_share" in row else None,
             "against dense": f"{100 * (row['test_score'] - row['dense_score']):+.1f}",
         }
         | {name: text for size in NUM_TIMED_TEXTS for name, text in time_columns(row, rows, size).items()}

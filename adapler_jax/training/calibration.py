@@ -71,6 +71,11 @@ def at_limit(params: Params) -> bool:
     return bool(jnp.all(params["pruner"]["threshold_N"] >= THRESHOLD_RANGE[1]))
 
 
+def at_lowest(params: Params) -> bool:
+    """Return whether no scaling makes the model drop fewer tokens: all thresholds are at their lowest."""
+    return bool(jnp.all(params["pruner"]["threshold_N"] <= THRESHOLD_RANGE[0]))
+
+
 def reach_speedup(
     params: Params, target: float, *, sample_speedup_of: Callable[[Params], float], scores_of: Callable[[Params], dict]
 ) -> tuple[Params, dict]:

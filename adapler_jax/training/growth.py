@@ -67,10 +67,9 @@ def grow(
         shutil.rmtree(directory / LAST, ignore_errors=True)
         replace_text(directory / CONTINUED, json.dumps({"num_epochs": before}), checksum=True)
         remove_file(directory / DONE)
-        tell(
-            f"{name}: {before} epochs are finished; {now - before} more start from its model, with a schedule of "
-            "their own"
-        )
+        finished = "1 epoch is" if before == 1 else f"{before} epochs are"
+        more = "1 more starts" if now - before == 1 else f"{now - before} more start"
+        tell(f"{name}: {finished} finished; {more} from its model, with a schedule of rates from its start")
         if outdated:
             tell(
                 f"{', '.join(outdated)}: outdated, since {name} is trained on; kept as *{OUTDATED} and done again"

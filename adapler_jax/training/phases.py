@@ -26,7 +26,13 @@ from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import recipe
 from adapler_jax.training.balance import balance
-from adapler_jax.training.calibration import TOLERANCE, at_limit, reach_speedup, steer_thresholds
+from adapler_jax.training.calibration import (
+    TOLERANCE,
+    at_limit,
+    at_lowest,
+    reach_speedup,
+    steer_thresholds,
+)
 from adapler_jax.training.checkpoints import LAST, Checkpoints
 from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
 from adapler_jax.training.growth import CONTINUED, continued_epochs
@@ -340,6 +346,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
         scores_of=lambda params: validate(params, setup, pruner, batches, setup.task.make_scorer(split)),
     )  # fmt: skip
     record = {"target_speedup": speedup, "trained": trained, "at_limit": at_limit(params)}
+    record["at_lowest"] = at_lowest(params)
     if scores["flops_speedup"] * TOLERANCE < speedup:
         directory.mkdir(parents=True, exist_ok=True)
         mark_done(directory, {"validation": scores, **record, "is_reached": False})

@@ -6,15 +6,16 @@ import pathlib
 from collections.abc import Callable
 
 from adapler_jax.caches import use_compilation_cache
+from adapler_jax.data.delimited import ignore
 from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training import distil_phases, phases, powerbert_phases, trbert_phases
 from adapler_jax.training.balance import BALANCED
 from adapler_jax.training.growth import grow
-from adapler_jax.training.loop import in_words
 from adapler_jax.training.setup import data_digests, prepare
-from adapler_jax.training.summary import summary
+from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (
+    CONFIG_FILE,
     check_claim,
     check_data,
     claim_workdir,
@@ -40,7 +41,6 @@ COUNTS = (
     "stride", "max_question_tokens", "max_answers", "max_answer_tokens", "max_option_tokens", "max_sentences",
     "max_candidates", "max_rows",
 )  # fmt: skip
-NEARLY_DENSE = 1.05  # a FLOPs speedup below it says that hardly a token is dropped
 MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
     "seed": (0, MAX_SEED),
@@ -166,7 +166,10 @@ def run_all(
     plan = phase_list(config)
     check_claim(workdir, config.to_dict())  # before the data and the weights, which take time
     use_compilation_cache(config.inference.compilation_cache, tell=tell)
-    setup = prepare(config, tell=tell)
+    continues = (workdir / CONFIG_FILE).exists()
+    if continues:  # the first call gave the notes of checkpoint and data
+        tell(f"continues the run in {workdir}")
+    setup = prepare(config, tell=ignore if continues else tell)
     if config.method == "powerbert":
         powerbert_phases.given_retention(config.powerbert, setup)
     if config.method == "distil":
@@ -191,29 +194,3 @@ def run_all(
                 return
         for line in summary(workdir, [name for name, _ in plan], setup):
             tell(line)
-
-
-def describe(done: dict) -> str:
-    """The closing record of a phase in words."""
-    scores = done.get("validation")
-    if scores is None:
-        return f"{done['num_examples']} examples"
-    words = in_words(scores)
-    if "target_speedup" in done:
-        words = f"thresholds scaled to {done['target_speedup']:g}x: {words}"
-        if scores["flops_speedup"] < done["target_speedup"]:
-            limit = " even with the highest thresholds" if done["at_limit"] else ""
-            words += f", short of {done['target_speedup']:g}x{limit}"
-        if not done.get("is_reached", True):
-            words += (
-                "; no model is saved under that name; take a lower speedup, or train with a larger "
-                "config.adapler.length_coef in a new --workdir"
-            )
-    if "retention" in done and scores.get("flops_speedup", 1.0) < NEARLY_DENSE:
-        words += (
-            ", nothing is dropped: raise config.powerbert.mass_coef or config.powerbert.rank_learning_rate, or give "
-            "more steps by config.powerbert.num_epochs, in a new --workdir"
-        )
-    if "kept_tokens" in scores:
-        words += ", tokens in each layer " + " ".join(f"{tokens:.1f}" for tokens in scores["kept_tokens"])
-    return words

@@ -3,7 +3,7 @@
 import hashlib
 import pathlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,9 +19,10 @@ from adapler_jax.heads import Head
 from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
+from adapler_jax.messages import listed
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.training.balance import BALANCED, check_balance, class_weights
-from adapler_jax.training.task_data import TaskData, is_reading, load_task_data, splits_special
+from adapler_jax.training.task_data import TaskData, check_has_source, is_reading, load_task_data, splits_special
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
@@ -102,6 +103,7 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
     check_balance(config, has_classes=not is_reading(config))
+    check_has_source(config)  # before the model is looked up, which may take a network
     directory = resolve_model(config.model)
     tokenizer = load_tokenizer(directory, tell=tell, split_special_tokens=splits_special(config))
     task = load_task_data(config, directory)
@@ -114,10 +116,10 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         directory, jax.random.key(config.seed), class_names=task.class_names or None, num_positions=max_length,
         fresh_head=config.fresh_head, head=task.head,
     )  # fmt: skip
+    check_finetuned(config, loaded.fresh, task.class_names)  # its refusal has the reason of the notes
     for note in loaded.notes:
         tell(note)
     check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
-    check_finetuned(config, loaded.fresh)
     splits = task.splits
     if not is_reading(config) and (note := told_cuts(splits["train"].lengths, max_length)):
         tell(note)
@@ -179,22 +181,31 @@ def read_decision_threshold(
     return threshold if loaded.class_rows == (0, 1) else 1.0 - threshold
 
 
-def check_finetuned(config, fresh: Sequence[str]) -> None:
+def check_finetuned(config, fresh: Mapping[str, str], class_names: Sequence[str]) -> None:
     """Refuse to take a model as fine-tuned whose head, or a part of it, is fresh.
 
     Args:
       config: of the run.
-      fresh: parts of the head that were started afresh, as in `Loaded`.
+      fresh: parts of the head that were started afresh and why, as in `Loaded`.
+      class_names: of the data; none where the task has no classes.
 
     Raises:
       ValueError: config.finetune.num_epochs is 0, and there is such a part.
     """
-    if not config.finetune.num_epochs and fresh:
+    if config.finetune.num_epochs or not fresh:
+        return
+    advice = "leave out ,finetuned (config.finetune.num_epochs=0)"
+    if config.fresh_head:
         raise ValueError(
-            "config.finetune.num_epochs is 0, which is for a model that is fine-tuned on this task, but of "
-            f"{config.model} the {' and '.join(fresh)} started afresh; give 1 epoch or more, or a model with the head "
-            "of this task"
+            "config.fresh_head=True gives a head without training, so there is nothing to take as "
+            f"fine-tuned; {advice}, or leave out config.fresh_head"
         )
+    wanted = f"a classifier of {listed(class_names)}" if class_names else "the head of this task"
+    raise ValueError(
+        f"{config.model} has no {' and '.join(fresh)} for this task "
+        f"({listed(fresh.values(), separator='; ')}), so there is nothing to take as fine-tuned; "
+        f"{advice}, or give a model with {wanted}"
+    )
 
 
 def weights_of_classes(config, task: TaskData) -> tuple[float, ...]:

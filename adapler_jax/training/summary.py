@@ -1,14 +1,68 @@
-"""What a finished run ends with: a table of its phases, and the next command."""
+"""What a phase and a run end with: its scores in words, a table of phases, the next command."""
 
 import pathlib
 from collections.abc import Sequence
 
 from adapler_jax.provenance import command_line
+from adapler_jax.training.loop import in_words
 from adapler_jax.training.phases import is_done, read_done, validation_split
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.workdir import read_seconds
 
 COLUMNS = ("phase", "score", "speedup", "seconds", "model")
+NEARLY_DENSE = 1.05  # a FLOPs speedup below it says that hardly a token is dropped
+OVERSHOT = 1.05  # more than this times the requested speedup is faster than asked
+
+
+def describe(done: dict) -> str:
+    """Return the closing record of a phase in words."""
+    scores = done.get("validation")
+    if scores is None:
+        return f"{done['num_examples']} examples"
+    if not done.get("is_reached", True):
+        return _describe_out_of_reach(done)
+    words = in_words(scores)
+    if "target_speedup" in done:
+        words = f"thresholds scaled to {done['target_speedup']:g}x: {words}{_distance(done)}"
+    if "retention" in done and scores.get("flops_speedup", 1.0) < NEARLY_DENSE:
+        words += (
+            ", nothing is dropped: raise config.powerbert.mass_coef or "
+            "config.powerbert.rank_learning_rate, or give more steps by "
+            "config.powerbert.num_epochs, in a new --workdir"
+        )
+    if "kept_tokens" in scores:
+        words += f", tokens in each layer {' '.join(f'{n:.1f}' for n in scores['kept_tokens'])}"
+    return words
+
+
+def _describe_out_of_reach(done: dict) -> str:
+    """Return the closing record of a phase whose requested speedup is out of reach, in words."""
+    limit = " with the highest thresholds" if done["at_limit"] else ""
+    return (
+        f"{done['target_speedup']:g}x is out of reach: {in_words(done['validation'])}{limit}. "
+        "No model is saved; ask for less, or train with a larger config.adapler.length_coef "
+        "in a new --workdir"
+    )
+
+
+def _distance(done: dict) -> str:
+    """Return how a phase missed the requested speedup, in words; empty where it did not."""
+    asked, found = done["target_speedup"], done["validation"]["flops_speedup"]
+    if found < asked:
+        limit = " even with the highest thresholds" if done["at_limit"] else ""
+        return f", short of {asked:g}x{limit}"
+    if not _is_overshot(done):
+        return ""
+    reason = "no thresholds that were tried come nearer"
+    if done.get("at_lowest", False):
+        reason = "the model drops more already, and thresholds cannot be lowered further"
+    return f", faster than the {asked:g}x asked for ({reason})"
+
+
+def _is_overshot(done: dict) -> bool:
+    """Say whether a phase's model is more than 5% faster than requested."""
+    asked = done.get("target_speedup")
+    return asked is not None and done["validation"]["flops_speedup"] > asked * OVERSHOT
 
 
 def summary(workdir: pathlib.Path, names: Sequence[str], setup: Setup) -> list[str]:
@@ -28,19 +82,43 @@ def summary(workdir: pathlib.Path, names: Sequence[str], setup: Setup) -> list[s
     for name, *numbers, model in rows:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1])]
         lines.append("  ".join([name.ljust(widths[0]), *cells, model]).rstrip())
+    if _drops_nothing(workdir, names):
+        lines.append(
+            "nothing is dropped yet: ask for a speedup by config.adapt.speedups, or train longer "
+            "by config.adapler.num_epochs"
+        )
     share = setup.task.majority.get(validation_split(setup))
     if share is not None and setup.task.metric == "accuracy":
         lines.append(f"the most frequent class alone would score {100 * share:.1f}")
     return [*lines, f"next: {command_line(['python', 'evaluate.py', f'--workdir={workdir}'])}"]
 
 
+def _drops_nothing(workdir: pathlib.Path, names: Sequence[str]) -> bool:
+    """Say whether AdapLeR's model, and every adaptation of it, drops hardly a token."""
+    adapted = [name for name in names if name == "adapler" or name.startswith("adapt-")]
+    done = [read_done(workdir / name) for name in adapted if is_done(workdir / name)]
+    speedups = [record["validation"]["flops_speedup"] for record in done]
+    return bool(speedups) and max(speedups) < NEARLY_DENSE
+
+
 def _row(workdir: pathlib.Path, name: str, seconds: dict[str, float]) -> tuple[str, ...]:
     """Return the cells of a finished phase."""
-    scores, model = read_done(workdir / name).get("validation") or {}, workdir / name / "model"
+    done = read_done(workdir / name)
+    scores = done.get("validation") or {}
     return (
         name,
         f"{100 * scores['score']:.1f}" if "score" in scores else "",
         f"{scores['flops_speedup']:.2f}x" if "flops_speedup" in scores else "",
         f"{seconds[name]:.0f}" if name in seconds else "",
-        str(model) if model.exists() else "",
+        _model_cell(workdir / name / "model", done),
     )
+
+
+def _model_cell(model: pathlib.Path, done: dict) -> str:
+    """Return where a phase's model is, or why there is none."""
+    if not done.get("is_reached", True):
+        return f"none: {done['target_speedup']:g}x is out of reach"
+    if not model.exists():
+        return ""
+    asked = f" (faster than the {done['target_speedup']:g}x asked for)" if _is_overshot(done) else ""
+    return f"{model}{asked}"

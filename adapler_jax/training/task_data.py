@@ -1,5 +1,6 @@
 """What the phases, and evaluation after them, need to know of a task, whether texts are classified or read."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapler_jax.caches import user_cache
-from adapler_jax.data.examples import SPLITS, Dataset, load_task
+from adapler_jax.data.examples import SPLITS, Dataset, check_source, load_task
 from adapler_jax.data.formats import Options
 from adapler_jax.data.pieces import SIDES
 from adapler_jax.data.reading import READING_TASKS, ReadingData, load_reading
 from adapler_jax.data.reading_splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
 from adapler_jax.data.reading_splits import SPAN as SPAN_KIND
 from adapler_jax.data.summary import majority_shares, summarize
+from adapler_jax.data.tasks import get_task
 from adapler_jax.data.tokenizers import load_core, load_tokenizer
 from adapler_jax.data.tokens import Tokenized, tokenize
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
@@ -42,7 +44,7 @@ class TaskData(NamedTuple):
     group: int = 1  # rows that belong together
     unit: str = "texts"  # what a row is
     extra: Mapping[str, Any] = {}  # what a saved model must know of the task to be used
-    majority: Mapping[str, float] = {}  # by split the share of train's most frequent class; none where texts are read
+    majority: Mapping[str, float] = {}  # by split the share of its most frequent class; none where texts are read
 
     @property
     def num_classes(self) -> int:
@@ -89,6 +91,14 @@ def load_data(config) -> Dataset:
     )
     check_splits(config, dataset.splits)
     return dataset
+
+
+def check_has_source(config) -> None:
+    """Raise ValueError where the config of a task with classes names no training texts and the task has none."""
+    if not is_reading(config):
+        task = get_task(config.task)
+        task = dataclasses.replace(task, source=config.data.source or task.source)
+        check_source(task, config.data.split_sources)
 
 
 def file_options(config) -> Options:

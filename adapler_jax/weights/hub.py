@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from adapler_jax.messages import bounded_errors
+from adapler_jax.messages import bounded_errors, excerpt
 from adapler_jax.weights.families import OWN_FILE
 from adapler_jax.weights.files import find_weights
 
@@ -37,10 +37,10 @@ def download(name: str) -> Path:
             files = ["config.json", *TOKENIZER_FILES, *patterns]
             directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
         except Exception as error:  # the client passes on errors of its HTTP library, other ones in each release
-            reason = " ".join(str(error).split())
+            reason = excerpt(" ".join(str(error).split()).partition(". ")[0].rstrip("."), 160)
             raise ValueError(
-                f"{name!r} is not a local directory and could not be fetched from the Hugging Face hub; check the "
-                f"name and the network, or give a local directory ({type(error).__name__}: {reason})"
+                f"{name!r} is no local directory and could not be fetched from the Hugging Face hub "
+                f"({type(error).__name__}: {reason}); check name and network, or give a local directory"
             ) from error
         if find_weights(directory) is not None:
             break

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -47,7 +47,8 @@ class Loaded:
     directory: Path  # local, holds the tokenizer
     # of the classifier where it is the checkpoint's, in the order of the logits; None where it was started afresh
     class_names: tuple[str, ...] | None
-    fresh: tuple[str, ...] = ()  # parts of the head that were started afresh
+    # parts of the head that were started afresh, and why
+    fresh: Mapping[str, str] = dataclasses.field(default_factory=dict)
     class_rows: tuple[int, ...] | None = None  # of the checkpoint's classifier, by class
 
 
@@ -113,7 +114,7 @@ def load_pretrained(
         notes.append(f"the {config.num_positions} learnt positions were repeated to give {num_positions}")
         config = grow_positions(params["encoder"]["embeddings"], config, num_positions)
     notes += [f"started afresh, {part}: {reason}" for part, reason in fresh.items()] + note_conversions(tensors)
-    return Loaded(config, params, tuple(notes), directory, own_names, tuple(fresh), rows)
+    return Loaded(config, params, tuple(notes), directory, own_names, fresh, rows)
 
 
 def named_by_rows(

@@ -231,6 +231,8 @@ def test_the_line_in_which_excel_names_the_delimiter_is_no_row(tmp_path):
 def test_a_field_names_the_delimiter(tmp_path):
     path = write(tmp_path / "a.csv", "text:label\na,b:1\n")
     assert table(path, options=Options(delimiter=":")).columns == {"text": ["a,b"], "label": ["1"]}
+    with pytest.raises(ValueError, match="^--delimiter is '::'; expected one character"):
+        streamed(b"a::b", "csv", options=Options(delimiter="::", field="--{}"))
     with pytest.raises(ValueError, match="config.data.delimiter is '::'; expected one character"):
         table(path, options=Options(delimiter="::"))
 

@@ -34,8 +34,8 @@ def test_the_summary_has_classes_by_split_and_the_majority_share(tmp_path):
         ["neg", "6", "1"],
         ["pos", "4", "3"],
     ]
-    assert "majority class: 25.0% of validation (neg)" in lines
-    assert majority_shares(data) == {"train": 0.6, "validation": 0.25}
+    assert "majority class: 75.0% of validation (pos)" in lines  # of train it is neg
+    assert majority_shares(data) == {"train": 0.6, "validation": 0.75}
     assert majority_note(0.6131) == "majority class: 61.3%"
 
 
@@ -69,10 +69,10 @@ def test_many_classes_are_cut_to_the_largest(tmp_path):
             {"train": [*rows(a=3, b=3), ("", "a"), ("  ", "b")]},
             "train: 2 texts are empty; .*skip_incomplete",
         ),
-        ({"train": [*rows(a=3, b=3), ("a 0", "a")]}, "train: 1 of 7 texts are there before$"),
+        ({"train": [*rows(a=3, b=3), ("a 0", "a")]}, "train: 1 of 7 texts is there before$"),
         (
             {"train": [*rows(a=3, b=3), ("a 0", "b")]},
-            "train: 1 of 7 texts are there before, 1 .*several labels",
+            "train: 1 of 7 texts is there before, 1 .*several labels",
         ),
         (
             {"train": rows(a=3, b=3), "test": rows(a=2)},
@@ -83,6 +83,22 @@ def test_many_classes_are_cut_to_the_largest(tmp_path):
 def test_what_looks_wrong_is_said(tmp_path, splits, message):
     lines = summarize(load(tmp_path / "d", **splits))
     assert [line for line in lines if __import__("re").search(message, line)]
+
+
+def test_a_class_that_a_draw_left_out_is_tied_to_the_draw(tmp_path):
+    splits = {"train": rows(a=30, b=30, c=1), "validation": rows(a=2)}
+    options = {"num_train_examples": 4, "carve": {}}
+    lines = summarize(load(tmp_path / "d", options=options, **splits))
+    assert any(line.startswith("train: of the 4 rows drawn, 1 class without a row: 'c'") for line in lines)
+    lines = summarize(load(tmp_path / "d", **splits))
+    assert any(line.startswith("train: 1 class with one row only: 'c'") for line in lines)
+
+
+def test_all_missing_columns_are_named_at_once(tmp_path):
+    (tmp_path / "a.csv").write_text("review,stars\na,1\nb,0\n")
+    with pytest.raises(ValueError, match="no columns 'text' and 'label'; there are .*review") as caught:
+        load_task("custom", source=f"file:{tmp_path}/a.csv")
+    assert "columns=\"{'text': NAME, 'label': NAME}\"" in str(caught.value)
 
 
 def test_data_without_faults_gets_no_note(tmp_path):
@@ -98,7 +114,8 @@ def test_empty_texts_of_a_csv_are_said_as_those_of_json(tmp_path):
     )
     for kind in ("csv", "jsonl"):
         data = load_task("custom", source=f"file:{tmp_path}/a.{kind}", carve={})
-        assert any("train: 1 texts are empty" in line for line in summarize(data))
+        told = "train: 1 text is empty; config.data.skip_incomplete=True leaves it out"
+        assert told in summarize(data)
 
 
 def test_rows_that_a_field_leaves_out_are_counted(tmp_path):

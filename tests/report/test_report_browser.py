@@ -15,7 +15,7 @@ EVIL = '</script><script>document.title = "run"</script><img src=x onerror="docu
 CLASSES = ("bad", EVIL, "طيب")
 TEXTS = [
     ("a good film .",), (EVIL,), ("سلام דנה عالم كبير",), ("😀 is 👩‍👩‍👧 𝒳 done",), ("first text", "second one"),
-    (" ".join(f"word{place}" for place in range(50_000)),),
+    (" ",), (" ".join(f"word{place}" for place in range(50_000)),),
 ]  # fmt: skip
 LONG = len(TEXTS) - 1
 
@@ -96,6 +96,7 @@ def test_texts_are_drawn_as_they_are(opened, explanations):
     assert opened.title() == title and opened.locator("#examples img, #examples script").count() == 0
     assert EVIL in opened.inner_text("#by-label")
     assert opened.inner_text("#examples li:nth-child(2) .text") == EVIL
+    assert opened.inner_text("#examples li:nth-child(6) .text") == "(empty text)"
 
 
 def test_right_to_left_texts_run_right_to_left(opened):

@@ -16,11 +16,13 @@ import pyarrow.parquet
 import pytest
 
 from adapler_jax.data import streams
+from adapler_jax.data.formats import Options
 from adapler_jax.data.streams import Window
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.report import bulk
-from adapler_jax.report.bulk import predict_file, predict_windows
+from adapler_jax.report.bulk import comma_teller, predict_file, predict_windows
 from adapler_jax.report.prediction_files import OUTPUT_KINDS, check_output, column_names, open_writer, text_writer
+from adapler_jax.report.prediction_inputs import open_input
 from adapler_jax.report.terminal import print_note
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -361,3 +363,22 @@ def test_a_stopped_command_leaves_no_file(tiny_classifier, tmp_path, number, cod
         finally:
             process.kill()
         assert (process.returncode, list(tmp_path.iterdir())) == (code, [])
+
+
+def test_an_input_that_is_missing_or_a_folder_is_named(tmp_path):
+    for path, message in ((tmp_path / "none.csv", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(ValueError, match=message) as caught, open_input(str(path), print):
+            pass
+        assert "Errno" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("output", "says"), [("out.csv", True), ("out.jsonl", False), (None, False)])
+def test_a_note_on_semicolons_says_that_the_output_has_commas(tmp_path, output, says):
+    notes = []
+    target = None if output is None else check_output(str(tmp_path / output), overwrite=False, source="-")
+    tell = comma_teller(target, notes.append)
+    file = io.BytesIO(b"text;id\ngood;1\nbad;2\n")
+    options = Options(field="--{}")
+    list(streams.read_windows(file, "csv", "in", columns=["text"], options=options, tell=tell))
+    end = "; the output has commas" if says else ""
+    assert notes == [f"in: columns are separated by a semicolon; --delimiter names another{end}"]

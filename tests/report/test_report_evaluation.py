@@ -16,7 +16,13 @@ from adapler_jax.data.tokens import Tokenized
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.report import evaluation, score_tables, timing
-from adapler_jax.report.evaluation import check_saving, evaluate_workdir, example_texts, save_threshold
+from adapler_jax.report.evaluation import (
+    check_saving,
+    evaluate_workdir,
+    example_texts,
+    left_out,
+    save_threshold,
+)
 from adapler_jax.report.score_tables import print_rows, threshold_rows
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
@@ -108,8 +114,10 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     done = run_python("evaluate.py", f"--workdir={finished}")
     assert done.returncode == 0, done.stderr
     header = next(line for line in done.stdout.splitlines() if "accuracy" in line)
-    places = [header.index(name) for name in ("accuracy", "largest class", "speedup, batch 1", "ms, batch 1", "FLOPs")]
-    assert places == sorted(places)
+    places = [header.index(name) for name in ("accuracy", "majority", "speedup @1", "ms @1", "FLOPs")]
+    assert places == sorted(places) and len(header) <= 100
+    assert not any(line != line.rstrip() for line in done.stdout.splitlines())
+    assert "the fastest model, on test, by class" in done.stdout
     for name in ("dense", "adapler", "adapt-1.2x", "precision", "as good", "32 texts of test"):
         assert name in done.stdout
     for name in ("executed FLOPs", "efficiency", "tokens in each layer"):
@@ -123,6 +131,17 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     assert all(0 <= row["ece"] <= 1 and 0.5 <= row["majority_share"] < 1 for row in record["rows"])
     assert all([entry["name"] for entry in row["classes"]] == ["bad", "good"] for row in record["rows"])
     assert np.sum(record["rows"][0]["confusion"]) == 32
+
+
+def test_a_speedup_out_of_reach_is_said_to_be_left_out(tmp_path):
+    for name, reached in (("adapt-2x", True), ("adapt-50x", False)):
+        scores = {"score": 0.5, "flops_speedup": 3.06}
+        record = {"validation": scores, "target_speedup": float(name[6:-1]), "is_reached": reached}
+        (tmp_path / name).mkdir()
+        replace_text(tmp_path / name / "done.json", json.dumps(record), checksum=True)
+    assert left_out(tmp_path) == [
+        "adapt-50x is left out: training reached 3.06x and saved no model"
+    ]
 
 
 def test_details_add_executed_operations_and_every_class(finished, capsys):

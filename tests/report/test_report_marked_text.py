@@ -111,3 +111,16 @@ def test_a_question_stands_over_its_answer_and_text():
         "how ?\nfine (90%), accepted: fine / good\na [fine]  film\n\n"
         "how ?\nno answer (90%), accepted: no answer\na [fine]  film"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "num_tokens", "told"),
+    [
+        ("a fine film", (5, 1), "a fine film (only [CLS] is left)"),
+        ("a fine film", (5, 2), "a fine film (no word is left)"),
+        ("  ", (2, 1), "(empty text)"),
+    ],
+)
+def test_a_text_without_kept_words_says_so(text, num_tokens, told):
+    prediction = dataclasses.replace(make_prediction((text,), set()), num_tokens=num_tokens)
+    assert mark_all([prediction]).endswith(f":\n{told}")

@@ -140,8 +140,8 @@ def test_a_finished_run_has_all_sections(finished):
     for expected in (
         "python evaluate.py --workdir=w", TRAINED_BY, "adapt-1.2x", "1.50x", "-1.0", "a device", "PoWER-BERT",
         "threshold eta", "average precision", "false positive rate", "attention & co", "finetune: loss",
-        "adapler: FLOPs speedup", "speedup in seconds", "as good", "93.8", "largest class",
-        "calibration error", "Texts of the test split by tokens", "20 of the 32 texts",
+        "adapler: FLOPs speedup", "speedup in seconds", "as good", "93.8", "majority class",
+        "calibration error", "Texts of the test split by tokens", "20 of the 32 texts", "milliseconds a text.",
     ):  # fmt: skip
         assert expected in words, expected
     assert 'class="note"' not in text

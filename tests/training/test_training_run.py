@@ -22,7 +22,8 @@ from adapler_jax.report.evaluation import finished_phases
 from adapler_jax.training import loop, phases, recipe
 from adapler_jax.training.journal import Journal, read_journal
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.setup import told_cuts
+from adapler_jax.training.setup import check_finetuned, prepare, told_cuts
+from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
     check_claim,
     check_data,
@@ -34,6 +35,7 @@ from adapler_jax.training.workdir import (
 )
 from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.whole_files import replace_text, write_checksums
+from configs import adapler
 from tests import tiny
 
 ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
@@ -102,6 +104,8 @@ def test_a_finished_run_is_not_repeated(make_config, uninterrupted, monkeypatch)
     lines = []
     run_all(make_config(**RUN), uninterrupted, tell=lines.append)
     assert all(f"{name}: finished before" in lines for name in ALL_PHASES)
+    assert lines[0] == f"continues the run in {uninterrupted}"  # notes of the first call are not given again
+    assert not any(line.startswith(("started afresh", "data:", "majority class")) for line in lines)
 
 
 def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
@@ -268,8 +272,9 @@ def test_a_speedup_out_of_reach_leaves_no_model_and_says_so(asked):
     done = phases.read_done(workdir / "adapt-50x")
     assert done["is_reached"] is False and not (workdir / "adapt-50x" / "model").exists()
     assert done["validation"]["flops_speedup"] < 50.0
-    (told,) = (line for line in lines if line.startswith("adapt-50x: thresholds"))
-    assert "short of 50x even with the highest thresholds; no model is saved under that name" in told
+    (told,) = (line for line in lines if line.startswith("adapt-50x: 50x"))
+    assert "50x is out of reach: validation score" in told and len(told) < 250
+    assert "with the highest thresholds. No model is saved; ask for less" in told
     assert list(finished_phases(workdir)) == ["dense", "adapler", "adapt-1.2x", "adapt-1.5x"]
 
 
@@ -281,7 +286,7 @@ def test_a_run_ends_with_a_table_and_the_next_command(asked):
     assert [row.split()[0] for row in rows] == [
         "finetune", "saliency", "adapler", "adapt-1.2x", "adapt-1.5x", "adapt-50x"
     ]  # fmt: skip
-    assert rows[2].endswith(str(workdir / "adapler" / "model")) and "model" not in rows[-1]
+    assert rows[2].endswith(str(workdir / "adapler" / "model")) and rows[-1].endswith("  none: 50x is out of reach")
     assert share == "the most frequent class alone would score 56.2"
     assert command == f"next: python evaluate.py --workdir={workdir}"
 
@@ -388,7 +393,7 @@ def _grown(uninterrupted, make_config, tmp_path_factory):
 
 def test_a_finished_phase_is_given_more_epochs_by_one_field(uninterrupted, grown):
     workdir, lines = grown
-    assert any(line.startswith("finetune: 2 epochs are finished; 1 more start from its model") for line in lines)
+    assert any(line.startswith("finetune: 2 epochs are finished; 1 more starts from its model") for line in lines)
     assert "saliency, adapler, adapt-1.2x: outdated, since finetune is trained on" in " ".join(lines)
     assert (workdir / "adapler.outdated" / "model").exists() and not (workdir / "adapler").exists()
     journal = read_journal(workdir / "finetune")
@@ -452,6 +457,69 @@ def test_a_speedup_that_is_out_of_reach_is_said():
     assert "3.00x, short of 50x even with the highest thresholds" in describe(done | {"target_speedup": 50.0})
     assert "short of" not in describe(done | {"target_speedup": 3.0})
     assert "short of 3.1x, tokens" in describe(done | {"target_speedup": 3.1, "at_limit": False})
+    told = describe(done | {"target_speedup": 50.0, "is_reached": False})
+    assert told.startswith("50x is out of reach: validation score 80.0, FLOPs speedup 3.00x with the")
+    assert "short" not in told and "scaled" not in told and len(told) < 230
+
+
+@pytest.mark.parametrize(
+    ("asked", "at_lowest", "told"),
+    [
+        (2.0, True, "faster than the 2x asked for (the model drops more already, and thresholds cannot"),
+        (2.0, False, "faster than the 2x asked for (no thresholds that were tried come nearer)"),
+        (2.9, False, ""),
+    ],
+)
+def test_a_model_that_is_faster_than_asked_is_said(tmp_path, asked, at_lowest, told):
+    scores = {"score": 0.8, "flops_speedup": 3.0}
+    done = {"validation": scores, "target_speedup": asked, "at_limit": False, "at_lowest": at_lowest}
+    assert told in describe(done) and ("faster" in describe(done)) == bool(told)
+    (tmp_path / "adapt-2x" / "model").mkdir(parents=True)
+    replace_text(tmp_path / "adapt-2x" / "done.json", json.dumps(done), checksum=True)
+    row = closing_lines(tmp_path, ["adapt-2x"])[2]
+    assert row.endswith(f"model (faster than the {asked:g}x asked for)" if told else "model")
+
+
+def test_a_model_that_is_not_fine_tuned_is_refused_with_the_reason():
+    config = adapler.get_config("custom,finetuned")
+    config.model = "org/plain"
+    fresh = {"pooler": "the checkpoint has none", "classifier": "it needs the missing pooler"}
+    with pytest.raises(ValueError) as caught:
+        check_finetuned(config, fresh, ("bad", "good"))
+    assert str(caught.value) == (
+        "org/plain has no pooler and classifier for this task (the checkpoint has none; it needs the "
+        "missing pooler), so there is nothing to take as fine-tuned; leave out ,finetuned "
+        "(config.finetune.num_epochs=0), or give a model with a classifier of bad, good"
+    )
+    check_finetuned(config, {}, ("bad", "good"))
+
+
+def test_a_missing_source_is_said_before_the_model_is_looked_up():
+    config = adapler.get_config("custom")
+    config.model = "/no/such/model"
+    with pytest.raises(ValueError, match="task 'custom' has no source of its own; set config.data.source"):
+        prepare(config, tell=silent)
+    config.data.split_sources = {"train": "file:a.csv"}
+    with pytest.raises(ValueError, match="/no/such/model"):
+        prepare(config, tell=silent)
+
+
+def closing_lines(workdir, names):
+    """What `summary` says of a run of two classes."""
+    task = types.SimpleNamespace(metric="accuracy", majority={"validation": 0.6})
+    return summary(workdir, names, types.SimpleNamespace(task=task, splits=["validation"]))
+
+
+@pytest.mark.parametrize(("speedup", "is_told"), [(1.04, True), (1.06, False)])
+def test_a_run_that_drops_nothing_ends_with_what_to_do(tmp_path, speedup, is_told):
+    for name in ("finetune", "adapler"):
+        done = {"validation": {"score": 0.8, "flops_speedup": 1.0 if name == "finetune" else speedup}}
+        (tmp_path / name).mkdir()
+        replace_text(tmp_path / name / "done.json", json.dumps(done), checksum=True)
+    lines = closing_lines(tmp_path, ["finetune", "adapler", "adapt-2x"])
+    found = [line for line in lines if line.startswith("nothing is dropped yet: ask for a speedup")]
+    assert len(found) == is_told
+    assert not any("nothing is dropped" in line for line in closing_lines(tmp_path, ["finetune"]))
 
 
 def test_batch_lengths_above_the_maximum_fall_away(uninterrupted, make_config, workdirs):
@@ -512,7 +580,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"finetune__early_stopping_patience": -1}, "finetune.early_stopping_patience is -1; expected 0 to inf"),
         ({"finetune__num_epochs": -1}, "config.finetune.num_epochs is -1; expected 0 or more"),
         ({"adapler__num_epochs": 0}, "config.adapler.num_epochs is 0; expected 1 or more"),
-        ({"finetune__num_epochs": 0, "fresh_head": True}, "num_epochs is 0, .* pooler and classifier started"),
+        ({"finetune__num_epochs": 0, "fresh_head": True}, "config.fresh_head=True gives .* leave out ,finetuned"),
         ({"adapt__speedups": ("fast",)}, "config.adapt.speedups holds 'fast'"),
         ({"adapt__speedups": (True,)}, "config.adapt.speedups holds True"),
         ({"adapt__speedups": (2.0, 2.0000001)}, "config.adapt.speedups names a phase twice: adapt-2x, adapt-2x"),

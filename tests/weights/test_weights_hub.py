@@ -38,11 +38,13 @@ def test_formats_are_fetched_one_after_the_other_until_there_are_weights(calls, 
 
 def test_unreachable_hub_is_a_clear_error(monkeypatch):
     def snapshot_download(name, allow_patterns):
-        raise ConnectionError("no\nroute")
+        raise ConnectionError("no\nroute. If you are behind a proxy, then\n... much more.")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(ValueError, match="'somebody/model' is not a local directory .*ConnectionError: no route"):
+    message = "'somebody/model' is no local directory .*ConnectionError: no route[)]; check"
+    with pytest.raises(ValueError, match=message) as caught:
         resolve_model("somebody/model")
+    assert "proxy" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["/no/such/directory", "./missing", "a/b/c", "~/missing-model"])

@@ -121,7 +121,7 @@ def test_weights_and_biases_are_permuted_together(write_checkpoint, raw_config, 
     classifier = loaded.params["head"]["classifier"]
     np.testing.assert_array_equal(classifier["kernel"], tensors["classifier.weight"][[2, 0, 1]].T)
     np.testing.assert_array_equal(classifier["bias"], tensors["classifier.bias"][[2, 0, 1]])
-    assert loaded.class_names == ("a", "b", "c") and loaded.fresh == ()
+    assert loaded.class_names == ("a", "b", "c") and loaded.fresh == {}
     (note,) = loaded.notes
     assert note == (
         "the classifier's rows were put into the data's order a, b, c by name; the checkpoint has b, c, a"
@@ -144,7 +144,7 @@ def test_other_names_start_the_classifier_afresh_and_both_lists_are_named(
     assert note.startswith(
         "started afresh, classifier: the checkpoint's classes are x, y, z, the data's a, b, c"
     )
-    assert loaded.class_names is None and loaded.fresh == ("classifier",)
+    assert loaded.class_names is None and list(loaded.fresh) == ["classifier"]
 
 
 def test_another_number_of_classes_names_both_lists(write_checkpoint, raw_config, tensors):

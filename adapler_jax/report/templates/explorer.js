@@ -167,7 +167,8 @@
     paragraph.tabIndex = 0;
     paragraph.setAttribute("role", "group");
     paragraph.setAttribute("aria-label", `${label}; arrow keys step through its words`);
-    addWords(paragraph, part, part.first, 0);
+    if (part.text.trim()) addWords(paragraph, part, part.first, 0);
+    else paragraph.append(make("span", "empty", "(empty text)"));
     return paragraph;
   }
 
