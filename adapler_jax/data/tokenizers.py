@@ -185,6 +185,8 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
             raise ValueError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_SIZE}")
         core = Tokenizer.from_file(str(path))
         side = side or (core.truncation or {}).get("direction")
+        core.no_truncation()
+        core.no_padding()
         core, notes = _follow(core, settings, folder)
     else:
         core, notes = build_from_vocabulary(folder, settings)
@@ -195,8 +197,6 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
     is_roberta = set(ROBERTA_SPECIAL.values()) <= (words or vocabulary.keys())
     special = special_of(settings, ROBERTA_SPECIAL if is_roberta else BERT_SPECIAL, vocabulary)
     _add(core, settings, list(special.values()), folder=folder)
-    core.no_truncation()
-    core.no_padding()
     if "auto_map" in settings.fields:
         notes.append(f"{folder / CONFIG_FILE}: auto_map names a program of the checkpoint's own, which is not run")
     if settings.fields.get("padding_side") == "left":

@@ -154,6 +154,15 @@ def test_special_tokens_other_than_those_of_the_tokenizer_are_refused_by_name(
         load_core(folder)
 
 
+def test_padding_and_truncation_that_a_tokenizer_json_asks_for_change_no_check(tmp_path):
+    core, settings = build_core(WORDS), BERT | {"sep_token": "[SEP]"}
+    expected = _ids(load_core(_folder(tmp_path / "whole", core, tokenizer_config__json=settings)))
+    core.enable_padding(length=128)
+    core.enable_truncation(2)
+    folder = _folder(tmp_path / "padded", core, tokenizer_config__json=settings)
+    assert _ids(load_core(folder)) == expected
+
+
 def test_a_silent_prefix_of_pieces_is_reported(tmp_path):
     core = build_core(WORDS)
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
