@@ -195,9 +195,11 @@ def _check_columns(task: Task, table: Table) -> None:
     missing = {role: field for role, field in roles if field not in table.columns}
     if len(missing) > 1:
         mapping = ", ".join(f"'{role}': NAME" for role in missing)
+        lone = "; where that is several, name what is between them with config.data.delimiter"
         raise ValueError(
             f"{table.where} has no columns {' and '.join(map(repr, missing.values()))}; there are "
-            f"{list_names(table.found)}; map them with --config.data.columns=\"{{{mapping}}}\""
+            f"{list_names(table.found)}{lone if len(table.found) == 1 else ''}; map them with "
+            f"--config.data.columns=\"{{{mapping}}}\""
         )
 
 
@@ -265,7 +267,8 @@ def _read_examples(task: Task, table: Table, notes: list[str]) -> Examples:
     for field, column in zip(task.text_fields, texts):
         for row, text in enumerate(column, start=1):
             if not isinstance(text, str):
-                advice = "; config.data.skip_incomplete=True leaves such rows out" if is_missing(text) else ""
+                left_out = "; config.data.skip_incomplete=True leaves such rows out"
+                advice = left_out if is_missing(text) else "; store the column as text"
                 found = f"row {row} has {shown(text)} in column {field!r}"
                 raise ValueError(f"{table.where}: {found}; expected text{advice}")
     labels = encode_labels(_named_labels(task, table, notes), task.class_names, where=table.where)

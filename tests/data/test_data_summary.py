@@ -278,3 +278,15 @@ def test_numbers_of_any_size_are_labels_or_refused():
     assert classes_seen([10**400, 1, 1]) == ("1", str(10**400))
     with pytest.raises(ValueError, match="row 1 has the label .*none of the 2 classes"):
         encode_labels([10**5000], ("a", "b"), where="in")
+
+
+def test_a_header_of_one_column_names_the_field_for_the_delimiter(tmp_path):
+    (tmp_path / "train.csv").write_text("review^stars\ngood^1\nbad^0\n")
+    with pytest.raises(ValueError, match="there are review.stars; where that is several, .*data.delimiter; map them"):
+        load_task("custom", source=f"file:{tmp_path / 'train.csv'}")
+
+
+def test_a_number_in_place_of_a_text_names_the_way_out(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"text": 5, "label": "a"}\n{"text": "b", "label": "c"}\n')
+    with pytest.raises(ValueError, match="row 1 has 5 in column 'text'; expected text; store the column as text"):
+        load_task("custom", source=f"file:{tmp_path / 'train.jsonl'}", carve={})
