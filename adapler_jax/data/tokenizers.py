@@ -242,7 +242,7 @@ def _check_special(core: Tokenizer, settings: Settings, folder: pathlib.Path) ->
     }
     for name, token in found.items():
         given = settings.special.get(name)
-        if given and given != token:
+        if given and token and given != token:  # byte-level and unigram models name no unknown token
             raise ValueError(
                 f"{folder / CONFIG_FILE} or special_tokens_map.json: {name} is {given!r:.60}, but tokenizer.json uses "
                 f"{token!r:.60}; make both say the same, or leave the field out"

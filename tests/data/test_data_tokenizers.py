@@ -154,6 +154,14 @@ def test_special_tokens_other_than_those_of_the_tokenizer_are_refused_by_name(
         load_core(folder)
 
 
+def test_a_model_that_names_no_unknown_token_contradicts_none(tmp_path):
+    core = build_core(WORDS)
+    state = json.loads(core.to_str())
+    state["model"] = {"type": "BPE", "vocab": core.get_vocab(), "merges": [], "unk_token": None}
+    folder = _folder(tmp_path, None, tokenizer__json=state, tokenizer_config__json={"unk_token": "[UNK]"})
+    assert load_core(folder).token_to_id("[UNK]") == 1
+
+
 def test_padding_and_truncation_that_a_tokenizer_json_asks_for_change_no_check(tmp_path):
     core, settings = build_core(WORDS), BERT | {"sep_token": "[SEP]"}
     expected = _ids(load_core(_folder(tmp_path / "whole", core, tokenizer_config__json=settings)))
