@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import pathlib
 
 import jax
 import numpy as np
@@ -80,6 +82,35 @@ def workdirs(tmp_path):
 
 class Killed(BaseException):
     """Stands for a kill: nothing in the library may catch it."""
+
+
+@pytest.fixture
+def killed_at_call(monkeypatch):
+    """Runs a function and raises at one of its writes, renames and removals; returns how many there were."""
+
+    def run(kill, function):
+        calls = []
+
+        def counted(original):
+            def call(*args, **kwargs):
+                calls.append(original)
+                if len(calls) == kill:
+                    raise Killed
+                return original(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("replace", "rename", "unlink", "rmdir", "open", "mkdir"):
+                patch.setattr(os, name, counted(getattr(os, name)))
+            patch.setattr(pathlib.Path, "write_text", counted(pathlib.Path.write_text))
+            try:
+                function()
+            except Killed:
+                pass
+        return len(calls)
+
+    return run
 
 
 @pytest.fixture

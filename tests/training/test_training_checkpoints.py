@@ -1,8 +1,6 @@
 """Checkpoints after kills at every write, rename and removal, and with damaged files."""
 
 import json
-import os
-import pathlib
 import shutil
 
 import jax.numpy as jnp
@@ -23,10 +21,6 @@ RUNS = [
     ((0.5, 0.6, 0.6), 2),
     ((0.7, -1.0, 0.7), 1),
 ]
-
-
-class Killed(BaseException):
-    """Stands for a kill."""
 
 
 def open_at(folder, num_best=1):
@@ -75,47 +69,18 @@ class FewBytes:
         pass
 
 
-@pytest.fixture(name="killing")
-def _killing(monkeypatch):
-    """Counts writes, renames and removals, and raises at one of them; returns how many there were."""
-
-    def run(kill, function):
-        calls = []
-
-        def counted(original):
-            def call(*args, **kwargs):
-                calls.append(original)
-                if len(calls) == kill:
-                    raise Killed
-                return original(*args, **kwargs)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
-                patch.setattr(os, name, counted(getattr(os, name)))
-            patch.setattr(pathlib.Path, "write_text", counted(pathlib.Path.write_text))
-            try:
-                function()
-            except Killed:
-                pass
-        return len(calls)
-
-    return run
-
-
 @pytest.mark.parametrize(("ranks", "num_best"), RUNS)
 def test_a_kill_at_every_write_rename_and_removal_changes_nothing(
-    tmp_path, monkeypatch, killing, ranks, num_best
+    tmp_path, monkeypatch, killed_at_call, ranks, num_best
 ):
     monkeypatch.setattr(module.ocp, "Checkpointer", FewBytes)
     expected = train(tmp_path / "undisturbed", ranks, num_best)
     assert expected[2] == len(ranks) and expected[1] == [float(step) for step in expected[0]]
-    num_calls = killing(0, lambda: train(tmp_path / "counted", ranks, num_best))
+    num_calls = killed_at_call(0, lambda: train(tmp_path / "counted", ranks, num_best))
     assert num_calls > 20
     for kill in range(1, num_calls + 1):
         folder = tmp_path / f"killed-{kill}"
-        killing(kill, lambda: train(folder, ranks, num_best))
+        killed_at_call(kill, lambda: train(folder, ranks, num_best))
         assert train(folder, ranks, num_best) == expected, kill
         assert {path.name for path in (folder / "best").iterdir()} == set(map(str, expected[0])), (
             kill

@@ -1,7 +1,6 @@
 """A phase is closed, and opened again for more epochs, whole or not at all: killed at each step of it."""
 
 import json
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -13,38 +12,6 @@ from adapler_jax.training.phases import is_done, mark_done, read_done
 
 NAMES = ("finetune", "saliency", "adapler")
 ORPHANS = (".partial", "finetune/done.json.sha256")  # which nothing reads
-
-
-class Killed(BaseException):
-    """Stands for a kill."""
-
-
-@pytest.fixture(name="killed")
-def _killed(monkeypatch):
-    """Runs a function and raises at one of its writes, renames and removals; returns how many there were."""
-
-    def run(kill, function):
-        calls = []
-
-        def counted(original):
-            def call(*args, **kwargs):
-                calls.append(original)
-                if len(calls) == kill:
-                    raise Killed
-                return original(*args, **kwargs)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for name in ("replace", "rename", "unlink", "rmdir", "open", "mkdir"):
-                patch.setattr(os, name, counted(getattr(os, name)))
-            try:
-                function()
-            except Killed:
-                pass
-        return len(calls)
-
-    return run
 
 
 @pytest.fixture(name="finished")
@@ -78,7 +45,7 @@ def content(workdir):
     }
 
 
-def test_a_kill_while_a_phase_is_opened_again_changes_nothing(finished, killed):
+def test_a_kill_while_a_phase_is_opened_again_changes_nothing(finished, killed_at_call):
     undisturbed = finished("undisturbed")
     open_again(undisturbed)
     assert continued_epochs(undisturbed / "finetune") == 2 and not is_done(undisturbed / "finetune")
@@ -88,17 +55,17 @@ def test_a_kill_while_a_phase_is_opened_again_changes_nothing(finished, killed):
         "adapler.outdated",
         "adapt-2x.outdated",
     }
-    num_calls = killed(0, lambda: open_again(finished("counted")))
+    num_calls = killed_at_call(0, lambda: open_again(finished("counted")))
     assert num_calls > 10
     for kill in range(1, num_calls + 1):
         workdir = finished(kill)
-        killed(kill, lambda: open_again(workdir))
+        killed_at_call(kill, lambda: open_again(workdir))
         open_again(workdir)
         left = {name: text for name, text in content(workdir).items() if not name.endswith(ORPHANS)}
         assert left == content(undisturbed), kill
 
 
-def test_a_kill_while_a_phase_is_closed_leaves_it_open_or_closed(finished, killed):
+def test_a_kill_while_a_phase_is_closed_leaves_it_open_or_closed(finished, killed_at_call):
     workdir = finished("once")
     open_again(workdir)
     directory = workdir / "finetune"
@@ -107,10 +74,10 @@ def test_a_kill_while_a_phase_is_closed_leaves_it_open_or_closed(finished, kille
         (directory / "last" / "9").mkdir(parents=True, exist_ok=True)
         mark_done(directory, {"validation": {"score": 0.6}, "num_epochs": 3})
 
-    num_calls = killed(0, close)
+    num_calls = killed_at_call(0, close)
     for kill in range(1, num_calls + 1):
         (directory / "done.json").unlink()
-        killed(kill, close)
+        killed_at_call(kill, close)
         if is_done(directory):
             assert read_done(directory)["num_epochs"] == 3
         close()
