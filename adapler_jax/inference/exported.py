@@ -45,7 +45,7 @@ from adapler_jax.inference.signing import NO_TAG, check_custom_calls, custom_cal
 from adapler_jax.inference.stages import Stages, without_layers
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, compute_dtype
-from adapler_jax.weights.save import Saved, load_model
+from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved, load_model
 from adapler_jax.whole_files import replacing_file
 
 STAGED = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
@@ -55,7 +55,6 @@ ANY = "any"  # batch size, on any platform
 VARIANTS = {ANY: PLATFORMS} | {platform: (platform,) for platform in PLATFORMS}  # the latter for batches of one text
 HEADER, FORMAT = "header.json", 2
 CALLS = "custom_calls"  # of the header: what the programs call, found in them as they were exported
-DEFAULT_MAX_LENGTH = 512
 # Sources that decide what a program computes, from the package's folder.
 SOURCES = ("types.py", "encoder.py", "heads/*.py", "full_width.py", "pruning/*.py", "inference/*.py")
 

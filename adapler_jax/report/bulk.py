@@ -20,7 +20,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loaded import check_batch_size, rows_for
 from adapler_jax.inference.long_texts import TRUNCATE, check_windows
-from adapler_jax.inference.reader import Reader
+from adapler_jax.inference.reader import Reader, Reading
 from adapler_jax.report.copied_columns import NONE, CopiedColumns, as_is, as_json, as_text
 from adapler_jax.report.marked_text import has_colour, mark_all, mark_choices, mark_of, mark_readings
 from adapler_jax.report.prediction_files import (
@@ -194,18 +194,27 @@ def load_use(
 ) -> tuple[tuple[str, ...], Callable]:
     """Return a model's columns, and what predicts windows: (windows, write, *, more, advance) ->
     number of rows."""
-    options = {"explain": explain, "batch_size": batch_size}
+    at_once = {"batch_size": batch_size}
     if use == ANSWERS:
         reader = Reader.load(model, always_answers=always_answers, **engine)
-        return answer_column_names(with_words=with_kept), functools.partial(answer_windows, reader, **options)
+        answer = functools.partial(reader.answer_all, **at_once)
+        parts = {"answer": answer, "columns_of": columns_of_readings, "mark": mark_answers}
+        names = answer_column_names(with_words=with_kept)
+        return names, functools.partial(answer_windows, explain=explain, **parts)
     if use == OPTIONS:
-        chooser = Chooser.load(model, **engine)
-        return choice_column_names(with_words=with_kept), functools.partial(choose_windows, chooser, **options)
+        answer = functools.partial(Chooser.load(model, **engine).choose_all, **at_once)
+        parts = {"answer": answer, "columns_of": columns_of_choices, "mark": mark_choices}
+        names = choice_column_names(with_words=with_kept)
+        return names, functools.partial(answer_windows, explain=explain, **parts)
     classifier = Classifier.load(model, threshold=threshold, **engine)
     if long_texts != TRUNCATE:
-        run = functools.partial(predict_long_texts, classifier, long_texts=long_texts, **options)
+        answer = functools.partial(classifier.predict, long_texts=long_texts, **at_once)
+        columns_of = functools.partial(columns_of_predictions, classifier.class_names)
+        parts = {"answer": answer, "columns_of": columns_of, "mark": mark_all}
+        run = functools.partial(answer_windows, explain=explain, **parts)
     else:
-        run = functools.partial(predict_windows, classifier, with_words=with_kept, **options)
+        options = {"with_words": with_kept, "explain": explain, **at_once}
+        run = functools.partial(predict_windows, classifier, **options)
     return column_names(classifier.class_names, with_words=with_kept), run
 
 
@@ -301,77 +310,43 @@ def predict_windows(
     return count
 
 
-def predict_long_texts(
-    classifier: Classifier,
+def answer_windows(
     windows: Iterable[Window],
     write: Write,
     *,
-    long_texts: str,
+    answer: Callable[[list], list],
+    columns_of: Callable[[list], dict],
+    mark: Callable[..., str],
     explain: bool = False,
-    batch_size: int = 32,
     advance: Advance = lambda num_rows, share: None,
     more: More = lambda window: {},
 ) -> int:
-    """Classify and write windows of rows, each text read whole, and return the number of rows.
+    """Answer and write windows one after the other, and return the number of rows.
 
     Args:
-      classifier: of classes.
-      windows: of texts or pairs.
-      write: takes the columns of labels, probabilities and words.
-      long_texts: "mean" or "max", as in `Classifier.predict`.
-      explain: whether texts are printed with the kept words marked.
-      batch_size: rows that run at a time.
+      windows: of what `answer` takes.
+      write: takes columns.
+      answer: what a window holds -> results, one a row.
+      columns_of: results -> their columns.
+      mark: (results, colour=) -> texts with the kept words marked.
+      explain: whether these are printed.
       advance: takes the number of rows done and their share of the input.
       more: other columns of a window.
     """
     count = 0
     for window in windows:
-        predictions = classifier.predict(window.texts, batch_size=batch_size, long_texts=long_texts)
-        write(columns_of_predictions(classifier.class_names, predictions) | more(window))
+        results = answer(window.texts)
+        write(columns_of(results) | more(window))
         if explain:
-            print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n", flush=True)
-        count += len(predictions)
+            print(mark(results, colour=has_colour(sys.stdout)) + "\n", flush=True)
+        count += len(results)
         advance(count, window.share)
     return count
 
 
-def answer_windows(
-    reader: Reader, windows: Iterable[Window], write: Write, *, explain: bool = False, batch_size: int = 32,
-    advance: Advance = lambda num_rows, share: None, more: More = lambda window: {},
-) -> int:  # fmt: skip
-    """Answers and writes windows of (question, context) pairs; returns the number of rows."""
-    count = 0
-    for window in windows:
-        readings = reader.answer_all(window.texts, batch_size=batch_size)
-        write(columns_of_readings(readings) | more(window))
-        if explain:
-            print(mark_readings([(None, reading) for reading in readings], colour=has_colour(sys.stdout)) + "\n",
-                  flush=True)  # fmt: skip
-        count += len(readings)
-        advance(count, window.share)
-    return count
-
-
-def choose_windows(
-    chooser: Chooser,
-    windows: Iterable[Window],
-    write: Write,
-    *,
-    explain: bool = False,
-    batch_size: int = 32,
-    advance: Advance = lambda num_rows, share: None,
-    more: More = lambda window: {},
-) -> int:
-    """Choose and write windows of (question, article, options); return the number of rows."""
-    count = 0
-    for window in windows:
-        choices = chooser.choose_all(window.texts, batch_size=batch_size)
-        write(columns_of_choices(choices) | more(window))
-        if explain:
-            print(mark_choices(choices, colour=has_colour(sys.stdout)) + "\n", flush=True)
-        count += len(choices)
-        advance(count, window.share)
-    return count
+def mark_answers(readings: list[Reading], *, colour: bool) -> str:
+    """Return the texts of answers with the kept words marked; nothing is known of the right answers."""
+    return mark_readings([(None, reading) for reading in readings], colour=colour)
 
 
 def encode_ahead(classifier: Classifier, windows: Iterable[Window], *, with_words: bool) -> Iterator[tuple]:

@@ -17,9 +17,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from adapler_jax.messages import MAX_MESSAGE
 from tests.faults import readers
 
-MAX_MESSAGE = 1000
 MAX_CHANGED_BYTES = 1 << 20
 TOKENS = (
     b'"',
