@@ -8,16 +8,19 @@ became seconds, and every class. --choose_threshold=f1 finds the decision thresh
 import pathlib
 import sys
 
-from adapler_jax import process
+from adapler_jax.io import process
 
 if __name__ == "__main__":
     process.begin()  # before imports that take seconds
 
 from absl import flags
 
+from adapler_jax.cli.console import run_command
+from adapler_jax.evaluation.score_tables import print_rows
+from adapler_jax.io.provenance import command_line
+from adapler_jax.io.records import results_record, write_json
+from adapler_jax.io.terminal import print_note
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
-from adapler_jax.provenance import command_line
-from adapler_jax.report.console import run_command
 from adapler_jax.report.evaluation import (
     check_saving,
     evaluate_workdir,
@@ -27,10 +30,7 @@ from adapler_jax.report.evaluation import (
     reads_texts,
     save_threshold,
 )
-from adapler_jax.report.marked_text import print_marked, print_readings
-from adapler_jax.report.results import results_record, write_json
-from adapler_jax.report.score_tables import print_rows
-from adapler_jax.report.terminal import print_note
+from adapler_jax.serving.marked_text import print_marked, print_readings
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")

@@ -5,7 +5,7 @@ A second call with the same workdir goes on where the first stopped.
 
 import sys
 
-from adapler_jax import process
+from adapler_jax.io import process
 
 if __name__ == "__main__":
     process.begin()  # before imports that take seconds
@@ -13,9 +13,9 @@ if __name__ == "__main__":
 from absl import flags
 from ml_collections import config_flags
 
-from adapler_jax.provenance import command_line
-from adapler_jax.report.console import run_command
-from adapler_jax.report.terminal import print_note
+from adapler_jax.cli.console import run_command
+from adapler_jax.io.provenance import command_line
+from adapler_jax.io.terminal import print_note
 from adapler_jax.training.run import run_all
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "config file, as configs/adapler.py:sst2", lock_config=True)

@@ -18,8 +18,8 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from adapler_jax.report.console import run_command
-from adapler_jax.report.results import print_table
+from adapler_jax.cli.console import run_command
+from adapler_jax.io.records import print_table
 from adapler_jax.training.phases import read_done
 from adapler_jax.training.run import adapt_name, run_all
 from adapler_jax.training.workdir import claim_workdir, flatten

@@ -21,11 +21,11 @@ import time
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from adapler_jax.caches import VARIABLE
-from adapler_jax.inference.exported import export_model
-from adapler_jax.inference.schedules import random_params
-from adapler_jax.provenance import module_command
-from adapler_jax.report.results import write_results
+from adapler_jax.export.jax_export import export_model
+from adapler_jax.inference.autotune.workloads import random_params
+from adapler_jax.io.caches import VARIABLE
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import write_results
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
 from benchmarks.models import MODELS

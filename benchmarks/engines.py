@@ -4,7 +4,7 @@
         [--method adapler] [--json PATH]
 
 Texts are half to whole as long as the batch's length, one is as long; what the method drops is set as
-`adapler_jax/inference/schedules.py` says. All drivers take turns in one run. `efficiency` is the wall-clock speedup
+`adapler_jax/inference/autotune/workloads.py` says. All drivers take turns in one run. `efficiency` is the wall-clock speedup
 over the dense model, padding included as everybody runs it, by the FLOPs speedup of true tokens; `packed_efficiency`
 is over dense texts without padding (keep_all, packed). Rows `full` are plain BERT on texts of one length, as long as
 the batch; rows `skewed` are a batch whose first text keeps all tokens and whose others keep a tenth, and `even` the
@@ -25,10 +25,9 @@ import jax
 import numpy as np
 
 from adapler_jax import flops
-from adapler_jax.inference.engine import Engine, lay_out, make_engine, program_rows
-from adapler_jax.inference.evaluation import true_speedup
-from adapler_jax.inference.measure import median_speedup, time_interleaved
-from adapler_jax.inference.schedules import (
+from adapler_jax.evaluation.models import true_speedup
+from adapler_jax.inference.autotune.timing import median_speedup, time_interleaved
+from adapler_jax.inference.autotune.workloads import (
     METHODS,
     NUM_CLASSES,
     SPEEDUPS,
@@ -41,9 +40,10 @@ from adapler_jax.inference.schedules import (
     schedule_pruner,
     scheduled_params,
 )
-from adapler_jax.provenance import module_command
+from adapler_jax.inference.engine import Engine, lay_out, make_engine, program_rows
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import print_results, write_record
 from adapler_jax.pruning import Pruner, keep_all
-from adapler_jax.report.results import print_results, write_record
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, Selection
 from benchmarks.models import MODELS
 

@@ -23,13 +23,13 @@ from collections.abc import Iterator
 import numpy as np
 from absl import flags
 
-from adapler_jax.data.questions import Question, question_splits, stream_questions
-from adapler_jax.data.tokenizers import load_core
-from adapler_jax.data.window_files import store_windows, tee_questions
-from adapler_jax.data.windows import iter_windows
-from adapler_jax.provenance import module_command
-from adapler_jax.report.console import run_command
-from adapler_jax.report.results import write_results
+from adapler_jax.cli.console import run_command
+from adapler_jax.data.qa.questions import Question, question_splits, stream_questions
+from adapler_jax.data.qa.window_files import store_windows, tee_questions
+from adapler_jax.data.qa.windows import iter_windows
+from adapler_jax.data.tokenization.tokenizers import load_core
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import write_results
 from benchmarks.cold_start import write_tokenizer
 
 SETTINGS = {"max_length": 384, "stride": 128, "max_question_tokens": 64, "max_answers": 1}

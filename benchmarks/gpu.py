@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import jax
 
-from adapler_jax.inference.schedules import SPEEDUPS, check_names, parse_case
-from adapler_jax.provenance import device_name, module_command
-from adapler_jax.report.results import print_results, versions, write_record
+from adapler_jax.inference.autotune.workloads import SPEEDUPS, check_names, parse_case
+from adapler_jax.io.provenance import device_name, module_command
+from adapler_jax.io.records import print_results, versions, write_record
 from adapler_jax.types import COMPUTE_DTYPES
 from benchmarks import engines, training_steps
 from benchmarks.models import MODELS

@@ -16,12 +16,12 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from adapler_jax.data.batches import train_batches
-from adapler_jax.provenance import module_command
+from adapler_jax.cli.console import run_command
+from adapler_jax.data.batching.batches import train_batches
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import print_table, results_record, write_json
 from adapler_jax.pruning import keep_all
-from adapler_jax.report.console import run_command
-from adapler_jax.report.results import print_table, results_record, write_json
-from adapler_jax.training import recipe
+from adapler_jax.training import from_config as recipe
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import Setup, prepare

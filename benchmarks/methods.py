@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from adapler_jax.report.console import run_command
+from adapler_jax.cli.console import run_command
+from adapler_jax.io.records import print_table
 from adapler_jax.report.evaluation import evaluate_workdir
-from adapler_jax.report.results import print_table
 from adapler_jax.training.phases import is_done
 from adapler_jax.training.run import adapt_name, check_config, phase_list, run_all
 from adapler_jax.training.workdir import claim_workdir, read_seconds

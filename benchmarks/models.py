@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from adapler_jax.inference.schedules import SHAPES
+from adapler_jax.inference.autotune.workloads import SHAPES
 
 MINILM = SHAPES["minilm"]
 QUICK = dataclasses.replace(MINILM, num_layers=2, vocab_size=1000)

@@ -29,19 +29,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapler_jax.data.lengths import batch_lengths
-from adapler_jax.data.padding import pad_batch
-from adapler_jax.data.ragged import Ragged
-from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.data.tokens import Tokenized, tokenize
-from adapler_jax.inference.evaluation import evaluate_model
-from adapler_jax.inference.schedules import check_names, random_params
+from adapler_jax.cli.console import exit_on_user_error
+from adapler_jax.data.batching.lengths import batch_lengths
+from adapler_jax.data.batching.padding import pad_batch
+from adapler_jax.data.batching.ragged import Ragged
+from adapler_jax.data.tokenization.tokenizers import load_tokenizer
+from adapler_jax.data.tokenization.tokens import Tokenized, tokenize
+from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.inference.autotune.workloads import check_names, random_params
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import write_results
 from adapler_jax.metrics.classification import METRICS
-from adapler_jax.provenance import module_command
 from adapler_jax.pruning import pruner_of_saved
-from adapler_jax.report.console import exit_on_user_error
 from adapler_jax.report.evaluation import finished_phases, read_run
-from adapler_jax.report.results import write_results
 from adapler_jax.training.setup import run_buckets
 from adapler_jax.training.task_data import load_data, token_cache
 from adapler_jax.types import COMPUTE_DTYPES

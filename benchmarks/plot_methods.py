@@ -6,7 +6,7 @@ python -m benchmarks.plot_methods benchmarks/results/methods-TASK.json --out=ben
 import argparse
 import json
 
-from adapler_jax.report.console import exit_on_user_error
+from adapler_jax.cli.console import exit_on_user_error
 from adapler_jax.report.curves import NAMES, curves
 from benchmarks.pyplot import load_pyplot
 

@@ -10,7 +10,7 @@ import argparse
 import json
 import pathlib
 
-from adapler_jax.report.console import exit_on_user_error
+from adapler_jax.cli.console import exit_on_user_error
 from benchmarks.pyplot import load_pyplot
 
 COLORS = {"bucketed": "#b35806", "packed": "#2166ac"}

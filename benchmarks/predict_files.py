@@ -1,4 +1,4 @@
-"""What `adapler_jax.predict` costs beside the model, and its memory over many lines.
+"""What `adapler_jax.cli.predict` costs beside the model, and its memory over many lines.
 
     python -m benchmarks.predict_files [--quick] [--model DIR --texts FILE] [--sentences 100000] [--speedup 2]
                                        [--lines 100000,1000000] [--dtypes float32,bfloat16] [--json PATH]
@@ -24,14 +24,20 @@ import time
 import jax
 import numpy as np
 
-from adapler_jax.data.streams import read_windows
+from adapler_jax.inference.autotune.workloads import (
+    check_names,
+    follow_shares,
+    kept_shares,
+    random_batch,
+    random_params,
+)
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.loaded import rows_for
-from adapler_jax.inference.schedules import check_names, follow_shares, kept_shares, random_batch, random_params
-from adapler_jax.provenance import module_command
-from adapler_jax.report.bulk import open_target, predict_windows
-from adapler_jax.report.prediction_files import column_names
-from adapler_jax.report.results import write_results
+from adapler_jax.inference.loading import rows_for
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import write_results
+from adapler_jax.serving.bulk import open_target, predict_windows
+from adapler_jax.serving.prediction_files import column_names
+from adapler_jax.serving.streams import read_windows
 from adapler_jax.types import COMPUTE_DTYPES
 from benchmarks.cold_start import write_model
 from benchmarks.models import MODELS

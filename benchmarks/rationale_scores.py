@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from adapler_jax.data.lengths import default_lengths
-from adapler_jax.data.rationales import Annotated
-from adapler_jax.inference.attribution import attention_scores, layer_saliency, pruner_scores
+from adapler_jax.data.batching.lengths import default_lengths
+from adapler_jax.data.classification.rationales import Annotated
+from adapler_jax.evaluation.attribution import attention_scores, layer_saliency, pruner_scores
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import pool_words
-from adapler_jax.inference.loaded import sorted_batches
+from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.metrics import rationales
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.weights.save import Saved

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.rationales import Annotated, cut_windows
-from adapler_jax.data.splits import carve_rows
-from adapler_jax.whole_files import replace_text
+from adapler_jax.data.classification.rationales import Annotated, cut_windows
+from adapler_jax.data.classification.splits import carve_rows
+from adapler_jax.io.atomic_files import replace_text
 
 VALIDATION_SHARE = 0.1  # of the training documents, where the official validation split is looked into
 NUM_SPECIAL = 2  # [CLS] and [SEP]

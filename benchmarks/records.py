@@ -4,8 +4,8 @@ import json
 import pathlib
 import statistics
 
-from adapler_jax.provenance import module_command
-from adapler_jax.report.results import results_record, write_json
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import results_record, write_json
 from adapler_jax.training.phases import is_done, read_done
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.report_page --workdir=RUN [--model adapt-2x] [--examples 10000] [--rounds 5] [--json PATH]
 
-Writes the page of `python -m adapler_jax.report` into a scratch folder and opens it in a headless Chromium without a
+Writes the page of `python -m adapler_jax.cli.report` into a scratch folder and opens it in a headless Chromium without a
 network, in a fresh context every round: `first_text_s` from the call to the first drawn text, `load_s` to the page's
 load event. Needs a Chromium (apt-get install chromium) and playwright of requirements-peers.txt.
 """
@@ -15,9 +15,9 @@ import sys
 import tempfile
 import time
 
-from adapler_jax.provenance import module_command
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import write_results
 from adapler_jax.report.page import write_report
-from adapler_jax.report.results import write_results
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # The sandbox refuses root, which continuous integration often is; the page is ours.

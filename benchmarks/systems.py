@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from adapler_jax.data.lengths import bucket_for
-from adapler_jax.data.padding import pad_batch
-from adapler_jax.data.tokens import Tokenized
+from adapler_jax.data.batching.lengths import bucket_for
+from adapler_jax.data.batching.padding import pad_batch
+from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.inference.autotune.timing import seconds_of
 from adapler_jax.inference.engine import lay_out, make_engine
-from adapler_jax.inference.measure import seconds_of
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved

@@ -5,7 +5,7 @@
 Fine-tuning, also with layers computed twice so as to keep less of them (`remat_layers`); saliency (a forward and a
 backward pass that update nothing); AdapLeR, and bringing its model to a speedup; PoWER-BERT's search and training;
 TR-BERT's policy, eight samples a text, alone and with the encoder. All steps and dtypes of a shape take turns in one
-run, with the default recipe of `configs/sections.py`; compilation is apart. AdapLeR trains without attention dropout,
+run, with the default recipe of `adapler_jax/presets/sections.py`; compilation is apart. AdapLeR trains without attention dropout,
 as its recipe does; a row more has it, to compare like with like.
 Ratios are to fine-tuning with the same operands. Memory is what XLA plans for the program: arguments and temporaries.
 With --torch, fine-tuning of the same model by transformers and AdamW takes turns too, in a process each, in float32 and
@@ -17,10 +17,11 @@ import contextlib
 
 import numpy as np
 
-from adapler_jax.inference.schedules import check_names, parse_case
-from adapler_jax.provenance import module_command
-from adapler_jax.report.results import write_results
-from adapler_jax.training import recipe
+from adapler_jax.inference.autotune.workloads import check_names, parse_case
+from adapler_jax.io.provenance import module_command
+from adapler_jax.io.records import write_results
+from adapler_jax.presets import sections
+from adapler_jax.training import from_config as recipe
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig
 from benchmarks.models import MINILM, QUICK
 from benchmarks.peer_systems import REQUIREMENTS, missing_packages, peer_versions
@@ -28,7 +29,6 @@ from benchmarks.remote import Remote
 from benchmarks.training_steps import STEPS, STEPS_PER_EPOCH, Section, measure, random_batch
 from benchmarks.training_torch import TorchTraining
 from benchmarks.turns import use_cores
-from configs import sections
 
 SHAPES, QUICK_SHAPES = "32x32,16x256", "8x16"  # batch x length
 TORCH = "torch finetune"

@@ -8,19 +8,20 @@ from collections.abc import Callable, Collection
 import jax
 import numpy as np
 
-from adapler_jax import encoder, heads
-from adapler_jax.inference.measure import seconds_of
-from adapler_jax.inference.schedules import NUM_CLASSES
+from adapler_jax import heads
+from adapler_jax.encoders import bert as encoder
+from adapler_jax.inference.autotune.timing import seconds_of
+from adapler_jax.inference.autotune.workloads import NUM_CLASSES
+from adapler_jax.presets import sections
 from adapler_jax.pruning import Pruner, keep_all, powerbert
-from adapler_jax.training import recipe
-from adapler_jax.training.calibration import steer_thresholds
+from adapler_jax.training import from_config as recipe
 from adapler_jax.training.losses import LossConfig, saliency
+from adapler_jax.training.methods.calibration import steer_thresholds
+from adapler_jax.training.methods.policy import init_selector_state, make_selector_step, policy_objective
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.policy import init_selector_state, make_selector_step, policy_objective
 from adapler_jax.training.steps import TrainState, init_state, make_train_step
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, LayerLoop
 from benchmarks.turns import time_turns
-from configs import sections
 
 STEPS_PER_EPOCH = 100  # of the schedules; no step is timed that far
 ADAPT_SPEEDUP = 2.0

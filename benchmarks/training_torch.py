@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adapler_jax.inference.measure import seconds_of
+from adapler_jax.inference.autotune.timing import seconds_of
 from adapler_jax.types import EncoderConfig
 
 NUM_CLASSES = 2

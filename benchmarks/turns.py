@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
-from adapler_jax.inference.measure import rounds
+from adapler_jax.inference.autotune.timing import rounds
 
 PAUSE_S = 0.1  # threads of ONNX Runtime spin for 20 to 30 ms after a call, and would slow the next system down
 

@@ -26,7 +26,7 @@ start are clear, the others are within it. The fine-tuned model has accuracy 81.
     length_target=0.0, length_coef=1.0                      80.8   0.441
 """
 
-from configs import common, reading, sections
+from adapler_jax.presets import common, reading, sections
 
 # Lengths and batch sizes of the released program; where it names none, the values of its SST-2 recipe.
 TASKS = {

@@ -4,7 +4,8 @@ The student takes layers of the fine-tuned model and learns from its soft labels
 other: tokens are pruned on top of it with `--config=configs/adapler.py:TASK --config.model=RUN/distil/model`.
 """
 
-from configs import adapler, common, sections
+from adapler_jax.presets import common, sections
+from configs import adapler
 
 
 def get_config(argument="sst2"):

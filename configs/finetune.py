@@ -1,6 +1,7 @@
 """Plain BERT on one task, the dense model that others are compared with: --config=configs/finetune.py:TASK[,debug]"""
 
-from configs import adapler, common
+from adapler_jax.presets import common
+from configs import adapler
 
 
 def get_config(argument="sst2"):

@@ -4,7 +4,8 @@ A search finds how many tokens each layer retains, then the model is trained wit
 the dial: more of it, fewer tokens.
 """
 
-from configs import adapler, common, sections
+from adapler_jax.presets import common, sections
+from configs import adapler
 
 # learning_rate, rank_learning_rate, mass_coef and batch_size of the released program; its lengths are ours.
 PUBLISHED = {

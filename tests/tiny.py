@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.encoder import init_encoder
+from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.heads import init_classifier
 from adapler_jax.pruning import adapler
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig

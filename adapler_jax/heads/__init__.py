@@ -2,9 +2,9 @@
 
 from adapler_jax.heads.base import Head, answered
 from adapler_jax.heads.candidates import candidates
-from adapler_jax.heads.choice import choice
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
-from adapler_jax.heads.hotpot import hotpot
+from adapler_jax.heads.multihop import hotpot
+from adapler_jax.heads.multiple_choice import choice
 from adapler_jax.heads.span import SPAN
 
 __all__ = [

@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 
 from adapler_jax import flops
-from adapler_jax.encoder import init_linear, linear
+from adapler_jax.encoders.bert import init_linear, linear
 from adapler_jax.heads.base import Head, marked, no_tokens, soft_losses, states_at, teacher_of
 from adapler_jax.heads.classification import best_class, class_gold
 from adapler_jax.types import MASK_BIAS, Batch, EncoderConfig, Params

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax import flops
-from adapler_jax.encoder import ACTIVATIONS, dropout, init_linear, linear
+from adapler_jax.encoders.bert import ACTIVATIONS, dropout, init_linear, linear
 from adapler_jax.heads.base import Head, soft_losses, teacher_of
 from adapler_jax.types import Batch, EncoderConfig, Params
 

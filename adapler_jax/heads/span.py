@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from adapler_jax import flops
-from adapler_jax.encoder import init_linear, linear
+from adapler_jax.encoders.bert import init_linear, linear
 from adapler_jax.heads.base import Head, soft_losses, teacher_of
 from adapler_jax.types import MASK_BIAS, Batch, EncoderConfig, Params
 

@@ -7,10 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from adapler_jax.export.jax_export import check_classifies, use_programs
+from adapler_jax.export.signing import programs_wanted
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.explanation import Explanation, entered
-from adapler_jax.inference.exported import check_classifies, use_programs
-from adapler_jax.inference.loaded import (
+from adapler_jax.inference.loading import (
     check_request,
     make_ready,
     open_model,
@@ -22,7 +23,6 @@ from adapler_jax.inference.loaded import (
 from adapler_jax.inference.long_texts import check_windows, encode_windows, merge_probs
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.processes import Portable, with_origin
-from adapler_jax.inference.signing import programs_wanted
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold, decide, softmax

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax import encoder
+from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.inference import bucketed, masked, packed
-from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets
-from adapler_jax.inference.choice import Choice, choose
+from adapler_jax.inference.autotune.select import Choice, choose
+from adapler_jax.inference.autotune.table import LatencyTable, find_table
+from adapler_jax.inference.drivers import bucketed, masked, packed
+from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.ids import check_ids
-from adapler_jax.inference.latency_table import LatencyTable, find_table
 from adapler_jax.inference.processes import check_process
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params, compute_dtype

@@ -5,8 +5,8 @@ import html
 
 import numpy as np
 
-from adapler_jax.inference.plain import Comparable, plain
 from adapler_jax.inference.prediction import Prediction
+from adapler_jax.io.plain import Comparable, plain
 
 _SHADE = "255, 176, 0"  # readable behind dark and behind light text
 

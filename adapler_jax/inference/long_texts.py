@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.pieces import Pieces, encode_all
-from adapler_jax.data.rows import Template, fill, read_template
-from adapler_jax.data.text import whole_characters
+from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.tokenization.pieces import Pieces, encode_all
+from adapler_jax.data.tokenization.templates import Template, fill, read_template
 from adapler_jax.inference.words import Encoded, Word, words_of
 
 TRUNCATE = "truncate"

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from adapler_jax.inference.plain import Comparable, plain
 from adapler_jax.inference.words import Word, kept_texts
+from adapler_jax.io.plain import Comparable, plain
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapler_jax.data.ragged import Ragged
+from adapler_jax.data.batching.ragged import Ragged
 
 
 @dataclasses.dataclass(frozen=True)

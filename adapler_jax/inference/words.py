@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.pieces import Pieces, encode_all
-from adapler_jax.data.placed_tokens import cover_marks
-from adapler_jax.data.text import whole_characters
-from adapler_jax.data.text_rows import TextRows, encode_rows
+from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.tokenization.offsets import cover_marks
+from adapler_jax.data.tokenization.pieces import Pieces, encode_all
+from adapler_jax.data.tokenization.text_rows import TextRows, encode_rows
 
 
 @dataclasses.dataclass(frozen=True)

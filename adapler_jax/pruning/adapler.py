@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.encoder import ACTIVATIONS, exact_linear, init_linear
+from adapler_jax.encoders.bert import ACTIVATIONS, exact_linear, init_linear
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import BEFORE_ATTENTION, FILLER_ID, MASK_BIAS, EncoderConfig, Selection, Site, Softened
 

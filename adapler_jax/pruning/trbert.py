@@ -11,7 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.encoder import ACTIVATIONS, exact_linear, init_linear
+from adapler_jax.encoders.bert import ACTIVATIONS, exact_linear, init_linear
 from adapler_jax.pruning.base import Pruner, are_layers, harden, places
 from adapler_jax.types import BEFORE_ATTENTION, EncoderConfig, Selection, Site, Softened
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from adapler_jax.provenance import command_line
+from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
+from adapler_jax.io.atomic_files import check_file
+from adapler_jax.io.provenance import command_line
 from adapler_jax.report.curves import curves
 from adapler_jax.report.evaluation import RESTORE_CONFIG, finished_phases, read_run
-from adapler_jax.report.timing import NUM_TIMED_TEXTS
 from adapler_jax.training.phases import DONE, is_done, read_done
 from adapler_jax.training.run import CHOICES, phase_list
 from adapler_jax.training.workdir import CONFIG_FILE, TRAIN_PHASE, read_seconds
 from adapler_jax.weights.save import load_model
-from adapler_jax.whole_files import check_file
 
 EVALUATION_FILE = "evaluation.json"
 RATIONALES_FILE = "rationales.json"

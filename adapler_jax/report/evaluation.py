@@ -8,18 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 import ml_collections
 import numpy as np
 
-from adapler_jax.caches import use_compilation_cache
-from adapler_jax.data.batches import eval_batches
-from adapler_jax.data.examples import take_examples
-from adapler_jax.data.lengths import batch_lengths
-from adapler_jax.data.questions import Question
-from adapler_jax.data.tables import explain_unknown
+from adapler_jax.data.batching.batches import eval_batches
+from adapler_jax.data.batching.lengths import batch_lengths
+from adapler_jax.data.classification.examples import take_examples
+from adapler_jax.data.qa.questions import Question
+from adapler_jax.data.sources.tables import explain_unknown
+from adapler_jax.evaluation.models import Evaluation, evaluate_model
+from adapler_jax.evaluation.scoring import ClassScorer, Scorer
+from adapler_jax.evaluation.timing import own_lengths, time_model
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.evaluation import Evaluation, evaluate_model
-from adapler_jax.inference.operands import MIN_ROWS, Agreement, check_operands, describe, has_units
-from adapler_jax.inference.reader import Reader, Reading
-from adapler_jax.inference.scoring import ClassScorer, Scorer
+from adapler_jax.inference.compute_dtype import MIN_ROWS, Agreement, check_operands, describe, has_units
+from adapler_jax.inference.question_answerer import Reader, Reading
+from adapler_jax.io.atomic_files import checksum_path, write_checksums
+from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.metrics.classification import (
     METRICS,
     THRESHOLD,
@@ -28,7 +30,6 @@ from adapler_jax.metrics.classification import (
     choose_threshold,
 )
 from adapler_jax.pruning import Pruner, pruner_of_saved
-from adapler_jax.report.timing import own_lengths, time_model
 from adapler_jax.training.phases import MAY_CHANGE, is_done, load_phase_model, read_done
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import (
@@ -41,10 +42,8 @@ from adapler_jax.training.task_data import (
 from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_object
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import Saved, class_names_of, load_model, save_model
-from adapler_jax.whole_files import checksum_path, write_checksums
 
 NUM_OPERAND_BATCHES = 8  # at least, on which bfloat16 operands are compared with float32
-BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
 HELD_OUT = ("validation", "test")  # training texts are not needed again
 RESTORE_CONFIG = "restore it or train in another --workdir, which trains all phases again"
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")

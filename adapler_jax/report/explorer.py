@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from adapler_jax.data.examples import Dataset, take_examples
-from adapler_jax.data.splits import subset
+from adapler_jax.data.classification.examples import Dataset, take_examples
+from adapler_jax.data.classification.splits import subset
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import Explanation
 from adapler_jax.report.packing import CHUNK_SIZE, pack_chunk

@@ -8,16 +8,16 @@ from collections.abc import Callable
 import jinja2
 from markupsafe import Markup
 
-from adapler_jax.data.examples import Dataset
-from adapler_jax.data.tokenizers import load_tokenizer
-from adapler_jax.data.tokens import tokenize
+from adapler_jax.data.classification.examples import Dataset
+from adapler_jax.data.tokenization.tokenizers import load_tokenizer
+from adapler_jax.data.tokenization.tokens import tokenize
+from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.report import sections
 from adapler_jax.report.contents import Run, read_contents
 from adapler_jax.report.evaluation import load_fastest, load_named
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
 from adapler_jax.training.task_data import is_reading, load_data, token_cache
-from adapler_jax.whole_files import replace_text
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("adapler_jax.report"), autoescape=True, undefined=jinja2.StrictUndefined,

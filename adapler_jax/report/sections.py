@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from markupsafe import Markup
 
+from adapler_jax.evaluation.score_tables import BESIDE, class_rows, time_cells
+from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
+from adapler_jax.io.records import format_cell
 from adapler_jax.report import contents, plots
 from adapler_jax.report.contents import Run
 from adapler_jax.report.curves import NAMES, curves
-from adapler_jax.report.evaluation import BESIDE
-from adapler_jax.report.results import format_cell
-from adapler_jax.report.score_tables import class_rows, time_cells
-from adapler_jax.report.timing import NUM_TIMED_TEXTS
-from adapler_jax.training.journal import read_journal
+from adapler_jax.training.metrics_log import read_journal
 from adapler_jax.training.workdir import flatten, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from adapler_jax.data.ragged import ragged
-from adapler_jax.data.tokens import Tokenized
+from adapler_jax.data.batching.ragged import ragged
+from adapler_jax.data.tokenization.tokens import Tokenized
 
 BALANCED = "balanced"  # a value of config.class_weight; the other is none
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax
 import orbax.checkpoint as ocp
 
+from adapler_jax.io.atomic_files import damaged_files, flush_names, write_checksums
 from adapler_jax.training.steps import TrainState
-from adapler_jax.whole_files import damaged_files, flush_names, write_checksums
 
 LAST, BEST = "last", "best"
 ITEM, METRICS = "default", "metrics"  # parts of a step's directory, as orbax names them

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from adapler_jax.data.padding import Extras
-from adapler_jax.whole_files import check_file, replacing_file
+from adapler_jax.data.batching.padding import Extras
+from adapler_jax.io.atomic_files import check_file, replacing_file
 
 TEACHER = "teacher_logits"
 BY_NAME = f"{TEACHER}."  # before the names of logits

@@ -10,10 +10,10 @@ import pathlib
 import shutil
 from collections.abc import Callable, Sequence
 
+from adapler_jax.io.atomic_files import remove_file, replace_text
 from adapler_jax.training.checkpoints import LAST
-from adapler_jax.training.journal import read_journal
+from adapler_jax.training.metrics_log import read_journal
 from adapler_jax.training.workdir import DONE, GROWING_FIELDS, TRAIN_PHASE, read_object
-from adapler_jax.whole_files import remove_file, replace_text
 
 CONTINUED = "continued.json"
 OUTDATED = (

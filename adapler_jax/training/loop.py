@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adapler_jax import process
+from adapler_jax.io import process
 from adapler_jax.training.checkpoints import Checkpoints
-from adapler_jax.training.journal import Journal
+from adapler_jax.training.metrics_log import Journal
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import Batch, Params
 

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adapler_jax import encoder, flops, full_width
+from adapler_jax import flops
+from adapler_jax import forward as full_width
+from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, LayerLoop, Params, Trace

@@ -15,30 +15,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.data.batches import num_steps_per_epoch, train_batches
-from adapler_jax.data.padding import Extras
-from adapler_jax.inference.evaluation import evaluate_model
-from adapler_jax.inference.exported import PROGRAM_FILES
-from adapler_jax.inference.operands import FILE_NAME as OPERANDS_FILE
-from adapler_jax.inference.scoring import NoScorer
+from adapler_jax.data.batching.batches import num_steps_per_epoch, train_batches
+from adapler_jax.data.batching.padding import Extras
+from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.evaluation.scoring import NoScorer
+from adapler_jax.export.jax_export import PROGRAM_FILES
+from adapler_jax.inference.compute_dtype import FILE_NAME as OPERANDS_FILE
+from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
+from adapler_jax.io.provenance import commit_of_tree, device_name
 from adapler_jax.metrics.classification import THRESHOLD
-from adapler_jax.provenance import commit_of_tree, device_name
 from adapler_jax.pruning import Pruner, keep_all
-from adapler_jax.training import recipe
+from adapler_jax.training import from_config as recipe
 from adapler_jax.training.balance import balance
-from adapler_jax.training.calibration import (
+from adapler_jax.training.checkpoints import LAST, Checkpoints
+from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
+from adapler_jax.training.growth import CONTINUED, continued_epochs
+from adapler_jax.training.loop import Plan, run_plan
+from adapler_jax.training.losses import LossConfig, saliency
+from adapler_jax.training.methods.calibration import (
     TOLERANCE,
     at_limit,
     at_lowest,
     reach_speedup,
     steer_thresholds,
 )
-from adapler_jax.training.checkpoints import LAST, Checkpoints
-from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
-from adapler_jax.training.growth import CONTINUED, continued_epochs
-from adapler_jax.training.journal import track
-from adapler_jax.training.loop import Plan, run_plan
-from adapler_jax.training.losses import LossConfig, saliency
+from adapler_jax.training.metrics_log import track
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.steps import TrainState, init_state, make_train_step
@@ -47,7 +48,6 @@ from adapler_jax.training.workdir import DONE, TRAIN_PHASE, read_object
 from adapler_jax.types import FILLER_ID, Params
 from adapler_jax.weights.card import CARD_FILE
 from adapler_jax.weights.save import Saved, load_model, save_model
-from adapler_jax.whole_files import check_directory, remove_file, replace_text, write_checksums
 
 SALIENCY_FILE = "saliency.npz"
 NUM_CALIBRATION_BATCHES = 16

@@ -5,13 +5,16 @@ import math
 import pathlib
 from collections.abc import Callable
 
-from adapler_jax.caches import use_compilation_cache
-from adapler_jax.data.delimited import ignore
+from adapler_jax.data.sources.delimited import ignore
 from adapler_jax.inference.engine import DRIVER_NAMES
+from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
-from adapler_jax.training import distil_phases, phases, powerbert_phases, trbert_phases
+from adapler_jax.training import phases
 from adapler_jax.training.balance import BALANCED
 from adapler_jax.training.growth import grow
+from adapler_jax.training.methods import distill as distil_phases
+from adapler_jax.training.methods import powerbert as powerbert_phases
+from adapler_jax.training.methods import trbert as trbert_phases
 from adapler_jax.training.setup import data_digests, prepare
 from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (

@@ -9,24 +9,24 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from adapler_jax.data import tokenizer_files
-from adapler_jax.data.batches import eval_batches
-from adapler_jax.data.lengths import batch_lengths, bucket_for
-from adapler_jax.data.tasks import get_task
-from adapler_jax.data.tokenizers import check_table, load_tokenizer
-from adapler_jax.data.tokens import Tokenized
+from adapler_jax.data.batching.batches import eval_batches
+from adapler_jax.data.batching.lengths import batch_lengths, bucket_for
+from adapler_jax.data.classification.tasks import get_task
+from adapler_jax.data.tokenization import tokenizer_files
+from adapler_jax.data.tokenization.tokenizers import check_table, load_tokenizer
+from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.heads import Head
-from adapler_jax.inference.buckets import DEFAULT_BUCKETS, check_buckets, ladder
+from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets, ladder
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
-from adapler_jax.messages import listed
+from adapler_jax.io.messages import listed
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.training.balance import BALANCED, check_balance, class_weights
 from adapler_jax.training.task_data import TaskData, check_has_source, is_reading, load_task_data, splits_special
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.read import Loaded, load_pretrained
+from adapler_jax.weights.pretrained import Loaded, load_pretrained
 from adapler_jax.weights.save import SECTION
 
 MANY_CUT = 0.05  # of the training texts, from where on it is told that they are cut

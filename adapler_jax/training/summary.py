@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from adapler_jax.provenance import command_line
+from adapler_jax.io.provenance import command_line
 from adapler_jax.training.loop import in_words
 from adapler_jax.training.phases import is_done, read_done, validation_split
 from adapler_jax.training.setup import Setup

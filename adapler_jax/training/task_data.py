@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapler_jax.caches import user_cache
-from adapler_jax.data.examples import SPLITS, Dataset, check_source, load_task
-from adapler_jax.data.formats import Options
-from adapler_jax.data.pieces import SIDES
-from adapler_jax.data.reading import READING_TASKS, ReadingData, load_reading
-from adapler_jax.data.reading_splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
-from adapler_jax.data.reading_splits import SPAN as SPAN_KIND
-from adapler_jax.data.summary import majority_shares, summarize
-from adapler_jax.data.tasks import get_task
-from adapler_jax.data.tokenizers import load_core, load_tokenizer
-from adapler_jax.data.tokens import Tokenized, tokenize
+from adapler_jax.data.classification.examples import SPLITS, Dataset, check_source, load_task
+from adapler_jax.data.classification.summary import majority_shares, summarize
+from adapler_jax.data.classification.tasks import get_task
+from adapler_jax.data.qa.splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
+from adapler_jax.data.qa.splits import SPAN as SPAN_KIND
+from adapler_jax.data.qa.tasks import READING_TASKS, ReadingData, load_reading
+from adapler_jax.data.sources.formats import Options
+from adapler_jax.data.tokenization.pieces import SIDES
+from adapler_jax.data.tokenization.tokenizers import load_core, load_tokenizer
+from adapler_jax.data.tokenization.tokens import Tokenized, tokenize
+from adapler_jax.evaluation.question_answering import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
+from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
-from adapler_jax.inference.reading_scores import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
-from adapler_jax.inference.scoring import ClassScorer, Scorer
+from adapler_jax.io.caches import user_cache
 from adapler_jax.metrics.classification import metric_name
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import extra_if_ours

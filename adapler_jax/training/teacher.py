@@ -4,11 +4,11 @@ import pathlib
 
 import jax
 
-from adapler_jax import full_width
-from adapler_jax.data.padding import Extras
+from adapler_jax import forward as full_width
+from adapler_jax.data.batching.padding import Extras
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
-from adapler_jax.training.journal import track
+from adapler_jax.training.metrics_log import track
 from adapler_jax.training.phases import load_phase_model, mark_done
 from adapler_jax.training.setup import Setup
 from adapler_jax.types import FILLER_ID

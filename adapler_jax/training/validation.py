@@ -1,7 +1,7 @@
 """Scores of a model on a split while it trains, under the hard rule."""
 
-from adapler_jax.inference.evaluation import evaluate_model
-from adapler_jax.inference.scoring import Scorer
+from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.evaluation.scoring import Scorer
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.training.setup import Setup
 from adapler_jax.types import Params

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import filelock
 
-from adapler_jax.locks import locked
-from adapler_jax.whole_files import SUFFIX, check_file, replace_text
+from adapler_jax.io.atomic_files import SUFFIX, check_file, replace_text
+from adapler_jax.io.locks import locked
 
 CONFIG_FILE = "run.json"
 DONE = "done.json"  # of a phase

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adapler_jax.messages import listed, one_line
+from adapler_jax.io.messages import listed, one_line
 
 CARD_FILE = "README.md"
 CLASSES = {

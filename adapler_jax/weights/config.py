@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adapler_jax.encoder import ACTIVATIONS
-from adapler_jax.messages import bounded_errors, listed, shown
+from adapler_jax.encoders.bert import ACTIVATIONS
+from adapler_jax.io.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.families import MODEL_TYPES, bert_config, distilbert_config, saves_as_distilbert
+from adapler_jax.weights.checkpoint_formats import MODEL_TYPES, bert_config, distilbert_config, saves_as_distilbert
 from adapler_jax.weights.labels import UNNAMED, is_name, numbers_of
 
 CONFIG_FILE = "config.json"

@@ -11,9 +11,9 @@ import numpy as np
 import safetensors
 from flax.traverse_util import flatten_dict
 
-from adapler_jax.messages import listed, shown
+from adapler_jax.io.messages import listed, shown
+from adapler_jax.weights.checkpoint_formats import DISTILBERT, OWN_FILE, with_own_tables
 from adapler_jax.weights.config import read_json
-from adapler_jax.weights.families import DISTILBERT, OWN_FILE, with_own_tables
 
 # What is read of the dtypes that the files name.
 SAFE_DTYPES = (

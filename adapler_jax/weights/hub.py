@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from adapler_jax.messages import bounded_errors, excerpt
-from adapler_jax.weights.families import OWN_FILE
+from adapler_jax.io.messages import bounded_errors, excerpt
+from adapler_jax.weights.checkpoint_formats import OWN_FILE
 from adapler_jax.weights.files import find_weights
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")

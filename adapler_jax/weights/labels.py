@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from adapler_jax.messages import listed
+from adapler_jax.io.messages import listed
 
 UNNAMED = re.compile(r"(?:LABEL_)?(\d{1,9})")  # in place of a name that is not given
 NUMBER = re.compile(r"[+-]?\d{1,9}")

@@ -16,9 +16,18 @@ import safetensors.numpy
 
 from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.messages import bounded_errors, shown
+from adapler_jax.io.atomic_directories import copy_entries, readable, replacing, restore_previous
+from adapler_jax.io.messages import bounded_errors, shown
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE, card_text
+from adapler_jax.weights.checkpoint_formats import (
+    OWN_FILE,
+    OWN_TABLES,
+    bert_tensors,
+    distilbert_tensors,
+    renamed,
+    saves_as_distilbert,
+)
 from adapler_jax.weights.config import (
     CONFIG_FILE,
     MAX_LENGTH,
@@ -27,21 +36,12 @@ from adapler_jax.weights.config import (
     read_class_names,
     read_json,
 )
-from adapler_jax.weights.families import (
-    OWN_FILE,
-    OWN_TABLES,
-    bert_tensors,
-    distilbert_tensors,
-    renamed,
-    saves_as_distilbert,
-)
 from adapler_jax.weights.files import add_own_tables, read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
-from adapler_jax.weights.names import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules, unwrapped_name
-from adapler_jax.weights.replace import copy_entries, readable, replacing, restore_previous
+from adapler_jax.weights.rules import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules, unwrapped_name
+from adapler_jax.weights.saved_tokenizer import settle_tokenizer
 from adapler_jax.weights.section import FORMAT, SECTION, check_section, head_of, is_count, options_of, read_section
-from adapler_jax.weights.tokenizer_files import settle_tokenizer
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
 HIDDEN_BIAS = re.compile(r"(contribution_predictor|token_selector)\.0\.hidden\.bias")

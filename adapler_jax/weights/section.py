@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adapler_jax.heads import CLASSIFICATION, HEADS, Head, make_head
-from adapler_jax.messages import listed, shown
+from adapler_jax.io.messages import listed, shown
 from adapler_jax.weights.config import MAX_LENGTH
 from adapler_jax.weights.labels import is_name
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from adapler_jax.messages import listed, one_line
+from adapler_jax.io.messages import listed, one_line
 from adapler_jax.types import Params
-from adapler_jax.weights.families import renamed
-from adapler_jax.weights.names import Rule, canonical_name, foreign_part
+from adapler_jax.weights.checkpoint_formats import renamed
+from adapler_jax.weights.rules import Rule, canonical_name, foreign_part
 
 LAYER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.provenance import commit_of_tree
+from adapler_jax.io.provenance import commit_of_tree
 from adapler_jax.types import View
 from benchmarks import (
     ablation,

@@ -4,8 +4,8 @@ import types
 import numpy as np
 import pytest
 
-from adapler_jax.data.rationales import Annotated
-from adapler_jax.data.tokenizers import load_core
+from adapler_jax.data.classification.rationales import Annotated
+from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.inference.words import encode_words
 from benchmarks import plot_rationales, rationales
 from benchmarks.rationale_scores import agreement, eraser_rows, hard_scores, layer_rows, some_words

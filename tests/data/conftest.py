@@ -5,8 +5,8 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from adapler_jax.data.ragged import Ragged
-from adapler_jax.data.tokens import Tokenized
+from adapler_jax.data.batching.ragged import Ragged
+from adapler_jax.data.tokenization.tokens import Tokenized
 
 WORDS = (
     "[PAD]",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import absl.app
 from absl import flags
 
-from adapler_jax.data.reading import READING_TASKS
+from adapler_jax.data.qa.tasks import READING_TASKS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import full_width, pruning
+from adapler_jax import forward as full_width
+from adapler_jax import pruning
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import init_state, make_train_step
-from adapler_jax.weights import names
+from adapler_jax.weights import rules as names
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer

@@ -8,7 +8,7 @@ import re
 import jax
 import pytest
 
-from adapler_jax.encoder import init_encoder
+from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.heads import init_classifier
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model

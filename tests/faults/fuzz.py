@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from adapler_jax.messages import MAX_MESSAGE
+from adapler_jax.io.messages import MAX_MESSAGE
 from tests.faults import readers
 
 MAX_CHANGED_BYTES = 1 << 20

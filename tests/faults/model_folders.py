@@ -10,17 +10,17 @@ import numpy as np
 import safetensors.numpy
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from adapler_jax.data.tokenizers import load_core, load_tokenizer
-from adapler_jax.encoder import init_encoder
+from adapler_jax.data.tokenization.tokenizers import load_core, load_tokenizer
+from adapler_jax.encoders.bert import init_encoder
+from adapler_jax.export.jax_export import max_length_of
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, hotpot
-from adapler_jax.inference.exported import max_length_of
-from adapler_jax.inference.loaded import reading_limits
-from adapler_jax.messages import MAX_MESSAGE
+from adapler_jax.inference.loading import reading_limits
+from adapler_jax.io.messages import MAX_MESSAGE
 from adapler_jax.pruning import make_pruner, pruner_of_saved
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.config import config_json
-from adapler_jax.weights.names import axis_sizes, model_rules
-from adapler_jax.weights.read import load_pretrained
+from adapler_jax.weights.pretrained import load_pretrained
+from adapler_jax.weights.rules import axis_sizes, model_rules
 from adapler_jax.weights.save import load_model, save_model, task_of
 from adapler_jax.weights.tree import to_tensors
 

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import pyarrow
 import pyarrow.parquet
 
-from adapler_jax.data.choices import stream_choices
-from adapler_jax.data.examples import load_task
-from adapler_jax.data.hotpot import stream_hotpot
-from adapler_jax.data.questions import stream_questions
-from adapler_jax.data.streams import kind_of, read_windows
-from adapler_jax.data.summary import summarize
-from adapler_jax.data.wikihop import stream_wikihop
+from adapler_jax.data.classification.examples import load_task
+from adapler_jax.data.classification.summary import summarize
+from adapler_jax.data.qa.hotpot import stream_hotpot
+from adapler_jax.data.qa.multiple_choice import stream_choices
+from adapler_jax.data.qa.questions import stream_questions
+from adapler_jax.data.qa.wikihop import stream_wikihop
+from adapler_jax.serving.streams import kind_of, read_windows
 
 ROWS = [
     {"text": f'film {number}, "é" 日', "label": ("neg", "pos")[number % 2], "n": number}

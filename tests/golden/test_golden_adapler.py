@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import encoder, full_width
-from adapler_jax.inference import masked
+from adapler_jax import forward as full_width
+from adapler_jax.encoders import bert as encoder
+from adapler_jax.inference.drivers import masked
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.training.losses import LossConfig, objectives, saliency
 from adapler_jax.training.optimizers import (
@@ -21,7 +22,7 @@ from adapler_jax.training.optimizers import (
 )
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.types import Batch, EncoderConfig
-from adapler_jax.weights.names import axis_sizes, model_rules
+from adapler_jax.weights.rules import axis_sizes, model_rules
 from adapler_jax.weights.tree import canonicalize, to_tensors, to_tree
 
 SLOPES = ("10", "100", "1000", "1e20")

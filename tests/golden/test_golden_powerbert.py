@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.inference import masked
+from adapler_jax.inference.drivers import masked
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.powerbert import mass_term, powerbert, retention
 from adapler_jax.types import Batch, EncoderConfig

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import full_width
+from adapler_jax import forward as full_width
 from adapler_jax.heads import CLASSIFICATION, SPAN
-from adapler_jax.inference import bucketed, masked, packed
+from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.pruning import trbert
 from adapler_jax.pruning.trbert import action_losses, selected_share
-from adapler_jax.training.policy import PolicyConfig, combine, importance_scores, init_objective
+from adapler_jax.training.methods.policy import PolicyConfig, combine, importance_scores, init_objective
 from adapler_jax.types import Batch, Draws, EncoderConfig
-from adapler_jax.weights.families import SEGMENTS, distilbert_name
-from adapler_jax.weights.names import axis_sizes, model_rules
+from adapler_jax.weights.checkpoint_formats import SEGMENTS, distilbert_name
+from adapler_jax.weights.rules import axis_sizes, model_rules
 from adapler_jax.weights.tree import to_tree
 
 TOLERANCE = 2e-6

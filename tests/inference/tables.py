@@ -1,7 +1,7 @@
 """Latency tables made up by hand."""
 
-from adapler_jax.inference.latency_table import RUNG, LatencyTable, Row
-from adapler_jax.provenance import device_name, library_versions
+from adapler_jax.inference.autotune.table import RUNG, LatencyTable, Row
+from adapler_jax.io.provenance import device_name, library_versions
 
 MINILM, BASE = (6, 12, 384, 1536), (12, 12, 768, 3072)
 SCHEDULES = (None, 1.0, 4.0)

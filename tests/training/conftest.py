@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from adapler_jax.encoder import init_encoder
+from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.heads import init_classifier
 from adapler_jax.training import phases
 from adapler_jax.training.run import run_all

@@ -1,0 +1,141 @@
+"""Rows of questions in the public forms of SQuAD, MRQA and TriviaQA, a row at a time, from files and data sets."""
+
+import functools
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from adapler_jax.data.sources.compression import Source, inner_path, open_source
+from adapler_jax.data.sources.encodings import TextReader
+from adapler_jax.data.sources.files import files_by_split, find_place, split_name
+from adapler_jax.data.sources.items import json_endings, line_items
+from adapler_jax.data.sources.json_tables import expand_columns
+from adapler_jax.data.sources.json_values import LIST_START, Placed, check_end, list_items, read_start
+from adapler_jax.data.sources.paths import check_inside
+from adapler_jax.data.sources.tables import explain_unknown, shown
+from adapler_jax.data.sources.tfds import plain, tfds_splits
+
+ENDINGS = json_endings()
+_FIRST_KEY = re.compile(r'"(data|paragraphs|qas|header|context|question)"\s*:', re.IGNORECASE)
+_VERSION = re.compile(r"[_-]v[\d.]+$")  # of train-v1.1, no part of the split's name
+
+Row = Mapping
+Rows = Iterable[tuple[str, Row]]  # with the place of each, for messages
+
+
+def open_rows(source: str) -> dict[str, Callable[[], Rows]]:
+    """Return a reader of rows for every split of a source, as `stream_questions` describes it.
+
+    Raises:
+      ValueError: the source is unknown or missing.
+    """
+    kind, _, name = source.partition(":")
+    if kind not in ("file", "tfds") or not name:
+        raise ValueError(f"source of questions {source!r}; expected file:PATH or tfds:NAME")
+    if kind == "tfds":
+        splits = tfds_splits(name)
+        return {split: functools.partial(tfds_rows, rows, f"{source} {split}") for split, rows in splits.items()}
+    return {split: functools.partial(_file_rows, path) for split, path in _find_files(name).items()}
+
+
+def _find_files(name: str) -> dict[str, pathlib.Path]:
+    """Find the file, or the files of the folder, by split."""
+    place = find_place(name)
+    if place.is_file():
+        return {_split_of(place) or "train": place}
+    return files_by_split(place, lambda file: _split_of(file) if file.name.endswith(ENDINGS) else None, endings=ENDINGS)
+
+
+def _split_of(path: pathlib.Path) -> str | None:
+    """Read the split off a file's name: train of train-v1.1.json, validation of dev.jsonl.gz."""
+    ending = next((ending for ending in ENDINGS if path.name.endswith(ending)), path.suffix)
+    return split_name(_VERSION.sub("", path.name.removesuffix(ending)))
+
+
+def _file_rows(path: pathlib.Path) -> Rows:
+    """Yield the rows of a file in any of the forms."""
+    if not path.name.endswith(ENDINGS):
+        raise ValueError(f"{str(path)!r}: {explain_unknown('file kind', path.suffix, ENDINGS)}")
+    with open_source(path) as source:
+        for where, item in _items(source, is_lines=inner_path(path).suffix.lower() == ".jsonl"):
+            yield from _flatten(item, where, path.parent.parent / "evidence")
+
+
+def _items(source: Source, *, is_lines: bool) -> Iterator[Placed]:
+    """Yield the values of JSON lines, of one list, or of the list that an object has as its `data`."""
+    where = source.where
+    if not is_lines:
+        text = TextReader(source.open(), where)
+        head = read_start(text)
+        key = _FIRST_KEY.search(head)
+        start = LIST_START.match(head, key.end() if key and key[1].lower() == "data" else 0)
+        if start:
+            rest, place = yield from list_items(text, head, start.end(), where)
+            check_end(rest[place:] + text.read(), where, in_object=start.start() > 0)
+            return
+    yield from line_items(source.open(), where)
+
+
+def _flatten(item, where: str, evidence: pathlib.Path, *, depth: int = 0) -> Rows:
+    """Yield the questions inside of an article, a paragraph or a line; its fields say the form."""
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{where} is {type(item).__name__}; expected an object with named fields")
+    if "paragraphs" in item:
+        if depth:
+            raise ValueError(f"{where} has paragraphs inside of a paragraph; expected 'qas', as SQuAD has it")
+        for place, paragraph in _numbered(item["paragraphs"], f"{where}, paragraph"):
+            yield from _flatten(paragraph, place, evidence, depth=1)
+    elif "qas" in item:
+        for place, row in _numbered(item["qas"], f"{where}, question"):
+            yield place, {"context": item.get("context"), **row}
+    elif "QuestionId" in item:
+        yield from _trivia_rows(item, where, evidence)
+    elif "header" not in item:
+        yield from expand_columns(item, where)
+
+
+def _numbered(items, where: str) -> Iterator[tuple[str, Row]]:
+    """Yield objects with their places."""
+    for number, item in enumerate(items if isinstance(items, list) else [items], start=1):
+        if not isinstance(item, Mapping):
+            raise ValueError(f"{where} {number} is {type(item).__name__}; expected an object with named fields")
+        yield f"{where} {number}", item
+
+
+def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
+    """Yield a row for every document of a question as TriviaQA publishes it."""
+    answer = item.get("Answer") or {}
+    aliases = answer.get("Aliases") or [] if isinstance(answer, Mapping) else None
+    if not isinstance(aliases, list):
+        raise ValueError(f"{where} has {shown(answer)} as 'Answer'; expected an object with 'Aliases' and 'Value'")
+    aliases = [*aliases, *filter(None, [answer.get("Value")])]
+    for field, folder in (("EntityPages", "wikipedia"), ("SearchResults", "web")):
+        for place, page in _numbered(item.get(field) or [], f"{where}, {field}"):
+            if "Filename" in page:
+                check_inside(evidence, folder, place)  # a link of the folder itself
+                path = check_inside(evidence / folder, page["Filename"], place)
+                row = {"id": f"{item['QuestionId']}--{page['Filename']}", "question": item.get("Question")}
+                yield where, row | {"context": path, "aliases": aliases}
+
+
+def tfds_rows(rows: Iterable[Mapping], where: str) -> Rows:
+    """Yield the rows of tensorflow-datasets in the fields of the files."""
+    for number, row in enumerate(rows, start=1):
+        row, place = plain(row), f"{where}: row {number}"
+        if "question_id" not in row:
+            yield place, row | _detected(row)
+            continue
+        aliases = [*row["answer"]["aliases"], *{row["answer"]["value"]} - {"", "<unk>"}]
+        for pages, text in (("entity_pages", "wiki_context"), ("search_results", "search_context")):
+            for name, context in zip(row[pages]["filename"], row[pages][text], strict=True):
+                fields = {"question": row["question"], "context": context, "aliases": aliases}
+                yield place, {"id": f"{row['question_id']}--{name}", **fields}
+
+
+def _detected(row: Row) -> Row:
+    """Turn MRQA's columns of starts and ends, a list for each detected answer, into the spans of each."""
+    if "detected_answers" not in row:
+        return {}
+    texts, spans = row["detected_answers"]["text"], row["detected_answers"]["char_spans"]
+    spans = [list(zip(*places, strict=True)) for places in zip(spans["start"], spans["end"], strict=True)]
+    return {"detected_answers": {"text": texts, "char_spans": spans}}

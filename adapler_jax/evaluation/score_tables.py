@@ -1,0 +1,177 @@
+"""Seconds, and scores and confusions of classes of evaluated models, as rows of a table for people."""
+
+from collections.abc import Sequence
+
+from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
+from adapler_jax.io.provenance import device_name
+from adapler_jax.io.records import print_table
+
+BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
+FEW, MANY = 5, 20  # classes that are shown without being asked for, and at most
+
+
+def time_cells(row: dict, rows: Sequence[dict], size: int) -> tuple[float, float] | None:
+    """Return (speedup, milliseconds) of a row at a batch size; None where they were not measured.
+
+    Args:
+      row: of `evaluate_workdir`.
+      rows: all of them; the dense model has the milliseconds next to the first other one.
+      size: of the batch.
+    """
+    if f"wall_ms_{size}" in row:
+        return row[f"wall_speedup_{size}"], row[f"wall_ms_{size}"]
+    name = f"dense_wall_ms_{size}"
+    dense = next((other[name] for other in rows if name in other), None)
+    is_first = row["split"] == rows[0]["split"]
+    return (1.0, dense) if row["method"] == "dense" and dense is not None and is_first else None
+
+
+def is_few(row: dict) -> bool:
+    """Say whether a row of `evaluate_workdir` has so few classes that they are shown without being asked for."""
+    return 0 < len(row.get("classes", ())) <= FEW
+
+
+def class_rows(row: dict) -> tuple[list[dict], str]:
+    """Return a row a class, and a sentence on what they show.
+
+    Args:
+      row: of `evaluate_workdir`, with its `classes`.
+
+    Returns:
+      Of up to MANY classes all, with the counts of what was answered; of more the worst ones by F1.
+    """
+    classes, confusion = row["classes"], row.get("confusion")
+    if len(classes) > MANY:
+        present = [entry for entry in classes if entry["support"] > 0]
+        worst = sorted(present, key=lambda entry: entry["f1"])[:MANY]
+        return [
+            _scores(entry) for entry in worst
+        ], f"the {len(worst)} classes of {len(classes)} with the lowest F1"
+    rows = [_scores(entry) for entry in classes]
+    if confusion is None or len(confusion) != len(classes):
+        return rows, "scores in percent"
+    for cells, counts in zip(rows, confusion):
+        cells |= {f"as {other['name']}": str(int(count)) for other, count in zip(classes, counts)}
+    return rows, "scores in percent; of each labelled class, how many were answered as which"
+
+
+def _scores(entry: dict) -> dict:
+    """Return the cells of one class."""
+    return (
+        {"class": entry["name"]}
+        | {
+            title: f"{100 * entry[name]:.1f}"
+            for title, name in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
+        }
+        | {"support": f"{int(entry['support']):,}"}
+    )
+
+
+def shown_models(rows: Sequence[dict], *, details: bool) -> list[dict]:
+    """Return the rows whose classes are shown: with details all, else the fastest model's where classes are few."""
+    rows = [row for row in rows if row.get("classes")]
+    if details or not rows:
+        return rows
+    fastest = max(
+        (row for row in rows if row["split"] == rows[0]["split"]),
+        key=lambda row: row["flops_speedup"],
+    )
+    return [fastest] if is_few(fastest) else []
+
+
+DETAILS = (
+    "FLOPs speedups count true tokens; executed FLOPs what ran, padding on both sides; efficiency is the\n"
+    "speedup in seconds over the FLOPs speedup, above 1 where the dense model pays for padding"
+)
+
+
+def score_rows(rows: list[dict]) -> list[dict]:
+    """Return what the first table shows of each model: score, seconds, operations."""
+    several = len({row["split"] for row in rows}) > 1
+    return [
+        {"model": row["method"]}
+        | ({"split": row["split"]} if several else {})
+        | {row["metric"]: f"{100 * row['test_score']:.1f}"}
+        | {name: f"{100 * row[name]:.1f}" for name in BESIDE if name in row}
+        | ({"majority": f"{100 * row['majority_share']:.1f}"} if "majority_share" in row else {})
+        | seconds_of(row, rows)
+        | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}
+        for row in rows
+    ]
+
+
+def seconds_of(row: dict, rows: list[dict]) -> dict[str, str]:
+    """Return the cells of speedup and milliseconds at every batch size."""
+    cells = {}
+    for size in NUM_TIMED_TEXTS:
+        if timed := time_cells(row, rows, size):
+            cells |= {f"speedup @{size}": f"{timed[0]:.2f}x", f"ms @{size}": f"{timed[1]:.2f}"}
+    return cells
+
+
+def time_rows(rows: list[dict]) -> list[dict]:
+    """Return what --details shows of seconds: a row a model and batch size."""
+    return [
+        {
+            "model": row["method"], "batch": batch_size, "driver": row[f"driver_{batch_size}"],
+            "dense ms": f"{row[f'dense_wall_ms_{batch_size}']:.2f}", "ms": f"{row[f'wall_ms_{batch_size}']:.2f}",
+            "speedup": f"{row[f'wall_speedup_{batch_size}']:.2f}x",
+            "executed FLOPs": f"{row[f'executed_speedup_{batch_size}']:.2f}x",
+            "efficiency": f"{row[f'wall_speedup_{batch_size}'] / row['flops_speedup']:.2f}",
+        }
+        for row in rows
+        for batch_size in NUM_TIMED_TEXTS
+        if f"wall_ms_{batch_size}" in row
+    ]
+
+
+def token_rows(rows: list[dict]) -> list[dict]:
+    """Return what --details shows of tokens and calibration."""
+    return [
+        {"model": row["method"], "split": row["split"], "tokens in each layer": row["kept_tokens"]}
+        | ({"calibration error": f"{100 * row['ece']:.1f}"} if "ece" in row else {})
+        for row in rows
+    ]
+
+
+def threshold_rows(rows: list[dict]) -> list[dict]:
+    """Return what the chosen decision thresholds are worth."""
+    return [
+        {
+            "model": row["method"],
+            "split": row["split"],
+            "threshold": f"{row['threshold']:.3f}",
+            f"{row['threshold_metric']} with it": f"{100 * row['threshold_score']:.1f}",
+            "without": f"{100 * row['likeliest_score']:.1f}",
+            "on validation": f"{100 * row['threshold_validation_score']:.1f}",
+        }
+        for row in rows
+        if "threshold_metric" in row  # a no-answer threshold has no metric of its own
+    ]
+
+
+def title_of(rows: list[dict]) -> str:
+    """Return what the numbers of the first table are."""
+    first, *_ = rows
+    splits = {row["split"]: f"{row['num_texts']:,} {row['unit']} of {row['split']}" for row in rows}
+    title = " and ".join(splits.values()) + "; scores in percent"
+    if any("wall_ms_1" in row for row in rows):
+        unit = first["unit"].removesuffix("s")
+        title += f"; ms a {unit}, each model in turns with the dense one\n"
+        title += f"@{' and @'.join(map(str, NUM_TIMED_TEXTS))}: {first['unit']} in a batch; {device_name()}"
+    return title
+
+
+def print_rows(rows: list[dict], *, details: bool) -> None:
+    """Print all tables of an evaluation."""
+    print_table(score_rows(rows), title=title_of(rows))
+    if found := threshold_rows(rows):
+        print_table(found, title="decision thresholds that are best on validation: the second class from there on")
+    for row in shown_models(rows, details=details):
+        cells, caption = class_rows(row)
+        model = row["method"] if details else f"{row['method']}, the fastest model,"
+        print_table(cells, title=f"{model} on {row['split']}, by class: {caption}")
+    if details:
+        if timed := time_rows(rows):
+            print_table(timed, title=DETAILS)
+        print_table(token_rows(rows), title="tokens that each layer ran on, means; calibration error in percent")

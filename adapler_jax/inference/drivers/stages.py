@@ -1,0 +1,33 @@
+"""A driver in pieces, so that one compiled layer can serve all layers of a model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from adapler_jax.encoders import bert as encoder
+from adapler_jax.types import Batch, Params
+
+
+class Stages(NamedTuple):
+    """What a driver computes. All functions are pure; `outer` are the parameters without the encoder's layers."""
+
+    # outer -> tuple of trees with a leading layer axis: what a layer reads beside its own parameters
+    per_layer: Callable[[Params], tuple]
+    # (outer, Batch) -> (state, anything that only `finish` reads)
+    begin: Callable
+    # (state, (layer, *its slices of per_layer)) -> (state, record); the state keeps its shapes
+    step: Callable
+    # (outer, state, what `begin` gave it, records stacked along a layer axis) -> (logits float32 of the head, Trace)
+    finish: Callable
+
+
+def without_layers(params: Params) -> Params:
+    """The parameters but for the encoder's layers."""
+    return params | {"encoder": {name: tree for name, tree in params["encoder"].items() if name != "layers"}}
+
+
+def run_stages(stages: Stages, params: Params, batch: Batch):
+    """All of them in one program: (logits, Trace). Params: layers stacked, or apart as `encoder.lay_out` gives them."""
+    outer = without_layers(params)
+    state, first = stages.begin(outer, batch)
+    state, record_N = encoder.over_layers(stages.step, state, params["encoder"]["layers"], *stages.per_layer(outer))
+    return stages.finish(outer, state, first, record_N)

@@ -1,0 +1,99 @@
+"""The input of predictions: what a saved model takes, and files or pipes that hold it."""
+
+import contextlib
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+from adapler_jax.data.sources.parquet import parquet_errors
+from adapler_jax.export.jax_export import check_classifies
+from adapler_jax.heads import CLASSIFICATION, SPAN
+from adapler_jax.serving.streams import KINDS, kind_of, usual_columns
+from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
+
+STANDARD = "-"  # input or output
+CLASSES, ANSWERS, OPTIONS = "classes", "answers", "options"  # what a model gives
+QUESTION_COLUMNS = ("question", "context")  # of a model that answers
+
+
+def use_of(model) -> str:
+    """Return what a saved model gives: CLASSES, ANSWERS or OPTIONS.
+
+    Raises:
+      ValueError: it gives something else.
+    """
+    head = head_name_of(model)
+    if head == SPAN.name:
+        return ANSWERS
+    reading = extra_of(model).get("reading")
+    if head == "choice" or (isinstance(reading, dict) and reading.get("per_option")):
+        return OPTIONS
+    if head != CLASSIFICATION.name:
+        check_classifies(load_model(model))
+    return CLASSES
+
+
+def input_kind(
+    source: str, kind: str | None, columns: Sequence[str] = (), *, use: str = CLASSES
+) -> str:
+    """What the input is read as. Raises ValueError where that is unknown, or does not go with the columns."""
+    if kind is None:
+        kind = (
+            "txt" if source == STANDARD else kind_of(source, KINDS, advice="name it with --format")
+        )
+    if columns and kind == "txt":
+        raise ValueError(
+            "text lines have no columns; leave out --column, or name the kind of table with --format"
+        )
+    if use == OPTIONS:
+        if columns and len(columns) < 3:
+            raise ValueError(
+                f"--column names {', '.join(columns)}; expected question, article, and a column of lists of options or "
+                "one an option"
+            )
+    elif len(columns) > 2:
+        raise ValueError(
+            f"--column names {', '.join(columns)}; expected one column of texts, or two of pairs"
+        )
+    return kind
+
+
+@contextlib.contextmanager
+def open_input(source: str, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
+    """Yield a file or standard input as bytes.
+
+    Raises:
+      ValueError: the file does not exist or is a folder, or standard input is closed.
+    """
+    if source == STANDARD:
+        if sys.stdin is None:
+            raise ValueError("standard input is closed; give --input=FILE")
+        if sys.stdin.isatty():
+            tell("reading from the terminal; Ctrl-D on a line of its own ends the input")
+        yield sys.stdin.buffer
+    else:
+        path = pathlib.Path(source).expanduser()
+        if not path.exists():
+            raise ValueError(f"{source} does not exist; --input names a file, or - for standard input")
+        if path.is_dir():
+            raise ValueError(f"{source} is a folder; --input names one file of it")
+        with path.open("rb") as file:
+            yield file
+
+
+def parquet_schema(file: BinaryIO, where: str):
+    """Return the schema of a Parquet file, which is read from its start again; None for a pipe."""
+    import pyarrow.parquet  # heavy, and needed for this kind of file only
+
+    if not file.seekable():
+        return None
+    with parquet_errors(where):
+        schema = pyarrow.parquet.read_schema(file)
+    file.seek(0)
+    return schema
+
+
+def usual_of(model, use: str) -> list[tuple[str, ...]]:
+    """Return the columns that a model's texts are looked for in."""
+    return usual_columns(task_of(model)) if use == CLASSES else [QUESTION_COLUMNS]

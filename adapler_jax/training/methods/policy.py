@@ -1,0 +1,210 @@
+"""What trains TR-BERT's selectors: importance scores to imitate, the policy's loss, and steps that train them alone.
+
+Source: Ye et al., "TR-BERT", NAACL 2021, and its released program, which the docstrings name where ours differs.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adapler_jax import forward as full_width
+from adapler_jax.encoders import bert as encoder
+from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers, places
+from adapler_jax.pruning.trbert import action_losses, probabilities, selected_share
+from adapler_jax.training.losses import weighted
+from adapler_jax.training.steps import TrainState
+from adapler_jax.types import FILLER_ID, Batch, Draws, EncoderConfig, LayerLoop, Params, View
+
+
+class PolicyConfig(NamedTuple):
+    """Numbers of the policy's loss; hashable."""
+
+    length_coef: float  # alpha: on the share of tokens that went on, beside the task's loss
+    num_samples: int = 8  # K action samples of each text
+    samples_at_once: int = 1  # of those, in memory at a time; 0: all
+    guided_share: float = 0.0  # of the steps, in which the first sample imitates the heuristic
+    task_coef: float = 0.0  # 1 where the encoder is trained too
+    distil_coef: float = 0.0  # share of the teacher's soft labels in the task's loss
+    class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
+    by_padded_length: bool = False  # shares of the batch's slots in place of the text's tokens: the released program
+
+
+def check_depth(config: EncoderConfig, layers: tuple[int, ...]) -> int:
+    """The layer, from 0, at whose output the importance scores take the loss's gradient: two thirds up.
+
+    Raises ValueError where the encoder is so shallow that only [CLS] has a gradient there, or tokens are selected
+    further up.
+    """
+    layer = 2 * config.num_layers // 3
+    if layer >= config.num_layers - 1 or layers[-1] - 1 >= layer:
+        raise ValueError(
+            f"importance scores are undefined for {config.num_layers} layers with selection in front of layers "
+            f"{layers}: they read the gradient behind layer {layer}; set config.trbert.guided_share and "
+            "config.trbert.init_num_epochs to 0"
+        )
+    return layer
+
+
+def importance_scores(params: Params, config: EncoderConfig, batch: Batch, *, layers: tuple[int, ...], dtype,
+                      head: Head = CLASSIFICATION):  # fmt: skip
+    """What each token's way from a selector upwards does to the loss of the fine-tuned model: (float32 [B, S, L], 0 on
+    padding; logits of the head).
+
+        s_t = | < dloss / dH_r[t], H_r[t] - H_l[t] > |
+
+    H_l are the states that the selector reads, H_r those two thirds up; of each example's own loss. The released
+    program takes that of the batch's mean, which scales its scores by one over the batch size. Source: the paper's
+    residual strategy.
+    """
+    top = check_depth(config, layers) + 1
+    below, above = (
+        jax.tree.map(lambda leaf, part=part: leaf[part], params["encoder"]["layers"])
+        for part in (slice(None, top), slice(top, None))
+    )
+    pruner, options = keep_all(), {"slope": None, "key": None, "dtype": dtype}
+    start_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
+
+    def run(part, num_layers, hidden_BLD, **more):
+        found = {"encoder": {"layers": part}, "pruner": {}}
+        config_of_part = dataclasses.replace(config, num_layers=num_layers)
+        return full_width.run_layers(found, config_of_part, pruner, hidden_BLD, batch.live_BL, **options, **more)
+
+    high_BLD, _, hidden_NBLD = run(below, top, start_BLD, collect_hidden=True)
+
+    def loss(high_BLD):
+        last_BLD, _, _ = run(above, config.num_layers - top, high_BLD)
+        logits = head.read(params["head"], config, last_BLD if head.reads_tokens else last_BLD[:, 0], batch)
+        return jnp.sum(head.losses(logits, batch, 0.0)), logits
+
+    gradient_BLD, logits = jax.grad(loss, has_aux=True)(high_BLD)
+    scores = [
+        jnp.abs(jnp.sum(gradient_BLD * (high_BLD - hidden_NBLD[layer - 1]), axis=-1)) for layer in layers
+    ]  # fmt: skip
+    return jnp.where(batch.live_BL[:, None], jnp.stack(scores, axis=1), 0.0), logits
+
+
+def rank_targets(guide_BSL, live_BL):
+    """1 - rank / n of each token at each site, rank 0 the highest score: float32 [B, S, L], 0 on padding."""
+    length_B11 = jnp.maximum(1.0, jnp.sum(live_BL, axis=-1, dtype=jnp.float32))[:, None, None]
+    rank_BSL = jax.vmap(places, in_axes=(1, None), out_axes=1)(guide_BSL, live_BL).astype(jnp.float32)
+    return jnp.where(live_BL[:, None], 1.0 - rank_BSL / length_B11, 0.0)
+
+
+def init_objective(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, target_BSL, *, dtype):
+    """Mean distance of the selectors' probabilities to their targets, summed over the sites; nothing is dropped:
+    (scalar, {name: scalar}).
+
+    The released program multiplies it by the mean of 1 / n once more. Source: its stage `initbert`.
+    """
+    start_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
+    _, _, hidden_NBLD = full_width.run_layers(
+        params | {"pruner": {}}, config, keep_all(), start_BLD, batch.live_BL,
+        slope=None, key=None, dtype=dtype, collect_hidden=True,
+    )  # fmt: skip
+    live_BL = batch.live_BL & (batch.example_id_B != FILLER_ID)[:, None]
+    total = jnp.float32(0.0)
+    for place, site in enumerate(pruner.sites):
+        site_params = jax.tree.map(lambda leaf, place=place: leaf[place], params["pruner"])
+        reading_BL = pruner.read(site_params, jax.lax.stop_gradient(hidden_NBLD[site.layer - 1]))
+        score_BL = probabilities(View(reading_BL, batch.live_BL, batch.live_BL.astype(jnp.float32)))
+        distance_BL = jnp.abs(score_BL - target_BSL[:, place])
+        total += jnp.sum(distance_BL, where=live_BL) / jnp.maximum(1.0, jnp.sum(live_BL, dtype=jnp.float32))
+    return total, {"main": total, "accuracy": jnp.float32(0.0)}
+
+
+def draw_actions(key, pruner: Pruner, batch: Batch, num_layers: int, *, is_guided) -> Draws:
+    """What decides the actions of one sample; is_guided: bool scalar, whether all its rows imitate the heuristic."""
+    B, L = batch.live_BL.shape
+    guide_NBL, guided_B = None, None
+    if batch.guide_BSL is not None:
+        guide_SBL = jnp.moveaxis(batch.guide_BSL, 1, 0)
+        guide_NBL = params_of_layers(pruner, guide_SBL, num_layers)
+        guided_B = jnp.broadcast_to(is_guided, (B,))
+    return Draws(jax.random.uniform(key, (num_layers, B, L)), guide_NBL, guided_B)
+
+
+def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, policy: PolicyConfig, *,
+                     key, share_done, dtype, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
+    """The policy's loss, and beside it the task's mean over the samples: (scalar, {name: scalar}).
+
+        r_k = - loss_k - alpha share_k;   b = mean_k r_k;   policy = mean_k (r_k - b) nll_k
+
+    The difference is a constant; nll_k is that of sample k's actions (`action_losses`). share_done: of the phase's
+    steps. Samples run under `vmap`, as many at once as the config says; where that is not all of them, a step that
+    trains the encoder runs each forward pass twice, which keeps the inner states of those alone. A step that trains the
+    selectors alone keeps of all samples what those read, two states a layer.
+    """
+    is_guided = jnp.asarray(share_done < policy.guided_share)
+
+    def run(index):
+        draw_key, dropout_key = jax.random.split(jax.random.fold_in(key, index))
+        draws = draw_actions(draw_key, pruner, batch, config.num_layers, is_guided=is_guided & (index == 0))
+        logits, trace = full_width.forward(
+            params, config, pruner, batch, slope=jnp.float32(1.0), key=dropout_key, dtype=dtype, draws=draws,
+            head=head, loop=loop,
+        )  # fmt: skip
+        return {
+            "task": weighted(head.losses(logits, batch, policy.distil_coef), batch, policy.class_weights),
+            "share": selected_share(trace, pruner.sites, batch.live_BL, by_padded_length=policy.by_padded_length),
+            "nll": action_losses(trace, pruner.sites, batch.live_BL),
+            "accuracy": head.correct(logits, batch),
+        }
+
+    at_once = policy.samples_at_once or policy.num_samples
+    if at_once < policy.num_samples and policy.task_coef:
+        run = jax.checkpoint(run)
+    found_KB = jax.lax.map(run, jnp.arange(policy.num_samples), batch_size=at_once)
+    return combine(found_KB, batch, policy)
+
+
+def combine(found_KB: dict, batch: Batch, policy: PolicyConfig):
+    """The objective of what the samples gave, arrays [K, B]; fillers left out."""
+    real_B = (batch.example_id_B != FILLER_ID).astype(jnp.float32)
+
+    def mean(x_KB):
+        return jnp.sum(x_KB * real_B[None]) / (len(x_KB) * jnp.maximum(1.0, jnp.sum(real_B)))
+
+    reward_KB = -found_KB["task"] - policy.length_coef * found_KB["share"]
+    advantage_KB = jax.lax.stop_gradient(reward_KB - jnp.mean(reward_KB, axis=0, keepdims=True))
+    numbers = {name: mean(x_KB) for name, x_KB in found_KB.items()}
+    numbers |= {"policy": mean(advantage_KB * found_KB["nll"]), "reward": mean(reward_KB)}
+    numbers["main"] = numbers["policy"] + policy.task_coef * numbers["task"]
+    return numbers["main"], numbers
+
+
+def init_selector_state(params: Params, main, *, joint: bool) -> TrainState:
+    """A state at step 0 that trains the selectors alone, or jointly with the encoder."""
+    trained, _ = _split(params, joint)
+    return TrainState(jnp.zeros((), jnp.int32), params, main.init(trained), ())
+
+
+def _split(params: Params, joint: bool) -> tuple[Params, Params]:
+    names = params.keys() if joint else {"pruner"}
+    return {name: params[name] for name in names}, params
+
+
+def make_selector_step(objective: Callable, main, *, joint: bool) -> Callable:
+    """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}), as `steps.make_train_step` gives.
+
+    objective: (params, batch, step, key) -> (scalar, numbers). joint: whether the encoder is trained too; where it is
+    not, no gradient is taken through it.
+    """
+
+    def step_fn(state: TrainState, batch: Batch, seed_key):
+        key = jax.random.fold_in(seed_key, state.step)
+        trained, params = _split(state.params, joint)
+
+        def run(trained):
+            return objective(params | trained, batch, state.step, key)
+
+        grads, numbers = jax.grad(run, has_aux=True)(trained)
+        updates, main_state = main.update(grads, state.main_state, trained)
+        params = params | optax.apply_updates(trained, updates)
+        return TrainState(state.step + 1, params, main_state, ()), numbers | {"grad_norm": optax.tree.norm(grads)}
+
+    return step_fn

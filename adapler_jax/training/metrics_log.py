@@ -1,0 +1,156 @@
+"""What a run writes down while it trains: JSON lines, TensorBoard events, a progress bar."""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+import time
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from adapler_jax.io import process
+from adapler_jax.io.atomic_files import replace_text
+
+CHECK = "crc"  # field of a line: the CRC-32 of its other fields
+
+
+def make_progress() -> Progress:
+    """A bar on stderr: label, steps, expected remaining time, numbers."""
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        # Notebooks say of themselves that they are terminals; there a bar would be printed anew every second.
+        console=Console(stderr=True, force_jupyter=False, force_terminal=sys.stderr.isatty()),
+        refresh_per_second=1,
+    )
+
+
+def track(items: Sequence, label: str) -> Iterator:
+    """The items, one after the other, with a progress bar."""
+    with make_progress() as progress:
+        bar = progress.add_task(label, total=len(items), numbers="compiling ...")
+        if not progress.console.is_terminal:
+            progress.console.print(f"{label}: compiling ...", highlight=False, markup=False)
+        for item in items:
+            process.check()
+            yield item
+            progress.update(bar, advance=1, numbers="")
+
+
+class Journal:
+    """Metrics of one phase, in `metrics.jsonl` and in TensorBoard's event format. Use as a context manager."""
+
+    def __init__(self, directory: pathlib.Path, *, start_step: int, num_steps: int, label: str):
+        (directory / "events").mkdir(parents=True, exist_ok=True)
+        self._path = directory / "metrics.jsonl"
+        _drop_lines_after(self._path, start_step)
+        # The plain writer: SummaryWriter's thread answers a full disk with tracebacks.
+        self._events = EventsWriter(
+            str(directory / "events" / "events"), filename_suffix=f".{os.getpid()}.{start_step}"
+        )
+        self._write_event(start_step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._progress = make_progress()
+        self._bar = self._progress.add_task(label, total=num_steps, completed=start_step, numbers="")
+
+    def __enter__(self):
+        self._file = self._path.open("a")
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self._progress.stop()
+        if kind is None:
+            self._events.flush()
+        for file in (self._file, self._events):
+            with contextlib.suppress(OSError):  # a full disk was told where it was met
+                file.close()
+
+    def write(self, step: int, group: str, numbers: dict[str, float]) -> None:
+        """Adds a line {"step", "group", **numbers}; lists go to the lines only."""
+        self._file.write(_line({"step": step, "group": group, **numbers}))
+        self._file.flush()
+        for name, value in numbers.items():
+            if isinstance(value, float):
+                scalar = Summary.Value(tag=f"{group}/{name}", simple_value=value)
+                self._write_event(step, summary=Summary(value=[scalar]))
+
+    def _write_event(self, step: int, **content) -> None:
+        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
+
+    def tell(self, line: str) -> None:
+        """Prints a line above the progress bar."""
+        self._progress.console.print(line, highlight=False, markup=False)
+
+    def show(self, text: str) -> None:
+        """Shows what takes long next to the progress bar; without a terminal, prints it as a line. Empty: clears it."""
+        self._progress.update(self._bar, numbers=text)
+        if text and not self._progress.console.is_terminal:
+            self.tell(f"{self._progress.tasks[0].description}: {text}")
+
+    def advance(self, step: int, numbers: dict[str, float]) -> None:
+        """Moves the progress bar to a step and shows the numbers beside it; puts on disk what was written."""
+        text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+        self._progress.update(self._bar, completed=step, numbers=text)
+        self._events.flush()
+
+
+def read_journal(directory: pathlib.Path) -> list[dict]:
+    """The records of `metrics.jsonl`, oldest first; empty where there is none.
+
+    A torn last line is left out: a kill, or a run that is writing it. Damaged lines are left out with a warning.
+    """
+    path = directory / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = text.split("\n")
+    found = [_parse(line) for line in lines[:-1]]
+    if any(entry and CHECK in entry for entry in found):
+        found = [entry if entry and _fits(entry) else None for entry in found]
+    if num_damaged := found.count(None):
+        warnings.warn(
+            f"{path}: {num_damaged} of {len(found)} lines are damaged and left out; only their numbers are lost",
+            stacklevel=2,
+        )
+    return [{name: value for name, value in entry.items() if name != CHECK} for entry in found if entry]
+
+
+def _line(entry: dict) -> str:
+    """A record as a line of JSON with its checksum."""
+    return json.dumps({**entry, CHECK: _checksum(entry)}) + "\n"
+
+
+def _checksum(entry: dict) -> int:
+    """The CRC-32 of a record."""
+    return zlib.crc32(json.dumps(entry).encode())
+
+
+def _parse(line: str) -> dict | None:
+    """The record of a line; None where it is none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    is_record = isinstance(entry, dict) and isinstance(entry.get("step"), int) and "group" in entry
+    return entry if is_record else None
+
+
+def _fits(entry: dict) -> bool:
+    """Whether a record is as it was written."""
+    return entry.get(CHECK) == _checksum({name: value for name, value in entry.items() if name != CHECK})
+
+
+def _drop_lines_after(path: pathlib.Path, step: int) -> None:
+    """Removes what a killed run wrote after its last checkpoint; those steps are done again. A torn line goes too."""
+    if path.exists():
+        kept = [entry for entry in read_journal(path.parent) if entry["step"] <= step]
+        replace_text(path, "".join(map(_line, kept)))

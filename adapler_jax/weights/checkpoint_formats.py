@@ -1,0 +1,200 @@
+"""Encoders of BERT's family that are published under other names: RoBERTa and DistilBERT become BERT on load.
+
+RoBERTa counts positions from the row behind its padding token's, and has one segment; DistilBERT has no segments. With
+the first rows of the position table cut off, and a segment table of zeros, both compute what BERT computes. Their
+classifiers are a dense layer, tanh or ReLU, and a second one: BERT's pooler and classifier.
+
+A model whose pooler has a ReLU is saved as a DistilBERT, since no BERT of transformers computes one.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapler_jax.io.messages import shown
+from adapler_jax.types import EncoderConfig
+
+ROBERTA, DISTILBERT = ("roberta", "xlm-roberta", "camembert"), ("distilbert",)
+MODEL_TYPES = ("bert", *ROBERTA, *DISTILBERT)
+
+DISTILBERT_KEYS = {
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "dim": "hidden_size",
+    "hidden_dim": "intermediate_size",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "seq_classif_dropout": "classifier_dropout",
+    "activation": "hidden_act",
+}
+DISTILBERT_LAYER = {
+    "attention.q_lin": "attention.self.query",
+    "attention.k_lin": "attention.self.key",
+    "attention.v_lin": "attention.self.value",
+    "attention.out_lin": "attention.output.dense",
+    "sa_layer_norm": "attention.output.LayerNorm",
+    "ffn.lin1": "intermediate.dense",
+    "ffn.lin2": "output.dense",
+    "output_layer_norm": "output.LayerNorm",
+}
+DISTILBERT_NAME = re.compile(r"(?:distilbert\.)?transformer\.layer\.(\d+)\.(.+)\.(weight|bias)")
+BERT_LAYER_NAME = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
+BERT_LAYER = re.compile(r"(?:bert\.)?encoder\.layer\.\d")
+ROBERTA_POOLER = re.compile(r"((roberta|bert)\.)?pooler\.")
+POSITIONS = "bert.embeddings.position_embeddings.weight"
+SEGMENTS = "bert.embeddings.token_type_embeddings.weight"
+DISTILBERT_EPSILON = 1e-12  # of its norms, in its code
+# DistilBERT has no segments: its positions hold the only segment's row too. Ours are kept apart under names of our own,
+# in a file of their own, since transformers lists tensors that it does not know; earlier releases have one file.
+OWN_FILE = "adapler_jax.safetensors"
+OWN_TABLES = {f"adapler_jax.{name.removeprefix('bert.')}": name for name in (POSITIONS, SEGMENTS)}
+
+
+def position_offset(raw: dict[str, Any], source="config.json") -> int:
+    """Rows of RoBERTa's position table before the first position: those up to its padding token's number."""
+    padding = raw.get("pad_token_id", 1)
+    if type(padding) is not int or not 0 <= padding < 1 << 31:
+        raise ValueError(f"{source} has pad_token_id {shown(padding)}; expected the padding token's number")
+    return padding + 1
+
+
+def bert_config(raw: dict[str, Any], source="config.json") -> dict[str, Any]:
+    """The contents of a config.json as those of a BERT; of other model types as they are."""
+    model_type = raw.get("model_type", "bert")
+    if model_type in ROBERTA:
+        changes = {"model_type": "bert"}
+        if type(raw.get("max_position_embeddings")) is int:
+            changes["max_position_embeddings"] = raw["max_position_embeddings"] - position_offset(raw, source)
+        return raw | changes
+    if model_type in DISTILBERT:
+        renamed = {key: value for key, value in raw.items() if key not in DISTILBERT_KEYS}
+        renamed.setdefault("classifier_dropout", 0.2)  # as transformers has it
+        renamed |= {name: raw[key] for key, name in DISTILBERT_KEYS.items() if key in raw}
+        renamed["layer_norm_eps"] = DISTILBERT_EPSILON
+        return renamed | {"model_type": "bert", "type_vocab_size": 1, "pooler_activation": "relu"}
+    return raw
+
+
+def bert_tensors(tensors: dict, raw: dict[str, Any], source="the checkpoint") -> dict:
+    """The tensors under BERT's names, tables cut or added. raw: config.json as it is in the file."""
+    model_type = raw.get("model_type", "bert")
+    if model_type in ROBERTA:
+        return from_roberta(tensors, position_offset(raw), source)
+    if model_type in DISTILBERT:
+        return from_distilbert(tensors, source)
+    return tensors
+
+
+def from_roberta(tensors: dict, offset: int, source) -> dict:
+    """RoBERTa's tensors as BERT's."""
+    if any(name.startswith("classifier.dense.") for name in tensors):  # it brings the pooler's part itself
+        tensors = {name: value for name, value in tensors.items() if not ROBERTA_POOLER.match(name)}
+    found = renamed(tensors, roberta_name, source)
+    if np.ndim(found.get(POSITIONS, 0)) == 2:
+        found[POSITIONS] = found[POSITIONS][offset:]
+    return found
+
+
+def roberta_name(name: str) -> str:
+    """BERT's name of a tensor of RoBERTa."""
+    name = re.sub(r"^roberta\.", "bert.", name)
+    if name.startswith(("embeddings.", "encoder.", "pooler.")):
+        name = f"bert.{name}"
+    return name.replace("classifier.dense.", "bert.pooler.dense.").replace("classifier.out_proj.", "classifier.")
+
+
+def from_distilbert(tensors: dict, source) -> dict:
+    """DistilBERT's tensors as BERT's. Raises ValueError where they have BERT's names."""
+    if wrong := next(filter(BERT_LAYER.match, tensors), None):
+        raise ValueError(
+            f"{source}: config.json has model_type 'distilbert', but the tensor {shown(wrong)} is of a BERT; give the "
+            "config.json of this checkpoint"
+        )
+    found = renamed(tensors, distilbert_name, source)
+    if all(name in found for name in OWN_TABLES):
+        return found | {OWN_TABLES[name]: found.pop(name) for name in tuple(OWN_TABLES)}
+    if np.ndim(found.get(POSITIONS, 0)) == 2:
+        found[SEGMENTS] = np.zeros((1, found[POSITIONS].shape[-1]), np.float32)
+    return found
+
+
+def with_own_tables(tensors: dict, own: dict, source: Path) -> dict:
+    """Return a DistilBERT's tensors with those of the file `source` next to it, which holds `OWN_TABLES`.
+
+    Raises:
+      ValueError: the file holds something else, or tables of other weights.
+    """
+    positions = {distilbert_name(name): value for name, value in tensors.items()}.get(POSITIONS)
+    expected = np.shape(positions), (1, *np.shape(positions)[1:])
+    found = tuple(np.shape(own.get(name)) for name in OWN_TABLES)
+    if (
+        own.keys() != OWN_TABLES.keys()
+        or found != expected
+        or not np.array_equal(sum(own[name] for name in OWN_TABLES), positions)
+    ):
+        raise ValueError(
+            f"{source} does not belong to the weights next to it: its tables do not add up to their position table; "
+            "remove it where you changed the weights yourself, else restore both"
+        )
+    return tensors | own
+
+
+def distilbert_name(name: str) -> str:
+    """BERT's name of a tensor of DistilBERT."""
+    match = DISTILBERT_NAME.fullmatch(name)
+    if match and match[2] in DISTILBERT_LAYER:
+        return f"bert.encoder.layer.{match[1]}.{DISTILBERT_LAYER[match[2]]}.{match[3]}"
+    name = re.sub(r"^(distilbert\.)?embeddings\.", "bert.embeddings.", name)
+    return name.replace("pre_classifier.", "bert.pooler.dense.")
+
+
+def renamed(tensors: dict, rename: Callable[[str], str], source) -> dict:
+    """The tensors under other names. Raises ValueError where two of them are to have the same."""
+    found: dict = {}
+    origins: dict = {}
+    for name, value in tensors.items():
+        new = rename(name)
+        if new in found:
+            raise ValueError(f"{source} holds {new} twice: as {origins[new]} and as {name}")
+        found[new], origins[new] = value, name
+    return found
+
+
+def saves_as_distilbert(config: EncoderConfig) -> bool:
+    """Whether a model is a DistilBERT to others: one segment, the pooler's ReLU, and the norms' epsilon."""
+    return (
+        config.pooler_activation == "relu"
+        and config.num_segments == 1
+        and config.norm_epsilon == DISTILBERT_EPSILON
+    )
+
+
+def distilbert_config(raw: dict[str, Any]) -> dict[str, Any]:
+    """The contents of a BERT's config.json as those of a DistilBERT of the same numbers."""
+    names = {value: key for key, value in DISTILBERT_KEYS.items()}
+    left_out = ("type_vocab_size", "pooler_activation", "layer_norm_eps", "position_embedding_type")
+    found = {names.get(key, key): value for key, value in raw.items() if key not in left_out}
+    if found["seq_classif_dropout"] is None:
+        found["seq_classif_dropout"] = raw["hidden_dropout_prob"]
+    architecture = raw["architectures"][0].replace("Bert", "DistilBert")
+    return found | {"model_type": "distilbert", "architectures": [architecture], "sinusoidal_pos_embds": False}
+
+
+def distilbert_tensors(tensors: dict) -> dict:
+    """A BERT's tensors under DistilBERT's names, `from_distilbert` backwards."""
+    parts = {value: key for key, value in DISTILBERT_LAYER.items()}
+    found = {own: tensors[name] for own, name in OWN_TABLES.items()}
+    for name, value in tensors.items():
+        match = BERT_LAYER_NAME.fullmatch(name)
+        if match:
+            name = f"distilbert.transformer.layer.{match[1]}.{parts[match[2]]}.{match[3]}"
+        else:
+            name = name.replace("bert.embeddings.", "distilbert.embeddings.")
+            name = name.replace("bert.pooler.dense.", "pre_classifier.")
+        found[name] = value
+    found["distilbert.embeddings.position_embeddings.weight"] = tensors[POSITIONS] + tensors[SEGMENTS]
+    del found["distilbert.embeddings.token_type_embeddings.weight"]
+    return found

@@ -1,0 +1,1 @@
+from tests.inference.conftest import tiny_classifier  # noqa: F401

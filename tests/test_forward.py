@@ -1,0 +1,396 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapler_jax import forward as full_width
+from adapler_jax import heads
+from adapler_jax.encoders import bert as encoder
+from adapler_jax.pruning import keep_all
+from adapler_jax.pruning.base import harden
+from adapler_jax.types import MASK_BIAS, LayerLoop, Selection, Softened
+from tests.tiny import (
+    CONFIG,
+    NUM_SLOTS,
+    PRUNER,
+    assert_all_finite,
+    assert_trees_near,
+    make_batch,
+    make_params,
+    with_pruner_params,
+)
+
+PARAMS = make_params()
+HARD_SLOPE = 1e20
+DROPPED_SLOTS = (2, 5)
+
+
+def fixed_pruner():
+    """Drops the slots DROPPED_SLOTS in front of the first layer, whatever their states are."""
+    stays_L = jnp.ones((NUM_SLOTS,), bool).at[jnp.array(DROPPED_SLOTS)].set(False)
+
+    def select(params, index, view):
+        return Selection(score_BL=view.weight_BL, keep_BL=view.live_BL & stays_L[None])
+
+    def soften(params, index, view, slope):
+        bias_BL = jnp.where(stays_L[None], 0.0, MASK_BIAS) * view.weight_BL
+        return Softened(score_BL=view.weight_BL, bias_BL=bias_BL, weight_BL=view.weight_BL * jnp.exp(bias_BL))
+
+    return PRUNER._replace(
+        name="fixed", read=lambda params, hidden: hidden[..., 0], select=select, soften=soften,
+        init=lambda key, config: {},
+    )  # fmt: skip
+
+
+@functools.cache
+def jitted(pruner=PRUNER):
+    """Forward of this pruner: (params, batch, slope or None)."""
+    return jax.jit(lambda params, batch, slope: full_width.forward(params, CONFIG, pruner, batch, slope=slope))
+
+
+def forward(params, batch, slope, pruner=PRUNER):
+    """Logits and Trace as NumPy arrays; slope None is the hard rule."""
+    result = jitted(pruner)(params, batch, None if slope is None else jnp.float32(slope))
+    return jax.tree.map(np.asarray, result)
+
+
+SLOPES = pytest.mark.parametrize("slope", [10.0, None])
+
+
+def rows(result, index):
+    """The same result for some rows of the batch."""
+    logits_BC, trace = result
+    return logits_BC[index], jax.tree.map(lambda leaf: leaf[:, index], trace)
+
+
+def on_slots(result, num_slots):
+    """The same result with the first slots of the scores and weights."""
+    logits_BC, trace = result
+    return logits_BC, trace.replace(
+        score_NBL=trace.score_NBL[..., :num_slots], weight_NBL=trace.weight_NBL[..., :num_slots]
+    )
+
+
+# Relations
+
+
+def test_keep_all_is_plain_bert():
+    params, batch = PARAMS | {"pruner": {}}, make_batch()
+    logits_BC, trace = forward(params, batch, None, keep_all())
+    hidden_BLD = encoder.encode(params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
+    expected_BC = heads.classify(params["head"], CONFIG, hidden_BLD[:, 0])
+    np.testing.assert_allclose(logits_BC, expected_BC, rtol=0, atol=2e-6)
+    assert jax.tree.leaves(trace) == []
+
+
+def test_thresholds_of_zero_under_the_hard_rule_are_plain_bert():
+    batch = make_batch()
+    params = with_pruner_params(PARAMS, threshold_N=jnp.zeros((CONFIG.num_layers,)))
+    logits_BC, trace = forward(params, batch, None)
+    expected_BC, _ = forward(PARAMS | {"pruner": {}}, batch, None, keep_all())
+    np.testing.assert_allclose(logits_BC, expected_BC, rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(trace.weight_NBL, np.broadcast_to(batch.live_BL, trace.weight_NBL.shape))
+
+
+def test_tokens_go_at_every_layer_of_these_tests():
+    count_NB = forward(PARAMS, make_batch(), None)[1].count_NB
+    assert np.all(np.diff(count_NB.sum(axis=1)) < 0)
+    assert count_NB[0].sum() < make_batch().live_BL.sum() and count_NB[-1].sum() > 4
+
+
+def test_the_steepest_slope_is_the_hard_rule():
+    for seed in range(3):
+        batch = make_batch(seed=seed)
+        (soft_BC, soft), (hard_BC, hard) = forward(PARAMS, batch, HARD_SLOPE), forward(PARAMS, batch, None)
+        np.testing.assert_allclose(soft_BC, hard_BC, rtol=0, atol=5e-6)
+        np.testing.assert_array_equal(soft.weight_NBL, hard.weight_NBL)
+        np.testing.assert_array_equal(soft.count_NB, hard.count_NB)
+        np.testing.assert_allclose(soft.score_NBL, hard.score_NBL, rtol=0, atol=5e-6)
+
+
+@SLOPES
+def test_content_of_padding_never_matters(slope):
+    found = forward(PARAMS, make_batch(padding=9), slope)
+    assert_trees_near(found, forward(PARAMS, make_batch(), slope), atol=0)
+
+
+@SLOPES
+def test_width_of_padding_never_matters(slope):
+    wide = forward(PARAMS, make_batch(num_slots=16), slope)
+    assert not np.any(wide[1].weight_NBL[..., NUM_SLOTS:]) and not np.any(wide[1].score_NBL[..., NUM_SLOTS:])
+    assert_trees_near(on_slots(wide, NUM_SLOTS), forward(PARAMS, make_batch(), slope), atol=1e-5)
+
+
+@SLOPES
+def test_batch_mates_never_matter(slope):
+    batch, other = make_batch(), make_batch((5, 12, 1, 9), seed=1)
+    for row in range(4):
+        mixed = jax.tree.map(lambda ours, theirs, row=row: np.where(np.arange(4).reshape(
+            (4,) + (1,) * (ours.ndim - 1)) == row, ours, theirs), batch, other)  # fmt: skip
+        found = forward(PARAMS, mixed, slope)
+        assert_trees_near(rows(found, row), rows(forward(PARAMS, batch, slope), row), atol=1e-6)
+
+
+@SLOPES
+def test_batch_equals_one_by_one(slope):
+    batch = make_batch()
+    together = forward(PARAMS, batch, slope)
+    for row in range(4):
+        alone = forward(PARAMS, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], batch), slope)
+        assert_trees_near(alone, rows(together, slice(row, row + 1)), atol=1e-5)
+
+
+@SLOPES
+def test_filler_rows_are_harmless(slope):
+    with_fillers = make_batch((12, 7), num_fillers=2)
+    found, expected = (forward(PARAMS, batch, slope) for batch in (with_fillers, make_batch()))
+    assert_trees_near(rows(found, [0, 1]), rows(expected, [0, 1]))
+    assert_all_finite(found)
+
+
+def with_an_empty_row():
+    batch = make_batch()
+    return batch.replace(live_BL=batch.live_BL & (np.arange(4) != 3)[:, None])
+
+
+@pytest.mark.parametrize("slope", [10.0, None])
+def test_a_row_without_any_token_gives_no_nan(slope):
+    found = forward(PARAMS, with_an_empty_row(), slope)
+    assert_all_finite(found)
+    assert np.all(found[1].count_NB[:, 3] == 0)
+
+
+@SLOPES
+def test_a_row_without_any_token_does_not_change_the_others(slope):
+    found, expected = (forward(PARAMS, batch, slope) for batch in (with_an_empty_row(), make_batch()))
+    assert_trees_near(rows(found, [0, 1, 2]), rows(expected, [0, 1, 2]), atol=1e-6)
+
+
+@pytest.mark.parametrize("slope", [10.0, 1000.0, HARD_SLOPE, None])
+def test_cls_survives_padding_never_and_weights_never_grow(slope):
+    batch = make_batch()
+    params = with_pruner_params(PARAMS, threshold_N=jnp.ones((CONFIG.num_layers,)))
+    _, trace = forward(params, batch, slope)
+    assert np.all(trace.weight_NBL[:, :, 0] == 1)
+    assert not np.any(trace.weight_NBL[:, ~batch.live_BL])
+    assert np.all(np.diff(trace.weight_NBL, axis=0) <= 0)
+    assert np.all(np.diff(trace.count_NB, axis=0) <= 0)
+    np.testing.assert_allclose(trace.count_NB, trace.weight_NBL.sum(axis=-1), rtol=1e-6)
+    assert np.all(trace.count_NB[0] <= batch.live_BL.sum(axis=-1))
+    np.testing.assert_allclose(trace.score_NBL.sum(axis=-1), 1.0, rtol=1e-5)
+
+
+def loss_gradient(loop, batch):
+    """A jitted function: the gradient of a loss of a soft pass with dropout."""
+
+    def loss(params):
+        logits_BC, trace = full_width.forward(
+            params, CONFIG, PRUNER, batch, slope=jnp.float32(10.0), key=jax.random.key(0), loop=loop
+        )
+        return 0.01 * (jnp.sum(logits_BC**2) + jnp.sum(trace.count_NB))
+
+    return jax.jit(jax.grad(loss))
+
+
+@pytest.mark.parametrize("loop", [LayerLoop(unroll=99), LayerLoop(4, remat=True)])
+def test_layers_walked_in_any_way_give_the_same_gradients(loop):
+    found, expected = (loss_gradient(each, make_batch())(PARAMS) for each in (loop, LayerLoop()))
+    assert_trees_near(found, expected, atol=1e-5)
+
+
+def test_layers_computed_twice_need_less_memory():
+    batch = make_batch((12,) * 8)
+    programs = [loss_gradient(LayerLoop(CONFIG.num_layers, remat), batch).lower(PARAMS) for remat in (True, False)]
+    planned = [program.compile().memory_analysis().temp_size_in_bytes for program in programs]
+    assert planned[0] < 0.6 * planned[1]
+
+
+def test_tokens_that_left_have_no_score_under_the_hard_rule():
+    batch = make_batch()
+    _, trace = forward(PARAMS, batch, None)
+    entering_NBL = np.concatenate([batch.live_BL[None], trace.weight_NBL[:-1] > 0])
+    assert not np.any(trace.score_NBL[~entering_NBL])
+    assert np.all(trace.score_NBL[entering_NBL] > 0)
+
+
+def test_higher_thresholds_keep_no_more_at_the_first_site():
+    counts = []
+    for threshold in (0.1, 0.5, 0.9):
+        params = with_pruner_params(PARAMS, threshold_N=jnp.full((CONFIG.num_layers,), threshold, jnp.float32))
+        counts.append(forward(params, make_batch(), None)[1].count_NB[0])
+    assert np.all(np.diff(counts, axis=0) <= 0) and counts[0].sum() > counts[-1].sum()
+
+
+def test_tokens_that_left_do_not_influence_the_logits():
+    pruner, params, batch = fixed_pruner(), PARAMS | {"pruner": {}}, make_batch()
+    token_BL = batch.token_BL.copy()
+    token_BL[:, DROPPED_SLOTS] = 1
+    changed = batch.replace(token_BL=np.where(batch.live_BL, token_BL, 0))
+    assert np.any(changed.token_BL != batch.token_BL)
+    found, expected = (forward(params, b, None, pruner)[0] for b in (changed, batch))
+    np.testing.assert_array_equal(found, expected)
+    plain, plain_changed = (forward(params, b, None, keep_all())[0] for b in (batch, changed))
+    assert np.abs(plain - plain_changed)[0].max() > 1e-3
+
+
+def test_states_of_tokens_that_left_get_no_gradient_from_the_logits():
+    """Neither those that the pruner dropped nor padding; all others do."""
+    batch, pruner = make_batch(), fixed_pruner()
+    hidden_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+
+    @jax.jit
+    def gradient(hidden_BLD):
+        def total(hidden_BLD):
+            last_BLD, _, _ = full_width.run_layers(
+                PARAMS | {"pruner": {}}, CONFIG, pruner, hidden_BLD, batch.live_BL, slope=jnp.float32(10.0), key=None,
+                dtype=jnp.float32,
+            )  # fmt: skip
+            return jnp.sum(heads.classify(PARAMS["head"], CONFIG, last_BLD[:, 0]))
+
+        return jax.grad(total)(hidden_BLD)
+
+    size_BL = np.abs(gradient(hidden_BLD)).max(axis=-1)
+    read_BL = batch.live_BL & ~np.isin(np.arange(NUM_SLOTS), DROPPED_SLOTS)
+    assert np.all(size_BL[~read_BL] == 0) and np.all(size_BL[read_BL] > 1e-5)
+
+
+def test_collected_states_end_in_what_the_head_reads_and_jit_equals_eager():
+    batch = make_batch()
+    hidden_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    last_BLD, trace, hidden_NBLD = full_width.run_layers(
+        PARAMS, CONFIG, PRUNER, hidden_BLD, batch.live_BL, slope=jnp.float32(10.0), key=None, dtype=jnp.float32,
+        collect_hidden=True,
+    )  # fmt: skip
+    assert hidden_NBLD.shape == (CONFIG.num_layers, *hidden_BLD.shape)
+    np.testing.assert_array_equal(hidden_NBLD[-1], last_BLD)
+    logits_BC = heads.classify(PARAMS["head"], CONFIG, last_BLD[:, 0])
+    assert_trees_near((logits_BC, trace), forward(PARAMS, batch, 10.0))
+
+
+def test_dropout_follows_its_key():
+    batch = make_batch()
+    run = jax.jit(lambda key: full_width.forward(PARAMS, CONFIG, PRUNER, batch, slope=jnp.float32(10.0), key=key))
+    first, again, other = run(jax.random.key(1)), run(jax.random.key(1)), run(jax.random.key(2))
+    assert_trees_near(first, again, atol=0)
+    assert np.abs(first[0] - other[0]).max() > 1e-2
+    assert np.abs(first[1].score_NBL[0] - other[1].score_NBL[0]).max() > 1e-4  # predictor 0 reads dropped-out states
+
+
+def test_a_new_slope_or_new_lengths_compile_nothing():
+    forward(PARAMS, make_batch(), 10.0)
+    num_compiled = jitted()._cache_size()
+    for slope, lengths in [(1e20, (12, 1, 1, 1)), (55.5, (3, 3, 9, 2))]:
+        forward(PARAMS, make_batch(lengths), slope)
+    assert jitted()._cache_size() == num_compiled
+
+
+def test_ranks_and_types_are_never_promoted_implicitly():
+    batch, key = jax.tree.map(jnp.asarray, make_batch()), jax.random.key(0)
+
+    def total(params, pruner, slope, dtype):
+        logits_BC, trace = full_width.forward(params, CONFIG, pruner, batch, slope=slope, key=key, dtype=dtype)
+        return jnp.sum(logits_BC) + (jnp.sum(trace.count_NB) if pruner.sites else 0.0)
+
+    cases = [(PARAMS, PRUNER, jnp.float32(10.0)), (PARAMS, PRUNER, None), (PARAMS | {"pruner": {}}, keep_all(), None)]
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        for params, pruner, slope in cases:
+            for dtype in (jnp.float32, jnp.bfloat16):
+                jax.make_jaxpr(jax.grad(functools.partial(total, pruner=pruner, slope=slope, dtype=dtype)))(params)
+
+
+# Values
+
+
+def test_harden_by_hand():
+    selection = Selection(score_BL=jnp.array([[0.9, 0.1]]), keep_BL=jnp.array([[True, False]]))
+    found = harden(selection)
+    np.testing.assert_array_equal(found.score_BL, selection.score_BL)
+    np.testing.assert_array_equal(found.bias_BL, [[0.0, MASK_BIAS]])
+    np.testing.assert_array_equal(found.weight_BL, [[1.0, 0.0]])
+    assert found.weight_BL.dtype == jnp.float32
+
+
+def test_key_biases_of_sites_add_up_and_stop_at_the_mask():
+    """A pruner that adds -1 at every site equals a layer's attention under -1, -2, -3 and -4."""
+    batch = make_batch()
+    hidden_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    minus_BL = jnp.where(jnp.arange(NUM_SLOTS)[None] == 0, 0.0, -1.0) * jnp.ones((4, 1))
+
+    def soften(params, index, view, slope):
+        return Softened(score_BL=view.weight_BL, bias_BL=minus_BL, weight_BL=view.weight_BL)
+
+    pruner = PRUNER._replace(soften=soften)
+    found, _, _ = full_width.run_layers(
+        PARAMS, CONFIG, pruner, hidden_BLD, batch.live_BL, slope=jnp.float32(1.0), key=None, dtype=jnp.float32
+    )
+
+    @jax.jit
+    def run_layer(layer, hidden_BLD, bias_BL):
+        return encoder.feed_forward(layer, CONFIG, encoder.attend(layer, CONFIG, hidden_BLD, bias_BL))
+
+    for index in range(CONFIG.num_layers):
+        layer = jax.tree.map(lambda leaf, index=index: leaf[index], PARAMS["encoder"]["layers"])
+        hidden_BLD = run_layer(layer, hidden_BLD, jnp.where(batch.live_BL, (index + 1) * minus_BL, MASK_BIAS))
+    np.testing.assert_allclose(found, hidden_BLD, rtol=0, atol=5e-6)
+
+
+# Gradients
+
+
+@functools.cache
+def jitted_gradient():
+    @jax.jit
+    def gradient(params, batch, slope):
+        def total(params):
+            logits_BC, _ = full_width.forward(params, CONFIG, PRUNER, batch, slope=slope)
+            return jnp.sum(jnp.sin(3.0 * logits_BC))
+
+        return jax.grad(total)(params)
+
+    return gradient
+
+
+@pytest.mark.parametrize("slope", [1.0, 10.0, 1e3, 1e5, HARD_SLOPE])
+def test_gradients_through_the_soft_masks_are_finite(slope):
+    assert_all_finite(jitted_gradient()(PARAMS, make_batch(), jnp.float32(slope)))
+
+
+def test_the_task_reaches_predictors_thresholds_and_cls_ratios_through_the_soft_masks():
+    grads = jax.tree.map(np.abs, jitted_gradient()(PARAMS, make_batch(), jnp.float32(5.0))["pruner"])
+    for name in ("hidden", "score"):
+        assert np.all(grads[name]["kernel"].reshape(CONFIG.num_layers, -1).max(axis=-1) > 1e-6)
+    assert np.all(grads["threshold_N"] > 1e-6)
+    assert np.all(grads["cls_ratio_N"][1:] > 1e-7)
+    assert grads["cls_ratio_N"][0] == 0
+
+
+def test_no_gradient_reaches_the_pruner_under_the_hard_rule():
+    def total(pruner_params):
+        params = PARAMS | {"pruner": pruner_params}
+        return jnp.sum(full_width.forward(params, CONFIG, PRUNER, make_batch(), slope=None)[0])
+
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(PARAMS["pruner"])):
+        assert np.all(leaf == 0)
+
+
+# Properties
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, NUM_SLOTS), min_size=4, max_size=4),
+    seed=st.integers(0, 999),
+    threshold=st.sampled_from([0.05, 0.3, 0.6, 0.9]),
+    slope=st.sampled_from([2.0, 10.0, 300.0, HARD_SLOPE, None]),
+)
+def test_cls_survives_and_counts_never_grow_for_any_batch(lengths, seed, threshold, slope):
+    params = with_pruner_params(PARAMS, threshold_N=jnp.full((CONFIG.num_layers,), threshold, jnp.float32))
+    batch = make_batch(lengths, seed=seed)
+    logits_BC, trace = forward(params, batch, slope)
+    assert np.all(np.isfinite(logits_BC))
+    assert np.all(trace.weight_NBL[:, :, 0] == 1) and not np.any(trace.weight_NBL[:, ~batch.live_BL])
+    assert np.all(np.diff(trace.count_NB, axis=0) <= 0)
