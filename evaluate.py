@@ -34,17 +34,26 @@ from adapler_jax.serving.marked_text import print_marked, print_readings
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
-_SPLITS = flags.DEFINE_list("splits", [], "splits to score, seconds of the first; default: the test splits")
-_NUM_TEXTS = flags.DEFINE_integer("texts", 3, "test texts to show with the kept words marked", lower_bound=0)
-_DETAILS = flags.DEFINE_bool("details", False, "show executed FLOPs, efficiency, tokens of each layer, and all classes")
+_SPLITS = flags.DEFINE_list(
+    "splits", [], "splits to score, seconds of the first; default: the test splits"
+)
+_NUM_TEXTS = flags.DEFINE_integer(
+    "texts", 3, "test texts to show with the kept words marked", lower_bound=0
+)
+_DETAILS = flags.DEFINE_bool(
+    "details", False, "show executed FLOPs, efficiency, tokens of each layer, and all classes"
+)
 _CHOOSE = flags.DEFINE_enum(
     "choose_threshold",
     None,
     THRESHOLD_METRICS,
     "of two classes: find the decision threshold that is best for this metric on validation",
 )
-_SAVE = flags.DEFINE_string("save_threshold", None, "model, as adapt-2x, that the chosen threshold is saved in")
+_SAVE = flags.DEFINE_string(
+    "save_threshold", None, "model, as adapt-2x, that the chosen threshold is saved in"
+)
 flags.mark_flag_as_required("workdir")
+
 
 def main():
     """Evaluates, prints and writes."""
@@ -64,7 +73,9 @@ def main():
     write_json(workdir / "evaluation.json", record, checksum=True)
     if _SAVE.value:
         threshold = next(row["threshold"] for row in rows if row["method"] == _SAVE.value)
-        print_note(f"threshold {threshold:.3f} saved in {save_threshold(workdir, _SAVE.value, threshold)}")
+        print_note(
+            f"threshold {threshold:.3f} saved in {save_threshold(workdir, _SAVE.value, threshold)}"
+        )
     show_examples(workdir)
 
 

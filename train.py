@@ -18,7 +18,9 @@ from adapler_jax.io.provenance import command_line
 from adapler_jax.io.terminal import print_note
 from adapler_jax.training.run import run_all
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "config file, as configs/adapler.py:sst2", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "config file, as configs/adapler.py:sst2", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 flags.mark_flags_as_required(["config", "workdir"])
 
@@ -26,9 +28,11 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main():
     """Trains, or goes on training."""
     run_all(
-        _CONFIG.value, _WORKDIR.value, tell=print_note,
+        _CONFIG.value,
+        _WORKDIR.value,
+        tell=print_note,
         command=command_line(["python", *sys.argv]),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,15 @@ from adapler_jax.types import BEFORE_FEED_FORWARD, EncoderConfig, Params, Site
 _NORM = 7  # two means, difference, square, two products, sum
 _SOFTMAX = 5  # maximum, difference, exp, sum, quotient
 _LOGIT = 2 + _SOFTMAX  # scaling, key bias, softmax
-_ACTIVATION = {"gelu": 5, "gelu_new": 8, "gelu_pytorch_tanh": 8, "relu": 1, "silu": 4, "swish": 4, "tanh": 1}
+_ACTIVATION = {
+    "gelu": 5,
+    "gelu_new": 8,
+    "gelu_pytorch_tanh": 8,
+    "relu": 1,
+    "silu": 4,
+    "swish": 4,
+    "tanh": 1,
+}
 _SCORE = _SOFTMAX + 4  # softmax, weight, sum, quotient, threshold
 
 
@@ -36,7 +44,11 @@ def as_counts(x):
     if x.dtype.name in ("float16", "bfloat16"):
         x = x.astype(np.float32)
     if np.issubdtype(x.dtype, np.floating):
-        is_whole = isinstance(x, np.ndarray | np.generic) and np.all(x == np.floor(x)) and np.all(np.isfinite(x))
+        is_whole = (
+            isinstance(x, np.ndarray | np.generic)
+            and np.all(x == np.floor(x))
+            and np.all(np.isfinite(x))
+        )
         if is_whole:
             return np.asarray(x, np.int64)
         return x
@@ -121,7 +133,9 @@ def reading_flops(config: EncoderConfig, length, *, predictor_dim: int):
     length = as_counts(length)
     if predictor_dim == 0:
         return 0 * length
-    inner = linear_flops(config.hidden_dim, predictor_dim) + activation_flops(config.activation, predictor_dim)
+    inner = linear_flops(config.hidden_dim, predictor_dim) + activation_flops(
+        config.activation, predictor_dim
+    )
     return length * (inner + linear_flops(predictor_dim, 1))
 
 
@@ -143,10 +157,14 @@ def dense_flops(config: EncoderConfig, length_B, *, head):
     """
     length_B = np.int64(length_B) if isinstance(length_B, int) else as_counts(length_B)
     head = as_counts(head)
-    return embedding_flops(config, length_B) + config.num_layers * layer_flops(config, length_B) + head
+    return (
+        embedding_flops(config, length_B) + config.num_layers * layer_flops(config, length_B) + head
+    )
 
 
-def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Site], predictor_dim: int, head):
+def pruned_flops(
+    config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Site], predictor_dim: int, head
+):
     """The same of a model that drops tokens at its sites: int64 [B], float32 of soft counts.
 
         before the attention:     embedding(n) + sum_l [predictor(n_{l-1}) + layer(n_l)] + head,    n_{-1} = n
@@ -161,7 +179,11 @@ def pruned_flops(config: EncoderConfig, length_B, kept_NB, *, sites: Sequence[Si
     entering_B = as_counts(length_B)
     for layer, kept_B in enumerate(as_counts(kept_NB)):
         if points.get(layer) == BEFORE_FEED_FORWARD:
-            total_B = total_B + attention_flops(config, entering_B) + significance_flops(config, entering_B)
+            total_B = (
+                total_B
+                + attention_flops(config, entering_B)
+                + significance_flops(config, entering_B)
+            )
             total_B = total_B + feed_forward_flops(config, kept_B)
         else:
             if layer in points:

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head, answered
-from adapler_jax.pruning.base import Pruner, check_sites, harden, params_of_layers, select_at, soften_at
+from adapler_jax.pruning.base import (
+    Pruner,
+    check_sites,
+    harden,
+    params_of_layers,
+    select_at,
+    soften_at,
+)
 from adapler_jax.types import (
     BEFORE_ATTENTION,
     BEFORE_FEED_FORWARD,
@@ -28,11 +35,27 @@ class _Carry:
     hidden_BLD: jax.Array
     bias_BL: jax.Array
     weight_BL: jax.Array
-    last_BLD: jax.Array | None  # the state of every token that was the last to count; None if not asked for
+    last_BLD: (
+        jax.Array | None
+    )  # the state of every token that was the last to count; None if not asked for
 
 
-def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD, live_BL, *, slope, key, dtype,
-               draws=None, collect_hidden=False, with_last=False, protected_BL=None, loop=LayerLoop()):  # fmt: skip
+def run_layers(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    hidden_BLD,
+    live_BL,
+    *,
+    slope,
+    key,
+    dtype,
+    draws=None,
+    collect_hidden=False,
+    with_last=False,
+    protected_BL=None,
+    loop=LayerLoop(),
+):
     """All layers with the pruner at its sites.
 
     Args: hidden_BLD: the embeddings' output. live_BL: bool. slope: of the soft removal, a scalar array; None for the
@@ -58,7 +81,9 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
         if softened.scale_BL is not None:
             carry = carry.replace(hidden_BLD=carry.hidden_BLD * softened.scale_BL[..., None])
         count_B = jnp.sum(softened.weight_BL, axis=-1)
-        return carry, Trace(score_NBL=softened.score_BL, weight_NBL=softened.weight_BL, count_NB=count_B)
+        return carry, Trace(
+            score_NBL=softened.score_BL, weight_NBL=softened.weight_BL, count_NB=count_B
+        )
 
     def advance(carry, hidden_BLD):
         """The carry with new states, which are the last ones of tokens that are still there."""
@@ -72,34 +97,65 @@ def run_layers(params: Params, config: EncoderConfig, pruner: Pruner, hidden_BLD
         layer, site_params, index, layer_draws = scanned
         here = None if draws is None else draws.replace(**layer_draws)
         trace = Trace()
-        attend_key, ffn_key = (None, None) if key is None else jax.random.split(jax.random.fold_in(key, index))
+        attend_key, ffn_key = (
+            (None, None) if key is None else jax.random.split(jax.random.fold_in(key, index))
+        )
         if pruner.point == BEFORE_ATTENTION:
-            carry, trace = prune(carry, site_params, index, here, pruner.read(site_params, carry.hidden_BLD))
+            carry, trace = prune(
+                carry, site_params, index, here, pruner.read(site_params, carry.hidden_BLD)
+            )
         voter_BL = slot_BL & (carry.weight_BL > 0) if pruner.point == BEFORE_FEED_FORWARD else None
         hidden_BLD, received_BL = encoder.attend_and_count(
-            layer, config, carry.hidden_BLD, carry.bias_BL, voter_BL=voter_BL, key=attend_key, dtype=dtype
+            layer,
+            config,
+            carry.hidden_BLD,
+            carry.bias_BL,
+            voter_BL=voter_BL,
+            key=attend_key,
+            dtype=dtype,
         )
         if pruner.point == BEFORE_FEED_FORWARD:
             carry = advance(carry, hidden_BLD)
-            carry, trace = prune(carry, site_params, index, here, jax.lax.stop_gradient(received_BL))
+            carry, trace = prune(
+                carry, site_params, index, here, jax.lax.stop_gradient(received_BL)
+            )
         else:
             carry = carry.replace(hidden_BLD=hidden_BLD)
-        carry = advance(carry, encoder.feed_forward(layer, config, carry.hidden_BLD, key=ffn_key, dtype=dtype))
+        carry = advance(
+            carry, encoder.feed_forward(layer, config, carry.hidden_BLD, key=ffn_key, dtype=dtype)
+        )
         return carry, (trace, carry.hidden_BLD if collect_hidden else None)
 
     last_BLD = jnp.where(live_BL[..., None], hidden_BLD, 0.0) if with_last else None
     start = _Carry(hidden_BLD, encoder.key_bias(live_BL), slot_BL.astype(jnp.float32), last_BLD)
     site_params = params_of_layers(pruner, params["pruner"], config.num_layers)
-    layer_draws = {} if draws is None else {"uniform_BL": draws.uniform_BL, "guide_BL": draws.guide_BL}
+    layer_draws = (
+        {} if draws is None else {"uniform_BL": draws.uniform_BL, "guide_BL": draws.guide_BL}
+    )
     scanned = (params["encoder"]["layers"], site_params, jnp.arange(config.num_layers), layer_draws)
     # Of layers written out one after another XLA computes all inner states anew before it uses the first.
-    step, unroll = (jax.checkpoint(run_layer), 1) if loop.remat else (run_layer, min(loop.unroll, config.num_layers))
+    step, unroll = (
+        (jax.checkpoint(run_layer), 1)
+        if loop.remat
+        else (run_layer, min(loop.unroll, config.num_layers))
+    )
     carry, (trace, hidden_NBLD) = jax.lax.scan(step, start, scanned, unroll=unroll)
     return carry.hidden_BLD, trace.replace(last_BLD=carry.last_BLD), hidden_NBLD
 
 
-def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, slope, key=None,
-            dtype=jnp.float32, draws=None, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
+def forward(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    *,
+    slope,
+    key=None,
+    dtype=jnp.float32,
+    draws=None,
+    head: Head = CLASSIFICATION,
+    loop=LayerLoop(),
+):
     """Logits float32, as the head gives them, and the Trace of one batch; arguments as in `run_layers`.
 
     A row without a token has logits 0, and no gradient comes from it.
@@ -108,9 +164,21 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     embeddings = params["encoder"]["embeddings"]
     hidden_BLD = encoder.embed(embeddings, config, batch.token_BL, batch.segment_BL, key=embed_key)
     hidden_BLD, trace, _ = run_layers(
-        params, config, pruner, hidden_BLD, batch.live_BL, slope=slope, key=layers_key, dtype=dtype, draws=draws,
-        with_last=head.reads_tokens, protected_BL=head.protects(batch), loop=loop,
-    )  # fmt: skip
+        params,
+        config,
+        pruner,
+        hidden_BLD,
+        batch.live_BL,
+        slope=slope,
+        key=layers_key,
+        dtype=dtype,
+        draws=draws,
+        with_last=head.reads_tokens,
+        protected_BL=head.protects(batch),
+        loop=loop,
+    )
     states = trace.last_BLD if head.reads_tokens else hidden_BLD[:, 0]
-    logits = answered(head.read(params["head"], config, states, batch, head_key), jnp.any(batch.live_BL, axis=1))
+    logits = answered(
+        head.read(params["head"], config, states, batch, head_key), jnp.any(batch.live_BL, axis=1)
+    )
     return logits, trace.replace(last_BLD=None)

@@ -29,12 +29,13 @@ class LayerLoop(NamedTuple):
     """How a pass at full width walks its layers; changes no number."""
 
     unroll: int = 1  # layers written out one after another: longer compilation, and a backward pass stacks nothing
-    remat: bool = (
-        False  # a backward pass computes a layer's inner states anew: more time, much less memory; no unrolling
-    )
+    remat: bool = False  # a backward pass computes a layer's inner states anew: more time, much less memory; no unrolling
 
 
-COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of the operands of the encoder's products
+COMPUTE_DTYPES = {
+    "float32": jnp.float32,
+    "bfloat16": jnp.bfloat16,
+}  # of the operands of the encoder's products
 
 
 def compute_dtype(dtype):
@@ -86,9 +87,15 @@ class Batch:
     live_BL: jax.Array  # bool, False on padding
     label_B: jax.Array  # int32 in [0, C)
     example_id_B: jax.Array  # int32, FILLER_ID on filler rows
-    saliency_BL: jax.Array | None = None  # float32, targets of the contribution predictors, 0 on padding
-    guide_BSL: jax.Array | None = None  # float32, what a heuristic makes of each token at the S sites of a pruner
-    teacher_logits: Any = None  # float32, logits of the fine-tuned model on this example, as the head gives them
+    saliency_BL: jax.Array | None = (
+        None  # float32, targets of the contribution predictors, 0 on padding
+    )
+    guide_BSL: jax.Array | None = (
+        None  # float32, what a heuristic makes of each token at the S sites of a pruner
+    )
+    teacher_logits: Any = (
+        None  # float32, logits of the fine-tuned model on this example, as the head gives them
+    )
     marks: Any = None  # dict of int32 arrays: token slots that the head reads or is trained by, -1 for fillers
 
 
@@ -108,7 +115,9 @@ class Draws:
     """What decides the actions of a method that samples them. With a leading axis of layers for a whole pass."""
 
     uniform_BL: jax.Array  # float32 in [0, 1)
-    guide_BL: jax.Array | None = None  # float32, by which imitating rows choose; None where none does
+    guide_BL: jax.Array | None = (
+        None  # float32, by which imitating rows choose; None where none does
+    )
     guided_B: jax.Array | None = None  # bool, the rows that do; one for all layers
 
 

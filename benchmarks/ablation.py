@@ -30,7 +30,11 @@ from benchmarks.records import Record, training_commits
 VARIANTS = {
     "default": {},
     "slope-by-epochs": {"adapler.slope_schedule": "epochs"},
-    "absolute-length": {"adapler.relative_length": False, "adapler.length_coef": 0.02, "adapler.length_target": 75.0},
+    "absolute-length": {
+        "adapler.relative_length": False,
+        "adapler.length_coef": 0.02,
+        "adapler.length_target": 75.0,
+    },
     "no-length-target": {"adapler.length_target": 0.0, "adapler.length_coef": 1.0},
     "no-threshold-spread": {"adapler.threshold_spread": 0.0},
     "pretrained-start": {"adapler.start": "pretrained"},
@@ -39,8 +43,15 @@ VARIANTS = {
     "one-learning-rate": {"adapler.predictor_learning_rate": 5e-5},
 }
 COLUMNS = (
-    "variant", "score", "nll", "flops_speedup", "adapted_score", "adapted_nll", "adapted_flops_speedup", "adapted_by"
-)  # fmt: skip
+    "variant",
+    "score",
+    "nll",
+    "flops_speedup",
+    "adapted_score",
+    "adapted_nll",
+    "adapted_flops_speedup",
+    "adapted_by",
+)
 SHARED_PHASES = ("finetune", "saliency")
 
 
@@ -67,7 +78,12 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
     """Trains one variant and returns its row."""
     workdir, changed = runs / name, variant_config(config, name, speedup)
     if name != "default":
-        run_all(variant_config(config, "default", speedup), runs / "default", tell=tell, last_phase=SHARED_PHASES[-1])
+        run_all(
+            variant_config(config, "default", speedup),
+            runs / "default",
+            tell=tell,
+            last_phase=SHARED_PHASES[-1],
+        )
         share_phases(runs / "default", workdir, changed)
     run_all(changed, workdir, tell=tell)
     dense = read_done(workdir / "finetune")["validation"]
@@ -76,14 +92,22 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
     done = read_done(workdir / adapt)
     adapted = done["validation"]
     return {
-        "task": changed.task, "seed": changed.seed, "variant": name, "split": "validation",
-        "dense_score": dense["score"], "dense_nll": dense["nll"], "score": trained["score"], "nll": trained["nll"],
-        "flops_speedup": trained["flops_speedup"], "kept_tokens": trained["kept_tokens"],
-        "adapted_score": adapted["score"], "adapted_nll": adapted["nll"],
+        "task": changed.task,
+        "seed": changed.seed,
+        "variant": name,
+        "split": "validation",
+        "dense_score": dense["score"],
+        "dense_nll": dense["nll"],
+        "score": trained["score"],
+        "nll": trained["nll"],
+        "flops_speedup": trained["flops_speedup"],
+        "kept_tokens": trained["kept_tokens"],
+        "adapted_score": adapted["score"],
+        "adapted_nll": adapted["nll"],
         "adapted_flops_speedup": adapted["flops_speedup"],
         "adapted_by": "training" if done["trained"] else "scaling",
         "training_commits": training_commits(workdir, adapt),
-    }  # fmt: skip
+    }
 
 
 def main(options):
@@ -94,11 +118,15 @@ def main(options):
 
     runs = pathlib.Path(options.runs)
     record = Record(
-        options.json, flatten(options.config.to_dict()) | {"speedup": options.speedup}, module="benchmarks.ablation"
+        options.json,
+        flatten(options.config.to_dict()) | {"speedup": options.speedup},
+        module="benchmarks.ablation",
     )
     names = tuple(dict.fromkeys(["default", *(options.only or VARIANTS)]))
     for name in names:
-        variant_config(options.config, name, options.speedup)  # an unknown one is told before the first trains
+        variant_config(
+            options.config, name, options.speedup
+        )  # an unknown one is told before the first trains
     for name in names:
         if all(row["variant"] != name for row in record.rows):
             record.add([run_variant(options.config, name, runs, options.speedup, tell)])
@@ -108,8 +136,12 @@ def main(options):
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "config of the default run", lock_config=True)
     flags.DEFINE_string("runs", None, "folder of the workdirs")
-    flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
-    flags.DEFINE_float("speedup", 1.7, "FLOPs speedup at which variants are compared", lower_bound=1.0)
+    flags.DEFINE_string(
+        "json", None, "where the rows are written, and where those of an earlier call are"
+    )
+    flags.DEFINE_float(
+        "speedup", 1.7, "FLOPs speedup at which variants are compared", lower_bound=1.0
+    )
     flags.DEFINE_list("only", [], "names of variants; empty for all")
     flags.mark_flags_as_required(["config", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

@@ -25,7 +25,14 @@ from adapler_jax.training.workdir import flatten
 from benchmarks.records import Record, means_over_seeds, training_commits
 
 CONTROL = "control"
-SUMMARY = ("test_score", "dense_score", "validation_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32")
+SUMMARY = (
+    "test_score",
+    "dense_score",
+    "validation_score",
+    "flops_speedup",
+    "wall_speedup_1",
+    "wall_speedup_32",
+)
 
 
 def control_config(config):
@@ -33,7 +40,9 @@ def control_config(config):
     control = copy.deepcopy(config)
     control.method = "finetune"
     adapt_epochs = config.adapt.num_epochs * len(config.adapt.speedups)
-    control.finetune.num_epochs = config.finetune.num_epochs + config.adapler.num_epochs + adapt_epochs
+    control.finetune.num_epochs = (
+        config.finetune.num_epochs + config.adapler.num_epochs + adapt_epochs
+    )
     return control
 
 
@@ -93,7 +102,9 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "config of the AdapLeR run", lock_config=True)
     flags.DEFINE_string("runs", None, "folder of the workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
-    flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
+    flags.DEFINE_string(
+        "json", None, "where the rows are written, and where those of an earlier call are"
+    )
     flags.DEFINE_bool("control", True, "train and evaluate the dense control")
     flags.mark_flags_as_required(["config", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

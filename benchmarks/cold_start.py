@@ -58,7 +58,9 @@ def write_tokenizer(folder: pathlib.Path, vocab_size: int) -> pathlib.Path:
     core = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer(lowercase=True)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    core.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    core.post_processor = processors.BertProcessing(
+        ("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"])
+    )
     folder.mkdir()
     core.save(str(folder / "tokenizer.json"))
     return folder
@@ -67,7 +69,14 @@ def write_tokenizer(folder: pathlib.Path, vocab_size: int) -> pathlib.Path:
 def write_model(folder: pathlib.Path, params, config: EncoderConfig, length: int) -> pathlib.Path:
     """A model directory with the tokenizer of `write_tokenizer`."""
     tokenizer = write_tokenizer(folder / "tokenizer", config.vocab_size)
-    return save_model(folder / "model", params, config, pruner_name="adapler", max_length=length, tokenizer=tokenizer)
+    return save_model(
+        folder / "model",
+        params,
+        config,
+        pruner_name="adapler",
+        max_length=length,
+        tokenizer=tokenizer,
+    )
 
 
 def environment(folder: pathlib.Path, cache: pathlib.Path) -> dict[str, str]:
@@ -77,7 +86,9 @@ def environment(folder: pathlib.Path, cache: pathlib.Path) -> dict[str, str]:
     return kept | {"XDG_CACHE_HOME": str(cache), "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
 
 
-def first_answer(model: pathlib.Path, env: dict[str, str], *, is_exported: bool = False) -> dict[str, float]:
+def first_answer(
+    model: pathlib.Path, env: dict[str, str], *, is_exported: bool = False
+) -> dict[str, float]:
     """Seconds of one fresh process and of its parts.
 
     Raises RuntimeError, with what it printed, where it fails or does not run the exported program that it should.
@@ -89,7 +100,9 @@ def first_answer(model: pathlib.Path, env: dict[str, str], *, is_exported: bool 
         raise RuntimeError(f"the process ended with {process.returncode}: {process.stderr}")
     found = json.loads(process.stdout)
     if found.pop("is_exported") != is_exported:
-        raise RuntimeError(f"the exported program was {'not ' if is_exported else ''}used: {process.stderr}")
+        raise RuntimeError(
+            f"the exported program was {'not ' if is_exported else ''}used: {process.stderr}"
+        )
     return found
 
 
@@ -100,11 +113,15 @@ def measure(name: str, length: int, num_rounds: int) -> list[dict]:
         model = write_model(folder, random_params(MODELS[name]), MODELS[name], length)
         first_answer(model, environment(folder, folder / "unused"))  # leaves bytecode
         timings = {"nothing kept": [first_answer(model, environment(folder, folder / "cache"))]}
-        timings["compiled"] = [first_answer(model, environment(folder, folder / "cache")) for _ in range(num_rounds)]
+        timings["compiled"] = [
+            first_answer(model, environment(folder, folder / "cache")) for _ in range(num_rounds)
+        ]
         start = time.perf_counter()
         size = sum(path.stat().st_size for path in export_model(model))
         export_s = time.perf_counter() - start
-        exported = functools.partial(first_answer, model, environment(folder, folder / "cache"), is_exported=True)
+        exported = functools.partial(
+            first_answer, model, environment(folder, folder / "cache"), is_exported=True
+        )
         exported()  # leaves compiled programs
         timings["exported"] = [exported() for _ in range(num_rounds)]
     return [
@@ -119,8 +136,12 @@ def measure(name: str, length: int, num_rounds: int) -> list[dict]:
 
 def main(arguments=None) -> list[dict]:
     """Measures, prints and returns the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small encoder and length, two rounds")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a small encoder and length, two rounds"
+    )
     parser.add_argument("--models", default="minilm,base")
     parser.add_argument("--length", type=int, default=128, help="token slots of the models")
     parser.add_argument("--rounds", type=int, default=5)
@@ -128,7 +149,11 @@ def main(arguments=None) -> list[dict]:
     options = parser.parse_args(arguments)
     if options.quick:
         options.models, options.length, options.rounds = "quick", 8, 2
-    rows = [row for name in options.models.split(",") for row in measure(name, options.length, options.rounds)]
+    rows = [
+        row
+        for name in options.models.split(",")
+        for row in measure(name, options.length, options.rounds)
+    ]
     write_results(rows, command=module_command("benchmarks.cold_start"), path=options.json)
     return rows
 

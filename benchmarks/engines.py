@@ -52,9 +52,25 @@ SKEWED_CASES = ((32, 128),)
 PLAIN = ("dense", "dense, packed")
 PRUNED = ("bucketed", "packed")
 COLUMNS = [
-    "model", "method", "batch", "length", "dtype", "texts", "engine", "flops_speedup", "wall_ms", "wall_ms_min",
-    "wall_ms_max", "wall_speedup", "efficiency", "packed_efficiency", "excess", "is_auto", "compile_s", "planned_mib",
-]  # fmt: skip
+    "model",
+    "method",
+    "batch",
+    "length",
+    "dtype",
+    "texts",
+    "engine",
+    "flops_speedup",
+    "wall_ms",
+    "wall_ms_min",
+    "wall_ms_max",
+    "wall_speedup",
+    "efficiency",
+    "packed_efficiency",
+    "excess",
+    "is_auto",
+    "compile_s",
+    "planned_mib",
+]
 KEPT_ONE_IN = 10  # tokens of a text in a skewed batch
 
 
@@ -68,18 +84,29 @@ def compile_columns(engine: Engine, params, batch: Batch) -> dict:
     compile_s = time.perf_counter() - start
     memory = compiled.memory_analysis()
     at_a_time = -(-B // rows)
-    planned = memory.argument_size_in_bytes + at_a_time * (memory.temp_size_in_bytes + memory.output_size_in_bytes)
+    planned = memory.argument_size_in_bytes + at_a_time * (
+        memory.temp_size_in_bytes + memory.output_size_in_bytes
+    )
     return {"compile_s": compile_s, "planned_mib": planned / 2**20}
 
 
 def measure(
-    name: str, batch_size: int, length: int, dtype: str, speedups, num_rounds: int, method: str = "adapler", *,
+    name: str,
+    batch_size: int,
+    length: int,
+    dtype: str,
+    speedups,
+    num_rounds: int,
+    method: str = "adapler",
+    *,
     drivers=("bucketed", "packed"),
-) -> list[dict]:  # fmt: skip
+) -> list[dict]:
     """A row a schedule and driver, then plain BERT on texts of one length; without the packed driver there are no
     numbers relative to plain BERT without padding."""
     config = MODELS[name]
-    batch, full = (jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch))
+    batch, full = (
+        jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch)
+    )
     at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype], method)
     plain = at_speedup.pop(None)
     pruner, options = schedule_pruner(config, method), {"dtype": COMPUTE_DTYPES[dtype]}
@@ -87,17 +114,23 @@ def measure(
     engines = {
         name: make_engine(config, keep_all(), driver=driver, **options)
         for name, driver in zip(plain_names, ("bucketed", "packed"))
-    } | {driver: make_engine(config, pruner, driver=driver, **options) for driver in drivers}  # fmt: skip
+    } | {driver: make_engine(config, pruner, driver=driver, **options) for driver in drivers}
     pruned = next(iter(at_speedup.values()))
     notes = {
-        name: compile_columns(engine, plain if name in PLAIN else pruned, batch) for name, engine in engines.items()
+        name: compile_columns(engine, plain if name in PLAIN else pruned, batch)
+        for name, engine in engines.items()
     }
-    calls = {("mixed", 1.0, name): functools.partial(engines[name], plain, batch) for name in plain_names}
+    calls = {
+        ("mixed", 1.0, name): functools.partial(engines[name], plain, batch) for name in plain_names
+    }
     calls |= {
         ("mixed", speedup, name): functools.partial(engines[name], pruned, batch)
-        for speedup, pruned in at_speedup.items() for name in drivers
-    }  # fmt: skip
-    calls |= {("full", 1.0, name): functools.partial(engines[name], plain, full) for name in plain_names}
+        for speedup, pruned in at_speedup.items()
+        for name in drivers
+    }
+    calls |= {
+        ("full", 1.0, name): functools.partial(engines[name], plain, full) for name in plain_names
+    }
     timings = time_interleaved(calls, repeats=num_rounds)
     rows = []
     for (texts, target, engine), timing in timings.items():
@@ -106,17 +139,32 @@ def measure(
             count_NB = np.asarray(calls[texts, target, engine]()[1].count_NB)
             length_B = np.asarray(batch.live_BL).sum(-1)
             found = true_speedup(at_speedup[target], config, pruner, length_B, count_NB)
-        wall, *packed = (median_speedup(timings[texts, 1.0, dense], timing) for dense in plain_names)
+        wall, *packed = (
+            median_speedup(timings[texts, 1.0, dense], timing) for dense in plain_names
+        )
         automatic = make_engine(
             config, pruner if engine in PRUNED else keep_all(), expected_speedup=target, **options
-        )  # fmt: skip
+        )
         driver = engines[engine].choice(batch_size, length).driver
-        rows.append({
-            "model": name, "method": method, "batch": batch_size, "length": length, "dtype": dtype, "texts": texts,
-            "engine": engine, "target": target, "flops_speedup": found, **seconds(timing), "wall_speedup": wall,
-            "efficiency": wall / found, "packed_efficiency": packed[0] / found if packed else None, **notes[engine],
-            "is_auto": automatic.choice(batch_size, length).driver == driver,
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": name,
+                "method": method,
+                "batch": batch_size,
+                "length": length,
+                "dtype": dtype,
+                "texts": texts,
+                "engine": engine,
+                "target": target,
+                "flops_speedup": found,
+                **seconds(timing),
+                "wall_speedup": wall,
+                "efficiency": wall / found,
+                "packed_efficiency": packed[0] / found if packed else None,
+                **notes[engine],
+                "is_auto": automatic.choice(batch_size, length).driver == driver,
+            }
+        )
     return rows
 
 
@@ -124,9 +172,11 @@ def seconds(timing) -> dict:
     """The columns of a timing."""
     low, high = timing.spread_s
     return {
-        "wall_ms": 1e3 * timing.median_s, "wall_ms_min": 1e3 * low, "wall_ms_max": 1e3 * high,
+        "wall_ms": 1e3 * timing.median_s,
+        "wall_ms_min": 1e3 * low,
+        "wall_ms_max": 1e3 * high,
         "num_timings": len(timing.seconds),
-    }  # fmt: skip
+    }
 
 
 def first_site_pruner(config: EncoderConfig) -> Pruner:
@@ -136,7 +186,9 @@ def first_site_pruner(config: EncoderConfig) -> Pruner:
         keep_BL = view.live_BL & ((view.reading_BL > 0) | (index > 0))
         return Selection(view.weight_BL, keep_BL.at[:, 0].set(view.live_BL[:, 0]))
 
-    return schedule_pruner(config)._replace(read=lambda params, hidden: hidden[..., 0], select=select)
+    return schedule_pruner(config)._replace(
+        read=lambda params, hidden: hidden[..., 0], select=select
+    )
 
 
 def skewed_batch(config: EncoderConfig, batch_size: int, length: int, *, num_whole: int) -> Batch:
@@ -147,7 +199,9 @@ def skewed_batch(config: EncoderConfig, batch_size: int, length: int, *, num_who
     return batch.replace(token_BL=(batch.token_BL // 2 * 2 + ~keep_BL).astype(np.int32))
 
 
-def measure_skewed(name: str, batch_size: int, length: int, dtype: str, num_rounds: int) -> list[dict]:
+def measure_skewed(
+    name: str, batch_size: int, length: int, dtype: str, num_rounds: int
+) -> list[dict]:
     """A row a driver and batch."""
     config, pruner = MODELS[name], first_site_pruner(MODELS[name])
     params = random_params(config)
@@ -159,14 +213,16 @@ def measure_skewed(name: str, batch_size: int, length: int, dtype: str, num_roun
     batches = {
         texts: jax.device_put(skewed_batch(config, batch_size, length, num_whole=num_whole))
         for texts, num_whole in (("even", 0), ("skewed", 1))
-    }  # fmt: skip
+    }
     engines = {
-        driver: make_engine(config, pruner, driver=driver, dtype=COMPUTE_DTYPES[dtype]) for driver in PRUNED
-    }  # fmt: skip
+        driver: make_engine(config, pruner, driver=driver, dtype=COMPUTE_DTYPES[dtype])
+        for driver in PRUNED
+    }
     calls = {
         (texts, driver): functools.partial(engine, params, batch)
-        for texts, batch in batches.items() for driver, engine in engines.items()
-    }  # fmt: skip
+        for texts, batch in batches.items()
+        for driver, engine in engines.items()
+    }
     timings = time_interleaved(calls, repeats=num_rounds)
     spent = {}
     for texts, batch in batches.items():
@@ -184,18 +240,31 @@ def measure_skewed(name: str, batch_size: int, length: int, dtype: str, num_roun
         wall = timing.median_s / timings["even", engine].median_s
         added = 1.0 - 1.0 / median_speedup(timing, timings["even", engine])
         flops_added = 1.0 - spent["even"] / spent[texts]
-        rows.append({
-            "model": name, "batch": batch_size, "length": length, "dtype": dtype, "texts": texts, "engine": engine,
-            **seconds(timing), "wall_to_even": wall, "flops_to_even": float(spent[texts] / spent["even"]),
-            "excess": added / flops_added if flops_added else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": name,
+                "batch": batch_size,
+                "length": length,
+                "dtype": dtype,
+                "texts": texts,
+                "engine": engine,
+                **seconds(timing),
+                "wall_to_even": wall,
+                "flops_to_even": float(spent[texts] / spent["even"]),
+                "excess": added / flops_added if flops_added else None,
+            }
+        )
     return rows
 
 
 def main(arguments=None) -> list[dict]:
     """Measures, prints and returns the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small encoder and batch, two rounds")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a small encoder and batch, two rounds"
+    )
     parser.add_argument("--models", default="minilm,base")
     parser.add_argument("--cases", default=",".join(CASES), help="batch x length")
     parser.add_argument("--method", default="adapler", choices=METHODS)
@@ -206,13 +275,22 @@ def main(arguments=None) -> list[dict]:
     options = parser.parse_args(arguments)
     if options.quick:
         options.models, options.cases, options.speedups, options.rounds = "quick", "4x16", "1,2", 2
-    models, dtypes, speedups = options.models.split(","), options.dtypes.split(","), options.speedups.split(",")
+    models, dtypes, speedups = (
+        options.models.split(","),
+        options.dtypes.split(","),
+        options.speedups.split(","),
+    )
     try:
         check_names(models, MODELS, "model")
         check_names(dtypes, COMPUTE_DTYPES, "dtype")
-        cases, speedups = [parse_case(case) for case in options.cases.split(",")], [float(x) for x in speedups]
+        cases, speedups = (
+            [parse_case(case) for case in options.cases.split(",")],
+            [float(x) for x in speedups],
+        )
         for model, (_, length) in itertools.product(models, cases):
-            kept_shares(MODELS[model], length, max(speedups), options.method)  # raises where it cannot be that fast
+            kept_shares(
+                MODELS[model], length, max(speedups), options.method
+            )  # raises where it cannot be that fast
     except ValueError as error:
         parser.error(str(error))
     command, rows = module_command("benchmarks.engines"), []

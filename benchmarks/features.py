@@ -51,7 +51,9 @@ def made_up_questions() -> list[Question]:
         if number % QUESTIONS_A_TEXT == 0:
             context = words(NUM_WORDS)
         end = context.index(" ")
-        questions.append(Question(str(number), words(NUM_ASKED), context, (context[:end],), ((0, end),)))
+        questions.append(
+            Question(str(number), words(NUM_ASKED), context, (context[:end],), ((0, end),))
+        )
     return questions
 
 
@@ -60,9 +62,16 @@ def repeat(questions: list[Question], num_questions: int, case: str) -> Iterator
     endless = ((turn, question) for turn in itertools.count() for question in questions)
     for number, (turn, question) in enumerate(itertools.islice(endless, num_questions)):
         spans = question.spans
-        answers = [{"text": question.context[start:end], "answer_start": start} for start, end in spans]
+        answers = [
+            {"text": question.context[start:end], "answer_start": start} for start, end in spans
+        ]
         context = f"{question.context} {turn if case == 'paragraphs' else number}"
-        yield {"id": str(number), "question": question.question, "context": context, "answers": answers}
+        yield {
+            "id": str(number),
+            "question": question.question,
+            "context": context,
+            "answers": answers,
+        }
 
 
 def write_rows(path: pathlib.Path, rows: Iterator[dict]) -> pathlib.Path:
@@ -84,15 +93,22 @@ def measure(source: pathlib.Path, tokenizer: pathlib.Path) -> dict:
     core.encode_batch(["starts its threads", "now"])
     base_mib, start, start_cpu = peak_mib(), time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        questions = tee_questions(stream_questions(f"file:{source}", split="train"), f"{folder}/questions")
+        questions = tee_questions(
+            stream_questions(f"file:{source}", split="train"), f"{folder}/questions"
+        )
         windows = store_windows(iter_windows(questions, core, **SETTINGS), f"{folder}/windows")
         num_questions = int(windows.question[-1]) + 1
         total_s, cpu_s = time.perf_counter() - start, time.process_time() - start_cpu
         return {
-            "num_questions": num_questions, "num_windows": len(windows), "total_s": total_s, "cpu_s": cpu_s,
-            "questions_per_s": num_questions / total_s, "questions_per_cpu_s": num_questions / cpu_s,
-            "base_mib": base_mib, "peak_mib": peak_mib(),
-        }  # fmt: skip
+            "num_questions": num_questions,
+            "num_windows": len(windows),
+            "total_s": total_s,
+            "cpu_s": cpu_s,
+            "questions_per_s": num_questions / total_s,
+            "questions_per_cpu_s": num_questions / cpu_s,
+            "base_mib": base_mib,
+            "peak_mib": peak_mib(),
+        }
 
 
 def measure_apart(*arguments) -> dict:

@@ -28,8 +28,14 @@ from benchmarks.models import MODELS
 ENGINE_CASES = ("1x128", "32x128", "256x128", "256x512")
 TRAINING_CASES = ("32x128", "256x128")
 ENGINES, TRAINING = "engines", "training"
-QUICK = {"models": ["quick"], "cases": [(4, 16)], "step_cases": [(4, 16)], "rounds": 2, "dtypes": ["bfloat16"],
-         "speedups": (1.0, 2.0)}  # fmt: skip
+QUICK = {
+    "models": ["quick"],
+    "cases": [(4, 16)],
+    "step_cases": [(4, 16)],
+    "rounds": 2,
+    "dtypes": ["bfloat16"],
+    "speedups": (1.0, 2.0),
+}
 
 
 class Job(NamedTuple):
@@ -47,14 +53,21 @@ def jobs_of(options) -> Iterator[Job]:
         for dtype in options.dtypes:
             yield from (Job(ENGINES, model, case, (dtype,)) for case in options.cases)
     for model in options.models:
-        yield from (Job(TRAINING, model, case, tuple(options.dtypes)) for case in options.step_cases)
+        yield from (
+            Job(TRAINING, model, case, tuple(options.dtypes)) for case in options.step_cases
+        )
 
 
 def measure(job: Job, options) -> list[dict]:
     """The rows of a case."""
     if job.kind == ENGINES:
         return engines.measure(
-            job.model, *job.case, job.dtypes[0], options.speedups, options.rounds, drivers=options.drivers
+            job.model,
+            *job.case,
+            job.dtypes[0],
+            options.speedups,
+            options.rounds,
+            drivers=options.drivers,
         )
     found = training_steps.measure(
         MODELS[job.model], *job.case, options.rounds, names=options.steps, dtypes=job.dtypes
@@ -70,10 +83,12 @@ def kind_of(row: dict) -> str:
 def rows_of(job: Job, rows: list[dict], options) -> list[dict]:
     """The rows of a job among those measured before; none where some are missing."""
     found = [
-        row for row in rows
-        if kind_of(row) == job.kind and (row["model"], row["batch"], row["length"]) == (job.model, *job.case)
+        row
+        for row in rows
+        if kind_of(row) == job.kind
+        and (row["model"], row["batch"], row["length"]) == (job.model, *job.case)
         and row["dtype"] in job.dtypes
-    ]  # fmt: skip
+    ]
     if job.kind == ENGINES:
         missing = set(options.drivers) - {row["engine"] for row in found}
     else:
@@ -93,10 +108,14 @@ def rows_before(path, tell: Callable[[str], None]) -> list[dict]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        tell(f"{path} holds no rows to resume from ({type(error).__name__}); all cases are measured")
+        tell(
+            f"{path} holds no rows to resume from ({type(error).__name__}); all cases are measured"
+        )
         return []
     if origin != (device_name(), versions()) or not all(here):
-        tell(f"{path} was measured on another device or with other versions; all cases are measured")
+        tell(
+            f"{path} was measured on another device or with other versions; all cases are measured"
+        )
         return []
     return rows
 
@@ -116,34 +135,60 @@ def measure_all(options, tell: Callable[[str], None]) -> tuple[list[dict], list[
 
 def parse_arguments(arguments) -> argparse.Namespace:
     """The command line, lists as lists and cases as numbers. Ends the program on a mistake."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--quick", action="store_true", help="a small encoder and batch, bfloat16, two rounds, on CPUs too"
+        "--quick",
+        action="store_true",
+        help="a small encoder and batch, bfloat16, two rounds, on CPUs too",
     )
     parser.add_argument("--models", default="minilm,base")
-    parser.add_argument("--cases", default=",".join(ENGINE_CASES), help="batch x length of the drivers")
-    parser.add_argument("--step_cases", default=",".join(TRAINING_CASES), help="of training steps; empty for none")
-    parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES), help="operands of the encoder's products")
-    parser.add_argument("--drivers", default=",".join(engines.PRUNED), help="compared with padded plain BERT")
+    parser.add_argument(
+        "--cases", default=",".join(ENGINE_CASES), help="batch x length of the drivers"
+    )
+    parser.add_argument(
+        "--step_cases", default=",".join(TRAINING_CASES), help="of training steps; empty for none"
+    )
+    parser.add_argument(
+        "--dtypes", default=",".join(COMPUTE_DTYPES), help="operands of the encoder's products"
+    )
+    parser.add_argument(
+        "--drivers", default=",".join(engines.PRUNED), help="compared with padded plain BERT"
+    )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", default=";".join(training_steps.STEPS), help="beside finetune, with ; between them")
+    parser.add_argument(
+        "--steps",
+        default=";".join(training_steps.STEPS),
+        help="beside finetune, with ; between them",
+    )
     parser.add_argument("--json", help="where the rows are written, after every case")
-    parser.add_argument("--resume", action="store_true", help="leave out the cases that the file of --json holds")
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out the cases that the file of --json holds"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.resume and not options.json:
             raise ValueError("--resume needs the file of --json")
         for name in ("models", "cases", "step_cases", "dtypes", "drivers"):
             vars(options)[name] = [part for part in getattr(options, name).split(",") if part]
-        for name, known in (("models", MODELS), ("dtypes", COMPUTE_DTYPES), ("drivers", engines.PRUNED)):
+        for name, known in (
+            ("models", MODELS),
+            ("dtypes", COMPUTE_DTYPES),
+            ("drivers", engines.PRUNED),
+        ):
             check_names(getattr(options, name), known, name.removesuffix("s"))
         options.steps = options.steps.split(";")
         check_names(options.steps, training_steps.STEPS, "step")
-        options.cases, options.step_cases = (list(map(parse_case, x)) for x in (options.cases, options.step_cases))
+        options.cases, options.step_cases = (
+            list(map(parse_case, x)) for x in (options.cases, options.step_cases)
+        )
     except ValueError as error:
         parser.error(str(error))
     if jax.default_backend() == "cpu" and not options.quick:
-        parser.error("JAX sees only CPUs here; benchmarks.engines and benchmarks.training measure those")
+        parser.error(
+            "JAX sees only CPUs here; benchmarks.engines and benchmarks.training measure those"
+        )
     options.speedups = SPEEDUPS
     if options.quick:
         vars(options).update(QUICK)

@@ -37,9 +37,14 @@ def make_step(setup: Setup, options, dtype: str, num_steps: int):
     rates = recipe.rates_of(options)
     optimizers = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
-        recipe.with_dropout(setup.encoder, options), keep_all(), LossConfig(), *optimizers, slope_fn=lambda step: None,
-        dtype=COMPUTE_DTYPES[dtype], loop=setup.loop,
-    )  # fmt: skip
+        recipe.with_dropout(setup.encoder, options),
+        keep_all(),
+        LossConfig(),
+        *optimizers,
+        slope_fn=lambda step: None,
+        dtype=COMPUTE_DTYPES[dtype],
+        loop=setup.loop,
+    )
     return jax.jit(step_fn), optimizers
 
 
@@ -51,7 +56,7 @@ def losses_of_run(setup: Setup, options, step_fn, optimizers, num_steps: int) ->
     state = init_state(setup.pretrained | {"pruner": {}}, keep_all(), *optimizers)
     batches = train_batches(
         setup.splits["train"], batch_size=options.batch_size, lengths=setup.lengths, seed=setup.seed
-    )  # fmt: skip
+    )
     losses, key = [], setup.key("finetune dropout")
     for batch in itertools.islice(batches, num_steps):
         state, numbers = step_fn(state, batch, key)
@@ -71,15 +76,18 @@ def smooth(losses, window: int = WINDOW) -> np.ndarray:
 def summarize(rows: list[dict]) -> dict:
     """Distances between smoothed curves: of dtypes at one seed, and of seeds in float32; largest and mean."""
     curves = {
-        dtype: np.array([row["smoothed_loss"] for row in rows if row["dtype"] == dtype]) for dtype in COMPUTE_DTYPES
+        dtype: np.array([row["smoothed_loss"] for row in rows if row["dtype"] == dtype])
+        for dtype in COMPUTE_DTYPES
     }
     between_dtypes = np.abs(curves["float32"] - curves["bfloat16"])
     between_seeds = np.ptp(curves["float32"], axis=0)
     return {
-        "dtypes_max": float(between_dtypes.max()), "dtypes_mean": float(between_dtypes.mean()),
-        "seeds_max": float(between_seeds.max()), "seeds_mean": float(between_seeds.mean()),
+        "dtypes_max": float(between_dtypes.max()),
+        "dtypes_mean": float(between_dtypes.mean()),
+        "seeds_max": float(between_seeds.max()),
+        "seeds_mean": float(between_seeds.mean()),
         "max_ratio": float(between_dtypes.max() / between_seeds.max()),
-    }  # fmt: skip
+    }
 
 
 def compare(config, seeds, num_steps: int, *, tell, window: int = WINDOW) -> list[dict]:
@@ -94,11 +102,21 @@ def compare(config, seeds, num_steps: int, *, tell, window: int = WINDOW) -> lis
                 programs[dtype] = make_step(setup, options, dtype, num_steps)
             losses = losses_of_run(setup, options, *programs[dtype], num_steps)
             smoothed = smooth(losses, window)
-            tell(f"seed {seed}, {dtype}: smoothed loss {smoothed[0]:.3f} to {smoothed[-1]:.3f} in {num_steps} steps")
-            rows.append({
-                "task": config.task, "seed": seed, "dtype": dtype, "num_steps": num_steps, "window": window,
-                "first_loss": float(smoothed[0]), "last_loss": float(smoothed[-1]), "smoothed_loss": smoothed.tolist(),
-            })  # fmt: skip
+            tell(
+                f"seed {seed}, {dtype}: smoothed loss {smoothed[0]:.3f} to {smoothed[-1]:.3f} in {num_steps} steps"
+            )
+            rows.append(
+                {
+                    "task": config.task,
+                    "seed": seed,
+                    "dtype": dtype,
+                    "num_steps": num_steps,
+                    "window": window,
+                    "first_loss": float(smoothed[0]),
+                    "last_loss": float(smoothed[-1]),
+                    "smoothed_loss": smoothed.tolist(),
+                }
+            )
     return rows
 
 
@@ -106,22 +124,35 @@ def main(options):
     """Trains, prints and writes."""
     seeds, num_steps, window = [int(seed) for seed in options.seeds], options.steps, WINDOW
     if len(set(seeds)) < 2:
-        raise ValueError(f"--seeds is {','.join(options.seeds)}; expected at least two, to compare with their distance")
+        raise ValueError(
+            f"--seeds is {','.join(options.seeds)}; expected at least two, to compare with their distance"
+        )
     if options.quick:
         seeds, num_steps, window = seeds[:2], 10, 5
     rows = compare(
-        options.config, seeds, num_steps, window=window, tell=lambda line: print(line, file=sys.stderr)
-    )  # fmt: skip
+        options.config,
+        seeds,
+        num_steps,
+        window=window,
+        tell=lambda line: print(line, file=sys.stderr),
+    )
     print_table(rows, columns=["seed", "dtype", "first_loss", "last_loss"])
     print_table([summarize(rows)])
     if options.json:
         record = results_record(rows, command=module_command("benchmarks.loss_curve"))
-        write_json(options.json, record | {"config": flatten(options.config.to_dict()), "summary": summarize(rows)})
+        write_json(
+            options.json,
+            record | {"config": flatten(options.config.to_dict()), "summary": summarize(rows)},
+        )
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "config whose fine-tuning is run", lock_config=True)
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "of the start, the order of the data and dropout; at least two")
+    config_flags.DEFINE_config_file(
+        "config", None, "config whose fine-tuning is run", lock_config=True
+    )
+    flags.DEFINE_list(
+        "seeds", ["0", "1", "2"], "of the start, the order of the data and dropout; at least two"
+    )
     flags.DEFINE_integer("steps", 300, "of each fine-tuning", lower_bound=WINDOW)
     flags.DEFINE_bool("quick", False, "two seeds, ten steps")
     flags.DEFINE_string("json", None, "where the rows are written")

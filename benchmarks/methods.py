@@ -35,14 +35,21 @@ CONFIGS = {"student": distil, "powerbert": powerbert, "trbert": trbert, "adapler
 DIALS = {  # what one value of a method's dial sets, given the number of layers of the model
     "student": lambda value, num_layers: {"distil.layers": even_layers(value, num_layers)},
     "powerbert": lambda value, _: {"powerbert.mass_coef": value},
-    "trbert": lambda value, _: {"trbert.policy_length_coef": value, "trbert.joint_length_coef": value},
+    "trbert": lambda value, _: {
+        "trbert.policy_length_coef": value,
+        "trbert.joint_length_coef": value,
+    },
     "adapler": lambda value, _: {"adapt.speedups": (value,)},
 }
 DENSE = "dense"
 SHARED_PHASE = "finetune"
 SUMMARY = (
-    "test_score", "flops_speedup", "wall_speedup_1", "wall_speedup_32", "training_s",
-)  # fmt: skip
+    "test_score",
+    "flops_speedup",
+    "wall_speedup_1",
+    "wall_speedup_32",
+    "training_s",
+)
 
 
 def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
@@ -55,7 +62,9 @@ def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
         except ValueError:
             raise ValueError(f"--dials={text}: {part!r}; expected METHOD=NUMBER,NUMBER") from None
         if method not in CONFIGS:
-            raise ValueError(f"--dials={text}: unknown method {method!r}; there are {', '.join(CONFIGS)}")
+            raise ValueError(
+                f"--dials={text}: unknown method {method!r}; there are {', '.join(CONFIGS)}"
+            )
     return dials
 
 
@@ -88,10 +97,16 @@ def config_of(module, task: str, seed: int, changes: dict):
     others = {name for other in CONFIGS.values() for name in other.get_config(task)} - set(config)
     try:
         config.update_from_flattened_dict(
-            {field: value for field, value in changes.items() if field.partition(".")[0] not in others}
+            {
+                field: value
+                for field, value in changes.items()
+                if field.partition(".")[0] not in others
+            }
         )
     except (KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"--set does not fit the config: {' '.join(str(error.args[0]).split())}") from None
+        raise ValueError(
+            f"--set does not fit the config: {' '.join(str(error.args[0]).split())}"
+        ) from None
     config.seed = seed
     check_config(config)
     return config
@@ -108,8 +123,10 @@ def plan(dials: dict, task: str, seeds: Sequence[int], changes: dict) -> dict[tu
             config_of(finetune, task, seed, changes),
             config_of(CONFIGS[method], task, seed, changes | DIALS[method](value, num_layers)),
         )
-        for seed in seeds for method, values in dials.items() for value in values
-    }  # fmt: skip
+        for seed in seeds
+        for method, values in dials.items()
+        for value in values
+    }
 
 
 def lend_phase(source: pathlib.Path, workdir: pathlib.Path, config) -> None:
@@ -132,20 +149,26 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
     return sum(seconds[name] for name in names) if seconds.keys() >= set(names) else None
 
 
-def run_one(method: str, value: float, runs: pathlib.Path, dense_config, config, *, dense_scores, tell) -> list[dict]:
+def run_one(
+    method: str, value: float, runs: pathlib.Path, dense_config, config, *, dense_scores, tell
+) -> list[dict]:
     """Trains and evaluates one method at one dial value: a row a split. dense_scores: as in `evaluate_workdir`."""
     first = runs / f"seed{config.seed}-dense"
     run_all(dense_config, first, tell=tell)
     # One workdir serves all of AdapLeR's speedups: they share what lies before their adaptation.
-    workdir = runs / (f"seed{config.seed}-{method}" + ("" if method == "adapler" else f"-{value:g}"))
+    workdir = runs / (
+        f"seed{config.seed}-{method}" + ("" if method == "adapler" else f"-{value:g}")
+    )
     lend_phase(first, workdir, config)
     run_all(config, workdir, tell=tell)
     wanted = adapt_name(value) if method == "adapler" else config.method
     rows = evaluate_workdir(workdir, tell=tell, only=wanted, dense_scores=dense_scores)
     more = {
-        "method": method, "dial": value, "training_s": training_seconds(config, workdir, first),
+        "method": method,
+        "dial": value,
+        "training_s": training_seconds(config, workdir, first),
         "dense_training_s": training_seconds(dense_config, first),
-    }  # fmt: skip
+    }
     return [row | more for row in rows if row["method"] == wanted]
 
 
@@ -153,10 +176,15 @@ def summarize(rows: list[dict]) -> list[dict]:
     """Mean and sample standard deviation over the seeds, a row a split, method and dial value; dense BERT first."""
     dense = {
         (row["split"], row["seed"]): {
-            "split": row["split"], "method": DENSE, "dial": None, "test_score": row["dense_score"],
-            "flops_speedup": 1.0, "training_s": row["dense_training_s"],
-        } for row in rows
-    }  # fmt: skip
+            "split": row["split"],
+            "method": DENSE,
+            "dial": None,
+            "test_score": row["dense_score"],
+            "flops_speedup": 1.0,
+            "training_s": row["dense_training_s"],
+        }
+        for row in rows
+    }
     return means_over_seeds([*dense.values(), *rows], by=("split", "method", "dial"), names=SUMMARY)
 
 
@@ -170,8 +198,12 @@ def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict
     for (seed, method, value), both in configs.items():
         if (seed, method, value) not in there:
             tell(f"seed {seed}: {method} at {value:g}")
-            before = {row["split"]: row["dense_score"] for row in record.rows if row["seed"] == seed}
-            found = run_one(method, value, pathlib.Path(options.runs), *both, dense_scores=before, tell=tell)
+            before = {
+                row["split"]: row["dense_score"] for row in record.rows if row["seed"] == seed
+            }
+            found = run_one(
+                method, value, pathlib.Path(options.runs), *both, dense_scores=before, tell=tell
+            )
             record.add(found, summary=summarize)
     return record.rows
 
@@ -181,7 +213,18 @@ def main(options):
     changes = {"model": options.model} | parse_changes(options.set)
     rows = measure(options, changes, tell=lambda line: print(line, file=sys.stderr))
     summary = summarize(rows)
-    print_table(summary, columns=["split", "method", "dial", "num_seeds", "test_score", "test_score_sd", *SUMMARY[1:]])
+    print_table(
+        summary,
+        columns=[
+            "split",
+            "method",
+            "dial",
+            "num_seeds",
+            "test_score",
+            "test_score_sd",
+            *SUMMARY[1:],
+        ],
+    )
     if options.png:
         plot_curves(rows, summary, options.png, title=options.task)
 
@@ -189,14 +232,20 @@ def main(options):
 if __name__ == "__main__":
     flags.DEFINE_string("task", None, "a task of configs/adapler.py")
     flags.DEFINE_string("model", "bert-base-uncased", "local directory or hub name of a BERT")
-    flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the configs that have the field; may be given again")
+    flags.DEFINE_multi_string(
+        "set", [], "FIELD=VALUE of the configs that have the field; may be given again"
+    )
     flags.DEFINE_string("runs", None, "folder of the workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
     flags.DEFINE_string(
-        "dials", "student=3;powerbert=0.0003,0.001;trbert=0.5,2;adapler=1.7,3", "values of every method's dial: layers "
+        "dials",
+        "student=3;powerbert=0.0003,0.001;trbert=0.5,2;adapler=1.7,3",
+        "values of every method's dial: layers "
         "of the student, lambda of PoWER-BERT, alpha of TR-BERT, FLOPs speedups of AdapLeR",
-    )  # fmt: skip
-    flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
+    )
+    flags.DEFINE_string(
+        "json", None, "where the rows are written, and where those of an earlier call are"
+    )
     flags.DEFINE_string("png", "", "where the curves are drawn")
     flags.mark_flags_as_required(["task", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

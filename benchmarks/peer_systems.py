@@ -73,7 +73,9 @@ def example_inputs() -> dict:
     return {name: torch.ones(EXAMPLE_SHAPE, dtype=torch.long) for name in INPUTS}
 
 
-def peer(package: str, engine: str, dtype: str, run: Callable, prepare: Callable = pad_to_longest) -> System:
+def peer(
+    package: str, engine: str, dtype: str, run: Callable, prepare: Callable = pad_to_longest
+) -> System:
     """A system of plain BERT on arrays."""
     return System(package, "dense", engine, dtype, prepare, run)
 
@@ -85,7 +87,10 @@ def torch_systems(directory: pathlib.Path, *, num_threads: int) -> list[System]:
     torch.set_num_threads(num_threads)
 
     def prepare(texts: Texts, batch_size: int):
-        return {name: torch.from_numpy(array) for name, array in pad_to_longest(texts, batch_size).items()}
+        return {
+            name: torch.from_numpy(array)
+            for name, array in pad_to_longest(texts, batch_size).items()
+        }
 
     def run(model, inputs):
         with torch.inference_mode():
@@ -93,7 +98,10 @@ def torch_systems(directory: pathlib.Path, *, num_threads: int) -> list[System]:
 
     dtypes = ("float32", "bfloat16")
     models = {dtype: load_bert(directory, dtype=getattr(torch, dtype)) for dtype in dtypes}
-    return [peer("torch", "", dtype, functools.partial(run, model), prepare) for dtype, model in models.items()]
+    return [
+        peer("torch", "", dtype, functools.partial(run, model), prepare)
+        for dtype, model in models.items()
+    ]
 
 
 def export_onnx(directory: pathlib.Path, path: pathlib.Path) -> None:
@@ -106,10 +114,15 @@ def export_onnx(directory: pathlib.Path, path: pathlib.Path) -> None:
 
     with quiet():
         torch.onnx.export(
-            load_bert(directory, attn_implementation="eager"), tuple(example_inputs().values()), str(path),
-            dynamo=False, opset_version=LAST_TORCHSCRIPT_OPSET, input_names=list(INPUTS), output_names=["logits"],
+            load_bert(directory, attn_implementation="eager"),
+            tuple(example_inputs().values()),
+            str(path),
+            dynamo=False,
+            opset_version=LAST_TORCHSCRIPT_OPSET,
+            input_names=list(INPUTS),
+            output_names=["logits"],
             dynamic_axes={name: {0: "batch", 1: "length"} for name in INPUTS},
-        )  # fmt: skip
+        )
 
 
 def fuse_onnx(directory: pathlib.Path, source: pathlib.Path, target: pathlib.Path) -> None:
@@ -119,12 +132,17 @@ def fuse_onnx(directory: pathlib.Path, source: pathlib.Path, target: pathlib.Pat
     config = load_bert(directory).config
     with quiet():
         fused = optimizer.optimize_model(
-            str(source), model_type="bert", num_heads=config.num_attention_heads, hidden_size=config.hidden_size,
+            str(source),
+            model_type="bert",
+            num_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
             opt_level=0,
-        )  # fmt: skip
+        )
     found = fused.get_fused_operator_statistics()["Attention"]
     if found != config.num_hidden_layers:
-        raise RuntimeError(f"{found} of {config.num_hidden_layers} attentions were fused; install {REQUIREMENTS}")
+        raise RuntimeError(
+            f"{found} of {config.num_hidden_layers} attentions were fused; install {REQUIREMENTS}"
+        )
     fused.save_model_to_file(str(target))
 
 
@@ -135,9 +153,13 @@ def quantize_onnx(source: pathlib.Path, target: pathlib.Path) -> None:
 
     with quiet():
         quantize_dynamic(
-            source, target, weight_type=QuantType.QInt8,
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # results of fused operators have none
-        )  # fmt: skip
+            source,
+            target,
+            weight_type=QuantType.QInt8,
+            extra_options={
+                "DefaultTensorType": onnx.TensorProto.FLOAT
+            },  # results of fused operators have none
+        )
 
 
 def onnx_session(path: pathlib.Path, *, num_threads: int) -> Callable:
@@ -151,12 +173,15 @@ def onnx_session(path: pathlib.Path, *, num_threads: int) -> Callable:
     return lambda inputs: session.run(None, inputs)[0]
 
 
-def onnxruntime_systems(directory: pathlib.Path, scratch: pathlib.Path, *, num_threads: int) -> list[System]:
+def onnxruntime_systems(
+    directory: pathlib.Path, scratch: pathlib.Path, *, num_threads: int
+) -> list[System]:
     """The exported graph, and the one of the optimizer for transformers, in float32 and int8 each."""
     paths = {
         (engine, dtype): scratch / f"{engine}-{dtype}.onnx"
-        for engine in ("exported", "fused") for dtype in ("float32", "int8")
-    }  # fmt: skip
+        for engine in ("exported", "fused")
+        for dtype in ("float32", "int8")
+    }
     export_onnx(directory, paths["exported", "float32"])
     fuse_onnx(directory, paths["exported", "float32"], paths["fused", "float32"])
     for engine in ("exported", "fused"):
@@ -173,7 +198,10 @@ def quantize_openvino(model, calibration: Sequence[dict[str, np.ndarray]]):
 
     with quiet():
         return nncf.quantize(
-            model, nncf.Dataset(calibration), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration)
+            model,
+            nncf.Dataset(calibration),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(calibration),
         )
 
 
@@ -190,8 +218,13 @@ def openvino_systems(
         model = openvino.convert_model(load_bert(directory), example_input=example_inputs())
     core = openvino.Core()
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": num_threads}
-    hints = {"float32": {"INFERENCE_PRECISION_HINT": "f32"}, "bfloat16": {"INFERENCE_PRECISION_HINT": "bf16"}}
-    compiled = {dtype: core.compile_model(model, "CPU", options | hint) for dtype, hint in hints.items()}
+    hints = {
+        "float32": {"INFERENCE_PRECISION_HINT": "f32"},
+        "bfloat16": {"INFERENCE_PRECISION_HINT": "bf16"},
+    }
+    compiled = {
+        dtype: core.compile_model(model, "CPU", options | hint) for dtype, hint in hints.items()
+    }
     compiled["int8"] = core.compile_model(quantize_openvino(model, calibration), "CPU", options)
 
     def run(request, inputs):
@@ -204,7 +237,11 @@ def openvino_systems(
 
 
 def make_bench(
-    name: str, directory: pathlib.Path, scratch: pathlib.Path, calibration: Sequence[dict], num_threads: int
+    name: str,
+    directory: pathlib.Path,
+    scratch: pathlib.Path,
+    calibration: Sequence[dict],
+    num_threads: int,
 ) -> Bench:
     """A peer's systems by its name in PACKAGES, with the model of a directory; for a process of its own.
 

@@ -47,7 +47,13 @@ from adapler_jax.training.task_data import load_data, token_cache
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved, load_model, save_model
 from benchmarks.models import MODELS
-from benchmarks.peer_systems import PACKAGES, REQUIREMENTS, make_bench, missing_packages, peer_versions
+from benchmarks.peer_systems import (
+    PACKAGES,
+    REQUIREMENTS,
+    make_bench,
+    missing_packages,
+    peer_versions,
+)
 from benchmarks.remote import Remote
 from benchmarks.systems import OURS, Bench, Texts, chunks, our_systems, pad_to_longest, sample, take
 from benchmarks.turns import time_turns, use_cores
@@ -55,9 +61,22 @@ from benchmarks.turns import time_turns, use_cores
 NUM_BATCHES, NUM_SINGLE_TEXTS = 8, 64  # of a round: so many batches, and so many texts at least
 NUM_RANDOM_TEXTS = 1024
 COLUMNS = (
-    "batch", "package", "method", "engine", "dtype", "flops_speedup", "sentences_per_s", "p50_ms", "p95_ms", "p99_ms",
-    "vs_best_float32_peer", "vs_best_peer", "vs_our_dense", "test_score", "agreement",
-)  # fmt: skip
+    "batch",
+    "package",
+    "method",
+    "engine",
+    "dtype",
+    "flops_speedup",
+    "sentences_per_s",
+    "p50_ms",
+    "p95_ms",
+    "p99_ms",
+    "vs_best_float32_peer",
+    "vs_best_peer",
+    "vs_our_dense",
+    "test_score",
+    "agreement",
+)
 
 
 class Run(NamedTuple):
@@ -84,7 +103,9 @@ def chosen_models(workdir: pathlib.Path, names: Sequence[str]) -> dict[str, path
     for name in names or there:
         directory = there.get(name, pathlib.Path(name).expanduser())
         if not directory.is_dir():
-            raise ValueError(f"no model {name!r}: the run has {', '.join(there)}, and there is no such directory")
+            raise ValueError(
+                f"no model {name!r}: the run has {', '.join(there)}, and there is no such directory"
+            )
         chosen[name] = directory
     return chosen
 
@@ -98,13 +119,22 @@ def load_run(workdir, names: Sequence[str]) -> Run:
     dataset, tokenizer = load_data(config), load_tokenizer(str(directories["dense"]))
     max_length = models["dense"].max_length
     test, train = (
-        tokenize(dataset.split(split), tokenizer, max_length=max_length, cache_dir=token_cache(config))
+        tokenize(
+            dataset.split(split), tokenizer, max_length=max_length, cache_dir=token_cache(config)
+        )
         for split in (dataset.eval_splits[0], "train")
     )
     return Run(
-        task=config.task, seed=config.seed, directories=directories, models=models, metric=dataset.task.metric,
-        test=test, train=train, lengths=batch_lengths(config.data.lengths, max_length), buckets=run_buckets(config),
-    )  # fmt: skip
+        task=config.task,
+        seed=config.seed,
+        directories=directories,
+        models=models,
+        metric=dataset.task.metric,
+        test=test,
+        train=train,
+        lengths=batch_lengths(config.data.lengths, max_length),
+        buckets=run_buckets(config),
+    )
 
 
 def random_run(shape: str, length: int, scratch: pathlib.Path) -> Run:
@@ -120,19 +150,35 @@ def random_run(shape: str, length: int, scratch: pathlib.Path) -> Run:
     directory = save_model(scratch / shape, params, config, max_length=length)
     texts = random_texts(config.vocab_size, length)
     return Run(
-        task=f"random {shape}", seed=0, directories={"dense": directory}, models={"dense": load_model(directory)},
-        metric=None, test=texts, train=texts, lengths=(length,), buckets=None,
-    )  # fmt: skip
+        task=f"random {shape}",
+        seed=0,
+        directories={"dense": directory},
+        models={"dense": load_model(directory)},
+        metric=None,
+        test=texts,
+        train=texts,
+        lengths=(length,),
+        buckets=None,
+    )
 
 
 def random_texts(vocab_size: int, length: int) -> Tokenized:
     """Random texts of one length."""
-    token_EL = np.random.default_rng(0).integers(1, vocab_size, (NUM_RANDOM_TEXTS, length)).astype(np.int32)
-    offsets, rows = np.arange(0, token_EL.size + 1, length), np.arange(NUM_RANDOM_TEXTS, dtype=np.int32)
+    token_EL = (
+        np.random.default_rng(0)
+        .integers(1, vocab_size, (NUM_RANDOM_TEXTS, length))
+        .astype(np.int32)
+    )
+    offsets, rows = (
+        np.arange(0, token_EL.size + 1, length),
+        np.arange(NUM_RANDOM_TEXTS, dtype=np.int32),
+    )
     return Tokenized(
-        tokens=Ragged(token_EL.ravel(), offsets), segments=Ragged(np.zeros(token_EL.size, np.int8), offsets),
-        labels=np.zeros_like(rows), example_ids=rows,
-    )  # fmt: skip
+        tokens=Ragged(token_EL.ravel(), offsets),
+        segments=Ragged(np.zeros(token_EL.size, np.int8), offsets),
+        labels=np.zeros_like(rows),
+        example_ids=rows,
+    )
 
 
 def flops_speedup(run: Run, saved: Saved, rows, *, batch_size: int) -> float:
@@ -143,7 +189,12 @@ def flops_speedup(run: Run, saved: Saved, rows, *, batch_size: int) -> float:
     ]
     pruner = pruner_of_saved(saved)
     return evaluate_model(
-        saved.params, saved.config, pruner, batches, buckets=run.buckets, dense_config=run.models["dense"].config
+        saved.params,
+        saved.config,
+        pruner,
+        batches,
+        buckets=run.buckets,
+        dense_config=run.models["dense"].config,
     ).flops_speedup
 
 
@@ -156,33 +207,48 @@ def score_columns(run: Run, benches: Sequence[Bench], rows, *, batch_size: int) 
     reference = predicted[is_reference.index(True)] if any(is_reference) else None
     speedups = {"dense": 1.0} | {
         name: flops_speedup(run, saved, rows, batch_size=batch_size)
-        for name, saved in run.models.items() if name != "dense"
-    }  # fmt: skip
+        for name, saved in run.models.items()
+        if name != "dense"
+    }
     return [
-        name | {
-            "test_score": METRICS[run.metric](labels, run.test.labels[rows]) if run.metric else None,
+        name
+        | {
+            "test_score": METRICS[run.metric](labels, run.test.labels[rows])
+            if run.metric
+            else None,
             "agreement": None if reference is None else float(np.mean(labels == reference)),
-            "flops_speedup": speedups[name["method"]], "num_scored_texts": len(rows),
+            "flops_speedup": speedups[name["method"]],
+            "num_scored_texts": len(rows),
         }
         for name, labels in zip(names, predicted, strict=True)
-    ]  # fmt: skip
+    ]
 
 
-def time_columns(benches: Sequence[Bench], batches: Sequence[Texts], *, num_rounds: int) -> list[dict]:
+def time_columns(
+    benches: Sequence[Bench], batches: Sequence[Texts], *, num_rounds: int
+) -> list[dict]:
     """The columns of each system that the clock decides, on some full batches."""
     turns = {}
     for bench in benches:
         bench.prepare(batches)
-        turns |= {(bench, place): functools.partial(bench.turn, place) for place in range(len(bench.names()))}
+        turns |= {
+            (bench, place): functools.partial(bench.turn, place)
+            for place in range(len(bench.names()))
+        }
     num_texts = sum(len(batch.tokens) for batch in batches)
     columns = []
     for second_RB in time_turns(turns, num_rounds=num_rounds).values():
         p50, p95, p99 = 1e3 * np.percentile(second_RB, (50, 95, 99))
         round_s = np.sum(np.median(second_RB, axis=0))
-        columns.append({
-            "sentences_per_s": float(num_texts / round_s), "p50_ms": float(p50), "p95_ms": float(p95),
-            "p99_ms": float(p99), "num_timings": second_RB.size,
-        })  # fmt: skip
+        columns.append(
+            {
+                "sentences_per_s": float(num_texts / round_s),
+                "p50_ms": float(p50),
+                "p95_ms": float(p95),
+                "p99_ms": float(p99),
+                "num_timings": second_RB.size,
+            }
+        )
     return columns
 
 
@@ -196,7 +262,9 @@ def with_ratios(rows: list[dict]) -> list[dict]:
     changed = []
     for row in rows:
         if row["package"] == OURS:
-            dense = [other for other in rows if other["package"] == OURS and other["method"] == "dense"]
+            dense = [
+                other for other in rows if other["package"] == OURS and other["method"] == "dense"
+            ]
             same = {"vs_our_dense": [other for other in dense if other["dtype"] == row["dtype"]]}
             for name, others in (rivals | same).items():
                 best = max((other["sentences_per_s"] for other in others), default=None)
@@ -216,8 +284,14 @@ def timed_batches(test: Tokenized, batch_size: int, num_texts: int) -> list[np.n
     return batches
 
 
-def measure(run: Run, benches: Sequence[Bench], batches: dict[int, list[np.ndarray]], options, *,
-            tell: Callable[[str], None]) -> list[dict]:  # fmt: skip
+def measure(
+    run: Run,
+    benches: Sequence[Bench],
+    batches: dict[int, list[np.ndarray]],
+    options,
+    *,
+    tell: Callable[[str], None],
+) -> list[dict]:
     """A row a system and batch size; batches: rows of the test split by batch size."""
     scored = sample(len(run.test), options.num_scored_texts)
     tell(f"scores on {len(scored)} texts")
@@ -225,17 +299,27 @@ def measure(run: Run, benches: Sequence[Bench], batches: dict[int, list[np.ndarr
     rows = []
     for batch_size, parts in batches.items():
         tell(f"batch {batch_size}: {len(parts)} batches, {options.rounds} rounds")
-        times = time_columns(benches, [take(run.test, part) for part in parts], num_rounds=options.rounds)
+        times = time_columns(
+            benches, [take(run.test, part) for part in parts], num_rounds=options.rounds
+        )
         shared = {
-            "task": run.task, "seed": run.seed, "metric": run.metric, "batch": batch_size,
-            "mean_length": float(run.test.lengths[np.concatenate(parts)].mean()), "num_texts": len(parts) * batch_size,
-        }  # fmt: skip
-        rows += with_ratios([shared | score | time for score, time in zip(scores, times, strict=True)])
+            "task": run.task,
+            "seed": run.seed,
+            "metric": run.metric,
+            "batch": batch_size,
+            "mean_length": float(run.test.lengths[np.concatenate(parts)].mean()),
+            "num_texts": len(parts) * batch_size,
+        }
+        rows += with_ratios(
+            [shared | score | time for score, time in zip(scores, times, strict=True)]
+        )
     return rows
 
 
 @contextlib.contextmanager
-def open_peers(run: Run, options, *, num_threads: int, tell: Callable[[str], None]) -> Iterator[list[Remote]]:
+def open_peers(
+    run: Run, options, *, num_threads: int, tell: Callable[[str], None]
+) -> Iterator[list[Remote]]:
     """All peers that are installed, with the dense model, in a process each; what is left out is told."""
     rows = sample(len(run.train), options.num_calibration_texts)
     calibration = [pad_to_longest(take(run.train, [row]), 1) for row in rows]
@@ -244,32 +328,50 @@ def open_peers(run: Run, options, *, num_threads: int, tell: Callable[[str], Non
         remotes = []
         for name in options.peers.split(","):
             if missing := missing_packages(name):
-                tell(f"{name} is left out: {', '.join(missing)} not installed; pip install -r {REQUIREMENTS}")
+                tell(
+                    f"{name} is left out: {', '.join(missing)} not installed; pip install -r {REQUIREMENTS}"
+                )
             else:
                 tell(f"{name}: converting the dense model")
-                remote = Remote(make_bench, name, run.directories["dense"], scratch, calibration, num_threads)
+                remote = Remote(
+                    make_bench, name, run.directories["dense"], scratch, calibration, num_threads
+                )
                 remotes.append(stack.enter_context(remote))
         yield remotes
 
 
 def parse(arguments) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", help="a finished run")
     source.add_argument("--shape", help="plain BERT on random weights, of " + " or ".join(MODELS))
     parser.add_argument("--length", type=int, default=128, help="of the texts for --shape")
     parser.add_argument("--peers", default=",".join(PACKAGES), help="what ours is compared with")
-    parser.add_argument("--quick", action="store_true", help="the last model, a few texts, two rounds")
-    parser.add_argument("--models", default="", help="models of the run, or directories; empty for all of the run")
+    parser.add_argument(
+        "--quick", action="store_true", help="the last model, a few texts, two rounds"
+    )
+    parser.add_argument(
+        "--models", default="", help="models of the run, or directories; empty for all of the run"
+    )
     parser.add_argument("--drivers", default="bucketed,packed", help="of the pruned models")
     parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES), help="of our operands")
-    parser.add_argument("--batch-sizes", default="1,32", help="scores are taken in batches of the largest")
-    parser.add_argument("--num-texts", type=int, default=0, help="of a round; 0: eight batches, 64 texts at least")
+    parser.add_argument(
+        "--batch-sizes", default="1,32", help="scores are taken in batches of the largest"
+    )
+    parser.add_argument(
+        "--num-texts", type=int, default=0, help="of a round; 0: eight batches, 64 texts at least"
+    )
     parser.add_argument("--num-scored-texts", type=int, default=1024, help="0: the whole split")
-    parser.add_argument("--num-calibration-texts", type=int, default=300, help="of training, for OpenVINO's int8")
+    parser.add_argument(
+        "--num-calibration-texts", type=int, default=300, help="of training, for OpenVINO's int8"
+    )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=0, help="of every system; 0: as many as there are cores")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="of every system; 0: as many as there are cores"
+    )
     parser.add_argument("--json", help="where the rows are written")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -284,11 +386,15 @@ def compare(run: Run, options, *, num_threads: int, tell: Callable[[str], None])
         names = dict.fromkeys(("dense", list(run.models)[-1]))
         run = run._replace(models={name: run.models[name] for name in names})
     ours = our_systems(
-        run.models, drivers=options.drivers.split(","), dtypes=options.dtypes.split(","), lengths=run.lengths,
+        run.models,
+        drivers=options.drivers.split(","),
+        dtypes=options.dtypes.split(","),
+        lengths=run.lengths,
         buckets=run.buckets,
-    )  # fmt: skip
+    )
     batches = {
-        size: timed_batches(run.test, size, options.num_texts) for size in map(int, options.batch_sizes.split(","))
+        size: timed_batches(run.test, size, options.num_texts)
+        for size in map(int, options.batch_sizes.split(","))
     }
     with open_peers(run, options, num_threads=num_threads, tell=tell) as peers:
         rows = measure(run, [Bench(ours), *peers], batches, options, tell=tell)
@@ -314,9 +420,12 @@ def main(arguments=None) -> list[dict]:
             run = load_run(options.workdir, names)
         rows = compare(run, options, num_threads=num_threads, tell=tell)
     write_results(
-        rows, command=module_command("benchmarks.peers"), path=options.json, columns=COLUMNS,
+        rows,
+        command=module_command("benchmarks.peers"),
+        path=options.json,
+        columns=COLUMNS,
         more_versions=peer_versions(),
-    )  # fmt: skip
+    )
     return rows
 
 

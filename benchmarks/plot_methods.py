@@ -17,19 +17,36 @@ def plot_curves(rows: list[dict], summary: list[dict], path, *, title: str) -> N
     """Writes the picture: a small point a seed, lines through the means over the seeds."""
     pyplot, lines = load_pyplot(), curves(summary)
     figure, axis = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
-    axis.axhline(lines.pop("dense")[0][1], color="0.4", linewidth=1, linestyle=":", label="dense BERT")
+    axis.axhline(
+        lines.pop("dense")[0][1], color="0.4", linewidth=1, linestyle=":", label="dense BERT"
+    )
     for method, points in lines.items():
         speedups, scores, spread = zip(*points)
-        own = [row for row in rows if row["method"] == method and row["split"] == summary[0]["split"]]
+        own = [
+            row for row in rows if row["method"] == method and row["split"] == summary[0]["split"]
+        ]
         axis.scatter(
-            [row["flops_speedup"] for row in own], [100 * row["test_score"] for row in own], s=14, linewidth=0.8,
-            facecolor="none", edgecolor=COLORS.get(method), alpha=0.7,
-        )  # fmt: skip
+            [row["flops_speedup"] for row in own],
+            [100 * row["test_score"] for row in own],
+            s=14,
+            linewidth=0.8,
+            facecolor="none",
+            edgecolor=COLORS.get(method),
+            alpha=0.7,
+        )
         axis.errorbar(
-            speedups, scores, yerr=spread, marker="o", markersize=4, capsize=3, color=COLORS.get(method),
+            speedups,
+            scores,
+            yerr=spread,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            color=COLORS.get(method),
             label=NAMES.get(method, method),
-        )  # fmt: skip
-    axis.set(xlabel="FLOPs speedup", ylabel="test score, %", title=f"{title}: seeds, and their means")
+        )
+    axis.set(
+        xlabel="FLOPs speedup", ylabel="test score, %", title=f"{title}: seeds, and their means"
+    )
     axis.grid(color="0.93")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=150)
@@ -38,7 +55,9 @@ def plot_curves(rows: list[dict], summary: list[dict], path, *, title: str) -> N
 
 def main() -> None:
     """Draws the summary of one record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("record")
     parser.add_argument("--out", required=True)
     options = parser.parse_args()

@@ -25,7 +25,9 @@ def curves(rows: list[dict]) -> dict:
         is_shown = row["texts"] == "mixed" and row["engine"] in COLORS
         if is_shown and row.get("method", "adapler") == "adapler":  # records of before had no other
             lines = panels.setdefault((row["model"], row["batch"], row["length"]), {})
-            lines.setdefault((row["engine"], row["dtype"]), []).append((row["flops_speedup"], row["wall_speedup"]))
+            lines.setdefault((row["engine"], row["dtype"]), []).append(
+                (row["flops_speedup"], row["wall_speedup"])
+            )
     return panels
 
 
@@ -36,10 +38,17 @@ def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
     models = list(dict.fromkeys(model for model, *_ in panels))
     shapes = sorted({tuple(shape) for _, *shape in panels})
     figure, axes = pyplot.subplots(
-        len(models), len(shapes), figsize=(2.6 * len(shapes) + 0.6, 2.6 * len(models) + 0.8), squeeze=False,
-        sharex=True, sharey=True, layout="constrained",
-    )  # fmt: skip
-    for (row, model), (column, shape) in ((r, c) for r in enumerate(models) for c in enumerate(shapes)):
+        len(models),
+        len(shapes),
+        figsize=(2.6 * len(shapes) + 0.6, 2.6 * len(models) + 0.8),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+    )
+    for (row, model), (column, shape) in (
+        (r, c) for r in enumerate(models) for c in enumerate(shapes)
+    ):
         axis = axes[row, column]
         if (model, *shape) not in panels:
             axis.set_visible(False)
@@ -54,11 +63,23 @@ def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
         axis.set_title(f"{names.get(model, model)}, {shape[0]} x {shape[1]}", fontsize=9)
         for (engine, dtype), points in panels.get((model, *shape), {}).items():
             axis.plot(
-                *zip(*points), STYLES[dtype], marker="o", markersize=3, color=COLORS[engine], label=f"{engine}, {dtype}"
+                *zip(*points),
+                STYLES[dtype],
+                marker="o",
+                markersize=3,
+                color=COLORS[engine],
+                label=f"{engine}, {dtype}",
             )
-    handles = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels())}
+    handles = {
+        label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels())
+    }
     figure.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False
+        handles.values(),
+        handles.keys(),
+        loc="outside upper center",
+        ncols=len(handles),
+        fontsize=8,
+        frameon=False,
     )
     figure.supxlabel("speedup in operations", fontsize=9)
     figure.supylabel("speedup in seconds", fontsize=9)
@@ -67,16 +88,24 @@ def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
 
 def main(arguments=None) -> dict:
     """Reads, draws and returns the curves. Raises ValueError where the files hold no row to draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("records", nargs="+", type=pathlib.Path, help="JSON written by benchmarks.engines")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "records", nargs="+", type=pathlib.Path, help="JSON written by benchmarks.engines"
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args(arguments)
     rows = [row for path in options.records for row in json.loads(path.read_text())["rows"]]
     if not all("texts" in row for row in rows):
-        raise ValueError("a record is of an older benchmarks.engines, whose rows lack `texts`; measure it again")
+        raise ValueError(
+            "a record is of an older benchmarks.engines, whose rows lack `texts`; measure it again"
+        )
     panels = curves(rows)
     if not panels:
-        raise ValueError(f"{', '.join(map(str, options.records))}: no row of {' or '.join(COLORS)} on mixed texts")
+        raise ValueError(
+            f"{', '.join(map(str, options.records))}: no row of {' or '.join(COLORS)} on mixed texts"
+        )
     draw(panels, {"minilm": "MiniLM-L6", "base": "BERT-base"}, options.out)
     return panels
 

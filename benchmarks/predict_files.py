@@ -61,13 +61,17 @@ def random_sentences(num_words: int):
     """Sentences of words that `write_tokenizer` makes up, without end."""
     rng = np.random.default_rng(0)
     while True:
-        yield " ".join(f"word{number}" for number in rng.integers(num_words, size=rng.integers(*NUM_WORDS)))
+        yield " ".join(
+            f"word{number}" for number in rng.integers(num_words, size=rng.integers(*NUM_WORDS))
+        )
 
 
 def sentences_of(path: pathlib.Path | None, vocab_size: int):
     """The lines of a file, over and over; random sentences without a file."""
     if path is None:
-        return random_sentences(vocab_size - 10)  # which are special tokens and cold_start's own words
+        return random_sentences(
+            vocab_size - 10
+        )  # which are special tokens and cold_start's own words
     return itertools.cycle(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
 
 
@@ -115,16 +119,26 @@ def measure(model: pathlib.Path, source: pathlib.Path, *, dtype: str, with_words
     seconds: list[float] = []
     names = column_names(classifier.class_names, with_words=with_words)
     start = time.perf_counter()
-    with source.open("rb") as file, open_target((source.with_suffix(".csv"), "csv"), names, explain=False) as write:
+    with (
+        source.open("rb") as file,
+        open_target((source.with_suffix(".csv"), "csv"), names, explain=False) as write,
+    ):
         num_texts = predict_windows(
-            with_clock(classifier, seconds), read_windows(file, "txt", str(source)), write,
-            with_words=with_words, batch_size=BATCH_SIZE,
-        )  # fmt: skip
+            with_clock(classifier, seconds),
+            read_windows(file, "txt", str(source)),
+            write,
+            with_words=with_words,
+            batch_size=BATCH_SIZE,
+        )
     total_s = time.perf_counter() - start
     return {
-        "num_texts": num_texts, "total_s": total_s, "model_share": sum(seconds) / total_s,
-        "bare_s": bare_s * num_texts / num_bare, "texts_per_s": num_texts / total_s, "peak_mib": peak_mib(),
-    }  # fmt: skip
+        "num_texts": num_texts,
+        "total_s": total_s,
+        "model_share": sum(seconds) / total_s,
+        "bare_s": bare_s * num_texts / num_bare,
+        "texts_per_s": num_texts / total_s,
+        "peak_mib": peak_mib(),
+    }
 
 
 def measure_apart(*arguments, **options) -> dict:
@@ -141,23 +155,34 @@ def measure_all(folder: pathlib.Path, options) -> list[dict]:
     cases = {"probabilities": options.sentences, "kept words": -(-options.sentences // 10)}
     rows = []
     for dtype, (case, num_lines) in itertools.product(options.dtypes, cases.items()):
-        source = write_lines(folder / "texts.txt", sentences_of(options.texts, config.vocab_size), num_lines)
+        source = write_lines(
+            folder / "texts.txt", sentences_of(options.texts, config.vocab_size), num_lines
+        )
         found = measure_apart(model, source, dtype=dtype, with_words=case == "kept words")
-        rows.append({"case": case, "model": str(options.model or name), "dtype": dtype, "batch": BATCH_SIZE} | found)
+        rows.append(
+            {"case": case, "model": str(options.model or name), "dtype": dtype, "batch": BATCH_SIZE}
+            | found
+        )
     tiny = write_fast_model(folder / "tiny", TINY, 1.0)
     for num_lines in options.lines:
         source = write_lines(folder / "texts.txt", sentences_of(None, TINY.vocab_size), num_lines)
         found = measure_apart(tiny, source, dtype="float32", with_words=False)
-        rows.append({"case": "lines", "model": "tiny", "dtype": "float32", "batch": BATCH_SIZE} | found)
+        rows.append(
+            {"case": "lines", "model": "tiny", "dtype": "float32", "batch": BATCH_SIZE} | found
+        )
     return rows
 
 
 def parse_arguments(arguments) -> argparse.Namespace:
     """The command line. Ends the program on a mistake."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="the tiny encoder and few texts")
     parser.add_argument("--model", type=pathlib.Path, help="a saved model; with --texts")
-    parser.add_argument("--texts", type=pathlib.Path, help="a file of text lines for --model, repeated as needed")
+    parser.add_argument(
+        "--texts", type=pathlib.Path, help="a file of text lines for --model, repeated as needed"
+    )
     parser.add_argument("--sentences", type=int, default=100_000)
     parser.add_argument("--lines", default="100000,1000000", help="of the tiny model")
     parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES))

@@ -41,7 +41,11 @@ def token_scores(dense: Saved, pruned: Saved, *, dtype) -> Callable:
     @jax.jit
     def by_attention(batch):
         found = attention_scores(dense.params, dense.config, batch, dtype=dtype)
-        return {"attention": found.cls_NBL, "attention received": found.received_NBL, "rollout": found.rollout_NBL}
+        return {
+            "attention": found.cls_NBL,
+            "attention received": found.received_NBL,
+            "rollout": found.rollout_NBL,
+        }
 
     @jax.jit
     def by_saliency(batch):
@@ -49,7 +53,9 @@ def token_scores(dense: Saved, pruned: Saved, *, dtype) -> Callable:
 
     @jax.jit
     def by_pruner(batch):
-        score_NBL, keep_NBL = pruner_scores(pruned.params, pruned.config, pruner, batch, dtype=dtype)
+        score_NBL, keep_NBL = pruner_scores(
+            pruned.params, pruned.config, pruner, batch, dtype=dtype
+        )
         return {PRUNED: score_NBL, KEPT: keep_NBL.astype(np.float32)}
 
     def run(batch):
@@ -58,8 +64,15 @@ def token_scores(dense: Saved, pruned: Saved, *, dtype) -> Callable:
     return run
 
 
-def score_windows(dense: Saved, pruned: Saved, encoded: Sequence[EncodedWindow], num_words: Sequence[int], *,
-                  dtype, seed: int) -> dict[str, list[np.ndarray]]:  # fmt: skip
+def score_windows(
+    dense: Saved,
+    pruned: Saved,
+    encoded: Sequence[EncodedWindow],
+    num_words: Sequence[int],
+    *,
+    dtype,
+    seed: int,
+) -> dict[str, list[np.ndarray]]:
     """{method: scores of the words of every window, float32 [N, W]}; random ones drawn by the seed."""
     run, lengths = token_scores(dense, pruned, dtype=dtype), default_lengths(dense.max_length)
     rng = np.random.default_rng(seed)
@@ -83,17 +96,28 @@ def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[Annotated]
         if method == KEPT:
             continue
         for layer in range(len(found[0])):
-            rows.append({"method": method, "layer": layer} | agreement([score[layer] for score in found], windows))
+            rows.append(
+                {"method": method, "layer": layer}
+                | agreement([score[layer] for score in found], windows)
+            )
             if method == PRUNED:
-                rows[-1]["kept_share"] = float(np.mean([kept[layer].mean() for kept in scores[KEPT]]))
+                rows[-1]["kept_share"] = float(
+                    np.mean([kept[layer].mean() for kept in scores[KEPT]])
+                )
     return rows
 
 
 def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dict[str, float]:
     """The columns of `layer_rows` for one score a word."""
     chosen = [rationales.above_uniform(score_W) for score_W in scores]
-    rates = [rationales.false_positive_rate(*pair) for pair in zip(chosen, (text.rationale_W for text in windows))]
-    precisions = [rationales.average_precision(score_W, text.rationale_W) for score_W, text in zip(scores, windows)]
+    rates = [
+        rationales.false_positive_rate(*pair)
+        for pair in zip(chosen, (text.rationale_W for text in windows))
+    ]
+    precisions = [
+        rationales.average_precision(score_W, text.rationale_W)
+        for score_W, text in zip(scores, windows)
+    ]
     return {
         "average_precision": float(np.nanmean(precisions)),
         "false_positive_rate": float(np.nanmean(rates)),
@@ -101,11 +125,16 @@ def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dic
     }
 
 
-def hard_scores(scores: Sequence[np.ndarray], windows: Sequence[Annotated], share: float) -> dict[str, float]:
+def hard_scores(
+    scores: Sequence[np.ndarray], windows: Sequence[Annotated], share: float
+) -> dict[str, float]:
     """ERASER's agreement of the top words: `share` of each window, the mean share of human rationales in training."""
     chosen = [rationales.choose_top(score_W, share) for score_W in scores]
     pairs = list(zip(chosen, (text.rationale_W for text in windows)))
-    areas = [rationales.area_under_precision_recall(*pair) for pair in zip(scores, (wanted_W for _, wanted_W in pairs))]
+    areas = [
+        rationales.area_under_precision_recall(*pair)
+        for pair in zip(scores, (wanted_W for _, wanted_W in pairs))
+    ]
     return {
         "token_f1": float(np.mean([rationales.token_f1(*pair) for pair in pairs])),
         "iou_f1": rationales.iou_f1([rationales.matched_spans(*pair) for pair in pairs]),
@@ -113,21 +142,31 @@ def hard_scores(scores: Sequence[np.ndarray], windows: Sequence[Annotated], shar
     }
 
 
-def faithfulness(classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dict:
+def faithfulness(
+    classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[Annotated]
+) -> dict:
     """ERASER's comprehensiveness and sufficiency: means over the windows."""
     prob_TC = classifier.predict_probs([text.text for text in windows])
     answer_T = prob_TC.argmax(axis=-1)
 
     def answers(kept):
         """Probabilities of the same answers by the kept words of each window alone."""
-        return classifier.predict_probs(list(map(some_words, windows, kept)))[np.arange(len(windows)), answer_T]
+        return classifier.predict_probs(list(map(some_words, windows, kept)))[
+            np.arange(len(windows)), answer_T
+        ]
 
-    chosen_K = [[rationales.choose_top(score_W, share) for score_W in scores] for share in rationales.BINS]
-    without_TK = np.stack([answers([~chosen_W for chosen_W in chosen]) for chosen in chosen_K], axis=-1)
+    chosen_K = [
+        [rationales.choose_top(score_W, share) for score_W in scores] for share in rationales.BINS
+    ]
+    without_TK = np.stack(
+        [answers([~chosen_W for chosen_W in chosen]) for chosen in chosen_K], axis=-1
+    )
     alone_TK = np.stack([answers(chosen) for chosen in chosen_K], axis=-1)
     prob_T = prob_TC.max(axis=-1)
     return {
-        "comprehensiveness": float(np.mean(list(map(rationales.comprehensiveness, prob_T, without_TK)))),
+        "comprehensiveness": float(
+            np.mean(list(map(rationales.comprehensiveness, prob_T, without_TK)))
+        ),
         "sufficiency": float(np.mean(list(map(rationales.sufficiency, prob_T, alone_TK)))),
     }
 
@@ -137,7 +176,9 @@ def some_words(text: Annotated, chosen_W) -> str:
     return " ".join(word for word, chosen in zip(text.words, chosen_W) if chosen)
 
 
-def eraser_rows(scores, windows: Sequence[Annotated], share: float, classifiers: dict[str, Classifier]) -> list[dict]:
+def eraser_rows(
+    scores, windows: Sequence[Annotated], share: float, classifiers: dict[str, Classifier]
+) -> list[dict]:
     """A row a method and predictor: ERASER's measures. AdapLeR's scores explain its own model and, as all others, the
     dense one, `classifiers` by name; random ones explain both."""
     rows = []
@@ -147,5 +188,7 @@ def eraser_rows(scores, windows: Sequence[Annotated], share: float, classifiers:
         for predictor, classifier in classifiers.items():
             if predictor == "dense" or method in (PRUNED, "random"):
                 measured = faithfulness(classifier, found, windows)
-                rows.append({"method": method, "layer": None, "predictor": predictor} | hard | measured)
+                rows.append(
+                    {"method": method, "layer": None, "predictor": predictor} | hard | measured
+                )
     return rows

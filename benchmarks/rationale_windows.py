@@ -12,7 +12,9 @@ from adapler_jax.data.classification.rationales import Annotated, cut_windows
 from adapler_jax.data.classification.splits import carve_rows
 from adapler_jax.io.atomic_files import replace_text
 
-VALIDATION_SHARE = 0.1  # of the training documents, where the official validation split is looked into
+VALIDATION_SHARE = (
+    0.1  # of the training documents, where the official validation split is looked into
+)
 NUM_SPECIAL = 2  # [CLS] and [SEP]
 
 
@@ -23,7 +25,9 @@ class EncodedWindow(NamedTuple):
     word_L: np.ndarray  # int32, index into the window's words; -1 for [CLS] and [SEP]
 
 
-def encode_windows(core: Tokenizer, windows: Sequence[Annotated], *, max_length: int | None) -> list[EncodedWindow]:
+def encode_windows(
+    core: Tokenizer, windows: Sequence[Annotated], *, max_length: int | None
+) -> list[EncodedWindow]:
     """Tokenizes the windows word by word, which gives the tokens of their texts. max_length: cut there; None never."""
     core.no_truncation()
     if max_length is not None:
@@ -55,11 +59,15 @@ def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str,
     """
     missing = {"train", "validation"} - splits.keys()
     if missing:
-        raise ValueError(f"there is no split {' and no '.join(sorted(missing))}; found {', '.join(splits) or 'none'}")
+        raise ValueError(
+            f"there is no split {' and no '.join(sorted(missing))}; found {', '.join(splits) or 'none'}"
+        )
     if any(text.rationale_W.any() for text in splits.get("test", ())):
         return {name: splits[name] for name in ("train", "validation", "test")}
     if not any(text.rationale_W.any() for text in splits["validation"]):
-        raise ValueError("neither test nor validation has rationales, so there is nothing to compare with")
+        raise ValueError(
+            "neither test nor validation has rationales, so there is nothing to compare with"
+        )
     carved = carve_rows(len(splits["train"]), {"validation": VALIDATION_SHARE}, seed=seed)
     return {name: [splits["train"][row] for row in rows] for name, rows in carved.items()} | {
         "test": splits["validation"]

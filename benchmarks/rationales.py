@@ -43,13 +43,19 @@ MODEL_COLUMNS = ("test_score", "dense_score", "flops_speedup")
 def summarize(rows: list[dict]) -> list[dict]:
     """Mean and sample standard deviation over the seeds, a row a method and layer, or predictor."""
     return means_over_seeds(
-        rows, by=("method", "layer", "predictor"), names=(*LAYER_COLUMNS, *ERASER_COLUMNS, *MODEL_COLUMNS)
+        rows,
+        by=("method", "layer", "predictor"),
+        names=(*LAYER_COLUMNS, *ERASER_COLUMNS, *MODEL_COLUMNS),
     )
 
 
 def changes_of(options) -> dict:
     """Config fields of the command."""
-    changes = {"model": options.model, "data.max_length": options.max_length, "data.class_names": MOVIE_CLASSES}
+    changes = {
+        "model": options.model,
+        "data.max_length": options.max_length,
+        "data.class_names": MOVIE_CLASSES,
+    }
     return changes | parse_changes(options.set)
 
 
@@ -57,27 +63,44 @@ def prepare_windows(options, runs: pathlib.Path) -> tuple[dict, dict]:
     """Windows by split, and the sources of their files."""
     core = load_core(resolve_model(options.model))
     documents = share_out(load_movie_rationales(options.source))
-    windows = {split: windows_of(core, texts, options.max_length) for split, texts in documents.items()}
+    windows = {
+        split: windows_of(core, texts, options.max_length) for split, texts in documents.items()
+    }
     return windows, write_windows(windows, runs / f"windows-{options.max_length}")
 
 
-def measure_seed(config, workdir: pathlib.Path, windows: dict, *, tell: Callable[[str], None]) -> list[dict]:
+def measure_seed(
+    config, workdir: pathlib.Path, windows: dict, *, tell: Callable[[str], None]
+) -> list[dict]:
     """Trains what is missing and measures one seed."""
     run_all(config, workdir, tell=tell)
     models = {"dense": workdir / "finetune" / "model", "adapler": workdir / "adapler" / "model"}
     saved = {name: load_model(directory) for name, directory in models.items()}
-    (scored,) = (row for row in evaluate_workdir(workdir, tell=tell, with_times=False) if row["method"] == "adapler")
+    (scored,) = (
+        row
+        for row in evaluate_workdir(workdir, tell=tell, with_times=False)
+        if row["method"] == "adapler"
+    )
     tell("scores of every word")
     looked = windows["test"]
-    encoded = encode_windows(load_core(models["dense"]), looked, max_length=saved["dense"].max_length)
+    encoded = encode_windows(
+        load_core(models["dense"]), looked, max_length=saved["dense"].max_length
+    )
     dtype = COMPUTE_DTYPES[config.compute_dtype]
     num_words = [len(window.words) for window in looked]
-    scores = score_windows(saved["dense"], saved["adapler"], encoded, num_words, dtype=dtype, seed=config.seed)
+    scores = score_windows(
+        saved["dense"], saved["adapler"], encoded, num_words, dtype=dtype, seed=config.seed
+    )
     tell("answers without the words, and to them alone")
-    classifiers = {name: Classifier.load(directory, dtype=dtype) for name, directory in models.items()}
+    classifiers = {
+        name: Classifier.load(directory, dtype=dtype) for name, directory in models.items()
+    }
     share = float(np.mean([window.rationale_W.mean() for window in windows["train"]]))
     rows = layer_rows(scores, looked) + eraser_rows(scores, looked, share, classifiers)
-    more = {name: scored[name] for name in MODEL_COLUMNS} | {"num_windows": len(looked), "rationale_share": share}
+    more = {name: scored[name] for name in MODEL_COLUMNS} | {
+        "num_windows": len(looked),
+        "rationale_share": share,
+    }
     return [{"seed": config.seed, "predictor": None} | row | more for row in rows]
 
 
@@ -88,7 +111,9 @@ def main(options):
         print(line, file=sys.stderr)
 
     changes, runs = changes_of(options), pathlib.Path(options.runs)
-    record = Record(options.json, {"source": options.source} | changes, module="benchmarks.rationales")
+    record = Record(
+        options.json, {"source": options.source} | changes, module="benchmarks.rationales"
+    )
     windows, sources = prepare_windows(options, runs)
     tell(", ".join(f"{len(texts)} windows of {split}" for split, texts in windows.items()))
     for seed in map(int, options.seeds):
@@ -96,22 +121,37 @@ def main(options):
             config = config_of(adapler, "custom", seed, changes | {"data.split_sources": sources})
             workdir = runs / f"seed{seed}"
             record.add(measure_seed(config, workdir, windows, tell=tell), summary=summarize)
-            write_json(workdir / "rationales.json", {"rows": [row for row in record.rows if row["seed"] == seed]})
+            write_json(
+                workdir / "rationales.json",
+                {"rows": [row for row in record.rows if row["seed"] == seed]},
+            )
     summary = summarize(record.rows)
-    print_table([row for row in summary if row["layer"] is not None], columns=["method", "layer", *LAYER_COLUMNS])
-    print_table([row for row in summary if row["layer"] is None], columns=["method", "predictor", *ERASER_COLUMNS])
+    print_table(
+        [row for row in summary if row["layer"] is not None],
+        columns=["method", "layer", *LAYER_COLUMNS],
+    )
+    print_table(
+        [row for row in summary if row["layer"] is None],
+        columns=["method", "predictor", *ERASER_COLUMNS],
+    )
     if options.png:
         plot_layers(summary, options.png)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("source", "tfds:movie_rationales", "movie reviews with rationales, or file:FOLDER")
+    flags.DEFINE_string(
+        "source", "tfds:movie_rationales", "movie reviews with rationales, or file:FOLDER"
+    )
     flags.DEFINE_string("model", "bert-base-uncased", "local directory or hub name of a BERT")
     flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the config; may be given again")
-    flags.DEFINE_integer("max_length", 256, "tokens of a window, [CLS] and [SEP] included", lower_bound=8)
+    flags.DEFINE_integer(
+        "max_length", 256, "tokens of a window, [CLS] and [SEP] included", lower_bound=8
+    )
     flags.DEFINE_string("runs", None, "folder of the windows and workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
-    flags.DEFINE_string("json", None, "where the rows are written, and where those of an earlier call are")
+    flags.DEFINE_string(
+        "json", None, "where the rows are written, and where those of an earlier call are"
+    )
     flags.DEFINE_string("png", "", "where the lines over the layers are drawn")
     flags.mark_flags_as_required(["runs", "json"])
     run_command(lambda: main(flags.FLAGS))

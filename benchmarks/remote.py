@@ -17,10 +17,14 @@ class Remote:
     """
 
     def __init__(self, factory: Callable, *args, **keywords):
-        context = multiprocessing.get_context("spawn")  # a fork would inherit JAX without its threads
+        context = multiprocessing.get_context(
+            "spawn"
+        )  # a fork would inherit JAX without its threads
         self._name = factory.__name__
         self._pipe, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, factory, args, keywords), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(there, factory, args, keywords), daemon=True
+        )
         self._process.start()
         there.close()
 
@@ -54,7 +58,9 @@ class Remote:
         try:
             yield
         except (EOFError, OSError):
-            raise ChildProcessError(f"the process of {self._name} has ended; is there enough memory?") from None
+            raise ChildProcessError(
+                f"the process of {self._name} has ended; is there enough memory?"
+            ) from None
 
 
 def _serve(pipe, factory: Callable, args, keywords) -> None:

@@ -19,10 +19,15 @@ from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
 from adapler_jax.report.page import write_report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 # The sandbox refuses root, which continuous integration often is; the page is ours.
 CHROMIUM_ARGUMENTS = ["--no-sandbox"]
-FIRST_TEXT, NUM_EXAMPLES = "#examples .text", "JSON.parse(document.getElementById('meta').textContent).label.length"
+FIRST_TEXT, NUM_EXAMPLES = (
+    "#examples .text",
+    "JSON.parse(document.getElementById('meta').textContent).label.length",
+)
 
 
 def open_page(browser, address: str) -> dict:
@@ -50,12 +55,16 @@ def measure(page: pathlib.Path, rounds: int) -> dict:
         version = browser.version
         browser.close()
     medians = {name: statistics.median(row[name] for row in found) for name in found[0]}
-    return {"megabytes": page.stat().st_size / 1e6} | medians | {"chromium": version, "rounds": found}
+    return (
+        {"megabytes": page.stat().st_size / 1e6} | medians | {"chromium": version, "rounds": found}
+    )
 
 
 def main(arguments=None) -> list[dict]:
     """Measures, prints and returns the row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workdir", required=True, help="a run with a model that drops tokens")
     parser.add_argument("--model", help="whose words are followed; the fastest by default")
     parser.add_argument("--examples", type=int, default=10_000)
@@ -69,14 +78,19 @@ def main(arguments=None) -> list[dict]:
     with tempfile.TemporaryDirectory(prefix="report-page-") as scratch:
         start = time.perf_counter()
         page = write_report(
-            options.workdir, pathlib.Path(scratch) / "report.html", num_examples=options.examples, model=options.model,
+            options.workdir,
+            pathlib.Path(scratch) / "report.html",
+            num_examples=options.examples,
+            model=options.model,
             tell=lambda line: print(line, file=sys.stderr),
-        )  # fmt: skip
+        )
         row = {"written_s": time.perf_counter() - start} | measure(page, options.rounds)
     write_results(
-        [row], command=module_command("benchmarks.report_page"), path=options.json,
+        [row],
+        command=module_command("benchmarks.report_page"),
+        path=options.json,
         columns=[name for name in row if name != "rounds"],
-    )  # fmt: skip
+    )
     return [row]
 
 

@@ -49,12 +49,21 @@ class System(NamedTuple):
     model: str  # dense, or the name of a pruned one
     engine: str  # our driver, or how the peer got its graph
     dtype: str  # of the products' operands
-    prepare: Callable[[Texts, int], Any]  # texts and batch size -> what `run` takes, outside the timing
-    run: Callable[[Any], np.ndarray]  # -> logits float32, a row a text and perhaps fillers behind them
+    prepare: Callable[
+        [Texts, int], Any
+    ]  # texts and batch size -> what `run` takes, outside the timing
+    run: Callable[
+        [Any], np.ndarray
+    ]  # -> logits float32, a row a text and perhaps fillers behind them
 
 
 def our_systems(
-    models: dict[str, Saved], *, drivers: Sequence[str], dtypes: Sequence[str], lengths: Sequence[int], buckets
+    models: dict[str, Saved],
+    *,
+    drivers: Sequence[str],
+    dtypes: Sequence[str],
+    lengths: Sequence[int],
+    buckets,
 ) -> list[System]:
     """Every model in every driver and dtype; plain BERT, which drops nothing, padded and packed.
 
@@ -70,22 +79,33 @@ def our_systems(
             for driver in drivers if pruner.sites else PLAIN_DRIVERS:
                 is_padded = not pruner.sites and driver == "bucketed"
                 engine = make_engine(
-                    saved.config, pruner, buckets=buckets, dtype=COMPUTE_DTYPES[dtype], driver=driver
-                )  # fmt: skip
+                    saved.config,
+                    pruner,
+                    buckets=buckets,
+                    dtype=COMPUTE_DTYPES[dtype],
+                    driver=driver,
+                )
                 systems.append(
                     System(
-                        OURS, name, "padded" if is_padded else driver, dtype,
-                        prepare=functools.partial(pad_for_us, lengths=lengths if is_padded else lengths[-1:]),
+                        OURS,
+                        name,
+                        "padded" if is_padded else driver,
+                        dtype,
+                        prepare=functools.partial(
+                            pad_for_us, lengths=lengths if is_padded else lengths[-1:]
+                        ),
                         run=functools.partial(run_ours, engine, params),
                     )
-                )  # fmt: skip
+                )
     return systems
 
 
 def pad_for_us(texts: Texts, batch_size: int, *, lengths: Sequence[int]):
     """A Batch on the device, at the first of the lengths that holds the longest text."""
     length = bucket_for(max(map(len, texts.tokens)), lengths)
-    return jax.device_put(pad_batch(texts.tokens, texts.segments, length=length, batch_size=batch_size))
+    return jax.device_put(
+        pad_batch(texts.tokens, texts.segments, length=length, batch_size=batch_size)
+    )
 
 
 def run_ours(engine: Callable, params, batch) -> np.ndarray:
@@ -113,7 +133,12 @@ class Bench:
     def names(self) -> list[dict[str, str]]:
         """{"package", "method", "engine", "dtype"} of each system."""
         return [
-            {"package": system.package, "method": system.model, "engine": system.engine, "dtype": system.dtype}
+            {
+                "package": system.package,
+                "method": system.model,
+                "engine": system.engine,
+                "dtype": system.dtype,
+            }
             for system in self._systems
         ]
 

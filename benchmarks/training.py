@@ -38,17 +38,25 @@ def torch_training(config: EncoderConfig, batch: Batch, dtype: str, num_threads:
     """torch's fine-tuning of the same model on the same batch, in a process of its own."""
     options = Section(sections.finetune_section())
     inputs = {
-        "input_ids": batch.token_BL, "attention_mask": batch.live_BL, "token_type_ids": batch.segment_BL,
+        "input_ids": batch.token_BL,
+        "attention_mask": batch.live_BL,
+        "token_type_ids": batch.segment_BL,
         "labels": batch.label_B,
-    }  # fmt: skip
+    }
     return Remote(
-        TorchTraining, recipe.with_dropout(config, options), recipe.rates_of(options),
+        TorchTraining,
+        recipe.with_dropout(config, options),
+        recipe.rates_of(options),
         {name: array.astype(np.int64) for name, array in inputs.items()},
-        dtype=dtype, num_steps=STEPS_PER_EPOCH * options.num_epochs, num_threads=num_threads,
-    )  # fmt: skip
+        dtype=dtype,
+        num_steps=STEPS_PER_EPOCH * options.num_epochs,
+        num_threads=num_threads,
+    )
 
 
-def measure_with_torch(config: EncoderConfig, batch_size: int, length: int, num_rounds: int, **options) -> list[dict]:
+def measure_with_torch(
+    config: EncoderConfig, batch_size: int, length: int, num_rounds: int, **options
+) -> list[dict]:
     """The rows of one shape, torch's among them; `torch_ratio` is to the faster of those."""
     batch, num_threads = random_batch(config, batch_size, length), use_cores(0)
     with contextlib.ExitStack() as stack:
@@ -63,11 +71,17 @@ def measure_with_torch(config: EncoderConfig, batch_size: int, length: int, num_
 
 def main(arguments=None) -> list[dict]:
     """Measures, prints and returns the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small encoder and batch, two rounds")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a small encoder and batch, two rounds"
+    )
     parser.add_argument("--torch", action="store_true", help="fine-tuning in torch too")
     parser.add_argument("--shapes", default=SHAPES, help="batch x length")
-    parser.add_argument("--steps", default=";".join(STEPS), help="beside finetune, with ; between them")
+    parser.add_argument(
+        "--steps", default=";".join(STEPS), help="beside finetune, with ; between them"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", help="where the rows are written")
     options = parser.parse_args(arguments)
@@ -84,9 +98,11 @@ def main(arguments=None) -> list[dict]:
     run = measure_with_torch if options.torch else measure
     rows = [row for shape in shapes for row in run(config, *shape, options.rounds, names=names)]
     write_results(
-        rows, command=module_command("benchmarks.training"), path=options.json,
+        rows,
+        command=module_command("benchmarks.training"),
+        path=options.json,
         more_versions=peer_versions() if options.torch else None,
-    )  # fmt: skip
+    )
     return rows
 
 

@@ -17,7 +17,11 @@ from adapler_jax.pruning import Pruner, keep_all, powerbert
 from adapler_jax.training import from_config as recipe
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.methods.calibration import steer_thresholds
-from adapler_jax.training.methods.policy import init_selector_state, make_selector_step, policy_objective
+from adapler_jax.training.methods.policy import (
+    init_selector_state,
+    make_selector_step,
+    policy_objective,
+)
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import TrainState, init_state, make_train_step
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, LayerLoop
@@ -61,32 +65,50 @@ def start_params(config: EncoderConfig, pruner: Pruner):
 def finetune_parts() -> tuple[Section, dict]:
     """(section, arguments of `make_train_step` that the phase decides) of fine-tuning."""
     return Section(sections.finetune_section()), {
-        "pruner": keep_all(), "losses": LossConfig(), "slope_fn": lambda step: None
-    }  # fmt: skip
+        "pruner": keep_all(),
+        "losses": LossConfig(),
+        "slope_fn": lambda step: None,
+    }
 
 
 def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
     """The same of AdapLeR, with other values of some fields."""
     options = Section(sections.adapler_section(), **changes)
     return options, {
-        "pruner": recipe.pruner_of(config, options), "losses": recipe.losses_of(options),
-        "slope_fn": recipe.slope_of(options)(STEPS_PER_EPOCH), "jitter": recipe.jitter_of(options),
-    }  # fmt: skip
+        "pruner": recipe.pruner_of(config, options),
+        "losses": recipe.losses_of(options),
+        "slope_fn": recipe.slope_of(options)(STEPS_PER_EPOCH),
+        "jitter": recipe.jitter_of(options),
+    }
 
 
 def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
     """The same of bringing AdapLeR's model to a speedup, as `training/phases.py` has it."""
     options, parts = adapler_parts(config)
     steer = functools.partial(steer_thresholds, target=ADAPT_SPEEDUP)
-    return options, parts | {"slope_fn": lambda step: options.slope_last, "jitter": None, "steer": steer}
+    return options, parts | {
+        "slope_fn": lambda step: options.slope_last,
+        "jitter": None,
+        "steer": steer,
+    }
 
 
-def powerbert_parts(config: EncoderConfig, batch: Batch, *, is_search: bool) -> tuple[Section, dict]:
+def powerbert_parts(
+    config: EncoderConfig, batch: Batch, *, is_search: bool
+) -> tuple[Section, dict]:
     """The same of PoWER-BERT's search, and of its training with what was found."""
     options, length = Section(sections.powerbert_section()), batch.token_BL.shape[1]
-    pruner = recipe.search_pruner_of(config, options, max_length=length) if is_search else powerbert(config)
+    pruner = (
+        recipe.search_pruner_of(config, options, max_length=length)
+        if is_search
+        else powerbert(config)
+    )
     terms = (("main", "mass", options.mass_coef),) if is_search else ()
-    return options, {"pruner": pruner, "losses": LossConfig(terms, options.distil_coef), "slope_fn": lambda step: 1.0}
+    return options, {
+        "pruner": pruner,
+        "losses": LossConfig(terms, options.distil_coef),
+        "slope_fn": lambda step: 1.0,
+    }
 
 
 class Step:
@@ -103,15 +125,26 @@ class Step:
         return numbers
 
 
-def soft_step(config: EncoderConfig, batch: Batch, dtype: str, options: Section, parts: dict, *,
-              remat: bool = False) -> Step:  # fmt: skip
+def soft_step(
+    config: EncoderConfig,
+    batch: Batch,
+    dtype: str,
+    options: Section,
+    parts: dict,
+    *,
+    remat: bool = False,
+) -> Step:
     """A step by the soft rule, of every method but TR-BERT."""
     rates, num_steps = recipe.rates_of(options), STEPS_PER_EPOCH * options.num_epochs
     main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
-        recipe.with_dropout(config, options), main=main, thresholds=thresholds, dtype=COMPUTE_DTYPES[dtype],
-        loop=LayerLoop(config.num_layers, remat), **parts,
-    )  # fmt: skip
+        recipe.with_dropout(config, options),
+        main=main,
+        thresholds=thresholds,
+        dtype=COMPUTE_DTYPES[dtype],
+        loop=LayerLoop(config.num_layers, remat),
+        **parts,
+    )
     pruner = parts["pruner"]
     return Step(step_fn, init_state(start_params(config, pruner), pruner, main, thresholds), batch)
 
@@ -125,16 +158,24 @@ def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool)
 
     def objective(params, batch, step, key):
         return policy_objective(
-            params, config, pruner, batch, policy, key=key, share_done=step / STEPS_PER_EPOCH,
-            dtype=COMPUTE_DTYPES[dtype], loop=LayerLoop(config.num_layers),
-        )  # fmt: skip
+            params,
+            config,
+            pruner,
+            batch,
+            policy,
+            key=key,
+            share_done=step / STEPS_PER_EPOCH,
+            dtype=COMPUTE_DTYPES[dtype],
+            loop=LayerLoop(config.num_layers),
+        )
 
     params = start_params(config, pruner)
     guide_BSL = np.stack([batch.saliency_BL] * len(pruner.sites), axis=1)
     return Step(
-        make_selector_step(objective, main, joint=joint), init_selector_state(params, main, joint=joint),
+        make_selector_step(objective, main, joint=joint),
+        init_selector_state(params, main, joint=joint),
         batch.replace(guide_BSL=guide_BSL),
-    )  # fmt: skip
+    )
 
 
 class SaliencyStep:
@@ -146,7 +187,9 @@ class SaliencyStep:
         def measure_saliency(params, batch):
             return saliency(params, config, keep_all(), batch, dtype=COMPUTE_DTYPES[dtype])
 
-        self._run, self.columns = compiled_with_columns(jax.jit(measure_saliency), self._params, batch)
+        self._run, self.columns = compiled_with_columns(
+            jax.jit(measure_saliency), self._params, batch
+        )
 
     def __call__(self):
         return self._run(self._params, self._batch)
@@ -173,7 +216,9 @@ STEPS = {  # (config, batch, dtype) -> step, in the order of the phases
     "finetune, remat": lambda *case: soft_step(*case, *finetune_parts(), remat=True),
     "saliency": SaliencyStep,
     "adapler": lambda *case: soft_step(*case, *adapler_parts(case[0])),
-    "adapler, attention dropout": lambda *case: soft_step(*case, *adapler_with_attention_dropout(case[0])),
+    "adapler, attention dropout": lambda *case: soft_step(
+        *case, *adapler_with_attention_dropout(case[0])
+    ),
     "adapt": lambda *case: soft_step(*case, *adapt_parts(case[0])),
     "powerbert search": lambda *case: soft_step(*case, *powerbert_parts(*case[:2], is_search=True)),
     "powerbert": lambda *case: soft_step(*case, *powerbert_parts(*case[:2], is_search=False)),
@@ -200,21 +245,32 @@ def measure(
     batch = random_batch(config, batch_size, length)
     steps = {
         (dtype, name): make(config, batch, dtype)
-        for dtype in dtypes for name, make in STEPS.items() if name in {FINETUNE, *names}
-    }  # fmt: skip
-    turns = {name: lambda step=step: [seconds_of(step)] for name, step in steps.items()} | (others or {})
+        for dtype in dtypes
+        for name, make in STEPS.items()
+        if name in {FINETUNE, *names}
+    }
+    turns = {name: lambda step=step: [seconds_of(step)] for name, step in steps.items()} | (
+        others or {}
+    )
     for turn in turns.values():
         turn()
     timings, rows = time_turns(turns, num_rounds=num_rounds), []
     for (dtype, name), second_R1 in timings.items():
         row = {
-            "method": name, "batch": batch_size, "length": length, "dtype": dtype, "num_timings": second_R1.size,
-            "wall_ms": 1e3 * float(np.median(second_R1)), "wall_ms_min": 1e3 * float(second_R1.min()),
+            "method": name,
+            "batch": batch_size,
+            "length": length,
+            "dtype": dtype,
+            "num_timings": second_R1.size,
+            "wall_ms": 1e3 * float(np.median(second_R1)),
+            "wall_ms_min": 1e3 * float(second_R1.min()),
             "wall_ms_max": 1e3 * float(second_R1.max()),
             "time_ratio": float(np.median(second_R1) / np.median(timings[dtype, FINETUNE])),
-        }  # fmt: skip
+        }
         if (dtype, name) in steps:
             columns = steps[dtype, name].columns
-            row |= columns | {"memory_ratio": columns["memory_mib"] / steps[dtype, FINETUNE].columns["memory_mib"]}
+            row |= columns | {
+                "memory_ratio": columns["memory_mib"] / steps[dtype, FINETUNE].columns["memory_mib"]
+            }
         rows.append(row)
     return rows

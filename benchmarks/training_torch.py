@@ -13,13 +13,19 @@ def torch_config(config: EncoderConfig):
     import transformers
 
     return transformers.BertConfig(
-        vocab_size=config.vocab_size, hidden_size=config.hidden_dim, num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads, intermediate_size=config.ffn_dim,
-        max_position_embeddings=config.num_positions, type_vocab_size=config.num_segments,
-        hidden_act=config.activation, layer_norm_eps=config.norm_epsilon,
-        hidden_dropout_prob=config.hidden_dropout_prob, attention_probs_dropout_prob=config.attention_dropout_prob,
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_dim,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        intermediate_size=config.ffn_dim,
+        max_position_embeddings=config.num_positions,
+        type_vocab_size=config.num_segments,
+        hidden_act=config.activation,
+        layer_norm_eps=config.norm_epsilon,
+        hidden_dropout_prob=config.hidden_dropout_prob,
+        attention_probs_dropout_prob=config.attention_dropout_prob,
         num_labels=NUM_CLASSES,
-    )  # fmt: skip
+    )
 
 
 def parameter_groups(model, weight_decay: float) -> list[dict]:
@@ -27,14 +33,25 @@ def parameter_groups(model, weight_decay: float) -> list[dict]:
     named = list(model.named_parameters())
     plain = [value for name, value in named if name.endswith("bias") or "LayerNorm" in name]
     decayed = [value for name, value in named if not (name.endswith("bias") or "LayerNorm" in name)]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
 
 
 class TorchTraining:
     """BertForSequenceClassification with AdamW on one batch; bfloat16 by autocast."""
 
-    def __init__(self, config: EncoderConfig, rates, batch: dict[str, np.ndarray], *, dtype: str, num_steps: int,
-                 num_threads: int):  # fmt: skip
+    def __init__(
+        self,
+        config: EncoderConfig,
+        rates,
+        batch: dict[str, np.ndarray],
+        *,
+        dtype: str,
+        num_steps: int,
+        num_threads: int,
+    ):
         """Args: rates: OptimizerConfig. batch: int64 arrays of transformers' names, labels among them. num_steps: of
         the rate's schedule."""
         import torch
@@ -44,9 +61,11 @@ class TorchTraining:
         torch.manual_seed(0)
         self._model = transformers.BertForSequenceClassification(torch_config(config)).train()
         self._optimizer = torch.optim.AdamW(
-            parameter_groups(self._model, rates.weight_decay), lr=rates.learning_rate, eps=rates.adam_epsilon,
+            parameter_groups(self._model, rates.weight_decay),
+            lr=rates.learning_rate,
+            eps=rates.adam_epsilon,
             fused=True,
-        )  # fmt: skip
+        )
         self._schedule = transformers.get_linear_schedule_with_warmup(
             self._optimizer, int(rates.warmup_share * num_steps), num_steps
         )

@@ -19,20 +19,26 @@ def use_cores(num_cores: int) -> int:
     """
     found = sorted(os.sched_getaffinity(0))
     if not 0 <= num_cores <= len(found):
-        raise ValueError(f"{num_cores} threads for {len(found)} cores; expected at most one a core, 0 for all")
+        raise ValueError(
+            f"{num_cores} threads for {len(found)} cores; expected at most one a core, 0 for all"
+        )
     if num_cores:
         os.sched_setaffinity(0, found[:num_cores])
     return num_cores or len(found)
 
 
-def time_turns(turns: Mapping[Hashable, Callable], *, num_rounds: int, pause_s: float = PAUSE_S) -> dict:
+def time_turns(
+    turns: Mapping[Hashable, Callable], *, num_rounds: int, pause_s: float = PAUSE_S
+) -> dict:
     """Seconds by system, float64 [rounds, calls]; a turn returns the seconds of its calls.
 
     A pause stands before every turn, in which the threads of the system before come to rest. Every round starts with
     another system. Raises ValueError on no systems or less than one round.
     """
     if not turns or num_rounds < 1:
-        raise ValueError(f"{len(turns)} systems and {num_rounds} rounds; expected at least 1 of each")
+        raise ValueError(
+            f"{len(turns)} systems and {num_rounds} rounds; expected at least 1 of each"
+        )
     seconds = {name: [] for name in turns}
     for names in rounds(turns, num_rounds):
         for name in names:

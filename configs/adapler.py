@@ -51,7 +51,9 @@ TASKS = {
 
 def faithful(config):
     """The released program step by step."""
-    config.finetune.update({"num_epochs": 5, "learning_rate": 2e-5, "clip_norm": 0.0, "num_best": 3})
+    config.finetune.update(
+        {"num_epochs": 5, "learning_rate": 2e-5, "clip_norm": 0.0, "num_best": 3}
+    )
     config.saliency.num_epochs = 3
     config.adapler.update(
         {
@@ -79,9 +81,12 @@ def get_config(argument="sst2"):
     """The run's config; `argument` is "task[,faithful][,finetuned][,debug]"."""
     task, variants = common.split_argument(argument, TASKS)
     config = common.task_config(
-        task, TASKS[task],
-        saliency=sections.saliency_section(), adapler=sections.adapler_section(), adapt=sections.adapt_section(),
-    )  # fmt: skip
+        task,
+        TASKS[task],
+        saliency=sections.saliency_section(),
+        adapler=sections.adapler_section(),
+        adapt=sections.adapt_section(),
+    )
     config.method = "adapler"
     common.apply_variants(config, variants, common.VARIANTS | {"faithful": faithful})
     return config

@@ -21,7 +21,9 @@ def faithful(config):
     config.data.lengths = (config.data.max_length,)  # padding that votes is of one length
     config.finetune.num_epochs = 3
     for phase in (config.finetune, config.powerbert):
-        phase.update({"weight_decay": 0.0, "adam_epsilon": 1e-7, "clip_norm": 0.0, "warmup_share": 0.1})
+        phase.update(
+            {"weight_decay": 0.0, "adam_epsilon": 1e-7, "clip_norm": 0.0, "warmup_share": 0.1}
+        )
         phase.update({"attention_dropout_prob": 0.0, "learning_rate": 3e-5})
     config.powerbert.update({"distil_coef": 0.0, "protects_cls": False, "padding_votes": True})
     config.powerbert.update({"rank_learning_rate": 5e-4, "mass_coef": 2e-4})

@@ -39,7 +39,9 @@ SCRIPTS = {
 def faithful(config):
     """The released program's steps and behaviour."""
     config.data.lengths = (config.data.max_length,)  # shares and padding are of one length
-    config.finetune.update({"num_epochs": 5, "learning_rate": 3e-5, "weight_decay": 0.0, "warmup_share": 0.1})
+    config.finetune.update(
+        {"num_epochs": 5, "learning_rate": 3e-5, "weight_decay": 0.0, "warmup_share": 0.1}
+    )
     config.trbert.update(
         {
             "policy_num_epochs": 3,
@@ -52,7 +54,9 @@ def faithful(config):
     )
     if config.task in SCRIPTS:
         rate, num_epochs, warmup_share, guided_share = SCRIPTS[config.task]
-        config.finetune.update({"num_epochs": num_epochs, "learning_rate": rate, "warmup_share": warmup_share})
+        config.finetune.update(
+            {"num_epochs": num_epochs, "learning_rate": rate, "warmup_share": warmup_share}
+        )
         config.trbert.update(
             {
                 "policy_num_epochs": num_epochs,

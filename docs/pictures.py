@@ -11,7 +11,9 @@ import json
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # the library, where it is not installed
+sys.path.insert(
+    0, str(pathlib.Path(__file__).resolve().parent.parent)
+)  # the library, where it is not installed
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,10 +40,13 @@ def choose(explanations: list[Explanation], labels: list[str]) -> Explanation:
     found = [
         explanation
         for explanation, label in zip(explanations, labels, strict=True)
-        if explanation.prediction.label == label and 9 <= len(explanation.prediction.texts[0].split()) <= 13
+        if explanation.prediction.label == label
+        and 9 <= len(explanation.prediction.texts[0].split()) <= 13
     ]
     if not found:
-        raise ValueError("none of the texts has 9 to 13 words and a right label; give one by --text")
+        raise ValueError(
+            "none of the texts has 9 to 13 words and a right label; give one by --text"
+        )
     return max(found, key=lambda explanation: len(explanation.prediction.texts[0]))
 
 
@@ -65,16 +70,23 @@ def slopes_of(options) -> list[float]:
     return [float(slope(jnp.int32(round(stage * last)))) for stage in STAGES]
 
 
-def driver_points(rows: list[dict], *, batch: int, length: int, dtype: str) -> dict[str, np.ndarray]:
+def driver_points(
+    rows: list[dict], *, batch: int, length: int, dtype: str
+) -> dict[str, np.ndarray]:
     """{driver: [points, 2]} of operations and milliseconds, both in percent of the dense model's."""
     chosen = [
         row
         for row in rows
-        if (row["batch"], row["length"], row["dtype"], row["texts"]) == (batch, length, dtype, "mixed")
+        if (row["batch"], row["length"], row["dtype"], row["texts"])
+        == (batch, length, dtype, "mixed")
     ]
     return {
         driver: np.array(
-            [(100 / row["flops_speedup"], 100 / row["wall_speedup"]) for row in chosen if row["engine"] == driver]
+            [
+                (100 / row["flops_speedup"], 100 / row["wall_speedup"])
+                for row in chosen
+                if row["engine"] == driver
+            ]
         )
         for driver in DRIVERS
     }
@@ -87,19 +99,43 @@ def draw_words(pyplot, explanation: Explanation, path) -> None:
     width_L = np.array([len(token) for token in explanation.tokens])
     end_L = np.cumsum(width_L + 1.6)  # in characters, with a gap between two tokens
     num_layers = len(keep_NL)
-    figure, axis = pyplot.subplots(figsize=(1.6 + 0.078 * end_L[-1], 0.9 + 0.38 * num_layers), layout="constrained")
+    figure, axis = pyplot.subplots(
+        figsize=(1.6 + 0.078 * end_L[-1], 0.9 + 0.38 * num_layers), layout="constrained"
+    )
     for layer, token in zip(*np.nonzero(entering_NL)):
         kept, middle = keep_NL[layer, token], end_L[token] - width_L[token] / 2
-        strength = np.clip(score_NL[layer, token] * entering_NL[layer].sum() / 2.5, 0.12, 1.0) if kept else 0.0
+        strength = (
+            np.clip(score_NL[layer, token] * entering_NL[layer].sum() / 2.5, 0.12, 1.0)
+            if kept
+            else 0.0
+        )
         axis.text(
-            middle, layer, explanation.tokens[token], ha="center", va="center", fontsize=8.5, family="monospace",
+            middle,
+            layer,
+            explanation.tokens[token],
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            family="monospace",
             color="black" if kept else DROPPED,
-            bbox={"boxstyle": "square,pad=0.2", "linewidth": 0, "facecolor": KEPT, "alpha": strength},
-        )  # fmt: skip
+            bbox={
+                "boxstyle": "square,pad=0.2",
+                "linewidth": 0,
+                "facecolor": KEPT,
+                "alpha": strength,
+            },
+        )
         if not kept:
-            axis.plot(middle + np.array([-0.5, 0.5]) * width_L[token], [layer, layer], color=DROPPED, linewidth=1)
+            axis.plot(
+                middle + np.array([-0.5, 0.5]) * width_L[token],
+                [layer, layer],
+                color=DROPPED,
+                linewidth=1,
+            )
     axis.set(xlim=(0, end_L[-1] + 1), ylim=(num_layers - 0.4, -0.6), xticks=[])
-    axis.set_yticks(range(num_layers), [f"layer {n + 1}, {keep_NL[n].sum()} tokens" for n in range(num_layers)])
+    axis.set_yticks(
+        range(num_layers), [f"layer {n + 1}, {keep_NL[n].sum()} tokens" for n in range(num_layers)]
+    )
     axis.spines[["left", "bottom"]].set_visible(False)
     axis.tick_params(length=0)
     save(pyplot, figure, axis, path)
@@ -116,9 +152,17 @@ def draw_scores(pyplot, explanation: Explanation, eta_N, path) -> int:
     for name, color, shown_L in (("stays", KEPT, keep_L), ("goes", DROPPED, ~keep_L)):
         axis.bar(np.flatnonzero(shown_L), score_L[shown_L], color=color, label=name)
     axis.axhline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.3f}")
-    axis.axhline(1 / len(tokens), color="0.5", linewidth=1, linestyle=":", label=f"mean score {1 / len(tokens):.3f}")
+    axis.axhline(
+        1 / len(tokens),
+        color="0.5",
+        linewidth=1,
+        linestyle=":",
+        label=f"mean score {1 / len(tokens):.3f}",
+    )
     axis.set_xticks(range(len(tokens)), tokens, rotation=55, ha="right", rotation_mode="anchor")
-    axis.set(ylabel="score", title=f"layer {layer + 1}: {len(tokens)} tokens come, {keep_L.sum()} stay")
+    axis.set(
+        ylabel="score", title=f"layer {layer + 1}: {len(tokens)} tokens come, {keep_L.sum()} stay"
+    )
     axis.margins(y=0.3)
     axis.legend(frameon=False, ncols=4, loc="upper left")
     save(pyplot, figure, axis, path)
@@ -131,10 +175,16 @@ def draw_removal(pyplot, slopes: list[float], threshold: float, path) -> None:
     figure, axis = pyplot.subplots(figsize=(6.4, 3.4), layout="constrained")
     shades = pyplot.colormaps["YlOrBr"](np.linspace(0.35, 0.95, len(slopes)))
     for slope, stage, shade in zip(slopes, STAGES, shades):
-        weight_X = np.exp(soft_removal(jnp.asarray(ratio_X * threshold, jnp.float32), threshold, slope))
-        axis.plot(ratio_X, weight_X, color=shade, label=f"slope {slope:.0f}, at {stage:.0%} of training")
+        weight_X = np.exp(
+            soft_removal(jnp.asarray(ratio_X * threshold, jnp.float32), threshold, slope)
+        )
+        axis.plot(
+            ratio_X, weight_X, color=shade, label=f"slope {slope:.0f}, at {stage:.0%} of training"
+        )
     axis.axvline(1.0, color="0.5", linewidth=1, linestyle=":")
-    axis.set(xlabel="score / threshold", ylabel="weight that is left", title="soft removal in one layer")
+    axis.set(
+        xlabel="score / threshold", ylabel="weight that is left", title="soft removal in one layer"
+    )
     axis.legend(frameon=False)
     save(pyplot, figure, axis, path)
 
@@ -145,11 +195,18 @@ def draw_counts(pyplot, count_EN, length_E, path) -> None:
     count_EN = np.concatenate([length_E[:, None], count_EN], axis=1)
     low_N, high_N = np.percentile(count_EN, (10, 90), axis=0)
     figure, axis = pyplot.subplots(figsize=(6.4, 3.4), layout="constrained")
-    axis.fill_between(layer_N, low_N, high_N, color=KEPT, alpha=0.25, linewidth=0, label="middle 8 of 10 texts")
+    axis.fill_between(
+        layer_N, low_N, high_N, color=KEPT, alpha=0.25, linewidth=0, label="middle 8 of 10 texts"
+    )
     axis.plot(layer_N, count_EN.mean(axis=0), color=KEPT, marker="o", label="mean")
     axis.axhline(length_E.mean(), color="0.5", linewidth=1, linestyle=":", label="plain BERT, mean")
     axis.set_xticks(layer_N, ["text", *map(str, layer_N[1:])])
-    axis.set(xlabel="layer", ylabel="tokens", ylim=0, title=f"tokens left over {len(length_E)} test texts")
+    axis.set(
+        xlabel="layer",
+        ylabel="tokens",
+        ylim=0,
+        title=f"tokens left over {len(length_E)} test texts",
+    )
     axis.legend(frameon=False)
     save(pyplot, figure, axis, path)
 
@@ -157,12 +214,24 @@ def draw_counts(pyplot, count_EN, length_E, path) -> None:
 def draw_seconds(pyplot, points: dict, title: str, path) -> None:
     """Picture 5: seconds over operations, both in percent of plain BERT's."""
     figure, axis = pyplot.subplots(figsize=(5.2, 4.0), layout="constrained")
-    axis.plot([0, 110], [0, 110], color="0.5", linewidth=1, linestyle=":", label="all that is saved is time")
+    axis.plot(
+        [0, 110],
+        [0, 110],
+        color="0.5",
+        linewidth=1,
+        linestyle=":",
+        label="all that is saved is time",
+    )
     axis.plot([100], [100], color="black", marker="D", linestyle="none", label="plain BERT, padded")
     for driver, point_P2 in points.items():
         color, marker = DRIVERS[driver]
         axis.plot(*point_P2.T, color=color, marker=marker, label=driver)
-    axis.set(xlabel="operations, % of plain BERT", ylabel="seconds, % of plain BERT", xlim=(0, 110), ylim=0)
+    axis.set(
+        xlabel="operations, % of plain BERT",
+        ylabel="seconds, % of plain BERT",
+        xlim=(0, 110),
+        ylim=0,
+    )
     axis.set_title(title, fontsize=10)
     axis.legend(frameon=False)
     save(pyplot, figure, axis, path)
@@ -179,7 +248,9 @@ def load_shown(options, workdir: pathlib.Path):
     """(classifier, its eta) of the model that is shown."""
     phases = finished_phases(workdir)
     if options.model not in phases:
-        raise ValueError(f"{workdir} holds no finished model {options.model}; there are {', '.join(phases)}")
+        raise ValueError(
+            f"{workdir} holds no finished model {options.model}; there are {', '.join(phases)}"
+        )
     folder = phases[options.model] / "model"
     eta_N = np.asarray(load_model(folder).params["pruner"]["threshold_N"])
     return Classifier.load(folder, **engine_options(read_run(workdir))), eta_N
@@ -213,14 +284,21 @@ def main(options) -> None:
     draw_counts(pyplot, count_EN, length_E, out / "tokens.png")
     record = json.loads(pathlib.Path(options.record).read_text())
     points = driver_points(record["rows"], batch=32, length=128, dtype="float32")
-    draw_seconds(pyplot, points, f"32 texts of up to 128 tokens\n{record['device']}", out / "seconds.png")
+    draw_seconds(
+        pyplot, points, f"32 texts of up to 128 tokens\n{record['device']}", out / "seconds.png"
+    )
     print("text:", shown.prediction.texts[0])
     print("answer:", shown.prediction.label, f"{shown.prediction.probability:.2f}")
     print("tokens:", len(shown.tokens), "then", *shown.prediction.num_tokens)
     print("words in the last layer:", *shown.prediction.kept_words[-1])
-    print("eta:", *(f"{eta:.3f}" for eta in eta_N), "- slopes:", *(f"{slope:.0f}" for slope in slopes))
+    print(
+        "eta:", *(f"{eta:.3f}" for eta in eta_N), "- slopes:", *(f"{slope:.0f}" for slope in slopes)
+    )
     print(f"layer {layer + 1}: threshold {threshold:.3f}")
-    print(f"mean tokens of {len(texts)} texts: {length_E.mean():.1f} then", *count_EN.mean(axis=0).round(1).tolist())
+    print(
+        f"mean tokens of {len(texts)} texts: {length_E.mean():.1f} then",
+        *count_EN.mean(axis=0).round(1).tolist(),
+    )
     for driver, point_P2 in points.items():
         print(f"{driver}: operations % and seconds %:", *(f"{a:.0f}/{b:.0f}" for a, b in point_P2))
 
@@ -229,7 +307,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "a finished AdapLeR run")
     flags.DEFINE_string("model", "adapler", "which of its models, as adapt-2x")
     flags.DEFINE_string("out", None, "folder of the pictures")
-    flags.DEFINE_string("record", "benchmarks/results/engines-minilm.json", "of benchmarks.engines, for picture 5")
+    flags.DEFINE_string(
+        "record", "benchmarks/results/engines-minilm.json", "of benchmarks.engines, for picture 5"
+    )
     flags.DEFINE_string("text", "", "for pictures 1 and 2; empty: one of the test texts")
     flags.DEFINE_integer("texts", 1000, "test texts that are looked at", lower_bound=1)
     flags.mark_flags_as_required(["workdir", "out"])

@@ -26,7 +26,9 @@ class Wheel(NamedTuple):
     version: str
     sha256: str  # of the wheel
     folder: str  # what is kept of it, beside its metadata
-    files: dict[str, str]  # files that must be in it -> SHA-256, or "" where the wheel's own is enough
+    files: dict[
+        str, str
+    ]  # files that must be in it -> SHA-256, or "" where the wheel's own is enough
 
     @property
     def requirement(self) -> str:
@@ -70,7 +72,9 @@ def fetch(wheel: Wheel, folder: pathlib.Path) -> bool:
     complete. Raises ValueError or OSError where the wheel cannot be had, or is not the pinned one; nothing is left
     behind then.
     """
-    if (folder / wheel.metadata).is_dir() and all((folder / name).is_file() for name in wheel.files):
+    if (folder / wheel.metadata).is_dir() and all(
+        (folder / name).is_file() for name in wheel.files
+    ):
         return False
     folder.mkdir(parents=True, exist_ok=True)
     # Two levels deep, so that nobody who looks for packages in the folder takes an unfinished one.
@@ -95,14 +99,27 @@ def pip_download(wheel: Wheel, folder: pathlib.Path) -> pathlib.Path:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
     options = ("--quiet", "--no-input", "--disable-pip-version-check", "--retries=2")
-    pinned = ("--no-deps", "--only-binary=:all:", "--require-hashes", f"--requirement={wanted}", f"--dest={folder}")
+    pinned = (
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+        f"--requirement={wanted}",
+        f"--dest={folder}",
+    )
     result = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options, *pinned], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pip", "download", *options, *pinned],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if _HASH_MISMATCH in result.stderr:
-        raise ValueError(f"{wheel.requirement}: what was downloaded has not the pinned SHA-256; nothing was unpacked")
+        raise ValueError(
+            f"{wheel.requirement}: what was downloaded has not the pinned SHA-256; nothing was unpacked"
+        )
     if result.returncode:
-        raise ValueError(f"pip cannot download {wheel.requirement} ({last_error(result.stderr)}); check the network")
+        raise ValueError(
+            f"pip cannot download {wheel.requirement} ({last_error(result.stderr)}); check the network"
+        )
     return next(folder.glob("*.whl"))
 
 
@@ -124,7 +141,9 @@ def unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
                     raise ValueError(
                         f"{path.name} holds the path {name!r}, which leads out of its folder; nothing was kept"
                     )
-            archive.extractall(root, [name for name in members if not name.endswith((".py", ".pyc"))])
+            archive.extractall(
+                root, [name for name in members if not name.endswith((".py", ".pyc"))]
+            )
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path.name} is damaged ({error}); call this again") from error
 
@@ -138,18 +157,27 @@ def check_files(wheel: Wheel, folder: pathlib.Path) -> None:
             with (folder / name).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != sha256:
-                raise ValueError(f"{name} has the SHA-256 {found}, expected {sha256}; nothing was kept")
+                raise ValueError(
+                    f"{name} has the SHA-256 {found}, expected {sha256}; nothing was kept"
+                )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Fetches what is missing; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dest", default=DEFAULT_FOLDER, help="folder to unpack into (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dest", default=DEFAULT_FOLDER, help="folder to unpack into (default: %(default)s)"
+    )
     folder = pathlib.Path(parser.parse_args(arguments).dest)
     try:
         for wheel in WHEELS:
             fetched = fetch(wheel, folder)
-            print(f"{wheel.requirement}: {'fetched into' if fetched else 'is in'} {folder}", file=sys.stderr)
+            print(
+                f"{wheel.requirement}: {'fetched into' if fetched else 'is in'} {folder}",
+                file=sys.stderr,
+            )
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

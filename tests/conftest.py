@@ -26,7 +26,11 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--golden-dir", default=None, help="run the parity tests over the reference files of this folder")
+    parser.addoption(
+        "--golden-dir",
+        default=None,
+        help="run the parity tests over the reference files of this folder",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -41,4 +45,6 @@ def pytest_generate_tests(metafunc):
         paths = sorted(directory.glob("adapler_*.npz"))
         if not paths:
             raise FileNotFoundError(f"no adapler_*.npz in {directory}")
-        metafunc.parametrize("golden_path", paths, ids=[path.stem for path in paths], scope="module")
+        metafunc.parametrize(
+            "golden_path", paths, ids=[path.stem for path in paths], scope="module"
+        )

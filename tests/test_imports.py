@@ -41,7 +41,15 @@ LEVELS = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 PRUNER_MAY_USE = {"ACTIVATIONS", "exact_linear", "init_linear", "linear"}
 
 # Imported inside functions, since an installation or a call may do without them.
-OPTIONAL = {"torch", "datasets", "tensorflow_datasets", "transformers", "pyarrow", "huggingface_hub", "openpyxl"}
+OPTIONAL = {
+    "torch",
+    "datasets",
+    "tensorflow_datasets",
+    "transformers",
+    "pyarrow",
+    "huggingface_hub",
+    "openpyxl",
+}
 
 # Rooms of plain arithmetic.
 NUMPY_ONLY = {"data", "metrics", "flops"}
@@ -65,7 +73,9 @@ def imports_of(file: str, source: str) -> list[Import]:
             found.extend(Import(file, node.lineno, alias.name, inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             prefix = "." * node.level + (node.module or "")
-            found.extend(Import(file, node.lineno, f"{prefix}.{alias.name}", inside) for alias in node.names)
+            found.extend(
+                Import(file, node.lineno, f"{prefix}.{alias.name}", inside) for alias in node.names
+            )
         inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
             visit(child, inside)
@@ -113,7 +123,9 @@ def complaint(imported: Import) -> str | None:
         return f"room {room} has no level" if imported.file.startswith("adapler_jax/") else None
     if target not in LEVELS or (LEVELS[target] >= LEVELS[room] and not {room, target} <= ENGINE):
         return f"{room} must not import {target}"
-    if (room, target) == ("pruning", "encoders") and imported.target.split(".")[-1] not in PRUNER_MAY_USE:
+    if (room, target) == ("pruning", "encoders") and imported.target.split(".")[
+        -1
+    ] not in PRUNER_MAY_USE:
         return f"a pruner uses no more of the encoder than {', '.join(sorted(PRUNER_MAY_USE))}"
     return None
 
@@ -121,12 +133,17 @@ def complaint(imported: Import) -> str | None:
 def complaints(file: str, source: str) -> list[str]:
     """One line for every bad import of a file."""
     found = [(imported, complaint(imported)) for imported in imports_of(file, source)]
-    return [f"{i.file}:{i.line} imports {i.target}: {text}" for i, text in found if text is not None]
+    return [
+        f"{i.file}:{i.line} imports {i.target}: {text}" for i, text in found if text is not None
+    ]
 
 
 def modules_of(sources: dict[str, str]) -> dict[str, str]:
     """Files by the names under which they are imported."""
-    return {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in sources}
+    return {
+        file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file
+        for file in sources
+    }
 
 
 def packages_behind(file: str, sources: dict[str, str]) -> set[str]:
@@ -138,7 +155,9 @@ def packages_behind(file: str, sources: dict[str, str]) -> set[str]:
         reached.add(current)
         for imported in imports_of(current, sources[current]):
             target = imported.target
-            ours = {modules[name] for name in (target, target.rpartition(".")[0]) if name in modules}
+            ours = {
+                modules[name] for name in (target, target.rpartition(".")[0]) if name in modules
+            }
             if not ours and not imported.inside:
                 packages.add(target.split(".")[0])
             waiting += ours - reached
@@ -166,7 +185,12 @@ def flags_defined(source: str) -> list[str]:
 
 
 def test_only_commands_define_flags():
-    commands = {"train.py", "evaluate.py", "adapler_jax/cli/predict.py", "adapler_jax/cli/report.py"}
+    commands = {
+        "train.py",
+        "evaluate.py",
+        "adapler_jax/cli/predict.py",
+        "adapler_jax/cli/report.py",
+    }
     assert {file for file, source in FILES.items() if flags_defined(source)} <= commands
     assert flags_defined(FILES["train.py"]) != []
 
@@ -174,7 +198,17 @@ def test_only_commands_define_flags():
 def test_every_room_of_the_package_has_a_level():
     rooms = {room_of(file) for file in FILES if file.startswith("adapler_jax/")}
     assert rooms - {"__init__"} <= set(LEVELS)
-    assert {"types", "encoders", "pruning", "forward", "inference", "inference/drivers", "training", "data", "weights"} <= rooms
+    assert {
+        "types",
+        "encoders",
+        "pruning",
+        "forward",
+        "inference",
+        "inference/drivers",
+        "training",
+        "data",
+        "weights",
+    } <= rooms
 
 
 def test_no_file_imports_itself_in_a_circle():
@@ -188,9 +222,17 @@ def test_no_file_imports_itself_in_a_circle():
 
 
 def test_the_benchmark_for_accelerators_needs_few_packages():
-    benchmarks = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.glob("benchmarks/*.py")}
+    benchmarks = {
+        path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.glob("benchmarks/*.py")
+    }
     # rich comes with flax
-    assert packages_behind("benchmarks/gpu.py", FILES | benchmarks) == {"jax", "flax", "optax", "numpy", "rich"}
+    assert packages_behind("benchmarks/gpu.py", FILES | benchmarks) == {
+        "jax",
+        "flax",
+        "optax",
+        "numpy",
+        "rich",
+    }
     assert "ml_collections" in packages_behind("train.py", FILES)
 
 
@@ -199,19 +241,43 @@ BAD = {
     "encoder imports a pruner as a module": ("encoders/bert.py", "import adapler_jax.pruning.base"),
     "types imports something": ("types.py", "from adapler_jax.encoders import bert"),
     "encoder imports a head": ("encoders/bert.py", "from adapler_jax import heads"),
-    "a driver imports the engine": ("inference/drivers/packed.py", "from adapler_jax.inference.engine import make_engine"),
-    "the engine imports a class of users": ("inference/engine.py", "from adapler_jax.inference.classifier import Classifier"),
-    "inference imports training": ("inference/engine.py", "from adapler_jax.training.setup import Setup"),
-    "inference imports evaluation": ("inference/classifier.py", "from adapler_jax.evaluation import scoring"),
-    "pruning imports weights": ("pruning/base.py", "from adapler_jax.weights.pretrained import load_pretrained"),
-    "pruning imports the model": ("pruning/adapler.py", "from adapler_jax.encoders.bert import attend"),
-    "pruning imports all of the encoder": ("pruning/adapler.py", "from adapler_jax.encoders import bert"),
+    "a driver imports the engine": (
+        "inference/drivers/packed.py",
+        "from adapler_jax.inference.engine import make_engine",
+    ),
+    "the engine imports a class of users": (
+        "inference/engine.py",
+        "from adapler_jax.inference.classifier import Classifier",
+    ),
+    "inference imports training": (
+        "inference/engine.py",
+        "from adapler_jax.training.setup import Setup",
+    ),
+    "inference imports evaluation": (
+        "inference/classifier.py",
+        "from adapler_jax.evaluation import scoring",
+    ),
+    "pruning imports weights": (
+        "pruning/base.py",
+        "from adapler_jax.weights.pretrained import load_pretrained",
+    ),
+    "pruning imports the model": (
+        "pruning/adapler.py",
+        "from adapler_jax.encoders.bert import attend",
+    ),
+    "pruning imports all of the encoder": (
+        "pruning/adapler.py",
+        "from adapler_jax.encoders import bert",
+    ),
     "training imports a report": ("training/run.py", "from adapler_jax.report import page"),
     "library imports a config": ("training/run.py", "from configs import adapler"),
     "presets import something": ("presets/common.py", "from adapler_jax import types"),
     "library imports an entry point": ("report/tables.py", "import train"),
     "import to dodge a cycle": ("report/tables.py", "def f():\n    from adapler_jax import flops"),
-    "import inside a method": ("report/tables.py", "class A:\n    def f(self):\n        import json"),
+    "import inside a method": (
+        "report/tables.py",
+        "class A:\n    def f(self):\n        import json",
+    ),
     "relative import": ("weights/save.py", "from .rules import Rule"),
     "tensorflow": ("data/sources/load.py", "def f():\n    import tensorflow as tf"),
     "jax in the data room": ("data/batching/batches.py", "import jax.numpy as jnp"),
@@ -235,7 +301,10 @@ def test_bad_import_of_a_config_is_found():
         ("adapler_jax/heads/span.py", "from adapler_jax.encoders.bert import linear"),
         ("adapler_jax/pruning/adapler.py", "from adapler_jax.encoders.bert import linear"),
         ("adapler_jax/forward.py", "from adapler_jax import encoders, heads"),
-        ("adapler_jax/inference/autotune/run.py", "from adapler_jax.inference.engine import make_engine"),
+        (
+            "adapler_jax/inference/autotune/run.py",
+            "from adapler_jax.inference.engine import make_engine",
+        ),
         ("adapler_jax/weights/files.py", "def f():\n    import torch"),
         ("adapler_jax/training/validation.py", "from adapler_jax.inference.drivers import masked"),
         ("configs/adapler.py", "from adapler_jax.presets import common"),

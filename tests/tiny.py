@@ -11,8 +11,14 @@ from adapler_jax.types import FILLER_ID, Batch, EncoderConfig
 
 # Wide initial values, so that attention, activations and predictors leave their linear range.
 CONFIG = EncoderConfig(
-    num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=16, init_std=0.3
-)  # fmt: skip
+    num_layers=4,
+    num_heads=2,
+    hidden_dim=16,
+    ffn_dim=24,
+    vocab_size=50,
+    num_positions=16,
+    init_std=0.3,
+)
 NUM_CLASSES = 3
 NUM_SLOTS = 12
 PRUNER = adapler(CONFIG, predictor_dim=8)
@@ -37,7 +43,9 @@ def with_pruner_params(params, **leaves):
     return params | {"pruner": params["pruner"] | leaves}
 
 
-def make_batch(lengths=LENGTHS, *, num_slots=NUM_SLOTS, num_fillers=0, seed=0, padding=0, filler=0) -> Batch:
+def make_batch(
+    lengths=LENGTHS, *, num_slots=NUM_SLOTS, num_fillers=0, seed=0, padding=0, filler=0
+) -> Batch:
     """Examples of these lengths, then filler rows of one token; row i is the same text at any number of slots.
 
     Args: padding: token id in the padding. filler: token id of the filler rows.
@@ -54,7 +62,9 @@ def make_batch(lengths=LENGTHS, *, num_slots=NUM_SLOTS, num_fillers=0, seed=0, p
         segment_BL=((np.arange(num_slots) > 4) & live_BL).astype(np.int32),
         live_BL=live_BL,
         label_B=label_B[:num_rows].astype(np.int32),
-        example_id_B=np.where(np.arange(num_rows) < num_real, np.arange(num_rows), FILLER_ID).astype(np.int32),
+        example_id_B=np.where(
+            np.arange(num_rows) < num_real, np.arange(num_rows), FILLER_ID
+        ).astype(np.int32),
         saliency_BL=np.where(live_BL, saliency_BL[:num_rows, :num_slots], 0.0).astype(np.float32),
         teacher_logits=teacher_BC[:num_rows].astype(np.float32),
     )

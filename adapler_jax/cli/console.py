@@ -40,7 +40,9 @@ def exit_on_user_error(*, resumes: bool = True):
         with process.unwinding(resumes=resumes):
             yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit would flush into the pipe again
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the exit would flush into the pipe again
         sys.exit(PIPE_CLOSED)
     except (KeyboardInterrupt, process.Terminated):
         process.leave(process.received() or signal.SIGINT)
@@ -84,7 +86,10 @@ def _missing_device() -> str | None:
     """Return a line where JAX finds no device of the kind that is asked for; None where it finds one."""
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter where no plugin of that kind is installed
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # the latter where no plugin of that kind is installed
         asked = os.environ.get("JAX_PLATFORMS", "")
         reason = " ".join(str(error).split())[:MAX_REASON] or "JAX has no plugin for it"
         return (
@@ -122,7 +127,7 @@ def _explain_field(field: str, value: str, reason: str) -> str:
         example = TABLES.get(field, "{'name': 'value'}")
         return (
             f"config.{field} is {value!r}, which is no table of names and values; the shell takes quotes away, so put "
-            f"the table between double quotes, as in --config.{field}=\"{example}\""
+            f'the table between double quotes, as in --config.{field}="{example}"'
         )
     for part, expected in EXPECTED.items():
         if part in reason:

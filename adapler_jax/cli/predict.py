@@ -31,10 +31,18 @@ from adapler_jax.types import COMPUTE_DTYPES
 
 _MODEL = flags.DEFINE_string("model", None, "directory of a saved model")
 _INPUT = flags.DEFINE_string("input", STANDARD, "file of texts; - is standard input")
-_OUTPUT = flags.DEFINE_string("output", STANDARD, ".csv, .tsv, .jsonl or .parquet file; - is standard output, as TSV")
-_FORMAT = flags.DEFINE_enum("format", None, KINDS, "of the input; default: by its ending, txt for standard input")
-_ENCODING = flags.DEFINE_string("encoding", "", "of the input, as latin-1; default: its byte order mark, or UTF-8")
-_DELIMITER = flags.DEFINE_string("delimiter", "", "between columns of the input, as ';' or tab; default: it is found")
+_OUTPUT = flags.DEFINE_string(
+    "output", STANDARD, ".csv, .tsv, .jsonl or .parquet file; - is standard output, as TSV"
+)
+_FORMAT = flags.DEFINE_enum(
+    "format", None, KINDS, "of the input; default: by its ending, txt for standard input"
+)
+_ENCODING = flags.DEFINE_string(
+    "encoding", "", "of the input, as latin-1; default: its byte order mark, or UTF-8"
+)
+_DELIMITER = flags.DEFINE_string(
+    "delimiter", "", "between columns of the input, as ';' or tab; default: it is found"
+)
 _COLUMN = flags.DEFINE_list(
     "column",
     [],
@@ -45,16 +53,22 @@ _COLUMN = flags.DEFINE_list(
 _KEPT = flags.DEFINE_bool(
     "kept", False, "add the kept words of the last layer and, of classes, the tokens of every layer"
 )
-_EXPLAIN = flags.DEFINE_bool("explain", False, "print texts with the kept words marked; rows go to --output only")
+_EXPLAIN = flags.DEFINE_bool(
+    "explain", False, "print texts with the kept words marked; rows go to --output only"
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace an output file that is there")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts that run at a time", lower_bound=1)
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", [*COMPUTE_DTYPES, AUTO],
+    "dtype",
+    "float32",
+    [*COMPUTE_DTYPES, AUTO],
     "operands of the encoder's products; auto: bfloat16 where it is faster here and evaluate.py found that answers "
     "agree",
-)  # fmt: skip
+)
 _DRIVER = flags.DEFINE_enum("driver", AUTO, DRIVER_NAMES, "how tokens are dropped")
-_ALWAYS = flags.DEFINE_bool("always_answers", False, "of questions: answer also where the model prefers no answer")
+_ALWAYS = flags.DEFINE_bool(
+    "always_answers", False, "of questions: answer also where the model prefers no answer"
+)
 _COPY = flags.DEFINE_list(
     "copy_columns",
     None,
@@ -62,10 +76,14 @@ _COPY = flags.DEFINE_list(
     "text",
 )
 _THRESHOLD = flags.DEFINE_float(
-    "threshold", None, "of two classes: probability from which the second is the label; default: the model's, or 1/2"
+    "threshold",
+    None,
+    "of two classes: probability from which the second is the label; default: the model's, or 1/2",
 )
 _ESCAPE = flags.DEFINE_bool(
-    "escape_formulas", False, "of CSV and TSV: an apostrophe before cells that a spreadsheet takes for formulas"
+    "escape_formulas",
+    False,
+    "of CSV and TSV: an apostrophe before cells that a spreadsheet takes for formulas",
 )
 _LONG = flags.DEFINE_enum(
     "long_texts",
@@ -81,12 +99,25 @@ def main():
     kind = input_kind(_INPUT.value, _FORMAT.value)
     copy = parse_copy(_COPY.value or [NONE if kind == "txt" else ALL])
     predict_file(
-        _MODEL.value, source=_INPUT.value, output=_OUTPUT.value, kind=kind, columns=_COLUMN.value,
-        with_kept=_KEPT.value, explain=_EXPLAIN.value, overwrite=_OVERWRITE.value, batch_size=_BATCH_SIZE.value,
-        dtype=_DTYPE.value, driver=_DRIVER.value,
-        always_answers=_ALWAYS.value, copy=copy, threshold=_THRESHOLD.value, escape_formulas=_ESCAPE.value,
-        options=Options(_ENCODING.value, _DELIMITER.value, "--{}"), long_texts=_LONG.value, tell=print_note,
-    )  # fmt: skip
+        _MODEL.value,
+        source=_INPUT.value,
+        output=_OUTPUT.value,
+        kind=kind,
+        columns=_COLUMN.value,
+        with_kept=_KEPT.value,
+        explain=_EXPLAIN.value,
+        overwrite=_OVERWRITE.value,
+        batch_size=_BATCH_SIZE.value,
+        dtype=_DTYPE.value,
+        driver=_DRIVER.value,
+        always_answers=_ALWAYS.value,
+        copy=copy,
+        threshold=_THRESHOLD.value,
+        escape_formulas=_ESCAPE.value,
+        options=Options(_ENCODING.value, _DELIMITER.value, "--{}"),
+        long_texts=_LONG.value,
+        tell=print_note,
+    )
 
 
 if __name__ == "__main__":

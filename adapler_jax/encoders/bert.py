@@ -43,7 +43,10 @@ def truncated_normal(key, shape, std):
 
 def init_linear(key, shape, std) -> Params:
     """Kernel [..., in, out] and zero bias [..., out]."""
-    return {"kernel": truncated_normal(key, shape, std), "bias": jnp.zeros((*shape[:-2], shape[-1]), jnp.float32)}
+    return {
+        "kernel": truncated_normal(key, shape, std),
+        "bias": jnp.zeros((*shape[:-2], shape[-1]), jnp.float32),
+    }
 
 
 def init_norm(shape) -> Params:
@@ -84,7 +87,7 @@ def matrix_product(x, y, dimensions, *, precision=None):
     """`jax.lax.dot_general` without batch axes; float32 result whatever the operands: that picks the fast kernels."""
     return jax.lax.dot_general(
         x, y, (dimensions, ((), ())), precision=precision, preferred_element_type=jnp.float32
-    )  # fmt: skip
+    )
 
 
 @jax.custom_vjp
@@ -103,13 +106,17 @@ def _linear_bfloat16_backward(saved, cotangent):
     kernel, x = saved
     cotangent = cotangent.astype(jnp.bfloat16)
     rows_MI, rows_MO = x.reshape(-1, x.shape[-1]), cotangent.reshape(-1, cotangent.shape[-1])
-    grads = jax.lax.platform_dependent(rows_MI, rows_MO, cpu=_weight_grads_on_cpu, default=_weight_grads)
+    grads = jax.lax.platform_dependent(
+        rows_MI, rows_MO, cpu=_weight_grads_on_cpu, default=_weight_grads
+    )
     return *grads, matrix_product(cotangent, kernel, ((cotangent.ndim - 1,), (1,)))
 
 
 def _weight_grads(rows_MI, rows_MO):
     """Gradients of kernel [I, O] and bias [O]."""
-    return matrix_product(rows_MI, rows_MO, ((0,), (0,))), jnp.sum(rows_MO, axis=0, dtype=jnp.float32)
+    return matrix_product(rows_MI, rows_MO, ((0,), (0,))), jnp.sum(
+        rows_MO, axis=0, dtype=jnp.float32
+    )
 
 
 def _weight_grads_on_cpu(rows_MI, rows_MO):
@@ -131,7 +138,9 @@ def linear(params: Params, x, dtype=jnp.float32, *, precision=None):
     """
     if "kernel_OI" in params:
         kernel = params["kernel_OI"].astype(dtype)
-        product = matrix_product(x.astype(dtype), kernel, ((x.ndim - 1,), (1,)), precision=precision)
+        product = matrix_product(
+            x.astype(dtype), kernel, ((x.ndim - 1,), (1,)), precision=precision
+        )
         return product + along_last(params["bias"], product)
     if dtype == jnp.bfloat16:
         return linear_bfloat16(params["kernel"], params["bias"], x)
@@ -164,7 +173,9 @@ def dropout(key, x, rate):
         return x
     num_dropped = min(255, math.ceil(256 * rate))
     words = jax.random.bits(key, (-(-x.size // 4),), jnp.uint32)
-    random_bytes = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size].reshape(x.shape)
+    random_bytes = (
+        jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size].reshape(x.shape)
+    )
     return jnp.where(random_bytes >= num_dropped, x * (256 / (256 - num_dropped)), 0.0)
 
 
@@ -176,7 +187,9 @@ def key_bias(live_BS):
 def check_length(config: EncoderConfig, length: int) -> None:
     """Raises ValueError where a batch has more token slots than the checkpoint has positions."""
     if length > config.num_positions:
-        raise ValueError(f"a batch of {length} token slots does not fit the encoder's {config.num_positions} positions")
+        raise ValueError(
+            f"a batch of {length} token slots does not fit the encoder's {config.num_positions} positions"
+        )
 
 
 def embed(params: Params, config: EncoderConfig, token_BL, segment_BL, *, key=None):
@@ -186,15 +199,21 @@ def embed(params: Params, config: EncoderConfig, token_BL, segment_BL, *, key=No
     """
     length = token_BL.shape[-1]
     check_length(config, length)
-    embedded_BLD = embed_rows(params, config, token_BL, params["position"][None, :length], segment_BL)
+    embedded_BLD = embed_rows(
+        params, config, token_BL, params["position"][None, :length], segment_BL
+    )
     return dropout(key, embedded_BLD, config.hidden_dropout_prob)
 
 
 def embed_rows(params: Params, config: EncoderConfig, token_X, position_XD, segment_X):
     """The same of tokens in any layout [...]: position_XD holds the embeddings of their positions, broadcastable."""
     # A one-hot product instead of a gather for the small table: its gradient is a product, not a scatter.
-    segment_XD = jax.nn.one_hot(segment_X, config.num_segments, dtype=jnp.float32) @ params["segment"]
-    return layer_norm(params["norm"], params["token"][token_X] + position_XD + segment_XD, config.norm_epsilon)
+    segment_XD = (
+        jax.nn.one_hot(segment_X, config.num_segments, dtype=jnp.float32) @ params["segment"]
+    )
+    return layer_norm(
+        params["norm"], params["token"][token_X] + position_XD + segment_XD, config.norm_epsilon
+    )
 
 
 def split_heads(x_BLD, num_heads):
@@ -207,12 +226,22 @@ def query_key_value(layer: Params, config: EncoderConfig, hidden_BLD, dtype=jnp.
     """Queries, scaled by 1 / sqrt(K), keys and values of a layer, joined: float32 [..., 3 D] of states [..., D]."""
     if "query_key_value" in layer:
         return linear(layer["query_key_value"], hidden_BLD, dtype)
-    query_BLD, key_BLD, value_BLD = (linear(layer[name], hidden_BLD, dtype) for name in ("query", "key", "value"))
+    query_BLD, key_BLD, value_BLD = (
+        linear(layer[name], hidden_BLD, dtype) for name in ("query", "key", "value")
+    )
     return jnp.concatenate([query_BLD / math.sqrt(config.head_dim), key_BLD, value_BLD], axis=-1)
 
 
-def mix_values(query_key_value_BLX, bias_BS, *, num_heads, voter_BL=None, key=None, dropout_prob=0.0,
-               dtype=jnp.float32):  # fmt: skip
+def mix_values(
+    query_key_value_BLX,
+    bias_BS,
+    *,
+    num_heads,
+    voter_BL=None,
+    key=None,
+    dropout_prob=0.0,
+    dtype=jnp.float32,
+):
     """softmax(q k^T + bias) v of every head, joined again: float32 [B, L, D]; and `attention_received` [B, S] of the
     tokens that voter_BL names as queries, None where it is None.
 
@@ -230,7 +259,10 @@ def mix_values(query_key_value_BLX, bias_BS, *, num_heads, voter_BL=None, key=No
     received_BS = None if voter_BL is None else attention_received(power_BHLS, total_BHL1, voter_BL)
     power_BHLS = dropout(key, power_BHLS, dropout_prob)
     mixed_BHLK = jnp.einsum(
-        "BHLS,BHSK->BHLK", power_BHLS.astype(dtype), value_BHSK.astype(dtype), preferred_element_type=jnp.float32
+        "BHLS,BHSK->BHLK",
+        power_BHLS.astype(dtype),
+        value_BHSK.astype(dtype),
+        preferred_element_type=jnp.float32,
     )
     B, H, L, K = mixed_BHLK.shape
     return (mixed_BHLK / total_BHL1).transpose(0, 2, 1, 3).reshape(B, L, H * K), received_BS
@@ -239,12 +271,17 @@ def mix_values(query_key_value_BLX, bias_BS, *, num_heads, voter_BL=None, key=No
 def attention_logits(query_BHLK, key_BHSK, bias_BS, *, dtype=jnp.float32):
     """q k^T + bias of every head, float32 [B, H, L, S]; the queries are scaled already."""
     logits_BHLS = jnp.einsum(
-        "BHLK,BHSK->BHLS", query_BHLK.astype(dtype), key_BHSK.astype(dtype), preferred_element_type=jnp.float32
+        "BHLK,BHSK->BHLS",
+        query_BHLK.astype(dtype),
+        key_BHSK.astype(dtype),
+        preferred_element_type=jnp.float32,
     )
     return logits_BHLS + bias_BS[:, None, None, :]
 
 
-def attention_probs(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, dtype=jnp.float32):
+def attention_probs(
+    layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, dtype=jnp.float32
+):
     """What each token of a layer attends to, float32 [B, H, L, S], rows of sum 1; arguments as in `attend`. For looking
     at: the layer itself never holds them."""
     query_BLD, key_BLD, _ = jnp.split(query_key_value(layer, config, hidden_BLD, dtype), 3, axis=-1)
@@ -267,8 +304,16 @@ def attention_received(power_BHLS, total_BHL1, voter_BL):
     return (paid_BS - jnp.sum(own_BHL, axis=1)) / power_BHLS.shape[1]
 
 
-def attend_and_count(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, voter_BL=None, key=None,
-                     dtype=jnp.float32):  # fmt: skip
+def attend_and_count(
+    layer: Params,
+    config: EncoderConfig,
+    hidden_BLD,
+    bias_BS,
+    *,
+    voter_BL=None,
+    key=None,
+    dtype=jnp.float32,
+):
     """Self-attention of one layer with its residual and norm: hidden_BLD float32; and what `mix_values` counts.
 
     Args: layer: one slice of `params["layers"]`. bias_BS: float32, added to the logits of every head and query.
@@ -276,18 +321,29 @@ def attend_and_count(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, 
     """
     probs_key, output_key = (None, None) if key is None else jax.random.split(key)
     mixed_BLD, received_BL = mix_values(
-        query_key_value(layer, config, hidden_BLD, dtype), bias_BS, num_heads=config.num_heads, voter_BL=voter_BL,
-        key=probs_key, dropout_prob=config.attention_dropout_prob, dtype=dtype,
-    )  # fmt: skip
-    return add_attention(layer, config, hidden_BLD, mixed_BLD, key=output_key, dtype=dtype), received_BL
+        query_key_value(layer, config, hidden_BLD, dtype),
+        bias_BS,
+        num_heads=config.num_heads,
+        voter_BL=voter_BL,
+        key=probs_key,
+        dropout_prob=config.attention_dropout_prob,
+        dtype=dtype,
+    )
+    return add_attention(
+        layer, config, hidden_BLD, mixed_BLD, key=output_key, dtype=dtype
+    ), received_BL
 
 
-def attend(layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, key=None, dtype=jnp.float32):
+def attend(
+    layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, key=None, dtype=jnp.float32
+):
     """The states of `attend_and_count` alone."""
     return attend_and_count(layer, config, hidden_BLD, bias_BS, key=key, dtype=dtype)[0]
 
 
-def add_attention(layer: Params, config: EncoderConfig, hidden_BLD, mixed_BLD, *, key=None, dtype=jnp.float32):
+def add_attention(
+    layer: Params, config: EncoderConfig, hidden_BLD, mixed_BLD, *, key=None, dtype=jnp.float32
+):
     """What `mix_values` gave, through the output projection, residual and norm: any leading axes."""
     update_BLD = linear(layer["attention_output"], mixed_BLD, dtype)
     update_BLD = dropout(key, update_BLD, config.hidden_dropout_prob)
@@ -297,7 +353,9 @@ def add_attention(layer: Params, config: EncoderConfig, hidden_BLD, mixed_BLD, *
 def feed_forward(layer: Params, config: EncoderConfig, hidden_BLD, *, key=None, dtype=jnp.float32):
     """The feed-forward half of one layer with its residual and norm: hidden_BLD float32."""
     inner_BLF = ACTIVATIONS[config.activation](linear(layer["ffn_in"], hidden_BLD, dtype))
-    update_BLD = dropout(key, linear(layer["ffn_out"], inner_BLF, dtype), config.hidden_dropout_prob)
+    update_BLD = dropout(
+        key, linear(layer["ffn_out"], inner_BLF, dtype), config.hidden_dropout_prob
+    )
     return layer_norm(layer["ffn_norm"], hidden_BLD + update_BLD, config.norm_epsilon)
 
 
@@ -316,10 +374,16 @@ def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
 
     def laid_out(layer):
         query = jax.tree.map(lambda leaf: leaf / math.sqrt(config.head_dim), layer["query"])
-        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), query, layer["key"], layer["value"])
+        joined = jax.tree.map(
+            lambda *leaves: np.concatenate(leaves, axis=-1), query, layer["key"], layer["value"]
+        )
         kept = {name: layer[name] for name in ("attention_norm", "ffn_norm")}
         names = ("attention_output", "ffn_in", "ffn_out")
-        return kept | {"query_key_value": turned(joined)} | {name: turned(layer[name]) for name in names}
+        return (
+            kept
+            | {"query_key_value": turned(joined)}
+            | {name: turned(layer[name]) for name in names}
+        )
 
     layers = [jax.tree.map(lambda leaf: leaf[index], stacked) for index in range(num_layers)]
     return params | {"layers": jax.device_put(tuple(map(laid_out, layers)))}
@@ -336,7 +400,16 @@ def over_layers(step, start, layers, *per_layer):
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
-def encode(params: Params, config: EncoderConfig, token_BL, segment_BL, live_BL, *, key=None, dtype=jnp.float32):
+def encode(
+    params: Params,
+    config: EncoderConfig,
+    token_BL,
+    segment_BL,
+    live_BL,
+    *,
+    key=None,
+    dtype=jnp.float32,
+):
     """Plain BERT: embeddings and all layers, hidden_BLD float32. The reference that every driver must reduce to.
 
     Args: params: {"embeddings", "layers"}, layers stacked or apart as in `over_layers`. token_BL, segment_BL: int32.
@@ -347,10 +420,14 @@ def encode(params: Params, config: EncoderConfig, token_BL, segment_BL, live_BL,
 
     def run_layer(hidden_BLD, scanned):
         layer, index = scanned
-        attend_key, ffn_key = (None, None) if key is None else jax.random.split(jax.random.fold_in(layers_key, index))
+        attend_key, ffn_key = (
+            (None, None) if key is None else jax.random.split(jax.random.fold_in(layers_key, index))
+        )
         hidden_BLD = attend(layer, config, hidden_BLD, bias_BL, key=attend_key, dtype=dtype)
         return feed_forward(layer, config, hidden_BLD, key=ffn_key, dtype=dtype), None
 
     hidden_BLD = embed(params["embeddings"], config, token_BL, segment_BL, key=embed_key)
-    hidden_BLD, _ = over_layers(run_layer, hidden_BLD, params["layers"], jnp.arange(config.num_layers))
+    hidden_BLD, _ = over_layers(
+        run_layer, hidden_BLD, params["layers"], jnp.arange(config.num_layers)
+    )
     return hidden_BLD

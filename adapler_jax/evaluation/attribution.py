@@ -23,7 +23,9 @@ class AttentionScores:
     rollout_NBL: jax.Array  # float32: what [CLS] pays through all layers up to this one
 
 
-def attention_scores(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.float32) -> AttentionScores:
+def attention_scores(
+    params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.float32
+) -> AttentionScores:
     """Attention and its rollout at every layer of plain BERT.
 
         A = mean_h attention_h,   R_0 = I,   R_(n+1) = (A_n + I) / 2 R_n;   scores are row [CLS] of A and of R
@@ -37,13 +39,19 @@ def attention_scores(params: Params, config: EncoderConfig, batch: Batch, *, dty
 
     def run_layer(carry, layer):
         hidden_BLD, rollout_BLL = carry
-        mean_BLL = jnp.mean(encoder.attention_probs(layer, config, hidden_BLD, bias_BL, dtype=dtype), axis=1)
+        mean_BLL = jnp.mean(
+            encoder.attention_probs(layer, config, hidden_BLD, bias_BL, dtype=dtype), axis=1
+        )
         rollout_BLL = 0.5 * (jnp.einsum("BLS,BSR->BLR", mean_BLL, rollout_BLL) + rollout_BLL)
         hidden_BLD = run_plain(layer, config, hidden_BLD, bias_BL, dtype=dtype)
         received_BL = jnp.einsum("BL,BLS->BS", voter_BL, mean_BLL)
-        return (hidden_BLD, rollout_BLL), AttentionScores(mean_BLL[:, 0], received_BL, rollout_BLL[:, 0])
+        return (hidden_BLD, rollout_BLL), AttentionScores(
+            mean_BLL[:, 0], received_BL, rollout_BLL[:, 0]
+        )
 
-    hidden_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
+    hidden_BLD = encoder.embed(
+        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
+    )
     start_BLL = jnp.broadcast_to(jnp.eye(L, dtype=jnp.float32), (len(hidden_BLD), L, L))
     _, scores = jax.lax.scan(run_layer, (hidden_BLD, start_BLL), params["encoder"]["layers"])
     return scores
@@ -64,7 +72,9 @@ def layer_saliency(params: Params, config: EncoderConfig, batch: Batch, *, dtype
     not know.
     """
     bias_BL = encoder.key_bias(batch.live_BL)
-    start_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
+    start_BLD = encoder.embed(
+        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
+    )
 
     def run(shift_NBLD):
         """Logits with every layer's input shifted, and the inputs."""
@@ -74,18 +84,24 @@ def layer_saliency(params: Params, config: EncoderConfig, batch: Batch, *, dtype
             hidden_BLD = hidden_BLD + shift_BLD
             return run_plain(layer, config, hidden_BLD, bias_BL, dtype=dtype), hidden_BLD
 
-        hidden_BLD, entering_NBLD = jax.lax.scan(run_layer, start_BLD, (params["encoder"]["layers"], shift_NBLD))
+        hidden_BLD, entering_NBLD = jax.lax.scan(
+            run_layer, start_BLD, (params["encoder"]["layers"], shift_NBLD)
+        )
         return heads.classify(params["head"], config, hidden_BLD[:, 0]), entering_NBLD
 
     no_shift_NBLD = jnp.zeros((config.num_layers, *start_BLD.shape), jnp.float32)
     logits_BC, pull_back, entering_NBLD = jax.vjp(run, no_shift_NBLD, has_aux=True)
-    answer_BC = jax.nn.one_hot(jnp.argmax(logits_BC, axis=-1), logits_BC.shape[-1], dtype=jnp.float32)
+    answer_BC = jax.nn.one_hot(
+        jnp.argmax(logits_BC, axis=-1), logits_BC.shape[-1], dtype=jnp.float32
+    )
     (gradient_NBLD,) = pull_back(answer_BC)
     saliency_NBL = jnp.linalg.norm(gradient_NBLD * entering_NBLD, axis=-1)
     return jnp.where(batch.live_BL, saliency_NBL, 0.0), logits_BC
 
 
-def pruner_scores(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, dtype=jnp.float32):
+def pruner_scores(
+    params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, dtype=jnp.float32
+):
     """The pruner's scores under its hard rule, and the tokens that each site kept: float32 and bool [N, B, L].
 
     Scores are 0 once a token is gone, and at layers without a site.

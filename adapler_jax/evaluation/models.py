@@ -23,7 +23,9 @@ class Evaluation:
     """What a model did on a set; one entry an example, in the order of the batches, fillers left out."""
 
     scores: dict[str, float]  # of the scorer, in [0, 1], the main one as `score`
-    nll: float  # mean loss, in nats: steadier than a score where models are compared on few examples
+    nll: (
+        float  # mean loss, in nats: steadier than a score where models are compared on few examples
+    )
     flops_speedup: float  # dense over pruned operations, true token counts
     executed_flops_speedup: float  # the same for what ran, see `executed_flops`
     kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
@@ -45,7 +47,9 @@ class SpeedComparison:
     pruned: Timing
     wall_speedup: float
     executed_flops_speedup: float
-    driver: str  # that ran the pruned model; several, joined by "+", where batches had several shapes
+    driver: (
+        str  # that ran the pruned model; several, joined by "+", where batches had several shapes
+    )
 
 
 def evaluate_model(
@@ -70,10 +74,18 @@ def evaluate_model(
     """
     scorer = scorer or ClassScorer()
     run = make_engine(
-        config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
-        expected_speedup=expected_speedup, head=head,
-    )  # fmt: skip
-    params = lay_out_for(driver, params, config, dtype)  # as compare_speed does: its programs are then the same
+        config,
+        pruner,
+        buckets=buckets,
+        dtype=dtype,
+        driver=driver,
+        latency_table=latency_table,
+        expected_speedup=expected_speedup,
+        head=head,
+    )
+    params = lay_out_for(
+        driver, params, config, dtype
+    )  # as compare_speed does: its programs are then the same
     parts = []
     executed = np.zeros(2, np.int64)
     for batch in batches:
@@ -81,11 +93,23 @@ def evaluate_model(
         count_NB = counts_of(trace, batch, config)
         choice = run.choice(*batch.token_BL.shape)
         executed += executed_flops(
-            params, config, pruner, batch, count_NB, choice=choice, head=head, dense_config=dense_config
-        )  # fmt: skip
+            params,
+            config,
+            pruner,
+            batch,
+            count_NB,
+            choice=choice,
+            head=head,
+            dense_config=dense_config,
+        )
         real_B = batch.example_id_B != FILLER_ID
         scorer.add(jax.device_get(logits), batch, real_B)
-        columns = (_losses_of(head)(logits, batch), batch.example_id_B, batch.live_BL.sum(-1), count_NB)
+        columns = (
+            _losses_of(head)(logits, batch),
+            batch.example_id_B,
+            batch.live_BL.sum(-1),
+            count_NB,
+        )
         parts.append([np.asarray(column)[..., real_B] for column in columns])
     if not parts:
         raise ValueError("there are no batches to evaluate; give a split with at least one example")
@@ -93,7 +117,9 @@ def evaluate_model(
     return Evaluation(
         scores=scorer.scores(),
         nll=float(nll_E.mean()),
-        flops_speedup=true_speedup(params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config),
+        flops_speedup=true_speedup(
+            params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config
+        ),
         executed_flops_speedup=float(executed[0] / executed[1]),
         kept_tokens=tuple(count_NE.mean(axis=-1).tolist()),
         example_id_E=example_id_E,
@@ -112,20 +138,32 @@ def counts_of(trace, batch: Batch, config: EncoderConfig):
     """Tokens that each layer ran on, int64 [N, B]; all of them for a method without sites."""
     if trace.count_NB is not None:
         return np.asarray(trace.count_NB, np.int64)
-    return np.broadcast_to(batch.live_BL.sum(-1), (config.num_layers, len(batch.live_BL))).astype(np.int64)
+    return np.broadcast_to(batch.live_BL.sum(-1), (config.num_layers, len(batch.live_BL))).astype(
+        np.int64
+    )
 
 
 def true_speedup(
-    params: Params, config: EncoderConfig, pruner: Pruner, length_E, count_NE, *,
-    head: Head = CLASSIFICATION, dense_config: EncoderConfig | None = None,
-) -> float:  # fmt: skip
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    length_E,
+    count_NE,
+    *,
+    head: Head = CLASSIFICATION,
+    dense_config: EncoderConfig | None = None,
+) -> float:
     """Dense over pruned operations of examples without padding; dense_config: None for the model's own."""
     spent = head.flops(params["head"], config, length_E)
     dense_E = flops.dense_flops(dense_config or config, length_E, head=spent)
     pruned_E = flops.pruned_flops(
-        config, length_E, count_NE, sites=pruner.sites, predictor_dim=flops.leaf_predictor_dim(params),
+        config,
+        length_E,
+        count_NE,
+        sites=pruner.sites,
+        predictor_dim=flops.leaf_predictor_dim(params),
         head=spent,
-    )  # fmt: skip
+    )
     return flops.speedup(dense_E, pruned_E)
 
 
@@ -153,12 +191,20 @@ def compare_speed(
     texts as plain BERT should get them, padded to lengths of their own; None for `batches`. (The fast drivers leave
     padding out by themselves.) The other arguments as in `make_engine`; plain BERT is always the padded one.
     """
-    dense_batches = [jax.device_put(batch) for batch in (batches if dense_batches is None else dense_batches)]
+    dense_batches = [
+        jax.device_put(batch) for batch in (batches if dense_batches is None else dense_batches)
+    ]
     batches = [jax.device_put(batch) for batch in batches]
     pruned_run = make_engine(
-        config, pruner, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
-        expected_speedup=expected_speedup, head=head,
-    )  # fmt: skip
+        config,
+        pruner,
+        buckets=buckets,
+        dtype=dtype,
+        driver=driver,
+        latency_table=latency_table,
+        expected_speedup=expected_speedup,
+        head=head,
+    )
     dense_config = dense_config or config
     dense_run = make_engine(dense_config, keep_all(), dtype=dtype, driver="bucketed", head=head)
     dense_params = lay_out(jax.device_put(dense_params | {"pruner": {}}), dense_config, dtype)
@@ -168,14 +214,19 @@ def compare_speed(
         return lambda: [run(params, batch)[0] for batch in batches]
 
     timings = time_interleaved(
-        {"dense": over(dense_batches, dense_run, dense_params), "pruned": over(batches, pruned_run, params)},
+        {
+            "dense": over(dense_batches, dense_run, dense_params),
+            "pruned": over(batches, pruned_run, params),
+        },
         repeats=repeats,
     )
     executed = np.zeros(2, np.int64)
     choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
     for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
         count_NB = counts_of(pruned_run(params, batch)[1], batch, config)
-        pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)[1]
+        pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)[
+            1
+        ]
         executed += np.array([padded_flops(params, dense_config, dense_batch, head), pruned])
     return SpeedComparison(
         dense=timings["dense"],

@@ -32,16 +32,25 @@ class ChoiceScorer:
     def scores(self) -> dict[str, float]:
         """As `Scorer.scores`."""
         label_Q = np.argmax(self._rows.labels.reshape(-1, self._rows.num_options), axis=1)
-        return {"score": choice_accuracy(self._score_R, self._rows.question, label_Q), "total": len(label_Q)}
+        return {
+            "score": choice_accuracy(self._score_R, self._rows.question, label_Q),
+            "total": len(label_Q),
+        }
 
 
 class SpanScorer:
     """Exact match and F1, as SQuAD has them, of the best span of every question, or of no answer."""
 
     def __init__(
-        self, windows: Windows, questions: Sequence[Question], *, num_best: int = 20, max_answer_tokens: int = 30,
-        allows_null: bool, threshold: float | None = None,
-    ):  # fmt: skip
+        self,
+        windows: Windows,
+        questions: Sequence[Question],
+        *,
+        num_best: int = 20,
+        max_answer_tokens: int = 30,
+        allows_null: bool,
+        threshold: float | None = None,
+    ):
         """Args: windows, questions: of the split; a row's example id is that of its window. allows_null: whether no
         answer may be right. threshold: no answer where it scores so much more than the best span; None: what is best
         on these very questions, which `scores` then gives as `threshold`."""
@@ -54,15 +63,20 @@ class SpanScorer:
         row_B = np.asarray(batch.example_id_B)[real_B]
         count_B = self._windows.starts.lengths[row_B]
         first_B = self._windows.context_first[row_B]
-        self._parts.append((row_B, best_spans(np.asarray(logits_BL2)[real_B], first_B, count_B, **self._limits)))
+        self._parts.append(
+            (row_B, best_spans(np.asarray(logits_BL2)[real_B], first_B, count_B, **self._limits))
+        )
 
     def answers(self) -> Iterator[tuple[int, Answers]]:
         """The answers to every question, by its number."""
         spans = collect_spans(self._parts, num_rows=len(self._windows))
         return answer_questions(
-            spans, self._windows, lambda number: self._questions[number].context,
-            num_best=self._limits["num_best"], allow_null=self._allows_null,
-        )  # fmt: skip
+            spans,
+            self._windows,
+            lambda number: self._questions[number].context,
+            num_best=self._limits["num_best"],
+            allow_null=self._allows_null,
+        )
 
     def scores(self) -> dict[str, float]:
         """As `Scorer.scores`: `score` is F1; with `exact`, `f1`, their parts with and without an answer, and, where
@@ -85,7 +99,9 @@ class SpanScorer:
         return {"score": scores["f1"]} | scores | found
 
 
-def _best_span_scores(predictions: dict[str, str], accepted: dict[str, tuple[str, ...]]) -> dict[str, float]:
+def _best_span_scores(
+    predictions: dict[str, str], accepted: dict[str, tuple[str, ...]]
+) -> dict[str, float]:
     """Exact match and F1 of the best spans of the questions that have an answer; nothing where none has."""
     has_answer = {key: texts for key, texts in accepted.items() if texts}
     scores = squad_scores(predictions, has_answer) if has_answer else {}
@@ -98,7 +114,9 @@ class HotpotScorer:
     def __init__(self, rows: HotpotRows, *, max_answer_tokens: int = 30):
         """rows: of a split that is no training split; a row's example id is its place there."""
         self._rows, self._max_answer_tokens = rows, max_answer_tokens
-        self._answers: dict[str, str] = {}  # by the number of the row: names of questions need not differ
+        self._answers: dict[
+            str, str
+        ] = {}  # by the number of the row: names of questions need not differ
         self._facts: dict[str, list[Fact]] = {}
 
     def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:
@@ -109,9 +127,13 @@ class HotpotScorer:
         row_B = np.asarray(batch.example_id_B)[real_B].tolist()
         is_fact_BX = support_BX2[..., 1] > support_BX2[..., 0]
         texts = self._spans(span_BL2, row_B)
-        for row, text, kind, is_fact_X in zip(row_B, texts, np.argmax(type_B3, axis=-1).tolist(), is_fact_BX):
+        for row, text, kind, is_fact_X in zip(
+            row_B, texts, np.argmax(type_B3, axis=-1).tolist(), is_fact_BX
+        ):
             self._answers[str(row)] = ANSWER_TYPES[kind] if kind else text
-            self._facts[str(row)] = [fact for fact, is_fact in zip(self._rows.facts[row], is_fact_X) if is_fact]
+            self._facts[str(row)] = [
+                fact for fact, is_fact in zip(self._rows.facts[row], is_fact_X) if is_fact
+            ]
 
     def _spans(self, logits_BL2: np.ndarray, row_B: list[int]) -> list[str]:
         """The text of the best span of each row; empty where the context has no tokens. The markers beside titles,
@@ -121,7 +143,11 @@ class HotpotScorer:
         for place, row in enumerate(row_B):
             logits_BL2[place, first_B[place] + np.flatnonzero(starts[row] == ends[row])] = -np.inf
         spans = best_spans(
-            logits_BL2, first_B, starts.lengths[row_B], num_best=1, max_answer_tokens=self._max_answer_tokens
+            logits_BL2,
+            first_B,
+            starts.lengths[row_B],
+            num_best=1,
+            max_answer_tokens=self._max_answer_tokens,
         )
         places = zip(row_B, spans.first_RN[:, 0] - first_B, spans.last_RN[:, 0] - first_B)
         return [
@@ -132,7 +158,10 @@ class HotpotScorer:
     def scores(self) -> dict[str, float]:
         """As `Scorer.scores`: `score` is the joint F1; with all of `hotpot_scores`."""
         names = [str(row) for row in range(len(self._rows))]
-        answers, wanted = dict(zip(names, self._rows.answers)), dict(zip(names, self._rows.gold_facts))
+        answers, wanted = (
+            dict(zip(names, self._rows.answers)),
+            dict(zip(names, self._rows.gold_facts)),
+        )
         scores = hotpot_scores(self._answers, self._facts, answers, wanted)
         return {"score": scores["joint_f1"]} | scores
 
@@ -153,7 +182,9 @@ class WikihopScorer:
         """As `Scorer.scores`. Raises ValueError where a row was not given, or is NaN."""
         missing_R = np.isnan(self._score_RK).any(axis=-1)
         if missing_R.any():
-            raise ValueError(f"row {int(np.argmax(missing_R))} has no scores, or NaN; expected numbers of every row")
+            raise ValueError(
+                f"row {int(np.argmax(missing_R))} has no scores, or NaN; expected numbers of every row"
+            )
         first_Q, count_Q = np.unique(self._rows.question, return_index=True, return_counts=True)[1:]
         mean_QK = np.add.reduceat(self._score_RK, first_Q) / count_Q[:, None]
         return {"score": accuracy(np.argmax(mean_QK, axis=-1), self._rows.labels[first_Q])}

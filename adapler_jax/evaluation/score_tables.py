@@ -6,7 +6,12 @@ from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.provenance import device_name
 from adapler_jax.io.records import print_table
 
-BESIDE = ("exact", "best_span_f1", "joint_em", "sp_f1")  # scores shown beside the main one, where a task has them
+BESIDE = (
+    "exact",
+    "best_span_f1",
+    "joint_em",
+    "sp_f1",
+)  # scores shown beside the main one, where a task has them
 FEW, MANY = 5, 20  # classes that are shown without being asked for, and at most
 
 
@@ -113,8 +118,11 @@ def time_rows(rows: list[dict]) -> list[dict]:
     """Return what --details shows of seconds: a row a model and batch size."""
     return [
         {
-            "model": row["method"], "batch": batch_size, "driver": row[f"driver_{batch_size}"],
-            "dense ms": f"{row[f'dense_wall_ms_{batch_size}']:.2f}", "ms": f"{row[f'wall_ms_{batch_size}']:.2f}",
+            "model": row["method"],
+            "batch": batch_size,
+            "driver": row[f"driver_{batch_size}"],
+            "dense ms": f"{row[f'dense_wall_ms_{batch_size}']:.2f}",
+            "ms": f"{row[f'wall_ms_{batch_size}']:.2f}",
             "speedup": f"{row[f'wall_speedup_{batch_size}']:.2f}x",
             "executed FLOPs": f"{row[f'executed_speedup_{batch_size}']:.2f}x",
             "efficiency": f"{row[f'wall_speedup_{batch_size}'] / row['flops_speedup']:.2f}",
@@ -166,7 +174,10 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
     """Print all tables of an evaluation."""
     print_table(score_rows(rows), title=title_of(rows))
     if found := threshold_rows(rows):
-        print_table(found, title="decision thresholds that are best on validation: the second class from there on")
+        print_table(
+            found,
+            title="decision thresholds that are best on validation: the second class from there on",
+        )
     for row in shown_models(rows, details=details):
         cells, caption = class_rows(row)
         model = row["method"] if details else f"{row['method']}, the fastest model,"
@@ -174,4 +185,7 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
     if details:
         if timed := time_rows(rows):
             print_table(timed, title=DETAILS)
-        print_table(token_rows(rows), title="tokens that each layer ran on, means; calibration error in percent")
+        print_table(
+            token_rows(rows),
+            title="tokens that each layer ran on, means; calibration error in percent",
+        )

@@ -69,7 +69,9 @@ class ClassScorer:
         """
         self._metric, self._threshold = metric_name(metric, len(class_names)), threshold
         self._class_names = tuple(shown_names or class_names)
-        self._values = class_values(class_names, metric) if metric in ORDERED and class_names else None
+        self._values = (
+            class_values(class_names, metric) if metric in ORDERED and class_names else None
+        )
         if class_names:
             check_threshold(threshold, len(class_names))
         self._parts, self._num_classes = [], 0

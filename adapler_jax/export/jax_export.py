@@ -35,7 +35,14 @@ import numpy as np
 
 from adapler_jax.data.batching.lengths import default_lengths
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.export.signing import NO_TAG, check_custom_calls, custom_calls, make_key, read_signed, sign
+from adapler_jax.export.signing import (
+    NO_TAG,
+    check_custom_calls,
+    custom_calls,
+    make_key,
+    read_signed,
+    sign,
+)
 from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.drivers import bucketed, packed
@@ -52,12 +59,20 @@ STAGED = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM_FILES = "program-*.zip"  # in a model directory
 ANY = "any"  # batch size, on any platform
-VARIANTS = {ANY: PLATFORMS} | {platform: (platform,) for platform in PLATFORMS}  # the latter for batches of one text
+VARIANTS = {ANY: PLATFORMS} | {
+    platform: (platform,) for platform in PLATFORMS
+}  # the latter for batches of one text
 HEADER, FORMAT = "header.json", 2
 CALLS = "custom_calls"  # of the header: what the programs call, found in them as they were exported
 # Sources that decide what a program computes, from the package's folder.
 SOURCES = (
-    "types.py", "encoders/*.py", "heads/*.py", "forward.py", "pruning/*.py", "inference/**/*.py", "export/*.py"
+    "types.py",
+    "encoders/*.py",
+    "heads/*.py",
+    "forward.py",
+    "pruning/*.py",
+    "inference/**/*.py",
+    "export/*.py",
 )
 
 
@@ -88,17 +103,29 @@ class Serving:
         """The driver in pieces for a batch of one text; None where it is one, and for others."""
         if shape[0] != 1:
             return None
-        return STAGED[self.driver](self.config, self.pruner, shape, buckets=self.buckets, dtype=self.dtype)
+        return STAGED[self.driver](
+            self.config, self.pruner, shape, buckets=self.buckets, dtype=self.dtype
+        )
 
     def header(self) -> dict:
         """What a program must have been made for, as JSON gives it back."""
         header = {
-            "format": FORMAT, "jax": jax.__version__, "code": digest_of_code(), "platforms": PLATFORMS,
-            "encoder": dataclasses.asdict(self.config), "pruner": self.pruner.name, "sites": self.pruner.sites,
-            "driver": self.driver, "dtype": self.dtype.name, "buckets": self.buckets, "lengths": self.lengths,
-            "num_classes": self.num_classes, "predictor_dim": self.predictor_dim,
-            "matmul_precision": jax.config.jax_default_matmul_precision, "x64": jax.config.jax_enable_x64,
-        }  # fmt: skip
+            "format": FORMAT,
+            "jax": jax.__version__,
+            "code": digest_of_code(),
+            "platforms": PLATFORMS,
+            "encoder": dataclasses.asdict(self.config),
+            "pruner": self.pruner.name,
+            "sites": self.pruner.sites,
+            "driver": self.driver,
+            "dtype": self.dtype.name,
+            "buckets": self.buckets,
+            "lengths": self.lengths,
+            "num_classes": self.num_classes,
+            "predictor_dim": self.predictor_dim,
+            "matmul_precision": jax.config.jax_default_matmul_precision,
+            "x64": jax.config.jax_enable_x64,
+        }
         return json.loads(json.dumps(header))
 
 
@@ -172,11 +199,17 @@ def export_model(
     be exported, or others may read the key that signs programs; OSError where something cannot be written.
     """
     if driver not in (AUTO, *STAGED):
-        raise ValueError(f"driver {driver!r} cannot be exported; expected {AUTO} or {' or '.join(STAGED)}")
+        raise ValueError(
+            f"driver {driver!r} cannot be exported; expected {AUTO} or {' or '.join(STAGED)}"
+        )
     saved = load_model(directory)
     params = lay_out(saved.params, saved.config, dtype)
     servings = [serving_of(saved, buckets=buckets, dtype=dtype, driver=name) for name in STAGED]
-    return [write_program(one, saved.directory, params) for one in servings if driver in (AUTO, one.driver)]
+    return [
+        write_program(one, saved.directory, params)
+        for one in servings
+        if driver in (AUTO, one.driver)
+    ]
 
 
 def write_program(serving: Serving, directory: pathlib.Path, params: Params) -> pathlib.Path:
@@ -192,7 +225,9 @@ def write_program(serving: Serving, directory: pathlib.Path, params: Params) -> 
     check_custom_calls(called)
     with replacing_file(path) as partial:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(HEADER, json.dumps(serving.header() | {CALLS: sorted(called)}, indent=1))
+            archive.writestr(
+                HEADER, json.dumps(serving.header() | {CALLS: sorted(called)}, indent=1)
+            )
             for name, content in programs.items():
                 archive.writestr(name, content)
             archive.comment = NO_TAG
@@ -200,12 +235,16 @@ def write_program(serving: Serving, directory: pathlib.Path, params: Params) -> 
     return path
 
 
-def export_pieces(serving: Serving, params: Params, *, shape, platforms) -> dict[str, jax.export.Exported]:
+def export_pieces(
+    serving: Serving, params: Params, *, shape, platforms
+) -> dict[str, jax.export.Exported]:
     """The programs for batches [B, L], of arguments in dicts and lists: `whole`, or `begin`, `step` and `finish`."""
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.int32, jnp.int32, jnp.bool)]
 
     def export(function, *args):
-        return jax.export.export(jax.jit(function), platforms=platforms)(*jax.tree.map(shape_of, args))
+        return jax.export.export(jax.jit(function), platforms=platforms)(
+            *jax.tree.map(shape_of, args)
+        )
 
     stages = serving.stages(shape)
     if stages is None:
@@ -213,21 +252,29 @@ def export_pieces(serving: Serving, params: Params, *, shape, platforms) -> dict
 
         def whole(params, tokens):
             forward = DRIVERS[serving.driver]
-            return flat_answer(*forward(params, serving.config, serving.pruner, as_batch(tokens), **options))
+            return flat_answer(
+                *forward(params, serving.config, serving.pruner, as_batch(tokens), **options)
+            )
 
         return {"whole": export(whole, params, shapes)}
 
     split = split_layers(stages, params)
     outer, layer = split["outer"], split["layers"][0]
-    state, first = jax.eval_shape(lambda outer, tokens: stages.begin(outer, as_batch(tokens)), outer, shapes)
+    state, first = jax.eval_shape(
+        lambda outer, tokens: stages.begin(outer, as_batch(tokens)), outer, shapes
+    )
     _, record = jax.eval_shape(stages.step, state, layer)
-    (states, state_tree), (firsts, first_tree), (records, record_tree) = map(jax.tree.flatten, (state, first, record))
+    (states, state_tree), (firsts, first_tree), (records, record_tree) = map(
+        jax.tree.flatten, (state, first, record)
+    )
 
     def begin(outer, tokens):
         return tuple(map(jax.tree.leaves, stages.begin(outer, as_batch(tokens))))
 
     def step(states, layer):
-        return tuple(map(jax.tree.leaves, stages.step(jax.tree.unflatten(state_tree, states), layer)))
+        return tuple(
+            map(jax.tree.leaves, stages.step(jax.tree.unflatten(state_tree, states), layer))
+        )
 
     def finish(outer, states, firsts, records_N):
         record_N = jax.tree.map(lambda *leaves: jnp.stack(leaves), *records_N)
@@ -261,8 +308,14 @@ def split_layers(stages: Stages, params: Params) -> Params:
     """Parameters as the pieces read them: of `begin` and `finish`, and of each layer. Compiles nothing."""
     outer, layers = without_layers(params), params["encoder"]["layers"]
     per_layer = stages.per_layer(outer | {"pruner": jax.tree.map(np.asarray, outer["pruner"])})
-    slices = [jax.tree.map(lambda leaf, index=index: leaf[index], per_layer) for index in range(len(layers))]
-    return {"outer": outer, "layers": [(layer, *found) for layer, found in zip(layers, jax.device_put(slices))]}
+    slices = [
+        jax.tree.map(lambda leaf, index=index: leaf[index], per_layer)
+        for index in range(len(layers))
+    ]
+    return {
+        "outer": outer,
+        "layers": [(layer, *found) for layer, found in zip(layers, jax.device_put(slices))],
+    }
 
 
 def use_programs(
@@ -289,7 +342,9 @@ def use_programs(
 
         return run_program(driver, program, params[driver] if B == 1 else params["whole"], batch)
 
-    return run, {"whole": params} | {driver: program[1] for driver, program in found.items() if program}
+    return run, {"whole": params} | {
+        driver: program[1] for driver, program in found.items() if program
+    }
 
 
 def answer(pieces: dict[str, Callable], params: Params, batch: Batch):
@@ -298,7 +353,9 @@ def answer(pieces: dict[str, Callable], params: Params, batch: Batch):
     return logits_BC, Trace(*fields)
 
 
-def load_program(serving: Serving, directory: pathlib.Path, params: Params) -> tuple[dict, Params] | None:
+def load_program(
+    serving: Serving, directory: pathlib.Path, params: Params
+) -> tuple[dict, Params] | None:
     """(pieces by length and whether a batch is of one text or several, parameters as those of one text read them) of a
     driver.
 
@@ -315,11 +372,13 @@ def load_program(serving: Serving, directory: pathlib.Path, params: Params) -> t
             variants = {"several": ANY, "one": jax.export.default_export_platform()}
             calls = {
                 (length, size): read_pieces(archive, f"{length}/{variant}/")
-                for length in serving.lengths for size, variant in variants.items()
-            }  # fmt: skip
+                for length in serving.lengths
+                for size, variant in variants.items()
+            }
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(
-            f"{path} is not used ({error}); export it again with export_model, or remove it", stacklevel=5
+            f"{path} is not used ({error}); export it again with export_model, or remove it",
+            stacklevel=5,
         )
         return None
     stages = serving.stages((1, serving.lengths[0]))
@@ -329,7 +388,9 @@ def load_program(serving: Serving, directory: pathlib.Path, params: Params) -> t
 def check_fit(header: dict, serving: Serving) -> None:
     """Raises ValueError, with all names, where a program was made for something else than what is run here."""
     wanted = serving.header()
-    others = sorted(name for name in wanted.keys() | header.keys() if wanted.get(name) != header.get(name))
+    others = sorted(
+        name for name in wanted.keys() | header.keys() if wanted.get(name) != header.get(name)
+    )
     if others:
         raise ValueError(f"it was made for another {', another '.join(others)}")
     platform = jax.export.default_export_platform()

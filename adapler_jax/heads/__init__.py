@@ -8,9 +8,18 @@ from adapler_jax.heads.multiple_choice import choice
 from adapler_jax.heads.span import SPAN
 
 __all__ = [
-    "CLASSIFICATION", "HEADS", "Head", "SPAN", "answered", "candidates", "choice", "classify", "hotpot",
-    "init_classifier", "make_head",
-]  # fmt: skip
+    "CLASSIFICATION",
+    "HEADS",
+    "Head",
+    "SPAN",
+    "answered",
+    "candidates",
+    "choice",
+    "classify",
+    "hotpot",
+    "init_classifier",
+    "make_head",
+]
 
 HEADS = {
     "classification": lambda: CLASSIFICATION,

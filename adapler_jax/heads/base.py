@@ -17,7 +17,9 @@ class Head(NamedTuple):
     """What is done with the last states. Logits are an array, or a dict of arrays, float32, with a leading axis B."""
 
     name: str
-    reads_tokens: bool  # the last state of every token, wherever it was dropped; else that of [CLS] alone
+    reads_tokens: (
+        bool  # the last state of every token, wherever it was dropped; else that of [CLS] alone
+    )
     # (key, EncoderConfig, number of classes where the task has any) -> params
     init: Callable[[Any, EncoderConfig, int], Params]
     # (params, EncoderConfig, states [B, D] or [B, L, D], Batch, dropout key or None) -> logits
@@ -34,7 +36,9 @@ class Head(NamedTuple):
     shape: Callable
     # Batch -> bool [B, L]: tokens that may not be dropped because the head reads them by name; None for none
     protects: Callable[[Batch], jax.Array | None] = no_tokens
-    options: tuple[tuple[str, Any], ...] = ()  # keywords of the factory that make this head again from a saved model
+    options: tuple[
+        tuple[str, Any], ...
+    ] = ()  # keywords of the factory that make this head again from a saved model
 
 
 def answered(logits, has_B):
@@ -67,7 +71,9 @@ def soft_losses(logits_BX, target_BX, teacher_BX, distil_coef: float):
     """
     log_prob_BX = jax.nn.log_softmax(logits_BX, axis=-1)
     if distil_coef > 0.0:
-        target_BX = (1.0 - distil_coef) * target_BX + distil_coef * jax.nn.softmax(teacher_BX, axis=-1)
+        target_BX = (1.0 - distil_coef) * target_BX + distil_coef * jax.nn.softmax(
+            teacher_BX, axis=-1
+        )
     return -jnp.sum(target_BX * log_prob_BX, axis=-1)
 
 

@@ -61,7 +61,9 @@ def _candidates(num_candidates: int, protects: bool) -> Head:
         losses=candidate_losses,
         gold=class_gold,
         correct=best_class,
-        flops=lambda params, config, length_B: num_candidates * flops.linear_flops(config.hidden_dim, 1),
+        flops=lambda params, config, length_B: (
+            num_candidates * flops.linear_flops(config.hidden_dim, 1)
+        ),
         shape=lambda config, length, num_classes: (num_candidates,),
         protects=protect_markers if protects else no_tokens,
         options=(("num_candidates", num_candidates), ("protects", protects)),

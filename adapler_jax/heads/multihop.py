@@ -54,7 +54,9 @@ def read_support(params: Params, last_BLD, sentence_BX2):
     """Logits of the sentences, float32 [B, X, 2]."""
     B, X, _ = sentence_BX2.shape
     state_BXE = states_at(last_BLD, sentence_BX2.reshape(B, 2 * X)).reshape(B, X, -1)
-    logits_BX2 = linear(params["sentence_support"], exact_gelu(linear(params["sentence_hidden"], state_BXE)))
+    logits_BX2 = linear(
+        params["sentence_support"], exact_gelu(linear(params["sentence_hidden"], state_BXE))
+    )
     nothing_BX2 = jnp.broadcast_to(jnp.array([0.0, MASK_BIAS])[None, None], (B, X, 2))
     return jnp.where(sentence_BX2[..., :1] >= 0, logits_BX2, nothing_BX2)
 
@@ -86,7 +88,9 @@ def hotpot_losses(logits, batch: Batch, distil_coef: float):
 
     span_B = span_losses(logits["span_BL2"], seen("span_BL2"), distil_coef)
     type_B = class_losses(logits["type_B3"], seen("type_B3"), distil_coef)
-    is_gold_BX2 = (gold_support(batch) == jnp.arange(2, dtype=jnp.int32)[None, None]).astype(jnp.float32)
+    is_gold_BX2 = (gold_support(batch) == jnp.arange(2, dtype=jnp.int32)[None, None]).astype(
+        jnp.float32
+    )
     teacher_BX2 = None if teacher is None else teacher["support_BX2"]
     support_BX = soft_losses(logits["support_BX2"], is_gold_BX2, teacher_BX2, distil_coef)
     return jnp.where(has_span(batch), span_B, 0.0) + type_B + mean_of_sentences(support_BX, batch)
@@ -114,8 +118,14 @@ def hotpot_correct(logits, batch: Batch):
 def hotpot_flops(params: Params, config: EncoderConfig, length_B, *, num_sentences: int):
     """Span and maximum of every token, the type, and so many sentences, also where there are fewer."""
     D = config.hidden_dim
-    sentence = flops.linear_flops(2 * D, D) + flops.activation_flops("gelu", D) + flops.linear_flops(D, 2)
-    return length_B * (flops.linear_flops(D, 2) + D) + flops.linear_flops(D, NUM_TYPES) + num_sentences * sentence
+    sentence = (
+        flops.linear_flops(2 * D, D) + flops.activation_flops("gelu", D) + flops.linear_flops(D, 2)
+    )
+    return (
+        length_B * (flops.linear_flops(D, 2) + D)
+        + flops.linear_flops(D, NUM_TYPES)
+        + num_sentences * sentence
+    )
 
 
 def protect_sentence_ends(batch: Batch):
@@ -143,8 +153,10 @@ def _hotpot(num_sentences: int, protects: bool) -> Head:
         correct=hotpot_correct,
         flops=functools.partial(hotpot_flops, num_sentences=num_sentences),
         shape=lambda config, length, num_classes: {
-            "span_BL2": (length, 2), "type_B3": (NUM_TYPES,), "support_BX2": (num_sentences, 2),
+            "span_BL2": (length, 2),
+            "type_B3": (NUM_TYPES,),
+            "support_BX2": (num_sentences, 2),
         },
         protects=protect_sentence_ends if protects else no_tokens,
         options=(("num_sentences", num_sentences), ("protects", protects)),
-    )  # fmt: skip
+    )

@@ -66,7 +66,9 @@ def span_correct(logits_BL2, batch: Batch):
     """1 where both likeliest ends belong to accepted answers, float32 [B]."""
     accepted_BL2 = accepted_ends(batch.marks["span_BA2"], logits_BL2.shape[1])
     best_B12 = jnp.argmax(logits_BL2, axis=1, keepdims=True)
-    return jnp.all(jnp.take_along_axis(accepted_BL2, best_B12, axis=1), axis=(1, 2)).astype(jnp.float32)
+    return jnp.all(jnp.take_along_axis(accepted_BL2, best_B12, axis=1), axis=(1, 2)).astype(
+        jnp.float32
+    )
 
 
 SPAN = Head(

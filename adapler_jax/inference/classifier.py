@@ -41,18 +41,32 @@ class Classifier(Portable):
     num_layers: int
     max_length: int
     lengths: tuple[int, ...]  # to which batches are padded
-    site_layers: tuple[int, ...]  # layers, numbers from 0, at which the model scores tokens and drops them
-    threshold: float | None = None  # of two classes, the probability from which the second is the label
-    truncation_side: str = "right"  # where texts that are too long lose tokens: right, left, or middle
+    site_layers: tuple[
+        int, ...
+    ]  # layers, numbers from 0, at which the model scores tokens and drops them
+    threshold: float | None = (
+        None  # of two classes, the probability from which the second is the label
+    )
+    truncation_side: str = (
+        "right"  # where texts that are too long lose tokens: right, left, or middle
+    )
     dtype: str = "float32"  # of the operands of the encoder's products
 
     @classmethod
     @with_origin
     def load(
-        cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
-        latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
-        programs: bool | None = None, threshold: float | None = None,
-    ) -> "Classifier":  # fmt: skip
+        cls,
+        directory,
+        *,
+        buckets: Sequence[int] | None = None,
+        dtype=jnp.float32,
+        driver: str = AUTO,
+        latency_table=None,
+        expected_speedup: float | None = None,
+        compilation_cache: str = "",
+        programs: bool | None = None,
+        threshold: float | None = None,
+    ) -> "Classifier":
         """Reads a saved model directory. Raises ValueError where it is damaged, or longer than all buckets.
 
         Args: as in `make_engine`; dtype: "float32", "bfloat16", or "auto" for bfloat16 where this device is faster with
@@ -67,12 +81,18 @@ class Classifier(Portable):
         check_classifies(saved)
         threshold = threshold_of(saved, threshold)
         loaded = make_ready(
-            saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+            saved,
+            buckets=buckets,
+            dtype=dtype,
+            driver=driver,
+            latency_table=latency_table,
             expected_speedup=expected_speedup,
-        )  # fmt: skip
+        )
         run, params = loaded.run, loaded.params
         if programs_wanted(programs):
-            run, params = use_programs(run, saved, params, buckets=buckets, dtype=loaded.dtype, driver=driver)
+            run, params = use_programs(
+                run, saved, params, buckets=buckets, dtype=loaded.dtype, driver=driver
+            )
         return cls(
             run=run,
             params=params,
@@ -96,9 +116,14 @@ class Classifier(Portable):
         return warm_up(self.run, self.params, self.lengths, batch_size)
 
     def predict(
-        self, texts: Iterable[str | tuple[str, str]], *, batch_size: int = 32, threshold: float | None = None,
-        long_texts: str = "truncate", stride: int | None = None,
-    ) -> list[Prediction]:  # fmt: skip
+        self,
+        texts: Iterable[str | tuple[str, str]],
+        *,
+        batch_size: int = 32,
+        threshold: float | None = None,
+        long_texts: str = "truncate",
+        stride: int | None = None,
+    ) -> list[Prediction]:
         """Classifies texts, or pairs of texts, in the given order; threshold: as in `load`, None for the one there.
 
         Texts of like length share a batch. Longer texts than the model's length are cut, or read in windows. Fewer
@@ -121,7 +146,9 @@ class Classifier(Portable):
         encoded = decider.encode(texts)
         return decider.answer(encoded, num_rows=rows_for(len(encoded), batch_size))
 
-    def predict_probs(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> np.ndarray:
+    def predict_probs(
+        self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32
+    ) -> np.ndarray:
         """Probabilities float32 [texts, classes] as `predict` gives them, with much less work beside the model."""
         check_request(batch_size)
         tokens = self.encode(texts, with_words=False)
@@ -131,20 +158,28 @@ class Classifier(Portable):
         """What the model made of one text or pair, token by token; see `explain_all`."""
         return self.explain_all([text])[0]
 
-    def explain_all(self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32) -> list[Explanation]:
+    def explain_all(
+        self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32
+    ) -> list[Explanation]:
         """Classifies texts as `predict` does, and tells the score of every token at every layer.
 
         Raises as `predict` does, and ValueError where the model drops no tokens.
         """
         if not self.site_layers:
-            raise ValueError("the model drops no tokens, so there is nothing to explain; load one that was pruned")
+            raise ValueError(
+                "the model drops no tokens, so there is nothing to explain; load one that was pruned"
+            )
         check_request(batch_size)
         encoded = self.encode(texts)
         explanations: list[Explanation | None] = [None] * len(encoded)
-        for row, prob_C, keep_NL, score_NL in self._run_rows(encoded, rows_for(len(encoded), batch_size)):
+        for row, prob_C, keep_NL, score_NL in self._run_rows(
+            encoded, rows_for(len(encoded), batch_size)
+        ):
             explanations[row] = Explanation(
                 prediction=self._prediction([encoded[row]], prob_C, [keep_NL]),
-                tokens=tuple(self.tokenizer.id_to_token(token) for token in encoded[row].token_L.tolist()),
+                tokens=tuple(
+                    self.tokenizer.id_to_token(token) for token in encoded[row].token_L.tolist()
+                ),
                 word_L=encoded[row].word_L,
                 keep_NL=keep_NL,
                 score_NL=np.where(entered(keep_NL), score_NL, 0.0).astype(np.float32),
@@ -177,9 +212,13 @@ class Classifier(Portable):
             probs_NC[rows] = probs_BC
         return probs_NC
 
-    def _predict_windows(self, texts: Iterable, batch_size: int, long_texts: str, stride: int | None):
+    def _predict_windows(
+        self, texts: Iterable, batch_size: int, long_texts: str, stride: int | None
+    ):
         """`predict` by windows; a text that fits has one."""
-        examples = encode_windows(self.tokenizer, *split_pairs(texts), max_length=self.max_length, stride=stride)
+        examples = encode_windows(
+            self.tokenizer, *split_pairs(texts), max_length=self.max_length, stride=stride
+        )
         rows = [row for example in examples for row in example]
         num_rows = rows_for(len(rows), batch_size) if rows else 1
         answers = {row: answer for row, *answer, _ in self._run_rows(rows, num_rows)}
@@ -200,7 +239,12 @@ class Classifier(Portable):
             score_NBL = None if trace.score_NBL is None else np.asarray(trace.score_NBL)
             for place, row in enumerate(rows):
                 cut = np.s_[:, place, : len(encoded[row].token_L)]
-                yield row, probs_BC[place], keep_NBL[cut], None if score_NBL is None else score_NBL[cut]
+                yield (
+                    row,
+                    probs_BC[place],
+                    keep_NBL[cut],
+                    None if score_NBL is None else score_NBL[cut],
+                )
 
     def _run_batches(
         self, tokens: Sequence[Encoded | Tokens], num_rows: int
@@ -211,7 +255,9 @@ class Classifier(Portable):
             logits_BC, trace = self.run(self.params, batch)
             yield row_B, batch, softmax(np.asarray(logits_BC)[: len(row_B)]), trace
 
-    def _prediction(self, windows: Sequence[Encoded], prob_C, keeps: Sequence[np.ndarray]) -> Prediction:
+    def _prediction(
+        self, windows: Sequence[Encoded], prob_C, keeps: Sequence[np.ndarray]
+    ) -> Prediction:
         """The answer for one text; a word is there while one of its pieces is, in any window. keeps: bool [layers, L]
         of each window."""
         example = windows[0]

@@ -125,7 +125,9 @@ def describe(found: dict[str, Agreement], split: str) -> list[str]:
     lines = []
     for is_enough, agrees in ((True, True), (True, False), (False, False)):
         group = {
-            name: one for name, one in found.items() if (one.is_enough, one.agrees) == (is_enough, agrees)
+            name: one
+            for name, one in found.items()
+            if (one.is_enough, one.agrees) == (is_enough, agrees)
         }
         if not group:
             continue

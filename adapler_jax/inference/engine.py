@@ -49,7 +49,9 @@ class Engine:
 
     def __reduce__(self):
         """Raises TypeError: compiled programs stay in their process."""
-        raise TypeError("an Engine cannot be sent to another process; make it in every worker with make_engine")
+        raise TypeError(
+            "an Engine cannot be sent to another process; make it in every worker with make_engine"
+        )
 
     def __copy__(self):
         """The engine itself: nothing in it changes."""
@@ -96,11 +98,14 @@ def in_two_threads(program: Callable[[int, int], Callable], params: Params, batc
     parts = [jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], batch) for row in halves(B)]
     run = program(B, L)
     found = list(_pool().map(lambda half: jax.device_get(run(params, half)), parts))
-    logits = jax.tree.map(lambda *leaves: alternate(*leaves, axis=0)[:B], *(logits for logits, _ in found))
+    logits = jax.tree.map(
+        lambda *leaves: alternate(*leaves, axis=0)[:B], *(logits for logits, _ in found)
+    )
     traces = [trace for _, trace in found]
     last = [trace.last_BLD for trace in traces]
     sites = jax.tree.map(
-        lambda *leaves: alternate(*leaves, axis=1)[:, :B], *(trace.replace(last_BLD=None) for trace in traces)
+        lambda *leaves: alternate(*leaves, axis=1)[:, :B],
+        *(trace.replace(last_BLD=None) for trace in traces),
     )
     return logits, sites.replace(last_BLD=None if last[0] is None else alternate(*last, axis=0)[:B])
 
@@ -152,16 +157,25 @@ def make_engine(
     buckets, dtype = None if buckets is None else check_buckets(buckets), compute_dtype(dtype)
     tiles = tuple(tiles)
     if not tiles or min(*tiles, block_tokens) < 1:
-        raise ValueError(f"tiles {tiles} and block_tokens {block_tokens}; expected positive numbers of rows")
+        raise ValueError(
+            f"tiles {tiles} and block_tokens {block_tokens}; expected positive numbers of rows"
+        )
     if driver not in DRIVER_NAMES:
         raise ValueError(f"unknown driver {driver!r}; there are {', '.join(DRIVER_NAMES)}")
     if expected_speedup is not None and not 0.0 < expected_speedup < float("inf"):
-        raise ValueError(f"expected_speedup is {expected_speedup}; expected a positive number, or None")
+        raise ValueError(
+            f"expected_speedup is {expected_speedup}; expected a positive number, or None"
+        )
     if driver == AUTO:
         pick = functools.partial(
-            pick_driver, table=find_table(latency_table), config=config, dtype=dtype, is_pruned=bool(pruner.sites),
-            expected_speedup=expected_speedup, buckets=buckets,
-        )  # fmt: skip
+            pick_driver,
+            table=find_table(latency_table),
+            config=config,
+            dtype=dtype,
+            is_pruned=bool(pruner.sites),
+            expected_speedup=expected_speedup,
+            buckets=buckets,
+        )
     else:
 
         def pick(**shape):
@@ -170,7 +184,9 @@ def make_engine(
     @functools.cache
     def choice(batch_size, length):
         if batch_size < 1 or length < 1:
-            raise ValueError(f"a batch of {batch_size} rows and {length} token slots; expected at least 1 of each")
+            raise ValueError(
+                f"a batch of {batch_size} rows and {length} token slots; expected at least 1 of each"
+            )
         return pick(batch_size=batch_size, length=length)
 
     def program(batch_size, length):

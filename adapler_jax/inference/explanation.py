@@ -60,7 +60,9 @@ class Explanation(Comparable):
     def __repr__(self) -> str:
         """Without the arrays."""
         label = f"{self.prediction.label} ({self.prediction.probability:.0%})"
-        return f"Explanation({label!r}, {len(self.prediction.words)} words, {len(self.tokens)} tokens)"
+        return (
+            f"Explanation({label!r}, {len(self.prediction.words)} words, {len(self.tokens)} tokens)"
+        )
 
     def to_html(self) -> str:
         """HTML, as in notebooks: the text, each word the darker the more layers ran on it; scores under the pointer."""
@@ -77,7 +79,9 @@ class Explanation(Comparable):
         num_layers, done, shaded = len(self.keep_NL), 0, []
         for place, word in enumerate(self.prediction.words):
             if word.part == part:
-                scores = " ".join(f"{score:.3f}" for score in score_NW[list(self.site_layers), place])
+                scores = " ".join(
+                    f"{score:.3f}" for score in score_NW[list(self.site_layers), place]
+                )
                 title = f"ran through {layers_W[place]} of {num_layers} layers; scores {scores}"
                 alpha = 0.8 * layers_W[place] / num_layers
                 shaded += [

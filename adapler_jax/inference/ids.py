@@ -23,7 +23,9 @@ def check_ids(batch: Batch, config: EncoderConfig) -> None:
                 refuse(what, ids_BL[np.asarray(batch.live_BL)], size, where="the batch")
 
 
-def check_rows(tokens: np.ndarray, segments: np.ndarray, config: EncoderConfig, *, where: str) -> None:
+def check_rows(
+    tokens: np.ndarray, segments: np.ndarray, config: EncoderConfig, *, where: str
+) -> None:
     """Raise ValueError where rows without padding have a token or a segment that is not in the encoder's tables."""
     for what, ids, size in _tables(tokens, segments, config):
         if out_of_range(ids, size):
@@ -39,7 +41,9 @@ def is_on_host(ids) -> bool:
     """Return whether an array can be read without waiting for an accelerator."""
     if isinstance(ids, jax.core.Tracer):
         return False
-    return not isinstance(ids, jax.Array) or {device.platform for device in ids.devices()} == {"cpu"}
+    return not isinstance(ids, jax.Array) or {device.platform for device in ids.devices()} == {
+        "cpu"
+    }
 
 
 def out_of_range(ids: np.ndarray, size: int) -> bool:
@@ -50,4 +54,6 @@ def out_of_range(ids: np.ndarray, size: int) -> bool:
 def refuse(what: str, ids: np.ndarray, size: int, *, where: str) -> None:
     """Raise ValueError that names a number which is out of range."""
     found = int(ids.min() if ids.min() < 0 else ids.max())
-    raise ValueError(f"{where} has the {what} {found}; the model has {size}, from 0 to {size - 1}: {ADVICE[what]}")
+    raise ValueError(
+        f"{where} has the {what} {found}; the model has {size}, from 0 to {size - 1}: {ADVICE[what]}"
+    )

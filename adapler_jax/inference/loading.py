@@ -46,7 +46,9 @@ def open_model(directory, *, compilation_cache: str) -> Saved:
     return load_model(directory)
 
 
-def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str, **options) -> Loaded:
+def make_ready(
+    saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str, **options
+) -> Loaded:
     """The engine of a saved model and what it is given; arguments as in `make_engine`, dtype as in `choose_dtype`.
 
     Raises ValueError where all buckets are shorter than the model's length.
@@ -62,7 +64,15 @@ def make_ready(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: st
     single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
     return Loaded(
         pruner=pruner,
-        run=make_engine(saved.config, pruner, buckets=buckets, dtype=dtype, driver=driver, head=saved.head, **options),
+        run=make_engine(
+            saved.config,
+            pruner,
+            buckets=buckets,
+            dtype=dtype,
+            driver=driver,
+            head=saved.head,
+            **options,
+        ),
         params=lay_out_for(driver, saved.params, saved.config, dtype),
         tokenizer=tokenizer,
         max_length=max_length,

@@ -70,9 +70,16 @@ class Chooser(Portable):
     @classmethod
     @with_origin
     def load(
-        cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
-        latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
-    ) -> "Chooser":  # fmt: skip
+        cls,
+        directory,
+        *,
+        buckets: Sequence[int] | None = None,
+        dtype=jnp.float32,
+        driver: str = AUTO,
+        latency_table=None,
+        expected_speedup: float | None = None,
+        compilation_cache: str = "",
+    ) -> "Chooser":
         """Reads a saved model directory; arguments as of `Classifier.load`.
 
         Raises ValueError where it is damaged, or holds a model that does something else.
@@ -84,9 +91,13 @@ class Chooser(Portable):
                 f"not choose among options; {told_use(saved)}, or train one on a task as custom_choice"
             )
         loaded = make_ready(
-            saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+            saved,
+            buckets=buckets,
+            dtype=dtype,
+            driver=driver,
+            latency_table=latency_table,
             expected_speedup=expected_speedup,
-        )  # fmt: skip
+        )
         return cls(
             run=loaded.run,
             params=loaded.params,
@@ -109,7 +120,9 @@ class Chooser(Portable):
         """The best option for one question about one text; there may be any number of options from two."""
         return self.choose_all([(question, article, options)])[0]
 
-    def choose_all(self, questions: Sequence[tuple[str, str, Sequence[str]]], *, batch_size: int = 32) -> list[Chosen]:
+    def choose_all(
+        self, questions: Sequence[tuple[str, str, Sequence[str]]], *, batch_size: int = 32
+    ) -> list[Chosen]:
         """The best options for (question, article, options) triples, or dicts with these fields, in their order;
         batch_size: options in a batch.
 
@@ -132,29 +145,41 @@ class Chooser(Portable):
         start = len(read_template(self.tokenizer, pair=True).first)
         score_R, layers_R = np.zeros(len(rows)), [None] * len(rows)
         num_rows = rows_for(len(rows), batch_size)
-        for row_B, batch in sorted_batches(rows.tokens, rows.segments, lengths=self.lengths, num_rows=num_rows):
+        for row_B, batch in sorted_batches(
+            rows.tokens, rows.segments, lengths=self.lengths, num_rows=num_rows
+        ):
             logits_BC, trace = self.run(self.params, batch)
             score_R[row_B] = option_scores(logits_BC)[: len(row_B)]
             layers_BL = layers_run(trace, batch, self.num_layers)
             for place, row in enumerate(row_B):
                 layers_R[row] = layers_BL[place, start : start + rows.article_tokens[row]]
         prob_QO = softmax(score_R.reshape(len(questions), -1))
-        layers_QT = [np.max(layers_R[row : row + rows.num_options], axis=0)
-                     for row in range(0, len(rows), rows.num_options)]  # fmt: skip
+        layers_QT = [
+            np.max(layers_R[row : row + rows.num_options], axis=0)
+            for row in range(0, len(rows), rows.num_options)
+        ]
         is_cut_Q = rows.is_cut[:: rows.num_options].tolist()
         return [self._chosen(*found) for found in zip(questions, prob_QO, layers_QT, is_cut_Q)]
 
-    def _chosen(self, question: ChoiceQuestion, prob_O: np.ndarray, layers_T: np.ndarray, is_cut: bool) -> Chosen:
+    def _chosen(
+        self, question: ChoiceQuestion, prob_O: np.ndarray, layers_T: np.ndarray, is_cut: bool
+    ) -> Chosen:
         """The answer, and of each word how many layers ran on it: the most of its tokens."""
         encoded = encode_whole(self.tokenizer, question.article)
         layers_W = np.zeros(len(encoded.words), np.int32)
         np.maximum.at(layers_W, encoded.word_L[: len(layers_T)], layers_T)
         best = int(np.argmax(prob_O))
         return Chosen(
-            article=question.article, question=question.question, options=question.options, label=best,
-            text=question.options[best], probabilities=tuple(prob_O.tolist()), words=encoded.words,
-            keep_NW=np.arange(self.num_layers)[:, None] < layers_W, is_cut=is_cut,
-        )  # fmt: skip
+            article=question.article,
+            question=question.question,
+            options=question.options,
+            label=best,
+            text=question.options[best],
+            probabilities=tuple(prob_O.tolist()),
+            words=encoded.words,
+            keep_NW=np.arange(self.num_layers)[:, None] < layers_W,
+            is_cut=is_cut,
+        )
 
 
 def as_choice(place: int, question) -> ChoiceQuestion:
@@ -175,6 +200,10 @@ def as_choice(place: int, question) -> ChoiceQuestion:
         )
     asked, article, options = question
     if len(options) < 2:
-        raise ValueError(f"question {place} has the options {list(options)!r:.60}; expected at least 2")
+        raise ValueError(
+            f"question {place} has the options {list(options)!r:.60}; expected at least 2"
+        )
     options = tuple(whole_characters(str(option)) for option in options)
-    return ChoiceQuestion(str(place), whole_characters(article), whole_characters(asked), options, 0)
+    return ChoiceQuestion(
+        str(place), whole_characters(article), whole_characters(asked), options, 0
+    )

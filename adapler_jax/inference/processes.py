@@ -59,7 +59,11 @@ def has_lost_threads() -> bool:
         return False
     try:
         names = thread_names()
-        if not names.keys() - {thread.native_id for thread in threading.enumerate()} - {os.getpid()}:
+        if (
+            not names.keys()
+            - {thread.native_id for thread in threading.enumerate()}
+            - {os.getpid()}
+        ):
             return True
         has_cpu = "cpu" in getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {})
         is_named = any(name.startswith(THREAD_NAME) for name in names.values())
@@ -70,7 +74,10 @@ def has_lost_threads() -> bool:
 
 def thread_names() -> dict[int, str]:
     """Return the names of this process's threads by their numbers. Raises OSError where the system lists none."""
-    return {int(entry): pathlib.Path(TASKS, entry, "comm").read_text().strip() for entry in os.listdir(TASKS)}
+    return {
+        int(entry): pathlib.Path(TASKS, entry, "comm").read_text().strip()
+        for entry in os.listdir(TASKS)
+    }
 
 
 def is_younger_than_its_modules() -> bool:

@@ -29,7 +29,12 @@ from adapler_jax.inference.words import Word, encode_whole, kept_texts
 from adapler_jax.io.plain import Comparable, plain
 from adapler_jax.types import Params
 
-LIMITS = ("stride", "max_question_tokens", "max_answer_tokens", "num_best")  # of `config.reading`, that it reads by
+LIMITS = (
+    "stride",
+    "max_question_tokens",
+    "max_answer_tokens",
+    "num_best",
+)  # of `config.reading`, that it reads by
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,7 +48,9 @@ class Reading(Comparable):
     probability: float  # among the best answers and none
     start: int  # characters [start, end) of the context; both 0 where there is none
     end: int
-    answers: tuple[Answer, ...]  # the best ones, the first as above but where no answer was preferred
+    answers: tuple[
+        Answer, ...
+    ]  # the best ones, the first as above but where no answer was preferred
     words: tuple[Word, ...]  # of the context
     keep_NW: np.ndarray  # bool, whether a layer ran on the word, in any window
     is_cut: bool  # whether the question goes on behind the tokens of it that are read
@@ -69,16 +76,25 @@ class Reader(Portable):
     max_length: int
     lengths: tuple[int, ...]  # to which batches are padded
     limits: dict[str, int]  # of LIMITS, what the model was trained with
-    threshold: float | None  # no answer where it scores so much more than the best span; None: always an answer
+    threshold: (
+        float | None
+    )  # no answer where it scores so much more than the best span; None: always an answer
     dtype: str = "float32"  # of the operands of the encoder's products
 
     @classmethod
     @with_origin
     def load(
-        cls, directory, *, buckets: Sequence[int] | None = None, dtype=jnp.float32, driver: str = AUTO,
-        latency_table=None, expected_speedup: float | None = None, compilation_cache: str = "",
+        cls,
+        directory,
+        *,
+        buckets: Sequence[int] | None = None,
+        dtype=jnp.float32,
+        driver: str = AUTO,
+        latency_table=None,
+        expected_speedup: float | None = None,
+        compilation_cache: str = "",
         always_answers: bool = False,
-    ) -> "Reader":  # fmt: skip
+    ) -> "Reader":
         """Reads a saved model directory.
 
         Args: as of `Classifier.load`; always_answers: give the best span also where the model prefers no answer.
@@ -92,9 +108,13 @@ class Reader(Portable):
                 f"no answers in texts; {told_use(saved)}, or train one on a task as custom_span"
             )
         loaded = make_ready(
-            saved, buckets=buckets, dtype=dtype, driver=driver, latency_table=latency_table,
+            saved,
+            buckets=buckets,
+            dtype=dtype,
+            driver=driver,
+            latency_table=latency_table,
             expected_speedup=expected_speedup,
-        )  # fmt: skip
+        )
         return cls(
             run=loaded.run,
             params=loaded.params,
@@ -118,7 +138,9 @@ class Reader(Portable):
         """The answer to one question; a long text is read in windows, batch_size at a time."""
         return self.answer_all([(question, context)], batch_size=batch_size)[0]
 
-    def answer_all(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32) -> list[Reading]:
+    def answer_all(
+        self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32
+    ) -> list[Reading]:
         """Answers to (question, text) pairs, or dicts of `question` and `context`, in their order; their windows share
         batches.
 
@@ -127,40 +149,59 @@ class Reader(Portable):
         check_request(batch_size)
         return list(self._answer([as_question(*placed) for placed in enumerate(pairs)], batch_size))
 
-    def stream(self, pairs: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[Reading]:
+    def stream(
+        self, pairs: Iterable[tuple[str, str]], *, batch_size: int = 32
+    ) -> Iterator[Reading]:
         """`answer_all`, for more pairs than fit into memory, or that come in slowly: batch_size are taken at a time."""
         check_request(batch_size)
-        for questions in in_chunks((as_question(*placed) for placed in enumerate(pairs)), batch_size):
+        for questions in in_chunks(
+            (as_question(*placed) for placed in enumerate(pairs)), batch_size
+        ):
             yield from self._answer(questions, batch_size)
 
     def _answer(self, questions: list[Question], batch_size: int) -> Iterator[Reading]:
         """The answers, some hundreds of questions at a time."""
         first = 0
         names = ("stride", "max_question_tokens")
-        settings = {name: self.limits[name] for name in names} | {"max_answers": 1, "max_length": self.max_length}
+        settings = {name: self.limits[name] for name in names} | {
+            "max_answers": 1,
+            "max_length": self.max_length,
+        }
         for windows in iter_windows(questions, self.tokenizer, **settings):
             windows = dataclasses.replace(windows, question=windows.question - first)
             last = first + int(windows.question[-1]) + 1
             yield from self._read(questions[first:last], windows, batch_size)
             first = last
 
-    def _read(self, questions: list[Question], windows: Windows, batch_size: int) -> Iterator[Reading]:
+    def _read(
+        self, questions: list[Question], windows: Windows, batch_size: int
+    ) -> Iterator[Reading]:
         """The answers to the questions of some windows."""
         parts, layers_R = [], [None] * len(windows)
         num_rows = rows_for(len(windows), batch_size)
-        for row_B, batch in sorted_batches(windows.tokens, windows.segments, lengths=self.lengths, num_rows=num_rows):
+        for row_B, batch in sorted_batches(
+            windows.tokens, windows.segments, lengths=self.lengths, num_rows=num_rows
+        ):
             logits_BL2, trace = self.run(self.params, batch)
             layers_BL = layers_run(trace, batch, self.num_layers)
             first_B, count_B = windows.context_first[row_B], windows.starts.lengths[row_B]
             limits = {name: self.limits[name] for name in ("num_best", "max_answer_tokens")}
-            parts.append((row_B, best_spans(np.asarray(logits_BL2)[: len(row_B)], first_B, count_B, **limits)))
+            parts.append(
+                (
+                    row_B,
+                    best_spans(np.asarray(logits_BL2)[: len(row_B)], first_B, count_B, **limits),
+                )
+            )
             for place, row in enumerate(row_B):
                 layers_R[row] = layers_BL[place, first_B[place] : first_B[place] + count_B[place]]
         spans = collect_spans(parts, num_rows=len(windows))
         found = answer_questions(
-            spans, windows, lambda number: questions[number].context, num_best=self.limits["num_best"],
+            spans,
+            windows,
+            lambda number: questions[number].context,
+            num_best=self.limits["num_best"],
             allow_null=self.threshold is not None,
-        )  # fmt: skip
+        )
         edges = np.searchsorted(windows.question, np.arange(len(questions) + 1))
         for number, answers in found:
             rows = range(edges[number], edges[number + 1])
@@ -178,11 +219,19 @@ class Reader(Portable):
             if len(words):
                 np.maximum.at(layers_W, word_T, layers_T)
         return Reading(
-            question=question.question, context=question.context, text=chosen.text, score=chosen.score,
-            probability=chosen.probability, start=chosen.start, end=chosen.end, answers=answers.spans, words=words,
+            question=question.question,
+            context=question.context,
+            text=chosen.text,
+            score=chosen.score,
+            probability=chosen.probability,
+            start=chosen.start,
+            end=chosen.end,
+            answers=answers.spans,
+            words=words,
             keep_NW=np.arange(self.num_layers)[:, None] < layers_W,
-            is_cut=len(encode_whole(self.tokenizer, question.question).word_L) > self.limits["max_question_tokens"],
-        )  # fmt: skip
+            is_cut=len(encode_whole(self.tokenizer, question.question).word_L)
+            > self.limits["max_question_tokens"],
+        )
 
 
 def as_question(place: int, pair) -> Question:
@@ -191,6 +240,8 @@ def as_question(place: int, pair) -> Question:
     parts = [pair.get("question"), pair.get("context")] if isinstance(pair, Mapping) else pair
     is_row = isinstance(parts, tuple | list | np.ndarray) and getattr(parts, "ndim", 1) == 1
     if not is_row or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
-        raise TypeError(f"pair {place} is {pair!r:.60}; expected (question, context), two strings, or a dict of these")
+        raise TypeError(
+            f"pair {place} is {pair!r:.60}; expected (question, context), two strings, or a dict of these"
+        )
     question, context = (whole_characters(str(part)) for part in parts)
     return Question(str(place), question, context, (), ())

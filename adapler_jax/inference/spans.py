@@ -85,11 +85,15 @@ def best_spans(
       ValueError: sizes below 1; the context does not lie within the logits; a logit that counts is NaN or +inf.
     """
     logits_BL2 = np.asarray(logits_BL2)
-    first_B1, count_B1 = (np.asarray(value, np.int64).reshape(-1, 1) for value in (context_first_B, context_count_B))
+    first_B1, count_B1 = (
+        np.asarray(value, np.int64).reshape(-1, 1) for value in (context_first_B, context_count_B)
+    )
     _check_sizes(logits_BL2, first_B1, count_B1, num_best, max_answer_tokens)
     slot_L = np.arange(logits_BL2.shape[1])
     inside_BL = (slot_L >= first_B1) & (slot_L < first_B1 + count_B1)
-    start_BL, end_BL = (np.where(inside_BL, logits_BL2[..., side], -np.inf).astype(np.float64) for side in (0, 1))
+    start_BL, end_BL = (
+        np.where(inside_BL, logits_BL2[..., side], -np.inf).astype(np.float64) for side in (0, 1)
+    )
     null_B2 = logits_BL2[:, 0].astype(np.float64)
     _check_logits(start_BL, end_BL, null_B2)
     width = max(1, min(max_answer_tokens, int(count_B1.max(initial=1))))
@@ -100,7 +104,9 @@ def best_spans(
     return Spans(first_BN, last_BN, score_BN, np.sum(null_B2, axis=1))
 
 
-def _pick(start_BL, end_BL, start_BN, *, width: int, num_best: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pick(
+    start_BL, end_BL, start_BN, *, width: int, num_best: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First slots, last slots and scores of the best of the spans that begin at start_BN and are up to width long."""
     num_rows, num_slots = end_BL.shape
     last_BNW = start_BN[:, :, None] + np.arange(width)
@@ -111,7 +117,9 @@ def _pick(start_BL, end_BL, start_BN, *, width: int, num_best: int) -> tuple[np.
     order_BN = np.argsort(-score_BM, axis=1, kind="stable")[:, :num_best]
     score_BN = np.take_along_axis(score_BM, order_BN, axis=1)
     is_span_BN = score_BN > -np.inf
-    first_BN = np.where(is_span_BN, np.take_along_axis(start_BN, order_BN // width, axis=1), -1).astype(np.int32)
+    first_BN = np.where(
+        is_span_BN, np.take_along_axis(start_BN, order_BN // width, axis=1), -1
+    ).astype(np.int32)
     last_BN = np.where(is_span_BN, first_BN + order_BN % width, -1).astype(np.int32)
     filler = ((0, 0), (0, num_best - order_BN.shape[1]))
     return tuple(
@@ -135,7 +143,11 @@ def _check_sizes(logits_BL2, first_B1, count_B1, num_best: int, max_answer_token
     for name, size in (("num_best", num_best), ("max_answer_tokens", max_answer_tokens)):
         if size < 1:
             raise ValueError(f"{name} is {size}; expected at least 1")
-    if logits_BL2.ndim != 3 or logits_BL2.shape[2] != 2 or not len(logits_BL2) == len(first_B1) == len(count_B1):
+    if (
+        logits_BL2.ndim != 3
+        or logits_BL2.shape[2] != 2
+        or not len(logits_BL2) == len(first_B1) == len(count_B1)
+    ):
         raise ValueError(
             f"logits {logits_BL2.shape} for {len(first_B1)} first slots and {len(count_B1)} counts of context tokens; "
             "expected [rows, slots, 2] and one of each a row"
@@ -156,7 +168,9 @@ def _check_logits(start_BL, end_BL, null_B2) -> None:
         wrong_B = ~(value_BM < np.inf).all(axis=1)
         if wrong_B.any():
             row = int(np.argmax(wrong_B))
-            raise ValueError(f"a logit of row {row} is NaN or +inf ({name}); expected numbers or -inf")
+            raise ValueError(
+                f"a logit of row {row} is NaN or +inf ({name}); expected numbers or -inf"
+            )
 
 
 def collect_spans(parts: Iterable[tuple[np.ndarray, Spans]], *, num_rows: int) -> Spans:
@@ -174,18 +188,33 @@ def collect_spans(parts: Iterable[tuple[np.ndarray, Spans]], *, num_rows: int) -
     count_R = np.bincount(row_R[row_R >= 0], minlength=num_rows)
     wrong = np.flatnonzero(count_R != (np.arange(len(count_R)) < num_rows))
     if len(wrong):
-        raise ValueError(f"row {wrong[0]} has {count_R[wrong[0]]} results; expected one for each of {num_rows} rows")
+        raise ValueError(
+            f"row {wrong[0]} has {count_R[wrong[0]]} results; expected one for each of {num_rows} rows"
+        )
     if not parts:
-        return Spans(np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32), np.zeros((0, 0)), np.zeros(0))
-    order_R = np.argsort(row_R, kind="stable")[len(row_R) - num_rows :]  # fillers are negative, so first
+        return Spans(
+            np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32), np.zeros((0, 0)), np.zeros(0)
+        )
+    order_R = np.argsort(row_R, kind="stable")[
+        len(row_R) - num_rows :
+    ]  # fillers are negative, so first
     names = [field.name for field in dataclasses.fields(Spans)]
-    return Spans(*(np.concatenate([getattr(spans, name) for _, spans in parts])[order_R] for name in names))
+    return Spans(
+        *(np.concatenate([getattr(spans, name) for _, spans in parts])[order_R] for name in names)
+    )
 
 
 def merge_windows(
-    spans: Spans, starts: Ragged, ends: Ragged, context_first_R, context: str, *, num_best: int = 20,
-    allow_null: bool = True, rows: slice = slice(None),
-) -> Answers:  # fmt: skip
+    spans: Spans,
+    starts: Ragged,
+    ends: Ragged,
+    context_first_R,
+    context: str,
+    *,
+    num_best: int = 20,
+    allow_null: bool = True,
+    rows: slice = slice(None),
+) -> Answers:
     """The best answers to one question from the spans of its windows.
 
     The same characters found in several windows count once, with their best score. No answer scores the minimum over
@@ -208,7 +237,9 @@ def merge_windows(
     """
     rows = range(len(spans))[rows]
     if not rows:
-        raise ValueError("a question has no windows; expected at least one, without context tokens if there is no text")
+        raise ValueError(
+            "a question has no windows; expected at least one, without context tokens if there is no text"
+        )
     best: dict[tuple[int, int], float] = {}
     for row in rows:
         is_span_N = spans.first_RN[row] >= 0
@@ -218,16 +249,24 @@ def merge_windows(
         for place, score in zip(places, spans.score_RN[row, is_span_N].tolist()):
             best[place] = max(score, best.get(place, score))
     found = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:num_best]
-    return _answers(context, found, float(np.min(spans.null_R[rows.start : rows.stop])), allow_null=allow_null)
+    return _answers(
+        context, found, float(np.min(spans.null_R[rows.start : rows.stop])), allow_null=allow_null
+    )
 
 
 def _answers(
     context: str, found: list[tuple[tuple[int, int], float]], null_score: float, *, allow_null: bool
 ) -> Answers:
     """Adds texts and probabilities."""
-    score_N = np.array([score for _, score in found] + [null_score if allow_null or not found else -np.inf])
+    score_N = np.array(
+        [score for _, score in found] + [null_score if allow_null or not found else -np.inf]
+    )
     # Where nothing is possible, no answer is all there is.
-    exp_N = np.exp(score_N - score_N.max()) if np.isfinite(score_N.max()) else np.append(np.zeros(len(found)), 1.0)
+    exp_N = (
+        np.exp(score_N - score_N.max())
+        if np.isfinite(score_N.max())
+        else np.append(np.zeros(len(found)), 1.0)
+    )
     *prob_N, null_prob = (exp_N / np.sum(exp_N)).tolist()
     spans = tuple(
         Answer(context[start:end], score, prob, start, end, null_score - score)
@@ -237,7 +276,12 @@ def _answers(
 
 
 def answer_questions(
-    spans: Spans, windows, context_of: Callable[[int], str], *, num_best: int = 20, allow_null: bool = True
+    spans: Spans,
+    windows,
+    context_of: Callable[[int], str],
+    *,
+    num_best: int = 20,
+    allow_null: bool = True,
 ) -> Iterator[tuple[int, Answers]]:
     """The answers to all questions, one after the other; nothing else is held.
 
@@ -255,13 +299,26 @@ def answer_questions(
     """
     question_R = np.asarray(windows.question)
     if len(spans) != len(question_R):
-        raise ValueError(f"spans of {len(spans)} rows for {len(question_R)} windows; expected one row a window")
+        raise ValueError(
+            f"spans of {len(spans)} rows for {len(question_R)} windows; expected one row a window"
+        )
     edges = np.flatnonzero(np.diff(question_R, prepend=-1, append=-1))
     if len(np.unique(question_R)) != max(0, len(edges) - 1):
-        raise ValueError("the windows of a question are apart; expected rows of one question behind each other")
+        raise ValueError(
+            "the windows of a question are apart; expected rows of one question behind each other"
+        )
     for start, stop in zip(edges.tolist(), edges[1:].tolist()):
         question = int(question_R[start])
-        yield question, merge_windows(
-            spans, windows.starts, windows.ends, windows.context_first, context_of(question),
-            num_best=num_best, allow_null=allow_null, rows=slice(start, stop),
-        )  # fmt: skip
+        yield (
+            question,
+            merge_windows(
+                spans,
+                windows.starts,
+                windows.ends,
+                windows.context_first,
+                context_of(question),
+                num_best=num_best,
+                allow_null=allow_null,
+                rows=slice(start, stop),
+            ),
+        )

@@ -54,7 +54,9 @@ def encode_words(
     """Tokenizes texts, or pairs of texts, as `encode_rows` does for training; core: as `load_core` gives it."""
     limits = {"max_length": max_length, "truncation_side": truncation_side}
     rows = encode_rows(core, texts, pairs, with_places=True, **limits)
-    parts = [[whole_characters(text) for text in part] for part in (texts, pairs) if part is not None]
+    parts = [
+        [whole_characters(text) for text in part] for part in (texts, pairs) if part is not None
+    ]
     return [_encoded(rows, row, found) for row, found in enumerate(zip(*parts, strict=True))]
 
 
@@ -83,7 +85,9 @@ def encode_whole(core: Tokenizer, text: str) -> Encoded:
 
 def kept_texts(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, ...], ...]:
     """The texts of the words that each layer ran on."""
-    return tuple(tuple(word.text for word, keep in zip(words, keep_W) if keep) for keep_W in keep_NW)
+    return tuple(
+        tuple(word.text for word, keep in zip(words, keep_W) if keep) for keep_W in keep_NW
+    )
 
 
 def _encoded(rows: TextRows, row: int, texts: tuple[str, ...]) -> Encoded:
@@ -91,7 +95,10 @@ def _encoded(rows: TextRows, row: int, texts: tuple[str, ...]) -> Encoded:
     words, places = (), []
     for part, (text, special) in enumerate(zip(texts, (rows.template.first, rows.template.middle))):
         found, word_L = words_of(text, rows.parts[part][row], part)
-        places += [np.full(len(special), -1, np.int32), np.where(word_L < 0, -1, word_L + len(words))]
+        places += [
+            np.full(len(special), -1, np.int32),
+            np.where(word_L < 0, -1, word_L + len(words)),
+        ]
         words += found
     places.append(np.full(len(rows.template.last), -1, np.int32))
     return Encoded(
@@ -113,18 +120,24 @@ def words_of(text: str, pieces: Pieces, part: int) -> tuple[tuple[Word, ...], np
     for tokens of blanks alone. A tokenizer that does not split text at blanks gets its words between them.
     """
     spans, owner, before, last = [], [], None, 0
-    for start, end, word in zip(pieces.starts.tolist(), pieces.ends.tolist(), pieces.words.tolist()):
+    for start, end, word in zip(
+        pieces.starts.tolist(), pieces.ends.tolist(), pieces.words.tolist()
+    ):
         first = start
         while start < end and text[start].isspace():
             start += 1
         while start < end and text[end - 1].isspace():
             end -= 1
-        is_apart = start > first or (start > last and any(letter.isspace() for letter in text[last:start]))
+        is_apart = start > first or (
+            start > last and any(letter.isspace() for letter in text[last:start])
+        )
         if word != before or (is_apart and start < end and spans[-1][0] < spans[-1][1]):
             spans.append([start, start])
         if start < end:
             span = spans[-1]
-            span[:] = (min(span[0], start), max(span[1], end)) if span[0] < span[1] else (start, end)
+            span[:] = (
+                (min(span[0], start), max(span[1], end)) if span[0] < span[1] else (start, end)
+            )
             last = end
         owner.append(len(spans) - 1)
         before = word
@@ -134,4 +147,6 @@ def words_of(text: str, pieces: Pieces, part: int) -> tuple[tuple[Word, ...], np
     places = zip(start_W.tolist(), end_W.tolist())
     number_W = np.where(is_word_W, np.cumsum(is_word_W) - 1, -1)
     word_L = number_W[np.array(owner, np.int64)] if owner else np.zeros(0)
-    return tuple(Word(text[start:end], part, start, end) for start, end in places), word_L.astype(np.int32)
+    return tuple(Word(text[start:end], part, start, end) for start, end in places), word_L.astype(
+        np.int32
+    )

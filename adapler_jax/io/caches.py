@@ -30,7 +30,9 @@ def user_data(name: str) -> pathlib.Path:
     return users.absolute() / "adapler_jax" / name
 
 
-def use_compilation_cache(where: str = "", *, tell: Callable[[str], object] = warnings.warn) -> pathlib.Path | None:
+def use_compilation_cache(
+    where: str = "", *, tell: Callable[[str], object] = warnings.warn
+) -> pathlib.Path | None:
     """Makes jax keep compiled programs in a folder, for this and later processes; returns the folder in use.
 
     Args: where: a folder, or "none" to keep nothing; "" for the environment's ADAPLER_COMPILATION_CACHE, and without it
@@ -42,8 +44,12 @@ def use_compilation_cache(where: str = "", *, tell: Callable[[str], object] = wa
     """
     in_use = jax.config.jax_compilation_cache_dir
     if in_use is not None:
-        if where and (where == OFF or pathlib.Path(where).expanduser().absolute() != pathlib.Path(in_use)):
-            tell(f"compiled programs of this process are kept in {in_use} already; {where!r} changes nothing")
+        if where and (
+            where == OFF or pathlib.Path(where).expanduser().absolute() != pathlib.Path(in_use)
+        ):
+            tell(
+                f"compiled programs of this process are kept in {in_use} already; {where!r} changes nothing"
+            )
         return pathlib.Path(in_use)
     where = where or os.environ.get(VARIABLE, "")
     if where == OFF:

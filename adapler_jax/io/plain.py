@@ -42,7 +42,9 @@ class Comparable:
 
     def __hash__(self):
         """A hash of the fields that are texts or numbers: arrays and dicts have none."""
-        return hash(tuple(value for value in vars(self).values() if isinstance(value, str | int | float)))
+        return hash(
+            tuple(value for value in vars(self).values() if isinstance(value, str | int | float))
+        )
 
 
 def _are_equal(left, right) -> bool:

@@ -18,8 +18,12 @@ def commit_of_tree() -> str | None:
     """Commit of the checkout that runs, with "+" after it where files differ from it; None outside a checkout."""
     root = pathlib.Path(__file__).parents[2]
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
@@ -32,7 +36,9 @@ def command_line(words: Sequence[str]) -> str:
 
 def module_command(module: str, arguments: Sequence[str] | None = None) -> str:
     """The command that runs a module with these arguments, of None those of this process, as `command_line` has it."""
-    return command_line(["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)])
+    return command_line(
+        ["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]
+    )
 
 
 def _quote(word: str) -> str:
@@ -60,7 +66,9 @@ def device_name() -> str:
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
         ]
         model = names[0] if names else model
     return f"cpu: {model}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"

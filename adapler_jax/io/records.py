@@ -30,7 +30,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def print_table(rows: list[dict], *, columns: list[str] | None = None, title: str | None = None) -> None:
+def print_table(
+    rows: list[dict], *, columns: list[str] | None = None, title: str | None = None
+) -> None:
     """Prints rows; columns default to all keys in the order of their first appearance.
 
     Texts are shown as they are: no control character reaches the terminal, and no [markup] is read.
@@ -41,7 +43,9 @@ def print_table(rows: list[dict], *, columns: list[str] | None = None, title: st
     for name in columns:
         cells = [format_cell(row.get(name)) for row in rows]
         numeric = any(NUMBER.fullmatch(cell) for cell in cells)
-        table.add_column(Text(one_line(name)), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            Text(one_line(name)), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(one_line(format_cell(row.get(name)))) for name in columns))
     # Piped output has no width of its own; 80 columns would fold the cells.
@@ -59,7 +63,9 @@ def format_cell(value) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return " ".join(f"{entry:.1f}" if isinstance(entry, float) else str(entry) for entry in value)
+        return " ".join(
+            f"{entry:.1f}" if isinstance(entry, float) else str(entry) for entry in value
+        )
     return str(value)
 
 
@@ -85,7 +91,9 @@ def write_json(path, record: dict, *, checksum: bool = False) -> None:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n", checksum=checksum)
+    replace_text(
+        path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n", checksum=checksum
+    )
 
 
 def write_record(rows: list[dict], *, command: str, path=None, more_versions=None) -> None:
@@ -103,7 +111,9 @@ def print_results(rows: list[dict], *, columns=None) -> None:
     print_table(rows, columns=columns, title=f"{device_name()}; jax {metadata.version('jax')}")
 
 
-def write_results(rows: list[dict], *, command: str, path=None, columns=None, more_versions=None) -> None:
+def write_results(
+    rows: list[dict], *, command: str, path=None, columns=None, more_versions=None
+) -> None:
     """Prints and writes them."""
     print_results(rows, columns=columns)
     write_record(rows, command=command, path=path, more_versions=more_versions)

@@ -89,7 +89,9 @@ def hotpot_scores(
         raise ValueError("a score of no questions is not defined")
     if answers.keys() != wanted_facts.keys():
         key = sorted(answers.keys() ^ wanted_facts.keys())[0]
-        raise ValueError(f"question {key!r} is only in one of answers and wanted_facts; expected it in both")
+        raise ValueError(
+            f"question {key!r} is only in one of answers and wanted_facts; expected it in both"
+        )
     if not missing_scores_zero:
         require_predictions(predictions, answers)
         require_predictions(facts, answers)
@@ -99,6 +101,9 @@ def hotpot_scores(
         of_facts = score_facts(facts[key], wanted_facts[key]) if key in facts else _ZERO
         rows.append((of_answer, of_facts, join(of_answer, of_facts)))
     mean_34 = np.mean(rows, axis=0)
-    found = {f"{prefix}{name}": float(value) for prefix, means in zip(("", "sp_", "joint_"), mean_34)
-             for name, value in zip(Scores._fields, means)}  # fmt: skip
+    found = {
+        f"{prefix}{name}": float(value)
+        for prefix, means in zip(("", "sp_", "joint_"), mean_34)
+        for name, value in zip(Scores._fields, means)
+    }
     return found | {"total": len(rows)}

@@ -35,23 +35,34 @@ def choose_options(score_R, group_R, *, last_of_ties: bool = False) -> np.ndarra
 def choice_accuracy(score_R, group_R, label_Q, *, last_of_ties: bool = False) -> float:
     """Share of questions whose right option, label_Q, has the highest score. Raises ValueError as `choose_options`, and
     where the labels are not as many as the questions."""
-    chosen_Q, label_Q = choose_options(score_R, group_R, last_of_ties=last_of_ties), np.asarray(label_Q)
+    chosen_Q, label_Q = (
+        choose_options(score_R, group_R, last_of_ties=last_of_ties),
+        np.asarray(label_Q),
+    )
     if label_Q.shape != chosen_Q.shape:
-        raise ValueError(f"{label_Q.shape} labels for {len(chosen_Q)} questions; expected one a question")
+        raise ValueError(
+            f"{label_Q.shape} labels for {len(chosen_Q)} questions; expected one a question"
+        )
     return accuracy(chosen_Q, label_Q)
 
 
 def _count_options(score_R: np.ndarray, group_R: np.ndarray) -> np.ndarray:
     """The number of options of each question. Raises ValueError on rows that are no options."""
     if score_R.shape != group_R.shape or score_R.ndim != 1:
-        raise ValueError(f"scores {score_R.shape} and questions {group_R.shape}; expected one of each a row")
+        raise ValueError(
+            f"scores {score_R.shape} and questions {group_R.shape}; expected one of each a row"
+        )
     if np.isnan(score_R).any():
         raise ValueError(f"the score of row {int(np.argmax(np.isnan(score_R)))} is NaN")
     if len(group_R) and group_R.min() < 0:
-        raise ValueError(f"row {int(np.argmin(group_R))} is of question {group_R.min()}; expected 0 or more")
+        raise ValueError(
+            f"row {int(np.argmin(group_R))} is of question {group_R.min()}; expected 0 or more"
+        )
     count_Q = np.bincount(group_R)
     if not count_Q.all():
-        raise ValueError(f"question {int(np.argmin(count_Q))} of {len(count_Q)} has no options; expected a row or more")
+        raise ValueError(
+            f"question {int(np.argmin(count_Q))} of {len(count_Q)} has no options; expected a row or more"
+        )
     return count_Q
 
 

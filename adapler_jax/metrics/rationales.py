@@ -10,7 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-BINS = (0.01, 0.05, 0.1, 0.2, 0.5)  # shares of the words that are taken away or left, ERASER section 4.2
+BINS = (
+    0.01,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+)  # shares of the words that are taken away or left, ERASER section 4.2
 
 
 def average_precision(score_W, rationale_W) -> float:
@@ -36,7 +42,9 @@ def precision_recall(score_W, rationale_W) -> tuple[np.ndarray, np.ndarray]:
     """Precision and recall of the words that score at least s, for every distinct score s from the highest down."""
     score_W, rationale_W = checked(score_W, rationale_W)
     order = np.argsort(-score_W, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(score_W[order]) != 0.0, np.ones(min(1, len(order)), bool)))
+    last = np.flatnonzero(
+        np.append(np.diff(score_W[order]) != 0.0, np.ones(min(1, len(order)), bool))
+    )
     hits = np.cumsum(rationale_W[order])[last]
     with np.errstate(invalid="ignore"):
         return hits / (last + 1), hits / np.sum(rationale_W)
@@ -63,7 +71,9 @@ def choose_top(score_W, share: float) -> np.ndarray:
     score_W = np.asarray(score_W)
     chosen_W = np.zeros(len(score_W), bool)
     # A hair less, for shares that are no binary fractions: a fifth of five words is one word.
-    chosen_W[np.argsort(-score_W, kind="stable")[: int(np.ceil(share * len(score_W) - 1e-9))]] = True
+    chosen_W[np.argsort(-score_W, kind="stable")[: int(np.ceil(share * len(score_W) - 1e-9))]] = (
+        True
+    )
     return chosen_W
 
 
@@ -84,7 +94,9 @@ def matched_spans(chosen_W, rationale_W, *, min_iou: float = 0.5) -> tuple[float
     """Share of the chosen spans that overlap a human one by intersection over union of min_iou or more; and the number
     of those over the number of human spans, as ERASER counts its precision and recall. 0 of no spans is 0."""
     chosen, wanted = spans_of(chosen_W), spans_of(rationale_W)
-    hits = sum(max((iou(span, other) for other in wanted), default=0.0) >= min_iou for span in chosen)
+    hits = sum(
+        max((iou(span, other) for other in wanted), default=0.0) >= min_iou for span in chosen
+    )
     return hits / max(1, len(chosen)), hits / max(1, len(wanted))
 
 
@@ -118,7 +130,9 @@ def checked(values_W, rationale_W) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays. Raises ValueError where their lengths differ or a value is no number."""
     values_W, rationale_W = np.asarray(values_W), np.asarray(rationale_W, bool)
     if values_W.shape != rationale_W.shape or values_W.ndim != 1:
-        raise ValueError(f"{values_W.shape} values for {rationale_W.shape} words of a rationale; expected one a word")
+        raise ValueError(
+            f"{values_W.shape} values for {rationale_W.shape} words of a rationale; expected one a word"
+        )
     if np.isnan(values_W).any():
         raise ValueError("a score is NaN")
     return values_W, rationale_W

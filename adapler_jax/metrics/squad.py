@@ -55,11 +55,16 @@ def score_answer(prediction: str, answers: Sequence[str]) -> tuple[float, float]
     Answers that normalize to nothing are left out; where none is left, the answer is the empty text.
     """
     wanted = [answer for answer in answers if normalize(answer)] or [""]
-    return max(exact_match(prediction, answer) for answer in wanted), max(f1(prediction, answer) for answer in wanted)
+    return max(exact_match(prediction, answer) for answer in wanted), max(
+        f1(prediction, answer) for answer in wanted
+    )
 
 
 def squad_scores(
-    predictions: Mapping[str, str], answers: Mapping[str, Sequence[str]], *, missing_scores_zero: bool = False
+    predictions: Mapping[str, str],
+    answers: Mapping[str, Sequence[str]],
+    *,
+    missing_scores_zero: bool = False,
 ) -> dict[str, float]:
     """Mean exact match and F1 over all questions.
 
@@ -80,19 +85,27 @@ def squad_scores(
     answerable_Q = np.array([len(accepted) > 0 for accepted in answers.values()])
     found = _means(score_Q2, "")
     if answerable_Q.any() and not answerable_Q.all():
-        found |= _means(score_Q2[answerable_Q], "has_ans_") | _means(score_Q2[~answerable_Q], "no_ans_")
+        found |= _means(score_Q2[answerable_Q], "has_ans_") | _means(
+            score_Q2[~answerable_Q], "no_ans_"
+        )
     return found
 
 
 def score_questions(
-    predictions: Mapping[str, str], answers: Mapping[str, Sequence[str]], *, missing_scores_zero: bool = False
+    predictions: Mapping[str, str],
+    answers: Mapping[str, Sequence[str]],
+    *,
+    missing_scores_zero: bool = False,
 ) -> np.ndarray:
     """Exact match and F1 of each question, float64 [questions, 2] in the order of `answers`; else as `squad_scores`."""
     if not answers:
         raise ValueError("a score of no questions is not defined")
     if not missing_scores_zero:
         require_predictions(predictions, answers)
-    rows = [score_answer(predictions[key], answers[key]) if key in predictions else (0.0, 0.0) for key in answers]
+    rows = [
+        score_answer(predictions[key], answers[key]) if key in predictions else (0.0, 0.0)
+        for key in answers
+    ]
     return np.array(rows, np.float64)
 
 
@@ -148,7 +161,9 @@ def best_threshold(difference_Q, score_Q, answerable_Q, *, as_published: bool = 
     _check_questions(difference_Q, score_Q, answerable_Q)
     order = np.argsort(difference_Q, kind="stable")
     sorted_Q = difference_Q[order]
-    total_Q = np.cumsum(np.append(np.sum(~answerable_Q), (score_Q - ~answerable_Q)[order]))  # after 0, 1, ... answered
+    total_Q = np.cumsum(
+        np.append(np.sum(~answerable_Q), (score_Q - ~answerable_Q)[order])
+    )  # after 0, 1, ... answered
     if not as_published:
         total_Q[1:-1][sorted_Q[1:] == sorted_Q[:-1]] = -np.inf
     best = int(np.argmax(total_Q))
@@ -163,11 +178,15 @@ def best_threshold(difference_Q, score_Q, answerable_Q, *, as_published: bool = 
     return Threshold(score, (last + behind) / 2 if np.isfinite(behind) else last + 1.0)
 
 
-def _check_questions(difference_Q: np.ndarray, score_Q: np.ndarray, answerable_Q: np.ndarray) -> None:
+def _check_questions(
+    difference_Q: np.ndarray, score_Q: np.ndarray, answerable_Q: np.ndarray
+) -> None:
     """Refuses what no threshold can be found for."""
     shapes = difference_Q.shape, score_Q.shape, answerable_Q.shape
     if len(set(shapes)) != 1 or difference_Q.ndim != 1:
-        raise ValueError(f"shapes {shapes} of differences, scores, answerable; expected one number a question in each")
+        raise ValueError(
+            f"shapes {shapes} of differences, scores, answerable; expected one number a question in each"
+        )
     if len(difference_Q) == 0:
         raise ValueError("a threshold from no questions is not defined")
     if np.isnan(difference_Q).any() or np.isnan(score_Q).any():
@@ -175,7 +194,9 @@ def _check_questions(difference_Q: np.ndarray, score_Q: np.ndarray, answerable_Q
 
 
 def find_thresholds(
-    predictions: Mapping[str, str], differences: Mapping[str, float], answers: Mapping[str, Sequence[str]]
+    predictions: Mapping[str, str],
+    differences: Mapping[str, float],
+    answers: Mapping[str, Sequence[str]],
 ) -> dict[str, Threshold]:
     """The best thresholds, "exact" for exact match and "f1" for F1, of questions by id.
 
@@ -192,7 +213,8 @@ def find_thresholds(
     difference_Q = [differences[key] for key in answers]
     answerable_Q = [len(accepted) > 0 for accepted in answers.values()]
     return {
-        name: best_threshold(difference_Q, score_Q, answerable_Q) for name, score_Q in zip(("exact", "f1"), score_Q2.T)
+        name: best_threshold(difference_Q, score_Q, answerable_Q)
+        for name, score_Q in zip(("exact", "f1"), score_Q2.T)
     }
 
 
@@ -202,11 +224,16 @@ def apply_threshold(
     """The predictions, with "" (no answer) where the difference is above the threshold. Raises ValueError where a
     difference is missing."""
     _require_differences(differences, predictions)
-    return {key: "" if float(differences[key]) > threshold else text for key, text in predictions.items()}
+    return {
+        key: "" if float(differences[key]) > threshold else text
+        for key, text in predictions.items()
+    }
 
 
 def _require_differences(differences: Mapping[str, float], questions: Iterable[str]) -> None:
     """Raises ValueError where a question has no difference."""
     missing = [key for key in questions if key not in differences]
     if missing:
-        raise ValueError(f"{len(missing)} questions have no difference, {missing[0]!r} first; expected one for each")
+        raise ValueError(
+            f"{len(missing)} questions have no difference, {missing[0]!r} first; expected one for each"
+        )

@@ -79,7 +79,10 @@ def finetuned(config: ml_collections.ConfigDict) -> None:
     config.finetune.num_epochs = 0
 
 
-VARIANTS = {"finetuned": finetuned, "debug": shrink}  # of every method that goes on from a fine-tuned model
+VARIANTS = {
+    "finetuned": finetuned,
+    "debug": shrink,
+}  # of every method that goes on from a fine-tuned model
 
 
 def task_config(task: str, preset: dict, **sections) -> ml_collections.ConfigDict:

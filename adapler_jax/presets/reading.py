@@ -26,9 +26,18 @@ def reading_section() -> dict:
 # With the 0.005 of classes, predictors of answers in texts end up with one score for all tokens: docs/measurements.md.
 SPANS = {"contribution_coef": 0.1}
 SQUAD = {"max_length": 384, "batch_size": 16, "adapler": SPANS}
-MRQA = {"max_length": 512, "batch_size": 16, "adapler": SPANS, "reading": {"max_question_tokens": 40}}
+MRQA = {
+    "max_length": 512,
+    "batch_size": 16,
+    "adapler": SPANS,
+    "reading": {"max_question_tokens": 40},
+}
 # TR-BERT's alphas, near its program's of RACE: with 1.0 its selectors cost 2 points on DREAM's validation questions.
-CHOICE = {"max_length": 256, "batch_size": 8, "trbert": {"policy_length_coef": 0.1, "joint_length_coef": 0.1}}
+CHOICE = {
+    "max_length": 256,
+    "batch_size": 8,
+    "trbert": {"policy_length_coef": 0.1, "joint_length_coef": 0.1},
+}
 TASKS = {
     "squad": SQUAD,
     "squad2": SQUAD,
@@ -45,14 +54,20 @@ TASKS = {
     "race": {"max_length": 512, "batch_size": 8},
     "dream": CHOICE,
     "custom_choice": CHOICE,
-    "hotpotqa": {"max_length": 1024, "batch_size": 8, "reading": {"max_question_tokens": 80, "max_answers": 8}},
+    "hotpotqa": {
+        "max_length": 1024,
+        "batch_size": 8,
+        "reading": {"max_question_tokens": 80, "max_answers": 8},
+    },
     "wikihop": {"max_length": 1024, "batch_size": 8},
 }
 
 
 def shrink(config) -> None:
     """Lengths of a dry run."""
-    config.data.max_length = 256 if config.task == "wikihop" else 64  # which holds all candidates in every row
+    config.data.max_length = (
+        256 if config.task == "wikihop" else 64
+    )  # which holds all candidates in every row
     config.data.lengths = (config.data.max_length,)
     config.reading.update({"stride": 64, "max_question_tokens": 16, "max_option_tokens": 24})
     config.reading.num_validation_examples = 32

@@ -9,7 +9,12 @@ from adapler_jax.pruning.trbert import trbert
 from adapler_jax.types import EncoderConfig
 
 # name in configs and saved models -> EncoderConfig, options -> Pruner
-PRUNERS = {"keep_all": lambda config: keep_all(), "adapler": adapler, "powerbert": powerbert, "trbert": trbert}
+PRUNERS = {
+    "keep_all": lambda config: keep_all(),
+    "adapler": adapler,
+    "powerbert": powerbert,
+    "trbert": trbert,
+}
 
 
 def make_pruner(name: str, config: EncoderConfig, /, **options) -> Pruner:

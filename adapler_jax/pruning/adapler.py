@@ -11,12 +11,24 @@ import jax.numpy as jnp
 
 from adapler_jax.encoders.bert import ACTIVATIONS, exact_linear, init_linear
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import BEFORE_ATTENTION, FILLER_ID, MASK_BIAS, EncoderConfig, Selection, Site, Softened
+from adapler_jax.types import (
+    BEFORE_ATTENTION,
+    FILLER_ID,
+    MASK_BIAS,
+    EncoderConfig,
+    Selection,
+    Site,
+    Softened,
+)
 
-RETENTION_SLACK = 0.1  # beta: how far below 1 a token just above the threshold stays, divided by the slope
+RETENTION_SLACK = (
+    0.1  # beta: how far below 1 a token just above the threshold stays, divided by the slope
+)
 NEGLIGIBLE = 1e-15  # guards divisions by sums of scores
 NO_LOGIT = -1e30  # of padding in the softmax over tokens
-ROUNDING = 1e-6  # relative; equal scores of 1 / n must not fall under a threshold of 1 / n by a rounding
+ROUNDING = (
+    1e-6  # relative; equal scores of 1 / n must not fall under a threshold of 1 / n by a rounding
+)
 GONE = 1e-6  # a token of less weight is not shrunk any further
 MIN_CLS_SCALE = 0.001
 THRESHOLD_RANGE = (0.01, 1.0)  # at 1 the threshold is the uniform score 1 / n
@@ -40,7 +52,9 @@ def contribution_logits(params, hidden, *, activation):
 
     Args: params: one site's {"hidden", "score"}.
     """
-    return exact_linear(params["score"], ACTIVATIONS[activation](exact_linear(params["hidden"], hidden)))[..., 0]
+    return exact_linear(
+        params["score"], ACTIVATIONS[activation](exact_linear(params["hidden"], hidden))
+    )[..., 0]
 
 
 def contribution_scores(logit_BL, live_BL, weight_BL):
@@ -114,7 +128,9 @@ def soften(params, index, view, slope):
     score_BL = contribution_scores(view.reading_BL, view.live_BL, view.weight_BL)
     shifted_BL = rescale_cls(score_BL, surrogate_ratio(params["cls_ratio_N"], index))
     num_entering_B1 = jnp.sum(view.weight_BL, axis=-1, keepdims=True)
-    threshold_B1 = params["threshold_N"] / jnp.where(num_entering_B1 > 0.0, num_entering_B1, 1.0)  # rows without tokens
+    threshold_B1 = params["threshold_N"] / jnp.where(
+        num_entering_B1 > 0.0, num_entering_B1, 1.0
+    )  # rows without tokens
     removable_BL = view.weight_BL.at[:, 0].set(0.0)
     bias_BL = soft_removal(shifted_BL, threshold_B1, slope) * removable_BL
     shrunk_BL = view.weight_BL * jnp.exp(bias_BL)
@@ -127,7 +143,9 @@ def select(params, index, view):
     del index
     weight_BL = view.live_BL.astype(jnp.float32)
     score_BL = contribution_scores(view.reading_BL, view.live_BL, weight_BL)
-    threshold_B1 = params["threshold_N"] / jnp.maximum(1.0, jnp.sum(weight_BL, axis=-1, keepdims=True))
+    threshold_B1 = params["threshold_N"] / jnp.maximum(
+        1.0, jnp.sum(weight_BL, axis=-1, keepdims=True)
+    )
     keep_BL = view.live_BL & (score_BL >= threshold_B1 * (1.0 - ROUNDING))
     return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.live_BL[:, 0]))
 
@@ -152,7 +170,15 @@ def divergences(target_NBL, score_NBL):
     return jnp.sum(target * jnp.log(target / score), axis=-1)
 
 
-def loss_terms(params, trace, batch, *, relative_length: bool, constant_targets: bool, length_target: float = 0.0):
+def loss_terms(
+    params,
+    trace,
+    batch,
+    *,
+    relative_length: bool,
+    constant_targets: bool,
+    length_target: float = 0.0,
+):
     """The two terms of AdapLeR, float32 scalars, means over the examples that are no filler.
 
         contribution = sum_l (N - l) KL_l        length = max(0, sum_l n_l - length_target)
@@ -211,7 +237,9 @@ def adapler(
     return Pruner(
         name="adapler",
         sites=tuple(Site(layer, BEFORE_ATTENTION) for layer in range(config.num_layers)),
-        init=functools.partial(init_params, predictor_dim=predictor_dim, initial_threshold=initial_threshold),
+        init=functools.partial(
+            init_params, predictor_dim=predictor_dim, initial_threshold=initial_threshold
+        ),
         read=functools.partial(contribution_logits, activation=config.activation),
         soften=soften,
         select=select,

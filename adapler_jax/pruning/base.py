@@ -39,7 +39,9 @@ class Pruner(NamedTuple):
     # whether padding is treated as tokens that no one attends to, as in a program of one fixed length
     keeps_padding: bool = False
     only_masked: str = ""  # why only the masked driver can run it: for parity with programs that do what we would not
-    options: tuple[tuple[str, Any], ...] = ()  # keywords of the factory that make this pruner again from a saved model
+    options: tuple[
+        tuple[str, Any], ...
+    ] = ()  # keywords of the factory that make this pruner again from a saved model
 
     @property
     def point(self) -> str | None:
@@ -52,9 +54,13 @@ def check_sites(pruner: Pruner, config: EncoderConfig) -> None:
     points, or behind the last layer."""
     layers = [site.layer for site in pruner.sites]
     if layers != sorted(set(layers)) or len({site.point for site in pruner.sites}) > 1:
-        raise ValueError(f"pruner {pruner.name}: a driver serves at most one site a layer, in order, all at one point")
+        raise ValueError(
+            f"pruner {pruner.name}: a driver serves at most one site a layer, in order, all at one point"
+        )
     if layers and not 0 <= layers[0] <= layers[-1] < config.num_layers:
-        raise ValueError(f"pruner {pruner.name} has sites at layers {layers}, the encoder {config.num_layers} layers")
+        raise ValueError(
+            f"pruner {pruner.name} has sites at layers {layers}, the encoder {config.num_layers} layers"
+        )
 
 
 def check_fast(pruner: Pruner, config: EncoderConfig) -> None:
@@ -86,14 +92,14 @@ def is_lost(view: View):
 
 
 def select_at(pruner: Pruner, site_params, layer, view: View) -> Selection:
-    """`pruner.select`; what is protected stays, and all that entered where the layer has no site, or the text is lost.
-    """
+    """`pruner.select`; what is protected stays, and all that entered where the layer has no site, or the text is lost."""
     found = pruner.select(site_params, layer, view)
     is_site = has_site(pruner, layer)
     keep_BL = found.keep_BL | (view.live_BL & is_lost(view))
     keep_BL = keep_BL if view.protected_BL is None else keep_BL | (view.protected_BL & view.live_BL)
     return Selection(
-        score_BL=jnp.where(is_site, found.score_BL, 0.0), keep_BL=jnp.where(is_site, keep_BL, view.live_BL)
+        score_BL=jnp.where(is_site, found.score_BL, 0.0),
+        keep_BL=jnp.where(is_site, keep_BL, view.live_BL),
     )
 
 
@@ -113,7 +119,9 @@ def soften_at(pruner: Pruner, site_params, layer, view: View, slope) -> Softened
 
 def are_whole(numbers) -> bool:
     """Whether all are whole numbers, of Python or NumPy; True and False are none."""
-    return all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers)
+    return all(
+        isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers
+    )
 
 
 def are_layers(layers: tuple, *, lowest: int, num_layers: int) -> bool:

@@ -36,7 +36,9 @@ def search(params, layer, view, slope, *, protects_cls: bool) -> Softened:
     del layer, slope
     num_slots, num_ranks = view.reading_BL.shape[1], len(params["rank_weight_NL"])
     if num_slots > num_ranks:
-        raise ValueError(f"the retention search is for {num_ranks} token slots, the batch has {num_slots}")
+        raise ValueError(
+            f"the retention search is for {num_ranks} token slots, the batch has {num_slots}"
+        )
     rank_BL = ranks(view.reading_BL, view.live_BL, protects_cls=protects_cls)
     return Softened(
         score_BL=view.reading_BL,
@@ -49,7 +51,10 @@ def search(params, layer, view, slope, *, protects_cls: bool) -> Softened:
 def retain(num_retained, view) -> Selection:
     """[CLS] and the most significant tokens, as many as there is room for: float32 scalar num_retained."""
     rank_BL = ranks(view.reading_BL, view.live_BL, protects_cls=True)
-    return Selection(score_BL=view.reading_BL, keep_BL=view.live_BL & (rank_BL.astype(jnp.float32) < num_retained))
+    return Selection(
+        score_BL=view.reading_BL,
+        keep_BL=view.live_BL & (rank_BL.astype(jnp.float32) < num_retained),
+    )
 
 
 def retention(rank_weight_NL, *, round_up: bool = False) -> tuple[int, ...]:
@@ -80,7 +85,11 @@ def mass_term(params, trace, batch):
     """{"mass": sum_j j |r_j|_1}, j from 1: late layers are pushed harder. Source: equation 3 of the paper."""
     del trace, batch
     weight_NL = params["rank_weight_NL"]
-    return {"mass": jnp.sum(jnp.arange(1.0, len(weight_NL) + 1.0) * jnp.sum(jnp.abs(weight_NL), axis=-1))}
+    return {
+        "mass": jnp.sum(
+            jnp.arange(1.0, len(weight_NL) + 1.0) * jnp.sum(jnp.abs(weight_NL), axis=-1)
+        )
+    }
 
 
 def sites_of(config: EncoderConfig) -> tuple[Site, ...]:
@@ -108,12 +117,16 @@ def powerbert_search(
     return Pruner(
         name="powerbert_search",
         sites=sites_of(config),
-        init=lambda key, config: {"rank_weight_NL": jnp.ones((config.num_layers, max_length), jnp.float32)},
+        init=lambda key, config: {
+            "rank_weight_NL": jnp.ones((config.num_layers, max_length), jnp.float32)
+        },
         read=None,
         soften=functools.partial(search, protects_cls=protects_cls),
         select=select,
         loss_terms=mass_term,
-        constrain=lambda params: params | {"rank_weight_NL": jnp.clip(params["rank_weight_NL"], 0.0, 1.0)},
+        constrain=lambda params: (
+            params | {"rank_weight_NL": jnp.clip(params["rank_weight_NL"], 0.0, 1.0)}
+        ),
         keeps_padding=keeps_padding,
         only_masked=PADDING if keeps_padding else "",
     )
@@ -133,9 +146,13 @@ def powerbert(config: EncoderConfig, *, keeps_padding: bool = False) -> Pruner:
     return Pruner(
         name="powerbert",
         sites=sites_of(config),
-        init=lambda key, config: {"retention_N": jnp.full((config.num_layers,), config.num_positions, jnp.float32)},
+        init=lambda key, config: {
+            "retention_N": jnp.full((config.num_layers,), config.num_positions, jnp.float32)
+        },
         read=None,
-        soften=lambda params, layer, view, slope: harden(select(jax.lax.stop_gradient(params), layer, view)),
+        soften=lambda params, layer, view, slope: harden(
+            select(jax.lax.stop_gradient(params), layer, view)
+        ),
         select=select,
         loss_terms=lambda params, trace, batch: {},
         constrain=lambda params: params,

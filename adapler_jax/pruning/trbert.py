@@ -39,7 +39,9 @@ def init_params(key, config: EncoderConfig, *, num_sites: int, selector_dim: int
     """A network D -> P -> 1 for every site; probabilities start near a half."""
     hidden_key, score_key = jax.random.split(key)
     return {
-        "hidden": init_linear(hidden_key, (num_sites, config.hidden_dim, selector_dim), config.init_std),
+        "hidden": init_linear(
+            hidden_key, (num_sites, config.hidden_dim, selector_dim), config.init_std
+        ),
         "score": init_linear(score_key, (num_sites, selector_dim, 1), config.init_std),
     }
 
@@ -49,7 +51,9 @@ def selection_logits(params, hidden):
 
     Its sigmoid is the probability that the token goes on.
     """
-    return exact_linear(params["score"], ACTIVATIONS["gelu"](exact_linear(params["hidden"], hidden)))[..., 0]
+    return exact_linear(
+        params["score"], ACTIVATIONS["gelu"](exact_linear(params["hidden"], hidden))
+    )[..., 0]
 
 
 def probabilities(view):
@@ -66,7 +70,9 @@ def select(params, layer, view) -> Selection:
     """Tokens whose probability is at least a half, and [CLS]."""
     del params, layer
     score_BL = probabilities(view)
-    return Selection(score_BL=score_BL, keep_BL=with_cls(view.live_BL & (score_BL >= SELECT), view.live_BL))
+    return Selection(
+        score_BL=score_BL, keep_BL=with_cls(view.live_BL & (score_BL >= SELECT), view.live_BL)
+    )
 
 
 def select_by_batch(params, layer, view) -> Selection:
@@ -115,9 +121,13 @@ def action_losses(trace, sites, live_BL):
     """
     total_B = jnp.zeros(live_BL.shape[0])
     for site in sites:
-        entering_BL = live_BL.astype(jnp.float32) if site.layer == 0 else trace.weight_NBL[site.layer - 1]
+        entering_BL = (
+            live_BL.astype(jnp.float32) if site.layer == 0 else trace.weight_NBL[site.layer - 1]
+        )
         action_BL, score_BL = trace.weight_NBL[site.layer], trace.score_NBL[site.layer]
-        log_BL = action_BL * jnp.log(score_BL + SMALL) + (1.0 - action_BL) * jnp.log(1.0 - score_BL + SMALL)
+        log_BL = action_BL * jnp.log(score_BL + SMALL) + (1.0 - action_BL) * jnp.log(
+            1.0 - score_BL + SMALL
+        )
         num_entering_B = jnp.maximum(1.0, jnp.sum(entering_BL, axis=-1))
         total_B = total_B - jnp.sum(log_BL * entering_BL, axis=-1) / num_entering_B
     return total_B
@@ -138,7 +148,11 @@ def selected_share(trace, sites, live_BL, *, by_padded_length: bool = False):
 
 @functools.cache
 def trbert(
-    config: EncoderConfig, *, layers: tuple[int, ...] | None = None, selector_dim: int = 32, by_batch: bool = False
+    config: EncoderConfig,
+    *,
+    layers: tuple[int, ...] | None = None,
+    selector_dim: int = 32,
+    by_batch: bool = False,
 ) -> Pruner:
     """The TR-BERT pruner. layers: in front of which tokens are selected, from 0; None for those of the published
     model. by_batch: the released program's rule for batches, masked driver only."""

@@ -43,7 +43,9 @@ def is_classes(value) -> bool:
     """Whether it is a list of the scores of classes, as `ClassScorer.details` has them."""
     names = ("precision", "recall", "f1", "support")
     return is_list(value) and all(
-        is_object(row) and is_text(row.get("name")) and all(is_number(row.get(name)) for name in names)
+        is_object(row)
+        and is_text(row.get("name"))
+        and all(is_number(row.get(name)) for name in names)
         for row in value
     )
 
@@ -85,25 +87,53 @@ def is_object(value) -> bool:
     return isinstance(value, dict)
 
 
-CONFIG_FIELDS = {"method": is_method, "model": is_text, "task": is_text}  # that a report reads of a run's config
+CONFIG_FIELDS = {
+    "method": is_method,
+    "model": is_text,
+    "task": is_text,
+}  # that a report reads of a run's config
 DATA_FIELDS = {  # and of its section on data
-    "source": is_text, "split_sources": is_object, "columns": is_object, "class_names": is_list, "carve": is_object,
-    "split_seed": is_number, "num_train_examples": is_number, "max_length": is_number, "cache_dir": is_text,
-}  # fmt: skip
+    "source": is_text,
+    "split_sources": is_object,
+    "columns": is_object,
+    "class_names": is_list,
+    "carve": is_object,
+    "split_seed": is_number,
+    "num_train_examples": is_number,
+    "max_length": is_number,
+    "cache_dir": is_text,
+}
 CLOSING_FIELDS = {"score": is_number}
 SCORE_FIELDS = {
-    "split": is_text, "method": is_text, "num_texts": is_number, "metric": is_text, "test_score": is_number,
-    "dense_score": is_number, "flops_speedup": is_positive, "kept_tokens": is_counts,
-}  # fmt: skip
+    "split": is_text,
+    "method": is_text,
+    "num_texts": is_number,
+    "metric": is_text,
+    "test_score": is_number,
+    "dense_score": is_number,
+    "flops_speedup": is_positive,
+    "kept_tokens": is_counts,
+}
 TIME_NAMES = ("wall_ms", "wall_speedup", "dense_wall_ms")
 TIME_FIELDS = {f"{name}_{size}": is_positive for name in TIME_NAMES for size in NUM_TIMED_TEXTS}
-CLASS_FIELDS = {"majority_share": is_number, "ece": is_number, "classes": is_classes, "confusion": is_matrix}
+CLASS_FIELDS = {
+    "majority_share": is_number,
+    "ece": is_number,
+    "classes": is_classes,
+    "confusion": is_matrix,
+}
 METHOD_FIELDS = {
-    "split": is_text, "method": is_text, "flops_speedup": is_positive, "test_score": is_number,
+    "split": is_text,
+    "method": is_text,
+    "flops_speedup": is_positive,
+    "test_score": is_number,
     "test_score_sd": is_number_or_none,
-}  # fmt: skip
+}
 RATIONALE_FIELDS = {"method": is_text, "layer": is_number_or_none}
-RATIONALE_METRICS = {"average_precision": "average precision", "false_positive_rate": "false positive rate"}
+RATIONALE_METRICS = {
+    "average_precision": "average precision",
+    "false_positive_rate": "false positive rate",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +175,14 @@ def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> R
         config=config,
         phases=phases,
         models=models,
-        evaluation=read_record(workdir / EVALUATION_FILE, "rows", SCORE_FIELDS, TIME_FIELDS | CLASS_FIELDS),
+        evaluation=read_record(
+            workdir / EVALUATION_FILE, "rows", SCORE_FIELDS, TIME_FIELDS | CLASS_FIELDS
+        ),
         rationales=read_record(
-            workdir / RATIONALES_FILE, "rows", RATIONALE_FIELDS, dict.fromkeys(RATIONALE_METRICS, is_number_or_nan)
+            workdir / RATIONALES_FILE,
+            "rows",
+            RATIONALE_FIELDS,
+            dict.fromkeys(RATIONALE_METRICS, is_number_or_nan),
         ),
         methods=methods_path and read_methods(methods_path),
     )
@@ -158,7 +193,9 @@ def read_config(workdir: pathlib.Path) -> tuple[Any, list[str]]:
     path, config = workdir / CONFIG_FILE, read_run(workdir)
     fields = config.to_dict()
     data = fields.get("data") if is_object(fields.get("data")) else {}
-    wrong = wrong_fields(fields, CONFIG_FIELDS) + [f"data.{name}" for name in wrong_fields(data, DATA_FIELDS)]
+    wrong = wrong_fields(fields, CONFIG_FIELDS) + [
+        f"data.{name}" for name in wrong_fields(data, DATA_FIELDS)
+    ]
     if wrong:
         raise ValueError(f"{path} is damaged (no or wrong {', '.join(wrong)}); {RESTORE_CONFIG}")
     try:
@@ -180,7 +217,10 @@ def wrong_fields(fields: dict, needed: Fields, optional: Fields | None = None) -
     """Names of the fields that are missing or hold something else."""
     missing = needed.keys() - fields.keys()
     checks = needed | (optional or {})
-    return sorted(missing | {name for name, check in checks.items() if name in fields and not check(fields[name])})
+    return sorted(
+        missing
+        | {name for name, check in checks.items() if name in fields and not check(fields[name])}
+    )
 
 
 def read_methods(path: pathlib.Path) -> dict:
@@ -196,7 +236,9 @@ def read_methods(path: pathlib.Path) -> dict:
     return record
 
 
-def read_record(path: pathlib.Path, entry: str, needed: Fields, optional: Fields | None = None) -> dict | None:
+def read_record(
+    path: pathlib.Path, entry: str, needed: Fields, optional: Fields | None = None
+) -> dict | None:
     """A benchmark's record; None where there is no file. Raises ValueError where its `entry` is no list of rows with
     these fields, or what it says of itself is damaged."""
     if not path.exists():
@@ -207,9 +249,13 @@ def read_record(path: pathlib.Path, entry: str, needed: Fields, optional: Fields
         wrong = {name for row in record[entry] for name in wrong_fields(row, needed, optional)}
         wrong |= {name for name in ("versions", "config") if not is_object(record.get(name, {}))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no record with {entry} ({error!r:.80}); remove it or write it anew") from error
+        raise ValueError(
+            f"{path} is no record with {entry} ({error!r:.80}); remove it or write it anew"
+        ) from error
     if wrong:
-        raise ValueError(f"{path} has no or wrong {', '.join(sorted(wrong))}; remove it or write it anew")
+        raise ValueError(
+            f"{path} has no or wrong {', '.join(sorted(wrong))}; remove it or write it anew"
+        )
     return record
 
 
@@ -220,13 +266,19 @@ def phase_rows(run: Run) -> list[dict]:
         begun, done = (run.workdir / name).exists(), is_done(run.workdir / name)
         closing = read_done(run.workdir / name) if done else {}
         scores = closing.get("validation", {})
-        rows.append({
-            "phase": name, "state": "finished" if done else "not finished" if begun else "not begun",
-            "minutes": f"{seconds[name] / 60:.1f}" if name in seconds else None,
-            "validation score": f"{100 * scores['score']:.1f}" if "score" in scores else None,
-            "FLOPs speedup": f"{scores['flops_speedup']:.2f}x" if "flops_speedup" in scores else None,
-            "commit": str(closing.get("commit") or "")[:8], "device": closing.get("device"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "phase": name,
+                "state": "finished" if done else "not finished" if begun else "not begun",
+                "minutes": f"{seconds[name] / 60:.1f}" if name in seconds else None,
+                "validation score": f"{100 * scores['score']:.1f}" if "score" in scores else None,
+                "FLOPs speedup": f"{scores['flops_speedup']:.2f}x"
+                if "flops_speedup" in scores
+                else None,
+                "commit": str(closing.get("commit") or "")[:8],
+                "device": closing.get("device"),
+            }
+        )
     return rows
 
 
@@ -236,7 +288,9 @@ def thresholds(run: Run) -> dict[str, list[tuple[int, float]]]:
     for name, phase in run.models.items():
         leaves = load_model(phase / "model").params["pruner"]
         if "threshold_N" in leaves:
-            found[name] = list(enumerate(np.asarray(leaves["threshold_N"], float).tolist(), start=1))
+            found[name] = list(
+                enumerate(np.asarray(leaves["threshold_N"], float).tolist(), start=1)
+            )
     return found
 
 
@@ -244,7 +298,9 @@ def kept_shares(run: Run) -> dict[str, list[tuple[int, float]]]:
     """{model: [(layer from 1, percent of the split's tokens that it ran on)]} of the evaluated models."""
     rows = {row["method"]: row["kept_tokens"] for row in run.score_rows()}
     return {
-        name: [(layer, 100 * tokens / rows["dense"][0]) for layer, tokens in enumerate(kept, start=1)]
+        name: [
+            (layer, 100 * tokens / rows["dense"][0]) for layer, tokens in enumerate(kept, start=1)
+        ]
         for name, kept in rows.items()
         if name != "dense" and "dense" in rows
     }
@@ -252,4 +308,8 @@ def kept_shares(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 def curve(entries: list[dict], group: str, name: str) -> list[tuple[int, float]]:
     """[(step, value)] of one number of a journal."""
-    return [(entry["step"], entry[name]) for entry in entries if entry["group"] == group and is_number(entry.get(name))]
+    return [
+        (entry["step"], entry[name])
+        for entry in entries
+        if entry["group"] == group and is_number(entry.get(name))
+    ]

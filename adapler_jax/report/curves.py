@@ -1,6 +1,11 @@
 """Speedup-score curves of `benchmarks.methods`, as pictures and reports draw them."""
 
-NAMES = {"adapler": "AdapLeR", "powerbert": "PoWER-BERT", "trbert": "TR-BERT", "student": "fewer layers, distilled"}
+NAMES = {
+    "adapler": "AdapLeR",
+    "powerbert": "PoWER-BERT",
+    "trbert": "TR-BERT",
+    "student": "fewer layers, distilled",
+}
 
 
 def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:

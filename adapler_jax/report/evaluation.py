@@ -18,7 +18,13 @@ from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.evaluation.timing import own_lengths, time_model
 from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.compute_dtype import MIN_ROWS, Agreement, check_operands, describe, has_units
+from adapler_jax.inference.compute_dtype import (
+    MIN_ROWS,
+    Agreement,
+    check_operands,
+    describe,
+    has_units,
+)
 from adapler_jax.inference.question_answerer import Reader, Reading
 from adapler_jax.io.atomic_files import checksum_path, write_checksums
 from adapler_jax.io.caches import use_compilation_cache
@@ -72,19 +78,27 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     phases = {
         "dense" if name == "finetune" else name: workdir / name
         for name in names
-        if is_done(workdir / name) and (workdir / name / "model").exists()  # a speedup out of reach leaves none
+        if is_done(workdir / name)
+        and (workdir / name / "model").exists()  # a speedup out of reach leaves none
     }
     if "dense" not in phases:
-        raise ValueError(f"{workdir}: no phase is finished; call train.py with the same config and workdir again")
+        raise ValueError(
+            f"{workdir}: no phase is finished; call train.py with the same config and workdir again"
+        )
     return phases
 
 
 def left_out(workdir: pathlib.Path) -> list[str]:
     """Return a sentence on every requested speedup that was out of reach, so that there is no model of it."""
-    records = [(name, read_done(workdir / name)) for name in adapted_phases(workdir) if is_done(workdir / name)]
+    records = [
+        (name, read_done(workdir / name))
+        for name in adapted_phases(workdir)
+        if is_done(workdir / name)
+    ]
     return [
         f"{name} is left out: training reached {done['validation']['flops_speedup']:.2f}x and saved no model"
-        for name, done in records if not done.get("is_reached", True)
+        for name, done in records
+        if not done.get("is_reached", True)
     ]
 
 
@@ -96,8 +110,19 @@ def check_finished(workdir: pathlib.Path, name: str, phases: dict[str, pathlib.P
 
 def unfinished_phases(workdir: pathlib.Path) -> list[str]:
     """Names of the phases that were begun and are not finished."""
-    names = ["finetune", "saliency", "adapler", "teacher", "search", "powerbert", "scores", "init", "policy", "trbert",
-             "distil"]  # fmt: skip
+    names = [
+        "finetune",
+        "saliency",
+        "adapler",
+        "teacher",
+        "search",
+        "powerbert",
+        "scores",
+        "init",
+        "policy",
+        "trbert",
+        "distil",
+    ]
     names += adapted_phases(workdir)
     return [name for name in names if (workdir / name).exists() and not is_done(workdir / name)]
 
@@ -128,14 +153,20 @@ class Contest:
         )
         threshold = saved.extra.get(THRESHOLD, saved.extra.get("no_answer_threshold"))
         scorer = task.make_scorer(split, threshold)
-        options = {"head": saved.head, "dense_config": self.models["dense"].config, **self.engines[name]}
+        options = {
+            "head": saved.head,
+            "dense_config": self.models["dense"].config,
+            **self.engines[name],
+        }
         parts = saved.params, saved.config, self.pruners[name], batches
         return evaluate_model(*parts, scorer=scorer, **options), scorer
 
     def times(self, name: str, split: str) -> dict:
         """Return the columns of `time_model` of a model on a split."""
         models, tokenized = (self.models[name], self.models["dense"]), self.task.splits[split]
-        return time_model(*models, self.pruners[name], tokenized, self.lengths, engine=self.engines[name])
+        return time_model(
+            *models, self.pruners[name], tokenized, self.lengths, engine=self.engines[name]
+        )
 
     def row(self, name: str, split: str, found: Evaluation) -> dict:
         """Return what is known of a model on a split, but for the dense score."""
@@ -153,7 +184,11 @@ class Contest:
             "flops_speedup": found.flops_speedup,
             "kept_tokens": [round(tokens, 2) for tokens in found.kept_tokens],
         }
-        return row | {name: score for name, score in found.scores.items() if name not in ("score", task.metric)}
+        return row | {
+            name: score
+            for name, score in found.scores.items()
+            if name not in ("score", task.metric)
+        }
 
     def threshold_row(self, name: str, scorer: ClassScorer, metric: str) -> dict:
         """Return the threshold that is best on validation, its score there and on the split of a scorer.
@@ -182,7 +217,11 @@ class Contest:
 
     def compare_operands(self, name: str, *, tell: Callable[[str], None]) -> dict[str, Agreement]:
         """Record next to a model whether it answers alike with bfloat16 operands on validation rows, and return it."""
-        task, lengths, split = self.task, own_lengths(self.pruners[name], self.lengths), self.validation
+        task, lengths, split = (
+            self.task,
+            own_lengths(self.pruners[name], self.lengths),
+            self.validation,
+        )
         if split is None:
             return {}
         num_rows = rows_of_batch(task.group)
@@ -196,7 +235,11 @@ class Contest:
 
 
 def open_contest(
-    workdir: pathlib.Path, *, tell: Callable[[str], None], only: str = "", splits: Sequence[str] = ()
+    workdir: pathlib.Path,
+    *,
+    tell: Callable[[str], None],
+    only: str = "",
+    splits: Sequence[str] = (),
 ) -> Contest:
     """Load the finished models of a run and its held-out data; arguments and errors as of `evaluate_workdir`."""
     config = read_run(workdir)
@@ -224,7 +267,8 @@ def open_contest(
         models=models,
         pruners={name: pruner_of_saved(saved) for name, saved in models.items()},
         engines={
-            name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])} for name in models
+            name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])}
+            for name in models
         },
         lengths=batch_lengths(config.data.lengths, dense.max_length),
     )
@@ -235,8 +279,14 @@ def check_threshold_metric(task: TaskData, metric: str) -> None:
     if metric and metric not in THRESHOLD_METRICS:
         raise ValueError(explain_unknown("metric of a threshold", metric, THRESHOLD_METRICS))
     if metric and (task.num_classes != 2 or task.group != 1):
-        found = f"{task.num_classes} classes" if task.num_classes and task.group == 1 else "no classes of texts"
-        raise ValueError(f"a threshold is chosen between two classes; the task {task.name} has {found}: leave it out")
+        found = (
+            f"{task.num_classes} classes"
+            if task.num_classes and task.group == 1
+            else "no classes of texts"
+        )
+        raise ValueError(
+            f"a threshold is chosen between two classes; the task {task.name} has {found}: leave it out"
+        )
 
 
 def evaluate_workdir(
@@ -276,7 +326,9 @@ def evaluate_workdir(
         for name in contest.models:
             if name == "dense" and dense_score is not None:
                 continue
-            tell(f"{name}: {len(contest.task.splits[split])} {contest.task.unit} of {split}, compiling ...")
+            tell(
+                f"{name}: {len(contest.task.splits[split])} {contest.task.unit} of {split}, compiling ..."
+            )
             found, scorer = contest.score(name, split)
             dense_score = found.score if name == "dense" else dense_score
             row = contest.row(name, split, found) | {"dense_score": dense_score}
@@ -299,7 +351,9 @@ def evaluate_workdir(
 def check_saving(workdir: pathlib.Path, model: str | None, metric: str | None) -> None:
     """Raise ValueError where a threshold is to be saved and none is chosen, or there is no such model."""
     if model and not metric:
-        raise ValueError(f"--save_threshold={model} has no threshold to save; add --choose_threshold=f1")
+        raise ValueError(
+            f"--save_threshold={model} has no threshold to save; add --choose_threshold=f1"
+        )
     if model:
         check_finished(workdir, model, finished_phases(workdir))
 
@@ -324,7 +378,9 @@ def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
     kept = {name: getattr(saved, name) for name in names}
     extra = saved.extra | {THRESHOLD: threshold}
     with only_process(workdir):
-        checksum_path(saved.directory).unlink(missing_ok=True)  # a kill leaves a model without checksums, which passes
+        checksum_path(saved.directory).unlink(
+            missing_ok=True
+        )  # a kill leaves a model without checksums, which passes
         directory = save_model(saved.directory, saved.params, saved.config, extra=extra, **kept)
         write_checksums(directory, skip=MAY_CHANGE)
     return directory
@@ -366,7 +422,9 @@ def reads_texts(workdir) -> bool:
     return is_reading(read_run(pathlib.Path(workdir).expanduser()))
 
 
-def example_answers(workdir, *, num_questions: int = 3) -> tuple[str, list[tuple[Question, Reading]]] | None:
+def example_answers(
+    workdir, *, num_questions: int = 3
+) -> tuple[str, list[tuple[Question, Reading]]] | None:
     """Name of the fastest model of a run on questions about texts, and questions of its test split with its answers;
     None where answers are no parts of the text."""
     workdir = pathlib.Path(workdir).expanduser()
@@ -376,7 +434,12 @@ def example_answers(workdir, *, num_questions: int = 3) -> tuple[str, list[tuple
         return None
     reader = Reader.load(phases[name] / "model", **load_options(workdir, name))
     data = load_questions(read_run(workdir), phases[name] / "model", only=HELD_OUT)
-    split = next(split for part in HELD_OUT[::-1] for name, split in data.splits.items() if name.startswith(part))
+    split = next(
+        split
+        for part in HELD_OUT[::-1]
+        for name, split in data.splits.items()
+        if name.startswith(part)
+    )
     chosen = [split.questions[number] for number in range(min(num_questions, len(split.questions)))]
     answers = reader.answer_all([(question.question, question.context) for question in chosen])
     return name, list(zip(chosen, answers))
@@ -401,8 +464,12 @@ def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:
     dataset = load_data(read_run(workdir))
     examples = dataset.split(dataset.eval_splits[0])
     length_E = np.array([len(text) for text in examples.texts])
-    chosen = take_examples(examples, np.argsort(np.abs(length_E - np.median(length_E)), kind="stable")[:num_texts])
-    texts = chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))
+    chosen = take_examples(
+        examples, np.argsort(np.abs(length_E - np.median(length_E)), kind="stable")[:num_texts]
+    )
+    texts = (
+        chosen.texts if chosen.text_pairs is None else list(zip(chosen.texts, chosen.text_pairs))
+    )
     saved_names = class_names_of(workdir / "finetune" / "model")
     names = names_in_run(saved_names, dataset.task.class_names)
     return texts, [names[label] for label in chosen.labels]

@@ -25,13 +25,17 @@ class Explorer:
     chunks: list[str]  # the examples themselves, as `pack_chunk` gives them
 
 
-def explore(name: str, classifier: Classifier, dataset: Dataset, num_examples: int, *, tell: Callable) -> Explorer:
+def explore(
+    name: str, classifier: Classifier, dataset: Dataset, num_examples: int, *, tell: Callable
+) -> Explorer:
     """Runs a model over a seeded sample of the first test split.
 
     Raises ValueError where the model drops no tokens, or knows other classes than the data.
     """
     if not classifier.site_layers:
-        raise ValueError(f"{name} drops no words, so there are none to follow; train a model that does")
+        raise ValueError(
+            f"{name} drops no words, so there are none to follow; train a model that does"
+        )
     if classifier.class_names != names_in_run(classifier.class_names, dataset.task.class_names):
         raise ValueError(
             f"{name} tells {', '.join(classifier.class_names)} apart, the data now has the classes "
@@ -39,14 +43,24 @@ def explore(name: str, classifier: Classifier, dataset: Dataset, num_examples: i
         )
     split = dataset.eval_splits[0]
     examples = dataset.split(split)
-    sample = take_examples(examples, subset(len(examples), min(num_examples, len(examples)), seed=SAMPLE_SEED))
-    texts = sample.texts if sample.text_pairs is None else list(zip(sample.texts, sample.text_pairs))
+    sample = take_examples(
+        examples, subset(len(examples), min(num_examples, len(examples)), seed=SAMPLE_SEED)
+    )
+    texts = (
+        sample.texts if sample.text_pairs is None else list(zip(sample.texts, sample.text_pairs))
+    )
     tell(f"{name}: {len(texts)} texts of {split} explained")
     explorer = build_explorer(
-        explain_chunks(classifier, texts), sample.labels.tolist(), model=name, class_names=classifier.class_names,
-        num_layers=classifier.num_layers, site_layers=classifier.site_layers,
-    )  # fmt: skip
-    return dataclasses.replace(explorer, meta=explorer.meta | {"split": split, "splitSize": len(examples)})
+        explain_chunks(classifier, texts),
+        sample.labels.tolist(),
+        model=name,
+        class_names=classifier.class_names,
+        num_layers=classifier.num_layers,
+        site_layers=classifier.site_layers,
+    )
+    return dataclasses.replace(
+        explorer, meta=explorer.meta | {"split": split, "splitSize": len(examples)}
+    )
 
 
 def explain_chunks(classifier: Classifier, texts: list) -> Iterator[list[Explanation]]:
@@ -56,7 +70,13 @@ def explain_chunks(classifier: Classifier, texts: list) -> Iterator[list[Explana
 
 
 def build_explorer(
-    chunks: Iterable[list[Explanation]], labels: list[int], *, model: str, class_names, num_layers: int, site_layers
+    chunks: Iterable[list[Explanation]],
+    labels: list[int],
+    *,
+    model: str,
+    class_names,
+    num_layers: int,
+    site_layers,
 ) -> Explorer:
     """Packs explanations in chunks of CHUNK_SIZE; labels: the true ones, numbers of class_names, in their order."""
     packed, predicted, percent, kept = [], [], [], []
@@ -68,9 +88,16 @@ def build_explorer(
             percent.append(round(100 * explanation.prediction.probability))
             kept.append(round(100 * kept_share(explanation)))
     meta = {
-        "model": model, "classes": list(class_names), "layers": num_layers, "sites": list(site_layers),
-        "chunkSize": CHUNK_SIZE, "label": labels, "predicted": predicted, "percent": percent, "kept": kept,
-    }  # fmt: skip
+        "model": model,
+        "classes": list(class_names),
+        "layers": num_layers,
+        "sites": list(site_layers),
+        "chunkSize": CHUNK_SIZE,
+        "label": labels,
+        "predicted": predicted,
+        "percent": percent,
+        "kept": kept,
+    }
     return Explorer(meta, packed)
 
 

@@ -62,7 +62,10 @@ def pack_text(explanation: Explanation, part: int) -> tuple[str, int, np.ndarray
         expected = _BLANKS.match(text, done).end()
         start = max(word.start, done)  # spans that overlap would shift all that follow
         moves.append(
-            (unit_C[start] - unit_C[expected], unit_C[max(word.end, start)] - unit_C[_RUN.match(text, start).end()])
+            (
+                unit_C[start] - unit_C[expected],
+                unit_C[max(word.end, start)] - unit_C[_RUN.match(text, start).end()],
+            )
         )
         done = max(word.end, start)
     return text, len(whole) - len(text), np.array(moves, int).reshape(-1, 2)
@@ -74,10 +77,13 @@ def utf16_places(text: str) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(1 + (code_C > 0xFFFF))]).astype(int)
 
 
-def pack_scores(explanations: Sequence[Explanation], top: Sequence[float], num_levels: int) -> Iterable[bytes]:
+def pack_scores(
+    explanations: Sequence[Explanation], top: Sequence[float], num_levels: int
+) -> Iterable[bytes]:
     """The scores, a stream a site; a word was scored where it ran through all layers before."""
     levels = [
-        score_levels(explanation.score_NW, highest, num_levels) for explanation, highest in zip(explanations, top)
+        score_levels(explanation.score_NW, highest, num_levels)
+        for explanation, highest in zip(explanations, top)
     ]
     for layer in explanations[0].site_layers if explanations else ():
         for level_NW, explanation in zip(levels, explanations):
@@ -89,7 +95,9 @@ def score_levels(score_X: np.ndarray, top: float, num_levels: int) -> np.ndarray
 
     The cubes of the halves between levels are searched, since processors round third roots differently."""
     half_K = (np.arange(num_levels) + 0.5) / num_levels
-    return np.searchsorted(half_K * half_K * half_K, score_X / max(top, 1e-30), side="right").astype(np.uint8)
+    return np.searchsorted(
+        half_K * half_K * half_K, score_X / max(top, 1e-30), side="right"
+    ).astype(np.uint8)
 
 
 def move_bytes(move_W: np.ndarray) -> bytes:

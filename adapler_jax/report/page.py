@@ -20,13 +20,22 @@ from adapler_jax.report.sections import Note, Section
 from adapler_jax.training.task_data import is_reading, load_data, token_cache
 
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("adapler_jax.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True,
-)  # fmt: skip
+    loader=jinja2.PackageLoader("adapler_jax.report"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def write_report(
-    workdir, path=None, *, num_examples: int, model: str | None = None, methods=None, tell: Callable[[str], None]
+    workdir,
+    path=None,
+    *,
+    num_examples: int,
+    model: str | None = None,
+    methods=None,
+    tell: Callable[[str], None],
 ) -> pathlib.Path:
     """Writes the page, whole or not at all, and returns where: W/report.html by default.
 
@@ -39,12 +48,18 @@ def write_report(
     path = pathlib.Path(path).expanduser() if path else workdir / "report.html"
     run = read_contents(workdir, pathlib.Path(methods).expanduser() if methods else None)
     if model and model not in run.models:
-        raise ValueError(f"{workdir} has no finished model {model!r}; there are {', '.join(run.models) or 'none'}")
+        raise ValueError(
+            f"{workdir} has no finished model {model!r}; there are {', '.join(run.models) or 'none'}"
+        )
     if path.is_dir():
-        raise ValueError(f"--output={path} is a folder; give a file, as --output={path / 'report.html'}")
+        raise ValueError(
+            f"--output={path} is a folder; give a file, as --output={path / 'report.html'}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset, problem = read_texts(run)
-    parts, explorer = collect(run, dataset, problem, num_examples=num_examples, model=model, tell=tell)
+    parts, explorer = collect(
+        run, dataset, problem, num_examples=num_examples, model=model, tell=tell
+    )
     replace_text(path, render(run, parts, explorer))
     return path
 
@@ -60,17 +75,31 @@ def read_texts(run: Run) -> tuple[Dataset | None, str]:
 
 
 def collect(
-    run: Run, dataset: Dataset | None, problem: str, *, num_examples: int, model: str | None, tell: Callable
+    run: Run,
+    dataset: Dataset | None,
+    problem: str,
+    *,
+    num_examples: int,
+    model: str | None,
+    tell: Callable,
 ) -> tuple[list[Section], Explorer | Note | None]:
     """All sections in the page's order that have something to show, and the explorer or why there is none."""
     found = [
-        sections.scores(run), sections.classes(run), sections.tradeoff(run), sections.speed(run),
-        sections.layers(run), length_section(run, dataset), sections.rationales(run), sections.phases(run),
+        sections.scores(run),
+        sections.classes(run),
+        sections.tradeoff(run),
+        sections.speed(run),
+        sections.layers(run),
+        length_section(run, dataset),
+        sections.rationales(run),
+        sections.phases(run),
         sections.training_curves(run),
-    ]  # fmt: skip
+    ]
     parts = [part for part in found if not part.is_empty]
     explorer = explorer_of(run, dataset, problem, num_examples=num_examples, model=model, tell=tell)
-    notes = [note for part in parts for note in part.notes] + [explorer] * isinstance(explorer, Note)
+    notes = [note for part in parts for note in part.notes] + [explorer] * isinstance(
+        explorer, Note
+    )
     for note in dict.fromkeys(notes):
         tell(f"{note.text} {note.command}".strip())
     return parts, explorer
@@ -83,20 +112,33 @@ def length_section(run: Run, dataset: Dataset | None) -> Section:
         return sections.lengths(None, "", max_length)
     tokenizer = load_tokenizer(str(run.workdir / "finetune" / "model"))
     split = dataset.eval_splits[0]
-    tokenized = tokenize(dataset.split(split), tokenizer, max_length=max_length, cache_dir=token_cache(run.config))
+    tokenized = tokenize(
+        dataset.split(split), tokenizer, max_length=max_length, cache_dir=token_cache(run.config)
+    )
     return sections.lengths(tokenized.lengths, split, max_length)
 
 
 def explorer_of(
-    run: Run, dataset: Dataset | None, problem: str, *, num_examples: int, model: str | None, tell: Callable
+    run: Run,
+    dataset: Dataset | None,
+    problem: str,
+    *,
+    num_examples: int,
+    model: str | None,
+    tell: Callable,
 ) -> Explorer | Note | None:
     """The explorer, what is wrong with it, or None where none was asked for or is made of such a task."""
     if problem:
         return Note(problem)
-    drops = model or run.config.method not in ("finetune", "distil")  # else there are no words to follow
+    drops = model or run.config.method not in (
+        "finetune",
+        "distil",
+    )  # else there are no words to follow
     if not (num_examples and drops and run.models) or dataset is None:
         return None
-    name, classifier = (model, load_named(run.workdir, model)) if model else load_fastest(run.workdir)
+    name, classifier = (
+        (model, load_named(run.workdir, model)) if model else load_fastest(run.workdir)
+    )
     try:
         return explore(name, classifier, dataset, num_examples, tell=tell)
     except ValueError as error:

@@ -24,13 +24,26 @@ _VARIABLES = {INK: "currentColor", GRID: "var(--grid)"} | {
     color: f"var(--series-{place})" for place, color in enumerate(SERIES, start=1)
 }
 _STYLE = {
-    "svg.fonttype": "none", "text.parse_math": False, "font.sans-serif": ["DejaVu Sans"], "font.size": 9,
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
-    "axes.prop_cycle": matplotlib.cycler(color=SERIES, marker=list(MARKERS)), "lines.markersize": 4,
-    "lines.linewidth": 1.5, "axes.axisbelow": True, "axes.formatter.useoffset": False,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "axes.prop_cycle": matplotlib.cycler(color=SERIES, marker=list(MARKERS)),
+    "lines.markersize": 4,
+    "lines.linewidth": 1.5,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "legend.frameon": False,
-}  # fmt: skip
+}
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
@@ -70,7 +83,10 @@ def widen(axis: Axes, least: float) -> None:
 
 def draw_training(axis: Axes, train, validation, *, label: str, factor: float = 1.0) -> None:
     """A number over the steps: train: [(step, value)] as a line, validation likewise as points."""
-    for points, style, name in ((train, {"marker": ""}, "training"), (validation, {"linestyle": "--"}, "validation")):
+    for points, style, name in (
+        (train, {"marker": ""}, "training"),
+        (validation, {"linestyle": "--"}, "validation"),
+    ):
         if points:
             steps, values = mean_bins(*zip(*points))
             axis.plot(steps, factor * values, label=name, **style)
@@ -96,7 +112,11 @@ def draw_layers(axis: Axes, lines: dict[str, Sequence[tuple[int, float]]], *, la
 def draw_lengths(axis: Axes, lengths: np.ndarray) -> None:
     """How many texts have how many tokens."""
     width = 1 + int(np.ptp(lengths)) // MAX_BARS  # of a bar: as many lengths in each
-    axis.hist(lengths, bins=np.arange(np.min(lengths), np.max(lengths) + width + 1, width) - 0.5, color=SERIES[0])
+    axis.hist(
+        lengths,
+        bins=np.arange(np.min(lengths), np.max(lengths) + width + 1, width) - 0.5,
+        color=SERIES[0],
+    )
     axis.set(xlabel="tokens", ylabel="texts")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -118,11 +138,21 @@ def draw_speed(axis: Axes, points: dict[str, Sequence[tuple[float, float, str]]]
     for operations, seconds, model in next(iter(points.values())):
         side, offset = ("left", 5) if operations < (lowest + highest) / 2 else ("right", -5)
         axis.annotate(
-            model, (operations, seconds), xytext=(offset, -10), textcoords="offset points", fontsize=8, ha=side
+            model,
+            (operations, seconds),
+            xytext=(offset, -10),
+            textcoords="offset points",
+            fontsize=8,
+            ha=side,
         )
-    axis.plot((lowest, highest), (lowest, highest), color=INK, linewidth=1, linestyle=":", marker="")
+    axis.plot(
+        (lowest, highest), (lowest, highest), color=INK, linewidth=1, linestyle=":", marker=""
+    )
     axis.set(
-        xlabel="speedup in operations", ylabel="speedup in seconds", xlim=(lowest, highest), ylim=(lowest, highest)
+        xlabel="speedup in operations",
+        ylabel="speedup in seconds",
+        xlim=(lowest, highest),
+        ylim=(lowest, highest),
     )
     axis.legend()
 

@@ -75,7 +75,9 @@ def table(caption: str, rows: list[dict]) -> Table:
     """Rows as a table; a column nowhere filled is left out."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
-    return Table(caption, tuple(columns), [[format_cell(row.get(name)) for name in columns] for row in rows])
+    return Table(
+        caption, tuple(columns), [[format_cell(row.get(name)) for name in columns] for row in rows]
+    )
 
 
 def not_evaluated(run: Run) -> list[Note]:
@@ -83,9 +85,17 @@ def not_evaluated(run: Run) -> list[Note]:
     if not run.models:
         return [Note(f"No model is finished; {TRAIN_AGAIN}.")]
     if run.evaluation is None:
-        return [Note("The run was not evaluated; this writes evaluation.json:", run.evaluate_command)]
-    absent = [name for name in run.models if name not in {row["method"] for row in run.evaluation["rows"]}]
-    return [Note(f"evaluation.json lacks {', '.join(absent)}; evaluate again:", run.evaluate_command)] if absent else []
+        return [
+            Note("The run was not evaluated; this writes evaluation.json:", run.evaluate_command)
+        ]
+    absent = [
+        name for name in run.models if name not in {row["method"] for row in run.evaluation["rows"]}
+    ]
+    return (
+        [Note(f"evaluation.json lacks {', '.join(absent)}; evaluate again:", run.evaluate_command)]
+        if absent
+        else []
+    )
 
 
 def scores(run: Run) -> Section:
@@ -96,11 +106,21 @@ def scores(run: Run) -> Section:
         tables.append(table(f"Each model on {splits}", score_table(record["rows"])))
         details = table(DETAILS, detail_table(record["rows"]))
         tables.append(dataclasses.replace(details, is_folded=True))
-        origin = {name: record[name] for name in ("command", "commit", "device", "date") if record.get(name)}
-        origin["versions"] = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
-        tables.append(Table("How these numbers were made", (), [list(pair) for pair in origin.items()]))
+        origin = {
+            name: record[name]
+            for name in ("command", "commit", "device", "date")
+            if record.get(name)
+        }
+        origin["versions"] = ", ".join(
+            f"{name} {version}" for name, version in record.get("versions", {}).items()
+        )
+        tables.append(
+            Table("How these numbers were made", (), [list(pair) for pair in origin.items()])
+        )
     is_timed = record is not None and any("wall_ms_1" in row for row in record["rows"])
-    timed = TIMED.format(record["rows"][0].get("unit", "texts").removesuffix("s")) if is_timed else ""
+    timed = (
+        TIMED.format(record["rows"][0].get("unit", "texts").removesuffix("s")) if is_timed else ""
+    )
     return Section("scores", "Scores and speedups", timed, notes, tables)
 
 
@@ -108,16 +128,24 @@ def score_table(rows: list[dict]) -> list[dict]:
     """A row a model and split, as people read it."""
     return [
         {
-            "model": row["method"], "split": row["split"], row.get("unit", "texts"): row["num_texts"],
+            "model": row["method"],
+            "split": row["split"],
+            row.get("unit", "texts"): row["num_texts"],
             f"{row['metric']}, %": f"{100 * row['test_score']:.1f}",
             **{f"{name}, %": f"{100 * row[name]:.1f}" for name in BESIDE if name in row},
-            "majority class, %": f"{100 * row['majority_share']:.1f}" if "majority_share" in row else None,
+            "majority class, %": f"{100 * row['majority_share']:.1f}"
+            if "majority_share" in row
+            else None,
             "against dense": f"{100 * (row['test_score'] - row['dense_score']):+.1f}",
         }
-        | {name: text for size in NUM_TIMED_TEXTS for name, text in time_columns(row, rows, size).items()}
+        | {
+            name: text
+            for size in NUM_TIMED_TEXTS
+            for name, text in time_columns(row, rows, size).items()
+        }
         | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def detail_table(rows: list[dict]) -> list[dict]:
@@ -139,7 +167,10 @@ def time_columns(row: dict, rows: list[dict], size: int) -> dict[str, str]:
     """What was measured at a batch size; empty where nothing was."""
     if not (timed := time_cells(row, rows, size)):
         return {}
-    return {f"speedup, {_batch(size)}": f"{timed[0]:.2f}x", f"ms, {_batch(size)}": f"{timed[1]:.2f}"}
+    return {
+        f"speedup, {_batch(size)}": f"{timed[0]:.2f}x",
+        f"ms, {_batch(size)}": f"{timed[1]:.2f}",
+    }
 
 
 def _batch(size: int) -> str:
@@ -162,9 +193,19 @@ def phases(run: Run) -> Section:
     """What was trained, and with which config."""
     notes = [] if run.is_finished else [Note(f"The run is not finished; {TRAIN_AGAIN}.")]
     config = [[name, str(value)] for name, value in flatten(run.config.to_dict()).items()]
-    tables = [table("Phases of the run", contents.phase_rows(run)), Table("Config", (), config, is_folded=True)]
+    tables = [
+        table("Phases of the run", contents.phase_rows(run)),
+        Table("Config", (), config, is_folded=True),
+    ]
     if commands := read_commands(run.workdir):
-        tables.insert(1, Table("What trained it", (), [[str(place), line] for place, line in enumerate(commands, 1)]))
+        tables.insert(
+            1,
+            Table(
+                "What trained it",
+                (),
+                [[str(place), line] for place, line in enumerate(commands, 1)],
+            ),
+        )
     return Section("phases", "Training", notes=notes, tables=tables)
 
 
@@ -177,10 +218,17 @@ def training_curves(run: Run) -> Section:
             train = contents.curve(entries, "train", in_train)
             validation = contents.curve(entries, "validation", in_validation)
             if train or validation:
-                panels.append(_panel(
-                    f"{phase}: {title}", f"{phase}-{title}", plots.draw_training, train, validation,
-                    label=label, factor=factor,
-                ))  # fmt: skip
+                panels.append(
+                    _panel(
+                        f"{phase}: {title}",
+                        f"{phase}-{title}",
+                        plots.draw_training,
+                        train,
+                        validation,
+                        label=label,
+                        factor=factor,
+                    )
+                )
     notes = [] if panels else [Note(f"No step was recorded yet; {TRAIN_AGAIN}.")]
     about = f"A line has at most {plots.MAX_POINTS} points, means over neighbouring steps."
     return Section("curves", "Training curves", about if panels else "", notes, panels=panels)
@@ -195,12 +243,25 @@ def layers(run: Run) -> Section:
     """What share of the tokens each layer ran on, and AdapLeR's thresholds."""
     panels = []
     if kept := contents.kept_shares(run):
-        panels.append(_panel("Tokens that each layer ran on", "kept", plots.draw_layers, kept, label="% of the tokens"))
+        panels.append(
+            _panel(
+                "Tokens that each layer ran on",
+                "kept",
+                plots.draw_layers,
+                kept,
+                label="% of the tokens",
+            )
+        )
     if found := contents.thresholds(run):
-        panels.append(_panel(
-            "Thresholds: a token stays with a score of eta over the number of tokens", "thresholds", plots.draw_layers,
-            found, label="threshold eta",
-        ))  # fmt: skip
+        panels.append(
+            _panel(
+                "Thresholds: a token stays with a score of eta over the number of tokens",
+                "thresholds",
+                plots.draw_layers,
+                found,
+                label="threshold eta",
+            )
+        )
     return Section("layers", "Layers", panels=panels)
 
 
@@ -213,7 +274,9 @@ def lengths(num_tokens: np.ndarray | None, split: str, max_length: int) -> Secti
         f"{len(num_tokens):,} texts of {np.mean(num_tokens):.1f} tokens on average, [CLS] and [SEP] included; "
         f"{cut:,} fill the model's {max_length} tokens and may have been cut."
     )
-    panel = _panel(f"Texts of the {split} split by tokens", "lengths", plots.draw_lengths, num_tokens)
+    panel = _panel(
+        f"Texts of the {split} split by tokens", "lengths", plots.draw_lengths, num_tokens
+    )
     return Section("lengths", "Lengths of the texts", about, panels=[panel])
 
 
@@ -231,21 +294,32 @@ def speed(run: Run) -> Section:
     if not points:
         return Section("speed", "Operations and seconds")
     about = "On the dotted line all operations that were saved became seconds."
-    panel = _panel("Speedup in operations against speedup in seconds", "speed", plots.draw_speed, points)
+    panel = _panel(
+        "Speedup in operations against speedup in seconds", "speed", plots.draw_speed, points
+    )
     return Section("speed", "Operations and seconds", about, panels=[panel])
 
 
 def tradeoff(run: Run) -> Section:
     """Scores over speedups: of the run's own models where there are several, and of a record of benchmarks.methods."""
     panels, rows = [], run.score_rows()
-    own = [(row["flops_speedup"], 100 * row["test_score"], 0.0) for row in rows if row["method"] != "dense"]
+    own = [
+        (row["flops_speedup"], 100 * row["test_score"], 0.0)
+        for row in rows
+        if row["method"] != "dense"
+    ]
     dense = [100 * row["test_score"] for row in rows if row["method"] == "dense"]
     if len(own) > 1 and dense:
         lines = {NAMES.get(run.config.method, run.config.method): sorted(own)}
         label = f"{rows[0]['split']} score, %"
-        panels.append(_panel("Models of this run", "own", plots.draw_curves, lines, dense[0], label=label))
+        panels.append(
+            _panel("Models of this run", "own", plots.draw_curves, lines, dense[0], label=label)
+        )
     if run.methods is not None:
-        lines, label = curves(run.methods["summary"]), f"{run.methods['summary'][0]['split']} score, %"
+        lines, label = (
+            curves(run.methods["summary"]),
+            f"{run.methods['summary'][0]['split']} score, %",
+        )
         dense = lines.pop("dense")[0][1]
         lines = {NAMES.get(method, method): points for method, points in lines.items()}
         caption = f"Methods on {run.methods.get('config', {}).get('task', 'another task')}, means over the seeds"
@@ -261,9 +335,13 @@ def rationales(run: Run) -> Section:
     for metric, title in contents.RATIONALE_METRICS.items():
         lines = {}
         for row in run.rationales["rows"]:
-            if row["layer"] is not None and row.get(metric) is not None:  # others are of a whole model
+            if (
+                row["layer"] is not None and row.get(metric) is not None
+            ):  # others are of a whole model
                 lines.setdefault(row["method"], []).append((row["layer"] + 1, row[metric]))
         lines = {NAMES.get(method, method): sorted(points) for method, points in lines.items()}
         if lines:
-            panels.append(_panel(f"Rationales: {title}", metric, plots.draw_layers, lines, label=title))
+            panels.append(
+                _panel(f"Rationales: {title}", metric, plots.draw_layers, lines, label=title)
+            )
     return Section("rationales", "Rationales", f"From {contents.RATIONALES_FILE}.", panels=panels)

@@ -22,7 +22,13 @@ from adapler_jax.inference.question_answerer import Reader, Reading
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.serving.choice_columns import CHOICES
 from adapler_jax.serving.copied_columns import NONE, CopiedColumns, as_is, as_json, as_text
-from adapler_jax.serving.marked_text import has_colour, mark_all, mark_choices, mark_of, mark_readings
+from adapler_jax.serving.marked_text import (
+    has_colour,
+    mark_all,
+    mark_choices,
+    mark_of,
+    mark_readings,
+)
 from adapler_jax.serving.prediction_files import (
     Write,
     answer_column_names,
@@ -55,12 +61,26 @@ More = Callable[[Window], dict[str, list]]  # columns next to the predictions' o
 
 
 def predict_file(
-    model, *, source: str = STANDARD, output: str = STANDARD, kind: str | None = None, columns: Sequence[str] = (),
-    with_kept: bool = False, explain: bool = False, overwrite: bool = False, batch_size: int = 32, dtype=jnp.float32,
-    driver: str = AUTO, always_answers: bool = False, copy: str | Sequence[str] = NONE,
-    threshold: float | None = None, escape_formulas: bool = False, options: Options = Options(),
-    long_texts: str = TRUNCATE, tell: Callable[[str], None] = lambda line: None,
-) -> int:  # fmt: skip
+    model,
+    *,
+    source: str = STANDARD,
+    output: str = STANDARD,
+    kind: str | None = None,
+    columns: Sequence[str] = (),
+    with_kept: bool = False,
+    explain: bool = False,
+    overwrite: bool = False,
+    batch_size: int = 32,
+    dtype=jnp.float32,
+    driver: str = AUTO,
+    always_answers: bool = False,
+    copy: str | Sequence[str] = NONE,
+    threshold: float | None = None,
+    escape_formulas: bool = False,
+    options: Options = Options(),
+    long_texts: str = TRUNCATE,
+    tell: Callable[[str], None] = lambda line: None,
+) -> int:
     """Write a row for every row of the input, in its order, and return their number.
 
     Args:
@@ -89,9 +109,16 @@ def predict_file(
     """
     check_batch_size(batch_size)
     use = use_of(model)
-    kind, where = input_kind(source, kind, columns, use=use), "standard input" if source == STANDARD else source
-    target = None if output == STANDARD else check_output(output, overwrite=overwrite, source=source)
-    check_use(model, use, kind, always_answers=always_answers, threshold=threshold, long_texts=long_texts)
+    kind, where = (
+        input_kind(source, kind, columns, use=use),
+        "standard input" if source == STANDARD else source,
+    )
+    target = (
+        None if output == STANDARD else check_output(output, overwrite=overwrite, source=source)
+    )
+    check_use(
+        model, use, kind, always_answers=always_answers, threshold=threshold, long_texts=long_texts
+    )
     check_target(target, explain=explain, escape_formulas=escape_formulas)
     writes_rows = target is not None or not explain
     copied = CopiedColumns(copy, where, tell if writes_rows else lambda note: None)
@@ -100,9 +127,15 @@ def predict_file(
         reading = {"form": CHOICES if use == OPTIONS else None, "usual": usual_of(model, use)}
         reading |= {"options": options, "tell": comma_teller(target, tell)}
         windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
-        first = list(itertools.islice(windows, 1))  # so that mistakes in it are told before the model is loaded
+        first = list(
+            itertools.islice(windows, 1)
+        )  # so that mistakes in it are told before the model is loaded
         settings = {"with_kept": with_kept, "explain": explain, "batch_size": batch_size}
-        settings |= {"threshold": threshold, "always_answers": always_answers, "long_texts": long_texts}
+        settings |= {
+            "threshold": threshold,
+            "always_answers": always_answers,
+            "long_texts": long_texts,
+        }
         own, run = load_use(model, use, **settings, dtype=dtype, driver=driver)
         names = (*own, *copied.settle(first, own))
         if explain:
@@ -117,7 +150,9 @@ def predict_file(
     return num_rows
 
 
-def comma_teller(target: tuple[pathlib.Path, str] | None, tell: Callable[[str], None]) -> Callable[[str], None]:
+def comma_teller(
+    target: tuple[pathlib.Path, str] | None, tell: Callable[[str], None]
+) -> Callable[[str], None]:
     """Return what takes notes on the input; one on its semicolons says that a CSV output has commas."""
 
     def take(note: str) -> None:
@@ -171,13 +206,17 @@ def check_use(
         )
 
 
-def check_target(target: tuple[pathlib.Path, str] | None, *, explain: bool, escape_formulas: bool) -> None:
+def check_target(
+    target: tuple[pathlib.Path, str] | None, *, explain: bool, escape_formulas: bool
+) -> None:
     """Raise ValueError where the rows or the texts have nowhere to go, or are in no form that has
     formulas."""
     if sys.stdout is None and (target is None or explain):
         raise ValueError("standard output is closed; give --output=FILE, without --explain")
     if escape_formulas and target is not None and target[1] not in ("csv", "tsv"):
-        raise ValueError(f"{target[0]} has no formulas: --escape_formulas is for CSV and TSV; leave it out")
+        raise ValueError(
+            f"{target[0]} has no formulas: --escape_formulas is for CSV and TSV; leave it out"
+        )
 
 
 def load_use(
@@ -221,7 +260,9 @@ def load_use(
 def copier(copied: CopiedColumns, kind: str, target: tuple[pathlib.Path, str] | None) -> More:
     """Return what gives a window's copied columns as the output holds them."""
     output = target[1] if target else "tsv"
-    convert = {"jsonl": as_json, "parquet": as_is if kind == "parquet" else as_text}.get(output, as_text)
+    convert = {"jsonl": as_json, "parquet": as_is if kind == "parquet" else as_text}.get(
+        output, as_text
+    )
     return lambda window: copied.columns(window, convert)
 
 
@@ -261,33 +302,54 @@ def open_target(
 
 def is_long(first: Sequence[Window]) -> bool:
     """Whether the input goes on behind its first window."""
-    return any(len(window.texts) == WINDOW_ROWS if window.share is None else window.share < 1.0 for window in first)
+    return any(
+        len(window.texts) == WINDOW_ROWS if window.share is None else window.share < 1.0
+        for window in first
+    )
 
 
 @contextlib.contextmanager
 def progress_bar(is_shown: bool) -> Iterator[Advance]:
     """Yields a function that takes the number of rows done and their share of the input; a bar where stderr is a
     terminal."""
-    columns = [TextColumn("[bold]{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
+    columns = [
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    ]
     # Without redirection: rows on stdout would be printed on stderr.
     progress = Progress(
-        *columns, console=Console(stderr=True), refresh_per_second=1, redirect_stdout=False, redirect_stderr=False,
+        *columns,
+        console=Console(stderr=True),
+        refresh_per_second=1,
+        redirect_stdout=False,
+        redirect_stderr=False,
         disable=not (is_shown and sys.stderr is not None and sys.stderr.isatty()),
-    )  # fmt: skip
+    )
     with progress:
         bar = progress.add_task("predict", total=None)
 
         def advance(num_rows, share):
             total = None if share is None else 1.0
-            progress.update(bar, total=total, completed=share or 0.0, description=f"{num_rows} rows")
+            progress.update(
+                bar, total=total, completed=share or 0.0, description=f"{num_rows} rows"
+            )
 
         yield advance
 
 
 def predict_windows(
-    classifier: Classifier, windows: Iterable[Window], write: Write, *, with_words: bool = False, explain: bool = False,
-    batch_size: int = 32, advance: Advance = lambda num_rows, share: None, more: More = lambda window: {},
-) -> int:  # fmt: skip
+    classifier: Classifier,
+    windows: Iterable[Window],
+    write: Write,
+    *,
+    with_words: bool = False,
+    explain: bool = False,
+    batch_size: int = 32,
+    advance: Advance = lambda num_rows, share: None,
+    more: More = lambda window: {},
+) -> int:
     """Classifies and writes windows; returns the number of rows. Two or three windows at a time are in memory.
 
     Args: with_words: whether `write` gets the columns of words too. explain: prints texts with the kept words marked.
@@ -295,13 +357,20 @@ def predict_windows(
     """
     with_words, count, num_rows = with_words or explain, 0, 1
     for window, encoded in encode_ahead(classifier, windows, with_words=with_words):
-        num_rows = max(num_rows, rows_for(len(encoded), batch_size))  # the last, shorter window compiles nothing new
+        num_rows = max(
+            num_rows, rows_for(len(encoded), batch_size)
+        )  # the last, shorter window compiles nothing new
         if with_words:
             predictions = classifier.answer(encoded, num_rows=num_rows)
             columns = columns_of_predictions(classifier.class_names, predictions)
         else:
-            probs_NC, is_cut = classifier.score(encoded, num_rows=num_rows), [tokens.is_cut for tokens in encoded]
-            columns = columns_of_probs(classifier.class_names, probs_NC, is_cut, threshold=classifier.threshold)
+            probs_NC, is_cut = (
+                classifier.score(encoded, num_rows=num_rows),
+                [tokens.is_cut for tokens in encoded],
+            )
+            columns = columns_of_probs(
+                classifier.class_names, probs_NC, is_cut, threshold=classifier.threshold
+            )
         write(columns | more(window))
         if explain:
             print(mark_all(predictions, colour=has_colour(sys.stdout)) + "\n", flush=True)
@@ -349,7 +418,9 @@ def mark_answers(readings: list[Reading], *, colour: bool) -> str:
     return mark_readings([(None, reading) for reading in readings], colour=colour)
 
 
-def encode_ahead(classifier: Classifier, windows: Iterable[Window], *, with_words: bool) -> Iterator[tuple]:
+def encode_ahead(
+    classifier: Classifier, windows: Iterable[Window], *, with_words: bool
+) -> Iterator[tuple]:
     """Yields every window with its tokens; a thread tokenizes the next one meanwhile.
 
     Windows are read in the calling thread, so that Ctrl-C interrupts a pipe that gives nothing. A mistake in one is
@@ -360,7 +431,10 @@ def encode_ahead(classifier: Classifier, windows: Iterable[Window], *, with_word
         def submit(window):
             return pool.submit(classifier.encode, window.texts, with_words=with_words)
 
-        ahead = ((item, submit(item) if isinstance(item, Window) else None) for item in error_as_last(windows))
+        ahead = (
+            (item, submit(item) if isinstance(item, Window) else None)
+            for item in error_as_last(windows)
+        )
         for (item, future), _ in itertools.pairwise(itertools.chain(ahead, [None])):
             if future is None:
                 raise item

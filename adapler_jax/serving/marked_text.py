@@ -24,7 +24,11 @@ def mark_kept(prediction: Prediction, *, layer: int = -1, colour: bool = False) 
     """
     parts = []
     for part, text in enumerate(prediction.texts):
-        words = [(word, kept) for word, kept in zip(prediction.words, prediction.keep_NW[layer]) if word.part == part]
+        words = [
+            (word, kept)
+            for word, kept in zip(prediction.words, prediction.keep_NW[layer])
+            if word.part == part
+        ]
         cut = _CUT if prediction.unread(part) else ""
         parts.append(_mark_part(text, words, colour=colour) + cut)
     return _PART_BREAK.join(parts)
@@ -49,10 +53,18 @@ def _mark_part(text: str, words, *, colour: bool) -> str:
 
 
 def mark_all(
-    predictions: Sequence[Prediction], labels: Sequence[str] | None = None, *, layer: int = -1, colour: bool = False
+    predictions: Sequence[Prediction],
+    labels: Sequence[str] | None = None,
+    *,
+    layer: int = -1,
+    colour: bool = False,
 ) -> str:
     """A paragraph a prediction: its label, the true one where `labels` gives it, tokens per layer, the marked text."""
-    truths = [f", labelled {label}" for label in labels] if labels is not None else [""] * len(predictions)
+    truths = (
+        [f", labelled {label}" for label in labels]
+        if labels is not None
+        else [""] * len(predictions)
+    )
     return "\n\n".join(
         f"{one_line(prediction.label)} ({prediction.probability:.0%}){one_line(truth)}, tokens per layer "
         f"{' '.join(map(str, prediction.num_tokens))}:\n{_told_text(prediction, layer, colour=colour)}"
@@ -70,10 +82,14 @@ def _told_text(prediction: Prediction, layer: int, *, colour: bool) -> str:
     return f"{text} ({'only [CLS] is' if prediction.num_tokens[layer] == 1 else 'no word is'} left)"
 
 
-def mark_readings(pairs: Sequence[tuple[Question | None, Reading]], *, layer: int = -1, colour: bool = False) -> str:
+def mark_readings(
+    pairs: Sequence[tuple[Question | None, Reading]], *, layer: int = -1, colour: bool = False
+) -> str:
     """A paragraph a question: the question, the answer, where a Question is given the accepted ones, and the text with
     the kept words marked."""
-    return "\n\n".join(_mark_reading(question, reading, layer, colour=colour) for question, reading in pairs)
+    return "\n\n".join(
+        _mark_reading(question, reading, layer, colour=colour) for question, reading in pairs
+    )
 
 
 def _mark_reading(question: Question | None, reading: Reading, layer: int, *, colour: bool) -> str:
@@ -81,7 +97,9 @@ def _mark_reading(question: Question | None, reading: Reading, layer: int, *, co
     answer = f"{one_line(reading.text) or 'no answer'} ({reading.probability:.0%})"
     if question is not None:
         answer += f", accepted: {one_line(' / '.join(question.answers)) or 'no answer'}"
-    text = _mark_part(reading.context, list(zip(reading.words, reading.keep_NW[layer])), colour=colour)
+    text = _mark_part(
+        reading.context, list(zip(reading.words, reading.keep_NW[layer])), colour=colour
+    )
     if reading.words and not reading.keep_NW[layer].any():
         text += " (no word kept)"
     return f"{one_line(reading.question)}\n{answer}\n{text}"
@@ -92,13 +110,20 @@ def mark_choices(choices: Sequence[Chosen], *, layer: int = -1, colour: bool = F
     kept words marked."""
     paragraphs = []
     for chosen in choices:
-        prob, words = chosen.probabilities[chosen.label], list(zip(chosen.words, chosen.keep_NW[layer]))
+        prob, words = (
+            chosen.probabilities[chosen.label],
+            list(zip(chosen.words, chosen.keep_NW[layer])),
+        )
         text = _mark_part(chosen.article, words, colour=colour) + (_CUT if chosen.is_cut else "")
-        paragraphs.append(f"{one_line(chosen.question)}\n{one_line(chosen.text)} ({prob:.0%})\n{text}")
+        paragraphs.append(
+            f"{one_line(chosen.question)}\n{one_line(chosen.text)} ({prob:.0%})\n{text}"
+        )
     return "\n\n".join(paragraphs)
 
 
-def print_readings(pairs: Sequence[tuple[Question, Reading]], *, model: str = "the model", stream=None) -> None:
+def print_readings(
+    pairs: Sequence[tuple[Question, Reading]], *, model: str = "the model", stream=None
+) -> None:
     """Prints questions, answers and texts with the words marked that the last layer ran on."""
     stream = sys.stdout if stream is None else stream
     if pairs:
@@ -112,11 +137,18 @@ def has_colour(stream) -> bool:
 
 
 def print_marked(
-    predictions: Sequence[Prediction], labels: Sequence[str] | None = None, *, model: str = "the model",
-    layer: int = -1, stream=None,
-) -> None:  # fmt: skip
+    predictions: Sequence[Prediction],
+    labels: Sequence[str] | None = None,
+    *,
+    model: str = "the model",
+    layer: int = -1,
+    stream=None,
+) -> None:
     """Prints texts with the words marked that the layer ran on, the last one by default; labels: the true ones."""
     stream = sys.stdout if stream is None else stream
     if predictions:
         print(f"words that {one_line(model)} kept {mark_of(stream)}:\n", file=stream)
-        print(mark_all(predictions, labels, layer=layer, colour=has_colour(stream)) + "\n", file=stream)
+        print(
+            mark_all(predictions, labels, layer=layer, colour=has_colour(stream)) + "\n",
+            file=stream,
+        )

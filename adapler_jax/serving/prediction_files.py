@@ -31,7 +31,12 @@ Write = Callable[[Columns], None]  # columns that the output does not have are l
 
 def column_names(class_names: Sequence[str], *, with_words: bool) -> tuple[str, ...]:
     """The columns of every output, in their order."""
-    return (LABEL, *(PROBABILITY + name for name in class_names), IS_CUT, *(WORD_COLUMNS if with_words else ()))
+    return (
+        LABEL,
+        *(PROBABILITY + name for name in class_names),
+        IS_CUT,
+        *(WORD_COLUMNS if with_words else ()),
+    )
 
 
 def columns_of_probs(
@@ -52,10 +57,18 @@ def columns_of_probs(
     """
     rounded_CN = np.round(np.asarray(probs_NC, np.float64), DECIMALS).T.tolist()
     labels = [class_names[number] for number in decide(probs_NC, threshold)]
-    return dict(zip(column_names(class_names, with_words=False), [labels, *rounded_CN, list(is_cut)], strict=True))
+    return dict(
+        zip(
+            column_names(class_names, with_words=False),
+            [labels, *rounded_CN, list(is_cut)],
+            strict=True,
+        )
+    )
 
 
-def columns_of_predictions(class_names: Sequence[str], predictions: Sequence[Prediction]) -> Columns:
+def columns_of_predictions(
+    class_names: Sequence[str], predictions: Sequence[Prediction]
+) -> Columns:
     """The same, and the words that the last layer ran on and the number of tokens in every layer."""
     probs_NC = np.array([list(prediction.probabilities.values()) for prediction in predictions])
     words = {
@@ -63,7 +76,10 @@ def columns_of_predictions(class_names: Sequence[str], predictions: Sequence[Pre
         KEPT_WORDS: [prediction.kept_words[-1] for prediction in predictions],
         NUM_TOKENS: [list(prediction.num_tokens) for prediction in predictions],
     }
-    return columns_of_probs(class_names, probs_NC, [prediction.is_cut for prediction in predictions]) | words
+    return (
+        columns_of_probs(class_names, probs_NC, [prediction.is_cut for prediction in predictions])
+        | words
+    )
 
 
 def answer_column_names(*, with_words: bool) -> tuple[str, ...]:
@@ -74,10 +90,16 @@ def answer_column_names(*, with_words: bool) -> tuple[str, ...]:
 def columns_of_readings(readings: Sequence[Reading]) -> Columns:
     """Answers, their characters in the text, scores, probabilities, and the words that the last layer ran on."""
     rows = [
-        (reading.text, reading.start, reading.end, round(float(reading.score), DECIMALS),
-         round(float(reading.probability), DECIMALS), list(reading.kept_words[-1]))
+        (
+            reading.text,
+            reading.start,
+            reading.end,
+            round(float(reading.score), DECIMALS),
+            round(float(reading.probability), DECIMALS),
+            list(reading.kept_words[-1]),
+        )
         for reading in readings
-    ]  # fmt: skip
+    ]
     return dict(zip(answer_column_names(with_words=True), map(list, zip(*rows)), strict=True))
 
 
@@ -110,7 +132,9 @@ def check_output(path: str, *, overwrite: bool, source: str) -> tuple[pathlib.Pa
     regular file or the input itself.
     """
     place = pathlib.Path(path).expanduser().resolve()
-    kind = kind_of(path, OUTPUT_KINDS, advice="give --output such an ending, or leave it out for TSV on stdout")
+    kind = kind_of(
+        path, OUTPUT_KINDS, advice="give --output such an ending, or leave it out for TSV on stdout"
+    )
     if not place.parent.is_dir():
         raise ValueError(f"there is no folder {place.parent}; make it, or give another --output")
     if place.exists() and not place.is_file():
@@ -227,4 +251,6 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str], copied: dict) -> I
     } | {name: kind or pyarrow.string() for name, kind in copied.items()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in names])
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        yield lambda columns: writer.write_table(pyarrow.table({name: columns[name] for name in names}, schema))
+        yield lambda columns: writer.write_table(
+            pyarrow.table({name: columns[name] for name in names}, schema)
+        )

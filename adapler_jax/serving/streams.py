@@ -7,14 +7,39 @@ from adapler_jax.data.classification.tasks import TASKS
 from adapler_jax.data.sources.chunks import in_chunks
 from adapler_jax.data.sources.compression import Source
 from adapler_jax.data.sources.delimited import Tell, ignore
-from adapler_jax.data.sources.formats import KINDS, Options, Pick, kind_of, open_table, share_of, text_lines
-from adapler_jax.data.sources.tables import check_once, explain_unknown, has_field, list_names, look_up, shown
+from adapler_jax.data.sources.formats import (
+    KINDS,
+    Options,
+    Pick,
+    kind_of,
+    open_table,
+    share_of,
+    text_lines,
+)
+from adapler_jax.data.sources.tables import (
+    check_once,
+    explain_unknown,
+    has_field,
+    list_names,
+    look_up,
+    shown,
+)
 
-__all__ = ["KINDS", "WINDOW_ROWS", "Window", "kind_of", "pick_columns", "read_windows", "usual_columns"]
+__all__ = [
+    "KINDS",
+    "WINDOW_ROWS",
+    "Window",
+    "kind_of",
+    "pick_columns",
+    "read_windows",
+    "usual_columns",
+]
 WINDOW_ROWS = 1024
 WINDOW_CHARACTERS = 1 << 24  # ends a window of long texts earlier
 
-Text = str | tuple[str, str] | tuple[str, str, list[str]]  # a text, a pair, or a question with options
+Text = (
+    str | tuple[str, str] | tuple[str, str, list[str]]
+)  # a text, a pair, or a question with options
 LINE = "text"  # what the column of text lines is called
 
 
@@ -22,14 +47,18 @@ class Window(NamedTuple):
     """Rows that follow each other."""
 
     texts: list[Text]
-    share: float | None  # of the input, up to the last of these rows; None where its size is unknown
+    share: (
+        float | None
+    )  # of the input, up to the last of these rows; None where its size is unknown
     rows: list[dict] | None = None  # what was read of each row, where it is kept
 
 
 class Form(NamedTuple):
     """How the columns of a table make a text."""
 
-    pick: Callable[..., tuple[str, ...]]  # (found, columns, usual, where) -> the columns that are needed
+    pick: Callable[
+        ..., tuple[str, ...]
+    ]  # (found, columns, usual, where) -> the columns that are needed
     read: Callable[[dict, Sequence[str], str], Text]  # (row, those columns, place for messages)
 
 
@@ -89,7 +118,9 @@ def read_windows(
         if keep:
             keep((LINE,))
         share = share_of(source)
-        lines = (line.removesuffix("\n").removesuffix("\r") for line in text_lines(source, options).once)
+        lines = (
+            line.removesuffix("\n").removesuffix("\r") for line in text_lines(source, options).once
+        )
         pairs = ((line, {LINE: line}) for line in lines)
     else:
         names = columns or {name for names in usual for name in names}
@@ -115,12 +146,18 @@ def pick_columns(
     wanted = columns or (usual[0] if len(usual) == 1 else ())
     for name in wanted:
         if name not in found and name.partition(".")[0] not in found:
-            advice = "" if columns else "; the model is for pairs: name their columns with --column=FIRST,SECOND"
+            advice = (
+                ""
+                if columns
+                else "; the model is for pairs: name their columns with --column=FIRST,SECOND"
+            )
             raise ValueError(f"{where}: {explain_unknown('column', name, found)}{advice}")
     names = wanted or next((names for names in usual if set(names) <= set(found)), ())
     if not names:
         known = list_names(found)
-        raise ValueError(f"{where}: which column holds the texts? Name it with --column; there are {known}")
+        raise ValueError(
+            f"{where}: which column holds the texts? Name it with --column; there are {known}"
+        )
     check_once(names, found, where)
     return tuple(names)
 
@@ -139,7 +176,9 @@ def _num_characters(value) -> int:
     return sum(map(_num_characters, value))
 
 
-def _texts_of(rows: Iterable[tuple[str, Mapping]], pick: Pick, read: Callable) -> Iterator[tuple[Text, Mapping]]:
+def _texts_of(
+    rows: Iterable[tuple[str, Mapping]], pick: Pick, read: Callable
+) -> Iterator[tuple[Text, Mapping]]:
     """Yield the text, the pair or the question of every (place, row), and the row."""
     names: tuple[str, ...] = ()
     for place, row in rows:

@@ -45,7 +45,9 @@ class Checkpoints:
     previous one intact.
     """
 
-    def __init__(self, directory: pathlib.Path, *, num_best: int, tell: Callable[[str], None] = print_note):
+    def __init__(
+        self, directory: pathlib.Path, *, num_best: int, tell: Callable[[str], None] = print_note
+    ):
         """Open the checkpoints of a phase, and remove what a kill left of unfinished ones.
 
         Args:
@@ -102,7 +104,9 @@ class Checkpoints:
                     self._remove(LAST, other)
                 return self._restore(folder, like)
             if step != steps[-1]:
-                self._tell(f"{folder / wrong[0]} is damaged; step {step} is done again from the state before it")
+                self._tell(
+                    f"{folder / wrong[0]} is damaged; step {step} is done again from the state before it"
+                )
         if steps:
             raise ValueError(f"{folder / wrong[0]} is damaged; {self._advice()}")
         return like
@@ -144,7 +148,9 @@ class Checkpoints:
         found, broken, wrong_of = {}, {}, {}
         for step in _steps_in(self._directory / BEST):
             folder = self._directory / BEST / str(step)
-            wrong_of[step] = [str(folder / name) for name in damaged_files(folder, folder / CHECKSUMS)]
+            wrong_of[step] = [
+                str(folder / name) for name in damaged_files(folder, folder / CHECKSUMS)
+            ]
             scores = _read_scores(folder)
             if scores is None:
                 broken[step] = folder
@@ -189,7 +195,9 @@ class Checkpoints:
         """Return the tree of a step. Raises ValueError where orbax cannot read it."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            return self._orbax.restore((folder / ITEM).resolve(), args=ocp.args.StandardRestore(abstract))
+            return self._orbax.restore(
+                (folder / ITEM).resolve(), args=ocp.args.StandardRestore(abstract)
+            )
         except (ValueError, OSError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{folder} cannot be read ({reason}); {self._advice()}") from error

@@ -57,13 +57,17 @@ def save_arrays(path: pathlib.Path, *, teacher_logits, **arrays: np.ndarray) -> 
 
 def load_arrays(path: pathlib.Path) -> Extras:
     """Reads what `save_arrays` wrote, to travel with the examples. Raises ValueError where it is damaged."""
-    advice = f"remove {path.parent} and give the training command again; it repeats this phase alone"
+    advice = (
+        f"remove {path.parent} and give the training command again; it repeats this phase alone"
+    )
     check_file(path, advice)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
     except DAMAGES as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {error}); {advice}"
+        ) from error
     names = [name for name in arrays if name.startswith(BY_NAME)]
     by_name = {name.removeprefix(BY_NAME): arrays.pop(name) for name in names}
     return Extras(**arrays, **({TEACHER: by_name} if by_name else {}))

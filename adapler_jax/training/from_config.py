@@ -22,11 +22,15 @@ PRUNER_RATES = ("predictor_learning_rate", "rank_learning_rate", "selector_learn
 def pruner_of(encoder: EncoderConfig, options) -> Pruner:
     """AdapLeR with the options of `config.adapler`."""
     return make_pruner(
-        "adapler", encoder,
-        predictor_dim=options.predictor_dim, initial_threshold=options.initial_threshold,
-        relative_length=options.relative_length, length_target=options.length_target,
-        constant_targets=options.constant_targets, bound_cls_ratio=options.bound_cls_ratio,
-    )  # fmt: skip
+        "adapler",
+        encoder,
+        predictor_dim=options.predictor_dim,
+        initial_threshold=options.initial_threshold,
+        relative_length=options.relative_length,
+        length_target=options.length_target,
+        constant_targets=options.constant_targets,
+        bound_cls_ratio=options.bound_cls_ratio,
+    )
 
 
 def losses_of(options) -> LossConfig:
@@ -43,9 +47,12 @@ def losses_of(options) -> LossConfig:
 def search_pruner_of(encoder: EncoderConfig, options, *, max_length: int) -> Pruner:
     """PoWER-BERT's search with the options of `config.powerbert`."""
     return powerbert_search(
-        encoder, max_length=max_length, round_up=options.round_up, protects_cls=options.protects_cls,
+        encoder,
+        max_length=max_length,
+        round_up=options.round_up,
+        protects_cls=options.protects_cls,
         keeps_padding=options.padding_votes,
-    )  # fmt: skip
+    )
 
 
 def trbert_of(encoder: EncoderConfig, options) -> Pruner:
@@ -85,9 +92,13 @@ def slope_of(options) -> Callable:
 
     def slope_fn(steps_per_epoch):
         return lambda step: slope_at(
-            step, schedule=options.slope_schedule, steps_per_epoch=steps_per_epoch, num_epochs=options.num_epochs,
-            first=options.slope_first, last=options.slope_last,
-        )  # fmt: skip
+            step,
+            schedule=options.slope_schedule,
+            steps_per_epoch=steps_per_epoch,
+            num_epochs=options.num_epochs,
+            first=options.slope_first,
+            last=options.slope_last,
+        )
 
     return slope_fn
 
@@ -107,7 +118,9 @@ def jitter_of(options) -> Callable | None:
 def with_dropout(encoder: EncoderConfig, phase) -> EncoderConfig:
     """The encoder with the phase's dropout; a negative probability leaves the checkpoint's own."""
     changes = {
-        name: phase[name] for name in ("hidden_dropout_prob", "attention_dropout_prob") if phase.get(name, -1.0) >= 0
+        name: phase[name]
+        for name in ("hidden_dropout_prob", "attention_dropout_prob")
+        if phase.get(name, -1.0) >= 0
     }
     if "hidden_dropout_prob" in changes:
         changes["classifier_dropout_prob"] = None  # the head's goes along

@@ -69,7 +69,9 @@ def grow(
         remove_file(directory / DONE)
         finished = "1 epoch is" if before == 1 else f"{before} epochs are"
         more = "1 more starts" if now - before == 1 else f"{now - before} more start"
-        tell(f"{name}: {finished} finished; {more} from its model, with a schedule of rates from its start")
+        tell(
+            f"{name}: {finished} finished; {more} from its model, with a schedule of rates from its start"
+        )
         if outdated:
             tell(
                 f"{', '.join(outdated)}: outdated, since {name} is trained on; kept as *{OUTDATED} and done again"

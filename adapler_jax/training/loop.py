@@ -15,7 +15,13 @@ from adapler_jax.training.steps import TrainState
 from adapler_jax.types import Batch, Params
 
 LOG_EVERY_STEPS = 10
-DERIVED = ("main", "speedup", "flops_speedup", "accuracy", "grad_norm")  # from the terms; a bad term spoils them too
+DERIVED = (
+    "main",
+    "speedup",
+    "flops_speedup",
+    "accuracy",
+    "grad_norm",
+)  # from the terms; a bad term spoils them too
 
 
 class Plan(NamedTuple):
@@ -26,7 +32,9 @@ class Plan(NamedTuple):
     steps_per_epoch: int
     num_best: int  # epochs whose weights are kept
     checkpoint_every_steps: int  # beside the end of every epoch; 0 for epochs only
-    train_step: Callable  # (state, batch, key) -> (state, numbers), jitted here with the state donated
+    train_step: (
+        Callable  # (state, batch, key) -> (state, numbers), jitted here with the state donated
+    )
     batches_from: Callable[[int], Iterator[Batch]]
     # (parameters, epoch from 0) -> {"rank": what epochs are chosen by, ...}, floats or lists of floats
     evaluate: Callable[[Params, int], dict]
@@ -39,7 +47,9 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
 
     Raises FloatingPointError with the term and the step where one is NaN or infinite.
     """
-    fetched = [(step, {name: float(value) for name, value in numbers.items()}) for step, numbers in history]
+    fetched = [
+        (step, {name: float(value) for name, value in numbers.items()}) for step, numbers in history
+    ]
     rank = {name: place for place, name in enumerate(DERIVED, start=1)}
     for step, numbers in fetched:
         for name, value in sorted(numbers.items(), key=lambda item: rank.get(item[0], 0)):
@@ -54,7 +64,9 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
 def in_words(scores: dict) -> str:
     """Validation scores as people read them."""
     words = f"validation score {100 * scores['score']:.1f}"
-    return words + (f", FLOPs speedup {scores['flops_speedup']:.2f}x" if "flops_speedup" in scores else "")
+    return words + (
+        f", FLOPs speedup {scores['flops_speedup']:.2f}x" if "flops_speedup" in scores else ""
+    )
 
 
 def is_stale(plan: Plan, checkpoints: Checkpoints, step: int) -> bool:
@@ -64,7 +76,10 @@ def is_stale(plan: Plan, checkpoints: Checkpoints, step: int) -> bool:
     """
     if not plan.patience or not checkpoints.best_steps() or step % plan.steps_per_epoch:
         return False
-    return step - max(checkpoints.reached_step(), plan.first_step) >= plan.patience * plan.steps_per_epoch
+    return (
+        step - max(checkpoints.reached_step(), plan.first_step)
+        >= plan.patience * plan.steps_per_epoch
+    )
 
 
 def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -> Checkpoints:
@@ -77,7 +92,9 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
     state = jax.tree.map(jnp.copy, checkpoints.restore_last(state))
     start_step, num_steps = int(state.step), plan.num_epochs * plan.steps_per_epoch
     train_step = jax.jit(plan.train_step, donate_argnums=0)
-    with Journal(directory, start_step=start_step, num_steps=num_steps, label=plan.label) as journal:
+    with Journal(
+        directory, start_step=start_step, num_steps=num_steps, label=plan.label
+    ) as journal:
         if start_step:
             journal.tell(f"{plan.label}: goes on after step {start_step} of {num_steps}")
         is_over = start_step >= num_steps or is_stale(plan, checkpoints, start_step)
@@ -90,7 +107,9 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
             state, numbers = train_step(state, next(batches), seed_key)
             history.append((step + 1, numbers))
             last_of_epoch = position + 1 == plan.steps_per_epoch
-            checkpoint_due = plan.checkpoint_every_steps and (step + 1) % plan.checkpoint_every_steps == 0
+            checkpoint_due = (
+                plan.checkpoint_every_steps and (step + 1) % plan.checkpoint_every_steps == 0
+            )
             if last_of_epoch or checkpoint_due or len(history) == LOG_EVERY_STEPS:
                 _log(journal, check_finite(history, plan.label))
                 history = []
@@ -103,10 +122,16 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
                 checkpoints.save_best(state, scores)
             if last_of_epoch or checkpoint_due:
                 checkpoints.save_last(state)
-            if last_of_epoch:  # what is told is saved: a kill behind the line does not repeat the epoch
-                journal.tell(f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, {in_words(scores)}")
+            if (
+                last_of_epoch
+            ):  # what is told is saved: a kill behind the line does not repeat the epoch
+                journal.tell(
+                    f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, {in_words(scores)}"
+                )
                 if step + 1 < num_steps and is_stale(plan, checkpoints, step + 1):
-                    journal.tell(f"{plan.label}: ends early, {plan.patience} epochs after its best one")
+                    journal.tell(
+                        f"{plan.label}: ends early, {plan.patience} epochs after its best one"
+                    )
                     break
     return checkpoints
 
@@ -115,5 +140,8 @@ def _log(journal: Journal, fetched: list[tuple[int, dict[str, float]]]) -> None:
     for step, numbers in fetched:
         journal.write(step, "train", numbers)
     step, _ = fetched[-1]
-    mean = {name: sum(numbers[name] for _, numbers in fetched) / len(fetched) for name in ("main", "accuracy")}
+    mean = {
+        name: sum(numbers[name] for _, numbers in fetched) / len(fetched)
+        for name in ("main", "accuracy")
+    }
     journal.advance(step, {"loss": mean["main"], "accuracy": mean["accuracy"]})

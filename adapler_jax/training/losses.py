@@ -22,31 +22,54 @@ from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, LayerLoop, Params
 class LossConfig(NamedTuple):
     """Weights of the terms; hashable."""
 
-    term_coefs: tuple[tuple[str, str, float], ...] = ()  # (objective "main" or "speedup", term, coefficient)
+    term_coefs: tuple[
+        tuple[str, str, float], ...
+    ] = ()  # (objective "main" or "speedup", term, coefficient)
     distil_coef: float = 0.0  # share of the teacher's soft labels in the task loss, in [0, 1]
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
 
 
-def soft_speedup(params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, head: Head):
+def soft_speedup(
+    params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, head: Head
+):
     """Dense over pruned operations of a batch by its soft counts, padding and fillers left out: float32 scalar."""
     length_B = jnp.sum(batch.live_BL, axis=-1, dtype=jnp.float32)
     spent = head.flops(params["head"], config, length_B)
     dense_B = flops.dense_flops(config, length_B, head=spent)
     pruned_B = flops.pruned_flops(
-        config, length_B, trace.count_NB,
-        sites=pruner.sites, predictor_dim=flops.leaf_predictor_dim(params), head=spent,
-    )  # fmt: skip
-    dense, pruned = (jnp.sum(x_B, where=batch.example_id_B != FILLER_ID) for x_B in (dense_B, pruned_B))
+        config,
+        length_B,
+        trace.count_NB,
+        sites=pruner.sites,
+        predictor_dim=flops.leaf_predictor_dim(params),
+        head=spent,
+    )
+    dense, pruned = (
+        jnp.sum(x_B, where=batch.example_id_B != FILLER_ID) for x_B in (dense_B, pruned_B)
+    )
     return jnp.maximum(1.0, dense) / jnp.maximum(1.0, pruned)
 
 
 def weighted(loss_B, batch: Batch, class_weights: tuple[float, ...]):
     """The losses times the weights of their classes, float32 [B]; without weights unchanged."""
-    return loss_B * jnp.array(class_weights, jnp.float32)[batch.label_B] if class_weights else loss_B
+    return (
+        loss_B * jnp.array(class_weights, jnp.float32)[batch.label_B] if class_weights else loss_B
+    )
 
 
-def objectives(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, losses: LossConfig, *, slope, key,
-               dtype, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
+def objectives(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    losses: LossConfig,
+    *,
+    slope,
+    key,
+    dtype,
+    head: Head = CLASSIFICATION,
+    loop=LayerLoop(),
+):
     """((main, speedup), {name: scalar}): both objectives of a batch, means over the examples that are no filler."""
     logits, trace = full_width.forward(
         params, config, pruner, batch, slope=slope, key=key, dtype=dtype, head=head, loop=loop
@@ -66,8 +89,15 @@ def objectives(params: Params, config: EncoderConfig, pruner: Pruner, batch: Bat
     return (totals["main"], totals["speedup"]), numbers
 
 
-def saliency(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, dtype=jnp.float32,
-             head: Head = CLASSIFICATION):  # fmt: skip
+def saliency(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    *,
+    dtype=jnp.float32,
+    head: Head = CLASSIFICATION,
+):
     """Gradient times input at the output of the embeddings, float32 [B, L], 0 on padding; and the logits.
 
         S_i = || d logit_y / d h_i * h_i ||_2        over the hidden dimension, y the true label, no dropout
@@ -75,13 +105,17 @@ def saliency(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch
     `pruner` should be keep_all: nothing is removed. dtype: of the operands of the encoder's products.
     Of other heads the logit is their `gold`, which is ours. Source: AdapLeR, section 3.
     """
-    hidden_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
+    hidden_BLD = encoder.embed(
+        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
+    )
 
     def true_logits(hidden_BLD):
         last_BLD, _, _ = full_width.run_layers(
             params, config, pruner, hidden_BLD, batch.live_BL, slope=None, key=None, dtype=dtype
         )
-        logits = head.read(params["head"], config, last_BLD if head.reads_tokens else last_BLD[:, 0], batch)
+        logits = head.read(
+            params["head"], config, last_BLD if head.reads_tokens else last_BLD[:, 0], batch
+        )
         return jnp.sum(head.gold(logits, batch)), logits
 
     gradient_BLD, logits = jax.grad(true_logits, has_aux=True)(hidden_BLD)

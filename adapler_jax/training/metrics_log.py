@@ -61,7 +61,9 @@ class Journal:
         )
         self._write_event(start_step + 1, session_log=SessionLog(status=SessionLog.START))
         self._progress = make_progress()
-        self._bar = self._progress.add_task(label, total=num_steps, completed=start_step, numbers="")
+        self._bar = self._progress.add_task(
+            label, total=num_steps, completed=start_step, numbers=""
+        )
 
     def __enter__(self):
         self._file = self._path.open("a")
@@ -121,7 +123,9 @@ def read_journal(directory: pathlib.Path) -> list[dict]:
             f"{path}: {num_damaged} of {len(found)} lines are damaged and left out; only their numbers are lost",
             stacklevel=2,
         )
-    return [{name: value for name, value in entry.items() if name != CHECK} for entry in found if entry]
+    return [
+        {name: value for name, value in entry.items() if name != CHECK} for entry in found if entry
+    ]
 
 
 def _line(entry: dict) -> str:
@@ -146,7 +150,9 @@ def _parse(line: str) -> dict | None:
 
 def _fits(entry: dict) -> bool:
     """Whether a record is as it was written."""
-    return entry.get(CHECK) == _checksum({name: value for name, value in entry.items() if name != CHECK})
+    return entry.get(CHECK) == _checksum(
+        {name: value for name, value in entry.items() if name != CHECK}
+    )
 
 
 def _drop_lines_after(path: pathlib.Path, step: int) -> None:

@@ -26,8 +26,12 @@ class OptimizerConfig(NamedTuple):
 
 def split_thresholds(params: Params, pruner: Pruner) -> tuple[Params, Params]:
     """(weights, thresholds): what the main loss trains and what the speed-up loss trains."""
-    thresholds = {name: leaf for name, leaf in params["pruner"].items() if name in pruner.threshold_names}
-    predictors = {name: leaf for name, leaf in params["pruner"].items() if name not in pruner.threshold_names}
+    thresholds = {
+        name: leaf for name, leaf in params["pruner"].items() if name in pruner.threshold_names
+    }
+    predictors = {
+        name: leaf for name, leaf in params["pruner"].items() if name not in pruner.threshold_names
+    }
     return params | {"pruner": predictors}, thresholds
 
 
@@ -57,7 +61,10 @@ def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     """Adam with decoupled weight decay; the predictors have a rate of their own, one clipping norm for all."""
 
     def group_of(weights):
-        return {name: jax.tree.map(lambda _, name=name: name == "pruner", part) for name, part in weights.items()}
+        return {
+            name: jax.tree.map(lambda _, name=name: name == "pruner", part)
+            for name, part in weights.items()
+        }
 
     def scale(peak):
         return optax.scale_by_learning_rate(rate_schedule(peak, config.warmup_share, num_steps))
@@ -66,7 +73,10 @@ def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=config.adam_epsilon),
         optax.add_decayed_weights(config.weight_decay, mask=decays),
-        optax.partition({False: scale(config.learning_rate), True: scale(config.predictor_learning_rate)}, group_of),
+        optax.partition(
+            {False: scale(config.learning_rate), True: scale(config.predictor_learning_rate)},
+            group_of,
+        ),
     )
 
 
@@ -75,11 +85,15 @@ def threshold_optimizer(config: OptimizerConfig, num_steps: int) -> optax.Gradie
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=config.adam_epsilon),
-        optax.scale_by_learning_rate(rate_schedule(config.threshold_learning_rate, config.warmup_share, num_steps)),
+        optax.scale_by_learning_rate(
+            rate_schedule(config.threshold_learning_rate, config.warmup_share, num_steps)
+        ),
     )
 
 
-def slope_at(step, *, schedule: str, steps_per_epoch: int, num_epochs: int, first: float, last: float):
+def slope_at(
+    step, *, schedule: str, steps_per_epoch: int, num_epochs: int, first: float, last: float
+):
     """Slope of the soft removal at a step, float32 scalar.
 
     "geometric": grows by the same factor every step, from `first` to `last`.

@@ -84,11 +84,18 @@ def save_phase_model(
 ) -> None:
     """Writes the phase's model directory, and its checksums next to it."""
     save_model(
-        directory / "model", params, setup.encoder,
-        pruner_name=pruner.name, pruner_options=dict(pruner.options),
-        head=setup.head, class_names=setup.class_names or None, max_length=setup.max_length,
-        task=setup.task.name, tokenizer=setup.tokenizer, extra=extra,
-    )  # fmt: skip
+        directory / "model",
+        params,
+        setup.encoder,
+        pruner_name=pruner.name,
+        pruner_options=dict(pruner.options),
+        head=setup.head,
+        class_names=setup.class_names or None,
+        max_length=setup.max_length,
+        task=setup.task.name,
+        tokenizer=setup.tokenizer,
+        extra=extra,
+    )
     write_checksums(directory / "model", skip=MAY_CHANGE)
 
 
@@ -107,7 +114,9 @@ def load_phase_model(directory: pathlib.Path) -> Saved:
     return load_model(model)
 
 
-def soft_step(setup: Setup, pruner: Pruner, options, *, losses=LossConfig(), slope_fn, steer=None, jitter=None):
+def soft_step(
+    setup: Setup, pruner: Pruner, options, *, losses=LossConfig(), slope_fn, steer=None, jitter=None
+):
     """What `train` asks for, of the step that trains everything by the soft rule: see `make_train_step`.
 
     slope_fn: steps per epoch -> (step -> slope).
@@ -117,17 +126,34 @@ def soft_step(setup: Setup, pruner: Pruner, options, *, losses=LossConfig(), slo
     def make(encoder, params, main, num_steps):
         thresholds = threshold_optimizer(recipe.rates_of(options), num_steps)
         train_step = make_train_step(
-            encoder, pruner, losses, main, thresholds,
-            slope_fn=slope_fn(num_steps // options.num_epochs), dtype=setup.dtype, steer=steer, jitter=jitter,
-            head=setup.head, loop=setup.loop,
-        )  # fmt: skip
+            encoder,
+            pruner,
+            losses,
+            main,
+            thresholds,
+            slope_fn=slope_fn(num_steps // options.num_epochs),
+            dtype=setup.dtype,
+            steer=steer,
+            jitter=jitter,
+            head=setup.head,
+            loop=setup.loop,
+        )
         return train_step, init_state(params, pruner, main, thresholds)
 
     return make
 
 
-def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, make_step, extras=None,
-          rank) -> Checkpoints:  # fmt: skip
+def train(
+    directory,
+    setup: Setup,
+    pruner: Pruner,
+    params: Params,
+    options,
+    *,
+    make_step,
+    extras=None,
+    rank,
+) -> Checkpoints:
     """Runs one training phase with the options of its config section.
 
     Args: make_step: (encoder with the phase's dropout, params, optimizer, number of steps) -> (train_step, TrainState).
@@ -143,7 +169,9 @@ def train(directory, setup: Setup, pruner: Pruner, params: Params, options, *, m
         params = load_phase_model(directory).params
     num_steps = (options.num_epochs - num_before) * steps_per_epoch
     main = main_optimizer(recipe.rates_of(options), num_steps)
-    train_step, state = make_step(recipe.with_dropout(setup.encoder, options), params, main, num_steps)
+    train_step, state = make_step(
+        recipe.with_dropout(setup.encoder, options), params, main, num_steps
+    )
     if num_before:
         state = state.replace(step=jnp.asarray(num_before * steps_per_epoch, jnp.int32))
     split = validation_split(setup)
@@ -198,7 +226,12 @@ def finish(
 
 
 def finish_best(
-    directory: pathlib.Path, setup: Setup, pruner: Pruner, checkpoints: Checkpoints, like: Params, **more
+    directory: pathlib.Path,
+    setup: Setup,
+    pruner: Pruner,
+    checkpoints: Checkpoints,
+    like: Params,
+    **more,
 ) -> None:
     """Closes a phase with its best epoch; `like`: parameters of the same shapes; more: what else there is to record."""
     params, scores = checkpoints.restore_best(like), checkpoints.best_scores()
@@ -213,10 +246,14 @@ def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
     if not config.finetune.num_epochs:
         return keep_finetuned(directory, setup, config)
     checkpoints = train(
-        directory, setup, pruner, start, config.finetune,
+        directory,
+        setup,
+        pruner,
+        start,
+        config.finetune,
         make_step=soft_step(setup, pruner, config.finetune, slope_fn=lambda _: lambda step: None),
         rank=lambda epoch, scores: scores["score"],
-    )  # fmt: skip
+    )
     finish_best(directory, setup, pruner, checkpoints, start, num_epochs=config.finetune.num_epochs)
 
 
@@ -232,7 +269,9 @@ def keep_finetuned(directory: pathlib.Path, setup: Setup, config) -> None:
     batches = setup.eval_batches(split, config.finetune.batch_size)
     scores = validate(start, setup, pruner, batches, scorer)
     checkpoints = Checkpoints(directory, num_best=1)
-    checkpoints.save_best(TrainState(jnp.zeros((), jnp.int32), start, (), ()), scores | {"rank": scores["score"]})
+    checkpoints.save_best(
+        TrainState(jnp.zeros((), jnp.int32), start, (), ()), scores | {"rank": scores["score"]}
+    )
     checkpoints.close()
     finish(directory, setup, pruner, start, scores, decision_threshold=threshold, num_epochs=0)
 
@@ -289,13 +328,22 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
     if continued_epochs(directory):  # thresholds are as hard as they were at its end
         slope_fn = recipe.last_slope_of(options)
     checkpoints = train(
-        directory, setup, pruner, start, options,
+        directory,
+        setup,
+        pruner,
+        start,
+        options,
         make_step=soft_step(
-            setup, pruner, options,
-            losses=recipe.losses_of(options), slope_fn=slope_fn, jitter=recipe.jitter_of(options),
+            setup,
+            pruner,
+            options,
+            losses=recipe.losses_of(options),
+            slope_fn=slope_fn,
+            jitter=recipe.jitter_of(options),
         ),
-        extras=load_extras(workdir / "saliency"), rank=ranks[options.choose],
-    )  # fmt: skip
+        extras=load_extras(workdir / "saliency"),
+        rank=ranks[options.choose],
+    )
     if not checkpoints.best_steps():
         raise ValueError(
             f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is "
@@ -313,20 +361,30 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
     """
     start = directory.parent / "adapler"
     options = config.adapler.copy_and_resolve_references()
-    options.update({"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate})
+    options.update(
+        {"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate}
+    )
     pruner = recipe.pruner_of(setup.encoder, options)
     params = load_phase_model(start).params
     trained = read_done(start)["validation"]["flops_speedup"] < speedup
     if trained:
         checkpoints = train(
-            directory, setup, pruner, params, options,
+            directory,
+            setup,
+            pruner,
+            params,
+            options,
             make_step=soft_step(
-                setup, pruner, options, losses=recipe.losses_of(options),
+                setup,
+                pruner,
+                options,
+                losses=recipe.losses_of(options),
                 slope_fn=recipe.last_slope_of(options),
                 steer=functools.partial(steer_thresholds, target=speedup),
             ),
-            extras=load_extras(directory.parent / "saliency"), rank=lambda epoch, scores: float(epoch),
-        )  # fmt: skip
+            extras=load_extras(directory.parent / "saliency"),
+            rank=lambda epoch, scores: float(epoch),
+        )
         params = checkpoints.restore_best(params)
         checkpoints.close()
     split = validation_split(setup)
@@ -335,16 +393,26 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
 
     def speedup_on_sample(params):
         return evaluate_model(
-            params, setup.encoder, pruner, sample, scorer=NoScorer(), head=setup.head, dtype=setup.dtype,
+            params,
+            setup.encoder,
+            pruner,
+            sample,
+            scorer=NoScorer(),
+            head=setup.head,
+            dtype=setup.dtype,
             driver="masked",
-        ).flops_speedup  # fmt: skip
+        ).flops_speedup
 
     # Batches are sorted by length, so the middle one of a group stands for it.
     sample = batches[every // 2 :: every]
     params, scores = reach_speedup(
-        params, speedup, sample_speedup_of=speedup_on_sample,
-        scores_of=lambda params: validate(params, setup, pruner, batches, setup.task.make_scorer(split)),
-    )  # fmt: skip
+        params,
+        speedup,
+        sample_speedup_of=speedup_on_sample,
+        scores_of=lambda params: validate(
+            params, setup, pruner, batches, setup.task.make_scorer(split)
+        ),
+    )
     record = {"target_speedup": speedup, "trained": trained, "at_limit": at_limit(params)}
     record["at_lowest"] = at_lowest(params)
     if scores["flops_speedup"] * TOLERANCE < speedup:

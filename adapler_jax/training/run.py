@@ -40,10 +40,22 @@ CHOICES = {
     "inference.driver": DRIVER_NAMES,
 }
 COUNTS = (
-    "num_epochs", "policy_num_epochs", "joint_num_epochs", "batch_size", "num_best", "predictor_dim", "selector_dim",
-    "stride", "max_question_tokens", "max_answers", "max_answer_tokens", "max_option_tokens", "max_sentences",
-    "max_candidates", "max_rows",
-)  # fmt: skip
+    "num_epochs",
+    "policy_num_epochs",
+    "joint_num_epochs",
+    "batch_size",
+    "num_best",
+    "predictor_dim",
+    "selector_dim",
+    "stride",
+    "max_question_tokens",
+    "max_answers",
+    "max_answer_tokens",
+    "max_option_tokens",
+    "max_sentences",
+    "max_candidates",
+    "max_rows",
+)
 MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
     "seed": (0, MAX_SEED),
@@ -86,15 +98,25 @@ def check_config(config) -> None:
     flat = flatten(config.to_dict())
     for name, choices in CHOICES.items():
         if name in flat and flat[name] not in choices:
-            raise ValueError(f"config.{name} is {flat[name]!r}; expected {' or '.join(filter(None, choices))}")
+            raise ValueError(
+                f"config.{name} is {flat[name]!r}; expected {' or '.join(filter(None, choices))}"
+            )
     for name, value in flat.items():
         check_number(name, value)
     if config.method != "finetune" and config.method not in config:
-        raise ValueError(f"config.method is {config.method!r}, but the config has no section of that name")
+        raise ValueError(
+            f"config.method is {config.method!r}, but the config has no section of that name"
+        )
     if config.method == "adapler":
         check_adapler(config)
-    if config.method == "powerbert" and config.powerbert.retention and config.powerbert.retention_of:
-        raise ValueError("config.powerbert.retention and config.powerbert.retention_of are both given; give one")
+    if (
+        config.method == "powerbert"
+        and config.powerbert.retention
+        and config.powerbert.retention_of
+    ):
+        raise ValueError(
+            "config.powerbert.retention and config.powerbert.retention_of are both given; give one"
+        )
 
 
 def check_number(name: str, value) -> None:
@@ -103,18 +125,26 @@ def check_number(name: str, value) -> None:
     if name.rpartition(".")[2] in COUNTS and value < lowest:
         raise ValueError(f"config.{name} is {value}; expected {lowest} or more")
     if name.endswith("_dropout_prob") and not value < 1.0:
-        raise ValueError(f"config.{name} is {value}; expected less than 1, negative for the checkpoint's")
+        raise ValueError(
+            f"config.{name} is {value}; expected less than 1, negative for the checkpoint's"
+        )
     if name.endswith("learning_rate") and not (math.isfinite(value) and value >= 0.0):
         raise ValueError(f"config.{name} is {value}; expected a finite number, 0 or more")
     if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
-        raise ValueError(f"config.{name} is {value}; expected {RANGES[name][0]} to {RANGES[name][1]}")
+        raise ValueError(
+            f"config.{name} is {value}; expected {RANGES[name][0]} to {RANGES[name][1]}"
+        )
 
 
 def check_adapler(config) -> None:
     """The same of the sections of AdapLeR's phases."""
     target = config.adapler.length_target
     if target and config.adapler.relative_length != (target <= 1.0):
-        unit = "a share, at most 1" if config.adapler.relative_length else "tokens summed over layers, more than 1"
+        unit = (
+            "a share, at most 1"
+            if config.adapler.relative_length
+            else "tokens summed over layers, more than 1"
+        )
         raise ValueError(
             f"config.adapler.length_target is {target}; with relative_length={config.adapler.relative_length} it is "
             f"{unit}; length_coef has that unit too"
@@ -127,7 +157,9 @@ def check_adapler(config) -> None:
     for speedup in config.adapt.speedups:
         is_number = isinstance(speedup, int | float) and not isinstance(speedup, bool)
         if not is_number or not (math.isfinite(speedup) and speedup >= 1.0):
-            raise ValueError(f"config.adapt.speedups holds {speedup!r}; expected factors of 1 or more, as (1.5, 2.0)")
+            raise ValueError(
+                f"config.adapt.speedups holds {speedup!r}; expected factors of 1 or more, as (1.5, 2.0)"
+            )
     names = [adapt_name(speedup) for speedup in config.adapt.speedups]
     if len(set(names)) < len(names):
         raise ValueError(f"config.adapt.speedups names a phase twice: {', '.join(sorted(names))}")
@@ -156,7 +188,12 @@ def adapt_name(speedup: float) -> str:
 
 
 def run_all(
-    config, workdir, *, tell: Callable[[str], None] = print, last_phase: str | None = None, command: str = ""
+    config,
+    workdir,
+    *,
+    tell: Callable[[str], None] = print,
+    last_phase: str | None = None,
+    command: str = "",
 ) -> None:
     """Walks the phases; finished ones are not repeated.
 

@@ -22,7 +22,13 @@ from adapler_jax.inference.ids import check_rows
 from adapler_jax.io.messages import listed
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.training.balance import BALANCED, check_balance, class_weights
-from adapler_jax.training.task_data import TaskData, check_has_source, is_reading, load_task_data, splits_special
+from adapler_jax.training.task_data import (
+    TaskData,
+    check_has_source,
+    is_reading,
+    load_task_data,
+    splits_special,
+)
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
@@ -47,7 +53,9 @@ class Setup(NamedTuple):
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
     balanced_sampling: bool = False  # rows of smaller classes are repeated in training
     no_answer_threshold: float | None = None  # of the model that is started from
-    decision_threshold: float | None = None  # of the model that is started from, in the data's order
+    decision_threshold: float | None = (
+        None  # of the model that is started from, in the data's order
+    )
     class_names: tuple[str, ...] = ()  # in what is saved; none where a head tells no classes apart
 
     @property
@@ -78,7 +86,9 @@ class Setup(NamedTuple):
 
     def eval_batches(self, split: str, batch_size: int):
         """All batches of a split, each made when it is asked for."""
-        return eval_batches(self.splits[split], batch_size=self.rows(batch_size), lengths=self.lengths)
+        return eval_batches(
+            self.splits[split], batch_size=self.rows(batch_size), lengths=self.lengths
+        )
 
 
 def run_buckets(config) -> tuple[int, ...] | None:
@@ -113,10 +123,16 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         tokenizer.truncation_side = side  # which is saved with it, for transformers
     max_length = config.data.max_length or get_task(config.task).max_length
     loaded = load_pretrained(
-        directory, jax.random.key(config.seed), class_names=task.class_names or None, num_positions=max_length,
-        fresh_head=config.fresh_head, head=task.head,
-    )  # fmt: skip
-    check_finetuned(config, loaded.fresh, task.class_names)  # its refusal has the reason of the notes
+        directory,
+        jax.random.key(config.seed),
+        class_names=task.class_names or None,
+        num_positions=max_length,
+        fresh_head=config.fresh_head,
+        head=task.head,
+    )
+    check_finetuned(
+        config, loaded.fresh, task.class_names
+    )  # its refusal has the reason of the notes
     for note in loaded.notes:
         tell(note)
     check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
@@ -125,7 +141,12 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         tell(note)
     lengths = batch_lengths(config.data.lengths, max_length)
     for name, tokenized in splits.items():
-        check_rows(tokenized.tokens.values, tokenized.segments.values, loaded.config, where=f"the split {name}")
+        check_rows(
+            tokenized.tokens.values,
+            tokenized.segments.values,
+            loaded.config,
+            where=f"the split {name}",
+        )
         bucket_for(int(tokenized.lengths.max()), lengths)
     ladder(run_buckets(config) or DEFAULT_BUCKETS, max_length)
     return Setup(
@@ -137,7 +158,10 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         max_length=max_length,
         dtype=COMPUTE_DTYPES[config.compute_dtype],
         seed=config.seed,
-        loop=LayerLoop(loaded.config.num_layers if config.unroll_layers else 1, config.get("remat_layers", False)),
+        loop=LayerLoop(
+            loaded.config.num_layers if config.unroll_layers else 1,
+            config.get("remat_layers", False),
+        ),
         class_weights=weights_of_classes(config, task),
         balanced_sampling=config.get("balanced_sampling", False),
         no_answer_threshold=read_threshold(directory),
@@ -173,11 +197,17 @@ def read_decision_threshold(
         check_threshold(threshold, len(loaded.class_rows))
     except ValueError as error:
         raise ValueError(f"{directory / 'config.json'}: extra.{THRESHOLD}: {error}") from error
-    again = "choose one for a trained model with evaluate.py --choose_threshold and --save_threshold"
+    again = (
+        "choose one for a trained model with evaluate.py --choose_threshold and --save_threshold"
+    )
     if config.finetune.num_epochs:
-        tell(f"the decision threshold {threshold} of {config.model} is left out, as training moves it; {again}")
+        tell(
+            f"the decision threshold {threshold} of {config.model} is left out, as training moves it; {again}"
+        )
         return None
-    tell(f"the decision threshold {threshold} is kept in the dense model; pruned models need their own: {again}")
+    tell(
+        f"the decision threshold {threshold} is kept in the dense model; pruned models need their own: {again}"
+    )
     return threshold if loaded.class_rows == (0, 1) else 1.0 - threshold
 
 

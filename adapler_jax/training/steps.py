@@ -33,8 +33,20 @@ def init_state(params: Params, pruner: Pruner, main, thresholds) -> TrainState:
     )
 
 
-def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, main, thresholds, *, slope_fn, dtype,
-                    steer=None, jitter=None, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
+def make_train_step(
+    config: EncoderConfig,
+    pruner: Pruner,
+    losses: LossConfig,
+    main,
+    thresholds,
+    *,
+    slope_fn,
+    dtype,
+    steer=None,
+    jitter=None,
+    head: Head = CLASSIFICATION,
+    loop=LayerLoop(),
+):
     """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
 
     Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
@@ -53,7 +65,16 @@ def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, m
             if jitter is not None:
                 params = jitter(params, key)
             return objectives(
-                params, config, pruner, batch, losses, slope=slope, key=key, dtype=dtype, head=head, loop=loop
+                params,
+                config,
+                pruner,
+                batch,
+                losses,
+                slope=slope,
+                key=key,
+                dtype=dtype,
+                head=head,
+                loop=loop,
             )
 
         one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
@@ -67,7 +88,9 @@ def make_train_step(config: EncoderConfig, pruner: Pruner, losses: LossConfig, m
         weights = optax.apply_updates(weights, updates)
         threshold_state = state.threshold_state
         if train_thresholds:
-            updates, threshold_state = thresholds.update(threshold_grads, threshold_state, threshold_tree)
+            updates, threshold_state = thresholds.update(
+                threshold_grads, threshold_state, threshold_tree
+            )
             threshold_tree = optax.apply_updates(threshold_tree, updates)
         params = join_thresholds(weights, threshold_tree)
         if steer is not None:

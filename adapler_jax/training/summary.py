@@ -120,5 +120,7 @@ def _model_cell(model: pathlib.Path, done: dict) -> str:
         return f"none: {done['target_speedup']:g}x is out of reach"
     if not model.exists():
         return ""
-    asked = f" (faster than the {done['target_speedup']:g}x asked for)" if _is_overshot(done) else ""
+    asked = (
+        f" (faster than the {done['target_speedup']:g}x asked for)" if _is_overshot(done) else ""
+    )
     return f"{model}{asked}"

@@ -18,7 +18,12 @@ from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.tokenization.pieces import SIDES
 from adapler_jax.data.tokenization.tokenizers import load_core, load_tokenizer
 from adapler_jax.data.tokenization.tokens import Tokenized, tokenize
-from adapler_jax.evaluation.question_answering import ChoiceScorer, HotpotScorer, SpanScorer, WikihopScorer
+from adapler_jax.evaluation.question_answering import (
+    ChoiceScorer,
+    HotpotScorer,
+    SpanScorer,
+    WikihopScorer,
+)
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
 from adapler_jax.io.caches import user_cache
@@ -44,7 +49,9 @@ class TaskData(NamedTuple):
     group: int = 1  # rows that belong together
     unit: str = "texts"  # what a row is
     extra: Mapping[str, Any] = {}  # what a saved model must know of the task to be used
-    majority: Mapping[str, float] = {}  # by split the share of its most frequent class; none where texts are read
+    majority: Mapping[
+        str, float
+    ] = {}  # by split the share of its most frequent class; none where texts are read
 
     @property
     def num_classes(self) -> int:
@@ -140,12 +147,18 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
             "by the metric of their kind; leave it out"
         )
     data = load_reading(
-        config.task, load_core(directory, split_special_tokens=splits_special(config)),
-        max_length=config.data.max_length, reading=config.reading, source=config.data.source,
-        split_sources=dict(config.data.split_sources), carve=dict(config.data.carve) or None,
-        split_seed=config.data.split_seed, num_train_examples=config.data.num_train_examples,
-        cache_dir=token_cache(config), only=only,
-    )  # fmt: skip
+        config.task,
+        load_core(directory, split_special_tokens=splits_special(config)),
+        max_length=config.data.max_length,
+        reading=config.reading,
+        source=config.data.source,
+        split_sources=dict(config.data.split_sources),
+        carve=dict(config.data.carve) or None,
+        split_seed=config.data.split_seed,
+        num_train_examples=config.data.num_train_examples,
+        cache_dir=token_cache(config),
+        only=only,
+    )
     if only == SPLITS:
         check_splits(config, data.splits)
     return data
@@ -183,21 +196,32 @@ def class_data(
     notes = []
     if side != "right" and not asked:
         lost = {"left": "beginning", "middle": "middle"}[side]
-        notes = [f"{directory} says that texts over {max_length} tokens lose their {lost}; "
-                 "config.data.truncation_side=right cuts off their end"]  # fmt: skip
+        notes = [
+            f"{directory} says that texts over {max_length} tokens lose their {lost}; "
+            "config.data.truncation_side=right cuts off their end"
+        ]
     if max_length > tokenizer.model_max_length:
-        notes.append(f"{directory} says that it reads {tokenizer.model_max_length} tokens (model_max_length); texts "
-                     f"have up to {max_length} here")  # fmt: skip
+        notes.append(
+            f"{directory} says that it reads {tokenizer.model_max_length} tokens (model_max_length); texts "
+            f"have up to {max_length} here"
+        )
     limits = {"max_length": max_length, "truncation_side": side, "cache_dir": token_cache(config)}
     splits = {
         name: tokenize(examples, tokenizer, **limits)
-        for name, examples in dataset.splits.items() if name.partition("_")[0] in only
-    }  # fmt: skip
+        for name, examples in dataset.splits.items()
+        if name.partition("_")[0] in only
+    }
     return TaskData(
-        name=dataset.task.name, metric=metric, head=CLASSIFICATION, class_names=shown_names,
-        splits=splits, notes=(*dataset.notes, *notes, *summarize(dataset)), majority=majority_shares(dataset),
-        make_scorer=make_scorer, extra={"truncation_side": side},
-    )  # fmt: skip
+        name=dataset.task.name,
+        metric=metric,
+        head=CLASSIFICATION,
+        class_names=shown_names,
+        splits=splits,
+        notes=(*dataset.notes, *notes, *summarize(dataset)),
+        majority=majority_shares(dataset),
+        make_scorer=make_scorer,
+        extra={"truncation_side": side},
+    )
 
 
 def saved_side(directory) -> str:
@@ -250,16 +274,21 @@ def span_data(found: Callable, config, data: ReadingData) -> TaskData:
             f"{name}: each of its {split.num_questions} questions has an answer, so that models will always give one; "
             "with questions without, a threshold would be tuned"
             for name, split in data.splits.items()
-            if name.startswith("validation") and all(question.answers for question in split.questions)
-        ]  # fmt: skip
-    return found(notes=(*data.notes, *notes), metric="f1", head=SPAN, class_names=(), make_scorer=make_scorer)
+            if name.startswith("validation")
+            and all(question.answers for question in split.questions)
+        ]
+    return found(
+        notes=(*data.notes, *notes), metric="f1", head=SPAN, class_names=(), make_scorer=make_scorer
+    )
 
 
 def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
     """A task of options: against each other, or each judged alone."""
     counts = {split.rows.num_options for split in data.splits.values()}
     if len(counts) > 1:
-        raise ValueError(f"task {config.task!r}: splits of {sorted(counts)} options; expected the same in all")
+        raise ValueError(
+            f"task {config.task!r}: splits of {sorted(counts)} options; expected the same in all"
+        )
     (num_options,) = counts
     alone = config.reading.per_option
     notes = []
@@ -270,10 +299,12 @@ def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
         ]
     return found(
         notes=(*data.notes, *notes),
-        metric="accuracy", head=CLASSIFICATION if alone else choice(num_options=num_options),
-        class_names=PER_OPTION if alone else (), group=num_options,
+        metric="accuracy",
+        head=CLASSIFICATION if alone else choice(num_options=num_options),
+        class_names=PER_OPTION if alone else (),
+        group=num_options,
         make_scorer=lambda split, threshold=None: ChoiceScorer(data.splits[split].rows),
-    )  # fmt: skip
+    )
 
 
 def hotpot_data(found: Callable, config, data: ReadingData) -> TaskData:
@@ -290,15 +321,20 @@ def hotpot_data(found: Callable, config, data: ReadingData) -> TaskData:
 def wikihop_data(found: Callable, config, data: ReadingData) -> TaskData:
     """WikiHop: candidates against each other."""
     return found(
-        metric="accuracy", class_names=(),
+        metric="accuracy",
+        class_names=(),
         head=candidates(config.reading.max_candidates, protects=config.reading.protects_markers),
         make_scorer=lambda split, threshold=None: WikihopScorer(data.splits[split].rows),
-    )  # fmt: skip
+    )
 
 
 def span_scorer(split: SpanSplit, reading, allows_null: bool, threshold: float | None) -> Scorer:
     """Exact match and F1 of a split's answers."""
     return SpanScorer(
-        split.windows, split.questions, num_best=reading.num_best, max_answer_tokens=reading.max_answer_tokens,
-        allows_null=allows_null, threshold=threshold,
-    )  # fmt: skip
+        split.windows,
+        split.questions,
+        num_best=reading.num_best,
+        max_answer_tokens=reading.max_answer_tokens,
+        allows_null=allows_null,
+        threshold=threshold,
+    )

@@ -11,7 +11,14 @@ def validate(params: Params, setup: Setup, pruner: Pruner, batches, scorer: Scor
     """{"score", "nll"} of batches of a whole split, and what else its scorer gives; where tokens can go also
     {"flops_speedup", "kept_tokens": [N]}, true counts."""
     found = evaluate_model(
-        params, setup.encoder, pruner, batches, scorer=scorer, head=setup.head, dtype=setup.dtype, driver="masked"
+        params,
+        setup.encoder,
+        pruner,
+        batches,
+        scorer=scorer,
+        head=setup.head,
+        dtype=setup.dtype,
+        driver="masked",
     )
     scores = found.scores | {"nll": round(found.nll, 5)}
     if not pruner.sites:

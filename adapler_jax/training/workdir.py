@@ -25,9 +25,13 @@ MAX_TOLD = 8  # fields that a refusal names
 PARTIAL_FILES = ".*.partial"  # what a kill leaves of a file that was being replaced
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
-    "adapt.speedups", "data.cache_dir", "inference.buckets", "inference.compilation_cache", "inference.driver",
+    "adapt.speedups",
+    "data.cache_dir",
+    "inference.buckets",
+    "inference.compilation_cache",
+    "inference.driver",
     "inference.latency_table",
-)  # fmt: skip
+)
 # Epochs that a finished phase can be given more of.
 GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distil.num_epochs")
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
@@ -65,7 +69,9 @@ def read_seconds(workdir: pathlib.Path) -> dict[str, float]:
     seconds = read_object(path, "remove it; only the seconds are lost") if path.exists() else {}
     wrong = [name for name, value in seconds.items() if not isinstance(value, int | float)]
     if wrong:
-        raise ValueError(f"{path} is damaged (no number for {', '.join(wrong)}); remove it; only the seconds are lost")
+        raise ValueError(
+            f"{path} is damaged (no number for {', '.join(wrong)}); remove it; only the seconds are lost"
+        )
     return seconds
 
 
@@ -139,7 +145,9 @@ def check_claim(workdir: pathlib.Path, config: dict) -> None:
         if workdir.exists() and any(
             entry.name not in ours and not entry.match(PARTIAL_FILES) for entry in workdir.iterdir()
         ):
-            raise ValueError(f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir")
+            raise ValueError(
+                f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir"
+            )
         return
     there, here = flatten(read_object(path, RESTORE_RUN)), flatten(config)
     missing = "(absent)"
@@ -176,7 +184,9 @@ def check_data(workdir: pathlib.Path, digests: dict[str, str]) -> None:
         replace_text(path, json.dumps(digests, indent=1, sort_keys=True), checksum=True)
         return
     there = read_object(path, NEW_DATA)
-    changed = sorted(name for name in there.keys() | digests.keys() if there.get(name) != digests.get(name))
+    changed = sorted(
+        name for name in there.keys() | digests.keys() if there.get(name) != digests.get(name)
+    )
     if changed:
         raise ValueError(
             f"{workdir} was trained on other data: {', '.join(changed)} changed since; restore the data or give "

@@ -57,7 +57,9 @@ def position_offset(raw: dict[str, Any], source="config.json") -> int:
     """Rows of RoBERTa's position table before the first position: those up to its padding token's number."""
     padding = raw.get("pad_token_id", 1)
     if type(padding) is not int or not 0 <= padding < 1 << 31:
-        raise ValueError(f"{source} has pad_token_id {shown(padding)}; expected the padding token's number")
+        raise ValueError(
+            f"{source} has pad_token_id {shown(padding)}; expected the padding token's number"
+        )
     return padding + 1
 
 
@@ -67,7 +69,9 @@ def bert_config(raw: dict[str, Any], source="config.json") -> dict[str, Any]:
     if model_type in ROBERTA:
         changes = {"model_type": "bert"}
         if type(raw.get("max_position_embeddings")) is int:
-            changes["max_position_embeddings"] = raw["max_position_embeddings"] - position_offset(raw, source)
+            changes["max_position_embeddings"] = raw["max_position_embeddings"] - position_offset(
+                raw, source
+            )
         return raw | changes
     if model_type in DISTILBERT:
         renamed = {key: value for key, value in raw.items() if key not in DISTILBERT_KEYS}
@@ -90,7 +94,9 @@ def bert_tensors(tensors: dict, raw: dict[str, Any], source="the checkpoint") ->
 
 def from_roberta(tensors: dict, offset: int, source) -> dict:
     """RoBERTa's tensors as BERT's."""
-    if any(name.startswith("classifier.dense.") for name in tensors):  # it brings the pooler's part itself
+    if any(
+        name.startswith("classifier.dense.") for name in tensors
+    ):  # it brings the pooler's part itself
         tensors = {name: value for name, value in tensors.items() if not ROBERTA_POOLER.match(name)}
     found = renamed(tensors, roberta_name, source)
     if np.ndim(found.get(POSITIONS, 0)) == 2:
@@ -103,7 +109,9 @@ def roberta_name(name: str) -> str:
     name = re.sub(r"^roberta\.", "bert.", name)
     if name.startswith(("embeddings.", "encoder.", "pooler.")):
         name = f"bert.{name}"
-    return name.replace("classifier.dense.", "bert.pooler.dense.").replace("classifier.out_proj.", "classifier.")
+    return name.replace("classifier.dense.", "bert.pooler.dense.").replace(
+        "classifier.out_proj.", "classifier."
+    )
 
 
 def from_distilbert(tensors: dict, source) -> dict:
@@ -180,7 +188,11 @@ def distilbert_config(raw: dict[str, Any]) -> dict[str, Any]:
     if found["seq_classif_dropout"] is None:
         found["seq_classif_dropout"] = raw["hidden_dropout_prob"]
     architecture = raw["architectures"][0].replace("Bert", "DistilBert")
-    return found | {"model_type": "distilbert", "architectures": [architecture], "sinusoidal_pos_embds": False}
+    return found | {
+        "model_type": "distilbert",
+        "architectures": [architecture],
+        "sinusoidal_pos_embds": False,
+    }
 
 
 def distilbert_tensors(tensors: dict) -> dict:
@@ -195,6 +207,8 @@ def distilbert_tensors(tensors: dict) -> dict:
             name = name.replace("bert.embeddings.", "distilbert.embeddings.")
             name = name.replace("bert.pooler.dense.", "pre_classifier.")
         found[name] = value
-    found["distilbert.embeddings.position_embeddings.weight"] = tensors[POSITIONS] + tensors[SEGMENTS]
+    found["distilbert.embeddings.position_embeddings.weight"] = (
+        tensors[POSITIONS] + tensors[SEGMENTS]
+    )
     del found["distilbert.embeddings.token_type_embeddings.weight"]
     return found

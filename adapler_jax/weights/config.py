@@ -7,7 +7,12 @@ from typing import Any
 from adapler_jax.encoders.bert import ACTIVATIONS
 from adapler_jax.io.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.checkpoint_formats import MODEL_TYPES, bert_config, distilbert_config, saves_as_distilbert
+from adapler_jax.weights.checkpoint_formats import (
+    MODEL_TYPES,
+    bert_config,
+    distilbert_config,
+    saves_as_distilbert,
+)
 from adapler_jax.weights.labels import UNNAMED, is_name, numbers_of
 
 CONFIG_FILE = "config.json"
@@ -59,11 +64,17 @@ def read_json(path: Path) -> dict[str, Any]:
         check_file(path)
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        inside = [file for part in ("model", "*/model") for file in sorted(path.parent.glob(f"{part}/{path.name}"))]
+        inside = [
+            file
+            for part in ("model", "*/model")
+            for file in sorted(path.parent.glob(f"{part}/{path.name}"))
+        ]
         hint = f"; there are {', '.join(str(file.parent) for file in inside)}" if inside else ""
         raise ValueError(f"{path} does not exist; a model directory needs it{hint}") from error
     except RecursionError as error:
-        raise ValueError(f"{path} is nested too deeply; expected at most {MAX_DEPTH} levels") from error
+        raise ValueError(
+            f"{path} is nested too deeply; expected at most {MAX_DEPTH} levels"
+        ) from error
     except ValueError as error:  # bad JSON and bad UTF-8
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -87,7 +98,9 @@ def is_deep(value) -> bool:
     level = [value]
     for _ in range(MAX_DEPTH):
         inner = [item for item in level if isinstance(item, dict | list)]
-        level = [child for item in inner for child in (item.values() if isinstance(item, dict) else item)]
+        level = [
+            child for item in inner for child in (item.values() if isinstance(item, dict) else item)
+        ]
     return bool(level)
 
 
@@ -116,7 +129,9 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
         if key in merged and not is_size(merged[key])
     ]
     problems += [
-        f"{key} is {shown(merged[key])}, expected a number in [0, 1)" for key in CONSTANTS if not is_share(merged[key])
+        f"{key} is {shown(merged[key])}, expected a number in [0, 1)"
+        for key in CONSTANTS
+        if not is_share(merged[key])
     ]
     if merged["classifier_dropout"] is not None and not is_share(merged["classifier_dropout"]):
         problems.append(
@@ -128,7 +143,9 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
     if raw.get("quantization_config") is not None:
         method = raw["quantization_config"]
         method = method.get("quant_method") if isinstance(method, dict) else method
-        problems.append(f"quantization_config is there ({shown(method)}): save the model without quantisation")
+        problems.append(
+            f"quantization_config is there ({shown(method)}): save the model without quantisation"
+        )
     if not problems and merged["hidden_size"] % merged["num_attention_heads"]:
         problems.append(
             f"hidden_size {merged['hidden_size']} is not a multiple of num_attention_heads "
@@ -140,8 +157,12 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
 def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
     """EncoderConfig of the contents of a config.json. Raises ValueError with everything that is wrong with it."""
     model_type = raw.get("model_type", "bert")
-    if model_type not in MODEL_TYPES:  # alone: the other keys of a different architecture mean nothing here
-        raise ValueError(f"{source}: model_type is {shown(model_type)}, expected one of {', '.join(MODEL_TYPES)}")
+    if (
+        model_type not in MODEL_TYPES
+    ):  # alone: the other keys of a different architecture mean nothing here
+        raise ValueError(
+            f"{source}: model_type is {shown(model_type)}, expected one of {', '.join(MODEL_TYPES)}"
+        )
     raw = bert_config(raw, source)
     problems = find_problems(raw)
     if problems:
@@ -152,7 +173,9 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
     fields |= {field: float(merged[key]) for key, field in CONSTANTS.items()}
     if merged["classifier_dropout"] is not None:
         fields["classifier_dropout_prob"] = float(merged["classifier_dropout"])
-    return EncoderConfig(activation=merged["hidden_act"], pooler_activation=merged["pooler_activation"], **fields)
+    return EncoderConfig(
+        activation=merged["hidden_act"], pooler_activation=merged["pooler_activation"], **fields
+    )
 
 
 def read_config(directory) -> tuple[EncoderConfig, dict[str, Any]]:
@@ -248,7 +271,11 @@ def config_json(
         "dtype": "float32",
         **(special or {}),
         **({} if class_names is None else label_names(class_names)),
-        **({} if config.pooler_activation == "tanh" else {"pooler_activation": config.pooler_activation}),
+        **(
+            {}
+            if config.pooler_activation == "tanh"
+            else {"pooler_activation": config.pooler_activation}
+        ),
     }
     return distilbert_config(contents) if saves_as_distilbert(config) else contents
 

@@ -17,13 +17,41 @@ from adapler_jax.weights.config import read_json
 
 # What is read of the dtypes that the files name.
 SAFE_DTYPES = (
-    "F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL",
+    "F64",
+    "F32",
+    "F16",
+    "BF16",
+    "I64",
+    "I32",
+    "I16",
+    "I8",
+    "U64",
+    "U32",
+    "U16",
+    "U8",
+    "BOOL",
 )
 TORCH_DTYPES = tuple(
     f"torch.{name}"
-    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+    for name in (
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "bool",
+    )
 )
-STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")  # keys of training loops' files, outermost first
+STATE_DICTS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+)  # keys of training loops' files, outermost first
 FLAX_LEAVES = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
 
@@ -32,7 +60,9 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = list(file.keys())
-            check_dtypes({name: file.get_slice(name).get_dtype() for name in names}, SAFE_DTYPES, path)
+            check_dtypes(
+                {name: file.get_slice(name).get_dtype() for name in names}, SAFE_DTYPES, path
+            )
             return {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, TypeError) as error:
         raise ValueError(damaged(path, error)) from error
@@ -50,7 +80,11 @@ def add_own_tables(tensors: dict, raw: dict, source: Path) -> dict:
       ValueError: the file next to it is damaged, or of other weights.
     """
     own = source.with_name(OWN_FILE)
-    if raw.get("model_type") not in DISTILBERT or source.name != "model.safetensors" or not own.is_file():
+    if (
+        raw.get("model_type") not in DISTILBERT
+        or source.name != "model.safetensors"
+        or not own.is_file()
+    ):
         return tensors
     return with_own_tables(tensors, read_safetensors(own), own)
 
@@ -69,25 +103,41 @@ def check_dtypes(dtypes: dict[str, str], known: Container[str], path: Path) -> N
 def read_torch(path: Path) -> dict[str, np.ndarray]:
     """All tensors of one PyTorch file, read without running any code in it."""
     if importlib.util.find_spec("torch") is None:
-        raise ValueError(f"{path} needs torch to be read: pip install torch, or convert it to model.safetensors")
+        raise ValueError(
+            f"{path} needs torch to be read: pip install torch, or convert it to model.safetensors"
+        )
     import torch
 
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # its text recommends to load unsafely
-        raise ValueError(f"{path} holds more than tensors, or is damaged; nothing of it was loaded") from error
-    except Exception as error:  # damaged files end in any of ten types, IndexError and struct.error among them
+        raise ValueError(
+            f"{path} holds more than tensors, or is damaged; nothing of it was loaded"
+        ) from error
+    except (
+        Exception
+    ) as error:  # damaged files end in any of ten types, IndexError and struct.error among them
         raise ValueError(damaged(path, error)) from error
     tensors = state_dict_of(stored, path)
     strange = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
     if strange:
-        raise ValueError(f"{path} does not hold a plain dict of tensors by name: {shown(strange[0])} is no tensor")
+        raise ValueError(
+            f"{path} does not hold a plain dict of tensors by name: {shown(strange[0])} is no tensor"
+        )
     check_dtypes({name: str(value.dtype) for name, value in tensors.items()}, TORCH_DTYPES, path)
-    odd = [name for name, value in tensors.items() if value.layout is not torch.strided or value.is_meta]
+    odd = [
+        name
+        for name, value in tensors.items()
+        if value.layout is not torch.strided or value.is_meta
+    ]
     if odd:
-        raise ValueError(f"{path}: tensor {shown(odd[0], 200)} is sparse or without values; save it as a plain tensor")
+        raise ValueError(
+            f"{path}: tensor {shown(odd[0], 200)} is sparse or without values; save it as a plain tensor"
+        )
     return {
-        name: value.view(torch.uint16).numpy().view(jnp.bfloat16) if value.dtype == torch.bfloat16 else value.numpy()
+        name: value.view(torch.uint16).numpy().view(jnp.bfloat16)
+        if value.dtype == torch.bfloat16
+        else value.numpy()
         for name, value in ((name, value.detach().contiguous()) for name, value in tensors.items())
     }
 
@@ -109,14 +159,21 @@ def read_flax(path: Path) -> dict[str, np.ndarray]:
     try:
         restored = flax.serialization.msgpack_restore(path.read_bytes())
         arrays = flatten_dict(restored.get("params", restored))
-        names = {keys: (*map(str, keys[:-1]), FLAX_LEAVES.get(keys[-1], str(keys[-1]))) for keys in arrays}
+        names = {
+            keys: (*map(str, keys[:-1]), FLAX_LEAVES.get(keys[-1], str(keys[-1])))
+            for keys in arrays
+        }
         return {
-            ".".join(names[keys]): np.asarray(value).T if keys[-1] == "kernel" else np.asarray(value)
+            ".".join(names[keys]): np.asarray(value).T
+            if keys[-1] == "kernel"
+            else np.asarray(value)
             for keys, value in arrays.items()
         }
     except OSError:
         raise
-    except Exception as error:  # damaged files end in many types, KeyError and struct.error among them
+    except (
+        Exception
+    ) as error:  # damaged files end in many types, KeyError and struct.error among them
         raise ValueError(damaged(path, error)) from error
 
 
@@ -166,15 +223,26 @@ def read_map(index: Path) -> dict[str, str]:
 
 def is_inside(folder: Path, name) -> bool:
     """Whether a name is of a file in the folder, links followed; the hub's cache links to its own blobs."""
-    if not isinstance(name, str) or not name or "\0" in name or any(len(part) > 255 for part in Path(name).parts):
+    if (
+        not isinstance(name, str)
+        or not name
+        or "\0" in name
+        or any(len(part) > 255 for part in Path(name).parts)
+    ):
         return False
     if Path(name).is_absolute() or ".." in Path(name).parts:
         return False
     folder = folder.resolve()
-    allowed = [folder, folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [folder]
+    allowed = (
+        [folder, folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [folder]
+    )
     try:
         target = (folder / name).resolve()
-    except (OSError, RuntimeError, ValueError):  # a circle of links, or characters that no file name has
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # a circle of links, or characters that no file name has
         return False
     return any(target.is_relative_to(place) for place in allowed)
 
@@ -185,13 +253,21 @@ def read_shards(index: Path, reader: Callable[[Path], dict]) -> dict[str, np.nda
     tensors: dict[str, np.ndarray] = {}
     for file in sorted(set(weight_map.values())):
         found = reader(index.parent / file)
-        lacking = [name for name, place in weight_map.items() if place == file and name not in found]
+        lacking = [
+            name for name, place in weight_map.items() if place == file and name not in found
+        ]
         if lacking:
-            raise ValueError(f"{index.parent / file} lacks tensors that {index.name} names: {listed(lacking)}")
+            raise ValueError(
+                f"{index.parent / file} lacks tensors that {index.name} names: {listed(lacking)}"
+            )
         for name in found:
             if name not in weight_map and name in tensors:
-                raise ValueError(f"{index}: tensor {shown(name, 200)} is in two files, and the index names neither")
-        tensors |= {name: value for name, value in found.items() if weight_map.get(name, file) == file}
+                raise ValueError(
+                    f"{index}: tensor {shown(name, 200)} is in two files, and the index names neither"
+                )
+        tensors |= {
+            name: value for name, value in found.items() if weight_map.get(name, file) == file
+        }
     return tensors
 
 

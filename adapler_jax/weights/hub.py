@@ -36,7 +36,9 @@ def download(name: str) -> Path:
         try:
             files = ["config.json", *TOKENIZER_FILES, *patterns]
             directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
-        except Exception as error:  # the client passes on errors of its HTTP library, other ones in each release
+        except (
+            Exception
+        ) as error:  # the client passes on errors of its HTTP library, other ones in each release
             reason = excerpt(" ".join(str(error).split()).partition(". ")[0].rstrip("."), 160)
             raise ValueError(
                 f"{name!r} is no local directory and could not be fetched from the Hugging Face hub "
@@ -54,7 +56,9 @@ def resolve_model(path_or_name) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise ValueError(f"{path} is a file; give the model directory that holds config.json and the weights")
+        raise ValueError(
+            f"{path} is a file; give the model directory that holds config.json and the weights"
+        )
     if not HUB_NAME.fullmatch(str(path_or_name)):
         raise ValueError(f"the model directory {path} does not exist")
     return download(str(path_or_name))

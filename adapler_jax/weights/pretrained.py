@@ -32,7 +32,9 @@ from adapler_jax.weights.tree import canonicalize, check_tensors, to_tree
 
 CLASSIFIER_NAMES = tuple(rule.name for rule in CLASSIFIER_RULES)
 # Where an encoder's part of a tensor's name begins.
-ENCODER_PART = re.compile(r"(.*?)(?:embeddings\.(?:word|position|token_type)_|(?:encoder|transformer)\.layer\.\d)")
+ENCODER_PART = re.compile(
+    r"(.*?)(?:embeddings\.(?:word|position|token_type)_|(?:encoder|transformer)\.layer\.\d)"
+)
 LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 WORDS = "bert.embeddings.word_embeddings.weight"
 
@@ -83,14 +85,21 @@ def load_pretrained(
     own = tuple(rule.name for rule in HEAD_RULES[head.name])
     tensors, notes = drop_ignored(tensors, keep=own)
     classifies = head is CLASSIFICATION and not fresh_head
-    own_names = read_classes(directory / CONFIG_FILE, raw, tensors, notes=notes) if classifies else None
+    own_names = (
+        read_classes(directory / CONFIG_FILE, raw, tensors, notes=notes) if classifies else None
+    )
     num_classes = num_classes if head is CLASSIFICATION else 1
     if set(POOLER_RULES) <= set(HEAD_RULES[head.name]):
         tensors, head_rules, fresh = choose_pooled(tensors, num_classes, fresh_head=fresh_head)
     else:
         tensors, head_rules, fresh = choose_parts(tensors, head.name, fresh_head=fresh_head)
-    if "classifier" in fresh and len(own_names or ()) not in (0, len(class_names or own_names or ())):
-        fresh["classifier"] += f"; the checkpoint's are {listed(own_names)}, the data's {listed(class_names)}"
+    if "classifier" in fresh and len(own_names or ()) not in (
+        0,
+        len(class_names or own_names or ()),
+    ):
+        fresh["classifier"] += (
+            f"; the checkpoint's are {listed(own_names)}, the data's {listed(class_names)}"
+        )
     kept_classes = count_classes(tensors)
     total_classes = kept_classes or num_classes or len(own_names or ()) or 2
 
@@ -111,9 +120,13 @@ def load_pretrained(
     params = to_tree(tensors, rules, sizes, source=source)
     params["head"] = head.init(key, config, total_classes) | params.get("head", {})
     if num_positions is not None and num_positions > config.num_positions:
-        notes.append(f"the {config.num_positions} learnt positions were repeated to give {num_positions}")
+        notes.append(
+            f"the {config.num_positions} learnt positions were repeated to give {num_positions}"
+        )
         config = grow_positions(params["encoder"]["embeddings"], config, num_positions)
-    notes += [f"started afresh, {part}: {reason}" for part, reason in fresh.items()] + note_conversions(tensors)
+    notes += [
+        f"started afresh, {part}: {reason}" for part, reason in fresh.items()
+    ] + note_conversions(tensors)
     return Loaded(config, params, tuple(notes), directory, own_names, fresh, rows)
 
 
@@ -132,18 +145,26 @@ def named_by_rows(
     return kept_names(None if own is None else [own[row] for row in rows], wanted)
 
 
-def check_request(num_classes: int | None, class_names: Sequence[str] | None, num_positions: int | None) -> int | None:
+def check_request(
+    num_classes: int | None, class_names: Sequence[str] | None, num_positions: int | None
+) -> int | None:
     """The number of classes. Raises ValueError where arguments of `load_pretrained` contradict each other."""
     if num_positions is not None and num_positions > MAX_LENGTH:
-        raise ValueError(f"{num_positions} positions are asked for; expected at most {MAX_LENGTH}: lower max_length")
+        raise ValueError(
+            f"{num_positions} positions are asked for; expected at most {MAX_LENGTH}: lower max_length"
+        )
     if class_names is None:
         return num_classes
     if len(class_names) != len(set(class_names)) or num_classes not in (None, len(class_names)):
-        raise ValueError(f"class_names {listed(class_names)} for {num_classes} classes; expected one name for each")
+        raise ValueError(
+            f"class_names {listed(class_names)} for {num_classes} classes; expected one name for each"
+        )
     return len(class_names)
 
 
-def read_classes(path: Path, raw: dict, tensors: dict, *, notes: list[str]) -> tuple[str, ...] | None:
+def read_classes(
+    path: Path, raw: dict, tensors: dict, *, notes: list[str]
+) -> tuple[str, ...] | None:
     """The names of the checkpoint's classes, None where it names none; notes: receives what contradicts itself.
 
     Raises ValueError where its classifier is for something else than classes.
@@ -158,7 +179,11 @@ def check_kind(raw: dict, tensors: dict, source: Path) -> None:
     kind = raw.get("problem_type")
     if num_outputs is None or (kind in (None, "single_label_classification") and num_outputs > 1):
         return
-    what = f"problem_type is {shown(kind)}" if kind is not None else "one output: a regression or a multiple choice"
+    what = (
+        f"problem_type is {shown(kind)}"
+        if kind is not None
+        else "one output: a regression or a multiple choice"
+    )
     raise ValueError(
         f"{source}: the checkpoint's classifier has {num_outputs} outputs, {what}; there are the heads "
         f"{', '.join(HEADS)}, and a classification has two classes or more, one of which is right. To train one from "
@@ -202,8 +227,15 @@ def drop_ignored(tensors: dict, keep: tuple[str, ...] = ()) -> tuple[dict, list[
     note on buffers. What looks like a part of the encoder's own computation stays, to be refused."""
     foreign = [name for name in tensors if name not in keep and is_foreign(name)]
     groups = collections.Counter(f"{name.split('.')[0]}.*" for name in foreign)
-    kept = {name: value for name, value in tensors.items() if name not in BUFFERS and name not in foreign}
-    names = listed(f"{group} ({count} tensors)" if count > 1 else group for group, count in sorted(groups.items()))
+    kept = {
+        name: value
+        for name, value in tensors.items()
+        if name not in BUFFERS and name not in foreign
+    }
+    names = listed(
+        f"{group} ({count} tensors)" if count > 1 else group
+        for group, count in sorted(groups.items())
+    )
     return kept, [f"ignored: {names}"] if foreign else []
 
 
@@ -214,14 +246,20 @@ def is_foreign(name: str) -> bool:
     return not name.startswith(("bert.", "classifier.")) and foreign_part(name) is None
 
 
-def choose_pooled(tensors: dict, num_classes: int | None, *, fresh_head: bool) -> tuple[dict, tuple, dict[str, str]]:
+def choose_pooled(
+    tensors: dict, num_classes: int | None, *, fresh_head: bool
+) -> tuple[dict, tuple, dict[str, str]]:
     """Which of pooler and classifier come from the checkpoint: the tensors, rules to read them by, and why the other
     parts start afresh.
 
     A classifier is taken together with its pooler only: without it, it was trained to read something else.
     """
     if fresh_head:
-        kept = {name: value for name, value in tensors.items() if not name.startswith(("bert.pooler.", "classifier."))}
+        kept = {
+            name: value
+            for name, value in tensors.items()
+            if not name.startswith(("bert.pooler.", "classifier."))
+        }
         return kept, (), {"pooler and classifier": "config.fresh_head"}
     rules, fresh = (), {}
     if any(name.startswith("bert.pooler.") for name in tensors):
@@ -230,7 +268,9 @@ def choose_pooled(tensors: dict, num_classes: int | None, *, fresh_head: bool) -
         fresh["pooler"] = "the checkpoint has none"
     if reason := why_no_classifier(tensors, num_classes, has_pooler=not fresh):
         fresh["classifier"] = reason
-        tensors = {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
+        tensors = {
+            name: value for name, value in tensors.items() if not name.startswith("classifier.")
+        }
     else:
         rules += CLASSIFIER_RULES
     return tensors, rules, fresh
@@ -238,7 +278,9 @@ def choose_pooled(tensors: dict, num_classes: int | None, *, fresh_head: bool) -
 
 def why_no_classifier(tensors: dict, num_classes: int | None, *, has_pooler: bool) -> str:
     """Why the checkpoint's classifier does not serve; empty where it does."""
-    others = [name for name in tensors if name.startswith("classifier.") and name not in CLASSIFIER_NAMES]
+    others = [
+        name for name in tensors if name.startswith("classifier.") and name not in CLASSIFIER_NAMES
+    ]
     others = [name for name in others if foreign_part(name) is None]
     own_classes = count_classes(tensors)
     if others:
@@ -252,7 +294,9 @@ def why_no_classifier(tensors: dict, num_classes: int | None, *, has_pooler: boo
     return ""
 
 
-def choose_parts(tensors: dict, head_name: str, *, fresh_head: bool) -> tuple[dict, tuple, dict[str, str]]:
+def choose_parts(
+    tensors: dict, head_name: str, *, fresh_head: bool
+) -> tuple[dict, tuple, dict[str, str]]:
     """The same of a head that needs neither: each of its linears that the checkpoint has is taken."""
     rules = HEAD_RULES[head_name]
     parts = {name.split(".")[0]: () for name in (rule.name for rule in rules)}
@@ -269,7 +313,9 @@ def choose_parts(tensors: dict, head_name: str, *, fresh_head: bool) -> tuple[di
 
 def count_classes(tensors: dict) -> int | None:
     """Classes of the classifier among the tensors, None where there is none."""
-    shapes = [tensors[name].shape for name in CLASSIFIER_NAMES if name in tensors and tensors[name].ndim]
+    shapes = [
+        tensors[name].shape for name in CLASSIFIER_NAMES if name in tensors and tensors[name].ndim
+    ]
     return shapes[0][0] if shapes else None
 
 

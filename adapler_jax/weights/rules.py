@@ -38,7 +38,9 @@ class Rule(NamedTuple):
 
     def tensor_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """Shape of each of those tensors."""
-        return tuple(sizes[axis] for axis in (reversed(self.axes) if self.transposed else self.axes))
+        return tuple(
+            sizes[axis] for axis in (reversed(self.axes) if self.transposed else self.axes)
+        )
 
     def leaf_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """Shape of the leaf."""
@@ -48,7 +50,9 @@ class Rule(NamedTuple):
 def linear_rules(name: str, path: str, axes: str) -> tuple[Rule, Rule]:
     """Kernel and bias of a dense layer; `path` is written with slashes, `axes` is (in, out)."""
     keys = tuple(path.split("/"))
-    return Rule(f"{name}.weight", (*keys, "kernel"), axes), Rule(f"{name}.bias", (*keys, "bias"), axes[-1])
+    return Rule(f"{name}.weight", (*keys, "kernel"), axes), Rule(
+        f"{name}.bias", (*keys, "bias"), axes[-1]
+    )
 
 
 def norm_rules(name: str, path: str) -> tuple[Rule, Rule]:
@@ -107,7 +111,9 @@ PRUNER_RULES = {
 
 # Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a name; of training
 # loops, PEFT and Lightning before it.
-COMPILER = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+COMPILER = re.compile(
+    r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
 WRAPPER = re.compile(r"^((module|model|base_model)\.)+")
 # Tensors that change what a model computes, or that hold its weights in another form, and what to do about them.
 FOREIGN_PARTS = {
@@ -138,9 +144,13 @@ OTHER_HEADS = re.compile(
 def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Rule, ...]:
     """The rules of a whole model. Raises ValueError for a pruner or a head that has none."""
     if head_name not in HEAD_RULES:
-        raise ValueError(f"unknown head {head_name!r}; expected one of {', '.join(sorted(HEAD_RULES))}")
+        raise ValueError(
+            f"unknown head {head_name!r}; expected one of {', '.join(sorted(HEAD_RULES))}"
+        )
     if pruner_name not in PRUNER_RULES:
-        raise ValueError(f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNER_RULES))}")
+        raise ValueError(
+            f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNER_RULES))}"
+        )
     return ENCODER_RULES + HEAD_RULES[head_name] + PRUNER_RULES[pruner_name]
 
 

@@ -39,9 +39,23 @@ from adapler_jax.weights.config import (
 from adapler_jax.weights.files import add_own_tables, read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
-from adapler_jax.weights.rules import HEAD_RULES, POOLER_RULES, axis_sizes, model_rules, unwrapped_name
+from adapler_jax.weights.rules import (
+    HEAD_RULES,
+    POOLER_RULES,
+    axis_sizes,
+    model_rules,
+    unwrapped_name,
+)
 from adapler_jax.weights.saved_tokenizer import settle_tokenizer
-from adapler_jax.weights.section import FORMAT, SECTION, check_section, head_of, is_count, options_of, read_section
+from adapler_jax.weights.section import (
+    FORMAT,
+    SECTION,
+    check_section,
+    head_of,
+    is_count,
+    options_of,
+    read_section,
+)
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
 HIDDEN_BIAS = re.compile(r"(contribution_predictor|token_selector)\.0\.hidden\.bias")
@@ -66,7 +80,9 @@ class Saved:
     pruner_name: str
     pruner_options: dict[str, Any]  # keywords of `make_pruner`
     head: Head
-    class_names: tuple[str, ...]  # in the order of the logits; none where a head tells no classes apart
+    class_names: tuple[
+        str, ...
+    ]  # in the order of the logits; none where a head tells no classes apart
     max_length: int | None  # token slots that the model was trained with
     task: str | None
     extra: dict[str, Any]  # whatever JSON the writer added
@@ -104,12 +120,21 @@ def save_model(
     names = check_class_names(class_names, num_outputs) if head is CLASSIFICATION else None
     architecture = architecture_of(config, head)
     section = {
-        "format": FORMAT, "pruner": pruner_name, "pruner_options": pruner_options or {}, "max_length": max_length,
-        "task": task, "extra": extra or {}, "head": head.name, "head_options": dict(head.options),
-    }  # fmt: skip
+        "format": FORMAT,
+        "pruner": pruner_name,
+        "pruner_options": pruner_options or {},
+        "max_length": max_length,
+        "task": task,
+        "extra": extra or {},
+        "head": head.name,
+        "head_options": dict(head.options),
+    }
     check_section(json.loads(json.dumps(section)), directory / CONFIG_FILE)
     sizes = axis_sizes(
-        config, num_classes=num_outputs, predictor_dim=leaf_predictor_dim(params), num_sites=num_sites_of(params)
+        config,
+        num_classes=num_outputs,
+        predictor_dim=leaf_predictor_dim(params),
+        num_sites=num_sites_of(params),
     )
     tensors = to_tensors(params, model_rules(pruner_name, head.name), sizes)
     if saves_as_distilbert(config):
@@ -126,12 +151,16 @@ def save_model(
             copy_entries(directory, partial, skip=replaced)
             slots = max_length or min(config.num_positions, DEFAULT_MAX_LENGTH)
             is_copy, has_segments = tokenizer_is_copy(tokenizer), config.num_segments > 1
-            special = settle_tokenizer(partial, max_length=slots, has_segments=has_segments, is_copy=is_copy)
+            special = settle_tokenizer(
+                partial, max_length=slots, has_segments=has_segments, is_copy=is_copy
+            )
             contents = config_json(config, architecture, names, special=special)
             section |= write_card(partial, card_text(contents, section, slots))
             write_config(partial, contents | {SECTION: section})
     except (OSError, safetensors.SafetensorError) as error:
-        raise OSError(f"the model was not saved in {directory}; what was there is intact: {error}") from error
+        raise OSError(
+            f"the model was not saved in {directory}; what was there is intact: {error}"
+        ) from error
     return directory
 
 
@@ -171,7 +200,11 @@ def own_card(directory: Path) -> set[str]:
     if not path.is_file():
         return set()
     section = read_json(directory / CONFIG_FILE).get(SECTION)
-    return {CARD_FILE} if isinstance(section, dict) and section.get("card") == digest_of(path) else set()
+    return (
+        {CARD_FILE}
+        if isinstance(section, dict) and section.get("card") == digest_of(path)
+        else set()
+    )
 
 
 def write_card(partial: Path, text: str) -> dict[str, str]:
@@ -195,16 +228,22 @@ def check_class_names(class_names, num_classes: int) -> tuple[str, ...]:
         return tuple(f"LABEL_{index}" for index in range(num_classes))
     names = tuple(class_names)
     if len(names) != num_classes or len(set(names)) != num_classes:
-        raise ValueError(f"class_names {names} do not fit a classifier of {num_classes} classes; give each one a name")
+        raise ValueError(
+            f"class_names {names} do not fit a classifier of {num_classes} classes; give each one a name"
+        )
     if not all(map(is_name, names)):
-        raise ValueError(f"class_names {shown(names)} are not all texts that can be written; give such names")
+        raise ValueError(
+            f"class_names {shown(names)} are not all texts that can be written; give such names"
+        )
     return names
 
 
 def check_max_length(max_length) -> None:
     """Raises ValueError where it is neither None nor a number of token slots."""
     if not is_count(max_length, MAX_LENGTH, optional=True):
-        raise ValueError(f"max_length is {shown(max_length)}; expected None or a whole number from 1 to {MAX_LENGTH}")
+        raise ValueError(
+            f"max_length is {shown(max_length)}; expected None or a whole number from 1 to {MAX_LENGTH}"
+        )
 
 
 def check_target(directory: Path) -> None:
@@ -213,7 +252,9 @@ def check_target(directory: Path) -> None:
         return
     config_path = directory / CONFIG_FILE
     if not config_path.is_file() or SECTION not in read_json(config_path):
-        raise ValueError(f"{directory} holds something else than a saved model; choose an empty or a new directory")
+        raise ValueError(
+            f"{directory} holds something else than a saved model; choose an empty or a new directory"
+        )
 
 
 def tokenizer_is_copy(tokenizer) -> bool:
@@ -236,7 +277,9 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     """Copies the tokenizer files of a model directory. Raises ValueError where there are none."""
     found = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
     if not found:
-        raise ValueError(f"{source} holds no tokenizer; expected some of {', '.join(TOKENIZER_FILES)}")
+        raise ValueError(
+            f"{source} holds no tokenizer; expected some of {', '.join(TOKENIZER_FILES)}"
+        )
     for path in found:
         shutil.copyfile(path, target / path.name)
 
@@ -266,10 +309,11 @@ def load_model(directory) -> Saved:
     tensors = canonicalize(bert_tensors(tensors, raw, weights_path), weights_path)
     hidden_biases = [tensors[name] for name in tensors if HIDDEN_BIAS.fullmatch(name)]
     sizes = axis_sizes(
-        config, num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,
+        config,
+        num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,
         predictor_dim=hidden_biases[0].size if hidden_biases else 0,
         num_sites=len(options.get("layers") or ()),
-    )  # fmt: skip
+    )
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(
         config=config,

@@ -20,7 +20,12 @@ READING_COUNTS = (
     *("max_sentences", "max_candidates"),
 )
 # Options of this library's pruners by their type; a float is a finite number.
-OPTIONS = {"predictor_dim": int, "selector_dim": int, "initial_threshold": float, "length_target": float}
+OPTIONS = {
+    "predictor_dim": int,
+    "selector_dim": int,
+    "initial_threshold": float,
+    "length_target": float,
+}
 OPTIONS |= dict.fromkeys(("relative_length", "constant_targets", "bound_cls_ratio"), bool)
 OPTIONS |= dict.fromkeys(("by_batch", "keeps_padding"), bool)
 OWN_PRUNERS = ("adapler", "powerbert", "trbert")

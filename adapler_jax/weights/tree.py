@@ -17,7 +17,11 @@ LAYER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 def compare_shapes(expected: dict, found: dict) -> list[tuple[str, str]]:
     """Differences between two {name: shape}, as (name, what is wrong)."""
-    problems = [(name, f"missing, expected {shape}") for name, shape in expected.items() if name not in found]
+    problems = [
+        (name, f"missing, expected {shape}")
+        for name, shape in expected.items()
+        if name not in found
+    ]
     problems += [
         (name, f"expected {shape}, found {found[name]}")
         for name, shape in expected.items()
@@ -36,7 +40,9 @@ def describe(problems: list[tuple[str, str]]) -> str:
     for name, text in problems:
         name = one_line(name)
         match = LAYER_NUMBER.search(name)
-        before, layer, after = (name[: match.start()], match[0], name[match.end() :]) if match else (name, "", "")
+        before, layer, after = (
+            (name[: match.start()], match[0], name[match.end() :]) if match else (name, "", "")
+        )
         groups.setdefault((before, after, text), []).append(layer)
     return "\n".join(
         f"  {before}{layers[0] if len(layers) == 1 else '{' + listed(layers, limit=60, separator=',') + '}'}{after}: "
@@ -60,10 +66,17 @@ def canonicalize(tensors: dict, source) -> dict:
 def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source) -> None:
     """Raises ValueError with all missing, misshapen and unexpected tensors, and those that hold no finite floats."""
     check_layer_counts(tensors, rules, sizes, source=source)
-    expected = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)}
-    problems = compare_shapes(expected, {name: tuple(value.shape) for name, value in tensors.items()})
+    expected = {
+        name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)
+    }
+    problems = compare_shapes(
+        expected, {name: tuple(value.shape) for name, value in tensors.items()}
+    )
     problems += [
-        (name, f"expected floating point numbers, found {tensors[name].dtype}: save the model without quantisation")
+        (
+            name,
+            f"expected floating point numbers, found {tensors[name].dtype}: save the model without quantisation",
+        )
         for name in expected
         if name in tensors and not jnp.issubdtype(tensors[name].dtype, jnp.floating)
     ]
@@ -77,7 +90,9 @@ def check_layer_counts(
     """Raises ValueError where config.json has more layers than there are tensors of, before their names are made."""
     for letter, what in (("N", "layers"), ("M", "sites")):
         parts = {rule.name.partition("{")[0] for rule in rules if rule.stack == letter}
-        found = (name.removeprefix(part) for name in tensors for part in parts if name.startswith(part))
+        found = (
+            name.removeprefix(part) for name in tensors for part in parts if name.startswith(part)
+        )
         numbers = {rest.partition(".")[0] for rest in found if rest[:1].isdigit()}
         if parts and sizes[letter] > len(numbers):
             raise ValueError(
@@ -93,14 +108,20 @@ def to_tree(
     leaves, problems = {}, []
     for rule in rules:
         names = rule.tensor_names(sizes)
-        with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, and refused as that
+        with np.errstate(
+            over="ignore"
+        ):  # a float64 beyond float32 is infinite, and refused as that
             values = [np.asarray(tensors[name], np.float32) for name in names]
         broken = [name for name, value in zip(names, values) if not is_finite(value)]
         problems += [(name, "holds NaN or infinite numbers") for name in broken]
         values = [value.T for value in values] if rule.transposed else values
         leaves[rule.path] = np.stack(values) if rule.stack else values[0]
-    raise_mismatches(f"the tensors of {source} are damaged; copy or train the model again", problems)
-    return jax.device_put(unflatten_dict(leaves))  # jnp.asarray would compile a program for every shape
+    raise_mismatches(
+        f"the tensors of {source} are damaged; copy or train the model again", problems
+    )
+    return jax.device_put(
+        unflatten_dict(leaves)
+    )  # jnp.asarray would compile a program for every shape
 
 
 def is_finite(value: np.ndarray) -> bool:
@@ -108,7 +129,9 @@ def is_finite(value: np.ndarray) -> bool:
     return value.size == 0 or bool(np.isfinite(value.min()) and np.isfinite(value.max()))
 
 
-def to_tensors(params: Params, rules: tuple[Rule, ...], sizes: dict[str, int]) -> dict[str, np.ndarray]:
+def to_tensors(
+    params: Params, rules: tuple[Rule, ...], sizes: dict[str, int]
+) -> dict[str, np.ndarray]:
     """The named float32 tensors of a tree. Raises ValueError with all leaves that do not fit the rules."""
     leaves = flatten_dict(params)
     problems = compare_shapes(

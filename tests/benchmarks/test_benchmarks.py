@@ -29,10 +29,14 @@ def silent(_):
 
 
 def test_chosen_steps_are_timed_beside_fine_tuning(tmp_path):
-    rows = training.main(["--quick", "--steps=finetune, remat", "--json", str(tmp_path / "rows.json")])
+    rows = training.main(
+        ["--quick", "--steps=finetune, remat", "--json", str(tmp_path / "rows.json")]
+    )
     assert [row["method"] for row in rows] == 2 * ["finetune", "finetune, remat"]
     assert [row["time_ratio"] for row in rows[::2]] == [1.0, 1.0]
-    assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 and row["memory_mib"] > 0 for row in rows)
+    assert all(
+        row["num_timings"] == 2 and row["wall_ms"] > 0 and row["memory_mib"] > 0 for row in rows
+    )
     record = json.loads((tmp_path / "rows.json").read_text())
     assert record["rows"] == rows
     assert {"command", "commit", "device", "versions", "date"} <= record.keys()
@@ -40,14 +44,25 @@ def test_chosen_steps_are_timed_beside_fine_tuning(tmp_path):
 
 def test_there_is_a_step_of_every_phase():
     assert list(training_steps.STEPS) == [
-        "finetune", "finetune, remat", "saliency", "adapler", "adapler, attention dropout", "adapt",
-        "powerbert search", "powerbert", "trbert policy", "trbert",
-    ]  # fmt: skip
+        "finetune",
+        "finetune, remat",
+        "saliency",
+        "adapler",
+        "adapler, attention dropout",
+        "adapt",
+        "powerbert search",
+        "powerbert",
+        "trbert policy",
+        "trbert",
+    ]
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("--steps=bert", "unknown step bert; there are finetune"), ("--shapes=32", "case '32'; expected batch x")],
+    [
+        ("--steps=bert", "unknown step bert; there are finetune"),
+        ("--shapes=32", "case '32'; expected batch x"),
+    ],
 )
 def test_steps_and_shapes_that_there_are_not_are_refused(argument, message, capsys):
     with pytest.raises(SystemExit):
@@ -57,7 +72,13 @@ def test_steps_and_shapes_that_there_are_not_are_refused(argument, message, caps
 
 @pytest.mark.parametrize("method", ["powerbert", "trbert"])
 def test_engines_are_timed_with_other_methods(method):
-    arguments = ["--models=quick", "--cases=4x16", "--rounds=2", "--dtypes=float32", "--speedups=1.5"]
+    arguments = [
+        "--models=quick",
+        "--cases=4x16",
+        "--rounds=2",
+        "--dtypes=float32",
+        "--speedups=1.5",
+    ]
     rows = engines.main([*arguments, f"--method={method}"])
     pruned = [row for row in rows if row["engine"] in ("bucketed", "packed")]
     assert [row["method"] for row in pruned] == [method] * 2
@@ -79,7 +100,16 @@ def test_engines_are_timed_at_every_schedule(tmp_path):
     expected += [(texts, None, engine) for texts in ("even", "skewed") for engine in pruned]
     assert [(row["texts"], row.get("target"), row["engine"]) for row in rows] == expected
     assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 for row in rows)
-    assert [round(row["flops_speedup"], 1) for row in rows[:8]] == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
+    assert [round(row["flops_speedup"], 1) for row in rows[:8]] == [
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+        2.0,
+        2.0,
+        1.0,
+        1.0,
+    ]
     assert all(row["compile_s"] > 0 and row["planned_mib"] > 0 for row in rows[:8])
     assert all(1.0 < row["flops_to_even"] < 4.0 for row in rows if row["texts"] == "skewed")
 
@@ -91,9 +121,13 @@ def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
     drivers = 2 + 2 * 2 + 2  # plain, two schedules, full texts
     assert [row["dtype"] for row in engine_rows] == drivers * ["bfloat16"]
     methods = ["finetune", "trbert policy"]
-    assert [(row["dtype"], row["method"]) for row in training_rows] == [("bfloat16", method) for method in methods]
+    assert [(row["dtype"], row["method"]) for row in training_rows] == [
+        ("bfloat16", method) for method in methods
+    ]
     rows = [*engine_rows, *training_rows]
-    assert all(row["num_timings"] == 2 and row["wall_ms"] > 0 and row["model"] == "quick" for row in rows)
+    assert all(
+        row["num_timings"] == 2 and row["wall_ms"] > 0 and row["model"] == "quick" for row in rows
+    )
     assert json.loads((tmp_path / "rows.json").read_text())["rows"] == rows
 
 
@@ -107,7 +141,10 @@ def gpu_rows(monkeypatch, *arguments, stop_after=None):
         jobs.append((job.kind, job.case, job.dtypes))
         row = {"model": job.model, "batch": job.case[0], "length": job.case[1]}
         if job.kind == gpu.ENGINES:
-            return [row | {"dtype": job.dtypes[0], "engine": driver} for driver in ("dense", *options.drivers)]
+            return [
+                row | {"dtype": job.dtypes[0], "engine": driver}
+                for driver in ("dense", *options.drivers)
+            ]
         names = ["finetune", *options.steps]
         return [row | {"dtype": dtype, "method": name} for dtype in job.dtypes for name in names]
 
@@ -115,16 +152,25 @@ def gpu_rows(monkeypatch, *arguments, stop_after=None):
     monkeypatch.setattr(gpu, "print_results", silent)
     monkeypatch.setattr(gpu.jax, "default_backend", lambda: "gpu")
     try:
-        return gpu.main(["--models=quick", "--steps=saliency", "--step_cases=2x8", *arguments]), jobs
+        return gpu.main(
+            ["--models=quick", "--steps=saliency", "--step_cases=2x8", *arguments]
+        ), jobs
     except KeyboardInterrupt:
         return None, jobs
 
 
 def test_the_accelerator_benchmark_writes_after_every_case_and_resumes(monkeypatch, tmp_path):
     path = tmp_path / "rows.json"
-    chosen = ["--cases=1x8,2x8", "--dtypes=bfloat16,float32", "--drivers=bucketed", f"--json={path}"]
+    chosen = [
+        "--cases=1x8,2x8",
+        "--dtypes=bfloat16,float32",
+        "--drivers=bucketed",
+        f"--json={path}",
+    ]
     _, jobs = gpu_rows(monkeypatch, *chosen, stop_after=3)
-    expected = [("engines", (size, 8), (dtype,)) for dtype in ("bfloat16", "float32") for size in (1, 2)]
+    expected = [
+        ("engines", (size, 8), (dtype,)) for dtype in ("bfloat16", "float32") for size in (1, 2)
+    ]
     expected.append(("training", (2, 8), ("bfloat16", "float32")))
     assert jobs == expected[:3] and len(json.loads(path.read_text())["rows"]) == 6
     found, jobs = gpu_rows(monkeypatch, *chosen, "--resume")
@@ -133,7 +179,11 @@ def test_the_accelerator_benchmark_writes_after_every_case_and_resumes(monkeypat
     chosen[2] = "--drivers=bucketed,packed"
     assert gpu_rows(monkeypatch, *chosen, "--resume")[1] == expected[:4]
     record = json.loads(path.read_text())
-    for content in (json.dumps(record | {"device": "a lathe"}), "{", json.dumps(record | {"rows": [1]})):
+    for content in (
+        json.dumps(record | {"device": "a lathe"}),
+        "{",
+        json.dumps(record | {"rows": [1]}),
+    ):
         path.write_text(content)
         assert gpu_rows(monkeypatch, *chosen, "--resume")[1] == expected
 
@@ -142,10 +192,13 @@ def test_the_accelerator_benchmark_writes_after_every_case_and_resumes(monkeypat
     ("argument", "message"),
     [
         ("--drivers=masked", "unknown driver masked; there are bucketed, packed"),
-        ("--dtypes=float16", "unknown dtype float16"), ("--cases=32", "case '32'; expected batch x length"),
-        ("--models=tiny", "unknown model tiny"), ("--steps=walk", "unknown step walk"), ("--resume", "needs the file"),
+        ("--dtypes=float16", "unknown dtype float16"),
+        ("--cases=32", "case '32'; expected batch x length"),
+        ("--models=tiny", "unknown model tiny"),
+        ("--steps=walk", "unknown step walk"),
+        ("--resume", "needs the file"),
     ],
-)  # fmt: skip
+)
 def test_the_accelerator_benchmark_refuses_what_there_is_not(argument, message, capsys):
     with pytest.raises(SystemExit):
         gpu.main([argument])
@@ -160,20 +213,38 @@ def test_the_accelerator_benchmark_does_not_start_on_a_cpu(capsys):
 
 def test_one_text_of_a_skewed_batch_keeps_all_tokens():
     config = engines.MODELS["quick"]
-    pruner, batch = engines.first_site_pruner(config), engines.skewed_batch(config, 3, 16, num_whole=1)
+    pruner, batch = (
+        engines.first_site_pruner(config),
+        engines.skewed_batch(config, 3, 16, num_whole=1),
+    )
     even_BL = np.asarray(batch.token_BL % 2 == 0)
     assert even_BL.sum(-1).tolist() == [16, 2, 2]
     view = View(np.where(even_BL, 1.0, -1.0), batch.live_BL, batch.live_BL.astype(np.float32))
     for index, counts in ((0, [16, 2, 2]), (1, [16, 16, 16])):
-        assert pruner.select({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist() == counts
+        assert (
+            pruner.select({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist()
+            == counts
+        )
 
 
 def test_the_plot_has_a_curve_for_every_driver_and_dtype_of_a_panel():
-    row = {"texts": "mixed", "model": "base", "batch": 32, "length": 128, "dtype": "float32", "flops_speedup": 2.0}
-    rows = [row | {"engine": engine, "wall_speedup": 1.5} for engine in ("dense", "bucketed", "packed")]
+    row = {
+        "texts": "mixed",
+        "model": "base",
+        "batch": 32,
+        "length": 128,
+        "dtype": "float32",
+        "flops_speedup": 2.0,
+    }
+    rows = [
+        row | {"engine": engine, "wall_speedup": 1.5} for engine in ("dense", "bucketed", "packed")
+    ]
     rows += [rows[2] | {"flops_speedup": 9.0, "wall_speedup": 8.0}, rows[2] | {"texts": "full"}]
     assert plot_speed.curves(rows) == {
-        ("base", 32, 128): {("bucketed", "float32"): [(2.0, 1.5)], ("packed", "float32"): [(2.0, 1.5), (9.0, 8.0)]}
+        ("base", 32, 128): {
+            ("bucketed", "float32"): [(2.0, 1.5)],
+            ("packed", "float32"): [(2.0, 1.5), (9.0, 8.0)],
+        }
     }
 
 
@@ -187,9 +258,15 @@ def test_first_answers_are_timed_in_every_case():
 def test_predicting_files_is_timed_beside_its_model(tmp_path):
     rows = predict_files.main(["--quick", "--json", str(tmp_path / "rows.json")])
     assert [(row["case"], row["num_texts"]) for row in rows] == [
-        ("probabilities", 1200), ("kept words", 120), ("lines", 1200), ("lines", 2400)
-    ]  # fmt: skip
-    assert all(0.0 < row["model_share"] < 1.0 and row["bare_s"] > 0.0 and row["peak_mib"] > 50 for row in rows)
+        ("probabilities", 1200),
+        ("kept words", 120),
+        ("lines", 1200),
+        ("lines", 2400),
+    ]
+    assert all(
+        0.0 < row["model_share"] < 1.0 and row["bare_s"] > 0.0 and row["peak_mib"] > 50
+        for row in rows
+    )
     assert json.loads((tmp_path / "rows.json").read_text())["rows"] == rows
 
 
@@ -213,10 +290,17 @@ def test_distances_of_curves_by_hand():
     np.testing.assert_allclose(loss_curve.smooth([1.0, 3.0, 5.0, 1.0], window=2), [2.0, 4.0, 3.0])
     curves = {("float32", 0): [2.0, 4.0], ("bfloat16", 0): [2.0, 4.5], ("float32", 1): [3.0, 4.0]}
     curves["bfloat16", 1] = [2.75, 4.0]
-    rows = [{"dtype": dtype, "seed": seed, "smoothed_loss": curve} for (dtype, seed), curve in curves.items()]
+    rows = [
+        {"dtype": dtype, "seed": seed, "smoothed_loss": curve}
+        for (dtype, seed), curve in curves.items()
+    ]
     assert loss_curve.summarize(rows) == {
-        "dtypes_max": 0.5, "dtypes_mean": 0.1875, "seeds_max": 1.0, "seeds_mean": 0.5, "max_ratio": 0.5
-    }  # fmt: skip
+        "dtypes_max": 0.5,
+        "dtypes_mean": 0.1875,
+        "seeds_max": 1.0,
+        "seeds_mean": 0.5,
+        "max_ratio": 0.5,
+    }
 
 
 def test_variants_share_the_fine_tuned_model(make_config, tmp_path):
@@ -225,7 +309,10 @@ def test_variants_share_the_fine_tuned_model(make_config, tmp_path):
     assert row["variant"] == "no-distillation"
     assert row["adapted_flops_speedup"] >= 1.2
     names = ("default", "no-distillation")
-    shared = [(tmp_path / name / "finetune" / "model" / "model.safetensors").read_bytes() for name in names]
+    shared = [
+        (tmp_path / name / "finetune" / "model" / "model.safetensors").read_bytes()
+        for name in names
+    ]
     assert shared[0] == shared[1]
     assert not (tmp_path / "default" / "adapler").exists()
     assert ablation.run_variant(config, "no-distillation", tmp_path, 1.2, silent) == row
@@ -249,7 +336,10 @@ def test_accuracy_compares_with_a_control_of_as_many_epochs(make_config, tmp_pat
     rows = accuracy.run_seed(config, 1, tmp_path, tell=silent)
     assert [row["method"] for row in rows] == ["adapler", "adapt-1.2x"]
     assert all(row["training_commits"] == [commit_of_tree()] for row in rows)
-    assert all({"validation_score", "validation_flops_speedup", "wall_speedup_32"} <= row.keys() for row in rows)
+    assert all(
+        {"validation_score", "validation_flops_speedup", "wall_speedup_32"} <= row.keys()
+        for row in rows
+    )
     (control,) = accuracy.run_control(config, 1, tmp_path, tell=silent)
     assert control["method"] == "control" and 0.0 <= control["test_score"] <= 1.0
     assert all(row["seed"] == 1 for row in (*rows, control))
@@ -264,7 +354,9 @@ def test_a_record_grows_over_calls_and_keeps_to_its_settings(tmp_path):
     assert [row["seed"] for row in written["rows"]] == [0, 1]
     assert all({"commit", "device", "date"} <= row.keys() for row in written["rows"])
     assert written["count"] == 2 and written["config"] == fields
-    with pytest.raises(ValueError, match="other values of adapler.length_coef; give another --json"):
+    with pytest.raises(
+        ValueError, match="other values of adapler.length_coef; give another --json"
+    ):
         Record(path, {"adapler.length_coef": 0.5}, module="benchmarks.accuracy")
 
 

@@ -11,10 +11,16 @@ def test_features_of_a_source_are_timed_in_every_case_and_size(tmp_path):
     rows = repeat(made_up_questions()[:10], 10, "paragraphs")
     (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = types.SimpleNamespace(
-        quick=True, source=f"file:{tmp_path}", split="", tokenizer="", json=str(tmp_path / "rows.json")
+        quick=True,
+        source=f"file:{tmp_path}",
+        split="",
+        tokenizer="",
+        json=str(tmp_path / "rows.json"),
     )
     rows = features.main(options)
-    assert [(row["case"], row["num_questions"]) for row in rows] == [(case, size) for case in CASES for size in QUICK]
+    assert [(row["case"], row["num_questions"]) for row in rows] == [
+        (case, size) for case in CASES for size in QUICK
+    ]
     assert all(row["num_windows"] >= row["num_questions"] for row in rows)
     assert all(row["cpu_s"] > 0 and row["questions_per_s"] > 0 for row in rows)
     assert all(row["peak_mib"] >= row["base_mib"] > 10 for row in rows)

@@ -2,16 +2,33 @@ import pytest
 
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
-from benchmarks.methods import CONFIGS, DIALS, config_of, even_layers, parse_changes, parse_dials, summarize
+from benchmarks.methods import (
+    CONFIGS,
+    DIALS,
+    config_of,
+    even_layers,
+    parse_changes,
+    parse_dials,
+    summarize,
+)
 from benchmarks.plot_methods import curves, plot_curves
 from configs import finetune
 
 ADAPLER = {"split": "test", "method": "adapler", "dial": 2.0, "dense_training_s": 20.0}
 ROWS = [
-    ADAPLER | {"seed": 0, "test_score": 0.8, "dense_score": 0.9, "flops_speedup": 2.0, "training_s": 60.0},
-    ADAPLER | {"seed": 1, "test_score": 0.9, "dense_score": 0.94, "flops_speedup": 2.2, "training_s": None},
     ADAPLER
-    | {"method": "trbert", "dial": 1.0, "seed": 0, "test_score": 0.85, "dense_score": 0.9, "flops_speedup": 1.5},
+    | {"seed": 0, "test_score": 0.8, "dense_score": 0.9, "flops_speedup": 2.0, "training_s": 60.0},
+    ADAPLER
+    | {"seed": 1, "test_score": 0.9, "dense_score": 0.94, "flops_speedup": 2.2, "training_s": None},
+    ADAPLER
+    | {
+        "method": "trbert",
+        "dial": 1.0,
+        "seed": 0,
+        "test_score": 0.85,
+        "dense_score": 0.9,
+        "flops_speedup": 1.5,
+    },
 ]
 
 
@@ -19,7 +36,9 @@ def test_dials_are_read_from_one_text():
     assert parse_dials("adapler=1.7,3;trbert=0.5") == {"adapler": (1.7, 3.0), "trbert": (0.5,)}
     with pytest.raises(ValueError, match="'adapler=fast'; expected METHOD=NUMBER,NUMBER"):
         parse_dials("adapler=fast")
-    with pytest.raises(ValueError, match="unknown method 'bert'; there are student, powerbert, trbert, adapler"):
+    with pytest.raises(
+        ValueError, match="unknown method 'bert'; there are student, powerbert, trbert, adapler"
+    ):
         parse_dials("bert=1")
 
 
@@ -37,7 +56,8 @@ def test_changes_that_do_not_fit_are_refused(changes):
 
 
 @pytest.mark.parametrize(
-    ("num_kept", "num_layers", "layers"), [(3, 6, (0, 2, 4)), (4, 6, (0, 1, 3, 4)), (2, 3, (0, 1)), (3, 3, (0, 1, 2))]
+    ("num_kept", "num_layers", "layers"),
+    [(3, 6, (0, 2, 4)), (4, 6, (0, 1, 3, 4)), (2, 3, (0, 1)), (3, 3, (0, 1, 2))],
 )
 def test_a_student_takes_layers_evenly(num_kept, num_layers, layers):
     assert even_layers(float(num_kept), num_layers) == layers
@@ -56,7 +76,9 @@ def test_a_dial_sets_the_fields_of_its_method(method):
     check_config(config)
     assert config.seed == 3 and config.compute_dtype == "bfloat16"
     flat = flatten(config.to_dict())
-    assert {name: tuple(flat[name]) if isinstance(flat[name], list) else flat[name] for name in dial} == dial
+    assert {
+        name: tuple(flat[name]) if isinstance(flat[name], list) else flat[name] for name in dial
+    } == dial
     assert phase_list(config)[0][0] == "finetune" and len(phase_list(config)) > 2
 
 
@@ -65,7 +87,9 @@ def test_means_and_deviations_are_over_the_seeds():
     assert (dense["method"], dense["num_seeds"], dense["training_s"]) == ("dense", 2, 20.0)
     assert dense["test_score"] == pytest.approx(0.92)
     assert (first["method"], first["dial"], first["num_seeds"]) == ("adapler", 2.0, 2)
-    assert first["test_score"] == pytest.approx(0.85) and first["test_score_sd"] == pytest.approx(0.005**0.5)
+    assert first["test_score"] == pytest.approx(0.85) and first["test_score_sd"] == pytest.approx(
+        0.005**0.5
+    )
     assert first["training_s"] == 60.0 and "training_s" not in second
     assert second["test_score_sd"] is None
     found = curves([dense, second, first])

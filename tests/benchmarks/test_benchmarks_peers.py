@@ -23,7 +23,9 @@ OURS = [
 PEERS = {
     "torch": [("torch", "dense", "", dtype) for dtype in ("float32", "bfloat16")],
     "onnxruntime": [
-        ("onnxruntime", "dense", engine, dtype) for engine in ("exported", "fused") for dtype in ("float32", "int8")
+        ("onnxruntime", "dense", engine, dtype)
+        for engine in ("exported", "fused")
+        for dtype in ("float32", "int8")
     ],
     "openvino": [("openvino", "dense", "", dtype) for dtype in ("float32", "bfloat16", "int8")],
 }
@@ -45,17 +47,27 @@ def names_of(rows):
     return [(row["package"], row["method"], row["engine"], row["dtype"]) for row in rows]
 
 
-def test_ours_alone_are_timed_and_what_is_left_out_is_told(finished_run, without_peers, capsys, tmp_path):
+def test_ours_alone_are_timed_and_what_is_left_out_is_told(
+    finished_run, without_peers, capsys, tmp_path
+):
     path = tmp_path / "rows.json"
-    rows = peers.main([f"--workdir={finished_run}", "--quick", "--drivers=packed", f"--json={path}"])
+    rows = peers.main(
+        [f"--workdir={finished_run}", "--quick", "--drivers=packed", f"--json={path}"]
+    )
     assert names_of(rows) == [name for name in OURS if name[2] != "bucketed"]
     assert all(row["num_timings"] == NUM_TIMINGS and row["num_texts"] == 8 for row in rows)
     assert all(0.0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] for row in rows)
     assert all(row["agreement"] is None and row["vs_best_peer"] is None for row in rows)
     assert all(row["num_threads"] == len(os.sched_getaffinity(0)) for row in rows)
     for dtype in ("float32", "bfloat16"):
-        speeds = [row["sentences_per_s"] for row in rows if (row["method"], row["dtype"]) == ("dense", dtype)]
-        ratios = [row["vs_our_dense"] for row in rows if (row["method"], row["dtype"]) == ("dense", dtype)]
+        speeds = [
+            row["sentences_per_s"]
+            for row in rows
+            if (row["method"], row["dtype"]) == ("dense", dtype)
+        ]
+        ratios = [
+            row["vs_our_dense"] for row in rows if (row["method"], row["dtype"]) == ("dense", dtype)
+        ]
         assert ratios == [speed / max(speeds) for speed in speeds]
     told = capsys.readouterr().err
     assert all(f"{name} is left out: torch, " in told for name in ("onnxruntime", "openvino"))
@@ -66,10 +78,14 @@ def test_ours_alone_are_timed_and_what_is_left_out_is_told(finished_run, without
 
 
 def test_a_shape_is_measured_without_a_run_or_a_score(without_peers, capsys):
-    rows = peers.main(["--shape=quick", "--length=16", "--peers=torch", "--quick", "--dtypes=float32"])
+    rows = peers.main(
+        ["--shape=quick", "--length=16", "--peers=torch", "--quick", "--dtypes=float32"]
+    )
     assert names_of(rows) == [name for name in OURS if name[1] == "dense" and name[3] == "float32"]
     assert all(row["num_timings"] == NUM_TIMINGS and row["mean_length"] == 16 for row in rows)
-    assert {(row["task"], row["metric"], row["test_score"]) for row in rows} == {("random quick", None, None)}
+    assert {(row["task"], row["metric"], row["test_score"]) for row in rows} == {
+        ("random quick", None, None)
+    }
     told = capsys.readouterr().err
     assert "torch is left out" in told and "openvino" not in told
 
@@ -89,7 +105,9 @@ def test_shapes_and_peers_that_there_are_not_are_refused(arguments, message):
 
 
 def test_an_unknown_model_is_named(finished_run):
-    with pytest.raises(ValueError, match="no model 'adapt-9x': the run has dense, adapler, adapt-1.2x, and"):
+    with pytest.raises(
+        ValueError, match="no model 'adapt-9x': the run has dense, adapler, adapt-1.2x, and"
+    ):
         peers.chosen_models(finished_run, ["adapt-9x"])
 
 
@@ -112,7 +130,10 @@ def test_a_smaller_sample_starts_a_larger_one():
 
 
 def test_peers_get_texts_padded_to_the_longest():
-    texts = Texts([np.array([5, 6]), np.array([7, 8, 9]), np.array([1])], [np.array([0, 1])] + 2 * [np.zeros(3)])
+    texts = Texts(
+        [np.array([5, 6]), np.array([7, 8, 9]), np.array([1])],
+        [np.array([0, 1])] + 2 * [np.zeros(3)],
+    )
     inputs = pad_to_longest(take(texts, [0, 1]), 32)
     assert inputs["input_ids"].tolist() == [[5, 6, 0], [7, 8, 9]]
     assert inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
@@ -124,11 +145,15 @@ def test_ratios_by_hand():
     def row(package, method, dtype, speed):
         return {"package": package, "method": method, "dtype": dtype, "sentences_per_s": speed}
 
-    rows = peers.with_ratios([
-        row("adapler_jax", "dense", "float32", 10.0), row("adapler_jax", "adapler", "float32", 30.0),
-        row("torch", "dense", "float32", 12.0), row("openvino", "dense", "float32", 15.0),
-        row("openvino", "dense", "int8", 60.0),
-    ])  # fmt: skip
+    rows = peers.with_ratios(
+        [
+            row("adapler_jax", "dense", "float32", 10.0),
+            row("adapler_jax", "adapler", "float32", 30.0),
+            row("torch", "dense", "float32", 12.0),
+            row("openvino", "dense", "float32", 15.0),
+            row("openvino", "dense", "int8", 60.0),
+        ]
+    )
     found = [rows[1][name] for name in ("vs_best_float32_peer", "vs_best_peer", "vs_our_dense")]
     assert found == [2.0, 0.5, 3.0]
     assert "vs_best_peer" not in rows[2]
@@ -141,7 +166,9 @@ def test_systems_take_turns_and_another_starts_each_round():
         order.append(name)
         return [1.0, 2.0]
 
-    found = time_turns({name: lambda name=name: turn(name) for name in "abc"}, num_rounds=2, pause_s=0.0)
+    found = time_turns(
+        {name: lambda name=name: turn(name) for name in "abc"}, num_rounds=2, pause_s=0.0
+    )
     assert "".join(order) == "abcbca"
     assert all(second_RB.tolist() == [[1.0, 2.0]] * 2 for second_RB in found.values())
     with pytest.raises(ValueError, match="0 systems and 2 rounds"):
@@ -159,7 +186,10 @@ def test_a_remote_answers_and_tells_its_errors():
         with pytest.raises(RuntimeError, match="in the process of dict: (?s:.*)KeyError: 'b'"):
             remote.pop("b")
         assert remote.get("a") == 1
-    with pytest.raises(RuntimeError, match="in the process of int: (?s:.*)invalid literal"), Remote(int, "x"):
+    with (
+        pytest.raises(RuntimeError, match="in the process of int: (?s:.*)invalid literal"),
+        Remote(int, "x"),
+    ):
         pass
 
 
@@ -175,12 +205,22 @@ def test_a_remote_that_is_killed_is_told():
 def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
     absent = {package for name in PACKAGES for package in missing_packages(name)}
     if absent:
-        pytest.skip(f"{', '.join(sorted(absent))} not installed: pip install -r requirements-peers.txt")
+        pytest.skip(
+            f"{', '.join(sorted(absent))} not installed: pip install -r requirements-peers.txt"
+        )
     rows = peers.main([f"--workdir={finished_run}", "--quick"])
     assert names_of(rows) == [*OURS, *PEERS["torch"], *PEERS["onnxruntime"], *PEERS["openvino"]]
     assert all(row["num_timings"] == NUM_TIMINGS for row in rows)
-    assert all(row["agreement"] == 1.0 for row in rows if (row["method"], row["dtype"]) == ("dense", "float32"))
-    assert all(row["vs_best_peer"] <= row["vs_best_float32_peer"] for row in rows if row["package"] == "adapler_jax")
+    assert all(
+        row["agreement"] == 1.0
+        for row in rows
+        if (row["method"], row["dtype"]) == ("dense", "float32")
+    )
+    assert all(
+        row["vs_best_peer"] <= row["vs_best_float32_peer"]
+        for row in rows
+        if row["package"] == "adapler_jax"
+    )
     assert "left out" not in capsys.readouterr().err
 
 

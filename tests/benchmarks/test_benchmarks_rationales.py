@@ -21,11 +21,21 @@ def write_reviews(folder, *, num_documents=24, with_test=False):
     for split in ("train", "validation", "test"):
         rows = []
         for _ in range(num_documents):
-            words, label = [str(word) for word in rng.choice(["a", "film", "films", "."], 20)], int(rng.integers(2))
+            words, label = (
+                [str(word) for word in rng.choice(["a", "film", "films", "."], 20)],
+                int(rng.integers(2)),
+            )
             place = int(rng.integers(20))
             words[place] = ("bad", "good")[label]
             spans = [[place, place + 1]] if split != "test" or with_test else []
-            rows.append({"review": " ".join(words), "label": label, "evidences": [], "evidence_spans": spans})
+            rows.append(
+                {
+                    "review": " ".join(words),
+                    "label": label,
+                    "evidences": [],
+                    "evidence_spans": spans,
+                }
+            )
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return f"file:{folder}"
 
@@ -33,16 +43,28 @@ def write_reviews(folder, *, num_documents=24, with_test=False):
 def annotated(marks, **more):
     rationale_W = np.array([mark == "x" for mark in marks])
     return Annotated(
-        tuple(f"w{place}" for place in range(len(marks))), rationale_W, **({"label": 0, "document": 0} | more)
+        tuple(f"w{place}" for place in range(len(marks))),
+        rationale_W,
+        **({"label": 0, "document": 0} | more),
     )
 
 
 def test_a_seed_is_trained_and_measured_once(tiny_files, tmp_path, capsys):
     options = types.SimpleNamespace(
-        source=write_reviews(tmp_path / "reviews"), model=str(tiny_files / "model"), max_length=16, seeds=["0"],
-        set=["adapler.num_epochs=1", "finetune.num_epochs=1", "data.lengths=(16,)", "unroll_layers=False"],
-        runs=str(tmp_path / "runs"), json=str(tmp_path / "rows.json"), png="",
-    )  # fmt: skip
+        source=write_reviews(tmp_path / "reviews"),
+        model=str(tiny_files / "model"),
+        max_length=16,
+        seeds=["0"],
+        set=[
+            "adapler.num_epochs=1",
+            "finetune.num_epochs=1",
+            "data.lengths=(16,)",
+            "unroll_layers=False",
+        ],
+        runs=str(tmp_path / "runs"),
+        json=str(tmp_path / "rows.json"),
+        png="",
+    )
     rationales.main(options)
     record = json.loads((tmp_path / "rows.json").read_text())
     layers = [(row["method"], row["layer"]) for row in record["rows"] if row["layer"] is not None]
@@ -50,14 +72,26 @@ def test_a_seed_is_trained_and_measured_once(tiny_files, tmp_path, capsys):
     assert layers == [(method, layer) for method in methods for layer in range(NUM_LAYERS)]
     eraser = [(row["method"], row["predictor"]) for row in record["rows"] if row["layer"] is None]
     assert eraser == [
-        ("adapler", "dense"), ("adapler", "adapler"), ("attention", "dense"), ("rollout", "dense"),
-        ("saliency", "dense"), ("random", "dense"), ("random", "adapler"),
-    ]  # fmt: skip
+        ("adapler", "dense"),
+        ("adapler", "adapler"),
+        ("attention", "dense"),
+        ("rollout", "dense"),
+        ("saliency", "dense"),
+        ("random", "dense"),
+        ("random", "adapler"),
+    ]
     for row in record["rows"]:
-        columns = rationales.LAYER_COLUMNS[:3] if row["layer"] is not None else rationales.ERASER_COLUMNS[:3]
+        columns = (
+            rationales.LAYER_COLUMNS[:3]
+            if row["layer"] is not None
+            else rationales.ERASER_COLUMNS[:3]
+        )
         assert all(0.0 <= row[name] <= 1.0 for name in columns)
         assert row["num_windows"] >= 24 and 0.0 < row["rationale_share"] < 0.5
-    assert json.loads((tmp_path / "runs" / "seed0" / "rationales.json").read_text())["rows"] == record["rows"]
+    assert (
+        json.loads((tmp_path / "runs" / "seed0" / "rationales.json").read_text())["rows"]
+        == record["rows"]
+    )
     assert "token_f1" in capsys.readouterr().out
     rationales.main(options)
     assert json.loads((tmp_path / "rows.json").read_text()) == record
@@ -74,7 +108,9 @@ def test_words_give_the_tokens_of_their_text(tiny_files):
 
 def test_windows_without_a_rationale_are_left_out(tiny_files):
     core = load_core(tiny_files / "model")
-    document = Annotated(tuple("a a a film film film a a a".split()), np.arange(9) == 4, label=1, document=7)
+    document = Annotated(
+        tuple("a a a film film film a a a".split()), np.arange(9) == 4, label=1, document=7
+    )
     (window,) = windows_of(core, [document], max_length=5)
     assert window.text == "film film film" and (window.label, window.document) == (1, 7)
     assert windows_of(core, [annotated("....")], max_length=5) == []
@@ -92,9 +128,15 @@ def test_documents_are_shared_out_whole():
 
 @pytest.mark.parametrize(
     ("splits", "message"),
-    [({"train": []}, "no split validation; found train"), ({}, "no split train and no validation; found none"),
-     ({"train": [], "validation": [annotated("..")]}, "neither test nor validation has rationales")],
-)  # fmt: skip
+    [
+        ({"train": []}, "no split validation; found train"),
+        ({}, "no split train and no validation; found none"),
+        (
+            {"train": [], "validation": [annotated("..")]},
+            "neither test nor validation has rationales",
+        ),
+    ],
+)
 def test_splits_that_do_not_serve_are_refused(splits, message):
     with pytest.raises(ValueError, match=message):
         share_out(splits)
@@ -134,8 +176,12 @@ class WordCounter:
 def test_faithful_scores_are_comprehensive_and_sufficient():
     windows = [annotated("x.")]
     best, worst = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
-    scores = {name: [best] for name in ("adapler", "attention", "rollout", "saliency")} | {"random": [worst]}
-    rows = {row["method"]: row for row in eraser_rows(scores, windows, 0.5, {"dense": WordCounter()})}
+    scores = {name: [best] for name in ("adapler", "attention", "rollout", "saliency")} | {
+        "random": [worst]
+    }
+    rows = {
+        row["method"]: row for row in eraser_rows(scores, windows, 0.5, {"dense": WordCounter()})
+    }
     # One of two words is one of every share; without w0 the answer has probability 0, by it alone more than before.
     assert rows["attention"]["comprehensiveness"] == pytest.approx(1.0)
     assert rows["attention"]["sufficiency"] == pytest.approx(1.0 - 2.0)
@@ -147,9 +193,17 @@ def test_faithful_scores_are_comprehensive_and_sufficient():
 
 def test_the_picture_is_drawn(tmp_path):
     rows = [
-        {"method": method, "layer": layer, "predictor": None, "average_precision": 0.3, "average_precision_sd": None,
-         "false_positive_rate": 0.1, "false_positive_rate_sd": 0.01}
-        for method in plot_rationales.STYLES for layer in range(3)
-    ]  # fmt: skip
+        {
+            "method": method,
+            "layer": layer,
+            "predictor": None,
+            "average_precision": 0.3,
+            "average_precision_sd": None,
+            "false_positive_rate": 0.1,
+            "false_positive_rate_sd": 0.01,
+        }
+        for method in plot_rationales.STYLES
+        for layer in range(3)
+    ]
     plot_rationales.plot_layers([*rows, rows[0] | {"layer": None}], tmp_path / "lines.png")
     assert (tmp_path / "lines.png").stat().st_size > 10_000

@@ -13,14 +13,19 @@ def build_core(words=(), *, special=SPECIAL) -> Tokenizer:
     core = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    core.post_processor = processors.BertProcessing(("[SEP]", numbers["[SEP]"]), ("[CLS]", numbers["[CLS]"]))
+    core.post_processor = processors.BertProcessing(
+        ("[SEP]", numbers["[SEP]"]), ("[CLS]", numbers["[CLS]"])
+    )
     return core
 
 
 def build_roberta_core() -> Tokenizer:
     """Bytes as tokens, <s> a </s></s> b </s> around them."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    numbers = {word: number for number, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *alphabet])}
+    numbers = {
+        word: number
+        for number, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *alphabet])
+    }
     core = Tokenizer(models.BPE(numbers, [], unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))

@@ -53,13 +53,19 @@ class Command(NamedTuple):
 
 def blocks(text: str) -> list[tuple[int, str, str]]:
     """(line, language, content) of every fenced block."""
-    return [(text[: found.start()].count("\n") + 1, found[2].strip(), found[3]) for found in FENCE.finditer(text)]
+    return [
+        (text[: found.start()].count("\n") + 1, found[2].strip(), found[3])
+        for found in FENCE.finditer(text)
+    ]
 
 
 def spans(text: str) -> list[tuple[int, str]]:
     """(line, content) of every code span outside the blocks, on one line."""
     text = FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
-    return [(text[: found.start()].count("\n") + 1, " ".join(found[1].split())) for found in SPAN.finditer(text)]
+    return [
+        (text[: found.start()].count("\n") + 1, " ".join(found[1].split()))
+        for found in SPAN.finditer(text)
+    ]
 
 
 def find_commands(path: pathlib.Path) -> list[Command]:
@@ -68,10 +74,14 @@ def find_commands(path: pathlib.Path) -> list[Command]:
     for line, language, content in blocks(text):
         if language in SHELL:
             for command in content.replace("\\\n", " ").splitlines():
-                found.append(Command(path.name, line, language, tuple(shlex.split(command, comments=True))))
+                found.append(
+                    Command(path.name, line, language, tuple(shlex.split(command, comments=True)))
+                )
     for line, content in spans(text):
         if content.split()[0] in PROGRAMS and " " in content:
-            found.append(Command(path.name, line, INLINE, tuple(shlex.split(content, comments=True))))
+            found.append(
+                Command(path.name, line, INLINE, tuple(shlex.split(content, comments=True)))
+            )
     return [command for command in found if command.words]
 
 
@@ -117,7 +127,9 @@ def parse(words, monkeypatch):
         raise Parsed({name: flags.FLAGS[name].value for name in set(flags.FLAGS) - before})
 
     with monkeypatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # modules that are imported already; how ml_collections loads files
+        warnings.simplefilter(
+            "ignore"
+        )  # modules that are imported already; how ml_collections loads files
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", [program, *arguments])
         patch.setattr(argparse.ArgumentParser, "parse_args", stop_behind)
@@ -141,7 +153,9 @@ def in_small(command: Command) -> list[str]:
     words = filled_in(command)
     for place, word in enumerate(words):
         if found := re.fullmatch(r"--config=(configs/\w+\.py):(\w+)((?:,\w+)*)", word):
-            task = f"custom_{READING_TASKS[found[2]].kind}" if found[2] in READING_TASKS else "custom"
+            task = (
+                f"custom_{READING_TASKS[found[2]].kind}" if found[2] in READING_TASKS else "custom"
+            )
             words[place] = f"--config={found[1]}:{task}{found[3].removesuffix(',debug')},debug"
             if found[2] != task:
                 words += [REST[0], SOURCES[task]]
@@ -166,11 +180,15 @@ def make_sandbox(folder: pathlib.Path, model: pathlib.Path, rows) -> None:
     for number, (text, label) in enumerate(rows):
         text = f"{text} {number}"  # validation is cut off by texts, which must differ
         answer = {"text": [label], "answer_start": [text.index(label)]}
-        questions.append({"id": str(number), "question": "a film", "context": text, "answers": answer})
+        questions.append(
+            {"id": str(number), "question": "a film", "context": text, "answers": answer}
+        )
         options = {"options": ["bad", "good"], "label": ("bad", "good").index(label)}
         exam.append({"id": str(number), "article": text, "question": "a film", **options})
     paragraphs = [{"context": row["context"], "qas": [row]} for row in questions]
-    (folder / "questions.json").write_text(json.dumps({"data": [{"title": "films", "paragraphs": paragraphs}]}))
+    (folder / "questions.json").write_text(
+        json.dumps({"data": [{"title": "films", "paragraphs": paragraphs}]})
+    )
     (folder / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in exam))
 
 
@@ -178,5 +196,10 @@ def run(arguments, folder: pathlib.Path) -> subprocess.CompletedProcess:
     """Python with these arguments in the sandbox."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )

@@ -26,13 +26,20 @@ norm_pruner = runpy.run_path(str(EXAMPLE))["norm_pruner"]
 PRUNER = norm_pruner(tiny.CONFIG)
 LENGTHS = (12, 7, 3, 1, 9)
 RATES = OptimizerConfig(
-    learning_rate=1e-3, predictor_learning_rate=1e-3, threshold_learning_rate=1e-2,
-    weight_decay=0.01, adam_epsilon=1e-8, clip_norm=1.0, warmup_share=0.0,
-)  # fmt: skip
+    learning_rate=1e-3,
+    predictor_learning_rate=1e-3,
+    threshold_learning_rate=1e-2,
+    weight_decay=0.01,
+    adam_epsilon=1e-8,
+    clip_norm=1.0,
+    warmup_share=0.0,
+)
 
 
 def make_params(level=0.9):
-    return tiny.with_pruner_params(tiny.make_params(PRUNER), level_N=jnp.full((4,), level, jnp.float32))
+    return tiny.with_pruner_params(
+        tiny.make_params(PRUNER), level_N=jnp.full((4,), level, jnp.float32)
+    )
 
 
 def train(params, num_steps):
@@ -40,10 +47,15 @@ def train(params, num_steps):
     main, thresholds = main_optimizer(RATES, 50), threshold_optimizer(RATES, 50)
     step_fn = jax.jit(
         make_train_step(
-            tiny.CONFIG, PRUNER, LossConfig((("speedup", "length", 10.0),)), main, thresholds,
-            slope_fn=lambda step: jnp.float32(10.0), dtype=jnp.float32,
+            tiny.CONFIG,
+            PRUNER,
+            LossConfig((("speedup", "length", 10.0),)),
+            main,
+            thresholds,
+            slope_fn=lambda step: jnp.float32(10.0),
+            dtype=jnp.float32,
         )
-    )  # fmt: skip
+    )
     state, numbers = init_state(params, PRUNER, main, thresholds), []
     for _ in range(num_steps):
         state, found = step_fn(state, tiny.make_batch(LENGTHS, num_fillers=1), jax.random.key(0))
@@ -66,7 +78,8 @@ def test_the_example_fills_every_slot_that_a_driver_calls():
 def test_the_fast_drivers_give_the_answers_of_the_masked_one(driver):
     params, batch = make_params(), tiny.make_batch(LENGTHS)
     (found_BC, found), (expected_BC, expected) = (
-        make_engine(tiny.CONFIG, PRUNER, buckets=(4, 12), driver=name)(params, batch) for name in (driver, "masked")
+        make_engine(tiny.CONFIG, PRUNER, buckets=(4, 12), driver=name)(params, batch)
+        for name in (driver, "masked")
     )
     np.testing.assert_allclose(found_BC, expected_BC, atol=1e-5, rtol=0)
     np.testing.assert_array_equal(found.count_NB, expected.count_NB)
@@ -78,9 +91,14 @@ def test_a_step_trains_the_encoder_and_the_levels():
     start = make_params()
     params, numbers = train(start, 8)
     assert all(np.isfinite(value) for found in numbers for value in found.values())
-    assert numbers[-1]["length"] < numbers[0]["length"] and numbers[-1]["flops_speedup"] > numbers[0]["flops_speedup"]
+    assert (
+        numbers[-1]["length"] < numbers[0]["length"]
+        and numbers[-1]["flops_speedup"] > numbers[0]["flops_speedup"]
+    )
     assert np.all(params["pruner"]["level_N"] > start["pruner"]["level_N"])
-    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), params["encoder"]["layers"], start["encoder"]["layers"])
+    moved = jax.tree.map(
+        lambda a, b: bool(jnp.any(a != b)), params["encoder"]["layers"], start["encoder"]["layers"]
+    )
     assert all(jax.tree.leaves(moved))
 
 
@@ -94,11 +112,18 @@ def test_a_steep_soft_pass_is_the_hard_rule():
 
 def test_with_its_lines_in_the_tables_a_model_is_saved_loaded_and_explained(tmp_path, monkeypatch):
     monkeypatch.setitem(pruning.PRUNERS, "norm", norm_pruner)
-    monkeypatch.setitem(names.PRUNER_RULES, "norm", (names.Rule("norm_pruner.level", ("pruner", "level_N"), "N"),))
+    monkeypatch.setitem(
+        names.PRUNER_RULES, "norm", (names.Rule("norm_pruner.level", ("pruner", "level_N"), "N"),)
+    )
     save_model(
-        tmp_path / "model", make_params(), tiny.CONFIG,
-        pruner_name="norm", class_names=("a", "b", "c"), max_length=16, tokenizer=build_tokenizer(),
-    )  # fmt: skip
+        tmp_path / "model",
+        make_params(),
+        tiny.CONFIG,
+        pruner_name="norm",
+        class_names=("a", "b", "c"),
+        max_length=16,
+        tokenizer=build_tokenizer(),
+    )
     explanation = Classifier.load(tmp_path / "model").explain("a good film . not bad")
     assert explanation.prediction.num_tokens[-1] < len(explanation.tokens)
     assert np.all(explanation.keep_NL[:, 0])

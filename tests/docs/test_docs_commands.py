@@ -24,20 +24,34 @@ from tests.docs.commands import (
 )
 
 COMMANDS = [command for path in DOCUMENTS for command in find_commands(path)]
-CONFIGS = {"adapler": adapler, "powerbert": powerbert, "trbert": trbert, "distil": distil, "finetune": finetune}
+CONFIGS = {
+    "adapler": adapler,
+    "powerbert": powerbert,
+    "trbert": trbert,
+    "distil": distil,
+    "finetune": finetune,
+}
 FIELDS = {
     name
-    for module, task in [*((module, "custom") for module in CONFIGS.values()), (finetune, "custom_span")]
+    for module, task in [
+        *((module, "custom") for module in CONFIGS.values()),
+        (finetune, "custom_span"),
+    ]
     for name in flatten(module.get_config(task).to_dict())
 }
 # Groups that start empty, and a user fills.
 GROUPS = {"data.columns", "data.split_sources", "data.carve"}
 SECTIONS = {name.split(".")[0] for name in FIELDS if "." in name}
-IN_CI = {"quickstart": "quickstart-debug", "install": "test"}  # what CI runs of a target, or before another one
+IN_CI = {
+    "quickstart": "quickstart-debug",
+    "install": "test",
+}  # what CI runs of a target, or before another one
 
 
 def of_check(check):
-    return pytest.mark.parametrize("command", [c for c in COMMANDS if check_of(c) == check], ids=str)
+    return pytest.mark.parametrize(
+        "command", [c for c in COMMANDS if check_of(c) == check], ids=str
+    )
 
 
 def test_commands_are_found_in_every_language_of_shell(tmp_path):
@@ -46,8 +60,10 @@ def test_commands_are_found_in_every_language_of_shell(tmp_path):
         "a `make test` and `flag`\n\n```bash\npython a.py \\\n  --b='c d'  # e\n```\n- x\n\n  ```sh\n  make f\n  ```\n"
     )
     assert [(c.kind, c.words) for c in find_commands(page)] == [
-        ("bash", ("python", "a.py", "--b=c d")), ("sh", ("make", "f")), ("inline", ("make", "test")),
-    ]  # fmt: skip
+        ("bash", ("python", "a.py", "--b=c d")),
+        ("sh", ("make", "f")),
+        ("inline", ("make", "test")),
+    ]
 
 
 @pytest.mark.parametrize("words", [("git", "pull"), ("python", "missing.py"), ("curl", "x")])
@@ -57,19 +73,31 @@ def test_a_command_without_a_check_is_refused(words):
 
 
 def test_every_command_has_a_check_and_there_is_one_of_each():
-    assert {check_of(command) for command in COMMANDS} == {"make", "install", "pytest", "run", "parse"}
+    assert {check_of(command) for command in COMMANDS} == {
+        "make",
+        "install",
+        "pytest",
+        "run",
+        "parse",
+    }
 
 
 def test_every_block_has_a_language():
     for path in DOCUMENTS:
-        assert all(language or "──" in content for _, language, content in blocks(path.read_text())), path
+        assert all(
+            language or "──" in content for _, language, content in blocks(path.read_text())
+        ), path
 
 
 @of_check("make")
 def test_make_targets_are_there_and_run_by_ci(command):
     (target,) = command.words[1:]
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    in_ci = {line.split()[1] for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")}
+    in_ci = {
+        line.split()[1]
+        for line in (ROOT / ".ci" / "run").read_text().splitlines()
+        if line.startswith("make ")
+    }
     assert target == "help" or IN_CI.get(target, target) in in_ci
 
 
@@ -84,10 +112,16 @@ def test_installs_name_files_and_packages_that_are_there(command):
     optional = (ROOT / "requirements-test.txt").read_text()
     for name in names:
         is_file = name.endswith(".txt") and (ROOT / name).is_file()
-        assert is_file or name == ".venv/bin/activate" or re.search(rf"^{name}\b", optional, re.MULTILINE), name
+        assert (
+            is_file
+            or name == ".venv/bin/activate"
+            or re.search(rf"^{name}\b", optional, re.MULTILINE)
+        ), name
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if check_of(c) in ("parse", "run")], ids=str)
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if check_of(c) in ("parse", "run")], ids=str
+)
 def test_flags_and_config_fields_are_taken_by_the_commands_own_parser(command, monkeypatch):
     """Class of the check: parsed, not run."""
     found = parse(filled_in(command), monkeypatch)
@@ -99,7 +133,13 @@ def test_a_misspelt_flag_or_field_is_refused_by_these_parsers(monkeypatch, capsy
     for words in (
         ["python", "-m", "benchmarks.engines", "--qick"],
         ["python", "-m", "benchmarks.accuracy", "--runz=x"],
-        ["python", "train.py", "--workdir=w", "--config=configs/adapler.py:sst2", "--config.adapler.lenght_coef=1"],
+        [
+            "python",
+            "train.py",
+            "--workdir=w",
+            "--config=configs/adapler.py:sst2",
+            "--config.adapler.lenght_coef=1",
+        ],
     ):
         with pytest.raises(SystemExit):
             parse(words, monkeypatch)
@@ -109,11 +149,17 @@ def test_a_misspelt_flag_or_field_is_refused_by_these_parsers(monkeypatch, capsy
 def overrides():
     """(document, words) of the code spans that are nothing but --config flags."""
     found = [(path.name, content) for path in DOCUMENTS for _, content in spans(path.read_text())]
-    return [(name, content) for name, content in found if content.startswith("--config.") and "FIELD" not in content]
+    return [
+        (name, content)
+        for name, content in found
+        if content.startswith("--config.") and "FIELD" not in content
+    ]
 
 
 @pytest.mark.parametrize(("document", "content"), overrides())
-def test_config_flags_between_words_are_taken_by_the_parser_of_train(document, content, monkeypatch):
+def test_config_flags_between_words_are_taken_by_the_parser_of_train(
+    document, content, monkeypatch
+):
     words = shlex.split(content)
     section = words[0].removeprefix("--config.").split(".")[0]
     name = section if section in CONFIGS and section != "finetune" else "adapler"
@@ -121,7 +167,10 @@ def test_config_flags_between_words_are_taken_by_the_parser_of_train(document, c
         assert {word.removeprefix("--config.") for word in words} <= FIELDS
         return
     task = "custom_span" if section == "reading" else "custom"
-    parse(["python", "train.py", "--workdir=w", f"--config=configs/{name}.py:{task}", *words], monkeypatch)
+    parse(
+        ["python", "train.py", "--workdir=w", f"--config=configs/{name}.py:{task}", *words],
+        monkeypatch,
+    )
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -136,16 +185,30 @@ def test_every_config_field_that_a_document_names_exists(path):
 def test_tasks_become_small_ones_in_the_sandbox():
     words = ("python", "train.py", "--config=configs/adapler.py:sst2,faithful", "--workdir=w")
     assert in_small(Command("page.md", 1, "bash", words)) == [
-        "python", "train.py", "--config=configs/adapler.py:custom,faithful,debug", "--workdir=w",
-        "--config.model=path/or/hub-name", "--config.data.source=file:reviews.csv",
-    ]  # fmt: skip
+        "python",
+        "train.py",
+        "--config=configs/adapler.py:custom,faithful,debug",
+        "--workdir=w",
+        "--config.model=path/or/hub-name",
+        "--config.data.source=file:reviews.csv",
+    ]
 
 
 def test_tasks_of_questions_become_the_readers_own():
-    for task, small in (("squad2", "custom_span"), ("race", "custom_choice"), ("custom_span", "custom_span")):
-        words = in_small(Command("page.md", 1, "bash", ("python", "train.py", f"--config=configs/trbert.py:{task}")))
+    for task, small in (
+        ("squad2", "custom_span"),
+        ("race", "custom_choice"),
+        ("custom_span", "custom_span"),
+    ):
+        words = in_small(
+            Command(
+                "page.md", 1, "bash", ("python", "train.py", f"--config=configs/trbert.py:{task}")
+            )
+        )
         assert words[2] == f"--config=configs/trbert.py:{small},debug"
-        assert words[3:] == ([] if task == small else ["--config.model=path/or/hub-name", SOURCES[small]])
+        assert words[3:] == (
+            [] if task == small else ["--config.model=path/or/hub-name", SOURCES[small]]
+        )
 
 
 def test_files_that_the_documents_link_to_are_there():

@@ -4,7 +4,13 @@ import re
 
 from tests.docs.commands import FENCE, ROOT
 
-TABLES = ("README.md", "docs/measurements.md", "docs/methods.md", "docs/serving.md", "configs/adapler.py")
+TABLES = (
+    "README.md",
+    "docs/measurements.md",
+    "docs/methods.md",
+    "docs/serving.md",
+    "configs/adapler.py",
+)
 SOURCES = "\n".join((ROOT / name).read_text() for name in TABLES)
 TEXT = FENCE.sub("", (ROOT / "docs" / "faq.md").read_text())
 
@@ -12,7 +18,11 @@ TEXT = FENCE.sub("", (ROOT / "docs" / "faq.md").read_text())
 def test_every_number_of_the_answers_stands_in_a_table_or_a_config():
     numbers = {number.rstrip(".,") for number in re.findall(r"\d[\d,]*\.?\d*", TEXT)}
     assert len(numbers) > 40
-    missing = {number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", SOURCES)}
+    missing = {
+        number
+        for number in numbers
+        if not re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", SOURCES)
+    }
     assert not missing
 
 

@@ -25,7 +25,9 @@ def tables(method):
     """{first cell of the header and number of columns: rows} of the method's part."""
     found = {}
     for lines in re.findall(r"(?:^\|.*\n)+", section(method), re.MULTILINE):
-        header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines()]
+        header, _, *rows = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines()
+        ]
         found[(header[0], len(header))] = rows
     return found
 
@@ -41,15 +43,22 @@ def test_every_field_in_our_column_is_one_of_the_methods_config(method):
         config = METHODS[method].get_config("sst2")
         if value:
             kind = type(fields[name])
-            config.update_from_flattened_dict({name: value if kind is str else ast.literal_eval(value)})
+            config.update_from_flattened_dict(
+                {name: value if kind is str else ast.literal_eval(value)}
+            )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_table_of_faithful_is_the_difference_of_the_configs(method):
-    ours, authors = (flatten(METHODS[method].get_config(name).to_dict()) for name in ("sst2", "sst2,faithful"))
+    ours, authors = (
+        flatten(METHODS[method].get_config(name).to_dict()) for name in ("sst2", "sst2,faithful")
+    )
     expected = {name: (ours[name], authors[name]) for name in ours if ours[name] != authors[name]}
     rows = tables(method)[("field", 4)]
-    found = {row[0].strip("`"): tuple(ast.literal_eval(cell.strip("`")) for cell in row[1:3]) for row in rows}
+    found = {
+        row[0].strip("`"): tuple(ast.literal_eval(cell.strip("`")) for cell in row[1:3])
+        for row in rows
+    }
     assert found == expected
 
 

@@ -19,14 +19,23 @@ PAGE = ROOT / "docs" / "how-it-works.md"
 def make_explanation(keep_NL, *, text="nine words " * 5, label="good"):
     keep_NL = np.array(keep_NL, bool)
     prediction = Prediction(
-        texts=(text,), label=label, probability=0.9, probabilities={label: 0.9}, words=(),
-        keep_NW=np.zeros((len(keep_NL), 0), bool), num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
-    )  # fmt: skip
+        texts=(text,),
+        label=label,
+        probability=0.9,
+        probabilities={label: 0.9},
+        words=(),
+        keep_NW=np.zeros((len(keep_NL), 0), bool),
+        num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
+    )
     entering_NL = np.concatenate([np.ones_like(keep_NL[:1]), keep_NL[:-1]])
     return Explanation(
-        prediction, ("[CLS]", "a", "film", "[SEP]"), word_L=np.array([-1, 0, 1, -1]), keep_NL=keep_NL,
-        score_NL=entering_NL / entering_NL.sum(axis=-1, keepdims=True), site_layers=(0, 1),
-    )  # fmt: skip
+        prediction,
+        ("[CLS]", "a", "film", "[SEP]"),
+        word_L=np.array([-1, 0, 1, -1]),
+        keep_NL=keep_NL,
+        score_NL=entering_NL / entering_NL.sum(axis=-1, keepdims=True),
+        site_layers=(0, 1),
+    )
 
 
 SHOWN = make_explanation([[1, 1, 1, 0], [1, 0, 0, 0]])
@@ -42,7 +51,10 @@ def test_the_layer_shown_is_where_most_tokens_go():
 
 def test_the_text_shown_is_answered_rightly_and_of_a_size_that_can_be_read():
     choose = PICTURES["choose"]
-    short, wrong = make_explanation(SHOWN.keep_NL, text="too short"), make_explanation(SHOWN.keep_NL, label="bad")
+    short, wrong = (
+        make_explanation(SHOWN.keep_NL, text="too short"),
+        make_explanation(SHOWN.keep_NL, label="bad"),
+    )
     assert choose([short, wrong, SHOWN], ["good"] * 3) is SHOWN
     with pytest.raises(ValueError, match="give one by --text"):
         choose([short, wrong], ["good"] * 2)
@@ -50,7 +62,11 @@ def test_the_text_shown_is_answered_rightly_and_of_a_size_that_can_be_read():
 
 def test_slopes_are_those_of_the_runs_schedule():
     slopes = PICTURES["slopes_of"](adapler.get_config("sst2").adapler)
-    assert slopes[0] == pytest.approx(10.0) and slopes[-1] == pytest.approx(1000.0) and slopes == sorted(slopes)
+    assert (
+        slopes[0] == pytest.approx(10.0)
+        and slopes[-1] == pytest.approx(1000.0)
+        and slopes == sorted(slopes)
+    )
 
 
 def test_points_of_the_record_are_shares_of_the_dense_model():
@@ -72,6 +88,10 @@ def test_all_pictures_are_drawn(tmp_path):
     PICTURES["draw_words"](pyplot, SHOWN, tmp_path / "1.png")
     assert PICTURES["draw_scores"](pyplot, SHOWN, [0.8, 0.6], tmp_path / "2.png") == 1
     PICTURES["draw_removal"](pyplot, [10.0, 100.0, 300.0, 1000.0], 0.05, tmp_path / "3.png")
-    PICTURES["draw_counts"](pyplot, np.array([[3, 1], [5, 2]]), np.array([4, 9]), tmp_path / "4.png")
-    PICTURES["draw_seconds"](pyplot, {"packed": np.array([[100, 90], [50, 40]])}, "title", tmp_path / "5.png")
+    PICTURES["draw_counts"](
+        pyplot, np.array([[3, 1], [5, 2]]), np.array([4, 9]), tmp_path / "4.png"
+    )
+    PICTURES["draw_seconds"](
+        pyplot, {"packed": np.array([[100, 90], [50, 40]])}, "title", tmp_path / "5.png"
+    )
     assert len(list(tmp_path.glob("*.png"))) == 5

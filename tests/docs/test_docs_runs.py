@@ -13,10 +13,25 @@ from adapler_jax.heads import init_classifier
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
 from tests.data.conftest import build_tokenizer
-from tests.docs.commands import DOCUMENTS, ROOT, blocks, check_of, find_commands, in_small, make_sandbox, run
+from tests.docs.commands import (
+    DOCUMENTS,
+    ROOT,
+    blocks,
+    check_of,
+    find_commands,
+    in_small,
+    make_sandbox,
+    run,
+)
 
 ENCODER = EncoderConfig(
-    num_layers=6, num_heads=2, hidden_dim=16, ffn_dim=32, vocab_size=15, num_positions=64, init_std=0.2
+    num_layers=6,
+    num_heads=2,
+    hidden_dim=16,
+    ffn_dim=32,
+    vocab_size=15,
+    num_positions=64,
+    init_std=0.2,
 )  # six layers, as the student of the README takes three of them
 PATTERNS = ("a {} film .", "{} films", "not a {} .")
 TEXTS = 20 * [(pattern.format(label), label) for label in ("bad", "good") for pattern in PATTERNS]
@@ -38,7 +53,9 @@ def _model(tmp_path_factory):
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if RUNS[path]], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if RUNS[path]], ids=lambda path: path.name
+)
 def test_training_and_evaluation_commands_run_in_small(path, model, tmp_path):
     make_sandbox(tmp_path, model, TEXTS)
     for command in RUNS[path]:

@@ -47,8 +47,12 @@ def test_content_of_padding_does_not_change_live_states():
 
 def test_segments_of_padding_do_not_change_live_states():
     batch = make_batch()
-    changed = batch.replace(segment_BL=np.where(batch.live_BL, batch.segment_BL, 1).astype(np.int32))
-    np.testing.assert_array_equal(encode_batch(changed)[batch.live_BL], encode_batch(batch)[batch.live_BL])
+    changed = batch.replace(
+        segment_BL=np.where(batch.live_BL, batch.segment_BL, 1).astype(np.int32)
+    )
+    np.testing.assert_array_equal(
+        encode_batch(changed)[batch.live_BL], encode_batch(batch)[batch.live_BL]
+    )
 
 
 def test_width_of_padding_does_not_change_live_states():
@@ -70,7 +74,9 @@ def test_batch_equals_one_by_one():
 def test_order_of_examples_does_not_matter():
     batch = make_batch()
     backwards = jax.tree.map(lambda leaf: leaf[::-1], batch)
-    np.testing.assert_allclose(encode_batch(backwards)[::-1], encode_batch(batch), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        encode_batch(backwards)[::-1], encode_batch(batch), rtol=0, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("field", ["token_BL", "segment_BL"])
@@ -78,7 +84,9 @@ def test_a_live_token_changes_every_state_of_its_example_only(field):
     batch = make_batch()
     value_BL = getattr(batch, field).copy()
     value_BL[1, 2] = 1 - value_BL[1, 2] if field == "segment_BL" else value_BL[1, 2] % 40 + 3
-    change = np.abs(encode_batch(batch.replace(**{field: value_BL})) - encode_batch(batch)).max(axis=-1)
+    change = np.abs(encode_batch(batch.replace(**{field: value_BL})) - encode_batch(batch)).max(
+        axis=-1
+    )
     assert np.all(change[1, :7] > 1e-4)
     assert np.all(change[[0, 2, 3]] == 0)
 
@@ -106,7 +114,9 @@ def test_the_scan_equals_a_loop_over_layers():
         return encoder.feed_forward(layer, CONFIG, hidden_BLD)
 
     for index in range(CONFIG.num_layers):
-        hidden_BLD = run_layer(jax.tree.map(lambda leaf, index=index: leaf[index], PARAMS["layers"]), hidden_BLD)
+        hidden_BLD = run_layer(
+            jax.tree.map(lambda leaf, index=index: leaf[index], PARAMS["layers"]), hidden_BLD
+        )
     np.testing.assert_allclose(encode_batch(batch), hidden_BLD, rtol=0, atol=2e-6)
 
 
@@ -122,7 +132,9 @@ def test_one_compilation_a_shape():
 
 def test_bfloat16_operands_stay_near_float32_and_return_float32():
     batch = make_batch()
-    found = encoder.encode(PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, dtype=jnp.bfloat16)
+    found = encoder.encode(
+        PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, dtype=jnp.bfloat16
+    )
     assert found.dtype == jnp.float32
     difference = np.abs(found - encode_batch(batch))[batch.live_BL]
     assert 0 < difference.max() < 0.2 and difference.mean() < 0.02
@@ -134,7 +146,9 @@ def test_gradients_are_finite_and_reach_every_layer():
     @jax.jit
     def gradient(params):
         def total(params):
-            hidden_BLD = encoder.encode(params, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
+            hidden_BLD = encoder.encode(
+                params, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+            )
             return jnp.sum(jnp.sin(hidden_BLD[:, 0]))
 
         return jax.grad(total)(params)
@@ -143,9 +157,13 @@ def test_gradients_are_finite_and_reach_every_layer():
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         name = jax.tree_util.keystr(path)
         assert np.all(np.isfinite(leaf)), name
-        if "'layers'" in name and "['key']['bias']" not in name:  # softmax does not see a shift of all its logits
+        if (
+            "'layers'" in name and "['key']['bias']" not in name
+        ):  # softmax does not see a shift of all its logits
             assert np.all(np.abs(leaf).reshape(CONFIG.num_layers, -1).max(axis=-1) > 1e-6), name
-    unread = sorted(set(range(CONFIG.vocab_size)) - set(batch.token_BL[batch.live_BL].tolist()) - {0})
+    unread = sorted(
+        set(range(CONFIG.vocab_size)) - set(batch.token_BL[batch.live_BL].tolist()) - {0}
+    )
     assert np.all(np.asarray(grads["embeddings"]["token"])[unread] == 0)
     assert np.all(np.asarray(grads["embeddings"]["position"])[12:] == 0)
 
@@ -157,13 +175,15 @@ def test_ranks_and_types_are_never_promoted_implicitly():
     def total(params, head, key, dtype):
         hidden_BLD = encoder.encode(
             params, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, key=key, dtype=dtype
-        )  # fmt: skip
+        )
         return jnp.sum(heads.classify(head, CONFIG, hidden_BLD[:, 0], key=key))
 
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         for key in (None, KEY):
             for dtype in (jnp.float32, jnp.bfloat16):
-                jax.make_jaxpr(jax.grad(functools.partial(total, key=key, dtype=dtype), argnums=(0, 1)))(PARAMS, head)
+                jax.make_jaxpr(
+                    jax.grad(functools.partial(total, key=key, dtype=dtype), argnums=(0, 1))
+                )(PARAMS, head)
 
 
 # Hand-computed values
@@ -180,21 +200,36 @@ def test_layer_norm_by_hand():
 
 def test_epsilon_stands_under_the_root():
     params = encoder.init_norm((2,))
-    np.testing.assert_allclose(encoder.layer_norm(params, jnp.array([[-1.0, 1.0]]), 3.0), [[-0.5, 0.5]])
+    np.testing.assert_allclose(
+        encoder.layer_norm(params, jnp.array([[-1.0, 1.0]]), 3.0), [[-0.5, 0.5]]
+    )
 
 
 def test_linear_by_hand():
-    params = {"kernel": jnp.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]), "bias": jnp.array([0.5, 0.0, -0.5])}
-    np.testing.assert_array_equal(encoder.linear(params, jnp.array([[1.0, -1.0]])), [[-8.5, -18.0, -27.5]])
+    params = {
+        "kernel": jnp.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]),
+        "bias": jnp.array([0.5, 0.0, -0.5]),
+    }
+    np.testing.assert_array_equal(
+        encoder.linear(params, jnp.array([[1.0, -1.0]])), [[-8.5, -18.0, -27.5]]
+    )
 
 
 def test_bfloat16_linear_and_its_gradients_are_float32_within_rounding():
     key_kernel, key_bias, key_x, key_cotangent = jax.random.split(jax.random.key(3), 4)
-    params = {"kernel": jax.random.normal(key_kernel, (8, 5)), "bias": jax.random.normal(key_bias, (5,))}
-    x_BLD, cotangent_BLF = jax.random.normal(key_x, (3, 4, 8)), jax.random.normal(key_cotangent, (3, 4, 5))
+    params = {
+        "kernel": jax.random.normal(key_kernel, (8, 5)),
+        "bias": jax.random.normal(key_bias, (5,)),
+    }
+    x_BLD, cotangent_BLF = (
+        jax.random.normal(key_x, (3, 4, 8)),
+        jax.random.normal(key_cotangent, (3, 4, 5)),
+    )
 
     def gradients(dtype):
-        value, pull = jax.vjp(lambda params, x_BLD: encoder.linear(params, x_BLD, dtype), params, x_BLD)
+        value, pull = jax.vjp(
+            lambda params, x_BLD: encoder.linear(params, x_BLD, dtype), params, x_BLD
+        )
         return value, *pull(cotangent_BLF)
 
     found, expected = gradients(jnp.bfloat16), gradients(jnp.float32)
@@ -206,7 +241,9 @@ def test_bfloat16_linear_and_its_gradients_are_float32_within_rounding():
 def test_weight_gradients_of_cpus_are_those_of_all_devices():
     x_MI = jax.random.normal(jax.random.key(4), (7, 3)).astype(jnp.bfloat16)
     cotangent_MO = jax.random.normal(jax.random.key(5), (7, 2)).astype(jnp.bfloat16)
-    found, expected = (f(x_MI, cotangent_MO) for f in (encoder._weight_grads_on_cpu, encoder._weight_grads))
+    found, expected = (
+        f(x_MI, cotangent_MO) for f in (encoder._weight_grads_on_cpu, encoder._weight_grads)
+    )
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -235,7 +272,10 @@ def test_mixed_values_by_hand():
 def attend_by_loops(layer, config, hidden_LD, bias_L):
     """One head, one query at a time, in float64."""
     layer, hidden_LD = float64(layer), np.asarray(hidden_LD, np.float64)
-    project = {name: hidden_LD @ layer[name]["kernel"] + layer[name]["bias"] for name in ("query", "key", "value")}
+    project = {
+        name: hidden_LD @ layer[name]["kernel"] + layer[name]["bias"]
+        for name in ("query", "key", "value")
+    }
     mixed_LD = np.zeros_like(hidden_LD)
     for head in range(config.num_heads):
         part = slice(head * config.head_dim, (head + 1) * config.head_dim)
@@ -243,7 +283,11 @@ def attend_by_loops(layer, config, hidden_LD, bias_L):
             logit_S = [project["query"][query, part] @ key for key in project["key"][:, part]]
             weight_S = np.exp(np.array(logit_S) / math.sqrt(config.head_dim) + bias_L)
             mixed_LD[query, part] = (weight_S / weight_S.sum()) @ project["value"][:, part]
-    summed_LD = hidden_LD + mixed_LD @ layer["attention_output"]["kernel"] + layer["attention_output"]["bias"]
+    summed_LD = (
+        hidden_LD
+        + mixed_LD @ layer["attention_output"]["kernel"]
+        + layer["attention_output"]["bias"]
+    )
     return norm_by_hand(layer["attention_norm"], summed_LD)
 
 
@@ -271,7 +315,9 @@ def test_masked_keys_are_never_read():
     hidden_BLD = jax.random.normal(KEY, (1, 3, CONFIG.hidden_dim))
     bias_BL = encoder.key_bias(jnp.array([[True, True, False]]))
     changed_BLD = hidden_BLD.at[0, 2].add(100.0)
-    found, expected = (encoder.attend(LAYER, CONFIG, x, bias_BL)[0, :2] for x in (changed_BLD, hidden_BLD))
+    found, expected = (
+        encoder.attend(LAYER, CONFIG, x, bias_BL)[0, :2] for x in (changed_BLD, hidden_BLD)
+    )
     np.testing.assert_array_equal(found, expected)
 
 
@@ -279,7 +325,9 @@ def test_embed_by_hand():
     params = randomised(EMBEDDINGS)
     found = encoder.embed(params, CONFIG, jnp.array([[4, 9, 4]]), jnp.array([[0, 1, 1]]))
     table = float64(params)
-    summed_LD = table["token"][[4, 9, 4]] + table["position"][[0, 1, 2]] + table["segment"][[0, 1, 1]]
+    summed_LD = (
+        table["token"][[4, 9, 4]] + table["position"][[0, 1, 2]] + table["segment"][[0, 1, 1]]
+    )
     np.testing.assert_allclose(found[0], norm_by_hand(table["norm"], summed_LD), rtol=0, atol=1e-5)
 
 
@@ -313,16 +361,22 @@ def test_feed_forward_uses_the_activation_of_the_config(name):
     config = dataclasses.replace(CONFIG, activation=name)
     found = jax.jit(encoder.feed_forward, static_argnums=1)(layer, config, hidden_BLD)
     by_hand, hidden_LD = float64(layer), np.asarray(hidden_BLD[0], np.float64)
-    inner_LF = np.vectorize(FORMULAS[name])(hidden_LD @ by_hand["ffn_in"]["kernel"] + by_hand["ffn_in"]["bias"])
+    inner_LF = np.vectorize(FORMULAS[name])(
+        hidden_LD @ by_hand["ffn_in"]["kernel"] + by_hand["ffn_in"]["bias"]
+    )
     summed_LD = hidden_LD + inner_LF @ by_hand["ffn_out"]["kernel"] + by_hand["ffn_out"]["bias"]
-    np.testing.assert_allclose(found[0], norm_by_hand(by_hand["ffn_norm"], summed_LD), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(
+        found[0], norm_by_hand(by_hand["ffn_norm"], summed_LD), rtol=0, atol=2e-5
+    )
 
 
 def test_classify_by_hand():
     head = randomised(heads.init_classifier(KEY, CONFIG, NUM_CLASSES))
     cls_BD = jax.random.normal(KEY, (2, CONFIG.hidden_dim))
     by_hand = float64(head)
-    pooled_BD = np.tanh(np.asarray(cls_BD, np.float64) @ by_hand["pooler"]["kernel"] + by_hand["pooler"]["bias"])
+    pooled_BD = np.tanh(
+        np.asarray(cls_BD, np.float64) @ by_hand["pooler"]["kernel"] + by_hand["pooler"]["bias"]
+    )
     expected = pooled_BD @ by_hand["classifier"]["kernel"] + by_hand["classifier"]["bias"]
     np.testing.assert_allclose(heads.classify(head, CONFIG, cls_BD), expected, rtol=0, atol=2e-5)
 
@@ -370,12 +424,20 @@ def test_every_layer_draws_its_own_dropout(monkeypatch):
     monkeypatch.setattr(encoder, "embed", lambda params, config, *_, key: jnp.zeros((4, 12, 16)))
     batch = make_batch()
     for forward in (
-        lambda key: encoder.encode(PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, key=key),
+        lambda key: encoder.encode(
+            PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, key=key
+        ),
         lambda key: full_width.run_layers(
-            {"encoder": PARAMS, "pruner": {}}, CONFIG, keep_all(), jnp.zeros((4, 12, 16)), batch.live_BL,
-            slope=None, key=key, dtype=jnp.float32,
+            {"encoder": PARAMS, "pruner": {}},
+            CONFIG,
+            keep_all(),
+            jnp.zeros((4, 12, 16)),
+            batch.live_BL,
+            slope=None,
+            key=key,
+            dtype=jnp.float32,
         )[0],
-    ):  # fmt: skip
+    ):
         assert np.std(forward(KEY)) == pytest.approx((4 / 12) ** 0.5, rel=0.1)
 
 
@@ -384,20 +446,33 @@ def test_each_dropout_probability_acts_in_attention(name):
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_dropout_prob=0.0)
     hidden_BLD = jax.random.normal(KEY, (1, 3, CONFIG.hidden_dim))
     attend = jax.jit(encoder.attend, static_argnames="config")
-    run = functools.partial(attend, LAYER, hidden_BLD=hidden_BLD, bias_BS=jnp.zeros((1, 3)), key=KEY)
-    assert np.abs(run(config=dataclasses.replace(config, **{name: 0.5})) - run(config=config)).max() > 1e-3
+    run = functools.partial(
+        attend, LAYER, hidden_BLD=hidden_BLD, bias_BS=jnp.zeros((1, 3)), key=KEY
+    )
+    assert (
+        np.abs(run(config=dataclasses.replace(config, **{name: 0.5})) - run(config=config)).max()
+        > 1e-3
+    )
 
 
 def test_the_head_has_its_own_dropout_where_it_is_given():
-    cls_BD, params = jax.random.normal(KEY, (2, CONFIG.hidden_dim)), heads.init_classifier(KEY, CONFIG, NUM_CLASSES)
+    cls_BD, params = (
+        jax.random.normal(KEY, (2, CONFIG.hidden_dim)),
+        heads.init_classifier(KEY, CONFIG, NUM_CLASSES),
+    )
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.5)
 
     def change(config):
-        return np.abs(heads.classify(params, config, cls_BD, key=KEY) - heads.classify(params, config, cls_BD)).max()
+        return np.abs(
+            heads.classify(params, config, cls_BD, key=KEY) - heads.classify(params, config, cls_BD)
+        ).max()
 
     assert change(config) > 1e-4
     assert change(dataclasses.replace(config, classifier_dropout_prob=0.0)) == 0.0
-    assert change(dataclasses.replace(config, hidden_dropout_prob=0.0, classifier_dropout_prob=0.5)) > 1e-4
+    assert (
+        change(dataclasses.replace(config, hidden_dropout_prob=0.0, classifier_dropout_prob=0.5))
+        > 1e-4
+    )
 
 
 def test_probabilities_of_zero_switch_dropout_off():
@@ -433,13 +508,17 @@ def test_fresh_parameters_follow_their_key():
 
 def test_config_is_hashable_and_knows_the_head_size():
     assert hash(CONFIG) == hash(dataclasses.replace(CONFIG))
-    config = EncoderConfig(num_layers=1, num_heads=3, hidden_dim=12, ffn_dim=1, vocab_size=1, num_positions=1)
+    config = EncoderConfig(
+        num_layers=1, num_heads=3, hidden_dim=12, ffn_dim=1, vocab_size=1, num_positions=1
+    )
     assert config.head_dim == 4
 
 
 def test_a_batch_longer_than_the_positions_is_refused():
     token_BL = jnp.zeros((1, 17), jnp.int32)
-    with pytest.raises(ValueError, match="a batch of 17 token slots does not fit the encoder's 16 positions"):
+    with pytest.raises(
+        ValueError, match="a batch of 17 token slots does not fit the encoder's 16 positions"
+    ):
         encoder.embed(EMBEDDINGS, CONFIG, token_BL, token_BL)
 
 

@@ -21,12 +21,17 @@ def _batch():
 
 
 def layers_of(params):
-    return [jax.tree.map(lambda leaf: leaf[index], params["encoder"]["layers"]) for index in range(CONFIG.num_layers)]
+    return [
+        jax.tree.map(lambda leaf: leaf[index], params["encoder"]["layers"])
+        for index in range(CONFIG.num_layers)
+    ]
 
 
 def test_attention_probs_times_values_are_what_a_layer_mixes(batch):
     layer, bias_BL = layers_of(PARAMS)[0], encoder.key_bias(batch.live_BL)
-    hidden_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    hidden_BLD = encoder.embed(
+        PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
+    )
     probs_BHLS = encoder.attention_probs(layer, CONFIG, hidden_BLD, bias_BL)
     joined_BLX = encoder.query_key_value(layer, CONFIG, hidden_BLD)
     value_BHSK = encoder.split_heads(jnp.split(joined_BLX, 3, axis=-1)[2], CONFIG.num_heads)
@@ -40,10 +45,14 @@ def test_attention_and_rollout_are_those_of_whole_maps(batch):
     """The same with all maps held at once, in NumPy."""
     found = attention_scores(PARAMS, CONFIG, batch)
     bias_BL = encoder.key_bias(batch.live_BL)
-    hidden_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    hidden_BLD = encoder.embed(
+        PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
+    )
     rollout_BLL = np.eye(tiny.NUM_SLOTS)[None]
     for index, layer in enumerate(layers_of(PARAMS)):
-        mean_BLL = np.asarray(encoder.attention_probs(layer, CONFIG, hidden_BLD, bias_BL)).mean(axis=1)
+        mean_BLL = np.asarray(encoder.attention_probs(layer, CONFIG, hidden_BLD, bias_BL)).mean(
+            axis=1
+        )
         added_BLL = mean_BLL + np.eye(tiny.NUM_SLOTS)
         rollout_BLL = (added_BLL / added_BLL.sum(axis=-1, keepdims=True)) @ rollout_BLL
         np.testing.assert_allclose(found.cls_NBL[index], mean_BLL[:, 0], atol=1e-6)
@@ -51,7 +60,9 @@ def test_attention_and_rollout_are_those_of_whole_maps(batch):
         for row, length in enumerate(tiny.LENGTHS):
             expected_L = mean_BLL[row, :length].mean(axis=0)
             np.testing.assert_allclose(found.received_NBL[index, row], expected_L, atol=1e-6)
-        hidden_BLD = encoder.feed_forward(layer, CONFIG, encoder.attend(layer, CONFIG, hidden_BLD, bias_BL))
+        hidden_BLD = encoder.feed_forward(
+            layer, CONFIG, encoder.attend(layer, CONFIG, hidden_BLD, bias_BL)
+        )
 
 
 def test_attention_scores_are_shares_of_what_is_no_padding(batch):
@@ -71,25 +82,40 @@ def test_saliency_in_front_of_the_first_layer_is_the_one_that_predictors_learn(b
 def test_saliency_of_a_layer_is_the_gradient_at_its_input(batch):
     found_NBL, logits_BC = layer_saliency(PARAMS, CONFIG, batch)
     bias_BL, last = encoder.key_bias(batch.live_BL), layers_of(PARAMS)[-1]
-    start_BLD = encoder.embed(PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    start_BLD = encoder.embed(
+        PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
+    )
     _, _, hidden_NBLD = full_width.run_layers(
-        PARAMS | {"pruner": {}}, CONFIG, keep_all(), start_BLD, batch.live_BL, slope=None, key=None,
-        dtype=jnp.float32, collect_hidden=True,
-    )  # fmt: skip
+        PARAMS | {"pruner": {}},
+        CONFIG,
+        keep_all(),
+        start_BLD,
+        batch.live_BL,
+        slope=None,
+        key=None,
+        dtype=jnp.float32,
+        collect_hidden=True,
+    )
 
     def answer(hidden_BLD):
-        hidden_BLD = encoder.feed_forward(last, CONFIG, encoder.attend(last, CONFIG, hidden_BLD, bias_BL))
+        hidden_BLD = encoder.feed_forward(
+            last, CONFIG, encoder.attend(last, CONFIG, hidden_BLD, bias_BL)
+        )
         return jnp.sum(jnp.max(heads.classify(PARAMS["head"], CONFIG, hidden_BLD[:, 0]), axis=-1))
 
     entering_BLD = hidden_NBLD[-2]
     expected_BL = jnp.linalg.norm(jax.grad(answer)(entering_BLD) * entering_BLD, axis=-1)
-    np.testing.assert_allclose(found_NBL[-1], jnp.where(batch.live_BL, expected_BL, 0.0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found_NBL[-1], jnp.where(batch.live_BL, expected_BL, 0.0), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_scores_do_not_depend_on_the_padding(batch):
     longer = tiny.make_batch(num_slots=tiny.NUM_SLOTS + 3)
     for measure in (attention_scores, lambda *args: layer_saliency(*args)[0]):
-        for few, many in zip(*(jax.tree.leaves(measure(PARAMS, CONFIG, each)) for each in (batch, longer))):
+        for few, many in zip(
+            *(jax.tree.leaves(measure(PARAMS, CONFIG, each)) for each in (batch, longer))
+        ):
             np.testing.assert_allclose(many[..., : tiny.NUM_SLOTS], few, atol=1e-5)
 
 

@@ -16,7 +16,7 @@ from adapler_jax.types import FILLER_ID, Batch, EncoderConfig
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=24
-)  # fmt: skip
+)
 PRUNER = adapler(CONFIG, predictor_dim=8)
 BUCKETS = (4, 12)
 HEAD = flops.pooled_flops(CONFIG, 2)
@@ -62,12 +62,19 @@ def evaluate(driver):
     """The evaluation, with the predictions and labels of its scorer."""
     scorer = ClassScorer()
     found = evaluate_model(
-        make_params("adapler"), CONFIG, PRUNER, make_batches(), scorer=scorer, buckets=BUCKETS, driver=driver
+        make_params("adapler"),
+        CONFIG,
+        PRUNER,
+        make_batches(),
+        scorer=scorer,
+        buckets=BUCKETS,
+        driver=driver,
     )
     return types.SimpleNamespace(
         **{name: getattr(found, name) for name in (*found.__dataclass_fields__, "score")},
-        predicted_E=scorer.predicted_E, label_E=scorer.label_E,
-    )  # fmt: skip
+        predicted_E=scorer.predicted_E,
+        label_E=scorer.label_E,
+    )
 
 
 def test_fillers_do_not_count(evaluation):
@@ -86,7 +93,11 @@ def test_nll_is_that_of_the_true_labels(evaluation):
     for batch in make_batches():
         logits_BC, _ = full_width.forward(make_params("adapler"), CONFIG, PRUNER, batch, slope=None)
         log_prob_BC = np.asarray(logits_BC - jax.nn.logsumexp(logits_BC, axis=-1, keepdims=True))
-        total -= sum(log_prob_BC[row, batch.label_B[row]] for row in range(3) if batch.example_id_B[row] != FILLER_ID)
+        total -= sum(
+            log_prob_BC[row, batch.label_B[row]]
+            for row in range(3)
+            if batch.example_id_B[row] != FILLER_ID
+        )
     assert evaluation.nll == pytest.approx(total / 5, rel=1e-5)
 
 
@@ -106,8 +117,13 @@ def test_drivers_agree(evaluation):
 
 def test_plain_bert_saves_nothing():
     dense = evaluate_model(
-        make_params("keep_all"), CONFIG, keep_all(), make_batches(), scorer=ClassScorer("f1"), driver="bucketed"
-    )  # fmt: skip
+        make_params("keep_all"),
+        CONFIG,
+        keep_all(),
+        make_batches(),
+        scorer=ClassScorer("f1"),
+        driver="bucketed",
+    )
     assert dense.flops_speedup == dense.executed_flops_speedup == 1.0
     np.testing.assert_array_equal(dense.count_NE, np.tile(dense.length_E, (4, 1)))
 
@@ -130,9 +146,15 @@ def test_no_batches_and_unknown_metrics_are_refused():
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
 def test_comparison_times_both_models_on_the_same_batches(driver):
     comparison = compare_speed(
-        make_params("adapler"), make_params("keep_all"), CONFIG, PRUNER, list(make_batches()),
-        repeats=3, buckets=BUCKETS, driver=driver,
-    )  # fmt: skip
+        make_params("adapler"),
+        make_params("keep_all"),
+        CONFIG,
+        PRUNER,
+        list(make_batches()),
+        repeats=3,
+        buckets=BUCKETS,
+        driver=driver,
+    )
     assert len(comparison.dense.seconds) == len(comparison.pruned.seconds) == 3
     assert comparison.wall_speedup > 0 and comparison.executed_flops_speedup > 1
     assert comparison.driver == driver

@@ -24,7 +24,12 @@ def question(name="1", answer="Ada", facts=FACTS, paragraphs=PARAGRAPHS):
 
 def build(*questions, max_length=40):
     return build_hotpot_rows(
-        questions, CORE, max_length=max_length, max_question_tokens=4, max_sentences=4, max_answers=2
+        questions,
+        CORE,
+        max_length=max_length,
+        max_question_tokens=4,
+        max_sentences=4,
+        max_answers=2,
     )
 
 
@@ -35,7 +40,11 @@ def batch_of(ids):
 def logits_of(rows, *, span=(), kind=0, facts=(), num_rows=None):
     """Logits of rows that are all alike: the span of these slots, the type of this number, these sentences."""
     B = num_rows or len(rows)
-    logits = {"span_BL2": np.zeros((B, 40, 2)), "type_B3": np.zeros((B, 3)), "support_BX2": np.zeros((B, 4, 2))}
+    logits = {
+        "span_BL2": np.zeros((B, 40, 2)),
+        "type_B3": np.zeros((B, 3)),
+        "support_BX2": np.zeros((B, 4, 2)),
+    }
     for side, slot in enumerate(span):
         logits["span_BL2"][:, slot, side] = 5.0
     logits["type_B3"][:, kind] = 1.0
@@ -56,7 +65,12 @@ def slots_of(rows, *words):
 
 
 def test_best_spans_are_scored_also_where_no_answer_is_given():
-    asked = [("1", ("Ada",), ((0, 3),)), ("2", ("film",), ((11, 15),)), ("3", (), ()), ("4", (), ())]
+    asked = [
+        ("1", ("Ada",), ((0, 3),)),
+        ("2", ("film",), ((11, 15),)),
+        ("3", (), ()),
+        ("4", (), ()),
+    ]
     questions = [Question(name, "who", "Ada made a film", *answers) for name, *answers in asked]
     limits = {"max_length": 12, "stride": 4, "max_question_tokens": 3, "max_answers": 1}
     windows = join_windows(iter_windows(questions, CORE, **limits))
@@ -76,7 +90,10 @@ def test_the_right_span_and_facts_score_1():
     rows = build(question())
     slot = slots_of(rows, "ada")
     _, scores = score(rows, span=slot * 2, facts=(0, 2))
-    assert scores["score"] == scores["joint_f1"] == scores["em"] == scores["sp_em"] == 1.0 and scores["total"] == 1
+    assert (
+        scores["score"] == scores["joint_f1"] == scores["em"] == scores["sp_em"] == 1.0
+        and scores["total"] == 1
+    )
 
 
 def test_a_longer_span_and_half_the_facts_score_their_shares():
@@ -115,25 +132,36 @@ def test_fillers_count_for_nothing_batches_come_in_any_order_and_names_may_be_al
     rows = build(question("same"), question("same", answer="b"))
     scorer = HotpotScorer(rows)
     real_B = np.array([True, False])
-    scorer.add(logits_of(rows, span=slots_of(rows, "b") * 2, facts=(0, 2)), batch_of([1, -1]), real_B)
+    scorer.add(
+        logits_of(rows, span=slots_of(rows, "b") * 2, facts=(0, 2)), batch_of([1, -1]), real_B
+    )
     with pytest.raises(ValueError, match="'0'"):
         scorer.scores()
-    scorer.add(logits_of(rows, span=slots_of(rows, "ada") * 2, facts=(0, 2)), batch_of([0, -1]), real_B)
+    scorer.add(
+        logits_of(rows, span=slots_of(rows, "ada") * 2, facts=(0, 2)), batch_of([0, -1]), real_B
+    )
     assert scorer.scores()["score"] == 1.0 and scorer.scores()["total"] == 2
 
 
 def wikihop_rows():
     """Two rows of a question of three candidates, the second right, and one of a question of two, the first right."""
     first = WikihopQuestion("1", "a", ("b", "c", "d"), ("e f g h i", "j k l m n"), 1)
-    rows = build_wikihop_rows([first, WikihopQuestion("2", "a", ("b", "c"), (), 0)], CORE, max_length=16, max_rows=2,
-                              max_candidates=3)  # fmt: skip
+    rows = build_wikihop_rows(
+        [first, WikihopQuestion("2", "a", ("b", "c"), (), 0)],
+        CORE,
+        max_length=16,
+        max_rows=2,
+        max_candidates=3,
+    )
     assert rows.question.tolist() == [0, 0, 1]
     return rows
 
 
 def test_candidates_are_chosen_by_their_mean_over_the_rows_of_a_question():
     scorer = WikihopScorer(wikihop_rows())
-    logits_BK = np.array([[1.0, 2.0, -1e9], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 4.0, 1.0]], np.float32)
+    logits_BK = np.array(
+        [[1.0, 2.0, -1e9], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 4.0, 1.0]], np.float32
+    )
     scorer.add(logits_BK, batch_of([2, 0, -1, 1]), np.array([True, True, False, True]))
     # Means: 1.5, 2, 0.5 of the first, right; 1, 2 of the second, wrong.
     assert scorer.scores() == {"score": 0.5}
@@ -142,5 +170,7 @@ def test_candidates_are_chosen_by_their_mean_over_the_rows_of_a_question():
 def test_rows_without_scores_are_refused():
     scorer = WikihopScorer(wikihop_rows())
     scorer.add(np.zeros((2, 3), np.float32), batch_of([0, 1]), np.ones(2, bool))
-    with pytest.raises(ValueError, match="row 2 has no scores, or NaN; expected numbers of every row"):
+    with pytest.raises(
+        ValueError, match="row 2 has no scores, or NaN; expected numbers of every row"
+    ):
         scorer.scores()

@@ -23,7 +23,9 @@ PRUNERS = ("adapler", "keep_all")
 @pytest.fixture(scope="module", name="exported_dirs")
 def _exported_dirs(tmp_path_factory):
     """Model directories with a program beside them."""
-    directories = {name: make_model(tmp_path_factory.mktemp("exported") / name, name) for name in PRUNERS}
+    directories = {
+        name: make_model(tmp_path_factory.mktemp("exported") / name, name) for name in PRUNERS
+    }
     for directory in directories.values():
         export_model(directory, buckets=BUCKETS)
     return directories
@@ -40,14 +42,18 @@ def uses_export(classifier):
 
 
 @pytest.mark.parametrize(
-    ("name", "driver"), [("adapler", "auto"), ("adapler", "packed"), ("keep_all", "bucketed"), ("keep_all", "packed")]
+    ("name", "driver"),
+    [("adapler", "auto"), ("adapler", "packed"), ("keep_all", "bucketed"), ("keep_all", "packed")],
 )
 def test_the_answers_are_those_of_the_ordinary_program(exported_dirs, tmp_path, name, driver):
     found = load(exported_dirs[name], buckets=BUCKETS, driver=driver)
     expected = Classifier.load(make_model(tmp_path / name, name), buckets=BUCKETS)
     assert uses_export(found) and not uses_export(expected)
     for texts, batch_size in ((TEXTS, 4), (TEXTS[2:3], 4), (TEXTS, 3)):
-        pairs = zip(found.predict(texts, batch_size=batch_size), expected.predict(texts, batch_size=batch_size))
+        pairs = zip(
+            found.predict(texts, batch_size=batch_size),
+            expected.predict(texts, batch_size=batch_size),
+        )
         for answer, wanted in pairs:
             assert_same(answer, wanted)
 
@@ -56,7 +62,9 @@ def test_the_answers_are_those_of_the_ordinary_program(exported_dirs, tmp_path, 
 def test_one_text_compiles_one_layer_for_all_and_a_batch_one_program(exported_dirs, driver):
     classifier = load(exported_dirs["adapler"], buckets=BUCKETS, driver=driver)
     compiled = []
-    listener = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
+    listener = lambda event, *_, **__: (
+        compiled.append(event) if "backend_compile" in event else None
+    )  # noqa: E731
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         classifier.predict(TEXTS[:1])
@@ -77,16 +85,18 @@ def test_the_program_is_for_every_batch_size_and_platform(exported_dirs, name):
     for path, exported in programs.items():
         variant = path.split("/")[2]
         assert exported.platforms == (PLATFORMS if variant == "any" else (variant,))
-        assert any(jax.export.is_symbolic_dim(size) for aval in exported.in_avals for size in aval.shape) == (
-            variant == "any"
-        )
+        assert any(
+            jax.export.is_symbolic_dim(size) for aval in exported.in_avals for size in aval.shape
+        ) == (variant == "any")
 
 
 def test_new_weights_keep_the_program(exported_dirs):
     directory = exported_dirs["adapler"]
     saved = load_model(directory)
     params = saved.params | {"head": jax.tree.map(lambda leaf: -leaf, saved.params["head"])}
-    save_model(directory, params, CONFIG, pruner_name="adapler", class_names=("neg", "pos"), max_length=16)
+    save_model(
+        directory, params, CONFIG, pruner_name="adapler", class_names=("neg", "pos"), max_length=16
+    )
     try:
         classifier = load(directory, buckets=BUCKETS)
         ordinary = Classifier.load(directory, driver="masked")
@@ -94,11 +104,20 @@ def test_new_weights_keep_the_program(exported_dirs):
         for found, expected in zip(classifier.predict(TEXTS), ordinary.predict(TEXTS)):
             assert_same(found, expected)
     finally:
-        save_model(directory, saved.params, CONFIG, pruner_name="adapler", class_names=("neg", "pos"), max_length=16)
+        save_model(
+            directory,
+            saved.params,
+            CONFIG,
+            pruner_name="adapler",
+            class_names=("neg", "pos"),
+            max_length=16,
+        )
 
 
 def test_a_program_for_other_buckets_is_left_alone(exported_dirs):
-    with pytest.warns(UserWarning, match="not used .it was made for another buckets.; export it again"):
+    with pytest.warns(
+        UserWarning, match="not used .it was made for another buckets.; export it again"
+    ):
         assert not uses_export(load(exported_dirs["adapler"], buckets=(8, 16), driver="packed"))
 
 
@@ -120,7 +139,9 @@ def test_a_damaged_program_is_left_alone(exported_dirs, share):
     path.write_bytes(content[: int(share * len(content))])
     try:
         with pytest.warns(UserWarning, match="is not used"):
-            assert not uses_export(load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed"))
+            assert not uses_export(
+                load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed")
+            )
     finally:
         path.write_bytes(content)
 
@@ -132,7 +153,9 @@ def test_a_flipped_byte_is_noticed(exported_dirs):
     path.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
     try:
         with pytest.warns(UserWarning, match="is not used"):
-            assert not uses_export(load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed"))
+            assert not uses_export(
+                load(exported_dirs["keep_all"], buckets=BUCKETS, driver="bucketed")
+            )
     finally:
         path.write_bytes(content)
 
@@ -191,7 +214,9 @@ def test_a_signed_program_with_a_foreign_custom_call_is_left_alone(exported_dirs
 def test_a_failed_export_leaves_the_file_that_was_there(exported_dirs, monkeypatch):
     directory = exported_dirs["adapler"]
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    monkeypatch.setattr("adapler_jax.export.jax_export.sign", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "adapler_jax.export.jax_export.sign", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     monkeypatch.setattr("adapler_jax.export.jax_export.export_pieces", lambda *_, **__: {})
     with pytest.raises(OSError, match="disk full"):
         export_model(directory, buckets=BUCKETS, driver="bucketed")
@@ -199,7 +224,9 @@ def test_a_failed_export_leaves_the_file_that_was_there(exported_dirs, monkeypat
 
 
 def test_a_driver_without_an_export_is_named(exported_dirs):
-    with pytest.raises(ValueError, match="driver 'masked' cannot be exported; expected auto or bucketed or packed"):
+    with pytest.raises(
+        ValueError, match="driver 'masked' cannot be exported; expected auto or bucketed or packed"
+    ):
         export_model(exported_dirs["adapler"], driver="masked")
 
 

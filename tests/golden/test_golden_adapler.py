@@ -28,9 +28,14 @@ from adapler_jax.weights.tree import canonicalize, to_tensors, to_tree
 SLOPES = ("10", "100", "1000", "1e20")
 STEP_SLOPES = (10.0, 10.0, 100.0)
 RATES = OptimizerConfig(
-    learning_rate=3e-5, predictor_learning_rate=3e-5, threshold_learning_rate=5e-4,
-    weight_decay=0.01, adam_epsilon=1e-12, clip_norm=1.0, warmup_share=0.06,
-)  # fmt: skip
+    learning_rate=3e-5,
+    predictor_learning_rate=3e-5,
+    threshold_learning_rate=5e-4,
+    weight_decay=0.01,
+    adam_epsilon=1e-12,
+    clip_norm=1.0,
+    warmup_share=0.06,
+)
 NUM_STEPS = 100
 
 
@@ -51,10 +56,14 @@ class Golden:
             hidden_dropout_prob=0.0,
             attention_dropout_prob=0.0,
         )
-        self.pruner = adapler(self.config, relative_length=False, constant_targets=False, bound_cls_ratio=False)
+        self.pruner = adapler(
+            self.config, relative_length=False, constant_targets=False, bound_cls_ratio=False
+        )
         tensors = self.under("weights/")
         tensors["contribution_predictor.threshold"] = self.arrays["eta"]
-        tensors["contribution_predictor.cls_ratio"] = np.concatenate([[1.0], self.arrays["theta"]]).astype(np.float32)
+        tensors["contribution_predictor.cls_ratio"] = np.concatenate(
+            [[1.0], self.arrays["theta"]]
+        ).astype(np.float32)
         self.sizes = axis_sizes(self.config, num_classes=3, predictor_dim=32)
         self.params = to_tree(canonicalize(tensors, path), model_rules("adapler"), self.sizes)
         self.batch = Batch(
@@ -66,7 +75,10 @@ class Golden:
             saliency_BL=self.arrays["saliency_target"],
         )
         self.losses = LossConfig(
-            (("main", "contribution", float(self.arrays["gamma"])), ("speedup", "length", float(self.arrays["phi"])))
+            (
+                ("main", "contribution", float(self.arrays["gamma"])),
+                ("speedup", "length", float(self.arrays["phi"])),
+            )
         )
 
     def __getitem__(self, name):
@@ -74,7 +86,11 @@ class Golden:
 
     def under(self, prefix):
         """Arrays whose names start with the prefix, without it."""
-        return {name.removeprefix(prefix): value for name, value in self.arrays.items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.arrays.items()
+            if name.startswith(prefix)
+        }
 
     def tensors(self, tree):
         """A parameter tree in the file's names and shapes."""
@@ -110,7 +126,10 @@ def test_soft_forward_matches(golden, slope):
 
 def test_hidden_states_match_layer_by_layer(golden):
     embedded_BLD = encoder.embed(
-        golden.params["encoder"]["embeddings"], golden.config, golden.batch.token_BL, golden.batch.segment_BL
+        golden.params["encoder"]["embeddings"],
+        golden.config,
+        golden.batch.token_BL,
+        golden.batch.segment_BL,
     )
     expected_NBLD = golden["forward/lambda_10/hidden_states"]
     assert_near(embedded_BLD, expected_NBLD[0], 2e-5)
@@ -118,9 +137,16 @@ def test_hidden_states_match_layer_by_layer(golden):
     @jax.jit
     def run(params, embedded_BLD, live_BL):
         return full_width.run_layers(
-            params, golden.config, golden.pruner, embedded_BLD, live_BL,
-            slope=jnp.float32(10.0), key=None, dtype=jnp.float32, collect_hidden=True,
-        )  # fmt: skip
+            params,
+            golden.config,
+            golden.pruner,
+            embedded_BLD,
+            live_BL,
+            slope=jnp.float32(10.0),
+            key=None,
+            dtype=jnp.float32,
+            collect_hidden=True,
+        )
 
     _, _, hidden_NBLD = run(golden.params, embedded_BLD, golden.batch.live_BL)
     # The same equations in float64 lie 4.3e-5 from the reference.
@@ -129,10 +155,14 @@ def test_hidden_states_match_layer_by_layer(golden):
 
 def test_hard_removal_matches_token_by_token(golden):
     logits_BC, trace = masked.forward(golden.params, golden.config, golden.pruner, golden.batch)
-    entering_NBL = np.concatenate([golden.batch.live_BL[None], np.asarray(trace.weight_NBL[:-1]) > 0])
+    entering_NBL = np.concatenate(
+        [golden.batch.live_BL[None], np.asarray(trace.weight_NBL[:-1]) > 0]
+    )
     for row in range(4):
         assert_near(logits_BC[row], golden[f"hard/{row}/logits"][0], 2e-5)
-        np.testing.assert_array_equal(trace.count_NB[:, row], golden[f"hard/{row}/tokens_per_layer"])
+        np.testing.assert_array_equal(
+            trace.count_NB[:, row], golden[f"hard/{row}/tokens_per_layer"]
+        )
         for layer in range(golden.config.num_layers):
             scores = np.asarray(trace.score_NBL)[layer, row][entering_NBL[layer, row]]
             assert_near(scores, golden[f"hard/{row}/scores_layer_{layer}"][0], 2e-5)
@@ -159,17 +189,28 @@ def test_both_losses_and_all_gradients_of_the_first_step_match(golden):
         def run(weights, thresholds):
             params = join_thresholds(weights, thresholds)
             return objectives(
-                params, golden.config, golden.pruner, golden.batch, golden.losses,
-                slope=jnp.float32(STEP_SLOPES[0]), key=None, dtype=jnp.float32,
-            )  # fmt: skip
+                params,
+                golden.config,
+                golden.pruner,
+                golden.batch,
+                golden.losses,
+                slope=jnp.float32(STEP_SLOPES[0]),
+                key=None,
+                dtype=jnp.float32,
+            )
 
         _, pull, numbers = jax.vjp(run, weights, thresholds, has_aux=True)
         return numbers, pull((1.0, 0.0))[0], pull((0.0, 1.0))[1]
 
     numbers, main_grads, threshold_grads = differentiate(weights, thresholds)
     expected = golden.under("train/step0/")
-    names = {"main": "loss_main", "speedup": "loss_speedup", "task": "cross_entropy", "contribution": "kl_weighted_sum",
-             "length": "length"}  # fmt: skip
+    names = {
+        "main": "loss_main",
+        "speedup": "loss_speedup",
+        "task": "cross_entropy",
+        "contribution": "kl_weighted_sum",
+        "length": "length",
+    }
     for ours, theirs in names.items():
         np.testing.assert_allclose(numbers[ours], expected[theirs], rtol=1e-5, err_msg=ours)
     assert_relative(threshold_grads["threshold_N"], expected["grad_eta"], "eta")
@@ -186,7 +227,9 @@ def test_both_losses_and_all_gradients_of_the_first_step_match(golden):
 def assert_relative(found, expected, name):
     """Within 1e-3 of the largest entry."""
     largest = np.abs(expected).max()
-    np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=1e-3 * largest, err_msg=name)
+    np.testing.assert_allclose(
+        np.asarray(found), expected, rtol=0, atol=1e-3 * largest, err_msg=name
+    )
 
 
 def test_three_training_steps_match(golden):

@@ -20,10 +20,16 @@ PLACES = {
     "Embedding-Position": [("embeddings", "position")],
     "Embedding-Norm": [("embeddings", "norm", "scale"), ("embeddings", "norm", "bias")],
     "MultiHeadSelfAttention": [
-        ("layers", name, leaf) for name in ("query", "key", "value", "attention_output") for leaf in ("kernel", "bias")
+        ("layers", name, leaf)
+        for name in ("query", "key", "value", "attention_output")
+        for leaf in ("kernel", "bias")
     ],
-    "MultiHeadSelfAttention-Norm": [("layers", "attention_norm", leaf) for leaf in ("scale", "bias")],
-    "FeedForward": [("layers", name, leaf) for name in ("ffn_in", "ffn_out") for leaf in ("kernel", "bias")],
+    "MultiHeadSelfAttention-Norm": [
+        ("layers", "attention_norm", leaf) for leaf in ("scale", "bias")
+    ],
+    "FeedForward": [
+        ("layers", name, leaf) for name in ("ffn_in", "ffn_out") for leaf in ("kernel", "bias")
+    ],
     "FeedForward-Norm": [("layers", "ffn_norm", leaf) for leaf in ("scale", "bias")],
     "NSP-Dense": [("head", "pooler", leaf) for leaf in ("kernel", "bias")],
     "NSP": [("head", "classifier", leaf) for leaf in ("kernel", "bias")],
@@ -93,13 +99,20 @@ def probabilities(logits_BC):
 
 
 def test_plain_bert_matches(golden):
-    logits_BC, _ = masked.forward(golden.params | {"pruner": {}}, golden.config, keep_all(), golden.batch)
-    np.testing.assert_allclose(probabilities(logits_BC), golden.numbers["plain"]["probs"], rtol=0, atol=TOLERANCE)
+    logits_BC, _ = masked.forward(
+        golden.params | {"pruner": {}}, golden.config, keep_all(), golden.batch
+    )
+    np.testing.assert_allclose(
+        probabilities(logits_BC), golden.numbers["plain"]["probs"], rtol=0, atol=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("case", ["hard", "hard_to_one"])
 def test_hard_extraction_matches(golden, case):
-    counts, expected = golden.numbers[case]["retention_configuration"], golden.numbers[case]["probs"]
+    counts, expected = (
+        golden.numbers[case]["retention_configuration"],
+        golden.numbers[case]["probs"],
+    )
     params = golden.params | {"pruner": {"retention_N": jnp.array(counts, jnp.float32)}}
     pruner = powerbert(golden.config, keeps_padding=True)
     logits_BC, trace = masked.forward(params, golden.config, pruner, golden.batch)
@@ -120,5 +133,7 @@ def test_the_search_loss_and_what_it_leads_to_match(golden):
     weight_NL = jnp.float32(np.repeat(sums_N[:, None] / 16, 16, axis=1))
     mass = mass_term({"rank_weight_NL": weight_NL}, None, None)["mass"]
     task = -np.mean(np.log(np.array(soft["probs"])[np.arange(5), golden.batch.label_B]))
-    np.testing.assert_allclose(task + soft["LAMBDA"] * mass, soft["total_loss"], rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        task + soft["LAMBDA"] * mass, soft["total_loss"], rtol=0, atol=TOLERANCE
+    )
     assert list(retention(weight_NL)) == soft["derived_retention"]

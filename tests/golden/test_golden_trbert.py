@@ -15,7 +15,12 @@ from adapler_jax.heads import CLASSIFICATION, SPAN
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.pruning import trbert
 from adapler_jax.pruning.trbert import action_losses, selected_share
-from adapler_jax.training.methods.policy import PolicyConfig, combine, importance_scores, init_objective
+from adapler_jax.training.methods.policy import (
+    PolicyConfig,
+    combine,
+    importance_scores,
+    init_objective,
+)
 from adapler_jax.types import Batch, Draws, EncoderConfig
 from adapler_jax.weights.checkpoint_formats import SEGMENTS, distilbert_name
 from adapler_jax.weights.rules import axis_sizes, model_rules
@@ -23,9 +28,15 @@ from adapler_jax.weights.tree import to_tree
 
 TOLERANCE = 2e-6
 CONFIG = EncoderConfig(
-    num_layers=6, num_heads=2, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=40,
-    hidden_dropout_prob=0.0, attention_dropout_prob=0.0,
-)  # fmt: skip
+    num_layers=6,
+    num_heads=2,
+    hidden_dim=16,
+    ffn_dim=32,
+    vocab_size=50,
+    num_positions=40,
+    hidden_dropout_prob=0.0,
+    attention_dropout_prob=0.0,
+)
 NUM_CLASSES = 3
 
 
@@ -35,7 +46,9 @@ def our_name(theirs: str) -> str:
     for number in (0, 1):
         for part, our_part in (("linear_1", "hidden"), ("linear_2", "score")):
             for prefix in ("bert.encoder", "distilbert.transformer"):
-                ours = ours.replace(f"{prefix}.{part}.{number}", f"token_selector.{number}.{our_part}")
+                ours = ours.replace(
+                    f"{prefix}.{part}.{number}", f"token_selector.{number}.{our_part}"
+                )
     return ours
 
 
@@ -96,18 +109,24 @@ def test_one_text_at_a_time_matches(golden, params):
 
 def test_answers_of_questions_match(golden):
     """Of every token the state where it stopped decides; at batch one, where their program counts none twice."""
-    names = [name.replace("classifier.", "qa_outputs.") for name in golden["cls"]["param_names_sorted"]]
+    names = [
+        name.replace("classifier.", "qa_outputs.") for name in golden["cls"]["param_names_sorted"]
+    ]
     params = formula(names, CONFIG, "span")
     for place, case in enumerate(golden["qa"]["eval_batch1"]):
         batch = batch_of([case["ids"]]).replace(segment_BL=np.array([case["token_type"]], np.int32))
         batch = jax.device_put(batch)
         for forward in (masked.forward, bucketed.forward, packed.forward)[: 3 if place == 0 else 1]:
             logits_BL2, trace = forward(params, CONFIG, trbert(CONFIG), batch, head=SPAN)
-            np.testing.assert_allclose(logits_BL2[0, :, 0], case["start"], rtol=1e-6, atol=TOLERANCE)
+            np.testing.assert_allclose(
+                logits_BL2[0, :, 0], case["start"], rtol=1e-6, atol=TOLERANCE
+            )
             np.testing.assert_allclose(logits_BL2[0, :, 1], case["end"], rtol=1e-6, atol=TOLERANCE)
             first, second = (set(np.flatnonzero(trace.weight_NBL[layer, 0])) for layer in (1, 3))
             assert first == set(case["kept_index_step1"])
-            assert second == {case["kept_index_step1"][place] for place in case["kept_index_step2_relative"]}
+            assert second == {
+                case["kept_index_step1"][place] for place in case["kept_index_step2_relative"]
+            }
 
 
 def test_a_distilled_encoder_matches(golden):
@@ -117,7 +136,9 @@ def test_a_distilled_encoder_matches(golden):
         logits_BC, trace = masked.forward(params, config, trbert(config), batch_of([case["ids"]]))
         np.testing.assert_allclose(logits_BC[0], case["logits"], rtol=0, atol=TOLERANCE)
         expected = np.array(case["kept_fraction"]) * len(case["ids"])
-        np.testing.assert_array_equal(np.asarray(trace.count_NB)[[1, 3], 0][: len(expected)], expected.round())
+        np.testing.assert_array_equal(
+            np.asarray(trace.count_NB)[[1, 3], 0][: len(expected)], expected.round()
+        )
 
 
 @pytest.mark.parametrize("by_batch", [False, True])
@@ -175,17 +196,24 @@ def test_reinforcement_step_matches(golden, params, case):
     first_BL = np.array(expected["actions_call0"], np.float32)
 
     # The first selection, by the program's random numbers.
-    draws = Draws(jnp.asarray(np.broadcast_to(uniform(num_rows, num_slots), guide_NBL.shape)), jnp.asarray(guide_NBL),
-                  jnp.asarray(guided_B))  # fmt: skip
+    draws = Draws(
+        jnp.asarray(np.broadcast_to(uniform(num_rows, num_slots), guide_NBL.shape)),
+        jnp.asarray(guide_NBL),
+        jnp.asarray(guided_B),
+    )
     _, trace = full_width.forward(params, CONFIG, PRUNER, rows, slope=jnp.float32(1.0), draws=draws)
     np.testing.assert_array_equal(trace.weight_NBL[1], first_BL)
-    np.testing.assert_allclose(trace.count_NB[1] / num_slots, expected["kept_fraction"][0], rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        trace.count_NB[1] / num_slots, expected["kept_fraction"][0], rtol=0, atol=TOLERANCE
+    )
 
     # The second, by what it led to. Imitation is switched off: its actions are among the candidates too.
     row_K, action_KL = [], []
     for row in range(num_rows):
         kept = [slot for slot in np.flatnonzero(first_BL[row]) if slot]
-        for others in itertools.combinations(kept, round(expected["kept_fraction"][1][row] * num_slots) - 1):
+        for others in itertools.combinations(
+            kept, round(expected["kept_fraction"][1][row] * num_slots) - 1
+        ):
             row_K.append(row)
             action_KL.append(np.isin(np.arange(num_slots), (0, *others)).astype(np.float32))
     action_NKL = np.zeros((CONFIG.num_layers, len(row_K), num_slots), np.float32)
@@ -199,7 +227,11 @@ def test_reinforcement_step_matches(golden, params, case):
 
     def loss(selectors):
         found = run_actions(
-            params | {"pruner": selectors}, rows, action_NKL[:, fits_K], guide_NBL, np.zeros(num_rows, bool)
+            params | {"pruner": selectors},
+            rows,
+            action_NKL[:, fits_K],
+            guide_NBL,
+            np.zeros(num_rows, bool),
         )
         shape = expected["K"], len(batch.token_BL)
         found_KB = jax.tree.map(lambda x_B: x_B.reshape(shape), numbers_of(*found, rows))
@@ -208,9 +240,13 @@ def test_reinforcement_step_matches(golden, params, case):
     value, grads = jax.value_and_grad(loss)(params["pruner"])
     np.testing.assert_allclose(value, expected["selector_loss"], rtol=0, atol=TOLERANCE)
     for theirs, ours in (("linear_1", "hidden"), ("linear_2", "score")):
-        for site, (leaf, tensor) in itertools.product((0, 1), (("kernel", "weight"), ("bias", "bias"))):
+        for site, (leaf, tensor) in itertools.product(
+            (0, 1), (("kernel", "weight"), ("bias", "bias"))
+        ):
             norm = np.linalg.norm(grads[ours][leaf][site])
-            assert norm == pytest.approx(expected["grad_norms"][f"bert.encoder.{theirs}.{site}.{tensor}"], rel=1e-3)
+            assert norm == pytest.approx(
+                expected["grad_norms"][f"bert.encoder.{theirs}.{site}.{tensor}"], rel=1e-3
+            )
 
 
 def deep_names(names: list[str], num_layers: int) -> list[str]:
@@ -218,8 +254,9 @@ def deep_names(names: list[str], num_layers: int) -> list[str]:
     others = [name for name in names if ".layer." not in name and ".linear_" not in name]
     one = [name for name in names if ".layer.0." in name]
     return sorted(
-        others + [name.replace(".0.", f".{layer}.", 1) for layer in range(num_layers) for name in one]
-    )  # fmt: skip
+        others
+        + [name.replace(".0.", f".{layer}.", 1) for layer in range(num_layers) for name in one]
+    )
 
 
 def test_importance_scores_match(golden):
@@ -227,7 +264,9 @@ def test_importance_scores_match(golden):
     config = dataclasses.replace(CONFIG, num_layers=12)
     params = formula(deep_names(golden["cls"]["param_names_sorted"], 12), config)
     batch = batch_of(expected["ids"], expected["mask"], expected["labels"])
-    scores_BSL, logits_BC = importance_scores(params, config, batch, layers=(1, 6), dtype=jnp.float32)
+    scores_BSL, logits_BC = importance_scores(
+        params, config, batch, layers=(1, 6), dtype=jnp.float32
+    )
     loss = np.mean(CLASSIFICATION.losses(logits_BC, batch, 0.0))
     np.testing.assert_allclose(loss, expected["loss"], rtol=0, atol=TOLERANCE)
     found = np.where(batch.live_BL[:, None], scores_BSL / len(batch.label_B), expected["score"])
@@ -237,6 +276,10 @@ def test_importance_scores_match(golden):
 def test_the_loss_of_initialised_selectors_matches(golden, params):
     expected = golden["init_loss"]
     batch = batch_of(expected["ids"], expected["mask"])
-    loss, _ = init_objective(params, CONFIG, PRUNER, batch, jnp.float32(expected["rank"]), dtype=jnp.float32)
+    loss, _ = init_objective(
+        params, CONFIG, PRUNER, batch, jnp.float32(expected["rank"]), dtype=jnp.float32
+    )
     length_B = np.asarray(batch.live_BL).sum(-1)
-    np.testing.assert_allclose(loss * np.mean(1.0 / length_B), expected["loss"], rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        loss * np.mean(1.0 / length_B), expected["loss"], rtol=0, atol=TOLERANCE
+    )

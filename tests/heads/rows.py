@@ -47,7 +47,11 @@ def make_batch(num_slots=6, teacher=None) -> Batch:
 
 def make_states(head, num_slots=6, seed=0):
     """Last states of the rows, of all tokens or of [CLS] alone as the head reads them; large ones on padding."""
-    state_BLD = np.random.default_rng(seed).normal(size=(4, 8, CONFIG.hidden_dim)).astype(np.float32)[:, :num_slots]
+    state_BLD = (
+        np.random.default_rng(seed)
+        .normal(size=(4, 8, CONFIG.hidden_dim))
+        .astype(np.float32)[:, :num_slots]
+    )
     state_BLD = np.where(make_batch(num_slots).live_BL[..., None], state_BLD, np.float32(50.0))
     return state_BLD if head.reads_tokens else state_BLD[:, 0]
 

@@ -33,7 +33,9 @@ def teacher_of(name, num_slots=6):
     """Other logits, 0 on filler rows, as they come from the data side."""
     real_B = np.arange(4) < 2
     logits = read(name, num_slots, params_seed=1)
-    return jax.tree.map(lambda x: np.where(real_B.reshape(-1, *[1] * (x.ndim - 1)), x, np.float32(0.0)), logits)
+    return jax.tree.map(
+        lambda x: np.where(real_B.reshape(-1, *[1] * (x.ndim - 1)), x, np.float32(0.0)), logits
+    )
 
 
 def test_every_head_of_the_library_is_tested_here():
@@ -46,7 +48,9 @@ def test_a_saved_head_is_found_again(name):
 
 
 def test_an_unknown_head_is_refused():
-    with pytest.raises(ValueError, match="unknown head 'spans'; there are classification, span, choice, candidates"):
+    with pytest.raises(
+        ValueError, match="unknown head 'spans'; there are classification, span, choice, candidates"
+    ):
         make_head("spans")
 
 
@@ -70,13 +74,18 @@ def test_gradients_are_finite_with_fillers_and_rows_without_a_token(name):
         loss_B = head.losses(head.read(params, CONFIG, state, batch), batch, 0.5)
         return jnp.sum(loss_B[:2]) + 0.0 * jnp.sum(loss_B), loss_B
 
-    (_, loss_B), grads = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(make_params(head), make_states(head))
+    (_, loss_B), grads = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(
+        make_params(head), make_states(head)
+    )
     assert loss_B.shape == (4,) and loss_B.dtype == jnp.float32
     assert_all_finite((loss_B, grads))
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         largest, where = np.max(np.abs(leaf)), jax.tree_util.keystr(path)
         # A bias that all logits of a softmax share has the gradient 0; what is computed of it is rounding.
-        is_shift = where in ("[0]['span']['bias']", "[0]['candidate']['bias']") or (name, where) == CHOICE_SHIFT
+        is_shift = (
+            where in ("[0]['span']['bias']", "[0]['candidate']['bias']")
+            or (name, where) == CHOICE_SHIFT
+        )
         assert largest < 1e-6 if is_shift else largest > 1e-3, where
     if head.reads_tokens:
         assert not np.any(grads[1][~batch.live_BL])
@@ -88,7 +97,11 @@ def test_padding_never_matters(name):
 
     @jax.jit
     def judge(logits, batch):
-        return head.losses(logits, batch, 0.5), head.gold(logits, batch), head.correct(logits, batch)
+        return (
+            head.losses(logits, batch, 0.5),
+            head.gold(logits, batch),
+            head.correct(logits, batch),
+        )
 
     def say(num_slots):
         """What the head makes of the two texts."""

@@ -27,7 +27,14 @@ SUPPORT_LOSS = (math.log(4 / 3) + math.log(2)) / 2
 
 def with_answer(label=0, span=(1, 2), support=(1, 0), teacher=None):
     sentences = [[0, 1] if of >= 0 else [-1, -1] for of in support]
-    return batch_of([3], [label], span_BA2=[[span]], support_BX=[support], sentence_BX2=[sentences], teacher=teacher)
+    return batch_of(
+        [3],
+        [label],
+        span_BA2=[[span]],
+        support_BX=[support],
+        sentence_BX2=[sentences],
+        teacher=teacher,
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,15 +53,19 @@ def test_losses_of_span_type_and_sentences_are_added(answer, expected):
 
 def test_a_teacher_replaces_each_of_the_three():
     teacher = {
-        "span_BL2": jnp.zeros((1, 3, 2)), "type_B3": jnp.zeros((1, 3)), "support_BX2": jnp.zeros((1, 2, 2)),
-    }  # fmt: skip
+        "span_BL2": jnp.zeros((1, 3, 2)),
+        "type_B3": jnp.zeros((1, 3)),
+        "support_BX2": jnp.zeros((1, 2, 2)),
+    }
     span = (math.log(4) * 2 / 3 + math.log(2) / 3 + math.log(8) * 2 / 3 + math.log(4 / 3) / 3) / 2
     kind = math.log(2) / 3 + math.log(4) * 2 / 3
     support = ((math.log(4) + math.log(4 / 3)) / 2 + math.log(2)) / 2
     hard = SPAN_LOSS + math.log(2) + SUPPORT_LOSS
     for coef in (0.25, 1.0):
         found = losses(LOGITS, with_answer(teacher=teacher), coef)
-        np.testing.assert_allclose(found, [(1 - coef) * hard + coef * (span + kind + support)], rtol=1e-6)
+        np.testing.assert_allclose(
+            found, [(1 - coef) * hard + coef * (span + kind + support)], rtol=1e-6
+        )
     found = losses(LOGITS, with_answer(span=(-1, -1), teacher=teacher), 1.0)
     np.testing.assert_allclose(found, [kind + support], rtol=1e-6)
 
@@ -62,13 +73,23 @@ def test_a_teacher_replaces_each_of_the_three():
 def test_gold_by_hand():
     support = (math.log(3) + 0.0) / 2
     found = gold(LOGITS, with_answer())
-    np.testing.assert_allclose(found, [math.log(2) + math.log(6) + math.log(2) + support], rtol=1e-6)
-    np.testing.assert_allclose(gold(LOGITS, with_answer(label=1, span=(-1, -1))), [support], rtol=1e-6)
+    np.testing.assert_allclose(
+        found, [math.log(2) + math.log(6) + math.log(2) + support], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        gold(LOGITS, with_answer(label=1, span=(-1, -1))), [support], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "right"),
-    [({}, 1), ({"span": (1, 1)}, 0), ({"label": 1}, 0), ({"span": (-1, -1)}, 0), ({"support": (0, 1)}, 1)],
+    [
+        ({}, 1),
+        ({"span": (1, 1)}, 0),
+        ({"label": 1}, 0),
+        ({"span": (-1, -1)}, 0),
+        ({"support": (0, 1)}, 1),
+    ],
 )
 def test_an_answer_is_right_by_its_type_and_where_it_is_one_by_its_span(answer, right):
     assert correct(LOGITS, with_answer(**answer)).tolist() == [right]
@@ -92,7 +113,9 @@ def test_a_sentence_is_read_by_the_states_at_its_ends():
     hidden, support = params["sentence_hidden"], params["sentence_support"]
     inner = np.concatenate([state_BLD[0, 3], state_BLD[0, 5]]) @ np.asarray(hidden["kernel"])
     inner = np.array([x / 2 * (1 + math.erf(x / math.sqrt(2))) for x in inner])
-    np.testing.assert_allclose(logits["support_BX2"][0, 1], inner @ np.asarray(support["kernel"]), atol=1e-5)
+    np.testing.assert_allclose(
+        logits["support_BX2"][0, 1], inner @ np.asarray(support["kernel"]), atol=1e-5
+    )
     assert logits["support_BX2"][1, 1].tolist() == [0.0, MASK_BIAS]
     expected = SPAN.read({"span": params["span"]}, CONFIG, state_BLD, make_batch())
     np.testing.assert_allclose(logits["span_BL2"], expected, atol=1e-5)

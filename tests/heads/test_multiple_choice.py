@@ -42,7 +42,9 @@ def test_gold_of_a_row_is_its_own_score():
 # Candidates; a token's score is 3 times the first entry of its state, plus 1
 
 SCORE = {"candidate": {"kernel": jnp.zeros((16, 1)).at[0].set(3.0), "bias": jnp.ones((1,))}}
-STATES = jnp.zeros((2, 4, 16)).at[:, :, 0].set(jnp.array([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]))
+STATES = (
+    jnp.zeros((2, 4, 16)).at[:, :, 0].set(jnp.array([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]))
+)
 MARKERS = [[1, 3, -1], [2, -1, -1]]
 
 
@@ -56,17 +58,25 @@ def test_candidates_are_scored_by_the_states_at_their_markers():
 
 
 def test_candidates_of_a_row_compete():
-    logits_BK = jnp.where(jnp.array(MARKERS) >= 0, jnp.log(jnp.array([[1.0, 3.0, 9.0], [5.0, 9.0, 9.0]])), MASK_BIAS)
+    logits_BK = jnp.where(
+        jnp.array(MARKERS) >= 0, jnp.log(jnp.array([[1.0, 3.0, 9.0], [5.0, 9.0, 9.0]])), MASK_BIAS
+    )
     head, batch = candidates(3), with_markers([1, 0])
-    np.testing.assert_allclose(head.losses(logits_BK, batch, 0.0), [math.log(4 / 3), 0.0], atol=1e-6)
+    np.testing.assert_allclose(
+        head.losses(logits_BK, batch, 0.0), [math.log(4 / 3), 0.0], atol=1e-6
+    )
     assert head.correct(logits_BK, batch).tolist() == [1, 1]
     assert head.correct(logits_BK, with_markers([0, 0])).tolist() == [0, 1]
     np.testing.assert_allclose(head.gold(logits_BK, batch), [math.log(3), math.log(5)], rtol=1e-6)
 
 
 def test_a_teacher_of_candidates_by_hand_says_nothing_of_fillers():
-    logits_BK = jnp.where(jnp.array(MARKERS) >= 0, jnp.log(jnp.array([[1.0, 3.0, 9.0], [5.0, 9.0, 9.0]])), MASK_BIAS)
-    found = candidates(3).losses(logits_BK, with_markers([1, 0], teacher=jnp.full((2, 3), 7.0)), 0.5)
+    logits_BK = jnp.where(
+        jnp.array(MARKERS) >= 0, jnp.log(jnp.array([[1.0, 3.0, 9.0], [5.0, 9.0, 9.0]])), MASK_BIAS
+    )
+    found = candidates(3).losses(
+        logits_BK, with_markers([1, 0], teacher=jnp.full((2, 3), 7.0)), 0.5
+    )
     half = (math.log(4) + math.log(4 / 3)) / 2
     np.testing.assert_allclose(found, [(math.log(4 / 3) + half) / 2, 0.0], atol=1e-6)
 

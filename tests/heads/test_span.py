@@ -23,17 +23,23 @@ def with_spans(*spans, teacher=None):
 
 
 def test_one_answer_is_the_mean_of_both_cross_entropies():
-    np.testing.assert_allclose(losses(LOGITS, with_spans((1, 2)), 0.0), [(FIRST + LAST) / 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses(LOGITS, with_spans((1, 2)), 0.0), [(FIRST + LAST) / 2], rtol=1e-6
+    )
 
 
 def test_no_answer_is_the_span_of_cls():
-    np.testing.assert_allclose(losses(LOGITS, with_spans((0, 0)), 0.0), [(math.log(4) + math.log(8)) / 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses(LOGITS, with_spans((0, 0)), 0.0), [(math.log(4) + math.log(8)) / 2], rtol=1e-6
+    )
 
 
 def test_probabilities_of_several_answers_are_summed():
     """Firsts 0 and 1: 3/4; lasts 1 and 2: 7/8."""
     expected = (math.log(4 / 3) + math.log(8 / 7)) / 2
-    np.testing.assert_allclose(losses(LOGITS, with_spans((0, 1), (1, 2)), 0.0), [expected], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses(LOGITS, with_spans((0, 1), (1, 2)), 0.0), [expected], rtol=1e-6
+    )
 
 
 def test_an_answer_given_twice_and_fillers_count_once():
@@ -55,7 +61,9 @@ def test_the_teachers_soft_labels_by_hand():
 def test_what_a_teacher_says_of_padding_is_not_learnt():
     """The table of teachers holds 0 there."""
     wide = jnp.pad(LOGITS, ((0, 0), (0, 2), (0, 0)), constant_values=MASK_BIAS)
-    batch = batch_of([3], num_slots=5, span_BA2=[[(1, 2)]], teacher=jnp.pad(TEACHER, ((0, 0), (0, 2), (0, 0))))
+    batch = batch_of(
+        [3], num_slots=5, span_BA2=[[(1, 2)]], teacher=jnp.pad(TEACHER, ((0, 0), (0, 2), (0, 0)))
+    )
     expected = losses(LOGITS, with_spans((1, 2), teacher=TEACHER), 0.5)
     np.testing.assert_allclose(losses(wide, batch, 0.5), expected, rtol=1e-6)
 
@@ -77,10 +85,14 @@ def test_padding_is_never_an_answer():
 
 
 def test_gold_is_the_logits_of_the_first_answers_ends():
-    np.testing.assert_allclose(SPAN.gold(LOGITS, with_spans((1, 2), (0, 0))), [math.log(2) + math.log(6)], rtol=1e-6)
+    np.testing.assert_allclose(
+        SPAN.gold(LOGITS, with_spans((1, 2), (0, 0))), [math.log(2) + math.log(6)], rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("spans", "right"), [([(1, 2)], 1), ([(0, 0), (1, 2)], 1), ([(1, 1)], 0), ([(-1, -1)], 0)])
+@pytest.mark.parametrize(
+    ("spans", "right"), [([(1, 2)], 1), ([(0, 0), (1, 2)], 1), ([(1, 1)], 0), ([(-1, -1)], 0)]
+)
 def test_an_answer_is_right_where_both_likeliest_ends_are_accepted(spans, right):
     found = SPAN.correct(LOGITS, with_spans(*spans))
     assert found.tolist() == [right] and found.dtype == jnp.float32

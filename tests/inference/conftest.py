@@ -12,7 +12,12 @@ def tiny_classifier(tmp_path_factory):
     """The directory of a saved model that drops tokens."""
     directory = tmp_path_factory.mktemp("classifier") / "model"
     save_model(
-        directory, tiny.make_params(), tiny.CONFIG,
-        pruner_name="adapler", class_names=("a", "b", "c"), max_length=16, tokenizer=build_tokenizer(),
-    )  # fmt: skip
+        directory,
+        tiny.make_params(),
+        tiny.CONFIG,
+        pruner_name="adapler",
+        class_names=("a", "b", "c"),
+        max_length=16,
+        tokenizer=build_tokenizer(),
+    )
     return directory

@@ -7,13 +7,24 @@ MINILM, BASE = (6, 12, 384, 1536), (12, 12, 768, 3072)
 SCHEDULES = (None, 1.0, 4.0)
 
 
-def make_row(what, ms, *, sizes=MINILM, dtype="float32", shape=(32, 128), live_share=0.75, speedup=1.0):
+def make_row(
+    what, ms, *, sizes=MINILM, dtype="float32", shape=(32, 128), live_share=0.75, speedup=1.0
+):
     """A row; sizes are layers, heads, hidden and feed-forward."""
     num_layers, num_heads, hidden_dim, ffn_dim = sizes
     return Row(
-        what=what, num_layers=num_layers, num_heads=num_heads, hidden_dim=hidden_dim, ffn_dim=ffn_dim, dtype=dtype,
-        batch=shape[0], length=shape[1], live_share=live_share, speedup=speedup, ms=float(ms),
-    )  # fmt: skip
+        what=what,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        hidden_dim=hidden_dim,
+        ffn_dim=ffn_dim,
+        dtype=dtype,
+        batch=shape[0],
+        length=shape[1],
+        live_share=live_share,
+        speedup=speedup,
+        ms=float(ms),
+    )
 
 
 def make_case(bucketed, packed, **options):
@@ -27,12 +38,20 @@ def make_case(bucketed, packed, **options):
 
 def make_rungs(ms_by_bucket, *, batch, **options):
     """Rungs at one batch size."""
-    return [make_row(RUNG, ms, shape=(batch, bucket), live_share=1.0, **options) for bucket, ms in ms_by_bucket.items()]
+    return [
+        make_row(RUNG, ms, shape=(batch, bucket), live_share=1.0, **options)
+        for bucket, ms in ms_by_bucket.items()
+    ]
 
 
 def make_table(rows, **changes):
     """A table of this device and these versions, unless `changes` says otherwise."""
-    fields = {"command": "c", "device": device_name(), "versions": library_versions(), "date": "2026-01-01T00:00:00"}
+    fields = {
+        "command": "c",
+        "device": device_name(),
+        "versions": library_versions(),
+        "date": "2026-01-01T00:00:00",
+    }
     return LatencyTable(**fields | changes, rows=tuple(rows))
 
 

@@ -23,9 +23,17 @@ from tests.data.conftest import build_tokenizer
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a good bad film ##s ##ly not but very 日 本 привет . ' don t".split()
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=len(WORDS), num_positions=20
-)  # fmt: skip
+)
 BUCKETS = (4, 16)
-TEXTS = ["good films", "", "a very very bad film . not good", "日本 привет", "   \t\n", "don't", "zzz"]
+TEXTS = [
+    "good films",
+    "",
+    "a very very bad film . not good",
+    "日本 привет",
+    "   \t\n",
+    "don't",
+    "zzz",
+]
 
 
 def make_model(directory, pruner_name, *, max_length=16):
@@ -42,9 +50,14 @@ def make_model(directory, pruner_name, *, max_length=16):
         "pruner": pruner_params,
     }
     save_model(
-        directory, params, CONFIG,
-        pruner_name=pruner_name, class_names=("neg", "pos"), max_length=max_length, tokenizer=build_tokenizer(WORDS),
-    )  # fmt: skip
+        directory,
+        params,
+        CONFIG,
+        pruner_name=pruner_name,
+        class_names=("neg", "pos"),
+        max_length=max_length,
+        tokenizer=build_tokenizer(WORDS),
+    )
     return directory
 
 
@@ -76,12 +89,16 @@ def test_no_texts_give_no_predictions(classifier):
     assert classifier.predict_probs([]).shape == (0, 2)
 
 
-@pytest.mark.parametrize("texts", [TEXTS, [("good film", "not bad"), ("bad " * 30, ""), ("", "zzz")]])
+@pytest.mark.parametrize(
+    "texts", [TEXTS, [("good film", "not bad"), ("bad " * 30, ""), ("", "zzz")]]
+)
 def test_probabilities_alone_are_those_of_predictions(classifier, texts):
     probs_NC = classifier.predict_probs(texts, batch_size=4)
     assert probs_NC.dtype == np.float32
     found = [dict(zip(classifier.class_names, prob_C.tolist())) for prob_C in probs_NC]
-    assert found == [prediction.probabilities for prediction in classifier.predict(texts, batch_size=4)]
+    assert found == [
+        prediction.probabilities for prediction in classifier.predict(texts, batch_size=4)
+    ]
 
 
 def test_probabilities_are_those_of_the_label(predictions):
@@ -105,7 +122,9 @@ def test_batch_size_does_not_change_answers(classifier, predictions):
 
 @pytest.mark.parametrize("driver", ["masked", "packed", "bucketed"])
 def test_other_drivers_give_the_same_answers(model_dir, predictions, driver):
-    for found, expected in zip(Classifier.load(model_dir, driver=driver).predict(TEXTS), predictions):
+    for found, expected in zip(
+        Classifier.load(model_dir, driver=driver).predict(TEXTS), predictions
+    ):
         assert_same(found, expected)
 
 
@@ -147,7 +166,9 @@ def test_a_cut_text_says_so(classifier, predictions):
     assert pair.is_cut and not pair.unread(0) and pair.unread(1).startswith("bad")
 
 
-@pytest.mark.parametrize("end", ["\ufe0f", "\u200b", "\u00ad", " \u200f", "\u0301", "\x00\x01 ", " \n"])
+@pytest.mark.parametrize(
+    "end", ["\ufe0f", "\u200b", "\u00ad", " \u200f", "\u0301", "\x00\x01 ", " \n"]
+)
 def test_what_no_tokenizer_reads_behind_the_last_word_is_no_cut(classifier, end):
     (found,) = classifier.predict(["a good film" + end])
     assert not found.is_cut and found.unread(0) == ""
@@ -156,7 +177,9 @@ def test_what_no_tokenizer_reads_behind_the_last_word_is_no_cut(classifier, end)
 
 def test_tokens_alone_say_that_a_text_was_cut_too(classifier):
     texts = ["good", "good " * 14, "good " * 15, "good " * 31, "good " * 32, "good " * 33]
-    assert [tokens.is_cut for tokens in classifier.encode(texts, with_words=False)] == 2 * [False] + 4 * [True]
+    assert [tokens.is_cut for tokens in classifier.encode(texts, with_words=False)] == 2 * [
+        False
+    ] + 4 * [True]
     assert [found.is_cut for found in classifier.predict(texts)] == 2 * [False] + 4 * [True]
 
 
@@ -166,11 +189,27 @@ def test_a_classifier_prints_no_weights(classifier):
 
 def test_pairs_are_answered_with_words_of_both(classifier):
     (found,) = classifier.predict([("good film", "not bad")])
-    assert [(word.text, word.part) for word in found.words] == [("good", 0), ("film", 0), ("not", 1), ("bad", 1)]
+    assert [(word.text, word.part) for word in found.words] == [
+        ("good", 0),
+        ("film", 0),
+        ("not", 1),
+        ("bad", 1),
+    ]
 
 
 @pytest.mark.parametrize(
-    "texts", ["good", b"good", {"good": 1}, None, 3, ["good", ("good", "bad")], [("a", "b", "c")], [None], [3]]
+    "texts",
+    [
+        "good",
+        b"good",
+        {"good": 1},
+        None,
+        3,
+        ["good", ("good", "bad")],
+        [("a", "b", "c")],
+        [None],
+        [3],
+    ],
 )
 def test_what_is_no_list_of_texts_is_refused(classifier, texts):
     with pytest.raises(TypeError, match="expected all strings|takes a list of texts"):
@@ -180,7 +219,9 @@ def test_what_is_no_list_of_texts_is_refused(classifier, texts):
 @pytest.mark.parametrize("batch_size", ["4", 2.0, True, None])
 def test_a_batch_size_that_is_no_whole_number_is_named(classifier, batch_size):
     for predict in (classifier.predict, classifier.predict_probs, classifier.explain_all):
-        with pytest.raises(TypeError, match=f"batch_size is {batch_size!r}; expected a whole number"):
+        with pytest.raises(
+            TypeError, match=f"batch_size is {batch_size!r}; expected a whole number"
+        ):
             predict(["good"], batch_size=batch_size)
 
 
@@ -239,17 +280,34 @@ def test_plain_bert_keeps_every_word(tmp_path):
 
 def test_a_model_that_answers_questions_is_refused(tmp_path):
     key = jax.random.key(0)
-    params = {"encoder": encoder.init_encoder(key, CONFIG), "head": heads.SPAN.init(key, CONFIG, 0), "pruner": {}}
+    params = {
+        "encoder": encoder.init_encoder(key, CONFIG),
+        "head": heads.SPAN.init(key, CONFIG, 0),
+        "pruner": {},
+    }
     directory = save_model(
-        tmp_path / "model", params, CONFIG, head=heads.SPAN, tokenizer=build_tokenizer(WORDS), max_length=16
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="with the head 'span', for which neither Classifier, .*; load it with Reader"):
+        tmp_path / "model",
+        params,
+        CONFIG,
+        head=heads.SPAN,
+        tokenizer=build_tokenizer(WORDS),
+        max_length=16,
+    )
+    with pytest.raises(
+        ValueError,
+        match="with the head 'span', for which neither Classifier, .*; load it with Reader",
+    ):
         Classifier.load(directory)
 
 
 def test_words_know_their_place():
-    (row,) = encode_words(build_tokenizer(WORDS).backend_tokenizer, ["so  films"], None, max_length=16)
-    assert [dataclasses.astuple(word) for word in row.words] == [("so", 0, 0, 2), ("films", 0, 4, 9)]
+    (row,) = encode_words(
+        build_tokenizer(WORDS).backend_tokenizer, ["so  films"], None, max_length=16
+    )
+    assert [dataclasses.astuple(word) for word in row.words] == [
+        ("so", 0, 0, 2),
+        ("films", 0, 4, 9),
+    ]
     assert row.word_L.tolist() == [-1, 0, 1, 1, -1]
 
 
@@ -290,7 +348,9 @@ def test_a_saved_threshold_is_taken_unless_another_is_given(model_dir, tmp_path)
             assert Classifier.load(tmp_path / "model").threshold == 0.3
             assert Classifier.load(tmp_path / "model", threshold=0.6).threshold == 0.6
         else:
-            with pytest.raises(ValueError, match=r"config.json: extra.decision_threshold: threshold is .* expected"):
+            with pytest.raises(
+                ValueError, match=r"config.json: extra.decision_threshold: threshold is .* expected"
+            ):
                 Classifier.load(tmp_path / "model")
 
 
@@ -301,7 +361,11 @@ def test_a_prediction_is_plain_json(predictions):
         assert found["probabilities"] == prediction.probabilities
         assert found["kept_words"] == prediction.kept_words
         assert found["words"] == [dataclasses.asdict(word) for word in prediction.words]
-        np.testing.assert_array_equal(np.array(found["keep_NW"]).reshape(prediction.keep_NW.shape), prediction.keep_NW)
-    broken = dataclasses.replace(predictions[0], probability=np.float32("nan"), probabilities={"neg": np.inf})
+        np.testing.assert_array_equal(
+            np.array(found["keep_NW"]).reshape(prediction.keep_NW.shape), prediction.keep_NW
+        )
+    broken = dataclasses.replace(
+        predictions[0], probability=np.float32("nan"), probabilities={"neg": np.inf}
+    )
     found = json.loads(json.dumps(broken.to_dict(), allow_nan=False))
     assert found["probability"] is None and found["probabilities"] == {"neg": None}

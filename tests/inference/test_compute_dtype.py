@@ -91,8 +91,9 @@ def test_comparisons_are_described_by_a_line_a_verdict():
     ]
     mixed = operands.describe(same | {"adapt-4x": of(256, 0.9)}, "validation")
     assert len(mixed) == 2
-    assert mixed[1].startswith("adapt-4x: ") and mixed[1].endswith("90.0% of 256 rows of validation, "
-                                                                   'so dtype="auto" takes float32')
+    assert mixed[1].startswith("adapt-4x: ") and mixed[1].endswith(
+        '90.0% of 256 rows of validation, so dtype="auto" takes float32'
+    )
     few = operands.describe({"dense": of(3, 1.0), "adapt": of(3, 0.3)}, "validation_matched")
     assert few == [
         "dense, adapt: 3 rows of validation_matched are too few to judge bfloat16 operands by "

@@ -14,7 +14,9 @@ from tests.inference.test_classifier import BUCKETS, CONFIG, TEXTS, assert_same,
 
 @pytest.fixture(scope="module", name="classifier")
 def _classifier(tmp_path_factory):
-    return Classifier.load(make_model(tmp_path_factory.mktemp("saved") / "model", "adapler"), buckets=BUCKETS)
+    return Classifier.load(
+        make_model(tmp_path_factory.mktemp("saved") / "model", "adapler"), buckets=BUCKETS
+    )
 
 
 def explanation_of(text, words, layers, *, part_texts=None):
@@ -24,12 +26,23 @@ def explanation_of(text, words, layers, *, part_texts=None):
     word_L = np.array([-1, *range(len(words)), -1])
     keep_NL = np.pad(keep_NW, ((0, 0), (1, 1)), constant_values=True)
     prediction = Prediction(
-        texts=texts, label="<b>pos</b>", probability=0.75, probabilities={"<b>pos</b>": 0.75}, words=tuple(words),
-        keep_NW=keep_NW, num_tokens=tuple(keep_NL.sum(axis=-1)), is_cut=texts[-1].endswith("more"),
-    )  # fmt: skip
+        texts=texts,
+        label="<b>pos</b>",
+        probability=0.75,
+        probabilities={"<b>pos</b>": 0.75},
+        words=tuple(words),
+        keep_NW=keep_NW,
+        num_tokens=tuple(keep_NL.sum(axis=-1)),
+        is_cut=texts[-1].endswith("more"),
+    )
     score_NL = np.where(keep_NL, np.array([[0.5], [0.1]]), 0.0).astype(np.float32)
     return Explanation(
-        prediction, tuple("t" * len(word_L)), word_L=word_L, keep_NL=keep_NL, score_NL=score_NL, site_layers=(0, 1)
+        prediction,
+        tuple("t" * len(word_L)),
+        word_L=word_L,
+        keep_NL=keep_NL,
+        score_NL=score_NL,
+        site_layers=(0, 1),
     )
 
 
@@ -101,8 +114,9 @@ def test_texts_stay_text_in_html():
     assert text in page.text and "<b>pos</b> (75%)" in page.text
     assert set(page.tags) == {"div", "b", "span"}
     assert page.titles == [
-        "ran through 2 of 2 layers; scores 0.500 0.100", "ran through 0 of 2 layers; scores 0.000 0.000"
-    ]  # fmt: skip
+        "ran through 2 of 2 layers; scores 0.500 0.100",
+        "ran through 0 of 2 layers; scores 0.000 0.000",
+    ]
 
 
 def test_pairs_and_cut_texts_are_shown_with_their_break():

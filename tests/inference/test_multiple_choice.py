@@ -30,18 +30,29 @@ def models(tmp_path_factory):
     root, params = tmp_path_factory.mktemp("chooser"), tiny.make_params()
     head = heads.choice(num_options=2)
     save = functools.partial(
-        save_model, config=tiny.CONFIG, pruner_name="adapler", max_length=16, tokenizer=build_tokenizer()
+        save_model,
+        config=tiny.CONFIG,
+        pruner_name="adapler",
+        max_length=16,
+        tokenizer=build_tokenizer(),
     )
-    one, two = ({"kernel": x["kernel"][:, :n], "bias": x["bias"][:n]} for n in (1, 2)
-                for x in [params["head"]["classifier"]])  # fmt: skip
+    one, two = (
+        {"kernel": x["kernel"][:, :n], "bias": x["bias"][:n]}
+        for n in (1, 2)
+        for x in [params["head"]["classifier"]]
+    )
     save(
-        root / "joint", params | {"head": params["head"] | {"classifier": one}}, head=head,
+        root / "joint",
+        params | {"head": params["head"] | {"classifier": one}},
+        head=head,
         extra={"reading": LIMITS | {"per_option": False}},
-    )  # fmt: skip
+    )
     save(
-        root / "alone", params | {"head": params["head"] | {"classifier": two}}, class_names=("wrong", "right"),
+        root / "alone",
+        params | {"head": params["head"] | {"classifier": two}},
+        class_names=("wrong", "right"),
         extra={"reading": LIMITS | {"per_option": True}},
-    )  # fmt: skip
+    )
     return root
 
 
@@ -60,7 +71,9 @@ def test_choices_are_the_same_alone_and_in_batches_of_any_size(load, name, drive
         np.testing.assert_allclose(alone.probabilities, found.probabilities, atol=1e-5)
         np.testing.assert_array_equal(alone.keep_NW, found.keep_NW)
         assert found.text == options[found.label] and np.argmax(found.probabilities) == found.label
-        assert sum(found.probabilities) == pytest.approx(1.0) and len(found.probabilities) == len(options)
+        assert sum(found.probabilities) == pytest.approx(1.0) and len(found.probabilities) == len(
+            options
+        )
 
 
 def test_questions_of_like_numbers_of_options_share_batches_and_answers_keep_their_order(load):
@@ -80,7 +93,9 @@ def test_questions_of_like_numbers_of_options_share_batches_and_answers_keep_the
 
 @pytest.mark.parametrize("driver", ["packed", "bucketed"])
 def test_drivers_choose_as_the_oracle(load, driver):
-    expected, found = (load("joint", name).choose_all(QUESTIONS, batch_size=2) for name in ("masked", driver))
+    expected, found = (
+        load("joint", name).choose_all(QUESTIONS, batch_size=2) for name in ("masked", driver)
+    )
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
         assert ours.kept_words == theirs.kept_words
@@ -91,9 +106,18 @@ def test_words_are_those_of_the_article_and_what_was_cut_ran_on_no_layer(load):
     assert [word.text for word in short.words] == ["a", "film", "."] and not short.is_cut
     assert short.keep_NW.shape == (4, 3) and short.keep_NW[0].any() and not short.keep_NW.all()
     for layer, texts in enumerate(short.kept_words):
-        assert list(texts) == [word.text for word, keep in zip(short.words, short.keep_NW[layer]) if keep]
-    read = 16 - 3 - len("a a film".split())  # slots without special tokens and the longest option with its question
-    assert long.is_cut and len(long.words) == 40 and not long.keep_NW[:, read:].any() and long.keep_NW[0, :read].any()
+        assert list(texts) == [
+            word.text for word, keep in zip(short.words, short.keep_NW[layer]) if keep
+        ]
+    read = (
+        16 - 3 - len("a a film".split())
+    )  # slots without special tokens and the longest option with its question
+    assert (
+        long.is_cut
+        and len(long.words) == 40
+        and not long.keep_NW[:, read:].any()
+        and long.keep_NW[0, :read].any()
+    )
     assert empty.words == () and empty.keep_NW.shape == (4, 0) and not empty.is_cut
 
 
@@ -103,7 +127,11 @@ def test_words_are_those_of_the_article_and_what_was_cut_ran_on_no_layer(load):
         ("film", TypeError, "question 1 is 'film'; expected .question, article, options"),
         (("a", "film", "good"), TypeError, "question 1 is .*expected"),
         (("a", "film", ["good", 1]), TypeError, "question 1 is .*expected"),
-        (("a", "film", ["good"]), ValueError, "question 1 has the options .'good'.; expected at least 2"),
+        (
+            ("a", "film", ["good"]),
+            ValueError,
+            "question 1 has the options .'good'.; expected at least 2",
+        ),
     ],
 )
 def test_what_is_no_question_is_named(load, question, kind, message):
@@ -112,7 +140,9 @@ def test_what_is_no_question_is_named(load, question, kind, message):
 
 
 def test_questions_may_be_rows_of_a_file(load):
-    rows = [dict(zip(("question", "article", "options"), asked)) | {"id": "1"} for asked in QUESTIONS]
+    rows = [
+        dict(zip(("question", "article", "options"), asked)) | {"id": "1"} for asked in QUESTIONS
+    ]
     chooser = load("joint", "packed")
     assert [found.probabilities for found in chooser.choose_all(rows, batch_size=2)] == [
         found.probabilities for found in chooser.choose_all(QUESTIONS, batch_size=2)
@@ -129,14 +159,24 @@ def test_a_model_that_judges_options_alone_is_named_as_one_that_chooses(models):
         Reader.load(models / "alone")
 
 
-@pytest.mark.parametrize(("head", "load"), [(heads.choice(num_options=2), Chooser.load), (heads.SPAN, Reader.load)])
+@pytest.mark.parametrize(
+    ("head", "load"), [(heads.choice(num_options=2), Chooser.load), (heads.SPAN, Reader.load)]
+)
 def test_a_model_saved_without_the_limits_of_its_rows_is_refused(tmp_path, head, load):
     params = tiny.make_params() | {"head": head.init(jax.random.key(0), tiny.CONFIG, 0)}
     save_model(
-        tmp_path / "model", params, tiny.CONFIG, pruner_name="adapler", head=head, max_length=16,
+        tmp_path / "model",
+        params,
+        tiny.CONFIG,
+        pruner_name="adapler",
+        head=head,
+        max_length=16,
         tokenizer=build_tokenizer(),
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="saved without .*max_option_tokens|saved without stride, .*num_best in extra"):
+    )
+    with pytest.raises(
+        ValueError,
+        match="saved without .*max_option_tokens|saved without stride, .*num_best in extra",
+    ):
         load(tmp_path / "model")
 
 

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import strategies
 
 from adapler_jax.data.batching.ragged import Ragged
-from adapler_jax.inference.spans import Spans, answer_questions, best_spans, collect_spans, merge_windows
+from adapler_jax.inference.spans import (
+    Spans,
+    answer_questions,
+    best_spans,
+    collect_spans,
+    merge_windows,
+)
 
 INF = np.inf
 
@@ -39,7 +45,9 @@ def every_span(logits_L2, first, count, *, num_best, max_answer_tokens):
         for i in range(first, first + count)
         for j in range(i, min(i + max_answer_tokens, first + count))
     ]
-    return sorted((span for span in spans if span[2] > -INF), key=lambda span: (-span[2], span[0], span[1]))[:num_best]
+    return sorted(
+        (span for span in spans if span[2] > -INF), key=lambda span: (-span[2], span[0], span[1])
+    )[:num_best]
 
 
 def test_best_spans_by_hand():
@@ -52,8 +60,17 @@ def test_best_spans_by_hand():
 
 def test_spans_are_no_longer_than_allowed():
     logits = logits_of([0, 5, 0, 0, 0], [0, 0, 1, 2, 5])
-    best = {limit: found_in(best_spans(logits, [1], [4], max_answer_tokens=limit))[0] for limit in (1, 2, 3, 4, 99)}
-    assert best == {1: (1, 1, 5.0), 2: (1, 2, 6.0), 3: (1, 3, 7.0), 4: (1, 4, 10.0), 99: (1, 4, 10.0)}
+    best = {
+        limit: found_in(best_spans(logits, [1], [4], max_answer_tokens=limit))[0]
+        for limit in (1, 2, 3, 4, 99)
+    }
+    assert best == {
+        1: (1, 1, 5.0),
+        2: (1, 2, 6.0),
+        3: (1, 3, 7.0),
+        4: (1, 4, 10.0),
+        99: (1, 4, 10.0),
+    }
 
 
 def test_an_end_before_its_start_is_no_span():
@@ -67,7 +84,10 @@ def test_an_end_before_its_start_is_no_span():
 def test_equal_scores_go_to_the_earliest_start_and_then_the_shortest():
     spans = best_spans(np.zeros((1, 6, 2), np.float32), [2], [3], num_best=5, max_answer_tokens=2)
     assert found_in(spans) == [(2, 2, 0.0), (2, 3, 0.0), (3, 3, 0.0), (3, 4, 0.0), (4, 4, 0.0)]
-    assert found_in(best_spans(np.zeros((1, 6, 2), np.float32), [2], [3], num_best=2)) == [(2, 2, 0.0), (2, 3, 0.0)]
+    assert found_in(best_spans(np.zeros((1, 6, 2), np.float32), [2], [3], num_best=2)) == [
+        (2, 2, 0.0),
+        (2, 3, 0.0),
+    ]
 
 
 def test_a_context_of_no_token_or_one():
@@ -141,7 +161,9 @@ def test_arguments_that_do_not_fit_are_refused():
         best_spans(logits, [1, 1], [1, 1], num_best=0)
     with pytest.raises(ValueError, match="max_answer_tokens is 0"):
         best_spans(logits, [1, 1], [1, 1], max_answer_tokens=0)
-    with pytest.raises(ValueError, match="row 1 has 3 context tokens from slot 3; .*within 5 slots"):
+    with pytest.raises(
+        ValueError, match="row 1 has 3 context tokens from slot 3; .*within 5 slots"
+    ):
         best_spans(logits, [1, 3], [1, 3])
     with pytest.raises(ValueError, match="row 0 has 3 context tokens from slot 0"):
         best_spans(logits, [0, 1], [3, 3])
@@ -151,7 +173,9 @@ def test_arguments_that_do_not_fit_are_refused():
         best_spans(logits[..., 0], [1, 1], [1, 1])
 
 
-@pytest.mark.parametrize(("slot", "side", "name"), [(2, 0, "start"), (3, 1, "end"), (0, 1, "no answer")])
+@pytest.mark.parametrize(
+    ("slot", "side", "name"), [(2, 0, "start"), (3, 1, "end"), (0, 1, "no answer")]
+)
 @pytest.mark.parametrize("value", [np.nan, INF])
 def test_a_logit_that_is_no_number_is_refused(slot, side, name, value):
     logits = np.zeros((3, 5, 2), np.float32)
@@ -163,13 +187,23 @@ def test_a_logit_that_is_no_number_is_refused(slot, side, name, value):
 def make_spans(*rows, null_R):
     """Spans of rows, each a list of (first, last, score)."""
     width = max([1, *map(len, rows)])
-    filled = np.array([row + [(-1, -1, -INF)] * (width - len(row)) for row in rows], np.float64).reshape(-1, width, 3)
-    return Spans(*np.moveaxis(filled[..., :2].astype(np.int32), -1, 0), filled[..., 2], np.array(null_R, np.float64))
+    filled = np.array(
+        [row + [(-1, -1, -INF)] * (width - len(row)) for row in rows], np.float64
+    ).reshape(-1, width, 3)
+    return Spans(
+        *np.moveaxis(filled[..., :2].astype(np.int32), -1, 0),
+        filled[..., 2],
+        np.array(null_R, np.float64),
+    )
 
 
 # Two windows over "zero one two three": tokens zero, one, two; then, after a longer question, two, three.
 CONTEXT = "zero one two three"
-STARTS, ENDS, FIRST_R = ragged([0, 5, 9], [9, 13]), ragged([4, 8, 12], [12, 18]), np.array([3, 5], np.int32)
+STARTS, ENDS, FIRST_R = (
+    ragged([0, 5, 9], [9, 13]),
+    ragged([4, 8, 12], [12, 18]),
+    np.array([3, 5], np.int32),
+)
 
 
 def merge(spans, **options):
@@ -182,8 +216,10 @@ def test_answers_of_two_windows_by_hand():
     spans = make_spans([(4, 5, 3.0), (5, 5, 1.0)], [(5, 5, 2.0), (5, 6, -1.0)], null_R=[2.5, 0.5])
     answers = merge(spans)
     assert [(answer.text, answer.score, answer.start, answer.end) for answer in answers.spans] == [
-        ("one two", 3.0, 5, 12), ("two", 2.0, 9, 12), ("two three", -1.0, 9, 18),
-    ]  # fmt: skip
+        ("one two", 3.0, 5, 12),
+        ("two", 2.0, 9, 12),
+        ("two three", -1.0, 9, 18),
+    ]
     assert answers.null == ("", 0.5, answers.null.probability, 0, 0, 0.0)
     assert [answer.null_difference for answer in answers.spans] == [-2.5, -1.5, 1.5]
     assert answers.null_difference == -2.5
@@ -228,7 +264,11 @@ def test_a_question_without_spans_has_no_answer_alone():
 
 def test_barred_no_answer_has_no_probability():
     answers = merge(make_spans([(3, 3, 1.0)], [], null_R=[-INF, 2.0]))
-    assert (answers.null.probability, answers.spans[0].probability, answers.null_difference) == (0.0, 1.0, -INF)
+    assert (answers.null.probability, answers.spans[0].probability, answers.null_difference) == (
+        0.0,
+        1.0,
+        -INF,
+    )
 
 
 def test_large_scores_do_not_overflow():
@@ -247,19 +287,28 @@ def test_text_is_what_stands_between_the_characters():
     context = "naïve 😀 caf\u0065\u0301!"
     answers = merge_windows(
         make_spans([(2, 3, 1.0), (3, 3, 0.5), (4, 4, 0.0)], null_R=[0.0]),
-        ragged([0, 6, 8]), ragged([5, 7, 13]), [2], context,
-    )  # fmt: skip
+        ragged([0, 6, 8]),
+        ragged([5, 7, 13]),
+        [2],
+        context,
+    )
     assert [answer.text for answer in answers.spans] == ["naïve 😀", "😀", "caf\u0065\u0301"]
 
 
 def test_a_question_without_windows_is_refused():
     with pytest.raises(ValueError, match="no windows"):
-        merge_windows(make_spans([], null_R=[0.0]), STARTS, ENDS, FIRST_R, CONTEXT, rows=slice(0, 0))
+        merge_windows(
+            make_spans([], null_R=[0.0]), STARTS, ENDS, FIRST_R, CONTEXT, rows=slice(0, 0)
+        )
 
 
 def test_spans_of_batches_come_into_the_order_of_the_rows():
-    spans = make_spans([(1, 1, 0.0)], [(2, 2, 0.0)], [(3, 3, 0.0)], [(4, 4, 0.0)], null_R=[0.0, 1.0, 2.0, 3.0])
-    batches = [(rows, Spans(*(value[rows] for value in vars(spans).values()))) for rows in ([3, 1], [0, 2])]
+    spans = make_spans(
+        [(1, 1, 0.0)], [(2, 2, 0.0)], [(3, 3, 0.0)], [(4, 4, 0.0)], null_R=[0.0, 1.0, 2.0, 3.0]
+    )
+    batches = [
+        (rows, Spans(*(value[rows] for value in vars(spans).values()))) for rows in ([3, 1], [0, 2])
+    ]
     fillers = ([-1, -1], batches[0][1])
     collected = collect_spans(iter([batches[0], fillers, batches[1]]), num_rows=4)
     for name, value in vars(spans).items():
@@ -279,14 +328,25 @@ def test_rows_that_are_missing_or_come_twice_are_named():
 
 def make_windows(question_R):
     """Windows as far as answers need them."""
-    return types.SimpleNamespace(starts=STARTS, ends=ENDS, context_first=FIRST_R, question=np.array(question_R))
+    return types.SimpleNamespace(
+        starts=STARTS, ends=ENDS, context_first=FIRST_R, question=np.array(question_R)
+    )
 
 
 def test_questions_are_answered_from_their_own_windows():
     spans = make_spans([(5, 5, 1.0)], [(5, 5, 2.0)], null_R=[3.0, 0.0])
-    apart = dict(answer_questions(spans, make_windows([0, 1]), {0: CONTEXT, 1: CONTEXT.upper()}.get))
-    assert [(answers.spans[0].text, answers.null.score) for answers in apart.values()] == [("two", 3.0), ("TWO", 0.0)]
-    together = dict(answer_questions(spans, make_windows([7, 7]), {7: CONTEXT}.get, allow_null=False, num_best=1))
+    apart = dict(
+        answer_questions(spans, make_windows([0, 1]), {0: CONTEXT, 1: CONTEXT.upper()}.get)
+    )
+    assert [(answers.spans[0].text, answers.null.score) for answers in apart.values()] == [
+        ("two", 3.0),
+        ("TWO", 0.0),
+    ]
+    together = dict(
+        answer_questions(
+            spans, make_windows([7, 7]), {7: CONTEXT}.get, allow_null=False, num_best=1
+        )
+    )
     assert list(together) == [7] and together[7] == merge(spans, allow_null=False, num_best=1)
 
 

@@ -2,9 +2,18 @@ import json
 
 import numpy as np
 
-from adapler_jax.io.records import format_cell, print_table, results_record, write_json, write_results
+from adapler_jax.io.records import (
+    format_cell,
+    print_table,
+    results_record,
+    write_json,
+    write_results,
+)
 
-ROWS = [{"method": "dense", "wall_ms": 12.34567}, {"method": "adapler", "wall_ms": 4.0, "kept_tokens": [10.04, 2.5]}]
+ROWS = [
+    {"method": "dense", "wall_ms": 12.34567},
+    {"method": "adapler", "wall_ms": 4.0, "kept_tokens": [10.04, 2.5]},
+]
 
 
 def test_cells_by_hand():
@@ -15,7 +24,16 @@ def test_cells_by_hand():
 def test_a_table_shows_every_key_of_every_row(capsys):
     print_table(ROWS, title="speed")
     text = capsys.readouterr().out
-    for word in ("speed", "method", "wall_ms", "kept_tokens", "dense", "adapler", "12.35", "10.0 2.5"):
+    for word in (
+        "speed",
+        "method",
+        "wall_ms",
+        "kept_tokens",
+        "dense",
+        "adapler",
+        "12.35",
+        "10.0 2.5",
+    ):
         assert word in text
 
 
@@ -55,8 +73,16 @@ def test_numbers_stand_to_the_right(capsys):
 
 
 def test_json_never_holds_nan(tmp_path):
-    rows = [{"score": float("nan"), "scores": [np.float32("inf"), np.arange(2)], "ok": (1.5, None, True)}]
+    rows = [
+        {
+            "score": float("nan"),
+            "scores": [np.float32("inf"), np.arange(2)],
+            "ok": (1.5, None, True),
+        }
+    ]
     write_json(tmp_path / "x.json", results_record(rows, command="c"))
     text = (tmp_path / "x.json").read_text()
     assert "NaN" not in text and "Infinity" not in text
-    assert json.loads(text)["rows"] == [{"score": None, "scores": [None, [0, 1]], "ok": [1.5, None, True]}]
+    assert json.loads(text)["rows"] == [
+        {"score": None, "scores": [None, [0, 1]], "ok": [1.5, None, True]}
+    ]

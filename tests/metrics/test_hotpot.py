@@ -5,13 +5,22 @@ from adapler_jax.metrics.hotpot import Scores, hotpot_scores, join, score_answer
 
 def test_answer_by_hand():
     # Two of three predicted words are among the two of the answer.
-    assert score_answer("the old Eiffel Tower", "Eiffel tower") == (0.0, pytest.approx(0.8), 2 / 3, 1.0)
+    assert score_answer("the old Eiffel Tower", "Eiffel tower") == (
+        0.0,
+        pytest.approx(0.8),
+        2 / 3,
+        1.0,
+    )
     assert score_answer("Eiffel Tower!", "the eiffel tower") == (1.0, 1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("whole", ["yes", "No", "noanswer"])
 def test_yes_no_and_noanswer_are_right_as_a_whole_or_not_at_all(whole):
-    assert score_answer(whole, f"{whole} indeed") == score_answer(f"{whole} indeed", whole) == (0, 0, 0, 0)
+    assert (
+        score_answer(whole, f"{whole} indeed")
+        == score_answer(f"{whole} indeed", whole)
+        == (0, 0, 0, 0)
+    )
     assert score_answer(f"{whole}.", whole) == (1, 1, 1, 1)
     assert score_answer(f"{whole} x", f"{whole} y").f1 == 0.5  # neither is just that word
 
@@ -23,7 +32,12 @@ def test_texts_without_words():
 
 def test_facts_by_hand():
     predicted = [("Paris", 0), ("Paris", 2), ("Rome", 0), ("Paris", 0)]
-    assert score_facts(predicted, [("Paris", 0), ("Rome", 1)]) == (0.0, pytest.approx(2 / 5), 1 / 3, 1 / 2)
+    assert score_facts(predicted, [("Paris", 0), ("Rome", 1)]) == (
+        0.0,
+        pytest.approx(2 / 5),
+        1 / 3,
+        1 / 2,
+    )
     assert score_facts([["Rome", 1], ["Paris", 0]], [("Paris", 0), ("Rome", 1)]) == (1, 1, 1, 1)
 
 
@@ -44,13 +58,24 @@ FACTS = {"1": [("Paris", 0), ("Rome", 1)], "2": [("Paris", 3)]}
 
 
 def test_means_by_hand():
-    found = hotpot_scores({"1": "yes", "2": "Tower"}, {"1": [("Paris", 0)], "2": [("Paris", 3)]}, ANSWERS, FACTS)
+    found = hotpot_scores(
+        {"1": "yes", "2": "Tower"}, {"1": [("Paris", 0)], "2": [("Paris", 3)]}, ANSWERS, FACTS
+    )
     assert found == {
-        "em": 0.5, "f1": pytest.approx((1 + 2 / 3) / 2), "precision": 1.0, "recall": 0.75,
-        "sp_em": 0.5, "sp_f1": pytest.approx((2 / 3 + 1) / 2), "sp_precision": 1.0, "sp_recall": 0.75,
-        "joint_em": 0.0, "joint_f1": pytest.approx(2 / 3), "joint_precision": 1.0, "joint_recall": 0.5,
+        "em": 0.5,
+        "f1": pytest.approx((1 + 2 / 3) / 2),
+        "precision": 1.0,
+        "recall": 0.75,
+        "sp_em": 0.5,
+        "sp_f1": pytest.approx((2 / 3 + 1) / 2),
+        "sp_precision": 1.0,
+        "sp_recall": 0.75,
+        "joint_em": 0.0,
+        "joint_f1": pytest.approx(2 / 3),
+        "joint_precision": 1.0,
+        "joint_recall": 0.5,
         "total": 2,
-    }  # fmt: skip
+    }
 
 
 def test_right_predictions_score_one():
@@ -59,8 +84,15 @@ def test_right_predictions_score_one():
 
 
 def test_what_is_missing_scores_zero_where_asked_for():
-    found = hotpot_scores({"1": "yes"}, {"1": [], "2": FACTS["2"]}, ANSWERS, FACTS, missing_scores_zero=True)
-    assert (found["em"], found["sp_em"], found["joint_em"], found["joint_f1"]) == (0.5, 0.5, 0.0, 0.0)
+    found = hotpot_scores(
+        {"1": "yes"}, {"1": [], "2": FACTS["2"]}, ANSWERS, FACTS, missing_scores_zero=True
+    )
+    assert (found["em"], found["sp_em"], found["joint_em"], found["joint_f1"]) == (
+        0.5,
+        0.5,
+        0.0,
+        0.0,
+    )
     assert hotpot_scores({}, {}, ANSWERS, FACTS, missing_scores_zero=True)["joint_f1"] == 0.0
 
 

@@ -29,13 +29,17 @@ def test_chosen_options_are_those_of_a_loop():
     group_R = rng.permutation(np.concatenate([np.arange(40), rng.integers(0, 40, 200)]))
     score_R = rng.integers(0, 4, 240).astype(np.float32)
     rows = [np.flatnonzero(group_R == group) for group in range(40)]
-    assert choose_options(score_R, group_R).tolist() == [int(np.argmax(score_R[row])) for row in rows]
+    assert choose_options(score_R, group_R).tolist() == [
+        int(np.argmax(score_R[row])) for row in rows
+    ]
     last = [len(row) - 1 - int(np.argmax(score_R[row][::-1])) for row in rows]
     assert choose_options(score_R, group_R, last_of_ties=True).tolist() == last
 
 
 def test_accuracy_by_hand():
-    assert choice_accuracy([1.0, 2.0, 5.0, 4.0, 0.0, 0.0], [0, 0, 1, 1, 2, 2], [1, 1, 0]) == pytest.approx(2 / 3)
+    assert choice_accuracy(
+        [1.0, 2.0, 5.0, 4.0, 0.0, 0.0], [0, 0, 1, 1, 2, 2], [1, 1, 0]
+    ) == pytest.approx(2 / 3)
     assert choice_accuracy([0.0, 0.0], [0, 0], [1], last_of_ties=True) == 1.0
 
 

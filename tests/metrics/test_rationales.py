@@ -24,7 +24,9 @@ from adapler_jax.metrics.rationales import (
 
 def test_average_precision_by_hand():
     # Falling scores meet the rationale at ranks 1 and 3: 1/2 * 1/1 + 1/2 * 2/3.
-    assert average_precision([0.5, 0.1, 0.3, 0.2], [True, False, False, True]) == pytest.approx(5 / 6, abs=1e-15)
+    assert average_precision([0.5, 0.1, 0.3, 0.2], [True, False, False, True]) == pytest.approx(
+        5 / 6, abs=1e-15
+    )
 
 
 def test_equal_scores_are_taken_together():
@@ -39,13 +41,17 @@ def test_equal_scores_are_taken_together():
 def test_average_precision_and_curve_are_those_of_scikit_learn(data):
     metrics = pytest.importorskip("sklearn.metrics")
     num_words = data.draw(strategies.integers(1, 30))
-    score_W = data.draw(hypothesis.extra.numpy.arrays(float, num_words, elements=strategies.floats(0, 1, width=16)))
+    score_W = data.draw(
+        hypothesis.extra.numpy.arrays(float, num_words, elements=strategies.floats(0, 1, width=16))
+    )
     rationale_W = data.draw(hypothesis.extra.numpy.arrays(bool, num_words))
     hypothesis.assume(rationale_W.any())
     expected = metrics.average_precision_score(rationale_W, score_W)
     assert average_precision(score_W, rationale_W) == pytest.approx(expected, abs=1e-9)
     precision, recall, _ = metrics.precision_recall_curve(rationale_W, score_W)
-    assert area_under_precision_recall(score_W, rationale_W) == pytest.approx(metrics.auc(recall, precision), abs=1e-9)
+    assert area_under_precision_recall(score_W, rationale_W) == pytest.approx(
+        metrics.auc(recall, precision), abs=1e-9
+    )
 
 
 def test_area_under_precision_recall_by_hand():
@@ -62,8 +68,12 @@ def test_without_a_rationale_precision_is_not_defined():
 
 
 def test_above_uniform_is_more_than_an_equal_share():
-    np.testing.assert_array_equal(above_uniform([0.5, 0.25, 0.25, 0.0]), [True, False, False, False])
-    np.testing.assert_array_equal(above_uniform([5.0, 1.0, 3.0]), [True, False, False])  # the sum does not matter
+    np.testing.assert_array_equal(
+        above_uniform([0.5, 0.25, 0.25, 0.0]), [True, False, False, False]
+    )
+    np.testing.assert_array_equal(
+        above_uniform([5.0, 1.0, 3.0]), [True, False, False]
+    )  # the sum does not matter
     np.testing.assert_array_equal(above_uniform([0.0, 0.0]), [False, False])
     np.testing.assert_array_equal(above_uniform([0.1, 0.1, 0.1]), [False, False, False])
     assert above_uniform([]).shape == (0,)
@@ -76,8 +86,12 @@ def test_false_positive_rate_by_hand():
 
 
 def test_top_words_are_counted_up_and_the_earlier_of_equal_ones_goes_first():
-    np.testing.assert_array_equal(choose_top([1.0, 3.0, 3.0, 2.0], 0.25), [False, True, False, False])
-    np.testing.assert_array_equal(choose_top([1.0, 3.0, 3.0, 2.0], 0.26), [False, True, True, False])
+    np.testing.assert_array_equal(
+        choose_top([1.0, 3.0, 3.0, 2.0], 0.25), [False, True, False, False]
+    )
+    np.testing.assert_array_equal(
+        choose_top([1.0, 3.0, 3.0, 2.0], 0.26), [False, True, True, False]
+    )
     assert choose_top(np.arange(5), 0.01).sum() == 1 and choose_top(np.arange(5), 0.2).sum() == 1
     assert choose_top(np.arange(10), 0.1).sum() == 1 and choose_top(np.arange(100), 0.05).sum() == 5
     assert choose_top([], 0.5).shape == (0,)
@@ -101,7 +115,9 @@ def test_spans_are_unbroken_runs():
 
 
 def test_spans_match_from_half_of_their_union_on():
-    assert iou((0, 2), (1, 3)) == 1 / 3 and iou((0, 2), (2, 4)) == 0.0 and iou((0, 1), (0, 2)) == 0.5
+    assert (
+        iou((0, 2), (1, 3)) == 1 / 3 and iou((0, 2), (2, 4)) == 0.0 and iou((0, 1), (0, 2)) == 0.5
+    )
     chosen = [True, False, False, True, True, False, True]  # (0, 1), (3, 5), (6, 7)
     wanted = [True, True, False, False, True, True, False]  # (0, 2), (4, 6)
     assert matched_spans(chosen, wanted) == (1 / 3, 1 / 2)

@@ -70,12 +70,25 @@ def test_answers_that_normalize_to_nothing_count_as_no_answer():
 
 def test_scores_of_both_kinds_of_questions_by_hand():
     answers = {"1": ["a cat"], "2": ["big dog"], "3": [], "4": [], "5": []}
-    predictions = {"1": "cat", "2": "dog", "3": "", "4": "tree", "5": "", "6": "of another question"}
+    predictions = {
+        "1": "cat",
+        "2": "dog",
+        "3": "",
+        "4": "tree",
+        "5": "",
+        "6": "of another question",
+    }
     assert squad_scores(predictions, answers) == {
-        "exact": 3 / 5, "f1": pytest.approx((1 + 2 / 3 + 2) / 5), "total": 5,
-        "has_ans_exact": 1 / 2, "has_ans_f1": pytest.approx((1 + 2 / 3) / 2), "has_ans_total": 2,
-        "no_ans_exact": 2 / 3, "no_ans_f1": 2 / 3, "no_ans_total": 3,
-    }  # fmt: skip
+        "exact": 3 / 5,
+        "f1": pytest.approx((1 + 2 / 3 + 2) / 5),
+        "total": 5,
+        "has_ans_exact": 1 / 2,
+        "has_ans_f1": pytest.approx((1 + 2 / 3) / 2),
+        "has_ans_total": 2,
+        "no_ans_exact": 2 / 3,
+        "no_ans_f1": 2 / 3,
+        "no_ans_total": 3,
+    }
 
 
 def test_one_kind_of_questions_has_no_parts():
@@ -85,14 +98,18 @@ def test_one_kind_of_questions_has_no_parts():
 
 def test_missing_predictions_are_named_and_counted():
     answers = {str(number): ["x"] for number in range(6)}
-    with pytest.raises(ValueError, match="5 questions have no prediction: '1', '2', '3' ...;.*missing_scores_zero"):
+    with pytest.raises(
+        ValueError, match="5 questions have no prediction: '1', '2', '3' ...;.*missing_scores_zero"
+    ):
         squad_scores({"0": "x"}, answers)
     with pytest.raises(ValueError, match="1 questions have no prediction: 'q';"):
         squad_scores({}, {"q": []})
 
 
 def test_missing_predictions_score_zero_where_asked_for():
-    scores = squad_scores({"1": "x"}, {"1": ["x"], "2": [], "3": ["y"], "4": []}, missing_scores_zero=True)
+    scores = squad_scores(
+        {"1": "x"}, {"1": ["x"], "2": [], "3": ["y"], "4": []}, missing_scores_zero=True
+    )
     assert (scores["exact"], scores["no_ans_f1"], scores["has_ans_f1"]) == (0.25, 0.0, 0.5)
 
 
@@ -138,7 +155,10 @@ def test_questions_of_one_difference_are_answered_together():
 
 
 def test_questions_without_a_span_change_nothing():
-    assert best_threshold([np.inf, 0.5, np.inf], [0.0, 1.0, 1.0], [True, True, False]) == (2 / 3, 1.5)
+    assert best_threshold([np.inf, 0.5, np.inf], [0.0, 1.0, 1.0], [True, True, False]) == (
+        2 / 3,
+        1.5,
+    )
     assert best_threshold([np.inf], [1.0], [False]) == (1.0, 0.0)
 
 
@@ -146,10 +166,15 @@ def test_questions_without_a_span_change_nothing():
 def scored_questions(draw):
     """Differences with ties, scores of eighths so that sums are exact, and which have answers."""
     count = draw(strategies.integers(1, 12))
-    difference_Q = draw(strategies.lists(strategies.integers(-4, 4), min_size=count, max_size=count))
+    difference_Q = draw(
+        strategies.lists(strategies.integers(-4, 4), min_size=count, max_size=count)
+    )
     score_Q = draw(strategies.lists(strategies.integers(0, 8), min_size=count, max_size=count))
     answerable_Q = draw(strategies.lists(strategies.booleans(), min_size=count, max_size=count))
-    score_Q = [score / 8 if answerable else float(score == 8) for score, answerable in zip(score_Q, answerable_Q)]
+    score_Q = [
+        score / 8 if answerable else float(score == 8)
+        for score, answerable in zip(score_Q, answerable_Q)
+    ]
     return np.array(difference_Q) / 2, np.array(score_Q), np.array(answerable_Q)
 
 
@@ -158,7 +183,9 @@ def scored_questions(draw):
 def test_best_threshold_is_the_best_of_all(questions):
     difference_Q, score_Q, answerable_Q = questions
     thresholds = [difference_Q.min() - 1, *sorted(set(difference_Q))]
-    means = [np.mean(np.where(difference_Q <= value, score_Q, ~answerable_Q)) for value in thresholds]
+    means = [
+        np.mean(np.where(difference_Q <= value, score_Q, ~answerable_Q)) for value in thresholds
+    ]
     found = best_threshold(*questions)
     assert found.score == max(means)
     assert np.mean(np.where(difference_Q <= found.value, score_Q, ~answerable_Q)) == max(means)
@@ -198,7 +225,10 @@ def test_thresholds_of_questions_by_id():
     found = find_thresholds(SPANS, DIFFERENCES, ANSWERS)
     assert found == {"exact": (3 / 4, 0.0), "f1": (3 / 4, 0.0)}
     without_2 = {key: answers for key, answers in ANSWERS.items() if key != "2"}
-    assert find_thresholds(SPANS, DIFFERENCES, without_2)["f1"] == (pytest.approx((1 + 1 + 2 / 3) / 3), 3.5)
+    assert find_thresholds(SPANS, DIFFERENCES, without_2)["f1"] == (
+        pytest.approx((1 + 1 + 2 / 3) / 3),
+        3.5,
+    )
 
 
 def test_scores_under_the_threshold_found_are_those_that_it_promised():
@@ -208,7 +238,12 @@ def test_scores_under_the_threshold_found_are_those_that_it_promised():
 
 
 def test_no_answer_is_given_above_the_threshold_only():
-    assert apply_threshold(SPANS, DIFFERENCES, 1.0) == {"1": "", "2": "sky", "3": "the blue", "4": ""}
+    assert apply_threshold(SPANS, DIFFERENCES, 1.0) == {
+        "1": "",
+        "2": "sky",
+        "3": "the blue",
+        "4": "",
+    }
     assert apply_threshold({"1": "x"}, {"1": np.float32(0.1)}, float(np.float32(0.1))) == {"1": "x"}
 
 
@@ -223,15 +258,34 @@ def test_a_missing_difference_is_named():
 def test_scores_are_those_of_torchmetrics():
     squad = pytest.importorskip("torchmetrics.functional.text").squad
     rng = np.random.default_rng(0)
-    words = ["The", "a", "an", "cat", "cat.", "Cat's", "dogs,", "42", "4,2", "été", "日本", "co-op", "“red”", "x\ny"]
+    words = [
+        "The",
+        "a",
+        "an",
+        "cat",
+        "cat.",
+        "Cat's",
+        "dogs,",
+        "42",
+        "4,2",
+        "été",
+        "日本",
+        "co-op",
+        "“red”",
+        "x\ny",
+    ]
     predictions, answers = {}, {}
     for key in map(str, range(400)):
         predictions[key], *answers[key] = [
-            " ".join(["cat", *rng.choice(words, rng.integers(0, 6))]) for _ in range(rng.integers(2, 5))
+            " ".join(["cat", *rng.choice(words, rng.integers(0, 6))])
+            for _ in range(rng.integers(2, 5))
         ]
     expected = squad(
         [{"id": key, "prediction_text": text} for key, text in predictions.items()],
-        [{"id": key, "answers": {"text": texts, "answer_start": [0] * len(texts)}} for key, texts in answers.items()],
+        [
+            {"id": key, "answers": {"text": texts, "answer_start": [0] * len(texts)}}
+            for key, texts in answers.items()
+        ],
     )
     found = squad_scores(predictions, answers)
     assert 0.02 < found["exact"] < found["f1"] < 0.9

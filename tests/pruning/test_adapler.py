@@ -31,7 +31,9 @@ from tests.tiny import CONFIG
 SLOPES = [10.0, 100.0, 1000.0]
 HARD_SLOPE = 1e20
 removal = jax.jit(soft_removal)
-removal_gradient = jax.jit(jax.vmap(jax.grad(soft_removal, argnums=(0, 1)), in_axes=(0, None, None)))
+removal_gradient = jax.jit(
+    jax.vmap(jax.grad(soft_removal, argnums=(0, 1)), in_axes=(0, None, None))
+)
 
 # Soft removal
 
@@ -77,7 +79,11 @@ def test_depth_at_score_zero_does_not_depend_on_the_threshold(threshold, slope):
 @pytest.mark.parametrize("slope", SLOPES)
 def test_depth_at_a_threshold_of_one_is_at_least_that(slope):
     """There the upper piece divides by its guard of 1e-7 alone, and is the deeper one for small slopes."""
-    assert MASK_BIAS <= float(removal(jnp.float32(0.0), jnp.float32(1.0), jnp.float32(slope))) <= -slope
+    assert (
+        MASK_BIAS
+        <= float(removal(jnp.float32(0.0), jnp.float32(1.0), jnp.float32(slope)))
+        <= -slope
+    )
 
 
 def test_soft_removal_never_falls_below_the_mask():
@@ -85,7 +91,9 @@ def test_soft_removal_never_falls_below_the_mask():
 
 
 def test_steepest_soft_removal_is_the_hard_rule():
-    scores = jnp.array([0.0, 0.2, np.nextafter(np.float32(0.25), np.float32(0)), 0.25, 0.2500001, 0.6, 1.0])
+    scores = jnp.array(
+        [0.0, 0.2, np.nextafter(np.float32(0.25), np.float32(0)), 0.25, 0.2500001, 0.6, 1.0]
+    )
     found = removal(scores, jnp.float32(0.25), jnp.float32(HARD_SLOPE))
     np.testing.assert_array_equal(found[:3], [MASK_BIAS] * 3)
     assert np.all(found[3:] > -1e-20) and np.all(jnp.exp(found[3:]) == 1.0)
@@ -93,7 +101,9 @@ def test_steepest_soft_removal_is_the_hard_rule():
 
 @pytest.mark.parametrize("slope", [*SLOPES, 1e5, HARD_SLOPE])
 def test_threshold_and_score_of_one_lose_nothing(slope):
-    assert float(removal(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(slope))) == pytest.approx(0.0, abs=0.011)
+    assert float(removal(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(slope))) == pytest.approx(
+        0.0, abs=0.011
+    )
 
 
 @pytest.mark.parametrize("slope", [*SLOPES, 1e5, HARD_SLOPE])
@@ -107,9 +117,13 @@ def test_values_and_gradients_are_finite_at_the_ends_and_at_ties(threshold, slop
 
 def test_gradients_by_hand():
     """Below the threshold slope / delta and -slope x / delta^2; above it the flat piece; under the mask nothing."""
-    by_score, by_threshold = removal_gradient(jnp.array([0.1, 0.6]), jnp.float32(0.25), jnp.float32(10.0))
+    by_score, by_threshold = removal_gradient(
+        jnp.array([0.1, 0.6]), jnp.float32(0.25), jnp.float32(10.0)
+    )
     np.testing.assert_allclose(by_score, [10.0 / 0.25, 0.01 / 0.75], rtol=1e-5)
-    np.testing.assert_allclose(by_threshold, [-10.0 * 0.1 / 0.25**2, -0.4 * 0.01 / 0.75**2], rtol=1e-5)
+    np.testing.assert_allclose(
+        by_threshold, [-10.0 * 0.1 / 0.25**2, -0.4 * 0.01 / 0.75**2], rtol=1e-5
+    )
     cut, _ = removal_gradient(jnp.array([0.0]), jnp.float32(0.25), jnp.float32(1e5))
     assert float(cut[0]) == 0.0
 
@@ -142,7 +156,9 @@ def view_of(shares, live=None, weight=None):
     return View(
         reading_BL=jnp.log(jnp.array(shares, jnp.float32))[None],
         live_BL=live_BL,
-        weight_BL=live_BL.astype(jnp.float32) if weight is None else jnp.array([weight], jnp.float32),
+        weight_BL=live_BL.astype(jnp.float32)
+        if weight is None
+        else jnp.array([weight], jnp.float32),
     )
 
 
@@ -181,7 +197,9 @@ def test_score_uses_both_layers_of_the_predictor():
 
 
 def test_normalise_by_hand():
-    np.testing.assert_allclose(normalise(jnp.array([[1.0, 3.0], [0.0, 0.0]])), [[0.25, 0.75], [0.0, 0.0]])
+    np.testing.assert_allclose(
+        normalise(jnp.array([[1.0, 3.0], [0.0, 0.0]])), [[0.25, 0.75], [0.0, 0.0]]
+    )
 
 
 def test_rescale_cls_by_hand():
@@ -213,7 +231,10 @@ def test_surrogate_ratio_of_the_first_site_is_a_constant():
 
 def test_cls_ratio_changes_no_value_of_soften():
     view = view_of([1, 2, 3, 4])
-    found, expected = (soften(site_params(0.8, ratio), jnp.int32(2), view, jnp.float32(10.0)) for ratio in (0.2, 3.0))
+    found, expected = (
+        soften(site_params(0.8, ratio), jnp.int32(2), view, jnp.float32(10.0))
+        for ratio in (0.2, 3.0)
+    )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
@@ -228,7 +249,9 @@ def test_soften_by_hand():
     total = 1 + 2 + 4 + 3 + 4e-7
     scores = [1 / total, 2 / total, 4 / total, 3 / total, 4e-7 / total]
     threshold = 0.9 / (3.0 + 1e-7)
-    edits = [0.0] + [soft_removal_by_hand(x, threshold, 10.0) * w for x, w in zip(scores[1:], weight[1:])]
+    edits = [0.0] + [
+        soft_removal_by_hand(x, threshold, 10.0) * w for x, w in zip(scores[1:], weight[1:])
+    ]
     survival = [w * math.exp(edit) for w, edit in zip(weight, edits)]
     survival[-1] = 1e-7  # of less weight than 1e-6: not shrunk any further
     np.testing.assert_allclose(found.score_BL[0], scores, rtol=1e-5)
@@ -322,7 +345,9 @@ def test_divergences_by_hand():
         0.5 * math.log(0.5) + 0.5 * math.log(0.5 / 1e-7),
         0.0,
     ]
-    np.testing.assert_allclose(divergences(target_NBL, score_NBL)[0], expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        divergences(target_NBL, score_NBL)[0], expected, rtol=1e-5, atol=1e-7
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -359,9 +384,13 @@ RATIOS = {"cls_ratio_N": jnp.array([1.0, 2.0])}
 def batch_of(example_ids=(7, 3, FILLER_ID), saliency=SALIENCY):
     zeros_BL = np.zeros(LIVE.shape, np.int32)
     return Batch(
-        token_BL=zeros_BL, segment_BL=zeros_BL, live_BL=LIVE, label_B=zeros_BL[:, 0],
-        example_id_B=np.array(example_ids, np.int32), saliency_BL=saliency,
-    )  # fmt: skip
+        token_BL=zeros_BL,
+        segment_BL=zeros_BL,
+        live_BL=LIVE,
+        label_B=zeros_BL[:, 0],
+        example_id_B=np.array(example_ids, np.int32),
+        saliency_BL=saliency,
+    )
 
 
 @functools.cache
@@ -371,7 +400,9 @@ def jitted_terms(relative_length, constant_targets, length_target=0.0):
 
 
 def terms(trace=TRACE, batch=None, *, relative_length=False, constant_targets=True, params=RATIOS):
-    found = jitted_terms(relative_length, constant_targets)(params, trace, batch_of() if batch is None else batch)
+    found = jitted_terms(relative_length, constant_targets)(
+        params, trace, batch_of() if batch is None else batch
+    )
     return {name: float(value) for name, value in found.items()}
 
 
@@ -383,10 +414,14 @@ def kl(target, score):
 def test_contribution_by_hand():
     """Weights 2 and 1; site 1 sees what is left, its [CLS] doubled, and fades by the largest weight beside [CLS]."""
     score_NBL = np.asarray(TRACE.score_NBL, np.float64)
-    first = kl(np.array([0.2, 0.1, 0.3, 0.4]), score_NBL[0, 0]) + kl(np.array([0.75, 0.25, 0, 0]), score_NBL[0, 1])
+    first = kl(np.array([0.2, 0.1, 0.3, 0.4]), score_NBL[0, 0]) + kl(
+        np.array([0.75, 0.25, 0, 0]), score_NBL[0, 1]
+    )
     left_0 = np.array([2 * 2.0, 0.5, 2.4, 0.8])
     left_1 = np.array([2 * 3.0, 0.25, 0.0, 0.0])
-    second = 0.8 * kl(left_0 / left_0.sum(), score_NBL[1, 0]) + 0.25 * kl(left_1 / left_1.sum(), score_NBL[1, 1])
+    second = 0.8 * kl(left_0 / left_0.sum(), score_NBL[1, 0]) + 0.25 * kl(
+        left_1 / left_1.sum(), score_NBL[1, 1]
+    )
     assert terms()["contribution"] == pytest.approx((2 * first + second) / 2, rel=1e-5)
 
 
@@ -457,7 +492,9 @@ def test_gradient_by_the_scores_by_hand():
     np.testing.assert_allclose(by_trace.score_NBL[0, 0], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("option", "value"), [("numpy_rank_promotion", "raise"), ("numpy_dtype_promotion", "strict")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("numpy_rank_promotion", "raise"), ("numpy_dtype_promotion", "strict")]
+)
 def test_loss_terms_promote_nothing_implicitly(option, value):
     run = functools.partial(loss_terms, relative_length=True, constant_targets=True)
     with getattr(jax, option)(value):
@@ -476,7 +513,9 @@ def test_fresh_parameters():
         "threshold_N": (4,),
         "cls_ratio_N": (4,),
     }
-    assert params["threshold_N"].tolist() == [0.25] * 4 and params["cls_ratio_N"].tolist() == [1.0] * 4
+    assert (
+        params["threshold_N"].tolist() == [0.25] * 4 and params["cls_ratio_N"].tolist() == [1.0] * 4
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     kernel_NDP = params["hidden"]["kernel"]
     assert np.all(params["hidden"]["bias"] == 0) and np.abs(kernel_NDP[0] - kernel_NDP[1]).max() > 0
@@ -491,7 +530,9 @@ def test_constrain_by_hand(bound):
     }
     found = constrain(params, bound_cls_ratio=bound)
     np.testing.assert_allclose(found["threshold_N"], [0.01, 0.01, 0.5, 1.0])
-    np.testing.assert_allclose(found["cls_ratio_N"], [1.0, 0.001, 0.001, 30.0] if bound else [1.0, -0.5, 0.0, 30.0])
+    np.testing.assert_allclose(
+        found["cls_ratio_N"], [1.0, 0.001, 0.001, 30.0] if bound else [1.0, -0.5, 0.0, 30.0]
+    )
     assert found["hidden"] is params["hidden"]
 
 
@@ -500,5 +541,7 @@ def test_flags_of_the_factory_reach_its_functions():
     assert make_adapler(CONFIG).constrain(params)["cls_ratio_N"][0] > 0
     assert make_adapler(CONFIG, bound_cls_ratio=False).constrain(params)["cls_ratio_N"][0] == -1
     relative = make_adapler(CONFIG).loss_terms(RATIOS, TRACE, batch_of())["length"]
-    absolute = make_adapler(CONFIG, relative_length=False).loss_terms(RATIOS, TRACE, batch_of())["length"]
+    absolute = make_adapler(CONFIG, relative_length=False).loss_terms(RATIOS, TRACE, batch_of())[
+        "length"
+    ]
     assert float(relative) < 1 < float(absolute)

@@ -47,7 +47,10 @@ def retaining(*counts):
 def test_attention_received_by_hand():
     """Two heads, three tokens, the last one padding: nobody attends to it, and it does not vote."""
     attention_HLS = jnp.array(
-        [[[0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [0.9, 0.1, 0.0]], [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.3, 0.7, 0.0]]]
+        [
+            [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [0.9, 0.1, 0.0]],
+            [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.3, 0.7, 0.0]],
+        ]
     )
     total_HL1 = jnp.array([[[2.0], [1.0], [4.0]], [[1.0], [3.0], [1.0]]])
     power_BHLS, total_BHL1 = (attention_HLS * total_HL1)[None], total_HL1[None]
@@ -64,9 +67,13 @@ def test_attention_that_is_counted_gives_the_same_states():
     layer = jax.tree.map(lambda leaf: leaf[0], make_params(keep_all())["encoder"]["layers"])
     hidden_BLD = jax.random.normal(jax.random.key(0), (*batch.live_BL.shape, CONFIG.hidden_dim))
     bias_BL = encoder.key_bias(batch.live_BL)
-    states, received_BL = encoder.attend_and_count(layer, CONFIG, hidden_BLD, bias_BL, voter_BL=batch.live_BL)
+    states, received_BL = encoder.attend_and_count(
+        layer, CONFIG, hidden_BLD, bias_BL, voter_BL=batch.live_BL
+    )
     np.testing.assert_array_equal(states, encoder.attend(layer, CONFIG, hidden_BLD, bias_BL))
-    assert not np.any(received_BL[~batch.live_BL]) and np.all(received_BL[:3][batch.live_BL[:3]] > 0)
+    assert not np.any(received_BL[~batch.live_BL]) and np.all(
+        received_BL[:3][batch.live_BL[:3]] > 0
+    )
     assert received_BL[3, 0] == 0.0  # a text of [CLS] alone gets none from others
 
 
@@ -107,7 +114,9 @@ def test_training_drops_what_inference_drops():
 
 def test_counts_are_the_same_for_all_texts_that_have_as_many_tokens():
     _, trace = masked.forward(retaining(7, 4, 2, 1), CONFIG, HARD, make_batch())
-    np.testing.assert_array_equal(trace.count_NB, np.minimum(LENGTHS, np.array([[7], [4], [2], [1]])))
+    np.testing.assert_array_equal(
+        trace.count_NB, np.minimum(LENGTHS, np.array([[7], [4], [2], [1]]))
+    )
     assert np.all(trace.weight_NBL[:, :, 0] == 1.0)
 
 
@@ -153,17 +162,21 @@ def test_states_are_scaled_by_the_weight_of_their_rank():
 
 def test_the_search_starts_as_plain_bert():
     batch = make_batch()
-    found, trace = full_width.forward(make_params(SEARCH), CONFIG, SEARCH, batch, slope=jnp.float32(1.0))
+    found, trace = full_width.forward(
+        make_params(SEARCH), CONFIG, SEARCH, batch, slope=jnp.float32(1.0)
+    )
     expected, _ = masked.forward(make_params(keep_all()), CONFIG, keep_all(), batch)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(trace.count_NB, np.broadcast_to(LENGTHS, (4, 4)))
 
 
 def test_a_shorter_search_than_the_batch_is_refused():
-    with pytest.raises(ValueError, match="the retention search is for 12 token slots, the batch has 16"):
+    with pytest.raises(
+        ValueError, match="the retention search is for 12 token slots, the batch has 16"
+    ):
         full_width.forward(
             make_params(SEARCH), CONFIG, SEARCH, make_batch(num_slots=16), slope=jnp.float32(1.0)
-        )  # fmt: skip
+        )
 
 
 def test_the_mass_counts_late_layers_more():
@@ -173,13 +186,19 @@ def test_the_mass_counts_late_layers_more():
 
 def test_gradients_reach_the_weights_of_ranks_that_a_text_has():
     def loss(params):
-        logits_BC, _ = full_width.forward(params, CONFIG, SEARCH, make_batch((7, 5)), slope=jnp.float32(1.0))
+        logits_BC, _ = full_width.forward(
+            params, CONFIG, SEARCH, make_batch((7, 5)), slope=jnp.float32(1.0)
+        )
         return jnp.sum(logits_BC**2)
 
     gradient_NL = jax.grad(loss)(make_params(SEARCH))["pruner"]["rank_weight_NL"]
     assert np.all(np.isfinite(gradient_NL)) and np.all(gradient_NL[:, 7:] == 0.0)
     # The last layer's states other than [CLS] reach no logit.
-    assert np.all(gradient_NL[:3, :7] != 0.0) and np.all(gradient_NL[3, 1:] == 0.0) and gradient_NL[3, 0] != 0.0
+    assert (
+        np.all(gradient_NL[:3, :7] != 0.0)
+        and np.all(gradient_NL[3, 1:] == 0.0)
+        and gradient_NL[3, 0] != 0.0
+    )
 
 
 def test_weights_of_ranks_stay_between_zero_and_one():
@@ -187,9 +206,7 @@ def test_weights_of_ranks_stay_between_zero_and_one():
     assert found["rank_weight_NL"].tolist() == [[0.0, 0.5, 1.0]]
 
 
-@pytest.mark.parametrize(
-    ("round_up", "expected"), [(False, (2, 1, 1, 1)), (True, (3, 2, 2, 1))]
-)  # fmt: skip
+@pytest.mark.parametrize(("round_up", "expected"), [(False, (2, 1, 1, 1)), (True, (3, 2, 2, 1))])
 def test_retention_is_the_mass_and_never_grows(round_up, expected):
     weight_NL = [[1.0, 1.0, 0.75], [1.0, 0.25, 0.0], [1.0, 1.0, 0.5], [0.0, 0.0, 0.0]]
     assert retention(weight_NL, round_up=round_up) == expected
@@ -206,7 +223,8 @@ def test_the_search_answers_as_the_retention_that_it_leads_to(round_up):
 
 
 @pytest.mark.parametrize(
-    "counts", [(4, 3, 2), (4, 3, 2, 1, 1), (4, 3, 3, 0), (3, 4, 2, 1), (4, 3, 2.5, 1), (True, 1, 1, 1), ()]
+    "counts",
+    [(4, 3, 2), (4, 3, 2, 1, 1), (4, 3, 3, 0), (3, 4, 2, 1), (4, 3, 2.5, 1), (True, 1, 1, 1), ()],
 )
 def test_bad_retention_configurations_are_refused(counts):
     with pytest.raises(ValueError, match="expected 4 whole numbers, one for each layer"):

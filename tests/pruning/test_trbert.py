@@ -52,7 +52,9 @@ def sharp_params(seed=0, factor=10.0):
 # Where and what
 
 
-@pytest.mark.parametrize(("num_layers", "layers"), [(12, (1, 6)), (6, (1, 3)), (4, (1, 2)), (3, (1,)), (2, (1,))])
+@pytest.mark.parametrize(
+    ("num_layers", "layers"), [(12, (1, 6)), (6, (1, 3)), (4, (1, 2)), (3, (1,)), (2, (1,))]
+)
 def test_tokens_are_selected_early_and_in_the_middle(num_layers, layers):
     assert default_layers(num_layers) == layers
 
@@ -75,7 +77,9 @@ def test_selector_by_hand():
         "score": {"kernel": jnp.array([[2.0], [1.0]]), "bias": jnp.array([0.25])},
     }
     gelu = [x / 2 * (1 + math.erf(x / math.sqrt(2))) for x in (3.0, -0.5)]
-    np.testing.assert_allclose(selection_logits(params, jnp.array([3.0, 1.0])), 2 * gelu[0] + gelu[1] + 0.25, rtol=1e-6)
+    np.testing.assert_allclose(
+        selection_logits(params, jnp.array([3.0, 1.0])), 2 * gelu[0] + gelu[1] + 0.25, rtol=1e-6
+    )
 
 
 def test_fresh_selectors_are_undecided():
@@ -91,7 +95,9 @@ def test_fresh_selectors_are_undecided():
 def test_tokens_from_a_half_on_go_on_and_so_does_cls():
     found = select({}, 1, view(PROBABILITIES))
     assert found.keep_BL.astype(int).tolist() == [[1, 1, 0, 1, 0], [1, 0, 0, 0, 0]]
-    np.testing.assert_allclose(found.score_BL, [[0.1, 0.6, 0.4, 0.9, 0.0], [0.2, 0.3, 0, 0, 0]], rtol=1e-5)
+    np.testing.assert_allclose(
+        found.score_BL, [[0.1, 0.6, 0.4, 0.9, 0.0], [0.2, 0.3, 0, 0, 0]], rtol=1e-5
+    )
 
 
 def test_exactly_a_half_goes_on():
@@ -137,8 +143,12 @@ def test_batch_mates_and_padding_matter_by_the_released_rule_alone():
     rows = [jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], batch) for row in range(4)]
     together, _ = masked.forward(params, CONFIG, PRUNER, batch)
     for row, alone in enumerate(rows):
-        np.testing.assert_allclose(masked.forward(params, CONFIG, PRUNER, alone)[0][0], together[row], atol=1e-5)
-    wide, _ = masked.forward(params, CONFIG, PRUNER, make_batch((12, 7, 9, 5), num_slots=16, padding=9))
+        np.testing.assert_allclose(
+            masked.forward(params, CONFIG, PRUNER, alone)[0][0], together[row], atol=1e-5
+        )
+    wide, _ = masked.forward(
+        params, CONFIG, PRUNER, make_batch((12, 7, 9, 5), num_slots=16, padding=9)
+    )
     np.testing.assert_allclose(wide, together, atol=1e-5)
     released = trbert(CONFIG, selector_dim=8, by_batch=True)
     together, _ = masked.forward(params, CONFIG, released, batch)
@@ -166,7 +176,12 @@ def test_actions_are_sampled_by_hand():
 
 def test_tokens_that_are_gone_do_not_come_back():
     weight_BL = [[1.0, 0, 1, 0, 0], [1, 0, 0, 0, 0]]
-    found = sample({}, 2, view(PROBABILITIES, weight_BL=weight_BL, draws=draws(np.zeros((2, 5), np.float32))), None)
+    found = sample(
+        {},
+        2,
+        view(PROBABILITIES, weight_BL=weight_BL, draws=draws(np.zeros((2, 5), np.float32))),
+        None,
+    )
     assert found.weight_BL.tolist() == [[1, 0, 1, 0, 0], [1, 0, 0, 0, 0]]
     np.testing.assert_allclose(found.score_BL[0], [0.1, 0.0, 0.4, 0.0, 0.0], rtol=1e-6)
 
@@ -201,7 +216,9 @@ def test_action_losses_by_hand():
     scores = [[[0, 0, 0, 0]], [[0.5, 0.8, 0.3, 0]], [[0.9, 0.25, 0, 0]]]
     weights = [[[1, 1, 1, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 0]]]
     sites = (Site(1, BEFORE_ATTENTION), Site(2, BEFORE_ATTENTION))
-    expected = -(math.log(0.5) + math.log(0.8) + math.log(0.7)) / 3 - (math.log(0.9) + math.log(0.75)) / 2
+    expected = (
+        -(math.log(0.5) + math.log(0.8) + math.log(0.7)) / 3 - (math.log(0.9) + math.log(0.75)) / 2
+    )
     found = action_losses(trace_of(scores, weights), sites, live_BL)
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
@@ -212,7 +229,9 @@ def test_selected_share_by_hand():
     sites = (Site(1, BEFORE_ATTENTION), Site(2, BEFORE_ATTENTION))
     trace = trace_of(np.zeros((3, 1, 4)), weights)
     np.testing.assert_allclose(selected_share(trace, sites, live_BL), [(2 / 3 + 1 / 3) / 2])
-    np.testing.assert_allclose(selected_share(trace, sites, live_BL, by_padded_length=True), [(2 / 4 + 1 / 4) / 2])
+    np.testing.assert_allclose(
+        selected_share(trace, sites, live_BL, by_padded_length=True), [(2 / 4 + 1 / 4) / 2]
+    )
 
 
 def test_sampled_passes_drop_what_their_actions_say():

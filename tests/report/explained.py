@@ -32,12 +32,20 @@ def explain(*texts, label="good", num_words=None, sites=SITES, seed=0) -> Explan
     layers_W[:1] = NUM_LAYERS
     layers_L = np.concatenate([[NUM_LAYERS], layers_W, [NUM_LAYERS]])
     keep_NL = np.arange(NUM_LAYERS)[:, None] < layers_L
-    scored_NL = (np.arange(NUM_LAYERS)[:, None] <= layers_L) & np.isin(np.arange(NUM_LAYERS), sites)[:, None]
+    scored_NL = (np.arange(NUM_LAYERS)[:, None] <= layers_L) & np.isin(
+        np.arange(NUM_LAYERS), sites
+    )[:, None]
     score_NL = np.where(scored_NL, rng.uniform(0.001, 1.0, scored_NL.shape), 0.0).astype(np.float32)
     prediction = Prediction(
-        texts=texts, label=label, probability=0.75, probabilities={}, words=tuple(words), keep_NW=keep_NL[:, 1:-1],
-        num_tokens=tuple(keep_NL.sum(axis=-1).tolist()), is_cut=is_cut,
-    )  # fmt: skip
+        texts=texts,
+        label=label,
+        probability=0.75,
+        probabilities={},
+        words=tuple(words),
+        keep_NW=keep_NL[:, 1:-1],
+        num_tokens=tuple(keep_NL.sum(axis=-1).tolist()),
+        is_cut=is_cut,
+    )
     word_L = np.concatenate([[-1], np.arange(len(words)), [-1]]).astype(np.int32)
     return Explanation(prediction, ("t",) * len(word_L), word_L, keep_NL, score_NL, sites)
 
@@ -63,7 +71,10 @@ def unpack(chunk: str, sites=SITES) -> list[list[dict]]:
     layers = [next(stream) for _ in range(total)]
     tops = [top for top, counts in zip(header["top"], header["words"]) for _ in range(sum(counts))]
     scores = [
-        [top * (next(stream) / header["levels"]) ** 3 if ran >= site else 0.0 for ran, top in zip(layers, tops)]
+        [
+            top * (next(stream) / header["levels"]) ** 3 if ran >= site else 0.0
+            for ran, top in zip(layers, tops)
+        ]
         for site in sites
     ]
     assert next(stream, None) is None
@@ -76,11 +87,21 @@ def unpack(chunk: str, sites=SITES) -> list[list[dict]]:
             last = first + header["words"][row][part]
             for from_expected, behind_run in zip(starts[first:last], ends[first:last]):
                 start = re.compile(r"[ \t\r\n]*").match(units, at).end() + from_expected
-                at = re.compile(r"[A-Za-z0-9\u0080-\uffff]+|[\x00-\x7f]?").match(units, start).end() + behind_run
-                words.append(units[start:at].encode("utf-16-le", "surrogatepass").decode("utf-16-le"))
-            examples[-1].append({
-                "text": text, "unread": header["unread"][row][part], "words": words, "layers": layers[first:last],
-                "scores": [site[first:last] for site in scores],
-            })  # fmt: skip
+                at = (
+                    re.compile(r"[A-Za-z0-9\u0080-\uffff]+|[\x00-\x7f]?").match(units, start).end()
+                    + behind_run
+                )
+                words.append(
+                    units[start:at].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+                )
+            examples[-1].append(
+                {
+                    "text": text,
+                    "unread": header["unread"][row][part],
+                    "words": words,
+                    "layers": layers[first:last],
+                    "scores": [site[first:last] for site in scores],
+                }
+            )
             first = last
     return examples

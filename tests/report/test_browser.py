@@ -14,9 +14,14 @@ pytestmark = pytest.mark.live
 EVIL = '</script><script>document.title = "run"</script><img src=x onerror="document.title=1">'
 CLASSES = ("bad", EVIL, "طيب")
 TEXTS = [
-    ("a good film .",), (EVIL,), ("سلام דנה عالم كبير",), ("😀 is 👩‍👩‍👧 𝒳 done",), ("first text", "second one"),
-    (" ",), (" ".join(f"word{place}" for place in range(50_000)),),
-]  # fmt: skip
+    ("a good film .",),
+    (EVIL,),
+    ("سلام דנה عالم كبير",),
+    ("😀 is 👩‍👩‍👧 𝒳 done",),
+    ("first text", "second one"),
+    (" ",),
+    (" ".join(f"word{place}" for place in range(50_000)),),
+]
 LONG = len(TEXTS) - 1
 
 
@@ -34,7 +39,10 @@ def browser():
 @pytest.fixture(scope="module")
 def explanations():
     rest = [(f"text number {number} is here",) for number in range(300)]
-    return [explain(*texts, label=CLASSES[row % 2], seed=row, num_words=5000) for row, texts in enumerate(TEXTS + rest)]
+    return [
+        explain(*texts, label=CLASSES[row % 2], seed=row, num_words=5000)
+        for row, texts in enumerate(TEXTS + rest)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +52,12 @@ def address(make_config, tmp_path_factory, explanations):
     labels = [row % 3 for row in range(len(explanations))]
     chunks = (explanations[start : start + 128] for start in range(0, len(explanations), 128))
     explorer = build_explorer(
-        chunks, labels, model="adapler", class_names=CLASSES, num_layers=NUM_LAYERS, site_layers=SITES
+        chunks,
+        labels,
+        model="adapler",
+        class_names=CLASSES,
+        num_layers=NUM_LAYERS,
+        site_layers=SITES,
     )
     explorer.meta.update({"split": "test", "splitSize": len(labels)})
     path, run = workdir / "report.html", read_contents(workdir, None)
@@ -93,7 +106,9 @@ def test_texts_are_drawn_as_they_are(opened, explanations):
     for place in cut:
         expected[place] = expected[place][:1500]
     assert found == expected and len(cut) == 1
-    assert opened.title() == title and opened.locator("#examples img, #examples script").count() == 0
+    assert (
+        opened.title() == title and opened.locator("#examples img, #examples script").count() == 0
+    )
     assert EVIL in opened.inner_text("#by-label")
     assert opened.inner_text("#examples li:nth-child(2) .text") == EVIL
     assert opened.inner_text("#examples li:nth-child(6) .text") == "(empty text)"
@@ -131,12 +146,18 @@ def test_a_lone_panel_is_wide_and_a_cut_table_and_a_command_show_that_they_go_on
     run = read_contents(tmp_path / "run", None)
     lone = sections.lengths(np.array([3, 4]), "test", 16)
     rows = sections.Table("wide", ("a column " * 30,), [["cell"]])
-    wide = sections.Section("wide", "wide", notes=[sections.Note("", "python " + "--a=b " * 50)], tables=[rows])
-    (tmp_path / "page.html").write_text(page.render(run, [lone, wide], page.Note("none")), encoding="utf-8")
+    wide = sections.Section(
+        "wide", "wide", notes=[sections.Note("", "python " + "--a=b " * 50)], tables=[rows]
+    )
+    (tmp_path / "page.html").write_text(
+        page.render(run, [lone, wide], page.Note("none")), encoding="utf-8"
+    )
     tab = browser.new_page(viewport={"width": width, "height": 800})
     tab.goto((tmp_path / "page.html").as_uri())
     assert least < tab.locator("figure svg").bounding_box()["width"] < width
-    assert tab.eval_on_selector(".scroll", "one => getComputedStyle(one).backgroundAttachment").startswith("local")
+    assert tab.eval_on_selector(
+        ".scroll", "one => getComputedStyle(one).backgroundAttachment"
+    ).startswith("local")
     assert tab.eval_on_selector("pre", "one => one.scrollWidth <= one.clientWidth")
     tab.close()
 
@@ -149,14 +170,24 @@ def test_filters_choose_examples(opened, explanations):
     assert opened.locator("#examples .wrong").count() == 0
     opened.select_option("#by-answer", "")
     opened.select_option("#by-label", "2")
-    assert status(opened).startswith(f"{sum(row % 3 == 2 for row in range(total))} of {total} examples")
+    assert status(opened).startswith(
+        f"{sum(row % 3 == 2 for row in range(total))} of {total} examples"
+    )
     opened.select_option("#by-label", "")
     opened.fill("#kept-from", "80")
     opened.fill("#kept-to", "90")
-    kept = [round(100 * float(sum(one.prediction.num_tokens)) / NUM_LAYERS / len(one.tokens)) for one in explanations]
-    assert status(opened).startswith(f"{sum(80 <= share <= 90 for share in kept)} of {total} examples")
+    kept = [
+        round(100 * float(sum(one.prediction.num_tokens)) / NUM_LAYERS / len(one.tokens))
+        for one in explanations
+    ]
+    assert status(opened).startswith(
+        f"{sum(80 <= share <= 90 for share in kept)} of {total} examples"
+    )
     opened.fill("#kept-from", "100")
-    assert status(opened).endswith("no example is like that") and opened.locator("#examples li").count() == 0
+    assert (
+        status(opened).endswith("no example is like that")
+        and opened.locator("#examples li").count() == 0
+    )
 
 
 def test_pages_follow_one_another_over_chunks(opened, explanations):
@@ -167,17 +198,22 @@ def test_pages_follow_one_another_over_chunks(opened, explanations):
     assert shown(opened)[0] == [word.text for word in explanations[130].prediction.words]
     opened.click("#previous")  # half of it in the chunk before
     assert status(opened).endswith("121 to 130")
-    assert shown(opened) == [[word.text for word in one.prediction.words] for one in explanations[120:130]]
+    assert shown(opened) == [
+        [word.text for word in one.prediction.words] for one in explanations[120:130]
+    ]
 
 
 @pytest.mark.parametrize("layer", range(NUM_LAYERS + 1))
 def test_the_slider_fades_words_that_a_layer_did_not_run_on(opened, explanations, layer):
     opened.fill("#layer", str(layer))
     found = opened.eval_on_selector_all(
-        "#examples li:first-child .word", "words => words.map(word => word.classList.contains('gone'))"
+        "#examples li:first-child .word",
+        "words => words.map(word => word.classList.contains('gone'))",
     )
     assert found == (explanations[0].layers_W < layer).tolist()
-    assert opened.inner_text("#layer-told") == (f"words that layer {layer} of 4 ran on" if layer else "all words")
+    assert opened.inner_text("#layer-told") == (
+        f"words that layer {layer} of 4 ran on" if layer else "all words"
+    )
 
 
 def expected_tip(explanation, word):

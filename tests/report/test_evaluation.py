@@ -42,7 +42,9 @@ def silent(_):
 @pytest.fixture(scope="module")
 def finished(make_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("evaluated") / "run"
-    config = make_config(adapt__speedups=(1.2,), finetune__num_epochs=20, inference__buckets=(8, 16))
+    config = make_config(
+        adapt__speedups=(1.2,), finetune__num_epochs=20, inference__buckets=(8, 16)
+    )
     run_all(config, workdir, tell=silent)
     return workdir
 
@@ -59,7 +61,9 @@ def run_python(*arguments, **environment):
 
 
 def test_plain_encoders_are_padded_to_every_length_and_pruners_to_one():
-    config = EncoderConfig(num_layers=2, num_heads=1, hidden_dim=4, ffn_dim=4, vocab_size=5, num_positions=8)
+    config = EncoderConfig(
+        num_layers=2, num_heads=1, hidden_dim=4, ffn_dim=4, vocab_size=5, num_positions=8
+    )
     assert timing.own_lengths(keep_all(), [4, 8]) == (4, 8)  # a student of fewer layers too
     assert timing.own_lengths(adapler(config), [4, 8]) == (8,)
 
@@ -69,7 +73,10 @@ def test_timed_batches_are_full_also_where_texts_are_few():
     tokenized = Tokenized(tokens, tokens, np.zeros(3, np.int32), np.arange(3, dtype=np.int32))
     batches = timing.mixed_batches(tokenized, 32, (8,))
     assert [batch.token_BL.shape for batch in batches] == 4 * [(32, 8)]
-    assert all((batch.example_id_B != FILLER_ID).all() and batch.live_BL.any(axis=1).all() for batch in batches)
+    assert all(
+        (batch.example_id_B != FILLER_ID).all() and batch.live_BL.any(axis=1).all()
+        for batch in batches
+    )
     assert {int(count) for batch in batches for count in batch.live_BL.sum(axis=1)} == {2, 3, 5}
 
 
@@ -95,7 +102,12 @@ def test_one_model_is_scored_beside_dense(finished):
     rows = evaluate_workdir(finished, tell=silent, with_times=False, only="adapt-1.2x")
     assert [row["method"] for row in rows] == ["dense", "adapt-1.2x"]
     known = {"test": rows[0]["test_score"]}
-    assert evaluate_workdir(finished, tell=silent, with_times=False, only="adapt-1.2x", dense_scores=known) == rows[1:]
+    assert (
+        evaluate_workdir(
+            finished, tell=silent, with_times=False, only="adapt-1.2x", dense_scores=known
+        )
+        == rows[1:]
+    )
     (on_validation,) = evaluate_workdir(
         finished,
         tell=silent,
@@ -107,7 +119,9 @@ def test_one_model_is_scored_beside_dense(finished):
     assert (on_validation["split"], on_validation["dense_score"]) == ("validation", 0.5)
     with pytest.raises(ValueError, match="unknown split 'tests'"):
         evaluate_workdir(finished, tell=silent, splits=["test", "tests"])
-    with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler, adapt-1.2x"):
+    with pytest.raises(
+        ValueError, match="no finished model 'trbert'; there are dense, adapler, adapt-1.2x"
+    ):
         evaluate_workdir(finished, tell=silent, only="trbert")
 
 
@@ -115,7 +129,9 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     done = run_python("evaluate.py", f"--workdir={finished}")
     assert done.returncode == 0, done.stderr
     header = next(line for line in done.stdout.splitlines() if "accuracy" in line)
-    places = [header.index(name) for name in ("accuracy", "majority", "speedup @1", "ms @1", "FLOPs")]
+    places = [
+        header.index(name) for name in ("accuracy", "majority", "speedup @1", "ms @1", "FLOPs")
+    ]
     assert places == sorted(places) and len(header) <= 100
     assert not any(line != line.rstrip() for line in done.stdout.splitlines())
     assert "the fastest model, on test, by class" in done.stdout
@@ -128,9 +144,14 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     assert record["device"] and record["versions"]["jax"]
     timed = [row for row in record["rows"] if row["method"] != "dense"]
     assert all(row["wall_ms_32"] > 0 and row["executed_speedup_32"] > 0 for row in timed)
-    assert {row[f"driver_{batch_size}"] for row in timed for batch_size in (1, 32)} <= {"bucketed", "packed"}
+    assert {row[f"driver_{batch_size}"] for row in timed for batch_size in (1, 32)} <= {
+        "bucketed",
+        "packed",
+    }
     assert all(0 <= row["ece"] <= 1 and 0.5 <= row["majority_share"] < 1 for row in record["rows"])
-    assert all([entry["name"] for entry in row["classes"]] == ["bad", "good"] for row in record["rows"])
+    assert all(
+        [entry["name"] for entry in row["classes"]] == ["bad", "good"] for row in record["rows"]
+    )
     assert np.sum(record["rows"][0]["confusion"]) == 32
 
 
@@ -149,11 +170,22 @@ def test_details_add_executed_operations_and_every_class(finished, capsys):
     rows = evaluate_workdir(finished, tell=silent, with_times=False, with_classes=True)
     for row in rows[1:]:
         for size in (1, 32):
-            row |= {f"wall_ms_{size}": 1.0, f"dense_wall_ms_{size}": 2.0, f"wall_speedup_{size}": 2.0}
+            row |= {
+                f"wall_ms_{size}": 1.0,
+                f"dense_wall_ms_{size}": 2.0,
+                f"wall_speedup_{size}": 2.0,
+            }
             row |= {f"executed_speedup_{size}": 1.5, f"driver_{size}": "packed"}
     print_rows(rows, details=True)
     text = capsys.readouterr().out
-    for name in ("executed FLOPs", "efficiency", "tokens in each layer", "calibration error", "packed", "2.00x"):
+    for name in (
+        "executed FLOPs",
+        "efficiency",
+        "tokens in each layer",
+        "calibration error",
+        "packed",
+        "2.00x",
+    ):
         assert name in text
     assert text.count("by class") == 3
     print_rows(rows, details=False)
@@ -195,7 +227,9 @@ def test_thresholds_are_for_two_classes_of_texts():
 def test_a_threshold_has_to_be_chosen_to_be_saved(finished):
     check_saving(finished, None, None)
     check_saving(finished, "adapler", "f1")
-    with pytest.raises(ValueError, match="--save_threshold=adapler has no threshold.*add --choose_threshold=f1"):
+    with pytest.raises(
+        ValueError, match="--save_threshold=adapler has no threshold.*add --choose_threshold=f1"
+    ):
         check_saving(finished, "adapler", None)
     with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler"):
         check_saving(finished, "trbert", "f1")
@@ -218,7 +252,10 @@ def test_few_classes_show_their_confusions_and_many_the_worst():
         "as b": "1232",
     }
     assert score_tables.is_few(few) and "how many were answered" in caption
-    many = {"classes": [entry(f"c{place}", place / 100, place) for place in range(40)], "confusion": [[]]}
+    many = {
+        "classes": [entry(f"c{place}", place / 100, place) for place in range(40)],
+        "confusion": [[]],
+    }
     rows, caption = score_tables.class_rows(many)
     assert [row["class"] for row in rows] == [f"c{place}" for place in range(1, 21)]
     assert caption == "the 20 classes of 40 with the lowest F1" and not score_tables.is_few(many)
@@ -238,13 +275,19 @@ def test_classes_are_shown_of_the_fastest_model_or_of_all():
 
 def test_example_texts_come_from_the_test_split(finished, tiny_files):
     texts, labels = example_texts(finished, num_texts=2)
-    rows = [json.loads(line) for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
-    assert len(texts) == 2 and set(zip(texts, labels)) <= {(row["text"], ("bad", "good")[row["label"]]) for row in rows}
+    rows = [
+        json.loads(line) for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()
+    ]
+    assert len(texts) == 2 and set(zip(texts, labels)) <= {
+        (row["text"], ("bad", "good")[row["label"]]) for row in rows
+    }
 
 
 def test_the_fastest_model_answers_with_the_engine_of_the_run(finished, monkeypatch):
     loaded = {}
-    monkeypatch.setattr(evaluation.Classifier, "load", lambda *args, **options: loaded.update(options, args=args))
+    monkeypatch.setattr(
+        evaluation.Classifier, "load", lambda *args, **options: loaded.update(options, args=args)
+    )
     name, _ = evaluation.load_fastest(finished)
     (directory,) = loaded["args"]
     speedups = {

@@ -28,7 +28,9 @@ TEXTS = {
 
 def check(explanation, parts):
     for part, found in enumerate(parts):
-        places = [place for place, word in enumerate(explanation.prediction.words) if word.part == part]
+        places = [
+            place for place, word in enumerate(explanation.prediction.words) if word.part == part
+        ]
         assert found["words"] == [explanation.prediction.words[place].text for place in places]
         assert found["layers"] == explanation.layers_W[places].tolist()
         for site, scores in zip(explanation.site_layers, found["scores"]):
@@ -46,7 +48,11 @@ def test_words_layers_and_scores_come_back(name):
 
 def test_many_examples_and_pairs_come_back():
     explanations = [explain(text, seed=seed) for seed, text in enumerate(TEXTS.values())]
-    explanations += [explain("a question ?", "😀 an answer", seed=8), explain("", "only a second"), explain("")]
+    explanations += [
+        explain("a question ?", "😀 an answer", seed=8),
+        explain("", "only a second"),
+        explain(""),
+    ]
     found = unpack(pack_chunk(explanations, num_levels=LEVELS))
     assert len(found) == len(explanations)
     for explanation, parts in zip(explanations, found):
@@ -81,19 +87,26 @@ def test_50000_words_that_were_read_come_back():
 
 
 def test_numbers_from_127_on_take_more_bytes():
-    assert move_bytes(np.array([0, 1, -1, 127, -128, 350])) == bytes([0, 2, 1, 254, 255, 0, 255, 255, 190])
+    assert move_bytes(np.array([0, 1, -1, 127, -128, 350])) == bytes(
+        [0, 2, 1, 254, 255, 0, 255, 255, 190]
+    )
 
 
 def test_words_inside_a_run_and_spans_that_overlap_come_back():
     explanation = explain("it's over-lapping 电影好")
     spans = [(0, 2), (2, 3), (3, 4), (5, 9), (9, 10), (10, 17), (18, 19), (19, 21), (20, 21)]
-    words = tuple(Word(explanation.prediction.texts[0][start:end], 0, start, end) for start, end in spans)
+    words = tuple(
+        Word(explanation.prediction.texts[0][start:end], 0, start, end) for start, end in spans
+    )
     keep_NW = np.ones((NUM_LAYERS, len(words)), bool)
     prediction = dataclasses.replace(explanation.prediction, words=words, keep_NW=keep_NW)
     explanation = dataclasses.replace(
-        explanation, prediction=prediction, word_L=np.arange(-1, len(words)), keep_NL=np.ones((NUM_LAYERS, 10), bool),
+        explanation,
+        prediction=prediction,
+        word_L=np.arange(-1, len(words)),
+        keep_NL=np.ones((NUM_LAYERS, 10), bool),
         score_NL=np.full((NUM_LAYERS, 10), 0.5, np.float32),
-    )  # fmt: skip
+    )
     ((found,),) = unpack(pack_chunk([explanation], num_levels=LEVELS))
     assert found["words"] == [word.text for word in words[:-1]] + [""]  # its character is taken
 
@@ -105,9 +118,17 @@ def test_scores_keep_their_third_root_and_order():
 
 
 def test_meta_tells_what_examples_are_filtered_by():
-    chunks = [[explain("a b c", label="bad"), explain("d", label="good")], [explain("e f", label="good")]]
+    chunks = [
+        [explain("a b c", label="bad"), explain("d", label="good")],
+        [explain("e f", label="good")],
+    ]
     found = build_explorer(
-        iter(chunks), [1, 1, 0], model="adapler", class_names=CLASSES, num_layers=NUM_LAYERS, site_layers=SITES
+        iter(chunks),
+        [1, 1, 0],
+        model="adapler",
+        class_names=CLASSES,
+        num_layers=NUM_LAYERS,
+        site_layers=SITES,
     )
     assert len(found.chunks) == 2
     assert found.meta["label"] == [1, 1, 0] and found.meta["predicted"] == [0, 1, 1]

@@ -69,7 +69,9 @@ def check_page(text) -> Elements:
     assert found.open == []
     assert len(found.ids) == len(set(found.ids))
     for _, attributes in found.seen:
-        assert not any(name in ("src", "srcset", "onclick", "onerror", "onload") for name in attributes)
+        assert not any(
+            name in ("src", "srcset", "onclick", "onerror", "onload") for name in attributes
+        )
         assert all(attributes.get(name, "#").startswith("#") for name in ("href", "xlink:href"))
     assert not re.search(r"url\((?!#)|@import", text)
     return found
@@ -79,25 +81,42 @@ def evaluation_rows(methods=("dense", "adapler", "adapt-1.2x"), **more):
     rows = []
     for place, method in enumerate(methods):
         row = {
-            "task": "custom", "split": "test", "num_texts": 32, "method": method, "seed": 0, "dtype": "float32",
-            "metric": "accuracy", "test_score": 0.9 - 0.01 * place, "dense_score": 0.9,
-            "flops_speedup": 1.0 + 0.5 * place, "kept_tokens": [8.0, 8.0 - place, 8.0 - 2 * place, 1.5],
-        }  # fmt: skip
+            "task": "custom",
+            "split": "test",
+            "num_texts": 32,
+            "method": method,
+            "seed": 0,
+            "dtype": "float32",
+            "metric": "accuracy",
+            "test_score": 0.9 - 0.01 * place,
+            "dense_score": 0.9,
+            "flops_speedup": 1.0 + 0.5 * place,
+            "kept_tokens": [8.0, 8.0 - place, 8.0 - 2 * place, 1.5],
+        }
         row |= {"majority_share": 0.6, "ece": 0.03, "confusion": [[15, 1], [2, 14]]}
         row["classes"] = [
-            {"name": name, "precision": 0.875, "recall": 0.9375, "f1": 0.9, "support": 16} for name in ("bad", "good")
+            {"name": name, "precision": 0.875, "recall": 0.9375, "f1": 0.9, "support": 16}
+            for name in ("bad", "good")
         ]
         for size in (1, 32) if place else ():
-            row |= {f"wall_ms_{size}": 1.0, f"wall_speedup_{size}": 1.1 + place, f"efficiency_{size}": 0.9}
+            row |= {
+                f"wall_ms_{size}": 1.0,
+                f"wall_speedup_{size}": 1.1 + place,
+                f"efficiency_{size}": 0.9,
+            }
         rows.append(row | more)
     return rows
 
 
 def write_evaluation(workdir, rows):
     record = {
-        "command": "python evaluate.py --workdir=w", "commit": "abc", "device": "a device", "versions": {"jax": "1"},
-        "date": "2026-01-01", "rows": rows,
-    }  # fmt: skip
+        "command": "python evaluate.py --workdir=w",
+        "commit": "abc",
+        "device": "a device",
+        "versions": {"jax": "1"},
+        "date": "2026-01-01",
+        "rows": rows,
+    }
     (workdir / "evaluation.json").write_text(json.dumps(record))
 
 
@@ -107,7 +126,12 @@ TRAINED_BY = "python train.py --config=c.py:custom --workdir='<my run>'"
 @pytest.fixture(scope="module")
 def trained(make_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("reported") / "run"
-    run_all(make_config(adapt__speedups=(1.2,), data__cache_dir="none"), workdir, tell=silent, command=TRAINED_BY)
+    run_all(
+        make_config(adapt__speedups=(1.2,), data__cache_dir="none"),
+        workdir,
+        tell=silent,
+        command=TRAINED_BY,
+    )
     return workdir
 
 
@@ -127,7 +151,12 @@ def report(workdir, **options):
 def test_a_finished_run_has_all_sections(finished):
     write_evaluation(finished, evaluation_rows())
     rows = [
-        {"method": method, "layer": layer, "average_precision": 0.5, "false_positive_rate": 0.1 * layer}
+        {
+            "method": method,
+            "layer": layer,
+            "average_precision": 0.5,
+            "false_positive_rate": 0.1 * layer,
+        }
         for method in ("adapler", "attention & co")
         for layer in (0, 1)
     ]
@@ -138,15 +167,34 @@ def test_a_finished_run_has_all_sections(finished):
     found = check_page(text)
     words = " ".join(found.texts)
     for expected in (
-        "python evaluate.py --workdir=w", TRAINED_BY, "adapt-1.2x", "1.50x", "-1.0", "a device", "PoWER-BERT",
-        "threshold eta", "average precision", "false positive rate", "attention & co", "finetune: loss",
-        "adapler: FLOPs speedup", "speedup in seconds", "as good", "93.8", "majority class",
-        "calibration error", "Texts of the test split by tokens", "20 of the 32 texts", "milliseconds a text.",
-    ):  # fmt: skip
+        "python evaluate.py --workdir=w",
+        TRAINED_BY,
+        "adapt-1.2x",
+        "1.50x",
+        "-1.0",
+        "a device",
+        "PoWER-BERT",
+        "threshold eta",
+        "average precision",
+        "false positive rate",
+        "attention & co",
+        "finetune: loss",
+        "adapler: FLOPs speedup",
+        "speedup in seconds",
+        "as good",
+        "93.8",
+        "majority class",
+        "calibration error",
+        "Texts of the test split by tokens",
+        "20 of the 32 texts",
+        "milliseconds a text.",
+    ):
         assert expected in words, expected
     assert 'class="note"' not in text
     assert len(told) == 1 and told[0].endswith("20 texts of test explained")
-    meta = json.loads(re.search(r'<script id="meta" type="application/json">(.*?)</script>', text)[1])
+    meta = json.loads(
+        re.search(r'<script id="meta" type="application/json">(.*?)</script>', text)[1]
+    )
     assert len(meta["label"]) == 20 and meta["layers"] == 4 and meta["classes"] == ["bad", "good"]
 
 
@@ -168,10 +216,16 @@ def test_what_was_not_asked_for_is_left_out(finished):
 
 
 def test_models_that_were_not_evaluated_are_named(finished):
-    rows = [{name: value for name, value in row.items() if "wall" not in name} for row in evaluation_rows(("dense",))]
+    rows = [
+        {name: value for name, value in row.items() if "wall" not in name}
+        for row in evaluation_rows(("dense",))
+    ]
     write_evaluation(finished, rows)
     words = " ".join(check_page(report(finished, num_examples=0)[0]).texts)
-    assert words.count("evaluation.json lacks adapler, adapt-1.2x") == 1 and "seconds were" not in words
+    assert (
+        words.count("evaluation.json lacks adapler, adapt-1.2x") == 1
+        and "seconds were" not in words
+    )
 
 
 def test_many_classes_show_the_worst(finished):
@@ -183,14 +237,20 @@ def test_many_classes_show_the_worst(finished):
     section = sections.classes(read_contents(finished, None))
     assert [len(table.rows) for table in section.tables] == [20, 20, 20]
     assert [table.is_folded for table in section.tables] == [False, True, True]
-    assert "adapt-1.2x on test: the 20 classes of 30 with the lowest F1" == section.tables[0].caption
+    assert (
+        "adapt-1.2x on test: the 20 classes of 30 with the lowest F1" == section.tables[0].caption
+    )
 
 
 def test_a_claimed_workdir_without_a_phase_gives_a_page(make_config, tmp_path):
     claim_workdir(tmp_path / "run", make_config().to_dict())
     text, told = report(tmp_path / "run")
     words = " ".join(check_page(text).texts)
-    assert words.count("No model is finished") == 1 and "not begun" in words and "No step was recorded" in words
+    assert (
+        words.count("No model is finished") == 1
+        and "not begun" in words
+        and "No step was recorded" in words
+    )
     assert any("No model is finished" in line for line in told)
 
 
@@ -199,7 +259,13 @@ def test_a_half_finished_run_shows_what_is_there(finished):
     journal = finished / "adapt-1.2x" / "metrics.jsonl"
     journal.write_text('{"step": 1, "group": "train", "main": 0.5}\n{"step": 2, "gro')
     words = " ".join(check_page(report(finished)[0]).texts)
-    for expected in ("The run is not finished", "not finished", "adapt-1.2x: loss", "adapler: loss", "in adapler"):
+    for expected in (
+        "The run is not finished",
+        "not finished",
+        "adapt-1.2x: loss",
+        "adapler: loss",
+        "in adapler",
+    ):
         assert expected in re.sub(r"\s+", " ", words), expected
 
 
@@ -225,7 +291,9 @@ def test_data_that_is_gone_is_named(finished):
 def test_another_model_can_be_chosen(finished):
     text, _ = report(finished, model="adapler")
     assert '"model": "adapler"' in text
-    with pytest.raises(ValueError, match="no finished model 'adapt-9x'; there are dense, adapler, adapt-1.2x"):
+    with pytest.raises(
+        ValueError, match="no finished model 'adapt-9x'; there are dense, adapler, adapt-1.2x"
+    ):
         report(finished, model="adapt-9x")
 
 
@@ -238,11 +306,16 @@ def test_a_flipped_digit_in_a_record_is_found(finished):
     read_contents(finished, None)
     path = finished / "evaluation.json"
     path.write_text(path.read_text().replace("0.9", "0.8", 1))
-    with pytest.raises(ValueError, match="evaluation.json is damaged .*; remove it or write it anew with evaluate.py"):
+    with pytest.raises(
+        ValueError,
+        match="evaluation.json is damaged .*; remove it or write it anew with evaluate.py",
+    ):
         read_contents(finished, None)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"rows": 3}', '{"rows": [3]}', '{"rows": [{"method": "a"}]}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"rows": 3}', '{"rows": [3]}', '{"rows": [{"method": "a"}]}']
+)
 def test_a_damaged_record_is_named(finished, content):
     (finished / "rationales.json").write_text(content)
     with pytest.raises(ValueError, match="rationales.json.*remove it or write it anew"):
@@ -253,14 +326,22 @@ def test_a_damaged_record_is_named(finished, content):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("evaluation.json", rows_with(test_score=None), "no or wrong test_score; remove it or write it anew"),
+        (
+            "evaluation.json",
+            rows_with(test_score=None),
+            "no or wrong test_score; remove it or write it anew",
+        ),
         ("evaluation.json", rows_with(kept_tokens=[]), "no or wrong kept_tokens"),
         ("evaluation.json", rows_with(classes=[{"name": "a"}]), "no or wrong classes"),
         ("evaluation.json", rows_with(confusion=[[1, 2]]), "no or wrong confusion"),
         ("evaluation.json", rows_with(flops_speedup=0), "no or wrong flops_speedup"),
         ("evaluation.json", rows_with(wall_speedup_1="2x"), "no or wrong wall_speedup_1"),
         ("evaluation.json", '{"rows": [], "versions": null}', "no or wrong versions"),
-        ("run.json", "{}", "no or wrong method, model, task, data.cache_dir, data.carve, .*data.max_length"),
+        (
+            "run.json",
+            "{}",
+            "no or wrong method, model, task, data.cache_dir, data.carve, .*data.max_length",
+        ),
         ("run.json", '{"data": {"carve": null}}', "no or wrong .*data.carve"),
         ("run.json", '{"method": "lstm"}', "no or wrong .*method"),
         ("run.json", "[]", "no JSON object.*restore it or train in another --workdir"),
@@ -269,7 +350,11 @@ def test_a_damaged_record_is_named(finished, content):
         ("seconds.json", '{"finetune": "long"}', "no number for finetune.; remove it"),
         ("commands.txt", b"\xff", "remove it; only the commands are lost"),
         ("adapler/done.json", "{", "remove it and give the training command again"),
-        ("adapler/done.json", '{"validation": null}', "it lacks validation scores.; remove it and give"),
+        (
+            "adapler/done.json",
+            '{"validation": null}',
+            "it lacks validation scores.; remove it and give",
+        ),
     ],
 )
 def test_a_damaged_file_is_named_with_what_to_do(finished, name, content, message):
@@ -287,13 +372,22 @@ def test_a_config_without_the_section_of_its_method_is_named(finished):
         report(finished)
 
 
-METHODS_ROW = {"split": "test", "method": "dense", "flops_speedup": 1.0, "test_score": 0.9, "test_score_sd": None}
+METHODS_ROW = {
+    "split": "test",
+    "method": "dense",
+    "flops_speedup": 1.0,
+    "test_score": 0.9,
+    "test_score_sd": None,
+}
 
 
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"summary": [METHODS_ROW | {"method": "adapler"}, METHODS_ROW | {"split": "other"}]}, "no row of the dense"),
+        (
+            {"summary": [METHODS_ROW | {"method": "adapler"}, METHODS_ROW | {"split": "other"}]},
+            "no row of the dense",
+        ),
         ({"summary": [METHODS_ROW], "config": None}, "no or wrong config"),
         ({"summary": []}, "no row of the dense"),
     ],
@@ -305,7 +399,12 @@ def test_a_damaged_record_of_methods_is_named(finished, tmp_path, record, messag
 
 
 def test_lines_of_a_journal_that_are_no_records_are_skipped(finished):
-    lines = ({"step": 1}, 3, {"step": 2, "group": "train", "main": 0.5}, {"step": 3, "group": "train", "main": ""})
+    lines = (
+        {"step": 1},
+        3,
+        {"step": 2, "group": "train", "main": 0.5},
+        {"step": 3, "group": "train", "main": ""},
+    )
     (finished / "adapler" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.warns(UserWarning, match="2 of 3 lines are damaged and left out"):
         entries = read_journal(finished / "adapler")
@@ -314,7 +413,9 @@ def test_lines_of_a_journal_that_are_no_records_are_skipped(finished):
 
 def test_a_folder_as_output_is_refused_before_texts_are_explained(finished, tmp_path):
     told = []
-    with pytest.raises(ValueError, match=f"--output={tmp_path} is a folder; give a file, as .*report.html"):
+    with pytest.raises(
+        ValueError, match=f"--output={tmp_path} is a folder; give a file, as .*report.html"
+    ):
         write_report(finished, tmp_path, num_examples=20, tell=told.append)
     assert told == []
 
@@ -358,9 +459,13 @@ def test_a_failed_write_leaves_the_page_of_before(finished, monkeypatch):
 
 def rendered(finished, explanations, classes=CLASSES, **meta):
     explorer = build_explorer(
-        iter([explanations]), [0] * len(explanations), model=EVIL, class_names=classes, num_layers=NUM_LAYERS,
+        iter([explanations]),
+        [0] * len(explanations),
+        model=EVIL,
+        class_names=classes,
+        num_layers=NUM_LAYERS,
         site_layers=SITES,
-    )  # fmt: skip
+    )
     explorer.meta.update({"split": "test", "splitSize": len(explanations)} | meta)
     run = read_contents(finished, None)
     return page.render(run, [page.sections.phases(run)], explorer)
@@ -375,20 +480,33 @@ def test_markup_in_texts_names_and_labels_stays_text(finished):
 
 def test_the_policy_lets_only_the_page_s_own_script_run(finished):
     text = rendered(finished, [explain("good")])
-    (policy,) = [attributes["content"] for attributes in check_page(text).all("meta") if "http-equiv" in attributes]
+    (policy,) = [
+        attributes["content"]
+        for attributes in check_page(text).all("meta")
+        if "http-equiv" in attributes
+    ]
     assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
     assert "unsafe-inline" not in policy.partition("script-src")[2]
 
 
 def test_the_script_writes_texts_as_texts_only():
     script = page.source("explorer.js")
-    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "</script"):
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "</script",
+    ):
         assert word not in script
 
 
 def test_panels_take_the_page_s_colours_and_escape_names():
     name = "<b>a & $b$</b>"
-    svg = plots.panel("x", lambda axis: plots.draw_layers(axis, {name: [(1, 0.5), (2, 0.1)]}, label="y"))
+    svg = plots.panel(
+        "x", lambda axis: plots.draw_layers(axis, {name: [(1, 0.5), (2, 0.1)]}, label="y")
+    )
     found = Elements(svg)
     assert found.open == [] and name in "".join(found.texts)
     assert "var(--series-1)" in svg and "currentColor" in svg and "var(--grid)" in svg
@@ -404,8 +522,14 @@ def drawn(draw, *data, **options):
 def test_axes_of_nearly_equal_numbers_have_few_decimals():
     axis = drawn(plots.draw_training, [(1, 0.99314), (2, 0.99316)], [], label="y")
     low, high = axis.get_ylim()
-    assert low < 0.98 and high > 1.0 and all(round(tick, 2) == pytest.approx(tick) for tick in axis.get_yticks())
-    assert drawn(plots.draw_training, [(1, 0.2), (2, 0.6)], [], label="y").get_ylim() == pytest.approx((0.18, 0.62))
+    assert (
+        low < 0.98
+        and high > 1.0
+        and all(round(tick, 2) == pytest.approx(tick) for tick in axis.get_yticks())
+    )
+    assert drawn(
+        plots.draw_training, [(1, 0.2), (2, 0.6)], [], label="y"
+    ).get_ylim() == pytest.approx((0.18, 0.62))
 
 
 def test_lengths_are_counted_in_whole_texts_and_bars_of_as_many_lengths():
@@ -413,7 +537,9 @@ def test_lengths_are_counted_in_whole_texts_and_bars_of_as_many_lengths():
     assert [patch.get_height() for patch in axis.patches] == [2, 0, 1]
     assert all(tick == int(tick) for tick in axis.get_yticks())
     bars = drawn(plots.draw_lengths, np.arange(1, 101)).patches
-    assert {patch.get_height() for patch in bars[:-1]} == {3} and sum(patch.get_height() for patch in bars) == 100
+    assert {patch.get_height() for patch in bars[:-1]} == {3} and sum(
+        patch.get_height() for patch in bars
+    ) == 100
 
 
 def test_long_curves_are_thinned():
@@ -425,7 +551,11 @@ def test_long_curves_are_thinned():
 def test_the_command_ends_on_a_mistake_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "adapler_jax.cli.report", f"--workdir={tmp_path}"],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"ADAPLER_TRACEBACK": "0"}, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ADAPLER_TRACEBACK": "0"},
+        check=False,
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "holds no run" in done.stderr.strip().splitlines()[-1]

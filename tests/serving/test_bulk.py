@@ -20,12 +20,27 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving import bulk, streams
 from adapler_jax.serving.bulk import comma_teller, predict_file, predict_windows
-from adapler_jax.serving.prediction_files import OUTPUT_KINDS, check_output, column_names, open_writer, text_writer
+from adapler_jax.serving.prediction_files import (
+    OUTPUT_KINDS,
+    check_output,
+    column_names,
+    open_writer,
+    text_writer,
+)
 from adapler_jax.serving.prediction_inputs import open_input
 from adapler_jax.serving.streams import Window
 
 ROOT = pathlib.Path(__file__).parents[2]
-TEXTS = ["good films", "", "a bad bad film . not good", "good " * 30, "日本 привет", 'a "film"\tnot', "zzz", "  "]
+TEXTS = [
+    "good films",
+    "",
+    "a bad bad film . not good",
+    "good " * 30,
+    "日本 привет",
+    'a "film"\tnot',
+    "zzz",
+    "  ",
+]
 PROBABILITIES = ("probability_a", "probability_b", "probability_c")
 NAMES = ("label", *PROBABILITIES, "is_cut")
 
@@ -46,7 +61,9 @@ def write_lines(path, texts):
 
 
 def run(tiny_classifier, source, output="-", **options):
-    return predict_file(tiny_classifier, source=str(source), output=str(output), batch_size=4, **options)
+    return predict_file(
+        tiny_classifier, source=str(source), output=str(output), batch_size=4, **options
+    )
 
 
 def read_rows(path):
@@ -66,7 +83,9 @@ def read_table(text, delimiter="\t"):
 def assert_answers(rows, predictions):
     """Labels, probabilities and which texts were cut are those of predictions."""
     assert [row["label"] for row in rows] == [prediction.label for prediction in predictions]
-    assert [row["is_cut"] in (True, "true") for row in rows] == [prediction.is_cut for prediction in predictions]
+    assert [row["is_cut"] in (True, "true") for row in rows] == [
+        prediction.is_cut for prediction in predictions
+    ]
     found = [[float(row[name]) for name in PROBABILITIES] for row in rows]
     expected = [list(prediction.probabilities.values()) for prediction in predictions]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
@@ -84,7 +103,9 @@ def test_long_texts_are_read_whole_when_asked_for(tiny_classifier, classifier, t
 
 
 @pytest.mark.parametrize("kind", OUTPUT_KINDS)
-def test_every_kind_of_output_holds_what_the_classifier_answers(tiny_classifier, classifier, source, tmp_path, kind):
+def test_every_kind_of_output_holds_what_the_classifier_answers(
+    tiny_classifier, classifier, source, tmp_path, kind
+):
     output = tmp_path / f"out.{kind}"
     assert run(tiny_classifier, source, output) == len(TEXTS)
     rows = read_rows(output)
@@ -93,7 +114,9 @@ def test_every_kind_of_output_holds_what_the_classifier_answers(tiny_classifier,
 
 
 @pytest.mark.parametrize("kind", OUTPUT_KINDS)
-def test_kept_words_and_tokens_per_layer_are_written_on_request(tiny_classifier, classifier, source, tmp_path, kind):
+def test_kept_words_and_tokens_per_layer_are_written_on_request(
+    tiny_classifier, classifier, source, tmp_path, kind
+):
     output = tmp_path / f"out.{kind}"
     run(tiny_classifier, source, output, with_kept=True)
     rows, predictions = read_rows(output), classifier.predict(TEXTS)
@@ -102,26 +125,35 @@ def test_kept_words_and_tokens_per_layer_are_written_on_request(tiny_classifier,
     kept = [prediction.kept_words[-1] for prediction in predictions]
     tokens = [list(prediction.num_tokens) for prediction in predictions]
     if kind in ("csv", "tsv"):
-        kept, tokens = [" ".join(words) for words in kept], [" ".join(map(str, counts)) for counts in tokens]
+        kept, tokens = (
+            [" ".join(words) for words in kept],
+            [" ".join(map(str, counts)) for counts in tokens],
+        )
     assert [row["kept_words"] for row in rows] == kept
     assert [row["tokens_per_layer"] for row in rows] == tokens
 
 
 def test_rows_keep_their_order_over_windows(tiny_classifier, classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(streams, "WINDOW_ROWS", 5)
-    texts = [" ".join(["good", "bad", "film"][number % 3 :] * (1 + number % 4)) for number in range(33)]
+    texts = [
+        " ".join(["good", "bad", "film"][number % 3 :] * (1 + number % 4)) for number in range(33)
+    ]
     run(tiny_classifier, write_lines(tmp_path / "in.jsonl", texts), tmp_path / "out.csv")
     assert_answers(read_rows(tmp_path / "out.csv"), classifier.predict(texts))
 
 
 def test_pairs_are_read_as_pairs(tiny_classifier, classifier, tmp_path):
     pairs = [("good film", "not bad"), ("", "a film"), ("bad", "")]
-    (tmp_path / "in.tsv").write_text("one\ttwo\n" + "".join(f"{one}\t{two}\n" for one, two in pairs))
+    (tmp_path / "in.tsv").write_text(
+        "one\ttwo\n" + "".join(f"{one}\t{two}\n" for one, two in pairs)
+    )
     run(tiny_classifier, tmp_path / "in.tsv", tmp_path / "out.jsonl", columns=["one", "two"])
     assert_answers(read_rows(tmp_path / "out.jsonl"), classifier.predict(pairs))
 
 
-def test_text_lines_from_standard_input_give_tsv_on_standard_output(tiny_classifier, classifier, monkeypatch, capsys):
+def test_text_lines_from_standard_input_give_tsv_on_standard_output(
+    tiny_classifier, classifier, monkeypatch, capsys
+):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("good films\n\n日本\n".encode())))
     assert run(tiny_classifier, "-") == 3
     captured = capsys.readouterr()
@@ -130,7 +162,9 @@ def test_text_lines_from_standard_input_give_tsv_on_standard_output(tiny_classif
 
 
 def test_standard_input_may_be_a_table(tiny_classifier, classifier, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'text,n\n"good, ""films""\n",1\n')))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(b'text,n\n"good, ""films""\n",1\n'))
+    )
     run(tiny_classifier, "-", kind="csv")
     assert_answers(read_table(capsys.readouterr().out), classifier.predict(['good, "films"\n']))
 
@@ -171,8 +205,12 @@ def test_outputs_that_cannot_be_are_refused(tmp_path):
         check_output(str(tmp_path / "out.csv"), overwrite=True, source="-")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit(143), OSError(28, "No space left")])
-def test_an_interrupted_run_leaves_what_was_there(tiny_classifier, source, tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, SystemExit(143), OSError(28, "No space left")]
+)
+def test_an_interrupted_run_leaves_what_was_there(
+    tiny_classifier, source, tmp_path, monkeypatch, error
+):
     def fail(*_, **__):
         raise error
 
@@ -186,7 +224,9 @@ def test_an_interrupted_run_leaves_what_was_there(tiny_classifier, source, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.csv"]
 
 
-def test_a_bad_line_in_a_later_window_leaves_no_output(tiny_classifier, source, tmp_path, monkeypatch):
+def test_a_bad_line_in_a_later_window_leaves_no_output(
+    tiny_classifier, source, tmp_path, monkeypatch
+):
     monkeypatch.setattr(streams, "WINDOW_ROWS", 3)
     with source.open("a") as file:
         file.write("{bad\n")
@@ -196,7 +236,9 @@ def test_a_bad_line_in_a_later_window_leaves_no_output(tiny_classifier, source, 
 
 
 @pytest.mark.parametrize("explain", [False, True])
-def test_windows_before_a_bad_line_are_answered(tiny_classifier, tmp_path, monkeypatch, capsys, explain):
+def test_windows_before_a_bad_line_are_answered(
+    tiny_classifier, tmp_path, monkeypatch, capsys, explain
+):
     monkeypatch.setattr(streams, "WINDOW_ROWS", 3)
     source = write_lines(tmp_path / "in.jsonl", ["good"] * 6)
     with source.open("a") as file:
@@ -215,7 +257,9 @@ def test_a_note_counts_the_rows(tiny_classifier, tmp_path):
     assert notes == [f"1 row in {tmp_path}/out.csv", f"2 rows in {tmp_path}/out.csv"]
 
 
-def test_closed_standard_streams_are_missed_where_they_are_needed_only(tiny_classifier, source, tmp_path, monkeypatch):
+def test_closed_standard_streams_are_missed_where_they_are_needed_only(
+    tiny_classifier, source, tmp_path, monkeypatch
+):
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     assert run(tiny_classifier, source, tmp_path / "out.csv", tell=print_note) == len(TEXTS)
@@ -223,7 +267,9 @@ def test_closed_standard_streams_are_missed_where_they_are_needed_only(tiny_clas
     with pytest.raises(ValueError, match="standard input is closed; give --input=FILE"):
         run(tiny_classifier, "-", tmp_path / "more.csv")
     for options in ({}, {"output": tmp_path / "more.csv", "explain": True}):
-        with pytest.raises(ValueError, match="standard output is closed; give --output=FILE, without --explain"):
+        with pytest.raises(
+            ValueError, match="standard output is closed; give --output=FILE, without --explain"
+        ):
             run(tiny_classifier, source, **options)
 
 
@@ -235,7 +281,9 @@ def test_notes_go_nowhere_where_standard_error_is_closed(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "seen\n")
 
 
-def test_mistakes_in_the_input_are_told_before_the_model_is_loaded(tiny_classifier, source, monkeypatch):
+def test_mistakes_in_the_input_are_told_before_the_model_is_loaded(
+    tiny_classifier, source, monkeypatch
+):
     monkeypatch.setattr(bulk.Classifier, "load", None)
     with pytest.raises(ValueError, match="unknown column 'review'"):
         run(tiny_classifier, source, columns=["review"])
@@ -278,7 +326,9 @@ def test_explained_texts_take_the_place_of_rows(tiny_classifier, classifier, sou
     assert "probability_" not in text and "[" in text
 
 
-def test_explained_texts_stand_beside_an_output(tiny_classifier, source, tmp_path, capsys, monkeypatch):
+def test_explained_texts_stand_beside_an_output(
+    tiny_classifier, source, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(bulk, "has_colour", lambda _: True)
     run(tiny_classifier, source, tmp_path / "out.csv", explain=True)
     assert "\x1b[1;32m" in capsys.readouterr().out
@@ -294,7 +344,11 @@ def test_texts_cannot_steer_the_terminal(tiny_classifier, tmp_path, capsys):
 
 def test_lists_with_marks_of_the_table_come_back(tmp_path):
     columns = {"label": ['a\t"b"', "c\nd,"], "kept_words": [['"', ","], ["x\ty", "\x1b"]]}
-    for kind, kept in (("csv", ['" ,', "x y  "]), ("tsv", ['" ,', "x y  "]), ("jsonl", columns["kept_words"])):
+    for kind, kept in (
+        ("csv", ['" ,', "x y  "]),
+        ("tsv", ['" ,', "x y  "]),
+        ("jsonl", columns["kept_words"]),
+    ):
         with open_writer(tmp_path / f"out.{kind}", kind, tuple(columns)) as write:
             write(columns)
         rows = read_rows(tmp_path / f"out.{kind}")
@@ -307,19 +361,30 @@ def test_columns_that_the_output_does_not_have_are_left_out():
     text_writer(stream, "tsv", ("label",))({"label": ["a"], "kept_words": [["b"]]})
     assert stream.getvalue() == "label\na\n"
     assert column_names(("x",), with_words=True) == (
-        "label", "probability_x", "is_cut", "kept_words", "tokens_per_layer"
-    )  # fmt: skip
+        "label",
+        "probability_x",
+        "is_cut",
+        "kept_words",
+        "tokens_per_layer",
+    )
 
 
 def command(*arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "adapler_jax.cli.predict", *arguments],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 def test_the_command_answers_standard_input(tiny_classifier, classifier):
-    process = command(f"--model={tiny_classifier}", "--batch_size=4", "--driver=packed", "--dtype=float32")
+    process = command(
+        f"--model={tiny_classifier}", "--batch_size=4", "--driver=packed", "--dtype=float32"
+    )
     out, error = process.communicate("good films\n\nbad\n")
     assert process.returncode == 0, error
     assert_answers(read_table(out), classifier.predict(["good films", "", "bad"]))
@@ -349,11 +414,15 @@ def _interruptible():
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_command_leaves_no_file(tiny_classifier, tmp_path, number, code):
-    with command(f"--model={tiny_classifier}", f"--output={tmp_path}/out.csv", start_new_session=True) as process:
+    with command(
+        f"--model={tiny_classifier}", f"--output={tmp_path}/out.csv", start_new_session=True
+    ) as process:
         process.stdin.write("good film\n" * (2 * streams.WINDOW_ROWS + 1))
         process.stdin.flush()
         deadline = time.monotonic() + 120
-        while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        while (
+            not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline
+        ):
             time.sleep(0.1)
         assert [path.name for path in tmp_path.iterdir()] == [f".out.csv.{process.pid}.partial"]
         os.kill(process.pid, number)
@@ -371,10 +440,16 @@ def test_an_input_that_is_missing_or_a_folder_is_named(tmp_path):
         assert "Errno" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("output", "says"), [("out.csv", True), ("out.jsonl", False), (None, False)])
+@pytest.mark.parametrize(
+    ("output", "says"), [("out.csv", True), ("out.jsonl", False), (None, False)]
+)
 def test_a_note_on_semicolons_says_that_the_output_has_commas(tmp_path, output, says):
     notes = []
-    target = None if output is None else check_output(str(tmp_path / output), overwrite=False, source="-")
+    target = (
+        None
+        if output is None
+        else check_output(str(tmp_path / output), overwrite=False, source="-")
+    )
     tell = comma_teller(target, notes.append)
     file = io.BytesIO(b"text;id\ngood;1\nbad;2\n")
     options = Options(field="--{}")

@@ -15,7 +15,14 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving import bulk, streams
 from adapler_jax.serving.bulk import predict_file
-from adapler_jax.serving.copied_columns import ALL, NONE, CopiedColumns, as_json, as_text, parse_copy
+from adapler_jax.serving.copied_columns import (
+    ALL,
+    NONE,
+    CopiedColumns,
+    as_json,
+    as_text,
+    parse_copy,
+)
 from adapler_jax.serving.marked_text import mark_all
 from adapler_jax.serving.prediction_files import OUTPUT_KINDS, escape_formula, text_writer
 from adapler_jax.serving.streams import Window, read_windows
@@ -242,9 +249,18 @@ def test_json_has_null_where_a_number_is_none():
     ]
 
 
-def test_texts_that_are_shown_in_place_of_rows_are_told_no_copied_columns(tiny_classifier, tmp_path, capsys):
+def test_texts_that_are_shown_in_place_of_rows_are_told_no_copied_columns(
+    tiny_classifier, tmp_path, capsys
+):
     notes = []
     run(tiny_classifier, json_file(tmp_path), copy=ALL, explain=True, tell=notes.append)
     assert "good" in capsys.readouterr().out and not any("copied" in note for note in notes)
-    run(tiny_classifier, json_file(tmp_path), tmp_path / "a.csv", copy=ALL, explain=True, tell=notes.append)
+    run(
+        tiny_classifier,
+        json_file(tmp_path),
+        tmp_path / "a.csv",
+        copy=ALL,
+        explain=True,
+        tell=notes.append,
+    )
     assert any("'label' is copied as 'label_input'" in note for note in notes)

@@ -9,7 +9,13 @@ from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.question_answerer import Reading
 from adapler_jax.inference.words import Word
 from adapler_jax.io.terminal import one_line
-from adapler_jax.serving.marked_text import has_colour, mark_all, mark_kept, mark_readings, print_marked
+from adapler_jax.serving.marked_text import (
+    has_colour,
+    mark_all,
+    mark_kept,
+    mark_readings,
+    print_marked,
+)
 
 
 class Terminal(io.StringIO):
@@ -40,11 +46,17 @@ def make_prediction(texts, kept, *, num_read=100):
 
 
 def test_kept_words_stand_in_brackets():
-    assert mark_kept(make_prediction(("a fine film , really",), {"fine", "really"})) == "a [fine] film , [really]"
+    assert (
+        mark_kept(make_prediction(("a fine film , really",), {"fine", "really"}))
+        == "a [fine] film , [really]"
+    )
 
 
 def test_neighbours_share_a_mark():
-    assert mark_kept(make_prediction(("a  very good film",), {"very", "good"})) == "a  [very good] film"
+    assert (
+        mark_kept(make_prediction(("a  very good film",), {"very", "good"}))
+        == "a  [very good] film"
+    )
 
 
 def test_other_layers_can_be_asked_for():
@@ -57,7 +69,10 @@ def test_nothing_kept_is_the_text_itself():
 
 
 def test_what_was_not_read_is_cut():
-    assert mark_kept(make_prediction(("a good film and more",), {"good"}, num_read=3)) == "a [good] film ..."
+    assert (
+        mark_kept(make_prediction(("a good film and more",), {"good"}, num_read=3))
+        == "a [good] film ..."
+    )
 
 
 def test_pairs_are_told_apart():
@@ -76,7 +91,9 @@ def test_texts_cannot_steer_the_terminal():
 
 def test_a_paragraph_a_prediction():
     prediction = make_prediction(("a fine film",), {"fine"})
-    assert mark_all([prediction] * 2) == "\n\n".join(["pos (87%), tokens per layer 5 3:\na [fine] film"] * 2)
+    assert mark_all([prediction] * 2) == "\n\n".join(
+        ["pos (87%), tokens per layer 5 3:\na [fine] film"] * 2
+    )
 
 
 @pytest.mark.parametrize("refused", [True, False])
@@ -100,12 +117,27 @@ def test_no_predictions_print_nothing(capsys):
 
 def test_a_question_stands_over_its_answer_and_text():
     context = "a fine\x1b film"
-    words = tuple(Word(text, 0, start, end) for text, start, end in (("a", 0, 1), ("fine", 2, 6), ("film", 8, 12)))
+    words = tuple(
+        Word(text, 0, start, end)
+        for text, start, end in (("a", 0, 1), ("fine", 2, 6), ("film", 8, 12))
+    )
     reading = Reading(
-        question="how ?", context=context, text="fine", score=1.0, probability=0.9, start=2, end=6, answers=(),
-        words=words, keep_NW=np.array([[True, True, True], [False, True, False]]), is_cut=False,
-    )  # fmt: skip
-    questions = [Question("1", "how ?", context, ("fine", "good"), ((2, 6),)), Question("2", "how ?", context, (), ())]
+        question="how ?",
+        context=context,
+        text="fine",
+        score=1.0,
+        probability=0.9,
+        start=2,
+        end=6,
+        answers=(),
+        words=words,
+        keep_NW=np.array([[True, True, True], [False, True, False]]),
+        is_cut=False,
+    )
+    questions = [
+        Question("1", "how ?", context, ("fine", "good"), ((2, 6),)),
+        Question("2", "how ?", context, (), ()),
+    ]
     pairs = [(questions[0], reading), (questions[1], dataclasses.replace(reading, text=""))]
     assert mark_readings(pairs) == (
         "how ?\nfine (90%), accepted: fine / good\na [fine]  film\n\n"

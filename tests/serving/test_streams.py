@@ -22,7 +22,10 @@ class Pipe(io.BytesIO):
 
 def write_bytes(kind, texts, column="text", pairs=None):
     """The bytes of an input with these texts; `pairs` is a second column, `reply`."""
-    rows = [{column: text} | ({"reply": pairs[place]} if pairs else {}) for place, text in enumerate(texts)]
+    rows = [
+        {column: text} | ({"reply": pairs[place]} if pairs else {})
+        for place, text in enumerate(texts)
+    ]
     if kind == "txt":
         return "".join(text + "\n" for text in texts).encode()
     if kind == "json":
@@ -41,7 +44,9 @@ def write_bytes(kind, texts, column="text", pairs=None):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
         return sink.getvalue()
     mark = "," if kind == "csv" else "\t"
-    lines = [mark.join('"' + value.replace('"', '""') + '"' for value in row.values()) for row in rows]
+    lines = [
+        mark.join('"' + value.replace('"', '""') + '"' for value in row.values()) for row in rows
+    ]
     return "\n".join([mark.join(rows[0]), *lines]).encode()
 
 
@@ -101,7 +106,10 @@ def test_a_pipe_has_no_share():
 def test_long_texts_end_a_window_earlier(monkeypatch):
     monkeypatch.setattr(streams, "WINDOW_CHARACTERS", 10)
     assert list(streams.cut(["a" * 6, "b" * 6, "c"])) == [["a" * 6, "b" * 6], ["c"]]
-    assert list(streams.cut([("a" * 5, "b" * 5), ("c", "d")])) == [[("a" * 5, "b" * 5)], [("c", "d")]]
+    assert list(streams.cut([("a" * 5, "b" * 5), ("c", "d")])) == [
+        [("a" * 5, "b" * 5)],
+        [("c", "d")],
+    ]
 
 
 def test_no_more_is_read_than_a_window_needs():
@@ -121,17 +129,23 @@ def test_a_tsv_whose_quotes_do_not_pair_up_has_plain_quotes():
 def test_tsv_quotes_around_whole_rows_are_plain():
     content = b'text\tlabel\n"good film\t1\na film\t2\n\nbad film"\t3\n'
     assert read("tsv", content) == ['"good film', "a film", 'bad film"']
-    with pytest.raises(ValueError, match="in: the row of line 2 holds whole rows .*; give the file by name"):
+    with pytest.raises(
+        ValueError, match="in: the row of line 2 holds whole rows .*; give the file by name"
+    ):
         read("tsv", content, file=Pipe)
     assert read("tsv", b'text\tlabel\n"a\nb"\t1\nc\t2\n') == ["a\nb", "c"]
-    assert read("tsv", content + b'"two\nlines"\t4\n')[3:] == ["two\nlines"]  # plain rows would not be as wide
+    assert read("tsv", content + b'"two\nlines"\t4\n')[3:] == [
+        "two\nlines"
+    ]  # plain rows would not be as wide
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_rows_give_no_windows(kind):
     sink = io.BytesIO(write_bytes(kind, []) if kind == "xlsx" else b"")
     if kind == "parquet":
-        pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), sink)
+        pyarrow.parquet.write_table(
+            pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), sink
+        )
     assert read(kind, sink.getvalue()) == []
 
 
@@ -148,7 +162,10 @@ def test_a_header_alone_must_have_the_column(kind, content):
 
 def test_the_task_names_the_columns_where_they_are_there():
     usual = usual_columns("mnli")
-    assert pick_columns(["premise", "hypothesis", "text"], (), usual, "in") == ("premise", "hypothesis")
+    assert pick_columns(["premise", "hypothesis", "text"], (), usual, "in") == (
+        "premise",
+        "hypothesis",
+    )
     assert pick_columns(["text", "sentence"], (), usual_columns("sst2"), "in") == ("sentence",)
     assert pick_columns(["text", "label"], (), usual_columns("sst2"), "in") == ("text",)
     assert usual_columns("not ours") == usual_columns(None) == [("text",), ("sentence",)]
@@ -156,7 +173,10 @@ def test_the_task_names_the_columns_where_they_are_there():
 
 def test_a_task_of_pairs_has_no_other_columns():
     usual = usual_columns("qnli")
-    with pytest.raises(ValueError, match="in: unknown column 'question'; .*known: sentence, text; .* --column=FIRST,"):
+    with pytest.raises(
+        ValueError,
+        match="in: unknown column 'question'; .*known: sentence, text; .* --column=FIRST,",
+    ):
         pick_columns(["sentence", "text"], (), usual, "in")
     assert pick_columns(["sentence", "text"], ["text"], usual, "in") == ("text",)
 
@@ -167,7 +187,9 @@ def test_a_column_that_is_there_twice_is_refused_where_it_is_wanted(kind):
     if kind == "parquet":
         sink = io.BytesIO()
         arrays = [pyarrow.array([text]) for text in "abc"]
-        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, names=["text", "n", "n"]), sink)
+        pyarrow.parquet.write_table(
+            pyarrow.Table.from_arrays(arrays, names=["text", "n", "n"]), sink
+        )
         content = sink.getvalue()
     assert read(kind, content) == ["a"]
     with pytest.raises(ValueError, match="in: 2 columns are called 'n'; rename all but one"):
@@ -177,7 +199,9 @@ def test_a_column_that_is_there_twice_is_refused_where_it_is_wanted(kind):
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_a_missing_column_lists_those_that_there_are(kind):
     content = write_bytes(kind, ["a"], column="review", pairs=["b"])
-    with pytest.raises(ValueError, match="unknown column 'reviews'; did you mean 'review'.* known: review, reply"):
+    with pytest.raises(
+        ValueError, match="unknown column 'reviews'; did you mean 'review'.* known: review, reply"
+    ):
         read(kind, content, columns=["reviews"])
     with pytest.raises(ValueError, match="Name it with --column; there are review, reply"):
         read(kind, content)
@@ -191,9 +215,17 @@ def test_a_missing_column_lists_those_that_there_are(kind):
         ("csv", b"text,label\na,1\nb\n", "in: row 2 has 1 fields"),
         ("csv", b'text\n"a\n', "in: line 2: a quote opens before 'a' and never closes"),
         ("jsonl", b'{"text": "a"}\n\n{"text": \n', "in: line 3 is not JSON"),
-        ("csv", b"text,label\ra,1\rb,2\r", "in: line 1: a carriage return alone ends no line; convert"),
+        (
+            "csv",
+            b"text,label\ra,1\rb,2\r",
+            "in: line 1: a carriage return alone ends no line; convert",
+        ),
         ("jsonl", b'{"text": "a"}\n' + b"[" * 100_000, "in: line 2 is nested too deeply"),
-        ("jsonl", b'{"text": "a"}\n{"n": ' + b"1" * 5000 + b"}", "in: line 2 has a number of too many digits"),
+        (
+            "jsonl",
+            b'{"text": "a"}\n{"n": ' + b"1" * 5000 + b"}",
+            "in: line 2 has a number of too many digits",
+        ),
         ("jsonl", b'{"text": "a"}\n["b"]\n', "in: line 2 is list; expected an object"),
         ("jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "in: line 2 has no 'text'; expected a text"),
         ("jsonl", b'{"text": 3}\n', "in: line 1 has 3 as 'text'; expected a text"),

@@ -19,7 +19,13 @@ from configs import adapler as adapler_config
 from tests.data.conftest import build_tokenizer
 
 ENCODER = EncoderConfig(
-    num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=32, vocab_size=15, num_positions=16, init_std=0.2
+    num_layers=4,
+    num_heads=2,
+    hidden_dim=16,
+    ffn_dim=32,
+    vocab_size=15,
+    num_positions=16,
+    init_std=0.2,
 )
 
 
@@ -38,7 +44,9 @@ def write_texts(path, num_rows, seed):
     with path.open("w") as file:
         for _ in range(num_rows):
             label = int(rng.integers(2))
-            words = [str(word) for word in rng.choice(["a", "film", "films", "."], rng.integers(2, 9))]
+            words = [
+                str(word) for word in rng.choice(["a", "film", "films", "."], rng.integers(2, 9))
+            ]
             words[int(rng.integers(len(words)))] = ("bad", "good")[label]
             file.write(json.dumps({"text": " ".join(words), "label": label}) + "\n")
 
@@ -67,7 +75,9 @@ def make_config(tiny_files):
         config.data.max_length = 16
         config.data.lengths = (16,)
         config.finetune.learning_rate = 1e-2
-        config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+        config.update_from_flattened_dict(
+            {name.replace("__", "."): value for name, value in changes.items()}
+        )
         return config.lock()  # as the commands have it
 
     return make
@@ -136,6 +146,8 @@ def run_killed_at(monkeypatch):
     def run(config, workdir, names, kills):
         for step_of_kill, num_done in kills:
             run_killed_once(config, workdir, step_of_kill)
-            assert [name for name in names if phases.is_done(workdir / name)] == list(names[:num_done])
+            assert [name for name in names if phases.is_done(workdir / name)] == list(
+                names[:num_done]
+            )
 
     return run

@@ -4,7 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed: the live comparisons with PyTorch did not run")
+torch = pytest.importorskip(
+    "torch", reason="torch is not installed: the live comparisons with PyTorch did not run"
+)
 transformers = pytest.importorskip("transformers")
 
 from adapler_jax.encoders.bert import encode  # noqa: E402
@@ -18,10 +20,18 @@ def test_a_trained_encoder_gives_pytorch_the_same_states(make_config, workdirs):
     workdir = workdirs()
     run_all(make_config(), workdir, tell=lambda _: None)
     saved = load_model(workdir / "adapler" / "model")
-    tokens_BL = np.random.default_rng(0).integers(0, saved.config.vocab_size, (3, 12)).astype(np.int32)
+    tokens_BL = (
+        np.random.default_rng(0).integers(0, saved.config.vocab_size, (3, 12)).astype(np.int32)
+    )
     live_BL = np.arange(12) < np.array([[12], [7], [2]])
-    model = transformers.BertModel.from_pretrained(workdir / "adapler" / "model", attn_implementation="eager").eval()
+    model = transformers.BertModel.from_pretrained(
+        workdir / "adapler" / "model", attn_implementation="eager"
+    ).eval()
     with torch.no_grad():
-        expected_BLD = model(torch.tensor(tokens_BL, dtype=torch.long), torch.tensor(live_BL, dtype=torch.long))[0]
-    found_BLD = encode(saved.params["encoder"], saved.config, tokens_BL, jnp.zeros_like(tokens_BL), live_BL)
+        expected_BLD = model(
+            torch.tensor(tokens_BL, dtype=torch.long), torch.tensor(live_BL, dtype=torch.long)
+        )[0]
+    found_BLD = encode(
+        saved.params["encoder"], saved.config, tokens_BL, jnp.zeros_like(tokens_BL), live_BL
+    )
     np.testing.assert_allclose(found_BLD[live_BL], expected_BLD.numpy()[live_BL], rtol=0, atol=1e-5)

@@ -18,7 +18,10 @@ from tests.tiny import CONFIG, NUM_CLASSES, PRUNER, assert_all_finite, make_batc
 
 PARAMS = make_params()
 CONTRIBUTION_COEF, LENGTH_COEF = 0.3, 0.2
-LOSSES = LossConfig((("main", "contribution", CONTRIBUTION_COEF), ("speedup", "length", LENGTH_COEF)), distil_coef=0.25)
+LOSSES = LossConfig(
+    (("main", "contribution", CONTRIBUTION_COEF), ("speedup", "length", LENGTH_COEF)),
+    distil_coef=0.25,
+)
 
 
 # The task loss
@@ -28,10 +31,13 @@ def batch_of(labels, *, teacher=None, example_ids=None):
     """A Batch of which only these fields are read."""
     zeros_BL = np.zeros((len(labels), 1), np.int32)
     return Batch(
-        token_BL=zeros_BL, segment_BL=zeros_BL, live_BL=zeros_BL == 0, label_B=np.array(labels, np.int32),
+        token_BL=zeros_BL,
+        segment_BL=zeros_BL,
+        live_BL=zeros_BL == 0,
+        label_B=np.array(labels, np.int32),
         example_id_B=np.array(range(len(labels)) if example_ids is None else example_ids, np.int32),
         teacher_logits=teacher,
-    )  # fmt: skip
+    )
 
 
 LOGITS = jnp.log(jnp.array([[1.0, 3.0], [3.0, 1.0]]))  # probabilities 1/4 and 3/4
@@ -69,7 +75,9 @@ def test_without_distillation_no_teacher_is_needed():
 @functools.cache
 def jitted_objectives():
     def run(params, batch, slope):
-        return objectives(params, CONFIG, PRUNER, batch, LOSSES, slope=slope, key=None, dtype=jnp.float32)
+        return objectives(
+            params, CONFIG, PRUNER, batch, LOSSES, slope=slope, key=None, dtype=jnp.float32
+        )
 
     return jax.jit(run)
 
@@ -81,7 +89,9 @@ def jitted_gradients():
     def run(params, batch, slope):
         def both(weights, thresholds):
             params = join_thresholds(weights, thresholds)
-            return objectives(params, CONFIG, PRUNER, batch, LOSSES, slope=slope, key=None, dtype=jnp.float32)
+            return objectives(
+                params, CONFIG, PRUNER, batch, LOSSES, slope=slope, key=None, dtype=jnp.float32
+            )
 
         _, pull, _ = jax.vjp(both, *split_thresholds(params, PRUNER), has_aux=True)
         return pull((1.0, 0.0)), pull((0.0, 1.0))
@@ -92,7 +102,9 @@ def jitted_gradients():
 @functools.cache
 def jitted_dense_objectives():
     def run(params, batch):
-        return objectives(params, CONFIG, keep_all(), batch, LossConfig(), slope=None, key=None, dtype=jnp.float32)
+        return objectives(
+            params, CONFIG, keep_all(), batch, LossConfig(), slope=None, key=None, dtype=jnp.float32
+        )
 
     return jax.jit(run)
 
@@ -108,7 +120,9 @@ def test_objectives_are_the_task_and_each_its_own_term():
     numbers = numbers_of(make_batch())
     main = numbers["task"] + CONTRIBUTION_COEF * numbers["contribution"]
     assert numbers["main"] == pytest.approx(main, rel=1e-6)
-    assert numbers["speedup"] == pytest.approx(numbers["task"] + LENGTH_COEF * numbers["length"], rel=1e-6)
+    assert numbers["speedup"] == pytest.approx(
+        numbers["task"] + LENGTH_COEF * numbers["length"], rel=1e-6
+    )
     assert numbers["contribution"] > 0 and 0 < numbers["length"] < 1
 
 
@@ -119,9 +133,13 @@ def test_objectives_are_means_over_examples():
         ids = np.where(np.arange(4) == row, batch.example_id_B, FILLER_ID).astype(np.int32)
         alone.append(numbers_of(batch.replace(example_id_B=ids)))
     together = numbers_of(batch)
-    dense_B = flops.dense_flops(CONFIG, batch.live_BL.sum(-1), head=flops.pooled_flops(CONFIG, NUM_CLASSES))
+    dense_B = flops.dense_flops(
+        CONFIG, batch.live_BL.sum(-1), head=flops.pooled_flops(CONFIG, NUM_CLASSES)
+    )
     pruned_B = dense_B / [numbers.pop("flops_speedup") for numbers in alone]
-    assert together.pop("flops_speedup") == pytest.approx(flops.speedup(dense_B, pruned_B), rel=1e-5)
+    assert together.pop("flops_speedup") == pytest.approx(
+        flops.speedup(dense_B, pruned_B), rel=1e-5
+    )
     for name, value in together.items():
         assert value == pytest.approx(np.mean([numbers[name] for numbers in alone]), rel=1e-5), name
 
@@ -140,9 +158,13 @@ def test_filler_rows_do_not_change_the_gradients():
     other = make_batch((12, 7), num_fillers=2, filler=9)
     saliency_BL = other.saliency_BL.copy()
     saliency_BL[2:] = 3.0
-    other = other.replace(label_B=np.array([*batch.label_B[:2], 2, 2], np.int32), saliency_BL=saliency_BL)
+    other = other.replace(
+        label_B=np.array([*batch.label_B[:2], 2, 2], np.int32), saliency_BL=saliency_BL
+    )
     found, expected = (jitted_gradients()(PARAMS, b, jnp.float32(5.0)) for b in (other, batch))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, expected
+    )
 
 
 def test_a_batch_of_fillers_costs_nothing():
@@ -162,7 +184,9 @@ def test_accuracy_counts_examples_that_are_no_filler():
     batch = make_batch((12, 7, 3), num_fillers=1)
     params = PARAMS | {"pruner": {}}
     chosen_B = np.argmax(saliency_of(batch)[1], axis=-1).astype(np.int32)
-    label_B = np.array([chosen_B[0], (chosen_B[1] + 1) % 3, chosen_B[2], (chosen_B[3] + 1) % 3], np.int32)
+    label_B = np.array(
+        [chosen_B[0], (chosen_B[1] + 1) % 3, chosen_B[2], (chosen_B[3] + 1) % 3], np.int32
+    )
     _, numbers = jitted_dense_objectives()(params, batch.replace(label_B=label_B))
     assert float(numbers["accuracy"]) == pytest.approx(2 / 3)
 
@@ -197,13 +221,22 @@ def test_every_threshold_gets_a_gradient_from_the_speedup_objective_but_the_firs
     assert thresholds["cls_ratio_N"][0] == 0
 
 
-@pytest.mark.parametrize(("option", "value"), [("numpy_rank_promotion", "raise"), ("numpy_dtype_promotion", "strict")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("numpy_rank_promotion", "raise"), ("numpy_dtype_promotion", "strict")]
+)
 def test_objectives_promote_nothing_implicitly(option, value):
     batch = jax.tree.map(jnp.asarray, make_batch())
     with getattr(jax, option)(value):
         jax.make_jaxpr(
             lambda params: objectives(
-                params, CONFIG, PRUNER, batch, LOSSES, slope=jnp.float32(5.0), key=None, dtype=jnp.float32
+                params,
+                CONFIG,
+                PRUNER,
+                batch,
+                LOSSES,
+                slope=jnp.float32(5.0),
+                key=None,
+                dtype=jnp.float32,
             )
         )(PARAMS)
 
@@ -255,7 +288,9 @@ def test_saliency_is_the_norm_of_gradient_times_input():
         shifts[row, np.arange(D), slot, np.arange(D)] = step
     shifts = shifts.reshape(-1, *hidden_BLD.shape[1:])
     gradient = (np.asarray(true_logit(shifts)) - np.asarray(true_logit(-shifts))) / (2 * step)
-    expected = np.linalg.norm(gradient.reshape(len(slots), D) * np.asarray(hidden_BLD)[0, list(slots)], axis=-1)
+    expected = np.linalg.norm(
+        gradient.reshape(len(slots), D) * np.asarray(hidden_BLD)[0, list(slots)], axis=-1
+    )
     found, _ = saliency_of(make_batch())
     np.testing.assert_allclose(found[0, list(slots)], expected, rtol=0.02)
 
@@ -289,6 +324,8 @@ def test_saliency_belongs_to_the_true_label():
 
 def test_saliency_comes_with_the_logits_of_plain_bert():
     batch = make_batch()
-    hidden_BLD = encoder.encode(PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
+    hidden_BLD = encoder.encode(
+        PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+    )
     expected_BC = heads.classify(PARAMS["head"], CONFIG, hidden_BLD[:, 0])
     np.testing.assert_allclose(saliency_of(batch)[1], expected_BC, rtol=0, atol=5e-6)

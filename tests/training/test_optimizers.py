@@ -20,9 +20,14 @@ from adapler_jax.training.optimizers import (
 from tests.tiny import PRUNER, assert_trees_equal, make_params
 
 RATES = OptimizerConfig(
-    learning_rate=0.1, predictor_learning_rate=0.3, threshold_learning_rate=0.02,
-    weight_decay=0.0, adam_epsilon=1e-8, clip_norm=0.0, warmup_share=0.1,
-)  # fmt: skip
+    learning_rate=0.1,
+    predictor_learning_rate=0.3,
+    threshold_learning_rate=0.02,
+    weight_decay=0.0,
+    adam_epsilon=1e-8,
+    clip_norm=0.0,
+    warmup_share=0.1,
+)
 NUM_STEPS = 10  # of which one warms up: rate 0 at step 0, the peak at step 1
 
 
@@ -32,7 +37,9 @@ NUM_STEPS = 10  # of which one warms up: rate 0 at step 0, the peak at step 1
 def test_rate_schedule_by_hand():
     rate = rate_schedule(2.0, 0.2, 20)
     found = [float(rate(step)) for step in (0, 1, 2, 4, 5, 12, 16, 20, 25)]
-    np.testing.assert_allclose(found, [0.0, 0.5, 1.0, 2.0, 2 * 15 / 16, 1.0, 0.5, 0.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(
+        found, [0.0, 0.5, 1.0, 2.0, 2 * 15 / 16, 1.0, 0.5, 0.0, 0.0], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("warmup_share", "num_steps"), [(0.0, 5), (0.06, 1), (0.06, 3), (1.0, 4)])
@@ -45,7 +52,12 @@ def test_rate_starts_at_zero_and_stays_in_range_for_short_runs(warmup_share, num
 def slopes(schedule, num_epochs, *, steps_per_epoch=3, first=10.0, last=1000.0):
     run = jax.jit(
         functools.partial(
-            slope_at, schedule=schedule, steps_per_epoch=steps_per_epoch, num_epochs=num_epochs, first=first, last=last
+            slope_at,
+            schedule=schedule,
+            steps_per_epoch=steps_per_epoch,
+            num_epochs=num_epochs,
+            first=first,
+            last=last,
         )
     )
     found = [run(jnp.int32(step)) for step in range(steps_per_epoch * num_epochs)]
@@ -83,7 +95,10 @@ def test_geometric_slope_of_a_single_step_is_the_first():
 def test_split_gives_the_speedup_loss_thresholds_and_cls_ratios_only():
     weights, thresholds = split_thresholds(make_params(), PRUNER)
     assert set(thresholds) == {"threshold_N", "cls_ratio_N"}
-    assert set(weights) == {"encoder", "head", "pruner"} and set(weights["pruner"]) == {"hidden", "score"}
+    assert set(weights) == {"encoder", "head", "pruner"} and set(weights["pruner"]) == {
+        "hidden",
+        "score",
+    }
 
 
 @pytest.mark.parametrize("pruner", [PRUNER, keep_all()], ids=lambda pruner: pruner.name)
@@ -103,7 +118,12 @@ def test_weight_decay_acts_on_kernels_and_tables_only():
     linear = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
     decayed = {f"encoder/layers/{name}/kernel" for name in linear}
     decayed |= {f"encoder/embeddings/{name}" for name in ("token", "position", "segment")}
-    decayed |= {"head/pooler/kernel", "head/classifier/kernel", "pruner/hidden/kernel", "pruner/score/kernel"}
+    decayed |= {
+        "head/pooler/kernel",
+        "head/classifier/kernel",
+        "pruner/hidden/kernel",
+        "pruner/score/kernel",
+    }
     assert {name for name, mark in marks.items() if mark} == decayed
     assert len(marks) == len(jax.tree.leaves(weights))
 
@@ -112,7 +132,10 @@ def test_weight_decay_acts_on_kernels_and_tables_only():
 
 
 WEIGHTS = {
-    "encoder": {"query": {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}, "norm": {"scale": jnp.array([2.0])}},
+    "encoder": {
+        "query": {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])},
+        "norm": {"scale": jnp.array([2.0])},
+    },
     "head": {"classifier": {"kernel": jnp.array([[-4.0]])}},
     "pruner": {"hidden": {"kernel": jnp.array([[5.0]]), "bias": jnp.array([5.0])}},
 }
@@ -125,7 +148,9 @@ def second_update(optimizer, tree, grads):
     assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(first))
     second, _ = optimizer.update(grads, state, tree)
     leaves = jax.tree_util.tree_leaves_with_path(second)
-    return {"/".join(entry.key for entry in path): float(jnp.ravel(leaf)[0]) for path, leaf in leaves}
+    return {
+        "/".join(entry.key for entry in path): float(jnp.ravel(leaf)[0]) for path, leaf in leaves
+    }
 
 
 def gradients_like(tree, value):
@@ -162,7 +187,9 @@ def test_one_norm_clips_weights_and_predictors_together():
     expected = {"head/kernel": -0.1 * 0.6 / 1.6, "pruner/kernel": -0.3 * 0.8 / 1.8}
     assert found == pytest.approx(expected, rel=1e-4)
     unclipped = second_update(main_optimizer(rates._replace(clip_norm=0.0), NUM_STEPS), tree, grads)
-    assert unclipped == pytest.approx({"head/kernel": -0.1 * 3 / 4, "pruner/kernel": -0.3 * 4 / 5}, rel=1e-4)
+    assert unclipped == pytest.approx(
+        {"head/kernel": -0.1 * 3 / 4, "pruner/kernel": -0.3 * 4 / 5}, rel=1e-4
+    )
 
 
 def test_thresholds_move_by_their_rate_without_decay():
@@ -178,7 +205,9 @@ def test_one_norm_clips_both_kinds_of_thresholds():
     grads = {"threshold_N": jnp.array([3.0]), "cls_ratio_N": jnp.array([4.0])}
     rates = RATES._replace(adam_epsilon=1.0, clip_norm=1.0)
     found = second_update(threshold_optimizer(rates, NUM_STEPS), thresholds, grads)
-    assert found == pytest.approx({"threshold_N": -0.02 * 0.6 / 1.6, "cls_ratio_N": -0.02 * 0.8 / 1.8}, rel=1e-4)
+    assert found == pytest.approx(
+        {"threshold_N": -0.02 * 0.6 / 1.6, "cls_ratio_N": -0.02 * 0.8 / 1.8}, rel=1e-4
+    )
 
 
 def test_zero_gradients_move_nothing_without_decay():

@@ -23,14 +23,20 @@ def write_questions(path, num_rows, seed):
     rng = np.random.default_rng(seed)
     with path.open("w") as file:
         for number in range(num_rows):
-            words = [str(word) for word in rng.choice(["a", "film", "films", "."], rng.integers(3, 12))]
+            words = [
+                str(word) for word in rng.choice(["a", "film", "films", "."], rng.integers(3, 12))
+            ]
             answer = ("good", "bad", "")[number % 3]
             if answer:
                 words[int(rng.integers(len(words)))] = answer
             context = " ".join(words)
             answers = {"text": [answer], "answer_start": [context.index(answer)]} if answer else {}
-            row = {"id": str(number), "question": "a film", "context": context, "answers": answers or
-                   {"text": [], "answer_start": []}}  # fmt: skip
+            row = {
+                "id": str(number),
+                "question": "a film",
+                "context": context,
+                "answers": answers or {"text": [], "answer_start": []},
+            }
             file.write(json.dumps(row) + "\n")
 
 
@@ -41,7 +47,13 @@ def write_choices(path, num_rows, seed):
         for number in range(num_rows):
             label = int(rng.integers(2))
             options = ["good", "bad"] if label == 0 else ["bad", "good"]
-            row = {"id": str(number), "article": "a film .", "question": "film", "options": options, "label": label}
+            row = {
+                "id": str(number),
+                "article": "a film .",
+                "question": "film",
+                "options": options,
+                "label": label,
+            }
             file.write(json.dumps(row) + "\n")
 
 
@@ -50,7 +62,9 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("reading")
     for name, write in (("span", write_questions), ("choice", write_choices)):
         (root / name).mkdir()
-        for seed, (split, num_rows) in enumerate({"train": 48, "validation": 24, "test": 18}.items()):
+        for seed, (split, num_rows) in enumerate(
+            {"train": 48, "validation": 24, "test": 18}.items()
+        ):
             write(root / name / f"{split}.jsonl", num_rows, seed)
     return root
 
@@ -70,7 +84,9 @@ def make_reading(tiny_files, folders):
         config.data.lengths = (16,)
         config.reading.update({"stride": 4, "max_question_tokens": 3, "max_option_tokens": 4})
         config.finetune.update({"learning_rate": 1e-2, "num_epochs": 4})
-        config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+        config.update_from_flattened_dict(
+            {name.replace("__", "."): value for name, value in changes.items()}
+        )
         return config.lock()
 
     return make
@@ -113,19 +129,34 @@ def test_a_reader_that_is_fine_tuned_already_keeps_its_threshold(pruned, make_re
 def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
     dense, adapted = evaluate_workdir(pruned, tell=NOTES.append, only="adapt-1.5x")
     name, answers = example_answers(pruned)
-    assert name in ("adapler", "adapt-1.5x") and [question.id for question, _ in answers] == ["0", "1", "2"]
+    assert name in ("adapler", "adapt-1.5x") and [question.id for question, _ in answers] == [
+        "0",
+        "1",
+        "2",
+    ]
     assert [row["method"] for row in (dense, adapted)] == ["dense", "adapt-1.5x"]
     for row in (dense, adapted):
-        assert row["metric"] == "f1" and 0.0 <= row["exact"] <= row["test_score"] <= 1.0 and row["total"] == 18
+        assert (
+            row["metric"] == "f1"
+            and 0.0 <= row["exact"] <= row["test_score"] <= 1.0
+            and row["total"] == 18
+        )
     assert adapted["flops_speedup"] > 1.2 and adapted["wall_speedup_32"] > 0
 
 
 def test_a_reader_answers_as_the_run_scored(pruned, folders):
     (row, *_) = evaluate_workdir(pruned, tell=NOTES.append, with_times=False)
-    questions = [json.loads(line) for line in (folders / "span" / "test.jsonl").read_text().splitlines()]
+    questions = [
+        json.loads(line) for line in (folders / "span" / "test.jsonl").read_text().splitlines()
+    ]
     reader = Reader.load(pruned / "finetune" / "model")
-    answers = reader.answer_all([(question["question"], question["context"]) for question in questions])
-    right = [answer.text in (question["answers"]["text"] or [""]) for answer, question in zip(answers, questions)]
+    answers = reader.answer_all(
+        [(question["question"], question["context"]) for question in questions]
+    )
+    right = [
+        answer.text in (question["answers"]["text"] or [""])
+        for answer, question in zip(answers, questions)
+    ]
     assert np.mean(right) == pytest.approx(row["exact"])
     for answer in answers:
         assert answer.text == answer.context[answer.start : answer.end]
@@ -152,7 +183,9 @@ def test_a_reader_refuses_what_is_no_pair_and_models_without_answers(pruned, tin
         reader.answer_all([("a", "film"), "film"])
     with pytest.raises(ValueError, match="finds no answers in texts; load it with Classifier"):
         Reader.load(tiny_files / "model")
-    with pytest.raises(ValueError, match="config.json does not exist; .*; .*there are .*finetune.model"):
+    with pytest.raises(
+        ValueError, match="config.json does not exist; .*; .*there are .*finetune.model"
+    ):
         Reader.load(pruned / "finetune")
 
 
@@ -172,9 +205,13 @@ def test_a_stream_answers_before_all_questions_are_there(pruned):
 
 def test_a_question_that_is_cut_is_told(pruned):
     reader = Reader.load(pruned / "finetune" / "model")
-    assert [reading.is_cut for reading in reader.answer_all([("a film .", "film"), ("a film . a", "film")])] == [
-        False, True,
-    ]  # fmt: skip
+    assert [
+        reading.is_cut
+        for reading in reader.answer_all([("a film .", "film"), ("a film . a", "film")])
+    ] == [
+        False,
+        True,
+    ]
 
 
 def test_a_reader_always_answers_when_asked_to(pruned):
@@ -185,7 +222,9 @@ def test_a_reader_always_answers_when_asked_to(pruned):
 
 
 def test_fields_of_texts_with_classes_are_refused(make_reading, workdirs):
-    with pytest.raises(ValueError, match="config.data.columns is given, but .*rename the fields of the data"):
+    with pytest.raises(
+        ValueError, match="config.data.columns is given, but .*rename the fields of the data"
+    ):
         run(make_reading(finetune, data__columns={"context": "passage"}), workdirs())
 
 
@@ -199,21 +238,31 @@ def test_selectors_learn_from_questions(make_reading, workdirs):
 
 @pytest.mark.parametrize(
     ("module", "changes"),
-    [(adapler, {}), (powerbert, {"powerbert__retention": (12, 8, 6, 4)}), (finetune, {"reading__per_option": True})],
+    [
+        (adapler, {}),
+        (powerbert, {"powerbert__retention": (12, 8, 6, 4)}),
+        (finetune, {"reading__per_option": True}),
+    ],
 )
 def test_options_are_chosen_by_every_method(make_reading, workdirs, folders, module, changes):
     config = make_reading(module, "choice", finetune__num_epochs=2, **changes)
     workdir = run(config, workdirs())
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.8
     for row in evaluate_workdir(workdir, tell=NOTES.append, with_times=False):
-        assert row["metric"] == "accuracy" and (row["num_texts"], row["unit"], row["total"]) == (36, "options", 18)
+        assert row["metric"] == "accuracy" and (row["num_texts"], row["unit"], row["total"]) == (
+            36,
+            "options",
+            18,
+        )
         directory = workdir / ("finetune" if row["method"] == "dense" else row["method"]) / "model"
         assert score_of(Chooser.load(directory), folders) == pytest.approx(row["test_score"])
 
 
 def score_of(chooser, folders):
     """Share of the test questions that are answered rightly, by what a user would call."""
-    rows = [json.loads(line) for line in (folders / "choice" / "test.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (folders / "choice" / "test.jsonl").read_text().splitlines()
+    ]
     found = chooser.choose_all([(row["question"], row["article"], row["options"]) for row in rows])
     return np.mean([answer.label == row["label"] for answer, row in zip(found, rows, strict=True)])
 
@@ -222,10 +271,14 @@ def test_limits_that_are_none_are_refused_before_any_work(make_reading):
     for field in ("stride", "max_answer_tokens", "max_answers", "num_best"):
         with pytest.raises(ValueError, match=f"config.reading.{field} is 0; expected 1 or more"):
             check_config(make_reading(finetune, **{f"reading__{field}": 0}))
-    with pytest.raises(ValueError, match="config.reading.num_validation_examples is -1; expected 0 to inf"):
+    with pytest.raises(
+        ValueError, match="config.reading.num_validation_examples is -1; expected 0 to inf"
+    ):
         check_config(make_reading(finetune, reading__num_validation_examples=-1))
 
 
 def test_a_task_without_a_source_says_so(make_reading, workdirs):
-    with pytest.raises(ValueError, match="task 'custom_span' has no train split; set config.data.source"):
+    with pytest.raises(
+        ValueError, match="task 'custom_span' has no train split; set config.data.source"
+    ):
         run(make_reading(finetune, data__source=""), workdirs())

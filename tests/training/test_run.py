@@ -40,8 +40,14 @@ from configs import adapler
 from tests import tiny
 
 ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
-RUN = {"finetune__num_epochs": 2, "adapler__num_epochs": 2, "adapt__speedups": (1.2,), "adapler__length_coef": 3.0,
-       "finetune__checkpoint_every_steps": 4, "adapler__checkpoint_every_steps": 4}  # fmt: skip
+RUN = {
+    "finetune__num_epochs": 2,
+    "adapler__num_epochs": 2,
+    "adapt__speedups": (1.2,),
+    "adapler__length_coef": 3.0,
+    "finetune__checkpoint_every_steps": 4,
+    "adapler__checkpoint_every_steps": 4,
+}
 
 
 def silent(_):
@@ -83,15 +89,27 @@ def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workd
     workdir = workdirs()
     run_all(
         make_config(
-            finetune__num_epochs=15, adapler__num_epochs=24, adapler__predictor_learning_rate=1e-2,
-            adapler__threshold_learning_rate=2e-2, adapler__length_coef=1.0, adapler__length_target=0.0,
+            finetune__num_epochs=15,
+            adapler__num_epochs=24,
+            adapler__predictor_learning_rate=1e-2,
+            adapler__threshold_learning_rate=2e-2,
+            adapler__length_coef=1.0,
+            adapler__length_target=0.0,
         ),
-        workdir, tell=lambda _: None,
-    )  # fmt: skip
+        workdir,
+        tell=lambda _: None,
+    )
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
-    rows = [json.loads(line) for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tiny_files / "data" / "test.jsonl").read_text().splitlines()
+    ]
     answers = Classifier.load(workdir / "adapler" / "model").predict([row["text"] for row in rows])
-    assert np.mean([answer.label == ("bad", "good")[row["label"]] for answer, row in zip(answers, rows)]) > 0.9
+    assert (
+        np.mean(
+            [answer.label == ("bad", "good")[row["label"]] for answer, row in zip(answers, rows)]
+        )
+        > 0.9
+    )
     first = [answer.kept_words[0] for answer in answers]
     deciding = np.mean([bool({"bad", "good"} & set(words)) for words in first])
     others = sum(word not in ("bad", "good") for words in first for word in words)
@@ -105,7 +123,9 @@ def test_a_finished_run_is_not_repeated(make_config, uninterrupted, monkeypatch)
     lines = []
     run_all(make_config(**RUN), uninterrupted, tell=lines.append)
     assert all(f"{name}: finished before" in lines for name in ALL_PHASES)
-    assert lines[0] == f"continues the run in {uninterrupted}"  # notes of the first call are not given again
+    assert (
+        lines[0] == f"continues the run in {uninterrupted}"
+    )  # notes of the first call are not given again
     assert not any(line.startswith(("started afresh", "data:", "majority class")) for line in lines)
 
 
@@ -117,7 +137,10 @@ def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_o
     expected = {name: phases.read_done(uninterrupted / name) for name in ALL_PHASES}
     assert run_to_end(torn, config) == expected
     for name in ("finetune", "adapler", "adapt-1.2x"):
-        assert_same_tree(load_model(torn / name / "model").params, load_model(uninterrupted / name / "model").params)
+        assert_same_tree(
+            load_model(torn / name / "model").params,
+            load_model(uninterrupted / name / "model").params,
+        )
         assert read_journal(torn / name) == read_journal(uninterrupted / name)
 
 
@@ -125,7 +148,9 @@ def test_another_config_is_refused_and_nothing_overwritten(make_config, workdirs
     workdir = workdirs()
     run_all(make_config(method="finetune"), workdir, tell=silent)
     before = (workdir / "run.json").read_bytes()
-    with pytest.raises(ValueError, match=r"holds another run.*finetune.learning_rate: 0.01 there, 0.001 now"):
+    with pytest.raises(
+        ValueError, match=r"holds another run.*finetune.learning_rate: 0.01 there, 0.001 now"
+    ):
         run_all(make_config(method="finetune", finetune__learning_rate=1e-3), workdir, tell=silent)
     assert (workdir / "run.json").read_bytes() == before
 
@@ -134,13 +159,20 @@ def test_fields_that_decide_no_number_may_change_between_calls(make_config, work
     workdir = workdirs()
     run_all(make_config(method="finetune"), workdir, tell=silent)
     lines = []
-    changes = {"inference__buckets": (4, 16), "inference__driver": "packed", "inference__compilation_cache": "none"}
+    changes = {
+        "inference__buckets": (4, 16),
+        "inference__driver": "packed",
+        "inference__compilation_cache": "none",
+    }
     run_all(make_config(method="finetune", **changes), workdir, tell=lines.append)
     assert "finetune: finished before" in lines
     found = json.loads((workdir / "run.json").read_text())["inference"]
     assert found == {
-        "buckets": [4, 16], "compilation_cache": "none", "driver": "packed", "latency_table": ""
-    }  # fmt: skip
+        "buckets": [4, 16],
+        "compilation_cache": "none",
+        "driver": "packed",
+        "latency_table": "",
+    }
 
 
 def test_the_commands_of_a_run_are_kept_in_their_order(tmp_path):
@@ -153,12 +185,17 @@ def test_the_commands_of_a_run_are_kept_in_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("word", "quoted"),
     [
-        ("--workdir=w", "--workdir=w"), ("--workdir=my  run", '"--workdir=my  run"'), ("", '""'),
-        ("--c={'text': 'a b'}", "\"--c={'text': 'a b'}\""), ("--c='$HOME'", "'--c='\"'\"'$HOME'\"'\"''"),
-        ('--c={"a": 1}', "'--c={\"a\": 1}'"), ("--c=a`b", "'--c=a`b'"),
-        ("--c=a\\b", "'--c=a\\b'"), ("--c=a!", "'--c=a!'"),
+        ("--workdir=w", "--workdir=w"),
+        ("--workdir=my  run", '"--workdir=my  run"'),
+        ("", '""'),
+        ("--c={'text': 'a b'}", "\"--c={'text': 'a b'}\""),
+        ("--c='$HOME'", "'--c='\"'\"'$HOME'\"'\"''"),
+        ('--c={"a": 1}', "'--c={\"a\": 1}'"),
+        ("--c=a`b", "'--c=a`b'"),
+        ("--c=a\\b", "'--c=a\\b'"),
+        ("--c=a!", "'--c=a!'"),
     ],
-)  # fmt: skip
+)
 def test_a_command_is_one_line_that_gives_its_words_back(word, quoted):
     assert command_line(["python", word]) == f"python {quoted}"
     assert shlex.split(command_line(["python", word])) == ["python", word]
@@ -177,14 +214,18 @@ def test_the_command_of_a_module_has_the_arguments_of_the_process_or_those_given
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("seconds.json", read_seconds), ("done.json", phases.read_done), ("commands.txt", read_commands),
+        ("seconds.json", read_seconds),
+        ("done.json", phases.read_done),
+        ("commands.txt", read_commands),
         ("data.json", lambda workdir: check_data(workdir, {})),
         ("run.json", lambda workdir: claim_workdir(workdir, {})),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_file_of_a_run_is_named_with_what_to_do(tmp_path, name, read):
     (tmp_path / name).write_bytes(b"\xff{")
-    with pytest.raises(ValueError, match=f"{name} is damaged .*; (remove it|restore it or give another --workdir)"):
+    with pytest.raises(
+        ValueError, match=f"{name} is damaged .*; (remove it|restore it or give another --workdir)"
+    ):
         read(tmp_path)
 
 
@@ -201,7 +242,9 @@ def test_changed_data_is_refused(make_config, workdirs, tiny_files, tmp_path):
     run_all(config, workdir, tell=silent)
     lines = (texts / "train.jsonl").read_text().splitlines()
     (texts / "train.jsonl").write_text("\n".join(lines[::-1]) + "\n")
-    with pytest.raises(ValueError, match="was trained on other data: train changed since; restore the data"):
+    with pytest.raises(
+        ValueError, match="was trained on other data: train changed since; restore the data"
+    ):
         run_all(config, workdir, tell=silent)
     (texts / "train.jsonl").write_text("\n".join(lines) + "\n")
     (texts / "test.jsonl").write_text(lines[0] + "\n")
@@ -225,7 +268,9 @@ def test_a_claim_that_could_not_be_written_can_be_made_again(make_config, workdi
 
 def test_a_refusal_names_some_of_many_differences(tmp_path):
     claim_workdir(tmp_path, {f"a{number}": 0 for number in range(10)})
-    with pytest.raises(ValueError, match=r"\(a0: 0 there, 1 now; .*a7: 0 there, 1 now; and 2 more\); give the same"):
+    with pytest.raises(
+        ValueError, match=r"\(a0: 0 there, 1 now; .*a7: 0 there, 1 now; and 2 more\); give the same"
+    ):
         claim_workdir(tmp_path, {f"a{number}": 1 for number in range(10)})
 
 
@@ -239,13 +284,17 @@ def test_a_claim_that_was_killed_can_be_made_again(make_config, workdirs):
 
 def test_the_pruner_has_the_options_of_the_config(make_config):
     """Of the tiny trace below nothing was dropped: a share of 1, of which 0.3 count beyond a target of 0.7."""
-    config = make_config(adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5)
+    config = make_config(
+        adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5
+    )
     pruner = recipe.pruner_of(tiny.CONFIG, config.adapler)
     params, batch = tiny.make_params(pruner, threshold=0.01), tiny.make_batch()
     assert params["pruner"]["hidden"]["kernel"].shape[-1] == 3
     assert float(pruner.init(jax.random.key(0), tiny.CONFIG)["threshold_N"][0]) == 0.5
     _, trace = full_width.forward(params, tiny.CONFIG, pruner, batch, slope=None)
-    assert pruner.loss_terms(params["pruner"], trace, batch)["length"] == pytest.approx(0.3, abs=0.02)
+    assert pruner.loss_terms(params["pruner"], trace, batch)["length"] == pytest.approx(
+        0.3, abs=0.02
+    )
 
 
 @pytest.fixture(name="asked", scope="module")
@@ -285,9 +334,16 @@ def test_a_run_ends_with_a_table_and_the_next_command(asked):
     assert head == "accuracy of the validation split in percent, FLOPs speedup over plain BERT:"
     assert names.split() == ["phase", "score", "speedup", "seconds", "model"]
     assert [row.split()[0] for row in rows] == [
-        "finetune", "saliency", "adapler", "adapt-1.2x", "adapt-1.5x", "adapt-50x"
-    ]  # fmt: skip
-    assert rows[2].endswith(str(workdir / "adapler" / "model")) and rows[-1].endswith("  none: 50x is out of reach")
+        "finetune",
+        "saliency",
+        "adapler",
+        "adapt-1.2x",
+        "adapt-1.5x",
+        "adapt-50x",
+    ]
+    assert rows[2].endswith(str(workdir / "adapler" / "model")) and rows[-1].endswith(
+        "  none: 50x is out of reach"
+    )
     assert share == "the most frequent class alone would score 56.2"
     assert command == f"next: python evaluate.py --workdir={workdir}"
 
@@ -299,7 +355,9 @@ def test_speedups_can_be_asked_for_one_after_the_other(asked, make_config, workd
     run_all(make_config(**changes, adapt__speedups=(1.2,)), workdir, tell=silent)
     for name in ("adapt-1.2x", "adapt-1.5x"):
         assert phases.read_done(workdir / name) == phases.read_done(at_once / name)
-        assert_same_tree(load_model(workdir / name / "model").params, load_model(at_once / name / "model").params)
+        assert_same_tree(
+            load_model(workdir / name / "model").params, load_model(at_once / name / "model").params
+        )
 
 
 def damage(path):
@@ -313,14 +371,29 @@ def damage(path):
     ("name", "message"),
     [
         ("run.json", "run.json is damaged .*restore it or give another --workdir"),
-        ("data.json", "data.json is damaged .*remove it and give the training command again; it costs no training"),
+        (
+            "data.json",
+            "data.json is damaged .*remove it and give the training command again; it costs no training",
+        ),
         ("seconds.json", "seconds.json is damaged .*remove it; only the seconds are lost"),
         ("commands.txt", "commands.txt is damaged .*remove it; only the commands are lost"),
-        ("finetune/done.json", "finetune/done.json is damaged .*remove it and give .*; it trains this phase again"),
-        ("finetune/model/model.safetensors", "model.safetensors is damaged .*remove .*finetune and give the training"),
-        ("finetune/model/config.json", "model/config.json is damaged .*; it trains this phase from its start"),
+        (
+            "finetune/done.json",
+            "finetune/done.json is damaged .*remove it and give .*; it trains this phase again",
+        ),
+        (
+            "finetune/model/model.safetensors",
+            "model.safetensors is damaged .*remove .*finetune and give the training",
+        ),
+        (
+            "finetune/model/config.json",
+            "model/config.json is damaged .*; it trains this phase from its start",
+        ),
         ("finetune/model/tokenizer.json", "model/tokenizer.json is damaged"),
-        ("saliency/saliency.npz", "saliency.npz is damaged .*remove .*saliency and give .*repeats this phase alone"),
+        (
+            "saliency/saliency.npz",
+            "saliency.npz is damaged .*remove .*saliency and give .*repeats this phase alone",
+        ),
     ],
 )
 def test_a_flipped_byte_in_a_file_of_a_run_is_named_before_it_is_used(
@@ -343,7 +416,10 @@ def test_a_card_that_its_user_edits_costs_no_training(tmp_path):
     (tmp_path / "model" / "operands.json").write_text("{}")
     assert phases.load_phase_model(tmp_path).pruner_name == "adapler"
     damage(tmp_path / "model" / "model.safetensors")
-    with pytest.raises(ValueError, match="from its start; where you changed it yourself, remove .*model.sha256 alone"):
+    with pytest.raises(
+        ValueError,
+        match="from its start; where you changed it yourself, remove .*model.sha256 alone",
+    ):
         phases.load_phase_model(tmp_path)
 
 
@@ -354,7 +430,9 @@ def test_a_saved_model_may_be_edited_and_copied_by_its_user(uninterrupted, tmp_p
     assert Classifier.load(tmp_path / "model").class_names == ("bad", "fine")
 
 
-def test_a_run_of_an_earlier_release_is_continued_without_checksums(uninterrupted, make_config, workdirs):
+def test_a_run_of_an_earlier_release_is_continued_without_checksums(
+    uninterrupted, make_config, workdirs
+):
     workdir = workdirs()
     shutil.copytree(uninterrupted, workdir)
     shutil.rmtree(workdir / "adapt-1.2x")
@@ -368,10 +446,14 @@ def test_a_run_of_an_earlier_release_is_continued_without_checksums(uninterrupte
     for path in workdir.rglob("metrics.jsonl"):
         path.write_text(re.sub(r', "crc": \d+', "", path.read_text()))
     run_all(make_config(**RUN), workdir, tell=silent)
-    assert phases.read_done(workdir / "adapt-1.2x") == phases.read_done(uninterrupted / "adapt-1.2x")
+    assert phases.read_done(workdir / "adapt-1.2x") == phases.read_done(
+        uninterrupted / "adapt-1.2x"
+    )
 
 
-def test_a_fine_tuned_model_is_validated_and_kept_and_the_run_goes_on(uninterrupted, make_config, workdirs):
+def test_a_fine_tuned_model_is_validated_and_kept_and_the_run_goes_on(
+    uninterrupted, make_config, workdirs
+):
     workdir, model = workdirs(), uninterrupted / "finetune" / "model"
     config = make_config("finetuned", model=str(model), adapler__length_coef=3.0)
     run_all(config, workdir, tell=silent)
@@ -380,7 +462,10 @@ def test_a_fine_tuned_model_is_validated_and_kept_and_the_run_goes_on(uninterrup
     assert kept.class_names == start.class_names
     scores = [phases.read_done(run / "finetune")["validation"] for run in (workdir, uninterrupted)]
     assert scores[0] == scores[1]
-    assert phases.is_done(workdir / "adapler") and not (workdir / "finetune" / "metrics.jsonl").exists()
+    assert (
+        phases.is_done(workdir / "adapler")
+        and not (workdir / "finetune" / "metrics.jsonl").exists()
+    )
 
 
 @pytest.fixture(name="grown", scope="module")
@@ -388,22 +473,37 @@ def _grown(uninterrupted, make_config, tmp_path_factory):
     """A finished run that is given an epoch of fine-tuning more, and what it told."""
     workdir, lines = tmp_path_factory.mktemp("grown") / "run", []
     shutil.copytree(uninterrupted, workdir)
-    run_all(make_config(**RUN | {"finetune__num_epochs": 3}), workdir, tell=lines.append, last_phase="finetune")
+    run_all(
+        make_config(**RUN | {"finetune__num_epochs": 3}),
+        workdir,
+        tell=lines.append,
+        last_phase="finetune",
+    )
     return workdir, lines
 
 
 def test_a_finished_phase_is_given_more_epochs_by_one_field(uninterrupted, grown):
     workdir, lines = grown
-    assert any(line.startswith("finetune: 2 epochs are finished; 1 more starts from its model") for line in lines)
-    assert "saliency, adapler, adapt-1.2x: outdated, since finetune is trained on" in " ".join(lines)
+    assert any(
+        line.startswith("finetune: 2 epochs are finished; 1 more starts from its model")
+        for line in lines
+    )
+    assert "saliency, adapler, adapt-1.2x: outdated, since finetune is trained on" in " ".join(
+        lines
+    )
     assert (workdir / "adapler.outdated" / "model").exists() and not (workdir / "adapler").exists()
     journal = read_journal(workdir / "finetune")
-    assert journal[: len(read_journal(uninterrupted / "finetune"))] == read_journal(uninterrupted / "finetune")
+    assert journal[: len(read_journal(uninterrupted / "finetune"))] == read_journal(
+        uninterrupted / "finetune"
+    )
     assert [line["epoch"] for line in journal if line["group"] == "validation"] == [1, 2, 3]
     assert phases.read_done(workdir / "finetune")["num_epochs"] == 3
     best = max(line["score"] for line in journal if line["group"] == "validation")
     assert phases.read_done(workdir / "finetune")["validation"]["score"] == best
-    assert not (workdir / "finetune" / "last").exists() and not (workdir / "finetune" / "continued.json").exists()
+    assert (
+        not (workdir / "finetune" / "last").exists()
+        and not (workdir / "finetune" / "continued.json").exists()
+    )
 
 
 def test_more_epochs_that_were_killed_end_as_undisturbed_ones(
@@ -419,7 +519,9 @@ def test_more_epochs_that_were_killed_end_as_undisturbed_ones(
     assert_same_tree(*models)
 
 
-def test_fewer_epochs_or_more_of_a_phase_that_is_not_finished_are_refused(uninterrupted, make_config, tmp_path):
+def test_fewer_epochs_or_more_of_a_phase_that_is_not_finished_are_refused(
+    uninterrupted, make_config, tmp_path
+):
     here = {"finetune": {"num_epochs": 3}, "adapler": {"num_epochs": 2}}
     claim_workdir(tmp_path, here)
     check_claim(tmp_path, here | {"adapler": {"num_epochs": 4}})  # not begun
@@ -431,13 +533,23 @@ def test_fewer_epochs_or_more_of_a_phase_that_is_not_finished_are_refused(uninte
     check_claim(tmp_path, here | {"finetune": {"num_epochs": 4}})
 
 
-def test_training_ends_early_without_a_better_epoch_and_a_restart_decides_alike(make_config, workdirs, run_killed_at):
+def test_training_ends_early_without_a_better_epoch_and_a_restart_decides_alike(
+    make_config, workdirs, run_killed_at
+):
     """An epoch as good as the best one is no better."""
-    changes = {"method": "finetune", "finetune__num_epochs": 9, "finetune__early_stopping_patience": 2}
+    changes = {
+        "method": "finetune",
+        "finetune__num_epochs": 9,
+        "finetune__early_stopping_patience": 2,
+    }
     undisturbed, torn = workdirs(), workdirs()
     config = make_config(**changes, finetune__learning_rate=3e-2)
     run_all(config, undisturbed, tell=silent)
-    scores = [line["score"] for line in read_journal(undisturbed / "finetune") if line["group"] == "validation"]
+    scores = [
+        line["score"]
+        for line in read_journal(undisturbed / "finetune")
+        if line["group"] == "validation"
+    ]
     assert len(scores) == scores.index(max(scores)) + 3 < 9
     run_killed_at(config, torn, ("finetune",), ((14, 0),))
     run_all(config, torn, tell=silent)
@@ -447,33 +559,52 @@ def test_training_ends_early_without_a_better_epoch_and_a_restart_decides_alike(
 
 def test_a_search_that_drops_nothing_by_its_measured_speedup_says_so():
     """Texts are shorter than max_length: a retention below it may drop nothing."""
-    done = {"validation": {"score": 0.8, "flops_speedup": 1.02}, "max_length": 16, "retention": [16, 9, 9, 9]}
+    done = {
+        "validation": {"score": 0.8, "flops_speedup": 1.02},
+        "max_length": 16,
+        "retention": [16, 9, 9, 9],
+    }
     assert "nothing is dropped: raise config.powerbert.mass_coef or" in describe(done)
-    assert "nothing is dropped" not in describe(done | {"validation": {"score": 0.8, "flops_speedup": 1.3}})
+    assert "nothing is dropped" not in describe(
+        done | {"validation": {"score": 0.8, "flops_speedup": 1.3}}
+    )
 
 
 def test_a_speedup_that_is_out_of_reach_is_said():
     scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
     done = {"validation": scores, "at_limit": True}
-    assert "3.00x, short of 50x even with the highest thresholds" in describe(done | {"target_speedup": 50.0})
+    assert "3.00x, short of 50x even with the highest thresholds" in describe(
+        done | {"target_speedup": 50.0}
+    )
     assert "short of" not in describe(done | {"target_speedup": 3.0})
     assert "short of 3.1x, tokens" in describe(done | {"target_speedup": 3.1, "at_limit": False})
     told = describe(done | {"target_speedup": 50.0, "is_reached": False})
-    assert told.startswith("50x is out of reach: validation score 80.0, FLOPs speedup 3.00x with the")
+    assert told.startswith(
+        "50x is out of reach: validation score 80.0, FLOPs speedup 3.00x with the"
+    )
     assert "short" not in told and "scaled" not in told and len(told) < 230
 
 
 @pytest.mark.parametrize(
     ("asked", "at_lowest", "told"),
     [
-        (2.0, True, "faster than the 2x asked for (the model drops more already, and thresholds cannot"),
+        (
+            2.0,
+            True,
+            "faster than the 2x asked for (the model drops more already, and thresholds cannot",
+        ),
         (2.0, False, "faster than the 2x asked for (no thresholds that were tried come nearer)"),
         (2.9, False, ""),
     ],
 )
 def test_a_model_that_is_faster_than_asked_is_said(tmp_path, asked, at_lowest, told):
     scores = {"score": 0.8, "flops_speedup": 3.0}
-    done = {"validation": scores, "target_speedup": asked, "at_limit": False, "at_lowest": at_lowest}
+    done = {
+        "validation": scores,
+        "target_speedup": asked,
+        "at_limit": False,
+        "at_lowest": at_lowest,
+    }
     assert told in describe(done) and ("faster" in describe(done)) == bool(told)
     (tmp_path / "adapt-2x" / "model").mkdir(parents=True)
     replace_text(tmp_path / "adapt-2x" / "done.json", json.dumps(done), checksum=True)
@@ -498,7 +629,9 @@ def test_a_model_that_is_not_fine_tuned_is_refused_with_the_reason():
 def test_a_missing_source_is_said_before_the_model_is_looked_up():
     config = adapler.get_config("custom")
     config.model = "/no/such/model"
-    with pytest.raises(ValueError, match="task 'custom' has no source of its own; set config.data.source"):
+    with pytest.raises(
+        ValueError, match="task 'custom' has no source of its own; set config.data.source"
+    ):
         prepare(config, tell=silent)
     config.data.split_sources = {"train": "file:a.csv"}
     with pytest.raises(ValueError, match="/no/such/model"):
@@ -514,7 +647,9 @@ def closing_lines(workdir, names):
 @pytest.mark.parametrize(("speedup", "is_told"), [(1.04, True), (1.06, False)])
 def test_a_run_that_drops_nothing_ends_with_what_to_do(tmp_path, speedup, is_told):
     for name in ("finetune", "adapler"):
-        done = {"validation": {"score": 0.8, "flops_speedup": 1.0 if name == "finetune" else speedup}}
+        done = {
+            "validation": {"score": 0.8, "flops_speedup": 1.0 if name == "finetune" else speedup}
+        }
         (tmp_path / name).mkdir()
         replace_text(tmp_path / name / "done.json", json.dumps(done), checksum=True)
     lines = closing_lines(tmp_path, ["finetune", "adapler", "adapt-2x"])
@@ -535,7 +670,9 @@ def test_a_second_process_on_the_workdir_is_refused_and_none_is_after_a_kill(mak
     workdir, config = workdirs(), make_config(method="finetune")
     workdir.mkdir()
     hold = "import sys, pathlib; from adapler_jax.training.workdir import only_process\n"
-    hold += "with only_process(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    hold += (
+        "with only_process(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
     (workdir / "run.json").write_text(json.dumps(config.to_dict()))
     with subprocess.Popen(
         [sys.executable, "-c", hold, workdir], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -557,7 +694,9 @@ def test_a_folder_of_other_things_is_refused(make_config, workdirs):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_config, workdirs):
-    with pytest.raises(FloatingPointError, match=r"finetune: task is nan at step \d+; train in a new workdir"):
+    with pytest.raises(
+        FloatingPointError, match=r"finetune: task is nan at step \d+; train in a new workdir"
+    ):
         run_all(make_config(finetune__learning_rate=1e30), workdirs(), tell=silent)
 
 
@@ -573,41 +712,101 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs",
         ),
         ({"finetune__batch_size": 0}, "config.finetune.batch_size is 0; expected 1 or more"),
-        ({"saliency__num_epochs": 2}, "config.saliency.num_epochs is 2, but only config.finetune.num_best = 1"),
-        ({"adapt__speedups": (-1.0,)}, "config.adapt.speedups holds -1.0; expected factors of 1 or more"),
-        ({"adapt__speedups": (0.8,)}, "config.adapt.speedups holds 0.8; expected factors of 1 or more, as"),
+        (
+            {"saliency__num_epochs": 2},
+            "config.saliency.num_epochs is 2, but only config.finetune.num_best = 1",
+        ),
+        (
+            {"adapt__speedups": (-1.0,)},
+            "config.adapt.speedups holds -1.0; expected factors of 1 or more",
+        ),
+        (
+            {"adapt__speedups": (0.8,)},
+            "config.adapt.speedups holds 0.8; expected factors of 1 or more, as",
+        ),
         ({"class_weight": "equal"}, "config.class_weight is 'equal'; expected none or balanced"),
-        ({"class_weight": "balanced", "balanced_sampling": True}, "both make up for the sizes of classes; give one"),
-        ({"finetune__early_stopping_patience": -1}, "finetune.early_stopping_patience is -1; expected 0 to inf"),
+        (
+            {"class_weight": "balanced", "balanced_sampling": True},
+            "both make up for the sizes of classes; give one",
+        ),
+        (
+            {"finetune__early_stopping_patience": -1},
+            "finetune.early_stopping_patience is -1; expected 0 to inf",
+        ),
         ({"finetune__num_epochs": -1}, "config.finetune.num_epochs is -1; expected 0 or more"),
         ({"adapler__num_epochs": 0}, "config.adapler.num_epochs is 0; expected 1 or more"),
-        ({"finetune__num_epochs": 0, "fresh_head": True}, "config.fresh_head=True gives .* leave out ,finetuned"),
+        (
+            {"finetune__num_epochs": 0, "fresh_head": True},
+            "config.fresh_head=True gives .* leave out ,finetuned",
+        ),
         ({"adapt__speedups": ("fast",)}, "config.adapt.speedups holds 'fast'"),
         ({"adapt__speedups": (True,)}, "config.adapt.speedups holds True"),
-        ({"adapt__speedups": (2.0, 2.0000001)}, "config.adapt.speedups names a phase twice: adapt-2x, adapt-2x"),
-        ({"adapler__length_target": 75.0}, "length_target is 75.0; with relative_length=True it is a share, at most 1"),
-        ({"adapler__relative_length": False}, "length_target is 0.5; with relative_length=False it is tokens summed"),
-        ({"adapler__learning_rate": -1e-3}, "config.adapler.learning_rate is -0.001; expected a finite number"),
-        ({"finetune__hidden_dropout_prob": 1.0}, "config.finetune.hidden_dropout_prob is 1.0; expected less than 1"),
+        (
+            {"adapt__speedups": (2.0, 2.0000001)},
+            "config.adapt.speedups names a phase twice: adapt-2x, adapt-2x",
+        ),
+        (
+            {"adapler__length_target": 75.0},
+            "length_target is 75.0; with relative_length=True it is a share, at most 1",
+        ),
+        (
+            {"adapler__relative_length": False},
+            "length_target is 0.5; with relative_length=False it is tokens summed",
+        ),
+        (
+            {"adapler__learning_rate": -1e-3},
+            "config.adapler.learning_rate is -0.001; expected a finite number",
+        ),
+        (
+            {"finetune__hidden_dropout_prob": 1.0},
+            "config.finetune.hidden_dropout_prob is 1.0; expected less than 1",
+        ),
         ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.lengths"),
         ({"data__lengths": ("a", 16)}, "config.data.lengths is \\('a', 16\\)"),
-        ({"inference__buckets": (2, 8)}, "bucket 8 cannot hold 16 kept tokens; add a larger size to .*buckets"),
+        (
+            {"inference__buckets": (2, 8)},
+            "bucket 8 cannot hold 16 kept tokens; add a larger size to .*buckets",
+        ),
         ({"adapler__slope_first": 0.99}, "config.adapler.slope_first is 0.99; expected 1.0 to"),
         ({"adapler__slope_first": 0.0}, "config.adapler.slope_first is 0.0; expected 1.0 to"),
         ({"adapler__distil_coef": 3.0}, "config.adapler.distil_coef is 3.0; expected 0.0 to 1.0"),
-        ({"adapler__initial_threshold": -1.0}, "config.adapler.initial_threshold is -1.0; expected 0.01 to 1.0"),
-        ({"inference__buckets": ("short",)}, "config.inference.buckets is .'short',.; expected positive numbers"),
-        ({"inference__buckets": (0, 16)}, "config.inference.buckets is .0, 16.; expected positive numbers"),
-        ({"inference__buckets": (16, 8)}, "config.inference.buckets is .16, 8.; expected .* in increasing order"),
-        ({"inference__driver": "turbo"}, "config.inference.driver is 'turbo'; expected auto or bucketed or"),
+        (
+            {"adapler__initial_threshold": -1.0},
+            "config.adapler.initial_threshold is -1.0; expected 0.01 to 1.0",
+        ),
+        (
+            {"inference__buckets": ("short",)},
+            "config.inference.buckets is .'short',.; expected positive numbers",
+        ),
+        (
+            {"inference__buckets": (0, 16)},
+            "config.inference.buckets is .0, 16.; expected positive numbers",
+        ),
+        (
+            {"inference__buckets": (16, 8)},
+            "config.inference.buckets is .16, 8.; expected .* in increasing order",
+        ),
+        (
+            {"inference__driver": "turbo"},
+            "config.inference.driver is 'turbo'; expected auto or bucketed or",
+        ),
         (
             {"data__max_length": 20, "data__lengths": (8, 16), "inference__buckets": (4, 16)},
             "bucket 16 cannot hold 20 kept tokens",
         ),
-        ({"data__split_sources": {"test": 5}}, "config.data.split_sources holds 5 for test; expected a source"),
+        (
+            {"data__split_sources": {"test": 5}},
+            "config.data.split_sources holds 5 for test; expected a source",
+        ),
         ({"finetune__clip_norm": -1.0}, "config.finetune.clip_norm is -1.0; expected 0.0 to inf"),
-        ({"adapler__length_target": -0.1}, "config.adapler.length_target is -0.1; expected 0.0 to inf"),
-        ({"adapler__threshold_spread": 6.0}, "config.adapler.threshold_spread is 6.0; expected 0.0 to 5.0"),
+        (
+            {"adapler__length_target": -0.1},
+            "config.adapler.length_target is -0.1; expected 0.0 to inf",
+        ),
+        (
+            {"adapler__threshold_spread": 6.0},
+            "config.adapler.threshold_spread is 6.0; expected 0.0 to 5.0",
+        ),
         ({"seed": -1}, "config.seed is -1; expected 0 to 4294967295"),
         ({"seed": 2**40}, "config.seed is 1099511627776; expected 0 to 4294967295"),
         ({"task": "ssst2"}, "ssst2"),
@@ -621,12 +820,15 @@ def test_a_wrong_field_is_named_before_any_training(make_config, workdirs, chang
     assert not workdir.exists()  # a corrected call on the same workdir is not refused
 
 
-def test_a_full_disk_is_said_before_a_checkpoint_and_the_run_goes_on_later(make_config, workdirs, monkeypatch):
+def test_a_full_disk_is_said_before_a_checkpoint_and_the_run_goes_on_later(
+    make_config, workdirs, monkeypatch
+):
     workdir, config = workdirs(), make_config(method="finetune")
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=1000))
         with pytest.raises(
-            OSError, match=r"finetune: a checkpoint needs 2\.\d MiB and the disk has 0\.0 left; make room"
+            OSError,
+            match=r"finetune: a checkpoint needs 2\.\d MiB and the disk has 0\.0 left; make room",
         ):
             run_all(config, workdir, tell=silent)
     run_all(config, workdir, tell=silent)
@@ -650,7 +852,9 @@ def read_events(directory):
         while place < len(data):
             (length,) = struct.unpack_from("<Q", data, place)
             event = Event.FromString(data[place + 12 : place + 12 + length])
-            numbers += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            numbers += [
+                (event.step, value.tag, value.simple_value) for value in event.summary.value
+            ]
             place += 16 + length
     return numbers
 
@@ -658,14 +862,18 @@ def read_events(directory):
 def test_tensorboard_gets_the_numbers_of_every_step(uninterrupted):
     lines = [line for line in read_journal(uninterrupted / "adapler") if line["group"] == "train"]
     found = {
-        step: value for step, tag, value in read_events(uninterrupted / "adapler" / "events") if tag == "train/main"
+        step: value
+        for step, tag, value in read_events(uninterrupted / "adapler" / "events")
+        if tag == "train/main"
     }
     assert found == pytest.approx({line["step"]: line["main"] for line in lines})
 
 
 def test_the_faithful_preset_runs(make_config, workdirs):
     workdir = workdirs()
-    config = make_config("faithful", finetune__num_epochs=3, adapler__num_epochs=3, adapler__choose="last")
+    config = make_config(
+        "faithful", finetune__num_epochs=3, adapler__num_epochs=3, adapler__choose="last"
+    )
     run_all(config, workdir, tell=silent)
     assert len(phases.read_done(workdir / "saliency")["finetune_steps"]) == 3
     assert load_model(workdir / "adapler" / "model").pruner_name == "adapler"
@@ -673,12 +881,18 @@ def test_the_faithful_preset_runs(make_config, workdirs):
 
 def test_bfloat16_operands_train_too(make_config, workdirs):
     workdir = workdirs()
-    run_all(make_config(compute_dtype="bfloat16", method="finetune", finetune__num_epochs=20), workdir, tell=silent)
+    run_all(
+        make_config(compute_dtype="bfloat16", method="finetune", finetune__num_epochs=20),
+        workdir,
+        tell=silent,
+    )
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
 
 
 def test_training_texts_that_fill_all_tokens_are_told():
-    assert told_cuts(np.array([8] * 2 + [3] * 18), 8).startswith("train: 2 of 20 texts fill 8 tokens and may be cut;")
+    assert told_cuts(np.array([8] * 2 + [3] * 18), 8).startswith(
+        "train: 2 of 20 texts fill 8 tokens and may be cut;"
+    )
     assert told_cuts(np.array([8] + [3] * 39), 8) == ""
 
 
@@ -699,7 +913,10 @@ def test_a_flipped_byte_of_a_journal_costs_its_line_alone(journal, place):
     damaged = bytearray(lines[1])
     damaged[place] ^= 1
     journal.write_bytes(lines[0] + damaged + b"".join(lines[2:]))
-    with pytest.warns(UserWarning, match="metrics.jsonl: 1 of 5 lines are damaged and left out; only their numbers"):
+    with pytest.warns(
+        UserWarning,
+        match="metrics.jsonl: 1 of 5 lines are damaged and left out; only their numbers",
+    ):
         assert read_journal(journal.parent) == expected[:1] + expected[2:]
 
 

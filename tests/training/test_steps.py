@@ -28,9 +28,14 @@ from tests.tiny import (
 PARAMS = make_params()
 KEY = jax.random.key(7, impl="rbg")
 RATES = OptimizerConfig(
-    learning_rate=1e-3, predictor_learning_rate=1e-2, threshold_learning_rate=1e-2,
-    weight_decay=0.01, adam_epsilon=1e-8, clip_norm=1.0, warmup_share=0.1,
-)  # fmt: skip
+    learning_rate=1e-3,
+    predictor_learning_rate=1e-2,
+    threshold_learning_rate=1e-2,
+    weight_decay=0.01,
+    adam_epsilon=1e-8,
+    clip_norm=1.0,
+    warmup_share=0.1,
+)
 MAIN, THRESHOLDS = main_optimizer(RATES, 100), threshold_optimizer(RATES, 100)
 
 
@@ -48,13 +53,20 @@ def jitted_step(steered=False, spread=0.0):
 
     def run(state, batch, key, contribution_coef, length_coef, slope_growth):
         num_traces[steered] += 1
-        losses = LossConfig((("main", "contribution", contribution_coef), ("speedup", "length", length_coef)))
+        losses = LossConfig(
+            (("main", "contribution", contribution_coef), ("speedup", "length", length_coef))
+        )
         step_fn = make_train_step(
-            CONFIG, PRUNER, losses, MAIN, THRESHOLDS,
-            slope_fn=lambda step: 5.0 + slope_growth * step, dtype=jnp.float32,
+            CONFIG,
+            PRUNER,
+            losses,
+            MAIN,
+            THRESHOLDS,
+            slope_fn=lambda step: 5.0 + slope_growth * step,
+            dtype=jnp.float32,
             steer=double_at if steered else None,
             jitter=functools.partial(jitter_thresholds, spread=spread) if spread else None,
-        )  # fmt: skip
+        )
         return step_fn(state, batch, key)
 
     return jax.jit(run)
@@ -70,11 +82,23 @@ def start(params=PARAMS, *, step=10):
         return jax.tree.map(lambda leaf: count if is_count(leaf.dtype) else leaf, tree)
 
     return state.replace(
-        step=count, main_state=advance(state.main_state), threshold_state=advance(state.threshold_state)
+        step=count,
+        main_state=advance(state.main_state),
+        threshold_state=advance(state.threshold_state),
     )
 
 
-def step(state, batch, key=KEY, *, contribution_coef=0.3, length_coef=0.2, slope_growth=0.0, steered=False, spread=0.0):
+def step(
+    state,
+    batch,
+    key=KEY,
+    *,
+    contribution_coef=0.3,
+    length_coef=0.2,
+    slope_growth=0.0,
+    steered=False,
+    spread=0.0,
+):
     numbers = (jnp.float32(number) for number in (contribution_coef, length_coef, slope_growth))
     return jitted_step(steered, spread)(state, batch, key, *numbers)
 
@@ -83,7 +107,9 @@ def split(params):
     """(weights, thresholds) of a state's parameters as flat dicts by name."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     named = {"/".join(entry.key for entry in path): np.asarray(leaf) for path, leaf in leaves}
-    thresholds = {name: leaf for name, leaf in named.items() if name.endswith(("threshold_N", "cls_ratio_N"))}
+    thresholds = {
+        name: leaf for name, leaf in named.items() if name.endswith(("threshold_N", "cls_ratio_N"))
+    }
     return {name: leaf for name, leaf in named.items() if name not in thresholds}, thresholds
 
 
@@ -120,7 +146,9 @@ def test_the_first_step_of_a_run_moves_nothing():
 
 
 def test_the_main_loss_does_not_move_thresholds():
-    found, expected = (step(start(), make_batch(), contribution_coef=coef)[0].params for coef in (9.0, 0.3))
+    found, expected = (
+        step(start(), make_batch(), contribution_coef=coef)[0].params for coef in (9.0, 0.3)
+    )
     for name, leaf in split(found)[1].items():
         np.testing.assert_allclose(leaf, split(expected)[1][name], rtol=0, atol=1e-7, err_msg=name)
     assert_all_moved(found["pruner"]["hidden"], expected["pruner"]["hidden"])
@@ -129,9 +157,13 @@ def test_the_main_loss_does_not_move_thresholds():
 def test_the_length_loss_moves_thresholds_only():
     found, expected = (step(start(), make_batch(), length_coef=coef)[0] for coef in (9.0, 0.0))
     for name, leaf in split(found.params)[0].items():
-        np.testing.assert_allclose(leaf, split(expected.params)[0][name], rtol=0, atol=1e-7, err_msg=name)
+        np.testing.assert_allclose(
+            leaf, split(expected.params)[0][name], rtol=0, atol=1e-7, err_msg=name
+        )
     slow, fast = expected.threshold_state, found.threshold_state
-    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(slow)))
+    assert any(
+        np.abs(a - b).max() > 1e-4 for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(slow))
+    )
 
 
 def test_a_heavy_length_loss_raises_every_threshold():
@@ -186,14 +218,22 @@ def test_same_key_and_step_give_the_same_numbers():
 def test_another_step_or_key_gives_another_dropout():
     cases = [(10, KEY), (11, KEY), (10, jax.random.key(8, impl="rbg")), (10, KEY)]
     tasks = [float(step(start(step=number), make_batch(), key)[1]["task"]) for number, key in cases]
-    assert tasks[3] == tasks[0] and abs(tasks[1] - tasks[0]) > 1e-4 and abs(tasks[2] - tasks[0]) > 1e-4
+    assert (
+        tasks[3] == tasks[0] and abs(tasks[1] - tasks[0]) > 1e-4 and abs(tasks[2] - tasks[0]) > 1e-4
+    )
 
 
 def test_the_slope_is_that_of_the_step():
     """Steeper by step 10, fewer tokens are left."""
-    flat, steep = (float(step(start(), make_batch(), slope_growth=growth)[1]["length"]) for growth in (0.0, 10.0))
+    flat, steep = (
+        float(step(start(), make_batch(), slope_growth=growth)[1]["length"])
+        for growth in (0.0, 10.0)
+    )
     assert steep < flat
-    zero, same = (float(step(start(step=0), make_batch(), slope_growth=growth)[1]["length"]) for growth in (0.0, 10.0))
+    zero, same = (
+        float(step(start(step=0), make_batch(), slope_growth=growth)[1]["length"])
+        for growth in (0.0, 10.0)
+    )
     assert zero == same
 
 
@@ -230,11 +270,15 @@ def test_a_dense_step_is_one_gradient_step_of_plain_bert():
     """That of the classifier by hand: (p - y) x pooled, over three examples."""
     batch = make_batch((12, 7, 3), num_fillers=1)
     state, numbers = jitted_dense_step()(dense_start(), batch, KEY)
-    hidden_BLD = encoder.encode(PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
+    hidden_BLD = encoder.encode(
+        PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+    )
     pooled_BD = np.tanh(encoder.linear(PARAMS["head"]["pooler"], hidden_BLD[:, 0]))[:3]
     logits_BC = heads.classify(PARAMS["head"], CONFIG, hidden_BLD[:, 0])[:3]
     error_BC = np.asarray(jax.nn.softmax(logits_BC)) - np.eye(3)[batch.label_B[:3]]
-    moved = jax.tree.map(lambda old, new: old - new, PARAMS["head"]["classifier"], state.params["head"]["classifier"])
+    moved = jax.tree.map(
+        lambda old, new: old - new, PARAMS["head"]["classifier"], state.params["head"]["classifier"]
+    )
     np.testing.assert_allclose(moved["kernel"], pooled_BD.T @ error_BC / 3, rtol=0, atol=5e-6)
     np.testing.assert_allclose(moved["bias"], error_BC.sum(axis=0) / 3, rtol=0, atol=5e-6)
     everything = jax.tree.map(lambda old, new: old - new, PARAMS | {"pruner": {}}, state.params)
@@ -246,9 +290,15 @@ def test_filler_rows_do_not_change_a_step():
     """Neither their number nor what stands in them."""
     batch, other = (make_batch((12, 7), num_fillers=2, filler=token) for token in (0, 9))
     other = other.replace(label_B=np.array([*batch.label_B[:2], 1, 2], np.int32))
-    found, fewer, expected = (jitted_dense_step()(dense_start(), b, KEY) for b in (other, make_batch((12, 7)), batch))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, expected)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), fewer, expected)
+    found, fewer, expected = (
+        jitted_dense_step()(dense_start(), b, KEY) for b in (other, make_batch((12, 7)), batch)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, expected
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), fewer, expected
+    )
 
 
 def test_all_steps_of_one_shape_are_one_compilation():

@@ -49,9 +49,15 @@ def test_a_start_of_this_library_keeps_where_it_cuts(tmp_path, saved, field, sid
 
 def test_a_start_that_cuts_nowhere_known_is_refused(tmp_path):
     save_model(
-        tmp_path / "model", tiny.make_params(), tiny.CONFIG, pruner_name="adapler", extra={"truncation_side": 3}
+        tmp_path / "model",
+        tiny.make_params(),
+        tiny.CONFIG,
+        pruner_name="adapler",
+        extra={"truncation_side": 3},
     )
-    with pytest.raises(ValueError, match=r"extra\['truncation_side'\] in config.json is 3; expected"):
+    with pytest.raises(
+        ValueError, match=r"extra\['truncation_side'\] in config.json is 3; expected"
+    ):
         _task(tmp_path)
 
 

@@ -64,7 +64,10 @@ def raw_config():
 @pytest.fixture
 def tensors(raw_config):
     rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in bert_shapes(raw_config).items()}
+    return {
+        name: rng.normal(size=shape).astype(np.float32)
+        for name, shape in bert_shapes(raw_config).items()
+    }
 
 
 @pytest.fixture

@@ -18,7 +18,12 @@ SIZES_ONLY = {
 
 
 def test_every_field_comes_from_the_file(write_config, raw_config):
-    raw = raw_config | {"type_vocab_size": 1, "hidden_act": "relu", "layer_norm_eps": 1e-5, "initializer_range": 0.5}
+    raw = raw_config | {
+        "type_vocab_size": 1,
+        "hidden_act": "relu",
+        "layer_norm_eps": 1e-5,
+        "initializer_range": 0.5,
+    }
     config, found = read_config(write_config(raw))
     assert found == raw
     assert config == EncoderConfig(
@@ -43,8 +48,13 @@ def test_old_files_with_sizes_alone_have_the_defaults_of_bert():
 
 
 def test_written_config_reads_back_equal():
-    config = EncoderConfig(4, 2, 16, 24, 50, 12, num_segments=1, activation="gelu_new", norm_epsilon=3e-7, init_std=0.3)
-    assert encoder_config(config_json(config, "BertForSequenceClassification", ()), "config.json") == config
+    config = EncoderConfig(
+        4, 2, 16, 24, 50, 12, num_segments=1, activation="gelu_new", norm_epsilon=3e-7, init_std=0.3
+    )
+    assert (
+        encoder_config(config_json(config, "BertForSequenceClassification", ()), "config.json")
+        == config
+    )
     config = dataclasses.replace(config, classifier_dropout_prob=0.25)
     raw = config_json(config, "BertForSequenceClassification", ("no", "yes"))
     assert encoder_config(raw, "config.json") == config
@@ -57,14 +67,23 @@ def test_written_config_reads_back_equal():
         ({"model_type": "electra"}, "model_type is 'electra', expected one of bert, roberta"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish', expected one of gelu, gelu_new"),
         ({"hidden_act": ["gelu"]}, "hidden_act is \\['gelu'\\]"),
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key', only 'absolute'"),
+        (
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type is 'relative_key', only 'absolute'",
+        ),
         ({"is_decoder": True}, "is_decoder is True, only False"),
         ({"hidden_size": 15}, "hidden_size 15 is not a multiple of num_attention_heads 2"),
         ({"hidden_size": "16"}, "hidden_size is '16', expected a positive integer"),
         ({"vocab_size": True}, "vocab_size is True, expected a positive integer"),
         ({"layer_norm_eps": "small"}, "layer_norm_eps is 'small', expected a number"),
-        ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0, expected a number in \\[0, 1\\)"),
-        ({"classifier_dropout": "some"}, "classifier_dropout is 'some', expected a number in \\[0, 1\\) or null"),
+        (
+            {"hidden_dropout_prob": 1.0},
+            "hidden_dropout_prob is 1.0, expected a number in \\[0, 1\\)",
+        ),
+        (
+            {"classifier_dropout": "some"},
+            "classifier_dropout is 'some', expected a number in \\[0, 1\\) or null",
+        ),
     ],
 )
 def test_what_is_not_plain_bert_is_refused_by_name(raw_config, change, message):
@@ -74,15 +93,27 @@ def test_what_is_not_plain_bert_is_refused_by_name(raw_config, change, message):
 
 def test_all_problems_of_a_config_come_in_one_error():
     with pytest.raises(ValueError) as caught:
-        encoder_config({"hidden_act": "mish", "hidden_size": 0, "position_embedding_type": "rotary"}, "config.json")
-    for part in ("hidden_act", "hidden_size is 0", "position_embedding_type", "vocab_size is missing"):
+        encoder_config(
+            {"hidden_act": "mish", "hidden_size": 0, "position_embedding_type": "rotary"},
+            "config.json",
+        )
+    for part in (
+        "hidden_act",
+        "hidden_size is 0",
+        "position_embedding_type",
+        "vocab_size is missing",
+    ):
         assert part in str(caught.value)
 
 
 def test_missing_or_damaged_config_is_named(tmp_path):
     with pytest.raises(ValueError, match="config.json does not exist"):
         read_config(tmp_path)
-    for content, message in ((b"{", "not valid JSON"), (b"\xff\xfe", "not valid JSON"), (b"[]", "JSON list")):
+    for content, message in (
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[]", "JSON list"),
+    ):
         (tmp_path / "config.json").write_bytes(content)
         with pytest.raises(ValueError, match=message):
             read_config(tmp_path)
@@ -90,7 +121,10 @@ def test_missing_or_damaged_config_is_named(tmp_path):
 
 def test_class_names_follow_their_numbers_and_gaps_are_refused():
     assert read_class_names({}, "c") is None
-    assert read_class_names({"id2label": {str(i): f"n{i}" for i in (10, *range(10))}}, "c")[-1] == "n10"
+    assert (
+        read_class_names({"id2label": {str(i): f"n{i}" for i in (10, *range(10))}}, "c")[-1]
+        == "n10"
+    )
     for labels in ({"0": "a", "2": "b"}, ["a", "b"]):
         with pytest.raises(ValueError, match="id2label"):
             read_class_names({"id2label": labels}, "c")

@@ -14,17 +14,27 @@ from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 
-CONFIG = EncoderConfig(num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12)
+CONFIG = EncoderConfig(
+    num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12
+)
 KEY = jax.random.key(0)
-HEADS = {"span": SPAN, "choice": choice(4), "candidates": candidates(79, protects=False), "hotpot": hotpot(80)}
+HEADS = {
+    "span": SPAN,
+    "choice": choice(4),
+    "candidates": candidates(79, protects=False),
+    "hotpot": hotpot(80),
+}
 HEAD_TENSORS = {
     "span": {"qa_outputs": (2, 16)},
     "choice": {"bert.pooler.dense": (16, 16), "classifier": (1, 16)},
     "candidates": {"candidate_score": (1, 16)},
     "hotpot": {
-        "qa_outputs": (2, 16), "answer_type": (3, 16), "sentence_hidden": (16, 32), "sentence_support": (2, 16),
+        "qa_outputs": (2, 16),
+        "answer_type": (3, 16),
+        "sentence_hidden": (16, 32),
+        "sentence_support": (2, 16),
     },
-}  # fmt: skip
+}
 
 
 def make_params(head, seed=0):
@@ -46,14 +56,22 @@ def assert_same_params(first, second):
 @pytest.fixture
 def encoder_tensors(tensors):
     """Those of the tiny checkpoint without pooler and classifier."""
-    return {name: x for name, x in tensors.items() if not name.startswith(("bert.pooler", "classifier"))}
+    return {
+        name: x for name, x in tensors.items() if not name.startswith(("bert.pooler", "classifier"))
+    }
 
 
 def linear_tensors(shapes, seed=1):
     """Weights and biases under these names."""
     rng = np.random.default_rng(seed)
-    found = {f"{name}.weight": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return found | {f"{name}.bias": rng.normal(size=shape[:1]).astype(np.float32) for name, shape in shapes.items()}
+    found = {
+        f"{name}.weight": rng.normal(size=shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    return found | {
+        f"{name}.bias": rng.normal(size=shape[:1]).astype(np.float32)
+        for name, shape in shapes.items()
+    }
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -66,8 +84,12 @@ def test_a_model_with_each_head_comes_back_exactly(tmp_path, name):
     assert_same_params(saved.params, params)
     written = safetensors.numpy.load_file(directory / "model.safetensors")
     expected = {f"{part}.{kind}" for part in HEAD_TENSORS[name] for kind in ("weight", "bias")}
-    assert {tensor for tensor in written if not tensor.startswith(("bert.embeddings", "bert.encoder"))} == expected
-    assert {part: written[f"{part}.weight"].shape for part in HEAD_TENSORS[name]} == HEAD_TENSORS[name]
+    assert {
+        tensor for tensor in written if not tensor.startswith(("bert.embeddings", "bert.encoder"))
+    } == expected
+    assert {part: written[f"{part}.weight"].shape for part in HEAD_TENSORS[name]} == HEAD_TENSORS[
+        name
+    ]
 
 
 def test_config_json_names_the_class_of_transformers(tmp_path):
@@ -76,9 +98,11 @@ def test_config_json_names_the_class_of_transformers(tmp_path):
         directory = save_model(tmp_path / name, make_params(head), CONFIG, head=head)
         found[name] = json.loads((directory / "config.json").read_text())["architectures"]
     assert found == {
-        "span": ["BertForQuestionAnswering"], "choice": ["BertForMultipleChoice"],
-        "candidates": ["BertModel"], "hotpot": ["BertModel"],
-    }  # fmt: skip
+        "span": ["BertForQuestionAnswering"],
+        "choice": ["BertForMultipleChoice"],
+        "candidates": ["BertModel"],
+        "hotpot": ["BertModel"],
+    }
 
 
 def test_a_damaged_head_is_named(tmp_path):
@@ -90,21 +114,31 @@ def test_a_damaged_head_is_named(tmp_path):
         load_model(directory)
 
 
-def test_a_checkpoint_for_question_answering_is_read_with_its_head(write_checkpoint, encoder_tensors):
+def test_a_checkpoint_for_question_answering_is_read_with_its_head(
+    write_checkpoint, encoder_tensors
+):
     own = linear_tensors(HEAD_TENSORS["span"])
     loaded = load_pretrained(write_checkpoint(encoder_tensors | own), KEY, head=SPAN)
-    np.testing.assert_array_equal(loaded.params["head"]["span"]["kernel"], own["qa_outputs.weight"].T)
+    np.testing.assert_array_equal(
+        loaded.params["head"]["span"]["kernel"], own["qa_outputs.weight"].T
+    )
     np.testing.assert_array_equal(loaded.params["head"]["span"]["bias"], own["qa_outputs.bias"])
     assert loaded.notes == () and loaded.params["head"].keys() == {"span"}
-    again = load_pretrained(write_checkpoint(encoder_tensors | own), KEY, head=SPAN, fresh_head=True)
+    again = load_pretrained(
+        write_checkpoint(encoder_tensors | own), KEY, head=SPAN, fresh_head=True
+    )
     assert again.notes == ("started afresh, qa_outputs: config.fresh_head",)
     assert not np.any(again.params["head"]["span"]["bias"])
 
 
 @pytest.mark.parametrize("name", ["span", "candidates", "hotpot"])
-def test_a_checkpoint_without_the_head_gives_the_encoder_and_says_so(write_checkpoint, tensors, name):
+def test_a_checkpoint_without_the_head_gives_the_encoder_and_says_so(
+    write_checkpoint, tensors, name
+):
     loaded = load_pretrained(write_checkpoint(tensors), KEY, head=HEADS[name], num_classes=7)
-    assert loaded.notes == (f"started afresh, {', '.join(HEAD_TENSORS[name])}: the checkpoint has none",)
+    assert loaded.notes == (
+        f"started afresh, {', '.join(HEAD_TENSORS[name])}: the checkpoint has none",
+    )
     expected = HEADS[name].init(KEY, CONFIG, 1)
     assert_same_params(loaded.params["head"], expected)
     table = loaded.params["encoder"]["embeddings"]["token"]
@@ -115,20 +149,30 @@ def test_a_checkpoint_without_the_head_gives_the_encoder_and_says_so(write_check
 def test_a_head_takes_the_parts_that_the_checkpoint_has(write_checkpoint, encoder_tensors):
     own = linear_tensors(HEAD_TENSORS["span"])
     loaded = load_pretrained(write_checkpoint(encoder_tensors | own), KEY, head=hotpot(3))
-    np.testing.assert_array_equal(loaded.params["head"]["span"]["kernel"], own["qa_outputs.weight"].T)
-    assert loaded.notes == ("started afresh, answer_type, sentence_hidden, sentence_support: the checkpoint has none",)
+    np.testing.assert_array_equal(
+        loaded.params["head"]["span"]["kernel"], own["qa_outputs.weight"].T
+    )
+    assert loaded.notes == (
+        "started afresh, answer_type, sentence_hidden, sentence_support: the checkpoint has none",
+    )
 
 
 def test_a_choice_keeps_the_pooler_and_renews_a_classifier_of_other_size(write_checkpoint, tensors):
     loaded = load_pretrained(write_checkpoint(tensors), KEY, head=choice(4))
-    np.testing.assert_array_equal(loaded.params["head"]["pooler"]["kernel"], tensors["bert.pooler.dense.weight"].T)
+    np.testing.assert_array_equal(
+        loaded.params["head"]["pooler"]["kernel"], tensors["bert.pooler.dense.weight"].T
+    )
     assert loaded.params["head"]["classifier"]["kernel"].shape == (16, 1)
-    assert loaded.notes == ("started afresh, classifier: the checkpoint's has 3 classes, 1 are needed",)
+    assert loaded.notes == (
+        "started afresh, classifier: the checkpoint's has 3 classes, 1 are needed",
+    )
 
 
 def test_heads_of_other_tasks_are_ignored_and_noted(write_checkpoint, tensors):
     others = linear_tensors(HEAD_TENSORS["hotpot"] | HEAD_TENSORS["candidates"])
     loaded = load_pretrained(write_checkpoint(tensors | others), KEY)
     (note,) = loaded.notes
-    assert note.startswith("ignored: answer_type.* (2 tensors), candidate_score.* (2 tensors), qa_outputs.*")
+    assert note.startswith(
+        "ignored: answer_type.* (2 tensors), candidate_score.* (2 tensors), qa_outputs.*"
+    )
     assert loaded.params["head"].keys() == {"pooler", "classifier"}

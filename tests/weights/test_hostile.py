@@ -81,7 +81,10 @@ BAD_SECTIONS = {
     "length a fraction": ({"max_length": 12.5}, "max_length 12.5"),
     "length a text": ({"max_length": "16"}, "max_length '16'"),
     "length huge": ({"max_length": 10**9}, "max_length 1000000000"),
-    "length beyond the positions": ({"max_length": 13}, "max_length is 13, the model has 12 positions"),
+    "length beyond the positions": (
+        {"max_length": 13},
+        "max_length is 13, the model has 12 positions",
+    ),
     "length a truth value": ({"max_length": True}, "max_length True"),
     "task a list": ({"task": ["sst2"]}, r"task \['sst2'\], expected null or a text"),
     "extra a list": ({"extra": []}, r"extra \[\], expected an object"),
@@ -501,7 +504,11 @@ def test_messages_are_one_printable_line_of_bounded_length():
 @pytest.mark.parametrize(
     ("pruner", "options", "message"),
     [
-        ("adapler", {"magic": 1}, "pruner 'adapler' has no options magic; there are predictor_dim, initial_threshold"),
+        (
+            "adapler",
+            {"magic": 1},
+            "pruner 'adapler' has no options magic; there are predictor_dim, initial_threshold",
+        ),
         ("keep_all", {"layers": [1]}, "pruner 'keep_all' has no options layers; there are none"),
         ("powerbert", {"config": 1}, "has no options config"),
     ],

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed: the live comparisons with PyTorch did not run")
+torch = pytest.importorskip(
+    "torch", reason="torch is not installed: the live comparisons with PyTorch did not run"
+)
 transformers = pytest.importorskip("transformers")
 
 from adapler_jax.encoders.bert import encode, init_encoder, linear  # noqa: E402
@@ -44,22 +46,40 @@ def torch_model(seed=0, kind="BertModel", **changes):
     model = getattr(transformers, kind)(config).eval()
     with torch.no_grad():
         for name, value in model.named_parameters():
-            if name.endswith("bias") or "LayerNorm" in name:  # fresh ones are 0 and 1 and would hide a mix-up
+            if (
+                name.endswith("bias") or "LayerNorm" in name
+            ):  # fresh ones are 0 and 1 and would hide a mix-up
                 value.add_(0.2 * torch.randn_like(value))
     return model
 
 
 FAMILY = {
-    "RobertaModel": {"vocab_size": 50, "max_position_embeddings": 14, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
-    "RobertaForSequenceClassification": {"max_position_embeddings": 14, "type_vocab_size": 1, "num_labels": 3},
+    "RobertaModel": {
+        "vocab_size": 50,
+        "max_position_embeddings": 14,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
+    },
+    "RobertaForSequenceClassification": {
+        "max_position_embeddings": 14,
+        "type_vocab_size": 1,
+        "num_labels": 3,
+    },
     "RobertaForMaskedLM": {"max_position_embeddings": 14, "type_vocab_size": 1},
     "XLMRobertaModel": {"max_position_embeddings": 14, "type_vocab_size": 1},
     "DistilBertModel": {},
     "DistilBertForSequenceClassification": {"num_labels": 3},
     "DistilBertForMaskedLM": {},
 }
-DISTILBERT_SIZES = {"n_layers": 4, "n_heads": 2, "dim": 16, "hidden_dim": 24, "vocab_size": 50,
-                    "max_position_embeddings": 12, "initializer_range": 0.3}  # fmt: skip
+DISTILBERT_SIZES = {
+    "n_layers": 4,
+    "n_heads": 2,
+    "dim": 16,
+    "hidden_dim": 24,
+    "vocab_size": 50,
+    "max_position_embeddings": 12,
+    "initializer_range": 0.3,
+}
 
 
 def family_model(kind):
@@ -67,7 +87,9 @@ def family_model(kind):
     torch.manual_seed(4)
     model_class = getattr(transformers, kind)
     sizes = DISTILBERT_SIZES if kind.startswith("Distil") else SIZES
-    model = model_class(model_class.config_class(**(sizes | FAMILY[kind]), attn_implementation="eager")).eval()
+    model = model_class(
+        model_class.config_class(**(sizes | FAMILY[kind]), attn_implementation="eager")
+    ).eval()
     with torch.no_grad():
         for name, value in model.named_parameters():
             if name.endswith("bias") or "orm" in name:
@@ -81,10 +103,14 @@ def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
     model.save_pretrained(tmp_path)
     loaded = load_pretrained(tmp_path, KEY)
     token_BL, segment_BL, live_BL = make_inputs(1)
-    token_BL = np.where(token_BL == 1, 2, token_BL)  # RoBERTa's padding, which may not stand in a text
+    token_BL = np.where(
+        token_BL == 1, 2, token_BL
+    )  # RoBERTa's padding, which may not stand in a text
     token_BL = np.where(live_BL, token_BL, 1)
     assert loaded.config.num_positions == 12 and loaded.config.num_segments == 1
-    hidden_BLD = encode(loaded.params["encoder"], loaded.config, *map(jnp.asarray, (token_BL, segment_BL, live_BL)))
+    hidden_BLD = encode(
+        loaded.params["encoder"], loaded.config, *map(jnp.asarray, (token_BL, segment_BL, live_BL))
+    )
     with torch.no_grad():
         expected = model(
             input_ids=torch.tensor(token_BL, dtype=torch.long),
@@ -92,7 +118,10 @@ def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
             output_hidden_states=True,
         )
     np.testing.assert_allclose(
-        np.asarray(hidden_BLD)[live_BL], expected.hidden_states[-1].numpy()[live_BL], atol=1e-5, rtol=1e-5
+        np.asarray(hidden_BLD)[live_BL],
+        expected.hidden_states[-1].numpy()[live_BL],
+        atol=1e-5,
+        rtol=1e-5,
     )
     if kind.endswith("SequenceClassification"):
         logits_BC = classify(loaded.params["head"], loaded.config, hidden_BLD[:, 0])
@@ -107,9 +136,13 @@ def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
     saved = transformers.AutoModel.from_pretrained(tmp_path / "ours").eval()
     assert type(saved).__name__ == ("DistilBertModel" if kind.startswith("Distil") else "BertModel")
     with torch.no_grad():
-        found = saved(torch.tensor(token_BL, dtype=torch.long), torch.tensor(live_BL, dtype=torch.long))
+        found = saved(
+            torch.tensor(token_BL, dtype=torch.long), torch.tensor(live_BL, dtype=torch.long)
+        )
     found = found.last_hidden_state
-    np.testing.assert_allclose(found.numpy()[live_BL], np.asarray(hidden_BLD)[live_BL], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(
+        found.numpy()[live_BL], np.asarray(hidden_BLD)[live_BL], atol=1e-5, rtol=1e-5
+    )
 
 
 def make_inputs(num_segments, seed=0):
@@ -137,7 +170,10 @@ def assert_same_states(model, params, config, seed=0):
     hidden_BLD = encode(params["encoder"], config, *(jnp.asarray(value) for value in inputs))
     live_BL = inputs[2]
     np.testing.assert_allclose(
-        np.asarray(hidden_BLD)[live_BL], expected.last_hidden_state.numpy()[live_BL], atol=1e-5, rtol=1e-5
+        np.asarray(hidden_BLD)[live_BL],
+        expected.last_hidden_state.numpy()[live_BL],
+        atol=1e-5,
+        rtol=1e-5,
     )
     pooled_BD = jnp.tanh(linear(params["head"]["pooler"], hidden_BLD[:, 0]))
     np.testing.assert_allclose(pooled_BD, expected.pooler_output.numpy(), atol=1e-5, rtol=1e-5)
@@ -151,9 +187,13 @@ def write_bin(model, directory, num_shards=1):
     if num_shards == 1:
         torch.save(state, directory / "pytorch_model.bin")
         return directory
-    weight_map = {name: f"pytorch_model-{index % num_shards}.bin" for index, name in enumerate(sorted(state))}
+    weight_map = {
+        name: f"pytorch_model-{index % num_shards}.bin" for index, name in enumerate(sorted(state))
+    }
     for shard in set(weight_map.values()):
-        torch.save({name: state[name] for name in state if weight_map[name] == shard}, directory / shard)
+        torch.save(
+            {name: state[name] for name in state if weight_map[name] == shard}, directory / shard
+        )
     (directory / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
     return directory
 
@@ -172,7 +212,9 @@ def random_params(config, num_classes=3, predictor_dim=5):
         },
     }
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32), shapes)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32), shapes
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -203,9 +245,13 @@ def test_logits_of_a_sequence_classifier_equal_pytorch(tmp_path):
     model.save_pretrained(tmp_path)
     loaded = load_pretrained(tmp_path, KEY)
     inputs = make_inputs(2)
-    hidden_BLD = encode(loaded.params["encoder"], loaded.config, *(jnp.asarray(value) for value in inputs))
+    hidden_BLD = encode(
+        loaded.params["encoder"], loaded.config, *(jnp.asarray(value) for value in inputs)
+    )
     logits_BC = classify(loaded.params["head"], loaded.config, hidden_BLD[:, 0])
-    np.testing.assert_allclose(logits_BC, run_torch(model, *inputs).logits.numpy(), atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(
+        logits_BC, run_torch(model, *inputs).logits.numpy(), atol=1e-5, rtol=1e-5
+    )
     assert loaded.class_names == ("a", "b", "c")
     assert loaded.notes == ()
 
@@ -249,30 +295,48 @@ def test_saved_model_loads_into_pytorch_unchanged(tmp_path, variant):
         norm_epsilon=changes.get("layer_norm_eps", 1e-12),
     )
     params = random_params(config)
-    save_model(tmp_path / "model", params, config, pruner_name="adapler", class_names=("a", "b", "c"))
+    save_model(
+        tmp_path / "model", params, config, pruner_name="adapler", class_names=("a", "b", "c")
+    )
 
-    model, info = transformers.BertModel.from_pretrained(tmp_path / "model", output_loading_info=True)
+    model, info = transformers.BertModel.from_pretrained(
+        tmp_path / "model", output_loading_info=True
+    )
     assert not info["missing_keys"] and not info["mismatched_keys"]
-    assert all(name.startswith(("contribution_predictor.", "classifier.")) for name in info["unexpected_keys"])
+    assert all(
+        name.startswith(("contribution_predictor.", "classifier."))
+        for name in info["unexpected_keys"]
+    )
     assert_same_states(model.eval(), params, config)
 
 
 def test_saved_model_loads_into_a_pytorch_sequence_classifier_and_comes_back(tmp_path):
     torch_model(seed=3).save_pretrained(tmp_path / "base")
     loaded = load_pretrained(tmp_path / "base", KEY, num_classes=2)
-    directory = save_model(tmp_path / "model", loaded.params, loaded.config, class_names=("no", "yes"))
-    model, info = transformers.BertForSequenceClassification.from_pretrained(directory, output_loading_info=True)
+    directory = save_model(
+        tmp_path / "model", loaded.params, loaded.config, class_names=("no", "yes")
+    )
+    model, info = transformers.BertForSequenceClassification.from_pretrained(
+        directory, output_loading_info=True
+    )
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     assert model.config.id2label == {0: "no", 1: "yes"}
     inputs = make_inputs(2)
-    hidden_BLD = encode(loaded.params["encoder"], loaded.config, *(jnp.asarray(value) for value in inputs))
+    hidden_BLD = encode(
+        loaded.params["encoder"], loaded.config, *(jnp.asarray(value) for value in inputs)
+    )
     logits_BC = classify(loaded.params["head"], loaded.config, hidden_BLD[:, 0])
-    np.testing.assert_allclose(logits_BC, run_torch(model.eval(), *inputs).logits.numpy(), atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(
+        logits_BC, run_torch(model.eval(), *inputs).logits.numpy(), atol=1e-5, rtol=1e-5
+    )
     model.save_pretrained(tmp_path / "back")
     jax.tree.map(
         np.testing.assert_array_equal,
         load_pretrained(tmp_path / "back", KEY).params,
-        {"encoder": load_model(directory).params["encoder"], "head": load_model(directory).params["head"]},
+        {
+            "encoder": load_model(directory).params["encoder"],
+            "head": load_model(directory).params["head"],
+        },
     )
 
 
@@ -293,7 +357,10 @@ def test_the_tensors_of_training_loops_files_are_found(tmp_path, keys):
     ("change", "message"),
     [
         (lambda value: value.to(torch.float8_e4m3fn), "stored as torch.float8_e4m3fn"),
-        (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "stored as torch.qint8"),
+        (
+            lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+            "stored as torch.qint8",
+        ),
         (lambda value: value.to(torch.complex64), "stored as torch.complex64"),
         (lambda value: value.to_sparse(), "is sparse or without values"),
         (lambda value: 3, "is no tensor"),
@@ -305,6 +372,8 @@ def test_pytorch_tensors_of_other_kinds_are_refused_by_name(tmp_path, change, me
     state = torch.load(directory / "pytorch_model.bin")
     state["pooler.dense.weight"] = change(state["pooler.dense.weight"])
     torch.save(state, directory / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="pytorch_model.bin.*(pooler.dense.weight.*)?" + message) as caught:
+    with pytest.raises(
+        ValueError, match="pytorch_model.bin.*(pooler.dense.weight.*)?" + message
+    ) as caught:
         load_pretrained(directory, KEY)
     assert "pooler.dense.weight" in str(caught.value)

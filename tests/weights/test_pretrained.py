@@ -48,14 +48,18 @@ def write_shards(directory, tensors, num_shards=3):
 def test_tensors_land_in_their_leaves(write_checkpoint, tensors):
     loaded = load_pretrained(write_checkpoint(tensors), KEY)
     encoder, head = loaded.params["encoder"], loaded.params["head"]
-    np.testing.assert_array_equal(encoder["embeddings"]["token"], tensors["bert.embeddings.word_embeddings.weight"])
+    np.testing.assert_array_equal(
+        encoder["embeddings"]["token"], tensors["bert.embeddings.word_embeddings.weight"]
+    )
     for layer in range(4):
         name = f"bert.encoder.layer.{layer}"
         np.testing.assert_array_equal(
-            encoder["layers"]["key"]["kernel"][layer], tensors[f"{name}.attention.self.key.weight"].T
+            encoder["layers"]["key"]["kernel"][layer],
+            tensors[f"{name}.attention.self.key.weight"].T,
         )
         np.testing.assert_array_equal(
-            encoder["layers"]["ffn_norm"]["scale"][layer], tensors[f"{name}.output.LayerNorm.weight"]
+            encoder["layers"]["ffn_norm"]["scale"][layer],
+            tensors[f"{name}.output.LayerNorm.weight"],
         )
         np.testing.assert_array_equal(
             encoder["layers"]["ffn_out"]["kernel"][layer], tensors[f"{name}.output.dense.weight"].T
@@ -73,10 +77,18 @@ def test_shards_equal_the_single_file(write_checkpoint, write_config, raw_config
 
 
 @pytest.mark.parametrize("with_prefix", [True, False])
-def test_flax_file_equals_the_safetensors_file(write_checkpoint, write_config, raw_config, tensors, with_prefix):
-    names = tensors if with_prefix else {name.removeprefix("bert."): value for name, value in tensors.items()}
+def test_flax_file_equals_the_safetensors_file(
+    write_checkpoint, write_config, raw_config, tensors, with_prefix
+):
+    names = (
+        tensors
+        if with_prefix
+        else {name.removeprefix("bert."): value for name, value in tensors.items()}
+    )
     directory = write_config(raw_config, "flax")
-    (directory / "flax_model.msgpack").write_bytes(flax.serialization.msgpack_serialize(to_flax(names)))
+    (directory / "flax_model.msgpack").write_bytes(
+        flax.serialization.msgpack_serialize(to_flax(names))
+    )
     single = load_pretrained(write_checkpoint(tensors), KEY)
     assert_same_params(load_pretrained(directory, KEY).params, single.params)
 
@@ -86,7 +98,9 @@ def test_flax_file_equals_the_safetensors_file(write_checkpoint, write_config, r
     [
         lambda name: name.removeprefix("bert."),
         lambda name: f"module.{name}",
-        lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"),
+        lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ),
     ],
 )
 def test_old_and_short_names_give_the_same_params(write_checkpoint, tensors, rename):
@@ -101,11 +115,16 @@ def test_missing_pooler_starts_the_head_afresh_and_says_so(write_checkpoint, ten
     directory = write_checkpoint(encoder_only)
     loaded = load_pretrained(directory, KEY, num_classes=5)
     assert loaded.params["head"]["classifier"]["kernel"].shape == (16, 5)
-    assert [note.split(":")[0] for note in loaded.notes] == ["started afresh, pooler", "started afresh, classifier"]
+    assert [note.split(":")[0] for note in loaded.notes] == [
+        "started afresh, pooler",
+        "started afresh, classifier",
+    ]
     assert loaded.class_names is None
     assert_same_params(load_pretrained(directory, KEY, num_classes=5).params, loaded.params)
     other = load_pretrained(directory, jax.random.key(1), num_classes=5)
-    assert not np.array_equal(other.params["head"]["pooler"]["kernel"], loaded.params["head"]["pooler"]["kernel"])
+    assert not np.array_equal(
+        other.params["head"]["pooler"]["kernel"], loaded.params["head"]["pooler"]["kernel"]
+    )
 
 
 def test_classifier_without_its_pooler_is_not_taken(write_checkpoint, tensors):
@@ -113,14 +132,22 @@ def test_classifier_without_its_pooler_is_not_taken(write_checkpoint, tensors):
     loaded = load_pretrained(write_checkpoint(kept), KEY)
     assert "started afresh, classifier: it needs the missing pooler" in loaded.notes
     assert loaded.params["head"]["classifier"]["kernel"].shape == (16, 3)
-    assert not np.array_equal(loaded.params["head"]["classifier"]["kernel"], tensors["classifier.weight"].T)
+    assert not np.array_equal(
+        loaded.params["head"]["classifier"]["kernel"], tensors["classifier.weight"].T
+    )
 
 
-def test_other_number_of_classes_keeps_the_pooler_and_renews_the_classifier(write_checkpoint, tensors):
+def test_other_number_of_classes_keeps_the_pooler_and_renews_the_classifier(
+    write_checkpoint, tensors
+):
     loaded = load_pretrained(write_checkpoint(tensors), KEY, num_classes=2)
-    np.testing.assert_array_equal(loaded.params["head"]["pooler"]["kernel"], tensors["bert.pooler.dense.weight"].T)
+    np.testing.assert_array_equal(
+        loaded.params["head"]["pooler"]["kernel"], tensors["bert.pooler.dense.weight"].T
+    )
     assert loaded.params["head"]["classifier"]["bias"].shape == (2,)
-    assert loaded.notes == ("started afresh, classifier: the checkpoint's has 3 classes, 2 are needed",)
+    assert loaded.notes == (
+        "started afresh, classifier: the checkpoint's has 3 classes, 2 are needed",
+    )
     assert loaded.class_names is None
 
 
@@ -152,7 +179,8 @@ def test_more_positions_repeat_the_learnt_ones(write_checkpoint, tensors):
     loaded = load_pretrained(directory, KEY, num_positions=30)
     learnt = tensors["bert.embeddings.position_embeddings.weight"]
     np.testing.assert_array_equal(
-        loaded.params["encoder"]["embeddings"]["position"], np.concatenate([learnt, learnt, learnt[:6]])
+        loaded.params["encoder"]["embeddings"]["position"],
+        np.concatenate([learnt, learnt, learnt[:6]]),
     )
     assert loaded.config.num_positions == 30
     assert loaded.notes == ("the 12 learnt positions were repeated to give 30",)
@@ -160,7 +188,9 @@ def test_more_positions_repeat_the_learnt_ones(write_checkpoint, tensors):
 
 
 def test_the_classifiers_own_dropout_is_read(write_checkpoint, raw_config, tensors):
-    loaded = load_pretrained(write_checkpoint(tensors, raw_config | {"classifier_dropout": 0.3}), KEY)
+    loaded = load_pretrained(
+        write_checkpoint(tensors, raw_config | {"classifier_dropout": 0.3}), KEY
+    )
     assert loaded.config.classifier_dropout_prob == 0.3 and loaded.notes == ()
 
 
@@ -178,23 +208,33 @@ def test_all_mismatches_come_in_one_error(write_checkpoint, tensors):
 
 
 def test_layers_beyond_the_config_are_reported(write_checkpoint, raw_config, tensors):
-    with pytest.raises(ValueError, match=r"layer\.\{2,3\}\.attention\.self\.key\.bias: unexpected, .*more"):
+    with pytest.raises(
+        ValueError, match=r"layer\.\{2,3\}\.attention\.self\.key\.bias: unexpected, .*more"
+    ):
         load_pretrained(write_checkpoint(tensors, raw_config | {"num_hidden_layers": 2}), KEY)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-7], lambda data: data[:20], lambda _: b"", lambda _: b"x" * 99])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-7], lambda data: data[:20], lambda _: b"", lambda _: b"x" * 99]
+)
 def test_damaged_safetensors_is_named(write_checkpoint, tensors, damage):
     path = write_checkpoint(tensors) / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"model\.safetensors \(\d+ bytes\) is truncated or corrupt"):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors \(\d+ bytes\) is truncated or corrupt"
+    ):
         load_pretrained(path.parent, KEY)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-7], lambda _: b"", lambda _: b"\x01" * 99, lambda _: b"\x91\1"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-7], lambda _: b"", lambda _: b"\x01" * 99, lambda _: b"\x91\1"]
+)
 def test_damaged_flax_file_is_named(write_config, raw_config, tensors, damage):
     path = write_config(raw_config) / "flax_model.msgpack"
     path.write_bytes(damage(flax.serialization.msgpack_serialize(to_flax(tensors))))
-    with pytest.raises(ValueError, match=r"flax_model\.msgpack \(\d+ bytes\) is truncated or corrupt"):
+    with pytest.raises(
+        ValueError, match=r"flax_model\.msgpack \(\d+ bytes\) is truncated or corrupt"
+    ):
         load_pretrained(path.parent, KEY)
 
 
@@ -203,7 +243,9 @@ def test_missing_shards_are_all_named(write_config, raw_config, tensors):
     write_shards(directory, tensors)
     (directory / "model-0.safetensors").unlink()
     (directory / "model-2.safetensors").unlink()
-    with pytest.raises(ValueError, match="files that are not there: model-0.safetensors, model-2.safetensors"):
+    with pytest.raises(
+        ValueError, match="files that are not there: model-0.safetensors, model-2.safetensors"
+    ):
         load_pretrained(directory, KEY)
     (directory / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(ValueError, match="has no weight_map"):
@@ -211,7 +253,10 @@ def test_missing_shards_are_all_named(write_config, raw_config, tensors):
 
 
 def test_directory_without_weights_lists_what_was_looked_for(write_config, raw_config):
-    with pytest.raises(ValueError, match="holds no weights; expected one of model.safetensors, .*flax_model.msgpack"):
+    with pytest.raises(
+        ValueError,
+        match="holds no weights; expected one of model.safetensors, .*flax_model.msgpack",
+    ):
         load_pretrained(write_config(raw_config), KEY)
 
 
@@ -221,7 +266,9 @@ def test_pytorch_file_without_torch_says_what_to_do(write_config, raw_config, te
     (directory / "pytorch_model.bin").write_bytes(b"never read")
     with pytest.raises(ValueError, match="pytorch_model.bin needs torch"):
         load_pretrained(directory, KEY)
-    (directory / "flax_model.msgpack").write_bytes(flax.serialization.msgpack_serialize(to_flax(tensors)))
+    (directory / "flax_model.msgpack").write_bytes(
+        flax.serialization.msgpack_serialize(to_flax(tensors))
+    )
     assert load_pretrained(directory, KEY).notes == ()
 
 

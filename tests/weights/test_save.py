@@ -21,9 +21,16 @@ from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 
 CONFIG = EncoderConfig(
-    num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12, num_segments=1,
-    activation="gelu_new", norm_epsilon=1e-6,
-)  # fmt: skip
+    num_layers=4,
+    num_heads=2,
+    hidden_dim=16,
+    ffn_dim=24,
+    vocab_size=50,
+    num_positions=12,
+    num_segments=1,
+    activation="gelu_new",
+    norm_epsilon=1e-6,
+)
 NAMES = ("bad", "so-so", "good")
 
 
@@ -75,11 +82,22 @@ def test_round_trip_is_exact(tmp_path, tokenizer_dir):
     saved = load_model(written)
     assert_same_params(saved.params, params)
     assert saved.config == CONFIG
-    assert (saved.pruner_name, saved.class_names, saved.max_length, saved.task) == ("adapler", NAMES, 11, "reviews")
+    assert (saved.pruner_name, saved.class_names, saved.max_length, saved.task) == (
+        "adapler",
+        NAMES,
+        11,
+        "reviews",
+    )
     assert saved.extra == {"operating_point": 0.5}
     assert saved.directory == written
     found = {path.name for path in written.iterdir()}
-    assert found == {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "README.md"}
+    assert found == {
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+        "tokenizer_config.json",
+        "README.md",
+    }
     assert [path.name for path in written.parent.iterdir()] == ["model"]
 
 
@@ -91,13 +109,19 @@ def test_dense_model_round_trip_is_exact(tmp_path):
 
 
 def test_file_holds_published_names_and_float32(tmp_path):
-    directory = save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", class_names=NAMES)
+    directory = save_model(
+        tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", class_names=NAMES
+    )
     with safetensors.safe_open(directory / "model.safetensors", framework="numpy") as file:
         names = set(file.keys())
         assert file.metadata() == {"format": "pt"}
         assert {str(file.get_tensor(name).dtype) for name in names} == {"float32"}
     assert len(names) == 5 + 4 * 16 + 4 + 4 * 4 + 2
-    expected = {"bert.pooler.dense.weight", "contribution_predictor.3.score.bias", "contribution_predictor.cls_ratio"}
+    expected = {
+        "bert.pooler.dense.weight",
+        "contribution_predictor.3.score.bias",
+        "contribution_predictor.cls_ratio",
+    }
     assert expected <= names
     raw = json.loads((directory / "config.json").read_text())
     assert raw["label2id"] == {"bad": 0, "so-so": 1, "good": 2}
@@ -106,13 +130,18 @@ def test_file_holds_published_names_and_float32(tmp_path):
 
 def test_others_may_read_the_weights_as_they_may_read_the_config(tmp_path):
     directory = save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="adapler")
-    modes = {stat.S_IMODE((directory / name).stat().st_mode) for name in ("config.json", "model.safetensors")}
+    modes = {
+        stat.S_IMODE((directory / name).stat().st_mode)
+        for name in ("config.json", "model.safetensors")
+    }
     assert len(modes) == 1
 
 
 def test_saved_model_is_a_checkpoint_to_start_from(tmp_path):
     params = make_params()
-    directory = save_model(tmp_path / "model", params, CONFIG, pruner_name="adapler", class_names=NAMES)
+    directory = save_model(
+        tmp_path / "model", params, CONFIG, pruner_name="adapler", class_names=NAMES
+    )
     loaded = load_pretrained(directory, jax.random.key(9))
     assert_same_params(loaded.params, {"encoder": params["encoder"], "head": params["head"]})
     assert loaded.notes == ("ignored: contribution_predictor.* (18 tensors)",)
@@ -120,7 +149,9 @@ def test_saved_model_is_a_checkpoint_to_start_from(tmp_path):
 
 
 def test_second_save_replaces_the_model_and_keeps_the_files_of_others(tmp_path, tokenizer_dir):
-    directory = save_model(tmp_path / "model", make_params(0), CONFIG, pruner_name="adapler", tokenizer=tokenizer_dir)
+    directory = save_model(
+        tmp_path / "model", make_params(0), CONFIG, pruner_name="adapler", tokenizer=tokenizer_dir
+    )
     (directory / "README.md").write_text("mine")
     (directory / "plots").mkdir()
     (directory / "plots" / "a.svg").write_text("mine too")
@@ -140,7 +171,9 @@ def test_tokenizer_object_saves_itself(tmp_path):
         def save_pretrained(self, directory):
             (directory / "tokenizer.json").write_text("{}")
 
-    directory = save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", tokenizer=Tokenizer())
+    directory = save_model(
+        tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", tokenizer=Tokenizer()
+    )
     assert (directory / "tokenizer.json").read_text() == "{}"
 
 
@@ -153,7 +186,9 @@ def test_full_disk_keeps_the_previous_model(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(safetensors.numpy, "save_file", save_file)
-    with pytest.raises(OSError, match="was not saved in .*model; what was there is intact: .*No space left"):
+    with pytest.raises(
+        OSError, match="was not saved in .*model; what was there is intact: .*No space left"
+    ):
         save_model(directory, make_params(1), CONFIG, pruner_name="adapler")
     assert_same_params(load_model(directory).params, first)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -172,10 +207,16 @@ def test_error_of_the_writer_is_reported_as_the_disk_error_it_is(tmp_path, monke
 def test_error_of_the_tokenizer_is_reported_as_the_disk_error_it_is(tmp_path):
     class Tokenizer:
         def save_pretrained(self, directory):
-            raise Exception("No space left on device (os error 28)")  # what the tokenizers package raises
+            raise Exception(
+                "No space left on device (os error 28)"
+            )  # what the tokenizers package raises
 
-    with pytest.raises(OSError, match="was not saved in .*the tokenizer cannot be written: No space left"):
-        save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", tokenizer=Tokenizer())
+    with pytest.raises(
+        OSError, match="was not saved in .*the tokenizer cannot be written: No space left"
+    ):
+        save_model(
+            tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", tokenizer=Tokenizer()
+        )
     assert not any(tmp_path.iterdir())
 
 
@@ -245,15 +286,25 @@ def test_params_that_do_not_fit_are_refused_before_anything_is_written(tmp_path)
     with pytest.raises(ValueError, match="pruner/hidden/kernel: unexpected"):
         save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="keep_all")
     with pytest.raises(ValueError, match="class_names .* do not fit a classifier of 3 classes"):
-        save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", class_names=("a", "b"))
+        save_model(
+            tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", class_names=("a", "b")
+        )
     with pytest.raises(ValueError, match="class_names"):
-        save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", class_names=("a", "b", "b"))
+        save_model(
+            tmp_path / "model",
+            make_params(),
+            CONFIG,
+            pruner_name="adapler",
+            class_names=("a", "b", "b"),
+        )
     with pytest.raises(ValueError, match="unknown pruner 'magic'"):
         save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="magic")
     assert not any(tmp_path.iterdir())
 
 
-def test_damaged_or_foreign_directories_are_refused_by_load_model(tmp_path, write_checkpoint, tensors):
+def test_damaged_or_foreign_directories_are_refused_by_load_model(
+    tmp_path, write_checkpoint, tensors
+):
     with pytest.raises(ValueError, match="config.json does not exist"):
         load_model(tmp_path / "nothing")
     with pytest.raises(ValueError, match="not a saved model; start from it with load_pretrained"):
@@ -265,11 +316,18 @@ def test_damaged_or_foreign_directories_are_refused_by_load_model(tmp_path, writ
     with pytest.raises(ValueError, match="model.safetensors .* is truncated or corrupt"):
         load_model(directory)
     weights_path.unlink()
-    with pytest.raises(ValueError, match="model.safetensors does not exist; the model directory is incomplete"):
+    with pytest.raises(
+        ValueError, match="model.safetensors does not exist; the model directory is incomplete"
+    ):
         load_model(directory)
     raw = json.loads(config_path.read_text())
-    for change, message in (({"format": save.FORMAT + 1}, "this release reads"), ({"task": ...}, "lacks task")):
-        section = {key: value for key, value in (raw["adapler_jax"] | change).items() if value is not ...}
+    for change, message in (
+        ({"format": save.FORMAT + 1}, "this release reads"),
+        ({"task": ...}, "lacks task"),
+    ):
+        section = {
+            key: value for key, value in (raw["adapler_jax"] | change).items() if value is not ...
+        }
         config_path.write_text(json.dumps(raw | {"adapler_jax": section}))
         with pytest.raises(ValueError, match=message):
             load_model(directory)

@@ -111,9 +111,9 @@ def test_numbers_of_special_tokens_are_the_tokenizers(tmp_path, params):
 
 def all_tensors(directory):
     """The tensors of both files."""
-    return safetensors.numpy.load_file(directory / "model.safetensors") | safetensors.numpy.load_file(
-        directory / OWN_FILE
-    )
+    return safetensors.numpy.load_file(
+        directory / "model.safetensors"
+    ) | safetensors.numpy.load_file(directory / OWN_FILE)
 
 
 def test_a_distilbert_is_saved_as_one_and_comes_back_exactly(tmp_path, params):

@@ -7,10 +7,18 @@ import pytest
 
 from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights.rules import ENCODER_RULES, PRUNER_RULES, axis_sizes, canonical_name, model_rules
+from adapler_jax.weights.rules import (
+    ENCODER_RULES,
+    PRUNER_RULES,
+    axis_sizes,
+    canonical_name,
+    model_rules,
+)
 from adapler_jax.weights.tree import canonicalize, check_tensors, describe, to_tensors, to_tree
 
-CONFIG = EncoderConfig(num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12)
+CONFIG = EncoderConfig(
+    num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12
+)
 SIZES = axis_sizes(CONFIG, num_classes=3, predictor_dim=5)
 
 
@@ -18,7 +26,11 @@ def encoder_tree():
     """Random numbers in the shapes of the encoder."""
     shapes = jax.eval_shape(lambda: init_encoder(jax.random.key(0), CONFIG))
     rng = np.random.default_rng(0)
-    return {"encoder": jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)}
+    return {
+        "encoder": jax.tree.map(
+            lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes
+        )
+    }
 
 
 def test_rules_cover_the_tree_of_the_encoder_with_its_shapes():
@@ -47,7 +59,8 @@ def test_tensors_are_the_transposed_layers_of_the_stacks():
         tensors["bert.encoder.layer.2.intermediate.dense.weight"], layers["ffn_in"]["kernel"][2].T
     )
     np.testing.assert_array_equal(
-        tensors["bert.encoder.layer.3.attention.output.LayerNorm.weight"], layers["attention_norm"]["scale"][3]
+        tensors["bert.encoder.layer.3.attention.output.LayerNorm.weight"],
+        layers["attention_norm"]["scale"][3],
     )
     assert all(value.flags.c_contiguous for value in tensors.values())
 
@@ -60,12 +73,20 @@ def test_tree_to_tensors_and_back_is_exact():
 
 
 def test_predictor_tensors_have_the_documented_shapes():
-    shapes = {name: rule.tensor_shape(SIZES) for rule in PRUNER_RULES["adapler"] for name in rule.tensor_names(SIZES)}
+    shapes = {
+        name: rule.tensor_shape(SIZES)
+        for rule in PRUNER_RULES["adapler"]
+        for name in rule.tensor_names(SIZES)
+    }
     assert shapes["contribution_predictor.3.hidden.weight"] == (5, 16)
     assert shapes["contribution_predictor.0.hidden.bias"] == (5,)
     assert shapes["contribution_predictor.0.score.weight"] == (1, 5)
     assert shapes["contribution_predictor.0.score.bias"] == (1,)
-    assert shapes["contribution_predictor.threshold"] == shapes["contribution_predictor.cls_ratio"] == (4,)
+    assert (
+        shapes["contribution_predictor.threshold"]
+        == shapes["contribution_predictor.cls_ratio"]
+        == (4,)
+    )
 
 
 def test_leaves_that_do_not_fit_are_all_named():
@@ -84,7 +105,9 @@ def test_leaves_that_do_not_fit_are_all_named():
 def test_integer_tensors_are_refused():
     tensors = to_tensors(encoder_tree(), ENCODER_RULES, SIZES)
     tensors["bert.embeddings.LayerNorm.bias"] = np.zeros(16, np.int8)
-    with pytest.raises(ValueError, match="LayerNorm.bias: expected floating point numbers, found int8"):
+    with pytest.raises(
+        ValueError, match="LayerNorm.bias: expected floating point numbers, found int8"
+    ):
         check_tensors(tensors, ENCODER_RULES, SIZES, "model.safetensors")
 
 
@@ -92,7 +115,10 @@ def test_integer_tensors_are_refused():
     ("name", "expected"),
     [
         ("embeddings.LayerNorm.gamma", "bert.embeddings.LayerNorm.weight"),
-        ("module.bert.encoder.layer.0.output.LayerNorm.beta", "bert.encoder.layer.0.output.LayerNorm.bias"),
+        (
+            "module.bert.encoder.layer.0.output.LayerNorm.beta",
+            "bert.encoder.layer.0.output.LayerNorm.bias",
+        ),
         ("pooler.dense.weight", "bert.pooler.dense.weight"),
         ("classifier.weight", "classifier.weight"),
         ("cls.predictions.transform.LayerNorm.gamma", "cls.predictions.transform.LayerNorm.weight"),
@@ -103,15 +129,22 @@ def test_names_have_one_canonical_form(name, expected):
 
 
 def test_one_tensor_under_two_names_is_refused():
-    with pytest.raises(ValueError, match="pooler.dense.bias twice: as pooler.dense.bias and as bert.pooler.dense.bias"):
+    with pytest.raises(
+        ValueError,
+        match="pooler.dense.bias twice: as pooler.dense.bias and as bert.pooler.dense.bias",
+    ):
         canonicalize({"pooler.dense.bias": 0, "bert.pooler.dense.bias": 1}, "model.safetensors")
 
 
 def test_the_same_problem_in_several_layers_takes_one_line():
-    problems = [(f"bert.encoder.layer.{layer}.x", "missing") for layer in (0, 11)] + [("a.b", "missing")]
+    problems = [(f"bert.encoder.layer.{layer}.x", "missing") for layer in (0, 11)] + [
+        ("a.b", "missing")
+    ]
     assert describe(problems) == "  bert.encoder.layer.{0,11}.x: missing\n  a.b: missing"
 
 
 def test_unknown_pruner_is_refused_with_the_list():
-    with pytest.raises(ValueError, match="unknown pruner 'magic'; expected one of adapler, keep_all"):
+    with pytest.raises(
+        ValueError, match="unknown pruner 'magic'; expected one of adapler, keep_all"
+    ):
         model_rules("magic")

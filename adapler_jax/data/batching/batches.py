@@ -12,7 +12,9 @@ from adapler_jax.data.batching.padding import Extras, add_extras, check_extras, 
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.types import Batch
 
-_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)  # batches made while a step runs
+_READ_AHEAD = grain.ReadOptions(
+    num_threads=1, prefetch_buffer_size=4
+)  # batches made while a step runs
 
 
 def num_steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -61,7 +63,13 @@ def train_batches(
     @functools.lru_cache(maxsize=2)
     def plan(epoch: int) -> list[np.ndarray]:
         """Rows of every batch of an epoch."""
-        groups = plan_epoch(longest, batch_size=batch_size // tokenized.group, lengths=lengths, seed=seed, epoch=epoch)
+        groups = plan_epoch(
+            longest,
+            batch_size=batch_size // tokenized.group,
+            lengths=lengths,
+            seed=seed,
+            epoch=epoch,
+        )
         return [rows_of_groups(chosen, tokenized.group) for chosen in groups]
 
     def batch_at(step: int) -> Batch:
@@ -124,7 +132,9 @@ def eval_batches(
     order = rows_of_groups(np.argsort(group_lengths(tokenized), kind="stable"), tokenized.group)
 
     def make(start: int) -> Batch:
-        return _make_batch(tokenized, order[start : start + batch_size], share, lengths=lengths, extras=extras)
+        return _make_batch(
+            tokenized, order[start : start + batch_size], share, lengths=lengths, extras=extras
+        )
 
     return _Batches(make, range(0, len(order), batch_size))
 
@@ -147,7 +157,12 @@ class _Batches(Sequence[Batch]):
 
 
 def _make_batch(
-    tokenized: Tokenized, rows: np.ndarray, share: slice, *, lengths: tuple[int, ...], extras: Extras | None
+    tokenized: Tokenized,
+    rows: np.ndarray,
+    share: slice,
+    *,
+    lengths: tuple[int, ...],
+    extras: Extras | None,
 ) -> Batch:
     """Make this process's share of the batch of these rows; the length is that of the whole batch."""
     length = bucket_for(int(tokenized.lengths[rows].max()), lengths)
@@ -170,13 +185,17 @@ def _share(batch_size: int, process_index: int, process_count: int) -> slice:
     return slice(process_index * size, (process_index + 1) * size)
 
 
-def _check(tokenized: Tokenized, batch_size: int, lengths: Sequence[int], process_count: int) -> tuple[int, ...]:
+def _check(
+    tokenized: Tokenized, batch_size: int, lengths: Sequence[int], process_count: int
+) -> tuple[int, ...]:
     """Refuse what cannot be batched; return the lengths as a tuple."""
     lengths = check_lengths(lengths)
     if not len(tokenized):
         raise ValueError("there are no examples to batch; give a split with at least one row")
     if batch_size < 1 or batch_size % process_count:
-        raise ValueError(f"batch size {batch_size} cannot be shared by {process_count} processes; use a multiple")
+        raise ValueError(
+            f"batch size {batch_size} cannot be shared by {process_count} processes; use a multiple"
+        )
     if len(tokenized) % tokenized.group or (batch_size // process_count) % tokenized.group:
         raise ValueError(
             f"{len(tokenized)} rows in batches of {batch_size // process_count} cut groups of {tokenized.group} rows "

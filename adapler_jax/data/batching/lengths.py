@@ -16,7 +16,9 @@ def default_lengths(max_length: int) -> tuple[int, ...]:
       ValueError: max_length holds no text between [CLS] and [SEP].
     """
     if max_length < 3:
-        raise ValueError(f"max_length is {max_length}; expected at least 3: [CLS], one token, [SEP]")
+        raise ValueError(
+            f"max_length is {max_length}; expected at least 3: [CLS], one token, [SEP]"
+        )
     step = _GRAIN * math.ceil(max_length / _NUM_STEPS / _GRAIN)
     return (*range(2 * step, max_length, step), max_length)
 
@@ -41,12 +43,21 @@ def check_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     """
     lengths = tuple(lengths)
     whole = all(isinstance(length, int) for length in lengths)
-    if not lengths or not whole or lengths[0] < 1 or any(a >= b for a, b in zip(lengths, lengths[1:])):
-        raise ValueError(f"config.data.lengths is {lengths}; expected positive numbers in increasing order")
+    if (
+        not lengths
+        or not whole
+        or lengths[0] < 1
+        or any(a >= b for a, b in zip(lengths, lengths[1:]))
+    ):
+        raise ValueError(
+            f"config.data.lengths is {lengths}; expected positive numbers in increasing order"
+        )
     return lengths
 
 
-def bucket_for(length: int, lengths: Sequence[int], *, what: str = "tokens", field: str = "config.data.lengths") -> int:
+def bucket_for(
+    length: int, lengths: Sequence[int], *, what: str = "tokens", field: str = "config.data.lengths"
+) -> int:
     """Return the smallest of the (increasing) lengths that holds `length` slots.
 
     Raises:
@@ -54,5 +65,7 @@ def bucket_for(length: int, lengths: Sequence[int], *, what: str = "tokens", fie
     """
     place = int(np.searchsorted(np.asarray(lengths), length))
     if place == len(lengths):
-        raise ValueError(f"bucket {lengths[-1]} cannot hold {length} {what}; add a larger size to {field}")
+        raise ValueError(
+            f"bucket {lengths[-1]} cannot hold {length} {what}; add a larger size to {field}"
+        )
     return int(lengths[place])

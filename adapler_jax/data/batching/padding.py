@@ -59,7 +59,9 @@ def pad_batch(
     num_rows = len(token_rows)
     batch_size = num_rows if batch_size is None else batch_size
     if num_rows > batch_size:
-        raise ValueError(f"{num_rows} examples do not fit into a batch of {batch_size}; raise batch_size")
+        raise ValueError(
+            f"{num_rows} examples do not fit into a batch of {batch_size}; raise batch_size"
+        )
     counts = np.array([len(row) for row in token_rows] + [1] * (batch_size - num_rows), np.int64)
     bucket_for(int(counts.max(initial=1)), (length,))
     ids = np.full(batch_size, FILLER_ID, np.int32)
@@ -101,7 +103,9 @@ def add_extras(batch: Batch, lengths_B: np.ndarray, extras: Extras) -> Batch:
     if extras.teacher_logits is not None:
         logits, shape = extras.teacher_logits, batch.token_BL.shape
         if isinstance(logits, Mapping):
-            found = {name: _logits_of(rows, ids, axes_of(name), shape) for name, rows in logits.items()}
+            found = {
+                name: _logits_of(rows, ids, axes_of(name), shape) for name, rows in logits.items()
+            }
         else:
             found = _logits_of(logits, ids, "BC" if logits.ndim == 2 else "BL2", shape)
         added["teacher_logits"] = found
@@ -118,7 +122,9 @@ def axes_of(name: str) -> str:
     return name.rpartition("_")[2]
 
 
-def _logits_of(logits: np.ndarray, ids: np.ndarray, axes: str, shape: tuple[int, int]) -> np.ndarray:
+def _logits_of(
+    logits: np.ndarray, ids: np.ndarray, axes: str, shape: tuple[int, int]
+) -> np.ndarray:
     """The logits of these examples, float32; 0 on filler rows, and at the batch's token slots that they lack.
 
     shape: rows and token slots of the batch.
@@ -136,8 +142,10 @@ def check_extras(tokenized: Tokenized, extras: Extras | None) -> None:
     teacher = extras.teacher_logits
     teachers = teacher.values() if isinstance(teacher, Mapping) else [teacher]
     for name, values in (
-        ("saliency", extras.saliency), ("guide", extras.guide), *(("teacher logits", values) for values in teachers),
-    ):  # fmt: skip
+        ("saliency", extras.saliency),
+        ("guide", extras.guide),
+        *(("teacher logits", values) for values in teachers),
+    ):
         if values is not None and len(values) <= tokenized.example_ids.max():
             raise ValueError(
                 f"{name} of {len(values)} examples, but the data has the example id {tokenized.example_ids.max()}; "

@@ -5,8 +5,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from adapler_jax.data.classification.labels import classes_seen, encode_labels, has_labels, is_missing
-from adapler_jax.data.classification.splits import carve_rows, carve_rows_by_class, first_occurrences, subset
+from adapler_jax.data.classification.labels import (
+    classes_seen,
+    encode_labels,
+    has_labels,
+    is_missing,
+)
+from adapler_jax.data.classification.splits import (
+    carve_rows,
+    carve_rows_by_class,
+    first_occurrences,
+    subset,
+)
 from adapler_jax.data.classification.tasks import Task, get_task
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.load import load_source
@@ -72,7 +82,9 @@ class Dataset:
           ValueError: the data has no such split.
         """
         if name not in self.splits:
-            raise ValueError(f"task {self.task.name!r}: {explain_unknown('split', name, self.splits)}")
+            raise ValueError(
+                f"task {self.task.name!r}: {explain_unknown('split', name, self.splits)}"
+            )
         return self.splits[name]
 
 
@@ -121,11 +133,15 @@ def load_task(
     tables, left_out = _leave_out_unlabelled(task, tables)
     _check_classes(task)
     splits = {split: _read_examples(task, table, notes) for split, table in tables.items()}
-    splits, changes = _share_out(task, splits, split_seed=split_seed, num_train_examples=num_train_examples)
+    splits, changes = _share_out(
+        task, splits, split_seed=split_seed, num_train_examples=num_train_examples
+    )
     ordered = sorted(splits, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
     notes += [*left_out, *changes]
     ordered_splits = {split: splits[split] for split in ordered}
-    return Dataset(task=task, splits=ordered_splits, notes=tuple(notes), is_drawn=bool(num_train_examples))
+    return Dataset(
+        task=task, splits=ordered_splits, notes=tuple(notes), is_drawn=bool(num_train_examples)
+    )
 
 
 def _resolve(task: Task, *, source, columns, carve) -> Task:
@@ -178,14 +194,18 @@ def _complete_rows(task: Task, table: Table, notes: list[str]) -> Table:
         return table
     is_whole = np.array([not is_missing(label) for label in labels], bool)
     for column in columns:
-        is_whole &= np.array([isinstance(text, str) and bool(text.strip()) for text in column], bool)
+        is_whole &= np.array(
+            [isinstance(text, str) and bool(text.strip()) for text in column], bool
+        )
     rows = np.flatnonzero(is_whole)
     if len(rows) == len(is_whole):
         return table
     left_out = f"{len(is_whole) - len(rows)} of {len(is_whole)} rows are left out"
     notes.append(f"{table.where}: {left_out}, without text or label")
     if not len(rows):
-        raise ValueError(f"{table.where} has no row with a text and a label; correct config.data.columns")
+        raise ValueError(
+            f"{table.where} has no row with a text and a label; correct config.data.columns"
+        )
     return table.take(rows)
 
 
@@ -199,36 +219,52 @@ def _check_columns(task: Task, table: Table) -> None:
         raise ValueError(
             f"{table.where} has no columns {' and '.join(map(repr, missing.values()))}; there are "
             f"{list_names(table.found)}{lone if len(table.found) == 1 else ''}; map them with "
-            f"--config.data.columns=\"{{{mapping}}}\""
+            f'--config.data.columns="{{{mapping}}}"'
         )
 
 
 def check_source(task: Task, split_sources: Mapping[str, str]) -> None:
     """Raise ValueError where a task has no source to read its training texts from."""
     if not task.source and "train" not in split_sources:
-        raise ValueError(f"task {task.name!r} has no source of its own; set config.data.source, as in file:reviews.csv")
+        raise ValueError(
+            f"task {task.name!r} has no source of its own; set config.data.source, as in file:reviews.csv"
+        )
 
 
-def _read_tables(task: Task, split_sources: Mapping[str, str], options: Options) -> dict[str, Table]:
+def _read_tables(
+    task: Task, split_sources: Mapping[str, str], options: Options
+) -> dict[str, Table]:
     """Read the tables of the splits that this library uses, by our names."""
     check_source(task, split_sources)
     wanted = {*task.text_fields, task.label_field, *task.raw_fields}
     tables = {}
-    for found, table in load_source(task.source, columns=wanted, options=options).items() if task.source else ():
+    for found, table in (
+        load_source(task.source, columns=wanted, options=options).items() if task.source else ()
+    ):
         ours = task.split_names.get(found, found)
         if ours and ours.partition("_")[0] in SPLITS:
             tables[ours] = table
     for split, source in split_sources.items():
         if split.partition("_")[0] not in SPLITS:
-            raise ValueError(f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}")
+            raise ValueError(
+                f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}"
+            )
         if not isinstance(source, str):
-            raise ValueError(f"config.data.split_sources holds {source!r} for {split}; expected a source, as file:PATH")
+            raise ValueError(
+                f"config.data.split_sources holds {source!r} for {split}; expected a source, as file:PATH"
+            )
         if source:
-            tables[split] = _only_split(load_source(source, columns=wanted, options=options), split, source)
+            tables[split] = _only_split(
+                load_source(source, columns=wanted, options=options), split, source
+            )
     for table in tables.values():
         if not table.found or (table.columns and not len(table)):
-            raise ValueError(f"{table.where} is empty; give a split with at least one row or leave it out")
-    return {split: task.prepare(table) for split, table in tables.items()} if task.prepare else tables
+            raise ValueError(
+                f"{table.where} is empty; give a split with at least one row or leave it out"
+            )
+    return (
+        {split: task.prepare(table) for split, table in tables.items()} if task.prepare else tables
+    )
 
 
 def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
@@ -240,11 +276,15 @@ def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
     raise ValueError(f"{source}: {explain_unknown('split', split, tables)}")
 
 
-def _leave_out_unlabelled(task: Task, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
+def _leave_out_unlabelled(
+    task: Task, tables: dict[str, Table]
+) -> tuple[dict[str, Table], list[str]]:
     """Drop splits, other than train, in which no row has a label."""
     kept, notes = {}, []
     for split, table in tables.items():
-        if split == "train" or has_labels(table.column(task.label_field, role="label"), task.class_names):
+        if split == "train" or has_labels(
+            table.column(task.label_field, role="label"), task.class_names
+        ):
             kept[split] = table
         else:
             notes.append(f"{table.where} has no labels and is left out")
@@ -279,13 +319,18 @@ def _read_examples(task: Task, table: Table, notes: list[str]) -> Examples:
 
 def _named_labels(task: Task, table: Table, notes: list[str]) -> Sequence:
     """Return the labels; numbers become the names that the source stores where the task calls its classes so."""
-    labels, stored = table.column(task.label_field, role="label"), table.class_names.get(task.label_field, ())
+    labels, stored = (
+        table.column(task.label_field, role="label"),
+        table.class_names.get(task.label_field, ()),
+    )
     if not stored or tuple(stored) == tuple(task.class_names):
         return labels
     if set(stored) <= set(task.class_names):
         numbered = dict(enumerate(stored))
         return [numbered.get(label, label) if isinstance(label, int) else label for label in labels]
-    notes.append(f"{table.where}: its classes are called {list_names(stored)}; they are read by number")
+    notes.append(
+        f"{table.where}: its classes are called {list_names(stored)}; they are read by number"
+    )
     return labels
 
 
@@ -299,14 +344,21 @@ def _share_out(
     train, before = splits["train"], len(splits["train"])
     if task.drop_duplicates:
         train = take_examples(train, first_occurrences(train.texts, train.text_pairs))
-        notes += [f"removed {before - len(train)} duplicates of {before} rows"] if len(train) < before else []
+        notes += (
+            [f"removed {before - len(train)} duplicates of {before} rows"]
+            if len(train) < before
+            else []
+        )
     sizes = {name: size for name, size in task.carve.items() if name not in splits and size}
     if sizes:
         if task.by_class:
             parts = carve_rows_by_class(train.labels, sizes, seed=split_seed)
         else:
             parts = carve_rows(len(train), sizes, seed=split_seed)
-        notes += [f"{name}: {len(parts[name])} rows carved from train by seed {split_seed}" for name in sizes]
+        notes += [
+            f"{name}: {len(parts[name])} rows carved from train by seed {split_seed}"
+            for name in sizes
+        ]
         splits = splits | {name: take_examples(train, parts[name]) for name in sizes}
         train = take_examples(train, parts["train"])
     if num_train_examples:

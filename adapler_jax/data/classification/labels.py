@@ -56,7 +56,9 @@ def classes_seen(labels: Sequence, *, where: str = "the labels") -> tuple[str, .
             "texts or ids: name the column of the classes with config.data.columns, or the classes "
             "with config.data.class_names"
         )
-    return tuple(sorted(names, key=lambda name: (0, int(name), "") if _is_number(name) else (1, 0, name)))
+    return tuple(
+        sorted(names, key=lambda name: (0, int(name), "") if _is_number(name) else (1, 0, name))
+    )
 
 
 def _one_form(names: set[str]) -> set[str]:
@@ -84,7 +86,11 @@ def _check_kind(label, place: str) -> None:
             f"{place} has the label {shown(label)}, which is a {kind}; expected one class a row: of a "
             "one-hot list take the place of its 1, several labels a text are not supported"
         )
-    if isinstance(plain, float | np.floating) and not _is_nan(plain) or _DECIMAL.fullmatch(_str_of(plain)[:60]):
+    if (
+        isinstance(plain, float | np.floating)
+        and not _is_nan(plain)
+        or _DECIMAL.fullmatch(_str_of(plain)[:60])
+    ):
         raise ValueError(
             f"{place} has the label {shown(label)}, a number with decimals, which is no class (regression is not "
             "supported); round the numbers, write them as words, or list them in config.data.class_names"
@@ -151,7 +157,11 @@ def _plain(label):
         return str(int(float(label))) if _is_whole_decimal(label) else label
     if isinstance(label, (bool, np.bool_)):
         return int(label)
-    return int(label) if isinstance(label, (float, np.floating)) and float(label).is_integer() else label
+    return (
+        int(label)
+        if isinstance(label, (float, np.floating)) and float(label).is_integer()
+        else label
+    )
 
 
 def _is_whole_decimal(text: str) -> bool:

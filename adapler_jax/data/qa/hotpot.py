@@ -48,7 +48,9 @@ def _question(item, place: str) -> HotpotQuestion:
         raise ValueError(f"{place} is {type(item).__name__}; expected an object with named fields")
     name = check_text(item.get("_id", item.get("id")), "_id", place)
     paragraphs, facts = item.get("context"), item.get("supporting_facts")
-    if not _are_pairs(paragraphs, list) or not all(isinstance(text, str) for _, texts in paragraphs for text in texts):
+    if not _are_pairs(paragraphs, list) or not all(
+        isinstance(text, str) for _, texts in paragraphs for text in texts
+    ):
         raise ValueError(
             f"{place}: question {shown(name)} has {shown(paragraphs)} as context; expected [[title, [sentences]]]"
         )
@@ -68,5 +70,9 @@ def _question(item, place: str) -> HotpotQuestion:
 
 def _are_pairs(values, kind) -> bool:
     """Whether this is a list of [text, something of a kind]."""
-    pairs = isinstance(values, list) and all(isinstance(value, list) and len(value) == 2 for value in values)
-    return pairs and all(isinstance(name, str) and isinstance(value, kind) for name, value in values)
+    pairs = isinstance(values, list) and all(
+        isinstance(value, list) and len(value) == 2 for value in values
+    )
+    return pairs and all(
+        isinstance(name, str) and isinstance(value, kind) for name, value in values
+    )

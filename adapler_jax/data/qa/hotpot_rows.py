@@ -17,7 +17,14 @@ from adapler_jax.data.qa.hotpot import Fact, HotpotQuestion
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.sources.text import whole_characters
 from adapler_jax.data.tokenization.offsets import cover_marks
-from adapler_jax.data.tokenization.templates import Template, fill, join, marker_ids, read_template, token_rows
+from adapler_jax.data.tokenization.templates import (
+    Template,
+    fill,
+    join,
+    marker_ids,
+    read_template,
+    token_rows,
+)
 
 ANSWER_TYPES = ("span", "yes", "no")
 TITLE_MARKERS = ("[unused1]", "[unused2]")  # before and behind a title
@@ -131,18 +138,29 @@ def stream_hotpot_rows(
     room = max_length - template.num_special
     count = itertools.count()
     for chunk in at_least_one(in_chunks(questions, _CHUNK)):
-        asked = [row[:max_question_tokens] for row in token_rows(core, [question.question for question in chunk])]
+        asked = [
+            row[:max_question_tokens]
+            for row in token_rows(core, [question.question for question in chunk])
+        ]
         keys = [None if shuffle_seed is None else [shuffle_seed, next(count)] for _ in chunk]
         contexts = [
-            _lay_out(question, core, ids, room - len(tokens), key) for question, tokens, key in zip(chunk, asked, keys)
+            _lay_out(question, core, ids, room - len(tokens), key)
+            for question, tokens, key in zip(chunk, asked, keys)
         ]
         yield _build_chunk(chunk, asked, contexts, template, room, (max_sentences, max_answers))
 
 
-def _lay_out(question: HotpotQuestion, core: Tokenizer, ids: list[int], room: int, key: list[int] | None) -> _Context:
+def _lay_out(
+    question: HotpotQuestion, core: Tokenizer, ids: list[int], room: int, key: list[int] | None
+) -> _Context:
     """Tokenize the paragraphs, choose and order them where there is a random key, and put them end to end."""
-    texts = [[whole_characters(text) for text in (title, *sentences)] for title, sentences in question.paragraphs]
-    found = iter(core.encode_batch([text for part in texts for text in part], add_special_tokens=False))
+    texts = [
+        [whole_characters(text) for text in (title, *sentences)]
+        for title, sentences in question.paragraphs
+    ]
+    found = iter(
+        core.encode_batch([text for part in texts for text in part], add_special_tokens=False)
+    )
     encoded = [[next(found) for _ in part] for part in texts]
     order = range(len(texts))
     if key is not None:
@@ -150,7 +168,9 @@ def _lay_out(question: HotpotQuestion, core: Tokenizer, ids: list[int], room: in
         is_gold = [title in gold for title, _ in question.paragraphs]
         lengths = [2 + sum(map(len, part)) for part in encoded]
         order = choose_paragraphs(lengths, is_gold, room, np.random.default_rng(key))
-    return _put_together([(question.paragraphs[place][0], texts[place], encoded[place]) for place in order], ids)
+    return _put_together(
+        [(question.paragraphs[place][0], texts[place], encoded[place]) for place in order], ids
+    )
 
 
 def choose_paragraphs(
@@ -195,8 +215,14 @@ def _put_together(paragraphs: Sequence[tuple], ids: list[int]) -> _Context:
 
 def _cut(context: _Context, room: int, max_sentences: int) -> _Context:
     """The context up to so many tokens, and the sentences of which a token is left."""
-    bounds = [(first, min(last, room - 1)) for first, last in context.bounds if first < room][:max_sentences]
-    names = {"facts": context.facts[: len(bounds)], "bounds": bounds, "characters": context.characters[: len(bounds)]}
+    bounds = [(first, min(last, room - 1)) for first, last in context.bounds if first < room][
+        :max_sentences
+    ]
+    names = {
+        "facts": context.facts[: len(bounds)],
+        "bounds": bounds,
+        "characters": context.characters[: len(bounds)],
+    }
     tokens = {name: getattr(context, name)[:room] for name in ("tokens", "starts", "ends")}
     return context._replace(**names, **tokens)
 
@@ -218,7 +244,9 @@ def _answer_spans(question: HotpotQuestion, context: _Context, room: int) -> lis
     places = []
     for fact, (start, end) in zip(context.facts, context.characters):
         if fact in wanted:
-            places += find_answer(context.text, whole_characters(question.answer).strip(), start, end)
+            places += find_answer(
+                context.text, whole_characters(question.answer).strip(), start, end
+            )
     if any(is_whole for *_, is_whole in places):
         places = [place for place in places if place[2]]
     spans = [
@@ -250,16 +278,24 @@ def _padded(rows: list[list], shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _build_chunk(chunk, asked, contexts: list[_Context], template: Template, room: int, limits: tuple[int, int]):
+def _build_chunk(
+    chunk, asked, contexts: list[_Context], template: Template, room: int, limits: tuple[int, int]
+):
     """Rows of some questions; room: tokens of question and context together; limits: sentences, answers."""
     max_sentences, max_answers = limits
     rooms = [room - len(tokens) for tokens in asked]
     spans = [_answer_spans(*row) for row in zip(chunk, contexts, rooms)]
     contexts = [_cut(context, left, max_sentences) for context, left in zip(contexts, rooms)]
-    tokens, segments = fill(template, zip(asked, [np.array(context.tokens, np.int32) for context in contexts]))
-    firsts = np.array([len(template.first) + len(tokens) + len(template.middle) for tokens in asked], np.int32)
+    tokens, segments = fill(
+        template, zip(asked, [np.array(context.tokens, np.int32) for context in contexts])
+    )
+    firsts = np.array(
+        [len(template.first) + len(tokens) + len(template.middle) for tokens in asked], np.int32
+    )
     gold = [set(question.supporting_facts) for question in chunk]
-    is_gold = [[fact in wanted for fact in context.facts] for context, wanted in zip(contexts, gold)]
+    is_gold = [
+        [fact in wanted for fact in context.facts] for context, wanted in zip(contexts, gold)
+    ]
     return HotpotRows(
         tokens=tokens,
         segments=segments,
@@ -269,7 +305,9 @@ def _build_chunk(chunk, asked, contexts: list[_Context], template: Template, roo
         contexts=[context.text for context in contexts],
         span_RA2=_to_slots(_padded(spans, (max_answers, 2)), firsts),
         answer_type=np.array([answer_type(question.answer) for question in chunk], np.int32),
-        sentence_RS2=_to_slots(_padded([context.bounds for context in contexts], (max_sentences, 2)), firsts),
+        sentence_RS2=_to_slots(
+            _padded([context.bounds for context in contexts], (max_sentences, 2)), firsts
+        ),
         supporting_RS=_padded(is_gold, (max_sentences,)),
         facts=[tuple(context.facts) for context in contexts],
         gold_facts=[question.supporting_facts for question in chunk],

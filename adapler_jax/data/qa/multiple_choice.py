@@ -103,7 +103,9 @@ def choice_splits(source: str) -> tuple[str, ...]:
     kind, _, name = source.partition(":")
     if kind != "file":
         return SPLITS
-    return tuple(split for split in SPLITS if _race_folder(name, split) or has_split(name, split, _SUFFIXES))
+    return tuple(
+        split for split in SPLITS if _race_folder(name, split) or has_split(name, split, _SUFFIXES)
+    )
 
 
 def check_counts(questions: Iterable[ChoiceQuestion]) -> Iterator[ChoiceQuestion]:
@@ -130,15 +132,23 @@ def _race_files(folder: pathlib.Path, level: str) -> Iterator[tuple[str, object]
     """Yield (place, article with its questions) of RACE's files, one object each."""
     if level not in ("", *RACE_LEVELS):
         raise ValueError(f"RACE has the levels {' and '.join(RACE_LEVELS)}; found {level!r}")
-    files = [path for name in ((level,) if level else RACE_LEVELS) for path in sorted((folder / name).glob("*.txt"))]
+    files = [
+        path
+        for name in ((level,) if level else RACE_LEVELS)
+        for path in sorted((folder / name).glob("*.txt"))
+    ]
     if not files:
-        raise ValueError(f"{folder / level} holds no .txt files of RACE; unpack RACE.tar.gz and give its folder RACE")
+        raise ValueError(
+            f"{folder / level} holds no .txt files of RACE; unpack RACE.tar.gz and give its folder RACE"
+        )
     top = folder.parent
     files = [check_inside(top, path.relative_to(top), str(folder)) for path in files]
     return (item for path in files for item in open_items(path))
 
 
-def _table_items(tables: Mapping[str, Table], source: str, split: str) -> Iterator[tuple[str, object]]:
+def _table_items(
+    tables: Mapping[str, Table], source: str, split: str
+) -> Iterator[tuple[str, object]]:
     """Yield (place, row) of one split of a source that is no file."""
     table = next((table for name, table in tables.items() if split_name(name) == split), None)
     if table is None:
@@ -169,9 +179,16 @@ def read_item(item: object, place: str) -> Iterator[ChoiceQuestion]:
         yield read_question(name, *fields, place, is_text=isinstance(answer, str) and not is_letter)
         return
     lists = [item.get(field) for field in ("questions", "options", "answers")]
-    if not all(isinstance(values, list) for values in lists) or len({len(values) for values in lists}) > 1:
-        found = ", ".join(str(len(values)) if isinstance(values, list) else repr(values)[:40] for values in lists)
-        raise ValueError(f"{place}: questions, options and answers are {found}; expected lists of one length")
+    if (
+        not all(isinstance(values, list) for values in lists)
+        or len({len(values) for values in lists}) > 1
+    ):
+        found = ", ".join(
+            str(len(values)) if isinstance(values, list) else repr(values)[:40] for values in lists
+        )
+        raise ValueError(
+            f"{place}: questions, options and answers are {found}; expected lists of one length"
+        )
     for number, (question, options, answer) in enumerate(zip(*lists)):
         fields = item.get("article"), question, options, answer
         yield read_question(f"{name}-{number}", *fields, place, is_text=False)
@@ -189,37 +206,50 @@ def _answer_of(item: Mapping, options):
 def _dream_questions(item: Sequence, place: str) -> Iterator[ChoiceQuestion]:
     """Yield the questions of a dialogue of DREAM: [turns, [{question, choice, answer}, ...], id]."""
     if len(item) != 3 or not isinstance(item[0], list) or not isinstance(item[1], list):
-        raise ValueError(f"{place} is {str(item)[:60]}; expected [turns, questions, id] as DREAM has it")
+        raise ValueError(
+            f"{place} is {str(item)[:60]}; expected [turns, questions, id] as DREAM has it"
+        )
     turns, questions, name = item
     article = "\n".join(check_text(turn, "turn", place) for turn in turns)
     name = _id_of({"id": name}, place)
     for number, asked in enumerate(questions):
         if not isinstance(asked, Mapping):
-            raise ValueError(f"{place}: question {number} is {shown(asked)}; expected question, choice and answer")
+            raise ValueError(
+                f"{place}: question {number} is {shown(asked)}; expected question, choice and answer"
+            )
         fields = asked.get("question"), asked.get("choice"), asked.get("answer")
         yield read_question(f"{name}-{number}", article, *fields, place, is_text=True)
 
 
 def _id_of(row: Mapping, place: str) -> str:
     """The name of a row, which answers are matched by."""
-    name = next((row[field] for field in ("example_id", "id") if row.get(field) not in (None, "")), None)
+    name = next(
+        (row[field] for field in ("example_id", "id") if row.get(field) not in (None, "")), None
+    )
     name = name if isinstance(name, str) else as_whole(name)
     if name is None:
         raise ValueError(f"{place} has no id; give it a unique text as 'example_id' or 'id'")
     return str(name)
 
 
-def read_question(name: str, article, question, options, answer, place: str, *, is_text: bool) -> ChoiceQuestion:
+def read_question(
+    name: str, article, question, options, answer, place: str, *, is_text: bool
+) -> ChoiceQuestion:
     """Check the fields of a question; is_text: whether the answer is the text of an option, else a number or letter."""
     if not isinstance(options, list | tuple) or len(options) < 2:
         found = f"{place}: question {shown(name)} has {shown(options)} as options"
         raise ValueError(f"{found}; expected a list of at least 2")
     texts = tuple(check_text(option, "option", place) for option in options)
-    article, question = check_text(article, "article", place), check_text(question, "question", place)
+    article, question = (
+        check_text(article, "article", place),
+        check_text(question, "question", place),
+    )
     label = _number_of(answer, texts, is_text=is_text)
     if not 0 <= label < len(texts):
         last = _LETTERS[min(len(texts), len(_LETTERS)) - 1]
-        expected = "the text of one" if is_text else f"a number from 0 to {len(texts) - 1}, or A to {last}"
+        expected = (
+            "the text of one" if is_text else f"a number from 0 to {len(texts) - 1}, or A to {last}"
+        )
         raise ValueError(
             f"{place}: question {shown(name)} has the answer {shown(answer)}, which is none of its "
             f"{len(texts)} options; expected {expected}"
@@ -238,7 +268,11 @@ def _number_of(answer, options: tuple[str, ...], *, is_text: bool) -> int:
 
 
 def build_choice_rows(
-    questions: Iterable[ChoiceQuestion], core: Tokenizer, *, max_length: int, max_option_tokens: int = 128
+    questions: Iterable[ChoiceQuestion],
+    core: Tokenizer,
+    *,
+    max_length: int,
+    max_option_tokens: int = 128,
 ) -> ChoiceRows:
     """Tokenize questions into rows, one an option; all chunks of `stream_choice_rows` at once."""
     limits = {"max_length": max_length, "max_option_tokens": max_option_tokens}
@@ -246,7 +280,11 @@ def build_choice_rows(
 
 
 def stream_choice_rows(
-    questions: Iterable[ChoiceQuestion], core: Tokenizer, *, max_length: int, max_option_tokens: int = 128
+    questions: Iterable[ChoiceQuestion],
+    core: Tokenizer,
+    *,
+    max_length: int,
+    max_option_tokens: int = 128,
 ) -> Iterator[ChoiceRows]:
     """Tokenize questions into chunks of rows, whose indices of questions start at 0 in each.
 
@@ -277,7 +315,9 @@ def stream_choice_rows(
         yield _build_chunk(chunk, core, template, room, max_option_tokens)
 
 
-def _build_chunk(chunk: list[ChoiceQuestion], core: Tokenizer, template, room: int, max_option_tokens: int):
+def _build_chunk(
+    chunk: list[ChoiceQuestion], core: Tokenizer, template, room: int, max_option_tokens: int
+):
     """Rows of some questions; room: tokens of article, question and option together."""
     articles = list(dict.fromkeys(question.article for question in chunk))
     tokens_of = dict(zip(articles, token_rows(core, articles)))

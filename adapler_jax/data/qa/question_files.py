@@ -10,7 +10,13 @@ from adapler_jax.data.sources.encodings import TextReader
 from adapler_jax.data.sources.files import files_by_split, find_place, split_name
 from adapler_jax.data.sources.items import json_endings, line_items
 from adapler_jax.data.sources.json_tables import expand_columns
-from adapler_jax.data.sources.json_values import LIST_START, Placed, check_end, list_items, read_start
+from adapler_jax.data.sources.json_values import (
+    LIST_START,
+    Placed,
+    check_end,
+    list_items,
+    read_start,
+)
 from adapler_jax.data.sources.paths import check_inside
 from adapler_jax.data.sources.tables import explain_unknown, shown
 from adapler_jax.data.sources.tfds import plain, tfds_splits
@@ -34,7 +40,10 @@ def open_rows(source: str) -> dict[str, Callable[[], Rows]]:
         raise ValueError(f"source of questions {source!r}; expected file:PATH or tfds:NAME")
     if kind == "tfds":
         splits = tfds_splits(name)
-        return {split: functools.partial(tfds_rows, rows, f"{source} {split}") for split, rows in splits.items()}
+        return {
+            split: functools.partial(tfds_rows, rows, f"{source} {split}")
+            for split, rows in splits.items()
+        }
     return {split: functools.partial(_file_rows, path) for split, path in _find_files(name).items()}
 
 
@@ -43,7 +52,11 @@ def _find_files(name: str) -> dict[str, pathlib.Path]:
     place = find_place(name)
     if place.is_file():
         return {_split_of(place) or "train": place}
-    return files_by_split(place, lambda file: _split_of(file) if file.name.endswith(ENDINGS) else None, endings=ENDINGS)
+    return files_by_split(
+        place,
+        lambda file: _split_of(file) if file.name.endswith(ENDINGS) else None,
+        endings=ENDINGS,
+    )
 
 
 def _split_of(path: pathlib.Path) -> str | None:
@@ -82,7 +95,9 @@ def _flatten(item, where: str, evidence: pathlib.Path, *, depth: int = 0) -> Row
         raise ValueError(f"{where} is {type(item).__name__}; expected an object with named fields")
     if "paragraphs" in item:
         if depth:
-            raise ValueError(f"{where} has paragraphs inside of a paragraph; expected 'qas', as SQuAD has it")
+            raise ValueError(
+                f"{where} has paragraphs inside of a paragraph; expected 'qas', as SQuAD has it"
+            )
         for place, paragraph in _numbered(item["paragraphs"], f"{where}, paragraph"):
             yield from _flatten(paragraph, place, evidence, depth=1)
     elif "qas" in item:
@@ -98,7 +113,9 @@ def _numbered(items, where: str) -> Iterator[tuple[str, Row]]:
     """Yield objects with their places."""
     for number, item in enumerate(items if isinstance(items, list) else [items], start=1):
         if not isinstance(item, Mapping):
-            raise ValueError(f"{where} {number} is {type(item).__name__}; expected an object with named fields")
+            raise ValueError(
+                f"{where} {number} is {type(item).__name__}; expected an object with named fields"
+            )
         yield f"{where} {number}", item
 
 
@@ -107,14 +124,19 @@ def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
     answer = item.get("Answer") or {}
     aliases = answer.get("Aliases") or [] if isinstance(answer, Mapping) else None
     if not isinstance(aliases, list):
-        raise ValueError(f"{where} has {shown(answer)} as 'Answer'; expected an object with 'Aliases' and 'Value'")
+        raise ValueError(
+            f"{where} has {shown(answer)} as 'Answer'; expected an object with 'Aliases' and 'Value'"
+        )
     aliases = [*aliases, *filter(None, [answer.get("Value")])]
     for field, folder in (("EntityPages", "wikipedia"), ("SearchResults", "web")):
         for place, page in _numbered(item.get(field) or [], f"{where}, {field}"):
             if "Filename" in page:
                 check_inside(evidence, folder, place)  # a link of the folder itself
                 path = check_inside(evidence / folder, page["Filename"], place)
-                row = {"id": f"{item['QuestionId']}--{page['Filename']}", "question": item.get("Question")}
+                row = {
+                    "id": f"{item['QuestionId']}--{page['Filename']}",
+                    "question": item.get("Question"),
+                }
                 yield where, row | {"context": path, "aliases": aliases}
 
 
@@ -137,5 +159,7 @@ def _detected(row: Row) -> Row:
     if "detected_answers" not in row:
         return {}
     texts, spans = row["detected_answers"]["text"], row["detected_answers"]["char_spans"]
-    spans = [list(zip(*places, strict=True)) for places in zip(spans["start"], spans["end"], strict=True)]
+    spans = [
+        list(zip(*places, strict=True)) for places in zip(spans["start"], spans["end"], strict=True)
+    ]
     return {"detected_answers": {"text": texts, "char_spans": spans}}

@@ -50,7 +50,9 @@ class Tally:
     def notes(self) -> tuple[str, ...]:
         """One sentence on the questions that were skipped; none where none was."""
         whole = self.num_questions + self.num_skipped
-        skipped = f"skipped {self.num_skipped} of {whole} questions; the first: {self.first_skipped}"
+        skipped = (
+            f"skipped {self.num_skipped} of {whole} questions; the first: {self.first_skipped}"
+        )
         return (skipped,) if self.num_skipped else ()
 
 
@@ -58,7 +60,9 @@ class _Mismatch(ValueError):
     """A row whose answers and text do not belong together."""
 
     def __init__(self, complaint: str):
-        super().__init__(f"{complaint}; correct it, or skip such questions: config.reading.skip_mismatched=True")
+        super().__init__(
+            f"{complaint}; correct it, or skip such questions: config.reading.skip_mismatched=True"
+        )
         self.complaint = complaint
 
 
@@ -92,10 +96,14 @@ def stream_questions(
     if split not in splits and len(splits) > 1:
         raise ValueError(f"{source}: {explain_unknown('split', split, splits)}")
     rows = splits[split] if split in splits else next(iter(splits.values()))
-    return _questions(rows(), source, skip_mismatched=skip_mismatched, tally=Tally() if tally is None else tally)
+    return _questions(
+        rows(), source, skip_mismatched=skip_mismatched, tally=Tally() if tally is None else tally
+    )
 
 
-def _questions(rows: Rows, source: str, *, skip_mismatched: bool, tally: Tally) -> Iterator[Question]:
+def _questions(
+    rows: Rows, source: str, *, skip_mismatched: bool, tally: Tally
+) -> Iterator[Question]:
     """Turn rows into questions and count them."""
     hashes = array.array("q")
     for where, row in _once(rows):
@@ -111,7 +119,9 @@ def _questions(rows: Rows, source: str, *, skip_mismatched: bool, tally: Tally) 
         hashes.append(hash(question.id))
         yield question
     if not hashes:
-        raise ValueError(f"{source} gives no questions; {'; '.join(tally.notes()) or 'it holds none'}")
+        raise ValueError(
+            f"{source} gives no questions; {'; '.join(tally.notes()) or 'it holds none'}"
+        )
     _check_ids(np.frombuffer(hashes, np.int64), source)
 
 
@@ -153,10 +163,14 @@ def parse_row(row: Row, where: str) -> Question:
     name = name if isinstance(name, str) else as_whole(name)
     if name is None:
         found = row.get("id", row.get("qid"))
-        raise ValueError(f"{where} has {shown(found)} as its id; give every question an `id` (MRQA: `qid`) of its own")
+        raise ValueError(
+            f"{where} has {shown(found)} as its id; give every question an `id` (MRQA: `qid`) of its own"
+        )
     where = f"{where} (id {shorten(name)})"
     context = row.get("context")
-    context = _text(_read(context, where) if isinstance(context, pathlib.Path) else context, "context", where)
+    context = _text(
+        _read(context, where) if isinstance(context, pathlib.Path) else context, "context", where
+    )
     question = _text(row.get("question"), "question", where)
     if "aliases" in row:
         answers = _texts(row, "aliases", where)
@@ -167,7 +181,10 @@ def parse_row(row: Row, where: str) -> Question:
     else:
         is_impossible = as_boolean(row.get("is_impossible"), "is_impossible", where)
         found = () if is_impossible else _squad_answers(row, where)
-        answers, spans = [text for text, _ in found], [_squad_span(context, *answer, where) for answer in found]
+        answers, spans = (
+            [text for text, _ in found],
+            [_squad_span(context, *answer, where) for answer in found],
+        )
     return Question(
         id=whole_characters(str(name)),
         question=question,
@@ -180,7 +197,9 @@ def parse_row(row: Row, where: str) -> Question:
 def _texts(row: Row, field: str, where: str) -> list[str]:
     """Return the texts of a list; anything else is refused."""
     if not isinstance(row.get(field), list | tuple):
-        raise ValueError(f"{where} has {shown(row.get(field))} as {field!r}; expected a list of texts")
+        raise ValueError(
+            f"{where} has {shown(row.get(field))} as {field!r}; expected a list of texts"
+        )
     return [_text(text, field, where) for text in row[field]]
 
 
@@ -198,7 +217,9 @@ def _read(path: pathlib.Path, where: str) -> str:
     except FileNotFoundError:
         raise _Mismatch(f"{where}: there is no document {shown(str(path), 200)}") from None
     except OSError as error:
-        raise ValueError(f"{where}: {shown(str(path), 200)} cannot be read: {error.strerror}") from error
+        raise ValueError(
+            f"{where}: {shown(str(path), 200)} cannot be read: {error.strerror}"
+        ) from error
 
 
 def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tuple]:
@@ -216,9 +237,14 @@ def _pairs(value, first: str, second: str, *, field: str, where: str) -> list[tu
 def _squad_answers(row: Row, where: str) -> list[tuple[str, int]]:
     """Return the answers and where they start; none where they are null, but under a wrong name they are missed."""
     if "answers" not in row:
-        raise ValueError(f"{where} has no 'answers'; give them, empty ones for none, or is_impossible")
+        raise ValueError(
+            f"{where} has no 'answers'; give them, empty ones for none, or is_impossible"
+        )
     pairs = _pairs(row["answers"] or (), "text", "answer_start", field="answers", where=where)
-    return [(_text(text, "answers", where), _place(start, "answer_start", where)) for text, start in pairs]
+    return [
+        (_text(text, "answers", where), _place(start, "answer_start", where))
+        for text, start in pairs
+    ]
 
 
 def _place(value, field: str, where: str) -> int:
@@ -233,7 +259,9 @@ def _squad_span(context: str, text: str, start: int, where: str) -> Span:
     """Return the span of an answer without the spaces at its ends; the context must have it there."""
     if start < 0 or not text.strip() or not context.startswith(text.rstrip(), start):
         there = context[start : start + len(text)] if start >= 0 else ""
-        raise _Mismatch(f"{where}: at answer_start {start!r} stands {shown(there)}, not the answer {shown(text)}")
+        raise _Mismatch(
+            f"{where}: at answer_start {start!r} stands {shown(there)}, not the answer {shown(text)}"
+        )
     return _trim(context, start, start + len(text.rstrip()))
 
 
@@ -251,17 +279,27 @@ def _detected_spans(value, context: str, where: str) -> list[Span]:
         for first, last in _char_spans(places, where):
             there = context[max(first, 0) : last + 1]
             if not 0 <= first <= last < len(context) or _letters(there) != wanted:
-                raise _Mismatch(f"{where}: at char_spans {first} to {last} stands {shown(there)}, not {shown(text)}")
+                raise _Mismatch(
+                    f"{where}: at char_spans {first} to {last} stands {shown(there)}, not {shown(text)}"
+                )
             spans.append(_trim(context, first, last + 1))
     return [span for span in spans if span[0] < span[1]]
 
 
 def _char_spans(value, where: str) -> list[Span]:
     """Return pairs of [first, last], or of {start: list, end: list}."""
-    pairs = _pairs(value, "start", "end", field="char_spans", where=where) if isinstance(value, Mapping) else value
-    is_list = isinstance(pairs, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
+    pairs = (
+        _pairs(value, "start", "end", field="char_spans", where=where)
+        if isinstance(value, Mapping)
+        else value
+    )
+    is_list = isinstance(pairs, list) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    )
     if not is_list or not all(as_whole(place) is not None for pair in pairs for place in pair):
-        raise ValueError(f"{where} has {shown(value, 80)} as 'char_spans'; expected a list of [first, last]")
+        raise ValueError(
+            f"{where} has {shown(value, 80)} as 'char_spans'; expected a list of [first, last]"
+        )
     return [(as_whole(first), as_whole(last)) for first, last in pairs]
 
 
@@ -284,5 +322,9 @@ def find_answers(context: str, answers: Sequence[str]) -> list[Span]:
 def _any_of(answers: tuple[str, ...]) -> re.Pattern | None:
     """Compile a pattern of any of the answers; None where there is none."""
     words = {tuple(answer.split()) for answer in answers} - {()}
-    longest_first = sorted((r"\s+".join(map(re.escape, text)) for text in words), key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?!\w)", re.IGNORECASE) if words else None
+    longest_first = sorted(
+        (r"\s+".join(map(re.escape, text)) for text in words), key=len, reverse=True
+    )
+    return (
+        re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?!\w)", re.IGNORECASE) if words else None
+    )

@@ -71,7 +71,9 @@ class ChoiceSplit(_RowSplit):
     def tokenized(self) -> Tokenized:
         """The options as rows of batches, those of a question as one group."""
         ids = np.arange(len(self.rows), dtype=np.int32)
-        return Tokenized(self.rows.tokens, self.rows.segments, self.rows.labels, ids, group=self.rows.num_options)
+        return Tokenized(
+            self.rows.tokens, self.rows.segments, self.rows.labels, ids, group=self.rows.num_options
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,11 @@ class HotpotSplit(_RowSplit):
     def tokenized(self) -> Tokenized:
         """One row a question; the label is the type of the answer."""
         rows, ids = self.rows, np.arange(len(self.rows), dtype=np.int32)
-        marks = {"span_BA2": rows.span_RA2, "sentence_BX2": rows.sentence_RS2, "support_BX": rows.supporting_RS}
+        marks = {
+            "span_BA2": rows.span_RA2,
+            "sentence_BX2": rows.sentence_RS2,
+            "support_BX": rows.supporting_RS,
+        }
         return Tokenized(rows.tokens, rows.segments, rows.answer_type, ids, marks)
 
 
@@ -96,16 +102,24 @@ class WikihopSplit(_RowSplit):
     def tokenized(self) -> Tokenized:
         """The label is the right candidate; a question's rows stand alone."""
         rows, ids = self.rows, np.arange(len(self.rows), dtype=np.int32)
-        return Tokenized(rows.tokens, rows.segments, rows.labels, ids, {"marker_BK": rows.marker_RC})
+        return Tokenized(
+            rows.tokens, rows.segments, rows.labels, ids, {"marker_BK": rows.marker_RC}
+        )
 
 
 Split = SpanSplit | ChoiceSplit | HotpotSplit | WikihopSplit
 
 
 def load_split(
-    kind: str, stream: Callable[[], Iterable], core: Tokenizer, *, max_length: int, reading: Mapping,
-    cache_dir: pathlib.Path | None, shuffle_seed: int | None = None,
-) -> Split:  # fmt: skip
+    kind: str,
+    stream: Callable[[], Iterable],
+    core: Tokenizer,
+    *,
+    max_length: int,
+    reading: Mapping,
+    cache_dir: pathlib.Path | None,
+    shuffle_seed: int | None = None,
+) -> Split:
     """The rows of one split.
 
     Args:
@@ -126,13 +140,19 @@ def load_split(
         limits = settings("max_question_tokens", "max_sentences", "max_answers")
         return HotpotSplit(load_hotpot_rows(stream(), core, shuffle_seed=shuffle_seed, **limits))
     if kind == WIKIHOP:
-        return WikihopSplit(build_wikihop_rows(stream(), core, **settings("max_rows", "max_candidates")))
+        return WikihopSplit(
+            build_wikihop_rows(stream(), core, **settings("max_rows", "max_candidates"))
+        )
     limits = settings("stride", "max_question_tokens", "max_answers")
     return load_span_split(stream, core, cache_dir=cache_dir, **limits)
 
 
 def load_span_split(
-    stream: Callable[[], Iterable[Question]], core: Tokenizer, *, cache_dir: pathlib.Path | None, **settings: int
+    stream: Callable[[], Iterable[Question]],
+    core: Tokenizer,
+    *,
+    cache_dir: pathlib.Path | None,
+    **settings: int,
 ) -> SpanSplit:
     """Questions and windows of one split: in memory, or under cache_dir as files that are read as they are needed.
 
@@ -153,7 +173,9 @@ def load_span_split(
     return SpanSplit(questions, join_windows(iter_windows(questions, core, **settings)))
 
 
-def _cached_span_split(stream, core: Tokenizer, cache_dir: pathlib.Path, **settings: int) -> SpanSplit:
+def _cached_span_split(
+    stream, core: Tokenizer, cache_dir: pathlib.Path, **settings: int
+) -> SpanSplit:
     """Read the files of a split, or write them first; arguments as of `load_span_split`."""
     folder = cache_dir / f"windows-{windows_key(stream(), core, **settings)}"
     with contextlib.suppress(ValueError):  # not there, or not whole

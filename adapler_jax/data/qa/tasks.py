@@ -38,7 +38,9 @@ class ReadingTask:
     kind: str
     source: str = ""
     allows_null: bool = False
-    splits: Mapping[str, str] = dataclasses.field(default_factory=lambda: {split: split for split in SPLITS})
+    splits: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: {split: split for split in SPLITS}
+    )
     carve: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -72,7 +74,9 @@ _HOME = {
 _STREAMS = {CHOICE: stream_choices, HOTPOT: stream_hotpot, WIKIHOP: stream_wikihop}
 
 
-def resolve_sources(task: ReadingTask, source: str, split_sources: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def resolve_sources(
+    task: ReadingTask, source: str, split_sources: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
     """(source, its name of the split) by our name of every split that there is.
 
     Raises ValueError where there is no train split, or a split has an unknown name.
@@ -87,7 +91,9 @@ def resolve_sources(task: ReadingTask, source: str, split_sources: Mapping[str, 
     for split, given in split_sources.items():
         role = split.partition("_")[0]
         if role not in SPLITS:
-            raise ValueError(f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}")
+            raise ValueError(
+                f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}"
+            )
         there = own_splits(task, given)
         found[split] = (given, there[0] if len(there) == 1 else role)
     if "train" not in found:
@@ -100,11 +106,15 @@ def resolve_sources(task: ReadingTask, source: str, split_sources: Mapping[str, 
 
 def in_share(text: str, share: float, seed: int) -> bool:
     """Whether a text belongs to a part that has this share of all; the same for every question about it."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, salt=seed.to_bytes(8, "little"))
+    digest = hashlib.blake2b(
+        text.encode("utf-8", "surrogatepass"), digest_size=8, salt=seed.to_bytes(8, "little")
+    )
     return int.from_bytes(digest.digest(), "little") < share * 2**64
 
 
-def carved(items: Iterable, text_of: Callable, split: str, carve: Mapping[str, float], seed: int) -> Iterator:
+def carved(
+    items: Iterable, text_of: Callable, split: str, carve: Mapping[str, float], seed: int
+) -> Iterator:
     """The items of one split when parts of train become splits of their own; a text is in one of them only.
 
     Raises ValueError, at the end, where the split has none.
@@ -113,7 +123,10 @@ def carved(items: Iterable, text_of: Callable, split: str, carve: Mapping[str, f
     shares = {name: share for name, share in carve.items() if share}
     bounds = dict(zip(shares, itertools.accumulate(shares.values())))
     for item in items:
-        home = next((name for name, bound in bounds.items() if in_share(text_of(item), bound, seed)), "train")
+        home = next(
+            (name for name, bound in bounds.items() if in_share(text_of(item), bound, seed)),
+            "train",
+        )
         if home == split:
             is_empty = False
             yield item
@@ -146,10 +159,19 @@ class ReadingData:
 
 
 def load_reading(
-    name: str, core: Tokenizer, *, max_length: int, reading: Mapping, source: str = "",
-    split_sources: Mapping[str, str] | None = None, carve: Mapping[str, float] | None = None, split_seed: int = 0,
-    num_train_examples: int = 0, cache_dir: pathlib.Path | None = None, only: Sequence[str] = SPLITS,
-) -> ReadingData:  # fmt: skip
+    name: str,
+    core: Tokenizer,
+    *,
+    max_length: int,
+    reading: Mapping,
+    source: str = "",
+    split_sources: Mapping[str, str] | None = None,
+    carve: Mapping[str, float] | None = None,
+    split_seed: int = 0,
+    num_train_examples: int = 0,
+    cache_dir: pathlib.Path | None = None,
+    only: Sequence[str] = SPLITS,
+) -> ReadingData:
     """Load a task from its own source or from the user's.
 
     Args:
@@ -169,32 +191,55 @@ def load_reading(
         raise ValueError(explain_unknown("reading task", name, READING_TASKS))
     task = READING_TASKS[name]
     sources = resolve_sources(task, source, split_sources or {})
-    carve = {split: share for split, share in (task.carve if carve is None else carve).items() if split not in sources}
+    carve = {
+        split: share
+        for split, share in (task.carve if carve is None else carve).items()
+        if split not in sources
+    }
     check_carve(carve)
     unit = "texts" if task.kind in (SPAN, CHOICE) else "questions"
     notes, splits = [], {}
-    names = sorted({*sources, *carve}, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
+    names = sorted(
+        {*sources, *carve}, key=lambda split: (SPLITS.index(split.partition("_")[0]), split)
+    )
     for split in (split for split in names if split.partition("_")[0] in only):
         where, theirs = sources.get(split, sources["train"])
         tally = Tally()
 
         def stream(where=where, theirs=theirs, split=split, tally=tally):
-            items = open_stream(task, where, theirs, skip_mismatched=reading["skip_mismatched"], tally=tally)
+            items = open_stream(
+                task, where, theirs, skip_mismatched=reading["skip_mismatched"], tally=tally
+            )
             if split == "train" or split not in sources:
                 items = carved(items, _HOME[task.kind], split, carve, split_seed)
-            size = {"train": num_train_examples, "validation": reading["num_validation_examples"]}.get(split, 0)
+            size = {
+                "train": num_train_examples,
+                "validation": reading["num_validation_examples"],
+            }.get(split, 0)
             return sampled(items, size, split_seed) if size else items
 
         splits[split] = load_split(
-            task.kind, stream, core, max_length=max_length, reading=reading, cache_dir=cache_dir,
+            task.kind,
+            stream,
+            core,
+            max_length=max_length,
+            reading=reading,
+            cache_dir=cache_dir,
             shuffle_seed=split_seed if split == "train" else None,
-        )  # fmt: skip
-        if size := {"train": num_train_examples, "validation": reading["num_validation_examples"]}.get(split, 0):
+        )
+        if size := {
+            "train": num_train_examples,
+            "validation": reading["num_validation_examples"],
+        }.get(split, 0):
             count = splits[split].num_questions
-            notes.append(f"{split}: {count} questions drawn by seed {split_seed}, at most {size}; others are left out")
+            notes.append(
+                f"{split}: {count} questions drawn by seed {split_seed}, at most {size}; others are left out"
+            )
         if split in carve:
             count = splits[split].num_questions
-            notes.append(f"{split}: {carve[split]:g} of train's {unit}, by seed {split_seed}: {count} questions")
+            notes.append(
+                f"{split}: {carve[split]:g} of train's {unit}, by seed {split_seed}: {count} questions"
+            )
         notes += [f"{split}: {note}" for note in tally.notes()]
     return ReadingData(task, splits, tuple(notes))
 
@@ -203,7 +248,9 @@ def check_carve(carve: Mapping[str, float]) -> None:
     """Raises ValueError where a part is no share, or nothing is left for train."""
     for split, share in carve.items():
         if split not in SPLITS[1:] or not 0 <= share < 1:
-            raise ValueError(f"config.data.carve has {share!r} for {split!r}; expected shares of validation and test")
+            raise ValueError(
+                f"config.data.carve has {share!r} for {split!r}; expected shares of validation and test"
+            )
     if sum(carve.values()) >= 1:
         raise ValueError(f"config.data.carve leaves nothing for train: {dict(carve)}")
 
@@ -212,10 +259,16 @@ def own_splits(task: ReadingTask, source: str) -> tuple[str, ...]:
     """The source's names of its splits."""
     if task.kind in (SPAN, CHOICE):
         return (question_splits if task.kind == SPAN else choice_splits)(source)
-    return tuple(split for split in SPLITS if has_split(source.removeprefix("file:"), split, (".json", ".jsonl")))
+    return tuple(
+        split
+        for split in SPLITS
+        if has_split(source.removeprefix("file:"), split, (".json", ".jsonl"))
+    )
 
 
-def open_stream(task: ReadingTask, source: str, split: str, *, skip_mismatched: bool, tally: Tally) -> Iterable:
+def open_stream(
+    task: ReadingTask, source: str, split: str, *, skip_mismatched: bool, tally: Tally
+) -> Iterable:
     """The questions of one split of a source."""
     if task.kind == SPAN:
         tally.num_questions = tally.num_skipped = 0

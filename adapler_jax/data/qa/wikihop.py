@@ -13,7 +13,13 @@ from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.sources.items import check_text, open_items, split_file
 from adapler_jax.data.sources.tables import shown
-from adapler_jax.data.tokenization.templates import fill, join, marker_ids, read_template, token_rows
+from adapler_jax.data.tokenization.templates import (
+    fill,
+    join,
+    marker_ids,
+    read_template,
+    token_rows,
+)
 
 MARKERS = ("[unused1]", "[unused2]")  # in front of a candidate, of a supporting text
 _CHUNK = 64  # questions in one chunk of rows
@@ -76,11 +82,15 @@ def _question(item, place: str) -> WikihopQuestion:
     """Check one item."""
     if not isinstance(item, Mapping):
         raise ValueError(f"{place} is {type(item).__name__}; expected an object with named fields")
-    name, query, answer = (check_text(item.get(field), field, place) for field in ("id", "query", "answer"))
+    name, query, answer = (
+        check_text(item.get(field), field, place) for field in ("id", "query", "answer")
+    )
     lists = [item.get(field) for field in ("candidates", "supports")]
     for field, texts in zip(("candidates", "supports"), lists):
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{place}: question {shown(name)} has {shown(texts)} as {field}; expected a list of texts")
+            raise ValueError(
+                f"{place}: question {shown(name)} has {shown(texts)} as {field}; expected a list of texts"
+            )
     candidates, supports = map(tuple, lists)
     if answer not in candidates:
         raise ValueError(
@@ -90,7 +100,9 @@ def _question(item, place: str) -> WikihopQuestion:
     return WikihopQuestion(name, query, candidates, supports, candidates.index(answer))
 
 
-def build_wikihop_rows(questions: Iterable[WikihopQuestion], core: Tokenizer, **limits) -> WikihopRows:
+def build_wikihop_rows(
+    questions: Iterable[WikihopQuestion], core: Tokenizer, **limits
+) -> WikihopRows:
     """Tokenize questions into rows; all chunks of `stream_wikihop_rows`, whose arguments these are, at once."""
     return join(list(stream_wikihop_rows(questions, core, **limits)))
 
@@ -131,7 +143,11 @@ def stream_wikihop_rows(
     for chunk in at_least_one(in_chunks(questions, _CHUNK)):
         for question in chunk:
             check_candidates(question, max_candidates, room)
-        texts = [text for question in chunk for text in (question.query, *question.candidates, *question.supports)]
+        texts = [
+            text
+            for question in chunk
+            for text in (question.query, *question.candidates, *question.supports)
+        ]
         found = iter(token_rows(core, texts))
         rows, slots = [], np.full((len(chunk), max_candidates), -1, np.int32)
         for question, slot_C in zip(chunk, slots):
@@ -150,7 +166,9 @@ def stream_wikihop_rows(
         )
 
 
-def _take(found: Iterator[np.ndarray], question: WikihopQuestion) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _take(
+    found: Iterator[np.ndarray], question: WikihopQuestion
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The next rows of tokens: of a question's candidates, and of its supporting texts."""
     return [next(found) for _ in question.candidates], [next(found) for _ in question.supports]
 
@@ -177,7 +195,14 @@ def lead(query: np.ndarray, candidates: list[np.ndarray], marker: np.ndarray, ro
     """
     lengths = np.array([len(candidate) for candidate in candidates], np.int64)
     left = room - len(query) - len(candidates)
-    longest = next((cap for cap in range(lengths.max(initial=0), 0, -1) if np.minimum(lengths, cap).sum() <= left), 0)
+    longest = next(
+        (
+            cap
+            for cap in range(lengths.max(initial=0), 0, -1)
+            if np.minimum(lengths, cap).sum() <= left
+        ),
+        0,
+    )
     query = query[: room - len(candidates)]
     parts = [np.concatenate([marker, candidate[:longest]]) for candidate in candidates]
     places = len(query) + np.cumsum([0, *(len(part) for part in parts)])[:-1]

@@ -34,15 +34,26 @@ _WINDOW_FILES = {
     "span_RA2.bin": np.int32,
 }
 _PARTIAL = ".partial"  # ends the name of a folder that is being written
-_LINES, _PLACES = "questions.jsonl", "places.bin"  # places: the byte where each line starts, and the end of the last
+_LINES, _PLACES = (
+    "questions.jsonl",
+    "places.bin",
+)  # places: the byte where each line starts, and the end of the last
 
 
 def windows_key(questions: Iterable[Question], core: Tokenizer, **settings: int) -> str:
     """Hash questions, tokenizer and the settings of `iter_windows`: 32 hexadecimal digits to name a cache by."""
     state = json.loads(core.to_str())
-    for setting in ("truncation", "padding"):  # left behind by the last call, no part of the content
+    for setting in (
+        "truncation",
+        "padding",
+    ):  # left behind by the last call, no part of the content
         state.pop(setting, None)
-    content = [_FORMAT, sorted(settings.items()), state, *["split_special_tokens"] * core.encode_special_tokens]
+    content = [
+        _FORMAT,
+        sorted(settings.items()),
+        state,
+        *["split_special_tokens"] * core.encode_special_tokens,
+    ]
     digest = hashlib.sha256(json.dumps(content).encode())
     for question in questions:
         digest.update(_line(question))
@@ -58,7 +69,10 @@ def store_windows(chunks: Iterable[Windows], directory: str | os.PathLike) -> Wi
     Raises:
       ValueError: there are none, or the folder holds files of others.
     """
-    with _new_folder(pathlib.Path(directory), {*_WINDOW_FILES}) as folder, contextlib.ExitStack() as stack:
+    with (
+        _new_folder(pathlib.Path(directory), {*_WINDOW_FILES}) as folder,
+        contextlib.ExitStack() as stack,
+    ):
         files = {name: stack.enter_context(open(folder / name, "wb")) for name in _WINDOW_FILES}
         ends = np.zeros(2, np.int64)  # of the rows so far, in tokens and in tokens of the texts
         for chunk in chunks:
@@ -95,7 +109,10 @@ def open_windows(directory: str | os.PathLike) -> Windows:
     """
     directory = pathlib.Path(directory)
     _check_whole(directory, {*_WINDOW_FILES}, "windows")
-    found = {name.removesuffix(".bin"): _map(directory / name, kind) for name, kind in _WINDOW_FILES.items()}
+    found = {
+        name.removesuffix(".bin"): _map(directory / name, kind)
+        for name, kind in _WINDOW_FILES.items()
+    }
     rows, parts = found["offsets"], found["part_offsets"]
     return Windows(
         tokens=Ragged(found["tokens"], rows),
@@ -108,7 +125,9 @@ def open_windows(directory: str | os.PathLike) -> Windows:
     )
 
 
-def store_questions(questions: Iterable[Question], directory: str | os.PathLike) -> "StoredQuestions":
+def store_questions(
+    questions: Iterable[Question], directory: str | os.PathLike
+) -> "StoredQuestions":
     """Write questions to a folder, which is there, or replaced, when all are written; return them.
 
     Raises:
@@ -119,7 +138,9 @@ def store_questions(questions: Iterable[Question], directory: str | os.PathLike)
     return StoredQuestions(directory)
 
 
-def tee_questions(questions: Iterable[Question], directory: str | os.PathLike) -> Iterator[Question]:
+def tee_questions(
+    questions: Iterable[Question], directory: str | os.PathLike
+) -> Iterator[Question]:
     """Pass questions on and write them as `store_questions` does, once the last was taken.
 
     Raises:
@@ -165,11 +186,19 @@ def _line(question: Question) -> bytes:
 @contextlib.contextmanager
 def _new_folder(directory: pathlib.Path, names: set[str]) -> Iterator[pathlib.Path]:
     """Give a folder to write files of these names into; it takes the directory's place if all goes well."""
-    others = {file.name for file in directory.iterdir()} - names - {_MARKER} if directory.is_dir() else set()
+    others = (
+        {file.name for file in directory.iterdir()} - names - {_MARKER}
+        if directory.is_dir()
+        else set()
+    )
     if others:
-        raise ValueError(f"{str(directory)!r} holds {sorted(others)[0]!r}, which would be lost; give an own folder")
+        raise ValueError(
+            f"{str(directory)!r} holds {sorted(others)[0]!r}, which would be lost; give an own folder"
+        )
     directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(dir=directory.parent, prefix=directory.name, suffix=_PARTIAL))
+    partial = pathlib.Path(
+        tempfile.mkdtemp(dir=directory.parent, prefix=directory.name, suffix=_PARTIAL)
+    )
     try:
         yield partial
         (partial / _MARKER).write_text(json.dumps(_contents(partial, names)))
@@ -193,7 +222,11 @@ def remove_partial(folder: pathlib.Path) -> None:
 def _contents(folder: pathlib.Path, names: set[str]) -> dict:
     """What the marker of a folder says: its form, bytes and digest of each file."""
     sizes = {name: (folder / name).stat().st_size for name in names}
-    return {"format": _FORMAT, "bytes": sizes, "sha256": {name: digest_of(folder / name) for name in names}}
+    return {
+        "format": _FORMAT,
+        "bytes": sizes,
+        "sha256": {name: digest_of(folder / name) for name in names},
+    }
 
 
 def _check_whole(directory: pathlib.Path, names: set[str], what: str) -> None:

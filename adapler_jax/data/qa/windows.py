@@ -85,7 +85,11 @@ def iter_windows(
       ValueError: a number is below 1, or max_length leaves no room for the text.
     """
     template = read_template(core, pair=True)
-    settings = {"stride": stride, "max_question_tokens": max_question_tokens, "max_answers": max_answers}
+    settings = {
+        "stride": stride,
+        "max_question_tokens": max_question_tokens,
+        "max_answers": max_answers,
+    }
     for name, value in settings.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; expected at least 1")
@@ -110,11 +114,19 @@ def _iterate(
 ) -> Iterator[Windows]:
     """Make windows a chunk at a time."""
     count = 0
-    for chunk in in_chunks(questions, _CHUNK_QUESTIONS, weigh=_num_characters, max_weight=_CHUNK_CHARACTERS):
+    for chunk in in_chunks(
+        questions, _CHUNK_QUESTIONS, weigh=_num_characters, max_weight=_CHUNK_CHARACTERS
+    ):
         asked, asked_of = encode_places(core, [question.question for question in chunk])
         texts, text_of = encode_places(core, [question.context for question in chunk])
         asked_lengths = np.minimum(np.diff(asked.offsets), max_question_tokens)[asked_of]
-        plan = _plan(template, asked_lengths, np.diff(texts.offsets)[text_of], max_length=max_length, stride=stride)
+        plan = _plan(
+            template,
+            asked_lengths,
+            np.diff(texts.offsets)[text_of],
+            max_length=max_length,
+            stride=stride,
+        )
         parts = runs(texts.offsets[text_of[plan.question]] + plan.start, plan.length)
         asked_places = runs(asked.offsets[asked_of[plan.question]], asked_lengths[plan.question])
         asked_rows = Ragged(asked.ids[asked_places], offsets_of(asked_lengths[plan.question]))
@@ -138,7 +150,9 @@ def _num_characters(question: Question) -> int:
     return len(question.context) + len(question.question)
 
 
-def _plan(template: Template, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, stride: int) -> _Plan:
+def _plan(
+    template: Template, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, stride: int
+) -> _Plan:
     """Cut texts of these lengths, with questions of the lengths asked, into windows."""
     room = max_length - template.num_special - asked
     step = np.minimum(stride, room)
@@ -158,10 +172,19 @@ def _token_spans(
     text = text_of[owner]
     places = np.asarray([span for spans in spans_of for span in spans], np.int64).reshape(-1, 2)
     start, end = np.clip(places, 0, texts.num_characters[text][:, None]).T
-    shift = offsets_of(texts.num_characters + 1)[:-1]  # lays the texts end to end, so that one search serves all
+    shift = offsets_of(texts.num_characters + 1)[
+        :-1
+    ]  # lays the texts end to end, so that one search serves all
     shift_of_token = np.repeat(shift, np.diff(texts.offsets))
-    first = np.searchsorted(texts.ends + shift_of_token, start + shift[text], side="right") - texts.offsets[text]
-    last = np.searchsorted(texts.starts + shift_of_token, end + shift[text], side="left") - 1 - texts.offsets[text]
+    first = (
+        np.searchsorted(texts.ends + shift_of_token, start + shift[text], side="right")
+        - texts.offsets[text]
+    )
+    last = (
+        np.searchsorted(texts.starts + shift_of_token, end + shift[text], side="left")
+        - 1
+        - texts.offsets[text]
+    )
     there = first <= last
     return owner[there], first[there], last[there]
 

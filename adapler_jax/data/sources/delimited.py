@@ -87,9 +87,7 @@ def read_delimited(
     lines = lines._replace(once=itertools.chain(head, lines.once))
     found = check_delimiter(delimiter, field) or find_delimiter(head, usual)
     if found != usual and not delimiter:
-        tell(
-            f"{lines.where}: columns are separated by {_NAMES[found]}; {field} names another"
-        )
+        tell(f"{lines.where}: columns are separated by {_NAMES[found]}; {field} names another")
     form = {"delimiter": found}
     if found == "\t" and lines.again:
         form = _tab_form(lines, tell)

@@ -8,13 +8,23 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from adapler_jax.data.sources.class_folders import class_folders, read_class_folders
 from adapler_jax.data.sources.compression import open_source
 from adapler_jax.data.sources.delimited import Lines, read_delimited
-from adapler_jax.data.sources.formats import TABLE_KINDS, Options, is_table, kind_of, open_table, parquet_file, stem_of
+from adapler_jax.data.sources.formats import (
+    TABLE_KINDS,
+    Options,
+    is_table,
+    kind_of,
+    open_table,
+    parquet_file,
+    stem_of,
+)
 from adapler_jax.data.sources.parquet import read_parquet
 from adapler_jax.data.sources.paths import check_inside
 from adapler_jax.data.sources.tables import Table, check_once, list_names, table_from_rows
 
 SUFFIXES = tuple(f".{kind}" for kind in TABLE_KINDS)
-_SPLIT_WORDS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
+_SPLIT_WORDS = {"train": "train", "test": "test"} | dict.fromkeys(
+    ("validation", "valid", "val", "dev"), "validation"
+)
 _ADVICE = "any of them may be packed as .gz, .bz2, .xz, .zst or .zip"
 
 
@@ -84,7 +94,9 @@ def files_by_split(
     for file in sorted(folder.iterdir()):
         name = split_of(file)
         if name in files:
-            raise ValueError(f"{str(files[name])!r} and {file.name!r} are both the split {name!r}; keep one")
+            raise ValueError(
+                f"{str(files[name])!r} and {file.name!r} are both the split {name!r}; keep one"
+            )
         if name:
             files[name] = check_inside(folder, file.name, str(folder))
     if not files:
@@ -122,7 +134,9 @@ def read_table(
     return table.replace(columns=held, found=tuple(found) or table.found, notes=tuple(notes))
 
 
-def csv_rows(text: str, kind: str, where: str, *, columns: Collection[str] | None = None) -> Iterator[dict]:
+def csv_rows(
+    text: str, kind: str, where: str, *, columns: Collection[str] | None = None
+) -> Iterator[dict]:
     """Yield the rows of CSV or TSV text with a header line; `columns`, of None all, must not be there twice."""
     header, rows = read_delimited(Lines.of_text(text, where), kind.removeprefix("."))
     check_once(header if columns is None else columns, header, where)

@@ -7,7 +7,13 @@ import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
-from adapler_jax.data.sources.compression import ENDINGS, Source, check_ratio, inner_path, zip_errors
+from adapler_jax.data.sources.compression import (
+    ENDINGS,
+    Source,
+    check_ratio,
+    inner_path,
+    zip_errors,
+)
 from adapler_jax.data.sources.delimited import Lines, Tell, ignore, read_delimited
 from adapler_jax.data.sources.encodings import TextReader, decode_lines
 from adapler_jax.data.sources.json_tables import json_line_rows, json_rows

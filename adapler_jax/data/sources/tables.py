@@ -86,7 +86,11 @@ class Table:
         """
         if name in self.columns:
             return self.columns[name]
-        advice = "; one column with the class of each row is expected, not a column a class" if role == "label" else ""
+        advice = (
+            "; one column with the class of each row is expected, not a column a class"
+            if role == "label"
+            else ""
+        )
         raise ValueError(
             f"{self.where}: {explain_unknown('column', name, self.found)}; "
             f"map it with --config.data.columns=\"{{'{role}': NAME}}\"{advice}"
@@ -106,7 +110,9 @@ def check_once(names: Iterable[str], found: Sequence[str], where: str) -> None:
     """Raise ValueError where one of the names is more than once among the columns found."""
     for name in names:
         if found.count(name) > 1:
-            raise ValueError(f"{where}: {found.count(name)} columns are called {name!r}; rename all but one")
+            raise ValueError(
+                f"{where}: {found.count(name)} columns are called {name!r}; rename all but one"
+            )
 
 
 def look_up(row: Mapping, name: str):
@@ -124,7 +130,9 @@ def has_field(row: Mapping, name: str) -> bool:
     return name in row or ("." in name and look_up(row, name) is not None)
 
 
-def table_from_rows(rows: Iterable[Mapping], where: str, *, columns: Iterable[str] | None = None) -> Table:
+def table_from_rows(
+    rows: Iterable[Mapping], where: str, *, columns: Iterable[str] | None = None
+) -> Table:
     """Turn rows (mappings) into a table; a key that a row lacks becomes None there."""
     wanted = None if columns is None else set(columns)
     dotted = [name for name in wanted or () if "." in name]

@@ -21,12 +21,16 @@ def tfds_splits(name: str) -> Mapping[str, Iterable[Mapping]]:
         import tensorflow_datasets as tfds  # heavy, and needed for these sources only
         import tensorflow_datasets.text  # registers glue, mrqa and the other text builders
     except ImportError as error:
-        raise ValueError(f"tfds:{name} needs `pip install tensorflow-datasets array_record`: {error}") from error
+        raise ValueError(
+            f"tfds:{name} needs `pip install tensorflow-datasets array_record`: {error}"
+        ) from error
     try:
         builder = tfds.builder(name, file_format="array_record")
         builder.download_and_prepare(file_format="array_record")
         return builder.as_data_source()
-    except Exception as error:  # not found, no network, changed checksum, a missing module: no common base
+    except (
+        Exception
+    ) as error:  # not found, no network, changed checksum, a missing module: no common base
         raise ValueError(f"tensorflow-datasets cannot give {name!r}: {_reason(error)}") from error
 
 
@@ -61,7 +65,10 @@ def open_tfds(name: str, split: str) -> Iterator[tuple[str, object]]:
     rows = next((rows for found, rows in splits.items() if split_name(found) == split), None)
     if rows is None:
         raise ValueError(f"tfds:{name} has no split {split!r}; there are {', '.join(splits)}")
-    return ((f"tfds:{name} {split}: row {number}", plain(row)) for number, row in enumerate(rows, start=1))
+    return (
+        (f"tfds:{name} {split}: row {number}", plain(row))
+        for number, row in enumerate(rows, start=1)
+    )
 
 
 def plain(value):

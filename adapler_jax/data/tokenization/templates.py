@@ -44,10 +44,18 @@ def read_template(core: Tokenizer, *, pair: bool, is_strict: bool = True) -> Tem
     found = core.encode(*PROBES[: 1 + pair])
     places = np.array([-1 if part is None else part for part in found.sequence_ids])
     if not all((places == part).any() for part in range(1 + pair)):
-        raise ValueError(f"the tokenizer has no tokens for {PROBES[0]!r} and {PROBES[1]!r}; use one that has letters")
+        raise ValueError(
+            f"the tokenizer has no tokens for {PROBES[0]!r} and {PROBES[1]!r}; use one that has letters"
+        )
     order = [part for part, _ in itertools.groupby(places)]
-    if pair and order != [-1, 0, -1, 1, -1] and (is_strict or [part for part in order if part >= 0] != [0, 1]):
-        raise ValueError(f"the tokenizer makes {found.tokens} of two texts; expected [CLS] text [SEP] text [SEP]")
+    if (
+        pair
+        and order != [-1, 0, -1, 1, -1]
+        and (is_strict or [part for part in order if part >= 0] != [0, 1])
+    ):
+        raise ValueError(
+            f"the tokenizer makes {found.tokens} of two texts; expected [CLS] text [SEP] text [SEP]"
+        )
     ids, kinds = np.array(found.ids, np.int32), np.array(found.type_ids, np.int8)
     start, end = np.flatnonzero(places == 0)[[0, -1]]
     next_start, next_end = np.flatnonzero(places == 1)[[0, -1]] if pair else (end + 1, end)
@@ -73,7 +81,9 @@ def token_rows(core: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
     return [pieces.ids for pieces in encode_all(core, texts)]
 
 
-def fill(template: Template, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[Ragged, Ragged]:
+def fill(
+    template: Template, pairs: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> tuple[Ragged, Ragged]:
     """Put the tokens of first and second texts into a template.
 
     Returns:
@@ -112,7 +122,10 @@ def join(chunks: Sequence):
     Returns:
       A data class of the same type.
     """
-    fields = {field.name: [getattr(chunk, field.name) for chunk in chunks] for field in dataclasses.fields(chunks[0])}
+    fields = {
+        field.name: [getattr(chunk, field.name) for chunk in chunks]
+        for field in dataclasses.fields(chunks[0])
+    }
     if {"question", "ids"} <= fields.keys():
         starts = offsets_of([len(ids) for ids in fields["ids"]]).astype(np.int32)
         fields["question"] = [numbers + start for numbers, start in zip(fields["question"], starts)]
@@ -125,4 +138,6 @@ def _join(values: list):
         return join_ragged(values)
     if isinstance(values[0], np.ndarray):
         return np.concatenate(values)
-    return [item for items in values for item in items] if isinstance(values[0], list) else values[-1]
+    return (
+        [item for items in values for item in items] if isinstance(values[0], list) else values[-1]
+    )

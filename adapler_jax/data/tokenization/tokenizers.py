@@ -10,7 +10,12 @@ from tokenizers import AddedToken, Tokenizer
 
 from adapler_jax.data.sources.tables import first_line
 from adapler_jax.data.tokenization.segments import drop_segments
-from adapler_jax.data.tokenization.tokenizer_files import CONFIG_FILE, MAX_SIZE, Settings, read_settings
+from adapler_jax.data.tokenization.tokenizer_files import (
+    CONFIG_FILE,
+    MAX_SIZE,
+    Settings,
+    read_settings,
+)
 from adapler_jax.data.tokenization.vocabularies import (
     BERT_CLASSES,
     BERT_SPECIAL,
@@ -24,15 +29,22 @@ from adapler_jax.data.tokenization.vocabularies import (
 )
 from adapler_jax.io.messages import bounded_errors, excerpt
 
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing is no news here
+os.environ.setdefault(
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
+)  # that PyTorch is missing is no news here
 
 if typing.TYPE_CHECKING:  # a second to import, which answers do not wait for
     from transformers import PreTrainedTokenizerFast
 
 _FILES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
     "added_tokens.json",
-)  # fmt: skip
+)
 _PIECE_CLASSES = frozenset({"CamembertTokenizer", "XLMRobertaTokenizer"})
 _PROBES = ("a", "A\u00e9\u65e5\U0001f3ac\x00 \u200b")  # texts that a tokenizer must take
 
@@ -49,7 +61,10 @@ class LoadedTokenizer(typing.NamedTuple):
 
 @bounded_errors()
 def load_tokenizer(
-    path_or_name: str, *, tell: Callable[[str], None] | None = None, split_special_tokens: bool = False
+    path_or_name: str,
+    *,
+    tell: Callable[[str], None] | None = None,
+    split_special_tokens: bool = False,
 ) -> "PreTrainedTokenizerFast":
     """Load a fast BERT tokenizer; truncation and padding that its file asks for are switched off.
 
@@ -116,7 +131,9 @@ def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) 
     loaded = _guarded(lambda: _build(folder, settings), folder)
     core = loaded.core
     drop_segments(core, folder)
-    core.encode_special_tokens = split_special_tokens or settings.fields.get("split_special_tokens", False)
+    core.encode_special_tokens = split_special_tokens or settings.fields.get(
+        "split_special_tokens", False
+    )
     first = _guarded(lambda: [core.encode(text).ids[:1] for text in _PROBES][0], folder)
     cls_token = loaded.special.get("cls_token")
     if not first or first != [core.token_to_id(cls_token or "")]:
@@ -159,9 +176,13 @@ def _guarded(load: Callable, folder: pathlib.Path):
         return load()
     except BaseException as error:  # the parser raises bare Exception, and its panics are none
         is_ours = isinstance(error, ValueError) and str(folder) in str(error)
-        if is_ours or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+        if is_ours or not (
+            isinstance(error, Exception) or type(error).__name__ == "PanicException"
+        ):
             raise
-        raise ValueError(f"the tokenizer in {str(folder)!r} is damaged: {excerpt(str(error))}") from error
+        raise ValueError(
+            f"the tokenizer in {str(folder)!r} is damaged: {excerpt(str(error))}"
+        ) from error
 
 
 def _download(name: str) -> pathlib.Path:
@@ -170,7 +191,9 @@ def _download(name: str) -> pathlib.Path:
 
     try:
         return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES)))
-    except Exception as error:  # one of a dozen classes, each meaning that the name gives no files here and now
+    except (
+        Exception
+    ) as error:  # one of a dozen classes, each meaning that the name gives no files here and now
         raise ValueError(
             f"no folder {name!r} here, and the hub did not give it ({first_line(error)}); give a folder with "
             "tokenizer.json or vocab.txt"
@@ -192,19 +215,27 @@ def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
         core, notes = build_from_vocabulary(folder, settings)
     vocabulary = core.get_vocab(with_added_tokens=True)
     if len(set(vocabulary.values())) < len(vocabulary):
-        raise ValueError(f"the tokenizer in {str(folder)!r} gives two tokens one number; each needs its own")
+        raise ValueError(
+            f"the tokenizer in {str(folder)!r} gives two tokens one number; each needs its own"
+        )
     words = {token.content for token in core.get_added_tokens_decoder().values()}
     is_roberta = set(ROBERTA_SPECIAL.values()) <= (words or vocabulary.keys())
     special = special_of(settings, ROBERTA_SPECIAL if is_roberta else BERT_SPECIAL, vocabulary)
     _add(core, settings, list(special.values()), folder=folder)
     if "auto_map" in settings.fields:
-        notes.append(f"{folder / CONFIG_FILE}: auto_map names a program of the checkpoint's own, which is not run")
+        notes.append(
+            f"{folder / CONFIG_FILE}: auto_map names a program of the checkpoint's own, which is not run"
+        )
     if settings.fields.get("padding_side") == "left":
-        notes.append(f"{folder}: padding_side is 'left'; here padding is right of the text, which it does not change")
+        notes.append(
+            f"{folder}: padding_side is 'left'; here padding is right of the text, which it does not change"
+        )
     return LoadedTokenizer(core, special, settings, side or "right", tuple(notes))
 
 
-def _follow(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> tuple[Tokenizer, list[str]]:
+def _follow(
+    core: Tokenizer, settings: Settings, folder: pathlib.Path
+) -> tuple[Tokenizer, list[str]]:
     """Bring a tokenizer to the fields of tokenizer_config.json that its class reads; notes on those that it does not.
 
     Raises:
@@ -212,7 +243,9 @@ def _follow(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> tuple[
     """
     name, fields = settings.tokenizer_class, settings.fields
     if (blank := fields.get("add_prefix_space")) is not None:
-        changes = {"ByteLevel": {"add_prefix_space": blank}} if name in ROBERTA_CLASSES | {""} else {}
+        changes = (
+            {"ByteLevel": {"add_prefix_space": blank}} if name in ROBERTA_CLASSES | {""} else {}
+        )
         if name in _PIECE_CLASSES | {""}:
             changes["Metaspace"] = {"prepend_scheme": "always" if blank else "never"}
         core = rewrite(core, changes) if changes else core
@@ -225,7 +258,9 @@ def _follow(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> tuple[
             "takes its own default"
         ]
     state = _normalizer(core)
-    if name in PLAIN_CLASSES and fields.get("do_lower_case", state.get("lowercase")) != state.get("lowercase"):
+    if name in PLAIN_CLASSES and fields.get("do_lower_case", state.get("lowercase")) != state.get(
+        "lowercase"
+    ):
         return core, [
             f"{folder / CONFIG_FILE}: do_lower_case is {fields['do_lower_case']}, but its tokenizer_class leaves that "
             "to tokenizer.json, which is followed"
@@ -242,7 +277,9 @@ def _check_special(core: Tokenizer, settings: Settings, folder: pathlib.Path) ->
     }
     for name, token in found.items():
         given = settings.special.get(name)
-        if given and token and given != token:  # byte-level and unigram models name no unknown token
+        if (
+            given and token and given != token
+        ):  # byte-level and unigram models name no unknown token
             raise ValueError(
                 f"{folder / CONFIG_FILE} or special_tokens_map.json: {name} is {given!r:.60}, but tokenizer.json uses "
                 f"{token!r:.60}; make both say the same, or leave the field out"
@@ -255,19 +292,25 @@ def _normalizer(core: Tokenizer) -> dict:
     return state if state.get("type") == "BertNormalizer" else {}
 
 
-def _follow_bert(core: Tokenizer, fields: dict, folder: pathlib.Path) -> tuple[Tokenizer, list[str]]:
+def _follow_bert(
+    core: Tokenizer, fields: dict, folder: pathlib.Path
+) -> tuple[Tokenizer, list[str]]:
     """Set case, accents and Chinese characters as the fields of BERT's tokenizer say."""
     given = {option: fields[name] for option, name in OPTIONS.items() if name in fields}
     state = _normalizer(core)
     if state:
         changes = {option: value for option, value in given.items() if state[option] != value}
         core = rewrite(core, {"BertNormalizer": changes}) if changes else core
-        silent = [OPTIONS[option] for option, usual in {"lowercase": True, "strip_accents": None}.items()
-                  if option not in given and state[option] != usual]  # fmt: skip
+        silent = [
+            OPTIONS[option]
+            for option, usual in {"lowercase": True, "strip_accents": None}.items()
+            if option not in given and state[option] != usual
+        ]
         return core, [
             f"{folder}: {CONFIG_FILE} does not say {name}; tokenizer.json is followed, where transformers 5 takes its "
-            "own default" for name in silent
-        ]  # fmt: skip
+            "own default"
+            for name in silent
+        ]
     found = {"lowercase": _changes(core, "A", "a"), "strip_accents": _changes(core, "\u00e9", "e")}
     for option, is_done in found.items():
         if isinstance(given.get(option), bool) and given[option] != is_done:
@@ -290,7 +333,11 @@ def _add(core: Tokenizer, settings: Settings, special: list[str], *, folder: pat
       ValueError: a token would have another number than its file gives it.
     """
     known = core.get_added_tokens_decoder()
-    tokens = [token for number, token in settings.numbered.items() if repr(known.get(number)) != repr(token)]
+    tokens = [
+        token
+        for number, token in settings.numbered.items()
+        if repr(known.get(number)) != repr(token)
+    ]
     words = {token.content for token in known.values()} | {token.content for token in tokens}
     more = [AddedToken(token, special=True) for token in special if token not in words]
     more += [token for token in settings.extra if token.content not in words]

@@ -81,7 +81,9 @@ def tokenize(
     """
     path = None
     if cache_dir is not None:
-        key = _cache_key(examples, tokenizer, max_length=max_length, truncation_side=truncation_side)
+        key = _cache_key(
+            examples, tokenizer, max_length=max_length, truncation_side=truncation_side
+        )
         path = pathlib.Path(cache_dir) / f"tokens-{key}.npz"
     encoded = _read_cache(path, len(examples)) if path else None
     if encoded is None:
@@ -110,16 +112,29 @@ def encode(
     for start in range(0, max(len(texts), 1), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         pairs = None if text_pairs is None else text_pairs[chunk]
-        rows.append(encode_rows(core, texts[chunk], pairs, max_length=max_length, truncation_side=truncation_side))
-    return join_ragged([found.tokens for found in rows]), join_ragged([found.segments for found in rows])
+        rows.append(
+            encode_rows(
+                core, texts[chunk], pairs, max_length=max_length, truncation_side=truncation_side
+            )
+        )
+    return join_ragged([found.tokens for found in rows]), join_ragged(
+        [found.segments for found in rows]
+    )
 
 
 def _cache_key(
-    examples: Examples, tokenizer: "PreTrainedTokenizerFast", *, max_length: int, truncation_side: str
+    examples: Examples,
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    max_length: int,
+    truncation_side: str,
 ) -> str:
     """Hash texts, tokenizer and settings; 32 hexadecimal digits."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    for setting in ("truncation", "padding"):  # left behind by the last call, no part of the content
+    for setting in (
+        "truncation",
+        "padding",
+    ):  # left behind by the last call, no part of the content
         state.pop(setting, None)
     content = [_CACHE_FORMAT, max_length, state]
     if truncation_side != "right" or tokenizer.backend_tokenizer.encode_special_tokens:
@@ -158,7 +173,15 @@ def _read_cache(path: pathlib.Path, num_examples: int) -> tuple[Ragged, Ragged] 
         check_file(path, "it is made again")
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             tokens, segments, offsets = (arrays[name] for name in ("tokens", "segments", "offsets"))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         return None
     fits = len(offsets) == num_examples + 1 and offsets[-1] == len(tokens) == len(segments)
     return (Ragged(tokens, offsets), Ragged(segments, offsets)) if fits else None

@@ -66,18 +66,38 @@ QUICK_SPEEDUPS = (1.0, 3.3)
 
 
 def make_row(
-    what: str, config: EncoderConfig, dtype: str, batch: Batch, *, speedup: float | None, seconds: float
+    what: str,
+    config: EncoderConfig,
+    dtype: str,
+    batch: Batch,
+    *,
+    speedup: float | None,
+    seconds: float,
 ) -> Row:
     """A measurement as a row."""
     return Row(
-        what=what, num_layers=config.num_layers, num_heads=config.num_heads, hidden_dim=config.hidden_dim,
-        ffn_dim=config.ffn_dim, dtype=dtype, batch=batch.live_BL.shape[0], length=batch.live_BL.shape[1],
-        live_share=round(float(batch.live_BL.mean()), 4), speedup=speedup, ms=round(1e3 * seconds, 4),
-    )  # fmt: skip
+        what=what,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        hidden_dim=config.hidden_dim,
+        ffn_dim=config.ffn_dim,
+        dtype=dtype,
+        batch=batch.live_BL.shape[0],
+        length=batch.live_BL.shape[1],
+        live_share=round(float(batch.live_BL.mean()), 4),
+        speedup=speedup,
+        ms=round(1e3 * seconds, 4),
+    )
 
 
 def measure_drivers(
-    config: EncoderConfig, dtype: str, batch_size: int, length: int, *, speedups: Sequence[float], num_rounds: int
+    config: EncoderConfig,
+    dtype: str,
+    batch_size: int,
+    length: int,
+    *,
+    speedups: Sequence[float],
+    num_rounds: int,
 ) -> list[Row]:
     """The fast drivers on one case: every schedule on mixed texts, plain BERT on mixed texts and on full batches."""
     mixed, full = mixed_batch(config, batch_size, length), full_batch(config, batch_size, length)
@@ -93,21 +113,31 @@ def measure_drivers(
             calls[driver, index] = functools.partial(run, params[speedup], jax.device_put(batch))
     timings = time_interleaved(calls, repeats=num_rounds)
     return [
-        make_row(driver, config, dtype, works[index][1], speedup=works[index][0], seconds=timing.median_s)
+        make_row(
+            driver, config, dtype, works[index][1], speedup=works[index][0], seconds=timing.median_s
+        )
         for (driver, index), timing in timings.items()
     ]
 
 
-def measure_rungs(config: EncoderConfig, dtype: str, batch_size: int, length: int, *, num_rounds: int) -> list[Row]:
+def measure_rungs(
+    config: EncoderConfig, dtype: str, batch_size: int, length: int, *, num_rounds: int
+) -> list[Row]:
     """The bucketed driver on full batches of every bucket up to `length`, nothing dropped."""
     params = lay_out(random_params(config), config, jnp.dtype(dtype))
     params["pruner"] |= {"threshold_N": jnp.zeros_like(params["pruner"]["threshold_N"])}
-    batches = {bucket: full_batch(config, batch_size, bucket) for bucket in ladder(DEFAULT_BUCKETS, length)}
+    batches = {
+        bucket: full_batch(config, batch_size, bucket) for bucket in ladder(DEFAULT_BUCKETS, length)
+    }
     calls = {}
     for bucket, batch in batches.items():
         run = make_engine(
-            config, schedule_pruner(config), driver="bucketed", buckets=(bucket,), dtype=jnp.dtype(dtype)
-        )  # fmt: skip
+            config,
+            schedule_pruner(config),
+            driver="bucketed",
+            buckets=(bucket,),
+            dtype=jnp.dtype(dtype),
+        )
         calls[bucket] = functools.partial(run, params, jax.device_put(batch))
     timings = time_interleaved(calls, repeats=num_rounds)
     return [
@@ -131,15 +161,24 @@ def measure_all(
     """
     rows = []
     for config in configs:
-        fitting = sorted({(batch_size, min(length, config.num_positions)) for batch_size, length in cases})
+        fitting = sorted(
+            {(batch_size, min(length, config.num_positions)) for batch_size, length in cases}
+        )
         longest = dict(fitting)  # the last of every batch size
         for dtype in dtypes:
             name = f"{config.num_layers} layers of {config.hidden_dim}, {dtype}"
             for batch_size, length in fitting:
-                found = measure_drivers(config, dtype, batch_size, length, speedups=speedups, num_rounds=num_rounds)
+                found = measure_drivers(
+                    config, dtype, batch_size, length, speedups=speedups, num_rounds=num_rounds
+                )
                 rows += found
-                fastest = [fastest_driver([row for row in found if row.is_pruned == pruned], None) for pruned in (0, 1)]
-                tell(f"{name}, {batch_size}x{length}: plain BERT {fastest[0]}, pruned models {fastest[1]}")
+                fastest = [
+                    fastest_driver([row for row in found if row.is_pruned == pruned], None)
+                    for pruned in (0, 1)
+                ]
+                tell(
+                    f"{name}, {batch_size}x{length}: plain BERT {fastest[0]}, pruned models {fastest[1]}"
+                )
             for batch_size, length in longest.items():
                 rows += measure_rungs(config, dtype, batch_size, length, num_rounds=num_rounds)
                 tell(f"{name}, batch {batch_size}: buckets up to {length}")
@@ -167,16 +206,26 @@ def merge(before: Sequence[Row], rows: Sequence[Row]) -> tuple[Row, ...]:
 def parse_arguments(arguments) -> argparse.Namespace:
     """The command line, with `configs`, and `cases` as numbers. Ends the program on a mistake."""
     parser = argparse.ArgumentParser(
-        prog=MEASURE_COMMAND, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=MEASURE_COMMAND,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", help="directory or hub name of a BERT whose sizes are measured")
-    parser.add_argument("--shapes", default=",".join(SHAPES), help=f"encoder sizes, of {', '.join(SHAPES)}")
-    parser.add_argument("--dtypes", default=",".join(DTYPES), help="operands of the encoder's products")
+    parser.add_argument(
+        "--shapes", default=",".join(SHAPES), help=f"encoder sizes, of {', '.join(SHAPES)}"
+    )
+    parser.add_argument(
+        "--dtypes", default=",".join(DTYPES), help="operands of the encoder's products"
+    )
     parser.add_argument("--cases", default=",".join(CASES), help="batch x length")
-    parser.add_argument("--rounds", type=int, default=5, help="timings of everything; their median counts")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="timings of everything; their median counts"
+    )
     parser.add_argument("--quick", action="store_true", help="few cases and rounds: coarse")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
-    parser.add_argument("--out", type=pathlib.Path, help="where the table is written; default: the user's cache")
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="where the table is written; default: the user's cache"
+    )
     options = parser.parse_args(arguments)
     if options.quick:
         vars(options).update(QUICK)
@@ -196,7 +245,9 @@ def parse_arguments(arguments) -> argparse.Namespace:
     return options
 
 
-def main(arguments=None, *, tell: Callable[[str], None] = functools.partial(print, file=sys.stderr)) -> LatencyTable:
+def main(
+    arguments=None, *, tell: Callable[[str], None] = functools.partial(print, file=sys.stderr)
+) -> LatencyTable:
     """Measures, writes and returns the table."""
     options = parse_arguments(arguments)
     path = options.out or cached_path()
@@ -204,9 +255,13 @@ def main(arguments=None, *, tell: Callable[[str], None] = functools.partial(prin
     command = module_command(MEASURE_MODULE, arguments)
     tell(f"measuring {device_name()}")
     rows = measure_all(
-        options.configs, options.dtypes, options.cases,
-        speedups=options.speedups, num_rounds=options.rounds, tell=tell,
-    )  # fmt: skip
+        options.configs,
+        options.dtypes,
+        options.cases,
+        speedups=options.speedups,
+        num_rounds=options.rounds,
+        tell=tell,
+    )
     table = LatencyTable(
         command=f"{before.command}; {command}" if before else command,
         device=device_name(),

@@ -48,10 +48,13 @@ def choose(
     driver = fastest_driver(
         nearest_case(
             [row for row in table.rows if row.what in FAST_DRIVERS and row.is_pruned == is_pruned],
-            config, dtype, batch_size=batch_size, length=length,
+            config,
+            dtype,
+            batch_size=batch_size,
+            length=length,
         ),
         expected_speedup,
-    )  # fmt: skip
+    )
     if buckets is None:
         buckets = DEFAULT_BUCKETS
         if driver == "bucketed" and is_pruned:
@@ -78,20 +81,26 @@ def nearest_encoder(rows: Iterable[Row], config: EncoderConfig, dtype) -> list[R
     here = (config.num_layers, config.num_heads, config.hidden_dim, config.ffn_dim)
 
     def distance(sizes):
-        ratios = [abs(math.log(there / ours)) for there, ours in zip(operations(sizes), operations(here))]
+        ratios = [
+            abs(math.log(there / ours)) for there, ours in zip(operations(sizes), operations(here))
+        ]
         return *ratios, abs(math.log(sizes[1] / here[1])), sizes
 
     nearest = min({row.encoder for row in rows}, key=distance)
     return [row for row in rows if row.encoder == nearest]
 
 
-def nearest_case(rows: Iterable[Row], config: EncoderConfig, dtype, *, batch_size: int, length: int) -> list[Row]:
+def nearest_case(
+    rows: Iterable[Row], config: EncoderConfig, dtype, *, batch_size: int, length: int
+) -> list[Row]:
     """The rows of the case nearest to a model and a batch shape; of equally near shapes the smaller one's.
 
     Cases that lack a driver do not count; the table has others.
     """
     rows = list(rows)
-    complete = set.intersection(*({case_of(row) for row in rows if row.what == driver} for driver in FAST_DRIVERS))
+    complete = set.intersection(
+        *({case_of(row) for row in rows if row.what == driver} for driver in FAST_DRIVERS)
+    )
     rows = nearest_encoder([row for row in rows if case_of(row) in complete], config, dtype)
 
     def distance(shape):
@@ -106,19 +115,30 @@ def fastest_driver(rows: Sequence[Row], expected_speedup: float | None) -> str:
     expected speedup. Rows: of one case, each driver's on the same schedules."""
     if expected_speedup is not None and all(row.is_pruned for row in rows):
         nearest = min(
-            {row.speedup for row in rows}, key=lambda speedup: (abs(math.log(speedup / expected_speedup)), speedup)
+            {row.speedup for row in rows},
+            key=lambda speedup: (abs(math.log(speedup / expected_speedup)), speedup),
         )
         rows = [row for row in rows if row.speedup == nearest]
-    log_ms = {driver: [math.log(row.ms) for row in rows if row.what == driver] for driver in FAST_DRIVERS}
+    log_ms = {
+        driver: [math.log(row.ms) for row in rows if row.what == driver] for driver in FAST_DRIVERS
+    }
     bucketed, packed = (math.fsum(log_ms[driver]) / len(log_ms[driver]) for driver in FAST_DRIVERS)
     return "packed" if packed < bucketed + math.log(1.0 - MIN_GAIN) else "bucketed"
 
 
-def rung_ms(table: LatencyTable, config: EncoderConfig, dtype, *, batch_size: int) -> dict[int, float]:
+def rung_ms(
+    table: LatencyTable, config: EncoderConfig, dtype, *, batch_size: int
+) -> dict[int, float]:
     """Milliseconds by bucket, of the nearest encoder at the nearest batch size."""
     rows = nearest_encoder((row for row in table.rows if row.what == RUNG), config, dtype)
-    nearest = min({row.batch for row in rows}, key=lambda batch: (abs(math.log(batch / batch_size)), batch))
-    return {row.length: row.ms for row in sorted(rows, key=lambda row: row.length) if row.batch == nearest}
+    nearest = min(
+        {row.batch for row in rows}, key=lambda batch: (abs(math.log(batch / batch_size)), batch)
+    )
+    return {
+        row.length: row.ms
+        for row in sorted(rows, key=lambda row: row.length)
+        if row.batch == nearest
+    }
 
 
 def worthwhile_rungs(ms_by_bucket: dict[int, float], length: int) -> tuple[int, ...]:

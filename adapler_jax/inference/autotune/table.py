@@ -71,8 +71,13 @@ def parse_row(entry: dict) -> Row:
     """A row of a file. Raises ValueError or TypeError where it is none."""
     row = Row(**entry)
     counts = (*row.encoder, row.batch, row.length)
-    numbers = (row.ms, row.live_share) if row.speedup is None else (row.ms, row.live_share, row.speedup)
-    if not all(isinstance(name, str) for name in (row.what, row.dtype)) or row.what not in (*FAST_DRIVERS, RUNG):
+    numbers = (
+        (row.ms, row.live_share) if row.speedup is None else (row.ms, row.live_share, row.speedup)
+    )
+    if not all(isinstance(name, str) for name in (row.what, row.dtype)) or row.what not in (
+        *FAST_DRIVERS,
+        RUNG,
+    ):
         raise ValueError(f"what={row.what!r}, dtype={row.dtype!r}")
     if not all(type(count) is int and 0 < count <= MAX_COUNT for count in counts):
         raise ValueError(f"sizes {counts}")
@@ -87,10 +92,13 @@ def check_complete(rows: tuple[Row, ...]) -> None:
         raise ValueError("two rows of the same measurement")
     for kind, is_pruned in (("a pruner", True), ("plain BERT", False)):
         cases = [
-            {case_of(row) for row in rows if row.what == what and row.is_pruned == is_pruned} for what in FAST_DRIVERS
+            {case_of(row) for row in rows if row.what == what and row.is_pruned == is_pruned}
+            for what in FAST_DRIVERS
         ]
         if not set.intersection(*cases):
-            raise ValueError(f"no rows of {' and '.join(FAST_DRIVERS)} on the same case with {kind}")
+            raise ValueError(
+                f"no rows of {' and '.join(FAST_DRIVERS)} on the same case with {kind}"
+            )
     if not any(row.what == RUNG for row in rows):
         raise ValueError(f"no rows of {RUNG}s")
 
@@ -111,7 +119,9 @@ def parse_table(text: bytes) -> LatencyTable:
     if not all(isinstance(field, str) for field in (table.command, table.device, table.date)):
         raise ValueError("command, device or date is no text")
     versions = table.versions
-    if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
+    if not isinstance(versions, dict) or not all(
+        isinstance(version, str) for version in versions.values()
+    ):
         raise ValueError("versions are missing, or no texts by name")
     return table
 
@@ -166,7 +176,9 @@ def in_words(versions: dict[str, str]) -> str:
     return " ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def find_table(latency_table: LatencyTable | str | os.PathLike | None = None) -> LatencyTable | None:
+def find_table(
+    latency_table: LatencyTable | str | os.PathLike | None = None,
+) -> LatencyTable | None:
     """The table that decides on this device; None on an accelerator that has none of its own, with a warning.
 
     Args: latency_table: a table or the path of one; None or "" for the one measured on this device before, and where
@@ -178,7 +190,9 @@ def find_table(latency_table: LatencyTable | str | os.PathLike | None = None) ->
         check_origin(latency_table, "the latency table")
         return latency_table
     if latency_table is not None and not isinstance(latency_table, str | os.PathLike):
-        raise ValueError(f"latency_table is {shown(latency_table, 300)}; expected the path of a table, or none")
+        raise ValueError(
+            f"latency_table is {shown(latency_table, 300)}; expected the path of a table, or none"
+        )
     if latency_table:
         return named_table(pathlib.Path(latency_table).expanduser())
     return cached_table() or (bundled_table() if on_cpu() else no_table(device_name()))
@@ -225,7 +239,11 @@ def cached_table() -> LatencyTable | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        until = "are chosen by the table that comes with the library" if on_cpu() else "are not chosen by speed"
+        until = (
+            "are chosen by the table that comes with the library"
+            if on_cpu()
+            else "are not chosen by speed"
+        )
         warnings.warn(f"{error}; until then drivers {until}", stacklevel=4)
         return None
 

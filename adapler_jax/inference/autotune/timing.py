@@ -31,7 +31,9 @@ def median_speedup(slow: Timing, fast: Timing) -> float:
     return statistics.median(a / b for a, b in zip(slow.seconds, fast.seconds, strict=True))
 
 
-def time_interleaved(calls: Mapping[str, Callable], *, repeats: int, warmups: int = 1) -> dict[str, Timing]:
+def time_interleaved(
+    calls: Mapping[str, Callable], *, repeats: int, warmups: int = 1
+) -> dict[str, Timing]:
     """Seconds of several calls that take turns, so that a busy moment of the machine hits all of them.
 
     Each call is made once before, which compiles and stands apart; what it returns is waited for. Every round starts

@@ -21,12 +21,22 @@ from adapler_jax.types import Batch, EncoderConfig, Params, Selection
 
 SHAPES = {
     "minilm": EncoderConfig(
-        num_layers=6, num_heads=12, hidden_dim=384, ffn_dim=1536, vocab_size=30522, num_positions=512
+        num_layers=6,
+        num_heads=12,
+        hidden_dim=384,
+        ffn_dim=1536,
+        vocab_size=30522,
+        num_positions=512,
     ),
     "base": EncoderConfig(
-        num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
+        num_layers=12,
+        num_heads=12,
+        hidden_dim=768,
+        ffn_dim=3072,
+        vocab_size=30522,
+        num_positions=512,
     ),
-}  # fmt: skip
+}
 SPEEDUPS = (1.0, 2.0, 3.3, 9.0)
 METHODS = ("adapler", "powerbert", "trbert")
 SCORER_DIM = 32
@@ -44,7 +54,11 @@ def check_names(given: Sequence[str], known: Collection[str], what: str) -> None
 def parse_case(text: str) -> tuple[int, int]:
     """32x128 as (batch size, length). Raises ValueError on anything else."""
     parts = text.split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts) or int(parts[1]) < 2:
+    if (
+        len(parts) != 2
+        or not all(part.isdecimal() and int(part) > 0 for part in parts)
+        or int(parts[1]) < 2
+    ):
         raise ValueError(f"case {text!r}; expected batch x length, as 32x128")
     return int(parts[0]), int(parts[1])
 
@@ -79,7 +93,9 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int, *, shortes
     length_B[0] = length
     live_BL = np.arange(length) < length_B[:, None]
     return Batch(
-        token_BL=np.where(live_BL, rng.integers(1, config.vocab_size, (batch_size, length)), 0).astype(np.int32),
+        token_BL=np.where(
+            live_BL, rng.integers(1, config.vocab_size, (batch_size, length)), 0
+        ).astype(np.int32),
         segment_BL=np.zeros((batch_size, length), np.int32),
         live_BL=live_BL,
         label_B=np.zeros(batch_size, np.int32),
@@ -97,14 +113,21 @@ def full_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
     return random_batch(config, batch_size, length, shortest=length)
 
 
-def kept_shares(config: EncoderConfig, length: int, speedup: float, method: str = "adapler") -> np.ndarray:
+def kept_shares(
+    config: EncoderConfig, length: int, speedup: float, method: str = "adapler"
+) -> np.ndarray:
     """Shares of the tokens behind each layer's site, falling by one factor at every site: float64 [N].
 
     Raises ValueError where the first site comes too late for the speedup.
     """
     head = flops.pooled_flops(config, NUM_CLASSES)
-    dense, sites = flops.dense_flops(config, [length], head=head), schedule_pruner(config, method).sites
-    num_sites_N = np.searchsorted([site.layer for site in sites], np.arange(config.num_layers), side="right")
+    dense, sites = (
+        flops.dense_flops(config, [length], head=head),
+        schedule_pruner(config, method).sites,
+    )
+    num_sites_N = np.searchsorted(
+        [site.layer for site in sites], np.arange(config.num_layers), side="right"
+    )
 
     def shares(factor):
         return factor**num_sites_N
@@ -112,13 +135,19 @@ def kept_shares(config: EncoderConfig, length: int, speedup: float, method: str 
     def found(factor):
         count_N1 = np.maximum(1, np.round(shares(factor) * length))[:, None]
         pruned = flops.pruned_flops(
-            config, [length], count_N1, sites=sites, predictor_dim=0 if method == "powerbert" else SCORER_DIM,
+            config,
+            [length],
+            count_N1,
+            sites=sites,
+            predictor_dim=0 if method == "powerbert" else SCORER_DIM,
             head=head,
-        )  # fmt: skip
+        )
         return flops.speedup(dense, pruned)
 
     if found(0.0) < speedup:
-        raise ValueError(f"{method} on {config.num_layers} layers is at most {found(0.0):.2f}x, not {speedup:g}x")
+        raise ValueError(
+            f"{method} on {config.num_layers} layers is at most {found(0.0):.2f}x, not {speedup:g}x"
+        )
     low, high = 0.0, 1.0
     for _ in range(NUM_BISECTIONS):
         middle = (low + high) / 2
@@ -142,7 +171,9 @@ def _level_program(config: EncoderConfig, method: str):
             else:
                 score_BL = view.reading_BL
             score_BL = jnp.where(view.live_BL & (view.weight_BL > 0), score_BL, -jnp.inf)
-            num_kept = jnp.clip(jnp.round(share_N[index] * num_tokens).astype(jnp.int32), 1, num_tokens)
+            num_kept = jnp.clip(
+                jnp.round(share_N[index] * num_tokens).astype(jnp.int32), 1, num_tokens
+            )
             level = jnp.sort(score_BL.reshape(-1))[score_BL.size - num_kept]
             keep_BL = (score_BL >= level).at[:, 0].set(view.live_BL[:, 0])
             return Selection(score_BL=jnp.broadcast_to(level, score_BL.shape), keep_BL=keep_BL)
@@ -154,12 +185,16 @@ def _level_program(config: EncoderConfig, method: str):
     return jax.jit(find)
 
 
-def follow_shares(params: Params, config: EncoderConfig, batch: Batch, share_N, method: str = "adapler") -> Params:
+def follow_shares(
+    params: Params, config: EncoderConfig, batch: Batch, share_N, method: str = "adapler"
+) -> Params:
     """The parameters with which the pruner keeps these shares of all tokens of the batch."""
     changed = dict(params["pruner"])
     if method == "powerbert":
         mean_length = np.asarray(batch.live_BL).sum(-1).mean()
-        changed["retention_N"] = jnp.asarray(np.maximum(1.0, np.round(share_N * mean_length)), jnp.float32)
+        changed["retention_N"] = jnp.asarray(
+            np.maximum(1.0, np.round(share_N * mean_length)), jnp.float32
+        )
         return params | {"pruner": changed}
     level_N = _level_program(config, method)(params, batch, jnp.asarray(share_N, jnp.float32))
     if method == "adapler":
@@ -180,6 +215,8 @@ def scheduled_params(
     laid_out = lay_out(params, config, dtype)
     found = {None: laid_out | {"pruner": {}}}
     for speedup in speedups:
-        pruned = follow_shares(params, config, batch, kept_shares(config, mean_length, speedup, method), method)
+        pruned = follow_shares(
+            params, config, batch, kept_shares(config, mean_length, speedup, method), method
+        )
         found[speedup] = laid_out | {"pruner": pruned["pruner"]}
     return found

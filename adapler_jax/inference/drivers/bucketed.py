@@ -40,7 +40,9 @@ class _State:
     slot_BL: jax.Array  # int32: where in the buffer the k-th token lies
     source_BL: jax.Array  # int32: its place in the text; L past the count
     count_B: jax.Array  # int32
-    last_BLD: jax.Array | None  # the last state so far of the token at each place of the text; None if not asked for
+    last_BLD: (
+        jax.Array | None
+    )  # the last state so far of the token at each place of the text; None if not asked for
     protected_BL: jax.Array | None  # bool, places of the text that stay; None for none
 
 
@@ -75,7 +77,9 @@ def kept_slots(keep_BR):
     return jnp.sort(jnp.where(keep_BR, jnp.arange(R, dtype=jnp.int32)[None], R), axis=-1)
 
 
-def visit_site(pruner: Pruner, site_params, index, *, reading_BR, source_BR, live_BR, length, protected_BL):
+def visit_site(
+    pruner: Pruner, site_params, index, *, reading_BR, source_BR, live_BR, length, protected_BL
+):
     """Asks the pruner who stays: (slots, places, counts) of those, padded to `length`, and the _Record of the site."""
     view = View(reading_BR, live_BR, live_BR.astype(jnp.float32))
     if protected_BL is not None:
@@ -97,29 +101,58 @@ def visit_site(pruner: Pruner, site_params, index, *, reading_BR, source_BR, liv
     return (fill_to(slot_BR, length, 0), fill_to(place_BR, length, length), count_B), record
 
 
-def run_bucket(state: _State, layer, site_params, index, *, bucket, config: EncoderConfig, pruner: Pruner, dtype):
+def run_bucket(
+    state: _State,
+    layer,
+    site_params,
+    index,
+    *,
+    bucket,
+    config: EncoderConfig,
+    pruner: Pruner,
+    dtype,
+):
     """One layer on the first `bucket` tokens of every example, then the site behind it."""
     length = state.hidden_BLD.shape[1]
     live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
 
     def run(hidden_BRD, bias_BR):
         return encoder.feed_forward(
-            layer, config, encoder.attend(layer, config, hidden_BRD, bias_BR, dtype=dtype), dtype=dtype
+            layer,
+            config,
+            encoder.attend(layer, config, hidden_BRD, bias_BR, dtype=dtype),
+            dtype=dtype,
         )
 
     hidden_BRD = take_rows(state.hidden_BLD, state.slot_BL[:, :bucket])
     hidden_BRD = dense.in_chunks_on_cpu(run, hidden_BRD, encoder.key_bias(live_BR))
     source_BR = state.source_BL[:, :bucket]
     kept, record = visit_site(
-        pruner, site_params, index, reading_BR=pruner.read(site_params, hidden_BRD), source_BR=source_BR,
-        live_BR=live_BR, length=length, protected_BL=state.protected_BL,
-    )  # fmt: skip
+        pruner,
+        site_params,
+        index,
+        reading_BR=pruner.read(site_params, hidden_BRD),
+        source_BR=source_BR,
+        live_BR=live_BR,
+        length=length,
+        protected_BL=state.protected_BL,
+    )
     hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
     last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
     return _State(hidden_BLD, *kept, last_BLD, state.protected_BL), record
 
 
-def attend_bucket(state: _State, layer, site_params, index, *, bucket, config: EncoderConfig, pruner: Pruner, dtype):
+def attend_bucket(
+    state: _State,
+    layer,
+    site_params,
+    index,
+    *,
+    bucket,
+    config: EncoderConfig,
+    pruner: Pruner,
+    dtype,
+):
     """The first half of one layer on the first `bucket` tokens of every example, then the site in the layer."""
     length = state.hidden_BLD.shape[1]
     live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
@@ -132,9 +165,15 @@ def attend_bucket(state: _State, layer, site_params, index, *, bucket, config: E
     hidden_BRD, received_BR = dense.in_chunks_on_cpu(run, state.hidden_BLD[:, :bucket], live_BR)
     source_BR = state.source_BL[:, :bucket]
     kept, record = visit_site(
-        pruner, site_params, index, reading_BR=received_BR, source_BR=source_BR, live_BR=live_BR, length=length,
+        pruner,
+        site_params,
+        index,
+        reading_BR=received_BR,
+        source_BR=source_BR,
+        live_BR=live_BR,
+        length=length,
         protected_BL=state.protected_BL,
-    )  # fmt: skip
+    )
     hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
     last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
     return _State(hidden_BLD, *kept, last_BLD, state.protected_BL), record
@@ -150,7 +189,9 @@ def feed_bucket(state: _State, layer, *, bucket, config: EncoderConfig, dtype) -
     live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
     return state.replace(
         hidden_BLD=jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0)),
-        last_BLD=put_at_places(state.last_BLD, jnp.where(live_BR, state.source_BL[:, :bucket], length), hidden_BRD),
+        last_BLD=put_at_places(
+            state.last_BLD, jnp.where(live_BR, state.source_BL[:, :bucket], length), hidden_BRD
+        ),
     )
 
 
@@ -170,26 +211,51 @@ def at_places(record_N: _Record) -> Trace:
 
     def scatter(x_NBL):
         empty = jnp.zeros((N, B, L + 1), jnp.float32)
-        return empty.at[site_N11, example_1B1, record_N.source_BL].set(x_NBL.astype(jnp.float32))[..., :L]
+        return empty.at[site_N11, example_1B1, record_N.source_BL].set(x_NBL.astype(jnp.float32))[
+            ..., :L
+        ]
 
-    return Trace(score_NBL=scatter(record_N.score_BL), weight_NBL=scatter(record_N.keep_BL), count_NB=record_N.count_B)
+    return Trace(
+        score_NBL=scatter(record_N.score_BL),
+        weight_NBL=scatter(record_N.keep_BL),
+        count_NB=record_N.count_B,
+    )
 
 
-def enter(params: Params, batch: Batch, *, bucket, config: EncoderConfig, pruner: Pruner, head: Head, with_last):
+def enter(
+    params: Params,
+    batch: Batch,
+    *,
+    bucket,
+    config: EncoderConfig,
+    pruner: Pruner,
+    head: Head,
+    with_last,
+):
     """Embeds the first `bucket` tokens of every example and visits the site in front of layer 0: (state, _Record); the
     _Record is () where sites are inside the layers."""
     B, L = batch.token_BL.shape
-    token_BR, segment_BR, live_BR = (x[:, :bucket] for x in (batch.token_BL, batch.segment_BL, batch.live_BL))
+    token_BR, segment_BR, live_BR = (
+        x[:, :bucket] for x in (batch.token_BL, batch.segment_BL, batch.live_BL)
+    )
     hidden_BRD = encoder.embed(params["encoder"]["embeddings"], config, token_BR, segment_BR)
     has_gap_B11 = jnp.any(batch.live_BL[:, 1:] & ~batch.live_BL[:, :-1], axis=1)[:, None, None]
-    hidden_BRD = jnp.where(has_gap_B11, jnp.nan, hidden_BRD)  # tokens after a gap would be left out without a word
+    hidden_BRD = jnp.where(
+        has_gap_B11, jnp.nan, hidden_BRD
+    )  # tokens after a gap would be left out without a word
     place_BR = jnp.broadcast_to(jnp.arange(bucket, dtype=jnp.int32), (B, bucket))
     if pruner.point == BEFORE_ATTENTION:
         site_params = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
         kept, record = visit_site(
-            pruner, site_params, jnp.int32(0), reading_BR=pruner.read(site_params, hidden_BRD), source_BR=place_BR,
-            live_BR=live_BR, length=L, protected_BL=head.protects(batch),
-        )  # fmt: skip
+            pruner,
+            site_params,
+            jnp.int32(0),
+            reading_BR=pruner.read(site_params, hidden_BRD),
+            source_BR=place_BR,
+            live_BR=live_BR,
+            length=L,
+            protected_BL=head.protects(batch),
+        )
     else:
         slot_BL = jnp.zeros((B, L), jnp.int32)
         kept = slot_BL, fill_to(place_BR, L, L), jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32)
@@ -221,7 +287,8 @@ def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: P
 
     def switch(function, state, *operands, **options):
         branches = [
-            functools.partial(function, bucket=bucket, config=config, dtype=dtype, **options) for bucket in rungs
+            functools.partial(function, bucket=bucket, config=config, dtype=dtype, **options)
+            for bucket in rungs
         ]
         return jax.lax.switch(rung_of(jnp.max(state.count_B), rungs), branches, state, *operands)
 
@@ -231,18 +298,37 @@ def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: P
     return switch(feed_bucket, state, scanned[0]), record
 
 
-def finish(outer: Params, state: _State, begun, record_N: _Record, *, config: EncoderConfig, head: Head, with_last):
+def finish(
+    outer: Params,
+    state: _State,
+    begun,
+    record_N: _Record,
+    *,
+    config: EncoderConfig,
+    head: Head,
+    with_last,
+):
     """Logits from the last buffer, [CLS] in slot 0, or from the tokens' last states; the Trace of all sites."""
     first, batch = begun
     if isinstance(first, _Record):
-        record_N = jax.tree.map(lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N)
+        record_N = jax.tree.map(
+            lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N
+        )
     states = state.last_BLD if head.reads_tokens else state.hidden_BLD[:, 0]
     trace = at_places(record_N).replace(last_BLD=state.last_BLD if with_last else None)
     return answered(head.read(outer["head"], config, states, batch), state.count_B > 0), trace
 
 
-def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, dtype=jnp.float32,
-                head: Head = CLASSIFICATION, with_last=False) -> Stages | None:  # fmt: skip
+def make_stages(
+    config: EncoderConfig,
+    pruner: Pruner,
+    shape,
+    *,
+    buckets=DEFAULT_BUCKETS,
+    dtype=jnp.float32,
+    head: Head = CLASSIFICATION,
+    with_last=False,
+) -> Stages | None:
     """The driver for batches of `shape` [B, L], arguments as in `forward`; None for a method without sites, which runs
     as plain BERT in one piece."""
     if not pruner.sites:
@@ -252,15 +338,28 @@ def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT
     return Stages(
         per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
         begin=functools.partial(
-            begin, entries=entries_of(pruner, rungs), head=head, with_last=with_last or head.reads_tokens, **shared
+            begin,
+            entries=entries_of(pruner, rungs),
+            head=head,
+            with_last=with_last or head.reads_tokens,
+            **shared,
         ),
         step=functools.partial(run_layer, rungs=rungs, dtype=dtype, **shared),
         finish=functools.partial(finish, config=config, head=head, with_last=with_last),
     )
 
 
-def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, buckets=DEFAULT_BUCKETS,
-            dtype=jnp.float32, head: Head = CLASSIFICATION, with_last=False):  # fmt: skip
+def forward(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    *,
+    buckets=DEFAULT_BUCKETS,
+    dtype=jnp.float32,
+    head: Head = CLASSIFICATION,
+    with_last=False,
+):
     """Logits float32 of the head and the Trace of one batch, equal to the oracle's.
 
     Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which a batch's kept tokens

@@ -10,8 +10,15 @@ from adapler_jax.types import Batch, EncoderConfig, Params, Trace
 CHUNK_TOKENS = 1024  # of a CPU's pass through all layers: its inner states stay in the caches
 
 
-def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.float32, head: Head = CLASSIFICATION,
-            with_last=False):  # fmt: skip
+def forward(
+    params: Params,
+    config: EncoderConfig,
+    batch: Batch,
+    *,
+    dtype=jnp.float32,
+    head: Head = CLASSIFICATION,
+    with_last=False,
+):
     """Logits float32 of the head for one batch and a Trace, empty but for the last states [B, L, D] where asked for.
 
     Params: layers stacked, or as `encoder.lay_out` gives them.
@@ -25,16 +32,21 @@ def forward(params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.fl
     hidden_BLD = in_chunks_on_cpu(encode, *tokens)
     if with_last or head.reads_tokens:
         hidden_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0)
-    logits = head.read(params["head"], config, hidden_BLD if head.reads_tokens else hidden_BLD[:, 0], batch)
-    return answered(logits, jnp.any(batch.live_BL, axis=1)), Trace(last_BLD=hidden_BLD if with_last else None)
+    logits = head.read(
+        params["head"], config, hidden_BLD if head.reads_tokens else hidden_BLD[:, 0], batch
+    )
+    return answered(logits, jnp.any(batch.live_BL, axis=1)), Trace(
+        last_BLD=hidden_BLD if with_last else None
+    )
 
 
 def in_chunks_on_cpu(function, *arrays_BL):
     """`function(*arrays_BL)` on CPUs in chunks of about CHUNK_TOKENS tokens, elsewhere at once."""
     return jax.lax.platform_dependent(
-        *arrays_BL, cpu=lambda *arrays: in_chunks(function, arrays, num_rows=chunk_rows(arrays_BL[0].shape[1])),
+        *arrays_BL,
+        cpu=lambda *arrays: in_chunks(function, arrays, num_rows=chunk_rows(arrays_BL[0].shape[1])),
         default=function,
-    )  # fmt: skip
+    )
 
 
 def chunk_rows(length: int) -> int:

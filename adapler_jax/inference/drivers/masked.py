@@ -9,19 +9,39 @@ from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params
 
 
-def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, dtype=jnp.float32,
-            head: Head = CLASSIFICATION, with_last=False):  # fmt: skip
+def forward(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    *,
+    dtype=jnp.float32,
+    head: Head = CLASSIFICATION,
+    with_last=False,
+):
     """Logits float32 of the head and the Trace, counts int32, of one batch under the hard rule.
 
     with_last: whether the Trace has the last state of every token.
     """
-    start_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
+    start_BLD = encoder.embed(
+        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
+    )
     hidden_BLD, trace, _ = full_width.run_layers(
-        params, config, pruner, start_BLD, batch.live_BL, slope=None, key=None, dtype=dtype,
-        with_last=with_last or head.reads_tokens, protected_BL=head.protects(batch),
-    )  # fmt: skip
+        params,
+        config,
+        pruner,
+        start_BLD,
+        batch.live_BL,
+        slope=None,
+        key=None,
+        dtype=dtype,
+        with_last=with_last or head.reads_tokens,
+        protected_BL=head.protects(batch),
+    )
     if pruner.sites:
         trace = trace.replace(count_NB=trace.count_NB.astype(jnp.int32))
     states = trace.last_BLD if head.reads_tokens else hidden_BLD[:, 0]
-    logits = answered(head.read(params["head"], config, states, batch), jnp.any(batch.live_BL, axis=1))
+    logits = answered(
+        head.read(params["head"], config, states, batch), jnp.any(batch.live_BL, axis=1)
+    )
     return logits, trace if with_last else trace.replace(last_BLD=None)

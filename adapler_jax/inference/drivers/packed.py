@@ -45,13 +45,23 @@ from adapler_jax.pruning.base import (
     params_of_layers,
     select_at,
 )
-from adapler_jax.types import BEFORE_ATTENTION, BEFORE_FEED_FORWARD, Batch, EncoderConfig, Params, Trace, View
+from adapler_jax.types import (
+    BEFORE_ATTENTION,
+    BEFORE_FEED_FORWARD,
+    Batch,
+    EncoderConfig,
+    Params,
+    Trace,
+    View,
+)
 
 TILES = (32, 64, 128, 256, 512)  # rows of the products
 BLOCK_TOKENS = 1024  # rows that go through a layer together, or one text if that is longer
 GROUP_TOKENS = 512  # rows, padding included, that attend in one go,
 MAX_GROUP = 4  # of at most so many examples: more compile longer and run no faster
-MIN_ALONE = 64  # slots of a text from which padding a shorter one to them costs more than its own turn
+MIN_ALONE = (
+    64  # slots of a text from which padding a shorter one to them costs more than its own turn
+)
 MIN_BUCKET = 8  # shorter attention is not worth a program of its own
 
 
@@ -60,7 +70,9 @@ class _Sizes:
     """The static numbers of one program."""
 
     tiles: tuple[int, ...]
-    lengths: tuple[int, ...]  # to which examples are padded for their attention; the last holds any of them
+    lengths: tuple[
+        int, ...
+    ]  # to which examples are padded for their attention; the last holds any of them
     block: int
     max_group: int
 
@@ -75,7 +87,9 @@ class Heard:
     """What attention gives the tokens of a block."""
 
     mixed_TD: jax.Array
-    received_T: jax.Array | None  # float32, `encoder.attention_received`; None where no site asks for it
+    received_T: (
+        jax.Array | None
+    )  # float32, `encoder.attention_received`; None where no site asks for it
 
 
 @flax.struct.dataclass
@@ -83,7 +97,9 @@ class Rooms:
     """Where a block is worked on."""
 
     compact_TD: jax.Array  # its kept tokens
-    joined_TX: jax.Array  # their queries, keys and values, in the dtype of the products, as `to_bits` gives them
+    joined_TX: (
+        jax.Array
+    )  # their queries, keys and values, in the dtype of the products, as `to_bits` gives them
     heard: Heard
 
 
@@ -93,7 +109,9 @@ class Out:
 
     hidden_TD: jax.Array
     reading_T: jax.Array  # what the next site reads off them
-    last_PD: jax.Array | None  # the last state so far of the token at each place of the batch [B L]; None if not asked
+    last_PD: (
+        jax.Array | None
+    )  # the last state so far of the token at each place of the batch [B L]; None if not asked
 
 
 @flax.struct.dataclass
@@ -111,10 +129,14 @@ def write(out: Out, rows_TD, reading_T, first, *, place_T) -> Out:
     last_PD = out.last_PD
     if last_PD is not None:
         last_PD = last_PD.at[rows_of(place_T, first, len(rows_TD))].set(rows_TD, mode="drop")
-    return Out(put_rows(out.hidden_TD, rows_TD, first), put_rows(out.reading_T, reading_T, first), last_PD)
+    return Out(
+        put_rows(out.hidden_TD, rows_TD, first), put_rows(out.reading_T, reading_T, first), last_PD
+    )
 
 
-def enter(size, first, out: Out, *, params, place_T, batch: Batch, config: EncoderConfig, read) -> Out:
+def enter(
+    size, first, out: Out, *, params, place_T, batch: Batch, config: EncoderConfig, read
+) -> Out:
     """Embeds one tile of tokens, and reads for site 0."""
     row_T = jnp.minimum(rows_of(place_T, first, size), batch.token_BL.size - 1)
     token_T, segment_T = (x_BL.reshape(-1)[row_T] for x_BL in (batch.token_BL, batch.segment_BL))
@@ -128,7 +150,8 @@ def project(size, first, rooms: Rooms, *, layer, hidden_TD, source_T, config, dt
     rows_TD = hidden_TD[rows_of(source_T, first, size)]
     joined_RX = to_bits(encoder.query_key_value(layer, config, rows_TD, dtype).astype(dtype))
     return rooms.replace(
-        compact_TD=put_rows(rooms.compact_TD, rows_TD, first), joined_TX=put_rows(rooms.joined_TX, joined_RX, first)
+        compact_TD=put_rows(rooms.compact_TD, rows_TD, first),
+        joined_TX=put_rows(rooms.joined_TX, joined_RX, first),
     )
 
 
@@ -143,7 +166,9 @@ def attend(joined_TX, heard: Heard, count_B, *, sizes: _Sizes, config, dtype) ->
     holds the first of them. A group may reach beyond the last example."""
     start_B = jnp.cumsum(count_B) - count_B
     by_count_B = jnp.argsort(-count_B)
-    start_B, count_B = (jnp.pad(x_B[by_count_B], (0, sizes.max_group)) for x_B in (start_B, count_B))
+    start_B, count_B = (
+        jnp.pad(x_B[by_count_B], (0, sizes.max_group)) for x_B in (start_B, count_B)
+    )
     carry = jnp.int32(0), heard
     for shorter, length in falling(sizes.lengths):
         group = group_sizes(length, max_group=sizes.max_group)
@@ -154,30 +179,47 @@ def attend(joined_TX, heard: Heard, count_B, *, sizes: _Sizes, config, dtype) ->
             def body(carry, length=length, size=size):
                 first, heard = carry
                 start_G, count_G = (rows_of(x_B, first, size) for x_B in (start_B, count_B))
-                joined_GRX = jnp.stack([rows_of(joined_TX, start_G[place], length) for place in range(size)])
+                joined_GRX = jnp.stack(
+                    [rows_of(joined_TX, start_G[place], length) for place in range(size)]
+                )
                 live_GR = jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None]
                 # Rows of the texts that follow: a NaN among them would pass a weight of 0.
                 joined_GRX = jnp.where(live_GR[..., None], from_bits(joined_GRX, dtype), 0)
                 mixed_GRD, received_GR = encoder.mix_values(
-                    joined_GRX, encoder.key_bias(live_GR), num_heads=config.num_heads, dtype=dtype,
+                    joined_GRX,
+                    encoder.key_bias(live_GR),
+                    num_heads=config.num_heads,
+                    dtype=dtype,
                     voter_BL=None if heard.received_T is None else live_GR,
-                )  # fmt: skip
+                )
                 for place in range(size):
-                    put = functools.partial(put_example, first=start_G[place], num_rows=count_G[place])
-                    rows = jax.tree.map(lambda x_GR, place=place: x_GR[place], Heard(mixed_GRD, received_GR))
+                    put = functools.partial(
+                        put_example, first=start_G[place], num_rows=count_G[place]
+                    )
+                    rows = jax.tree.map(
+                        lambda x_GR, place=place: x_GR[place], Heard(mixed_GRD, received_GR)
+                    )
                     heard = jax.tree.map(put, heard, rows)
                 return first + size, heard
 
             carry = jax.lax.while_loop(
-                lambda carry, decisive=decisive, shorter=shorter: count_B[carry[0] + decisive] > shorter, body, carry
+                lambda carry, decisive=decisive, shorter=shorter: (
+                    count_B[carry[0] + decisive] > shorter
+                ),
+                body,
+                carry,
             )
     return carry[1]
 
 
-def finish_layer(size, first, out: Out, *, layer, rooms: Rooms, first_row, num_rows, place_T, config, dtype, read):
+def finish_layer(
+    size, first, out: Out, *, layer, rooms: Rooms, first_row, num_rows, place_T, config, dtype, read
+):
     """The rest of the layer on one tile of a block, up to the next site: the Out with it. Behind the block's rows lie
     states that are still to be read, and stay."""
-    rows_TD, mixed_RD = (rows_of(x_TD, first, size) for x_TD in (rooms.compact_TD, rooms.heard.mixed_TD))
+    rows_TD, mixed_RD = (
+        rows_of(x_TD, first, size) for x_TD in (rooms.compact_TD, rooms.heard.mixed_TD)
+    )
     rows_TD = encoder.add_attention(layer, config, rows_TD, mixed_RD, dtype=dtype)
     if rooms.heard.received_T is None:
         rows_TD = encoder.feed_forward(layer, config, rows_TD, dtype=dtype)
@@ -202,13 +244,23 @@ def run_block(carry, *, layer, source_T, place_T, count_B, sizes: _Sizes, config
     num_rows = jnp.sum(count_B)
     source_T = rows_of(source_T, first_row, sizes.block + sizes.margin)
     options = {"config": config, "dtype": dtype}
-    step = functools.partial(project, layer=layer, hidden_TD=out.hidden_TD, source_T=source_T, **options)
-    rooms = for_tiles(step, rooms, num_rows, tiles=sizes.tiles)
-    rooms = rooms.replace(heard=attend(rooms.joined_TX, rooms.heard, count_B, sizes=sizes, **options))
     step = functools.partial(
-        finish_layer, layer=layer, rooms=rooms, first_row=first_row, num_rows=num_rows, place_T=place_T, read=read,
+        project, layer=layer, hidden_TD=out.hidden_TD, source_T=source_T, **options
+    )
+    rooms = for_tiles(step, rooms, num_rows, tiles=sizes.tiles)
+    rooms = rooms.replace(
+        heard=attend(rooms.joined_TX, rooms.heard, count_B, sizes=sizes, **options)
+    )
+    step = functools.partial(
+        finish_layer,
+        layer=layer,
+        rooms=rooms,
+        first_row=first_row,
+        num_rows=num_rows,
+        place_T=place_T,
+        read=read,
         **options,
-    )  # fmt: skip
+    )
     out = for_tiles(step, out, num_rows, tiles=sizes.tiles)
     return first + jnp.sum(fits_B, dtype=jnp.int32), first_row + num_rows, out, rooms
 
@@ -217,10 +269,17 @@ def visit_site(pruner: Pruner, site_params, index, state: State, *, num_slots):
     """Asks the pruner who stays: (the state with their places, the rows of the buffer that they are, the Trace)."""
     before_BL = places_before(state.live_BL)
     reading_BL = jnp.where(state.live_BL, state.out.reading_T[before_BL], 0.0)
-    view = View(reading_BL, state.live_BL, state.live_BL.astype(jnp.float32), protected_BL=state.protected_BL)
+    view = View(
+        reading_BL,
+        state.live_BL,
+        state.live_BL.astype(jnp.float32),
+        protected_BL=state.protected_BL,
+    )
     selection = select_at(pruner, site_params, index, view)
     keep_BL = selection.keep_BL
-    trace = Trace(selection.score_BL, keep_BL.astype(jnp.float32), jnp.sum(keep_BL, axis=-1, dtype=jnp.int32))
+    trace = Trace(
+        selection.score_BL, keep_BL.astype(jnp.float32), jnp.sum(keep_BL, axis=-1, dtype=jnp.int32)
+    )
     return state.replace(live_BL=keep_BL), compact(before_BL, keep_BL, num_slots), trace
 
 
@@ -231,8 +290,17 @@ def reader(pruner: Pruner, site_params):
     return lambda rows_TD: rows_TD[:, 0]
 
 
-def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype, head: Head,
-          with_last):  # fmt: skip
+def begin(
+    outer: Params,
+    batch: Batch,
+    *,
+    config: EncoderConfig,
+    pruner: Pruner,
+    sizes: _Sizes,
+    dtype,
+    head: Head,
+    with_last,
+):
     """The state in front of site 0: all live tokens, embedded; and the batch where the head reads tokens."""
     B, L = batch.token_BL.shape
     encoder.check_length(config, L)
@@ -245,26 +313,39 @@ def begin(outer: Params, batch: Batch, *, config: EncoderConfig, pruner: Pruner,
     num_slots = B * L + sizes.margin
     first_params = jax.tree.map(lambda leaf: leaf[0], outer["pruner"])
     step = functools.partial(
-        enter, params=outer["encoder"]["embeddings"], place_T=places_of_tokens(batch.live_BL, num_slots),
-        batch=batch, config=config, read=reader(pruner, first_params),
-    )  # fmt: skip
+        enter,
+        params=outer["encoder"]["embeddings"],
+        place_T=places_of_tokens(batch.live_BL, num_slots),
+        batch=batch,
+        config=config,
+        read=reader(pruner, first_params),
+    )
     last_PD = jnp.zeros((B * L, D)) if with_last else None
     out = Out(jnp.zeros((num_slots, D)), jnp.zeros((num_slots,)), last_PD)
     out = for_tiles(step, out, jnp.sum(batch.live_BL, dtype=jnp.int32), tiles=sizes.tiles)
     num_rows = sizes.block + sizes.margin
-    heard = Heard(jnp.zeros((num_rows, D)), jnp.zeros((num_rows,)) if pruner.point == BEFORE_FEED_FORWARD else None)
+    heard = Heard(
+        jnp.zeros((num_rows, D)),
+        jnp.zeros((num_rows,)) if pruner.point == BEFORE_FEED_FORWARD else None,
+    )
     rooms = Rooms(jnp.zeros((num_rows, D)), to_bits(jnp.zeros((num_rows, 3 * D), dtype)), heard)
-    return State(out, rooms, batch.live_BL, head.protects(batch)), batch if head.reads_tokens else None
+    return State(
+        out, rooms, batch.live_BL, head.protects(batch)
+    ), batch if head.reads_tokens else None
 
 
 def feed_forward(size, first, out: Out, *, layer, source_T, place_T, config, dtype) -> Out:
     """The second half of a layer on one tile of those whom the site in it kept. They move towards the start of the
     buffer, so their states may be written where others lay."""
-    rows_TD = encoder.feed_forward(layer, config, out.hidden_TD[rows_of(source_T, first, size)], dtype=dtype)
+    rows_TD = encoder.feed_forward(
+        layer, config, out.hidden_TD[rows_of(source_T, first, size)], dtype=dtype
+    )
     return write(out, rows_TD, rows_TD[:, 0], first, place_T=place_T)
 
 
-def run_layer(state: State, scanned, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype):
+def run_layer(
+    state: State, scanned, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype
+):
     """A layer and its site, and what a site in front of the next layer reads: (state, Trace of the site)."""
     layer, site_params, behind_params, index = scanned
     B, L = state.live_BL.shape
@@ -279,16 +360,28 @@ def run_layer(state: State, scanned, *, config: EncoderConfig, pruner: Pruner, s
     else:
         source_T, trace = jnp.minimum(jnp.arange(num_slots, dtype=jnp.int32), B * L - 1), Trace()
     body = functools.partial(
-        run_block, layer=layer, source_T=source_T, count_B=jnp.sum(state.live_BL, axis=-1, dtype=jnp.int32),
-        sizes=sizes, config=config, dtype=dtype, read=reader(pruner, behind_params), place_T=places(state),
-    )  # fmt: skip
+        run_block,
+        layer=layer,
+        source_T=source_T,
+        count_B=jnp.sum(state.live_BL, axis=-1, dtype=jnp.int32),
+        sizes=sizes,
+        config=config,
+        dtype=dtype,
+        read=reader(pruner, behind_params),
+        place_T=places(state),
+    )
     start = jnp.int32(0), jnp.int32(0), state.out, state.rooms
     *_, out, rooms = jax.lax.while_loop(lambda carry: carry[0] < B, body, start)
     state = state.replace(out=out, rooms=rooms)
     if pruner.point == BEFORE_FEED_FORWARD:
         state, source_T, trace = visit(state)
         step = functools.partial(
-            feed_forward, layer=layer, source_T=source_T, place_T=places(state), config=config, dtype=dtype
+            feed_forward,
+            layer=layer,
+            source_T=source_T,
+            place_T=places(state),
+            config=config,
+            dtype=dtype,
         )
         num_kept = jnp.sum(state.live_BL, dtype=jnp.int32)
         state = state.replace(out=for_tiles(step, state.out, num_kept, tiles=sizes.tiles))
@@ -299,7 +392,9 @@ def sizes_for(B, L, *, buckets, tiles, block_tokens) -> _Sizes:
     """The sizes of a program for a batch [B, L]; B may be the symbolic size of an exported program."""
     lengths = ladder([bucket for bucket in buckets if bucket >= min(MIN_BUCKET, max(buckets))], L)
     num_tokens, num_examples = (B * L, B) if isinstance(B, int) else (block_tokens, MAX_GROUP)
-    return _Sizes(tuple(tiles), lengths, max(L, min(block_tokens, num_tokens)), min(MAX_GROUP, num_examples))
+    return _Sizes(
+        tuple(tiles), lengths, max(L, min(block_tokens, num_tokens)), min(MAX_GROUP, num_examples)
+    )
 
 
 def per_layer(outer: Params, *, pruner: Pruner, num_layers):
@@ -310,7 +405,16 @@ def per_layer(outer: Params, *, pruner: Pruner, num_layers):
     return site_params, behind, index_N
 
 
-def finish(outer: Params, state: State, batch, trace: Trace, *, config: EncoderConfig, head: Head, with_last):
+def finish(
+    outer: Params,
+    state: State,
+    batch,
+    trace: Trace,
+    *,
+    config: EncoderConfig,
+    head: Head,
+    with_last,
+):
     """Logits from the last [CLS] states, or those of all tokens, and the Trace."""
     states = state.out.hidden_TD[places_before(state.live_BL)[:, 0]]
     if state.out.last_PD is not None:
@@ -320,25 +424,48 @@ def finish(outer: Params, state: State, batch, trace: Trace, *, config: EncoderC
     return answered(head.read(outer["head"], config, states, batch), state.live_BL[:, 0]), trace
 
 
-def make_stages(config: EncoderConfig, pruner: Pruner, shape, *, buckets=DEFAULT_BUCKETS, tiles=TILES,
-                block_tokens=BLOCK_TOKENS, dtype=jnp.float32, head: Head = CLASSIFICATION,
-                with_last=False) -> Stages:  # fmt: skip
+def make_stages(
+    config: EncoderConfig,
+    pruner: Pruner,
+    shape,
+    *,
+    buckets=DEFAULT_BUCKETS,
+    tiles=TILES,
+    block_tokens=BLOCK_TOKENS,
+    dtype=jnp.float32,
+    head: Head = CLASSIFICATION,
+    with_last=False,
+) -> Stages:
     """The driver for batches of `shape` [B, L]; arguments as in `forward`."""
     options = {
-        "config": config, "pruner": pruner, "dtype": dtype,
+        "config": config,
+        "pruner": pruner,
+        "dtype": dtype,
         "sizes": sizes_for(*shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens),
-    }  # fmt: skip
+    }
     return Stages(
         per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
-        begin=functools.partial(begin, head=head, with_last=with_last or head.reads_tokens, **options),
+        begin=functools.partial(
+            begin, head=head, with_last=with_last or head.reads_tokens, **options
+        ),
         step=functools.partial(run_layer, **options),
         finish=functools.partial(finish, config=config, head=head, with_last=with_last),
     )
 
 
-def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, *, buckets=DEFAULT_BUCKETS,
-            tiles=TILES, block_tokens=BLOCK_TOKENS, dtype=jnp.float32, head: Head = CLASSIFICATION,
-            with_last=False):  # fmt: skip
+def forward(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    *,
+    buckets=DEFAULT_BUCKETS,
+    tiles=TILES,
+    block_tokens=BLOCK_TOKENS,
+    dtype=jnp.float32,
+    head: Head = CLASSIFICATION,
+    with_last=False,
+):
     """Logits float32 of the head and the Trace of one batch, equal to the oracle's.
 
     Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which examples are padded for
@@ -349,7 +476,14 @@ def forward(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch,
     """
     check_fast(pruner, config)
     stages = make_stages(
-        config, pruner, batch.token_BL.shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens, dtype=dtype,
-        head=head, with_last=with_last,
-    )  # fmt: skip
+        config,
+        pruner,
+        batch.token_BL.shape,
+        buckets=buckets,
+        tiles=tiles,
+        block_tokens=block_tokens,
+        dtype=dtype,
+        head=head,
+        with_last=with_last,
+    )
     return run_stages(stages, params, batch)

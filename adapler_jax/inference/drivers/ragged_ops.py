@@ -17,7 +17,9 @@ def compact(value_BL, keep_BL, num_slots, *, past=0):
     """The values at the kept places, in order, then `past`: int32 [num_slots]."""
     index_T = jnp.arange(keep_BL.size, dtype=jnp.int32)
     kept_T = jnp.sort(jnp.where(keep_BL.reshape(-1), index_T, keep_BL.size))
-    value_T = jnp.where(kept_T < keep_BL.size, value_BL.reshape(-1)[jnp.minimum(kept_T, keep_BL.size - 1)], past)
+    value_T = jnp.where(
+        kept_T < keep_BL.size, value_BL.reshape(-1)[jnp.minimum(kept_T, keep_BL.size - 1)], past
+    )
     return jnp.pad(value_T, (0, num_slots - keep_BL.size), constant_values=past)
 
 
@@ -43,7 +45,9 @@ def for_tiles(step, buffers, num_tokens, *, tiles):
             first, buffers = carry
             return first + size, step(size, first, buffers)
 
-        carry = jax.lax.while_loop(lambda carry, spare=spare: num_tokens - carry[0] > spare, body, carry)
+        carry = jax.lax.while_loop(
+            lambda carry, spare=spare: num_tokens - carry[0] > spare, body, carry
+        )
     return carry[1]
 
 
@@ -70,7 +74,9 @@ def from_bits(x, dtype):
 def put_example(x_TX, rows_RX, first, num_rows):
     """The buffer with an example's rows from `first` on; behind it lie its neighbours, which stay."""
     length = len(rows_RX)
-    is_ours_R = (jnp.arange(length, dtype=jnp.int32) < num_rows).reshape((length,) + (1,) * (rows_RX.ndim - 1))
+    is_ours_R = (jnp.arange(length, dtype=jnp.int32) < num_rows).reshape(
+        (length,) + (1,) * (rows_RX.ndim - 1)
+    )
     return put_rows(x_TX, jnp.where(is_ours_R, rows_RX, rows_of(x_TX, first, length)), first)
 
 

@@ -22,12 +22,16 @@ class Stages(NamedTuple):
 
 def without_layers(params: Params) -> Params:
     """The parameters but for the encoder's layers."""
-    return params | {"encoder": {name: tree for name, tree in params["encoder"].items() if name != "layers"}}
+    return params | {
+        "encoder": {name: tree for name, tree in params["encoder"].items() if name != "layers"}
+    }
 
 
 def run_stages(stages: Stages, params: Params, batch: Batch):
     """All of them in one program: (logits, Trace). Params: layers stacked, or apart as `encoder.lay_out` gives them."""
     outer = without_layers(params)
     state, first = stages.begin(outer, batch)
-    state, record_N = encoder.over_layers(stages.step, state, params["encoder"]["layers"], *stages.per_layer(outer))
+    state, record_N = encoder.over_layers(
+        stages.step, state, params["encoder"]["layers"], *stages.per_layer(outer)
+    )
     return stages.finish(outer, state, first, record_N)

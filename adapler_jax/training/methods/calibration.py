@@ -13,7 +13,9 @@ NUM_BISECTIONS = 11
 MAX_ROUNDS = 5  # of correcting a sample's target
 MARGIN = 1.001
 TOLERANCE = 1.005  # more than the target by this is met
-STEERING_GAIN = 0.05  # share of a batch's distance to the target, in logarithms, that one step makes good
+STEERING_GAIN = (
+    0.05  # share of a batch's distance to the target, in logarithms, that one step makes good
+)
 JITTER = 1  # no dropout mask is drawn from this key itself
 MAX_FACTOR = 100.0  # takes the smallest threshold ratio to the largest
 
@@ -46,7 +48,9 @@ def steer_thresholds(params: Params, found, *, target: float) -> Params:
     return with_factor(params, (target / found) ** STEERING_GAIN)
 
 
-def scale_thresholds(params: Params, target: float, speedup_of: Callable[[Params], float]) -> Params:
+def scale_thresholds(
+    params: Params, target: float, speedup_of: Callable[[Params], float]
+) -> Params:
     """The smallest scaling found of the thresholds with which `speedup_of` reaches `target`.
 
     Bisects the logarithm of the factor in [1/100, 100]. Where even thresholds of 1 do not reach it, those are the
@@ -77,7 +81,11 @@ def at_lowest(params: Params) -> bool:
 
 
 def reach_speedup(
-    params: Params, target: float, *, sample_speedup_of: Callable[[Params], float], scores_of: Callable[[Params], dict]
+    params: Params,
+    target: float,
+    *,
+    sample_speedup_of: Callable[[Params], float],
+    scores_of: Callable[[Params], dict],
 ) -> tuple[Params, dict]:
     """`scale_thresholds` on a sample, whose target is corrected until the "flops_speedup" of all scores meets it.
 

@@ -27,11 +27,15 @@ def student_layers(layers, num_layers: int) -> tuple[int, ...]:
     """
     layers = tuple(layers) or tuple(range(0, num_layers, 2))
     if not are_layers(layers, lowest=0, num_layers=num_layers):
-        raise ValueError(f"config.distil.layers is {layers}; expected increasing numbers from 0 to {num_layers - 1}")
+        raise ValueError(
+            f"config.distil.layers is {layers}; expected increasing numbers from 0 to {num_layers - 1}"
+        )
     return layers
 
 
-def cut_layers(params: Params, config: EncoderConfig, layers: tuple[int, ...]) -> tuple[Params, EncoderConfig]:
+def cut_layers(
+    params: Params, config: EncoderConfig, layers: tuple[int, ...]
+) -> tuple[Params, EncoderConfig]:
     """The model with these layers alone, and its sizes."""
     taken = jax.tree.map(lambda leaf: leaf[jnp.array(layers)], params["encoder"]["layers"])
     config = dataclasses.replace(config, num_layers=len(layers))
@@ -42,16 +46,26 @@ def run_distil(directory: pathlib.Path, setup: Setup, config) -> None:
     """Trains the student; the model is the best epoch on validation."""
     options, workdir = config.distil, directory.parent
     layers = student_layers(options.layers, setup.encoder.num_layers)
-    params, encoder = cut_layers(load_phase_model(workdir / "finetune").params, setup.encoder, layers)
+    params, encoder = cut_layers(
+        load_phase_model(workdir / "finetune").params, setup.encoder, layers
+    )
     student = setup._replace(encoder=encoder)
     checkpoints = train(
-        directory, student, keep_all(), params, options,
+        directory,
+        student,
+        keep_all(),
+        params,
+        options,
         make_step=soft_step(
-            student, keep_all(), options,
-            losses=LossConfig(distil_coef=options.distil_coef), slope_fn=lambda _: lambda step: None,
+            student,
+            keep_all(),
+            options,
+            losses=LossConfig(distil_coef=options.distil_coef),
+            slope_fn=lambda _: lambda step: None,
         ),
-        extras=load_teacher(workdir, options), rank=lambda epoch, scores: scores["score"],
-    )  # fmt: skip
+        extras=load_teacher(workdir, options),
+        rank=lambda epoch, scores: scores["score"],
+    )
     params, scores = checkpoints.restore_best(params), checkpoints.best_scores()
     checkpoints.close()
     lengths = setup.splits[validation_split(setup)].lengths
@@ -60,7 +74,9 @@ def run_distil(directory: pathlib.Path, setup: Setup, config) -> None:
         for sizes in (setup.encoder, encoder)
     )
     scores |= {"flops_speedup": flops.speedup(dense, shallow)}
-    finish(directory, student, keep_all(), params, scores, layers=layers, num_epochs=options.num_epochs)
+    finish(
+        directory, student, keep_all(), params, scores, layers=layers, num_epochs=options.num_epochs
+    )
 
 
 def phases_of(options) -> list:

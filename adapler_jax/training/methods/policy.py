@@ -31,7 +31,9 @@ class PolicyConfig(NamedTuple):
     task_coef: float = 0.0  # 1 where the encoder is trained too
     distil_coef: float = 0.0  # share of the teacher's soft labels in the task's loss
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
-    by_padded_length: bool = False  # shares of the batch's slots in place of the text's tokens: the released program
+    by_padded_length: bool = (
+        False  # shares of the batch's slots in place of the text's tokens: the released program
+    )
 
 
 def check_depth(config: EncoderConfig, layers: tuple[int, ...]) -> int:
@@ -50,8 +52,15 @@ def check_depth(config: EncoderConfig, layers: tuple[int, ...]) -> int:
     return layer
 
 
-def importance_scores(params: Params, config: EncoderConfig, batch: Batch, *, layers: tuple[int, ...], dtype,
-                      head: Head = CLASSIFICATION):  # fmt: skip
+def importance_scores(
+    params: Params,
+    config: EncoderConfig,
+    batch: Batch,
+    *,
+    layers: tuple[int, ...],
+    dtype,
+    head: Head = CLASSIFICATION,
+):
     """What each token's way from a selector upwards does to the loss of the fine-tuned model: (float32 [B, S, L], 0 on
     padding; logits of the head).
 
@@ -67,45 +76,65 @@ def importance_scores(params: Params, config: EncoderConfig, batch: Batch, *, la
         for part in (slice(None, top), slice(top, None))
     )
     pruner, options = keep_all(), {"slope": None, "key": None, "dtype": dtype}
-    start_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
+    start_BLD = encoder.embed(
+        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
+    )
 
     def run(part, num_layers, hidden_BLD, **more):
         found = {"encoder": {"layers": part}, "pruner": {}}
         config_of_part = dataclasses.replace(config, num_layers=num_layers)
-        return full_width.run_layers(found, config_of_part, pruner, hidden_BLD, batch.live_BL, **options, **more)
+        return full_width.run_layers(
+            found, config_of_part, pruner, hidden_BLD, batch.live_BL, **options, **more
+        )
 
     high_BLD, _, hidden_NBLD = run(below, top, start_BLD, collect_hidden=True)
 
     def loss(high_BLD):
         last_BLD, _, _ = run(above, config.num_layers - top, high_BLD)
-        logits = head.read(params["head"], config, last_BLD if head.reads_tokens else last_BLD[:, 0], batch)
+        logits = head.read(
+            params["head"], config, last_BLD if head.reads_tokens else last_BLD[:, 0], batch
+        )
         return jnp.sum(head.losses(logits, batch, 0.0)), logits
 
     gradient_BLD, logits = jax.grad(loss, has_aux=True)(high_BLD)
     scores = [
-        jnp.abs(jnp.sum(gradient_BLD * (high_BLD - hidden_NBLD[layer - 1]), axis=-1)) for layer in layers
-    ]  # fmt: skip
+        jnp.abs(jnp.sum(gradient_BLD * (high_BLD - hidden_NBLD[layer - 1]), axis=-1))
+        for layer in layers
+    ]
     return jnp.where(batch.live_BL[:, None], jnp.stack(scores, axis=1), 0.0), logits
 
 
 def rank_targets(guide_BSL, live_BL):
     """1 - rank / n of each token at each site, rank 0 the highest score: float32 [B, S, L], 0 on padding."""
     length_B11 = jnp.maximum(1.0, jnp.sum(live_BL, axis=-1, dtype=jnp.float32))[:, None, None]
-    rank_BSL = jax.vmap(places, in_axes=(1, None), out_axes=1)(guide_BSL, live_BL).astype(jnp.float32)
+    rank_BSL = jax.vmap(places, in_axes=(1, None), out_axes=1)(guide_BSL, live_BL).astype(
+        jnp.float32
+    )
     return jnp.where(live_BL[:, None], 1.0 - rank_BSL / length_B11, 0.0)
 
 
-def init_objective(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, target_BSL, *, dtype):
+def init_objective(
+    params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, target_BSL, *, dtype
+):
     """Mean distance of the selectors' probabilities to their targets, summed over the sites; nothing is dropped:
     (scalar, {name: scalar}).
 
     The released program multiplies it by the mean of 1 / n once more. Source: its stage `initbert`.
     """
-    start_BLD = encoder.embed(params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL)
+    start_BLD = encoder.embed(
+        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
+    )
     _, _, hidden_NBLD = full_width.run_layers(
-        params | {"pruner": {}}, config, keep_all(), start_BLD, batch.live_BL,
-        slope=None, key=None, dtype=dtype, collect_hidden=True,
-    )  # fmt: skip
+        params | {"pruner": {}},
+        config,
+        keep_all(),
+        start_BLD,
+        batch.live_BL,
+        slope=None,
+        key=None,
+        dtype=dtype,
+        collect_hidden=True,
+    )
     live_BL = batch.live_BL & (batch.example_id_B != FILLER_ID)[:, None]
     total = jnp.float32(0.0)
     for place, site in enumerate(pruner.sites):
@@ -113,7 +142,9 @@ def init_objective(params: Params, config: EncoderConfig, pruner: Pruner, batch:
         reading_BL = pruner.read(site_params, jax.lax.stop_gradient(hidden_NBLD[site.layer - 1]))
         score_BL = probabilities(View(reading_BL, batch.live_BL, batch.live_BL.astype(jnp.float32)))
         distance_BL = jnp.abs(score_BL - target_BSL[:, place])
-        total += jnp.sum(distance_BL, where=live_BL) / jnp.maximum(1.0, jnp.sum(live_BL, dtype=jnp.float32))
+        total += jnp.sum(distance_BL, where=live_BL) / jnp.maximum(
+            1.0, jnp.sum(live_BL, dtype=jnp.float32)
+        )
     return total, {"main": total, "accuracy": jnp.float32(0.0)}
 
 
@@ -128,8 +159,19 @@ def draw_actions(key, pruner: Pruner, batch: Batch, num_layers: int, *, is_guide
     return Draws(jax.random.uniform(key, (num_layers, B, L)), guide_NBL, guided_B)
 
 
-def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, policy: PolicyConfig, *,
-                     key, share_done, dtype, head: Head = CLASSIFICATION, loop=LayerLoop()):  # fmt: skip
+def policy_objective(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batch: Batch,
+    policy: PolicyConfig,
+    *,
+    key,
+    share_done,
+    dtype,
+    head: Head = CLASSIFICATION,
+    loop=LayerLoop(),
+):
     """The policy's loss, and beside it the task's mean over the samples: (scalar, {name: scalar}).
 
         r_k = - loss_k - alpha share_k;   b = mean_k r_k;   policy = mean_k (r_k - b) nll_k
@@ -143,14 +185,28 @@ def policy_objective(params: Params, config: EncoderConfig, pruner: Pruner, batc
 
     def run(index):
         draw_key, dropout_key = jax.random.split(jax.random.fold_in(key, index))
-        draws = draw_actions(draw_key, pruner, batch, config.num_layers, is_guided=is_guided & (index == 0))
+        draws = draw_actions(
+            draw_key, pruner, batch, config.num_layers, is_guided=is_guided & (index == 0)
+        )
         logits, trace = full_width.forward(
-            params, config, pruner, batch, slope=jnp.float32(1.0), key=dropout_key, dtype=dtype, draws=draws,
-            head=head, loop=loop,
-        )  # fmt: skip
+            params,
+            config,
+            pruner,
+            batch,
+            slope=jnp.float32(1.0),
+            key=dropout_key,
+            dtype=dtype,
+            draws=draws,
+            head=head,
+            loop=loop,
+        )
         return {
-            "task": weighted(head.losses(logits, batch, policy.distil_coef), batch, policy.class_weights),
-            "share": selected_share(trace, pruner.sites, batch.live_BL, by_padded_length=policy.by_padded_length),
+            "task": weighted(
+                head.losses(logits, batch, policy.distil_coef), batch, policy.class_weights
+            ),
+            "share": selected_share(
+                trace, pruner.sites, batch.live_BL, by_padded_length=policy.by_padded_length
+            ),
             "nll": action_losses(trace, pruner.sites, batch.live_BL),
             "accuracy": head.correct(logits, batch),
         }
@@ -205,6 +261,8 @@ def make_selector_step(objective: Callable, main, *, joint: bool) -> Callable:
         grads, numbers = jax.grad(run, has_aux=True)(trained)
         updates, main_state = main.update(grads, state.main_state, trained)
         params = params | optax.apply_updates(trained, updates)
-        return TrainState(state.step + 1, params, main_state, ()), numbers | {"grad_norm": optax.tree.norm(grads)}
+        return TrainState(state.step + 1, params, main_state, ()), numbers | {
+            "grad_norm": optax.tree.norm(grads)
+        }
 
     return step_fn

@@ -14,7 +14,14 @@ from adapler_jax.pruning import powerbert
 from adapler_jax.pruning.powerbert import check_retention, retention
 from adapler_jax.training import from_config as recipe
 from adapler_jax.training.losses import LossConfig
-from adapler_jax.training.phases import finish, finish_best, load_phase_model, read_done, soft_step, train
+from adapler_jax.training.phases import (
+    finish,
+    finish_best,
+    load_phase_model,
+    read_done,
+    soft_step,
+    train,
+)
 from adapler_jax.training.setup import Setup
 from adapler_jax.training.teacher import load_teacher, run_teacher
 from adapler_jax.training.workdir import DONE
@@ -33,21 +40,35 @@ def run_search(directory: pathlib.Path, setup: Setup, config) -> None:
     start = load_phase_model(workdir / "finetune").params
     start |= {"pruner": pruner.init(setup.key("ranks"), setup.encoder)}
     checkpoints = train(
-        directory, setup, pruner, start, options,
+        directory,
+        setup,
+        pruner,
+        start,
+        options,
         make_step=soft_step(
-            setup, pruner, options, slope_fn=constant_slope,
+            setup,
+            pruner,
+            options,
+            slope_fn=constant_slope,
             losses=LossConfig((("main", "mass", options.mass_coef),), options.distil_coef),
         ),
-        extras=load_teacher(workdir, options), rank=lambda epoch, scores: float(epoch),
-    )  # fmt: skip
+        extras=load_teacher(workdir, options),
+        rank=lambda epoch, scores: float(epoch),
+    )
     params, scores = checkpoints.restore_best(start), checkpoints.best_scores()
     checkpoints.close()
     weight_NL = np.asarray(params["pruner"]["rank_weight_NL"])
     counts = retention(weight_NL, round_up=options.round_up)
     finish(
-        directory, setup, powerbert(setup.encoder), with_retention(params, counts), scores,
-        retention=counts, max_length=setup.max_length, mass=weight_NL.sum(axis=-1).round(3).tolist(),
-    )  # fmt: skip
+        directory,
+        setup,
+        powerbert(setup.encoder),
+        with_retention(params, counts),
+        scores,
+        retention=counts,
+        max_length=setup.max_length,
+        mass=weight_NL.sum(axis=-1).round(3).tolist(),
+    )
 
 
 def with_retention(params: Params, counts: tuple[int, ...]) -> Params:
@@ -73,7 +94,9 @@ def given_retention(options, setup: Setup) -> tuple[int, ...] | None:
     workdir = pathlib.Path(options.retention_of).expanduser()
     path = workdir / "search" / DONE
     if not path.exists():
-        raise ValueError(f"config.powerbert.retention_of is {workdir}; there is no finished search ({path})")
+        raise ValueError(
+            f"config.powerbert.retention_of is {workdir}; there is no finished search ({path})"
+        )
     found = read_done(path.parent)
     if found["max_length"] != setup.max_length:
         raise ValueError(
@@ -92,12 +115,21 @@ def run_retrain(directory: pathlib.Path, setup: Setup, config) -> None:
         start, counts = "search", tuple(read_done(workdir / "search")["retention"])
     params = with_retention(load_phase_model(workdir / start).params, counts)
     checkpoints = train(
-        directory, setup, pruner, params, options,
+        directory,
+        setup,
+        pruner,
+        params,
+        options,
         make_step=soft_step(
-            setup, pruner, options, slope_fn=constant_slope, losses=LossConfig(distil_coef=options.distil_coef)
+            setup,
+            pruner,
+            options,
+            slope_fn=constant_slope,
+            losses=LossConfig(distil_coef=options.distil_coef),
         ),
-        extras=load_teacher(workdir, options), rank=lambda epoch, scores: scores["score"],
-    )  # fmt: skip
+        extras=load_teacher(workdir, options),
+        rank=lambda epoch, scores: scores["score"],
+    )
     finish_best(directory, setup, pruner, checkpoints, params, retention=counts)
 
 

@@ -82,7 +82,9 @@ def load_scores(workdir: pathlib.Path, options) -> Extras | None:
     return load_arrays(workdir / "scores" / SCORES_FILE)
 
 
-def train_selectors(directory, setup: Setup, config, *, start: str, num_epochs: int, objective_of, joint: bool) -> None:
+def train_selectors(
+    directory, setup: Setup, config, *, start: str, num_epochs: int, objective_of, joint: bool
+) -> None:
     """One phase; the model is that of the last epoch.
 
     Args: start: the phase whose model it starts from. objective_of: (encoder, pruner, number of steps) -> objective as
@@ -98,12 +100,20 @@ def train_selectors(directory, setup: Setup, config, *, start: str, num_epochs: 
 
     def make_step(encoder, params, main, num_steps):
         objective = objective_of(encoder, pruner, num_steps)
-        return make_selector_step(objective, main, joint=joint), init_selector_state(params, main, joint=joint)
+        return make_selector_step(objective, main, joint=joint), init_selector_state(
+            params, main, joint=joint
+        )
 
     checkpoints = train(
-        directory, setup, pruner, params, options,
-        make_step=make_step, extras=load_scores(workdir, options), rank=lambda epoch, scores: float(epoch),
-    )  # fmt: skip
+        directory,
+        setup,
+        pruner,
+        params,
+        options,
+        make_step=make_step,
+        extras=load_scores(workdir, options),
+        rank=lambda epoch, scores: float(epoch),
+    )
     finish_best(directory, setup, pruner, checkpoints, params)
 
 
@@ -118,9 +128,14 @@ def run_init(directory: pathlib.Path, setup: Setup, config) -> None:
         return objective
 
     train_selectors(
-        directory, setup, config,
-        start="finetune", num_epochs=config.trbert.init_num_epochs, objective_of=objective_of, joint=False,
-    )  # fmt: skip
+        directory,
+        setup,
+        config,
+        start="finetune",
+        num_epochs=config.trbert.init_num_epochs,
+        objective_of=objective_of,
+        joint=False,
+    )
 
 
 def run_policy(directory: pathlib.Path, setup: Setup, config, *, joint: bool) -> None:
@@ -131,18 +146,35 @@ def run_policy(directory: pathlib.Path, setup: Setup, config, *, joint: bool) ->
     def objective_of(encoder, pruner, num_steps):
         def objective(params, batch, step, key):
             return policy_objective(
-                params, encoder, pruner, batch, policy,
-                key=key, share_done=step / num_steps, dtype=setup.dtype, head=setup.head, loop=setup.loop,
-            )  # fmt: skip
+                params,
+                encoder,
+                pruner,
+                batch,
+                policy,
+                key=key,
+                share_done=step / num_steps,
+                dtype=setup.dtype,
+                head=setup.head,
+                loop=setup.loop,
+            )
 
         return objective
 
     if joint:
         start, num_epochs = "policy", options.joint_num_epochs
     else:
-        start, num_epochs = "init" if options.init_num_epochs else "finetune", options.policy_num_epochs
+        start, num_epochs = (
+            "init" if options.init_num_epochs else "finetune",
+            options.policy_num_epochs,
+        )
     train_selectors(
-        directory, setup, config, start=start, num_epochs=num_epochs, objective_of=objective_of, joint=joint
+        directory,
+        setup,
+        config,
+        start=start,
+        num_epochs=num_epochs,
+        objective_of=objective_of,
+        joint=joint,
     )
 
 

@@ -6,8 +6,18 @@ import chex
 import numpy as np
 import pytest
 
-from adapler_jax.data.batching.batches import eval_batches, num_steps_per_epoch, plan_epoch, train_batches
-from adapler_jax.data.batching.lengths import batch_lengths, bucket_for, check_lengths, default_lengths
+from adapler_jax.data.batching.batches import (
+    eval_batches,
+    num_steps_per_epoch,
+    plan_epoch,
+    train_batches,
+)
+from adapler_jax.data.batching.lengths import (
+    batch_lengths,
+    bucket_for,
+    check_lengths,
+    default_lengths,
+)
 from adapler_jax.data.batching.padding import Extras, pad_batch
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.types import FILLER_ID
@@ -28,10 +38,16 @@ def _ids(batches):
 def test_a_batch_holds_its_examples_padded_on_the_right(make_tokenized):
     for batch in _take(make_tokenized(COUNTS), 6):
         length = batch.token_BL.shape[1]
-        assert (batch.token_BL.dtype, batch.segment_BL.dtype, batch.live_BL.dtype) == (np.int32, np.int32, bool)
+        assert (batch.token_BL.dtype, batch.segment_BL.dtype, batch.live_BL.dtype) == (
+            np.int32,
+            np.int32,
+            bool,
+        )
         assert batch.label_B.dtype == batch.example_id_B.dtype == np.int32
         np.testing.assert_array_equal(batch.live_BL.sum(1), COUNTS[batch.example_id_B])
-        np.testing.assert_array_equal(batch.token_BL, np.where(batch.live_BL, batch.example_id_B[:, None] + 1, 0))
+        np.testing.assert_array_equal(
+            batch.token_BL, np.where(batch.live_BL, batch.example_id_B[:, None] + 1, 0)
+        )
         np.testing.assert_array_equal(batch.label_B, batch.example_id_B % 2)
         assert length == bucket_for(COUNTS[batch.example_id_B].max(), LENGTHS)
         assert batch.saliency_BL is None and batch.teacher_logits is None
@@ -47,7 +63,9 @@ def test_every_epoch_has_another_order_and_other_left_out_examples(make_tokenize
     ids = _ids(_take(make_tokenized(COUNTS), 18))
     epochs = [ids[start : start + 6] for start in (0, 6, 12)]
     assert epochs[0] != epochs[1] != epochs[2]
-    left_out = [frozenset(range(53)) - frozenset(np.concatenate(epoch).tolist()) for epoch in epochs]
+    left_out = [
+        frozenset(range(53)) - frozenset(np.concatenate(epoch).tolist()) for epoch in epochs
+    ]
     assert len(set(left_out)) == 3 and all(len(rows) == 5 for rows in left_out)
 
 
@@ -76,7 +94,9 @@ def test_the_state_of_the_iterator_resumes_it_too(make_tokenized):
     np.testing.assert_array_equal(next(batches).example_id_B, expected)
 
 
-def test_there_are_no_more_shapes_than_lengths_and_both_epochs_and_evaluation_share_them(make_tokenized):
+def test_there_are_no_more_shapes_than_lengths_and_both_epochs_and_evaluation_share_them(
+    make_tokenized,
+):
     tokenized = make_tokenized(COUNTS)
     batches = _take(tokenized, 30) + list(eval_batches(tokenized, batch_size=8, lengths=LENGTHS))
     assert {batch.token_BL.shape for batch in batches} <= {(8, length) for length in LENGTHS}
@@ -92,10 +112,14 @@ def test_no_length_is_left_out_more_often_than_another():
     counts = np.array([3] * 10 + [15] * 5)
     seen = np.zeros(15)
     for epoch in range(1000):
-        rows = np.concatenate(plan_epoch(counts, batch_size=8, lengths=LENGTHS, seed=0, epoch=epoch))
+        rows = np.concatenate(
+            plan_epoch(counts, batch_size=8, lengths=LENGTHS, seed=0, epoch=epoch)
+        )
         seen[rows] += 1
     assert seen.sum() == 1000 * 8
-    assert abs(seen[:10].mean() - seen[10:].mean()) < 45  # five standard deviations; dropping the longest gives 800
+    assert (
+        abs(seen[:10].mean() - seen[10:].mean()) < 45
+    )  # five standard deviations; dropping the longest gives 800
 
 
 def test_processes_share_the_rows_of_the_global_batch(make_tokenized):
@@ -105,8 +129,12 @@ def test_processes_share_the_rows_of_the_global_batch(make_tokenized):
     for step, batch in enumerate(whole):
         parts = [share[step] for share in shares]
         assert {part.token_BL.shape for part in parts} == {(2, batch.token_BL.shape[1])}
-        np.testing.assert_array_equal(np.concatenate([part.example_id_B for part in parts]), batch.example_id_B)
-        np.testing.assert_array_equal(np.concatenate([part.token_BL for part in parts]), batch.token_BL)
+        np.testing.assert_array_equal(
+            np.concatenate([part.example_id_B for part in parts]), batch.example_id_B
+        )
+        np.testing.assert_array_equal(
+            np.concatenate([part.token_BL for part in parts]), batch.token_BL
+        )
 
 
 @pytest.mark.parametrize("process_count", [1, 4])
@@ -141,7 +169,10 @@ def test_evaluation_holds_every_example_once_sorted_and_filled(make_tokenized):
 
 def test_evaluation_can_be_shared_by_processes(make_tokenized):
     tokenized = make_tokenized(COUNTS)
-    shares = [eval_batches(tokenized, batch_size=8, lengths=LENGTHS, process_index=i, process_count=2) for i in (0, 1)]
+    shares = [
+        eval_batches(tokenized, batch_size=8, lengths=LENGTHS, process_index=i, process_count=2)
+        for i in (0, 1)
+    ]
     ids = np.concatenate([batch.example_id_B for share in shares for batch in share])
     assert sorted(ids[ids != FILLER_ID]) == list(range(53))
 
@@ -149,7 +180,9 @@ def test_evaluation_can_be_shared_by_processes(make_tokenized):
 @pytest.mark.parametrize("dense", [False, True])
 def test_extras_travel_with_their_example(make_tokenized, dense):
     tokenized = make_tokenized(COUNTS)
-    ragged = Ragged(np.repeat(np.arange(53) / 10, COUNTS).astype(np.float32), tokenized.tokens.offsets)
+    ragged = Ragged(
+        np.repeat(np.arange(53) / 10, COUNTS).astype(np.float32), tokenized.tokens.offsets
+    )
     table = np.zeros((53, 16), np.float32)
     for row in range(53):
         table[row, : COUNTS[row]] = ragged[row]
@@ -167,17 +200,25 @@ def test_extras_travel_with_their_example(make_tokenized, dense):
 
 def test_extras_of_other_data_are_refused(make_tokenized):
     tokenized = make_tokenized([3, 4, 5])
-    with pytest.raises(ValueError, match="teacher logits of 2 examples, but the data has the example id 2"):
+    with pytest.raises(
+        ValueError, match="teacher logits of 2 examples, but the data has the example id 2"
+    ):
         _take(tokenized, 1, extras=Extras(teacher_logits=np.zeros((2, 2))))
     wrong = Ragged(np.zeros(12, np.float32), np.array([0, 3, 8, 12]))
-    with pytest.raises(ValueError, match="saliency of example 1 has another length than its 4 tokens"):
+    with pytest.raises(
+        ValueError, match="saliency of example 1 has another length than its 4 tokens"
+    ):
         _take(tokenized, 1, extras=Extras(saliency=wrong))
 
 
 def test_raw_token_lists_are_padded_for_inference():
     batch = pad_batch([[2, 7, 3], [2, 3]], length=4, batch_size=3)
     assert batch.token_BL.tolist() == [[2, 7, 3, 0], [2, 3, 0, 0], [0, 0, 0, 0]]
-    assert batch.live_BL.tolist() == [[True] * 3 + [False], [True] * 2 + [False] * 2, [True] + [False] * 3]
+    assert batch.live_BL.tolist() == [
+        [True] * 3 + [False],
+        [True] * 2 + [False] * 2,
+        [True] + [False] * 3,
+    ]
     assert batch.example_id_B.tolist() == [0, 1, FILLER_ID] and not batch.segment_BL.any()
     assert pad_batch([[2, 3]], [[0, 1]], length=2).segment_BL.tolist() == [[0, 1]]
     assert pad_batch([], length=4, batch_size=1).example_id_B.tolist() == [FILLER_ID]
@@ -190,7 +231,8 @@ def test_raw_token_lists_are_padded_for_inference():
 def test_what_cannot_be_batched_is_refused_before_the_first_batch(make_tokenized):
     for make in (lambda *args, **more: train_batches(*args, seed=0, **more), eval_batches):
         with pytest.raises(
-            ValueError, match="bucket 16 cannot hold 20 tokens; add a larger size to config.data.lengths"
+            ValueError,
+            match="bucket 16 cannot hold 20 tokens; add a larger size to config.data.lengths",
         ):
             make(make_tokenized([20, 3]), batch_size=2, lengths=LENGTHS)
         with pytest.raises(ValueError, match="there are no examples to batch"):
@@ -208,7 +250,8 @@ def test_the_smallest_bucket_that_holds_a_length_is_chosen(length, bucket):
 
 def test_a_full_bucket_names_its_field():
     with pytest.raises(
-        ValueError, match="^bucket 64 cannot hold 71 kept tokens; add a larger size to config.inference.buckets$"
+        ValueError,
+        match="^bucket 64 cannot hold 71 kept tokens; add a larger size to config.inference.buckets$",
     ):
         bucket_for(71, (32, 64), what="kept tokens", field="config.inference.buckets")
 

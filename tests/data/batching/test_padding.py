@@ -36,8 +36,10 @@ def test_names_tell_which_arrays_of_a_dict_have_token_slots():
     table = np.arange(1.0, 31.0, dtype=np.float32).reshape(3, 5, 2)
     found = beside({"span_BL2": table, "support_BX2": table, "type_B3": table[:, 0]})
     assert {name: rows.shape for name, rows in found.items()} == {
-        "span_BL2": (3, 4, 2), "support_BX2": (3, 5, 2), "type_B3": (3, 2),
-    }  # fmt: skip
+        "span_BL2": (3, 4, 2),
+        "support_BX2": (3, 5, 2),
+        "type_B3": (3, 2),
+    }
     np.testing.assert_array_equal(found["support_BX2"][:2], table[IDS])
     np.testing.assert_array_equal(found["span_BL2"][:2], table[IDS][:, :4])
     assert not any(rows[2].any() for rows in found.values())
@@ -52,5 +54,7 @@ def test_a_dict_that_lacks_an_example_is_refused():
     tokenized = Tokenized(tokens, tokens, np.zeros(2, np.int32), np.array([0, 2], np.int32))
     whole, short = np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float32)
     check_extras(tokenized, Extras(teacher_logits={"type_B3": whole}))
-    with pytest.raises(ValueError, match="teacher logits of 2 examples, but the data has the example id 2"):
+    with pytest.raises(
+        ValueError, match="teacher logits of 2 examples, but the data has the example id 2"
+    ):
         check_extras(tokenized, Extras(teacher_logits={"span_BL2": whole, "type_B3": short}))

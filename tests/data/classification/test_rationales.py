@@ -14,9 +14,11 @@ from adapler_jax.data.classification.rationales import (
 )
 
 REVIEW = {
-    "review": "it is good , a good film\nand not bad .", "label": 1, "evidences": ["a good film", "not bad"],
+    "review": "it is good , a good film\nand not bad .",
+    "label": 1,
+    "evidences": ["a good film", "not bad"],
     "evidence_spans": [[4, 7], [8, 10]],
-}  # fmt: skip
+}
 
 
 def write_rows(path, rows):
@@ -25,12 +27,16 @@ def write_rows(path, rows):
 
 
 def text_of(words, rationale):
-    return Annotated(tuple(words.split()), np.array([mark == "x" for mark in rationale]), label=1, document=0)
+    return Annotated(
+        tuple(words.split()), np.array([mark == "x" for mark in rationale]), label=1, document=0
+    )
 
 
 def test_spans_of_movie_reviews_are_marked(tmp_path):
     (found,) = load_movie_rationales(write_rows(tmp_path / "train.jsonl", [REVIEW]))["train"]
-    assert [word for word, marked in zip(found.words, found.rationale_W) if marked] == "a good film not bad".split()
+    assert [
+        word for word, marked in zip(found.words, found.rationale_W) if marked
+    ] == "a good film not bad".split()
     assert (found.label, found.document) == (1, 0)
     assert found.text == "it is good , a good film and not bad ."
 
@@ -39,7 +45,11 @@ def test_without_spans_evidences_are_found_by_their_words(tmp_path):
     row = {name: value for name, value in REVIEW.items() if name != "evidence_spans"}
     (found,) = load_movie_rationales(write_rows(tmp_path / "train.jsonl", [row]))["train"]
     assert np.flatnonzero(found.rationale_W).tolist() == [4, 5, 6, 8, 9]
-    assert find_evidences("a b a b c".split(), ["a b", "b c", "a  b c", "b d", ""]) == [(0, 2), (3, 5), (2, 5)]
+    assert find_evidences("a b a b c".split(), ["a b", "b c", "a  b c", "b d", ""]) == [
+        (0, 2),
+        (3, 5),
+        (2, 5),
+    ]
     assert find_evidences("abc a".split(), ["a"]) == [(1, 2)]  # words, not parts of them
 
 
@@ -49,15 +59,22 @@ def test_a_text_without_a_rationale_has_an_empty_one(tmp_path):
     assert not found.rationale_W.any() and len(found.rationale_W) == len(found.words)
 
 
-@pytest.mark.parametrize("row", [{}, {"evidences": None}, {"evidences": None, "evidence_spans": None}])
+@pytest.mark.parametrize(
+    "row", [{}, {"evidences": None}, {"evidences": None, "evidence_spans": None}]
+)
 def test_a_row_without_evidences_has_an_empty_rationale(tmp_path, row):
     bare = {"review": "a film", "label": "POS"}
     source = write_rows(tmp_path / "train.jsonl", [REVIEW | {"evidence_spans": None}, bare | row])
-    assert [found.rationale_W.any() for found in load_movie_rationales(source)["train"]] == [True, False]
+    assert [found.rationale_W.any() for found in load_movie_rationales(source)["train"]] == [
+        True,
+        False,
+    ]
 
 
 def test_labels_are_numbers_or_names_of_classes(tmp_path):
-    source = write_rows(tmp_path / "train.jsonl", [REVIEW | {"label": label} for label in ("POS", "NEG", "1", 0)])
+    source = write_rows(
+        tmp_path / "train.jsonl", [REVIEW | {"label": label} for label in ("POS", "NEG", "1", 0)]
+    )
     assert [found.label for found in load_movie_rationales(source)["train"]] == [1, 0, 1, 0]
 
 
@@ -67,9 +84,15 @@ def test_labels_are_numbers_or_names_of_classes(tmp_path):
         ({"label": None}, "row 2 has the label None, which is none of the 2 classes NEG, POS"),
         ({"label": "good"}, "row 2 has the label 'good'"),
         ({"review": None}, "row 2 has None as 'review'; expected a text"),
-        ({"evidences": "good", "evidence_spans": None}, "row 2 has 'good' as 'evidences'; expected a list of texts"),
+        (
+            {"evidences": "good", "evidence_spans": None},
+            "row 2 has 'good' as 'evidences'; expected a list of texts",
+        ),
         ({"evidences": [["good"]]}, "row 2 has .* as 'evidences'"),
-        ({"evidence_spans": [3, 4]}, "row 2 has .*3, 4.* as 'evidence_spans'; expected a list of .first word, end"),
+        (
+            {"evidence_spans": [3, 4]},
+            "row 2 has .*3, 4.* as 'evidence_spans'; expected a list of .first word, end",
+        ),
         ({"evidence_spans": [[0, "1"]]}, "row 2 has .* as 'evidence_spans'"),
     ],
 )
@@ -92,13 +115,17 @@ def test_a_missing_column_is_named(tmp_path):
 
 def test_hatexplain_marks_what_most_annotators_marked(tmp_path):
     row = {
-        "post_tokens": ["you", "are", "so", "bad"], "annotators": {"label": [0, 2, 2]},
+        "post_tokens": ["you", "are", "so", "bad"],
+        "annotators": {"label": [0, 2, 2]},
         "rationales": [[1, 0, 0, 1], [0, 0, 1, 1], [1, 0, 0, 1]],
-    }  # fmt: skip
+    }
     (found,) = load_hatexplain(write_rows(tmp_path / "train.jsonl", [row]))["train"]
     assert found.rationale_W.tolist() == [True, False, False, True] and found.label == 2
     assert majority([[1, 1], [1, 0]], 2, "").tolist() == [True, False]  # both of two
-    assert majority([[0, 1], [0, 0], []], 2, "").tolist() == [False, True]  # who marks nothing has no vote
+    assert majority([[0, 1], [0, 0], []], 2, "").tolist() == [
+        False,
+        True,
+    ]  # who marks nothing has no vote
     assert majority([], 2, "").tolist() == [False, False]
     with pytest.raises(ValueError, match="here: a rationale of 3 words for a text of 2"):
         majority([[1, 0], [1, 0, 0]], 2, "here")
@@ -108,7 +135,11 @@ def test_a_window_ends_in_front_of_a_rationale_that_it_cannot_hold():
     text = text_of("a b c d e f g", "..xx..x")
     windows = cut_windows(text, [1] * 7, 3)
     assert [window.text for window in windows] == ["a b", "c d e", "f g"]
-    assert [window.rationale_W.tolist() for window in windows] == [[False] * 2, [True, True, False], [False, True]]
+    assert [window.rationale_W.tolist() for window in windows] == [
+        [False] * 2,
+        [True, True, False],
+        [False, True],
+    ]
     assert {(window.label, window.document) for window in windows} == {(1, 0)}
 
 
@@ -123,13 +154,17 @@ def test_words_are_never_cut():
 
 
 @given(
-    strategies.lists(strategies.tuples(strategies.integers(0, 4), strategies.booleans()), max_size=40),
+    strategies.lists(
+        strategies.tuples(strategies.integers(0, 4), strategies.booleans()), max_size=40
+    ),
     strategies.integers(4, 12),
 )
 def test_windows_hold_every_word_once_and_cut_no_rationale_that_fits(words, max_pieces):
     pieces_W = np.array([pieces for pieces, _ in words], int)
     rationale_W = np.array([marked for _, marked in words], bool)
-    text = Annotated(tuple(f"w{place}" for place in range(len(words))), rationale_W, label=0, document=3)
+    text = Annotated(
+        tuple(f"w{place}" for place in range(len(words))), rationale_W, label=0, document=3
+    )
     windows = cut_windows(text, pieces_W, max_pieces)
     assert tuple(word for window in windows for word in window.words) == text.words
     edges = np.cumsum([len(window.words) for window in windows])

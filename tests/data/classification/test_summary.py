@@ -89,14 +89,18 @@ def test_a_class_that_a_draw_left_out_is_tied_to_the_draw(tmp_path):
     splits = {"train": rows(a=30, b=30, c=1), "validation": rows(a=2)}
     options = {"num_train_examples": 4, "carve": {}}
     lines = summarize(load(tmp_path / "d", options=options, **splits))
-    assert any(line.startswith("train: of the 4 rows drawn, 1 class without a row: 'c'") for line in lines)
+    assert any(
+        line.startswith("train: of the 4 rows drawn, 1 class without a row: 'c'") for line in lines
+    )
     lines = summarize(load(tmp_path / "d", **splits))
     assert any(line.startswith("train: 1 class with one row only: 'c'") for line in lines)
 
 
 def test_all_missing_columns_are_named_at_once(tmp_path):
     (tmp_path / "a.csv").write_text("review,stars\na,1\nb,0\n")
-    with pytest.raises(ValueError, match="no columns 'text' and 'label'; there are .*review") as caught:
+    with pytest.raises(
+        ValueError, match="no columns 'text' and 'label'; there are .*review"
+    ) as caught:
         load_task("custom", source=f"file:{tmp_path}/a.csv")
     assert "columns=\"{'text': NAME, 'label': NAME}\"" in str(caught.value)
 
@@ -216,9 +220,20 @@ def test_a_column_of_truth_values_has_the_classes_false_and_true():
 
 @pytest.mark.parametrize(
     ("label", "kind"),
-    [("[0, 1]", "list"), ("[1]", "list"), ("['pos', 'neg']", "list"), ('{"a": 1}', "list"),
-     ("[0. 1.]", "list"), ("[]", "list"), ("[True, False]", "list"), ("[null]", "list"),
-     ("0,5", "decimals"), ("-1,5", "decimals"), ("1e-1", "decimals"), ("2.5E+3", "decimals")],
+    [
+        ("[0, 1]", "list"),
+        ("[1]", "list"),
+        ("['pos', 'neg']", "list"),
+        ('{"a": 1}', "list"),
+        ("[0. 1.]", "list"),
+        ("[]", "list"),
+        ("[True, False]", "list"),
+        ("[null]", "list"),
+        ("0,5", "decimals"),
+        ("-1,5", "decimals"),
+        ("1e-1", "decimals"),
+        ("2.5E+3", "decimals"),
+    ],
 )
 def test_texts_of_lists_and_of_numbers_with_decimals_are_no_classes(label, kind):
     way_out = "take the place of its 1" if kind == "list" else "config.data.class_names"
@@ -282,11 +297,18 @@ def test_numbers_of_any_size_are_labels_or_refused():
 
 def test_a_header_of_one_column_names_the_field_for_the_delimiter(tmp_path):
     (tmp_path / "train.csv").write_text("review^stars\ngood^1\nbad^0\n")
-    with pytest.raises(ValueError, match="there are review.stars; where that is several, .*data.delimiter; map them"):
+    with pytest.raises(
+        ValueError,
+        match="there are review.stars; where that is several, .*data.delimiter; map them",
+    ):
         load_task("custom", source=f"file:{tmp_path / 'train.csv'}")
 
 
 def test_a_number_in_place_of_a_text_names_the_way_out(tmp_path):
-    (tmp_path / "train.jsonl").write_text('{"text": 5, "label": "a"}\n{"text": "b", "label": "c"}\n')
-    with pytest.raises(ValueError, match="row 1 has 5 in column 'text'; expected text; store the column as text"):
+    (tmp_path / "train.jsonl").write_text(
+        '{"text": 5, "label": "a"}\n{"text": "b", "label": "c"}\n'
+    )
+    with pytest.raises(
+        ValueError, match="row 1 has 5 in column 'text'; expected text; store the column as text"
+    ):
         load_task("custom", source=f"file:{tmp_path / 'train.jsonl'}", carve={})

@@ -17,7 +17,9 @@ def _write(folder, **splits):
     """Write lists of rows as JSON lines; return the source."""
     folder.mkdir(exist_ok=True)
     for name, rows in splits.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        (folder / f"{name}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
     return f"file:{folder}"
 
 
@@ -26,12 +28,23 @@ def _rows(count, text="sentence", **more):
 
 
 def test_the_table_holds_the_eight_tasks_of_the_paper_and_all_tasks_are_complete():
-    assert {"sst2", "imdb", "hatexplain", "mrpc", "mnli", "qnli", "ag_news", "dbpedia"} <= set(TASKS)
+    assert {"sst2", "imdb", "hatexplain", "mrpc", "mnli", "qnli", "ag_news", "dbpedia"} <= set(
+        TASKS
+    )
     counts = {name: len(task.class_names) for name, task in TASKS.items() if name != "custom"}
-    assert (counts["hatexplain"], counts["mnli"], counts["ag_news"], counts["dbpedia"]) == (3, 3, 4, 14)
+    assert (counts["hatexplain"], counts["mnli"], counts["ag_news"], counts["dbpedia"]) == (
+        3,
+        3,
+        4,
+        14,
+    )
     for task in TASKS.values():
         assert len(set(task.class_names)) == len(task.class_names)
-        assert task.metric in ("accuracy", "f1") and task.max_length >= 64 and len(task.text_fields) in (1, 2)
+        assert (
+            task.metric in ("accuracy", "f1")
+            and task.max_length >= 64
+            and len(task.text_fields) in (1, 2)
+        )
     assert TASKS["mrpc"].metric == "f1"
     with pytest.raises(dataclasses.FrozenInstanceError):
         TASKS["sst2"].name = "other"
@@ -39,7 +52,8 @@ def test_the_table_holds_the_eight_tasks_of_the_paper_and_all_tasks_are_complete
 
 def test_an_unknown_task_gets_the_nearest_names():
     with pytest.raises(
-        ValueError, match="unknown task 'sst-2'; did you mean 'sst2'.*own data goes by the task 'custom'"
+        ValueError,
+        match="unknown task 'sst-2'; did you mean 'sst2'.*own data goes by the task 'custom'",
     ):
         get_task("sst-2")
 
@@ -62,21 +76,32 @@ def test_mnli_keeps_matched_and_mismatched_and_leaves_out_unlabelled_tests(tmp_p
         "validation_mismatched": 2,
     }
     assert data.eval_splits == ("validation", "validation_mismatched")
-    assert len(data.notes) == 2 and all("has no labels and is left out" in note for note in data.notes)
+    assert len(data.notes) == 2 and all(
+        "has no labels and is left out" in note for note in data.notes
+    )
     assert data.splits["train"].text_pairs == ["h"] * 3
 
 
 def test_labelled_tests_are_what_is_reported(tmp_path):
-    data = load_task("sst2", source=_write(tmp_path / "d", train=_rows(4), validation=_rows(2), test=_rows(3)))
+    data = load_task(
+        "sst2", source=_write(tmp_path / "d", train=_rows(4), validation=_rows(2), test=_rows(3))
+    )
     assert list(data.splits) == ["train", "validation", "test"]
     assert data.eval_splits == ("test",) and data.num_classes == 2
 
 
 def test_columns_are_mapped_by_role(tmp_path):
-    rows = [{"body": "one", "reply": "two", "stars": "positive"}, {"body": "x", "reply": "", "stars": "negative"}]
+    rows = [
+        {"body": "one", "reply": "two", "stars": "positive"},
+        {"body": "x", "reply": "", "stars": "negative"},
+    ]
     source = _write(tmp_path / "d", train=rows)
-    single = load_task("sst2", source=source, columns={"text": "body", "label": "stars", "text_pair": ""}, carve={})
-    assert single.splits["train"].texts == ["one", "x"] and single.splits["train"].text_pairs is None
+    single = load_task(
+        "sst2", source=source, columns={"text": "body", "label": "stars", "text_pair": ""}, carve={}
+    )
+    assert (
+        single.splits["train"].texts == ["one", "x"] and single.splits["train"].text_pairs is None
+    )
     assert single.splits["train"].labels.tolist() == [1, 0]
     pairs = load_task(
         "mrpc",
@@ -89,14 +114,23 @@ def test_columns_are_mapped_by_role(tmp_path):
 
 
 def test_custom_takes_single_texts_and_pairs_and_the_classes_seen_in_train(tmp_path):
-    rows = [{"q": f"q{row}", "a": "a", "label": ("yes", "no", "maybe")[row % 3]} for row in range(20)]
+    rows = [
+        {"q": f"q{row}", "a": "a", "label": ("yes", "no", "maybe")[row % 3]} for row in range(20)
+    ]
     source = _write(tmp_path / "d", train=rows)
     data = load_task("custom", source=source, columns={"text": "q", "text_pair": "a"})
     assert data.task.class_names == ("maybe", "no", "yes")
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 18, "validation": 2}
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 18,
+        "validation": 2,
+    }
     assert data.splits["train"].text_pairs == ["a"] * 18
-    assert load_task("custom", source=source, columns={"text": "q"}).splits["train"].text_pairs is None
-    ordered = load_task("custom", source=source, columns={"text": "q"}, class_names=("yes", "no", "maybe"), carve={})
+    assert (
+        load_task("custom", source=source, columns={"text": "q"}).splits["train"].text_pairs is None
+    )
+    ordered = load_task(
+        "custom", source=source, columns={"text": "q"}, class_names=("yes", "no", "maybe"), carve={}
+    )
     assert ordered.splits["train"].labels[:3].tolist() == [0, 1, 2]
 
 
@@ -119,18 +153,26 @@ def test_small_sets_are_carved_by_class(tmp_path):
     rows = [{"text": f"t{row}", "label": "no" if row < 8 else "yes"} for row in range(40)]
     data = load_task("hyperpartisan", source=_write(tmp_path / "d", train=rows))
     assert {name: np.bincount(split.labels).tolist() for name, split in data.splits.items()} == {
-        "train": [6, 26], "validation": [1, 3], "test": [1, 3],
-    }  # fmt: skip
+        "train": [6, 26],
+        "validation": [1, 3],
+        "test": [1, 3],
+    }
 
 
 def test_class_names_may_be_given_as_numbers(tmp_path):
     source = _write(tmp_path / "d", train=_rows(4, text="text"))
-    assert load_task("custom", source=source, class_names=(0, 1), carve={}).task.class_names == ("0", "1")
+    assert load_task("custom", source=source, class_names=(0, 1), carve={}).task.class_names == (
+        "0",
+        "1",
+    )
 
 
 def test_classes_cannot_be_read_without_a_train_split(tmp_path):
     source = _write(tmp_path / "d", test=_rows(3, text="text"))
-    with pytest.raises(ValueError, match="no train split to read the classes from; there are test: set .*class_names"):
+    with pytest.raises(
+        ValueError,
+        match="no train split to read the classes from; there are test: set .*class_names",
+    ):
         load_task("custom", source=source)
 
 
@@ -144,7 +186,9 @@ def test_single_splits_can_come_from_their_own_files(tmp_path):
     source = _write(tmp_path / "d", train=_rows(10))
     _write(tmp_path / "e", held_out=_rows(3))
     data = load_task(
-        "sst2", source=source, split_sources={"test": f"file:{tmp_path}/e/held_out.jsonl", "validation": ""}
+        "sst2",
+        source=source,
+        split_sources={"test": f"file:{tmp_path}/e/held_out.jsonl", "validation": ""},
     )
     assert len(data.splits["test"]) == 3 and len(data.splits["train"]) == 10
     only = load_task("custom", split_sources={"train": source}, columns={"text": "sentence"})
@@ -164,11 +208,16 @@ def test_ag_news_joins_title_and_description_and_hatexplain_takes_the_majority(t
         carve={},
     )
     assert news.splits["train"].texts == ["T body", "U "]
-    ready = load_task("ag_news", source=_write(tmp_path / "m", train=_rows(2, text="text")), carve={})
+    ready = load_task(
+        "ag_news", source=_write(tmp_path / "m", train=_rows(2, text="text")), carve={}
+    )
     assert ready.splits["train"].texts == ["text 0", "text 1"]
     posts = [
         {"post_tokens": ["a", "b"], "annotators": {"label": [2, 1, 2]}},
-        {"post_tokens": ["c"], "annotators": [{"label": 2}, {"label": 1}, {"label": 0}]},  # a tie: the smallest
+        {
+            "post_tokens": ["c"],
+            "annotators": [{"label": 2}, {"label": 1}, {"label": 0}],
+        },  # a tie: the smallest
     ]
     hate = load_task("hatexplain", source=_write(tmp_path / "h", train=posts), carve={})
     assert hate.splits["train"].texts == ["a b", "c"]
@@ -177,7 +226,11 @@ def test_ag_news_joins_title_and_description_and_hatexplain_takes_the_majority(t
 
 def test_carved_splits_are_disjoint_complete_and_depend_on_the_seed_only():
     parts = carve_rows(50, {"validation": 0.1, "test": 7}, seed=3)
-    assert {name: len(rows) for name, rows in parts.items()} == {"validation": 5, "test": 7, "train": 38}
+    assert {name: len(rows) for name, rows in parts.items()} == {
+        "validation": 5,
+        "test": 7,
+        "train": 38,
+    }
     assert sorted(np.concatenate(list(parts.values()))) == list(range(50))
     again, other = (carve_rows(50, {"validation": 0.1, "test": 7}, seed=seed) for seed in (3, 4))
     assert all(np.array_equal(parts[name], again[name]) for name in parts)
@@ -237,7 +290,8 @@ def test_classes_seen_are_ordered_by_number_then_name():
 @pytest.mark.parametrize("label", [2, -1, None, "postive", 0.5, float("nan"), "", [1]])
 def test_a_label_outside_the_classes_names_row_value_and_classes(label):
     with pytest.raises(
-        ValueError, match="train.csv: row 2 has the label .*none of the 2 classes neg, pos .*class_names"
+        ValueError,
+        match="train.csv: row 2 has the label .*none of the 2 classes neg, pos .*class_names",
     ):
         encode_labels([0, label], ("neg", "pos"), where="train.csv")
 
@@ -253,21 +307,41 @@ def test_a_missing_column_names_what_was_found():
     ("rows", "options", "message"),
     [
         ([], {}, "train.jsonl is empty"),
-        (_rows(3) + [{"sentence": None, "label": 0}], {}, "row 4 has None in column 'sentence'; expected text"),
-        (_rows(3), {"columns": {"txt": "sentence"}}, "unknown column role 'txt'; did you mean 'text'"),
+        (
+            _rows(3) + [{"sentence": None, "label": 0}],
+            {},
+            "row 4 has None in column 'sentence'; expected text",
+        ),
+        (
+            _rows(3),
+            {"columns": {"txt": "sentence"}},
+            "unknown column role 'txt'; did you mean 'text'",
+        ),
         (_rows(3), {"columns": {"text_pair": "label"}}, "has single texts"),
         (_rows(3), {"columns": {"label": "lable"}}, "unknown column 'lable'; did you mean 'label'"),
         (_rows(3), {"carve": {"validation": 3}}, "3 training rows cannot give validation 3"),
         (_rows(3), {"carve": {"validation": -0.5}}, "config.data.carve.validation is -0.5"),
         (_rows(3), {"carve": {"validation": 1.5}}, "config.data.carve.validation is 1.5"),
-        (_rows(3), {"carve": {"validation": "3"}}, "config.data.carve.validation is '3'; expected a count"),
+        (
+            _rows(3),
+            {"carve": {"validation": "3"}},
+            "config.data.carve.validation is '3'; expected a count",
+        ),
         (_rows(3), {"carve": {"validation": float("nan")}}, "config.data.carve.validation is nan"),
         (_rows(3), {"carve": {"validation": True}}, "config.data.carve.validation is True"),
-        (_rows(3), {"carve": {"valid": 1}}, "config.data.carve: unknown split 'valid'; did you mean 'validation'"),
+        (
+            _rows(3),
+            {"carve": {"valid": 1}},
+            "config.data.carve: unknown split 'valid'; did you mean 'validation'",
+        ),
         (_rows(3), {"carve": {"train": 1}}, "config.data.carve: unknown split 'train'"),
         (_rows(3), {"num_train_examples": -1}, "cannot draw -1 of 3 training examples"),
         (_rows(3), {"class_names": ("a", "a")}, "expected two or more different ones"),
-        (_rows(3), {"split_sources": {"tset": "file:x"}}, "unknown split 'tset'; did you mean 'test'"),
+        (
+            _rows(3),
+            {"split_sources": {"tset": "file:x"}},
+            "unknown split 'tset'; did you mean 'test'",
+        ),
     ],
 )
 def test_bad_input_is_explained(tmp_path, rows, options, message):
@@ -277,7 +351,9 @@ def test_bad_input_is_explained(tmp_path, rows, options, message):
 
 def test_more_examples_than_there_are_are_all(tmp_path):
     found = load_task("sst2", source=_write(tmp_path / "d", train=_rows(3)), num_train_examples=9)
-    assert len(found.split("train")) == 3 and "train: 3 of 3 examples drawn by seed 0" in found.notes
+    assert (
+        len(found.split("train")) == 3 and "train: 3 of 3 examples drawn by seed 0" in found.notes
+    )
 
 
 def test_custom_needs_a_source_and_two_classes(tmp_path):

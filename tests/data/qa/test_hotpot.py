@@ -9,7 +9,12 @@ from tokenizers import normalizers
 
 from adapler_jax.data.qa import hotpot_rows
 from adapler_jax.data.qa.hotpot import HotpotQuestion, stream_hotpot
-from adapler_jax.data.qa.hotpot_rows import ANSWER_TYPES, build_hotpot_rows, choose_paragraphs, find_answer
+from adapler_jax.data.qa.hotpot_rows import (
+    ANSWER_TYPES,
+    build_hotpot_rows,
+    choose_paragraphs,
+    find_answer,
+)
 from tests.data.vocabulary import build_core, build_roberta_core, words_of
 
 WORDS = ("who", "made", "film", "she", "did", "was", "ada", "café", "the")
@@ -18,7 +23,11 @@ ITEM = {
     "question": "Who made film a?",
     "answer": "Ada",
     "supporting_facts": [["Film A", 0], ["Ada", 1], ["Ada", 9], ["Other", 0]],
-    "context": [["Film A", ["Ada made it.", " She did. "]], ["Ada", ["🎬", "Ada was ada."]], ["é", []]],
+    "context": [
+        ["Film A", ["Ada made it.", " She did. "]],
+        ["Ada", ["🎬", "Ada was ada."]],
+        ["é", []],
+    ],
     "type": "bridge",
 }
 QUESTION = HotpotQuestion(
@@ -61,10 +70,16 @@ def test_the_published_form_is_read(tmp_path):
         ({"_id": None}, "item 1 has None as _id; expected a text"),
         ({"question": 3}, "item 1 has 3 as question"),
         ({"answer": None}, "item 1 has None as answer"),
-        ({"context": [["A", "text"]]}, r"'5a8' has .* as context; expected \[\[title, \[sentences\]\]\]"),
+        (
+            {"context": [["A", "text"]]},
+            r"'5a8' has .* as context; expected \[\[title, \[sentences\]\]\]",
+        ),
         ({"context": [["A", [1]]]}, "as context"),
         ({"context": None}, "has None as context"),
-        ({"supporting_facts": [["A", "0"]]}, r"as supporting_facts; expected \[\[title, number\]\]"),
+        (
+            {"supporting_facts": [["A", "0"]]},
+            r"as supporting_facts; expected \[\[title, number\]\]",
+        ),
         ({"supporting_facts": [["A"]]}, "as supporting_facts"),
     ],
 )
@@ -96,18 +111,36 @@ def test_every_field_of_a_row():
         ["", "Film", "A", "", "Ada", "made", "i", "t", ".", "She", "did", "."]
         + ["", "Ada", "", "🎬", "Ada", "was", "ada", ".", "", "é", ""]
     )
-    assert rows.span_RA2.tolist() == [[[11, 11], [23, 23], [-1, -1]]] and answer_texts(rows, 0) == ["Ada", "Ada"]
+    assert rows.span_RA2.tolist() == [[[11, 11], [23, 23], [-1, -1]]] and answer_texts(rows, 0) == [
+        "Ada",
+        "Ada",
+    ]
     assert rows.answer_type.tolist() == [0]
     assert rows.sentence_RS2.tolist() == [[[11, 15], [16, 18], [22, 22], [23, 26], [-1, -1]]]
     assert rows.supporting_RS.tolist() == [[1, 0, 0, 1, -1]]
     assert rows.facts == [(("Film A", 0), ("Film A", 1), ("Ada", 0), ("Ada", 1))]
-    assert rows.gold_facts == [QUESTION.supporting_facts] and rows.answers == ["Ada"] and rows.ids == ["5a8"]
-    for array in (rows.context_first, rows.span_RA2, rows.answer_type, rows.sentence_RS2, rows.supporting_RS):
+    assert (
+        rows.gold_facts == [QUESTION.supporting_facts]
+        and rows.answers == ["Ada"]
+        and rows.ids == ["5a8"]
+    )
+    for array in (
+        rows.context_first,
+        rows.span_RA2,
+        rows.answer_type,
+        rows.sentence_RS2,
+        rows.supporting_RS,
+    ):
         assert array.dtype == np.int32
-    assert rows.starts.values.dtype == rows.tokens.values.dtype == np.int32 and rows.segments.values.dtype == np.int8
+    assert (
+        rows.starts.values.dtype == rows.tokens.values.dtype == np.int32
+        and rows.segments.values.dtype == np.int8
+    )
 
 
-@pytest.mark.parametrize(("answer", "kind"), [("yes", 1), ("No", 2), ("no one", 0), ("noanswer", 0)])
+@pytest.mark.parametrize(
+    ("answer", "kind"), [("yes", 1), ("No", 2), ("no one", 0), ("noanswer", 0)]
+)
 def test_yes_and_no_are_no_spans(answer, kind):
     facts = (("A", 0),)
     question = HotpotQuestion("1", "q", answer, (("A", ("yes no one",)),), facts, "")
@@ -118,23 +151,41 @@ def test_yes_and_no_are_no_spans(answer, kind):
 
 def test_a_row_is_cut_with_its_sentences_and_answers():
     core = build_core(WORDS)
-    cut = build_hotpot_rows([QUESTION], core, **LIMITS | {"max_length": 18, "max_question_tokens": 3})
+    cut = build_hotpot_rows(
+        [QUESTION], core, **LIMITS | {"max_length": 18, "max_question_tokens": 3}
+    )
     assert words_of(core, cut.tokens[0]) == (
         "[CLS] who made film [SEP] [unused1] film a [unused2] ada made i ##t . she did . [SEP]".split()
     )
-    cut = build_hotpot_rows([QUESTION], core, **LIMITS | {"max_length": 24, "max_question_tokens": 5})
-    assert words_of(core, cut.tokens[0])[-4:] == ["ada", "[unused2]", "🎬", "[SEP]"] and len(cut.tokens[0]) == 24
+    cut = build_hotpot_rows(
+        [QUESTION], core, **LIMITS | {"max_length": 24, "max_question_tokens": 5}
+    )
+    assert (
+        words_of(core, cut.tokens[0])[-4:] == ["ada", "[unused2]", "🎬", "[SEP]"]
+        and len(cut.tokens[0]) == 24
+    )
     assert cut.sentence_RS2[0].tolist() == [[11, 15], [16, 18], [22, 22], [-1, -1], [-1, -1]]
     assert cut.supporting_RS[0].tolist() == [1, 0, 0, -1, -1] and len(cut.facts[0]) == 3
     assert cut.span_RA2[0].tolist() == [[11, 11], [-1, -1], [-1, -1]]
     inside = build_hotpot_rows([QUESTION], core, **LIMITS | {"max_length": 14})
-    assert inside.sentence_RS2[0, 0].tolist() == [11, 12] and inside.supporting_RS[0].tolist() == [1, -1, -1, -1, -1]
+    assert inside.sentence_RS2[0, 0].tolist() == [11, 12] and inside.supporting_RS[0].tolist() == [
+        1,
+        -1,
+        -1,
+        -1,
+        -1,
+    ]
     assert inside.tokens.lengths.tolist() == [14] and inside.starts.lengths.tolist() == [6]
 
 
 def test_sentences_and_answers_are_counted_off():
-    rows = build_hotpot_rows([QUESTION], build_core(WORDS), **LIMITS | {"max_sentences": 2, "max_answers": 1})
-    assert rows.sentence_RS2.tolist() == [[[11, 15], [16, 18]]] and rows.facts[0] == (("Film A", 0), ("Film A", 1))
+    rows = build_hotpot_rows(
+        [QUESTION], build_core(WORDS), **LIMITS | {"max_sentences": 2, "max_answers": 1}
+    )
+    assert rows.sentence_RS2.tolist() == [[[11, 15], [16, 18]]] and rows.facts[0] == (
+        ("Film A", 0),
+        ("Film A", 1),
+    )
     assert rows.supporting_RS.tolist() == [[1, 0]] and rows.span_RA2.tolist() == [[[11, 11]]]
     assert rows.tokens.lengths.tolist() == [31]
 
@@ -142,7 +193,9 @@ def test_sentences_and_answers_are_counted_off():
 def test_an_answer_that_is_cut_off_is_no_span():
     question = HotpotQuestion("1", "q", "b c", (("A", ("a b c",)),), (("A", 0),), "")
     for length, found in ((12, ["b c"]), (10, ["b c"]), (9, []), (8, [])):
-        rows = build_hotpot_rows([question], build_core(), **LIMITS | {"max_length": length, "max_question_tokens": 1})
+        rows = build_hotpot_rows(
+            [question], build_core(), **LIMITS | {"max_length": length, "max_question_tokens": 1}
+        )
         assert answer_texts(rows, 0) == found
 
 
@@ -168,18 +221,27 @@ def test_answers_of_every_script_survive(sentence, answer, found):
 def test_accents_that_the_tokenizer_takes_off_are_in_the_answer():
     core = build_core()
     core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    question = HotpotQuestion("1", "q", "cafe\u0301", (("e\u0301", ("a cafe\u0301 b",)),), (("e\u0301", 0),), "")
+    question = HotpotQuestion(
+        "1", "q", "cafe\u0301", (("e\u0301", ("a cafe\u0301 b",)),), (("e\u0301", 0),), ""
+    )
     assert answer_texts(build_hotpot_rows([question], core, **LIMITS), 0) == ["cafe\u0301"]
 
 
 def test_an_answer_is_whole_where_no_letter_goes_on():
-    assert find_answer("ab b b1 (b)", "b", 0, 11) == [(1, 2, False), (3, 4, True), (5, 6, False), (9, 10, True)]
+    assert find_answer("ab b b1 (b)", "b", 0, 11) == [
+        (1, 2, False),
+        (3, 4, True),
+        (5, 6, False),
+        (9, 10, True),
+    ]
     assert find_answer("ab b", "b", 1, 4) == [(1, 2, True), (3, 4, True)]
 
 
 def test_gold_paragraphs_are_always_chosen():
     def choose(room, seed=0):
-        return choose_paragraphs([5, 4, 5, 4, 5], [0, 1, 0, 1, 0], room, np.random.default_rng(seed))
+        return choose_paragraphs(
+            [5, 4, 5, 4, 5], [0, 1, 0, 1, 0], room, np.random.default_rng(seed)
+        )
 
     assert sorted(choose(0)) == sorted(choose(12)) == [1, 3]
     assert sorted(choose(23)) == [0, 1, 2, 3, 4]
@@ -212,24 +274,32 @@ def test_markers_must_be_in_the_vocabulary_and_others_may_be_named():
         build_hotpot_rows([QUESTION], build_roberta_core(), **LIMITS)
     core = build_roberta_core()
     core.add_special_tokens(["<title>", "</title>"])
-    rows = build_hotpot_rows([QUESTION], core, **LIMITS | {"max_length": 99}, markers=("<title>", "</title>"))
+    rows = build_hotpot_rows(
+        [QUESTION], core, **LIMITS | {"max_length": 99}, markers=("<title>", "</title>")
+    )
     assert answer_texts(rows, 0) == ["Ada", "Ada"] and "🎬" in rows.contexts[0]
 
 
 def test_lengths_without_room_for_a_context_are_refused():
-    with pytest.raises(ValueError, match="max_length 83 holds no context beside 80 question tokens; raise it"):
+    with pytest.raises(
+        ValueError, match="max_length 83 holds no context beside 80 question tokens; raise it"
+    ):
         build_hotpot_rows([], build_core(), max_length=83)
 
 
 def test_no_questions_are_no_rows():
     rows = build_hotpot_rows([], build_core())
-    assert len(rows) == 0 and rows.span_RA2.shape == (0, 8, 2) and rows.sentence_RS2.shape == (0, 80, 2)
+    assert (
+        len(rows) == 0
+        and rows.span_RA2.shape == (0, 8, 2)
+        and rows.sentence_RS2.shape == (0, 80, 2)
+    )
 
 
 TEXTS = strategies.text(alphabet="ab é🎬\u0301日\ud83c.\n", max_size=12)
-PARAGRAPHS = strategies.lists(strategies.tuples(TEXTS, strategies.lists(TEXTS, max_size=3).map(tuple)), max_size=4).map(
-    tuple
-)
+PARAGRAPHS = strategies.lists(
+    strategies.tuples(TEXTS, strategies.lists(TEXTS, max_size=3).map(tuple)), max_size=4
+).map(tuple)
 
 
 @settings(deadline=None, max_examples=80)
@@ -240,19 +310,34 @@ PARAGRAPHS = strategies.lists(strategies.tuples(TEXTS, strategies.lists(TEXTS, m
     length=strategies.integers(10, 60),
     chunk=strategies.integers(1, 3),
 )
-def test_rows_never_exceed_their_length_and_every_place_is_in_them(paragraphs, answer, seed, length, chunk):
+def test_rows_never_exceed_their_length_and_every_place_is_in_them(
+    paragraphs, answer, seed, length, chunk
+):
     facts = tuple((title, 0) for title, sentences in paragraphs if sentences)[:2]
-    questions = [HotpotQuestion(str(number), "who a", answer, paragraphs, facts, "") for number in range(4)]
+    questions = [
+        HotpotQuestion(str(number), "who a", answer, paragraphs, facts, "") for number in range(4)
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hotpot_rows, "_CHUNK", chunk)
-        rows = build_hotpot_rows(questions, build_core(), max_length=length, max_question_tokens=6, shuffle_seed=seed)
+        rows = build_hotpot_rows(
+            questions, build_core(), max_length=length, max_question_tokens=6, shuffle_seed=seed
+        )
     assert rows.ids == ["0", "1", "2", "3"] and rows.tokens.lengths.max() <= length
     for row in range(4):
         first, last = rows.context_first[row], len(rows.tokens[row]) - 1
         assert len(rows.starts[row]) == len(rows.ends[row]) == last - first
-        assert (rows.starts[row] <= rows.ends[row]).all() and (rows.ends[row] <= len(rows.contexts[row])).all()
+        assert (rows.starts[row] <= rows.ends[row]).all() and (
+            rows.ends[row] <= len(rows.contexts[row])
+        ).all()
         bounds = rows.sentence_RS2[row][: len(rows.facts[row])]
-        assert (first <= bounds).all() and (bounds < last).all() and (bounds[:, 0] <= bounds[:, 1]).all()
+        assert (
+            (first <= bounds).all()
+            and (bounds < last).all()
+            and (bounds[:, 0] <= bounds[:, 1]).all()
+        )
         assert (rows.sentence_RS2[row][len(bounds) :] == -1).all()
         assert (rows.supporting_RS[row] >= 0).sum() == len(bounds)
-        assert ((rows.span_RA2[row] == -1) | ((rows.span_RA2[row] >= first) & (rows.span_RA2[row] < last))).all()
+        assert (
+            (rows.span_RA2[row] == -1)
+            | ((rows.span_RA2[row] >= first) & (rows.span_RA2[row] < last))
+        ).all()

@@ -8,11 +8,22 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from adapler_jax.data.qa import multiple_choice as choices
-from adapler_jax.data.qa.multiple_choice import ChoiceQuestion, build_choice_rows, stream_choice_rows, stream_choices
+from adapler_jax.data.qa.multiple_choice import (
+    ChoiceQuestion,
+    build_choice_rows,
+    stream_choice_rows,
+    stream_choices,
+)
 from tests.data.vocabulary import build_core, build_roberta_core, words_of
 
 WORDS = ("the", "film", "was", "good", "bad", "who", "is", "she", "man", "café")
-FLAT = {"example_id": "1-0", "article": "é 🎬", "question": "Who?", "options": ["the man", "she"], "label": 1}
+FLAT = {
+    "example_id": "1-0",
+    "article": "é 🎬",
+    "question": "Who?",
+    "options": ["the man", "she"],
+    "label": 1,
+}
 RACE = {
     "id": "high1.txt",
     "article": "The film\nwas good.",
@@ -29,7 +40,9 @@ DREAM = [
     "5-510",
 ]
 RACE_QUESTIONS = [
-    ChoiceQuestion("high1.txt-0", "The film\nwas good.", "The film was _ .", ("bad", "good", "A", "B"), 1),
+    ChoiceQuestion(
+        "high1.txt-0", "The film\nwas good.", "The film was _ .", ("bad", "good", "A", "B"), 1
+    ),
     ChoiceQuestion("high1.txt-1", "The film\nwas good.", "Who?", ("she", "a man", "日本", ""), 3),
 ]
 
@@ -52,11 +65,19 @@ def test_lines_of_named_fields_are_questions(tmp_path):
     assert read(tmp_path, FLAT) == [ChoiceQuestion("1-0", "é 🎬", "Who?", ("the man", "she"), 1)]
     assert read(tmp_path, {**FLAT, "label": None, "answer": "A"})[0].label == 0
     assert read(tmp_path, {**FLAT, "label": None, "answer": "she"})[0].label == 1
-    assert read(tmp_path, {**FLAT, "options": ["3", "5"], "label": None, "answer": "5"})[0].label == 1
-    assert [read(tmp_path, {**FLAT, "label": label})[0].label for label in (1.0, "1", "1.0", "she")] == [1] * 4
-    assert read(tmp_path, {**FLAT, "options": ["1", "0"], "label": "1"})[0].label == 0  # the text of an option
+    assert (
+        read(tmp_path, {**FLAT, "options": ["3", "5"], "label": None, "answer": "5"})[0].label == 1
+    )
+    assert [
+        read(tmp_path, {**FLAT, "label": label})[0].label for label in (1.0, "1", "1.0", "she")
+    ] == [1] * 4
+    assert (
+        read(tmp_path, {**FLAT, "options": ["1", "0"], "label": "1"})[0].label == 0
+    )  # the text of an option
     assert read(tmp_path, {**FLAT, "example_id": None, "id": 7}, "validation")[0].id == "7"
-    assert list(stream_choices(f"file:{tmp_path}/validation.jsonl", split="validation"))[0].id == "7"
+    assert (
+        list(stream_choices(f"file:{tmp_path}/validation.jsonl", split="validation"))[0].id == "7"
+    )
 
 
 @pytest.mark.parametrize("link", ["dev", "dev/high", "dev/high/1.txt"])
@@ -110,11 +131,17 @@ def test_other_sources_are_tables(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({**FLAT, "example_id": ""}, "line 1 has no id; give it a unique text as 'example_id' or 'id'"),
+        (
+            {**FLAT, "example_id": ""},
+            "line 1 has no id; give it a unique text as 'example_id' or 'id'",
+        ),
         ({**FLAT, "article": None}, "has None as article; expected a text"),
         ({**FLAT, "question": 3}, "has 3 as question; expected a text"),
         ({**FLAT, "options": ["a", 1]}, "has 1 as option; expected a text"),
-        ({**FLAT, "options": ["a"]}, "question '1-0' has ..a.. as options; expected a list of at least 2"),
+        (
+            {**FLAT, "options": ["a"]},
+            "question '1-0' has ..a.. as options; expected a list of at least 2",
+        ),
         (
             {**FLAT, "label": 2},
             "'1-0' has the answer 2, which is none of its 2 options; expected a number from 0 to 1, or A",
@@ -122,15 +149,27 @@ def test_other_sources_are_tables(tmp_path, monkeypatch):
         ({**FLAT, "label": -1}, "has the answer -1"),
         ({**FLAT, "label": True}, "has the answer True"),
         ({**FLAT, "label": "C"}, "has the answer 'C'"),
-        ({**FLAT, "options": ["B", "A"], "label": None, "answer": "A"}, "'A', a letter and the text of another option"),
-        ({**FLAT, "label": "he"}, "has the answer 'he', which is none of its 2 options; expected the text of one"),
-        ({**RACE, "answers": ["B"]}, "questions, options and answers are 2, 2, 1; expected lists of one length"),
+        (
+            {**FLAT, "options": ["B", "A"], "label": None, "answer": "A"},
+            "'A', a letter and the text of another option",
+        ),
+        (
+            {**FLAT, "label": "he"},
+            "has the answer 'he', which is none of its 2 options; expected the text of one",
+        ),
+        (
+            {**RACE, "answers": ["B"]},
+            "questions, options and answers are 2, 2, 1; expected lists of one length",
+        ),
         ({**RACE, "answers": None}, "questions, options and answers are 2, 2, None"),
         ({**RACE, "answers": ["B", "d"]}, "question 'high1.txt-1' has the answer 'd'"),
         ([*DREAM[:2], None], "has no id"),
         (DREAM[:2], "expected .turns, questions, id. as DREAM has it"),
         ([["a"], ["b"], "1"], "question 0 is 'b'; expected question, choice and answer"),
-        ([["a"], [{"question": "q", "choice": ["x", "y"], "answer": "z"}], "1"], "has the answer 'z'"),
+        (
+            [["a"], [{"question": "q", "choice": ["x", "y"], "answer": "z"}], "1"],
+            "has the answer 'z'",
+        ),
         ("text", "line 1 is str; expected an object with named fields"),
     ],
 )
@@ -148,21 +187,35 @@ def test_another_number_of_options_is_named(tmp_path):
     with pytest.raises(ValueError, match=message):
         next(found)
     with pytest.raises(ValueError, match="question 2"):
-        build_choice_rows([ask("", "", "ab"), ask("", "", "abc")], build_core(), max_length=8, max_option_tokens=2)
+        build_choice_rows(
+            [ask("", "", "ab"), ask("", "", "abc")], build_core(), max_length=8, max_option_tokens=2
+        )
 
 
 def test_rows_are_article_question_and_option():
     core = build_core(WORDS)
-    questions = [ask("The film was good.", "Was _ good?", ["film", "the man"], 1, "x"), ask("é 🎬", "", ["", "café"])]
+    questions = [
+        ask("The film was good.", "Was _ good?", ["film", "the man"], 1, "x"),
+        ask("é 🎬", "", ["", "café"]),
+    ]
     rows = build_choice_rows(questions, core, max_length=32, max_option_tokens=8)
-    article, asked = ["[CLS]", "the", "film", "was", "good", ".", "[SEP]"], ["was", "_", "good", "?"]
+    article, asked = (
+        ["[CLS]", "the", "film", "was", "good", ".", "[SEP]"],
+        ["was", "_", "good", "?"],
+    )
     assert [words_of(core, rows.tokens[row]) for row in range(4)] == [
         [*article, *asked, "film", "[SEP]"],
         [*article, *asked, "the", "man", "[SEP]"],
         ["[CLS]", "é", "🎬", "[SEP]", "[SEP]"],
         ["[CLS]", "é", "🎬", "[SEP]", "café", "[SEP]"],
     ]
-    assert rows.segments[0].tolist() == [0] * 7 + [1] * 6 and rows.segments[2].tolist() == [0, 0, 0, 0, 1]
+    assert rows.segments[0].tolist() == [0] * 7 + [1] * 6 and rows.segments[2].tolist() == [
+        0,
+        0,
+        0,
+        0,
+        1,
+    ]
     assert rows.labels.tolist() == [0, 1, 1, 0] and rows.question.tolist() == [0, 0, 1, 1]
     assert (rows.num_options, rows.ids, len(rows)) == (2, ["x", "q"], 4)
     kinds = [rows.tokens.values, rows.segments.values, rows.labels, rows.question]
@@ -185,7 +238,9 @@ def test_the_article_makes_room_for_the_longest_option():
 
 def test_a_long_question_loses_its_beginning_so_that_options_differ():
     core = build_core(WORDS)
-    rows = build_choice_rows([ask("the", "who is the man", ["good", "bad"])], core, max_length=8, max_option_tokens=3)
+    rows = build_choice_rows(
+        [ask("the", "who is the man", ["good", "bad"])], core, max_length=8, max_option_tokens=3
+    )
     assert [words_of(core, rows.tokens[row])[-4:-1] for row in range(2)] == [
         ["the", "man", "good"],
         ["the", "man", "bad"],
@@ -199,10 +254,16 @@ def test_robertas_form_has_two_ends_in_the_middle_and_one_segment():
     assert not rows.segments.values.any()
 
 
-@pytest.mark.parametrize(("max_length", "max_option_tokens"), [(128, 128), (131, 128), (8, 0), (2, 1)])
+@pytest.mark.parametrize(
+    ("max_length", "max_option_tokens"), [(128, 128), (131, 128), (8, 0), (2, 1)]
+)
 def test_lengths_without_room_for_an_article_are_refused(max_length, max_option_tokens):
-    with pytest.raises(ValueError, match="and no article; expected max_option_tokens between 1 and"):
-        build_choice_rows([], build_core(), max_length=max_length, max_option_tokens=max_option_tokens)
+    with pytest.raises(
+        ValueError, match="and no article; expected max_option_tokens between 1 and"
+    ):
+        build_choice_rows(
+            [], build_core(), max_length=max_length, max_option_tokens=max_option_tokens
+        )
 
 
 def test_no_questions_are_no_rows():
@@ -212,10 +273,15 @@ def test_no_questions_are_no_rows():
 
 def test_chunks_change_no_row_and_an_article_is_tokenized_once(monkeypatch):
     core = build_core(WORDS)
-    questions = [ask(f"the film {number // 3}", f"who {number}", "ab", number % 2, str(number)) for number in range(7)]
+    questions = [
+        ask(f"the film {number // 3}", f"who {number}", "ab", number % 2, str(number))
+        for number in range(7)
+    ]
     whole = build_choice_rows(questions, core, max_length=24, max_option_tokens=12)
     seen, original = [], choices.token_rows
-    monkeypatch.setattr(choices, "token_rows", lambda core, texts: seen.append(len(texts)) or original(core, texts))
+    monkeypatch.setattr(
+        choices, "token_rows", lambda core, texts: seen.append(len(texts)) or original(core, texts)
+    )
     monkeypatch.setattr(choices, "_CHUNK", 3)
     chunked = build_choice_rows(questions, core, max_length=24, max_option_tokens=12)
     assert seen == [1, 6, 1, 6, 1, 2]
@@ -247,10 +313,18 @@ SETS = strategies.integers(2, 4).flatmap(
 
 
 @settings(deadline=None, max_examples=80)
-@given(questions=SETS, max_length=strategies.integers(12, 40), max_option_tokens=strategies.integers(1, 8))
-def test_rows_hold_every_option_and_a_beginning_of_the_article(questions, max_length, max_option_tokens):
+@given(
+    questions=SETS,
+    max_length=strategies.integers(12, 40),
+    max_option_tokens=strategies.integers(1, 8),
+)
+def test_rows_hold_every_option_and_a_beginning_of_the_article(
+    questions, max_length, max_option_tokens
+):
     core = build_core()
-    rows = build_choice_rows(questions, core, max_length=max_length, max_option_tokens=max_option_tokens)
+    rows = build_choice_rows(
+        questions, core, max_length=max_length, max_option_tokens=max_option_tokens
+    )
     num_options = rows.num_options
     assert len(rows) == num_options * len(questions) and rows.tokens.lengths.max() <= max_length
     assert rows.labels.reshape(-1, num_options).sum(1).tolist() == [1] * len(questions)
@@ -260,7 +334,9 @@ def test_rows_hold_every_option_and_a_beginning_of_the_article(questions, max_le
             row = rows.tokens[number * num_options + place].tolist()
             segments = rows.segments[number * num_options + place]
             first, second = row[: int((segments == 0).sum())], row[int((segments == 0).sum()) :]
-            whole, wanted = choices.token_rows(core, [question.article, f"{question.question} {option}"])
+            whole, wanted = choices.token_rows(
+                core, [question.article, f"{question.question} {option}"]
+            )
             assert second == [*wanted[-max_option_tokens:], 3] and (first[0], first[-1]) == (2, 3)
             assert first[1:-1] == whole[: len(first) - 2].tolist()
             articles.add(tuple(first))

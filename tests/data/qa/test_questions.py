@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from adapler_jax.data.qa.question_files import tfds_rows
-from adapler_jax.data.qa.questions import Question, Tally, find_answers, parse_row, question_splits, stream_questions
+from adapler_jax.data.qa.questions import (
+    Question,
+    Tally,
+    find_answers,
+    parse_row,
+    question_splits,
+    stream_questions,
+)
 from adapler_jax.data.sources import json_values
 
 CONTEXT = "Ada wrote it in London, in 1843."
@@ -35,7 +42,11 @@ NESTED = {
             "paragraphs": [
                 {
                     "qas": [
-                        {"question": "Where?", "id": "1", "answers": [answer("London", 16), answer("in London", 13)]},
+                        {
+                            "question": "Where?",
+                            "id": "1",
+                            "answers": [answer("London", 16), answer("in London", 13)],
+                        },
                         {
                             "question": "Who else?",
                             "id": "2",
@@ -50,7 +61,12 @@ NESTED = {
         },
         {
             "title": "Ö",
-            "paragraphs": [{"context": "Ä ö", "qas": [{"question": "?", "id": "3", "answers": [answer("ö", 2)]}]}],
+            "paragraphs": [
+                {
+                    "context": "Ä ö",
+                    "qas": [{"question": "?", "id": "3", "answers": [answer("ö", 2)]}],
+                }
+            ],
         },
     ],
 }
@@ -71,7 +87,9 @@ MRQA = [
                 "qid": "a",
                 "question": "Who?",
                 "answers": ["Ada", "Ada Lovelace"],
-                "detected_answers": [{"text": "ada", "char_spans": [[12, 14], [33, 35]], "token_spans": [[2, 2]]}],
+                "detected_answers": [
+                    {"text": "ada", "char_spans": [[12, 14], [33, 35]], "token_spans": [[2, 2]]}
+                ],
             },
             {"qid": "b", "question": "When?", "answers": ["1843"], "detected_answers": []},
         ],
@@ -96,7 +114,12 @@ def read(path, content, **options):
 
 @pytest.mark.parametrize("name", ["train.jsonl", "any name.json"])
 def test_flat_rows_are_read(tmp_path, name):
-    other = FLAT | {"id": 2, "answers": [answer(" Ada ", 0)], "context": " Ada wrote", "title": "more"}
+    other = FLAT | {
+        "id": 2,
+        "answers": [answer(" Ada ", 0)],
+        "context": " Ada wrote",
+        "title": "more",
+    }
     empty = {"id": "3", "question": "", "context": "", "answers": {"text": [], "answer_start": []}}
     assert read(tmp_path / name, lines(FLAT, other, empty)) == [
         QUESTION,
@@ -140,25 +163,37 @@ def test_mrqa_lines_are_read_and_their_spans_end_with_their_last_character(tmp_p
     path = tmp_path / f"NewsQA{ending}"
     path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
     assert list(stream_questions(f"file:{path}", split="train")) == MRQA_QUESTIONS
-    assert [MRQA_QUESTIONS[0].context[start:end] for start, end in MRQA_QUESTIONS[0].spans] == ["Ada", "Ada"]
+    assert [MRQA_QUESTIONS[0].context[start:end] for start, end in MRQA_QUESTIONS[0].spans] == [
+        "Ada",
+        "Ada",
+    ]
 
 
 def test_a_damaged_gzip_is_named(tmp_path):
     path = tmp_path / "train.jsonl.gz"
     for content in (gzip.compress(lines(*MRQA).encode())[:-20], b"plain"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="train.jsonl.gz is not a whole gzip file: .*; fetch it again"):
+        with pytest.raises(
+            ValueError, match="train.jsonl.gz is not a whole gzip file: .*; fetch it again"
+        ):
             list(stream_questions(f"file:{path}", split="train"))
 
 
 def test_triviaqas_files_give_a_question_a_document(tmp_path):
-    answers = {"Value": "London", "Aliases": ["Londres", "Lon-don"], "NormalizedAliases": ["londres"]}
+    answers = {
+        "Value": "London",
+        "Aliases": ["Londres", "Lon-don"],
+        "NormalizedAliases": ["londres"],
+    }
     pages = [{"Filename": "Ada.txt"}, {"Filename": "gone.txt"}, {"Title": "no file"}]
     rows = [
         {"QuestionId": "tc_1", "Question": "Where?", "Answer": answers, "EntityPages": pages},
         {"QuestionId": "tc_2", "Question": "Where?", "SearchResults": [{"Filename": "1/1.txt"}]},
     ]
-    for name, text in (("wikipedia/Ada.txt", "Ada in LONDON,\nnot in Londonderry"), ("web/1/1.txt", "")):
+    for name, text in (
+        ("wikipedia/Ada.txt", "Ada in LONDON,\nnot in Londonderry"),
+        ("web/1/1.txt", ""),
+    ):
         (tmp_path / "evidence" / name).parent.mkdir(parents=True)
         (tmp_path / "evidence" / name).write_text(text, encoding="utf-8")
     (tmp_path / "qa").mkdir()
@@ -166,7 +201,9 @@ def test_triviaqas_files_give_a_question_a_document(tmp_path):
     content = json.dumps({"Data": rows, "Domain": "Wikipedia", "Version": 1.0}, indent=4)
     aliases = ("Londres", "Lon-don", "London")
     assert read(path, content, skip_mismatched=True, tally=tally) == [
-        Question("tc_1--Ada.txt", "Where?", "Ada in LONDON,\nnot in Londonderry", aliases, ((7, 13),)),
+        Question(
+            "tc_1--Ada.txt", "Where?", "Ada in LONDON,\nnot in Londonderry", aliases, ((7, 13),)
+        ),
         Question("tc_2--1/1.txt", "Where?", "", (), ()),
     ]
     assert (tally.num_questions, tally.num_skipped) == (2, 1) and "gone.txt" in tally.first_skipped
@@ -175,15 +212,33 @@ def test_triviaqas_files_give_a_question_a_document(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../outside.txt", "/etc/hostname", "link.txt", "folder/../../../../outside.txt", "..", "a\0b", 3, ""]
+    "name",
+    [
+        "../../../outside.txt",
+        "/etc/hostname",
+        "link.txt",
+        "folder/../../../../outside.txt",
+        "..",
+        "a\0b",
+        3,
+        "",
+    ],
 )
 def test_documents_outside_of_their_folder_are_refused(tmp_path, name):
     (tmp_path / "evidence" / "web").mkdir(parents=True)
     (tmp_path / "outside.txt").write_text("secret")
     (tmp_path / "evidence" / "web" / "link.txt").symlink_to(tmp_path / "outside.txt")
     (tmp_path / "qa").mkdir()
-    row = {"QuestionId": "q", "Question": "?", "Answer": {"Aliases": ["secret"]}, "SearchResults": [{"Filename": name}]}
-    with pytest.raises(ValueError, match=r"train.json: item 1, SearchResults 1 names the file .*(outside of|expected)"):
+    row = {
+        "QuestionId": "q",
+        "Question": "?",
+        "Answer": {"Aliases": ["secret"]},
+        "SearchResults": [{"Filename": name}],
+    }
+    with pytest.raises(
+        ValueError,
+        match=r"train.json: item 1, SearchResults 1 names the file .*(outside of|expected)",
+    ):
         read(tmp_path / "qa" / "train.json", json.dumps({"Data": [row]}), skip_mismatched=True)
 
 
@@ -213,16 +268,27 @@ def test_truth_values_are_read_in_every_form(tmp_path, value, is_impossible):
 
 def test_what_is_no_truth_value_is_refused_by_its_field(tmp_path):
     for value in ("maybe", 2, [True], 0.5):
-        with pytest.raises(ValueError, match=r"line 1 \(id 1\) has .* as 'is_impossible'; expected true or false"):
+        with pytest.raises(
+            ValueError, match=r"line 1 \(id 1\) has .* as 'is_impossible'; expected true or false"
+        ):
             read(tmp_path / "a.jsonl", lines(FLAT | {"is_impossible": value}))
 
 
 @pytest.mark.parametrize("start", [16.0, "16", "16.0", 16])
 def test_whole_numbers_are_read_in_every_form(tmp_path, start):
-    row = FLAT | {"id": 1.0, "answers": {"text": ["London", "in London"], "answer_start": [start, 13]}}
+    row = FLAT | {
+        "id": 1.0,
+        "answers": {"text": ["London", "in London"], "answer_start": [start, 13]},
+    }
     assert read(tmp_path / "a.jsonl", lines(row)) == [QUESTION]
     spans = [{"text": "London", "char_spans": [[start, float(21)]]}]
-    detected = {"qid": "1", "question": "Where?", "context": CONTEXT, "answers": ["London"], "detected_answers": spans}
+    detected = {
+        "qid": "1",
+        "question": "Where?",
+        "context": CONTEXT,
+        "answers": ["London"],
+        "detected_answers": spans,
+    }
     assert read(tmp_path / "a.jsonl", lines(detected))[0].spans == ((16, 22),)
 
 
@@ -248,7 +314,9 @@ def test_nesting_of_any_depth_is_refused_in_a_line(tmp_path, content):
 
 
 def test_questions_as_pandas_writes_them_are_read(tmp_path):
-    columns = {field: {"0": FLAT[field], "1": FLAT[field]} for field in FLAT} | {"id": {"0": "1", "1": "2"}}
+    columns = {field: {"0": FLAT[field], "1": FLAT[field]} for field in FLAT} | {
+        "id": {"0": "1", "1": "2"}
+    }
     for value in (columns, {field: list(values.values()) for field, values in columns.items()}):
         for name in ("a.json", "a.jsonl"):
             assert [found.id for found in read(tmp_path / name, json.dumps(value))] == ["1", "2"]
@@ -262,7 +330,9 @@ def test_questions_are_read_packed_and_in_utf_16(tmp_path):
 
 def test_aliases_are_found_as_whole_words_the_longest_first():
     text = "New  York City, new york; Newyork. NEW\nYORK? C++ (USA) usa"
-    found = find_answers(text, ["New York", "New York City", "C++", "(USA)", "usa", " ", "New York"])
+    found = find_answers(
+        text, ["New York", "New York City", "C++", "(USA)", "usa", " ", "New York"]
+    )
     assert [text[start:end] for start, end in found] == [
         "New  York City",
         "new york",
@@ -290,10 +360,18 @@ def test_rows_of_tensorflow_datasets_squad_are_read():
         "title": b"t",
         "question": b"Where?",
         "context": CONTEXT.encode(),
-        "answers": {"text": texts("London", "in London"), "answer_start": np.asarray([16, 13], np.int32)},
+        "answers": {
+            "text": texts("London", "in London"),
+            "answer_start": np.asarray([16, 13], np.int32),
+        },
     }
     nothing = {"text": np.zeros(0, object), "answer_start": np.zeros(0, np.int32)}
-    impossible = row | {"id": b"2", "answers": nothing, "plausible_answers": row["answers"], "is_impossible": True}
+    impossible = row | {
+        "id": b"2",
+        "answers": nothing,
+        "plausible_answers": row["answers"],
+        "is_impossible": True,
+    }
     assert questions_of(row, impossible) == [QUESTION, Question("2", "Where?", CONTEXT, (), ())]
 
 
@@ -313,8 +391,16 @@ def test_rows_of_tensorflow_datasets_trivia_qa_give_a_question_a_document():
     row = {
         "question_id": b"tc_1",
         "question": b"Where?",
-        "answer": {"aliases": texts("London"), "value": b"London", "normalized_aliases": texts("london")},
-        "entity_pages": {"filename": texts("Ada.txt"), "wiki_context": texts("in london"), "title": texts("Ada")},
+        "answer": {
+            "aliases": texts("London"),
+            "value": b"London",
+            "normalized_aliases": texts("london"),
+        },
+        "entity_pages": {
+            "filename": texts("Ada.txt"),
+            "wiki_context": texts("in london"),
+            "title": texts("Ada"),
+        },
         "search_results": {"filename": texts("1.txt"), "search_context": texts("Paris")},
     }
     unknown = row | {"answer": {"aliases": np.zeros(0, object), "value": b"<unk>"}}
@@ -363,9 +449,9 @@ def test_folders_have_the_splits_that_their_files_name(tmp_path):
     (tmp_path / "test.jsonl.gz").write_bytes(gzip.compress(lines(FLAT).encode()))
     source = f"file:{tmp_path}"
     assert question_splits(source) == ("validation", "test", "train")
-    assert [next(stream_questions(source, split=split)).id for split in ("train", "validation", "test")] == [
-        "train-v1.1.json", "dev-v1.1.json", "1"
-    ]  # fmt: skip
+    assert [
+        next(stream_questions(source, split=split)).id for split in ("train", "validation", "test")
+    ] == ["train-v1.1.json", "dev-v1.1.json", "1"]
     with pytest.raises(ValueError, match="unknown split 'valid'; did you mean 'validation'"):
         stream_questions(source, split="valid")
     (tmp_path / "train-v2.0.json").write_text(lines(FLAT))
@@ -404,17 +490,35 @@ WRONG = FLAT | {"answers": {"text": ["Paris"], "answer_start": [16]}}
     ("row", "message"),
     [
         (WRONG, r"line 2 \(id 1\): at answer_start 16 stands 'Londo', not the answer 'Paris'"),
-        (FLAT | {"answers": [answer("London", -1)]}, "at answer_start -1 stands '', not the answer 'London'"),
-        (FLAT | {"answers": [answer("London", 1.5)]}, "has 1.5 as 'answer_start'; expected a whole number"),
-        (FLAT | {"answers": [answer("1843.", 31)]}, "at answer_start 31 stands '.', not the answer '1843.'"),
+        (
+            FLAT | {"answers": [answer("London", -1)]},
+            "at answer_start -1 stands '', not the answer 'London'",
+        ),
+        (
+            FLAT | {"answers": [answer("London", 1.5)]},
+            "has 1.5 as 'answer_start'; expected a whole number",
+        ),
+        (
+            FLAT | {"answers": [answer("1843.", 31)]},
+            "at answer_start 31 stands '.', not the answer '1843.'",
+        ),
         (FLAT | {"answers": [answer(" ", 3)]}, "at answer_start 3 stands ' ', not the answer ' '"),
-        (FLAT | {"answers": {"text": ["a"], "answer_start": []}}, "expected as many 'text' as 'answer_start'"),
+        (
+            FLAT | {"answers": {"text": ["a"], "answer_start": []}},
+            "expected as many 'text' as 'answer_start'",
+        ),
         (FLAT | {"answers": ["London"]}, "'answers'; expected as many 'text'"),
         (FLAT | {"answers": [answer(None, 0)]}, "has None as 'answers'; expected text"),
-        ({key: value for key, value in FLAT.items() if key != "id"}, "line 2 has None as its id; give every question"),
+        (
+            {key: value for key, value in FLAT.items() if key != "id"},
+            "line 2 has None as its id; give every question",
+        ),
         (FLAT | {"context": None}, r"line 2 \(id 1\) has None as 'context'; expected text"),
         ({"id": "1", "context": ""}, "has None as 'question'; expected text"),
-        ({"id": "1", "context": "", "question": "", "answer": {}}, r"line 2 \(id 1\) has no 'answers'; give them"),
+        (
+            {"id": "1", "context": "", "question": "", "answer": {}},
+            r"line 2 \(id 1\) has no 'answers'; give them",
+        ),
         (
             {"id": "1", "context": "", "question": "", "aliases": None},
             "has None as 'aliases'; expected a list of texts",
@@ -426,7 +530,10 @@ WRONG = FLAT | {"answers": {"text": ["Paris"], "answer_start": [16]}}
         ([1], "line 2 is list; expected an object with named fields"),
         ({"paragraphs": [1]}, "line 2, paragraph 1 is int; expected an object"),
         ({"context": CONTEXT, "qas": [FLAT | {"id": ""}]}, "line 2, question 1 has '' as its id"),
-        ({"id": "1", "qas": [{"qid": "a", "question": "?"}]}, r"line 2, question 1 \(id a\) has None as 'context'"),
+        (
+            {"id": "1", "qas": [{"qid": "a", "question": "?"}]},
+            r"line 2, question 1 \(id a\) has None as 'context'",
+        ),
     ],
 )
 def test_bad_rows_are_named(tmp_path, row, message):
@@ -438,15 +545,27 @@ def test_bad_rows_are_named(tmp_path, row, message):
 @pytest.mark.parametrize(
     ("detected", "message"),
     [
-        ([{"text": "Ada", "char_spans": [[13, 15]]}], "at char_spans 13 to 15 stands 'da ', not 'Ada'"),
+        (
+            [{"text": "Ada", "char_spans": [[13, 15]]}],
+            "at char_spans 13 to 15 stands 'da ', not 'Ada'",
+        ),
         ([{"text": "Ada", "char_spans": [[12, 99]]}], "at char_spans 12 to 99 stands"),
         ([{"text": "Ada", "char_spans": [[-2, 3]]}], "at char_spans -2 to 3 stands"),
-        ([{"text": "Ada", "char_spans": [12]}], r"has \[12\] as 'char_spans'; expected a list of \[first, last\]"),
+        (
+            [{"text": "Ada", "char_spans": [12]}],
+            r"has \[12\] as 'char_spans'; expected a list of \[first, last\]",
+        ),
         ([{"text": "Ada"}], "'detected_answers'; expected as many 'text' as 'char_spans'"),
     ],
 )
 def test_bad_spans_of_mrqa_are_named(detected, message):
-    row = {"qid": "a", "question": "?", "context": MRQA[1]["context"], "answers": [], "detected_answers": detected}
+    row = {
+        "qid": "a",
+        "question": "?",
+        "context": MRQA[1]["context"],
+        "answers": [],
+        "detected_answers": detected,
+    }
     with pytest.raises(ValueError, match=message):
         parse_row(row, "x: line 1")
 
@@ -457,7 +576,10 @@ def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
     assert read(tmp_path / "a.jsonl", lines(*rows), skip_mismatched=True, tally=tally) == [QUESTION]
     assert (tally.num_questions, tally.num_skipped) == (1, 2)
     (note,) = tally.notes()
-    assert note.startswith("skipped 2 of 3 questions; the first: ") and "a.jsonl: line 1 (id 0)" in note
+    assert (
+        note.startswith("skipped 2 of 3 questions; the first: ")
+        and "a.jsonl: line 1 (id 0)" in note
+    )
     assert Tally(num_questions=3).notes() == ()
     with pytest.raises(ValueError, match="has None as 'question'"):
         read(tmp_path / "a.jsonl", lines(FLAT | {"question": None}), skip_mismatched=True)
@@ -467,7 +589,9 @@ def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
 
 def test_an_id_that_comes_twice_is_refused(tmp_path):
     rows = [FLAT | {"id": name} for name in ("a", "b", "c", "b")]
-    with pytest.raises(ValueError, match="a.jsonl: questions 2 and 4, skipped ones not counted, have one id; give"):
+    with pytest.raises(
+        ValueError, match="a.jsonl: questions 2 and 4, skipped ones not counted, have one id; give"
+    ):
         read(tmp_path / "a.jsonl", lines(*rows))
 
 
@@ -511,11 +635,21 @@ def test_a_blank_behind_an_answer_at_the_end_of_its_text_is_no_mismatch(tmp_path
 
 
 def test_half_characters_are_replaced_and_places_stay(tmp_path):
-    row = {"id": "1", "question": "\ud83d?", "context": "a\ud83d b", "answers": [answer("a\ud83d", 0)]}
+    row = {
+        "id": "1",
+        "question": "\ud83d?",
+        "context": "a\ud83d b",
+        "answers": [answer("a\ud83d", 0)],
+    }
     (question,) = read(tmp_path / "a.jsonl", lines(row))
     assert question == Question("1", "\ufffd?", "a\ufffd b", ("a\ufffd",), ((0, 2),))
 
 
 def test_characters_beyond_the_first_plane_count_once(tmp_path):
-    row = {"id": "1", "question": "?", "context": "🎬 e\u0301 日本", "answers": [answer("日", 5), answer("e\u0301", 2)]}
+    row = {
+        "id": "1",
+        "question": "?",
+        "context": "🎬 e\u0301 日本",
+        "answers": [answer("日", 5), answer("e\u0301", 2)],
+    }
     assert read(tmp_path / "a.jsonl", lines(row))[0].spans == ((5, 6), (2, 4))

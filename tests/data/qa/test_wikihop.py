@@ -42,9 +42,15 @@ def test_the_published_form_is_read(tmp_path):
     [
         ({"id": None}, "item 1 has None as id; expected a text"),
         ({"query": ["a"]}, "as query; expected a text"),
-        ({"candidates": "paris"}, "'WH_train_0' has 'paris' as candidates; expected a list of texts"),
+        (
+            {"candidates": "paris"},
+            "'WH_train_0' has 'paris' as candidates; expected a list of texts",
+        ),
         ({"supports": [1]}, "as supports; expected a list of texts"),
-        ({"answer": "rome"}, "'WH_train_0' has the answer 'rome', which is none of its 2 candidates"),
+        (
+            {"answer": "rome"},
+            "'WH_train_0' has the answer 'rome', which is none of its 2 candidates",
+        ),
     ],
 )
 def test_what_is_no_question_is_explained(tmp_path, change, message):
@@ -63,7 +69,12 @@ def test_every_field_of_a_row():
     supports = ["[unused2]", "ada", "in", "🎬", "[unused2]", "b", "c", "d"]
     assert words_of(core, rows.tokens[0]) == [*PREFIX, *supports, "[SEP]"]
     assert rows.segments[0].tolist() == [0] * 17 and rows.marker_RC.tolist() == [[3, 5, -1]]
-    assert (rows.labels.tolist(), rows.question.tolist(), rows.ids, len(rows)) == ([1], [0], ["WH_train_0"], 1)
+    assert (rows.labels.tolist(), rows.question.tolist(), rows.ids, len(rows)) == (
+        [1],
+        [0],
+        ["WH_train_0"],
+        1,
+    )
     for array in (rows.tokens.values, rows.marker_RC, rows.labels, rows.question):
         assert array.dtype == np.int32
 
@@ -78,7 +89,10 @@ def test_supports_are_shared_out_over_rows_that_repeat_query_and_candidates():
         [*PREFIX, "[unused2]", "b", "c", "[SEP]"],
         [*PREFIX, "[unused2]", "d", "[SEP]"],
     ]
-    assert words_of(core, rows.tokens[4]) == ["[CLS]", "in", "[unused1]", "ada", "[SEP]"] and len(rows) == 5
+    assert (
+        words_of(core, rows.tokens[4]) == ["[CLS]", "in", "[unused1]", "ada", "[SEP]"]
+        and len(rows) == 5
+    )
     assert rows.marker_RC.tolist() == [[3, 5]] * 4 + [[2, -1]]
     assert rows.labels.tolist() == [1, 1, 1, 1, 0] and rows.question.tolist() == [0, 0, 0, 0, 1]
     fewer = build_wikihop_rows(questions, core, max_length=12, max_rows=2, max_candidates=2)
@@ -94,7 +108,9 @@ def test_a_text_goes_on_in_the_next_row_behind_a_marker():
         return [row.tolist() for row in share_out(prefix, texts, marker, room, max_rows)]
 
     assert share(6, 9) == [[9, 0, 1, 2, 3], [9, 0, 4, 5, 6, 7], [9, 0, 8]]
-    assert share(7, 9) == [[9, 0, 1, 2, 3, 0, 4], [9, 0, 5, 6, 7, 8]] and share(7, 1) == [[9, 0, 1, 2, 3, 0, 4]]
+    assert share(7, 9) == [[9, 0, 1, 2, 3, 0, 4], [9, 0, 5, 6, 7, 8]] and share(7, 1) == [
+        [9, 0, 1, 2, 3, 0, 4]
+    ]
     assert share(20, 1) == [[9, 0, 1, 2, 3, 0, 4, 5, 6, 7, 8]]
     assert share(2, 9) == share(1, 9) == [[9]]
 
@@ -115,13 +131,20 @@ def test_long_candidates_are_cut_alike_and_then_the_query(max_length, found):
     question = WikihopQuestion("1", "born ada", ("paris", "barbados"), (), 0)
     rows = build_wikihop_rows([question], core, max_length=max_length, max_candidates=2)
     assert words_of(core, rows.tokens[0]) == found.split()
-    assert [core.id_to_token(int(rows.tokens[0][slot])) for slot in rows.marker_RC[0]] == ["[unused1]"] * 2
+    assert [core.id_to_token(int(rows.tokens[0][slot])) for slot in rows.marker_RC[0]] == [
+        "[unused1]"
+    ] * 2
 
 
 def test_too_many_candidates_are_refused():
-    with pytest.raises(ValueError, match="'WH_train_0' has 2 candidates; expected at most 1: raise max_candidates"):
+    with pytest.raises(
+        ValueError, match="'WH_train_0' has 2 candidates; expected at most 1: raise max_candidates"
+    ):
         build_wikihop_rows([QUESTION], build_core(), max_candidates=1)
-    with pytest.raises(ValueError, match="markers a row of 1 tokens beside the special ones cannot hold; raise max_le"):
+    with pytest.raises(
+        ValueError,
+        match="markers a row of 1 tokens beside the special ones cannot hold; raise max_le",
+    ):
         build_wikihop_rows([QUESTION], build_core(), max_length=3)
 
 
@@ -145,7 +168,9 @@ TEXTS = strategies.text(alphabet="ab é🎬\u0301日\ud83c.\n", max_size=12)
     length=strategies.integers(8, 40),
     max_rows=strategies.integers(1, 4),
 )
-def test_rows_never_exceed_their_length_and_hold_every_marker(candidates, supports, length, max_rows):
+def test_rows_never_exceed_their_length_and_hold_every_marker(
+    candidates, supports, length, max_rows
+):
     core = build_core()
     question = WikihopQuestion("q", "ab a", tuple(candidates), tuple(supports), 0)
     (rows,) = stream_wikihop_rows([question], core, max_length=length, max_rows=max_rows)

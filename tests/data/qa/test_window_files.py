@@ -25,7 +25,9 @@ from adapler_jax.data.qa.windows import iter_windows, join_windows
 
 SETTINGS = {"max_length": 8, "stride": 2, "max_question_tokens": 2, "max_answers": 2}
 QUESTIONS = [
-    Question("0", "a good film", "film . not bad film . a film", ("not bad", "bad"), ((7, 14), (11, 14))),
+    Question(
+        "0", "a good film", "film . not bad film . a film", ("not bad", "bad"), ((7, 14), (11, 14))
+    ),
     Question("1", "", "", (), ()),
     Question("é\n", "日 🎬", 'a "quoted"\u2028 film\ud83d', ("film",), ((12, 16),)),
     Question("3", "bad", "films " * 20, (), ()),
@@ -127,7 +129,9 @@ def test_of_two_that_prepare_the_same_windows_one_writes_and_the_other_waits(cor
     def load():
         return load_span_split(stream, core, cache_dir=tmp_path, **SETTINGS)
 
-    (tmp_path / f"windows-{windows_key(QUESTIONS, core, **SETTINGS)}" / "questions9.partial").mkdir(parents=True)
+    (tmp_path / f"windows-{windows_key(QUESTIONS, core, **SETTINGS)}" / "questions9.partial").mkdir(
+        parents=True
+    )
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first, second = [future.result() for future in [pool.submit(load), pool.submit(load)]]
     assert len(calls) == 3 and list(first.questions) == list(second.questions) == QUESTIONS
@@ -138,14 +142,18 @@ def test_of_two_that_prepare_the_same_windows_one_writes_and_the_other_waits(cor
 
 def test_files_of_others_are_never_deleted(core, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="holds 'thesis.txt', which would be lost; give an own folder"):
+    with pytest.raises(
+        ValueError, match="holds 'thesis.txt', which would be lost; give an own folder"
+    ):
         store_windows(iter_windows(QUESTIONS, core, **SETTINGS), tmp_path)
     with pytest.raises(ValueError, match="holds 'thesis.txt'"):
         store_questions(QUESTIONS, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "no marker", "bad marker", "old format"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "gone", "flipped", "no marker", "bad marker", "old format"]
+)
 def test_what_is_not_whole_is_refused_and_can_be_stored_again(core, tmp_path, damage):
     store_windows(iter_windows(QUESTIONS, core, **SETTINGS), tmp_path / "windows")
     store_questions(QUESTIONS, tmp_path / "questions")
@@ -164,19 +172,25 @@ def test_what_is_not_whole_is_refused_and_can_be_stored_again(core, tmp_path, da
             marker.write_text("{" if damage == "bad marker" else old)
     with pytest.raises(ValueError, match="windows' holds no complete windows; store them again"):
         open_windows(tmp_path / "windows")
-    with pytest.raises(ValueError, match="questions' holds no complete questions; store them again"):
+    with pytest.raises(
+        ValueError, match="questions' holds no complete questions; store them again"
+    ):
         StoredQuestions(tmp_path / "questions")
     assert len(store_windows(iter_windows(QUESTIONS, core, **SETTINGS), tmp_path / "windows"))
     assert list(store_questions(QUESTIONS, tmp_path / "questions")) == QUESTIONS
 
 
-def test_a_folder_that_cannot_be_written_is_warned_about_and_not_needed(core, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_warned_about_and_not_needed(
+    core, tmp_path, monkeypatch
+):
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
     expected = join_windows(iter_windows(QUESTIONS, core, **SETTINGS))
     monkeypatch.setattr(reading_splits, "store_windows", refuse)
-    with pytest.warns(UserWarning, match="windows are not kept .*Read-only file system.*config.data.cache_dir"):
+    with pytest.warns(
+        UserWarning, match="windows are not kept .*Read-only file system.*config.data.cache_dir"
+    ):
         split = load_span_split(lambda: iter(QUESTIONS), core, cache_dir=tmp_path, **SETTINGS)
     check_same(split.windows, expected)
 
@@ -191,9 +205,18 @@ def test_what_is_not_there_is_refused(tmp_path):
 def test_a_key_tells_questions_tokenizer_and_settings_apart(core):
     key = windows_key(QUESTIONS, core, **SETTINGS)
     core.enable_truncation(5)
-    assert windows_key(iter(QUESTIONS), core, **dict(reversed(SETTINGS.items()))) == key and len(key) == 32
-    others = [dataclasses.replace(QUESTIONS[0], spans=()), dataclasses.replace(QUESTIONS[0], id="x")]
+    assert (
+        windows_key(iter(QUESTIONS), core, **dict(reversed(SETTINGS.items()))) == key
+        and len(key) == 32
+    )
+    others = [
+        dataclasses.replace(QUESTIONS[0], spans=()),
+        dataclasses.replace(QUESTIONS[0], id="x"),
+    ]
     keys = {windows_key([other, *QUESTIONS[1:]], core, **SETTINGS) for other in others}
-    keys |= {windows_key(QUESTIONS[:3], core, **SETTINGS), windows_key(QUESTIONS, core, **SETTINGS | {"stride": 3})}
+    keys |= {
+        windows_key(QUESTIONS[:3], core, **SETTINGS),
+        windows_key(QUESTIONS, core, **SETTINGS | {"stride": 3}),
+    }
     core.add_tokens(["new"])
     assert len(keys | {key, windows_key(QUESTIONS, core, **SETTINGS)}) == 6

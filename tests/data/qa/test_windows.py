@@ -35,7 +35,9 @@ def _scripts():
 
 def ask(context, *spans, question="a b"):
     """A question with these character spans."""
-    return Question("q", question, context, tuple(context[start:end] for start, end in spans), spans)
+    return Question(
+        "q", question, context, tuple(context[start:end] for start, end in spans), spans
+    )
 
 
 def cut(questions, core, **changes):
@@ -63,46 +65,78 @@ def test_windows_begin_every_stride_and_the_last_ends_with_the_text(letters):
     ]
     assert windows.segments[2].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert windows.starts[1].tolist() == [4, 6, 8, 10] and windows.ends[2].tolist() == [9, 11, 13]
-    assert windows.context_first.tolist() == [4, 4, 4] and windows.question.tolist() == [0, 0, 0] and len(windows) == 3
+    assert (
+        windows.context_first.tolist() == [4, 4, 4]
+        and windows.question.tolist() == [0, 0, 0]
+        and len(windows) == 3
+    )
 
 
 def test_arrays_have_the_promised_types(letters):
     windows = cut([ask("c d e f g h i", (0, 1))], letters)
-    assert windows.tokens.values.dtype == windows.starts.values.dtype == windows.ends.values.dtype == np.int32
-    assert windows.context_first.dtype == windows.question.dtype == windows.span_RA2.dtype == np.int32
+    assert (
+        windows.tokens.values.dtype
+        == windows.starts.values.dtype
+        == windows.ends.values.dtype
+        == np.int32
+    )
+    assert (
+        windows.context_first.dtype == windows.question.dtype == windows.span_RA2.dtype == np.int32
+    )
     assert windows.segments.values.dtype == np.int8 and windows.tokens.offsets.dtype == np.int64
 
 
-@pytest.mark.parametrize(("count", "rows"), [(0, 1), (1, 1), (4, 1), (5, 2), (6, 2), (7, 3), (8, 3)])
+@pytest.mark.parametrize(
+    ("count", "rows"), [(0, 1), (1, 1), (4, 1), (5, 2), (6, 2), (7, 3), (8, 3)]
+)
 def test_no_window_is_more_than_the_text_needs(letters, count, rows):
     assert len(cut([ask(" ".join("c" * count))], letters)) == rows
 
 
 def test_a_stride_beyond_the_room_leaves_no_token_out(letters):
     windows = cut([ask("c d e f g h i")], letters, stride=100)
-    assert [row.tolist() for row in (windows.starts[0], windows.starts[1])] == [[0, 2, 4, 6], [8, 10, 12]]
+    assert [row.tolist() for row in (windows.starts[0], windows.starts[1])] == [
+        [0, 2, 4, 6],
+        [8, 10, 12],
+    ]
 
 
 def test_an_empty_text_has_one_window_without_an_answer(letters):
     windows = cut([ask(""), ask(" \n\u200b"), ask("c", (0, 1))], letters)
     assert windows.tokens[0].tolist() == windows.tokens[1].tolist() == [CLS, 5, 6, SEP, SEP]
-    assert windows.segments[0].tolist() == [0, 0, 0, 0, 1] and windows.starts.lengths.tolist() == [0, 0, 1]
+    assert windows.segments[0].tolist() == [0, 0, 0, 0, 1] and windows.starts.lengths.tolist() == [
+        0,
+        0,
+        1,
+    ]
     assert windows.question.tolist() == [0, 1, 2]
     assert windows.span_RA2.tolist() == [[[0, 0], [-1, -1]], [[0, 0], [-1, -1]], [[4, 4], [-1, -1]]]
 
 
 def test_a_long_question_is_cut_and_a_short_one_leaves_its_room_to_the_text(letters):
-    questions = [ask("f g h i j", question="a b c d e"), ask("f g h i j"), ask("f g h i j f", question="")]
+    questions = [
+        ask("f g h i j", question="a b c d e"),
+        ask("f g h i j"),
+        ask("f g h i j f", question=""),
+    ]
     windows = cut(questions, letters)
     rows = [windows.tokens[row].tolist() for row in range(len(windows))]
     assert rows[0] == rows[2] == [CLS, 5, 6, SEP, 10, 11, 12, 13, SEP]
     assert rows[4] == [CLS, SEP, 10, 11, 12, 13, 14, 10, SEP]
-    assert windows.question.tolist() == [0, 0, 1, 1, 2] and windows.context_first.tolist() == [4, 4, 4, 4, 2]
+    assert windows.question.tolist() == [0, 0, 1, 1, 2] and windows.context_first.tolist() == [
+        4,
+        4,
+        4,
+        4,
+        2,
+    ]
 
 
 def test_an_answer_counts_only_in_windows_that_hold_it_whole(letters):
     context = "c d e f g h i"
-    windows = cut([ask(context, (6, 9))], letters)  # f g: tokens 3 and 4, over the border of the first window
+    windows = cut(
+        [ask(context, (6, 9))], letters
+    )  # f g: tokens 3 and 4, over the border of the first window
     assert texts_of(windows, context) == [[], ["f g"], []]
     assert windows.span_RA2[:, 0].tolist() == [[0, 0], [5, 6], [0, 0]]
     windows = cut([ask(context, (8, 9))], letters)  # g in two windows
@@ -129,7 +163,9 @@ def test_spans_that_differ_by_characters_without_tokens_are_one(letters):
 
 def test_a_span_without_a_token_is_no_answer(letters):
     assert (
-        cut([ask("c   d", (2, 3)), ask("c   ", (1, 4)), ask("", (0, 0))], letters).span_RA2[:, 0].tolist()
+        cut([ask("c   d", (2, 3)), ask("c   ", (1, 4)), ask("", (0, 0))], letters)
+        .span_RA2[:, 0]
+        .tolist()
         == [[0, 0]] * 3
     )
 
@@ -142,15 +178,22 @@ def test_unanswerable_questions_alone_have_windows_that_say_so(letters):
 def test_an_answer_inside_of_a_token_is_widened_to_the_token(scripts):
     pieces = build_tokenizer((*SPECIAL, "don", "'", "t")).backend_tokenizer
     assert texts_of(cut([ask("Don't", (0, 2), question="")], pieces), "Don't") == [["Don"]]
-    assert texts_of(cut([ask("xoz ex", (0, 2), question="")], scripts), "xoz ex") == [["xoz"]]  # an unknown word
-    assert texts_of(cut([ask("ex\u0301o", (0, 2), question="")], scripts), "ex\u0301o") == [["ex\u0301"]]
+    assert texts_of(cut([ask("xoz ex", (0, 2), question="")], scripts), "xoz ex") == [
+        ["xoz"]
+    ]  # an unknown word
+    assert texts_of(cut([ask("ex\u0301o", (0, 2), question="")], scripts), "ex\u0301o") == [
+        ["ex\u0301"]
+    ]
 
 
 @pytest.mark.parametrize(
     ("context", "answer"),
     [
         ("xo éxé o", "éxé"),
-        ("xo e\u0301xe\u0301 o", "e\u0301xe\u0301"),  # combining accents, which the tokenizer takes off
+        (
+            "xo e\u0301xe\u0301 o",
+            "e\u0301xe\u0301",
+        ),  # combining accents, which the tokenizer takes off
         ("xo e\u0301xe\u0301", "xe\u0301"),
         ("🎬 xo 🎬 ex", "🎬 ex"),
         ("🎬🎬xo", "xo"),
@@ -172,11 +215,16 @@ def test_answers_in_all_scripts_come_back_as_they_were(scripts, context, answer)
 
 def test_half_characters_are_no_trouble(letters):
     windows = cut([ask("\ud83d c", (2, 3), question="\udd25")], letters)
-    assert windows.tokens[0].tolist() == [CLS, SEP, 7, SEP] and windows.span_RA2[0, 0].tolist() == [2, 2]
+    assert windows.tokens[0].tolist() == [CLS, SEP, 7, SEP] and windows.span_RA2[0, 0].tolist() == [
+        2,
+        2,
+    ]
 
 
 def test_robertas_frame_is_learned_from_the_tokenizer():
-    vocab = {word: number for number, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", *LETTERS))}
+    vocab = {
+        word: number for number, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", *LETTERS))
+    }
     core = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
@@ -188,17 +236,23 @@ def test_robertas_frame_is_learned_from_the_tokenizer():
 
 
 @pytest.mark.parametrize(
-    ("context", "answer"), [("a cat, 🎬 naïve", "🎬 naïve"), ("日本 a", "本"), ("e\u0301 cat", "e\u0301")]
+    ("context", "answer"),
+    [("a cat, 🎬 naïve", "🎬 naïve"), ("日本 a", "本"), ("e\u0301 cat", "e\u0301")],
 )
 def test_answers_come_back_from_tokens_of_bytes(context, answer):
     """Several tokens may share a character, and a token may have the space before its word."""
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    vocab = {word: number for number, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", *alphabet, "ca", "Ġca"))}
+    vocab = {
+        word: number
+        for number, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", *alphabet, "ca", "Ġca"))
+    }
     core = Tokenizer(models.BPE(vocab, [("c", "a"), ("Ġ", "ca")], unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     start = context.index(answer)
-    windows = cut([ask(context, (start, start + len(answer)))], core, max_length=40, max_question_tokens=3)
+    windows = cut(
+        [ask(context, (start, start + len(answer)))], core, max_length=40, max_question_tokens=3
+    )
     assert texts_of(windows, context) == [[answer]]
 
 
@@ -239,7 +293,8 @@ def test_a_tokenizer_without_a_frame_for_pairs_is_refused(letters):
         single="[CLS] $A [SEP]", pair="$A $B", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     with pytest.raises(
-        ValueError, match=r"makes \['a', 'b'\] of two texts; expected \[CLS\] text \[SEP\] text \[SEP\]"
+        ValueError,
+        match=r"makes \['a', 'b'\] of two texts; expected \[CLS\] text \[SEP\] text \[SEP\]",
     ):
         cut([ask("c")], bare)
 
@@ -268,7 +323,11 @@ def test_impossible_settings_are_refused_before_a_question_is_read(letters, chan
 
 def test_one_slot_of_room_is_enough(letters):
     windows = cut([ask("c d e", (2, 3))], letters, max_length=6)
-    assert windows.tokens.lengths.tolist() == [6] * 3 and texts_of(windows, "c d e") == [[], ["d"], []]
+    assert windows.tokens.lengths.tolist() == [6] * 3 and texts_of(windows, "c d e") == [
+        [],
+        ["d"],
+        [],
+    ]
 
 
 def test_a_text_of_100_000_words_costs_what_its_length_says(letters):
@@ -280,7 +339,9 @@ def test_a_text_of_100_000_words_costs_what_its_length_says(letters):
 
 
 def test_chunks_do_not_change_the_windows(letters, monkeypatch):
-    questions = [ask(" ".join(LETTERS[: number % 10]), *[(0, 1)][: number % 10]) for number in range(23)]
+    questions = [
+        ask(" ".join(LETTERS[: number % 10]), *[(0, 1)][: number % 10]) for number in range(23)
+    ]
     whole = cut(questions, letters)
     for limit, value in (("_CHUNK_QUESTIONS", 4), ("_CHUNK_CHARACTERS", 30)):
         with monkeypatch.context() as patch:
@@ -289,11 +350,18 @@ def test_chunks_do_not_change_the_windows(letters, monkeypatch):
         for field in dataclasses.fields(whole):
             first, second = getattr(whole, field.name), getattr(chunked, field.name)
             for name in ("values", "offsets") if hasattr(first, "offsets") else (None,):
-                np.testing.assert_array_equal(*(getattr(part, name) if name else part for part in (first, second)))
+                np.testing.assert_array_equal(
+                    *(getattr(part, name) if name else part for part in (first, second))
+                )
 
 
 def test_no_questions_give_no_windows(letters):
-    assert list(iter_windows([], letters, max_length=9, stride=2, max_question_tokens=2, max_answers=1)) == []
+    assert (
+        list(
+            iter_windows([], letters, max_length=9, stride=2, max_question_tokens=2, max_answers=1)
+        )
+        == []
+    )
     with pytest.raises(ValueError, match="no windows to join; give at least one question"):
         join_windows([])
 
@@ -341,7 +409,9 @@ def asked_texts(draw):
     context = draw(TEXTS)
     places = strategies.integers(0, max(len(context) - 1, 0))
     pairs = draw(strategies.lists(strategies.tuples(places, strategies.integers(1, 8)), max_size=4))
-    spans = [(start, min(start + length, len(context))) for start, length in pairs] if context else []
+    spans = (
+        [(start, min(start + length, len(context))) for start, length in pairs] if context else []
+    )
     return Question("q", draw(TEXTS), context, (), tuple(spans))
 
 
@@ -357,7 +427,9 @@ def test_windows_are_those_made_token_by_token_and_cover_every_token(scripts, qu
     }
     windows = cut(questions, scripts, **settings)
     expected = [slow_windows(question, scripts, **settings) for question in questions]
-    assert windows.question.tolist() == [number for number, rows in enumerate(expected) for _ in rows]
+    assert windows.question.tolist() == [
+        number for number, rows in enumerate(expected) for _ in rows
+    ]
     for row, (tokens, starts, ends, spans) in enumerate(itertools.chain.from_iterable(expected)):
         assert windows.tokens[row].tolist() == tokens and len(tokens) <= settings["max_length"]
         assert windows.starts[row].tolist() == starts and windows.ends[row].tolist() == ends
@@ -365,5 +437,9 @@ def test_windows_are_those_made_token_by_token_and_cover_every_token(scripts, qu
         assert list(map(tuple, windows.span_RA2[row].tolist())) == spans + fillers
     for number, question in enumerate(questions):
         rows = np.flatnonzero(windows.question == number)
-        covered = {pair for row in rows for pair in zip(windows.starts[row].tolist(), windows.ends[row].tolist())}
+        covered = {
+            pair
+            for row in rows
+            for pair in zip(windows.starts[row].tolist(), windows.ends[row].tolist())
+        }
         assert covered == set(with_marks(question.context, scripts))

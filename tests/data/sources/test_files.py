@@ -41,7 +41,11 @@ def parquet_of_bytes():
 def read_streamed(path):
     """The texts of a Parquet file as `predict` reads them."""
     with open(path, "rb") as file:
-        return [text for window in read_windows(file, "parquet", path, columns=["text"]) for text in window.texts]
+        return [
+            text
+            for window in read_windows(file, "parquet", path, columns=["text"])
+            for text in window.texts
+        ]
 
 
 def _write(path, kind):
@@ -53,7 +57,10 @@ def _write(path, kind):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
     else:
         mark = "," if kind == "csv" else "\t"
-        lines = [mark.join('"' + row[key].replace('"', '""') + '"' for key in ("text", "label")) for row in ROWS]
+        lines = [
+            mark.join('"' + row[key].replace('"', '""') + '"' for key in ("text", "label"))
+            for row in ROWS
+        ]
         path.write_text("\n".join([mark.join(("text", "label")), *lines]), encoding="utf-8")
 
 
@@ -70,18 +77,40 @@ def test_every_kind_of_file_gives_the_same_columns(tmp_path, kind):
 def test_columns_that_are_not_asked_for_are_named_but_not_kept(tmp_path, kind):
     _write(tmp_path / f"train.{kind}", kind)
     table = load_files(str(tmp_path), columns={"text"})["train"]
-    assert list(table.columns) == ["text"] and set(table.found) == {"text", "label"} and len(table) == 4
+    assert (
+        list(table.columns) == ["text"]
+        and set(table.found) == {"text", "label"}
+        and len(table) == 4
+    )
 
 
 def test_a_folder_gives_its_splits_whatever_they_are_called(tmp_path):
-    for name in ("train.jsonl", "dev.csv", "test.parquet", "validation_mismatched.tsv", "notes.txt", "other.csv"):
+    for name in (
+        "train.jsonl",
+        "dev.csv",
+        "test.parquet",
+        "validation_mismatched.tsv",
+        "notes.txt",
+        "other.csv",
+    ):
         _write(tmp_path / name, name.rpartition(".")[2])
-    assert set(load_files(str(tmp_path))) == {"train", "validation", "test", "validation_mismatched"}
+    assert set(load_files(str(tmp_path))) == {
+        "train",
+        "validation",
+        "test",
+        "validation_mismatched",
+    }
 
 
 @pytest.mark.parametrize(
     ("stem", "name"),
-    [("train", "train"), ("Dev", "validation"), ("val-matched", "validation_matched"), ("training", None), ("x", None)],
+    [
+        ("train", "train"),
+        ("Dev", "validation"),
+        ("val-matched", "validation_matched"),
+        ("training", None),
+        ("x", None),
+    ],
 )
 def test_split_names_are_read_off_file_names(stem, name):
     assert split_name(stem) == name
@@ -89,7 +118,12 @@ def test_split_names_are_read_off_file_names(stem, name):
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("train_2023.csv", "train"), ("train-clean.csv", "train"), ("a.csv", "train"), ("test_2023.csv", "test_2023")],
+    [
+        ("train_2023.csv", "train"),
+        ("train-clean.csv", "train"),
+        ("a.csv", "train"),
+        ("test_2023.csv", "test_2023"),
+    ],
 )
 def test_a_single_file_is_train_unless_its_name_says_otherwise(tmp_path, name, split):
     _write(tmp_path / name, "csv")
@@ -115,15 +149,24 @@ def test_tsv_quotes_around_whole_rows_are_plain(tmp_path):
     path.write_text('text\tlabel\n"good film\t1\na film\t2\n\nbad film"\t3\n', encoding="utf-8")
     columns = {"text": ['"good film', "a film", 'bad film"'], "label": ["1", "2", "3"]}
     assert load_files(str(path))["train"].columns == columns
-    path.write_text('text\tlabel\n"good film\t1\na film\t2\nbad film"\t3\n"two\nlines"\t4\n', encoding="utf-8")
+    path.write_text(
+        'text\tlabel\n"good film\t1\na film\t2\nbad film"\t3\n"two\nlines"\t4\n', encoding="utf-8"
+    )
     table = load_files(str(path))["train"]  # plain rows would not be as wide
-    assert table.columns == {k: v + extra for (k, v), extra in zip(columns.items(), (["two\nlines"], ["4"]))}
-    assert len(table.notes) == 1 and "a quote in line 2 opens a text of 3 whole rows" in table.notes[0]
+    assert table.columns == {
+        k: v + extra for (k, v), extra in zip(columns.items(), (["two\nlines"], ["4"]))
+    }
+    assert (
+        len(table.notes) == 1 and "a quote in line 2 opens a text of 3 whole rows" in table.notes[0]
+    )
 
 
 def test_carriage_returns_inside_of_texts_stay(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'text,label\r\n"two\r\nlines",1\r\n')
-    assert load_files(str(tmp_path / "a.csv"))["train"].columns == {"text": ["two\r\nlines"], "label": ["1"]}
+    assert load_files(str(tmp_path / "a.csv"))["train"].columns == {
+        "text": ["two\r\nlines"],
+        "label": ["1"],
+    }
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
@@ -131,7 +174,9 @@ def test_a_column_that_is_there_twice_is_refused_where_it_is_wanted(tmp_path, ki
     path = tmp_path / f"a.{kind}"
     if kind == "parquet":
         arrays = [pyarrow.array([text]) for text in "abc"]
-        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, names=["text", "n", "n"]), path)
+        pyarrow.parquet.write_table(
+            pyarrow.Table.from_arrays(arrays, names=["text", "n", "n"]), path
+        )
     else:
         path.write_text("text,n,n\na,b,c\n".replace(",", "," if kind == "csv" else "\t"))
     assert load_files(str(path), columns={"text"})["train"].columns == {"text": ["a"]}
@@ -148,7 +193,9 @@ def test_a_csv_may_hold_line_breaks_long_texts_and_a_byte_order_mark(tmp_path):
 
 def test_json_lines_end_at_line_feeds_only(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps({"text": "one\u2028two\x85three"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps({"text": "one\u2028two\x85three"}, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     assert load_files(str(path))["train"].columns["text"] == ["one\u2028two\x85three"]
 
 
@@ -161,7 +208,10 @@ def test_files_that_are_put_after_each_other_are_one(tmp_path):
 def test_keys_missing_from_some_json_rows_become_none(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x"}\n{"label": 1}\n{"text": "y", "label": 0}\n')
-    assert load_files(str(path))["train"].columns == {"text": ["x", None, "y"], "label": [None, 1, 0]}
+    assert load_files(str(path))["train"].columns == {
+        "text": ["x", None, "y"],
+        "label": [None, 1, 0],
+    }
 
 
 @pytest.mark.parametrize(
@@ -172,11 +222,27 @@ def test_keys_missing_from_some_json_rows_become_none(tmp_path):
         ("a.json", b'[{"text": ', "not JSON"),
         ("a.json", b'[\n{"text": ', "a.json: item 1 is not JSON: Expecting value"),
         ("a.jsonl", b'{"text": "x"}\n' + b"[" * 100_000, "a.jsonl: line 2 is nested too deeply"),
-        ("a.jsonl", b'{"text": "x"}\n{"n": ' + b"1" * 5000 + b"}", "a.jsonl: line 2 has a number of too many digits"),
+        (
+            "a.jsonl",
+            b'{"text": "x"}\n{"n": ' + b"1" * 5000 + b"}",
+            "a.jsonl: line 2 has a number of too many digits",
+        ),
         ("a.csv", b"text,label\nx,1\ny\n", "row 2 has 1 fields, the header has 2"),
-        ("a.csv", b'text,label\n"x,1\n', "line 2: a quote opens before 'x,1' and never closes; remove it"),
-        ("a.csv", b"text,label\n\xff\xfe,1\n", "line 2 is not UTF-8 at its byte 0; .*config.data.encoding"),
-        ("a.csv", b"text,label\rx,1\ry,0\r", "a.csv: line 1: a carriage return alone ends no line; convert"),
+        (
+            "a.csv",
+            b'text,label\n"x,1\n',
+            "line 2: a quote opens before 'x,1' and never closes; remove it",
+        ),
+        (
+            "a.csv",
+            b"text,label\n\xff\xfe,1\n",
+            "line 2 is not UTF-8 at its byte 0; .*config.data.encoding",
+        ),
+        (
+            "a.csv",
+            b"text,label\rx,1\ry,0\r",
+            "a.csv: line 1: a carriage return alone ends no line; convert",
+        ),
         ("a.parquet", b"no parquet at all", "not a readable Parquet file"),
         ("a.xlsx", b"", "not a readable zip archive"),
         ("a.doc", b"", "unknown file kind 'doc'"),
@@ -211,9 +277,13 @@ def test_a_table_is_read_for_training_as_for_predictions(content):
     for kind in ("csv", "tsv"):
         text = f"text,n\n{content}".replace(",", "," if kind == "csv" else "\t")
         tables = outcome(lambda: (row["text"] for row in csv_rows(text, f".{kind}", "in")))
-        windows = outcome(lambda: read_windows(io.BytesIO(text.encode()), kind, "in", columns=["text"]))
+        windows = outcome(
+            lambda: read_windows(io.BytesIO(text.encode()), kind, "in", columns=["text"])
+        )
         assert tables == (
-            windows if isinstance(windows, str) else [text for window in windows for text in window.texts]
+            windows
+            if isinstance(windows, str)
+            else [text for window in windows for text in window.texts]
         )
 
 
@@ -221,5 +291,7 @@ def test_missing_paths_and_folders_without_splits_are_explained(tmp_path):
     with pytest.raises(ValueError, match="no file or folder"):
         load_files(str(tmp_path / "nowhere"))
     (tmp_path / "readme.md").touch()
-    with pytest.raises(ValueError, match="holds readme.md; expected train, validation or test files"):
+    with pytest.raises(
+        ValueError, match="holds readme.md; expected train, validation or test files"
+    ):
         load_files(str(tmp_path))

@@ -14,7 +14,8 @@ from adapler_jax.data.sources.items import open_items, split_file
 
 _ROOT = str(pathlib.Path(__file__).parents[2])
 VALUES = strategies.recursive(
-    strategies.none() | strategies.integers() | strategies.text(), lambda inner: strategies.lists(inner, max_size=3)
+    strategies.none() | strategies.integers() | strategies.text(),
+    lambda inner: strategies.lists(inner, max_size=3),
 )
 
 
@@ -36,7 +37,8 @@ def read(path):
 )
 def test_a_list_is_read_in_pieces_as_it_is_as_a_whole(tmp_path_factory, values, indent, size):
     path = write(
-        tmp_path_factory.mktemp("list"), "\ufeff " + json.dumps(values, indent=indent, ensure_ascii=False) + " \n"
+        tmp_path_factory.mktemp("list"),
+        "\ufeff " + json.dumps(values, indent=indent, ensure_ascii=False) + " \n",
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_values, "CHARACTERS", size)
@@ -51,7 +53,10 @@ def test_a_list_is_read_no_further_than_it_is_asked_for(tmp_path, monkeypatch):
 
 def test_lines_and_single_objects_are_items(tmp_path):
     lines = write(tmp_path, '{"a": "one\u2028line"}\n\n[1]\n', "train.jsonl")
-    assert list(open_items(lines)) == [(f"{lines}: line 1", {"a": "one\u2028line"}), (f"{lines}: line 3", [1])]
+    assert list(open_items(lines)) == [
+        (f"{lines}: line 1", {"a": "one\u2028line"}),
+        (f"{lines}: line 3", [1]),
+    ]
     assert read(write(tmp_path, '{"a": 1}\n\n{"b": 2}\n')) == [{"a": 1}, {"b": 2}]
     whole = write(tmp_path, '{"a":\n 1}', "1.txt")
     assert list(open_items(whole)) == [(f"{whole}: item 1", {"a": 1})]
@@ -81,10 +86,18 @@ def test_what_is_no_list_is_explained(tmp_path, text, message):
     [
         (["train.json", "dev.json"], "validation", "dev.json"),
         (["train.json", "train.masked.json"], "train", "train.json"),
-        (["hotpot_train_v1.1.json", "hotpot_dev_distractor_v1.json"], "validation", "hotpot_dev_distractor_v1.json"),
+        (
+            ["hotpot_train_v1.1.json", "hotpot_dev_distractor_v1.json"],
+            "validation",
+            "hotpot_dev_distractor_v1.json",
+        ),
         (["hotpot_dev_distractor_v1.json", "hotpot_dev_fullwiki_v1.json"], "validation", None),
         (["dev_distractor.json", "train.json"], "validation", "dev_distractor.json"),
-        (["validation_matched.json", "validation.json"], "validation_matched", "validation_matched.json"),
+        (
+            ["validation_matched.json", "validation.json"],
+            "validation_matched",
+            "validation_matched.json",
+        ),
         (["train.csv", "reviews.json"], "train", None),
         ([], "test", None),
     ],
@@ -160,8 +173,17 @@ print("fine")
 
 
 def test_race_of_tensorflow_datasets_is_read_without_tensorflow(tmp_path):
-    program = ("-c", _TFDS_PROGRAM)  # a command: the builder's class then has no file that is looked for
-    environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds"), "PYTHONPATH": _ROOT, "TQDM_DISABLE": "1"}
-    result = subprocess.run([sys.executable, *program], env=environment, capture_output=True, text=True, check=False)
+    program = (
+        "-c",
+        _TFDS_PROGRAM,
+    )  # a command: the builder's class then has no file that is looked for
+    environment = os.environ | {
+        "TFDS_DATA_DIR": str(tmp_path / "tfds"),
+        "PYTHONPATH": _ROOT,
+        "TQDM_DISABLE": "1",
+    }
+    result = subprocess.run(
+        [sys.executable, *program], env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.strip().endswith("fine")

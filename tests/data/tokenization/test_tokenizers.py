@@ -150,7 +150,9 @@ def test_special_tokens_other_than_those_of_the_tokenizer_are_refused_by_name(
     tmp_path, name, token
 ):
     folder = _folder(tmp_path, build_core(WORDS), tokenizer_config__json=BERT | {name: token})
-    with pytest.raises(ValueError, match=f"tokenizer_config.json .*{name} is '.*tokenizer.json uses"):
+    with pytest.raises(
+        ValueError, match=f"tokenizer_config.json .*{name} is '.*tokenizer.json uses"
+    ):
         load_core(folder)
 
 
@@ -158,7 +160,9 @@ def test_a_model_that_names_no_unknown_token_contradicts_none(tmp_path):
     core = build_core(WORDS)
     state = json.loads(core.to_str())
     state["model"] = {"type": "BPE", "vocab": core.get_vocab(), "merges": [], "unk_token": None}
-    folder = _folder(tmp_path, None, tokenizer__json=state, tokenizer_config__json={"unk_token": "[UNK]"})
+    folder = _folder(
+        tmp_path, None, tokenizer__json=state, tokenizer_config__json={"unk_token": "[UNK]"}
+    )
     assert load_core(folder).token_to_id("[UNK]") == 1
 
 

@@ -65,14 +65,18 @@ def test_chunks_do_not_change_the_tokens(tokenizer, monkeypatch):
 
 
 def test_too_small_a_maximum_length_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="max_length 3 leaves no room for text beside 3 special tokens"):
+    with pytest.raises(
+        ValueError, match="max_length 3 leaves no room for text beside 3 special tokens"
+    ):
         encode(["a"], ["b"], tokenizer, max_length=3)
 
 
 def _count_calls(monkeypatch):
     calls = []
     original = tokens_module.encode
-    monkeypatch.setattr(tokens_module, "encode", lambda *args, **more: calls.append(1) or original(*args, **more))
+    monkeypatch.setattr(
+        tokens_module, "encode", lambda *args, **more: calls.append(1) or original(*args, **more)
+    )
     return calls
 
 
@@ -137,7 +141,9 @@ def test_a_flipped_byte_anywhere_in_a_cache_is_never_read(tokenizer, tmp_path, p
     assert tokens_module._read_cache(path, 2) is None
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")]
+)
 def test_a_cache_that_cannot_be_written_is_warned_about_and_not_needed(
     tokenizer, tmp_path, monkeypatch, error
 ):
@@ -145,7 +151,9 @@ def test_a_cache_that_cannot_be_written_is_warned_about_and_not_needed(
         raise error
 
     monkeypatch.setattr(tokens_module, "replacing_file", refuse)
-    with pytest.warns(UserWarning, match="tokens are not kept .*; name another folder, or none, in config.data"):
+    with pytest.warns(
+        UserWarning, match="tokens are not kept .*; name another folder, or none, in config.data"
+    ):
         found = tokenize(_examples(["a"]), tokenizer, max_length=8, cache_dir=tmp_path)
     assert found.lengths.tolist() == [3]
 
@@ -173,7 +181,9 @@ def test_truncation_and_padding_in_the_file_are_switched_off(tokenizer, tmp_path
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     tokens, _ = encode(["a good film .", "a"], None, load_tokenizer(str(tmp_path)), max_length=8)
     assert tokens.lengths.tolist() == [6, 3]
-    assert [len(encoding.ids) for encoding in load_core(tmp_path).encode_batch(["a good film .", "a"])] == [6, 3]
+    assert [
+        len(encoding.ids) for encoding in load_core(tmp_path).encode_batch(["a good film .", "a"])
+    ] == [6, 3]
 
 
 @pytest.mark.parametrize(
@@ -182,11 +192,17 @@ def test_truncation_and_padding_in_the_file_are_switched_off(tokenizer, tmp_path
         (None, ["a", "good"], [CLS, 6, SEP]),
         (None, ["a", "good", "Good"], [CLS, 7, SEP]),
         ({"do_lower_case": True}, ["a", "good", "Good"], [CLS, 6, SEP]),
-        ({"do_lower_case": False, "cls_token": {"content": "[CLS]"}}, ["a", "good", "Good"], [CLS, 7, SEP]),
+        (
+            {"do_lower_case": False, "cls_token": {"content": "[CLS]"}},
+            ["a", "good", "Good"],
+            [CLS, 7, SEP],
+        ),
     ],
 )
 def test_a_vocabulary_alone_is_a_tokenizer_cased_if_its_words_are(tmp_path, settings, words, found):
-    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]) + "\n")
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]) + "\n"
+    )
     if settings is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     assert load_tokenizer(str(tmp_path))("Good")["input_ids"] == found
@@ -205,11 +221,15 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("added", [True, False])
-@pytest.mark.parametrize("settings", [{}, {"mask_token": None}, {"mask_token": {"content": "[new]"}}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"mask_token": None}, {"mask_token": {"content": "[new]"}}]
+)
 def test_the_core_reads_texts_as_the_whole_tokenizer_does(tokenizer, tmp_path, added, settings):
     """Also where the file does not say that special tokens are special."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
-    (tmp_path / "tokenizer.json").write_text(json.dumps(content | ({} if added else {"added_tokens": []})))
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps(content | ({} if added else {"added_tokens": []}))
+    )
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     found = [encoding.ids for encoding in load_core(tmp_path).encode_batch(STRANGE)]
     assert found == load_tokenizer(str(tmp_path))(STRANGE)["input_ids"]
@@ -217,7 +237,9 @@ def test_the_core_reads_texts_as_the_whole_tokenizer_does(tokenizer, tmp_path, a
 
 @pytest.mark.parametrize("load_tokenizer", [load_tokenizer, load_core])
 def test_what_is_no_tokenizer_is_explained(tokenizer, tmp_path, load_tokenizer):
-    with pytest.raises(ValueError, match="holds no tokenizer; expected tokenizer.json or vocab.txt"):
+    with pytest.raises(
+        ValueError, match="holds no tokenizer; expected tokenizer.json or vocab.txt"
+    ):
         load_tokenizer(str(tmp_path))
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match="the tokenizer in .* is damaged"):
@@ -239,7 +261,8 @@ def test_a_name_that_the_hub_does_not_give_is_explained(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(
-        ValueError, match=r"no folder 'bert-bass' here, and the hub did not give it \(no route to the hub\)"
+        ValueError,
+        match=r"no folder 'bert-bass' here, and the hub did not give it \(no route to the hub\)",
     ):
         load_tokenizer("bert-bass")
 
@@ -261,4 +284,6 @@ def test_robertas_tokens_are_found_without_a_tokenizer_config(tmp_path, settings
         (tmp_path / "special_tokens_map.json").write_text(json.dumps(named))
     tokenizer = load_tokenizer(str(tmp_path))
     assert (tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token_id) == (first, last, 1)
-    assert tokenizer("a film")["input_ids"] == load_core(tmp_path).encode("a film").ids == [0, 5, 6, 2]
+    assert (
+        tokenizer("a film")["input_ids"] == load_core(tmp_path).encode("a film").ids == [0, 5, 6, 2]
+    )

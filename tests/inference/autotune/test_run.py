@@ -12,12 +12,19 @@ from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune import run as latency
 from adapler_jax.inference.autotune.select import choose
 from adapler_jax.inference.autotune.table import cached_path, find_table, read_table, write_table
-from adapler_jax.inference.autotune.workloads import kept_shares, mixed_batch, schedule_pruner, scheduled_params
+from adapler_jax.inference.autotune.workloads import (
+    kept_shares,
+    mixed_batch,
+    schedule_pruner,
+    scheduled_params,
+)
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.types import EncoderConfig
 from tests.inference.tables import TABLE, make_row
 
-CONFIG = EncoderConfig(num_layers=2, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=24)
+CONFIG = EncoderConfig(
+    num_layers=2, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=24
+)
 ARGUMENTS = ["--shapes=tiny", "--dtypes=float32", "--cases=4x8", "--rounds=2"]
 
 
@@ -38,8 +45,9 @@ def test_every_case_is_measured_and_written(measured):
     works = collections.Counter((row.what, row.speedup) for row in table.rows if row.what != "rung")
     assert works == {
         (driver, speedup): 2 if speedup is None else 1  # plain BERT runs mixed and full batches
-        for driver in ("bucketed", "packed") for speedup in (None, 1.0, 2.0)
-    }  # fmt: skip
+        for driver in ("bucketed", "packed")
+        for speedup in (None, 1.0, 2.0)
+    }
     rungs = {(row.batch, row.length) for row in table.rows if row.what == "rung"}
     assert rungs == {(4, 2), (4, 4), (4, 8)}
     assert "2 layers of 16, float32, 4x8: plain BERT" in " ".join(notes) and str(path) in notes[-1]
@@ -50,8 +58,13 @@ def test_an_engine_can_choose_by_what_was_measured(measured):
     for batch_size in (1, 4):
         for is_pruned in (False, True):
             found = choose(
-                measured[1], CONFIG, jnp.float32, batch_size=batch_size, length=8, is_pruned=is_pruned
-            )  # fmt: skip
+                measured[1],
+                CONFIG,
+                jnp.float32,
+                batch_size=batch_size,
+                length=8,
+                is_pruned=is_pruned,
+            )
             assert found.driver in ("bucketed", "packed") and found.buckets[-1] >= 8
 
 
@@ -73,7 +86,11 @@ def test_rows_of_another_device_are_not_kept(tmp_path):
     write_table(TABLE, path)
     assert latency.table_before(path, notes.append) == TABLE and notes == []
     write_table(dataclasses.replace(TABLE, device="a lathe"), path)
-    assert latency.table_before(path, notes.append) is None and "replaced: " in notes[0] and "a lathe" in notes[0]
+    assert (
+        latency.table_before(path, notes.append) is None
+        and "replaced: " in notes[0]
+        and "a lathe" in notes[0]
+    )
 
 
 def test_the_users_cache_is_the_default(monkeypatch, tmp_path):
@@ -85,17 +102,33 @@ def test_the_users_cache_is_the_default(monkeypatch, tmp_path):
 
 def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
     sizes = {
-        "model_type": "bert", "num_hidden_layers": 3, "num_attention_heads": 2, "hidden_size": 8,
-        "intermediate_size": 16, "vocab_size": 30, "max_position_embeddings": 12,
-    }  # fmt: skip
+        "model_type": "bert",
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "vocab_size": 30,
+        "max_position_embeddings": 12,
+    }
     (tmp_path / "config.json").write_text(json.dumps(sizes))
     options = latency.parse_arguments([f"--model={tmp_path}", "--cases=1x512"])
     assert [(config.num_layers, config.num_positions) for config in options.configs] == [(3, 12)]
     asked = []
-    monkeypatch.setattr(latency, "measure_drivers", lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows)
-    monkeypatch.setattr(latency, "measure_rungs", lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows)
+    monkeypatch.setattr(
+        latency,
+        "measure_drivers",
+        lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows,
+    )
+    monkeypatch.setattr(
+        latency, "measure_rungs", lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows
+    )
     latency.measure_all(
-        options.configs, ["float32"], [(1, 512), (1, 8), (1, 600)], speedups=(1.0,), num_rounds=1, tell=asked.append
+        options.configs,
+        ["float32"],
+        [(1, 512), (1, 8), (1, 600)],
+        speedups=(1.0,),
+        num_rounds=1,
+        tell=asked.append,
     )
     assert [entry for entry in asked if isinstance(entry, tuple)] == [(1, 8), (1, 12), (1, 12)]
 
@@ -120,14 +153,20 @@ def test_a_wrong_argument_is_named(argument, message, capsys):
 
 
 @pytest.mark.parametrize(
-    ("method", "speedups"), [("adapler", (1.0, 2.0, 4.0)), ("powerbert", (1.0, 2.0, 4.0)), ("trbert", (1.0, 2.0, 3.0))]
+    ("method", "speedups"),
+    [("adapler", (1.0, 2.0, 4.0)), ("powerbert", (1.0, 2.0, 4.0)), ("trbert", (1.0, 2.0, 3.0))],
 )
 def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
     batch = mixed_batch(config, 8, 64)
-    pruner, params = schedule_pruner(config, method), scheduled_params(config, batch, speedups, jnp.float32, method)
+    pruner, params = (
+        schedule_pruner(config, method),
+        scheduled_params(config, batch, speedups, jnp.float32, method),
+    )
     assert params[None]["pruner"] == {}
-    assert len({id(tree["encoder"]) for tree in params.values()}) == 1  # one encoder's weights for all
+    assert (
+        len({id(tree["encoder"]) for tree in params.values()}) == 1
+    )  # one encoder's weights for all
     run = make_engine(config, pruner, driver="bucketed", buckets=(64,))
     for speedup in speedups:
         _, trace = run(params[speedup], batch)

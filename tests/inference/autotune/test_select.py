@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.inference.autotune.select import Choice, choose, fastest_driver, rung_ms, worthwhile_rungs
+from adapler_jax.inference.autotune.select import (
+    Choice,
+    choose,
+    fastest_driver,
+    rung_ms,
+    worthwhile_rungs,
+)
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS
 from adapler_jax.inference.engine import lay_out, make_engine
 from adapler_jax.pruning import keep_all
@@ -19,15 +25,34 @@ from tests.inference.tables import BASE, MINILM, TABLE, make_case, make_row, mak
 def config_of(sizes):
     num_layers, num_heads, hidden_dim, ffn_dim = sizes
     return EncoderConfig(
-        num_layers=num_layers, num_heads=num_heads, hidden_dim=hidden_dim, ffn_dim=ffn_dim,
-        vocab_size=100, num_positions=512,
-    )  # fmt: skip
+        num_layers=num_layers,
+        num_heads=num_heads,
+        hidden_dim=hidden_dim,
+        ffn_dim=ffn_dim,
+        vocab_size=100,
+        num_positions=512,
+    )
 
 
-def pick(table=TABLE, sizes=MINILM, dtype=jnp.float32, *, batch_size=32, length=128, is_pruned=True, **options):
+def pick(
+    table=TABLE,
+    sizes=MINILM,
+    dtype=jnp.float32,
+    *,
+    batch_size=32,
+    length=128,
+    is_pruned=True,
+    **options,
+):
     return choose(
-        table, config_of(sizes), dtype, batch_size=batch_size, length=length, is_pruned=is_pruned, **options
-    )  # fmt: skip
+        table,
+        config_of(sizes),
+        dtype,
+        batch_size=batch_size,
+        length=length,
+        is_pruned=is_pruned,
+        **options,
+    )
 
 
 def test_batch_1_may_get_another_driver_than_batch_32():
@@ -60,8 +85,14 @@ def test_the_nearest_shape_decides_by_ratio(shape, driver):
 
 
 def test_of_two_shapes_equally_near_the_smaller_decides():
-    rows = [*make_case((1.0,) * 3, (2.0,) * 3, shape=(8, 128)), *make_case((2.0,) * 3, (1.0,) * 3, shape=(32, 128))]
-    assert pick(make_table([*rows, *make_rungs({128: 1.0}, batch=1)]), batch_size=16).driver == "bucketed"
+    rows = [
+        *make_case((1.0,) * 3, (2.0,) * 3, shape=(8, 128)),
+        *make_case((2.0,) * 3, (1.0,) * 3, shape=(32, 128)),
+    ]
+    assert (
+        pick(make_table([*rows, *make_rungs({128: 1.0}, batch=1)]), batch_size=16).driver
+        == "bucketed"
+    )
 
 
 def test_the_nearest_encoder_decides_by_the_operations_of_a_layer():
@@ -71,9 +102,12 @@ def test_the_nearest_encoder_decides_by_the_operations_of_a_layer():
         *make_rungs({128: 1.0}, batch=1),
     ]
     drivers = {
-        (4, 2, 128, 512): "bucketed", (24, 12, 384, 1536): "bucketed", (12, 8, 512, 2048): "bucketed",
-        (6, 12, 768, 3072): "packed", (24, 16, 1024, 4096): "packed",
-    }  # fmt: skip
+        (4, 2, 128, 512): "bucketed",
+        (24, 12, 384, 1536): "bucketed",
+        (12, 8, 512, 2048): "bucketed",
+        (6, 12, 768, 3072): "packed",
+        (24, 16, 1024, 4096): "packed",
+    }
     assert {sizes: pick(make_table(rows), sizes).driver for sizes in drivers} == drivers
 
 
@@ -81,11 +115,14 @@ def test_operands_have_rows_of_their_own():
     rows = [*TABLE.rows, *make_case((1.0,) * 3, (2.0,) * 3, dtype="bfloat16")]
     assert pick(make_table(rows), dtype=jnp.bfloat16).driver == "bucketed"
     assert pick(make_table(rows), dtype="float32").driver == "packed"
-    assert pick(TABLE, dtype=jnp.bfloat16).driver == "packed"  # of operands that it does not know, all rows speak
+    assert (
+        pick(TABLE, dtype=jnp.bfloat16).driver == "packed"
+    )  # of operands that it does not know, all rows speak
 
 
 @pytest.mark.parametrize(
-    ("speedup", "driver"), [(None, "packed"), (0.9, "packed"), (1.9, "packed"), (2.1, "bucketed"), (99.0, "bucketed")]
+    ("speedup", "driver"),
+    [(None, "packed"), (0.9, "packed"), (1.9, "packed"), (2.1, "bucketed"), (99.0, "bucketed")],
 )
 def test_an_expected_speedup_asks_the_nearest_schedule_alone(speedup, driver):
     assert pick(expected_speedup=speedup).driver == driver
@@ -95,15 +132,18 @@ def test_plain_bert_asks_its_own_rows():
     assert pick(is_pruned=False).driver == "bucketed"  # equal: 100 and 100 ms
     assert pick(is_pruned=False, expected_speedup=4.0).driver == "bucketed"
     mixed_and_full = [
-        make_row("bucketed", 100, speedup=None), make_row("packed", 80, speedup=None),
-        make_row("bucketed", 100, speedup=None, live_share=1.0), make_row("packed", 140, speedup=None, live_share=1.0),
-    ]  # fmt: skip
+        make_row("bucketed", 100, speedup=None),
+        make_row("packed", 80, speedup=None),
+        make_row("bucketed", 100, speedup=None, live_share=1.0),
+        make_row("packed", 140, speedup=None, live_share=1.0),
+    ]
     assert fastest_driver(mixed_and_full, None) == "bucketed"
     assert fastest_driver(mixed_and_full[:2], None) == "packed"
 
 
 @pytest.mark.parametrize(
-    ("packed", "driver"), [(100.0, "bucketed"), (97.5, "bucketed"), (96.5, "packed"), (103, "bucketed")]
+    ("packed", "driver"),
+    [(100.0, "bucketed"), (97.5, "bucketed"), (96.5, "packed"), (103, "bucketed")],
 )
 def test_equal_times_go_to_the_driver_that_compiles_faster(packed, driver):
     assert fastest_driver([make_row("bucketed", 100), make_row("packed", packed)], None) == driver
@@ -124,7 +164,10 @@ def test_a_rung_stays_where_it_is_faster_than_the_next_that_stays():
     """24 is 2% faster than 32, too little; 16 is 3.5% faster than 32, which stayed."""
     assert worthwhile_rungs({16: 9.65, 24: 9.8, 32: 10.0}, 32) == (16, 32)
     assert worthwhile_rungs({16: 9.8, 24: 9.9, 32: 10.0}, 32) == (32,)
-    assert worthwhile_rungs({16: 5.0, 24: 12.0, 32: 10.0}, 32)[-2:] == (16, 32)  # a busy moment of the machine
+    assert worthwhile_rungs({16: 5.0, 24: 12.0, 32: 10.0}, 32)[-2:] == (
+        16,
+        32,
+    )  # a busy moment of the machine
 
 
 def test_buckets_between_the_measured_ones_are_interpolated():
@@ -195,5 +238,7 @@ def test_a_shape_is_compiled_once_whatever_the_lengths():
 
 def test_a_table_of_another_device_is_refused_whoever_gives_it():
     other = dataclasses.replace(TABLE, device="a lathe")
-    with pytest.raises(ValueError, match="the latency table was measured on another device: 'a lathe', this one is"):
+    with pytest.raises(
+        ValueError, match="the latency table was measured on another device: 'a lathe', this one is"
+    ):
         make_engine(tiny.CONFIG, tiny.PRUNER, latency_table=other)

@@ -39,7 +39,10 @@ def test_a_table_comes_back_as_written(tmp_path):
     assert read_table(path) == TABLE
     assert list(json.loads(path.read_text())) == ["command", "device", "versions", "date", "rows"]
     assert len(path.read_text().splitlines()) < len(TABLE.rows) + 15
-    assert sorted(entry.name for entry in path.parent.iterdir()) == ["table.json", "table.json.sha256"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [
+        "table.json",
+        "table.json.sha256",
+    ]
 
 
 def test_the_bundled_table_serves_every_device():
@@ -51,7 +54,9 @@ def test_the_name_in_the_cache_tells_devices_and_versions_apart(cache, monkeypat
     names = {cache.name}
     monkeypatch.setattr(latency_table, "device_name", lambda: "NVIDIA H100 / 80GB")
     names.add(cached_path().name)
-    monkeypatch.setattr(latency_table, "library_versions", lambda: library_versions() | {"jax": "9.9.9"})
+    monkeypatch.setattr(
+        latency_table, "library_versions", lambda: library_versions() | {"jax": "9.9.9"}
+    )
     names.add(cached_path().name)
     assert len(names) == 3 and any(name.startswith("nvidia_h100_80gb-jax_9.9.9-") for name in names)
 
@@ -66,7 +71,12 @@ def test_a_named_table_goes_before_the_cached_one(cache, tmp_path):
     write_table(TABLE, cache)
     named = dataclasses.replace(TABLE, command="mine")
     write_table(named, tmp_path / "mine.json")
-    assert find_table(tmp_path / "mine.json") == find_table(str(tmp_path / "mine.json")) == named == find_table(named)
+    assert (
+        find_table(tmp_path / "mine.json")
+        == find_table(str(tmp_path / "mine.json"))
+        == named
+        == find_table(named)
+    )
 
 
 def test_a_table_of_another_device_is_refused(tmp_path):
@@ -74,7 +84,12 @@ def test_a_table_of_another_device_is_refused(tmp_path):
     write_table(dataclasses.replace(TABLE, device="a lathe"), path)
     with pytest.raises(ValueError) as caught:
         find_table(path)
-    for part in (str(path), "another device: 'a lathe'", repr(device_name()), latency_table.MEASURE_COMMAND):
+    for part in (
+        str(path),
+        "another device: 'a lathe'",
+        repr(device_name()),
+        latency_table.MEASURE_COMMAND,
+    ):
         assert part in str(caught.value)
 
 
@@ -89,7 +104,9 @@ def test_a_table_of_a_device_with_a_long_name_is_refused_in_a_line(tmp_path):
 
 @pytest.mark.parametrize("table", [3, ["table.json"], {"rows": []}, True])
 def test_what_is_no_path_of_a_table_is_refused(table):
-    with pytest.raises(ValueError, match="latency_table is .*; expected the path of a table, or none"):
+    with pytest.raises(
+        ValueError, match="latency_table is .*; expected the path of a table, or none"
+    ):
         find_table(table)
 
 
@@ -127,7 +144,10 @@ def test_an_accelerator_without_a_table_of_its_own_gets_the_bucketed_driver_and_
 
 @pytest.mark.usefixtures("accelerator")
 def test_an_accelerator_with_a_table_of_its_own_follows_it():
-    rows = tuple(dataclasses.replace(row, ms=row.ms / 100 if row.what == "packed" else row.ms) for row in TABLE.rows)
+    rows = tuple(
+        dataclasses.replace(row, ms=row.ms / 100 if row.what == "packed" else row.ms)
+        for row in TABLE.rows
+    )
     table = dataclasses.replace(TABLE, device="NVIDIA H100", rows=rows)
     write_table(table, cached_path())
     with warnings.catch_warnings():
@@ -137,9 +157,13 @@ def test_an_accelerator_with_a_table_of_its_own_follows_it():
 
 
 def test_a_table_of_another_jax_is_refused(tmp_path):
-    write_table(dataclasses.replace(TABLE, versions=library_versions() | {"jax": "0.1"}), tmp_path / "table.json")
+    write_table(
+        dataclasses.replace(TABLE, versions=library_versions() | {"jax": "0.1"}),
+        tmp_path / "table.json",
+    )
     with pytest.raises(
-        ValueError, match="measured with other versions: jax 0.1 jaxlib .*, here are jax .*measure again"
+        ValueError,
+        match="measured with other versions: jax 0.1 jaxlib .*, here are jax .*measure again",
     ):
         find_table(tmp_path / "table.json")
 
@@ -157,7 +181,9 @@ DAMAGES = {
     "no object": "[]",
     "a number": "3",
     "no rows": '{"command": "c", "device": "d", "versions": {}, "date": "d"}',
-    "rows without rungs": json.dumps(dataclasses.asdict(TABLE) | {"rows": [dataclasses.asdict(TABLE.rows[0])]}),
+    "rows without rungs": json.dumps(
+        dataclasses.asdict(TABLE) | {"rows": [dataclasses.asdict(TABLE.rows[0])]}
+    ),
     "another field": json.dumps(dataclasses.asdict(TABLE) | {"colour": "red"}),
     "no versions": json.dumps(dataclasses.asdict(TABLE) | {"versions": None}),
     "deeply nested": "[" * 100_000,
@@ -196,7 +222,9 @@ def test_bytes_that_are_no_text_are_a_damaged_table(tmp_path):
 def test_a_damaged_cached_table_is_told_and_the_bundled_one_serves(damage, cache):
     cache.parent.mkdir(parents=True)
     cache.write_text(DAMAGES[damage])
-    with pytest.warns(UserWarning, match="damaged one .* measure .* by the table that comes with the library"):
+    with pytest.warns(
+        UserWarning, match="damaged one .* measure .* by the table that comes with the library"
+    ):
         assert find_table() is bundled_table()
 
 
@@ -222,7 +250,8 @@ def test_without_a_home_there_is_no_cache(monkeypatch):
 
 def test_a_missing_named_table_is_an_error(tmp_path):
     with pytest.raises(
-        ValueError, match="config.inference.latency_table is '.*none.json', which cannot be read .*--out"
+        ValueError,
+        match="config.inference.latency_table is '.*none.json', which cannot be read .*--out",
     ):
         find_table(tmp_path / "none.json")
 
@@ -230,12 +259,27 @@ def test_a_missing_named_table_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"ms": 10**400}, {"ms": float("inf")}, {"batch": 10**400}, {"what": ["packed"]}, {"speedup": [1.0]},
-        {"dtype": {}}, {"ms": 0.0}, {"ms": float("nan")}, {"ms": "1"}, {"ms": True}, {"what": "masked"}, {"what": None},
-        {"batch": 0}, {"batch": 1.5}, {"length": "128"}, {"dtype": 32}, {"speedup": -1.0}, {"live_share": None},
+        {"ms": 10**400},
+        {"ms": float("inf")},
+        {"batch": 10**400},
+        {"what": ["packed"]},
+        {"speedup": [1.0]},
+        {"dtype": {}},
+        {"ms": 0.0},
+        {"ms": float("nan")},
+        {"ms": "1"},
+        {"ms": True},
+        {"what": "masked"},
+        {"what": None},
+        {"batch": 0},
+        {"batch": 1.5},
+        {"length": "128"},
+        {"dtype": 32},
+        {"speedup": -1.0},
+        {"live_share": None},
         {"num_layers": -6},
     ],
-)  # fmt: skip
+)
 def test_rows_that_are_none_are_refused(change):
     row = dataclasses.asdict(make_row("packed", 1.0))
     assert parse_row(row) == make_row("packed", 1.0)
@@ -246,7 +290,10 @@ def test_rows_that_are_none_are_refused(change):
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        (lambda row: row.what != "packed", "no rows of bucketed and packed on the same case with a pruner"),
+        (
+            lambda row: row.what != "packed",
+            "no rows of bucketed and packed on the same case with a pruner",
+        ),
         (lambda row: row.speedup is not None, "on the same case with plain BERT"),
         (lambda row: row.what != "rung", "no rows of rungs"),
     ],

@@ -10,7 +10,7 @@ def test_every_repeat_comes_back_and_rounds_interleave():
     calls = []
     timings = time_interleaved(
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warmups=1
-    )  # fmt: skip
+    )
     assert [len(timing.seconds) for timing in timings.values()] == [3, 3]
     assert calls == ["a", "b"] + ["a", "b", "b", "a"] * 2
 

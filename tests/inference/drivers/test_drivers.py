@@ -22,7 +22,7 @@ from adapler_jax.types import BEFORE_ATTENTION, Batch, EncoderConfig, Selection,
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=40
-)  # fmt: skip
+)
 BUCKETS = (2, 8, 24)
 TILES = (4, 16)
 BLOCK = 40  # tokens: an example and a half of full length
@@ -51,7 +51,9 @@ def make_params(pruner=PRUNER, *, threshold=0.8):
 
 def make_batch(lengths, *, num_slots=NUM_SLOTS, seed=0, padding=0):
     """Examples of these lengths; row i is the same text whatever the others and the padding are."""
-    texts_BL = np.random.default_rng(seed).integers(1, CONFIG.vocab_size, (257, CONFIG.num_positions))
+    texts_BL = np.random.default_rng(seed).integers(
+        1, CONFIG.vocab_size, (257, CONFIG.num_positions)
+    )
     live_BL = np.arange(num_slots) < np.asarray(lengths)[:, None]
     return Batch(
         token_BL=np.where(live_BL, texts_BL[: len(lengths), :num_slots], padding).astype(np.int32),
@@ -73,7 +75,9 @@ def marking_pruner():
     def init(key, config):
         return {"level_N": jnp.linspace(-1.0, 0.5, config.num_layers, dtype=jnp.float32)}
 
-    return PRUNER._replace(name="marking", read=lambda params, hidden: hidden[..., 0], select=select, init=init)
+    return PRUNER._replace(
+        name="marking", read=lambda params, hidden: hidden[..., 0], select=select, init=init
+    )
 
 
 PRUNERS = {
@@ -89,7 +93,9 @@ RETENTION = (17, 9, 4, 2)
 @functools.cache
 def engine(name, driver, dtype="float32", **options):
     options |= {"tiles": TILES, "block_tokens": BLOCK} if driver == "packed" else {}
-    return make_engine(CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, dtype=dtype, **options)
+    return make_engine(
+        CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, dtype=dtype, **options
+    )
 
 
 @functools.cache
@@ -117,7 +123,9 @@ def rows(result, index):
 
 @pytest.mark.parametrize("driver", FAST)
 @pytest.mark.parametrize("name", PRUNERS)
-@pytest.mark.parametrize("lengths", [[24, 7, 3, 1, 13], [24] * 5, [1] * 5, [2, 2, 1, 2, 2], [23, 24, 16, 17, 15]])
+@pytest.mark.parametrize(
+    "lengths", [[24, 7, 3, 1, 13], [24] * 5, [1] * 5, [2, 2, 1, 2, 2], [23, 24, 16, 17, 15]]
+)
 def test_fast_drivers_equal_the_oracle(name, lengths, driver):
     batch, params = make_batch(lengths), params_of(name)
     assert_same(engine(name, driver)(params, batch), engine(name, "masked")(params, batch))
@@ -128,7 +136,9 @@ def test_every_token_has_its_last_state_at_its_place(driver):
     """Dropped tokens too; padding has zeros. (The heads' tests have more pruners.)"""
     name = "some layers"
     batch, params = make_batch([24, 7, 3, 1, 13]), params_of(name)
-    found, expected = (engine(name, kind, with_last=True)(params, batch)[1].last_BLD for kind in (driver, "masked"))
+    found, expected = (
+        engine(name, kind, with_last=True)(params, batch)[1].last_BLD for kind in (driver, "masked")
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
     assert not np.any(found[~batch.live_BL]) and np.all(np.any(found[batch.live_BL], axis=-1))
     assert engine(name, driver)(params, batch)[1].last_BLD is None
@@ -136,16 +146,28 @@ def test_every_token_has_its_last_state_at_its_place(driver):
 
 def test_oracle_takes_the_state_behind_the_last_layer_that_ran_on_a_token():
     params, batch = params_of("adapler"), make_batch([24, 7, 3, 1, 13])
-    start_BLD = encoder.embed(params["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL)
+    start_BLD = encoder.embed(
+        params["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
+    )
     _, trace, hidden_NBLD = full_width.run_layers(
-        params, CONFIG, PRUNER, start_BLD, batch.live_BL,
-        slope=None, key=None, dtype=jnp.float32, collect_hidden=True, with_last=True,
-    )  # fmt: skip
+        params,
+        CONFIG,
+        PRUNER,
+        start_BLD,
+        batch.live_BL,
+        slope=None,
+        key=None,
+        dtype=jnp.float32,
+        collect_hidden=True,
+        with_last=True,
+    )
     state_MBLD = np.concatenate([start_BLD[None], hidden_NBLD])
     num_layers_BL = np.sum(trace.weight_NBL, axis=0).astype(int)
     assert len(set(num_layers_BL[batch.live_BL].tolist())) > 2
     for row, slot in zip(*np.nonzero(batch.live_BL)):
-        np.testing.assert_array_equal(trace.last_BLD[row, slot], state_MBLD[num_layers_BL[row, slot], row, slot])
+        np.testing.assert_array_equal(
+            trace.last_BLD[row, slot], state_MBLD[num_layers_BL[row, slot], row, slot]
+        )
     assert not np.any(trace.last_BLD[~batch.live_BL])
 
 
@@ -177,7 +199,9 @@ def test_fast_drivers_equal_the_oracle_at_every_bucket_edge(length, driver):
 
 def test_keep_all_is_plain_bert():
     params, batch = params_of("keep_all"), make_batch([24, 9])
-    hidden_BLD = encoder.encode(params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
+    hidden_BLD = encoder.encode(
+        params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+    )
     expected_BC = heads.classify(params["head"], CONFIG, hidden_BLD[:, 0])
     for driver in (*FAST, "masked"):
         logits_BC, trace = engine("keep_all", driver)(params, batch)
@@ -240,13 +264,17 @@ def test_buckets_do_not_change_the_answer():
     params, batch = params_of("adapler"), make_batch([24, 7, 3, 1, 13])
     expected = engine("adapler", "masked")(params, batch)
     for buckets in [(512,), (5, 13, 24)]:
-        assert_same(make_engine(CONFIG, PRUNER, buckets=buckets, driver="bucketed")(params, batch), expected)
+        assert_same(
+            make_engine(CONFIG, PRUNER, buckets=buckets, driver="bucketed")(params, batch), expected
+        )
 
 
 def test_short_ladder_is_refused():
     message = "bucket 8 cannot hold 24 kept tokens; add a larger size to config.inference.buckets"
     with pytest.raises(ValueError, match=message):
-        make_engine(CONFIG, PRUNER, buckets=(4, 8), driver="bucketed")(params_of("adapler"), make_batch([24]))
+        make_engine(CONFIG, PRUNER, buckets=(4, 8), driver="bucketed")(
+            params_of("adapler"), make_batch([24])
+        )
 
 
 def test_buckets_may_be_numbers_of_numpy():
@@ -257,9 +285,15 @@ def test_buckets_may_be_numbers_of_numpy():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"buckets": ()}, r"config.inference.buckets is \(\); expected positive numbers in increasing order"),
+        (
+            {"buckets": ()},
+            r"config.inference.buckets is \(\); expected positive numbers in increasing order",
+        ),
         ({"buckets": (0, 4)}, r"config.inference.buckets is \(0, 4\)"),
-        ({"buckets": (4, 24, 8)}, r"config.inference.buckets is \(4, 24, 8\); expected .* in increasing order"),
+        (
+            {"buckets": (4, 24, 8)},
+            r"config.inference.buckets is \(4, 24, 8\); expected .* in increasing order",
+        ),
         ({"buckets": (8, 8, 24)}, r"config.inference.buckets is \(8, 8, 24\)"),
         ({"driver": "turbo"}, "unknown driver 'turbo'; there are auto, bucketed"),
         ({"expected_speedup": 0.0}, "expected_speedup is 0.0; expected a positive number"),
@@ -276,13 +310,18 @@ def test_bad_engine_arguments_are_refused(arguments, message):
     [
         (PRUNER.sites[::-1], "at most one site a layer, in order, all at one point"),
         (PRUNER.sites[:1] * 2, "at most one site a layer, in order, all at one point"),
-        (PRUNER.sites[:1] + PRUNERS["powerbert"].sites[1:], "at most one site a layer, in order, all at one point"),
+        (
+            PRUNER.sites[:1] + PRUNERS["powerbert"].sites[1:],
+            "at most one site a layer, in order, all at one point",
+        ),
         ((Site(4, BEFORE_ATTENTION),), r"has sites at layers \[4\], the encoder 4 layers"),
     ],
 )
 def test_sites_that_no_driver_serves_are_refused(sites, message, driver):
     with pytest.raises(ValueError, match=message):
-        make_engine(CONFIG, PRUNER._replace(sites=sites), driver=driver)(params_of("adapler"), make_batch([4]))
+        make_engine(CONFIG, PRUNER._replace(sites=sites), driver=driver)(
+            params_of("adapler"), make_batch([4])
+        )
 
 
 @pytest.mark.parametrize("driver", FAST)
@@ -344,7 +383,10 @@ def test_large_batches_and_rows_without_a_token(driver):
 
 @pytest.mark.parametrize("num_rows", [15, 16, 17])
 def test_two_threads_give_the_answers_of_one(num_rows):
-    params, batch = params_of("adapler"), make_batch(np.random.default_rng(1).integers(1, 25, num_rows))
+    params, batch = (
+        params_of("adapler"),
+        make_batch(np.random.default_rng(1).integers(1, 25, num_rows)),
+    )
     run = engine("adapler", "packed", with_last=True)
     found, expected = run(params, batch), run.program(num_rows, NUM_SLOTS)(params, batch)
     assert isinstance(found[0], np.ndarray) == (num_rows >= 16)
@@ -370,28 +412,47 @@ def test_long_texts_attend_in_groups_and_alone(num_rows):
     assert packed.group_sizes(length, max_group=packed.MAX_GROUP) == (4, 1)
     config = dataclasses.replace(CONFIG, num_positions=length)
     params = params_of("adapler")
-    table_PD = np.random.default_rng(0).normal(0.0, 0.02, (length, config.hidden_dim)).astype(np.float32)
+    table_PD = (
+        np.random.default_rng(0).normal(0.0, 0.02, (length, config.hidden_dim)).astype(np.float32)
+    )
     embeddings = params["encoder"]["embeddings"] | {"position": table_PD}
     params = params | {"encoder": params["encoder"] | {"embeddings": embeddings}}
     rng = np.random.default_rng(1)
     live_BL = np.arange(length) < rng.choice([1, 40, 65, 97, 127, 128], (num_rows, 1))
-    token_BL = np.where(live_BL, rng.integers(1, config.vocab_size, live_BL.shape), 0).astype(np.int32)
+    token_BL = np.where(live_BL, rng.integers(1, config.vocab_size, live_BL.shape), 0).astype(
+        np.int32
+    )
     batch = Batch(token_BL, np.zeros_like(token_BL), live_BL, *np.zeros((2, num_rows), np.int32))
     found, expected = (
-        make_engine(config, PRUNER, driver=driver, block_tokens=300)(params, batch) for driver in ("packed", "masked")
+        make_engine(config, PRUNER, driver=driver, block_tokens=300)(params, batch)
+        for driver in ("packed", "masked")
     )
     assert_same(found, expected)
 
 
 @pytest.mark.parametrize(
     ("num_tokens", "num_rows"),
-    [(0, 0), (1, 4), (4, 4), (5, 8), (12, 12), (13, 16), (16, 16), (17, 20), (28, 28), (29, 32), (33, 36)],
+    [
+        (0, 0),
+        (1, 4),
+        (4, 4),
+        (5, 8),
+        (12, 12),
+        (13, 16),
+        (16, 16),
+        (17, 20),
+        (28, 28),
+        (29, 32),
+        (33, 36),
+    ],
 )
 def test_tiles_cover_every_row_once_and_are_nearly_full(num_tokens, num_rows):
     def step(size, first, counts):
         return flat.put_rows(counts, flat.rows_of(counts, first, size) + 1, first)
 
-    counts = np.asarray(flat.for_tiles(step, jnp.zeros(64, jnp.int32), jnp.int32(num_tokens), tiles=(16, 4)))
+    counts = np.asarray(
+        flat.for_tiles(step, jnp.zeros(64, jnp.int32), jnp.int32(num_tokens), tiles=(16, 4))
+    )
     assert np.all(counts[:num_tokens] == 1) and np.all(counts <= 1)
     assert counts.sum() == num_rows
 
@@ -411,7 +472,9 @@ def test_every_other_rung_is_an_entry():
 
 def test_a_batch_enters_at_any_rung_where_the_first_site_is_inside_a_layer():
     assert entries_of(PRUNERS["powerbert"], (1, 2, 4, 8)) == (1, 2, 4, 8)
-    entry, length_N = executed_lengths(PRUNERS["powerbert"], [3, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8)
+    entry, length_N = executed_lengths(
+        PRUNERS["powerbert"], [3, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8
+    )
     assert entry == 4 and length_N.tolist() == [2]
 
 
@@ -424,9 +487,13 @@ def test_a_batch_enters_at_any_rung_where_the_first_site_is_inside_a_layer():
 )
 def test_fast_drivers_equal_the_oracle_for_any_batch(lengths, seed, threshold, driver):
     params, batch = params_of("adapler"), make_batch(lengths, seed=seed)
-    params = params | {"pruner": params["pruner"] | {"threshold_N": jnp.full((4,), threshold, jnp.float32)}}
+    params = params | {
+        "pruner": params["pruner"] | {"threshold_N": jnp.full((4,), threshold, jnp.float32)}
+    }
     full = np.flatnonzero(lengths)
-    found, expected = (rows(engine("adapler", kind)(params, batch), full) for kind in (driver, "masked"))
+    found, expected = (
+        rows(engine("adapler", kind)(params, batch), full) for kind in (driver, "masked")
+    )
     assert_same(found, expected)
 
 
@@ -435,21 +502,29 @@ def test_fast_drivers_equal_the_oracle_for_any_batch(lengths, seed, threshold, d
 @given(
     lengths=st.lists(st.integers(0, NUM_SLOTS), min_size=5, max_size=5).filter(any),
     seed=st.integers(0, 1000),
-    retention=st.lists(st.integers(1, NUM_SLOTS + 2), min_size=4, max_size=4).map(lambda x: sorted(x, reverse=True)),
+    retention=st.lists(st.integers(1, NUM_SLOTS + 2), min_size=4, max_size=4).map(
+        lambda x: sorted(x, reverse=True)
+    ),
 )
 def test_fast_drivers_retain_as_the_oracle_for_any_batch(lengths, seed, retention, driver):
     params, batch = params_of("powerbert"), make_batch(lengths, seed=seed)
     params = params | {"pruner": {"retention_N": jnp.array(retention, jnp.float32)}}
     full = np.flatnonzero(lengths)
-    found, expected = (rows(engine("powerbert", kind)(params, batch), full) for kind in (driver, "masked"))
+    found, expected = (
+        rows(engine("powerbert", kind)(params, batch), full) for kind in (driver, "masked")
+    )
     assert_same(found, expected)
-    np.testing.assert_array_equal(found[1].count_NB, np.minimum(np.array(lengths)[full], np.array(retention)[:, None]))
+    np.testing.assert_array_equal(
+        found[1].count_NB, np.minimum(np.array(lengths)[full], np.array(retention)[:, None])
+    )
 
 
 @pytest.mark.parametrize("driver", ["auto", *FAST])
 def test_batches_that_cannot_be_run_are_refused(driver):
     run = make_engine(CONFIG, PRUNER, driver=driver)
-    with pytest.raises(ValueError, match="a batch of 41 token slots does not fit the encoder's 40 positions"):
+    with pytest.raises(
+        ValueError, match="a batch of 41 token slots does not fit the encoder's 40 positions"
+    ):
         long = jax.tree.map(lambda leaf: np.resize(leaf, (2, 41)[: leaf.ndim]), make_batch([3, 2]))
         run(params_of("adapler"), long.replace(live_BL=np.ones((2, 41), bool)))
     with pytest.raises(ValueError, match="a batch of 0 rows"):
@@ -468,9 +543,13 @@ def test_tiles_and_blocks_without_rows_are_refused(options):
 def test_types_are_never_promoted_implicitly():
     batch = make_batch([5, 3])
     with jax.numpy_dtype_promotion("strict"):
-        for driver, name in itertools.product((bucketed, packed, masked), ("adapler", "some layers", "powerbert")):
+        for driver, name in itertools.product(
+            (bucketed, packed, masked), ("adapler", "some layers", "powerbert")
+        ):
             run = functools.partial(driver.forward, config=CONFIG, pruner=PRUNERS[name])
-            jax.make_jaxpr(lambda params, batch, run=run: run(params, batch=batch))(params_of(name), batch)
+            jax.make_jaxpr(lambda params, batch, run=run: run(params, batch=batch))(
+                params_of(name), batch
+            )
 
 
 def test_drivers_add_no_rank_promotion():
@@ -490,8 +569,14 @@ def test_drivers_add_no_rank_promotion():
     )
     with jax.numpy_rank_promotion("raise"):
         kept, record = bucketed.visit_site(
-            pruner, {}, 0, reading_BR=state.hidden_BLD[..., 0], source_BR=state.source_BL, live_BR=batch.live_BL,
-            length=24, protected_BL=state.protected_BL,
-        )  # fmt: skip
+            pruner,
+            {},
+            0,
+            reading_BR=state.hidden_BLD[..., 0],
+            source_BR=state.source_BL,
+            live_BR=batch.live_BL,
+            length=24,
+            protected_BL=state.protected_BL,
+        )
         bucketed.at_places(jax.tree.map(lambda leaf: leaf[None], record))
         bucketed.take_rows(state.hidden_BLD, kept[0])

@@ -35,7 +35,9 @@ HOTPOT, FREE = heads.hotpot(2), heads.hotpot(2, protects=False)
 @functools.cache
 def engine(name, driver, head=HOTPOT):
     options = {"tiles": TILES, "block_tokens": BLOCK} if driver == "packed" else {}
-    return make_engine(CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, head=head, with_last=True, **options)
+    return make_engine(
+        CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, head=head, with_last=True, **options
+    )
 
 
 @functools.cache
@@ -56,7 +58,9 @@ def with_sentences(lengths=LENGTHS):
 
 def without_sentences(lengths=LENGTHS):
     """Nothing is protected."""
-    return make_batch(lengths).replace(marks={"sentence_BX2": np.full((len(lengths), 2, 2), -1, np.int32)})
+    return make_batch(lengths).replace(
+        marks={"sentence_BX2": np.full((len(lengths), 2, 2), -1, np.int32)}
+    )
 
 
 def assert_same(found, expected):
@@ -78,11 +82,17 @@ def test_every_token_has_the_oracles_logits_and_last_state(name, driver):
     """Mixed lengths, the edges of the buckets, full texts and [CLS] alone."""
     for lengths in (LENGTHS, (3, 4, 5, 11, 12), (12,) * 5, (1,) * 5, (5, 4, 2, 1, 2)):
         batch, params = without_sentences(lengths), params_of(name)
-        found, expected = (jax.device_get(engine(name, kind)(params, batch)) for kind in (driver, "masked"))
+        found, expected = (
+            jax.device_get(engine(name, kind)(params, batch)) for kind in (driver, "masked")
+        )
         assert_same(found, expected)
         span_BL2, last_BLD = found[0]["span_BL2"], found[1].last_BLD
-        assert np.all(span_BL2[~batch.live_BL] == MASK_BIAS) and np.all(np.abs(span_BL2[batch.live_BL]) < 100)
-        assert not np.any(last_BLD[~batch.live_BL]) and np.all(np.any(last_BLD[batch.live_BL], axis=-1))
+        assert np.all(span_BL2[~batch.live_BL] == MASK_BIAS) and np.all(
+            np.abs(span_BL2[batch.live_BL]) < 100
+        )
+        assert not np.any(last_BLD[~batch.live_BL]) and np.all(
+            np.any(last_BLD[batch.live_BL], axis=-1)
+        )
 
 
 @pytest.mark.parametrize("driver", FAST)
@@ -106,7 +116,10 @@ def test_tokens_go_in_these_tests_and_keep_different_last_states(name):
 @pytest.mark.parametrize("name", PRUNERS)
 def test_batch_mates_never_matter(name, driver):
     """Beside full texts or [CLS] alone."""
-    params, together = params_of(name), engine(name, driver)(params_of(name), without_sentences(LENGTHS))
+    params, together = (
+        params_of(name),
+        engine(name, driver)(params_of(name), without_sentences(LENGTHS)),
+    )
     for mates, row in zip((12, 1, 12, 12, 1), range(5)):
         lengths = [length if index == row else mates for index, length in enumerate(LENGTHS)]
         found = engine(name, driver)(params, without_sentences(lengths))
@@ -123,15 +136,22 @@ def test_each_row_equals_itself_alone():
 
 def test_two_threads_give_the_answers_of_one():
     """Rows take their sentences along, and a dict of logits comes back in order."""
-    batch, params = with_sentences(np.random.default_rng(1).integers(1, 13, 20)), params_of("trbert")
+    batch, params = (
+        with_sentences(np.random.default_rng(1).integers(1, 13, 20)),
+        params_of("trbert"),
+    )
     found = engine("trbert", "packed")(params, batch)
     assert {name: x.shape for name, x in found[0].items()} == {
-        "span_BL2": (20, 12, 2), "type_B3": (20, 3), "support_BX2": (20, 2, 2),
-    }  # fmt: skip
+        "span_BL2": (20, 12, 2),
+        "type_B3": (20, 3),
+        "support_BX2": (20, 2, 2),
+    }
     assert all(isinstance(x, np.ndarray) for x in found[0].values())
     for start in range(0, 20, 5):
         part = slice(start, start + 5)
-        expected = engine("trbert", "masked")(params, jax.tree.map(lambda leaf, part=part: leaf[part], batch))
+        expected = engine("trbert", "masked")(
+            params, jax.tree.map(lambda leaf, part=part: leaf[part], batch)
+        )
         assert_same(rows(found, part), rows(expected, slice(None)))
 
 
@@ -166,13 +186,17 @@ def test_they_may_go_where_the_head_lets_them_and_their_last_state_is_read():
 def test_soft_removal_leaves_them_as_they_were(name):
     """At weight 1 in every layer, though the sentences' other tokens lose theirs."""
     batch, params, pruner = with_sentences(), params_of(name), PRUNERS[name]
-    draws = Draws(jax.random.uniform(jax.random.key(0), (4, *batch.live_BL.shape))) if name == "trbert" else None
+    draws = (
+        Draws(jax.random.uniform(jax.random.key(0), (4, *batch.live_BL.shape)))
+        if name == "trbert"
+        else None
+    )
 
     @jax.jit
     def run(params):
         return full_width.forward(
             params, CONFIG, pruner, batch, slope=jnp.float32(10.0), draws=draws, head=HOTPOT
-        )  # fmt: skip
+        )
 
     _, trace = run(params)
     assert np.all(weights_of_ends(trace, batch) == 1)
@@ -183,15 +207,22 @@ def test_soft_removal_leaves_them_as_they_were(name):
 def test_a_protected_token_leaves_a_soft_site_exactly_as_it_entered(name):
     """Of weight 0.7, with a score that would remove it; the search would scale its state."""
     pruner = powerbert_search(CONFIG, max_length=4) if name == "powerbert_search" else PRUNERS[name]
-    site_params = jax.tree.map(lambda leaf: leaf[0], params_of(name)["pruner"] if name in PRUNERS else {})
+    site_params = jax.tree.map(
+        lambda leaf: leaf[0], params_of(name)["pruner"] if name in PRUNERS else {}
+    )
     site_params |= {"powerbert": {"retention_N": jnp.float32(2.0)}}.get(name, {})
     site_params |= {"powerbert_search": {"rank_weight_NL": jnp.full((4,), 0.25)}}.get(name, {})
     protected_BL = jnp.array([[False, True, False, False]])
     view = View(
-        reading_BL=jnp.array([[5.0, -9.0, 4.0, -9.0]]), live_BL=jnp.ones((1, 4), bool),
-        weight_BL=jnp.array([[1.0, 0.7, 1.0, 0.7]]), draws=Draws(jnp.full((1, 4), 0.5)), protected_BL=protected_BL,
-    )  # fmt: skip
-    soften = jax.jit(lambda *operands: soften_at(pruner, operands[0], pruner.sites[0].layer, *operands[1:]))
+        reading_BL=jnp.array([[5.0, -9.0, 4.0, -9.0]]),
+        live_BL=jnp.ones((1, 4), bool),
+        weight_BL=jnp.array([[1.0, 0.7, 1.0, 0.7]]),
+        draws=Draws(jnp.full((1, 4), 0.5)),
+        protected_BL=protected_BL,
+    )
+    soften = jax.jit(
+        lambda *operands: soften_at(pruner, operands[0], pruner.sites[0].layer, *operands[1:])
+    )
     found = soften(site_params, view, jnp.float32(10.0))
     assert found.weight_BL[0, 1] == np.float32(0.7) and found.bias_BL[0, 1] == 0.0
     if name == "powerbert_search":

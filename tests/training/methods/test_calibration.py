@@ -77,21 +77,29 @@ def test_a_biased_sample_does_not_miss_the_target(bias):
         calls.append(params)
         return speedup_of(params) / bias
 
-    found, scores = reach_speedup(PARAMS, 4.0, sample_speedup_of=sample_speedup_of, scores_of=scores_of)
+    found, scores = reach_speedup(
+        PARAMS, 4.0, sample_speedup_of=sample_speedup_of, scores_of=scores_of
+    )
     assert scores["flops_speedup"] == speedup_of(found)
     assert 4.0 <= speedup_of(found) <= max(1.0, bias) * 4.0 * 1.02
     assert len(calls) <= 2 * NUM_BISECTIONS + 2
 
 
-@pytest.mark.parametrize(("sample_slope", "slope", "target"), [(1.0, 1.2, 1.6), (1.9, 2.4, 3.0), (2.4, 1.9, 2.7)])
-def test_a_sample_that_is_slower_or_faster_than_the_whole_does_not_overshoot(sample_slope, slope, target):
+@pytest.mark.parametrize(
+    ("sample_slope", "slope", "target"), [(1.0, 1.2, 1.6), (1.9, 2.4, 3.0), (2.4, 1.9, 2.7)]
+)
+def test_a_sample_that_is_slower_or_faster_than_the_whole_does_not_overshoot(
+    sample_slope, slope, target
+):
     def linear(slope):
         return lambda params: 1.0 + slope * float(jnp.mean(params["pruner"]["threshold_N"]))
 
     found, scores = reach_speedup(
-        PARAMS, target, sample_speedup_of=linear(sample_slope),
+        PARAMS,
+        target,
+        sample_speedup_of=linear(sample_slope),
         scores_of=lambda params: {"flops_speedup": linear(slope)(params)},
-    )  # fmt: skip
+    )
     assert target <= scores["flops_speedup"] <= 1.01 * target
     assert not at_limit(found)
 
@@ -135,13 +143,17 @@ def test_the_number_of_measurements_is_bounded():
 def test_with_factor_by_hand():
     np.testing.assert_allclose(thresholds(with_factor(PARAMS, 2.0)), [0.2, 0.4, 0.8])
     np.testing.assert_allclose(thresholds(with_factor(PARAMS, 4.0)), [0.4, 0.8, 1.0])
-    np.testing.assert_allclose(thresholds(with_factor(PARAMS, 0.08)), [0.01, 0.016, 0.032], rtol=1e-6)
+    np.testing.assert_allclose(
+        thresholds(with_factor(PARAMS, 0.08)), [0.01, 0.016, 0.032], rtol=1e-6
+    )
 
 
 def test_jitter_draws_one_factor_for_all_layers_evenly_on_both_sides():
     keys = jax.random.split(jax.random.key(0), 400)
     drawn = np.array([thresholds(jitter_thresholds(PARAMS, key, 0.5)) for key in keys])
-    np.testing.assert_allclose(drawn[:, 1:] / drawn[:, :1], np.tile([2.0, 4.0], (400, 1)), rtol=1e-5)
+    np.testing.assert_allclose(
+        drawn[:, 1:] / drawn[:, :1], np.tile([2.0, 4.0], (400, 1)), rtol=1e-5
+    )
     shift = np.log(drawn[:, 0] / 0.1)
     assert -0.5 <= shift.min() < -0.48 and 0.48 < shift.max() <= 0.5
     assert abs(shift.mean()) < 0.05  # standard error 0.0144
@@ -157,9 +169,12 @@ def test_a_step_of_steering_by_hand():
     """A batch at a quarter of the target raises every threshold by 4^g, one at the target changes nothing."""
     np.testing.assert_allclose(
         thresholds(steer_thresholds(PARAMS, jnp.float32(0.5), target=2.0)),
-        np.array([0.1, 0.2, 0.4]) * 4.0**STEERING_GAIN, rtol=1e-6,
-    )  # fmt: skip
-    np.testing.assert_allclose(thresholds(steer_thresholds(PARAMS, jnp.float32(2.0), target=2.0)), thresholds(PARAMS))
+        np.array([0.1, 0.2, 0.4]) * 4.0**STEERING_GAIN,
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        thresholds(steer_thresholds(PARAMS, jnp.float32(2.0), target=2.0)), thresholds(PARAMS)
+    )
 
 
 @pytest.mark.parametrize("target", [1.5, 3.0, 4.5])

@@ -21,7 +21,11 @@ def silent(_):
 def finished(make_config, tmp_path_factory):
     """The workdir of one whole run."""
     workdir = tmp_path_factory.mktemp("distil") / "run"
-    run_all(make_config(module=distil, finetune__num_epochs=2, distil__num_epochs=2), workdir, tell=silent)
+    run_all(
+        make_config(module=distil, finetune__num_epochs=2, distil__num_epochs=2),
+        workdir,
+        tell=silent,
+    )
     return workdir
 
 
@@ -30,22 +34,29 @@ def test_a_student_takes_the_layers_that_it_is_told_to():
     assert config.num_layers == 2
     jax.tree.map(
         lambda found, whole: np.testing.assert_array_equal(found, whole[np.array([1, 3])]),
-        params["encoder"]["layers"], make_params()["encoder"]["layers"],
-    )  # fmt: skip
+        params["encoder"]["layers"],
+        make_params()["encoder"]["layers"],
+    )
     assert student_layers((), 12) == (0, 2, 4, 6, 8, 10) and student_layers((), 3) == (0, 2)
 
 
 @pytest.mark.parametrize("layers", [(4,), (1, 1), (2, 1), (-1, 2)])
 def test_layers_that_the_teacher_does_not_have_are_refused(make_config, workdirs, layers):
     workdir = workdirs()
-    with pytest.raises(ValueError, match="config.distil.layers is .*; expected increasing numbers from 0 to 3"):
+    with pytest.raises(
+        ValueError, match="config.distil.layers is .*; expected increasing numbers from 0 to 3"
+    ):
         run_all(make_config(module=distil, distil__layers=layers), workdir, tell=silent)
     assert not workdir.exists()
 
 
 def test_a_run_leaves_a_shallower_model_that_is_faster(finished):
     done, saved = phases.read_done(finished / "distil"), load_model(finished / "distil" / "model")
-    assert saved.config.num_layers == 2 and saved.pruner_name == "keep_all" and done["layers"] == [0, 2]
+    assert (
+        saved.config.num_layers == 2
+        and saved.pruner_name == "keep_all"
+        and done["layers"] == [0, 2]
+    )
     assert 1.5 < done["validation"]["flops_speedup"] < 2.0
     dense, student = evaluate_workdir(finished, tell=silent)
     assert (dense["method"], student["method"]) == ("dense", "distil")
@@ -55,6 +66,8 @@ def test_a_run_leaves_a_shallower_model_that_is_faster(finished):
 
 def test_tokens_are_pruned_on_top_of_a_student(make_config, workdirs, finished):
     workdir = workdirs()
-    run_all(make_config(module=adapler, model=str(finished / "distil" / "model")), workdir, tell=silent)
+    run_all(
+        make_config(module=adapler, model=str(finished / "distil" / "model")), workdir, tell=silent
+    )
     saved = load_model(workdir / "adapler" / "model")
     assert saved.config.num_layers == 2 and saved.pruner_name == "adapler"

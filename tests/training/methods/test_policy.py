@@ -26,14 +26,23 @@ from adapler_jax.training.methods.policy import (
     rank_targets,
 )
 from adapler_jax.types import Draws, LayerLoop
-from tests.tiny import CONFIG, assert_all_finite, assert_trees_equal, assert_trees_near, make_batch, make_params
+from tests.tiny import (
+    CONFIG,
+    assert_all_finite,
+    assert_trees_equal,
+    assert_trees_near,
+    make_batch,
+    make_params,
+)
 
 PRUNER = trbert(CONFIG, selector_dim=8)
 LAYERS = (1, 2)
 
 
 def with_guide(batch):
-    guide_BSL = np.random.default_rng(5).uniform(size=(len(batch.label_B), 2, batch.live_BL.shape[1]))
+    guide_BSL = np.random.default_rng(5).uniform(
+        size=(len(batch.label_B), 2, batch.live_BL.shape[1])
+    )
     return batch.replace(guide_BSL=guide_BSL.astype(np.float32))
 
 
@@ -68,7 +77,12 @@ def test_policy_gradient_is_that_of_the_expected_reward():
         """As `policy_objective` finds it where the second token's action is this one."""
         uniform_NBL = jnp.full((4, 1, 2), 0.0 if keeps else 1.0)
         logits_BC, trace = full_width.forward(
-            params | {"pruner": selectors}, CONFIG, pruner, batch, slope=jnp.float32(1.0), draws=Draws(uniform_NBL)
+            params | {"pruner": selectors},
+            CONFIG,
+            pruner,
+            batch,
+            slope=jnp.float32(1.0),
+            draws=Draws(uniform_NBL),
         )
         return {
             "task": CLASSIFICATION.losses(logits_BC, batch, 0.0),
@@ -96,14 +110,21 @@ def test_policy_gradient_is_that_of_the_expected_reward():
     chances = {True: probability, False: 1.0 - probability}
     pairs = [(first, second) for first in chances for second in chances]
     found = [
-        jax.tree.map(lambda leaf, w=chances[a] * chances[b]: w * leaf, gradient(params["pruner"], first=a, second=b))
+        jax.tree.map(
+            lambda leaf, w=chances[a] * chances[b]: w * leaf,
+            gradient(params["pruner"], first=a, second=b),
+        )
         for a, b in pairs
     ]
     found = jax.tree.map(lambda *leaves: sum(leaves), *found)
     steepest = jax.tree.map(lambda leaf: leaf / optax.tree.norm(found), found)
 
     def along(step):
-        return float(expected_reward(jax.tree.map(lambda leaf, d: leaf + step * d, params["pruner"], steepest)))
+        return float(
+            expected_reward(
+                jax.tree.map(lambda leaf, d: leaf + step * d, params["pruner"], steepest)
+            )
+        )
 
     finite = (along(1e-2) - along(-1e-2)) / 2e-2
     # Rewards are differentiated as constants by the sampler; here too, since only probabilities move with selectors.
@@ -114,11 +135,20 @@ def test_policy_gradient_is_that_of_the_expected_reward():
 @functools.cache
 def gradients(joint, **options):
     params, batch = make_params(PRUNER), with_guide(make_batch(num_fillers=1))
-    policy = PolicyConfig(length_coef=1.0, num_samples=4, task_coef=1.0 if joint else 0.0, **options)
+    policy = PolicyConfig(
+        length_coef=1.0, num_samples=4, task_coef=1.0 if joint else 0.0, **options
+    )
 
     def loss(params):
         return policy_objective(
-            params, CONFIG, PRUNER, batch, policy, key=jax.random.key(3), share_done=jnp.float32(0.0), dtype=jnp.float32
+            params,
+            CONFIG,
+            PRUNER,
+            batch,
+            policy,
+            key=jax.random.key(3),
+            share_done=jnp.float32(0.0),
+            dtype=jnp.float32,
         )
 
     return jax.jit(jax.grad(loss, has_aux=True))(params)
@@ -143,13 +173,21 @@ def test_samples_a_few_at_a_time_take_less_memory():
     params, batch = make_params(PRUNER), with_guide(make_batch((12,) * 8))
 
     def planned(at_once):
-        policy = PolicyConfig(length_coef=1.0, num_samples=8, samples_at_once=at_once, task_coef=1.0)
+        policy = PolicyConfig(
+            length_coef=1.0, num_samples=8, samples_at_once=at_once, task_coef=1.0
+        )
 
         def loss(params):
             return policy_objective(
-                params, CONFIG, PRUNER, batch, policy, key=jax.random.key(0), share_done=jnp.float32(0.0),
+                params,
+                CONFIG,
+                PRUNER,
+                batch,
+                policy,
+                key=jax.random.key(0),
+                share_done=jnp.float32(0.0),
                 dtype=jnp.float32,
-            )[0]  # fmt: skip
+            )[0]
 
         return jax.jit(jax.grad(loss)).lower(params).compile().memory_analysis().temp_size_in_bytes
 
@@ -163,7 +201,14 @@ def test_imitation_ends_with_its_share_of_the_steps():
     @jax.jit
     def numbers(share_done):
         return policy_objective(
-            params, CONFIG, PRUNER, batch, policy, key=jax.random.key(1), share_done=share_done, dtype=jnp.float32
+            params,
+            CONFIG,
+            PRUNER,
+            batch,
+            policy,
+            key=jax.random.key(1),
+            share_done=share_done,
+            dtype=jnp.float32,
         )[1]["nll"]
 
     assert float(numbers(0.0)) == float(numbers(0.49)) != float(numbers(0.5)) == float(numbers(1.0))
@@ -178,10 +223,12 @@ def test_a_selector_step_trains_what_it_should(joint):
     def objective(params, batch, step, key):
         return policy_objective(
             params, CONFIG, PRUNER, batch, policy, key=key, share_done=step / 10, dtype=jnp.float32
-        )  # fmt: skip
+        )
 
     step_fn = jax.jit(make_selector_step(objective, main, joint=joint))
-    state, numbers = step_fn(init_selector_state(params, main, joint=joint), batch, jax.random.key(0))
+    state, numbers = step_fn(
+        init_selector_state(params, main, joint=joint), batch, jax.random.key(0)
+    )
     assert int(state.step) == 1 and float(numbers["grad_norm"]) > 0
     with pytest.raises(AssertionError):
         assert_trees_equal(state.params["pruner"], params["pruner"])
@@ -203,12 +250,21 @@ def test_a_policy_step_takes_no_gradient_through_the_encoder():
 
     def objective(params):
         return policy_objective(
-            params, CONFIG, PRUNER, batch, policy, key=jax.random.key(0), share_done=jnp.float32(1.0),
-            dtype=jnp.float32, loop=LayerLoop(4),
-        )[0]  # fmt: skip
+            params,
+            CONFIG,
+            PRUNER,
+            batch,
+            policy,
+            key=jax.random.key(0),
+            share_done=jnp.float32(1.0),
+            dtype=jnp.float32,
+            loop=LayerLoop(4),
+        )[0]
 
     forward = flops_of(objective, params)
-    selectors = flops_of(jax.grad(lambda selectors: objective(params | {"pruner": selectors})), params["pruner"])
+    selectors = flops_of(
+        jax.grad(lambda selectors: objective(params | {"pruner": selectors})), params["pruner"]
+    )
     assert selectors < 1.3 * forward < flops_of(jax.grad(objective), params)
 
 
@@ -218,8 +274,12 @@ def test_a_policy_step_takes_no_gradient_through_the_encoder():
 def test_importance_scores_say_what_a_skip_would_do():
     """First order: replacing H_r[t] by H_l[t] changes the loss by the product with the gradient."""
     params, batch = make_params(PRUNER), make_batch()
-    scores_BSL, logits_BC = importance_scores(params, CONFIG, batch, layers=LAYERS, dtype=jnp.float32)
-    assert scores_BSL.shape == (4, 2, 12) and not np.any(scores_BSL[~np.repeat(batch.live_BL[:, None], 2, axis=1)])
+    scores_BSL, logits_BC = importance_scores(
+        params, CONFIG, batch, layers=LAYERS, dtype=jnp.float32
+    )
+    assert scores_BSL.shape == (4, 2, 12) and not np.any(
+        scores_BSL[~np.repeat(batch.live_BL[:, None], 2, axis=1)]
+    )
     expected, _ = full_width.forward(params | {"pruner": {}}, CONFIG, keep_all(), batch, slope=None)
     np.testing.assert_allclose(logits_BC, expected, atol=1e-5)
     assert np.all(scores_BSL[0] > 0)
@@ -228,7 +288,9 @@ def test_importance_scores_say_what_a_skip_would_do():
 @pytest.mark.parametrize(("num_layers", "layers"), [(3, (1,)), (2, (1,)), (6, (1, 5))])
 def test_encoders_that_are_too_shallow_have_no_importance_scores(num_layers, layers):
     config = dataclasses.replace(CONFIG, num_layers=num_layers)
-    with pytest.raises(ValueError, match=f"importance scores are undefined for {num_layers} layers"):
+    with pytest.raises(
+        ValueError, match=f"importance scores are undefined for {num_layers} layers"
+    ):
         check_depth(config, layers)
 
 

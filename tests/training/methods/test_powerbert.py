@@ -15,8 +15,13 @@ from configs import powerbert
 from tests.tiny import assert_trees_equal
 
 PHASES = ("finetune", "teacher", "search", "powerbert")
-RUN = {"finetune__num_epochs": 2, "powerbert__num_epochs": 2, "powerbert__mass_coef": 0.05,
-       "powerbert__rank_learning_rate": 0.1, "powerbert__checkpoint_every_steps": 4}  # fmt: skip
+RUN = {
+    "finetune__num_epochs": 2,
+    "powerbert__num_epochs": 2,
+    "powerbert__mass_coef": 0.05,
+    "powerbert__rank_learning_rate": 0.1,
+    "powerbert__checkpoint_every_steps": 4,
+}
 
 
 def silent(_):
@@ -39,7 +44,12 @@ def test_a_run_searches_and_trains_with_what_it_found(finished):
     done = read_all(finished)
     counts = done["search"]["retention"]
     assert len(counts) == 4 and counts == sorted(counts, reverse=True) and counts[-1] < 8
-    assert counts == np.minimum.accumulate(np.maximum(1, np.floor(done["search"]["mass"]))).astype(int).tolist()
+    assert (
+        counts
+        == np.minimum.accumulate(np.maximum(1, np.floor(done["search"]["mass"])))
+        .astype(int)
+        .tolist()
+    )
     assert done["powerbert"]["retention"] == counts  # so that a model that drops nothing says so
     for name in ("search", "powerbert"):
         saved = load_model(finished / name / "model")
@@ -47,10 +57,14 @@ def test_a_run_searches_and_trains_with_what_it_found(finished):
         assert saved.params["pruner"]["retention_N"].tolist() == counts
         assert np.all(np.array(done[name]["validation"]["kept_tokens"]) <= counts)
         assert done[name]["validation"]["flops_speedup"] > 1.0
-    trained = [load_model(finished / name / "model").params["encoder"] for name in ("search", "powerbert")]
+    trained = [
+        load_model(finished / name / "model").params["encoder"] for name in ("search", "powerbert")
+    ]
     with pytest.raises(AssertionError):
         assert_trees_equal(*trained)
-    masses = [line["mass"] for line in read_journal(finished / "search") if line["group"] == "train"]
+    masses = [
+        line["mass"] for line in read_journal(finished / "search") if line["group"] == "train"
+    ]
     assert masses[0] == 16 * (1 + 2 + 3 + 4) and masses[-1] < masses[0]
 
 
@@ -70,19 +84,35 @@ def test_a_run_killed_twice_ends_with_the_numbers_of_an_uninterrupted_one(
     run_killed_at(config, torn, PHASES, ((18, 2), (14, 3)))
     run_all(config, torn, tell=silent)
     assert read_all(torn) == read_all(finished)
-    assert_trees_equal(*(load_model(root / "powerbert" / "model").params for root in (torn, finished)))
+    assert_trees_equal(
+        *(load_model(root / "powerbert" / "model").params for root in (torn, finished))
+    )
 
 
 def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, finished):
     given, borrowed = workdirs(), workdirs()
     run_all(
-        make_config(module=powerbert, powerbert__retention=(9, 5, 3, 2), powerbert__distil_coef=0.0), given, tell=silent
+        make_config(
+            module=powerbert, powerbert__retention=(9, 5, 3, 2), powerbert__distil_coef=0.0
+        ),
+        given,
+        tell=silent,
     )
     assert not (given / "search").exists() and not (given / "teacher").exists()
-    assert load_model(given / "powerbert" / "model").params["pruner"]["retention_N"].tolist() == [9, 5, 3, 2]
-    run_all(make_config(module=powerbert, powerbert__retention_of=str(finished)), borrowed, tell=silent)
+    assert load_model(given / "powerbert" / "model").params["pruner"]["retention_N"].tolist() == [
+        9,
+        5,
+        3,
+        2,
+    ]
+    run_all(
+        make_config(module=powerbert, powerbert__retention_of=str(finished)), borrowed, tell=silent
+    )
     counts = phases.read_done(finished / "search")["retention"]
-    assert load_model(borrowed / "powerbert" / "model").params["pruner"]["retention_N"].tolist() == counts
+    assert (
+        load_model(borrowed / "powerbert" / "model").params["pruner"]["retention_N"].tolist()
+        == counts
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,19 +120,40 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
     [
         ({"powerbert__retention": (9, 5, 3, 2, 1)}, "expected 4 whole numbers, one for each layer"),
         ({"powerbert__retention": (9, 10, 3, 2)}, "none larger than the one before"),
-        ({"powerbert__retention": (17, 10, 3, 2)}, "for longer texts than the 16 token slots of this run"),
+        (
+            {"powerbert__retention": (17, 10, 3, 2)},
+            "for longer texts than the 16 token slots of this run",
+        ),
         ({"powerbert__retention_of": "{finished}/finetune"}, "there is no finished search"),
-        ({"powerbert__retention_of": "{finished}", "data__max_length": 12, "data__lengths": (12,)},
-         "was for texts of 16 token slots, this run has 12"),
-        ({"powerbert__retention": (4, 3, 2, 1), "powerbert__retention_of": "{finished}"}, "are both given; give one"),
+        (
+            {
+                "powerbert__retention_of": "{finished}",
+                "data__max_length": 12,
+                "data__lengths": (12,),
+            },
+            "was for texts of 16 token slots, this run has 12",
+        ),
+        (
+            {"powerbert__retention": (4, 3, 2, 1), "powerbert__retention_of": "{finished}"},
+            "are both given; give one",
+        ),
         ({"powerbert__mass_coef": -1.0}, "config.powerbert.mass_coef is -1.0; expected 0.0 to"),
-        ({"powerbert__distil_coef": 2.0}, "config.powerbert.distil_coef is 2.0; expected 0.0 to 1.0"),
-        ({"powerbert__rank_learning_rate": -1.0}, "config.powerbert.rank_learning_rate is -1.0; expected a finite"),
+        (
+            {"powerbert__distil_coef": 2.0},
+            "config.powerbert.distil_coef is 2.0; expected 0.0 to 1.0",
+        ),
+        (
+            {"powerbert__rank_learning_rate": -1.0},
+            "config.powerbert.rank_learning_rate is -1.0; expected a finite",
+        ),
     ],
-)  # fmt: skip
-def test_configurations_that_do_not_fit_are_refused_before_training(make_config, workdirs, finished, changes, message):
+)
+def test_configurations_that_do_not_fit_are_refused_before_training(
+    make_config, workdirs, finished, changes, message
+):
     changes = {
-        name: value.format(finished=finished) if isinstance(value, str) else value for name, value in changes.items()
+        name: value.format(finished=finished) if isinstance(value, str) else value
+        for name, value in changes.items()
     }
     workdir = workdirs()
     with pytest.raises(ValueError, match=message):
@@ -112,10 +163,16 @@ def test_configurations_that_do_not_fit_are_refused_before_training(make_config,
 
 def test_the_released_program_runs(make_config, workdirs):
     """Padding votes and [CLS] is ranked, in training; the saved model leaves padding out."""
-    workdir, config = workdirs(), make_config("faithful", module=powerbert, powerbert__mass_coef=0.05)
+    workdir, config = (
+        workdirs(),
+        make_config("faithful", module=powerbert, powerbert__mass_coef=0.05),
+    )
     config.powerbert.rank_learning_rate = 0.1
     run_all(config, workdir, tell=silent)
     assert json.loads((workdir / "run.json").read_text())["powerbert"]["padding_votes"]
     kept = phases.read_done(workdir / "powerbert")["validation"]["kept_tokens"]
     assert kept == [float(count) for count in phases.read_done(workdir / "search")["retention"]]
-    assert Classifier.load(workdir / "powerbert" / "model").predict(["a good film"])[0].label in ("bad", "good")
+    assert Classifier.load(workdir / "powerbert" / "model").predict(["a good film"])[0].label in (
+        "bad",
+        "good",
+    )

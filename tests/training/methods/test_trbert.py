@@ -13,8 +13,14 @@ from configs import trbert
 from tests.tiny import assert_trees_equal
 
 PHASES = ("finetune", "scores", "init", "policy", "trbert")
-RUN = {"finetune__num_epochs": 2, "trbert__policy_num_epochs": 2, "trbert__init_num_epochs": 1,
-       "trbert__num_samples": 4, "trbert__checkpoint_every_steps": 4, "trbert__policy_length_coef": 2.0}  # fmt: skip
+RUN = {
+    "finetune__num_epochs": 2,
+    "trbert__policy_num_epochs": 2,
+    "trbert__init_num_epochs": 1,
+    "trbert__num_samples": 4,
+    "trbert__checkpoint_every_steps": 4,
+    "trbert__policy_length_coef": 2.0,
+}
 
 
 def silent(_):
@@ -34,8 +40,13 @@ def finished(make_config, tmp_path_factory):
 
 
 def test_a_run_walks_its_phases(finished):
-    models = {name: load_model(finished / name / "model") for name in ("finetune", "init", "policy", "trbert")}
-    assert models["trbert"].pruner_name == "trbert" and models["trbert"].pruner_options == {"layers": (1, 2)}
+    models = {
+        name: load_model(finished / name / "model")
+        for name in ("finetune", "init", "policy", "trbert")
+    }
+    assert models["trbert"].pruner_name == "trbert" and models["trbert"].pruner_options == {
+        "layers": (1, 2)
+    }
     for name in ("init", "policy"):
         assert_trees_equal(models[name].params["encoder"], models["finetune"].params["encoder"])
     with pytest.raises(AssertionError):
@@ -69,11 +80,15 @@ def test_only_what_decides_is_kept(make_config, workdirs):
     workdir = workdirs()
     run_all(
         make_config(
-            module=trbert, finetune__num_epochs=20, trbert__policy_num_epochs=6, trbert__joint_num_epochs=2,
+            module=trbert,
+            finetune__num_epochs=20,
+            trbert__policy_num_epochs=6,
+            trbert__joint_num_epochs=2,
             trbert__selector_learning_rate=1e-2,
         ),
-        workdir, tell=silent,
-    )  # fmt: skip
+        workdir,
+        tell=silent,
+    )
     scores = phases.read_done(workdir / "trbert")["validation"]
     assert scores["score"] > 0.9 and scores["kept_tokens"][0] > 5.0
     assert scores["kept_tokens"][1] < 2.0
@@ -82,7 +97,11 @@ def test_only_what_decides_is_kept(make_config, workdirs):
 def test_where_nothing_imitates_the_scores_none_are_needed(make_config, workdirs):
     """Selection so far up that the scores are undefined."""
     workdir = workdirs()
-    run_all(make_config(module=trbert, trbert__layers=(1, 3), trbert__guided_share=0.0), workdir, tell=silent)
+    run_all(
+        make_config(module=trbert, trbert__layers=(1, 3), trbert__guided_share=0.0),
+        workdir,
+        tell=silent,
+    )
     assert phases.is_done(workdir / "teacher") and not (workdir / "scores").exists()
     assert load_model(workdir / "trbert" / "model").pruner_options == {"layers": (1, 3)}
 
@@ -92,14 +111,25 @@ def test_where_nothing_imitates_the_scores_none_are_needed(make_config, workdirs
     [
         ({"trbert__layers": (0, 2)}, "expected increasing numbers from 1 to 3"),
         ({"trbert__layers": (1, 4)}, "expected increasing numbers from 1 to 3"),
-        ({"trbert__policy_length_coef": -1.0}, "config.trbert.policy_length_coef is -1.0; expected 0.0 to"),
-        ({"trbert__joint_length_coef": float("nan")}, "config.trbert.joint_length_coef is nan; expected 0.0 to"),
+        (
+            {"trbert__policy_length_coef": -1.0},
+            "config.trbert.policy_length_coef is -1.0; expected 0.0 to",
+        ),
+        (
+            {"trbert__joint_length_coef": float("nan")},
+            "config.trbert.joint_length_coef is nan; expected 0.0 to",
+        ),
         ({"trbert__num_samples": 1}, "config.trbert.num_samples is 1; expected 2 to"),
-        ({"trbert__policy_num_epochs": 0}, "config.trbert.policy_num_epochs is 0; expected 1 or more"),
+        (
+            {"trbert__policy_num_epochs": 0},
+            "config.trbert.policy_num_epochs is 0; expected 1 or more",
+        ),
         ({"trbert__guided_share": 1.5}, "config.trbert.guided_share is 1.5; expected 0.0 to 1.0"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_before_training(make_config, workdirs, changes, message):
+def test_options_that_do_not_fit_are_refused_before_training(
+    make_config, workdirs, changes, message
+):
     workdir = workdirs()
     with pytest.raises(ValueError, match=message):
         run_all(make_config(module=trbert, **changes), workdir, tell=silent)
