@@ -14,14 +14,14 @@ STAMP := $(notdir $(REQUIREMENTS))
 # what has no hash is installed by a command of its own, bound to these versions.
 PINS := $(VENV)/pins-$(STAMP)
 
-.PHONY: help install quickstart quickstart-debug test live docs clean
+.PHONY: help install quickstart quickstart-debug test compare docs clean
 
 help:
 	@echo "make install           requirements.txt into .venv"
 	@echo "make quickstart        train AdapLeR on review sentences and evaluate it"
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make test              the tests"
-	@echo "make live              the comparisons with PyTorch and others; installs requirements-peers.txt"
+	@echo "make compare              the comparisons with PyTorch and others; installs requirements-baselines.txt"
 	@echo "make docs              the documentation into docs/_build/html, its notebook run in small; installs requirements-docs.txt"
 	@echo "make clean             remove .venv, .demo and the quickstart's runs"
 	@echo "PYTHON=python3.12 picks the Python of .venv, REQUIREMENTS=requirements.lock the tested versions, by their hashes"
@@ -64,10 +64,10 @@ quickstart-debug: install
 test: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m pytest -rs -m "not docs" -n 2 --dist=loadfile
 
-live: $(VENV)/tests-installed-$(STAMP)
-	@echo "installing requirements-peers.txt into $(VENV)"
-	@$(INSTALL) -c $(PINS) -r requirements.txt -r requirements-peers.txt
-	$(RUN) -m pytest -rs -m live -n 2 --dist=loadfile
+compare: $(VENV)/tests-installed-$(STAMP)
+	@echo "installing requirements-baselines.txt into $(VENV)"
+	@$(INSTALL) -c $(PINS) -r requirements.txt -r requirements-baselines.txt
+	$(RUN) -m pytest -rs -m compare -n 2 --dist=loadfile
 
 # A warning is an error. The notebook runs in small, the pictures are drawn of what it trained, and the commands of README.md
 # and docs/*.md run in small; nothing of it is kept.

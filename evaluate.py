@@ -61,7 +61,7 @@ def main():
     check_saving(workdir, _SAVE.value, _CHOOSE.value)
     rows = evaluate_workdir(
         workdir,
-        tell=print_note,
+        log=print_note,
         with_times=_TIMES.value,
         splits=_SPLITS.value,
         with_classes=True,

@@ -30,7 +30,7 @@ def main():
     run_all(
         _CONFIG.value,
         _WORKDIR.value,
-        tell=print_note,
+        log=print_note,
         command=command_line(["python", *sys.argv]),
     )
 

@@ -117,7 +117,7 @@ def layer_flops(config: EncoderConfig, length):
 
 
 def significance_flops(config: EncoderConfig, length):
-    """What `encoder.attention_received` takes of the attention among `length` tokens; their ranking is left out."""
+    """What `encoder.attention_significance` takes of the attention among `length` tokens; their ranking is left out."""
     length = as_counts(length)
     return length * config.num_heads * (2 * length + 3)
 

@@ -12,10 +12,10 @@ from adapler_jax.heads import CLASSIFICATION, Head, answered
 from adapler_jax.pruning.base import (
     Pruner,
     check_sites,
-    harden,
+    hard_step,
+    hard_to_soft,
     params_of_layers,
-    select_at,
-    soften_at,
+    soft_step,
 )
 from adapler_jax.types import (
     BEFORE_ATTENTION,
@@ -23,10 +23,10 @@ from adapler_jax.types import (
     MASK_BIAS,
     Batch,
     EncoderConfig,
-    LayerLoop,
     Params,
+    ScanOptions,
+    SiteInput,
     Trace,
-    View,
 )
 
 
@@ -34,68 +34,70 @@ from adapler_jax.types import (
 class _Carry:
     hidden_BLD: jax.Array
     bias_BL: jax.Array
-    weight_BL: jax.Array
-    last_BLD: (
+    survival_BL: jax.Array
+    exit_hidden_BLD: (
         jax.Array | None
     )  # the state of every token that was the last to count; None if not asked for
 
 
-def run_layers(
+def forward_layers(
     params: Params,
     config: EncoderConfig,
     pruner: Pruner,
     hidden_BLD,
-    live_BL,
+    valid_BL,
     *,
     slope,
     key,
     dtype,
-    draws=None,
+    noise=None,
     collect_hidden=False,
-    with_last=False,
+    return_exit_hidden=False,
     protected_BL=None,
-    loop=LayerLoop(),
+    loop=ScanOptions(),
 ):
     """All layers with the pruner at its sites.
 
-    Args: hidden_BLD: the embeddings' output. live_BL: bool. slope: of the soft removal, a scalar array; None for the
+    Args: hidden_BLD: the embeddings' output. valid_BL: bool. slope: of the soft removal, a scalar array; None for the
     hard rule. key: dropout key or None. dtype: of the operands of the encoder's products. draws: for a method that
-    samples, uniform and guide with a leading axis of layers. with_last: whether the Trace has the last state of every
+    samples, uniform and guide with a leading axis of layers. return_exit_hidden: whether the Trace has the last state of every
     token; of a soft removal, the states mixed by what was left of the token. protected_BL: bool, tokens that stay.
     loop: how the layers are walked; one that unrolls more layers than there are unrolls all.
     Returns: last hidden_BLD; Trace; states after every layer [N, B, L, D] where collect_hidden, else None.
     """
     check_sites(pruner, config)
-    slot_BL = jnp.ones_like(live_BL) if pruner.keeps_padding else live_BL  # what counts as a token
+    slot_BL = (
+        jnp.ones_like(valid_BL) if pruner.counts_padding else valid_BL
+    )  # what counts as a token
 
-    def prune(carry, site_params, index, draws, reading_BL):
+    def prune(carry, site_params, index, noise, token_logit_BL):
         hard = slope is None
-        entering_BL = slot_BL & (carry.weight_BL > 0) if hard else slot_BL
-        view = View(reading_BL, entering_BL, carry.weight_BL, draws, protected_BL)
+        entering_BL = slot_BL & (carry.survival_BL > 0) if hard else slot_BL
+        view = SiteInput(token_logit_BL, entering_BL, carry.survival_BL, noise, protected_BL)
         if hard:
-            softened = harden(select_at(pruner, site_params, index, view))
+            softened = hard_to_soft(hard_step(pruner, site_params, index, view))
         else:
-            softened = soften_at(pruner, site_params, index, view, slope)
+            softened = soft_step(pruner, site_params, index, view, slope)
         bias_BL = jnp.maximum(MASK_BIAS, carry.bias_BL + softened.bias_BL)
-        carry = carry.replace(bias_BL=bias_BL, weight_BL=softened.weight_BL)
+        carry = carry.replace(bias_BL=bias_BL, survival_BL=softened.survival_BL)
         if softened.scale_BL is not None:
             carry = carry.replace(hidden_BLD=carry.hidden_BLD * softened.scale_BL[..., None])
-        count_B = jnp.sum(softened.weight_BL, axis=-1)
+        count_B = jnp.sum(softened.survival_BL, axis=-1)
         return carry, Trace(
-            score_NBL=softened.score_BL, weight_NBL=softened.weight_BL, count_NB=count_B
+            score_NBL=softened.score_BL, survival_NBL=softened.survival_BL, count_NB=count_B
         )
 
     def advance(carry, hidden_BLD):
         """The carry with new states, which are the last ones of tokens that are still there."""
-        last_BLD = carry.last_BLD
-        if last_BLD is not None:
-            weight_BL1 = carry.weight_BL[..., None]
-            last_BLD = weight_BL1 * hidden_BLD + (1.0 - weight_BL1) * last_BLD
-        return carry.replace(hidden_BLD=hidden_BLD, last_BLD=last_BLD)
+        exit_hidden_BLD = carry.exit_hidden_BLD
+        if exit_hidden_BLD is not None:
+            survival_BL1 = carry.survival_BL[..., None]
+            exit_hidden_BLD = survival_BL1 * hidden_BLD + (1.0 - survival_BL1) * exit_hidden_BLD
+        return carry.replace(hidden_BLD=hidden_BLD, exit_hidden_BLD=exit_hidden_BLD)
 
     def run_layer(carry, scanned):
         layer, site_params, index, layer_draws = scanned
-        here = None if draws is None else draws.replace(**layer_draws)
+        here = None if noise is None else noise.replace(**layer_draws)
         trace = Trace()
         attend_key, ffn_key = (
             (None, None) if key is None else jax.random.split(jax.random.fold_in(key, index))
@@ -104,13 +106,15 @@ def run_layers(
             carry, trace = prune(
                 carry, site_params, index, here, pruner.read(site_params, carry.hidden_BLD)
             )
-        voter_BL = slot_BL & (carry.weight_BL > 0) if pruner.point == BEFORE_FEED_FORWARD else None
-        hidden_BLD, received_BL = encoder.attend_and_count(
+        query_mask_BL = (
+            slot_BL & (carry.survival_BL > 0) if pruner.point == BEFORE_FEED_FORWARD else None
+        )
+        hidden_BLD, received_BL = encoder.attention_with_significance(
             layer,
             config,
             carry.hidden_BLD,
             carry.bias_BL,
-            voter_BL=voter_BL,
+            query_mask_BL=query_mask_BL,
             key=attend_key,
             dtype=dtype,
         )
@@ -126,11 +130,17 @@ def run_layers(
         )
         return carry, (trace, carry.hidden_BLD if collect_hidden else None)
 
-    last_BLD = jnp.where(live_BL[..., None], hidden_BLD, 0.0) if with_last else None
-    start = _Carry(hidden_BLD, encoder.key_bias(live_BL), slot_BL.astype(jnp.float32), last_BLD)
+    exit_hidden_BLD = (
+        jnp.where(valid_BL[..., None], hidden_BLD, 0.0) if return_exit_hidden else None
+    )
+    start = _Carry(
+        hidden_BLD, encoder.attention_bias(valid_BL), slot_BL.astype(jnp.float32), exit_hidden_BLD
+    )
     site_params = params_of_layers(pruner, params["pruner"], config.num_layers)
     layer_draws = (
-        {} if draws is None else {"uniform_BL": draws.uniform_BL, "guide_BL": draws.guide_BL}
+        {}
+        if noise is None
+        else {"uniform_BL": noise.uniform_BL, "importance_BL": noise.importance_BL}
     )
     scanned = (params["encoder"]["layers"], site_params, jnp.arange(config.num_layers), layer_draws)
     # Of layers written out one after another XLA computes all inner states anew before it uses the first.
@@ -140,7 +150,7 @@ def run_layers(
         else (run_layer, min(loop.unroll, config.num_layers))
     )
     carry, (trace, hidden_NBLD) = jax.lax.scan(step, start, scanned, unroll=unroll)
-    return carry.hidden_BLD, trace.replace(last_BLD=carry.last_BLD), hidden_NBLD
+    return carry.hidden_BLD, trace.replace(exit_hidden_BLD=carry.exit_hidden_BLD), hidden_NBLD
 
 
 def forward(
@@ -152,33 +162,33 @@ def forward(
     slope,
     key=None,
     dtype=jnp.float32,
-    draws=None,
+    noise=None,
     head: Head = CLASSIFICATION,
-    loop=LayerLoop(),
+    loop=ScanOptions(),
 ):
-    """Logits float32, as the head gives them, and the Trace of one batch; arguments as in `run_layers`.
+    """Logits float32, as the head gives them, and the Trace of one batch; arguments as in `forward_layers`.
 
     A row without a token has logits 0, and no gradient comes from it.
     """
     embed_key, layers_key, head_key = (None,) * 3 if key is None else jax.random.split(key, 3)
     embeddings = params["encoder"]["embeddings"]
     hidden_BLD = encoder.embed(embeddings, config, batch.token_BL, batch.segment_BL, key=embed_key)
-    hidden_BLD, trace, _ = run_layers(
+    hidden_BLD, trace, _ = forward_layers(
         params,
         config,
         pruner,
         hidden_BLD,
-        batch.live_BL,
+        batch.valid_BL,
         slope=slope,
         key=layers_key,
         dtype=dtype,
-        draws=draws,
-        with_last=head.reads_tokens,
+        noise=noise,
+        return_exit_hidden=head.reads_tokens,
         protected_BL=head.protects(batch),
         loop=loop,
     )
-    states = trace.last_BLD if head.reads_tokens else hidden_BLD[:, 0]
+    states = trace.exit_hidden_BLD if head.reads_tokens else hidden_BLD[:, 0]
     logits = answered(
-        head.read(params["head"], config, states, batch, head_key), jnp.any(batch.live_BL, axis=1)
+        head.read(params["head"], config, states, batch, head_key), jnp.any(batch.valid_BL, axis=1)
     )
-    return logits, trace.replace(last_BLD=None)
+    return logits, trace.replace(exit_hidden_BLD=None)

@@ -7,7 +7,7 @@ Arrays end in their shape, one letter an axis:
     S slots attended to     H heads                 C classes
     R slots after dropping  K size of one head      N layers (a stacked leading axis)
 
-Words used everywhere: *live* is not padding; *score* is what a pruner gives a token; *keep* survives a site for
+Words used everywhere: *valid* is not padding; *score* is what a pruner gives a token; *keep* survives a site for
 good (inference); *weight* is the soft survival in [0, 1] (training); a *site* is a place where a pruner is called.
 """
 
@@ -22,10 +22,10 @@ import jax.numpy as jnp
 MASK_BIAS = -10000.0
 
 # A filler row of the last, incomplete batch carries this example id; it never counts in a score or a loss.
-FILLER_ID = -1
+PADDING_EXAMPLE_ID = -1
 
 
-class LayerLoop(NamedTuple):
+class ScanOptions(NamedTuple):
     """How a pass at full width walks its layers; changes no number."""
 
     unroll: int = 1  # layers written out one after another: longer compilation, and a backward pass stacks nothing
@@ -84,13 +84,13 @@ class Batch:
 
     token_BL: jax.Array  # int32, right padded
     segment_BL: jax.Array  # int32, 0 or 1
-    live_BL: jax.Array  # bool, False on padding
+    valid_BL: jax.Array  # bool, False on padding
     label_B: jax.Array  # int32 in [0, C)
-    example_id_B: jax.Array  # int32, FILLER_ID on filler rows
+    example_id_B: jax.Array  # int32, PADDING_EXAMPLE_ID on filler rows
     saliency_BL: jax.Array | None = (
         None  # float32, targets of the contribution predictors, 0 on padding
     )
-    guide_BSL: jax.Array | None = (
+    importance_BSL: jax.Array | None = (
         None  # float32, what a heuristic makes of each token at the S sites of a pruner
     )
     teacher_logits: Any = (
@@ -111,36 +111,36 @@ BEFORE_FEED_FORWARD = "before_feed_forward"
 
 
 @flax.struct.dataclass
-class Draws:
+class SamplingNoise:
     """What decides the actions of a method that samples them. With a leading axis of layers for a whole pass."""
 
     uniform_BL: jax.Array  # float32 in [0, 1)
-    guide_BL: jax.Array | None = (
+    importance_BL: jax.Array | None = (
         None  # float32, by which imitating rows choose; None where none does
     )
-    guided_B: jax.Array | None = None  # bool, the rows that do; one for all layers
+    imitate_B: jax.Array | None = None  # bool, the rows that do; one for all layers
 
 
 @flax.struct.dataclass
-class View:
+class SiteInput:
     """All that a pruner sees of the model at a site."""
 
     # float32: what the pruner's `read` makes of each token's state; before the feed-forward half what
-    # `encoder.attention_received` makes of the attention just paid
-    reading_BL: jax.Array
-    live_BL: jax.Array  # bool; at inference: the token is real and survived all earlier sites
-    weight_BL: jax.Array  # float32 soft survival entering the site; 1 on [CLS], 0 on padding
-    draws: Draws | None = None  # in training, for a method that samples
+    # `encoder.attention_significance` makes of the attention just paid
+    token_logit_BL: jax.Array
+    remaining_BL: jax.Array  # bool; at inference: the token is real and survived all earlier sites
+    survival_BL: jax.Array  # float32 soft survival entering the site; 1 on [CLS], 0 on padding
+    noise: SamplingNoise | None = None  # in training, for a method that samples
     protected_BL: jax.Array | None = None  # bool: tokens that stay whatever the pruner says
 
 
 @flax.struct.dataclass
-class Softened:
+class SoftSelection:
     """What `soften` answers for one site."""
 
     score_BL: jax.Array  # float32, sums to 1 over an example, 0 on padding
     bias_BL: jax.Array  # float32, <= 0, what this site adds to the key bias
-    weight_BL: jax.Array  # float32, soft survival leaving the site
+    survival_BL: jax.Array  # float32, soft survival leaving the site
     scale_BL: jax.Array | None = None  # float32, multiplies the states; None for 1
 
 
@@ -160,7 +160,7 @@ class Trace:
     """
 
     score_NBL: jax.Array | None = None
-    weight_NBL: jax.Array | None = None  # soft survival *leaving* each site (0 or 1 at inference)
+    survival_NBL: jax.Array | None = None  # soft survival *leaving* each site (0 or 1 at inference)
     count_NB: jax.Array | None = None  # tokens that leave the site; float32 soft, int32 hard
     # Where asked for, also without a pruner: the state of every token when it was dropped or at the end; 0 on padding.
-    last_BLD: jax.Array | None = None
+    exit_hidden_BLD: jax.Array | None = None

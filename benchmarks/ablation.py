@@ -36,9 +36,9 @@ VARIANTS = {
         "adapler.length_target": 75.0,
     },
     "no-length-target": {"adapler.length_target": 0.0, "adapler.length_coef": 1.0},
-    "no-threshold-spread": {"adapler.threshold_spread": 0.0},
-    "pretrained-start": {"adapler.start": "pretrained"},
-    "gradient-through-targets": {"adapler.constant_targets": False},
+    "no-threshold-spread": {"adapler.threshold_noise": 0.0},
+    "pretrained-start": {"adapler.init_from": "pretrained"},
+    "gradient-through-targets": {"adapler.stop_target_gradient": False},
     "no-distillation": {"adapler.distil_coef": 0.0},
     "one-learning-rate": {"adapler.predictor_learning_rate": 5e-5},
 }
@@ -60,7 +60,7 @@ def variant_config(config, name: str, speedup: float):
     if name not in VARIANTS:
         raise ValueError(f"unknown variant {name!r}; there are {', '.join(VARIANTS)}")
     changed = copy.deepcopy(config)
-    changed.adapt.speedups = (speedup,)
+    changed.adapt.target_speedups = (speedup,)
     changed.update_from_flattened_dict(VARIANTS[name])
     return changed
 
@@ -74,18 +74,18 @@ def share_phases(base: pathlib.Path, workdir: pathlib.Path, config) -> None:
             (workdir / (phase + ".tmp")).rename(workdir / phase)
 
 
-def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> dict:
+def run_variant(config, name: str, runs: pathlib.Path, speedup: float, log) -> dict:
     """Trains one variant and returns its row."""
     workdir, changed = runs / name, variant_config(config, name, speedup)
     if name != "default":
         run_all(
             variant_config(config, "default", speedup),
             runs / "default",
-            tell=tell,
+            log=log,
             last_phase=SHARED_PHASES[-1],
         )
         share_phases(runs / "default", workdir, changed)
-    run_all(changed, workdir, tell=tell)
+    run_all(changed, workdir, log=log)
     dense = read_done(workdir / "finetune")["validation"]
     trained = read_done(workdir / "adapler")["validation"]
     adapt = adapt_name(speedup)
@@ -113,7 +113,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, tell) -> 
 def main(options):
     """Runs the variants, the default first, since the others start from its fine-tuned model."""
 
-    def tell(line):
+    def log(line):
         print(line, file=sys.stderr)
 
     runs = pathlib.Path(options.runs)
@@ -129,7 +129,7 @@ def main(options):
         )  # an unknown one is told before the first trains
     for name in names:
         if all(row["variant"] != name for row in record.rows):
-            record.add([run_variant(options.config, name, runs, options.speedup, tell)])
+            record.add([run_variant(options.config, name, runs, options.speedup, log)])
     print_table(record.rows, columns=COLUMNS)
 
 

@@ -39,7 +39,7 @@ def control_config(config):
     """Fine-tuning alone, for as many epochs as all phases of the AdapLeR run."""
     control = copy.deepcopy(config)
     control.method = "finetune"
-    adapt_epochs = config.adapt.num_epochs * len(config.adapt.speedups)
+    adapt_epochs = config.adapt.num_epochs * len(config.adapt.target_speedups)
     control.finetune.num_epochs = (
         config.finetune.num_epochs + config.adapler.num_epochs + adapt_epochs
     )
@@ -53,23 +53,23 @@ def with_training(row: dict, workdir: pathlib.Path, phase: str) -> dict:
     return row | scores | {"training_commits": training_commits(workdir, phase)}
 
 
-def run_seed(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
+def run_seed(config, seed: int, runs: pathlib.Path, *, log) -> list[dict]:
     """Trains and evaluates one seed; a row a pruned model, with its scores on validation beside those on test."""
     config = copy.deepcopy(config)
     config.seed = seed
     workdir = runs / f"seed{seed}"
-    run_all(config, workdir, tell=tell)
-    rows = [row for row in evaluate_workdir(workdir, tell=tell) if row["method"] != "dense"]
+    run_all(config, workdir, log=log)
+    rows = [row for row in evaluate_workdir(workdir, log=log) if row["method"] != "dense"]
     return [with_training(row, workdir, row["method"]) for row in rows]
 
 
-def run_control(config, seed: int, runs: pathlib.Path, *, tell) -> list[dict]:
+def run_control(config, seed: int, runs: pathlib.Path, *, log) -> list[dict]:
     """The same of the dense control, in one row a split."""
     control = control_config(config)
     control.seed = seed
     workdir = runs / f"{CONTROL}{seed}"
-    run_all(control, workdir, tell=tell)
-    rows = evaluate_workdir(workdir, tell=tell, with_times=False)
+    run_all(control, workdir, log=log)
+    rows = evaluate_workdir(workdir, log=log, with_times=False)
     return [with_training(row, workdir, "finetune") | {"method": CONTROL} for row in rows]
 
 
@@ -81,7 +81,7 @@ def summarize(rows: list[dict]) -> list[dict]:
 def main(options):
     """Runs all seeds."""
 
-    def tell(line):
+    def log(line):
         print(line, file=sys.stderr)
 
     fields = flatten(options.config.to_dict())
@@ -91,9 +91,9 @@ def main(options):
     for seed in map(int, options.seeds):
         there = {row["method"] for row in record.rows if row["seed"] == seed}
         if not there - {CONTROL}:
-            record.add(run_seed(options.config, seed, runs, tell=tell), summary=summarize)
+            record.add(run_seed(options.config, seed, runs, log=log), summary=summarize)
         if options.control and CONTROL not in there:
-            record.add(run_control(options.config, seed, runs, tell=tell), summary=summarize)
+            record.add(run_control(options.config, seed, runs, log=log), summary=summarize)
     print_table(record.rows, columns=["seed", "method", *SUMMARY])
     print_table(summarize(record.rows))
 

@@ -33,14 +33,14 @@ from adapler_jax.inference.autotune.workloads import (
     SPEEDUPS,
     check_names,
     full_batch,
-    kept_shares,
+    kept_fractions,
     mixed_batch,
     parse_case,
     random_params,
     schedule_pruner,
     scheduled_params,
 )
-from adapler_jax.inference.engine import Engine, lay_out, make_engine, program_rows
+from adapler_jax.inference.engine import Engine, make_engine, prepare_inference_params, program_rows
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import print_results, write_record
 from adapler_jax.pruning import Pruner, keep_all
@@ -137,7 +137,7 @@ def measure(
         found = 1.0
         if engine in PRUNED:
             count_NB = np.asarray(calls[texts, target, engine]()[1].count_NB)
-            length_B = np.asarray(batch.live_BL).sum(-1)
+            length_B = np.asarray(batch.valid_BL).sum(-1)
             found = true_speedup(at_speedup[target], config, pruner, length_B, count_NB)
         wall, *packed = (
             median_speedup(timings[texts, 1.0, dense], timing) for dense in plain_names
@@ -183,8 +183,8 @@ def first_site_pruner(config: EncoderConfig) -> Pruner:
     """A method that drops at the first site alone: what has a token of an even number, but for [CLS]."""
 
     def select(params, index, view):
-        keep_BL = view.live_BL & ((view.reading_BL > 0) | (index > 0))
-        return Selection(view.weight_BL, keep_BL.at[:, 0].set(view.live_BL[:, 0]))
+        keep_BL = view.remaining_BL & ((view.token_logit_BL > 0) | (index > 0))
+        return Selection(view.survival_BL, keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
     return schedule_pruner(config)._replace(
         read=lambda params, hidden: hidden[..., 0], select=select
@@ -209,7 +209,7 @@ def measure_skewed(
     sign_V = 1.0 - 2.0 * (np.arange(config.vocab_size) % 2)
     token_VD = params["encoder"]["embeddings"]["token"].at[:, 0].set(sign_V)
     params["encoder"]["embeddings"] |= {"token": token_VD}
-    params = lay_out(params, config, COMPUTE_DTYPES[dtype])
+    params = prepare_inference_params(params, config, COMPUTE_DTYPES[dtype])
     batches = {
         texts: jax.device_put(skewed_batch(config, batch_size, length, num_whole=num_whole))
         for texts, num_whole in (("even", 0), ("skewed", 1))
@@ -288,7 +288,7 @@ def main(arguments=None) -> list[dict]:
             [float(x) for x in speedups],
         )
         for model, (_, length) in itertools.product(models, cases):
-            kept_shares(
+            kept_fractions(
                 MODELS[model], length, max(speedups), options.method
             )  # raises where it cannot be that fast
     except ValueError as error:

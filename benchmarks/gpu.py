@@ -99,7 +99,7 @@ def rows_of(job: Job, rows: list[dict], options) -> list[dict]:
     return [] if missing else found
 
 
-def rows_before(path, tell: Callable[[str], None]) -> list[dict]:
+def rows_before(path, log: Callable[[str], None]) -> list[dict]:
     """The rows of a file that was written on this device with these versions; none, with a note, of any other."""
     try:
         record = json.loads(pathlib.Path(path).read_text())
@@ -108,26 +108,22 @@ def rows_before(path, tell: Callable[[str], None]) -> list[dict]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        tell(
-            f"{path} holds no rows to resume from ({type(error).__name__}); all cases are measured"
-        )
+        log(f"{path} holds no rows to resume from ({type(error).__name__}); all cases are measured")
         return []
     if origin != (device_name(), versions()) or not all(here):
-        tell(
-            f"{path} was measured on another device or with other versions; all cases are measured"
-        )
+        log(f"{path} was measured on another device or with other versions; all cases are measured")
         return []
     return rows
 
 
-def measure_all(options, tell: Callable[[str], None]) -> tuple[list[dict], list[dict]]:
+def measure_all(options, log: Callable[[str], None]) -> tuple[list[dict], list[dict]]:
     """(rows of `engines`, rows of `training`); the file is written after every case."""
-    before = rows_before(options.json, tell) if options.resume else []
+    before = rows_before(options.json, log) if options.resume else []
     found, command = {ENGINES: [], TRAINING: []}, module_command("benchmarks.gpu")
     for job in jobs_of(options):
         rows = rows_of(job, before, options)
         name = f"{job.kind}: {job.model}, {', '.join(job.dtypes)}, {job.case[0]}x{job.case[1]}"
-        tell(f"{name}: {'measured before' if rows else 'measuring'}")
+        log(f"{name}: {'measured before' if rows else 'measuring'}")
         found[job.kind] += rows or measure(job, options)
         write_record([*found[ENGINES], *found[TRAINING]], command=command, path=options.json)
     return found[ENGINES], found[TRAINING]

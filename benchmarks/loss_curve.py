@@ -24,7 +24,7 @@ from adapler_jax.pruning import keep_all
 from adapler_jax.training import from_config as recipe
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.setup import Setup, prepare
+from adapler_jax.training.setup import RunContext, prepare
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.workdir import flatten
 from adapler_jax.types import COMPUTE_DTYPES
@@ -32,9 +32,9 @@ from adapler_jax.types import COMPUTE_DTYPES
 WINDOW = 25  # steps that a smoothed loss is the mean of
 
 
-def make_step(setup: Setup, options, dtype: str, num_steps: int):
+def make_step(setup: RunContext, options, dtype: str, num_steps: int):
     """(jitted step, its optimizers) of fine-tuning by its section, the rates falling to 0 over num_steps."""
-    rates = recipe.rates_of(options)
+    rates = recipe.make_optimizer_config(options)
     optimizers = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
         recipe.with_dropout(setup.encoder, options),
@@ -48,7 +48,7 @@ def make_step(setup: Setup, options, dtype: str, num_steps: int):
     return jax.jit(step_fn), optimizers
 
 
-def losses_of_run(setup: Setup, options, step_fn, optimizers, num_steps: int) -> np.ndarray:
+def losses_of_run(setup: RunContext, options, step_fn, optimizers, num_steps: int) -> np.ndarray:
     """Task losses of one fine-tuning, float64 [steps]; data order, start and dropout are by the setup's seed.
 
     Raises FloatingPointError where one is not finite.
@@ -90,19 +90,19 @@ def summarize(rows: list[dict]) -> dict:
     }
 
 
-def compare(config, seeds, num_steps: int, *, tell, window: int = WINDOW) -> list[dict]:
+def compare(config, seeds, num_steps: int, *, log, window: int = WINDOW) -> list[dict]:
     """A row a seed and dtype."""
     rows, programs, options = [], {}, config.finetune
     for seed in seeds:
         seeded = copy.deepcopy(config)
         seeded.seed = seed
-        setup = prepare(seeded, tell=tell)
+        setup = prepare(seeded, log=log)
         for dtype in COMPUTE_DTYPES:
             if dtype not in programs:
                 programs[dtype] = make_step(setup, options, dtype, num_steps)
             losses = losses_of_run(setup, options, *programs[dtype], num_steps)
             smoothed = smooth(losses, window)
-            tell(
+            log(
                 f"seed {seed}, {dtype}: smoothed loss {smoothed[0]:.3f} to {smoothed[-1]:.3f} in {num_steps} steps"
             )
             rows.append(
@@ -134,7 +134,7 @@ def main(options):
         seeds,
         num_steps,
         window=window,
-        tell=lambda line: print(line, file=sys.stderr),
+        log=lambda line: print(line, file=sys.stderr),
     )
     print_table(rows, columns=["seed", "dtype", "first_loss", "last_loss"])
     print_table([summarize(rows)])

@@ -1,7 +1,7 @@
 """Token pruning methods and a shallower student beside dense BERT on one task: score, FLOPs speedup, seconds, and what
 training them cost.
 
-    python -m benchmarks.methods --task=rotten_tomatoes --model=DIR --set=fresh_head=True --runs=runs/methods \\
+    python -m benchmarks.methods --task=rotten_tomatoes --model=DIR --set=reinit_head=True --runs=runs/methods \\
         --json=benchmarks/results/methods-rotten_tomatoes.json --png=benchmarks/results/methods-rotten_tomatoes.png
 
 Every method starts from the same fine-tuned model of its seed and learns from its soft labels, by its default recipe;
@@ -22,24 +22,24 @@ from absl import flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
 from adapler_jax.report.evaluation import evaluate_workdir
-from adapler_jax.training.phases import is_done
+from adapler_jax.training.phases import is_complete
 from adapler_jax.training.run import adapt_name, check_config, phase_list, run_all
 from adapler_jax.training.workdir import claim_workdir, read_seconds
 from adapler_jax.weights.config import read_config
 from adapler_jax.weights.hub import resolve_model
 from benchmarks.plot_methods import plot_curves
 from benchmarks.records import Record, means_over_seeds
-from configs import adapler, distil, finetune, powerbert, trbert
+from configs import adapler, distill, finetune, powerbert, trbert
 
-CONFIGS = {"student": distil, "powerbert": powerbert, "trbert": trbert, "adapler": adapler}
+CONFIGS = {"student": distill, "powerbert": powerbert, "trbert": trbert, "adapler": adapler}
 DIALS = {  # what one value of a method's dial sets, given the number of layers of the model
-    "student": lambda value, num_layers: {"distil.layers": even_layers(value, num_layers)},
-    "powerbert": lambda value, _: {"powerbert.mass_coef": value},
+    "student": lambda value, num_layers: {"distill.layers": even_layers(value, num_layers)},
+    "powerbert": lambda value, _: {"powerbert.rank_l1_coef": value},
     "trbert": lambda value, _: {
         "trbert.policy_length_coef": value,
         "trbert.joint_length_coef": value,
     },
-    "adapler": lambda value, _: {"adapt.speedups": (value,)},
+    "adapler": lambda value, _: {"adapt.target_speedups": (value,)},
 }
 DENSE = "dense"
 SHARED_PHASE = "finetune"
@@ -133,7 +133,7 @@ def lend_phase(source: pathlib.Path, workdir: pathlib.Path, config) -> None:
     """Puts the finished fine-tuning of another run of the same seed into a workdir that has none."""
     claim_workdir(workdir, config.to_dict())
     target = workdir / SHARED_PHASE
-    if source != workdir and is_done(source / SHARED_PHASE) and not target.exists():
+    if source != workdir and is_complete(source / SHARED_PHASE) and not target.exists():
         partial = workdir / (SHARED_PHASE + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(source / SHARED_PHASE, partial)
@@ -150,19 +150,19 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
 
 
 def run_one(
-    method: str, value: float, runs: pathlib.Path, dense_config, config, *, dense_scores, tell
+    method: str, value: float, runs: pathlib.Path, dense_config, config, *, dense_scores, log
 ) -> list[dict]:
     """Trains and evaluates one method at one dial value: a row a split. dense_scores: as in `evaluate_workdir`."""
     first = runs / f"seed{config.seed}-dense"
-    run_all(dense_config, first, tell=tell)
+    run_all(dense_config, first, log=log)
     # One workdir serves all of AdapLeR's speedups: they share what lies before their adaptation.
     workdir = runs / (
         f"seed{config.seed}-{method}" + ("" if method == "adapler" else f"-{value:g}")
     )
     lend_phase(first, workdir, config)
-    run_all(config, workdir, tell=tell)
+    run_all(config, workdir, log=log)
     wanted = adapt_name(value) if method == "adapler" else config.method
-    rows = evaluate_workdir(workdir, tell=tell, only=wanted, dense_scores=dense_scores)
+    rows = evaluate_workdir(workdir, log=log, only=wanted, dense_scores=dense_scores)
     more = {
         "method": method,
         "dial": value,
@@ -188,7 +188,7 @@ def summarize(rows: list[dict]) -> list[dict]:
     return means_over_seeds([*dense.values(), *rows], by=("split", "method", "dial"), names=SUMMARY)
 
 
-def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict]:
+def measure(options, changes: dict, *, log: Callable[[str], None]) -> list[dict]:
     """All runs of the call; the rows of the record."""
     if not all(seed.isdecimal() for seed in options.seeds):
         raise ValueError(f"--seeds={','.join(options.seeds)}; expected whole numbers, as 0,1,2")
@@ -197,12 +197,12 @@ def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict
     there = {(row["seed"], row["method"], row["dial"]) for row in record.rows}
     for (seed, method, value), both in configs.items():
         if (seed, method, value) not in there:
-            tell(f"seed {seed}: {method} at {value:g}")
+            log(f"seed {seed}: {method} at {value:g}")
             before = {
                 row["split"]: row["dense_score"] for row in record.rows if row["seed"] == seed
             }
             found = run_one(
-                method, value, pathlib.Path(options.runs), *both, dense_scores=before, tell=tell
+                method, value, pathlib.Path(options.runs), *both, dense_scores=before, log=log
             )
             record.add(found, summary=summarize)
     return record.rows
@@ -211,7 +211,7 @@ def measure(options, changes: dict, *, tell: Callable[[str], None]) -> list[dict
 def main(options):
     """Trains, measures, prints and draws."""
     changes = {"model": options.model} | parse_changes(options.set)
-    rows = measure(options, changes, tell=lambda line: print(line, file=sys.stderr))
+    rows = measure(options, changes, log=lambda line: print(line, file=sys.stderr))
     summary = summarize(rows)
     print_table(
         summary,

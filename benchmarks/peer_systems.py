@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.systems import Bench, System, Texts, pad_to_longest
 
-REQUIREMENTS = "requirements-peers.txt"
+REQUIREMENTS = "requirements-baselines.txt"
 PACKAGES = {
     "torch": ("torch", "transformers"),
     "onnxruntime": ("torch", "onnx", "onnxruntime"),

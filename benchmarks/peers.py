@@ -5,7 +5,7 @@
 
 RUN is a finished run; its fine-tuned model is the dense one of all, peers included, and its test split gives the
 sentences: a seeded sample, tokenized before, in arrival order. With --shape the dense model alone is compared, of those
-sizes, on random weights and texts of one length, without a score. `pip install -r requirements-peers.txt` brings the
+sizes, on random weights and texts of one length, without a score. `pip install -r requirements-baselines.txt` brings the
 peers; what is not installed is left out and named. Every system gets the same batches: peers padded to the longest
 text, ours to its own few lengths. All use as many threads as the process has cores, or --threads.
 
@@ -132,7 +132,7 @@ def load_run(workdir, names: Sequence[str]) -> Run:
         metric=dataset.task.metric,
         test=test,
         train=train,
-        lengths=batch_lengths(config.data.lengths, max_length),
+        lengths=batch_lengths(config.data.bucket_lengths, max_length),
         buckets=run_buckets(config),
     )
 
@@ -290,15 +290,15 @@ def measure(
     batches: dict[int, list[np.ndarray]],
     options,
     *,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[dict]:
     """A row a system and batch size; batches: rows of the test split by batch size."""
     scored = sample(len(run.test), options.num_scored_texts)
-    tell(f"scores on {len(scored)} texts")
+    log(f"scores on {len(scored)} texts")
     scores = score_columns(run, benches, scored, batch_size=max(batches))
     rows = []
     for batch_size, parts in batches.items():
-        tell(f"batch {batch_size}: {len(parts)} batches, {options.rounds} rounds")
+        log(f"batch {batch_size}: {len(parts)} batches, {options.rounds} rounds")
         times = time_columns(
             benches, [take(run.test, part) for part in parts], num_rounds=options.rounds
         )
@@ -318,7 +318,7 @@ def measure(
 
 @contextlib.contextmanager
 def open_peers(
-    run: Run, options, *, num_threads: int, tell: Callable[[str], None]
+    run: Run, options, *, num_threads: int, log: Callable[[str], None]
 ) -> Iterator[list[Remote]]:
     """All peers that are installed, with the dense model, in a process each; what is left out is told."""
     rows = sample(len(run.train), options.num_calibration_texts)
@@ -328,11 +328,11 @@ def open_peers(
         remotes = []
         for name in options.peers.split(","):
             if missing := missing_packages(name):
-                tell(
+                log(
                     f"{name} is left out: {', '.join(missing)} not installed; pip install -r {REQUIREMENTS}"
                 )
             else:
-                tell(f"{name}: converting the dense model")
+                log(f"{name}: converting the dense model")
                 remote = Remote(
                     make_bench, name, run.directories["dense"], scratch, calibration, num_threads
                 )
@@ -380,7 +380,7 @@ def parse(arguments) -> argparse.Namespace:
     return options
 
 
-def compare(run: Run, options, *, num_threads: int, tell: Callable[[str], None]) -> list[dict]:
+def compare(run: Run, options, *, num_threads: int, log: Callable[[str], None]) -> list[dict]:
     """The rows of all systems."""
     if options.quick and not options.models:
         names = dict.fromkeys(("dense", list(run.models)[-1]))
@@ -396,8 +396,8 @@ def compare(run: Run, options, *, num_threads: int, tell: Callable[[str], None])
         size: timed_batches(run.test, size, options.num_texts)
         for size in map(int, options.batch_sizes.split(","))
     }
-    with open_peers(run, options, num_threads=num_threads, tell=tell) as peers:
-        rows = measure(run, [Bench(ours), *peers], batches, options, tell=tell)
+    with open_peers(run, options, num_threads=num_threads, log=log) as peers:
+        rows = measure(run, [Bench(ours), *peers], batches, options, log=log)
     return [row | {"num_threads": num_threads} for row in rows]
 
 
@@ -405,7 +405,7 @@ def main(arguments=None) -> list[dict]:
     """Measures, prints and returns the rows."""
     options = parse(arguments)
 
-    def tell(line):
+    def log(line):
         print(line, file=sys.stderr)
 
     num_threads = use_cores(options.threads)
@@ -418,7 +418,7 @@ def main(arguments=None) -> list[dict]:
             run = random_run(options.shape, options.length, pathlib.Path(scratch))
         else:
             run = load_run(options.workdir, names)
-        rows = compare(run, options, num_threads=num_threads, tell=tell)
+        rows = compare(run, options, num_threads=num_threads, log=log)
     write_results(
         rows,
         command=module_command("benchmarks.peers"),

@@ -54,7 +54,7 @@ def plot_curves(rows: list[dict], summary: list[dict], path, *, title: str) -> N
 
 
 def main() -> None:
-    """Draws the summary of one record."""
+    """SamplingNoise the summary of one record."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

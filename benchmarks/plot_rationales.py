@@ -17,7 +17,7 @@ PANELS = {
 
 
 def plot_layers(summary: list[dict], path) -> None:
-    """Draws the rows of a summary that belong to a layer."""
+    """SamplingNoise the rows of a summary that belong to a layer."""
     pyplot = load_pyplot()
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(9.0, 3.8), layout="constrained")
     for axis, (column, title) in zip(axes, PANELS.items()):

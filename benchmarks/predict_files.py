@@ -27,12 +27,12 @@ import numpy as np
 from adapler_jax.inference.autotune.workloads import (
     check_names,
     follow_shares,
-    kept_shares,
+    kept_fractions,
     random_batch,
     random_params,
 )
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.loading import rows_for
+from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
 from adapler_jax.serving.bulk import open_target, predict_windows
@@ -52,7 +52,7 @@ def write_fast_model(folder: pathlib.Path, config, speedup: float) -> pathlib.Pa
     """A model of random weights that drops tokens to about a speedup."""
     folder.mkdir()
     batch = random_batch(config, BATCH_SIZE, NUM_WORDS[1], shortest=NUM_WORDS[0])
-    share_N = kept_shares(config, int(np.mean(NUM_WORDS)), speedup)
+    share_N = kept_fractions(config, int(np.mean(NUM_WORDS)), speedup)
     params = follow_shares(random_params(config), config, batch, share_N)
     return write_model(folder, params, config, LENGTH)
 
@@ -104,7 +104,7 @@ def bare_seconds(classifier: Classifier, texts: list[str]) -> float:
     """Seconds of the model over texts that are tokenized already."""
     tokens = classifier.encode(texts, with_words=False)
     start = time.perf_counter()
-    classifier.score(tokens, num_rows=rows_for(len(tokens), BATCH_SIZE))
+    classifier.score(tokens, num_rows=padded_batch_size(len(tokens), BATCH_SIZE))
     return time.perf_counter() - start
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.classification.rationales import Annotated, cut_windows
-from adapler_jax.data.classification.splits import carve_rows
+from adapler_jax.data.classification.splits import holdout_rows
 from adapler_jax.io.atomic_files import replace_text
 
 VALIDATION_SHARE = (
@@ -68,7 +68,7 @@ def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str,
         raise ValueError(
             "neither test nor validation has rationales, so there is nothing to compare with"
         )
-    carved = carve_rows(len(splits["train"]), {"validation": VALIDATION_SHARE}, seed=seed)
+    carved = holdout_rows(len(splits["train"]), {"validation": VALIDATION_SHARE}, seed=seed)
     return {name: [splits["train"][row] for row in rows] for name, rows in carved.items()} | {
         "test": splits["validation"]
     }

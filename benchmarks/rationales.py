@@ -1,6 +1,6 @@
 """Whether the words that AdapLeR keeps are those that humans point at: its paper's analysis, and ERASER's measures.
 
-    python -m benchmarks.rationales --model=DIR --set=fresh_head=True --runs=runs/rationales \\
+    python -m benchmarks.rationales --model=DIR --set=reinit_head=True --runs=runs/rationales \\
         --json=benchmarks/results/rationales.json --png=benchmarks/results/rationales.png
 
 Movie reviews are cut into windows of --max_length tokens that hold a rationale, each with the label of its review.
@@ -70,18 +70,18 @@ def prepare_windows(options, runs: pathlib.Path) -> tuple[dict, dict]:
 
 
 def measure_seed(
-    config, workdir: pathlib.Path, windows: dict, *, tell: Callable[[str], None]
+    config, workdir: pathlib.Path, windows: dict, *, log: Callable[[str], None]
 ) -> list[dict]:
     """Trains what is missing and measures one seed."""
-    run_all(config, workdir, tell=tell)
+    run_all(config, workdir, log=log)
     models = {"dense": workdir / "finetune" / "model", "adapler": workdir / "adapler" / "model"}
     saved = {name: load_model(directory) for name, directory in models.items()}
     (scored,) = (
         row
-        for row in evaluate_workdir(workdir, tell=tell, with_times=False)
+        for row in evaluate_workdir(workdir, log=log, with_times=False)
         if row["method"] == "adapler"
     )
-    tell("scores of every word")
+    log("scores of every word")
     looked = windows["test"]
     encoded = encode_windows(
         load_core(models["dense"]), looked, max_length=saved["dense"].max_length
@@ -91,7 +91,7 @@ def measure_seed(
     scores = score_windows(
         saved["dense"], saved["adapler"], encoded, num_words, dtype=dtype, seed=config.seed
     )
-    tell("answers without the words, and to them alone")
+    log("answers without the words, and to them alone")
     classifiers = {
         name: Classifier.load(directory, dtype=dtype) for name, directory in models.items()
     }
@@ -107,7 +107,7 @@ def measure_seed(
 def main(options):
     """Trains, measures, prints and draws."""
 
-    def tell(line):
+    def log(line):
         print(line, file=sys.stderr)
 
     changes, runs = changes_of(options), pathlib.Path(options.runs)
@@ -115,12 +115,12 @@ def main(options):
         options.json, {"source": options.source} | changes, module="benchmarks.rationales"
     )
     windows, sources = prepare_windows(options, runs)
-    tell(", ".join(f"{len(texts)} windows of {split}" for split, texts in windows.items()))
+    log(", ".join(f"{len(texts)} windows of {split}" for split, texts in windows.items()))
     for seed in map(int, options.seeds):
         if seed not in {row["seed"] for row in record.rows}:
-            config = config_of(adapler, "custom", seed, changes | {"data.split_sources": sources})
+            config = config_of(adapler, "custom", seed, changes | {"data.sources": sources})
             workdir = runs / f"seed{seed}"
-            record.add(measure_seed(config, workdir, windows, tell=tell), summary=summarize)
+            record.add(measure_seed(config, workdir, windows, log=log), summary=summarize)
             write_json(
                 workdir / "rationales.json",
                 {"rows": [row for row in record.rows if row["seed"] == seed]},

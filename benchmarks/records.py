@@ -6,7 +6,7 @@ import statistics
 
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import results_record, write_json
-from adapler_jax.training.phases import is_done, read_done
+from adapler_jax.training.phases import is_complete, read_done
 
 
 def training_commits(workdir: pathlib.Path, phase: str) -> list[str | None]:
@@ -14,7 +14,7 @@ def training_commits(workdir: pathlib.Path, phase: str) -> list[str | None]:
     names = ("finetune", "saliency", "adapler", phase) if phase != "finetune" else (phase,)
     return list(
         dict.fromkeys(
-            read_done(workdir / name).get("commit") for name in names if is_done(workdir / name)
+            read_done(workdir / name).get("commit") for name in names if is_complete(workdir / name)
         )
     )
 

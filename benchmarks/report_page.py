@@ -4,7 +4,7 @@
 
 Writes the page of `python -m adapler_jax.cli.report` into a scratch folder and opens it in a headless Chromium without a
 network, in a fresh context every round: `first_text_s` from the call to the first drawn text, `load_s` to the page's
-load event. Needs a Chromium (apt-get install chromium) and playwright of requirements-peers.txt.
+load event. Needs a Chromium (apt-get install chromium) and playwright of requirements-baselines.txt.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def open_page(browser, address: str) -> dict:
 
 def measure(page: pathlib.Path, rounds: int) -> dict:
     """The page's size, and medians over the rounds after one that warms the browser up."""
-    from playwright.sync_api import sync_playwright  # of requirements-peers.txt
+    from playwright.sync_api import sync_playwright  # of requirements-baselines.txt
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
@@ -82,7 +82,7 @@ def main(arguments=None) -> list[dict]:
             pathlib.Path(scratch) / "report.html",
             num_examples=options.examples,
             model=options.model,
-            tell=lambda line: print(line, file=sys.stderr),
+            log=lambda line: print(line, file=sys.stderr),
         )
         row = {"written_s": time.perf_counter() - start} | measure(page, options.rounds)
     write_results(

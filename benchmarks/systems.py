@@ -11,7 +11,7 @@ from adapler_jax.data.batching.lengths import bucket_for
 from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.inference.autotune.timing import seconds_of
-from adapler_jax.inference.engine import lay_out, make_engine
+from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.save import Saved
@@ -75,7 +75,9 @@ def our_systems(
     for name, saved in models.items():
         pruner = pruner_of_saved(saved)
         for dtype in dtypes:
-            params = jax.device_put(lay_out(saved.params, saved.config, COMPUTE_DTYPES[dtype]))
+            params = jax.device_put(
+                prepare_inference_params(saved.params, saved.config, COMPUTE_DTYPES[dtype])
+            )
             for driver in drivers if pruner.sites else PLAIN_DRIVERS:
                 is_padded = not pruner.sites and driver == "bucketed"
                 engine = make_engine(
@@ -119,7 +121,7 @@ def pad_to_longest(texts: Texts, batch_size: int) -> dict[str, np.ndarray]:
     batch = pad_batch(texts.tokens, texts.segments, length=max(map(len, texts.tokens)))
     return {
         "input_ids": batch.token_BL.astype(np.int64),
-        "attention_mask": batch.live_BL.astype(np.int64),
+        "attention_mask": batch.valid_BL.astype(np.int64),
         "token_type_ids": batch.segment_BL.astype(np.int64),
     }
 

@@ -39,14 +39,14 @@ def torch_training(config: EncoderConfig, batch: Batch, dtype: str, num_threads:
     options = Section(sections.finetune_section())
     inputs = {
         "input_ids": batch.token_BL,
-        "attention_mask": batch.live_BL,
+        "attention_mask": batch.valid_BL,
         "token_type_ids": batch.segment_BL,
         "labels": batch.label_B,
     }
     return Remote(
         TorchTraining,
         recipe.with_dropout(config, options),
-        recipe.rates_of(options),
+        recipe.make_optimizer_config(options),
         {name: array.astype(np.int64) for name, array in inputs.items()},
         dtype=dtype,
         num_steps=STEPS_PER_EPOCH * options.num_epochs,

@@ -24,7 +24,7 @@ from adapler_jax.training.methods.policy import (
 )
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import TrainState, init_state, make_train_step
-from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, LayerLoop
+from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, ScanOptions
 from benchmarks.turns import time_turns
 
 STEPS_PER_EPOCH = 100  # of the schedules; no step is timed that far
@@ -44,7 +44,7 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
     return Batch(
         token_BL=rng.integers(0, config.vocab_size, (batch_size, length)).astype(np.int32),
         segment_BL=np.zeros((batch_size, length), np.int32),
-        live_BL=np.ones((batch_size, length), bool),
+        valid_BL=np.ones((batch_size, length), bool),
         label_B=rng.integers(0, NUM_CLASSES, batch_size).astype(np.int32),
         example_id_B=np.arange(batch_size, dtype=np.int32),
         saliency_BL=rng.random((batch_size, length)).astype(np.float32),
@@ -75,21 +75,21 @@ def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
     """The same of AdapLeR, with other values of some fields."""
     options = Section(sections.adapler_section(), **changes)
     return options, {
-        "pruner": recipe.pruner_of(config, options),
-        "losses": recipe.losses_of(options),
-        "slope_fn": recipe.slope_of(options)(STEPS_PER_EPOCH),
-        "jitter": recipe.jitter_of(options),
+        "pruner": recipe.pruner_from_config(config, options),
+        "losses": recipe.make_loss_config(options),
+        "slope_fn": recipe.make_slope_fn(options)(STEPS_PER_EPOCH),
+        "jitter": recipe.make_threshold_noise(options),
     }
 
 
 def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
     """The same of bringing AdapLeR's model to a speedup, as `training/phases.py` has it."""
     options, parts = adapler_parts(config)
-    steer = functools.partial(steer_thresholds, target=ADAPT_SPEEDUP)
+    threshold_controller = functools.partial(steer_thresholds, target=ADAPT_SPEEDUP)
     return options, parts | {
-        "slope_fn": lambda step: options.slope_last,
+        "slope_fn": lambda step: options.slope_end,
         "jitter": None,
-        "steer": steer,
+        "steer": threshold_controller,
     }
 
 
@@ -103,7 +103,7 @@ def powerbert_parts(
         if is_search
         else powerbert(config)
     )
-    terms = (("main", "mass", options.mass_coef),) if is_search else ()
+    terms = (("main", "mass", options.rank_l1_coef),) if is_search else ()
     return options, {
         "pruner": pruner,
         "losses": LossConfig(terms, options.distil_coef),
@@ -125,7 +125,7 @@ class Step:
         return numbers
 
 
-def soft_step(
+def soft_train_step(
     config: EncoderConfig,
     batch: Batch,
     dtype: str,
@@ -135,14 +135,14 @@ def soft_step(
     remat: bool = False,
 ) -> Step:
     """A step by the soft rule, of every method but TR-BERT."""
-    rates, num_steps = recipe.rates_of(options), STEPS_PER_EPOCH * options.num_epochs
+    rates, num_steps = recipe.make_optimizer_config(options), STEPS_PER_EPOCH * options.num_epochs
     main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
         recipe.with_dropout(config, options),
         main=main,
         thresholds=thresholds,
         dtype=COMPUTE_DTYPES[dtype],
-        loop=LayerLoop(config.num_layers, remat),
+        loop=ScanOptions(config.num_layers, remat),
         **parts,
     )
     pruner = parts["pruner"]
@@ -152,8 +152,11 @@ def soft_step(
 def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool) -> Step:
     """A step of TR-BERT's policy, alone or with the encoder."""
     options = Section(sections.trbert_section())
-    pruner, policy = recipe.trbert_of(config, options), recipe.policy_of(options, joint=joint)
-    main = main_optimizer(recipe.rates_of(options), STEPS_PER_EPOCH)
+    pruner, policy = (
+        recipe.trbert_of(config, options),
+        recipe.make_policy_config(options, joint=joint),
+    )
+    main = main_optimizer(recipe.make_optimizer_config(options), STEPS_PER_EPOCH)
     config = recipe.with_dropout(config, options)
 
     def objective(params, batch, step, key):
@@ -166,15 +169,15 @@ def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool)
             key=key,
             share_done=step / STEPS_PER_EPOCH,
             dtype=COMPUTE_DTYPES[dtype],
-            loop=LayerLoop(config.num_layers),
+            loop=ScanOptions(config.num_layers),
         )
 
     params = start_params(config, pruner)
-    guide_BSL = np.stack([batch.saliency_BL] * len(pruner.sites), axis=1)
+    importance_BSL = np.stack([batch.saliency_BL] * len(pruner.sites), axis=1)
     return Step(
         make_selector_step(objective, main, joint=joint),
         init_selector_state(params, main, joint=joint),
-        batch.replace(guide_BSL=guide_BSL),
+        batch.replace(importance_BSL=importance_BSL),
     )
 
 
@@ -212,16 +215,18 @@ def adapler_with_attention_dropout(config: EncoderConfig) -> tuple[Section, dict
 
 
 STEPS = {  # (config, batch, dtype) -> step, in the order of the phases
-    FINETUNE: lambda *case: soft_step(*case, *finetune_parts()),
-    "finetune, remat": lambda *case: soft_step(*case, *finetune_parts(), remat=True),
+    FINETUNE: lambda *case: soft_train_step(*case, *finetune_parts()),
+    "finetune, remat": lambda *case: soft_train_step(*case, *finetune_parts(), remat=True),
     "saliency": SaliencyStep,
-    "adapler": lambda *case: soft_step(*case, *adapler_parts(case[0])),
-    "adapler, attention dropout": lambda *case: soft_step(
+    "adapler": lambda *case: soft_train_step(*case, *adapler_parts(case[0])),
+    "adapler, attention dropout": lambda *case: soft_train_step(
         *case, *adapler_with_attention_dropout(case[0])
     ),
-    "adapt": lambda *case: soft_step(*case, *adapt_parts(case[0])),
-    "powerbert search": lambda *case: soft_step(*case, *powerbert_parts(*case[:2], is_search=True)),
-    "powerbert": lambda *case: soft_step(*case, *powerbert_parts(*case[:2], is_search=False)),
+    "adapt": lambda *case: soft_train_step(*case, *adapt_parts(case[0])),
+    "powerbert search": lambda *case: soft_train_step(
+        *case, *powerbert_parts(*case[:2], is_search=True)
+    ),
+    "powerbert": lambda *case: soft_train_step(*case, *powerbert_parts(*case[:2], is_search=False)),
     "trbert policy": functools.partial(policy_step, joint=False),
     "trbert": functools.partial(policy_step, joint=True),
 }

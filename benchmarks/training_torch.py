@@ -67,7 +67,7 @@ class TorchTraining:
             fused=True,
         )
         self._schedule = transformers.get_linear_schedule_with_warmup(
-            self._optimizer, int(rates.warmup_share * num_steps), num_steps
+            self._optimizer, int(rates.warmup_ratio * num_steps), num_steps
         )
         self._batch = {name: torch.from_numpy(array) for name, array in batch.items()}
         self._clip_norm, self._in_bfloat16 = rates.clip_norm, dtype == "bfloat16"

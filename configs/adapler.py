@@ -1,4 +1,4 @@
-"""AdapLeR on one task: --config=configs/adapler.py:TASK[,faithful][,finetuned][,debug]
+"""AdapLeR on one task: --config=configs/adapler.py:TASK[,paper][,finetuned][,debug]
 
 What was measured with MiniLM-L6 and bfloat16 operands; commands, commits and devices are in `benchmarks/results/`.
 
@@ -19,14 +19,14 @@ start are clear, the others are within it. The fine-tuned model has accuracy 81.
     predictor_learning_rate=5e-5, as the encoder's          75.6   0.510
     distil_coef=0.0                                         78.8   0.752
     start="pretrained"                                      78.4   0.474
-    threshold_spread=0.0                                    79.4   0.449
+    threshold_noise=0.0                                    79.4   0.449
     slope_schedule="epochs"                                 80.0   0.444
     relative_length=False, coefficient and target in tokens 80.4   0.446
-    constant_targets=False                                  80.3   0.441
+    stop_target_gradient=False                                  80.3   0.441
     length_target=0.0, length_coef=1.0                      80.8   0.441
 """
 
-from adapler_jax.presets import common, reading, sections
+from adapler_jax.presets import common, qa, sections
 
 # Lengths and batch sizes of the released program; where it names none, the values of its SST-2 recipe.
 TASKS = {
@@ -46,15 +46,15 @@ TASKS = {
     "yelp_full": {"max_length": 512, "batch_size": 16},
     "hyperpartisan": {"max_length": 512, "batch_size": 16},
     "custom": {"max_length": 128},
-} | reading.TASKS
+} | qa.TASKS
 
 
-def faithful(config):
+def paper(config):
     """The released program step by step."""
     config.finetune.update(
-        {"num_epochs": 5, "learning_rate": 2e-5, "clip_norm": 0.0, "num_best": 3}
+        {"num_epochs": 5, "learning_rate": 2e-5, "clip_norm": 0.0, "num_checkpoints": 3}
     )
-    config.saliency.num_epochs = 3
+    config.saliency.num_checkpoints = 3
     config.adapler.update(
         {
             "start": "pretrained",
@@ -65,20 +65,20 @@ def faithful(config):
             "adam_epsilon": 1e-12,
             "length_coef": 0.0005,
             "length_target": 0.0,
-            "threshold_spread": 0.0,
+            "threshold_noise": 0.0,
             "distil_coef": 0.0,
             "relative_length": False,
-            "constant_targets": False,
-            "bound_cls_ratio": False,
+            "stop_target_gradient": False,
+            "clip_cls_ratio": False,
             "slope_schedule": "epochs",
             "choose": "authors",
         }
     )
-    config.adapt.speedups = ()
+    config.adapt.target_speedups = ()
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,faithful][,finetuned][,debug]"."""
+    """The run's config; `argument` is "task[,paper][,finetuned][,debug]"."""
     task, variants = common.split_argument(argument, TASKS)
     config = common.task_config(
         task,
@@ -88,5 +88,5 @@ def get_config(argument="sst2"):
         adapt=sections.adapt_section(),
     )
     config.method = "adapler"
-    common.apply_variants(config, variants, common.VARIANTS | {"faithful": faithful})
+    common.apply_variants(config, variants, common.VARIANTS | {"paper": paper})
     return config

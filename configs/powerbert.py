@@ -1,13 +1,13 @@
-"""PoWER-BERT on one task: --config=configs/powerbert.py:TASK[,faithful][,finetuned][,debug]
+"""PoWER-BERT on one task: --config=configs/powerbert.py:TASK[,paper][,finetuned][,debug]
 
-A search finds how many tokens each layer retains, then the model is trained with them. `config.powerbert.mass_coef` is
+A search finds how many tokens each layer retains, then the model is trained with them. `config.powerbert.rank_l1_coef` is
 the dial: more of it, fewer tokens.
 """
 
 from adapler_jax.presets import common, sections
 from configs import adapler
 
-# learning_rate, rank_learning_rate, mass_coef and batch_size of the released program; its lengths are ours.
+# learning_rate, rank_learning_rate, rank_l1_coef and batch_size of the released program; its lengths are ours.
 PUBLISHED = {
     "sst2": (3e-5, 5e-4, 2e-4, 64),
     "mrpc": (6e-5, 3e-3, 3e-3, 64),
@@ -16,28 +16,28 @@ PUBLISHED = {
 }
 
 
-def faithful(config):
+def paper(config):
     """The released program: its numbers where it names the task's, and its behaviour."""
-    config.data.lengths = (config.data.max_length,)  # padding that votes is of one length
+    config.data.bucket_lengths = (config.data.max_length,)  # padding that votes is of one length
     config.finetune.num_epochs = 3
     for phase in (config.finetune, config.powerbert):
         phase.update(
-            {"weight_decay": 0.0, "adam_epsilon": 1e-7, "clip_norm": 0.0, "warmup_share": 0.1}
+            {"weight_decay": 0.0, "adam_epsilon": 1e-7, "clip_norm": 0.0, "warmup_ratio": 0.1}
         )
         phase.update({"attention_dropout_prob": 0.0, "learning_rate": 3e-5})
     config.powerbert.update({"distil_coef": 0.0, "protects_cls": False, "padding_votes": True})
-    config.powerbert.update({"rank_learning_rate": 5e-4, "mass_coef": 2e-4})
+    config.powerbert.update({"rank_learning_rate": 5e-4, "rank_l1_coef": 2e-4})
     if config.task in PUBLISHED:
-        rate, rank_rate, mass_coef, batch_size = PUBLISHED[config.task]
+        rate, rank_rate, rank_l1_coef, batch_size = PUBLISHED[config.task]
         config.finetune.update({"learning_rate": rate, "batch_size": batch_size})
         config.powerbert.update({"learning_rate": rate, "batch_size": batch_size})
-        config.powerbert.update({"rank_learning_rate": rank_rate, "mass_coef": mass_coef})
+        config.powerbert.update({"rank_learning_rate": rank_rate, "rank_l1_coef": rank_l1_coef})
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,faithful][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
+    """The run's config; `argument` is "task[,paper][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
     task, variants = common.split_argument(argument, adapler.TASKS)
     config = common.task_config(task, adapler.TASKS[task], powerbert=sections.powerbert_section())
     config.method = "powerbert"
-    common.apply_variants(config, variants, common.VARIANTS | {"faithful": faithful})
+    common.apply_variants(config, variants, common.VARIANTS | {"paper": paper})
     return config

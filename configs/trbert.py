@@ -1,4 +1,4 @@
-"""TR-BERT on one task: --config=configs/trbert.py:TASK[,faithful][,finetuned][,debug]
+"""TR-BERT on one task: --config=configs/trbert.py:TASK[,paper][,finetuned][,debug]
 
 Two selectors decide of every token whether it goes on. `config.trbert.policy_length_coef` and `joint_length_coef`, the
 paper's alpha in two phases, are the dial: more of it, fewer tokens.
@@ -36,11 +36,11 @@ SCRIPTS = {
 }
 
 
-def faithful(config):
+def paper(config):
     """The released program's steps and behaviour."""
-    config.data.lengths = (config.data.max_length,)  # shares and padding are of one length
+    config.data.bucket_lengths = (config.data.max_length,)  # shares and padding are of one length
     config.finetune.update(
-        {"num_epochs": 5, "learning_rate": 3e-5, "weight_decay": 0.0, "warmup_share": 0.1}
+        {"num_epochs": 5, "learning_rate": 3e-5, "weight_decay": 0.0, "warmup_ratio": 0.1}
     )
     config.trbert.update(
         {
@@ -49,13 +49,13 @@ def faithful(config):
             "learning_rate": 3e-5,
             "selector_learning_rate": 3e-5,
             "weight_decay": 0.0,
-            "by_padded_length": True,
+            "normalize_by_padded_length": True,
         }
     )
     if config.task in SCRIPTS:
-        rate, num_epochs, warmup_share, guided_share = SCRIPTS[config.task]
+        rate, num_epochs, warmup_ratio, imitation_ratio = SCRIPTS[config.task]
         config.finetune.update(
-            {"num_epochs": num_epochs, "learning_rate": rate, "warmup_share": warmup_share}
+            {"num_epochs": num_epochs, "learning_rate": rate, "warmup_ratio": warmup_ratio}
         )
         config.trbert.update(
             {
@@ -63,20 +63,22 @@ def faithful(config):
                 "joint_num_epochs": num_epochs,
                 "learning_rate": rate,
                 "selector_learning_rate": rate,
-                "warmup_share": warmup_share,
-                "guided_share": guided_share,
+                "warmup_ratio": warmup_ratio,
+                "imitation_ratio": imitation_ratio,
             }
         )
-        config.reading.update({"per_option": config.task == "race", "protects_markers": False})
+        config.qa.update(
+            {"score_options_independently": config.task == "race", "protects_markers": False}
+        )
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,faithful][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
+    """The run's config; `argument` is "task[,paper][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
     task, variants = common.split_argument(argument, adapler.TASKS)
     config = common.task_config(task, adapler.TASKS[task], trbert=sections.trbert_section())
     config.method = "trbert"
     if task in PUBLISHED:
         policy, joint = PUBLISHED[task]
         config.trbert.update({"policy_length_coef": policy, "joint_length_coef": joint})
-    common.apply_variants(config, variants, common.VARIANTS | {"faithful": faithful})
+    common.apply_variants(config, variants, common.VARIANTS | {"paper": paper})
     return config

@@ -65,7 +65,7 @@ def busiest_layer(explanation: Explanation) -> int:
 def slopes_of(options) -> list[float]:
     """The slopes of training at its stages, by the run's schedule."""
     steps = 1000  # a share of training needs no more
-    slope = recipe.slope_of(options)(steps)
+    slope = recipe.make_slope_fn(options)(steps)
     last = steps * options.num_epochs - 1
     return [float(slope(jnp.int32(round(stage * last)))) for stage in STAGES]
 
@@ -266,7 +266,7 @@ def sample_texts(config, num_texts: int) -> tuple[list[str], list[str]]:
 
 
 def main(options) -> None:
-    """Draws all five and prints what they show."""
+    """SamplingNoise all five and prints what they show."""
     pyplot = load_pyplot()
     workdir, out = pathlib.Path(options.workdir).expanduser(), pathlib.Path(options.out)
     out.mkdir(parents=True, exist_ok=True)

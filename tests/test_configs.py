@@ -12,21 +12,21 @@ from ml_collections import config_flags
 from adapler_jax.data.classification.tasks import TASKS
 from adapler_jax.data.qa.splits import CHOICE, SPAN, WIKIHOP
 from adapler_jax.data.qa.tasks import READING_TASKS
-from adapler_jax.presets import common, reading, sections
+from adapler_jax.presets import common, qa, sections
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
-from configs import adapler, distil, finetune, powerbert, quickstart, trbert
+from configs import adapler, distill, finetune, powerbert, quickstart, trbert
 
 FOLDER = pathlib.Path(adapler.__file__).parent
 ROOT = FOLDER.parent
 # ml_collections loads config files by a method that Python deprecates.
 loads_a_file = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 VARIANTS = {
-    "adapler": ("faithful", "finetuned", "debug"),
+    "adapler": ("paper", "finetuned", "debug"),
     "finetune": ("debug",),
-    "powerbert": ("faithful", "finetuned", "debug"),
-    "trbert": ("faithful", "finetuned", "debug"),
-    "distil": ("finetuned", "debug"),
+    "powerbert": ("paper", "finetuned", "debug"),
+    "trbert": ("paper", "finetuned", "debug"),
+    "distill": ("finetuned", "debug"),
 }
 PAIRED = (
     "sst2",
@@ -40,7 +40,7 @@ SECTIONS = {
     },
     "powerbert": {"powerbert": sections.powerbert_section()},
     "trbert": {"trbert": sections.trbert_section()},
-    "distil": {"distil": sections.distil_section()},
+    "distill": {"distill": sections.distill_section()},
 }
 LONG = ("triviaqa", "hotpotqa", "wikihop")  # of which TR-BERT's released program reads 1,024 tokens
 SECTIONS["quickstart"] = SECTIONS["adapler"]
@@ -53,7 +53,7 @@ ARGUMENTS = [
 ] + [("quickstart", ""), ("quickstart", "debug")]
 MODULES = {
     "adapler": adapler,
-    "distil": distil,
+    "distill": distill,
     "finetune": finetune,
     "powerbert": powerbert,
     "quickstart": quickstart,
@@ -84,7 +84,7 @@ def kinds(config):
     return {
         name: type(value)
         for name, value in flatten(config.to_dict()).items()
-        if not name.startswith("data.carve")
+        if not name.startswith("data.split_fractions")
     }
 
 
@@ -95,7 +95,7 @@ def test_every_config_builds_with_the_fields_of_the_base_and_of_its_method(name,
     for section, fields in SECTIONS.get(name, {}).items():
         expected[section] = fields
     if config.task in READING_TASKS:
-        expected.reading = reading.reading_section()
+        expected.qa = qa.qa_section()
     assert kinds(config) == kinds(expected)
     assert config.method == {"quickstart": "adapler"}.get(name, name)
     check_config(config)
@@ -111,8 +111,8 @@ def test_every_config_file_is_tested():
 def test_lengths_and_sizes_are_consistent(name, argument):
     config = MODULES[name].get_config(argument)
     data = config.data
-    assert not data.lengths or data.lengths[-1] == data.max_length
-    assert list(data.lengths) == sorted(set(data.lengths))
+    assert not data.bucket_lengths or data.bucket_lengths[-1] == data.max_length
+    assert list(data.bucket_lengths) == sorted(set(data.bucket_lengths))
     assert data.max_length <= (
         1024 if config.task in LONG else 512
     )  # positions of the usual checkpoints
@@ -125,14 +125,14 @@ def test_the_presets_are_those_of_the_task_tables():
         if name not in READING_TASKS
     }
     assert presets == {name: task.max_length for name, task in TASKS.items()}
-    assert reading.TASKS.keys() == READING_TASKS.keys()
+    assert qa.TASKS.keys() == READING_TASKS.keys()
 
 
 @pytest.mark.parametrize("variant", ["", ",debug"])
 @pytest.mark.parametrize(("name", "task"), READING_TASKS.items())
 def test_a_question_leaves_room_for_its_text(name, task, variant):
     config = finetune.get_config(name + variant)
-    fields = config.reading
+    fields = config.qa
     limits = {CHOICE: fields.max_option_tokens, WIKIHOP: fields.max_candidates}  # a marker each
     limit = limits.get(task.kind, fields.max_question_tokens)
     room = config.data.max_length - limit - 3  # special tokens
@@ -142,29 +142,29 @@ def test_a_question_leaves_room_for_its_text(name, task, variant):
 
 
 def test_predictors_of_answers_in_texts_are_held_to_saliency():
-    found = {name: adapler.get_config(name).adapler.contribution_coef for name in adapler.TASKS}
+    found = {name: adapler.get_config(name).adapler.kl_coef for name in adapler.TASKS}
     spans = {name for name, task in READING_TASKS.items() if task.kind == SPAN}
     assert found == {name: 0.1 if name in spans else 0.005 for name in adapler.TASKS}
 
 
 def test_the_released_scripts_for_questions_have_their_own_constants():
     race, squad, wikihop = (
-        trbert.get_config(f"{task},faithful") for task in ("race", "squad2", "wikihop")
+        trbert.get_config(f"{task},paper") for task in ("race", "squad2", "wikihop")
     )
     assert (
-        race.reading.per_option
+        race.qa.score_options_independently
         and race.trbert.learning_rate == 2e-5
         and race.finetune.num_epochs == 3
     )
-    assert not squad.reading.per_option and (
-        squad.trbert.guided_share,
+    assert not squad.qa.score_options_independently and (
+        squad.trbert.imitation_ratio,
         squad.trbert.learning_rate,
     ) == (0.2, 5e-5)
-    assert not wikihop.reading.protects_markers and wikihop.trbert.joint_num_epochs == 5
-    assert trbert.get_config("imdb,faithful").trbert.guided_share == 0.5
+    assert not wikihop.qa.protects_markers and wikihop.trbert.joint_num_epochs == 5
+    assert trbert.get_config("imdb,paper").trbert.imitation_ratio == 0.5
     assert (
-        trbert.get_config("wikihop").reading.protects_markers
-        and not trbert.get_config("race").reading.per_option
+        trbert.get_config("wikihop").qa.protects_markers
+        and not trbert.get_config("race").qa.score_options_independently
     )
 
 
@@ -191,9 +191,9 @@ def test_finetuned_trains_no_plain_model_whatever_the_order(name):
 
 def test_two_configs_do_not_share_fields():
     first, second = adapler.get_config("sst2"), adapler.get_config("sst2")
-    first.data.carve["validation"] = 5
+    first.data.split_fractions["validation"] = 5
     first.finetune.num_epochs = 99
-    assert second.finetune.num_epochs != 99 and "validation" not in second.data.carve
+    assert second.finetune.num_epochs != 99 and "validation" not in second.data.split_fractions
 
 
 @pytest.mark.parametrize(("name", "module"), MODULES.items())
@@ -219,12 +219,12 @@ def test_flags_change_fields(parse_flags):
         f"--config={path}:mrpc,debug",
         "--config.model=here",
         "--config.adapler.length_coef=0.1",
-        "--config.adapt.speedups=(2.0,)",
-        "--config.data.carve={'validation': 0.2}",
+        "--config.adapt.target_speedups=(2.0,)",
+        "--config.data.split_fractions={'validation': 0.2}",
     )
     assert (config.task, config.model, config.adapler.length_coef) == ("mrpc", "here", 0.1)
-    assert config.adapt.speedups == (2.0,)
-    assert dict(config.data.carve) == {"validation": 0.2}
+    assert config.adapt.target_speedups == (2.0,)
+    assert dict(config.data.split_fractions) == {"validation": 0.2}
 
 
 @loads_a_file

@@ -7,7 +7,7 @@ import pytest
 
 from adapler_jax import flops, heads
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.inference.engine import lay_out, make_engine
+from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import BEFORE_ATTENTION, BEFORE_FEED_FORWARD, Batch, EncoderConfig, Site
 
@@ -167,12 +167,12 @@ def test_dense_count_agrees_with_the_compilers_count():
     }
     row = np.zeros((1, length), np.int32)
     batch = Batch(
-        token_BL=row, segment_BL=row, live_BL=row == 0, label_B=row[:, 0], example_id_B=row[:, 0]
+        token_BL=row, segment_BL=row, valid_BL=row == 0, label_B=row[:, 0], example_id_B=row[:, 0]
     )
     program = (
         make_engine(config, keep_all(), driver="bucketed")
         .program(1, length)
-        .lower(lay_out(params, config), batch)
+        .lower(prepare_inference_params(params, config), batch)
         .compile()
     )
     counted = flops.dense_flops(config, [length], head=flops.pooled_flops(config, 3))[0]

@@ -11,8 +11,8 @@ from adapler_jax import forward as full_width
 from adapler_jax import heads
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.pruning import keep_all
-from adapler_jax.pruning.base import harden
-from adapler_jax.types import MASK_BIAS, LayerLoop, Selection, Softened
+from adapler_jax.pruning.base import hard_to_soft
+from adapler_jax.types import MASK_BIAS, ScanOptions, Selection, SoftSelection
 from tests.tiny import (
     CONFIG,
     NUM_SLOTS,
@@ -34,12 +34,14 @@ def fixed_pruner():
     stays_L = jnp.ones((NUM_SLOTS,), bool).at[jnp.array(DROPPED_SLOTS)].set(False)
 
     def select(params, index, view):
-        return Selection(score_BL=view.weight_BL, keep_BL=view.live_BL & stays_L[None])
+        return Selection(score_BL=view.survival_BL, keep_BL=view.remaining_BL & stays_L[None])
 
     def soften(params, index, view, slope):
-        bias_BL = jnp.where(stays_L[None], 0.0, MASK_BIAS) * view.weight_BL
-        return Softened(
-            score_BL=view.weight_BL, bias_BL=bias_BL, weight_BL=view.weight_BL * jnp.exp(bias_BL)
+        bias_BL = jnp.where(stays_L[None], 0.0, MASK_BIAS) * view.survival_BL
+        return SoftSelection(
+            score_BL=view.survival_BL,
+            bias_BL=bias_BL,
+            survival_BL=view.survival_BL * jnp.exp(bias_BL),
         )
 
     return PRUNER._replace(
@@ -78,7 +80,7 @@ def on_slots(result, num_slots):
     """The same result with the first slots of the scores and weights."""
     logits_BC, trace = result
     return logits_BC, trace.replace(
-        score_NBL=trace.score_NBL[..., :num_slots], weight_NBL=trace.weight_NBL[..., :num_slots]
+        score_NBL=trace.score_NBL[..., :num_slots], survival_NBL=trace.survival_NBL[..., :num_slots]
     )
 
 
@@ -89,7 +91,7 @@ def test_keep_all_is_plain_bert():
     params, batch = PARAMS | {"pruner": {}}, make_batch()
     logits_BC, trace = forward(params, batch, None, keep_all())
     hidden_BLD = encoder.encode(
-        params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+        params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL
     )
     expected_BC = heads.classify(params["head"], CONFIG, hidden_BLD[:, 0])
     np.testing.assert_allclose(logits_BC, expected_BC, rtol=0, atol=2e-6)
@@ -103,14 +105,14 @@ def test_thresholds_of_zero_under_the_hard_rule_are_plain_bert():
     expected_BC, _ = forward(PARAMS | {"pruner": {}}, batch, None, keep_all())
     np.testing.assert_allclose(logits_BC, expected_BC, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(
-        trace.weight_NBL, np.broadcast_to(batch.live_BL, trace.weight_NBL.shape)
+        trace.survival_NBL, np.broadcast_to(batch.valid_BL, trace.survival_NBL.shape)
     )
 
 
 def test_tokens_go_at_every_layer_of_these_tests():
     count_NB = forward(PARAMS, make_batch(), None)[1].count_NB
     assert np.all(np.diff(count_NB.sum(axis=1)) < 0)
-    assert count_NB[0].sum() < make_batch().live_BL.sum() and count_NB[-1].sum() > 4
+    assert count_NB[0].sum() < make_batch().valid_BL.sum() and count_NB[-1].sum() > 4
 
 
 def test_the_steepest_slope_is_the_hard_rule():
@@ -121,7 +123,7 @@ def test_the_steepest_slope_is_the_hard_rule():
             forward(PARAMS, batch, None),
         )
         np.testing.assert_allclose(soft_BC, hard_BC, rtol=0, atol=5e-6)
-        np.testing.assert_array_equal(soft.weight_NBL, hard.weight_NBL)
+        np.testing.assert_array_equal(soft.survival_NBL, hard.survival_NBL)
         np.testing.assert_array_equal(soft.count_NB, hard.count_NB)
         np.testing.assert_allclose(soft.score_NBL, hard.score_NBL, rtol=0, atol=5e-6)
 
@@ -135,7 +137,7 @@ def test_content_of_padding_never_matters(slope):
 @SLOPES
 def test_width_of_padding_never_matters(slope):
     wide = forward(PARAMS, make_batch(num_slots=16), slope)
-    assert not np.any(wide[1].weight_NBL[..., NUM_SLOTS:]) and not np.any(
+    assert not np.any(wide[1].survival_NBL[..., NUM_SLOTS:]) and not np.any(
         wide[1].score_NBL[..., NUM_SLOTS:]
     )
     assert_trees_near(on_slots(wide, NUM_SLOTS), forward(PARAMS, make_batch(), slope), atol=1e-5)
@@ -177,7 +179,7 @@ def test_filler_rows_are_harmless(slope):
 
 def with_an_empty_row():
     batch = make_batch()
-    return batch.replace(live_BL=batch.live_BL & (np.arange(4) != 3)[:, None])
+    return batch.replace(valid_BL=batch.valid_BL & (np.arange(4) != 3)[:, None])
 
 
 @pytest.mark.parametrize("slope", [10.0, None])
@@ -200,12 +202,12 @@ def test_cls_survives_padding_never_and_weights_never_grow(slope):
     batch = make_batch()
     params = with_pruner_params(PARAMS, threshold_N=jnp.ones((CONFIG.num_layers,)))
     _, trace = forward(params, batch, slope)
-    assert np.all(trace.weight_NBL[:, :, 0] == 1)
-    assert not np.any(trace.weight_NBL[:, ~batch.live_BL])
-    assert np.all(np.diff(trace.weight_NBL, axis=0) <= 0)
+    assert np.all(trace.survival_NBL[:, :, 0] == 1)
+    assert not np.any(trace.survival_NBL[:, ~batch.valid_BL])
+    assert np.all(np.diff(trace.survival_NBL, axis=0) <= 0)
     assert np.all(np.diff(trace.count_NB, axis=0) <= 0)
-    np.testing.assert_allclose(trace.count_NB, trace.weight_NBL.sum(axis=-1), rtol=1e-6)
-    assert np.all(trace.count_NB[0] <= batch.live_BL.sum(axis=-1))
+    np.testing.assert_allclose(trace.count_NB, trace.survival_NBL.sum(axis=-1), rtol=1e-6)
+    assert np.all(trace.count_NB[0] <= batch.valid_BL.sum(axis=-1))
     np.testing.assert_allclose(trace.score_NBL.sum(axis=-1), 1.0, rtol=1e-5)
 
 
@@ -221,16 +223,16 @@ def loss_gradient(loop, batch):
     return jax.jit(jax.grad(loss))
 
 
-@pytest.mark.parametrize("loop", [LayerLoop(unroll=99), LayerLoop(4, remat=True)])
+@pytest.mark.parametrize("loop", [ScanOptions(unroll=99), ScanOptions(4, remat=True)])
 def test_layers_walked_in_any_way_give_the_same_gradients(loop):
-    found, expected = (loss_gradient(each, make_batch())(PARAMS) for each in (loop, LayerLoop()))
+    found, expected = (loss_gradient(each, make_batch())(PARAMS) for each in (loop, ScanOptions()))
     assert_trees_near(found, expected, atol=1e-5)
 
 
 def test_layers_computed_twice_need_less_memory():
     batch = make_batch((12,) * 8)
     programs = [
-        loss_gradient(LayerLoop(CONFIG.num_layers, remat), batch).lower(PARAMS)
+        loss_gradient(ScanOptions(CONFIG.num_layers, remat), batch).lower(PARAMS)
         for remat in (True, False)
     ]
     planned = [program.compile().memory_analysis().temp_size_in_bytes for program in programs]
@@ -240,7 +242,7 @@ def test_layers_computed_twice_need_less_memory():
 def test_tokens_that_left_have_no_score_under_the_hard_rule():
     batch = make_batch()
     _, trace = forward(PARAMS, batch, None)
-    entering_NBL = np.concatenate([batch.live_BL[None], trace.weight_NBL[:-1] > 0])
+    entering_NBL = np.concatenate([batch.valid_BL[None], trace.survival_NBL[:-1] > 0])
     assert not np.any(trace.score_NBL[~entering_NBL])
     assert np.all(trace.score_NBL[entering_NBL] > 0)
 
@@ -259,7 +261,7 @@ def test_tokens_that_left_do_not_influence_the_logits():
     pruner, params, batch = fixed_pruner(), PARAMS | {"pruner": {}}, make_batch()
     token_BL = batch.token_BL.copy()
     token_BL[:, DROPPED_SLOTS] = 1
-    changed = batch.replace(token_BL=np.where(batch.live_BL, token_BL, 0))
+    changed = batch.replace(token_BL=np.where(batch.valid_BL, token_BL, 0))
     assert np.any(changed.token_BL != batch.token_BL)
     found, expected = (forward(params, b, None, pruner)[0] for b in (changed, batch))
     np.testing.assert_array_equal(found, expected)
@@ -277,22 +279,22 @@ def test_states_of_tokens_that_left_get_no_gradient_from_the_logits():
     @jax.jit
     def gradient(hidden_BLD):
         def total(hidden_BLD):
-            last_BLD, _, _ = full_width.run_layers(
+            exit_hidden_BLD, _, _ = full_width.forward_layers(
                 PARAMS | {"pruner": {}},
                 CONFIG,
                 pruner,
                 hidden_BLD,
-                batch.live_BL,
+                batch.valid_BL,
                 slope=jnp.float32(10.0),
                 key=None,
                 dtype=jnp.float32,
             )
-            return jnp.sum(heads.classify(PARAMS["head"], CONFIG, last_BLD[:, 0]))
+            return jnp.sum(heads.classify(PARAMS["head"], CONFIG, exit_hidden_BLD[:, 0]))
 
         return jax.grad(total)(hidden_BLD)
 
     size_BL = np.abs(gradient(hidden_BLD)).max(axis=-1)
-    read_BL = batch.live_BL & ~np.isin(np.arange(NUM_SLOTS), DROPPED_SLOTS)
+    read_BL = batch.valid_BL & ~np.isin(np.arange(NUM_SLOTS), DROPPED_SLOTS)
     assert np.all(size_BL[~read_BL] == 0) and np.all(size_BL[read_BL] > 1e-5)
 
 
@@ -301,20 +303,20 @@ def test_collected_states_end_in_what_the_head_reads_and_jit_equals_eager():
     hidden_BLD = encoder.embed(
         PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
     )
-    last_BLD, trace, hidden_NBLD = full_width.run_layers(
+    exit_hidden_BLD, trace, hidden_NBLD = full_width.forward_layers(
         PARAMS,
         CONFIG,
         PRUNER,
         hidden_BLD,
-        batch.live_BL,
+        batch.valid_BL,
         slope=jnp.float32(10.0),
         key=None,
         dtype=jnp.float32,
         collect_hidden=True,
     )
     assert hidden_NBLD.shape == (CONFIG.num_layers, *hidden_BLD.shape)
-    np.testing.assert_array_equal(hidden_NBLD[-1], last_BLD)
-    logits_BC = heads.classify(PARAMS["head"], CONFIG, last_BLD[:, 0])
+    np.testing.assert_array_equal(hidden_NBLD[-1], exit_hidden_BLD)
+    logits_BC = heads.classify(PARAMS["head"], CONFIG, exit_hidden_BLD[:, 0])
     assert_trees_near((logits_BC, trace), forward(PARAMS, batch, 10.0))
 
 
@@ -368,11 +370,11 @@ def test_ranks_and_types_are_never_promoted_implicitly():
 
 def test_harden_by_hand():
     selection = Selection(score_BL=jnp.array([[0.9, 0.1]]), keep_BL=jnp.array([[True, False]]))
-    found = harden(selection)
+    found = hard_to_soft(selection)
     np.testing.assert_array_equal(found.score_BL, selection.score_BL)
     np.testing.assert_array_equal(found.bias_BL, [[0.0, MASK_BIAS]])
-    np.testing.assert_array_equal(found.weight_BL, [[1.0, 0.0]])
-    assert found.weight_BL.dtype == jnp.float32
+    np.testing.assert_array_equal(found.survival_BL, [[1.0, 0.0]])
+    assert found.survival_BL.dtype == jnp.float32
 
 
 def test_key_biases_of_sites_add_up_and_stop_at_the_mask():
@@ -384,15 +386,17 @@ def test_key_biases_of_sites_add_up_and_stop_at_the_mask():
     minus_BL = jnp.where(jnp.arange(NUM_SLOTS)[None] == 0, 0.0, -1.0) * jnp.ones((4, 1))
 
     def soften(params, index, view, slope):
-        return Softened(score_BL=view.weight_BL, bias_BL=minus_BL, weight_BL=view.weight_BL)
+        return SoftSelection(
+            score_BL=view.survival_BL, bias_BL=minus_BL, survival_BL=view.survival_BL
+        )
 
     pruner = PRUNER._replace(soften=soften)
-    found, _, _ = full_width.run_layers(
+    found, _, _ = full_width.forward_layers(
         PARAMS,
         CONFIG,
         pruner,
         hidden_BLD,
-        batch.live_BL,
+        batch.valid_BL,
         slope=jnp.float32(1.0),
         key=None,
         dtype=jnp.float32,
@@ -407,7 +411,7 @@ def test_key_biases_of_sites_add_up_and_stop_at_the_mask():
     for index in range(CONFIG.num_layers):
         layer = jax.tree.map(lambda leaf, index=index: leaf[index], PARAMS["encoder"]["layers"])
         hidden_BLD = run_layer(
-            layer, hidden_BLD, jnp.where(batch.live_BL, (index + 1) * minus_BL, MASK_BIAS)
+            layer, hidden_BLD, jnp.where(batch.valid_BL, (index + 1) * minus_BL, MASK_BIAS)
         )
     np.testing.assert_allclose(found, hidden_BLD, rtol=0, atol=5e-6)
 
@@ -470,7 +474,7 @@ def test_cls_survives_and_counts_never_grow_for_any_batch(lengths, seed, thresho
     batch = make_batch(lengths, seed=seed)
     logits_BC, trace = forward(params, batch, slope)
     assert np.all(np.isfinite(logits_BC))
-    assert np.all(trace.weight_NBL[:, :, 0] == 1) and not np.any(
-        trace.weight_NBL[:, ~batch.live_BL]
+    assert np.all(trace.survival_NBL[:, :, 0] == 1) and not np.any(
+        trace.survival_NBL[:, ~batch.valid_BL]
     )
     assert np.all(np.diff(trace.count_NB, axis=0) <= 0)

@@ -7,7 +7,7 @@ import numpy as np
 from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.heads import init_classifier
 from adapler_jax.pruning import adapler
-from adapler_jax.types import FILLER_ID, Batch, EncoderConfig
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig
 
 # Wide initial values, so that attention, activations and predictors leave their linear range.
 CONFIG = EncoderConfig(
@@ -56,16 +56,16 @@ def make_batch(
     saliency_BL = rng.uniform(0.1, 3.0, (32, CONFIG.num_positions))
     label_B, teacher_BC = rng.integers(0, NUM_CLASSES, 32), rng.normal(size=(32, NUM_CLASSES))
     texts_BL[num_real:] = filler
-    live_BL = np.arange(num_slots) < np.array([*lengths, *[1] * num_fillers])[:, None]
+    valid_BL = np.arange(num_slots) < np.array([*lengths, *[1] * num_fillers])[:, None]
     return Batch(
-        token_BL=np.where(live_BL, texts_BL[:num_rows, :num_slots], padding).astype(np.int32),
-        segment_BL=((np.arange(num_slots) > 4) & live_BL).astype(np.int32),
-        live_BL=live_BL,
+        token_BL=np.where(valid_BL, texts_BL[:num_rows, :num_slots], padding).astype(np.int32),
+        segment_BL=((np.arange(num_slots) > 4) & valid_BL).astype(np.int32),
+        valid_BL=valid_BL,
         label_B=label_B[:num_rows].astype(np.int32),
         example_id_B=np.where(
-            np.arange(num_rows) < num_real, np.arange(num_rows), FILLER_ID
+            np.arange(num_rows) < num_real, np.arange(num_rows), PADDING_EXAMPLE_ID
         ).astype(np.int32),
-        saliency_BL=np.where(live_BL, saliency_BL[:num_rows, :num_slots], 0.0).astype(np.float32),
+        saliency_BL=np.where(valid_BL, saliency_BL[:num_rows, :num_slots], 0.0).astype(np.float32),
         teacher_logits=teacher_BC[:num_rows].astype(np.float32),
     )
 

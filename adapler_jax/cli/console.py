@@ -15,12 +15,12 @@ from absl import app, flags, logging
 from adapler_jax.io import process
 from adapler_jax.io.terminal import one_line
 
-EMPTY_GROUP = "--config.data.carve=\"{'validation': 0.1}\""
+EMPTY_GROUP = "--config.data.split_fractions=\"{'validation': 0.1}\""
 # Fields that are tables, each with an example.
 TABLES = {
     "data.columns": "{'text': 'review', 'label': 'stars'}",
-    "data.split_sources": "{'test': 'file:test.csv'}",
-    "data.carve": "{'validation': 0.1}",
+    "data.sources": "{'test': 'file:test.csv'}",
+    "data.split_fractions": "{'validation': 0.1}",
 }
 EXPECTED = {"int()": "a whole number", "to float": "a number", "boolean": "true or false"}
 FIELD_ERROR = re.compile(r"flag --config\.([\w.]+)=(.*?): (.*)", re.DOTALL)

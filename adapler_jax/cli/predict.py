@@ -116,7 +116,7 @@ def main():
         escape_formulas=_ESCAPE.value,
         options=Options(_ENCODING.value, _DELIMITER.value, "--{}"),
         long_texts=_LONG.value,
-        tell=print_note,
+        log=print_note,
     )
 
 

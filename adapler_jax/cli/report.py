@@ -36,7 +36,7 @@ def main():
         num_examples=_EXAMPLES.value,
         model=_MODEL.value,
         methods=_METHODS.value,
-        tell=print_note,
+        log=print_note,
     )
     print(one_line(f"{path}: {path.stat().st_size / 1e6:.1f} MB"))
 

@@ -20,13 +20,13 @@ SQRT_HALF = math.sqrt(0.5)
 
 # Only the input is kept for the backward pass: on CPUs reading back four stacked arrays costs more than a second erf.
 @jax.checkpoint
-def exact_gelu(x):
+def gelu_erf(x):
     """x / 2 (1 + erf(x / sqrt(2))), any shape; by erf, which is faster on CPUs than jax.nn.gelu's erfc."""
     return 0.5 * x * (1.0 + jax.lax.erf(x * SQRT_HALF))
 
 
 ACTIVATIONS = {
-    "gelu": exact_gelu,
+    "gelu": gelu_erf,
     "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
@@ -78,7 +78,7 @@ def init_encoder(key, config: EncoderConfig) -> Params:
     }
 
 
-def along_last(vector, x):
+def broadcast_last(vector, x):
     """A vector over the last axis of x, with leading axes of one: ranks are never promoted silently."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
@@ -99,7 +99,7 @@ def linear_bfloat16(kernel, bias, x):
 def _linear_bfloat16_forward(kernel, bias, x):
     kernel, x = kernel.astype(jnp.bfloat16), x.astype(jnp.bfloat16)
     product = matrix_product(x, kernel, ((x.ndim - 1,), (0,)))
-    return product + along_last(bias, product), (kernel, x)
+    return product + broadcast_last(bias, product), (kernel, x)
 
 
 def _linear_bfloat16_backward(saved, cotangent):
@@ -131,7 +131,7 @@ linear_bfloat16.defvjp(_linear_bfloat16_forward, _linear_bfloat16_backward)
 
 
 def linear(params: Params, x, dtype=jnp.float32, *, precision=None):
-    """x @ kernel + bias, operands in `dtype`, result float32 [..., out]; the kernel as published or from `lay_out`.
+    """x @ kernel + bias, operands in `dtype`, result float32 [..., out]; the kernel as published or from `prepare_inference_params`.
 
     precision: of float32 products, as in `jax.lax.dot_general`; None for the device's default, which on accelerators
     may round the operands.
@@ -141,12 +141,12 @@ def linear(params: Params, x, dtype=jnp.float32, *, precision=None):
         product = matrix_product(
             x.astype(dtype), kernel, ((x.ndim - 1,), (1,)), precision=precision
         )
-        return product + along_last(params["bias"], product)
+        return product + broadcast_last(params["bias"], product)
     if dtype == jnp.bfloat16:
         return linear_bfloat16(params["kernel"], params["bias"], x)
     kernel = params["kernel"].astype(dtype)
     product = matrix_product(x.astype(dtype), kernel, ((x.ndim - 1,), (0,)), precision=precision)
-    return product + along_last(params["bias"], product)
+    return product + broadcast_last(params["bias"], product)
 
 
 def exact_linear(params: Params, x):
@@ -160,8 +160,8 @@ def layer_norm(params: Params, x, epsilon):
     mean = jnp.mean(x, axis=-1, keepdims=True)
     centred = x - mean
     variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    scaled = centred * jax.lax.rsqrt(variance + epsilon) * along_last(params["scale"], x)
-    return scaled + along_last(params["bias"], x)
+    scaled = centred * jax.lax.rsqrt(variance + epsilon) * broadcast_last(params["scale"], x)
+    return scaled + broadcast_last(params["bias"], x)
 
 
 def dropout(key, x, rate):
@@ -179,9 +179,9 @@ def dropout(key, x, rate):
     return jnp.where(random_bytes >= num_dropped, x * (256 / (256 - num_dropped)), 0.0)
 
 
-def key_bias(live_BS):
-    """Additive bias on attention logits, float32 [B, S]: 0 on live keys, MASK_BIAS on the others."""
-    return jnp.where(live_BS, 0.0, MASK_BIAS)
+def attention_bias(valid_BS):
+    """Additive bias on attention logits, float32 [B, S]: 0 on valid keys, MASK_BIAS on the others."""
+    return jnp.where(valid_BS, 0.0, MASK_BIAS)
 
 
 def check_length(config: EncoderConfig, length: int) -> None:
@@ -232,18 +232,18 @@ def query_key_value(layer: Params, config: EncoderConfig, hidden_BLD, dtype=jnp.
     return jnp.concatenate([query_BLD / math.sqrt(config.head_dim), key_BLD, value_BLD], axis=-1)
 
 
-def mix_values(
+def scaled_dot_product_attention(
     query_key_value_BLX,
     bias_BS,
     *,
     num_heads,
-    voter_BL=None,
+    query_mask_BL=None,
     key=None,
     dropout_prob=0.0,
     dtype=jnp.float32,
 ):
-    """softmax(q k^T + bias) v of every head, joined again: float32 [B, L, D]; and `attention_received` [B, S] of the
-    tokens that voter_BL names as queries, None where it is None.
+    """softmax(q k^T + bias) v of every head, joined again: float32 [B, L, D]; and `attention_significance` [B, S] of the
+    tokens that query_mask_BL names as queries, None where it is None.
 
     Args: query_key_value_BLX: as `query_key_value` gives it. bias_BS: float32, added to the logits of every head and
     query. key: dropout key of the probabilities. The sum of the exponentials divides what comes out of the product with
@@ -254,18 +254,22 @@ def mix_values(
     )
     logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, dtype=dtype)
     highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))
-    power_BHLS = jnp.exp(logits_BHLS - highest_BHL1)
-    total_BHL1 = jnp.sum(power_BHLS, axis=-1, keepdims=True)
-    received_BS = None if voter_BL is None else attention_received(power_BHLS, total_BHL1, voter_BL)
-    power_BHLS = dropout(key, power_BHLS, dropout_prob)
+    exp_logits_BHLS = jnp.exp(logits_BHLS - highest_BHL1)
+    normalizer_BHL1 = jnp.sum(exp_logits_BHLS, axis=-1, keepdims=True)
+    received_BS = (
+        None
+        if query_mask_BL is None
+        else attention_significance(exp_logits_BHLS, normalizer_BHL1, query_mask_BL)
+    )
+    exp_logits_BHLS = dropout(key, exp_logits_BHLS, dropout_prob)
     mixed_BHLK = jnp.einsum(
         "BHLS,BHSK->BHLK",
-        power_BHLS.astype(dtype),
+        exp_logits_BHLS.astype(dtype),
         value_BHSK.astype(dtype),
         preferred_element_type=jnp.float32,
     )
     B, H, L, K = mixed_BHLK.shape
-    return (mixed_BHLK / total_BHL1).transpose(0, 2, 1, 3).reshape(B, L, H * K), received_BS
+    return (mixed_BHLK / normalizer_BHL1).transpose(0, 2, 1, 3).reshape(B, L, H * K), received_BS
 
 
 def attention_logits(query_BHLK, key_BHSK, bias_BS, *, dtype=jnp.float32):
@@ -289,47 +293,49 @@ def attention_probs(
     return jax.nn.softmax(attention_logits(query_BHLK, key_BHSK, bias_BS, dtype=dtype), axis=-1)
 
 
-def attention_received(power_BHLS, total_BHL1, voter_BL):
+def attention_significance(exp_logits_BHLS, normalizer_BHL1, query_mask_BL):
     """What each token gets of the attention that others pay, mean over the heads: float32 [B, S].
 
         received(k) = 1 / H sum_h [sum_q A_h(q, k) - A_h(k, k)],   A = power / total, q over the voters
 
-    Args: power_BHLS: attention before its division by total_BHL1, L = S. voter_BL: bool, the queries that count.
+    Args: exp_logits_BHLS: attention before its division by normalizer_BHL1, L = S. query_mask_BL: bool, the queries that count.
     Source: Goyal et al., "PoWER-BERT", ICML 2020, the significance score; its program lets padding vote too.
     """
-    share_BHL = jnp.where(voter_BL[:, None], 1.0 / total_BHL1[..., 0], 0.0)
-    own_BHL = jnp.diagonal(power_BHLS, axis1=-2, axis2=-1) * share_BHL
+    share_BHL = jnp.where(query_mask_BL[:, None], 1.0 / normalizer_BHL1[..., 0], 0.0)
+    own_BHL = jnp.diagonal(exp_logits_BHLS, axis1=-2, axis2=-1) * share_BHL
     # A product of vector and matrix: a sum over the rows of products strides through memory.
-    paid_BS = jnp.einsum("BHL,BHLS->BS", share_BHL, power_BHLS, precision=jax.lax.Precision.HIGHEST)
-    return (paid_BS - jnp.sum(own_BHL, axis=1)) / power_BHLS.shape[1]
+    paid_BS = jnp.einsum(
+        "BHL,BHLS->BS", share_BHL, exp_logits_BHLS, precision=jax.lax.Precision.HIGHEST
+    )
+    return (paid_BS - jnp.sum(own_BHL, axis=1)) / exp_logits_BHLS.shape[1]
 
 
-def attend_and_count(
+def attention_with_significance(
     layer: Params,
     config: EncoderConfig,
     hidden_BLD,
     bias_BS,
     *,
-    voter_BL=None,
+    query_mask_BL=None,
     key=None,
     dtype=jnp.float32,
 ):
-    """Self-attention of one layer with its residual and norm: hidden_BLD float32; and what `mix_values` counts.
+    """Self-attention of one layer with its residual and norm: hidden_BLD float32; and what `scaled_dot_product_attention` counts.
 
     Args: layer: one slice of `params["layers"]`. bias_BS: float32, added to the logits of every head and query.
     key: dropout key, None to switch dropout off. dtype: of the operands of the products.
     """
     probs_key, output_key = (None, None) if key is None else jax.random.split(key)
-    mixed_BLD, received_BL = mix_values(
+    mixed_BLD, received_BL = scaled_dot_product_attention(
         query_key_value(layer, config, hidden_BLD, dtype),
         bias_BS,
         num_heads=config.num_heads,
-        voter_BL=voter_BL,
+        query_mask_BL=query_mask_BL,
         key=probs_key,
         dropout_prob=config.attention_dropout_prob,
         dtype=dtype,
     )
-    return add_attention(
+    return attention_output(
         layer, config, hidden_BLD, mixed_BLD, key=output_key, dtype=dtype
     ), received_BL
 
@@ -337,14 +343,14 @@ def attend_and_count(
 def attend(
     layer: Params, config: EncoderConfig, hidden_BLD, bias_BS, *, key=None, dtype=jnp.float32
 ):
-    """The states of `attend_and_count` alone."""
-    return attend_and_count(layer, config, hidden_BLD, bias_BS, key=key, dtype=dtype)[0]
+    """The states of `attention_with_significance` alone."""
+    return attention_with_significance(layer, config, hidden_BLD, bias_BS, key=key, dtype=dtype)[0]
 
 
-def add_attention(
+def attention_output(
     layer: Params, config: EncoderConfig, hidden_BLD, mixed_BLD, *, key=None, dtype=jnp.float32
 ):
-    """What `mix_values` gave, through the output projection, residual and norm: any leading axes."""
+    """What `scaled_dot_product_attention` gave, through the output projection, residual and norm: any leading axes."""
     update_BLD = linear(layer["attention_output"], mixed_BLD, dtype)
     update_BLD = dropout(key, update_BLD, config.hidden_dropout_prob)
     return layer_norm(layer["attention_norm"], hidden_BLD + update_BLD, config.norm_epsilon)
@@ -359,7 +365,7 @@ def feed_forward(layer: Params, config: EncoderConfig, hidden_BLD, *, key=None, 
     return layer_norm(layer["ffn_norm"], hidden_BLD + update_BLD, config.norm_epsilon)
 
 
-def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
+def prepare_inference_params(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
     """The encoder's parameters as inference reads them fastest, for the same answers.
 
     Layers are apart, a tuple of trees: scanned ones are copied out of their stack at every call. Query, key and value
@@ -389,7 +395,7 @@ def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
     return params | {"layers": jax.device_put(tuple(map(laid_out, layers)))}
 
 
-def over_layers(step, start, layers, *per_layer):
+def scan_layers(step, start, layers, *per_layer):
     """`jax.lax.scan` of step over stacked layers; the same unrolled over layers that are apart."""
     if not isinstance(layers, tuple):
         return jax.lax.scan(step, start, (layers, *per_layer))
@@ -405,18 +411,18 @@ def encode(
     config: EncoderConfig,
     token_BL,
     segment_BL,
-    live_BL,
+    valid_BL,
     *,
     key=None,
     dtype=jnp.float32,
 ):
     """Plain BERT: embeddings and all layers, hidden_BLD float32. The reference that every driver must reduce to.
 
-    Args: params: {"embeddings", "layers"}, layers stacked or apart as in `over_layers`. token_BL, segment_BL: int32.
-    live_BL: bool, False on padding. key: dropout key, None to switch dropout off. dtype: of the products' operands.
+    Args: params: {"embeddings", "layers"}, layers stacked or apart as in `scan_layers`. token_BL, segment_BL: int32.
+    valid_BL: bool, False on padding. key: dropout key, None to switch dropout off. dtype: of the products' operands.
     """
     embed_key, layers_key = (None, None) if key is None else jax.random.split(key)
-    bias_BL = key_bias(live_BL)
+    bias_BL = attention_bias(valid_BL)
 
     def run_layer(hidden_BLD, scanned):
         layer, index = scanned
@@ -427,7 +433,7 @@ def encode(
         return feed_forward(layer, config, hidden_BLD, key=ffn_key, dtype=dtype), None
 
     hidden_BLD = embed(params["embeddings"], config, token_BL, segment_BL, key=embed_key)
-    hidden_BLD, _ = over_layers(
+    hidden_BLD, _ = scan_layers(
         run_layer, hidden_BLD, params["layers"], jnp.arange(config.num_layers)
     )
     return hidden_BLD

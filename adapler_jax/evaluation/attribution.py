@@ -33,8 +33,8 @@ def attention_scores(
     Args: params: of the whole model, encoder layers stacked. dtype: of the operands of the encoder's products.
     Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, rollout.
     """
-    bias_BL = encoder.key_bias(batch.live_BL)
-    voter_BL = batch.live_BL / jnp.sum(batch.live_BL, axis=-1, keepdims=True)
+    bias_BL = encoder.attention_bias(batch.valid_BL)
+    query_mask_BL = batch.valid_BL / jnp.sum(batch.valid_BL, axis=-1, keepdims=True)
     L = batch.token_BL.shape[-1]
 
     def run_layer(carry, layer):
@@ -44,7 +44,7 @@ def attention_scores(
         )
         rollout_BLL = 0.5 * (jnp.einsum("BLS,BSR->BLR", mean_BLL, rollout_BLL) + rollout_BLL)
         hidden_BLD = run_plain(layer, config, hidden_BLD, bias_BL, dtype=dtype)
-        received_BL = jnp.einsum("BL,BLS->BS", voter_BL, mean_BLL)
+        received_BL = jnp.einsum("BL,BLS->BS", query_mask_BL, mean_BLL)
         return (hidden_BLD, rollout_BLL), AttentionScores(
             mean_BLL[:, 0], received_BL, rollout_BLL[:, 0]
         )
@@ -71,7 +71,7 @@ def layer_saliency(params: Params, config: EncoderConfig, batch: Batch, *, dtype
     Arguments as in `attention_scores`. Source: AdapLeR, section 3; there y is the true class, which an explanation does
     not know.
     """
-    bias_BL = encoder.key_bias(batch.live_BL)
+    bias_BL = encoder.attention_bias(batch.valid_BL)
     start_BLD = encoder.embed(
         params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
     )
@@ -96,7 +96,7 @@ def layer_saliency(params: Params, config: EncoderConfig, batch: Batch, *, dtype
     )
     (gradient_NBLD,) = pull_back(answer_BC)
     saliency_NBL = jnp.linalg.norm(gradient_NBLD * entering_NBLD, axis=-1)
-    return jnp.where(batch.live_BL, saliency_NBL, 0.0), logits_BC
+    return jnp.where(batch.valid_BL, saliency_NBL, 0.0), logits_BC
 
 
 def pruner_scores(
@@ -107,6 +107,6 @@ def pruner_scores(
     Scores are 0 once a token is gone, and at layers without a site.
     """
     _, trace = masked.forward(params, config, pruner, batch, dtype=dtype)
-    keep_NBL = trace.weight_NBL > 0
-    entered_NBL = jnp.concatenate([batch.live_BL[None], keep_NBL[:-1]])
+    keep_NBL = trace.survival_NBL > 0
+    entered_NBL = jnp.concatenate([batch.valid_BL[None], keep_NBL[:-1]])
     return jnp.where(entered_NBL, trace.score_NBL, 0.0), keep_NBL

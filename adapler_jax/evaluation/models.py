@@ -12,10 +12,15 @@ from adapler_jax import flops
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.autotune.timing import Timing, median_speedup, time_interleaved
-from adapler_jax.inference.engine import AUTO, lay_out, lay_out_for, make_engine
+from adapler_jax.inference.engine import (
+    AUTO,
+    make_engine,
+    prepare_inference_params,
+    prepare_params_for,
+)
 from adapler_jax.inference.executed_flops import executed_flops, padded_flops
 from adapler_jax.pruning.base import Pruner, keep_all
-from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, Params
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +68,7 @@ def evaluate_model(
     buckets: Sequence[int] | None = None,
     dtype=jnp.float32,
     driver: str = AUTO,
-    latency_table=None,
+    autotune_table=None,
     expected_speedup: float | None = None,
     dense_config: EncoderConfig | None = None,
 ) -> Evaluation:
@@ -79,18 +84,18 @@ def evaluate_model(
         buckets=buckets,
         dtype=dtype,
         driver=driver,
-        latency_table=latency_table,
+        autotune_table=autotune_table,
         expected_speedup=expected_speedup,
         head=head,
     )
-    params = lay_out_for(
+    params = prepare_params_for(
         driver, params, config, dtype
     )  # as compare_speed does: its programs are then the same
     parts = []
     executed = np.zeros(2, np.int64)
     for batch in batches:
         logits, trace = run(params, batch)
-        count_NB = counts_of(trace, batch, config)
+        count_NB = token_counts(trace, batch, config)
         choice = run.choice(*batch.token_BL.shape)
         executed += executed_flops(
             params,
@@ -102,12 +107,12 @@ def evaluate_model(
             head=head,
             dense_config=dense_config,
         )
-        real_B = batch.example_id_B != FILLER_ID
+        real_B = batch.example_id_B != PADDING_EXAMPLE_ID
         scorer.add(jax.device_get(logits), batch, real_B)
         columns = (
             _losses_of(head)(logits, batch),
             batch.example_id_B,
-            batch.live_BL.sum(-1),
+            batch.valid_BL.sum(-1),
             count_NB,
         )
         parts.append([np.asarray(column)[..., real_B] for column in columns])
@@ -134,11 +139,11 @@ def _losses_of(head: Head) -> Callable:
     return jax.jit(lambda logits, batch: head.losses(logits, batch, 0.0))
 
 
-def counts_of(trace, batch: Batch, config: EncoderConfig):
+def token_counts(trace, batch: Batch, config: EncoderConfig):
     """Tokens that each layer ran on, int64 [N, B]; all of them for a method without sites."""
     if trace.count_NB is not None:
         return np.asarray(trace.count_NB, np.int64)
-    return np.broadcast_to(batch.live_BL.sum(-1), (config.num_layers, len(batch.live_BL))).astype(
+    return np.broadcast_to(batch.valid_BL.sum(-1), (config.num_layers, len(batch.valid_BL))).astype(
         np.int64
     )
 
@@ -179,7 +184,7 @@ def compare_speed(
     buckets: Sequence[int] | None = None,
     dtype=jnp.float32,
     driver: str = AUTO,
-    latency_table=None,
+    autotune_table=None,
     expected_speedup: float | None = None,
     head: Head = CLASSIFICATION,
     dense_config: EncoderConfig | None = None,
@@ -201,14 +206,16 @@ def compare_speed(
         buckets=buckets,
         dtype=dtype,
         driver=driver,
-        latency_table=latency_table,
+        autotune_table=autotune_table,
         expected_speedup=expected_speedup,
         head=head,
     )
     dense_config = dense_config or config
     dense_run = make_engine(dense_config, keep_all(), dtype=dtype, driver="bucketed", head=head)
-    dense_params = lay_out(jax.device_put(dense_params | {"pruner": {}}), dense_config, dtype)
-    params = lay_out_for(driver, jax.device_put(params), config, dtype)
+    dense_params = prepare_inference_params(
+        jax.device_put(dense_params | {"pruner": {}}), dense_config, dtype
+    )
+    params = prepare_params_for(driver, jax.device_put(params), config, dtype)
 
     def over(batches, run: Callable, params) -> Callable:
         return lambda: [run(params, batch)[0] for batch in batches]
@@ -223,7 +230,7 @@ def compare_speed(
     executed = np.zeros(2, np.int64)
     choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
     for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
-        count_NB = counts_of(pruned_run(params, batch)[1], batch, config)
+        count_NB = token_counts(pruned_run(params, batch)[1], batch, config)
         pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)[
             1
         ]

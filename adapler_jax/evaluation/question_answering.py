@@ -46,7 +46,7 @@ class SpanScorer:
         windows: Windows,
         questions: Sequence[Question],
         *,
-        num_best: int = 20,
+        n_best_size: int = 20,
         max_answer_tokens: int = 30,
         allows_null: bool,
         threshold: float | None = None,
@@ -55,7 +55,7 @@ class SpanScorer:
         answer may be right. threshold: no answer where it scores so much more than the best span; None: what is best
         on these very questions, which `scores` then gives as `threshold`."""
         self._windows, self._questions = windows, questions
-        self._limits = {"num_best": num_best, "max_answer_tokens": max_answer_tokens}
+        self._limits = {"n_best_size": n_best_size, "max_answer_tokens": max_answer_tokens}
         self._allows_null, self._threshold, self._parts = allows_null, threshold, []
 
     def add(self, logits_BL2, batch: Batch, real_B: np.ndarray) -> None:
@@ -74,7 +74,7 @@ class SpanScorer:
             spans,
             self._windows,
             lambda number: self._questions[number].context,
-            num_best=self._limits["num_best"],
+            n_best_size=self._limits["n_best_size"],
             allow_null=self._allows_null,
         )
 
@@ -146,7 +146,7 @@ class HotpotScorer:
             logits_BL2,
             first_B,
             starts.lengths[row_B],
-            num_best=1,
+            n_best_size=1,
             max_answer_tokens=self._max_answer_tokens,
         )
         places = zip(row_B, spans.first_RN[:, 0] - first_B, spans.last_RN[:, 0] - first_B)

@@ -6,7 +6,7 @@ from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.provenance import device_name
 from adapler_jax.io.records import print_table
 
-BESIDE = (
+SECONDARY_SCORES = (
     "exact",
     "best_span_f1",
     "joint_em",
@@ -97,7 +97,7 @@ def score_rows(rows: list[dict]) -> list[dict]:
         {"model": row["method"]}
         | ({"split": row["split"]} if several else {})
         | {row["metric"]: f"{100 * row['test_score']:.1f}"}
-        | {name: f"{100 * row[name]:.1f}" for name in BESIDE if name in row}
+        | {name: f"{100 * row[name]:.1f}" for name in SECONDARY_SCORES if name in row}
         | ({"majority": f"{100 * row['majority_share']:.1f}"} if "majority_share" in row else {})
         | seconds_of(row, rows)
         | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}

@@ -32,7 +32,7 @@ class Scorer(Protocol):
         """Scores in [0, 1] by name, the one that models are chosen by as `score`."""
 
 
-class NoScorer:
+class UnlabelledTask:
     """Scores nothing: for what is asked of some batches of a split alone."""
 
     def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:

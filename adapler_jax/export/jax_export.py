@@ -6,7 +6,7 @@
 The file holds no weights, so it is small, and a model that is saved anew keeps it. The batch's size is symbolic: one
 program for all of them, for CPUs, CUDA and TPUs. Putting a size and a platform in costs a process as much as reading
 the compiled program back, so a single text, where every start counts, has a program of its own on each platform. Where
-the driver comes in `Stages`, one program serves all its layers: of MiniLM-L6's six layers with ten buckets each, the
+the driver comes in `StagedProgram`, one program serves all its layers: of MiniLM-L6's six layers with ten buckets each, the
 compilation cache then hands out a sixth of the code, which takes a process longer than tracing. Batches run faster in
 one piece. Each fast driver has a file, and the engine picks as ever; but the bucketed program has all of the library's
 buckets, since it may run on any device. A program that was made for anything else than what is loaded is left alone,
@@ -47,15 +47,21 @@ from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.drivers import bucketed, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
-from adapler_jax.inference.drivers.stages import Stages, without_layers
-from adapler_jax.inference.engine import AUTO, DRIVERS, Engine, lay_out, run_program
+from adapler_jax.inference.drivers.stages import StagedProgram, without_layers
+from adapler_jax.inference.engine import (
+    AUTO,
+    DRIVERS,
+    Engine,
+    prepare_inference_params,
+    run_program,
+)
 from adapler_jax.inference.ids import check_ids
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, compute_dtype
 from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved, load_model
 
-STAGED = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
+STAGED_DRIVERS = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM_FILES = "program-*.zip"  # in a model directory
 ANY = "any"  # batch size, on any platform
@@ -77,7 +83,7 @@ SOURCES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Serving:
+class ProgramSpec:
     """What a classifier runs: all that decides its programs, but for the code."""
 
     config: EncoderConfig
@@ -99,11 +105,11 @@ class Serving:
         """Of the exported program in the model directory."""
         return f"program-{self.driver}-{self.dtype.name}.zip"
 
-    def stages(self, shape) -> Stages | None:
+    def stages(self, shape) -> StagedProgram | None:
         """The driver in pieces for a batch of one text; None where it is one, and for others."""
         if shape[0] != 1:
             return None
-        return STAGED[self.driver](
+        return STAGED_DRIVERS[self.driver](
             self.config, self.pruner, shape, buckets=self.buckets, dtype=self.dtype
         )
 
@@ -138,17 +144,19 @@ def max_length_of(saved: Saved) -> int:
     return saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
 
 
-def judges_options(saved: Saved) -> bool:
+def is_per_option(saved: Saved) -> bool:
     """Whether a model classifies the options of questions, each alone."""
-    return saved.head is CLASSIFICATION and saved.extra.get("reading", {}).get("per_option", False)
+    return saved.head is CLASSIFICATION and saved.extra.get("qa", {}).get(
+        "score_options_independently", False
+    )
 
 
-def told_use(saved: Saved) -> str:
+def loader_hint(saved: Saved) -> str:
     """What to do with a model, in words, for those who took it for something else."""
     if saved.head.name == "span":
         return "load it with Reader (adapler_jax.inference.question_answerer)"
-    if saved.head.name == "choice" or judges_options(saved):
-        return "load it with Chooser (adapler_jax.inference.multiple_choice)"
+    if saved.head.name == "choice" or is_per_option(saved):
+        return "load it with MultipleChoice (adapler_jax.inference.multiple_choice)"
     if saved.head is CLASSIFICATION:
         return "load it with Classifier (adapler_jax.inference.classifier)"
     return "score it with evaluate.py, or run it by make_engine with its head"
@@ -161,14 +169,14 @@ def check_classifies(saved: Saved) -> None:
         others = "neither Classifier, nor" if answers else "neither Classifier, predict nor"
         raise ValueError(
             f"{saved.directory} holds a model with the head {saved.head.name!r}, for which {others} exported programs "
-            f"are made; {told_use(saved)}"
+            f"are made; {loader_hint(saved)}"
         )
 
 
-def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str) -> Serving:
+def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str) -> ProgramSpec:
     """What is run of a saved model; arguments as in `make_engine`. Raises ValueError where it does not classify."""
     check_classifies(saved)
-    return Serving(
+    return ProgramSpec(
         config=saved.config,
         pruner=pruner_of_saved(saved),
         driver=driver,
@@ -198,13 +206,15 @@ def export_model(
     Takes seconds, of which none go into compiling. Raises ValueError where the directory is damaged, the driver cannot
     be exported, or others may read the key that signs programs; OSError where something cannot be written.
     """
-    if driver not in (AUTO, *STAGED):
+    if driver not in (AUTO, *STAGED_DRIVERS):
         raise ValueError(
-            f"driver {driver!r} cannot be exported; expected {AUTO} or {' or '.join(STAGED)}"
+            f"driver {driver!r} cannot be exported; expected {AUTO} or {' or '.join(STAGED_DRIVERS)}"
         )
     saved = load_model(directory)
-    params = lay_out(saved.params, saved.config, dtype)
-    servings = [serving_of(saved, buckets=buckets, dtype=dtype, driver=name) for name in STAGED]
+    params = prepare_inference_params(saved.params, saved.config, dtype)
+    servings = [
+        serving_of(saved, buckets=buckets, dtype=dtype, driver=name) for name in STAGED_DRIVERS
+    ]
     return [
         write_program(one, saved.directory, params)
         for one in servings
@@ -212,7 +222,7 @@ def export_model(
     ]
 
 
-def write_program(serving: Serving, directory: pathlib.Path, params: Params) -> pathlib.Path:
+def write_program(serving: ProgramSpec, directory: pathlib.Path, params: Params) -> pathlib.Path:
     """Writes one driver's file, signed, whole or not at all."""
     path, key = directory / serving.file_name, make_key()
     programs, called = {}, set()
@@ -236,7 +246,7 @@ def write_program(serving: Serving, directory: pathlib.Path, params: Params) -> 
 
 
 def export_pieces(
-    serving: Serving, params: Params, *, shape, platforms
+    serving: ProgramSpec, params: Params, *, shape, platforms
 ) -> dict[str, jax.export.Exported]:
     """The programs for batches [B, L], of arguments in dicts and lists: `whole`, or `begin`, `step` and `finish`."""
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.int32, jnp.int32, jnp.bool)]
@@ -294,17 +304,17 @@ def shape_of(leaf) -> jax.ShapeDtypeStruct:
 
 
 def as_batch(tokens) -> Batch:
-    """Tokens, segments and live places as a Batch; no program reads labels or ids."""
+    """Tokens, segments and valid places as a Batch; no program reads labels or ids."""
     none_B = jnp.zeros(tokens[0].shape[:1], jnp.int32)
     return Batch(*tokens, label_B=none_B, example_id_B=none_B)
 
 
 def flat_answer(logits_BC, trace: Trace) -> list:
     """Logits and the fields of the Trace."""
-    return [logits_BC, trace.score_NBL, trace.weight_NBL, trace.count_NB]
+    return [logits_BC, trace.score_NBL, trace.survival_NBL, trace.count_NB]
 
 
-def split_layers(stages: Stages, params: Params) -> Params:
+def split_layers(stages: StagedProgram, params: Params) -> Params:
     """Parameters as the pieces read them: of `begin` and `finish`, and of each layer. Compiles nothing."""
     outer, layers = without_layers(params), params["encoder"]["layers"]
     per_layer = stages.per_layer(outer | {"pruner": jax.tree.map(np.asarray, outer["pruner"])})
@@ -322,8 +332,8 @@ def use_programs(
     engine: Engine, saved: Saved, params: Params, *, buckets, dtype, driver: str
 ) -> tuple[Callable, Params]:
     """(function as `make_engine` gives it, its parameters): the exported programs in the model's directory for the
-    batches whose driver has one, the engine for all others. Params: as `lay_out` gives them."""
-    drivers = [name for name in STAGED if driver in (AUTO, name)]
+    batches whose driver has one, the engine for all others. Params: as `prepare_inference_params` gives them."""
+    drivers = [name for name in STAGED_DRIVERS if driver in (AUTO, name)]
     servings = [serving_of(saved, buckets=buckets, dtype=dtype, driver=name) for name in drivers]
     found = {one.driver: load_program(one, saved.directory, params) for one in servings}
     calls = {driver: program[0] for driver, program in found.items() if program}
@@ -349,12 +359,12 @@ def use_programs(
 
 def answer(pieces: dict[str, Callable], params: Params, batch: Batch):
     """Logits and Trace."""
-    logits_BC, *fields = call_pieces(pieces, params, batch)
+    logits_BC, *fields = call_staged(pieces, params, batch)
     return logits_BC, Trace(*fields)
 
 
 def load_program(
-    serving: Serving, directory: pathlib.Path, params: Params
+    serving: ProgramSpec, directory: pathlib.Path, params: Params
 ) -> tuple[dict, Params] | None:
     """(pieces by length and whether a batch is of one text or several, parameters as those of one text read them) of a
     driver.
@@ -368,7 +378,7 @@ def load_program(
         with zipfile.ZipFile(io.BytesIO(read_signed(path))) as archive:
             header = json.loads(archive.read(HEADER))
             check_custom_calls(header.pop(CALLS, ()))
-            check_fit(header, serving)
+            check_compatible(header, serving)
             variants = {"several": ANY, "one": jax.export.default_export_platform()}
             calls = {
                 (length, size): read_pieces(archive, f"{length}/{variant}/")
@@ -385,7 +395,7 @@ def load_program(
     return calls, params if stages is None else split_layers(stages, params)
 
 
-def check_fit(header: dict, serving: Serving) -> None:
+def check_compatible(header: dict, serving: ProgramSpec) -> None:
     """Raises ValueError, with all names, where a program was made for something else than what is run here."""
     wanted = serving.header()
     others = sorted(
@@ -409,9 +419,9 @@ def read_pieces(archive: zipfile.ZipFile, folder: str) -> dict[str, Callable]:
     return calls
 
 
-def call_pieces(calls: dict[str, Callable], params: Params, batch: Batch):
+def call_staged(calls: dict[str, Callable], params: Params, batch: Batch):
     """Runs the programs one after the other; the host waits for none of them."""
-    tokens = [batch.token_BL, batch.segment_BL, batch.live_BL]
+    tokens = [batch.token_BL, batch.segment_BL, batch.valid_BL]
     if "whole" in calls:
         return calls["whole"](params, tokens)
     states, firsts = calls["begin"](params["outer"], tokens)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from adapler_jax.types import Batch, EncoderConfig, Params
 
 
-def no_tokens(batch: Batch) -> None:
+def no_protected_tokens(batch: Batch) -> None:
     """The tokens that may not be dropped for the sake of a head that reads none by name."""
 
 
@@ -35,7 +35,7 @@ class Head(NamedTuple):
     # (EncoderConfig, token slots, number of classes) -> shape of the logits of one example
     shape: Callable
     # Batch -> bool [B, L]: tokens that may not be dropped because the head reads them by name; None for none
-    protects: Callable[[Batch], jax.Array | None] = no_tokens
+    protects: Callable[[Batch], jax.Array | None] = no_protected_tokens
     options: tuple[
         tuple[str, Any], ...
     ] = ()  # keywords of the factory that make this head again from a saved model
@@ -59,9 +59,9 @@ def marked(slot_BX, length: int):
     return jnp.any(slot_BX1 == jnp.arange(length, dtype=jnp.int32)[None, None], axis=1)
 
 
-def states_at(last_BLD, slot_BX):
+def states_at(exit_hidden_BLD, slot_BX):
     """The states of the tokens at the slots, [B, X, D]; that of [CLS] for -1."""
-    return jnp.take_along_axis(last_BLD, jnp.maximum(slot_BX, 0)[..., None], axis=1)
+    return jnp.take_along_axis(exit_hidden_BLD, jnp.maximum(slot_BX, 0)[..., None], axis=1)
 
 
 def soft_losses(logits_BX, target_BX, teacher_BX, distil_coef: float):

@@ -6,7 +6,14 @@ import jax.numpy as jnp
 
 from adapler_jax import flops
 from adapler_jax.encoders.bert import init_linear, linear
-from adapler_jax.heads.base import Head, marked, no_tokens, soft_losses, states_at, teacher_of
+from adapler_jax.heads.base import (
+    Head,
+    marked,
+    no_protected_tokens,
+    soft_losses,
+    states_at,
+    teacher_of,
+)
 from adapler_jax.heads.classification import best_class, class_gold
 from adapler_jax.types import MASK_BIAS, Batch, EncoderConfig, Params
 
@@ -16,13 +23,13 @@ def init_candidates(key, config: EncoderConfig, num_classes: int = 0) -> Params:
     return {"candidate": init_linear(key, (config.hidden_dim, 1), config.init_std)}
 
 
-def read_candidates(params: Params, config: EncoderConfig, last_BLD, batch: Batch, key=None):
+def read_candidates(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: Batch, key=None):
     """Logits float32 [B, K] of the candidates in marks["marker_BK"]; MASK_BIAS where there is none. No dropout.
 
     Source: Ye et al., "TR-BERT", NAACL 2021, the released program.
     """
     marker_BK = batch.marks["marker_BK"]
-    logits_BK = linear(params["candidate"], states_at(last_BLD, marker_BK))[..., 0]
+    logits_BK = linear(params["candidate"], states_at(exit_hidden_BLD, marker_BK))[..., 0]
     return jnp.where(marker_BK >= 0, logits_BK, MASK_BIAS)
 
 
@@ -41,7 +48,7 @@ def candidate_losses(logits_BK, batch: Batch, distil_coef: float):
 
 def protect_markers(batch: Batch):
     """The candidates' markers, bool [B, L]."""
-    return marked(batch.marks["marker_BK"], batch.live_BL.shape[1])
+    return marked(batch.marks["marker_BK"], batch.valid_BL.shape[1])
 
 
 def candidates(num_candidates: int, protects: bool = True) -> Head:
@@ -65,6 +72,6 @@ def _candidates(num_candidates: int, protects: bool) -> Head:
             num_candidates * flops.linear_flops(config.hidden_dim, 1)
         ),
         shape=lambda config, length, num_classes: (num_candidates,),
-        protects=protect_markers if protects else no_tokens,
+        protects=protect_markers if protects else no_protected_tokens,
         options=(("num_candidates", num_candidates), ("protects", protects)),
     )

@@ -6,8 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax import flops
-from adapler_jax.encoders.bert import exact_gelu, init_linear, linear
-from adapler_jax.heads.base import Head, marked, no_tokens, soft_losses, states_at, teacher_of
+from adapler_jax.encoders.bert import gelu_erf, init_linear, linear
+from adapler_jax.heads.base import (
+    Head,
+    marked,
+    no_protected_tokens,
+    soft_losses,
+    states_at,
+    teacher_of,
+)
 from adapler_jax.heads.classification import best_class, class_gold, class_losses
 from adapler_jax.heads.span import gold_logits, init_span, read_span, span_correct, span_losses
 from adapler_jax.types import MASK_BIAS, Batch, EncoderConfig, Params
@@ -27,35 +34,35 @@ def init_hotpot(key, config: EncoderConfig, num_classes: int = 0) -> Params:
     }
 
 
-def read_hotpot(params: Params, config: EncoderConfig, last_BLD, batch: Batch, key=None):
+def read_hotpot(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: Batch, key=None):
     """Logits float32 of an answer's ends "span_BL2", of its type "type_B3", and of each sentence in
     marks["sentence_BX2"] as none and one that supports it "support_BX2"; no dropout.
 
-        type = W max_i h_i,    i live;        support = W2 gelu(W1 [h_first; h_last])
+        type = W max_i h_i,    i valid;        support = W2 gelu(W1 [h_first; h_last])
 
     A sentence that does not exist has logits (0, MASK_BIAS). The released program takes the maximum over padding too,
     so that an answer depends on its batch: a defect.
     Source: Ye et al., "TR-BERT", NAACL 2021, the released program.
     """
     return {
-        "span_BL2": read_span(params, config, last_BLD, batch),
-        "type_B3": linear(params["type"], highest_state(last_BLD, batch.live_BL)),
-        "support_BX2": read_support(params, last_BLD, batch.marks["sentence_BX2"]),
+        "span_BL2": read_span(params, config, exit_hidden_BLD, batch),
+        "type_B3": linear(params["type"], highest_state(exit_hidden_BLD, batch.valid_BL)),
+        "support_BX2": read_support(params, exit_hidden_BLD, batch.marks["sentence_BX2"]),
     }
 
 
-def highest_state(last_BLD, live_BL):
-    """Maximum of each entry over the live tokens, [B, D]; 0 of a row without any."""
-    highest_BD = jnp.max(jnp.where(live_BL[..., None], last_BLD, MASK_BIAS), axis=1)
-    return jnp.where(jnp.any(live_BL, axis=1)[:, None], highest_BD, 0.0)
+def highest_state(exit_hidden_BLD, valid_BL):
+    """Maximum of each entry over the valid tokens, [B, D]; 0 of a row without any."""
+    highest_BD = jnp.max(jnp.where(valid_BL[..., None], exit_hidden_BLD, MASK_BIAS), axis=1)
+    return jnp.where(jnp.any(valid_BL, axis=1)[:, None], highest_BD, 0.0)
 
 
-def read_support(params: Params, last_BLD, sentence_BX2):
+def read_support(params: Params, exit_hidden_BLD, sentence_BX2):
     """Logits of the sentences, float32 [B, X, 2]."""
     B, X, _ = sentence_BX2.shape
-    state_BXE = states_at(last_BLD, sentence_BX2.reshape(B, 2 * X)).reshape(B, X, -1)
+    state_BXE = states_at(exit_hidden_BLD, sentence_BX2.reshape(B, 2 * X)).reshape(B, X, -1)
     logits_BX2 = linear(
-        params["sentence_support"], exact_gelu(linear(params["sentence_hidden"], state_BXE))
+        params["sentence_support"], gelu_erf(linear(params["sentence_hidden"], state_BXE))
     )
     nothing_BX2 = jnp.broadcast_to(jnp.array([0.0, MASK_BIAS])[None, None], (B, X, 2))
     return jnp.where(sentence_BX2[..., :1] >= 0, logits_BX2, nothing_BX2)
@@ -130,7 +137,7 @@ def hotpot_flops(params: Params, config: EncoderConfig, length_B, *, num_sentenc
 
 def protect_sentence_ends(batch: Batch):
     """First and last token of every sentence, bool [B, L]."""
-    return marked(batch.marks["sentence_BX2"], batch.live_BL.shape[1])
+    return marked(batch.marks["sentence_BX2"], batch.valid_BL.shape[1])
 
 
 def hotpot(num_sentences: int, protects: bool = True) -> Head:
@@ -157,6 +164,6 @@ def _hotpot(num_sentences: int, protects: bool) -> Head:
             "type_B3": (NUM_TYPES,),
             "support_BX2": (num_sentences, 2),
         },
-        protects=protect_sentence_ends if protects else no_tokens,
+        protects=protect_sentence_ends if protects else no_protected_tokens,
         options=(("num_sentences", num_sentences), ("protects", protects)),
     )

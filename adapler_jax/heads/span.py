@@ -13,12 +13,12 @@ def init_span(key, config: EncoderConfig, num_classes: int = 0) -> Params:
     return {"span": init_linear(key, (config.hidden_dim, 2), config.init_std)}
 
 
-def read_span(params: Params, config: EncoderConfig, last_BLD, batch: Batch, key=None):
+def read_span(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: Batch, key=None):
     """Logits float32 [B, L, 2] of each token as the first and the last of the answer; MASK_BIAS on padding.
 
     [CLS] stands for "no answer". No dropout, as in published BERTs. Source: Devlin et al., "BERT", section 4.2.
     """
-    return jnp.where(batch.live_BL[..., None], linear(params["span"], last_BLD), MASK_BIAS)
+    return jnp.where(batch.valid_BL[..., None], linear(params["span"], exit_hidden_BLD), MASK_BIAS)
 
 
 def accepted_ends(span_BA2, length: int):
@@ -43,7 +43,7 @@ def span_losses(logits_BL2, batch: Batch, distil_coef: float):
     if distil_coef > 0.0:
         ends = (jnp.moveaxis(x_BL2, 2, 1) for x_BL2 in (logits_BL2, teacher_of(batch, distil_coef)))
         logits_B2L, teacher_B2L = ends
-        teacher_B2L = jnp.where(batch.live_BL[:, None], teacher_B2L, MASK_BIAS)
+        teacher_B2L = jnp.where(batch.valid_BL[:, None], teacher_B2L, MASK_BIAS)
         soft_B2 = soft_losses(logits_B2L, jnp.zeros_like(logits_B2L), teacher_B2L, 1.0)
         loss_B = loss_B + distil_coef * jnp.mean(soft_B2, axis=-1)
     return loss_B

@@ -13,9 +13,9 @@ from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.explanation import Explanation, entered
 from adapler_jax.inference.loading import (
     check_request,
-    make_ready,
     open_model,
-    rows_for,
+    padded_batch_size,
+    prepare_model,
     side_of,
     sorted_batches,
     warm_up,
@@ -61,7 +61,7 @@ class Classifier(Portable):
         buckets: Sequence[int] | None = None,
         dtype=jnp.float32,
         driver: str = AUTO,
-        latency_table=None,
+        autotune_table=None,
         expected_speedup: float | None = None,
         compilation_cache: str = "",
         programs: bool | None = None,
@@ -80,12 +80,12 @@ class Classifier(Portable):
         saved = open_model(directory, compilation_cache=compilation_cache)
         check_classifies(saved)
         threshold = threshold_of(saved, threshold)
-        loaded = make_ready(
+        loaded = prepare_model(
             saved,
             buckets=buckets,
             dtype=dtype,
             driver=driver,
-            latency_table=latency_table,
+            autotune_table=autotune_table,
             expected_speedup=expected_speedup,
         )
         run, params = loaded.run, loaded.params
@@ -144,7 +144,7 @@ class Classifier(Portable):
         if check_windows(long_texts, stride):
             return decider._predict_windows(texts, batch_size, long_texts, stride)
         encoded = decider.encode(texts)
-        return decider.answer(encoded, num_rows=rows_for(len(encoded), batch_size))
+        return decider.answer(encoded, num_rows=padded_batch_size(len(encoded), batch_size))
 
     def predict_probs(
         self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32
@@ -152,7 +152,7 @@ class Classifier(Portable):
         """Probabilities float32 [texts, classes] as `predict` gives them, with much less work beside the model."""
         check_request(batch_size)
         tokens = self.encode(texts, with_words=False)
-        return self.score(tokens, num_rows=rows_for(len(tokens), batch_size))
+        return self.score(tokens, num_rows=padded_batch_size(len(tokens), batch_size))
 
     def explain(self, text: str | tuple[str, str]) -> Explanation:
         """What the model made of one text or pair, token by token; see `explain_all`."""
@@ -173,7 +173,7 @@ class Classifier(Portable):
         encoded = self.encode(texts)
         explanations: list[Explanation | None] = [None] * len(encoded)
         for row, prob_C, keep_NL, score_NL in self._run_rows(
-            encoded, rows_for(len(encoded), batch_size)
+            encoded, padded_batch_size(len(encoded), batch_size)
         ):
             explanations[row] = Explanation(
                 prediction=self._prediction([encoded[row]], prob_C, [keep_NL]),
@@ -220,7 +220,7 @@ class Classifier(Portable):
             self.tokenizer, *split_pairs(texts), max_length=self.max_length, stride=stride
         )
         rows = [row for example in examples for row in example]
-        num_rows = rows_for(len(rows), batch_size) if rows else 1
+        num_rows = padded_batch_size(len(rows), batch_size) if rows else 1
         answers = {row: answer for row, *answer, _ in self._run_rows(rows, num_rows)}
         first, predictions = 0, []
         for example in examples:
@@ -233,9 +233,9 @@ class Classifier(Portable):
     def _run_rows(self, encoded: Sequence[Encoded], num_rows: int) -> Iterator[tuple]:
         """Yields row, probabilities [C], keep_NL, and score_NL or None of every example, batch by batch."""
         for rows, batch, probs_BC, trace in self._run_batches(encoded, num_rows):
-            keep_NBL = np.broadcast_to(batch.live_BL, (self.num_layers, *batch.live_BL.shape))
-            if trace.weight_NBL is not None:
-                keep_NBL = np.asarray(trace.weight_NBL) > 0
+            keep_NBL = np.broadcast_to(batch.valid_BL, (self.num_layers, *batch.valid_BL.shape))
+            if trace.survival_NBL is not None:
+                keep_NBL = np.asarray(trace.survival_NBL) > 0
             score_NBL = None if trace.score_NBL is None else np.asarray(trace.score_NBL)
             for place, row in enumerate(rows):
                 cut = np.s_[:, place, : len(encoded[row].token_L)]

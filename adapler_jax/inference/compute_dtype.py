@@ -22,11 +22,11 @@ from adapler_jax.inference.autotune.table import (
     case_of,
     find_table,
 )
-from adapler_jax.inference.engine import lay_out_for, make_engine
+from adapler_jax.inference.engine import make_engine, prepare_params_for
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.messages import excerpt
 from adapler_jax.pruning import pruner_of_saved
-from adapler_jax.types import FILLER_ID, Batch, compute_dtype
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, compute_dtype
 from adapler_jax.weights.save import Saved
 
 AUTO = "auto"
@@ -80,11 +80,11 @@ def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreemen
     engine = {name: value for name, value in engine.items() if name not in ("dtype", "head")}
     for dtype in ("float32", "bfloat16"):
         run = make_engine(saved.config, pruner, dtype=dtype, head=saved.head, **engine)
-        params = lay_out_for(engine.get("driver", AUTO), saved.params, saved.config, dtype)
+        params = prepare_params_for(engine.get("driver", AUTO), saved.params, saved.config, dtype)
         runs.append((run, params))
     same, largest = [], 0.0
     for batch in batches:
-        real_B = np.asarray(batch.example_id_B) != FILLER_ID
+        real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
         exact, fast = (probabilities(saved.head, run(params, batch)[0]) for run, params in runs)
         pairs = list(zip(jax.tree.leaves(exact), jax.tree.leaves(fast), strict=True))
         same_B = np.all(
@@ -179,13 +179,13 @@ def read_agreement(saved: Saved) -> Agreement | None:
     return found if found.weights == fingerprint(saved) else None
 
 
-def choose_dtype(dtype, saved: Saved, latency_table: LatencyTable | str | None = None):
+def choose_dtype(dtype, saved: Saved, autotune_table: LatencyTable | str | None = None):
     """The dtype of the products' operands for a load; "auto" is bfloat16 where the device is faster with it and
     `check_operands` found that the model's answers agree, else float32. Raises ValueError on what is no dtype."""
     if not isinstance(dtype, str) or dtype != AUTO:
         return compute_dtype(dtype)
     found = read_agreement(saved)
-    is_bfloat16 = found is not None and found.agrees and is_faster(find_table(latency_table))
+    is_bfloat16 = found is not None and found.agrees and is_faster(find_table(autotune_table))
     return compute_dtype("bfloat16" if is_bfloat16 else "float32")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.inference.autotune.select import Choice, choose
+from adapler_jax.inference.autotune.select import DriverChoice, choose
 from adapler_jax.inference.autotune.table import LatencyTable, find_table
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
@@ -38,7 +38,7 @@ class Engine:
     numbers of rows and of token slots of a batch: what runs it, and the jitted function that does.
     """
 
-    choice: Callable[[int, int], Choice]
+    choice: Callable[[int, int], DriverChoice]
     program: Callable[[int, int], Callable] = dataclasses.field(repr=False)
     config: EncoderConfig
 
@@ -65,22 +65,22 @@ class Engine:
 def run_program(driver: str, program: Callable[[int, int], Callable], params: Params, batch: Batch):
     """The answers of a driver's program for a batch, in two threads where that is faster; program as in `Engine`."""
     check_process()
-    check_mask(batch.live_BL)
+    check_mask(batch.valid_BL)
     B, L = batch.token_BL.shape
     if program_rows(driver, B) < B:
         return in_two_threads(program, params, batch)
     return program(B, L)(params, batch)
 
 
-def check_mask(live_BL) -> None:
+def check_mask(valid_BL) -> None:
     """Raises ValueError where the tokens of a row are not its first slots; traced masks are not looked at."""
-    if isinstance(live_BL, jax.core.Tracer):
+    if isinstance(valid_BL, jax.core.Tracer):
         return
-    live_BL = np.asarray(live_BL)
-    has_gap_B = np.any(live_BL[:, 1:] & ~live_BL[:, :-1], axis=1)
+    valid_BL = np.asarray(valid_BL)
+    has_gap_B = np.any(valid_BL[:, 1:] & ~valid_BL[:, :-1], axis=1)
     if np.any(has_gap_B):
         raise ValueError(
-            f"row {int(np.argmax(has_gap_B))} of the batch has a gap in its mask live_BL; move the tokens of each row "
+            f"row {int(np.argmax(has_gap_B))} of the batch has a gap in its mask valid_BL; move the tokens of each row "
             "to its first slots, with the padding on the right"
         )
 
@@ -102,12 +102,14 @@ def in_two_threads(program: Callable[[int, int], Callable], params: Params, batc
         lambda *leaves: alternate(*leaves, axis=0)[:B], *(logits for logits, _ in found)
     )
     traces = [trace for _, trace in found]
-    last = [trace.last_BLD for trace in traces]
+    last = [trace.exit_hidden_BLD for trace in traces]
     sites = jax.tree.map(
         lambda *leaves: alternate(*leaves, axis=1)[:, :B],
-        *(trace.replace(last_BLD=None) for trace in traces),
+        *(trace.replace(exit_hidden_BLD=None) for trace in traces),
     )
-    return logits, sites.replace(last_BLD=None if last[0] is None else alternate(*last, axis=0)[:B])
+    return logits, sites.replace(
+        exit_hidden_BLD=None if last[0] is None else alternate(*last, axis=0)[:B]
+    )
 
 
 def halves(batch_size: int) -> list[np.ndarray]:
@@ -135,11 +137,11 @@ def make_engine(
     dtype=jnp.float32,
     driver: str = AUTO,
     tiles: Sequence[int] = packed.TILES,
-    latency_table: LatencyTable | str | os.PathLike | None = None,
+    autotune_table: LatencyTable | str | os.PathLike | None = None,
     expected_speedup: float | None = None,
     block_tokens: int = packed.BLOCK_TOKENS,
     head: Head = CLASSIFICATION,
-    with_last: bool = False,
+    return_exit_hidden: bool = False,
 ) -> Engine:
     """The engine of a model; equal arguments share their compiled programs.
 
@@ -147,8 +149,8 @@ def make_engine(
     every token slot of a batch. None for the library's. dtype: of the operands of the encoder's products. driver:
     "auto" is the faster of "bucketed" and "packed" by a latency table, for every batch shape apart, and "bucketed" on
     an accelerator without one; "masked" is the oracle, at full width. tiles, block_tokens: rows of "packed" in a
-    product and in a layer. latency_table: for "auto", as in `find_table`. expected_speedup: for "auto", the model's
-    FLOPs speedup where it is known. head: what reads the last states. with_last: whether the Trace has the last state
+    product and in a layer. autotune_table: for "auto", as in `find_table`. expected_speedup: for "auto", the model's
+    FLOPs speedup where it is known. head: what reads the last states. return_exit_hidden: whether the Trace has the last state
     of every token, dropped ones included, float32 [B, L, D].
     Raises ValueError on an unknown driver, buckets that are no increasing positive numbers, rows below 1, or a table
     that does not serve on this device.
@@ -169,7 +171,7 @@ def make_engine(
     if driver == AUTO:
         pick = functools.partial(
             pick_driver,
-            table=find_table(latency_table),
+            table=find_table(autotune_table),
             config=config,
             dtype=dtype,
             is_pruned=bool(pruner.sites),
@@ -179,7 +181,7 @@ def make_engine(
     else:
 
         def pick(**shape):
-            return Choice(driver, buckets or DEFAULT_BUCKETS)
+            return DriverChoice(driver, buckets or DEFAULT_BUCKETS)
 
     @functools.cache
     def choice(batch_size, length):
@@ -193,27 +195,41 @@ def make_engine(
         name, rungs = choice(batch_size, length)
         options = {"masked": {}, "bucketed": {"buckets": rungs}}
         options["packed"] = {"buckets": rungs, "tiles": tiles, "block_tokens": block_tokens}
-        return _jitted(config, pruner, name, dtype, head=head, with_last=with_last, **options[name])
+        return _jitted(
+            config,
+            pruner,
+            name,
+            dtype,
+            head=head,
+            return_exit_hidden=return_exit_hidden,
+            **options[name],
+        )
 
     return Engine(choice=choice, program=functools.cache(program), config=config)
 
 
-def pick_driver(*, table: LatencyTable | None, buckets: Sequence[int] | None, **case) -> Choice:
+def pick_driver(
+    *, table: LatencyTable | None, buckets: Sequence[int] | None, **case
+) -> DriverChoice:
     """`choose` by a table; of None, the choice where nothing was measured: "bucketed", with all buckets."""
     if table is None:
-        return Choice("bucketed", buckets or DEFAULT_BUCKETS)
+        return DriverChoice("bucketed", buckets or DEFAULT_BUCKETS)
     config, dtype = case.pop("config"), case.pop("dtype")
     return choose(table, config, dtype, buckets=buckets, **case)
 
 
-def lay_out(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
-    """The whole model's parameters as the fast drivers read them fastest; see `encoder.lay_out`."""
-    return params | {"encoder": encoder.lay_out(params["encoder"], config, compute_dtype(dtype))}
+def prepare_inference_params(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
+    """The whole model's parameters as the fast drivers read them fastest; see `encoder.prepare_inference_params`."""
+    return params | {
+        "encoder": encoder.prepare_inference_params(params["encoder"], config, compute_dtype(dtype))
+    }
 
 
-def lay_out_for(driver: str, params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
+def prepare_params_for(
+    driver: str, params: Params, config: EncoderConfig, dtype=jnp.float32
+) -> Params:
     """The parameters as an engine of this driver reads them: "masked" takes them as they are saved."""
-    return params if driver == "masked" else lay_out(params, config, dtype)
+    return params if driver == "masked" else prepare_inference_params(params, config, dtype)
 
 
 @functools.lru_cache(maxsize=32)

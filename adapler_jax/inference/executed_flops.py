@@ -11,11 +11,11 @@ import numpy as np
 
 from adapler_jax import flops
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.inference.autotune.select import Choice
+from adapler_jax.inference.autotune.select import DriverChoice
 from adapler_jax.inference.drivers import packed
 from adapler_jax.inference.drivers.buckets import executed_lengths
 from adapler_jax.inference.drivers.dense import chunk_sizes
-from adapler_jax.inference.drivers.ragged_ops import falling, spare_rows
+from adapler_jax.inference.drivers.ragged_ops import descending_sizes, spare_rows
 from adapler_jax.inference.engine import halves, program_rows
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import BEFORE_FEED_FORWARD, Batch, EncoderConfig, Params
@@ -28,7 +28,7 @@ def executed_flops(
     batch: Batch,
     count_NB,
     *,
-    choice: Choice,
+    choice: DriverChoice,
     head: Head = CLASSIFICATION,
     dense_config: EncoderConfig | None = None,
 ):
@@ -56,7 +56,7 @@ def executed_flops(
             program_rows("packed", B) * parts_of("packed", B) * head_flops(params, config, L, head)
         )
     elif choice.driver == "bucketed" and pruner.sites:
-        length_B = np.asarray(batch.live_BL).sum(-1)
+        length_B = np.asarray(batch.valid_BL).sum(-1)
         entry, length_N = executed_lengths(pruner, length_B, count_NB, choice.buckets, num_slots=L)
         executed = bucketed_flops(
             config, pruner, B, entry=entry, length_N=length_N, predictor_dim=predictor_dim
@@ -136,8 +136,8 @@ def packed_flops(
 ) -> int:
     """Operations of the packed driver without the head, in two halves where the engine runs it so."""
     B, L = batch.token_BL.shape
-    live_B, count_NB = (
-        np.asarray(batch.live_BL).sum(-1, dtype=np.int64),
+    valid_B, count_NB = (
+        np.asarray(batch.valid_BL).sum(-1, dtype=np.int64),
         np.asarray(count_NB, np.int64),
     )
     parts = halves(B) if parts_of("packed", B) > 1 else [np.arange(B)]
@@ -147,14 +147,14 @@ def packed_flops(
     run = packed_part_in_layer if pruner.point == BEFORE_FEED_FORWARD else packed_part_before_layer
     options = {"sizes": sizes, "length": L, "predictor_dim": predictor_dim}
     return sum(
-        run(config, pruner, live_B[rows], count_NB=count_NB[:, rows], **options) for rows in parts
+        run(config, pruner, valid_B[rows], count_NB=count_NB[:, rows], **options) for rows in parts
     )
 
 
 def packed_part_before_layer(
     config: EncoderConfig,
     pruner: Pruner,
-    live_B,
+    valid_B,
     *,
     count_NB,
     sizes,
@@ -163,12 +163,12 @@ def packed_part_before_layer(
 ) -> int:
     """Operations of one packed program whose sites, if any, are before the layers."""
     layers = {site.layer for site in pruner.sites}
-    rows = tile_rows(int(live_B.sum()), sizes.tiles)
+    rows = tile_rows(int(valid_B.sum()), sizes.tiles)
     total = flops.embedding_flops(config, rows)
     for layer, count_B in enumerate(count_NB):
         if layer in layers:
             total += flops.reading_flops(config, rows, predictor_dim=predictor_dim)
-            total += flops.decision_flops(len(live_B) * length, predictor_dim=predictor_dim)
+            total += flops.decision_flops(len(valid_B) * length, predictor_dim=predictor_dim)
         rows = 0
         for block_B in blocks_of(count_B, sizes.block):
             block_rows = tile_rows(int(block_B.sum()), sizes.tiles)
@@ -184,7 +184,7 @@ def packed_part_before_layer(
 def packed_part_in_layer(
     config: EncoderConfig,
     pruner: Pruner,
-    live_B,
+    valid_B,
     *,
     count_NB,
     sizes,
@@ -193,8 +193,8 @@ def packed_part_in_layer(
 ) -> int:
     """Operations of one packed program whose sites are between the halves of the layers."""
     del pruner, length, predictor_dim
-    total = flops.embedding_flops(config, tile_rows(int(live_B.sum()), sizes.tiles))
-    entering_B = live_B
+    total = flops.embedding_flops(config, tile_rows(int(valid_B.sum()), sizes.tiles))
+    entering_B = valid_B
     for count_B in count_NB:
         for block_B in blocks_of(entering_B, sizes.block):
             total += flops.attention_row_flops(config, tile_rows(int(block_B.sum()), sizes.tiles))
@@ -209,9 +209,9 @@ def packed_part_in_layer(
 
 
 def tile_rows(num_tokens: int, tiles: Sequence[int]) -> int:
-    """Rows of the tiles that `flat.for_tiles` runs over so many tokens."""
+    """Rows of the tiles that `flat.scan_tiles` runs over so many tokens."""
     rows = 0
-    for smaller, size in falling(tiles):
+    for smaller, size in descending_sizes(tiles):
         left = num_tokens - rows - spare_rows(smaller, size)
         rows += size * max(0, -(-left // size))
     return rows
@@ -230,8 +230,8 @@ def groups_of(count_B: np.ndarray, sizes) -> Iterator[tuple[int, int]]:
     """(texts, token slots of each) of every group whose attention `packed.attend` runs for a block."""
     counts = [*np.sort(count_B)[::-1].tolist(), *[0] * (2 * sizes.max_group)]
     first = 0
-    for shorter, length in falling(sizes.lengths):
-        group = packed.group_sizes(length, max_group=sizes.max_group)
+    for shorter, length in descending_sizes(sizes.lengths):
+        group = packed.attention_group_sizes(length, max_group=sizes.max_group)
         for size in group:
             decisive = size - 1 if size != group[-1] else 0
             while counts[first + decisive] > shorter:

@@ -12,15 +12,17 @@ ADVICE = {
 
 
 def check_ids(batch: Batch, config: EncoderConfig) -> None:
-    """Raise ValueError where a live token or its segment is not in the encoder's tables.
+    """Raise ValueError where a valid token or its segment is not in the encoder's tables.
 
     Arrays that are traced, or on an accelerator, are not looked at: reading them back would stall it.
     """
     for what, ids, size in _tables(batch.token_BL, batch.segment_BL, config):
         if is_on_host(ids):
             ids_BL = np.asarray(ids)
-            if out_of_range(ids_BL, size) and out_of_range(ids_BL[np.asarray(batch.live_BL)], size):
-                refuse(what, ids_BL[np.asarray(batch.live_BL)], size, where="the batch")
+            if out_of_range(ids_BL, size) and out_of_range(
+                ids_BL[np.asarray(batch.valid_BL)], size
+            ):
+                refuse(what, ids_BL[np.asarray(batch.valid_BL)], size, where="the batch")
 
 
 def check_rows(

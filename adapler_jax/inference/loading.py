@@ -14,8 +14,8 @@ from adapler_jax.data.tokenization.pieces import SIDES
 from adapler_jax.data.tokenization.tokenizers import check_table, load_core_and_side
 from adapler_jax.export.jax_export import max_length_of
 from adapler_jax.inference.compute_dtype import choose_dtype
-from adapler_jax.inference.drivers.buckets import ladder
-from adapler_jax.inference.engine import Engine, lay_out_for, make_engine
+from adapler_jax.inference.drivers.buckets import bucket_sizes
+from adapler_jax.inference.engine import Engine, make_engine, prepare_params_for
 from adapler_jax.inference.processes import check_process
 from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -46,7 +46,7 @@ def open_model(directory, *, compilation_cache: str) -> Saved:
     return load_model(directory)
 
 
-def make_ready(
+def prepare_model(
     saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str, **options
 ) -> Loaded:
     """The engine of a saved model and what it is given; arguments as in `make_engine`, dtype as in `choose_dtype`.
@@ -55,9 +55,9 @@ def make_ready(
     """
     pruner = pruner_of_saved(saved)
     max_length = max_length_of(saved)
-    dtype = choose_dtype(dtype, saved, options.get("latency_table"))
+    dtype = choose_dtype(dtype, saved, options.get("autotune_table"))
     if buckets is not None:
-        ladder(buckets, max_length)
+        bucket_sizes(buckets, max_length)
     tokenizer, tokenizer_side = load_core_and_side(saved.directory)
     check_table(tokenizer, saved.config.vocab_size, saved.directory)
     # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
@@ -73,7 +73,7 @@ def make_ready(
             head=saved.head,
             **options,
         ),
-        params=lay_out_for(driver, saved.params, saved.config, dtype),
+        params=prepare_params_for(driver, saved.params, saved.config, dtype),
         tokenizer=tokenizer,
         max_length=max_length,
         lengths=(max_length,) if single else default_lengths(max_length),
@@ -83,13 +83,13 @@ def make_ready(
 
 
 def reading_limits(saved: Saved, *names: str) -> dict[str, int]:
-    """Fields of `config.reading` that a model of questions was trained with. Raises ValueError where it was saved
+    """Fields of `config.qa` that a model of questions was trained with. Raises ValueError where it was saved
     without them."""
-    found = saved.extra.get("reading", {})
+    found = saved.extra.get("qa", {})
     if missing := [name for name in names if name not in found]:
         raise ValueError(
-            f"{saved.directory} was saved without {', '.join(missing)} in extra['reading'], the settings of "
-            "config.reading that its rows are made by; save it with them, as training phases do"
+            f"{saved.directory} was saved without {', '.join(missing)} in extra['qa'], the settings of "
+            "config.qa that its rows are made by; save it with them, as training phases do"
         )
     return {name: found[name] for name in names}
 
@@ -121,7 +121,7 @@ def check_request(batch_size: int) -> None:
     check_batch_size(batch_size)
 
 
-def rows_for(num_texts: int, batch_size: int) -> int:
+def padded_batch_size(num_texts: int, batch_size: int) -> int:
     """Rows of the batches that so many texts run in: the next power of two, at most batch_size."""
     return min(batch_size, 1 << (num_texts - 1).bit_length())
 
@@ -133,7 +133,7 @@ def warm_up(run: Callable, params: Params, lengths: Sequence[int], batch_size: i
     """
     check_request(batch_size)
     start = time.perf_counter()
-    row_counts = {rows_for(num_rows, batch_size) for num_rows in range(1, batch_size + 1)}
+    row_counts = {padded_batch_size(num_rows, batch_size) for num_rows in range(1, batch_size + 1)}
     for num_rows, length in itertools.product(sorted(row_counts), lengths):
         batch = pad_batch([[0] * length], length=length, batch_size=num_rows)
         np.asarray(run(params, batch)[0])
@@ -158,8 +158,8 @@ def sorted_batches(
         yield row_B, batch
 
 
-def layers_run(trace: Trace, batch: Batch, num_layers: int) -> np.ndarray:
+def exit_layer(trace: Trace, batch: Batch, num_layers: int) -> np.ndarray:
     """The number of layers that ran on each token, int32 [B, L]."""
-    if trace.weight_NBL is None:
-        return np.full(batch.live_BL.shape, num_layers, np.int32)
-    return np.sum(np.asarray(trace.weight_NBL) > 0, axis=0, dtype=np.int32)
+    if trace.survival_NBL is None:
+        return np.full(batch.valid_BL.shape, num_layers, np.int32)
+    return np.sum(np.asarray(trace.survival_NBL) > 0, axis=0, dtype=np.int32)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.pieces import Pieces, encode_all
 from adapler_jax.data.tokenization.templates import Template, fill, read_template
 from adapler_jax.inference.words import Encoded, Word, words_of
@@ -60,7 +60,9 @@ def encode_windows(
             f"max_length {max_length} has no room for text next to {template.num_special} special tokens"
         )
     parts = [
-        [whole_characters(text) for text in part] for part in (texts, pairs) if part is not None
+        [replace_lone_surrogates(text) for text in part]
+        for part in (texts, pairs)
+        if part is not None
     ]
     pieces = [encode_all(core, part, with_places=True) for part in parts]
     return [

@@ -8,22 +8,22 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.qa.multiple_choice import ChoiceQuestion, build_choice_rows
-from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.templates import read_template
-from adapler_jax.export.jax_export import judges_options, told_use
+from adapler_jax.export.jax_export import is_per_option, loader_hint
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loading import (
     check_request,
-    layers_run,
-    make_ready,
+    exit_layer,
     open_model,
+    padded_batch_size,
+    prepare_model,
     reading_limits,
-    rows_for,
     sorted_batches,
     warm_up,
 )
 from adapler_jax.inference.processes import Portable, with_origin
-from adapler_jax.inference.words import Word, encode_whole, kept_texts
+from adapler_jax.inference.words import Word, encode_whole, kept_words_of
 from adapler_jax.io.plain import Comparable, plain
 from adapler_jax.metrics.classification import softmax
 from adapler_jax.metrics.multiple_choice import option_scores
@@ -31,7 +31,7 @@ from adapler_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Chosen(Comparable):
+class ChoicePrediction(Comparable):
     """Which option a model chose for one question about one text."""
 
     article: str
@@ -47,7 +47,7 @@ class Chosen(Comparable):
     @property
     def kept_words(self) -> tuple[tuple[str, ...], ...]:
         """The words of the article that each layer ran on."""
-        return kept_texts(self.words, self.keep_NW)
+        return kept_words_of(self.words, self.keep_NW)
 
     def to_dict(self) -> dict:
         """Return all fields and `kept_words` in types that `json.dumps` takes."""
@@ -55,8 +55,8 @@ class Chosen(Comparable):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Chooser(Portable):
-    """A model that chooses among options. Make one with `Chooser.load`."""
+class MultipleChoice(Portable):
+    """A model that chooses among options. Make one with `MultipleChoice.load`."""
 
     run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
     params: Params = dataclasses.field(repr=False)
@@ -76,26 +76,26 @@ class Chooser(Portable):
         buckets: Sequence[int] | None = None,
         dtype=jnp.float32,
         driver: str = AUTO,
-        latency_table=None,
+        autotune_table=None,
         expected_speedup: float | None = None,
         compilation_cache: str = "",
-    ) -> "Chooser":
+    ) -> "MultipleChoice":
         """Reads a saved model directory; arguments as of `Classifier.load`.
 
         Raises ValueError where it is damaged, or holds a model that does something else.
         """
         saved = open_model(directory, compilation_cache=compilation_cache)
-        if saved.head.name != "choice" and not judges_options(saved):
+        if saved.head.name != "choice" and not is_per_option(saved):
             raise ValueError(
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which does "
-                f"not choose among options; {told_use(saved)}, or train one on a task as custom_choice"
+                f"not choose among options; {loader_hint(saved)}, or train one on a task as custom_choice"
             )
-        loaded = make_ready(
+        loaded = prepare_model(
             saved,
             buckets=buckets,
             dtype=dtype,
             driver=driver,
-            latency_table=latency_table,
+            autotune_table=autotune_table,
             expected_speedup=expected_speedup,
         )
         return cls(
@@ -116,13 +116,13 @@ class Chooser(Portable):
         """
         return warm_up(self.run, self.params, self.lengths, batch_size)
 
-    def choose(self, question: str, article: str, options: Sequence[str]) -> Chosen:
+    def choose(self, question: str, article: str, options: Sequence[str]) -> ChoicePrediction:
         """The best option for one question about one text; there may be any number of options from two."""
         return self.choose_all([(question, article, options)])[0]
 
     def choose_all(
         self, questions: Sequence[tuple[str, str, Sequence[str]]], *, batch_size: int = 32
-    ) -> list[Chosen]:
+    ) -> list[ChoicePrediction]:
         """The best options for (question, article, options) triples, or dicts with these fields, in their order;
         batch_size: options in a batch.
 
@@ -138,19 +138,19 @@ class Chooser(Portable):
             found |= zip(places, self._choose([asked[place] for place in places], batch_size))
         return [found[place] for place in range(len(asked))]
 
-    def _choose(self, questions: list[ChoiceQuestion], batch_size: int) -> list[Chosen]:
+    def _choose(self, questions: list[ChoiceQuestion], batch_size: int) -> list[ChoicePrediction]:
         """The best options for questions of one number of options."""
         limits = {"max_length": self.max_length, "max_option_tokens": self.max_option_tokens}
         rows = build_choice_rows(questions, self.tokenizer, **limits)
         start = len(read_template(self.tokenizer, pair=True).first)
         score_R, layers_R = np.zeros(len(rows)), [None] * len(rows)
-        num_rows = rows_for(len(rows), batch_size)
+        num_rows = padded_batch_size(len(rows), batch_size)
         for row_B, batch in sorted_batches(
             rows.tokens, rows.segments, lengths=self.lengths, num_rows=num_rows
         ):
             logits_BC, trace = self.run(self.params, batch)
             score_R[row_B] = option_scores(logits_BC)[: len(row_B)]
-            layers_BL = layers_run(trace, batch, self.num_layers)
+            layers_BL = exit_layer(trace, batch, self.num_layers)
             for place, row in enumerate(row_B):
                 layers_R[row] = layers_BL[place, start : start + rows.article_tokens[row]]
         prob_QO = softmax(score_R.reshape(len(questions), -1))
@@ -163,13 +163,13 @@ class Chooser(Portable):
 
     def _chosen(
         self, question: ChoiceQuestion, prob_O: np.ndarray, layers_T: np.ndarray, is_cut: bool
-    ) -> Chosen:
+    ) -> ChoicePrediction:
         """The answer, and of each word how many layers ran on it: the most of its tokens."""
         encoded = encode_whole(self.tokenizer, question.article)
         layers_W = np.zeros(len(encoded.words), np.int32)
         np.maximum.at(layers_W, encoded.word_L[: len(layers_T)], layers_T)
         best = int(np.argmax(prob_O))
-        return Chosen(
+        return ChoicePrediction(
             article=question.article,
             question=question.question,
             options=question.options,
@@ -203,7 +203,7 @@ def as_choice(place: int, question) -> ChoiceQuestion:
         raise ValueError(
             f"question {place} has the options {list(options)!r:.60}; expected at least 2"
         )
-    options = tuple(whole_characters(str(option)) for option in options)
+    options = tuple(replace_lone_surrogates(str(option)) for option in options)
     return ChoiceQuestion(
-        str(place), whole_characters(article), whole_characters(asked), options, 0
+        str(place), replace_lone_surrogates(article), replace_lone_surrogates(asked), options, 0
     )

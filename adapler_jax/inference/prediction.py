@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from adapler_jax.inference.words import Word, kept_texts
+from adapler_jax.inference.words import Word, kept_words_of
 from adapler_jax.io.plain import Comparable, plain
 
 
@@ -24,7 +24,7 @@ class Prediction(Comparable):
     @property
     def kept_words(self) -> list[list[str]]:
         """The words that each layer ran on, in their order."""
-        return [list(texts) for texts in kept_texts(self.words, self.keep_NW)]
+        return [list(texts) for texts in kept_words_of(self.words, self.keep_NW)]
 
     def to_dict(self) -> dict:
         """Return all fields and `kept_words` in types that `json.dumps` takes."""

@@ -114,9 +114,9 @@ class Origin:
 def origin_of(directory, options: dict[str, Any]) -> Origin:
     """The origin of a model, with paths that hold in every folder, and values that pickle."""
     kept = dict(options)
-    table = kept.get("latency_table")
+    table = kept.get("autotune_table")
     if isinstance(table, str | os.PathLike) and str(table):
-        kept["latency_table"] = str(pathlib.Path(table).expanduser().resolve())
+        kept["autotune_table"] = str(pathlib.Path(table).expanduser().resolve())
     if kept.get("buckets") is not None:
         kept["buckets"] = tuple(kept["buckets"])
     if not isinstance(kept.get("dtype", ""), str):

@@ -10,35 +10,35 @@ import numpy as np
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.windows import Windows, iter_windows
 from adapler_jax.data.sources.chunks import in_chunks
-from adapler_jax.data.sources.text import whole_characters
-from adapler_jax.export.jax_export import told_use
+from adapler_jax.data.sources.text import replace_lone_surrogates
+from adapler_jax.export.jax_export import loader_hint
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loading import (
     check_request,
-    layers_run,
-    make_ready,
+    exit_layer,
     open_model,
+    padded_batch_size,
+    prepare_model,
     reading_limits,
-    rows_for,
     sorted_batches,
     warm_up,
 )
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
-from adapler_jax.inference.words import Word, encode_whole, kept_texts
+from adapler_jax.inference.words import Word, encode_whole, kept_words_of
 from adapler_jax.io.plain import Comparable, plain
 from adapler_jax.types import Params
 
-LIMITS = (
-    "stride",
+INFERENCE_FIELDS = (
+    "doc_stride",
     "max_question_tokens",
     "max_answer_tokens",
-    "num_best",
-)  # of `config.reading`, that it reads by
+    "n_best_size",
+)  # of `config.qa`, that it reads by
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Reading(Comparable):
+class QAPrediction(Comparable):
     """What a model answered to one question about one text."""
 
     question: str
@@ -58,7 +58,7 @@ class Reading(Comparable):
     @property
     def kept_words(self) -> tuple[tuple[str, ...], ...]:
         """The words of the context that each layer ran on."""
-        return kept_texts(self.words, self.keep_NW)
+        return kept_words_of(self.words, self.keep_NW)
 
     def to_dict(self) -> dict:
         """Return all fields and `kept_words` in types that `json.dumps` takes."""
@@ -66,8 +66,8 @@ class Reading(Comparable):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Reader(Portable):
-    """A model that finds answers in texts of any length. Make one with `Reader.load`."""
+class QuestionAnswerer(Portable):
+    """A model that finds answers in texts of any length. Make one with `QuestionAnswerer.load`."""
 
     run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
     params: Params = dataclasses.field(repr=False)
@@ -90,11 +90,11 @@ class Reader(Portable):
         buckets: Sequence[int] | None = None,
         dtype=jnp.float32,
         driver: str = AUTO,
-        latency_table=None,
+        autotune_table=None,
         expected_speedup: float | None = None,
         compilation_cache: str = "",
         always_answers: bool = False,
-    ) -> "Reader":
+    ) -> "QuestionAnswerer":
         """Reads a saved model directory.
 
         Args: as of `Classifier.load`; always_answers: give the best span also where the model prefers no answer.
@@ -105,14 +105,14 @@ class Reader(Portable):
         if saved.head.name != "span":
             raise ValueError(
                 f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which finds "
-                f"no answers in texts; {told_use(saved)}, or train one on a task as custom_span"
+                f"no answers in texts; {loader_hint(saved)}, or train one on a task as custom_span"
             )
-        loaded = make_ready(
+        loaded = prepare_model(
             saved,
             buckets=buckets,
             dtype=dtype,
             driver=driver,
-            latency_table=latency_table,
+            autotune_table=autotune_table,
             expected_speedup=expected_speedup,
         )
         return cls(
@@ -123,7 +123,7 @@ class Reader(Portable):
             max_length=loaded.max_length,
             lengths=loaded.lengths,
             dtype=loaded.dtype,
-            limits=reading_limits(saved, *LIMITS),
+            limits=reading_limits(saved, *INFERENCE_FIELDS),
             threshold=None if always_answers else saved.extra.get("no_answer_threshold"),
         )
 
@@ -134,13 +134,13 @@ class Reader(Portable):
         """
         return warm_up(self.run, self.params, self.lengths, batch_size)
 
-    def answer(self, question: str, context: str, *, batch_size: int = 32) -> Reading:
+    def answer(self, question: str, context: str, *, batch_size: int = 32) -> QAPrediction:
         """The answer to one question; a long text is read in windows, batch_size at a time."""
         return self.answer_all([(question, context)], batch_size=batch_size)[0]
 
     def answer_all(
         self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32
-    ) -> list[Reading]:
+    ) -> list[QAPrediction]:
         """Answers to (question, text) pairs, or dicts of `question` and `context`, in their order; their windows share
         batches.
 
@@ -151,7 +151,7 @@ class Reader(Portable):
 
     def stream(
         self, pairs: Iterable[tuple[str, str]], *, batch_size: int = 32
-    ) -> Iterator[Reading]:
+    ) -> Iterator[QAPrediction]:
         """`answer_all`, for more pairs than fit into memory, or that come in slowly: batch_size are taken at a time."""
         check_request(batch_size)
         for questions in in_chunks(
@@ -159,10 +159,10 @@ class Reader(Portable):
         ):
             yield from self._answer(questions, batch_size)
 
-    def _answer(self, questions: list[Question], batch_size: int) -> Iterator[Reading]:
+    def _answer(self, questions: list[Question], batch_size: int) -> Iterator[QAPrediction]:
         """The answers, some hundreds of questions at a time."""
         first = 0
-        names = ("stride", "max_question_tokens")
+        names = ("doc_stride", "max_question_tokens")
         settings = {name: self.limits[name] for name in names} | {
             "max_answers": 1,
             "max_length": self.max_length,
@@ -175,17 +175,17 @@ class Reader(Portable):
 
     def _read(
         self, questions: list[Question], windows: Windows, batch_size: int
-    ) -> Iterator[Reading]:
+    ) -> Iterator[QAPrediction]:
         """The answers to the questions of some windows."""
         parts, layers_R = [], [None] * len(windows)
-        num_rows = rows_for(len(windows), batch_size)
+        num_rows = padded_batch_size(len(windows), batch_size)
         for row_B, batch in sorted_batches(
             windows.tokens, windows.segments, lengths=self.lengths, num_rows=num_rows
         ):
             logits_BL2, trace = self.run(self.params, batch)
-            layers_BL = layers_run(trace, batch, self.num_layers)
+            layers_BL = exit_layer(trace, batch, self.num_layers)
             first_B, count_B = windows.context_first[row_B], windows.starts.lengths[row_B]
-            limits = {name: self.limits[name] for name in ("num_best", "max_answer_tokens")}
+            limits = {name: self.limits[name] for name in ("n_best_size", "max_answer_tokens")}
             parts.append(
                 (
                     row_B,
@@ -199,7 +199,7 @@ class Reader(Portable):
             spans,
             windows,
             lambda number: questions[number].context,
-            num_best=self.limits["num_best"],
+            n_best_size=self.limits["n_best_size"],
             allow_null=self.threshold is not None,
         )
         edges = np.searchsorted(windows.question, np.arange(len(questions) + 1))
@@ -208,7 +208,7 @@ class Reader(Portable):
             starts, layers = [windows.starts[row] for row in rows], [layers_R[row] for row in rows]
             yield self._reading(questions[number], answers, starts, layers)
 
-    def _reading(self, question: Question, answers: Answers, starts, layers) -> Reading:
+    def _reading(self, question: Question, answers: Answers, starts, layers) -> QAPrediction:
         """The answer, and of each word how many layers ran on it: the most of its tokens and windows."""
         chosen = answers.choose(self.threshold)
         words = encode_whole(self.tokenizer, question.context).words
@@ -218,7 +218,7 @@ class Reader(Portable):
             word_T = np.maximum(np.searchsorted(word_start_W, start_T, side="right") - 1, 0)
             if len(words):
                 np.maximum.at(layers_W, word_T, layers_T)
-        return Reading(
+        return QAPrediction(
             question=question.question,
             context=question.context,
             text=chosen.text,
@@ -243,5 +243,5 @@ def as_question(place: int, pair) -> Question:
         raise TypeError(
             f"pair {place} is {pair!r:.60}; expected (question, context), two strings, or a dict of these"
         )
-    question, context = (whole_characters(str(part)) for part in parts)
+    question, context = (replace_lone_surrogates(str(part)) for part in parts)
     return Question(str(place), question, context, (), ())

@@ -63,19 +63,24 @@ class Answers(NamedTuple):
 
 
 def best_spans(
-    logits_BL2, context_first_B, context_count_B, *, num_best: int = 20, max_answer_tokens: int = 30
+    logits_BL2,
+    context_first_B,
+    context_count_B,
+    *,
+    n_best_size: int = 20,
+    max_answer_tokens: int = 30,
 ) -> Spans:
-    """The num_best spans of each row that have the highest scores, exactly.
+    """The n_best_size spans of each row that have the highest scores, exactly.
 
     score(i, j) = start_i + end_j for context slots i <= j < i + max_answer_tokens. Of equal scores, the earlier first
-    token comes before, then the shorter span. The best spans begin at the num_best slots whose own best span is
-    highest, so only num_best * max_answer_tokens spans of a row are ever laid out, beside a few arrays of B x L.
+    token comes before, then the shorter span. The best spans begin at the n_best_size slots whose own best span is
+    highest, so only n_best_size * max_answer_tokens spans of a row are ever laid out, beside a few arrays of B x L.
 
     Args:
       logits_BL2: float [B, L, 2], logits of start and end. -inf bars a slot. What stands on padding does not matter.
       context_first_B: int [B], slot of the first context token, at least 1.
       context_count_B: int [B], number of context tokens; 0 leaves no answer alone.
-      num_best: spans to return of a row.
+      n_best_size: spans to return of a row.
       max_answer_tokens: most tokens of an answer.
 
     Returns:
@@ -88,7 +93,7 @@ def best_spans(
     first_B1, count_B1 = (
         np.asarray(value, np.int64).reshape(-1, 1) for value in (context_first_B, context_count_B)
     )
-    _check_sizes(logits_BL2, first_B1, count_B1, num_best, max_answer_tokens)
+    _check_sizes(logits_BL2, first_B1, count_B1, n_best_size, max_answer_tokens)
     slot_L = np.arange(logits_BL2.shape[1])
     inside_BL = (slot_L >= first_B1) & (slot_L < first_B1 + count_B1)
     start_BL, end_BL = (
@@ -99,13 +104,15 @@ def best_spans(
     width = max(1, min(max_answer_tokens, int(count_B1.max(initial=1))))
     best_BL = start_BL + _running_maximum(end_BL, width)
     # Of equal starts the earlier, and then in the order of the text, so that equal scores stay in it.
-    start_BN = np.sort(np.argsort(-best_BL, axis=1, kind="stable")[:, :num_best], axis=1)
-    first_BN, last_BN, score_BN = _pick(start_BL, end_BL, start_BN, width=width, num_best=num_best)
+    start_BN = np.sort(np.argsort(-best_BL, axis=1, kind="stable")[:, :n_best_size], axis=1)
+    first_BN, last_BN, score_BN = _pick(
+        start_BL, end_BL, start_BN, width=width, n_best_size=n_best_size
+    )
     return Spans(first_BN, last_BN, score_BN, np.sum(null_B2, axis=1))
 
 
 def _pick(
-    start_BL, end_BL, start_BN, *, width: int, num_best: int
+    start_BL, end_BL, start_BN, *, width: int, n_best_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First slots, last slots and scores of the best of the spans that begin at start_BN and are up to width long."""
     num_rows, num_slots = end_BL.shape
@@ -114,14 +121,14 @@ def _pick(
     end_BNW[last_BNW >= num_slots] = -np.inf
     score_BNW = np.take_along_axis(start_BL, start_BN, axis=1)[:, :, None] + end_BNW
     score_BM = score_BNW.reshape(num_rows, start_BN.shape[1] * width)
-    order_BN = np.argsort(-score_BM, axis=1, kind="stable")[:, :num_best]
+    order_BN = np.argsort(-score_BM, axis=1, kind="stable")[:, :n_best_size]
     score_BN = np.take_along_axis(score_BM, order_BN, axis=1)
     is_span_BN = score_BN > -np.inf
     first_BN = np.where(
         is_span_BN, np.take_along_axis(start_BN, order_BN // width, axis=1), -1
     ).astype(np.int32)
     last_BN = np.where(is_span_BN, first_BN + order_BN % width, -1).astype(np.int32)
-    filler = ((0, 0), (0, num_best - order_BN.shape[1]))
+    filler = ((0, 0), (0, n_best_size - order_BN.shape[1]))
     return tuple(
         np.pad(value_BN, filler, constant_values=value)
         for value_BN, value in ((first_BN, -1), (last_BN, -1), (score_BN, -np.inf))
@@ -138,9 +145,9 @@ def _running_maximum(value_BL: np.ndarray, width: int) -> np.ndarray:
     return maximum_BL
 
 
-def _check_sizes(logits_BL2, first_B1, count_B1, num_best: int, max_answer_tokens: int) -> None:
+def _check_sizes(logits_BL2, first_B1, count_B1, n_best_size: int, max_answer_tokens: int) -> None:
     """Refuses arguments that do not fit together."""
-    for name, size in (("num_best", num_best), ("max_answer_tokens", max_answer_tokens)):
+    for name, size in (("n_best_size", n_best_size), ("max_answer_tokens", max_answer_tokens)):
         if size < 1:
             raise ValueError(f"{name} is {size}; expected at least 1")
     if (
@@ -211,7 +218,7 @@ def merge_windows(
     context_first_R,
     context: str,
     *,
-    num_best: int = 20,
+    n_best_size: int = 20,
     allow_null: bool = True,
     rows: slice = slice(None),
 ) -> Answers:
@@ -225,7 +232,7 @@ def merge_windows(
       starts, ends: int32 rows as long as the context tokens of the window, their character spans in the context.
       context_first_R: int [rows], slot of the first context token.
       context: the whole context.
-      num_best: answers to return.
+      n_best_size: answers to return.
       allow_null: whether no answer takes part in the softmax; where not, it has the probability 0 beside spans.
       rows: the windows of the question; at least one.
 
@@ -248,7 +255,7 @@ def merge_windows(
         places = zip(starts[row][first_N].tolist(), ends[row][last_N].tolist())
         for place, score in zip(places, spans.score_RN[row, is_span_N].tolist()):
             best[place] = max(score, best.get(place, score))
-    found = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:num_best]
+    found = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:n_best_size]
     return _answers(
         context, found, float(np.min(spans.null_R[rows.start : rows.stop])), allow_null=allow_null
     )
@@ -280,7 +287,7 @@ def answer_questions(
     windows,
     context_of: Callable[[int], str],
     *,
-    num_best: int = 20,
+    n_best_size: int = 20,
     allow_null: bool = True,
 ) -> Iterator[tuple[int, Answers]]:
     """The answers to all questions, one after the other; nothing else is held.
@@ -289,7 +296,7 @@ def answer_questions(
       spans: of all rows, from `best_spans` and `collect_spans`.
       windows: data.windows.Windows; starts, ends, context_first and question are read.
       context_of: the context of a question by its index.
-      num_best, allow_null: as `merge_windows`.
+      n_best_size, allow_null: as `merge_windows`.
 
     Yields:
       Index of the question, and its answers.
@@ -317,7 +324,7 @@ def answer_questions(
                 windows.ends,
                 windows.context_first,
                 context_of(question),
-                num_best=num_best,
+                n_best_size=n_best_size,
                 allow_null=allow_null,
                 rows=slice(start, stop),
             ),

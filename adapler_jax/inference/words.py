@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.sources.text import whole_characters
-from adapler_jax.data.tokenization.offsets import cover_marks
+from adapler_jax.data.sources.text import replace_lone_surrogates
+from adapler_jax.data.tokenization.offsets import align_spans
 from adapler_jax.data.tokenization.pieces import Pieces, encode_all
 from adapler_jax.data.tokenization.text_rows import TextRows, encode_rows
 
@@ -55,7 +55,9 @@ def encode_words(
     limits = {"max_length": max_length, "truncation_side": truncation_side}
     rows = encode_rows(core, texts, pairs, with_places=True, **limits)
     parts = [
-        [whole_characters(text) for text in part] for part in (texts, pairs) if part is not None
+        [replace_lone_surrogates(text) for text in part]
+        for part in (texts, pairs)
+        if part is not None
     ]
     return [_encoded(rows, row, found) for row, found in enumerate(zip(*parts, strict=True))]
 
@@ -77,13 +79,13 @@ def encode_tokens(
 
 
 def encode_whole(core: Tokenizer, text: str) -> Encoded:
-    """A whole text, however long, without special tokens; text: as `whole_characters` gives it."""
+    """A whole text, however long, without special tokens; text: as `replace_lone_surrogates` gives it."""
     (pieces,) = encode_all(core, [text], with_places=True)
     words, word_L = words_of(text, pieces, 0)
     return Encoded((text,), pieces.ids, np.zeros(len(pieces.ids), np.int32), word_L, words, False)
 
 
-def kept_texts(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, ...], ...]:
+def kept_words_of(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, ...], ...]:
     """The texts of the words that each layer ran on."""
     return tuple(
         tuple(word.text for word, keep in zip(words, keep_W) if keep) for keep_W in keep_NW
@@ -114,7 +116,7 @@ def _encoded(rows: TextRows, row: int, texts: tuple[str, ...]) -> Encoded:
 def words_of(text: str, pieces: Pieces, part: int) -> tuple[tuple[Word, ...], np.ndarray]:
     """Merges the pieces of every word.
 
-    Args: text: as `whole_characters` gives it. pieces: tokens of it with their places. part: that the words tell.
+    Args: text: as `replace_lone_surrogates` gives it. pieces: tokens of it with their places. part: that the words tell.
 
     Returns the words, which neither start nor end with a blank, and of each token the number of its word, int32 [T]; -1
     for tokens of blanks alone. A tokenizer that does not split text at blanks gets its words between them.
@@ -143,7 +145,7 @@ def words_of(text: str, pieces: Pieces, part: int) -> tuple[tuple[Word, ...], np
         before = word
     is_word_W = np.array([start < end for start, end in spans], bool)
     start_W, end_W = np.array(spans, np.int64).reshape(-1, 2)[is_word_W].T.copy()
-    cover_marks(text, start_W, end_W)
+    align_spans(text, start_W, end_W)
     places = zip(start_W.tolist(), end_W.tolist())
     number_W = np.where(is_word_W, np.cumsum(is_word_W) - 1, -1)
     word_L = number_W[np.array(owner, np.int64)] if owner else np.zeros(0)

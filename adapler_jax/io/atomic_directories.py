@@ -8,18 +8,18 @@ from pathlib import Path
 from adapler_jax.io.atomic_files import files_of, flush_file, flush_names
 
 
-def beside(directory: Path, role: str) -> Path:
+def temporary_sibling(directory: Path, role: str) -> Path:
     """A hidden sibling of the directory, hence on the same disk."""
     return directory.with_name(f".{directory.name}.{role}")
 
 
 @contextlib.contextmanager
-def replacing(directory: Path) -> Iterator[Path]:
+def atomic_directory(directory: Path) -> Iterator[Path]:
     """Yields an empty directory to fill; it takes the place of `directory` where the block ends without an error.
 
     On an error `directory` stays as it was, and the unfinished directory is removed. One writer at a time.
     """
-    partial = beside(directory, "partial")
+    partial = temporary_sibling(directory, "partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
@@ -32,7 +32,7 @@ def replacing(directory: Path) -> Iterator[Path]:
 
 def swap_in(partial: Path, directory: Path) -> None:
     """Renames the written directory to its final name and removes the one that was there."""
-    previous = beside(directory, "previous")
+    previous = temporary_sibling(directory, "previous")
     if directory.exists():
         directory.rename(previous)
     try:
@@ -46,15 +46,15 @@ def swap_in(partial: Path, directory: Path) -> None:
 
 def restore_previous(directory: Path) -> None:
     """Ends a swap that a kill interrupted: puts the previous directory back, or removes it where the new one is in."""
-    previous = beside(directory, "previous")
+    previous = temporary_sibling(directory, "previous")
     if previous.exists() and not directory.exists():
         previous.rename(directory)
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def readable(directory: Path) -> Path:
+def recover(directory: Path) -> Path:
     """The directory, or the previous one where a kill fell between the two renames of a swap. Changes nothing."""
-    previous = beside(directory, "previous")
+    previous = temporary_sibling(directory, "previous")
     return previous if previous.exists() and not directory.exists() else directory
 
 

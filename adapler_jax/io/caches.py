@@ -31,7 +31,7 @@ def user_data(name: str) -> pathlib.Path:
 
 
 def use_compilation_cache(
-    where: str = "", *, tell: Callable[[str], object] = warnings.warn
+    where: str = "", *, log: Callable[[str], object] = warnings.warn
 ) -> pathlib.Path | None:
     """Makes jax keep compiled programs in a folder, for this and later processes; returns the folder in use.
 
@@ -47,7 +47,7 @@ def use_compilation_cache(
         if where and (
             where == OFF or pathlib.Path(where).expanduser().absolute() != pathlib.Path(in_use)
         ):
-            tell(
+            log(
                 f"compiled programs of this process are kept in {in_use} already; {where!r} changes nothing"
             )
         return pathlib.Path(in_use)
@@ -61,7 +61,7 @@ def use_compilation_cache(
         if not where:
             remove_oldest(folder, max_bytes=MAX_BYTES)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a user without a home
-        tell(
+        log(
             f"compiled programs are not kept ({error}); name another folder, or {OFF}, in {VARIABLE} or in "
             "config.inference.compilation_cache"
         )

@@ -4,10 +4,10 @@ import difflib
 
 import ml_collections
 
-from adapler_jax.presets import reading
+from adapler_jax.presets import qa
 from adapler_jax.presets.sections import finetune_section
 
-PHASES = ("finetune", "adapler", "powerbert", "trbert", "distil")  # sections of training phases
+PHASES = ("finetune", "adapler", "powerbert", "trbert", "distill")  # sections of training phases
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -16,7 +16,7 @@ def base_config() -> ml_collections.ConfigDict:
         {
             "method": "finetune",  # plain BERT, the first phase alone; or adapler, powerbert, trbert, distil
             "model": "bert-base-uncased",  # local directory or hub name of a BERT in PyTorch or Flax form
-            "fresh_head": False,  # start the pooler afresh too, where the checkpoint's was never trained
+            "reinit_head": False,  # start the pooler afresh too, where the checkpoint's was never trained
             "task": "sst2",  # a task of adapler_jax/data/classification/tasks.py or reading.py
             "seed": 0,  # of fresh weights, data order and dropout
             "compute_dtype": "float32",  # or bfloat16: operands of the encoder's products; results stay float32
@@ -26,19 +26,19 @@ def base_config() -> ml_collections.ConfigDict:
             "unroll_layers": True,  # in training steps: faster steps, longer compilation; False for short runs
             "data": {
                 "source": "",  # replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME
-                "split_sources": {},  # {"test": "file:PATH"}: a source for one split
+                "sources": {},  # {"test": "file:PATH"}: a source for one split
                 "columns": {},  # {"text": ..., "text_pair": ..., "label": ...}: column names by role
                 "class_names": (),  # in the order of the label numbers; empty: the task's
                 # accuracy, f1 (of the second of two classes), macro_f1, matthews, and of classes that are numbers
                 # pearson and spearman: what models are chosen and reported by; empty: the task's
                 "metric": "",
-                "carve": {},  # {"validation": share or count}: cut from train where the source has no such split
+                "split_fractions": {},  # {"validation": share or count}: cut from train where the source has no such split
                 "split_seed": 0,  # of carving and drawing; keep it while `seed` varies
                 "num_train_examples": 0,  # train on a subset of at most this size; 0: all
                 "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
                 "truncation_side": "",  # where longer texts are cut: right, left, middle; empty: as the checkpoint says
                 "split_special_tokens": False,  # read [SEP] or <s> written in a text as text, not as a special token
-                "lengths": (),  # padded lengths of batches, one compilation each; empty: about seven up to max_length
+                "bucket_lengths": (),  # padded lengths of batches, one compilation each; empty: about seven up to max_length
                 "encoding": "",  # of text files, as latin-1 or utf-16-le; empty: by their byte order mark, else UTF-8
                 "delimiter": "",  # between the columns of CSV and TSV files, as ";" or "tab"; empty: it is found
                 "skip_incomplete": False,  # leave out rows whose text or label is missing or empty, and count them
@@ -48,7 +48,7 @@ def base_config() -> ml_collections.ConfigDict:
             "inference": {
                 "driver": "auto",  # the faster of bucketed and packed, as measured; or either, or masked: the oracle
                 "buckets": (),  # increasing lengths that kept tokens are gathered into; empty: the library's ladder
-                "latency_table": "",  # path of a device's measured table; empty: this device's, or the library's own
+                "autotune_table": "",  # path of a device's measured table; empty: this device's, or the library's own
                 "compilation_cache": "",  # keeps compiled programs; empty: the user's cache directory; none: no cache
             },
         }
@@ -59,7 +59,7 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The same run in about a minute on a CPU: few examples, one epoch a phase."""
     config.data.num_train_examples = 64
     config.data.max_length = 32
-    config.data.lengths = (32,)
+    config.data.bucket_lengths = (32,)
     config.unroll_layers = False
     for name in PHASES:
         if name in config:
@@ -67,10 +67,10 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             for field in config[name]:
                 if field.endswith("num_epochs"):
                     config[name][field] = min(1, config[name][field])
-    if "reading" in config:
-        reading.shrink(config)
+    if "qa" in config:
+        qa.shrink(config)
     if "adapler" in config:
-        config.adapler.choose = "last"  # one epoch is no choice
+        config.adapler.checkpoint_selection = "last"  # one epoch is no choice
     return config
 
 
@@ -90,8 +90,8 @@ def task_config(task: str, preset: dict, **sections) -> ml_collections.ConfigDic
     config = base_config()
     config.task = task
     config.data.max_length = preset["max_length"]
-    if task in reading.TASKS:
-        sections["reading"] = reading.reading_section()
+    if task in qa.TASKS:
+        sections["qa"] = qa.qa_section()
     for name, section in {"finetune": config.finetune, **sections}.items():
         config[name] = ml_collections.ConfigDict(section)
         config[name].update(preset.get(name, {}))

@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.types import MASK_BIAS, EncoderConfig, Params, Selection, Site, Softened, View
+from adapler_jax.types import (
+    MASK_BIAS,
+    EncoderConfig,
+    Params,
+    Selection,
+    Site,
+    SiteInput,
+    SoftSelection,
+)
 
 
 class Pruner(NamedTuple):
@@ -26,7 +34,7 @@ class Pruner(NamedTuple):
     # (site's params, states [..., D]) -> float32 [...]: all that is read off a token alone, padded or packed; None for
     # sites before the feed-forward half, which are shown the attention that tokens received
     read: Callable | None
-    # (site's params, layer, View, slope) -> Softened
+    # (site's params, layer, View, slope) -> SoftSelection
     soften: Callable
     # (site's params, layer, View) -> Selection; [CLS] always kept, padding never
     select: Callable
@@ -35,10 +43,10 @@ class Pruner(NamedTuple):
     # params -> params, applied after every optimizer step
     constrain: Callable[[Params], Params]
     # names of the leaves that the speed-up loss trains; the main loss trains the others
-    threshold_names: frozenset[str] = frozenset()
+    length_loss_params: frozenset[str] = frozenset()
     # whether padding is treated as tokens that no one attends to, as in a program of one fixed length
-    keeps_padding: bool = False
-    only_masked: str = ""  # why only the masked driver can run it: for parity with programs that do what we would not
+    counts_padding: bool = False
+    reference_only_reason: str = ""  # why only the masked driver can run it: for parity with programs that do what we would not
     options: tuple[
         tuple[str, Any], ...
     ] = ()  # keywords of the factory that make this pruner again from a saved model
@@ -63,16 +71,18 @@ def check_sites(pruner: Pruner, config: EncoderConfig) -> None:
         )
 
 
-def check_fast(pruner: Pruner, config: EncoderConfig) -> None:
+def check_supported(pruner: Pruner, config: EncoderConfig) -> None:
     """`check_sites`; raises ValueError too for a method that only the masked driver can run."""
     check_sites(pruner, config)
-    if pruner.only_masked:
-        raise ValueError(f"pruner {pruner.name} {pruner.only_masked}; only the masked driver can")
+    if pruner.reference_only_reason:
+        raise ValueError(
+            f"pruner {pruner.name} {pruner.reference_only_reason}; only the masked driver can"
+        )
 
 
 def params_of_layers(pruner: Pruner, params: Params, num_layers: int) -> Params:
-    """The pruner's leaves with one entry a layer; a layer without a site has those of another, and `select_at` and
-    `soften_at` do not look at what comes of it."""
+    """The pruner's leaves with one entry a layer; a layer without a site has those of another, and `hard_step` and
+    `soft_step` do not look at what comes of it."""
     layers = [site.layer for site in pruner.sites]
     if len(layers) in (0, num_layers):
         return params
@@ -85,64 +95,66 @@ def has_site(pruner: Pruner, layer):
     return jnp.any(layer == jnp.array([site.layer for site in pruner.sites], jnp.int32))
 
 
-def is_lost(view: View):
+def is_lost(view: SiteInput):
     """Texts with a token whose reading is NaN or infinite, bool [B, 1]. No rule can judge them; with all their tokens
     kept their answers become NaN, as plain BERT's do."""
-    return jnp.any(view.live_BL & ~jnp.isfinite(view.reading_BL), axis=-1, keepdims=True)
+    return jnp.any(view.remaining_BL & ~jnp.isfinite(view.token_logit_BL), axis=-1, keepdims=True)
 
 
-def select_at(pruner: Pruner, site_params, layer, view: View) -> Selection:
+def hard_step(pruner: Pruner, site_params, layer, view: SiteInput) -> Selection:
     """`pruner.select`; what is protected stays, and all that entered where the layer has no site, or the text is lost."""
     found = pruner.select(site_params, layer, view)
     is_site = has_site(pruner, layer)
-    keep_BL = found.keep_BL | (view.live_BL & is_lost(view))
-    keep_BL = keep_BL if view.protected_BL is None else keep_BL | (view.protected_BL & view.live_BL)
+    keep_BL = found.keep_BL | (view.remaining_BL & is_lost(view))
+    keep_BL = (
+        keep_BL if view.protected_BL is None else keep_BL | (view.protected_BL & view.remaining_BL)
+    )
     return Selection(
         score_BL=jnp.where(is_site, found.score_BL, 0.0),
-        keep_BL=jnp.where(is_site, keep_BL, view.live_BL),
+        keep_BL=jnp.where(is_site, keep_BL, view.remaining_BL),
     )
 
 
-def soften_at(pruner: Pruner, site_params, layer, view: View, slope) -> Softened:
+def soft_step(pruner: Pruner, site_params, layer, view: SiteInput, slope) -> SoftSelection:
     """`pruner.soften`; nothing changes for what is protected, nor where the layer has no site."""
     found = pruner.soften(site_params, layer, view, slope)
     acts = is_site = has_site(pruner, layer)
     if view.protected_BL is not None:
         acts = is_site & ~view.protected_BL
-    return Softened(
+    return SoftSelection(
         score_BL=jnp.where(is_site, found.score_BL, 0.0),
         bias_BL=jnp.where(acts, found.bias_BL, 0.0),
-        weight_BL=jnp.where(acts, found.weight_BL, view.weight_BL),
+        survival_BL=jnp.where(acts, found.survival_BL, view.survival_BL),
         scale_BL=None if found.scale_BL is None else jnp.where(acts, found.scale_BL, 1.0),
     )
 
 
-def are_whole(numbers) -> bool:
+def all_integers(numbers) -> bool:
     """Whether all are whole numbers, of Python or NumPy; True and False are none."""
     return all(
         isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers
     )
 
 
-def are_layers(layers: tuple, *, lowest: int, num_layers: int) -> bool:
+def is_layer_subset(layers: tuple, *, lowest: int, num_layers: int) -> bool:
     """Whether they are increasing whole numbers from `lowest` to the last layer, one at least."""
-    is_rising = bool(layers) and are_whole(layers) and list(layers) == sorted(set(layers))
+    is_rising = bool(layers) and all_integers(layers) and list(layers) == sorted(set(layers))
     return is_rising and lowest <= layers[0] <= layers[-1] < num_layers
 
 
-def places(score_BL, candidate_BL):
+def rank_descending(score_BL, candidate_BL):
     """Place of each candidate by falling score, int32 [B, L], 0 the first; of equal ones the earlier; then the rest."""
     by_score_BL = jnp.argsort(-jnp.where(candidate_BL, score_BL, -jnp.inf), axis=-1, stable=True)
     return jnp.argsort(by_score_BL, axis=-1).astype(jnp.int32)
 
 
-def harden(selection: Selection) -> Softened:
+def hard_to_soft(selection: Selection) -> SoftSelection:
     """A hard selection as weights 0 or 1 and a key bias of 0 or MASK_BIAS."""
     keep_BL = selection.keep_BL
-    return Softened(
+    return SoftSelection(
         score_BL=selection.score_BL,
         bias_BL=jnp.where(keep_BL, 0.0, MASK_BIAS),
-        weight_BL=keep_BL.astype(jnp.float32),
+        survival_BL=keep_BL.astype(jnp.float32),
     )
 
 

@@ -12,48 +12,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.pruning.base import Pruner, are_whole, harden, places
-from adapler_jax.types import BEFORE_FEED_FORWARD, EncoderConfig, Selection, Site, Softened
+from adapler_jax.pruning.base import Pruner, all_integers, hard_to_soft, rank_descending
+from adapler_jax.types import BEFORE_FEED_FORWARD, EncoderConfig, Selection, Site, SoftSelection
 
 PADDING = "treats padding as tokens"
 
 
-def ranks(significance_BL, live_BL, *, protects_cls: bool):
+def ranks(significance_BL, remaining_BL, *, protects_cls: bool):
     """Place of each token by falling significance, int32 [B, L], 0 the first; of equal ones the earlier token.
 
     Padding comes behind all tokens. protects_cls: whether [CLS] (slot 0) comes first.
     """
     if protects_cls:
         significance_BL = significance_BL.at[:, 0].set(jnp.inf)
-    return places(significance_BL, live_BL)
+    return rank_descending(significance_BL, remaining_BL)
 
 
-def search(params, layer, view, slope, *, protects_cls: bool) -> Softened:
+def search(params, layer, view, slope, *, protects_cls: bool) -> SoftSelection:
     """Soft extraction: h_t <- r[rank of t] h_t; nothing is masked, all tokens go on. Source: section 3.2 of the paper.
 
     In the released program [CLS] is ranked like any other token here, though never dropped later: protects_cls=False.
     """
     del layer, slope
-    num_slots, num_ranks = view.reading_BL.shape[1], len(params["rank_weight_NL"])
+    num_slots, num_ranks = view.token_logit_BL.shape[1], len(params["rank_weight_NL"])
     if num_slots > num_ranks:
         raise ValueError(
             f"the retention search is for {num_ranks} token slots, the batch has {num_slots}"
         )
-    rank_BL = ranks(view.reading_BL, view.live_BL, protects_cls=protects_cls)
-    return Softened(
-        score_BL=view.reading_BL,
-        bias_BL=jnp.zeros_like(view.reading_BL),
-        weight_BL=view.weight_BL,
+    rank_BL = ranks(view.token_logit_BL, view.remaining_BL, protects_cls=protects_cls)
+    return SoftSelection(
+        score_BL=view.token_logit_BL,
+        bias_BL=jnp.zeros_like(view.token_logit_BL),
+        survival_BL=view.survival_BL,
         scale_BL=params["rank_weight_NL"][rank_BL],
     )
 
 
 def retain(num_retained, view) -> Selection:
     """[CLS] and the most significant tokens, as many as there is room for: float32 scalar num_retained."""
-    rank_BL = ranks(view.reading_BL, view.live_BL, protects_cls=True)
+    rank_BL = ranks(view.token_logit_BL, view.remaining_BL, protects_cls=True)
     return Selection(
-        score_BL=view.reading_BL,
-        keep_BL=view.live_BL & (rank_BL.astype(jnp.float32) < num_retained),
+        score_BL=view.token_logit_BL,
+        keep_BL=view.remaining_BL & (rank_BL.astype(jnp.float32) < num_retained),
     )
 
 
@@ -72,7 +72,7 @@ def retention(rank_weight_NL, *, round_up: bool = False) -> tuple[int, ...]:
 def check_retention(counts, num_layers: int) -> tuple[int, ...]:
     """The counts as a tuple. Raises ValueError where they are not one positive whole number a layer, never growing."""
     counts = tuple(counts)
-    whole = are_whole(counts) and all(count >= 1 for count in counts)
+    whole = all_integers(counts) and all(count >= 1 for count in counts)
     if len(counts) != num_layers or not whole or any(a < b for a, b in zip(counts, counts[1:])):
         raise ValueError(
             f"the retention configuration is {counts}; expected {num_layers} whole numbers, one for each layer, at "
@@ -104,10 +104,10 @@ def powerbert_search(
     max_length: int,
     round_up: bool = False,
     protects_cls: bool = True,
-    keeps_padding: bool = False,
+    counts_padding: bool = False,
 ) -> Pruner:
     """The configuration search for texts of at most max_length token slots; its hard rule retains what the mass of the
-    weights allows. protects_cls=False and keeps_padding=True is the released program."""
+    weights allows. protects_cls=False and counts_padding=True is the released program."""
     rounded = jnp.ceil if round_up else jnp.floor
 
     def select(params, layer, view):
@@ -127,16 +127,16 @@ def powerbert_search(
         constrain=lambda params: (
             params | {"rank_weight_NL": jnp.clip(params["rank_weight_NL"], 0.0, 1.0)}
         ),
-        keeps_padding=keeps_padding,
-        only_masked=PADDING if keeps_padding else "",
+        counts_padding=counts_padding,
+        reference_only_reason=PADDING if counts_padding else "",
     )
 
 
 @functools.cache
-def powerbert(config: EncoderConfig, *, keeps_padding: bool = False) -> Pruner:
+def powerbert(config: EncoderConfig, *, counts_padding: bool = False) -> Pruner:
     """Hard extraction in every layer, in training too; `retention_N` holds the counts and no gradient reaches it.
 
-    keeps_padding=True is the released program, where padding votes and its rows run until they are dropped.
+    counts_padding=True is the released program, where padding votes and its rows run until they are dropped.
     """
 
     def select(params, layer, view):
@@ -150,12 +150,12 @@ def powerbert(config: EncoderConfig, *, keeps_padding: bool = False) -> Pruner:
             "retention_N": jnp.full((config.num_layers,), config.num_positions, jnp.float32)
         },
         read=None,
-        soften=lambda params, layer, view, slope: harden(
+        soften=lambda params, layer, view, slope: hard_to_soft(
             select(jax.lax.stop_gradient(params), layer, view)
         ),
         select=select,
         loss_terms=lambda params, trace, batch: {},
         constrain=lambda params: params,
-        keeps_padding=keeps_padding,
-        only_masked=PADDING if keeps_padding else "",
+        counts_padding=counts_padding,
+        reference_only_reason=PADDING if counts_padding else "",
     )

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders.bert import ACTIVATIONS, exact_linear, init_linear
-from adapler_jax.pruning.base import Pruner, are_layers, harden, places
-from adapler_jax.types import BEFORE_ATTENTION, EncoderConfig, Selection, Site, Softened
+from adapler_jax.pruning.base import Pruner, hard_to_soft, is_layer_subset, rank_descending
+from adapler_jax.types import BEFORE_ATTENTION, EncoderConfig, Selection, Site, SoftSelection
 
-SELECT = 0.5  # probability from which a token goes on
-SMALL = 1e-6  # keeps logarithms of probabilities finite
+KEEP_PROBABILITY = 0.5  # probability from which a token goes on
+PROBABILITY_EPS = 1e-6  # keeps logarithms of probabilities finite
 
 
 def default_layers(num_layers: int) -> tuple[int, ...]:
@@ -27,7 +27,7 @@ def default_layers(num_layers: int) -> tuple[int, ...]:
 def check_layers(layers, num_layers: int) -> tuple[int, ...]:
     """The layers as a tuple. Raises ValueError where they are not increasing numbers from 1 to the last layer."""
     layers = tuple(layers)
-    if not are_layers(layers, lowest=1, num_layers=num_layers):
+    if not is_layer_subset(layers, lowest=1, num_layers=num_layers):
         raise ValueError(
             f"token selection in front of layers {layers}; expected increasing numbers from 1 to {num_layers - 1}, "
             "layers counted from 0"
@@ -58,12 +58,14 @@ def selection_logits(params, hidden):
 
 def probabilities(view):
     """Of going on, float32 [B, L]; 0 for padding and for tokens that are gone."""
-    return jnp.where(view.live_BL & (view.weight_BL > 0), jax.nn.sigmoid(view.reading_BL), 0.0)
+    return jnp.where(
+        view.remaining_BL & (view.survival_BL > 0), jax.nn.sigmoid(view.token_logit_BL), 0.0
+    )
 
 
-def with_cls(keep_BL, live_BL):
+def force_cls(keep_BL, remaining_BL):
     """[CLS] (slot 0) goes on wherever the row has one."""
-    return keep_BL.at[:, 0].set(live_BL[:, 0])
+    return keep_BL.at[:, 0].set(remaining_BL[:, 0])
 
 
 def select(params, layer, view) -> Selection:
@@ -71,7 +73,8 @@ def select(params, layer, view) -> Selection:
     del params, layer
     score_BL = probabilities(view)
     return Selection(
-        score_BL=score_BL, keep_BL=with_cls(view.live_BL & (score_BL >= SELECT), view.live_BL)
+        score_BL=score_BL,
+        keep_BL=force_cls(view.remaining_BL & (score_BL >= KEEP_PROBABILITY), view.remaining_BL),
     )
 
 
@@ -80,13 +83,13 @@ def select_by_batch(params, layer, view) -> Selection:
     most probable first, below a half too. A text's answer then depends on its batch."""
     del params, layer
     score_BL = probabilities(view)
-    chosen_BL = with_cls(view.live_BL & (score_BL >= SELECT), view.live_BL)
+    chosen_BL = force_cls(view.remaining_BL & (score_BL >= KEEP_PROBABILITY), view.remaining_BL)
     most = jnp.max(jnp.sum(chosen_BL, axis=-1, dtype=jnp.int32))
-    place_BL = places(score_BL.at[:, 0].set(jnp.inf), view.live_BL)
-    return Selection(score_BL=score_BL, keep_BL=view.live_BL & (place_BL < most))
+    place_BL = rank_descending(score_BL.at[:, 0].set(jnp.inf), view.remaining_BL)
+    return Selection(score_BL=score_BL, keep_BL=view.remaining_BL & (place_BL < most))
 
 
-def imitated_actions(score_BL, guide_BL, entering_BL):
+def imitated_actions(score_BL, importance_BL, entering_BL):
     """As many tokens as the policy would choose on average, those that the heuristic ranks first: bool [B, L].
 
         m = round(sum_t p_t), halves up
@@ -94,55 +97,55 @@ def imitated_actions(score_BL, guide_BL, entering_BL):
     Source: the released program ("guide"). [CLS] is forced elsewhere.
     """
     num_chosen_B1 = jnp.floor(jnp.sum(score_BL, axis=-1, keepdims=True) + 0.5).astype(jnp.int32)
-    return entering_BL & (places(guide_BL, entering_BL) < num_chosen_B1)
+    return entering_BL & (rank_descending(importance_BL, entering_BL) < num_chosen_B1)
 
 
-def sample(params, layer, view, slope) -> Softened:
+def sample(params, layer, view, slope) -> SoftSelection:
     """One action a token: goes on with its probability, [CLS] always; by the heuristic in rows that imitate it.
 
-    `view.draws` holds what decides. No gradient reaches the probabilities through the actions.
+    `view.noise` holds what decides. No gradient reaches the probabilities through the actions.
     """
     del params, layer, slope
-    score_BL, draws = probabilities(view), view.draws
-    entering_BL = view.live_BL & (view.weight_BL > 0)
-    keep_BL = entering_BL & (draws.uniform_BL < score_BL)
-    if draws.guide_BL is not None:
-        guided_BL = imitated_actions(score_BL, draws.guide_BL, entering_BL)
-        keep_BL = jnp.where(draws.guided_B[:, None], guided_BL, keep_BL)
-    return harden(Selection(score_BL=score_BL, keep_BL=with_cls(keep_BL, view.live_BL)))
+    score_BL, noise = probabilities(view), view.noise
+    entering_BL = view.remaining_BL & (view.survival_BL > 0)
+    keep_BL = entering_BL & (noise.uniform_BL < score_BL)
+    if noise.importance_BL is not None:
+        guided_BL = imitated_actions(score_BL, noise.importance_BL, entering_BL)
+        keep_BL = jnp.where(noise.imitate_B[:, None], guided_BL, keep_BL)
+    return hard_to_soft(Selection(score_BL=score_BL, keep_BL=force_cls(keep_BL, view.remaining_BL)))
 
 
-def action_losses(trace, sites, live_BL):
+def action_losses(trace, sites, valid_BL):
     """How unlikely the actions of a pass were, float32 [B]: sum over the sites of
 
         - sum_t m_t [a_t log(p_t + 1e-6) + (1 - a_t) log(1 - p_t + 1e-6)] / sum_t m_t,   m_t = 1 where t enters the site
 
     The forced [CLS] counts with its own probability, and is taught to be selected. Source: the released program.
     """
-    total_B = jnp.zeros(live_BL.shape[0])
+    total_B = jnp.zeros(valid_BL.shape[0])
     for site in sites:
         entering_BL = (
-            live_BL.astype(jnp.float32) if site.layer == 0 else trace.weight_NBL[site.layer - 1]
+            valid_BL.astype(jnp.float32) if site.layer == 0 else trace.survival_NBL[site.layer - 1]
         )
-        action_BL, score_BL = trace.weight_NBL[site.layer], trace.score_NBL[site.layer]
-        log_BL = action_BL * jnp.log(score_BL + SMALL) + (1.0 - action_BL) * jnp.log(
-            1.0 - score_BL + SMALL
+        action_BL, score_BL = trace.survival_NBL[site.layer], trace.score_NBL[site.layer]
+        log_BL = action_BL * jnp.log(score_BL + PROBABILITY_EPS) + (1.0 - action_BL) * jnp.log(
+            1.0 - score_BL + PROBABILITY_EPS
         )
         num_entering_B = jnp.maximum(1.0, jnp.sum(entering_BL, axis=-1))
         total_B = total_B - jnp.sum(log_BL * entering_BL, axis=-1) / num_entering_B
     return total_B
 
 
-def selected_share(trace, sites, live_BL, *, by_padded_length: bool = False):
+def selected_share(trace, sites, valid_BL, *, normalize_by_padded_length: bool = False):
     """Mean over the sites of the share of a text's tokens that went on, float32 [B].
 
-    by_padded_length: as a share of the batch's slots: the released program, whose length penalty then means something
+    normalize_by_padded_length: as a share of the batch's slots: the released program, whose length penalty then means something
     else for every padding.
     """
-    if by_padded_length:
-        length_B = jnp.full(live_BL.shape[:1], live_BL.shape[1], jnp.float32)
+    if normalize_by_padded_length:
+        length_B = jnp.full(valid_BL.shape[:1], valid_BL.shape[1], jnp.float32)
     else:
-        length_B = jnp.maximum(1.0, jnp.sum(live_BL, axis=-1, dtype=jnp.float32))
+        length_B = jnp.maximum(1.0, jnp.sum(valid_BL, axis=-1, dtype=jnp.float32))
     return sum(trace.count_NB[site.layer] for site in sites) / (len(sites) * length_B)
 
 
@@ -168,5 +171,5 @@ def trbert(
         loss_terms=lambda params, trace, batch: {},
         constrain=lambda params: params,
         options=(("layers", layers),),
-        only_masked="fills the rows of a batch up to the longest" if by_batch else "",
+        reference_only_reason="fills the rows of a batch up to the longest" if by_batch else "",
     )

@@ -14,8 +14,8 @@ from adapler_jax.io.atomic_files import check_file
 from adapler_jax.io.provenance import command_line
 from adapler_jax.report.curves import curves
 from adapler_jax.report.evaluation import RESTORE_CONFIG, finished_phases, read_run
-from adapler_jax.training.phases import DONE, is_done, read_done
-from adapler_jax.training.run import CHOICES, phase_list
+from adapler_jax.training.phases import DONE, is_complete, read_done
+from adapler_jax.training.run import ALLOWED, phase_list
 from adapler_jax.training.workdir import CONFIG_FILE, TRAIN_PHASE, read_seconds
 from adapler_jax.weights.save import load_model
 
@@ -74,7 +74,7 @@ def is_number_or_none(value) -> bool:
 
 def is_method(value) -> bool:
     """Whether it names a method that trains."""
-    return value in CHOICES["method"]
+    return value in ALLOWED["method"]
 
 
 def is_list(value) -> bool:
@@ -94,10 +94,10 @@ CONFIG_FIELDS = {
 }  # that a report reads of a run's config
 DATA_FIELDS = {  # and of its section on data
     "source": is_text,
-    "split_sources": is_object,
+    "sources": is_object,
     "columns": is_object,
     "class_names": is_list,
-    "carve": is_object,
+    "split_fractions": is_object,
     "split_seed": is_number,
     "num_train_examples": is_number,
     "max_length": is_number,
@@ -137,7 +137,7 @@ RATIONALE_METRICS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A workdir, read."""
 
     workdir: pathlib.Path
@@ -151,7 +151,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether all phases are."""
-        return all(is_done(self.workdir / name) for name in self.phases)
+        return all(is_complete(self.workdir / name) for name in self.phases)
 
     @property
     def evaluate_command(self) -> str:
@@ -164,13 +164,13 @@ class Run:
         return [row for row in rows if row["split"] == rows[0]["split"]]
 
 
-def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> Run:
+def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> RunRecord:
     """Reads all but texts and weights. Raises ValueError where the folder holds no run, or a record is damaged."""
     config, phases = read_config(workdir)
-    models = finished_phases(workdir) if is_done(workdir / "finetune") else {}
+    models = finished_phases(workdir) if is_complete(workdir / "finetune") else {}
     for phase in {*models.values(), *(workdir / name for name in phases)}:
         check_closing(phase)
-    return Run(
+    return RunRecord(
         workdir=workdir,
         config=config,
         phases=phases,
@@ -206,7 +206,7 @@ def read_config(workdir: pathlib.Path) -> tuple[Any, list[str]]:
 
 def check_closing(phase: pathlib.Path) -> None:
     """Raises ValueError where the closing record of a finished phase that ends in a model has no scores."""
-    if not is_done(phase) or not (phase / "model").exists():
+    if not is_complete(phase) or not (phase / "model").exists():
         return
     scores = read_done(phase).get("validation")
     if not is_object(scores) or wrong_fields(scores, CLOSING_FIELDS, {"flops_speedup": is_number}):
@@ -259,11 +259,11 @@ def read_record(
     return record
 
 
-def phase_rows(run: Run) -> list[dict]:
+def phase_rows(run: RunRecord) -> list[dict]:
     """What the run did, a row a phase: its state, minutes, validation scores, and where and by which code it ended."""
     seconds, rows = read_seconds(run.workdir), []
     for name in run.phases:
-        begun, done = (run.workdir / name).exists(), is_done(run.workdir / name)
+        begun, done = (run.workdir / name).exists(), is_complete(run.workdir / name)
         closing = read_done(run.workdir / name) if done else {}
         scores = closing.get("validation", {})
         rows.append(
@@ -282,7 +282,7 @@ def phase_rows(run: Run) -> list[dict]:
     return rows
 
 
-def thresholds(run: Run) -> dict[str, list[tuple[int, float]]]:
+def thresholds(run: RunRecord) -> dict[str, list[tuple[int, float]]]:
     """{model: [(layer from 1, threshold eta)]} of the models that have trained thresholds."""
     found = {}
     for name, phase in run.models.items():
@@ -294,7 +294,7 @@ def thresholds(run: Run) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def kept_shares(run: Run) -> dict[str, list[tuple[int, float]]]:
+def kept_fractions(run: RunRecord) -> dict[str, list[tuple[int, float]]]:
     """{model: [(layer from 1, percent of the split's tokens that it ran on)]} of the evaluated models."""
     rows = {row["method"]: row["kept_tokens"] for row in run.score_rows()}
     return {

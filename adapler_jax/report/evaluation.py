@@ -25,7 +25,7 @@ from adapler_jax.inference.compute_dtype import (
     describe,
     has_units,
 )
-from adapler_jax.inference.question_answerer import Reader, Reading
+from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.io.atomic_files import checksum_path, write_checksums
 from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.metrics.classification import (
@@ -36,7 +36,7 @@ from adapler_jax.metrics.classification import (
     choose_threshold,
 )
 from adapler_jax.pruning import Pruner, pruner_of_saved
-from adapler_jax.training.phases import MAY_CHANGE, is_done, load_phase_model, read_done
+from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_model, read_done
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import (
     TaskData,
@@ -45,12 +45,12 @@ from adapler_jax.training.task_data import (
     load_questions,
     load_task_data,
 )
-from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_object
+from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_fields
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import Saved, class_names_of, load_model, save_model
 
 NUM_OPERAND_BATCHES = 8  # at least, on which bfloat16 operands are compared with float32
-HELD_OUT = ("validation", "test")  # training texts are not needed again
+EVAL_SPLITS = ("validation", "test")  # training texts are not needed again
 RESTORE_CONFIG = "restore it or train in another --workdir, which trains all phases again"
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
 
@@ -62,7 +62,7 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
         raise ValueError(
             f"{workdir} holds no run: there is no {CONFIG_FILE}; train one with train.py --workdir={workdir}"
         )
-    return ml_collections.ConfigDict(read_object(path, RESTORE_CONFIG))
+    return ml_collections.ConfigDict(read_fields(workdir, RESTORE_CONFIG))
 
 
 def adapted_phases(workdir: pathlib.Path) -> list[str]:
@@ -74,11 +74,11 @@ def adapted_phases(workdir: pathlib.Path) -> list[str]:
 def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Directories of the finished phases that end in a model, by the model's name: `dense`, the method's, then the
     adapted ones in the order of their speedups. Raises ValueError where there is none."""
-    names = ["finetune", "adapler", "powerbert", "trbert", "distil", *adapted_phases(workdir)]
+    names = ["finetune", "adapler", "powerbert", "trbert", "distill", *adapted_phases(workdir)]
     phases = {
         "dense" if name == "finetune" else name: workdir / name
         for name in names
-        if is_done(workdir / name)
+        if is_complete(workdir / name)
         and (workdir / name / "model").exists()  # a speedup out of reach leaves none
     }
     if "dense" not in phases:
@@ -93,7 +93,7 @@ def left_out(workdir: pathlib.Path) -> list[str]:
     records = [
         (name, read_done(workdir / name))
         for name in adapted_phases(workdir)
-        if is_done(workdir / name)
+        if is_complete(workdir / name)
     ]
     return [
         f"{name} is left out: training reached {done['validation']['flops_speedup']:.2f}x and saved no model"
@@ -121,13 +121,13 @@ def unfinished_phases(workdir: pathlib.Path) -> list[str]:
         "init",
         "policy",
         "trbert",
-        "distil",
+        "distill",
     ]
     names += adapted_phases(workdir)
-    return [name for name in names if (workdir / name).exists() and not is_done(workdir / name)]
+    return [name for name in names if (workdir / name).exists() and not is_complete(workdir / name)]
 
 
-def told_speedup(phase: pathlib.Path) -> float | None:
+def recorded_speedup(phase: pathlib.Path) -> float | None:
     """FLOPs speedup on validation of a finished phase's model; None for the dense one."""
     return read_done(phase)["validation"].get("flops_speedup")
 
@@ -215,7 +215,7 @@ class Contest:
         """The split that models are chosen on; None where it is not loaded."""
         return next((name for name in self.task.splits if name.startswith("validation")), None)
 
-    def compare_operands(self, name: str, *, tell: Callable[[str], None]) -> dict[str, Agreement]:
+    def compare_operands(self, name: str, *, log: Callable[[str], None]) -> dict[str, Agreement]:
         """Record next to a model whether it answers alike with bfloat16 operands on validation rows, and return it."""
         task, lengths, split = (
             self.task,
@@ -230,33 +230,33 @@ class Contest:
         try:
             return {name: check_operands(self.models[name], batches[::step], **self.engines[name])}
         except OSError as error:
-            tell(f"{name}: the comparison of bfloat16 with float32 operands is not kept: {error}")
+            log(f"{name}: the comparison of bfloat16 with float32 operands is not kept: {error}")
             return {}
 
 
 def open_contest(
     workdir: pathlib.Path,
     *,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     only: str = "",
     splits: Sequence[str] = (),
 ) -> Contest:
     """Load the finished models of a run and its held-out data; arguments and errors as of `evaluate_workdir`."""
     config = read_run(workdir)
-    use_compilation_cache(config.inference.get("compilation_cache", ""), tell=tell)
+    use_compilation_cache(config.inference.get("compilation_cache", ""), log=log)
     phases = finished_phases(workdir)
     if only:
         check_finished(workdir, only, phases)
         phases = {name: phase for name, phase in phases.items() if name in ("dense", only)}
     models = {name: load_phase_model(phase) for name, phase in phases.items()}
     for name in unfinished_phases(workdir):
-        tell(f"{name}: not finished; give the training command again to go on")
+        log(f"{name}: not finished; give the training command again to go on")
     dense, start = models["dense"], workdir / "finetune" / "model"
-    task = load_task_data(config, start, only=HELD_OUT, saved_names=dense.class_names)
+    task = load_task_data(config, start, only=EVAL_SPLITS, saved_names=dense.class_names)
     if dense.head is not task.head or dense.class_names != task.class_names:
         raise ValueError(
-            f"{workdir}: its models are for {told_answers(dense.head, dense.class_names)}, the data now has "
-            f"{told_answers(task.head, task.class_names)}; restore the data"
+            f"{workdir}: its models are for {describe_head(dense.head, dense.class_names)}, the data now has "
+            f"{describe_head(task.head, task.class_names)}; restore the data"
         )
     for split in splits:
         if split not in task.splits:
@@ -267,10 +267,10 @@ def open_contest(
         models=models,
         pruners={name: pruner_of_saved(saved) for name, saved in models.items()},
         engines={
-            name: engine_options(config) | {"expected_speedup": told_speedup(phases[name])}
+            name: engine_options(config) | {"expected_speedup": recorded_speedup(phases[name])}
             for name in models
         },
-        lengths=batch_lengths(config.data.lengths, dense.max_length),
+        lengths=batch_lengths(config.data.bucket_lengths, dense.max_length),
     )
 
 
@@ -292,7 +292,7 @@ def check_threshold_metric(task: TaskData, metric: str) -> None:
 def evaluate_workdir(
     workdir,
     *,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     with_times: bool = True,
     only: str = "",
     dense_scores: Mapping[str, float] | None = None,
@@ -314,19 +314,19 @@ def evaluate_workdir(
     Raises ValueError where the workdir holds no finished model, or not that one, or there is no such split.
     """
     workdir = pathlib.Path(workdir).expanduser()
-    contest = open_contest(workdir, tell=tell, only=only, splits=splits)
+    contest = open_contest(workdir, log=log, only=only, splits=splits)
     check_threshold_metric(contest.task, threshold_metric)
     for note in () if only else left_out(workdir):
-        tell(note)
+        log(note)
     rows, operands, chosen = [], {}, tuple(splits) or contest.task.eval_splits
     for split in chosen:
         if split.startswith("validation"):
-            tell(f"{split}: models were chosen by these very {contest.task.unit}")
+            log(f"{split}: models were chosen by these very {contest.task.unit}")
         dense_score = (dense_scores or {}).get(split)
         for name in contest.models:
             if name == "dense" and dense_score is not None:
                 continue
-            tell(
+            log(
                 f"{name}: {len(contest.task.splits[split])} {contest.task.unit} of {split}, compiling ..."
             )
             found, scorer = contest.score(name, split)
@@ -338,13 +338,13 @@ def evaluate_workdir(
             if threshold_metric:
                 row |= contest.threshold_row(name, scorer, threshold_metric)
             if with_times and name != "dense" and split == chosen[0]:
-                tell(f"{name}: seconds compared with the dense model, compiling ...")
+                log(f"{name}: seconds compared with the dense model, compiling ...")
                 row |= contest.times(name, split)
             if with_operands and split == chosen[0] and has_units():
-                operands |= contest.compare_operands(name, tell=tell)
+                operands |= contest.compare_operands(name, log=log)
             rows.append(row)
     for line in describe(operands, contest.validation):
-        tell(line)
+        log(line)
     return rows
 
 
@@ -386,7 +386,7 @@ def save_threshold(workdir, name: str, threshold: float) -> pathlib.Path:
     return directory
 
 
-def told_answers(head: Head, class_names: tuple[str, ...]) -> str:
+def describe_head(head: Head, class_names: tuple[str, ...]) -> str:
     """What a head answers, in words."""
     if class_names:
         return f"the classes {', '.join(class_names)}"
@@ -424,7 +424,7 @@ def reads_texts(workdir) -> bool:
 
 def example_answers(
     workdir, *, num_questions: int = 3
-) -> tuple[str, list[tuple[Question, Reading]]] | None:
+) -> tuple[str, list[tuple[Question, QAPrediction]]] | None:
     """Name of the fastest model of a run on questions about texts, and questions of its test split with its answers;
     None where answers are no parts of the text."""
     workdir = pathlib.Path(workdir).expanduser()
@@ -432,11 +432,11 @@ def example_answers(
     name = fastest(phases)
     if load_model(phases[name] / "model").head.name != "span":
         return None
-    reader = Reader.load(phases[name] / "model", **load_options(workdir, name))
-    data = load_questions(read_run(workdir), phases[name] / "model", only=HELD_OUT)
+    reader = QuestionAnswerer.load(phases[name] / "model", **load_options(workdir, name))
+    data = load_questions(read_run(workdir), phases[name] / "model", only=EVAL_SPLITS)
     split = next(
         split
-        for part in HELD_OUT[::-1]
+        for part in EVAL_SPLITS[::-1]
         for name, split in data.splits.items()
         if name.startswith(part)
     )
@@ -447,13 +447,13 @@ def example_answers(
 
 def fastest(phases: dict[str, pathlib.Path]) -> str:
     """Name of the pruned model with the largest FLOPs speedup on validation, else of the dense one."""
-    return max(phases, key=lambda name: told_speedup(phases[name]) or 0.0)
+    return max(phases, key=lambda name: recorded_speedup(phases[name]) or 0.0)
 
 
 def load_options(workdir: pathlib.Path, name: str) -> dict:
-    """A run's engine and operands for one of its models, as keywords of `Classifier.load` and `Reader.load`."""
+    """A run's engine and operands for one of its models, as keywords of `Classifier.load` and `QuestionAnswerer.load`."""
     config = read_run(workdir)
-    speedup = told_speedup(finished_phases(workdir)[name])
+    speedup = recorded_speedup(finished_phases(workdir)[name])
     cache = config.inference.get("compilation_cache", "")
     return engine_options(config) | {"expected_speedup": speedup, "compilation_cache": cache}
 

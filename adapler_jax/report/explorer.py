@@ -26,7 +26,7 @@ class Explorer:
 
 
 def explore(
-    name: str, classifier: Classifier, dataset: Dataset, num_examples: int, *, tell: Callable
+    name: str, classifier: Classifier, dataset: Dataset, num_examples: int, *, log: Callable
 ) -> Explorer:
     """Runs a model over a seeded sample of the first test split.
 
@@ -49,7 +49,7 @@ def explore(
     texts = (
         sample.texts if sample.text_pairs is None else list(zip(sample.texts, sample.text_pairs))
     )
-    tell(f"{name}: {len(texts)} texts of {split} explained")
+    log(f"{name}: {len(texts)} texts of {split} explained")
     explorer = build_explorer(
         explain_chunks(classifier, texts),
         sample.labels.tolist(),

@@ -13,7 +13,7 @@ from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.data.tokenization.tokens import tokenize
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.report import sections
-from adapler_jax.report.contents import Run, read_contents
+from adapler_jax.report.contents import RunRecord, read_contents
 from adapler_jax.report.evaluation import load_fastest, load_named
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
@@ -35,7 +35,7 @@ def write_report(
     num_examples: int,
     model: str | None = None,
     methods=None,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> pathlib.Path:
     """Writes the page, whole or not at all, and returns where: W/report.html by default.
 
@@ -58,13 +58,13 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset, problem = read_texts(run)
     parts, explorer = collect(
-        run, dataset, problem, num_examples=num_examples, model=model, tell=tell
+        run, dataset, problem, num_examples=num_examples, model=model, log=log
     )
     replace_text(path, render(run, parts, explorer))
     return path
 
 
-def read_texts(run: Run) -> tuple[Dataset | None, str]:
+def read_texts(run: RunRecord) -> tuple[Dataset | None, str]:
     """The run's data, or None and what is wrong with it."""
     if is_reading(run.config):
         return None, ""  # the page shows texts that are classified
@@ -75,13 +75,13 @@ def read_texts(run: Run) -> tuple[Dataset | None, str]:
 
 
 def collect(
-    run: Run,
+    run: RunRecord,
     dataset: Dataset | None,
     problem: str,
     *,
     num_examples: int,
     model: str | None,
-    tell: Callable,
+    log: Callable,
 ) -> tuple[list[Section], Explorer | Note | None]:
     """All sections in the page's order that have something to show, and the explorer or why there is none."""
     found = [
@@ -96,16 +96,16 @@ def collect(
         sections.training_curves(run),
     ]
     parts = [part for part in found if not part.is_empty]
-    explorer = explorer_of(run, dataset, problem, num_examples=num_examples, model=model, tell=tell)
+    explorer = explorer_of(run, dataset, problem, num_examples=num_examples, model=model, log=log)
     notes = [note for part in parts for note in part.notes] + [explorer] * isinstance(
         explorer, Note
     )
     for note in dict.fromkeys(notes):
-        tell(f"{note.text} {note.command}".strip())
+        log(f"{note.text} {note.command}".strip())
     return parts, explorer
 
 
-def length_section(run: Run, dataset: Dataset | None) -> Section:
+def length_section(run: RunRecord, dataset: Dataset | None) -> Section:
     """The histogram of the first test split's lengths; the tokenizer is that of the fine-tuned model."""
     max_length = run.config.data.max_length or (dataset.task.max_length if dataset else 0)
     if dataset is None or not run.models:
@@ -119,20 +119,20 @@ def length_section(run: Run, dataset: Dataset | None) -> Section:
 
 
 def explorer_of(
-    run: Run,
+    run: RunRecord,
     dataset: Dataset | None,
     problem: str,
     *,
     num_examples: int,
     model: str | None,
-    tell: Callable,
+    log: Callable,
 ) -> Explorer | Note | None:
     """The explorer, what is wrong with it, or None where none was asked for or is made of such a task."""
     if problem:
         return Note(problem)
     drops = model or run.config.method not in (
         "finetune",
-        "distil",
+        "distill",
     )  # else there are no words to follow
     if not (num_examples and drops and run.models) or dataset is None:
         return None
@@ -140,12 +140,12 @@ def explorer_of(
         (model, load_named(run.workdir, model)) if model else load_fastest(run.workdir)
     )
     try:
-        return explore(name, classifier, dataset, num_examples, tell=tell)
+        return explore(name, classifier, dataset, num_examples, log=log)
     except ValueError as error:
         return Note(str(error))
 
 
-def render(run: Run, parts: list[Section], explorer: Explorer | Note | None) -> str:
+def render(run: RunRecord, parts: list[Section], explorer: Explorer | Note | None) -> str:
     """The page as text."""
     script = "\n".join(source("explorer.js").splitlines())
     return _TEMPLATES.get_template("report.html.j2").render(

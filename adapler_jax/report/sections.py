@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from adapler_jax.evaluation.score_tables import BESIDE, class_rows, time_cells
+from adapler_jax.evaluation.score_tables import SECONDARY_SCORES, class_rows, time_cells
 from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.records import format_cell
 from adapler_jax.report import contents, plots
-from adapler_jax.report.contents import Run
+from adapler_jax.report.contents import RunRecord
 from adapler_jax.report.curves import NAMES, curves
-from adapler_jax.training.metrics_log import read_journal
+from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.workdir import flatten, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
@@ -80,7 +80,7 @@ def table(caption: str, rows: list[dict]) -> Table:
     )
 
 
-def not_evaluated(run: Run) -> list[Note]:
+def not_evaluated(run: RunRecord) -> list[Note]:
     """What to do where evaluation.json is missing, or older than a model."""
     if not run.models:
         return [Note(f"No model is finished; {TRAIN_AGAIN}.")]
@@ -98,7 +98,7 @@ def not_evaluated(run: Run) -> list[Note]:
     )
 
 
-def scores(run: Run) -> Section:
+def scores(run: RunRecord) -> Section:
     """Scores, operations and seconds of every model, and where they come from."""
     notes, tables, record = not_evaluated(run), [], run.evaluation
     if record is not None:
@@ -132,7 +132,7 @@ def score_table(rows: list[dict]) -> list[dict]:
             "split": row["split"],
             row.get("unit", "texts"): row["num_texts"],
             f"{row['metric']}, %": f"{100 * row['test_score']:.1f}",
-            **{f"{name}, %": f"{100 * row[name]:.1f}" for name in BESIDE if name in row},
+            **{f"{name}, %": f"{100 * row[name]:.1f}" for name in SECONDARY_SCORES if name in row},
             "majority class, %": f"{100 * row['majority_share']:.1f}"
             if "majority_share" in row
             else None,
@@ -178,7 +178,7 @@ def _batch(size: int) -> str:
     return f"batch\N{NO-BREAK SPACE}{size}"
 
 
-def classes(run: Run) -> Section:
+def classes(run: RunRecord) -> Section:
     """Scores and confusions of the classes, of the fastest model and, folded, of the others."""
     rows = [row for row in run.score_rows() if row.get("classes")]
     tables = []
@@ -189,7 +189,7 @@ def classes(run: Run) -> Section:
     return Section("classes", "Classes", tables=tables)
 
 
-def phases(run: Run) -> Section:
+def phases(run: RunRecord) -> Section:
     """What was trained, and with which config."""
     notes = [] if run.is_finished else [Note(f"The run is not finished; {TRAIN_AGAIN}.")]
     config = [[name, str(value)] for name, value in flatten(run.config.to_dict()).items()]
@@ -209,11 +209,11 @@ def phases(run: Run) -> Section:
     return Section("phases", "Training", notes=notes, tables=tables)
 
 
-def training_curves(run: Run) -> Section:
+def training_curves(run: RunRecord) -> Section:
     """Losses, scores and speedups over the steps of every phase that has a journal."""
     panels = []
     for phase in run.phases:
-        entries = read_journal(run.workdir / phase)
+        entries = read_metrics_log(run.workdir / phase)
         for title, label, in_train, in_validation, factor in CURVES:
             train = contents.curve(entries, "train", in_train)
             validation = contents.curve(entries, "validation", in_validation)
@@ -239,10 +239,10 @@ def _panel(caption: str, name: str, draw: Callable, *data, **options) -> Panel:
     return Panel(caption, plots.panel(name, lambda axis: draw(axis, *data, **options)))
 
 
-def layers(run: Run) -> Section:
+def layers(run: RunRecord) -> Section:
     """What share of the tokens each layer ran on, and AdapLeR's thresholds."""
     panels = []
-    if kept := contents.kept_shares(run):
+    if kept := contents.kept_fractions(run):
         panels.append(
             _panel(
                 "Tokens that each layer ran on",
@@ -280,7 +280,7 @@ def lengths(num_tokens: np.ndarray | None, split: str, max_length: int) -> Secti
     return Section("lengths", "Lengths of the texts", about, panels=[panel])
 
 
-def speed(run: Run) -> Section:
+def speed(run: RunRecord) -> Section:
     """Speedups in operations against those in seconds."""
     points = {
         f"batch {size}": [
@@ -300,7 +300,7 @@ def speed(run: Run) -> Section:
     return Section("speed", "Operations and seconds", about, panels=[panel])
 
 
-def tradeoff(run: Run) -> Section:
+def tradeoff(run: RunRecord) -> Section:
     """Scores over speedups: of the run's own models where there are several, and of a record of benchmarks.methods."""
     panels, rows = [], run.score_rows()
     own = [
@@ -327,7 +327,7 @@ def tradeoff(run: Run) -> Section:
     return Section("tradeoff", "Trade-off", panels=panels)
 
 
-def rationales(run: Run) -> Section:
+def rationales(run: RunRecord) -> Section:
     """How well the kept tokens agree with words that people marked; empty where that was not measured."""
     if run.rationales is None:
         return Section("rationales", "Rationales")

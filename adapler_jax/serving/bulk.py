@@ -15,10 +15,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
-from adapler_jax.inference.loading import check_batch_size, rows_for
+from adapler_jax.inference.loading import check_batch_size, padded_batch_size
 from adapler_jax.inference.long_texts import TRUNCATE, check_windows
-from adapler_jax.inference.multiple_choice import Chooser
-from adapler_jax.inference.question_answerer import Reader, Reading
+from adapler_jax.inference.multiple_choice import MultipleChoice
+from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.serving.choice_columns import CHOICES
 from adapler_jax.serving.copied_columns import NONE, CopiedColumns, as_is, as_json, as_text
@@ -79,7 +79,7 @@ def predict_file(
     escape_formulas: bool = False,
     options: Options = Options(),
     long_texts: str = TRUNCATE,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Write a row for every row of the input, in its order, and return their number.
 
@@ -95,7 +95,7 @@ def predict_file(
       explain: print texts with the kept words marked, in place of rows where output is "-".
       overwrite: whether an existing output may be replaced.
       batch_size, dtype, driver, threshold: as in `Classifier`.
-      always_answers: as in `Reader`.
+      always_answers: as in `QuestionAnswerer`.
       copy: "all", "none" or names of columns of the input, which follow the predictions';
         text lines are the column `text`.
       escape_formulas: put an apostrophe before cells of CSV and TSV that a spreadsheet takes for
@@ -121,11 +121,11 @@ def predict_file(
     )
     check_target(target, explain=explain, escape_formulas=escape_formulas)
     writes_rows = target is not None or not explain
-    copied = CopiedColumns(copy, where, tell if writes_rows else lambda note: None)
-    with open_input(source, tell) as file:
+    copied = CopiedColumns(copy, where, log if writes_rows else lambda note: None)
+    with open_input(source, log) as file:
         schema = parquet_schema(file, where) if kind == "parquet" else None
         reading = {"form": CHOICES if use == OPTIONS else None, "usual": usual_of(model, use)}
-        reading |= {"options": options, "tell": comma_teller(target, tell)}
+        reading |= {"options": options, "log": comma_teller(target, log)}
         windows = read_windows(file, kind, where, columns=columns, keep=copied.keep, **reading)
         first = list(
             itertools.islice(windows, 1)
@@ -139,26 +139,26 @@ def predict_file(
         own, run = load_use(model, use, **settings, dtype=dtype, driver=driver)
         names = (*own, *copied.settle(first, own))
         if explain:
-            tell(f"words that the last layer ran on are marked {mark_of(sys.stdout)}")
+            log(f"words that the last layer ran on are marked {mark_of(sys.stdout)}")
         form = {"explain": explain, "types": copied.types(schema), "escape": escape_formulas}
         run = functools.partial(run, more=copier(copied, kind, target))
         num_rows = write_windows(run, first, windows, target=target, names=names, **form)
     if num_rows == 0:
-        tell(f"{where} has no rows")
+        log(f"{where} has no rows")
     elif target is not None:
-        tell(f"{num_rows} {'row' if num_rows == 1 else 'rows'} in {output}")
+        log(f"{num_rows} {'row' if num_rows == 1 else 'rows'} in {output}")
     return num_rows
 
 
 def comma_teller(
-    target: tuple[pathlib.Path, str] | None, tell: Callable[[str], None]
+    target: tuple[pathlib.Path, str] | None, log: Callable[[str], None]
 ) -> Callable[[str], None]:
     """Return what takes notes on the input; one on its semicolons says that a CSV output has commas."""
 
     def take(note: str) -> None:
-        tell(f"{note}; the output has commas" if "separated by a semicolon" in note else note)
+        log(f"{note}; the output has commas" if "separated by a semicolon" in note else note)
 
-    return take if target is not None and target[1] == "csv" else tell
+    return take if target is not None and target[1] == "csv" else log
 
 
 def write_windows(
@@ -235,13 +235,13 @@ def load_use(
     number of rows."""
     at_once = {"batch_size": batch_size}
     if use == ANSWERS:
-        reader = Reader.load(model, always_answers=always_answers, **engine)
+        reader = QuestionAnswerer.load(model, always_answers=always_answers, **engine)
         answer = functools.partial(reader.answer_all, **at_once)
         parts = {"answer": answer, "columns_of": columns_of_readings, "mark": mark_answers}
         names = answer_column_names(with_words=with_kept)
         return names, functools.partial(answer_windows, explain=explain, **parts)
     if use == OPTIONS:
-        answer = functools.partial(Chooser.load(model, **engine).choose_all, **at_once)
+        answer = functools.partial(MultipleChoice.load(model, **engine).choose_all, **at_once)
         parts = {"answer": answer, "columns_of": columns_of_choices, "mark": mark_choices}
         names = choice_column_names(with_words=with_kept)
         return names, functools.partial(answer_windows, explain=explain, **parts)
@@ -358,7 +358,7 @@ def predict_windows(
     with_words, count, num_rows = with_words or explain, 0, 1
     for window, encoded in encode_ahead(classifier, windows, with_words=with_words):
         num_rows = max(
-            num_rows, rows_for(len(encoded), batch_size)
+            num_rows, padded_batch_size(len(encoded), batch_size)
         )  # the last, shorter window compiles nothing new
         if with_words:
             predictions = classifier.answer(encoded, num_rows=num_rows)
@@ -413,7 +413,7 @@ def answer_windows(
     return count
 
 
-def mark_answers(readings: list[Reading], *, colour: bool) -> str:
+def mark_answers(readings: list[QAPrediction], *, colour: bool) -> str:
     """Return the texts of answers with the kept words marked; nothing is known of the right answers."""
     return mark_readings([(None, reading) for reading in readings], colour=colour)
 

@@ -27,7 +27,7 @@ def parse_copy(names: Sequence[str]) -> str | tuple[str, ...]:
 class CopiedColumns:
     """Which columns of the input are copied, and under which names."""
 
-    def __init__(self, wanted: str | Sequence[str], where: str, tell: Callable[[str], None]):
+    def __init__(self, wanted: str | Sequence[str], where: str, log: Callable[[str], None]):
         """Take what is asked for.
 
         Args:
@@ -35,7 +35,7 @@ class CopiedColumns:
           where: names the input in messages.
           tell: takes notes.
         """
-        self._wanted, self._where, self._tell = wanted, where, tell
+        self._wanted, self._where, self._tell = wanted, where, log
         self._names: tuple[str, ...] | None = () if wanted == NONE else None
         self._new_names: dict[str, str] = {}
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from adapler_jax.data.qa.questions import Question
-from adapler_jax.inference.multiple_choice import Chosen
+from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
-from adapler_jax.inference.question_answerer import Reading
+from adapler_jax.inference.question_answerer import QAPrediction
 from adapler_jax.io.terminal import one_line
 
 _COLOUR, _PLAIN = ("\x1b[1;32m", "\x1b[0m"), ("[", "]")
@@ -83,7 +83,7 @@ def _told_text(prediction: Prediction, layer: int, *, colour: bool) -> str:
 
 
 def mark_readings(
-    pairs: Sequence[tuple[Question | None, Reading]], *, layer: int = -1, colour: bool = False
+    pairs: Sequence[tuple[Question | None, QAPrediction]], *, layer: int = -1, colour: bool = False
 ) -> str:
     """A paragraph a question: the question, the answer, where a Question is given the accepted ones, and the text with
     the kept words marked."""
@@ -92,7 +92,9 @@ def mark_readings(
     )
 
 
-def _mark_reading(question: Question | None, reading: Reading, layer: int, *, colour: bool) -> str:
+def _mark_reading(
+    question: Question | None, reading: QAPrediction, layer: int, *, colour: bool
+) -> str:
     """One of those paragraphs."""
     answer = f"{one_line(reading.text) or 'no answer'} ({reading.probability:.0%})"
     if question is not None:
@@ -105,7 +107,9 @@ def _mark_reading(question: Question | None, reading: Reading, layer: int, *, co
     return f"{one_line(reading.question)}\n{answer}\n{text}"
 
 
-def mark_choices(choices: Sequence[Chosen], *, layer: int = -1, colour: bool = False) -> str:
+def mark_choices(
+    choices: Sequence[ChoicePrediction], *, layer: int = -1, colour: bool = False
+) -> str:
     """Return a paragraph a question: the question, the chosen option, and the article with the
     kept words marked."""
     paragraphs = []
@@ -122,7 +126,7 @@ def mark_choices(choices: Sequence[Chosen], *, layer: int = -1, colour: bool = F
 
 
 def print_readings(
-    pairs: Sequence[tuple[Question, Reading]], *, model: str = "the model", stream=None
+    pairs: Sequence[tuple[Question, QAPrediction]], *, model: str = "the model", stream=None
 ) -> None:
     """Prints questions, answers and texts with the words marked that the last layer ran on."""
     stream = sys.stdout if stream is None else stream

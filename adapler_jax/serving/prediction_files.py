@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from adapler_jax.inference.multiple_choice import Chosen
+from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
-from adapler_jax.inference.question_answerer import Reading
+from adapler_jax.inference.question_answerer import QAPrediction
 from adapler_jax.io.terminal import one_line
 from adapler_jax.metrics.classification import decide
 from adapler_jax.serving.copied_columns import as_json
@@ -87,7 +87,7 @@ def answer_column_names(*, with_words: bool) -> tuple[str, ...]:
     return (*ANSWER_COLUMNS, *([KEPT_WORDS] if with_words else []))
 
 
-def columns_of_readings(readings: Sequence[Reading]) -> Columns:
+def columns_of_readings(readings: Sequence[QAPrediction]) -> Columns:
     """Answers, their characters in the text, scores, probabilities, and the words that the last layer ran on."""
     rows = [
         (
@@ -108,7 +108,7 @@ def choice_column_names(*, with_words: bool) -> tuple[str, ...]:
     return (*CHOICE_COLUMNS, *([KEPT_WORDS] if with_words else []))
 
 
-def columns_of_choices(choices: Sequence[Chosen]) -> Columns:
+def columns_of_choices(choices: Sequence[ChoicePrediction]) -> Columns:
     """Return chosen options, their numbers from 0 and probabilities, those of all options, and the
     kept words."""
     rows = [

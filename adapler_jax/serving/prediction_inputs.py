@@ -26,8 +26,10 @@ def use_of(model) -> str:
     head = head_name_of(model)
     if head == SPAN.name:
         return ANSWERS
-    reading = extra_of(model).get("reading")
-    if head == "choice" or (isinstance(reading, dict) and reading.get("per_option")):
+    reading = extra_of(model).get("qa")
+    if head == "choice" or (
+        isinstance(reading, dict) and reading.get("score_options_independently")
+    ):
         return OPTIONS
     if head != CLASSIFICATION.name:
         check_classifies(load_model(model))
@@ -60,7 +62,7 @@ def input_kind(
 
 
 @contextlib.contextmanager
-def open_input(source: str, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
+def open_input(source: str, log: Callable[[str], None]) -> Iterator[BinaryIO]:
     """Yield a file or standard input as bytes.
 
     Raises:
@@ -70,7 +72,7 @@ def open_input(source: str, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
         if sys.stdin is None:
             raise ValueError("standard input is closed; give --input=FILE")
         if sys.stdin.isatty():
-            tell("reading from the terminal; Ctrl-D on a line of its own ends the input")
+            log("reading from the terminal; Ctrl-D on a line of its own ends the input")
         yield sys.stdin.buffer
     else:
         path = pathlib.Path(source).expanduser()

@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple
 from adapler_jax.data.classification.tasks import TASKS
 from adapler_jax.data.sources.chunks import in_chunks
 from adapler_jax.data.sources.compression import Source
-from adapler_jax.data.sources.delimited import Tell, ignore
+from adapler_jax.data.sources.delimited import Log, ignore
 from adapler_jax.data.sources.formats import (
     KINDS,
     Options,
@@ -81,7 +81,7 @@ def read_windows(
     form: Form | None = None,
     keep: Pick | None = None,
     options: Options = Options(),
-    tell: Tell = ignore,
+    log: Log = ignore,
 ) -> Iterator[Window]:
     """Read texts, or pairs of them, in their order.
 
@@ -124,7 +124,7 @@ def read_windows(
         pairs = ((line, {LINE: line}) for line in lines)
     else:
         names = columns or {name for names in usual for name in names}
-        table = open_table(source, kind, wanted, columns=names, options=options, tell=tell)
+        table = open_table(source, kind, wanted, columns=names, options=options, log=log)
         pairs, share = _texts_of(table.rows, pick, form.read), table.share
     count = 0
     for window in cut(pairs if keep else ((text, None) for text, _ in pairs)):

@@ -46,19 +46,23 @@ class Checkpoints:
     """
 
     def __init__(
-        self, directory: pathlib.Path, *, num_best: int, tell: Callable[[str], None] = print_note
+        self,
+        directory: pathlib.Path,
+        *,
+        num_checkpoints: int,
+        log: Callable[[str], None] = print_note,
     ):
         """Open the checkpoints of a phase, and remove what a kill left of unfinished ones.
 
         Args:
           directory: of the phase; it need not exist.
-          num_best: epochs whose parameters are kept.
+          num_checkpoints: epochs whose parameters are kept.
           tell: receives a note on what is removed or not used.
 
         Raises:
           ValueError: a file of a kept epoch is damaged.
         """
-        self._directory, self._num_best, self._tell = directory, num_best, tell
+        self._directory, self._num_checkpoints, self._log = directory, num_checkpoints, log
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         for kind in (LAST, BEST):
             _remove_leftovers(directory / kind)
@@ -81,7 +85,7 @@ class Checkpoints:
         if scores["rank"] < 0 or step in self._scores:
             return
         scores = scores | {REACHED: min([step, *self._reached_by(scores["rank"])])}
-        kept = _ranked(self._scores | {step: scores})[: self._num_best]
+        kept = _ranked(self._scores | {step: scores})[: self._num_checkpoints]
         if step in kept:
             self._save(BEST, step, state.params, scores=scores)
             self._scores[step] = scores
@@ -104,7 +108,7 @@ class Checkpoints:
                     self._remove(LAST, other)
                 return self._restore(folder, like)
             if step != steps[-1]:
-                self._tell(
+                self._log(
                     f"{folder / wrong[0]} is damaged; step {step} is done again from the state before it"
                 )
         if steps:
@@ -156,11 +160,11 @@ class Checkpoints:
                 broken[step] = folder
             else:
                 found[step] = scores
-        kept = _ranked(found)[: self._num_best]
+        kept = _ranked(found)[: self._num_checkpoints]
         for step, folder in broken.items():
             if not kept or (folder / METRICS / METRICS).exists():
                 raise ValueError(f"{folder / METRICS / METRICS} is damaged; {self._advice()}")
-            self._tell(f"{folder} was being removed when the run was killed; it is removed now")
+            self._log(f"{folder} was being removed when the run was killed; it is removed now")
             self._remove(BEST, step)
         for step in set(found) - set(kept):
             self._remove(BEST, step)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from adapler_jax.data.batching.padding import Extras
+from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.io.atomic_files import check_file, replacing_file
 
 TEACHER = "teacher_logits"
@@ -26,13 +26,13 @@ DAMAGES = (
 )
 
 
-def no_logits(shape, num_rows: int) -> np.ndarray | dict[str, np.ndarray]:
+def empty_logits(shape, num_rows: int) -> np.ndarray | dict[str, np.ndarray]:
     """Room for the logits of so many examples, float32 zeros: [rows, *shape], or such by name where shape is a dict.
 
     Args: shape: of one example's logits, as `Head.shape` gives it.
     """
     if isinstance(shape, Mapping):
-        return {name: no_logits(part, num_rows) for name, part in shape.items()}
+        return {name: empty_logits(part, num_rows) for name, part in shape.items()}
     return np.zeros((num_rows, *shape), np.float32)
 
 
@@ -55,7 +55,7 @@ def save_arrays(path: pathlib.Path, *, teacher_logits, **arrays: np.ndarray) -> 
         np.savez(file, **arrays, **parts)
 
 
-def load_arrays(path: pathlib.Path) -> Extras:
+def load_arrays(path: pathlib.Path) -> PerExampleArrays:
     """Reads what `save_arrays` wrote, to travel with the examples. Raises ValueError where it is damaged."""
     advice = (
         f"remove {path.parent} and give the training command again; it repeats this phase alone"
@@ -70,4 +70,4 @@ def load_arrays(path: pathlib.Path) -> Extras:
         ) from error
     names = [name for name in arrays if name.startswith(BY_NAME)]
     by_name = {name.removeprefix(BY_NAME): arrays.pop(name) for name in names}
-    return Extras(**arrays, **({TEACHER: by_name} if by_name else {}))
+    return PerExampleArrays(**arrays, **({TEACHER: by_name} if by_name else {}))

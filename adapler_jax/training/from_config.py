@@ -19,7 +19,7 @@ from adapler_jax.types import EncoderConfig
 PRUNER_RATES = ("predictor_learning_rate", "rank_learning_rate", "selector_learning_rate")
 
 
-def pruner_of(encoder: EncoderConfig, options) -> Pruner:
+def pruner_from_config(encoder: EncoderConfig, options) -> Pruner:
     """AdapLeR with the options of `config.adapler`."""
     return make_pruner(
         "adapler",
@@ -28,16 +28,16 @@ def pruner_of(encoder: EncoderConfig, options) -> Pruner:
         initial_threshold=options.initial_threshold,
         relative_length=options.relative_length,
         length_target=options.length_target,
-        constant_targets=options.constant_targets,
-        bound_cls_ratio=options.bound_cls_ratio,
+        stop_target_gradient=options.stop_target_gradient,
+        clip_cls_ratio=options.clip_cls_ratio,
     )
 
 
-def losses_of(options) -> LossConfig:
+def make_loss_config(options) -> LossConfig:
     """The loss weights of `config.adapler`."""
     return LossConfig(
         term_coefs=(
-            ("main", "contribution", options.contribution_coef),
+            ("main", "contribution", options.kl_coef),
             ("speedup", "length", options.length_coef),
         ),
         distil_coef=options.distil_coef,
@@ -51,7 +51,7 @@ def search_pruner_of(encoder: EncoderConfig, options, *, max_length: int) -> Pru
         max_length=max_length,
         round_up=options.round_up,
         protects_cls=options.protects_cls,
-        keeps_padding=options.padding_votes,
+        counts_padding=options.padding_votes,
     )
 
 
@@ -60,20 +60,20 @@ def trbert_of(encoder: EncoderConfig, options) -> Pruner:
     return trbert(encoder, layers=tuple(options.layers) or None, selector_dim=options.selector_dim)
 
 
-def policy_of(options, *, joint: bool) -> PolicyConfig:
+def make_policy_config(options, *, joint: bool) -> PolicyConfig:
     """What the policy of `config.trbert` is trained by, in the phase of its own or with the encoder."""
     return PolicyConfig(
         length_coef=options.joint_length_coef if joint else options.policy_length_coef,
         num_samples=options.num_samples,
-        samples_at_once=options.samples_at_once,
-        guided_share=0.0 if joint else options.guided_share,
+        sample_batch_size=options.sample_batch_size,
+        imitation_ratio=0.0 if joint else options.imitation_ratio,
         task_coef=1.0 if joint else 0.0,
         distil_coef=options.distil_coef if joint else 0.0,
-        by_padded_length=options.by_padded_length,
+        normalize_by_padded_length=options.normalize_by_padded_length,
     )
 
 
-def rates_of(options) -> OptimizerConfig:
+def make_optimizer_config(options) -> OptimizerConfig:
     """The optimizers' numbers of the config section of a phase."""
     pruner_rates = [options[name] for name in PRUNER_RATES if name in options]
     return OptimizerConfig(
@@ -83,11 +83,11 @@ def rates_of(options) -> OptimizerConfig:
         weight_decay=options.weight_decay,
         adam_epsilon=options.adam_epsilon,
         clip_norm=options.clip_norm,
-        warmup_share=options.warmup_share,
+        warmup_ratio=options.warmup_ratio,
     )
 
 
-def slope_of(options) -> Callable:
+def make_slope_fn(options) -> Callable:
     """Steps per epoch -> (step -> slope) of `config.adapler`."""
 
     def slope_fn(steps_per_epoch):
@@ -96,8 +96,8 @@ def slope_of(options) -> Callable:
             schedule=options.slope_schedule,
             steps_per_epoch=steps_per_epoch,
             num_epochs=options.num_epochs,
-            first=options.slope_first,
-            last=options.slope_last,
+            first=options.slope_start,
+            last=options.slope_end,
         )
 
     return slope_fn
@@ -105,14 +105,14 @@ def slope_of(options) -> Callable:
 
 def last_slope_of(options) -> Callable:
     """Steps per epoch -> (step -> slope): the last one of `config.adapler` in every step."""
-    return lambda _: lambda step: jnp.float32(options.slope_last)
+    return lambda _: lambda step: jnp.float32(options.slope_end)
 
 
-def jitter_of(options) -> Callable | None:
+def make_threshold_noise(options) -> Callable | None:
     """What draws the thresholds of a step, by `config.adapler`; None where nothing does."""
-    if not options.threshold_spread:
+    if not options.threshold_noise:
         return None
-    return functools.partial(jitter_thresholds, spread=options.threshold_spread)
+    return functools.partial(jitter_thresholds, spread=options.threshold_noise)
 
 
 def with_dropout(encoder: EncoderConfig, phase) -> EncoderConfig:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from adapler_jax.io.atomic_files import remove_file, replace_text
 from adapler_jax.training.checkpoints import LAST
-from adapler_jax.training.metrics_log import read_journal
+from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.workdir import DONE, GROWING_FIELDS, TRAIN_PHASE, read_object
 
 CONTINUED = "continued.json"
@@ -27,7 +27,7 @@ def finished_epochs(directory: pathlib.Path) -> int:
     found = read_object(directory / DONE, TRAIN_PHASE).get("num_epochs")
     if found is not None:
         return found
-    return max((entry.get("epoch", 0) for entry in read_journal(directory)), default=0)
+    return max((entry.get("epoch", 0) for entry in read_metrics_log(directory)), default=0)
 
 
 def continued_epochs(directory: pathlib.Path) -> int:
@@ -41,7 +41,7 @@ def continued_epochs(directory: pathlib.Path) -> int:
 
 
 def grow(
-    workdir: pathlib.Path, config, *, names: Sequence[str], tell: Callable[[str], None]
+    workdir: pathlib.Path, config, *, names: Sequence[str], log: Callable[[str], None]
 ) -> None:
     """Open finished phases again whose number of epochs is larger now, and set later phases aside.
 
@@ -69,10 +69,10 @@ def grow(
         remove_file(directory / DONE)
         finished = "1 epoch is" if before == 1 else f"{before} epochs are"
         more = "1 more starts" if now - before == 1 else f"{now - before} more start"
-        tell(
+        log(
             f"{name}: {finished} finished; {more} from its model, with a schedule of rates from its start"
         )
         if outdated:
-            tell(
+            log(
                 f"{', '.join(outdated)}: outdated, since {name} is trained on; kept as *{OUTDATED} and done again"
             )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from adapler_jax.io import process
 from adapler_jax.training.checkpoints import Checkpoints
-from adapler_jax.training.metrics_log import Journal
+from adapler_jax.training.metrics_log import MetricsLog
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import Batch, Params
 
@@ -24,13 +24,13 @@ DERIVED = (
 )  # from the terms; a bad term spoils them too
 
 
-class Plan(NamedTuple):
+class PhaseSpec(NamedTuple):
     """What a phase wants of the loop."""
 
     label: str
     num_epochs: int
     steps_per_epoch: int
-    num_best: int  # epochs whose weights are kept
+    num_checkpoints: int  # epochs whose weights are kept
     checkpoint_every_steps: int  # beside the end of every epoch; 0 for epochs only
     train_step: (
         Callable  # (state, batch, key) -> (state, numbers), jitted here with the state donated
@@ -61,7 +61,7 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
     return fetched
 
 
-def in_words(scores: dict) -> str:
+def format_metrics(scores: dict) -> str:
     """Validation scores as people read them."""
     words = f"validation score {100 * scores['score']:.1f}"
     return words + (
@@ -69,7 +69,7 @@ def in_words(scores: dict) -> str:
     )
 
 
-def is_stale(plan: Plan, checkpoints: Checkpoints, step: int) -> bool:
+def is_stale(plan: PhaseSpec, checkpoints: Checkpoints, step: int) -> bool:
     """Return whether so many epochs are done since the best one that the phase ends early.
 
     It is asked of what is on the disk, so that a restart decides alike.
@@ -82,25 +82,27 @@ def is_stale(plan: Plan, checkpoints: Checkpoints, step: int) -> bool:
     )
 
 
-def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -> Checkpoints:
+def train_loop(
+    plan: PhaseSpec, directory: pathlib.Path, state: TrainState, seed_key
+) -> Checkpoints:
     """Runs a phase to its end, from its last checkpoint if it has one; the numbers do not depend on where it stopped.
 
     The best epochs' weights are in the returned checkpoints, everything measured in the journal of `directory`.
     """
-    checkpoints = Checkpoints(directory, num_best=plan.num_best)
+    checkpoints = Checkpoints(directory, num_checkpoints=plan.num_checkpoints)
     # A copy: the first step donates the state, and the caller may start another phase from the same arrays.
     state = jax.tree.map(jnp.copy, checkpoints.restore_last(state))
     start_step, num_steps = int(state.step), plan.num_epochs * plan.steps_per_epoch
     train_step = jax.jit(plan.train_step, donate_argnums=0)
-    with Journal(
+    with MetricsLog(
         directory, start_step=start_step, num_steps=num_steps, label=plan.label
-    ) as journal:
+    ) as metrics_log:
         if start_step:
-            journal.tell(f"{plan.label}: goes on after step {start_step} of {num_steps}")
+            metrics_log.log(f"{plan.label}: goes on after step {start_step} of {num_steps}")
         is_over = start_step >= num_steps or is_stale(plan, checkpoints, start_step)
         history, batches = [], None if is_over else plan.batches_from(start_step)
         if not is_over:
-            journal.show("compiling ...")
+            metrics_log.show("compiling ...")
         for step in range(start_step, start_step if is_over else num_steps):
             process.check()  # of a signal whose exception was lost
             epoch, position = divmod(step, plan.steps_per_epoch)
@@ -111,37 +113,37 @@ def run_plan(plan: Plan, directory: pathlib.Path, state: TrainState, seed_key) -
                 plan.checkpoint_every_steps and (step + 1) % plan.checkpoint_every_steps == 0
             )
             if last_of_epoch or checkpoint_due or len(history) == LOG_EVERY_STEPS:
-                _log(journal, check_finite(history, plan.label))
+                _log(metrics_log, check_finite(history, plan.label))
                 history = []
             if last_of_epoch:
                 if epoch * plan.steps_per_epoch <= start_step:
-                    journal.show("compiling the validation ...")
+                    metrics_log.show("compiling the validation ...")
                 scores = plan.evaluate(state.params, epoch)
-                journal.show("")
-                journal.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
+                metrics_log.show("")
+                metrics_log.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
                 checkpoints.save_best(state, scores)
             if last_of_epoch or checkpoint_due:
                 checkpoints.save_last(state)
             if (
                 last_of_epoch
             ):  # what is told is saved: a kill behind the line does not repeat the epoch
-                journal.tell(
-                    f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, {in_words(scores)}"
+                metrics_log.log(
+                    f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, {format_metrics(scores)}"
                 )
                 if step + 1 < num_steps and is_stale(plan, checkpoints, step + 1):
-                    journal.tell(
+                    metrics_log.log(
                         f"{plan.label}: ends early, {plan.patience} epochs after its best one"
                     )
                     break
     return checkpoints
 
 
-def _log(journal: Journal, fetched: list[tuple[int, dict[str, float]]]) -> None:
+def _log(metrics_log: MetricsLog, fetched: list[tuple[int, dict[str, float]]]) -> None:
     for step, numbers in fetched:
-        journal.write(step, "train", numbers)
+        metrics_log.write(step, "train", numbers)
     step, _ = fetched[-1]
     mean = {
         name: sum(numbers[name] for _, numbers in fetched) / len(fetched)
         for name in ("main", "accuracy")
     }
-    journal.advance(step, {"loss": mean["main"], "accuracy": mean["accuracy"]})
+    metrics_log.advance(step, {"loss": mean["main"], "accuracy": mean["accuracy"]})

@@ -1,6 +1,6 @@
 """The two objectives of a step, both from one forward pass.
 
-    main       updates the weights:       task + contribution_coef * contribution
+    main       updates the weights:       task + kl_coef * contribution
     speed-up   updates the thresholds:    task + length_coef * length
 
 Source: AdapLeR, section 3 (two losses, two groups of parameters); `contribution` and `length` are the pruner's terms.
@@ -16,7 +16,7 @@ from adapler_jax import forward as full_width
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import FILLER_ID, Batch, EncoderConfig, LayerLoop, Params, Trace
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params, ScanOptions, Trace
 
 
 class LossConfig(NamedTuple):
@@ -33,7 +33,7 @@ def soft_speedup(
     params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, head: Head
 ):
     """Dense over pruned operations of a batch by its soft counts, padding and fillers left out: float32 scalar."""
-    length_B = jnp.sum(batch.live_BL, axis=-1, dtype=jnp.float32)
+    length_B = jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32)
     spent = head.flops(params["head"], config, length_B)
     dense_B = flops.dense_flops(config, length_B, head=spent)
     pruned_B = flops.pruned_flops(
@@ -45,7 +45,7 @@ def soft_speedup(
         head=spent,
     )
     dense, pruned = (
-        jnp.sum(x_B, where=batch.example_id_B != FILLER_ID) for x_B in (dense_B, pruned_B)
+        jnp.sum(x_B, where=batch.example_id_B != PADDING_EXAMPLE_ID) for x_B in (dense_B, pruned_B)
     )
     return jnp.maximum(1.0, dense) / jnp.maximum(1.0, pruned)
 
@@ -57,7 +57,7 @@ def weighted(loss_B, batch: Batch, class_weights: tuple[float, ...]):
     )
 
 
-def objectives(
+def compute_losses(
     params: Params,
     config: EncoderConfig,
     pruner: Pruner,
@@ -68,13 +68,13 @@ def objectives(
     key,
     dtype,
     head: Head = CLASSIFICATION,
-    loop=LayerLoop(),
+    loop=ScanOptions(),
 ):
     """((main, speedup), {name: scalar}): both objectives of a batch, means over the examples that are no filler."""
     logits, trace = full_width.forward(
         params, config, pruner, batch, slope=slope, key=key, dtype=dtype, head=head, loop=loop
     )
-    real_B = (batch.example_id_B != FILLER_ID).astype(jnp.float32)
+    real_B = (batch.example_id_B != PADDING_EXAMPLE_ID).astype(jnp.float32)
     num_real = jnp.maximum(1.0, jnp.sum(real_B))
     task_B = weighted(head.losses(logits, batch, losses.distil_coef), batch, losses.class_weights)
     task = jnp.sum(task_B * real_B) / num_real
@@ -110,14 +110,17 @@ def saliency(
     )
 
     def true_logits(hidden_BLD):
-        last_BLD, _, _ = full_width.run_layers(
-            params, config, pruner, hidden_BLD, batch.live_BL, slope=None, key=None, dtype=dtype
+        exit_hidden_BLD, _, _ = full_width.forward_layers(
+            params, config, pruner, hidden_BLD, batch.valid_BL, slope=None, key=None, dtype=dtype
         )
         logits = head.read(
-            params["head"], config, last_BLD if head.reads_tokens else last_BLD[:, 0], batch
+            params["head"],
+            config,
+            exit_hidden_BLD if head.reads_tokens else exit_hidden_BLD[:, 0],
+            batch,
         )
         return jnp.sum(head.gold(logits, batch)), logits
 
     gradient_BLD, logits = jax.grad(true_logits, has_aux=True)(hidden_BLD)
     saliency_BL = jnp.linalg.norm(gradient_BLD * hidden_BLD, axis=-1)
-    return jnp.where(batch.live_BL, saliency_BL, 0.0), logits
+    return jnp.where(batch.valid_BL, saliency_BL, 0.0), logits

@@ -48,7 +48,7 @@ def track(items: Sequence, label: str) -> Iterator:
             progress.update(bar, advance=1, numbers="")
 
 
-class Journal:
+class MetricsLog:
     """Metrics of one phase, in `metrics.jsonl` and in TensorBoard's event format. Use as a context manager."""
 
     def __init__(self, directory: pathlib.Path, *, start_step: int, num_steps: int, label: str):
@@ -90,7 +90,7 @@ class Journal:
     def _write_event(self, step: int, **content) -> None:
         self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
-    def tell(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Prints a line above the progress bar."""
         self._progress.console.print(line, highlight=False, markup=False)
 
@@ -98,7 +98,7 @@ class Journal:
         """Shows what takes long next to the progress bar; without a terminal, prints it as a line. Empty: clears it."""
         self._progress.update(self._bar, numbers=text)
         if text and not self._progress.console.is_terminal:
-            self.tell(f"{self._progress.tasks[0].description}: {text}")
+            self.log(f"{self._progress.tasks[0].description}: {text}")
 
     def advance(self, step: int, numbers: dict[str, float]) -> None:
         """Moves the progress bar to a step and shows the numbers beside it; puts on disk what was written."""
@@ -107,7 +107,7 @@ class Journal:
         self._events.flush()
 
 
-def read_journal(directory: pathlib.Path) -> list[dict]:
+def read_metrics_log(directory: pathlib.Path) -> list[dict]:
     """The records of `metrics.jsonl`, oldest first; empty where there is none.
 
     A torn last line is left out: a kill, or a run that is writing it. Damaged lines are left out with a warning.
@@ -158,5 +158,5 @@ def _fits(entry: dict) -> bool:
 def _drop_lines_after(path: pathlib.Path, step: int) -> None:
     """Removes what a killed run wrote after its last checkpoint; those steps are done again. A torn line goes too."""
     if path.exists():
-        kept = [entry for entry in read_journal(path.parent) if entry["step"] <= step]
+        kept = [entry for entry in read_metrics_log(path.parent) if entry["step"] <= step]
         replace_text(path, "".join(map(_line, kept)))

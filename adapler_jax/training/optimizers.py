@@ -21,16 +21,18 @@ class OptimizerConfig(NamedTuple):
     weight_decay: float
     adam_epsilon: float
     clip_norm: float  # global norm of each group's gradient; 0 switches clipping off
-    warmup_share: float  # of all steps
+    warmup_ratio: float  # of all steps
 
 
 def split_thresholds(params: Params, pruner: Pruner) -> tuple[Params, Params]:
     """(weights, thresholds): what the main loss trains and what the speed-up loss trains."""
     thresholds = {
-        name: leaf for name, leaf in params["pruner"].items() if name in pruner.threshold_names
+        name: leaf for name, leaf in params["pruner"].items() if name in pruner.length_loss_params
     }
     predictors = {
-        name: leaf for name, leaf in params["pruner"].items() if name not in pruner.threshold_names
+        name: leaf
+        for name, leaf in params["pruner"].items()
+        if name not in pruner.length_loss_params
     }
     return params | {"pruner": predictors}, thresholds
 
@@ -40,9 +42,9 @@ def join_thresholds(weights: Params, thresholds: Params) -> Params:
     return weights | {"pruner": weights["pruner"] | thresholds}
 
 
-def rate_schedule(peak: float, warmup_share: float, num_steps: int):
+def rate_schedule(peak: float, warmup_ratio: float, num_steps: int):
     """Linear from 0 at step 0 to the peak, then linear to 0 behind the last step."""
-    num_warmup = max(1, int(warmup_share * num_steps))
+    num_warmup = max(1, int(warmup_ratio * num_steps))
     return optax.join_schedules(
         [
             optax.linear_schedule(0.0, peak, num_warmup),
@@ -67,7 +69,7 @@ def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
         }
 
     def scale(peak):
-        return optax.scale_by_learning_rate(rate_schedule(peak, config.warmup_share, num_steps))
+        return optax.scale_by_learning_rate(rate_schedule(peak, config.warmup_ratio, num_steps))
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
@@ -86,7 +88,7 @@ def threshold_optimizer(config: OptimizerConfig, num_steps: int) -> optax.Gradie
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=config.adam_epsilon),
         optax.scale_by_learning_rate(
-            rate_schedule(config.threshold_learning_rate, config.warmup_share, num_steps)
+            rate_schedule(config.threshold_learning_rate, config.warmup_ratio, num_steps)
         ),
     )
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.data.batching.batches import num_steps_per_epoch, train_batches
-from adapler_jax.data.batching.padding import Extras
+from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.evaluation.models import evaluate_model
-from adapler_jax.evaluation.scoring import NoScorer
+from adapler_jax.evaluation.scoring import UnlabelledTask
 from adapler_jax.export.jax_export import PROGRAM_FILES
 from adapler_jax.inference.compute_dtype import FILE_NAME as OPERANDS_FILE
 from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
@@ -28,9 +28,9 @@ from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.training import from_config as recipe
 from adapler_jax.training.balance import balance
 from adapler_jax.training.checkpoints import LAST, Checkpoints
-from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
+from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
 from adapler_jax.training.growth import CONTINUED, continued_epochs
-from adapler_jax.training.loop import Plan, run_plan
+from adapler_jax.training.loop import PhaseSpec, train_loop
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.methods.calibration import (
     TOLERANCE,
@@ -41,11 +41,11 @@ from adapler_jax.training.methods.calibration import (
 )
 from adapler_jax.training.metrics_log import track
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.setup import Setup
+from adapler_jax.training.setup import RunContext
 from adapler_jax.training.steps import TrainState, init_state, make_train_step
 from adapler_jax.training.validation import validate
 from adapler_jax.training.workdir import DONE, TRAIN_PHASE, read_object
-from adapler_jax.types import FILLER_ID, Params
+from adapler_jax.types import PADDING_EXAMPLE_ID, Params
 from adapler_jax.weights.card import CARD_FILE
 from adapler_jax.weights.save import Saved, load_model, save_model
 
@@ -55,12 +55,12 @@ NUM_CALIBRATION_BATCHES = 16
 MAY_CHANGE = (CARD_FILE, OPERANDS_FILE, PROGRAM_FILES)
 
 
-def is_done(directory: pathlib.Path) -> bool:
+def is_complete(directory: pathlib.Path) -> bool:
     """Whether the phase of this directory is finished."""
     return (directory / DONE).exists()
 
 
-def mark_done(directory: pathlib.Path, numbers: dict) -> None:
+def mark_complete(directory: pathlib.Path, numbers: dict) -> None:
     """Writes the closing record of a phase, in one step, with the code and the device that ended it; then removes the
     state to go on from, which is larger than the model."""
     record = numbers | {"commit": commit_of_tree(), "device": device_name()}
@@ -74,13 +74,17 @@ def read_done(directory: pathlib.Path) -> dict:
     return read_object(directory / DONE, TRAIN_PHASE)
 
 
-def validation_split(setup: Setup) -> str:
+def validation_split(setup: RunContext) -> str:
     """The split that models are chosen on: validation, or the first of several."""
     return next(name for name in setup.splits if name.startswith("validation"))
 
 
 def save_phase_model(
-    directory: pathlib.Path, setup: Setup, params: Params, pruner: Pruner, extra: dict | None = None
+    directory: pathlib.Path,
+    setup: RunContext,
+    params: Params,
+    pruner: Pruner,
+    extra: dict | None = None,
 ) -> None:
     """Writes the phase's model directory, and its checksums next to it."""
     save_model(
@@ -114,8 +118,15 @@ def load_phase_model(directory: pathlib.Path) -> Saved:
     return load_model(model)
 
 
-def soft_step(
-    setup: Setup, pruner: Pruner, options, *, losses=LossConfig(), slope_fn, steer=None, jitter=None
+def soft_train_step(
+    setup: RunContext,
+    pruner: Pruner,
+    options,
+    *,
+    losses=LossConfig(),
+    slope_fn,
+    threshold_controller=None,
+    threshold_noise=None,
 ):
     """What `train` asks for, of the step that trains everything by the soft rule: see `make_train_step`.
 
@@ -124,7 +135,7 @@ def soft_step(
     losses = losses._replace(class_weights=setup.class_weights)
 
     def make(encoder, params, main, num_steps):
-        thresholds = threshold_optimizer(recipe.rates_of(options), num_steps)
+        thresholds = threshold_optimizer(recipe.make_optimizer_config(options), num_steps)
         train_step = make_train_step(
             encoder,
             pruner,
@@ -133,8 +144,8 @@ def soft_step(
             thresholds,
             slope_fn=slope_fn(num_steps // options.num_epochs),
             dtype=setup.dtype,
-            steer=steer,
-            jitter=jitter,
+            threshold_controller=threshold_controller,
+            threshold_noise=threshold_noise,
             head=setup.head,
             loop=setup.loop,
         )
@@ -145,7 +156,7 @@ def soft_step(
 
 def train(
     directory,
-    setup: Setup,
+    setup: RunContext,
     pruner: Pruner,
     params: Params,
     options,
@@ -168,7 +179,7 @@ def train(
     if num_before and not (directory / LAST).exists():
         params = load_phase_model(directory).params
     num_steps = (options.num_epochs - num_before) * steps_per_epoch
-    main = main_optimizer(recipe.rates_of(options), num_steps)
+    main = main_optimizer(recipe.make_optimizer_config(options), num_steps)
     train_step, state = make_step(
         recipe.with_dropout(setup.encoder, options), params, main, num_steps
     )
@@ -181,11 +192,11 @@ def train(
         scores = validate(params, setup, pruner, batches, setup.task.make_scorer(split))
         return scores | {"rank": rank(epoch, scores)}
 
-    plan = Plan(
+    plan = PhaseSpec(
         label=directory.name,
         num_epochs=options.num_epochs,
         steps_per_epoch=steps_per_epoch,
-        num_best=options.get("num_best", 1),
+        num_checkpoints=options.get("num_checkpoints", 1),
         checkpoint_every_steps=options.checkpoint_every_steps,
         patience=options.get("early_stopping_patience", 0),
         first_step=num_before * steps_per_epoch,
@@ -202,12 +213,12 @@ def train(
         ),
         evaluate=evaluate,
     )
-    return run_plan(plan, directory, state, setup.key(directory.name + " dropout"))
+    return train_loop(plan, directory, state, setup.key(directory.name + " dropout"))
 
 
-def finish(
+def save_phase(
     directory: pathlib.Path,
-    setup: Setup,
+    setup: RunContext,
     pruner: Pruner,
     params: Params,
     scores: dict,
@@ -222,12 +233,12 @@ def finish(
     threshold = {"no_answer_threshold": scores["threshold"]} if "threshold" in scores else {}
     threshold |= {} if decision_threshold is None else {THRESHOLD: decision_threshold}
     save_phase_model(directory, setup, params, pruner, dict(setup.task.extra) | threshold)
-    mark_done(directory, {"validation": scores, **more})
+    mark_complete(directory, {"validation": scores, **more})
 
 
-def finish_best(
+def save_best_phase(
     directory: pathlib.Path,
-    setup: Setup,
+    setup: RunContext,
     pruner: Pruner,
     checkpoints: Checkpoints,
     like: Params,
@@ -236,10 +247,10 @@ def finish_best(
     """Closes a phase with its best epoch; `like`: parameters of the same shapes; more: what else there is to record."""
     params, scores = checkpoints.restore_best(like), checkpoints.best_scores()
     checkpoints.close()
-    finish(directory, setup, pruner, params, scores, **more)
+    save_phase(directory, setup, pruner, params, scores, **more)
 
 
-def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
+def run_finetune(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Fine-tunes plain BERT; the model is the epoch with the best validation score."""
     pruner = keep_all()
     start = setup.pretrained | {"pruner": {}}
@@ -251,13 +262,17 @@ def run_finetune(directory: pathlib.Path, setup: Setup, config) -> None:
         pruner,
         start,
         config.finetune,
-        make_step=soft_step(setup, pruner, config.finetune, slope_fn=lambda _: lambda step: None),
+        make_step=soft_train_step(
+            setup, pruner, config.finetune, slope_fn=lambda _: lambda step: None
+        ),
         rank=lambda epoch, scores: scores["score"],
     )
-    finish_best(directory, setup, pruner, checkpoints, start, num_epochs=config.finetune.num_epochs)
+    save_best_phase(
+        directory, setup, pruner, checkpoints, start, num_epochs=config.finetune.num_epochs
+    )
 
 
-def keep_finetuned(directory: pathlib.Path, setup: Setup, config) -> None:
+def keep_finetuned(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Validates and saves a model that is fine-tuned already, as the phase's only epoch; its thresholds are kept."""
     directory.mkdir(parents=True, exist_ok=True)
     pruner, split = keep_all(), validation_split(setup)
@@ -268,25 +283,27 @@ def keep_finetuned(directory: pathlib.Path, setup: Setup, config) -> None:
     )
     batches = setup.eval_batches(split, config.finetune.batch_size)
     scores = validate(start, setup, pruner, batches, scorer)
-    checkpoints = Checkpoints(directory, num_best=1)
+    checkpoints = Checkpoints(directory, num_checkpoints=1)
     checkpoints.save_best(
         TrainState(jnp.zeros((), jnp.int32), start, (), ()), scores | {"rank": scores["score"]}
     )
     checkpoints.close()
-    finish(directory, setup, pruner, start, scores, decision_threshold=threshold, num_epochs=0)
+    save_phase(directory, setup, pruner, start, scores, decision_threshold=threshold, num_epochs=0)
 
 
-def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
+def run_saliency(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Saliency of every training example, averaged over the best fine-tuned epochs, and the best epoch's logits."""
     directory.mkdir(parents=True, exist_ok=True)
     pruner, tokenized = keep_all(), setup.splits["train"]
     batches = setup.eval_batches("train", config.saliency.batch_size)
     like = setup.pretrained | {"pruner": {}}
-    checkpoints = Checkpoints(directory.parent / "finetune", num_best=config.finetune.num_best)
-    steps = checkpoints.best_steps()[: config.saliency.num_epochs]
+    checkpoints = Checkpoints(
+        directory.parent / "finetune", num_checkpoints=config.finetune.num_checkpoints
+    )
+    steps = checkpoints.best_steps()[: config.saliency.num_checkpoints]
     num_rows = int(tokenized.example_ids.max()) + 1
     total = np.zeros((num_rows, setup.max_length), np.float32)
-    logits = no_logits(setup.logits_shape, num_rows)
+    logits = empty_logits(setup.logits_shape, num_rows)
 
     @jax.jit
     def measure(params, batch):
@@ -295,26 +312,26 @@ def run_saliency(directory: pathlib.Path, setup: Setup, config) -> None:
     for place, step in enumerate(steps):
         params = checkpoints.restore_best(like, step)
         for batch in track(batches, directory.name):
-            real_B = batch.example_id_B != FILLER_ID
+            real_B = batch.example_id_B != PADDING_EXAMPLE_ID
             saliency_BL, found = measure(params, batch)
             rows = batch.example_id_B[real_B]
-            total[rows, : batch.live_BL.shape[1]] += np.asarray(saliency_BL)[real_B] / len(steps)
+            total[rows, : batch.valid_BL.shape[1]] += np.asarray(saliency_BL)[real_B] / len(steps)
             if place == 0:
                 put_logits(logits, rows, found, real_B)
     checkpoints.close()
     save_arrays(directory / SALIENCY_FILE, saliency=total, teacher_logits=logits)
-    mark_done(directory, {"num_examples": num_rows, "finetune_steps": steps})
+    mark_complete(directory, {"num_examples": num_rows, "finetune_steps": steps})
 
 
-def load_extras(directory: pathlib.Path) -> Extras:
+def load_extras(directory: pathlib.Path) -> PerExampleArrays:
     """What the saliency phase left."""
     return load_arrays(directory / SALIENCY_FILE)
 
 
-def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
+def run_adapler(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Trains AdapLeR; the model is the last epoch, or by the authors' rule the fastest within a point of dense."""
     options, workdir = config.adapler, directory.parent
-    pruner = recipe.pruner_of(setup.encoder, options)
+    pruner = recipe.pruner_from_config(setup.encoder, options)
     finetuned = load_phase_model(workdir / "finetune").params
     starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
     start = starts[options.start] | {"pruner": pruner.init(setup.key("predictors"), setup.encoder)}
@@ -324,7 +341,7 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
         return scores["flops_speedup"] if scores["score"] > dense_score - 0.01 else -1.0
 
     ranks = {"last": lambda epoch, scores: float(epoch), "authors": authors_rank}
-    slope_fn = recipe.slope_of(options)
+    slope_fn = recipe.make_slope_fn(options)
     if continued_epochs(directory):  # thresholds are as hard as they were at its end
         slope_fn = recipe.last_slope_of(options)
     checkpoints = train(
@@ -333,26 +350,26 @@ def run_adapler(directory: pathlib.Path, setup: Setup, config) -> None:
         pruner,
         start,
         options,
-        make_step=soft_step(
+        make_step=soft_train_step(
             setup,
             pruner,
             options,
-            losses=recipe.losses_of(options),
+            losses=recipe.make_loss_config(options),
             slope_fn=slope_fn,
-            jitter=recipe.jitter_of(options),
+            threshold_noise=recipe.make_threshold_noise(options),
         ),
         extras=load_extras(workdir / "saliency"),
-        rank=ranks[options.choose],
+        rank=ranks[options.checkpoint_selection],
     )
     if not checkpoints.best_steps():
         raise ValueError(
             f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is "
-            "no model; set config.adapler.choose=last, with a new --workdir"
+            "no model; set config.adapler.checkpoint_selection=last, with a new --workdir"
         )
-    finish_best(directory, setup, pruner, checkpoints, start, num_epochs=options.num_epochs)
+    save_best_phase(directory, setup, pruner, checkpoints, start, num_epochs=options.num_epochs)
 
 
-def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) -> None:
+def run_adapt(directory: pathlib.Path, setup: RunContext, config, *, speedup: float) -> None:
     """Brings AdapLeR's model to a FLOPs speedup: trains it on while its thresholds are steered there, and scales them
     to it at the end. A model that is faster already is only scaled: what it keeps more costs it nothing. Steered
     thresholds are not drawn from a range: their bound of 1 would make it lopsided and push the steering off.
@@ -364,7 +381,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
     options.update(
         {"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate}
     )
-    pruner = recipe.pruner_of(setup.encoder, options)
+    pruner = recipe.pruner_from_config(setup.encoder, options)
     params = load_phase_model(start).params
     trained = read_done(start)["validation"]["flops_speedup"] < speedup
     if trained:
@@ -374,13 +391,13 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
             pruner,
             params,
             options,
-            make_step=soft_step(
+            make_step=soft_train_step(
                 setup,
                 pruner,
                 options,
-                losses=recipe.losses_of(options),
+                losses=recipe.make_loss_config(options),
                 slope_fn=recipe.last_slope_of(options),
-                steer=functools.partial(steer_thresholds, target=speedup),
+                threshold_controller=functools.partial(steer_thresholds, target=speedup),
             ),
             extras=load_extras(directory.parent / "saliency"),
             rank=lambda epoch, scores: float(epoch),
@@ -397,7 +414,7 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
             setup.encoder,
             pruner,
             sample,
-            scorer=NoScorer(),
+            scorer=UnlabelledTask(),
             head=setup.head,
             dtype=setup.dtype,
             driver="masked",
@@ -417,6 +434,6 @@ def run_adapt(directory: pathlib.Path, setup: Setup, config, *, speedup: float) 
     record["at_lowest"] = at_lowest(params)
     if scores["flops_speedup"] * TOLERANCE < speedup:
         directory.mkdir(parents=True, exist_ok=True)
-        mark_done(directory, {"validation": scores, **record, "is_reached": False})
+        mark_complete(directory, {"validation": scores, **record, "is_reached": False})
     else:
-        finish(directory, setup, pruner, params, scores, **record)
+        save_phase(directory, setup, pruner, params, scores, **record)

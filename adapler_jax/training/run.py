@@ -19,23 +19,23 @@ from adapler_jax.training.setup import data_digests, prepare
 from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (
     CONFIG_FILE,
-    check_claim,
     check_data,
+    check_workdir_config,
     claim_workdir,
     counting_seconds,
     flatten,
-    note_command,
     only_process,
+    record_command,
 )
 from adapler_jax.types import COMPUTE_DTYPES
 
-CHOICES = {
-    "method": ("finetune", "adapler", "powerbert", "trbert", "distil"),
+ALLOWED = {
+    "method": ("finetune", "adapler", "powerbert", "trbert", "distill"),
     "compute_dtype": tuple(COMPUTE_DTYPES),
     "data.truncation_side": ("", "right", "left", "middle"),
     "class_weight": ("none", BALANCED),
-    "adapler.start": ("finetuned", "pretrained"),
-    "adapler.choose": ("last", "authors"),
+    "adapler.init_from": ("finetuned", "pretrained"),
+    "adapler.checkpoint_selection": ("last", "authors"),
     "adapler.slope_schedule": ("geometric", "epochs"),
     "inference.driver": DRIVER_NAMES,
 }
@@ -44,17 +44,18 @@ COUNTS = (
     "policy_num_epochs",
     "joint_num_epochs",
     "batch_size",
-    "num_best",
+    "num_checkpoints",
+    "n_best_size",
     "predictor_dim",
     "selector_dim",
-    "stride",
+    "doc_stride",
     "max_question_tokens",
     "max_answers",
     "max_answer_tokens",
     "max_option_tokens",
     "max_sentences",
     "max_candidates",
-    "max_rows",
+    "max_packed_questions",
 )
 MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
 RANGES = {
@@ -65,38 +66,38 @@ RANGES = {
     "adapler.distil_coef": (0.0, 1.0),
     "adapler.initial_threshold": THRESHOLD_RANGE,
     "adapler.length_target": (0.0, math.inf),
-    "adapler.threshold_spread": (0.0, 5.0),
-    "adapler.slope_first": (1.0, 1e9),  # a soft survival above the threshold is 1 at least then
-    "adapler.slope_last": (1.0, 1e9),
+    "adapler.threshold_noise": (0.0, 5.0),
+    "adapler.slope_start": (1.0, 1e9),  # a soft survival above the threshold is 1 at least then
+    "adapler.slope_end": (1.0, 1e9),
     "finetune.early_stopping_patience": (0, math.inf),
     "powerbert.early_stopping_patience": (0, math.inf),
-    "distil.early_stopping_patience": (0, math.inf),
-    "adapler.warmup_share": (0.0, 1.0),
-    "finetune.warmup_share": (0.0, 1.0),
+    "distill.early_stopping_patience": (0, math.inf),
+    "adapler.warmup_ratio": (0.0, 1.0),
+    "finetune.warmup_ratio": (0.0, 1.0),
     "powerbert.clip_norm": (0.0, math.inf),
     "powerbert.distil_coef": (0.0, 1.0),
-    "powerbert.mass_coef": (0.0, 1e3),
-    "powerbert.warmup_share": (0.0, 1.0),
-    "distil.clip_norm": (0.0, math.inf),
-    "distil.distil_coef": (0.0, 1.0),
-    "distil.warmup_share": (0.0, 1.0),
-    "reading.num_validation_examples": (0, math.inf),
+    "powerbert.rank_l1_coef": (0.0, 1e3),
+    "powerbert.warmup_ratio": (0.0, 1.0),
+    "distill.clip_norm": (0.0, math.inf),
+    "distill.distil_coef": (0.0, 1.0),
+    "distill.warmup_ratio": (0.0, 1.0),
+    "qa.num_validation_examples": (0, math.inf),
     "trbert.clip_norm": (0.0, math.inf),
     "trbert.distil_coef": (0.0, 1.0),
-    "trbert.guided_share": (0.0, 1.0),
+    "trbert.imitation_ratio": (0.0, 1.0),
     "trbert.policy_length_coef": (0.0, 1e3),
     "trbert.joint_length_coef": (0.0, 1e3),
     "trbert.init_num_epochs": (0, math.inf),
     "trbert.num_samples": (2, 1024),
-    "trbert.samples_at_once": (0, 1024),
-    "trbert.warmup_share": (0.0, 1.0),
+    "trbert.sample_batch_size": (0, 1024),
+    "trbert.warmup_ratio": (0.0, 1.0),
 }
 
 
 def check_config(config) -> None:
     """Raises ValueError on a value outside the choices of its field, and on counts that are none, before any work."""
     flat = flatten(config.to_dict())
-    for name, choices in CHOICES.items():
+    for name, choices in ALLOWED.items():
         if name in flat and flat[name] not in choices:
             raise ValueError(
                 f"config.{name} is {flat[name]!r}; expected {' or '.join(filter(None, choices))}"
@@ -112,10 +113,10 @@ def check_config(config) -> None:
     if (
         config.method == "powerbert"
         and config.powerbert.retention
-        and config.powerbert.retention_of
+        and config.powerbert.retention_from
     ):
         raise ValueError(
-            "config.powerbert.retention and config.powerbert.retention_of are both given; give one"
+            "config.powerbert.retention and config.powerbert.retention_from are both given; give one"
         )
 
 
@@ -149,20 +150,22 @@ def check_adapler(config) -> None:
             f"config.adapler.length_target is {target}; with relative_length={config.adapler.relative_length} it is "
             f"{unit}; length_coef has that unit too"
         )
-    if config.saliency.num_epochs > config.finetune.num_best:
+    if config.saliency.num_checkpoints > config.finetune.num_checkpoints:
         raise ValueError(
-            f"config.saliency.num_epochs is {config.saliency.num_epochs}, but only config.finetune.num_best = "
-            f"{config.finetune.num_best} epochs are kept; raise it"
+            f"config.saliency.num_checkpoints is {config.saliency.num_checkpoints}, but only config.finetune.num_checkpoints = "
+            f"{config.finetune.num_checkpoints} epochs are kept; raise it"
         )
-    for speedup in config.adapt.speedups:
+    for speedup in config.adapt.target_speedups:
         is_number = isinstance(speedup, int | float) and not isinstance(speedup, bool)
         if not is_number or not (math.isfinite(speedup) and speedup >= 1.0):
             raise ValueError(
-                f"config.adapt.speedups holds {speedup!r}; expected factors of 1 or more, as (1.5, 2.0)"
+                f"config.adapt.target_speedups holds {speedup!r}; expected factors of 1 or more, as (1.5, 2.0)"
             )
-    names = [adapt_name(speedup) for speedup in config.adapt.speedups]
+    names = [adapt_name(speedup) for speedup in config.adapt.target_speedups]
     if len(set(names)) < len(names):
-        raise ValueError(f"config.adapt.speedups names a phase twice: {', '.join(sorted(names))}")
+        raise ValueError(
+            f"config.adapt.target_speedups names a phase twice: {', '.join(sorted(names))}"
+        )
 
 
 def phase_list(config) -> list[tuple[str, Callable]]:
@@ -172,12 +175,12 @@ def phase_list(config) -> list[tuple[str, Callable]]:
         return plan
     if config.method == "powerbert":
         return plan + powerbert_phases.phases_of(config.powerbert)
-    if config.method == "distil":
-        return plan + distil_phases.phases_of(config.distil)
+    if config.method == "distill":
+        return plan + distil_phases.phases_of(config.distill)
     if config.method == "trbert":
         return plan + trbert_phases.phases_of(config.trbert)
     plan += [("saliency", phases.run_saliency), ("adapler", phases.run_adapler)]
-    for speedup in sorted(config.adapt.speedups):
+    for speedup in sorted(config.adapt.target_speedups):
         plan.append((adapt_name(speedup), functools.partial(phases.run_adapt, speedup=speedup)))
     return plan
 
@@ -191,7 +194,7 @@ def run_all(
     config,
     workdir,
     *,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     last_phase: str | None = None,
     command: str = "",
 ) -> None:
@@ -204,33 +207,35 @@ def run_all(
     workdir = pathlib.Path(workdir).expanduser()
     check_config(config)
     plan = phase_list(config)
-    check_claim(workdir, config.to_dict())  # before the data and the weights, which take time
-    use_compilation_cache(config.inference.compilation_cache, tell=tell)
+    check_workdir_config(
+        workdir, config.to_dict()
+    )  # before the data and the weights, which take time
+    use_compilation_cache(config.inference.compilation_cache, log=log)
     continues = (workdir / CONFIG_FILE).exists()
     if continues:  # the first call gave the notes of checkpoint and data
-        tell(f"continues the run in {workdir}")
-    setup = prepare(config, tell=ignore if continues else tell)
+        log(f"continues the run in {workdir}")
+    setup = prepare(config, log=ignore if continues else log)
     if config.method == "powerbert":
         powerbert_phases.given_retention(config.powerbert, setup)
-    if config.method == "distil":
-        distil_phases.student_layers(config.distil.layers, setup.encoder.num_layers)
+    if config.method == "distill":
+        distil_phases.student_layers(config.distill.layers, setup.encoder.num_layers)
     if config.method == "trbert":
         trbert_phases.check_fit(config.trbert, setup)
     claim_workdir(workdir, config.to_dict())
     with only_process(workdir):
         check_data(workdir, data_digests(setup))
         if command:
-            note_command(workdir, command)
-        grow(workdir, config, names=[name for name, _ in plan], tell=tell)
+            record_command(workdir, command)
+        grow(workdir, config, names=[name for name, _ in plan], log=log)
         for name, run in plan:
             directory = workdir / name
-            if phases.is_done(directory):
-                tell(f"{name}: finished before")
+            if phases.is_complete(directory):
+                log(f"{name}: finished before")
             else:
                 with counting_seconds(workdir, name):
                     run(directory, setup, config)
-                tell(f"{name}: {describe(phases.read_done(directory))}")
+                log(f"{name}: {describe(phases.read_done(directory))}")
             if name == last_phase:
                 return
         for line in summary(workdir, [name for name, _ in plan], setup):
-            tell(line)
+            log(line)

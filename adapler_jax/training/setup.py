@@ -16,7 +16,7 @@ from adapler_jax.data.tokenization import tokenizer_files
 from adapler_jax.data.tokenization.tokenizers import check_table, load_tokenizer
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.heads import Head
-from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets, ladder
+from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, check_buckets
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
 from adapler_jax.io.messages import listed
@@ -29,7 +29,7 @@ from adapler_jax.training.task_data import (
     load_task_data,
     splits_special,
 )
-from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, LayerLoop, Params
+from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, Params, ScanOptions
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.pretrained import Loaded, load_pretrained
@@ -38,7 +38,7 @@ from adapler_jax.weights.save import SECTION
 MANY_CUT = 0.05  # of the training texts, from where on it is told that they are cut
 
 
-class Setup(NamedTuple):
+class RunContext(NamedTuple):
     """All that stays the same over the phases of a run."""
 
     task: TaskData
@@ -49,7 +49,7 @@ class Setup(NamedTuple):
     max_length: int
     dtype: Any
     seed: int
-    loop: LayerLoop  # of training steps
+    loop: ScanOptions  # of training steps
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
     balanced_sampling: bool = False  # rows of smaller classes are repeated in training
     no_answer_threshold: float | None = None  # of the model that is started from
@@ -103,22 +103,22 @@ def engine_options(config) -> dict:
         "buckets": run_buckets(config),
         "dtype": COMPUTE_DTYPES[config.compute_dtype],
         "driver": config.inference.get("driver", AUTO),
-        "latency_table": config.inference.get("latency_table", ""),
+        "autotune_table": config.inference.get("autotune_table", ""),
     }
 
 
-def prepare(config, *, tell: Callable[[str], None]) -> Setup:
-    """Loads data, tokenizer and weights. `tell` receives one sentence for everything that a user should know.
+def prepare(config, *, log: Callable[[str], None]) -> RunContext:
+    """Loads data, tokenizer and weights. `log` receives one sentence for everything that a user should know.
 
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
     check_balance(config, has_classes=not is_reading(config))
     check_has_source(config)  # before the model is looked up, which may take a network
     directory = resolve_model(config.model)
-    tokenizer = load_tokenizer(directory, tell=tell, split_special_tokens=splits_special(config))
+    tokenizer = load_tokenizer(directory, log=log, split_special_tokens=splits_special(config))
     task = load_task_data(config, directory)
     for note in task.notes:
-        tell(note)
+        log(note)
     if (side := task.extra.get("truncation_side")) in tokenizer_files.SIDES:
         tokenizer.truncation_side = side  # which is saved with it, for transformers
     max_length = config.data.max_length or get_task(config.task).max_length
@@ -127,19 +127,19 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         jax.random.key(config.seed),
         class_names=task.class_names or None,
         num_positions=max_length,
-        fresh_head=config.fresh_head,
+        reinit_head=config.reinit_head,
         head=task.head,
     )
     check_finetuned(
         config, loaded.fresh, task.class_names
     )  # its refusal has the reason of the notes
     for note in loaded.notes:
-        tell(note)
+        log(note)
     check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
     splits = task.splits
-    if not is_reading(config) and (note := told_cuts(splits["train"].lengths, max_length)):
-        tell(note)
-    lengths = batch_lengths(config.data.lengths, max_length)
+    if not is_reading(config) and (note := truncation_note(splits["train"].lengths, max_length)):
+        log(note)
+    lengths = batch_lengths(config.data.bucket_lengths, max_length)
     for name, tokenized in splits.items():
         check_rows(
             tokenized.tokens.values,
@@ -148,8 +148,8 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
             where=f"the split {name}",
         )
         bucket_for(int(tokenized.lengths.max()), lengths)
-    ladder(run_buckets(config) or DEFAULT_BUCKETS, max_length)
-    return Setup(
+    bucket_sizes(run_buckets(config) or DEFAULT_BUCKETS, max_length)
+    return RunContext(
         task=task,
         tokenizer=tokenizer,
         encoder=loaded.config,
@@ -158,14 +158,14 @@ def prepare(config, *, tell: Callable[[str], None]) -> Setup:
         max_length=max_length,
         dtype=COMPUTE_DTYPES[config.compute_dtype],
         seed=config.seed,
-        loop=LayerLoop(
+        loop=ScanOptions(
             loaded.config.num_layers if config.unroll_layers else 1,
             config.get("remat_layers", False),
         ),
         class_weights=weights_of_classes(config, task),
         balanced_sampling=config.get("balanced_sampling", False),
         no_answer_threshold=read_threshold(directory),
-        decision_threshold=read_decision_threshold(directory, loaded, config, tell=tell),
+        decision_threshold=read_decision_threshold(directory, loaded, config, log=log),
         class_names=names_to_save(config, task, loaded),
     )
 
@@ -177,7 +177,7 @@ def names_to_save(config, task: TaskData, loaded: Loaded) -> tuple[str, ...]:
 
 
 def read_decision_threshold(
-    directory: pathlib.Path, loaded: Loaded, config, *, tell: Callable[[str], None]
+    directory: pathlib.Path, loaded: Loaded, config, *, log: Callable[[str], None]
 ) -> float | None:
     """Return the decision threshold of a model that is taken as fine-tuned; None where it has none.
 
@@ -201,11 +201,11 @@ def read_decision_threshold(
         "choose one for a trained model with evaluate.py --choose_threshold and --save_threshold"
     )
     if config.finetune.num_epochs:
-        tell(
+        log(
             f"the decision threshold {threshold} of {config.model} is left out, as training moves it; {again}"
         )
         return None
-    tell(
+    log(
         f"the decision threshold {threshold} is kept in the dense model; pruned models need their own: {again}"
     )
     return threshold if loaded.class_rows == (0, 1) else 1.0 - threshold
@@ -225,10 +225,10 @@ def check_finetuned(config, fresh: Mapping[str, str], class_names: Sequence[str]
     if config.finetune.num_epochs or not fresh:
         return
     advice = "leave out ,finetuned (config.finetune.num_epochs=0)"
-    if config.fresh_head:
+    if config.reinit_head:
         raise ValueError(
-            "config.fresh_head=True gives a head without training, so there is nothing to take as "
-            f"fine-tuned; {advice}, or leave out config.fresh_head"
+            "config.reinit_head=True gives a head without training, so there is nothing to take as "
+            f"fine-tuned; {advice}, or leave out config.reinit_head"
         )
     wanted = f"a classifier of {listed(class_names)}" if class_names else "the head of this task"
     raise ValueError(
@@ -258,7 +258,7 @@ def extra_of_start(directory: pathlib.Path) -> dict[str, Any]:
     return extra if isinstance(extra, dict) else {}
 
 
-def told_cuts(length_E: np.ndarray, max_length: int) -> str:
+def truncation_note(length_E: np.ndarray, max_length: int) -> str:
     """A sentence where many training texts fill all tokens, so that most of those were cut; empty where few do."""
     num_full = int(np.sum(length_E >= max_length))
     if num_full < MANY_CUT * len(length_E):
@@ -269,7 +269,7 @@ def told_cuts(length_E: np.ndarray, max_length: int) -> str:
     )
 
 
-def data_digests(setup: Setup) -> dict[str, str]:
+def data_digests(setup: RunContext) -> dict[str, str]:
     """A hash of every split that a run trains or is chosen on, of its tokens, labels and class names."""
     digests = {}
     for name, tokenized in setup.splits.items():

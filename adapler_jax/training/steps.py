@@ -7,9 +7,9 @@ import optax
 
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.training.losses import LossConfig, objectives
+from adapler_jax.training.losses import LossConfig, compute_losses
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
-from adapler_jax.types import Batch, EncoderConfig, LayerLoop, Params
+from adapler_jax.types import Batch, EncoderConfig, Params, ScanOptions
 
 
 @flax.struct.dataclass
@@ -42,19 +42,19 @@ def make_train_step(
     *,
     slope_fn,
     dtype,
-    steer=None,
-    jitter=None,
+    threshold_controller=None,
+    threshold_noise=None,
     head: Head = CLASSIFICATION,
-    loop=LayerLoop(),
+    loop=ScanOptions(),
 ):
     """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
 
     Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
     the encoder's products. steer: (params, the batch's FLOPs speedup) -> params, moves the thresholds in place of the
     speed-up loss and saves its backward pass. jitter: (params, key) -> params, what the step's forward pass sees in
-    place of them. head: what reads the last states. loop: as in `full_width.run_layers`.
+    place of them. head: what reads the last states. loop: as in `full_width.forward_layers`.
     """
-    train_thresholds = steer is None and bool(pruner.threshold_names)
+    train_thresholds = threshold_controller is None and bool(pruner.length_loss_params)
 
     def step_fn(state: TrainState, batch: Batch, seed_key):
         weights, threshold_tree = split_thresholds(state.params, pruner)
@@ -62,9 +62,9 @@ def make_train_step(
 
         def run(weights, threshold_tree):
             params = join_thresholds(weights, threshold_tree)
-            if jitter is not None:
-                params = jitter(params, key)
-            return objectives(
+            if threshold_noise is not None:
+                params = threshold_noise(params, key)
+            return compute_losses(
                 params,
                 config,
                 pruner,
@@ -79,11 +79,11 @@ def make_train_step(
 
         one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
         if train_thresholds:
-            _, pull, numbers = jax.vjp(run, weights, threshold_tree, has_aux=True)
-            threshold_grads = pull((zero, one))[1]
+            _, vjp_fn, numbers = jax.vjp(run, weights, threshold_tree, has_aux=True)
+            threshold_grads = vjp_fn((zero, one))[1]
         else:
-            _, pull, numbers = jax.vjp(lambda w: run(w, threshold_tree), weights, has_aux=True)
-        main_grads = pull((one, zero))[0]
+            _, vjp_fn, numbers = jax.vjp(lambda w: run(w, threshold_tree), weights, has_aux=True)
+        main_grads = vjp_fn((one, zero))[0]
         updates, main_state = main.update(main_grads, state.main_state, weights)
         weights = optax.apply_updates(weights, updates)
         threshold_state = state.threshold_state
@@ -93,8 +93,8 @@ def make_train_step(
             )
             threshold_tree = optax.apply_updates(threshold_tree, updates)
         params = join_thresholds(weights, threshold_tree)
-        if steer is not None:
-            params = steer(params, numbers["flops_speedup"])
+        if threshold_controller is not None:
+            params = threshold_controller(params, numbers["flops_speedup"])
         if pruner.sites:
             params["pruner"] = pruner.constrain(params["pruner"])
         numbers["grad_norm"] = optax.tree.norm(main_grads)

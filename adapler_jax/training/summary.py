@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Sequence
 
 from adapler_jax.io.provenance import command_line
-from adapler_jax.training.loop import in_words
-from adapler_jax.training.phases import is_done, read_done, validation_split
-from adapler_jax.training.setup import Setup
+from adapler_jax.training.loop import format_metrics
+from adapler_jax.training.phases import is_complete, read_done, validation_split
+from adapler_jax.training.setup import RunContext
 from adapler_jax.training.workdir import read_seconds
 
 COLUMNS = ("phase", "score", "speedup", "seconds", "model")
@@ -21,12 +21,12 @@ def describe(done: dict) -> str:
         return f"{done['num_examples']} examples"
     if not done.get("is_reached", True):
         return _describe_out_of_reach(done)
-    words = in_words(scores)
+    words = format_metrics(scores)
     if "target_speedup" in done:
         words = f"thresholds scaled to {done['target_speedup']:g}x: {words}{_distance(done)}"
     if "retention" in done and scores.get("flops_speedup", 1.0) < NEARLY_DENSE:
         words += (
-            ", nothing is dropped: raise config.powerbert.mass_coef or "
+            ", nothing is dropped: raise config.powerbert.rank_l1_coef or "
             "config.powerbert.rank_learning_rate, or give more steps by "
             "config.powerbert.num_epochs, in a new --workdir"
         )
@@ -39,7 +39,7 @@ def _describe_out_of_reach(done: dict) -> str:
     """Return the closing record of a phase whose requested speedup is out of reach, in words."""
     limit = " with the highest thresholds" if done["at_limit"] else ""
     return (
-        f"{done['target_speedup']:g}x is out of reach: {in_words(done['validation'])}{limit}. "
+        f"{done['target_speedup']:g}x is out of reach: {format_metrics(done['validation'])}{limit}. "
         "No model is saved; ask for less, or train with a larger config.adapler.length_coef "
         "in a new --workdir"
     )
@@ -65,7 +65,7 @@ def _is_overshot(done: dict) -> bool:
     return asked is not None and done["validation"]["flops_speedup"] > asked * OVERSHOT
 
 
-def summary(workdir: pathlib.Path, names: Sequence[str], setup: Setup) -> list[str]:
+def summary(workdir: pathlib.Path, names: Sequence[str], setup: RunContext) -> list[str]:
     """Return the lines that a run ends with.
 
     Args:
@@ -74,7 +74,10 @@ def summary(workdir: pathlib.Path, names: Sequence[str], setup: Setup) -> list[s
       setup: of the run.
     """
     seconds = read_seconds(workdir)
-    rows = [COLUMNS, *(_row(workdir, name, seconds) for name in names if is_done(workdir / name))]
+    rows = [
+        COLUMNS,
+        *(_row(workdir, name, seconds) for name in names if is_complete(workdir / name)),
+    ]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
         f"{setup.task.metric} of the validation split in percent, FLOPs speedup over plain BERT:"
@@ -84,7 +87,7 @@ def summary(workdir: pathlib.Path, names: Sequence[str], setup: Setup) -> list[s
         lines.append("  ".join([name.ljust(widths[0]), *cells, model]).rstrip())
     if _drops_nothing(workdir, names):
         lines.append(
-            "nothing is dropped yet: ask for a speedup by config.adapt.speedups, or train longer "
+            "nothing is dropped yet: ask for a speedup by config.adapt.target_speedups, or train longer "
             "by config.adapler.num_epochs"
         )
     share = setup.task.majority.get(validation_split(setup))
@@ -96,7 +99,7 @@ def summary(workdir: pathlib.Path, names: Sequence[str], setup: Setup) -> list[s
 def _drops_nothing(workdir: pathlib.Path, names: Sequence[str]) -> bool:
     """Say whether AdapLeR's model, and every adaptation of it, drops hardly a token."""
     adapted = [name for name in names if name == "adapler" or name.startswith("adapt-")]
-    done = [read_done(workdir / name) for name in adapted if is_done(workdir / name)]
+    done = [read_done(workdir / name) for name in adapted if is_complete(workdir / name)]
     speedups = [record["validation"]["flops_speedup"] for record in done]
     return bool(speedups) and max(speedups) < NEARLY_DENSE
 

@@ -87,11 +87,11 @@ def load_data(config) -> Dataset:
     dataset = load_task(
         config.task,
         source=config.data.source or None,
-        split_sources=dict(config.data.split_sources),
+        sources=dict(config.data.sources),
         columns=dict(config.data.columns),
         class_names=tuple(config.data.class_names) or None,
         split_seed=config.data.split_seed,
-        carve=dict(config.data.carve) or None,
+        split_fractions=dict(config.data.split_fractions) or None,
         num_train_examples=config.data.num_train_examples or None,
         options=file_options(config),
         skip_incomplete=config.data.get("skip_incomplete", False),
@@ -105,7 +105,7 @@ def check_has_source(config) -> None:
     if not is_reading(config):
         task = get_task(config.task)
         task = dataclasses.replace(task, source=config.data.source or task.source)
-        check_source(task, config.data.split_sources)
+        check_source(task, config.data.sources)
 
 
 def file_options(config) -> Options:
@@ -120,7 +120,7 @@ def check_splits(config, splits) -> None:
         if split not in present:
             raise ValueError(
                 f"task {config.task!r} has no {split} split; there are {', '.join(splits)}; "
-                "name one in config.data.split_sources or a share in config.data.carve"
+                "name one in config.data.sources or a share in config.data.split_fractions"
             )
 
 
@@ -150,10 +150,10 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
         config.task,
         load_core(directory, split_special_tokens=splits_special(config)),
         max_length=config.data.max_length,
-        reading=config.reading,
+        reading=config.qa,
         source=config.data.source,
-        split_sources=dict(config.data.split_sources),
-        carve=dict(config.data.carve) or None,
+        sources=dict(config.data.sources),
+        split_fractions=dict(config.data.split_fractions) or None,
         split_seed=config.data.split_seed,
         num_train_examples=config.data.num_train_examples,
         cache_dir=token_cache(config),
@@ -256,7 +256,7 @@ def reading_data(config, directory, only: Sequence[str]) -> TaskData:
         splits=splits,
         notes=data.notes,
         unit=UNITS[data.task.kind],
-        extra={"reading": config.reading.to_dict()},
+        extra={"qa": config.qa.to_dict()},
     )
     of_kind = {CHOICE: choice_data, HOTPOT: hotpot_data, WIKIHOP: wikihop_data}
     return of_kind.get(data.task.kind, span_data)(found, config, data)
@@ -266,7 +266,7 @@ def span_data(found: Callable, config, data: ReadingData) -> TaskData:
     """A task of answers that stand in a text."""
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
-        return span_scorer(data.splits[split], config.reading, data.task.allows_null, threshold)
+        return span_scorer(data.splits[split], config.qa, data.task.allows_null, threshold)
 
     notes = []
     if data.task.allows_null:
@@ -290,7 +290,7 @@ def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
             f"task {config.task!r}: splits of {sorted(counts)} options; expected the same in all"
         )
     (num_options,) = counts
-    alone = config.reading.per_option
+    alone = config.qa.score_options_independently
     notes = []
     if "train" in data.splits and (num_cut := int(np.sum(data.splits["train"].rows.is_cut))):
         notes = [
@@ -309,7 +309,7 @@ def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
 
 def hotpot_data(found: Callable, config, data: ReadingData) -> TaskData:
     """HotpotQA: spans, yes or no, and the sentences that support them."""
-    reading = config.reading
+    reading = config.qa
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         return HotpotScorer(data.splits[split].rows, max_answer_tokens=reading.max_answer_tokens)
@@ -323,7 +323,7 @@ def wikihop_data(found: Callable, config, data: ReadingData) -> TaskData:
     return found(
         metric="accuracy",
         class_names=(),
-        head=candidates(config.reading.max_candidates, protects=config.reading.protects_markers),
+        head=candidates(config.qa.max_candidates, protects=config.qa.protects_markers),
         make_scorer=lambda split, threshold=None: WikihopScorer(data.splits[split].rows),
     )
 
@@ -333,7 +333,7 @@ def span_scorer(split: SpanSplit, reading, allows_null: bool, threshold: float |
     return SpanScorer(
         split.windows,
         split.questions,
-        num_best=reading.num_best,
+        n_best_size=reading.n_best_size,
         max_answer_tokens=reading.max_answer_tokens,
         allows_null=allows_null,
         threshold=threshold,

@@ -3,11 +3,11 @@
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import Scorer
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.training.setup import Setup
+from adapler_jax.training.setup import RunContext
 from adapler_jax.types import Params
 
 
-def validate(params: Params, setup: Setup, pruner: Pruner, batches, scorer: Scorer) -> dict:
+def validate(params: Params, setup: RunContext, pruner: Pruner, batches, scorer: Scorer) -> dict:
     """{"score", "nll"} of batches of a whole split, and what else its scorer gives; where tokens can go also
     {"flops_speedup", "kept_tokens": [N]}, true counts."""
     found = evaluate_model(

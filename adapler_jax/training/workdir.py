@@ -10,6 +10,7 @@ import filelock
 
 from adapler_jax.io.atomic_files import SUFFIX, check_file, replace_text
 from adapler_jax.io.locks import locked
+from adapler_jax.presets import old_names
 
 CONFIG_FILE = "run.json"
 DONE = "done.json"  # of a phase
@@ -21,19 +22,19 @@ DO_AGAIN = "remove it and give the training command again"
 TRAIN_PHASE = f"{DO_AGAIN}; it trains this phase again from its start"  # of a closing record
 NEW_DATA = f"{DO_AGAIN}; it costs no training, and the data of that call count as the run's"
 RESTORE_RUN = "restore it or give another --workdir, which trains all phases again"
-MAX_TOLD = 8  # fields that a refusal names
+MAX_LISTED = 8  # fields that a refusal names
 PARTIAL_FILES = ".*.partial"  # what a kill leaves of a file that was being replaced
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
-    "adapt.speedups",
+    "adapt.target_speedups",
     "data.cache_dir",
     "inference.buckets",
     "inference.compilation_cache",
     "inference.driver",
-    "inference.latency_table",
+    "inference.autotune_table",
 )
 # Epochs that a finished phase can be given more of.
-GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distil.num_epochs")
+GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distill.num_epochs")
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
 NEUTRAL = ("", "none", 0, False, None, [], {})
 
@@ -86,12 +87,26 @@ def counting_seconds(workdir: pathlib.Path, phase: str) -> Iterator[None]:
         replace_text(workdir / SECONDS_FILE, json.dumps(seconds, indent=1), checksum=True)
 
 
-def note_command(workdir: pathlib.Path, command: str) -> None:
+def record_command(workdir: pathlib.Path, command: str) -> None:
     """Adds a line to the commands that were given to train here, unless it is the last one again."""
     lines = read_commands(workdir)
     if lines[-1:] != [command]:
         text = "".join(f"{line}\n" for line in [*lines, command])
         replace_text(workdir / COMMANDS_FILE, text, checksum=True)
+
+
+def read_fields(workdir: pathlib.Path, advice: str = RESTORE_RUN) -> dict:
+    """Return the config of the run in a workdir, with the present names of its fields.
+
+    Directories of phases that release 0.1 named otherwise get their present names.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    for old, new in old_names.METHODS.items():
+        if (workdir / old).is_dir() and not (workdir / new).exists():
+            (workdir / old).rename(workdir / new)
+    return old_names.upgrade_config(read_object(workdir / CONFIG_FILE, advice))
 
 
 def read_commands(workdir: pathlib.Path) -> list[str]:
@@ -126,17 +141,17 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
     Raises ValueError with the differences where it holds another run; nothing is overwritten then. Fields that may
     differ take the value of this call.
     """
-    check_claim(workdir, config)  # before a lock is put into somebody's folder
+    check_workdir_config(workdir, config)  # before a lock is put into somebody's folder
     workdir.mkdir(parents=True, exist_ok=True)
     with only_process(workdir):
-        check_claim(workdir, config)  # another process may have claimed it in between
+        check_workdir_config(workdir, config)  # another process may have claimed it in between
         for left in workdir.glob(PARTIAL_FILES):
             left.unlink()
         text = json.dumps(config, indent=1, sort_keys=True)
         replace_text(workdir / CONFIG_FILE, text, checksum=True)
 
 
-def check_claim(workdir: pathlib.Path, config: dict) -> None:
+def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
     """The refusals of `claim_workdir` alone."""
     path = workdir / CONFIG_FILE
     if not path.exists():
@@ -149,7 +164,7 @@ def check_claim(workdir: pathlib.Path, config: dict) -> None:
                 f"{workdir} is not empty and holds no {CONFIG_FILE}; give another --workdir"
             )
         return
-    there, here = flatten(read_object(path, RESTORE_RUN)), flatten(config)
+    there, here = flatten(read_fields(workdir)), flatten(config)
     missing = "(absent)"
     differences = [
         f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
@@ -159,8 +174,8 @@ def check_claim(workdir: pathlib.Path, config: dict) -> None:
         and not may_grow(workdir, name, there=there, here=here)
     ]
     if differences:
-        rest = len(differences) - MAX_TOLD
-        differences[MAX_TOLD:] = [f"and {rest} more"] * (rest > 0)
+        rest = len(differences) - MAX_LISTED
+        differences[MAX_LISTED:] = [f"and {rest} more"] * (rest > 0)
         raise ValueError(
             f"{workdir} holds another run ({'; '.join(differences)}); give the same config or another --workdir"
         )

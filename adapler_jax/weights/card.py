@@ -8,7 +8,7 @@ CARD_FILE = "README.md"
 CLASSES = {
     "classification": ("Classifier", "classifier", 'predict(["a text"])'),
     "span": ("Reader", "reader", 'answer("a question?", "a text")'),
-    "choice": ("Chooser", "chooser", 'choose("a question?", "a text", ["one", "another"])'),
+    "choice": ("MultipleChoice", "chooser", 'choose("a question?", "a text", ["one", "another"])'),
 }
 AUTO = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
@@ -53,7 +53,7 @@ def own_use(section: dict[str, Any]) -> str:
     """Return how this library loads the model."""
     name, module, call = CLASSES.get(section["head"], ("load_model", "", ""))
     if (
-        section["extra"].get("reading", {}).get("per_option")
+        section["extra"].get("qa", {}).get("score_options_independently")
         and section["head"] == "classification"
     ):
         name, module, call = CLASSES["choice"]

@@ -49,7 +49,7 @@ DEFAULTS = {
 }
 POOLERS = ("tanh", "relu")
 # Options that change what the encoder computes, with the only value that this encoder computes.
-PLAIN = {
+SUPPORTED_VALUES = {
     "model_type": "bert",
     "position_embedding_type": "absolute",
     "is_decoder": False,
@@ -116,10 +116,10 @@ def is_size(value) -> bool:
 
 def find_problems(raw: dict[str, Any]) -> list[str]:
     """Everything in config.json that the encoder cannot do."""
-    merged = {**PLAIN, **DEFAULTS, **raw}
+    merged = {**SUPPORTED_VALUES, **DEFAULTS, **raw}
     problems = [
         f"{key} is {shown(merged[key])}, only {value!r} is supported"
-        for key, value in PLAIN.items()
+        for key, value in SUPPORTED_VALUES.items()
         if merged[key] != value
     ]
     problems += [f"{key} is missing" for key in SIZES if key not in merged]

@@ -62,7 +62,7 @@ def load_pretrained(
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     num_positions: int | None = None,
-    fresh_head: bool = False,
+    reinit_head: bool = False,
     head: Head = CLASSIFICATION,
 ) -> Loaded:
     """Encoder and head of a BERT, RoBERTa or DistilBERT checkpoint in Hugging Face form.
@@ -71,7 +71,7 @@ def load_pretrained(
     num_classes: of the classifier; None for as many as the checkpoint has. class_names: of the data, in its order: the
     checkpoint's classifier serves where its classes have these names, and its rows are put into this order (see
     `labels.align_classes`); where they are numbers, the checkpoint's names are kept (`labels.kept_names`); None for the
-    checkpoint's own. num_positions: grow the position table to at least this many rows. fresh_head: start the head
+    checkpoint's own. num_positions: grow the position table to at least this many rows. reinit_head: start the head
     afresh though the checkpoint has it. head: the one that is needed; num_classes and class_names mean something to a
     classification only.
 
@@ -84,15 +84,15 @@ def load_pretrained(
     tensors, source = read_canonical(directory, config, raw)
     own = tuple(rule.name for rule in HEAD_RULES[head.name])
     tensors, notes = drop_ignored(tensors, keep=own)
-    classifies = head is CLASSIFICATION and not fresh_head
+    classifies = head is CLASSIFICATION and not reinit_head
     own_names = (
         read_classes(directory / CONFIG_FILE, raw, tensors, notes=notes) if classifies else None
     )
     num_classes = num_classes if head is CLASSIFICATION else 1
     if set(POOLER_RULES) <= set(HEAD_RULES[head.name]):
-        tensors, head_rules, fresh = choose_pooled(tensors, num_classes, fresh_head=fresh_head)
+        tensors, head_rules, fresh = choose_pooled(tensors, num_classes, reinit_head=reinit_head)
     else:
-        tensors, head_rules, fresh = choose_parts(tensors, head.name, fresh_head=fresh_head)
+        tensors, head_rules, fresh = choose_parts(tensors, head.name, reinit_head=reinit_head)
     if "classifier" in fresh and len(own_names or ()) not in (
         0,
         len(class_names or own_names or ()),
@@ -187,7 +187,7 @@ def check_kind(raw: dict, tensors: dict, source: Path) -> None:
     raise ValueError(
         f"{source}: the checkpoint's classifier has {num_outputs} outputs, {what}; there are the heads "
         f"{', '.join(HEADS)}, and a classification has two classes or more, one of which is right. To train one from "
-        "this encoder, start the head afresh: config.fresh_head=True"
+        "this encoder, start the head afresh: config.reinit_head=True"
     )
 
 
@@ -247,20 +247,20 @@ def is_foreign(name: str) -> bool:
 
 
 def choose_pooled(
-    tensors: dict, num_classes: int | None, *, fresh_head: bool
+    tensors: dict, num_classes: int | None, *, reinit_head: bool
 ) -> tuple[dict, tuple, dict[str, str]]:
     """Which of pooler and classifier come from the checkpoint: the tensors, rules to read them by, and why the other
     parts start afresh.
 
     A classifier is taken together with its pooler only: without it, it was trained to read something else.
     """
-    if fresh_head:
+    if reinit_head:
         kept = {
             name: value
             for name, value in tensors.items()
             if not name.startswith(("bert.pooler.", "classifier."))
         }
-        return kept, (), {"pooler and classifier": "config.fresh_head"}
+        return kept, (), {"pooler and classifier": "config.reinit_head"}
     rules, fresh = (), {}
     if any(name.startswith("bert.pooler.") for name in tensors):
         rules += POOLER_RULES
@@ -295,7 +295,7 @@ def why_no_classifier(tensors: dict, num_classes: int | None, *, has_pooler: boo
 
 
 def choose_parts(
-    tensors: dict, head_name: str, *, fresh_head: bool
+    tensors: dict, head_name: str, *, reinit_head: bool
 ) -> tuple[dict, tuple, dict[str, str]]:
     """The same of a head that needs neither: each of its linears that the checkpoint has is taken."""
     rules = HEAD_RULES[head_name]
@@ -303,11 +303,11 @@ def choose_parts(
     for part in parts:
         of_part = tuple(rule for rule in rules if rule.name.startswith(f"{part}."))
         parts[part] = of_part if all(rule.name in tensors for rule in of_part) else ()
-    fresh = [part for part, found in parts.items() if fresh_head or not found]
+    fresh = [part for part, found in parts.items() if reinit_head or not found]
     unread = ("bert.pooler.", "classifier.", *(f"{part}." for part in fresh))
     kept = {name: value for name, value in tensors.items() if not name.startswith(unread)}
     taken = tuple(rule for part, found in parts.items() if part not in fresh for rule in found)
-    reason = "config.fresh_head" if fresh_head else "the checkpoint has none"
+    reason = "config.reinit_head" if reinit_head else "the checkpoint has none"
     return kept, taken, {", ".join(fresh): reason} if fresh else {}
 
 

@@ -16,7 +16,12 @@ import safetensors.numpy
 
 from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.io.atomic_directories import copy_entries, readable, replacing, restore_previous
+from adapler_jax.io.atomic_directories import (
+    atomic_directory,
+    copy_entries,
+    recover,
+    restore_previous,
+)
 from adapler_jax.io.messages import bounded_errors, shown
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE, card_text
@@ -143,7 +148,7 @@ def save_model(
     try:
         restore_previous(directory)
         check_target(directory)
-        with replacing(directory) as partial:
+        with atomic_directory(directory) as partial:
             write_tensors(tensors, partial)
             write_tokenizer(partial, tokenizer)
             replaced = {path.name for path in partial.iterdir()} | {CONFIG_FILE, OWN_FILE}
@@ -290,7 +295,7 @@ def load_model(directory) -> Saved:
 
     Where a kill fell between the two renames of a save, the previous model is read.
     """
-    directory = readable(Path(directory).expanduser().resolve())
+    directory = recover(Path(directory).expanduser().resolve())
     config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
     raw = read_json(config_path)
     section = read_section(raw, config_path)
@@ -345,7 +350,7 @@ def class_names_of(directory) -> tuple[str, ...] | None:
     Raises:
       ValueError: config.json is damaged.
     """
-    path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
+    path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
     return read_class_names(read_json(path), path)
 
 
@@ -359,14 +364,14 @@ def extra_if_ours(directory) -> dict[str, Any]:
 
     Raises ValueError where our part of its config.json is damaged.
     """
-    path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
+    path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
     raw = read_json(path) if path.is_file() else {}
     return read_section(raw, path)["extra"] if SECTION in raw else {}
 
 
 def _section_of(directory) -> dict[str, Any]:
     """What `save_model` wrote besides the encoder's config."""
-    path = readable(Path(directory).expanduser().resolve()) / CONFIG_FILE
+    path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
     return read_section(read_json(path), path)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from adapler_jax.heads import CLASSIFICATION, HEADS, Head, make_head
 from adapler_jax.io.messages import listed, shown
+from adapler_jax.presets.old_names import upgrade_section
 from adapler_jax.weights.config import MAX_LENGTH
 from adapler_jax.weights.labels import is_name
 
@@ -14,9 +15,9 @@ SECTION = "adapler_jax"
 FORMAT = 1
 NEEDED = ("pruner", "max_length", "task", "extra")
 MAX_NUMBER = 1_000_000  # of options that count something
-# Fields of extra["reading"] by their type; others are not read here.
+# Fields of extra["qa"] by their type; others are not read here.
 READING_COUNTS = (
-    *("stride", "max_question_tokens", "max_answer_tokens", "num_best", "max_option_tokens"),
+    *("doc_stride", "max_question_tokens", "max_answer_tokens", "n_best_size", "max_option_tokens"),
     *("max_sentences", "max_candidates"),
 )
 # Options of this library's pruners by their type; a float is a finite number.
@@ -26,10 +27,13 @@ OPTIONS = {
     "initial_threshold": float,
     "length_target": float,
 }
-OPTIONS |= dict.fromkeys(("relative_length", "constant_targets", "bound_cls_ratio"), bool)
-OPTIONS |= dict.fromkeys(("by_batch", "keeps_padding"), bool)
+OPTIONS |= dict.fromkeys(("relative_length", "stop_target_gradient", "clip_cls_ratio"), bool)
+OPTIONS |= dict.fromkeys(("by_batch", "counts_padding"), bool)
 OWN_PRUNERS = ("adapler", "powerbert", "trbert")
-READING = dict.fromkeys(READING_COUNTS, int) | {"per_option": bool, "protects_markers": bool}
+READING = dict.fromkeys(READING_COUNTS, int) | {
+    "score_options_independently": bool,
+    "protects_markers": bool,
+}
 
 
 def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
@@ -39,6 +43,8 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
       ValueError: the section is missing, a later release wrote it, or fields have other types or ranges.
     """
     section = raw.get(SECTION)
+    if isinstance(section, dict):
+        section = upgrade_section(section)
     if not isinstance(section, dict):
         raise ValueError(
             f"{source} has no {SECTION!r} section: not a saved model; start from it with load_pretrained"
@@ -133,20 +139,20 @@ def find_head_problems(name, options) -> list[str]:
 def find_extra_problems(extra: dict[str, Any]) -> list[str]:
     """Return what is wrong with the fields of `extra` that this library writes."""
     problems = []
-    threshold, reading = extra.get("no_answer_threshold"), extra.get("reading", {})
+    threshold, reading = extra.get("no_answer_threshold"), extra.get("qa", {})
     if threshold is not None and type(threshold) not in (int, float):
         problems.append(
             f"extra with no_answer_threshold {shown(threshold)}, expected null or a number"
         )
     if not isinstance(reading, dict):
-        return [*problems, f"extra with reading {shown(reading)}, expected an object"]
+        return [*problems, f"extra with qa {shown(reading)}, expected an object"]
     for name, kind in READING.items():
         value = reading.get(name)
         if name in reading and not (
             type(value) is bool if kind is bool else is_count(value, MAX_NUMBER)
         ):
             expected = "true or false" if kind is bool else f"a number from 1 to {MAX_NUMBER}"
-            problems.append(f"extra with reading.{name} {shown(value)}, expected {expected}")
+            problems.append(f"extra with qa.{name} {shown(value)}, expected {expected}")
     return problems
 
 

@@ -34,7 +34,7 @@ def compare_shapes(expected: dict, found: dict) -> list[tuple[str, str]]:
     ]
 
 
-def describe(problems: list[tuple[str, str]]) -> str:
+def format_shapes(problems: list[tuple[str, str]]) -> str:
     """One line a problem; the same problem in several layers takes one line that lists the layers."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for name, text in problems:
@@ -54,7 +54,9 @@ def describe(problems: list[tuple[str, str]]) -> str:
 def raise_mismatches(subject: str, problems: list[tuple[str, str]]) -> None:
     """ValueError with every problem that one line has room for, where there is one."""
     if problems:
-        found = listed(map(str.strip, describe(problems).split("\n")), limit=600, separator="; ")
+        found = listed(
+            map(str.strip, format_shapes(problems).split("\n")), limit=600, separator="; "
+        )
         raise ValueError(f"{subject} ({len(problems)} mismatches): {found}")
 
 

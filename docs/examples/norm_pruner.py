@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import BEFORE_ATTENTION, FILLER_ID, Selection, Site, Softened
+from adapler_jax.types import BEFORE_ATTENTION, PADDING_EXAMPLE_ID, Selection, Site, SoftSelection
 
 
 def read(params, hidden):
@@ -12,31 +12,37 @@ def read(params, hidden):
     return jnp.max(jnp.abs(hidden), axis=-1)
 
 
-def scores(view, weight_BL):
+def scores(view, survival_BL):
     """The norm of each state over the mean of the tokens that are there."""
-    total_B1 = jnp.sum(view.reading_BL * weight_BL, axis=-1, keepdims=True)
-    mean_B1 = total_B1 / jnp.maximum(1.0, jnp.sum(weight_BL, axis=-1, keepdims=True))
-    return jnp.where(view.live_BL, view.reading_BL / jnp.maximum(1e-6, mean_B1), 0.0)
+    total_B1 = jnp.sum(view.token_logit_BL * survival_BL, axis=-1, keepdims=True)
+    mean_B1 = total_B1 / jnp.maximum(1.0, jnp.sum(survival_BL, axis=-1, keepdims=True))
+    return jnp.where(view.remaining_BL, view.token_logit_BL / jnp.maximum(1e-6, mean_B1), 0.0)
 
 
 def soften(params, layer, view, slope):
     """Training: survival is a sigmoid around the level, the steeper the more it is the hard rule."""
-    score_BL = scores(view, view.weight_BL)
+    score_BL = scores(view, view.survival_BL)
     bias_BL = jax.nn.log_sigmoid(slope * (score_BL - params["level_N"])).at[:, 0].set(0.0)
-    return Softened(score_BL=score_BL, bias_BL=bias_BL, weight_BL=view.weight_BL * jnp.exp(bias_BL))
+    return SoftSelection(
+        score_BL=score_BL, bias_BL=bias_BL, survival_BL=view.survival_BL * jnp.exp(bias_BL)
+    )
 
 
 def select(params, layer, view):
     """Inference: the score reaches the level; [CLS] always stays, padding never."""
-    score_BL = scores(view, view.live_BL.astype(jnp.float32))
-    keep_BL = view.live_BL & (score_BL >= params["level_N"])
-    return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.live_BL[:, 0]))
+    score_BL = scores(view, view.remaining_BL.astype(jnp.float32))
+    keep_BL = view.remaining_BL & (score_BL >= params["level_N"])
+    return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
 
 def loss_terms(params, trace, batch):
     """What the speed-up loss pays for: the share of tokens left, mean over layers and texts that are no filler."""
-    length_B = jnp.maximum(1.0, jnp.sum(batch.live_BL, axis=-1, dtype=jnp.float32))
-    return {"length": jnp.mean(trace.count_NB / length_B, where=batch.example_id_B != FILLER_ID)}
+    length_B = jnp.maximum(1.0, jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32))
+    return {
+        "length": jnp.mean(
+            trace.count_NB / length_B, where=batch.example_id_B != PADDING_EXAMPLE_ID
+        )
+    }
 
 
 def norm_pruner(config) -> Pruner:
@@ -50,5 +56,5 @@ def norm_pruner(config) -> Pruner:
         select=select,
         loss_terms=loss_terms,
         constrain=lambda params: params | {"level_N": jnp.clip(params["level_N"], 0.0, 2.0)},
-        threshold_names=frozenset({"level_N"}),
+        length_loss_params=frozenset({"level_N"}),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.io.provenance import commit_of_tree
-from adapler_jax.types import View
+from adapler_jax.types import SiteInput
 from benchmarks import (
     ablation,
     accuracy,
@@ -219,7 +219,9 @@ def test_one_text_of_a_skewed_batch_keeps_all_tokens():
     )
     even_BL = np.asarray(batch.token_BL % 2 == 0)
     assert even_BL.sum(-1).tolist() == [16, 2, 2]
-    view = View(np.where(even_BL, 1.0, -1.0), batch.live_BL, batch.live_BL.astype(np.float32))
+    view = SiteInput(
+        np.where(even_BL, 1.0, -1.0), batch.valid_BL, batch.valid_BL.astype(np.float32)
+    )
     for index, counts in ((0, [16, 2, 2]), (1, [16, 16, 16])):
         assert (
             pruner.select({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist()
@@ -277,7 +279,7 @@ def test_a_model_to_predict_files_with_needs_texts(capsys):
 
 
 def test_curves_of_both_dtypes_share_start_and_batches(make_config):
-    rows = loss_curve.compare(make_config(), (0, 1), 6, tell=silent, window=3)
+    rows = loss_curve.compare(make_config(), (0, 1), 6, log=silent, window=3)
     assert [(row["seed"], row["dtype"]) for row in rows] == [
         (seed, dtype) for seed in (0, 1) for dtype in ("float32", "bfloat16")
     ]
@@ -333,14 +335,14 @@ def test_an_unknown_variant_is_named(make_config):
 def test_accuracy_compares_with_a_control_of_as_many_epochs(make_config, tmp_path):
     config = make_config(adapt__speedups=(1.2,), finetune__num_epochs=2)
     assert accuracy.control_config(config).finetune.num_epochs == 4
-    rows = accuracy.run_seed(config, 1, tmp_path, tell=silent)
+    rows = accuracy.run_seed(config, 1, tmp_path, log=silent)
     assert [row["method"] for row in rows] == ["adapler", "adapt-1.2x"]
     assert all(row["training_commits"] == [commit_of_tree()] for row in rows)
     assert all(
         {"validation_score", "validation_flops_speedup", "wall_speedup_32"} <= row.keys()
         for row in rows
     )
-    (control,) = accuracy.run_control(config, 1, tmp_path, tell=silent)
+    (control,) = accuracy.run_control(config, 1, tmp_path, log=silent)
     assert control["method"] == "control" and 0.0 <= control["test_score"] <= 1.0
     assert all(row["seed"] == 1 for row in (*rows, control))
 

@@ -43,10 +43,16 @@ def test_dials_are_read_from_one_text():
 
 
 def test_changes_are_read_in_pythons_notation():
-    changes = parse_changes(["fresh_head=True", "data.carve={'validation': 0.1}", "model=a/b=c"])
-    assert changes == {"fresh_head": True, "data.carve": {"validation": 0.1}, "model": "a/b=c"}
-    with pytest.raises(ValueError, match="--set=fresh_head; expected FIELD=VALUE"):
-        parse_changes(["fresh_head"])
+    changes = parse_changes(
+        ["reinit_head=True", "data.split_fractions={'validation': 0.1}", "model=a/b=c"]
+    )
+    assert changes == {
+        "reinit_head": True,
+        "data.split_fractions": {"validation": 0.1},
+        "model": "a/b=c",
+    }
+    with pytest.raises(ValueError, match="--set=reinit_head; expected FIELD=VALUE"):
+        parse_changes(["reinit_head"])
 
 
 @pytest.mark.parametrize("changes", [{"no_such": 1}, {"finetune.num_epochs": "two"}])

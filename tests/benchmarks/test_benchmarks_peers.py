@@ -34,7 +34,7 @@ PEERS = {
 @pytest.fixture(scope="module")
 def finished_run(make_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("peers") / "run"
-    run_all(make_config(adapt__speedups=(1.2,)), workdir, tell=lambda _: None)
+    run_all(make_config(adapt__speedups=(1.2,)), workdir, log=lambda _: None)
     return workdir
 
 
@@ -71,7 +71,7 @@ def test_ours_alone_are_timed_and_what_is_left_out_is_told(
         assert ratios == [speed / max(speeds) for speed in speeds]
     told = capsys.readouterr().err
     assert all(f"{name} is left out: torch, " in told for name in ("onnxruntime", "openvino"))
-    assert "pip install -r requirements-peers.txt" in told
+    assert "pip install -r requirements-baselines.txt" in told
     record = json.loads(path.read_text())
     assert record["rows"] == rows
     assert {"command", "commit", "device", "versions", "date"} <= record.keys()
@@ -201,12 +201,12 @@ def test_a_remote_that_is_killed_is_told():
             remote.get("a")
 
 
-@pytest.mark.live
+@pytest.mark.compare
 def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
     absent = {package for name in PACKAGES for package in missing_packages(name)}
     if absent:
         pytest.skip(
-            f"{', '.join(sorted(absent))} not installed: pip install -r requirements-peers.txt"
+            f"{', '.join(sorted(absent))} not installed: pip install -r requirements-baselines.txt"
         )
     rows = peers.main([f"--workdir={finished_run}", "--quick"])
     assert names_of(rows) == [*OURS, *PEERS["torch"], *PEERS["onnxruntime"], *PEERS["openvino"]]
@@ -224,7 +224,7 @@ def test_all_peers_give_the_labels_of_ours(finished_run, capsys):
     assert "left out" not in capsys.readouterr().err
 
 
-@pytest.mark.live
+@pytest.mark.compare
 def test_torch_gives_the_labels_of_a_shape_on_random_weights():
     pytest.importorskip("torch", reason="torch is not installed")
     rows = peers.main(["--shape=quick", "--length=16", "--peers=torch", "--quick"])
@@ -232,7 +232,7 @@ def test_torch_gives_the_labels_of_a_shape_on_random_weights():
     assert all(row["agreement"] == 1.0 for row in rows if row["dtype"] == "float32")
 
 
-@pytest.mark.live
+@pytest.mark.compare
 def test_training_in_torch_takes_turns(capsys):
     pytest.importorskip("torch", reason="torch is not installed")
     rows = training.main(["--quick", "--torch"])

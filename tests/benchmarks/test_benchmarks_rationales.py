@@ -58,7 +58,7 @@ def test_a_seed_is_trained_and_measured_once(tiny_files, tmp_path, capsys):
         set=[
             "adapler.num_epochs=1",
             "finetune.num_epochs=1",
-            "data.lengths=(16,)",
+            "data.bucket_lengths=(16,)",
             "unroll_layers=False",
         ],
         runs=str(tmp_path / "runs"),

@@ -58,8 +58,8 @@ def _message(monkeypatch, capsys):
             "config.data.columns is 'text:review', which is no table",
         ),
         (
-            ["--config.data.carve={validation:0.1}"],
-            "as in --config.data.carve=\"{'validation': 0.1}\"",
+            ["--config.data.split_fractions={validation:0.1}"],
+            "as in --config.data.split_fractions=\"{'validation': 0.1}\"",
         ),
         (["--config.finetune=3"], "config.finetune is a section; give its fields one by one"),
         (
@@ -78,7 +78,7 @@ def _message(monkeypatch, capsys):
             ["--config.finetune.learning_rate=fast"],
             "config.finetune.learning_rate is 'fast'; expected a number",
         ),
-        (["--config.fresh_head=maybe"], "config.fresh_head is 'maybe'; expected true or false"),
+        (["--config.reinit_head=maybe"], "config.reinit_head is 'maybe'; expected true or false"),
         (["--config.nosuch.field=3"], "there is no config field 'nosuch'"),
         (["--workdr=x"], "Unknown command line flag 'workdr'"),
         (["rest"], "unknown arguments ['rest']; flags are written --name=value"),

@@ -32,7 +32,7 @@ RATES = OptimizerConfig(
     weight_decay=0.01,
     adam_epsilon=1e-8,
     clip_norm=1.0,
-    warmup_share=0.0,
+    warmup_ratio=0.0,
 )
 
 
@@ -69,7 +69,7 @@ def test_the_example_is_short_and_the_page_shows_it_from_its_file():
 
 
 def test_the_example_fills_every_slot_that_a_driver_calls():
-    assert PRUNER.sites and PRUNER.threshold_names
+    assert PRUNER.sites and PRUNER.length_loss_params
     for slot in ("init", "read", "soften", "select", "loss_terms", "constrain"):
         assert callable(getattr(PRUNER, slot))
 
@@ -83,7 +83,7 @@ def test_the_fast_drivers_give_the_answers_of_the_masked_one(driver):
     )
     np.testing.assert_allclose(found_BC, expected_BC, atol=1e-5, rtol=0)
     np.testing.assert_array_equal(found.count_NB, expected.count_NB)
-    np.testing.assert_array_equal(found.weight_NBL, expected.weight_NBL)
+    np.testing.assert_array_equal(found.survival_NBL, expected.survival_NBL)
     assert np.all(np.diff(np.sum(expected.count_NB, axis=1)) < 0)  # tokens go at every layer
 
 

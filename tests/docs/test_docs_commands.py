@@ -8,7 +8,7 @@ import pytest
 
 from adapler_jax.training.run import check_config
 from adapler_jax.training.workdir import flatten
-from configs import adapler, distil, finetune, powerbert, trbert
+from configs import adapler, distill, finetune, powerbert, trbert
 from tests.docs.commands import (
     DOCUMENTS,
     ROOT,
@@ -28,7 +28,7 @@ CONFIGS = {
     "adapler": adapler,
     "powerbert": powerbert,
     "trbert": trbert,
-    "distil": distil,
+    "distill": distill,
     "finetune": finetune,
 }
 FIELDS = {
@@ -40,7 +40,7 @@ FIELDS = {
     for name in flatten(module.get_config(task).to_dict())
 }
 # Groups that start empty, and a user fills.
-GROUPS = {"data.columns", "data.split_sources", "data.carve"}
+GROUPS = {"data.columns", "data.sources", "data.split_fractions"}
 SECTIONS = {name.split(".")[0] for name in FIELDS if "." in name}
 IN_CI = {
     "quickstart": "quickstart-debug",
@@ -166,7 +166,7 @@ def test_config_flags_between_words_are_taken_by_the_parser_of_train(
     if "=" not in content:
         assert {word.removeprefix("--config.") for word in words} <= FIELDS
         return
-    task = "custom_span" if section == "reading" else "custom"
+    task = "custom_span" if section == "qa" else "custom"
     parse(
         ["python", "train.py", "--workdir=w", f"--config=configs/{name}.py:{task}", *words],
         monkeypatch,
@@ -183,11 +183,11 @@ def test_every_config_field_that_a_document_names_exists(path):
 
 
 def test_tasks_become_small_ones_in_the_sandbox():
-    words = ("python", "train.py", "--config=configs/adapler.py:sst2,faithful", "--workdir=w")
+    words = ("python", "train.py", "--config=configs/adapler.py:sst2,paper", "--workdir=w")
     assert in_small(Command("page.md", 1, "bash", words)) == [
         "python",
         "train.py",
-        "--config=configs/adapler.py:custom,faithful,debug",
+        "--config=configs/adapler.py:custom,paper,debug",
         "--workdir=w",
         "--config.model=path/or/hub-name",
         "--config.data.source=file:reviews.csv",

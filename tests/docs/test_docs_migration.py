@@ -1,4 +1,4 @@
-"""The tables of docs/migration.md name fields that exist, and what `faithful` really changes."""
+"""The tables of docs/migration.md name fields that exist, and what `paper` really changes."""
 
 import ast
 import inspect
@@ -51,7 +51,7 @@ def test_every_field_in_our_column_is_one_of_the_methods_config(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_table_of_faithful_is_the_difference_of_the_configs(method):
     ours, authors = (
-        flatten(METHODS[method].get_config(name).to_dict()) for name in ("sst2", "sst2,faithful")
+        flatten(METHODS[method].get_config(name).to_dict()) for name in ("sst2", "sst2,paper")
     )
     expected = {name: (ours[name], authors[name]) for name in ours if ours[name] != authors[name]}
     rows = tables(method)[("field", 4)]
@@ -63,6 +63,6 @@ def test_the_table_of_faithful_is_the_difference_of_the_configs(method):
 
 
 def test_pruners_have_the_options_that_the_page_names():
-    for pruner, option in ((trbert_pruner, "by_batch"), (powerbert_pruner, "keeps_padding")):
+    for pruner, option in ((trbert_pruner, "by_batch"), (powerbert_pruner, "counts_padding")):
         assert re.search(rf"\w+\(config, {option}=True\)", PAGE)
         assert option in inspect.signature(pruner).parameters

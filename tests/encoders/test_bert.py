@@ -24,12 +24,12 @@ LAYER = jax.tree.map(lambda leaf: leaf[1], PARAMS["layers"])
 
 
 @jax.jit
-def encode(params, token_BL, segment_BL, live_BL, key=None):
-    return encoder.encode(params, CONFIG, token_BL, segment_BL, live_BL, key=key)
+def encode(params, token_BL, segment_BL, valid_BL, key=None):
+    return encoder.encode(params, CONFIG, token_BL, segment_BL, valid_BL, key=key)
 
 
 def encode_batch(batch):
-    return np.asarray(encode(PARAMS, batch.token_BL, batch.segment_BL, batch.live_BL))
+    return np.asarray(encode(PARAMS, batch.token_BL, batch.segment_BL, batch.valid_BL))
 
 
 def float64(tree):
@@ -42,23 +42,23 @@ def float64(tree):
 def test_content_of_padding_does_not_change_live_states():
     batch = make_batch()
     found, expected = encode_batch(make_batch(padding=7)), encode_batch(batch)
-    np.testing.assert_array_equal(found[batch.live_BL], expected[batch.live_BL])
+    np.testing.assert_array_equal(found[batch.valid_BL], expected[batch.valid_BL])
 
 
 def test_segments_of_padding_do_not_change_live_states():
     batch = make_batch()
     changed = batch.replace(
-        segment_BL=np.where(batch.live_BL, batch.segment_BL, 1).astype(np.int32)
+        segment_BL=np.where(batch.valid_BL, batch.segment_BL, 1).astype(np.int32)
     )
     np.testing.assert_array_equal(
-        encode_batch(changed)[batch.live_BL], encode_batch(batch)[batch.live_BL]
+        encode_batch(changed)[batch.valid_BL], encode_batch(batch)[batch.valid_BL]
     )
 
 
 def test_width_of_padding_does_not_change_live_states():
     narrow, wide = make_batch(), make_batch(num_slots=CONFIG.num_positions)
     np.testing.assert_allclose(
-        encode_batch(wide)[wide.live_BL], encode_batch(narrow)[narrow.live_BL], rtol=0, atol=1e-5
+        encode_batch(wide)[wide.valid_BL], encode_batch(narrow)[narrow.valid_BL], rtol=0, atol=1e-5
     )
 
 
@@ -67,8 +67,8 @@ def test_batch_equals_one_by_one():
     together = encode_batch(batch)
     for row in range(len(batch.label_B)):
         alone = encode_batch(jax.tree.map(lambda leaf: leaf[row : row + 1], batch))
-        live_L = batch.live_BL[row]
-        np.testing.assert_allclose(alone[0, live_L], together[row, live_L], rtol=0, atol=1e-5)
+        valid_L = batch.valid_BL[row]
+        np.testing.assert_allclose(alone[0, valid_L], together[row, valid_L], rtol=0, atol=1e-5)
 
 
 def test_order_of_examples_does_not_matter():
@@ -99,7 +99,7 @@ def test_order_of_tokens_matters():
 
 def test_jit_equals_eager():
     batch = make_batch()
-    eager = encoder.encode(PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL)
+    eager = encoder.encode(PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL)
     assert eager.dtype == jnp.float32
     np.testing.assert_allclose(encode_batch(batch), eager, rtol=0, atol=2e-6)
 
@@ -110,7 +110,9 @@ def test_the_scan_equals_a_loop_over_layers():
 
     @jax.jit
     def run_layer(layer, hidden_BLD):
-        hidden_BLD = encoder.attend(layer, CONFIG, hidden_BLD, encoder.key_bias(batch.live_BL))
+        hidden_BLD = encoder.attend(
+            layer, CONFIG, hidden_BLD, encoder.attention_bias(batch.valid_BL)
+        )
         return encoder.feed_forward(layer, CONFIG, hidden_BLD)
 
     for index in range(CONFIG.num_layers):
@@ -133,10 +135,10 @@ def test_one_compilation_a_shape():
 def test_bfloat16_operands_stay_near_float32_and_return_float32():
     batch = make_batch()
     found = encoder.encode(
-        PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, dtype=jnp.bfloat16
+        PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL, dtype=jnp.bfloat16
     )
     assert found.dtype == jnp.float32
-    difference = np.abs(found - encode_batch(batch))[batch.live_BL]
+    difference = np.abs(found - encode_batch(batch))[batch.valid_BL]
     assert 0 < difference.max() < 0.2 and difference.mean() < 0.02
 
 
@@ -147,7 +149,7 @@ def test_gradients_are_finite_and_reach_every_layer():
     def gradient(params):
         def total(params):
             hidden_BLD = encoder.encode(
-                params, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+                params, CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL
             )
             return jnp.sum(jnp.sin(hidden_BLD[:, 0]))
 
@@ -162,7 +164,7 @@ def test_gradients_are_finite_and_reach_every_layer():
         ):  # softmax does not see a shift of all its logits
             assert np.all(np.abs(leaf).reshape(CONFIG.num_layers, -1).max(axis=-1) > 1e-6), name
     unread = sorted(
-        set(range(CONFIG.vocab_size)) - set(batch.token_BL[batch.live_BL].tolist()) - {0}
+        set(range(CONFIG.vocab_size)) - set(batch.token_BL[batch.valid_BL].tolist()) - {0}
     )
     assert np.all(np.asarray(grads["embeddings"]["token"])[unread] == 0)
     assert np.all(np.asarray(grads["embeddings"]["position"])[12:] == 0)
@@ -174,7 +176,7 @@ def test_ranks_and_types_are_never_promoted_implicitly():
 
     def total(params, head, key, dtype):
         hidden_BLD = encoder.encode(
-            params, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, key=key, dtype=dtype
+            params, CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL, key=key, dtype=dtype
         )
         return jnp.sum(heads.classify(head, CONFIG, hidden_BLD[:, 0], key=key))
 
@@ -216,10 +218,10 @@ def test_linear_by_hand():
 
 
 def test_bfloat16_linear_and_its_gradients_are_float32_within_rounding():
-    key_kernel, key_bias, key_x, key_cotangent = jax.random.split(jax.random.key(3), 4)
+    key_kernel, attention_bias, key_x, key_cotangent = jax.random.split(jax.random.key(3), 4)
     params = {
         "kernel": jax.random.normal(key_kernel, (8, 5)),
-        "bias": jax.random.normal(key_bias, (5,)),
+        "bias": jax.random.normal(attention_bias, (5,)),
     }
     x_BLD, cotangent_BLF = (
         jax.random.normal(key_x, (3, 4, 8)),
@@ -248,7 +250,7 @@ def test_weight_gradients_of_cpus_are_those_of_all_devices():
 
 
 def test_key_bias_by_hand():
-    found = encoder.key_bias(jnp.array([[True, False]]))
+    found = encoder.attention_bias(jnp.array([[True, False]]))
     assert found.dtype == jnp.float32
     np.testing.assert_array_equal(found, [[0.0, MASK_BIAS]])
     assert np.exp(np.float32(MASK_BIAS)) == 0.0
@@ -259,13 +261,13 @@ def test_mixed_values_by_hand():
     are unit vectors, so that what comes out are the probabilities."""
     query_LK = jnp.zeros((3, 4)).at[:, 0].set(1.0)
     key_SK = jnp.zeros((3, 4)).at[:, 0].set(jnp.log(jnp.array([1.0, 2.0, 3.0])))
-    joined_BLX = jnp.concatenate([query_LK, key_SK, jnp.eye(3, 4)], axis=-1)[None]
+    qkv_BLX = jnp.concatenate([query_LK, key_SK, jnp.eye(3, 4)], axis=-1)[None]
     for bias, expected in [
         ([0.0, 0.0, 0.0], [1 / 6, 2 / 6, 3 / 6]),
         ([0.0, 0.0, MASK_BIAS], [1 / 3, 2 / 3, 0.0]),
         ([0.0, math.log(0.5), 0.0], [1 / 5, 1 / 5, 3 / 5]),
     ]:
-        found, _ = encoder.mix_values(joined_BLX, jnp.array([bias]), num_heads=1)
+        found, _ = encoder.scaled_dot_product_attention(qkv_BLX, jnp.array([bias]), num_heads=1)
         np.testing.assert_allclose(found[0, :, :3], [expected] * 3, rtol=1e-6, atol=0)
 
 
@@ -313,7 +315,7 @@ def test_attend_equals_loops_over_heads_and_queries():
 
 def test_masked_keys_are_never_read():
     hidden_BLD = jax.random.normal(KEY, (1, 3, CONFIG.hidden_dim))
-    bias_BL = encoder.key_bias(jnp.array([[True, True, False]]))
+    bias_BL = encoder.attention_bias(jnp.array([[True, True, False]]))
     changed_BLD = hidden_BLD.at[0, 2].add(100.0)
     found, expected = (
         encoder.attend(LAYER, CONFIG, x, bias_BL)[0, :2] for x in (changed_BLD, hidden_BLD)
@@ -407,7 +409,7 @@ def test_dropout_without_a_key_or_a_rate_is_the_identity(key, rate):
 
 def test_dropout_follows_its_key():
     batch = make_batch()
-    run = functools.partial(encode, PARAMS, batch.token_BL, batch.segment_BL, batch.live_BL)
+    run = functools.partial(encode, PARAMS, batch.token_BL, batch.segment_BL, batch.valid_BL)
     first, again, other = run(jax.random.key(1)), run(jax.random.key(1)), run(jax.random.key(2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-2 and np.abs(first - encode_batch(batch)).max() > 1e-2
@@ -416,23 +418,23 @@ def test_dropout_follows_its_key():
 def test_every_layer_draws_its_own_dropout(monkeypatch):
     """With layers that add uniform noise of their key: four independent draws spread by 0.58, equal ones by 1.15."""
 
-    def add_noise(layer, config, x, bias, *, voter_BL=None, key, dtype):
+    def add_noise(layer, config, x, bias, *, query_mask_BL=None, key, dtype):
         return x + jax.random.uniform(key, x.shape), None
 
-    monkeypatch.setattr(encoder, "attend_and_count", add_noise)
+    monkeypatch.setattr(encoder, "attention_with_significance", add_noise)
     monkeypatch.setattr(encoder, "feed_forward", lambda layer, config, x, *, key, dtype: x)
     monkeypatch.setattr(encoder, "embed", lambda params, config, *_, key: jnp.zeros((4, 12, 16)))
     batch = make_batch()
     for forward in (
         lambda key: encoder.encode(
-            PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL, key=key
+            PARAMS, CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL, key=key
         ),
-        lambda key: full_width.run_layers(
+        lambda key: full_width.forward_layers(
             {"encoder": PARAMS, "pruner": {}},
             CONFIG,
             keep_all(),
             jnp.zeros((4, 12, 16)),
-            batch.live_BL,
+            batch.valid_BL,
             slope=None,
             key=key,
             dtype=jnp.float32,
@@ -478,7 +480,9 @@ def test_the_head_has_its_own_dropout_where_it_is_given():
 def test_probabilities_of_zero_switch_dropout_off():
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_dropout_prob=0.0)
     batch = make_batch()
-    found = encoder.encode(PARAMS, config, batch.token_BL, batch.segment_BL, batch.live_BL, key=KEY)
+    found = encoder.encode(
+        PARAMS, config, batch.token_BL, batch.segment_BL, batch.valid_BL, key=KEY
+    )
     np.testing.assert_allclose(found, encode_batch(batch), rtol=0, atol=2e-6)
 
 
@@ -534,4 +538,4 @@ def test_a_batch_longer_than_the_positions_is_refused():
 def test_padding_never_matters_for_any_batch(lengths, padding, seed):
     batch = make_batch(lengths, seed=seed)
     found = encode_batch(make_batch(lengths, seed=seed, padding=padding))
-    np.testing.assert_array_equal(found[batch.live_BL], encode_batch(batch)[batch.live_BL])
+    np.testing.assert_array_equal(found[batch.valid_BL], encode_batch(batch)[batch.valid_BL])

@@ -28,14 +28,16 @@ def layers_of(params):
 
 
 def test_attention_probs_times_values_are_what_a_layer_mixes(batch):
-    layer, bias_BL = layers_of(PARAMS)[0], encoder.key_bias(batch.live_BL)
+    layer, bias_BL = layers_of(PARAMS)[0], encoder.attention_bias(batch.valid_BL)
     hidden_BLD = encoder.embed(
         PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
     )
     probs_BHLS = encoder.attention_probs(layer, CONFIG, hidden_BLD, bias_BL)
-    joined_BLX = encoder.query_key_value(layer, CONFIG, hidden_BLD)
-    value_BHSK = encoder.split_heads(jnp.split(joined_BLX, 3, axis=-1)[2], CONFIG.num_heads)
-    expected_BLD, _ = encoder.mix_values(joined_BLX, bias_BL, num_heads=CONFIG.num_heads)
+    qkv_BLX = encoder.query_key_value(layer, CONFIG, hidden_BLD)
+    value_BHSK = encoder.split_heads(jnp.split(qkv_BLX, 3, axis=-1)[2], CONFIG.num_heads)
+    expected_BLD, _ = encoder.scaled_dot_product_attention(
+        qkv_BLX, bias_BL, num_heads=CONFIG.num_heads
+    )
     mixed_BLD = jnp.einsum("BHLS,BHSK->BLHK", probs_BHLS, value_BHSK).reshape(expected_BLD.shape)
     np.testing.assert_allclose(mixed_BLD, expected_BLD, atol=1e-6)
     np.testing.assert_allclose(probs_BHLS.sum(axis=-1), 1.0, atol=1e-6)
@@ -44,7 +46,7 @@ def test_attention_probs_times_values_are_what_a_layer_mixes(batch):
 def test_attention_and_rollout_are_those_of_whole_maps(batch):
     """The same with all maps held at once, in NumPy."""
     found = attention_scores(PARAMS, CONFIG, batch)
-    bias_BL = encoder.key_bias(batch.live_BL)
+    bias_BL = encoder.attention_bias(batch.valid_BL)
     hidden_BLD = encoder.embed(
         PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
     )
@@ -68,7 +70,7 @@ def test_attention_and_rollout_are_those_of_whole_maps(batch):
 def test_attention_scores_are_shares_of_what_is_no_padding(batch):
     for score_NBL in jax.tree.leaves(attention_scores(PARAMS, CONFIG, batch)):
         np.testing.assert_allclose(score_NBL.sum(axis=-1), 1.0, atol=1e-5)
-        assert np.all(np.asarray(score_NBL)[:, ~batch.live_BL] == 0.0)
+        assert np.all(np.asarray(score_NBL)[:, ~batch.valid_BL] == 0.0)
 
 
 def test_saliency_in_front_of_the_first_layer_is_the_one_that_predictors_learn(batch):
@@ -81,16 +83,16 @@ def test_saliency_in_front_of_the_first_layer_is_the_one_that_predictors_learn(b
 
 def test_saliency_of_a_layer_is_the_gradient_at_its_input(batch):
     found_NBL, logits_BC = layer_saliency(PARAMS, CONFIG, batch)
-    bias_BL, last = encoder.key_bias(batch.live_BL), layers_of(PARAMS)[-1]
+    bias_BL, last = encoder.attention_bias(batch.valid_BL), layers_of(PARAMS)[-1]
     start_BLD = encoder.embed(
         PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
     )
-    _, _, hidden_NBLD = full_width.run_layers(
+    _, _, hidden_NBLD = full_width.forward_layers(
         PARAMS | {"pruner": {}},
         CONFIG,
         keep_all(),
         start_BLD,
-        batch.live_BL,
+        batch.valid_BL,
         slope=None,
         key=None,
         dtype=jnp.float32,
@@ -106,7 +108,7 @@ def test_saliency_of_a_layer_is_the_gradient_at_its_input(batch):
     entering_BLD = hidden_NBLD[-2]
     expected_BL = jnp.linalg.norm(jax.grad(answer)(entering_BLD) * entering_BLD, axis=-1)
     np.testing.assert_allclose(
-        found_NBL[-1], jnp.where(batch.live_BL, expected_BL, 0.0), rtol=1e-4, atol=1e-5
+        found_NBL[-1], jnp.where(batch.valid_BL, expected_BL, 0.0), rtol=1e-4, atol=1e-5
     )
 
 
@@ -121,6 +123,6 @@ def test_scores_do_not_depend_on_the_padding(batch):
 
 def test_a_pruners_scores_end_where_a_token_leaves(batch):
     score_NBL, keep_NBL = (np.asarray(x) for x in pruner_scores(PARAMS, CONFIG, tiny.PRUNER, batch))
-    assert keep_NBL[-1].sum() < keep_NBL[0].sum() < batch.live_BL.sum()
+    assert keep_NBL[-1].sum() < keep_NBL[0].sum() < batch.valid_BL.sum()
     np.testing.assert_array_equal(score_NBL[1:] > 0.0, keep_NBL[:-1])
     np.testing.assert_allclose(score_NBL.sum(axis=-1), 1.0, atol=1e-5)

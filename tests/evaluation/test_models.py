@@ -12,7 +12,7 @@ from adapler_jax.encoders import bert as encoder
 from adapler_jax.evaluation.models import compare_speed, evaluate_model
 from adapler_jax.evaluation.scoring import ClassScorer
 from adapler_jax.pruning import adapler, keep_all
-from adapler_jax.types import FILLER_ID, Batch, EncoderConfig
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=24
@@ -42,12 +42,12 @@ def make_params(pruner_name):
 def make_batches():
     """Two batches of three rows; the last row of the second is a filler."""
     generator = np.random.default_rng(0)
-    for lengths, ids in (([3, 12, 7], [2, 0, 1]), ([9, 4, 1], [3, 4, FILLER_ID])):
-        live_BL = np.arange(12) < np.array(lengths)[:, None]
+    for lengths, ids in (([3, 12, 7], [2, 0, 1]), ([9, 4, 1], [3, 4, PADDING_EXAMPLE_ID])):
+        valid_BL = np.arange(12) < np.array(lengths)[:, None]
         yield Batch(
-            token_BL=(generator.integers(1, 50, (3, 12)) * live_BL).astype(np.int32),
+            token_BL=(generator.integers(1, 50, (3, 12)) * valid_BL).astype(np.int32),
             segment_BL=np.zeros((3, 12), np.int32),
-            live_BL=live_BL,
+            valid_BL=valid_BL,
             label_B=np.array([0, 1, 0], np.int32),
             example_id_B=np.array(ids, np.int32),
         )
@@ -96,7 +96,7 @@ def test_nll_is_that_of_the_true_labels(evaluation):
         total -= sum(
             log_prob_BC[row, batch.label_B[row]]
             for row in range(3)
-            if batch.example_id_B[row] != FILLER_ID
+            if batch.example_id_B[row] != PADDING_EXAMPLE_ID
         )
     assert evaluation.nll == pytest.approx(total / 5, rel=1e-5)
 

@@ -72,7 +72,7 @@ def test_best_spans_are_scored_also_where_no_answer_is_given():
         ("4", (), ()),
     ]
     questions = [Question(name, "who", "Ada made a film", *answers) for name, *answers in asked]
-    limits = {"max_length": 12, "stride": 4, "max_question_tokens": 3, "max_answers": 1}
+    limits = {"max_length": 12, "doc_stride": 4, "max_question_tokens": 3, "max_answers": 1}
     windows = join_windows(iter_windows(questions, CORE, **limits))
     logits_BL2 = np.zeros((4, 12, 2), np.float32)
     logits_BL2[:, windows.context_first[0]] = 5.0  # Ada
@@ -150,7 +150,7 @@ def wikihop_rows():
         [first, WikihopQuestion("2", "a", ("b", "c"), (), 0)],
         CORE,
         max_length=16,
-        max_rows=2,
+        max_packed_questions=2,
         max_candidates=3,
     )
     assert rows.question.tolist() == [0, 0, 1]

@@ -108,8 +108,8 @@ def seed_folders(root: Path) -> list[Path]:
     Args:
       root: an empty folder.
     """
-    limits = {"stride": 2, "max_question_tokens": 2, "max_answer_tokens": 2, "num_best": 2}
-    reading = {"reading": limits, "no_answer_threshold": 0.5}
+    limits = {"doc_stride": 2, "max_question_tokens": 2, "max_answer_tokens": 2, "n_best_size": 2}
+    reading = {"qa": limits, "no_answer_threshold": 0.5}
     tokenizer = write_tokenizer(root / "tokenizer")
     distilbert = EncoderConfig(2, 2, 8, 12, 16, 8, num_segments=1, pooler_activation="relu")
     save_model(
@@ -173,7 +173,9 @@ def _run_saved(folder: Path) -> None:
     pruner_of_saved(saved)
     max_length_of(saved)
     if saved.head is SPAN:
-        reading_limits(saved, "stride", "max_question_tokens", "max_answer_tokens", "num_best")
+        reading_limits(
+            saved, "doc_stride", "max_question_tokens", "max_answer_tokens", "n_best_size"
+        )
 
 
 LOADERS = {

@@ -104,7 +104,7 @@ def exhaust(items) -> None:
 
 def read_task(path: pathlib.Path) -> None:
     """Read a table for training, and sum it up."""
-    summarize(load_task("custom", source=f"file:{path}", carve={"validation": 0.2}))
+    summarize(load_task("custom", source=f"file:{path}", split_fractions={"validation": 0.2}))
 
 
 def read_stream(path: pathlib.Path) -> None:

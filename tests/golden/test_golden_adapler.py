@@ -12,7 +12,7 @@ from adapler_jax import forward as full_width
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.drivers import masked
 from adapler_jax.pruning import adapler, keep_all
-from adapler_jax.training.losses import LossConfig, objectives, saliency
+from adapler_jax.training.losses import LossConfig, compute_losses, saliency
 from adapler_jax.training.optimizers import (
     OptimizerConfig,
     join_thresholds,
@@ -34,7 +34,7 @@ RATES = OptimizerConfig(
     weight_decay=0.01,
     adam_epsilon=1e-12,
     clip_norm=1.0,
-    warmup_share=0.06,
+    warmup_ratio=0.06,
 )
 NUM_STEPS = 100
 
@@ -57,7 +57,7 @@ class Golden:
             attention_dropout_prob=0.0,
         )
         self.pruner = adapler(
-            self.config, relative_length=False, constant_targets=False, bound_cls_ratio=False
+            self.config, relative_length=False, stop_target_gradient=False, clip_cls_ratio=False
         )
         tensors = self.under("weights/")
         tensors["contribution_predictor.threshold"] = self.arrays["eta"]
@@ -69,7 +69,7 @@ class Golden:
         self.batch = Batch(
             token_BL=self.arrays["input_ids"],
             segment_BL=self.arrays["token_type_ids"],
-            live_BL=self.arrays["attention_mask"] > 0,
+            valid_BL=self.arrays["attention_mask"] > 0,
             label_B=self.arrays["labels"].astype(np.int32),
             example_id_B=np.arange(4, dtype=np.int32),
             saliency_BL=self.arrays["saliency_target"],
@@ -135,20 +135,20 @@ def test_hidden_states_match_layer_by_layer(golden):
     assert_near(embedded_BLD, expected_NBLD[0], 2e-5)
 
     @jax.jit
-    def run(params, embedded_BLD, live_BL):
-        return full_width.run_layers(
+    def run(params, embedded_BLD, valid_BL):
+        return full_width.forward_layers(
             params,
             golden.config,
             golden.pruner,
             embedded_BLD,
-            live_BL,
+            valid_BL,
             slope=jnp.float32(10.0),
             key=None,
             dtype=jnp.float32,
             collect_hidden=True,
         )
 
-    _, _, hidden_NBLD = run(golden.params, embedded_BLD, golden.batch.live_BL)
+    _, _, hidden_NBLD = run(golden.params, embedded_BLD, golden.batch.valid_BL)
     # The same equations in float64 lie 4.3e-5 from the reference.
     assert_near(hidden_NBLD, expected_NBLD[1:], 1e-4)
 
@@ -156,7 +156,7 @@ def test_hidden_states_match_layer_by_layer(golden):
 def test_hard_removal_matches_token_by_token(golden):
     logits_BC, trace = masked.forward(golden.params, golden.config, golden.pruner, golden.batch)
     entering_NBL = np.concatenate(
-        [golden.batch.live_BL[None], np.asarray(trace.weight_NBL[:-1]) > 0]
+        [golden.batch.valid_BL[None], np.asarray(trace.survival_NBL[:-1]) > 0]
     )
     for row in range(4):
         assert_near(logits_BC[row], golden[f"hard/{row}/logits"][0], 2e-5)
@@ -172,7 +172,7 @@ def test_the_steepest_slope_is_the_hard_rule(golden):
     _, soft = soft_forward(golden, "1e20")
     _, hard = masked.forward(golden.params, golden.config, golden.pruner, golden.batch)
     np.testing.assert_array_equal(soft.count_NB, hard.count_NB)
-    np.testing.assert_array_equal(soft.weight_NBL, hard.weight_NBL)
+    np.testing.assert_array_equal(soft.survival_NBL, hard.survival_NBL)
 
 
 def test_saliency_matches(golden):
@@ -188,7 +188,7 @@ def test_both_losses_and_all_gradients_of_the_first_step_match(golden):
     def differentiate(weights, thresholds):
         def run(weights, thresholds):
             params = join_thresholds(weights, thresholds)
-            return objectives(
+            return compute_losses(
                 params,
                 golden.config,
                 golden.pruner,

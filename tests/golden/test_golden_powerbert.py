@@ -83,7 +83,7 @@ class Golden:
         self.batch = Batch(
             token_BL=np.array(self.numbers["ids"], np.int32),
             segment_BL=np.array(self.numbers["segment"], np.int32),
-            live_BL=np.array(self.numbers["mask"]) > 0,
+            valid_BL=np.array(self.numbers["mask"]) > 0,
             label_B=np.array(self.numbers["soft"]["labels"], np.int32),
             example_id_B=np.arange(5, dtype=np.int32),
         )
@@ -114,7 +114,7 @@ def test_hard_extraction_matches(golden, case):
         golden.numbers[case]["probs"],
     )
     params = golden.params | {"pruner": {"retention_N": jnp.array(counts, jnp.float32)}}
-    pruner = powerbert(golden.config, keeps_padding=True)
+    pruner = powerbert(golden.config, counts_padding=True)
     logits_BC, trace = masked.forward(params, golden.config, pruner, golden.batch)
     np.testing.assert_allclose(probabilities(logits_BC), expected, rtol=0, atol=TOLERANCE)
     np.testing.assert_array_equal(trace.count_NB, np.repeat(np.array(counts)[:, None], 5, axis=1))
@@ -122,7 +122,7 @@ def test_hard_extraction_matches(golden, case):
     exact_BC, trace = masked.forward(params, golden.config, powerbert(golden.config), golden.batch)
     differs_B = np.abs(probabilities(exact_BC) - expected).max(axis=-1) > TOLERANCE
     assert differs_B.tolist() == [False, case == "hard_to_one", False, False, False]
-    lengths = np.asarray(golden.batch.live_BL).sum(-1)
+    lengths = np.asarray(golden.batch.valid_BL).sum(-1)
     np.testing.assert_array_equal(trace.count_NB, np.minimum(lengths, np.array(counts)[:, None]))
 
 

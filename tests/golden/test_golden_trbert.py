@@ -21,7 +21,7 @@ from adapler_jax.training.methods.policy import (
     importance_scores,
     init_objective,
 )
-from adapler_jax.types import Batch, Draws, EncoderConfig
+from adapler_jax.types import Batch, EncoderConfig, SamplingNoise
 from adapler_jax.weights.checkpoint_formats import SEGMENTS, distilbert_name
 from adapler_jax.weights.rules import axis_sizes, model_rules
 from adapler_jax.weights.tree import to_tree
@@ -76,14 +76,14 @@ def formula(names: list[str], config: EncoderConfig, head_name="classification")
 
 def batch_of(ids, mask=None, labels=None, guide=None) -> Batch:
     token_BL = np.array(ids, np.int32)
-    live_BL = np.ones(token_BL.shape, bool) if mask is None else np.array(mask) > 0
+    valid_BL = np.ones(token_BL.shape, bool) if mask is None else np.array(mask) > 0
     return Batch(
         token_BL=token_BL,
         segment_BL=np.zeros(token_BL.shape, np.int32),
-        live_BL=live_BL,
+        valid_BL=valid_BL,
         label_B=np.zeros(len(ids), np.int32) if labels is None else np.array(labels, np.int32),
         example_id_B=np.arange(len(ids), dtype=np.int32),
-        guide_BSL=None if guide is None else np.array(guide, np.float32),
+        importance_BSL=None if guide is None else np.array(guide, np.float32),
     )
 
 
@@ -122,7 +122,7 @@ def test_answers_of_questions_match(golden):
                 logits_BL2[0, :, 0], case["start"], rtol=1e-6, atol=TOLERANCE
             )
             np.testing.assert_allclose(logits_BL2[0, :, 1], case["end"], rtol=1e-6, atol=TOLERANCE)
-            first, second = (set(np.flatnonzero(trace.weight_NBL[layer, 0])) for layer in (1, 3))
+            first, second = (set(np.flatnonzero(trace.survival_NBL[layer, 0])) for layer in (1, 3))
             assert first == set(case["kept_index_step1"])
             assert second == {
                 case["kept_index_step1"][place] for place in case["kept_index_step2_relative"]
@@ -161,19 +161,23 @@ def uniform(num_rows: int, num_slots: int):
 PRUNER = trbert(CONFIG)
 
 
-def run_actions(params, rows: Batch, action_NBL, guide_NBL, guided_B):
+def run_actions(params, rows: Batch, action_NBL, guide_NBL, imitate_B):
     """A pass whose actions at the two sites are given by random numbers of 0 and 1; imitating rows choose by
     themselves at the first."""
-    draws = Draws(1.0 - jnp.asarray(action_NBL), jnp.asarray(guide_NBL), jnp.asarray(guided_B))
-    return full_width.forward(params, CONFIG, PRUNER, rows, slope=jnp.float32(1.0), draws=draws)
+    noise = SamplingNoise(
+        1.0 - jnp.asarray(action_NBL), jnp.asarray(guide_NBL), jnp.asarray(imitate_B)
+    )
+    return full_width.forward(params, CONFIG, PRUNER, rows, slope=jnp.float32(1.0), noise=noise)
 
 
 def numbers_of(logits_BC, trace, rows: Batch):
     """What the loss is made of."""
     return {
         "task": CLASSIFICATION.losses(logits_BC, rows, 0.0),
-        "share": selected_share(trace, PRUNER.sites, rows.live_BL, by_padded_length=True),
-        "nll": action_losses(trace, PRUNER.sites, rows.live_BL),
+        "share": selected_share(
+            trace, PRUNER.sites, rows.valid_BL, normalize_by_padded_length=True
+        ),
+        "nll": action_losses(trace, PRUNER.sites, rows.valid_BL),
     }
 
 
@@ -190,19 +194,19 @@ def test_reinforcement_step_matches(golden, params, case):
     batch = batch_of(expected["ids"], expected["mask"], expected["labels"], expected["guide"])
     rows = jax.tree.map(lambda leaf: np.concatenate([leaf] * expected["K"]), batch)
     num_rows, num_slots = rows.token_BL.shape
-    guided_B = np.arange(num_rows) < (len(batch.token_BL) if case == "rl_step_imitation" else 0)
+    imitate_B = np.arange(num_rows) < (len(batch.token_BL) if case == "rl_step_imitation" else 0)
     guide_NBL = np.zeros((CONFIG.num_layers, num_rows, num_slots), np.float32)
-    guide_NBL[1], guide_NBL[3] = rows.guide_BSL[:, 0], rows.guide_BSL[:, 1]
+    guide_NBL[1], guide_NBL[3] = rows.importance_BSL[:, 0], rows.importance_BSL[:, 1]
     first_BL = np.array(expected["actions_call0"], np.float32)
 
     # The first selection, by the program's random numbers.
-    draws = Draws(
+    noise = SamplingNoise(
         jnp.asarray(np.broadcast_to(uniform(num_rows, num_slots), guide_NBL.shape)),
         jnp.asarray(guide_NBL),
-        jnp.asarray(guided_B),
+        jnp.asarray(imitate_B),
     )
-    _, trace = full_width.forward(params, CONFIG, PRUNER, rows, slope=jnp.float32(1.0), draws=draws)
-    np.testing.assert_array_equal(trace.weight_NBL[1], first_BL)
+    _, trace = full_width.forward(params, CONFIG, PRUNER, rows, slope=jnp.float32(1.0), noise=noise)
+    np.testing.assert_array_equal(trace.survival_NBL[1], first_BL)
     np.testing.assert_allclose(
         trace.count_NB[1] / num_slots, expected["kept_fraction"][0], rtol=0, atol=TOLERANCE
     )
@@ -269,7 +273,7 @@ def test_importance_scores_match(golden):
     )
     loss = np.mean(CLASSIFICATION.losses(logits_BC, batch, 0.0))
     np.testing.assert_allclose(loss, expected["loss"], rtol=0, atol=TOLERANCE)
-    found = np.where(batch.live_BL[:, None], scores_BSL / len(batch.label_B), expected["score"])
+    found = np.where(batch.valid_BL[:, None], scores_BSL / len(batch.label_B), expected["score"])
     np.testing.assert_allclose(found, expected["score"], rtol=1e-4, atol=TOLERANCE)
 
 
@@ -279,7 +283,7 @@ def test_the_loss_of_initialised_selectors_matches(golden, params):
     loss, _ = init_objective(
         params, CONFIG, PRUNER, batch, jnp.float32(expected["rank"]), dtype=jnp.float32
     )
-    length_B = np.asarray(batch.live_BL).sum(-1)
+    length_B = np.asarray(batch.valid_BL).sum(-1)
     np.testing.assert_allclose(
         loss * np.mean(1.0 / length_B), expected["loss"], rtol=0, atol=TOLERANCE
     )

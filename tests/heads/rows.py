@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from adapler_jax import heads
-from adapler_jax.types import FILLER_ID, Batch
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
 from tests.tiny import CONFIG, NUM_CLASSES
 
 HEADS = {
@@ -31,7 +31,7 @@ def batch_of(lengths, labels=None, *, num_slots=None, teacher=None, **marks) -> 
     return Batch(
         token_BL=zero_BL,
         segment_BL=zero_BL,
-        live_BL=np.arange(num_slots) < np.array(lengths)[:, None],
+        valid_BL=np.arange(num_slots) < np.array(lengths)[:, None],
         label_B=np.array([0] * len(lengths) if labels is None else labels, np.int32),
         example_id_B=np.arange(len(lengths), dtype=np.int32),
         teacher_logits=teacher,
@@ -42,7 +42,9 @@ def batch_of(lengths, labels=None, *, num_slots=None, teacher=None, **marks) -> 
 def make_batch(num_slots=6, teacher=None) -> Batch:
     """The four rows."""
     batch = batch_of(LENGTHS, [1, 0, 0, 0], num_slots=num_slots, teacher=teacher, **MARKS)
-    return batch.replace(example_id_B=np.array([0, 1, FILLER_ID, FILLER_ID], np.int32))
+    return batch.replace(
+        example_id_B=np.array([0, 1, PADDING_EXAMPLE_ID, PADDING_EXAMPLE_ID], np.int32)
+    )
 
 
 def make_states(head, num_slots=6, seed=0):
@@ -52,7 +54,7 @@ def make_states(head, num_slots=6, seed=0):
         .normal(size=(4, 8, CONFIG.hidden_dim))
         .astype(np.float32)[:, :num_slots]
     )
-    state_BLD = np.where(make_batch(num_slots).live_BL[..., None], state_BLD, np.float32(50.0))
+    state_BLD = np.where(make_batch(num_slots).valid_BL[..., None], state_BLD, np.float32(50.0))
     return state_BLD if head.reads_tokens else state_BLD[:, 0]
 
 

@@ -88,7 +88,7 @@ def test_gradients_are_finite_with_fillers_and_rows_without_a_token(name):
         )
         assert largest < 1e-6 if is_shift else largest > 1e-3, where
     if head.reads_tokens:
-        assert not np.any(grads[1][~batch.live_BL])
+        assert not np.any(grads[1][~batch.valid_BL])
 
 
 @EACH

@@ -102,8 +102,8 @@ def test_yes_is_right_whatever_the_span():
 
 def test_the_highest_state_does_not_see_padding():
     state_BLD = jnp.array([[[1.0, -5.0], [-2.0, -3.0], [9.0, 9.0]], [[9.0, 9.0]] * 3])
-    live_BL = jnp.array([[True, True, False], [False] * 3])
-    assert highest_state(state_BLD, live_BL).tolist() == [[1.0, -3.0], [0.0, 0.0]]
+    valid_BL = jnp.array([[True, True, False], [False] * 3])
+    assert highest_state(state_BLD, valid_BL).tolist() == [[1.0, -3.0], [0.0, 0.0]]
 
 
 def test_a_sentence_is_read_by_the_states_at_its_ends():

@@ -79,8 +79,8 @@ def test_a_filler_row_has_a_finite_loss_that_teaches_nothing_by_its_labels(disti
 
 def test_padding_is_never_an_answer():
     logits_BL2 = SPAN.read(make_params(SPAN), CONFIG, make_states(SPAN, 8), make_batch(8))
-    live_BL = make_batch(8).live_BL
-    assert np.all(logits_BL2[~live_BL] == MASK_BIAS) and np.all(np.abs(logits_BL2[live_BL]) < 100)
+    valid_BL = make_batch(8).valid_BL
+    assert np.all(logits_BL2[~valid_BL] == MASK_BIAS) and np.all(np.abs(logits_BL2[valid_BL]) < 100)
     assert np.all(np.argmax(logits_BL2[:3], axis=1) < np.array([[6], [4], [1]]))
 
 

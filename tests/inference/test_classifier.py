@@ -11,9 +11,9 @@ from adapler_jax import heads
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.classifier import Classifier, threshold_of
 from adapler_jax.inference.explanation import Explanation
-from adapler_jax.inference.multiple_choice import Chosen
+from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
-from adapler_jax.inference.question_answerer import Reading
+from adapler_jax.inference.question_answerer import QAPrediction
 from adapler_jax.inference.words import Word, encode_words
 from adapler_jax.pruning import make_pruner
 from adapler_jax.types import EncoderConfig
@@ -250,10 +250,14 @@ def test_answers_are_equal_where_all_they_say_is(classifier):
     assert shown[0] == shown[1] != shown[2]
     fields = {"words": words, "keep_NW": kept, "is_cut": False}
     readings = [
-        Reading("q", "good", "good", score, 1.0, 0, 4, (), **fields) for score in (1.0, 1.0, 2.0)
+        QAPrediction("q", "good", "good", score, 1.0, 0, 4, (), **fields)
+        for score in (1.0, 1.0, 2.0)
     ]
     assert readings[0] == readings[1] != readings[2]
-    chosen = [Chosen("a", "q", ("x", "y"), 0, "x", (0.5, prob), **fields) for prob in (0.5, 0.5, 1)]
+    chosen = [
+        ChoicePrediction("a", "q", ("x", "y"), 0, "x", (0.5, prob), **fields)
+        for prob in (0.5, 0.5, 1)
+    ]
     assert chosen[0] == chosen[1] != chosen[2]
     assert classifier == classifier != dataclasses.replace(classifier, threshold=None)
 

@@ -174,7 +174,7 @@ def test_seconds_of_this_device_go_before_what_its_processor_says(saved, factor,
     ]
     rows += [dataclasses.replace(row, dtype="bfloat16", ms=factor * row.ms) for row in rows]
     table = dataclasses.replace(TABLE, device=device_name(), rows=tuple(rows))
-    assert taken(saved, latency_table=table) == expected
+    assert taken(saved, autotune_table=table) == expected
 
 
 def test_a_loaded_model_says_which_operands_it_takes(saved):

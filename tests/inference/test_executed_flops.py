@@ -9,9 +9,9 @@ import pytest
 
 from adapler_jax import flops
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.inference.autotune.select import Choice
+from adapler_jax.inference.autotune.select import DriverChoice
 from adapler_jax.inference.drivers import dense, packed
-from adapler_jax.inference.engine import lay_out
+from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.inference.executed_flops import (
     blocks_of,
     executed_flops,
@@ -53,9 +53,13 @@ def _ran(monkeypatch):
         monkeypatch.setattr(encoder, name, run)
 
     count("embed_rows", lambda args: len(args[2]), encoder.embed_rows)
-    for name in ("query_key_value", "add_attention", "feed_forward"):
+    for name in ("query_key_value", "attention_output", "feed_forward"):
         count(name, lambda args: len(args[2]), getattr(encoder, name))
-    count("mix_values", lambda args: args[0].shape[0] * args[0].shape[1] ** 2, encoder.mix_values)
+    count(
+        "scaled_dot_product_attention",
+        lambda args: args[0].shape[0] * args[0].shape[1] ** 2,
+        encoder.scaled_dot_product_attention,
+    )
     monkeypatch.setattr(packed, "TILES", TILES)
     monkeypatch.setattr(packed, "BLOCK_TOKENS", BLOCK)
     return counts
@@ -68,18 +72,18 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
     run = jax.jit(lambda params, batch: forward(params, CONFIG, pruner, batch))
     for batch in BATCHES:
         ran.clear()
-        _, trace = run(lay_out(params, CONFIG), batch)
+        _, trace = run(prepare_inference_params(params, CONFIG), batch)
         count_NB = (
-            np.tile(batch.live_BL.sum(-1), (CONFIG.num_layers, 1))
+            np.tile(batch.valid_BL.sum(-1), (CONFIG.num_layers, 1))
             if name == "keep_all"
             else trace.count_NB
         )
         jax.block_until_ready(trace)
         jax.effects_barrier()
-        assert ran["query_key_value"] == ran["add_attention"]
+        assert ran["query_key_value"] == ran["attention_output"]
         expected = flops.embedding_flops(CONFIG, ran["embed_rows"])
         expected += flops.attention_row_flops(CONFIG, ran["query_key_value"])
-        expected += flops.attention_pair_flops(CONFIG, ran["mix_values"])
+        expected += flops.attention_pair_flops(CONFIG, ran["scaled_dot_product_attention"])
         expected += flops.feed_forward_flops(CONFIG, ran["feed_forward"])
         found = functools.partial(
             packed_flops, CONFIG, pruner, batch, count_NB=count_NB, buckets=BUCKETS
@@ -89,7 +93,7 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
             sizes = packed.sizes_for(
                 5, tiny.NUM_SLOTS, buckets=BUCKETS, tiles=TILES, block_tokens=BLOCK
             )
-            entering_NB = [batch.live_BL.sum(-1), *np.asarray(count_NB)[:-1]]
+            entering_NB = [batch.valid_BL.sum(-1), *np.asarray(count_NB)[:-1]]
             blocks = [block_B for count_B in entering_NB for block_B in blocks_of(count_B, BLOCK)]
             groups = [group for block_B in blocks for group in groups_of(block_B, sizes)]
             significance = sum(
@@ -103,7 +107,7 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
             )  # of the last layer
             read = ran["embed_rows"] + ran["query_key_value"] - unread
             scores = flops.reading_flops(CONFIG, read, predictor_dim=8)
-            scores += CONFIG.num_layers * flops.decision_flops(batch.live_BL.size, predictor_dim=8)
+            scores += CONFIG.num_layers * flops.decision_flops(batch.valid_BL.size, predictor_dim=8)
             assert found(predictor_dim=8) - found(predictor_dim=0) == scores
 
 
@@ -147,7 +151,7 @@ def test_executed_operations_are_those_of_the_buckets():
     )
     for driver, expected in {"bucketed": bucketed, "packed": packed_rows, "masked": padded}.items():
         found = executed_flops(
-            make_params(), CONFIG, PRUNER, batch, count_NB, choice=Choice(driver, (4, 12))
+            make_params(), CONFIG, PRUNER, batch, count_NB, choice=DriverChoice(driver, (4, 12))
         )
         assert found.tolist() == [padded, expected]
 
@@ -157,7 +161,7 @@ def test_executed_operations_of_sites_in_layers_are_those_of_the_buckets():
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
     sizes = {"sites": pruner.sites, "predictor_dim": 0, "head": HEAD}
     expected = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **sizes)[0]
-    choice = Choice("bucketed", (4, 12))
+    choice = DriverChoice("bucketed", (4, 12))
     assert executed_flops(params, CONFIG, pruner, batch, count_NB, choice=choice)[1] == expected
 
 
@@ -173,7 +177,7 @@ def test_rows_that_fill_up_a_chunk_are_counted_on_cpus_alone(monkeypatch):
 def test_one_text_pays_for_a_whole_tile():
     """At batch 1 the smallest tile is most of what runs."""
     batch, count_NB = make_batch((5,)), np.full((CONFIG.num_layers, 1), 2)
-    choice = Choice("packed", BUCKETS)
+    choice = DriverChoice("packed", BUCKETS)
     _, found = executed_flops(make_params(), CONFIG, PRUNER, batch, count_NB, choice=choice)
     true = flops.pruned_flops(CONFIG, [5], count_NB, **SIZES)[0]
     assert found > 5 * true

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from adapler_jax import heads
-from adapler_jax.inference.multiple_choice import Chooser
-from adapler_jax.inference.question_answerer import Reader
+from adapler_jax.inference.multiple_choice import MultipleChoice
+from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
@@ -45,13 +45,13 @@ def models(tmp_path_factory):
         root / "joint",
         params | {"head": params["head"] | {"classifier": one}},
         head=head,
-        extra={"reading": LIMITS | {"per_option": False}},
+        extra={"qa": LIMITS | {"score_options_independently": False}},
     )
     save(
         root / "alone",
         params | {"head": params["head"] | {"classifier": two}},
         class_names=("wrong", "right"),
-        extra={"reading": LIMITS | {"per_option": True}},
+        extra={"qa": LIMITS | {"score_options_independently": True}},
     )
     return root
 
@@ -59,7 +59,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def load(models):
     """Choosers by model and driver."""
-    return functools.cache(lambda name, driver: Chooser.load(models / name, driver=driver))
+    return functools.cache(lambda name, driver: MultipleChoice.load(models / name, driver=driver))
 
 
 @pytest.mark.parametrize(("name", "driver"), [("joint", "packed"), ("alone", "masked")])
@@ -151,16 +151,17 @@ def test_questions_may_be_rows_of_a_file(load):
 
 def test_a_model_that_chooses_among_no_options_is_refused(tiny_classifier):
     with pytest.raises(ValueError, match="does not choose among options; load it with Classifier"):
-        Chooser.load(tiny_classifier)
+        MultipleChoice.load(tiny_classifier)
 
 
 def test_a_model_that_judges_options_alone_is_named_as_one_that_chooses(models):
-    with pytest.raises(ValueError, match="finds no answers in texts; load it with Chooser"):
-        Reader.load(models / "alone")
+    with pytest.raises(ValueError, match="finds no answers in texts; load it with MultipleChoice"):
+        QuestionAnswerer.load(models / "alone")
 
 
 @pytest.mark.parametrize(
-    ("head", "load"), [(heads.choice(num_options=2), Chooser.load), (heads.SPAN, Reader.load)]
+    ("head", "load"),
+    [(heads.choice(num_options=2), MultipleChoice.load), (heads.SPAN, QuestionAnswerer.load)],
 )
 def test_a_model_saved_without_the_limits_of_its_rows_is_refused(tmp_path, head, load):
     params = tiny.make_params() | {"head": head.init(jax.random.key(0), tiny.CONFIG, 0)}
@@ -175,7 +176,7 @@ def test_a_model_saved_without_the_limits_of_its_rows_is_refused(tmp_path, head,
     )
     with pytest.raises(
         ValueError,
-        match="saved without .*max_option_tokens|saved without stride, .*num_best in extra",
+        match="saved without .*max_option_tokens|saved without doc_stride, .*n_best_size in extra",
     ):
         load(tmp_path / "model")
 

@@ -17,9 +17,9 @@ from adapler_jax import heads
 from adapler_jax.inference import processes
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import make_engine
-from adapler_jax.inference.multiple_choice import Chooser
+from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.processes import Origin, check_process
-from adapler_jax.inference.question_answerer import Reader
+from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import COMPUTE_DTYPES, compute_dtype
 from adapler_jax.weights.save import save_model
@@ -29,10 +29,10 @@ from tests.data.conftest import build_tokenizer
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 LIMIT_S = 20.0
 LIMITS = {
-    "stride": 4,
+    "doc_stride": 4,
     "max_question_tokens": 4,
     "max_answer_tokens": 4,
-    "num_best": 3,
+    "n_best_size": 3,
     "max_option_tokens": 6,
 }
 
@@ -46,7 +46,7 @@ def _models(tmp_path_factory, tiny_classifier):
         "pruner_name": "adapler",
         "max_length": 16,
         "tokenizer": build_tokenizer(),
-        "extra": {"reading": LIMITS | {"per_option": False}},
+        "extra": {"qa": LIMITS | {"score_options_independently": False}},
     }
     span = params | {"head": heads.SPAN.init(tiny.jax.random.key(0), tiny.CONFIG, 0)}
     save_model(root / "span", span, head=heads.SPAN, **save)
@@ -61,8 +61,8 @@ def _models(tmp_path_factory, tiny_classifier):
         "classifier": Classifier.load(
             tiny_classifier, dtype="bfloat16", driver="bucketed", buckets=[8, 16]
         ),
-        "reader": Reader.load(root / "span", driver="masked", always_answers=True),
-        "chooser": Chooser.load(root / "choice", driver="masked"),
+        "reader": QuestionAnswerer.load(root / "span", driver="masked", always_answers=True),
+        "chooser": MultipleChoice.load(root / "choice", driver="masked"),
     }
 
 
@@ -79,8 +79,8 @@ def calls_of(models):
         "stream": lambda: list(reader.stream([("good", "a good film")])),
         "choose": lambda: chooser.choose("good", "a good film", ["a", "b"]),
         "Classifier.load": lambda: Classifier.load(classifier.origin.directory),
-        "Reader.load": lambda: Reader.load(reader.origin.directory),
-        "Chooser.load": lambda: Chooser.load(chooser.origin.directory),
+        "Reader.load": lambda: QuestionAnswerer.load(reader.origin.directory),
+        "MultipleChoice.load": lambda: MultipleChoice.load(chooser.origin.directory),
         "pickle": lambda: pickle.loads(pickle.dumps(classifier)).predict(["good"]),
         "pickle, run": lambda: pickle.loads(pickle.dumps(classifier)).run,
         "pickle, explain": lambda: pickle.loads(pickle.dumps(classifier)).explain("good"),
@@ -268,7 +268,7 @@ def test_a_pickled_classifier_answers_as_the_first(models):
 def test_arguments_of_a_load_pickle_whatever_their_form(tmp_path, monkeypatch, dtype):
     monkeypatch.chdir(tmp_path)
     origin = processes.origin_of(
-        "model", {"dtype": dtype, "latency_table": "table.json", "buckets": [8, 16]}
+        "model", {"dtype": dtype, "autotune_table": "table.json", "buckets": [8, 16]}
     )
     assert (
         pickle.loads(pickle.dumps(origin))
@@ -277,7 +277,7 @@ def test_arguments_of_a_load_pickle_whatever_their_form(tmp_path, monkeypatch, d
             str(tmp_path / "model"),
             {
                 "dtype": "bfloat16",
-                "latency_table": str(tmp_path / "table.json"),
+                "autotune_table": str(tmp_path / "table.json"),
                 "buckets": (8, 16),
             },
         )

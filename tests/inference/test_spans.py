@@ -37,7 +37,7 @@ def found_in(spans, row=0):
     return [found for found in zip(*(column.tolist() for column in columns)) if found[0] >= 0]
 
 
-def every_span(logits_L2, first, count, *, num_best, max_answer_tokens):
+def every_span(logits_L2, first, count, *, n_best_size, max_answer_tokens):
     """The best spans by looking at each one."""
     start_L, end_L = np.asarray(logits_L2, np.float64).T
     spans = [
@@ -47,13 +47,13 @@ def every_span(logits_L2, first, count, *, num_best, max_answer_tokens):
     ]
     return sorted(
         (span for span in spans if span[2] > -INF), key=lambda span: (-span[2], span[0], span[1])
-    )[:num_best]
+    )[:n_best_size]
 
 
 def test_best_spans_by_hand():
     # [CLS] q [SEP] a b c [SEP]: the highest logits stand where no answer may begin or end.
     logits = logits_of([9, 9, 9, 1, 3, 0, 9], [8, 9, 9, 2, 0, 1, 9])
-    spans = best_spans(logits, [3], [3], num_best=3)
+    spans = best_spans(logits, [3], [3], n_best_size=3)
     assert found_in(spans) == [(4, 5, 4.0), (3, 3, 3.0), (4, 4, 3.0)]
     assert spans.null_R.tolist() == [17.0]
 
@@ -82,9 +82,11 @@ def test_an_end_before_its_start_is_no_span():
 
 
 def test_equal_scores_go_to_the_earliest_start_and_then_the_shortest():
-    spans = best_spans(np.zeros((1, 6, 2), np.float32), [2], [3], num_best=5, max_answer_tokens=2)
+    spans = best_spans(
+        np.zeros((1, 6, 2), np.float32), [2], [3], n_best_size=5, max_answer_tokens=2
+    )
     assert found_in(spans) == [(2, 2, 0.0), (2, 3, 0.0), (3, 3, 0.0), (3, 4, 0.0), (4, 4, 0.0)]
-    assert found_in(best_spans(np.zeros((1, 6, 2), np.float32), [2], [3], num_best=2)) == [
+    assert found_in(best_spans(np.zeros((1, 6, 2), np.float32), [2], [3], n_best_size=2)) == [
         (2, 2, 0.0),
         (2, 3, 0.0),
     ]
@@ -126,16 +128,18 @@ def batches(draw):
 
 @hypothesis.settings(deadline=None, max_examples=300)
 @hypothesis.given(batches(), strategies.integers(1, 12), strategies.integers(1, 16))
-def test_best_spans_are_the_best_of_all(batch, num_best, limit):
-    spans = best_spans(*batch, num_best=num_best, max_answer_tokens=limit)
+def test_best_spans_are_the_best_of_all(batch, n_best_size, limit):
+    spans = best_spans(*batch, n_best_size=n_best_size, max_answer_tokens=limit)
     for row, (logits_L2, first, count) in enumerate(zip(*batch)):
-        expected = every_span(logits_L2, first, count, num_best=num_best, max_answer_tokens=limit)
+        expected = every_span(
+            logits_L2, first, count, n_best_size=n_best_size, max_answer_tokens=limit
+        )
         assert found_in(spans, row) == expected
 
 
 def test_best_spans_of_long_rows_are_the_best_of_all():
     logits = np.random.default_rng(1).normal(size=(1, 300, 2)).astype(np.float32)
-    expected = every_span(logits[0], 10, 280, num_best=20, max_answer_tokens=30)
+    expected = every_span(logits[0], 10, 280, n_best_size=20, max_answer_tokens=30)
     assert found_in(best_spans(logits, [10], [280])) == expected
 
 
@@ -157,8 +161,8 @@ def test_rows_without_context_and_batches_without_rows_have_no_spans():
 
 def test_arguments_that_do_not_fit_are_refused():
     logits = np.zeros((2, 5, 2), np.float32)
-    with pytest.raises(ValueError, match="num_best is 0"):
-        best_spans(logits, [1, 1], [1, 1], num_best=0)
+    with pytest.raises(ValueError, match="n_best_size is 0"):
+        best_spans(logits, [1, 1], [1, 1], n_best_size=0)
     with pytest.raises(ValueError, match="max_answer_tokens is 0"):
         best_spans(logits, [1, 1], [1, 1], max_answer_tokens=0)
     with pytest.raises(
@@ -237,7 +241,7 @@ def test_without_no_answer_the_spans_share_the_probability():
 
 def test_only_the_best_answers_are_returned_and_share_the_probability():
     spans = make_spans([(3, 3, 1.0), (4, 4, 0.0)], [(6, 6, 2.0)], null_R=[0.0, 0.0])
-    answers = merge(spans, num_best=2, allow_null=False)
+    answers = merge(spans, n_best_size=2, allow_null=False)
     assert [answer.text for answer in answers.spans] == ["three", "zero"]
     assert sum(answer.probability for answer in answers.spans) == pytest.approx(1.0)
 
@@ -344,10 +348,10 @@ def test_questions_are_answered_from_their_own_windows():
     ]
     together = dict(
         answer_questions(
-            spans, make_windows([7, 7]), {7: CONTEXT}.get, allow_null=False, num_best=1
+            spans, make_windows([7, 7]), {7: CONTEXT}.get, allow_null=False, n_best_size=1
         )
     )
-    assert list(together) == [7] and together[7] == merge(spans, allow_null=False, num_best=1)
+    assert list(together) == [7] and together[7] == merge(spans, allow_null=False, n_best_size=1)
 
 
 def test_windows_that_do_not_fit_the_spans_are_refused():

@@ -32,7 +32,7 @@ def refuse(text):
 
 
 def test_the_default_folder_is_its_owners_alone(tmp_path):
-    folder = use_compilation_cache(tell=refuse)
+    folder = use_compilation_cache(log=refuse)
     assert folder == user_cache("compiled") == tmp_path / "users" / "adapler_jax" / "compiled"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert jax.config.jax_compilation_cache_dir == str(folder)
@@ -41,7 +41,7 @@ def test_the_default_folder_is_its_owners_alone(tmp_path):
 def test_programs_are_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr(caches, "MIN_COMPILE_S", 0.0)
     jax.block_until_ready(jnp.arange(7) * 2)  # jax notes that there is no cache
-    use_compilation_cache(str(tmp_path / "mine"), tell=refuse)
+    use_compilation_cache(str(tmp_path / "mine"), log=refuse)
     hits = []
     listener = lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None  # noqa: E731
     jax.monitoring.register_event_listener(listener)
@@ -57,19 +57,19 @@ def test_programs_are_read_back(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("argument", "variable"), [("none", ""), ("", "none")])
 def test_none_keeps_nothing(argument, variable, monkeypatch):
     monkeypatch.setenv(VARIABLE, variable)
-    assert use_compilation_cache(argument, tell=refuse) is None
+    assert use_compilation_cache(argument, log=refuse) is None
     assert jax.config.jax_compilation_cache_dir is None and not user_cache("compiled").exists()
 
 
 def test_the_argument_goes_before_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "environment"))
-    assert use_compilation_cache(str(tmp_path / "argument"), tell=refuse) == tmp_path / "argument"
+    assert use_compilation_cache(str(tmp_path / "argument"), log=refuse) == tmp_path / "argument"
     assert not (tmp_path / "environment").exists()
 
 
 def test_the_environment_moves_the_folder(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "environment"))
-    assert use_compilation_cache(tell=refuse) == tmp_path / "environment"
+    assert use_compilation_cache(log=refuse) == tmp_path / "environment"
 
 
 def test_a_folder_that_jax_has_already_stays(tmp_path):
@@ -77,7 +77,7 @@ def test_a_folder_that_jax_has_already_stays(tmp_path):
     before = jax.config.jax_persistent_cache_min_compile_time_secs
     told = []
     for where in ("", str(tmp_path / "users_own"), str(tmp_path / "ours"), "none"):
-        assert use_compilation_cache(where, tell=told.append) == tmp_path / "users_own"
+        assert use_compilation_cache(where, log=told.append) == tmp_path / "users_own"
     assert len(told) == 2 and all("users_own already" in line for line in told)
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "users_own")
     assert jax.config.jax_persistent_cache_min_compile_time_secs == before
@@ -94,7 +94,7 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     told = []
-    assert use_compilation_cache(str(tmp_path / "file" / "folder"), tell=told.append) is None
+    assert use_compilation_cache(str(tmp_path / "file" / "folder"), log=told.append) is None
     assert len(told) == 1 and "compiled programs are not kept" in told[0] and "file" in told[0]
 
 

@@ -254,7 +254,7 @@ def test_a_missing_difference_is_named():
         find_thresholds(SPANS, {}, ANSWERS)
 
 
-@pytest.mark.live
+@pytest.mark.compare
 def test_scores_are_those_of_torchmetrics():
     squad = pytest.importorskip("torchmetrics.functional.text").squad
     rng = np.random.default_rng(0)

@@ -14,18 +14,18 @@ from adapler_jax.pruning.adapler import (
     contribution_logits,
     contribution_scores,
     divergences,
-    first_minimum,
     init_params,
     layer_targets,
     loss_terms,
+    min_grad_left,
     normalise,
     rescale_cls,
     select,
     soft_removal,
     soften,
-    surrogate_ratio,
+    straight_through_ratio,
 )
-from adapler_jax.types import FILLER_ID, MASK_BIAS, Batch, Trace, View
+from adapler_jax.types import MASK_BIAS, PADDING_EXAMPLE_ID, Batch, SiteInput, Trace
 from tests.tiny import CONFIG
 
 SLOPES = [10.0, 100.0, 1000.0]
@@ -129,9 +129,9 @@ def test_gradients_by_hand():
 
 
 def test_first_minimum_sends_the_gradient_of_a_tie_to_the_left():
-    assert jax.grad(first_minimum, argnums=(0, 1))(2.0, 2.0) == (1.0, 0.0)
-    assert jax.grad(first_minimum, argnums=(0, 1))(2.0, 1.0) == (0.0, 1.0)
-    assert float(first_minimum(2.0, 1.0)) == 1.0
+    assert jax.grad(min_grad_left, argnums=(0, 1))(2.0, 2.0) == (1.0, 0.0)
+    assert jax.grad(min_grad_left, argnums=(0, 1))(2.0, 1.0) == (0.0, 1.0)
+    assert float(min_grad_left(2.0, 1.0)) == 1.0
 
 
 @settings(max_examples=40, deadline=None)
@@ -152,18 +152,18 @@ def test_soft_removal_grows_with_the_score_and_stays_in_range(low, high, thresho
 
 def view_of(shares, live=None, weight=None):
     """One example with these relative shares: a logit ln k has the share k / sum of all k."""
-    live_BL = jnp.ones((1, len(shares)), bool) if live is None else jnp.array([live], bool)
-    return View(
-        reading_BL=jnp.log(jnp.array(shares, jnp.float32))[None],
-        live_BL=live_BL,
-        weight_BL=live_BL.astype(jnp.float32)
+    valid_BL = jnp.ones((1, len(shares)), bool) if live is None else jnp.array([live], bool)
+    return SiteInput(
+        token_logit_BL=jnp.log(jnp.array(shares, jnp.float32))[None],
+        remaining_BL=valid_BL,
+        survival_BL=valid_BL.astype(jnp.float32)
         if weight is None
         else jnp.array([weight], jnp.float32),
     )
 
 
 def scores_of(view):
-    return contribution_scores(view.reading_BL, view.live_BL, view.weight_BL)[0]
+    return contribution_scores(view.token_logit_BL, view.remaining_BL, view.survival_BL)[0]
 
 
 def site_params(threshold, cls_ratio=1.0):
@@ -220,13 +220,13 @@ def test_scores_sum_to_one_over_live_tokens(shares, num_live):
 @pytest.mark.parametrize("ratio", [0.001, 0.3, 1.0, 2.5, 1e4])
 def test_surrogate_ratio_is_exactly_one_and_its_slope_one_over_the_ratio(ratio):
     for index in (1, 3):
-        value, slope = jax.value_and_grad(surrogate_ratio)(jnp.float32(ratio), index)
+        value, slope = jax.value_and_grad(straight_through_ratio)(jnp.float32(ratio), index)
         assert value == 1.0
         assert float(slope) == pytest.approx(1 / (ratio + 1e-7), rel=1e-6)
 
 
 def test_surrogate_ratio_of_the_first_site_is_a_constant():
-    assert jax.value_and_grad(surrogate_ratio)(jnp.float32(2.5), 0) == (1.0, 0.0)
+    assert jax.value_and_grad(straight_through_ratio)(jnp.float32(2.5), 0) == (1.0, 0.0)
 
 
 def test_cls_ratio_changes_no_value_of_soften():
@@ -256,25 +256,25 @@ def test_soften_by_hand():
     survival[-1] = 1e-7  # of less weight than 1e-6: not shrunk any further
     np.testing.assert_allclose(found.score_BL[0], scores, rtol=1e-5)
     np.testing.assert_allclose(found.bias_BL[0], edits, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found.weight_BL[0], survival, rtol=1e-4)
+    np.testing.assert_allclose(found.survival_BL[0], survival, rtol=1e-4)
 
 
 def test_only_tokens_of_more_weight_than_a_millionth_shrink():
     """Both lose exp(-10000 w), the first about 1%, were it not gone already."""
     view = view_of([1, 1, 1], weight=[1.0, 0.9e-6, 1.1e-6])
-    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(1e6)).weight_BL[0]
+    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(1e6)).survival_BL[0]
     np.testing.assert_allclose(found, [1.0, 0.9e-6, 1.1e-6 * math.exp(-0.011)], rtol=1e-5)
 
 
 def test_cls_is_never_softened_even_where_its_score_is_the_lowest():
     found = soften(site_params(1.0), jnp.int32(1), view_of([1, 500, 500]), jnp.float32(HARD_SLOPE))
-    assert found.bias_BL[0, 0] == 0.0 and found.weight_BL[0, 0] == 1.0
+    assert found.bias_BL[0, 0] == 0.0 and found.survival_BL[0, 0] == 1.0
 
 
 def test_padding_keeps_weight_zero_and_gets_no_bias_of_its_own():
     view = view_of([1, 2, 3], live=[True, True, False])
     found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(10.0))
-    assert found.weight_BL[0, 2] == 0.0 and found.bias_BL[0, 2] == 0.0
+    assert found.survival_BL[0, 2] == 0.0 and found.bias_BL[0, 2] == 0.0
 
 
 def kept(shares, threshold, live=None):
@@ -305,7 +305,7 @@ def test_an_empty_row_selects_nothing():
 def test_the_hard_rule_equals_the_steepest_soft_one_at_a_site():
     for shares in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1], [1, 1, 1, 9, 3]):
         soft = soften(site_params(0.8), jnp.int32(1), view_of(shares), jnp.float32(HARD_SLOPE))
-        assert (soft.weight_BL[0] > 0).tolist() == kept(shares, 0.8)
+        assert (soft.survival_BL[0] > 0).tolist() == kept(shares, 0.8)
 
 
 @settings(max_examples=25, deadline=None)
@@ -369,7 +369,7 @@ TRACE = Trace(
             [[0.4, 0.3, 0.2, 0.1], [0.9, 0.1, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]],
         ]
     ),
-    weight_NBL=jnp.array(
+    survival_NBL=jnp.array(
         [
             [[1.0, 0.5, 0.8, 0.2], [1.0, 0.25, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]],
             [[1.0, 0.1, 0.4, 0.0], [1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]],
@@ -381,12 +381,12 @@ SALIENCY = np.array([[2.0, 1.0, 3.0, 4.0], [3.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0,
 RATIOS = {"cls_ratio_N": jnp.array([1.0, 2.0])}
 
 
-def batch_of(example_ids=(7, 3, FILLER_ID), saliency=SALIENCY):
+def batch_of(example_ids=(7, 3, PADDING_EXAMPLE_ID), saliency=SALIENCY):
     zeros_BL = np.zeros(LIVE.shape, np.int32)
     return Batch(
         token_BL=zeros_BL,
         segment_BL=zeros_BL,
-        live_BL=LIVE,
+        valid_BL=LIVE,
         label_B=zeros_BL[:, 0],
         example_id_B=np.array(example_ids, np.int32),
         saliency_BL=saliency,
@@ -394,13 +394,15 @@ def batch_of(example_ids=(7, 3, FILLER_ID), saliency=SALIENCY):
 
 
 @functools.cache
-def jitted_terms(relative_length, constant_targets, length_target=0.0):
-    flags = {"relative_length": relative_length, "constant_targets": constant_targets}
+def jitted_terms(relative_length, stop_target_gradient, length_target=0.0):
+    flags = {"relative_length": relative_length, "stop_target_gradient": stop_target_gradient}
     return jax.jit(functools.partial(loss_terms, length_target=length_target, **flags))
 
 
-def terms(trace=TRACE, batch=None, *, relative_length=False, constant_targets=True, params=RATIOS):
-    found = jitted_terms(relative_length, constant_targets)(
+def terms(
+    trace=TRACE, batch=None, *, relative_length=False, stop_target_gradient=True, params=RATIOS
+):
+    found = jitted_terms(relative_length, stop_target_gradient)(
         params, trace, batch_of() if batch is None else batch
     )
     return {name: float(value) for name, value in found.items()}
@@ -450,20 +452,20 @@ def test_terms_ignore_filler_rows():
 
 
 def test_terms_of_fillers_alone_are_zero():
-    assert terms(batch=batch_of((FILLER_ID,) * 3)) == {"contribution": 0.0, "length": 0.0}
+    assert terms(batch=batch_of((PADDING_EXAMPLE_ID,) * 3)) == {"contribution": 0.0, "length": 0.0}
 
 
 def test_a_site_where_only_cls_is_left_teaches_nothing():
     """Site 1 of the second example, whose scores then do not matter."""
-    alone = TRACE.replace(weight_NBL=TRACE.weight_NBL.at[0, 1, 1].set(0.0))
+    alone = TRACE.replace(survival_NBL=TRACE.survival_NBL.at[0, 1, 1].set(0.0))
     other = alone.replace(score_NBL=alone.score_NBL.at[1, 1].set(jnp.array([0.1, 0.2, 0.3, 0.4])))
     assert terms(alone)["contribution"] == pytest.approx(terms(other)["contribution"], rel=1e-6)
 
 
 @functools.cache
-def contribution_gradient(constant_targets):
+def contribution_gradient(stop_target_gradient):
     def contribution(trace, ratio_N):
-        flags = {"relative_length": True, "constant_targets": constant_targets}
+        flags = {"relative_length": True, "stop_target_gradient": stop_target_gradient}
         return loss_terms({"cls_ratio_N": ratio_N}, trace, batch_of(), **flags)["contribution"]
 
     return jax.jit(jax.grad(contribution, argnums=(0, 1)))
@@ -471,18 +473,18 @@ def contribution_gradient(constant_targets):
 
 def test_constant_targets_let_no_gradient_through():
     by_trace, by_ratio = contribution_gradient(True)(TRACE, RATIOS["cls_ratio_N"])
-    assert np.all(by_trace.weight_NBL == 0) and np.all(by_ratio == 0)
+    assert np.all(by_trace.survival_NBL == 0) and np.all(by_ratio == 0)
     assert np.all(by_trace.score_NBL[:, 0] != 0) and np.all(by_trace.score_NBL[:, 2] == 0)
 
 
 def test_targets_that_are_not_constant_pull_at_earlier_masks_and_ratios():
     by_trace, by_ratio = contribution_gradient(False)(TRACE, RATIOS["cls_ratio_N"])
-    assert np.all(by_trace.weight_NBL[0, 0] != 0) and np.all(by_trace.weight_NBL[1] == 0)
+    assert np.all(by_trace.survival_NBL[0, 0] != 0) and np.all(by_trace.survival_NBL[1] == 0)
     assert by_ratio[0] == 0 and by_ratio[1] != 0
 
 
 def test_the_flag_of_the_targets_changes_no_value():
-    assert terms(constant_targets=False) == pytest.approx(terms(constant_targets=True))
+    assert terms(stop_target_gradient=False) == pytest.approx(terms(stop_target_gradient=True))
 
 
 def test_gradient_by_the_scores_by_hand():
@@ -496,7 +498,7 @@ def test_gradient_by_the_scores_by_hand():
     ("option", "value"), [("numpy_rank_promotion", "raise"), ("numpy_dtype_promotion", "strict")]
 )
 def test_loss_terms_promote_nothing_implicitly(option, value):
-    run = functools.partial(loss_terms, relative_length=True, constant_targets=True)
+    run = functools.partial(loss_terms, relative_length=True, stop_target_gradient=True)
     with getattr(jax, option)(value):
         jax.make_jaxpr(lambda trace: run(RATIOS, trace, batch_of()))(TRACE)
 
@@ -528,7 +530,7 @@ def test_constrain_by_hand(bound):
         "cls_ratio_N": jnp.array([1.0, -0.5, 0.0, 30.0]),
         "hidden": {"kernel": jnp.full((4, 1, 1), 7.0)},
     }
-    found = constrain(params, bound_cls_ratio=bound)
+    found = constrain(params, clip_cls_ratio=bound)
     np.testing.assert_allclose(found["threshold_N"], [0.01, 0.01, 0.5, 1.0])
     np.testing.assert_allclose(
         found["cls_ratio_N"], [1.0, 0.001, 0.001, 30.0] if bound else [1.0, -0.5, 0.0, 30.0]
@@ -539,7 +541,7 @@ def test_constrain_by_hand(bound):
 def test_flags_of_the_factory_reach_its_functions():
     params = {"threshold_N": jnp.ones(2), "cls_ratio_N": -jnp.ones(2)}
     assert make_adapler(CONFIG).constrain(params)["cls_ratio_N"][0] > 0
-    assert make_adapler(CONFIG, bound_cls_ratio=False).constrain(params)["cls_ratio_N"][0] == -1
+    assert make_adapler(CONFIG, clip_cls_ratio=False).constrain(params)["cls_ratio_N"][0] == -1
     relative = make_adapler(CONFIG).loss_terms(RATIOS, TRACE, batch_of())["length"]
     absolute = make_adapler(CONFIG, relative_length=False).loss_terms(RATIOS, TRACE, batch_of())[
         "length"

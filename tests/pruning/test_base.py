@@ -12,7 +12,7 @@ from tests.tiny import CONFIG, assert_trees_equal, make_batch
 
 def test_keep_all_has_no_sites_parameters_or_terms():
     pruner = keep_all()
-    assert pruner.sites == () and pruner.threshold_names == frozenset()
+    assert pruner.sites == () and pruner.length_loss_params == frozenset()
     assert pruner.init(jax.random.key(0), CONFIG) == {}
     assert pruner.loss_terms({}, Trace(), make_batch()) == {}
     assert pruner.constrain({}) == {}
@@ -40,7 +40,7 @@ def test_every_pruner_can_be_a_static_argument(name):
 def test_parameters_have_one_entry_a_site(name):
     pruner = make_pruner(name, CONFIG)
     params = pruner.init(jax.random.key(0), CONFIG)
-    assert pruner.threshold_names <= set(params)
+    assert pruner.length_loss_params <= set(params)
     assert all(leaf.shape[0] == len(pruner.sites) for leaf in jax.tree.leaves(params))
 
 

@@ -19,7 +19,7 @@ from adapler_jax.pruning.powerbert import (
     retention,
     search,
 )
-from adapler_jax.types import MASK_BIAS, View
+from adapler_jax.types import MASK_BIAS, SiteInput
 from tests.tiny import CONFIG, LENGTHS, NUM_SLOTS, assert_trees_equal, make_batch, make_params
 
 SEARCH = powerbert_search(CONFIG, max_length=NUM_SLOTS)
@@ -28,8 +28,12 @@ LIVE = jnp.array([[True, True, True, True, False], [True, True, False, False, Fa
 SIGNIFICANCE = jnp.array([[0.1, 0.5, 0.5, 0.7, 0.0], [0.2, 0.3, 0.0, 0.0, 0.0]])
 
 
-def view(significance_BL=SIGNIFICANCE, live_BL=LIVE):
-    return View(reading_BL=significance_BL, live_BL=live_BL, weight_BL=live_BL.astype(jnp.float32))
+def view(significance_BL=SIGNIFICANCE, valid_BL=LIVE):
+    return SiteInput(
+        token_logit_BL=significance_BL,
+        remaining_BL=valid_BL,
+        survival_BL=valid_BL.astype(jnp.float32),
+    )
 
 
 def params_with(pruner, **leaves):
@@ -53,26 +57,28 @@ def test_attention_received_by_hand():
         ]
     )
     total_HL1 = jnp.array([[[2.0], [1.0], [4.0]], [[1.0], [3.0], [1.0]]])
-    power_BHLS, total_BHL1 = (attention_HLS * total_HL1)[None], total_HL1[None]
+    exp_logits_BHLS, normalizer_BHL1 = (attention_HLS * total_HL1)[None], total_HL1[None]
     voters = jnp.array([[True, True, False]])
-    found = encoder.attention_received(power_BHLS, total_BHL1, voters)
+    found = encoder.attention_significance(exp_logits_BHLS, normalizer_BHL1, voters)
     # Token 0 from token 1: (0.25 + 0.5) / 2. Token 1 from token 0: (0.5 + 0) / 2.
     np.testing.assert_allclose(found, [[0.375, 0.25, 0.0]], rtol=1e-6)
-    with_padding = encoder.attention_received(power_BHLS, total_BHL1, jnp.ones((1, 3), bool))
+    with_padding = encoder.attention_significance(
+        exp_logits_BHLS, normalizer_BHL1, jnp.ones((1, 3), bool)
+    )
     np.testing.assert_allclose(with_padding, [[0.375 + 0.6, 0.25 + 0.4, 0.0]], rtol=1e-6)
 
 
 def test_attention_that_is_counted_gives_the_same_states():
     batch = make_batch()
     layer = jax.tree.map(lambda leaf: leaf[0], make_params(keep_all())["encoder"]["layers"])
-    hidden_BLD = jax.random.normal(jax.random.key(0), (*batch.live_BL.shape, CONFIG.hidden_dim))
-    bias_BL = encoder.key_bias(batch.live_BL)
-    states, received_BL = encoder.attend_and_count(
-        layer, CONFIG, hidden_BLD, bias_BL, voter_BL=batch.live_BL
+    hidden_BLD = jax.random.normal(jax.random.key(0), (*batch.valid_BL.shape, CONFIG.hidden_dim))
+    bias_BL = encoder.attention_bias(batch.valid_BL)
+    states, received_BL = encoder.attention_with_significance(
+        layer, CONFIG, hidden_BLD, bias_BL, query_mask_BL=batch.valid_BL
     )
     np.testing.assert_array_equal(states, encoder.attend(layer, CONFIG, hidden_BLD, bias_BL))
-    assert not np.any(received_BL[~batch.live_BL]) and np.all(
-        received_BL[:3][batch.live_BL[:3]] > 0
+    assert not np.any(received_BL[~batch.valid_BL]) and np.all(
+        received_BL[:3][batch.valid_BL[:3]] > 0
     )
     assert received_BL[3, 0] == 0.0  # a text of [CLS] alone gets none from others
 
@@ -102,7 +108,7 @@ def test_cls_and_the_most_significant_are_retained(count, expected):
 
 def test_training_drops_what_inference_drops():
     softened = HARD.soften({"retention_N": jnp.float32(2.0)}, 0, view(), jnp.float32(1.0))
-    assert softened.weight_BL.tolist() == [[1, 0, 0, 1, 0], [1, 1, 0, 0, 0]]
+    assert softened.survival_BL.tolist() == [[1, 0, 0, 1, 0], [1, 1, 0, 0, 0]]
     assert softened.bias_BL[0].tolist() == [0, MASK_BIAS, MASK_BIAS, 0, MASK_BIAS]
     assert softened.scale_BL is None
     params, batch = retaining(7, 4, 2, 1), make_batch()
@@ -117,7 +123,7 @@ def test_counts_are_the_same_for_all_texts_that_have_as_many_tokens():
     np.testing.assert_array_equal(
         trace.count_NB, np.minimum(LENGTHS, np.array([[7], [4], [2], [1]]))
     )
-    assert np.all(trace.weight_NBL[:, :, 0] == 1.0)
+    assert np.all(trace.survival_NBL[:, :, 0] == 1.0)
 
 
 def test_a_layer_that_retains_every_slot_is_plain_bert():
@@ -139,7 +145,7 @@ def test_padding_and_batch_mates_never_matter():
 
 def test_padding_as_tokens_makes_it_matter():
     """The authors' program: a row's significance depends on how far it is padded."""
-    pruner = powerbert(CONFIG, keeps_padding=True)
+    pruner = powerbert(CONFIG, counts_padding=True)
     run = functools.partial(masked.forward, retaining(7, 4, 2, 1), CONFIG, pruner)
     _, trace = run(make_batch())
     _, wide = run(make_batch(num_slots=CONFIG.num_positions))
@@ -155,7 +161,7 @@ def test_states_are_scaled_by_the_weight_of_their_rank():
     weight_L = jnp.array([1.0, 0.8, 0.5, 0.25, 0.0])
     found = search({"rank_weight_NL": weight_L}, 0, view(), None, protects_cls=True)
     np.testing.assert_allclose(found.scale_BL[0], [1.0, 0.5, 0.25, 0.8, 0.0])
-    assert np.all(found.bias_BL == 0.0) and np.all(found.weight_BL == view().weight_BL)
+    assert np.all(found.bias_BL == 0.0) and np.all(found.survival_BL == view().survival_BL)
     found = search({"rank_weight_NL": weight_L}, 0, view(), None, protects_cls=False)
     np.testing.assert_allclose(found.scale_BL[0], [0.25, 0.8, 0.5, 1.0, 0.0])
 

@@ -8,7 +8,7 @@ import pytest
 from adapler_jax import forward as full_width
 from adapler_jax.inference.drivers import masked
 from adapler_jax.pruning import keep_all, trbert
-from adapler_jax.pruning.base import places
+from adapler_jax.pruning.base import rank_descending
 from adapler_jax.pruning.trbert import (
     action_losses,
     check_layers,
@@ -21,7 +21,7 @@ from adapler_jax.pruning.trbert import (
     selected_share,
     selection_logits,
 )
-from adapler_jax.types import BEFORE_ATTENTION, MASK_BIAS, Draws, Site, Trace, View
+from adapler_jax.types import BEFORE_ATTENTION, MASK_BIAS, SamplingNoise, Site, SiteInput, Trace
 from tests.tiny import CONFIG, LENGTHS, make_batch, make_params
 
 PRUNER = trbert(CONFIG, selector_dim=8)
@@ -33,10 +33,12 @@ def logit(probability):
     return math.log(probability / (1.0 - probability))
 
 
-def view(probability_BL, *, live_BL=LIVE, weight_BL=None, draws=None):
-    reading_BL = jnp.array([[logit(p) for p in row] for row in probability_BL])
-    weight_BL = live_BL.astype(jnp.float32) if weight_BL is None else jnp.array(weight_BL)
-    return View(reading_BL=reading_BL, live_BL=live_BL, weight_BL=weight_BL, draws=draws)
+def view(probability_BL, *, valid_BL=LIVE, survival_BL=None, noise=None):
+    token_logit_BL = jnp.array([[logit(p) for p in row] for row in probability_BL])
+    survival_BL = valid_BL.astype(jnp.float32) if survival_BL is None else jnp.array(survival_BL)
+    return SiteInput(
+        token_logit_BL=token_logit_BL, remaining_BL=valid_BL, survival_BL=survival_BL, noise=noise
+    )
 
 
 PROBABILITIES = [[0.1, 0.6, 0.4, 0.9, 0.9], [0.2, 0.3, 0.9, 0.9, 0.9]]
@@ -85,7 +87,7 @@ def test_selector_by_hand():
 def test_fresh_selectors_are_undecided():
     _, trace = masked.forward(make_params(PRUNER), CONFIG, PRUNER, make_batch())
     for layer in (1, 2):
-        entering_BL = np.asarray(trace.weight_NBL[layer - 1]) > 0
+        entering_BL = np.asarray(trace.survival_NBL[layer - 1]) > 0
         assert np.all(np.abs(np.asarray(trace.score_NBL[layer])[entering_BL] - 0.5) < 0.4)
 
 
@@ -101,25 +103,25 @@ def test_tokens_from_a_half_on_go_on_and_so_does_cls():
 
 
 def test_exactly_a_half_goes_on():
-    found = select({}, 1, view([[0.5, 0.5, 0.5, 0.5, 0.5]], live_BL=LIVE[:1]))
+    found = select({}, 1, view([[0.5, 0.5, 0.5, 0.5, 0.5]], valid_BL=LIVE[:1]))
     assert found.keep_BL[0].astype(int).tolist() == [1, 1, 1, 1, 0]
 
 
 def test_the_released_rule_fills_rows_up_to_the_longest():
     found = select_by_batch({}, 1, view(PROBABILITIES))
     assert found.keep_BL.astype(int).tolist() == [[1, 1, 0, 1, 0], [1, 1, 0, 0, 0]]
-    alone = select_by_batch({}, 1, view(PROBABILITIES[1:], live_BL=LIVE[1:]))
+    alone = select_by_batch({}, 1, view(PROBABILITIES[1:], valid_BL=LIVE[1:]))
     assert alone.keep_BL[0].astype(int).tolist() == [1, 0, 0, 0, 0]
 
 
 def test_layers_without_a_site_keep_what_entered():
     _, trace = masked.forward(sharp_params(), CONFIG, PRUNER, make_batch())
-    weight_NBL, live_BL = np.asarray(trace.weight_NBL), make_batch().live_BL
-    np.testing.assert_array_equal(weight_NBL[0], live_BL)
-    np.testing.assert_array_equal(weight_NBL[3], weight_NBL[2])
+    survival_NBL, valid_BL = np.asarray(trace.survival_NBL), make_batch().valid_BL
+    np.testing.assert_array_equal(survival_NBL[0], valid_BL)
+    np.testing.assert_array_equal(survival_NBL[3], survival_NBL[2])
     assert not np.any(trace.score_NBL[0]) and not np.any(trace.score_NBL[3])
-    assert weight_NBL[0].sum() > weight_NBL[1].sum() > weight_NBL[2].sum() > 4
-    assert np.all(weight_NBL[:, :, 0] == 1.0)
+    assert survival_NBL[0].sum() > survival_NBL[1].sum() > survival_NBL[2].sum() > 4
+    assert np.all(survival_NBL[:, :, 0] == 1.0)
 
 
 def test_selectors_that_keep_all_are_plain_bert():
@@ -159,87 +161,88 @@ def test_batch_mates_and_padding_matter_by_the_released_rule_alone():
 # Sampling
 
 
-def draws(uniform_BL, guide_BL=None, guided_B=None):
-    return Draws(
+def noise(uniform_BL, importance_BL=None, imitate_B=None):
+    return SamplingNoise(
         jnp.array(uniform_BL),
-        None if guide_BL is None else jnp.array(guide_BL),
-        None if guided_B is None else jnp.array(guided_B),
+        None if importance_BL is None else jnp.array(importance_BL),
+        None if imitate_B is None else jnp.array(imitate_B),
     )
 
 
 def test_actions_are_sampled_by_hand():
     uniform_BL = [[0.99, 0.59, 0.41, 0.0, 0.0], [0.99, 0.29, 0.0, 0.0, 0.0]]
-    found = sample({}, 1, view(PROBABILITIES, draws=draws(uniform_BL)), None)
-    assert found.weight_BL.tolist() == [[1, 1, 0, 1, 0], [1, 1, 0, 0, 0]]
+    found = sample({}, 1, view(PROBABILITIES, noise=noise(uniform_BL)), None)
+    assert found.survival_BL.tolist() == [[1, 1, 0, 1, 0], [1, 1, 0, 0, 0]]
     assert found.bias_BL[0].tolist() == [0, 0, MASK_BIAS, 0, MASK_BIAS]
 
 
 def test_tokens_that_are_gone_do_not_come_back():
-    weight_BL = [[1.0, 0, 1, 0, 0], [1, 0, 0, 0, 0]]
+    survival_BL = [[1.0, 0, 1, 0, 0], [1, 0, 0, 0, 0]]
     found = sample(
         {},
         2,
-        view(PROBABILITIES, weight_BL=weight_BL, draws=draws(np.zeros((2, 5), np.float32))),
+        view(PROBABILITIES, survival_BL=survival_BL, noise=noise(np.zeros((2, 5), np.float32))),
         None,
     )
-    assert found.weight_BL.tolist() == [[1, 0, 1, 0, 0], [1, 0, 0, 0, 0]]
+    assert found.survival_BL.tolist() == [[1, 0, 1, 0, 0], [1, 0, 0, 0, 0]]
     np.testing.assert_allclose(found.score_BL[0], [0.1, 0.0, 0.4, 0.0, 0.0], rtol=1e-6)
 
 
 def test_imitation_takes_as_many_as_the_policy_would():
     """0.1 + 0.6 + 0.4 + 0.9 = 2 tokens of the first row, 0.5 of the second, which is rounded up."""
     score_BL = probabilities(view(PROBABILITIES))
-    guide_BL = jnp.array([[0.1, 0.9, 0.95, 0.2, 1.0], [0.5, 0.4, 1.0, 1.0, 1.0]])
-    found = imitated_actions(score_BL, guide_BL, LIVE)
+    importance_BL = jnp.array([[0.1, 0.9, 0.95, 0.2, 1.0], [0.5, 0.4, 1.0, 1.0, 1.0]])
+    found = imitated_actions(score_BL, importance_BL, LIVE)
     assert found.astype(int).tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 0]]
-    guided = draws(np.zeros((2, 5), np.float32), guide_BL, [True, False])
-    softened = sample({}, 1, view(PROBABILITIES, draws=guided), None)
-    assert softened.weight_BL.tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]
+    guided = noise(np.zeros((2, 5), np.float32), importance_BL, [True, False])
+    softened = sample({}, 1, view(PROBABILITIES, noise=guided), None)
+    assert softened.survival_BL.tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]
 
 
 def test_places_by_hand():
-    found = places(jnp.array([[0.5, 0.7, 0.7, 0.9, 2.0]]), LIVE[:1])
+    found = rank_descending(jnp.array([[0.5, 0.7, 0.7, 0.9, 2.0]]), LIVE[:1])
     assert found.tolist() == [[3, 1, 2, 0, 4]]
 
 
 # Losses
 
 
-def trace_of(score_NBL, weight_NBL):
-    weight_NBL = jnp.array(weight_NBL, jnp.float32)
-    return Trace(jnp.array(score_NBL, jnp.float32), weight_NBL, jnp.sum(weight_NBL, axis=-1))
+def trace_of(score_NBL, survival_NBL):
+    survival_NBL = jnp.array(survival_NBL, jnp.float32)
+    return Trace(jnp.array(score_NBL, jnp.float32), survival_NBL, jnp.sum(survival_NBL, axis=-1))
 
 
 def test_action_losses_by_hand():
     """Three tokens; the site in front of layer 1 drops the last, that in front of layer 2 the middle one."""
-    live_BL = jnp.array([[True, True, True, False]])
+    valid_BL = jnp.array([[True, True, True, False]])
     scores = [[[0, 0, 0, 0]], [[0.5, 0.8, 0.3, 0]], [[0.9, 0.25, 0, 0]]]
     weights = [[[1, 1, 1, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 0]]]
     sites = (Site(1, BEFORE_ATTENTION), Site(2, BEFORE_ATTENTION))
     expected = (
         -(math.log(0.5) + math.log(0.8) + math.log(0.7)) / 3 - (math.log(0.9) + math.log(0.75)) / 2
     )
-    found = action_losses(trace_of(scores, weights), sites, live_BL)
+    found = action_losses(trace_of(scores, weights), sites, valid_BL)
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
 def test_selected_share_by_hand():
-    live_BL = jnp.array([[True, True, True, False]])
+    valid_BL = jnp.array([[True, True, True, False]])
     weights = [[[1, 1, 1, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 0]]]
     sites = (Site(1, BEFORE_ATTENTION), Site(2, BEFORE_ATTENTION))
     trace = trace_of(np.zeros((3, 1, 4)), weights)
-    np.testing.assert_allclose(selected_share(trace, sites, live_BL), [(2 / 3 + 1 / 3) / 2])
+    np.testing.assert_allclose(selected_share(trace, sites, valid_BL), [(2 / 3 + 1 / 3) / 2])
     np.testing.assert_allclose(
-        selected_share(trace, sites, live_BL, by_padded_length=True), [(2 / 4 + 1 / 4) / 2]
+        selected_share(trace, sites, valid_BL, normalize_by_padded_length=True),
+        [(2 / 4 + 1 / 4) / 2],
     )
 
 
 def test_sampled_passes_drop_what_their_actions_say():
     params, batch = sharp_params(), make_batch()
-    zeros, ones = jnp.zeros((4, *batch.live_BL.shape)), jnp.ones((4, *batch.live_BL.shape))
+    zeros, ones = jnp.zeros((4, *batch.valid_BL.shape)), jnp.ones((4, *batch.valid_BL.shape))
     run = jax.jit(
         lambda uniform_NBL: full_width.forward(
-            params, CONFIG, PRUNER, batch, slope=jnp.float32(1.0), draws=Draws(uniform_NBL)
+            params, CONFIG, PRUNER, batch, slope=jnp.float32(1.0), noise=SamplingNoise(uniform_NBL)
         )
     )
     kept, trace = run(zeros)

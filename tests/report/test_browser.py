@@ -1,4 +1,4 @@
-"""The page in a real browser: it needs a Chromium, and playwright of requirements-peers.txt."""
+"""The page in a real browser: it needs a Chromium, and playwright of requirements-baselines.txt."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from adapler_jax.training.workdir import claim_workdir
 from benchmarks.report_page import CHROMIUM, CHROMIUM_ARGUMENTS, open_page
 from tests.report.explained import NUM_LAYERS, SITES, explain
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.compare
 EVIL = '</script><script>document.title = "run"</script><img src=x onerror="document.title=1">'
 CLASSES = ("bad", EVIL, "طيب")
 TEXTS = [

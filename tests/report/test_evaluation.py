@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.cli import evaluate as evaluation
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.evaluation import score_tables, timing
@@ -19,6 +18,7 @@ from adapler_jax.evaluation.score_tables import print_rows, threshold_rows
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.pruning import adapler, keep_all
+from adapler_jax.report import evaluation
 from adapler_jax.report.evaluation import (
     check_saving,
     evaluate_workdir,
@@ -29,7 +29,7 @@ from adapler_jax.report.evaluation import (
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import TaskData
-from adapler_jax.types import FILLER_ID, EncoderConfig
+from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig
 from adapler_jax.weights.save import load_model
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def finished(make_config, tmp_path_factory):
     config = make_config(
         adapt__speedups=(1.2,), finetune__num_epochs=20, inference__buckets=(8, 16)
     )
-    run_all(config, workdir, tell=silent)
+    run_all(config, workdir, log=silent)
     return workdir
 
 
@@ -74,10 +74,10 @@ def test_timed_batches_are_full_also_where_texts_are_few():
     batches = timing.mixed_batches(tokenized, 32, (8,))
     assert [batch.token_BL.shape for batch in batches] == 4 * [(32, 8)]
     assert all(
-        (batch.example_id_B != FILLER_ID).all() and batch.live_BL.any(axis=1).all()
+        (batch.example_id_B != PADDING_EXAMPLE_ID).all() and batch.valid_BL.any(axis=1).all()
         for batch in batches
     )
-    assert {int(count) for batch in batches for count in batch.live_BL.sum(axis=1)} == {2, 3, 5}
+    assert {int(count) for batch in batches for count in batch.valid_BL.sum(axis=1)} == {2, 3, 5}
 
 
 def test_folders_that_are_no_adaptations_are_left_out(tmp_path):
@@ -87,7 +87,7 @@ def test_folders_that_are_no_adaptations_are_left_out(tmp_path):
 
 
 def test_every_model_gets_a_row_beside_the_dense_score(finished):
-    rows = evaluate_workdir(finished, tell=silent, with_times=False)
+    rows = evaluate_workdir(finished, log=silent, with_times=False)
     assert [row["method"] for row in rows] == ["dense", "adapler", "adapt-1.2x"]
     assert {row["num_texts"] for row in rows} == {32}
     assert {row["dense_score"] for row in rows} == {rows[0]["test_score"]}
@@ -99,18 +99,18 @@ def test_every_model_gets_a_row_beside_the_dense_score(finished):
 
 
 def test_one_model_is_scored_beside_dense(finished):
-    rows = evaluate_workdir(finished, tell=silent, with_times=False, only="adapt-1.2x")
+    rows = evaluate_workdir(finished, log=silent, with_times=False, only="adapt-1.2x")
     assert [row["method"] for row in rows] == ["dense", "adapt-1.2x"]
     known = {"test": rows[0]["test_score"]}
     assert (
         evaluate_workdir(
-            finished, tell=silent, with_times=False, only="adapt-1.2x", dense_scores=known
+            finished, log=silent, with_times=False, only="adapt-1.2x", dense_scores=known
         )
         == rows[1:]
     )
     (on_validation,) = evaluate_workdir(
         finished,
-        tell=silent,
+        log=silent,
         with_times=False,
         only="adapt-1.2x",
         dense_scores={"validation": 0.5},
@@ -118,11 +118,11 @@ def test_one_model_is_scored_beside_dense(finished):
     )
     assert (on_validation["split"], on_validation["dense_score"]) == ("validation", 0.5)
     with pytest.raises(ValueError, match="unknown split 'tests'"):
-        evaluate_workdir(finished, tell=silent, splits=["test", "tests"])
+        evaluate_workdir(finished, log=silent, splits=["test", "tests"])
     with pytest.raises(
         ValueError, match="no finished model 'trbert'; there are dense, adapler, adapt-1.2x"
     ):
-        evaluate_workdir(finished, tell=silent, only="trbert")
+        evaluate_workdir(finished, log=silent, only="trbert")
 
 
 def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
@@ -167,7 +167,7 @@ def test_a_speedup_out_of_reach_is_said_to_be_left_out(tmp_path):
 
 
 def test_details_add_executed_operations_and_every_class(finished, capsys):
-    rows = evaluate_workdir(finished, tell=silent, with_times=False, with_classes=True)
+    rows = evaluate_workdir(finished, log=silent, with_times=False, with_classes=True)
     for row in rows[1:]:
         for size in (1, 32):
             row |= {
@@ -199,7 +199,7 @@ def test_a_no_answer_threshold_of_questions_is_no_decision_threshold():
 
 def test_a_threshold_is_chosen_on_validation_and_saved_when_asked_for(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "run")
-    options = {"tell": silent, "with_times": False, "only": "adapler"}
+    options = {"log": silent, "with_times": False, "only": "adapler"}
     rows = evaluate_workdir(tmp_path / "run", threshold_metric="f1", **options)
     assert [row["likeliest_score"] > 0.4 for row in rows] == [True, True]
     assert all(0 < row["threshold"] < 1 and row["threshold_metric"] == "f1" for row in rows)
@@ -304,7 +304,7 @@ def test_a_run_of_before_the_engine_chose_is_read(finished, tmp_path):
     config["inference"] = {"buckets": []}
     (tmp_path / "run.json").write_text(json.dumps(config))
     found = engine_options(evaluation.read_run(tmp_path))
-    assert found == {"buckets": None, "dtype": jnp.float32, "driver": "auto", "latency_table": ""}
+    assert found == {"buckets": None, "dtype": jnp.float32, "driver": "auto", "autotune_table": ""}
 
 
 def test_a_pruned_model_is_shown_even_where_it_is_slower_than_the_dense_one(finished, tmp_path):
@@ -325,7 +325,7 @@ def test_models_of_other_classes_are_not_scored(finished, tmp_path):
     replace_text(workdir / "run.json", json.dumps(config), checksum=True)
     told = "its models are for the classes bad, good, the data now has the classes good, bad"
     with pytest.raises(ValueError, match=told):
-        evaluation.evaluate_workdir(workdir, tell=lambda _: None, with_times=False)
+        evaluation.evaluate_workdir(workdir, log=lambda _: None, with_times=False)
 
 
 @pytest.mark.parametrize("command", ["train.py --config=configs/adapler.py:custom", "evaluate.py"])
@@ -353,7 +353,7 @@ def test_begun_phases_are_told(finished, tmp_path):
     workdir, lines = tmp_path / "run", []
     shutil.copytree(finished, workdir)
     (workdir / "adapt-1.2x" / "done.json").unlink()
-    evaluate_workdir(workdir, tell=lines.append, with_times=False)
+    evaluate_workdir(workdir, log=lines.append, with_times=False)
     assert "adapt-1.2x: not finished; give the training command again to go on" in lines
 
 

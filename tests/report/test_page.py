@@ -19,7 +19,7 @@ from adapler_jax.report import contents, page, plots, sections
 from adapler_jax.report.contents import read_contents
 from adapler_jax.report.explorer import build_explorer
 from adapler_jax.report.page import write_report
-from adapler_jax.training.metrics_log import read_journal
+from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir
 from tests.report.explained import CLASSES, NUM_LAYERS, SITES, explain
@@ -129,7 +129,7 @@ def trained(make_config, tmp_path_factory):
     run_all(
         make_config(adapt__speedups=(1.2,), data__cache_dir="none"),
         workdir,
-        tell=silent,
+        log=silent,
         command=TRAINED_BY,
     )
     return workdir
@@ -144,7 +144,7 @@ def finished(trained, tmp_path):
 def report(workdir, **options):
     """The page of a run, and what was told."""
     told = []
-    path = write_report(workdir, **{"num_examples": 20} | options, tell=told.append)
+    path = write_report(workdir, **{"num_examples": 20} | options, log=told.append)
     return path.read_text(encoding="utf-8"), told
 
 
@@ -340,9 +340,9 @@ def test_a_damaged_record_is_named(finished, content):
         (
             "run.json",
             "{}",
-            "no or wrong method, model, task, data.cache_dir, data.carve, .*data.max_length",
+            "no or wrong method, model, task, data.cache_dir, data.split_fractions, .*data.max_length",
         ),
-        ("run.json", '{"data": {"carve": null}}', "no or wrong .*data.carve"),
+        ("run.json", '{"data": {"split_fractions": null}}', "no or wrong .*data.split_fractions"),
         ("run.json", '{"method": "lstm"}', "no or wrong .*method"),
         ("run.json", "[]", "no JSON object.*restore it or train in another --workdir"),
         ("run.json", "{", "damaged.*restore it"),
@@ -407,7 +407,7 @@ def test_lines_of_a_journal_that_are_no_records_are_skipped(finished):
     )
     (finished / "adapler" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.warns(UserWarning, match="2 of 3 lines are damaged and left out"):
-        entries = read_journal(finished / "adapler")
+        entries = read_metrics_log(finished / "adapler")
     assert contents.curve(entries, "train", "main") == [(2, 0.5)]
 
 
@@ -416,7 +416,7 @@ def test_a_folder_as_output_is_refused_before_texts_are_explained(finished, tmp_
     with pytest.raises(
         ValueError, match=f"--output={tmp_path} is a folder; give a file, as .*report.html"
     ):
-        write_report(finished, tmp_path, num_examples=20, tell=told.append)
+        write_report(finished, tmp_path, num_examples=20, log=told.append)
     assert told == []
 
 

@@ -173,7 +173,7 @@ def test_standard_input_may_be_a_table(tiny_classifier, classifier, monkeypatch,
 def test_no_rows_give_a_header_or_an_empty_file_and_a_note(tiny_classifier, tmp_path, kind):
     (tmp_path / "in.txt").write_text("")
     output, notes = tmp_path / f"out.{kind}", []
-    assert run(tiny_classifier, tmp_path / "in.txt", output, tell=notes.append) == 0
+    assert run(tiny_classifier, tmp_path / "in.txt", output, log=notes.append) == 0
     assert notes == [f"{tmp_path / 'in.txt'} has no rows"]
     assert read_rows(output) == []
     if kind == "parquet":
@@ -253,7 +253,7 @@ def test_a_note_counts_the_rows(tiny_classifier, tmp_path):
     notes = []
     for texts in (["good"], ["good", "bad"]):
         source = write_lines(tmp_path / "in.jsonl", texts)
-        run(tiny_classifier, source, tmp_path / "out.csv", overwrite=True, tell=notes.append)
+        run(tiny_classifier, source, tmp_path / "out.csv", overwrite=True, log=notes.append)
     assert notes == [f"1 row in {tmp_path}/out.csv", f"2 rows in {tmp_path}/out.csv"]
 
 
@@ -262,7 +262,7 @@ def test_closed_standard_streams_are_missed_where_they_are_needed_only(
 ):
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
-    assert run(tiny_classifier, source, tmp_path / "out.csv", tell=print_note) == len(TEXTS)
+    assert run(tiny_classifier, source, tmp_path / "out.csv", log=print_note) == len(TEXTS)
     assert len(read_rows(tmp_path / "out.csv")) == len(TEXTS)
     with pytest.raises(ValueError, match="standard input is closed; give --input=FILE"):
         run(tiny_classifier, "-", tmp_path / "more.csv")
@@ -450,9 +450,9 @@ def test_a_note_on_semicolons_says_that_the_output_has_commas(tmp_path, output, 
         if output is None
         else check_output(str(tmp_path / output), overwrite=False, source="-")
     )
-    tell = comma_teller(target, notes.append)
+    log = comma_teller(target, notes.append)
     file = io.BytesIO(b"text;id\ngood;1\nbad;2\n")
     options = Options(field="--{}")
-    list(streams.read_windows(file, "csv", "in", columns=["text"], options=options, tell=tell))
+    list(streams.read_windows(file, "csv", "in", columns=["text"], options=options, log=log))
     end = "; the output has commas" if says else ""
     assert notes == [f"in: columns are separated by a semicolon; --delimiter names another{end}"]

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from adapler_jax import heads
-from adapler_jax.inference.question_answerer import Reader
+from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.serving.bulk import predict_file
 from adapler_jax.serving.prediction_files import OUTPUT_KINDS
 from adapler_jax.weights.save import save_model
@@ -22,11 +22,11 @@ PAIRS = [
     ("zzz", "日本 a\tfilm"),
 ]
 LIMITS = {
-    "stride": 4,
+    "doc_stride": 4,
     "max_question_tokens": 3,
     "max_answer_tokens": 4,
-    "num_best": 3,
-    "per_option": False,
+    "n_best_size": 3,
+    "score_options_independently": False,
 }
 
 
@@ -40,7 +40,7 @@ def save(directory, *, no_answer_threshold):
         pruner_name="adapler",
         max_length=16,
         tokenizer=build_tokenizer(),
-        extra={"reading": LIMITS, "no_answer_threshold": no_answer_threshold},
+        extra={"qa": LIMITS, "no_answer_threshold": no_answer_threshold},
     )
 
 
@@ -65,7 +65,7 @@ def _source(tmp_path):
 def test_every_kind_of_output_holds_what_the_reader_answers(model, source, tmp_path, kind):
     output = tmp_path / f"out.{kind}"
     assert predict_file(model, source=source, output=str(output), with_kept=True, batch_size=4) == 4
-    readings = Reader.load(model).answer_all(PAIRS, batch_size=4)
+    readings = QuestionAnswerer.load(model).answer_all(PAIRS, batch_size=4)
     for row, reading in zip(read_rows(output), readings, strict=True):
         assert json.loads(json.dumps(reading.to_dict(), allow_nan=False)) == reading.to_dict()
         assert (
@@ -84,7 +84,7 @@ def test_every_kind_of_output_holds_what_the_reader_answers(model, source, tmp_p
 
 def test_answers_are_explained_on_standard_output(model, source, capsys):
     notes = []
-    predict_file(model, source=source, explain=True, batch_size=4, tell=notes.append)
+    predict_file(model, source=source, explain=True, batch_size=4, log=notes.append)
     assert notes == ["words that the last layer ran on are marked in [brackets]"]
     paragraphs = capsys.readouterr().out.strip().split("\n\n")
     assert (

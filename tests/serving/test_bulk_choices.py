@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from adapler_jax import heads
-from adapler_jax.inference.multiple_choice import Chooser
+from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.serving.bulk import predict_file
 from adapler_jax.serving.choice_columns import CHOICES
 from adapler_jax.serving.prediction_files import OUTPUT_KINDS
@@ -35,15 +35,15 @@ def _model(tmp_path_factory):
         head=head,
         max_length=16,
         tokenizer=build_tokenizer(),
-        extra={"reading": {"max_option_tokens": 4}},
+        extra={"qa": {"max_option_tokens": 4}},
     )
 
 
 @pytest.fixture(name="chosen", scope="module")
 def _chosen(model):
     """The chooser's own answers; predictions take the same chooser, so that nothing is compiled twice."""
-    chooser, patch = Chooser.load(model), pytest.MonkeyPatch()
-    patch.setattr(Chooser, "load", lambda *_, **options: chooser)
+    chooser, patch = MultipleChoice.load(model), pytest.MonkeyPatch()
+    patch.setattr(MultipleChoice, "load", lambda *_, **options: chooser)
     yield chooser.choose_all(QUESTIONS, batch_size=4)
     patch.undo()
 

@@ -56,7 +56,7 @@ def json_file(tmp_path, rows=ROWS):
 @pytest.mark.parametrize("kind", OUTPUT_KINDS)
 def test_the_input_s_columns_follow_in_every_kind_of_output(tiny_classifier, tmp_path, kind):
     notes, output = [], tmp_path / f"out.{kind}"
-    run(tiny_classifier, json_file(tmp_path), output, copy=ALL, tell=notes.append)
+    run(tiny_classifier, json_file(tmp_path), output, copy=ALL, log=notes.append)
     rows = read_rows(output)
     assert tuple(rows[0]) == (*NAMES, "id", "text", "label_input", "more", "score", "when")
     assert "the input's column 'label' is copied as 'label_input'" in notes[0]
@@ -95,7 +95,7 @@ def test_columns_of_tables_are_copied_as_they_are(tiny_classifier, tmp_path, kin
             [["text", "note", "twice", "twice"], *(["good", cell, "a", "b"] for cell in cells)]
         )
     notes = []
-    run(tiny_classifier, path, tmp_path / "out.csv", copy=ALL, tell=notes.append)
+    run(tiny_classifier, path, tmp_path / "out.csv", copy=ALL, log=notes.append)
     rows = read_rows(tmp_path / "out.csv")
     assert [row["note"] for row in rows] == cells and tuple(rows[0]) == (*NAMES, "text", "note")
     assert f"{path}: columns of one name are not copied: twice" in notes
@@ -212,7 +212,7 @@ EVIL = "\x1b[2Jb\u202ead\x07\n\x9b"
 
 def test_nothing_of_a_row_steers_the_terminal(tiny_classifier, tmp_path, capsys, loaded):
     rows = [{"text": f"good{EVIL}", EVIL: EVIL}]
-    run(tiny_classifier, json_file(tmp_path, rows), copy=ALL, tell=print_note)
+    run(tiny_classifier, json_file(tmp_path, rows), copy=ALL, log=print_note)
     names = (EVIL, "b", "c")
     text_writer(sys.stdout, "tsv", (f"probability_{EVIL}", "label"), clean=True)(
         {f"probability_{EVIL}": [0.5], "label": [EVIL]}
@@ -253,7 +253,7 @@ def test_texts_that_are_shown_in_place_of_rows_are_told_no_copied_columns(
     tiny_classifier, tmp_path, capsys
 ):
     notes = []
-    run(tiny_classifier, json_file(tmp_path), copy=ALL, explain=True, tell=notes.append)
+    run(tiny_classifier, json_file(tmp_path), copy=ALL, explain=True, log=notes.append)
     assert "good" in capsys.readouterr().out and not any("copied" in note for note in notes)
     run(
         tiny_classifier,
@@ -261,6 +261,6 @@ def test_texts_that_are_shown_in_place_of_rows_are_told_no_copied_columns(
         tmp_path / "a.csv",
         copy=ALL,
         explain=True,
-        tell=notes.append,
+        log=notes.append,
     )
     assert any("'label' is copied as 'label_input'" in note for note in notes)

@@ -6,7 +6,7 @@ import pytest
 
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.prediction import Prediction
-from adapler_jax.inference.question_answerer import Reading
+from adapler_jax.inference.question_answerer import QAPrediction
 from adapler_jax.inference.words import Word
 from adapler_jax.io.terminal import one_line
 from adapler_jax.serving.marked_text import (
@@ -121,7 +121,7 @@ def test_a_question_stands_over_its_answer_and_text():
         Word(text, 0, start, end)
         for text, start, end in (("a", 0, 1), ("fine", 2, 6), ("film", 8, 12))
     )
-    reading = Reading(
+    reading = QAPrediction(
         question="how ?",
         context=context,
         text="fine",

@@ -73,7 +73,7 @@ def make_config(tiny_files):
         config.data.class_names = ("bad", "good")
         config.data.num_train_examples = 0
         config.data.max_length = 16
-        config.data.lengths = (16,)
+        config.data.bucket_lengths = (16,)
         config.finetune.learning_rate = 1e-2
         config.update_from_flattened_dict(
             {name.replace("__", "."): value for name, value in changes.items()}
@@ -141,12 +141,12 @@ def run_killed_at(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(phases, "train_batches", killing)
             with pytest.raises(Killed):
-                run_all(config, workdir, tell=lambda _: None)
+                run_all(config, workdir, log=lambda _: None)
 
     def run(config, workdir, names, kills):
         for step_of_kill, num_done in kills:
             run_killed_once(config, workdir, step_of_kill)
-            assert [name for name in names if phases.is_done(workdir / name)] == list(
+            assert [name for name in names if phases.is_complete(workdir / name)] == list(
                 names[:num_done]
             )
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from adapler_jax.data.batching.batches import train_batches
-from adapler_jax.data.batching.padding import Extras
+from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.data.batching.ragged import ragged
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.balance import balance, balanced_rows, check_balance, class_weights
-from adapler_jax.training.losses import LossConfig, objectives
+from adapler_jax.training.losses import LossConfig, compute_losses
 from adapler_jax.training.methods.policy import PolicyConfig, combine
-from adapler_jax.training.metrics_log import read_journal
+from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.run import run_all
 from tests import tiny
 
@@ -56,7 +56,7 @@ def test_weights_multiply_the_loss_of_their_examples_and_nothing_else():
 
     def run(class_weights):
         losses = LossConfig(distil_coef=0.3, class_weights=class_weights)
-        return objectives(
+        return compute_losses(
             params, tiny.CONFIG, keep_all(), batch, losses, slope=None, key=None, dtype=jnp.float32
         )[1]
 
@@ -79,7 +79,9 @@ def test_saliency_and_soft_labels_follow_repeated_rows():
     tokens = ragged([np.full(3, place + 1) for place in range(8)], np.int32)
     split = Tokenized(tokens, tokens, LABELS, np.arange(8, dtype=np.int32))
     saliency = np.arange(8, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
-    extras = Extras(saliency=saliency, teacher_logits=np.arange(16, dtype=np.float32).reshape(8, 2))
+    extras = PerExampleArrays(
+        saliency=saliency, teacher_logits=np.arange(16, dtype=np.float32).reshape(8, 2)
+    )
     found = balance(split, seed=0)
     batches = train_batches(found, batch_size=5, lengths=(4,), seed=0, extras=extras)
     for batch in itertools.islice(batches, 3):
@@ -107,9 +109,11 @@ def test_both_fields_reach_the_training_step(make_config, tmp_path):
         "rows": {"balanced_sampling": True},
     }
     for name, changes in fields.items():
-        run_all(make_config(method="finetune", **changes), tmp_path / name, tell=lambda _: None)
+        run_all(make_config(method="finetune", **changes), tmp_path / name, log=lambda _: None)
         lines[name] = [
-            line for line in read_journal(tmp_path / name / "finetune") if line["group"] == "train"
+            line
+            for line in read_metrics_log(tmp_path / name / "finetune")
+            if line["group"] == "train"
         ]
     assert len(lines["weights"]) == len(lines["plain"]) <= len(lines["rows"])
     assert len({line[0]["task"] for line in lines.values()}) == 3

@@ -23,10 +23,10 @@ RUNS = [
 ]
 
 
-def open_at(folder, num_best=1):
+def open_at(folder, num_checkpoints=1):
     """The checkpoints, with a list of what they tell."""
     told = []
-    return Checkpoints(folder, num_best=num_best, tell=told.append), told
+    return Checkpoints(folder, num_checkpoints=num_checkpoints, log=told.append), told
 
 
 def state_at(step):
@@ -34,9 +34,9 @@ def state_at(step):
     return TrainState(jnp.asarray(step, jnp.int32), {"w": jnp.full(3, float(step))}, (), ())
 
 
-def train(folder, ranks, num_best):
+def train(folder, ranks, num_checkpoints):
     """Epochs as the loop saves them, from the last state; returns the best steps and what is restored."""
-    checkpoints, _ = open_at(folder, num_best)
+    checkpoints, _ = open_at(folder, num_checkpoints)
     done = int(checkpoints.restore_last(state_at(0)).step)
     for step, rank in list(enumerate(ranks, start=1))[done:]:
         checkpoints.save_best(state_at(step), {"rank": rank, "score": rank})
@@ -69,19 +69,19 @@ class FewBytes:
         pass
 
 
-@pytest.mark.parametrize(("ranks", "num_best"), RUNS)
+@pytest.mark.parametrize(("ranks", "num_checkpoints"), RUNS)
 def test_a_kill_at_every_write_rename_and_removal_changes_nothing(
-    tmp_path, monkeypatch, killed_at_call, ranks, num_best
+    tmp_path, monkeypatch, killed_at_call, ranks, num_checkpoints
 ):
     monkeypatch.setattr(module.ocp, "Checkpointer", FewBytes)
-    expected = train(tmp_path / "undisturbed", ranks, num_best)
+    expected = train(tmp_path / "undisturbed", ranks, num_checkpoints)
     assert expected[2] == len(ranks) and expected[1] == [float(step) for step in expected[0]]
-    num_calls = killed_at_call(0, lambda: train(tmp_path / "counted", ranks, num_best))
+    num_calls = killed_at_call(0, lambda: train(tmp_path / "counted", ranks, num_checkpoints))
     assert num_calls > 20
     for kill in range(1, num_calls + 1):
         folder = tmp_path / f"killed-{kill}"
-        killed_at_call(kill, lambda: train(folder, ranks, num_best))
-        assert train(folder, ranks, num_best) == expected, kill
+        killed_at_call(kill, lambda: train(folder, ranks, num_checkpoints))
+        assert train(folder, ranks, num_checkpoints) == expected, kill
         assert {path.name for path in (folder / "best").iterdir()} == set(map(str, expected[0])), (
             kill
         )

@@ -12,7 +12,7 @@ def test_fields_of_text_files_reach_the_reader(tmp_path):
     config = base_config()
     config.task = "custom"
     config.data.source = f"file:{tmp_path}/a.csv"
-    config.data.carve = {"validation": 1}
+    config.data.split_fractions = {"validation": 1}
     config.data.update(encoding="latin-1", delimiter=":", skip_incomplete=True)
     data = load_data(config)
     assert sorted(text for part in data.splits.values() for text in part.texts) == ["b", "café"]

@@ -7,8 +7,8 @@ import pytest
 
 from adapler_jax.training import phases
 from adapler_jax.training.growth import continued_epochs, finished_epochs, grow
-from adapler_jax.training.metrics_log import Journal
-from adapler_jax.training.phases import is_done, mark_done, read_done
+from adapler_jax.training.metrics_log import MetricsLog
+from adapler_jax.training.phases import is_complete, mark_complete, read_done
 
 NAMES = ("finetune", "saliency", "adapler")
 ORPHANS = (".partial", "finetune/done.json.sha256")  # which nothing reads
@@ -24,7 +24,7 @@ def _finished(tmp_path, monkeypatch):
             directory = tmp_path / str(number) / name
             (directory / "last" / "6").mkdir(parents=True)
             (directory / "last" / "6" / "state").write_text("state")
-            mark_done(directory, {"validation": {"score": 0.5}, "num_epochs": 2})
+            mark_complete(directory, {"validation": {"score": 0.5}, "num_epochs": 2})
         return tmp_path / str(number)
 
     return make
@@ -33,7 +33,7 @@ def _finished(tmp_path, monkeypatch):
 def open_again(workdir):
     """Asks for a third epoch of the first phase."""
     config = {"finetune": SimpleNamespace(num_epochs=3), "adapler": SimpleNamespace(num_epochs=2)}
-    grow(workdir, config, names=NAMES, tell=lambda _: None)
+    grow(workdir, config, names=NAMES, log=lambda _: None)
 
 
 def content(workdir):
@@ -48,7 +48,9 @@ def content(workdir):
 def test_a_kill_while_a_phase_is_opened_again_changes_nothing(finished, killed_at_call):
     undisturbed = finished("undisturbed")
     open_again(undisturbed)
-    assert continued_epochs(undisturbed / "finetune") == 2 and not is_done(undisturbed / "finetune")
+    assert continued_epochs(undisturbed / "finetune") == 2 and not is_complete(
+        undisturbed / "finetune"
+    )
     assert {path.name for path in undisturbed.iterdir()} == {
         "finetune",
         "saliency.outdated",
@@ -72,13 +74,13 @@ def test_a_kill_while_a_phase_is_closed_leaves_it_open_or_closed(finished, kille
 
     def close():
         (directory / "last" / "9").mkdir(parents=True, exist_ok=True)
-        mark_done(directory, {"validation": {"score": 0.6}, "num_epochs": 3})
+        mark_complete(directory, {"validation": {"score": 0.6}, "num_epochs": 3})
 
     num_calls = killed_at_call(0, close)
     for kill in range(1, num_calls + 1):
         (directory / "done.json").unlink()
         killed_at_call(kill, close)
-        if is_done(directory):
+        if is_complete(directory):
             assert read_done(directory)["num_epochs"] == 3
         close()
         assert finished_epochs(directory) == 3 and not (directory / "last").exists()
@@ -86,7 +88,7 @@ def test_a_kill_while_a_phase_is_closed_leaves_it_open_or_closed(finished, kille
 
 
 def test_the_epochs_of_an_earlier_release_are_those_of_its_journal(tmp_path):
-    with Journal(tmp_path, start_step=0, num_steps=4, label="finetune") as journal:
+    with MetricsLog(tmp_path, start_step=0, num_steps=4, label="finetune") as journal:
         journal.write(2, "validation", {"epoch": 1, "score": 0.5})
         journal.write(4, "validation", {"epoch": 2, "score": 0.5})
     (tmp_path / "done.json").write_text(json.dumps({"validation": {"score": 0.5}}))

@@ -11,9 +11,9 @@ from adapler_jax import flops, heads
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.pruning import keep_all
-from adapler_jax.training.losses import LossConfig, objectives, saliency
+from adapler_jax.training.losses import LossConfig, compute_losses, saliency
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
-from adapler_jax.types import FILLER_ID, Batch
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
 from tests.tiny import CONFIG, NUM_CLASSES, PRUNER, assert_all_finite, make_batch, make_params
 
 PARAMS = make_params()
@@ -33,7 +33,7 @@ def batch_of(labels, *, teacher=None, example_ids=None):
     return Batch(
         token_BL=zeros_BL,
         segment_BL=zeros_BL,
-        live_BL=zeros_BL == 0,
+        valid_BL=zeros_BL == 0,
         label_B=np.array(labels, np.int32),
         example_id_B=np.array(range(len(labels)) if example_ids is None else example_ids, np.int32),
         teacher_logits=teacher,
@@ -75,7 +75,7 @@ def test_without_distillation_no_teacher_is_needed():
 @functools.cache
 def jitted_objectives():
     def run(params, batch, slope):
-        return objectives(
+        return compute_losses(
             params, CONFIG, PRUNER, batch, LOSSES, slope=slope, key=None, dtype=jnp.float32
         )
 
@@ -89,7 +89,7 @@ def jitted_gradients():
     def run(params, batch, slope):
         def both(weights, thresholds):
             params = join_thresholds(weights, thresholds)
-            return objectives(
+            return compute_losses(
                 params, CONFIG, PRUNER, batch, LOSSES, slope=slope, key=None, dtype=jnp.float32
             )
 
@@ -102,7 +102,7 @@ def jitted_gradients():
 @functools.cache
 def jitted_dense_objectives():
     def run(params, batch):
-        return objectives(
+        return compute_losses(
             params, CONFIG, keep_all(), batch, LossConfig(), slope=None, key=None, dtype=jnp.float32
         )
 
@@ -130,11 +130,11 @@ def test_objectives_are_means_over_examples():
     batch = make_batch()
     alone = []
     for row in range(4):
-        ids = np.where(np.arange(4) == row, batch.example_id_B, FILLER_ID).astype(np.int32)
+        ids = np.where(np.arange(4) == row, batch.example_id_B, PADDING_EXAMPLE_ID).astype(np.int32)
         alone.append(numbers_of(batch.replace(example_id_B=ids)))
     together = numbers_of(batch)
     dense_B = flops.dense_flops(
-        CONFIG, batch.live_BL.sum(-1), head=flops.pooled_flops(CONFIG, NUM_CLASSES)
+        CONFIG, batch.valid_BL.sum(-1), head=flops.pooled_flops(CONFIG, NUM_CLASSES)
     )
     pruned_B = dense_B / [numbers.pop("flops_speedup") for numbers in alone]
     assert together.pop("flops_speedup") == pytest.approx(
@@ -175,7 +175,9 @@ def test_a_batch_of_fillers_costs_nothing():
 
 def test_filler_rows_without_any_token_are_harmless():
     batch = make_batch((12, 7), num_fillers=2)
-    empty = batch.replace(live_BL=batch.live_BL & (batch.example_id_B != FILLER_ID)[:, None])
+    empty = batch.replace(
+        valid_BL=batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None]
+    )
     assert numbers_of(empty) == pytest.approx(numbers_of(batch), rel=1e-6)
 
 
@@ -228,7 +230,7 @@ def test_objectives_promote_nothing_implicitly(option, value):
     batch = jax.tree.map(jnp.asarray, make_batch())
     with getattr(jax, option)(value):
         jax.make_jaxpr(
-            lambda params: objectives(
+            lambda params: compute_losses(
                 params,
                 CONFIG,
                 PRUNER,
@@ -246,7 +248,7 @@ def test_dense_objectives_promote_nothing_implicitly():
     losses = LossConfig(distil_coef=0.5)
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         jax.make_jaxpr(
-            lambda params: objectives(
+            lambda params: compute_losses(
                 params, CONFIG, keep_all(), batch, losses, slope=None, key=None, dtype=jnp.float32
             )
         )(PARAMS | {"pruner": {}})
@@ -298,7 +300,7 @@ def test_saliency_is_the_norm_of_gradient_times_input():
 def test_saliency_is_zero_on_padding_and_positive_elsewhere():
     batch = make_batch()
     found, _ = saliency_of(batch)
-    assert np.all(found[~batch.live_BL] == 0) and np.all(found[batch.live_BL] > 0)
+    assert np.all(found[~batch.valid_BL] == 0) and np.all(found[batch.valid_BL] > 0)
 
 
 def test_saliency_does_not_look_at_padding():
@@ -325,7 +327,7 @@ def test_saliency_belongs_to_the_true_label():
 def test_saliency_comes_with_the_logits_of_plain_bert():
     batch = make_batch()
     hidden_BLD = encoder.encode(
-        PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+        PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL
     )
     expected_BC = heads.classify(PARAMS["head"], CONFIG, hidden_BLD[:, 0])
     np.testing.assert_allclose(saliency_of(batch)[1], expected_BC, rtol=0, atol=5e-6)

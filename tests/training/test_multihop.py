@@ -95,8 +95,8 @@ def run(files, tmp_path_factory):
         config.data.cache_dir = "none"
         config.data.num_train_examples = 0
         config.data.max_length = 32
-        config.data.lengths = (32,)
-        config.reading.update(
+        config.data.bucket_lengths = (32,)
+        config.qa.update(
             {"max_question_tokens": 3, "max_sentences": 4, "max_answers": 2, "max_candidates": 3}
         )
         config.finetune.update({"learning_rate": 1e-2, "num_epochs": 10, "batch_size": 8})
@@ -105,7 +105,7 @@ def run(files, tmp_path_factory):
             {name.replace("__", "."): value for name, value in changes.items()}
         )
         workdir = tmp_path_factory.mktemp("runs") / task
-        run_all(config.lock(), workdir, tell=NOTES.append)
+        run_all(config.lock(), workdir, log=NOTES.append)
         return workdir
 
     return run
@@ -133,7 +133,7 @@ def test_hotpotqa_from_files_to_answers_and_facts(run, files):
         "type_B3": (48, 3),
         "support_BX2": (48, 4, 2),
     }
-    dense, pruned = evaluate_workdir(workdir, tell=NOTES.append, with_times=False)
+    dense, pruned = evaluate_workdir(workdir, log=NOTES.append, with_times=False)
     assert dense["metric"] == "joint_f1" and dense["test_score"] == pytest.approx(scores["score"])
     assert pruned["flops_speedup"] > 1.0 and 0.0 <= pruned["test_score"] <= pruned["f1"] <= 1.0
 
@@ -152,7 +152,7 @@ def test_wikihop_from_files_to_candidates(run):
         re.fullmatch("validation: 0.3 of train's questions, by seed 0: \\d+ questions", note)
         for note in NOTES
     )
-    dense, pruned = evaluate_workdir(workdir, tell=NOTES.append, with_times=False)
+    dense, pruned = evaluate_workdir(workdir, log=NOTES.append, with_times=False)
     assert dense["metric"] == "accuracy" and dense["test_score"] > 0.8
     assert pruned["flops_speedup"] > 1.0 and 0.0 <= pruned["test_score"] <= 1.0
 

@@ -26,7 +26,7 @@ RATES = OptimizerConfig(
     weight_decay=0.0,
     adam_epsilon=1e-8,
     clip_norm=0.0,
-    warmup_share=0.1,
+    warmup_ratio=0.1,
 )
 NUM_STEPS = 10  # of which one warms up: rate 0 at step 0, the peak at step 1
 
@@ -42,9 +42,9 @@ def test_rate_schedule_by_hand():
     )
 
 
-@pytest.mark.parametrize(("warmup_share", "num_steps"), [(0.0, 5), (0.06, 1), (0.06, 3), (1.0, 4)])
-def test_rate_starts_at_zero_and_stays_in_range_for_short_runs(warmup_share, num_steps):
-    rate = rate_schedule(2.0, warmup_share, num_steps)
+@pytest.mark.parametrize(("warmup_ratio", "num_steps"), [(0.0, 5), (0.06, 1), (0.06, 3), (1.0, 4)])
+def test_rate_starts_at_zero_and_stays_in_range_for_short_runs(warmup_ratio, num_steps):
+    rate = rate_schedule(2.0, warmup_ratio, num_steps)
     found = [float(rate(step)) for step in range(num_steps + 2)]
     assert found[0] == 0.0 and min(found) == 0.0 and max(found) <= 2.0
 

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from adapler_jax.inference.multiple_choice import Chooser
-from adapler_jax.inference.question_answerer import Reader
+from adapler_jax.inference.multiple_choice import MultipleChoice
+from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.report.evaluation import evaluate_workdir, example_answers
 from adapler_jax.training import phases
 from adapler_jax.training.run import check_config, run_all
@@ -76,13 +76,13 @@ def make_reading(tiny_files, folders):
     def make(module, kind="span", **changes):
         config = module.get_config(f"custom_{kind},debug")
         config.model = str(tiny_files / "model")
-        config.fresh_head = True
+        config.reinit_head = True
         config.data.source = f"file:{folders / kind}"
         config.data.cache_dir = "none"
         config.data.num_train_examples = 0
         config.data.max_length = 16
-        config.data.lengths = (16,)
-        config.reading.update({"stride": 4, "max_question_tokens": 3, "max_option_tokens": 4})
+        config.data.bucket_lengths = (16,)
+        config.qa.update({"doc_stride": 4, "max_question_tokens": 3, "max_option_tokens": 4})
         config.finetune.update({"learning_rate": 1e-2, "num_epochs": 4})
         config.update_from_flattened_dict(
             {name.replace("__", "."): value for name, value in changes.items()}
@@ -93,7 +93,7 @@ def make_reading(tiny_files, folders):
 
 
 def run(config, workdir):
-    run_all(config, workdir, tell=NOTES.append)
+    run_all(config, workdir, log=NOTES.append)
     return workdir
 
 
@@ -118,16 +118,16 @@ def test_a_reader_that_is_fine_tuned_already_keeps_its_threshold(pruned, make_re
     content = json.loads(path.read_text())
     content["adapler_jax"]["extra"]["no_answer_threshold"] = 3.25
     path.write_text(json.dumps(content))
-    changes = {"model": str(tmp_path / "model"), "fresh_head": False, "finetune__num_epochs": 0}
+    changes = {"model": str(tmp_path / "model"), "reinit_head": False, "finetune__num_epochs": 0}
     workdir = tmp_path / "run"
-    run_all(make_reading(adapler, **changes), workdir, tell=NOTES.append, last_phase="finetune")
+    run_all(make_reading(adapler, **changes), workdir, log=NOTES.append, last_phase="finetune")
     saved, start = load_model(workdir / "finetune" / "model"), load_model(tmp_path / "model")
     assert saved.extra["no_answer_threshold"] == 3.25
     assert_trees_equal(saved.params, start.params)
 
 
 def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
-    dense, adapted = evaluate_workdir(pruned, tell=NOTES.append, only="adapt-1.5x")
+    dense, adapted = evaluate_workdir(pruned, log=NOTES.append, only="adapt-1.5x")
     name, answers = example_answers(pruned)
     assert name in ("adapler", "adapt-1.5x") and [question.id for question, _ in answers] == [
         "0",
@@ -145,11 +145,11 @@ def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
 
 
 def test_a_reader_answers_as_the_run_scored(pruned, folders):
-    (row, *_) = evaluate_workdir(pruned, tell=NOTES.append, with_times=False)
+    (row, *_) = evaluate_workdir(pruned, log=NOTES.append, with_times=False)
     questions = [
         json.loads(line) for line in (folders / "span" / "test.jsonl").read_text().splitlines()
     ]
-    reader = Reader.load(pruned / "finetune" / "model")
+    reader = QuestionAnswerer.load(pruned / "finetune" / "model")
     answers = reader.answer_all(
         [(question["question"], question["context"]) for question in questions]
     )
@@ -163,7 +163,7 @@ def test_a_reader_answers_as_the_run_scored(pruned, folders):
 
 
 def test_batches_do_not_change_answers(pruned):
-    reader = Reader.load(pruned / "adapt-1.5x" / "model")
+    reader = QuestionAnswerer.load(pruned / "adapt-1.5x" / "model")
     pairs = [("a film", "film " * length + "good .") for length in (1, 3, 9, 40)] + [("film", "")]
     together = reader.answer_all(pairs, batch_size=2)
     for pair, found in zip(pairs, together):
@@ -176,21 +176,21 @@ def test_batches_do_not_change_answers(pruned):
 
 
 def test_a_reader_refuses_what_is_no_pair_and_models_without_answers(pruned, tiny_files):
-    reader = Reader.load(pruned / "finetune" / "model")
+    reader = QuestionAnswerer.load(pruned / "finetune" / "model")
     (as_dict,) = reader.answer_all([{"question": "a", "context": "film"}])
     assert as_dict.answers == reader.answer("a", "film").answers
     with pytest.raises(TypeError, match="pair 1 is 'film'; expected"):
         reader.answer_all([("a", "film"), "film"])
     with pytest.raises(ValueError, match="finds no answers in texts; load it with Classifier"):
-        Reader.load(tiny_files / "model")
+        QuestionAnswerer.load(tiny_files / "model")
     with pytest.raises(
         ValueError, match="config.json does not exist; .*; .*there are .*finetune.model"
     ):
-        Reader.load(pruned / "finetune")
+        QuestionAnswerer.load(pruned / "finetune")
 
 
 def test_a_stream_answers_before_all_questions_are_there(pruned):
-    reader = Reader.load(pruned / "finetune" / "model")
+    reader = QuestionAnswerer.load(pruned / "finetune" / "model")
     assert reader.warm_up(batch_size=2) > 0
 
     def pairs():
@@ -204,7 +204,7 @@ def test_a_stream_answers_before_all_questions_are_there(pruned):
 
 
 def test_a_question_that_is_cut_is_told(pruned):
-    reader = Reader.load(pruned / "finetune" / "model")
+    reader = QuestionAnswerer.load(pruned / "finetune" / "model")
     assert [
         reading.is_cut
         for reading in reader.answer_all([("a film .", "film"), ("a film . a", "film")])
@@ -216,8 +216,8 @@ def test_a_question_that_is_cut_is_told(pruned):
 
 def test_a_reader_always_answers_when_asked_to(pruned):
     asked = ("a film", "a film .")  # has no answer
-    assert Reader.load(pruned / "finetune" / "model").answer(*asked).text == ""
-    found = Reader.load(pruned / "finetune" / "model", always_answers=True).answer(*asked)
+    assert QuestionAnswerer.load(pruned / "finetune" / "model").answer(*asked).text == ""
+    found = QuestionAnswerer.load(pruned / "finetune" / "model", always_answers=True).answer(*asked)
     assert found.text and found.text == found.answers[0].text
 
 
@@ -248,14 +248,14 @@ def test_options_are_chosen_by_every_method(make_reading, workdirs, folders, mod
     config = make_reading(module, "choice", finetune__num_epochs=2, **changes)
     workdir = run(config, workdirs())
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.8
-    for row in evaluate_workdir(workdir, tell=NOTES.append, with_times=False):
+    for row in evaluate_workdir(workdir, log=NOTES.append, with_times=False):
         assert row["metric"] == "accuracy" and (row["num_texts"], row["unit"], row["total"]) == (
             36,
             "options",
             18,
         )
         directory = workdir / ("finetune" if row["method"] == "dense" else row["method"]) / "model"
-        assert score_of(Chooser.load(directory), folders) == pytest.approx(row["test_score"])
+        assert score_of(MultipleChoice.load(directory), folders) == pytest.approx(row["test_score"])
 
 
 def score_of(chooser, folders):
@@ -268,11 +268,11 @@ def score_of(chooser, folders):
 
 
 def test_limits_that_are_none_are_refused_before_any_work(make_reading):
-    for field in ("stride", "max_answer_tokens", "max_answers", "num_best"):
-        with pytest.raises(ValueError, match=f"config.reading.{field} is 0; expected 1 or more"):
+    for field in ("doc_stride", "max_answer_tokens", "max_answers", "num_checkpoints"):
+        with pytest.raises(ValueError, match=f"config.qa.{field} is 0; expected 1 or more"):
             check_config(make_reading(finetune, **{f"reading__{field}": 0}))
     with pytest.raises(
-        ValueError, match="config.reading.num_validation_examples is -1; expected 0 to inf"
+        ValueError, match="config.qa.num_validation_examples is -1; expected 0 to inf"
     ):
         check_config(make_reading(finetune, reading__num_validation_examples=-1))
 

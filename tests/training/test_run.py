@@ -22,18 +22,18 @@ from adapler_jax.io.provenance import command_line, module_command
 from adapler_jax.report.evaluation import finished_phases
 from adapler_jax.training import from_config as recipe
 from adapler_jax.training import loop, phases
-from adapler_jax.training.metrics_log import Journal, read_journal
+from adapler_jax.training.metrics_log import MetricsLog, read_metrics_log
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.setup import check_finetuned, prepare, told_cuts
+from adapler_jax.training.setup import check_finetuned, prepare, truncation_note
 from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
-    check_claim,
     check_data,
+    check_workdir_config,
     claim_workdir,
     counting_seconds,
-    note_command,
     read_commands,
     read_seconds,
+    record_command,
 )
 from adapler_jax.weights.save import load_model, save_model
 from configs import adapler
@@ -60,7 +60,7 @@ def assert_same_tree(left, right):
 
 
 def run_to_end(workdir, config):
-    run_all(config, workdir, tell=silent)
+    run_all(config, workdir, log=silent)
     return {name: phases.read_done(workdir / name) for name in ALL_PHASES}
 
 
@@ -78,7 +78,7 @@ def test_a_run_walks_its_phases_and_leaves_models(uninterrupted):
         assert saved.pruner_name == "adapler"
         assert saved.class_names == ("bad", "good")
     assert phases.read_done(uninterrupted / "adapt-1.2x")["validation"]["flops_speedup"] >= 1.2
-    journal = read_journal(uninterrupted / "adapler")
+    journal = read_metrics_log(uninterrupted / "adapler")
     assert [line["epoch"] for line in journal if line["group"] == "validation"] == [1, 2]
     assert [line["step"] for line in journal if line["group"] == "train"] == list(range(1, 13))
     assert any((uninterrupted / "adapler" / "events").glob("events.out.tfevents.*"))
@@ -97,7 +97,7 @@ def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workd
             adapler__length_target=0.0,
         ),
         workdir,
-        tell=lambda _: None,
+        log=lambda _: None,
     )
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
     rows = [
@@ -118,10 +118,10 @@ def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workd
 
 
 def test_a_finished_run_is_not_repeated(make_config, uninterrupted, monkeypatch):
-    monkeypatch.setattr(loop, "run_plan", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(phases, "run_plan", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(loop, "train_loop", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(phases, "train_loop", lambda *_: pytest.fail("trained again"))
     lines = []
-    run_all(make_config(**RUN), uninterrupted, tell=lines.append)
+    run_all(make_config(**RUN), uninterrupted, log=lines.append)
     assert all(f"{name}: finished before" in lines for name in ALL_PHASES)
     assert (
         lines[0] == f"continues the run in {uninterrupted}"
@@ -141,44 +141,44 @@ def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_o
             load_model(torn / name / "model").params,
             load_model(uninterrupted / name / "model").params,
         )
-        assert read_journal(torn / name) == read_journal(uninterrupted / name)
+        assert read_metrics_log(torn / name) == read_metrics_log(uninterrupted / name)
 
 
 def test_another_config_is_refused_and_nothing_overwritten(make_config, workdirs):
     workdir = workdirs()
-    run_all(make_config(method="finetune"), workdir, tell=silent)
+    run_all(make_config(method="finetune"), workdir, log=silent)
     before = (workdir / "run.json").read_bytes()
     with pytest.raises(
         ValueError, match=r"holds another run.*finetune.learning_rate: 0.01 there, 0.001 now"
     ):
-        run_all(make_config(method="finetune", finetune__learning_rate=1e-3), workdir, tell=silent)
+        run_all(make_config(method="finetune", finetune__learning_rate=1e-3), workdir, log=silent)
     assert (workdir / "run.json").read_bytes() == before
 
 
 def test_fields_that_decide_no_number_may_change_between_calls(make_config, workdirs):
     workdir = workdirs()
-    run_all(make_config(method="finetune"), workdir, tell=silent)
+    run_all(make_config(method="finetune"), workdir, log=silent)
     lines = []
     changes = {
         "inference__buckets": (4, 16),
         "inference__driver": "packed",
         "inference__compilation_cache": "none",
     }
-    run_all(make_config(method="finetune", **changes), workdir, tell=lines.append)
+    run_all(make_config(method="finetune", **changes), workdir, log=lines.append)
     assert "finetune: finished before" in lines
     found = json.loads((workdir / "run.json").read_text())["inference"]
     assert found == {
         "buckets": [4, 16],
         "compilation_cache": "none",
         "driver": "packed",
-        "latency_table": "",
+        "autotune_table": "",
     }
 
 
 def test_the_commands_of_a_run_are_kept_in_their_order(tmp_path):
     first, second = "python train.py --a=1", "python train.py --a=2"
     for command in (first, first, second, first):
-        note_command(tmp_path, command)
+        record_command(tmp_path, command)
     assert read_commands(tmp_path) == [first, second, first]
 
 
@@ -239,16 +239,16 @@ def test_changed_data_is_refused(make_config, workdirs, tiny_files, tmp_path):
     workdir, texts = workdirs(), tmp_path / "data"
     shutil.copytree(tiny_files / "data", texts)
     config = make_config(method="finetune", data__source=f"file:{texts}")
-    run_all(config, workdir, tell=silent)
+    run_all(config, workdir, log=silent)
     lines = (texts / "train.jsonl").read_text().splitlines()
     (texts / "train.jsonl").write_text("\n".join(lines[::-1]) + "\n")
     with pytest.raises(
         ValueError, match="was trained on other data: train changed since; restore the data"
     ):
-        run_all(config, workdir, tell=silent)
+        run_all(config, workdir, log=silent)
     (texts / "train.jsonl").write_text("\n".join(lines) + "\n")
     (texts / "test.jsonl").write_text(lines[0] + "\n")
-    run_all(config, workdir, tell=silent)
+    run_all(config, workdir, log=silent)
 
 
 def test_a_claim_that_could_not_be_written_can_be_made_again(make_config, workdirs, monkeypatch):
@@ -287,7 +287,7 @@ def test_the_pruner_has_the_options_of_the_config(make_config):
     config = make_config(
         adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5
     )
-    pruner = recipe.pruner_of(tiny.CONFIG, config.adapler)
+    pruner = recipe.pruner_from_config(tiny.CONFIG, config.adapler)
     params, batch = tiny.make_params(pruner, threshold=0.01), tiny.make_batch()
     assert params["pruner"]["hidden"]["kernel"].shape[-1] == 3
     assert float(pruner.init(jax.random.key(0), tiny.CONFIG)["threshold_N"][0]) == 0.5
@@ -302,7 +302,7 @@ def _asked(make_config, tmp_path_factory):
     """A run with two speedups that its model has, and one out of reach; and what it told."""
     workdir, lines = tmp_path_factory.mktemp("asked") / "run", []
     changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
-    run_all(make_config(**changes, adapt__speedups=(1.2, 1.5, 50.0)), workdir, tell=lines.append)
+    run_all(make_config(**changes, adapt__speedups=(1.2, 1.5, 50.0)), workdir, log=lines.append)
     return workdir, lines, changes
 
 
@@ -351,8 +351,8 @@ def test_a_run_ends_with_a_table_and_the_next_command(asked):
 def test_speedups_can_be_asked_for_one_after_the_other(asked, make_config, workdirs):
     at_once, _, changes = asked
     workdir = workdirs()
-    run_all(make_config(**changes, adapt__speedups=(1.5,)), workdir, tell=silent)
-    run_all(make_config(**changes, adapt__speedups=(1.2,)), workdir, tell=silent)
+    run_all(make_config(**changes, adapt__speedups=(1.5,)), workdir, log=silent)
+    run_all(make_config(**changes, adapt__speedups=(1.2,)), workdir, log=silent)
     for name in ("adapt-1.2x", "adapt-1.5x"):
         assert phases.read_done(workdir / name) == phases.read_done(at_once / name)
         assert_same_tree(
@@ -406,7 +406,7 @@ def test_a_flipped_byte_in_a_file_of_a_run_is_named_before_it_is_used(
     replace_text(workdir / "commands.txt", "python train.py\n", checksum=True)
     damage(workdir / name)
     with pytest.raises(ValueError, match=message):
-        run_all(make_config(**RUN), workdir, tell=silent, command="python train.py --again")
+        run_all(make_config(**RUN), workdir, log=silent, command="python train.py --again")
 
 
 def test_a_card_that_its_user_edits_costs_no_training(tmp_path):
@@ -445,7 +445,7 @@ def test_a_run_of_an_earlier_release_is_continued_without_checksums(
     (workdir / "run.json").write_text(json.dumps(config))
     for path in workdir.rglob("metrics.jsonl"):
         path.write_text(re.sub(r', "crc": \d+', "", path.read_text()))
-    run_all(make_config(**RUN), workdir, tell=silent)
+    run_all(make_config(**RUN), workdir, log=silent)
     assert phases.read_done(workdir / "adapt-1.2x") == phases.read_done(
         uninterrupted / "adapt-1.2x"
     )
@@ -456,14 +456,14 @@ def test_a_fine_tuned_model_is_validated_and_kept_and_the_run_goes_on(
 ):
     workdir, model = workdirs(), uninterrupted / "finetune" / "model"
     config = make_config("finetuned", model=str(model), adapler__length_coef=3.0)
-    run_all(config, workdir, tell=silent)
+    run_all(config, workdir, log=silent)
     kept, start = load_model(workdir / "finetune" / "model"), load_model(model)
     assert_same_tree(kept.params, start.params)
     assert kept.class_names == start.class_names
     scores = [phases.read_done(run / "finetune")["validation"] for run in (workdir, uninterrupted)]
     assert scores[0] == scores[1]
     assert (
-        phases.is_done(workdir / "adapler")
+        phases.is_complete(workdir / "adapler")
         and not (workdir / "finetune" / "metrics.jsonl").exists()
     )
 
@@ -476,7 +476,7 @@ def _grown(uninterrupted, make_config, tmp_path_factory):
     run_all(
         make_config(**RUN | {"finetune__num_epochs": 3}),
         workdir,
-        tell=lines.append,
+        log=lines.append,
         last_phase="finetune",
     )
     return workdir, lines
@@ -492,8 +492,8 @@ def test_a_finished_phase_is_given_more_epochs_by_one_field(uninterrupted, grown
         lines
     )
     assert (workdir / "adapler.outdated" / "model").exists() and not (workdir / "adapler").exists()
-    journal = read_journal(workdir / "finetune")
-    assert journal[: len(read_journal(uninterrupted / "finetune"))] == read_journal(
+    journal = read_metrics_log(workdir / "finetune")
+    assert journal[: len(read_metrics_log(uninterrupted / "finetune"))] == read_metrics_log(
         uninterrupted / "finetune"
     )
     assert [line["epoch"] for line in journal if line["group"] == "validation"] == [1, 2, 3]
@@ -513,7 +513,7 @@ def test_more_epochs_that_were_killed_end_as_undisturbed_ones(
     shutil.copytree(uninterrupted, workdir)
     config = make_config(**RUN | {"finetune__num_epochs": 3})
     run_killed_at(config, workdir, ("finetune",), ((2, 0), (5, 0)))
-    run_all(config, workdir, tell=silent, last_phase="finetune")
+    run_all(config, workdir, log=silent, last_phase="finetune")
     assert phases.read_done(workdir / "finetune") == phases.read_done(grown[0] / "finetune")
     models = [load_model(run / "finetune" / "model").params for run in (workdir, grown[0])]
     assert_same_tree(*models)
@@ -524,13 +524,13 @@ def test_fewer_epochs_or_more_of_a_phase_that_is_not_finished_are_refused(
 ):
     here = {"finetune": {"num_epochs": 3}, "adapler": {"num_epochs": 2}}
     claim_workdir(tmp_path, here)
-    check_claim(tmp_path, here | {"adapler": {"num_epochs": 4}})  # not begun
+    check_workdir_config(tmp_path, here | {"adapler": {"num_epochs": 4}})  # not begun
     (tmp_path / "finetune").mkdir()
     for num_epochs in (2, 4):
         with pytest.raises(ValueError, match=f"finetune.num_epochs: 3 there, {num_epochs} now"):
-            check_claim(tmp_path, here | {"finetune": {"num_epochs": num_epochs}})
+            check_workdir_config(tmp_path, here | {"finetune": {"num_epochs": num_epochs}})
     (tmp_path / "finetune" / "done.json").write_text("{}")
-    check_claim(tmp_path, here | {"finetune": {"num_epochs": 4}})
+    check_workdir_config(tmp_path, here | {"finetune": {"num_epochs": 4}})
 
 
 def test_training_ends_early_without_a_better_epoch_and_a_restart_decides_alike(
@@ -544,16 +544,16 @@ def test_training_ends_early_without_a_better_epoch_and_a_restart_decides_alike(
     }
     undisturbed, torn = workdirs(), workdirs()
     config = make_config(**changes, finetune__learning_rate=3e-2)
-    run_all(config, undisturbed, tell=silent)
+    run_all(config, undisturbed, log=silent)
     scores = [
         line["score"]
-        for line in read_journal(undisturbed / "finetune")
+        for line in read_metrics_log(undisturbed / "finetune")
         if line["group"] == "validation"
     ]
     assert len(scores) == scores.index(max(scores)) + 3 < 9
     run_killed_at(config, torn, ("finetune",), ((14, 0),))
-    run_all(config, torn, tell=silent)
-    assert read_journal(torn / "finetune") == read_journal(undisturbed / "finetune")
+    run_all(config, torn, log=silent)
+    assert read_metrics_log(torn / "finetune") == read_metrics_log(undisturbed / "finetune")
     assert phases.read_done(torn / "finetune") == phases.read_done(undisturbed / "finetune")
 
 
@@ -564,7 +564,7 @@ def test_a_search_that_drops_nothing_by_its_measured_speedup_says_so():
         "max_length": 16,
         "retention": [16, 9, 9, 9],
     }
-    assert "nothing is dropped: raise config.powerbert.mass_coef or" in describe(done)
+    assert "nothing is dropped: raise config.powerbert.rank_l1_coef or" in describe(done)
     assert "nothing is dropped" not in describe(
         done | {"validation": {"score": 0.8, "flops_speedup": 1.3}}
     )
@@ -632,10 +632,10 @@ def test_a_missing_source_is_said_before_the_model_is_looked_up():
     with pytest.raises(
         ValueError, match="task 'custom' has no source of its own; set config.data.source"
     ):
-        prepare(config, tell=silent)
-    config.data.split_sources = {"train": "file:a.csv"}
+        prepare(config, log=silent)
+    config.data.sources = {"train": "file:a.csv"}
     with pytest.raises(ValueError, match="/no/such/model"):
-        prepare(config, tell=silent)
+        prepare(config, log=silent)
 
 
 def closing_lines(workdir, names):
@@ -662,7 +662,7 @@ def test_batch_lengths_above_the_maximum_fall_away(uninterrupted, make_config, w
     """Saliency has a row of max_length an example."""
     workdir, model = workdirs(), str(uninterrupted / "finetune" / "model")
     config = make_config("finetuned", model=model, data__max_length=9, data__lengths=(6, 16))
-    run_all(config, workdir, tell=silent, last_phase="saliency")
+    run_all(config, workdir, log=silent, last_phase="saliency")
     assert phases.load_extras(workdir / "saliency").saliency.shape == (96, 9)
 
 
@@ -679,10 +679,10 @@ def test_a_second_process_on_the_workdir_is_refused_and_none_is_after_a_kill(mak
     ) as holder:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(ValueError, match="another process trains there"):
-            run_all(config, workdir, tell=silent)
+            run_all(config, workdir, log=silent)
         holder.kill()
-    run_all(config, workdir, tell=silent)
-    assert phases.is_done(workdir / "finetune")
+    run_all(config, workdir, log=silent)
+    assert phases.is_complete(workdir / "finetune")
 
 
 def test_a_folder_of_other_things_is_refused(make_config, workdirs):
@@ -690,14 +690,14 @@ def test_a_folder_of_other_things_is_refused(make_config, workdirs):
     workdir.mkdir()
     (workdir / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="not empty"):
-        run_all(make_config(), workdir, tell=silent)
+        run_all(make_config(), workdir, log=silent)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_config, workdirs):
     with pytest.raises(
         FloatingPointError, match=r"finetune: task is nan at step \d+; train in a new workdir"
     ):
-        run_all(make_config(finetune__learning_rate=1e30), workdirs(), tell=silent)
+        run_all(make_config(finetune__learning_rate=1e30), workdirs(), log=silent)
 
 
 @pytest.mark.parametrize(
@@ -705,8 +705,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
     [
         ({"method": "lstm"}, "config.method is 'lstm'; expected finetune or adapler"),
         ({"compute_dtype": "float8"}, "config.compute_dtype is 'float8'"),
-        ({"adapler__start": "scratch"}, "config.adapler.start is 'scratch'"),
-        ({"adapler__choose": "first"}, "config.adapler.choose is 'first'"),
+        ({"adapler__start": "scratch"}, "config.adapler.init_from is 'scratch'"),
+        ({"adapler__choose": "first"}, "config.adapler.checkpoint_selection is 'first'"),
         (
             {"adapler__slope_schedule": "cubic"},
             "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs",
@@ -714,15 +714,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"finetune__batch_size": 0}, "config.finetune.batch_size is 0; expected 1 or more"),
         (
             {"saliency__num_epochs": 2},
-            "config.saliency.num_epochs is 2, but only config.finetune.num_best = 1",
+            "config.saliency.num_checkpoints is 2, but only config.finetune.num_checkpoints = 1",
         ),
         (
             {"adapt__speedups": (-1.0,)},
-            "config.adapt.speedups holds -1.0; expected factors of 1 or more",
+            "config.adapt.target_speedups holds -1.0; expected factors of 1 or more",
         ),
         (
             {"adapt__speedups": (0.8,)},
-            "config.adapt.speedups holds 0.8; expected factors of 1 or more, as",
+            "config.adapt.target_speedups holds 0.8; expected factors of 1 or more, as",
         ),
         ({"class_weight": "equal"}, "config.class_weight is 'equal'; expected none or balanced"),
         (
@@ -736,14 +736,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"finetune__num_epochs": -1}, "config.finetune.num_epochs is -1; expected 0 or more"),
         ({"adapler__num_epochs": 0}, "config.adapler.num_epochs is 0; expected 1 or more"),
         (
-            {"finetune__num_epochs": 0, "fresh_head": True},
-            "config.fresh_head=True gives .* leave out ,finetuned",
+            {"finetune__num_epochs": 0, "reinit_head": True},
+            "config.reinit_head=True gives .* leave out ,finetuned",
         ),
-        ({"adapt__speedups": ("fast",)}, "config.adapt.speedups holds 'fast'"),
-        ({"adapt__speedups": (True,)}, "config.adapt.speedups holds True"),
+        ({"adapt__speedups": ("fast",)}, "config.adapt.target_speedups holds 'fast'"),
+        ({"adapt__speedups": (True,)}, "config.adapt.target_speedups holds True"),
         (
             {"adapt__speedups": (2.0, 2.0000001)},
-            "config.adapt.speedups names a phase twice: adapt-2x, adapt-2x",
+            "config.adapt.target_speedups names a phase twice: adapt-2x, adapt-2x",
         ),
         (
             {"adapler__length_target": 75.0},
@@ -761,14 +761,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             {"finetune__hidden_dropout_prob": 1.0},
             "config.finetune.hidden_dropout_prob is 1.0; expected less than 1",
         ),
-        ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.lengths"),
-        ({"data__lengths": ("a", 16)}, "config.data.lengths is \\('a', 16\\)"),
+        ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.bucket_lengths"),
+        ({"data__lengths": ("a", 16)}, "config.data.bucket_lengths is \\('a', 16\\)"),
         (
             {"inference__buckets": (2, 8)},
             "bucket 8 cannot hold 16 kept tokens; add a larger size to .*buckets",
         ),
-        ({"adapler__slope_first": 0.99}, "config.adapler.slope_first is 0.99; expected 1.0 to"),
-        ({"adapler__slope_first": 0.0}, "config.adapler.slope_first is 0.0; expected 1.0 to"),
+        ({"adapler__slope_first": 0.99}, "config.adapler.slope_start is 0.99; expected 1.0 to"),
+        ({"adapler__slope_first": 0.0}, "config.adapler.slope_start is 0.0; expected 1.0 to"),
         ({"adapler__distil_coef": 3.0}, "config.adapler.distil_coef is 3.0; expected 0.0 to 1.0"),
         (
             {"adapler__initial_threshold": -1.0},
@@ -796,7 +796,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ),
         (
             {"data__split_sources": {"test": 5}},
-            "config.data.split_sources holds 5 for test; expected a source",
+            "config.data.sources holds 5 for test; expected a source",
         ),
         ({"finetune__clip_norm": -1.0}, "config.finetune.clip_norm is -1.0; expected 0.0 to inf"),
         (
@@ -805,7 +805,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ),
         (
             {"adapler__threshold_spread": 6.0},
-            "config.adapler.threshold_spread is 6.0; expected 0.0 to 5.0",
+            "config.adapler.threshold_noise is 6.0; expected 0.0 to 5.0",
         ),
         ({"seed": -1}, "config.seed is -1; expected 0 to 4294967295"),
         ({"seed": 2**40}, "config.seed is 1099511627776; expected 0 to 4294967295"),
@@ -816,7 +816,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
 def test_a_wrong_field_is_named_before_any_training(make_config, workdirs, change, message):
     workdir = workdirs()
     with pytest.raises((ValueError, OSError), match=message):
-        run_all(make_config(**change), workdir, tell=silent)
+        run_all(make_config(**change), workdir, log=silent)
     assert not workdir.exists()  # a corrected call on the same workdir is not refused
 
 
@@ -830,15 +830,15 @@ def test_a_full_disk_is_said_before_a_checkpoint_and_the_run_goes_on_later(
             OSError,
             match=r"finetune: a checkpoint needs 2\.\d MiB and the disk has 0\.0 left; make room",
         ):
-            run_all(config, workdir, tell=silent)
-    run_all(config, workdir, tell=silent)
-    assert phases.is_done(workdir / "finetune")
+            run_all(config, workdir, log=silent)
+    run_all(config, workdir, log=silent)
+    assert phases.is_complete(workdir / "finetune")
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_disk_that_fills_up_between_checkpoints_gives_one_error(tmp_path):
     with pytest.raises(OSError, match="No space left"):
-        with Journal(tmp_path, start_step=0, num_steps=1, label="adapler") as journal:
+        with MetricsLog(tmp_path, start_step=0, num_steps=1, label="adapler") as journal:
             journal._file.close()
             journal._file = open("/dev/full", "w")
             journal.write(1, "train", {"main": 0.5})
@@ -860,7 +860,9 @@ def read_events(directory):
 
 
 def test_tensorboard_gets_the_numbers_of_every_step(uninterrupted):
-    lines = [line for line in read_journal(uninterrupted / "adapler") if line["group"] == "train"]
+    lines = [
+        line for line in read_metrics_log(uninterrupted / "adapler") if line["group"] == "train"
+    ]
     found = {
         step: value
         for step, tag, value in read_events(uninterrupted / "adapler" / "events")
@@ -872,9 +874,9 @@ def test_tensorboard_gets_the_numbers_of_every_step(uninterrupted):
 def test_the_faithful_preset_runs(make_config, workdirs):
     workdir = workdirs()
     config = make_config(
-        "faithful", finetune__num_epochs=3, adapler__num_epochs=3, adapler__choose="last"
+        "paper", finetune__num_epochs=3, adapler__num_epochs=3, adapler__choose="last"
     )
-    run_all(config, workdir, tell=silent)
+    run_all(config, workdir, log=silent)
     assert len(phases.read_done(workdir / "saliency")["finetune_steps"]) == 3
     assert load_model(workdir / "adapler" / "model").pruner_name == "adapler"
 
@@ -884,22 +886,22 @@ def test_bfloat16_operands_train_too(make_config, workdirs):
     run_all(
         make_config(compute_dtype="bfloat16", method="finetune", finetune__num_epochs=20),
         workdir,
-        tell=silent,
+        log=silent,
     )
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
 
 
 def test_training_texts_that_fill_all_tokens_are_told():
-    assert told_cuts(np.array([8] * 2 + [3] * 18), 8).startswith(
+    assert truncation_note(np.array([8] * 2 + [3] * 18), 8).startswith(
         "train: 2 of 20 texts fill 8 tokens and may be cut;"
     )
-    assert told_cuts(np.array([8] + [3] * 39), 8) == ""
+    assert truncation_note(np.array([8] + [3] * 39), 8) == ""
 
 
 @pytest.fixture(name="journal")
 def _journal(tmp_path):
     """The place of a journal with five lines."""
-    with Journal(tmp_path, start_step=0, num_steps=5, label="adapler") as journal:
+    with MetricsLog(tmp_path, start_step=0, num_steps=5, label="adapler") as journal:
         for step in range(1, 6):
             journal.write(step, "train", {"main": 0.1 * step, "accuracy": 0.5})
     return tmp_path / "metrics.jsonl"
@@ -907,7 +909,7 @@ def _journal(tmp_path):
 
 @pytest.mark.parametrize("place", range(0, 60, 7))
 def test_a_flipped_byte_of_a_journal_costs_its_line_alone(journal, place):
-    expected = read_journal(journal.parent)
+    expected = read_metrics_log(journal.parent)
     assert [entry["step"] for entry in expected] == [1, 2, 3, 4, 5] and "crc" not in expected[0]
     lines = journal.read_bytes().splitlines(keepends=True)
     damaged = bytearray(lines[1])
@@ -917,12 +919,12 @@ def test_a_flipped_byte_of_a_journal_costs_its_line_alone(journal, place):
         UserWarning,
         match="metrics.jsonl: 1 of 5 lines are damaged and left out; only their numbers",
     ):
-        assert read_journal(journal.parent) == expected[:1] + expected[2:]
+        assert read_metrics_log(journal.parent) == expected[:1] + expected[2:]
 
 
 def test_a_torn_last_line_is_no_damage_and_lines_of_an_earlier_release_are_read(journal):
-    expected = read_journal(journal.parent)
+    expected = read_metrics_log(journal.parent)
     journal.write_bytes(journal.read_bytes()[:-5])
-    assert read_journal(journal.parent) == expected[:4]
+    assert read_metrics_log(journal.parent) == expected[:4]
     journal.write_text("".join(json.dumps(entry) + "\n" for entry in expected))
-    assert read_journal(journal.parent) == expected
+    assert read_metrics_log(journal.parent) == expected

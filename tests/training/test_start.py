@@ -16,7 +16,7 @@ from tests.training.conftest import write_checkpoint
 def prepared(config):
     """Return the setup of a config, and what it reports."""
     lines = []
-    return prepare(config, tell=lines.append), lines
+    return prepare(config, log=lines.append), lines
 
 
 @pytest.fixture(name="start", scope="module")
@@ -86,4 +86,4 @@ def test_a_decision_threshold_is_left_out_with_a_note_where_training_follows(sta
 
 def test_a_decision_threshold_out_of_range_names_its_file(start, make_config):
     with pytest.raises(ValueError, match=r"config.json: extra.decision_threshold: .*1.5"):
-        prepare(make_config("finetuned", model=start(1.5)), tell=print)
+        prepare(make_config("finetuned", model=start(1.5)), log=print)

@@ -34,7 +34,7 @@ RATES = OptimizerConfig(
     weight_decay=0.01,
     adam_epsilon=1e-8,
     clip_norm=1.0,
-    warmup_share=0.1,
+    warmup_ratio=0.1,
 )
 MAIN, THRESHOLDS = main_optimizer(RATES, 100), threshold_optimizer(RATES, 100)
 
@@ -51,11 +51,9 @@ def double_at(params, found):
 def jitted_step(steered=False, spread=0.0):
     """One AdapLeR step; coefficients and slope are arguments, so that all tests share a compilation."""
 
-    def run(state, batch, key, contribution_coef, length_coef, slope_growth):
+    def run(state, batch, key, kl_coef, length_coef, slope_growth):
         num_traces[steered] += 1
-        losses = LossConfig(
-            (("main", "contribution", contribution_coef), ("speedup", "length", length_coef))
-        )
+        losses = LossConfig((("main", "contribution", kl_coef), ("speedup", "length", length_coef)))
         step_fn = make_train_step(
             CONFIG,
             PRUNER,
@@ -64,8 +62,8 @@ def jitted_step(steered=False, spread=0.0):
             THRESHOLDS,
             slope_fn=lambda step: 5.0 + slope_growth * step,
             dtype=jnp.float32,
-            steer=double_at if steered else None,
-            jitter=functools.partial(jitter_thresholds, spread=spread) if spread else None,
+            threshold_controller=double_at if steered else None,
+            threshold_noise=functools.partial(jitter_thresholds, spread=spread) if spread else None,
         )
         return step_fn(state, batch, key)
 
@@ -93,13 +91,13 @@ def step(
     batch,
     key=KEY,
     *,
-    contribution_coef=0.3,
+    kl_coef=0.3,
     length_coef=0.2,
     slope_growth=0.0,
     steered=False,
     spread=0.0,
 ):
-    numbers = (jnp.float32(number) for number in (contribution_coef, length_coef, slope_growth))
+    numbers = (jnp.float32(number) for number in (kl_coef, length_coef, slope_growth))
     return jitted_step(steered, spread)(state, batch, key, *numbers)
 
 
@@ -146,9 +144,7 @@ def test_the_first_step_of_a_run_moves_nothing():
 
 
 def test_the_main_loss_does_not_move_thresholds():
-    found, expected = (
-        step(start(), make_batch(), contribution_coef=coef)[0].params for coef in (9.0, 0.3)
-    )
+    found, expected = (step(start(), make_batch(), kl_coef=coef)[0].params for coef in (9.0, 0.3))
     for name, leaf in split(found)[1].items():
         np.testing.assert_allclose(leaf, split(expected)[1][name], rtol=0, atol=1e-7, err_msg=name)
     assert_all_moved(found["pruner"]["hidden"], expected["pruner"]["hidden"])
@@ -271,7 +267,7 @@ def test_a_dense_step_is_one_gradient_step_of_plain_bert():
     batch = make_batch((12, 7, 3), num_fillers=1)
     state, numbers = jitted_dense_step()(dense_start(), batch, KEY)
     hidden_BLD = encoder.encode(
-        PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+        PARAMS["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL
     )
     pooled_BD = np.tanh(encoder.linear(PARAMS["head"]["pooler"], hidden_BLD[:, 0]))[:3]
     logits_BC = heads.classify(PARAMS["head"], CONFIG, hidden_BLD[:, 0])[:3]

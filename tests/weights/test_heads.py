@@ -125,9 +125,9 @@ def test_a_checkpoint_for_question_answering_is_read_with_its_head(
     np.testing.assert_array_equal(loaded.params["head"]["span"]["bias"], own["qa_outputs.bias"])
     assert loaded.notes == () and loaded.params["head"].keys() == {"span"}
     again = load_pretrained(
-        write_checkpoint(encoder_tensors | own), KEY, head=SPAN, fresh_head=True
+        write_checkpoint(encoder_tensors | own), KEY, head=SPAN, reinit_head=True
     )
-    assert again.notes == ("started afresh, qa_outputs: config.fresh_head",)
+    assert again.notes == ("started afresh, qa_outputs: config.reinit_head",)
     assert not np.any(again.params["head"]["span"]["bias"])
 
 

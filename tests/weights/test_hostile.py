@@ -90,9 +90,12 @@ BAD_SECTIONS = {
     "extra a list": ({"extra": []}, r"extra \[\], expected an object"),
     "extra not finite": ({"extra": {"a": [{"b": float("nan")}]}}, "extra"),
     "threshold a text": ({"extra": {"no_answer_threshold": "x"}}, "no_answer_threshold 'x'"),
-    "reading a list": ({"extra": {"reading": [1]}}, r"reading \[1\], expected an object"),
-    "stride a text": ({"extra": {"reading": {"stride": "x"}}}, "reading.stride 'x'"),
-    "per_option a number": ({"extra": {"reading": {"per_option": 1}}}, "reading.per_option 1"),
+    "reading a list": ({"extra": {"qa": [1]}}, r"qa \[1\], expected an object"),
+    "doc_stride a text": ({"extra": {"qa": {"doc_stride": "x"}}}, "qa.doc_stride 'x'"),
+    "score_options_independently a number": (
+        {"extra": {"qa": {"score_options_independently": 1}}},
+        "reading.score_options_independently 1",
+    ),
     "pruner a list": ({"pruner": ["keep_all"]}, r"pruner \['keep_all'\]"),
     "pruner unknown": ({"pruner": "magic"}, "unknown pruner 'magic'"),
     "format a list": ({"format": [1]}, r"format \[1\]"),
@@ -113,8 +116,8 @@ def test_our_section_is_checked(saved, name):
             for value in (-1, 0, "8", [8], True, 32.0, 1e308, 10**9)
         ),
         ("trbert", {"selector_dim": None}, "selector_dim None, expected a number from 1 to"),
-        ("adapler", {"bound_cls_ratio": "x"}, "bound_cls_ratio 'x', expected true or false"),
-        ("powerbert", {"keeps_padding": 1}, "keeps_padding 1, expected true or false"),
+        ("adapler", {"clip_cls_ratio": "x"}, "clip_cls_ratio 'x', expected true or false"),
+        ("powerbert", {"counts_padding": 1}, "counts_padding 1, expected true or false"),
         ("adapler", {"initial_threshold": "a"}, "initial_threshold 'a', expected a number"),
     ],
 )

@@ -204,7 +204,7 @@ def test_other_kinds_of_problems_are_refused_with_the_way_out(
 ):
     changes = {"problem_type": kind}
     with pytest.raises(
-        ValueError, match="config.json: .*problem_type is .*heads classification, span.*fresh_head"
+        ValueError, match="config.json: .*problem_type is .*heads classification, span.*reinit_head"
     ):
         load(
             write_checkpoint,
@@ -221,9 +221,9 @@ def test_other_kinds_of_problems_are_refused_with_the_way_out(
         names=None,
         wanted=("a", "b"),
         changes=changes,
-        fresh_head=True,
+        reinit_head=True,
     )
-    assert loaded.notes == ("started afresh, pooler and classifier: config.fresh_head",)
+    assert loaded.notes == ("started afresh, pooler and classifier: config.reinit_head",)
     span = load(
         write_checkpoint, raw_config, tensors, names=None, wanted=None, changes=changes, head=SPAN
     )

@@ -14,7 +14,7 @@ from adapler_jax.weights.rules import (
     canonical_name,
     model_rules,
 )
-from adapler_jax.weights.tree import canonicalize, check_tensors, describe, to_tensors, to_tree
+from adapler_jax.weights.tree import canonicalize, check_tensors, format_shapes, to_tensors, to_tree
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12
@@ -140,7 +140,7 @@ def test_the_same_problem_in_several_layers_takes_one_line():
     problems = [(f"bert.encoder.layer.{layer}.x", "missing") for layer in (0, 11)] + [
         ("a.b", "missing")
     ]
-    assert describe(problems) == "  bert.encoder.layer.{0,11}.x: missing\n  a.b: missing"
+    assert format_shapes(problems) == "  bert.encoder.layer.{0,11}.x: missing\n  a.b: missing"
 
 
 def test_unknown_pruner_is_refused_with_the_list():

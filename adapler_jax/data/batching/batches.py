@@ -8,7 +8,7 @@ import grain
 import numpy as np
 
 from adapler_jax.data.batching.lengths import bucket_for, check_lengths
-from adapler_jax.data.batching.padding import Extras, add_extras, check_extras, pad_batch
+from adapler_jax.data.batching.padding import PerExampleArrays, add_extras, check_extras, pad_batch
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.types import Batch
 
@@ -31,7 +31,7 @@ def train_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    extras: Extras | None = None,
+    extras: PerExampleArrays | None = None,
 ) -> grain.DatasetIterator:
     """Yield training batches without end; batch k is a pure function of the arguments and k.
 
@@ -116,7 +116,7 @@ def eval_batches(
     lengths: Sequence[int],
     process_index: int = 0,
     process_count: int = 1,
-    extras: Extras | None = None,
+    extras: PerExampleArrays | None = None,
 ) -> Sequence[Batch]:
     """Every example once, sorted by length; the last batch is filled up with filler rows.
 
@@ -162,7 +162,7 @@ def _make_batch(
     share: slice,
     *,
     lengths: tuple[int, ...],
-    extras: Extras | None,
+    extras: PerExampleArrays | None,
 ) -> Batch:
     """Make this process's share of the batch of these rows; the length is that of the whole batch."""
     length = bucket_for(int(tokenized.lengths[rows].max()), lengths)

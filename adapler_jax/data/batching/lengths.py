@@ -50,13 +50,17 @@ def check_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
         or any(a >= b for a, b in zip(lengths, lengths[1:]))
     ):
         raise ValueError(
-            f"config.data.lengths is {lengths}; expected positive numbers in increasing order"
+            f"config.data.bucket_lengths is {lengths}; expected positive numbers in increasing order"
         )
     return lengths
 
 
 def bucket_for(
-    length: int, lengths: Sequence[int], *, what: str = "tokens", field: str = "config.data.lengths"
+    length: int,
+    lengths: Sequence[int],
+    *,
+    what: str = "tokens",
+    field: str = "config.data.bucket_lengths",
 ) -> int:
     """Return the smallest of the (increasing) lengths that holds `length` slots.
 

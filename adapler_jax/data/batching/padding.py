@@ -8,11 +8,11 @@ import numpy as np
 from adapler_jax.data.batching.lengths import bucket_for
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.tokenization.tokens import Tokenized
-from adapler_jax.types import FILLER_ID, Batch
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Extras:
+class PerExampleArrays:
     """Arrays that travel with their example, looked up by example id.
 
     Attributes:
@@ -39,7 +39,7 @@ def pad_batch(
 ) -> Batch:
     """Pad examples to one length, and with filler rows to one batch size.
 
-    A filler row has one live token, id 0, so that nothing divides by zero; its example id is FILLER_ID.
+    A filler row has one valid token, id 0, so that nothing divides by zero; its example id is PADDING_EXAMPLE_ID.
 
     Args:
       token_rows: token ids of each example, [CLS] first.
@@ -64,14 +64,14 @@ def pad_batch(
         )
     counts = np.array([len(row) for row in token_rows] + [1] * (batch_size - num_rows), np.int64)
     bucket_for(int(counts.max(initial=1)), (length,))
-    ids = np.full(batch_size, FILLER_ID, np.int32)
+    ids = np.full(batch_size, PADDING_EXAMPLE_ID, np.int32)
     ids[:num_rows] = np.arange(num_rows) if example_ids is None else example_ids
     label_B = np.zeros(batch_size, np.int32)
     label_B[:num_rows] = 0 if labels is None else labels
     return Batch(
         token_BL=_pad_rows(token_rows, (batch_size, length), np.int32),
         segment_BL=_pad_rows(segment_rows or (), (batch_size, length), np.int32),
-        live_BL=np.arange(length) < counts[:, None],
+        valid_BL=np.arange(length) < counts[:, None],
         label_B=label_B,
         example_id_B=ids,
         marks={name: _fill_up(rows, batch_size) for name, rows in marks.items()} if marks else None,
@@ -93,7 +93,7 @@ def _pad_rows(rows: Sequence[Sequence], shape: tuple[int, int], dtype) -> np.nda
     return padded
 
 
-def add_extras(batch: Batch, lengths_B: np.ndarray, extras: Extras) -> Batch:
+def add_extras(batch: Batch, lengths_B: np.ndarray, extras: PerExampleArrays) -> Batch:
     """Put the extras of the batch's examples into it; zero on padding and filler rows."""
     ids = batch.example_id_B[: len(lengths_B)]
     added = {}
@@ -111,9 +111,9 @@ def add_extras(batch: Batch, lengths_B: np.ndarray, extras: Extras) -> Batch:
         added["teacher_logits"] = found
     if extras.guide is not None:
         length = batch.token_BL.shape[1]
-        guide_BSL = np.zeros((len(batch.label_B), extras.guide.shape[1], length), np.float32)
-        guide_BSL[: len(ids), :, : extras.guide.shape[2]] = extras.guide[ids][:, :, :length]
-        added["guide_BSL"] = guide_BSL
+        importance_BSL = np.zeros((len(batch.label_B), extras.guide.shape[1], length), np.float32)
+        importance_BSL[: len(ids), :, : extras.guide.shape[2]] = extras.guide[ids][:, :, :length]
+        added["importance_BSL"] = importance_BSL
     return batch.replace(**added)
 
 
@@ -136,9 +136,9 @@ def _logits_of(
     return padded
 
 
-def check_extras(tokenized: Tokenized, extras: Extras | None) -> None:
+def check_extras(tokenized: Tokenized, extras: PerExampleArrays | None) -> None:
     """Refuse extras that lack an example, or ragged saliency that is shorter or longer than its example."""
-    extras = extras or Extras()
+    extras = extras or PerExampleArrays()
     teacher = extras.teacher_logits
     teachers = teacher.values() if isinstance(teacher, Mapping) else [teacher]
     for name, values in (

@@ -12,16 +12,16 @@ from adapler_jax.data.classification.labels import (
     is_missing,
 )
 from adapler_jax.data.classification.splits import (
-    carve_rows,
-    carve_rows_by_class,
     first_occurrences,
+    holdout_rows,
+    stratified_holdout_rows,
     subset,
 )
 from adapler_jax.data.classification.tasks import Task, get_task
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.load import load_source
 from adapler_jax.data.sources.tables import Table, explain_unknown, list_names, shown
-from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.sources.text import replace_lone_surrogates
 
 ROLES = ("text", "text_pair", "label")
 SPLITS = ("train", "validation", "test")  # also with a suffix, as validation_mismatched
@@ -92,11 +92,11 @@ def load_task(
     name: str,
     *,
     source: str | None = None,
-    split_sources: Mapping[str, str] | None = None,
+    sources: Mapping[str, str] | None = None,
     columns: Mapping[str, str] | None = None,
     class_names: Sequence[str] | None = None,
     split_seed: int = 0,
-    carve: Mapping[str, int | float] | None = None,
+    split_fractions: Mapping[str, int | float] | None = None,
     num_train_examples: int | None = None,
     options: Options = Options(),
     skip_incomplete: bool = False,
@@ -106,7 +106,7 @@ def load_task(
     Args:
       name: a key of TASKS; `custom` for the user's own data.
       source: replaces the task's source (see load_source).
-      split_sources: a source for single splits, as {"test": "file:held_out.csv"}; goes before `source`.
+      sources: a source for single splits, as {"test": "file:held_out.csv"}; goes before `source`.
       columns: column names by role, as {"text": "sentence", "text_pair": "reply", "label": "stars"}.
       class_names: replaces the task's; for `custom` the default is the classes seen in the training labels.
       split_seed: decides which rows are carved and drawn; keep it while the training seed varies.
@@ -121,8 +121,8 @@ def load_task(
     Raises:
       ValueError: a name is unknown, a column missing, a label outside the classes, a text missing, a split empty.
     """
-    task = _resolve(get_task(name), source=source, columns=columns, carve=carve)
-    tables = _read_tables(task, split_sources or {}, options)
+    task = _resolve(get_task(name), source=source, columns=columns, split_fractions=split_fractions)
+    tables = _read_tables(task, sources or {}, options)
     for table in tables.values():
         _check_columns(task, table)
     notes = [note for table in tables.values() for note in table.notes]
@@ -144,7 +144,7 @@ def load_task(
     )
 
 
-def _resolve(task: Task, *, source, columns, carve) -> Task:
+def _resolve(task: Task, *, source, columns, split_fractions) -> Task:
     """Put the user's source, columns and sizes in place of the task's."""
     columns = {role: name for role, name in (columns or {}).items() if name}
     for role, column in columns.items():
@@ -159,9 +159,11 @@ def _resolve(task: Task, *, source, columns, carve) -> Task:
         raise ValueError(
             f"task {task.name!r} has single texts; drop config.data.columns.text_pair or use the task 'custom'"
         )
-    for split in carve or {}:
+    for split in split_fractions or {}:
         if split not in SPLITS[1:]:
-            raise ValueError(f"config.data.carve: {explain_unknown('split', split, SPLITS[1:])}")
+            raise ValueError(
+                f"config.data.split_fractions: {explain_unknown('split', split, SPLITS[1:])}"
+            )
     fields = [columns.get(role, field) for role, field in zip(ROLES, task.text_fields)]
     if "text_pair" in columns and len(fields) == 1:
         fields.append(columns["text_pair"])
@@ -170,7 +172,7 @@ def _resolve(task: Task, *, source, columns, carve) -> Task:
         source=source or task.source,
         text_fields=tuple(fields),
         label_field=columns.get("label", task.label_field),
-        carve=task.carve if carve is None else dict(carve),
+        split_fractions=task.split_fractions if split_fractions is None else dict(split_fractions),
     )
 
 
@@ -179,7 +181,7 @@ def _names_of_train(task: Task, tables: Mapping[str, Table]) -> tuple[str, ...]:
     if "train" not in tables:
         raise ValueError(
             f"there is no train split to read the classes from; there are {', '.join(tables)}: "
-            "set config.data.class_names, or name one in config.data.split_sources"
+            "set config.data.class_names, or name one in config.data.sources"
         )
     table = tables["train"]
     labels = table.column(task.label_field, role="label")
@@ -223,19 +225,17 @@ def _check_columns(task: Task, table: Table) -> None:
         )
 
 
-def check_source(task: Task, split_sources: Mapping[str, str]) -> None:
+def check_source(task: Task, sources: Mapping[str, str]) -> None:
     """Raise ValueError where a task has no source to read its training texts from."""
-    if not task.source and "train" not in split_sources:
+    if not task.source and "train" not in sources:
         raise ValueError(
             f"task {task.name!r} has no source of its own; set config.data.source, as in file:reviews.csv"
         )
 
 
-def _read_tables(
-    task: Task, split_sources: Mapping[str, str], options: Options
-) -> dict[str, Table]:
+def _read_tables(task: Task, sources: Mapping[str, str], options: Options) -> dict[str, Table]:
     """Read the tables of the splits that this library uses, by our names."""
-    check_source(task, split_sources)
+    check_source(task, sources)
     wanted = {*task.text_fields, task.label_field, *task.raw_fields}
     tables = {}
     for found, table in (
@@ -244,14 +244,12 @@ def _read_tables(
         ours = task.split_names.get(found, found)
         if ours and ours.partition("_")[0] in SPLITS:
             tables[ours] = table
-    for split, source in split_sources.items():
+    for split, source in sources.items():
         if split.partition("_")[0] not in SPLITS:
-            raise ValueError(
-                f"config.data.split_sources: {explain_unknown('split', split, SPLITS)}"
-            )
+            raise ValueError(f"config.data.sources: {explain_unknown('split', split, SPLITS)}")
         if not isinstance(source, str):
             raise ValueError(
-                f"config.data.split_sources holds {source!r} for {split}; expected a source, as file:PATH"
+                f"config.data.sources holds {source!r} for {split}; expected a source, as file:PATH"
             )
         if source:
             tables[split] = _only_split(
@@ -313,7 +311,7 @@ def _read_examples(task: Task, table: Table, notes: list[str]) -> Examples:
                 raise ValueError(f"{table.where}: {found}; expected text{advice}")
     labels = encode_labels(_named_labels(task, table, notes), task.class_names, where=table.where)
     ids = np.arange(len(labels), dtype=np.int32)
-    first, *second = ([whole_characters(text) for text in column] for column in texts)
+    first, *second = ([replace_lone_surrogates(text) for text in column] for column in texts)
     return Examples(first, second[0] if second else None, labels, ids)
 
 
@@ -349,12 +347,14 @@ def _share_out(
             if len(train) < before
             else []
         )
-    sizes = {name: size for name, size in task.carve.items() if name not in splits and size}
+    sizes = {
+        name: size for name, size in task.split_fractions.items() if name not in splits and size
+    }
     if sizes:
         if task.by_class:
-            parts = carve_rows_by_class(train.labels, sizes, seed=split_seed)
+            parts = stratified_holdout_rows(train.labels, sizes, seed=split_seed)
         else:
-            parts = carve_rows(len(train), sizes, seed=split_seed)
+            parts = holdout_rows(len(train), sizes, seed=split_seed)
         notes += [
             f"{name}: {len(parts[name])} rows carved from train by seed {split_seed}"
             for name in sizes

@@ -16,7 +16,7 @@ def first_occurrences(texts: Sequence[str], text_pairs: Sequence[str] | None = N
     return np.fromiter(first.values(), np.int64, len(first))
 
 
-def carve_rows(
+def holdout_rows(
     num_rows: int, sizes: Mapping[str, int | float], *, seed: int
 ) -> dict[str, np.ndarray]:
     """Cut splits off the front of the shuffled training rows.
@@ -41,21 +41,21 @@ def carve_rows(
     return parts | {"train": np.sort(order[ends[-1] :])}
 
 
-def carve_rows_by_class(
+def stratified_holdout_rows(
     labels: np.ndarray, sizes: Mapping[str, int | float], *, seed: int
 ) -> dict[str, np.ndarray]:
     """Cut splits that have every class in the share that the whole has, as near as whole rows allow.
 
     Args:
       labels: class numbers of the rows.
-      sizes: as in `carve_rows`; a count is taken as its share of the rows.
-      seed: as in `carve_rows`.
+      sizes: as in `holdout_rows`; a count is taken as its share of the rows.
+      seed: as in `holdout_rows`.
 
     Returns:
       Row numbers by split, each sorted.
 
     Raises:
-      ValueError: as in `carve_rows`.
+      ValueError: as in `holdout_rows`.
     """
     counts = _counts(sizes, len(labels))
     shares = {
@@ -64,7 +64,7 @@ def carve_rows_by_class(
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*sizes, "train")}
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        for name, places in carve_rows(len(rows), shares, seed=seed).items():
+        for name, places in holdout_rows(len(rows), shares, seed=seed).items():
             parts[name].append(rows[places])
     return {name: np.sort(np.concatenate(found)) for name, found in parts.items()}
 
@@ -89,7 +89,7 @@ def _counts(sizes: Mapping[str, int | float], num_rows: int) -> dict[str, int]:
         asked = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(
             f"{num_rows} training rows cannot give {asked} and leave rows to train on; set smaller sizes in "
-            "config.data.carve, or give these splits by config.data.split_sources"
+            "config.data.split_fractions, or give these splits by config.data.sources"
         )
     return counts
 
@@ -100,6 +100,6 @@ def _count(name: str, size: int | float, num_rows: int) -> int:
     count = (int(round(size * num_rows)) if 0 < size < 1 else int(size)) if number else 0
     if not number or size <= 0 or (size >= 1 and count != size):
         raise ValueError(
-            f"config.data.carve.{name} is {size!r}; expected a count of rows or a share between 0 and 1"
+            f"config.data.split_fractions.{name} is {size!r}; expected a count of rows or a share between 0 and 1"
         )
     return max(count, 1)

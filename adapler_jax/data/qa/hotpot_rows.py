@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from adapler_jax.data.batching.ragged import Ragged, ragged
 from adapler_jax.data.qa.hotpot import Fact, HotpotQuestion
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
-from adapler_jax.data.sources.text import whole_characters
-from adapler_jax.data.tokenization.offsets import cover_marks
+from adapler_jax.data.sources.text import replace_lone_surrogates
+from adapler_jax.data.tokenization.offsets import align_spans
 from adapler_jax.data.tokenization.templates import (
     Template,
     fill,
@@ -155,7 +155,7 @@ def _lay_out(
 ) -> _Context:
     """Tokenize the paragraphs, choose and order them where there is a random key, and put them end to end."""
     texts = [
-        [whole_characters(text) for text in (title, *sentences)]
+        [replace_lone_surrogates(text) for text in (title, *sentences)]
         for title, sentences in question.paragraphs
     ]
     found = iter(
@@ -198,7 +198,7 @@ def _put_together(paragraphs: Sequence[tuple], ids: list[int]) -> _Context:
             base, first = len(text), len(context.tokens)
             text += piece
             starts, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T.copy()
-            cover_marks(piece, starts, ends)
+            align_spans(piece, starts, ends)
             starts, ends, tokens = starts.tolist(), ends.tolist(), encoding.ids
             if number < 0:
                 starts, ends = [0, *starts, len(piece)], [0, *ends, len(piece)]
@@ -245,7 +245,7 @@ def _answer_spans(question: HotpotQuestion, context: _Context, room: int) -> lis
     for fact, (start, end) in zip(context.facts, context.characters):
         if fact in wanted:
             places += find_answer(
-                context.text, whole_characters(question.answer).strip(), start, end
+                context.text, replace_lone_surrogates(question.answer).strip(), start, end
             )
     if any(is_whole for *_, is_whole in places):
         places = [place for place in places if place[2]]

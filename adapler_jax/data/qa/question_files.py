@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from adapler_jax.data.sources.compression import Source, inner_path, open_source
 from adapler_jax.data.sources.encodings import TextReader
-from adapler_jax.data.sources.files import files_by_split, find_place, split_name
+from adapler_jax.data.sources.files import files_by_split, resolve_path, split_name
 from adapler_jax.data.sources.items import json_endings, line_items
 from adapler_jax.data.sources.json_tables import expand_columns
 from adapler_jax.data.sources.json_values import (
@@ -49,7 +49,7 @@ def open_rows(source: str) -> dict[str, Callable[[], Rows]]:
 
 def _find_files(name: str) -> dict[str, pathlib.Path]:
     """Find the file, or the files of the folder, by split."""
-    place = find_place(name)
+    place = resolve_path(name)
     if place.is_file():
         return {_split_of(place) or "train": place}
     return files_by_split(

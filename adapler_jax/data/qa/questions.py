@@ -12,7 +12,7 @@ import numpy as np
 from adapler_jax.data.qa.question_files import Row, Rows, open_rows
 from adapler_jax.data.sources.class_folders import read_text
 from adapler_jax.data.sources.tables import explain_unknown, shorten, shown
-from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.sources.values import as_boolean, as_whole
 
 _NO_LETTERS = re.compile(r"\b(?:a|an|the)\b|[\W_]")
@@ -40,7 +40,7 @@ class Question:
 
 
 @dataclasses.dataclass
-class Tally:
+class ReadStats:
     """What a stream has given so far; counts on while it is read."""
 
     num_questions: int = 0
@@ -61,7 +61,7 @@ class _Mismatch(ValueError):
 
     def __init__(self, complaint: str):
         super().__init__(
-            f"{complaint}; correct it, or skip such questions: config.reading.skip_mismatched=True"
+            f"{complaint}; correct it, or skip such questions: config.qa.skip_mismatched=True"
         )
         self.complaint = complaint
 
@@ -72,7 +72,7 @@ def question_splits(source: str) -> tuple[str, ...]:
 
 
 def stream_questions(
-    source: str, *, split: str, skip_mismatched: bool = False, tally: Tally | None = None
+    source: str, *, split: str, skip_mismatched: bool = False, tally: ReadStats | None = None
 ) -> Iterator[Question]:
     """Read the questions of a split one after another; memory does not grow with them, but for 8 bytes each.
 
@@ -97,12 +97,15 @@ def stream_questions(
         raise ValueError(f"{source}: {explain_unknown('split', split, splits)}")
     rows = splits[split] if split in splits else next(iter(splits.values()))
     return _questions(
-        rows(), source, skip_mismatched=skip_mismatched, tally=Tally() if tally is None else tally
+        rows(),
+        source,
+        skip_mismatched=skip_mismatched,
+        tally=ReadStats() if tally is None else tally,
     )
 
 
 def _questions(
-    rows: Rows, source: str, *, skip_mismatched: bool, tally: Tally
+    rows: Rows, source: str, *, skip_mismatched: bool, tally: ReadStats
 ) -> Iterator[Question]:
     """Turn rows into questions and count them."""
     hashes = array.array("q")
@@ -186,7 +189,7 @@ def parse_row(row: Row, where: str) -> Question:
             [_squad_span(context, *answer, where) for answer in found],
         )
     return Question(
-        id=whole_characters(str(name)),
+        id=replace_lone_surrogates(str(name)),
         question=question,
         context=context,
         answers=tuple(dict.fromkeys(filter(None, map(str.strip, answers)))),
@@ -207,7 +210,7 @@ def _text(value, field: str, where: str) -> str:
     """Return a text without lone surrogates; anything else is refused."""
     if not isinstance(value, str):
         raise ValueError(f"{where} has {shown(value)} as {field!r}; expected text")
-    return whole_characters(value)
+    return replace_lone_surrogates(value)
 
 
 def _read(path: pathlib.Path, where: str) -> str:

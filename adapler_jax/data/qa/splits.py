@@ -126,7 +126,7 @@ def load_split(
       kind: SPAN, CHOICE, HOTPOT or WIKIHOP.
       stream: gives the questions anew at every call.
       max_length: token slots of a row.
-      reading: the settings of `config.reading`.
+      reading: the settings of `config.qa`.
       cache_dir: of `load_span_split`; the other kinds are kept in memory.
       shuffle_seed: of training rows of HOTPOT (`stream_hotpot_rows`), which then lack what only scores need.
     """
@@ -141,9 +141,9 @@ def load_split(
         return HotpotSplit(load_hotpot_rows(stream(), core, shuffle_seed=shuffle_seed, **limits))
     if kind == WIKIHOP:
         return WikihopSplit(
-            build_wikihop_rows(stream(), core, **settings("max_rows", "max_candidates"))
+            build_wikihop_rows(stream(), core, **settings("max_packed_questions", "max_candidates"))
         )
-    limits = settings("stride", "max_question_tokens", "max_answers")
+    limits = settings("doc_stride", "max_question_tokens", "max_answers")
     return load_span_split(stream, core, cache_dir=cache_dir, **limits)
 
 

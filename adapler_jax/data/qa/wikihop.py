@@ -112,7 +112,7 @@ def stream_wikihop_rows(
     core: Tokenizer,
     *,
     max_length: int = 1024,
-    max_rows: int = 1,
+    max_packed_questions: int = 1,
     max_candidates: int = 79,
     markers: tuple[str, str] = MARKERS,
 ) -> Iterator[WikihopRows]:
@@ -122,7 +122,7 @@ def stream_wikihop_rows(
       questions: of `stream_wikihop`.
       core: from `load_core`.
       max_length: tokens of a row, special ones included; TR-BERT's are 1 row of 1024 or 8 of 512.
-      max_rows: rows of a question. A text that one row cannot hold goes on in the next, behind a marker again; what the
+      max_packed_questions: rows of a question. A text that one row cannot hold goes on in the next, behind a marker again; what the
         last cannot hold is left out. Fewer are made where they hold everything.
       max_candidates: C.
       markers: tokens in front of a candidate, of a supporting text.
@@ -154,7 +154,7 @@ def stream_wikihop_rows(
             query, candidates, supports = next(found), *_take(found, question)
             prefix, places = lead(query, candidates, ids[:1], room)
             slot_C[: len(places)] = len(template.first) + places
-            rows.append(share_out(prefix, supports, ids[1:], room, max_rows))
+            rows.append(share_out(prefix, supports, ids[1:], room, max_packed_questions))
         counts = [len(of_question) for of_question in rows]
         nothing = np.zeros(0, np.int32)
         yield WikihopRows(
@@ -210,7 +210,11 @@ def lead(query: np.ndarray, candidates: list[np.ndarray], marker: np.ndarray, ro
 
 
 def share_out(
-    prefix: np.ndarray, supports: list[np.ndarray], marker: np.ndarray, room: int, max_rows: int
+    prefix: np.ndarray,
+    supports: list[np.ndarray],
+    marker: np.ndarray,
+    room: int,
+    max_packed_questions: int,
 ) -> list[np.ndarray]:
     """Rows of at most `room` tokens, each the prefix and as much of the texts as fits, one after another."""
     rows = [[prefix]]
@@ -219,7 +223,7 @@ def share_out(
     for support in supports:
         while len(support) and width > len(marker):
             if left <= len(marker):
-                if len(rows) == max_rows:
+                if len(rows) == max_packed_questions:
                     break
                 rows.append([prefix])
                 left = width

@@ -62,7 +62,7 @@ def iter_windows(
     core: Tokenizer,
     *,
     max_length: int,
-    stride: int,
+    doc_stride: int,
     max_question_tokens: int,
     max_answers: int,
 ) -> Iterator[Windows]:
@@ -72,7 +72,7 @@ def iter_windows(
       questions: counted from 0.
       core: as `load_core` gives it; what it puts around a pair of texts stands in every window.
       max_length: token slots of a window.
-      stride: tokens from the start of a part of the text to the start of the next; at most the room that a window has.
+      doc_stride: tokens from the start of a part of the text to the start of the next; at most the room that a window has.
         The last part ends with the text. An empty text has one window.
       max_question_tokens: a question is cut there.
       max_answers: A, accepted answers of a window; the first ones of the question's that it holds.
@@ -86,7 +86,7 @@ def iter_windows(
     """
     template = read_template(core, pair=True)
     settings = {
-        "stride": stride,
+        "doc_stride": doc_stride,
         "max_question_tokens": max_question_tokens,
         "max_answers": max_answers,
     }
@@ -97,7 +97,7 @@ def iter_windows(
         raise ValueError(
             f"max_length {max_length} leaves no room for the text beside {template.num_special} special tokens and "
             f"max_question_tokens {max_question_tokens}; raise config.data.max_length, or lower "
-            "config.reading.max_question_tokens"
+            "config.qa.max_question_tokens"
         )
     return _iterate(questions, core, template, max_length=max_length, **settings)
 
@@ -108,7 +108,7 @@ def _iterate(
     template: Template,
     *,
     max_length: int,
-    stride: int,
+    doc_stride: int,
     max_question_tokens: int,
     max_answers: int,
 ) -> Iterator[Windows]:
@@ -125,7 +125,7 @@ def _iterate(
             asked_lengths,
             np.diff(texts.offsets)[text_of],
             max_length=max_length,
-            stride=stride,
+            doc_stride=doc_stride,
         )
         parts = runs(texts.offsets[text_of[plan.question]] + plan.start, plan.length)
         asked_places = runs(asked.offsets[asked_of[plan.question]], asked_lengths[plan.question])
@@ -151,11 +151,11 @@ def _num_characters(question: Question) -> int:
 
 
 def _plan(
-    template: Template, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, stride: int
+    template: Template, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, doc_stride: int
 ) -> _Plan:
     """Cut texts of these lengths, with questions of the lengths asked, into windows."""
     room = max_length - template.num_special - asked
-    step = np.minimum(stride, room)
+    step = np.minimum(doc_stride, room)
     row = offsets_of(1 + np.maximum(0, -((room - lengths) // step)))
     question = np.repeat(np.arange(len(asked)), np.diff(row))
     start = (np.arange(row[-1]) - row[question]) * step[question]

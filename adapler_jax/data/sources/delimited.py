@@ -21,7 +21,7 @@ _MAX_NOTES = 3
 _HINT = re.compile(r"\ufeff?sep=.\r?\n", re.IGNORECASE)
 _NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar"}
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def ignore(note: str) -> None:
@@ -65,7 +65,7 @@ def read_delimited(
     *,
     delimiter: str = "",
     field: str = "config.data.delimiter",
-    tell: Tell = ignore,
+    log: Log = ignore,
 ) -> tuple[list[str], Iterator[list[str]]]:
     """Return the header line, empty where there is none, and the rows below it.
 
@@ -87,14 +87,14 @@ def read_delimited(
     lines = lines._replace(once=itertools.chain(head, lines.once))
     found = check_delimiter(delimiter, field) or find_delimiter(head, usual)
     if found != usual and not delimiter:
-        tell(f"{lines.where}: columns are separated by {_NAMES[found]}; {field} names another")
+        log(f"{lines.where}: columns are separated by {_NAMES[found]}; {field} names another")
     form = {"delimiter": found}
     if found == "\t" and lines.again:
-        form = _tab_form(lines, tell)
+        form = _tab_form(lines, log)
     records = read_records(lines.once, lines.where, **form)
     header = next(records, Record(1, [], ())).fields
     if "quoting" not in form:
-        records = _split_swallowed(records, lines, len(header), delimiter=found, tell=tell)
+        records = _split_swallowed(records, lines, len(header), delimiter=found, log=log)
     return header, _check_widths(records, header, lines.where)
 
 
@@ -177,7 +177,7 @@ def _consistency(lines: Sequence[str], delimiter: str) -> tuple[int, float]:
     return best
 
 
-def _tab_form(lines: Lines, tell: Tell) -> dict:
+def _tab_form(lines: Lines, log: Log) -> dict:
     """Return how a TSV is written: TSV, quotes as in CSV, or PLAIN_TSV.
 
     It is plain where its quotes do not pair up, or pair up around whole rows while the plain rows
@@ -190,7 +190,7 @@ def _tab_form(lines: Lines, tell: Tell) -> dict:
         if isinstance(problem, ValueError):
             raise problem
         return TSV
-    tell(f"{lines.where}: its quotes do not enclose fields; they are read as other characters")
+    log(f"{lines.where}: its quotes do not enclose fields; they are read as other characters")
     return PLAIN_TSV
 
 
@@ -274,7 +274,7 @@ def _complaint(said: str, tracked: _Tracked, delimiter: str) -> str:
 
 
 def _split_swallowed(
-    records: Iterator[Record], lines: Lines, width: int, *, delimiter: str, tell: Tell
+    records: Iterator[Record], lines: Lines, width: int, *, delimiter: str, log: Log
 ) -> Iterator[Record]:
     """Yield the records; one whose quotes enclose whole rows is these rows, with their quotes,
     which a note says.
@@ -288,7 +288,7 @@ def _split_swallowed(
             some = some_rows(record.raw, delimiter, width)
             values = values or (_values_of(lines, delimiter, width) if some else None)
             if some and values.explain(some):
-                tell(
+                log(
                     f"{lines.where}: a quote in line {record.line} opens a text of {len(record.raw)} "
                     f"lines, of which {len(some)} look like rows; is it closed too late?"
                 )
@@ -302,14 +302,14 @@ def _split_swallowed(
             )
         count += 1
         if count <= _MAX_NOTES:
-            tell(
+            log(
                 f"{lines.where}: a quote in line {record.line} opens a text of {len(rows)} whole "
                 f"rows; they are read "
                 "as rows, with their quotes"
             )
         yield from (Record(record.line + offset, fields, ()) for offset, fields in rows)
     if count > _MAX_NOTES:
-        tell(f"{lines.where}: {count} quotes in all open texts of whole rows")
+        log(f"{lines.where}: {count} quotes in all open texts of whole rows")
 
 
 def _values_of(lines: Lines, delimiter: str, width: int) -> ColumnValues:

@@ -52,7 +52,7 @@ def load_files(
     Raises:
       ValueError: nothing is there, the kind is unknown, the content is malformed, or two files claim one split.
     """
-    place = find_place(path)
+    place = resolve_path(path)
     read = functools.partial(read_table, columns=columns, options=options)
     if place.is_file():
         name = split_name(stem_of(place)) or "train"
@@ -69,7 +69,7 @@ def load_files(
     return {name: read(file) for name, file in files.items()}
 
 
-def find_place(path: str) -> pathlib.Path:
+def resolve_path(path: str) -> pathlib.Path:
     """Return the file or folder of this path. Raises ValueError where there is neither."""
     place = pathlib.Path(path).expanduser()
     if not (place.is_file() or place.is_dir()):
@@ -128,7 +128,7 @@ def read_table(
     with open_source(path) as source:
         if kind == "parquet":
             return read_parquet(parquet_file(source), str(path), columns)
-        opened = open_table(source, kind, pick, columns=columns, options=options, tell=notes.append)
+        opened = open_table(source, kind, pick, columns=columns, options=options, log=notes.append)
         table = table_from_rows((row for _, row in opened.rows), str(path), columns=columns)
     held = table.columns or {name: [] for name in found if columns is None or name in columns}
     return table.replace(columns=held, found=tuple(found) or table.found, notes=tuple(notes))

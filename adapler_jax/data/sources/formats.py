@@ -14,7 +14,7 @@ from adapler_jax.data.sources.compression import (
     inner_path,
     zip_errors,
 )
-from adapler_jax.data.sources.delimited import Lines, Tell, ignore, read_delimited
+from adapler_jax.data.sources.delimited import Lines, Log, ignore, read_delimited
 from adapler_jax.data.sources.encodings import TextReader, decode_lines
 from adapler_jax.data.sources.json_tables import json_line_rows, json_rows
 from adapler_jax.data.sources.parquet import open_parquet, parquet_rows
@@ -75,7 +75,7 @@ def open_table(
     *,
     columns: Collection[str] | None = None,
     options: Options = Options(),
-    tell: Tell = ignore,
+    log: Log = ignore,
 ) -> OpenTable:
     """Open the rows of a table.
 
@@ -105,7 +105,7 @@ def open_table(
             kind,
             delimiter=options.delimiter,
             field=options.field.format("delimiter"),
-            tell=tell,
+            log=log,
         )
         rows = _headed_rows(header, cells, pick, where=source.where)
     elif kind == "jsonl":
@@ -119,7 +119,7 @@ def open_table(
 def share_of(source: Source) -> Callable[[int], float | None]:
     """Return a function that says which share of a source is read."""
     size = source.size()
-    return lambda count: min(source.file.tell() / size, 1.0) if size else None
+    return lambda count: min(source.file.log() / size, 1.0) if size else None
 
 
 def text_lines(source: Source, options: Options = Options()) -> Lines:
@@ -127,7 +127,7 @@ def text_lines(source: Source, options: Options = Options()) -> Lines:
 
     @contextlib.contextmanager
     def again() -> Iterator[Iterator[str]]:
-        place = source.file.tell()
+        place = source.file.log()
         try:
             yield decode_lines(source.open(), source.where, encoding=options.encoding)
         finally:

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from adapler_jax.data.sources.compression import ENDINGS, inner_path, open_source
 from adapler_jax.data.sources.encodings import TextReader, decode_lines
-from adapler_jax.data.sources.files import find_place, split_name
+from adapler_jax.data.sources.files import resolve_path, split_name
 from adapler_jax.data.sources.formats import stem_of
 from adapler_jax.data.sources.json_tables import expand_columns
 from adapler_jax.data.sources.json_values import Placed, json_items, json_lines
@@ -33,7 +33,7 @@ def split_file(name: str, split: str, suffixes: Sequence[str]) -> pathlib.Path:
     Raises:
       ValueError: there is none, or there are several; a file whose name is the split's alone goes before the others.
     """
-    place = find_place(name)
+    place = resolve_path(name)
     if place.is_file():
         found = _split_of(place) or "train"
         if split not in (found, split_name(stem_of(place))):
@@ -61,7 +61,7 @@ def _files_of_split(
 
 def has_split(name: str, split: str, suffixes: Sequence[str]) -> bool:
     """Whether a folder has files of a split, or a file is it. Raises ValueError where there is neither."""
-    place = find_place(name)
+    place = resolve_path(name)
     if place.is_file():
         return split == (_split_of(place) or "train")
     return bool(_files_of_split(place, split, suffixes)[1])

@@ -35,12 +35,12 @@ def encode_places(core: Tokenizer, texts: Sequence[str]) -> tuple[PlacedTexts, n
     starts = ragged([pieces.starts for pieces in found], np.int32).values
     ends = ragged([pieces.ends for pieces in found], np.int32).values
     for text, first, end in zip(numbers, offsets, offsets[1:]):
-        cover_marks(text, starts[first:end], ends[first:end])
+        align_spans(text, starts[first:end], ends[first:end])
     num_characters = np.asarray([len(text) for text in numbers], np.int64)
     return PlacedTexts(ids, starts, ends, offsets, num_characters), text_of
 
 
-def cover_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:
+def align_spans(text: str, starts: np.ndarray, ends: np.ndarray) -> None:
     """Move ends behind the combining marks that no token has: a tokenizer that takes accents off leaves them out."""
     if text.isascii():
         return

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.condense import Condensed, condense
 
 SIDES = ("right", "left", "middle")  # where a long text loses tokens
@@ -67,7 +67,7 @@ def encode_pieces(
       is longer than any token could be, the middle is not looked at.
     """
     read_whole(core)
-    texts = [whole_characters(text) for text in texts]
+    texts = [replace_lone_surrogates(text) for text in texts]
     short = [place for place, text in enumerate(texts) if len(text) <= _FIRST * limit]
     encode = core.encode_batch if with_places else core.encode_batch_fast
     encodings = encode([texts[place] for place in short], add_special_tokens=False)
@@ -81,7 +81,7 @@ def encode_pieces(
 def encode_all(core: Tokenizer, texts: Sequence[str], *, with_places: bool = False) -> list[Pieces]:
     """Tokenize texts whole, as `encode_pieces` does with a limit that none reaches."""
     read_whole(core)
-    texts = [whole_characters(text) for text in texts]
+    texts = [replace_lone_surrogates(text) for text in texts]
     large = {place: condense(text, _RUN) for place, text in enumerate(texts) if len(text) > _LARGE}
     encode = core.encode_batch if with_places else core.encode_batch_fast
     shown = [large[place].text if place in large else text for place, text in enumerate(texts)]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import AddedToken
 
-from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.io.messages import excerpt
 
 CONFIG_FILE, MAP_FILE, ADDED_FILE = (
@@ -197,7 +197,9 @@ def _special(value, name: str, folder: pathlib.Path) -> str | None:
 def _is_word(value) -> bool:
     """Whether a value can be a token: a text that is neither empty, nor endless, nor holds half a character."""
     return (
-        isinstance(value, str) and 0 < len(value) <= MAX_TOKEN and whole_characters(value) == value
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_TOKEN
+        and replace_lone_surrogates(value) == value
     )
 
 

@@ -63,7 +63,7 @@ class LoadedTokenizer(typing.NamedTuple):
 def load_tokenizer(
     path_or_name: str,
     *,
-    tell: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     split_special_tokens: bool = False,
 ) -> "PreTrainedTokenizerFast":
     """Load a fast BERT tokenizer; truncation and padding that its file asks for are switched off.
@@ -85,8 +85,8 @@ def load_tokenizer(
     if not folder.is_dir():
         folder = _download(path_or_name)
     loaded = read_tokenizer(folder, split_special_tokens=split_special_tokens)
-    for note in loaded.notes if tell else ():
-        tell(note)
+    for note in loaded.notes if log else ():
+        log(note)
     length = loaded.settings.fields.get("model_max_length")
     return PreTrainedTokenizerFast(
         tokenizer_object=loaded.core,
@@ -312,11 +312,11 @@ def _follow_bert(
             for name in silent
         ]
     found = {"lowercase": _changes(core, "A", "a"), "strip_accents": _changes(core, "\u00e9", "e")}
-    for option, is_done in found.items():
-        if isinstance(given.get(option), bool) and given[option] != is_done:
+    for option, is_complete in found.items():
+        if isinstance(given.get(option), bool) and given[option] != is_complete:
             raise ValueError(
                 f"{folder / CONFIG_FILE}: {OPTIONS[option]} is {given[option]}, but the normalizer of tokenizer.json "
-                f"{'does' if is_done else 'does not do'} so; make both say the same, or leave the field out"
+                f"{'does' if is_complete else 'does not do'} so; make both say the same, or leave the field out"
             )
     return core, []
 

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 
 from adapler_jax.inference.autotune.select import fastest_driver
 from adapler_jax.inference.autotune.table import (
-    FAST_DRIVERS,
     MEASURE_COMMAND,
     MEASURE_MODULE,
+    PRUNING_DRIVERS,
     RUNG,
     LatencyTable,
     Row,
@@ -51,8 +51,8 @@ from adapler_jax.inference.autotune.workloads import (
     schedule_pruner,
     scheduled_params,
 )
-from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, ladder
-from adapler_jax.inference.engine import lay_out, make_engine
+from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
+from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.io.provenance import device_name, library_versions, module_command
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import Batch, EncoderConfig
@@ -82,9 +82,9 @@ def make_row(
         hidden_dim=config.hidden_dim,
         ffn_dim=config.ffn_dim,
         dtype=dtype,
-        batch=batch.live_BL.shape[0],
-        length=batch.live_BL.shape[1],
-        live_share=round(float(batch.live_BL.mean()), 4),
+        batch=batch.valid_BL.shape[0],
+        length=batch.valid_BL.shape[1],
+        live_share=round(float(batch.valid_BL.mean()), 4),
         speedup=speedup,
         ms=round(1e3 * seconds, 4),
     )
@@ -103,10 +103,10 @@ def measure_drivers(
     mixed, full = mixed_batch(config, batch_size, length), full_batch(config, batch_size, length)
     params = scheduled_params(config, mixed, speedups, jnp.dtype(dtype))
     works = [(None, mixed), *((speedup, mixed) for speedup in speedups)]
-    if not mixed.live_BL.all():
+    if not mixed.valid_BL.all():
         works.append((None, full))
     calls = {}
-    for driver in FAST_DRIVERS:
+    for driver in PRUNING_DRIVERS:
         for index, (speedup, batch) in enumerate(works):
             pruner = keep_all() if speedup is None else schedule_pruner(config)
             run = make_engine(config, pruner, driver=driver, dtype=jnp.dtype(dtype))
@@ -124,10 +124,11 @@ def measure_rungs(
     config: EncoderConfig, dtype: str, batch_size: int, length: int, *, num_rounds: int
 ) -> list[Row]:
     """The bucketed driver on full batches of every bucket up to `length`, nothing dropped."""
-    params = lay_out(random_params(config), config, jnp.dtype(dtype))
+    params = prepare_inference_params(random_params(config), config, jnp.dtype(dtype))
     params["pruner"] |= {"threshold_N": jnp.zeros_like(params["pruner"]["threshold_N"])}
     batches = {
-        bucket: full_batch(config, batch_size, bucket) for bucket in ladder(DEFAULT_BUCKETS, length)
+        bucket: full_batch(config, batch_size, bucket)
+        for bucket in bucket_sizes(DEFAULT_BUCKETS, length)
     }
     calls = {}
     for bucket, batch in batches.items():
@@ -153,7 +154,7 @@ def measure_all(
     *,
     speedups: Sequence[float],
     num_rounds: int,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[Row]:
     """The rows of every encoder, dtype and case; rungs up to the longest case of every batch size.
 
@@ -176,16 +177,16 @@ def measure_all(
                     fastest_driver([row for row in found if row.is_pruned == pruned], None)
                     for pruned in (0, 1)
                 ]
-                tell(
+                log(
                     f"{name}, {batch_size}x{length}: plain BERT {fastest[0]}, pruned models {fastest[1]}"
                 )
             for batch_size, length in longest.items():
                 rows += measure_rungs(config, dtype, batch_size, length, num_rounds=num_rounds)
-                tell(f"{name}, batch {batch_size}: buckets up to {length}")
+                log(f"{name}, batch {batch_size}: buckets up to {length}")
     return rows
 
 
-def table_before(path: pathlib.Path, tell: Callable[[str], None]) -> LatencyTable | None:
+def table_before(path: pathlib.Path, log: Callable[[str], None]) -> LatencyTable | None:
     """The table at a path; None where there is none of this device and these versions, which is told."""
     if not path.exists():
         return None
@@ -194,7 +195,7 @@ def table_before(path: pathlib.Path, tell: Callable[[str], None]) -> LatencyTabl
         check_origin(table, str(path))
         return table
     except ValueError as error:
-        tell(f"replaced: {error}")
+        log(f"replaced: {error}")
         return None
 
 
@@ -246,21 +247,21 @@ def parse_arguments(arguments) -> argparse.Namespace:
 
 
 def main(
-    arguments=None, *, tell: Callable[[str], None] = functools.partial(print, file=sys.stderr)
+    arguments=None, *, log: Callable[[str], None] = functools.partial(print, file=sys.stderr)
 ) -> LatencyTable:
     """Measures, writes and returns the table."""
     options = parse_arguments(arguments)
     path = options.out or cached_path()
-    before = None if options.fresh else table_before(path, tell)
+    before = None if options.fresh else table_before(path, log)
     command = module_command(MEASURE_MODULE, arguments)
-    tell(f"measuring {device_name()}")
+    log(f"measuring {device_name()}")
     rows = measure_all(
         options.configs,
         options.dtypes,
         options.cases,
         speedups=options.speedups,
         num_rounds=options.rounds,
-        tell=tell,
+        log=log,
     )
     table = LatencyTable(
         command=f"{before.command}; {command}" if before else command,
@@ -270,7 +271,7 @@ def main(
         rows=merge(before.rows if before else (), rows),
     )
     write_table(table, path)
-    tell(f"{len(rows)} measurements written to {path}")
+    log(f"{len(rows)} measurements written to {path}")
     return table
 
 

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.inference.autotune.table import FAST_DRIVERS, RUNG, LatencyTable, Row, case_of
-from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, ladder
+from adapler_jax.inference.autotune.table import PRUNING_DRIVERS, RUNG, LatencyTable, Row, case_of
+from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
 from adapler_jax.types import EncoderConfig
 
 MIN_GAIN = 0.03  # share of the time that "packed" must save over "bucketed", and a rung over the next larger one: both
 # compile longer, and smaller differences are noise
 
 
-class Choice(NamedTuple):
+class DriverChoice(NamedTuple):
     """What runs a batch."""
 
     driver: str
@@ -37,7 +37,7 @@ def choose(
     is_pruned: bool,
     expected_speedup: float | None = None,
     buckets: Sequence[int] | None = None,
-) -> Choice:
+) -> DriverChoice:
     """The driver and the buckets for batches of one shape.
 
     Args: table: as `find_table` gives it. dtype: of the operands of the encoder's products. length: token slots.
@@ -47,7 +47,11 @@ def choose(
     """
     driver = fastest_driver(
         nearest_case(
-            [row for row in table.rows if row.what in FAST_DRIVERS and row.is_pruned == is_pruned],
+            [
+                row
+                for row in table.rows
+                if row.what in PRUNING_DRIVERS and row.is_pruned == is_pruned
+            ],
             config,
             dtype,
             batch_size=batch_size,
@@ -58,8 +62,10 @@ def choose(
     if buckets is None:
         buckets = DEFAULT_BUCKETS
         if driver == "bucketed" and is_pruned:
-            buckets = worthwhile_rungs(rung_ms(table, config, dtype, batch_size=batch_size), length)
-    return Choice(driver, tuple(buckets))
+            buckets = useful_buckets(
+                bucket_latency_ms(table, config, dtype, batch_size=batch_size), length
+            )
+    return DriverChoice(driver, tuple(buckets))
 
 
 def operations(sizes: tuple[int, int, int, int]) -> tuple[int, int]:
@@ -99,7 +105,7 @@ def nearest_case(
     """
     rows = list(rows)
     complete = set.intersection(
-        *({case_of(row) for row in rows if row.what == driver} for driver in FAST_DRIVERS)
+        *({case_of(row) for row in rows if row.what == driver} for driver in PRUNING_DRIVERS)
     )
     rows = nearest_encoder([row for row in rows if case_of(row) in complete], config, dtype)
 
@@ -120,13 +126,16 @@ def fastest_driver(rows: Sequence[Row], expected_speedup: float | None) -> str:
         )
         rows = [row for row in rows if row.speedup == nearest]
     log_ms = {
-        driver: [math.log(row.ms) for row in rows if row.what == driver] for driver in FAST_DRIVERS
+        driver: [math.log(row.ms) for row in rows if row.what == driver]
+        for driver in PRUNING_DRIVERS
     }
-    bucketed, packed = (math.fsum(log_ms[driver]) / len(log_ms[driver]) for driver in FAST_DRIVERS)
+    bucketed, packed = (
+        math.fsum(log_ms[driver]) / len(log_ms[driver]) for driver in PRUNING_DRIVERS
+    )
     return "packed" if packed < bucketed + math.log(1.0 - MIN_GAIN) else "bucketed"
 
 
-def rung_ms(
+def bucket_latency_ms(
     table: LatencyTable, config: EncoderConfig, dtype, *, batch_size: int
 ) -> dict[int, float]:
     """Milliseconds by bucket, of the nearest encoder at the nearest batch size."""
@@ -141,7 +150,7 @@ def rung_ms(
     }
 
 
-def worthwhile_rungs(ms_by_bucket: dict[int, float], length: int) -> tuple[int, ...]:
+def useful_buckets(ms_by_bucket: dict[int, float], length: int) -> tuple[int, ...]:
     """The library's buckets for `length` token slots, without those that are hardly faster than the next larger one.
 
     Between measured buckets milliseconds are a power of the length; above the largest they grow with it.
@@ -155,7 +164,7 @@ def worthwhile_rungs(ms_by_bucket: dict[int, float], length: int) -> tuple[int, 
         return inside * max(1.0, bucket / measured[-1])
 
     kept = [length]
-    for rung in reversed(ladder(DEFAULT_BUCKETS, length)[:-1]):
+    for rung in reversed(bucket_sizes(DEFAULT_BUCKETS, length)[:-1]):
         if expected_ms(rung) <= (1.0 - MIN_GAIN) * expected_ms(kept[-1]):
             kept.append(rung)
     return tuple(kept[::-1])

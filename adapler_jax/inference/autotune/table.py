@@ -23,7 +23,7 @@ from adapler_jax.io.provenance import device_name, library_versions
 MEASURE_MODULE = "adapler_jax.inference.autotune.run"
 MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
 BUNDLED_TABLE = pathlib.Path(__file__).with_name("default_latency.json")
-FAST_DRIVERS = ("bucketed", "packed")
+PRUNING_DRIVERS = ("bucketed", "packed")
 RUNG = "rung"
 MAX_COUNT, MAX_NUMBER = 1 << 40, 1e15  # of a row: logarithms and products of these stay finite
 MAX_FILE_BYTES = 64 << 20
@@ -75,7 +75,7 @@ def parse_row(entry: dict) -> Row:
         (row.ms, row.live_share) if row.speedup is None else (row.ms, row.live_share, row.speedup)
     )
     if not all(isinstance(name, str) for name in (row.what, row.dtype)) or row.what not in (
-        *FAST_DRIVERS,
+        *PRUNING_DRIVERS,
         RUNG,
     ):
         raise ValueError(f"what={row.what!r}, dtype={row.dtype!r}")
@@ -93,11 +93,11 @@ def check_complete(rows: tuple[Row, ...]) -> None:
     for kind, is_pruned in (("a pruner", True), ("plain BERT", False)):
         cases = [
             {case_of(row) for row in rows if row.what == what and row.is_pruned == is_pruned}
-            for what in FAST_DRIVERS
+            for what in PRUNING_DRIVERS
         ]
         if not set.intersection(*cases):
             raise ValueError(
-                f"no rows of {' and '.join(FAST_DRIVERS)} on the same case with {kind}"
+                f"no rows of {' and '.join(PRUNING_DRIVERS)} on the same case with {kind}"
             )
     if not any(row.what == RUNG for row in rows):
         raise ValueError(f"no rows of {RUNG}s")
@@ -162,12 +162,12 @@ def check_origin(table: LatencyTable, source: str) -> None:
     if table.device != device:
         raise ValueError(
             f"{source} was measured on another device: {shown(table.device, 300)}, this one is {device!r}; "
-            f"measure it with {MEASURE_COMMAND}, or leave config.inference.latency_table empty"
+            f"measure it with {MEASURE_COMMAND}, or leave config.inference.autotune_table empty"
         )
     if table.versions != versions:
         raise ValueError(
             f"{source} was measured with other versions: {excerpt(in_words(table.versions))}, here are "
-            f"{in_words(versions)}; measure again with {MEASURE_COMMAND}, or leave config.inference.latency_table empty"
+            f"{in_words(versions)}; measure again with {MEASURE_COMMAND}, or leave config.inference.autotune_table empty"
         )
 
 
@@ -177,25 +177,25 @@ def in_words(versions: dict[str, str]) -> str:
 
 
 def find_table(
-    latency_table: LatencyTable | str | os.PathLike | None = None,
+    autotune_table: LatencyTable | str | os.PathLike | None = None,
 ) -> LatencyTable | None:
     """The table that decides on this device; None on an accelerator that has none of its own, with a warning.
 
-    Args: latency_table: a table or the path of one; None or "" for the one measured on this device before, and where
+    Args: autotune_table: a table or the path of one; None or "" for the one measured on this device before, and where
     there is none, on CPUs, the one that comes with the library. A damaged one among those measured before gives a
     warning.
     Raises ValueError where a named table is missing, damaged, or was measured on another device or with other versions.
     """
-    if isinstance(latency_table, LatencyTable):
-        check_origin(latency_table, "the latency table")
-        return latency_table
-    if latency_table is not None and not isinstance(latency_table, str | os.PathLike):
+    if isinstance(autotune_table, LatencyTable):
+        check_origin(autotune_table, "the latency table")
+        return autotune_table
+    if autotune_table is not None and not isinstance(autotune_table, str | os.PathLike):
         raise ValueError(
-            f"latency_table is {shown(latency_table, 300)}; expected the path of a table, or none"
+            f"autotune_table is {shown(autotune_table, 300)}; expected the path of a table, or none"
         )
-    if latency_table:
-        return named_table(pathlib.Path(latency_table).expanduser())
-    return cached_table() or (bundled_table() if on_cpu() else no_table(device_name()))
+    if autotune_table:
+        return named_table(pathlib.Path(autotune_table).expanduser())
+    return device_table() or (bundled_table() if on_cpu() else no_table(device_name()))
 
 
 def on_cpu() -> bool:
@@ -219,14 +219,14 @@ def named_table(path: pathlib.Path) -> LatencyTable:
         table = read_table(path)
     except OSError as error:
         raise ValueError(
-            f"config.inference.latency_table is {str(path)!r}, which cannot be read ({error.strerror}); make it with "
+            f"config.inference.autotune_table is {str(path)!r}, which cannot be read ({error.strerror}); make it with "
             f"{MEASURE_COMMAND} --out {path}"
         ) from error
     check_origin(table, str(path))
     return table
 
 
-def cached_table() -> LatencyTable | None:
+def device_table() -> LatencyTable | None:
     """The table measured on this device before; None where there is none, or it does not serve, which is told."""
     try:
         path = cached_path()

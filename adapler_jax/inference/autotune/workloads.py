@@ -15,7 +15,7 @@ import numpy as np
 from adapler_jax import flops, heads
 from adapler_jax import forward as full_width
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.inference.engine import lay_out
+from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.pruning import Pruner, adapler, powerbert, trbert
 from adapler_jax.types import Batch, EncoderConfig, Params, Selection
 
@@ -91,13 +91,13 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int, *, shortes
     rng = np.random.default_rng(0)
     length_B = rng.integers(shortest, length + 1, batch_size)
     length_B[0] = length
-    live_BL = np.arange(length) < length_B[:, None]
+    valid_BL = np.arange(length) < length_B[:, None]
     return Batch(
         token_BL=np.where(
-            live_BL, rng.integers(1, config.vocab_size, (batch_size, length)), 0
+            valid_BL, rng.integers(1, config.vocab_size, (batch_size, length)), 0
         ).astype(np.int32),
         segment_BL=np.zeros((batch_size, length), np.int32),
-        live_BL=live_BL,
+        valid_BL=valid_BL,
         label_B=np.zeros(batch_size, np.int32),
         example_id_B=np.arange(batch_size, dtype=np.int32),
     )
@@ -113,7 +113,7 @@ def full_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
     return random_batch(config, batch_size, length, shortest=length)
 
 
-def kept_shares(
+def kept_fractions(
     config: EncoderConfig, length: int, speedup: float, method: str = "adapler"
 ) -> np.ndarray:
     """Shares of the tokens behind each layer's site, falling by one factor at every site: float64 [N].
@@ -162,20 +162,20 @@ def _level_program(config: EncoderConfig, method: str):
     pruner = schedule_pruner(config, method)
 
     def find(params, batch, share_N):
-        num_tokens = jnp.sum(batch.live_BL, dtype=jnp.int32)
+        num_tokens = jnp.sum(batch.valid_BL, dtype=jnp.int32)
 
         def select(site_params, index, view):
             if method == "adapler":
                 open_ = pruner.select(site_params | {"threshold_N": jnp.float32(0.0)}, index, view)
-                score_BL = open_.score_BL * jnp.sum(view.live_BL, -1, keepdims=True)
+                score_BL = open_.score_BL * jnp.sum(view.remaining_BL, -1, keepdims=True)
             else:
-                score_BL = view.reading_BL
-            score_BL = jnp.where(view.live_BL & (view.weight_BL > 0), score_BL, -jnp.inf)
+                score_BL = view.token_logit_BL
+            score_BL = jnp.where(view.remaining_BL & (view.survival_BL > 0), score_BL, -jnp.inf)
             num_kept = jnp.clip(
                 jnp.round(share_N[index] * num_tokens).astype(jnp.int32), 1, num_tokens
             )
             level = jnp.sort(score_BL.reshape(-1))[score_BL.size - num_kept]
-            keep_BL = (score_BL >= level).at[:, 0].set(view.live_BL[:, 0])
+            keep_BL = (score_BL >= level).at[:, 0].set(view.remaining_BL[:, 0])
             return Selection(score_BL=jnp.broadcast_to(level, score_BL.shape), keep_BL=keep_BL)
 
         fixed = pruner._replace(select=select)
@@ -191,7 +191,7 @@ def follow_shares(
     """The parameters with which the pruner keeps these shares of all tokens of the batch."""
     changed = dict(params["pruner"])
     if method == "powerbert":
-        mean_length = np.asarray(batch.live_BL).sum(-1).mean()
+        mean_length = np.asarray(batch.valid_BL).sum(-1).mean()
         changed["retention_N"] = jnp.asarray(
             np.maximum(1.0, np.round(share_N * mean_length)), jnp.float32
         )
@@ -211,12 +211,12 @@ def scheduled_params(
 ) -> dict:
     """Random weights, laid out for the fast drivers, by the FLOPs speedup at which they drop tokens of the batch; under
     None those of plain BERT."""
-    params, mean_length = random_params(config, method), int(batch.live_BL.sum(-1).mean())
-    laid_out = lay_out(params, config, dtype)
+    params, mean_length = random_params(config, method), int(batch.valid_BL.sum(-1).mean())
+    laid_out = prepare_inference_params(params, config, dtype)
     found = {None: laid_out | {"pruner": {}}}
     for speedup in speedups:
         pruned = follow_shares(
-            params, config, batch, kept_shares(config, mean_length, speedup, method), method
+            params, config, batch, kept_fractions(config, mean_length, speedup, method), method
         )
         found[speedup] = laid_out | {"pruner": pruned["pruner"]}
     return found

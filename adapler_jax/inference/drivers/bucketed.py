@@ -21,15 +21,15 @@ import numpy as np
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head, answered
 from adapler_jax.inference.drivers import dense
-from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, entries_of, ladder
-from adapler_jax.inference.drivers.stages import Stages, run_stages
+from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, entry_buckets
+from adapler_jax.inference.drivers.stages import StagedProgram, run_stages
 from adapler_jax.pruning.base import (
     Pruner,
-    check_fast,
+    check_supported,
+    hard_step,
     params_of_layers,
-    select_at,
 )
-from adapler_jax.types import BEFORE_ATTENTION, Batch, EncoderConfig, Params, Trace, View
+from adapler_jax.types import BEFORE_ATTENTION, Batch, EncoderConfig, Params, SiteInput, Trace
 
 
 @flax.struct.dataclass
@@ -40,7 +40,7 @@ class _State:
     slot_BL: jax.Array  # int32: where in the buffer the k-th token lies
     source_BL: jax.Array  # int32: its place in the text; L past the count
     count_B: jax.Array  # int32
-    last_BLD: (
+    exit_hidden_BLD: (
         jax.Array | None
     )  # the last state so far of the token at each place of the text; None if not asked for
     protected_BL: jax.Array | None  # bool, places of the text that stay; None for none
@@ -56,17 +56,17 @@ class _Record:
     count_B: jax.Array
 
 
-def rung_of(num_tokens, rungs):
+def bucket_index(num_tokens, rungs):
     """Index of the first rung that holds so many tokens, int32 scalar."""
     return jnp.sum(jnp.asarray(rungs, jnp.int32) < num_tokens, dtype=jnp.int32)
 
 
-def take_rows(x_BLD, index_BR):
+def gather_tokens(x_BLD, index_BR):
     """x[b, index[b, r]] as [B, R, D]; indices are in bounds."""
     return jnp.take_along_axis(x_BLD, index_BR[..., None], axis=1, mode="promise_in_bounds")
 
 
-def fill_to(x_BR, length, value):
+def pad_to(x_BR, length, value):
     """x followed by `value` up to [B, length]."""
     return jnp.pad(x_BR, ((0, 0), (0, length - x_BR.shape[1])), constant_values=value)
 
@@ -77,28 +77,36 @@ def kept_slots(keep_BR):
     return jnp.sort(jnp.where(keep_BR, jnp.arange(R, dtype=jnp.int32)[None], R), axis=-1)
 
 
-def visit_site(
-    pruner: Pruner, site_params, index, *, reading_BR, source_BR, live_BR, length, protected_BL
+def apply_pruner(
+    pruner: Pruner,
+    site_params,
+    index,
+    *,
+    token_logit_BR,
+    token_index_BR,
+    valid_BR,
+    length,
+    protected_BL,
 ):
     """Asks the pruner who stays: (slots, places, counts) of those, padded to `length`, and the _Record of the site."""
-    view = View(reading_BR, live_BR, live_BR.astype(jnp.float32))
+    view = SiteInput(token_logit_BR, valid_BR, valid_BR.astype(jnp.float32))
     if protected_BL is not None:
-        source_BR = jnp.minimum(source_BR, length)
+        token_index_BR = jnp.minimum(token_index_BR, length)
         protected_BL = jnp.pad(protected_BL, ((0, 0), (0, 1)))
-        view = view.replace(protected_BL=jnp.take_along_axis(protected_BL, source_BR, axis=1))
-    selection = select_at(pruner, site_params, index, view)
+        view = view.replace(protected_BL=jnp.take_along_axis(protected_BL, token_index_BR, axis=1))
+    selection = hard_step(pruner, site_params, index, view)
     kept_BR = kept_slots(selection.keep_BL)
     stays_BR = kept_BR < kept_BR.shape[1]
     slot_BR = jnp.where(stays_BR, kept_BR, 0)
-    place_BR = jnp.where(stays_BR, jnp.take_along_axis(source_BR, slot_BR, axis=1), length)
+    place_BR = jnp.where(stays_BR, jnp.take_along_axis(token_index_BR, slot_BR, axis=1), length)
     count_B = jnp.sum(stays_BR, axis=-1, dtype=jnp.int32)
     record = _Record(
-        source_BL=fill_to(jnp.where(live_BR, source_BR, length), length, length),
-        score_BL=fill_to(selection.score_BL, length, 0.0),
-        keep_BL=fill_to(selection.keep_BL, length, False),
+        source_BL=pad_to(jnp.where(valid_BR, token_index_BR, length), length, length),
+        score_BL=pad_to(selection.score_BL, length, 0.0),
+        keep_BL=pad_to(selection.keep_BL, length, False),
         count_B=count_B,
     )
-    return (fill_to(slot_BR, length, 0), fill_to(place_BR, length, length), count_B), record
+    return (pad_to(slot_BR, length, 0), pad_to(place_BR, length, length), count_B), record
 
 
 def run_bucket(
@@ -114,7 +122,7 @@ def run_bucket(
 ):
     """One layer on the first `bucket` tokens of every example, then the site behind it."""
     length = state.hidden_BLD.shape[1]
-    live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
+    valid_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
 
     def run(hidden_BRD, bias_BR):
         return encoder.feed_forward(
@@ -124,22 +132,24 @@ def run_bucket(
             dtype=dtype,
         )
 
-    hidden_BRD = take_rows(state.hidden_BLD, state.slot_BL[:, :bucket])
-    hidden_BRD = dense.in_chunks_on_cpu(run, hidden_BRD, encoder.key_bias(live_BR))
-    source_BR = state.source_BL[:, :bucket]
-    kept, record = visit_site(
+    hidden_BRD = gather_tokens(state.hidden_BLD, state.slot_BL[:, :bucket])
+    hidden_BRD = dense.in_chunks_on_cpu(run, hidden_BRD, encoder.attention_bias(valid_BR))
+    token_index_BR = state.source_BL[:, :bucket]
+    kept, record = apply_pruner(
         pruner,
         site_params,
         index,
-        reading_BR=pruner.read(site_params, hidden_BRD),
-        source_BR=source_BR,
-        live_BR=live_BR,
+        token_logit_BR=pruner.read(site_params, hidden_BRD),
+        token_index_BR=token_index_BR,
+        valid_BR=valid_BR,
         length=length,
         protected_BL=state.protected_BL,
     )
     hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
-    last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
-    return _State(hidden_BLD, *kept, last_BLD, state.protected_BL), record
+    exit_hidden_BLD = put_at_places(
+        state.exit_hidden_BLD, jnp.where(valid_BR, token_index_BR, length), hidden_BRD
+    )
+    return _State(hidden_BLD, *kept, exit_hidden_BLD, state.protected_BL), record
 
 
 def attend_bucket(
@@ -155,28 +165,35 @@ def attend_bucket(
 ):
     """The first half of one layer on the first `bucket` tokens of every example, then the site in the layer."""
     length = state.hidden_BLD.shape[1]
-    live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
+    valid_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
 
-    def run(hidden_BRD, live_BR):
-        return encoder.attend_and_count(
-            layer, config, hidden_BRD, encoder.key_bias(live_BR), voter_BL=live_BR, dtype=dtype
+    def run(hidden_BRD, valid_BR):
+        return encoder.attention_with_significance(
+            layer,
+            config,
+            hidden_BRD,
+            encoder.attention_bias(valid_BR),
+            query_mask_BL=valid_BR,
+            dtype=dtype,
         )
 
-    hidden_BRD, received_BR = dense.in_chunks_on_cpu(run, state.hidden_BLD[:, :bucket], live_BR)
-    source_BR = state.source_BL[:, :bucket]
-    kept, record = visit_site(
+    hidden_BRD, received_BR = dense.in_chunks_on_cpu(run, state.hidden_BLD[:, :bucket], valid_BR)
+    token_index_BR = state.source_BL[:, :bucket]
+    kept, record = apply_pruner(
         pruner,
         site_params,
         index,
-        reading_BR=received_BR,
-        source_BR=source_BR,
-        live_BR=live_BR,
+        token_logit_BR=received_BR,
+        token_index_BR=token_index_BR,
+        valid_BR=valid_BR,
         length=length,
         protected_BL=state.protected_BL,
     )
     hidden_BLD = jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0))
-    last_BLD = put_at_places(state.last_BLD, jnp.where(live_BR, source_BR, length), hidden_BRD)
-    return _State(hidden_BLD, *kept, last_BLD, state.protected_BL), record
+    exit_hidden_BLD = put_at_places(
+        state.exit_hidden_BLD, jnp.where(valid_BR, token_index_BR, length), hidden_BRD
+    )
+    return _State(hidden_BLD, *kept, exit_hidden_BLD, state.protected_BL), record
 
 
 def feed_bucket(state: _State, layer, *, bucket, config: EncoderConfig, dtype) -> _State:
@@ -184,23 +201,25 @@ def feed_bucket(state: _State, layer, *, bucket, config: EncoderConfig, dtype) -
     length = state.hidden_BLD.shape[1]
     hidden_BRD = dense.in_chunks_on_cpu(
         lambda hidden_BRD: encoder.feed_forward(layer, config, hidden_BRD, dtype=dtype),
-        take_rows(state.hidden_BLD, state.slot_BL[:, :bucket]),
+        gather_tokens(state.hidden_BLD, state.slot_BL[:, :bucket]),
     )
-    live_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
+    valid_BR = jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
     return state.replace(
         hidden_BLD=jax.lax.dynamic_update_slice(state.hidden_BLD, hidden_BRD, (0, 0, 0)),
-        last_BLD=put_at_places(
-            state.last_BLD, jnp.where(live_BR, state.source_BL[:, :bucket], length), hidden_BRD
+        exit_hidden_BLD=put_at_places(
+            state.exit_hidden_BLD,
+            jnp.where(valid_BR, state.source_BL[:, :bucket], length),
+            hidden_BRD,
         ),
     )
 
 
-def put_at_places(last_BLD, source_BR, hidden_BRD):
+def put_at_places(exit_hidden_BLD, token_index_BR, hidden_BRD):
     """The states written over those at their places; a place beyond the text is none. None stays None."""
-    if last_BLD is None:
+    if exit_hidden_BLD is None:
         return None
-    example_B1 = jnp.arange(last_BLD.shape[0])[:, None]
-    return last_BLD.at[example_B1, source_BR].set(hidden_BRD, mode="drop")
+    example_B1 = jnp.arange(exit_hidden_BLD.shape[0])[:, None]
+    return exit_hidden_BLD.at[example_B1, token_index_BR].set(hidden_BRD, mode="drop")
 
 
 def at_places(record_N: _Record) -> Trace:
@@ -217,7 +236,7 @@ def at_places(record_N: _Record) -> Trace:
 
     return Trace(
         score_NBL=scatter(record_N.score_BL),
-        weight_NBL=scatter(record_N.keep_BL),
+        survival_NBL=scatter(record_N.keep_BL),
         count_NB=record_N.count_B,
     )
 
@@ -230,39 +249,41 @@ def enter(
     config: EncoderConfig,
     pruner: Pruner,
     head: Head,
-    with_last,
+    return_exit_hidden,
 ):
     """Embeds the first `bucket` tokens of every example and visits the site in front of layer 0: (state, _Record); the
     _Record is () where sites are inside the layers."""
     B, L = batch.token_BL.shape
-    token_BR, segment_BR, live_BR = (
-        x[:, :bucket] for x in (batch.token_BL, batch.segment_BL, batch.live_BL)
+    token_BR, segment_BR, valid_BR = (
+        x[:, :bucket] for x in (batch.token_BL, batch.segment_BL, batch.valid_BL)
     )
     hidden_BRD = encoder.embed(params["encoder"]["embeddings"], config, token_BR, segment_BR)
-    has_gap_B11 = jnp.any(batch.live_BL[:, 1:] & ~batch.live_BL[:, :-1], axis=1)[:, None, None]
+    has_gap_B11 = jnp.any(batch.valid_BL[:, 1:] & ~batch.valid_BL[:, :-1], axis=1)[:, None, None]
     hidden_BRD = jnp.where(
         has_gap_B11, jnp.nan, hidden_BRD
     )  # tokens after a gap would be left out without a word
     place_BR = jnp.broadcast_to(jnp.arange(bucket, dtype=jnp.int32), (B, bucket))
     if pruner.point == BEFORE_ATTENTION:
         site_params = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
-        kept, record = visit_site(
+        kept, record = apply_pruner(
             pruner,
             site_params,
             jnp.int32(0),
-            reading_BR=pruner.read(site_params, hidden_BRD),
-            source_BR=place_BR,
-            live_BR=live_BR,
+            token_logit_BR=pruner.read(site_params, hidden_BRD),
+            token_index_BR=place_BR,
+            valid_BR=valid_BR,
             length=L,
             protected_BL=head.protects(batch),
         )
     else:
         slot_BL = jnp.zeros((B, L), jnp.int32)
-        kept = slot_BL, fill_to(place_BR, L, L), jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32)
+        kept = slot_BL, pad_to(place_BR, L, L), jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.int32)
         record = ()
     hidden_BLD = jnp.pad(hidden_BRD, ((0, 0), (0, L - bucket), (0, 0)))
-    last_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0) if with_last else None
-    return _State(hidden_BLD, *kept, last_BLD, head.protects(batch)), record
+    exit_hidden_BLD = (
+        jnp.where(batch.valid_BL[..., None], hidden_BLD, 0.0) if return_exit_hidden else None
+    )
+    return _State(hidden_BLD, *kept, exit_hidden_BLD, head.protects(batch)), record
 
 
 def per_layer(outer: Params, *, pruner: Pruner, num_layers):
@@ -277,8 +298,8 @@ def begin(outer: Params, batch: Batch, *, entries, **options):
     """The state that layer 0 runs on, and what only `finish` reads: what `enter` records, and the batch where the head
     reads tokens; options as of `enter`."""
     branches = [functools.partial(enter, bucket=bucket, **options) for bucket in entries]
-    longest = jnp.max(jnp.sum(batch.live_BL, axis=-1, dtype=jnp.int32))
-    state, record = jax.lax.switch(rung_of(longest, entries), branches, outer, batch)
+    longest = jnp.max(jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.int32))
+    state, record = jax.lax.switch(bucket_index(longest, entries), branches, outer, batch)
     return state, (record, batch if options["head"].reads_tokens else None)
 
 
@@ -290,7 +311,9 @@ def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: P
             functools.partial(function, bucket=bucket, config=config, dtype=dtype, **options)
             for bucket in rungs
         ]
-        return jax.lax.switch(rung_of(jnp.max(state.count_B), rungs), branches, state, *operands)
+        return jax.lax.switch(
+            bucket_index(jnp.max(state.count_B), rungs), branches, state, *operands
+        )
 
     if pruner.point == BEFORE_ATTENTION:
         return switch(run_bucket, state, *scanned, pruner=pruner)
@@ -306,7 +329,7 @@ def finish(
     *,
     config: EncoderConfig,
     head: Head,
-    with_last,
+    return_exit_hidden,
 ):
     """Logits from the last buffer, [CLS] in slot 0, or from the tokens' last states; the Trace of all sites."""
     first, batch = begun
@@ -314,8 +337,10 @@ def finish(
         record_N = jax.tree.map(
             lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N
         )
-    states = state.last_BLD if head.reads_tokens else state.hidden_BLD[:, 0]
-    trace = at_places(record_N).replace(last_BLD=state.last_BLD if with_last else None)
+    states = state.exit_hidden_BLD if head.reads_tokens else state.hidden_BLD[:, 0]
+    trace = at_places(record_N).replace(
+        exit_hidden_BLD=state.exit_hidden_BLD if return_exit_hidden else None
+    )
     return answered(head.read(outer["head"], config, states, batch), state.count_B > 0), trace
 
 
@@ -327,25 +352,27 @@ def make_stages(
     buckets=DEFAULT_BUCKETS,
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
-    with_last=False,
-) -> Stages | None:
+    return_exit_hidden=False,
+) -> StagedProgram | None:
     """The driver for batches of `shape` [B, L], arguments as in `forward`; None for a method without sites, which runs
     as plain BERT in one piece."""
     if not pruner.sites:
         return None
-    rungs = ladder(buckets, shape[1])
+    rungs = bucket_sizes(buckets, shape[1])
     shared = {"config": config, "pruner": pruner}
-    return Stages(
+    return StagedProgram(
         per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
         begin=functools.partial(
             begin,
-            entries=entries_of(pruner, rungs),
+            entries=entry_buckets(pruner, rungs),
             head=head,
-            with_last=with_last or head.reads_tokens,
+            return_exit_hidden=return_exit_hidden or head.reads_tokens,
             **shared,
         ),
         step=functools.partial(run_layer, rungs=rungs, dtype=dtype, **shared),
-        finish=functools.partial(finish, config=config, head=head, with_last=with_last),
+        finish=functools.partial(
+            finish, config=config, head=head, return_exit_hidden=return_exit_hidden
+        ),
     )
 
 
@@ -358,19 +385,19 @@ def forward(
     buckets=DEFAULT_BUCKETS,
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
-    with_last=False,
+    return_exit_hidden=False,
 ):
     """Logits float32 of the head and the Trace of one batch, equal to the oracle's.
 
-    Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which a batch's kept tokens
+    Args: params: layers stacked, or as `encoder.prepare_inference_params` gives them. buckets: lengths to which a batch's kept tokens
     are padded; the largest holds every token slot of the batch. dtype: of the operands of the encoder's products.
-    with_last: whether the Trace has the last state of every token. A method without sites runs as plain BERT, without
+    return_exit_hidden: whether the Trace has the last state of every token. A method without sites runs as plain BERT, without
     gathers.
     Tokens are in the first slots of their rows; a row with a gap between them has logits NaN, one without tokens
     logits 0.
     """
-    check_fast(pruner, config)
-    options = {"dtype": dtype, "head": head, "with_last": with_last}
+    check_supported(pruner, config)
+    options = {"dtype": dtype, "head": head, "return_exit_hidden": return_exit_hidden}
     stages = make_stages(config, pruner, batch.token_BL.shape, buckets=buckets, **options)
     if stages is None:
         return dense.forward(params, config, batch, **options)

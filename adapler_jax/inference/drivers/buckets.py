@@ -21,7 +21,7 @@ def check_buckets(buckets) -> tuple[int, ...]:
     return tuple(int(bucket) for bucket in buckets)
 
 
-def ladder(buckets, length) -> tuple[int, ...]:
+def bucket_sizes(buckets, length) -> tuple[int, ...]:
     """Bucket lengths for a batch of `length` slots: the buckets below it and itself.
 
     Raises ValueError where the largest bucket is shorter, since a method may keep every token.
@@ -33,7 +33,7 @@ def ladder(buckets, length) -> tuple[int, ...]:
     return (*sorted(bucket for bucket in set(buckets) if bucket < length), length)
 
 
-def entries_of(pruner: Pruner, rungs) -> tuple[int, ...]:
+def entry_buckets(pruner: Pruner, rungs) -> tuple[int, ...]:
     """The rungs that a batch may enter at: every other one where the first site is among what enters, the last one
     included, since embedding and first scores are cheap and compiling a branch is not."""
     return tuple(rungs[::-1][::2][::-1]) if pruner.point == BEFORE_ATTENTION else tuple(rungs)
@@ -42,9 +42,9 @@ def entries_of(pruner: Pruner, rungs) -> tuple[int, ...]:
 def executed_lengths(pruner: Pruner, length_B, count_NB, buckets, *, num_slots):
     """Padded lengths at which one batch really ran: of what enters, int; and of what each site left, int64 [N].
 
-    Args: length_B: live tokens. count_NB: tokens that each site left. num_slots: token slots of the batch.
+    Args: length_B: valid tokens. count_NB: tokens that each site left. num_slots: token slots of the batch.
     """
-    rungs = np.asarray(ladder(buckets, num_slots))
-    entries = np.asarray(entries_of(pruner, rungs))
+    rungs = np.asarray(bucket_sizes(buckets, num_slots))
+    entries = np.asarray(entry_buckets(pruner, rungs))
     entry = int(entries[np.searchsorted(entries, np.max(length_B))])
     return entry, rungs[np.searchsorted(rungs, np.max(count_NB, axis=-1))]

@@ -17,26 +17,26 @@ def forward(
     *,
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
-    with_last=False,
+    return_exit_hidden=False,
 ):
     """Logits float32 of the head for one batch and a Trace, empty but for the last states [B, L, D] where asked for.
 
-    Params: layers stacked, or as `encoder.lay_out` gives them.
+    Params: layers stacked, or as `encoder.prepare_inference_params` gives them.
     """
-    tokens = (batch.token_BL, batch.segment_BL, batch.live_BL)
+    tokens = (batch.token_BL, batch.segment_BL, batch.valid_BL)
 
     def encode(*tokens):
         hidden_BLD = encoder.encode(params["encoder"], config, *tokens, dtype=dtype)
-        return hidden_BLD if with_last or head.reads_tokens else hidden_BLD[:, :1]
+        return hidden_BLD if return_exit_hidden or head.reads_tokens else hidden_BLD[:, :1]
 
     hidden_BLD = in_chunks_on_cpu(encode, *tokens)
-    if with_last or head.reads_tokens:
-        hidden_BLD = jnp.where(batch.live_BL[..., None], hidden_BLD, 0.0)
+    if return_exit_hidden or head.reads_tokens:
+        hidden_BLD = jnp.where(batch.valid_BL[..., None], hidden_BLD, 0.0)
     logits = head.read(
         params["head"], config, hidden_BLD if head.reads_tokens else hidden_BLD[:, 0], batch
     )
-    return answered(logits, jnp.any(batch.live_BL, axis=1)), Trace(
-        last_BLD=hidden_BLD if with_last else None
+    return answered(logits, jnp.any(batch.valid_BL, axis=1)), Trace(
+        exit_hidden_BLD=hidden_BLD if return_exit_hidden else None
     )
 
 

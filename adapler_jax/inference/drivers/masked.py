@@ -17,31 +17,31 @@ def forward(
     *,
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
-    with_last=False,
+    return_exit_hidden=False,
 ):
     """Logits float32 of the head and the Trace, counts int32, of one batch under the hard rule.
 
-    with_last: whether the Trace has the last state of every token.
+    return_exit_hidden: whether the Trace has the last state of every token.
     """
     start_BLD = encoder.embed(
         params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
     )
-    hidden_BLD, trace, _ = full_width.run_layers(
+    hidden_BLD, trace, _ = full_width.forward_layers(
         params,
         config,
         pruner,
         start_BLD,
-        batch.live_BL,
+        batch.valid_BL,
         slope=None,
         key=None,
         dtype=dtype,
-        with_last=with_last or head.reads_tokens,
+        return_exit_hidden=return_exit_hidden or head.reads_tokens,
         protected_BL=head.protects(batch),
     )
     if pruner.sites:
         trace = trace.replace(count_NB=trace.count_NB.astype(jnp.int32))
-    states = trace.last_BLD if head.reads_tokens else hidden_BLD[:, 0]
+    states = trace.exit_hidden_BLD if head.reads_tokens else hidden_BLD[:, 0]
     logits = answered(
-        head.read(params["head"], config, states, batch), jnp.any(batch.live_BL, axis=1)
+        head.read(params["head"], config, states, batch), jnp.any(batch.valid_BL, axis=1)
     )
-    return logits, trace if with_last else trace.replace(last_BLD=None)
+    return logits, trace if return_exit_hidden else trace.replace(exit_hidden_BLD=None)

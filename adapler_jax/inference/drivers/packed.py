@@ -25,25 +25,25 @@ import numpy as np
 
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head, answered
-from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, ladder
+from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
 from adapler_jax.inference.drivers.ragged_ops import (
-    compact,
-    falling,
-    for_tiles,
+    descending_sizes,
     from_bits,
-    places_before,
-    places_of_tokens,
-    put_example,
+    gather_kept,
+    packed_index,
     put_rows,
     rows_of,
+    scan_tiles,
     to_bits,
+    token_indices,
+    write_segment,
 )
-from adapler_jax.inference.drivers.stages import Stages, run_stages
+from adapler_jax.inference.drivers.stages import StagedProgram, run_stages
 from adapler_jax.pruning.base import (
     Pruner,
-    check_fast,
+    check_supported,
+    hard_step,
     params_of_layers,
-    select_at,
 )
 from adapler_jax.types import (
     BEFORE_ATTENTION,
@@ -51,15 +51,15 @@ from adapler_jax.types import (
     Batch,
     EncoderConfig,
     Params,
+    SiteInput,
     Trace,
-    View,
 )
 
 TILES = (32, 64, 128, 256, 512)  # rows of the products
 BLOCK_TOKENS = 1024  # rows that go through a layer together, or one text if that is longer
-GROUP_TOKENS = 512  # rows, padding included, that attend in one go,
+MAX_GROUP_TOKENS = 512  # rows, padding included, that attend in one go,
 MAX_GROUP = 4  # of at most so many examples: more compile longer and run no faster
-MIN_ALONE = (
+MIN_UNGROUPED = (
     64  # slots of a text from which padding a shorter one to them costs more than its own turn
 )
 MIN_BUCKET = 8  # shorter attention is not worth a program of its own
@@ -83,60 +83,64 @@ class _Sizes:
 
 
 @flax.struct.dataclass
-class Heard:
+class AttentionOutput:
     """What attention gives the tokens of a block."""
 
-    mixed_TD: jax.Array
+    attention_output_TD: jax.Array
     received_T: (
         jax.Array | None
-    )  # float32, `encoder.attention_received`; None where no site asks for it
+    )  # float32, `encoder.attention_significance`; None where no site asks for it
 
 
 @flax.struct.dataclass
-class Rooms:
+class Workspace:
     """Where a block is worked on."""
 
-    compact_TD: jax.Array  # its kept tokens
-    joined_TX: (
+    kept_TD: jax.Array  # its kept tokens
+    qkv_TX: (
         jax.Array
     )  # their queries, keys and values, in the dtype of the products, as `to_bits` gives them
-    heard: Heard
+    heard: AttentionOutput
 
 
 @flax.struct.dataclass
-class Out:
+class LayerOutput:
     """What a layer writes, token by token. Rows past the number of tokens hold leftovers that nobody reads."""
 
     hidden_TD: jax.Array
     reading_T: jax.Array  # what the next site reads off them
-    last_PD: (
+    exit_hidden_PD: (
         jax.Array | None
     )  # the last state so far of the token at each place of the batch [B L]; None if not asked
 
 
 @flax.struct.dataclass
-class State:
+class PackedState:
     """What goes from layer to layer."""
 
-    out: Out  # of the last layer, before the site behind it dropped any
-    rooms: Rooms
-    live_BL: jax.Array  # bool: places of the tokens in the buffer
+    out: LayerOutput  # of the last layer, before the site behind it dropped any
+    workspace: Workspace
+    valid_BL: jax.Array  # bool: places of the tokens in the buffer
     protected_BL: jax.Array | None  # bool: places of those that stay; None for none
 
 
-def write(out: Out, rows_TD, reading_T, first, *, place_T) -> Out:
+def write(out: LayerOutput, rows_TD, reading_T, first, *, place_T) -> LayerOutput:
     """Puts one tile of states, what was read off them, and where asked the states at their places."""
-    last_PD = out.last_PD
-    if last_PD is not None:
-        last_PD = last_PD.at[rows_of(place_T, first, len(rows_TD))].set(rows_TD, mode="drop")
-    return Out(
-        put_rows(out.hidden_TD, rows_TD, first), put_rows(out.reading_T, reading_T, first), last_PD
+    exit_hidden_PD = out.exit_hidden_PD
+    if exit_hidden_PD is not None:
+        exit_hidden_PD = exit_hidden_PD.at[rows_of(place_T, first, len(rows_TD))].set(
+            rows_TD, mode="drop"
+        )
+    return LayerOutput(
+        put_rows(out.hidden_TD, rows_TD, first),
+        put_rows(out.reading_T, reading_T, first),
+        exit_hidden_PD,
     )
 
 
-def enter(
-    size, first, out: Out, *, params, place_T, batch: Batch, config: EncoderConfig, read
-) -> Out:
+def embed_tile(
+    size, first, out: LayerOutput, *, params, place_T, batch: Batch, config: EncoderConfig, read
+) -> LayerOutput:
     """Embeds one tile of tokens, and reads for site 0."""
     row_T = jnp.minimum(rows_of(place_T, first, size), batch.token_BL.size - 1)
     token_T, segment_T = (x_BL.reshape(-1)[row_T] for x_BL in (batch.token_BL, batch.segment_BL))
@@ -145,23 +149,27 @@ def enter(
     return write(out, rows_TD, read(rows_TD), first, place_T=place_T)
 
 
-def project(size, first, rooms: Rooms, *, layer, hidden_TD, source_T, config, dtype) -> Rooms:
+def project_qkv_tile(
+    size, first, workspace: Workspace, *, layer, hidden_TD, source_T, config, dtype
+) -> Workspace:
     """Gathers one tile of a block's tokens and computes what attention needs of them."""
     rows_TD = hidden_TD[rows_of(source_T, first, size)]
     joined_RX = to_bits(encoder.query_key_value(layer, config, rows_TD, dtype).astype(dtype))
-    return rooms.replace(
-        compact_TD=put_rows(rooms.compact_TD, rows_TD, first),
-        joined_TX=put_rows(rooms.joined_TX, joined_RX, first),
+    return workspace.replace(
+        kept_TD=put_rows(workspace.kept_TD, rows_TD, first),
+        qkv_TX=put_rows(workspace.qkv_TX, joined_RX, first),
     )
 
 
-def group_sizes(length, *, max_group) -> tuple[int, ...]:
+def attention_group_sizes(length, *, max_group) -> tuple[int, ...]:
     """How many examples of a padded length attend in one go: as many as fit; of long ones, for the rest, each alone."""
-    size = max(1, min(max_group, GROUP_TOKENS // length))
-    return (size, 1) if length >= MIN_ALONE and size > 1 else (size,)
+    size = max(1, min(max_group, MAX_GROUP_TOKENS // length))
+    return (size, 1) if length >= MIN_UNGROUPED and size > 1 else (size,)
 
 
-def attend(joined_TX, heard: Heard, count_B, *, sizes: _Sizes, config, dtype) -> Heard:
+def block_attention(
+    qkv_TX, heard: AttentionOutput, count_B, *, sizes: _Sizes, config, dtype
+) -> AttentionOutput:
     """Attention of a block's examples, those of most tokens first, some at a time, padded to the smallest length that
     holds the first of them. A group may reach beyond the last example."""
     start_B = jnp.cumsum(count_B) - count_B
@@ -170,8 +178,8 @@ def attend(joined_TX, heard: Heard, count_B, *, sizes: _Sizes, config, dtype) ->
         jnp.pad(x_B[by_count_B], (0, sizes.max_group)) for x_B in (start_B, count_B)
     )
     carry = jnp.int32(0), heard
-    for shorter, length in falling(sizes.lengths):
-        group = group_sizes(length, max_group=sizes.max_group)
+    for shorter, length in descending_sizes(sizes.lengths):
+        group = attention_group_sizes(length, max_group=sizes.max_group)
         for size in group:
             # Where the rest goes alone, a group is of this length throughout.
             decisive = size - 1 if size != group[-1] else 0
@@ -180,24 +188,25 @@ def attend(joined_TX, heard: Heard, count_B, *, sizes: _Sizes, config, dtype) ->
                 first, heard = carry
                 start_G, count_G = (rows_of(x_B, first, size) for x_B in (start_B, count_B))
                 joined_GRX = jnp.stack(
-                    [rows_of(joined_TX, start_G[place], length) for place in range(size)]
+                    [rows_of(qkv_TX, start_G[place], length) for place in range(size)]
                 )
-                live_GR = jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None]
+                valid_GR = jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None]
                 # Rows of the texts that follow: a NaN among them would pass a weight of 0.
-                joined_GRX = jnp.where(live_GR[..., None], from_bits(joined_GRX, dtype), 0)
-                mixed_GRD, received_GR = encoder.mix_values(
+                joined_GRX = jnp.where(valid_GR[..., None], from_bits(joined_GRX, dtype), 0)
+                mixed_GRD, received_GR = encoder.scaled_dot_product_attention(
                     joined_GRX,
-                    encoder.key_bias(live_GR),
+                    encoder.attention_bias(valid_GR),
                     num_heads=config.num_heads,
                     dtype=dtype,
-                    voter_BL=None if heard.received_T is None else live_GR,
+                    query_mask_BL=None if heard.received_T is None else valid_GR,
                 )
                 for place in range(size):
                     put = functools.partial(
-                        put_example, first=start_G[place], num_rows=count_G[place]
+                        write_segment, first=start_G[place], num_rows=count_G[place]
                     )
                     rows = jax.tree.map(
-                        lambda x_GR, place=place: x_GR[place], Heard(mixed_GRD, received_GR)
+                        lambda x_GR, place=place: x_GR[place],
+                        AttentionOutput(mixed_GRD, received_GR),
                     )
                     heard = jax.tree.map(put, heard, rows)
                 return first + size, heard
@@ -213,19 +222,31 @@ def attend(joined_TX, heard: Heard, count_B, *, sizes: _Sizes, config, dtype) ->
 
 
 def finish_layer(
-    size, first, out: Out, *, layer, rooms: Rooms, first_row, num_rows, place_T, config, dtype, read
+    size,
+    first,
+    out: LayerOutput,
+    *,
+    layer,
+    workspace: Workspace,
+    first_row,
+    num_rows,
+    place_T,
+    config,
+    dtype,
+    read,
 ):
     """The rest of the layer on one tile of a block, up to the next site: the Out with it. Behind the block's rows lie
     states that are still to be read, and stay."""
     rows_TD, mixed_RD = (
-        rows_of(x_TD, first, size) for x_TD in (rooms.compact_TD, rooms.heard.mixed_TD)
+        rows_of(x_TD, first, size)
+        for x_TD in (workspace.kept_TD, workspace.heard.attention_output_TD)
     )
-    rows_TD = encoder.add_attention(layer, config, rows_TD, mixed_RD, dtype=dtype)
-    if rooms.heard.received_T is None:
+    rows_TD = encoder.attention_output(layer, config, rows_TD, mixed_RD, dtype=dtype)
+    if workspace.heard.received_T is None:
         rows_TD = encoder.feed_forward(layer, config, rows_TD, dtype=dtype)
         reading_T = read(rows_TD)
     else:
-        reading_T = rows_of(rooms.heard.received_T, first, size)
+        reading_T = rows_of(workspace.heard.received_T, first, size)
     is_ours_R1 = (first + jnp.arange(size, dtype=jnp.int32) < num_rows)[:, None]
     rows_TD = jnp.where(is_ours_R1, rows_TD, rows_of(out.hidden_TD, first_row + first, size))
     return write(out, rows_TD, reading_T, first_row + first, place_T=place_T)
@@ -237,7 +258,7 @@ def run_block(carry, *, layer, source_T, place_T, count_B, sizes: _Sizes, config
     carry: the block's first example and row, what is written, rooms. count_B: tokens of all examples. Since tokens only
     ever move towards the start of the buffer, the block's states may be written where earlier ones lie.
     """
-    first, first_row, out, rooms = carry
+    first, first_row, out, workspace = carry
     count_B = rows_of(jnp.pad(count_B, (0, count_B.shape[0])), first, count_B.shape[0])
     fits_B = jnp.cumsum(count_B) <= sizes.block
     count_B = jnp.where(fits_B, count_B, 0)
@@ -245,42 +266,42 @@ def run_block(carry, *, layer, source_T, place_T, count_B, sizes: _Sizes, config
     source_T = rows_of(source_T, first_row, sizes.block + sizes.margin)
     options = {"config": config, "dtype": dtype}
     step = functools.partial(
-        project, layer=layer, hidden_TD=out.hidden_TD, source_T=source_T, **options
+        project_qkv_tile, layer=layer, hidden_TD=out.hidden_TD, source_T=source_T, **options
     )
-    rooms = for_tiles(step, rooms, num_rows, tiles=sizes.tiles)
-    rooms = rooms.replace(
-        heard=attend(rooms.joined_TX, rooms.heard, count_B, sizes=sizes, **options)
+    workspace = scan_tiles(step, workspace, num_rows, tiles=sizes.tiles)
+    workspace = workspace.replace(
+        heard=block_attention(workspace.qkv_TX, workspace.heard, count_B, sizes=sizes, **options)
     )
     step = functools.partial(
         finish_layer,
         layer=layer,
-        rooms=rooms,
+        workspace=workspace,
         first_row=first_row,
         num_rows=num_rows,
         place_T=place_T,
         read=read,
         **options,
     )
-    out = for_tiles(step, out, num_rows, tiles=sizes.tiles)
-    return first + jnp.sum(fits_B, dtype=jnp.int32), first_row + num_rows, out, rooms
+    out = scan_tiles(step, out, num_rows, tiles=sizes.tiles)
+    return first + jnp.sum(fits_B, dtype=jnp.int32), first_row + num_rows, out, workspace
 
 
-def visit_site(pruner: Pruner, site_params, index, state: State, *, num_slots):
+def apply_pruner(pruner: Pruner, site_params, index, state: PackedState, *, num_slots):
     """Asks the pruner who stays: (the state with their places, the rows of the buffer that they are, the Trace)."""
-    before_BL = places_before(state.live_BL)
-    reading_BL = jnp.where(state.live_BL, state.out.reading_T[before_BL], 0.0)
-    view = View(
-        reading_BL,
-        state.live_BL,
-        state.live_BL.astype(jnp.float32),
+    before_BL = packed_index(state.valid_BL)
+    token_logit_BL = jnp.where(state.valid_BL, state.out.reading_T[before_BL], 0.0)
+    view = SiteInput(
+        token_logit_BL,
+        state.valid_BL,
+        state.valid_BL.astype(jnp.float32),
         protected_BL=state.protected_BL,
     )
-    selection = select_at(pruner, site_params, index, view)
+    selection = hard_step(pruner, site_params, index, view)
     keep_BL = selection.keep_BL
     trace = Trace(
         selection.score_BL, keep_BL.astype(jnp.float32), jnp.sum(keep_BL, axis=-1, dtype=jnp.int32)
     )
-    return state.replace(live_BL=keep_BL), compact(before_BL, keep_BL, num_slots), trace
+    return state.replace(valid_BL=keep_BL), gather_kept(before_BL, keep_BL, num_slots), trace
 
 
 def reader(pruner: Pruner, site_params):
@@ -299,42 +320,46 @@ def begin(
     sizes: _Sizes,
     dtype,
     head: Head,
-    with_last,
+    return_exit_hidden,
 ):
-    """The state in front of site 0: all live tokens, embedded; and the batch where the head reads tokens."""
+    """The state in front of site 0: all valid tokens, embedded; and the batch where the head reads tokens."""
     B, L = batch.token_BL.shape
     encoder.check_length(config, L)
-    if batch.segment_BL.shape != (B, L) or batch.live_BL.shape != (B, L):
+    if batch.segment_BL.shape != (B, L) or batch.valid_BL.shape != (B, L):
         raise ValueError(
-            f"tokens {batch.token_BL.shape}, segments {batch.segment_BL.shape} and live places {batch.live_BL.shape} "
+            f"tokens {batch.token_BL.shape}, segments {batch.segment_BL.shape} and valid places {batch.valid_BL.shape} "
             "of a batch differ in shape"
         )
     D = config.hidden_dim
     num_slots = B * L + sizes.margin
     first_params = jax.tree.map(lambda leaf: leaf[0], outer["pruner"])
     step = functools.partial(
-        enter,
+        embed_tile,
         params=outer["encoder"]["embeddings"],
-        place_T=places_of_tokens(batch.live_BL, num_slots),
+        place_T=token_indices(batch.valid_BL, num_slots),
         batch=batch,
         config=config,
         read=reader(pruner, first_params),
     )
-    last_PD = jnp.zeros((B * L, D)) if with_last else None
-    out = Out(jnp.zeros((num_slots, D)), jnp.zeros((num_slots,)), last_PD)
-    out = for_tiles(step, out, jnp.sum(batch.live_BL, dtype=jnp.int32), tiles=sizes.tiles)
+    exit_hidden_PD = jnp.zeros((B * L, D)) if return_exit_hidden else None
+    out = LayerOutput(jnp.zeros((num_slots, D)), jnp.zeros((num_slots,)), exit_hidden_PD)
+    out = scan_tiles(step, out, jnp.sum(batch.valid_BL, dtype=jnp.int32), tiles=sizes.tiles)
     num_rows = sizes.block + sizes.margin
-    heard = Heard(
+    heard = AttentionOutput(
         jnp.zeros((num_rows, D)),
         jnp.zeros((num_rows,)) if pruner.point == BEFORE_FEED_FORWARD else None,
     )
-    rooms = Rooms(jnp.zeros((num_rows, D)), to_bits(jnp.zeros((num_rows, 3 * D), dtype)), heard)
-    return State(
-        out, rooms, batch.live_BL, head.protects(batch)
+    workspace = Workspace(
+        jnp.zeros((num_rows, D)), to_bits(jnp.zeros((num_rows, 3 * D), dtype)), heard
+    )
+    return PackedState(
+        out, workspace, batch.valid_BL, head.protects(batch)
     ), batch if head.reads_tokens else None
 
 
-def feed_forward(size, first, out: Out, *, layer, source_T, place_T, config, dtype) -> Out:
+def feed_forward(
+    size, first, out: LayerOutput, *, layer, source_T, place_T, config, dtype
+) -> LayerOutput:
     """The second half of a layer on one tile of those whom the site in it kept. They move towards the start of the
     buffer, so their states may be written where others lay."""
     rows_TD = encoder.feed_forward(
@@ -344,16 +369,18 @@ def feed_forward(size, first, out: Out, *, layer, source_T, place_T, config, dty
 
 
 def run_layer(
-    state: State, scanned, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype
+    state: PackedState, scanned, *, config: EncoderConfig, pruner: Pruner, sizes: _Sizes, dtype
 ):
     """A layer and its site, and what a site in front of the next layer reads: (state, Trace of the site)."""
     layer, site_params, behind_params, index = scanned
-    B, L = state.live_BL.shape
+    B, L = state.valid_BL.shape
     num_slots = B * L + sizes.block + sizes.margin  # a block's slice may reach that far
-    visit = functools.partial(visit_site, pruner, site_params, index, num_slots=num_slots)
+    visit = functools.partial(apply_pruner, pruner, site_params, index, num_slots=num_slots)
 
     def places(state):
-        return None if state.out.last_PD is None else places_of_tokens(state.live_BL, num_slots)
+        return (
+            None if state.out.exit_hidden_PD is None else token_indices(state.valid_BL, num_slots)
+        )
 
     if pruner.point == BEFORE_ATTENTION:
         state, source_T, trace = visit(state)
@@ -363,16 +390,16 @@ def run_layer(
         run_block,
         layer=layer,
         source_T=source_T,
-        count_B=jnp.sum(state.live_BL, axis=-1, dtype=jnp.int32),
+        count_B=jnp.sum(state.valid_BL, axis=-1, dtype=jnp.int32),
         sizes=sizes,
         config=config,
         dtype=dtype,
         read=reader(pruner, behind_params),
         place_T=places(state),
     )
-    start = jnp.int32(0), jnp.int32(0), state.out, state.rooms
-    *_, out, rooms = jax.lax.while_loop(lambda carry: carry[0] < B, body, start)
-    state = state.replace(out=out, rooms=rooms)
+    start = jnp.int32(0), jnp.int32(0), state.out, state.workspace
+    *_, out, workspace = jax.lax.while_loop(lambda carry: carry[0] < B, body, start)
+    state = state.replace(out=out, workspace=workspace)
     if pruner.point == BEFORE_FEED_FORWARD:
         state, source_T, trace = visit(state)
         step = functools.partial(
@@ -383,14 +410,16 @@ def run_layer(
             config=config,
             dtype=dtype,
         )
-        num_kept = jnp.sum(state.live_BL, dtype=jnp.int32)
-        state = state.replace(out=for_tiles(step, state.out, num_kept, tiles=sizes.tiles))
+        num_kept = jnp.sum(state.valid_BL, dtype=jnp.int32)
+        state = state.replace(out=scan_tiles(step, state.out, num_kept, tiles=sizes.tiles))
     return state, trace
 
 
 def sizes_for(B, L, *, buckets, tiles, block_tokens) -> _Sizes:
     """The sizes of a program for a batch [B, L]; B may be the symbolic size of an exported program."""
-    lengths = ladder([bucket for bucket in buckets if bucket >= min(MIN_BUCKET, max(buckets))], L)
+    lengths = bucket_sizes(
+        [bucket for bucket in buckets if bucket >= min(MIN_BUCKET, max(buckets))], L
+    )
     num_tokens, num_examples = (B * L, B) if isinstance(B, int) else (block_tokens, MAX_GROUP)
     return _Sizes(
         tuple(tiles), lengths, max(L, min(block_tokens, num_tokens)), min(MAX_GROUP, num_examples)
@@ -407,21 +436,21 @@ def per_layer(outer: Params, *, pruner: Pruner, num_layers):
 
 def finish(
     outer: Params,
-    state: State,
+    state: PackedState,
     batch,
     trace: Trace,
     *,
     config: EncoderConfig,
     head: Head,
-    with_last,
+    return_exit_hidden,
 ):
     """Logits from the last [CLS] states, or those of all tokens, and the Trace."""
-    states = state.out.hidden_TD[places_before(state.live_BL)[:, 0]]
-    if state.out.last_PD is not None:
-        last_BLD = state.out.last_PD.reshape(*state.live_BL.shape, config.hidden_dim)
-        states = last_BLD if head.reads_tokens else states
-        trace = trace.replace(last_BLD=last_BLD if with_last else None)
-    return answered(head.read(outer["head"], config, states, batch), state.live_BL[:, 0]), trace
+    states = state.out.hidden_TD[packed_index(state.valid_BL)[:, 0]]
+    if state.out.exit_hidden_PD is not None:
+        exit_hidden_BLD = state.out.exit_hidden_PD.reshape(*state.valid_BL.shape, config.hidden_dim)
+        states = exit_hidden_BLD if head.reads_tokens else states
+        trace = trace.replace(exit_hidden_BLD=exit_hidden_BLD if return_exit_hidden else None)
+    return answered(head.read(outer["head"], config, states, batch), state.valid_BL[:, 0]), trace
 
 
 def make_stages(
@@ -434,8 +463,8 @@ def make_stages(
     block_tokens=BLOCK_TOKENS,
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
-    with_last=False,
-) -> Stages:
+    return_exit_hidden=False,
+) -> StagedProgram:
     """The driver for batches of `shape` [B, L]; arguments as in `forward`."""
     options = {
         "config": config,
@@ -443,13 +472,15 @@ def make_stages(
         "dtype": dtype,
         "sizes": sizes_for(*shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens),
     }
-    return Stages(
+    return StagedProgram(
         per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
         begin=functools.partial(
-            begin, head=head, with_last=with_last or head.reads_tokens, **options
+            begin, head=head, return_exit_hidden=return_exit_hidden or head.reads_tokens, **options
         ),
         step=functools.partial(run_layer, **options),
-        finish=functools.partial(finish, config=config, head=head, with_last=with_last),
+        finish=functools.partial(
+            finish, config=config, head=head, return_exit_hidden=return_exit_hidden
+        ),
     )
 
 
@@ -464,17 +495,17 @@ def forward(
     block_tokens=BLOCK_TOKENS,
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
-    with_last=False,
+    return_exit_hidden=False,
 ):
     """Logits float32 of the head and the Trace of one batch, equal to the oracle's.
 
-    Args: params: layers stacked, or as `encoder.lay_out` gives them. buckets: lengths to which examples are padded for
+    Args: params: layers stacked, or as `encoder.prepare_inference_params` gives them. buckets: lengths to which examples are padded for
     their attention; the largest holds every token slot of the batch. tiles: numbers of rows in a product.
-    block_tokens: rows that go through a layer together. dtype: of the operands of the encoder's products. with_last:
+    block_tokens: rows that go through a layer together. dtype: of the operands of the encoder's products. return_exit_hidden:
     whether the Trace has the last state of every token.
     The logits of a row without a token in slot 0 are 0. States that are not finite stay in their text.
     """
-    check_fast(pruner, config)
+    check_supported(pruner, config)
     stages = make_stages(
         config,
         pruner,
@@ -484,6 +515,6 @@ def forward(
         block_tokens=block_tokens,
         dtype=dtype,
         head=head,
-        with_last=with_last,
+        return_exit_hidden=return_exit_hidden,
     )
     return run_stages(stages, params, batch)

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 MIN_FILL = 0.75  # of a tile, where smaller ones could hold its rows as well
 
 
-def places_before(live_BL):
-    """How many live places lie before each place of the batch, int32 [B, L]."""
-    within_BL = jnp.cumsum(live_BL, axis=1, dtype=jnp.int32)
+def packed_index(valid_BL):
+    """How many valid places lie before each place of the batch, int32 [B, L]."""
+    within_BL = jnp.cumsum(valid_BL, axis=1, dtype=jnp.int32)
     count_B = within_BL[:, -1]
-    return (jnp.cumsum(count_B) - count_B)[:, None] + within_BL - live_BL.astype(jnp.int32)
+    return (jnp.cumsum(count_B) - count_B)[:, None] + within_BL - valid_BL.astype(jnp.int32)
 
 
-def compact(value_BL, keep_BL, num_slots, *, past=0):
+def gather_kept(value_BL, keep_BL, num_slots, *, past=0):
     """The values at the kept places, in order, then `past`: int32 [num_slots]."""
     index_T = jnp.arange(keep_BL.size, dtype=jnp.int32)
     kept_T = jnp.sort(jnp.where(keep_BL.reshape(-1), index_T, keep_BL.size))
@@ -23,7 +23,7 @@ def compact(value_BL, keep_BL, num_slots, *, past=0):
     return jnp.pad(value_T, (0, num_slots - keep_BL.size), constant_values=past)
 
 
-def falling(sizes):
+def descending_sizes(sizes):
     """(next smaller size or 0, size) from the largest to the smallest."""
     sizes = sorted(sizes)
     return list(zip((0, *sizes), sizes))[::-1]
@@ -34,11 +34,11 @@ def spare_rows(smaller: int, size: int) -> int:
     return max(smaller, int(MIN_FILL * size)) if smaller else 0
 
 
-def for_tiles(step, buffers, num_tokens, *, tiles):
+def scan_tiles(step, buffers, num_tokens, *, tiles):
     """Runs `step(size, first row, buffers) -> buffers` over the first `num_tokens` rows, from the largest tiles to the
     smallest: a tile is at least MIN_FILL full and holds more than the next smaller one could, but for the last."""
     carry = jnp.int32(0), buffers
-    for smaller, size in falling(tiles):
+    for smaller, size in descending_sizes(tiles):
         spare = spare_rows(smaller, size)
 
         def body(carry, size=size):
@@ -71,7 +71,7 @@ def from_bits(x, dtype):
     return jax.lax.bitcast_convert_type(x, dtype) if x.dtype != dtype else x
 
 
-def put_example(x_TX, rows_RX, first, num_rows):
+def write_segment(x_TX, rows_RX, first, num_rows):
     """The buffer with an example's rows from `first` on; behind it lie its neighbours, which stay."""
     length = len(rows_RX)
     is_ours_R = (jnp.arange(length, dtype=jnp.int32) < num_rows).reshape(
@@ -80,7 +80,7 @@ def put_example(x_TX, rows_RX, first, num_rows):
     return put_rows(x_TX, jnp.where(is_ours_R, rows_RX, rows_of(x_TX, first, length)), first)
 
 
-def places_of_tokens(live_BL, num_slots):
+def token_indices(valid_BL, num_slots):
     """The place in the batch of each token of the buffer, int32 [num_slots]; B L, which is none, past the last."""
-    place_BL = jnp.arange(live_BL.size, dtype=jnp.int32).reshape(live_BL.shape)
-    return compact(place_BL, live_BL, num_slots, past=live_BL.size)
+    place_BL = jnp.arange(valid_BL.size, dtype=jnp.int32).reshape(valid_BL.shape)
+    return gather_kept(place_BL, valid_BL, num_slots, past=valid_BL.size)

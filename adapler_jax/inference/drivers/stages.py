@@ -7,7 +7,7 @@ from adapler_jax.encoders import bert as encoder
 from adapler_jax.types import Batch, Params
 
 
-class Stages(NamedTuple):
+class StagedProgram(NamedTuple):
     """What a driver computes. All functions are pure; `outer` are the parameters without the encoder's layers."""
 
     # outer -> tuple of trees with a leading layer axis: what a layer reads beside its own parameters
@@ -27,11 +27,11 @@ def without_layers(params: Params) -> Params:
     }
 
 
-def run_stages(stages: Stages, params: Params, batch: Batch):
-    """All of them in one program: (logits, Trace). Params: layers stacked, or apart as `encoder.lay_out` gives them."""
+def run_stages(stages: StagedProgram, params: Params, batch: Batch):
+    """All of them in one program: (logits, Trace). Params: layers stacked, or apart as `encoder.prepare_inference_params` gives them."""
     outer = without_layers(params)
     state, first = stages.begin(outer, batch)
-    state, record_N = encoder.over_layers(
+    state, record_N = encoder.scan_layers(
         stages.step, state, params["encoder"]["layers"], *stages.per_layer(outer)
     )
     return stages.finish(outer, state, first, record_N)

@@ -1,5 +1,5 @@
 "use strict";
-// Draws one page of examples at a time; texts enter the page as text nodes only. The format of the chunks is described
+// SamplingNoise one page of examples at a time; texts enter the page as text nodes only. The format of the chunks is described
 // in adapler_jax/report/packing.py.
 (() => {
   const PAGE_SIZE = 10;

@@ -20,7 +20,7 @@ JITTER = 1  # no dropout mask is drawn from this key itself
 MAX_FACTOR = 100.0  # takes the smallest threshold ratio to the largest
 
 
-def with_factor(params: Params, factor) -> Params:
+def scale_all_thresholds(params: Params, factor) -> Params:
     """The parameters with threshold ratios times `factor`, kept in [0.01, 1]: above 1 a model could drop every token
     of a text whose scores are uniform."""
     threshold_N = jnp.clip(params["pruner"]["threshold_N"] * factor, *THRESHOLD_RANGE)
@@ -34,7 +34,7 @@ def jitter_thresholds(params: Params, key, spread: float) -> Params:
     "Length-Adaptive Transformer", ACL 2021, there with random lengths).
     """
     draw = jax.random.uniform(jax.random.fold_in(key, JITTER), minval=-spread, maxval=spread)
-    return with_factor(params, jnp.exp(draw))
+    return scale_all_thresholds(params, jnp.exp(draw))
 
 
 def steer_thresholds(params: Params, found, *, target: float) -> Params:
@@ -45,7 +45,7 @@ def steer_thresholds(params: Params, found, *, target: float) -> Params:
     Args: found: float32 scalar, FLOPs speedup of the batch just seen. Averaged over some 1/g batches, since thresholds
     that are fixed while predictors go on learning let the speedup drift by a quarter within an epoch.
     """
-    return with_factor(params, (target / found) ** STEERING_GAIN)
+    return scale_all_thresholds(params, (target / found) ** STEERING_GAIN)
 
 
 def scale_thresholds(
@@ -57,17 +57,17 @@ def scale_thresholds(
     answer.
     """
     low, high = 1.0 / MAX_FACTOR, MAX_FACTOR
-    if speedup_of(with_factor(params, high)) < target:
-        return with_factor(params, high)
-    if speedup_of(with_factor(params, low)) >= target:
-        return with_factor(params, low)
+    if speedup_of(scale_all_thresholds(params, high)) < target:
+        return scale_all_thresholds(params, high)
+    if speedup_of(scale_all_thresholds(params, low)) >= target:
+        return scale_all_thresholds(params, low)
     for _ in range(NUM_BISECTIONS):
         middle = (low * high) ** 0.5
-        if speedup_of(with_factor(params, middle)) < target:
+        if speedup_of(scale_all_thresholds(params, middle)) < target:
             low = middle
         else:
             high = middle
-    return with_factor(params, high)
+    return scale_all_thresholds(params, high)
 
 
 def at_limit(params: Params) -> bool:

@@ -12,10 +12,16 @@ import jax.numpy as jnp
 
 from adapler_jax import flops
 from adapler_jax.pruning import keep_all
-from adapler_jax.pruning.base import are_layers
+from adapler_jax.pruning.base import is_layer_subset
 from adapler_jax.training.losses import LossConfig
-from adapler_jax.training.phases import finish, load_phase_model, soft_step, train, validation_split
-from adapler_jax.training.setup import Setup
+from adapler_jax.training.phases import (
+    load_phase_model,
+    save_phase,
+    soft_train_step,
+    train,
+    validation_split,
+)
+from adapler_jax.training.setup import RunContext
 from adapler_jax.training.teacher import load_teacher, run_teacher
 from adapler_jax.types import EncoderConfig, Params
 
@@ -26,9 +32,9 @@ def student_layers(layers, num_layers: int) -> tuple[int, ...]:
     Raises ValueError where they are not increasing numbers below num_layers.
     """
     layers = tuple(layers) or tuple(range(0, num_layers, 2))
-    if not are_layers(layers, lowest=0, num_layers=num_layers):
+    if not is_layer_subset(layers, lowest=0, num_layers=num_layers):
         raise ValueError(
-            f"config.distil.layers is {layers}; expected increasing numbers from 0 to {num_layers - 1}"
+            f"config.distill.layers is {layers}; expected increasing numbers from 0 to {num_layers - 1}"
         )
     return layers
 
@@ -42,9 +48,9 @@ def cut_layers(
     return params | {"encoder": params["encoder"] | {"layers": taken}}, config
 
 
-def run_distil(directory: pathlib.Path, setup: Setup, config) -> None:
+def run_distil(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Trains the student; the model is the best epoch on validation."""
-    options, workdir = config.distil, directory.parent
+    options, workdir = config.distill, directory.parent
     layers = student_layers(options.layers, setup.encoder.num_layers)
     params, encoder = cut_layers(
         load_phase_model(workdir / "finetune").params, setup.encoder, layers
@@ -56,7 +62,7 @@ def run_distil(directory: pathlib.Path, setup: Setup, config) -> None:
         keep_all(),
         params,
         options,
-        make_step=soft_step(
+        make_step=soft_train_step(
             student,
             keep_all(),
             options,
@@ -74,11 +80,11 @@ def run_distil(directory: pathlib.Path, setup: Setup, config) -> None:
         for sizes in (setup.encoder, encoder)
     )
     scores |= {"flops_speedup": flops.speedup(dense, shallow)}
-    finish(
+    save_phase(
         directory, student, keep_all(), params, scores, layers=layers, num_epochs=options.num_epochs
     )
 
 
 def phases_of(options) -> list:
     """(directory name, function) of the phases that the section asks for."""
-    return [*([("teacher", run_teacher)] if options.distil_coef else []), ("distil", run_distil)]
+    return [*([("teacher", run_teacher)] if options.distil_coef else []), ("distill", run_distil)]

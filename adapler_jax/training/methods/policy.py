@@ -14,11 +14,19 @@ import optax
 from adapler_jax import forward as full_width
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers, places
+from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers, rank_descending
 from adapler_jax.pruning.trbert import action_losses, probabilities, selected_share
 from adapler_jax.training.losses import weighted
 from adapler_jax.training.steps import TrainState
-from adapler_jax.types import FILLER_ID, Batch, Draws, EncoderConfig, LayerLoop, Params, View
+from adapler_jax.types import (
+    PADDING_EXAMPLE_ID,
+    Batch,
+    EncoderConfig,
+    Params,
+    SamplingNoise,
+    ScanOptions,
+    SiteInput,
+)
 
 
 class PolicyConfig(NamedTuple):
@@ -26,12 +34,12 @@ class PolicyConfig(NamedTuple):
 
     length_coef: float  # alpha: on the share of tokens that went on, beside the task's loss
     num_samples: int = 8  # K action samples of each text
-    samples_at_once: int = 1  # of those, in memory at a time; 0: all
-    guided_share: float = 0.0  # of the steps, in which the first sample imitates the heuristic
+    sample_batch_size: int = 1  # of those, in memory at a time; 0: all
+    imitation_ratio: float = 0.0  # of the steps, in which the first sample imitates the heuristic
     task_coef: float = 0.0  # 1 where the encoder is trained too
     distil_coef: float = 0.0  # share of the teacher's soft labels in the task's loss
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
-    by_padded_length: bool = (
+    normalize_by_padded_length: bool = (
         False  # shares of the batch's slots in place of the text's tokens: the released program
     )
 
@@ -46,7 +54,7 @@ def check_depth(config: EncoderConfig, layers: tuple[int, ...]) -> int:
     if layer >= config.num_layers - 1 or layers[-1] - 1 >= layer:
         raise ValueError(
             f"importance scores are undefined for {config.num_layers} layers with selection in front of layers "
-            f"{layers}: they read the gradient behind layer {layer}; set config.trbert.guided_share and "
+            f"{layers}: they read the gradient behind layer {layer}; set config.trbert.imitation_ratio and "
             "config.trbert.init_num_epochs to 0"
         )
     return layer
@@ -83,16 +91,19 @@ def importance_scores(
     def run(part, num_layers, hidden_BLD, **more):
         found = {"encoder": {"layers": part}, "pruner": {}}
         config_of_part = dataclasses.replace(config, num_layers=num_layers)
-        return full_width.run_layers(
-            found, config_of_part, pruner, hidden_BLD, batch.live_BL, **options, **more
+        return full_width.forward_layers(
+            found, config_of_part, pruner, hidden_BLD, batch.valid_BL, **options, **more
         )
 
     high_BLD, _, hidden_NBLD = run(below, top, start_BLD, collect_hidden=True)
 
     def loss(high_BLD):
-        last_BLD, _, _ = run(above, config.num_layers - top, high_BLD)
+        exit_hidden_BLD, _, _ = run(above, config.num_layers - top, high_BLD)
         logits = head.read(
-            params["head"], config, last_BLD if head.reads_tokens else last_BLD[:, 0], batch
+            params["head"],
+            config,
+            exit_hidden_BLD if head.reads_tokens else exit_hidden_BLD[:, 0],
+            batch,
         )
         return jnp.sum(head.losses(logits, batch, 0.0)), logits
 
@@ -101,16 +112,16 @@ def importance_scores(
         jnp.abs(jnp.sum(gradient_BLD * (high_BLD - hidden_NBLD[layer - 1]), axis=-1))
         for layer in layers
     ]
-    return jnp.where(batch.live_BL[:, None], jnp.stack(scores, axis=1), 0.0), logits
+    return jnp.where(batch.valid_BL[:, None], jnp.stack(scores, axis=1), 0.0), logits
 
 
-def rank_targets(guide_BSL, live_BL):
+def rank_targets(importance_BSL, valid_BL):
     """1 - rank / n of each token at each site, rank 0 the highest score: float32 [B, S, L], 0 on padding."""
-    length_B11 = jnp.maximum(1.0, jnp.sum(live_BL, axis=-1, dtype=jnp.float32))[:, None, None]
-    rank_BSL = jax.vmap(places, in_axes=(1, None), out_axes=1)(guide_BSL, live_BL).astype(
-        jnp.float32
-    )
-    return jnp.where(live_BL[:, None], 1.0 - rank_BSL / length_B11, 0.0)
+    length_B11 = jnp.maximum(1.0, jnp.sum(valid_BL, axis=-1, dtype=jnp.float32))[:, None, None]
+    rank_BSL = jax.vmap(rank_descending, in_axes=(1, None), out_axes=1)(
+        importance_BSL, valid_BL
+    ).astype(jnp.float32)
+    return jnp.where(valid_BL[:, None], 1.0 - rank_BSL / length_B11, 0.0)
 
 
 def init_objective(
@@ -124,39 +135,43 @@ def init_objective(
     start_BLD = encoder.embed(
         params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
     )
-    _, _, hidden_NBLD = full_width.run_layers(
+    _, _, hidden_NBLD = full_width.forward_layers(
         params | {"pruner": {}},
         config,
         keep_all(),
         start_BLD,
-        batch.live_BL,
+        batch.valid_BL,
         slope=None,
         key=None,
         dtype=dtype,
         collect_hidden=True,
     )
-    live_BL = batch.live_BL & (batch.example_id_B != FILLER_ID)[:, None]
+    valid_BL = batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None]
     total = jnp.float32(0.0)
     for place, site in enumerate(pruner.sites):
         site_params = jax.tree.map(lambda leaf, place=place: leaf[place], params["pruner"])
-        reading_BL = pruner.read(site_params, jax.lax.stop_gradient(hidden_NBLD[site.layer - 1]))
-        score_BL = probabilities(View(reading_BL, batch.live_BL, batch.live_BL.astype(jnp.float32)))
+        token_logit_BL = pruner.read(
+            site_params, jax.lax.stop_gradient(hidden_NBLD[site.layer - 1])
+        )
+        score_BL = probabilities(
+            SiteInput(token_logit_BL, batch.valid_BL, batch.valid_BL.astype(jnp.float32))
+        )
         distance_BL = jnp.abs(score_BL - target_BSL[:, place])
-        total += jnp.sum(distance_BL, where=live_BL) / jnp.maximum(
-            1.0, jnp.sum(live_BL, dtype=jnp.float32)
+        total += jnp.sum(distance_BL, where=valid_BL) / jnp.maximum(
+            1.0, jnp.sum(valid_BL, dtype=jnp.float32)
         )
     return total, {"main": total, "accuracy": jnp.float32(0.0)}
 
 
-def draw_actions(key, pruner: Pruner, batch: Batch, num_layers: int, *, is_guided) -> Draws:
+def draw_actions(key, pruner: Pruner, batch: Batch, num_layers: int, *, is_guided) -> SamplingNoise:
     """What decides the actions of one sample; is_guided: bool scalar, whether all its rows imitate the heuristic."""
-    B, L = batch.live_BL.shape
-    guide_NBL, guided_B = None, None
-    if batch.guide_BSL is not None:
-        guide_SBL = jnp.moveaxis(batch.guide_BSL, 1, 0)
+    B, L = batch.valid_BL.shape
+    guide_NBL, imitate_B = None, None
+    if batch.importance_BSL is not None:
+        guide_SBL = jnp.moveaxis(batch.importance_BSL, 1, 0)
         guide_NBL = params_of_layers(pruner, guide_SBL, num_layers)
-        guided_B = jnp.broadcast_to(is_guided, (B,))
-    return Draws(jax.random.uniform(key, (num_layers, B, L)), guide_NBL, guided_B)
+        imitate_B = jnp.broadcast_to(is_guided, (B,))
+    return SamplingNoise(jax.random.uniform(key, (num_layers, B, L)), guide_NBL, imitate_B)
 
 
 def policy_objective(
@@ -170,7 +185,7 @@ def policy_objective(
     share_done,
     dtype,
     head: Head = CLASSIFICATION,
-    loop=LayerLoop(),
+    loop=ScanOptions(),
 ):
     """The policy's loss, and beside it the task's mean over the samples: (scalar, {name: scalar}).
 
@@ -181,11 +196,11 @@ def policy_objective(
     trains the encoder runs each forward pass twice, which keeps the inner states of those alone. A step that trains the
     selectors alone keeps of all samples what those read, two states a layer.
     """
-    is_guided = jnp.asarray(share_done < policy.guided_share)
+    is_guided = jnp.asarray(share_done < policy.imitation_ratio)
 
     def run(index):
         draw_key, dropout_key = jax.random.split(jax.random.fold_in(key, index))
-        draws = draw_actions(
+        noise = draw_actions(
             draw_key, pruner, batch, config.num_layers, is_guided=is_guided & (index == 0)
         )
         logits, trace = full_width.forward(
@@ -196,7 +211,7 @@ def policy_objective(
             slope=jnp.float32(1.0),
             key=dropout_key,
             dtype=dtype,
-            draws=draws,
+            noise=noise,
             head=head,
             loop=loop,
         )
@@ -205,13 +220,16 @@ def policy_objective(
                 head.losses(logits, batch, policy.distil_coef), batch, policy.class_weights
             ),
             "share": selected_share(
-                trace, pruner.sites, batch.live_BL, by_padded_length=policy.by_padded_length
+                trace,
+                pruner.sites,
+                batch.valid_BL,
+                normalize_by_padded_length=policy.normalize_by_padded_length,
             ),
-            "nll": action_losses(trace, pruner.sites, batch.live_BL),
+            "nll": action_losses(trace, pruner.sites, batch.valid_BL),
             "accuracy": head.correct(logits, batch),
         }
 
-    at_once = policy.samples_at_once or policy.num_samples
+    at_once = policy.sample_batch_size or policy.num_samples
     if at_once < policy.num_samples and policy.task_coef:
         run = jax.checkpoint(run)
     found_KB = jax.lax.map(run, jnp.arange(policy.num_samples), batch_size=at_once)
@@ -220,7 +238,7 @@ def policy_objective(
 
 def combine(found_KB: dict, batch: Batch, policy: PolicyConfig):
     """The objective of what the samples gave, arrays [K, B]; fillers left out."""
-    real_B = (batch.example_id_B != FILLER_ID).astype(jnp.float32)
+    real_B = (batch.example_id_B != PADDING_EXAMPLE_ID).astype(jnp.float32)
 
     def mean(x_KB):
         return jnp.sum(x_KB * real_B[None]) / (len(x_KB) * jnp.maximum(1.0, jnp.sum(real_B)))

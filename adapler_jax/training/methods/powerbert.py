@@ -15,14 +15,14 @@ from adapler_jax.pruning.powerbert import check_retention, retention
 from adapler_jax.training import from_config as recipe
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.phases import (
-    finish,
-    finish_best,
     load_phase_model,
     read_done,
-    soft_step,
+    save_best_phase,
+    save_phase,
+    soft_train_step,
     train,
 )
-from adapler_jax.training.setup import Setup
+from adapler_jax.training.setup import RunContext
 from adapler_jax.training.teacher import load_teacher, run_teacher
 from adapler_jax.training.workdir import DONE
 from adapler_jax.types import Params
@@ -33,7 +33,7 @@ def constant_slope(_):
     return lambda step: jnp.float32(1.0)
 
 
-def run_search(directory: pathlib.Path, setup: Setup, config) -> None:
+def run_search(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Learns how many tokens each layer retains; the model is that of the last epoch."""
     options, workdir = config.powerbert, directory.parent
     pruner = recipe.search_pruner_of(setup.encoder, options, max_length=setup.max_length)
@@ -45,12 +45,12 @@ def run_search(directory: pathlib.Path, setup: Setup, config) -> None:
         pruner,
         start,
         options,
-        make_step=soft_step(
+        make_step=soft_train_step(
             setup,
             pruner,
             options,
             slope_fn=constant_slope,
-            losses=LossConfig((("main", "mass", options.mass_coef),), options.distil_coef),
+            losses=LossConfig((("main", "mass", options.rank_l1_coef),), options.distil_coef),
         ),
         extras=load_teacher(workdir, options),
         rank=lambda epoch, scores: float(epoch),
@@ -59,7 +59,7 @@ def run_search(directory: pathlib.Path, setup: Setup, config) -> None:
     checkpoints.close()
     weight_NL = np.asarray(params["pruner"]["rank_weight_NL"])
     counts = retention(weight_NL, round_up=options.round_up)
-    finish(
+    save_phase(
         directory,
         setup,
         powerbert(setup.encoder),
@@ -76,7 +76,7 @@ def with_retention(params: Params, counts: tuple[int, ...]) -> Params:
     return params | {"pruner": {"retention_N": jnp.array(counts, jnp.float32)}}
 
 
-def given_retention(options, setup: Setup) -> tuple[int, ...] | None:
+def given_retention(options, setup: RunContext) -> tuple[int, ...] | None:
     """The configuration that stands in for a search; None where there is none.
 
     Raises ValueError where it does not fit the encoder, or is of a search that is not finished or for another length.
@@ -89,13 +89,13 @@ def given_retention(options, setup: Setup) -> tuple[int, ...] | None:
                 "this run; give at most as many, or set config.data.max_length"
             )
         return counts
-    if not options.retention_of:
+    if not options.retention_from:
         return None
-    workdir = pathlib.Path(options.retention_of).expanduser()
+    workdir = pathlib.Path(options.retention_from).expanduser()
     path = workdir / "search" / DONE
     if not path.exists():
         raise ValueError(
-            f"config.powerbert.retention_of is {workdir}; there is no finished search ({path})"
+            f"config.powerbert.retention_from is {workdir}; there is no finished search ({path})"
         )
     found = read_done(path.parent)
     if found["max_length"] != setup.max_length:
@@ -106,10 +106,10 @@ def given_retention(options, setup: Setup) -> tuple[int, ...] | None:
     return check_retention(found["retention"], setup.encoder.num_layers)
 
 
-def run_retrain(directory: pathlib.Path, setup: Setup, config) -> None:
+def run_retrain(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Trains with the found or given retention configuration; the model is the best epoch on validation."""
     options, workdir = config.powerbert, directory.parent
-    pruner = powerbert(setup.encoder, keeps_padding=options.padding_votes)
+    pruner = powerbert(setup.encoder, counts_padding=options.padding_votes)
     start, counts = "finetune", given_retention(options, setup)
     if counts is None:
         start, counts = "search", tuple(read_done(workdir / "search")["retention"])
@@ -120,7 +120,7 @@ def run_retrain(directory: pathlib.Path, setup: Setup, config) -> None:
         pruner,
         params,
         options,
-        make_step=soft_step(
+        make_step=soft_train_step(
             setup,
             pruner,
             options,
@@ -130,11 +130,11 @@ def run_retrain(directory: pathlib.Path, setup: Setup, config) -> None:
         extras=load_teacher(workdir, options),
         rank=lambda epoch, scores: scores["score"],
     )
-    finish_best(directory, setup, pruner, checkpoints, params, retention=counts)
+    save_best_phase(directory, setup, pruner, checkpoints, params, retention=counts)
 
 
 def phases_of(options) -> list:
     """(directory name, function) of the phases that the section asks for."""
     plan = [("teacher", run_teacher)] if options.distil_coef else []
-    plan += [] if options.retention or options.retention_of else [("search", run_search)]
+    plan += [] if options.retention or options.retention_from else [("search", run_search)]
     return [*plan, ("powerbert", run_retrain)]

@@ -13,10 +13,10 @@ import pathlib
 import jax
 import numpy as np
 
-from adapler_jax.data.batching.padding import Extras
+from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.pruning import Pruner
 from adapler_jax.training import from_config as recipe
-from adapler_jax.training.example_arrays import load_arrays, no_logits, put_logits, save_arrays
+from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
 from adapler_jax.training.methods.policy import (
     check_depth,
     importance_scores,
@@ -27,20 +27,20 @@ from adapler_jax.training.methods.policy import (
     rank_targets,
 )
 from adapler_jax.training.metrics_log import track
-from adapler_jax.training.phases import finish_best, load_phase_model, mark_done, train
-from adapler_jax.training.setup import Setup
+from adapler_jax.training.phases import load_phase_model, mark_complete, save_best_phase, train
+from adapler_jax.training.setup import RunContext
 from adapler_jax.training.teacher import load_teacher, run_teacher
-from adapler_jax.types import FILLER_ID
+from adapler_jax.types import PADDING_EXAMPLE_ID
 
 SCORES_FILE = "scores.npz"
 
 
 def needs_scores(options) -> bool:
     """Whether anything imitates the importance scores."""
-    return options.guided_share > 0 or options.init_num_epochs > 0
+    return options.imitation_ratio > 0 or options.init_num_epochs > 0
 
 
-def check_fit(options, setup: Setup) -> None:
+def check_fit(options, setup: RunContext) -> None:
     """Raises ValueError where the options do not fit the encoder."""
     layers = selection_layers(recipe.trbert_of(setup.encoder, options))
     if needs_scores(options):
@@ -52,30 +52,30 @@ def selection_layers(pruner: Pruner) -> tuple[int, ...]:
     return tuple(site.layer for site in pruner.sites)
 
 
-def run_scores(directory: pathlib.Path, setup: Setup, config) -> None:
+def run_scores(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Importance scores and logits of every training example, by the fine-tuned model."""
     directory.mkdir(parents=True, exist_ok=True)
     params = load_phase_model(directory.parent / "finetune").params
     layers = selection_layers(recipe.trbert_of(setup.encoder, config.trbert))
     num_rows = int(setup.splits["train"].example_ids.max()) + 1
     guide = np.zeros((num_rows, len(layers), setup.max_length), np.float32)
-    logits = no_logits(setup.logits_shape, num_rows)
+    logits = empty_logits(setup.logits_shape, num_rows)
     measure = jax.jit(
         lambda params, batch: importance_scores(
             params, setup.encoder, batch, layers=layers, dtype=setup.dtype, head=setup.head
         )
     )
     for batch in track(setup.eval_batches("train", config.trbert.batch_size), directory.name):
-        real_B = batch.example_id_B != FILLER_ID
+        real_B = batch.example_id_B != PADDING_EXAMPLE_ID
         rows = batch.example_id_B[real_B]
         score_BSL, found = measure(params, batch)
         guide[rows, :, : score_BSL.shape[-1]] = np.asarray(score_BSL)[real_B]
         put_logits(logits, rows, found, real_B)
     save_arrays(directory / SCORES_FILE, guide=guide, teacher_logits=logits)
-    mark_done(directory, {"num_examples": num_rows})
+    mark_complete(directory, {"num_examples": num_rows})
 
 
-def load_scores(workdir: pathlib.Path, options) -> Extras | None:
+def load_scores(workdir: pathlib.Path, options) -> PerExampleArrays | None:
     """What the first of the phases left."""
     if not needs_scores(options):
         return load_teacher(workdir, options)
@@ -83,11 +83,18 @@ def load_scores(workdir: pathlib.Path, options) -> Extras | None:
 
 
 def train_selectors(
-    directory, setup: Setup, config, *, start: str, num_epochs: int, objective_of, joint: bool
+    directory,
+    setup: RunContext,
+    config,
+    *,
+    start: str,
+    num_epochs: int,
+    make_objective,
+    joint: bool,
 ) -> None:
     """One phase; the model is that of the last epoch.
 
-    Args: start: the phase whose model it starts from. objective_of: (encoder, pruner, number of steps) -> objective as
+    Args: start: the phase whose model it starts from. make_objective: (encoder, pruner, number of steps) -> objective as
     in `make_selector_step`. joint: whether the encoder is trained too.
     """
     options, workdir = config.trbert.copy_and_resolve_references(), directory.parent
@@ -99,7 +106,7 @@ def train_selectors(
         params |= {"pruner": pruner.init(setup.key("selectors"), setup.encoder)}
 
     def make_step(encoder, params, main, num_steps):
-        objective = objective_of(encoder, pruner, num_steps)
+        objective = make_objective(encoder, pruner, num_steps)
         return make_selector_step(objective, main, joint=joint), init_selector_state(
             params, main, joint=joint
         )
@@ -114,15 +121,15 @@ def train_selectors(
         extras=load_scores(workdir, options),
         rank=lambda epoch, scores: float(epoch),
     )
-    finish_best(directory, setup, pruner, checkpoints, params)
+    save_best_phase(directory, setup, pruner, checkpoints, params)
 
 
-def run_init(directory: pathlib.Path, setup: Setup, config) -> None:
+def run_init(directory: pathlib.Path, setup: RunContext, config) -> None:
     """Trains the selectors towards the ranks of the importance scores."""
 
-    def objective_of(encoder, pruner, num_steps):
+    def make_objective(encoder, pruner, num_steps):
         def objective(params, batch, step, key):
-            target_BSL = rank_targets(batch.guide_BSL, batch.live_BL)
+            target_BSL = rank_targets(batch.importance_BSL, batch.valid_BL)
             return init_objective(params, encoder, pruner, batch, target_BSL, dtype=setup.dtype)
 
         return objective
@@ -133,17 +140,19 @@ def run_init(directory: pathlib.Path, setup: Setup, config) -> None:
         config,
         start="finetune",
         num_epochs=config.trbert.init_num_epochs,
-        objective_of=objective_of,
+        make_objective=make_objective,
         joint=False,
     )
 
 
-def run_policy(directory: pathlib.Path, setup: Setup, config, *, joint: bool) -> None:
+def run_policy(directory: pathlib.Path, setup: RunContext, config, *, joint: bool) -> None:
     """Trains the selectors by reinforcement, alone or with the encoder."""
     options = config.trbert
-    policy = recipe.policy_of(options, joint=joint)._replace(class_weights=setup.class_weights)
+    policy = recipe.make_policy_config(options, joint=joint)._replace(
+        class_weights=setup.class_weights
+    )
 
-    def objective_of(encoder, pruner, num_steps):
+    def make_objective(encoder, pruner, num_steps):
         def objective(params, batch, step, key):
             return policy_objective(
                 params,
@@ -173,7 +182,7 @@ def run_policy(directory: pathlib.Path, setup: Setup, config, *, joint: bool) ->
         config,
         start=start,
         num_epochs=num_epochs,
-        objective_of=objective_of,
+        make_objective=make_objective,
         joint=joint,
     )
 

@@ -18,9 +18,9 @@ from adapler_jax.data.batching.lengths import (
     check_lengths,
     default_lengths,
 )
-from adapler_jax.data.batching.padding import Extras, pad_batch
+from adapler_jax.data.batching.padding import PerExampleArrays, pad_batch
 from adapler_jax.data.batching.ragged import Ragged
-from adapler_jax.types import FILLER_ID
+from adapler_jax.types import PADDING_EXAMPLE_ID
 
 LENGTHS = (4, 8, 16)
 COUNTS = np.random.default_rng(0).integers(2, 17, 53)
@@ -38,15 +38,15 @@ def _ids(batches):
 def test_a_batch_holds_its_examples_padded_on_the_right(make_tokenized):
     for batch in _take(make_tokenized(COUNTS), 6):
         length = batch.token_BL.shape[1]
-        assert (batch.token_BL.dtype, batch.segment_BL.dtype, batch.live_BL.dtype) == (
+        assert (batch.token_BL.dtype, batch.segment_BL.dtype, batch.valid_BL.dtype) == (
             np.int32,
             np.int32,
             bool,
         )
         assert batch.label_B.dtype == batch.example_id_B.dtype == np.int32
-        np.testing.assert_array_equal(batch.live_BL.sum(1), COUNTS[batch.example_id_B])
+        np.testing.assert_array_equal(batch.valid_BL.sum(1), COUNTS[batch.example_id_B])
         np.testing.assert_array_equal(
-            batch.token_BL, np.where(batch.live_BL, batch.example_id_B[:, None] + 1, 0)
+            batch.token_BL, np.where(batch.valid_BL, batch.example_id_B[:, None] + 1, 0)
         )
         np.testing.assert_array_equal(batch.label_B, batch.example_id_B % 2)
         assert length == bucket_for(COUNTS[batch.example_id_B].max(), LENGTHS)
@@ -147,9 +147,9 @@ def test_a_set_smaller_than_a_batch_is_filled_up(make_tokenized, process_count):
             for index in range(process_count)
         ]
         ids = np.concatenate([part.example_id_B for part in parts])
-        live = np.concatenate([part.live_BL for part in parts])
-        assert sorted(ids) == [FILLER_ID] * 5 + [0, 1, 2]
-        assert live[:, 0].all() and (live[ids == FILLER_ID].sum(1) == 1).all()
+        live = np.concatenate([part.valid_BL for part in parts])
+        assert sorted(ids) == [PADDING_EXAMPLE_ID] * 5 + [0, 1, 2]
+        assert live[:, 0].all() and (live[ids == PADDING_EXAMPLE_ID].sum(1) == 1).all()
         assert {part.token_BL.shape[1] for part in parts} == {8}
 
 
@@ -160,11 +160,11 @@ def test_evaluation_holds_every_example_once_sorted_and_filled(make_tokenized):
     for batch, part in zip(batches[1::2], lazy[1::2], strict=True):
         np.testing.assert_array_equal(batch.token_BL, part.token_BL)
     ids = np.concatenate(_ids(batches))
-    assert len(batches) == 7 and sorted(ids) == [FILLER_ID] * 3 + list(range(53))
-    assert (np.diff(COUNTS[ids[ids != FILLER_ID]]) >= 0).all()
-    filler = batches[-1].example_id_B == FILLER_ID
-    assert filler.sum() == 3 and (batches[-1].live_BL[filler].sum(1) == 1).all()
-    assert all(batch.live_BL[:, 0].all() for batch in batches)
+    assert len(batches) == 7 and sorted(ids) == [PADDING_EXAMPLE_ID] * 3 + list(range(53))
+    assert (np.diff(COUNTS[ids[ids != PADDING_EXAMPLE_ID]]) >= 0).all()
+    filler = batches[-1].example_id_B == PADDING_EXAMPLE_ID
+    assert filler.sum() == 3 and (batches[-1].valid_BL[filler].sum(1) == 1).all()
+    assert all(batch.valid_BL[:, 0].all() for batch in batches)
 
 
 def test_evaluation_can_be_shared_by_processes(make_tokenized):
@@ -174,7 +174,7 @@ def test_evaluation_can_be_shared_by_processes(make_tokenized):
         for i in (0, 1)
     ]
     ids = np.concatenate([batch.example_id_B for share in shares for batch in share])
-    assert sorted(ids[ids != FILLER_ID]) == list(range(53))
+    assert sorted(ids[ids != PADDING_EXAMPLE_ID]) == list(range(53))
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -187,12 +187,12 @@ def test_extras_travel_with_their_example(make_tokenized, dense):
     for row in range(53):
         table[row, : COUNTS[row]] = ragged[row]
     logits = np.stack([np.arange(53), -np.arange(53)], 1).astype(np.float32)
-    extras = Extras(saliency=table if dense else ragged, teacher_logits=logits)
+    extras = PerExampleArrays(saliency=table if dense else ragged, teacher_logits=logits)
     evaluated = list(eval_batches(tokenized, batch_size=8, lengths=LENGTHS, extras=extras))
     for batch in _take(tokenized, 12, extras=extras) + evaluated:
-        ids = np.where(batch.example_id_B == FILLER_ID, 0, batch.example_id_B)
-        real = batch.example_id_B != FILLER_ID
-        expected = np.where(batch.live_BL & real[:, None], ids[:, None] / np.float32(10), 0)
+        ids = np.where(batch.example_id_B == PADDING_EXAMPLE_ID, 0, batch.example_id_B)
+        real = batch.example_id_B != PADDING_EXAMPLE_ID
+        expected = np.where(batch.valid_BL & real[:, None], ids[:, None] / np.float32(10), 0)
         np.testing.assert_allclose(batch.saliency_BL, expected, rtol=1e-6)
         np.testing.assert_array_equal(batch.teacher_logits, logits[ids] * real[:, None])
         assert batch.saliency_BL.dtype == batch.teacher_logits.dtype == np.float32
@@ -203,25 +203,25 @@ def test_extras_of_other_data_are_refused(make_tokenized):
     with pytest.raises(
         ValueError, match="teacher logits of 2 examples, but the data has the example id 2"
     ):
-        _take(tokenized, 1, extras=Extras(teacher_logits=np.zeros((2, 2))))
+        _take(tokenized, 1, extras=PerExampleArrays(teacher_logits=np.zeros((2, 2))))
     wrong = Ragged(np.zeros(12, np.float32), np.array([0, 3, 8, 12]))
     with pytest.raises(
         ValueError, match="saliency of example 1 has another length than its 4 tokens"
     ):
-        _take(tokenized, 1, extras=Extras(saliency=wrong))
+        _take(tokenized, 1, extras=PerExampleArrays(saliency=wrong))
 
 
 def test_raw_token_lists_are_padded_for_inference():
     batch = pad_batch([[2, 7, 3], [2, 3]], length=4, batch_size=3)
     assert batch.token_BL.tolist() == [[2, 7, 3, 0], [2, 3, 0, 0], [0, 0, 0, 0]]
-    assert batch.live_BL.tolist() == [
+    assert batch.valid_BL.tolist() == [
         [True] * 3 + [False],
         [True] * 2 + [False] * 2,
         [True] + [False] * 3,
     ]
-    assert batch.example_id_B.tolist() == [0, 1, FILLER_ID] and not batch.segment_BL.any()
+    assert batch.example_id_B.tolist() == [0, 1, PADDING_EXAMPLE_ID] and not batch.segment_BL.any()
     assert pad_batch([[2, 3]], [[0, 1]], length=2).segment_BL.tolist() == [[0, 1]]
-    assert pad_batch([], length=4, batch_size=1).example_id_B.tolist() == [FILLER_ID]
+    assert pad_batch([], length=4, batch_size=1).example_id_B.tolist() == [PADDING_EXAMPLE_ID]
     with pytest.raises(ValueError, match="2 examples do not fit into a batch of 1"):
         pad_batch([[1], [2]], length=4, batch_size=1)
     with pytest.raises(ValueError, match="bucket 2 cannot hold 3 tokens"):
@@ -232,7 +232,7 @@ def test_what_cannot_be_batched_is_refused_before_the_first_batch(make_tokenized
     for make in (lambda *args, **more: train_batches(*args, seed=0, **more), eval_batches):
         with pytest.raises(
             ValueError,
-            match="bucket 16 cannot hold 20 tokens; add a larger size to config.data.lengths",
+            match="bucket 16 cannot hold 20 tokens; add a larger size to config.data.bucket_lengths",
         ):
             make(make_tokenized([20, 3]), batch_size=2, lengths=LENGTHS)
         with pytest.raises(ValueError, match="there are no examples to batch"):

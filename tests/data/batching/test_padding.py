@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from adapler_jax.data.batching.padding import Extras, add_extras, axes_of, check_extras, pad_batch
+from adapler_jax.data.batching.padding import (
+    PerExampleArrays,
+    add_extras,
+    axes_of,
+    check_extras,
+    pad_batch,
+)
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.tokenization.tokens import Tokenized
 
@@ -14,7 +20,9 @@ IDS = [2, 0]
 def beside(teacher_logits, *, length=4, batch_size=3):
     """The teacher's logits of examples 2 and 0, and a filler row."""
     batch = pad_batch(ROWS, length=length, batch_size=batch_size, example_ids=IDS)
-    return add_extras(batch, np.array([3, 2]), Extras(teacher_logits=teacher_logits)).teacher_logits
+    return add_extras(
+        batch, np.array([3, 2]), PerExampleArrays(teacher_logits=teacher_logits)
+    ).teacher_logits
 
 
 def test_logits_of_classes_are_looked_up_and_fillers_have_0():
@@ -53,8 +61,10 @@ def test_a_dict_that_lacks_an_example_is_refused():
     tokens = Ragged(np.ones(5, np.int32), np.array([0, 3, 5]))
     tokenized = Tokenized(tokens, tokens, np.zeros(2, np.int32), np.array([0, 2], np.int32))
     whole, short = np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float32)
-    check_extras(tokenized, Extras(teacher_logits={"type_B3": whole}))
+    check_extras(tokenized, PerExampleArrays(teacher_logits={"type_B3": whole}))
     with pytest.raises(
         ValueError, match="teacher logits of 2 examples, but the data has the example id 2"
     ):
-        check_extras(tokenized, Extras(teacher_logits={"span_BL2": whole, "type_B3": short}))
+        check_extras(
+            tokenized, PerExampleArrays(teacher_logits={"span_BL2": whole, "type_B3": short})
+        )

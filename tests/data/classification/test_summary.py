@@ -16,7 +16,7 @@ def load(folder, task="custom", options=None, **splits):
     for name, rows in splits.items():
         lines = (json.dumps({"text": text, "label": label}) for text, label in rows)
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
-    return load_task(task, source=f"file:{folder}", **(options or {"carve": {}}))
+    return load_task(task, source=f"file:{folder}", **(options or {"split_fractions": {}}))
 
 
 def rows(**counts):
@@ -87,7 +87,7 @@ def test_what_looks_wrong_is_said(tmp_path, splits, message):
 
 def test_a_class_that_a_draw_left_out_is_tied_to_the_draw(tmp_path):
     splits = {"train": rows(a=30, b=30, c=1), "validation": rows(a=2)}
-    options = {"num_train_examples": 4, "carve": {}}
+    options = {"num_train_examples": 4, "split_fractions": {}}
     lines = summarize(load(tmp_path / "d", options=options, **splits))
     assert any(
         line.startswith("train: of the 4 rows drawn, 1 class without a row: 'c'") for line in lines
@@ -117,7 +117,7 @@ def test_empty_texts_of_a_csv_are_said_as_those_of_json(tmp_path):
         )
     )
     for kind in ("csv", "jsonl"):
-        data = load_task("custom", source=f"file:{tmp_path}/a.{kind}", carve={})
+        data = load_task("custom", source=f"file:{tmp_path}/a.{kind}", split_fractions={})
         told = "train: 1 text is empty; config.data.skip_incomplete=True leaves it out"
         assert told in summarize(data)
 
@@ -129,7 +129,9 @@ def test_rows_that_a_field_leaves_out_are_counted(tmp_path):
         match="row 8 has None in column 'text'; expected text; config.data.skip_incomplete",
     ):
         load(tmp_path / "d", train=[*rows(a=3, b=3), ("x", "a"), (None, "b")])
-    data = load(tmp_path / "d", options={"skip_incomplete": True, "carve": {}}, train=train)
+    data = load(
+        tmp_path / "d", options={"skip_incomplete": True, "split_fractions": {}}, train=train
+    )
     assert len(data.splits["train"]) == 6
     assert any("3 of 9 rows are left out, without text or label" in note for note in data.notes)
 
@@ -169,7 +171,7 @@ def test_one_hot_columns_are_refused_with_the_way_out(tmp_path):
 
 
 def test_decimals_that_the_user_names_are_classes(tmp_path):
-    options = {"class_names": ("1.5", "2.5"), "carve": {}}
+    options = {"class_names": ("1.5", "2.5"), "split_fractions": {}}
     data = load(tmp_path / "d", options=options, train=[("a", 1.5), ("b", "2.5")])
     assert data.splits["train"].labels.tolist() == [0, 1]
 
@@ -276,12 +278,14 @@ def test_class_names_of_a_data_set_are_the_classes(tmp_path):
     parquet(tmp_path / "train.parquet", [0, 1, 0, 1], ["negative", "positive"])
     parquet(tmp_path / "test.parquet", [0, 1, -1], ["positive", "negative"])
     with pytest.raises(ValueError, match="row 3 has the label -1"):
-        load_task("custom", source=f"file:{tmp_path}", carve={})
+        load_task("custom", source=f"file:{tmp_path}", split_fractions={})
     parquet(tmp_path / "test.parquet", [0, 1], ["positive", "negative"])
-    data = load_task("custom", source=f"file:{tmp_path}", carve={})
+    data = load_task("custom", source=f"file:{tmp_path}", split_fractions={})
     assert data.task.class_names == ("negative", "positive")
     assert data.splits["test"].labels.tolist() == [1, 0]  # matched by name
-    other = load_task("custom", source=f"file:{tmp_path}", carve={}, class_names=("bad", "good"))
+    other = load_task(
+        "custom", source=f"file:{tmp_path}", split_fractions={}, class_names=("bad", "good")
+    )
     assert other.splits["test"].labels.tolist() == [0, 1]
     assert any(
         "its classes are called positive, negative; they are read by number" in note
@@ -311,4 +315,4 @@ def test_a_number_in_place_of_a_text_names_the_way_out(tmp_path):
     with pytest.raises(
         ValueError, match="row 1 has 5 in column 'text'; expected text; store the column as text"
     ):
-        load_task("custom", source=f"file:{tmp_path / 'train.jsonl'}", carve={})
+        load_task("custom", source=f"file:{tmp_path / 'train.jsonl'}", split_fractions={})

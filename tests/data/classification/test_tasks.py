@@ -8,7 +8,7 @@ import pytest
 
 from adapler_jax.data.classification.examples import load_task
 from adapler_jax.data.classification.labels import classes_seen, encode_labels
-from adapler_jax.data.classification.splits import carve_rows, carve_rows_by_class, subset
+from adapler_jax.data.classification.splits import holdout_rows, stratified_holdout_rows, subset
 from adapler_jax.data.classification.tasks import TASKS, get_task
 from adapler_jax.data.sources.tables import Table
 
@@ -97,7 +97,10 @@ def test_columns_are_mapped_by_role(tmp_path):
     ]
     source = _write(tmp_path / "d", train=rows)
     single = load_task(
-        "sst2", source=source, columns={"text": "body", "label": "stars", "text_pair": ""}, carve={}
+        "sst2",
+        source=source,
+        columns={"text": "body", "label": "stars", "text_pair": ""},
+        split_fractions={},
     )
     assert (
         single.splits["train"].texts == ["one", "x"] and single.splits["train"].text_pairs is None
@@ -108,7 +111,7 @@ def test_columns_are_mapped_by_role(tmp_path):
         source=source,
         columns={"text": "body", "text_pair": "reply", "label": "stars"},
         class_names=("negative", "positive"),
-        carve={},
+        split_fractions={},
     )
     assert pairs.splits["train"].text_pairs == ["two", ""]
 
@@ -129,7 +132,11 @@ def test_custom_takes_single_texts_and_pairs_and_the_classes_seen_in_train(tmp_p
         load_task("custom", source=source, columns={"text": "q"}).splits["train"].text_pairs is None
     )
     ordered = load_task(
-        "custom", source=source, columns={"text": "q"}, class_names=("yes", "no", "maybe"), carve={}
+        "custom",
+        source=source,
+        columns={"text": "q"},
+        class_names=("yes", "no", "maybe"),
+        split_fractions={},
     )
     assert ordered.splits["train"].labels[:3].tolist() == [0, 1, 2]
 
@@ -137,16 +144,16 @@ def test_custom_takes_single_texts_and_pairs_and_the_classes_seen_in_train(tmp_p
 def test_every_class_gives_its_own_share():
     """407 and 238 articles: the released program would take 41 of both."""
     labels = np.array([0] * 407 + [1] * 238)
-    parts = carve_rows_by_class(labels, {"validation": 0.1, "test": 0.1}, seed=0)
+    parts = stratified_holdout_rows(labels, {"validation": 0.1, "test": 0.1}, seed=0)
     counts = {name: np.bincount(labels[rows]).tolist() for name, rows in parts.items()}
     assert counts == {"validation": [41, 24], "test": [41, 24], "train": [325, 190]}
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(645))
-    half = carve_rows_by_class(labels, {"validation": 65}, seed=0)
+    half = stratified_holdout_rows(labels, {"validation": 65}, seed=0)
     assert np.bincount(labels[half["validation"]]).tolist() == [41, 24]
     with pytest.raises(ValueError, match="leave rows to train on"):
-        carve_rows_by_class(np.array([0, 0, 0, 1]), {"test": 0.25}, seed=0)
+        stratified_holdout_rows(np.array([0, 0, 0, 1]), {"test": 0.25}, seed=0)
     with pytest.raises(ValueError, match="20"):
-        carve_rows_by_class(np.array([0, 1] * 10), {"test": 20}, seed=0)
+        stratified_holdout_rows(np.array([0, 1] * 10), {"test": 20}, seed=0)
 
 
 def test_small_sets_are_carved_by_class(tmp_path):
@@ -161,7 +168,9 @@ def test_small_sets_are_carved_by_class(tmp_path):
 
 def test_class_names_may_be_given_as_numbers(tmp_path):
     source = _write(tmp_path / "d", train=_rows(4, text="text"))
-    assert load_task("custom", source=source, class_names=(0, 1), carve={}).task.class_names == (
+    assert load_task(
+        "custom", source=source, class_names=(0, 1), split_fractions={}
+    ).task.class_names == (
         "0",
         "1",
     )
@@ -178,7 +187,7 @@ def test_classes_cannot_be_read_without_a_train_split(tmp_path):
 
 def test_half_characters_in_a_file_do_not_stop_a_run(tmp_path):
     rows = [{"text": "good \ud83d", "label": 0}, {"text": "bad \U0001f600", "label": 1}]
-    data = load_task("custom", source=_write(tmp_path / "d", train=rows), carve={})
+    data = load_task("custom", source=_write(tmp_path / "d", train=rows), split_fractions={})
     assert data.split("train").texts == ["good \ufffd", "bad \U0001f600"]
 
 
@@ -188,10 +197,10 @@ def test_single_splits_can_come_from_their_own_files(tmp_path):
     data = load_task(
         "sst2",
         source=source,
-        split_sources={"test": f"file:{tmp_path}/e/held_out.jsonl", "validation": ""},
+        sources={"test": f"file:{tmp_path}/e/held_out.jsonl", "validation": ""},
     )
     assert len(data.splits["test"]) == 3 and len(data.splits["train"]) == 10
-    only = load_task("custom", split_sources={"train": source}, columns={"text": "sentence"})
+    only = load_task("custom", sources={"train": source}, columns={"text": "sentence"})
     assert len(only.splits["train"]) == 9
 
 
@@ -205,11 +214,11 @@ def test_ag_news_joins_title_and_description_and_hatexplain_takes_the_majority(t
                 {"title": "U", "description": "", "label": 0},
             ],
         ),
-        carve={},
+        split_fractions={},
     )
     assert news.splits["train"].texts == ["T body", "U "]
     ready = load_task(
-        "ag_news", source=_write(tmp_path / "m", train=_rows(2, text="text")), carve={}
+        "ag_news", source=_write(tmp_path / "m", train=_rows(2, text="text")), split_fractions={}
     )
     assert ready.splits["train"].texts == ["text 0", "text 1"]
     posts = [
@@ -219,20 +228,20 @@ def test_ag_news_joins_title_and_description_and_hatexplain_takes_the_majority(t
             "annotators": [{"label": 2}, {"label": 1}, {"label": 0}],
         },  # a tie: the smallest
     ]
-    hate = load_task("hatexplain", source=_write(tmp_path / "h", train=posts), carve={})
+    hate = load_task("hatexplain", source=_write(tmp_path / "h", train=posts), split_fractions={})
     assert hate.splits["train"].texts == ["a b", "c"]
     assert hate.splits["train"].labels.tolist() == [2, 0]
 
 
 def test_carved_splits_are_disjoint_complete_and_depend_on_the_seed_only():
-    parts = carve_rows(50, {"validation": 0.1, "test": 7}, seed=3)
+    parts = holdout_rows(50, {"validation": 0.1, "test": 7}, seed=3)
     assert {name: len(rows) for name, rows in parts.items()} == {
         "validation": 5,
         "test": 7,
         "train": 38,
     }
     assert sorted(np.concatenate(list(parts.values()))) == list(range(50))
-    again, other = (carve_rows(50, {"validation": 0.1, "test": 7}, seed=seed) for seed in (3, 4))
+    again, other = (holdout_rows(50, {"validation": 0.1, "test": 7}, seed=seed) for seed in (3, 4))
     assert all(np.array_equal(parts[name], again[name]) for name in parts)
     assert not np.array_equal(parts["test"], other["test"])
 
@@ -319,27 +328,51 @@ def test_a_missing_column_names_what_was_found():
         ),
         (_rows(3), {"columns": {"text_pair": "label"}}, "has single texts"),
         (_rows(3), {"columns": {"label": "lable"}}, "unknown column 'lable'; did you mean 'label'"),
-        (_rows(3), {"carve": {"validation": 3}}, "3 training rows cannot give validation 3"),
-        (_rows(3), {"carve": {"validation": -0.5}}, "config.data.carve.validation is -0.5"),
-        (_rows(3), {"carve": {"validation": 1.5}}, "config.data.carve.validation is 1.5"),
         (
             _rows(3),
-            {"carve": {"validation": "3"}},
-            "config.data.carve.validation is '3'; expected a count",
+            {"split_fractions": {"validation": 3}},
+            "3 training rows cannot give validation 3",
         ),
-        (_rows(3), {"carve": {"validation": float("nan")}}, "config.data.carve.validation is nan"),
-        (_rows(3), {"carve": {"validation": True}}, "config.data.carve.validation is True"),
         (
             _rows(3),
-            {"carve": {"valid": 1}},
-            "config.data.carve: unknown split 'valid'; did you mean 'validation'",
+            {"split_fractions": {"validation": -0.5}},
+            "config.data.split_fractions.validation is -0.5",
         ),
-        (_rows(3), {"carve": {"train": 1}}, "config.data.carve: unknown split 'train'"),
+        (
+            _rows(3),
+            {"split_fractions": {"validation": 1.5}},
+            "config.data.split_fractions.validation is 1.5",
+        ),
+        (
+            _rows(3),
+            {"split_fractions": {"validation": "3"}},
+            "config.data.split_fractions.validation is '3'; expected a count",
+        ),
+        (
+            _rows(3),
+            {"split_fractions": {"validation": float("nan")}},
+            "config.data.split_fractions.validation is nan",
+        ),
+        (
+            _rows(3),
+            {"split_fractions": {"validation": True}},
+            "config.data.split_fractions.validation is True",
+        ),
+        (
+            _rows(3),
+            {"split_fractions": {"valid": 1}},
+            "config.data.split_fractions: unknown split 'valid'; did you mean 'validation'",
+        ),
+        (
+            _rows(3),
+            {"split_fractions": {"train": 1}},
+            "config.data.split_fractions: unknown split 'train'",
+        ),
         (_rows(3), {"num_train_examples": -1}, "cannot draw -1 of 3 training examples"),
         (_rows(3), {"class_names": ("a", "a")}, "expected two or more different ones"),
         (
             _rows(3),
-            {"split_sources": {"tset": "file:x"}},
+            {"sources": {"tset": "file:x"}},
             "unknown split 'tset'; did you mean 'test'",
         ),
     ],

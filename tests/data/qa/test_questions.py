@@ -11,7 +11,7 @@ import pytest
 from adapler_jax.data.qa.question_files import tfds_rows
 from adapler_jax.data.qa.questions import (
     Question,
-    Tally,
+    ReadStats,
     find_answers,
     parse_row,
     question_splits,
@@ -197,7 +197,7 @@ def test_triviaqas_files_give_a_question_a_document(tmp_path):
         (tmp_path / "evidence" / name).parent.mkdir(parents=True)
         (tmp_path / "evidence" / name).write_text(text, encoding="utf-8")
     (tmp_path / "qa").mkdir()
-    path, tally = tmp_path / "qa" / "wikipedia-train.json", Tally()
+    path, tally = tmp_path / "qa" / "wikipedia-train.json", ReadStats()
     content = json.dumps({"Data": rows, "Domain": "Wikipedia", "Version": 1.0}, indent=4)
     aliases = ("Londres", "Lon-don", "London")
     assert read(path, content, skip_mismatched=True, tally=tally) == [
@@ -571,7 +571,7 @@ def test_bad_spans_of_mrqa_are_named(detected, message):
 
 
 def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
-    tally = Tally()
+    tally = ReadStats()
     rows = [WRONG | {"id": "0"}, FLAT, WRONG | {"id": "2"}]
     assert read(tmp_path / "a.jsonl", lines(*rows), skip_mismatched=True, tally=tally) == [QUESTION]
     assert (tally.num_questions, tally.num_skipped) == (1, 2)
@@ -580,7 +580,7 @@ def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
         note.startswith("skipped 2 of 3 questions; the first: ")
         and "a.jsonl: line 1 (id 0)" in note
     )
-    assert Tally(num_questions=3).notes() == ()
+    assert ReadStats(num_questions=3).notes() == ()
     with pytest.raises(ValueError, match="has None as 'question'"):
         read(tmp_path / "a.jsonl", lines(FLAT | {"question": None}), skip_mismatched=True)
     with pytest.raises(ValueError, match="gives no questions; skipped 1 of 1"):

@@ -13,7 +13,7 @@ READING = {
     "max_sentences": 20,
     "max_answers": 2,
     "max_candidates": 3,
-    "max_rows": 2,
+    "max_packed_questions": 2,
     "skip_mismatched": False,
     "num_validation_examples": 0,
 }
@@ -57,7 +57,7 @@ def load(name, source, **changes):
 
 def test_published_hotpotqa_is_trained_chosen_and_reported_on_different_questions(tmp_path):
     source = write(tmp_path, hotpot, {"hotpot_train_v1.1": 40, "hotpot_dev_distractor_v1": 3})
-    data = load("hotpotqa", source, carve={"validation": 0.3})
+    data = load("hotpotqa", source, split_fractions={"validation": 0.3})
     train, validation, test = (data.splits[name].rows for name in ("train", "validation", "test"))
     assert (
         len(train) + len(validation) == 40
@@ -69,13 +69,13 @@ def test_published_hotpotqa_is_trained_chosen_and_reported_on_different_question
         == (f"validation: 0.3 of train's questions, by seed 0: {len(validation)} questions",)
         and len(test) == 3
     )
-    whole = load("hotpotqa", source, carve={}).splits["train"]
+    whole = load("hotpotqa", source, split_fractions={}).splits["train"]
     assert len(whole.rows) == 40
 
 
 def test_gold_paragraphs_are_in_every_training_row_and_others_stay_as_given(tmp_path):
     source = write(tmp_path, hotpot, {"train": 3, "dev": 3})
-    data = load("hotpotqa", source, split_sources={"validation": f"file:{tmp_path / 'dev.json'}"})
+    data = load("hotpotqa", source, sources={"validation": f"file:{tmp_path / 'dev.json'}"})
     train, validation = data.splits["train"].rows, data.splits["validation"].rows
     assert (train.span_RA2[:, 0] >= 0).all() and (train.supporting_RS == 1).any(axis=1).all()
     assert (validation.span_RA2 == -1).all() and (validation.supporting_RS != 1).all()
@@ -85,13 +85,15 @@ def test_gold_paragraphs_are_in_every_training_row_and_others_stay_as_given(tmp_
         and train.starts is None
         and validation.contexts[0].startswith("a\na x y")
     )
-    again = load("hotpotqa", source, carve={"validation": 0.3}).splits["train"].rows
-    other = load("hotpotqa", source, split_seed=1, carve={}).splits["train"].rows
+    again = load("hotpotqa", source, split_fractions={"validation": 0.3}).splits["train"].rows
+    other = load("hotpotqa", source, split_seed=1, split_fractions={}).splits["train"].rows
     assert len(again) <= 3 and not np.array_equal(other.tokens.values, train.tokens.values)
 
 
 def test_rows_of_hotpotqa_carry_what_its_head_reads(tmp_path):
-    split = load("hotpotqa", write(tmp_path, hotpot, {"train": 2}), carve={}).splits["train"]
+    split = load("hotpotqa", write(tmp_path, hotpot, {"train": 2}), split_fractions={}).splits[
+        "train"
+    ]
     tokenized = split.tokenized()
     assert {name: marks.shape for name, marks in tokenized.marks.items()} == {
         "span_BA2": (2, 2, 2),
@@ -104,7 +106,7 @@ def test_rows_of_hotpotqa_carry_what_its_head_reads(tmp_path):
 
 def test_rows_of_wikihop_carry_their_markers_and_stand_alone(tmp_path):
     source = write(tmp_path, wikihop, {"train": 2, "train.masked": 1, "dev": 1})
-    data = load("wikihop", source, max_length=14, carve={})
+    data = load("wikihop", source, max_length=14, split_fractions={})
     tokenized = data.splits["train"].tokenized()
     assert data.splits["train"].rows.question.tolist() == [0, 0, 1, 1] and tokenized.group == 1
     assert tokenized.labels.tolist() == [1] * 4 and tokenized.example_ids.tolist() == [0, 1, 2, 3]
@@ -126,10 +128,10 @@ def test_a_file_given_for_a_split_is_read_whatever_split_its_name_says(tmp_path)
     found = resolve_sources(task, f"file:{tmp_path}", {"test": dev})
     assert found == {"train": (f"file:{tmp_path}", "train"), "test": (dev, "validation")}
     with pytest.raises(ValueError, match="expected one validation file: name the file itself"):
-        load("hotpotqa", f"file:{tmp_path}", carve={})
+        load("hotpotqa", f"file:{tmp_path}", split_fractions={})
     assert (
         len(
-            load("hotpotqa", f"file:{tmp_path}", carve={}, split_sources={"test": dev})
+            load("hotpotqa", f"file:{tmp_path}", split_fractions={}, sources={"test": dev})
             .splits["test"]
             .rows
         )
@@ -142,7 +144,7 @@ def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
     with pytest.raises(
         ValueError, match="none fell to the split validation .shares: validation 1e-09.; give"
     ):
-        load("hotpotqa", source, carve={"validation": 1e-9})
+        load("hotpotqa", source, split_fractions={"validation": 1e-9})
 
 
 @pytest.mark.parametrize("name", ["hotpotqa", "wikihop"])

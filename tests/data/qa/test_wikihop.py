@@ -82,7 +82,9 @@ def test_every_field_of_a_row():
 def test_supports_are_shared_out_over_rows_that_repeat_query_and_candidates():
     core = build_core(WORDS)
     questions = [QUESTION, WikihopQuestion("2", "in", ("ada",), (), 0)]
-    rows = build_wikihop_rows(questions, core, max_length=12, max_rows=8, max_candidates=2)
+    rows = build_wikihop_rows(
+        questions, core, max_length=12, max_packed_questions=8, max_candidates=2
+    )
     assert [words_of(core, rows.tokens[row]) for row in range(4)] == [
         [*PREFIX, "[unused2]", "ada", "in", "[SEP]"],
         [*PREFIX, "[unused2]", "🎬", "[SEP]"],
@@ -95,7 +97,9 @@ def test_supports_are_shared_out_over_rows_that_repeat_query_and_candidates():
     )
     assert rows.marker_RC.tolist() == [[3, 5]] * 4 + [[2, -1]]
     assert rows.labels.tolist() == [1, 1, 1, 1, 0] and rows.question.tolist() == [0, 0, 0, 0, 1]
-    fewer = build_wikihop_rows(questions, core, max_length=12, max_rows=2, max_candidates=2)
+    fewer = build_wikihop_rows(
+        questions, core, max_length=12, max_packed_questions=2, max_candidates=2
+    )
     assert fewer.question.tolist() == [0, 0, 1]
     np.testing.assert_array_equal(fewer.tokens[1], rows.tokens[1])
 
@@ -104,8 +108,10 @@ def test_a_text_goes_on_in_the_next_row_behind_a_marker():
     prefix, marker = np.array([9]), np.array([0])
     texts = [np.array([1, 2, 3]), np.array([], int), np.array([4, 5, 6, 7, 8])]
 
-    def share(room, max_rows):
-        return [row.tolist() for row in share_out(prefix, texts, marker, room, max_rows)]
+    def share(room, max_packed_questions):
+        return [
+            row.tolist() for row in share_out(prefix, texts, marker, room, max_packed_questions)
+        ]
 
     assert share(6, 9) == [[9, 0, 1, 2, 3], [9, 0, 4, 5, 6, 7], [9, 0, 8]]
     assert share(7, 9) == [[9, 0, 1, 2, 3, 0, 4], [9, 0, 5, 6, 7, 8]] and share(7, 1) == [
@@ -166,15 +172,17 @@ TEXTS = strategies.text(alphabet="ab é🎬\u0301日\ud83c.\n", max_size=12)
     candidates=strategies.lists(TEXTS, min_size=1, max_size=6),
     supports=strategies.lists(TEXTS, max_size=5),
     length=strategies.integers(8, 40),
-    max_rows=strategies.integers(1, 4),
+    max_packed_questions=strategies.integers(1, 4),
 )
 def test_rows_never_exceed_their_length_and_hold_every_marker(
-    candidates, supports, length, max_rows
+    candidates, supports, length, max_packed_questions
 ):
     core = build_core()
     question = WikihopQuestion("q", "ab a", tuple(candidates), tuple(supports), 0)
-    (rows,) = stream_wikihop_rows([question], core, max_length=length, max_rows=max_rows)
-    assert 1 <= len(rows) <= max_rows and rows.tokens.lengths.max() <= length
+    (rows,) = stream_wikihop_rows(
+        [question], core, max_length=length, max_packed_questions=max_packed_questions
+    )
+    assert 1 <= len(rows) <= max_packed_questions and rows.tokens.lengths.max() <= length
     for row in range(len(rows)):
         words = words_of(core, rows.tokens[row])
         slots = rows.marker_RC[row][rows.marker_RC[row] >= 0]

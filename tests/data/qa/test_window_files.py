@@ -23,7 +23,7 @@ from adapler_jax.data.qa.window_files import (
 )
 from adapler_jax.data.qa.windows import iter_windows, join_windows
 
-SETTINGS = {"max_length": 8, "stride": 2, "max_question_tokens": 2, "max_answers": 2}
+SETTINGS = {"max_length": 8, "doc_stride": 2, "max_question_tokens": 2, "max_answers": 2}
 QUESTIONS = [
     Question(
         "0", "a good film", "film . not bad film . a film", ("not bad", "bad"), ((7, 14), (11, 14))
@@ -216,7 +216,7 @@ def test_a_key_tells_questions_tokenizer_and_settings_apart(core):
     keys = {windows_key([other, *QUESTIONS[1:]], core, **SETTINGS) for other in others}
     keys |= {
         windows_key(QUESTIONS[:3], core, **SETTINGS),
-        windows_key(QUESTIONS, core, **SETTINGS | {"stride": 3}),
+        windows_key(QUESTIONS, core, **SETTINGS | {"doc_stride": 3}),
     }
     core.add_tokens(["new"])
     assert len(keys | {key, windows_key(QUESTIONS, core, **SETTINGS)}) == 6

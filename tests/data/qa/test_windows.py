@@ -42,7 +42,12 @@ def ask(context, *spans, question="a b"):
 
 def cut(questions, core, **changes):
     """Windows in small: 9 slots, of which 3 are special and 2 the question's, so that 4 are left for the text."""
-    settings = {"max_length": 9, "stride": 2, "max_question_tokens": 2, "max_answers": 2} | changes
+    settings = {
+        "max_length": 9,
+        "doc_stride": 2,
+        "max_question_tokens": 2,
+        "max_answers": 2,
+    } | changes
     return join_windows(iter_windows(questions, core, **settings))
 
 
@@ -94,7 +99,7 @@ def test_no_window_is_more_than_the_text_needs(letters, count, rows):
 
 
 def test_a_stride_beyond_the_room_leaves_no_token_out(letters):
-    windows = cut([ask("c d e f g h i")], letters, stride=100)
+    windows = cut([ask("c d e f g h i")], letters, doc_stride=100)
     assert [row.tolist() for row in (windows.starts[0], windows.starts[1])] == [
         [0, 2, 4, 6],
         [8, 10, 12],
@@ -306,7 +311,7 @@ def test_a_tokenizer_without_a_frame_for_pairs_is_refused(letters):
             {"max_length": 5},
             "max_length 5 leaves no room for the text beside 3 special tokens and max_question_tokens 2",
         ),
-        ({"stride": 0}, "stride is 0; expected at least 1"),
+        ({"doc_stride": 0}, "doc_stride is 0; expected at least 1"),
         ({"max_question_tokens": 0}, "max_question_tokens is 0"),
         ({"max_answers": 0}, "max_answers is 0"),
     ],
@@ -316,7 +321,12 @@ def test_impossible_settings_are_refused_before_a_question_is_read(letters, chan
         raise AssertionError
         yield
 
-    settings = {"max_length": 9, "stride": 2, "max_question_tokens": 2, "max_answers": 2} | changes
+    settings = {
+        "max_length": 9,
+        "doc_stride": 2,
+        "max_question_tokens": 2,
+        "max_answers": 2,
+    } | changes
     with pytest.raises(ValueError, match=message):
         iter_windows(unread(), letters, **settings)
 
@@ -332,7 +342,7 @@ def test_one_slot_of_room_is_enough(letters):
 
 def test_a_text_of_100_000_words_costs_what_its_length_says(letters):
     context = "c d e f " * 25_000
-    windows = cut([ask(context, (100_000, 100_001))] * 2, letters, max_length=384, stride=128)
+    windows = cut([ask(context, (100_000, 100_001))] * 2, letters, max_length=384, doc_stride=128)
     assert len(windows) == 2 * 780 and windows.question.tolist() == [0] * 780 + [1] * 780
     assert windows.starts[779][-1] == 199_998 and windows.tokens.lengths.max() == 384
     assert [row for row in range(780) if windows.span_RA2[row, 0, 0]] == [388, 389, 390]
@@ -358,7 +368,9 @@ def test_chunks_do_not_change_the_windows(letters, monkeypatch):
 def test_no_questions_give_no_windows(letters):
     assert (
         list(
-            iter_windows([], letters, max_length=9, stride=2, max_question_tokens=2, max_answers=1)
+            iter_windows(
+                [], letters, max_length=9, doc_stride=2, max_question_tokens=2, max_answers=1
+            )
         )
         == []
     )
@@ -376,7 +388,7 @@ def with_marks(text, core):
     ]
 
 
-def slow_windows(question, core, *, max_length, stride, max_question_tokens, max_answers):
+def slow_windows(question, core, *, max_length, doc_stride, max_question_tokens, max_answers):
     """The rows of one question, token by token: (tokens, starts, ends, spans)."""
     places_of = with_marks(question.context, core)
     asked = core.encode(question.question, add_special_tokens=False).ids[:max_question_tokens]
@@ -397,7 +409,7 @@ def slow_windows(question, core, *, max_length, stride, max_question_tokens, max
         rows.append((tokens, list(starts), list(ends), (spans or [(0, 0)])[:max_answers]))
         if part.stop == len(text.ids):
             return rows
-        start += min(stride, room)
+        start += min(doc_stride, room)
 
 
 TEXTS = strategies.text(alphabet="exoéÉ日本🎬. \n\u0301\u200d\x00z", max_size=40)
@@ -421,7 +433,7 @@ def test_windows_are_those_made_token_by_token_and_cover_every_token(scripts, qu
     asked = data.draw(strategies.integers(1, 5))
     settings = {
         "max_length": data.draw(strategies.integers(asked + 4, 20)),
-        "stride": data.draw(strategies.integers(1, 20)),
+        "doc_stride": data.draw(strategies.integers(1, 20)),
         "max_question_tokens": asked,
         "max_answers": data.draw(strategies.integers(1, 4)),
     }

@@ -66,7 +66,7 @@ def table(path, **options):
 def streamed(content, kind, where="in", **options):
     found = []
     windows = read_windows(
-        io.BytesIO(content), kind, where, columns=["text"], tell=found.append, **options
+        io.BytesIO(content), kind, where, columns=["text"], log=found.append, **options
     )
     return [text for window in windows for text in window.texts], found
 
@@ -269,7 +269,9 @@ def test_json_is_read_in_every_form_of_pandas_and_others(tmp_path, form, indent)
 
 def test_columns_as_pandas_writes_them_make_the_classes_of_a_task(tmp_path):
     path = write(tmp_path / "rows.json", json.dumps(FORMS["columns"]))
-    assert load_task("custom", source=f"file:{path}", carve={"validation": 4}).task.class_names == (
+    assert load_task(
+        "custom", source=f"file:{path}", split_fractions={"validation": 4}
+    ).task.class_names == (
         "neg",
         "pos",
     )
@@ -352,7 +354,9 @@ def test_a_folder_of_texts_a_class_is_a_table(tmp_path):
     texts_of_classes(tmp_path / "aclImdb", "train", "test")
     (tmp_path / "aclImdb" / "train" / "unsup").mkdir()
     write(tmp_path / "aclImdb" / "train" / "unsup" / "0.txt", "no class")
-    data = load_task("imdb", source=f"file:{tmp_path / 'aclImdb'}", carve={"validation": 2})
+    data = load_task(
+        "imdb", source=f"file:{tmp_path / 'aclImdb'}", split_fractions={"validation": 2}
+    )
     assert {name: len(part) for name, part in data.splits.items()} == {
         "train": 4,
         "validation": 2,
@@ -431,7 +435,9 @@ def test_a_saved_data_set_is_read_as_a_file_source_with_its_class_names(tmp_path
     for kind in ("file", "hf"):
         tables = load_source(f"{kind}:{tmp_path / 'saved'}")
         assert tables["train"].class_names == {"label": ("bad", "good")}
-    assert load_task("custom", source=f"file:{tmp_path / 'saved'}", carve={}).task.class_names == (
+    assert load_task(
+        "custom", source=f"file:{tmp_path / 'saved'}", split_fractions={}
+    ).task.class_names == (
         "bad",
         "good",
     )

@@ -122,7 +122,7 @@ def test_a_text_whose_lines_mostly_look_like_rows_is_said(tmp_path):
 
 def test_a_task_says_the_rows_that_a_quote_swallows(tmp_path):
     (tmp_path / "a.csv").write_text(CLOSED + TAIL)
-    data = load_task("custom", source=f"file:{tmp_path}/a.csv", carve={"validation": 4})
+    data = load_task("custom", source=f"file:{tmp_path}/a.csv", split_fractions={"validation": 4})
     assert not [text for part in data.splits.values() for text in part.texts if "\n" in text]
     assert "whole rows" in data.notes[0]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from adapler_jax.data.sources.text import whole_characters
+from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization import condense as condense_module
 from adapler_jax.data.tokenization import pieces as pieces_module
 from adapler_jax.data.tokenization.condense import condense
@@ -145,8 +145,8 @@ CORES = {
 
 def expected_rows(core, texts, pairs, max_length, side):
     """What the library makes of whole texts, cut by the library where it can do so at a cost that is no square."""
-    texts = [whole_characters(text) for text in texts]
-    given = texts if pairs is None else list(zip(texts, map(whole_characters, pairs)))
+    texts = [replace_lone_surrogates(text) for text in texts]
+    given = texts if pairs is None else list(zip(texts, map(replace_lone_surrogates, pairs)))
     if side != "middle" and pairs is None:
         core.enable_truncation(max_length, strategy="longest_first", direction=side)
         return [(row.ids, row.type_ids, bool(row.overflowing)) for row in core.encode_batch(given)]
@@ -249,13 +249,13 @@ def test_texts_that_are_read_whole_have_the_same_tokens_too(texts):
         expected = [
             row.ids
             for row in core.encode_batch(
-                list(map(whole_characters, texts)), add_special_tokens=False
+                list(map(replace_lone_surrogates, texts)), add_special_tokens=False
             )
         ]
         places, text_of = encode_places(core, texts)
         for text, number, ids in zip(texts, text_of, expected):
             assert places.ids[places.offsets[number] : places.offsets[number + 1]].tolist() == ids
-            assert encode_whole(core, whole_characters(text)).token_L.tolist() == ids
+            assert encode_whole(core, replace_lone_surrogates(text)).token_L.tolist() == ids
         assert [row.ids.tolist() for row in encode_all(core, texts)] == expected
 
 
@@ -329,7 +329,7 @@ def test_condensing_keeps_memory_flat():
 
 
 @hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
-@hypothesis.given(TEXTS.map(whole_characters), st.integers(1, 20), st.integers(1, 7))
+@hypothesis.given(TEXTS.map(replace_lone_surrogates), st.integers(1, 20), st.integers(1, 7))
 def test_a_condensed_text_knows_its_places(text, longest, period):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(condense_module, "_PERIOD", period)

@@ -301,7 +301,7 @@ def test_a_doubt_about_a_vocabulary_is_told(tmp_path, words, settings, said):
     if settings is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     told = []
-    load_tokenizer(tmp_path, tell=told.append)
+    load_tokenizer(tmp_path, log=told.append)
     assert len(told) == 1 and said in told[0]
 
 

@@ -13,7 +13,7 @@ from adapler_jax.inference.autotune import run as latency
 from adapler_jax.inference.autotune.select import choose
 from adapler_jax.inference.autotune.table import cached_path, find_table, read_table, write_table
 from adapler_jax.inference.autotune.workloads import (
-    kept_shares,
+    kept_fractions,
     mixed_batch,
     schedule_pruner,
     scheduled_params,
@@ -35,7 +35,7 @@ def _measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(latency.SHAPES, "tiny", CONFIG)
         patch.setattr(latency, "SPEEDUPS", (1.0, 2.0))
-        table = latency.main([*ARGUMENTS, f"--out={path}"], tell=notes.append)
+        table = latency.main([*ARGUMENTS, f"--out={path}"], log=notes.append)
     return path, table, notes
 
 
@@ -96,7 +96,7 @@ def test_rows_of_another_device_are_not_kept(tmp_path):
 def test_the_users_cache_is_the_default(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(latency, "measure_all", lambda *_, **__: list(TABLE.rows))
-    latency.main([], tell=lambda _: None)
+    latency.main([], log=lambda _: None)
     assert find_table().rows == TABLE.rows and cached_path().is_relative_to(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
         [(1, 512), (1, 8), (1, 600)],
         speedups=(1.0,),
         num_rounds=1,
-        tell=asked.append,
+        log=asked.append,
     )
     assert [entry for entry in asked if isinstance(entry, tuple)] == [(1, 8), (1, 12), (1, 12)]
 
@@ -171,11 +171,11 @@ def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
     for speedup in speedups:
         _, trace = run(params[speedup], batch)
         count_NB = np.asarray(trace.count_NB, np.int64)
-        found = true_speedup(params[speedup], config, pruner, batch.live_BL.sum(-1), count_NB)
+        found = true_speedup(params[speedup], config, pruner, batch.valid_BL.sum(-1), count_NB)
         assert 0.85 * speedup < found < 1.15 * speedup
 
 
 def test_a_schedule_that_a_method_cannot_follow_is_refused():
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
     with pytest.raises(ValueError, match="trbert on 4 layers is at most 3.* not 9x"):
-        kept_shares(config, 64, 9.0, "trbert")
+        kept_fractions(config, 64, 9.0, "trbert")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from adapler_jax.inference.autotune.select import (
-    Choice,
+    DriverChoice,
+    bucket_latency_ms,
     choose,
     fastest_driver,
-    rung_ms,
-    worthwhile_rungs,
+    useful_buckets,
 )
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS
-from adapler_jax.inference.engine import lay_out, make_engine
+from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import EncoderConfig
 from tests import tiny
@@ -157,38 +157,38 @@ def test_cases_that_lack_a_driver_do_not_count():
 def test_batch_1_gets_fewer_rungs():
     assert pick(batch_size=1).buckets == (32, 48, 64, 96, 128)
     large = pick(batch_size=32, expected_speedup=4.0)
-    assert large == Choice("bucketed", (2, 4, 8, 16, 24, 32, 48, 64, 96, 128))
+    assert large == DriverChoice("bucketed", (2, 4, 8, 16, 24, 32, 48, 64, 96, 128))
 
 
 def test_a_rung_stays_where_it_is_faster_than_the_next_that_stays():
     """24 is 2% faster than 32, too little; 16 is 3.5% faster than 32, which stayed."""
-    assert worthwhile_rungs({16: 9.65, 24: 9.8, 32: 10.0}, 32) == (16, 32)
-    assert worthwhile_rungs({16: 9.8, 24: 9.9, 32: 10.0}, 32) == (32,)
-    assert worthwhile_rungs({16: 5.0, 24: 12.0, 32: 10.0}, 32)[-2:] == (
+    assert useful_buckets({16: 9.65, 24: 9.8, 32: 10.0}, 32) == (16, 32)
+    assert useful_buckets({16: 9.8, 24: 9.9, 32: 10.0}, 32) == (32,)
+    assert useful_buckets({16: 5.0, 24: 12.0, 32: 10.0}, 32)[-2:] == (
         16,
         32,
     )  # a busy moment of the machine
 
 
 def test_buckets_between_the_measured_ones_are_interpolated():
-    assert worthwhile_rungs({2: 1.0, 512: 1.0}, 40) == (40,)
-    assert worthwhile_rungs({2: 1.0, 32: 16.0}, 40) == (2, 4, 8, 16, 24, 32, 40)
+    assert useful_buckets({2: 1.0, 512: 1.0}, 40) == (40,)
+    assert useful_buckets({2: 1.0, 32: 16.0}, 40) == (2, 4, 8, 16, 24, 32, 40)
 
 
 def test_beyond_the_largest_measured_bucket_time_grows_with_length():
-    assert worthwhile_rungs({64: 1.0, 128: 1.0}, 512) == (128, 192, 256, 384, 512)
+    assert useful_buckets({64: 1.0, 128: 1.0}, 512) == (128, 192, 256, 384, 512)
 
 
 def test_any_length_that_the_library_has_buckets_for_is_served():
     for length in (1, 2, 3, 127, 1000, 2048):
-        assert worthwhile_rungs({16: 1.0, 128: 5.0}, length)[-1] == length
+        assert useful_buckets({16: 1.0, 128: 5.0}, length)[-1] == length
     with pytest.raises(ValueError, match="bucket 2048 cannot hold 3000 kept tokens"):
-        worthwhile_rungs({128: 1.0}, 3000)
+        useful_buckets({128: 1.0}, 3000)
 
 
 def test_rungs_are_those_of_the_nearest_batch_size():
-    assert rung_ms(TABLE, config_of(MINILM), jnp.float32, batch_size=3)[16] == 5.05
-    assert rung_ms(TABLE, config_of(MINILM), jnp.float32, batch_size=9)[16] == 16.0
+    assert bucket_latency_ms(TABLE, config_of(MINILM), jnp.float32, batch_size=3)[16] == 5.05
+    assert bucket_latency_ms(TABLE, config_of(MINILM), jnp.float32, batch_size=9)[16] == 16.0
 
 
 def test_the_users_buckets_stay_as_they_are():
@@ -199,7 +199,7 @@ def test_the_users_buckets_stay_as_they_are():
 
 @pytest.fixture(scope="module", name="engine")
 def _engine():
-    return make_engine(tiny.CONFIG, tiny.PRUNER, latency_table=TABLE)
+    return make_engine(tiny.CONFIG, tiny.PRUNER, autotune_table=TABLE)
 
 
 def test_an_engine_runs_what_the_table_chooses(engine):
@@ -207,7 +207,7 @@ def test_an_engine_runs_what_the_table_chooses(engine):
     named = make_engine(tiny.CONFIG, tiny.PRUNER, driver="packed")
     assert engine.program(32, 12) is named.program(32, 12)
     assert engine.program(1, 12) is not named.program(1, 12)
-    assert named.choice(1, 12) == named.choice(32, 64) == Choice("packed", DEFAULT_BUCKETS)
+    assert named.choice(1, 12) == named.choice(32, 64) == DriverChoice("packed", DEFAULT_BUCKETS)
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 8])
@@ -215,23 +215,23 @@ def test_an_engine_runs_what_the_table_chooses(engine):
 def test_whatever_is_chosen_equals_the_oracle(name, num_rows):
     pruner = {"adapler": tiny.PRUNER, "keep_all": keep_all()}[name]
     params, batch = tiny.make_params(pruner), tiny.make_batch([12, 7, 3, 1, 5, 11, 2, 9][:num_rows])
-    run = make_engine(tiny.CONFIG, pruner, latency_table=TABLE)
-    found_BC, trace = run(lay_out(params, tiny.CONFIG), batch)
+    run = make_engine(tiny.CONFIG, pruner, autotune_table=TABLE)
+    found_BC, trace = run(prepare_inference_params(params, tiny.CONFIG), batch)
     expected_BC, expected = make_engine(tiny.CONFIG, pruner, driver="masked")(params, batch)
     np.testing.assert_allclose(found_BC, expected_BC, atol=1e-5, rtol=0)
     if pruner.sites:
         np.testing.assert_array_equal(trace.count_NB, expected.count_NB)
-        np.testing.assert_array_equal(trace.weight_NBL, expected.weight_NBL)
+        np.testing.assert_array_equal(trace.survival_NBL, expected.survival_NBL)
 
 
 def test_a_shape_is_compiled_once_whatever_the_lengths():
-    run = make_engine(tiny.CONFIG, tiny.PRUNER, latency_table=TABLE, buckets=(6, 16))
-    params = lay_out(tiny.make_params(), tiny.CONFIG)
+    run = make_engine(tiny.CONFIG, tiny.PRUNER, autotune_table=TABLE, buckets=(6, 16))
+    params = prepare_inference_params(tiny.make_params(), tiny.CONFIG)
     for lengths in ([11, 2], [1, 1], [5, 8]):
         run(params, tiny.make_batch(lengths, num_slots=11))
     program = run.program(2, 11)
     assert program._cache_size() == 1
-    again = make_engine(tiny.CONFIG, tiny.PRUNER, latency_table=TABLE, buckets=(6, 16))
+    again = make_engine(tiny.CONFIG, tiny.PRUNER, autotune_table=TABLE, buckets=(6, 16))
     again(params, tiny.make_batch([4, 4], num_slots=11))
     assert again.program(2, 11) is program and program._cache_size() == 1
 
@@ -241,4 +241,4 @@ def test_a_table_of_another_device_is_refused_whoever_gives_it():
     with pytest.raises(
         ValueError, match="the latency table was measured on another device: 'a lathe', this one is"
     ):
-        make_engine(tiny.CONFIG, tiny.PRUNER, latency_table=other)
+        make_engine(tiny.CONFIG, tiny.PRUNER, autotune_table=other)

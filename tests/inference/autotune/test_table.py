@@ -7,7 +7,7 @@ import warnings
 import jax
 import pytest
 
-from adapler_jax.inference.autotune import table as latency_table
+from adapler_jax.inference.autotune import table as autotune_table
 from adapler_jax.inference.autotune.table import (
     BUNDLED_TABLE,
     bundled_table,
@@ -52,10 +52,10 @@ def test_the_bundled_table_serves_every_device():
 def test_the_name_in_the_cache_tells_devices_and_versions_apart(cache, monkeypatch):
     assert cache.parts[-3:-1] == ("adapler_jax", "latency") and cache.suffix == ".json"
     names = {cache.name}
-    monkeypatch.setattr(latency_table, "device_name", lambda: "NVIDIA H100 / 80GB")
+    monkeypatch.setattr(autotune_table, "device_name", lambda: "NVIDIA H100 / 80GB")
     names.add(cached_path().name)
     monkeypatch.setattr(
-        latency_table, "library_versions", lambda: library_versions() | {"jax": "9.9.9"}
+        autotune_table, "library_versions", lambda: library_versions() | {"jax": "9.9.9"}
     )
     names.add(cached_path().name)
     assert len(names) == 3 and any(name.startswith("nvidia_h100_80gb-jax_9.9.9-") for name in names)
@@ -88,7 +88,7 @@ def test_a_table_of_another_device_is_refused(tmp_path):
         str(path),
         "another device: 'a lathe'",
         repr(device_name()),
-        latency_table.MEASURE_COMMAND,
+        autotune_table.MEASURE_COMMAND,
     ):
         assert part in str(caught.value)
 
@@ -105,14 +105,14 @@ def test_a_table_of_a_device_with_a_long_name_is_refused_in_a_line(tmp_path):
 @pytest.mark.parametrize("table", [3, ["table.json"], {"rows": []}, True])
 def test_what_is_no_path_of_a_table_is_refused(table):
     with pytest.raises(
-        ValueError, match="latency_table is .*; expected the path of a table, or none"
+        ValueError, match="autotune_table is .*; expected the path of a table, or none"
     ):
         find_table(table)
 
 
 def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
     write_table(TABLE, tmp_path / "table.json")
-    monkeypatch.setattr(latency_table, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(autotune_table, "MAX_FILE_BYTES", 100)
     with pytest.raises(ValueError, match="it has more than 0 MiB"):
         find_table(tmp_path / "table.json")
 
@@ -120,11 +120,11 @@ def test_a_huge_file_is_not_read(tmp_path, monkeypatch):
 @pytest.fixture(name="accelerator")
 def _accelerator(cache, monkeypatch):
     """A device that is no CPU, with nothing measured on it."""
-    monkeypatch.setattr(latency_table, "device_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr(autotune_table, "device_name", lambda: "NVIDIA H100")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    latency_table.no_table.cache_clear()
+    autotune_table.no_table.cache_clear()
     yield
-    latency_table.no_table.cache_clear()
+    autotune_table.no_table.cache_clear()
 
 
 def drivers_of(is_pruned):
@@ -139,7 +139,7 @@ def test_an_accelerator_without_a_table_of_its_own_gets_the_bucketed_driver_and_
     with pytest.warns(UserWarning, match=expected) as found:
         assert drivers_of(True) == drivers_of(False) == {"bucketed"}
         assert find_table() is None
-    assert len(found) == 1 and latency_table.MEASURE_COMMAND in str(found[0].message)
+    assert len(found) == 1 and autotune_table.MEASURE_COMMAND in str(found[0].message)
 
 
 @pytest.mark.usefixtures("accelerator")
@@ -251,7 +251,7 @@ def test_without_a_home_there_is_no_cache(monkeypatch):
 def test_a_missing_named_table_is_an_error(tmp_path):
     with pytest.raises(
         ValueError,
-        match="config.inference.latency_table is '.*none.json', which cannot be read .*--out",
+        match="config.inference.autotune_table is '.*none.json', which cannot be read .*--out",
     ):
         find_table(tmp_path / "none.json")
 
@@ -311,4 +311,4 @@ def test_a_measurement_that_is_there_twice_is_refused():
 def test_a_classifier_refuses_a_foreign_table(tmp_path, tiny_classifier):
     write_table(dataclasses.replace(TABLE, device="a lathe"), tmp_path / "table.json")
     with pytest.raises(ValueError, match="another device: 'a lathe'"):
-        Classifier.load(tiny_classifier, latency_table=tmp_path / "table.json")
+        Classifier.load(tiny_classifier, autotune_table=tmp_path / "table.json")

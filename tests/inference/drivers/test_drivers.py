@@ -14,8 +14,8 @@ from adapler_jax import heads
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.drivers import bucketed, dense, masked, packed
 from adapler_jax.inference.drivers import ragged_ops as flat
-from adapler_jax.inference.drivers.buckets import check_buckets, entries_of, executed_lengths
-from adapler_jax.inference.engine import lay_out, make_engine, run_program
+from adapler_jax.inference.drivers.buckets import check_buckets, entry_buckets, executed_lengths
+from adapler_jax.inference.engine import make_engine, prepare_inference_params, run_program
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.types import BEFORE_ATTENTION, Batch, EncoderConfig, Selection, Site
@@ -54,11 +54,11 @@ def make_batch(lengths, *, num_slots=NUM_SLOTS, seed=0, padding=0):
     texts_BL = np.random.default_rng(seed).integers(
         1, CONFIG.vocab_size, (257, CONFIG.num_positions)
     )
-    live_BL = np.arange(num_slots) < np.asarray(lengths)[:, None]
+    valid_BL = np.arange(num_slots) < np.asarray(lengths)[:, None]
     return Batch(
-        token_BL=np.where(live_BL, texts_BL[: len(lengths), :num_slots], padding).astype(np.int32),
-        segment_BL=(np.arange(num_slots) > 5).astype(np.int32) * live_BL,
-        live_BL=live_BL,
+        token_BL=np.where(valid_BL, texts_BL[: len(lengths), :num_slots], padding).astype(np.int32),
+        segment_BL=(np.arange(num_slots) > 5).astype(np.int32) * valid_BL,
+        valid_BL=valid_BL,
         label_B=np.zeros(len(lengths), np.int32),
         example_id_B=np.arange(len(lengths), dtype=np.int32),
     )
@@ -68,9 +68,9 @@ def marking_pruner():
     """A method that needs no predictor: keeps a token where the first entry of its state exceeds the site's level."""
 
     def select(params, index, view):
-        score_BL = jnp.where(view.live_BL, view.reading_BL, 0.0)
-        keep_BL = view.live_BL & (score_BL > params["level_N"] + 0.0 * index)
-        return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.live_BL[:, 0]))
+        score_BL = jnp.where(view.remaining_BL, view.token_logit_BL, 0.0)
+        keep_BL = view.remaining_BL & (score_BL > params["level_N"] + 0.0 * index)
+        return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
     def init(key, config):
         return {"level_N": jnp.linspace(-1.0, 0.5, config.num_layers, dtype=jnp.float32)}
@@ -111,7 +111,7 @@ def assert_same(found, expected, *, atol=1e-5):
         return
     assert trace.count_NB.dtype == jnp.int32
     np.testing.assert_array_equal(trace.count_NB, expected_trace.count_NB)
-    np.testing.assert_array_equal(trace.weight_NBL, expected_trace.weight_NBL)
+    np.testing.assert_array_equal(trace.survival_NBL, expected_trace.survival_NBL)
     np.testing.assert_allclose(trace.score_NBL, expected_trace.score_NBL, atol=atol, rtol=0)
 
 
@@ -137,11 +137,12 @@ def test_every_token_has_its_last_state_at_its_place(driver):
     name = "some layers"
     batch, params = make_batch([24, 7, 3, 1, 13]), params_of(name)
     found, expected = (
-        engine(name, kind, with_last=True)(params, batch)[1].last_BLD for kind in (driver, "masked")
+        engine(name, kind, return_exit_hidden=True)(params, batch)[1].exit_hidden_BLD
+        for kind in (driver, "masked")
     )
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
-    assert not np.any(found[~batch.live_BL]) and np.all(np.any(found[batch.live_BL], axis=-1))
-    assert engine(name, driver)(params, batch)[1].last_BLD is None
+    assert not np.any(found[~batch.valid_BL]) and np.all(np.any(found[batch.valid_BL], axis=-1))
+    assert engine(name, driver)(params, batch)[1].exit_hidden_BLD is None
 
 
 def test_oracle_takes_the_state_behind_the_last_layer_that_ran_on_a_token():
@@ -149,33 +150,33 @@ def test_oracle_takes_the_state_behind_the_last_layer_that_ran_on_a_token():
     start_BLD = encoder.embed(
         params["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
     )
-    _, trace, hidden_NBLD = full_width.run_layers(
+    _, trace, hidden_NBLD = full_width.forward_layers(
         params,
         CONFIG,
         PRUNER,
         start_BLD,
-        batch.live_BL,
+        batch.valid_BL,
         slope=None,
         key=None,
         dtype=jnp.float32,
         collect_hidden=True,
-        with_last=True,
+        return_exit_hidden=True,
     )
     state_MBLD = np.concatenate([start_BLD[None], hidden_NBLD])
-    num_layers_BL = np.sum(trace.weight_NBL, axis=0).astype(int)
-    assert len(set(num_layers_BL[batch.live_BL].tolist())) > 2
-    for row, slot in zip(*np.nonzero(batch.live_BL)):
+    num_layers_BL = np.sum(trace.survival_NBL, axis=0).astype(int)
+    assert len(set(num_layers_BL[batch.valid_BL].tolist())) > 2
+    for row, slot in zip(*np.nonzero(batch.valid_BL)):
         np.testing.assert_array_equal(
-            trace.last_BLD[row, slot], state_MBLD[num_layers_BL[row, slot], row, slot]
+            trace.exit_hidden_BLD[row, slot], state_MBLD[num_layers_BL[row, slot], row, slot]
         )
-    assert not np.any(trace.last_BLD[~batch.live_BL])
+    assert not np.any(trace.exit_hidden_BLD[~batch.valid_BL])
 
 
 @pytest.mark.parametrize("driver", FAST)
 @pytest.mark.parametrize("name", ["adapler", "keep_all"])
 def test_weights_laid_out_for_speed_give_the_same_answers(name, driver):
     params, batch = params_of(name), make_batch([24, 7, 3, 1, 13])
-    found = engine(name, driver)(lay_out(params, CONFIG), batch)
+    found = engine(name, driver)(prepare_inference_params(params, CONFIG), batch)
     assert_same(found, engine(name, "masked")(params, batch))
 
 
@@ -200,7 +201,7 @@ def test_fast_drivers_equal_the_oracle_at_every_bucket_edge(length, driver):
 def test_keep_all_is_plain_bert():
     params, batch = params_of("keep_all"), make_batch([24, 9])
     hidden_BLD = encoder.encode(
-        params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.live_BL
+        params["encoder"], CONFIG, batch.token_BL, batch.segment_BL, batch.valid_BL
     )
     expected_BC = heads.classify(params["head"], CONFIG, hidden_BLD[:, 0])
     for driver in (*FAST, "masked"):
@@ -247,17 +248,17 @@ def test_padding_never_matters(driver):
     logits_BC, trace = engine("adapler", driver)(params, make_batch(lengths, num_slots=8))
     np.testing.assert_allclose(wide[0], logits_BC, atol=1e-5, rtol=0)
     np.testing.assert_array_equal(wide[1].count_NB, trace.count_NB)
-    np.testing.assert_array_equal(wide[1].weight_NBL[..., :8], trace.weight_NBL)
-    assert not np.any(wide[1].weight_NBL[..., 8:])
+    np.testing.assert_array_equal(wide[1].survival_NBL[..., :8], trace.survival_NBL)
+    assert not np.any(wide[1].survival_NBL[..., 8:])
 
 
 @pytest.mark.parametrize("driver", FAST)
 def test_cls_survives_and_counts_never_grow(driver):
     _, trace = engine("adapler", driver)(params_of("adapler"), make_batch([24, 7, 3, 1, 13]))
-    assert np.all(trace.weight_NBL[:, :, 0] == 1)
+    assert np.all(trace.survival_NBL[:, :, 0] == 1)
     assert np.all(np.diff(trace.count_NB, axis=0) <= 0)
-    assert np.all(np.diff(trace.weight_NBL, axis=0) <= 0)
-    np.testing.assert_array_equal(trace.count_NB, np.sum(trace.weight_NBL, axis=-1))
+    assert np.all(np.diff(trace.survival_NBL, axis=0) <= 0)
+    np.testing.assert_array_equal(trace.count_NB, np.sum(trace.survival_NBL, axis=-1))
 
 
 def test_buckets_do_not_change_the_answer():
@@ -327,7 +328,7 @@ def test_sites_that_no_driver_serves_are_refused(sites, message, driver):
 @pytest.mark.parametrize("driver", FAST)
 def test_fast_drivers_have_no_padding_to_treat_as_tokens(driver):
     with pytest.raises(ValueError, match="only the masked driver can"):
-        make_engine(CONFIG, powerbert(CONFIG, keeps_padding=True), driver=driver)(
+        make_engine(CONFIG, powerbert(CONFIG, counts_padding=True), driver=driver)(
             params_of("powerbert"), make_batch([4])
         )
 
@@ -373,9 +374,9 @@ def test_large_batches_and_rows_without_a_token(driver):
     """257 rows, no multiple of a group; two of them are empty, and the answers of the others do not know."""
     lengths = np.random.default_rng(0).integers(1, 9, 257)
     params, batch = params_of("adapler"), make_batch(lengths, num_slots=8)
-    live_BL = batch.live_BL.copy()
-    live_BL[[3, 200]] = False
-    batch = batch.replace(live_BL=live_BL)
+    valid_BL = batch.valid_BL.copy()
+    valid_BL[[3, 200]] = False
+    batch = batch.replace(valid_BL=valid_BL)
     found, expected = (engine("adapler", kind)(params, batch) for kind in (driver, "masked"))
     full = np.delete(np.arange(257), [3, 200])
     assert_same(rows(found, full), rows(expected, full))
@@ -387,11 +388,13 @@ def test_two_threads_give_the_answers_of_one(num_rows):
         params_of("adapler"),
         make_batch(np.random.default_rng(1).integers(1, 25, num_rows)),
     )
-    run = engine("adapler", "packed", with_last=True)
+    run = engine("adapler", "packed", return_exit_hidden=True)
     found, expected = run(params, batch), run.program(num_rows, NUM_SLOTS)(params, batch)
     assert isinstance(found[0], np.ndarray) == (num_rows >= 16)
     assert_same(found, expected)
-    np.testing.assert_allclose(found[1].last_BLD, expected[1].last_BLD, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(
+        found[1].exit_hidden_BLD, expected[1].exit_hidden_BLD, atol=1e-5, rtol=0
+    )
 
 
 def test_both_threads_run_the_program_of_the_whole_batch():
@@ -407,9 +410,9 @@ def test_both_threads_run_the_program_of_the_whole_batch():
 
 @pytest.mark.parametrize("num_rows", [1, 9, 10])
 def test_long_texts_attend_in_groups_and_alone(num_rows):
-    """Longer than MIN_ALONE, in several blocks; groups hold up to 4 of them."""
+    """Longer than MIN_UNGROUPED, in several blocks; groups hold up to 4 of them."""
     length = 128
-    assert packed.group_sizes(length, max_group=packed.MAX_GROUP) == (4, 1)
+    assert packed.attention_group_sizes(length, max_group=packed.MAX_GROUP) == (4, 1)
     config = dataclasses.replace(CONFIG, num_positions=length)
     params = params_of("adapler")
     table_PD = (
@@ -418,11 +421,11 @@ def test_long_texts_attend_in_groups_and_alone(num_rows):
     embeddings = params["encoder"]["embeddings"] | {"position": table_PD}
     params = params | {"encoder": params["encoder"] | {"embeddings": embeddings}}
     rng = np.random.default_rng(1)
-    live_BL = np.arange(length) < rng.choice([1, 40, 65, 97, 127, 128], (num_rows, 1))
-    token_BL = np.where(live_BL, rng.integers(1, config.vocab_size, live_BL.shape), 0).astype(
+    valid_BL = np.arange(length) < rng.choice([1, 40, 65, 97, 127, 128], (num_rows, 1))
+    token_BL = np.where(valid_BL, rng.integers(1, config.vocab_size, valid_BL.shape), 0).astype(
         np.int32
     )
-    batch = Batch(token_BL, np.zeros_like(token_BL), live_BL, *np.zeros((2, num_rows), np.int32))
+    batch = Batch(token_BL, np.zeros_like(token_BL), valid_BL, *np.zeros((2, num_rows), np.int32))
     found, expected = (
         make_engine(config, PRUNER, driver=driver, block_tokens=300)(params, batch)
         for driver in ("packed", "masked")
@@ -451,7 +454,7 @@ def test_tiles_cover_every_row_once_and_are_nearly_full(num_tokens, num_rows):
         return flat.put_rows(counts, flat.rows_of(counts, first, size) + 1, first)
 
     counts = np.asarray(
-        flat.for_tiles(step, jnp.zeros(64, jnp.int32), jnp.int32(num_tokens), tiles=(16, 4))
+        flat.scan_tiles(step, jnp.zeros(64, jnp.int32), jnp.int32(num_tokens), tiles=(16, 4))
     )
     assert np.all(counts[:num_tokens] == 1) and np.all(counts <= 1)
     assert counts.sum() == num_rows
@@ -459,19 +462,22 @@ def test_tiles_cover_every_row_once_and_are_nearly_full(num_tokens, num_rows):
 
 def test_packed_tokens_are_the_kept_ones_in_order():
     keep_BL = jnp.array([[True, False, True], [False, False, False], [True, True, False]])
-    found = flat.compact(jnp.arange(10, 19).reshape(3, 3), keep_BL, 12)
+    found = flat.gather_kept(jnp.arange(10, 19).reshape(3, 3), keep_BL, 12)
     assert found.shape == (12,) and found[:4].tolist() == [10, 12, 16, 17]
-    np.testing.assert_array_equal(flat.places_before(keep_BL)[keep_BL], [0, 1, 2, 3])
+    np.testing.assert_array_equal(flat.packed_index(keep_BL)[keep_BL], [0, 1, 2, 3])
 
 
 def test_every_other_rung_is_an_entry():
-    assert entries_of(PRUNER, (1, 2, 4, 8)) == (2, 8) and entries_of(PRUNER, (1, 2, 8)) == (1, 8)
+    assert entry_buckets(PRUNER, (1, 2, 4, 8)) == (2, 8) and entry_buckets(PRUNER, (1, 2, 8)) == (
+        1,
+        8,
+    )
     entry, _ = executed_lengths(PRUNER, [2, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8)
     assert entry == 2
 
 
 def test_a_batch_enters_at_any_rung_where_the_first_site_is_inside_a_layer():
-    assert entries_of(PRUNERS["powerbert"], (1, 2, 4, 8)) == (1, 2, 4, 8)
+    assert entry_buckets(PRUNERS["powerbert"], (1, 2, 4, 8)) == (1, 2, 4, 8)
     entry, length_N = executed_lengths(
         PRUNERS["powerbert"], [3, 1], [[2, 1]], (1, 2, 4, 8), num_slots=8
     )
@@ -526,7 +532,7 @@ def test_batches_that_cannot_be_run_are_refused(driver):
         ValueError, match="a batch of 41 token slots does not fit the encoder's 40 positions"
     ):
         long = jax.tree.map(lambda leaf: np.resize(leaf, (2, 41)[: leaf.ndim]), make_batch([3, 2]))
-        run(params_of("adapler"), long.replace(live_BL=np.ones((2, 41), bool)))
+        run(params_of("adapler"), long.replace(valid_BL=np.ones((2, 41), bool)))
     with pytest.raises(ValueError, match="a batch of 0 rows"):
         run(params_of("adapler"), jax.tree.map(lambda leaf: leaf[:0], make_batch([3])))
     batch = make_batch([3, 2])
@@ -560,23 +566,23 @@ def test_drivers_add_no_rank_promotion():
         slot_BL=jnp.zeros((2, 24), jnp.int32),
         source_BL=jnp.zeros((2, 24), jnp.int32),
         count_B=jnp.ones((2,), jnp.int32),
-        last_BLD=None,
-        protected_BL=batch.live_BL,
+        exit_hidden_BLD=None,
+        protected_BL=batch.valid_BL,
     )
     pruner = PRUNER._replace(
         read=lambda params, hidden: hidden[..., 0],
-        select=lambda params, index, view: Selection(view.weight_BL, view.live_BL),
+        select=lambda params, index, view: Selection(view.survival_BL, view.remaining_BL),
     )
     with jax.numpy_rank_promotion("raise"):
-        kept, record = bucketed.visit_site(
+        kept, record = bucketed.apply_pruner(
             pruner,
             {},
             0,
-            reading_BR=state.hidden_BLD[..., 0],
-            source_BR=state.source_BL,
-            live_BR=batch.live_BL,
+            token_logit_BR=state.hidden_BLD[..., 0],
+            token_index_BR=state.source_BL,
+            valid_BR=batch.valid_BL,
             length=24,
             protected_BL=state.protected_BL,
         )
         bucketed.at_places(jax.tree.map(lambda leaf: leaf[None], record))
-        bucketed.take_rows(state.hidden_BLD, kept[0])
+        bucketed.gather_tokens(state.hidden_BLD, kept[0])

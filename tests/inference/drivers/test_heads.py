@@ -11,10 +11,10 @@ from adapler_jax import forward as full_width
 from adapler_jax import heads
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.pruning import keep_all
-from adapler_jax.pruning.base import soften_at
+from adapler_jax.pruning.base import soft_step
 from adapler_jax.pruning.powerbert import powerbert, powerbert_search
 from adapler_jax.pruning.trbert import trbert
-from adapler_jax.types import MASK_BIAS, Draws, View
+from adapler_jax.types import MASK_BIAS, SamplingNoise, SiteInput
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params
 
 BUCKETS, TILES, BLOCK = (4, 12), (4, 16), 20
@@ -36,7 +36,13 @@ HOTPOT, FREE = heads.hotpot(2), heads.hotpot(2, protects=False)
 def engine(name, driver, head=HOTPOT):
     options = {"tiles": TILES, "block_tokens": BLOCK} if driver == "packed" else {}
     return make_engine(
-        CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, head=head, with_last=True, **options
+        CONFIG,
+        PRUNERS[name],
+        buckets=BUCKETS,
+        driver=driver,
+        head=head,
+        return_exit_hidden=True,
+        **options,
     )
 
 
@@ -71,8 +77,8 @@ def assert_same(found, expected):
 def rows(result, index):
     """The same answers for some rows of the batch."""
     logits, trace = jax.device_get(result)
-    of_rows = {"last": trace.last_BLD, **logits}
-    sites = jax.tree.map(lambda leaf: leaf[:, index], trace.replace(last_BLD=None))
+    of_rows = {"last": trace.exit_hidden_BLD, **logits}
+    sites = jax.tree.map(lambda leaf: leaf[:, index], trace.replace(exit_hidden_BLD=None))
     return jax.tree.map(lambda leaf: leaf[index], of_rows), sites
 
 
@@ -86,12 +92,12 @@ def test_every_token_has_the_oracles_logits_and_last_state(name, driver):
             jax.device_get(engine(name, kind)(params, batch)) for kind in (driver, "masked")
         )
         assert_same(found, expected)
-        span_BL2, last_BLD = found[0]["span_BL2"], found[1].last_BLD
-        assert np.all(span_BL2[~batch.live_BL] == MASK_BIAS) and np.all(
-            np.abs(span_BL2[batch.live_BL]) < 100
+        span_BL2, exit_hidden_BLD = found[0]["span_BL2"], found[1].exit_hidden_BLD
+        assert np.all(span_BL2[~batch.valid_BL] == MASK_BIAS) and np.all(
+            np.abs(span_BL2[batch.valid_BL]) < 100
         )
-        assert not np.any(last_BLD[~batch.live_BL]) and np.all(
-            np.any(last_BLD[batch.live_BL], axis=-1)
+        assert not np.any(exit_hidden_BLD[~batch.valid_BL]) and np.all(
+            np.any(exit_hidden_BLD[batch.valid_BL], axis=-1)
         )
 
 
@@ -108,7 +114,7 @@ def test_a_head_of_spans_alone_has_the_same_spans(driver):
 @pytest.mark.parametrize("name", DROPPING)
 def test_tokens_go_in_these_tests_and_keep_different_last_states(name):
     _, trace = engine(name, "masked")(params_of(name), without_sentences((12,) * 5))
-    num_layers_BL = np.sum(trace.weight_NBL, axis=0)
+    num_layers_BL = np.sum(trace.survival_NBL, axis=0)
     assert len(np.unique(num_layers_BL)) >= 3 and np.all(num_layers_BL[:, 0] == CONFIG.num_layers)
 
 
@@ -158,7 +164,7 @@ def test_two_threads_give_the_answers_of_one():
 def weights_of_ends(trace, batch):
     """What is left of the first and last token of each sentence behind each site, [N, tokens]."""
     row, *place = np.nonzero(batch.marks["sentence_BX2"] >= 0)
-    return np.asarray(trace.weight_NBL)[:, row, batch.marks["sentence_BX2"][row, *place]]
+    return np.asarray(trace.survival_NBL)[:, row, batch.marks["sentence_BX2"][row, *place]]
 
 
 @pytest.mark.parametrize("driver", ["masked", *FAST])
@@ -178,7 +184,9 @@ def test_they_may_go_where_the_head_lets_them_and_their_last_state_is_read():
     batch, params = with_sentences(), params_of("trbert")
     logits, trace = engine("trbert", "masked", FREE)(params, batch)
     assert np.any(weights_of_ends(trace, batch) == 0)
-    expected = jax.jit(HOTPOT.read, static_argnums=1)(params["head"], CONFIG, trace.last_BLD, batch)
+    expected = jax.jit(HOTPOT.read, static_argnums=1)(
+        params["head"], CONFIG, trace.exit_hidden_BLD, batch
+    )
     assert_same(logits, expected)
 
 
@@ -186,8 +194,8 @@ def test_they_may_go_where_the_head_lets_them_and_their_last_state_is_read():
 def test_soft_removal_leaves_them_as_they_were(name):
     """At weight 1 in every layer, though the sentences' other tokens lose theirs."""
     batch, params, pruner = with_sentences(), params_of(name), PRUNERS[name]
-    draws = (
-        Draws(jax.random.uniform(jax.random.key(0), (4, *batch.live_BL.shape)))
+    noise = (
+        SamplingNoise(jax.random.uniform(jax.random.key(0), (4, *batch.valid_BL.shape)))
         if name == "trbert"
         else None
     )
@@ -195,12 +203,12 @@ def test_soft_removal_leaves_them_as_they_were(name):
     @jax.jit
     def run(params):
         return full_width.forward(
-            params, CONFIG, pruner, batch, slope=jnp.float32(10.0), draws=draws, head=HOTPOT
+            params, CONFIG, pruner, batch, slope=jnp.float32(10.0), noise=noise, head=HOTPOT
         )
 
     _, trace = run(params)
     assert np.all(weights_of_ends(trace, batch) == 1)
-    assert np.any(np.asarray(trace.weight_NBL)[:, batch.live_BL] < 0.5)
+    assert np.any(np.asarray(trace.survival_NBL)[:, batch.valid_BL] < 0.5)
 
 
 @pytest.mark.parametrize("name", [*DROPPING, "powerbert_search"])
@@ -213,19 +221,19 @@ def test_a_protected_token_leaves_a_soft_site_exactly_as_it_entered(name):
     site_params |= {"powerbert": {"retention_N": jnp.float32(2.0)}}.get(name, {})
     site_params |= {"powerbert_search": {"rank_weight_NL": jnp.full((4,), 0.25)}}.get(name, {})
     protected_BL = jnp.array([[False, True, False, False]])
-    view = View(
-        reading_BL=jnp.array([[5.0, -9.0, 4.0, -9.0]]),
-        live_BL=jnp.ones((1, 4), bool),
-        weight_BL=jnp.array([[1.0, 0.7, 1.0, 0.7]]),
-        draws=Draws(jnp.full((1, 4), 0.5)),
+    view = SiteInput(
+        token_logit_BL=jnp.array([[5.0, -9.0, 4.0, -9.0]]),
+        valid_BL=jnp.ones((1, 4), bool),
+        survival_BL=jnp.array([[1.0, 0.7, 1.0, 0.7]]),
+        noise=SamplingNoise(jnp.full((1, 4), 0.5)),
         protected_BL=protected_BL,
     )
     soften = jax.jit(
-        lambda *operands: soften_at(pruner, operands[0], pruner.sites[0].layer, *operands[1:])
+        lambda *operands: soft_step(pruner, operands[0], pruner.sites[0].layer, *operands[1:])
     )
     found = soften(site_params, view, jnp.float32(10.0))
-    assert found.weight_BL[0, 1] == np.float32(0.7) and found.bias_BL[0, 1] == 0.0
+    assert found.survival_BL[0, 1] == np.float32(0.7) and found.bias_BL[0, 1] == 0.0
     if name == "powerbert_search":
         assert found.scale_BL.tolist() == [[0.25, 1.0, 0.25, 0.25]]
     else:
-        assert found.weight_BL[0, 3] < 0.1 and found.bias_BL[0, 3] < -1.0
+        assert found.survival_BL[0, 3] < 0.1 and found.bias_BL[0, 3] < -1.0

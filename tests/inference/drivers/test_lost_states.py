@@ -14,8 +14,8 @@ from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.drivers import bucketed
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.pruning import keep_all, powerbert, trbert
-from adapler_jax.pruning.base import select_at
-from adapler_jax.types import Site, View
+from adapler_jax.pruning.base import hard_step
+from adapler_jax.types import Site, SiteInput
 from tests import tiny
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params, with_pruner_params
 
@@ -75,11 +75,11 @@ def test_a_text_with_a_lost_state_has_no_answer_and_the_others_have_theirs(name,
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_no_rule_drops_tokens_of_a_text_with_a_reading_that_is_no_number(value):
-    live_BL = jnp.array([[True, True, True, False]] * 2)
-    reading_BL = jnp.array([[0.0, -9.0, value, 0.0], [0.0, -9.0, 1.0, value]])
-    view = View(reading_BL, live_BL, live_BL.astype(jnp.float32))
+    valid_BL = jnp.array([[True, True, True, False]] * 2)
+    token_logit_BL = jnp.array([[0.0, -9.0, value, 0.0], [0.0, -9.0, 1.0, value]])
+    view = SiteInput(token_logit_BL, valid_BL, valid_BL.astype(jnp.float32))
     for pruner, params in ((PRUNER, {"threshold_N": jnp.float32(0.9)}), (TRBERT, {})):
-        keep_BL = select_at(
+        keep_BL = hard_step(
             pruner._replace(sites=(Site(0, "before_attention"),)), params, jnp.int32(0), view
         ).keep_BL
         assert keep_BL.tolist()[0] == [True, True, True, False]
@@ -88,16 +88,16 @@ def test_no_rule_drops_tokens_of_a_text_with_a_reading_that_is_no_number(value):
 
 def gap(batch, row, slot):
     """The batch with a mask that leaves out one slot of a row."""
-    live_BL = batch.live_BL.copy()
-    live_BL[row, slot] = False
-    return batch.replace(live_BL=live_BL)
+    valid_BL = batch.valid_BL.copy()
+    valid_BL[row, slot] = False
+    return batch.replace(valid_BL=valid_BL)
 
 
 @pytest.mark.parametrize("driver", ["masked", "bucketed", "packed"])
 @pytest.mark.parametrize(("row", "slot"), [(0, 5), (2, 0), (4, 7)])
 def test_a_mask_with_a_gap_is_refused_by_every_driver(driver, row, slot):
     with pytest.raises(
-        ValueError, match=f"row {row} of the batch has a gap in its mask live_BL; move the tokens"
+        ValueError, match=f"row {row} of the batch has a gap in its mask valid_BL; move the tokens"
     ):
         engine("adapler", driver)(MODELS["adapler"][1], gap(BATCH, row, slot))
     with pytest.raises(ValueError, match="has a gap"):
@@ -114,7 +114,7 @@ def test_the_bucketed_driver_by_itself_gives_no_answer_to_a_row_with_a_gap():
 
 @pytest.mark.parametrize(("name", "driver"), CASES)
 def test_a_row_without_tokens_has_logits_of_zero(name, driver):
-    empty = BATCH.replace(live_BL=BATCH.live_BL & (np.arange(5) != 2)[:, None])
+    empty = BATCH.replace(valid_BL=BATCH.valid_BL & (np.arange(5) != 2)[:, None])
     logits_BC, _ = engine(name, driver)(MODELS[name][1], empty)
     assert not np.any(logits_BC[2]) and np.all(np.any(np.delete(logits_BC, 2, 0), axis=1))
 

@@ -9,9 +9,9 @@ from adapler_jax.training.methods.calibration import (
     at_limit,
     jitter_thresholds,
     reach_speedup,
+    scale_all_thresholds,
     scale_thresholds,
     steer_thresholds,
-    with_factor,
 )
 
 PARAMS = {
@@ -141,10 +141,10 @@ def test_the_number_of_measurements_is_bounded():
 
 
 def test_with_factor_by_hand():
-    np.testing.assert_allclose(thresholds(with_factor(PARAMS, 2.0)), [0.2, 0.4, 0.8])
-    np.testing.assert_allclose(thresholds(with_factor(PARAMS, 4.0)), [0.4, 0.8, 1.0])
+    np.testing.assert_allclose(thresholds(scale_all_thresholds(PARAMS, 2.0)), [0.2, 0.4, 0.8])
+    np.testing.assert_allclose(thresholds(scale_all_thresholds(PARAMS, 4.0)), [0.4, 0.8, 1.0])
     np.testing.assert_allclose(
-        thresholds(with_factor(PARAMS, 0.08)), [0.01, 0.016, 0.032], rtol=1e-6
+        thresholds(scale_all_thresholds(PARAMS, 0.08)), [0.01, 0.016, 0.032], rtol=1e-6
     )
 
 
@@ -180,7 +180,7 @@ def test_a_step_of_steering_by_hand():
 @pytest.mark.parametrize("target", [1.5, 3.0, 4.5])
 def test_steering_comes_to_the_target_from_both_sides(target):
     for factor in (0.2, 2.5):
-        params = with_factor(PARAMS, factor)
+        params = scale_all_thresholds(PARAMS, factor)
         for _ in range(int(40 / STEERING_GAIN)):
             params = steer_thresholds(params, jnp.float32(speedup_of(params)), target=target)
         assert speedup_of(params) == pytest.approx(target, rel=1e-3)

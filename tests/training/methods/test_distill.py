@@ -9,7 +9,7 @@ from adapler_jax.training import phases
 from adapler_jax.training.methods.distill import cut_layers, student_layers
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model
-from configs import adapler, distil
+from configs import adapler, distill
 from tests.tiny import CONFIG, make_params
 
 
@@ -20,11 +20,11 @@ def silent(_):
 @pytest.fixture(scope="module")
 def finished(make_config, tmp_path_factory):
     """The workdir of one whole run."""
-    workdir = tmp_path_factory.mktemp("distil") / "run"
+    workdir = tmp_path_factory.mktemp("distill") / "run"
     run_all(
-        make_config(module=distil, finetune__num_epochs=2, distil__num_epochs=2),
+        make_config(module=distill, finetune__num_epochs=2, distil__num_epochs=2),
         workdir,
-        tell=silent,
+        log=silent,
     )
     return workdir
 
@@ -44,22 +44,22 @@ def test_a_student_takes_the_layers_that_it_is_told_to():
 def test_layers_that_the_teacher_does_not_have_are_refused(make_config, workdirs, layers):
     workdir = workdirs()
     with pytest.raises(
-        ValueError, match="config.distil.layers is .*; expected increasing numbers from 0 to 3"
+        ValueError, match="config.distill.layers is .*; expected increasing numbers from 0 to 3"
     ):
-        run_all(make_config(module=distil, distil__layers=layers), workdir, tell=silent)
+        run_all(make_config(module=distill, distil__layers=layers), workdir, log=silent)
     assert not workdir.exists()
 
 
 def test_a_run_leaves_a_shallower_model_that_is_faster(finished):
-    done, saved = phases.read_done(finished / "distil"), load_model(finished / "distil" / "model")
+    done, saved = phases.read_done(finished / "distill"), load_model(finished / "distill" / "model")
     assert (
         saved.config.num_layers == 2
         and saved.pruner_name == "keep_all"
         and done["layers"] == [0, 2]
     )
     assert 1.5 < done["validation"]["flops_speedup"] < 2.0
-    dense, student = evaluate_workdir(finished, tell=silent)
-    assert (dense["method"], student["method"]) == ("dense", "distil")
+    dense, student = evaluate_workdir(finished, log=silent)
+    assert (dense["method"], student["method"]) == ("dense", "distill")
     assert dense["flops_speedup"] == 1.0 and 1.5 < student["flops_speedup"] < 2.0
     assert student["executed_speedup_32"] > 1.5
 
@@ -67,7 +67,7 @@ def test_a_run_leaves_a_shallower_model_that_is_faster(finished):
 def test_tokens_are_pruned_on_top_of_a_student(make_config, workdirs, finished):
     workdir = workdirs()
     run_all(
-        make_config(module=adapler, model=str(finished / "distil" / "model")), workdir, tell=silent
+        make_config(module=adapler, model=str(finished / "distill" / "model")), workdir, log=silent
     )
     saved = load_model(workdir / "adapler" / "model")
     assert saved.config.num_layers == 2 and saved.pruner_name == "adapler"

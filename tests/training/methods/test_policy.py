@@ -25,7 +25,7 @@ from adapler_jax.training.methods.policy import (
     policy_objective,
     rank_targets,
 )
-from adapler_jax.types import Draws, LayerLoop
+from adapler_jax.types import SamplingNoise, ScanOptions
 from tests.tiny import (
     CONFIG,
     assert_all_finite,
@@ -40,10 +40,10 @@ LAYERS = (1, 2)
 
 
 def with_guide(batch):
-    guide_BSL = np.random.default_rng(5).uniform(
-        size=(len(batch.label_B), 2, batch.live_BL.shape[1])
+    importance_BSL = np.random.default_rng(5).uniform(
+        size=(len(batch.label_B), 2, batch.valid_BL.shape[1])
     )
-    return batch.replace(guide_BSL=guide_BSL.astype(np.float32))
+    return batch.replace(importance_BSL=importance_BSL.astype(np.float32))
 
 
 def test_rewards_and_advantages_by_hand():
@@ -82,12 +82,12 @@ def test_policy_gradient_is_that_of_the_expected_reward():
             pruner,
             batch,
             slope=jnp.float32(1.0),
-            draws=Draws(uniform_NBL),
+            noise=SamplingNoise(uniform_NBL),
         )
         return {
             "task": CLASSIFICATION.losses(logits_BC, batch, 0.0),
-            "share": selected_share(trace, pruner.sites, batch.live_BL),
-            "nll": action_losses(trace, pruner.sites, batch.live_BL),
+            "share": selected_share(trace, pruner.sites, batch.valid_BL),
+            "nll": action_losses(trace, pruner.sites, batch.valid_BL),
         }, trace.score_NBL[1, 0, 1]
 
     @functools.partial(jax.jit, static_argnames=("first", "second"))
@@ -165,7 +165,7 @@ def test_the_policy_reaches_selectors_and_the_task_the_encoder():
 
 def test_samples_a_few_at_a_time_give_the_same_step():
     for joint in (False, True):
-        few, whole = gradients(joint, samples_at_once=2), gradients(joint)
+        few, whole = gradients(joint, sample_batch_size=2), gradients(joint)
         assert_trees_near(few, whole, atol=2e-5)
 
 
@@ -174,7 +174,7 @@ def test_samples_a_few_at_a_time_take_less_memory():
 
     def planned(at_once):
         policy = PolicyConfig(
-            length_coef=1.0, num_samples=8, samples_at_once=at_once, task_coef=1.0
+            length_coef=1.0, num_samples=8, sample_batch_size=at_once, task_coef=1.0
         )
 
         def loss(params):
@@ -196,7 +196,7 @@ def test_samples_a_few_at_a_time_take_less_memory():
 
 def test_imitation_ends_with_its_share_of_the_steps():
     params, batch = make_params(PRUNER), with_guide(make_batch())
-    policy = PolicyConfig(length_coef=1.0, num_samples=2, guided_share=0.5)
+    policy = PolicyConfig(length_coef=1.0, num_samples=2, imitation_ratio=0.5)
 
     @jax.jit
     def numbers(share_done):
@@ -258,7 +258,7 @@ def test_a_policy_step_takes_no_gradient_through_the_encoder():
             key=jax.random.key(0),
             share_done=jnp.float32(1.0),
             dtype=jnp.float32,
-            loop=LayerLoop(4),
+            loop=ScanOptions(4),
         )[0]
 
     forward = flops_of(objective, params)
@@ -278,7 +278,7 @@ def test_importance_scores_say_what_a_skip_would_do():
         params, CONFIG, batch, layers=LAYERS, dtype=jnp.float32
     )
     assert scores_BSL.shape == (4, 2, 12) and not np.any(
-        scores_BSL[~np.repeat(batch.live_BL[:, None], 2, axis=1)]
+        scores_BSL[~np.repeat(batch.valid_BL[:, None], 2, axis=1)]
     )
     expected, _ = full_width.forward(params | {"pruner": {}}, CONFIG, keep_all(), batch, slope=None)
     np.testing.assert_allclose(logits_BC, expected, atol=1e-5)
@@ -301,8 +301,8 @@ def test_deep_enough_encoders_are_read_two_thirds_up():
 
 
 def test_rank_targets_by_hand():
-    guide_BSL = jnp.array([[[0.3, 0.9, 0.5, 7.0], [0.1, 0.2, 0.3, 7.0]]])
-    found = rank_targets(guide_BSL, jnp.array([[True, True, True, False]]))
+    importance_BSL = jnp.array([[[0.3, 0.9, 0.5, 7.0], [0.1, 0.2, 0.3, 7.0]]])
+    found = rank_targets(importance_BSL, jnp.array([[True, True, True, False]]))
     np.testing.assert_allclose(found[0], [[1 / 3, 1, 2 / 3, 0], [1 / 3, 2 / 3, 1, 0]], rtol=1e-6)
 
 

@@ -8,7 +8,7 @@ import pytest
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.training import phases
-from adapler_jax.training.metrics_log import read_journal
+from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model
 from configs import powerbert
@@ -36,7 +36,7 @@ def read_all(workdir):
 def finished(make_config, tmp_path_factory):
     """The workdir of one whole run."""
     workdir = tmp_path_factory.mktemp("powerbert") / "run"
-    run_all(make_config(module=powerbert, **RUN), workdir, tell=silent)
+    run_all(make_config(module=powerbert, **RUN), workdir, log=silent)
     return workdir
 
 
@@ -63,13 +63,13 @@ def test_a_run_searches_and_trains_with_what_it_found(finished):
     with pytest.raises(AssertionError):
         assert_trees_equal(*trained)
     masses = [
-        line["mass"] for line in read_journal(finished / "search") if line["group"] == "train"
+        line["mass"] for line in read_metrics_log(finished / "search") if line["group"] == "train"
     ]
     assert masses[0] == 16 * (1 + 2 + 3 + 4) and masses[-1] < masses[0]
 
 
 def test_the_model_serves_and_is_evaluated(finished):
-    rows = evaluate_workdir(finished, tell=silent, with_times=False)
+    rows = evaluate_workdir(finished, log=silent, with_times=False)
     assert [row["method"] for row in rows] == ["dense", "powerbert"]
     assert rows[1]["flops_speedup"] > 1.0
     model = Classifier.load(finished / "powerbert" / "model")
@@ -82,7 +82,7 @@ def test_a_run_killed_twice_ends_with_the_numbers_of_an_uninterrupted_one(
 ):
     torn, config = workdirs(), make_config(module=powerbert, **RUN)
     run_killed_at(config, torn, PHASES, ((18, 2), (14, 3)))
-    run_all(config, torn, tell=silent)
+    run_all(config, torn, log=silent)
     assert read_all(torn) == read_all(finished)
     assert_trees_equal(
         *(load_model(root / "powerbert" / "model").params for root in (torn, finished))
@@ -96,7 +96,7 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
             module=powerbert, powerbert__retention=(9, 5, 3, 2), powerbert__distil_coef=0.0
         ),
         given,
-        tell=silent,
+        log=silent,
     )
     assert not (given / "search").exists() and not (given / "teacher").exists()
     assert load_model(given / "powerbert" / "model").params["pruner"]["retention_N"].tolist() == [
@@ -106,7 +106,7 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
         2,
     ]
     run_all(
-        make_config(module=powerbert, powerbert__retention_of=str(finished)), borrowed, tell=silent
+        make_config(module=powerbert, powerbert__retention_of=str(finished)), borrowed, log=silent
     )
     counts = phases.read_done(finished / "search")["retention"]
     assert (
@@ -137,7 +137,7 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
             {"powerbert__retention": (4, 3, 2, 1), "powerbert__retention_of": "{finished}"},
             "are both given; give one",
         ),
-        ({"powerbert__mass_coef": -1.0}, "config.powerbert.mass_coef is -1.0; expected 0.0 to"),
+        ({"powerbert__mass_coef": -1.0}, "config.powerbert.rank_l1_coef is -1.0; expected 0.0 to"),
         (
             {"powerbert__distil_coef": 2.0},
             "config.powerbert.distil_coef is 2.0; expected 0.0 to 1.0",
@@ -157,7 +157,7 @@ def test_configurations_that_do_not_fit_are_refused_before_training(
     }
     workdir = workdirs()
     with pytest.raises(ValueError, match=message):
-        run_all(make_config(module=powerbert, **changes), workdir, tell=silent)
+        run_all(make_config(module=powerbert, **changes), workdir, log=silent)
     assert not workdir.exists()
 
 
@@ -165,10 +165,10 @@ def test_the_released_program_runs(make_config, workdirs):
     """Padding votes and [CLS] is ranked, in training; the saved model leaves padding out."""
     workdir, config = (
         workdirs(),
-        make_config("faithful", module=powerbert, powerbert__mass_coef=0.05),
+        make_config("paper", module=powerbert, powerbert__mass_coef=0.05),
     )
     config.powerbert.rank_learning_rate = 0.1
-    run_all(config, workdir, tell=silent)
+    run_all(config, workdir, log=silent)
     assert json.loads((workdir / "run.json").read_text())["powerbert"]["padding_votes"]
     kept = phases.read_done(workdir / "powerbert")["validation"]["kept_tokens"]
     assert kept == [float(count) for count in phases.read_done(workdir / "search")["retention"]]

@@ -6,7 +6,7 @@ import pytest
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.training import phases
-from adapler_jax.training.metrics_log import read_journal
+from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model
 from configs import trbert
@@ -35,7 +35,7 @@ def read_all(workdir):
 def finished(make_config, tmp_path_factory):
     """The workdir of one whole run."""
     workdir = tmp_path_factory.mktemp("trbert") / "run"
-    run_all(make_config(module=trbert, **RUN), workdir, tell=silent)
+    run_all(make_config(module=trbert, **RUN), workdir, log=silent)
     return workdir
 
 
@@ -54,12 +54,12 @@ def test_a_run_walks_its_phases(finished):
     with np.load(finished / "scores" / "scores.npz") as arrays:
         assert arrays["guide"].shape == (96, 2, 16) and arrays["teacher_logits"].shape == (96, 2)
         assert np.all(arrays["guide"][:, :, 0] > 0)
-    lines = [line for line in read_journal(finished / "policy") if line["group"] == "train"]
+    lines = [line for line in read_metrics_log(finished / "policy") if line["group"] == "train"]
     assert {"policy", "task", "share", "nll", "reward", "grad_norm"} <= lines[0].keys()
 
 
 def test_the_model_serves_and_is_evaluated(finished):
-    rows = evaluate_workdir(finished, tell=silent, with_times=False)
+    rows = evaluate_workdir(finished, log=silent, with_times=False)
     assert [row["method"] for row in rows] == ["dense", "trbert"]
     found = Classifier.load(finished / "trbert" / "model").predict(["a good film .", "bad films"])
     assert {prediction.label for prediction in found} <= {"bad", "good"}
@@ -70,7 +70,7 @@ def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_o
 ):
     torn, config = workdirs(), make_config(module=trbert, **RUN)
     run_killed_at(config, torn, PHASES, ((15, 2), (12, 3), (13, 4)))
-    run_all(config, torn, tell=silent)
+    run_all(config, torn, log=silent)
     assert read_all(torn) == read_all(finished)
     assert_trees_equal(*(load_model(root / "trbert" / "model").params for root in (torn, finished)))
 
@@ -87,7 +87,7 @@ def test_only_what_decides_is_kept(make_config, workdirs):
             trbert__selector_learning_rate=1e-2,
         ),
         workdir,
-        tell=silent,
+        log=silent,
     )
     scores = phases.read_done(workdir / "trbert")["validation"]
     assert scores["score"] > 0.9 and scores["kept_tokens"][0] > 5.0
@@ -100,9 +100,9 @@ def test_where_nothing_imitates_the_scores_none_are_needed(make_config, workdirs
     run_all(
         make_config(module=trbert, trbert__layers=(1, 3), trbert__guided_share=0.0),
         workdir,
-        tell=silent,
+        log=silent,
     )
-    assert phases.is_done(workdir / "teacher") and not (workdir / "scores").exists()
+    assert phases.is_complete(workdir / "teacher") and not (workdir / "scores").exists()
     assert load_model(workdir / "trbert" / "model").pruner_options == {"layers": (1, 3)}
 
 
@@ -124,7 +124,10 @@ def test_where_nothing_imitates_the_scores_none_are_needed(make_config, workdirs
             {"trbert__policy_num_epochs": 0},
             "config.trbert.policy_num_epochs is 0; expected 1 or more",
         ),
-        ({"trbert__guided_share": 1.5}, "config.trbert.guided_share is 1.5; expected 0.0 to 1.0"),
+        (
+            {"trbert__guided_share": 1.5},
+            "config.trbert.imitation_ratio is 1.5; expected 0.0 to 1.0",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused_before_training(
@@ -132,5 +135,5 @@ def test_options_that_do_not_fit_are_refused_before_training(
 ):
     workdir = workdirs()
     with pytest.raises(ValueError, match=message):
-        run_all(make_config(module=trbert, **changes), workdir, tell=silent)
+        run_all(make_config(module=trbert, **changes), workdir, log=silent)
     assert not workdir.exists()

@@ -4,33 +4,33 @@ Lengths, strides and limits are those of TR-BERT's released program; DREAM and S
 """
 
 
-def reading_section() -> dict:
+def qa_section() -> dict:
     """How questions become rows, and rows answers."""
     return {
-        "stride": 128,  # tokens of the text from the start of a window to the start of the next
+        "doc_stride": 128,  # tokens of the text from the start of a window to the start of the next
         "max_question_tokens": 64,  # a question is cut there
         "max_answers": 1,  # accepted answers of a window that are trained on
         "max_answer_tokens": 30,  # longest answer that is given
-        "num_best": 20,  # answers of a window that are looked at
+        "n_best_size": 20,  # answers of a window that are looked at
         "skip_mismatched": False,  # leave out, and count, questions whose answer does not stand where it should
         "max_option_tokens": 128,  # of a question and one of its options
         "max_sentences": 80,  # that may support an answer (HotpotQA)
         "max_candidates": 79,  # of a question (WikiHop)
-        "max_rows": 1,  # of a question that share its texts, scores averaged (WikiHop); or 8 of data.max_length=512
+        "max_packed_questions": 1,  # of a question that share its texts, scores averaged (WikiHop); or 8 of data.max_length=512
         "protects_markers": True,  # ends of sentences, candidates' markers: read by name, not dropped; False: authors'
         "num_validation_examples": 0,  # questions that models are chosen by, drawn by data.split_seed; 0: all
-        "per_option": False,  # judge each option alone, as right or wrong; or the options against each other
+        "score_options_independently": False,  # judge each option alone, as right or wrong; or the options against each other
     }
 
 
 # With the 0.005 of classes, predictors of answers in texts end up with one score for all tokens: docs/measurements.md.
-SPANS = {"contribution_coef": 0.1}
+SPANS = {"kl_coef": 0.1}
 SQUAD = {"max_length": 384, "batch_size": 16, "adapler": SPANS}
 MRQA = {
     "max_length": 512,
     "batch_size": 16,
     "adapler": SPANS,
-    "reading": {"max_question_tokens": 40},
+    "qa": {"max_question_tokens": 40},
 }
 # TR-BERT's alphas, near its program's of RACE: with 1.0 its selectors cost 2 points on DREAM's validation questions.
 CHOICE = {
@@ -49,7 +49,7 @@ TASKS = {
         "max_length": 1024,
         "batch_size": 8,
         "adapler": SPANS,
-        "reading": {"stride": 1024, "max_question_tokens": 55, "max_answers": 64},
+        "qa": {"doc_stride": 1024, "max_question_tokens": 55, "max_answers": 64},
     },
     "race": {"max_length": 512, "batch_size": 8},
     "dream": CHOICE,
@@ -57,7 +57,7 @@ TASKS = {
     "hotpotqa": {
         "max_length": 1024,
         "batch_size": 8,
-        "reading": {"max_question_tokens": 80, "max_answers": 8},
+        "qa": {"max_question_tokens": 80, "max_answers": 8},
     },
     "wikihop": {"max_length": 1024, "batch_size": 8},
 }
@@ -68,6 +68,6 @@ def shrink(config) -> None:
     config.data.max_length = (
         256 if config.task == "wikihop" else 64
     )  # which holds all candidates in every row
-    config.data.lengths = (config.data.max_length,)
-    config.reading.update({"stride": 64, "max_question_tokens": 16, "max_option_tokens": 24})
-    config.reading.num_validation_examples = 32
+    config.data.bucket_lengths = (config.data.max_length,)
+    config.qa.update({"doc_stride": 64, "max_question_tokens": 16, "max_option_tokens": 24})
+    config.qa.num_validation_examples = 32

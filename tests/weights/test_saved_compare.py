@@ -1,4 +1,4 @@
-"""A saved folder is the same thing to transformers: it answers as Classifier, Reader and Chooser do."""
+"""A saved folder is the same thing to transformers: it answers as Classifier, Reader and MultipleChoice do."""
 
 import json
 
@@ -16,12 +16,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer  # noqa: E402
 from adapler_jax.heads import CLASSIFICATION, SPAN, choice  # noqa: E402
 from adapler_jax.inference.classifier import Classifier  # noqa: E402
-from adapler_jax.inference.multiple_choice import Chooser  # noqa: E402
-from adapler_jax.inference.question_answerer import Reader  # noqa: E402
+from adapler_jax.inference.multiple_choice import MultipleChoice  # noqa: E402
+from adapler_jax.inference.question_answerer import QuestionAnswerer  # noqa: E402
 from adapler_jax.weights.pretrained import load_pretrained  # noqa: E402
 from adapler_jax.weights.save import save_model  # noqa: E402
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.compare
 NAMES, MAX_LENGTH = ("negative", "positive"), 14
 TEXTS = ["a good film .", "bad", "", "the plot is thin and the cast is good " * 4]
 PAIRS = [("a good film .", "the cast"), ("bad", "the plot is thin and the cast is good " * 4)]
@@ -168,10 +168,10 @@ def test_a_classifier_of_each_family_answers_alike_in_transformers(tmp_path, fam
 
 
 LIMITS = {
-    "stride": 4,
+    "doc_stride": 4,
     "max_question_tokens": 4,
     "max_answer_tokens": 3,
-    "num_best": 1,
+    "n_best_size": 1,
     "max_option_tokens": 6,
 }
 
@@ -188,7 +188,7 @@ def best_answer(model, tokenizer, question, context):
         padding=True,
         return_tensors="pt",
         return_overflowing_tokens=True,
-        stride=MAX_LENGTH - asked - LIMITS["stride"],
+        doc_stride=MAX_LENGTH - asked - LIMITS["doc_stride"],
     )
     encodings = inputs.encodings
     inputs.pop("overflow_to_sample_mapping")
@@ -206,8 +206,8 @@ def best_answer(model, tokenizer, question, context):
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
 def test_answers_in_texts_are_those_of_transformers(tmp_path, family):
-    directory = save(tmp_path, family, "QuestionAnswering", SPAN, extra={"reading": LIMITS})
-    ours = Reader.load(directory, driver="masked")
+    directory = save(tmp_path, family, "QuestionAnswering", SPAN, extra={"qa": LIMITS})
+    ours = QuestionAnswerer.load(directory, driver="masked")
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(directory).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     for context in ("the plot is thin", TEXTS[3]):
@@ -219,8 +219,8 @@ def test_answers_in_texts_are_those_of_transformers(tmp_path, family):
 
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "distilbert"])
 def test_chosen_options_are_those_of_transformers(tmp_path, family):
-    directory = save(tmp_path, family, "MultipleChoice", choice(2), extra={"reading": LIMITS})
-    ours = Chooser.load(directory, driver="masked")
+    directory = save(tmp_path, family, "MultipleChoice", choice(2), extra={"qa": LIMITS})
+    ours = MultipleChoice.load(directory, driver="masked")
     model = transformers.AutoModelForMultipleChoice.from_pretrained(directory).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     # Of as many tokens: the article is cut by the longer option of a question, there for each alone.

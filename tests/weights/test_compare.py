@@ -18,7 +18,7 @@ from adapler_jax.types import EncoderConfig  # noqa: E402
 from adapler_jax.weights.pretrained import load_pretrained  # noqa: E402
 from adapler_jax.weights.save import load_model, save_model  # noqa: E402
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.compare
 KEY = jax.random.key(0)
 
 # Wide initial values, so that attention and activations leave their linear range.
@@ -102,24 +102,24 @@ def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
     model = family_model(kind)
     model.save_pretrained(tmp_path)
     loaded = load_pretrained(tmp_path, KEY)
-    token_BL, segment_BL, live_BL = make_inputs(1)
+    token_BL, segment_BL, valid_BL = make_inputs(1)
     token_BL = np.where(
         token_BL == 1, 2, token_BL
     )  # RoBERTa's padding, which may not stand in a text
-    token_BL = np.where(live_BL, token_BL, 1)
+    token_BL = np.where(valid_BL, token_BL, 1)
     assert loaded.config.num_positions == 12 and loaded.config.num_segments == 1
     hidden_BLD = encode(
-        loaded.params["encoder"], loaded.config, *map(jnp.asarray, (token_BL, segment_BL, live_BL))
+        loaded.params["encoder"], loaded.config, *map(jnp.asarray, (token_BL, segment_BL, valid_BL))
     )
     with torch.no_grad():
         expected = model(
             input_ids=torch.tensor(token_BL, dtype=torch.long),
-            attention_mask=torch.tensor(live_BL, dtype=torch.long),
+            attention_mask=torch.tensor(valid_BL, dtype=torch.long),
             output_hidden_states=True,
         )
     np.testing.assert_allclose(
-        np.asarray(hidden_BLD)[live_BL],
-        expected.hidden_states[-1].numpy()[live_BL],
+        np.asarray(hidden_BLD)[valid_BL],
+        expected.hidden_states[-1].numpy()[valid_BL],
         atol=1e-5,
         rtol=1e-5,
     )
@@ -137,11 +137,11 @@ def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
     assert type(saved).__name__ == ("DistilBertModel" if kind.startswith("Distil") else "BertModel")
     with torch.no_grad():
         found = saved(
-            torch.tensor(token_BL, dtype=torch.long), torch.tensor(live_BL, dtype=torch.long)
+            torch.tensor(token_BL, dtype=torch.long), torch.tensor(valid_BL, dtype=torch.long)
         )
     found = found.last_hidden_state
     np.testing.assert_allclose(
-        found.numpy()[live_BL], np.asarray(hidden_BLD)[live_BL], atol=1e-5, rtol=1e-5
+        found.numpy()[valid_BL], np.asarray(hidden_BLD)[valid_BL], atol=1e-5, rtol=1e-5
     )
 
 
@@ -150,16 +150,16 @@ def make_inputs(num_segments, seed=0):
     rng = np.random.default_rng(seed)
     token_BL = rng.integers(0, 50, (3, 12)).astype(np.int32)
     segment_BL = rng.integers(0, num_segments, (3, 12)).astype(np.int32)
-    live_BL = np.arange(12) < np.array([[12], [7], [2]])
-    return token_BL, segment_BL, live_BL
+    valid_BL = np.arange(12) < np.array([[12], [7], [2]])
+    return token_BL, segment_BL, valid_BL
 
 
-def run_torch(model, token_BL, segment_BL, live_BL):
+def run_torch(model, token_BL, segment_BL, valid_BL):
     with torch.no_grad():
         return model(
             input_ids=torch.tensor(token_BL, dtype=torch.long),
             token_type_ids=torch.tensor(segment_BL, dtype=torch.long),
-            attention_mask=torch.tensor(live_BL, dtype=torch.long),
+            attention_mask=torch.tensor(valid_BL, dtype=torch.long),
         )
 
 
@@ -168,10 +168,10 @@ def assert_same_states(model, params, config, seed=0):
     inputs = make_inputs(config.num_segments, seed)
     expected = run_torch(model, *inputs)
     hidden_BLD = encode(params["encoder"], config, *(jnp.asarray(value) for value in inputs))
-    live_BL = inputs[2]
+    valid_BL = inputs[2]
     np.testing.assert_allclose(
-        np.asarray(hidden_BLD)[live_BL],
-        expected.last_hidden_state.numpy()[live_BL],
+        np.asarray(hidden_BLD)[valid_BL],
+        expected.last_hidden_state.numpy()[valid_BL],
         atol=1e-5,
         rtol=1e-5,
     )
