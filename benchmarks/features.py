@@ -32,7 +32,7 @@ from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
 from benchmarks.cold_start import write_tokenizer
 
-SETTINGS = {"max_length": 384, "stride": 128, "max_question_tokens": 64, "max_answers": 1}
+SETTINGS = {"max_length": 384, "doc_stride": 128, "max_question_tokens": 64, "max_answers": 1}
 CASES = ("paragraphs", "distinct")
 VOCAB_SIZE = 5000  # of the made-up tokenizer
 NUM_WORDS, NUM_ASKED, QUESTIONS_A_TEXT = 120, 10, 5  # of a made-up text, as SQuAD has them

@@ -57,7 +57,7 @@ def paper(config):
     config.saliency.num_checkpoints = 3
     config.adapler.update(
         {
-            "start": "pretrained",
+            "init_from": "pretrained",
             "num_epochs": 5,
             "learning_rate": 3e-5,
             "predictor_learning_rate": 3e-5,
@@ -71,7 +71,7 @@ def paper(config):
             "stop_target_gradient": False,
             "clip_cls_ratio": False,
             "slope_schedule": "epochs",
-            "choose": "authors",
+            "checkpoint_selection": "authors",
         }
     )
     config.adapt.target_speedups = ()

@@ -138,7 +138,7 @@ def test_a_question_leaves_room_for_its_text(name, task, variant):
     room = config.data.max_length - limit - 3  # special tokens
     assert room >= 1
     if task.kind == SPAN and name != "triviaqa":  # whose windows do not overlap
-        assert fields.stride <= room - fields.max_answer_tokens or variant
+        assert fields.doc_stride <= room - fields.max_answer_tokens or variant
 
 
 def test_predictors_of_answers_in_texts_are_held_to_saliency():

@@ -7,8 +7,8 @@ from adapler_jax.io.messages import listed, one_line
 CARD_FILE = "README.md"
 CLASSES = {
     "classification": ("Classifier", "classifier", 'predict(["a text"])'),
-    "span": ("Reader", "reader", 'answer("a question?", "a text")'),
-    "choice": ("MultipleChoice", "chooser", 'choose("a question?", "a text", ["one", "another"])'),
+    "span": ("QuestionAnswerer", "question_answerer", 'answer("a question?", "a text")'),
+    "choice": ("MultipleChoice", "multiple_choice", 'choose("a question?", "a text", ["one", "another"])'),
 }
 AUTO = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",

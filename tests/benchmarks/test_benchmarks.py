@@ -333,7 +333,7 @@ def test_an_unknown_variant_is_named(make_config):
 
 
 def test_accuracy_compares_with_a_control_of_as_many_epochs(make_config, tmp_path):
-    config = make_config(adapt__speedups=(1.2,), finetune__num_epochs=2)
+    config = make_config(adapt__target_speedups=(1.2,), finetune__num_epochs=2)
     assert accuracy.control_config(config).finetune.num_epochs == 4
     rows = accuracy.run_seed(config, 1, tmp_path, log=silent)
     assert [row["method"] for row in rows] == ["adapler", "adapt-1.2x"]

@@ -34,7 +34,7 @@ PEERS = {
 @pytest.fixture(scope="module")
 def finished_run(make_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("peers") / "run"
-    run_all(make_config(adapt__speedups=(1.2,)), workdir, log=lambda _: None)
+    run_all(make_config(adapt__target_speedups=(1.2,)), workdir, log=lambda _: None)
     return workdir
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adapler_jax import heads
-from adapler_jax.inference import compute_dtype as operands
+from adapler_jax.inference import compute_dtype
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.compute_dtype import (
     Agreement,
@@ -43,14 +43,14 @@ def _saved(tmp_path):
 @pytest.fixture(autouse=True)
 def _has_units(monkeypatch):
     """A device with units for bfloat16."""
-    monkeypatch.setattr(operands, "has_units", lambda: True)
+    monkeypatch.setattr(compute_dtype, "has_units", lambda: True)
 
 
 def write(saved, **changes):
     """An agreement beside a model."""
-    found = Agreement(operands.MIN_ROWS, 1.0, 0.01, fingerprint(saved))
-    operands.write_agreement(
-        saved.directory / operands.FILE_NAME, dataclasses.replace(found, **changes)
+    found = Agreement(compute_dtype.MIN_ROWS, 1.0, 0.01, fingerprint(saved))
+    compute_dtype.write_agreement(
+        saved.directory / compute_dtype.FILE_NAME, dataclasses.replace(found, **changes)
     )
 
 
@@ -70,7 +70,7 @@ def test_answers_are_compared_on_real_rows_and_kept_beside_the_model(saved):
         and found.same_share in (0.6, 0.8, 1.0)
         and 0.0 < found.largest_difference < 0.3
     )
-    assert operands.read_agreement(saved) == found
+    assert compute_dtype.read_agreement(saved) == found
     assert taken(saved) == "float32" and not found.is_enough
 
 
@@ -85,21 +85,21 @@ def test_comparisons_are_described_by_a_line_a_verdict():
         return Agreement(rows, share, 0.0, "")
 
     same = {"dense": of(256, 1.0), "adapt-2x": of(256, 0.996)}
-    assert operands.describe(same, "validation") == [
+    assert compute_dtype.describe(same, "validation") == [
         "dense, adapt-2x: bfloat16 operands answer alike in 99.6% to 100.0% of 256 rows of validation, "
         'so dtype="auto" takes bfloat16'
     ]
-    mixed = operands.describe(same | {"adapt-4x": of(256, 0.9)}, "validation")
+    mixed = compute_dtype.describe(same | {"adapt-4x": of(256, 0.9)}, "validation")
     assert len(mixed) == 2
     assert mixed[1].startswith("adapt-4x: ") and mixed[1].endswith(
         '90.0% of 256 rows of validation, so dtype="auto" takes float32'
     )
-    few = operands.describe({"dense": of(3, 1.0), "adapt": of(3, 0.3)}, "validation_matched")
+    few = compute_dtype.describe({"dense": of(3, 1.0), "adapt": of(3, 0.3)}, "validation_matched")
     assert few == [
         "dense, adapt: 3 rows of validation_matched are too few to judge bfloat16 operands by "
         '(at least 200), so dtype="auto" takes float32'
     ]
-    assert operands.describe({}, None) == []
+    assert compute_dtype.describe({}, None) == []
 
 
 def test_without_examples_nothing_is_compared(saved):
@@ -124,7 +124,7 @@ def test_answers_of_every_head_have_probabilities_by_answer():
     [
         ({}, "bfloat16"),
         ({"same_share": 0.98}, "float32"),
-        ({"num_rows": operands.MIN_ROWS - 1}, "float32"),
+        ({"num_rows": compute_dtype.MIN_ROWS - 1}, "float32"),
         ({"weights": "of another model"}, "float32"),
     ],
 )
@@ -150,7 +150,7 @@ def test_other_weights_need_another_record(saved):
     ["", "[]", "{", '{"same_share": 2}', "[" * 100_000, '{"num_rows": NaN}', None, "no checksum"],
 )
 def test_a_damaged_record_is_told_and_not_followed(saved, content):
-    path = saved.directory / operands.FILE_NAME
+    path = saved.directory / compute_dtype.FILE_NAME
     if content in (None, "no checksum"):
         write(saved, same_share=0.1)
         record = json.loads(path.read_text()) | {"same_share": 1.0}
@@ -162,7 +162,7 @@ def test_a_damaged_record_is_told_and_not_followed(saved, content):
 
 def test_a_device_without_units_keeps_float32(saved, monkeypatch):
     write(saved)
-    monkeypatch.setattr(operands, "has_units", lambda: False)
+    monkeypatch.setattr(compute_dtype, "has_units", lambda: False)
     assert taken(saved) == "float32"
 
 
@@ -199,8 +199,8 @@ def test_accelerators_with_units_are_known(name, monkeypatch, tmp_path):
     monkeypatch.undo()
     fields, expected = DEVICES[name]
     monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(**fields)])
-    monkeypatch.setattr(operands, "CPU_INFO", tmp_path / "none")
-    assert operands.has_units() is expected
+    monkeypatch.setattr(compute_dtype, "CPU_INFO", tmp_path / "none")
+    assert compute_dtype.has_units() is expected
 
 
 @pytest.mark.parametrize(
@@ -214,11 +214,11 @@ def test_accelerators_with_units_are_known(name, monkeypatch, tmp_path):
 )
 def test_processors_with_units_are_known(text, expected, monkeypatch, tmp_path):
     monkeypatch.undo()
-    monkeypatch.setattr(operands, "CPU_INFO", tmp_path / "cpuinfo")
-    operands.CPU_INFO.write_text(text)
-    assert operands.has_units() is expected
-    operands.CPU_INFO.unlink()
-    assert not operands.has_units()
+    monkeypatch.setattr(compute_dtype, "CPU_INFO", tmp_path / "cpuinfo")
+    compute_dtype.CPU_INFO.write_text(text)
+    assert compute_dtype.has_units() is expected
+    compute_dtype.CPU_INFO.unlink()
+    assert not compute_dtype.has_units()
 
 
 def test_dtypes_by_name_are_those_of_the_library(saved):

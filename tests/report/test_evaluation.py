@@ -43,7 +43,7 @@ def silent(_):
 def finished(make_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("evaluated") / "run"
     config = make_config(
-        adapt__speedups=(1.2,), finetune__num_epochs=20, inference__buckets=(8, 16)
+        adapt__target_speedups=(1.2,), finetune__num_epochs=20, inference__buckets=(8, 16)
     )
     run_all(config, workdir, log=silent)
     return workdir

@@ -127,7 +127,7 @@ TRAINED_BY = "python train.py --config=c.py:custom --workdir='<my run>'"
 def trained(make_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("reported") / "run"
     run_all(
-        make_config(adapt__speedups=(1.2,), data__cache_dir="none"),
+        make_config(adapt__target_speedups=(1.2,), data__cache_dir="none"),
         workdir,
         log=silent,
         command=TRAINED_BY,

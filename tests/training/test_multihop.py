@@ -116,7 +116,7 @@ def test_hotpotqa_from_files_to_answers_and_facts(run, files):
     workdir = run(
         trbert,
         "hotpotqa",
-        data__split_sources=held_out,
+        data__sources=held_out,
         trbert__num_samples=2,
         trbert__batch_size=32,
     )
@@ -142,8 +142,8 @@ def test_wikihop_from_files_to_candidates(run):
     workdir = run(
         adapler,
         "wikihop",
-        data__carve={"validation": 0.3},
-        reading__max_rows=2,
+        data__split_fractions={"validation": 0.3},
+        qa__max_packed_questions=2,
         adapler__batch_size=32,
         adapler__initial_threshold=0.9,
     )

@@ -100,7 +100,7 @@ def run(config, workdir):
 @pytest.fixture(scope="module")
 def pruned(make_reading, tmp_path_factory):
     """The workdir of AdapLeR on span questions."""
-    config = make_reading(adapler, adapt__speedups=(1.5,))
+    config = make_reading(adapler, adapt__target_speedups=(1.5,))
     return run(config, tmp_path_factory.mktemp("runs") / "adapler")
 
 
@@ -241,7 +241,7 @@ def test_selectors_learn_from_questions(make_reading, workdirs):
     [
         (adapler, {}),
         (powerbert, {"powerbert__retention": (12, 8, 6, 4)}),
-        (finetune, {"reading__per_option": True}),
+        (finetune, {"qa__score_options_independently": True}),
     ],
 )
 def test_options_are_chosen_by_every_method(make_reading, workdirs, folders, module, changes):
@@ -270,11 +270,11 @@ def score_of(chooser, folders):
 def test_limits_that_are_none_are_refused_before_any_work(make_reading):
     for field in ("doc_stride", "max_answer_tokens", "max_answers", "num_checkpoints"):
         with pytest.raises(ValueError, match=f"config.qa.{field} is 0; expected 1 or more"):
-            check_config(make_reading(finetune, **{f"reading__{field}": 0}))
+            check_config(make_reading(finetune, **{f"qa__{field}": 0}))
     with pytest.raises(
         ValueError, match="config.qa.num_validation_examples is -1; expected 0 to inf"
     ):
-        check_config(make_reading(finetune, reading__num_validation_examples=-1))
+        check_config(make_reading(finetune, qa__num_validation_examples=-1))
 
 
 def test_a_task_without_a_source_says_so(make_reading, workdirs):

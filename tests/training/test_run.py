@@ -43,7 +43,7 @@ ALL_PHASES = ("finetune", "saliency", "adapler", "adapt-1.2x")
 RUN = {
     "finetune__num_epochs": 2,
     "adapler__num_epochs": 2,
-    "adapt__speedups": (1.2,),
+    "adapt__target_speedups": (1.2,),
     "adapler__length_coef": 3.0,
     "finetune__checkpoint_every_steps": 4,
     "adapler__checkpoint_every_steps": 4,
@@ -302,7 +302,7 @@ def _asked(make_config, tmp_path_factory):
     """A run with two speedups that its model has, and one out of reach; and what it told."""
     workdir, lines = tmp_path_factory.mktemp("asked") / "run", []
     changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
-    run_all(make_config(**changes, adapt__speedups=(1.2, 1.5, 50.0)), workdir, log=lines.append)
+    run_all(make_config(**changes, adapt__target_speedups=(1.2, 1.5, 50.0)), workdir, log=lines.append)
     return workdir, lines, changes
 
 
@@ -351,8 +351,8 @@ def test_a_run_ends_with_a_table_and_the_next_command(asked):
 def test_speedups_can_be_asked_for_one_after_the_other(asked, make_config, workdirs):
     at_once, _, changes = asked
     workdir = workdirs()
-    run_all(make_config(**changes, adapt__speedups=(1.5,)), workdir, log=silent)
-    run_all(make_config(**changes, adapt__speedups=(1.2,)), workdir, log=silent)
+    run_all(make_config(**changes, adapt__target_speedups=(1.5,)), workdir, log=silent)
+    run_all(make_config(**changes, adapt__target_speedups=(1.2,)), workdir, log=silent)
     for name in ("adapt-1.2x", "adapt-1.5x"):
         assert phases.read_done(workdir / name) == phases.read_done(at_once / name)
         assert_same_tree(
@@ -661,7 +661,7 @@ def test_a_run_that_drops_nothing_ends_with_what_to_do(tmp_path, speedup, is_tol
 def test_batch_lengths_above_the_maximum_fall_away(uninterrupted, make_config, workdirs):
     """Saliency has a row of max_length an example."""
     workdir, model = workdirs(), str(uninterrupted / "finetune" / "model")
-    config = make_config("finetuned", model=model, data__max_length=9, data__lengths=(6, 16))
+    config = make_config("finetuned", model=model, data__max_length=9, data__bucket_lengths=(6, 16))
     run_all(config, workdir, log=silent, last_phase="saliency")
     assert phases.load_extras(workdir / "saliency").saliency.shape == (96, 9)
 
@@ -705,23 +705,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
     [
         ({"method": "lstm"}, "config.method is 'lstm'; expected finetune or adapler"),
         ({"compute_dtype": "float8"}, "config.compute_dtype is 'float8'"),
-        ({"adapler__start": "scratch"}, "config.adapler.init_from is 'scratch'"),
-        ({"adapler__choose": "first"}, "config.adapler.checkpoint_selection is 'first'"),
+        ({"adapler__init_from": "scratch"}, "config.adapler.init_from is 'scratch'"),
+        ({"adapler__checkpoint_selection": "first"}, "config.adapler.checkpoint_selection is 'first'"),
         (
             {"adapler__slope_schedule": "cubic"},
             "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs",
         ),
         ({"finetune__batch_size": 0}, "config.finetune.batch_size is 0; expected 1 or more"),
         (
-            {"saliency__num_epochs": 2},
+            {"saliency__num_checkpoints": 2},
             "config.saliency.num_checkpoints is 2, but only config.finetune.num_checkpoints = 1",
         ),
         (
-            {"adapt__speedups": (-1.0,)},
+            {"adapt__target_speedups": (-1.0,)},
             "config.adapt.target_speedups holds -1.0; expected factors of 1 or more",
         ),
         (
-            {"adapt__speedups": (0.8,)},
+            {"adapt__target_speedups": (0.8,)},
             "config.adapt.target_speedups holds 0.8; expected factors of 1 or more, as",
         ),
         ({"class_weight": "equal"}, "config.class_weight is 'equal'; expected none or balanced"),
@@ -739,10 +739,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             {"finetune__num_epochs": 0, "reinit_head": True},
             "config.reinit_head=True gives .* leave out ,finetuned",
         ),
-        ({"adapt__speedups": ("fast",)}, "config.adapt.target_speedups holds 'fast'"),
-        ({"adapt__speedups": (True,)}, "config.adapt.target_speedups holds True"),
+        ({"adapt__target_speedups": ("fast",)}, "config.adapt.target_speedups holds 'fast'"),
+        ({"adapt__target_speedups": (True,)}, "config.adapt.target_speedups holds True"),
         (
-            {"adapt__speedups": (2.0, 2.0000001)},
+            {"adapt__target_speedups": (2.0, 2.0000001)},
             "config.adapt.target_speedups names a phase twice: adapt-2x, adapt-2x",
         ),
         (
@@ -761,14 +761,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             {"finetune__hidden_dropout_prob": 1.0},
             "config.finetune.hidden_dropout_prob is 1.0; expected less than 1",
         ),
-        ({"data__lengths": (4,)}, "bucket 4 cannot hold .*config.data.bucket_lengths"),
-        ({"data__lengths": ("a", 16)}, "config.data.bucket_lengths is \\('a', 16\\)"),
+        ({"data__bucket_lengths": (4,)}, "bucket 4 cannot hold .*config.data.bucket_lengths"),
+        ({"data__bucket_lengths": ("a", 16)}, "config.data.bucket_lengths is \\('a', 16\\)"),
         (
             {"inference__buckets": (2, 8)},
             "bucket 8 cannot hold 16 kept tokens; add a larger size to .*buckets",
         ),
-        ({"adapler__slope_first": 0.99}, "config.adapler.slope_start is 0.99; expected 1.0 to"),
-        ({"adapler__slope_first": 0.0}, "config.adapler.slope_start is 0.0; expected 1.0 to"),
+        ({"adapler__slope_start": 0.99}, "config.adapler.slope_start is 0.99; expected 1.0 to"),
+        ({"adapler__slope_start": 0.0}, "config.adapler.slope_start is 0.0; expected 1.0 to"),
         ({"adapler__distil_coef": 3.0}, "config.adapler.distil_coef is 3.0; expected 0.0 to 1.0"),
         (
             {"adapler__initial_threshold": -1.0},
@@ -791,11 +791,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             "config.inference.driver is 'turbo'; expected auto or bucketed or",
         ),
         (
-            {"data__max_length": 20, "data__lengths": (8, 16), "inference__buckets": (4, 16)},
+            {"data__max_length": 20, "data__bucket_lengths": (8, 16), "inference__buckets": (4, 16)},
             "bucket 16 cannot hold 20 kept tokens",
         ),
         (
-            {"data__split_sources": {"test": 5}},
+            {"data__sources": {"test": 5}},
             "config.data.sources holds 5 for test; expected a source",
         ),
         ({"finetune__clip_norm": -1.0}, "config.finetune.clip_norm is -1.0; expected 0.0 to inf"),
@@ -804,7 +804,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             "config.adapler.length_target is -0.1; expected 0.0 to inf",
         ),
         (
-            {"adapler__threshold_spread": 6.0},
+            {"adapler__threshold_noise": 6.0},
             "config.adapler.threshold_noise is 6.0; expected 0.0 to 5.0",
         ),
         ({"seed": -1}, "config.seed is -1; expected 0 to 4294967295"),
@@ -874,7 +874,7 @@ def test_tensorboard_gets_the_numbers_of_every_step(uninterrupted):
 def test_the_faithful_preset_runs(make_config, workdirs):
     workdir = workdirs()
     config = make_config(
-        "paper", finetune__num_epochs=3, adapler__num_epochs=3, adapler__choose="last"
+        "paper", finetune__num_epochs=3, adapler__num_epochs=3, adapler__checkpoint_selection="last"
     )
     run_all(config, workdir, log=silent)
     assert len(phases.read_done(workdir / "saliency")["finetune_steps"]) == 3

@@ -151,7 +151,7 @@ def tee_questions(
             places.write(np.int64(0).tobytes())
             for question in questions:
                 lines.write(_line(question))
-                places.write(np.int64(lines.log()).tobytes())
+                places.write(np.int64(lines.tell()).tobytes())
                 yield question
 
 

@@ -87,7 +87,7 @@ class Source:
         packed.
         """
         packing = ENDINGS.get(pathlib.PurePath(name).suffix.lower())
-        return cls(file, where, packing, file.log() if file.seekable() else None)
+        return cls(file, where, packing, file.tell() if file.seekable() else None)
 
     @property
     def can_reopen(self) -> bool:
@@ -98,7 +98,7 @@ class Source:
         """Return the bytes of the file as it is stored; None where it is a pipe or empty."""
         if self.start is None:
             return None
-        place = self.file.log()
+        place = self.file.tell()
         size = self.file.seek(0, io.SEEK_END)
         self.file.seek(place)
         return size or None

@@ -119,7 +119,7 @@ def open_table(
 def share_of(source: Source) -> Callable[[int], float | None]:
     """Return a function that says which share of a source is read."""
     size = source.size()
-    return lambda count: min(source.file.log() / size, 1.0) if size else None
+    return lambda count: min(source.file.tell() / size, 1.0) if size else None
 
 
 def text_lines(source: Source, options: Options = Options()) -> Lines:
@@ -127,7 +127,7 @@ def text_lines(source: Source, options: Options = Options()) -> Lines:
 
     @contextlib.contextmanager
     def again() -> Iterator[Iterator[str]]:
-        place = source.file.log()
+        place = source.file.tell()
         try:
             yield decode_lines(source.open(), source.where, encoding=options.encoding)
         finally:

@@ -22,7 +22,7 @@ def finished(make_config, tmp_path_factory):
     """The workdir of one whole run."""
     workdir = tmp_path_factory.mktemp("distill") / "run"
     run_all(
-        make_config(module=distill, finetune__num_epochs=2, distil__num_epochs=2),
+        make_config(module=distill, finetune__num_epochs=2, distill__num_epochs=2),
         workdir,
         log=silent,
     )
@@ -46,7 +46,7 @@ def test_layers_that_the_teacher_does_not_have_are_refused(make_config, workdirs
     with pytest.raises(
         ValueError, match="config.distill.layers is .*; expected increasing numbers from 0 to 3"
     ):
-        run_all(make_config(module=distill, distil__layers=layers), workdir, log=silent)
+        run_all(make_config(module=distill, distill__layers=layers), workdir, log=silent)
     assert not workdir.exists()
 
 

@@ -18,7 +18,7 @@ PHASES = ("finetune", "teacher", "search", "powerbert")
 RUN = {
     "finetune__num_epochs": 2,
     "powerbert__num_epochs": 2,
-    "powerbert__mass_coef": 0.05,
+    "powerbert__rank_l1_coef": 0.05,
     "powerbert__rank_learning_rate": 0.1,
     "powerbert__checkpoint_every_steps": 4,
 }
@@ -106,7 +106,7 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
         2,
     ]
     run_all(
-        make_config(module=powerbert, powerbert__retention_of=str(finished)), borrowed, log=silent
+        make_config(module=powerbert, powerbert__retention_from=str(finished)), borrowed, log=silent
     )
     counts = phases.read_done(finished / "search")["retention"]
     assert (
@@ -124,20 +124,20 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
             {"powerbert__retention": (17, 10, 3, 2)},
             "for longer texts than the 16 token slots of this run",
         ),
-        ({"powerbert__retention_of": "{finished}/finetune"}, "there is no finished search"),
+        ({"powerbert__retention_from": "{finished}/finetune"}, "there is no finished search"),
         (
             {
-                "powerbert__retention_of": "{finished}",
+                "powerbert__retention_from": "{finished}",
                 "data__max_length": 12,
-                "data__lengths": (12,),
+                "data__bucket_lengths": (12,),
             },
             "was for texts of 16 token slots, this run has 12",
         ),
         (
-            {"powerbert__retention": (4, 3, 2, 1), "powerbert__retention_of": "{finished}"},
+            {"powerbert__retention": (4, 3, 2, 1), "powerbert__retention_from": "{finished}"},
             "are both given; give one",
         ),
-        ({"powerbert__mass_coef": -1.0}, "config.powerbert.rank_l1_coef is -1.0; expected 0.0 to"),
+        ({"powerbert__rank_l1_coef": -1.0}, "config.powerbert.rank_l1_coef is -1.0; expected 0.0 to"),
         (
             {"powerbert__distil_coef": 2.0},
             "config.powerbert.distil_coef is 2.0; expected 0.0 to 1.0",
@@ -165,7 +165,7 @@ def test_the_released_program_runs(make_config, workdirs):
     """Padding votes and [CLS] is ranked, in training; the saved model leaves padding out."""
     workdir, config = (
         workdirs(),
-        make_config("paper", module=powerbert, powerbert__mass_coef=0.05),
+        make_config("paper", module=powerbert, powerbert__rank_l1_coef=0.05),
     )
     config.powerbert.rank_learning_rate = 0.1
     run_all(config, workdir, log=silent)

@@ -98,7 +98,7 @@ def test_where_nothing_imitates_the_scores_none_are_needed(make_config, workdirs
     """Selection so far up that the scores are undefined."""
     workdir = workdirs()
     run_all(
-        make_config(module=trbert, trbert__layers=(1, 3), trbert__guided_share=0.0),
+        make_config(module=trbert, trbert__layers=(1, 3), trbert__imitation_ratio=0.0),
         workdir,
         log=silent,
     )
@@ -125,7 +125,7 @@ def test_where_nothing_imitates_the_scores_none_are_needed(make_config, workdirs
             "config.trbert.policy_num_epochs is 0; expected 1 or more",
         ),
         (
-            {"trbert__guided_share": 1.5},
+            {"trbert__imitation_ratio": 1.5},
             "config.trbert.imitation_ratio is 1.5; expected 0.0 to 1.0",
         ),
     ],
