@@ -8,6 +8,7 @@ import json
 import pathlib
 import shlex
 import shutil
+import sys
 
 import pytest
 from absl import flags
@@ -24,6 +25,9 @@ NEW_NAMES: dict[str, str] = {}  # of flags in the recorded commands that have an
 EXPECTED = json.loads((RELEASE / "expected.json").read_text())
 RUNS = tuple(EXPECTED["finished"])
 TOLERANCE = 1e-5
+# AdamW makes steps of rounding errors: with other compiler flags, the release itself differs by
+# 1.3e-5 in the scores (sums of two logits) of the question answering run that it continues.
+QA_SCORE_TOLERANCE = 1e-4
 # The flag parser of ml_collections loads config files by an older function of importlib.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
@@ -40,29 +44,31 @@ def release(tmp_path, monkeypatch):
     return tmp_path
 
 
-def config_of(command):
-    """Return the config and the workdir of a recorded command."""
+def config_of(command, monkeypatch):
+    """Return the config and the workdir of a recorded command, parsed as train.py does."""
     for old, new in NEW_NAMES.items():
         command = command.replace(f"--{old}=", f"--{new}=")
     command = command.replace("--config=configs/", f"--config={CONFIGS}/configs/")
+    arguments = shlex.split(command)[1:]
+    monkeypatch.setattr(sys, "argv", arguments)  # config_flags looks for the fields there
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
     workdir = flags.DEFINE_string("workdir", None, "directory of the run", flag_values=values)
-    values(shlex.split(command)[1:])
+    values(arguments)
     return config.value, workdir.value
 
 
-def assert_near(found, expected, where):
+def assert_near(found, expected, where, tolerance=TOLERANCE):
     """Compare numbers within the tolerance and all else exactly; ignore keys that are new today."""
     if isinstance(expected, dict):
         for name, value in expected.items():
-            assert_near(found[name], value, f"{where}.{name}")
+            assert_near(found[name], value, f"{where}.{name}", tolerance)
     elif isinstance(expected, list):
         assert len(found) == len(expected), where
         for index, value in enumerate(expected):
-            assert_near(found[index], value, f"{where}[{index}]")
+            assert_near(found[index], value, f"{where}[{index}]", tolerance)
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE), where
+        assert found == pytest.approx(expected, rel=tolerance, abs=tolerance), where
     else:
         assert found == expected, where
 
@@ -92,11 +98,11 @@ def predict(directory, *, is_qa):
     ]
 
 
-def assert_predictions(workdir, run, expected):
+def assert_predictions(workdir, run, expected, tolerance=TOLERANCE):
     """Compare the predictions of some phases' models with the expected ones."""
     for phase, predictions in expected.items():
         found = predict(workdir / phase / "model", is_qa=run == "reading")
-        assert_near(found, predictions, phase)
+        assert_near(found, predictions, phase, tolerance)
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -108,16 +114,17 @@ def test_saved_models_predict_what_they_predicted(release, run):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_an_interrupted_run_continues_to_the_same_numbers(release, run):
+def test_an_interrupted_run_continues_to_the_same_numbers(release, monkeypatch, run):
     shutil.unpack_archive(RELEASE / "interrupted" / f"{run}.zip", release)
     directory = release / "interrupted" / run
-    config, workdir = config_of((directory / "commands.txt").read_text())
+    config, workdir = config_of((directory / "commands.txt").read_text(), monkeypatch)
     notes = []
     run_all(config, workdir, tell=notes.append)
     expected = EXPECTED["continued"][run]
     for phase, done in expected["done"].items():
         assert_near(json.loads((directory / phase / "done.json").read_text()), done, phase)
-    assert_predictions(directory, run, expected["predictions"])
+    tolerance = QA_SCORE_TOLERANCE if run == "reading" else TOLERANCE
+    assert_predictions(directory, run, expected["predictions"], tolerance)
 
 
 @pytest.mark.parametrize("run", ["adapler", "reading"])
@@ -127,9 +134,9 @@ def test_a_finished_run_is_evaluated_to_the_same_scores(release, run):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_command_of_a_finished_run_finds_nothing_to_do(release, run):
+def test_the_command_of_a_finished_run_finds_nothing_to_do(release, monkeypatch, run):
     directory, notes = release / "finished" / run, []
-    config, workdir = config_of((directory / "commands.txt").read_text())
+    config, workdir = config_of((directory / "commands.txt").read_text(), monkeypatch)
     run_all(config, workdir, tell=notes.append)
     done = EXPECTED["finished"][run]["done"]
     assert {f"{phase}: finished before" for phase in done} <= set(notes)
