@@ -25,8 +25,8 @@ NEW_NAMES: dict[str, str] = {}  # of flags in the recorded commands that have an
 EXPECTED = json.loads((RELEASE / "expected.json").read_text())
 RUNS = tuple(EXPECTED["finished"])
 TOLERANCE = 1e-5
-# AdamW makes steps of rounding errors: with other compiler flags, the release itself differs by
-# 1.3e-5 in the scores (sums of two logits) of the question answering run that it continues.
+# The bias of start and end logits has no gradient but rounding errors, of which AdamW makes steps.
+# It shifts the score, a sum of two logits, and no probability.
 QA_SCORE_TOLERANCE = 1e-4
 # The flag parser of ml_collections loads config files by an older function of importlib.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
