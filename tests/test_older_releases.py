@@ -1,0 +1,142 @@
+"""Models and workdirs of release 0.1 load, predict and continue with the numbers of that release.
+
+`tests/fixtures/release_0_1/README.md` says how the files were made. The files never change.
+Only the names in this test do.
+"""
+
+import json
+import pathlib
+import shlex
+import shutil
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.reader import Reader
+from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.run import run_all
+
+RELEASE = pathlib.Path(__file__).parent / "fixtures" / "release_0_1"
+CONFIGS = pathlib.Path(__file__).parents[1]  # the folder that holds configs/
+NEW_NAMES: dict[str, str] = {}  # of flags in the recorded commands that have another name today
+EXPECTED = json.loads((RELEASE / "expected.json").read_text())
+RUNS = tuple(EXPECTED["finished"])
+TOLERANCE = 1e-5
+# The bias of start and end logits has no gradient but rounding errors, of which AdamW makes steps.
+# It shifts the score, a sum of two logits, and no probability.
+QA_SCORE_TOLERANCE = 1e-4
+# The flag parser of ml_collections loads config files by an older function of importlib.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+
+def silent(_):
+    pass
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch):
+    """Copy the files into an empty directory and enter it, so that relative paths hold."""
+    shutil.copytree(RELEASE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def config_of(command, monkeypatch):
+    """Return the config and the workdir of a recorded command, parsed as train.py does."""
+    for old, new in NEW_NAMES.items():
+        command = command.replace(f"--{old}=", f"--{new}=")
+    command = command.replace("--config=configs/", f"--config={CONFIGS}/configs/")
+    arguments = shlex.split(command)[1:]
+    monkeypatch.setattr(sys, "argv", arguments)  # config_flags looks for the fields there
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    workdir = flags.DEFINE_string("workdir", None, "directory of the run", flag_values=values)
+    values(arguments)
+    return config.value, workdir.value
+
+
+def assert_near(found, expected, where, tolerance=TOLERANCE):
+    """Compare numbers within the tolerance and all else exactly; ignore keys that are new today."""
+    if isinstance(expected, dict):
+        for name, value in expected.items():
+            assert_near(found[name], value, f"{where}.{name}", tolerance)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for index, value in enumerate(expected):
+            assert_near(found[index], value, f"{where}[{index}]", tolerance)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=tolerance, abs=tolerance), where
+    else:
+        assert found == expected, where
+
+
+def predict(directory, *, is_qa):
+    """Return what a saved model predicts, in the form of the expected file."""
+    if not is_qa:
+        return [
+            {
+                "label": found.label,
+                "probabilities": found.probabilities,
+                "num_tokens": list(found.num_tokens),
+            }
+            for found in Classifier.load(directory).predict(EXPECTED["texts"])
+        ]
+    answers = Reader.load(directory).answer_all([tuple(pair) for pair in EXPECTED["pairs"]])
+    return [
+        {
+            "text": found.text,
+            "start": found.start,
+            "end": found.end,
+            "score": found.score,
+            "probability": found.probability,
+            "kept": found.keep_NW.sum(axis=1).tolist(),
+        }
+        for found in answers
+    ]
+
+
+def assert_predictions(workdir, run, expected, tolerance=TOLERANCE):
+    """Compare the predictions of some phases' models with the expected ones."""
+    for phase, predictions in expected.items():
+        found = predict(workdir / phase / "model", is_qa=run == "reading")
+        assert_near(found, predictions, phase, tolerance)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_saved_models_predict_what_they_predicted(release, run):
+    expected = EXPECTED["finished"][run]["predictions"]
+    if run not in ("finetune", "reading"):
+        expected = {phase: found for phase, found in expected.items() if phase != "finetune"}
+    assert_predictions(release / "finished" / run, run, expected)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_an_interrupted_run_continues_to_the_same_numbers(release, monkeypatch, run):
+    shutil.unpack_archive(RELEASE / "interrupted" / f"{run}.zip", release)
+    directory = release / "interrupted" / run
+    config, workdir = config_of((directory / "commands.txt").read_text(), monkeypatch)
+    notes = []
+    run_all(config, workdir, tell=notes.append)
+    expected = EXPECTED["continued"][run]
+    for phase, done in expected["done"].items():
+        assert_near(json.loads((directory / phase / "done.json").read_text()), done, phase)
+    tolerance = QA_SCORE_TOLERANCE if run == "reading" else TOLERANCE
+    assert_predictions(directory, run, expected["predictions"], tolerance)
+
+
+@pytest.mark.parametrize("run", ["adapler", "reading"])
+def test_a_finished_run_is_evaluated_to_the_same_scores(release, run):
+    rows = evaluate_workdir(pathlib.Path("finished") / run, tell=silent, with_times=False)
+    assert_near(rows, EXPECTED["finished"][run]["evaluation"], run)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_command_of_a_finished_run_finds_nothing_to_do(release, monkeypatch, run):
+    directory, notes = release / "finished" / run, []
+    config, workdir = config_of((directory / "commands.txt").read_text(), monkeypatch)
+    run_all(config, workdir, tell=notes.append)
+    done = EXPECTED["finished"][run]["done"]
+    assert {f"{phase}: finished before" for phase in done} <= set(notes)
