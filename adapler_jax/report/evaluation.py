@@ -36,7 +36,9 @@ from adapler_jax.metrics.classification import (
     choose_threshold,
 )
 from adapler_jax.pruning import Pruner, pruner_of_saved
+from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_model, read_done
+from adapler_jax.training.run import phase_list
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import (
     TaskData,
@@ -74,7 +76,7 @@ def adapted_phases(workdir: pathlib.Path) -> list[str]:
 def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Directories of the finished phases that end in a model, by the model's name: `dense`, the method's, then the
     adapted ones in the order of their speedups. Raises ValueError where there is none."""
-    names = ["finetune", "adapler", "powerbert", "trbert", "distill", *adapted_phases(workdir)]
+    names = [*METHODS, *adapted_phases(workdir)]
     phases = {
         "dense" if name == "finetune" else name: workdir / name
         for name in names
@@ -110,20 +112,8 @@ def check_finished(workdir: pathlib.Path, name: str, phases: dict[str, pathlib.P
 
 def unfinished_phases(workdir: pathlib.Path) -> list[str]:
     """Names of the phases that were begun and are not finished."""
-    names = [
-        "finetune",
-        "saliency",
-        "adapler",
-        "teacher",
-        "search",
-        "powerbert",
-        "scores",
-        "init",
-        "policy",
-        "trbert",
-        "distill",
-    ]
-    names += adapted_phases(workdir)
+    phases = [phase.name for phase in phase_list(read_run(workdir))]
+    names = dict.fromkeys([*phases, *adapted_phases(workdir)])
     return [name for name in names if (workdir / name).exists() and not is_complete(workdir / name)]
 
 
