@@ -187,7 +187,7 @@ def first_site_pruner(config: EncoderConfig) -> Pruner:
         return Selection(view.survival_BL, keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
     return schedule_pruner(config)._replace(
-        read=lambda params, hidden: hidden[..., 0], select=select
+        score=lambda params, hidden: hidden[..., 0], hard=select
     )
 
 

@@ -390,7 +390,9 @@ def describe_head(head: Head, class_names: tuple[str, ...]) -> str:
     """What a head answers, in words."""
     if class_names:
         return f"the classes {', '.join(class_names)}"
-    return f"{head.name} answers" + "".join(f", {name} {value}" for name, value in head.options)
+    return f"{head.name} answers" + "".join(
+        f", {name} {value}" for name, value in head.factory_kwargs
+    )
 
 
 def rows_of_batch(group: int) -> int:

@@ -92,7 +92,7 @@ def save_phase_model(
         params,
         setup.encoder,
         pruner_name=pruner.name,
-        pruner_options=dict(pruner.options),
+        pruner_options=dict(pruner.factory_kwargs),
         head=setup.head,
         class_names=setup.class_names or None,
         max_length=setup.max_length,
@@ -334,7 +334,9 @@ def run_adapler(directory: pathlib.Path, setup: RunContext, config) -> None:
     pruner = recipe.pruner_from_config(setup.encoder, options)
     finetuned = load_phase_model(workdir / "finetune").params
     starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
-    start = starts[options.init_from] | {"pruner": pruner.init(setup.key("predictors"), setup.encoder)}
+    start = starts[options.init_from] | {
+        "pruner": pruner.init(setup.key("predictors"), setup.encoder)
+    }
     dense_score = read_done(workdir / "finetune")["validation"]["score"]
 
     def authors_rank(epoch, scores):

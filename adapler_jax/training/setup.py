@@ -71,7 +71,7 @@ class RunContext(NamedTuple):
     @property
     def logits_shape(self) -> Any:
         """Shape of the logits of one example of full length."""
-        return self.head.shape(self.encoder, self.max_length, self.task.num_classes)
+        return self.head.logits_shape(self.encoder, self.max_length, self.task.num_classes)
 
     def rows(self, batch_size: int) -> int:
         """Rows of a batch of so many examples: an option of a question is one."""
@@ -279,7 +279,7 @@ def data_digests(setup: RunContext) -> dict[str, str]:
                 digest.update(rows.values)
                 digest.update(rows.offsets)
             digest.update(tokenized.labels)
-            for mark in tokenized.marks.values():
+            for mark in tokenized.head_slots.values():
                 digest.update(np.ascontiguousarray(mark))
             digests[name] = digest.hexdigest()
     return digests

@@ -48,7 +48,9 @@ def test_repeated_rows_keep_tokens_labels_ids_and_marks():
         assert (
             found.tokens[row].tolist() == found.segments[row].tolist() == list(range(identity - 9))
         )
-        assert found.labels[row] == LABELS[identity - 10] and found.marks["span"][row] == [identity]
+        assert found.labels[row] == LABELS[identity - 10] and found.head_slots["span"][row] == [
+            identity
+        ]
 
 
 def test_weights_multiply_the_loss_of_their_examples_and_nothing_else():

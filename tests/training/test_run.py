@@ -302,7 +302,9 @@ def _asked(make_config, tmp_path_factory):
     """A run with two speedups that its model has, and one out of reach; and what it told."""
     workdir, lines = tmp_path_factory.mktemp("asked") / "run", []
     changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
-    run_all(make_config(**changes, adapt__target_speedups=(1.2, 1.5, 50.0)), workdir, log=lines.append)
+    run_all(
+        make_config(**changes, adapt__target_speedups=(1.2, 1.5, 50.0)), workdir, log=lines.append
+    )
     return workdir, lines, changes
 
 
@@ -706,7 +708,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"method": "lstm"}, "config.method is 'lstm'; expected finetune or adapler"),
         ({"compute_dtype": "float8"}, "config.compute_dtype is 'float8'"),
         ({"adapler__init_from": "scratch"}, "config.adapler.init_from is 'scratch'"),
-        ({"adapler__checkpoint_selection": "first"}, "config.adapler.checkpoint_selection is 'first'"),
+        (
+            {"adapler__checkpoint_selection": "first"},
+            "config.adapler.checkpoint_selection is 'first'",
+        ),
         (
             {"adapler__slope_schedule": "cubic"},
             "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs",
@@ -791,7 +796,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             "config.inference.driver is 'turbo'; expected auto or bucketed or",
         ),
         (
-            {"data__max_length": 20, "data__bucket_lengths": (8, 16), "inference__buckets": (4, 16)},
+            {
+                "data__max_length": 20,
+                "data__bucket_lengths": (8, 16),
+                "inference__buckets": (4, 16),
+            },
             "bucket 16 cannot hold 20 kept tokens",
         ),
         (

@@ -174,7 +174,7 @@ def _make_batch(
         batch_size=share.stop - share.start,
         labels=tokenized.labels[rows],
         example_ids=tokenized.example_ids[rows],
-        marks={name: marks[rows] for name, marks in tokenized.marks.items()},
+        head_slots={name: marks[rows] for name, marks in tokenized.head_slots.items()},
     )
     return batch if extras is None else add_extras(batch, tokenized.lengths[rows], extras)
 

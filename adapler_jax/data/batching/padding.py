@@ -35,7 +35,7 @@ def pad_batch(
     batch_size: int | None = None,
     labels: Sequence[int] | None = None,
     example_ids: Sequence[int] | None = None,
-    marks: Mapping[str, np.ndarray] | None = None,
+    head_slots: Mapping[str, np.ndarray] | None = None,
 ) -> Batch:
     """Pad examples to one length, and with filler rows to one batch size.
 
@@ -48,7 +48,7 @@ def pad_batch(
       batch_size: rows B; None for as many as there are examples.
       labels: class numbers; None for all 0.
       example_ids: ids; None for 0, 1, 2 ...
-      marks: int32 [rows, ...] by name; None for none.
+      head_slots: int32 [rows, ...] by name; None for none.
 
     Returns:
       A Batch of NumPy arrays.
@@ -74,12 +74,14 @@ def pad_batch(
         valid_BL=np.arange(length) < counts[:, None],
         label_B=label_B,
         example_id_B=ids,
-        marks={name: _fill_up(rows, batch_size) for name, rows in marks.items()} if marks else None,
+        head_slots={name: _fill_up(rows, batch_size) for name, rows in head_slots.items()}
+        if head_slots
+        else None,
     )
 
 
 def _fill_up(rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """The marks of examples with -1 for filler rows."""
+    """The head slots of examples with -1 for filler rows."""
     filled = np.full((batch_size, *rows.shape[1:]), -1, np.int32)
     filled[: len(rows)] = rows
     return filled

@@ -95,13 +95,13 @@ def test_rows_of_hotpotqa_carry_what_its_head_reads(tmp_path):
         "train"
     ]
     tokenized = split.tokenized()
-    assert {name: marks.shape for name, marks in tokenized.marks.items()} == {
+    assert {name: marks.shape for name, marks in tokenized.head_slots.items()} == {
         "span_BA2": (2, 2, 2),
         "sentence_BX2": (2, 20, 2),
         "support_BX": (2, 20),
     }
     assert tokenized.labels.tolist() == [0, 0] and tokenized.example_ids.tolist() == [0, 1]
-    assert all(marks.dtype == np.int32 for marks in tokenized.marks.values())
+    assert all(marks.dtype == np.int32 for marks in tokenized.head_slots.values())
 
 
 def test_rows_of_wikihop_carry_their_markers_and_stand_alone(tmp_path):
@@ -110,7 +110,7 @@ def test_rows_of_wikihop_carry_their_markers_and_stand_alone(tmp_path):
     tokenized = data.splits["train"].tokenized()
     assert data.splits["train"].rows.question.tolist() == [0, 0, 1, 1] and tokenized.group == 1
     assert tokenized.labels.tolist() == [1] * 4 and tokenized.example_ids.tolist() == [0, 1, 2, 3]
-    for row, slot_K in enumerate(tokenized.marks["marker_BK"]):
+    for row, slot_K in enumerate(tokenized.head_slots["marker_BK"]):
         assert [words_of(CORE, tokenized.tokens[row])[slot] for slot in slot_K[:2]] == [
             "[unused1]"
         ] * 2
