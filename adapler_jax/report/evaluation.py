@@ -12,7 +12,6 @@ from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths
 from adapler_jax.data.classification.examples import take_examples
 from adapler_jax.data.qa.questions import Question
-from adapler_jax.data.sources.tables import explain_unknown
 from adapler_jax.evaluation.models import Evaluation, evaluate_model
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.evaluation.timing import own_lengths, time_model
@@ -28,6 +27,7 @@ from adapler_jax.inference.compute_dtype import (
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.io.atomic_files import checksum_path, write_checksums
 from adapler_jax.io.caches import use_compilation_cache
+from adapler_jax.io.messages import explain_unknown
 from adapler_jax.metrics.classification import (
     METRICS,
     THRESHOLD,

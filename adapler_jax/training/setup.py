@@ -13,7 +13,7 @@ from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths, bucket_for
 from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.tokenization import tokenizer_files
-from adapler_jax.data.tokenization.tokenizers import check_table, load_tokenizer
+from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_tokenizer
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, check_buckets
@@ -135,7 +135,7 @@ def prepare(config, *, log: Callable[[str], None]) -> RunContext:
     )  # its refusal has the reason of the notes
     for note in loaded.notes:
         log(note)
-    check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
+    check_embedding_rows(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
     splits = task.splits
     if not is_reading(config) and (note := truncation_note(splits["train"].lengths, max_length)):
         log(note)

@@ -20,8 +20,9 @@ from adapler_jax.data.classification.splits import (
 from adapler_jax.data.classification.tasks import Task, get_task
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.load import load_source
-from adapler_jax.data.sources.tables import Table, explain_unknown, list_names, shown
+from adapler_jax.data.sources.tables import Table
 from adapler_jax.data.sources.text import replace_lone_surrogates
+from adapler_jax.io.messages import explain_unknown, list_names, shown
 
 ROLES = ("text", "text_pair", "label")
 SPLITS = ("train", "validation", "test")  # also with a suffix, as validation_mismatched

@@ -15,7 +15,7 @@ from adapler_jax.data.qa.questions import ReadStats, question_splits, stream_que
 from adapler_jax.data.qa.splits import CHOICE, HOTPOT, SPAN, WIKIHOP, Split, load_split
 from adapler_jax.data.qa.wikihop import stream_wikihop
 from adapler_jax.data.sources.items import has_split
-from adapler_jax.data.sources.tables import explain_unknown
+from adapler_jax.io.messages import explain_unknown
 
 SPLITS = ("train", "validation", "test")  # also with a suffix, as test_of_others
 
