@@ -33,7 +33,7 @@ MARKS = {
     r"refus(e|es|ed|ing|al)": "reject, raise",
     r"wants?|wanted": "need",
     r"knows?|knew": "have, store",
-    r"asks?|asked|asking": "request, call, set",
+    r"asks|asked for": "request, call, set",
     r"(is|are|be|was|were) paid|pays?": "cost",
     r"(of|from) before": "older; previous",
     r"(that|those) of": "repeat the noun",
@@ -46,9 +46,7 @@ MARKS = {
     r"bears?": "tolerate",
     r"nought|thereof|whereof|therein|wherein|hitherto": "a plain word",
     r"by it(?=[.,;]|$)": "repeat the noun",
-    r"of its own": "separate; its own",
     r"makes? of": "compute from",
-    r"as (it|they) (is|are|was|were)\b(?! not)": "unchanged",
 }
 OPENINGS = {
     "What": "name the thing",
@@ -60,7 +58,7 @@ PATTERNS = [
     (re.compile(rf"(?<![\w-])(?:{mark})(?![\w-])", re.IGNORECASE), advice)
     for mark, advice in MARKS.items()
 ]
-OPENING = re.compile(rf"(?:^|(?<=[.!?:] ))({'|'.join(OPENINGS)})\b[^.!?]*[.!?]?")
+OPENING = re.compile(rf"(?:^|(?<=[.!?] ))({'|'.join(OPENINGS)})\b[^.!?]*[.!?]?")
 
 # (file, phrase, reason): phrases in which a mark has a technical or literal meaning.
 ALLOWED: list[tuple[str, str, str]] = []
@@ -106,12 +104,15 @@ def docstring_nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, ast.Constant]]:
 
 
 def comments_of(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the line and text of each comment; adjacent comment lines are one text."""
+    """Yield the line and text of each comment; adjacent lines of nothing else are one text."""
     start, last, parts = 0, -1, []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
         line, text = token.start[0], token.string.lstrip("#: ")
+        if token.line[: token.start[1]].strip():
+            yield line, text
+            continue
         if line != last + 1 and parts:
             yield start, " ".join(parts)
             parts = []
@@ -200,6 +201,8 @@ def find_marks(item: Text) -> Iterator[Finding]:
             if not is_allowed(item.path, text, found.start(), found.end()):
                 near = text[max(0, found.start() - 25) : found.end() + 25]
                 yield Finding(item.path, item.line, item.kind, f"{found[0]}: ...{near}", advice)
+    if item.kind == "comment":
+        text = text[:1].upper() + text[1:]
     for found in OPENING.finditer(text):
         if not found[0].endswith("?") and not is_allowed(item.path, text, *found.span(1)):
             yield Finding(item.path, item.line, item.kind, found[0][:60], OPENINGS[found[1]])
