@@ -266,7 +266,7 @@ def sample_texts(config, num_texts: int) -> tuple[list[str], list[str]]:
 
 
 def main(options) -> None:
-    """SamplingNoise all five and prints what they show."""
+    """Draw all five and prints what they show."""
     pyplot = load_pyplot()
     workdir, out = pathlib.Path(options.workdir).expanduser(), pathlib.Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
