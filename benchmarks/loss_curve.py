@@ -21,10 +21,10 @@ from adapler_jax.data.batching.batches import train_batches
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import print_table, results_record, write_json
 from adapler_jax.pruning import keep_all
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.setup import RunContext, prepare
+from adapler_jax.training.setup import RunContext, load_run_context
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.workdir import flatten
 from adapler_jax.types import COMPUTE_DTYPES
@@ -34,10 +34,10 @@ WINDOW = 25  # steps that a smoothed loss is the mean of
 
 def make_step(setup: RunContext, options, dtype: str, num_steps: int):
     """Return the jitted step of fine-tuning and its optimizers, rates falling to 0."""
-    rates = recipe.make_optimizer_config(options)
+    rates = from_config.make_optimizer_config(options)
     optimizers = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
-        recipe.with_dropout(setup.encoder, options),
+        from_config.with_dropout(setup.encoder, options),
         keep_all(),
         LossConfig(),
         *optimizers,
@@ -99,7 +99,7 @@ def compare(config, seeds, num_steps: int, *, log, window: int = WINDOW) -> list
     for seed in seeds:
         seeded = copy.deepcopy(config)
         seeded.seed = seed
-        setup = prepare(seeded, log=log)
+        setup = load_run_context(seeded, log=log)
         for dtype in COMPUTE_DTYPES:
             if dtype not in programs:
                 programs[dtype] = make_step(setup, options, dtype, num_steps)

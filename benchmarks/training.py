@@ -23,7 +23,7 @@ from adapler_jax.inference.autotune.workloads import check_names, parse_case
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
 from adapler_jax.presets import sections
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig
 from benchmarks.models import MINILM, QUICK
 from benchmarks.peer_systems import REQUIREMENTS, missing_packages, peer_versions
@@ -47,8 +47,8 @@ def torch_training(config: EncoderConfig, batch: Batch, dtype: str, num_threads:
     }
     return Remote(
         TorchTraining,
-        recipe.with_dropout(config, options),
-        recipe.make_optimizer_config(options),
+        from_config.with_dropout(config, options),
+        from_config.make_optimizer_config(options),
         {name: array.astype(np.int64) for name, array in inputs.items()},
         dtype=dtype,
         num_steps=STEPS_PER_EPOCH * options.num_epochs,

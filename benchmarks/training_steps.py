@@ -17,7 +17,7 @@ from adapler_jax.inference.autotune.timing import seconds_of
 from adapler_jax.inference.autotune.workloads import NUM_CLASSES
 from adapler_jax.presets import sections
 from adapler_jax.pruning import Pruner, keep_all, powerbert
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.methods.calibration import steer_thresholds
 from adapler_jax.training.methods.policy import (
@@ -78,10 +78,10 @@ def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
     """Return AdapLeR's section and arguments, with other values of some fields."""
     options = Section(sections.adapler_section(), **changes)
     return options, {
-        "pruner": recipe.pruner_from_config(config, options),
-        "losses": recipe.make_loss_config(options),
-        "slope_fn": recipe.make_slope_fn(options)(STEPS_PER_EPOCH),
-        "jitter": recipe.make_threshold_noise(options),
+        "pruner": from_config.make_adapler(config, options),
+        "losses": from_config.make_loss_config(options),
+        "slope_fn": from_config.make_slope_fn(options)(STEPS_PER_EPOCH),
+        "jitter": from_config.make_threshold_noise(options),
     }
 
 
@@ -102,7 +102,7 @@ def powerbert_parts(
     """Return the section and arguments of PoWER-BERT's search, or of its training."""
     options, length = Section(sections.powerbert_section()), batch.token_BL.shape[1]
     pruner = (
-        recipe.search_pruner_of(config, options, max_length=length)
+        from_config.make_powerbert_search(config, options, max_length=length)
         if is_search
         else powerbert(config)
     )
@@ -140,10 +140,13 @@ def soft_train_step(
     remat: bool = False,
 ) -> Step:
     """Return a step by the soft rule, of every method but TR-BERT."""
-    rates, num_steps = recipe.make_optimizer_config(options), STEPS_PER_EPOCH * options.num_epochs
+    rates, num_steps = (
+        from_config.make_optimizer_config(options),
+        STEPS_PER_EPOCH * options.num_epochs,
+    )
     main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
-        recipe.with_dropout(config, options),
+        from_config.with_dropout(config, options),
         main=main,
         thresholds=thresholds,
         dtype=COMPUTE_DTYPES[dtype],
@@ -158,11 +161,11 @@ def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool)
     """Return a step of TR-BERT's policy, alone or with the encoder."""
     options = Section(sections.trbert_section())
     pruner, policy = (
-        recipe.trbert_of(config, options),
-        recipe.make_policy_config(options, joint=joint),
+        from_config.make_trbert(config, options),
+        from_config.make_policy_config(options, joint=joint),
     )
-    main = main_optimizer(recipe.make_optimizer_config(options), STEPS_PER_EPOCH)
-    config = recipe.with_dropout(config, options)
+    main = main_optimizer(from_config.make_optimizer_config(options), STEPS_PER_EPOCH)
+    config = from_config.with_dropout(config, options)
 
     def objective(params, batch, step, key):
         return policy_objective(

@@ -40,7 +40,7 @@ from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_mode
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import (
     TaskData,
-    is_reading,
+    is_qa_task,
     load_data,
     load_questions,
     load_task_data,
@@ -421,7 +421,7 @@ def load_named(workdir, name: str) -> Classifier:
 
 def reads_texts(workdir) -> bool:
     """Whether a run's task reads texts to answer questions."""
-    return is_reading(read_run(pathlib.Path(workdir).expanduser()))
+    return is_qa_task(read_run(pathlib.Path(workdir).expanduser()))
 
 
 def example_answers(

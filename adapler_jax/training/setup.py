@@ -25,7 +25,7 @@ from adapler_jax.training.balance import BALANCED, check_balance, class_weights
 from adapler_jax.training.task_data import (
     TaskData,
     check_has_source,
-    is_reading,
+    is_qa_task,
     load_task_data,
     splits_special,
 )
@@ -107,12 +107,12 @@ def engine_options(config) -> dict:
     }
 
 
-def prepare(config, *, log: Callable[[str], None]) -> RunContext:
+def load_run_context(config, *, log: Callable[[str], None]) -> RunContext:
     """Loads data, tokenizer and weights. `log` receives one sentence for everything that a user should know.
 
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
-    check_balance(config, has_classes=not is_reading(config))
+    check_balance(config, has_classes=not is_qa_task(config))
     check_has_source(config)  # before the model is looked up, which may take a network
     directory = resolve_model(config.model)
     tokenizer = load_tokenizer(directory, log=log, split_special_tokens=splits_special(config))
@@ -137,7 +137,7 @@ def prepare(config, *, log: Callable[[str], None]) -> RunContext:
         log(note)
     check_embedding_rows(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
     splits = task.splits
-    if not is_reading(config) and (note := truncation_note(splits["train"].lengths, max_length)):
+    if not is_qa_task(config) and (note := truncation_note(splits["train"].lengths, max_length)):
         log(note)
     lengths = batch_lengths(config.data.bucket_lengths, max_length)
     for name, tokenized in splits.items():
@@ -269,12 +269,12 @@ def truncation_note(length_E: np.ndarray, max_length: int) -> str:
     )
 
 
-def data_digests(setup: RunContext) -> dict[str, str]:
+def data_digests(context: RunContext) -> dict[str, str]:
     """A hash of every split that a run trains or is chosen on, of its tokens, labels and class names."""
     digests = {}
-    for name, tokenized in setup.splits.items():
+    for name, tokenized in context.splits.items():
         if not name.startswith("test"):
-            digest = hashlib.sha256("\n".join(setup.task.class_names).encode())
+            digest = hashlib.sha256("\n".join(context.task.class_names).encode())
             for rows in (tokenized.tokens, tokenized.segments):
                 digest.update(rows.values)
                 digest.update(rows.offsets)

@@ -20,11 +20,10 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text, write_checksums
 from adapler_jax.io.provenance import command_line, module_command
 from adapler_jax.report.evaluation import finished_phases
-from adapler_jax.training import from_config as recipe
-from adapler_jax.training import loop, phases
+from adapler_jax.training import from_config, loop, phases
 from adapler_jax.training.metrics_log import MetricsLog, read_metrics_log
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.setup import check_finetuned, prepare, truncation_note
+from adapler_jax.training.setup import check_finetuned, load_run_context, truncation_note
 from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
     check_data,
@@ -287,7 +286,7 @@ def test_the_pruner_has_the_options_of_the_config(make_config):
     config = make_config(
         adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5
     )
-    pruner = recipe.pruner_from_config(tiny.CONFIG, config.adapler)
+    pruner = from_config.make_adapler(tiny.CONFIG, config.adapler)
     params, batch = tiny.make_params(pruner, threshold=0.01), tiny.make_batch()
     assert params["pruner"]["hidden"]["kernel"].shape[-1] == 3
     assert float(pruner.init(jax.random.key(0), tiny.CONFIG)["threshold_N"][0]) == 0.5
@@ -634,10 +633,10 @@ def test_a_missing_source_is_said_before_the_model_is_looked_up():
     with pytest.raises(
         ValueError, match="task 'custom' has no source of its own; set config.data.source"
     ):
-        prepare(config, log=silent)
+        load_run_context(config, log=silent)
     config.data.sources = {"train": "file:a.csv"}
     with pytest.raises(ValueError, match="/no/such/model"):
-        prepare(config, log=silent)
+        load_run_context(config, log=silent)
 
 
 def closing_lines(workdir, names):
@@ -665,7 +664,7 @@ def test_batch_lengths_above_the_maximum_fall_away(uninterrupted, make_config, w
     workdir, model = workdirs(), str(uninterrupted / "finetune" / "model")
     config = make_config("finetuned", model=model, data__max_length=9, data__bucket_lengths=(6, 16))
     run_all(config, workdir, log=silent, last_phase="saliency")
-    assert phases.load_extras(workdir / "saliency").saliency.shape == (96, 9)
+    assert phases.load_saliency(workdir / "saliency").saliency.shape == (96, 9)
 
 
 def test_a_second_process_on_the_workdir_is_refused_and_none_is_after_a_kill(make_config, workdirs):
