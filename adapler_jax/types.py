@@ -96,7 +96,7 @@ class Batch:
     teacher_logits: Any = (
         None  # float32, logits of the fine-tuned model on this example, as the head gives them
     )
-    marks: Any = None  # dict of int32 arrays: token slots that the head reads or is trained by, -1 for fillers
+    head_slots: Any = None  # dict of int32 arrays: token slots that the head reads or is trained by, -1 for fillers
 
 
 class Site(NamedTuple):

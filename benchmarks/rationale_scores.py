@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from adapler_jax.data.batching.lengths import default_lengths
-from adapler_jax.data.classification.rationales import Annotated
+from adapler_jax.data.classification.rationales import AnnotatedText
 from adapler_jax.evaluation.attribution import attention_scores, layer_saliency, pruner_scores
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import pool_words
@@ -88,7 +88,7 @@ def score_windows(
     return found | {"random": [rng.random(shape, np.float32) for shape in shapes]}
 
 
-def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[Annotated]) -> list[dict]:
+def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[AnnotatedText]) -> list[dict]:
     """A row a method and layer: means over the windows of average precision, of the false positive rate at the uniform
     level, and of the share of words above it. AdapLeR's rows have the share of the words still there, too."""
     rows = []
@@ -107,7 +107,7 @@ def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[Annotated]
     return rows
 
 
-def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dict[str, float]:
+def agreement(scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText]) -> dict[str, float]:
     """The columns of `layer_rows` for one score a word."""
     chosen = [rationales.above_uniform(score_W) for score_W in scores]
     rates = [
@@ -126,7 +126,7 @@ def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dic
 
 
 def hard_scores(
-    scores: Sequence[np.ndarray], windows: Sequence[Annotated], share: float
+    scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText], share: float
 ) -> dict[str, float]:
     """ERASER's agreement of the top words: `share` of each window, the mean share of human rationales in training."""
     chosen = [rationales.choose_top(score_W, share) for score_W in scores]
@@ -143,7 +143,7 @@ def hard_scores(
 
 
 def faithfulness(
-    classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[Annotated]
+    classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText]
 ) -> dict:
     """ERASER's comprehensiveness and sufficiency: means over the windows."""
     prob_TC = classifier.predict_probs([text.text for text in windows])
@@ -171,13 +171,13 @@ def faithfulness(
     }
 
 
-def some_words(text: Annotated, chosen_W) -> str:
+def some_words(text: AnnotatedText, chosen_W) -> str:
     """The chosen words of a text."""
     return " ".join(word for word, chosen in zip(text.words, chosen_W) if chosen)
 
 
 def eraser_rows(
-    scores, windows: Sequence[Annotated], share: float, classifiers: dict[str, Classifier]
+    scores, windows: Sequence[AnnotatedText], share: float, classifiers: dict[str, Classifier]
 ) -> list[dict]:
     """A row a method and predictor: ERASER's measures. AdapLeR's scores explain its own model and, as all others, the
     dense one, `classifiers` by name; random ones explain both."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.classification.rationales import Annotated, cut_windows
+from adapler_jax.data.classification.rationales import AnnotatedText, cut_chunks
 from adapler_jax.data.classification.splits import holdout_rows
 from adapler_jax.io.atomic_files import replace_text
 
@@ -26,7 +26,7 @@ class EncodedWindow(NamedTuple):
 
 
 def encode_windows(
-    core: Tokenizer, windows: Sequence[Annotated], *, max_length: int | None
+    core: Tokenizer, windows: Sequence[AnnotatedText], *, max_length: int | None
 ) -> list[EncodedWindow]:
     """Tokenizes the windows word by word, which gives the tokens of their texts. max_length: cut there; None never."""
     core.no_truncation()
@@ -42,16 +42,20 @@ def encode_windows(
     ]
 
 
-def windows_of(core: Tokenizer, documents: Sequence[Annotated], max_length: int) -> list[Annotated]:
+def windows_of(
+    core: Tokenizer, documents: Sequence[AnnotatedText], max_length: int
+) -> list[AnnotatedText]:
     """The windows of max_length tokens that hold a piece of a rationale; the others are left out, as the authors do."""
     windows = []
     for document, encoded in zip(documents, encode_windows(core, documents, max_length=None)):
         pieces_W = np.bincount(encoded.word_L[encoded.word_L >= 0], minlength=len(document.words))
-        windows += cut_windows(document, pieces_W, max_length - NUM_SPECIAL)
+        windows += cut_chunks(document, pieces_W, max_length - NUM_SPECIAL)
     return [window for window in windows if window.rationale_W.any()]
 
 
-def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str, list[Annotated]]:
+def share_out(
+    splits: dict[str, list[AnnotatedText]], *, seed: int = 0
+) -> dict[str, list[AnnotatedText]]:
     """Documents to train on, to choose epochs by, and to look into, as train, validation and test: the official splits
     where test has rationales; else validation is looked into, and a tenth of train, drawn by the seed, chooses.
 
@@ -74,7 +78,7 @@ def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str,
     }
 
 
-def write_windows(windows: dict[str, list[Annotated]], folder: pathlib.Path) -> dict[str, str]:
+def write_windows(windows: dict[str, list[AnnotatedText]], folder: pathlib.Path) -> dict[str, str]:
     """Writes the texts and labels of each split as JSON lines; the sources of the splits, as configs take them."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = {}

@@ -24,11 +24,11 @@ def init_candidates(key, config: EncoderConfig, num_classes: int = 0) -> Params:
 
 
 def read_candidates(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: Batch, key=None):
-    """Logits float32 [B, K] of the candidates in marks["marker_BK"]; MASK_BIAS where there is none. No dropout.
+    """Logits float32 [B, K] of the candidates in head_slots["marker_BK"]; MASK_BIAS where there is none. No dropout.
 
     Source: Ye et al., "TR-BERT", NAACL 2021, the released program.
     """
-    marker_BK = batch.marks["marker_BK"]
+    marker_BK = batch.head_slots["marker_BK"]
     logits_BK = linear(params["candidate"], states_at(exit_hidden_BLD, marker_BK))[..., 0]
     return jnp.where(marker_BK >= 0, logits_BK, MASK_BIAS)
 
@@ -38,7 +38,7 @@ def candidate_losses(logits_BK, batch: Batch, distil_coef: float):
 
     Rows of one question are trained apart; the scores of a question are the means over its rows.
     """
-    marker_BK = batch.marks["marker_BK"]
+    marker_BK = batch.head_slots["marker_BK"]
     teacher_BK = teacher_of(batch, distil_coef)
     if teacher_BK is not None:
         teacher_BK = jnp.where(marker_BK >= 0, teacher_BK, MASK_BIAS)
@@ -48,11 +48,11 @@ def candidate_losses(logits_BK, batch: Batch, distil_coef: float):
 
 def protect_markers(batch: Batch):
     """The candidates' markers, bool [B, L]."""
-    return marked(batch.marks["marker_BK"], batch.valid_BL.shape[1])
+    return marked(batch.head_slots["marker_BK"], batch.valid_BL.shape[1])
 
 
 def candidates(num_candidates: int, protects: bool = True) -> Head:
-    """Candidates of an answer against each other. batch.label_B is the index of the right one, batch.marks["marker_BK"]
+    """Candidates of an answer against each other. batch.label_B is the index of the right one, batch.head_slots["marker_BK"]
     the slots of their markers, K = num_candidates, -1 for fillers. protects: no marker is dropped; where False the
     policy may remove them, as in the released program, and the state in which one was dropped is scored."""
     return _candidates(num_candidates, protects)

@@ -36,7 +36,7 @@ def init_hotpot(key, config: EncoderConfig, num_classes: int = 0) -> Params:
 
 def read_hotpot(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: Batch, key=None):
     """Logits float32 of an answer's ends "span_BL2", of its type "type_B3", and of each sentence in
-    marks["sentence_BX2"] as none and one that supports it "support_BX2"; no dropout.
+    head_slots["sentence_BX2"] as none and one that supports it "support_BX2"; no dropout.
 
         type = W max_i h_i,    i valid;        support = W2 gelu(W1 [h_first; h_last])
 
@@ -47,7 +47,7 @@ def read_hotpot(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: B
     return {
         "span_BL2": read_span(params, config, exit_hidden_BLD, batch),
         "type_B3": linear(params["type"], highest_state(exit_hidden_BLD, batch.valid_BL)),
-        "support_BX2": read_support(params, exit_hidden_BLD, batch.marks["sentence_BX2"]),
+        "support_BX2": read_support(params, exit_hidden_BLD, batch.head_slots["sentence_BX2"]),
     }
 
 
@@ -70,12 +70,12 @@ def read_support(params: Params, exit_hidden_BLD, sentence_BX2):
 
 def has_span(batch: Batch):
     """Whether an accepted answer is in the row, bool [B]."""
-    return jnp.any(batch.marks["span_BA2"] >= 0, axis=(1, 2))
+    return jnp.any(batch.head_slots["span_BA2"] >= 0, axis=(1, 2))
 
 
 def mean_of_sentences(x_BX, batch: Batch):
     """Mean over the sentences that exist, float32 [B]; 0 without any."""
-    exists_BX = batch.marks["support_BX"] >= 0
+    exists_BX = batch.head_slots["support_BX"] >= 0
     num_B = jnp.maximum(1.0, jnp.sum(exists_BX, axis=-1, dtype=jnp.float32))
     return jnp.sum(jnp.where(exists_BX, x_BX, 0.0), axis=-1) / num_B
 
@@ -105,7 +105,7 @@ def hotpot_losses(logits, batch: Batch, distil_coef: float):
 
 def gold_support(batch: Batch):
     """The right class of each sentence, int32 [B, X, 1]; 0 where there is none."""
-    return jnp.maximum(batch.marks["support_BX"], 0)[..., None]
+    return jnp.maximum(batch.head_slots["support_BX"], 0)[..., None]
 
 
 def hotpot_gold(logits, batch: Batch):
@@ -137,11 +137,11 @@ def hotpot_flops(params: Params, config: EncoderConfig, length_B, *, num_sentenc
 
 def protect_sentence_ends(batch: Batch):
     """First and last token of every sentence, bool [B, L]."""
-    return marked(batch.marks["sentence_BX2"], batch.valid_BL.shape[1])
+    return marked(batch.head_slots["sentence_BX2"], batch.valid_BL.shape[1])
 
 
 def hotpot(num_sentences: int, protects: bool = True) -> Head:
-    """Answer and supporting sentences. batch.label_B is the type: 0 a span, 1 yes, 2 no; batch.marks: "span_BA2" as for
+    """Answer and supporting sentences. batch.label_B is the type: 0 a span, 1 yes, 2 no; batch.head_slots: "span_BA2" as for
     a span, all -1 where there is none; "sentence_BX2" first and last slot of each sentence, X = num_sentences;
     "support_BX" 1 for a supporting one, else 0; -1 fills all of them. protects: first and last tokens of sentences are
     not dropped; where False the policy may remove them, as in the released program."""

@@ -37,7 +37,7 @@ def span_losses(logits_BL2, batch: Batch, distil_coef: float):
     Source: BERT for one accepted answer; Clark and Gardner, ACL 2018, section 2.2, for several.
     """
     log_prob_BL2 = logits_BL2 - logsumexp(logits_BL2)
-    accepted_BL2 = accepted_ends(batch.marks["span_BA2"], logits_BL2.shape[1])
+    accepted_BL2 = accepted_ends(batch.head_slots["span_BA2"], logits_BL2.shape[1])
     hard_B2 = -logsumexp(jnp.where(accepted_BL2, log_prob_BL2, MASK_BIAS))[:, 0]
     loss_B = (1.0 - distil_coef) * jnp.mean(hard_B2, axis=-1)
     if distil_coef > 0.0:
@@ -58,13 +58,13 @@ def logsumexp(x_BL2):
 def gold_logits(logits_BL2, batch: Batch):
     """The logit of the first accepted answer's first token plus that of its last one, float32 [B]: what saliency is
     the gradient of. Ours: AdapLeR's paper has classification alone."""
-    first_B12 = batch.marks["span_BA2"][:, :1]
+    first_B12 = batch.head_slots["span_BA2"][:, :1]
     return jnp.sum(jnp.take_along_axis(logits_BL2, jnp.maximum(first_B12, 0), axis=1), axis=(1, 2))
 
 
 def span_correct(logits_BL2, batch: Batch):
     """1 where both likeliest ends belong to accepted answers, float32 [B]."""
-    accepted_BL2 = accepted_ends(batch.marks["span_BA2"], logits_BL2.shape[1])
+    accepted_BL2 = accepted_ends(batch.head_slots["span_BA2"], logits_BL2.shape[1])
     best_B12 = jnp.argmax(logits_BL2, axis=1, keepdims=True)
     return jnp.all(jnp.take_along_axis(accepted_BL2, best_B12, axis=1), axis=(1, 2)).astype(
         jnp.float32

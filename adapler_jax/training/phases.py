@@ -208,7 +208,7 @@ def train(
                 lengths=setup.lengths,
                 seed=setup.seed,
                 start_step=step,
-                extras=extras,
+                example_arrays=extras,
             )
         ),
         evaluate=evaluate,
@@ -334,7 +334,9 @@ def run_adapler(directory: pathlib.Path, setup: RunContext, config) -> None:
     pruner = recipe.pruner_from_config(setup.encoder, options)
     finetuned = load_phase_model(workdir / "finetune").params
     starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
-    start = starts[options.init_from] | {"pruner": pruner.init(setup.key("predictors"), setup.encoder)}
+    start = starts[options.init_from] | {
+        "pruner": pruner.init(setup.key("predictors"), setup.encoder)
+    }
     dense_score = read_done(workdir / "finetune")["validation"]["score"]
 
     def authors_rank(epoch, scores):

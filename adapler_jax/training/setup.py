@@ -279,7 +279,7 @@ def data_digests(setup: RunContext) -> dict[str, str]:
                 digest.update(rows.values)
                 digest.update(rows.offsets)
             digest.update(tokenized.labels)
-            for mark in tokenized.marks.values():
+            for mark in tokenized.head_slots.values():
                 digest.update(np.ascontiguousarray(mark))
             digests[name] = digest.hexdigest()
     return digests
