@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from adapler_jax.data.batching.lengths import default_lengths
-from adapler_jax.data.classification.rationales import Annotated
+from adapler_jax.data.classification.rationales import AnnotatedText
 from adapler_jax.evaluation.attribution import attention_scores, layer_saliency, pruner_scores
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import pool_words
@@ -96,7 +96,7 @@ def score_windows(
     return found | {"random": [rng.random(shape, np.float32) for shape in shapes]}
 
 
-def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[Annotated]) -> list[dict]:
+def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[AnnotatedText]) -> list[dict]:
     """Return a row for each method and layer, with means over the windows.
 
     Columns are average precision, the false positive rate at the uniform level, and the fraction
@@ -118,7 +118,7 @@ def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[Annotated]
     return rows
 
 
-def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dict[str, float]:
+def agreement(scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText]) -> dict[str, float]:
     """Return the columns of `layer_rows` for one score of each word."""
     chosen = [rationales.above_uniform(score_W) for score_W in scores]
     rates = [
@@ -137,7 +137,7 @@ def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dic
 
 
 def hard_scores(
-    scores: Sequence[np.ndarray], windows: Sequence[Annotated], share: float
+    scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText], share: float
 ) -> dict[str, float]:
     """Return ERASER's agreement of the top words.
 
@@ -158,7 +158,7 @@ def hard_scores(
 
 
 def faithfulness(
-    classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[Annotated]
+    classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText]
 ) -> dict:
     """Return ERASER's comprehensiveness and sufficiency, means over the windows."""
     prob_TC = classifier.predict_probs([text.text for text in windows])
@@ -186,13 +186,13 @@ def faithfulness(
     }
 
 
-def some_words(text: Annotated, chosen_W) -> str:
+def some_words(text: AnnotatedText, chosen_W) -> str:
     """Return the chosen words of a text."""
     return " ".join(word for word, chosen in zip(text.words, chosen_W) if chosen)
 
 
 def eraser_rows(
-    scores, windows: Sequence[Annotated], share: float, classifiers: dict[str, Classifier]
+    scores, windows: Sequence[AnnotatedText], share: float, classifiers: dict[str, Classifier]
 ) -> list[dict]:
     """Return ERASER's measures, a row for each method and predictor.
 

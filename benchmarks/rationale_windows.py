@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.classification.rationales import Annotated, cut_windows
+from adapler_jax.data.classification.rationales import AnnotatedText, cut_chunks
 from adapler_jax.data.classification.splits import holdout_rows
 from adapler_jax.io.atomic_files import replace_text
 
@@ -26,7 +26,7 @@ class EncodedWindow(NamedTuple):
 
 
 def encode_windows(
-    core: Tokenizer, windows: Sequence[Annotated], *, max_length: int | None
+    core: Tokenizer, windows: Sequence[AnnotatedText], *, max_length: int | None
 ) -> list[EncodedWindow]:
     """Tokenize the windows word by word, which gives the tokens of their texts.
 
@@ -46,16 +46,20 @@ def encode_windows(
     ]
 
 
-def windows_of(core: Tokenizer, documents: Sequence[Annotated], max_length: int) -> list[Annotated]:
+def windows_of(
+    core: Tokenizer, documents: Sequence[AnnotatedText], max_length: int
+) -> list[AnnotatedText]:
     """Return the windows of max_length tokens that contain part of a rationale."""
     windows = []
     for document, encoded in zip(documents, encode_windows(core, documents, max_length=None)):
         pieces_W = np.bincount(encoded.word_L[encoded.word_L >= 0], minlength=len(document.words))
-        windows += cut_windows(document, pieces_W, max_length - NUM_SPECIAL)
+        windows += cut_chunks(document, pieces_W, max_length - NUM_SPECIAL)
     return [window for window in windows if window.rationale_W.any()]
 
 
-def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str, list[Annotated]]:
+def share_out(
+    splits: dict[str, list[AnnotatedText]], *, seed: int = 0
+) -> dict[str, list[AnnotatedText]]:
     """Split documents into train, validation (to choose epochs) and test (to study).
 
     These are the official splits where test has rationales. Otherwise validation becomes test, and
@@ -82,7 +86,7 @@ def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str,
     }
 
 
-def write_windows(windows: dict[str, list[Annotated]], folder: pathlib.Path) -> dict[str, str]:
+def write_windows(windows: dict[str, list[AnnotatedText]], folder: pathlib.Path) -> dict[str, str]:
     """Write each split as JSON lines and return the sources, in the form that configs take."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = {}

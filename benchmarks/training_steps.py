@@ -81,7 +81,7 @@ def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
         "pruner": from_config.make_adapler(config, options),
         "losses": from_config.make_loss_config(options),
         "slope_fn": from_config.make_slope_fn(options)(STEPS_PER_EPOCH),
-        "jitter": from_config.make_threshold_noise(options),
+        "threshold_noise": from_config.make_threshold_noise(options),
     }
 
 
@@ -91,8 +91,8 @@ def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
     threshold_controller = functools.partial(steer_thresholds, target=ADAPT_SPEEDUP)
     return options, parts | {
         "slope_fn": lambda step: options.slope_end,
-        "jitter": None,
-        "steer": threshold_controller,
+        "threshold_noise": None,
+        "threshold_controller": threshold_controller,
     }
 
 

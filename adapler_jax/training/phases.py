@@ -208,7 +208,7 @@ def train(
                 lengths=context.lengths,
                 seed=context.seed,
                 start_step=step,
-                extras=extras,
+                example_arrays=extras,
             )
         ),
         evaluate=evaluate,
