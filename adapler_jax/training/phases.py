@@ -20,7 +20,7 @@ from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import UnlabelledTask
 from adapler_jax.export.jax_export import PROGRAM_FILES
-from adapler_jax.inference.compute_dtype import FILE_NAME as OPERANDS_FILE
+from adapler_jax.inference.compute_dtype import OPERANDS_FILE
 from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
 from adapler_jax.io.provenance import commit_of_tree, device_name
 from adapler_jax.metrics.classification import THRESHOLD
@@ -334,7 +334,9 @@ def run_adapler(directory: pathlib.Path, setup: RunContext, config) -> None:
     pruner = recipe.pruner_from_config(setup.encoder, options)
     finetuned = load_phase_model(workdir / "finetune").params
     starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
-    start = starts[options.init_from] | {"pruner": pruner.init(setup.key("predictors"), setup.encoder)}
+    start = starts[options.init_from] | {
+        "pruner": pruner.init(setup.key("predictors"), setup.encoder)
+    }
     dense_score = read_done(workdir / "finetune")["validation"]["score"]
 
     def authors_rank(epoch, scores):
