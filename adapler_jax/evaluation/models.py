@@ -96,7 +96,7 @@ def evaluate_model(
     for batch in batches:
         logits, trace = run(params, batch)
         count_NB = token_counts(trace, batch, config)
-        choice = run.choice(*batch.token_BL.shape)
+        choice = run.select_driver(*batch.token_BL.shape)
         executed += executed_flops(
             params,
             config,
@@ -228,7 +228,7 @@ def compare_speed(
         repeats=repeats,
     )
     executed = np.zeros(2, np.int64)
-    choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
+    choices = [pruned_run.select_driver(*batch.token_BL.shape) for batch in batches]
     for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
         count_NB = token_counts(pruned_run(params, batch)[1], batch, config)
         pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)[

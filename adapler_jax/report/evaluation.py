@@ -20,8 +20,8 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.compute_dtype import (
     MIN_ROWS,
     Agreement,
-    check_operands,
-    describe,
+    compare_dtypes,
+    describe_agreement,
     has_units,
 )
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
@@ -228,7 +228,7 @@ class Contest:
         batches = eval_batches(task.splits[split], batch_size=num_rows, lengths=lengths)
         step = max(1, len(batches) // max(NUM_OPERAND_BATCHES, 1 + -(-MIN_ROWS // num_rows)))
         try:
-            return {name: check_operands(self.models[name], batches[::step], **self.engines[name])}
+            return {name: compare_dtypes(self.models[name], batches[::step], **self.engines[name])}
         except OSError as error:
             log(f"{name}: the comparison of bfloat16 with float32 operands is not kept: {error}")
             return {}
@@ -343,7 +343,7 @@ def evaluate_workdir(
             if with_operands and split == chosen[0] and has_units():
                 operands |= contest.compare_operands(name, log=log)
             rows.append(row)
-    for line in describe(operands, contest.validation):
+    for line in describe_agreement(operands, contest.validation):
         log(line)
     return rows
 
