@@ -24,7 +24,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import Explanation, entered
 from adapler_jax.pruning.adapler import soft_removal
 from adapler_jax.report.evaluation import finished_phases, read_run
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model
@@ -65,7 +65,7 @@ def busiest_layer(explanation: Explanation) -> int:
 def slopes_of(options) -> list[float]:
     """The slopes of training at its stages, by the run's schedule."""
     steps = 1000  # a share of training needs no more
-    slope = recipe.make_slope_fn(options)(steps)
+    slope = from_config.make_slope_fn(options)(steps)
     last = steps * options.num_epochs - 1
     return [float(slope(jnp.int32(round(stage * last)))) for stage in STAGES]
 
@@ -266,7 +266,7 @@ def sample_texts(config, num_texts: int) -> tuple[list[str], list[str]]:
 
 
 def main(options) -> None:
-    """SamplingNoise all five and prints what they show."""
+    """Draw all five and prints what they show."""
     pyplot = load_pyplot()
     workdir, out = pathlib.Path(options.workdir).expanduser(), pathlib.Path(options.out)
     out.mkdir(parents=True, exist_ok=True)

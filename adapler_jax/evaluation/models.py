@@ -136,7 +136,7 @@ def evaluate_model(
 @functools.cache
 def _losses_of(head: Head) -> Callable:
     """The head's losses by the labels, compiled once a shape."""
-    return jax.jit(lambda logits, batch: head.losses(logits, batch, 0.0))
+    return jax.jit(lambda logits, batch: head.loss_fn(logits, batch, 0.0))
 
 
 def token_counts(trace, batch: Batch, config: EncoderConfig):

@@ -271,25 +271,25 @@ def export_pieces(
     split = split_layers(stages, params)
     outer, layer = split["outer"], split["layers"][0]
     state, first = jax.eval_shape(
-        lambda outer, tokens: stages.begin(outer, as_batch(tokens)), outer, shapes
+        lambda outer, tokens: stages.embed(outer, as_batch(tokens)), outer, shapes
     )
-    _, record = jax.eval_shape(stages.step, state, layer)
+    _, record = jax.eval_shape(stages.layer, state, layer)
     (states, state_tree), (firsts, first_tree), (records, record_tree) = map(
         jax.tree.flatten, (state, first, record)
     )
 
     def begin(outer, tokens):
-        return tuple(map(jax.tree.leaves, stages.begin(outer, as_batch(tokens))))
+        return tuple(map(jax.tree.leaves, stages.embed(outer, as_batch(tokens))))
 
     def step(states, layer):
         return tuple(
-            map(jax.tree.leaves, stages.step(jax.tree.unflatten(state_tree, states), layer))
+            map(jax.tree.leaves, stages.layer(jax.tree.unflatten(state_tree, states), layer))
         )
 
     def finish(outer, states, firsts, records_N):
         record_N = jax.tree.map(lambda *leaves: jnp.stack(leaves), *records_N)
         trees = (state_tree, states), (first_tree, firsts), (record_tree, record_N)
-        return flat_answer(*stages.finish(outer, *(jax.tree.unflatten(*pair) for pair in trees)))
+        return flat_answer(*stages.readout(outer, *(jax.tree.unflatten(*pair) for pair in trees)))
 
     return {
         "begin": export(begin, outer, shapes),
@@ -317,7 +317,7 @@ def flat_answer(logits_BC, trace: Trace) -> list:
 def split_layers(stages: StagedProgram, params: Params) -> Params:
     """Parameters as the pieces read them: of `begin` and `finish`, and of each layer. Compiles nothing."""
     outer, layers = without_layers(params), params["encoder"]["layers"]
-    per_layer = stages.per_layer(outer | {"pruner": jax.tree.map(np.asarray, outer["pruner"])})
+    per_layer = stages.layer_inputs(outer | {"pruner": jax.tree.map(np.asarray, outer["pruner"])})
     slices = [
         jax.tree.map(lambda leaf, index=index: leaf[index], per_layer)
         for index in range(len(layers))

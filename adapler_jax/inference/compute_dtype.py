@@ -144,7 +144,7 @@ def describe(found: dict[str, Agreement], split: str) -> list[str]:
 
 def probabilities(head: Head, logits):
     """Softmax of the logits over the answers of a row, axis 1 of every array; of options, over those of a question."""
-    group = dict(head.options).get("num_options", 1)
+    group = dict(head.factory_kwargs).get("num_options", 1)
 
     def of_rows(logits_BX):
         logits_BX = np.asarray(logits_BX, np.float64)

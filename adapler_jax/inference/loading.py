@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from adapler_jax.data.batching.lengths import bucket_for, default_lengths
 from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.tokenization.pieces import SIDES
-from adapler_jax.data.tokenization.tokenizers import check_table, load_core_and_side
+from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_core_and_side
 from adapler_jax.export.jax_export import max_length_of
 from adapler_jax.inference.compute_dtype import choose_dtype
 from adapler_jax.inference.drivers.buckets import bucket_sizes
@@ -59,7 +59,7 @@ def prepare_model(
     if buckets is not None:
         bucket_sizes(buckets, max_length)
     tokenizer, tokenizer_side = load_core_and_side(saved.directory)
-    check_table(tokenizer, saved.config.vocab_size, saved.directory)
+    check_embedding_rows(tokenizer, saved.config.vocab_size, saved.directory)
     # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
     single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
     return Loaded(

@@ -10,12 +10,12 @@ import numpy as np
 
 from adapler_jax.metrics.squad import exact_match, normalize, require_predictions, token_overlap
 
-Fact = tuple[str, int]  # title of a paragraph, index of a sentence in it
+SupportingFact = tuple[str, int]  # title of a paragraph, index of a sentence in it
 _WHOLE = {"yes", "no", "noanswer"}  # answers that are right as a whole or not at all
 
 
-class Scores(NamedTuple):
-    """Scores of one question in one respect."""
+class HotpotScores(NamedTuple):
+    """HotpotScores of one question in one respect."""
 
     em: float
     f1: float
@@ -23,10 +23,10 @@ class Scores(NamedTuple):
     recall: float
 
 
-_ZERO = Scores(0.0, 0.0, 0.0, 0.0)
+_ZERO = HotpotScores(0.0, 0.0, 0.0, 0.0)
 
 
-def score_answer(prediction: str, answer: str) -> Scores:
+def score_answer(prediction: str, answer: str) -> HotpotScores:
     """Exact match and overlap of words; no overlap counts where either is yes, no or noanswer and the other differs.
 
     Two texts without words have em 1 and the rest 0, as published.
@@ -34,11 +34,13 @@ def score_answer(prediction: str, answer: str) -> Scores:
     em = exact_match(prediction, answer)
     texts = normalize(prediction), normalize(answer)
     if not all(texts) or (_WHOLE.intersection(texts) and not em):
-        return Scores(em, 0.0, 0.0, 0.0)
-    return Scores(em, *token_overlap(prediction, answer))
+        return HotpotScores(em, 0.0, 0.0, 0.0)
+    return HotpotScores(em, *token_overlap(prediction, answer))
 
 
-def score_facts(predicted: Collection[Fact], wanted: Collection[Fact]) -> Scores:
+def score_facts(
+    predicted: Collection[SupportingFact], wanted: Collection[SupportingFact]
+) -> HotpotScores:
     """Precision, recall and F1 of the set of supporting sentences; em is 1 where the sets are the same.
 
     A ratio without anything below it is 0.
@@ -46,13 +48,15 @@ def score_facts(predicted: Collection[Fact], wanted: Collection[Fact]) -> Scores
     predicted, wanted = set(map(tuple, predicted)), set(map(tuple, wanted))
     common = len(predicted & wanted)
     precision, recall = common / max(1, len(predicted)), common / max(1, len(wanted))
-    return Scores(float(predicted == wanted), _harmonic_mean(precision, recall), precision, recall)
+    return HotpotScores(
+        float(predicted == wanted), _harmonic_mean(precision, recall), precision, recall
+    )
 
 
-def join(answer: Scores, facts: Scores) -> Scores:
+def joint_scores(answer: HotpotScores, facts: HotpotScores) -> HotpotScores:
     """Both at once: products of em, precision and recall; F1 of the products."""
     precision, recall = answer.precision * facts.precision, answer.recall * facts.recall
-    return Scores(answer.em * facts.em, _harmonic_mean(precision, recall), precision, recall)
+    return HotpotScores(answer.em * facts.em, _harmonic_mean(precision, recall), precision, recall)
 
 
 def _harmonic_mean(precision: float, recall: float) -> float:
@@ -62,9 +66,9 @@ def _harmonic_mean(precision: float, recall: float) -> float:
 
 def hotpot_scores(
     predictions: Mapping[str, str],
-    facts: Mapping[str, Collection[Fact]],
+    facts: Mapping[str, Collection[SupportingFact]],
     answers: Mapping[str, str],
-    wanted_facts: Mapping[str, Collection[Fact]],
+    wanted_facts: Mapping[str, Collection[SupportingFact]],
     *,
     missing_scores_zero: bool = False,
 ) -> dict[str, float]:
@@ -99,11 +103,11 @@ def hotpot_scores(
     for key, answer in answers.items():
         of_answer = score_answer(predictions[key], answer) if key in predictions else _ZERO
         of_facts = score_facts(facts[key], wanted_facts[key]) if key in facts else _ZERO
-        rows.append((of_answer, of_facts, join(of_answer, of_facts)))
+        rows.append((of_answer, of_facts, joint_scores(of_answer, of_facts)))
     mean_34 = np.mean(rows, axis=0)
     found = {
         f"{prefix}{name}": float(value)
         for prefix, means in zip(("", "sp_", "joint_"), mean_34)
-        for name, value in zip(Scores._fields, means)
+        for name, value in zip(HotpotScores._fields, means)
     }
     return found | {"total": len(rows)}

@@ -5,7 +5,7 @@ import numpy as np
 from adapler_jax.metrics.classification import accuracy
 
 
-def choose_options(score_R, group_R, *, last_of_ties: bool = False) -> np.ndarray:
+def best_options(score_R, group_R, *, last_of_ties: bool = False) -> np.ndarray:
     """The option of the highest score of each question.
 
     Args:
@@ -32,11 +32,11 @@ def choose_options(score_R, group_R, *, last_of_ties: bool = False) -> np.ndarra
     return option_R[order[first_Q + count_Q - 1]]
 
 
-def choice_accuracy(score_R, group_R, label_Q, *, last_of_ties: bool = False) -> float:
-    """Share of questions whose right option, label_Q, has the highest score. Raises ValueError as `choose_options`, and
+def multiple_choice_accuracy(score_R, group_R, label_Q, *, last_of_ties: bool = False) -> float:
+    """Share of questions whose right option, label_Q, has the highest score. Raises ValueError as `best_options`, and
     where the labels are not as many as the questions."""
     chosen_Q, label_Q = (
-        choose_options(score_R, group_R, last_of_ties=last_of_ties),
+        best_options(score_R, group_R, last_of_ties=last_of_ties),
         np.asarray(label_Q),
     )
     if label_Q.shape != chosen_Q.shape:

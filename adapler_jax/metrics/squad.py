@@ -44,19 +44,19 @@ def token_overlap(prediction: str, answer: str) -> tuple[float, float, float]:
     return 2 * precision * recall / (precision + recall), precision, recall
 
 
-def f1(prediction: str, answer: str) -> float:
+def answer_f1(prediction: str, answer: str) -> float:
     """F1 of `token_overlap`."""
     return token_overlap(prediction, answer)[0]
 
 
-def score_answer(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
+def best_answer_scores(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
     """Exact match and F1 of one prediction, each the highest over the accepted answers.
 
     Answers that normalize to nothing are left out; where none is left, the answer is the empty text.
     """
     wanted = [answer for answer in answers if normalize(answer)] or [""]
     return max(exact_match(prediction, answer) for answer in wanted), max(
-        f1(prediction, answer) for answer in wanted
+        answer_f1(prediction, answer) for answer in wanted
     )
 
 
@@ -103,7 +103,7 @@ def score_questions(
     if not missing_scores_zero:
         require_predictions(predictions, answers)
     rows = [
-        score_answer(predictions[key], answers[key]) if key in predictions else (0.0, 0.0)
+        best_answer_scores(predictions[key], answers[key]) if key in predictions else (0.0, 0.0)
         for key in answers
     ]
     return np.array(rows, np.float64)

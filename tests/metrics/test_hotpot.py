@@ -1,6 +1,12 @@
 import pytest
 
-from adapler_jax.metrics.hotpot import Scores, hotpot_scores, join, score_answer, score_facts
+from adapler_jax.metrics.hotpot import (
+    HotpotScores,
+    hotpot_scores,
+    joint_scores,
+    score_answer,
+    score_facts,
+)
 
 
 def test_answer_by_hand():
@@ -48,9 +54,11 @@ def test_facts_of_empty_sets():
 
 def test_joint_scores_are_products():
     # Precision 1/2 * 1/2, recall 1 * 1/2: F1 = 2 * 1/4 * 1/2 / (3/4).
-    found = join(Scores(1.0, 2 / 3, 1 / 2, 1.0), Scores(0.0, 1 / 2, 1 / 2, 1 / 2))
+    found = joint_scores(
+        HotpotScores(1.0, 2 / 3, 1 / 2, 1.0), HotpotScores(0.0, 1 / 2, 1 / 2, 1 / 2)
+    )
     assert found == (0.0, pytest.approx(1 / 3), 1 / 4, 1 / 2)
-    assert join(Scores(1, 1, 1, 1), Scores(0, 0, 0, 0)) == (0, 0, 0, 0)
+    assert joint_scores(HotpotScores(1, 1, 1, 1), HotpotScores(0, 0, 0, 0)) == (0, 0, 0, 0)
 
 
 ANSWERS = {"1": "yes", "2": "Eiffel Tower"}

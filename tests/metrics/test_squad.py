@@ -7,13 +7,13 @@ from hypothesis import strategies
 
 from adapler_jax.metrics.squad import (
     ALWAYS,
+    answer_f1,
     apply_threshold,
+    best_answer_scores,
     best_threshold,
     exact_match,
-    f1,
     find_thresholds,
     normalize,
-    score_answer,
     squad_scores,
     token_overlap,
 )
@@ -47,25 +47,25 @@ def test_exact_match_ignores_case_articles_and_punctuation():
 def test_overlap_counts_repeated_words_as_often_as_both_have_them():
     # Two of three predicted words are in the answer of four, "x" only once.
     assert token_overlap("x x y", "x y z w") == (pytest.approx(4 / 7), 2 / 3, 2 / 4)
-    assert f1("x", "y") == 0.0
+    assert answer_f1("x", "y") == 0.0
 
 
 def test_overlap_of_empty_texts():
-    assert f1("", "") == f1("the", "") == 1.0
-    assert f1("", "x") == f1("x", "") == 0.0
+    assert answer_f1("", "") == answer_f1("the", "") == 1.0
+    assert answer_f1("", "x") == answer_f1("x", "") == 0.0
 
 
 def test_the_best_accepted_answer_counts_for_each_score_by_itself():
     # "New York" is exact; against "New York City" F1 is 2 * 1 * 2/3 / (5/3).
-    assert score_answer("New York", ["New York City", "the new york"]) == (1.0, 1.0)
-    assert score_answer("New York", ["New York City", "york"]) == (0.0, pytest.approx(0.8))
+    assert best_answer_scores("New York", ["New York City", "the new york"]) == (1.0, 1.0)
+    assert best_answer_scores("New York", ["New York City", "york"]) == (0.0, pytest.approx(0.8))
 
 
 def test_answers_that_normalize_to_nothing_count_as_no_answer():
-    assert score_answer("", ["the", "!"]) == (1.0, 1.0)
-    assert score_answer("x", ["the"]) == (0.0, 0.0)
-    assert score_answer("", ["the", "x"]) == (0.0, 0.0)
-    assert score_answer("", []) == (1.0, 1.0)
+    assert best_answer_scores("", ["the", "!"]) == (1.0, 1.0)
+    assert best_answer_scores("x", ["the"]) == (0.0, 0.0)
+    assert best_answer_scores("", ["the", "x"]) == (0.0, 0.0)
+    assert best_answer_scores("", []) == (1.0, 1.0)
 
 
 def test_scores_of_both_kinds_of_questions_by_hand():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from adapler_jax.data.sources.quotes import ColumnValues, inner_rows, opening_line, some_rows
-from adapler_jax.data.sources.tables import shown
+from adapler_jax.io.messages import shown
 
 CSV, TSV = {"delimiter": ","}, {"delimiter": "\t"}
 PLAIN_TSV = TSV | {"quoting": csv.QUOTE_NONE}  # quotes are characters as others, the GLUE form

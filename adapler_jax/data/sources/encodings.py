@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from adapler_jax.data.sources.compression import MAX_LINE_BYTES
-from adapler_jax.data.sources.tables import explain_unknown
+from adapler_jax.io.messages import explain_unknown
 
 CHUNK = 1 << 20
 USUAL = (

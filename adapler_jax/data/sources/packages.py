@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 
 from adapler_jax.data.sources.class_folders import Place, packaged_rows
 from adapler_jax.data.sources.files import csv_rows
-from adapler_jax.data.sources.tables import Table, explain_unknown, table_from_rows
+from adapler_jax.data.sources.tables import Table, table_from_rows
+from adapler_jax.io.messages import explain_unknown
 
 # One or more folders of wheels or unpacked wheels, separated like PATH; `.demo` here is looked at as well.
 PACKAGES_VARIABLE = "ADAPLER_PACKAGES"

@@ -13,7 +13,7 @@ from adapler_jax.data.qa.questions import (
     Question,
     ReadStats,
     find_answers,
-    parse_row,
+    parse_question,
     question_splits,
     stream_questions,
 )
@@ -197,16 +197,16 @@ def test_triviaqas_files_give_a_question_a_document(tmp_path):
         (tmp_path / "evidence" / name).parent.mkdir(parents=True)
         (tmp_path / "evidence" / name).write_text(text, encoding="utf-8")
     (tmp_path / "qa").mkdir()
-    path, tally = tmp_path / "qa" / "wikipedia-train.json", ReadStats()
+    path, stats = tmp_path / "qa" / "wikipedia-train.json", ReadStats()
     content = json.dumps({"Data": rows, "Domain": "Wikipedia", "Version": 1.0}, indent=4)
     aliases = ("Londres", "Lon-don", "London")
-    assert read(path, content, skip_mismatched=True, tally=tally) == [
+    assert read(path, content, skip_mismatched=True, stats=stats) == [
         Question(
             "tc_1--Ada.txt", "Where?", "Ada in LONDON,\nnot in Londonderry", aliases, ((7, 13),)
         ),
         Question("tc_2--1/1.txt", "Where?", "", (), ()),
     ]
-    assert (tally.num_questions, tally.num_skipped) == (2, 1) and "gone.txt" in tally.first_skipped
+    assert (stats.num_questions, stats.num_skipped) == (2, 1) and "gone.txt" in stats.first_skipped
     with pytest.raises(ValueError, match=r"item 1 \(id tc_1--gone.txt\): there is no document"):
         read(path, content)
 
@@ -351,7 +351,7 @@ def texts(*values):
 
 def questions_of(*rows):
     """The questions of rows of tensorflow-datasets."""
-    return [parse_row(row, where) for where, row in tfds_rows(rows, "tfds:x train")]
+    return [parse_question(row, where) for where, row in tfds_rows(rows, "tfds:x train")]
 
 
 def test_rows_of_tensorflow_datasets_squad_are_read():
@@ -567,15 +567,15 @@ def test_bad_spans_of_mrqa_are_named(detected, message):
         "detected_answers": detected,
     }
     with pytest.raises(ValueError, match=message):
-        parse_row(row, "x: line 1")
+        parse_question(row, "x: line 1")
 
 
 def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
-    tally = ReadStats()
+    stats = ReadStats()
     rows = [WRONG | {"id": "0"}, FLAT, WRONG | {"id": "2"}]
-    assert read(tmp_path / "a.jsonl", lines(*rows), skip_mismatched=True, tally=tally) == [QUESTION]
-    assert (tally.num_questions, tally.num_skipped) == (1, 2)
-    (note,) = tally.notes()
+    assert read(tmp_path / "a.jsonl", lines(*rows), skip_mismatched=True, stats=stats) == [QUESTION]
+    assert (stats.num_questions, stats.num_skipped) == (1, 2)
+    (note,) = stats.notes()
     assert (
         note.startswith("skipped 2 of 3 questions; the first: ")
         and "a.jsonl: line 1 (id 0)" in note
