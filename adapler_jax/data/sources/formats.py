@@ -178,9 +178,9 @@ def parquet_file(source: Source) -> BinaryIO:
         raise ValueError(
             f"{source.where} is a pipe, and Parquet is read from its end; give the file by name"
         )
-    if source.packing:
+    if source.compression:
         raise ValueError(
-            f"{source.where} is Parquet, which is packed inside; unpack the {source.packing} file "
+            f"{source.where} is Parquet, which is packed inside; unpack the {source.compression} file "
             f"first"
         )
     return source.file
