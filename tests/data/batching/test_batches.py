@@ -232,7 +232,7 @@ def test_what_cannot_be_batched_is_refused_before_the_first_batch(make_tokenized
     for make in (lambda *args, **more: train_batches(*args, seed=0, **more), eval_batches):
         with pytest.raises(
             ValueError,
-            match="bucket 16 cannot hold 20 tokens; add a larger size to config.data.bucket_lengths",
+            match=r"bucket 16 cannot hold 20 tokens; add a larger size to config.data.bucket_lengths",
         ):
             make(make_tokenized([20, 3]), batch_size=2, lengths=LENGTHS)
         with pytest.raises(ValueError, match="there are no examples to batch"):
@@ -251,7 +251,7 @@ def test_the_smallest_bucket_that_holds_a_length_is_chosen(length, bucket):
 def test_a_full_bucket_names_its_field():
     with pytest.raises(
         ValueError,
-        match="^bucket 64 cannot hold 71 kept tokens; add a larger size to config.inference.buckets$",
+        match=r"^bucket 64 cannot hold 71 kept tokens; add a larger size to config.inference.buckets$",
     ):
         bucket_for(71, (32, 64), what="kept tokens", field="config.inference.buckets")
 

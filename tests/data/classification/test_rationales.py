@@ -104,7 +104,9 @@ def test_a_malformed_row_is_named(tmp_path, wrong, message):
 @pytest.mark.parametrize("span", [[9, 12], [-1, 2], [3, 3]])
 def test_a_span_outside_of_its_text_is_refused(tmp_path, span):
     source = write_rows(tmp_path / "train.jsonl", [REVIEW, REVIEW | {"evidence_spans": [span]}])
-    with pytest.raises(ValueError, match="row 2: the rationale .* outside of its text of 11 words"):
+    with pytest.raises(
+        ValueError, match=r"row 2: the rationale .* outside of its text of 11 words"
+    ):
         load_movie_rationales(source)
 
 
