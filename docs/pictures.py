@@ -21,7 +21,7 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.explanation import Explanation, entered
+from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.pruning.adapler import soft_removal
 from adapler_jax.report.evaluation import finished_phases, read_run
 from adapler_jax.training.methods.adapler import make_slope_schedule
@@ -95,7 +95,7 @@ def driver_points(
 def draw_words(pyplot, explanation: Explanation, path) -> None:
     """Picture 1: a row a layer; a token is the darker, the higher its score beside the mean of the layer."""
     keep_NL, score_NL = explanation.keep_NL, explanation.score_NL
-    entering_NL = entered(keep_NL)
+    entering_NL = reached_layer(keep_NL)
     width_L = np.array([len(token) for token in explanation.tokens])
     end_L = np.cumsum(width_L + 1.6)  # in characters, with a gap between two tokens
     num_layers = len(keep_NL)
@@ -266,7 +266,7 @@ def sample_texts(config, num_texts: int) -> tuple[list[str], list[str]]:
 
 
 def main(options) -> None:
-    """SamplingNoise all five and prints what they show."""
+    """Draw all five and prints what they show."""
     pyplot = load_pyplot()
     workdir, out = pathlib.Path(options.workdir).expanduser(), pathlib.Path(options.out)
     out.mkdir(parents=True, exist_ok=True)

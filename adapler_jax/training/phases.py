@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from adapler_jax.data.batching.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.export.jax_export import PROGRAM_FILES
-from adapler_jax.inference.compute_dtype import FILE_NAME as OPERANDS_FILE
+from adapler_jax.inference.compute_dtype import OPERANDS_FILE
 from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
 from adapler_jax.io.provenance import commit_of_tree, device_name
 from adapler_jax.metrics.classification import THRESHOLD
@@ -126,7 +126,7 @@ def save_phase_model(
         params,
         context.encoder,
         pruner_name=pruner.name,
-        pruner_options=dict(pruner.options),
+        pruner_options=dict(pruner.factory_kwargs),
         head=context.head,
         class_names=context.class_names or None,
         max_length=context.max_length,
@@ -237,7 +237,7 @@ def train(
             lengths=context.lengths,
             seed=context.seed,
             start_step=step,
-            extras=extras,
+            example_arrays=extras,
         )
         return iter(batches)
 

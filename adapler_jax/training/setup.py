@@ -13,7 +13,7 @@ from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths, bucket_for
 from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.tokenization import tokenizer_files
-from adapler_jax.data.tokenization.tokenizers import check_table, load_tokenizer
+from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_tokenizer
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, check_buckets
@@ -71,7 +71,7 @@ class RunContext(NamedTuple):
     @property
     def logits_shape(self) -> Any:
         """Shape of the logits of one example of full length."""
-        return self.head.shape(self.encoder, self.max_length, self.task.num_classes)
+        return self.head.logits_shape(self.encoder, self.max_length, self.task.num_classes)
 
     @property
     def num_train_examples(self) -> int:
@@ -140,7 +140,7 @@ def load_run_context(config, *, log: Callable[[str], None]) -> RunContext:
     )  # its refusal has the reason of the notes
     for note in loaded.notes:
         log(note)
-    check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
+    check_embedding_rows(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
     splits = task.splits
     if not is_qa_task(config) and (note := truncation_note(splits["train"].lengths, max_length)):
         log(note)
@@ -284,7 +284,7 @@ def data_digests(context: RunContext) -> dict[str, str]:
                 digest.update(rows.values)
                 digest.update(rows.offsets)
             digest.update(tokenized.labels)
-            for mark in tokenized.marks.values():
+            for mark in tokenized.head_slots.values():
                 digest.update(np.ascontiguousarray(mark))
             digests[name] = digest.hexdigest()
     return digests
