@@ -4,7 +4,7 @@ import difflib
 
 import ml_collections
 
-from adapler_jax.presets import qa
+from adapler_jax.presets import old_names, qa
 from adapler_jax.presets.sections import finetune_section
 
 PHASES = ("finetune", "adapler", "powerbert", "trbert", "distill")  # sections of training phases
@@ -119,6 +119,8 @@ def split_argument(argument: str, tasks) -> tuple[str, list[str]]:
 def apply_variants(config: ml_collections.ConfigDict, names: list[str], known: dict) -> None:
     """Applies the named changes in order, `finetuned` last. Raises ValueError on a name that is not known."""
     for name in sorted(names, key=lambda name: name == "finetuned"):
+        if name in old_names.VARIANTS:
+            raise ValueError(f"variant {name!r} is now {old_names.VARIANTS[name]!r}")
         if name not in known:
             raise ValueError(unknown("variant", name, known))
         known[name](config)

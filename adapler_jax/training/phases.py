@@ -39,6 +39,9 @@ from adapler_jax.weights.save import Saved, load_model, save_model
 # checksums of their own.
 MAY_CHANGE = (CARD_FILE, OPERANDS_FILE, PROGRAM_FILES)
 
+# Phases that draw dropout under another name, so that their numbers are equal to release 0.1.
+KEY_NAMES = {"distill": "distil"}
+
 # (epoch from 0, validation scores) -> what epochs are chosen by; the highest is the best
 Rank = Callable[[int, dict], float]
 # (step, steps of an epoch) -> slope of the soft removal; None for the hard rule
@@ -253,7 +256,8 @@ def train(
         batches_from=batches_from,
         evaluate=_make_evaluate(context, pruner, options.batch_size, rank),
     )
-    return train_loop(phase, directory, state, context.key(f"{directory.name} dropout"))
+    key_name = KEY_NAMES.get(directory.name, directory.name)
+    return train_loop(phase, directory, state, context.key(f"{key_name} dropout"))
 
 
 def _make_evaluate(

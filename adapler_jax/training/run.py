@@ -28,6 +28,7 @@ from adapler_jax.training.workdir import (
     claim_workdir,
     counting_seconds,
     flatten,
+    is_of_release_0_1,
     only_process,
     record_command,
 )
@@ -157,6 +158,8 @@ def run_all(
     continues = (workdir / CONFIG_FILE).exists()
     if continues:  # the first call gave the notes of checkpoint and data
         log(f"continues the run in {workdir}")
+        if is_of_release_0_1(workdir):
+            log(f"{workdir} was begun with release 0.1; its config now has the present names of fields")
     context = load_run_context(config, log=ignore if continues else log)
     METHODS[config.method].check_context(config, context)
     claim_workdir(workdir, config.to_dict())
