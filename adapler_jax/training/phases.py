@@ -28,7 +28,14 @@ from adapler_jax.training.loop import PhaseSpec, train_loop
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import RunContext
-from adapler_jax.training.steps import TrainState, init_state, make_train_step
+from adapler_jax.training.steps import (
+    ThresholdController,
+    ThresholdNoise,
+    TrainState,
+    TrainStep,
+    init_state,
+    make_train_step,
+)
 from adapler_jax.training.validation import validate
 from adapler_jax.training.workdir import DONE, TRAIN_PHASE, read_object
 from adapler_jax.types import EncoderConfig, Params
@@ -48,7 +55,7 @@ Rank = Callable[[int, dict], float]
 SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
 # (encoder with the phase's dropout, params, optimizer, number of steps) -> (train step, its state)
 MakeStep = Callable[
-    [EncoderConfig, Params, optax.GradientTransformation, int], tuple[Callable, TrainState]
+    [EncoderConfig, Params, optax.GradientTransformation, int], tuple[TrainStep, TrainState]
 ]
 RunPhase = Callable[[pathlib.Path, RunContext, ConfigDict], None]
 
@@ -162,8 +169,8 @@ def soft_train_step(
     *,
     losses: LossConfig = LossConfig(),
     slope_schedule: SlopeSchedule = no_slope,
-    threshold_controller: Callable | None = None,
-    threshold_noise: Callable | None = None,
+    threshold_controller: ThresholdController | None = None,
+    threshold_noise: ThresholdNoise | None = None,
 ) -> MakeStep:
     """Return what makes the standard step, which trains all parameters through one forward pass.
 

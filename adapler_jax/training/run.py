@@ -40,7 +40,6 @@ AT_LEAST_ONE = (1, math.inf)
 # Fields that all methods share: values of choices, then ranges of numbers, by dotted name. The sections
 # of a method have theirs in its record.
 ALLOWED: dict[str, Sequence[str]] = {
-    "method": tuple(METHODS),
     "compute_dtype": tuple(COMPUTE_DTYPES),
     "data.truncation_side": ("", "right", "left", "middle"),
     "class_weight": ("none", BALANCED),
@@ -70,7 +69,7 @@ def check_config(config: ConfigDict) -> None:
         each other.
     """
     fields = flatten(config.to_dict())
-    check_choices(fields, ALLOWED)
+    check_choices(fields, {"method": tuple(METHODS), **ALLOWED})
     check_ranges(fields, RANGES)
     for method in METHODS.values():
         for name, section in method.sections.items():
@@ -159,7 +158,9 @@ def run_all(
     if continues:  # the first call gave the notes of checkpoint and data
         log(f"continues the run in {workdir}")
         if is_of_release_0_1(workdir):
-            log(f"{workdir} was begun with release 0.1; its config now has the present names of fields")
+            log(
+                f"{workdir} was begun with release 0.1; its config now has the present names of fields"
+            )
     context = load_run_context(config, log=ignore if continues else log)
     METHODS[config.method].check_context(config, context)
     claim_workdir(workdir, config.to_dict())
