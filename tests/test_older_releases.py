@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.reader import Reader
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 
 RELEASE = pathlib.Path(__file__).parent / "fixtures" / "release_0_1"

@@ -10,7 +10,8 @@ NAMES = {
 
 def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
     """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup, of the first
-    split."""
+    split.
+    """
     lines = {}
     for row in summary:
         if row["split"] != summary[0]["split"]:

@@ -53,7 +53,8 @@ def pack_chunk(explanations: Sequence[Explanation], *, num_levels: int) -> str:
 
 def pack_text(explanation: Explanation, part: int) -> tuple[str, int, np.ndarray]:
     """A text up to a little behind its last word that was read, the characters left out there, and how far its words
-    start and end from where they are expected to, int [words, 2]."""
+    start and end from where they are expected to, int [words, 2].
+    """
     whole = explanation.prediction.texts[part]
     words = [word for word in explanation.prediction.words if word.part == part]
     text = whole[: max((word.end for word in words), default=0) + SHOWN_UNREAD]
@@ -93,7 +94,8 @@ def pack_scores(
 def score_levels(score_X: np.ndarray, top: float, num_levels: int) -> np.ndarray:
     """Scores as uint8 of the same shape, 0 to num_levels: num_levels times their third roots, rounded.
 
-    The cubes of the halves between levels are searched, since processors round third roots differently."""
+    The cubes of the halves between levels are searched, since processors round third roots differently.
+    """
     half_K = (np.arange(num_levels) + 0.5) / num_levels
     return np.searchsorted(
         half_K * half_K * half_K, score_X / max(top, 1e-30), side="right"

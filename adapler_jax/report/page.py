@@ -14,9 +14,9 @@ from adapler_jax.data.tokenization.tokens import tokenize
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.report import sections
 from adapler_jax.report.contents import RunRecord, read_contents
-from adapler_jax.report.evaluation import load_fastest, load_named
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
+from adapler_jax.training.finished import load_fastest, load_named
 from adapler_jax.training.task_data import is_reading, load_data, token_cache
 
 _TEMPLATES = jinja2.Environment(

@@ -59,7 +59,8 @@ def panel(name: str, draw: Callable[[Axes], None]) -> Markup:
 
 def inline(svg: str) -> Markup:
     """A file of matplotlib's as an element: no prologue, no style or ids that other panels have too, the page's
-    colours."""
+    colours.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub("<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
