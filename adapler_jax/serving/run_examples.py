@@ -10,14 +10,14 @@ from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.training.evaluation import EVAL_SPLITS
 from adapler_jax.training.finished import fastest_model, finished_phases, load_options, read_run
-from adapler_jax.training.task_data import is_reading, load_data, load_questions
+from adapler_jax.training.task_data import is_qa_task, load_data, load_questions
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import class_names_of, load_model
 
 
 def is_qa_run(workdir) -> bool:
     """Return whether the task of a run answers questions."""
-    return is_reading(read_run(pathlib.Path(workdir).expanduser()))
+    return is_qa_task(read_run(pathlib.Path(workdir).expanduser()))
 
 
 def example_answers(

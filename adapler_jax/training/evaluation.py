@@ -9,7 +9,6 @@ import ml_collections
 
 from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths
-from adapler_jax.data.sources.tables import explain_unknown
 from adapler_jax.evaluation.models import Evaluation, evaluate_model
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.evaluation.timing import own_lengths, time_model
@@ -17,11 +16,12 @@ from adapler_jax.heads import Head
 from adapler_jax.inference.compute_dtype import (
     MIN_ROWS,
     Agreement,
-    check_operands,
-    describe,
+    compare_dtypes,
+    describe_agreement,
     has_units,
 )
 from adapler_jax.io.caches import use_compilation_cache
+from adapler_jax.io.messages import explain_unknown
 from adapler_jax.metrics.classification import (
     METRICS,
     THRESHOLD,
@@ -165,7 +165,9 @@ def describe_head(head: Head, class_names: tuple[str, ...]) -> str:
     """Return a phrase for the outputs of a head."""
     if class_names:
         return f"the classes {', '.join(class_names)}"
-    return f"{head.name} answers" + "".join(f", {name} {value}" for name, value in head.options)
+    return f"{head.name} answers" + "".join(
+        f", {name} {value}" for name, value in head.factory_kwargs
+    )
 
 
 def batch_size_of(group: int) -> int:
@@ -368,7 +370,7 @@ def compare_operands(run: FinishedRun, *, log: Log) -> None:
         agreement = _compare_model_operands(run, name, run.validation, log=log)
         if agreement is not None:
             found[name] = agreement
-    for line in describe(found, run.validation):
+    for line in describe_agreement(found, run.validation):
         log(line)
 
 
@@ -380,7 +382,7 @@ def _compare_model_operands(
     needed = 1 + -(-MIN_ROWS // batch_size_of(run.task.group))
     step = max(1, len(batches) // max(MIN_OPERAND_BATCHES, needed))
     try:
-        return check_operands(run.models[name], batches[::step], **run.engines[name])
+        return compare_dtypes(run.models[name], batches[::step], **run.engines[name])
     except OSError as error:
         log(f"{name}: the comparison of bfloat16 with float32 operands is not kept: {error}")
         return None
