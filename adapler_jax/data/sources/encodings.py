@@ -8,9 +8,7 @@ from adapler_jax.data.sources.compression import MAX_LINE_BYTES, Readable
 from adapler_jax.io.messages import explain_unknown
 
 CHUNK = 1 << 20
-_COMMON = tuple(
-    "utf-8 utf-16 latin-1 cp1252 gb18030 shift_jis euc_kr koi8_r cp1251".split()
-)
+_COMMON = tuple("utf-8 utf-16 latin-1 cp1252 gb18030 shift_jis euc_kr koi8_r cp1251".split())
 # UTF-32's mark starts with UTF-16's, so it is compared first.
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
