@@ -11,13 +11,13 @@ from adapler_jax.data.tokenization.templates import Template, fill_template, rea
 from adapler_jax.inference.words import Encoded, Word, words_of
 
 TRUNCATE = "truncate"
-HOW = (TRUNCATE, "mean", "max")  # what becomes of texts that are too long
+LONG_TEXT_MODES = (TRUNCATE, "mean", "max")  # what becomes of texts that are too long
 
 
-def check_windows(long_texts: str, stride: int | None) -> bool:
-    """Whether texts are read in windows. Raises ValueError on another value than HOW, or a stride that is none."""
-    if long_texts not in HOW:
-        raise ValueError(f"long_texts is {long_texts!r:.60}; expected {', '.join(HOW)}")
+def check_long_texts(long_texts: str, stride: int | None) -> bool:
+    """Whether texts are read in windows. Raises ValueError on another value than LONG_TEXT_MODES, or a stride that is none."""
+    if long_texts not in LONG_TEXT_MODES:
+        raise ValueError(f"long_texts is {long_texts!r:.60}; expected {', '.join(LONG_TEXT_MODES)}")
     if stride is not None and long_texts == TRUNCATE:
         raise ValueError(
             f"stride is {stride!r:.60}, but long_texts='truncate' has no windows; leave it out"

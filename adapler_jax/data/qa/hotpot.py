@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from adapler_jax.data.sources.items import check_text, open_items, split_file
 from adapler_jax.data.sources.values import as_integer
 from adapler_jax.io.messages import shown
-
-Fact = tuple[str, int]  # title of a paragraph, index of a sentence in it
+from adapler_jax.metrics.hotpot import SupportingFact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class HotpotQuestion:
     question: str
     answer: str
     paragraphs: tuple[tuple[str, tuple[str, ...]], ...]
-    supporting_facts: tuple[Fact, ...]
+    supporting_facts: tuple[SupportingFact, ...]
     kind: str
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.ragged import Ragged, ragged
-from adapler_jax.data.qa.hotpot import Fact, HotpotQuestion
+from adapler_jax.data.qa.hotpot import HotpotQuestion
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.offsets import align_spans
@@ -25,6 +25,7 @@ from adapler_jax.data.tokenization.templates import (
     read_template,
     token_rows,
 )
+from adapler_jax.metrics.hotpot import SupportingFact
 
 ANSWER_TYPES = ("span", "yes", "no")
 TITLE_MARKERS = ("[unused1]", "[unused2]")  # before and behind a title
@@ -65,8 +66,8 @@ class HotpotRows:
     answer_type: np.ndarray
     sentence_RS2: np.ndarray
     supporting_RS: np.ndarray
-    facts: list[tuple[Fact, ...]] | None
-    gold_facts: list[tuple[Fact, ...]]
+    facts: list[tuple[SupportingFact, ...]] | None
+    gold_facts: list[tuple[SupportingFact, ...]]
     answers: list[str]
     ids: list[str]
 
@@ -86,7 +87,7 @@ class _Context(NamedTuple):
     tokens: list[int]
     starts: list[int]
     ends: list[int]
-    facts: list[Fact]  # of every sentence that has a token
+    facts: list[SupportingFact]  # of every sentence that has a token
     bounds: list[tuple[int, int]]  # its first and last token
     characters: list[tuple[int, int]]  # its place in the text
 

@@ -72,7 +72,7 @@ def question_splits(source: str) -> tuple[str, ...]:
 
 
 def stream_questions(
-    source: str, *, split: str, skip_mismatched: bool = False, tally: ReadStats | None = None
+    source: str, *, split: str, skip_mismatched: bool = False, stats: ReadStats | None = None
 ) -> Iterator[Question]:
     """Read the questions of a split one after another; memory does not grow with them, but for 8 bytes each.
 
@@ -83,7 +83,7 @@ def stream_questions(
         trivia_qa/rc). TriviaQA gives a question for each document, with the id QUESTION--FILE.
       split: a split; a source with one only gives that.
       skip_mismatched: skip questions whose answers do not stand where they should, or whose document is missing.
-      tally: counts the questions given and skipped.
+      stats: counts the questions given and skipped.
 
     Returns:
       The questions. Lone surrogates are replaced, spaces at the ends of answers are left out.
@@ -100,30 +100,30 @@ def stream_questions(
         rows(),
         source,
         skip_mismatched=skip_mismatched,
-        tally=ReadStats() if tally is None else tally,
+        stats=ReadStats() if stats is None else stats,
     )
 
 
 def _questions(
-    rows: Rows, source: str, *, skip_mismatched: bool, tally: ReadStats
+    rows: Rows, source: str, *, skip_mismatched: bool, stats: ReadStats
 ) -> Iterator[Question]:
     """Turn rows into questions and count them."""
     hashes = array.array("q")
     for where, row in _once(rows):
         try:
-            question = parse_row(row, where)
+            question = parse_question(row, where)
         except _Mismatch as error:
             if not skip_mismatched:
                 raise
-            tally.num_skipped += 1
-            tally.first_skipped = tally.first_skipped or error.complaint
+            stats.num_skipped += 1
+            stats.first_skipped = stats.first_skipped or error.complaint
             continue
-        tally.num_questions += 1
+        stats.num_questions += 1
         hashes.append(hash(question.id))
         yield question
     if not hashes:
         raise ValueError(
-            f"{source} gives no questions; {'; '.join(tally.notes()) or 'it holds none'}"
+            f"{source} gives no questions; {'; '.join(stats.notes()) or 'it holds none'}"
         )
     _check_ids(np.frombuffer(hashes, np.int64), source)
 
@@ -151,7 +151,7 @@ def _check_ids(hashes: np.ndarray, source: str) -> None:
         )
 
 
-def parse_row(row: Row, where: str) -> Question:
+def parse_question(row: Row, where: str) -> Question:
     """Turn a row into a question; its fields tell the form of the answers.
 
     Args:

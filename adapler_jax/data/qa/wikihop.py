@@ -152,9 +152,9 @@ def stream_wikihop_rows(
         rows, slots = [], np.full((len(chunk), max_candidates), -1, np.int32)
         for question, slot_C in zip(chunk, slots):
             query, candidates, supports = next(found), *_take(found, question)
-            prefix, places = lead(query, candidates, ids[:1], room)
+            prefix, places = first_tokens(query, candidates, ids[:1], room)
             slot_C[: len(places)] = len(template.first) + places
-            rows.append(share_out(prefix, supports, ids[1:], room, max_packed_questions))
+            rows.append(distribute_tokens(prefix, supports, ids[1:], room, max_packed_questions))
         counts = [len(of_question) for of_question in rows]
         nothing = np.zeros(0, np.int32)
         yield WikihopRows(
@@ -190,7 +190,7 @@ def check_candidates(question: WikihopQuestion, max_candidates: int, room: int) 
         )
 
 
-def lead(query: np.ndarray, candidates: list[np.ndarray], marker: np.ndarray, room: int):
+def first_tokens(query: np.ndarray, candidates: list[np.ndarray], marker: np.ndarray, room: int):
     """What stands in front of the supporting texts: tokens, int32, and the places of the candidates' markers in them.
 
     Candidates are cut to the largest length with which all fit; where none does, the query is cut.
@@ -211,7 +211,7 @@ def lead(query: np.ndarray, candidates: list[np.ndarray], marker: np.ndarray, ro
     return np.concatenate([query, *parts]), places
 
 
-def share_out(
+def distribute_tokens(
     prefix: np.ndarray,
     supports: list[np.ndarray],
     marker: np.ndarray,
