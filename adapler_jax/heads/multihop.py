@@ -9,11 +9,11 @@ from adapler_jax import flops
 from adapler_jax.encoders.bert import gelu_erf, init_linear, linear
 from adapler_jax.heads.base import (
     Head,
-    marked,
+    gather_states,
+    get_teacher_logits,
     no_protected_tokens,
+    slot_mask,
     soft_losses,
-    states_at,
-    teacher_of,
 )
 from adapler_jax.heads.classification import best_class, class_gold, class_losses
 from adapler_jax.heads.span import gold_logits, init_span, read_span, span_correct, span_losses
@@ -60,7 +60,7 @@ def highest_state(exit_hidden_BLD, valid_BL):
 def read_support(params: Params, exit_hidden_BLD, sentence_BX2):
     """Logits of the sentences, float32 [B, X, 2]."""
     B, X, _ = sentence_BX2.shape
-    state_BXE = states_at(exit_hidden_BLD, sentence_BX2.reshape(B, 2 * X)).reshape(B, X, -1)
+    state_BXE = gather_states(exit_hidden_BLD, sentence_BX2.reshape(B, 2 * X)).reshape(B, X, -1)
     logits_BX2 = linear(
         params["sentence_support"], gelu_erf(linear(params["sentence_hidden"], state_BXE))
     )
@@ -88,7 +88,7 @@ def hotpot_losses(logits, batch: Batch, distil_coef: float):
     Each is (1 - d) that by the labels + d that by the teacher's logits, a dict as `logits`. The teacher too has learnt
     nothing of spans where there are none.
     """
-    teacher = teacher_of(batch, distil_coef)
+    teacher = get_teacher_logits(batch, distil_coef)
 
     def seen(name):
         return batch if teacher is None else batch.replace(teacher_logits=teacher[name])
@@ -137,7 +137,7 @@ def hotpot_flops(params: Params, config: EncoderConfig, length_B, *, num_sentenc
 
 def protect_sentence_ends(batch: Batch):
     """First and last token of every sentence, bool [B, L]."""
-    return marked(batch.head_slots["sentence_BX2"], batch.valid_BL.shape[1])
+    return slot_mask(batch.head_slots["sentence_BX2"], batch.valid_BL.shape[1])
 
 
 def hotpot(num_sentences: int, protects: bool = True) -> Head:
@@ -152,18 +152,18 @@ def hotpot(num_sentences: int, protects: bool = True) -> Head:
 def _hotpot(num_sentences: int, protects: bool) -> Head:
     return Head(
         name="hotpot",
-        reads_tokens=True,
+        needs_all_states=True,
         init=init_hotpot,
-        read=read_hotpot,
-        losses=hotpot_losses,
-        gold=hotpot_gold,
-        correct=hotpot_correct,
+        apply=read_hotpot,
+        loss_fn=hotpot_losses,
+        target_logit=hotpot_gold,
+        accuracy_fn=hotpot_correct,
         flops=functools.partial(hotpot_flops, num_sentences=num_sentences),
-        shape=lambda config, length, num_classes: {
+        logits_shape=lambda config, length, num_classes: {
             "span_BL2": (length, 2),
             "type_B3": (NUM_TYPES,),
             "support_BX2": (num_sentences, 2),
         },
-        protects=protect_sentence_ends if protects else no_protected_tokens,
-        options=(("num_sentences", num_sentences), ("protects", protects)),
+        protected_tokens=protect_sentence_ends if protects else no_protected_tokens,
+        factory_kwargs=(("num_sentences", num_sentences), ("protects", protects)),
     )

@@ -10,7 +10,6 @@ from tokenizers import Tokenizer
 from adapler_jax.data.qa.multiple_choice import MultipleChoiceQuestion, build_multiple_choice_rows
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.templates import read_template
-from adapler_jax.export.jax_export import is_per_option, loader_hint
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loading import (
     check_request,
@@ -18,10 +17,11 @@ from adapler_jax.inference.loading import (
     open_model,
     padded_batch_size,
     prepare_model,
-    reading_limits,
+    qa_settings,
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.model_kind import is_per_option, loader_hint
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.words import Word, encode_whole, kept_words_of
 from adapler_jax.io.plain import Comparable, plain
@@ -106,7 +106,7 @@ class MultipleChoice(Portable):
             max_length=loaded.max_length,
             lengths=loaded.lengths,
             dtype=loaded.dtype,
-            **reading_limits(saved, "max_option_tokens"),
+            **qa_settings(saved, "max_option_tokens"),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:

@@ -69,7 +69,7 @@ class TaskData(NamedTuple):
         return evaluation_splits(self.splits)
 
 
-def is_reading(config) -> bool:
+def is_qa_task(config) -> bool:
     """Whether the config's task reads texts to answer questions."""
     return config.task in QA_TASKS
 
@@ -106,7 +106,7 @@ def load_data(config) -> Dataset:
 
 def check_has_source(config) -> None:
     """Raise ValueError where the config of a task with classes names no training texts and the task has none."""
-    if not is_reading(config):
+    if not is_qa_task(config):
         task = get_task(config.task)
         task = dataclasses.replace(task, source=config.data.source or task.source)
         check_source(task, config.data.sources)
@@ -174,7 +174,7 @@ def load_task_data(
     """What a config names, in tokens of the tokenizer of a model directory; only: splits to tokenize. saved_names: of
     the classes in a saved model, which they have where the data numbers them. Raises ValueError as `load_task` and
     `load_qa_task`."""
-    if is_reading(config):
+    if is_qa_task(config):
         return reading_data(config, directory, only)
     return class_data(config, directory, only, saved_names=saved_names)
 

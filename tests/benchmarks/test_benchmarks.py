@@ -224,7 +224,7 @@ def test_one_text_of_a_skewed_batch_keeps_all_tokens():
     )
     for index, counts in ((0, [16, 2, 2]), (1, [16, 16, 16])):
         assert (
-            pruner.select({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist()
+            pruner.hard({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist()
             == counts
         )
 

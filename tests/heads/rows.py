@@ -55,7 +55,7 @@ def make_states(head, num_slots=6, seed=0):
         .astype(np.float32)[:, :num_slots]
     )
     state_BLD = np.where(make_batch(num_slots).valid_BL[..., None], state_BLD, np.float32(50.0))
-    return state_BLD if head.reads_tokens else state_BLD[:, 0]
+    return state_BLD if head.needs_all_states else state_BLD[:, 0]
 
 
 def make_params(head, seed=0):

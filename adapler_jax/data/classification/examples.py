@@ -20,9 +20,10 @@ from adapler_jax.data.classification.splits import (
 from adapler_jax.data.classification.tasks import Task, get_task
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.load import load_source
-from adapler_jax.data.sources.tables import Table, explain_unknown, list_names, shown
+from adapler_jax.data.sources.tables import Table
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.split_names import SPLITS, evaluation_splits, role_of, sort_splits
+from adapler_jax.io.messages import explain_unknown, list_names, shown
 
 ROLES = ("text", "text_pair", "label")
 

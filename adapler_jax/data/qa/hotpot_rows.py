@@ -19,8 +19,8 @@ from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.offsets import align_spans
 from adapler_jax.data.tokenization.templates import (
     Template,
-    fill,
-    join,
+    fill_template,
+    join_chunks,
     marker_ids,
     read_template,
     token_rows,
@@ -94,7 +94,7 @@ class _Context(NamedTuple):
 
 def build_hotpot_rows(questions: Iterable[HotpotQuestion], core: Tokenizer, **limits) -> HotpotRows:
     """Tokenize questions into rows; all chunks of `stream_hotpot_rows`, whose arguments these are, at once."""
-    return join(list(stream_hotpot_rows(questions, core, **limits)))
+    return join_chunks(list(stream_hotpot_rows(questions, core, **limits)))
 
 
 def stream_hotpot_rows(
@@ -287,7 +287,7 @@ def _build_chunk(
     rooms = [room - len(tokens) for tokens in asked]
     spans = [_answer_spans(*row) for row in zip(chunk, contexts, rooms)]
     contexts = [_cut(context, left, max_sentences) for context, left in zip(contexts, rooms)]
-    tokens, segments = fill(
+    tokens, segments = fill_template(
         template, zip(asked, [np.array(context.tokens, np.int32) for context in contexts])
     )
     firsts = np.array(

@@ -14,11 +14,17 @@ from adapler_jax.data.sources.files import split_name
 from adapler_jax.data.sources.items import check_text, has_split, open_items, split_file
 from adapler_jax.data.sources.load import load_source
 from adapler_jax.data.sources.paths import check_inside
-from adapler_jax.data.sources.tables import Table, shown
+from adapler_jax.data.sources.tables import Table
 from adapler_jax.data.sources.tfds import open_tfds
-from adapler_jax.data.sources.values import as_whole
+from adapler_jax.data.sources.values import as_integer
 from adapler_jax.data.split_names import SPLITS
-from adapler_jax.data.tokenization.templates import fill, join, read_template, token_rows
+from adapler_jax.data.tokenization.templates import (
+    fill_template,
+    join_chunks,
+    read_template,
+    token_rows,
+)
+from adapler_jax.io.messages import shown
 
 RACE_LEVELS = ("middle", "high")
 _LETTERS = tuple(string.ascii_uppercase)  # that an answer may be
@@ -202,7 +208,7 @@ def _answer_of(item: Mapping, options):
     if label is None:
         return item.get("answer")
     is_number = isinstance(label, str) and isinstance(options, list) and label not in options
-    return as_whole(label) if is_number and as_whole(label) is not None else label
+    return as_integer(label) if is_number and as_integer(label) is not None else label
 
 
 def _dream_questions(item: Sequence, place: str) -> Iterator[MultipleChoiceQuestion]:
@@ -228,7 +234,7 @@ def _id_of(row: Mapping, place: str) -> str:
     name = next(
         (row[field] for field in ("example_id", "id") if row.get(field) not in (None, "")), None
     )
-    name = name if isinstance(name, str) else as_whole(name)
+    name = name if isinstance(name, str) else as_integer(name)
     if name is None:
         raise ValueError(f"{place} has no id; give it a unique text as 'example_id' or 'id'")
     return str(name)
@@ -265,7 +271,7 @@ def _number_of(answer, options: tuple[str, ...], *, is_text: bool) -> int:
         return options.index(answer) if answer in options else -1
     if isinstance(answer, str):
         return _LETTERS.index(answer) if answer in _LETTERS else -1
-    number = as_whole(answer)
+    number = as_integer(answer)
     return -1 if number is None else number
 
 
@@ -278,7 +284,7 @@ def build_multiple_choice_rows(
 ) -> MultipleChoiceRows:
     """Tokenize questions into rows, one an option; all chunks of `stream_multiple_choice_rows` at once."""
     limits = {"max_length": max_length, "max_option_tokens": max_option_tokens}
-    return join(list(stream_multiple_choice_rows(questions, core, **limits)))
+    return join_chunks(list(stream_multiple_choice_rows(questions, core, **limits)))
 
 
 def stream_multiple_choice_rows(
@@ -339,7 +345,7 @@ def _build_chunk(
         is_cut += [len(article) < len(whole)] * num_options
     labels = [place == question.label for question in chunk for place in range(num_options)]
     return MultipleChoiceRows(
-        *fill(template, pairs),
+        *fill_template(template, pairs),
         article_tokens=np.array([len(article) for article, _ in pairs], np.int32),
         is_cut=np.array(is_cut, bool),
         labels=np.array(labels, np.int32),

@@ -11,9 +11,9 @@ import numpy as np
 
 from adapler_jax.data.qa.question_files import Row, Rows, open_rows
 from adapler_jax.data.sources.class_folders import read_text
-from adapler_jax.data.sources.tables import explain_unknown, shorten, shown
 from adapler_jax.data.sources.text import replace_lone_surrogates
-from adapler_jax.data.sources.values import as_boolean, as_whole
+from adapler_jax.data.sources.values import as_boolean, as_integer
+from adapler_jax.io.messages import explain_unknown, short_name, shown
 
 _NO_LETTERS = re.compile(r"\b(?:a|an|the)\b|[\W_]")
 Span = tuple[int, int]
@@ -163,13 +163,13 @@ def parse_question(row: Row, where: str) -> Question:
       ValueError: a field is missing or has another form, or an answer does not stand where it should.
     """
     name = next((row[field] for field in ("id", "qid") if row.get(field) not in (None, "")), None)
-    name = name if isinstance(name, str) else as_whole(name)
+    name = name if isinstance(name, str) else as_integer(name)
     if name is None:
         found = row.get("id", row.get("qid"))
         raise ValueError(
             f"{where} has {shown(found)} as its id; give every question an `id` (MRQA: `qid`) of its own"
         )
-    where = f"{where} (id {shorten(name)})"
+    where = f"{where} (id {short_name(name)})"
     context = row.get("context")
     context = _text(
         _read(context, where) if isinstance(context, pathlib.Path) else context, "context", where
@@ -252,7 +252,7 @@ def _squad_answers(row: Row, where: str) -> list[tuple[str, int]]:
 
 def _place(value, field: str, where: str) -> int:
     """Return a place in a text; ValueError where it is no whole number."""
-    place = as_whole(value)
+    place = as_integer(value)
     if place is None:
         raise ValueError(f"{where} has {shown(value)} as {field!r}; expected a whole number, as 16")
     return place
@@ -299,11 +299,11 @@ def _char_spans(value, where: str) -> list[Span]:
     is_list = isinstance(pairs, list) and all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
     )
-    if not is_list or not all(as_whole(place) is not None for pair in pairs for place in pair):
+    if not is_list or not all(as_integer(place) is not None for pair in pairs for place in pair):
         raise ValueError(
             f"{where} has {shown(value, 80)} as 'char_spans'; expected a list of [first, last]"
         )
-    return [(as_whole(first), as_whole(last)) for first, last in pairs]
+    return [(as_integer(first), as_integer(last)) for first, last in pairs]
 
 
 def _letters(text: str) -> str:

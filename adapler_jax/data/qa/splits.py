@@ -24,7 +24,7 @@ from adapler_jax.data.qa.window_files import (
     windows_key,
 )
 from adapler_jax.data.qa.windows import Windows, iter_windows, join_windows
-from adapler_jax.data.tokenization.templates import join
+from adapler_jax.data.tokenization.templates import join_chunks
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.io.atomic_files import is_read_only
 from adapler_jax.io.locks import locked
@@ -216,4 +216,6 @@ def load_hotpot_rows(
 ) -> HotpotRows:
     """All rows of a split; of a training split, which has a seed, without texts: they take three times the tokens."""
     chunks = stream_hotpot_rows(questions, core, shuffle_seed=shuffle_seed, **limits)
-    return join([chunk if shuffle_seed is None else chunk.without_texts() for chunk in chunks])
+    return join_chunks(
+        [chunk if shuffle_seed is None else chunk.without_texts() for chunk in chunks]
+    )

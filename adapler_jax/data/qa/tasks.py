@@ -15,8 +15,8 @@ from adapler_jax.data.qa.questions import ReadStats, question_splits, stream_que
 from adapler_jax.data.qa.splits import QAKind, Split, load_split
 from adapler_jax.data.qa.wikihop import stream_wikihop
 from adapler_jax.data.sources.items import has_split
-from adapler_jax.data.sources.tables import explain_unknown
 from adapler_jax.data.split_names import SPLITS, role_of, sort_splits
+from adapler_jax.io.messages import explain_unknown
 
 
 @dataclasses.dataclass(frozen=True)

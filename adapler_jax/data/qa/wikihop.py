@@ -12,14 +12,14 @@ from tokenizers import Tokenizer
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.sources.items import check_text, open_items, split_file
-from adapler_jax.data.sources.tables import shown
 from adapler_jax.data.tokenization.templates import (
-    fill,
-    join,
+    fill_template,
+    join_chunks,
     marker_ids,
     read_template,
     token_rows,
 )
+from adapler_jax.io.messages import shown
 
 MARKERS = ("[unused1]", "[unused2]")  # in front of a candidate, of a supporting text
 _CHUNK = 64  # questions in one chunk of rows
@@ -104,7 +104,7 @@ def build_wikihop_rows(
     questions: Iterable[WikihopQuestion], core: Tokenizer, **limits
 ) -> WikihopRows:
     """Tokenize questions into rows; all chunks of `stream_wikihop_rows`, whose arguments these are, at once."""
-    return join(list(stream_wikihop_rows(questions, core, **limits)))
+    return join_chunks(list(stream_wikihop_rows(questions, core, **limits)))
 
 
 def stream_wikihop_rows(
@@ -158,7 +158,9 @@ def stream_wikihop_rows(
         counts = [len(of_question) for of_question in rows]
         nothing = np.zeros(0, np.int32)
         yield WikihopRows(
-            *fill(template, [(row, nothing) for of_question in rows for row in of_question]),
+            *fill_template(
+                template, [(row, nothing) for of_question in rows for row in of_question]
+            ),
             marker_RC=np.repeat(slots, counts, axis=0),
             labels=np.repeat(np.array([question.label for question in chunk], np.int32), counts),
             question=np.repeat(np.arange(len(chunk), dtype=np.int32), counts),

@@ -184,7 +184,7 @@ def test_they_may_go_where_the_head_lets_them_and_their_last_state_is_read():
     batch, params = with_sentences(), params_of("trbert")
     logits, trace = engine("trbert", "masked", FREE)(params, batch)
     assert np.any(weights_of_ends(trace, batch) == 0)
-    expected = jax.jit(HOTPOT.read, static_argnums=1)(
+    expected = jax.jit(HOTPOT.apply, static_argnums=1)(
         params["head"], CONFIG, trace.exit_hidden_BLD, batch
     )
     assert_same(logits, expected)
@@ -223,7 +223,7 @@ def test_a_protected_token_leaves_a_soft_site_exactly_as_it_entered(name):
     protected_BL = jnp.array([[False, True, False, False]])
     view = SiteInput(
         token_logit_BL=jnp.array([[5.0, -9.0, 4.0, -9.0]]),
-        valid_BL=jnp.ones((1, 4), bool),
+        remaining_BL=jnp.ones((1, 4), bool),
         survival_BL=jnp.array([[1.0, 0.7, 1.0, 0.7]]),
         noise=SamplingNoise(jnp.full((1, 4), 0.5)),
         protected_BL=protected_BL,
