@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.heads import CLASSIFICATION, Head, answered
+from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.pruning.base import (
     Pruner,
     check_sites,
@@ -104,7 +104,7 @@ def forward_layers(
         )
         if pruner.point == BEFORE_ATTENTION:
             carry, trace = prune(
-                carry, site_params, index, here, pruner.read(site_params, carry.hidden_BLD)
+                carry, site_params, index, here, pruner.score(site_params, carry.hidden_BLD)
             )
         query_mask_BL = (
             slot_BL & (carry.survival_BL > 0) if pruner.point == BEFORE_FEED_FORWARD else None
@@ -183,12 +183,12 @@ def forward(
         key=layers_key,
         dtype=dtype,
         noise=noise,
-        return_exit_hidden=head.reads_tokens,
-        protected_BL=head.protects(batch),
+        return_exit_hidden=head.needs_all_states,
+        protected_BL=head.protected_tokens(batch),
         loop=loop,
     )
-    states = trace.exit_hidden_BLD if head.reads_tokens else hidden_BLD[:, 0]
-    logits = answered(
-        head.read(params["head"], config, states, batch, head_key), jnp.any(batch.valid_BL, axis=1)
+    states = trace.exit_hidden_BLD if head.needs_all_states else hidden_BLD[:, 0]
+    logits = zero_empty_rows(
+        head.apply(params["head"], config, states, batch, head_key), jnp.any(batch.valid_BL, axis=1)
     )
     return logits, trace.replace(exit_hidden_BLD=None)

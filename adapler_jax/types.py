@@ -96,7 +96,7 @@ class Batch:
     teacher_logits: Any = (
         None  # float32, logits of the fine-tuned model on this example, as the head gives them
     )
-    marks: Any = None  # dict of int32 arrays: token slots that the head reads or is trained by, -1 for fillers
+    head_slots: Any = None  # dict of int32 arrays: token slots that the head reads or is trained by, -1 for fillers
 
 
 class Site(NamedTuple):
@@ -125,7 +125,7 @@ class SamplingNoise:
 class SiteInput:
     """All that a pruner sees of the model at a site."""
 
-    # float32: what the pruner's `read` makes of each token's state; before the feed-forward half what
+    # float32: what the pruner's `score` makes of each token's state; before the feed-forward half what
     # `encoder.attention_significance` makes of the attention just paid
     token_logit_BL: jax.Array
     remaining_BL: jax.Array  # bool; at inference: the token is real and survived all earlier sites
@@ -136,7 +136,7 @@ class SiteInput:
 
 @flax.struct.dataclass
 class SoftSelection:
-    """What `soften` answers for one site."""
+    """Result of `soft` for one site."""
 
     score_BL: jax.Array  # float32, sums to 1 over an example, 0 on padding
     bias_BL: jax.Array  # float32, <= 0, what this site adds to the key bias
@@ -146,7 +146,7 @@ class SoftSelection:
 
 @flax.struct.dataclass
 class Selection:
-    """What `select` answers for one site."""
+    """Result of `hard` for one site."""
 
     score_BL: jax.Array  # float32
     keep_BL: jax.Array  # bool; [CLS] (slot 0) is always kept, padding never

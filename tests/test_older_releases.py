@@ -12,10 +12,10 @@ import sys
 
 import pytest
 from absl import flags
+from adapler_jax.inference.reader import Reader
 from ml_collections import config_flags
 
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.reader import Reader
 from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 

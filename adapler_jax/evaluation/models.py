@@ -96,7 +96,7 @@ def evaluate_model(
     for batch in batches:
         logits, trace = run(params, batch)
         count_NB = token_counts(trace, batch, config)
-        choice = run.choice(*batch.token_BL.shape)
+        choice = run.select_driver(*batch.token_BL.shape)
         executed += executed_flops(
             params,
             config,
@@ -136,7 +136,7 @@ def evaluate_model(
 @functools.cache
 def _losses_of(head: Head) -> Callable:
     """The head's losses by the labels, compiled once a shape."""
-    return jax.jit(lambda logits, batch: head.losses(logits, batch, 0.0))
+    return jax.jit(lambda logits, batch: head.loss_fn(logits, batch, 0.0))
 
 
 def token_counts(trace, batch: Batch, config: EncoderConfig):
@@ -228,7 +228,7 @@ def compare_speed(
         repeats=repeats,
     )
     executed = np.zeros(2, np.int64)
-    choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
+    choices = [pruned_run.select_driver(*batch.token_BL.shape) for batch in batches]
     for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
         count_NB = token_counts(pruned_run(params, batch)[1], batch, config)
         pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)[

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from adapler_jax.data.qa.hotpot_rows import ANSWER_TYPES, HotpotRows
-from adapler_jax.data.qa.multiple_choice import ChoiceRows
+from adapler_jax.data.qa.multiple_choice import MultipleChoiceRows
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.wikihop import WikihopRows
 from adapler_jax.data.qa.windows import Windows
 from adapler_jax.inference.spans import Answers, answer_questions, best_spans, collect_spans
 from adapler_jax.metrics.classification import accuracy
-from adapler_jax.metrics.hotpot import Fact, hotpot_scores
-from adapler_jax.metrics.multiple_choice import choice_accuracy, option_scores
+from adapler_jax.metrics.hotpot import SupportingFact, hotpot_scores
+from adapler_jax.metrics.multiple_choice import multiple_choice_accuracy, option_scores
 from adapler_jax.metrics.squad import apply_threshold, find_thresholds, squad_scores
 from adapler_jax.types import Batch
 
@@ -20,7 +20,7 @@ from adapler_jax.types import Batch
 class ChoiceScorer:
     """Share of the questions whose right option has the highest score, by one score an option or by two classes."""
 
-    def __init__(self, rows: ChoiceRows):
+    def __init__(self, rows: MultipleChoiceRows):
         """rows: of the split; a row's example id is its place there."""
         self._rows = rows
         self._score_R = np.full(len(rows), -np.inf)
@@ -33,7 +33,7 @@ class ChoiceScorer:
         """As `Scorer.scores`."""
         label_Q = np.argmax(self._rows.labels.reshape(-1, self._rows.num_options), axis=1)
         return {
-            "score": choice_accuracy(self._score_R, self._rows.question, label_Q),
+            "score": multiple_choice_accuracy(self._score_R, self._rows.question, label_Q),
             "total": len(label_Q),
         }
 
@@ -117,7 +117,7 @@ class HotpotScorer:
         self._answers: dict[
             str, str
         ] = {}  # by the number of the row: names of questions need not differ
-        self._facts: dict[str, list[Fact]] = {}
+        self._facts: dict[str, list[SupportingFact]] = {}
 
     def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:
         """As `Scorer.add`; the dict of `heads.hotpot`."""

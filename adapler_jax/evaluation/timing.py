@@ -29,7 +29,7 @@ def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
                 [tokenized.segments[row] for row in chosen],
                 length=bucket_for(max(len(text) for text in texts), lengths),
                 batch_size=batch_size,
-                marks={name: marks[chosen] for name, marks in tokenized.marks.items()},
+                head_slots={name: slots[chosen] for name, slots in tokenized.head_slots.items()},
             )
         )
     return batches

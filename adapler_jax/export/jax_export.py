@@ -34,7 +34,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.data.batching.lengths import default_lengths
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.export.signing import (
     NO_TAG,
     check_custom_calls,
@@ -44,7 +43,6 @@ from adapler_jax.export.signing import (
     sign,
 )
 from adapler_jax.flops import leaf_predictor_dim
-from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.drivers import bucketed, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.drivers.stages import StagedProgram, without_layers
@@ -56,10 +54,11 @@ from adapler_jax.inference.engine import (
     run_program,
 )
 from adapler_jax.inference.ids import check_ids
+from adapler_jax.inference.model_kind import check_classifies, max_length_of
 from adapler_jax.io.atomic_files import replacing_file
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace, compute_dtype
-from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved, load_model
+from adapler_jax.weights.save import Saved, load_model
 
 STAGED_DRIVERS = {"bucketed": bucketed.make_stages, "packed": packed.make_stages}
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -133,44 +132,6 @@ class ProgramSpec:
             "x64": jax.config.jax_enable_x64,
         }
         return json.loads(json.dumps(header))
-
-
-def max_length_of(saved: Saved) -> int:
-    """Token slots of a model's batches: those that it was trained with, where it tells them.
-
-    Raises ValueError where it has fewer positions.
-    """
-    encoder.check_length(saved.config, saved.max_length or 0)
-    return saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
-
-
-def is_per_option(saved: Saved) -> bool:
-    """Whether a model classifies the options of questions, each alone."""
-    return saved.head is CLASSIFICATION and saved.extra.get("qa", {}).get(
-        "score_options_independently", False
-    )
-
-
-def loader_hint(saved: Saved) -> str:
-    """What to do with a model, in words, for those who took it for something else."""
-    if saved.head.name == "span":
-        return "load it with Reader (adapler_jax.inference.question_answerer)"
-    if saved.head.name == "choice" or is_per_option(saved):
-        return "load it with MultipleChoice (adapler_jax.inference.multiple_choice)"
-    if saved.head is CLASSIFICATION:
-        return "load it with Classifier (adapler_jax.inference.classifier)"
-    return "score it with evaluate.py, or run it by make_engine with its head"
-
-
-def check_classifies(saved: Saved) -> None:
-    """Raises ValueError where a model is for something else than classes."""
-    if saved.head is not CLASSIFICATION:
-        answers = saved.head.name in ("span", "choice")  # predict takes these
-        others = "neither Classifier, nor" if answers else "neither Classifier, predict nor"
-        raise ValueError(
-            f"{saved.directory} holds a model with the head {saved.head.name!r}, for which {others} exported programs "
-            f"are made; {loader_hint(saved)}"
-        )
 
 
 def serving_of(saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str) -> ProgramSpec:
@@ -271,25 +232,25 @@ def export_pieces(
     split = split_layers(stages, params)
     outer, layer = split["outer"], split["layers"][0]
     state, first = jax.eval_shape(
-        lambda outer, tokens: stages.begin(outer, as_batch(tokens)), outer, shapes
+        lambda outer, tokens: stages.embed(outer, as_batch(tokens)), outer, shapes
     )
-    _, record = jax.eval_shape(stages.step, state, layer)
+    _, record = jax.eval_shape(stages.layer, state, layer)
     (states, state_tree), (firsts, first_tree), (records, record_tree) = map(
         jax.tree.flatten, (state, first, record)
     )
 
     def begin(outer, tokens):
-        return tuple(map(jax.tree.leaves, stages.begin(outer, as_batch(tokens))))
+        return tuple(map(jax.tree.leaves, stages.embed(outer, as_batch(tokens))))
 
     def step(states, layer):
         return tuple(
-            map(jax.tree.leaves, stages.step(jax.tree.unflatten(state_tree, states), layer))
+            map(jax.tree.leaves, stages.layer(jax.tree.unflatten(state_tree, states), layer))
         )
 
     def finish(outer, states, firsts, records_N):
         record_N = jax.tree.map(lambda *leaves: jnp.stack(leaves), *records_N)
         trees = (state_tree, states), (first_tree, firsts), (record_tree, record_N)
-        return flat_answer(*stages.finish(outer, *(jax.tree.unflatten(*pair) for pair in trees)))
+        return flat_answer(*stages.readout(outer, *(jax.tree.unflatten(*pair) for pair in trees)))
 
     return {
         "begin": export(begin, outer, shapes),
@@ -317,7 +278,7 @@ def flat_answer(logits_BC, trace: Trace) -> list:
 def split_layers(stages: StagedProgram, params: Params) -> Params:
     """Parameters as the pieces read them: of `begin` and `finish`, and of each layer. Compiles nothing."""
     outer, layers = without_layers(params), params["encoder"]["layers"]
-    per_layer = stages.per_layer(outer | {"pruner": jax.tree.map(np.asarray, outer["pruner"])})
+    per_layer = stages.layer_inputs(outer | {"pruner": jax.tree.map(np.asarray, outer["pruner"])})
     slices = [
         jax.tree.map(lambda leaf, index=index: leaf[index], per_layer)
         for index in range(len(layers))
@@ -343,7 +304,7 @@ def use_programs(
     def run(params, batch):
         check_ids(batch, saved.config)
         B, L = batch.token_BL.shape
-        driver = engine.choice(B, L).driver
+        driver = engine.select_driver(B, L).driver
         if (L, "several") not in calls.get(driver, {}):
             return engine(params["whole"], batch)
 

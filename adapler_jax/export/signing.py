@@ -26,7 +26,7 @@ CALL = re.compile(r'hlo\.custom_call(?: @("(?:[^"\\]|\\.)*"|[\w.$-]+))?')
 LOCATION = re.compile(r"^#loc.*$", re.MULTILINE)  # where in its sources an operation was written
 
 
-def programs_wanted(programs: bool | None) -> bool:
+def may_run_programs(programs: bool | None) -> bool:
     """Whether exported programs may run: as the caller says, or of None as the environment's ADAPLER_PROGRAMS does.
 
     Raises ValueError on a value of the variable that is neither 0 nor 1.

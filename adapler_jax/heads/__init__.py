@@ -1,6 +1,6 @@
 """What reads the last states: classes, spans of an answer, one of several options or candidates, supporting facts."""
 
-from adapler_jax.heads.base import Head, answered
+from adapler_jax.heads.base import Head, zero_empty_rows
 from adapler_jax.heads.candidates import candidates
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
 from adapler_jax.heads.multihop import hotpot
@@ -12,7 +12,7 @@ __all__ = [
     "HEADS",
     "Head",
     "SPAN",
-    "answered",
+    "zero_empty_rows",
     "candidates",
     "choice",
     "classify",

@@ -17,31 +17,31 @@ class Head(NamedTuple):
     """What is done with the last states. Logits are an array, or a dict of arrays, float32, with a leading axis B."""
 
     name: str
-    reads_tokens: (
+    needs_all_states: (
         bool  # the last state of every token, wherever it was dropped; else that of [CLS] alone
     )
     # (key, EncoderConfig, number of classes where the task has any) -> params
     init: Callable[[Any, EncoderConfig, int], Params]
     # (params, EncoderConfig, states [B, D] or [B, L, D], Batch, dropout key or None) -> logits
-    read: Callable
+    apply: Callable
     # (logits, Batch, distil_coef) -> float32 [B]: (1 - d) of the loss by the labels, d of that by the teacher's logits
-    losses: Callable
+    loss_fn: Callable
     # (logits, Batch) -> float32 [B]: the logit of the right answer
-    gold: Callable
+    target_logit: Callable
     # (logits, Batch) -> float32 [B]: 1 where the answer with the highest logits is right
-    correct: Callable
+    accuracy_fn: Callable
     # (params, EncoderConfig, tokens of each example) -> operations of each
     flops: Callable
     # (EncoderConfig, token slots, number of classes) -> shape of the logits of one example
-    shape: Callable
+    logits_shape: Callable
     # Batch -> bool [B, L]: tokens that may not be dropped because the head reads them by name; None for none
-    protects: Callable[[Batch], jax.Array | None] = no_protected_tokens
-    options: tuple[
+    protected_tokens: Callable[[Batch], jax.Array | None] = no_protected_tokens
+    factory_kwargs: tuple[
         tuple[str, Any], ...
     ] = ()  # keywords of the factory that make this head again from a saved model
 
 
-def answered(logits, has_B):
+def zero_empty_rows(logits, has_B):
     """The logits, 0 for rows without a token: nothing was read there, and no gradient comes from there.
 
     Args: logits: as a head gives them. has_B: bool, whether a row has a token.
@@ -53,13 +53,13 @@ def answered(logits, has_B):
     return jax.tree.map(of_rows, logits)
 
 
-def marked(slot_BX, length: int):
+def slot_mask(slot_BX, length: int):
     """Whether a token is at one of the slots, bool [B, L]; -1 is none. slot_BX: int32 [B, ...]."""
     slot_BX1 = slot_BX.reshape(len(slot_BX), -1, 1)
     return jnp.any(slot_BX1 == jnp.arange(length, dtype=jnp.int32)[None, None], axis=1)
 
 
-def states_at(exit_hidden_BLD, slot_BX):
+def gather_states(exit_hidden_BLD, slot_BX):
     """The states of the tokens at the slots, [B, X, D]; that of [CLS] for -1."""
     return jnp.take_along_axis(exit_hidden_BLD, jnp.maximum(slot_BX, 0)[..., None], axis=1)
 
@@ -77,6 +77,6 @@ def soft_losses(logits_BX, target_BX, teacher_BX, distil_coef: float):
     return -jnp.sum(target_BX * log_prob_BX, axis=-1)
 
 
-def teacher_of(batch: Batch, distil_coef: float):
+def get_teacher_logits(batch: Batch, distil_coef: float):
     """The teacher's logits, where any are needed."""
     return batch.teacher_logits if distil_coef > 0.0 else None

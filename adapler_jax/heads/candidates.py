@@ -8,11 +8,11 @@ from adapler_jax import flops
 from adapler_jax.encoders.bert import init_linear, linear
 from adapler_jax.heads.base import (
     Head,
-    marked,
+    gather_states,
+    get_teacher_logits,
     no_protected_tokens,
+    slot_mask,
     soft_losses,
-    states_at,
-    teacher_of,
 )
 from adapler_jax.heads.classification import best_class, class_gold
 from adapler_jax.types import MASK_BIAS, Batch, EncoderConfig, Params
@@ -24,12 +24,12 @@ def init_candidates(key, config: EncoderConfig, num_classes: int = 0) -> Params:
 
 
 def read_candidates(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: Batch, key=None):
-    """Logits float32 [B, K] of the candidates in marks["marker_BK"]; MASK_BIAS where there is none. No dropout.
+    """Logits float32 [B, K] of the candidates in head_slots["marker_BK"]; MASK_BIAS where there is none. No dropout.
 
     Source: Ye et al., "TR-BERT", NAACL 2021, the released program.
     """
-    marker_BK = batch.marks["marker_BK"]
-    logits_BK = linear(params["candidate"], states_at(exit_hidden_BLD, marker_BK))[..., 0]
+    marker_BK = batch.head_slots["marker_BK"]
+    logits_BK = linear(params["candidate"], gather_states(exit_hidden_BLD, marker_BK))[..., 0]
     return jnp.where(marker_BK >= 0, logits_BK, MASK_BIAS)
 
 
@@ -38,8 +38,8 @@ def candidate_losses(logits_BK, batch: Batch, distil_coef: float):
 
     Rows of one question are trained apart; the scores of a question are the means over its rows.
     """
-    marker_BK = batch.marks["marker_BK"]
-    teacher_BK = teacher_of(batch, distil_coef)
+    marker_BK = batch.head_slots["marker_BK"]
+    teacher_BK = get_teacher_logits(batch, distil_coef)
     if teacher_BK is not None:
         teacher_BK = jnp.where(marker_BK >= 0, teacher_BK, MASK_BIAS)
     is_gold_BK = batch.label_B[:, None] == jnp.arange(marker_BK.shape[1], dtype=jnp.int32)[None]
@@ -48,11 +48,11 @@ def candidate_losses(logits_BK, batch: Batch, distil_coef: float):
 
 def protect_markers(batch: Batch):
     """The candidates' markers, bool [B, L]."""
-    return marked(batch.marks["marker_BK"], batch.valid_BL.shape[1])
+    return slot_mask(batch.head_slots["marker_BK"], batch.valid_BL.shape[1])
 
 
 def candidates(num_candidates: int, protects: bool = True) -> Head:
-    """Candidates of an answer against each other. batch.label_B is the index of the right one, batch.marks["marker_BK"]
+    """Candidates of an answer against each other. batch.label_B is the index of the right one, batch.head_slots["marker_BK"]
     the slots of their markers, K = num_candidates, -1 for fillers. protects: no marker is dropped; where False the
     policy may remove them, as in the released program, and the state in which one was dropped is scored."""
     return _candidates(num_candidates, protects)
@@ -62,16 +62,16 @@ def candidates(num_candidates: int, protects: bool = True) -> Head:
 def _candidates(num_candidates: int, protects: bool) -> Head:
     return Head(
         name="candidates",
-        reads_tokens=True,
+        needs_all_states=True,
         init=init_candidates,
-        read=read_candidates,
-        losses=candidate_losses,
-        gold=class_gold,
-        correct=best_class,
+        apply=read_candidates,
+        loss_fn=candidate_losses,
+        target_logit=class_gold,
+        accuracy_fn=best_class,
         flops=lambda params, config, length_B: (
             num_candidates * flops.linear_flops(config.hidden_dim, 1)
         ),
-        shape=lambda config, length, num_classes: (num_candidates,),
-        protects=protect_markers if protects else no_protected_tokens,
-        options=(("num_candidates", num_candidates), ("protects", protects)),
+        logits_shape=lambda config, length, num_classes: (num_candidates,),
+        protected_tokens=protect_markers if protects else no_protected_tokens,
+        factory_kwargs=(("num_candidates", num_candidates), ("protects", protects)),
     )

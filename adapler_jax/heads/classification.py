@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from adapler_jax import flops
 from adapler_jax.encoders.bert import ACTIVATIONS, dropout, init_linear, linear
-from adapler_jax.heads.base import Head, soft_losses, teacher_of
+from adapler_jax.heads.base import Head, get_teacher_logits, soft_losses
 from adapler_jax.types import Batch, EncoderConfig, Params
 
 
@@ -30,7 +30,7 @@ def classify(params: Params, config: EncoderConfig, cls_BD, batch: Batch | None 
 def class_losses(logits_BC, batch: Batch, distil_coef: float):
     """Cross-entropy of each example, float32 [B]: (1 - d) with the label + d with the teacher's probabilities."""
     label_BC = jax.nn.one_hot(batch.label_B, logits_BC.shape[-1], dtype=jnp.float32)
-    return soft_losses(logits_BC, label_BC, teacher_of(batch, distil_coef), distil_coef)
+    return soft_losses(logits_BC, label_BC, get_teacher_logits(batch, distil_coef), distil_coef)
 
 
 def class_gold(logits_BC, batch: Batch):
@@ -50,12 +50,12 @@ def classifier_flops(params: Params, config: EncoderConfig, length_B):
 
 CLASSIFICATION = Head(
     name="classification",
-    reads_tokens=False,
+    needs_all_states=False,
     init=init_classifier,
-    read=classify,
-    losses=class_losses,
-    gold=class_gold,
-    correct=best_class,
+    apply=classify,
+    loss_fn=class_losses,
+    target_logit=class_gold,
+    accuracy_fn=best_class,
     flops=classifier_flops,
-    shape=lambda config, length, num_classes: (num_classes,),
+    logits_shape=lambda config, length, num_classes: (num_classes,),
 )

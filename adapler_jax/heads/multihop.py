@@ -9,11 +9,11 @@ from adapler_jax import flops
 from adapler_jax.encoders.bert import gelu_erf, init_linear, linear
 from adapler_jax.heads.base import (
     Head,
-    marked,
+    gather_states,
+    get_teacher_logits,
     no_protected_tokens,
+    slot_mask,
     soft_losses,
-    states_at,
-    teacher_of,
 )
 from adapler_jax.heads.classification import best_class, class_gold, class_losses
 from adapler_jax.heads.span import gold_logits, init_span, read_span, span_correct, span_losses
@@ -36,7 +36,7 @@ def init_hotpot(key, config: EncoderConfig, num_classes: int = 0) -> Params:
 
 def read_hotpot(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: Batch, key=None):
     """Logits float32 of an answer's ends "span_BL2", of its type "type_B3", and of each sentence in
-    marks["sentence_BX2"] as none and one that supports it "support_BX2"; no dropout.
+    head_slots["sentence_BX2"] as none and one that supports it "support_BX2"; no dropout.
 
         type = W max_i h_i,    i valid;        support = W2 gelu(W1 [h_first; h_last])
 
@@ -47,7 +47,7 @@ def read_hotpot(params: Params, config: EncoderConfig, exit_hidden_BLD, batch: B
     return {
         "span_BL2": read_span(params, config, exit_hidden_BLD, batch),
         "type_B3": linear(params["type"], highest_state(exit_hidden_BLD, batch.valid_BL)),
-        "support_BX2": read_support(params, exit_hidden_BLD, batch.marks["sentence_BX2"]),
+        "support_BX2": read_support(params, exit_hidden_BLD, batch.head_slots["sentence_BX2"]),
     }
 
 
@@ -60,7 +60,7 @@ def highest_state(exit_hidden_BLD, valid_BL):
 def read_support(params: Params, exit_hidden_BLD, sentence_BX2):
     """Logits of the sentences, float32 [B, X, 2]."""
     B, X, _ = sentence_BX2.shape
-    state_BXE = states_at(exit_hidden_BLD, sentence_BX2.reshape(B, 2 * X)).reshape(B, X, -1)
+    state_BXE = gather_states(exit_hidden_BLD, sentence_BX2.reshape(B, 2 * X)).reshape(B, X, -1)
     logits_BX2 = linear(
         params["sentence_support"], gelu_erf(linear(params["sentence_hidden"], state_BXE))
     )
@@ -70,12 +70,12 @@ def read_support(params: Params, exit_hidden_BLD, sentence_BX2):
 
 def has_span(batch: Batch):
     """Whether an accepted answer is in the row, bool [B]."""
-    return jnp.any(batch.marks["span_BA2"] >= 0, axis=(1, 2))
+    return jnp.any(batch.head_slots["span_BA2"] >= 0, axis=(1, 2))
 
 
 def mean_of_sentences(x_BX, batch: Batch):
     """Mean over the sentences that exist, float32 [B]; 0 without any."""
-    exists_BX = batch.marks["support_BX"] >= 0
+    exists_BX = batch.head_slots["support_BX"] >= 0
     num_B = jnp.maximum(1.0, jnp.sum(exists_BX, axis=-1, dtype=jnp.float32))
     return jnp.sum(jnp.where(exists_BX, x_BX, 0.0), axis=-1) / num_B
 
@@ -88,7 +88,7 @@ def hotpot_losses(logits, batch: Batch, distil_coef: float):
     Each is (1 - d) that by the labels + d that by the teacher's logits, a dict as `logits`. The teacher too has learnt
     nothing of spans where there are none.
     """
-    teacher = teacher_of(batch, distil_coef)
+    teacher = get_teacher_logits(batch, distil_coef)
 
     def seen(name):
         return batch if teacher is None else batch.replace(teacher_logits=teacher[name])
@@ -105,7 +105,7 @@ def hotpot_losses(logits, batch: Batch, distil_coef: float):
 
 def gold_support(batch: Batch):
     """The right class of each sentence, int32 [B, X, 1]; 0 where there is none."""
-    return jnp.maximum(batch.marks["support_BX"], 0)[..., None]
+    return jnp.maximum(batch.head_slots["support_BX"], 0)[..., None]
 
 
 def hotpot_gold(logits, batch: Batch):
@@ -137,11 +137,11 @@ def hotpot_flops(params: Params, config: EncoderConfig, length_B, *, num_sentenc
 
 def protect_sentence_ends(batch: Batch):
     """First and last token of every sentence, bool [B, L]."""
-    return marked(batch.marks["sentence_BX2"], batch.valid_BL.shape[1])
+    return slot_mask(batch.head_slots["sentence_BX2"], batch.valid_BL.shape[1])
 
 
 def hotpot(num_sentences: int, protects: bool = True) -> Head:
-    """Answer and supporting sentences. batch.label_B is the type: 0 a span, 1 yes, 2 no; batch.marks: "span_BA2" as for
+    """Answer and supporting sentences. batch.label_B is the type: 0 a span, 1 yes, 2 no; batch.head_slots: "span_BA2" as for
     a span, all -1 where there is none; "sentence_BX2" first and last slot of each sentence, X = num_sentences;
     "support_BX" 1 for a supporting one, else 0; -1 fills all of them. protects: first and last tokens of sentences are
     not dropped; where False the policy may remove them, as in the released program."""
@@ -152,18 +152,18 @@ def hotpot(num_sentences: int, protects: bool = True) -> Head:
 def _hotpot(num_sentences: int, protects: bool) -> Head:
     return Head(
         name="hotpot",
-        reads_tokens=True,
+        needs_all_states=True,
         init=init_hotpot,
-        read=read_hotpot,
-        losses=hotpot_losses,
-        gold=hotpot_gold,
-        correct=hotpot_correct,
+        apply=read_hotpot,
+        loss_fn=hotpot_losses,
+        target_logit=hotpot_gold,
+        accuracy_fn=hotpot_correct,
         flops=functools.partial(hotpot_flops, num_sentences=num_sentences),
-        shape=lambda config, length, num_classes: {
+        logits_shape=lambda config, length, num_classes: {
             "span_BL2": (length, 2),
             "type_B3": (NUM_TYPES,),
             "support_BX2": (num_sentences, 2),
         },
-        protects=protect_sentence_ends if protects else no_protected_tokens,
-        options=(("num_sentences", num_sentences), ("protects", protects)),
+        protected_tokens=protect_sentence_ends if protects else no_protected_tokens,
+        factory_kwargs=(("num_sentences", num_sentences), ("protects", protects)),
     )

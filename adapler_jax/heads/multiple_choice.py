@@ -4,7 +4,7 @@ import functools
 
 import jax.numpy as jnp
 
-from adapler_jax.heads.base import Head, soft_losses, teacher_of
+from adapler_jax.heads.base import Head, get_teacher_logits, soft_losses
 from adapler_jax.heads.classification import classifier_flops, classify, init_classifier
 from adapler_jax.types import Batch
 
@@ -12,7 +12,7 @@ from adapler_jax.types import Batch
 def choice_losses(logits_B1, batch: Batch, distil_coef: float, *, num_options: int):
     """Cross-entropy over the options of a question, float32 [B]: each of its rows has it."""
     logits_GO, label_GO = (x.reshape(-1, num_options) for x in (logits_B1, batch.label_B))
-    teacher = teacher_of(batch, distil_coef)
+    teacher = get_teacher_logits(batch, distil_coef)
     teacher_GO = None if teacher is None else teacher.reshape(-1, num_options)
     loss_G = soft_losses(logits_GO, label_GO.astype(jnp.float32), teacher_GO, distil_coef)
     return jnp.repeat(loss_G, num_options)
@@ -35,13 +35,13 @@ def choice(num_options: int) -> Head:
 def _choice(num_options: int) -> Head:
     return Head(
         name="choice",
-        reads_tokens=False,
+        needs_all_states=False,
         init=lambda key, config, num_classes: init_classifier(key, config, 1),
-        read=classify,
-        losses=functools.partial(choice_losses, num_options=num_options),
-        gold=lambda logits_B1, batch: logits_B1[:, 0],
-        correct=functools.partial(choice_correct, num_options=num_options),
+        apply=classify,
+        loss_fn=functools.partial(choice_losses, num_options=num_options),
+        target_logit=lambda logits_B1, batch: logits_B1[:, 0],
+        accuracy_fn=functools.partial(choice_correct, num_options=num_options),
         flops=classifier_flops,
-        shape=lambda config, length, num_classes: (1,),
-        options=(("num_options", num_options),),
+        logits_shape=lambda config, length, num_classes: (1,),
+        factory_kwargs=(("num_options", num_options),),
     )

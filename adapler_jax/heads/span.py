@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from adapler_jax import flops
 from adapler_jax.encoders.bert import init_linear, linear
-from adapler_jax.heads.base import Head, soft_losses, teacher_of
+from adapler_jax.heads.base import Head, get_teacher_logits, soft_losses
 from adapler_jax.types import MASK_BIAS, Batch, EncoderConfig, Params
 
 
@@ -37,11 +37,14 @@ def span_losses(logits_BL2, batch: Batch, distil_coef: float):
     Source: BERT for one accepted answer; Clark and Gardner, ACL 2018, section 2.2, for several.
     """
     log_prob_BL2 = logits_BL2 - logsumexp(logits_BL2)
-    accepted_BL2 = accepted_ends(batch.marks["span_BA2"], logits_BL2.shape[1])
+    accepted_BL2 = accepted_ends(batch.head_slots["span_BA2"], logits_BL2.shape[1])
     hard_B2 = -logsumexp(jnp.where(accepted_BL2, log_prob_BL2, MASK_BIAS))[:, 0]
     loss_B = (1.0 - distil_coef) * jnp.mean(hard_B2, axis=-1)
     if distil_coef > 0.0:
-        ends = (jnp.moveaxis(x_BL2, 2, 1) for x_BL2 in (logits_BL2, teacher_of(batch, distil_coef)))
+        ends = (
+            jnp.moveaxis(x_BL2, 2, 1)
+            for x_BL2 in (logits_BL2, get_teacher_logits(batch, distil_coef))
+        )
         logits_B2L, teacher_B2L = ends
         teacher_B2L = jnp.where(batch.valid_BL[:, None], teacher_B2L, MASK_BIAS)
         soft_B2 = soft_losses(logits_B2L, jnp.zeros_like(logits_B2L), teacher_B2L, 1.0)
@@ -58,13 +61,13 @@ def logsumexp(x_BL2):
 def gold_logits(logits_BL2, batch: Batch):
     """The logit of the first accepted answer's first token plus that of its last one, float32 [B]: what saliency is
     the gradient of. Ours: AdapLeR's paper has classification alone."""
-    first_B12 = batch.marks["span_BA2"][:, :1]
+    first_B12 = batch.head_slots["span_BA2"][:, :1]
     return jnp.sum(jnp.take_along_axis(logits_BL2, jnp.maximum(first_B12, 0), axis=1), axis=(1, 2))
 
 
 def span_correct(logits_BL2, batch: Batch):
     """1 where both likeliest ends belong to accepted answers, float32 [B]."""
-    accepted_BL2 = accepted_ends(batch.marks["span_BA2"], logits_BL2.shape[1])
+    accepted_BL2 = accepted_ends(batch.head_slots["span_BA2"], logits_BL2.shape[1])
     best_B12 = jnp.argmax(logits_BL2, axis=1, keepdims=True)
     return jnp.all(jnp.take_along_axis(accepted_BL2, best_B12, axis=1), axis=(1, 2)).astype(
         jnp.float32
@@ -73,12 +76,12 @@ def span_correct(logits_BL2, batch: Batch):
 
 SPAN = Head(
     name="span",
-    reads_tokens=True,
+    needs_all_states=True,
     init=init_span,
-    read=read_span,
-    losses=span_losses,
-    gold=gold_logits,
-    correct=span_correct,
+    apply=read_span,
+    loss_fn=span_losses,
+    target_logit=gold_logits,
+    accuracy_fn=span_correct,
     flops=lambda params, config, length_B: length_B * flops.linear_flops(config.hidden_dim, 2),
-    shape=lambda config, length, num_classes: (length, 2),
+    logits_shape=lambda config, length, num_classes: (length, 2),
 )

@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.export.jax_export import check_classifies, use_programs
-from adapler_jax.export.signing import programs_wanted
+from adapler_jax.export.jax_export import use_programs
+from adapler_jax.export.signing import may_run_programs
 from adapler_jax.inference.engine import AUTO
-from adapler_jax.inference.explanation import Explanation, entered
+from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.inference.loading import (
     check_request,
     open_model,
@@ -20,7 +20,8 @@ from adapler_jax.inference.loading import (
     sorted_batches,
     warm_up,
 )
-from adapler_jax.inference.long_texts import check_windows, encode_windows, merge_probs
+from adapler_jax.inference.long_texts import check_long_texts, encode_windows, merge_probs
+from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.texts import split_pairs
@@ -89,7 +90,7 @@ class Classifier(Portable):
             expected_speedup=expected_speedup,
         )
         run, params = loaded.run, loaded.params
-        if programs_wanted(programs):
+        if may_run_programs(programs):
             run, params = use_programs(
                 run, saved, params, buckets=buckets, dtype=loaded.dtype, driver=driver
             )
@@ -141,10 +142,12 @@ class Classifier(Portable):
         check_request(batch_size)
         check_threshold(threshold, len(self.class_names))
         decider = self if threshold is None else dataclasses.replace(self, threshold=threshold)
-        if check_windows(long_texts, stride):
+        if check_long_texts(long_texts, stride):
             return decider._predict_windows(texts, batch_size, long_texts, stride)
         encoded = decider.encode(texts)
-        return decider.answer(encoded, num_rows=padded_batch_size(len(encoded), batch_size))
+        return decider.predict_encoded(
+            encoded, num_rows=padded_batch_size(len(encoded), batch_size)
+        )
 
     def predict_probs(
         self, texts: Sequence[str | tuple[str, str]], *, batch_size: int = 32
@@ -152,7 +155,9 @@ class Classifier(Portable):
         """Probabilities float32 [texts, classes] as `predict` gives them, with much less work beside the model."""
         check_request(batch_size)
         tokens = self.encode(texts, with_words=False)
-        return self.score(tokens, num_rows=padded_batch_size(len(tokens), batch_size))
+        return self.predict_probs_encoded(
+            tokens, num_rows=padded_batch_size(len(tokens), batch_size)
+        )
 
     def explain(self, text: str | tuple[str, str]) -> Explanation:
         """What the model made of one text or pair, token by token; see `explain_all`."""
@@ -182,7 +187,7 @@ class Classifier(Portable):
                 ),
                 word_L=encoded[row].word_L,
                 keep_NL=keep_NL,
-                score_NL=np.where(entered(keep_NL), score_NL, 0.0).astype(np.float32),
+                score_NL=np.where(reached_layer(keep_NL), score_NL, 0.0).astype(np.float32),
                 site_layers=self.site_layers,
             )
         return explanations
@@ -198,14 +203,14 @@ class Classifier(Portable):
         limits = {"max_length": self.max_length, "truncation_side": self.truncation_side}
         return encode(self.tokenizer, *split_pairs(texts), **limits)
 
-    def answer(self, encoded: Sequence[Encoded], *, num_rows: int) -> list[Prediction]:
+    def predict_encoded(self, encoded: Sequence[Encoded], *, num_rows: int) -> list[Prediction]:
         """The second half of `predict`, in batches of num_rows."""
         predictions: list[Prediction | None] = [None] * len(encoded)
         for row, prob_C, keep_NL, _ in self._run_rows(encoded, num_rows):
             predictions[row] = self._prediction([encoded[row]], prob_C, [keep_NL])
         return predictions
 
-    def score(self, tokens: Sequence[Tokens], *, num_rows: int) -> np.ndarray:
+    def predict_probs_encoded(self, tokens: Sequence[Tokens], *, num_rows: int) -> np.ndarray:
         """The second half of `predict_probs`, in batches of num_rows."""
         probs_NC = np.zeros((len(tokens), len(self.class_names)), np.float32)
         for rows, _, probs_BC, _ in self._run_batches(tokens, num_rows):

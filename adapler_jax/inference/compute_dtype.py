@@ -1,6 +1,6 @@
 """Which operands a model's products take: bfloat16 where the device is faster with it and the model's answers agree.
 
-`check_operands` runs a model with both on validation texts and keeps what it found in its folder; a load with
+`compare_dtypes` runs a model with both on validation texts and keeps what it found in its folder; a load with
 dtype="auto" asks that record, and the latency table of this device or, without one, what its processor says of itself.
 """
 
@@ -30,7 +30,7 @@ from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, compute_dtype
 from adapler_jax.weights.save import Saved
 
 AUTO = "auto"
-FILE_NAME = "operands.json"
+OPERANDS_FILE = "operands.json"
 MIN_SAME = 0.99  # share of the rows whose answer must be the same
 MIN_ROWS = 200  # fewer show no share as near to 1
 CHECKSUM = "sha256"  # field of the record, of its other fields
@@ -70,7 +70,7 @@ def fingerprint(saved: Saved) -> str:
     return digest.hexdigest()
 
 
-def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreement:
+def compare_dtypes(saved: Saved, batches: Iterable[Batch], **engine) -> Agreement:
     """Runs a model over batches with float32 and with bfloat16 operands, and keeps the result in its folder.
 
     Args: engine: keywords of `make_engine`; dtype and head are not read. Raises ValueError where there is no example,
@@ -104,12 +104,12 @@ def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreemen
             "there are no examples to compare operands on; give a split with at least one"
         )
     found = Agreement(num_rows, float(np.concatenate(same).mean()), largest, fingerprint(saved))
-    write_agreement(saved.directory / FILE_NAME, found)
+    write_agreement(saved.directory / OPERANDS_FILE, found)
     return found
 
 
 def write_agreement(path: pathlib.Path, found: Agreement) -> None:
-    """Write what `check_operands` found, with a checksum."""
+    """Write what `compare_dtypes` found, with a checksum."""
     record = dataclasses.asdict(found)
     text = json.dumps(record | {CHECKSUM: checksum_of(record)}, indent=1) + "\n"
     replace_text(path, text)
@@ -120,7 +120,7 @@ def checksum_of(record: dict) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def describe(found: dict[str, Agreement], split: str) -> list[str]:
+def describe_agreement(found: dict[str, Agreement], split: str) -> list[str]:
     """Return what the comparisons of models by name say, a line for all models of one verdict."""
     lines = []
     for is_enough, agrees in ((True, True), (True, False), (False, False)):
@@ -144,7 +144,7 @@ def describe(found: dict[str, Agreement], split: str) -> list[str]:
 
 def probabilities(head: Head, logits):
     """Softmax of the logits over the answers of a row, axis 1 of every array; of options, over those of a question."""
-    group = dict(head.options).get("num_options", 1)
+    group = dict(head.factory_kwargs).get("num_options", 1)
 
     def of_rows(logits_BX):
         logits_BX = np.asarray(logits_BX, np.float64)
@@ -157,9 +157,9 @@ def probabilities(head: Head, logits):
 
 
 def read_agreement(saved: Saved) -> Agreement | None:
-    """What `check_operands` found of this model; None where it was not asked or the weights changed since, and, with a
+    """What `compare_dtypes` found of this model; None where it was not asked or the weights changed since, and, with a
     warning, where the file is damaged."""
-    path = saved.directory / FILE_NAME
+    path = saved.directory / OPERANDS_FILE
     try:
         record = json.loads(path.read_bytes())
         checksum = record.pop(CHECKSUM, None) if isinstance(record, dict) else None
@@ -181,7 +181,7 @@ def read_agreement(saved: Saved) -> Agreement | None:
 
 def choose_dtype(dtype, saved: Saved, autotune_table: LatencyTable | str | None = None):
     """The dtype of the products' operands for a load; "auto" is bfloat16 where the device is faster with it and
-    `check_operands` found that the model's answers agree, else float32. Raises ValueError on what is no dtype."""
+    `compare_dtypes` found that the model's answers agree, else float32. Raises ValueError on what is no dtype."""
     if not isinstance(dtype, str) or dtype != AUTO:
         return compute_dtype(dtype)
     found = read_agreement(saved)

@@ -12,7 +12,7 @@ import numpy as np
 
 from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.inference.autotune.select import DriverChoice, choose
+from adapler_jax.inference.autotune.select import DriverChoice, select_driver
 from adapler_jax.inference.autotune.table import LatencyTable, find_table
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
@@ -34,18 +34,20 @@ class Engine:
     """A function (params, Batch) -> (logits float32 of the head, Trace); it compiles once a batch shape.
 
     Make one with `make_engine`. On CPUs a packed batch of MIN_SPLIT rows or more runs as two halves at a time, and its
-    answers are NumPy arrays; settings by JAX's context managers do not reach them. `choice` and `program` take the
+    answers are NumPy arrays; settings by JAX's context managers do not reach them. `select_driver` and `program` take the
     numbers of rows and of token slots of a batch: what runs it, and the jitted function that does.
     """
 
-    choice: Callable[[int, int], DriverChoice]
+    select_driver: Callable[[int, int], DriverChoice]
     program: Callable[[int, int], Callable] = dataclasses.field(repr=False)
     config: EncoderConfig
 
     def __call__(self, params: Params, batch: Batch):
         """Logits float32 of the head and Trace of a batch. Raises ValueError as `check_ids`."""
         check_ids(batch, self.config)
-        return run_program(self.choice(*batch.token_BL.shape).driver, self.program, params, batch)
+        return run_program(
+            self.select_driver(*batch.token_BL.shape).driver, self.program, params, batch
+        )
 
     def __reduce__(self):
         """Raises TypeError: compiled programs stay in their process."""
@@ -205,17 +207,17 @@ def make_engine(
             **options[name],
         )
 
-    return Engine(choice=choice, program=functools.cache(program), config=config)
+    return Engine(select_driver=choice, program=functools.cache(program), config=config)
 
 
 def pick_driver(
     *, table: LatencyTable | None, buckets: Sequence[int] | None, **case
 ) -> DriverChoice:
-    """`choose` by a table; of None, the choice where nothing was measured: "bucketed", with all buckets."""
+    """`select_driver` by a table; of None, the choice where nothing was measured: "bucketed", with all buckets."""
     if table is None:
         return DriverChoice("bucketed", buckets or DEFAULT_BUCKETS)
     config, dtype = case.pop("config"), case.pop("dtype")
-    return choose(table, config, dtype, buckets=buckets, **case)
+    return select_driver(table, config, dtype, buckets=buckets, **case)
 
 
 def prepare_inference_params(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:

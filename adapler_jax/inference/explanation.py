@@ -90,10 +90,10 @@ class Explanation(Comparable):
                     "</span>",
                 ]
                 done = word.end
-        return "".join(shaded) + (" &hellip;" if self.prediction.unread(part) else "")
+        return "".join(shaded) + (" &hellip;" if self.prediction.truncated_text(part) else "")
 
 
-def entered(keep_NL):
+def reached_layer(keep_NL):
     """Which tokens were still there when the site of each layer scored them, bool [layers, tokens]."""
     return np.concatenate([np.ones_like(keep_NL[:1]), keep_NL[:-1]])
 

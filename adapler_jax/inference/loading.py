@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from adapler_jax.data.batching.lengths import bucket_for, default_lengths
 from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.tokenization.pieces import SIDES
-from adapler_jax.data.tokenization.tokenizers import check_table, load_core_and_side
-from adapler_jax.export.jax_export import max_length_of
+from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_core_and_side
 from adapler_jax.inference.compute_dtype import choose_dtype
 from adapler_jax.inference.drivers.buckets import bucket_sizes
 from adapler_jax.inference.engine import Engine, make_engine, prepare_params_for
+from adapler_jax.inference.model_kind import max_length_of
 from adapler_jax.inference.processes import check_process
 from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -23,7 +23,7 @@ from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import Saved, load_model
 
 
-class Loaded(NamedTuple):
+class LoadedModel(NamedTuple):
     """A model and what runs it."""
 
     pruner: Pruner
@@ -48,7 +48,7 @@ def open_model(directory, *, compilation_cache: str) -> Saved:
 
 def prepare_model(
     saved: Saved, *, buckets: Sequence[int] | None, dtype, driver: str, **options
-) -> Loaded:
+) -> LoadedModel:
     """The engine of a saved model and what it is given; arguments as in `make_engine`, dtype as in `choose_dtype`.
 
     Raises ValueError where all buckets are shorter than the model's length.
@@ -59,10 +59,10 @@ def prepare_model(
     if buckets is not None:
         bucket_sizes(buckets, max_length)
     tokenizer, tokenizer_side = load_core_and_side(saved.directory)
-    check_table(tokenizer, saved.config.vocab_size, saved.directory)
+    check_embedding_rows(tokenizer, saved.config.vocab_size, saved.directory)
     # A program that leaves padding out by itself needs no second padded length, so it is compiled once.
     single = driver == "packed" or (driver != "masked" and bool(pruner.sites))
-    return Loaded(
+    return LoadedModel(
         pruner=pruner,
         run=make_engine(
             saved.config,
@@ -82,7 +82,7 @@ def prepare_model(
     )
 
 
-def reading_limits(saved: Saved, *names: str) -> dict[str, int]:
+def qa_settings(saved: Saved, *names: str) -> dict[str, int]:
     """Fields of `config.qa` that a model of questions was trained with. Raises ValueError where it was saved
     without them."""
     found = saved.extra.get("qa", {})

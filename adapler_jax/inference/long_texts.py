@@ -7,17 +7,17 @@ from tokenizers import Tokenizer
 
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.pieces import Pieces, encode_all
-from adapler_jax.data.tokenization.templates import Template, fill, read_template
+from adapler_jax.data.tokenization.templates import Template, fill_template, read_template
 from adapler_jax.inference.words import Encoded, Word, words_of
 
 TRUNCATE = "truncate"
-HOW = (TRUNCATE, "mean", "max")  # what becomes of texts that are too long
+LONG_TEXT_MODES = (TRUNCATE, "mean", "max")  # what becomes of texts that are too long
 
 
-def check_windows(long_texts: str, stride: int | None) -> bool:
-    """Whether texts are read in windows. Raises ValueError on another value than HOW, or a stride that is none."""
-    if long_texts not in HOW:
-        raise ValueError(f"long_texts is {long_texts!r:.60}; expected {', '.join(HOW)}")
+def check_long_texts(long_texts: str, stride: int | None) -> bool:
+    """Whether texts are read in windows. Raises ValueError on another value than LONG_TEXT_MODES, or a stride that is none."""
+    if long_texts not in LONG_TEXT_MODES:
+        raise ValueError(f"long_texts is {long_texts!r:.60}; expected {', '.join(LONG_TEXT_MODES)}")
     if stride is not None and long_texts == TRUNCATE:
         raise ValueError(
             f"stride is {stride!r:.60}, but long_texts='truncate' has no windows; leave it out"
@@ -64,7 +64,7 @@ def encode_windows(
         for part in (texts, pairs)
         if part is not None
     ]
-    pieces = [encode_all(core, part, with_places=True) for part in parts]
+    pieces = [encode_all(core, part, with_offsets=True) for part in parts]
     return [
         list(_windows(template, found, tokens, room=room, stride=stride))
         for found, tokens in zip(zip(*parts, strict=True), zip(*pieces, strict=True), strict=True)
@@ -93,7 +93,7 @@ def _windows(
         ids = [part.ids[where] for part, where in zip(pieces, slices)]
         places = [part[where] for part, where in zip(word_T, slices)]
         ids, places = (part + [np.zeros(0, np.int32)] * (2 - len(part)) for part in (ids, places))
-        tokens, segments = fill(template, [tuple(ids)])
+        tokens, segments = fill_template(template, [tuple(ids)])
         nothing = [np.full(len(special), -1, np.int32) for special in template[:3]]
         yield Encoded(
             texts=texts,

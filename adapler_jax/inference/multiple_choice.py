@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.qa.multiple_choice import ChoiceQuestion, build_choice_rows
+from adapler_jax.data.qa.multiple_choice import MultipleChoiceQuestion, build_multiple_choice_rows
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.templates import read_template
-from adapler_jax.export.jax_export import is_per_option, loader_hint
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loading import (
     check_request,
@@ -18,10 +17,11 @@ from adapler_jax.inference.loading import (
     open_model,
     padded_batch_size,
     prepare_model,
-    reading_limits,
+    qa_settings,
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.model_kind import is_per_option, loader_hint
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.words import Word, encode_whole, kept_words_of
 from adapler_jax.io.plain import Comparable, plain
@@ -106,7 +106,7 @@ class MultipleChoice(Portable):
             max_length=loaded.max_length,
             lengths=loaded.lengths,
             dtype=loaded.dtype,
-            **reading_limits(saved, "max_option_tokens"),
+            **qa_settings(saved, "max_option_tokens"),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -138,10 +138,12 @@ class MultipleChoice(Portable):
             found |= zip(places, self._choose([asked[place] for place in places], batch_size))
         return [found[place] for place in range(len(asked))]
 
-    def _choose(self, questions: list[ChoiceQuestion], batch_size: int) -> list[ChoicePrediction]:
+    def _choose(
+        self, questions: list[MultipleChoiceQuestion], batch_size: int
+    ) -> list[ChoicePrediction]:
         """The best options for questions of one number of options."""
         limits = {"max_length": self.max_length, "max_option_tokens": self.max_option_tokens}
-        rows = build_choice_rows(questions, self.tokenizer, **limits)
+        rows = build_multiple_choice_rows(questions, self.tokenizer, **limits)
         start = len(read_template(self.tokenizer, pair=True).first)
         score_R, layers_R = np.zeros(len(rows)), [None] * len(rows)
         num_rows = padded_batch_size(len(rows), batch_size)
@@ -162,7 +164,11 @@ class MultipleChoice(Portable):
         return [self._chosen(*found) for found in zip(questions, prob_QO, layers_QT, is_cut_Q)]
 
     def _chosen(
-        self, question: ChoiceQuestion, prob_O: np.ndarray, layers_T: np.ndarray, is_cut: bool
+        self,
+        question: MultipleChoiceQuestion,
+        prob_O: np.ndarray,
+        layers_T: np.ndarray,
+        is_cut: bool,
     ) -> ChoicePrediction:
         """The answer, and of each word how many layers ran on it: the most of its tokens."""
         encoded = encode_whole(self.tokenizer, question.article)
@@ -182,7 +188,7 @@ class MultipleChoice(Portable):
         )
 
 
-def as_choice(place: int, question) -> ChoiceQuestion:
+def as_choice(place: int, question) -> MultipleChoiceQuestion:
     """A (question, article, options) triple, or a dict of these, as the data room has it. Raises TypeError on anything
     else, ValueError on fewer than two options."""
     if isinstance(question, Mapping):
@@ -204,6 +210,6 @@ def as_choice(place: int, question) -> ChoiceQuestion:
             f"question {place} has the options {list(options)!r:.60}; expected at least 2"
         )
     options = tuple(replace_lone_surrogates(str(option)) for option in options)
-    return ChoiceQuestion(
+    return MultipleChoiceQuestion(
         str(place), replace_lone_surrogates(article), replace_lone_surrogates(asked), options, 0
     )

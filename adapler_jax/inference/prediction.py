@@ -30,7 +30,7 @@ class Prediction(Comparable):
         """Return all fields and `kept_words` in types that `json.dumps` takes."""
         return plain(self) | {"kept_words": self.kept_words}
 
-    def unread(self, part: int) -> str:
+    def truncated_text(self, part: int) -> str:
         """What lies behind the last word read of a text that was cut: part 0, or 1 for the second of a pair."""
         if not self.is_cut:
             return ""

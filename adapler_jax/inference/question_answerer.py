@@ -11,7 +11,6 @@ from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.windows import Windows, iter_windows
 from adapler_jax.data.sources.chunks import in_chunks
 from adapler_jax.data.sources.text import replace_lone_surrogates
-from adapler_jax.export.jax_export import loader_hint
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loading import (
     check_request,
@@ -19,10 +18,11 @@ from adapler_jax.inference.loading import (
     open_model,
     padded_batch_size,
     prepare_model,
-    reading_limits,
+    qa_settings,
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.model_kind import loader_hint
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
 from adapler_jax.inference.words import Word, encode_whole, kept_words_of
@@ -123,7 +123,7 @@ class QuestionAnswerer(Portable):
             max_length=loaded.max_length,
             lengths=loaded.lengths,
             dtype=loaded.dtype,
-            limits=reading_limits(saved, *INFERENCE_FIELDS),
+            limits=qa_settings(saved, *INFERENCE_FIELDS),
             threshold=None if always_answers else saved.extra.get("no_answer_threshold"),
         )
 
@@ -210,7 +210,7 @@ class QuestionAnswerer(Portable):
 
     def _reading(self, question: Question, answers: Answers, starts, layers) -> QAPrediction:
         """The answer, and of each word how many layers ran on it: the most of its tokens and windows."""
-        chosen = answers.choose(self.threshold)
+        chosen = answers.best_answer(self.threshold)
         words = encode_whole(self.tokenizer, question.context).words
         word_start_W = np.array([word.start for word in words], np.int64)
         layers_W = np.zeros(len(words), np.int32)

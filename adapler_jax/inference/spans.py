@@ -54,7 +54,7 @@ class Answers(NamedTuple):
         """Score of no answer minus that of the best span; inf where there is no span."""
         return self.spans[0].null_difference if self.spans else float("inf")
 
-    def choose(self, threshold: float | None = None) -> Answer:
+    def best_answer(self, threshold: float | None = None) -> Answer:
         """The best span, or no answer where its null_difference is above the threshold; None for always a span, as far
         as there is one."""
         if not self.spans or (threshold is not None and self.null_difference > threshold):

@@ -53,7 +53,7 @@ def encode_words(
 ) -> list[Encoded]:
     """Tokenizes texts, or pairs of texts, as `encode_rows` does for training; core: as `load_core` gives it."""
     limits = {"max_length": max_length, "truncation_side": truncation_side}
-    rows = encode_rows(core, texts, pairs, with_places=True, **limits)
+    rows = encode_rows(core, texts, pairs, with_offsets=True, **limits)
     parts = [
         [replace_lone_surrogates(text) for text in part]
         for part in (texts, pairs)
@@ -80,7 +80,7 @@ def encode_tokens(
 
 def encode_whole(core: Tokenizer, text: str) -> Encoded:
     """A whole text, however long, without special tokens; text: as `replace_lone_surrogates` gives it."""
-    (pieces,) = encode_all(core, [text], with_places=True)
+    (pieces,) = encode_all(core, [text], with_offsets=True)
     words, word_L = words_of(text, pieces, 0)
     return Encoded((text,), pieces.ids, np.zeros(len(pieces.ids), np.int32), word_L, words, False)
 

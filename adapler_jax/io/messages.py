@@ -1,18 +1,31 @@
 """Error messages about what strangers wrote: one line, of bounded length, without control characters."""
 
 import contextlib
+import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 
 MAX_MESSAGE = 1000  # characters
 ENDING = 300  # of these, how many are kept of the end, where the advice is
 SPACES = re.compile(r"\s+")
 GAP = " ... "
+_NAME_SIZE = 60  # characters of one name
+_NAMES_SIZE = 600  # characters of a list of names
+_MAX_NAMES = 1000  # that are compared with an unknown name
+_MAX_BITS = 1000  # of a number; Python raises on texts of longer ones
+# Python's own repr writes a nested value of any size in full before it is cut.
+_REPR = reprlib.Repr()
+_REPR.maxtuple = _REPR.maxlist = _REPR.maxdict = _REPR.maxset = 30
+_REPR.maxstring = _REPR.maxother = 300
 
 
-def shown(value, limit: int = 60) -> str:
-    """Return a value as Python writes it, cut to `limit` characters, on one line."""
-    return clip(one_line(repr(value)), limit)
+def shown(value: object, limit: int = 60) -> str:
+    """Return a value as Python writes it, on one line, cut to `limit` characters."""
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return f"a number of {value.bit_length()} bits"
+    written = repr(value[: limit + 1]) if isinstance(value, str) else _REPR.repr(value)
+    return clip(one_line(written), limit)
 
 
 def excerpt(text: str, limit: int = 300) -> str:
@@ -34,6 +47,36 @@ def listed(items: Iterable[str], *, limit: int = 400, separator: str = ", ") -> 
         kept += 1
     more = f"{separator}and {len(items) - kept} more" if kept < len(items) else ""
     return separator.join(items[:kept]) + more
+
+
+def short_name(name: object, limit: int = _NAME_SIZE) -> str:
+    """Return a name on one line, cut to `limit` characters."""
+    return excerpt(str(name)[: limit + 1], limit)
+
+
+def list_names(names: Iterable[object]) -> str:
+    """Return short names with commas between them, or "none"."""
+    return listed(map(short_name, names), limit=_NAMES_SIZE) or "none"
+
+
+def explain_unknown(kind: str, name: object, known: Iterable[object]) -> str:
+    """Return a sentence on an unknown name: its kind, the nearest known names, then all of them.
+
+    Args:
+      kind: noun for the names, as in "column".
+      name: the name that was given.
+      known: the names that exist.
+    """
+    names = [short_name(item) for item in known]
+    given = short_name(name)
+    nearest = difflib.get_close_matches(given, names[:_MAX_NAMES], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    return f"unknown {kind} {given!r}; {hint}known: {list_names(names)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:300]
 
 
 def one_line(text: str) -> str:

@@ -240,9 +240,9 @@ def adapler(
         init=functools.partial(
             init_params, predictor_dim=predictor_dim, initial_threshold=initial_threshold
         ),
-        read=functools.partial(contribution_logits, activation=config.activation),
-        soften=soften,
-        select=select,
+        score=functools.partial(contribution_logits, activation=config.activation),
+        soft=soften,
+        hard=select,
         loss_terms=functools.partial(
             loss_terms,
             relative_length=relative_length,

@@ -1,6 +1,6 @@
 """The pruner: a record of pure functions that every length-reduction method fills in, and the one that does nothing.
 
-Drivers call `soften` (training) or `select` (inference) at each of `sites`; neither side knows more of the other than
+Drivers call `soft` (training) or `hard` (inference) at each of `sites`; neither side knows more of the other than
 the records in `types.py`. Leaves of a pruner's parameter subtree have a leading axis of one entry a site; a driver
 passes the slice of the site that it stands at.
 """
@@ -33,11 +33,11 @@ class Pruner(NamedTuple):
     init: Callable[..., Params]
     # (site's params, states [..., D]) -> float32 [...]: all that is read off a token alone, padded or packed; None for
     # sites before the feed-forward half, which are shown the attention that tokens received
-    read: Callable | None
+    score: Callable | None
     # (site's params, layer, View, slope) -> SoftSelection
-    soften: Callable
+    soft: Callable
     # (site's params, layer, View) -> Selection; [CLS] always kept, padding never
-    select: Callable
+    hard: Callable
     # (params, Trace, Batch) -> {name: float32 scalar}, unweighted
     loss_terms: Callable[..., Mapping]
     # params -> params, applied after every optimizer step
@@ -47,7 +47,7 @@ class Pruner(NamedTuple):
     # whether padding is treated as tokens that no one attends to, as in a program of one fixed length
     counts_padding: bool = False
     reference_only_reason: str = ""  # why only the masked driver can run it: for parity with programs that do what we would not
-    options: tuple[
+    factory_kwargs: tuple[
         tuple[str, Any], ...
     ] = ()  # keywords of the factory that make this pruner again from a saved model
 
@@ -102,8 +102,8 @@ def is_lost(view: SiteInput):
 
 
 def hard_step(pruner: Pruner, site_params, layer, view: SiteInput) -> Selection:
-    """`pruner.select`; what is protected stays, and all that entered where the layer has no site, or the text is lost."""
-    found = pruner.select(site_params, layer, view)
+    """`pruner.hard`; what is protected stays, and all that entered where the layer has no site, or the text is lost."""
+    found = pruner.hard(site_params, layer, view)
     is_site = has_site(pruner, layer)
     keep_BL = found.keep_BL | (view.remaining_BL & is_lost(view))
     keep_BL = (
@@ -116,8 +116,8 @@ def hard_step(pruner: Pruner, site_params, layer, view: SiteInput) -> Selection:
 
 
 def soft_step(pruner: Pruner, site_params, layer, view: SiteInput, slope) -> SoftSelection:
-    """`pruner.soften`; nothing changes for what is protected, nor where the layer has no site."""
-    found = pruner.soften(site_params, layer, view, slope)
+    """`pruner.soft`; nothing changes for what is protected, nor where the layer has no site."""
+    found = pruner.soft(site_params, layer, view, slope)
     acts = is_site = has_site(pruner, layer)
     if view.protected_BL is not None:
         acts = is_site & ~view.protected_BL
@@ -169,9 +169,9 @@ def keep_all() -> Pruner:
         name="keep_all",
         sites=(),
         init=lambda key, config: {},
-        read=refuse,
-        soften=refuse,
-        select=refuse,
+        score=refuse,
+        soft=refuse,
+        hard=refuse,
         loss_terms=lambda params, trace, batch: {},
         constrain=lambda params: params,
     )

@@ -120,9 +120,9 @@ def powerbert_search(
         init=lambda key, config: {
             "rank_weight_NL": jnp.ones((config.num_layers, max_length), jnp.float32)
         },
-        read=None,
-        soften=functools.partial(search, protects_cls=protects_cls),
-        select=select,
+        score=None,
+        soft=functools.partial(search, protects_cls=protects_cls),
+        hard=select,
         loss_terms=mass_term,
         constrain=lambda params: (
             params | {"rank_weight_NL": jnp.clip(params["rank_weight_NL"], 0.0, 1.0)}
@@ -149,11 +149,11 @@ def powerbert(config: EncoderConfig, *, counts_padding: bool = False) -> Pruner:
         init=lambda key, config: {
             "retention_N": jnp.full((config.num_layers,), config.num_positions, jnp.float32)
         },
-        read=None,
-        soften=lambda params, layer, view, slope: hard_to_soft(
+        score=None,
+        soft=lambda params, layer, view, slope: hard_to_soft(
             select(jax.lax.stop_gradient(params), layer, view)
         ),
-        select=select,
+        hard=select,
         loss_terms=lambda params, trace, batch: {},
         constrain=lambda params: params,
         counts_padding=counts_padding,

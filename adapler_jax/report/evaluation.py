@@ -12,7 +12,6 @@ from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths
 from adapler_jax.data.classification.examples import take_examples
 from adapler_jax.data.qa.questions import Question
-from adapler_jax.data.sources.tables import explain_unknown
 from adapler_jax.evaluation.models import Evaluation, evaluate_model
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.evaluation.timing import own_lengths, time_model
@@ -21,13 +20,14 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.compute_dtype import (
     MIN_ROWS,
     Agreement,
-    check_operands,
-    describe,
+    compare_dtypes,
+    describe_agreement,
     has_units,
 )
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.io.atomic_files import checksum_path, write_checksums
 from adapler_jax.io.caches import use_compilation_cache
+from adapler_jax.io.messages import explain_unknown
 from adapler_jax.metrics.classification import (
     METRICS,
     THRESHOLD,
@@ -40,7 +40,7 @@ from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_mode
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import (
     TaskData,
-    is_reading,
+    is_qa_task,
     load_data,
     load_questions,
     load_task_data,
@@ -228,7 +228,7 @@ class Contest:
         batches = eval_batches(task.splits[split], batch_size=num_rows, lengths=lengths)
         step = max(1, len(batches) // max(NUM_OPERAND_BATCHES, 1 + -(-MIN_ROWS // num_rows)))
         try:
-            return {name: check_operands(self.models[name], batches[::step], **self.engines[name])}
+            return {name: compare_dtypes(self.models[name], batches[::step], **self.engines[name])}
         except OSError as error:
             log(f"{name}: the comparison of bfloat16 with float32 operands is not kept: {error}")
             return {}
@@ -343,7 +343,7 @@ def evaluate_workdir(
             if with_operands and split == chosen[0] and has_units():
                 operands |= contest.compare_operands(name, log=log)
             rows.append(row)
-    for line in describe(operands, contest.validation):
+    for line in describe_agreement(operands, contest.validation):
         log(line)
     return rows
 
@@ -390,7 +390,9 @@ def describe_head(head: Head, class_names: tuple[str, ...]) -> str:
     """What a head answers, in words."""
     if class_names:
         return f"the classes {', '.join(class_names)}"
-    return f"{head.name} answers" + "".join(f", {name} {value}" for name, value in head.options)
+    return f"{head.name} answers" + "".join(
+        f", {name} {value}" for name, value in head.factory_kwargs
+    )
 
 
 def rows_of_batch(group: int) -> int:
@@ -419,7 +421,7 @@ def load_named(workdir, name: str) -> Classifier:
 
 def reads_texts(workdir) -> bool:
     """Whether a run's task reads texts to answer questions."""
-    return is_reading(read_run(pathlib.Path(workdir).expanduser()))
+    return is_qa_task(read_run(pathlib.Path(workdir).expanduser()))
 
 
 def example_answers(

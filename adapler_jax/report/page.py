@@ -17,7 +17,7 @@ from adapler_jax.report.contents import RunRecord, read_contents
 from adapler_jax.report.evaluation import load_fastest, load_named
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
-from adapler_jax.training.task_data import is_reading, load_data, token_cache
+from adapler_jax.training.task_data import is_qa_task, load_data, token_cache
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("adapler_jax.report"),
@@ -66,7 +66,7 @@ def write_report(
 
 def read_texts(run: RunRecord) -> tuple[Dataset | None, str]:
     """The run's data, or None and what is wrong with it."""
-    if is_reading(run.config):
+    if is_qa_task(run.config):
         return None, ""  # the page shows texts that are classified
     try:
         return load_data(run.config), ""

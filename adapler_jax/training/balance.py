@@ -66,5 +66,5 @@ def balance(tokenized: Tokenized, seed: int) -> Tokenized:
         segments=ragged([tokenized.segments[row] for row in rows], np.int8),
         labels=tokenized.labels[rows],
         example_ids=tokenized.example_ids[rows],
-        marks={name: mark[rows] for name, mark in tokenized.marks.items()},
+        head_slots={name: mark[rows] for name, mark in tokenized.head_slots.items()},
     )

@@ -19,7 +19,7 @@ from adapler_jax.types import EncoderConfig
 PRUNER_RATES = ("predictor_learning_rate", "rank_learning_rate", "selector_learning_rate")
 
 
-def pruner_from_config(encoder: EncoderConfig, options) -> Pruner:
+def make_adapler(encoder: EncoderConfig, options) -> Pruner:
     """AdapLeR with the options of `config.adapler`."""
     return make_pruner(
         "adapler",
@@ -44,7 +44,7 @@ def make_loss_config(options) -> LossConfig:
     )
 
 
-def search_pruner_of(encoder: EncoderConfig, options, *, max_length: int) -> Pruner:
+def make_powerbert_search(encoder: EncoderConfig, options, *, max_length: int) -> Pruner:
     """PoWER-BERT's search with the options of `config.powerbert`."""
     return powerbert_search(
         encoder,
@@ -55,7 +55,7 @@ def search_pruner_of(encoder: EncoderConfig, options, *, max_length: int) -> Pru
     )
 
 
-def trbert_of(encoder: EncoderConfig, options) -> Pruner:
+def make_trbert(encoder: EncoderConfig, options) -> Pruner:
     """TR-BERT with the options of `config.trbert`."""
     return trbert(encoder, layers=tuple(options.layers) or None, selector_dim=options.selector_dim)
 
@@ -103,7 +103,7 @@ def make_slope_fn(options) -> Callable:
     return slope_fn
 
 
-def last_slope_of(options) -> Callable:
+def make_last_slope_fn(options) -> Callable:
     """Steps per epoch -> (step -> slope): the last one of `config.adapler` in every step."""
     return lambda _: lambda step: jnp.float32(options.slope_end)
 

@@ -76,13 +76,13 @@ def compute_losses(
     )
     real_B = (batch.example_id_B != PADDING_EXAMPLE_ID).astype(jnp.float32)
     num_real = jnp.maximum(1.0, jnp.sum(real_B))
-    task_B = weighted(head.losses(logits, batch, losses.distil_coef), batch, losses.class_weights)
+    task_B = weighted(head.loss_fn(logits, batch, losses.distil_coef), batch, losses.class_weights)
     task = jnp.sum(task_B * real_B) / num_real
     terms = pruner.loss_terms(params["pruner"], trace, batch)
     totals = {"main": task, "speedup": task}
     for objective, term, coef in losses.term_coefs:
         totals[objective] = totals[objective] + coef * terms[term]
-    accuracy = jnp.sum(head.correct(logits, batch) * real_B) / num_real
+    accuracy = jnp.sum(head.accuracy_fn(logits, batch) * real_B) / num_real
     numbers = {"task": task, **terms, **totals, "accuracy": accuracy}
     if pruner.sites:
         numbers["flops_speedup"] = soft_speedup(params, config, pruner, trace, batch, head)
@@ -113,13 +113,13 @@ def saliency(
         exit_hidden_BLD, _, _ = full_width.forward_layers(
             params, config, pruner, hidden_BLD, batch.valid_BL, slope=None, key=None, dtype=dtype
         )
-        logits = head.read(
+        logits = head.apply(
             params["head"],
             config,
-            exit_hidden_BLD if head.reads_tokens else exit_hidden_BLD[:, 0],
+            exit_hidden_BLD if head.needs_all_states else exit_hidden_BLD[:, 0],
             batch,
         )
-        return jnp.sum(head.gold(logits, batch)), logits
+        return jnp.sum(head.target_logit(logits, batch)), logits
 
     gradient_BLD, logits = jax.grad(true_logits, has_aux=True)(hidden_BLD)
     saliency_BL = jnp.linalg.norm(gradient_BLD * hidden_BLD, axis=-1)

@@ -1,4 +1,4 @@
-"""The phases of a run, each a function of the setup and of what the phases before it left in the workdir.
+"""The phases of a run, each a function of the context and of what the phases before it left in the workdir.
 
 finetune    plain BERT on the task                        -> model/, best epochs
 saliency    gradient x input and logits of the fine-tuned -> saliency.npz
@@ -20,12 +20,12 @@ from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import UnlabelledTask
 from adapler_jax.export.jax_export import PROGRAM_FILES
-from adapler_jax.inference.compute_dtype import FILE_NAME as OPERANDS_FILE
+from adapler_jax.inference.compute_dtype import OPERANDS_FILE
 from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
 from adapler_jax.io.provenance import commit_of_tree, device_name
 from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.pruning import Pruner, keep_all
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.training.balance import balance
 from adapler_jax.training.checkpoints import LAST, Checkpoints
 from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
@@ -74,14 +74,14 @@ def read_done(directory: pathlib.Path) -> dict:
     return read_object(directory / DONE, TRAIN_PHASE)
 
 
-def validation_split(setup: RunContext) -> str:
+def validation_split(context: RunContext) -> str:
     """The split that models are chosen on: validation, or the first of several."""
-    return next(name for name in setup.splits if name.startswith("validation"))
+    return next(name for name in context.splits if name.startswith("validation"))
 
 
 def save_phase_model(
     directory: pathlib.Path,
-    setup: RunContext,
+    context: RunContext,
     params: Params,
     pruner: Pruner,
     extra: dict | None = None,
@@ -90,14 +90,14 @@ def save_phase_model(
     save_model(
         directory / "model",
         params,
-        setup.encoder,
+        context.encoder,
         pruner_name=pruner.name,
-        pruner_options=dict(pruner.options),
-        head=setup.head,
-        class_names=setup.class_names or None,
-        max_length=setup.max_length,
-        task=setup.task.name,
-        tokenizer=setup.tokenizer,
+        pruner_options=dict(pruner.factory_kwargs),
+        head=context.head,
+        class_names=context.class_names or None,
+        max_length=context.max_length,
+        task=context.task.name,
+        tokenizer=context.tokenizer,
         extra=extra,
     )
     write_checksums(directory / "model", skip=MAY_CHANGE)
@@ -119,7 +119,7 @@ def load_phase_model(directory: pathlib.Path) -> Saved:
 
 
 def soft_train_step(
-    setup: RunContext,
+    context: RunContext,
     pruner: Pruner,
     options,
     *,
@@ -132,10 +132,10 @@ def soft_train_step(
 
     slope_fn: steps per epoch -> (step -> slope).
     """
-    losses = losses._replace(class_weights=setup.class_weights)
+    losses = losses._replace(class_weights=context.class_weights)
 
     def make(encoder, params, main, num_steps):
-        thresholds = threshold_optimizer(recipe.make_optimizer_config(options), num_steps)
+        thresholds = threshold_optimizer(from_config.make_optimizer_config(options), num_steps)
         train_step = make_train_step(
             encoder,
             pruner,
@@ -143,11 +143,11 @@ def soft_train_step(
             main,
             thresholds,
             slope_fn=slope_fn(num_steps // options.num_epochs),
-            dtype=setup.dtype,
+            dtype=context.dtype,
             threshold_controller=threshold_controller,
             threshold_noise=threshold_noise,
-            head=setup.head,
-            loop=setup.loop,
+            head=context.head,
+            loop=context.loop,
         )
         return train_step, init_state(params, pruner, main, thresholds)
 
@@ -156,7 +156,7 @@ def soft_train_step(
 
 def train(
     directory,
-    setup: RunContext,
+    context: RunContext,
     pruner: Pruner,
     params: Params,
     options,
@@ -170,26 +170,26 @@ def train(
     Args: make_step: (encoder with the phase's dropout, params, optimizer, number of steps) -> (train_step, TrainState).
     rank: (epoch, scores) -> what epochs are chosen by.
     """
-    tokenized = setup.splits["train"]
-    if setup.balanced_sampling:
-        tokenized = balance(tokenized, setup.seed)
-    batch_size = setup.rows(options.batch_size)
+    tokenized = context.splits["train"]
+    if context.balanced_sampling:
+        tokenized = balance(tokenized, context.seed)
+    batch_size = context.rows(options.batch_size)
     steps_per_epoch = num_steps_per_epoch(len(tokenized), batch_size)
     num_before = continued_epochs(directory)
     if num_before and not (directory / LAST).exists():
         params = load_phase_model(directory).params
     num_steps = (options.num_epochs - num_before) * steps_per_epoch
-    main = main_optimizer(recipe.make_optimizer_config(options), num_steps)
+    main = main_optimizer(from_config.make_optimizer_config(options), num_steps)
     train_step, state = make_step(
-        recipe.with_dropout(setup.encoder, options), params, main, num_steps
+        from_config.with_dropout(context.encoder, options), params, main, num_steps
     )
     if num_before:
         state = state.replace(step=jnp.asarray(num_before * steps_per_epoch, jnp.int32))
-    split = validation_split(setup)
-    batches = setup.eval_batches(split, options.batch_size)
+    split = validation_split(context)
+    batches = context.eval_batches(split, options.batch_size)
 
     def evaluate(params, epoch):
-        scores = validate(params, setup, pruner, batches, setup.task.make_scorer(split))
+        scores = validate(params, context, pruner, batches, context.task.make_scorer(split))
         return scores | {"rank": rank(epoch, scores)}
 
     plan = PhaseSpec(
@@ -205,20 +205,20 @@ def train(
             train_batches(
                 tokenized,
                 batch_size=batch_size,
-                lengths=setup.lengths,
-                seed=setup.seed,
+                lengths=context.lengths,
+                seed=context.seed,
                 start_step=step,
-                extras=extras,
+                example_arrays=extras,
             )
         ),
         evaluate=evaluate,
     )
-    return train_loop(plan, directory, state, setup.key(directory.name + " dropout"))
+    return train_loop(plan, directory, state, context.key(directory.name + " dropout"))
 
 
 def save_phase(
     directory: pathlib.Path,
-    setup: RunContext,
+    context: RunContext,
     pruner: Pruner,
     params: Params,
     scores: dict,
@@ -232,13 +232,13 @@ def save_phase(
     directory.mkdir(parents=True, exist_ok=True)
     threshold = {"no_answer_threshold": scores["threshold"]} if "threshold" in scores else {}
     threshold |= {} if decision_threshold is None else {THRESHOLD: decision_threshold}
-    save_phase_model(directory, setup, params, pruner, dict(setup.task.extra) | threshold)
+    save_phase_model(directory, context, params, pruner, dict(context.task.extra) | threshold)
     mark_complete(directory, {"validation": scores, **more})
 
 
 def save_best_phase(
     directory: pathlib.Path,
-    setup: RunContext,
+    context: RunContext,
     pruner: Pruner,
     checkpoints: Checkpoints,
     like: Params,
@@ -247,67 +247,71 @@ def save_best_phase(
     """Closes a phase with its best epoch; `like`: parameters of the same shapes; more: what else there is to record."""
     params, scores = checkpoints.restore_best(like), checkpoints.best_scores()
     checkpoints.close()
-    save_phase(directory, setup, pruner, params, scores, **more)
+    save_phase(directory, context, pruner, params, scores, **more)
 
 
-def run_finetune(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_finetune(directory: pathlib.Path, context: RunContext, config) -> None:
     """Fine-tunes plain BERT; the model is the epoch with the best validation score."""
     pruner = keep_all()
-    start = setup.pretrained | {"pruner": {}}
+    start = context.pretrained | {"pruner": {}}
     if not config.finetune.num_epochs:
-        return keep_finetuned(directory, setup, config)
+        return keep_finetuned(directory, context, config)
     checkpoints = train(
         directory,
-        setup,
+        context,
         pruner,
         start,
         config.finetune,
         make_step=soft_train_step(
-            setup, pruner, config.finetune, slope_fn=lambda _: lambda step: None
+            context, pruner, config.finetune, slope_fn=lambda _: lambda step: None
         ),
         rank=lambda epoch, scores: scores["score"],
     )
     save_best_phase(
-        directory, setup, pruner, checkpoints, start, num_epochs=config.finetune.num_epochs
+        directory, context, pruner, checkpoints, start, num_epochs=config.finetune.num_epochs
     )
 
 
-def keep_finetuned(directory: pathlib.Path, setup: RunContext, config) -> None:
+def keep_finetuned(directory: pathlib.Path, context: RunContext, config) -> None:
     """Validates and saves a model that is fine-tuned already, as the phase's only epoch; its thresholds are kept."""
     directory.mkdir(parents=True, exist_ok=True)
-    pruner, split = keep_all(), validation_split(setup)
-    start = setup.pretrained | {"pruner": {}}
-    threshold = setup.decision_threshold
-    scorer = setup.task.make_scorer(
-        split, setup.no_answer_threshold if threshold is None else threshold
+    pruner, split = keep_all(), validation_split(context)
+    start = context.pretrained | {"pruner": {}}
+    threshold = context.decision_threshold
+    scorer = context.task.make_scorer(
+        split, context.no_answer_threshold if threshold is None else threshold
     )
-    batches = setup.eval_batches(split, config.finetune.batch_size)
-    scores = validate(start, setup, pruner, batches, scorer)
+    batches = context.eval_batches(split, config.finetune.batch_size)
+    scores = validate(start, context, pruner, batches, scorer)
     checkpoints = Checkpoints(directory, num_checkpoints=1)
     checkpoints.save_best(
         TrainState(jnp.zeros((), jnp.int32), start, (), ()), scores | {"rank": scores["score"]}
     )
     checkpoints.close()
-    save_phase(directory, setup, pruner, start, scores, decision_threshold=threshold, num_epochs=0)
+    save_phase(
+        directory, context, pruner, start, scores, decision_threshold=threshold, num_epochs=0
+    )
 
 
-def run_saliency(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_saliency(directory: pathlib.Path, context: RunContext, config) -> None:
     """Saliency of every training example, averaged over the best fine-tuned epochs, and the best epoch's logits."""
     directory.mkdir(parents=True, exist_ok=True)
-    pruner, tokenized = keep_all(), setup.splits["train"]
-    batches = setup.eval_batches("train", config.saliency.batch_size)
-    like = setup.pretrained | {"pruner": {}}
+    pruner, tokenized = keep_all(), context.splits["train"]
+    batches = context.eval_batches("train", config.saliency.batch_size)
+    like = context.pretrained | {"pruner": {}}
     checkpoints = Checkpoints(
         directory.parent / "finetune", num_checkpoints=config.finetune.num_checkpoints
     )
     steps = checkpoints.best_steps()[: config.saliency.num_checkpoints]
     num_rows = int(tokenized.example_ids.max()) + 1
-    total = np.zeros((num_rows, setup.max_length), np.float32)
-    logits = empty_logits(setup.logits_shape, num_rows)
+    total = np.zeros((num_rows, context.max_length), np.float32)
+    logits = empty_logits(context.logits_shape, num_rows)
 
     @jax.jit
     def measure(params, batch):
-        return saliency(params, setup.encoder, pruner, batch, dtype=setup.dtype, head=setup.head)
+        return saliency(
+            params, context.encoder, pruner, batch, dtype=context.dtype, head=context.head
+        )
 
     for place, step in enumerate(steps):
         params = checkpoints.restore_best(like, step)
@@ -323,42 +327,44 @@ def run_saliency(directory: pathlib.Path, setup: RunContext, config) -> None:
     mark_complete(directory, {"num_examples": num_rows, "finetune_steps": steps})
 
 
-def load_extras(directory: pathlib.Path) -> PerExampleArrays:
+def load_saliency(directory: pathlib.Path) -> PerExampleArrays:
     """What the saliency phase left."""
     return load_arrays(directory / SALIENCY_FILE)
 
 
-def run_adapler(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_adapler(directory: pathlib.Path, context: RunContext, config) -> None:
     """Trains AdapLeR; the model is the last epoch, or by the authors' rule the fastest within a point of dense."""
     options, workdir = config.adapler, directory.parent
-    pruner = recipe.pruner_from_config(setup.encoder, options)
+    pruner = from_config.make_adapler(context.encoder, options)
     finetuned = load_phase_model(workdir / "finetune").params
-    starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
-    start = starts[options.init_from] | {"pruner": pruner.init(setup.key("predictors"), setup.encoder)}
+    starts = {"finetuned": finetuned, "pretrained": context.pretrained}
+    start = starts[options.init_from] | {
+        "pruner": pruner.init(context.key("predictors"), context.encoder)
+    }
     dense_score = read_done(workdir / "finetune")["validation"]["score"]
 
     def authors_rank(epoch, scores):
         return scores["flops_speedup"] if scores["score"] > dense_score - 0.01 else -1.0
 
     ranks = {"last": lambda epoch, scores: float(epoch), "authors": authors_rank}
-    slope_fn = recipe.make_slope_fn(options)
+    slope_fn = from_config.make_slope_fn(options)
     if continued_epochs(directory):  # thresholds are as hard as they were at its end
-        slope_fn = recipe.last_slope_of(options)
+        slope_fn = from_config.make_last_slope_fn(options)
     checkpoints = train(
         directory,
-        setup,
+        context,
         pruner,
         start,
         options,
         make_step=soft_train_step(
-            setup,
+            context,
             pruner,
             options,
-            losses=recipe.make_loss_config(options),
+            losses=from_config.make_loss_config(options),
             slope_fn=slope_fn,
-            threshold_noise=recipe.make_threshold_noise(options),
+            threshold_noise=from_config.make_threshold_noise(options),
         ),
-        extras=load_extras(workdir / "saliency"),
+        extras=load_saliency(workdir / "saliency"),
         rank=ranks[options.checkpoint_selection],
     )
     if not checkpoints.best_steps():
@@ -366,10 +372,12 @@ def run_adapler(directory: pathlib.Path, setup: RunContext, config) -> None:
             f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is "
             "no model; set config.adapler.checkpoint_selection=last, with a new --workdir"
         )
-    save_best_phase(directory, setup, pruner, checkpoints, start, num_epochs=options.num_epochs)
+    save_best_phase(directory, context, pruner, checkpoints, start, num_epochs=options.num_epochs)
 
 
-def run_adapt(directory: pathlib.Path, setup: RunContext, config, *, speedup: float) -> None:
+def run_calibration(
+    directory: pathlib.Path, context: RunContext, config, *, speedup: float
+) -> None:
     """Brings AdapLeR's model to a FLOPs speedup: trains it on while its thresholds are steered there, and scales them
     to it at the end. A model that is faster already is only scaled: what it keeps more costs it nothing. Steered
     thresholds are not drawn from a range: their bound of 1 would make it lopsided and push the steering off.
@@ -381,42 +389,42 @@ def run_adapt(directory: pathlib.Path, setup: RunContext, config, *, speedup: fl
     options.update(
         {"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate}
     )
-    pruner = recipe.pruner_from_config(setup.encoder, options)
+    pruner = from_config.make_adapler(context.encoder, options)
     params = load_phase_model(start).params
     trained = read_done(start)["validation"]["flops_speedup"] < speedup
     if trained:
         checkpoints = train(
             directory,
-            setup,
+            context,
             pruner,
             params,
             options,
             make_step=soft_train_step(
-                setup,
+                context,
                 pruner,
                 options,
-                losses=recipe.make_loss_config(options),
-                slope_fn=recipe.last_slope_of(options),
+                losses=from_config.make_loss_config(options),
+                slope_fn=from_config.make_last_slope_fn(options),
                 threshold_controller=functools.partial(steer_thresholds, target=speedup),
             ),
-            extras=load_extras(directory.parent / "saliency"),
+            extras=load_saliency(directory.parent / "saliency"),
             rank=lambda epoch, scores: float(epoch),
         )
         params = checkpoints.restore_best(params)
         checkpoints.close()
-    split = validation_split(setup)
-    batches = setup.eval_batches(split, options.batch_size)
+    split = validation_split(context)
+    batches = context.eval_batches(split, options.batch_size)
     every = max(1, len(batches) // NUM_CALIBRATION_BATCHES)
 
     def speedup_on_sample(params):
         return evaluate_model(
             params,
-            setup.encoder,
+            context.encoder,
             pruner,
             sample,
             scorer=UnlabelledTask(),
-            head=setup.head,
-            dtype=setup.dtype,
+            head=context.head,
+            dtype=context.dtype,
             driver="masked",
         ).flops_speedup
 
@@ -427,7 +435,7 @@ def run_adapt(directory: pathlib.Path, setup: RunContext, config, *, speedup: fl
         speedup,
         sample_speedup_of=speedup_on_sample,
         scores_of=lambda params: validate(
-            params, setup, pruner, batches, setup.task.make_scorer(split)
+            params, context, pruner, batches, context.task.make_scorer(split)
         ),
     )
     record = {"target_speedup": speedup, "trained": trained, "at_limit": at_limit(params)}
@@ -436,4 +444,4 @@ def run_adapt(directory: pathlib.Path, setup: RunContext, config, *, speedup: fl
         directory.mkdir(parents=True, exist_ok=True)
         mark_complete(directory, {"validation": scores, **record, "is_reached": False})
     else:
-        save_phase(directory, setup, pruner, params, scores, **record)
+        save_phase(directory, context, pruner, params, scores, **record)

@@ -15,7 +15,7 @@ from adapler_jax.training.growth import grow
 from adapler_jax.training.methods import distill as distil_phases
 from adapler_jax.training.methods import powerbert as powerbert_phases
 from adapler_jax.training.methods import trbert as trbert_phases
-from adapler_jax.training.setup import data_digests, prepare
+from adapler_jax.training.setup import data_digests, load_run_context
 from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (
     CONFIG_FILE,
@@ -169,7 +169,7 @@ def check_adapler(config) -> None:
 
 
 def phase_list(config) -> list[tuple[str, Callable]]:
-    """(directory name, function of (directory, setup, config)) of every phase that the config asks for."""
+    """(directory name, function of (directory, context, config)) of every phase that the config asks for."""
     plan = [("finetune", phases.run_finetune)]
     if config.method == "finetune":
         return plan
@@ -181,7 +181,9 @@ def phase_list(config) -> list[tuple[str, Callable]]:
         return plan + trbert_phases.phases_of(config.trbert)
     plan += [("saliency", phases.run_saliency), ("adapler", phases.run_adapler)]
     for speedup in sorted(config.adapt.target_speedups):
-        plan.append((adapt_name(speedup), functools.partial(phases.run_adapt, speedup=speedup)))
+        plan.append(
+            (adapt_name(speedup), functools.partial(phases.run_calibration, speedup=speedup))
+        )
     return plan
 
 
@@ -214,16 +216,16 @@ def run_all(
     continues = (workdir / CONFIG_FILE).exists()
     if continues:  # the first call gave the notes of checkpoint and data
         log(f"continues the run in {workdir}")
-    setup = prepare(config, log=ignore if continues else log)
+    context = load_run_context(config, log=ignore if continues else log)
     if config.method == "powerbert":
-        powerbert_phases.given_retention(config.powerbert, setup)
+        powerbert_phases.given_retention(config.powerbert, context)
     if config.method == "distill":
-        distil_phases.student_layers(config.distill.layers, setup.encoder.num_layers)
+        distil_phases.student_layers(config.distill.layers, context.encoder.num_layers)
     if config.method == "trbert":
-        trbert_phases.check_fit(config.trbert, setup)
+        trbert_phases.check_fit(config.trbert, context)
     claim_workdir(workdir, config.to_dict())
     with only_process(workdir):
-        check_data(workdir, data_digests(setup))
+        check_data(workdir, data_digests(context))
         if command:
             record_command(workdir, command)
         grow(workdir, config, names=[name for name, _ in plan], log=log)
@@ -233,9 +235,9 @@ def run_all(
                 log(f"{name}: finished before")
             else:
                 with counting_seconds(workdir, name):
-                    run(directory, setup, config)
+                    run(directory, context, config)
                 log(f"{name}: {describe(phases.read_done(directory))}")
             if name == last_phase:
                 return
-        for line in summary(workdir, [name for name, _ in plan], setup):
+        for line in summary(workdir, [name for name, _ in plan], context):
             log(line)

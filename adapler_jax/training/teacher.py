@@ -16,20 +16,26 @@ from adapler_jax.types import PADDING_EXAMPLE_ID
 TEACHER_FILE = "teacher.npz"
 
 
-def run_teacher(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_teacher(directory: pathlib.Path, context: RunContext, config) -> None:
     """Logits of the fine-tuned model on every training example."""
     directory.mkdir(parents=True, exist_ok=True)
     params = load_phase_model(directory.parent / "finetune").params
-    num_rows = int(setup.splits["train"].example_ids.max()) + 1
-    logits = empty_logits(setup.logits_shape, num_rows)
+    num_rows = int(context.splits["train"].example_ids.max()) + 1
+    logits = empty_logits(context.logits_shape, num_rows)
 
     @jax.jit
     def run(params, batch):
         return full_width.forward(
-            params, setup.encoder, keep_all(), batch, slope=None, dtype=setup.dtype, head=setup.head
+            params,
+            context.encoder,
+            keep_all(),
+            batch,
+            slope=None,
+            dtype=context.dtype,
+            head=context.head,
         )[0]
 
-    for batch in track(setup.eval_batches("train", config.finetune.batch_size), directory.name):
+    for batch in track(context.eval_batches("train", config.finetune.batch_size), directory.name):
         real_B = batch.example_id_B != PADDING_EXAMPLE_ID
         put_logits(logits, batch.example_id_B[real_B], run(params, batch), real_B)
     save_arrays(directory / TEACHER_FILE, teacher_logits=logits)

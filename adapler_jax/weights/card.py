@@ -8,7 +8,11 @@ CARD_FILE = "README.md"
 CLASSES = {
     "classification": ("Classifier", "classifier", 'predict(["a text"])'),
     "span": ("QuestionAnswerer", "question_answerer", 'answer("a question?", "a text")'),
-    "choice": ("MultipleChoice", "multiple_choice", 'choose("a question?", "a text", ["one", "another"])'),
+    "choice": (
+        "MultipleChoice",
+        "multiple_choice",
+        'choose("a question?", "a text", ["one", "another"])',
+    ),
 }
 AUTO = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",

@@ -132,7 +132,7 @@ def save_model(
         "task": task,
         "extra": extra or {},
         "head": head.name,
-        "head_options": dict(head.options),
+        "head_options": dict(head.factory_kwargs),
     }
     check_section(json.loads(json.dumps(section)), directory / CONFIG_FILE)
     sizes = axis_sizes(

@@ -1,4 +1,4 @@
-"""A pruner for the docs: a token stays where the norm of its state is large, by a level that every layer learns."""
+"""A pruner for the docs: tokens with a large state stay, by a level that every layer learns."""
 
 import jax
 import jax.numpy as jnp
@@ -7,53 +7,48 @@ from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import BEFORE_ATTENTION, PADDING_EXAMPLE_ID, Selection, Site, SoftSelection
 
 
-def read(params, hidden):
-    """All that is read off a token alone: the max norm of its state. LayerNorm makes Euclidean ones nearly equal."""
+def state_norm(params, hidden):
+    """Return the max norm of each state. Layer norm makes Euclidean norms nearly equal."""
     return jnp.max(jnp.abs(hidden), axis=-1)
 
 
-def scores(view, survival_BL):
-    """The norm of each state over the mean of the tokens that are there."""
-    total_B1 = jnp.sum(view.token_logit_BL * survival_BL, axis=-1, keepdims=True)
+def relative_norm(site, survival_BL):
+    """Return the norm of each state over the mean of the remaining tokens."""
+    total_B1 = jnp.sum(site.token_logit_BL * survival_BL, axis=-1, keepdims=True)
     mean_B1 = total_B1 / jnp.maximum(1.0, jnp.sum(survival_BL, axis=-1, keepdims=True))
-    return jnp.where(view.remaining_BL, view.token_logit_BL / jnp.maximum(1e-6, mean_B1), 0.0)
+    return jnp.where(site.remaining_BL, site.token_logit_BL / jnp.maximum(1e-6, mean_B1), 0.0)
 
 
-def soften(params, layer, view, slope):
-    """Training: survival is a sigmoid around the level, the steeper the more it is the hard rule."""
-    score_BL = scores(view, view.survival_BL)
+def soft_select(params, layer, site, slope):
+    """Shrink a token by a sigmoid around the level; a steep slope is the hard rule."""
+    score_BL = relative_norm(site, site.survival_BL)
     bias_BL = jax.nn.log_sigmoid(slope * (score_BL - params["level_N"])).at[:, 0].set(0.0)
-    return SoftSelection(
-        score_BL=score_BL, bias_BL=bias_BL, survival_BL=view.survival_BL * jnp.exp(bias_BL)
-    )
+    return SoftSelection(score_BL, bias_BL, site.survival_BL * jnp.exp(bias_BL))
 
 
-def select(params, layer, view):
-    """Inference: the score reaches the level; [CLS] always stays, padding never."""
-    score_BL = scores(view, view.remaining_BL.astype(jnp.float32))
-    keep_BL = view.remaining_BL & (score_BL >= params["level_N"])
-    return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
+def hard_select(params, layer, site):
+    """Keep [CLS] and every token whose score reaches the level."""
+    score_BL = relative_norm(site, site.remaining_BL.astype(jnp.float32))
+    keep_BL = site.remaining_BL & (score_BL >= params["level_N"])
+    return Selection(score_BL, keep_BL.at[:, 0].set(site.remaining_BL[:, 0]))
 
 
 def loss_terms(params, trace, batch):
-    """What the speed-up loss pays for: the share of tokens left, mean over layers and texts that are no filler."""
+    """Return the fraction of tokens left, the mean over layers and real texts."""
     length_B = jnp.maximum(1.0, jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32))
-    return {
-        "length": jnp.mean(
-            trace.count_NB / length_B, where=batch.example_id_B != PADDING_EXAMPLE_ID
-        )
-    }
+    is_real_B = batch.example_id_B != PADDING_EXAMPLE_ID
+    return {"length": jnp.mean(trace.count_NB / length_B, where=is_real_B)}
 
 
 def norm_pruner(config) -> Pruner:
-    """The pruner, with a site in front of every layer of the encoder."""
+    """Return the pruner with a site before every layer of the encoder."""
     return Pruner(
         name="norm",
         sites=tuple(Site(layer, BEFORE_ATTENTION) for layer in range(config.num_layers)),
         init=lambda key, config: {"level_N": jnp.full((config.num_layers,), 0.9, jnp.float32)},
-        read=read,
-        soften=soften,
-        select=select,
+        score=state_norm,
+        soft=soft_select,
+        hard=hard_select,
         loss_terms=loss_terms,
         constrain=lambda params: params | {"level_N": jnp.clip(params["level_N"], 0.0, 2.0)},
         length_loss_params=frozenset({"level_N"}),

@@ -224,7 +224,7 @@ def test_one_text_of_a_skewed_batch_keeps_all_tokens():
     )
     for index, counts in ((0, [16, 2, 2]), (1, [16, 16, 16])):
         assert (
-            pruner.select({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist()
+            pruner.hard({}, index, jax.tree.map(jnp.asarray, view)).keep_BL.sum(-1).tolist()
             == counts
         )
 
@@ -357,7 +357,7 @@ def test_a_record_grows_over_calls_and_keeps_to_its_settings(tmp_path):
     assert all({"commit", "device", "date"} <= row.keys() for row in written["rows"])
     assert written["count"] == 2 and written["config"] == fields
     with pytest.raises(
-        ValueError, match="other values of adapler.length_coef; give another --json"
+        ValueError, match=r"other values of adapler.length_coef; give another --json"
     ):
         Record(path, {"adapler.length_coef": 0.5}, module="benchmarks.accuracy")
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import absl.app
 from absl import flags
 
-from adapler_jax.data.qa.tasks import READING_TASKS
+from adapler_jax.data.qa.tasks import QA_TASKS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -153,9 +153,7 @@ def in_small(command: Command) -> list[str]:
     words = filled_in(command)
     for place, word in enumerate(words):
         if found := re.fullmatch(r"--config=(configs/\w+\.py):(\w+)((?:,\w+)*)", word):
-            task = (
-                f"custom_{READING_TASKS[found[2]].kind}" if found[2] in READING_TASKS else "custom"
-            )
+            task = f"custom_{QA_TASKS[found[2]].kind}" if found[2] in QA_TASKS else "custom"
             words[place] = f"--config={found[1]}:{task}{found[3].removesuffix(',debug')},debug"
             if found[2] != task:
                 words += [REST[0], SOURCES[task]]

@@ -70,7 +70,7 @@ def test_the_example_is_short_and_the_page_shows_it_from_its_file():
 
 def test_the_example_fills_every_slot_that_a_driver_calls():
     assert PRUNER.sites and PRUNER.length_loss_params
-    for slot in ("init", "read", "soften", "select", "loss_terms", "constrain"):
+    for slot in ("init", "score", "soft", "hard", "loss_terms", "constrain"):
         assert callable(getattr(PRUNER, slot))
 
 

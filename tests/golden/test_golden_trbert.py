@@ -173,7 +173,7 @@ def run_actions(params, rows: Batch, action_NBL, guide_NBL, imitate_B):
 def numbers_of(logits_BC, trace, rows: Batch):
     """What the loss is made of."""
     return {
-        "task": CLASSIFICATION.losses(logits_BC, rows, 0.0),
+        "task": CLASSIFICATION.loss_fn(logits_BC, rows, 0.0),
         "share": selected_share(
             trace, PRUNER.sites, rows.valid_BL, normalize_by_padded_length=True
         ),
@@ -271,7 +271,7 @@ def test_importance_scores_match(golden):
     scores_BSL, logits_BC = importance_scores(
         params, config, batch, layers=(1, 6), dtype=jnp.float32
     )
-    loss = np.mean(CLASSIFICATION.losses(logits_BC, batch, 0.0))
+    loss = np.mean(CLASSIFICATION.loss_fn(logits_BC, batch, 0.0))
     np.testing.assert_allclose(loss, expected["loss"], rtol=0, atol=TOLERANCE)
     found = np.where(batch.valid_BL[:, None], scores_BSL / len(batch.label_B), expected["score"])
     np.testing.assert_allclose(found, expected["score"], rtol=1e-4, atol=TOLERANCE)

@@ -24,7 +24,7 @@ MARKS = {
 }
 
 
-def batch_of(lengths, labels=None, *, num_slots=None, teacher=None, **marks) -> Batch:
+def batch_of(lengths, labels=None, *, num_slots=None, teacher=None, **head_slots) -> Batch:
     """Rows of so many live tokens; the tokens themselves are all 0."""
     num_slots = num_slots or max(lengths)
     zero_BL = np.zeros((len(lengths), num_slots), np.int32)
@@ -35,7 +35,7 @@ def batch_of(lengths, labels=None, *, num_slots=None, teacher=None, **marks) -> 
         label_B=np.array([0] * len(lengths) if labels is None else labels, np.int32),
         example_id_B=np.arange(len(lengths), dtype=np.int32),
         teacher_logits=teacher,
-        marks={name: np.array(slots, np.int32) for name, slots in marks.items()},
+        head_slots={name: np.array(slots, np.int32) for name, slots in head_slots.items()},
     )
 
 
@@ -55,7 +55,7 @@ def make_states(head, num_slots=6, seed=0):
         .astype(np.float32)[:, :num_slots]
     )
     state_BLD = np.where(make_batch(num_slots).valid_BL[..., None], state_BLD, np.float32(50.0))
-    return state_BLD if head.reads_tokens else state_BLD[:, 0]
+    return state_BLD if head.needs_all_states else state_BLD[:, 0]
 
 
 def make_params(head, seed=0):

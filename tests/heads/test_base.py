@@ -9,7 +9,7 @@ import pytest
 
 from adapler_jax.heads import HEADS as FACTORIES
 from adapler_jax.heads import make_head
-from adapler_jax.heads.base import marked, states_at
+from adapler_jax.heads.base import gather_states, slot_mask
 from tests.heads.rows import HEADS, make_batch, make_params, make_states
 from tests.tiny import CONFIG, NUM_CLASSES, assert_all_finite, assert_trees_equal
 
@@ -18,7 +18,7 @@ EACH = pytest.mark.parametrize("name", HEADS)
 
 @functools.cache
 def reader(head):
-    return jax.jit(lambda params, state, batch: head.read(params, CONFIG, state, batch))
+    return jax.jit(lambda params, state, batch: head.apply(params, CONFIG, state, batch))
 
 
 @functools.cache
@@ -44,7 +44,7 @@ def test_every_head_of_the_library_is_tested_here():
 
 @EACH
 def test_a_saved_head_is_found_again(name):
-    assert make_head(name, **dict(HEADS[name].options)) is HEADS[name]
+    assert make_head(name, **dict(HEADS[name].factory_kwargs)) is HEADS[name]
 
 
 def test_an_unknown_head_is_refused():
@@ -58,7 +58,9 @@ def test_an_unknown_head_is_refused():
 def test_logits_are_finite_and_have_the_shape_that_the_head_tells(name):
     logits = read(name)
     assert_all_finite(logits)
-    assert jax.tree.map(lambda x: x.shape[1:], logits) == HEADS[name].shape(CONFIG, 6, NUM_CLASSES)
+    assert jax.tree.map(lambda x: x.shape[1:], logits) == HEADS[name].logits_shape(
+        CONFIG, 6, NUM_CLASSES
+    )
     assert {x.dtype for x in jax.tree.leaves(logits)} == {jnp.dtype("float32")}
 
 
@@ -71,7 +73,7 @@ def test_gradients_are_finite_with_fillers_and_rows_without_a_token(name):
     batch = make_batch(teacher=teacher_of(name))
 
     def loss(params, state):
-        loss_B = head.losses(head.read(params, CONFIG, state, batch), batch, 0.5)
+        loss_B = head.loss_fn(head.apply(params, CONFIG, state, batch), batch, 0.5)
         return jnp.sum(loss_B[:2]) + 0.0 * jnp.sum(loss_B), loss_B
 
     (_, loss_B), grads = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(
@@ -87,7 +89,7 @@ def test_gradients_are_finite_with_fillers_and_rows_without_a_token(name):
             or (name, where) == CHOICE_SHIFT
         )
         assert largest < 1e-6 if is_shift else largest > 1e-3, where
-    if head.reads_tokens:
+    if head.needs_all_states:
         assert not np.any(grads[1][~batch.valid_BL])
 
 
@@ -98,9 +100,9 @@ def test_padding_never_matters(name):
     @jax.jit
     def judge(logits, batch):
         return (
-            head.losses(logits, batch, 0.5),
-            head.gold(logits, batch),
-            head.correct(logits, batch),
+            head.loss_fn(logits, batch, 0.5),
+            head.target_logit(logits, batch),
+            head.accuracy_fn(logits, batch),
         )
 
     def say(num_slots):
@@ -119,12 +121,12 @@ def test_types_and_ranks_are_never_promoted_implicitly(name):
     batch = jax.tree.map(jnp.asarray, make_batch(teacher=teacher))
 
     def run(params, state, batch):
-        logits = head.read(params, CONFIG, state, batch)
+        logits = head.apply(params, CONFIG, state, batch)
         return (
-            head.losses(logits, batch, 0.5),
-            head.gold(logits, batch),
-            head.correct(logits, batch),
-            head.protects(batch),
+            head.loss_fn(logits, batch, 0.5),
+            head.target_logit(logits, batch),
+            head.accuracy_fn(logits, batch),
+            head.protected_tokens(batch),
         )
 
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
@@ -143,15 +145,17 @@ def test_a_head_protects_what_it_reads_by_name_unless_told_otherwise(name):
     head = HEADS[name]
     slots = {"candidates": [[1, 3, 5], [2, 3], [], []], "hotpot": [[1, 2, 3, 5], [1, 3], [], []]}
     if name not in slots:
-        assert head.protects(make_batch()) is None
+        assert head.protected_tokens(make_batch()) is None
         return
-    assert [np.flatnonzero(row).tolist() for row in head.protects(make_batch())] == slots[name]
-    free = make_head(name, **(dict(head.options) | {"protects": False}))
-    assert free.protects(make_batch()) is None and free.read is head.read
+    assert [np.flatnonzero(row).tolist() for row in head.protected_tokens(make_batch())] == slots[
+        name
+    ]
+    free = make_head(name, **(dict(head.factory_kwargs) | {"protects": False}))
+    assert free.protected_tokens(make_batch()) is None and free.apply is head.apply
 
 
 def test_slots_by_hand():
     slot_BX2 = jnp.array([[[0, 2], [-1, -1]], [[-1, 1], [1, 1]]])
-    assert marked(slot_BX2, 3).tolist() == [[True, False, True], [False, True, False]]
+    assert slot_mask(slot_BX2, 3).tolist() == [[True, False, True], [False, True, False]]
     state_BLD = jnp.arange(6.0).reshape(2, 3, 1)
-    assert_trees_equal(states_at(state_BLD, slot_BX2[:, 0]), [[[0.0], [2.0]], [[3.0], [4.0]]])
+    assert_trees_equal(gather_states(state_BLD, slot_BX2[:, 0]), [[[0.0], [2.0]], [[3.0], [4.0]]])

@@ -14,8 +14,8 @@ from tests.heads.rows import batch_of, make_batch, make_params, make_states
 from tests.tiny import CONFIG
 
 HEAD = hotpot(2)
-losses = jax.jit(HEAD.losses, static_argnums=2)
-gold, correct = jax.jit(HEAD.gold), jax.jit(HEAD.correct)
+losses = jax.jit(HEAD.loss_fn, static_argnums=2)
+gold, correct = jax.jit(HEAD.target_logit), jax.jit(HEAD.accuracy_fn)
 LOGITS = {
     "span_BL2": jnp.log(jnp.array([[[1.0, 1.0], [2.0, 1.0], [1.0, 6.0]]])),
     "type_B3": jnp.log(jnp.array([[2.0, 1.0, 1.0]])),
@@ -109,7 +109,7 @@ def test_the_highest_state_does_not_see_padding():
 def test_a_sentence_is_read_by_the_states_at_its_ends():
     """Row 0, sentence 1 from slot 3 to 5, in NumPy; a sentence that does not exist supports nothing."""
     params, state_BLD = make_params(HEAD), make_states(HEAD)
-    logits = jax.jit(HEAD.read, static_argnums=1)(params, CONFIG, state_BLD, make_batch())
+    logits = jax.jit(HEAD.apply, static_argnums=1)(params, CONFIG, state_BLD, make_batch())
     hidden, support = params["sentence_hidden"], params["sentence_support"]
     inner = np.concatenate([state_BLD[0, 3], state_BLD[0, 5]]) @ np.asarray(hidden["kernel"])
     inner = np.array([x / 2 * (1 + math.erf(x / math.sqrt(2))) for x in inner])
@@ -117,7 +117,7 @@ def test_a_sentence_is_read_by_the_states_at_its_ends():
         logits["support_BX2"][0, 1], inner @ np.asarray(support["kernel"]), atol=1e-5
     )
     assert logits["support_BX2"][1, 1].tolist() == [0.0, MASK_BIAS]
-    expected = SPAN.read({"span": params["span"]}, CONFIG, state_BLD, make_batch())
+    expected = SPAN.apply({"span": params["span"]}, CONFIG, state_BLD, make_batch())
     np.testing.assert_allclose(logits["span_BL2"], expected, atol=1e-5)
 
 

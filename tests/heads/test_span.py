@@ -14,7 +14,7 @@ from tests.tiny import CONFIG
 
 LOGITS = jnp.log(jnp.array([[[1.0, 1.0], [2.0, 1.0], [1.0, 6.0]]]))  # [1, 3, 2]
 TEACHER = jnp.log(jnp.array([[[1.0, 2.0], [1.0, 1.0], [2.0, 1.0]]]))
-losses = jax.jit(SPAN.losses, static_argnums=2)
+losses = jax.jit(SPAN.loss_fn, static_argnums=2)
 FIRST, LAST = math.log(2), math.log(4 / 3)  # what token 1 costs as the first, token 2 as the last
 
 
@@ -78,7 +78,7 @@ def test_a_filler_row_has_a_finite_loss_that_teaches_nothing_by_its_labels(disti
 
 
 def test_padding_is_never_an_answer():
-    logits_BL2 = SPAN.read(make_params(SPAN), CONFIG, make_states(SPAN, 8), make_batch(8))
+    logits_BL2 = SPAN.apply(make_params(SPAN), CONFIG, make_states(SPAN, 8), make_batch(8))
     valid_BL = make_batch(8).valid_BL
     assert np.all(logits_BL2[~valid_BL] == MASK_BIAS) and np.all(np.abs(logits_BL2[valid_BL]) < 100)
     assert np.all(np.argmax(logits_BL2[:3], axis=1) < np.array([[6], [4], [1]]))
@@ -86,7 +86,9 @@ def test_padding_is_never_an_answer():
 
 def test_gold_is_the_logits_of_the_first_answers_ends():
     np.testing.assert_allclose(
-        SPAN.gold(LOGITS, with_spans((1, 2), (0, 0))), [math.log(2) + math.log(6)], rtol=1e-6
+        SPAN.target_logit(LOGITS, with_spans((1, 2), (0, 0))),
+        [math.log(2) + math.log(6)],
+        rtol=1e-6,
     )
 
 
@@ -94,7 +96,7 @@ def test_gold_is_the_logits_of_the_first_answers_ends():
     ("spans", "right"), [([(1, 2)], 1), ([(0, 0), (1, 2)], 1), ([(1, 1)], 0), ([(-1, -1)], 0)]
 )
 def test_an_answer_is_right_where_both_likeliest_ends_are_accepted(spans, right):
-    found = SPAN.correct(LOGITS, with_spans(*spans))
+    found = SPAN.accuracy_fn(LOGITS, with_spans(*spans))
     assert found.tolist() == [right] and found.dtype == jnp.float32
 
 

@@ -163,7 +163,7 @@ def test_a_cut_text_says_so(classifier, predictions):
     (long,) = classifier.predict(["good " * 100])
     assert long.is_cut and not any(prediction.is_cut for prediction in predictions)
     (pair,) = classifier.predict([("good", "bad " * 100)])
-    assert pair.is_cut and not pair.unread(0) and pair.unread(1).startswith("bad")
+    assert pair.is_cut and not pair.truncated_text(0) and pair.truncated_text(1).startswith("bad")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_cut_text_says_so(classifier, predictions):
 )
 def test_what_no_tokenizer_reads_behind_the_last_word_is_no_cut(classifier, end):
     (found,) = classifier.predict(["a good film" + end])
-    assert not found.is_cut and found.unread(0) == ""
+    assert not found.is_cut and found.truncated_text(0) == ""
     assert not classifier.encode(["a good film" + end], with_words=False)[0].is_cut
 
 
@@ -299,7 +299,7 @@ def test_a_model_that_answers_questions_is_refused(tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match="with the head 'span', for which neither Classifier, .*; load it with Reader",
+        match="with the head 'span'; Classifier and .*; load it with QuestionAnswerer",
     ):
         Classifier.load(directory)
 

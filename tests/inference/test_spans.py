@@ -254,15 +254,15 @@ def test_equal_answers_go_to_the_earlier_in_the_text_and_then_the_shorter():
 def test_no_answer_is_chosen_above_the_threshold_only():
     answers = merge(make_spans([(3, 3, 1.0)], [], null_R=[3.0, 4.0]))
     assert answers.null_difference == 2.0
-    assert answers.choose().text == answers.choose(2.0).text == "zero"
-    assert answers.choose(1.9) is answers.null
+    assert answers.best_answer().text == answers.best_answer(2.0).text == "zero"
+    assert answers.best_answer(1.9) is answers.null
 
 
 def test_a_question_without_spans_has_no_answer_alone():
     for null_score in (1.0, -INF):
         answers = merge(make_spans([], [], null_R=[null_score, null_score]), allow_null=False)
         assert answers.spans == () and answers.null_difference == INF
-        assert answers.choose() is answers.choose(9.0) is answers.null
+        assert answers.best_answer() is answers.best_answer(9.0) is answers.null
         assert answers.null.probability == 1.0
 
 

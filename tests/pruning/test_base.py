@@ -18,7 +18,7 @@ def test_keep_all_has_no_sites_parameters_or_terms():
     assert pruner.constrain({}) == {}
 
 
-@pytest.mark.parametrize("name", ["soften", "select"])
+@pytest.mark.parametrize("name", ["soft", "hard"])
 def test_keep_all_cannot_be_called_at_a_site(name):
     with pytest.raises(AssertionError, match="keep_all has no sites"):
         getattr(keep_all(), name)({}, 0, None)

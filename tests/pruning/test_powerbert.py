@@ -107,7 +107,7 @@ def test_cls_and_the_most_significant_are_retained(count, expected):
 
 
 def test_training_drops_what_inference_drops():
-    softened = HARD.soften({"retention_N": jnp.float32(2.0)}, 0, view(), jnp.float32(1.0))
+    softened = HARD.soft({"retention_N": jnp.float32(2.0)}, 0, view(), jnp.float32(1.0))
     assert softened.survival_BL.tolist() == [[1, 0, 0, 1, 0], [1, 1, 0, 0, 0]]
     assert softened.bias_BL[0].tolist() == [0, MASK_BIAS, MASK_BIAS, 0, MASK_BIAS]
     assert softened.scale_BL is None

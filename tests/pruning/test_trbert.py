@@ -70,7 +70,7 @@ def test_bad_layers_are_refused(layers):
 def test_sites_are_where_they_were_asked_for():
     assert PRUNER.sites == (Site(1, BEFORE_ATTENTION), Site(2, BEFORE_ATTENTION))
     assert trbert(CONFIG, layers=(3,)).sites == (Site(3, BEFORE_ATTENTION),)
-    assert dict(trbert(CONFIG, layers=(3,)).options) == {"layers": (3,)}
+    assert dict(trbert(CONFIG, layers=(3,)).factory_kwargs) == {"layers": (3,)}
 
 
 def test_selector_by_hand():

@@ -48,7 +48,9 @@ def test_repeated_rows_keep_tokens_labels_ids_and_marks():
         assert (
             found.tokens[row].tolist() == found.segments[row].tolist() == list(range(identity - 9))
         )
-        assert found.labels[row] == LABELS[identity - 10] and found.marks["span"][row] == [identity]
+        assert found.labels[row] == LABELS[identity - 10] and found.head_slots["span"][row] == [
+            identity
+        ]
 
 
 def test_weights_multiply_the_loss_of_their_examples_and_nothing_else():
@@ -83,7 +85,7 @@ def test_saliency_and_soft_labels_follow_repeated_rows():
         saliency=saliency, teacher_logits=np.arange(16, dtype=np.float32).reshape(8, 2)
     )
     found = balance(split, seed=0)
-    batches = train_batches(found, batch_size=5, lengths=(4,), seed=0, extras=extras)
+    batches = train_batches(found, batch_size=5, lengths=(4,), seed=0, example_arrays=extras)
     for batch in itertools.islice(batches, 3):
         np.testing.assert_array_equal(batch.token_BL[:, 0], batch.example_id_B + 1)
         np.testing.assert_array_equal(batch.saliency_BL[:, 0], batch.example_id_B)

@@ -44,14 +44,14 @@ LOGITS = jnp.log(jnp.array([[1.0, 3.0], [3.0, 1.0]]))  # probabilities 1/4 and 3
 
 
 def test_cross_entropy_by_hand():
-    found = CLASSIFICATION.losses(LOGITS, batch_of([1, 1]), 0.0)
+    found = CLASSIFICATION.loss_fn(LOGITS, batch_of([1, 1]), 0.0)
     np.testing.assert_allclose(found, [math.log(4 / 3), math.log(4)], rtol=1e-6)
 
 
 def test_distillation_by_hand():
     """The teacher says 1/2 and 1/2; three quarters of the weight stay with the label."""
     teacher_BC = jnp.array([[7.0, 7.0], [7.0, 7.0]])
-    found = CLASSIFICATION.losses(LOGITS, batch_of([1, 1], teacher=teacher_BC), 0.25)
+    found = CLASSIFICATION.loss_fn(LOGITS, batch_of([1, 1], teacher=teacher_BC), 0.25)
     soft = 0.5 * math.log(4 / 3) + 0.5 * math.log(4)
     expected = [0.75 * math.log(4 / 3) + 0.25 * soft, 0.75 * math.log(4) + 0.25 * soft]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -60,13 +60,13 @@ def test_distillation_by_hand():
 def test_distillation_alone_does_not_look_at_labels():
     teacher_BC = jnp.array([[0.0, 1.0], [2.0, 0.0]])
     batches = [batch_of(labels, teacher=teacher_BC) for labels in ([0, 0], [1, 1])]
-    found, expected = (CLASSIFICATION.losses(LOGITS, batch, 1.0) for batch in batches)
+    found, expected = (CLASSIFICATION.loss_fn(LOGITS, batch, 1.0) for batch in batches)
     np.testing.assert_array_equal(found, expected)
 
 
 def test_without_distillation_no_teacher_is_needed():
     assert batch_of([0]).teacher_logits is None
-    assert np.all(np.isfinite(CLASSIFICATION.losses(LOGITS[:1], batch_of([0]), 0.0)))
+    assert np.all(np.isfinite(CLASSIFICATION.loss_fn(LOGITS[:1], batch_of([0]), 0.0)))
 
 
 # Both objectives

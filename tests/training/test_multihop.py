@@ -123,7 +123,7 @@ def test_hotpotqa_from_files_to_answers_and_facts(run, files):
     scores = phases.read_done(workdir / "finetune")["validation"]
     assert scores["score"] == scores["joint_f1"] > 0.8 and scores["total"] == 18
     saved = load_model(workdir / "trbert" / "model")
-    assert saved.head.name == "hotpot" and dict(saved.head.options) == {
+    assert saved.head.name == "hotpot" and dict(saved.head.factory_kwargs) == {
         "num_sentences": 4,
         "protects": True,
     }

@@ -20,11 +20,10 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text, write_checksums
 from adapler_jax.io.provenance import command_line, module_command
 from adapler_jax.report.evaluation import finished_phases
-from adapler_jax.training import from_config as recipe
-from adapler_jax.training import loop, phases
+from adapler_jax.training import from_config, loop, phases
 from adapler_jax.training.metrics_log import MetricsLog, read_metrics_log
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.setup import check_finetuned, prepare, truncation_note
+from adapler_jax.training.setup import check_finetuned, load_run_context, truncation_note
 from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
     check_data,
@@ -287,7 +286,7 @@ def test_the_pruner_has_the_options_of_the_config(make_config):
     config = make_config(
         adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5
     )
-    pruner = recipe.pruner_from_config(tiny.CONFIG, config.adapler)
+    pruner = from_config.make_adapler(tiny.CONFIG, config.adapler)
     params, batch = tiny.make_params(pruner, threshold=0.01), tiny.make_batch()
     assert params["pruner"]["hidden"]["kernel"].shape[-1] == 3
     assert float(pruner.init(jax.random.key(0), tiny.CONFIG)["threshold_N"][0]) == 0.5
@@ -302,7 +301,9 @@ def _asked(make_config, tmp_path_factory):
     """A run with two speedups that its model has, and one out of reach; and what it told."""
     workdir, lines = tmp_path_factory.mktemp("asked") / "run", []
     changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
-    run_all(make_config(**changes, adapt__target_speedups=(1.2, 1.5, 50.0)), workdir, log=lines.append)
+    run_all(
+        make_config(**changes, adapt__target_speedups=(1.2, 1.5, 50.0)), workdir, log=lines.append
+    )
     return workdir, lines, changes
 
 
@@ -632,10 +633,10 @@ def test_a_missing_source_is_said_before_the_model_is_looked_up():
     with pytest.raises(
         ValueError, match="task 'custom' has no source of its own; set config.data.source"
     ):
-        prepare(config, log=silent)
+        load_run_context(config, log=silent)
     config.data.sources = {"train": "file:a.csv"}
     with pytest.raises(ValueError, match="/no/such/model"):
-        prepare(config, log=silent)
+        load_run_context(config, log=silent)
 
 
 def closing_lines(workdir, names):
@@ -663,7 +664,7 @@ def test_batch_lengths_above_the_maximum_fall_away(uninterrupted, make_config, w
     workdir, model = workdirs(), str(uninterrupted / "finetune" / "model")
     config = make_config("finetuned", model=model, data__max_length=9, data__bucket_lengths=(6, 16))
     run_all(config, workdir, log=silent, last_phase="saliency")
-    assert phases.load_extras(workdir / "saliency").saliency.shape == (96, 9)
+    assert phases.load_saliency(workdir / "saliency").saliency.shape == (96, 9)
 
 
 def test_a_second_process_on_the_workdir_is_refused_and_none_is_after_a_kill(make_config, workdirs):
@@ -706,7 +707,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ({"method": "lstm"}, "config.method is 'lstm'; expected finetune or adapler"),
         ({"compute_dtype": "float8"}, "config.compute_dtype is 'float8'"),
         ({"adapler__init_from": "scratch"}, "config.adapler.init_from is 'scratch'"),
-        ({"adapler__checkpoint_selection": "first"}, "config.adapler.checkpoint_selection is 'first'"),
+        (
+            {"adapler__checkpoint_selection": "first"},
+            "config.adapler.checkpoint_selection is 'first'",
+        ),
         (
             {"adapler__slope_schedule": "cubic"},
             "config.adapler.slope_schedule is 'cubic'; expected geometric or epochs",
@@ -791,7 +795,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             "config.inference.driver is 'turbo'; expected auto or bucketed or",
         ),
         (
-            {"data__max_length": 20, "data__bucket_lengths": (8, 16), "inference__buckets": (4, 16)},
+            {
+                "data__max_length": 20,
+                "data__bucket_lengths": (8, 16),
+                "inference__buckets": (4, 16),
+            },
             "bucket 16 cannot hold 20 kept tokens",
         ),
         (

@@ -94,7 +94,7 @@ BAD_SECTIONS = {
     "doc_stride a text": ({"extra": {"qa": {"doc_stride": "x"}}}, "qa.doc_stride 'x'"),
     "score_options_independently a number": (
         {"extra": {"qa": {"score_options_independently": 1}}},
-        "reading.score_options_independently 1",
+        "qa.score_options_independently 1",
     ),
     "pruner a list": ({"pruner": ["keep_all"]}, r"pruner \['keep_all'\]"),
     "pruner unknown": ({"pruner": "magic"}, "unknown pruner 'magic'"),
@@ -139,7 +139,7 @@ BAD_CONFIGS = {
     "a layer too many": ({"num_hidden_layers": 5}, "it has 5 layers, there are tensors of 4"),
     "a huge number": (
         {"vocab_size": 10**4000},
-        "vocab_size is 1000+.* expected a positive integer",
+        "vocab_size is a number of .* bits, expected a positive integer",
     ),
     "a number as text": ({"hidden_size": "16"}, "hidden_size is '16'"),
     "an infinite number": ({"layer_norm_eps": 1e400}, "layer_norm_eps is inf"),

@@ -8,7 +8,12 @@ import grain
 import numpy as np
 
 from adapler_jax.data.batching.lengths import bucket_for, check_lengths
-from adapler_jax.data.batching.padding import PerExampleArrays, add_extras, check_extras, pad_batch
+from adapler_jax.data.batching.padding import (
+    PerExampleArrays,
+    add_example_arrays,
+    check_example_arrays,
+    pad_batch,
+)
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.types import Batch
 
@@ -31,7 +36,7 @@ def train_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    extras: PerExampleArrays | None = None,
+    example_arrays: PerExampleArrays | None = None,
 ) -> grain.DatasetIterator:
     """Yield training batches without end; batch k is a pure function of the arguments and k.
 
@@ -46,7 +51,7 @@ def train_batches(
       seed: decides the order of every epoch.
       start_step: the step of the first batch; give the step of a checkpoint to go on from there.
       process_index, process_count: this process gets its equal share of the rows of every batch.
-      extras: saliency and teacher logits to put into the batches.
+      example_arrays: saliency and teacher logits to put into the batches.
 
     Returns:
       An iterator of Batch (NumPy arrays). Making batches overlaps with the caller's work.
@@ -55,7 +60,7 @@ def train_batches(
       ValueError: there is nothing to batch, an example is longer than every length, or the sizes do not fit.
     """
     lengths = _check(tokenized, batch_size, lengths, process_count)
-    check_extras(tokenized, extras)
+    check_example_arrays(tokenized, example_arrays)
     num_steps = num_steps_per_epoch(len(tokenized), batch_size)
     longest = group_lengths(tokenized)
     share = _share(batch_size, process_index, process_count)
@@ -63,7 +68,7 @@ def train_batches(
     @functools.lru_cache(maxsize=2)
     def plan(epoch: int) -> list[np.ndarray]:
         """Rows of every batch of an epoch."""
-        groups = plan_epoch(
+        groups = shuffle_epoch(
             longest,
             batch_size=batch_size // tokenized.group,
             lengths=lengths,
@@ -75,7 +80,9 @@ def train_batches(
     def batch_at(step: int) -> Batch:
         """Make the batch of one step."""
         epoch, place = divmod(int(step), num_steps)
-        return _make_batch(tokenized, plan(epoch)[place], share, lengths=lengths, extras=extras)
+        return _make_batch(
+            tokenized, plan(epoch)[place], share, lengths=lengths, example_arrays=example_arrays
+        )
 
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     return iter(steps.map(batch_at).to_iter_dataset(_READ_AHEAD))
@@ -91,7 +98,7 @@ def rows_of_groups(groups: np.ndarray, size: int) -> np.ndarray:
     return (groups[:, None] * size + np.arange(size)).ravel()
 
 
-def plan_epoch(
+def shuffle_epoch(
     lengths_N: np.ndarray, *, batch_size: int, lengths: Sequence[int], seed: int, epoch: int
 ) -> list[np.ndarray]:
     """Return the rows of each batch of an epoch, a pure function of its arguments.
@@ -116,7 +123,7 @@ def eval_batches(
     lengths: Sequence[int],
     process_index: int = 0,
     process_count: int = 1,
-    extras: PerExampleArrays | None = None,
+    example_arrays: PerExampleArrays | None = None,
 ) -> Sequence[Batch]:
     """Every example once, sorted by length; the last batch is filled up with filler rows.
 
@@ -127,13 +134,17 @@ def eval_batches(
       ValueError: as train_batches.
     """
     lengths = _check(tokenized, batch_size, lengths, process_count)
-    check_extras(tokenized, extras)
+    check_example_arrays(tokenized, example_arrays)
     share = _share(batch_size, process_index, process_count)
     order = rows_of_groups(np.argsort(group_lengths(tokenized), kind="stable"), tokenized.group)
 
     def make(start: int) -> Batch:
         return _make_batch(
-            tokenized, order[start : start + batch_size], share, lengths=lengths, extras=extras
+            tokenized,
+            order[start : start + batch_size],
+            share,
+            lengths=lengths,
+            example_arrays=example_arrays,
         )
 
     return _Batches(make, range(0, len(order), batch_size))
@@ -162,7 +173,7 @@ def _make_batch(
     share: slice,
     *,
     lengths: tuple[int, ...],
-    extras: PerExampleArrays | None,
+    example_arrays: PerExampleArrays | None,
 ) -> Batch:
     """Make this process's share of the batch of these rows; the length is that of the whole batch."""
     length = bucket_for(int(tokenized.lengths[rows].max()), lengths)
@@ -174,9 +185,13 @@ def _make_batch(
         batch_size=share.stop - share.start,
         labels=tokenized.labels[rows],
         example_ids=tokenized.example_ids[rows],
-        marks={name: marks[rows] for name, marks in tokenized.marks.items()},
+        head_slots={name: slots[rows] for name, slots in tokenized.head_slots.items()},
     )
-    return batch if extras is None else add_extras(batch, tokenized.lengths[rows], extras)
+    return (
+        batch
+        if example_arrays is None
+        else add_example_arrays(batch, tokenized.lengths[rows], example_arrays)
+    )
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> slice:

@@ -35,7 +35,7 @@ def pad_batch(
     batch_size: int | None = None,
     labels: Sequence[int] | None = None,
     example_ids: Sequence[int] | None = None,
-    marks: Mapping[str, np.ndarray] | None = None,
+    head_slots: Mapping[str, np.ndarray] | None = None,
 ) -> Batch:
     """Pad examples to one length, and with filler rows to one batch size.
 
@@ -48,7 +48,7 @@ def pad_batch(
       batch_size: rows B; None for as many as there are examples.
       labels: class numbers; None for all 0.
       example_ids: ids; None for 0, 1, 2 ...
-      marks: int32 [rows, ...] by name; None for none.
+      head_slots: int32 [rows, ...] by name; None for none.
 
     Returns:
       A Batch of NumPy arrays.
@@ -74,12 +74,14 @@ def pad_batch(
         valid_BL=np.arange(length) < counts[:, None],
         label_B=label_B,
         example_id_B=ids,
-        marks={name: _fill_up(rows, batch_size) for name, rows in marks.items()} if marks else None,
+        head_slots={name: _fill_up(rows, batch_size) for name, rows in head_slots.items()}
+        if head_slots
+        else None,
     )
 
 
 def _fill_up(rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """The marks of examples with -1 for filler rows."""
+    """The head slots of examples with -1 for filler rows."""
     filled = np.full((batch_size, *rows.shape[1:]), -1, np.int32)
     filled[: len(rows)] = rows
     return filled
@@ -93,15 +95,17 @@ def _pad_rows(rows: Sequence[Sequence], shape: tuple[int, int], dtype) -> np.nda
     return padded
 
 
-def add_extras(batch: Batch, lengths_B: np.ndarray, extras: PerExampleArrays) -> Batch:
-    """Put the extras of the batch's examples into it; zero on padding and filler rows."""
+def add_example_arrays(
+    batch: Batch, lengths_B: np.ndarray, example_arrays: PerExampleArrays
+) -> Batch:
+    """Put the example_arrays of the batch's examples into it; zero on padding and filler rows."""
     ids = batch.example_id_B[: len(lengths_B)]
     added = {}
-    if extras.saliency is not None:
-        rows = [extras.saliency[i][:count] for i, count in zip(ids, lengths_B)]
+    if example_arrays.saliency is not None:
+        rows = [example_arrays.saliency[i][:count] for i, count in zip(ids, lengths_B)]
         added["saliency_BL"] = _pad_rows(rows, batch.token_BL.shape, np.float32)
-    if extras.teacher_logits is not None:
-        logits, shape = extras.teacher_logits, batch.token_BL.shape
+    if example_arrays.teacher_logits is not None:
+        logits, shape = example_arrays.teacher_logits, batch.token_BL.shape
         if isinstance(logits, Mapping):
             found = {
                 name: _logits_of(rows, ids, axes_of(name), shape) for name, rows in logits.items()
@@ -109,10 +113,14 @@ def add_extras(batch: Batch, lengths_B: np.ndarray, extras: PerExampleArrays) ->
         else:
             found = _logits_of(logits, ids, "BC" if logits.ndim == 2 else "BL2", shape)
         added["teacher_logits"] = found
-    if extras.guide is not None:
+    if example_arrays.guide is not None:
         length = batch.token_BL.shape[1]
-        importance_BSL = np.zeros((len(batch.label_B), extras.guide.shape[1], length), np.float32)
-        importance_BSL[: len(ids), :, : extras.guide.shape[2]] = extras.guide[ids][:, :, :length]
+        importance_BSL = np.zeros(
+            (len(batch.label_B), example_arrays.guide.shape[1], length), np.float32
+        )
+        importance_BSL[: len(ids), :, : example_arrays.guide.shape[2]] = example_arrays.guide[ids][
+            :, :, :length
+        ]
         added["importance_BSL"] = importance_BSL
     return batch.replace(**added)
 
@@ -136,14 +144,14 @@ def _logits_of(
     return padded
 
 
-def check_extras(tokenized: Tokenized, extras: PerExampleArrays | None) -> None:
-    """Refuse extras that lack an example, or ragged saliency that is shorter or longer than its example."""
-    extras = extras or PerExampleArrays()
-    teacher = extras.teacher_logits
+def check_example_arrays(tokenized: Tokenized, example_arrays: PerExampleArrays | None) -> None:
+    """Refuse example_arrays that lack an example, or ragged saliency that is shorter or longer than its example."""
+    example_arrays = example_arrays or PerExampleArrays()
+    teacher = example_arrays.teacher_logits
     teachers = teacher.values() if isinstance(teacher, Mapping) else [teacher]
     for name, values in (
-        ("saliency", extras.saliency),
-        ("guide", extras.guide),
+        ("saliency", example_arrays.saliency),
+        ("guide", example_arrays.guide),
         *(("teacher logits", values) for values in teachers),
     ):
         if values is not None and len(values) <= tokenized.example_ids.max():
@@ -151,8 +159,8 @@ def check_extras(tokenized: Tokenized, extras: PerExampleArrays | None) -> None:
                 f"{name} of {len(values)} examples, but the data has the example id {tokenized.example_ids.max()}; "
                 "compute them again for this data"
             )
-    if isinstance(extras.saliency, Ragged):
-        differs = extras.saliency.lengths[tokenized.example_ids] != tokenized.lengths
+    if isinstance(example_arrays.saliency, Ragged):
+        differs = example_arrays.saliency.lengths[tokenized.example_ids] != tokenized.lengths
         if differs.any():
             row = int(np.argmax(differs))
             raise ValueError(

@@ -20,11 +20,12 @@ from adapler_jax.data.classification.splits import (
 from adapler_jax.data.classification.tasks import Task, get_task
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.load import load_source
-from adapler_jax.data.sources.tables import Table, explain_unknown, list_names, shown
+from adapler_jax.data.sources.tables import Table
 from adapler_jax.data.sources.text import replace_lone_surrogates
+from adapler_jax.data.split_names import SPLITS, evaluation_splits, role_of, sort_splits
+from adapler_jax.io.messages import explain_unknown, list_names, shown
 
 ROLES = ("text", "text_pair", "label")
-SPLITS = ("train", "validation", "test")  # also with a suffix, as validation_mismatched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,7 @@ class Dataset:
     @property
     def eval_splits(self) -> tuple[str, ...]:
         """Splits to report on: the test splits, or the validation splits where no test is labelled."""
-        tests = tuple(name for name in self.splits if name.startswith("test"))
-        return tests or tuple(name for name in self.splits if name.startswith("validation"))
+        return evaluation_splits(self.splits)
 
     def split(self, name: str) -> Examples:
         """Return a split.
@@ -136,7 +136,7 @@ def load_task(
     splits, changes = _share_out(
         task, splits, split_seed=split_seed, num_train_examples=num_train_examples
     )
-    ordered = sorted(splits, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
+    ordered = sort_splits(splits)
     notes += [*left_out, *changes]
     ordered_splits = {split: splits[split] for split in ordered}
     return Dataset(
@@ -242,10 +242,10 @@ def _read_tables(task: Task, sources: Mapping[str, str], options: Options) -> di
         load_source(task.source, columns=wanted, options=options).items() if task.source else ()
     ):
         ours = task.split_names.get(found, found)
-        if ours and ours.partition("_")[0] in SPLITS:
+        if ours and role_of(ours) in SPLITS:
             tables[ours] = table
     for split, source in sources.items():
-        if split.partition("_")[0] not in SPLITS:
+        if role_of(split) not in SPLITS:
             raise ValueError(f"config.data.sources: {explain_unknown('split', split, SPLITS)}")
         if not isinstance(source, str):
             raise ValueError(

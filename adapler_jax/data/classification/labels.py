@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from adapler_jax.data.sources.tables import list_names, shown
-from adapler_jax.data.sources.values import truth_of
+from adapler_jax.data.sources.values import parse_boolean
+from adapler_jax.io.messages import list_names, shown
 
 UNLABELLED = "-1"  # how public benchmarks write the labels of their test splits
 _MIN_ROWS = 4  # where each has a class of its own, the column is none of classes
@@ -119,7 +119,7 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
     numbers |= {name: number for number, name in enumerate(class_names)}
     if not all(_is_number(name) for name in class_names):
         numbers = {str(number): number for number in range(len(class_names))} | numbers
-    truths = {truth_of(name): number for number, name in enumerate(class_names)}
+    truths = {parse_boolean(name): number for number, name in enumerate(class_names)}
     truths = truths if len(class_names) == 2 and truths.keys() == {True, False} else {}
     composed = {_composed(name): number for name, number in numbers.items()}
     encoded = np.empty(len(labels), np.int32)
@@ -128,7 +128,7 @@ def encode_labels(labels: Sequence, class_names: Sequence[str], *, where: str) -
         number = truths.get(bool(label)) if isinstance(label, bool | np.bool_) else None
         if number is None:
             number = numbers.get(name, composed.get(_composed(name)))
-        if number is None and len(class_names) == 2 and (truth := truth_of(name)) is not None:
+        if number is None and len(class_names) == 2 and (truth := parse_boolean(name)) is not None:
             number = truths.get(truth, numbers.get(str(int(truth))))
         if number is None:
             advice = "correct the row or set config.data.class_names"

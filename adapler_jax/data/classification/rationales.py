@@ -14,7 +14,7 @@ MOVIE_CLASSES = ("NEG", "POS")
 
 
 @dataclasses.dataclass(frozen=True)
-class Annotated:
+class AnnotatedText:
     """A text of words, labelled, with its rationale."""
 
     words: tuple[str, ...]  # between blanks
@@ -28,7 +28,7 @@ class Annotated:
         return " ".join(self.words)
 
 
-def load_movie_rationales(source: str = "tfds:movie_rationales") -> dict[str, list[Annotated]]:
+def load_movie_rationales(source: str = "tfds:movie_rationales") -> dict[str, list[AnnotatedText]]:
     """ERASER's Movie Reviews by split; a text whose rationale is not given has an empty one.
 
     Args: source: of `load_source`, with columns review, label, evidences and, where there are any, evidence_spans:
@@ -40,7 +40,7 @@ def load_movie_rationales(source: str = "tfds:movie_rationales") -> dict[str, li
     return {split: _movie_reviews(table) for split, table in tables.items()}
 
 
-def _movie_reviews(table: Table) -> list[Annotated]:
+def _movie_reviews(table: Table) -> list[AnnotatedText]:
     """One split."""
     reviews, labels = (
         table.column(name, role=role) for name, role in (("review", "text"), ("label", "label"))
@@ -54,7 +54,7 @@ def _movie_reviews(table: Table) -> list[Annotated]:
         _check_review(review, spans_of, texts, where)
         words = tuple(review.split())
         places = find_evidences(words, texts or ()) if spans_of is None else spans_of
-        found.append(Annotated(words, mark(places, len(words), where), label, row))
+        found.append(AnnotatedText(words, mark(places, len(words), where), label, row))
     return found
 
 
@@ -109,7 +109,7 @@ def find_evidences(words: Sequence[str], evidences: Sequence[str]) -> list[tuple
 
 def load_hatexplain(
     source: str = "hf:Hate-speech-CNERG/hatexplain@refs/convert/parquet",
-) -> dict[str, list[Annotated]]:
+) -> dict[str, list[AnnotatedText]]:
     """HateXplain by split: labels of the task `hatexplain`, a word is in the rationale where most of the annotators who
     marked any words of the post marked it.
 
@@ -119,7 +119,7 @@ def load_hatexplain(
     return {split: _posts(table) for split, table in load_source(source).items()}
 
 
-def _posts(table: Table) -> list[Annotated]:
+def _posts(table: Table) -> list[AnnotatedText]:
     """One split."""
     posts, annotators, marks = (
         table.column(name, role=role)
@@ -128,7 +128,7 @@ def _posts(table: Table) -> list[Annotated]:
     found = []
     for row, (words, given, marked) in enumerate(zip(posts, annotators, marks)):
         rationale_W = majority(marked, len(words), f"{table.where}, row {row + 1}")
-        found.append(Annotated(tuple(words), rationale_W, majority_label(given), row))
+        found.append(AnnotatedText(tuple(words), rationale_W, majority_label(given), row))
     return found
 
 
@@ -142,7 +142,9 @@ def majority(marked_by: Sequence[Sequence[int]], num_words: int, where: str) -> 
     return 2 * np.sum(votes, axis=0) > len(votes) if votes else np.zeros(num_words, bool)
 
 
-def cut_windows(text: Annotated, pieces_W: Sequence[int], max_pieces: int) -> list[Annotated]:
+def cut_chunks(
+    text: AnnotatedText, pieces_W: Sequence[int], max_pieces: int
+) -> list[AnnotatedText]:
     """The text in windows of at most max_pieces word pieces, one after another; no word is cut, and a window ends in
     front of a rationale that it cannot hold whole, unless it starts there.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adapler_jax.data.classification.examples import Dataset, Examples
-from adapler_jax.data.sources.tables import shorten
+from adapler_jax.io.messages import short_name
 from adapler_jax.metrics.classification import majority_share
 
 _MAX_CLASSES = 12  # lines of the table
@@ -40,7 +40,7 @@ def summarize(dataset: Dataset) -> tuple[str, ...]:
     )
     if scored:
         majority = int(counts[scored].argmax())
-        name = shorten(dataset.task.class_names[majority], _NAME_SIZE)
+        name = short_name(dataset.task.class_names[majority], _NAME_SIZE)
         lines.append(f"{majority_note(shares[scored])} of {scored} ({name})")
     return (*lines, *_class_notes(dataset, counts), *_text_notes(dataset.splits))
 
@@ -53,7 +53,7 @@ def _class_table(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list
     order = (
         np.arange(len(names)) if len(names) <= _MAX_CLASSES else np.argsort(-first, kind="stable")
     )
-    shown_names = [shorten(names[place], _NAME_SIZE) for place in order[:_MAX_CLASSES]]
+    shown_names = [short_name(names[place], _NAME_SIZE) for place in order[:_MAX_CLASSES]]
     width = max(map(len, ("class", *shown_names)))
     columns = [max(len(split), 7) for split in counts]
     cells = (f"{split:>{size}}" for split, size in zip(counts, columns))
@@ -116,7 +116,7 @@ def _counted(names: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """Return some names."""
-    some = ", ".join(repr(shorten(name, _NAME_SIZE)) for name in names[:4])
+    some = ", ".join(repr(short_name(name, _NAME_SIZE)) for name in names[:4])
     return f"{some} and {len(names) - 4} more" if len(names) > 4 else some
 
 

@@ -4,7 +4,8 @@ import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from adapler_jax.data.sources.tables import Table, explain_unknown
+from adapler_jax.data.sources.tables import Table
+from adapler_jax.io.messages import explain_unknown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from adapler_jax.data.sources.items import check_text, open_items, split_file
-from adapler_jax.data.sources.tables import shown
-from adapler_jax.data.sources.values import as_whole
-
-Fact = tuple[str, int]  # title of a paragraph, index of a sentence in it
+from adapler_jax.data.sources.values import as_integer
+from adapler_jax.io.messages import shown
+from adapler_jax.metrics.hotpot import SupportingFact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class HotpotQuestion:
     question: str
     answer: str
     paragraphs: tuple[tuple[str, tuple[str, ...]], ...]
-    supporting_facts: tuple[Fact, ...]
+    supporting_facts: tuple[SupportingFact, ...]
     kind: str
 
 
@@ -54,7 +53,7 @@ def _question(item, place: str) -> HotpotQuestion:
         raise ValueError(
             f"{place}: question {shown(name)} has {shown(paragraphs)} as context; expected [[title, [sentences]]]"
         )
-    if not _are_pairs(facts, int | float) or any(as_whole(number) is None for _, number in facts):
+    if not _are_pairs(facts, int | float) or any(as_integer(number) is None for _, number in facts):
         raise ValueError(
             f"{place}: question {shown(name)} has {shown(facts)} as supporting_facts; expected [[title, number]]"
         )
@@ -63,7 +62,7 @@ def _question(item, place: str) -> HotpotQuestion:
         question=check_text(item.get("question"), "question", place),
         answer=check_text(item.get("answer"), "answer", place),
         paragraphs=tuple((title, tuple(sentences)) for title, sentences in paragraphs),
-        supporting_facts=tuple((title, as_whole(number)) for title, number in facts),
+        supporting_facts=tuple((title, as_integer(number)) for title, number in facts),
         kind=check_text(item.get("type", ""), "type", place),
     )
 

@@ -13,18 +13,19 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.ragged import Ragged, ragged
-from adapler_jax.data.qa.hotpot import Fact, HotpotQuestion
+from adapler_jax.data.qa.hotpot import HotpotQuestion
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization.offsets import align_spans
 from adapler_jax.data.tokenization.templates import (
     Template,
-    fill,
-    join,
+    fill_template,
+    join_chunks,
     marker_ids,
     read_template,
     token_rows,
 )
+from adapler_jax.metrics.hotpot import SupportingFact
 
 ANSWER_TYPES = ("span", "yes", "no")
 TITLE_MARKERS = ("[unused1]", "[unused2]")  # before and behind a title
@@ -65,8 +66,8 @@ class HotpotRows:
     answer_type: np.ndarray
     sentence_RS2: np.ndarray
     supporting_RS: np.ndarray
-    facts: list[tuple[Fact, ...]] | None
-    gold_facts: list[tuple[Fact, ...]]
+    facts: list[tuple[SupportingFact, ...]] | None
+    gold_facts: list[tuple[SupportingFact, ...]]
     answers: list[str]
     ids: list[str]
 
@@ -86,14 +87,14 @@ class _Context(NamedTuple):
     tokens: list[int]
     starts: list[int]
     ends: list[int]
-    facts: list[Fact]  # of every sentence that has a token
+    facts: list[SupportingFact]  # of every sentence that has a token
     bounds: list[tuple[int, int]]  # its first and last token
     characters: list[tuple[int, int]]  # its place in the text
 
 
 def build_hotpot_rows(questions: Iterable[HotpotQuestion], core: Tokenizer, **limits) -> HotpotRows:
     """Tokenize questions into rows; all chunks of `stream_hotpot_rows`, whose arguments these are, at once."""
-    return join(list(stream_hotpot_rows(questions, core, **limits)))
+    return join_chunks(list(stream_hotpot_rows(questions, core, **limits)))
 
 
 def stream_hotpot_rows(
@@ -286,7 +287,7 @@ def _build_chunk(
     rooms = [room - len(tokens) for tokens in asked]
     spans = [_answer_spans(*row) for row in zip(chunk, contexts, rooms)]
     contexts = [_cut(context, left, max_sentences) for context, left in zip(contexts, rooms)]
-    tokens, segments = fill(
+    tokens, segments = fill_template(
         template, zip(asked, [np.array(context.tokens, np.int32) for context in contexts])
     )
     firsts = np.array(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import enum
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer
 
 from adapler_jax.data.qa.hotpot import HotpotQuestion
 from adapler_jax.data.qa.hotpot_rows import HotpotRows, stream_hotpot_rows
-from adapler_jax.data.qa.multiple_choice import ChoiceRows, build_choice_rows
+from adapler_jax.data.qa.multiple_choice import MultipleChoiceRows, build_multiple_choice_rows
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.wikihop import WikihopRows, build_wikihop_rows
 from adapler_jax.data.qa.window_files import (
@@ -23,12 +24,23 @@ from adapler_jax.data.qa.window_files import (
     windows_key,
 )
 from adapler_jax.data.qa.windows import Windows, iter_windows, join_windows
-from adapler_jax.data.tokenization.templates import join
+from adapler_jax.data.tokenization.templates import join_chunks
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.io.atomic_files import is_read_only
 from adapler_jax.io.locks import locked
 
-SPAN, CHOICE, HOTPOT, WIKIHOP = "span", "choice", "hotpot", "wikihop"
+
+class QAKind(enum.StrEnum):
+    """Kinds of question answering.
+
+    SPAN: the answer is a part of a text. MULTIPLE_CHOICE: it is one of some options. HOTPOT: it is a part of several
+    paragraphs, yes or no, and sentences support it. WIKIHOP: it is one of the candidates that come with several texts.
+    """
+
+    SPAN = enum.auto()
+    MULTIPLE_CHOICE = enum.auto()
+    HOTPOT = enum.auto()
+    WIKIHOP = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +58,17 @@ class SpanSplit:
     def tokenized(self) -> Tokenized:
         """The windows as rows of batches; the example id is the number of the window."""
         ids = np.arange(len(self.windows), dtype=np.int32)
-        marks = {"span_BA2": self.windows.span_RA2}
-        return Tokenized(self.windows.tokens, self.windows.segments, np.zeros_like(ids), ids, marks)
+        head_slots = {"span_BA2": self.windows.span_RA2}
+        return Tokenized(
+            self.windows.tokens, self.windows.segments, np.zeros_like(ids), ids, head_slots
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class _RowSplit:
     """Questions of which nothing but rows is kept."""
 
-    rows: ChoiceRows | HotpotRows | WikihopRows
+    rows: MultipleChoiceRows | HotpotRows | WikihopRows
 
     @property
     def num_questions(self) -> int:
@@ -63,10 +77,10 @@ class _RowSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class ChoiceSplit(_RowSplit):
+class MultipleChoiceSplit(_RowSplit):
     """The options of questions as rows."""
 
-    rows: ChoiceRows
+    rows: MultipleChoiceRows
 
     def tokenized(self) -> Tokenized:
         """The options as rows of batches, those of a question as one group."""
@@ -85,12 +99,12 @@ class HotpotSplit(_RowSplit):
     def tokenized(self) -> Tokenized:
         """One row a question; the label is the type of the answer."""
         rows, ids = self.rows, np.arange(len(self.rows), dtype=np.int32)
-        marks = {
+        head_slots = {
             "span_BA2": rows.span_RA2,
             "sentence_BX2": rows.sentence_RS2,
             "support_BX": rows.supporting_RS,
         }
-        return Tokenized(rows.tokens, rows.segments, rows.answer_type, ids, marks)
+        return Tokenized(rows.tokens, rows.segments, rows.answer_type, ids, head_slots)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,16 +121,16 @@ class WikihopSplit(_RowSplit):
         )
 
 
-Split = SpanSplit | ChoiceSplit | HotpotSplit | WikihopSplit
+Split = SpanSplit | MultipleChoiceSplit | HotpotSplit | WikihopSplit
 
 
 def load_split(
-    kind: str,
+    kind: QAKind,
     stream: Callable[[], Iterable],
     core: Tokenizer,
     *,
     max_length: int,
-    reading: Mapping,
+    qa_config: Mapping,
     cache_dir: pathlib.Path | None,
     shuffle_seed: int | None = None,
 ) -> Split:
@@ -126,20 +140,22 @@ def load_split(
       kind: SPAN, CHOICE, HOTPOT or WIKIHOP.
       stream: gives the questions anew at every call.
       max_length: token slots of a row.
-      reading: the settings of `config.qa`.
+      qa_config: the settings of `config.qa`.
       cache_dir: of `load_span_split`; the other kinds are kept in memory.
       shuffle_seed: of training rows of HOTPOT (`stream_hotpot_rows`), which then lack what only scores need.
     """
 
     def settings(*names: str) -> dict[str, int]:
-        return {"max_length": max_length} | {name: reading[name] for name in names}
+        return {"max_length": max_length} | {name: qa_config[name] for name in names}
 
-    if kind == CHOICE:
-        return ChoiceSplit(build_choice_rows(stream(), core, **settings("max_option_tokens")))
-    if kind == HOTPOT:
+    if kind == QAKind.MULTIPLE_CHOICE:
+        return MultipleChoiceSplit(
+            build_multiple_choice_rows(stream(), core, **settings("max_option_tokens"))
+        )
+    if kind == QAKind.HOTPOT:
         limits = settings("max_question_tokens", "max_sentences", "max_answers")
         return HotpotSplit(load_hotpot_rows(stream(), core, shuffle_seed=shuffle_seed, **limits))
-    if kind == WIKIHOP:
+    if kind == QAKind.WIKIHOP:
         return WikihopSplit(
             build_wikihop_rows(stream(), core, **settings("max_packed_questions", "max_candidates"))
         )
@@ -200,4 +216,6 @@ def load_hotpot_rows(
 ) -> HotpotRows:
     """All rows of a split; of a training split, which has a seed, without texts: they take three times the tokens."""
     chunks = stream_hotpot_rows(questions, core, shuffle_seed=shuffle_seed, **limits)
-    return join([chunk if shuffle_seed is None else chunk.without_texts() for chunk in chunks])
+    return join_chunks(
+        [chunk if shuffle_seed is None else chunk.without_texts() for chunk in chunks]
+    )

@@ -10,24 +10,23 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.qa.hotpot import stream_hotpot
-from adapler_jax.data.qa.multiple_choice import choice_splits, stream_choices
+from adapler_jax.data.qa.multiple_choice import multiple_choice_splits, stream_multiple_choice
 from adapler_jax.data.qa.questions import ReadStats, question_splits, stream_questions
-from adapler_jax.data.qa.splits import CHOICE, HOTPOT, SPAN, WIKIHOP, Split, load_split
+from adapler_jax.data.qa.splits import QAKind, Split, load_split
 from adapler_jax.data.qa.wikihop import stream_wikihop
 from adapler_jax.data.sources.items import has_split
-from adapler_jax.data.sources.tables import explain_unknown
-
-SPLITS = ("train", "validation", "test")  # also with a suffix, as test_of_others
+from adapler_jax.data.split_names import SPLITS, role_of, sort_splits
+from adapler_jax.io.messages import explain_unknown
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadingTask:
+class QATask:
     """What the library knows of a task.
 
     Attributes:
-      name: the key in READING_TASKS.
-      kind: SPAN, the answer stands in the text; CHOICE, it is one of some options; HOTPOT, it is a part of several
-        paragraphs, yes or no, and sentences support it; WIKIHOP, it is one of the candidates beside several texts.
+      name: the key in QA_TASKS.
+      kind: QAKind.SPAN, the answer stands in the text; QAKind.MULTIPLE_CHOICE, it is one of some options; QAKind.HOTPOT, it is a part of several
+        paragraphs, yes or no, and sentences support it; QAKind.WIKIHOP, it is one of the candidates beside several texts.
       source: the default source, as of the kind's stream (`stream_questions` ...); empty where the user must give one.
       allows_null: whether a question may have no answer in the text.
       splits: our name of a split -> the source's.
@@ -35,7 +34,7 @@ class ReadingTask:
     """
 
     name: str
-    kind: str
+    kind: QAKind
     source: str = ""
     allows_null: bool = False
     splits: Mapping[str, str] = dataclasses.field(
@@ -52,33 +51,37 @@ _HELD_BACK = {
 }
 
 _TASKS = (
-    ReadingTask("squad", SPAN, "tfds:squad", **_HELD_BACK),
-    ReadingTask("squad2", SPAN, "tfds:squad/v2.0", allows_null=True, **_HELD_BACK),
-    ReadingTask("newsqa", SPAN, "tfds:mrqa/news_qa", **_HELD_BACK),
-    ReadingTask("natural_questions", SPAN, "tfds:mrqa/natural_questions", **_HELD_BACK),
-    ReadingTask("triviaqa", SPAN, "tfds:trivia_qa/rc", allows_null=True, **_HELD_BACK),
-    ReadingTask("subjqa", SPAN, allows_null=True),
-    ReadingTask("custom_span", SPAN, allows_null=True, split_fractions={"validation": 0.1}),
-    ReadingTask("race", CHOICE, "tfds:race/high"),
-    ReadingTask("dream", CHOICE),
-    ReadingTask("custom_choice", CHOICE, split_fractions={"validation": 0.1}),
-    ReadingTask("hotpotqa", HOTPOT, **_HELD_BACK),
-    ReadingTask("wikihop", WIKIHOP, **_HELD_BACK),
+    QATask("squad", QAKind.SPAN, "tfds:squad", **_HELD_BACK),
+    QATask("squad2", QAKind.SPAN, "tfds:squad/v2.0", allows_null=True, **_HELD_BACK),
+    QATask("newsqa", QAKind.SPAN, "tfds:mrqa/news_qa", **_HELD_BACK),
+    QATask("natural_questions", QAKind.SPAN, "tfds:mrqa/natural_questions", **_HELD_BACK),
+    QATask("triviaqa", QAKind.SPAN, "tfds:trivia_qa/rc", allows_null=True, **_HELD_BACK),
+    QATask("subjqa", QAKind.SPAN, allows_null=True),
+    QATask("custom_span", QAKind.SPAN, allows_null=True, split_fractions={"validation": 0.1}),
+    QATask("race", QAKind.MULTIPLE_CHOICE, "tfds:race/high"),
+    QATask("dream", QAKind.MULTIPLE_CHOICE),
+    QATask("custom_choice", QAKind.MULTIPLE_CHOICE, split_fractions={"validation": 0.1}),
+    QATask("hotpotqa", QAKind.HOTPOT, **_HELD_BACK),
+    QATask("wikihop", QAKind.WIKIHOP, **_HELD_BACK),
 )
-READING_TASKS = {task.name: task for task in _TASKS}
+QA_TASKS = {task.name: task for task in _TASKS}
 
 # What is in one part only where parts are cut from train. HotpotQA's and WikiHop's paragraphs are in many questions.
 _HOME = {
-    SPAN: lambda item: item.context,
-    CHOICE: lambda item: item.article,
-    HOTPOT: lambda item: item.question,
-    WIKIHOP: lambda item: item.query,
+    QAKind.SPAN: lambda item: item.context,
+    QAKind.MULTIPLE_CHOICE: lambda item: item.article,
+    QAKind.HOTPOT: lambda item: item.question,
+    QAKind.WIKIHOP: lambda item: item.query,
 }
-_STREAMS = {CHOICE: stream_choices, HOTPOT: stream_hotpot, WIKIHOP: stream_wikihop}
+_STREAMS = {
+    QAKind.MULTIPLE_CHOICE: stream_multiple_choice,
+    QAKind.HOTPOT: stream_hotpot,
+    QAKind.WIKIHOP: stream_wikihop,
+}
 
 
 def resolve_sources(
-    task: ReadingTask, source: str, sources: Mapping[str, str]
+    task: QATask, source: str, sources: Mapping[str, str]
 ) -> dict[str, tuple[str, str]]:
     """(source, its name of the split) by our name of every split that there is.
 
@@ -87,15 +90,15 @@ def resolve_sources(
     source = source or task.source
     found = {}
     if source:
-        there = own_splits(task, source)
+        there = source_splits(task, source)
         found = {ours: (source, theirs) for ours, theirs in task.splits.items() if theirs in there}
         if len(there) == 1 and not found:  # a file of another name
             found = {"train": (source, there[0])}
     for split, given in sources.items():
-        role = split.partition("_")[0]
+        role = role_of(split)
         if role not in SPLITS:
             raise ValueError(f"config.data.sources: {explain_unknown('split', split, SPLITS)}")
-        there = own_splits(task, given)
+        there = source_splits(task, given)
         found[split] = (given, there[0] if len(there) == 1 else role)
     if "train" not in found:
         raise ValueError(
@@ -113,7 +116,7 @@ def in_hash_split(text: str, share: float, seed: int) -> bool:
     return int.from_bytes(digest.digest(), "little") < share * 2**64
 
 
-def carved(
+def split_stream(
     items: Iterable, text_of: Callable, split: str, split_fractions: Mapping[str, float], seed: int
 ) -> Iterator:
     """The items of one split when parts of train become splits of their own; a text is in one of them only.
@@ -139,7 +142,7 @@ def carved(
         )
 
 
-def sampled(items: Iterable, num_items: int, seed: int) -> list:
+def reservoir_sample(items: Iterable, num_items: int, seed: int) -> list:
     """A random subset of at most num_items, in their order; holds no more than it gives."""
     generator, kept = np.random.default_rng(seed), []
     for place, item in enumerate(items):
@@ -151,20 +154,20 @@ def sampled(items: Iterable, num_items: int, seed: int) -> list:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadingData:
+class QADataset:
     """A task, loaded: its splits, and one sentence for everything that a user should know."""
 
-    task: ReadingTask
+    task: QATask
     splits: dict[str, Split]
     notes: tuple[str, ...]
 
 
-def load_reading(
+def load_qa_task(
     name: str,
     core: Tokenizer,
     *,
     max_length: int,
-    reading: Mapping,
+    qa_config: Mapping,
     source: str = "",
     sources: Mapping[str, str] | None = None,
     split_fractions: Mapping[str, float] | None = None,
@@ -172,14 +175,14 @@ def load_reading(
     num_train_examples: int = 0,
     cache_dir: pathlib.Path | None = None,
     only: Sequence[str] = SPLITS,
-) -> ReadingData:
+) -> QADataset:
     """Load a task from its own source or from the user's.
 
     Args:
-      name: a key of READING_TASKS; custom_span and custom_choice for the user's own data.
+      name: a key of QA_TASKS; custom_span and custom_choice for the user's own data.
       core: the tokenizer, as `load_core` gives it.
       max_length: token slots of a row.
-      reading: the settings of `config.qa`.
+      qa_config: the settings of `config.qa`.
       source, sources, split_fractions, split_seed, num_train_examples: as in `load_task`; parts are shares of the texts,
         of HotpotQA and WikiHop of the questions, num_train_examples counts questions.
       cache_dir: where windows are kept; None keeps them in memory.
@@ -188,9 +191,9 @@ def load_reading(
     Raises:
       ValueError: a name is unknown, a split is missing or malformed.
     """
-    if name not in READING_TASKS:
-        raise ValueError(explain_unknown("reading task", name, READING_TASKS))
-    task = READING_TASKS[name]
+    if name not in QA_TASKS:
+        raise ValueError(explain_unknown("QA task", name, QA_TASKS))
+    task = QA_TASKS[name]
     sources = resolve_sources(task, source, sources or {})
     split_fractions = {
         split: share
@@ -199,41 +202,38 @@ def load_reading(
         ).items()
         if split not in sources
     }
-    check_carve(split_fractions)
-    unit = "texts" if task.kind in (SPAN, CHOICE) else "questions"
+    check_split_fractions(split_fractions)
+    unit = "texts" if task.kind in (QAKind.SPAN, QAKind.MULTIPLE_CHOICE) else "questions"
     notes, splits = [], {}
-    names = sorted(
-        {*sources, *split_fractions},
-        key=lambda split: (SPLITS.index(split.partition("_")[0]), split),
-    )
-    for split in (split for split in names if split.partition("_")[0] in only):
+    names = sort_splits({*sources, *split_fractions})
+    for split in (split for split in names if role_of(split) in only):
         where, theirs = sources.get(split, sources["train"])
-        tally = ReadStats()
+        stats = ReadStats()
 
-        def stream(where=where, theirs=theirs, split=split, tally=tally):
+        def stream(where=where, theirs=theirs, split=split, stats=stats):
             items = open_stream(
-                task, where, theirs, skip_mismatched=reading["skip_mismatched"], tally=tally
+                task, where, theirs, skip_mismatched=qa_config["skip_mismatched"], stats=stats
             )
             if split == "train" or split not in sources:
-                items = carved(items, _HOME[task.kind], split, split_fractions, split_seed)
+                items = split_stream(items, _HOME[task.kind], split, split_fractions, split_seed)
             size = {
                 "train": num_train_examples,
-                "validation": reading["num_validation_examples"],
+                "validation": qa_config["num_validation_examples"],
             }.get(split, 0)
-            return sampled(items, size, split_seed) if size else items
+            return reservoir_sample(items, size, split_seed) if size else items
 
         splits[split] = load_split(
             task.kind,
             stream,
             core,
             max_length=max_length,
-            reading=reading,
+            qa_config=qa_config,
             cache_dir=cache_dir,
             shuffle_seed=split_seed if split == "train" else None,
         )
         if size := {
             "train": num_train_examples,
-            "validation": reading["num_validation_examples"],
+            "validation": qa_config["num_validation_examples"],
         }.get(split, 0):
             count = splits[split].num_questions
             notes.append(
@@ -244,11 +244,11 @@ def load_reading(
             notes.append(
                 f"{split}: {split_fractions[split]:g} of train's {unit}, by seed {split_seed}: {count} questions"
             )
-        notes += [f"{split}: {note}" for note in tally.notes()]
-    return ReadingData(task, splits, tuple(notes))
+        notes += [f"{split}: {note}" for note in stats.notes()]
+    return QADataset(task, splits, tuple(notes))
 
 
-def check_carve(split_fractions: Mapping[str, float]) -> None:
+def check_split_fractions(split_fractions: Mapping[str, float]) -> None:
     """Raises ValueError where a part is no share, or nothing is left for train."""
     for split, share in split_fractions.items():
         if split not in SPLITS[1:] or not 0 <= share < 1:
@@ -261,10 +261,10 @@ def check_carve(split_fractions: Mapping[str, float]) -> None:
         )
 
 
-def own_splits(task: ReadingTask, source: str) -> tuple[str, ...]:
+def source_splits(task: QATask, source: str) -> tuple[str, ...]:
     """The source's names of its splits."""
-    if task.kind in (SPAN, CHOICE):
-        return (question_splits if task.kind == SPAN else choice_splits)(source)
+    if task.kind in (QAKind.SPAN, QAKind.MULTIPLE_CHOICE):
+        return (question_splits if task.kind == QAKind.SPAN else multiple_choice_splits)(source)
     return tuple(
         split
         for split in SPLITS
@@ -273,10 +273,10 @@ def own_splits(task: ReadingTask, source: str) -> tuple[str, ...]:
 
 
 def open_stream(
-    task: ReadingTask, source: str, split: str, *, skip_mismatched: bool, tally: ReadStats
+    task: QATask, source: str, split: str, *, skip_mismatched: bool, stats: ReadStats
 ) -> Iterable:
     """The questions of one split of a source."""
-    if task.kind == SPAN:
-        tally.num_questions = tally.num_skipped = 0
-        return stream_questions(source, split=split, skip_mismatched=skip_mismatched, tally=tally)
+    if task.kind == QAKind.SPAN:
+        stats.num_questions = stats.num_skipped = 0
+        return stream_questions(source, split=split, skip_mismatched=skip_mismatched, stats=stats)
     return _STREAMS[task.kind](source, split=split)

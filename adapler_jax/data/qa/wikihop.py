@@ -12,14 +12,14 @@ from tokenizers import Tokenizer
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.sources.items import check_text, open_items, split_file
-from adapler_jax.data.sources.tables import shown
 from adapler_jax.data.tokenization.templates import (
-    fill,
-    join,
+    fill_template,
+    join_chunks,
     marker_ids,
     read_template,
     token_rows,
 )
+from adapler_jax.io.messages import shown
 
 MARKERS = ("[unused1]", "[unused2]")  # in front of a candidate, of a supporting text
 _CHUNK = 64  # questions in one chunk of rows
@@ -104,7 +104,7 @@ def build_wikihop_rows(
     questions: Iterable[WikihopQuestion], core: Tokenizer, **limits
 ) -> WikihopRows:
     """Tokenize questions into rows; all chunks of `stream_wikihop_rows`, whose arguments these are, at once."""
-    return join(list(stream_wikihop_rows(questions, core, **limits)))
+    return join_chunks(list(stream_wikihop_rows(questions, core, **limits)))
 
 
 def stream_wikihop_rows(
@@ -152,13 +152,15 @@ def stream_wikihop_rows(
         rows, slots = [], np.full((len(chunk), max_candidates), -1, np.int32)
         for question, slot_C in zip(chunk, slots):
             query, candidates, supports = next(found), *_take(found, question)
-            prefix, places = lead(query, candidates, ids[:1], room)
+            prefix, places = first_tokens(query, candidates, ids[:1], room)
             slot_C[: len(places)] = len(template.first) + places
-            rows.append(share_out(prefix, supports, ids[1:], room, max_packed_questions))
+            rows.append(distribute_tokens(prefix, supports, ids[1:], room, max_packed_questions))
         counts = [len(of_question) for of_question in rows]
         nothing = np.zeros(0, np.int32)
         yield WikihopRows(
-            *fill(template, [(row, nothing) for of_question in rows for row in of_question]),
+            *fill_template(
+                template, [(row, nothing) for of_question in rows for row in of_question]
+            ),
             marker_RC=np.repeat(slots, counts, axis=0),
             labels=np.repeat(np.array([question.label for question in chunk], np.int32), counts),
             question=np.repeat(np.arange(len(chunk), dtype=np.int32), counts),
@@ -188,7 +190,7 @@ def check_candidates(question: WikihopQuestion, max_candidates: int, room: int) 
         )
 
 
-def lead(query: np.ndarray, candidates: list[np.ndarray], marker: np.ndarray, room: int):
+def first_tokens(query: np.ndarray, candidates: list[np.ndarray], marker: np.ndarray, room: int):
     """What stands in front of the supporting texts: tokens, int32, and the places of the candidates' markers in them.
 
     Candidates are cut to the largest length with which all fit; where none does, the query is cut.
@@ -209,7 +211,7 @@ def lead(query: np.ndarray, candidates: list[np.ndarray], marker: np.ndarray, ro
     return np.concatenate([query, *parts]), places
 
 
-def share_out(
+def distribute_tokens(
     prefix: np.ndarray,
     supports: list[np.ndarray],
     marker: np.ndarray,

@@ -10,8 +10,13 @@ from tokenizers import Tokenizer
 from adapler_jax.data.batching.ragged import Ragged, offsets_of, runs
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.sources.chunks import in_chunks
-from adapler_jax.data.tokenization.offsets import PlacedTexts, encode_places
-from adapler_jax.data.tokenization.templates import Template, fill_ragged, join, read_template
+from adapler_jax.data.tokenization.offsets import TokenizedTexts, encode_with_offsets
+from adapler_jax.data.tokenization.templates import (
+    Template,
+    fill_template_ragged,
+    join_chunks,
+    read_template,
+)
 
 _CHUNK_QUESTIONS = 1024  # windows are made of so many questions at once,
 _CHUNK_CHARACTERS = 1 << 20  # or of fewer whose texts have so many characters
@@ -117,8 +122,8 @@ def _iterate(
     for chunk in in_chunks(
         questions, _CHUNK_QUESTIONS, weigh=_num_characters, max_weight=_CHUNK_CHARACTERS
     ):
-        asked, asked_of = encode_places(core, [question.question for question in chunk])
-        texts, text_of = encode_places(core, [question.context for question in chunk])
+        asked, asked_of = encode_with_offsets(core, [question.question for question in chunk])
+        texts, text_of = encode_with_offsets(core, [question.context for question in chunk])
         asked_lengths = np.minimum(np.diff(asked.offsets), max_question_tokens)[asked_of]
         plan = _plan(
             template,
@@ -131,7 +136,9 @@ def _iterate(
         asked_places = runs(asked.offsets[asked_of[plan.question]], asked_lengths[plan.question])
         asked_rows = Ragged(asked.ids[asked_places], offsets_of(asked_lengths[plan.question]))
         part_offsets = offsets_of(plan.length)
-        tokens, segments = fill_ragged(template, asked_rows, Ragged(texts.ids[parts], part_offsets))
+        tokens, segments = fill_template_ragged(
+            template, asked_rows, Ragged(texts.ids[parts], part_offsets)
+        )
         spans = _token_spans([question.spans for question in chunk], texts, text_of)
         yield Windows(
             tokens=tokens,
@@ -165,7 +172,7 @@ def _plan(
 
 
 def _token_spans(
-    spans_of: Sequence, texts: PlacedTexts, text_of: np.ndarray
+    spans_of: Sequence, texts: TokenizedTexts, text_of: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return question, first and last token of every span of characters that has a token, in their order."""
     owner = np.repeat(np.arange(len(spans_of)), [len(spans) for spans in spans_of])
@@ -218,4 +225,4 @@ def join_windows(chunks: Iterable[Windows]) -> Windows:
     chunks = list(chunks)
     if not chunks:
         raise ValueError("there are no windows to join; give at least one question")
-    return join(chunks)
+    return join_chunks(chunks)

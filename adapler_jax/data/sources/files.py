@@ -19,7 +19,8 @@ from adapler_jax.data.sources.formats import (
 )
 from adapler_jax.data.sources.parquet import read_parquet
 from adapler_jax.data.sources.paths import check_inside
-from adapler_jax.data.sources.tables import Table, check_once, list_names, table_from_rows
+from adapler_jax.data.sources.tables import Table, check_once, table_from_rows
+from adapler_jax.io.messages import list_names
 
 SUFFIXES = tuple(f".{kind}" for kind in TABLE_KINDS)
 _SPLIT_WORDS = {"train": "train", "test": "test"} | dict.fromkeys(

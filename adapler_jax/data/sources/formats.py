@@ -18,7 +18,8 @@ from adapler_jax.data.sources.delimited import Lines, Log, ignore, read_delimite
 from adapler_jax.data.sources.encodings import TextReader, decode_lines
 from adapler_jax.data.sources.json_tables import json_line_rows, json_rows
 from adapler_jax.data.sources.parquet import open_parquet, parquet_rows
-from adapler_jax.data.sources.tables import check_once, explain_unknown
+from adapler_jax.data.sources.tables import check_once
+from adapler_jax.io.messages import explain_unknown
 
 TABLE_KINDS = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
 KINDS = ("txt", *TABLE_KINDS)
@@ -45,7 +46,7 @@ class OpenTable(NamedTuple):
     """Rows with their places for messages, and the share of the input that so many rows are."""
 
     rows: Iterator[tuple[str, Mapping]]
-    share: Callable[[int], float | None]
+    fraction: Callable[[int], float | None]
 
 
 def kind_of(path: str, kinds: Sequence[str], *, advice: str) -> str:
@@ -113,10 +114,10 @@ def open_table(
     else:
         reader = TextReader(source.open(), source.where, encoding=options.encoding)
         rows = json_rows(reader, source.where, columns=columns)
-    return OpenTable(rows, share_of(source))
+    return OpenTable(rows, fraction_of(source))
 
 
-def share_of(source: Source) -> Callable[[int], float | None]:
+def fraction_of(source: Source) -> Callable[[int], float | None]:
     """Return a function that says which share of a source is read."""
     size = source.size()
     return lambda count: min(source.file.tell() / size, 1.0) if size else None
@@ -177,9 +178,9 @@ def parquet_file(source: Source) -> BinaryIO:
         raise ValueError(
             f"{source.where} is a pipe, and Parquet is read from its end; give the file by name"
         )
-    if source.packing:
+    if source.compression:
         raise ValueError(
-            f"{source.where} is Parquet, which is packed inside; unpack the {source.packing} file "
+            f"{source.where} is Parquet, which is packed inside; unpack the {source.compression} file "
             f"first"
         )
     return source.file

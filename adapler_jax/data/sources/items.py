@@ -10,9 +10,9 @@ from adapler_jax.data.sources.encodings import TextReader, decode_lines
 from adapler_jax.data.sources.files import resolve_path, split_name
 from adapler_jax.data.sources.formats import stem_of
 from adapler_jax.data.sources.json_tables import expand_columns
-from adapler_jax.data.sources.json_values import Placed, json_items, json_lines
+from adapler_jax.data.sources.json_values import LocatedItem, json_items, json_lines
 from adapler_jax.data.sources.paths import check_inside
-from adapler_jax.data.sources.tables import shown
+from adapler_jax.io.messages import shown
 
 
 def check_text(value, field: str, place: str) -> str:
@@ -73,7 +73,7 @@ def _split_of(path: pathlib.Path) -> str | None:
     return next((word for word in words if word), None)
 
 
-def open_items(path: pathlib.Path) -> Iterator[Placed]:
+def open_items(path: pathlib.Path) -> Iterator[LocatedItem]:
     """Yield the items of JSON lines (.jsonl), or of a JSON list, without holding the file; one object is one item.
 
     An object of columns, as DataFrame.to_json() writes it, gives the items of its rows.
@@ -91,7 +91,7 @@ def open_items(path: pathlib.Path) -> Iterator[Placed]:
         yield from (row for place, item in items for row in expand_columns(item, place))
 
 
-def line_items(file: BinaryIO, where: str) -> Iterator[Placed]:
+def line_items(file: BinaryIO, where: str) -> Iterator[LocatedItem]:
     """Yield the items of JSON lines. Raises ValueError, naming the line, where one is not JSON or no text."""
     for number, item in json_lines(decode_lines(file, where), where):
         yield f"{where}: line {number}", item

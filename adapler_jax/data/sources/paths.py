@@ -4,7 +4,7 @@ in.
 
 import pathlib
 
-from adapler_jax.data.sources.tables import shown
+from adapler_jax.io.messages import shown
 
 
 def check_inside(root: pathlib.Path, name: str | pathlib.PurePath, where: str) -> pathlib.Path:

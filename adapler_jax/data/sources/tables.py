@@ -1,59 +1,11 @@
 """A table of named columns, and the sentences that a wrong name and another's error are answered with."""
 
 import dataclasses
-import difflib
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-_NAMES_SIZE = 600  # characters of a list of names in a message
-_MAX_NAMES = 1000  # that near ones are looked for among
-_MAX_BITS = 1000  # of a number in a message
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 80
-
-
-def explain_unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is no known `kind`; the nearest names come first, then all of them."""
-    known = list(known)
-    name, known = shorten(name), [shorten(item) for item in known[:_MAX_NAMES]]
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-    return f"unknown {kind} {name!r}; {hint}known: {list_names(known)}"
-
-
-def shorten(text, size: int = 60) -> str:
-    """Return a name as one line of at most `size` characters that a terminal can show."""
-    text = str(text)[: size + 1]
-    text = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return text if len(text) <= size else text[: size - 3] + "..."
-
-
-def shown(value, size: int = 60) -> str:
-    """Return a value of any size and nesting as at most `size` characters of one line."""
-    if isinstance(value, str):
-        return repr(value[:size])[:size]
-    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
-        return f"a number of {value.bit_length()} bits"
-    return " ".join(_REPR.repr(value).split())[:size]
-
-
-def list_names(names: Sequence) -> str:
-    """Return names in a row, as many as fit into a message."""
-    shown, size = [], 0
-    for name in map(shorten, names):
-        size += len(name) + 2
-        if size > _NAMES_SIZE:
-            break
-        shown.append(name)
-    listed = ", ".join(shown) or "none"
-    return f"{listed} and {len(names) - len(shown)} more" if len(shown) < len(names) else listed
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:300]
+from adapler_jax.io.messages import explain_unknown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from adapler_jax.data.sources.files import split_name
-from adapler_jax.data.sources.tables import first_line
+from adapler_jax.io.messages import first_line
 
 
 def tfds_splits(name: str) -> Mapping[str, Iterable[Mapping]]:
@@ -66,18 +66,18 @@ def open_tfds(name: str, split: str) -> Iterator[tuple[str, object]]:
     if rows is None:
         raise ValueError(f"tfds:{name} has no split {split!r}; there are {', '.join(splits)}")
     return (
-        (f"tfds:{name} {split}: row {number}", plain(row))
+        (f"tfds:{name} {split}: row {number}", to_python(row))
         for number, row in enumerate(rows, start=1)
     )
 
 
-def plain(value):
+def to_python(value):
     """Turn bytes into strings, NumPy's numbers into plain ones, arrays into lists, also inside of each other."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-        return plain(value) if isinstance(value, bytes | list) else value
+        return to_python(value) if isinstance(value, bytes | list) else value
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: to_python(item) for key, item in value.items()}
+    return [to_python(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,12 +1,12 @@
 """Truth values and whole numbers in the forms that programs write them."""
 
-from adapler_jax.data.sources.tables import shown
+from adapler_jax.io.messages import shown
 
 _TRUE, _FALSE = ("true", "yes", "1", "t", "y"), ("false", "no", "0", "f", "n")
 _MAX_DIGITS = 18  # of a count or a place
 
 
-def truth_of(value) -> bool | None:
+def parse_boolean(value) -> bool | None:
     """Return the truth value that a value is or writes, as true, 1, 1.0, "True", "yes" and their
     opposites; None where it writes none."""
     if not isinstance(value, str | int | float):
@@ -25,13 +25,13 @@ def as_boolean(value, field: str, where: str) -> bool:
     """
     if value is None or value != value or value == "":  # NaN, as pandas writes a gap
         return False
-    truth = truth_of(value)
+    truth = parse_boolean(value)
     if truth is not None:
         return truth
     raise ValueError(f"{where} has {shown(value)} as {field!r}; expected true or false")
 
 
-def as_whole(value) -> int | None:
+def as_integer(value) -> int | None:
     """Return a whole number: 16, 16.0, "16" and "16.0" are 16; None where it is none, as true
     is.
     """

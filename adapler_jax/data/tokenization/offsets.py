@@ -11,7 +11,7 @@ from adapler_jax.data.batching.ragged import offsets_of, ragged
 from adapler_jax.data.tokenization.pieces import encode_all
 
 
-class PlacedTexts(NamedTuple):
+class TokenizedTexts(NamedTuple):
     """Different texts, tokenized, end to end."""
 
     ids: np.ndarray  # int32 [tokens]
@@ -21,7 +21,7 @@ class PlacedTexts(NamedTuple):
     num_characters: np.ndarray  # int64 [texts]
 
 
-def encode_places(core: Tokenizer, texts: Sequence[str]) -> tuple[PlacedTexts, np.ndarray]:
+def encode_with_offsets(core: Tokenizer, texts: Sequence[str]) -> tuple[TokenizedTexts, np.ndarray]:
     """Tokenize every different text once, whole, without special tokens.
 
     Returns:
@@ -29,7 +29,7 @@ def encode_places(core: Tokenizer, texts: Sequence[str]) -> tuple[PlacedTexts, n
     """
     numbers: dict[str, int] = {}
     text_of = np.asarray([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
-    found = encode_all(core, list(numbers), with_places=True)
+    found = encode_all(core, list(numbers), with_offsets=True)
     offsets = offsets_of([len(pieces.ids) for pieces in found])
     ids = ragged([pieces.ids for pieces in found], np.int32).values
     starts = ragged([pieces.starts for pieces in found], np.int32).values
@@ -37,7 +37,7 @@ def encode_places(core: Tokenizer, texts: Sequence[str]) -> tuple[PlacedTexts, n
     for text, first, end in zip(numbers, offsets, offsets[1:]):
         align_spans(text, starts[first:end], ends[first:end])
     num_characters = np.asarray([len(text) for text in numbers], np.int64)
-    return PlacedTexts(ids, starts, ends, offsets, num_characters), text_of
+    return TokenizedTexts(ids, starts, ends, offsets, num_characters), text_of
 
 
 def align_spans(text: str, starts: np.ndarray, ends: np.ndarray) -> None:

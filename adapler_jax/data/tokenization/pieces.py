@@ -50,7 +50,7 @@ def encode_pieces(
     limit: int,
     *,
     side: str = "right",
-    with_places: bool = False,
+    with_offsets: bool = False,
 ) -> list[Pieces]:
     """Tokenize texts without special tokens, long ones as far as `limit` tokens need it.
 
@@ -59,34 +59,36 @@ def encode_pieces(
       texts: of any length; half characters become U+FFFD.
       limit: how many tokens of a text are wanted, at least 1.
       side: of SIDES, where a longer text loses tokens: right keeps its first tokens, left its last ones, middle both.
-      with_places: tell where the tokens are in the text, and which are of one word.
+      with_offsets: tell where the tokens are in the text, and which are of one word.
 
     Returns:
       Of each text all tokens, or at least `limit` of every end that is kept. They are the tokens of the whole text:
       next to a cut some words are left out, which the cut may have changed. Of a run of letters, blanks or signs that
       is longer than any token could be, the middle is not looked at.
     """
-    read_whole(core)
+    disable_truncation(core)
     texts = [replace_lone_surrogates(text) for text in texts]
     short = [place for place, text in enumerate(texts) if len(text) <= _FIRST * limit]
-    encode = core.encode_batch if with_places else core.encode_batch_fast
+    encode = core.encode_batch if with_offsets else core.encode_batch_fast
     encodings = encode([texts[place] for place in short], add_special_tokens=False)
-    found = {place: _all(encoding, with_places) for place, encoding in zip(short, encodings)}
+    found = {place: _all(encoding, with_offsets) for place, encoding in zip(short, encodings)}
     return [
         found[place] if place in found else _long(core, text, limit, side=side)
         for place, text in enumerate(texts)
     ]
 
 
-def encode_all(core: Tokenizer, texts: Sequence[str], *, with_places: bool = False) -> list[Pieces]:
+def encode_all(
+    core: Tokenizer, texts: Sequence[str], *, with_offsets: bool = False
+) -> list[Pieces]:
     """Tokenize texts whole, as `encode_pieces` does with a limit that none reaches."""
-    read_whole(core)
+    disable_truncation(core)
     texts = [replace_lone_surrogates(text) for text in texts]
     large = {place: condense(text, _RUN) for place, text in enumerate(texts) if len(text) > _LARGE}
-    encode = core.encode_batch if with_places else core.encode_batch_fast
+    encode = core.encode_batch if with_offsets else core.encode_batch_fast
     shown = [large[place].text if place in large else text for place, text in enumerate(texts)]
-    found = [_all(encoding, with_places) for encoding in encode(shown, add_special_tokens=False)]
-    for place, seen in large.items() if with_places else ():
+    found = [_all(encoding, with_offsets) for encoding in encode(shown, add_special_tokens=False)]
+    for place, seen in large.items() if with_offsets else ():
         pieces = found[place]
         found[place] = pieces._replace(
             starts=seen.places(pieces.starts), ends=seen.ends(pieces.ends)
@@ -94,7 +96,7 @@ def encode_all(core: Tokenizer, texts: Sequence[str], *, with_places: bool = Fal
     return found
 
 
-def read_whole(core: Tokenizer) -> None:
+def disable_truncation(core: Tokenizer) -> None:
     """Switch off truncation and padding, which who shares the tokenizer may have switched on."""
     if core.truncation is not None:
         core.no_truncation()
@@ -102,10 +104,10 @@ def read_whole(core: Tokenizer) -> None:
         core.no_padding()
 
 
-def _all(encoding, with_places: bool) -> Pieces:
+def _all(encoding, with_offsets: bool) -> Pieces:
     """Every token of an encoding."""
     ids, nothing = np.asarray(encoding.ids, np.int32), np.zeros(0, np.int64)
-    if not with_places:
+    if not with_offsets:
         return Pieces(ids, nothing, nothing, nothing, True)
     places = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)
     words = np.array([-1 if word is None else word for word in encoding.word_ids], np.int64)

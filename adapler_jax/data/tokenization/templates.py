@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.ragged import Ragged, join_ragged, offsets_of, ragged, runs
-from adapler_jax.data.tokenization.pieces import encode_all, read_whole
+from adapler_jax.data.tokenization.pieces import disable_truncation, encode_all
 
 PROBES = ("a", "b")  # texts that show a template
 
@@ -40,7 +40,7 @@ def read_template(core: Tokenizer, *, pair: bool, is_strict: bool = True) -> Tem
       ValueError: the tokenizer gives no token for a short text, or does not put something before, between and behind
         the texts of a pair; without is_strict, something that is no text may be missing.
     """
-    read_whole(core)
+    disable_truncation(core)
     found = core.encode(*PROBES[: 1 + pair])
     places = np.array([-1 if part is None else part for part in found.sequence_ids])
     if not all((places == part).any() for part in range(1 + pair)):
@@ -81,7 +81,7 @@ def token_rows(core: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
     return [pieces.ids for pieces in encode_all(core, texts)]
 
 
-def fill(
+def fill_template(
     template: Template, pairs: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[Ragged, Ragged]:
     """Put the tokens of first and second texts into a template.
@@ -91,10 +91,12 @@ def fill(
     """
     pairs = list(pairs)
     firsts, seconds = (ragged([pair[part] for pair in pairs], np.int32) for part in (0, 1))
-    return fill_ragged(template, firsts, seconds)
+    return fill_template_ragged(template, firsts, seconds)
 
 
-def fill_ragged(template: Template, firsts: Ragged, seconds: Ragged) -> tuple[Ragged, Ragged]:
+def fill_template_ragged(
+    template: Template, firsts: Ragged, seconds: Ragged
+) -> tuple[Ragged, Ragged]:
     """As `fill`, of rows that lie end to end."""
     special = (template.first, template.middle, template.last)
     lengths = np.empty((len(firsts), 5), np.int64)
@@ -112,7 +114,7 @@ def fill_ragged(template: Template, firsts: Ragged, seconds: Ragged) -> tuple[Ra
     return Ragged(tokens, starts[::5]), Ragged(segments, starts[::5])
 
 
-def join(chunks: Sequence):
+def join_chunks(chunks: Sequence):
     """Make one of several chunks of rows, data classes of one type.
 
     Args:

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.tokenization.pieces import SIDES, Pieces, encode_pieces, longest_first
-from adapler_jax.data.tokenization.templates import Template, fill, read_template
+from adapler_jax.data.tokenization.templates import Template, fill_template, read_template
 
 _MAX_COMPARED = 1 << 16  # tokens up to which it is looked at which text of a pair is the longer one
 _NOTHING = np.zeros(0, np.int32)
@@ -36,7 +36,7 @@ def encode_rows(
     *,
     max_length: int,
     truncation_side: str = "right",
-    with_places: bool = False,
+    with_offsets: bool = False,
 ) -> TextRows:
     """Tokenize texts, or pairs of texts, and cut them to rows.
 
@@ -46,7 +46,7 @@ def encode_rows(
       text_pairs: as many second texts; None for single texts.
       max_length: tokens of a row, special ones included; the longer text of a pair is cut first.
       truncation_side: where texts that are too long lose tokens: right (the end), left (the beginning), or middle.
-      with_places: tell of the tokens where they are in the text, as `encode_pieces`.
+      with_offsets: tell of the tokens where they are in the text, as `encode_pieces`.
 
     Returns:
       The rows.
@@ -62,12 +62,14 @@ def encode_rows(
         raise ValueError(
             f"max_length {max_length} leaves no room for text beside {template.num_special} special tokens; raise it"
         )
-    options = {"side": truncation_side, "with_places": with_places}
+    options = {"side": truncation_side, "with_offsets": with_offsets}
     firsts = encode_pieces(core, texts, room, **options)
     if text_pairs is None:
         firsts = [pieces.keep(room, truncation_side) for pieces in firsts]
         return TextRows(
-            *fill(template, [(pieces.ids, _NOTHING) for pieces in firsts]), template, (firsts,)
+            *fill_template(template, [(pieces.ids, _NOTHING) for pieces in firsts]),
+            template,
+            (firsts,),
         )
     seconds = encode_pieces(core, text_pairs, room, **options)
     lengths = np.array(
@@ -82,7 +84,7 @@ def encode_rows(
         for part, count_P in zip((firsts, seconds), counts)
     )
     pairs = [(first.ids, second.ids) for first, second in zip(firsts, seconds)]
-    return TextRows(*fill(template, pairs), template, (firsts, seconds))
+    return TextRows(*fill_template(template, pairs), template, (firsts, seconds))
 
 
 def _lengths(core: Tokenizer, pair: tuple[str, str, Pieces, Pieces], room: int) -> tuple[int, int]:

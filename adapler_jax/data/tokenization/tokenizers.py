@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from tokenizers import AddedToken, Tokenizer
 
-from adapler_jax.data.sources.tables import first_line
 from adapler_jax.data.tokenization.segments import drop_segments
 from adapler_jax.data.tokenization.tokenizer_files import (
     CONFIG_FILE,
@@ -19,15 +18,15 @@ from adapler_jax.data.tokenization.tokenizer_files import (
 from adapler_jax.data.tokenization.vocabularies import (
     BERT_CLASSES,
     BERT_SPECIAL,
+    GENERIC_CLASSES,
     OPTIONS,
-    PLAIN_CLASSES,
     ROBERTA_CLASSES,
     ROBERTA_SPECIAL,
     build_from_vocabulary,
     rewrite,
     special_of,
 )
-from adapler_jax.io.messages import bounded_errors, excerpt
+from adapler_jax.io.messages import bounded_errors, excerpt, first_line
 
 os.environ.setdefault(
     "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
@@ -144,13 +143,13 @@ def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) 
     return loaded
 
 
-def highest_number(core: Tokenizer) -> int:
+def max_token_id(core: Tokenizer) -> int:
     """The highest number of a token, added ones included."""
     return max(core.get_vocab(with_added_tokens=True).values(), default=-1)
 
 
 @bounded_errors()
-def check_table(core: Tokenizer, num_rows: int, source: object) -> None:
+def check_embedding_rows(core: Tokenizer, num_rows: int, source: object) -> None:
     """Refuse a tokenizer whose numbers pass an embedding table.
 
     Args:
@@ -161,7 +160,7 @@ def check_table(core: Tokenizer, num_rows: int, source: object) -> None:
     Raises:
       ValueError: a token has a number of at least num_rows.
     """
-    highest = highest_number(core)
+    highest = max_token_id(core)
     if highest >= num_rows:
         raise ValueError(
             f"the tokenizer of {source} gives {core.id_to_token(highest)!r:.60} the number {highest} and knows "
@@ -258,7 +257,7 @@ def _follow(
             "takes its own default"
         ]
     state = _normalizer(core)
-    if name in PLAIN_CLASSES and fields.get("do_lower_case", state.get("lowercase")) != state.get(
+    if name in GENERIC_CLASSES and fields.get("do_lower_case", state.get("lowercase")) != state.get(
         "lowercase"
     ):
         return core, [

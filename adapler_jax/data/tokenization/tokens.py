@@ -34,7 +34,7 @@ class Tokenized:
       segments: int8 rows of the same lengths: 0 for the first text and its [SEP], 1 for the second.
       labels: int32 [rows].
       example_ids: int32 [rows], unique, at least 0.
-      marks: int32 arrays [rows, ...] by name: token slots that a head reads or is trained by, -1 for fillers.
+      head_slots: int32 arrays [rows, ...] by name: token slots that a head reads or is trained by, -1 for fillers.
       group: rows that follow each other and belong together, as the options of a question; 1: each stands alone.
     """
 
@@ -42,7 +42,7 @@ class Tokenized:
     segments: Ragged
     labels: np.ndarray
     example_ids: np.ndarray
-    marks: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    head_slots: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     group: int = 1
 
     def __len__(self) -> int:

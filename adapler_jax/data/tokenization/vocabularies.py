@@ -38,7 +38,7 @@ BERT_CLASSES = frozenset(
     )
 )
 ROBERTA_CLASSES = frozenset(f"{name}Tokenizer" for name in ("Bart", "Longformer", "Roberta"))
-PLAIN_CLASSES = frozenset(
+GENERIC_CLASSES = frozenset(
     {"", "PreTrainedTokenizer", "TokenizersBackend"}
 )  # that a tokenizer.json says all of
 OPTIONS = {  # of BertNormalizer: what tokenizer_config.json calls them
@@ -64,7 +64,7 @@ def build_from_vocabulary(folder: pathlib.Path, settings: Settings) -> tuple[Tok
       ValueError: the folder holds no vocabulary, or one of another kind than it must be.
     """
     name = settings.tokenizer_class
-    if (folder / "vocab.txt").exists() and name in BERT_CLASSES | PLAIN_CLASSES:
+    if (folder / "vocab.txt").exists() and name in BERT_CLASSES | GENERIC_CLASSES:
         return _word_piece(folder / "vocab.txt", settings)
     if (
         (folder / "vocab.json").exists()
@@ -74,7 +74,7 @@ def build_from_vocabulary(folder: pathlib.Path, settings: Settings) -> tuple[Tok
         return _byte_pairs(folder, settings), []
     found = [path.name for path in sorted(folder.glob("*.model"))]
     found += [file for file in ("vocab.txt", "bpe.codes", "vocab.json") if (folder / file).exists()]
-    if found or name not in PLAIN_CLASSES:
+    if found or name not in GENERIC_CLASSES:
         raise ValueError(
             f"folder {str(folder)!r} holds no tokenizer.json, and {', '.join(found)[:200] or 'nothing'} of the class "
             f"{name or 'that no file names'!r:.60} is not read without: {_HOW}"

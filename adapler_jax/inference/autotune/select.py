@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.inference.autotune.table import PRUNING_DRIVERS, RUNG, LatencyTable, Row, case_of
+from adapler_jax.inference.autotune.table import BUCKET, PRUNING_DRIVERS, LatencyTable, Row, case_of
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
 from adapler_jax.types import EncoderConfig
 
@@ -27,7 +27,7 @@ class DriverChoice(NamedTuple):
     buckets: tuple[int, ...]
 
 
-def choose(
+def select_driver(
     table: LatencyTable,
     config: EncoderConfig,
     dtype,
@@ -139,7 +139,7 @@ def bucket_latency_ms(
     table: LatencyTable, config: EncoderConfig, dtype, *, batch_size: int
 ) -> dict[int, float]:
     """Milliseconds by bucket, of the nearest encoder at the nearest batch size."""
-    rows = nearest_encoder((row for row in table.rows if row.what == RUNG), config, dtype)
+    rows = nearest_encoder((row for row in table.rows if row.what == BUCKET), config, dtype)
     nearest = min(
         {row.batch for row in rows}, key=lambda batch: (abs(math.log(batch / batch_size)), batch)
     )

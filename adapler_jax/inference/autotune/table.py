@@ -24,7 +24,7 @@ MEASURE_MODULE = "adapler_jax.inference.autotune.run"
 MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
 BUNDLED_TABLE = pathlib.Path(__file__).with_name("default_latency.json")
 PRUNING_DRIVERS = ("bucketed", "packed")
-RUNG = "rung"
+BUCKET = "rung"
 MAX_COUNT, MAX_NUMBER = 1 << 40, 1e15  # of a row: logarithms and products of these stay finite
 MAX_FILE_BYTES = 64 << 20
 
@@ -33,7 +33,9 @@ MAX_FILE_BYTES = 64 << 20
 class Row:
     """One measurement: an encoder's forward pass on one batch shape, random weights."""
 
-    what: str  # a fast driver; or RUNG: "bucketed" on a full batch whose length is the only bucket
+    what: (
+        str  # a fast driver; or BUCKET: "bucketed" on a full batch whose length is the only bucket
+    )
     num_layers: int
     num_heads: int
     hidden_dim: int
@@ -76,7 +78,7 @@ def parse_row(entry: dict) -> Row:
     )
     if not all(isinstance(name, str) for name in (row.what, row.dtype)) or row.what not in (
         *PRUNING_DRIVERS,
-        RUNG,
+        BUCKET,
     ):
         raise ValueError(f"what={row.what!r}, dtype={row.dtype!r}")
     if not all(type(count) is int and 0 < count <= MAX_COUNT for count in counts):
@@ -99,8 +101,8 @@ def check_complete(rows: tuple[Row, ...]) -> None:
             raise ValueError(
                 f"no rows of {' and '.join(PRUNING_DRIVERS)} on the same case with {kind}"
             )
-    if not any(row.what == RUNG for row in rows):
-        raise ValueError(f"no rows of {RUNG}s")
+    if not any(row.what == BUCKET for row in rows):
+        raise ValueError(f"no rows of {BUCKET}s")
 
 
 def case_of(row: Row) -> tuple:

@@ -166,7 +166,7 @@ def _level_program(config: EncoderConfig, method: str):
 
         def select(site_params, index, view):
             if method == "adapler":
-                open_ = pruner.select(site_params | {"threshold_N": jnp.float32(0.0)}, index, view)
+                open_ = pruner.hard(site_params | {"threshold_N": jnp.float32(0.0)}, index, view)
                 score_BL = open_.score_BL * jnp.sum(view.remaining_BL, -1, keepdims=True)
             else:
                 score_BL = view.token_logit_BL
@@ -178,14 +178,14 @@ def _level_program(config: EncoderConfig, method: str):
             keep_BL = (score_BL >= level).at[:, 0].set(view.remaining_BL[:, 0])
             return Selection(score_BL=jnp.broadcast_to(level, score_BL.shape), keep_BL=keep_BL)
 
-        fixed = pruner._replace(select=select)
+        fixed = pruner._replace(hard=select)
         _, trace = full_width.forward(params, config, fixed, batch, slope=None)
         return trace.score_NBL[:, 0, 0]
 
     return jax.jit(find)
 
 
-def follow_shares(
+def follow_fractions(
     params: Params, config: EncoderConfig, batch: Batch, share_N, method: str = "adapler"
 ) -> Params:
     """The parameters with which the pruner keeps these shares of all tokens of the batch."""
@@ -215,7 +215,7 @@ def scheduled_params(
     laid_out = prepare_inference_params(params, config, dtype)
     found = {None: laid_out | {"pruner": {}}}
     for speedup in speedups:
-        pruned = follow_shares(
+        pruned = follow_fractions(
             params, config, batch, kept_fractions(config, mean_length, speedup, method), method
         )
         found[speedup] = laid_out | {"pruner": pruned["pruner"]}

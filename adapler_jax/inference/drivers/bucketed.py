@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.heads import CLASSIFICATION, Head, answered
+from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.inference.drivers import dense
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, entry_buckets
 from adapler_jax.inference.drivers.stages import StagedProgram, run_stages
@@ -139,7 +139,7 @@ def run_bucket(
         pruner,
         site_params,
         index,
-        token_logit_BR=pruner.read(site_params, hidden_BRD),
+        token_logit_BR=pruner.score(site_params, hidden_BRD),
         token_index_BR=token_index_BR,
         valid_BR=valid_BR,
         length=length,
@@ -269,11 +269,11 @@ def enter(
             pruner,
             site_params,
             jnp.int32(0),
-            token_logit_BR=pruner.read(site_params, hidden_BRD),
+            token_logit_BR=pruner.score(site_params, hidden_BRD),
             token_index_BR=place_BR,
             valid_BR=valid_BR,
             length=L,
-            protected_BL=head.protects(batch),
+            protected_BL=head.protected_tokens(batch),
         )
     else:
         slot_BL = jnp.zeros((B, L), jnp.int32)
@@ -283,10 +283,10 @@ def enter(
     exit_hidden_BLD = (
         jnp.where(batch.valid_BL[..., None], hidden_BLD, 0.0) if return_exit_hidden else None
     )
-    return _State(hidden_BLD, *kept, exit_hidden_BLD, head.protects(batch)), record
+    return _State(hidden_BLD, *kept, exit_hidden_BLD, head.protected_tokens(batch)), record
 
 
-def per_layer(outer: Params, *, pruner: Pruner, num_layers):
+def layer_inputs(outer: Params, *, pruner: Pruner, num_layers):
     """What a layer reads beside its own parameters: those of the site that it visits, and that site's layer: the next
     one for sites in front of layers."""
     layer_N = np.arange(num_layers, dtype=np.int32) + (pruner.point == BEFORE_ATTENTION)
@@ -295,12 +295,12 @@ def per_layer(outer: Params, *, pruner: Pruner, num_layers):
 
 
 def begin(outer: Params, batch: Batch, *, entries, **options):
-    """The state that layer 0 runs on, and what only `finish` reads: what `enter` records, and the batch where the head
+    """The state that layer 0 runs on, and what only `readout` reads: what `enter` records, and the batch where the head
     reads tokens; options as of `enter`."""
     branches = [functools.partial(enter, bucket=bucket, **options) for bucket in entries]
     longest = jnp.max(jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.int32))
     state, record = jax.lax.switch(bucket_index(longest, entries), branches, outer, batch)
-    return state, (record, batch if options["head"].reads_tokens else None)
+    return state, (record, batch if options["head"].needs_all_states else None)
 
 
 def run_layer(state: _State, scanned, *, rungs, config: EncoderConfig, pruner: Pruner, dtype):
@@ -337,11 +337,13 @@ def finish(
         record_N = jax.tree.map(
             lambda head, tail: jnp.concatenate([head[None], tail[:-1]]), first, record_N
         )
-    states = state.exit_hidden_BLD if head.reads_tokens else state.hidden_BLD[:, 0]
+    states = state.exit_hidden_BLD if head.needs_all_states else state.hidden_BLD[:, 0]
     trace = at_places(record_N).replace(
         exit_hidden_BLD=state.exit_hidden_BLD if return_exit_hidden else None
     )
-    return answered(head.read(outer["head"], config, states, batch), state.count_B > 0), trace
+    return zero_empty_rows(
+        head.apply(outer["head"], config, states, batch), state.count_B > 0
+    ), trace
 
 
 def make_stages(
@@ -361,16 +363,16 @@ def make_stages(
     rungs = bucket_sizes(buckets, shape[1])
     shared = {"config": config, "pruner": pruner}
     return StagedProgram(
-        per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
-        begin=functools.partial(
+        layer_inputs=functools.partial(layer_inputs, pruner=pruner, num_layers=config.num_layers),
+        embed=functools.partial(
             begin,
             entries=entry_buckets(pruner, rungs),
             head=head,
-            return_exit_hidden=return_exit_hidden or head.reads_tokens,
+            return_exit_hidden=return_exit_hidden or head.needs_all_states,
             **shared,
         ),
-        step=functools.partial(run_layer, rungs=rungs, dtype=dtype, **shared),
-        finish=functools.partial(
+        layer=functools.partial(run_layer, rungs=rungs, dtype=dtype, **shared),
+        readout=functools.partial(
             finish, config=config, head=head, return_exit_hidden=return_exit_hidden
         ),
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.heads import CLASSIFICATION, Head, answered
+from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.types import Batch, EncoderConfig, Params, Trace
 
 CHUNK_TOKENS = 1024  # of a CPU's pass through all layers: its inner states stay in the caches
@@ -27,15 +27,15 @@ def forward(
 
     def encode(*tokens):
         hidden_BLD = encoder.encode(params["encoder"], config, *tokens, dtype=dtype)
-        return hidden_BLD if return_exit_hidden or head.reads_tokens else hidden_BLD[:, :1]
+        return hidden_BLD if return_exit_hidden or head.needs_all_states else hidden_BLD[:, :1]
 
     hidden_BLD = in_chunks_on_cpu(encode, *tokens)
-    if return_exit_hidden or head.reads_tokens:
+    if return_exit_hidden or head.needs_all_states:
         hidden_BLD = jnp.where(batch.valid_BL[..., None], hidden_BLD, 0.0)
-    logits = head.read(
-        params["head"], config, hidden_BLD if head.reads_tokens else hidden_BLD[:, 0], batch
+    logits = head.apply(
+        params["head"], config, hidden_BLD if head.needs_all_states else hidden_BLD[:, 0], batch
     )
-    return answered(logits, jnp.any(batch.valid_BL, axis=1)), Trace(
+    return zero_empty_rows(logits, jnp.any(batch.valid_BL, axis=1)), Trace(
         exit_hidden_BLD=hidden_BLD if return_exit_hidden else None
     )
 

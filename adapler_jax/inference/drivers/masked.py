@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from adapler_jax import forward as full_width
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.heads import CLASSIFICATION, Head, answered
+from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params
 
@@ -35,13 +35,13 @@ def forward(
         slope=None,
         key=None,
         dtype=dtype,
-        return_exit_hidden=return_exit_hidden or head.reads_tokens,
-        protected_BL=head.protects(batch),
+        return_exit_hidden=return_exit_hidden or head.needs_all_states,
+        protected_BL=head.protected_tokens(batch),
     )
     if pruner.sites:
         trace = trace.replace(count_NB=trace.count_NB.astype(jnp.int32))
-    states = trace.exit_hidden_BLD if head.reads_tokens else hidden_BLD[:, 0]
-    logits = answered(
-        head.read(params["head"], config, states, batch), jnp.any(batch.valid_BL, axis=1)
+    states = trace.exit_hidden_BLD if head.needs_all_states else hidden_BLD[:, 0]
+    logits = zero_empty_rows(
+        head.apply(params["head"], config, states, batch), jnp.any(batch.valid_BL, axis=1)
     )
     return logits, trace if return_exit_hidden else trace.replace(exit_hidden_BLD=None)

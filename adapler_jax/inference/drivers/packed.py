@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.encoders import bert as encoder
-from adapler_jax.heads import CLASSIFICATION, Head, answered
+from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
 from adapler_jax.inference.drivers.ragged_ops import (
     descending_sizes,
@@ -307,7 +307,7 @@ def apply_pruner(pruner: Pruner, site_params, index, state: PackedState, *, num_
 def reader(pruner: Pruner, site_params):
     """What reads a site's scores off states; nothing of use where there is no site in front of a layer."""
     if pruner.point == BEFORE_ATTENTION:
-        return functools.partial(pruner.read, site_params)
+        return functools.partial(pruner.score, site_params)
     return lambda rows_TD: rows_TD[:, 0]
 
 
@@ -353,8 +353,8 @@ def begin(
         jnp.zeros((num_rows, D)), to_bits(jnp.zeros((num_rows, 3 * D), dtype)), heard
     )
     return PackedState(
-        out, workspace, batch.valid_BL, head.protects(batch)
-    ), batch if head.reads_tokens else None
+        out, workspace, batch.valid_BL, head.protected_tokens(batch)
+    ), batch if head.needs_all_states else None
 
 
 def feed_forward(
@@ -426,7 +426,7 @@ def sizes_for(B, L, *, buckets, tiles, block_tokens) -> _Sizes:
     )
 
 
-def per_layer(outer: Params, *, pruner: Pruner, num_layers):
+def layer_inputs(outer: Params, *, pruner: Pruner, num_layers):
     """What a layer reads beside its own parameters: those of its site, those of the next layer's, and its index."""
     index_N = np.arange(num_layers, dtype=np.int32)
     site_params = params_of_layers(pruner, outer["pruner"], num_layers)
@@ -448,9 +448,11 @@ def finish(
     states = state.out.hidden_TD[packed_index(state.valid_BL)[:, 0]]
     if state.out.exit_hidden_PD is not None:
         exit_hidden_BLD = state.out.exit_hidden_PD.reshape(*state.valid_BL.shape, config.hidden_dim)
-        states = exit_hidden_BLD if head.reads_tokens else states
+        states = exit_hidden_BLD if head.needs_all_states else states
         trace = trace.replace(exit_hidden_BLD=exit_hidden_BLD if return_exit_hidden else None)
-    return answered(head.read(outer["head"], config, states, batch), state.valid_BL[:, 0]), trace
+    return zero_empty_rows(
+        head.apply(outer["head"], config, states, batch), state.valid_BL[:, 0]
+    ), trace
 
 
 def make_stages(
@@ -473,12 +475,15 @@ def make_stages(
         "sizes": sizes_for(*shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens),
     }
     return StagedProgram(
-        per_layer=functools.partial(per_layer, pruner=pruner, num_layers=config.num_layers),
-        begin=functools.partial(
-            begin, head=head, return_exit_hidden=return_exit_hidden or head.reads_tokens, **options
+        layer_inputs=functools.partial(layer_inputs, pruner=pruner, num_layers=config.num_layers),
+        embed=functools.partial(
+            begin,
+            head=head,
+            return_exit_hidden=return_exit_hidden or head.needs_all_states,
+            **options,
         ),
-        step=functools.partial(run_layer, **options),
-        finish=functools.partial(
+        layer=functools.partial(run_layer, **options),
+        readout=functools.partial(
             finish, config=config, head=head, return_exit_hidden=return_exit_hidden
         ),
     )

@@ -11,13 +11,13 @@ class StagedProgram(NamedTuple):
     """What a driver computes. All functions are pure; `outer` are the parameters without the encoder's layers."""
 
     # outer -> tuple of trees with a leading layer axis: what a layer reads beside its own parameters
-    per_layer: Callable[[Params], tuple]
-    # (outer, Batch) -> (state, anything that only `finish` reads)
-    begin: Callable
+    layer_inputs: Callable[[Params], tuple]
+    # (outer, Batch) -> (state, anything that only `readout` reads)
+    embed: Callable
     # (state, (layer, *its slices of per_layer)) -> (state, record); the state keeps its shapes
-    step: Callable
-    # (outer, state, what `begin` gave it, records stacked along a layer axis) -> (logits float32 of the head, Trace)
-    finish: Callable
+    layer: Callable
+    # (outer, state, what `embed` gave it, records stacked along a layer axis) -> (logits float32 of the head, Trace)
+    readout: Callable
 
 
 def without_layers(params: Params) -> Params:
@@ -30,8 +30,8 @@ def without_layers(params: Params) -> Params:
 def run_stages(stages: StagedProgram, params: Params, batch: Batch):
     """All of them in one program: (logits, Trace). Params: layers stacked, or apart as `encoder.prepare_inference_params` gives them."""
     outer = without_layers(params)
-    state, first = stages.begin(outer, batch)
+    state, first = stages.embed(outer, batch)
     state, record_N = encoder.scan_layers(
-        stages.step, state, params["encoder"]["layers"], *stages.per_layer(outer)
+        stages.layer, state, params["encoder"]["layers"], *stages.layer_inputs(outer)
     )
-    return stages.finish(outer, state, first, record_N)
+    return stages.readout(outer, state, first, record_N)

@@ -48,14 +48,14 @@ def cut_layers(
     return params | {"encoder": params["encoder"] | {"layers": taken}}, config
 
 
-def run_distil(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_student(directory: pathlib.Path, context: RunContext, config) -> None:
     """Trains the student; the model is the best epoch on validation."""
     options, workdir = config.distill, directory.parent
-    layers = student_layers(options.layers, setup.encoder.num_layers)
+    layers = student_layers(options.layers, context.encoder.num_layers)
     params, encoder = cut_layers(
-        load_phase_model(workdir / "finetune").params, setup.encoder, layers
+        load_phase_model(workdir / "finetune").params, context.encoder, layers
     )
-    student = setup._replace(encoder=encoder)
+    student = context._replace(encoder=encoder)
     checkpoints = train(
         directory,
         student,
@@ -74,10 +74,10 @@ def run_distil(directory: pathlib.Path, setup: RunContext, config) -> None:
     )
     params, scores = checkpoints.restore_best(params), checkpoints.best_scores()
     checkpoints.close()
-    lengths = setup.splits[validation_split(setup)].lengths
+    lengths = context.splits[validation_split(context)].lengths
     dense, shallow = (
-        flops.dense_flops(sizes, lengths, head=setup.head.flops(params["head"], sizes, lengths))
-        for sizes in (setup.encoder, encoder)
+        flops.dense_flops(sizes, lengths, head=context.head.flops(params["head"], sizes, lengths))
+        for sizes in (context.encoder, encoder)
     )
     scores |= {"flops_speedup": flops.speedup(dense, shallow)}
     save_phase(
@@ -87,4 +87,4 @@ def run_distil(directory: pathlib.Path, setup: RunContext, config) -> None:
 
 def phases_of(options) -> list:
     """(directory name, function) of the phases that the section asks for."""
-    return [*([("teacher", run_teacher)] if options.distil_coef else []), ("distill", run_distil)]
+    return [*([("teacher", run_teacher)] if options.distil_coef else []), ("distill", run_student)]

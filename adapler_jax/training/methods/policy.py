@@ -99,13 +99,13 @@ def importance_scores(
 
     def loss(high_BLD):
         exit_hidden_BLD, _, _ = run(above, config.num_layers - top, high_BLD)
-        logits = head.read(
+        logits = head.apply(
             params["head"],
             config,
-            exit_hidden_BLD if head.reads_tokens else exit_hidden_BLD[:, 0],
+            exit_hidden_BLD if head.needs_all_states else exit_hidden_BLD[:, 0],
             batch,
         )
-        return jnp.sum(head.losses(logits, batch, 0.0)), logits
+        return jnp.sum(head.loss_fn(logits, batch, 0.0)), logits
 
     gradient_BLD, logits = jax.grad(loss, has_aux=True)(high_BLD)
     scores = [
@@ -150,7 +150,7 @@ def init_objective(
     total = jnp.float32(0.0)
     for place, site in enumerate(pruner.sites):
         site_params = jax.tree.map(lambda leaf, place=place: leaf[place], params["pruner"])
-        token_logit_BL = pruner.read(
+        token_logit_BL = pruner.score(
             site_params, jax.lax.stop_gradient(hidden_NBLD[site.layer - 1])
         )
         score_BL = probabilities(
@@ -217,7 +217,7 @@ def policy_objective(
         )
         return {
             "task": weighted(
-                head.losses(logits, batch, policy.distil_coef), batch, policy.class_weights
+                head.loss_fn(logits, batch, policy.distil_coef), batch, policy.class_weights
             ),
             "share": selected_share(
                 trace,
@@ -226,7 +226,7 @@ def policy_objective(
                 normalize_by_padded_length=policy.normalize_by_padded_length,
             ),
             "nll": action_losses(trace, pruner.sites, batch.valid_BL),
-            "accuracy": head.correct(logits, batch),
+            "accuracy": head.accuracy_fn(logits, batch),
         }
 
     at_once = policy.sample_batch_size or policy.num_samples

@@ -12,7 +12,7 @@ import numpy as np
 
 from adapler_jax.pruning import powerbert
 from adapler_jax.pruning.powerbert import check_retention, retention
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.phases import (
     load_phase_model,
@@ -33,20 +33,22 @@ def constant_slope(_):
     return lambda step: jnp.float32(1.0)
 
 
-def run_search(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_search(directory: pathlib.Path, context: RunContext, config) -> None:
     """Learns how many tokens each layer retains; the model is that of the last epoch."""
     options, workdir = config.powerbert, directory.parent
-    pruner = recipe.search_pruner_of(setup.encoder, options, max_length=setup.max_length)
+    pruner = from_config.make_powerbert_search(
+        context.encoder, options, max_length=context.max_length
+    )
     start = load_phase_model(workdir / "finetune").params
-    start |= {"pruner": pruner.init(setup.key("ranks"), setup.encoder)}
+    start |= {"pruner": pruner.init(context.key("ranks"), context.encoder)}
     checkpoints = train(
         directory,
-        setup,
+        context,
         pruner,
         start,
         options,
         make_step=soft_train_step(
-            setup,
+            context,
             pruner,
             options,
             slope_fn=constant_slope,
@@ -61,12 +63,12 @@ def run_search(directory: pathlib.Path, setup: RunContext, config) -> None:
     counts = retention(weight_NL, round_up=options.round_up)
     save_phase(
         directory,
-        setup,
-        powerbert(setup.encoder),
+        context,
+        powerbert(context.encoder),
         with_retention(params, counts),
         scores,
         retention=counts,
-        max_length=setup.max_length,
+        max_length=context.max_length,
         mass=weight_NL.sum(axis=-1).round(3).tolist(),
     )
 
@@ -76,16 +78,16 @@ def with_retention(params: Params, counts: tuple[int, ...]) -> Params:
     return params | {"pruner": {"retention_N": jnp.array(counts, jnp.float32)}}
 
 
-def given_retention(options, setup: RunContext) -> tuple[int, ...] | None:
+def given_retention(options, context: RunContext) -> tuple[int, ...] | None:
     """The configuration that stands in for a search; None where there is none.
 
     Raises ValueError where it does not fit the encoder, or is of a search that is not finished or for another length.
     """
     if options.retention:
-        counts = check_retention(options.retention, setup.encoder.num_layers)
-        if counts[0] > setup.max_length:
+        counts = check_retention(options.retention, context.encoder.num_layers)
+        if counts[0] > context.max_length:
             raise ValueError(
-                f"config.powerbert.retention is {counts}, for longer texts than the {setup.max_length} token slots of "
+                f"config.powerbert.retention is {counts}, for longer texts than the {context.max_length} token slots of "
                 "this run; give at most as many, or set config.data.max_length"
             )
         return counts
@@ -98,30 +100,30 @@ def given_retention(options, setup: RunContext) -> tuple[int, ...] | None:
             f"config.powerbert.retention_from is {workdir}; there is no finished search ({path})"
         )
     found = read_done(path.parent)
-    if found["max_length"] != setup.max_length:
+    if found["max_length"] != context.max_length:
         raise ValueError(
             f"the search in {workdir} was for texts of {found['max_length']} token slots, this run has "
-            f"{setup.max_length}; set config.data.max_length, or search anew"
+            f"{context.max_length}; set config.data.max_length, or search anew"
         )
-    return check_retention(found["retention"], setup.encoder.num_layers)
+    return check_retention(found["retention"], context.encoder.num_layers)
 
 
-def run_retrain(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_retrain(directory: pathlib.Path, context: RunContext, config) -> None:
     """Trains with the found or given retention configuration; the model is the best epoch on validation."""
     options, workdir = config.powerbert, directory.parent
-    pruner = powerbert(setup.encoder, counts_padding=options.padding_votes)
-    start, counts = "finetune", given_retention(options, setup)
+    pruner = powerbert(context.encoder, counts_padding=options.padding_votes)
+    start, counts = "finetune", given_retention(options, context)
     if counts is None:
         start, counts = "search", tuple(read_done(workdir / "search")["retention"])
     params = with_retention(load_phase_model(workdir / start).params, counts)
     checkpoints = train(
         directory,
-        setup,
+        context,
         pruner,
         params,
         options,
         make_step=soft_train_step(
-            setup,
+            context,
             pruner,
             options,
             slope_fn=constant_slope,
@@ -130,7 +132,7 @@ def run_retrain(directory: pathlib.Path, setup: RunContext, config) -> None:
         extras=load_teacher(workdir, options),
         rank=lambda epoch, scores: scores["score"],
     )
-    save_best_phase(directory, setup, pruner, checkpoints, params, retention=counts)
+    save_best_phase(directory, context, pruner, checkpoints, params, retention=counts)
 
 
 def phases_of(options) -> list:

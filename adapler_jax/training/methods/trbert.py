@@ -15,7 +15,7 @@ import numpy as np
 
 from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.pruning import Pruner
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
 from adapler_jax.training.methods.policy import (
     check_depth,
@@ -40,11 +40,11 @@ def needs_scores(options) -> bool:
     return options.imitation_ratio > 0 or options.init_num_epochs > 0
 
 
-def check_fit(options, setup: RunContext) -> None:
+def check_fit(options, context: RunContext) -> None:
     """Raises ValueError where the options do not fit the encoder."""
-    layers = selection_layers(recipe.trbert_of(setup.encoder, options))
+    layers = selection_layers(from_config.make_trbert(context.encoder, options))
     if needs_scores(options):
-        check_depth(setup.encoder, layers)
+        check_depth(context.encoder, layers)
 
 
 def selection_layers(pruner: Pruner) -> tuple[int, ...]:
@@ -52,20 +52,20 @@ def selection_layers(pruner: Pruner) -> tuple[int, ...]:
     return tuple(site.layer for site in pruner.sites)
 
 
-def run_scores(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_scores(directory: pathlib.Path, context: RunContext, config) -> None:
     """Importance scores and logits of every training example, by the fine-tuned model."""
     directory.mkdir(parents=True, exist_ok=True)
     params = load_phase_model(directory.parent / "finetune").params
-    layers = selection_layers(recipe.trbert_of(setup.encoder, config.trbert))
-    num_rows = int(setup.splits["train"].example_ids.max()) + 1
-    guide = np.zeros((num_rows, len(layers), setup.max_length), np.float32)
-    logits = empty_logits(setup.logits_shape, num_rows)
+    layers = selection_layers(from_config.make_trbert(context.encoder, config.trbert))
+    num_rows = int(context.splits["train"].example_ids.max()) + 1
+    guide = np.zeros((num_rows, len(layers), context.max_length), np.float32)
+    logits = empty_logits(context.logits_shape, num_rows)
     measure = jax.jit(
         lambda params, batch: importance_scores(
-            params, setup.encoder, batch, layers=layers, dtype=setup.dtype, head=setup.head
+            params, context.encoder, batch, layers=layers, dtype=context.dtype, head=context.head
         )
     )
-    for batch in track(setup.eval_batches("train", config.trbert.batch_size), directory.name):
+    for batch in track(context.eval_batches("train", config.trbert.batch_size), directory.name):
         real_B = batch.example_id_B != PADDING_EXAMPLE_ID
         rows = batch.example_id_B[real_B]
         score_BSL, found = measure(params, batch)
@@ -84,7 +84,7 @@ def load_scores(workdir: pathlib.Path, options) -> PerExampleArrays | None:
 
 def train_selectors(
     directory,
-    setup: RunContext,
+    context: RunContext,
     config,
     *,
     start: str,
@@ -100,10 +100,10 @@ def train_selectors(
     options, workdir = config.trbert.copy_and_resolve_references(), directory.parent
     with options.unlocked():
         options.num_epochs = num_epochs
-    pruner = recipe.trbert_of(setup.encoder, options)
+    pruner = from_config.make_trbert(context.encoder, options)
     params = load_phase_model(workdir / start).params
     if start == "finetune":
-        params |= {"pruner": pruner.init(setup.key("selectors"), setup.encoder)}
+        params |= {"pruner": pruner.init(context.key("selectors"), context.encoder)}
 
     def make_step(encoder, params, main, num_steps):
         objective = make_objective(encoder, pruner, num_steps)
@@ -113,7 +113,7 @@ def train_selectors(
 
     checkpoints = train(
         directory,
-        setup,
+        context,
         pruner,
         params,
         options,
@@ -121,22 +121,22 @@ def train_selectors(
         extras=load_scores(workdir, options),
         rank=lambda epoch, scores: float(epoch),
     )
-    save_best_phase(directory, setup, pruner, checkpoints, params)
+    save_best_phase(directory, context, pruner, checkpoints, params)
 
 
-def run_init(directory: pathlib.Path, setup: RunContext, config) -> None:
+def run_init(directory: pathlib.Path, context: RunContext, config) -> None:
     """Trains the selectors towards the ranks of the importance scores."""
 
     def make_objective(encoder, pruner, num_steps):
         def objective(params, batch, step, key):
             target_BSL = rank_targets(batch.importance_BSL, batch.valid_BL)
-            return init_objective(params, encoder, pruner, batch, target_BSL, dtype=setup.dtype)
+            return init_objective(params, encoder, pruner, batch, target_BSL, dtype=context.dtype)
 
         return objective
 
     train_selectors(
         directory,
-        setup,
+        context,
         config,
         start="finetune",
         num_epochs=config.trbert.init_num_epochs,
@@ -145,11 +145,11 @@ def run_init(directory: pathlib.Path, setup: RunContext, config) -> None:
     )
 
 
-def run_policy(directory: pathlib.Path, setup: RunContext, config, *, joint: bool) -> None:
+def run_policy(directory: pathlib.Path, context: RunContext, config, *, joint: bool) -> None:
     """Trains the selectors by reinforcement, alone or with the encoder."""
     options = config.trbert
-    policy = recipe.make_policy_config(options, joint=joint)._replace(
-        class_weights=setup.class_weights
+    policy = from_config.make_policy_config(options, joint=joint)._replace(
+        class_weights=context.class_weights
     )
 
     def make_objective(encoder, pruner, num_steps):
@@ -162,9 +162,9 @@ def run_policy(directory: pathlib.Path, setup: RunContext, config, *, joint: boo
                 policy,
                 key=key,
                 share_done=step / num_steps,
-                dtype=setup.dtype,
-                head=setup.head,
-                loop=setup.loop,
+                dtype=context.dtype,
+                head=context.head,
+                loop=context.loop,
             )
 
         return objective
@@ -178,7 +178,7 @@ def run_policy(directory: pathlib.Path, setup: RunContext, config, *, joint: boo
         )
     train_selectors(
         directory,
-        setup,
+        context,
         config,
         start=start,
         num_epochs=num_epochs,

@@ -9,7 +9,7 @@ import pytest
 from adapler_jax.data.batching.batches import (
     eval_batches,
     num_steps_per_epoch,
-    plan_epoch,
+    shuffle_epoch,
     train_batches,
 )
 from adapler_jax.data.batching.lengths import (
@@ -113,7 +113,7 @@ def test_no_length_is_left_out_more_often_than_another():
     seen = np.zeros(15)
     for epoch in range(1000):
         rows = np.concatenate(
-            plan_epoch(counts, batch_size=8, lengths=LENGTHS, seed=0, epoch=epoch)
+            shuffle_epoch(counts, batch_size=8, lengths=LENGTHS, seed=0, epoch=epoch)
         )
         seen[rows] += 1
     assert seen.sum() == 1000 * 8
@@ -188,8 +188,8 @@ def test_extras_travel_with_their_example(make_tokenized, dense):
         table[row, : COUNTS[row]] = ragged[row]
     logits = np.stack([np.arange(53), -np.arange(53)], 1).astype(np.float32)
     extras = PerExampleArrays(saliency=table if dense else ragged, teacher_logits=logits)
-    evaluated = list(eval_batches(tokenized, batch_size=8, lengths=LENGTHS, extras=extras))
-    for batch in _take(tokenized, 12, extras=extras) + evaluated:
+    evaluated = list(eval_batches(tokenized, batch_size=8, lengths=LENGTHS, example_arrays=extras))
+    for batch in _take(tokenized, 12, example_arrays=extras) + evaluated:
         ids = np.where(batch.example_id_B == PADDING_EXAMPLE_ID, 0, batch.example_id_B)
         real = batch.example_id_B != PADDING_EXAMPLE_ID
         expected = np.where(batch.valid_BL & real[:, None], ids[:, None] / np.float32(10), 0)
@@ -203,12 +203,12 @@ def test_extras_of_other_data_are_refused(make_tokenized):
     with pytest.raises(
         ValueError, match="teacher logits of 2 examples, but the data has the example id 2"
     ):
-        _take(tokenized, 1, extras=PerExampleArrays(teacher_logits=np.zeros((2, 2))))
+        _take(tokenized, 1, example_arrays=PerExampleArrays(teacher_logits=np.zeros((2, 2))))
     wrong = Ragged(np.zeros(12, np.float32), np.array([0, 3, 8, 12]))
     with pytest.raises(
         ValueError, match="saliency of example 1 has another length than its 4 tokens"
     ):
-        _take(tokenized, 1, extras=PerExampleArrays(saliency=wrong))
+        _take(tokenized, 1, example_arrays=PerExampleArrays(saliency=wrong))
 
 
 def test_raw_token_lists_are_padded_for_inference():
@@ -232,7 +232,7 @@ def test_what_cannot_be_batched_is_refused_before_the_first_batch(make_tokenized
     for make in (lambda *args, **more: train_batches(*args, seed=0, **more), eval_batches):
         with pytest.raises(
             ValueError,
-            match="bucket 16 cannot hold 20 tokens; add a larger size to config.data.bucket_lengths",
+            match=r"bucket 16 cannot hold 20 tokens; add a larger size to config.data.bucket_lengths",
         ):
             make(make_tokenized([20, 3]), batch_size=2, lengths=LENGTHS)
         with pytest.raises(ValueError, match="there are no examples to batch"):
@@ -251,7 +251,7 @@ def test_the_smallest_bucket_that_holds_a_length_is_chosen(length, bucket):
 def test_a_full_bucket_names_its_field():
     with pytest.raises(
         ValueError,
-        match="^bucket 64 cannot hold 71 kept tokens; add a larger size to config.inference.buckets$",
+        match=r"^bucket 64 cannot hold 71 kept tokens; add a larger size to config.inference.buckets$",
     ):
         bucket_for(71, (32, 64), what="kept tokens", field="config.inference.buckets")
 

@@ -5,9 +5,9 @@ import pytest
 
 from adapler_jax.data.batching.padding import (
     PerExampleArrays,
-    add_extras,
+    add_example_arrays,
     axes_of,
-    check_extras,
+    check_example_arrays,
     pad_batch,
 )
 from adapler_jax.data.batching.ragged import Ragged
@@ -20,7 +20,7 @@ IDS = [2, 0]
 def beside(teacher_logits, *, length=4, batch_size=3):
     """The teacher's logits of examples 2 and 0, and a filler row."""
     batch = pad_batch(ROWS, length=length, batch_size=batch_size, example_ids=IDS)
-    return add_extras(
+    return add_example_arrays(
         batch, np.array([3, 2]), PerExampleArrays(teacher_logits=teacher_logits)
     ).teacher_logits
 
@@ -61,10 +61,10 @@ def test_a_dict_that_lacks_an_example_is_refused():
     tokens = Ragged(np.ones(5, np.int32), np.array([0, 3, 5]))
     tokenized = Tokenized(tokens, tokens, np.zeros(2, np.int32), np.array([0, 2], np.int32))
     whole, short = np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float32)
-    check_extras(tokenized, PerExampleArrays(teacher_logits={"type_B3": whole}))
+    check_example_arrays(tokenized, PerExampleArrays(teacher_logits={"type_B3": whole}))
     with pytest.raises(
         ValueError, match="teacher logits of 2 examples, but the data has the example id 2"
     ):
-        check_extras(
+        check_example_arrays(
             tokenized, PerExampleArrays(teacher_logits={"span_BL2": whole, "type_B3": short})
         )

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, strategies
 
 from adapler_jax.data.classification.rationales import (
-    Annotated,
-    cut_windows,
+    AnnotatedText,
+    cut_chunks,
     find_evidences,
     load_hatexplain,
     load_movie_rationales,
@@ -27,7 +27,7 @@ def write_rows(path, rows):
 
 
 def text_of(words, rationale):
-    return Annotated(
+    return AnnotatedText(
         tuple(words.split()), np.array([mark == "x" for mark in rationale]), label=1, document=0
     )
 
@@ -104,7 +104,9 @@ def test_a_malformed_row_is_named(tmp_path, wrong, message):
 @pytest.mark.parametrize("span", [[9, 12], [-1, 2], [3, 3]])
 def test_a_span_outside_of_its_text_is_refused(tmp_path, span):
     source = write_rows(tmp_path / "train.jsonl", [REVIEW, REVIEW | {"evidence_spans": [span]}])
-    with pytest.raises(ValueError, match="row 2: the rationale .* outside of its text of 11 words"):
+    with pytest.raises(
+        ValueError, match=r"row 2: the rationale .* outside of its text of 11 words"
+    ):
         load_movie_rationales(source)
 
 
@@ -133,7 +135,7 @@ def test_hatexplain_marks_what_most_annotators_marked(tmp_path):
 
 def test_a_window_ends_in_front_of_a_rationale_that_it_cannot_hold():
     text = text_of("a b c d e f g", "..xx..x")
-    windows = cut_windows(text, [1] * 7, 3)
+    windows = cut_chunks(text, [1] * 7, 3)
     assert [window.text for window in windows] == ["a b", "c d e", "f g"]
     assert [window.rationale_W.tolist() for window in windows] == [
         [False] * 2,
@@ -144,12 +146,12 @@ def test_a_window_ends_in_front_of_a_rationale_that_it_cannot_hold():
 
 
 def test_a_rationale_longer_than_a_window_is_cut():
-    windows = cut_windows(text_of("a b c d e f", ".xxxxx"), [1] * 6, 2)
+    windows = cut_chunks(text_of("a b c d e f", ".xxxxx"), [1] * 6, 2)
     assert [window.text for window in windows] == ["a", "b c", "d e", "f"]
 
 
 def test_words_are_never_cut():
-    windows = cut_windows(text_of("a b c d", "...."), [2, 2, 9, 1], 3)
+    windows = cut_chunks(text_of("a b c d", "...."), [2, 2, 9, 1], 3)
     assert [window.text for window in windows] == ["a", "b", "c", "d"]
 
 
@@ -162,10 +164,10 @@ def test_words_are_never_cut():
 def test_windows_hold_every_word_once_and_cut_no_rationale_that_fits(words, max_pieces):
     pieces_W = np.array([pieces for pieces, _ in words], int)
     rationale_W = np.array([marked for _, marked in words], bool)
-    text = Annotated(
+    text = AnnotatedText(
         tuple(f"w{place}" for place in range(len(words))), rationale_W, label=0, document=3
     )
-    windows = cut_windows(text, pieces_W, max_pieces)
+    windows = cut_chunks(text, pieces_W, max_pieces)
     assert tuple(word for window in windows for word in window.words) == text.words
     edges = np.cumsum([len(window.words) for window in windows])
     for start, end in zip(np.append(0, edges[:-1]), edges):
@@ -180,4 +182,4 @@ def test_windows_hold_every_word_once_and_cut_no_rationale_that_fits(words, max_
 
 def test_a_window_of_nothing_is_refused():
     with pytest.raises(ValueError, match="windows of 0 pieces"):
-        cut_windows(text_of("a", "."), [1], 0)
+        cut_chunks(text_of("a", "."), [1], 0)

@@ -99,7 +99,7 @@ def test_a_class_that_a_draw_left_out_is_tied_to_the_draw(tmp_path):
 def test_all_missing_columns_are_named_at_once(tmp_path):
     (tmp_path / "a.csv").write_text("review,stars\na,1\nb,0\n")
     with pytest.raises(
-        ValueError, match="no columns 'text' and 'label'; there are .*review"
+        ValueError, match=r"no columns 'text' and 'label'; there are .*review"
     ) as caught:
         load_task("custom", source=f"file:{tmp_path}/a.csv")
     assert "columns=\"{'text': NAME, 'label': NAME}\"" in str(caught.value)
@@ -126,7 +126,7 @@ def test_rows_that_a_field_leaves_out_are_counted(tmp_path):
     train = [*rows(a=3, b=3), ("", "a"), (None, "b"), ("no label", None)]
     with pytest.raises(
         ValueError,
-        match="row 8 has None in column 'text'; expected text; config.data.skip_incomplete",
+        match=r"row 8 has None in column 'text'; expected text; config.data.skip_incomplete",
     ):
         load(tmp_path / "d", train=[*rows(a=3, b=3), ("x", "a"), (None, "b")])
     data = load(
@@ -161,11 +161,11 @@ def test_what_is_no_class_is_refused_with_the_way_out(tmp_path, labels, message)
 def test_one_hot_columns_are_refused_with_the_way_out(tmp_path):
     (tmp_path / "a.csv").write_text("text,neg,pos\na,1,0\nb,0,1\n")
     with pytest.raises(
-        ValueError, match="unknown column 'label'; .*one column with the class of each row"
+        ValueError, match=r"unknown column 'label'; .*one column with the class of each row"
     ):
         load_task("custom", source=f"file:{tmp_path}/a.csv")
     with pytest.raises(
-        ValueError, match="columns has .* as label; expected the name of one column: of one-hot"
+        ValueError, match=r"columns has .* as label; expected the name of one column: of one-hot"
     ):
         load_task("custom", source=f"file:{tmp_path}/a.csv", columns={"label": ("neg", "pos")})
 
@@ -295,7 +295,7 @@ def test_class_names_of_a_data_set_are_the_classes(tmp_path):
 
 def test_numbers_of_any_size_are_labels_or_refused():
     assert classes_seen([10**400, 1, 1]) == ("1", str(10**400))
-    with pytest.raises(ValueError, match="row 1 has the label .*none of the 2 classes"):
+    with pytest.raises(ValueError, match=r"row 1 has the label .*none of the 2 classes"):
         encode_labels([10**5000], ("a", "b"), where="in")
 
 
@@ -303,7 +303,7 @@ def test_a_header_of_one_column_names_the_field_for_the_delimiter(tmp_path):
     (tmp_path / "train.csv").write_text("review^stars\ngood^1\nbad^0\n")
     with pytest.raises(
         ValueError,
-        match="there are review.stars; where that is several, .*data.delimiter; map them",
+        match=r"there are review.stars; where that is several, .*data.delimiter; map them",
     ):
         load_task("custom", source=f"file:{tmp_path / 'train.csv'}")
 

@@ -53,7 +53,7 @@ def test_the_table_holds_the_eight_tasks_of_the_paper_and_all_tasks_are_complete
 def test_an_unknown_task_gets_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match="unknown task 'sst-2'; did you mean 'sst2'.*own data goes by the task 'custom'",
+        match=r"unknown task 'sst-2'; did you mean 'sst2'.*own data goes by the task 'custom'",
     ):
         get_task("sst-2")
 
@@ -180,7 +180,7 @@ def test_classes_cannot_be_read_without_a_train_split(tmp_path):
     source = _write(tmp_path / "d", test=_rows(3, text="text"))
     with pytest.raises(
         ValueError,
-        match="no train split to read the classes from; there are test: set .*class_names",
+        match=r"no train split to read the classes from; there are test: set .*class_names",
     ):
         load_task("custom", source=source)
 
@@ -273,7 +273,7 @@ def test_duplicates_are_removed_before_anything_is_carved(tmp_path):
 def test_a_source_without_train_serves_evaluation(tmp_path):
     data = load_task("sst2", source=_write(tmp_path / "d", test=_rows(3)))
     assert list(data.splits) == ["test"]
-    with pytest.raises(ValueError, match="task 'sst2': unknown split 'train'; .*known: test"):
+    with pytest.raises(ValueError, match=r"task 'sst2': unknown split 'train'; .*known: test"):
         data.split("train")
 
 
@@ -300,7 +300,7 @@ def test_classes_seen_are_ordered_by_number_then_name():
 def test_a_label_outside_the_classes_names_row_value_and_classes(label):
     with pytest.raises(
         ValueError,
-        match="train.csv: row 2 has the label .*none of the 2 classes neg, pos .*class_names",
+        match=r"train.csv: row 2 has the label .*none of the 2 classes neg, pos .*class_names",
     ):
         encode_labels([0, label], ("neg", "pos"), where="train.csv")
 
@@ -390,7 +390,7 @@ def test_more_examples_than_there_are_are_all(tmp_path):
 
 
 def test_custom_needs_a_source_and_two_classes(tmp_path):
-    with pytest.raises(ValueError, match="has no source of its own; set config.data.source"):
+    with pytest.raises(ValueError, match=r"has no source of its own; set config.data.source"):
         load_task("custom")
     with pytest.raises(ValueError, match=r"has the classes \['0'\]; expected two or more"):
         load_task("custom", source=_write(tmp_path / "d", train=_rows(1, text="text")))

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies
 from adapler_jax.data.qa.wikihop import (
     WikihopQuestion,
     build_wikihop_rows,
-    share_out,
+    distribute_tokens,
     stream_wikihop,
     stream_wikihop_rows,
 )
@@ -110,7 +110,8 @@ def test_a_text_goes_on_in_the_next_row_behind_a_marker():
 
     def share(room, max_packed_questions):
         return [
-            row.tolist() for row in share_out(prefix, texts, marker, room, max_packed_questions)
+            row.tolist()
+            for row in distribute_tokens(prefix, texts, marker, room, max_packed_questions)
         ]
 
     assert share(6, 9) == [[9, 0, 1, 2, 3], [9, 0, 4, 5, 6, 7], [9, 0, 8]]

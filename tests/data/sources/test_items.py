@@ -128,7 +128,7 @@ def test_a_file_is_the_split_that_its_name_says(tmp_path):
 _TFDS_PROGRAM = """
 import sys
 import tensorflow_datasets as tfds
-from adapler_jax.data.qa.multiple_choice import ChoiceQuestion, stream_choices
+from adapler_jax.data.qa.multiple_choice import MultipleChoiceQuestion, stream_multiple_choice
 
 class TinyRace(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
@@ -148,23 +148,23 @@ class TinyRace(tfds.core.GeneratorBasedBuilder):
             yield row, fields | {"example_id": f"high{row}.txt"}
 
 try:
-    stream_choices("tfds:tiny_race/high", split="validation")
+    stream_multiple_choice("tfds:tiny_race/high", split="validation")
 except ValueError as error:
     assert "prepare it once where TensorFlow is installed and set TFDS_DATA_DIR" in str(error)
 TensorInfo = type(tfds.features.Text().get_tensor_info())
 TensorInfo.dtype = property(lambda info: info.np_dtype)  # all that preparing takes from TensorFlow
-found = list(stream_choices("tfds:tiny_race/high", split="validation"))
+found = list(stream_multiple_choice("tfds:tiny_race/high", split="validation"))
 assert found == [
-    ChoiceQuestion("high0.txt-0", "\\u00e9", "q _", ("\\u65e5", "b"), 1),
-    ChoiceQuestion("high0.txt-1", "\\u00e9", "r", ("c d", ""), 0),
+    MultipleChoiceQuestion("high0.txt-0", "\\u00e9", "q _", ("\\u65e5", "b"), 1),
+    MultipleChoiceQuestion("high0.txt-1", "\\u00e9", "r", ("c d", ""), 0),
 ], found
-assert len(list(stream_choices("tfds:tiny_race/high", split="train"))) == 4
+assert len(list(stream_multiple_choice("tfds:tiny_race/high", split="train"))) == 4
 try:
-    stream_choices("tfds:tiny_race/high", split="test")
+    stream_multiple_choice("tfds:tiny_race/high", split="test")
 except ValueError as error:
     assert "has no split 'test'; there are train, dev" in str(error)
 try:
-    stream_choices("tfds:no_such_dataset_anywhere", split="test")
+    stream_multiple_choice("tfds:no_such_dataset_anywhere", split="test")
 except ValueError as error:
     assert "tensorflow-datasets cannot give 'no_such_dataset_anywhere'" in str(error)
 assert not any(name.split(".")[0] == "tensorflow" for name in sys.modules)

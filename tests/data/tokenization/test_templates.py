@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models
 from adapler_jax.data.batching.ragged import Ragged, ragged
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.tokenization.templates import (
-    fill,
-    join,
+    fill_template,
+    join_chunks,
     marker_ids,
     read_template,
     token_rows,
@@ -35,7 +35,7 @@ def test_a_filled_template_is_what_the_tokenizer_makes_of_whole_texts(build, pai
     core = build()
     texts = [("a film", "bad"), ("", "é 🎬"), ("日本", "")]
     parts = list(zip(*(token_rows(core, part) for part in zip(*texts))))
-    tokens, segments = fill(
+    tokens, segments = fill_template(
         read_template(core, pair=pair), [part if pair else (part[0], NOTHING) for part in parts]
     )
     whole = [core.encode(*text[: 1 + pair]) for text in texts]
@@ -81,7 +81,7 @@ def test_markers_must_be_in_the_vocabulary():
 
 
 def test_no_pieces_are_no_rows():
-    tokens, segments = fill(read_template(build_core(), pair=True), [])
+    tokens, segments = fill_template(read_template(build_core(), pair=True), [])
     assert len(tokens) == len(segments) == 0 and tokens.values.dtype == np.int32
     assert len(ragged([], np.int8)) == 0 and ragged([], np.int8).values.dtype == np.int8
 
@@ -92,7 +92,7 @@ def test_joined_chunks_count_their_questions_on():
         rows = ragged([np.full(start + number, number) for number in numbers], np.int32)
         return Rows(rows, numbers + start, numbers, start, [str(number) for number in numbers])
 
-    joined = join([chunk(1, 2), chunk(5, 1), chunk(9, 0)])
+    joined = join_chunks([chunk(1, 2), chunk(5, 1), chunk(9, 0)])
     assert [joined.tokens[row].tolist() for row in range(3)] == [[0], [1, 1], [0] * 5]
     assert (
         joined.labels.tolist() == [1, 2, 5] and joined.ids == ["0", "1", "0"] and joined.size == 9

@@ -13,7 +13,7 @@ from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization import condense as condense_module
 from adapler_jax.data.tokenization import pieces as pieces_module
 from adapler_jax.data.tokenization.condense import condense
-from adapler_jax.data.tokenization.offsets import encode_places
+from adapler_jax.data.tokenization.offsets import encode_with_offsets
 from adapler_jax.data.tokenization.pieces import encode_all, encode_pieces, longest_first
 from adapler_jax.data.tokenization.text_rows import encode_rows
 from adapler_jax.data.tokenization.tokens import encode
@@ -252,7 +252,7 @@ def test_texts_that_are_read_whole_have_the_same_tokens_too(texts):
                 list(map(replace_lone_surrogates, texts)), add_special_tokens=False
             )
         ]
-        places, text_of = encode_places(core, texts)
+        places, text_of = encode_with_offsets(core, texts)
         for text, number, ids in zip(texts, text_of, expected):
             assert places.ids[places.offsets[number] : places.offsets[number + 1]].tolist() == ids
             assert encode_whole(core, replace_lone_surrogates(text)).token_L.tolist() == ids

@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import AutoTokenizer
 
 from adapler_jax.data.tokenization.tokenizers import (
-    check_table,
-    highest_number,
+    check_embedding_rows,
     load_core,
     load_tokenizer,
+    max_token_id,
     read_tokenizer,
 )
 from tests.data.vocabulary import SPECIAL, build_core, build_roberta_core
@@ -505,13 +505,13 @@ def test_a_bert_normalizer_in_a_sequence_is_set_too(tmp_path):
 def test_the_highest_number_decides_whether_a_table_is_large_enough():
     core = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 9}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    check_table(core, 10, "m")
+    check_embedding_rows(core, 10, "m")
     with pytest.raises(
         ValueError, match="gives 'a' the number 9 and knows 2 tokens, but its embedding table has 9"
     ):
-        check_table(core, 9, "m")
+        check_embedding_rows(core, 9, "m")
     core.add_tokens([AddedToken("[E1]"), AddedToken("[E2]")])
-    assert highest_number(core) == max(core.token_to_id("[E2]"), 9)
+    assert max_token_id(core) == max(core.token_to_id("[E2]"), 9)
 
 
 def test_two_tokens_of_one_number_are_refused(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune import run as latency
-from adapler_jax.inference.autotune.select import choose
+from adapler_jax.inference.autotune.select import select_driver
 from adapler_jax.inference.autotune.table import cached_path, find_table, read_table, write_table
 from adapler_jax.inference.autotune.workloads import (
     kept_fractions,
@@ -57,7 +57,7 @@ def test_every_case_is_measured_and_written(measured):
 def test_an_engine_can_choose_by_what_was_measured(measured):
     for batch_size in (1, 4):
         for is_pruned in (False, True):
-            found = choose(
+            found = select_driver(
                 measured[1],
                 CONFIG,
                 jnp.float32,
@@ -120,7 +120,9 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
         lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows,
     )
     monkeypatch.setattr(
-        latency, "measure_rungs", lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows
+        latency,
+        "measure_buckets",
+        lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows,
     )
     latency.measure_all(
         options.configs,

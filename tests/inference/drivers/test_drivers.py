@@ -76,7 +76,7 @@ def marking_pruner():
         return {"level_N": jnp.linspace(-1.0, 0.5, config.num_layers, dtype=jnp.float32)}
 
     return PRUNER._replace(
-        name="marking", read=lambda params, hidden: hidden[..., 0], select=select, init=init
+        name="marking", score=lambda params, hidden: hidden[..., 0], hard=select, init=init
     )
 
 
@@ -570,8 +570,8 @@ def test_drivers_add_no_rank_promotion():
         protected_BL=batch.valid_BL,
     )
     pruner = PRUNER._replace(
-        read=lambda params, hidden: hidden[..., 0],
-        select=lambda params, index, view: Selection(view.survival_BL, view.remaining_BL),
+        score=lambda params, hidden: hidden[..., 0],
+        hard=lambda params, index, view: Selection(view.survival_BL, view.remaining_BL),
     )
     with jax.numpy_rank_promotion("raise"):
         kept, record = bucketed.apply_pruner(

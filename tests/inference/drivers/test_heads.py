@@ -59,13 +59,13 @@ def with_sentences(lengths=LENGTHS):
     last_B = np.array(lengths)[:, None, None] - 1
     slot_BX2 = np.minimum(np.array([[[1, 4], [5, 10]]]), last_B)
     slot_BX2 = np.where(last_B >= np.array([[[1], [5]]]), slot_BX2, -1).astype(np.int32)
-    return make_batch(lengths).replace(marks={"sentence_BX2": slot_BX2})
+    return make_batch(lengths).replace(head_slots={"sentence_BX2": slot_BX2})
 
 
 def without_sentences(lengths=LENGTHS):
     """Nothing is protected."""
     return make_batch(lengths).replace(
-        marks={"sentence_BX2": np.full((len(lengths), 2, 2), -1, np.int32)}
+        head_slots={"sentence_BX2": np.full((len(lengths), 2, 2), -1, np.int32)}
     )
 
 
@@ -106,7 +106,7 @@ def test_a_head_of_spans_alone_has_the_same_spans(driver):
     batch, params = make_batch(), params_of("trbert")
     batch = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf[:1]]), batch)
     found_BL2, trace = engine("trbert", driver, heads.SPAN)(params, batch)
-    unmarked = batch.replace(marks=without_sentences((1,) * 5).marks)
+    unmarked = batch.replace(head_slots=without_sentences((1,) * 5).head_slots)
     expected, expected_trace = engine("trbert", "masked")(params, unmarked)
     assert_same((found_BL2, trace), (expected["span_BL2"], expected_trace))
 
@@ -163,8 +163,8 @@ def test_two_threads_give_the_answers_of_one():
 
 def weights_of_ends(trace, batch):
     """What is left of the first and last token of each sentence behind each site, [N, tokens]."""
-    row, *place = np.nonzero(batch.marks["sentence_BX2"] >= 0)
-    return np.asarray(trace.survival_NBL)[:, row, batch.marks["sentence_BX2"][row, *place]]
+    row, *place = np.nonzero(batch.head_slots["sentence_BX2"] >= 0)
+    return np.asarray(trace.survival_NBL)[:, row, batch.head_slots["sentence_BX2"][row, *place]]
 
 
 @pytest.mark.parametrize("driver", ["masked", *FAST])
@@ -175,7 +175,7 @@ def test_tokens_that_the_head_reads_by_name_are_never_dropped(name, driver):
     assert np.all(weights_of_ends(trace, batch) == 1)
     unprotected = engine(name, driver)(params, without_sentences())[1]
     assert np.any(weights_of_ends(unprotected, batch) == 0)
-    exists_BX = batch.marks["sentence_BX2"][..., 0] >= 0
+    exists_BX = batch.head_slots["sentence_BX2"][..., 0] >= 0
     assert np.all((np.asarray(logits["support_BX2"])[..., 1] == MASK_BIAS) == ~exists_BX)
     assert_same(found, engine(name, "masked")(params, batch))
 
@@ -184,7 +184,7 @@ def test_they_may_go_where_the_head_lets_them_and_their_last_state_is_read():
     batch, params = with_sentences(), params_of("trbert")
     logits, trace = engine("trbert", "masked", FREE)(params, batch)
     assert np.any(weights_of_ends(trace, batch) == 0)
-    expected = jax.jit(HOTPOT.read, static_argnums=1)(
+    expected = jax.jit(HOTPOT.apply, static_argnums=1)(
         params["head"], CONFIG, trace.exit_hidden_BLD, batch
     )
     assert_same(logits, expected)
@@ -223,7 +223,7 @@ def test_a_protected_token_leaves_a_soft_site_exactly_as_it_entered(name):
     protected_BL = jnp.array([[False, True, False, False]])
     view = SiteInput(
         token_logit_BL=jnp.array([[5.0, -9.0, 4.0, -9.0]]),
-        valid_BL=jnp.ones((1, 4), bool),
+        remaining_BL=jnp.ones((1, 4), bool),
         survival_BL=jnp.array([[1.0, 0.7, 1.0, 0.7]]),
         noise=SamplingNoise(jnp.full((1, 4), 0.5)),
         protected_BL=protected_BL,

@@ -121,7 +121,7 @@ def test_a_row_without_tokens_has_logits_of_zero(name, driver):
 
 def test_logits_in_a_dict_are_zero_in_rows_without_tokens():
     logits = {"span_BL2": jnp.ones((2, 3, 2)), "type_B3": jnp.ones((2, 3))}
-    found = heads.answered(logits, jnp.array([True, False]))
+    found = heads.zero_empty_rows(logits, jnp.array([True, False]))
     assert all(np.all(x[0] == 1) and not np.any(x[1]) for x in found.values())
 
 
@@ -136,7 +136,9 @@ def test_rows_without_a_token_give_no_gradient(pruner):
                 params, CONFIG, pruner, batch, slope=jnp.float32(10.0)
             )
             terms = pruner.loss_terms(params["pruner"], trace, batch)
-            return jnp.sum(CLASSIFICATION.losses(logits_BC, batch, 0.0)) + 3.0 * sum(terms.values())
+            return jnp.sum(CLASSIFICATION.loss_fn(logits_BC, batch, 0.0)) + 3.0 * sum(
+                terms.values()
+            )
 
         return jax.grad(total)(params)
 
@@ -163,7 +165,7 @@ def exact_products(function, *args):
 def test_scores_are_products_of_full_precision_whatever_the_operands_of_the_encoder(pruner):
     params = make_params(pruner)
     first = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
-    assert exact_products(pruner.read, first, jnp.zeros((2, 3, 16))) == (2, 2)
+    assert exact_products(pruner.score, first, jnp.zeros((2, 3, 16))) == (2, 2)
     run = make_engine(CONFIG, pruner, driver="masked", dtype="bfloat16")
     num_exact, num_products = exact_products(run.program(5, 12), params, BATCH)
     assert num_exact == 2 < num_products

@@ -85,7 +85,7 @@ def test_policy_gradient_is_that_of_the_expected_reward():
             noise=SamplingNoise(uniform_NBL),
         )
         return {
-            "task": CLASSIFICATION.losses(logits_BC, batch, 0.0),
+            "task": CLASSIFICATION.loss_fn(logits_BC, batch, 0.0),
             "share": selected_share(trace, pruner.sites, batch.valid_BL),
             "nll": action_losses(trace, pruner.sites, batch.valid_BL),
         }, trace.score_NBL[1, 0, 1]

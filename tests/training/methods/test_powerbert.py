@@ -137,7 +137,10 @@ def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, f
             {"powerbert__retention": (4, 3, 2, 1), "powerbert__retention_from": "{finished}"},
             "are both given; give one",
         ),
-        ({"powerbert__rank_l1_coef": -1.0}, "config.powerbert.rank_l1_coef is -1.0; expected 0.0 to"),
+        (
+            {"powerbert__rank_l1_coef": -1.0},
+            "config.powerbert.rank_l1_coef is -1.0; expected 0.0 to",
+        ),
         (
             {"powerbert__distil_coef": 2.0},
             "config.powerbert.distil_coef is 2.0; expected 0.0 to 1.0",
