@@ -303,15 +303,18 @@ def evaluate_workdir(
 ) -> list[dict]:
     """Scores every finished model of a run on its test splits and measures seconds on the first of them.
 
-    Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens), kept_tokens a layer,
-    of classes majority_share and ece, and for the first split the columns of `time_model`. only: the one model beside
-    the dense one; empty: all of them. dense_scores: of splits where the dense model was scored before; there it has no
-    row. splits: those to score; none for all test splits, or the validation splits where there is no test.
-    with_classes: adds what `ClassScorer.details` gives. threshold_metric: of two classes, one of THRESHOLD_METRICS:
-    adds the decision threshold that is best for it on validation, and its score. with_operands: record next to each
-    model whether bfloat16 operands answer alike, for loads with dtype="auto", on devices that have units for it.
+    Returns a row a model and split: method, test_score, dense_score, flops_speedup (true tokens),
+    kept_tokens a layer, of classes majority_share and ece, and for the first split the columns of
+    `time_model`. only: the one model beside the dense one; empty: all of them. dense_scores: of
+    splits where the dense model was scored before; there it has no row. splits: those to score;
+    none for all test splits, or the validation splits where there is no test.
+    with_classes: adds what `ClassScorer.details` gives. threshold_metric: of two classes, one of
+      THRESHOLD_METRICS: adds the decision threshold that is best for it on validation, and its
+      score. with_operands: record next to each model whether bfloat16 operands answer alike, for
+      loads with dtype="auto", on devices that have units for it.
 
-    Raises ValueError where the workdir holds no finished model, or not that one, or there is no such split.
+    Raises ValueError where the workdir holds no finished model, or not that one, or there is no
+    such split.
     """
     workdir = pathlib.Path(workdir).expanduser()
     contest = open_contest(workdir, log=log, only=only, splits=splits)
