@@ -83,7 +83,7 @@ def pack_text(explanation: Explanation, part: int) -> tuple[str, int, np.ndarray
 
 
 def utf16_places(text: str) -> np.ndarray:
-    """Return the offsets of all characters, and of the text's end, in UTF-16 units, int [characters + 1]."""
+    """Return the UTF-16 offsets of all characters and of the end, int [characters + 1]."""
     code_C = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     return np.concatenate([[0], np.cumsum(1 + (code_C > 0xFFFF))]).astype(int)
 

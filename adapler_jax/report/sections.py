@@ -276,8 +276,8 @@ def lengths(num_tokens: np.ndarray | None, split: str, max_length: int) -> Secti
         return Section("lengths", "Lengths of the texts")
     cut = int(np.sum(num_tokens >= max_length))
     about = (
-        f"{len(num_tokens):,} texts of {np.mean(num_tokens):.1f} tokens on average, "
-        f"[CLS] and [SEP] included; {cut:,} fill the model's {max_length} tokens and may have been cut."
+        f"{len(num_tokens):,} texts of {np.mean(num_tokens):.1f} tokens on average, [CLS] and "
+        f"[SEP] included; {cut:,} fill the model's {max_length} tokens and may have been cut."
     )
     panel = _panel(
         f"Texts of the {split} split by tokens", "lengths", plots.draw_lengths, num_tokens
