@@ -84,7 +84,9 @@ def predict(directory, *, is_qa):
             }
             for found in Classifier.load(directory).predict(EXPECTED["texts"])
         ]
-    answers = QuestionAnswerer.load(directory).answer_all([tuple(pair) for pair in EXPECTED["pairs"]])
+    answers = QuestionAnswerer.load(directory).answer_all(
+        [tuple(pair) for pair in EXPECTED["pairs"]]
+    )
     return [
         {
             "text": found.text,

@@ -1,4 +1,4 @@
-"""Speedup-score curves of `benchmarks.methods`, as pictures and reports draw them."""
+"""Return the speedup-score curves of `benchmarks.methods` that pictures and reports draw."""
 
 NAMES = {
     "adapler": "AdapLeR",
