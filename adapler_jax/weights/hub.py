@@ -1,4 +1,4 @@
-"""From what a user calls a model, a path or a name on the Hugging Face hub, to a local directory."""
+"""Resolve a model's path, or its name on the Hugging Face hub, to a local directory."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,8 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-# Fetched one after the other until there are weights, so that nobody downloads the same model in three formats.
+# Fetched one after the other until there are weights, so that nobody downloads the same model in
+# three formats.
 WEIGHT_PATTERNS = (
     ("model*.safetensors", "model.safetensors.index.json", OWN_FILE),
     ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
@@ -26,9 +27,10 @@ WEIGHT_PATTERNS = (
 
 
 def download(name: str) -> Path:
-    """Config, tokenizer and weights of a hub model, from the local cache where they are in it.
+    """Return the directory of a hub model's files, from the local cache if they are there.
 
-    Raises ValueError where the name is unknown or the hub cannot be reached.
+    Raises:
+      ValueError: the name is unknown, or the hub cannot be reached.
     """
     import huggingface_hub  # for names only
 
@@ -41,8 +43,10 @@ def download(name: str) -> Path:
         ) as error:  # the client passes on errors of its HTTP library, other ones in each release
             reason = excerpt(" ".join(str(error).split()).partition(". ")[0].rstrip("."), 160)
             raise ValueError(
-                f"{name!r} is no local directory and could not be fetched from the Hugging Face hub "
-                f"({type(error).__name__}: {reason}); check name and network, or give a local directory"
+                f"{name!r} is no local directory and could not be fetched from the Hugging Face "
+                "hub "
+                f"({type(error).__name__}: {reason}); check name and network, or give a local "
+                "directory"
             ) from error
         if find_weights(directory) is not None:
             break
@@ -51,7 +55,7 @@ def download(name: str) -> Path:
 
 @bounded_errors()
 def resolve_model(path_or_name) -> Path:
-    """A local directory: the path itself where it exists, else a download of the hub model of that name."""
+    """Return a local directory: an existing path itself, else a download of the hub model."""
     path = Path(path_or_name).expanduser()
     if path.is_dir():
         return path
