@@ -1,4 +1,4 @@
-"""Choose the folders that are kept between processes: tokenized texts and compiled programs."""
+"""Keep compiled programs between processes, in a private folder of limited size."""
 
 import os
 import pathlib
@@ -10,6 +10,8 @@ import filelock
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from adapler_jax.io.user_folders import user_cache
+
 VARIABLE = "ADAPLER_COMPILATION_CACHE"
 OFF = "none"
 MIN_COMPILE_S = 0.1  # of a program that is kept: loading one costs milliseconds, and a file
@@ -20,18 +22,6 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 PROGRAM_SUFFIX = "-cache"
 TIME_SUFFIX = "-atime"
 LOCK_NAME = ".lockfile"
-
-
-def user_cache(name: str) -> pathlib.Path:
-    """Return the path of a folder of ours in the user's cache directory; it need not exist."""
-    users = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return users.absolute() / "adapler_jax" / name
-
-
-def user_data(name: str) -> pathlib.Path:
-    """Return the path of a file or folder of ours in the user's data directory."""
-    users = pathlib.Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
-    return users.absolute() / "adapler_jax" / name
 
 
 def use_compilation_cache(

@@ -8,7 +8,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from adapler_jax.io import caches
-from adapler_jax.io.caches import VARIABLE, use_compilation_cache, user_cache
+from adapler_jax.io.caches import VARIABLE, use_compilation_cache
+from adapler_jax.io.user_folders import user_cache
 
 SETTINGS = (
     "jax_compilation_cache_dir",
