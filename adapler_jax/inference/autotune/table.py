@@ -16,9 +16,9 @@ import warnings
 import jax
 
 from adapler_jax.io.atomic_files import check_file, replace_text
-from adapler_jax.io.caches import user_cache
 from adapler_jax.io.messages import excerpt, shown
 from adapler_jax.io.provenance import device_name, library_versions
+from adapler_jax.io.user_folders import user_cache
 
 MEASURE_MODULE = "adapler_jax.inference.autotune.run"
 MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
