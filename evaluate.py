@@ -21,16 +21,10 @@ from adapler_jax.io.provenance import command_line
 from adapler_jax.io.records import results_record, write_json
 from adapler_jax.io.terminal import print_note
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
-from adapler_jax.report.evaluation import (
-    check_saving,
-    evaluate_workdir,
-    example_answers,
-    example_texts,
-    load_fastest,
-    reads_texts,
-    save_threshold,
-)
 from adapler_jax.serving.marked_text import print_marked, print_readings
+from adapler_jax.serving.run_examples import example_answers, example_texts, is_qa_run
+from adapler_jax.training.evaluation import compare_operands, evaluate_run, load_finished_run
+from adapler_jax.training.finished import check_saving, load_fastest, save_threshold
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too")
@@ -59,15 +53,17 @@ def main():
     """Evaluates, prints and writes."""
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     check_saving(workdir, _SAVE.value, _CHOOSE.value)
-    rows = evaluate_workdir(
-        workdir,
+    run = load_finished_run(workdir, log=print_note, splits=_SPLITS.value)
+    rows = evaluate_run(
+        run,
         log=print_note,
-        with_times=_TIMES.value,
         splits=_SPLITS.value,
+        with_times=_TIMES.value,
         with_classes=True,
         threshold_metric=_CHOOSE.value or "",
-        with_operands=_TIMES.value,
     )
+    if _TIMES.value:
+        compare_operands(run, log=print_note)
     print_rows(rows, details=_DETAILS.value)
     record = results_record(rows, command=command_line(["python", *sys.argv]))
     write_json(workdir / "evaluation.json", record, checksum=True)
@@ -81,7 +77,7 @@ def main():
 
 def show_examples(workdir: pathlib.Path):
     """Prints what the fastest model kept of some test texts; of options nothing."""
-    if not reads_texts(workdir):
+    if not is_qa_run(workdir):
         texts, labels = example_texts(workdir, num_texts=_NUM_TEXTS.value)
         name, classifier = load_fastest(workdir)
         print_marked(classifier.predict(texts), labels, model=name)

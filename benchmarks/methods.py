@@ -22,7 +22,7 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.phases import is_complete
 from adapler_jax.training.run import adapt_name, check_config, phase_list, run_all
 from adapler_jax.training.workdir import claim_workdir, read_seconds

@@ -23,8 +23,8 @@ from adapler_jax.cli.console import run_command
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.pruning.adapler import soft_removal
-from adapler_jax.report.evaluation import finished_phases, read_run
 from adapler_jax.training import from_config
+from adapler_jax.training.finished import finished_phases, read_run
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model

@@ -51,7 +51,8 @@ from adapler_jax.weights.save import Saved, load_model, save_model
 
 SALIENCY_FILE = "saliency.npz"
 NUM_CALIBRATION_BATCHES = 16
-# In a model's folder: the card is its user's to edit; the others are written after training, with their own checksums.
+# In a model's folder: the card is its user's to edit; the others are written after training, with
+# their own checksums.
 MAY_CHANGE = (CARD_FILE, OPERANDS_FILE, PROGRAM_FILES)
 
 
@@ -167,7 +168,8 @@ def train(
 ) -> Checkpoints:
     """Runs one training phase with the options of its config section.
 
-    Args: make_step: (encoder with the phase's dropout, params, optimizer, number of steps) -> (train_step, TrainState).
+    Args: make_step: (encoder with the phase's dropout, params, optimizer, number of steps) ->
+      (train_step, TrainState).
     rank: (epoch, scores) -> what epochs are chosen by.
     """
     tokenized = context.splits["train"]
@@ -379,8 +381,9 @@ def run_calibration(
     directory: pathlib.Path, context: RunContext, config, *, speedup: float
 ) -> None:
     """Brings AdapLeR's model to a FLOPs speedup: trains it on while its thresholds are steered there, and scales them
-    to it at the end. A model that is faster already is only scaled: what it keeps more costs it nothing. Steered
-    thresholds are not drawn from a range: their bound of 1 would make it lopsided and push the steering off.
+    to it at the end. A model that is faster already is only scaled: what it keeps more costs it
+    nothing. Steered thresholds are not drawn from a range: their bound of 1 would make it lopsided
+    and push the steering off.
 
     Args: speedup: of the validation split, at the end.
     """

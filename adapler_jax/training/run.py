@@ -202,9 +202,11 @@ def run_all(
 ) -> None:
     """Walks the phases; finished ones are not repeated.
 
-    Args: config: a ConfigDict as in `configs/`. workdir: directory of the run. tell: receives notes, one line each.
-    last_phase: name of the phase to stop after; None for all. command: one line that reports give as what trained it.
-    Raises ValueError or OSError on what the user can mend, FloatingPointError where a loss is not finite.
+    Args: config: a ConfigDict as in `configs/`. workdir: directory of the run. tell: receives
+      notes, one line each.
+    last_phase: name of the phase to stop after; None for all. command: one line that reports give
+      as what trained it. Raises ValueError or OSError on what the user can mend,
+      FloatingPointError where a loss is not finite.
     """
     workdir = pathlib.Path(workdir).expanduser()
     check_config(config)

@@ -1,4 +1,4 @@
-"""The committed notebook shows a whole run in full size and no traces of a machine. `make docs` runs it in small."""
+"""The committed notebook shows a full-size run and no traces of a machine."""
 
 import ast
 import json
@@ -32,8 +32,8 @@ def test_outputs_show_shaded_text_and_a_picture():
 
 
 def test_outputs_name_no_folder_of_a_machine():
-    for place in ("/home/", "/root/", "/work/", "/tmp/", "site-packages"):
-        assert place not in json.dumps(CELLS)
+    for path in ("/home/", "/root/", "/work/", "/tmp/", "site-packages"):
+        assert path not in json.dumps(CELLS)
 
 
 @pytest.mark.parametrize("cell", CODE, ids=lambda cell: cell["id"])
@@ -41,7 +41,7 @@ def test_cells_are_plain_python(cell):
     ast.parse("".join(cell["source"]))
 
 
-def test_make_docs_runs_it_in_small():
+def test_make_docs_runs_it_at_a_small_size():
     command = "ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb"
     assert command in (ROOT / "Makefile").read_text()
     assert "make docs" in (ROOT / ".ci" / "run").read_text().splitlines()

@@ -19,8 +19,8 @@ from adapler_jax import forward as full_width
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text, write_checksums
 from adapler_jax.io.provenance import command_line, module_command
-from adapler_jax.report.evaluation import finished_phases
 from adapler_jax.training import from_config, loop, phases
+from adapler_jax.training.finished import finished_phases
 from adapler_jax.training.metrics_log import MetricsLog, read_metrics_log
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.setup import check_finetuned, load_run_context, truncation_note
