@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from adapler_jax.inference.autotune.select import fastest_driver
 from adapler_jax.inference.autotune.table import (
+    BUCKET,
     PRUNING_DRIVERS,
     LatencyTable,
     Row,

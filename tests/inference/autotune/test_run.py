@@ -11,7 +11,7 @@ import pytest
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune import run as latency
 from adapler_jax.inference.autotune.select import select_driver
-from adapler_jax.inference.autotune.table import cached_path, find_table, read_table, write_table
+from adapler_jax.inference.autotune.table import find_table, read_table, write_table
 from adapler_jax.inference.autotune.workloads import (
     kept_fractions,
     mixed_batch,
