@@ -361,7 +361,9 @@ def test_words_are_whole_and_without_blanks(name, text, words):
 
 
 def test_other_sides_than_there_are_is_refused():
-    with pytest.raises(ValueError, match="unknown truncation_side 'both'; known: right, left, middle"):
+    with pytest.raises(
+        ValueError, match="unknown truncation_side 'both'; known: right, left, middle"
+    ):
         encode_rows(CORES["uncased"], ["a"], max_length=8, truncation_side="both")
 
 
