@@ -13,7 +13,7 @@ import re
 import secrets
 import stat
 
-from adapler_jax.io.caches import user_data
+from adapler_jax.io.user_folders import user_data
 
 VARIABLE = "ADAPLER_PROGRAMS"
 KEY_BYTES = 32
