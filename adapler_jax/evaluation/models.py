@@ -32,7 +32,7 @@ class Evaluation:
         float  # mean loss, in nats: steadier than a score where models are compared on few examples
     )
     flops_speedup: float  # dense over pruned operations, true token counts
-    executed_flops_speedup: float  # the same for what ran, see `executed_flops`
+    executed_flops_speedup: float  # of the operations that ran, see `executed_flops`
     kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
     example_id_E: np.ndarray
     length_E: np.ndarray  # tokens
@@ -95,9 +95,8 @@ def evaluate_model(
         expected_speedup=expected_speedup,
         head=head,
     )
-    params = prepare_params_for(
-        driver, params, config, dtype
-    )  # as compare_speed does: its programs are then the same
+    # compare_speed prepares parameters equally, so that both use one program.
+    params = prepare_params_for(driver, params, config, dtype)
     parts = []
     executed = np.zeros(2, np.int64)
     for batch in batches:

@@ -6,13 +6,14 @@ from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.provenance import device_name
 from adapler_jax.io.records import print_table
 
+# Scores shown next to the main score, where a task has them.
 SECONDARY_SCORES = (
     "exact",
     "best_span_f1",
     "joint_em",
     "sp_f1",
-)  # scores shown beside the main one, where a task has them
-FEW, MANY = 5, 20  # classes that are shown without being asked for, and at most
+)
+FEW, MANY = 5, 20  # classes shown without --details, and with it
 
 
 def time_cells(row: dict, rows: Sequence[dict], size: int) -> tuple[float, float] | None:
@@ -86,8 +87,8 @@ def shown_models(rows: Sequence[dict], *, details: bool) -> list[dict]:
 
 DETAILS = (
     "FLOPs speedups count true tokens; executed FLOPs what ran, padding on both sides; "
-    "efficiency is the\n"
-    "speedup in seconds over the FLOPs speedup, above 1 where the dense model pays for padding"
+    "efficiency is the\nspeedup in seconds over the FLOPs speedup, above 1 where the dense model "
+    "computes padding"
 )
 
 
@@ -167,7 +168,8 @@ def title_of(rows: list[dict]) -> str:
     if any("wall_ms_1" in row for row in rows):
         unit = first["unit"].removesuffix("s")
         title += f"; ms a {unit}, each model in turns with the dense one\n"
-        title += f"@{' and @'.join(map(str, NUM_TIMED_TEXTS))}: {first['unit']} in a batch; {device_name()}"
+        sizes = " and @".join(map(str, NUM_TIMED_TEXTS))
+        title += f"@{sizes}: {first['unit']} in a batch; {device_name()}"
     return title
 
 

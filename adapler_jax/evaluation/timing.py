@@ -49,7 +49,7 @@ def own_lengths(pruner: Pruner, lengths) -> tuple[int, ...]:
 def time_model(
     pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, engine: dict
 ) -> dict:
-    """Return milliseconds and speedups over dense BERT at batch sizes 1 and 32, as columns of a row.
+    """Return milliseconds and speedups over dense BERT at batch sizes 1 and 32, as columns.
 
     Both models take turns on equal texts in arrival order in one run. Values are medians, without
     compilation. `executed_speedup_32` is the ratio of the operations that ran (`executed_flops`),
