@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from adapler_jax.data.qa.json_questions import stream_json_questions
+from adapler_jax.data.qa.json_questions import are_texts, stream_json_questions
 from adapler_jax.data.sources.items import check_text
 from adapler_jax.data.sources.values import as_integer
 from adapler_jax.io.messages import shown
@@ -64,7 +65,7 @@ def _parse_question(item: Mapping, location: str) -> HotpotQuestion:
 def _parse_paragraphs(value: object, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Convert [[title, [sentences]]]."""
     pairs = _named_values(value)
-    if pairs is None or not all(_are_texts(sentences) for _, sentences in pairs):
+    if pairs is None or not all(are_texts(sentences) for _, sentences in pairs):
         raise ValueError(f"{where} has {shown(value)} as context; expected [[title, [sentences]]]")
     return tuple((title, tuple(sentences)) for title, sentences in pairs)
 
@@ -85,7 +86,7 @@ def _sentence_number(value: object) -> int | None:
     return as_integer(value) if isinstance(value, int | float) else None
 
 
-def _named_values(value: object) -> list[tuple[str, object]] | None:
+def _named_values(value: object) -> list[tuple[str, Any]] | None:
     """Return the pairs of a list of [text, value]; None for other values."""
     if not isinstance(value, list):
         return None
@@ -93,8 +94,3 @@ def _named_values(value: object) -> list[tuple[str, object]] | None:
     if not are_pairs or not all(isinstance(name, str) for name, _ in value):
         return None
     return [(name, found) for name, found in value]
-
-
-def _are_texts(value: object) -> bool:
-    """Return True for a list of texts."""
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)

@@ -1,7 +1,7 @@
 """Read questions that are the items of JSON files, as HotpotQA and WikiHop publish them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from adapler_jax.data.sources.items import has_split, open_items, split_file
 from adapler_jax.data.split_names import SPLITS
@@ -34,6 +34,11 @@ def check_object(item: object, location: str) -> Mapping:
             f"{location} is {type(item).__name__}; expected an object with named fields"
         )
     return item
+
+
+def are_texts(value: object) -> TypeGuard[list[str]]:
+    """Return True for a list of texts."""
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def json_question_splits(source: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.ragged import Ragged
-from adapler_jax.data.qa.json_questions import stream_json_questions
+from adapler_jax.data.qa.json_questions import are_texts, stream_json_questions
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.sources.items import check_text
 from adapler_jax.data.tokenization.templates import (
@@ -44,8 +44,8 @@ class WikihopQuestion:
 class WikihopRows:
     """Rows of questions: [CLS] query, candidates, supporting texts [SEP].
 
-    A marker is before each candidate and text. All rows of a question have its query and candidates, are consecutive, and share its supporting
-    texts.
+    A marker is before each candidate and text. Rows of a question are consecutive. They all have
+    its query and candidates, and share its supporting texts.
 
     Attributes:
       tokens: int32 rows.
@@ -102,7 +102,7 @@ def _parse_question(item: Mapping, location: str) -> WikihopQuestion:
 def _parse_texts(item: Mapping, field: str, where: str) -> tuple[str, ...]:
     """Return the texts of a field."""
     texts = item.get(field)
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    if not are_texts(texts):
         raise ValueError(f"{where} has {shown(texts)} as {field}; expected a list of texts")
     return tuple(texts)
 
