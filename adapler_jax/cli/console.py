@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 
 from adapler_jax.io import process
-from adapler_jax.io.terminal import one_line
+from adapler_jax.io.messages import one_line
 
 EMPTY_GROUP = "--config.data.split_fractions=\"{'validation': 0.1}\""
 # Fields that are tables, each with an example.

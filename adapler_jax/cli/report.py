@@ -12,7 +12,8 @@ if __name__ == "__main__":
 from absl import flags
 
 from adapler_jax.cli.console import run_command
-from adapler_jax.io.terminal import one_line, print_note
+from adapler_jax.io.messages import one_line
+from adapler_jax.io.terminal import print_note
 from adapler_jax.report.page import write_report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
