@@ -23,8 +23,8 @@ from adapler_jax.cli.console import run_command
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.pruning.adapler import soft_removal
-from adapler_jax.training import from_config
 from adapler_jax.training.finished import finished_phases, read_run
+from adapler_jax.training.methods.adapler import make_slope_schedule
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model
@@ -65,9 +65,9 @@ def busiest_layer(explanation: Explanation) -> int:
 def slopes_of(options) -> list[float]:
     """The slopes of training at its stages, by the run's schedule."""
     steps = 1000  # a share of training needs no more
-    slope = from_config.make_slope_fn(options)(steps)
+    slope = make_slope_schedule(options)
     last = steps * options.num_epochs - 1
-    return [float(slope(jnp.int32(round(stage * last)))) for stage in STAGES]
+    return [float(slope(jnp.int32(round(stage * last)), steps)) for stage in STAGES]
 
 
 def driver_points(

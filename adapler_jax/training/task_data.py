@@ -172,8 +172,9 @@ def load_task_data(
     config, directory, *, only: Sequence[str] = SPLITS, saved_names: Sequence[str] = ()
 ) -> TaskData:
     """What a config names, in tokens of the tokenizer of a model directory; only: splits to tokenize. saved_names: of
-    the classes in a saved model, which they have where the data numbers them. Raises ValueError as `load_task` and
-    `load_qa_task`."""
+    the classes in a saved model, which they have where the data numbers them. Raises ValueError as
+    `load_task` and `load_qa_task`.
+    """
     if is_qa_task(config):
         return reading_data(config, directory, only)
     return class_data(config, directory, only, saved_names=saved_names)

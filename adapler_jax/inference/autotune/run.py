@@ -1,39 +1,19 @@
-"""Measures what the fast drivers need on this device, once, so that engines choose by it from then on.
+"""Measure the fast drivers on this device and write the table that engines choose by."""
 
-    python -m adapler_jax.inference.autotune.run [--model DIR | --shapes minilm,base] [--dtypes float32,bfloat16]
-        [--cases 1x128,32x128,...] [--rounds 5] [--quick] [--fresh] [--out PATH]
-
-Random weights; seconds depend on the tokens that stay alone. The drivers take turns in one run on texts of half to
-whole the length, at several FLOPs speedups, and as plain BERT, on full batches too. Rungs are forward passes of full
-batches with no other bucket than their length. The table lies under the user's cache directory, under the device's and
-the libraries' names, or at --out; rows that were measured there before stay unless measured anew, or --fresh. The
-machine should have nothing else to do. --model measures a model's own sizes; --quick takes a few minutes.
-"""
-
-import argparse
 import datetime
 import functools
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
-
-from adapler_jax.io import process
-
-if __name__ == "__main__":
-    process.begin(resumes=False)  # before imports that take seconds
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from adapler_jax.inference.autotune.select import fastest_driver
 from adapler_jax.inference.autotune.table import (
-    BUCKET,
-    MEASURE_COMMAND,
-    MEASURE_MODULE,
     PRUNING_DRIVERS,
     LatencyTable,
     Row,
-    cached_path,
     case_of,
     check_origin,
     read_table,
@@ -41,28 +21,27 @@ from adapler_jax.inference.autotune.table import (
 )
 from adapler_jax.inference.autotune.timing import time_interleaved
 from adapler_jax.inference.autotune.workloads import (
-    SHAPES,
-    SPEEDUPS,
-    check_names,
     full_batch,
     mixed_batch,
-    parse_case,
     random_params,
     schedule_pruner,
     scheduled_params,
 )
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
-from adapler_jax.io.provenance import device_name, library_versions, module_command
+from adapler_jax.io.provenance import device_name, library_versions
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import Batch, EncoderConfig
-from adapler_jax.weights.config import read_config
-from adapler_jax.weights.hub import resolve_model
 
-DTYPES = ("float32", "bfloat16")
-CASES = ("1x32", "1x128", "1x512", "8x128", "32x32", "32x128", "32x256")
-QUICK = {"shapes": "minilm", "cases": "1x128,32x128", "rounds": 3}
-QUICK_SPEEDUPS = (1.0, 3.3)
+
+class Workload(NamedTuple):
+    """Hold what one call measures."""
+
+    configs: Sequence[EncoderConfig]
+    dtypes: Sequence[str]
+    cases: Sequence[tuple[int, int]]  # batch size and length
+    speedups: Sequence[float]  # in FLOPs
+    num_rounds: int  # timings of each call
 
 
 def make_row(
@@ -204,63 +183,31 @@ def merge(before: Sequence[Row], rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple({(row.what, case_of(row)): row for row in (*before, *rows)}.values())
 
 
-def parse_arguments(arguments) -> argparse.Namespace:
-    """The command line, with `configs`, and `cases` as numbers. Ends the program on a mistake."""
-    parser = argparse.ArgumentParser(
-        prog=MEASURE_COMMAND,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", help="directory or hub name of a BERT whose sizes are measured")
-    parser.add_argument(
-        "--shapes", default=",".join(SHAPES), help=f"encoder sizes, of {', '.join(SHAPES)}"
-    )
-    parser.add_argument(
-        "--dtypes", default=",".join(DTYPES), help="operands of the encoder's products"
-    )
-    parser.add_argument("--cases", default=",".join(CASES), help="batch x length")
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="timings of everything; their median counts"
-    )
-    parser.add_argument("--quick", action="store_true", help="few cases and rounds: coarse")
-    parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
-    parser.add_argument(
-        "--out", type=pathlib.Path, help="where the table is written; default: the user's cache"
-    )
-    options = parser.parse_args(arguments)
-    if options.quick:
-        vars(options).update(QUICK)
-    options.speedups = QUICK_SPEEDUPS if options.quick else SPEEDUPS
-    try:
-        options.cases = [parse_case(case) for case in options.cases.split(",")]
-        options.dtypes = options.dtypes.split(",")
-        check_names(options.dtypes, DTYPES, "dtype")
-        check_names(options.shapes.split(","), SHAPES, "shape")
-        if options.rounds < 1:
-            raise ValueError(f"--rounds is {options.rounds}; expected 1 or more")
-        options.configs = [SHAPES[name] for name in options.shapes.split(",")]
-        if options.model:
-            options.configs = [read_config(resolve_model(options.model))[0]]
-    except ValueError as error:
-        parser.error(str(error))
-    return options
-
-
-def main(
-    arguments=None, *, log: Callable[[str], None] = functools.partial(print, file=sys.stderr)
+def measure_device(
+    workload: Workload,
+    path: pathlib.Path,
+    *,
+    command: str,
+    keep_earlier: bool,
+    log: Callable[[str], None],
 ) -> LatencyTable:
-    """Measures, writes and returns the table."""
-    options = parse_arguments(arguments)
-    path = options.out or cached_path()
-    before = None if options.fresh else table_before(path, log)
-    command = module_command(MEASURE_MODULE, arguments)
+    """Measure a workload, and write and return the table.
+
+    Args:
+      workload: what to measure.
+      path: of the table.
+      command: recorded in the table.
+      keep_earlier: whether rows of the table at `path` stay unless they are measured again.
+      log: receives the progress, a line each.
+    """
+    before = table_before(path, log) if keep_earlier else None
     log(f"measuring {device_name()}")
     rows = measure_all(
-        options.configs,
-        options.dtypes,
-        options.cases,
-        speedups=options.speedups,
-        num_rounds=options.rounds,
+        workload.configs,
+        workload.dtypes,
+        workload.cases,
+        speedups=workload.speedups,
+        num_rounds=workload.num_rounds,
         log=log,
     )
     table = LatencyTable(
@@ -273,7 +220,3 @@ def main(
     write_table(table, path)
     log(f"{len(rows)} measurements written to {path}")
     return table
-
-
-if __name__ == "__main__":
-    main()
