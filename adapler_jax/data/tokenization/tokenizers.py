@@ -29,7 +29,7 @@ from adapler_jax.data.tokenization.vocabularies import (
     special_of,
 )
 from adapler_jax.io.hub import download
-from adapler_jax.io.messages import bounded_errors, excerpt, first_line, short_name, shown
+from adapler_jax.io.messages import bounded_errors, excerpt, short_name, shown
 
 # transformers warns that PyTorch is missing, which is intended here.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
