@@ -86,7 +86,7 @@ KEPT_ONE_IN = 10  # tokens of a text in a skewed batch
 def compile_columns(engine: Engine, params, batch: Batch) -> dict:
     """Return the seconds to compile an engine for a batch, and the MiB that XLA plans."""
     B, L = batch.token_BL.shape
-    rows = program_rows(engine.choice(B, L).driver, B)
+    rows = program_rows(engine.select_driver(B, L).driver, B)
     part = jax.tree.map(lambda leaf: leaf[:rows], batch)
     start = time.perf_counter()
     compiled = engine.program(B, L).lower(params, part).compile()
@@ -156,7 +156,7 @@ def measure(
         automatic = make_engine(
             config, pruner if engine in PRUNED else keep_all(), expected_speedup=target, **options
         )
-        driver = engines[engine].choice(batch_size, length).driver
+        driver = engines[engine].select_driver(batch_size, length).driver
         rows.append(
             {
                 "model": name,
@@ -173,7 +173,7 @@ def measure(
                 "efficiency": wall / found,
                 "packed_efficiency": packed[0] / found if packed else None,
                 **notes[engine],
-                "is_auto": automatic.choice(batch_size, length).driver == driver,
+                "is_auto": automatic.select_driver(batch_size, length).driver == driver,
             }
         )
     return rows

@@ -28,7 +28,7 @@ import numpy as np
 
 from adapler_jax.inference.autotune.workloads import (
     check_names,
-    follow_shares,
+    follow_fractions,
     kept_fractions,
     random_batch,
     random_params,
@@ -55,7 +55,7 @@ def write_fast_model(folder: pathlib.Path, config, speedup: float) -> pathlib.Pa
     folder.mkdir()
     batch = random_batch(config, BATCH_SIZE, NUM_WORDS[1], shortest=NUM_WORDS[0])
     share_N = kept_fractions(config, int(np.mean(NUM_WORDS)), speedup)
-    params = follow_shares(random_params(config), config, batch, share_N)
+    params = follow_fractions(random_params(config), config, batch, share_N)
     return write_model(folder, params, config, LENGTH)
 
 
@@ -104,9 +104,9 @@ def peak_mib() -> float:
 
 def bare_seconds(classifier: Classifier, texts: list[str]) -> float:
     """Return the seconds of the model over texts that are tokenized already."""
-    tokens = classifier.encode(texts, with_words=False)
+    tokens = classifier.encode_tokens(texts)
     start = time.perf_counter()
-    classifier.score(tokens, num_rows=padded_batch_size(len(tokens), BATCH_SIZE))
+    classifier.predict_probs_encoded(tokens, num_rows=padded_batch_size(len(tokens), BATCH_SIZE))
     return time.perf_counter() - start
 
 

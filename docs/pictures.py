@@ -21,10 +21,10 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.explanation import Explanation, entered
+from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.pruning.adapler import soft_removal
-from adapler_jax.report.evaluation import finished_phases, read_run
-from adapler_jax.training import from_config
+from adapler_jax.training.finished import finished_phases, read_run
+from adapler_jax.training.methods.adapler import make_slope_schedule
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model
@@ -65,9 +65,9 @@ def busiest_layer(explanation: Explanation) -> int:
 def slopes_of(options) -> list[float]:
     """The slopes of training at its stages, by the run's schedule."""
     steps = 1000  # a share of training needs no more
-    slope = from_config.make_slope_fn(options)(steps)
+    slope = make_slope_schedule(options)
     last = steps * options.num_epochs - 1
-    return [float(slope(jnp.int32(round(stage * last)))) for stage in STAGES]
+    return [float(slope(jnp.int32(round(stage * last)), steps)) for stage in STAGES]
 
 
 def driver_points(
@@ -95,7 +95,7 @@ def driver_points(
 def draw_words(pyplot, explanation: Explanation, path) -> None:
     """Picture 1: a row a layer; a token is the darker, the higher its score beside the mean of the layer."""
     keep_NL, score_NL = explanation.keep_NL, explanation.score_NL
-    entering_NL = entered(keep_NL)
+    entering_NL = reached_layer(keep_NL)
     width_L = np.array([len(token) for token in explanation.tokens])
     end_L = np.cumsum(width_L + 1.6)  # in characters, with a gap between two tokens
     num_layers = len(keep_NL)

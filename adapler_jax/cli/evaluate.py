@@ -18,16 +18,10 @@ from adapler_jax.io.provenance import command_line
 from adapler_jax.io.records import results_record, write_json
 from adapler_jax.io.terminal import print_note
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
-from adapler_jax.report.evaluation import (
-    check_saving,
-    evaluate_workdir,
-    example_answers,
-    example_texts,
-    load_fastest,
-    reads_texts,
-    save_threshold,
-)
 from adapler_jax.serving.marked_text import print_marked, print_readings
+from adapler_jax.serving.run_examples import example_answers, example_texts, is_qa_run
+from adapler_jax.training.evaluation import compare_operands, evaluate_run, load_finished_run
+from adapler_jax.training.finished import check_saving, load_fastest, save_threshold
 
 FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
@@ -72,15 +66,17 @@ def main() -> None:
     """Evaluate the models of a run, print their scores and write them."""
     workdir = pathlib.Path(_WORKDIR.value).expanduser()
     check_saving(workdir, _SAVE.value, _CHOOSE.value)
-    rows = evaluate_workdir(
-        workdir,
+    finished = load_finished_run(workdir, log=print_note, splits=_SPLITS.value)
+    rows = evaluate_run(
+        finished,
         log=print_note,
-        with_times=_TIMES.value,
         splits=_SPLITS.value,
+        with_times=_TIMES.value,
         with_classes=True,
         threshold_metric=_CHOOSE.value or "",
-        with_operands=_TIMES.value,
     )
+    if _TIMES.value:
+        compare_operands(finished, log=print_note)
     print_rows(rows, details=_DETAILS.value)
     record = results_record(rows, command=command_line(typed_command()))
     write_json(workdir / "evaluation.json", record, checksum=True)
@@ -93,7 +89,7 @@ def main() -> None:
 
 def show_examples(workdir: pathlib.Path) -> None:
     """Print which words of some test texts the fastest model keeps; nothing for multiple choice."""
-    if not reads_texts(workdir):
+    if not is_qa_run(workdir):
         texts, labels = example_texts(workdir, num_texts=_NUM_TEXTS.value)
         name, classifier = load_fastest(workdir)
         print_marked(classifier.predict(texts), labels, model=name)

@@ -20,7 +20,7 @@ from absl import flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
-from adapler_jax.inference.long_texts import HOW, TRUNCATE
+from adapler_jax.inference.long_texts import LONG_TEXT_MODES, TRUNCATE
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.bulk import predict_file
 from adapler_jax.serving.copied_columns import ALL, NONE, parse_copy
@@ -125,7 +125,7 @@ _ESCAPE = flags.DEFINE_bool(
 _LONG = flags.DEFINE_enum(
     "long_texts",
     TRUNCATE,
-    HOW,
+    LONG_TEXT_MODES,
     "texts longer than the model's input: truncate them, or run windows and take the mean of their "
     "probabilities, or the most confident window",
     flag_values=FLAGS,

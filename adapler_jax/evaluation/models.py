@@ -1,4 +1,4 @@
-"""A model on a labelled set: its score, and what its dropped tokens save in operations and in seconds."""
+"""Evaluate a model on a labelled set: its score, and its savings in operations and seconds."""
 
 import dataclasses
 import functools
@@ -25,14 +25,14 @@ from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a model did on a set; one entry an example, in the order of the batches, fillers left out."""
+    """Results of a model on a set, one entry for each example in the order of the batches."""
 
     scores: dict[str, float]  # of the scorer, in [0, 1], the main one as `score`
     nll: (
         float  # mean loss, in nats: steadier than a score where models are compared on few examples
     )
     flops_speedup: float  # dense over pruned operations, true token counts
-    executed_flops_speedup: float  # the same for what ran, see `executed_flops`
+    executed_flops_speedup: float  # of the operations that ran, see `executed_flops`
     kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
     example_id_E: np.ndarray
     length_E: np.ndarray  # tokens
@@ -40,13 +40,13 @@ class Evaluation:
 
     @property
     def score(self) -> float:
-        """What models are chosen by."""
+        """The score that selects models."""
         return self.scores["score"]
 
 
 @dataclasses.dataclass(frozen=True)
 class SpeedComparison:
-    """A pruned model against plain BERT of the same sizes on the same batches, in one run."""
+    """A pruned model compared with plain BERT of equal sizes on equal batches, in one run."""
 
     dense: Timing  # of all batches
     pruned: Timing
@@ -72,10 +72,17 @@ def evaluate_model(
     expected_speedup: float | None = None,
     dense_config: EncoderConfig | None = None,
 ) -> Evaluation:
-    """Runs a model over batches under the hard rule; scorer: None for the accuracy of classes, dense_config: that of
-    the model which speedups are relative to where it is not this one without its pruner, the rest as in `make_engine`.
+    """Run a model over batches under the hard rule.
 
-    Raises ValueError where there is no example.
+    Other arguments are as in `make_engine`.
+
+    Args:
+      scorer: None for the accuracy of classes.
+      dense_config: of the model that speedups are relative to; None for this model without its
+        pruner.
+
+    Raises:
+      ValueError: there is no example.
     """
     scorer = scorer or ClassScorer()
     run = make_engine(
@@ -88,15 +95,14 @@ def evaluate_model(
         expected_speedup=expected_speedup,
         head=head,
     )
-    params = prepare_params_for(
-        driver, params, config, dtype
-    )  # as compare_speed does: its programs are then the same
+    # compare_speed prepares parameters equally, so that both use one program.
+    params = prepare_params_for(driver, params, config, dtype)
     parts = []
     executed = np.zeros(2, np.int64)
     for batch in batches:
         logits, trace = run(params, batch)
         count_NB = token_counts(trace, batch, config)
-        choice = run.choice(*batch.token_BL.shape)
+        choice = run.select_driver(*batch.token_BL.shape)
         executed += executed_flops(
             params,
             config,
@@ -135,12 +141,12 @@ def evaluate_model(
 
 @functools.cache
 def _losses_of(head: Head) -> Callable:
-    """The head's losses by the labels, compiled once a shape."""
+    """Return the head's losses by the labels, compiled once for each shape."""
     return jax.jit(lambda logits, batch: head.loss_fn(logits, batch, 0.0))
 
 
 def token_counts(trace, batch: Batch, config: EncoderConfig):
-    """Tokens that each layer ran on, int64 [N, B]; all of them for a method without sites."""
+    """Return the tokens that each layer ran on, int64 [N, B]; all tokens without sites."""
     if trace.count_NB is not None:
         return np.asarray(trace.count_NB, np.int64)
     return np.broadcast_to(batch.valid_BL.sum(-1), (config.num_layers, len(batch.valid_BL))).astype(
@@ -158,7 +164,11 @@ def true_speedup(
     head: Head = CLASSIFICATION,
     dense_config: EncoderConfig | None = None,
 ) -> float:
-    """Dense over pruned operations of examples without padding; dense_config: None for the model's own."""
+    """Return dense over pruned operations of examples without padding.
+
+    Args:
+      dense_config: None for the model's own.
+    """
     spent = head.flops(params["head"], config, length_E)
     dense_E = flops.dense_flops(dense_config or config, length_E, head=spent)
     pruned_E = flops.pruned_flops(
@@ -189,12 +199,17 @@ def compare_speed(
     head: Head = CLASSIFICATION,
     dense_config: EncoderConfig | None = None,
 ) -> SpeedComparison:
-    """Times an engine against plain BERT on the same texts, medians of interleaved repeats.
+    """Time an engine against plain BERT on equal texts, medians of interleaved repeats.
 
-    A repeat is one pass over all batches; compilation is in the first call only. dense_params: as params, of the
-    unpruned model; its pruner's subtree is not read. dense_config: its sizes, None for these. dense_batches: the same
-    texts as plain BERT should get them, padded to lengths of their own; None for `batches`. (The fast drivers leave
-    padding out by themselves.) The other arguments as in `make_engine`; plain BERT is always the padded one.
+    A repeat is one pass over all batches. Only the first call compiles. Plain BERT is always
+    padded; the fast drivers omit padding themselves. Other arguments are as in `make_engine`.
+
+    Args:
+      dense_params: of the unpruned model; their pruner's subtree is not used.
+      dense_config: its sizes; None for equal sizes.
+      dense_batches: the texts as plain BERT should get them, padded to lengths of their own; None
+        for
+        `batches`.
     """
     dense_batches = [
         jax.device_put(batch) for batch in (batches if dense_batches is None else dense_batches)
@@ -228,7 +243,7 @@ def compare_speed(
         repeats=repeats,
     )
     executed = np.zeros(2, np.int64)
-    choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
+    choices = [pruned_run.select_driver(*batch.token_BL.shape) for batch in batches]
     for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
         count_NB = token_counts(pruned_run(params, batch)[1], batch, config)
         pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)[

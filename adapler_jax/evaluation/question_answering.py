@@ -149,7 +149,7 @@ class HotpotScorer:
             n_best_size=1,
             max_answer_tokens=self._max_answer_tokens,
         )
-        places = zip(row_B, spans.first_RN[:, 0] - first_B, spans.last_RN[:, 0] - first_B)
+        places = zip(row_B, spans.first_MA[:, 0] - first_B, spans.last_MA[:, 0] - first_B)
         return [
             self._rows.contexts[row][starts[row][first] : ends[row][last]] if first >= 0 else ""
             for row, first, last in places

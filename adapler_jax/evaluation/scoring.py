@@ -1,4 +1,4 @@
-"""What turns the logits of batches into scores."""
+"""Turn the logits of batches into scores."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -23,28 +23,32 @@ MAX_CONFUSION = 50  # classes whose confusion matrix is kept
 
 
 class Scorer(Protocol):
-    """Is given every batch once, then asked for the scores."""
+    """Collects every batch once, then returns the scores."""
 
     def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:
-        """Takes the logits of a batch, as the head gives them; real_B: bool, False on filler rows."""
+        """Take the logits of a batch, as the head gives them.
+
+        Args:
+          real_B: bool, False on padding examples.
+        """
 
     def scores(self) -> dict[str, float]:
-        """Scores in [0, 1] by name, the one that models are chosen by as `score`."""
+        """Return scores in [0, 1] by name; `score` selects models."""
 
 
 class UnlabelledTask:
-    """Scores nothing: for what is asked of some batches of a split alone."""
+    """Scores nothing, for measurements on batches without labels."""
 
     def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`."""
+        """Ignore the logits."""
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`: none."""
+        """Return no scores."""
         return {}
 
 
 class ClassScorer:
-    """A metric of `metrics.classification.METRICS` over the classes that are answered."""
+    """A metric of `metrics.classification.METRICS` over the predicted classes."""
 
     def __init__(
         self,
@@ -54,18 +58,19 @@ class ClassScorer:
         threshold: float | None = None,
         shown_names: Sequence[str] = (),
     ):
-        """Take what is scored.
+        """Set the metric and the classes.
 
         Args:
           metric: one of METRICS; `f1` of more than two classes is `macro_f1`.
           class_names: in the order of the logits; needed for correlations of classes that are
             numbers.
-          threshold: of two classes, the second where its probability is at least this; None: the
-            likeliest.
+          threshold: of two classes, predict the second where its probability is at least this;
+            None
+            predicts the likeliest.
           shown_names: of the classes in details; empty: class_names.
 
         Raises:
-          ValueError: there is no such metric, or the classes do not fit it or the threshold.
+          ValueError: the metric does not exist, or the classes do not fit it or the threshold.
         """
         self._metric, self._threshold = metric_name(metric, len(class_names)), threshold
         self._class_names = tuple(shown_names or class_names)
@@ -77,7 +82,7 @@ class ClassScorer:
         self._parts, self._num_classes = [], 0
 
     def add(self, logits_BC, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`."""
+        """Take the logits of a batch; see `Scorer.add`."""
         logits_BC = np.asarray(logits_BC)[real_B]
         with np.errstate(invalid="ignore"):
             prob_BC = softmax(logits_BC)
@@ -97,33 +102,33 @@ class ClassScorer:
 
     @property
     def second_prob_E(self) -> np.ndarray:
-        """The probability of the second of two classes of each example, in the order of the
-        batches."""
+        """The probability of the second of two classes, by example."""
         return self._column(2)
 
     @property
     def predicted_E(self) -> np.ndarray:
-        """The answered class of each example, in the order of the batches."""
+        """The predicted class of each example, in the order of the batches."""
         if self._threshold is None:
             return self.likeliest_E
         return (self.second_prob_E >= self._threshold).astype(np.int64)
 
     @property
     def label_E(self) -> np.ndarray:
-        """The class of each example, in the order of the batches."""
+        """The labelled class of each example, in the order of the batches."""
         return self._column(3)
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`: `score`, and `ece`, the expected calibration error.
+        """Return `score`, and `ece`, the expected calibration error.
 
         Raises:
-          ValueError: a logit is not a number, so that no class is the answer.
+          ValueError: a logit is NaN, so that no class can be predicted.
         """
         confidence_E, predicted_E, label_E = self._column(1), self.predicted_E, self.label_E
         wrong_E = ~np.isfinite(confidence_E)
         if wrong_E.any():
             raise ValueError(
-                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not numbers; its weights "
+                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not "
+                "numbers; its weights "
                 "are damaged or training diverged: train again with a lower learning rate"
             )
         metric = metric_name(self._metric, self._num_classes)
@@ -134,11 +139,12 @@ class ClassScorer:
         return {"score": score, "ece": calibration_error(confidence_E, self.likeliest_E == label_E)}
 
     def details(self) -> dict:
-        """Return what is known by class, as plain values.
+        """Return scores by class, as plain values.
 
         Returns:
           majority_share: of the most frequent class; classes: name, precision, recall, f1 and
-            support of each;
+          support of
+            each;
           confusion: counts [labelled][predicted], of at most MAX_CONFUSION classes.
         """
         matrix_CC = confusion_matrix(self.predicted_E, self.label_E, self._num_classes)

@@ -1,4 +1,4 @@
-"""Milliseconds of a run's models next to those of the dense one."""
+"""Time a run's models next to the dense model."""
 
 import numpy as np
 
@@ -14,8 +14,11 @@ NUM_ROUNDS = 5
 
 
 def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
-    """Full batches of a seeded sample in arrival order, texts again where there are too few, each padded to the first
-    length that holds its longest text."""
+    """Return full batches of a seeded sample in arrival order.
+
+    Texts repeat where there are too few. Each batch is padded to the first length for its longest
+    text.
+    """
     rows = np.resize(
         np.random.default_rng(0).permutation(len(tokenized.labels)), NUM_TIMED_TEXTS[batch_size]
     )
@@ -36,19 +39,24 @@ def mixed_batches(tokenized: Tokenized, batch_size: int, lengths) -> list:
 
 
 def own_lengths(pruner: Pruner, lengths) -> tuple[int, ...]:
-    """The lengths that a model's batches are padded to: one where tokens are dropped, since those drivers leave padding
-    out by themselves and one length saves compilations; all of them for plain encoders."""
+    """Return the lengths that a model's batches are padded to.
+
+    Pruned models need one: their drivers omit padding, and one length saves compilations.
+    """
     return tuple(lengths[-1:] if pruner.sites else lengths)
 
 
 def time_model(
     pruned: Saved, dense: Saved, pruner: Pruner, tokenized: Tokenized, lengths, *, engine: dict
 ) -> dict:
-    """Milliseconds a row and speedups over dense BERT at batch 1 and 32, as columns of a row.
+    """Return milliseconds and speedups over dense BERT at batch sizes 1 and 32, as columns.
 
-    Both models take turns on the same texts in arrival order in one run; medians, compilation apart.
-    `executed_speedup_32` is the ratio of the operations that really ran (`executed_flops`), padding counted on both
-    sides. engine: keywords of `make_engine`.
+    Both models take turns on equal texts in arrival order in one run. Values are medians, without
+    compilation. `executed_speedup_32` is the ratio of the operations that ran (`executed_flops`),
+    with padding on both sides.
+
+    Args:
+      engine: keywords of `make_engine`.
     """
     columns = {}
     for batch_size in NUM_TIMED_TEXTS:

@@ -1,7 +1,8 @@
-"""Exported programs are code: only those that this user exported are run, and only with known custom calls.
+"""Sign exported programs, because they are code.
 
-A keyed digest (HMAC-SHA256) of all that comes before it ends a program's file. The key is a random secret in the
-user's data directory that only the user may read; the first export makes it.
+Only programs that this user exported run, and only with known custom calls. A program's file ends
+in a keyed digest (HMAC-SHA256) of its content. The key is a random secret in the user's data
+directory that only the user can read. The first export makes it.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import re
 import secrets
 import stat
 
-from adapler_jax.io.caches import user_data
+from adapler_jax.io.user_folders import user_data
 
 VARIABLE = "ADAPLER_PROGRAMS"
 KEY_BYTES = 32
@@ -26,10 +27,11 @@ CALL = re.compile(r'hlo\.custom_call(?: @("(?:[^"\\]|\\.)*"|[\w.$-]+))?')
 LOCATION = re.compile(r"^#loc.*$", re.MULTILINE)  # where in its sources an operation was written
 
 
-def programs_wanted(programs: bool | None) -> bool:
-    """Whether exported programs may run: as the caller says, or of None as the environment's ADAPLER_PROGRAMS does.
+def may_run_programs(programs: bool | None) -> bool:
+    """Return whether exported programs may run: the caller's value, or of None the environment's.
 
-    Raises ValueError on a value of the variable that is neither 0 nor 1.
+    Raises:
+      ValueError: ADAPLER_PROGRAMS is neither 0 nor 1.
     """
     if programs is not None:
         return bool(programs)
@@ -42,7 +44,11 @@ def programs_wanted(programs: bool | None) -> bool:
 
 
 def key_path() -> pathlib.Path:
-    """Where the user's key is. Raises ValueError for a user without a home."""
+    """Return the path of the user's key.
+
+    Raises:
+      ValueError: the user has no home directory.
+    """
     try:
         return user_data("programs.key")
     except RuntimeError as error:
@@ -52,8 +58,12 @@ def key_path() -> pathlib.Path:
 
 
 def make_key() -> bytes:
-    """The user's key, made where there is none. Raises ValueError where others may read it, OSError where it cannot be
-    written."""
+    """Return the user's key; make it where it does not exist.
+
+    Raises:
+      ValueError: others may read it.
+      OSError: it cannot be written.
+    """
     path = key_path()
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,7 +82,7 @@ def make_key() -> bytes:
 
 
 def take_place(partial: pathlib.Path, path: pathlib.Path) -> None:
-    """Gives a new key its name, unless another process was first: then that key counts."""
+    """Name a new key, unless another process was first: then that key counts."""
     try:
         os.link(partial, path)
     except FileExistsError:
@@ -82,7 +92,11 @@ def take_place(partial: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def read_key() -> bytes:
-    """The user's key. Raises ValueError where there is none, or others may read it."""
+    """Return the user's key.
+
+    Raises:
+      ValueError: it does not exist, or others may read it.
+    """
     path = key_path()
     try:
         with path.open("rb") as file:
@@ -99,18 +113,22 @@ def read_key() -> bytes:
 
 
 def tag_of(content: bytes, key: bytes) -> bytes:
-    """The digest of a file's content, in hexadecimal."""
+    """Return the digest of a file's content, in hexadecimal."""
     return hmac.digest(key, content, "sha256").hex().encode()
 
 
 def sign(path: pathlib.Path, key: bytes) -> None:
-    """Puts the digest at the end of a file that ends in NO_TAG."""
+    """Write the digest at the end of a file that ends in NO_TAG."""
     content = path.read_bytes().removesuffix(NO_TAG)
     path.write_bytes(content + tag_of(content, key))
 
 
 def read_signed(path: pathlib.Path) -> bytes:
-    """The content of a signed file. Raises ValueError where this user did not sign just this content."""
+    """Return the content of a signed file.
+
+    Raises:
+      ValueError: this user did not sign exactly this content.
+    """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
     key, content = read_key(), path.read_bytes()
@@ -120,7 +138,11 @@ def read_signed(path: pathlib.Path) -> bytes:
 
 
 def custom_calls(module: str) -> set[str]:
-    """Names of the custom calls in the text of a StableHLO module. Raises ValueError where one has no readable name."""
+    """Return the names of the custom calls in the text of a StableHLO module.
+
+    Raises:
+      ValueError: a call has no readable name.
+    """
     names = {name.strip('"') for name in CALL.findall(LOCATION.sub("", module))}
     if "" in names:
         raise ValueError("it has custom calls without a readable name")
@@ -128,8 +150,13 @@ def custom_calls(module: str) -> set[str]:
 
 
 def check_custom_calls(names) -> None:
-    """Raises ValueError on custom calls that are not of XLA's own: they run machine code of others."""
+    """Check that custom calls are XLA's own; others run foreign machine code.
+
+    Raises:
+      ValueError: one is not.
+    """
     if unknown := sorted(set(names) - CUSTOM_CALLS):
         raise ValueError(
-            f"it calls {', '.join(unknown)[:200]}; only {', '.join(sorted(CUSTOM_CALLS))} may be called"
+            f"it calls {', '.join(unknown)[:200]}; only {', '.join(sorted(CUSTOM_CALLS))} may be "
+            "called"
         )

@@ -29,7 +29,7 @@ def mark_kept(prediction: Prediction, *, layer: int = -1, colour: bool = False) 
             for word, kept in zip(prediction.words, prediction.keep_NW[layer])
             if word.part == part
         ]
-        cut = _CUT if prediction.unread(part) else ""
+        cut = _CUT if prediction.truncated_text(part) else ""
         parts.append(_mark_part(text, words, colour=colour) + cut)
     return _PART_BREAK.join(parts)
 

@@ -141,7 +141,7 @@ def test_a_text_that_fits_has_the_answer_of_predict(classifier):
 
 def test_a_long_text_has_the_mean_of_its_windows_or_the_surest_of_them(classifier):
     (windows,) = encode_windows(CORE, [LONG], None, max_length=14, stride=5)
-    answers = classifier.answer(windows, num_rows=4)
+    answers = classifier.predict_encoded(windows, num_rows=4)
     probs = np.array([list(answer.probabilities.values()) for answer in answers])
     (mean,), (best,) = (
         classifier.predict([LONG], long_texts=how, stride=5, batch_size=4)
@@ -157,7 +157,7 @@ def test_a_long_text_has_the_mean_of_its_windows_or_the_surest_of_them(classifie
     assert mean.num_tokens == tuple(
         np.sum([answer.num_tokens for answer in answers], axis=0).tolist()
     )
-    assert not mean.is_cut and mean.unread(0) == "" and mean.texts == (LONG,)
+    assert not mean.is_cut and mean.truncated_text(0) == "" and mean.texts == (LONG,)
     assert classifier.predict([], long_texts="mean") == []
 
 

@@ -340,7 +340,8 @@ def test_a_damaged_record_is_named(finished, content):
         (
             "run.json",
             "{}",
-            "no or wrong method, model, task, data.cache_dir, data.split_fractions, .*data.max_length",
+            "no or wrong method, model, task, data.cache_dir, data.class_names, "
+            ".*data.max_length, .*data.split_fractions",
         ),
         ("run.json", '{"data": {"split_fractions": null}}', "no or wrong .*data.split_fractions"),
         ("run.json", '{"method": "lstm"}', "no or wrong .*method"),

@@ -94,7 +94,7 @@ BAD_SECTIONS = {
     "doc_stride a text": ({"extra": {"qa": {"doc_stride": "x"}}}, "qa.doc_stride 'x'"),
     "score_options_independently a number": (
         {"extra": {"qa": {"score_options_independently": 1}}},
-        "reading.score_options_independently 1",
+        "qa.score_options_independently 1",
     ),
     "pruner a list": ({"pruner": ["keep_all"]}, r"pruner \['keep_all'\]"),
     "pruner unknown": ({"pruner": "magic"}, "unknown pruner 'magic'"),

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from adapler_jax.inference.autotune.select import fastest_driver
 from adapler_jax.inference.autotune.table import (
+    BUCKET,
     PRUNING_DRIVERS,
-    RUNG,
     LatencyTable,
     Row,
     case_of,
@@ -100,7 +100,7 @@ def measure_drivers(
     ]
 
 
-def measure_rungs(
+def measure_buckets(
     config: EncoderConfig, dtype: str, batch_size: int, length: int, *, num_rounds: int
 ) -> list[Row]:
     """The bucketed driver on full batches of every bucket up to `length`, nothing dropped."""
@@ -122,7 +122,7 @@ def measure_rungs(
         calls[bucket] = functools.partial(run, params, jax.device_put(batch))
     timings = time_interleaved(calls, repeats=num_rounds)
     return [
-        make_row(RUNG, config, dtype, batches[bucket], speedup=1.0, seconds=timing.median_s)
+        make_row(BUCKET, config, dtype, batches[bucket], speedup=1.0, seconds=timing.median_s)
         for bucket, timing in timings.items()
     ]
 
@@ -161,7 +161,7 @@ def measure_all(
                     f"{name}, {batch_size}x{length}: plain BERT {fastest[0]}, pruned models {fastest[1]}"
                 )
             for batch_size, length in longest.items():
-                rows += measure_rungs(config, dtype, batch_size, length, num_rounds=num_rounds)
+                rows += measure_buckets(config, dtype, batch_size, length, num_rounds=num_rounds)
                 log(f"{name}, batch {batch_size}: buckets up to {length}")
     return rows
 

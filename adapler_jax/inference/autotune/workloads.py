@@ -185,7 +185,7 @@ def _level_program(config: EncoderConfig, method: str):
     return jax.jit(find)
 
 
-def follow_shares(
+def follow_fractions(
     params: Params, config: EncoderConfig, batch: Batch, share_N, method: str = "adapler"
 ) -> Params:
     """The parameters with which the pruner keeps these shares of all tokens of the batch."""
@@ -215,7 +215,7 @@ def scheduled_params(
     laid_out = prepare_inference_params(params, config, dtype)
     found = {None: laid_out | {"pruner": {}}}
     for speedup in speedups:
-        pruned = follow_shares(
+        pruned = follow_fractions(
             params, config, batch, kept_fractions(config, mean_length, speedup, method), method
         )
         found[speedup] = laid_out | {"pruner": pruned["pruner"]}

@@ -105,7 +105,7 @@ def test_race_is_read_as_it_is_published(tmp_path):
     assert names == ["middle9.txt-0", "middle9.txt-1", "high1.txt-0", "high1.txt-1"]
     with pytest.raises(ValueError, match="RACE has the levels middle and high; found 'low'"):
         stream_multiple_choice(source, split="validation", level="low")
-    with pytest.raises(ValueError, match="holds no .txt files of RACE"):
+    with pytest.raises(ValueError, match=r"holds no .txt files of RACE"):
         stream_multiple_choice(source, split="train", level="middle")
 
 

@@ -174,7 +174,7 @@ def test_a_damaged_gzip_is_named(tmp_path):
     for content in (gzip.compress(lines(*MRQA).encode())[:-20], b"plain"):
         path.write_bytes(content)
         with pytest.raises(
-            ValueError, match="train.jsonl.gz is not a whole gzip file: .*; fetch it again"
+            ValueError, match=r"train.jsonl.gz is not a whole gzip file: .*; fetch it again"
         ):
             list(stream_questions(f"file:{path}", split="train"))
 
@@ -420,7 +420,7 @@ def test_a_document_that_triviaqa_has_in_several_files_is_one_question(tmp_path)
     (question,) = read(tmp_path / "qa/train.jsonl", lines(row, row))
     assert (question.id, question.answers) == ("tc_1--Ada.txt", ("London",))
     flat = {"id": "1", "question": "Where?", "context": "in London", "aliases": ["London"]}
-    with pytest.raises(ValueError, match="questions 1 and 2, .* have one id"):
+    with pytest.raises(ValueError, match=r"questions 1 and 2, .* have one id"):
         read(tmp_path / "flat.jsonl", lines(flat, flat | {"context": "in Paris"}))
 
 
@@ -455,7 +455,7 @@ def test_folders_have_the_splits_that_their_files_name(tmp_path):
     with pytest.raises(ValueError, match="unknown split 'valid'; did you mean 'validation'"):
         stream_questions(source, split="valid")
     (tmp_path / "train-v2.0.json").write_text(lines(FLAT))
-    with pytest.raises(ValueError, match="'train-v2.0.json' are both the split 'train'; keep one"):
+    with pytest.raises(ValueError, match=r"'train-v2.0.json' are both the split 'train'; keep one"):
         question_splits(source)
 
 
@@ -590,14 +590,14 @@ def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
 def test_an_id_that_comes_twice_is_refused(tmp_path):
     rows = [FLAT | {"id": name} for name in ("a", "b", "c", "b")]
     with pytest.raises(
-        ValueError, match="a.jsonl: questions 2 and 4, skipped ones not counted, have one id; give"
+        ValueError, match=r"a.jsonl: questions 2 and 4, skipped ones not counted, have one id; give"
     ):
         read(tmp_path / "a.jsonl", lines(*rows))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "[]", '{"data": []}', lines(MRQA[0])])
 def test_a_file_without_questions_is_refused(tmp_path, content):
-    with pytest.raises(ValueError, match="a.json gives no questions; it holds none"):
+    with pytest.raises(ValueError, match=r"a.json gives no questions; it holds none"):
         read(tmp_path / "a.json", content)
 
 
@@ -618,7 +618,7 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path, name, start):
     ],
 )
 def test_a_file_that_goes_on_behind_its_list_is_refused(tmp_path, content, found):
-    with pytest.raises(ValueError, match="a.json goes on behind its list with") as error:
+    with pytest.raises(ValueError, match=r"a.json continues after its list with") as error:
         read(tmp_path / "a.json", content)
     error.match(re.escape(found))
 

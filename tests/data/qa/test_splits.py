@@ -142,7 +142,7 @@ def test_a_file_given_for_a_split_is_read_whatever_split_its_name_says(tmp_path)
 def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
     source = write(tmp_path, hotpot, {"train": 2, "dev": 1})
     with pytest.raises(
-        ValueError, match="none fell to the split validation .shares: validation 1e-09.; give"
+        ValueError, match=r"none fell to the split validation .shares: validation 1e-09.; give"
     ):
         load("hotpotqa", source, split_fractions={"validation": 1e-9})
 
@@ -150,6 +150,6 @@ def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
 @pytest.mark.parametrize("name", ["hotpotqa", "wikihop"])
 def test_a_missing_folder_is_told(tmp_path, name):
     with pytest.raises(
-        ValueError, match="no file or folder .*none'; give file:PATH with an existing path"
+        ValueError, match=r"no file or folder .*none'; give file:PATH with an existing path"
     ):
         load(name, f"file:{tmp_path / 'none'}")

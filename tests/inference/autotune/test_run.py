@@ -10,7 +10,7 @@ import pytest
 
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune import run as latency
-from adapler_jax.inference.autotune.select import choose
+from adapler_jax.inference.autotune.select import select_driver
 from adapler_jax.inference.autotune.table import find_table, read_table, write_table
 from adapler_jax.inference.autotune.workloads import (
     kept_fractions,
@@ -60,7 +60,7 @@ def test_every_case_is_measured_and_written(measured):
 def test_an_engine_can_choose_by_what_was_measured(measured):
     for batch_size in (1, 4):
         for is_pruned in (False, True):
-            found = choose(
+            found = select_driver(
                 measured[1],
                 CONFIG,
                 jnp.float32,
@@ -117,7 +117,7 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(
         latency,
-        "measure_rungs",
+        "measure_buckets",
         lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows,
     )
     latency.measure_all(
