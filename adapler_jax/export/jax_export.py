@@ -141,7 +141,7 @@ def _whole_program(spec: ProgramSpec) -> Callable:
 def _export_stages(
     stages: StagedProgram, params: Params, tokens: list, *, export: Export
 ) -> dict[str, jax.export.Exported]:
-    """Return the programs of the stages; an exported program takes no records, only their leaves."""
+    """Return the programs of the stages, which take leaves of records in place of records."""
     split = split_layers(stages, params)
     outer, first_layer = split["outer"], split["layers"][0]
     state, for_readout = jax.eval_shape(

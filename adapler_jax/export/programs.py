@@ -1,8 +1,8 @@
 """Load the exported programs of a model, and run them in place of the engine.
 
-A program is code and a model directory is data. So a load runs a program only if the caller asks
-for it, and only if the same user exported it: `signing` checks this before it reads the file. A
-program that was made for anything else than the loaded model is ignored, with a warning.
+A program is code and a model directory is data. So a load runs a program only on request, and only
+if the same user exported it. `signing` checks this before it reads the file. A program that was
+made for anything else than the loaded model is ignored, with a warning.
 """
 
 import functools
@@ -42,7 +42,7 @@ class LoadedProgram(NamedTuple):
 
     single: dict[int, Pieces]  # for one text, by padded length
     several: dict[int, Pieces]  # for larger batches, by padded length
-    single_params: Params  # as the pieces for one text take them
+    single_params: Params  # in the layout of the pieces for one text
 
 
 def use_programs(

@@ -1,8 +1,8 @@
-"""Sign exported programs, because they are code.
+"""Sign exported programs, which are code: only programs of this user run.
 
-Only programs that this user exported run, and only with known custom calls. A program's file ends
-in a keyed digest (HMAC-SHA256) of its content. The key is a random secret in the user's data
-directory that only the user can read. The first export makes it.
+A keyed digest (HMAC-SHA256) of all bytes before it ends a program's file. The key is a random
+secret in the user's data directory that only the user can read; the first export makes it. Only
+known custom calls may run.
 """
 
 import hashlib
@@ -12,26 +12,30 @@ import pathlib
 import re
 import secrets
 import stat
+from collections.abc import Iterable
 
 from adapler_jax.io.user_folders import user_data
 
 VARIABLE = "ADAPLER_PROGRAMS"
 KEY_BYTES = 32
 TAG_CHARS = 2 * hashlib.sha256().digest_size
-NO_TAG = b"0" * TAG_CHARS  # the place of the digest while a file is written
+NO_TAG = b"0" * TAG_CHARS  # in place of the digest while a file is written
 MAX_FILE_BYTES = 1 << 30
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-# Custom calls that JAX writes for shapes that are known at run time, all of XLA itself.
+# Custom calls that JAX writes for shapes that are known at run time. XLA itself implements them.
 CUSTOM_CALLS = {"shape_assertion", "stablehlo.dynamic_reduce_window"}
 CALL = re.compile(r'hlo\.custom_call(?: @("(?:[^"\\]|\\.)*"|[\w.$-]+))?')
-LOCATION = re.compile(r"^#loc.*$", re.MULTILINE)  # where in its sources an operation was written
+LOCATION = re.compile(r"^#loc.*$", re.MULTILINE)  # source line of an operation
 
 
 def may_run_programs(programs: bool | None) -> bool:
-    """Return whether exported programs may run: the caller's value, or of None the environment's.
+    """Return True if exported programs may run.
+
+    Args:
+      programs: the caller's choice; None for the environment variable ADAPLER_PROGRAMS.
 
     Raises:
-      ValueError: ADAPLER_PROGRAMS is neither 0 nor 1.
+      ValueError: the variable is neither 0 nor 1.
     """
     if programs is not None:
         return bool(programs)
@@ -47,7 +51,7 @@ def key_path() -> pathlib.Path:
     """Return the path of the user's key.
 
     Raises:
-      ValueError: the user has no home directory.
+      ValueError: the user has no home.
     """
     try:
         return user_data("programs.key")
@@ -58,10 +62,10 @@ def key_path() -> pathlib.Path:
 
 
 def make_key() -> bytes:
-    """Return the user's key; make it where it does not exist.
+    """Return the user's key; make it if there is none.
 
     Raises:
-      ValueError: others may read it.
+      ValueError: others can read it.
       OSError: it cannot be written.
     """
     path = key_path()
@@ -69,20 +73,19 @@ def make_key() -> bytes:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(
-                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
-            ) as file:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
-            take_place(partial, path)
+            publish_key(partial, path)
         finally:
             partial.unlink(missing_ok=True)
     return read_key()
 
 
-def take_place(partial: pathlib.Path, path: pathlib.Path) -> None:
-    """Name a new key, unless another process was first: then that key counts."""
+def publish_key(partial: pathlib.Path, path: pathlib.Path) -> None:
+    """Give a new key its name; the key of another process that was first counts."""
     try:
         os.link(partial, path)
     except FileExistsError:
@@ -95,17 +98,17 @@ def read_key() -> bytes:
     """Return the user's key.
 
     Raises:
-      ValueError: it does not exist, or others may read it.
+      ValueError: there is none, or others can read it.
     """
     path = key_path()
     try:
         with path.open("rb") as file:
-            found, key = os.fstat(file.fileno()), file.read(KEY_BYTES + 1)
+            status, key = os.fstat(file.fileno()), file.read(KEY_BYTES + 1)
     except OSError as error:
         raise ValueError(
             f"this user has exported no program: {path} cannot be read ({error.strerror})"
         ) from error
-    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & OTHERS):
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & OTHERS):
         raise ValueError(f"others may read the key {path}; remove it and export again")
     if len(key) != KEY_BYTES:
         raise ValueError(f"the key {path} is damaged; remove it and export again")
@@ -118,7 +121,7 @@ def tag_of(content: bytes, key: bytes) -> bytes:
 
 
 def sign(path: pathlib.Path, key: bytes) -> None:
-    """Write the digest at the end of a file that ends in NO_TAG."""
+    """Replace NO_TAG at the end of a file by the digest."""
     content = path.read_bytes().removesuffix(NO_TAG)
     path.write_bytes(content + tag_of(content, key))
 
@@ -141,7 +144,7 @@ def custom_calls(module: str) -> set[str]:
     """Return the names of the custom calls in the text of a StableHLO module.
 
     Raises:
-      ValueError: a call has no readable name.
+      ValueError: a custom call has no readable name.
     """
     names = {name.strip('"') for name in CALL.findall(LOCATION.sub("", module))}
     if "" in names:
@@ -149,14 +152,12 @@ def custom_calls(module: str) -> set[str]:
     return names
 
 
-def check_custom_calls(names) -> None:
-    """Check that custom calls are XLA's own; others run foreign machine code.
+def check_custom_calls(names: Iterable[str]) -> None:
+    """Check that all custom calls are XLA's own; others run foreign machine code.
 
     Raises:
-      ValueError: one is not.
+      ValueError: a custom call is not.
     """
     if unknown := sorted(set(names) - CUSTOM_CALLS):
-        raise ValueError(
-            f"it calls {', '.join(unknown)[:200]}; only {', '.join(sorted(CUSTOM_CALLS))} may be "
-            "called"
-        )
+        allowed = ", ".join(sorted(CUSTOM_CALLS))
+        raise ValueError(f"it calls {', '.join(unknown)[:200]}; only {allowed} may be called")

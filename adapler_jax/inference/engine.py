@@ -13,7 +13,7 @@ import numpy as np
 from adapler_jax.encoders import bert
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.autotune.select import DriverChoice, select_driver
-from adapler_jax.inference.autotune.table import TableSource, find_table
+from adapler_jax.inference.autotune.table import LatencyTable, TableSource, find_table
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.ids import check_ids
@@ -46,8 +46,8 @@ class Engine:
     """A function (params, Batch) -> (logits float32 of the head, Trace).
 
     Make one with `make_engine`. It compiles once a batch shape. On CPUs, a packed batch of
-    MIN_SPLIT texts or more runs as two halves, each in a thread: settings by JAX's context
-    managers do not reach them.
+    MIN_SPLIT texts or more runs as two halves, each in a thread. Settings by JAX's context
+    managers do not reach these threads.
 
     Attributes:
       select_driver: (batch size, token slots) -> driver and buckets of such a batch.
@@ -202,12 +202,11 @@ def make_engine(
     Args:
       config: of the encoder.
       pruner: of the model.
-      buckets: increasing lengths to which kept tokens are padded ("packed": for their attention).
+      buckets: increasing lengths to which kept tokens are padded, in "packed" for attention only.
         The largest holds every token slot of a batch. None for the library's.
       dtype: of the operands of the encoder's products.
-      driver: "auto" selects the faster of "bucketed" and "packed" for each batch shape by a
-        latency table; on an accelerator without a table it is "bucketed". "masked" is the
-        reference, at full width.
+      driver: "auto" selects "bucketed" or "packed" for each batch shape by a latency table. On an
+        accelerator without a table it is "bucketed". "masked" is the reference, at full width.
       autotune_table: for "auto", as in `find_table`.
       expected_speedup: for "auto", FLOPs speedup of the model, if known.
       block_tokens: tokens that "packed" runs through a layer at a time.
@@ -223,18 +222,48 @@ def make_engine(
       RuntimeError: JAX cannot run in this process.
     """
     check_process()
-    dtype = compute_dtype(dtype)
-    buckets = None if buckets is None else check_buckets(buckets)
     _check_options(driver, block_tokens, expected_speedup)
-    table = find_table(autotune_table) if driver == AUTO else None
+    dtype = compute_dtype(dtype)
+    select = _make_selector(
+        config,
+        pruner,
+        buckets=None if buckets is None else check_buckets(buckets),
+        dtype=dtype,
+        driver=driver,
+        table=find_table(autotune_table) if driver == AUTO else None,
+        expected_speedup=expected_speedup,
+    )
+
+    @functools.cache
+    def program(batch_size: int, length: int) -> Program:
+        name, bucket_sizes = select(batch_size, length)
+        options: dict[str, Any] = {} if name == "masked" else {"buckets": bucket_sizes}
+        if name == "packed":
+            options["block_tokens"] = block_tokens
+        options |= {"head": head, "return_exit_hidden": return_exit_hidden}
+        return _jitted(config, pruner, name, dtype=dtype, **options)
+
+    return Engine(select_driver=select, program=program, config=config)
+
+
+def _make_selector(
+    config: EncoderConfig,
+    pruner: Pruner,
+    *,
+    buckets: tuple[int, ...] | None,
+    dtype: Any,
+    driver: str,
+    table: LatencyTable | None,
+    expected_speedup: float | None,
+) -> Callable[[int, int], DriverChoice]:
+    """Return the function `Engine.select_driver`; arguments as in `make_engine`."""
 
     @functools.cache
     def select(batch_size: int, length: int) -> DriverChoice:
         _check_shape(batch_size, length)
-        if driver != AUTO:
-            return DriverChoice(driver, buckets or DEFAULT_BUCKETS)
         if table is None:
-            return DriverChoice("bucketed", buckets or DEFAULT_BUCKETS)
+            name = "bucketed" if driver == AUTO else driver
+            return DriverChoice(name, buckets or DEFAULT_BUCKETS)
         return select_driver(
             table,
             config,
@@ -246,23 +275,7 @@ def make_engine(
             buckets=buckets,
         )
 
-    @functools.cache
-    def program(batch_size: int, length: int) -> Program:
-        name, bucket_sizes = select(batch_size, length)
-        options: dict[str, Any] = {} if name == "masked" else {"buckets": bucket_sizes}
-        if name == "packed":
-            options["block_tokens"] = block_tokens
-        return _jitted(
-            config,
-            pruner,
-            name,
-            dtype=dtype,
-            head=head,
-            return_exit_hidden=return_exit_hidden,
-            **options,
-        )
-
-    return Engine(select_driver=select, program=program, config=config)
+    return select
 
 
 def _check_options(driver: str, block_tokens: int, expected_speedup: float | None) -> None:

@@ -26,7 +26,7 @@ class Explanation(Comparable):
     """
 
     prediction: Prediction
-    tokens: tuple[str, ...]  # as the tokenizer writes them, [CLS] first
+    tokens: tuple[str, ...]  # in the tokenizer's spelling, [CLS] first
     word_L: np.ndarray  # int32, index into prediction.words; -1 for [CLS] and [SEP]
     keep_NL: np.ndarray  # bool: the token enters the layer
     # float32, the pruner's score; 0 after the token was dropped, and at layers without a site.

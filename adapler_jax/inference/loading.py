@@ -30,7 +30,7 @@ class LoadedModel(NamedTuple):
 
     pruner: Pruner
     run: Engine
-    params: Params  # as the engine takes them
+    params: Params  # in the layout that the engine takes
     tokenizer: Tokenizer
     max_length: int  # token slots
     lengths: tuple[int, ...]  # padded lengths of batches

@@ -250,7 +250,7 @@ def merge_windows(
 ) -> Answers:
     """Return the best answers to one question from the spans of its windows.
 
-    The same characters in several windows count once, with their best score. The score of no
+    Characters that are in several windows count once, with their best score. The score of no
     answer is the minimum over the windows. Probabilities are the softmax of the scores of the
     returned answers, and of no answer if it is allowed.
 

@@ -2,8 +2,8 @@
 
 Pure functions; the same table gives the same selection. The nearest case of the table decides,
 by ratios of sizes: encoder, dtype, batch size and length. Of its schedules the nearest to the
-expected speedup decides, or without one all of them: the driver with the lowest geometric mean of
-milliseconds, "bucketed" where both are about equal.
+expected speedup decides, or without one all of them. The driver with the lowest geometric mean of
+milliseconds is selected, "bucketed" where both are about equal.
 """
 
 import math
