@@ -22,7 +22,7 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.phases import is_complete
 from adapler_jax.training.run import check_config, phase_list, run_all

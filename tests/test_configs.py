@@ -214,7 +214,10 @@ def test_an_old_variant_names_the_present_one():
 @pytest.mark.parametrize(
     ("flag", "line"),
     [
-        ("adapler.warmup_share=0.1", "config.adapler.warmup_share is now config.adapler.warmup_ratio"),
+        (
+            "adapler.warmup_share=0.1",
+            "config.adapler.warmup_share is now config.adapler.warmup_ratio",
+        ),
         ("reading.stride=8", "config.reading.stride is now config.qa.doc_stride"),
         ("distil.num_epochs=2", "config.distil.num_epochs is now config.distill.num_epochs"),
         ("fresh_head=True", "config.fresh_head is now config.reinit_head"),

@@ -13,12 +13,12 @@ import sys
 
 import pytest
 from absl import flags
-from adapler_jax.inference.question_answerer import QuestionAnswerer
-from adapler_jax.presets import old_names
 from ml_collections import config_flags
 
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.inference.question_answerer import QuestionAnswerer
+from adapler_jax.presets import old_names
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 
 RELEASE = pathlib.Path(__file__).parent / "fixtures" / "release_0_1"
@@ -93,7 +93,9 @@ def predict(directory, *, is_qa):
             }
             for found in Classifier.load(directory).predict(EXPECTED["texts"])
         ]
-    answers = QuestionAnswerer.load(directory).answer_all([tuple(pair) for pair in EXPECTED["pairs"]])
+    answers = QuestionAnswerer.load(directory).answer_all(
+        [tuple(pair) for pair in EXPECTED["pairs"]]
+    )
     return [
         {
             "text": found.text,

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from adapler_jax.data.batching.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.batching.padding import PerExampleArrays
-from adapler_jax.export.jax_export import PROGRAM_FILES
+from adapler_jax.export.program_spec import PROGRAM_FILES
 from adapler_jax.inference.compute_dtype import OPERANDS_FILE
 from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
 from adapler_jax.io.provenance import commit_of_tree, device_name

@@ -85,7 +85,8 @@ class RunContext(NamedTuple):
     def key(self, use: str):
         """A random key for one use, by its name.
 
-        The generator is the device's own (rbg): dropout by the default one doubles the compilation time of a step.
+        The generator is the device's own (rbg): dropout by the default one doubles the compilation
+        time of a step.
         """
         return jax.random.fold_in(jax.random.key(self.seed, impl="rbg"), zlib.crc32(use.encode()))
 

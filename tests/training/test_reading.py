@@ -8,8 +8,9 @@ import pytest
 
 from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.question_answerer import QuestionAnswerer
-from adapler_jax.report.evaluation import evaluate_workdir, example_answers
+from adapler_jax.serving.run_examples import example_answers
 from adapler_jax.training import phases
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import check_config, run_all
 from adapler_jax.weights.save import load_model
 from configs import adapler, finetune, powerbert, trbert

@@ -19,8 +19,8 @@ from adapler_jax import forward as full_width
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text, write_checksums
 from adapler_jax.io.provenance import command_line, module_command
-from adapler_jax.report.evaluation import finished_phases
 from adapler_jax.training import loop, phases
+from adapler_jax.training.finished import finished_phases
 from adapler_jax.training.methods.adapler import load_saliency, make_adapler
 from adapler_jax.training.metrics_log import MetricsLog, read_metrics_log
 from adapler_jax.training.run import describe, run_all
@@ -420,7 +420,7 @@ def test_a_card_that_its_user_edits_costs_no_training(tmp_path):
     damage(tmp_path / "model" / "model.safetensors")
     with pytest.raises(
         ValueError,
-        match="from its start; where you changed it yourself, remove .*model.sha256 alone",
+        match="from its start; if you changed it yourself, remove .*model.sha256 alone",
     ):
         phases.load_phase_model(tmp_path)
 

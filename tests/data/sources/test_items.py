@@ -69,7 +69,7 @@ def test_lines_and_single_objects_are_items(tmp_path):
         ("[[1], [2", "item 2 is not JSON: Expecting"),
         ("[1 2]", "item 2 is not JSON: expected ',' or ']'"),
         ("[1, }]", "item 2 is not JSON: Expecting value"),
-        ("[1] 2", "goes on behind its list"),
+        ("[1] 2", "continues after its list"),
         ('{"a": }', "is not JSON: Expecting value at line 1, column 7"),
         ("", "is not JSON"),
         (b'["\xff"]', "is not UTF-8 at byte 2"),
@@ -162,7 +162,7 @@ assert len(list(stream_multiple_choice("tfds:tiny_race/high", split="train"))) =
 try:
     stream_multiple_choice("tfds:tiny_race/high", split="test")
 except ValueError as error:
-    assert "has no split 'test'; there are train, dev" in str(error)
+    assert "unknown split 'test'; known: train, dev" in str(error)
 try:
     stream_multiple_choice("tfds:no_such_dataset_anywhere", split="test")
 except ValueError as error:
