@@ -1,4 +1,4 @@
-"""Give the phases of every method what they share: one training loop, one saved model, one closing record."""
+"""Share the parts of phases between methods: the training, the saved model, the closing record."""
 
 import functools
 import json
@@ -25,7 +25,7 @@ from adapler_jax.training.balance import balance
 from adapler_jax.training.checkpoints import LAST, Checkpoints
 from adapler_jax.training.growth import CONTINUED, continued_epochs
 from adapler_jax.training.loop import PhaseSpec, train_loop
-from adapler_jax.training.losses import LossConfig
+from adapler_jax.training.losses import NO_TERMS, LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.steps import (
@@ -167,7 +167,7 @@ def soft_train_step(
     pruner: Pruner,
     options: ConfigDict,
     *,
-    losses: LossConfig = LossConfig(),
+    losses: LossConfig = NO_TERMS,
     slope_schedule: SlopeSchedule = no_slope,
     threshold_controller: ThresholdController | None = None,
     threshold_noise: ThresholdNoise | None = None,

@@ -10,7 +10,7 @@ import optax
 
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.training.losses import LossConfig, compute_losses
+from adapler_jax.training.losses import DEFAULT_SCAN, LossConfig, compute_losses
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import Batch, EncoderConfig, Params, ScanOptions
 
@@ -61,9 +61,9 @@ def make_train_step(
     threshold_controller: ThresholdController | None = None,
     threshold_noise: ThresholdNoise | None = None,
     head: Head = CLASSIFICATION,
-    loop: ScanOptions = ScanOptions(),
+    loop: ScanOptions = DEFAULT_SCAN,
 ) -> TrainStep:
-    """Return a pure function that does one step: one forward pass, a backward pass for each objective.
+    """Return a pure function that does one step.
 
     Args:
       config: sizes of the encoder.
@@ -73,8 +73,8 @@ def make_train_step(
       thresholds: optimizer of the leaves that the speed-up loss trains.
       slope_fn: step -> slope of the soft rule; None for the hard rule.
       dtype: of the operands of the encoder's products.
-      threshold_controller: moves the thresholds by the batch's FLOPs speedup. It replaces the speed-up
-        loss and saves its backward pass.
+      threshold_controller: moves the thresholds by the batch's FLOPs speedup. It replaces the
+        speed-up loss and saves its backward pass.
       threshold_noise: changes the thresholds of the forward pass alone.
       head: of the task.
       loop: how the layers are walked.
@@ -128,7 +128,7 @@ def make_train_step(
 
 
 def _both_gradients(run: Callable, weights: Params, threshold_tree: Params):
-    """Return the main loss's gradient of the weights, the speed-up loss's of the thresholds, metrics."""
+    """Return the gradients of the weights and of the thresholds, each by its loss; and metrics."""
     one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
     _, vjp_fn, metrics = jax.vjp(run, weights, threshold_tree, has_aux=True)
     _, threshold_grads = vjp_fn((zero, one))

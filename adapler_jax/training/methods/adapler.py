@@ -109,7 +109,7 @@ def make_last_slope(options: ConfigDict) -> SlopeSchedule:
 
 
 def make_threshold_noise(options: ConfigDict) -> ThresholdNoise | None:
-    """Return the function that draws a step's thresholds; None where `config.adapler` has no noise."""
+    """Return the function that draws a step's thresholds; None without noise in the config."""
     if not options.threshold_noise:
         return None
     return functools.partial(jitter_thresholds, spread=options.threshold_noise)

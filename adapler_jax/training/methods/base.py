@@ -1,7 +1,7 @@
-"""Define the method: a record of how a pruner is trained. A method is one file, and one line in `METHODS`.
+"""Define the method: a record of how a pruner is trained.
 
-A run walks the phase `finetune`, then the phases of `config.method`. The last of them has the method's name
-and leaves the method's model.
+A run walks the phase `finetune`, then the phases of `config.method`. One of them has the method's
+name and leaves the method's model.
 """
 
 import math
