@@ -57,7 +57,7 @@ def arguments(name):
     variants = VARIANTS[name]
     chosen = [*((variant,) for variant in variants), *itertools.combinations(variants, 2)]
     varied = [",".join((task, *names)) for task in ("sst2", "squad2") for names in chosen]
-    return [*TASK_PRESETS, *varied]
+    return [*adapler.TASKS, *varied]
 
 
 @pytest.fixture(name="parse_flags")
