@@ -49,10 +49,11 @@ def make_train_step(
 ):
     """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
 
-    Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
-    the encoder's products. steer: (params, the batch's FLOPs speedup) -> params, moves the thresholds in place of the
-    speed-up loss and saves its backward pass. jitter: (params, key) -> params, what the step's forward pass sees in
-    place of them. head: what reads the last states. loop: as in `full_width.forward_layers`.
+    Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope.
+    dtype: of the operands of the encoder's products. steer: (params, the batch's FLOPs speedup) ->
+    params, moves the thresholds in place of the speed-up loss and saves its backward pass. jitter:
+    (params, key) -> params, what the step's forward pass sees in place of them. head: what reads
+    the last states. loop: as in `full_width.forward_layers`.
     """
     train_thresholds = threshold_controller is None and bool(pruner.length_loss_params)
 

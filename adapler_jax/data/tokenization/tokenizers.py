@@ -23,7 +23,8 @@ from adapler_jax.data.tokenization.vocabularies import (
     build_from_vocabulary,
     special_of,
 )
-from adapler_jax.io.messages import bounded_errors, excerpt, first_line, short_name, shown
+from adapler_jax.io.hub import download
+from adapler_jax.io.messages import bounded_errors, excerpt, short_name, shown
 
 # transformers warns that PyTorch is missing, which is intended here.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -87,7 +88,7 @@ def load_tokenizer(
 
     folder = pathlib.Path(path_or_name).expanduser()
     if not folder.is_dir():
-        folder = _download(path_or_name)
+        folder = download(path_or_name, _FILES)
     loaded = read_tokenizer(folder, split_special_tokens=split_special_tokens)
     if log:
         for note in loaded.notes:
@@ -190,19 +191,6 @@ def _guarded(load: Callable[[], Result], folder: pathlib.Path) -> Result:
             raise
         raise ValueError(
             f"the tokenizer in {str(folder)!r} is damaged: {excerpt(str(error))}"
-        ) from error
-
-
-def _download(name: str) -> pathlib.Path:
-    """Fetch the tokenizer files of a hub name into the hub's cache."""
-    import huggingface_hub  # only for names
-
-    try:
-        return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES)))
-    except Exception as error:  # a dozen classes, each for a name without files
-        raise ValueError(
-            f"no folder {name!r} here, and the hub did not give it ({first_line(error)}); give a "
-            "folder with tokenizer.json or vocab.txt"
         ) from error
 
 

@@ -1,9 +1,8 @@
 """The ladder of padded lengths into which the bucketed driver gathers tokens."""
 
-import numbers
-
 import numpy as np
 
+from adapler_jax.data.batching.lengths import check_sizes
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import BEFORE_ATTENTION
 
@@ -12,13 +11,7 @@ DEFAULT_BUCKETS = (2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768
 
 def check_buckets(buckets) -> tuple[int, ...]:
     """The buckets as a tuple. Raises ValueError where they are no positive numbers in increasing order, or none."""
-    buckets = tuple(buckets)
-    whole = all(isinstance(bucket, numbers.Integral) and bucket > 0 for bucket in buckets)
-    if not buckets or not whole or any(a >= b for a, b in zip(buckets, buckets[1:])):
-        raise ValueError(
-            f"config.inference.buckets is {buckets}; expected positive numbers in increasing order, as (8, 16, 32)"
-        )
-    return tuple(int(bucket) for bucket in buckets)
+    return check_sizes(buckets, field="config.inference.buckets")
 
 
 def bucket_sizes(buckets, length) -> tuple[int, ...]:

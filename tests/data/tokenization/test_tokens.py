@@ -131,12 +131,12 @@ def test_a_damaged_cache_is_rebuilt(tokenizer, tmp_path, damage):
     assert tokens_module._read_cache(path, 3) is None
 
 
-@pytest.mark.parametrize("place", range(0, 900, 23))
-def test_a_flipped_byte_anywhere_in_a_cache_is_never_read(tokenizer, tmp_path, place):
+@pytest.mark.parametrize("offset", range(0, 900, 23))
+def test_a_flipped_byte_anywhere_in_a_cache_is_never_read(tokenizer, tmp_path, offset):
     tokenize(_examples(["a good film", "bad"]), tokenizer, max_length=8, cache_dir=tmp_path)
     (path,) = tmp_path.glob("*.npz")
     content = bytearray(path.read_bytes())
-    content[place % len(content)] ^= 1
+    content[offset % len(content)] ^= 1
     path.write_bytes(content)
     assert tokens_module._read_cache(path, 2) is None
 
@@ -260,7 +260,7 @@ def test_the_error_of_an_unknown_hub_name_has_the_reason(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(
         ValueError,
-        match=r"no folder 'bert-bass' here, and the hub did not give it \(no route to the hub\)",
+        match=r"'bert-bass' is no local directory .*\(OSError: no route to the hub more\)",
     ):
         load_tokenizer("bert-bass")
 
