@@ -28,8 +28,8 @@ from adapler_jax.cli.console import run_command
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.pruning.adapler import soft_removal
-from adapler_jax.training import from_config
 from adapler_jax.training.finished import finished_phases, read_run
+from adapler_jax.training.methods.adapler import make_slope_schedule
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model
@@ -85,9 +85,10 @@ def busiest_layer(explanation: Explanation) -> int:
 
 def slopes_of(options) -> list[float]:
     """Return the slopes of the run's schedule at STAGES."""
-    slope_fn = from_config.make_slope_fn(options)(STEPS_PER_EPOCH)
+    slope_fn = make_slope_schedule(options)
     last_step = STEPS_PER_EPOCH * options.num_epochs - 1
-    return [float(slope_fn(jnp.int32(round(stage * last_step)))) for stage in STAGES]
+    steps = [jnp.int32(round(stage * last_step)) for stage in STAGES]
+    return [float(slope_fn(step, STEPS_PER_EPOCH)) for step in steps]
 
 
 def driver_points(
