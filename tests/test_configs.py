@@ -12,7 +12,7 @@ from ml_collections import config_flags
 from adapler_jax.data.classification.tasks import TASKS
 from adapler_jax.data.qa.splits import QAKind
 from adapler_jax.data.qa.tasks import QA_TASKS
-from adapler_jax.presets import common, qa, sections
+from adapler_jax.presets import common, old_names, qa, sections
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
 from configs import adapler, distill, finetune, powerbert, quickstart, trbert
@@ -204,6 +204,30 @@ def test_an_unknown_variant_lists_the_known(name, module):
         ValueError, match="unknown variant 'debag'; did you mean debug. there are .*debug"
     ):
         module.get_config(argument)
+
+
+def test_an_old_variant_names_the_present_one():
+    with pytest.raises(ValueError, match="variant 'faithful' is now 'paper'"):
+        adapler.get_config("sst2,faithful")
+
+
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        (
+            "adapler.warmup_share=0.1",
+            "config.adapler.warmup_share is now config.adapler.warmup_ratio",
+        ),
+        ("reading.stride=8", "config.reading.stride is now config.qa.doc_stride"),
+        ("distil.num_epochs=2", "config.distil.num_epochs is now config.distill.num_epochs"),
+        ("fresh_head=True", "config.fresh_head is now config.reinit_head"),
+        ("adapler.warmup_ratio=0.1", None),
+        ("seed=1", None),
+    ],
+)
+def test_an_old_field_names_the_present_one(flag, line):
+    arguments = ["train.py", "--config=configs/adapler.py:sst2", f"--config.{flag}"]
+    assert old_names.explain_old_flag(arguments) == line
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -16,7 +16,7 @@ def sort_splits(splits: Iterable[str]) -> list[str]:
 
 
 def evaluation_splits(splits: Iterable[str]) -> tuple[str, ...]:
-    """Return the splits to report on: the test splits, or the validation splits if there is no test."""
+    """Return the test splits, or the validation splits if there is no test split."""
     names = tuple(splits)
     tests = tuple(name for name in names if name.startswith("test"))
     return tests or tuple(name for name in names if name.startswith("validation"))

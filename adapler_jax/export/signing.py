@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterable
 
-from adapler_jax.io.caches import user_data
+from adapler_jax.io.user_folders import user_data
 
 VARIABLE = "ADAPLER_PROGRAMS"
 KEY_BYTES = 32

@@ -7,7 +7,7 @@ import difflib
 
 import ml_collections
 
-from adapler_jax.presets import qa
+from adapler_jax.presets import old_names, qa
 from adapler_jax.presets.sections import finetune_section
 
 PHASES = ("finetune", "adapler", "powerbert", "trbert", "distill")  # sections of training phases
@@ -152,6 +152,8 @@ def apply_variants(config: ml_collections.ConfigDict, names: list[str], known: d
       ValueError: a name is unknown.
     """
     for name in sorted(names, key=lambda name: name == "finetuned"):
+        if name in old_names.VARIANTS:
+            raise ValueError(f"variant {name!r} is now {old_names.VARIANTS[name]!r}")
         if name not in known:
             raise ValueError(unknown("variant", name, known))
         known[name](config)

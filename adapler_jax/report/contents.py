@@ -14,8 +14,9 @@ from adapler_jax.io.atomic_files import check_file
 from adapler_jax.io.provenance import command_line
 from adapler_jax.report.curves import curves
 from adapler_jax.training.finished import RESTORE_CONFIG, finished_phases, read_run
+from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import DONE, is_complete, read_done
-from adapler_jax.training.run import ALLOWED, phase_list
+from adapler_jax.training.run import phase_list
 from adapler_jax.training.workdir import CONFIG_FILE, TRAIN_PHASE, read_seconds
 from adapler_jax.weights.save import load_model
 
@@ -74,7 +75,7 @@ def is_number_or_none(value) -> bool:
 
 def is_method(value) -> bool:
     """Whether it names a method that trains."""
-    return value in ALLOWED["method"]
+    return value in METHODS
 
 
 def is_list(value) -> bool:

@@ -17,6 +17,7 @@ from adapler_jax.report.contents import RunRecord, read_contents
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
 from adapler_jax.training.finished import load_fastest, load_named
+from adapler_jax.training.methods import METHODS
 from adapler_jax.training.task_data import is_qa_task, load_data, token_cache
 
 _TEMPLATES = jinja2.Environment(
@@ -136,10 +137,8 @@ def explorer_of(
     """Return the explorer, the reason why it is missing, or None where it is not requested."""
     if problem:
         return Note(problem)
-    drops = model or run.config.method not in (
-        "finetune",
-        "distill",
-    )  # else there are no words to follow
+    # A method that drops no tokens has no words to follow.
+    drops = model or METHODS[run.config.method].drops_tokens
     if not (num_examples and drops and run.models) or dataset is None:
         return None
     name, classifier = (

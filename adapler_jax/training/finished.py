@@ -9,7 +9,9 @@ import ml_collections
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import checksum_path, write_checksums
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
+from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_model, read_done
+from adapler_jax.training.run import phase_list
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_fields
 from adapler_jax.weights.save import save_model
@@ -17,13 +19,6 @@ from adapler_jax.weights.save import save_model
 DENSE = "dense"  # name of the fine-tuned model, which is in the directory of phase `finetune`
 RESTORE_CONFIG = "restore it or train in another --workdir, which trains all phases again"
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
-MODEL_PHASES = ("finetune", "adapler", "powerbert", "trbert", "distill")
-PHASES = (
-    *("finetune", "saliency", "adapler"),
-    *("teacher", "search", "powerbert"),
-    *("scores", "init", "policy", "trbert"),
-    "distill",
-)
 KEPT_FIELDS = ("pruner_name", "pruner_options", "head", "class_names", "max_length", "task")
 
 
@@ -58,7 +53,7 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
       ValueError: no phase is finished.
     """
     phases = {}
-    for name in (*MODEL_PHASES, *adapted_phases(workdir)):
+    for name in (*METHODS, *adapted_phases(workdir)):
         directory = workdir / name
         # A speedup out of reach leaves no model.
         if is_complete(directory) and (directory / "model").exists():
@@ -72,7 +67,8 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def unfinished_phases(workdir: pathlib.Path) -> list[str]:
     """Return the names of the phases that were started and are not finished."""
-    names = (*PHASES, *adapted_phases(workdir))
+    phases = [phase.name for phase in phase_list(read_run(workdir))]
+    names = dict.fromkeys([*phases, *adapted_phases(workdir)])
     return [name for name in names if (workdir / name).exists() and not is_complete(workdir / name)]
 
 

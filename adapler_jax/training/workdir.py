@@ -125,6 +125,12 @@ def read_fields(workdir: pathlib.Path, advice: str = RESTORE_RUN) -> dict:
     return old_names.upgrade_config(read_object(workdir / CONFIG_FILE, advice))
 
 
+def is_of_release_0_1(workdir: pathlib.Path) -> bool:
+    """Return whether the run in a workdir was begun with the field names of release 0.1."""
+    fields = read_object(workdir / CONFIG_FILE, RESTORE_RUN)
+    return old_names.upgrade_config(fields) != fields
+
+
 def read_commands(workdir: pathlib.Path) -> list[str]:
     """Return the workdir's training commands, oldest first; empty after training in Python.
 

@@ -273,7 +273,7 @@ def test_limits_that_are_none_are_refused_before_any_work(make_reading):
         with pytest.raises(ValueError, match=f"config.qa.{field} is 0; expected 1 or more"):
             check_config(make_reading(finetune, **{f"qa__{field}": 0}))
     with pytest.raises(
-        ValueError, match="config.qa.num_validation_examples is -1; expected 0 to inf"
+        ValueError, match="config.qa.num_validation_examples is -1; expected 0 or more"
     ):
         check_config(make_reading(finetune, qa__num_validation_examples=-1))
 

@@ -26,7 +26,8 @@ from adapler_jax.data.tokenization.vocabularies import (
     rewrite,
     special_of,
 )
-from adapler_jax.io.messages import bounded_errors, excerpt, first_line
+from adapler_jax.io.hub import download
+from adapler_jax.io.messages import bounded_errors, excerpt
 
 os.environ.setdefault(
     "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
@@ -82,7 +83,7 @@ def load_tokenizer(
 
     folder = pathlib.Path(path_or_name).expanduser()
     if not folder.is_dir():
-        folder = _download(path_or_name)
+        folder = download(path_or_name, _FILES)
     loaded = read_tokenizer(folder, split_special_tokens=split_special_tokens)
     for note in loaded.notes if log else ():
         log(note)
@@ -181,21 +182,6 @@ def _guarded(load: Callable, folder: pathlib.Path):
             raise
         raise ValueError(
             f"the tokenizer in {str(folder)!r} is damaged: {excerpt(str(error))}"
-        ) from error
-
-
-def _download(name: str) -> pathlib.Path:
-    """Fetch the tokenizer files of a hub name into the hub's cache."""
-    import huggingface_hub  # for names only
-
-    try:
-        return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES)))
-    except (
-        Exception
-    ) as error:  # one of a dozen classes, each meaning that the name gives no files here and now
-        raise ValueError(
-            f"no folder {name!r} here, and the hub did not give it ({first_line(error)}); give a folder with "
-            "tokenizer.json or vocab.txt"
         ) from error
 
 

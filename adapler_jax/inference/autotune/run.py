@@ -1,30 +1,10 @@
-"""Measure the fast drivers on this device once; engines then select drivers by the result.
+"""Measure the fast drivers on this device, and write the table that selects drivers."""
 
-    python -m adapler_jax.inference.autotune.run [--model DIR | --shapes minilm,base]
-        [--dtypes float32,bfloat16] [--cases 1x128,32x128,...] [--rounds 5] [--quick] [--fresh]
-        [--out PATH]
-
-Weights are random; seconds depend only on the tokens that are kept. The drivers take turns in one
-run: on texts of half to whole the length, at several FLOPs speedups, and as plain BERT, on full
-batches too. Buckets are measured as forward passes of full batches with one bucket, their length.
-
-The table is written to --out, or to the user's cache directory, under the names of device and
-library versions. Rows that it already has are kept, unless they are measured again or --fresh is
-given. Nothing else should run on the machine. --model measures the sizes of a model; --quick takes
-a few minutes.
-"""
-
-import argparse
 import datetime
 import functools
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
-
-from adapler_jax.io import process
-
-if __name__ == "__main__":
-    process.begin(resumes=False)  # before imports that take seconds
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +12,9 @@ import jax.numpy as jnp
 from adapler_jax.inference.autotune.select import fastest_driver
 from adapler_jax.inference.autotune.table import (
     BUCKET,
-    MEASURE_COMMAND,
-    MEASURE_MODULE,
     PRUNING_DRIVERS,
     LatencyTable,
     Row,
-    cached_path,
     case_of,
     check_origin,
     read_table,
@@ -45,28 +22,29 @@ from adapler_jax.inference.autotune.table import (
 )
 from adapler_jax.inference.autotune.timing import time_interleaved
 from adapler_jax.inference.autotune.workloads import (
-    SHAPES,
-    SPEEDUPS,
     adapler_schedule,
-    check_names,
     full_batch,
     mixed_batch,
-    parse_case,
     random_params,
     scheduled_params,
 )
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
-from adapler_jax.io.provenance import device_name, library_versions, module_command
+from adapler_jax.io.provenance import device_name, library_versions
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import Batch, EncoderConfig
-from adapler_jax.weights.config import read_config
-from adapler_jax.weights.hub import resolve_model
 
-DTYPES = ("float32", "bfloat16")
-CASES = ("1x32", "1x128", "1x512", "8x128", "32x32", "32x128", "32x256")
-QUICK = {"shapes": "minilm", "cases": "1x128,32x128", "rounds": 3}
-QUICK_SPEEDUPS = (1.0, 3.3)
+
+class Workload(NamedTuple):
+    """The measurements of one call."""
+
+    configs: Sequence[EncoderConfig]
+    dtypes: Sequence[str]  # of the operands of the encoders' products
+    # Batch size and length; lengths are cut to the positions of the encoder. Buckets are measured
+    # up to the longest case of a batch size.
+    cases: Sequence[tuple[int, int]]
+    speedups: Sequence[float]  # FLOPs speedups of the schedules
+    num_rounds: int  # timings of each call; the median counts
 
 
 def make_row(
@@ -160,37 +138,33 @@ def measure_buckets(
     ]
 
 
-def measure_all(
-    configs: Sequence[EncoderConfig],
-    dtypes: Sequence[str],
-    cases: Sequence[tuple[int, int]],
-    *,
-    speedups: Sequence[float],
-    num_rounds: int,
-    log: Callable[[str], None],
-) -> list[Row]:
+def measure_all(workload: Workload, *, log: Callable[[str], None]) -> list[Row]:
     """Measure every encoder, dtype and case, and the buckets of every batch size.
 
     Args:
-      configs: of the encoders.
-      dtypes: of the operands of the encoders' products.
-      cases: (batch size, length); lengths are cut to the positions of the encoder. Buckets are
-        measured up to the longest case of a batch size.
-      speedups: FLOPs speedups of the schedules.
-      num_rounds: timings of each; the median counts.
+      workload: the measurements.
       log: receives a line for each case.
     """
+    num_rounds = workload.num_rounds
     rows = []
-    for config in configs:
+    for config in workload.configs:
         fitting = sorted(
-            {(batch_size, min(length, config.num_positions)) for batch_size, length in cases}
+            {
+                (batch_size, min(length, config.num_positions))
+                for batch_size, length in workload.cases
+            }
         )
         longest = dict(fitting)  # the last of every batch size
-        for dtype in dtypes:
+        for dtype in workload.dtypes:
             name = f"{config.num_layers} layers of {config.hidden_dim}, {dtype}"
             for batch_size, length in fitting:
                 found = measure_drivers(
-                    config, dtype, batch_size, length, speedups=speedups, num_rounds=num_rounds
+                    config,
+                    dtype,
+                    batch_size,
+                    length,
+                    speedups=workload.speedups,
+                    num_rounds=num_rounds,
                 )
                 rows += found
                 log(f"{name}, {batch_size}x{length}: {_describe_fastest(found)}")
@@ -231,69 +205,26 @@ def merge(before: Sequence[Row], rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple({(row.what, case_of(row)): row for row in (*before, *rows)}.values())
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog=MEASURE_COMMAND,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--model", help="directory or hub name of a BERT whose sizes are measured")
-    add("--shapes", default=",".join(SHAPES), help=f"encoder sizes, of {', '.join(SHAPES)}")
-    add("--dtypes", default=",".join(DTYPES), help="operands of the encoder's products")
-    add("--cases", default=",".join(CASES), help="batch x length")
-    add("--rounds", type=int, default=5, help="timings of everything; their median counts")
-    add("--quick", action="store_true", help="few cases and rounds: coarse")
-    add("--fresh", action="store_true", help="drop earlier measurements")
-    add("--out", type=pathlib.Path, help="path of the table; default: in the user's cache")
-    return parser
-
-
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line, with `configs`, and `cases` as numbers; exit on a mistake."""
-    parser = make_parser()
-    options = parser.parse_args(arguments)
-    if options.quick:
-        vars(options).update(QUICK)
-    options.speedups = QUICK_SPEEDUPS if options.quick else SPEEDUPS
-    try:
-        options.cases = [parse_case(case) for case in options.cases.split(",")]
-        options.dtypes = options.dtypes.split(",")
-        check_names(options.dtypes, DTYPES, "dtype")
-        check_names(options.shapes.split(","), SHAPES, "shape")
-        if options.rounds < 1:
-            raise ValueError(f"--rounds is {options.rounds}; expected 1 or more")
-        options.configs = [SHAPES[name] for name in options.shapes.split(",")]
-        if options.model:
-            options.configs = [read_config(resolve_model(options.model))[0]]
-    except ValueError as error:
-        parser.error(str(error))
-    return options
-
-
-def print_note(text: str) -> None:
-    """Print a note to stderr."""
-    print(text, file=sys.stderr)
-
-
-def main(
-    arguments: Sequence[str] | None = None, *, log: Callable[[str], None] = print_note
+def measure_device(
+    workload: Workload,
+    path: pathlib.Path,
+    *,
+    command: str,
+    keep_earlier: bool,
+    log: Callable[[str], None],
 ) -> LatencyTable:
-    """Measure this device, write the table and return it."""
-    options = parse_arguments(arguments)
-    path = options.out or cached_path()
-    before = None if options.fresh else previous_table(path, log)
-    command = module_command(MEASURE_MODULE, arguments)
+    """Measure a workload, and write and return the table.
+
+    Args:
+      workload: the measurements.
+      path: of the table.
+      command: recorded in the table.
+      keep_earlier: keep the rows of the table at `path` that are not measured again.
+      log: receives the progress, a line each.
+    """
+    before = previous_table(path, log) if keep_earlier else None
     log(f"measuring {device_name()}")
-    rows = measure_all(
-        options.configs,
-        options.dtypes,
-        options.cases,
-        speedups=options.speedups,
-        num_rounds=options.rounds,
-        log=log,
-    )
+    rows = measure_all(workload, log=log)
     table = LatencyTable(
         command=f"{before.command}; {command}" if before else command,
         device=device_name(),
@@ -304,7 +235,3 @@ def main(
     write_table(table, path)
     log(f"{len(rows)} measurements written to {path}")
     return table
-
-
-if __name__ == "__main__":
-    main()

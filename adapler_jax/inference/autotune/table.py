@@ -16,12 +16,11 @@ import warnings
 import jax
 
 from adapler_jax.io.atomic_files import check_file, replace_text
-from adapler_jax.io.caches import user_cache
 from adapler_jax.io.messages import excerpt, shown
 from adapler_jax.io.provenance import device_name, library_versions
+from adapler_jax.io.user_folders import user_cache
 
-MEASURE_MODULE = "adapler_jax.inference.autotune.run"
-MEASURE_COMMAND = f"python -m {MEASURE_MODULE}"
+MEASURE_COMMAND = "adapler latency"
 BUNDLED_TABLE = pathlib.Path(__file__).with_name("default_latency.json")
 PRUNING_DRIVERS = ("bucketed", "packed")
 BUCKET = "rung"  # the name in files
@@ -264,7 +263,7 @@ def named_table(path: pathlib.Path) -> LatencyTable:
     except OSError as error:
         raise ValueError(
             f"config.inference.autotune_table is {str(path)!r}, which cannot be read "
-            f"({error.strerror}); make it with {MEASURE_COMMAND} --out {path}"
+            f"({error.strerror}); make it with {MEASURE_COMMAND} --out={path}"
         ) from error
     check_origin(table, str(path))
     return table

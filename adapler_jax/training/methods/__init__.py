@@ -1,0 +1,12 @@
+"""Methods of training by their names in configs. One method is one file here and one line in `METHODS`."""
+
+from adapler_jax.training.methods import adapler, distill, finetune, powerbert, trbert
+from adapler_jax.training.methods.base import Method
+
+METHODS: dict[str, Method] = {
+    "finetune": finetune.METHOD,
+    "adapler": adapler.METHOD,
+    "powerbert": powerbert.METHOD,
+    "trbert": trbert.METHOD,
+    "distill": distill.METHOD,
+}

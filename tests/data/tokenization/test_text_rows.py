@@ -334,9 +334,9 @@ def test_a_condensed_text_knows_its_places(text, longest, period):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(condense_module, "_PERIOD", period)
         found = condense(text, longest)
-    places = found.places(np.arange(len(found.text)))
+    places = found.whole_starts(np.arange(len(found.text)))
     assert "".join(text[place] for place in places) == found.text and np.all(np.diff(places) > 0)
-    assert np.array_equal(found.ends(np.arange(1, len(found.text) + 1)), places + 1)
+    assert np.array_equal(found.whole_ends(np.arange(1, len(found.text) + 1)), places + 1)
     assert len(found.text) <= len(text) and (len(found.text) == len(text)) == (found.text == text)
 
 
@@ -361,7 +361,9 @@ def test_words_are_whole_and_without_blanks(name, text, words):
 
 
 def test_other_sides_than_there_are_is_refused():
-    with pytest.raises(ValueError, match="truncation_side is 'both'; expected right, left, middle"):
+    with pytest.raises(
+        ValueError, match="unknown truncation_side 'both'; known: right, left, middle"
+    ):
         encode_rows(CORES["uncased"], ["a"], max_length=8, truncation_side="both")
 
 
