@@ -16,7 +16,7 @@ from adapler_jax.cli.extras import explain_missing_module
 from adapler_jax.cli.flag_errors import explain_config_file, explain_flag_error
 from adapler_jax.cli.flag_help import describe_flags
 from adapler_jax.io import process
-from adapler_jax.io.terminal import one_line
+from adapler_jax.io.messages import one_line
 
 USER_ERROR = 2  # exit code
 PIPE_CLOSED = 141  # exit code that shells give for SIGPIPE

@@ -10,7 +10,8 @@ that is not evaluated yet is named in the page.
 from absl import flags
 
 from adapler_jax.cli.console import run_command
-from adapler_jax.io.terminal import one_line, print_note
+from adapler_jax.io.messages import one_line
+from adapler_jax.io.terminal import print_note
 from adapler_jax.report.page import write_report
 
 FLAGS = flags.FlagValues()

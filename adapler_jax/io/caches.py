@@ -40,8 +40,9 @@ def use_compilation_cache(
     Returns:
       The folder in use; None if programs are not kept.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
-        return _folder_in_use(location, log=log)
+    in_use = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # made at run time
+    if in_use is not None:
+        return _folder_in_use(pathlib.Path(in_use), location, log=log)
     location = location or os.environ.get(VARIABLE, "")
     if location == OFF:
         return None
@@ -60,9 +61,10 @@ def use_compilation_cache(
     return folder
 
 
-def _folder_in_use(location: str, *, log: Callable[[str], object]) -> pathlib.Path:
+def _folder_in_use(
+    folder: pathlib.Path, location: str, *, log: Callable[[str], object]
+) -> pathlib.Path:
     """Return the folder that jax has; report a request for another one."""
-    folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
     is_same = location != OFF and pathlib.Path(location).expanduser().absolute() == folder
     if location and not is_same:
         log(

@@ -357,7 +357,7 @@ def test_begun_phases_are_told(finished, tmp_path):
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        ("KeyboardInterrupt", 130, "interrupted; give the same command again to go on"),
+        ("KeyboardInterrupt", 130, "interrupted; give the same command again to continue"),
         (
             "OSError(28, 'No space left')",
             2,

@@ -420,7 +420,7 @@ def test_a_card_that_its_user_edits_costs_no_training(tmp_path):
     damage(tmp_path / "model" / "model.safetensors")
     with pytest.raises(
         ValueError,
-        match="from its start; where you changed it yourself, remove .*model.sha256 alone",
+        match="from its start; if you changed it yourself, remove .*model.sha256 alone",
     ):
         phases.load_phase_model(tmp_path)
 

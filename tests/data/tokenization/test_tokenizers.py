@@ -507,7 +507,7 @@ def test_the_highest_number_decides_whether_a_table_is_large_enough():
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     check_embedding_rows(core, 10, "m")
     with pytest.raises(
-        ValueError, match="gives 'a' the number 9 and knows 2 tokens, but its embedding table has 9"
+        ValueError, match="gives 'a' the id 9 and has 2 tokens, but its embedding table has 9"
     ):
         check_embedding_rows(core, 9, "m")
     core.add_tokens([AddedToken("[E1]"), AddedToken("[E2]")])
@@ -518,7 +518,7 @@ def test_two_tokens_of_one_number_are_refused(tmp_path):
     state = json.loads(build_core().to_str())
     state["model"]["vocab"]["a"] = state["model"]["vocab"]["b"]
     (tmp_path / "tokenizer.json").write_text(json.dumps(state))
-    with pytest.raises(ValueError, match="gives two tokens one number"):
+    with pytest.raises(ValueError, match="gives two tokens one id"):
         load_core(tmp_path)
 
 
