@@ -107,7 +107,7 @@ def run_buckets(config: ConfigDict) -> tuple[int, ...] | None:
 
 
 def engine_options(config: ConfigDict) -> dict[str, Any]:
-    """Return the keywords of `make_engine` that a run's config sets. Older configs lack some fields."""
+    """Return the keywords of `make_engine` in a config. Older configs lack some fields."""
     return {
         "buckets": run_buckets(config),
         "dtype": COMPUTE_DTYPES[config.compute_dtype],
@@ -198,7 +198,7 @@ def check_data_fits(
     *,
     log: Callable[[str], None],
 ) -> None:
-    """Raise ValueError where token ids or lengths of a split do not fit; log that many texts are cut."""
+    """Raise ValueError where a split's token ids or lengths do not fit; log how many are cut."""
     if not is_qa_task(config) and (
         note := truncation_note(task.splits["train"].lengths, lengths[-1])
     ):

@@ -146,18 +146,21 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> QAData
     for field in ("encoding", "delimiter", "skip_incomplete"):
         if config.data.get(field):
             raise ValueError(
-                f"config.data.{field} is given, but task {config.task!r} has questions, which are JSON in UTF-8 or "
+                f"config.data.{field} is given, but task {config.task!r} has questions, which "
+                "are JSON in UTF-8 or "
                 "with a byte order mark; leave it out"
             )
     for field in ("columns", "class_names"):
         if config.data[field]:
             raise ValueError(
                 f"config.data.{field} is given, but task {config.task!r} has questions, whose "
-                "fields have names of their own (docs/question-answering.md); leave it out and rename the fields of the data"
+                "fields have names of their own (docs/question-answering.md); leave it out and "
+                "rename the fields of the data"
             )
     if config.data.get("metric", ""):
         raise ValueError(
-            f"config.data.metric is {config.data.metric!r}, but task {config.task!r} has questions, which are scored "
+            f"config.data.metric is {config.data.metric!r}, but task {config.task!r} has "
+            "questions, which are scored "
             "by the metric of their kind; leave it out"
         )
     data = load_qa_task(
@@ -224,7 +227,8 @@ def class_data(
         ]
     if max_length > tokenizer.model_max_length:
         notes.append(
-            f"{directory} says that it reads {tokenizer.model_max_length} tokens (model_max_length); texts "
+            f"{directory} says that it reads {tokenizer.model_max_length} tokens "
+            "(model_max_length); texts "
             f"have up to {max_length} here"
         )
     limits = {"max_length": max_length, "truncation_side": side, "cache_dir": token_cache(config)}
@@ -247,14 +251,16 @@ def class_data(
 
 
 def saved_side(directory) -> str:
-    """Return where a model of ours cuts long texts; empty where another program saved it, or it does not say.
+    """Return where a saved model cuts long texts; empty where its config.json has no such field.
 
-    Raises ValueError where its part of config.json is damaged.
+    Raises:
+      ValueError: our part of config.json is damaged.
     """
     side = extra_if_ours(directory).get("truncation_side", "")
     if side not in ("", *SIDES):
         raise ValueError(
-            f"{directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected {', '.join(SIDES)}"
+            f"{directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected "
+            f"{', '.join(SIDES)}"
         )
     return side
 
@@ -297,7 +303,8 @@ def span_data(found: Callable, config, data: QADataset) -> TaskData:
     notes = []
     if data.task.allows_null:
         notes = [
-            f"{name}: each of its {split.num_questions} questions has an answer, so that models will always give one; "
+            f"{name}: each of its {split.num_questions} questions has an answer, so that models "
+            "will always give one; "
             "with questions without, a threshold would be tuned"
             for name, split in data.splits.items()
             if name.startswith("validation")
@@ -320,7 +327,8 @@ def choice_data(found: Callable, config, data: QADataset) -> TaskData:
     notes = []
     if "train" in data.splits and (num_cut := int(np.sum(data.splits["train"].rows.is_cut))):
         notes = [
-            f"train: {num_cut} of {len(data.splits['train'].rows)} options lose the end of their article at "
+            f"train: {num_cut} of {len(data.splits['train'].rows)} options lose the end of their "
+            "article at "
             f"{config.data.max_length} tokens; config.data.max_length sets another length"
         ]
     return found(
