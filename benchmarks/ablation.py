@@ -20,8 +20,9 @@ from ml_collections import config_flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
+from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.phases import read_done
-from adapler_jax.training.run import adapt_name, run_all
+from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir, flatten
 from benchmarks.records import Record, training_commits
 
@@ -92,7 +93,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, log) -> d
     run_all(changed, workdir, log=log)
     dense = read_done(workdir / "finetune")["validation"]
     trained = read_done(workdir / "adapler")["validation"]
-    adapt = adapt_name(speedup)
+    adapt = calibration_name(speedup)
     done = read_done(workdir / adapt)
     adapted = done["validation"]
     return {

@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.phases import read_done
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import flatten

@@ -22,9 +22,10 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
+from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.phases import is_complete
-from adapler_jax.training.run import adapt_name, check_config, phase_list, run_all
+from adapler_jax.training.run import check_config, phase_list, run_all
 from adapler_jax.training.workdir import claim_workdir, read_seconds
 from adapler_jax.weights.config import read_config
 from adapler_jax.weights.hub import resolve_model
@@ -186,7 +187,7 @@ def run_one(
     )
     lend_phase(first, workdir, config)
     run_all(config, workdir, log=log)
-    wanted = adapt_name(value) if method == "adapler" else config.method
+    wanted = calibration_name(value) if method == "adapler" else config.method
     rows = evaluate_workdir(workdir, log=log, only=wanted, dense_scores=dense_scores)
     more = {
         "method": method,

@@ -47,7 +47,7 @@ from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
 from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning import pruner_of_saved
-from adapler_jax.report.evaluation import finished_phases, read_run
+from adapler_jax.training.finished import finished_phases, read_run
 from adapler_jax.training.setup import run_buckets
 from adapler_jax.training.task_data import load_data, token_cache
 from adapler_jax.types import COMPUTE_DTYPES

@@ -25,7 +25,7 @@ from adapler_jax.data.classification.rationales import MOVIE_CLASSES, load_movie
 from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.records import print_table, write_json
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.hub import resolve_model

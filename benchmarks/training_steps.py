@@ -17,8 +17,9 @@ from adapler_jax.inference.autotune.timing import seconds_of
 from adapler_jax.inference.autotune.workloads import NUM_CLASSES
 from adapler_jax.presets import sections
 from adapler_jax.pruning import Pruner, keep_all, powerbert
-from adapler_jax.training import from_config
+from adapler_jax.training import from_config, methods
 from adapler_jax.training.losses import LossConfig, saliency
+from adapler_jax.training.methods import adapler, trbert
 from adapler_jax.training.methods.calibration import steer_thresholds
 from adapler_jax.training.methods.policy import (
     init_selector_state,
@@ -78,10 +79,12 @@ def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
     """Return AdapLeR's section and arguments, with other values of some fields."""
     options = Section(sections.adapler_section(), **changes)
     return options, {
-        "pruner": from_config.make_adapler(config, options),
-        "losses": from_config.make_loss_config(options),
-        "slope_fn": from_config.make_slope_fn(options)(STEPS_PER_EPOCH),
-        "threshold_noise": from_config.make_threshold_noise(options),
+        "pruner": adapler.make_adapler(config, options),
+        "losses": adapler.make_loss_config(options),
+        "slope_fn": functools.partial(
+            adapler.make_slope_schedule(options), steps_per_epoch=STEPS_PER_EPOCH
+        ),
+        "threshold_noise": adapler.make_threshold_noise(options),
     }
 
 
@@ -102,7 +105,7 @@ def powerbert_parts(
     """Return the section and arguments of PoWER-BERT's search, or of its training."""
     options, length = Section(sections.powerbert_section()), batch.token_BL.shape[1]
     pruner = (
-        from_config.make_powerbert_search(config, options, max_length=length)
+        methods.powerbert.make_powerbert_search(config, options, length)
         if is_search
         else powerbert(config)
     )
@@ -161,8 +164,8 @@ def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool)
     """Return a step of TR-BERT's policy, alone or with the encoder."""
     options = Section(sections.trbert_section())
     pruner, policy = (
-        from_config.make_trbert(config, options),
-        from_config.make_policy_config(options, joint=joint),
+        trbert.make_trbert(config, options),
+        trbert.make_policy_config(options, joint=joint),
     )
     main = main_optimizer(from_config.make_optimizer_config(options), STEPS_PER_EPOCH)
     config = from_config.with_dropout(config, options)

@@ -6,6 +6,7 @@ Usage: python -m tests.prose [--long] PATH ...
 import argparse
 import ast
 import io
+import json
 import pathlib
 import re
 import tokenize
@@ -15,6 +16,7 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MAX_WORDS = 25  # of a sentence
 MAX_COLUMNS = 100
+SUFFIXES = (".py", ".md", ".ipynb")
 
 # Pattern, and the words to use.
 MARKS = {
@@ -171,6 +173,12 @@ def page_texts(path: str, source: str) -> Iterator[Text]:
         parts.append(re.sub(r"^\s*([-*>#]+|\d+\.)\s+", "", text).strip())
 
 
+def notebook_page(source: str) -> str:
+    """Return the Markdown cells of a notebook as one page."""
+    cells = json.loads(source)["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
 def plain(text: str) -> str:
     """Return the text without code, link targets and doubled blanks."""
     text = re.sub(r"\]\([^)]*\)", "]", text)
@@ -232,6 +240,8 @@ def read_texts(path: pathlib.Path) -> tuple[str, str, list[Text]]:
     source = path.read_text(encoding="utf-8")
     root = next((parent for parent in path.parents if (parent / "adapler_jax").is_dir()), ROOT)
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    if path.suffix == ".ipynb":
+        source = notebook_page(source)
     read = python_texts if path.suffix == ".py" else page_texts
     return name, source, list(read(name, source))
 
@@ -268,11 +278,11 @@ def count_semicolons(path: pathlib.Path) -> int:
 
 
 def files_of(paths: Iterable[str | pathlib.Path]) -> list[pathlib.Path]:
-    """Return the Python and Markdown files below the paths."""
+    """Return the Python files, Markdown pages and notebooks below the paths."""
     found: list[pathlib.Path] = []
     for path in map(pathlib.Path, paths):
         names = [path] if path.is_file() else sorted(path.rglob("*"))
-        found += [name for name in names if name.suffix in (".py", ".md") and name.is_file()]
+        found += [name for name in names if name.suffix in SUFFIXES and name.is_file()]
     return found
 
 

@@ -1,8 +1,8 @@
-"""Name the tasks that every config file takes, with the length and the batch size of each."""
+"""Tasks that every config file takes, with the length and batch size of each."""
 
 from adapler_jax.presets import qa
 
-# Lengths and batch sizes of the released program; where it names none, the values of its SST-2 recipe.
+# Lengths and batch sizes of the released program; its SST-2 values where it names none.
 TASKS = {
     "sst2": {"max_length": 64},
     "imdb": {"max_length": 512, "batch_size": 16},

@@ -426,10 +426,11 @@ def encode_ahead(
     Windows are read in the calling thread, so that Ctrl-C interrupts a pipe that gives nothing. A mistake in one is
     raised when the window before is done with.
     """
+    encode = classifier.encode if with_words else classifier.encode_tokens
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="adapler-tokens") as pool:
 
         def submit(window):
-            return pool.submit(classifier.encode, window.texts, with_words=with_words)
+            return pool.submit(encode, window.texts)
 
         ahead = (
             (item, submit(item) if isinstance(item, Window) else None)

@@ -73,21 +73,27 @@ class RunContext(NamedTuple):
         """Shape of the logits of one example of full length."""
         return self.head.logits_shape(self.encoder, self.max_length, self.task.num_classes)
 
-    def rows(self, batch_size: int) -> int:
-        """Rows of a batch of so many examples: an option of a question is one."""
+    @property
+    def num_train_examples(self) -> int:
+        """Return the length of arrays that have an entry for every training example."""
+        return int(self.splits["train"].example_ids.max()) + 1
+
+    def num_rows(self, batch_size: int) -> int:
+        """Return the rows of a batch of so many examples: each option of a question is one row."""
         return batch_size * self.task.group
 
     def key(self, use: str):
         """A random key for one use, by its name.
 
-        The generator is the device's own (rbg): dropout by the default one doubles the compilation time of a step.
+        The generator is the device's own (rbg): dropout by the default one doubles the compilation
+        time of a step.
         """
         return jax.random.fold_in(jax.random.key(self.seed, impl="rbg"), zlib.crc32(use.encode()))
 
     def eval_batches(self, split: str, batch_size: int):
         """All batches of a split, each made when it is asked for."""
         return eval_batches(
-            self.splits[split], batch_size=self.rows(batch_size), lengths=self.lengths
+            self.splits[split], batch_size=self.num_rows(batch_size), lengths=self.lengths
         )
 
 

@@ -26,7 +26,7 @@ from adapler_jax.evaluation.question_answering import (
 )
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
-from adapler_jax.io.caches import user_cache
+from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import extra_if_ours
@@ -143,7 +143,7 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> QAData
         if config.data[field]:
             raise ValueError(
                 f"config.data.{field} is given, but task {config.task!r} has questions, whose "
-                "fields have names of their own (docs/reading.md); leave it out and rename the fields of the data"
+                "fields have names of their own (docs/question-answering.md); leave it out and rename the fields of the data"
             )
     if config.data.get("metric", ""):
         raise ValueError(
@@ -172,8 +172,9 @@ def load_task_data(
     config, directory, *, only: Sequence[str] = SPLITS, saved_names: Sequence[str] = ()
 ) -> TaskData:
     """What a config names, in tokens of the tokenizer of a model directory; only: splits to tokenize. saved_names: of
-    the classes in a saved model, which they have where the data numbers them. Raises ValueError as `load_task` and
-    `load_qa_task`."""
+    the classes in a saved model, which they have where the data numbers them. Raises ValueError as
+    `load_task` and `load_qa_task`.
+    """
     if is_qa_task(config):
         return reading_data(config, directory, only)
     return class_data(config, directory, only, saved_names=saved_names)

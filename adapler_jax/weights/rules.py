@@ -1,10 +1,15 @@
-"""The one table of rules between Hugging Face tensor names and our parameter tree; reading and writing both use it.
+"""Define the rules between Hugging Face tensor names and our parameter tree.
 
-A rule gives the shape of a leaf in letters of the shape key of `types.py`, without a stacked axis. Beside those:
-X rows of the position table, Y rows of the segment table, M sites of a pruner, E two states side by side; 1, 2 and 3
-axes of that size. A leaf called `kernel` is (in, out) in the tree and (out, in) in a file.
+Reading and writing use one table.
 
-Source: the layout with one rule table and all mismatches reported together follows bonsai's `models/vit/params.py`.
+A rule gives the shape of a leaf in letters of the shape key of `types.py`, without a stacked axis.
+
+Further letters: X rows of the position table, Y rows of the segment table, M sites of a pruner, E
+two states side by side; 1, 2 and 3 axes of that size. A leaf called `kernel` is (in, out) in the
+tree and (out, in) in a file.
+
+Source: the layout with one rule table and all mismatches reported together follows bonsai's
+`models/vit/params.py`.
 """
 
 import re
@@ -16,39 +21,40 @@ from adapler_jax.types import EncoderConfig
 class Rule(NamedTuple):
     """One leaf of the tree and the tensors of a file that hold it."""
 
-    name: str  # holds "{layer}" or "{site}" where the file has one tensor for each and the tree a stack of them
+    # With "{layer}" or "{site}" where the file has one tensor for each and the tree a stack.
+    name: str
     path: tuple[str, ...]
     axes: str
 
     @property
     def stack(self) -> str:
-        """The letter of the leading axis over which the leaf stacks tensors, N or M; empty where it is one tensor."""
+        """Return the letter of the leading axis of a stacked leaf, N or M, or an empty text."""
         return "N" if "{layer}" in self.name else "M" if "{site}" in self.name else ""
 
     @property
     def transposed(self) -> bool:
-        """Whether the file holds the transpose of the leaf."""
+        """Return whether the file has the transpose of the leaf."""
         return self.path[-1] == "kernel"
 
     def tensor_names(self, sizes: dict[str, int]) -> list[str]:
-        """The names in a file, in layer order."""
+        """Return the names in a file, in layer order."""
         if not self.stack:
             return [self.name]
         return [self.name.format(layer=number, site=number) for number in range(sizes[self.stack])]
 
     def tensor_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
-        """Shape of each of those tensors."""
+        """Return the shape of each of these tensors."""
         return tuple(
             sizes[axis] for axis in (reversed(self.axes) if self.transposed else self.axes)
         )
 
     def leaf_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
-        """Shape of the leaf."""
+        """Return the shape of the leaf."""
         return tuple(sizes[axis] for axis in self.stack + self.axes)
 
 
 def linear_rules(name: str, path: str, axes: str) -> tuple[Rule, Rule]:
-    """Kernel and bias of a dense layer; `path` is written with slashes, `axes` is (in, out)."""
+    """Return rules for kernel and bias of a dense layer; path with slashes, axes (in, out)."""
     keys = tuple(path.split("/"))
     return Rule(f"{name}.weight", (*keys, "kernel"), axes), Rule(
         f"{name}.bias", (*keys, "bias"), axes[-1]
@@ -56,7 +62,7 @@ def linear_rules(name: str, path: str, axes: str) -> tuple[Rule, Rule]:
 
 
 def norm_rules(name: str, path: str) -> tuple[Rule, Rule]:
-    """Scale and bias of a layer norm over D."""
+    """Return rules for scale and bias of a layer norm over D."""
     keys = tuple(path.split("/"))
     return Rule(f"{name}.weight", (*keys, "scale"), "D"), Rule(f"{name}.bias", (*keys, "bias"), "D")
 
@@ -109,29 +115,30 @@ PRUNER_RULES = {
     ),
 }
 
-# Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a name; of training
-# loops, PEFT and Lightning before it.
+# Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a
+# name; of training loops, PEFT and Lightning before it.
 COMPILER = re.compile(
     r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
 WRAPPER = re.compile(r"^((module|model|base_model)\.)+")
-# Tensors that change what a model computes, or that hold its weights in another form, and what to do about them.
+# Tensors that change what a model computes, or that hold its weights in another form, and what to
+# do about them.
 FOREIGN_PARTS = {
-    "an adapter, which changes what the model computes: merge it into the weights and save the model again": re.compile(
-        r"(?:^|.*\.)(?:[^.]*adapter[^.]*|(?:lora|loha|lokr|hada|ia3|oft|boft|vera|dora|prefix|prompt)_[^.]*|base_layer"
-        r"|modules_to_save|original_module)(?:\..*|$)",
+    "an adapter, which changes what the model computes: merge it into the weights and save the "
+    "model again": re.compile(
+        r"(?:^|.*\.)(?:[^.]*adapter[^.]*|(?:lora|loha|lokr|hada|ia3|oft|boft|vera|dora|prefix|prompt)"
+        r"_[^.]*|base_layer|modules_to_save|original_module)(?:\..*|$)",
         re.IGNORECASE,
     ),
-    "a part that weights are computed from (parametrised or pruned): save the plain weights": re.compile(
-        r".*\.(?:parametrizations\..*|(?:weight|bias)_(?:orig|mask|g|v))"
-    ),
+    "a part that weights are computed from (parametrised or pruned): save the plain "
+    "weights": re.compile(r".*\.(?:parametrizations\..*|(?:weight|bias)_(?:orig|mask|g|v))"),
     "of quantised weights: save the model without quantisation": re.compile(
-        r".*\.(?:SCB|(?:nested_)?(?:absmax|quant_map)|quant_state\..*|qweight|qzeros|scales|g_idx|_packed_params.*"
-        r"|(?:weight|input)_(?:scale|scale_inv|zero_point)|.*bitsandbytes.*)"
+        r".*\.(?:SCB|(?:nested_)?(?:absmax|quant_map)|quant_state\..*|qweight|qzeros|scales|g_idx"
+        r"|_packed_params.*|(?:weight|input)_(?:scale|scale_inv|zero_point)|.*bitsandbytes.*)"
     ),
 }
 
-# What a published checkpoint may hold beside encoder and head: constants, and the heads of other tasks.
+# Other tensors of published checkpoints: constants, and the heads of other tasks.
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 OTHER_HEADS = re.compile(
     r"(cls|qa_outputs|candidate_score|answer_type|sentence_hidden|sentence_support"
@@ -142,7 +149,11 @@ OTHER_HEADS = re.compile(
 
 
 def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Rule, ...]:
-    """The rules of a whole model. Raises ValueError for a pruner or a head that has none."""
+    """Return the rules of a whole model.
+
+    Raises:
+      ValueError: the pruner or the head has no rules.
+    """
     if head_name not in HEAD_RULES:
         raise ValueError(
             f"unknown head {head_name!r}; expected one of {', '.join(sorted(HEAD_RULES))}"
@@ -157,7 +168,10 @@ def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Ru
 def axis_sizes(
     config: EncoderConfig, *, num_classes: int, predictor_dim: int = 0, num_sites: int = 0
 ) -> dict[str, int]:
-    """Size of every axis letter; `predictor_dim` and `num_sites` matter to rules that name P and M only."""
+    """Return the size of every axis letter.
+
+    `predictor_dim` and `num_sites` matter to rules with P and M only.
+    """
     return {
         "N": config.num_layers,
         "M": num_sites,
@@ -176,12 +190,12 @@ def axis_sizes(
 
 
 def foreign_part(name: str) -> str | None:
-    """What is wrong with a tensor that changes what the model computes; None where it does not look like one."""
+    """Return what is wrong with a tensor that changes the model's results, else None."""
     return next((what for what, pattern in FOREIGN_PARTS.items() if pattern.fullmatch(name)), None)
 
 
 def canonical_name(name: str) -> str:
-    """The name as in the table: `bert.` before the encoder, weight and bias for gamma and beta of norms."""
+    """Return the name in the table: `bert.` before the encoder, weight and bias for norms."""
     name = unwrapped_name(name)
     name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
     name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
@@ -189,5 +203,5 @@ def canonical_name(name: str) -> str:
 
 
 def unwrapped_name(name: str) -> str:
-    """The name without what compilers, parallel training and training loops put around a model's own."""
+    """Return the name without wrappers of compilers, parallel training and training loops."""
     return WRAPPER.sub("", COMPILER.sub("", name))

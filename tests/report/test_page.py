@@ -551,7 +551,7 @@ def test_long_curves_are_thinned():
 
 def test_the_command_ends_on_a_mistake_in_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "adapler_jax.cli.report", f"--workdir={tmp_path}"],
+        [sys.executable, "-m", "adapler_jax", "report", f"--workdir={tmp_path}"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -7,6 +7,7 @@ import pytest
 from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.pruning import keep_all
 from adapler_jax.training import phases
+from adapler_jax.training.methods import finetune
 from adapler_jax.training.setup import load_run_context
 from adapler_jax.training.task_data import load_task_data
 from adapler_jax.weights.save import load_model
@@ -72,8 +73,8 @@ def test_a_decision_threshold_is_kept_in_the_dense_model(
         used.append(scorer._threshold)
         return {"score": 0.5}
 
-    monkeypatch.setattr(phases, "validate", validate)
-    phases.keep_finetuned(tmp_path / "finetune", context, config)
+    monkeypatch.setattr(finetune, "validate", validate)
+    finetune.keep_finetuned(tmp_path / "finetune", context, config)
     saved = load_model(tmp_path / "finetune" / "model")
     assert saved.extra[THRESHOLD] == expected and used == [expected]
 

@@ -495,7 +495,7 @@ def test_a_flax_file_of_other_things_ends_in_one_line(write_config, raw_config, 
 
 def test_messages_are_one_printable_line_of_bounded_length():
     assert shown("a\nb\x1b" * 99, 20).isprintable() and len(shown("a" * 99, 20)) == 20
-    assert bounded("a\n\tb\x1b[31m") == "a b?[31m"
+    assert bounded("a\n\tb\x1b[31m") == "a b [31m"
     long = bounded("x" * 5000 + "the advice")
     assert len(long) == MAX_MESSAGE and long.endswith("the advice")
     assert listed(["a", "b", "c"], limit=4) == "a, b, and 1 more"

@@ -241,7 +241,9 @@ def test_texts_of_lists_and_of_numbers_with_decimals_are_no_classes(label, kind)
     advice = "take the index of its 1" if kind == "list" else "config.data.class_names"
     with pytest.raises(ValueError, match=f"row 2 has the label .*{kind}.*{advice}"):
         classes_seen(["a", label])
-    assert encode_labels([label], ("a", label), where="in").tolist() == [1]  # if the user gives them
+    assert encode_labels([label], ("a", label), where="in").tolist() == [
+        1
+    ]  # if the user gives them
 
 
 def test_names_that_resemble_lists_or_numbers_are_classes():

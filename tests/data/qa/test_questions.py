@@ -624,7 +624,7 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path, name, start):
     ],
 )
 def test_a_file_that_goes_on_behind_its_list_is_refused(tmp_path, content, found):
-    with pytest.raises(ValueError, match=r"a.json goes on behind its list with") as error:
+    with pytest.raises(ValueError, match=r"a.json continues after its list with") as error:
         read(tmp_path / "a.json", content)
     error.match(re.escape(found))
 
