@@ -32,7 +32,7 @@ from adapler_jax.training.task_data import (
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, Params, ScanOptions
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.pretrained import Loaded, load_pretrained
+from adapler_jax.weights.pretrained import Pretrained, load_pretrained
 from adapler_jax.weights.save import SECTION
 
 MANY_CUT = 0.05  # of the training texts, from where on it is told that they are cut
@@ -176,14 +176,14 @@ def load_run_context(config, *, log: Callable[[str], None]) -> RunContext:
     )
 
 
-def names_to_save(config, task: TaskData, loaded: Loaded) -> tuple[str, ...]:
+def names_to_save(config, task: TaskData, loaded: Pretrained) -> tuple[str, ...]:
     """Return the names of the classes in saved models: config.data.class_names, else those of the
     checkpoint where the data only numbers its classes, else those of the data."""
     return task.class_names if config.data.class_names else loaded.class_names or task.class_names
 
 
 def read_decision_threshold(
-    directory: pathlib.Path, loaded: Loaded, config, *, log: Callable[[str], None]
+    directory: pathlib.Path, loaded: Pretrained, config, *, log: Callable[[str], None]
 ) -> float | None:
     """Return the decision threshold of a model that is taken as fine-tuned; None where it has none.
 
@@ -222,7 +222,7 @@ def check_finetuned(config, fresh: Mapping[str, str], class_names: Sequence[str]
 
     Args:
       config: of the run.
-      fresh: parts of the head that were started afresh and why, as in `Loaded`.
+      fresh: parts of the head that were started afresh and why, as in `Pretrained`.
       class_names: of the data; none where the task has no classes.
 
     Raises:
