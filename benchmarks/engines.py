@@ -37,16 +37,15 @@ from adapler_jax import flops
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune.timing import median_speedup, time_interleaved
 from adapler_jax.inference.autotune.workloads import (
-    METHODS,
     NUM_CLASSES,
     SPEEDUPS,
+    adapler_schedule,
     check_names,
     full_batch,
     kept_fractions,
     mixed_batch,
     parse_case,
     random_params,
-    schedule_pruner,
     scheduled_params,
 )
 from adapler_jax.inference.engine import Engine, make_engine, prepare_inference_params, program_rows
@@ -55,6 +54,7 @@ from adapler_jax.io.records import print_results, write_record
 from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, Selection
 from benchmarks.models import MODELS
+from benchmarks.schedules import SCHEDULES
 
 CASES = ("1x128", "1x512", "8x128", "32x128", "32x512")
 SKEWED_CASES = ((32, 128),)
@@ -118,9 +118,10 @@ def measure(
     batch, full = (
         jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch)
     )
-    at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype], method)
+    schedule = SCHEDULES[method](config)
+    at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype], schedule=schedule)
     plain = at_speedup.pop(None)
-    pruner, options = schedule_pruner(config, method), {"dtype": COMPUTE_DTYPES[dtype]}
+    pruner, options = schedule.pruner, {"dtype": COMPUTE_DTYPES[dtype]}
     plain_names = PLAIN if "packed" in drivers else PLAIN[:1]
     engines = {
         name: make_engine(config, keep_all(), driver=driver, **options)
@@ -197,7 +198,7 @@ def first_site_pruner(config: EncoderConfig) -> Pruner:
         keep_BL = view.remaining_BL & ((view.token_logit_BL > 0) | (index > 0))
         return Selection(view.survival_BL, keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
-    return schedule_pruner(config)._replace(
+    return adapler_schedule(config).pruner._replace(
         score=lambda params, hidden: hidden[..., 0], hard=select
     )
 
@@ -278,7 +279,7 @@ def main(arguments=None) -> list[dict]:
     )
     parser.add_argument("--models", default="minilm,base")
     parser.add_argument("--cases", default=",".join(CASES), help="batch x length")
-    parser.add_argument("--method", default="adapler", choices=METHODS)
+    parser.add_argument("--method", default="adapler", choices=SCHEDULES)
     parser.add_argument("--speedups", default=",".join(map(str, SPEEDUPS)))
     parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES))
     parser.add_argument("--rounds", type=int, default=7)
@@ -299,9 +300,9 @@ def main(arguments=None) -> list[dict]:
             [float(x) for x in speedups],
         )
         for model, (_, length) in itertools.product(models, cases):
-            kept_fractions(
-                MODELS[model], length, max(speedups), options.method
-            )  # raises where it cannot be that fast
+            # It raises ValueError if the method cannot be that fast.
+            schedule = SCHEDULES[options.method](MODELS[model])
+            kept_fractions(MODELS[model], length, max(speedups), schedule=schedule)
     except ValueError as error:
         parser.error(str(error))
     command, rows = module_command("benchmarks.engines"), []

@@ -104,7 +104,7 @@ def peak_mib() -> float:
 
 def bare_seconds(classifier: Classifier, texts: list[str]) -> float:
     """Return the seconds of the model over texts that are tokenized already."""
-    tokens = classifier.encode(texts, with_words=False)
+    tokens = classifier.encode_tokens(texts)
     start = time.perf_counter()
     classifier.predict_probs_encoded(tokens, num_rows=padded_batch_size(len(tokens), BATCH_SIZE))
     return time.perf_counter() - start

@@ -1,5 +1,6 @@
 """The package as users import it: public names, imported on first use."""
 
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import sys
 import pytest
 
 import adapler_jax
+from adapler_jax.presets import old_names
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 PUBLIC = {
     "Classifier",
     "MultipleChoice",
@@ -57,3 +60,16 @@ def test_the_import_is_fast_and_without_jax():
     )
     seconds = [float(run_python(program)) for _ in range(5)]
     assert statistics.median(seconds) < 0.1
+
+
+def test_the_changelog_has_every_old_name():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {adapler_jax.__version__}\n" in changelog
+    for old, new in (old_names.FIELDS | old_names.PRUNER_OPTIONS).items():
+        row = f"| `{old.rstrip('.')}`"
+        lines = [line for line in changelog.splitlines() if line.startswith(row)]
+        assert any(f"| `{new.rstrip('.')}` |" in line for line in lines), old
+
+
+def test_the_citation_has_the_version():
+    assert f"version: {adapler_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()

@@ -1,10 +1,10 @@
 """Find the config files of this package by their names, as in --config=adapler:sst2."""
 
+import difflib
 import pathlib
 from collections.abc import Sequence
 
 import adapler_jax
-from adapler_jax.presets.common import unknown
 
 FORMS = ("-config", "--config")  # of the flag
 
@@ -34,7 +34,12 @@ def resolve_config(value: str) -> str:
     if not name or name.endswith(".py") or "/" in name or "\\" in name:
         return value
     if name not in preset_names():
-        raise ValueError(f"--config: {unknown('preset', name, preset_names())}; or give a file")
+        near = difflib.get_close_matches(name, preset_names())
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        presets = ", ".join(preset_names())
+        raise ValueError(
+            f"--config: unknown preset {name!r}; {hint}there are {presets}; or give a file"
+        )
     return f"{config_folder() / name}.py{colon}{argument}"
 
 

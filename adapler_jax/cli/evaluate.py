@@ -24,7 +24,9 @@ from adapler_jax.training.evaluation import compare_operands, evaluate_run, load
 from adapler_jax.training.finished import check_saving, load_fastest, save_threshold
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run", flag_values=FLAGS)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "directory of the run", required=True, flag_values=FLAGS
+)
 _TIMES = flags.DEFINE_bool("times", True, "measure seconds too", flag_values=FLAGS)
 _SPLITS = flags.DEFINE_list(
     "splits",
@@ -58,7 +60,6 @@ _SAVE = flags.DEFINE_string(
     "model, as adapt-2x, that the chosen threshold is saved in",
     flag_values=FLAGS,
 )
-flags.mark_flag_as_required("workdir", flag_values=FLAGS)
 
 
 def main() -> None:

@@ -15,7 +15,9 @@ from adapler_jax.io.terminal import one_line
 from adapler_jax.types import COMPUTE_DTYPES
 
 FLAGS = flags.FlagValues()
-_MODEL = flags.DEFINE_string("model", None, "directory of a saved model", flag_values=FLAGS)
+_MODEL = flags.DEFINE_string(
+    "model", None, "directory of a saved model", required=True, flag_values=FLAGS
+)
 _DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",
@@ -36,7 +38,6 @@ _BUCKETS = flags.DEFINE_list(
     "numbers of tokens that layers are padded to, as 32,64,128; default: by the model's length",
     flag_values=FLAGS,
 )
-flags.mark_flag_as_required("model", flag_values=FLAGS)
 
 
 def parse_buckets(words: list[str]) -> tuple[int, ...] | None:

@@ -2,7 +2,6 @@
 
 # Module that is imported -> extra; pyproject.toml lists the packages of each.
 EXTRAS = {
-    "filelock": "train",
     "grain": "train",
     "ml_collections": "train",
     "optax": "train",

@@ -1,5 +1,6 @@
 """Describe the flags of a subcommand for its --help."""
 
+import re
 import textwrap
 
 from absl import flags
@@ -19,9 +20,10 @@ def _describe_flag(flag: flags.Flag) -> str:
     choices = getattr(flag.parser, "enum_values", None)
     if choices:
         form += "|".join(map(str, choices))
-    text = (flag.help or "").strip()
+    text = re.sub(r"^<[^>]*>: ", "", flag.help or "")  # without absl's list of choices
     if flag.default not in (None, "", [], False):
-        text += f" (default: {flag.default_as_str.strip(chr(39))})"
+        default = (flag.default_as_str or "").strip("'")
+        text += f" (default: {default})"
     indent = " " * 6
     return (
         f"{form}\n{textwrap.fill(text, COLUMNS, initial_indent=indent, subsequent_indent=indent)}"

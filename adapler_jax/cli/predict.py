@@ -30,7 +30,9 @@ from adapler_jax.serving.streams import KINDS
 from adapler_jax.types import COMPUTE_DTYPES
 
 FLAGS = flags.FlagValues()
-_MODEL = flags.DEFINE_string("model", None, "directory of a saved model", flag_values=FLAGS)
+_MODEL = flags.DEFINE_string(
+    "model", None, "directory of a saved model", required=True, flag_values=FLAGS
+)
 _INPUT = flags.DEFINE_string(
     "input", STANDARD, "file of texts; - is standard input", flag_values=FLAGS
 )
@@ -129,7 +131,6 @@ _LONG = flags.DEFINE_enum(
     "probabilities, or the most confident window",
     flag_values=FLAGS,
 )
-flags.mark_flag_as_required("model", flag_values=FLAGS)
 
 
 def main() -> None:

@@ -15,7 +15,9 @@ from adapler_jax.io.terminal import print_note
 from adapler_jax.report.page import write_report
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run", flag_values=FLAGS)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "directory of the run", required=True, flag_values=FLAGS
+)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "path of the page; default: W/report.html", flag_values=FLAGS
 )
@@ -34,7 +36,6 @@ _METHODS = flags.DEFINE_string(
     "results of benchmarks.methods whose curves are drawn too",
     flag_values=FLAGS,
 )
-flags.mark_flag_as_required("workdir", flag_values=FLAGS)
 
 
 def main() -> None:

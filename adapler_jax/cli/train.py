@@ -22,8 +22,10 @@ _CONFIG = config_flags.DEFINE_config_file(
     flag_values=FLAGS,
     lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run", flag_values=FLAGS)
-flags.mark_flags_as_required(["config", "workdir"], flag_values=FLAGS)
+flags.mark_flag_as_required("config", flag_values=FLAGS)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "directory of the run", required=True, flag_values=FLAGS
+)
 
 
 def main() -> None:

@@ -333,9 +333,7 @@ def tradeoff(run: RunRecord) -> Section:
         task = run.methods.get("config", {}).get("task", "another task")
         caption = f"Methods on {task}, means over the seeds"
         draw = plots.draw_curves
-        panels.append(
-            _panel(caption, "methods", plots.draw_curves, lines, dense_score, label=label)
-        )
+        panels.append(_panel(caption, "methods", draw, lines, dense_score, label=label))
     return Section("tradeoff", "Trade-off", panels=panels)
 
 

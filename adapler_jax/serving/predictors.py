@@ -88,7 +88,9 @@ class ClassPredictor:
 
     def encode(self, texts: list) -> Sequence[Any]:
         """Tokenize texts."""
-        return self._classifier.encode(texts, with_words=self._with_words)
+        classifier = self._classifier
+        encode = classifier.encode if self._with_words else classifier.encode_tokens
+        return encode(texts)
 
     def predict(self, encoded: Sequence[Any]) -> Predicted:
         """Return labels and probabilities."""

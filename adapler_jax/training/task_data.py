@@ -143,7 +143,7 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> QAData
         if config.data[field]:
             raise ValueError(
                 f"config.data.{field} is given, but task {config.task!r} has questions, whose "
-                "fields have names of their own (docs/reading.md); leave it out and rename the fields of the data"
+                "fields have names of their own (docs/question-answering.md); leave it out and rename the fields of the data"
             )
     if config.data.get("metric", ""):
         raise ValueError(

@@ -38,7 +38,7 @@ SOURCES = {
     "custom_choice": "--config.data.source=file:exam.jsonl",
 }  # of the sandbox
 CUSTOM = {QAKind.SPAN: "custom_span", QAKind.MULTIPLE_CHOICE: "custom_choice"}
-REST = ["--config.model=path/or/hub-name", SOURCES["custom"]]  # what a bare ... leaves out
+REST = ["--config.model=path/or/hub-name", SOURCES["custom"]]  # words that a bare ... leaves out
 
 
 class Command(NamedTuple):

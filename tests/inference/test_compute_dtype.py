@@ -86,7 +86,7 @@ def test_comparisons_are_described_by_a_line_a_verdict():
 
     same = {"dense": of(256, 1.0), "adapt-2x": of(256, 0.996)}
     assert compute_dtype.describe_agreement(same, "validation") == [
-        "dense, adapt-2x: bfloat16 operands answer alike in 99.6% to 100.0% of 256 rows of validation, "
+        "dense, adapt-2x: bfloat16 operands predict the same in 99.6% to 100.0% of 256 rows of validation, "
         'so dtype="auto" takes bfloat16'
     ]
     mixed = compute_dtype.describe_agreement(same | {"adapt-4x": of(256, 0.9)}, "validation")

@@ -74,7 +74,7 @@ def test_a_saved_model_whose_tokenizer_passes_its_table_is_refused(tmp_path):
     state["model"]["vocab"]["film"] = len(WORDS) + 5
     (directory / "tokenizer.json").write_text(json.dumps(state))
     with pytest.raises(
-        ValueError, match=f"number {len(WORDS) + 5} .* embedding table has {len(WORDS)}"
+        ValueError, match=f"id {len(WORDS) + 5} .* embedding table has {len(WORDS)}"
     ):
         Classifier.load(directory)
 

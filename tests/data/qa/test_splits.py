@@ -142,7 +142,8 @@ def test_a_file_given_for_a_split_is_read_whatever_split_its_name_says(tmp_path)
 def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
     source = write(tmp_path, hotpot, {"train": 2, "dev": 1})
     with pytest.raises(
-        ValueError, match=r"none fell to the split validation .shares: validation 1e-09.; give"
+        ValueError,
+        match=r"split validation received no texts of train .fractions: validation 1e-09.; give",
     ):
         load("hotpotqa", source, split_fractions={"validation": 1e-9})
 

@@ -11,16 +11,16 @@ import pytest
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune import run as latency
 from adapler_jax.inference.autotune.select import select_driver
-from adapler_jax.inference.autotune.table import cached_path, find_table, read_table, write_table
+from adapler_jax.inference.autotune.table import find_table, read_table, write_table
 from adapler_jax.inference.autotune.workloads import (
     kept_fractions,
     mixed_batch,
-    schedule_pruner,
     scheduled_params,
 )
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.config import read_config
+from benchmarks.schedules import SCHEDULES
 from tests.inference.tables import TABLE, make_row
 
 CONFIG = EncoderConfig(
@@ -85,12 +85,12 @@ def test_measuring_again_keeps_the_other_rows():
 
 def test_rows_of_another_device_are_not_kept(tmp_path):
     path, notes = tmp_path / "table.json", []
-    assert latency.table_before(path, notes.append) is None and notes == []
+    assert latency.previous_table(path, notes.append) is None and notes == []
     write_table(TABLE, path)
-    assert latency.table_before(path, notes.append) == TABLE and notes == []
+    assert latency.previous_table(path, notes.append) == TABLE and notes == []
     write_table(dataclasses.replace(TABLE, device="a lathe"), path)
     assert (
-        latency.table_before(path, notes.append) is None
+        latency.previous_table(path, notes.append) is None
         and "replaced: " in notes[0]
         and "a lathe" in notes[0]
     )
@@ -120,14 +120,14 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
         "measure_buckets",
         lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows,
     )
-    latency.measure_all(
-        [config],
-        ["float32"],
-        [(1, 512), (1, 8), (1, 600)],
+    workload = latency.Workload(
+        configs=[config],
+        dtypes=["float32"],
+        cases=[(1, 512), (1, 8), (1, 600)],
         speedups=(1.0,),
         num_rounds=1,
-        log=asked.append,
     )
+    latency.measure_all(workload, log=asked.append)
     assert [entry for entry in asked if isinstance(entry, tuple)] == [(1, 8), (1, 12), (1, 12)]
 
 
@@ -138,10 +138,9 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
 def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
     batch = mixed_batch(config, 8, 64)
-    pruner, params = (
-        schedule_pruner(config, method),
-        scheduled_params(config, batch, speedups, jnp.float32, method),
-    )
+    schedule = SCHEDULES[method](config)
+    pruner = schedule.pruner
+    params = scheduled_params(config, batch, speedups, jnp.float32, schedule=schedule)
     assert params[None]["pruner"] == {}
     assert (
         len({id(tree["encoder"]) for tree in params.values()}) == 1
@@ -157,4 +156,4 @@ def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
 def test_a_schedule_that_a_method_cannot_follow_is_refused():
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
     with pytest.raises(ValueError, match="trbert on 4 layers is at most 3.* not 9x"):
-        kept_fractions(config, 64, 9.0, "trbert")
+        kept_fractions(config, 64, 9.0, schedule=SCHEDULES["trbert"](config))
