@@ -17,6 +17,7 @@ from adapler_jax.cli.flag_errors import explain_config_file, explain_flag_error
 from adapler_jax.cli.flag_help import describe_flags
 from adapler_jax.io import process
 from adapler_jax.io.messages import one_line
+from adapler_jax.presets.old_names import explain_old_flag
 
 USER_ERROR = 2  # exit code
 PIPE_CLOSED = 141  # exit code that shells give for SIGPIPE
@@ -118,7 +119,8 @@ def _parse_flags(words: Sequence[str], values: flags.FlagValues) -> None:
     except (flags.Error, AttributeError, KeyError) as error:
         if "attribute 'get_config'" in str(error):
             raise ValueError(explain_config_file(error)) from error
-        raise ValueError(explain_flag_error(str(error))) from error
+        line = explain_old_flag(words) or explain_flag_error(str(error))
+        raise ValueError(line) from error
     if len(rest) > 1:
         raise ValueError(f"unknown arguments {rest[1:]}; flags are written --name=value")
 

@@ -83,7 +83,7 @@ class ClassScorer:
           shown_names: of the classes in details; empty: class_names.
 
         Raises:
-          ValueError: the metric does not exist, or the classes do not fit it or the threshold.
+          ValueError: there is no such metric, or the classes do not fit it or the threshold.
         """
         self._metric, self._threshold = metric_name(metric, len(class_names)), threshold
         self._class_names = tuple(shown_names or class_names)

@@ -10,8 +10,6 @@ import ml_collections
 from adapler_jax.presets import old_names, qa
 from adapler_jax.presets.sections import finetune_section
 
-PHASES = ("finetune", "adapler", "powerbert", "trbert", "distill")  # sections of training phases
-
 
 def base_config() -> ml_collections.ConfigDict:
     """Return the config of plain BERT's fine-tuning: the first phase of every method."""
@@ -77,18 +75,27 @@ def base_config() -> ml_collections.ConfigDict:
     )
 
 
+def training_sections(config: ml_collections.ConfigDict) -> list[str]:
+    """Return the names of the sections that train: those with a rate and a batch size."""
+    sections = [
+        name for name, value in config.items() if isinstance(value, ml_collections.ConfigDict)
+    ]
+    needed = {"learning_rate", "batch_size"}
+    return [name for name in sections if needed.issubset(config[name].keys())]
+
+
 def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Shrink a run to about a minute on a CPU: few examples, one epoch for each phase."""
     config.data.num_train_examples = 64
     config.data.max_length = 32
     config.data.bucket_lengths = (32,)
     config.unroll_layers = False
-    for name in PHASES:
-        if name in config:
-            config[name].batch_size = 16
-            for field in config[name]:
-                if field.endswith("num_epochs"):
-                    config[name][field] = min(1, config[name][field])
+    for name in training_sections(config):
+        section = config[name]
+        section.batch_size = 16
+        for field in section:
+            if field.endswith("num_epochs"):
+                section[field] = min(1, section[field])
     if "qa" in config:
         qa.shrink(config)
     if "adapler" in config:
@@ -120,9 +127,8 @@ def task_config(task: str, preset: dict, **sections) -> ml_collections.ConfigDic
     for name, section in {"finetune": config.finetune, **sections}.items():
         config[name] = ml_collections.ConfigDict(section)
         config[name].update(preset.get(name, {}))
-    for name in PHASES:
-        if name in config:
-            config[name].batch_size = preset.get("batch_size", 32)
+    for name in training_sections(config):
+        config[name].batch_size = preset.get("batch_size", 32)
     return config
 
 

@@ -33,7 +33,10 @@ def make_optimizer_config(options: ConfigDict) -> OptimizerConfig:
 
 
 def with_dropout(encoder: EncoderConfig, options: ConfigDict) -> EncoderConfig:
-    """Return the encoder with the section's dropout. A negative probability keeps the checkpoint's."""
+    """Return the encoder with the section's dropout.
+
+    A negative probability keeps the checkpoint's.
+    """
     changes = {
         name: options[name]
         for name in ("hidden_dropout_prob", "attention_dropout_prob")

@@ -31,6 +31,10 @@ class LossConfig(NamedTuple):
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
 
 
+NO_TERMS = LossConfig()
+DEFAULT_SCAN = ScanOptions()
+
+
 def soft_speedup(
     params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, head: Head
 ):
@@ -73,7 +77,7 @@ def compute_losses(
     key,
     dtype,
     head: Head = CLASSIFICATION,
-    loop=ScanOptions(),
+    loop: ScanOptions = DEFAULT_SCAN,
 ):
     """Compute both objectives of a batch, means over its real examples.
 

@@ -1,4 +1,4 @@
-"""Give the phases of every method what they share: one training loop, one saved model, one closing record."""
+"""Share the parts of phases between methods: the training, the saved model, the closing record."""
 
 import functools
 import json
@@ -25,10 +25,17 @@ from adapler_jax.training.balance import balance
 from adapler_jax.training.checkpoints import LAST, Checkpoints
 from adapler_jax.training.growth import CONTINUED, continued_epochs
 from adapler_jax.training.loop import PhaseSpec, train_loop
-from adapler_jax.training.losses import LossConfig
+from adapler_jax.training.losses import NO_TERMS, LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import RunContext
-from adapler_jax.training.steps import TrainState, init_state, make_train_step
+from adapler_jax.training.steps import (
+    ThresholdController,
+    ThresholdNoise,
+    TrainState,
+    TrainStep,
+    init_state,
+    make_train_step,
+)
 from adapler_jax.training.validation import validate
 from adapler_jax.training.workdir import DONE, TRAIN_PHASE, read_object
 from adapler_jax.types import EncoderConfig, Params
@@ -48,7 +55,7 @@ Rank = Callable[[int, dict], float]
 SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
 # (encoder with the phase's dropout, params, optimizer, number of steps) -> (train step, its state)
 MakeStep = Callable[
-    [EncoderConfig, Params, optax.GradientTransformation, int], tuple[Callable, TrainState]
+    [EncoderConfig, Params, optax.GradientTransformation, int], tuple[TrainStep, TrainState]
 ]
 RunPhase = Callable[[pathlib.Path, RunContext, ConfigDict], None]
 
@@ -160,10 +167,10 @@ def soft_train_step(
     pruner: Pruner,
     options: ConfigDict,
     *,
-    losses: LossConfig = LossConfig(),
+    losses: LossConfig = NO_TERMS,
     slope_schedule: SlopeSchedule = no_slope,
-    threshold_controller: Callable | None = None,
-    threshold_noise: Callable | None = None,
+    threshold_controller: ThresholdController | None = None,
+    threshold_noise: ThresholdNoise | None = None,
 ) -> MakeStep:
     """Return what makes the standard step, which trains all parameters through one forward pass.
 

@@ -37,10 +37,9 @@ from adapler_jax.types import COMPUTE_DTYPES
 MAX_SEED = 2**32 - 1  # of the generators of NumPy and JAX
 AT_LEAST_ONE = (1, math.inf)
 
-# Fields that all methods share: values of choices, then ranges of numbers, by dotted name. The sections
-# of a method have theirs in its record.
+# Fields that all methods share: values of choices, then ranges of numbers, by dotted name. The
+# sections of a method have theirs in its record.
 ALLOWED: dict[str, Sequence[str]] = {
-    "method": tuple(METHODS),
     "compute_dtype": tuple(COMPUTE_DTYPES),
     "data.truncation_side": ("", "right", "left", "middle"),
     "class_weight": ("none", BALANCED),
@@ -70,7 +69,7 @@ def check_config(config: ConfigDict) -> None:
         each other.
     """
     fields = flatten(config.to_dict())
-    check_choices(fields, ALLOWED)
+    check_choices(fields, {"method": tuple(METHODS), **ALLOWED})
     check_ranges(fields, RANGES)
     for method in METHODS.values():
         for name, section in method.sections.items():
@@ -113,7 +112,7 @@ def check_ranges(fields: Mapping[str, Any], ranges: Mapping[str, tuple[float, fl
 
 
 def check_learning_rates_and_dropout(fields: Mapping[str, Any]) -> None:
-    """Raise ValueError where a learning rate is negative or not finite, or a dropout is 1 or more."""
+    """Raise ValueError where a learning rate or a dropout probability is out of its range."""
     for name, value in fields.items():
         if name.endswith("_dropout_prob") and not value < 1.0:
             raise ValueError(

@@ -45,7 +45,7 @@ def run_teacher(directory: pathlib.Path, context: RunContext, config: ConfigDict
 
 
 def teacher_phases(options: ConfigDict) -> list[Phase]:
-    """Return the teacher's phase where the section has a coefficient for soft labels, else no phase."""
+    """Return the teacher's phase; none where the section has no coefficient for soft labels."""
     return [Phase("teacher", run_teacher)] if options.distil_coef else []
 
 

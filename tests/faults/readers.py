@@ -1,4 +1,4 @@
-"""Readers of files, with small whole files of every form, for `tests.faults.fuzz`."""
+"""Provide readers with small whole files of every form, for `tests.faults.fuzz`."""
 
 import bz2
 import collections
@@ -90,7 +90,7 @@ WIKIHOP = {"id": "1", "query": "q", "answer": "b", "candidates": ["a", "b"], "su
 
 
 class Reader(NamedTuple):
-    """Reads a file: the name that a seed has, its bytes, and what reads it whole."""
+    """A seed file: its name, its bytes, and the function that reads it."""
 
     name: str
     content: bytes
@@ -98,12 +98,12 @@ class Reader(NamedTuple):
 
 
 def exhaust(items) -> None:
-    """Read all items and keep none."""
+    """Consume all items."""
     collections.deque(items, maxlen=0)
 
 
 def read_task(path: pathlib.Path) -> None:
-    """Read a table for training, and sum it up."""
+    """Read a table for training, and summarize it."""
     summarize(load_task("custom", source=f"file:{path}", split_fractions={"validation": 0.2}))
 
 
@@ -184,7 +184,7 @@ def parquet_bytes() -> bytes:
 
 
 def sheet_bytes() -> bytes:
-    """Return an Excel file; empty where the package for it is missing, which the readers then say."""
+    """Return an Excel file; empty without openpyxl, which the readers report."""
     try:
         import openpyxl
     except ImportError:
@@ -198,7 +198,7 @@ def sheet_bytes() -> bytes:
 
 
 def zstandard_bytes(content: bytes) -> bytes:
-    """Return a frame of Zstandard."""
+    """Return a Zstandard frame."""
     sink = pyarrow.BufferOutputStream()
     with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(content)

@@ -21,7 +21,7 @@ def class_folders(
 
     Args:
       root: an existing folder, with `SPLIT/CLASS/*.txt` or `CLASS/*.txt`.
-      split_of: returns the split that a folder's name stands for, or None.
+      split_of: returns the split that a folder's name says, or None.
 
     Returns:
       Class folders by split; `train` if the folder has no split folders; empty if no text file

@@ -1,7 +1,7 @@
 """Parse JSON as it is read: lines, one list of any size, or one value, with locations.
 
-A streaming library would reject NaN and integers of more than 64 bits, change lone surrogates,
-and report neither the item nor the line, so the list parser is ours.
+The list parser is ours for two reasons. Streaming libraries reject NaN and integers of more than
+64 bits, and they change lone surrogates. Their errors name neither the item nor the line.
 """
 
 import itertools

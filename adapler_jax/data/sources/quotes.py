@@ -44,8 +44,8 @@ def inner_rows(raw: Sequence[str], delimiter: str, width: int) -> list[NumberedR
       width: fields of the header; in a single column every line would be a row.
 
     Returns:
-      The index and the fields of each line that is not blank; empty if fewer than two lines
-      remain, or one of them has another width.
+      The index and the fields of each line that is not blank. The result is empty if fewer than
+      two lines remain, or one of them has another width.
     """
     if len(raw) < 2 or width < 2:
         return []

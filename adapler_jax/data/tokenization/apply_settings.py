@@ -70,7 +70,7 @@ def _silent_note(name: str, folder: pathlib.Path) -> str:
 
 
 def _check_special(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> None:
-    """Raise ValueError if special tokens of the settings differ from those of tokenizer.json.
+    """Raise ValueError if the settings and tokenizer.json have different special tokens.
 
     BERT's classes in transformers would use the tokens of the settings.
     """

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 _BLOCK = 1 << 20  # characters that are classified together
-# The number of removed characters is a multiple of 64 * 3 * 5 * 7, so that tokens of several
-# blanks start at the same offsets modulo their length.
+# Removed characters come in multiples of 64 * 3 * 5 * 7. Tokens of several blanks then start at
+# the same offsets modulo their length.
 _PERIOD = 6720
 _LETTER, _EMPTY, _COMBINING, _SYMBOL, _ALONE = range(5)
 _CATEGORY_KINDS = {"C": _EMPTY, "Z": _EMPTY, "M": _COMBINING, "S": _SYMBOL, "P": _ALONE}

@@ -202,8 +202,8 @@ def _certain(pieces: Pieces, length: int, margin: int, *, run: int, from_end: bo
     """Return the consecutive tokens that the cut of a part cannot have changed.
 
     They belong to words that are far from the cut, in words and in characters, since an added
-    token may have several words. Before a cut, pieces of one long word are certain too if they
-    end further from the cut than the length of a kept run: pieces are made from left to right.
+    token may have several words. A long word before a cut is made into pieces from left to right.
+    Its pieces are certain if they end further from the cut than the length of a kept run.
 
     Args:
       pieces: tokens of a part of a text.
@@ -234,8 +234,8 @@ def longest_first(
     """Return how many tokens of both texts of pairs are kept; the longer text loses tokens first.
 
     The result equals the truncation "longest_first" of the tokenizers library. If both texts are
-    longer than half of the room, the longer one has the odd token, or the second one of two texts
-    of equal length.
+    longer than half of the room, the longer one has the odd token. Of two texts of equal length
+    the second one has it.
 
     Args:
       firsts: tokens of the first texts, [pairs].

@@ -64,7 +64,7 @@ def encode_rows(
     room = max_length - template.num_special
     if room < 1:
         raise ValueError(
-            f"max_length {max_length} leaves no room for text beside {template.num_special} "
+            f"max_length {max_length} leaves no room for text next to {template.num_special} "
             "special tokens; raise it"
         )
     encode = functools.partial(

@@ -147,8 +147,8 @@ def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) 
     cls_token = loaded.special.get("cls_token")
     if not first or first != [core.token_to_id(cls_token or "")]:
         raise ValueError(
-            f"the tokenizer in {str(folder)!r} does not put {short_name(cls_token or '[CLS]')} in "
-            "front of a text; pruning and classification need it: use the tokenizer of a BERT "
+            f"the tokenizer in {str(folder)!r} does not put {short_name(cls_token or '[CLS]')} "
+            "before a text; pruning and classification need it: use the tokenizer of a BERT "
             "checkpoint"
         )
     return loaded

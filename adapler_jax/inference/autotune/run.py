@@ -1,4 +1,4 @@
-"""Measure the fast drivers on this device and write the table that engines choose by."""
+"""Measure the fast drivers on this device, and write the table that selects drivers."""
 
 import datetime
 import functools
@@ -36,13 +36,15 @@ from adapler_jax.types import Batch, EncoderConfig
 
 
 class Workload(NamedTuple):
-    """Hold what one call measures."""
+    """The measurements of one call."""
 
     configs: Sequence[EncoderConfig]
-    dtypes: Sequence[str]
-    cases: Sequence[tuple[int, int]]  # batch size and length
-    speedups: Sequence[float]  # in FLOPs
-    num_rounds: int  # timings of each call
+    dtypes: Sequence[str]  # of the operands of the encoders' products
+    # Batch size and length; lengths are cut to the positions of the encoder. Buckets are measured
+    # up to the longest case of a batch size.
+    cases: Sequence[tuple[int, int]]
+    speedups: Sequence[float]  # FLOPs speedups of the schedules
+    num_rounds: int  # timings of each call; the median counts
 
 
 def make_row(
@@ -136,37 +138,33 @@ def measure_buckets(
     ]
 
 
-def measure_all(
-    configs: Sequence[EncoderConfig],
-    dtypes: Sequence[str],
-    cases: Sequence[tuple[int, int]],
-    *,
-    speedups: Sequence[float],
-    num_rounds: int,
-    log: Callable[[str], None],
-) -> list[Row]:
+def measure_all(workload: Workload, *, log: Callable[[str], None]) -> list[Row]:
     """Measure every encoder, dtype and case, and the buckets of every batch size.
 
     Args:
-      configs: of the encoders.
-      dtypes: of the operands of the encoders' products.
-      cases: (batch size, length); lengths are cut to the positions of the encoder. Buckets are
-        measured up to the longest case of a batch size.
-      speedups: FLOPs speedups of the schedules.
-      num_rounds: timings of each; the median counts.
+      workload: the measurements.
       log: receives a line for each case.
     """
+    num_rounds = workload.num_rounds
     rows = []
-    for config in configs:
+    for config in workload.configs:
         fitting = sorted(
-            {(batch_size, min(length, config.num_positions)) for batch_size, length in cases}
+            {
+                (batch_size, min(length, config.num_positions))
+                for batch_size, length in workload.cases
+            }
         )
         longest = dict(fitting)  # the last of every batch size
-        for dtype in dtypes:
+        for dtype in workload.dtypes:
             name = f"{config.num_layers} layers of {config.hidden_dim}, {dtype}"
             for batch_size, length in fitting:
                 found = measure_drivers(
-                    config, dtype, batch_size, length, speedups=speedups, num_rounds=num_rounds
+                    config,
+                    dtype,
+                    batch_size,
+                    length,
+                    speedups=workload.speedups,
+                    num_rounds=num_rounds,
                 )
                 rows += found
                 log(f"{name}, {batch_size}x{length}: {_describe_fastest(found)}")
@@ -218,22 +216,15 @@ def measure_device(
     """Measure a workload, and write and return the table.
 
     Args:
-      workload: what to measure.
+      workload: the measurements.
       path: of the table.
       command: recorded in the table.
-      keep_earlier: whether rows of the table at `path` stay unless they are measured again.
+      keep_earlier: keep the rows of the table at `path` that are not measured again.
       log: receives the progress, a line each.
     """
     before = previous_table(path, log) if keep_earlier else None
     log(f"measuring {device_name()}")
-    rows = measure_all(
-        workload.configs,
-        workload.dtypes,
-        workload.cases,
-        speedups=workload.speedups,
-        num_rounds=workload.num_rounds,
-        log=log,
-    )
+    rows = measure_all(workload, log=log)
     table = LatencyTable(
         command=f"{before.command}; {command}" if before else command,
         device=device_name(),

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import flops, forward, heads
-from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.encoders import bert
 from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.pruning import Pruner, adapler
@@ -107,8 +106,15 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int, *, shortes
     length_B = rng.integers(shortest, length + 1, batch_size)
     length_B[0] = length
     token_BL = rng.integers(1, config.vocab_size, (batch_size, length))
-    texts = [token_L[:count] for token_L, count in zip(token_BL, length_B.tolist())]
-    return pad_batch(texts, length=length)
+    valid_BL = np.arange(length) < length_B[:, None]
+    arrays: dict[str, Any] = {  # NumPy arrays, which the data side puts into a Batch too
+        "token_BL": np.where(valid_BL, token_BL, 0).astype(np.int32),
+        "segment_BL": np.zeros((batch_size, length), np.int32),
+        "valid_BL": valid_BL,
+        "label_B": np.zeros(batch_size, np.int32),
+        "example_id_B": np.arange(batch_size, dtype=np.int32),
+    }
+    return Batch(**arrays)
 
 
 def mixed_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:

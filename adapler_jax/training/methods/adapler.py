@@ -54,6 +54,7 @@ from adapler_jax.training.phases import (
     validation_split,
 )
 from adapler_jax.training.setup import RunContext
+from adapler_jax.training.steps import ThresholdNoise
 from adapler_jax.training.validation import validate
 from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig, Params
 
@@ -107,8 +108,8 @@ def make_last_slope(options: ConfigDict) -> SlopeSchedule:
     return lambda step, steps_per_epoch: jnp.float32(options.slope_end)
 
 
-def make_threshold_noise(options: ConfigDict) -> Callable | None:
-    """Return the function that draws a step's thresholds; None where `config.adapler` has no noise."""
+def make_threshold_noise(options: ConfigDict) -> ThresholdNoise | None:
+    """Return the function that draws a step's thresholds; None without noise in the config."""
     if not options.threshold_noise:
         return None
     return functools.partial(jitter_thresholds, spread=options.threshold_noise)
@@ -385,7 +386,6 @@ METHOD = Method(
         "adapt": Section(sections.adapt_section()),
     },
     phases=phases,
-    length_loss_params=frozenset({"threshold_N", "cls_ratio_N"}),
     tradeoff_fields=("adapt.target_speedups",),
     check_config=check_config,
 )

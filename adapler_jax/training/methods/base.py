@@ -1,7 +1,7 @@
-"""Define the method: a record of how a pruner is trained. A method is one file, and one line in `METHODS`.
+"""Define the method: a record of how a pruner is trained.
 
-A run walks the phase `finetune`, then the phases of `config.method`. The last of them has the method's name
-and leaves the method's model.
+A run walks the phase `finetune`, then the phases of `config.method`. One of them has the method's
+name and leaves the method's model.
 """
 
 import math
@@ -58,8 +58,6 @@ class Method(NamedTuple):
       sections: the config's sections by name. One of them has the method's name; a section of
         training has `finetune`'s fields for rates and batches, as `phases.train` reads them.
       phases: config -> the phases after `finetune`, in their order.
-      length_loss_params: leaves of the pruner that the speed-up loss trains; the main loss trains
-        the others.
       tradeoff_fields: dotted fields that trade the score for speed. A user changes them to get
         another speedup.
       drops_tokens: whether the model drops tokens, so that a report can show them.
@@ -71,7 +69,6 @@ class Method(NamedTuple):
     make_pruner: Callable[[EncoderConfig, ConfigDict], Pruner]
     sections: Mapping[str, Section]
     phases: Callable[[ConfigDict], list[Phase]]
-    length_loss_params: frozenset[str] = frozenset()
     tradeoff_fields: tuple[str, ...] = ()
     drops_tokens: bool = True
     check_config: Callable[[ConfigDict], None] = accept_config

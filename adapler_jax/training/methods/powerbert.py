@@ -1,8 +1,8 @@
 """Train PoWER-BERT after fine-tuning.
 
-teacher     logits of the fine-tuned model, where they are distilled            -> teacher.npz
-search      weights of ranks and the encoder together, soft extraction          -> model/
-powerbert   the found number of tokens for each layer, hard extraction          -> model/, best epoch
+teacher     logits of the fine-tuned model, where they are distilled        -> teacher.npz
+search      weights of ranks and the encoder together, soft extraction      -> model/
+powerbert   the found number of tokens for each layer, hard extraction      -> model/, best epoch
 
 The search records how many tokens each layer retains.
 Source: Goyal et al., "PoWER-BERT", ICML 2020.
@@ -169,7 +169,8 @@ def check_config(config: ConfigDict) -> None:
     """Raise ValueError where two configurations of counts are given."""
     if config.powerbert.retention and config.powerbert.retention_from:
         raise ValueError(
-            "config.powerbert.retention and config.powerbert.retention_from are both given; give one"
+            "config.powerbert.retention and config.powerbert.retention_from are both given; "
+            "give one"
         )
 
 

@@ -1,8 +1,8 @@
 """Train TR-BERT after fine-tuning.
 
-scores      importance of every training token, and the fine-tuned model's logits       -> scores.npz
+scores      importance of every training token, and the teacher's logits              -> scores.npz
 init        selectors alone, towards the ranks of the scores, where the config asks     -> model/
-policy      selectors alone, by reinforcement                                           -> model/
+policy      selectors alone, by reinforcement                                        -> model/
 trbert      selectors and encoder, by reinforcement and from the teacher's soft labels  -> model/
 
 Where nothing imitates the scores, the phase `teacher` saves the logits alone.

@@ -35,7 +35,7 @@ def read(path):
     indent=strategies.sampled_from([None, 1]),
     size=strategies.integers(1, 9),
 )
-def test_a_list_is_read_in_pieces_as_it_is_as_a_whole(tmp_path_factory, values, indent, size):
+def test_a_list_in_chunks_gives_the_items_of_the_whole_list(tmp_path_factory, values, indent, size):
     path = write(
         tmp_path_factory.mktemp("list"),
         "\ufeff " + json.dumps(values, indent=indent, ensure_ascii=False) + " \n",
@@ -45,7 +45,7 @@ def test_a_list_is_read_in_pieces_as_it_is_as_a_whole(tmp_path_factory, values, 
         assert read(path) == values
 
 
-def test_a_list_is_read_no_further_than_it_is_asked_for(tmp_path, monkeypatch):
+def test_a_list_is_read_no_further_than_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(json_values, "CHARACTERS", 16)
     found = open_items(write(tmp_path, '[{"a": 1}, {"b": 2}, {"c": 3}, ' + "x" * 100))
     assert [next(found)[1], next(found)[1]] == [{"a": 1}, {"b": 2}]
@@ -76,7 +76,7 @@ def test_lines_and_single_objects_are_items(tmp_path):
         ("[" * 100_000, "is not JSON: maximum recursion"),
     ],
 )
-def test_what_is_no_list_is_explained(tmp_path, text, message):
+def test_errors_of_malformed_lists_name_the_item(tmp_path, text, message):
     with pytest.raises(ValueError, match=message.replace("]", "\\]")):
         read(write(tmp_path, text))
 
@@ -144,8 +144,8 @@ class TinyRace(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, count):
         for row in range(count):
             options = [["\\u65e5", "b"], ["c d", ""]]
-            fields = {"article": "\\u00e9", "questions": ["q _", "r"], "answers": ["B", "A"], "options": options}
-            yield row, fields | {"example_id": f"high{row}.txt"}
+            fields = {"article": "\\u00e9", "questions": ["q _", "r"], "answers": ["B", "A"]}
+            yield row, fields | {"options": options, "example_id": f"high{row}.txt"}
 
 try:
     stream_multiple_choice("tfds:tiny_race/high", split="validation")

@@ -120,14 +120,14 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
         "measure_buckets",
         lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows,
     )
-    latency.measure_all(
-        [config],
-        ["float32"],
-        [(1, 512), (1, 8), (1, 600)],
+    workload = latency.Workload(
+        configs=[config],
+        dtypes=["float32"],
+        cases=[(1, 512), (1, 8), (1, 600)],
         speedups=(1.0,),
         num_rounds=1,
-        log=asked.append,
     )
+    latency.measure_all(workload, log=asked.append)
     assert [entry for entry in asked if isinstance(entry, tuple)] == [(1, 8), (1, 12), (1, 12)]
 
 
