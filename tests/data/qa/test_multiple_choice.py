@@ -84,7 +84,7 @@ def test_lines_of_named_fields_are_questions(tmp_path):
 
 
 @pytest.mark.parametrize("link", ["dev", "dev/high", "dev/high/1.txt"])
-def test_links_out_of_the_folder_of_race_are_refused(tmp_path, link):
+def test_links_out_of_the_folder_of_race_are_rejected(tmp_path, link):
     write(tmp_path / "away" / "high" / "1.txt", json.dumps(RACE))
     target = tmp_path / "away" / pathlib.Path(link).relative_to("dev")
     (tmp_path / "data" / link).parent.mkdir(parents=True)
@@ -262,7 +262,7 @@ def test_robertas_form_has_two_ends_in_the_middle_and_one_segment():
 @pytest.mark.parametrize(
     ("max_length", "max_option_tokens"), [(128, 128), (131, 128), (8, 0), (2, 1)]
 )
-def test_lengths_without_room_for_an_article_are_refused(max_length, max_option_tokens):
+def test_lengths_without_room_for_an_article_are_rejected(max_length, max_option_tokens):
     with pytest.raises(
         ValueError, match="and no article; expected max_option_tokens between 1 and"
     ):

@@ -268,7 +268,7 @@ def test_windows_are_those_of_the_tokenizers_own_pairs(letters):
     assert windows.tokens[0].tolist() == pair.ids and windows.segments[0].tolist() == pair.type_ids
 
 
-def test_a_tokenizer_that_another_told_to_cut_is_told_not_to(letters):
+def test_truncation_of_an_earlier_caller_is_switched_off(letters):
     questions = [ask("c d e f g h i"), ask("d d e f g h i")]
     expected = cut(questions, letters)
     letters.enable_truncation(3)
@@ -293,7 +293,7 @@ def test_every_different_text_of_a_chunk_is_tokenized_once(scripts):
     assert sorted(core.seen) == ["e", "ex", "ox", "x"]
 
 
-def test_a_tokenizer_without_a_frame_for_pairs_is_refused(letters):
+def test_a_tokenizer_without_a_template_for_pairs_is_rejected(letters):
     bare = Tokenizer.from_str(letters.to_str())
     bare.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="$A $B", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -317,7 +317,7 @@ def test_a_tokenizer_without_a_frame_for_pairs_is_refused(letters):
         ({"max_answers": 0}, "max_answers is 0"),
     ],
 )
-def test_impossible_settings_are_refused_before_a_question_is_read(letters, changes, message):
+def test_impossible_settings_are_rejected_before_a_question_is_read(letters, changes, message):
     def unread():
         raise AssertionError
         yield
@@ -380,7 +380,7 @@ def test_no_questions_give_no_windows(letters):
 
 
 def with_marks(text, core):
-    """Characters of each token, with the accents behind it."""
+    """Characters of each token, with the accents after it."""
     places = core.encode(text, add_special_tokens=False).offsets
     nexts = [start for start, _ in places[1:]] + [len(text)]
     return [
