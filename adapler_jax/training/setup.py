@@ -33,7 +33,7 @@ from adapler_jax.training.task_data import (
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, Params, ScanOptions
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.pretrained import Loaded, load_pretrained
+from adapler_jax.weights.pretrained import Pretrained, load_pretrained
 from adapler_jax.weights.save import SECTION
 
 MANY_CUT = 0.05  # fraction of the training texts; a note says it where more are cut
@@ -162,6 +162,7 @@ def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunCo
     )
 
 
+<<<<<<< HEAD
 def load_start(
     config: ConfigDict,
     directory: pathlib.Path,
@@ -215,11 +216,16 @@ def names_to_save(config, task: TaskData, loaded: Loaded) -> tuple[str, ...]:
     They are config.data.class_names, else the checkpoint's names where the data only numbers its
     classes, else the data's names.
     """
+=======
+def names_to_save(config, task: TaskData, loaded: Pretrained) -> tuple[str, ...]:
+    """Return the names of the classes in saved models: config.data.class_names, else those of the
+    checkpoint where the data only numbers its classes, else those of the data."""
+>>>>>>> store
     return task.class_names if config.data.class_names else loaded.class_names or task.class_names
 
 
 def read_decision_threshold(
-    directory: pathlib.Path, loaded: Loaded, config, *, log: Callable[[str], None]
+    directory: pathlib.Path, loaded: Pretrained, config, *, log: Callable[[str], None]
 ) -> float | None:
     """Return the decision threshold of a model that is taken as fine-tuned; None where it has none.
 
@@ -260,7 +266,7 @@ def check_finetuned(config, fresh: Mapping[str, str], class_names: Sequence[str]
 
     Args:
       config: of the run.
-      fresh: parts of the head that were started afresh and why, as in `Loaded`.
+      fresh: parts of the head that were started afresh and why, as in `Pretrained`.
       class_names: of the data; none where the task has no classes.
 
     Raises:

@@ -308,7 +308,7 @@ def test_a_flipped_digit_in_a_record_is_found(finished):
     path.write_text(path.read_text().replace("0.9", "0.8", 1))
     with pytest.raises(
         ValueError,
-        match="evaluation.json is damaged .*; remove it or write it anew with evaluate.py",
+        match="evaluation.json is damaged .*; remove it or write it again with evaluate.py",
     ):
         read_contents(finished, None)
 
@@ -318,7 +318,7 @@ def test_a_flipped_digit_in_a_record_is_found(finished):
 )
 def test_a_damaged_record_is_named(finished, content):
     (finished / "rationales.json").write_text(content)
-    with pytest.raises(ValueError, match="rationales.json.*remove it or write it anew"):
+    with pytest.raises(ValueError, match="rationales.json.*remove it or write it again"):
         report(finished)
     assert not (finished / "report.html").exists()
 
@@ -329,7 +329,7 @@ def test_a_damaged_record_is_named(finished, content):
         (
             "evaluation.json",
             rows_with(test_score=None),
-            "no or wrong test_score; remove it or write it anew",
+            "no or wrong test_score; remove it or write it again",
         ),
         ("evaluation.json", rows_with(kept_tokens=[]), "no or wrong kept_tokens"),
         ("evaluation.json", rows_with(classes=[{"name": "a"}]), "no or wrong classes"),
@@ -395,7 +395,7 @@ METHODS_ROW = {
 )
 def test_a_damaged_record_of_methods_is_named(finished, tmp_path, record, message):
     (tmp_path / "methods.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=f"methods.json.*{message}.*write it anew"):
+    with pytest.raises(ValueError, match=f"methods.json.*{message}.*write it again"):
         report(finished, methods=tmp_path / "methods.json")
 
 

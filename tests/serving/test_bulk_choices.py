@@ -8,12 +8,12 @@ import pytest
 
 from adapler_jax import heads
 from adapler_jax.inference.multiple_choice import MultipleChoice
-from adapler_jax.serving.bulk import predict_file
 from adapler_jax.serving.choice_columns import CHOICES
 from adapler_jax.serving.prediction_files import OUTPUT_KINDS
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
+from tests.serving.requests import predict_file
 from tests.serving.test_bulk import read_rows
 
 QUESTIONS = [

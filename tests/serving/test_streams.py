@@ -94,13 +94,13 @@ def test_windows_keep_the_order_and_end_with_the_whole(kind, monkeypatch):
     texts = [f"text {number}" for number in range(8)]
     windows = list(read_windows(io.BytesIO(write_bytes(kind, texts)), kind, "in", usual=USUAL))
     assert [window.texts for window in windows] == [texts[:3], texts[3:6], texts[6:]]
-    shares = [window.share for window in windows]
+    shares = [window.fraction for window in windows]
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
 def test_a_pipe_has_no_share():
     (window,) = read_windows(Pipe(b"a\n"), "txt", "in")
-    assert window.share is None
+    assert window.fraction is None
 
 
 def test_long_texts_end_a_window_earlier(monkeypatch):

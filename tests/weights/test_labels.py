@@ -296,6 +296,6 @@ def test_arguments_that_contradict_each_other_are_refused(write_checkpoint, tens
         with pytest.raises(ValueError, match="expected one name for each"):
             load_pretrained(directory, KEY, **options)
     with pytest.raises(
-        ValueError, match="1000000000 positions are asked for; expected at most 65536"
+        ValueError, match="1000000000 positions are requested; expected at most 65536"
     ):
         load_pretrained(directory, KEY, num_positions=10**9)

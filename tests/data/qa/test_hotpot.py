@@ -1,4 +1,4 @@
-"""HotpotQA's questions, by hand: paragraphs behind titles, places of answers and supporting sentences."""
+"""HotpotQA's questions, by hand: paragraphs, spans of answers and supporting sentences."""
 
 import json
 
@@ -158,7 +158,8 @@ def test_a_row_is_cut_with_its_sentences_and_answers():
     core = build_core(WORDS)
     cut = build_rows([QUESTION], core, **LIMITS | {"max_length": 18, "max_question_tokens": 3})
     assert words_of(core, cut.tokens[0]) == (
-        "[CLS] who made film [SEP] [unused1] film a [unused2] ada made i ##t . she did . [SEP]".split()
+        "[CLS] who made film [SEP] [unused1] film a [unused2] ada made i ##t . she did ."
+        " [SEP]".split()
     )
     cut = build_rows([QUESTION], core, **LIMITS | {"max_length": 24, "max_question_tokens": 5})
     assert (

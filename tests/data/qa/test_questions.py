@@ -309,7 +309,7 @@ def test_what_is_no_whole_number_is_refused_and_never_skipped(tmp_path, start):
 )
 def test_nesting_of_any_depth_is_refused_in_a_line(tmp_path, content):
     for name in ("a.json", "a.jsonl"):
-        with pytest.raises(ValueError, match="^[^\n]{1,1000}$"):
+        with pytest.raises(ValueError, match=r"^[^\n]{1,1000}$"):
             read(tmp_path / name, content)
 
 
@@ -489,10 +489,13 @@ WRONG = FLAT | {"answers": {"text": ["Paris"], "answer_start": [16]}}
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (WRONG, r"line 2 \(id 1\): at answer_start 16 stands 'Londo', not the answer 'Paris'"),
+        (
+            WRONG,
+            r"line 2 \(id 1\): the text has 'Londo' at answer_start 16, not the answer 'Paris'",
+        ),
         (
             FLAT | {"answers": [answer("London", -1)]},
-            "at answer_start -1 stands '', not the answer 'London'",
+            "the text has '' at answer_start -1, not the answer 'London'",
         ),
         (
             FLAT | {"answers": [answer("London", 1.5)]},
@@ -500,9 +503,12 @@ WRONG = FLAT | {"answers": {"text": ["Paris"], "answer_start": [16]}}
         ),
         (
             FLAT | {"answers": [answer("1843.", 31)]},
-            "at answer_start 31 stands '.', not the answer '1843.'",
+            "the text has '.' at answer_start 31, not the answer '1843.'",
         ),
-        (FLAT | {"answers": [answer(" ", 3)]}, "at answer_start 3 stands ' ', not the answer ' '"),
+        (
+            FLAT | {"answers": [answer(" ", 3)]},
+            "the text has ' ' at answer_start 3, not the answer ' '",
+        ),
         (
             FLAT | {"answers": {"text": ["a"], "answer_start": []}},
             "expected as many 'text' as 'answer_start'",
@@ -547,10 +553,10 @@ def test_bad_rows_are_named(tmp_path, row, message):
     [
         (
             [{"text": "Ada", "char_spans": [[13, 15]]}],
-            "at char_spans 13 to 15 stands 'da ', not 'Ada'",
+            "the text has 'da ' at char_spans 13 to 15, not 'Ada'",
         ),
-        ([{"text": "Ada", "char_spans": [[12, 99]]}], "at char_spans 12 to 99 stands"),
-        ([{"text": "Ada", "char_spans": [[-2, 3]]}], "at char_spans -2 to 3 stands"),
+        ([{"text": "Ada", "char_spans": [[12, 99]]}], "the text has .* at char_spans 12 to 99"),
+        ([{"text": "Ada", "char_spans": [[-2, 3]]}], "the text has .* at char_spans -2 to 3"),
         (
             [{"text": "Ada", "char_spans": [12]}],
             r"has \[12\] as 'char_spans'; expected a list of \[first, last\]",
@@ -583,7 +589,7 @@ def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
     assert ReadStats(num_questions=3).notes() == ()
     with pytest.raises(ValueError, match="has None as 'question'"):
         read(tmp_path / "a.jsonl", lines(FLAT | {"question": None}), skip_mismatched=True)
-    with pytest.raises(ValueError, match="gives no questions; skipped 1 of 1"):
+    with pytest.raises(ValueError, match="has no questions; skipped 1 of 1"):
         read(tmp_path / "a.jsonl", lines(WRONG), skip_mismatched=True)
 
 
@@ -597,7 +603,7 @@ def test_an_id_that_comes_twice_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "\n\n", "[]", '{"data": []}', lines(MRQA[0])])
 def test_a_file_without_questions_is_refused(tmp_path, content):
-    with pytest.raises(ValueError, match=r"a.json gives no questions; it holds none"):
+    with pytest.raises(ValueError, match=r"a.json has no questions; it has no rows"):
         read(tmp_path / "a.json", content)
 
 

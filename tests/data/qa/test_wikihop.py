@@ -1,4 +1,4 @@
-"""WikiHop's questions, by hand: markers of candidates, and supporting texts shared out over rows."""
+"""WikiHop's questions, by hand: markers of candidates, supporting texts over several rows."""
 
 import json
 
