@@ -13,7 +13,6 @@ from adapler_jax.data.classification.tasks import TASKS
 from adapler_jax.data.qa.splits import QAKind
 from adapler_jax.data.qa.tasks import QA_TASKS
 from adapler_jax.presets import common, old_names, qa, sections
-from adapler_jax.presets.tasks import TASKS as TASK_PRESETS
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
 from configs import adapler, distill, finetune, powerbert, quickstart, trbert

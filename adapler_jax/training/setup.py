@@ -162,7 +162,6 @@ def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunCo
     )
 
 
-<<<<<<< HEAD
 def load_start(
     config: ConfigDict,
     directory: pathlib.Path,
@@ -170,7 +169,7 @@ def load_start(
     max_length: int,
     *,
     log: Callable[[str], None],
-) -> Loaded:
+) -> Pretrained:
     """Return the weights that fine-tuning starts from.
 
     Raises:
@@ -210,17 +209,12 @@ def check_data_fits(
         bucket_for(int(tokenized.lengths.max()), lengths)
 
 
-def names_to_save(config, task: TaskData, loaded: Loaded) -> tuple[str, ...]:
+def names_to_save(config, task: TaskData, loaded: Pretrained) -> tuple[str, ...]:
     """Return the names of the classes in saved models.
 
     They are config.data.class_names, else the checkpoint's names where the data only numbers its
     classes, else the data's names.
     """
-=======
-def names_to_save(config, task: TaskData, loaded: Pretrained) -> tuple[str, ...]:
-    """Return the names of the classes in saved models: config.data.class_names, else those of the
-    checkpoint where the data only numbers its classes, else those of the data."""
->>>>>>> store
     return task.class_names if config.data.class_names else loaded.class_names or task.class_names
 
 
