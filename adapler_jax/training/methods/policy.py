@@ -75,7 +75,7 @@ def importance_scores(
 
         s_t = | < dloss / dH_r[t], H_r[t] - H_l[t] > |
 
-    H_l are the states at the selector, H_r the states two thirds up. The loss is each example's own.
+    H_l are the states at the selector, H_r the states two thirds up. Each example has its loss.
 
     Returns:
       Scores, float32 [B, S, L], 0 on padding; and the head's logits.
