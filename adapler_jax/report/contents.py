@@ -22,7 +22,7 @@ from adapler_jax.weights.save import load_model
 
 EVALUATION_FILE = "evaluation.json"
 RATIONALES_FILE = "rationales.json"
-# A field of a record is a type, where float stands for any finite number, or a function.
+# A field of a record is a type, where float means any finite number, or a function.
 Kind = type | Callable[[Any], bool]
 Fields = dict[str, Kind]
 
@@ -102,6 +102,10 @@ OPTIONAL_SCORE_FIELDS: Fields = {
 OPTIONAL_SCORE_FIELDS |= {
     f"{name}_{size}": is_positive for name in TIME_NAMES for size in NUM_TIMED_TEXTS
 }
+RATIONALE_FIELDS: Fields = {
+    "method": str,
+    "layer": lambda value: value is None or fits(value, float),
+}
 RATIONALE_METRICS = {
     "average_precision": "average precision",
     "false_positive_rate": "false positive rate",
@@ -158,7 +162,7 @@ def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> R
         evaluation=read_record(
             workdir / EVALUATION_FILE, "rows", SCORE_FIELDS, optional=OPTIONAL_SCORE_FIELDS
         ),
-        rationales=read_record(workdir / RATIONALES_FILE, "rows", {"method": str}),
+        rationales=read_record(workdir / RATIONALES_FILE, "rows", RATIONALE_FIELDS),
         methods=read_methods(methods_path) if methods_path else None,
     )
 

@@ -30,22 +30,22 @@ def parse_copy(names: Sequence[str]) -> str | tuple[str, ...]:
 class CopiedColumns:
     """Choose the columns of the input to copy, and their new names."""
 
-    def __init__(self, wanted: str | Sequence[str], where: str, log: Callable[[str], None]):
+    def __init__(self, requested: str | Sequence[str], where: str, log: Callable[[str], None]):
         """Take the requested columns.
 
         Args:
-          wanted: ALL, NONE, or names of columns.
+          requested: ALL, NONE, or names of columns.
           where: names the input in messages.
           log: receives notes.
         """
-        self._wanted, self._where, self._log = wanted, where, log
-        self._names: tuple[str, ...] | None = () if wanted == NONE else None
+        self._requested, self._where, self._log = requested, where, log
+        self._names: tuple[str, ...] | None = () if requested == NONE else None
         self._new_names: dict[str, str] = {}
 
     @property
     def keep(self) -> Callable | None:
         """Return the `keep` argument of `read_windows`; None if nothing is copied."""
-        return None if self._wanted == NONE else self.choose
+        return None if self._requested == NONE else self.choose
 
     def choose(self, found: Sequence[str]) -> tuple[str, ...]:
         """Return the names of the columns to copy.
@@ -54,19 +54,19 @@ class CopiedColumns:
           ValueError: a requested column is missing or occurs twice.
         """
         once = [name for name in found if list(found).count(name) == 1]
-        if self._wanted == ALL:
+        if self._requested == ALL:
             self._names = tuple(once)
             if twice := [name for name in dict.fromkeys(found) if name not in once]:
                 self._log(f"{self._where}: columns of one name are not copied: {', '.join(twice)}")
             return self._names
-        for name in self._wanted:
+        for name in self._requested:
             if name not in found:
                 raise ValueError(f"{self._where}: {explain_unknown('column', name, found)}")
             if name not in once:
                 raise ValueError(
                     f"{self._where}: several columns are called {name!r}; rename all but one"
                 )
-        self._names = tuple(dict.fromkeys(self._wanted))
+        self._names = tuple(dict.fromkeys(self._requested))
         return self._names
 
     def settle(self, windows: Iterable[Window], own: Sequence[str]) -> tuple[str, ...]:

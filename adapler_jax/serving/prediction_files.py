@@ -23,7 +23,8 @@ IS_CUT = "is_cut"
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
 ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")
 CHOICE_COLUMNS = ("answer", "option", "probability", "probabilities", IS_CUT)
-FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # what starts a formula in spreadsheets
+# First characters of a formula in spreadsheets.
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 DECIMALS = 7  # the precision of float32 near 1
 
 Columns = dict[str, list]

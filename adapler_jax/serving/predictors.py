@@ -59,9 +59,9 @@ class ModelSettings(NamedTuple):
     batch_size: int = 32
     dtype: Any = "float32"
     driver: str = "auto"
-    threshold: float | None = None  # as in `Classifier.load`
-    always_answers: bool = False  # as in `QuestionAnswerer.load`
-    long_texts: str = TRUNCATE  # as in `Classifier.predict`
+    threshold: float | None = None  # see `Classifier.load`
+    always_answers: bool = False  # see `QuestionAnswerer.load`
+    long_texts: str = TRUNCATE  # see `Classifier.predict`
 
 
 class Shown(NamedTuple):

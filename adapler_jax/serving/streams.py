@@ -81,21 +81,19 @@ def read_windows(
       kind: one of KINDS.
       where: names the input in messages.
       columns: one column of texts, two of pairs; empty for the first entry of `usual` whose columns
-        all exist. Columns of a header are looked up before there are rows.
+        all exist.
       usual: names of columns to look for, best first.
       form: of a row; None for a text or a pair.
-      keep: found columns of a header or of Parquet -> columns for `Window.rows`; for JSON it has
-        the whole objects. None: windows have no rows.
+      keep: found columns -> columns of `Window.rows` (of JSON all); None for no rows.
       options: encoding and delimiter, if the input does not say them.
-      log: receives a sentence on how the input is read.
+      log: receives notes on the input.
 
     Yields:
       Windows of at most WINDOW_ROWS rows. Blank text lines are rows; blank lines of tables and of
       JSON lines are not.
 
     Raises:
-      ValueError: a column is missing or occurs twice, a line is malformed or has another encoding,
-        or a value is no text. The message names the line; for Parquet it names the file.
+      ValueError: a column is missing or occurs twice, a line is malformed, or a value is no text.
     """
     form = form or Form(pick_columns, read_text)
     options = options or Options()
@@ -103,7 +101,7 @@ def read_windows(
     def pick(found: Sequence[str]) -> tuple[str, ...]:
         return form.pick(found, columns, usual, where)
 
-    def wanted(found: Sequence[str]) -> tuple[str, ...]:
+    def needed(found: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*pick(found), *(keep(found) if keep else ()))))
 
     source = Source.of(file, where, name=where)
@@ -114,7 +112,7 @@ def read_windows(
         rows: Rows = _line_rows(text_lines(source, options).once)
     else:
         names = columns or {name for names in usual for name in names}
-        table = open_table(source, kind, wanted, columns=names, options=options, log=log)
+        table = open_table(source, kind, needed, columns=names, options=options, log=log)
         rows, fraction = _texts_of(table.rows, pick, form.read), table.fraction
     if keep is None:
         rows = ((text, {}) for text, _ in rows)

@@ -17,7 +17,7 @@ from adapler_jax.weights.checkpoint_formats import bert_tensors, renamed
 from adapler_jax.weights.config import CONFIG_FILE, MAX_LENGTH, read_class_names, read_config
 from adapler_jax.weights.files import add_own_tables, read_tensors
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.labels import align_classes, kept_names
+from adapler_jax.weights.labels import align_classes, named_by_rows
 from adapler_jax.weights.rules import (
     BUFFERS,
     CLASSIFIER_RULES,
@@ -160,21 +160,6 @@ def order_classes(
         notes.append(note)
     ordered = {name: parts.tensors[name][list(rows)] for name in CLASSIFIER_NAMES}
     return parts._replace(tensors=parts.tensors | ordered), rows
-
-
-def named_by_rows(
-    own: Sequence[str] | None, wanted: Sequence[str], rows: Sequence[int] | None
-) -> tuple[str, ...] | None:
-    """Return the names of the data's classes by `kept_names`; None without rows.
-
-    Args:
-      own: names of the checkpoint's classes in the order of its logits; None if it has none.
-      wanted: names of the data.
-      rows: the row of each class of the data.
-    """
-    if rows is None:
-        return None
-    return kept_names(None if own is None else [own[row] for row in rows], wanted)
 
 
 def check_request(

@@ -83,7 +83,7 @@ def read_table(text, delimiter="\t"):
 
 
 def assert_answers(rows, predictions):
-    """Labels, probabilities and which texts were cut are those of predictions."""
+    """Labels, probabilities and truncated texts equal the predictions."""
     assert [row["label"] for row in rows] == [prediction.label for prediction in predictions]
     assert [row["is_cut"] in (True, "true") for row in rows] == [
         prediction.is_cut for prediction in predictions
@@ -187,7 +187,7 @@ def test_no_rows_give_a_header_or_an_empty_file_and_a_note(tiny_classifier, tmp_
 def test_an_output_that_is_there_is_replaced_on_request_only(tiny_classifier, source, tmp_path):
     output = tmp_path / "out.csv"
     output.write_text("mine")
-    with pytest.raises(ValueError, match="out.csv exists; give another --output, or --overwrite"):
+    with pytest.raises(ValueError, match=r"out.csv exists; give another --output, or --overwrite"):
         run(tiny_classifier, source, output)
     assert output.read_text() == "mine"
     run(tiny_classifier, source, output, overwrite=True)
@@ -293,7 +293,7 @@ def test_mistakes_in_the_input_are_told_before_the_model_is_loaded(
         run(tiny_classifier, "-", columns=["text"])
     with pytest.raises(ValueError, match="expected one column of texts, or two"):
         run(tiny_classifier, source, columns=["a", "b", "c"])
-    with pytest.raises(ValueError, match="nowhere.txt does not exist; --input names a file"):
+    with pytest.raises(ValueError, match=r"nowhere.txt does not exist; --input names a file"):
         run(tiny_classifier, "nowhere.txt")
     with pytest.raises(ValueError, match="is a folder"):
         run(tiny_classifier, source.parent, kind="txt")

@@ -121,7 +121,7 @@ def test_a_model_of_classes_has_no_answers_to_ask_for(tiny_classifier, source):
         (
             "in.txt",
             "film\n",
-            "answers questions, which text lines do not have; give a table with the columns question",
+            "answers questions, which text lines do not have; give a table with the columns",
         ),
         (
             "in.csv",

@@ -1,5 +1,4 @@
-"""Columns of the input next to those of the predictions, and what spreadsheets and terminals make
-of them."""
+"""Columns of the input are copied next to predictions, without formulas or control characters."""
 
 import csv
 import datetime
@@ -136,7 +135,7 @@ def test_columns_that_are_not_there_are_named(tiny_classifier, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             run(tiny_classifier, tmp_path / "in.csv", copy=(name,))
-    with pytest.raises(ValueError, match="in.jsonl: unknown column 'idd'"):
+    with pytest.raises(ValueError, match=r"in.jsonl: unknown column 'idd'"):
         run(tiny_classifier, json_file(tmp_path), copy=("idd",))
 
 

@@ -27,11 +27,11 @@ def make_prediction(texts, kept, *, num_read=100):
     """Words between blanks; `kept` names those that the only layer ran on."""
     words = []
     for part, text in enumerate(texts):
-        place = 0
+        offset = 0
         for word in text.split():
-            start = text.index(word, place)
-            place = start + len(word)
-            words.append(Word(word, part, start, place))
+            start = text.index(word, offset)
+            offset = start + len(word)
+            words.append(Word(word, part, start, offset))
     words, is_cut = tuple(words[:num_read]), len(words) > num_read
     return Prediction(
         texts=texts,
@@ -146,13 +146,13 @@ def test_a_question_stands_over_its_answer_and_text():
 
 
 @pytest.mark.parametrize(
-    ("text", "num_tokens", "told"),
+    ("text", "num_tokens", "expected"),
     [
         ("a fine film", (5, 1), "a fine film (only [CLS] is left)"),
         ("a fine film", (5, 2), "a fine film (no word is left)"),
         ("  ", (2, 1), "(empty text)"),
     ],
 )
-def test_a_text_without_kept_words_says_so(text, num_tokens, told):
+def test_a_text_without_kept_words_says_so(text, num_tokens, expected):
     prediction = dataclasses.replace(make_prediction((text,), set()), num_tokens=num_tokens)
-    assert highlight_predictions([prediction]).endswith(f":\n{told}")
+    assert highlight_predictions([prediction]).endswith(f":\n{expected}")
