@@ -1,4 +1,5 @@
-"""Every config builds, has the fields of the base, is locked, and agrees with the data's task tables."""
+"""Every config builds, has the fields of the base, is locked, and agrees with the data's task
+tables."""
 
 import ast
 import itertools

@@ -165,7 +165,7 @@ def test_a_model_that_cannot_be_loaded_where_it_arrives_says_so_at_its_first_use
 
 def test_an_attribute_that_no_model_has_stays_an_attribute_error(models):
     with pytest.raises(AttributeError, match="'Classifier' object has no attribute 'labels'"):
-        models["classifier"].labels  # noqa: B018
+        _ = models["classifier"].labels
 
 
 FORKED_BEFORE = """

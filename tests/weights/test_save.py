@@ -325,10 +325,10 @@ def test_damaged_or_foreign_directories_are_refused_by_load_model(
         ({"format": section.FORMAT + 1}, "this release reads"),
         ({"task": ...}, "lacks task"),
     ):
-        section = {
+        changed = {
             key: value for key, value in (raw["adapler_jax"] | change).items() if value is not ...
         }
-        config_path.write_text(json.dumps(raw | {"adapler_jax": section}))
+        config_path.write_text(json.dumps(raw | {"adapler_jax": changed}))
         with pytest.raises(ValueError, match=message):
             load_model(directory)
 

@@ -1,4 +1,5 @@
-"""Heads that read every token, through all drivers: last states at their places, and tokens that must stay."""
+"""Heads that read every token, through all drivers: last states at their places, and tokens that
+must stay."""
 
 import functools
 
@@ -28,7 +29,8 @@ PRUNERS = {
     "keep_all": keep_all(),
 }
 DROPPING = ("adapler", "trbert", "powerbert")
-# Has all that heads can have: spans, several logits, and tokens that must stay where the batch marks any.
+# Has all that heads can have: spans, several logits, and tokens that must stay where the batch
+# marks any.
 HOTPOT, FREE = heads.hotpot(2), heads.hotpot(2, protects=False)
 
 
