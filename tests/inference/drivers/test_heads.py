@@ -154,7 +154,7 @@ def test_two_threads_give_the_answers_of_one():
         "type_B3": (20, 3),
         "support_BX2": (20, 2, 2),
     }
-    assert all(isinstance(x, np.ndarray) for x in found[0].values())
+    assert all(isinstance(x, jax.Array) for x in found[0].values())
     for start in range(0, 20, 5):
         part = slice(start, start + 5)
         expected = engine("trbert", "masked")(
