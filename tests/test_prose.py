@@ -26,7 +26,6 @@ UNFINISHED = {
     "adapler_jax/heads",
     "adapler_jax/inference",
     "adapler_jax/io",
-    "adapler_jax/metrics",
     "adapler_jax/presets",
     "adapler_jax/pruning",
     "adapler_jax/report",
