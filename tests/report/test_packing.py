@@ -133,9 +133,8 @@ def test_meta_tells_what_examples_are_filtered_by():
     assert len(found.chunks) == 2
     assert found.meta["label"] == [1, 1, 0] and found.meta["predicted"] == [0, 1, 1]
     assert found.meta["percent"] == [75, 75, 75]
-    assert found.meta["kept"] == [
-        round(100 * kept_fraction(one)) for chunk in chunks for one in chunk
-    ]
+    fractions = [kept_fraction(one) for chunk in chunks for one in chunk]
+    assert found.meta["kept"] == [round(100 * fraction) for fraction in fractions]
     json.dumps(found.meta)
 
 

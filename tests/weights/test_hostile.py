@@ -293,8 +293,16 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("wrapper", WRAPPED)
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "bare"])
+# Every wrapper with one family, and every family with a wrapper of one or two parts.
+WRAPPED_FAMILIES = [("bert", wrapper) for wrapper in WRAPPED]
+WRAPPED_FAMILIES += [
+    (family, wrapper)
+    for family in ("roberta", "distilbert", "bare")
+    for wrapper in ("lightning", "both", "peft")
+]
+
+
+@pytest.mark.parametrize(("family", "wrapper"), WRAPPED_FAMILIES)
 def test_prefixes_of_wrappers_are_stripped_for_every_family(
     write_checkpoint, raw_config, tensors, wrapper, family
 ):

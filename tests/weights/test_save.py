@@ -16,9 +16,9 @@ from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.heads import init_classifier
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights import section
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.weights.section import FORMAT
 
 CONFIG = EncoderConfig(
     num_layers=4,
@@ -322,7 +322,7 @@ def test_damaged_or_foreign_directories_are_refused_by_load_model(
         load_model(directory)
     raw = json.loads(config_path.read_text())
     for change, message in (
-        ({"format": section.FORMAT + 1}, "this release reads"),
+        ({"format": FORMAT + 1}, "this release reads"),
         ({"task": ...}, "lacks task"),
     ):
         changed = {
