@@ -39,8 +39,9 @@ from adapler_jax.cli.console import exit_on_user_error
 from adapler_jax.data.batching.lengths import batch_lengths
 from adapler_jax.data.batching.padding import pad_batch
 from adapler_jax.data.batching.ragged import Ragged
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
-from adapler_jax.data.tokenization.tokens import Tokenized, tokenize
+from adapler_jax.data.tokenization.tokens import tokenize
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.inference.autotune.workloads import check_names, random_params
 from adapler_jax.io.provenance import module_command

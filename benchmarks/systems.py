@@ -9,7 +9,7 @@ import numpy as np
 
 from adapler_jax.data.batching.lengths import bucket_for
 from adapler_jax.data.batching.padding import pad_batch
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.inference.autotune.timing import seconds_of
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import pruner_of_saved

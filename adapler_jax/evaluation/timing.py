@@ -7,7 +7,7 @@ import numpy as np
 
 from adapler_jax.data.batching.lengths import bucket_for
 from adapler_jax.data.batching.padding import pad_batch
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.evaluation.models import compare_speed
 from adapler_jax.pruning import Pruner
 from adapler_jax.types import Batch

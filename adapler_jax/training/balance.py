@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from adapler_jax.data.batching.ragged import ragged
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 
 BALANCED = "balanced"  # a value of config.class_weight; the other is none
 

@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 
 from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths, bucket_for
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.tokenization import tokenizer_files
 from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_tokenizer
-from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, check_buckets
 from adapler_jax.inference.engine import AUTO

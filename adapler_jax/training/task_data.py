@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.classification.examples import Dataset, check_source, load_task
 from adapler_jax.data.classification.summary import majority_shares, summarize
 from adapler_jax.data.classification.tasks import get_task
@@ -17,7 +18,7 @@ from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.split_names import SPLITS, evaluation_splits
 from adapler_jax.data.tokenization.pieces import SIDES
 from adapler_jax.data.tokenization.tokenizers import load_core, load_tokenizer
-from adapler_jax.data.tokenization.tokens import Tokenized, tokenize
+from adapler_jax.data.tokenization.tokens import tokenize
 from adapler_jax.evaluation.question_answering import (
     ChoiceScorer,
     HotpotScorer,

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from adapler_jax.data.batching.ragged import Ragged
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 
 WORDS = (
     "[PAD]",

@@ -11,7 +11,7 @@ import pytest
 from adapler_jax.data.batching.batches import train_batches
 from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.data.batching.ragged import ragged
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.balance import balance, balanced_rows, check_balance, class_weights
 from adapler_jax.training.losses import LossConfig, compute_losses

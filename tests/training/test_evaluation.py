@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.data.batching.ragged import Ragged
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.evaluation import score_tables, timing
 from adapler_jax.evaluation.score_tables import print_rows, threshold_rows
 from adapler_jax.inference.classifier import Classifier

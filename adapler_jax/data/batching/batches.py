@@ -20,7 +20,7 @@ from adapler_jax.data.batching.padding import (
     check_example_arrays,
     pad_batch,
 )
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.types import Batch
 
 # Batches that are made while a step runs.

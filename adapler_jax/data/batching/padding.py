@@ -12,7 +12,7 @@ import numpy as np
 
 from adapler_jax.data.batching.lengths import bucket_for
 from adapler_jax.data.batching.ragged import Ragged
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
 
 

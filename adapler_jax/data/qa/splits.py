@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.qa.hotpot import HotpotQuestion
 from adapler_jax.data.qa.hotpot_rows import HotpotRows, stream_hotpot_rows
 from adapler_jax.data.qa.multiple_choice import MultipleChoiceRows, build_multiple_choice_rows
@@ -26,7 +27,6 @@ from adapler_jax.data.qa.window_files import (
 )
 from adapler_jax.data.qa.windows import Windows, iter_windows, join_windows
 from adapler_jax.data.tokenization.templates import join_chunks
-from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.io.atomic_files import is_read_only
 from adapler_jax.io.locks import locked
 

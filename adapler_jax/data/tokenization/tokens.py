@@ -1,6 +1,5 @@
 """Tokenize splits with the checkpoint's tokenizer, without padding, and cache the tokens."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -9,11 +8,12 @@ import typing
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from adapler_jax.data.batching.ragged import Ragged, join_ragged
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.classification.examples import Examples
 from adapler_jax.data.tokenization.text_rows import encode_rows
 from adapler_jax.io.atomic_files import check_file, has_checksum, is_read_only, replacing_file
@@ -25,38 +25,6 @@ _CHUNK = 2048  # texts that are tokenized together
 _CACHE_FORMAT = 1  # part of the key: increase it when the stored arrays change
 _FILE_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
 _DAMAGE_ERRORS = (*_FILE_ERRORS, ValueError, KeyError, AttributeError)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tokenized:
-    """Tokenized examples.
-
-    Attributes:
-      tokens: int32 rows that start with [CLS], at most max_length long.
-      segments: int8 rows of the same lengths: 0 for the first text and its [SEP], 1 for the second.
-      labels: int32 [rows].
-      example_ids: int32 [rows], unique, at least 0.
-      head_slots: int32 arrays [rows, ...] by name: token slots that a head reads or is trained
-        with; -1 for padding.
-      group: consecutive rows that belong together, such as the options of a question; 1 for
-        independent rows.
-    """
-
-    tokens: Ragged
-    segments: Ragged
-    labels: np.ndarray
-    example_ids: np.ndarray
-    head_slots: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    group: int = 1
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.tokens)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Return the number of tokens of each example, int64 [rows]."""
-        return self.tokens.lengths
 
 
 def tokenize(

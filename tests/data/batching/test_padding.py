@@ -11,7 +11,7 @@ from adapler_jax.data.batching.padding import (
     pad_batch,
 )
 from adapler_jax.data.batching.ragged import Ragged
-from adapler_jax.data.tokenization.tokens import Tokenized
+from adapler_jax.data.batching.tokenized import Tokenized
 
 ROWS = [[1, 2, 3], [4, 5]]
 IDS = [2, 0]
