@@ -1,5 +1,7 @@
 """What reads the last states: classes, spans of an answer, one of several options or candidates, supporting facts."""
 
+from collections.abc import Callable
+
 from adapler_jax.heads.base import Head, zero_empty_rows
 from adapler_jax.heads.candidates import candidates
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
@@ -21,7 +23,7 @@ __all__ = [
     "make_head",
 ]
 
-HEADS = {
+HEADS: dict[str, Callable[..., Head]] = {
     "classification": lambda: CLASSIFICATION,
     "span": lambda: SPAN,
     "choice": choice,
