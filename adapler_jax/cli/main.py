@@ -19,7 +19,7 @@ class Subcommand(NamedTuple):
     """Hold what is known of a subcommand before its import."""
 
     summary: str
-    resumes: bool  # whether a second call continues the first
+    resumes: bool  # if a second call continues the first
 
 
 SUBCOMMANDS = {

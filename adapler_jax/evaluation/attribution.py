@@ -34,7 +34,8 @@ def attention_scores(
     Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, rollout.
     """
     bias_BL = encoder.attention_bias(batch.valid_BL)
-    query_mask_BL = batch.valid_BL / jnp.sum(batch.valid_BL, axis=-1, keepdims=True)
+    valid_BL = batch.valid_BL.astype(jnp.float32)
+    query_mask_BL = valid_BL / jnp.sum(valid_BL, axis=-1, keepdims=True)
     L = batch.token_BL.shape[-1]
 
     def run_layer(carry, layer):

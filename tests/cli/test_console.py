@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 @pytest.fixture(name="message")
 def _message(monkeypatch, capsys):
-    """What a command with these arguments ends with."""
+    """A function: the line on stderr of a command with these arguments."""
 
     def parse(*arguments):
         values = flags.FlagValues()
@@ -43,7 +43,7 @@ def _message(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        # What a shell makes of --config.data.columns={'text': 'review'}, without quotes around it.
+        # The shell takes the quotes of --config.data.columns={'text': 'review'} away.
         (
             ["--config.data.columns={text:", "review}"],
             "config.data.columns is '{text:', which is no table",

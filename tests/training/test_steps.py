@@ -61,7 +61,7 @@ def jitted_step(steered=False, spread=0.0):
             losses,
             MAIN,
             THRESHOLDS,
-            slope_fn=lambda step: 5.0 + slope_growth * step,
+            slope_fn=lambda step: 5.0 + slope_growth * step.astype(jnp.float32),
             dtype=jnp.float32,
             threshold_controller=double_at if steered else None,
             threshold_noise=functools.partial(jitter_thresholds, spread=spread) if spread else None,

@@ -136,7 +136,8 @@ def adapler_schedule(config: EncoderConfig) -> Schedule:
     def score(site_params: Params, layer: Any, site_input: SiteInput) -> jax.Array:
         without_threshold = site_params | {"threshold_N": jnp.float32(0.0)}
         score_BL = pruner.hard(without_threshold, layer, site_input).score_BL
-        return score_BL * jnp.sum(site_input.remaining_BL, axis=-1, keepdims=True)
+        num_remaining_B1 = jnp.sum(site_input.remaining_BL, axis=-1, keepdims=True)
+        return score_BL * num_remaining_B1.astype(score_BL.dtype)
 
     def follow(params: Params, config: EncoderConfig, batch: Batch, fraction_N) -> Params:
         level_N = score_levels(params, config, batch, fraction_N, pruner=pruner, score=score)
@@ -223,7 +224,9 @@ def _level_program(config: EncoderConfig, pruner: Pruner, score: ScoreFn) -> Cal
         def keep_fraction(site_params: Params, layer: Any, site_input: SiteInput) -> Selection:
             is_candidate_BL = site_input.remaining_BL & (site_input.survival_BL > 0)
             score_BL = jnp.where(is_candidate_BL, score(site_params, layer, site_input), -jnp.inf)
-            num_kept = jnp.round(fraction_N[layer] * num_tokens).astype(jnp.int32)
+            num_kept = jnp.round(fraction_N[layer] * num_tokens.astype(jnp.float32)).astype(
+                jnp.int32
+            )
             rank = score_BL.size - jnp.clip(num_kept, 1, num_tokens)
             level = jnp.sort(score_BL.reshape(-1))[rank]
             keep_BL = (score_BL >= level).at[:, 0].set(site_input.remaining_BL[:, 0])

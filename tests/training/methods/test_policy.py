@@ -25,6 +25,7 @@ from adapler_jax.training.methods.policy import (
     policy_objective,
     rank_targets,
 )
+from adapler_jax.training.optimizers import allow_promotion
 from adapler_jax.types import SamplingNoise, ScanOptions
 from tests.tiny import (
     CONFIG,
@@ -220,7 +221,7 @@ def test_imitation_ends_with_its_share_of_the_steps():
 def test_a_selector_step_trains_what_it_should(joint):
     params, batch = make_params(PRUNER), with_guide(make_batch())
     policy = PolicyConfig(length_coef=1.0, num_samples=3, task_coef=float(joint))
-    main = optax.adamw(1e-2, weight_decay=0.1)
+    main = allow_promotion(optax.adamw(1e-2, weight_decay=0.1))
 
     def objective(params, batch, step, key):
         return policy_objective(
