@@ -51,8 +51,6 @@ KEY_NAMES = {"distill": "distil"}
 
 # (epoch from 0, validation scores) -> what epochs are chosen by; the highest is the best
 Rank = Callable[[int, dict], float]
-# (step, steps of an epoch) -> slope of the soft removal; None for the hard rule
-SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
 # (encoder with the phase's dropout, params, optimizer, number of steps) -> (train step, its state)
 MakeStep = Callable[
     [EncoderConfig, Params, optax.GradientTransformation, int], tuple[TrainStep, TrainState]
@@ -168,7 +166,7 @@ def soft_train_step(
     options: ConfigDict,
     *,
     losses: LossConfig = NO_TERMS,
-    slope_schedule: SlopeSchedule = no_slope,
+    slope_schedule: from_config.SlopeSchedule = no_slope,
     threshold_controller: ThresholdController | None = None,
     threshold_noise: ThresholdNoise | None = None,
 ) -> MakeStep:
