@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax import flops
+from adapler_jax import flops, model_flops
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.autotune.timing import Timing, median_speedup, time_interleaved
@@ -19,7 +19,7 @@ from adapler_jax.inference.engine import (
     prepare_params_for,
 )
 from adapler_jax.inference.executed_flops import executed_flops, padded_flops
-from adapler_jax.pruning.base import Pruner, keep_all
+from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
 
 
@@ -160,15 +160,8 @@ def true_speedup(
 ) -> float:
     """Dense over pruned operations of examples without padding; dense_config: None for the model's own."""
     spent = head.flops(params["head"], config, length_E)
-    dense_E = flops.dense_flops(dense_config or config, length_E, head=spent)
-    pruned_E = flops.pruned_flops(
-        config,
-        length_E,
-        count_NE,
-        sites=pruner.sites,
-        predictor_dim=flops.leaf_predictor_dim(params),
-        head=spent,
-    )
+    dense_E = model_flops.dense_flops(dense_config or config, length_E, head=spent)
+    pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=spent)
     return flops.speedup(dense_E, pruned_E)
 
 

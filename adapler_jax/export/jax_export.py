@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.data.batching.lengths import default_lengths
-from adapler_jax.encoders import bert as encoder
+from adapler_jax.encoders.base import check_length
 from adapler_jax.export.signing import (
     NO_TAG,
     check_custom_calls,
@@ -140,7 +140,7 @@ def max_length_of(saved: Saved) -> int:
 
     Raises ValueError where it has fewer positions.
     """
-    encoder.check_length(saved.config, saved.max_length or 0)
+    check_length(saved.config, saved.max_length or 0)
     return saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
 
 

@@ -1,4 +1,4 @@
-"""What reads the last states: classes, spans of an answer, one of several options or candidates, supporting facts."""
+"""Heads: classes, spans of an answer, options, candidates, supporting facts."""
 
 from adapler_jax.heads.base import Head, zero_empty_rows
 from adapler_jax.heads.candidates import candidates
@@ -31,7 +31,11 @@ HEADS = {
 
 
 def make_head(name: str, **options) -> Head:
-    """The head of this name, as a saved model names it. Raises ValueError where there is none."""
+    """Return the head that a saved model names.
+
+    Raises:
+      ValueError: there is no such head.
+    """
     if name not in HEADS:
         raise ValueError(f"unknown head {name!r}; there are {', '.join(HEADS)}")
     return HEADS[name](**options)

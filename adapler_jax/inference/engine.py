@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.encoders import bert as encoder
+from adapler_jax.encoders import encoder_of
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.autotune.select import DriverChoice, choose
 from adapler_jax.inference.autotune.table import LatencyTable, find_table
@@ -219,10 +219,9 @@ def pick_driver(
 
 
 def prepare_inference_params(params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
-    """The whole model's parameters as the fast drivers read them fastest; see `encoder.prepare_inference_params`."""
-    return params | {
-        "encoder": encoder.prepare_inference_params(params["encoder"], config, compute_dtype(dtype))
-    }
+    """Return the whole model's parameters as the fast drivers run them fastest."""
+    prepare = encoder_of(config).prepare_inference_params
+    return params | {"encoder": prepare(params["encoder"], config, compute_dtype(dtype))}
 
 
 def prepare_params_for(

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax import flops, heads
+from adapler_jax import flops, heads, model_flops
 from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
+from adapler_jax.encoders import encoder_of
 from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.pruning import Pruner, adapler, powerbert, trbert
 from adapler_jax.types import Batch, EncoderConfig, Params, Selection
@@ -80,7 +80,7 @@ def random_params(config: EncoderConfig, method: str = "adapler") -> Params:
     for name in {"hidden", "score"} & pruner.keys():
         pruner[name]["kernel"] = pruner[name]["kernel"] * SCORER_SCALE
     return {
-        "encoder": encoder.init_encoder(encoder_key, config),
+        "encoder": encoder_of(config).init(encoder_key, config),
         "head": heads.init_classifier(head_key, config, NUM_CLASSES),
         "pruner": pruner,
     }
@@ -121,12 +121,11 @@ def kept_fractions(
     Raises ValueError where the first site comes too late for the speedup.
     """
     head = flops.pooled_flops(config, NUM_CLASSES)
-    dense, sites = (
-        flops.dense_flops(config, [length], head=head),
-        schedule_pruner(config, method).sites,
-    )
+    dense = model_flops.dense_flops(config, [length], head=head)
+    pruner = schedule_pruner(config, method)
+    shapes = jax.eval_shape(lambda key: pruner.init(key, config), jax.random.key(0))
     num_sites_N = np.searchsorted(
-        [site.layer for site in sites], np.arange(config.num_layers), side="right"
+        [site.layer for site in pruner.sites], np.arange(config.num_layers), side="right"
     )
 
     def shares(factor):
@@ -134,13 +133,8 @@ def kept_fractions(
 
     def found(factor):
         count_N1 = np.maximum(1, np.round(shares(factor) * length))[:, None]
-        pruned = flops.pruned_flops(
-            config,
-            [length],
-            count_N1,
-            sites=sites,
-            predictor_dim=0 if method == "powerbert" else SCORER_DIM,
-            head=head,
+        pruned = model_flops.pruned_flops(
+            config, pruner, {"pruner": shapes}, [length], count_N1, head=head
         )
         return flops.speedup(dense, pruned)
 

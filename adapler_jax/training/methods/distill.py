@@ -10,7 +10,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from adapler_jax import flops
+from adapler_jax import flops, model_flops
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import is_layer_subset
 from adapler_jax.training.losses import LossConfig
@@ -76,7 +76,9 @@ def run_distil(directory: pathlib.Path, setup: RunContext, config) -> None:
     checkpoints.close()
     lengths = setup.splits[validation_split(setup)].lengths
     dense, shallow = (
-        flops.dense_flops(sizes, lengths, head=setup.head.flops(params["head"], sizes, lengths))
+        model_flops.dense_flops(
+            sizes, lengths, head=setup.head.flops(params["head"], sizes, lengths)
+        )
         for sizes in (setup.encoder, encoder)
     )
     scores |= {"flops_speedup": flops.speedup(dense, shallow)}
