@@ -8,21 +8,24 @@ REQUIREMENTS ?= requirements.txt
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
-# Stamps bear the name of the requirements, so that another choice is installed too.
+# Stamps have the name of the requirements, so that another choice is installed too.
 STAMP := $(notdir $(REQUIREMENTS))
-# The versions of a lock without its hashes: pip checks the hashes of all that a command installs or of nothing, so that
-# what has no hash is installed by a command of its own, bound to these versions.
+# The versions of a lock without its hashes. pip checks the hashes of all packages of a command or of none,
+# so a command of its own installs the packages without hashes, with these versions as bounds.
 PINS := $(VENV)/pins-$(STAMP)
 
-.PHONY: help install quickstart quickstart-debug test compare docs clean
+.PHONY: help install quickstart quickstart-debug lint test test-all package compare docs clean
 
 help:
 	@echo "make install           requirements.txt into .venv"
 	@echo "make quickstart        train AdapLeR on review sentences and evaluate it"
 	@echo "make quickstart-debug  the same path in small"
+	@echo "make lint              layout, style and types of the code; installs requirements-dev.txt"
 	@echo "make test              the tests"
-	@echo "make compare              the comparisons with PyTorch and others; installs requirements-baselines.txt"
-	@echo "make docs              the documentation into docs/_build/html, its notebook run in small; installs requirements-docs.txt"
+	@echo "make package           build the package and use it in bare environments; installs requirements-dev.txt"
+	@echo "make compare           the comparisons with PyTorch and others; installs requirements-baselines.txt"
+	@echo "make docs              the documentation into docs/_build/html, its notebook in small; installs requirements-docs.txt"
+	@echo "make test-all          lint, test, package, compare and docs, one after the other"
 	@echo "make clean             remove .venv, .demo and the quickstart's runs"
 	@echo "PYTHON=python3.12 picks the Python of .venv, REQUIREMENTS=requirements.lock the tested versions, by their hashes"
 
@@ -47,7 +50,17 @@ $(VENV)/tests-installed-$(STAMP): $(VENV)/installed-$(STAMP) $(PINS) requirement
 	@$(INSTALL) -c $(PINS) -r requirements-test.txt
 	@touch $@
 
+$(VENV)/dev-installed-$(STAMP): $(VENV)/tests-installed-$(STAMP) requirements-dev.txt
+	@echo "installing requirements-dev.txt into $(VENV)"
+	@$(INSTALL) -c $(PINS) -r requirements-dev.txt
+	@touch $@
+
 install: $(VENV)/installed-$(STAMP)
+
+lint: $(VENV)/dev-installed-$(STAMP)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 
 quickstart: install
 	$(RUN) scripts/fetch_demo.py
@@ -62,7 +75,11 @@ quickstart-debug: install
 
 # -rs lists what was skipped and why: without torch, the comparisons with PyTorch. `make docs` runs those of the commands.
 test: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m "not docs" -n 2 --dist=loadfile
+	$(RUN) -m pytest -rs -m "not docs and not package" -n 2 --dist=loadfile
+
+# The environments of the test have the versions of the lock too.
+package: $(VENV)/dev-installed-$(STAMP)
+	PIP_CONSTRAINT=$(CURDIR)/$(PINS) $(RUN) -m pytest -rs -m package tests/test_built_package.py
 
 compare: $(VENV)/tests-installed-$(STAMP)
 	@echo "installing requirements-baselines.txt into $(VENV)"
@@ -81,6 +98,8 @@ docs: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(RUN) -m pytest -rs -m docs -n 2
 
+test-all: lint test package compare docs
+
 clean:
-	rm -rf $(VENV) .demo docs/_build runs/quickstart runs/quickstart-debug runs/notebook-debug* runs/pictures-debug .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .demo docs/_build runs/quickstart runs/quickstart-debug runs/notebook-debug* runs/pictures-debug .hypothesis .pytest_cache .ruff_cache .mypy_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,3 +1,55 @@
-"""Token pruning for BERT-type text models in JAX: dropped tokens become seconds."""
+"""Token pruning for BERT-type text models in JAX: dropped tokens become seconds.
 
-__version__ = "0.1.0"
+The public names are imported on first use, so that `import adapler_jax` takes milliseconds.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapler_jax.export.jax_export import export_model
+    from adapler_jax.inference.classifier import Classifier
+    from adapler_jax.inference.engine import make_engine
+    from adapler_jax.inference.multiple_choice import MultipleChoice
+    from adapler_jax.inference.question_answerer import QuestionAnswerer
+    from adapler_jax.pruning import make_pruner
+    from adapler_jax.weights.save import load_model, save_model
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "Classifier",
+    "MultipleChoice",
+    "QuestionAnswerer",
+    "__version__",
+    "export_model",
+    "load_model",
+    "make_engine",
+    "make_pruner",
+    "save_model",
+]
+
+_MODULES = {
+    "Classifier": "adapler_jax.inference.classifier",
+    "MultipleChoice": "adapler_jax.inference.multiple_choice",
+    "QuestionAnswerer": "adapler_jax.inference.question_answerer",
+    "export_model": "adapler_jax.export.jax_export",
+    "load_model": "adapler_jax.weights.save",
+    "make_engine": "adapler_jax.inference.engine",
+    "make_pruner": "adapler_jax.pruning",
+    "save_model": "adapler_jax.weights.save",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module, and keep it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, and the rooms that are imported already."""
+    return sorted({*globals(), *__all__})

@@ -4,6 +4,7 @@ Training uses the soft selection, differentiable for any slope. The reference us
 every fast driver must equal it.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.struct
@@ -48,8 +49,7 @@ from adapler_jax.types import (
 DEFAULT_SCAN = ScanOptions()
 
 
-@flax.struct.dataclass
-class _Carry:
+class _Carry(flax.struct.PyTreeNode):
     """State between two halves of layers."""
 
     hidden_BLD: Array
@@ -76,25 +76,24 @@ class _LayerInputs(NamedTuple):
 
     layer: Params
     site_params: Params
-    index: Array
+    layer_index: Array
     noise: dict[str, Array]
 
 
 def _select(shared: _Pass, inputs: _LayerInputs, carry: _Carry, token_logit_BL) -> SoftSelection:
     """Return the pruner's selection at one site, hard without a slope."""
-    hard = shared.slope is None
     noise = None if shared.noise is None else shared.noise.replace(**inputs.noise)
     site = SiteInput(
         token_logit_BL=token_logit_BL,
-        remaining_BL=_remaining(shared, carry) if hard else shared.counted_BL,
+        remaining_BL=_remaining(shared, carry) if shared.slope is None else shared.counted_BL,
         survival_BL=carry.survival_BL,
         noise=noise,
         protected_BL=shared.protected_BL,
     )
     pruner, site_params = shared.pruner, inputs.site_params
-    if hard:
-        return hard_to_soft(hard_step(pruner, site_params, inputs.index, site))
-    return soft_step(pruner, site_params, inputs.index, site, shared.slope)
+    if shared.slope is None:
+        return hard_to_soft(hard_step(pruner, site_params, inputs.layer_index, site))
+    return soft_step(pruner, site_params, inputs.layer_index, site, shared.slope)
 
 
 def _remaining(shared: _Pass, carry: _Carry) -> Array:
@@ -141,7 +140,7 @@ def _run_layer(shared: _Pass, carry: _Carry, inputs: _LayerInputs) -> tuple[_Car
     """Return the carry after one layer and its site, and the site's record."""
     config, pruner, encoder = shared.config, shared.pruner, encoder_of(shared.config)
     trace = Trace()
-    attend_key, ffn_key = split_layer_key(shared.key, inputs.index)
+    attend_key, ffn_key = split_layer_key(shared.key, inputs.layer_index)
     if pruner.point == BEFORE_ATTENTION:
         carry, trace = _prune(shared, inputs, carry, None)
     hidden_BLD, received = attend(
@@ -150,7 +149,7 @@ def _run_layer(shared: _Pass, carry: _Carry, inputs: _LayerInputs) -> tuple[_Car
         config,
         carry.hidden_BLD,
         carry.bias_BL,
-        index=inputs.index,
+        index=inputs.layer_index,
         position_BL=slot_positions(carry.hidden_BLD.shape[1]),
         query_mask_BL=_remaining(shared, carry) if pruner.attention_needs else None,
         needs=pruner.attention_needs,
@@ -165,6 +164,15 @@ def _run_layer(shared: _Pass, carry: _Carry, inputs: _LayerInputs) -> tuple[_Car
         inputs.layer, config, carry.hidden_BLD, key=ffn_key, dtype=shared.dtype
     )
     return _advance(carry, hidden_BLD), trace
+
+
+def _scan(run_layer: Callable, start: _Carry, scanned: tuple, loop: ScanOptions):
+    """Return `jax.lax.scan` over the layers with these options."""
+    if loop.remat:
+        # With unrolled layers XLA would recompute all inner states before it uses the first.
+        return jax.lax.scan(jax.checkpoint(run_layer), start, scanned)
+    num_layers = len(jax.tree.leaves(scanned)[0])
+    return jax.lax.scan(run_layer, start, scanned, unroll=min(loop.unroll, num_layers))
 
 
 def forward_layers(
@@ -216,22 +224,15 @@ def forward_layers(
         carry, trace = _run_layer(shared, carry, _LayerInputs(*scanned))
         return carry, (trace, carry.hidden_BLD if collect_hidden else None)
 
-    exit_hidden_BLD = None
-    if return_exit_hidden:
-        exit_hidden_BLD = jnp.where(valid_BL[..., None], hidden_BLD, 0.0)
-    start = _Carry(hidden_BLD, key_bias(valid_BL), counted_BL.astype(jnp.float32), exit_hidden_BLD)
+    entering_BLD = jnp.where(valid_BL[..., None], hidden_BLD, 0.0) if return_exit_hidden else None
+    start = _Carry(hidden_BLD, key_bias(valid_BL), counted_BL.astype(jnp.float32), entering_BLD)
     site_params = params_of_layers(pruner, params["pruner"], config.num_layers)
     noise_of_layers = {}
     if noise is not None:
         noise_of_layers = {"uniform_BL": noise.uniform_BL, "importance_BL": noise.importance_BL}
     index_N = first_layer + jnp.arange(config.num_layers)
     scanned = (params["encoder"]["layers"], site_params, index_N, noise_of_layers)
-    # With unrolled layers XLA would recompute all inner states before it uses the first.
-    if loop.remat:
-        step, unroll = jax.checkpoint(run_layer), 1
-    else:
-        step, unroll = run_layer, min(loop.unroll, config.num_layers)
-    carry, (trace, hidden_NBLD) = jax.lax.scan(step, start, scanned, unroll=unroll)
+    carry, (trace, hidden_NBLD) = _scan(run_layer, start, scanned, loop)
     return carry.hidden_BLD, trace.replace(exit_hidden_BLD=carry.exit_hidden_BLD), hidden_NBLD
 
 

@@ -78,11 +78,11 @@ def pruned_flops(
 ) -> Count:
     """Return the operations of a model that drops tokens, int64 [B], or float32 for soft counts.
 
-        before the attention:     embedding(n) + sum_l [site(n_{l-1}) + layer(n_l)] + head,    n_{-1} = n
-        before the feed-forward:  embedding(n) + sum_l [attention(n_{l-1}) + site(n_{l-1}) +
+        before the attention:     e(n) + sum_l [site(n_{l-1}) + layer(n_l)] + head,    n_{-1} = n
+        before the feed-forward:  e(n) + sum_l [attention(n_{l-1}) + site(n_{l-1}) +
         ffn(n_l)] + head
 
-    A layer without a site has no term for one.
+    e are the embeddings. A layer without a site has no term for one.
 
     Args:
       config: of the encoder.

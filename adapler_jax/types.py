@@ -12,6 +12,8 @@ own docstring.
     Q queries, keys and values, joined, 3 D
     T tokens of a buffer that holds all texts of a batch one after another
     G texts that attend together       X any leading axes, as B L or T
+    E examples of a whole split        W words of a text
+    A answers of an example            M examples, or windows, of several batches
     0 to 9 an axis of this size
 
 Words used everywhere: *valid* is not padding. *remaining* is valid and not dropped yet. *score* is
@@ -28,6 +30,8 @@ import jax.numpy as jnp
 
 Array = jax.Array
 Params = Any  # nested dict of arrays
+# An Array, or None where nothing was requested: as a union, checkers would need a test at each use.
+OptionalArray = Any
 
 # Added to the attention logits of masked keys. exp(MASK_BIAS) is exactly 0 in float32.
 MASK_BIAS = -10000.0
@@ -147,8 +151,7 @@ class EncoderConfig:
         return self.hidden_dim // self.num_heads
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Examples of one padded length, a pytree of NumPy or JAX arrays."""
 
     token_BL: Array  # int32, right padded
@@ -157,9 +160,9 @@ class Batch:
     label_B: Array  # int32 in [0, C)
     example_id_B: Array  # int32, PADDING_EXAMPLE_ID on padding rows
     # float32, targets of the contribution predictors, 0 on padding
-    saliency_BL: Array | None = None
+    saliency_BL: OptionalArray = None
     # float32, a heuristic's importance of each token at each of the S sites of a pruner
-    importance_BSL: Array | None = None
+    importance_BSL: OptionalArray = None
     # float32, logits of the fine-tuned model on this example, in the form of the head's logits
     teacher_logits: Any = None
     # dict of int32 arrays: token slots of inputs and targets of the head, -1 for none
@@ -186,8 +189,7 @@ ATTENTION_NEEDS = frozenset({COLUMN_ATTENTION, OTHERS_ATTENTION, CLS_ATTENTION})
 NEEDS = ATTENTION_NEEDS | {STATE, POSITION}
 
 
-@flax.struct.dataclass
-class TokenFeatures:
+class TokenFeatures(flax.struct.PyTreeNode):
     """Features of tokens at a site, in any layout; None for those that no need names.
 
     The attention is the layer's, so it exists at sites before the feed-forward half. It is a mean
@@ -195,65 +197,60 @@ class TokenFeatures:
     the equations.
     """
 
-    state_XD: Array | None = None  # float32, the hidden state
-    column_attention_X: Array | None = (
+    state_XD: OptionalArray = None  # float32, the hidden state
+    column_attention_X: OptionalArray = (
         None  # float32, attention that a token receives, summed over queries
     )
-    others_attention_X: Array | None = (
+    others_attention_X: OptionalArray = (
         None  # float32, the sum without the token's attention to itself
     )
-    cls_attention_X: Array | None = None  # float32, attention that it receives from [CLS]
-    position_X: Array | None = None  # int32, its slot in the text before anything was dropped
+    cls_attention_X: OptionalArray = None  # float32, attention that it receives from [CLS]
+    position_X: OptionalArray = None  # int32, its slot in the text before anything was dropped
 
 
-@flax.struct.dataclass
-class SamplingNoise:
+class SamplingNoise(flax.struct.PyTreeNode):
     """Random numbers of a method that samples; a whole pass has a leading axis N."""
 
     uniform_BL: Array  # float32 in [0, 1)
-    importance_BL: Array | None = None  # float32, by which imitating rows choose
-    imitate_B: Array | None = None  # bool, the imitating rows; one for all layers
+    importance_BL: OptionalArray = None  # float32, by which imitating rows choose
+    imitate_B: OptionalArray = None  # bool, the imitating rows; one for all layers
 
 
-@flax.struct.dataclass
-class SiteInput:
+class SiteInput(flax.struct.PyTreeNode):
     """All that a pruner sees of the model at a site."""
 
     token_logit_BL: Array  # float32, `Pruner.score` of each token
     remaining_BL: Array  # bool; at inference: valid, and kept by all earlier sites
     survival_BL: Array  # float32, soft survival that enters the site; 1 on [CLS], 0 on padding
     noise: SamplingNoise | None = None  # in training, for a method that samples
-    protected_BL: Array | None = None  # bool, tokens that stay whatever the pruner decides
+    protected_BL: OptionalArray = None  # bool, tokens that stay whatever the pruner decides
 
 
-@flax.struct.dataclass
-class SoftSelection:
+class SoftSelection(flax.struct.PyTreeNode):
     """Result of `Pruner.soft` at one site."""
 
     score_BL: Array  # float32, sums to 1 over an example, 0 on padding
     bias_BL: Array  # float32, <= 0, added to the key bias
     survival_BL: Array  # float32, soft survival that leaves the site
-    scale_BL: Array | None = None  # float32, multiplies the states; None for 1
+    scale_BL: OptionalArray = None  # float32, multiplies the states; None for 1
 
 
-@flax.struct.dataclass
-class Selection:
+class Selection(flax.struct.PyTreeNode):
     """Result of `Pruner.hard` at one site."""
 
     score_BL: Array  # float32
     keep_BL: Array  # bool; [CLS] (slot 0) is always kept, padding never
 
 
-@flax.struct.dataclass
-class Trace:
+class Trace(flax.struct.PyTreeNode):
     """Record of the sites of one forward pass, layer by layer; all fields None without a pruner.
 
     At a layer without a site scores are 0 and all that entered leaves.
     """
 
-    score_NBL: Array | None = None
-    survival_NBL: Array | None = None  # soft survival that leaves each site, 0 or 1 at inference
-    count_NB: Array | None = None  # tokens that leave the site; float32 soft, int32 hard
+    score_NBL: OptionalArray = None
+    survival_NBL: OptionalArray = None  # soft survival that leaves each site, 0 or 1 at inference
+    count_NB: OptionalArray = None  # tokens that leave the site; float32 soft, int32 hard
     # On request, also without a pruner: each token's state when it was dropped or at the end; 0 on
     # padding.
-    exit_hidden_BLD: Array | None = None
+    exit_hidden_BLD: OptionalArray = None

@@ -1,13 +1,13 @@
-"""What each choice of the default recipe does: AdapLeR trained with one choice changed at a time.
+r"""Measure each choice of AdapLeR's default recipe: train it with one choice changed at a time.
 
-    python -m benchmarks.ablation --config=configs/adapler.py:rotten_tomatoes --config.model=DIR --runs=runs/ablation \\
-        --json=benchmarks/results/ablation-rotten_tomatoes.json
+    python -m benchmarks.ablation --config=configs/adapler.py:rotten_tomatoes --config.model=DIR \
+        --runs=runs/ablation --json=benchmarks/results/ablation-rotten_tomatoes.json
 
-All variants share the fine-tuned model and its saliency (trained once, under RUNS/default). Numbers are of the
-validation split: recipes are chosen there, test data is not touched. Each variant is then brought to --speedup, so
-that scores can be compared at equal operations: by scaling its thresholds where it is faster, else by training on,
-which `adapted_by` tells. The JSON is written after every variant, and variants that it holds already are not trained
-again.
+All variants share the fine-tuned model and its saliency, which are trained once under RUNS/default.
+Scores are of the validation split: recipes are chosen there, and test data is not used.
+Each variant is then calibrated to --speedup, so that scores compare at equal operations.
+`adapted_by` says how: by scaling the thresholds where the variant is faster, else by more training.
+The JSON is written after every variant. Variants that it contains already are not trained again.
 """
 
 import copy
@@ -20,13 +20,14 @@ from ml_collections import config_flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
+from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.phases import read_done
-from adapler_jax.training.run import adapt_name, run_all
+from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir, flatten
 from benchmarks.records import Record, training_commits
 
-# A share of 1 is about 150 tokens, 25 in each of 6 layers: absolute lengths are the same choice in another unit.
-# Without a target, the smaller coefficient stands for it.
+# A share of 1 is about 150 tokens, 25 in each of 6 layers: absolute lengths are the same choice in
+# another unit. Without a target, the smaller coefficient takes its place.
 VARIANTS = {
     "default": {},
     "slope-by-epochs": {"adapler.slope_schedule": "epochs"},
@@ -56,7 +57,11 @@ SHARED_PHASES = ("finetune", "saliency")
 
 
 def variant_config(config, name: str, speedup: float):
-    """The config of a variant. Raises ValueError on an unknown name."""
+    """Return the config of a variant.
+
+    Raises:
+      ValueError: no variant has this name.
+    """
     if name not in VARIANTS:
         raise ValueError(f"unknown variant {name!r}; there are {', '.join(VARIANTS)}")
     changed = copy.deepcopy(config)
@@ -66,7 +71,7 @@ def variant_config(config, name: str, speedup: float):
 
 
 def share_phases(base: pathlib.Path, workdir: pathlib.Path, config) -> None:
-    """Copies the finished phases that no variant changes into a new workdir."""
+    """Copy the finished phases that no variant changes into a new workdir."""
     claim_workdir(workdir, config.to_dict())
     for phase in SHARED_PHASES:
         if not (workdir / phase).exists():
@@ -75,7 +80,7 @@ def share_phases(base: pathlib.Path, workdir: pathlib.Path, config) -> None:
 
 
 def run_variant(config, name: str, runs: pathlib.Path, speedup: float, log) -> dict:
-    """Trains one variant and returns its row."""
+    """Train one variant and return its row."""
     workdir, changed = runs / name, variant_config(config, name, speedup)
     if name != "default":
         run_all(
@@ -88,7 +93,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, log) -> d
     run_all(changed, workdir, log=log)
     dense = read_done(workdir / "finetune")["validation"]
     trained = read_done(workdir / "adapler")["validation"]
-    adapt = adapt_name(speedup)
+    adapt = calibration_name(speedup)
     done = read_done(workdir / adapt)
     adapted = done["validation"]
     return {
@@ -111,7 +116,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, log) -> d
 
 
 def main(options):
-    """Runs the variants, the default first, since the others start from its fine-tuned model."""
+    """Run the variants, the default first: the others start from its fine-tuned model."""
 
     def log(line):
         print(line, file=sys.stderr)
@@ -124,9 +129,8 @@ def main(options):
     )
     names = tuple(dict.fromkeys(["default", *(options.only or VARIANTS)]))
     for name in names:
-        variant_config(
-            options.config, name, options.speedup
-        )  # an unknown one is told before the first trains
+        # Raises on an unknown variant before the first trains.
+        variant_config(options.config, name, options.speedup)
     for name in names:
         if all(row["variant"] != name for row in record.rows):
             record.add([run_variant(options.config, name, runs, options.speedup, log)])
@@ -136,9 +140,7 @@ def main(options):
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "config of the default run", lock_config=True)
     flags.DEFINE_string("runs", None, "folder of the workdirs")
-    flags.DEFINE_string(
-        "json", None, "where the rows are written, and where those of an earlier call are"
-    )
+    flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")
     flags.DEFINE_float(
         "speedup", 1.7, "FLOPs speedup at which variants are compared", lower_bound=1.0
     )

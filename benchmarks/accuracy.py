@@ -1,12 +1,12 @@
-"""AdapLeR beside dense BERT over several seeds: score, FLOPs speedup and seconds on the test split.
+r"""Compare AdapLeR with dense BERT over several seeds: test scores, FLOPs speedups, seconds.
 
-    python -m benchmarks.accuracy --config=configs/adapler.py:rotten_tomatoes --config.model=DIR --runs=runs/rt \\
-        --seeds=0,1,2 --json=benchmarks/results/accuracy-rotten_tomatoes.json
+    python -m benchmarks.accuracy --config=configs/adapler.py:rotten_tomatoes --config.model=DIR \
+        --runs=runs/rt --seeds=0,1,2 --json=benchmarks/results/accuracy-rotten_tomatoes.json
 
-Trains what is missing under --runs and evaluates it. The dense control is plain BERT trained for as many epochs as all
-phases of the AdapLeR run together take at most. A row a seed and model, then the means; nothing is chosen here. The
-JSON is written after every run, and runs that it holds already are not trained again, so that they can be measured one
-at a time.
+Trains what is missing under --runs and evaluates it. The dense control is plain BERT, trained for
+at most as many epochs as all phases of the AdapLeR run together. The table has a row for each seed
+and model, then the means; nothing is chosen here. The JSON is written after every run. Runs that
+it contains already are not trained again, so one call can measure one run.
 """
 
 import copy
@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.phases import read_done
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import flatten
@@ -36,7 +36,7 @@ SUMMARY = (
 
 
 def control_config(config):
-    """Fine-tuning alone, for as many epochs as all phases of the AdapLeR run."""
+    """Return the config of plain fine-tuning for as many epochs as all AdapLeR phases."""
     control = copy.deepcopy(config)
     control.method = "finetune"
     adapt_epochs = config.adapt.num_epochs * len(config.adapt.target_speedups)
@@ -47,14 +47,14 @@ def control_config(config):
 
 
 def with_training(row: dict, workdir: pathlib.Path, phase: str) -> dict:
-    """The row with the closing validation scores of its phase and the commits that trained it."""
+    """Return the row with its phase's closing validation scores and training commits."""
     found = read_done(workdir / phase)["validation"]
     scores = {f"validation_{name}": value for name, value in found.items() if name != "kept_tokens"}
     return row | scores | {"training_commits": training_commits(workdir, phase)}
 
 
 def run_seed(config, seed: int, runs: pathlib.Path, *, log) -> list[dict]:
-    """Trains and evaluates one seed; a row a pruned model, with its scores on validation beside those on test."""
+    """Train and evaluate one seed; return a row for each pruned model and split."""
     config = copy.deepcopy(config)
     config.seed = seed
     workdir = runs / f"seed{seed}"
@@ -64,7 +64,7 @@ def run_seed(config, seed: int, runs: pathlib.Path, *, log) -> list[dict]:
 
 
 def run_control(config, seed: int, runs: pathlib.Path, *, log) -> list[dict]:
-    """The same of the dense control, in one row a split."""
+    """Train and evaluate the dense control; return a row for each split."""
     control = control_config(config)
     control.seed = seed
     workdir = runs / f"{CONTROL}{seed}"
@@ -74,12 +74,12 @@ def run_control(config, seed: int, runs: pathlib.Path, *, log) -> list[dict]:
 
 
 def summarize(rows: list[dict]) -> list[dict]:
-    """Mean and sample standard deviation over the seeds, a row a split and method."""
+    """Return mean and sample standard deviation over the seeds, a row for each split and method."""
     return means_over_seeds(rows, by=("split", "method"), names=SUMMARY)
 
 
 def main(options):
-    """Runs all seeds."""
+    """Run all seeds."""
 
     def log(line):
         print(line, file=sys.stderr)
@@ -102,9 +102,7 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "config of the AdapLeR run", lock_config=True)
     flags.DEFINE_string("runs", None, "folder of the workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
-    flags.DEFINE_string(
-        "json", None, "where the rows are written, and where those of an earlier call are"
-    )
+    flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")
     flags.DEFINE_bool("control", True, "train and evaluate the dense control")
     flags.mark_flags_as_required(["config", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

@@ -1,11 +1,13 @@
-"""Seconds from the start of a Python process to its first answer, on random weights.
+"""Measure the seconds from the start of a Python process to its first prediction.
 
-    python -m benchmarks.cold_start [--quick] [--models minilm,base] [--length 128] [--rounds 5] [--json PATH]
+    python -m benchmarks.cold_start [--quick] [--models minilm,base] [--length 128] [--rounds 5]
+        [--json PATH]
 
-Three cases: `nothing kept` has an empty compilation cache, `compiled` has what a process before left there, `exported`
-has that and runs a program of `export_model` from the model's folder. Every timing is a process of its own: it imports,
-loads the model and classifies one text. Python's bytecode is there from a process before, as in any installation.
-Medians.
+Weights are random. There are three cases. `nothing kept` has an empty compilation cache.
+`compiled` finds what an earlier process compiled. `exported` also runs a program that
+`export_model` wrote into the model's folder. Every timing is a process of its own: it imports,
+loads the model and classifies one text. Python's bytecode exists already, as in any installation.
+Values are medians.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
 from benchmarks.models import MODELS
 
-# What a user's process does; times are of the same clock as the parent's.
+# A user's process; its times use the parent's clock.
 PROCESS = """
 import json, sys, time
 start_s, directory, programs = float(sys.argv[1]), sys.argv[2], sys.argv[3] == "True"
@@ -50,7 +52,7 @@ PARTS = ("total_s", "import_s", "load_s", "answer_s")
 
 
 def write_tokenizer(folder: pathlib.Path, vocab_size: int) -> pathlib.Path:
-    """A BERT tokenizer with as many made-up words as a model's vocabulary holds."""
+    """Write a BERT tokenizer with as many made-up words as a model's vocabulary has."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = [*special, *"a gripping , funny film".split()]
     words += [f"word{number}" for number in range(vocab_size - len(words))]
@@ -67,7 +69,7 @@ def write_tokenizer(folder: pathlib.Path, vocab_size: int) -> pathlib.Path:
 
 
 def write_model(folder: pathlib.Path, params, config: EncoderConfig, length: int) -> pathlib.Path:
-    """A model directory with the tokenizer of `write_tokenizer`."""
+    """Write a model directory with the tokenizer of `write_tokenizer`."""
     tokenizer = write_tokenizer(folder / "tokenizer", config.vocab_size)
     return save_model(
         folder / "model",
@@ -80,7 +82,7 @@ def write_model(folder: pathlib.Path, params, config: EncoderConfig, length: int
 
 
 def environment(folder: pathlib.Path, cache: pathlib.Path) -> dict[str, str]:
-    """A user's: nothing set but where caches lie."""
+    """Return a user's environment, with the location of the caches alone set."""
     removed = (VARIABLE, "JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if name not in removed}
     return kept | {"XDG_CACHE_HOME": str(cache), "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
@@ -89,13 +91,16 @@ def environment(folder: pathlib.Path, cache: pathlib.Path) -> dict[str, str]:
 def first_answer(
     model: pathlib.Path, env: dict[str, str], *, is_exported: bool = False
 ) -> dict[str, float]:
-    """Seconds of one fresh process and of its parts.
+    """Return the seconds of one fresh process and of its parts.
 
-    Raises RuntimeError, with what it printed, where it fails or does not run the exported program that it should.
+    Raises:
+      RuntimeError: the process fails, or does not run the exported program that it should run.
     """
     command = [sys.executable, "-c", PROCESS, str(time.time()), str(model), str(is_exported)]
     root = pathlib.Path(__file__).parents[1]
-    process = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True)
+    process = subprocess.run(
+        command, env=env, cwd=root, capture_output=True, text=True, check=False
+    )
     if process.returncode:
         raise RuntimeError(f"the process ended with {process.returncode}: {process.stderr}")
     found = json.loads(process.stdout)
@@ -107,7 +112,7 @@ def first_answer(
 
 
 def measure(name: str, length: int, num_rounds: int) -> list[dict]:
-    """A row a case."""
+    """Return a row for each case."""
     with tempfile.TemporaryDirectory(prefix="cold-start-") as scratch:
         folder = pathlib.Path(scratch)
         model = write_model(folder, random_params(MODELS[name]), MODELS[name], length)
@@ -135,7 +140,7 @@ def measure(name: str, length: int, num_rounds: int) -> list[dict]:
 
 
 def main(arguments=None) -> list[dict]:
-    """Measures, prints and returns the rows."""
+    """Measure, print and return the rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

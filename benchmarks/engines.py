@@ -1,18 +1,27 @@
-"""Seconds of the drivers on given survival schedules: dense, bucketed and packed, on random weights.
+"""Time the drivers on given survival schedules: dense, bucketed and packed, on random weights.
 
-    python -m benchmarks.engines [--quick] [--models minilm,base] [--cases 32x128,...] [--dtypes float32]
-        [--method adapler] [--json PATH]
+    python -m benchmarks.engines [--quick] [--models minilm,base] [--cases 32x128,...]
+        [--dtypes float32] [--method adapler] [--json PATH]
 
-Texts are half to whole as long as the batch's length, one is as long; what the method drops is set as
-`adapler_jax/inference/autotune/workloads.py` says. All drivers take turns in one run. `efficiency` is the wall-clock speedup
-over the dense model, padding included as everybody runs it, by the FLOPs speedup of true tokens; `packed_efficiency`
-is over dense texts without padding (keep_all, packed). Rows `full` are plain BERT on texts of one length, as long as
-the batch; rows `skewed` are a batch whose first text keeps all tokens and whose others keep a tenth, and `even` the
-same where the first keeps a tenth too: `excess` is what the first text adds to the seconds, by what it adds to the
-operations, both as shares of the batch. `is_auto`: the engine would choose this driver for a model of this speedup.
-`planned_mib` is what XLA plans for the programs that run at a time: arguments, temporaries and results. `bucketed`
-has the library's buckets. Skewed batches do not depend on the method and come with AdapLeR alone. Ratios are medians
-over the rounds' own. What is measured is written as it comes.
+Texts have half to all of the batch's length; one has all of it. The module
+`adapler_jax/inference/autotune/workloads.py` describes what the method drops. All drivers take
+turns in one run. Ratios are medians over the ratios of the rounds. Rows are written as they are
+measured.
+
+    efficiency          wall-clock speedup over the dense model, which runs padding as users run it,
+                        divided by the FLOPs speedup of true tokens
+    packed_efficiency   the ratio over dense texts without padding (keep_all, packed)
+    full                plain BERT on texts of one length, the length of the batch
+    skewed              a batch whose first text keeps all tokens and whose others keep a tenth
+    even                a batch whose texts all keep a tenth
+    excess              seconds that the first skewed text adds, divided by the operations it adds,
+                        both as fractions of the batch
+    is_auto             the engine would choose this driver for a model of this speedup
+    planned_mib         memory that XLA plans for the programs that run at one time: arguments,
+                        temporaries and results
+
+`bucketed` has the library's buckets. Skewed batches do not depend on the method and run with
+AdapLeR alone.
 """
 
 import argparse
@@ -28,16 +37,15 @@ from adapler_jax import flops, model_flops
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune.timing import median_speedup, time_interleaved
 from adapler_jax.inference.autotune.workloads import (
-    METHODS,
     NUM_CLASSES,
     SPEEDUPS,
+    adapler_schedule,
     check_names,
     full_batch,
     kept_fractions,
     mixed_batch,
     parse_case,
     random_params,
-    schedule_pruner,
     scheduled_params,
 )
 from adapler_jax.inference.engine import Engine, make_engine, prepare_inference_params, program_rows
@@ -47,6 +55,7 @@ from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.pruning.base import no_site_flops
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, Selection
 from benchmarks.models import MODELS
+from benchmarks.schedules import SCHEDULES
 
 CASES = ("1x128", "1x512", "8x128", "32x128", "32x512")
 SKEWED_CASES = ((32, 128),)
@@ -76,9 +85,9 @@ KEPT_ONE_IN = 10  # tokens of a text in a skewed batch
 
 
 def compile_columns(engine: Engine, params, batch: Batch) -> dict:
-    """Seconds to compile what an engine runs for a batch, and MiB that XLA plans for it."""
+    """Return the seconds to compile an engine for a batch, and the MiB that XLA plans."""
     B, L = batch.token_BL.shape
-    rows = program_rows(engine.choice(B, L).driver, B)
+    rows = program_rows(engine.select_driver(B, L).driver, B)
     part = jax.tree.map(lambda leaf: leaf[:rows], batch)
     start = time.perf_counter()
     compiled = engine.program(B, L).lower(params, part).compile()
@@ -96,21 +105,24 @@ def measure(
     batch_size: int,
     length: int,
     dtype: str,
+    *,
     speedups,
     num_rounds: int,
     method: str = "adapler",
-    *,
     drivers=("bucketed", "packed"),
 ) -> list[dict]:
-    """A row a schedule and driver, then plain BERT on texts of one length; without the packed driver there are no
-    numbers relative to plain BERT without padding."""
+    """Return a row for each schedule and driver, then plain BERT on texts of one length.
+
+    Without the packed driver there are no numbers relative to plain BERT without padding.
+    """
     config = MODELS[name]
     batch, full = (
         jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch)
     )
-    at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype], method)
+    schedule = SCHEDULES[method](config)
+    at_speedup = scheduled_params(config, batch, speedups, COMPUTE_DTYPES[dtype], schedule=schedule)
     plain = at_speedup.pop(None)
-    pruner, options = schedule_pruner(config, method), {"dtype": COMPUTE_DTYPES[dtype]}
+    pruner, options = schedule.pruner, {"dtype": COMPUTE_DTYPES[dtype]}
     plain_names = PLAIN if "packed" in drivers else PLAIN[:1]
     engines = {
         name: make_engine(config, keep_all(), driver=driver, **options)
@@ -146,7 +158,7 @@ def measure(
         automatic = make_engine(
             config, pruner if engine in PRUNED else keep_all(), expected_speedup=target, **options
         )
-        driver = engines[engine].choice(batch_size, length).driver
+        driver = engines[engine].select_driver(batch_size, length).driver
         rows.append(
             {
                 "model": name,
@@ -163,14 +175,14 @@ def measure(
                 "efficiency": wall / found,
                 "packed_efficiency": packed[0] / found if packed else None,
                 **notes[engine],
-                "is_auto": automatic.choice(batch_size, length).driver == driver,
+                "is_auto": automatic.select_driver(batch_size, length).driver == driver,
             }
         )
     return rows
 
 
 def seconds(timing) -> dict:
-    """The columns of a timing."""
+    """Return the columns of a timing."""
     low, high = timing.spread_s
     return {
         "wall_ms": 1e3 * timing.median_s,
@@ -181,13 +193,13 @@ def seconds(timing) -> dict:
 
 
 def first_site_pruner(config: EncoderConfig) -> Pruner:
-    """A method that drops at the first site alone: what has a token of an even number, but for [CLS]."""
+    """Return a method that drops tokens of an even number, but [CLS], at the first site."""
 
     def select(params, index, view):
         keep_BL = view.remaining_BL & ((view.token_logit_BL > 0) | (index > 0))
         return Selection(view.survival_BL, keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
-    return schedule_pruner(config)._replace(
+    return adapler_schedule(config).pruner._replace(
         score=lambda params, features: features.state_XD[..., 0],
         hard=select,
         site_flops=no_site_flops,
@@ -195,7 +207,7 @@ def first_site_pruner(config: EncoderConfig) -> Pruner:
 
 
 def skewed_batch(config: EncoderConfig, batch_size: int, length: int, *, num_whole: int) -> Batch:
-    """Full texts that keep a tenth of their tokens, but for the first `num_whole`, which keep all."""
+    """Return full texts that keep a tenth of their tokens, but `num_whole`, which keep all."""
     batch = full_batch(config, batch_size, length)
     keep_BL = np.arange(length)[None] % KEPT_ONE_IN == 0
     keep_BL = keep_BL | (np.arange(batch_size)[:, None] < num_whole)
@@ -205,10 +217,10 @@ def skewed_batch(config: EncoderConfig, batch_size: int, length: int, *, num_who
 def measure_skewed(
     name: str, batch_size: int, length: int, dtype: str, num_rounds: int
 ) -> list[dict]:
-    """A row a driver and batch."""
+    """Return a row for each driver and batch."""
     config, pruner = MODELS[name], first_site_pruner(MODELS[name])
     params = random_params(config)
-    # The first entry of a token's state tells even numbers from odd ones.
+    # The first entry of a token's state is the parity of its number.
     sign_V = 1.0 - 2.0 * (np.arange(config.vocab_size) % 2)
     token_VD = params["encoder"]["embeddings"]["token"].at[:, 0].set(sign_V)
     params["encoder"]["embeddings"] |= {"token": token_VD}
@@ -228,7 +240,7 @@ def measure_skewed(
     }
     timings = time_interleaved(calls, repeats=num_rounds)
     spent = {}
-    for texts, batch in batches.items():
+    for texts in batches:
         count_NB = np.asarray(calls[texts, "packed"]()[1].count_NB, np.int64)
         spent[texts] = model_flops.pruned_flops(
             config,
@@ -261,7 +273,7 @@ def measure_skewed(
 
 
 def main(arguments=None) -> list[dict]:
-    """Measures, prints and returns the rows."""
+    """Measure, print and return the rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -270,7 +282,7 @@ def main(arguments=None) -> list[dict]:
     )
     parser.add_argument("--models", default="minilm,base")
     parser.add_argument("--cases", default=",".join(CASES), help="batch x length")
-    parser.add_argument("--method", default="adapler", choices=METHODS)
+    parser.add_argument("--method", default="adapler", choices=SCHEDULES)
     parser.add_argument("--speedups", default=",".join(map(str, SPEEDUPS)))
     parser.add_argument("--dtypes", default=",".join(COMPUTE_DTYPES))
     parser.add_argument("--rounds", type=int, default=7)
@@ -291,15 +303,22 @@ def main(arguments=None) -> list[dict]:
             [float(x) for x in speedups],
         )
         for model, (_, length) in itertools.product(models, cases):
-            kept_fractions(
-                MODELS[model], length, max(speedups), options.method
-            )  # raises where it cannot be that fast
+            # It raises ValueError if the method cannot be that fast.
+            schedule = SCHEDULES[options.method](MODELS[model])
+            kept_fractions(MODELS[model], length, max(speedups), schedule=schedule)
     except ValueError as error:
         parser.error(str(error))
     command, rows = module_command("benchmarks.engines"), []
     for model, dtype, case in itertools.product(models, dtypes, cases):
         print(f"{model}, {dtype}, {case[0]}x{case[1]}: {options.rounds} rounds", file=sys.stderr)
-        rows += measure(model, *case, dtype, speedups, options.rounds, options.method)
+        rows += measure(
+            model,
+            *case,
+            dtype,
+            speedups=speedups,
+            num_rounds=options.rounds,
+            method=options.method,
+        )
         if options.method == "adapler" and (case in SKEWED_CASES or options.quick):
             rows += measure_skewed(model, *case, dtype, options.rounds)
         write_record(rows, command=command, path=options.json)

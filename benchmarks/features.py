@@ -1,13 +1,14 @@
-"""Questions a second, and memory, from a file of questions to windows on disk.
+"""Measure questions a second, and memory, from a file of questions to windows on disk.
 
-    python -m benchmarks.features [--quick] [--source file:PATH --tokenizer DIR] [--num_questions 10000,100000]
-                                  [--json PATH]
+    python -m benchmarks.features [--quick] [--source file:PATH --tokenizer DIR]
+        [--num_questions 10000,100000] [--json PATH]
 
-Reads, makes windows and stores both, on the questions of a source (JSON lines or another form of `stream_questions`),
-repeated to each number; of made-up words without one. `paragraphs`: questions share their texts as in the source, each
-repetition has texts of its own. `distinct`: no two questions share a text. Each measurement is a process of its own.
-`cpu_s` are the seconds of all threads: on a busy machine compare those. The peak must not grow with the questions.
-Linux only, for the peak.
+Reads questions, makes windows and stores both. The questions come from a source (JSON lines or
+another form of `stream_questions`), repeated to each number, or are made of random words. In the
+case `paragraphs` questions share their texts as in the source; each repetition has its own texts.
+In the case `distinct` no two questions share a text. Each measurement is a process of its own.
+`cpu_s` are the seconds of all threads: on a busy machine compare those. The peak of memory must
+not grow with the questions. The peak is measured on Linux only.
 """
 
 import concurrent.futures
@@ -40,7 +41,7 @@ QUICK = (500, 1000)
 
 
 def made_up_questions() -> list[Question]:
-    """A thousand questions of random words, five a text."""
+    """Return a thousand questions of random words, five for each text."""
     rng = np.random.default_rng(0)
 
     def words(count):
@@ -58,7 +59,7 @@ def made_up_questions() -> list[Question]:
 
 
 def repeat(questions: list[Question], num_questions: int, case: str) -> Iterator[dict]:
-    """Rows in SQuAD's fields; a number behind a text makes it another."""
+    """Yield rows in SQuAD's fields; a number after a text makes it another text."""
     endless = ((turn, question) for turn in itertools.count() for question in questions)
     for number, (turn, question) in enumerate(itertools.islice(endless, num_questions)):
         spans = question.spans
@@ -75,20 +76,20 @@ def repeat(questions: list[Question], num_questions: int, case: str) -> Iterator
 
 
 def write_rows(path: pathlib.Path, rows: Iterator[dict]) -> pathlib.Path:
-    """A file of JSON lines."""
+    """Write a file of JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     return path
 
 
 def peak_mib() -> float:
-    """Most memory that this process has held."""
+    """Return the most memory this process has used."""
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def measure(source: pathlib.Path, tokenizer: pathlib.Path) -> dict:
-    """The measured columns of one row, in this process."""
+    """Return the measured columns of one row, in this process."""
     core = load_core(tokenizer)
     core.encode_batch(["starts its threads", "now"])
     base_mib, start, start_cpu = peak_mib(), time.perf_counter(), time.process_time()
@@ -112,14 +113,14 @@ def measure(source: pathlib.Path, tokenizer: pathlib.Path) -> dict:
 
 
 def measure_apart(*arguments) -> dict:
-    """`measure` in a process of its own."""
+    """Run `measure` in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(measure, *arguments).result()
 
 
 def measure_all(folder: pathlib.Path, options) -> list[dict]:
-    """A row a case and number of questions."""
+    """Return a row for each case and number of questions."""
     if options.source:
         split = options.split or question_splits(options.source)[0]
         questions = list(stream_questions(options.source, split=split))
@@ -136,7 +137,7 @@ def measure_all(folder: pathlib.Path, options) -> list[dict]:
 
 
 def main(options) -> list[dict]:
-    """Measures, prints and returns the rows."""
+    """Measure, print and return the rows."""
     with tempfile.TemporaryDirectory(prefix="features-") as scratch:
         rows = measure_all(pathlib.Path(scratch), options)
     write_results(rows, command=module_command("benchmarks.features"), path=options.json)

@@ -1,12 +1,13 @@
-"""Drivers and training steps on an accelerator, at batch sizes that fill one.
+"""Time drivers and training steps on an accelerator, at batch sizes that fill one.
 
-    python -m benchmarks.gpu [--quick] [--models minilm,base] [--cases 1x128,32x128] [--dtypes float32,bfloat16]
-        [--drivers bucketed,packed] [--steps "adapler;trbert"] [--step_cases 32x128] [--json PATH] [--resume]
+    python -m benchmarks.gpu [--quick] [--models minilm,base] [--cases 1x128,32x128]
+        [--dtypes float32,bfloat16] [--drivers bucketed,packed] [--steps "adapler;trbert"]
+        [--step_cases 32x128] [--json PATH] [--resume]
 
-`engines` and `training` in one command that needs no more than jax for the device, flax, optax and numpy: a checkout
-can be carried to a machine that has nothing else. Rows of `engines` come first. The file is written after every case;
-with --resume, what it holds of this device and these versions is not measured again. It does not start where JAX sees
-only CPUs.
+Runs `engines` and `training` in one command. It needs only jax for the device, flax, optax and
+numpy, so that a checkout can be copied to a machine that has nothing else. Rows of `engines` come
+first. The file is written after every case. With --resume, cases that the file contains for this
+device and these versions are not measured again. The command stops where JAX finds only CPUs.
 """
 
 import argparse
@@ -48,7 +49,7 @@ class Job(NamedTuple):
 
 
 def jobs_of(options) -> Iterator[Job]:
-    """All cases, model by model, those of `engines` first."""
+    """Return all cases by model, those for `engines` first."""
     for model in options.models:
         for dtype in options.dtypes:
             yield from (Job(ENGINES, model, case, (dtype,)) for case in options.cases)
@@ -59,14 +60,14 @@ def jobs_of(options) -> Iterator[Job]:
 
 
 def measure(job: Job, options) -> list[dict]:
-    """The rows of a case."""
+    """Return the rows of a case."""
     if job.kind == ENGINES:
         return engines.measure(
             job.model,
             *job.case,
             job.dtypes[0],
-            options.speedups,
-            options.rounds,
+            speedups=options.speedups,
+            num_rounds=options.rounds,
             drivers=options.drivers,
         )
     found = training_steps.measure(
@@ -76,12 +77,12 @@ def measure(job: Job, options) -> list[dict]:
 
 
 def kind_of(row: dict) -> str:
-    """Which benchmark a row is of."""
+    """Return which benchmark a row is from."""
     return ENGINES if "engine" in row else TRAINING
 
 
 def rows_of(job: Job, rows: list[dict], options) -> list[dict]:
-    """The rows of a job among those measured before; none where some are missing."""
+    """Return a job's rows among rows measured earlier; an empty list where some are missing."""
     found = [
         row
         for row in rows
@@ -100,7 +101,7 @@ def rows_of(job: Job, rows: list[dict], options) -> list[dict]:
 
 
 def rows_before(path, log: Callable[[str], None]) -> list[dict]:
-    """The rows of a file that was written on this device with these versions; none, with a note, of any other."""
+    """Return a file's rows of this device and these versions, or an empty list with a note."""
     try:
         record = json.loads(pathlib.Path(path).read_text())
         origin, rows = (record["device"], record["versions"]), list(record["rows"])
@@ -117,7 +118,11 @@ def rows_before(path, log: Callable[[str], None]) -> list[dict]:
 
 
 def measure_all(options, log: Callable[[str], None]) -> tuple[list[dict], list[dict]]:
-    """(rows of `engines`, rows of `training`); the file is written after every case."""
+    """Measure all cases and write the file after each.
+
+    Returns:
+      Rows of `engines`, and rows of `training`.
+    """
     before = rows_before(options.json, log) if options.resume else []
     found, command = {ENGINES: [], TRAINING: []}, module_command("benchmarks.gpu")
     for job in jobs_of(options):
@@ -130,7 +135,7 @@ def measure_all(options, log: Callable[[str], None]) -> tuple[list[dict], list[d
 
 
 def parse_arguments(arguments) -> argparse.Namespace:
-    """The command line, lists as lists and cases as numbers. Ends the program on a mistake."""
+    """Return the command line, lists as lists, cases as numbers; exit on a mistake."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -156,7 +161,7 @@ def parse_arguments(arguments) -> argparse.Namespace:
     parser.add_argument(
         "--steps",
         default=";".join(training_steps.STEPS),
-        help="beside finetune, with ; between them",
+        help="steps besides finetune, separated by ;",
     )
     parser.add_argument("--json", help="where the rows are written, after every case")
     parser.add_argument(
@@ -192,7 +197,7 @@ def parse_arguments(arguments) -> argparse.Namespace:
 
 
 def main(arguments=None) -> tuple[list[dict], list[dict]]:
-    """Measures, prints and returns the rows."""
+    """Measure, print and return the rows."""
     options = parse_arguments(arguments)
     found = measure_all(options, lambda line: print(line, file=sys.stderr))
     for rows in found:

@@ -1,10 +1,10 @@
-"""Fine-tuning with bfloat16 operands beside float32: the same start, batches and dropout, several seeds.
+"""Compare fine-tuning with bfloat16 operands and with float32: equal start, batches and dropout.
 
-    python -m benchmarks.loss_curve --config=configs/quickstart.py --json=benchmarks/results/loss_curve.json
+    python -m benchmarks.loss_curve --config=configs/quickstart.py --json=PATH
 
-A row a seed and dtype, with the smoothed loss at every step. The summary holds the largest distance between the dtypes'
-smoothed curves of one seed against the largest between two seeds' in float32: what the operands change beside what
-the start and the order of the data change.
+The record has a row for each seed and dtype, with the smoothed loss at every step. The summary has
+the largest distance between the two dtypes' curves of one seed, and the largest distance between
+two seeds' curves in float32. It compares the effect of the operands with the effect of the seed.
 """
 
 import copy
@@ -21,10 +21,10 @@ from adapler_jax.data.batching.batches import train_batches
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import print_table, results_record, write_json
 from adapler_jax.pruning import keep_all
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
-from adapler_jax.training.setup import RunContext, prepare
+from adapler_jax.training.setup import RunContext, load_run_context
 from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.training.workdir import flatten
 from adapler_jax.types import COMPUTE_DTYPES
@@ -33,11 +33,11 @@ WINDOW = 25  # steps that a smoothed loss is the mean of
 
 
 def make_step(setup: RunContext, options, dtype: str, num_steps: int):
-    """(jitted step, its optimizers) of fine-tuning by its section, the rates falling to 0 over num_steps."""
-    rates = recipe.make_optimizer_config(options)
+    """Return the jitted step of fine-tuning and its optimizers, rates falling to 0."""
+    rates = from_config.make_optimizer_config(options)
     optimizers = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
-        recipe.with_dropout(setup.encoder, options),
+        from_config.with_dropout(setup.encoder, options),
         keep_all(),
         LossConfig(),
         *optimizers,
@@ -49,9 +49,12 @@ def make_step(setup: RunContext, options, dtype: str, num_steps: int):
 
 
 def losses_of_run(setup: RunContext, options, step_fn, optimizers, num_steps: int) -> np.ndarray:
-    """Task losses of one fine-tuning, float64 [steps]; data order, start and dropout are by the setup's seed.
+    """Return the task losses of one fine-tuning, float64 [steps].
 
-    Raises FloatingPointError where one is not finite.
+    The context's seed sets data order, start and dropout.
+
+    Raises:
+      FloatingPointError: a loss is not finite.
     """
     state = init_state(setup.pretrained | {"pruner": {}}, keep_all(), *optimizers)
     batches = train_batches(
@@ -69,12 +72,12 @@ def losses_of_run(setup: RunContext, options, step_fn, optimizers, num_steps: in
 
 
 def smooth(losses, window: int = WINDOW) -> np.ndarray:
-    """Mean of each `window` losses that follow one another, float64 [steps - window + 1]."""
+    """Return the mean of every `window` consecutive losses, float64 [steps - window + 1]."""
     return np.convolve(losses, np.ones(window) / window, mode="valid")
 
 
 def summarize(rows: list[dict]) -> dict:
-    """Distances between smoothed curves: of dtypes at one seed, and of seeds in float32; largest and mean."""
+    """Return largest and mean distances of smoothed curves, between dtypes and between seeds."""
     curves = {
         dtype: np.array([row["smoothed_loss"] for row in rows if row["dtype"] == dtype])
         for dtype in COMPUTE_DTYPES
@@ -91,19 +94,20 @@ def summarize(rows: list[dict]) -> dict:
 
 
 def compare(config, seeds, num_steps: int, *, log, window: int = WINDOW) -> list[dict]:
-    """A row a seed and dtype."""
+    """Return a row for each seed and dtype."""
     rows, programs, options = [], {}, config.finetune
     for seed in seeds:
         seeded = copy.deepcopy(config)
         seeded.seed = seed
-        setup = prepare(seeded, log=log)
+        setup = load_run_context(seeded, log=log)
         for dtype in COMPUTE_DTYPES:
             if dtype not in programs:
                 programs[dtype] = make_step(setup, options, dtype, num_steps)
             losses = losses_of_run(setup, options, *programs[dtype], num_steps)
             smoothed = smooth(losses, window)
             log(
-                f"seed {seed}, {dtype}: smoothed loss {smoothed[0]:.3f} to {smoothed[-1]:.3f} in {num_steps} steps"
+                f"seed {seed}, {dtype}: smoothed loss {smoothed[0]:.3f} to {smoothed[-1]:.3f} "
+                f"in {num_steps} steps"
             )
             rows.append(
                 {
@@ -121,11 +125,12 @@ def compare(config, seeds, num_steps: int, *, log, window: int = WINDOW) -> list
 
 
 def main(options):
-    """Trains, prints and writes."""
+    """Train, print and write."""
     seeds, num_steps, window = [int(seed) for seed in options.seeds], options.steps, WINDOW
     if len(set(seeds)) < 2:
         raise ValueError(
-            f"--seeds is {','.join(options.seeds)}; expected at least two, to compare with their distance"
+            f"--seeds is {','.join(options.seeds)}; expected at least two, "
+            "to compare with their distance"
         )
     if options.quick:
         seeds, num_steps, window = seeds[:2], 10, 5

@@ -1,14 +1,15 @@
-"""Token pruning methods and a shallower student beside dense BERT on one task: score, FLOPs speedup, seconds, and what
-training them cost.
+r"""Compare pruning methods and a shallower student with dense BERT: score, speedups, training cost.
 
-    python -m benchmarks.methods --task=rotten_tomatoes --model=DIR --set=reinit_head=True --runs=runs/methods \\
-        --json=benchmarks/results/methods-rotten_tomatoes.json --png=benchmarks/results/methods-rotten_tomatoes.png
+    python -m benchmarks.methods --task=rotten_tomatoes --model=DIR --set=reinit_head=True \
+        --runs=runs/methods --json=benchmarks/results/methods-rotten_tomatoes.json \
+        --png=benchmarks/results/methods-rotten_tomatoes.png
 
-Every method starts from the same fine-tuned model of its seed and learns from its soft labels, by its default recipe;
-its dial takes the values of --dials. What is missing under --runs is trained, so that a call can be given again
-after a kill, and runs that the JSON holds already are not measured again. Nothing is chosen here: a row a seed and dial
-value, then means over the seeds, and the curve of the scores over the speedups. `training_s` are the seconds of all
-phases behind a model, fine-tuning included.
+Every method starts from its seed's fine-tuned model and learns from that model's soft labels, by
+its default recipe. Its trade-off parameter takes the values of --dials. Runs missing under --runs
+are trained, so a call can be repeated after a kill. Runs that the JSON contains already are not
+measured again. Nothing is chosen here: the record has a row for each seed and value, then means
+over the seeds, and the curve of scores over speedups. `training_s` are the seconds of all phases
+that a model needs, fine-tuning included.
 """
 
 import ast
@@ -21,9 +22,10 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.records import print_table
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
+from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.phases import is_complete
-from adapler_jax.training.run import adapt_name, check_config, phase_list, run_all
+from adapler_jax.training.run import check_config, phase_list, run_all
 from adapler_jax.training.workdir import claim_workdir, read_seconds
 from adapler_jax.weights.config import read_config
 from adapler_jax.weights.hub import resolve_model
@@ -32,7 +34,7 @@ from benchmarks.records import Record, means_over_seeds
 from configs import adapler, distill, finetune, powerbert, trbert
 
 CONFIGS = {"student": distill, "powerbert": powerbert, "trbert": trbert, "adapler": adapler}
-DIALS = {  # what one value of a method's dial sets, given the number of layers of the model
+DIALS = {  # the fields that a method's trade-off parameter sets, given the number of layers
     "student": lambda value, num_layers: {"distill.layers": even_layers(value, num_layers)},
     "powerbert": lambda value, _: {"powerbert.rank_l1_coef": value},
     "trbert": lambda value, _: {
@@ -53,7 +55,11 @@ SUMMARY = (
 
 
 def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
-    """adapler=2,3;trbert=0.5 as {"adapler": (2.0, 3.0), "trbert": (0.5,)}. Raises ValueError on anything else."""
+    """Parse adapler=2,3;trbert=0.5 into {"adapler": (2.0, 3.0), "trbert": (0.5,)}.
+
+    Raises:
+      ValueError: the text has another form.
+    """
     dials = {}
     for part in filter(None, text.split(";")):
         method, _, values = part.partition("=")
@@ -69,7 +75,11 @@ def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
 
 
 def parse_changes(texts: Sequence[str]) -> dict:
-    """FIELD=VALUE as {field: value}; values in Python's notation, else texts. Raises ValueError on anything else."""
+    """Parse FIELD=VALUE into {field: value}; values in Python's notation, else texts.
+
+    Raises:
+      ValueError: a text has another form.
+    """
     changes = {}
     for text in texts:
         field, equals, value = text.partition("=")
@@ -83,16 +93,25 @@ def parse_changes(texts: Sequence[str]) -> dict:
 
 
 def even_layers(num_kept: float, num_layers: int) -> tuple[int, ...]:
-    """Layers of a teacher for a student of fewer, evenly apart, the first among them. Raises ValueError on a number
-    that is none."""
+    """Return evenly spaced layers of a teacher for a shallower student, layer 0 among them.
+
+    Raises:
+      ValueError: the number of layers to keep is not possible.
+    """
     if num_kept not in range(1, num_layers + 1):
         raise ValueError(f"a student of {num_kept:g} layers; expected 1 to {num_layers}")
     return tuple(place * num_layers // int(num_kept) for place in range(int(num_kept)))
 
 
 def config_of(module, task: str, seed: int, changes: dict):
-    """The config of one run; `changes`: {field: value}, those of other methods' sections left out. Raises ValueError on
-    a field that there is not."""
+    """Return the config of one run.
+
+    Args:
+      changes: {field: value}; fields in the sections of other methods are ignored.
+
+    Raises:
+      ValueError: a field does not exist.
+    """
     config = module.get_config(task).lock()
     others = {name for other in CONFIGS.values() for name in other.get_config(task)} - set(config)
     try:
@@ -113,8 +132,11 @@ def config_of(module, task: str, seed: int, changes: dict):
 
 
 def plan(dials: dict, task: str, seeds: Sequence[int], changes: dict) -> dict[tuple, tuple]:
-    """{(seed, method, dial value): (config of plain BERT, config)} of all runs. Raises ValueError, before any training,
-    where one of them is none."""
+    """Return {(seed, method, value): (config of plain BERT, config)} of all runs.
+
+    Raises:
+      ValueError: one of the configs is not valid. Nothing has been trained then.
+    """
     num_layers = read_config(resolve_model(changes["model"]))[0].num_layers
     for module in CONFIGS.values():
         config_of(module, task, 0, changes)
@@ -130,7 +152,7 @@ def plan(dials: dict, task: str, seeds: Sequence[int], changes: dict) -> dict[tu
 
 
 def lend_phase(source: pathlib.Path, workdir: pathlib.Path, config) -> None:
-    """Puts the finished fine-tuning of another run of the same seed into a workdir that has none."""
+    """Copy another run's finished fine-tuning of this seed into a workdir without one."""
     claim_workdir(workdir, config.to_dict())
     target = workdir / SHARED_PHASE
     if source != workdir and is_complete(source / SHARED_PHASE) and not target.exists():
@@ -141,7 +163,7 @@ def lend_phase(source: pathlib.Path, workdir: pathlib.Path, config) -> None:
 
 
 def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
-    """Seconds of all phases behind a model, fine-tuning included; None where one was not timed."""
+    """Return the seconds of all phases that a model needs; None where one was not timed."""
     seconds = {}
     for workdir in workdirs:
         seconds |= read_seconds(workdir)
@@ -152,16 +174,20 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
 def run_one(
     method: str, value: float, runs: pathlib.Path, dense_config, config, *, dense_scores, log
 ) -> list[dict]:
-    """Trains and evaluates one method at one dial value: a row a split. dense_scores: as in `evaluate_workdir`."""
+    """Train and evaluate one method at one value; return a row for each split.
+
+    Args:
+      dense_scores: scores of dense BERT, as in `evaluate_workdir`.
+    """
     first = runs / f"seed{config.seed}-dense"
     run_all(dense_config, first, log=log)
-    # One workdir serves all of AdapLeR's speedups: they share what lies before their adaptation.
+    # One workdir serves all of AdapLeR's speedups: they share the phases before their calibration.
     workdir = runs / (
         f"seed{config.seed}-{method}" + ("" if method == "adapler" else f"-{value:g}")
     )
     lend_phase(first, workdir, config)
     run_all(config, workdir, log=log)
-    wanted = adapt_name(value) if method == "adapler" else config.method
+    wanted = calibration_name(value) if method == "adapler" else config.method
     rows = evaluate_workdir(workdir, log=log, only=wanted, dense_scores=dense_scores)
     more = {
         "method": method,
@@ -173,7 +199,7 @@ def run_one(
 
 
 def summarize(rows: list[dict]) -> list[dict]:
-    """Mean and sample standard deviation over the seeds, a row a split, method and dial value; dense BERT first."""
+    """Return means and deviations over the seeds by split, method and value; dense BERT first."""
     dense = {
         (row["split"], row["seed"]): {
             "split": row["split"],
@@ -189,7 +215,7 @@ def summarize(rows: list[dict]) -> list[dict]:
 
 
 def measure(options, changes: dict, *, log: Callable[[str], None]) -> list[dict]:
-    """All runs of the call; the rows of the record."""
+    """Run all runs of the call and return the rows of the record."""
     if not all(seed.isdecimal() for seed in options.seeds):
         raise ValueError(f"--seeds={','.join(options.seeds)}; expected whole numbers, as 0,1,2")
     configs = plan(parse_dials(options.dials), options.task, list(map(int, options.seeds)), changes)
@@ -209,7 +235,7 @@ def measure(options, changes: dict, *, log: Callable[[str], None]) -> list[dict]
 
 
 def main(options):
-    """Trains, measures, prints and draws."""
+    """Train, measure, print and draw."""
     changes = {"model": options.model} | parse_changes(options.set)
     rows = measure(options, changes, log=lambda line: print(line, file=sys.stderr))
     summary = summarize(rows)
@@ -240,12 +266,10 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "dials",
         "student=3;powerbert=0.0003,0.001;trbert=0.5,2;adapler=1.7,3",
-        "values of every method's dial: layers "
-        "of the student, lambda of PoWER-BERT, alpha of TR-BERT, FLOPs speedups of AdapLeR",
+        "values of every method's trade-off parameter: layers of the student, "
+        "lambda of PoWER-BERT, alpha of TR-BERT, FLOPs speedups of AdapLeR",
     )
-    flags.DEFINE_string(
-        "json", None, "where the rows are written, and where those of an earlier call are"
-    )
+    flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")
     flags.DEFINE_string("png", "", "where the curves are drawn")
     flags.mark_flags_as_required(["task", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

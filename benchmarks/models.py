@@ -1,4 +1,4 @@
-"""Encoder sizes that benchmarks run on random weights, by the names that their --models take."""
+"""Encoder sizes that benchmarks run on random weights, by the names that --models takes."""
 
 import dataclasses
 

@@ -1,7 +1,7 @@
-"""Plain BERT of a saved model's weights in torch, ONNX Runtime and OpenVINO, each as its users make it fast.
+"""Plain BERT of a saved model in torch, ONNX Runtime and OpenVINO, each as its users make it fast.
 
-Every function here imports its peer itself: none of them need be installed. Peers' warnings while they convert are
-theirs, not their users', and are not shown.
+Every function imports its baseline itself, so none of them has to be installed. Warnings of these
+packages during conversion are not shown.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ LAST_TORCHSCRIPT_OPSET = 17
 
 
 def missing_packages(peer: str) -> list[str]:
-    """Packages that a peer needs and that are not installed."""
+    """Return the packages that a baseline needs and that are not installed."""
     return [name for name in PACKAGES[peer] if importlib.util.find_spec(name) is None]
 
 
 def peer_versions() -> dict[str, str]:
-    """Installed versions of all that the peers need."""
+    """Return the installed versions of all packages that the baselines need."""
     names = dict.fromkeys(name for packages in PACKAGES.values() for name in packages)
     found = {}
     for name in names:
@@ -45,7 +45,7 @@ def peer_versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings, logged lines or progress bars of the peers."""
+    """Silence warnings, log lines and progress bars of the baselines."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -57,7 +57,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_bert(directory: pathlib.Path, **options):
-    """A saved model as transformers' classifier, ready for inference."""
+    """Load a saved model as transformers' classifier, ready for inference."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -67,7 +67,7 @@ def load_bert(directory: pathlib.Path, **options):
 
 
 def example_inputs() -> dict:
-    """Tensors to trace a model with."""
+    """Return tensors to trace a model with."""
     import torch
 
     return {name: torch.ones(EXAMPLE_SHAPE, dtype=torch.long) for name in INPUTS}
@@ -76,12 +76,12 @@ def example_inputs() -> dict:
 def peer(
     package: str, engine: str, dtype: str, run: Callable, prepare: Callable = pad_to_longest
 ) -> System:
-    """A system of plain BERT on arrays."""
+    """Return a system of plain BERT on arrays."""
     return System(package, "dense", engine, dtype, prepare, run)
 
 
 def torch_systems(directory: pathlib.Path, *, num_threads: int) -> list[System]:
-    """transformers' model as it is: weights in float32, and all of them in bfloat16."""
+    """Return transformers' model with float32 weights, and with bfloat16 weights."""
     import torch
 
     torch.set_num_threads(num_threads)
@@ -105,10 +105,10 @@ def torch_systems(directory: pathlib.Path, *, num_threads: int) -> list[System]:
 
 
 def export_onnx(directory: pathlib.Path, path: pathlib.Path) -> None:
-    """Writes a saved model as an ONNX graph with free batch and length.
+    """Write a saved model as an ONNX graph with free batch and length.
 
-    Attention is written out and torch's older exporter used: only of its graphs does ONNX Runtime's optimizer fuse
-    the attention (seen with torch 2.13 and onnxruntime 1.32).
+    Attention is written out and torch's older exporter is used: ONNX Runtime's optimizer fuses the
+    attention of those graphs only (seen with torch 2.13 and onnxruntime 1.32).
     """
     import torch
 
@@ -126,7 +126,11 @@ def export_onnx(directory: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def fuse_onnx(directory: pathlib.Path, source: pathlib.Path, target: pathlib.Path) -> None:
-    """Applies ONNX Runtime's optimizer for transformers. Raises RuntimeError where it finds no attention to fuse."""
+    """Apply ONNX Runtime's optimizer for transformers.
+
+    Raises:
+      RuntimeError: it finds no attention to fuse.
+    """
     from onnxruntime.transformers import optimizer
 
     config = load_bert(directory).config
@@ -147,7 +151,7 @@ def fuse_onnx(directory: pathlib.Path, source: pathlib.Path, target: pathlib.Pat
 
 
 def quantize_onnx(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Weights to int8, activations by their range at run time."""
+    """Quantize weights to int8; activations by their range at run time."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -163,7 +167,7 @@ def quantize_onnx(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def onnx_session(path: pathlib.Path, *, num_threads: int) -> Callable:
-    """A function of the inputs, with all optimizations of the graph."""
+    """Return a function of the inputs, with all optimizations of the graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -176,7 +180,7 @@ def onnx_session(path: pathlib.Path, *, num_threads: int) -> Callable:
 def onnxruntime_systems(
     directory: pathlib.Path, scratch: pathlib.Path, *, num_threads: int
 ) -> list[System]:
-    """The exported graph, and the one of the optimizer for transformers, in float32 and int8 each."""
+    """Return the exported graph and the optimized graph, in float32 and int8 each."""
     paths = {
         (engine, dtype): scratch / f"{engine}-{dtype}.onnx"
         for engine in ("exported", "fused")
@@ -193,7 +197,7 @@ def onnxruntime_systems(
 
 
 def quantize_openvino(model, calibration: Sequence[dict[str, np.ndarray]]):
-    """Weights and activations to int8 by NNCF, activation ranges from calibration inputs."""
+    """Quantize weights and activations to int8 by NNCF, with calibration inputs."""
     import nncf
 
     with quiet():
@@ -208,9 +212,10 @@ def quantize_openvino(model, calibration: Sequence[dict[str, np.ndarray]]):
 def openvino_systems(
     directory: pathlib.Path, calibration: Sequence[dict[str, np.ndarray]], *, num_threads: int
 ) -> list[System]:
-    """torch's model converted, in float32, bfloat16 and int8.
+    """Return torch's model converted, in float32, bfloat16 and int8.
 
-    What int8 leaves, the plug-in runs in the precision that it picks itself: bfloat16 on processors with units for it.
+    Operations that int8 does not cover run in the precision that the plug-in picks: bfloat16 on
+    processors with units for it.
     """
     import openvino
 
@@ -243,9 +248,12 @@ def make_bench(
     calibration: Sequence[dict],
     num_threads: int,
 ) -> Bench:
-    """A peer's systems by its name in PACKAGES, with the model of a directory; for a process of its own.
+    """Return a baseline's systems by its name in PACKAGES; for a process of its own.
 
-    Args: scratch: a folder for converted models. calibration: inputs that OpenVINO's activation ranges come from.
+    Args:
+      directory: of the saved model.
+      scratch: a folder for converted models.
+      calibration: inputs that OpenVINO's activation ranges come from.
     """
     makers = {
         "torch": lambda: torch_systems(directory, num_threads=num_threads),

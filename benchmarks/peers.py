@@ -1,21 +1,27 @@
-"""The same sentences through torch, ONNX Runtime and OpenVINO, dense, and through ours: sentences a second, latencies.
+"""Run the same sentences through torch, ONNX Runtime and OpenVINO, dense, and through our drivers.
 
-    python -m benchmarks.peers --workdir=RUN [--models adapler,adapt-3x] [--batch-sizes 1,32] [--json PATH]
+    python -m benchmarks.peers --workdir=RUN [--models adapler,adapt-3x] [--batch-sizes 1,32]
+        [--json PATH]
     python -m benchmarks.peers --shape=base --length=128 [--peers torch]
 
-RUN is a finished run; its fine-tuned model is the dense one of all, peers included, and its test split gives the
-sentences: a seeded sample, tokenized before, in arrival order. With --shape the dense model alone is compared, of those
-sizes, on random weights and texts of one length, without a score. `pip install -r requirements-baselines.txt` brings the
-peers; what is not installed is left out and named. Every system gets the same batches: peers padded to the longest
-text, ours to its own few lengths. All use as many threads as the process has cores, or --threads.
+RUN is a finished run. Its fine-tuned model is the dense model of every system. Its test split
+gives the
+sentences: a seeded sample, tokenized in advance, in arrival order. With --shape only the dense
+  model is compared, of those sizes, on random weights and texts of one length, without a score.
+  `pip install -r requirements-baselines.txt` installs the baselines; the command names those that
+  are not installed and continues without them. Every system gets the same batches. Baselines pad
+  them to the longest text, ours to its own few lengths. All use as many threads as the process has
+  cores, or --threads.
 
-Peers run in a process each. Systems take turns, all batches of a round each. `p50_ms`, `p95_ms` and `p99_ms` are of a
-batch, over batches and rounds; `sentences_per_s` is from each batch's median. `agreement` is the share of
---num-scored-texts sentences that get the label which torch gives in float32. `vs_` are ratios of sentences a second: to
-the fastest peer in float32, to the fastest of any dtype, and to our dense model with the same operands, the faster one
-of its two drivers: padded, or `packed` without padding.
+Each baseline runs in a process of its own. Systems take turns, all batches of a round each.
+`p50_ms`, `p95_ms` and `p99_ms` are of a batch, over batches and rounds. `sentences_per_s` uses
+each batch's median. `agreement` is the fraction of --num-scored-texts sentences with the label of
+torch in float32. `vs_` are ratios of sentences a second: to the fastest baseline in float32, to
+the fastest baseline of any dtype, and to our dense model with the same operands by the faster of
+its two drivers.
 
-Left out: torch.compile, which compiles anew for new lengths; weights that are int8 at rest only.
+Not measured: torch.compile, which compiles again for new lengths; weights that are int8 at rest
+only.
 """
 
 import argparse
@@ -41,7 +47,7 @@ from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
 from adapler_jax.metrics.classification import METRICS
 from adapler_jax.pruning import pruner_of_saved
-from adapler_jax.report.evaluation import finished_phases, read_run
+from adapler_jax.training.finished import finished_phases, read_run
 from adapler_jax.training.setup import run_buckets
 from adapler_jax.training.task_data import load_data, token_cache
 from adapler_jax.types import COMPUTE_DTYPES
@@ -80,7 +86,7 @@ COLUMNS = (
 
 
 class Run(NamedTuple):
-    """What is measured: of a finished run, or random."""
+    """Models, texts and settings that are measured: of a finished run, or random."""
 
     task: str
     seed: int
@@ -94,9 +100,13 @@ class Run(NamedTuple):
 
 
 def chosen_models(workdir: pathlib.Path, names: Sequence[str]) -> dict[str, pathlib.Path]:
-    """Directories of models by name, the dense one first; all of the run where there are no names.
+    """Return directories of models by name, the dense model first; all of the run without names.
 
-    A name is a model of the run or a directory of a saved model. Raises ValueError where it is neither.
+    Args:
+      names: models of the run, or directories of saved models.
+
+    Raises:
+      ValueError: a name is neither.
     """
     there = {name: phase / "model" for name, phase in finished_phases(workdir).items()}
     chosen = {"dense": there["dense"]}
@@ -111,7 +121,7 @@ def chosen_models(workdir: pathlib.Path, names: Sequence[str]) -> dict[str, path
 
 
 def load_run(workdir, names: Sequence[str]) -> Run:
-    """Reads a workdir: the named models, its test and training texts in tokens."""
+    """Load a workdir: the named models, its test and training texts as tokens."""
     workdir = pathlib.Path(workdir).expanduser()
     config = read_run(workdir)
     directories = chosen_models(workdir, names)
@@ -138,9 +148,12 @@ def load_run(workdir, names: Sequence[str]) -> Run:
 
 
 def random_run(shape: str, length: int, scratch: pathlib.Path) -> Run:
-    """Plain BERT of a shape on random weights, and random texts that fill the length; the model is saved in scratch.
+    """Return plain BERT of a shape on random weights, with random texts that fill the length.
 
-    Raises ValueError on an unknown shape, and on a length that it has no positions for.
+    The model is saved in `scratch`.
+
+    Raises:
+      ValueError: the shape is unknown, or has too few positions for the length.
     """
     check_names([shape], MODELS, "shape")
     config = MODELS[shape]
@@ -163,7 +176,7 @@ def random_run(shape: str, length: int, scratch: pathlib.Path) -> Run:
 
 
 def random_texts(vocab_size: int, length: int) -> Tokenized:
-    """Random texts of one length."""
+    """Return random texts of one length."""
     token_EL = (
         np.random.default_rng(0)
         .integers(1, vocab_size, (NUM_RANDOM_TEXTS, length))
@@ -182,7 +195,7 @@ def random_texts(vocab_size: int, length: int) -> Tokenized:
 
 
 def flops_speedup(run: Run, saved: Saved, rows, *, batch_size: int) -> float:
-    """Dense over pruned operations of some test texts, true token counts."""
+    """Return dense over pruned operations of some test texts, true token counts."""
     batches = [
         pad_batch(*take(run.test, part), length=run.lengths[-1], batch_size=batch_size)
         for part in chunks(rows, batch_size)
@@ -199,7 +212,7 @@ def flops_speedup(run: Run, saved: Saved, rows, *, batch_size: int) -> float:
 
 
 def score_columns(run: Run, benches: Sequence[Bench], rows, *, batch_size: int) -> list[dict]:
-    """The columns of each system that some labelled texts decide; no agreement without torch."""
+    """Return the columns from labelled texts by system; no agreement without torch."""
     texts = take(run.test, rows)
     names = [name for bench in benches for name in bench.names()]
     predicted = [labels for bench in benches for labels in bench.predict(texts, batch_size)]
@@ -227,7 +240,7 @@ def score_columns(run: Run, benches: Sequence[Bench], rows, *, batch_size: int) 
 def time_columns(
     benches: Sequence[Bench], batches: Sequence[Texts], *, num_rounds: int
 ) -> list[dict]:
-    """The columns of each system that the clock decides, on some full batches."""
+    """Return the timed columns of each system, on some full batches."""
     turns = {}
     for bench in benches:
         bench.prepare(batches)
@@ -253,7 +266,7 @@ def time_columns(
 
 
 def with_ratios(rows: list[dict]) -> list[dict]:
-    """The rows of one batch size, ours with their speed relative to the peers' and to our dense model's."""
+    """Return the rows of one batch size with our speed relative to the other systems."""
     peers = [row for row in rows if row["package"] != OURS]
     rivals = {
         "vs_best_float32_peer": [row for row in peers if row["dtype"] == "float32"],
@@ -265,21 +278,27 @@ def with_ratios(rows: list[dict]) -> list[dict]:
             dense = [
                 other for other in rows if other["package"] == OURS and other["method"] == "dense"
             ]
+            ratios = {}
             same = {"vs_our_dense": [other for other in dense if other["dtype"] == row["dtype"]]}
             for name, others in (rivals | same).items():
                 best = max((other["sentences_per_s"] for other in others), default=None)
-                row = row | {name: None if best is None else row["sentences_per_s"] / best}
-        changed.append(row)
+                ratios[name] = None if best is None else row["sentences_per_s"] / best
+        changed.append(row | ratios)
     return changed
 
 
 def timed_batches(test: Tokenized, batch_size: int, num_texts: int) -> list[np.ndarray]:
-    """Rows of full batches of a seeded sample. Raises ValueError where the texts make none."""
+    """Return rows of full batches of a seeded sample.
+
+    Raises:
+      ValueError: the texts fill no batch.
+    """
     rows = sample(len(test), num_texts or max(NUM_SINGLE_TEXTS, NUM_BATCHES * batch_size))
     batches = [batch for batch in chunks(rows, batch_size) if len(batch) == batch_size]
     if not batches:
         raise ValueError(
-            f"{len(rows)} of {len(test)} texts make no batch of {batch_size}; take smaller batches or more --num-texts"
+            f"{len(rows)} of {len(test)} texts make no batch of {batch_size}; "
+            "take smaller batches or more --num-texts"
         )
     return batches
 
@@ -292,7 +311,11 @@ def measure(
     *,
     log: Callable[[str], None],
 ) -> list[dict]:
-    """A row a system and batch size; batches: rows of the test split by batch size."""
+    """Return a row for each system and batch size.
+
+    Args:
+      batches: rows of the test split, by batch size.
+    """
     scored = sample(len(run.test), options.num_scored_texts)
     log(f"scores on {len(scored)} texts")
     scores = score_columns(run, benches, scored, batch_size=max(batches))
@@ -320,7 +343,7 @@ def measure(
 def open_peers(
     run: Run, options, *, num_threads: int, log: Callable[[str], None]
 ) -> Iterator[list[Remote]]:
-    """All peers that are installed, with the dense model, in a process each; what is left out is told."""
+    """Open all installed baselines with the dense model, a process each; log the others."""
     rows = sample(len(run.train), options.num_calibration_texts)
     calibration = [pad_to_longest(take(run.train, [row]), 1) for row in rows]
     with contextlib.ExitStack() as stack:
@@ -329,7 +352,8 @@ def open_peers(
         for name in options.peers.split(","):
             if missing := missing_packages(name):
                 log(
-                    f"{name} is left out: {', '.join(missing)} not installed; pip install -r {REQUIREMENTS}"
+                    f"{name} is left out: {', '.join(missing)} not installed; "
+                    f"pip install -r {REQUIREMENTS}"
                 )
             else:
                 log(f"{name}: converting the dense model")
@@ -341,7 +365,7 @@ def open_peers(
 
 
 def parse(arguments) -> argparse.Namespace:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -381,7 +405,7 @@ def parse(arguments) -> argparse.Namespace:
 
 
 def compare(run: Run, options, *, num_threads: int, log: Callable[[str], None]) -> list[dict]:
-    """The rows of all systems."""
+    """Return the rows of all systems."""
     if options.quick and not options.models:
         names = dict.fromkeys(("dense", list(run.models)[-1]))
         run = run._replace(models={name: run.models[name] for name in names})
@@ -402,7 +426,7 @@ def compare(run: Run, options, *, num_threads: int, log: Callable[[str], None]) 
 
 
 def main(arguments=None) -> list[dict]:
-    """Measures, prints and returns the rows."""
+    """Measure, print and return the rows."""
     options = parse(arguments)
 
     def log(line):
@@ -412,7 +436,7 @@ def main(arguments=None) -> list[dict]:
     check_names(options.peers.split(","), PACKAGES, "peer")
     names = [name for name in options.models.split(",") if name]
     if options.shape and names:
-        raise ValueError("--models are those of a run; --shape has plain BERT alone")
+        raise ValueError("--models names models of a run; --shape has plain BERT alone")
     with tempfile.TemporaryDirectory() as scratch:
         if options.shape:
             run = random_run(options.shape, options.length, pathlib.Path(scratch))

@@ -1,6 +1,9 @@
-"""The speedup-score curves of `benchmarks.methods`: a line a method, a point a value of its dial.
+r"""Draw the speedup-score curves of `benchmarks.methods`, a line for each method.
 
-python -m benchmarks.plot_methods benchmarks/results/methods-TASK.json --out=benchmarks/results/methods-TASK.png
+A point is a value of the method's trade-off parameter.
+
+    python -m benchmarks.plot_methods benchmarks/results/methods-TASK.json \
+        --out=benchmarks/results/methods-TASK.png
 """
 
 import argparse
@@ -14,7 +17,7 @@ COLORS = {"adapler": "#2166ac", "powerbert": "#b35806", "trbert": "#1b7837", "st
 
 
 def plot_curves(rows: list[dict], summary: list[dict], path, *, title: str) -> None:
-    """Writes the picture: a small point a seed, lines through the means over the seeds."""
+    """Write the picture: a small point for each seed, lines through the means over seeds."""
     pyplot, lines = load_pyplot(), curves(summary)
     figure, axis = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
     axis.axhline(
@@ -54,7 +57,7 @@ def plot_curves(rows: list[dict], summary: list[dict], path, *, title: str) -> N
 
 
 def main() -> None:
-    """SamplingNoise the summary of one record."""
+    """Draw the summary of one record."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

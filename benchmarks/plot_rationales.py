@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.rationales`: agreement with human rationales over the layers, a line a method."""
+"""Draw agreement with human rationales over the layers, a line for each method."""
 
 from benchmarks.pyplot import load_pyplot
 
@@ -17,7 +17,7 @@ PANELS = {
 
 
 def plot_layers(summary: list[dict], path) -> None:
-    """SamplingNoise the rows of a summary that belong to a layer."""
+    """Draw the rows of a summary that belong to a layer."""
     pyplot = load_pyplot()
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(9.0, 3.8), layout="constrained")
     for axis, (column, title) in zip(axes, PANELS.items()):

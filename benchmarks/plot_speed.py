@@ -1,9 +1,9 @@
-"""Speedup in operations against speedup in seconds: a picture of the rows of `benchmarks.engines`.
+"""Draw speedup in operations against speedup in seconds, from the rows of `benchmarks.engines`.
 
-    python -m benchmarks.plot_speed benchmarks/results/engines-*.json --out=benchmarks/results/speed.svg
+    python -m benchmarks.plot_speed benchmarks/results/engines-*.json --out=PATH.svg
 
-A panel a model and batch shape. On the diagonal all that was saved became seconds; a driver may lie above it, since
-plain BERT pays for padding.
+The picture has a panel for each model and batch shape. On the diagonal all saved operations became
+seconds. A driver can be above the diagonal, because plain BERT computes padding.
 """
 
 import argparse
@@ -19,11 +19,15 @@ TICKS = (1, 2, 3, 5, 9, 17)
 
 
 def curves(rows: list[dict]) -> dict:
-    """{(model, batch, length): {(engine, dtype): [(FLOPs speedup, wall-clock speedup), ...]}} of AdapLeR's rows."""
+    """Return the points of AdapLeR's rows.
+
+    Returns:
+      {(model, batch, length): {(engine, dtype): [(FLOPs speedup, wall-clock speedup), ...]}}.
+    """
     panels = {}
     for row in rows:
         is_shown = row["texts"] == "mixed" and row["engine"] in COLORS
-        if is_shown and row.get("method", "adapler") == "adapler":  # records of before had no other
+        if is_shown and row.get("method", "adapler") == "adapler":  # older records have no other
             lines = panels.setdefault((row["model"], row["batch"], row["length"]), {})
             lines.setdefault((row["engine"], row["dtype"]), []).append(
                 (row["flops_speedup"], row["wall_speedup"])
@@ -32,9 +36,9 @@ def curves(rows: list[dict]) -> dict:
 
 
 def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
-    """Writes the picture, format by the suffix; a row of panels a model."""
+    """Write the picture, format by the suffix; a row of panels for each model."""
     pyplot = load_pyplot()
-    pyplot.rcParams["svg.hashsalt"] = "speed"  # the same file for the same rows
+    pyplot.rcParams["svg.hashsalt"] = "speed"  # equal rows give an equal file
     models = list(dict.fromkeys(model for model, *_ in panels))
     shapes = sorted({tuple(shape) for _, *shape in panels})
     figure, axes = pyplot.subplots(
@@ -87,7 +91,11 @@ def draw(panels: dict, names: dict, path: pathlib.Path) -> None:
 
 
 def main(arguments=None) -> dict:
-    """Reads, draws and returns the curves. Raises ValueError where the files hold no row to draw."""
+    """Read, draw and return the curves.
+
+    Raises:
+      ValueError: the files contain no row to draw.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,7 +112,8 @@ def main(arguments=None) -> dict:
     panels = curves(rows)
     if not panels:
         raise ValueError(
-            f"{', '.join(map(str, options.records))}: no row of {' or '.join(COLORS)} on mixed texts"
+            f"{', '.join(map(str, options.records))}: "
+            f"no row of {' or '.join(COLORS)} on mixed texts"
         )
     draw(panels, {"minilm": "MiniLM-L6", "base": "BERT-base"}, options.out)
     return panels

@@ -1,14 +1,16 @@
-"""What `adapler_jax.cli.predict` costs beside the model, and its memory over many lines.
+"""Measure what `adapler predict` costs beyond the model, and its memory over many lines.
 
-    python -m benchmarks.predict_files [--quick] [--model DIR --texts FILE] [--sentences 100000] [--speedup 2]
-                                       [--lines 100000,1000000] [--dtypes float32,bfloat16] [--json PATH]
+    python -m benchmarks.predict_files [--quick] [--model DIR --texts FILE] [--sentences 100000]
+        [--speedup 2] [--lines 100000,1000000] [--dtypes float32,bfloat16] [--json PATH]
 
-`probabilities` and, over a tenth of the sentences, `kept words` run a model: MiniLM-L6 of random weights, which drops
-tokens to a FLOPs speedup, on random sentences of 5 to 50 words, or a saved one on the lines of a file, repeated.
-`lines` runs a tiny encoder over as many lines as --lines says: the peak must not grow with them. Text lines in, CSV
-out, batches of 32, programs compiled before; every measurement is a process of its own. `model_share` is the part of
-the seconds in which the model runs, tokenizing beside it; `bare_s` are the model's seconds with nothing beside it.
-Linux only, for the peak.
+The rows `probabilities` and, over a tenth of the sentences, `kept words` run a model. It is
+MiniLM-L6 of random weights that drops tokens to a FLOPs speedup, on random sentences of 5 to 50
+words; or a saved model on the lines of a file, repeated. The rows `lines` run a tiny encoder over
+as many lines as --lines
+says: the peak of memory must not grow with them. Input is text lines, output CSV, batches have 32
+  texts, and programs are compiled in advance. Every measurement is a process of its own.
+  `model_share` is the fraction of the seconds in which the model runs while other texts are
+  tokenized. `bare_s` are the model's seconds alone. The peak is measured on Linux only.
 """
 
 import argparse
@@ -26,7 +28,7 @@ import numpy as np
 
 from adapler_jax.inference.autotune.workloads import (
     check_names,
-    follow_shares,
+    follow_fractions,
     kept_fractions,
     random_batch,
     random_params,
@@ -49,16 +51,16 @@ TINY = dataclasses.replace(MODELS["quick"], num_heads=2, hidden_dim=32, ffn_dim=
 
 
 def write_fast_model(folder: pathlib.Path, config, speedup: float) -> pathlib.Path:
-    """A model of random weights that drops tokens to about a speedup."""
+    """Write a model of random weights that drops tokens to about a speedup."""
     folder.mkdir()
     batch = random_batch(config, BATCH_SIZE, NUM_WORDS[1], shortest=NUM_WORDS[0])
     share_N = kept_fractions(config, int(np.mean(NUM_WORDS)), speedup)
-    params = follow_shares(random_params(config), config, batch, share_N)
+    params = follow_fractions(random_params(config), config, batch, share_N)
     return write_model(folder, params, config, LENGTH)
 
 
 def random_sentences(num_words: int):
-    """Sentences of words that `write_tokenizer` makes up, without end."""
+    """Yield sentences of words that `write_tokenizer` makes up, without end."""
     rng = np.random.default_rng(0)
     while True:
         yield " ".join(
@@ -67,7 +69,7 @@ def random_sentences(num_words: int):
 
 
 def sentences_of(path: pathlib.Path | None, vocab_size: int):
-    """The lines of a file, over and over; random sentences without a file."""
+    """Yield the lines of a file, repeatedly; random sentences without a file."""
     if path is None:
         return random_sentences(
             vocab_size - 10
@@ -76,14 +78,14 @@ def sentences_of(path: pathlib.Path | None, vocab_size: int):
 
 
 def write_lines(path: pathlib.Path, sentences, num_lines: int) -> pathlib.Path:
-    """A file of so many of the sentences."""
+    """Write a file of so many of the sentences."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(sentence + "\n" for sentence in itertools.islice(sentences, num_lines))
     return path
 
 
 def with_clock(classifier: Classifier, seconds: list[float]) -> Classifier:
-    """The classifier with the seconds of every batch appended to a list."""
+    """Return the classifier with the seconds of every batch appended to a list."""
 
     def run(params, batch):
         start = time.perf_counter()
@@ -95,21 +97,21 @@ def with_clock(classifier: Classifier, seconds: list[float]) -> Classifier:
 
 
 def peak_mib() -> float:
-    """Most memory that this process has held."""
+    """Return the most memory this process has used."""
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def bare_seconds(classifier: Classifier, texts: list[str]) -> float:
-    """Seconds of the model over texts that are tokenized already."""
-    tokens = classifier.encode(texts, with_words=False)
+    """Return the seconds of the model over texts that are tokenized already."""
+    tokens = classifier.encode_tokens(texts)
     start = time.perf_counter()
-    classifier.score(tokens, num_rows=padded_batch_size(len(tokens), BATCH_SIZE))
+    classifier.predict_probs_encoded(tokens, num_rows=padded_batch_size(len(tokens), BATCH_SIZE))
     return time.perf_counter() - start
 
 
 def measure(model: pathlib.Path, source: pathlib.Path, *, dtype: str, with_words: bool) -> dict:
-    """The measured columns of one row, in this process."""
+    """Return the measured columns of one row, in this process."""
     classifier = Classifier.load(model, dtype=COMPUTE_DTYPES[dtype])
     with source.open(encoding="utf-8") as file:
         texts = [line.rstrip("\n") for line in itertools.islice(file, BARE_TEXTS)]
@@ -142,14 +144,14 @@ def measure(model: pathlib.Path, source: pathlib.Path, *, dtype: str, with_words
 
 
 def measure_apart(*arguments, **options) -> dict:
-    """`measure` in a process of its own."""
+    """Run `measure` in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(measure, *arguments, **options).result()
 
 
 def measure_all(folder: pathlib.Path, options) -> list[dict]:
-    """A row a dtype and case, then one a number of lines."""
+    """Return a row for each dtype and case, then one for each number of lines."""
     name, config = ("tiny", TINY) if options.quick else ("minilm", MODELS["minilm"])
     model = options.model or write_fast_model(folder / "model", config, options.speedup)
     cases = {"probabilities": options.sentences, "kept words": -(-options.sentences // 10)}
@@ -174,7 +176,7 @@ def measure_all(folder: pathlib.Path, options) -> list[dict]:
 
 
 def parse_arguments(arguments) -> argparse.Namespace:
-    """The command line. Ends the program on a mistake."""
+    """Return the command line; exit on a mistake."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -203,7 +205,7 @@ def parse_arguments(arguments) -> argparse.Namespace:
 
 
 def main(arguments=None) -> list[dict]:
-    """Measures, prints and returns the rows."""
+    """Measure, print and return the rows."""
     options = parse_arguments(arguments)
     with tempfile.TemporaryDirectory(prefix="predict-files-") as scratch:
         rows = measure_all(pathlib.Path(scratch), options)

@@ -1,10 +1,10 @@
-"""matplotlib for the benchmarks' pictures."""
+"""Load matplotlib for the benchmarks' pictures."""
 
 import matplotlib
 
 
 def load_pyplot():
-    """matplotlib.pyplot, without a screen."""
+    """Return matplotlib.pyplot, without a screen."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

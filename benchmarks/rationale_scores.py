@@ -1,8 +1,9 @@
-"""Scores of every word of the windows by AdapLeR's predictors, attention, rollout, saliency and at random; and how well
-they agree with human rationales.
+"""Score every word of the windows by several explanations, and compare with human rationales.
 
-A word, as it stands between blanks, has the largest score of its pieces. [CLS] and [SEP] are no words: they take no
-part in ranks; nor in the uniform level, 1 / n for n words, to which a word's share of what all words have is compared.
+The explanations are AdapLeR's predictors, attention, rollout, saliency and random scores. A word
+is what is between blanks; it has the largest score of its pieces. [CLS] and [SEP] are no words:
+ranks and the uniform level leave them out. The uniform level is 1 / n for n words, and a word's
+fraction of all words' scores is compared with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from adapler_jax.data.batching.lengths import default_lengths
-from adapler_jax.data.classification.rationales import Annotated
+from adapler_jax.data.classification.rationales import AnnotatedText
 from adapler_jax.evaluation.attribution import attention_scores, layer_saliency, pruner_scores
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import pool_words
@@ -22,7 +23,7 @@ from adapler_jax.weights.save import Saved
 from benchmarks.rationale_windows import EncodedWindow
 
 PRUNED, KEPT = "adapler", "kept"
-# What explains an answer where one score a word is wanted: of the layers [N, W].
+# One score for each word, from the scores of all layers [N, W].
 WHOLE = {
     PRUNED: lambda score_NW: score_NW.mean(axis=0),
     "attention": lambda score_NW: score_NW[-1],
@@ -34,8 +35,11 @@ BATCH_SIZE = 8  # one layer's attention of so many windows is held at a time
 
 
 def token_scores(dense: Saved, pruned: Saved, *, dtype) -> Callable:
-    """Function of a batch -> {method: float32 [N, B, L]}; KEPT: 1 for tokens that the pruned model kept."""
+    """Return a function of a batch that gives the scores of every token.
 
+    Returns:
+      Batch -> {method: float32 [N, B, L]}; KEPT is 1 for tokens that the pruned model kept.
+    """
     pruner = pruner_of_saved(pruned)
 
     @jax.jit
@@ -73,7 +77,11 @@ def score_windows(
     dtype,
     seed: int,
 ) -> dict[str, list[np.ndarray]]:
-    """{method: scores of the words of every window, float32 [N, W]}; random ones drawn by the seed."""
+    """Score the words of every window.
+
+    Returns:
+      {method: float32 [N, W] of every window}; random scores are drawn by the seed.
+    """
     run, lengths = token_scores(dense, pruned, dtype=dtype), default_lengths(dense.max_length)
     rng = np.random.default_rng(seed)
     found: dict[str, list] = {}
@@ -88,9 +96,12 @@ def score_windows(
     return found | {"random": [rng.random(shape, np.float32) for shape in shapes]}
 
 
-def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[Annotated]) -> list[dict]:
-    """A row a method and layer: means over the windows of average precision, of the false positive rate at the uniform
-    level, and of the share of words above it. AdapLeR's rows have the share of the words still there, too."""
+def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[AnnotatedText]) -> list[dict]:
+    """Return a row for each method and layer, with means over the windows.
+
+    Columns are average precision, the false positive rate at the uniform level, and the fraction
+    of words above that level. AdapLeR's rows also have the fraction of words that remain.
+    """
     rows = []
     for method, found in scores.items():
         if method == KEPT:
@@ -107,8 +118,8 @@ def layer_rows(scores: dict[str, list[np.ndarray]], windows: Sequence[Annotated]
     return rows
 
 
-def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dict[str, float]:
-    """The columns of `layer_rows` for one score a word."""
+def agreement(scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText]) -> dict[str, float]:
+    """Return the columns of `layer_rows` for one score of each word."""
     chosen = [rationales.above_uniform(score_W) for score_W in scores]
     rates = [
         rationales.false_positive_rate(*pair)
@@ -126,9 +137,13 @@ def agreement(scores: Sequence[np.ndarray], windows: Sequence[Annotated]) -> dic
 
 
 def hard_scores(
-    scores: Sequence[np.ndarray], windows: Sequence[Annotated], share: float
+    scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText], share: float
 ) -> dict[str, float]:
-    """ERASER's agreement of the top words: `share` of each window, the mean share of human rationales in training."""
+    """Return ERASER's agreement of the top words.
+
+    Args:
+      share: fraction of each window, the mean fraction of human rationales in training.
+    """
     chosen = [rationales.choose_top(score_W, share) for score_W in scores]
     pairs = list(zip(chosen, (text.rationale_W for text in windows)))
     areas = [
@@ -143,14 +158,14 @@ def hard_scores(
 
 
 def faithfulness(
-    classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[Annotated]
+    classifier: Classifier, scores: Sequence[np.ndarray], windows: Sequence[AnnotatedText]
 ) -> dict:
-    """ERASER's comprehensiveness and sufficiency: means over the windows."""
+    """Return ERASER's comprehensiveness and sufficiency, means over the windows."""
     prob_TC = classifier.predict_probs([text.text for text in windows])
     answer_T = prob_TC.argmax(axis=-1)
 
     def answers(kept):
-        """Probabilities of the same answers by the kept words of each window alone."""
+        """Return probabilities of the same labels from the kept words of each window."""
         return classifier.predict_probs(list(map(some_words, windows, kept)))[
             np.arange(len(windows)), answer_T
         ]
@@ -171,16 +186,22 @@ def faithfulness(
     }
 
 
-def some_words(text: Annotated, chosen_W) -> str:
-    """The chosen words of a text."""
+def some_words(text: AnnotatedText, chosen_W) -> str:
+    """Return the chosen words of a text."""
     return " ".join(word for word, chosen in zip(text.words, chosen_W) if chosen)
 
 
 def eraser_rows(
-    scores, windows: Sequence[Annotated], share: float, classifiers: dict[str, Classifier]
+    scores, windows: Sequence[AnnotatedText], share: float, classifiers: dict[str, Classifier]
 ) -> list[dict]:
-    """A row a method and predictor: ERASER's measures. AdapLeR's scores explain its own model and, as all others, the
-    dense one, `classifiers` by name; random ones explain both."""
+    """Return ERASER's measures, a row for each method and predictor.
+
+    AdapLeR's scores explain its own model and, like all others, the dense model. Random scores
+    explain both.
+
+    Args:
+      classifiers: by name.
+    """
     rows = []
     for method, whole in WHOLE.items():
         found = list(map(whole, scores[method]))

@@ -1,4 +1,4 @@
-"""Movie reviews with human rationales as windows that a model can hold: files to train on, and windows to look into."""
+"""Cut movie reviews with human rationales into windows: training files, and windows to study."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from adapler_jax.data.classification.rationales import Annotated, cut_windows
+from adapler_jax.data.classification.rationales import AnnotatedText, cut_chunks
 from adapler_jax.data.classification.splits import holdout_rows
 from adapler_jax.io.atomic_files import replace_text
 
@@ -19,16 +19,20 @@ NUM_SPECIAL = 2  # [CLS] and [SEP]
 
 
 class EncodedWindow(NamedTuple):
-    """One window as tokens that know their words."""
+    """One window as tokens with the word of each."""
 
     token_L: np.ndarray  # int32, [CLS] first
     word_L: np.ndarray  # int32, index into the window's words; -1 for [CLS] and [SEP]
 
 
 def encode_windows(
-    core: Tokenizer, windows: Sequence[Annotated], *, max_length: int | None
+    core: Tokenizer, windows: Sequence[AnnotatedText], *, max_length: int | None
 ) -> list[EncodedWindow]:
-    """Tokenizes the windows word by word, which gives the tokens of their texts. max_length: cut there; None never."""
+    """Tokenize the windows word by word, which gives the tokens of their texts.
+
+    Args:
+      max_length: longer windows are cut there; None for no limit.
+    """
     core.no_truncation()
     if max_length is not None:
         core.enable_truncation(max_length)
@@ -42,25 +46,33 @@ def encode_windows(
     ]
 
 
-def windows_of(core: Tokenizer, documents: Sequence[Annotated], max_length: int) -> list[Annotated]:
-    """The windows of max_length tokens that hold a piece of a rationale; the others are left out, as the authors do."""
+def windows_of(
+    core: Tokenizer, documents: Sequence[AnnotatedText], max_length: int
+) -> list[AnnotatedText]:
+    """Return the windows of max_length tokens that contain part of a rationale."""
     windows = []
     for document, encoded in zip(documents, encode_windows(core, documents, max_length=None)):
         pieces_W = np.bincount(encoded.word_L[encoded.word_L >= 0], minlength=len(document.words))
-        windows += cut_windows(document, pieces_W, max_length - NUM_SPECIAL)
+        windows += cut_chunks(document, pieces_W, max_length - NUM_SPECIAL)
     return [window for window in windows if window.rationale_W.any()]
 
 
-def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str, list[Annotated]]:
-    """Documents to train on, to choose epochs by, and to look into, as train, validation and test: the official splits
-    where test has rationales; else validation is looked into, and a tenth of train, drawn by the seed, chooses.
+def share_out(
+    splits: dict[str, list[AnnotatedText]], *, seed: int = 0
+) -> dict[str, list[AnnotatedText]]:
+    """Split documents into train, validation (to choose epochs) and test (to study).
 
-    Raises ValueError where a split is missing or there are no rationales to look into.
+    These are the official splits where test has rationales. Otherwise validation becomes test, and
+    a tenth of train, drawn by the seed, becomes validation.
+
+    Raises:
+      ValueError: a split is missing, or no split to study has rationales.
     """
     missing = {"train", "validation"} - splits.keys()
     if missing:
         raise ValueError(
-            f"there is no split {' and no '.join(sorted(missing))}; found {', '.join(splits) or 'none'}"
+            f"there is no split {' and no '.join(sorted(missing))}; "
+            f"found {', '.join(splits) or 'none'}"
         )
     if any(text.rationale_W.any() for text in splits.get("test", ())):
         return {name: splits[name] for name in ("train", "validation", "test")}
@@ -74,8 +86,8 @@ def share_out(splits: dict[str, list[Annotated]], *, seed: int = 0) -> dict[str,
     }
 
 
-def write_windows(windows: dict[str, list[Annotated]], folder: pathlib.Path) -> dict[str, str]:
-    """Writes the texts and labels of each split as JSON lines; the sources of the splits, as configs take them."""
+def write_windows(windows: dict[str, list[AnnotatedText]], folder: pathlib.Path) -> dict[str, str]:
+    """Write each split as JSON lines and return the sources, in the form that configs take."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = {}
     for split, texts in windows.items():

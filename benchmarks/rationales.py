@@ -1,14 +1,16 @@
-"""Whether the words that AdapLeR keeps are those that humans point at: its paper's analysis, and ERASER's measures.
+r"""Compare the words that AdapLeR keeps with human rationales: its paper's analysis, and ERASER's.
 
-    python -m benchmarks.rationales --model=DIR --set=reinit_head=True --runs=runs/rationales \\
+    python -m benchmarks.rationales --model=DIR --set=reinit_head=True --runs=runs/rationales \
         --json=benchmarks/results/rationales.json --png=benchmarks/results/rationales.png
 
-Movie reviews are cut into windows of --max_length tokens that hold a rationale, each with the label of its review.
-AdapLeR is trained on them, a model a seed; what is missing under --runs is trained. Then, over the windows of the split
-that is looked into: average precision and false positive rate of the words at every layer, by AdapLeR's predictors and,
-of the fine-tuned model that they started from, by attention, its rollout and saliency; token F1, IOU F1, AUPRC,
-comprehensiveness and sufficiency of one score a word (AdapLeR: mean over the layers; attention and rollout: last layer;
-saliency: at the embeddings). A row a seed, method and layer, or predictor; then means over the seeds.
+Movie reviews are cut into windows of --max_length tokens that contain a rationale. Each window has
+the label of its review. AdapLeR is trained on them, a model for each seed; what is missing under
+--runs is trained. The scores of words come from AdapLeR's predictors and, for the fine-tuned
+model, from attention, its rollout and saliency. At every layer the table has average precision and
+false positive rate. For one score of each word it has token F1, IOU F1, AUPRC, comprehensiveness
+and sufficiency. The score is the mean over the layers for AdapLeR, the last layer for attention
+and rollout, and the embeddings for saliency. Rows are by seed, method and layer or predictor; then
+means over the seeds.
 """
 
 import pathlib
@@ -23,7 +25,7 @@ from adapler_jax.data.classification.rationales import MOVIE_CLASSES, load_movie
 from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.records import print_table, write_json
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 from adapler_jax.types import COMPUTE_DTYPES
 from adapler_jax.weights.hub import resolve_model
@@ -41,7 +43,7 @@ MODEL_COLUMNS = ("test_score", "dense_score", "flops_speedup")
 
 
 def summarize(rows: list[dict]) -> list[dict]:
-    """Mean and sample standard deviation over the seeds, a row a method and layer, or predictor."""
+    """Return means and deviations over the seeds by method and layer, or predictor."""
     return means_over_seeds(
         rows,
         by=("method", "layer", "predictor"),
@@ -50,7 +52,7 @@ def summarize(rows: list[dict]) -> list[dict]:
 
 
 def changes_of(options) -> dict:
-    """Config fields of the command."""
+    """Return the config fields of the command."""
     changes = {
         "model": options.model,
         "data.max_length": options.max_length,
@@ -60,7 +62,7 @@ def changes_of(options) -> dict:
 
 
 def prepare_windows(options, runs: pathlib.Path) -> tuple[dict, dict]:
-    """Windows by split, and the sources of their files."""
+    """Return windows by split, and the sources of their files."""
     core = load_core(resolve_model(options.model))
     documents = share_out(load_movie_rationales(options.source))
     windows = {
@@ -72,7 +74,7 @@ def prepare_windows(options, runs: pathlib.Path) -> tuple[dict, dict]:
 def measure_seed(
     config, workdir: pathlib.Path, windows: dict, *, log: Callable[[str], None]
 ) -> list[dict]:
-    """Trains what is missing and measures one seed."""
+    """Train what is missing and measure one seed."""
     run_all(config, workdir, log=log)
     models = {"dense": workdir / "finetune" / "model", "adapler": workdir / "adapler" / "model"}
     saved = {name: load_model(directory) for name, directory in models.items()}
@@ -105,7 +107,7 @@ def measure_seed(
 
 
 def main(options):
-    """Trains, measures, prints and draws."""
+    """Train, measure, print and draw."""
 
     def log(line):
         print(line, file=sys.stderr)
@@ -149,9 +151,7 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("runs", None, "folder of the windows and workdirs")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
-    flags.DEFINE_string(
-        "json", None, "where the rows are written, and where those of an earlier call are"
-    )
+    flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")
     flags.DEFINE_string("png", "", "where the lines over the layers are drawn")
     flags.mark_flags_as_required(["runs", "json"])
     run_command(lambda: main(flags.FLAGS))

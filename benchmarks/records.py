@@ -1,4 +1,4 @@
-"""A benchmark's record that grows over several calls: long trainings are measured a part at a time."""
+"""Grow a benchmark's record over several calls: a call measures a part of the trainings."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ from adapler_jax.training.phases import is_complete, read_done
 
 
 def training_commits(workdir: pathlib.Path, phase: str) -> list[str | None]:
-    """The commits that trained the model of a phase, each once, in the order of the phases that it rests on."""
+    """Return the commits that trained a phase's model, once each, in the order of phases."""
     names = ("finetune", "saliency", "adapler", phase) if phase != "finetune" else (phase,)
     return list(
         dict.fromkeys(
@@ -22,8 +22,11 @@ def training_commits(workdir: pathlib.Path, phase: str) -> list[str | None]:
 def means_over_seeds(
     rows: list[dict], *, by: tuple[str, ...], names: tuple[str, ...]
 ) -> list[dict]:
-    """A row a value of the `by` columns: means and sample standard deviations (`NAME_sd`) of the named columns over the
-    rows that have them; of one row the deviation is None."""
+    """Return a row for each value of the `by` columns: means and sample standard deviations.
+
+    Deviations are named `NAME_sd`. Rows without a column do not count for it; of one row it is
+    None.
+    """
     summary = []
     for values in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
         group = [row for row in rows if tuple(row[name] for name in by) == values]
@@ -38,18 +41,24 @@ def means_over_seeds(
 
 
 class Record:
-    """The rows at a path, all measured with the same config fields; every row names the commit, device and date of its
-    measuring."""
+    """The rows at a path, all measured with the same config fields.
+
+    Every row has the commit, device and date of its measurement.
+    """
 
     def __init__(self, path, fields: dict, *, module: str):
-        """Args: path: of the JSON, there or not. fields: {name: value} that all rows share. module: run by `python -m`.
+        """Open a record.
 
-        Raises ValueError where the rows there were measured with other fields.
+        Args:
+          path: of the JSON, which may not exist.
+          fields: {name: value} that all rows share.
+          module: that `python -m` runs.
+
+        Raises:
+          ValueError: the existing rows were measured with other fields.
         """
-        self._path, self._fields = (
-            pathlib.Path(path),
-            json.loads(json.dumps(fields)),
-        )  # as they are read back
+        self._path = pathlib.Path(path)
+        self._fields = json.loads(json.dumps(fields))  # equal to fields from a file
         self._command = module_command(module)
         self.rows = []
         if self._path.exists():
@@ -61,12 +70,12 @@ class Record:
             )
             if names:
                 raise ValueError(
-                    f"{path} holds runs with other values of {', '.join(names)}; give another --json"
+                    f"{path} has runs with other values of {', '.join(names)}; give another --json"
                 )
             self.rows = record["rows"]
 
     def add(self, found: list[dict], **summary) -> None:
-        """Appends rows and writes the file; `summary` entries stand beside the rows and replace those of before."""
+        """Append rows and write the file; `summary` entries replace the earlier entries."""
         stamped = results_record(found, command=self._command)
         self.rows += [
             row | {name: stamped[name] for name in ("commit", "device", "date")} for row in found

@@ -1,4 +1,4 @@
-"""An object in a process of its own, so that its threads, memory layout and settings touch nobody else's."""
+"""Run an object in a process of its own, with its own threads, memory layout and settings."""
 
 import contextlib
 import functools
@@ -10,13 +10,15 @@ PATIENCE_S = 2.0  # for a process that is no longer needed
 
 
 class Remote:
-    """Has the methods of the object that `factory(*args, **keywords)` makes in a fresh process; use it in a `with`.
+    """A proxy of the object that `factory(*args, **keywords)` makes in a fresh process.
 
-    The object is made at once, and waited for on entering. Factory, arguments and answers must be picklable. What goes
-    wrong there is a RuntimeError here; a process that is gone is a ChildProcessError.
+    It has the object's methods. Use it in a `with`. The object is made at once; entering waits for
+    it. Factory, arguments and results must be picklable. An error in the process is a RuntimeError
+    here. A process that ended is a ChildProcessError.
     """
 
     def __init__(self, factory: Callable, *args, **keywords):
+        """Start the process."""
         context = multiprocessing.get_context(
             "spawn"
         )  # a fork would inherit JAX without its threads
@@ -29,13 +31,16 @@ class Remote:
         there.close()
 
     def __getattr__(self, method: str) -> Callable:
+        """Return a function that calls the object's method."""
         return functools.partial(self._call, method)
 
     def __enter__(self) -> "Remote":
+        """Wait until the object is made."""
         self._answer()
         return self
 
     def __exit__(self, *_) -> None:
+        """End the process."""
         self._pipe.close()
         self._process.join(PATIENCE_S)
         self._process.terminate()  # one that works on is not waited for
@@ -54,7 +59,7 @@ class Remote:
 
     @contextlib.contextmanager
     def _told(self):
-        """Says in words that the process is gone."""
+        """Return a message that says that the process ended."""
         try:
             yield
         except (EOFError, OSError):
@@ -64,11 +69,11 @@ class Remote:
 
 
 def _serve(pipe, factory: Callable, args, keywords) -> None:
-    """Makes the object and answers calls of its methods until the other end is closed."""
+    """Make the object and answer calls of its methods until the other end is closed."""
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         try:
             held = factory(*args, **keywords)
-        except Exception:  # of any kind: it is told at the other end
+        except Exception:  # any kind: the other end raises it
             pipe.send((None, traceback.format_exc()))
             return
         pipe.send((None, None))

@@ -1,10 +1,12 @@
-"""How large a run's report is, and how soon a browser shows its first text.
+"""Measure how large a run's report is, and how soon a browser shows its first text.
 
-    python -m benchmarks.report_page --workdir=RUN [--model adapt-2x] [--examples 10000] [--rounds 5] [--json PATH]
+    python -m benchmarks.report_page --workdir=RUN [--model adapt-2x] [--examples 10000]
+        [--rounds 5] [--json PATH]
 
-Writes the page of `python -m adapler_jax.cli.report` into a scratch folder and opens it in a headless Chromium without a
-network, in a fresh context every round: `first_text_s` from the call to the first drawn text, `load_s` to the page's
-load event. Needs a Chromium (apt-get install chromium) and playwright of requirements-baselines.txt.
+Writes the page of `adapler report` into a scratch folder. A headless Chromium without a network
+opens it, in a fresh context every round. `first_text_s` is the time from the call to the first
+drawn text, `load_s` to the page's load event. Needs a Chromium (apt-get install chromium) and
+playwright of requirements-baselines.txt.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from adapler_jax.report.page import write_report
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-# The sandbox refuses root, which continuous integration often is; the page is ours.
+# Chromium's sandbox does not start as root, as in containers; the page is ours.
 CHROMIUM_ARGUMENTS = ["--no-sandbox"]
 FIRST_TEXT, NUM_EXAMPLES = (
     "#examples .text",
@@ -31,7 +33,7 @@ FIRST_TEXT, NUM_EXAMPLES = (
 
 
 def open_page(browser, address: str) -> dict:
-    """Seconds until the first text is drawn, and until the page has loaded, in a context of its own."""
+    """Return the seconds to the first drawn text and to the load event, in a fresh context."""
     context = browser.new_context(offline=True)
     tab = context.new_page()
     start = time.perf_counter()
@@ -46,7 +48,7 @@ def open_page(browser, address: str) -> dict:
 
 
 def measure(page: pathlib.Path, rounds: int) -> dict:
-    """The page's size, and medians over the rounds after one that warms the browser up."""
+    """Return the page's size, and medians over the rounds after one that warms the browser up."""
     from playwright.sync_api import sync_playwright  # of requirements-baselines.txt
 
     with sync_playwright() as driver:
@@ -61,7 +63,7 @@ def measure(page: pathlib.Path, rounds: int) -> dict:
 
 
 def main(arguments=None) -> list[dict]:
-    """Measures, prints and returns the row."""
+    """Measure, print and return the row."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

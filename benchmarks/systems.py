@@ -1,4 +1,4 @@
-"""What `benchmarks.peers` compares: systems that take token ids and give logits. Ours are here."""
+"""Systems that `benchmarks.peers` compares: they take token ids and give logits. Ours are here."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -21,40 +21,41 @@ PLAIN_DRIVERS = ("bucketed", "packed")
 
 
 class Texts(NamedTuple):
-    """Token and segment ids of some texts, a row a text, without padding."""
+    """Token and segment ids of some texts, a row for each text, without padding."""
 
     tokens: list[np.ndarray]
     segments: list[np.ndarray]
 
 
 def take(texts: Texts | Tokenized, rows) -> Texts:
-    """Some of the texts."""
+    """Return some of the texts."""
     return Texts([texts.tokens[row] for row in rows], [texts.segments[row] for row in rows])
 
 
 def sample(num_there: int, num_wanted: int) -> np.ndarray:
-    """Rows of a seeded sample in arrival order, all of them for 0 wanted; a smaller sample is the start of a larger."""
+    """Return the rows of a seeded sample in arrival order.
+
+    All rows for num_wanted 0. A smaller sample is the start of a larger sample.
+    """
     return np.random.default_rng(0).permutation(num_there)[: num_wanted or None]
 
 
 def chunks(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """The rows a batch at a time; the last may be smaller."""
+    """Yield the rows in batches; the last may be smaller."""
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
 class System(NamedTuple):
     """One model in one program."""
 
-    package: str  # adapler_jax, or a peer
+    package: str  # adapler_jax, or a baseline
     model: str  # dense, or the name of a pruned one
-    engine: str  # our driver, or how the peer got its graph
+    engine: str  # our driver, or how the baseline got its graph
     dtype: str  # of the products' operands
-    prepare: Callable[
-        [Texts, int], Any
-    ]  # texts and batch size -> what `run` takes, outside the timing
-    run: Callable[
-        [Any], np.ndarray
-    ]  # -> logits float32, a row a text and perhaps fillers behind them
+    # texts and batch size -> the input of `run`, outside the timing
+    prepare: Callable[[Texts, int], Any]
+    # -> logits float32, a row for each text, perhaps with padding examples after them
+    run: Callable[[Any], np.ndarray]
 
 
 def our_systems(
@@ -65,11 +66,15 @@ def our_systems(
     lengths: Sequence[int],
     buckets,
 ) -> list[System]:
-    """Every model in every driver and dtype; plain BERT, which drops nothing, padded and packed.
+    """Return every model in every driver and dtype; plain BERT padded and packed.
 
-    Args: models: by name. drivers: of the pruned models. lengths: to which padded plain BERT's batches are padded;
-    those of the others take the last one, since their programs leave padding out by themselves. buckets: as in
-    `make_engine`.
+    Args:
+      models: by name.
+      drivers: of the pruned models.
+      lengths: that batches of padded plain BERT are padded to. Batches of pruned models have the
+        last
+        length, because their programs leave padding out themselves.
+      buckets: as in `make_engine`.
     """
     systems = []
     for name, saved in models.items():
@@ -103,7 +108,7 @@ def our_systems(
 
 
 def pad_for_us(texts: Texts, batch_size: int, *, lengths: Sequence[int]):
-    """A Batch on the device, at the first of the lengths that holds the longest text."""
+    """Return a Batch on the device, at the first length that fits the longest text."""
     length = bucket_for(max(map(len, texts.tokens)), lengths)
     return jax.device_put(
         pad_batch(texts.tokens, texts.segments, length=length, batch_size=batch_size)
@@ -111,12 +116,12 @@ def pad_for_us(texts: Texts, batch_size: int, *, lengths: Sequence[int]):
 
 
 def run_ours(engine: Callable, params, batch) -> np.ndarray:
-    """Logits of a batch, on the host."""
+    """Return the logits of a batch, on the host."""
     return np.asarray(engine(params, batch)[0])
 
 
 def pad_to_longest(texts: Texts, batch_size: int) -> dict[str, np.ndarray]:
-    """The three inputs of a Hugging Face BERT, int64, padded to the batch's longest text; no fillers."""
+    """Return the three inputs of a Hugging Face BERT, int64, padded to the longest text."""
     del batch_size
     batch = pad_batch(texts.tokens, texts.segments, length=max(map(len, texts.tokens)))
     return {
@@ -130,10 +135,11 @@ class Bench:
     """Some systems in one process, and what is measured of them."""
 
     def __init__(self, systems: Sequence[System]):
+        """Take the systems."""
         self._systems, self._calls = systems, []
 
     def names(self) -> list[dict[str, str]]:
-        """{"package", "method", "engine", "dtype"} of each system."""
+        """Return {"package", "method", "engine", "dtype"} of each system."""
         return [
             {
                 "package": system.package,
@@ -145,7 +151,7 @@ class Bench:
         ]
 
     def predict(self, texts: Texts, batch_size: int) -> list[np.ndarray]:
-        """Each system's labels of some texts, in batches of like length."""
+        """Return each system's labels of some texts, in batches of similar length."""
         order = np.argsort([len(tokens) for tokens in texts.tokens], kind="stable")
         predicted = []
         for system in self._systems:
@@ -157,7 +163,7 @@ class Bench:
         return predicted
 
     def prepare(self, batches: Sequence[Texts]) -> None:
-        """Takes the batches of the coming turns, and runs each once, which compiles."""
+        """Take the batches of the coming turns, and run each once, which compiles."""
         self._calls = []
         for system in self._systems:
             inputs = [system.prepare(batch, len(batch.tokens)) for batch in batches]
@@ -166,6 +172,6 @@ class Bench:
                 call()
 
     def turn(self, place: int) -> list[float]:
-        """Seconds of one system on each batch; the first batch once before, uncounted, into cold caches."""
+        """Return one system's seconds on each batch, after an uncounted run of the first batch."""
         self._calls[place][0]()
         return [seconds_of(call) for call in self._calls[place]]

@@ -1,15 +1,17 @@
-"""Seconds and memory of the training steps of every phase, on random weights of the MiniLM-L6 shape.
+"""Time training steps of every phase, with their memory, on random weights of the MiniLM-L6 shape.
 
-    python -m benchmarks.training [--torch] [--quick] [--shapes 32x32,16x256] [--steps "adapler;trbert"] [--json PATH]
+    python -m benchmarks.training [--torch] [--quick] [--shapes 32x32,16x256]
+        [--steps "adapler;trbert"] [--json PATH]
 
-Fine-tuning, also with layers computed twice so as to keep less of them (`remat_layers`); saliency (a forward and a
-backward pass that update nothing); AdapLeR, and bringing its model to a speedup; PoWER-BERT's search and training;
-TR-BERT's policy, eight samples a text, alone and with the encoder. All steps and dtypes of a shape take turns in one
-run, with the default recipe of `adapler_jax/presets/sections.py`; compilation is apart. AdapLeR trains without attention dropout,
-as its recipe does; a row more has it, to compare like with like.
-Ratios are to fine-tuning with the same operands. Memory is what XLA plans for the program: arguments and temporaries.
-With --torch, fine-tuning of the same model by transformers and AdamW takes turns too, in a process each, in float32 and
-bfloat16 autocast; `torch_ratio` is to the better of the two.
+The steps are fine-tuning, also with layers computed twice to save memory (`remat_layers`);
+saliency, a forward and a backward pass without an update; AdapLeR, and its calibration to a
+speedup; PoWER-BERT's search and training; TR-BERT's policy with eight samples a text, alone and
+with the encoder. All steps and dtypes of a shape take turns in one run, by the default recipes of
+the presets. Compilation is apart. AdapLeR trains without attention dropout, as its recipe does;
+another row has the dropout, to compare equal steps. Ratios are to fine-tuning with the same
+operands. Memory is what XLA plans for the program: arguments and temporaries. With --torch,
+transformers and AdamW fine-tune the same model in processes of their own, in float32 and bfloat16
+autocast. `torch_ratio` is to the faster of the two.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from adapler_jax.inference.autotune.workloads import check_names, parse_case
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
 from adapler_jax.presets import sections
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig
 from benchmarks.models import MINILM, QUICK
 from benchmarks.peer_systems import REQUIREMENTS, missing_packages, peer_versions
@@ -35,7 +37,7 @@ TORCH = "torch finetune"
 
 
 def torch_training(config: EncoderConfig, batch: Batch, dtype: str, num_threads: int) -> Remote:
-    """torch's fine-tuning of the same model on the same batch, in a process of its own."""
+    """Return torch's fine-tuning of the model on the batch, in a process of its own."""
     options = Section(sections.finetune_section())
     inputs = {
         "input_ids": batch.token_BL,
@@ -45,8 +47,8 @@ def torch_training(config: EncoderConfig, batch: Batch, dtype: str, num_threads:
     }
     return Remote(
         TorchTraining,
-        recipe.with_dropout(config, options),
-        recipe.make_optimizer_config(options),
+        from_config.with_dropout(config, options),
+        from_config.make_optimizer_config(options),
         {name: array.astype(np.int64) for name, array in inputs.items()},
         dtype=dtype,
         num_steps=STEPS_PER_EPOCH * options.num_epochs,
@@ -57,7 +59,7 @@ def torch_training(config: EncoderConfig, batch: Batch, dtype: str, num_threads:
 def measure_with_torch(
     config: EncoderConfig, batch_size: int, length: int, num_rounds: int, **options
 ) -> list[dict]:
-    """The rows of one shape, torch's among them; `torch_ratio` is to the faster of those."""
+    """Return the rows of one shape with torch's; `torch_ratio` is to torch's faster row."""
     batch, num_threads = random_batch(config, batch_size, length), use_cores(0)
     with contextlib.ExitStack() as stack:
         others = {}
@@ -70,7 +72,7 @@ def measure_with_torch(
 
 
 def main(arguments=None) -> list[dict]:
-    """Measures, prints and returns the rows."""
+    """Measure, print and return the rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -80,7 +82,7 @@ def main(arguments=None) -> list[dict]:
     parser.add_argument("--torch", action="store_true", help="fine-tuning in torch too")
     parser.add_argument("--shapes", default=SHAPES, help="batch x length")
     parser.add_argument(
-        "--steps", default=";".join(STEPS), help="beside finetune, with ; between them"
+        "--steps", default=";".join(STEPS), help="steps besides finetune, separated by ;"
     )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", help="where the rows are written")

@@ -1,4 +1,7 @@
-"""Training steps of every phase on random weights and tokens; needs no more than jax, flax, optax and numpy."""
+"""Make training steps of every phase on random weights and tokens.
+
+Needs no more than jax, flax, optax and numpy.
+"""
 
 import dataclasses
 import functools
@@ -14,8 +17,9 @@ from adapler_jax.inference.autotune.timing import seconds_of
 from adapler_jax.inference.autotune.workloads import NUM_CLASSES
 from adapler_jax.presets import sections
 from adapler_jax.pruning import Pruner, keep_all, powerbert
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training import from_config, methods
 from adapler_jax.training.losses import LossConfig, saliency
+from adapler_jax.training.methods import adapler, trbert
 from adapler_jax.training.methods.calibration import steer_thresholds
 from adapler_jax.training.methods.policy import (
     init_selector_state,
@@ -33,13 +37,13 @@ FINETUNE = "finetune"
 
 
 class Section(dict):
-    """A config section whose fields are attributes too, as ml_collections gives them."""
+    """A config section whose fields are attributes too, as in ml_collections."""
 
     __getattr__ = dict.__getitem__
 
 
 def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
-    """A full batch of random tokens with random saliency."""
+    """Return a full batch of random tokens with random saliency."""
     rng = np.random.default_rng(0)
     return Batch(
         token_BL=rng.integers(0, config.vocab_size, (batch_size, length)).astype(np.int32),
@@ -53,7 +57,7 @@ def random_batch(config: EncoderConfig, batch_size: int, length: int) -> Batch:
 
 
 def start_params(config: EncoderConfig, pruner: Pruner):
-    """Random weights."""
+    """Return random weights."""
     key = jax.random.key(0, impl="rbg")
     return {
         "encoder": encoder_of(config).init(key, config),
@@ -63,7 +67,7 @@ def start_params(config: EncoderConfig, pruner: Pruner):
 
 
 def finetune_parts() -> tuple[Section, dict]:
-    """(section, arguments of `make_train_step` that the phase decides) of fine-tuning."""
+    """Return fine-tuning's section and the arguments of `make_train_step` that it sets."""
     return Section(sections.finetune_section()), {
         "pruner": keep_all(),
         "losses": LossConfig(),
@@ -72,34 +76,36 @@ def finetune_parts() -> tuple[Section, dict]:
 
 
 def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
-    """The same of AdapLeR, with other values of some fields."""
+    """Return AdapLeR's section and arguments, with other values of some fields."""
     options = Section(sections.adapler_section(), **changes)
     return options, {
-        "pruner": recipe.pruner_from_config(config, options),
-        "losses": recipe.make_loss_config(options),
-        "slope_fn": recipe.make_slope_fn(options)(STEPS_PER_EPOCH),
-        "jitter": recipe.make_threshold_noise(options),
+        "pruner": adapler.make_adapler(config, options),
+        "losses": adapler.make_loss_config(options),
+        "slope_fn": functools.partial(
+            adapler.make_slope_schedule(options), steps_per_epoch=STEPS_PER_EPOCH
+        ),
+        "threshold_noise": adapler.make_threshold_noise(options),
     }
 
 
 def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
-    """The same of bringing AdapLeR's model to a speedup, as `training/phases.py` has it."""
+    """Return the section and arguments that calibrate AdapLeR's model to a speedup."""
     options, parts = adapler_parts(config)
     threshold_controller = functools.partial(steer_thresholds, target=ADAPT_SPEEDUP)
     return options, parts | {
         "slope_fn": lambda step: options.slope_end,
-        "jitter": None,
-        "steer": threshold_controller,
+        "threshold_noise": None,
+        "threshold_controller": threshold_controller,
     }
 
 
 def powerbert_parts(
     config: EncoderConfig, batch: Batch, *, is_search: bool
 ) -> tuple[Section, dict]:
-    """The same of PoWER-BERT's search, and of its training with what was found."""
+    """Return the section and arguments of PoWER-BERT's search, or of its training."""
     options, length = Section(sections.powerbert_section()), batch.token_BL.shape[1]
     pruner = (
-        recipe.search_pruner_of(config, options, max_length=length)
+        methods.powerbert.make_powerbert_search(config, options, length)
         if is_search
         else powerbert(config)
     )
@@ -115,12 +121,14 @@ class Step:
     """A compiled training step and its state."""
 
     def __init__(self, step_fn: Callable, state: TrainState, batch: Batch):
+        """Compile the step."""
         self._state, self._batch, self._key = state, batch, jax.random.key(1, impl="rbg")
         self._run, self.columns = compiled_with_columns(
             jax.jit(step_fn, donate_argnums=0), self._state, self._batch, self._key
         )
 
     def __call__(self):
+        """Run one step."""
         self._state, numbers = self._run(self._state, self._batch, self._key)
         return numbers
 
@@ -134,11 +142,14 @@ def soft_train_step(
     *,
     remat: bool = False,
 ) -> Step:
-    """A step by the soft rule, of every method but TR-BERT."""
-    rates, num_steps = recipe.make_optimizer_config(options), STEPS_PER_EPOCH * options.num_epochs
+    """Return a step by the soft rule, of every method but TR-BERT."""
+    rates, num_steps = (
+        from_config.make_optimizer_config(options),
+        STEPS_PER_EPOCH * options.num_epochs,
+    )
     main, thresholds = main_optimizer(rates, num_steps), threshold_optimizer(rates, num_steps)
     step_fn = make_train_step(
-        recipe.with_dropout(config, options),
+        from_config.with_dropout(config, options),
         main=main,
         thresholds=thresholds,
         dtype=COMPUTE_DTYPES[dtype],
@@ -150,14 +161,14 @@ def soft_train_step(
 
 
 def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool) -> Step:
-    """A step of TR-BERT's policy, alone or with the encoder."""
+    """Return a step of TR-BERT's policy, alone or with the encoder."""
     options = Section(sections.trbert_section())
     pruner, policy = (
-        recipe.trbert_of(config, options),
-        recipe.make_policy_config(options, joint=joint),
+        trbert.make_trbert(config, options),
+        trbert.make_policy_config(options, joint=joint),
     )
-    main = main_optimizer(recipe.make_optimizer_config(options), STEPS_PER_EPOCH)
-    config = recipe.with_dropout(config, options)
+    main = main_optimizer(from_config.make_optimizer_config(options), STEPS_PER_EPOCH)
+    config = from_config.with_dropout(config, options)
 
     def objective(params, batch, step, key):
         return policy_objective(
@@ -185,6 +196,7 @@ class SaliencyStep:
     """The compiled step of the phase between fine-tuning and AdapLeR."""
 
     def __init__(self, config: EncoderConfig, batch: Batch, dtype: str):
+        """Compile the step."""
         self._params, self._batch = start_params(config, keep_all()), batch
 
         def measure_saliency(params, batch):
@@ -195,11 +207,12 @@ class SaliencyStep:
         )
 
     def __call__(self):
+        """Run one step."""
         return self._run(self._params, self._batch)
 
 
 def compiled_with_columns(jitted, *args) -> tuple[Callable, dict]:
-    """(compiled program, its seconds to compile and the MiB that XLA plans: arguments and temporaries)."""
+    """Return a compiled program, with the seconds to compile it and the MiB XLA plans."""
     start = time.perf_counter()
     compiled = jitted.lower(*args).compile()
     compile_s = time.perf_counter() - start
@@ -209,7 +222,7 @@ def compiled_with_columns(jitted, *args) -> tuple[Callable, dict]:
 
 
 def adapler_with_attention_dropout(config: EncoderConfig) -> tuple[Section, dict]:
-    """AdapLeR's parts with fine-tuning's dropout."""
+    """Return AdapLeR's parts with fine-tuning's dropout."""
     finetune, _ = finetune_parts()
     return adapler_parts(config, attention_dropout_prob=finetune.attention_dropout_prob)
 
@@ -242,9 +255,11 @@ def measure(
     dtypes: Collection[str] = tuple(COMPUTE_DTYPES),
     others: dict[tuple[str, str], Callable] | None = None,
 ) -> list[dict]:
-    """One row a dtype and step: all take turns on one shape, the first round of each left out.
+    """Return one row for each dtype and step; all take turns on one shape, without the first round.
 
-    Args: names: of the steps beside fine-tuning. others: turns beside ours, by dtype and name.
+    Args:
+      names: of the steps besides fine-tuning.
+      others: further turns, by dtype and name.
     """
     config = dataclasses.replace(config, num_positions=max(length, config.num_positions))
     batch = random_batch(config, batch_size, length)

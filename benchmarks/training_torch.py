@@ -1,4 +1,7 @@
-"""The fine-tuning step of `benchmarks.training` in torch, as transformers' users write it; for a process of its own."""
+"""Fine-tune in torch for `benchmarks.training`, as users of transformers write it.
+
+It runs in a process of its own.
+"""
 
 import numpy as np
 
@@ -9,7 +12,7 @@ NUM_CLASSES = 2
 
 
 def torch_config(config: EncoderConfig):
-    """Our sizes and dropout in transformers' words."""
+    """Return our sizes and dropout in transformers' words."""
     import transformers
 
     return transformers.BertConfig(
@@ -29,7 +32,7 @@ def torch_config(config: EncoderConfig):
 
 
 def parameter_groups(model, weight_decay: float) -> list[dict]:
-    """Weight decay on kernels and tables, not on biases and norms."""
+    """Put weight decay on kernels and tables, not on biases and norms."""
     named = list(model.named_parameters())
     plain = [value for name, value in named if name.endswith("bias") or "LayerNorm" in name]
     decayed = [value for name, value in named if not (name.endswith("bias") or "LayerNorm" in name)]
@@ -52,8 +55,13 @@ class TorchTraining:
         num_steps: int,
         num_threads: int,
     ):
-        """Args: rates: OptimizerConfig. batch: int64 arrays of transformers' names, labels among them. num_steps: of
-        the rate's schedule."""
+        """Load the model and the optimizer.
+
+        Args:
+          rates: OptimizerConfig.
+          batch: int64 arrays by transformers' names, labels among them.
+          num_steps: of the rate's schedule.
+        """
         import torch
         import transformers
 
@@ -73,7 +81,7 @@ class TorchTraining:
         self._clip_norm, self._in_bfloat16 = rates.clip_norm, dtype == "bfloat16"
 
     def step(self) -> float:
-        """One step; returns the loss."""
+        """Run one step and return the loss."""
         import torch
 
         with torch.autocast("cpu", torch.bfloat16, enabled=self._in_bfloat16):
@@ -87,5 +95,5 @@ class TorchTraining:
         return loss.item()
 
     def turn(self) -> list[float]:
-        """Seconds of one step."""
+        """Return the seconds of one step."""
         return [seconds_of(self.step)]

@@ -1,4 +1,4 @@
-"""Systems take turns, so that a busy moment of the machine hits all of them."""
+"""Let systems take turns, so that a busy moment of the machine affects all of them."""
 
 import os
 import time
@@ -8,14 +8,17 @@ import numpy as np
 
 from adapler_jax.inference.autotune.timing import rounds
 
-PAUSE_S = 0.1  # threads of ONNX Runtime spin for 20 to 30 ms after a call, and would slow the next system down
+# Threads of ONNX Runtime spin for 20 to 30 ms after a call and would slow the next system down.
+PAUSE_S = 0.1
 
 
 def use_cores(num_cores: int) -> int:
-    """Restricts what this process starts from now on to some of its cores, 0 for all, and returns their number.
+    """Restrict later work of this process to some of its cores, 0 for all; return their number.
 
-    JAX takes the cores that it finds at its first computation: call this before. Raises ValueError where there are
-    fewer.
+    JAX uses the cores that it finds at its first computation: call this before.
+
+    Raises:
+      ValueError: the process has fewer cores.
     """
     found = sorted(os.sched_getaffinity(0))
     if not 0 <= num_cores <= len(found):
@@ -30,10 +33,14 @@ def use_cores(num_cores: int) -> int:
 def time_turns(
     turns: Mapping[Hashable, Callable], *, num_rounds: int, pause_s: float = PAUSE_S
 ) -> dict:
-    """Seconds by system, float64 [rounds, calls]; a turn returns the seconds of its calls.
+    """Return the seconds by system, float64 [rounds, calls].
 
-    A pause stands before every turn, in which the threads of the system before come to rest. Every round starts with
-    another system. Raises ValueError on no systems or less than one round.
+    A turn returns the seconds of its calls.
+    A pause before every turn lets the threads of the previous system finish. Every round starts
+    with another system.
+
+    Raises:
+      ValueError: there are no systems, or less than one round.
     """
     if not turns or num_rounds < 1:
         raise ValueError(

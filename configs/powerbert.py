@@ -1,13 +1,16 @@
-"""PoWER-BERT on one task: --config=configs/powerbert.py:TASK[,paper][,finetuned][,debug]
+"""Train PoWER-BERT on one task.
 
-A search finds how many tokens each layer retains, then the model is trained with them. `config.powerbert.rank_l1_coef` is
-the dial: more of it, fewer tokens.
+    python train.py --config=configs/powerbert.py:TASK[,paper][,finetuned][,debug] --workdir=W
+
+A search finds how many tokens each layer retains. Then the model is trained with these numbers. A
+larger `config.powerbert.rank_l1_coef` retains fewer tokens. Scores, speedups and times are in
+docs/methods.md.
 """
 
 from adapler_jax.presets import common, sections
-from configs import adapler
+from adapler_jax.presets.tasks import TASKS
 
-# learning_rate, rank_learning_rate, rank_l1_coef and batch_size of the released program; its lengths are ours.
+# learning_rate, rank_learning_rate, rank_l1_coef and batch_size of the released program.
 PUBLISHED = {
     "sst2": (3e-5, 5e-4, 2e-4, 64),
     "mrpc": (6e-5, 3e-3, 3e-3, 64),
@@ -17,8 +20,8 @@ PUBLISHED = {
 
 
 def paper(config):
-    """The released program: its numbers where it names the task's, and its behaviour."""
-    config.data.bucket_lengths = (config.data.max_length,)  # padding that votes is of one length
+    """Set the released program's behaviour, and its numbers where it names the task's."""
+    config.data.bucket_lengths = (config.data.max_length,)  # padding counts as tokens there
     config.finetune.num_epochs = 3
     for phase in (config.finetune, config.powerbert):
         phase.update(
@@ -35,9 +38,9 @@ def paper(config):
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,paper][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
-    task, variants = common.split_argument(argument, adapler.TASKS)
-    config = common.task_config(task, adapler.TASKS[task], powerbert=sections.powerbert_section())
+    """Return the config of a run; `argument` is "task[,paper][,finetuned][,debug]"."""
+    task, variants = common.split_argument(argument, TASKS)
+    config = common.task_config(task, TASKS[task], powerbert=sections.powerbert_section())
     config.method = "powerbert"
     common.apply_variants(config, variants, common.VARIANTS | {"paper": paper})
     return config

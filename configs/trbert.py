@@ -1,11 +1,14 @@
-"""TR-BERT on one task: --config=configs/trbert.py:TASK[,paper][,finetuned][,debug]
+"""Train TR-BERT on one task.
 
-Two selectors decide of every token whether it goes on. `config.trbert.policy_length_coef` and `joint_length_coef`, the
-paper's alpha in two phases, are the dial: more of it, fewer tokens.
+    python train.py --config=configs/trbert.py:TASK[,paper][,finetuned][,debug] --workdir=W
+
+Two selectors decide for every token whether later layers process it. Larger values of
+`config.trbert.policy_length_coef` and `joint_length_coef`, the paper's alpha in two phases, keep
+fewer tokens. Scores, speedups and times are in docs/methods.md.
 """
 
 from adapler_jax.presets import common, sections
-from configs import adapler
+from adapler_jax.presets.tasks import TASKS
 
 # alpha of the policy and of the joint phase in the released program.
 PUBLISHED = {
@@ -22,8 +25,9 @@ PUBLISHED = {
 }
 
 
-# What its scripts for questions do otherwise than that for classes: rate, epochs, share of warm-up and of guided steps.
-# (Those of HotpotQA and TriviaQA warm up for 1,000 steps of any number, and HotpotQA's guides whole epochs.)
+# Learning rate, epochs, warmup_ratio and imitation_ratio of its scripts for questions. (Its
+# scripts for HotpotQA and TriviaQA warm up for 1,000 steps; its HotpotQA script imitates in whole
+# epochs.)
 SCRIPTS = {
     "squad": (5e-5, 3, 0.1, 0.2),
     "squad2": (5e-5, 3, 0.1, 0.2),
@@ -37,8 +41,8 @@ SCRIPTS = {
 
 
 def paper(config):
-    """The released program's steps and behaviour."""
-    config.data.bucket_lengths = (config.data.max_length,)  # shares and padding are of one length
+    """Set the released program's recipe and behaviour."""
+    config.data.bucket_lengths = (config.data.max_length,)  # the length loss uses the padded length
     config.finetune.update(
         {"num_epochs": 5, "learning_rate": 3e-5, "weight_decay": 0.0, "warmup_ratio": 0.1}
     )
@@ -73,9 +77,9 @@ def paper(config):
 
 
 def get_config(argument="sst2"):
-    """The run's config; `argument` is "task[,paper][,finetuned][,debug]", with the tasks of `configs/adapler.py`."""
-    task, variants = common.split_argument(argument, adapler.TASKS)
-    config = common.task_config(task, adapler.TASKS[task], trbert=sections.trbert_section())
+    """Return the config of a run; `argument` is "task[,paper][,finetuned][,debug]"."""
+    task, variants = common.split_argument(argument, TASKS)
+    config = common.task_config(task, TASKS[task], trbert=sections.trbert_section())
     config.method = "trbert"
     if task in PUBLISHED:
         policy, joint = PUBLISHED[task]

@@ -1,19 +1,24 @@
-"""The pictures of docs/how-it-works.md, from one AdapLeR run and one record of the drivers.
+"""Draw the pictures of docs/how-it-works.md from an AdapLeR run and a record of the drivers.
 
-    python docs/pictures.py --workdir=W --out=docs/pictures
+Usage: python docs/pictures.py --workdir=W --out=docs/pictures
 
-1 words of one text, layer by layer; 2 scores against the threshold of one layer; 3 the soft removal at the slopes that
-training took; 4 tokens left in each layer over test texts; 5 operations against seconds. What a
-picture shows is printed too, so that a text can quote it.
+1. the words of one text, layer by layer
+2. scores and threshold of one layer
+3. the soft removal at the slopes of training
+4. tokens left in each layer over test texts
+5. operations and seconds
+
+The script also prints the numbers of the pictures.
 """
 
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
+from typing import Any
 
-sys.path.insert(
-    0, str(pathlib.Path(__file__).resolve().parent.parent)
-)  # the library, where it is not installed
+# The script also works in a clone without an installed library.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,10 +26,10 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.explanation import Explanation, entered
+from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.pruning.adapler import soft_removal
-from adapler_jax.report.evaluation import finished_phases, read_run
-from adapler_jax.training import from_config as recipe
+from adapler_jax.training.finished import finished_phases, read_run
+from adapler_jax.training.methods.adapler import make_slope_schedule
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model
@@ -32,232 +37,214 @@ from benchmarks.pyplot import load_pyplot
 
 KEPT, DROPPED = "#e69f00", "#9a9a9a"
 DRIVERS = {"bucketed": ("#b35806", "s"), "packed": ("#2166ac", "o")}
-STAGES = (0.0, 0.25, 0.5, 1.0)  # of training, at which the soft removal is drawn
+STAGES = (0.0, 0.25, 0.5, 1.0)  # fractions of training, for picture 3
+STEPS_PER_EPOCH = 1000  # any number: slopes depend on the fraction of training
+SHOWN_WORDS = range(9, 14)  # number of words of the text shown
+TOKEN_GAP = 1.6  # characters
+FULL_SHADE = 2.5  # score over the mean score of a layer that gets the darkest shade
+MIN_SHADE = 0.12
+GUIDE = {"color": "0.5", "linewidth": 1, "linestyle": ":"}  # style of helping lines
+PERCENTILES = (10, 90)  # the band of picture 4
 
 
-def choose(explanations: list[Explanation], labels: list[str]) -> Explanation:
-    """The one with the longest text among those of 9 to 13 words that the model labels rightly."""
-    found = [
+def choose(explanations: Sequence[Explanation], labels: Sequence[str]) -> Explanation:
+    """Return the explanation of the longest text of readable length with a correct label.
+
+    Raises:
+      ValueError: there is no such text.
+    """
+    candidates = [
         explanation
         for explanation, label in zip(explanations, labels, strict=True)
-        if explanation.prediction.label == label
-        and 9 <= len(explanation.prediction.texts[0].split()) <= 13
+        if explanation.prediction.label == label and num_words(explanation) in SHOWN_WORDS
     ]
-    if not found:
+    if not candidates:
+        first, last = SHOWN_WORDS[0], SHOWN_WORDS[-1]
         raise ValueError(
-            "none of the texts has 9 to 13 words and a right label; give one by --text"
+            f"no text has {first} to {last} words and a correct label; give one by --text"
         )
-    return max(found, key=lambda explanation: len(explanation.prediction.texts[0]))
+    return max(candidates, key=lambda explanation: len(explanation.prediction.texts[0]))
+
+
+def num_words(explanation: Explanation) -> int:
+    """Return the number of words of the text."""
+    return len(explanation.prediction.texts[0].split())
 
 
 def thresholds_of(explanation: Explanation, eta_N) -> np.ndarray:
-    """eta_n / length of every layer, the length being that of the tokens which enter it: float [layers]."""
-    entering_N = [len(explanation.tokens), *explanation.prediction.num_tokens[:-1]]
-    return np.asarray(eta_N) / np.array(entering_N)
+    """Return the threshold eta / n of every layer, float [N], for n tokens that enter the layer."""
+    num_entering_N = [len(explanation.tokens), *explanation.prediction.num_tokens[:-1]]
+    return np.asarray(eta_N) / np.array(num_entering_N)
 
 
 def busiest_layer(explanation: Explanation) -> int:
-    """The layer in front of which most tokens go, from 0; of equal ones the first."""
+    """Return the first layer, from 0, that drops the most tokens."""
     counts = np.array([len(explanation.tokens), *explanation.prediction.num_tokens])
     return int(np.argmax(counts[:-1] - counts[1:]))
 
 
 def slopes_of(options) -> list[float]:
-    """The slopes of training at its stages, by the run's schedule."""
-    steps = 1000  # a share of training needs no more
-    slope = recipe.make_slope_fn(options)(steps)
-    last = steps * options.num_epochs - 1
-    return [float(slope(jnp.int32(round(stage * last)))) for stage in STAGES]
+    """Return the slopes of the run's schedule at STAGES."""
+    slope_fn = make_slope_schedule(options)
+    last_step = STEPS_PER_EPOCH * options.num_epochs - 1
+    steps = [jnp.int32(round(stage * last_step)) for stage in STAGES]
+    return [float(slope_fn(step, STEPS_PER_EPOCH)) for step in steps]
 
 
 def driver_points(
-    rows: list[dict], *, batch: int, length: int, dtype: str
+    rows: list[dict[str, Any]], *, batch: int, length: int, dtype: str
 ) -> dict[str, np.ndarray]:
-    """{driver: [points, 2]} of operations and milliseconds, both in percent of the dense model's."""
+    """Return {driver: float [points, 2]}: operations and seconds in percent of the dense model."""
+    case = (batch, length, dtype, "mixed")
     chosen = [
-        row
-        for row in rows
-        if (row["batch"], row["length"], row["dtype"], row["texts"])
-        == (batch, length, dtype, "mixed")
+        row for row in rows if (row["batch"], row["length"], row["dtype"], row["texts"]) == case
     ]
-    return {
-        driver: np.array(
-            [
-                (100 / row["flops_speedup"], 100 / row["wall_speedup"])
-                for row in chosen
-                if row["engine"] == driver
-            ]
-        )
-        for driver in DRIVERS
-    }
+    points: dict[str, list[tuple[float, float]]] = {driver: [] for driver in DRIVERS}
+    for row in chosen:
+        if row["engine"] in points:
+            point = (100 / row["flops_speedup"], 100 / row["wall_speedup"])
+            points[row["engine"]].append(point)
+    return {driver: np.array(found) for driver, found in points.items()}
 
 
-def draw_words(pyplot, explanation: Explanation, path) -> None:
-    """Picture 1: a row a layer; a token is the darker, the higher its score beside the mean of the layer."""
-    keep_NL, score_NL = explanation.keep_NL, explanation.score_NL
-    entering_NL = entered(keep_NL)
+def draw_words(pyplot, explanation: Explanation, path: pathlib.Path) -> None:
+    """Draw picture 1: a row per layer, with tokens shaded by their score."""
     width_L = np.array([len(token) for token in explanation.tokens])
-    end_L = np.cumsum(width_L + 1.6)  # in characters, with a gap between two tokens
-    num_layers = len(keep_NL)
-    figure, axis = pyplot.subplots(
-        figsize=(1.6 + 0.078 * end_L[-1], 0.9 + 0.38 * num_layers), layout="constrained"
-    )
-    for layer, token in zip(*np.nonzero(entering_NL)):
-        kept, middle = keep_NL[layer, token], end_L[token] - width_L[token] / 2
-        strength = (
-            np.clip(score_NL[layer, token] * entering_NL[layer].sum() / 2.5, 0.12, 1.0)
-            if kept
-            else 0.0
-        )
-        axis.text(
-            middle,
-            layer,
-            explanation.tokens[token],
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            family="monospace",
-            color="black" if kept else DROPPED,
-            bbox={
-                "boxstyle": "square,pad=0.2",
-                "linewidth": 0,
-                "facecolor": KEPT,
-                "alpha": strength,
-            },
-        )
-        if not kept:
-            axis.plot(
-                middle + np.array([-0.5, 0.5]) * width_L[token],
-                [layer, layer],
-                color=DROPPED,
-                linewidth=1,
-            )
+    end_L = np.cumsum(width_L + TOKEN_GAP)  # in characters
+    num_layers = len(explanation.keep_NL)
+    size = (1.6 + 0.078 * end_L[-1], 0.9 + 0.38 * num_layers)
+    figure, axis = pyplot.subplots(figsize=size, layout="constrained")
+    for layer, token in zip(*np.nonzero(reached_layer(explanation.keep_NL))):
+        draw_token(axis, explanation, layer=layer, token=token, end=end_L[token])
     axis.set(xlim=(0, end_L[-1] + 1), ylim=(num_layers - 0.4, -0.6), xticks=[])
-    axis.set_yticks(
-        range(num_layers), [f"layer {n + 1}, {keep_NL[n].sum()} tokens" for n in range(num_layers)]
-    )
+    counts = explanation.keep_NL.sum(axis=1)
+    labels = [f"layer {layer + 1}, {count} tokens" for layer, count in enumerate(counts)]
+    axis.set_yticks(range(num_layers), labels)
     axis.spines[["left", "bottom"]].set_visible(False)
     axis.tick_params(length=0)
-    save(pyplot, figure, axis, path)
+    save(pyplot, figure, axis, path=path)
 
 
-def draw_scores(pyplot, explanation: Explanation, eta_N, path) -> int:
-    """Picture 2: the scores of the tokens that enter one layer, and its threshold. Returns the layer, from 0."""
+def draw_token(axis, explanation: Explanation, *, layer: int, token: int, end: float) -> None:
+    """Draw one token of a layer: shaded if it is kept, struck out if it is dropped."""
+    text, kept = explanation.tokens[token], explanation.keep_NL[layer, token]
+    middle = end - len(text) / 2
+    color = "black" if kept else DROPPED
+    shade = {
+        "boxstyle": "square,pad=0.2",
+        "linewidth": 0,
+        "facecolor": KEPT,
+        "alpha": shade_of(explanation, layer, token) if kept else 0.0,
+    }
+    font = {"fontsize": 8.5, "family": "monospace", "ha": "center", "va": "center"}
+    axis.text(middle, layer, text, color=color, bbox=shade, **font)
+    if not kept:
+        ends = middle + np.array([-0.5, 0.5]) * len(text)
+        axis.plot(ends, [layer, layer], color=DROPPED, linewidth=1)
+
+
+def shade_of(explanation: Explanation, layer: int, token: int) -> float:
+    """Return the opacity of a token's shade: its score relative to the mean score of the layer."""
+    num_entering = reached_layer(explanation.keep_NL)[layer].sum()
+    relative = explanation.score_NL[layer, token] * num_entering
+    return float(np.clip(relative / FULL_SHADE, MIN_SHADE, 1.0))
+
+
+def draw_scores(pyplot, explanation: Explanation, eta_N, path: pathlib.Path) -> int:
+    """Draw picture 2, the scores and the threshold of one layer, and return the layer, from 0."""
     layer = busiest_layer(explanation)
-    entered = explanation.score_NL[layer] > 0
-    score_L, keep_L = explanation.score_NL[layer][entered], explanation.keep_NL[layer][entered]
-    tokens = [token for token, there in zip(explanation.tokens, entered) if there]
-    threshold = thresholds_of(explanation, eta_N)[layer]
+    enters_L = explanation.score_NL[layer] > 0
+    score_L, keep_L = explanation.score_NL[layer][enters_L], explanation.keep_NL[layer][enters_L]
+    tokens = [token for token, enters in zip(explanation.tokens, enters_L) if enters]
+    threshold, mean = thresholds_of(explanation, eta_N)[layer], 1 / len(tokens)
     figure, axis = pyplot.subplots(figsize=(8, 3.4), layout="constrained")
-    for name, color, shown_L in (("stays", KEPT, keep_L), ("goes", DROPPED, ~keep_L)):
+    for name, color, shown_L in (("kept", KEPT, keep_L), ("dropped", DROPPED, ~keep_L)):
         axis.bar(np.flatnonzero(shown_L), score_L[shown_L], color=color, label=name)
     axis.axhline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.3f}")
-    axis.axhline(
-        1 / len(tokens),
-        color="0.5",
-        linewidth=1,
-        linestyle=":",
-        label=f"mean score {1 / len(tokens):.3f}",
-    )
+    axis.axhline(mean, label=f"mean score {mean:.3f}", **GUIDE)
     axis.set_xticks(range(len(tokens)), tokens, rotation=55, ha="right", rotation_mode="anchor")
-    axis.set(
-        ylabel="score", title=f"layer {layer + 1}: {len(tokens)} tokens come, {keep_L.sum()} stay"
-    )
+    title = f"layer {layer + 1}: {len(tokens)} tokens enter, {keep_L.sum()} are kept"
+    axis.set(ylabel="score", title=title)
     axis.margins(y=0.3)
     axis.legend(frameon=False, ncols=4, loc="upper left")
-    save(pyplot, figure, axis, path)
+    save(pyplot, figure, axis, path=path)
     return layer
 
 
-def draw_removal(pyplot, slopes: list[float], threshold: float, path) -> None:
-    """Picture 3: what is left of a token at each slope, over its score as a multiple of the threshold."""
+def draw_removal(pyplot, slopes: Sequence[float], threshold: float, path: pathlib.Path) -> None:
+    """Draw picture 3: the survival weight at each slope, over score / threshold."""
     ratio_X = np.linspace(0.5, 1.25, 751)
+    score_X = jnp.asarray(ratio_X * threshold, jnp.float32)
     figure, axis = pyplot.subplots(figsize=(6.4, 3.4), layout="constrained")
     shades = pyplot.colormaps["YlOrBr"](np.linspace(0.35, 0.95, len(slopes)))
     for slope, stage, shade in zip(slopes, STAGES, shades):
-        weight_X = np.exp(
-            soft_removal(jnp.asarray(ratio_X * threshold, jnp.float32), threshold, slope)
-        )
-        axis.plot(
-            ratio_X, weight_X, color=shade, label=f"slope {slope:.0f}, at {stage:.0%} of training"
-        )
-    axis.axvline(1.0, color="0.5", linewidth=1, linestyle=":")
+        survival_X = np.exp(soft_removal(score_X, threshold, slope))
+        label = f"slope {slope:.0f}, at {stage:.0%} of training"
+        axis.plot(ratio_X, survival_X, color=shade, label=label)
+    axis.axvline(1.0, **GUIDE)
     axis.set(
-        xlabel="score / threshold", ylabel="weight that is left", title="soft removal in one layer"
+        xlabel="score / threshold", ylabel="survival weight", title="soft removal in one layer"
     )
     axis.legend(frameon=False)
-    save(pyplot, figure, axis, path)
+    save(pyplot, figure, axis, path=path)
 
 
-def draw_counts(pyplot, count_EN, length_E, path) -> None:
-    """Picture 4: tokens left in each layer over texts: the mean, and the range of the middle 80 percent."""
-    layer_N = np.arange(count_EN.shape[1] + 1)
+def draw_counts(pyplot, count_EN, length_E, path: pathlib.Path) -> None:
+    """Draw picture 4: tokens left in each layer, the mean over texts and the middle 80 percent."""
     count_EN = np.concatenate([length_E[:, None], count_EN], axis=1)
-    low_N, high_N = np.percentile(count_EN, (10, 90), axis=0)
+    layer_N = np.arange(count_EN.shape[1])
+    low_N, high_N = np.percentile(count_EN, PERCENTILES, axis=0)
     figure, axis = pyplot.subplots(figsize=(6.4, 3.4), layout="constrained")
-    axis.fill_between(
-        layer_N, low_N, high_N, color=KEPT, alpha=0.25, linewidth=0, label="middle 8 of 10 texts"
-    )
+    band = {"color": KEPT, "alpha": 0.25, "linewidth": 0, "label": "middle 80% of the texts"}
+    axis.fill_between(layer_N, low_N, high_N, **band)
     axis.plot(layer_N, count_EN.mean(axis=0), color=KEPT, marker="o", label="mean")
-    axis.axhline(length_E.mean(), color="0.5", linewidth=1, linestyle=":", label="plain BERT, mean")
+    axis.axhline(length_E.mean(), label="plain BERT, mean", **GUIDE)
     axis.set_xticks(layer_N, ["text", *map(str, layer_N[1:])])
-    axis.set(
-        xlabel="layer",
-        ylabel="tokens",
-        ylim=0,
-        title=f"tokens left over {len(length_E)} test texts",
-    )
+    title = f"tokens left over {len(length_E)} test texts"
+    axis.set(xlabel="layer", ylabel="tokens", ylim=0, title=title)
     axis.legend(frameon=False)
-    save(pyplot, figure, axis, path)
+    save(pyplot, figure, axis, path=path)
 
 
-def draw_seconds(pyplot, points: dict, title: str, path) -> None:
-    """Picture 5: seconds over operations, both in percent of plain BERT's."""
+def draw_seconds(pyplot, points: dict[str, np.ndarray], title: str, path: pathlib.Path) -> None:
+    """Draw picture 5: seconds over operations, both in percent of plain BERT."""
     figure, axis = pyplot.subplots(figsize=(5.2, 4.0), layout="constrained")
-    axis.plot(
-        [0, 110],
-        [0, 110],
-        color="0.5",
-        linewidth=1,
-        linestyle=":",
-        label="all that is saved is time",
-    )
+    axis.plot([0, 110], [0, 110], label="time in proportion", **GUIDE)
     axis.plot([100], [100], color="black", marker="D", linestyle="none", label="plain BERT, padded")
     for driver, point_P2 in points.items():
         color, marker = DRIVERS[driver]
         axis.plot(*point_P2.T, color=color, marker=marker, label=driver)
-    axis.set(
-        xlabel="operations, % of plain BERT",
-        ylabel="seconds, % of plain BERT",
-        xlim=(0, 110),
-        ylim=0,
-    )
+    axis.set(xlabel="operations, % of plain BERT", ylabel="seconds, % of plain BERT")
+    axis.set(xlim=(0, 110), ylim=0)
     axis.set_title(title, fontsize=10)
     axis.legend(frameon=False)
-    save(pyplot, figure, axis, path)
+    save(pyplot, figure, axis, path=path)
 
 
-def save(pyplot, figure, axis, path) -> None:
-    """Writes and closes a figure without its upper and right frame."""
+def save(pyplot, figure, axis, *, path: pathlib.Path) -> None:
+    """Write and close a figure without its upper and right frame."""
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
 
-def load_shown(options, workdir: pathlib.Path):
-    """(classifier, its eta) of the model that is shown."""
+def load_shown(options, workdir: pathlib.Path) -> tuple[Classifier, np.ndarray]:
+    """Return the classifier of the model that is shown, and its eta of every layer.
+
+    Raises:
+      ValueError: the run has no such model.
+    """
     phases = finished_phases(workdir)
     if options.model not in phases:
-        raise ValueError(
-            f"{workdir} holds no finished model {options.model}; there are {', '.join(phases)}"
-        )
+        names = ", ".join(phases)
+        raise ValueError(f"{workdir} has no finished model {options.model}; there are {names}")
     folder = phases[options.model] / "model"
     eta_N = np.asarray(load_model(folder).params["pruner"]["threshold_N"])
     return Classifier.load(folder, **engine_options(read_run(workdir))), eta_N
 
 
 def sample_texts(config, num_texts: int) -> tuple[list[str], list[str]]:
-    """A seeded sample of the test texts of a run, and the names of their classes."""
+    """Return a seeded sample of the run's test texts, and the names of their classes."""
     dataset = load_data(config)
     examples = dataset.split(dataset.eval_splits[0])
     rows = np.random.default_rng(0).permutation(len(examples))[:num_texts]
@@ -265,11 +252,9 @@ def sample_texts(config, num_texts: int) -> tuple[list[str], list[str]]:
     return [examples.texts[row] for row in rows], [names[examples.labels[row]] for row in rows]
 
 
-def main(options) -> None:
-    """SamplingNoise all five and prints what they show."""
-    pyplot = load_pyplot()
-    workdir, out = pathlib.Path(options.workdir).expanduser(), pathlib.Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+def draw_run(pyplot, options, out: pathlib.Path) -> None:
+    """Draw pictures 1 to 4 from the run and print their numbers."""
+    workdir = pathlib.Path(options.workdir).expanduser()
     config = read_run(workdir)
     classifier, eta_N = load_shown(options, workdir)
     texts, labels = sample_texts(config, options.texts)
@@ -277,40 +262,56 @@ def main(options) -> None:
     shown = classifier.explain(options.text) if options.text else choose(explanations, labels)
     draw_words(pyplot, shown, out / "words.png")
     layer = draw_scores(pyplot, shown, eta_N, out / "scores.png")
-    slopes, threshold = slopes_of(config.adapler), thresholds_of(shown, eta_N)[layer]
-    draw_removal(pyplot, slopes, float(threshold), out / "soft_removal.png")
+    slopes, threshold = slopes_of(config.adapler), float(thresholds_of(shown, eta_N)[layer])
+    draw_removal(pyplot, slopes, threshold, out / "soft_removal.png")
     length_E = np.array([len(explanation.tokens) for explanation in explanations])
     count_EN = np.array([explanation.prediction.num_tokens for explanation in explanations])
     draw_counts(pyplot, count_EN, length_E, out / "tokens.png")
-    record = json.loads(pathlib.Path(options.record).read_text())
-    points = driver_points(record["rows"], batch=32, length=128, dtype="float32")
-    draw_seconds(
-        pyplot, points, f"32 texts of up to 128 tokens\n{record['device']}", out / "seconds.png"
-    )
-    print("text:", shown.prediction.texts[0])
-    print("answer:", shown.prediction.label, f"{shown.prediction.probability:.2f}")
-    print("tokens:", len(shown.tokens), "then", *shown.prediction.num_tokens)
-    print("words in the last layer:", *shown.prediction.kept_words[-1])
-    print(
-        "eta:", *(f"{eta:.3f}" for eta in eta_N), "- slopes:", *(f"{slope:.0f}" for slope in slopes)
-    )
+    print_shown(shown)
+    print("eta:", *(f"{eta:.3f}" for eta in eta_N))
+    print("slopes:", *(f"{slope:.0f}" for slope in slopes))
     print(f"layer {layer + 1}: threshold {threshold:.3f}")
-    print(
-        f"mean tokens of {len(texts)} texts: {length_E.mean():.1f} then",
-        *count_EN.mean(axis=0).round(1).tolist(),
-    )
+    means = count_EN.mean(axis=0).round(1).tolist()
+    print(f"mean tokens of {len(texts)} texts: {length_E.mean():.1f} then", *means)
+
+
+def print_shown(shown: Explanation) -> None:
+    """Print the text that is shown, its prediction and its kept words."""
+    prediction = shown.prediction
+    print("text:", prediction.texts[0])
+    print("prediction:", prediction.label, f"{prediction.probability:.2f}")
+    print("tokens:", len(shown.tokens), "then", *prediction.num_tokens)
+    print("words in the last layer:", *prediction.kept_words[-1])
+
+
+def draw_record(pyplot, path: pathlib.Path, out: pathlib.Path) -> None:
+    """Draw picture 5 from the record and print its numbers."""
+    record = json.loads(path.read_text())
+    points = driver_points(record["rows"], batch=32, length=128, dtype="float32")
+    title = f"32 texts of up to 128 tokens\n{record['device']}"
+    draw_seconds(pyplot, points, title, out / "seconds.png")
     for driver, point_P2 in points.items():
-        print(f"{driver}: operations % and seconds %:", *(f"{a:.0f}/{b:.0f}" for a, b in point_P2))
+        pairs = [f"{operations:.0f}/{seconds:.0f}" for operations, seconds in point_P2]
+        print(f"{driver}: operations % and seconds %:", *pairs)
+
+
+def main(options) -> None:
+    """Draw all five pictures and print their numbers."""
+    pyplot = load_pyplot()
+    out = pathlib.Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    draw_run(pyplot, options, out)
+    draw_record(pyplot, pathlib.Path(options.record), out)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "a finished AdapLeR run")
-    flags.DEFINE_string("model", "adapler", "which of its models, as adapt-2x")
+    flags.DEFINE_string("workdir", None, "finished AdapLeR run")
+    flags.DEFINE_string("model", "adapler", "model of the run, as adapt-2x")
     flags.DEFINE_string("out", None, "folder of the pictures")
     flags.DEFINE_string(
-        "record", "benchmarks/results/engines-minilm.json", "of benchmarks.engines, for picture 5"
+        "record", "benchmarks/results/engines-minilm.json", "record of benchmarks.engines"
     )
-    flags.DEFINE_string("text", "", "for pictures 1 and 2; empty: one of the test texts")
-    flags.DEFINE_integer("texts", 1000, "test texts that are looked at", lower_bound=1)
+    flags.DEFINE_string("text", "", "text of pictures 1 and 2; default: a test text")
+    flags.DEFINE_integer("texts", 1000, "number of test texts", lower_bound=1)
     flags.mark_flags_as_required(["workdir", "out"])
     run_command(lambda: main(flags.FLAGS))

@@ -10,9 +10,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from adapler_jax.data.classification.tasks import TASKS
-from adapler_jax.data.qa.splits import CHOICE, SPAN, WIKIHOP
-from adapler_jax.data.qa.tasks import READING_TASKS
-from adapler_jax.presets import common, qa, sections
+from adapler_jax.data.qa.splits import QAKind
+from adapler_jax.data.qa.tasks import QA_TASKS
+from adapler_jax.presets import common, old_names, qa, sections
+from adapler_jax.presets.tasks import TASKS as TASK_PRESETS
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
 from configs import adapler, distill, finetune, powerbert, quickstart, trbert
@@ -28,10 +29,6 @@ VARIANTS = {
     "trbert": ("paper", "finetuned", "debug"),
     "distill": ("finetuned", "debug"),
 }
-PAIRED = (
-    "sst2",
-    "squad2",
-)  # tasks whose configs are built with each pair of variants, in both orders
 SECTIONS = {
     "adapler": {
         "adapler": sections.adapler_section(),
@@ -44,13 +41,6 @@ SECTIONS = {
 }
 LONG = ("triviaqa", "hotpotqa", "wikihop")  # of which TR-BERT's released program reads 1,024 tokens
 SECTIONS["quickstart"] = SECTIONS["adapler"]
-ARGUMENTS = [
-    (name, ",".join((task, *variants)))
-    for name, known in VARIANTS.items()
-    for task in adapler.TASKS
-    for count in range(3 if task in PAIRED else 2)
-    for variants in itertools.permutations(known, count)
-] + [("quickstart", ""), ("quickstart", "debug")]
 MODULES = {
     "adapler": adapler,
     "distill": distill,
@@ -59,6 +49,16 @@ MODULES = {
     "quickstart": quickstart,
     "trbert": trbert,
 }
+
+
+def arguments(name):
+    """Return each task once, then each variant and each pair of variants once, for two tasks."""
+    if name == "quickstart":
+        return ["", "debug"]
+    variants = VARIANTS[name]
+    chosen = [*((variant,) for variant in variants), *itertools.combinations(variants, 2)]
+    varied = [",".join((task, *names)) for task in ("sst2", "squad2") for names in chosen]
+    return [*TASK_PRESETS, *varied]
 
 
 @pytest.fixture(name="parse_flags")
@@ -88,18 +88,22 @@ def kinds(config):
     }
 
 
-@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
-def test_every_config_builds_with_the_fields_of_the_base_and_of_its_method(name, argument):
-    config = MODULES[name].get_config(argument)
+@pytest.mark.parametrize("name", MODULES)
+def test_every_config_builds_with_the_fields_of_the_base_and_of_its_method(name):
+    for argument in arguments(name):
+        check_fields(name, MODULES[name].get_config(argument))
+
+
+def check_fields(name, config):
     expected = common.base_config()
     for section, fields in SECTIONS.get(name, {}).items():
         expected[section] = fields
-    if config.task in READING_TASKS:
+    if config.task in QA_TASKS:
         expected.qa = qa.qa_section()
     assert kinds(config) == kinds(expected)
     assert config.method == {"quickstart": "adapler"}.get(name, name)
     check_config(config)
-    assert config.task in {**TASKS, **READING_TASKS}
+    assert config.task in {**TASKS, **QA_TASKS}
     assert ("finetune" == name) == (len(phase_list(config)) == 1)
 
 
@@ -107,9 +111,13 @@ def test_every_config_file_is_tested():
     assert {path.stem for path in FOLDER.glob("*.py")} == set(MODULES)
 
 
-@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
-def test_lengths_and_sizes_are_consistent(name, argument):
-    config = MODULES[name].get_config(argument)
+@pytest.mark.parametrize("name", MODULES)
+def test_lengths_and_sizes_are_consistent(name):
+    for argument in arguments(name):
+        check_lengths(MODULES[name].get_config(argument))
+
+
+def check_lengths(config):
     data = config.data
     assert not data.bucket_lengths or data.bucket_lengths[-1] == data.max_length
     assert list(data.bucket_lengths) == sorted(set(data.bucket_lengths))
@@ -120,30 +128,31 @@ def test_lengths_and_sizes_are_consistent(name, argument):
 
 def test_the_presets_are_those_of_the_task_tables():
     presets = {
-        name: preset["max_length"]
-        for name, preset in adapler.TASKS.items()
-        if name not in READING_TASKS
+        name: preset["max_length"] for name, preset in adapler.TASKS.items() if name not in QA_TASKS
     }
     assert presets == {name: task.max_length for name, task in TASKS.items()}
-    assert qa.TASKS.keys() == READING_TASKS.keys()
+    assert qa.TASKS.keys() == QA_TASKS.keys()
 
 
 @pytest.mark.parametrize("variant", ["", ",debug"])
-@pytest.mark.parametrize(("name", "task"), READING_TASKS.items())
+@pytest.mark.parametrize(("name", "task"), QA_TASKS.items())
 def test_a_question_leaves_room_for_its_text(name, task, variant):
     config = finetune.get_config(name + variant)
     fields = config.qa
-    limits = {CHOICE: fields.max_option_tokens, WIKIHOP: fields.max_candidates}  # a marker each
+    limits = {
+        QAKind.MULTIPLE_CHOICE: fields.max_option_tokens,
+        QAKind.WIKIHOP: fields.max_candidates,
+    }  # a marker each
     limit = limits.get(task.kind, fields.max_question_tokens)
     room = config.data.max_length - limit - 3  # special tokens
     assert room >= 1
-    if task.kind == SPAN and name != "triviaqa":  # whose windows do not overlap
+    if task.kind == QAKind.SPAN and name != "triviaqa":  # whose windows do not overlap
         assert fields.doc_stride <= room - fields.max_answer_tokens or variant
 
 
 def test_predictors_of_answers_in_texts_are_held_to_saliency():
     found = {name: adapler.get_config(name).adapler.kl_coef for name in adapler.TASKS}
-    spans = {name for name, task in READING_TASKS.items() if task.kind == SPAN}
+    spans = {name for name, task in QA_TASKS.items() if task.kind == QAKind.SPAN}
     assert found == {name: 0.1 if name in spans else 0.005 for name in adapler.TASKS}
 
 
@@ -173,7 +182,7 @@ def test_debug_shrinks_whatever_the_order(name):
     for task in adapler.TASKS:
         config = MODULES[name].get_config(f"{task},debug")
         assert config.data.num_train_examples <= 64
-        small = 256 if task == "wikihop" else 64 if task in READING_TASKS else 32
+        small = 256 if task == "wikihop" else 64 if task in QA_TASKS else 32
         assert config.data.max_length <= small
         epochs = {
             field: value
@@ -203,6 +212,30 @@ def test_an_unknown_variant_lists_the_known(name, module):
         ValueError, match="unknown variant 'debag'; did you mean debug. there are .*debug"
     ):
         module.get_config(argument)
+
+
+def test_an_old_variant_names_the_present_one():
+    with pytest.raises(ValueError, match="variant 'faithful' is now 'paper'"):
+        adapler.get_config("sst2,faithful")
+
+
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        (
+            "adapler.warmup_share=0.1",
+            "config.adapler.warmup_share is now config.adapler.warmup_ratio",
+        ),
+        ("reading.stride=8", "config.reading.stride is now config.qa.doc_stride"),
+        ("distil.num_epochs=2", "config.distil.num_epochs is now config.distill.num_epochs"),
+        ("fresh_head=True", "config.fresh_head is now config.reinit_head"),
+        ("adapler.warmup_ratio=0.1", None),
+        ("seed=1", None),
+    ],
+)
+def test_an_old_field_names_the_present_one(flag, line):
+    arguments = ["train.py", "--config=configs/adapler.py:sst2", f"--config.{flag}"]
+    assert old_names.explain_old_flag(arguments) == line
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -23,7 +23,13 @@ ORDER = [
     {"weights", "model_flops"},
     {"forward"},
     {"inference/drivers"},
-    {"inference/autotune", "inference/engine", "inference/ids", "inference/processes"},
+    {
+        "inference/autotune",
+        "inference/engine",
+        "inference/ids",
+        "inference/model_kind",
+        "inference/processes",
+    },
     {"export"},
     {"inference"},
     {"evaluation"},
@@ -31,7 +37,7 @@ ORDER = [
     {"serving"},
     {"report"},
     {"cli"},
-    {"train", "evaluate"},
+    {"train", "evaluate", "__main__"},
 ]
 # Parts of one level that may meet.
 ENGINE = next(rooms for rooms in ORDER if "inference/engine" in rooms)
@@ -47,6 +53,8 @@ OPTIONAL = {
     "huggingface_hub",
     "openpyxl",
 }
+
+PUBLIC_API = "adapler_jax/__init__.py"
 
 # Rooms of plain arithmetic.
 NUMPY_ONLY = {"data", "metrics", "flops"}
@@ -66,6 +74,8 @@ def imports_of(file: str, source: str) -> list[Import]:
     found = []
 
     def visit(node, inside):
+        if file == PUBLIC_API and isinstance(node, ast.If):
+            return  # names for type checkers: it imports them on first use
         if isinstance(node, ast.Import):
             found.extend(Import(file, node.lineno, alias.name, inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -180,14 +190,9 @@ def flags_defined(source: str) -> list[str]:
 
 
 def test_only_commands_define_flags():
-    commands = {
-        "train.py",
-        "evaluate.py",
-        "adapler_jax/cli/predict.py",
-        "adapler_jax/cli/report.py",
-    }
-    assert {file for file, source in FILES.items() if flags_defined(source)} <= commands
-    assert flags_defined(FILES["train.py"]) != []
+    defining = {file for file, source in FILES.items() if flags_defined(source)}
+    assert all(file.startswith("adapler_jax/cli/") for file in defining)
+    assert "adapler_jax/cli/train.py" in defining
 
 
 def test_every_room_of_the_package_has_a_level():
@@ -228,7 +233,7 @@ def test_the_benchmark_for_accelerators_needs_few_packages():
         "numpy",
         "rich",
     }
-    assert "ml_collections" in packages_behind("train.py", FILES)
+    assert "ml_collections" in packages_behind("adapler_jax/cli/train.py", FILES)
 
 
 BAD = {
@@ -303,7 +308,7 @@ def test_bad_import_of_a_config_is_found():
         ("adapler_jax/weights/files.py", "def f():\n    import torch"),
         ("adapler_jax/training/validation.py", "from adapler_jax.inference.drivers import masked"),
         ("configs/adapler.py", "from adapler_jax.presets import common"),
-        ("train.py", "from absl import flags\nfrom adapler_jax.cli import console"),
+        ("train.py", "from adapler_jax.cli.main import run_subcommand"),
     ],
 )
 def test_good_import_is_let_through(file, source):

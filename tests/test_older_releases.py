@@ -6,22 +6,25 @@ Only the names in this test do.
 
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import sys
 
 import pytest
 from absl import flags
-from adapler_jax.inference.reader import Reader
 from ml_collections import config_flags
 
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.report.evaluation import evaluate_workdir
+from adapler_jax.inference.question_answerer import QuestionAnswerer
+from adapler_jax.presets import old_names
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 
 RELEASE = pathlib.Path(__file__).parent / "fixtures" / "release_0_1"
 CONFIGS = pathlib.Path(__file__).parents[1]  # the folder that holds configs/
-NEW_NAMES: dict[str, str] = {}  # of flags in the recorded commands that have another name today
+FLAG = re.compile(r"--config\.([\w.]+)=")
+CONFIG_FILE = re.compile(r"--config=configs/(\w+)\.py")
 EXPECTED = json.loads((RELEASE / "expected.json").read_text())
 RUNS = tuple(EXPECTED["finished"])
 TOLERANCE = 1e-5
@@ -36,6 +39,11 @@ def silent(_):
     pass
 
 
+def new_phase(name):
+    """Return the present name of a method, or of the phase that has its name."""
+    return old_names.METHODS.get(name, name)
+
+
 @pytest.fixture
 def release(tmp_path, monkeypatch):
     """Copy the files into an empty directory and enter it, so that relative paths hold."""
@@ -46,9 +54,10 @@ def release(tmp_path, monkeypatch):
 
 def config_of(command, monkeypatch):
     """Return the config and the workdir of a recorded command, parsed as train.py does."""
-    for old, new in NEW_NAMES.items():
-        command = command.replace(f"--{old}=", f"--{new}=")
-    command = command.replace("--config=configs/", f"--config={CONFIGS}/configs/")
+    command = FLAG.sub(lambda flag: f"--config.{old_names.new_field(flag[1])}=", command)
+    command = CONFIG_FILE.sub(
+        lambda file: f"--config={CONFIGS}/configs/{new_phase(file[1])}.py", command
+    )
     arguments = shlex.split(command)[1:]
     monkeypatch.setattr(sys, "argv", arguments)  # config_flags looks for the fields there
     values = flags.FlagValues()
@@ -84,7 +93,9 @@ def predict(directory, *, is_qa):
             }
             for found in Classifier.load(directory).predict(EXPECTED["texts"])
         ]
-    answers = Reader.load(directory).answer_all([tuple(pair) for pair in EXPECTED["pairs"]])
+    answers = QuestionAnswerer.load(directory).answer_all(
+        [tuple(pair) for pair in EXPECTED["pairs"]]
+    )
     return [
         {
             "text": found.text,
@@ -119,17 +130,20 @@ def test_an_interrupted_run_continues_to_the_same_numbers(release, monkeypatch, 
     directory = release / "interrupted" / run
     config, workdir = config_of((directory / "commands.txt").read_text(), monkeypatch)
     notes = []
-    run_all(config, workdir, tell=notes.append)
+    run_all(config, workdir, log=notes.append)
     expected = EXPECTED["continued"][run]
     for phase, done in expected["done"].items():
-        assert_near(json.loads((directory / phase / "done.json").read_text()), done, phase)
+        found = json.loads((directory / new_phase(phase) / "done.json").read_text())
+        assert_near(found, done, phase)
+    assert any("was begun with release 0.1" in note for note in notes)
     tolerance = QA_SCORE_TOLERANCE if run == "reading" else TOLERANCE
-    assert_predictions(directory, run, expected["predictions"], tolerance)
+    predictions = {new_phase(phase): found for phase, found in expected["predictions"].items()}
+    assert_predictions(directory, run, predictions, tolerance)
 
 
 @pytest.mark.parametrize("run", ["adapler", "reading"])
 def test_a_finished_run_is_evaluated_to_the_same_scores(release, run):
-    rows = evaluate_workdir(pathlib.Path("finished") / run, tell=silent, with_times=False)
+    rows = evaluate_workdir(pathlib.Path("finished") / run, log=silent, with_times=False)
     assert_near(rows, EXPECTED["finished"][run]["evaluation"], run)
 
 
@@ -137,6 +151,6 @@ def test_a_finished_run_is_evaluated_to_the_same_scores(release, run):
 def test_the_command_of_a_finished_run_finds_nothing_to_do(release, monkeypatch, run):
     directory, notes = release / "finished" / run, []
     config, workdir = config_of((directory / "commands.txt").read_text(), monkeypatch)
-    run_all(config, workdir, tell=notes.append)
+    run_all(config, workdir, log=notes.append)
     done = EXPECTED["finished"][run]["done"]
-    assert {f"{phase}: finished before" for phase in done} <= set(notes)
+    assert {f"{new_phase(phase)}: finished before" for phase in done} <= set(notes)

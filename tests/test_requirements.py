@@ -10,6 +10,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from adapler_jax.cli.extras import EXTRAS
+from tests.test_imports import packages_behind, source_files
+
+SOURCES = source_files()
+UPPER = ("<", "<=", "==", "~=")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = sorted(path.name for path in ROOT.glob("requirements*.txt"))
 
@@ -38,7 +43,7 @@ def test_every_requirement_has_an_upper_bound(name):
     unbounded = [
         str(found)
         for found in requirements(name)
-        if not any(bound.operator in ("<", "<=", "==", "~=") for bound in found.specifier)
+        if not any(bound.operator in UPPER for bound in found.specifier)
     ]
     assert unbounded == []
 
@@ -52,10 +57,52 @@ def test_every_requirement_is_named_once(name):
 def test_what_builds_and_extends_the_package_has_an_upper_bound_too():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"].get("optional-dependencies", {}).values()
-    for line in [*project["build-system"]["requires"], *itertools.chain(*extras)]:
-        assert any(bound.operator in ("<", "<=", "==") for bound in Requirement(line).specifier), (
-            line
-        )
+    lines = [*project["build-system"]["requires"], *itertools.chain(*extras)]
+    for found in map(Requirement, lines):
+        is_own = found.name == "adapler_jax"  # an extra that includes another one
+        assert is_own or any(bound.operator in UPPER for bound in found.specifier), found
+
+
+def declared(*extras):
+    """The requirements of pyproject.toml: of these extras, of no extra the dependencies."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    if not extras:
+        return set(project["dependencies"])
+    lines = itertools.chain(*(project["optional-dependencies"][extra] for extra in extras))
+    return {line for line in lines if not line.startswith("adapler_jax[")}
+
+
+def test_the_extras_divide_the_requirements():
+    lines = {str(found) for found in requirements("requirements.txt")}
+    parts = [declared(), declared("train"), declared("report"), declared("tfds")]
+    found = [str(Requirement(line)) for part in parts for line in part]
+    assert len(found) == len(set(found)) and set(found) == lines
+    tests = {str(found) for found in requirements("requirements-test.txt")}
+    assert {str(Requirement(line)) for line in declared("dev")} == tests
+    docs = {str(found) for found in requirements("requirements-docs.txt")}
+    assert {str(Requirement(line)) for line in declared("docs")} == docs
+
+
+def test_the_dependencies_are_what_inference_imports():
+    names = {canonicalize_name(Requirement(line).name) for line in declared()}
+    needed = set()
+    for name in ("cli/predict", "cli/latency", "cli/export", "inference/classifier"):
+        needed |= packages_behind(f"adapler_jax/{name}.py", SOURCES)
+    packages = {"absl": "absl-py"}
+    # tokenizers brings huggingface_hub, for names of the hub; jax.export imports flatbuffers.
+    brought = {"huggingface-hub", "flatbuffers"}
+    needed -= {"transformers"}  # for type checkers alone
+    assert {packages.get(package, package) for package in needed} | brought == names
+
+
+def test_every_package_of_an_extra_that_is_imported_has_its_name_in_the_message():
+    packages = {"orbax-checkpoint": "orbax", "ml-collections": "ml_collections"}
+    for extra in ("train", "report", "hf", "excel"):
+        for line in declared(extra):
+            name = Requirement(line).name.lower()
+            package = packages.get(canonicalize_name(name), name)
+            found = {key.lower(): value for key, value in EXTRAS.items()}
+            assert found[package] == extra, package
 
 
 def test_the_lock_has_hashes_of_every_version():

@@ -1,27 +1,26 @@
-"""Classify a file, or answer its questions: python -m adapler_jax.cli.predict --model=DIR [--input=FILE] [--output=FILE]
+"""Classify a file, or answer its questions.
 
-One output row for every input row, in the same order: the label, the probability of every class, whether the text was
-longer than the model reads and, with --kept, the words that the last layer ran on and the tokens in every layer. The
-columns of an input table follow. Input is text lines (.txt, or standard input), a table (.csv, .tsv, .parquet) or JSON
-lines (.jsonl). Rows go to standard output as TSV with a header line, or to a .csv, .tsv, .jsonl or .parquet file, which
-appears once it is complete. Files may be larger than memory.
+    adapler predict --model=DIR [--input=FILE] [--output=FILE]
 
-A model that answers questions takes tables and JSON lines with the columns question and context, and gives the answer,
-empty for none, its characters in the context, its score and its probability. A model that chooses among options takes
-question, article and options, and gives the chosen option, its number from 0, its probability and those of all.
+Each input row gives one output row, in order: the label, the probability of every class, and
+whether the text is longer than the model's input. --kept adds the words that the last layer keeps
+and the number of tokens in every layer. The columns of an input table follow. Input is text lines
+(.txt, or standard input), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Output is TSV with
+a header line on standard output, or a .csv, .tsv, .jsonl or .parquet file, which appears once it is
+complete. Files may be larger than memory.
+
+A question-answering model takes tables and JSON lines with the columns question and context. It
+gives the answer (empty if there is none), its characters in the context, its score and its
+probability. A multiple-choice model takes question, article and options. It gives the chosen
+option, its number from 0, its probability and the probabilities of all options.
 """
-
-from adapler_jax.io import process
-
-if __name__ == "__main__":
-    process.begin(resumes=False)  # before imports that take seconds
 
 from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
-from adapler_jax.inference.long_texts import HOW, TRUNCATE
+from adapler_jax.inference.long_texts import LONG_TEXT_MODES, TRUNCATE
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.bulk import predict_file
 from adapler_jax.serving.copied_columns import ALL, NONE, parse_copy
@@ -29,73 +28,112 @@ from adapler_jax.serving.prediction_inputs import STANDARD, input_kind
 from adapler_jax.serving.streams import KINDS
 from adapler_jax.types import COMPUTE_DTYPES
 
-_MODEL = flags.DEFINE_string("model", None, "directory of a saved model")
-_INPUT = flags.DEFINE_string("input", STANDARD, "file of texts; - is standard input")
+FLAGS = flags.FlagValues()
+_MODEL = flags.DEFINE_string(
+    "model", None, "directory of a saved model", required=True, flag_values=FLAGS
+)
+_INPUT = flags.DEFINE_string(
+    "input", STANDARD, "file of texts; - is standard input", flag_values=FLAGS
+)
 _OUTPUT = flags.DEFINE_string(
-    "output", STANDARD, ".csv, .tsv, .jsonl or .parquet file; - is standard output, as TSV"
+    "output",
+    STANDARD,
+    ".csv, .tsv, .jsonl or .parquet file; - is standard output, as TSV",
+    flag_values=FLAGS,
 )
 _FORMAT = flags.DEFINE_enum(
-    "format", None, KINDS, "of the input; default: by its ending, txt for standard input"
+    "format",
+    None,
+    KINDS,
+    "format of the input; default: by its ending, txt for standard input",
+    flag_values=FLAGS,
 )
 _ENCODING = flags.DEFINE_string(
-    "encoding", "", "of the input, as latin-1; default: its byte order mark, or UTF-8"
+    "encoding",
+    "",
+    "encoding of the input, as latin-1; default: its byte order mark, or UTF-8",
+    flag_values=FLAGS,
 )
 _DELIMITER = flags.DEFINE_string(
-    "delimiter", "", "between columns of the input, as ';' or tab; default: it is found"
+    "delimiter",
+    "",
+    "between columns of the input, as ';' or tab; default: it is found",
+    flag_values=FLAGS,
 )
 _COLUMN = flags.DEFINE_list(
     "column",
     [],
-    "text column of a table, two with a comma between them for pairs; default: those of the model's task, or of single "
-    "texts also text or sentence, of questions question,context, of options question, article or context, and options "
-    "or option_a,option_b ...",
+    "text column of a table, two with a comma between them for pairs; default: the columns of the "
+    "model's task. Single texts may be in text or sentence, questions in question,context, options "
+    "in question, article or context, and options or option_a,option_b ...",
+    flag_values=FLAGS,
 )
 _KEPT = flags.DEFINE_bool(
-    "kept", False, "add the kept words of the last layer and, of classes, the tokens of every layer"
+    "kept",
+    False,
+    "add the words that the last layer keeps and, for classes, the tokens of every layer",
+    flag_values=FLAGS,
 )
 _EXPLAIN = flags.DEFINE_bool(
-    "explain", False, "print texts with the kept words marked; rows go to --output only"
+    "explain",
+    False,
+    "print texts with the kept words highlighted; rows go to --output only",
+    flag_values=FLAGS,
 )
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace an output file that is there")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "texts that run at a time", lower_bound=1)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "replace an existing output file", flag_values=FLAGS
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "texts that run at a time", lower_bound=1, flag_values=FLAGS
+)
 _DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",
     [*COMPUTE_DTYPES, AUTO],
-    "operands of the encoder's products; auto: bfloat16 where it is faster here and evaluate.py found that answers "
-    "agree",
+    "operands of the encoder's products; auto: bfloat16 where it is faster on this device and "
+    "`adapler evaluate` found that predictions agree",
+    flag_values=FLAGS,
 )
-_DRIVER = flags.DEFINE_enum("driver", AUTO, DRIVER_NAMES, "how tokens are dropped")
+_DRIVER = flags.DEFINE_enum(
+    "driver", AUTO, DRIVER_NAMES, "how tokens are dropped", flag_values=FLAGS
+)
 _ALWAYS = flags.DEFINE_bool(
-    "always_answers", False, "of questions: answer also where the model prefers no answer"
+    "always_answers",
+    False,
+    "for questions: answer even if the model prefers no answer",
+    flag_values=FLAGS,
 )
 _COPY = flags.DEFINE_list(
     "copy_columns",
     None,
-    "columns of the input to copy: all, none or names; default: all of a table, none of text lines, whose column is "
-    "text",
+    "columns of the input to copy: all, none or names; default: all columns of a table, none of "
+    "text lines, whose column is text",
+    flag_values=FLAGS,
 )
 _THRESHOLD = flags.DEFINE_float(
     "threshold",
     None,
-    "of two classes: probability from which the second is the label; default: the model's, or 1/2",
+    "for two classes: probability from which the second is the label; default: the model's, or 1/2",
+    flag_values=FLAGS,
 )
 _ESCAPE = flags.DEFINE_bool(
     "escape_formulas",
     False,
-    "of CSV and TSV: an apostrophe before cells that a spreadsheet takes for formulas",
+    "for CSV and TSV: an apostrophe before cells that a spreadsheet takes for formulas",
+    flag_values=FLAGS,
 )
 _LONG = flags.DEFINE_enum(
     "long_texts",
     TRUNCATE,
-    HOW,
-    "of texts longer than the model reads: cut them, or read windows and take the mean, or the surest window",
+    LONG_TEXT_MODES,
+    "texts longer than the model's input: truncate them, or run windows and take the mean of their "
+    "probabilities, or the most confident window",
+    flag_values=FLAGS,
 )
-flags.mark_flag_as_required("model")
 
 
-def main():
-    """Classifies and writes."""
+def main() -> None:
+    """Predict for every row of the input, and write the rows."""
     kind = input_kind(_INPUT.value, _FORMAT.value)
     copy = parse_copy(_COPY.value or [NONE if kind == "txt" else ALL])
     predict_file(
@@ -120,5 +158,6 @@ def main():
     )
 
 
-if __name__ == "__main__":
-    run_command(main, resumes=False)
+def run(*, resumes: bool) -> None:
+    """Parse the command line and predict."""
+    run_command(main, resumes=resumes, values=FLAGS, usage=__doc__)

@@ -10,6 +10,7 @@ from adapler_jax.types import (
     MASK_BIAS,
     OTHERS_ATTENTION,
     Array,
+    OptionalArray,
     TokenFeatures,
 )
 
@@ -117,7 +118,7 @@ def scaled_dot_product_attention(
 def attention_received(
     exp_logits_BHLS: Array,
     normalizer_BHL1: Array,
-    query_mask_BL: Array | None,
+    query_mask_BL: OptionalArray,
     needs: frozenset[str],
 ) -> TokenFeatures:
     """Return the needed parts of the attention that each key receives, float32 [B, S].

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 
 from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
 from adapler_jax.flops import EncoderFlops
-from adapler_jax.types import Array, EncoderConfig, Params, Rule, TokenFeatures
+from adapler_jax.types import Array, EncoderConfig, OptionalArray, Params, Rule, TokenFeatures
 
 
 class InitFn(Protocol):
     """Return fresh parameters of an encoder, float32: {"embeddings", "layers", ...}."""
 
-    def __call__(self, key: Array, config: EncoderConfig) -> Params:
+    def __call__(self, key: Array, config: EncoderConfig, /) -> Params:
         """Return the tree."""
 
 
@@ -36,6 +36,7 @@ class EmbedFn(Protocol):
         token_X: Array,
         segment_X: Array,
         position_X: Array,
+        /,
         *,
         key: Array | None = None,
     ) -> Array:
@@ -50,7 +51,12 @@ class AttentionBiasFn(Protocol):
     """
 
     def __call__(
-        self, config: EncoderConfig, index: Array, query_position_BL: Array, key_position_BS: Array
+        self,
+        config: EncoderConfig,
+        index: Array,
+        query_position_BL: Array,
+        key_position_BS: Array,
+        /,
     ) -> Array:
         """Return the bias, 0 or MASK_BIAS."""
 
@@ -67,6 +73,7 @@ class QkvFn(Protocol):
         layer: Params,
         config: EncoderConfig,
         hidden_XD: Array,
+        /,
         *,
         index: Array | None = None,
         position_X: Array | None = None,
@@ -87,6 +94,7 @@ class AttentionOutputFn(Protocol):
         config: EncoderConfig,
         hidden_XD: Array,
         attended_XD: Array,
+        /,
         *,
         key: Array | None = None,
         dtype=jnp.float32,
@@ -105,6 +113,7 @@ class FeedForwardFn(Protocol):
         layer: Params,
         config: EncoderConfig,
         hidden_XD: Array,
+        /,
         *,
         key: Array | None = None,
         dtype=jnp.float32,
@@ -113,24 +122,24 @@ class FeedForwardFn(Protocol):
 
 
 class FinalFn(Protocol):
-    """Return the states that a head sees, float32 [..., D]; a state of zeros, on padding, stays zero.
+    """Return the states that a head sees, float32 [..., D].
 
-    `params` is the encoder's tree without the layers.
+    A state of zeros, on padding, stays zero. `params` is the encoder's tree without the layers.
     """
 
-    def __call__(self, params: Params, config: EncoderConfig, hidden_XD: Array) -> Array:
+    def __call__(self, params: Params, config: EncoderConfig, hidden_XD: Array, /) -> Array:
         """Return the states."""
 
 
 class PrepareFn(Protocol):
     """Return an encoder's parameters as inference runs them fastest, layers as a tuple of trees."""
 
-    def __call__(self, params: Params, config: EncoderConfig, dtype=jnp.float32) -> Params:
+    def __call__(self, params: Params, config: EncoderConfig, dtype=jnp.float32, /) -> Params:
         """Return the tree; the slots above take its layers too."""
 
 
 class Encoder(NamedTuple):
-    """A family of encoders. All functions are pure, with operands in `dtype` and float32 results."""
+    """A family of encoders; pure functions with operands in `dtype` and float32 results."""
 
     name: str
     init: InitFn
@@ -182,7 +191,7 @@ def embed_batch(
 
 
 def layer_bias(
-    encoder: Encoder, config: EncoderConfig, index: Array | None, position_BL: Array | None
+    encoder: Encoder, config: EncoderConfig, index: OptionalArray, position_BL: OptionalArray
 ) -> Array | None:
     """Return the encoder's bias for queries and keys at these positions, None where it has none."""
     if encoder.attention_bias is None:
@@ -259,7 +268,7 @@ def scan_layers(step, start, layers, *layer_inputs):
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
-def encode(
+def encode(  # noqa: PLR0917 - the arrays of a batch
     encoder: Encoder,
     params: Params,
     config: EncoderConfig,
@@ -288,6 +297,7 @@ def encode(
     bias_BL, position_1L = key_bias(valid_BL), slot_positions(token_BL.shape[-1])
 
     def run_layer(hidden_BLD, scanned):
+        """Return the states after one layer."""
         layer, index = scanned
         attend_key, ffn_key = split_layer_key(layers_key, index)
         hidden_BLD, _ = attend(

@@ -1,8 +1,12 @@
-"""A model on a labelled set: its score, and what its dropped tokens save in operations and in seconds."""
+"""Evaluate a model on a labelled set: its score, and the operations and seconds that it saves.
+
+E examples of a set
+"""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +18,25 @@ from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.autotune.timing import Timing, median_speedup, time_interleaved
 from adapler_jax.inference.engine import (
     AUTO,
+    EngineOptions,
     make_engine,
     prepare_inference_params,
     prepare_params_for,
 )
 from adapler_jax.inference.executed_flops import executed_flops, padded_flops
 from adapler_jax.pruning import Pruner, keep_all
-from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params, Trace
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a model did on a set; one entry an example, in the order of the batches, fillers left out."""
+    """The results of a model on a set, without padding examples, in the order of the batches."""
 
     scores: dict[str, float]  # of the scorer, in [0, 1], the main one as `score`
-    nll: (
-        float  # mean loss, in nats: steadier than a score where models are compared on few examples
-    )
-    flops_speedup: float  # dense over pruned operations, true token counts
-    executed_flops_speedup: float  # the same for what ran, see `executed_flops`
+    # Mean loss, in nats: steadier than a score for comparisons on few examples.
+    nll: float
+    flops_speedup: float  # dense over pruned operations, without padding
+    executed_flops_speedup: float  # dense over pruned operations that ran, see `executed_flops`
     kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
     example_id_E: np.ndarray
     length_E: np.ndarray  # tokens
@@ -40,21 +44,28 @@ class Evaluation:
 
     @property
     def score(self) -> float:
-        """What models are chosen by."""
+        """Return the main score, by which models are selected."""
         return self.scores["score"]
 
 
 @dataclasses.dataclass(frozen=True)
 class SpeedComparison:
-    """A pruned model against plain BERT of the same sizes on the same batches, in one run."""
+    """A pruned model compared with plain BERT of the same sizes on the same batches, in one run."""
 
     dense: Timing  # of all batches
     pruned: Timing
     wall_speedup: float
     executed_flops_speedup: float
-    driver: (
-        str  # that ran the pruned model; several, joined by "+", where batches had several shapes
-    )
+    driver: str  # of the pruned model; joined by "+" if batches had different drivers
+
+
+class _BatchColumns(NamedTuple):
+    """Results of the examples of one batch, or of a set; axis -1 is the example."""
+
+    nll_E: np.ndarray
+    example_id_E: np.ndarray
+    length_E: np.ndarray
+    count_NE: np.ndarray
 
 
 def evaluate_model(
@@ -65,57 +76,41 @@ def evaluate_model(
     *,
     scorer: Scorer | None = None,
     head: Head = CLASSIFICATION,
-    buckets: Sequence[int] | None = None,
-    dtype=jnp.float32,
-    driver: str = AUTO,
-    autotune_table=None,
-    expected_speedup: float | None = None,
     dense_config: EncoderConfig | None = None,
+    **options: Unpack[EngineOptions],
 ) -> Evaluation:
-    """Runs a model over batches under the hard rule; scorer: None for the accuracy of classes, dense_config: that of
-    the model which speedups are relative to where it is not this one without its pruner, the rest as in `make_engine`.
+    """Run a model over batches under the hard rule.
 
-    Raises ValueError where there is no example.
+    Args:
+      params: of the whole model, encoder layers stacked.
+      config: of the encoder.
+      pruner: of the model.
+      batches: padded batches with labels.
+      scorer: None for the accuracy of classes.
+      head: computes the logits.
+      dense_config: encoder that speedups are relative to; None for this one.
+      **options: as in `make_engine`.
+
+    Returns:
+      Scores and speedups.
+
+    Raises:
+      ValueError: there is no example.
     """
     scorer = scorer or ClassScorer()
-    run = make_engine(
-        config,
-        pruner,
-        buckets=buckets,
-        dtype=dtype,
-        driver=driver,
-        autotune_table=autotune_table,
-        expected_speedup=expected_speedup,
-        head=head,
-    )
-    params = prepare_params_for(
-        driver, params, config, dtype
-    )  # as compare_speed does: its programs are then the same
-    parts = []
-    executed = np.zeros(2, np.int64)
+    run = make_engine(config, pruner, head=head, **options)
+    # `compare_speed` prepares parameters equally, so that both share their compiled programs.
+    params = _prepare_params(params, config, options)
+    count_executed = functools.partial(executed_flops, head=head, dense_config=dense_config)
+    parts, executed = [], np.zeros(2, np.int64)
     for batch in batches:
         logits, trace = run(params, batch)
         count_NB = token_counts(trace, batch, config)
-        choice = run.choice(*batch.token_BL.shape)
-        executed += executed_flops(
-            params,
-            config,
-            pruner,
-            batch,
-            count_NB,
-            choice=choice,
-            head=head,
-            dense_config=dense_config,
-        )
-        real_B = batch.example_id_B != PADDING_EXAMPLE_ID
-        scorer.add(jax.device_get(logits), batch, real_B)
-        columns = (
-            _losses_of(head)(logits, batch),
-            batch.example_id_B,
-            batch.valid_BL.sum(-1),
-            count_NB,
-        )
-        parts.append([np.asarray(column)[..., real_B] for column in columns])
+        choice = run.select_driver(*batch.token_BL.shape)
+        executed += count_executed(params, config, pruner, batch, count_NB, choice=choice)
+        is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
+        scorer.add(jax.device_get(logits), batch, is_real_B)
+        parts.append(_columns_of(head, logits, batch, count_NB, is_real_B))
     if not parts:
         raise ValueError("there are no batches to evaluate; give a split with at least one example")
     nll_E, example_id_E, length_E, count_NE = (np.concatenate(x, axis=-1) for x in zip(*parts))
@@ -133,35 +128,62 @@ def evaluate_model(
     )
 
 
+def _prepare_params(params: Params, config: EncoderConfig, options: EngineOptions) -> Params:
+    """Return the parameters for an engine with these options."""
+    driver, dtype = options.get("driver", AUTO), options.get("dtype", jnp.float32)
+    return prepare_params_for(driver, params, config, dtype)
+
+
+def _columns_of(
+    head: Head, logits: Any, batch: Batch, count_NB: np.ndarray, is_real_B: np.ndarray
+) -> _BatchColumns:
+    """Return the results of the examples of a batch, without padding examples."""
+    return _BatchColumns(
+        nll_E=np.asarray(_loss_program(head)(logits, batch))[is_real_B],
+        example_id_E=np.asarray(batch.example_id_B)[is_real_B],
+        length_E=np.asarray(batch.valid_BL).sum(-1)[is_real_B],
+        count_NE=count_NB[:, is_real_B],
+    )
+
+
 @functools.cache
-def _losses_of(head: Head) -> Callable:
-    """The head's losses by the labels, compiled once a shape."""
+def _loss_program(head: Head) -> Callable:
+    """Return the jitted losses of a head, one object for each head, so that it compiles once."""
     return jax.jit(lambda logits, batch: head.loss_fn(logits, batch, 0.0))
 
 
-def token_counts(trace, batch: Batch, config: EncoderConfig):
-    """Tokens that each layer ran on, int64 [N, B]; all of them for a method without sites."""
+def token_counts(trace: Trace, batch: Batch, config: EncoderConfig) -> np.ndarray:
+    """Return the tokens that each layer ran on, int64 [N, B]; all tokens without sites."""
     if trace.count_NB is not None:
         return np.asarray(trace.count_NB, np.int64)
-    return np.broadcast_to(batch.valid_BL.sum(-1), (config.num_layers, len(batch.valid_BL))).astype(
-        np.int64
-    )
+    length_B = np.asarray(batch.valid_BL).sum(-1, dtype=np.int64)
+    return np.broadcast_to(length_B, (config.num_layers, len(length_B)))
 
 
 def true_speedup(
     params: Params,
     config: EncoderConfig,
     pruner: Pruner,
-    length_E,
-    count_NE,
+    length_E: np.ndarray,
+    count_NE: np.ndarray,
     *,
     head: Head = CLASSIFICATION,
     dense_config: EncoderConfig | None = None,
 ) -> float:
-    """Dense over pruned operations of examples without padding; dense_config: None for the model's own."""
-    spent = head.flops(params["head"], config, length_E)
-    dense_E = model_flops.dense_flops(dense_config or config, length_E, head=spent)
-    pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=spent)
+    """Return dense over pruned operations of examples without padding.
+
+    Args:
+      params: of the whole model.
+      config: of the encoder.
+      pruner: of the model.
+      length_E: int, tokens of each example.
+      count_NE: int, tokens that each layer ran on.
+      head: of the model.
+      dense_config: of the dense encoder; None for the model's own.
+    """
+    head_flops = head.flops(params["head"], config, length_E)
+    dense_E = model_flops.dense_flops(dense_config or config, length_E, head=head_flops)
+    pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=head_flops)
     return flops.speedup(dense_E, pruned_E)
 
 
@@ -174,64 +196,54 @@ def compare_speed(
     *,
     dense_batches: Sequence[Batch] | None = None,
     repeats: int = 7,
-    buckets: Sequence[int] | None = None,
-    dtype=jnp.float32,
-    driver: str = AUTO,
-    autotune_table=None,
-    expected_speedup: float | None = None,
     head: Head = CLASSIFICATION,
     dense_config: EncoderConfig | None = None,
+    **options: Unpack[EngineOptions],
 ) -> SpeedComparison:
-    """Times an engine against plain BERT on the same texts, medians of interleaved repeats.
+    """Time an engine and plain BERT on the same texts, as medians of interleaved repeats.
 
-    A repeat is one pass over all batches; compilation is in the first call only. dense_params: as params, of the
-    unpruned model; its pruner's subtree is not read. dense_config: its sizes, None for these. dense_batches: the same
-    texts as plain BERT should get them, padded to lengths of their own; None for `batches`. (The fast drivers leave
-    padding out by themselves.) The other arguments as in `make_engine`; plain BERT is always the padded one.
+    A repeat is one pass over all batches; compilation is in the first call only.
+
+    Args:
+      params: of the whole model, encoder layers stacked.
+      dense_params: of the unpruned model; the pruner's subtree has no effect.
+      config: of the encoder.
+      pruner: of the model.
+      batches: texts of the pruned model.
+      dense_batches: these texts padded to plain BERT's own lengths; None for `batches`.
+      repeats: rounds that count.
+      head: of both models.
+      dense_config: of the dense encoder; None for `config`.
+      **options: of the pruned model's engine, as in `make_engine`; plain BERT always runs padded.
     """
-    dense_batches = [
-        jax.device_put(batch) for batch in (batches if dense_batches is None else dense_batches)
-    ]
-    batches = [jax.device_put(batch) for batch in batches]
-    pruned_run = make_engine(
-        config,
-        pruner,
-        buckets=buckets,
-        dtype=dtype,
-        driver=driver,
-        autotune_table=autotune_table,
-        expected_speedup=expected_speedup,
-        head=head,
-    )
+    dense_batches = jax.device_put(list(batches if dense_batches is None else dense_batches))
+    batches = jax.device_put(list(batches))
     dense_config = dense_config or config
+    run = make_engine(config, pruner, head=head, **options)
+    dtype = options.get("dtype", jnp.float32)
     dense_run = make_engine(dense_config, keep_all(), dtype=dtype, driver="bucketed", head=head)
-    dense_params = prepare_inference_params(
-        jax.device_put(dense_params | {"pruner": {}}), dense_config, dtype
-    )
-    params = prepare_params_for(driver, jax.device_put(params), config, dtype)
-
-    def over(batches, run: Callable, params) -> Callable:
-        return lambda: [run(params, batch)[0] for batch in batches]
-
+    plain_params = jax.device_put(dense_params | {"pruner": {}})
+    dense_params = prepare_inference_params(plain_params, dense_config, dtype)
+    params = _prepare_params(jax.device_put(params), config, options)
     timings = time_interleaved(
         {
-            "dense": over(dense_batches, dense_run, dense_params),
-            "pruned": over(batches, pruned_run, params),
+            "dense": lambda: [dense_run(dense_params, batch)[0] for batch in dense_batches],
+            "pruned": lambda: [run(params, batch)[0] for batch in batches],
         },
         repeats=repeats,
     )
-    executed = np.zeros(2, np.int64)
-    choices = [pruned_run.choice(*batch.token_BL.shape) for batch in batches]
+    dense_spent = pruned_spent = 0
+    choices = [run.select_driver(*batch.token_BL.shape) for batch in batches]
     for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
-        count_NB = token_counts(pruned_run(params, batch)[1], batch, config)
-        pruned = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)[
-            1
-        ]
-        executed += np.array([padded_flops(params, dense_config, dense_batch, head), pruned])
+        _, trace = run(params, batch)
+        count_NB = token_counts(trace, batch, config)
+        spent = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)
+        pruned_spent += int(spent[1])
+        dense_spent += padded_flops(params, dense_config, dense_batch, head)
     return SpeedComparison(
         dense=timings["dense"],
         pruned=timings["pruned"],
         wall_speedup=median_speedup(timings["dense"], timings["pruned"]),
-        executed_flops_speedup=float(executed[0] / executed[1]),
+        executed_flops_speedup=dense_spent / pruned_spent,
         driver="+".join(sorted({choice.driver for choice in choices})),
     )

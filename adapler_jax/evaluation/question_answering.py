@@ -1,45 +1,49 @@
-"""Scores of options and of answers in texts, from the logits of batches; see `inference.scoring`."""
+"""Score options and answers in texts, from the logits of batches; see `evaluation.scoring`.
+
+Q questions             J candidates of a question      M rows of a split
+X sentences of a row
+"""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from adapler_jax.data.qa.hotpot_rows import ANSWER_TYPES, HotpotRows
-from adapler_jax.data.qa.multiple_choice import ChoiceRows
+from adapler_jax.data.qa.multiple_choice import MultipleChoiceRows
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.wikihop import WikihopRows
 from adapler_jax.data.qa.windows import Windows
-from adapler_jax.inference.spans import Answers, answer_questions, best_spans, collect_spans
+from adapler_jax.inference.spans import Answers, Spans, answer_questions, best_spans, collect_spans
 from adapler_jax.metrics.classification import accuracy
-from adapler_jax.metrics.hotpot import Fact, hotpot_scores
-from adapler_jax.metrics.multiple_choice import choice_accuracy, option_scores
+from adapler_jax.metrics.hotpot import SupportingFact, hotpot_scores
+from adapler_jax.metrics.multiple_choice import multiple_choice_accuracy, option_scores
 from adapler_jax.metrics.squad import apply_threshold, find_thresholds, squad_scores
 from adapler_jax.types import Batch
 
 
 class ChoiceScorer:
-    """Share of the questions whose right option has the highest score, by one score an option or by two classes."""
+    """Score the fraction of questions whose right option has the highest score."""
 
-    def __init__(self, rows: ChoiceRows):
-        """rows: of the split; a row's example id is its place there."""
+    def __init__(self, rows: MultipleChoiceRows):
+        """Set the rows of the split; example ids are row numbers."""
         self._rows = rows
-        self._score_R = np.full(len(rows), -np.inf)
+        self._score_M = np.full(len(rows), -np.inf)
 
-    def add(self, logits_BC, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`; of two classes the second says that an option is right."""
-        self._score_R[np.asarray(batch.example_id_B)[real_B]] = option_scores(logits_BC)[real_B]
+    def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
+        """Add a batch; logits: [B, 1], or [B, 2] whose second class means a right option."""
+        row_B = np.asarray(batch.example_id_B)[is_real_B]
+        self._score_M[row_B] = option_scores(logits)[is_real_B]
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`."""
+        """Return `score`, the accuracy, and `total`, the number of questions."""
         label_Q = np.argmax(self._rows.labels.reshape(-1, self._rows.num_options), axis=1)
-        return {
-            "score": choice_accuracy(self._score_R, self._rows.question, label_Q),
-            "total": len(label_Q),
-        }
+        score = multiple_choice_accuracy(self._score_M, self._rows.question, label_Q)
+        return {"score": score, "total": len(label_Q)}
 
 
 class SpanScorer:
-    """Exact match and F1, as SQuAD has them, of the best span of every question, or of no answer."""
+    """Score the best span of every question, or no answer, by SQuAD's exact match and F1."""
 
     def __init__(
         self,
@@ -51,37 +55,52 @@ class SpanScorer:
         allows_null: bool,
         threshold: float | None = None,
     ):
-        """Args: windows, questions: of the split; a row's example id is that of its window. allows_null: whether no
-        answer may be right. threshold: no answer where it scores so much more than the best span; None: what is best
-        on these very questions, which `scores` then gives as `threshold`."""
-        self._windows, self._questions = windows, questions
-        self._limits = {"n_best_size": n_best_size, "max_answer_tokens": max_answer_tokens}
-        self._allows_null, self._threshold, self._parts = allows_null, threshold, []
+        """Set the questions of a split.
 
-    def add(self, logits_BL2, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`."""
-        row_B = np.asarray(batch.example_id_B)[real_B]
-        count_B = self._windows.starts.lengths[row_B]
-        first_B = self._windows.context_first[row_B]
-        self._parts.append(
-            (row_B, best_spans(np.asarray(logits_BL2)[real_B], first_B, count_B, **self._limits))
+        Args:
+          windows: of the split; example ids are window numbers.
+          questions: of the split.
+          n_best_size: spans of a window that are compared.
+          max_answer_tokens: of the longest answer.
+          allows_null: no answer can be right.
+          threshold: no answer where it scores so much more than the best span. None for the best
+            threshold on these questions, which `scores` then returns.
+        """
+        self._windows, self._questions = windows, questions
+        self._n_best_size, self._max_answer_tokens = n_best_size, max_answer_tokens
+        self._allows_null, self._threshold = allows_null, threshold
+        self._parts: list[tuple[np.ndarray, Spans]] = []
+
+    def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
+        """Add a batch; logits: [B, L, 2]."""
+        row_B = np.asarray(batch.example_id_B)[is_real_B]
+        spans = best_spans(
+            np.asarray(logits)[is_real_B],
+            self._windows.context_first[row_B],
+            self._windows.starts.lengths[row_B],
+            n_best_size=self._n_best_size,
+            max_answer_tokens=self._max_answer_tokens,
         )
+        self._parts.append((row_B, spans))
 
     def answers(self) -> Iterator[tuple[int, Answers]]:
-        """The answers to every question, by its number."""
-        spans = collect_spans(self._parts, num_rows=len(self._windows))
+        """Yield the answers to every question, by its number."""
         return answer_questions(
-            spans,
+            collect_spans(self._parts, num_rows=len(self._windows)),
             self._windows,
             lambda number: self._questions[number].context,
-            n_best_size=self._limits["n_best_size"],
+            n_best_size=self._n_best_size,
             allow_null=self._allows_null,
         )
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`: `score` is F1; with `exact`, `f1`, their parts with and without an answer, and, where
-        there may be none, `best_span_exact` and `best_span_f1`: of the questions that have an answer, were it always
-        given."""
+        """Return exact match and F1.
+
+        Returns:
+          `score` is F1. `exact` and `f1` are also given for questions with and without an answer.
+          If questions may have no answer, `threshold` is added. So are `best_span_exact` and
+          `best_span_f1`, of the questions that have an answer, with the best span always given.
+        """
         predictions, differences, accepted = {}, {}, {}
         for number, answers in self.answers():
             question = self._questions[number]
@@ -102,89 +121,106 @@ class SpanScorer:
 def _best_span_scores(
     predictions: dict[str, str], accepted: dict[str, tuple[str, ...]]
 ) -> dict[str, float]:
-    """Exact match and F1 of the best spans of the questions that have an answer; nothing where none has."""
+    """Return exact match and F1 of the best spans of questions that have an answer."""
     has_answer = {key: texts for key, texts in accepted.items() if texts}
     scores = squad_scores(predictions, has_answer) if has_answer else {}
     return {f"best_span_{name}": score for name, score in scores.items() if name in ("exact", "f1")}
 
 
 class HotpotScorer:
-    """HotpotQA's scores of the likeliest answers, and of the sentences that are likelier to support them than not."""
+    """Score the likeliest answers and supporting sentences by HotpotQA's metrics."""
 
     def __init__(self, rows: HotpotRows, *, max_answer_tokens: int = 30):
-        """rows: of a split that is no training split; a row's example id is its place there."""
+        """Set the rows.
+
+        Args:
+          rows: of a split that is no training split, so with characters; example ids are row
+            numbers.
+          max_answer_tokens: of the longest answer.
+        """
+        assert rows.starts is not None and rows.ends is not None, "no training split"
+        assert rows.contexts is not None and rows.facts is not None, "no training split"
         self._rows, self._max_answer_tokens = rows, max_answer_tokens
-        self._answers: dict[
-            str, str
-        ] = {}  # by the number of the row: names of questions need not differ
-        self._facts: dict[str, list[Fact]] = {}
+        self._starts, self._ends = rows.starts, rows.ends
+        self._contexts, self._facts_of_row = rows.contexts, rows.facts
+        # By the number of the row, because two questions can have the same name.
+        self._answers: dict[str, str] = {}
+        self._facts: dict[str, list[SupportingFact]] = {}
 
-    def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`; the dict of `heads.hotpot`."""
+    def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
+        """Add a batch; logits: the dict of `heads.hotpot`."""
         span_BL2, type_B3, support_BX2 = (
-            np.asarray(logits[name])[real_B] for name in ("span_BL2", "type_B3", "support_BX2")
+            np.asarray(logits[name])[is_real_B] for name in ("span_BL2", "type_B3", "support_BX2")
         )
-        row_B = np.asarray(batch.example_id_B)[real_B].tolist()
+        rows = np.asarray(batch.example_id_B)[is_real_B].tolist()
+        texts = self._best_texts(span_BL2, rows)
+        types = np.argmax(type_B3, axis=-1).tolist()
         is_fact_BX = support_BX2[..., 1] > support_BX2[..., 0]
-        texts = self._spans(span_BL2, row_B)
-        for row, text, kind, is_fact_X in zip(
-            row_B, texts, np.argmax(type_B3, axis=-1).tolist(), is_fact_BX
-        ):
+        for row, text, kind, is_fact_X in zip(rows, texts, types, is_fact_BX):
+            facts = zip(self._facts_of_row[row], is_fact_X)
             self._answers[str(row)] = ANSWER_TYPES[kind] if kind else text
-            self._facts[str(row)] = [
-                fact for fact, is_fact in zip(self._rows.facts[row], is_fact_X) if is_fact
-            ]
+            self._facts[str(row)] = [fact for fact, is_fact in facts if is_fact]
 
-    def _spans(self, logits_BL2: np.ndarray, row_B: list[int]) -> list[str]:
-        """The text of the best span of each row; empty where the context has no tokens. The markers beside titles,
-        which have no characters, begin and end none."""
+    def _best_texts(self, logits_BL2: np.ndarray, rows: list[int]) -> list[str]:
+        """Return the text of the best span of each row; empty if the context has no tokens.
+
+        Markers next to titles have no characters, and no answer begins or ends with one.
+        """
         logits_BL2 = np.array(logits_BL2, np.float32)  # a copy
-        first_B, starts, ends = self._rows.context_first[row_B], self._rows.starts, self._rows.ends
-        for place, row in enumerate(row_B):
-            logits_BL2[place, first_B[place] + np.flatnonzero(starts[row] == ends[row])] = -np.inf
+        first_B = self._rows.context_first[rows]
+        for index, row in enumerate(rows):
+            markers = np.flatnonzero(self._starts[row] == self._ends[row])
+            logits_BL2[index, first_B[index] + markers] = -np.inf
         spans = best_spans(
             logits_BL2,
             first_B,
-            starts.lengths[row_B],
+            self._starts.lengths[rows],
             n_best_size=1,
             max_answer_tokens=self._max_answer_tokens,
         )
-        places = zip(row_B, spans.first_RN[:, 0] - first_B, spans.last_RN[:, 0] - first_B)
-        return [
-            self._rows.contexts[row][starts[row][first] : ends[row][last]] if first >= 0 else ""
-            for row, first, last in places
-        ]
+        first_tokens = spans.first_MA[:, 0] - first_B
+        last_tokens = spans.last_MA[:, 0] - first_B
+        texts = []
+        for row, first, last in zip(rows, first_tokens.tolist(), last_tokens.tolist()):
+            is_span = first >= 0
+            start, end = (self._starts[row][first], self._ends[row][last]) if is_span else (0, 0)
+            texts.append(self._contexts[row][start:end])
+        return texts
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`: `score` is the joint F1; with all of `hotpot_scores`."""
+        """Return `score`, the joint F1, and all of `hotpot_scores`."""
         names = [str(row) for row in range(len(self._rows))]
-        answers, wanted = (
-            dict(zip(names, self._rows.answers)),
-            dict(zip(names, self._rows.gold_facts)),
-        )
-        scores = hotpot_scores(self._answers, self._facts, answers, wanted)
+        answers = dict(zip(names, self._rows.answers))
+        facts = dict(zip(names, self._rows.gold_facts))
+        scores = hotpot_scores(self._answers, self._facts, answers, facts)
         return {"score": scores["joint_f1"]} | scores
 
 
 class WikihopScorer:
-    """Share of the questions whose right candidate has the highest score, each the mean over the question's rows."""
+    """Score the fraction of questions whose right candidate has the highest mean score of rows."""
 
     def __init__(self, rows: WikihopRows):
-        """rows: of the split; a row's example id is its place there."""
+        """Set the rows of the split; example ids are row numbers."""
         self._rows = rows
-        self._score_RK = np.full(rows.marker_RC.shape, np.nan)
+        self._score_MJ = np.full(rows.marker_RC.shape, np.nan)
 
-    def add(self, logits_BK, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`."""
-        self._score_RK[np.asarray(batch.example_id_B)[real_B]] = np.asarray(logits_BK)[real_B]
+    def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
+        """Add a batch; logits: [B, J]."""
+        row_B = np.asarray(batch.example_id_B)[is_real_B]
+        self._score_MJ[row_B] = np.asarray(logits)[is_real_B]
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`. Raises ValueError where a row was not given, or is NaN."""
-        missing_R = np.isnan(self._score_RK).any(axis=-1)
-        if missing_R.any():
+        """Return `score`, the accuracy.
+
+        Raises:
+          ValueError: a row was not added, or has NaN.
+        """
+        is_missing_M = np.isnan(self._score_MJ).any(axis=-1)
+        if is_missing_M.any():
             raise ValueError(
-                f"row {int(np.argmax(missing_R))} has no scores, or NaN; expected numbers of every row"
+                f"row {int(np.argmax(is_missing_M))} has no scores, or NaN; expected numbers of "
+                "every row"
             )
         first_Q, count_Q = np.unique(self._rows.question, return_index=True, return_counts=True)[1:]
-        mean_QK = np.add.reduceat(self._score_RK, first_Q) / count_Q[:, None]
-        return {"score": accuracy(np.argmax(mean_QK, axis=-1), self._rows.labels[first_Q])}
+        mean_QJ = np.add.reduceat(self._score_MJ, first_Q) / count_Q[:, None]
+        return {"score": accuracy(np.argmax(mean_QJ, axis=-1), self._rows.labels[first_Q])}

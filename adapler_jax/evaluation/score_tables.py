@@ -1,4 +1,4 @@
-"""Seconds, and scores and confusions of classes of evaluated models, as rows of a table for people."""
+"""Print evaluated models: seconds, scores and confusions of classes, as tables for readers."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,14 @@ from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.provenance import device_name
 from adapler_jax.io.records import print_table
 
+# Scores shown next to the main score, where a task has them.
 SECONDARY_SCORES = (
     "exact",
     "best_span_f1",
     "joint_em",
     "sp_f1",
-)  # scores shown beside the main one, where a task has them
-FEW, MANY = 5, 20  # classes that are shown without being asked for, and at most
+)
+FEW, MANY = 5, 20  # classes shown without --details, and with it
 
 
 def time_cells(row: dict, rows: Sequence[dict], size: int) -> tuple[float, float] | None:
@@ -20,7 +21,7 @@ def time_cells(row: dict, rows: Sequence[dict], size: int) -> tuple[float, float
 
     Args:
       row: of `evaluate_workdir`.
-      rows: all of them; the dense model has the milliseconds next to the first other one.
+      rows: all of them; the first pruned model's row has the dense model's milliseconds.
       size: of the batch.
     """
     if f"wall_ms_{size}" in row:
@@ -32,18 +33,18 @@ def time_cells(row: dict, rows: Sequence[dict], size: int) -> tuple[float, float
 
 
 def is_few(row: dict) -> bool:
-    """Say whether a row of `evaluate_workdir` has so few classes that they are shown without being asked for."""
+    """Return whether a row has so few classes that they are shown without --details."""
     return 0 < len(row.get("classes", ())) <= FEW
 
 
 def class_rows(row: dict) -> tuple[list[dict], str]:
-    """Return a row a class, and a sentence on what they show.
+    """Return a row for each class, and a sentence about them.
 
     Args:
       row: of `evaluate_workdir`, with its `classes`.
 
     Returns:
-      Of up to MANY classes all, with the counts of what was answered; of more the worst ones by F1.
+      Of up to MANY classes all, with the counts of predictions; of more the worst by F1.
     """
     classes, confusion = row["classes"], row.get("confusion")
     if len(classes) > MANY:
@@ -73,7 +74,7 @@ def _scores(entry: dict) -> dict:
 
 
 def shown_models(rows: Sequence[dict], *, details: bool) -> list[dict]:
-    """Return the rows whose classes are shown: with details all, else the fastest model's where classes are few."""
+    """Return the rows with shown classes: all with details, else the fastest model's if few."""
     rows = [row for row in rows if row.get("classes")]
     if details or not rows:
         return rows
@@ -85,13 +86,14 @@ def shown_models(rows: Sequence[dict], *, details: bool) -> list[dict]:
 
 
 DETAILS = (
-    "FLOPs speedups count true tokens; executed FLOPs what ran, padding on both sides; efficiency is the\n"
-    "speedup in seconds over the FLOPs speedup, above 1 where the dense model pays for padding"
+    "FLOPs speedups count true tokens; executed FLOPs what ran, padding on both sides; "
+    "efficiency is the\nspeedup in seconds over the FLOPs speedup, above 1 where the dense model "
+    "computes padding"
 )
 
 
 def score_rows(rows: list[dict]) -> list[dict]:
-    """Return what the first table shows of each model: score, seconds, operations."""
+    """Return the first table's rows: score, seconds, operations of each model."""
     several = len({row["split"] for row in rows}) > 1
     return [
         {"model": row["method"]}
@@ -115,7 +117,7 @@ def seconds_of(row: dict, rows: list[dict]) -> dict[str, str]:
 
 
 def time_rows(rows: list[dict]) -> list[dict]:
-    """Return what --details shows of seconds: a row a model and batch size."""
+    """Return the seconds for --details: a row for each model and batch size."""
     return [
         {
             "model": row["method"],
@@ -134,7 +136,7 @@ def time_rows(rows: list[dict]) -> list[dict]:
 
 
 def token_rows(rows: list[dict]) -> list[dict]:
-    """Return what --details shows of tokens and calibration."""
+    """Return the tokens and calibration for --details."""
     return [
         {"model": row["method"], "split": row["split"], "tokens in each layer": row["kept_tokens"]}
         | ({"calibration error": f"{100 * row['ece']:.1f}"} if "ece" in row else {})
@@ -143,7 +145,7 @@ def token_rows(rows: list[dict]) -> list[dict]:
 
 
 def threshold_rows(rows: list[dict]) -> list[dict]:
-    """Return what the chosen decision thresholds are worth."""
+    """Return the scores with the chosen decision thresholds."""
     return [
         {
             "model": row["method"],
@@ -159,14 +161,15 @@ def threshold_rows(rows: list[dict]) -> list[dict]:
 
 
 def title_of(rows: list[dict]) -> str:
-    """Return what the numbers of the first table are."""
+    """Return the title of the first table."""
     first, *_ = rows
     splits = {row["split"]: f"{row['num_texts']:,} {row['unit']} of {row['split']}" for row in rows}
     title = " and ".join(splits.values()) + "; scores in percent"
     if any("wall_ms_1" in row for row in rows):
         unit = first["unit"].removesuffix("s")
         title += f"; ms a {unit}, each model in turns with the dense one\n"
-        title += f"@{' and @'.join(map(str, NUM_TIMED_TEXTS))}: {first['unit']} in a batch; {device_name()}"
+        sizes = " and @".join(map(str, NUM_TIMED_TEXTS))
+        title += f"@{sizes}: {first['unit']} in a batch; {device_name()}"
     return title
 
 

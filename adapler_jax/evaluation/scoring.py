@@ -1,7 +1,10 @@
-"""What turns the logits of batches into scores."""
+"""Turn the logits of batches into scores.
+
+E examples of a set
+"""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,28 +26,43 @@ MAX_CONFUSION = 50  # classes whose confusion matrix is kept
 
 
 class Scorer(Protocol):
-    """Is given every batch once, then asked for the scores."""
+    """Collects every batch once, and then returns the scores."""
 
-    def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:
-        """Takes the logits of a batch, as the head gives them; real_B: bool, False on filler rows."""
+    def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
+        """Add a batch.
+
+        Args:
+          logits: of the head.
+          batch: with labels.
+          is_real_B: bool, False for padding examples.
+        """
 
     def scores(self) -> dict[str, float]:
-        """Scores in [0, 1] by name, the one that models are chosen by as `score`."""
+        """Return scores in [0, 1] by name; `score` is the one that models are selected by."""
 
 
 class UnlabelledTask:
-    """Scores nothing: for what is asked of some batches of a split alone."""
+    """Score nothing: for questions about a part of a split that need no score."""
 
-    def add(self, logits, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`."""
+    def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
+        """Ignore a batch."""
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`: none."""
+        """Return no scores."""
         return {}
 
 
+class _ClassColumns(NamedTuple):
+    """The predictions for some examples."""
+
+    likeliest_E: np.ndarray  # int, class
+    confidence_E: np.ndarray  # float, probability of the likeliest class
+    last_prob_E: np.ndarray  # float, probability of the last class: the second of two
+    label_E: np.ndarray  # int, class
+
+
 class ClassScorer:
-    """A metric of `metrics.classification.METRICS` over the classes that are answered."""
+    """Score predicted classes by a metric of `metrics.classification.METRICS`."""
 
     def __init__(
         self,
@@ -54,14 +72,14 @@ class ClassScorer:
         threshold: float | None = None,
         shown_names: Sequence[str] = (),
     ):
-        """Take what is scored.
+        """Set the metric and the classes.
 
         Args:
           metric: one of METRICS; `f1` of more than two classes is `macro_f1`.
           class_names: in the order of the logits; needed for correlations of classes that are
             numbers.
-          threshold: of two classes, the second where its probability is at least this; None: the
-            likeliest.
+          threshold: of two classes, the second is predicted if its probability is at least this.
+            None for the likeliest class.
           shown_names: of the classes in details; empty: class_names.
 
         Raises:
@@ -74,72 +92,78 @@ class ClassScorer:
         )
         if class_names:
             check_threshold(threshold, len(class_names))
-        self._parts, self._num_classes = [], 0
+        self._parts: list[_ClassColumns] = []
+        self._num_classes = 0
 
-    def add(self, logits_BC, batch: Batch, real_B: np.ndarray) -> None:
-        """As `Scorer.add`."""
-        logits_BC = np.asarray(logits_BC)[real_B]
+    def add(self, logits: Any, batch: Batch, is_real_B: np.ndarray) -> None:
+        """Add a batch; logits: [B, C]."""
+        logits_BC = np.asarray(logits)[is_real_B]
         with np.errstate(invalid="ignore"):
             prob_BC = softmax(logits_BC)
-        label_B = np.asarray(batch.label_B)[real_B]
-        columns = (np.argmax(logits_BC, axis=-1), prob_BC.max(axis=-1), prob_BC[:, -1], label_B)
         self._num_classes = logits_BC.shape[-1]
+        columns = _ClassColumns(
+            likeliest_E=np.argmax(logits_BC, axis=-1),
+            confidence_E=prob_BC.max(axis=-1),
+            last_prob_E=prob_BC[:, -1],
+            label_E=np.asarray(batch.label_B)[is_real_B],
+        )
         self._parts.append(columns)
 
-    def _column(self, place: int) -> np.ndarray:
-        """Return one of the columns of `add` over all batches."""
-        return np.concatenate([columns[place] for columns in self._parts])
+    def _columns(self) -> _ClassColumns:
+        """Return the predictions of all batches."""
+        return _ClassColumns(*(np.concatenate(column) for column in zip(*self._parts)))
 
     @property
     def likeliest_E(self) -> np.ndarray:
-        """The likeliest class of each example, in the order of the batches."""
-        return self._column(0)
+        """Return the likeliest class of each example, in the order of the batches."""
+        return self._columns().likeliest_E
 
     @property
     def second_prob_E(self) -> np.ndarray:
-        """The probability of the second of two classes of each example, in the order of the
-        batches."""
-        return self._column(2)
+        """Return the probability of the second of two classes, in the order of the batches."""
+        return self._columns().last_prob_E
 
     @property
     def predicted_E(self) -> np.ndarray:
-        """The answered class of each example, in the order of the batches."""
+        """Return the predicted class of each example, in the order of the batches."""
         if self._threshold is None:
             return self.likeliest_E
         return (self.second_prob_E >= self._threshold).astype(np.int64)
 
     @property
     def label_E(self) -> np.ndarray:
-        """The class of each example, in the order of the batches."""
-        return self._column(3)
+        """Return the labelled class of each example, in the order of the batches."""
+        return self._columns().label_E
 
     def scores(self) -> dict[str, float]:
-        """As `Scorer.scores`: `score`, and `ece`, the expected calibration error.
+        """Return `score`, and `ece`, the expected calibration error.
 
         Raises:
-          ValueError: a logit is not a number, so that no class is the answer.
+          ValueError: a logit is not a number, so that no class is predicted.
         """
-        confidence_E, predicted_E, label_E = self._column(1), self.predicted_E, self.label_E
-        wrong_E = ~np.isfinite(confidence_E)
+        columns, predicted_E = self._columns(), self.predicted_E
+        wrong_E = ~np.isfinite(columns.confidence_E)
         if wrong_E.any():
             raise ValueError(
-                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not numbers; its weights "
-                "are damaged or training diverged: train again with a lower learning rate"
+                f"the model gives {np.sum(wrong_E)} of {len(wrong_E)} texts scores that are not "
+                "numbers; its weights are damaged or training diverged: train again with a lower "
+                "learning rate"
             )
-        metric = metric_name(self._metric, self._num_classes)
+        metric = METRICS[metric_name(self._metric, self._num_classes)]
         if self._values is not None:
-            score = METRICS[metric](self._values[predicted_E], self._values[label_E])
+            score = metric(self._values[predicted_E], self._values[columns.label_E])
         else:
-            score = METRICS[metric](predicted_E, label_E)
-        return {"score": score, "ece": calibration_error(confidence_E, self.likeliest_E == label_E)}
+            score = metric(predicted_E, columns.label_E)
+        is_right_E = columns.likeliest_E == columns.label_E
+        return {"score": score, "ece": calibration_error(columns.confidence_E, is_right_E)}
 
-    def details(self) -> dict:
-        """Return what is known by class, as plain values.
+    def details(self) -> dict[str, Any]:
+        """Return scores by class, as plain values.
 
         Returns:
-          majority_share: of the most frequent class; classes: name, precision, recall, f1 and
-            support of each;
-          confusion: counts [labelled][predicted], of at most MAX_CONFUSION classes.
+          `majority_share`: fraction of the most frequent class. `classes`: name, precision,
+          recall, f1 and support of each class. `confusion`: counts [labelled][predicted], of at
+          most MAX_CONFUSION classes.
         """
         matrix_CC = confusion_matrix(self.predicted_E, self.label_E, self._num_classes)
         names = self._class_names or tuple(map(str, range(self._num_classes)))

@@ -1,5 +1,7 @@
 """Heads: classes, spans of an answer, options, candidates, supporting facts."""
 
+from collections.abc import Callable
+
 from adapler_jax.heads.base import Head, zero_empty_rows
 from adapler_jax.heads.candidates import candidates
 from adapler_jax.heads.classification import CLASSIFICATION, classify, init_classifier
@@ -10,18 +12,18 @@ from adapler_jax.heads.span import SPAN
 __all__ = [
     "CLASSIFICATION",
     "HEADS",
-    "Head",
     "SPAN",
-    "zero_empty_rows",
+    "Head",
     "candidates",
     "choice",
     "classify",
     "hotpot",
     "init_classifier",
     "make_head",
+    "zero_empty_rows",
 ]
 
-HEADS = {
+HEADS: dict[str, Callable[..., Head]] = {
     "classification": lambda: CLASSIFICATION,
     "span": lambda: SPAN,
     "choice": choice,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.types import Array, Batch, EncoderConfig, Params
+from adapler_jax.types import Array, Batch, EncoderConfig, OptionalArray, Params
 
 Logits = Any  # an array, or a dict of arrays, float32, with a leading axis B
 
@@ -19,8 +19,9 @@ class ApplyFn(Protocol):
         params: Params,
         config: EncoderConfig,
         states: Array,
-        batch: Batch | None = None,
+        batch: Any,
         key: Array | None = None,
+        /,
     ) -> Logits:
         """Return the logits.
 
@@ -37,14 +38,14 @@ class ApplyFn(Protocol):
 class LossFn(Protocol):
     """Return the loss of each example, float32 [B]."""
 
-    def __call__(self, logits: Logits, batch: Batch, distil_coef: float) -> Array:
+    def __call__(self, logits: Logits, batch: Batch, distil_coef: float, /) -> Array:
         """Return (1 - d) of the loss by the labels plus d of the loss by the teacher's logits."""
 
 
 class HeadFlopsFn(Protocol):
     """Return the operations of each example."""
 
-    def __call__(self, params: Params, config: EncoderConfig, length_B: Any) -> Any:
+    def __call__(self, params: Params, config: EncoderConfig, length_B: Any, /) -> Any:
         """Return the operations for these numbers of tokens."""
 
 
@@ -101,7 +102,7 @@ def gather_states(exit_hidden_BLD: Array, slot_BX: Array) -> Array:
 
 
 def soft_losses(
-    logits_BX: Array, target_BX: Array, teacher_BX: Array | None, distil_coef: float
+    logits_BX: Array, target_BX: Array, teacher_BX: OptionalArray, distil_coef: float
 ) -> Array:
     """Return the cross-entropy of each example over the last axis, float32 [B].
 

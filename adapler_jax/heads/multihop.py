@@ -106,6 +106,7 @@ def hotpot_losses(logits, batch: Batch, distil_coef: float):
     teacher = get_teacher_logits(batch, distil_coef)
 
     def seen(name):
+        """Return the batch with one of the teacher's logits."""
         return batch if teacher is None else batch.replace(teacher_logits=teacher[name])
 
     span_B = span_losses(logits["span_BL2"], seen("span_BL2"), distil_coef)

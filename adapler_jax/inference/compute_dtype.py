@@ -1,7 +1,8 @@
-"""Which operands a model's products take: bfloat16 where the device is faster with it and the model's answers agree.
+"""Choose the dtype of a model's products: bfloat16 if the device is faster and predictions agree.
 
-`check_operands` runs a model with both on validation texts and keeps what it found in its folder; a load with
-dtype="auto" asks that record, and the latency table of this device or, without one, what its processor says of itself.
+`compare_dtypes` runs a model with both dtypes on validation texts, and keeps the result in its
+directory. A load with dtype="auto" needs that record, and the latency table of this device or,
+without one, the flags of its processor.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import math
 import pathlib
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +20,7 @@ import numpy as np
 from adapler_jax.heads import Head
 from adapler_jax.inference.autotune.table import (
     LatencyTable,
+    TableSource,
     bundled_table,
     case_of,
     find_table,
@@ -30,37 +33,37 @@ from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, compute_dtype
 from adapler_jax.weights.save import Saved
 
 AUTO = "auto"
-FILE_NAME = "operands.json"
-MIN_SAME = 0.99  # share of the rows whose answer must be the same
-MIN_ROWS = 200  # fewer show no share as near to 1
+OPERANDS_FILE = "operands.json"
+MIN_SAME = 0.99  # fraction of the rows whose prediction must be the same
+MIN_ROWS = 200  # fewer rows cannot show a fraction so near to 1
 CHECKSUM = "sha256"  # field of the record, of its other fields
-CPU_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}  # flags of x86 processors, and of ARM's
+CPU_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}  # flags of x86 and of ARM processors
 MIN_CAPABILITY = 8.0  # of NVIDIA's GPUs
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How a model answers with bfloat16 operands, compared with float32."""
+    """Predictions with bfloat16 operands compared with float32; the fields are keys of the file."""
 
     num_rows: int
-    same_share: float  # of the rows, the likeliest answers
+    same_share: float  # fraction of the rows with the same likeliest class or slots
     largest_difference: float  # of a probability
     weights: str  # `fingerprint` of the model
 
     @property
     def agrees(self) -> bool:
-        """Whether bfloat16 may be taken for the model."""
+        """Return True if bfloat16 is good enough for the model."""
         return self.is_enough and self.same_share >= MIN_SAME
 
     @property
     def is_enough(self) -> bool:
-        """Whether so many rows were compared that their share says something."""
+        """Return True if enough rows were compared to judge by."""
         return self.num_rows >= MIN_ROWS
 
 
 def fingerprint(saved: Saved) -> str:
-    """A hash of the model's small tensors: another training or pruning has another one."""
+    """Return a hash of the model's small tensors; training or pruning changes it."""
     encoder = saved.params["encoder"]
     layers = {name: encoder["layers"][name] for name in ("attention_norm", "ffn_norm")}
     small = {"head": saved.params["head"], "pruner": saved.params["pruner"], "layers": layers}
@@ -70,104 +73,101 @@ def fingerprint(saved: Saved) -> str:
     return digest.hexdigest()
 
 
-def check_operands(saved: Saved, batches: Iterable[Batch], **engine) -> Agreement:
-    """Runs a model over batches with float32 and with bfloat16 operands, and keeps the result in its folder.
+def compare_dtypes(saved: Saved, batches: Iterable[Batch], **engine) -> Agreement:
+    """Run a model with float32 and with bfloat16 operands, and keep the result in its directory.
 
-    Args: engine: keywords of `make_engine`; dtype and head are not read. Raises ValueError where there is no example,
-    OSError where the model's folder cannot be written.
+    Args:
+      saved: the model.
+      batches: labels are not used.
+      **engine: keywords of `make_engine`; dtype and head have no effect.
+
+    Returns:
+      The comparison.
+
+    Raises:
+      ValueError: there is no example.
+      OSError: the model's directory cannot be written.
     """
-    pruner, runs = pruner_of_saved(saved), []
-    engine = {name: value for name, value in engine.items() if name not in ("dtype", "head")}
-    for dtype in ("float32", "bfloat16"):
-        run = make_engine(saved.config, pruner, dtype=dtype, head=saved.head, **engine)
-        params = prepare_params_for(engine.get("driver", AUTO), saved.params, saved.config, dtype)
-        runs.append((run, params))
+    runs = [_make_run(saved, dtype, engine) for dtype in ("float32", "bfloat16")]
     same, largest = [], 0.0
     for batch in batches:
-        real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
+        is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
         exact, fast = (probabilities(saved.head, run(params, batch)[0]) for run, params in runs)
-        pairs = list(zip(jax.tree.leaves(exact), jax.tree.leaves(fast), strict=True))
-        same_B = np.all(
-            [np.argmax(a, 1) == np.argmax(b, 1) for a, b in pairs if a.ndim == 2], axis=0
-        )
-        for a, b in pairs:
-            if a.ndim == 3:
-                same_B = same_B & np.all(np.argmax(a, 1) == np.argmax(b, 1), axis=-1)
-            is_number_B = np.isfinite(a + b).reshape(len(a), -1).all(axis=1)
-            same_B = same_B & is_number_B
-            difference = np.nan_to_num(np.abs(a - b)[real_B], nan=1.0)
-            largest = max(largest, float(np.max(difference, initial=0.0)))
-        same.append(np.broadcast_to(same_B, real_B.shape)[real_B])
+        same_B, difference = _compare(exact, fast, is_real_B)
+        same.append(same_B[is_real_B])
+        largest = max(largest, difference)
     num_rows = sum(map(len, same))
     if not num_rows:
         raise ValueError(
             "there are no examples to compare operands on; give a split with at least one"
         )
     found = Agreement(num_rows, float(np.concatenate(same).mean()), largest, fingerprint(saved))
-    write_agreement(saved.directory / FILE_NAME, found)
+    write_agreement(saved.directory / OPERANDS_FILE, found)
     return found
 
 
+def _make_run(saved: Saved, dtype: str, engine: dict[str, Any]) -> tuple:
+    """Return an engine of a model with these operands, and its parameters."""
+    options = {name: value for name, value in engine.items() if name not in ("dtype", "head")}
+    pruner = pruner_of_saved(saved)
+    run = make_engine(saved.config, pruner, dtype=dtype, head=saved.head, **options)
+    driver = options.get("driver", AUTO)
+    return run, prepare_params_for(driver, saved.params, saved.config, dtype)
+
+
+def _compare(exact: Any, fast: Any, is_real_B: np.ndarray) -> tuple[np.ndarray, float]:
+    """Compare the probabilities of a batch.
+
+    Args:
+      exact: arrays of probabilities, the classes or slots along axis 1.
+      fast: the same arrays with other operands.
+      is_real_B: bool, False for padding examples.
+
+    Returns:
+      bool [B], True where the likeliest classes or slots are the same and all probabilities are
+      numbers; and the largest difference of a probability.
+    """
+    same_B, largest = np.ones(len(is_real_B), bool), 0.0
+    for first, second in zip(jax.tree.leaves(exact), jax.tree.leaves(fast), strict=True):
+        is_same = np.argmax(first, axis=1) == np.argmax(second, axis=1)
+        is_number = np.isfinite(first + second)
+        same_B &= is_same.reshape(len(first), -1).all(axis=1)
+        same_B &= is_number.reshape(len(first), -1).all(axis=1)
+        difference = np.nan_to_num(np.abs(first - second)[is_real_B], nan=1.0)
+        largest = max(largest, float(np.max(difference, initial=0.0)))
+    return same_B, largest
+
+
+def probabilities(head: Head, logits: Any) -> Any:
+    """Return the softmax of the logits over axis 1 of each array; of options, over a question's."""
+    num_options = dict(head.factory_kwargs).get("num_options", 1)
+
+    def softmax(logits_BX):
+        logits_BX = np.asarray(logits_BX, np.float64)
+        if num_options > 1 and logits_BX.shape[1] == 1:
+            logits_BX = np.repeat(logits_BX.reshape(-1, num_options), num_options, axis=0)
+        exp_BX = np.exp(logits_BX - logits_BX.max(axis=1, keepdims=True))
+        return exp_BX / exp_BX.sum(axis=1, keepdims=True)
+
+    return jax.tree.map(softmax, logits)
+
+
 def write_agreement(path: pathlib.Path, found: Agreement) -> None:
-    """Write what `check_operands` found, with a checksum."""
+    """Write the result of `compare_dtypes`, with a checksum."""
     record = dataclasses.asdict(found)
     text = json.dumps(record | {CHECKSUM: checksum_of(record)}, indent=1) + "\n"
     replace_text(path, text)
 
 
-def checksum_of(record: dict) -> str:
-    """Return a hash of the fields of a record."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def describe(found: dict[str, Agreement], split: str) -> list[str]:
-    """Return what the comparisons of models by name say, a line for all models of one verdict."""
-    lines = []
-    for is_enough, agrees in ((True, True), (True, False), (False, False)):
-        group = {
-            name: one
-            for name, one in found.items()
-            if (one.is_enough, one.agrees) == (is_enough, agrees)
-        }
-        if not group:
-            continue
-        rows = f"{min(one.num_rows for one in group.values())} rows of {split}"
-        shares = sorted(one.same_share for one in group.values())
-        share = " to ".join(dict.fromkeys(f"{share:.1%}" for share in (shares[0], shares[-1])))
-        verdict = f'dtype="auto" takes {"bfloat16" if agrees else "float32"}'
-        what = f"bfloat16 operands answer alike in {share} of {rows}"
-        if not is_enough:
-            what = f"{rows} are too few to judge bfloat16 operands by (at least {MIN_ROWS})"
-        lines.append(f"{', '.join(group)}: {what}, so {verdict}")
-    return lines
-
-
-def probabilities(head: Head, logits):
-    """Softmax of the logits over the answers of a row, axis 1 of every array; of options, over those of a question."""
-    group = dict(head.factory_kwargs).get("num_options", 1)
-
-    def of_rows(logits_BX):
-        logits_BX = np.asarray(logits_BX, np.float64)
-        if group > 1 and logits_BX.shape[1] == 1:
-            logits_BX = np.repeat(logits_BX.reshape(-1, group), group, axis=0)
-        power_BX = np.exp(logits_BX - logits_BX.max(axis=1, keepdims=True))
-        return power_BX / power_BX.sum(axis=1, keepdims=True)
-
-    return jax.tree.map(of_rows, logits)
-
-
 def read_agreement(saved: Saved) -> Agreement | None:
-    """What `check_operands` found of this model; None where it was not asked or the weights changed since, and, with a
-    warning, where the file is damaged."""
-    path = saved.directory / FILE_NAME
+    """Return the result of `compare_dtypes` for this model.
+
+    None if there is none, if the weights have changed since, or, with a warning, if the file is
+    damaged.
+    """
+    path = saved.directory / OPERANDS_FILE
     try:
-        record = json.loads(path.read_bytes())
-        checksum = record.pop(CHECKSUM, None) if isinstance(record, dict) else None
-        found = Agreement(**record)
-        if checksum != checksum_of(record):
-            raise ValueError(f"{CHECKSUM} is not that of its other fields")
-        if type(found.num_rows) is not int or not 0.0 <= found.same_share <= 1.0:
-            raise ValueError(f"num_rows {found.num_rows!r}, same_share {found.same_share!r}")
+        found = _parse_agreement(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -179,9 +179,65 @@ def read_agreement(saved: Saved) -> Agreement | None:
     return found if found.weights == fingerprint(saved) else None
 
 
-def choose_dtype(dtype, saved: Saved, autotune_table: LatencyTable | str | None = None):
-    """The dtype of the products' operands for a load; "auto" is bfloat16 where the device is faster with it and
-    `check_operands` found that the model's answers agree, else float32. Raises ValueError on what is no dtype."""
+def _parse_agreement(record: Any) -> Agreement:
+    """Return the record of a file; raise ValueError or TypeError if it is damaged."""
+    checksum = record.pop(CHECKSUM, None) if isinstance(record, dict) else None
+    found = Agreement(**record)
+    if checksum != checksum_of(record):
+        raise ValueError(f"{CHECKSUM} does not fit its other fields")
+    if type(found.num_rows) is not int or not 0.0 <= found.same_share <= 1.0:
+        raise ValueError(f"num_rows {found.num_rows!r}, same_share {found.same_share!r}")
+    return found
+
+
+def checksum_of(record: dict) -> str:
+    """Return a hash of the fields of a record."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def describe_agreement(found: dict[str, Agreement], split: str | None) -> list[str]:
+    """Describe comparisons, a line for all models with the same verdict.
+
+    Args:
+      found: comparison by name of the model.
+      split: name of the split that was compared on.
+    """
+    verdicts = {
+        (True, True): "bfloat16 operands predict the same in {fraction} of {rows}",
+        (True, False): "bfloat16 operands predict the same in {fraction} of {rows}",
+        (False, False): "{rows} are too few to judge bfloat16 operands by (at least {min_rows})",
+    }
+    lines = []
+    for (is_enough, agrees), text in verdicts.items():
+        models = {
+            name: one
+            for name, one in found.items()
+            if (one.is_enough, one.agrees) == (is_enough, agrees)
+        }
+        if models:
+            fractions = sorted(one.same_share for one in models.values())
+            bounds = dict.fromkeys(f"{value:.1%}" for value in (fractions[0], fractions[-1]))
+            num_rows = min(one.num_rows for one in models.values())
+            reason = text.format(
+                fraction=" to ".join(bounds), rows=f"{num_rows} rows of {split}", min_rows=MIN_ROWS
+            )
+            dtype = "bfloat16" if agrees else "float32"
+            lines.append(f'{", ".join(models)}: {reason}, so dtype="auto" takes {dtype}')
+    return lines
+
+
+def choose_dtype(dtype: Any, saved: Saved, autotune_table: TableSource = None) -> Any:
+    """Return the dtype of the products' operands for a load.
+
+    Args:
+      dtype: a dtype, or "auto": bfloat16 if the device is faster with it and `compare_dtypes`
+        found that the model's predictions agree, else float32.
+      saved: the model.
+      autotune_table: as in `find_table`.
+
+    Raises:
+      ValueError: dtype is no dtype of the encoder's products.
+    """
     if not isinstance(dtype, str) or dtype != AUTO:
         return compute_dtype(dtype)
     found = read_agreement(saved)
@@ -190,38 +246,51 @@ def choose_dtype(dtype, saved: Saved, autotune_table: LatencyTable | str | None 
 
 
 def is_faster(table: LatencyTable | None) -> bool:
-    """Whether this device is faster with bfloat16: by a table that was measured on it, or else by its units."""
+    """Return True if this device is faster with bfloat16.
+
+    Args:
+      table: measured on this device; the library's own and None count as none. Without one, the
+        units of the processor decide.
+    """
     ratio = None if table is None or table is bundled_table() else time_ratio(table)
     return has_units() if ratio is None else ratio < 1.0
 
 
 def time_ratio(table: LatencyTable) -> float | None:
-    """Return the milliseconds with bfloat16 over those with float32.
+    """Return the milliseconds with bfloat16 over the milliseconds with float32.
 
     It is the geometric mean over all cases that have both; None without such a case.
     """
-
-    def by_case(dtype):
-        rows = [row for row in table.rows if row.dtype == dtype]
-        return {(row.what, case_of(dataclasses.replace(row, dtype=""))): row.ms for row in rows}
-
-    fast, exact = by_case("bfloat16"), by_case("float32")
+    fast, exact = _ms_by_case(table, "bfloat16"), _ms_by_case(table, "float32")
     logs = [math.log(fast[case] / exact[case]) for case in fast.keys() & exact.keys()]
     return math.exp(math.fsum(logs) / len(logs)) if logs else None
 
 
+def _ms_by_case(table: LatencyTable, dtype: str) -> dict[tuple, float]:
+    """Return the milliseconds with a dtype, by driver and case."""
+    rows = [row for row in table.rows if row.dtype == dtype]
+    return {(row.what, case_of(dataclasses.replace(row, dtype=""))): row.ms for row in rows}
+
+
 def has_units() -> bool:
-    """Whether the processor has units for bfloat16, as far as it tells."""
+    """Return True if the processor reports units for bfloat16."""
     device = jax.devices()[0]
     if device.platform == "tpu":
         return True
     if device.platform in ("gpu", "cuda"):
         try:
             return float(getattr(device, "compute_capability", 0.0)) >= MIN_CAPABILITY
-        except ValueError:  # AMD's have names
+        except ValueError:  # AMD's capabilities are names
             return False
+    return not CPU_UNITS.isdisjoint(_cpu_flags())
+
+
+def _cpu_flags() -> list[str]:
+    """Return the flags of the first processor; empty where the system has no list."""
     if not CPU_INFO.exists():
-        return False
-    lines = [line.partition(":") for line in CPU_INFO.read_text().splitlines()]
-    flags = [value.split() for name, _, value in lines if name.strip() in ("flags", "Features")]
-    return bool(flags) and not CPU_UNITS.isdisjoint(flags[0])
+        return []
+    for line in CPU_INFO.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return value.split()
+    return []

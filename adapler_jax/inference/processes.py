@@ -1,7 +1,7 @@
-"""Models in several processes: what a fork breaks is said, and what is sent to another process is loaded there again.
+"""Use models in several processes: detect a broken fork, and send a model to another process.
 
-JAX runs threads that no fork copies: a program that is started in the child of a process where JAX runs waits without
-end. A model is sent by the folder that it was loaded from and the arguments of the load, never by its weights.
+A fork does not copy the threads of JAX. A program that starts in the child of a process where JAX
+runs never ends. A model is sent as its directory and the arguments of its load, without weights.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 TASKS = "/proc/self/task"
-THREAD_NAME = "tf_XLA"  # how names of threads of JAX's CPU client begin
+THREAD_NAME = "tf_XLA"  # first part of the names of threads of JAX's CPU client
 ADVICE = "load the model in every worker, after the fork (docs/serving.md, Several processes)"
 
 
 @dataclasses.dataclass
 class _Process:
-    """What this process knows of its forks."""
+    """The state of this process."""
 
     has_models: bool = False  # an engine was made here, or before the fork
     jax_ran: bool = False  # when the last fork began
@@ -35,35 +35,34 @@ _process = _Process()
 
 
 def jax_runs() -> bool:
-    """Whether JAX has started its devices, and with them its threads; asking does not start them."""
+    """Return True if JAX has started its devices and threads; this call does not start them."""
     # JAX has no public name for it.
     probe = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
     return _process.has_models if probe is None else probe()
 
 
 def _before_fork() -> None:
+    """Record the state of JAX before a fork."""
     _process.jax_ran = jax_runs()
 
 
 def _after_fork() -> None:
+    """Mark the child of a process where JAX ran."""
     _process.is_forked = _process.is_forked or _process.jax_ran
 
 
 def has_lost_threads() -> bool:
-    """Return whether JAX runs, but not its threads, as after a fork only; False where the system does not list them.
+    """Return True if JAX runs without its threads, as after a fork.
 
-    JAX's threads are no threads of Python. Other libraries have such threads too, so the names count as well in a
-    process that was forked.
+    JAX's threads are no threads of Python. Other libraries have such threads too, so the names
+    count as well in a process that was forked. False where the system does not list threads.
     """
     if not jax_runs():
         return False
     try:
         names = thread_names()
-        if (
-            not names.keys()
-            - {thread.native_id for thread in threading.enumerate()}
-            - {os.getpid()}
-        ):
+        python_threads = {thread.native_id for thread in threading.enumerate()} | {os.getpid()}
+        if not names.keys() - python_threads:
             return True
         has_cpu = "cpu" in getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {})
         is_named = any(name.startswith(THREAD_NAME) for name in names.values())
@@ -73,7 +72,11 @@ def has_lost_threads() -> bool:
 
 
 def thread_names() -> dict[int, str]:
-    """Return the names of this process's threads by their numbers. Raises OSError where the system lists none."""
+    """Return the names of this process's threads by their numbers.
+
+    Raises:
+      OSError: the system lists no threads.
+    """
     return {
         int(entry): pathlib.Path(TASKS, entry, "comm").read_text().strip()
         for entry in os.listdir(TASKS)
@@ -81,67 +84,86 @@ def thread_names() -> dict[int, str]:
 
 
 def is_younger_than_its_modules() -> bool:
-    """Return whether this process started after its module `logging`, as after a fork. Raises OSError off Linux."""
-    ticks = int(pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    """Return True if this process started after its module `logging`, as after a fork.
+
+    Raises:
+      OSError: the system is not Linux.
+    """
+    fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - start_s
     logging_s = logging.LogRecord("", 0, "", 0, "", (), None).relativeCreated / 1000
     return age_s < logging_s
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
-_process.is_forked = has_lost_threads()  # a fork before this import, which the hooks have not seen
+_process.is_forked = has_lost_threads()  # a fork before this import, without the hooks
 
 
 def check_process() -> None:
-    """Raises RuntimeError in a process that was forked from one where JAX had started: no program would end here."""
+    """Check that programs can run in this process.
+
+    Raises:
+      RuntimeError: it was forked from a process where JAX had started.
+    """
     if _process.is_forked:
         raise RuntimeError(
-            f"this process was forked after JAX had started, so no model can run in it; {ADVICE}, or start workers "
-            "with the method spawn"
+            "this process was forked after JAX had started, so no model can run in it; "
+            f"{ADVICE}, or start workers with the method spawn"
         )
     _process.has_models = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where a model was loaded from, and how."""
+    """The directory and the arguments of a model's load."""
 
     directory: str
     options: dict[str, Any]  # keywords of `load`
 
 
 def origin_of(directory, options: dict[str, Any]) -> Origin:
-    """The origin of a model, with paths that hold in every folder, and values that pickle."""
-    kept = dict(options)
-    table = kept.get("autotune_table")
+    """Return the origin of a model, with absolute paths and values that pickle.
+
+    Args:
+      directory: of the model.
+      options: keywords of its load.
+    """
+    portable = dict(options)
+    table = portable.get("autotune_table")
     if isinstance(table, str | os.PathLike) and str(table):
-        kept["autotune_table"] = str(pathlib.Path(table).expanduser().resolve())
-    if kept.get("buckets") is not None:
-        kept["buckets"] = tuple(kept["buckets"])
-    if not isinstance(kept.get("dtype", ""), str):
-        kept["dtype"] = np.dtype(kept["dtype"]).name
-    return Origin(str(pathlib.Path(directory).expanduser().resolve()), kept)
+        portable["autotune_table"] = str(pathlib.Path(table).expanduser().resolve())
+    if portable.get("buckets") is not None:
+        portable["buckets"] = tuple(portable["buckets"])
+    if not isinstance(portable.get("dtype", ""), str):
+        portable["dtype"] = np.dtype(portable["dtype"]).name
+    return Origin(str(pathlib.Path(directory).expanduser().resolve()), portable)
 
 
 def with_origin(load: Callable) -> Callable:
-    """A class's `load`, whose models remember the folder and the arguments that they were loaded with."""
+    """Wrap a class's `load`, so that its models keep the directory and arguments of their load."""
 
     @functools.wraps(load)
-    def load_and_remember(cls, directory, **options):
-        options = {name: tuple(x) if isinstance(x, Iterator) else x for name, x in options.items()}
+    def load_with_origin(cls, directory, **options):
+        # The load would consume an iterator, and the origin needs its values too.
+        options = {
+            name: tuple(value) if isinstance(value, Iterator) else value
+            for name, value in options.items()
+        }
         model = load(cls, directory, **options)
         object.__setattr__(model, "origin", origin_of(directory, options))
         return model
 
-    return load_and_remember
+    return load_with_origin
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Portable:
-    """A class whose `load` is made by `with_origin`: models are pickled by their origin; a copy is the model itself.
+    """A class of models that pickle as their origin; a copy is the model itself.
 
-    `dataclasses.replace` gives a model without an origin, since a load would not give it again.
+    `with_origin` wraps its `load`. `dataclasses.replace` returns a model without an origin,
+    because a load would not return the same model.
     """
 
     origin: Origin | None = dataclasses.field(
@@ -149,35 +171,44 @@ class Portable:
     )
 
     def __reduce__(self):
-        """What pickle keeps. Raises TypeError where the model was not made by `load`."""
+        """Return the class and the origin for pickle.
+
+        Raises:
+          TypeError: the model was not made by `load`.
+        """
         name = type(self).__name__
         if self.origin is None:
             raise TypeError(
-                f"this {name} was not made by {name}.load, so it cannot be sent to another process; load it there with "
-                f"{name}.load(directory)"
+                f"this {name} was not made by {name}.load, so it cannot be sent to another "
+                f"process; load it there with {name}.load(directory)"
             )
-        return load_again, (type(self), self.origin)
+        return load_from_origin, (type(self), self.origin)
 
     def __getattr__(self, name: str):
-        """Raises what the load raised where the model was sent here and could not be loaded, else AttributeError."""
+        """Raise AttributeError, or the error of the load if the model arrived and did not load."""
         error = self.__dict__.get("load_error")
         if error is None or name.startswith("__"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         raise error.with_traceback(None)
 
     def __copy__(self):
-        """The model itself: nothing in it changes."""
+        """Return the model itself: nothing in it changes."""
         return self
 
     def __deepcopy__(self, memo):
-        """The model itself: nothing in it changes."""
+        """Return the model itself: nothing in it changes."""
         return self
 
 
-def load_again(kind: type, origin: Origin):
-    """Return the model that another process sent, or, where its load fails, one whose every use raises that error.
+def load_from_origin(kind: Any, origin: Origin) -> Any:
+    """Load a model that another process sent.
 
-    Nothing is raised here: a worker of a pool that cannot read its task ends, and the pool waits for it without end.
+    An error of the load is raised by the first use of the model, never here. A worker of a pool
+    that cannot unpickle its task ends, and the pool would wait for it forever.
+
+    Args:
+      kind: class of the model.
+      origin: of the model.
     """
     try:
         return kind.load(origin.directory, **origin.options)

@@ -1,63 +1,60 @@
-"""A saved model that answers questions about texts, as its users see it."""
+"""A saved model that answers questions about texts, as its users see it.
+
+W words of a text       T tokens of a part of a text
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Unpack
 
-import jax.numpy as jnp
 import numpy as np
+from tokenizers import Tokenizer
 
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.windows import Windows, iter_windows
 from adapler_jax.data.sources.chunks import in_chunks
 from adapler_jax.data.sources.text import replace_lone_surrogates
-from adapler_jax.export.jax_export import loader_hint
-from adapler_jax.inference.engine import AUTO
+from adapler_jax.inference.engine import EngineOptions
 from adapler_jax.inference.loading import (
     check_request,
     exit_layer,
     open_model,
     padded_batch_size,
     prepare_model,
-    reading_limits,
+    qa_settings,
     sorted_batches,
     warm_up,
 )
+from adapler_jax.inference.model_kind import loader_hint
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.spans import Answer, Answers, answer_questions, best_spans, collect_spans
-from adapler_jax.inference.words import Word, encode_whole, kept_words_of
+from adapler_jax.inference.words import Word, encode_whole, kept_words_of, max_by_word
 from adapler_jax.io.plain import Comparable, plain
 from adapler_jax.types import Params
 
-INFERENCE_FIELDS = (
-    "doc_stride",
-    "max_question_tokens",
-    "max_answer_tokens",
-    "n_best_size",
-)  # of `config.qa`, that it reads by
+# Fields of `config.qa` that inference needs.
+INFERENCE_FIELDS = ("doc_stride", "max_question_tokens", "max_answer_tokens", "n_best_size")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QAPrediction(Comparable):
-    """What a model answered to one question about one text."""
+    """The answer of a model to one question about one text."""
 
     question: str
     context: str
-    text: str  # of the answer; empty: there is none in the text
+    text: str  # of the answer; empty for no answer
     score: float  # sum of two logits
-    probability: float  # among the best answers and none
-    start: int  # characters [start, end) of the context; both 0 where there is none
+    probability: float  # among the best answers and no answer
+    start: int  # characters [start, end) of the context; both 0 for no answer
     end: int
-    answers: tuple[
-        Answer, ...
-    ]  # the best ones, the first as above but where no answer was preferred
+    answers: tuple[Answer, ...]  # the best spans, best first; no answer is not among them
     words: tuple[Word, ...]  # of the context
-    keep_NW: np.ndarray  # bool, whether a layer ran on the word, in any window
-    is_cut: bool  # whether the question goes on behind the tokens of it that are read
+    keep_NW: np.ndarray  # bool: the layer ran on the word, in any window
+    is_cut: bool  # the question has more tokens than the model takes
 
     @property
     def kept_words(self) -> tuple[tuple[str, ...], ...]:
-        """The words of the context that each layer ran on."""
+        """Return the words of the context that each layer ran on."""
         return kept_words_of(self.words, self.keep_NW)
 
     def to_dict(self) -> dict:
@@ -67,18 +64,20 @@ class QAPrediction(Comparable):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QuestionAnswerer(Portable):
-    """A model that finds answers in texts of any length. Make one with `QuestionAnswerer.load`."""
+    """A model that finds answers in texts of any length.
+
+    Make one with `QuestionAnswerer.load`.
+    """
 
     run: Callable = dataclasses.field(repr=False)  # (params, Batch) -> (logits, Trace)
     params: Params = dataclasses.field(repr=False)
-    tokenizer: Any = dataclasses.field(repr=False)
+    tokenizer: Tokenizer = dataclasses.field(repr=False)
     num_layers: int
-    max_length: int
-    lengths: tuple[int, ...]  # to which batches are padded
-    limits: dict[str, int]  # of LIMITS, what the model was trained with
-    threshold: (
-        float | None
-    )  # no answer where it scores so much more than the best span; None: always an answer
+    max_length: int  # token slots
+    lengths: tuple[int, ...]  # padded lengths of batches
+    limits: dict[str, int]  # INFERENCE_FIELDS of the model's training
+    # No answer where it scores so much more than the best span; None: always a span.
+    threshold: float | None
     dtype: str = "float32"  # of the operands of the encoder's products
 
     @classmethod
@@ -87,34 +86,32 @@ class QuestionAnswerer(Portable):
         cls,
         directory,
         *,
-        buckets: Sequence[int] | None = None,
-        dtype=jnp.float32,
-        driver: str = AUTO,
-        autotune_table=None,
-        expected_speedup: float | None = None,
         compilation_cache: str = "",
         always_answers: bool = False,
+        **options: Unpack[EngineOptions],
     ) -> "QuestionAnswerer":
-        """Reads a saved model directory.
+        """Load a saved model directory.
 
-        Args: as of `Classifier.load`; always_answers: give the best span also where the model prefers no answer.
+        Args:
+          directory: of the model.
+          compilation_cache: as in `Classifier.load`.
+          always_answers: return the best span even where the model prefers no answer.
+          **options: as in `Classifier.load`.
 
-        Raises ValueError where it is damaged, or holds a model that does something else.
+        Returns:
+          The question answerer.
+
+        Raises:
+          ValueError: the model is damaged, or has no span head.
         """
         saved = open_model(directory, compilation_cache=compilation_cache)
         if saved.head.name != "span":
             raise ValueError(
-                f"{directory} holds a model of the task {saved.task!r} with the head {saved.head.name!r}, which finds "
-                f"no answers in texts; {loader_hint(saved)}, or train one on a task as custom_span"
+                f"{directory} holds a model of the task {saved.task!r} with the head "
+                f"{saved.head.name!r}, which finds no answers in texts; {loader_hint(saved)}, or "
+                "train one on a task as custom_span"
             )
-        loaded = prepare_model(
-            saved,
-            buckets=buckets,
-            dtype=dtype,
-            driver=driver,
-            autotune_table=autotune_table,
-            expected_speedup=expected_speedup,
-        )
+        loaded = prepare_model(saved, **options)
         return cls(
             run=loaded.run,
             params=loaded.params,
@@ -123,125 +120,176 @@ class QuestionAnswerer(Portable):
             max_length=loaded.max_length,
             lengths=loaded.lengths,
             dtype=loaded.dtype,
-            limits=reading_limits(saved, *INFERENCE_FIELDS),
+            limits=qa_settings(saved, *INFERENCE_FIELDS),
             threshold=None if always_answers else saved.extra.get("no_answer_threshold"),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
-        """Compiles, or reads back, every program that batches up to this size can ask for; returns the seconds.
+        """Compile, or read from the cache, every program for batches up to this size.
 
-        Raises ValueError on a batch_size below 1.
+        Args:
+          batch_size: as in `answer`.
+
+        Returns:
+          Seconds that it took.
+
+        Raises:
+          ValueError: batch_size is below 1.
         """
         return warm_up(self.run, self.params, self.lengths, batch_size)
 
     def answer(self, question: str, context: str, *, batch_size: int = 32) -> QAPrediction:
-        """The answer to one question; a long text is read in windows, batch_size at a time."""
+        """Answer one question; a long text is split into windows, batch_size of them in a batch."""
         return self.answer_all([(question, context)], batch_size=batch_size)[0]
 
     def answer_all(
         self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32
     ) -> list[QAPrediction]:
-        """Answers to (question, text) pairs, or dicts of `question` and `context`, in their order; their windows share
-        batches.
+        """Answer questions; their windows share batches.
 
-        Raises TypeError where pairs are none; ValueError on a batch_size below 1.
+        Args:
+          pairs: (question, text) pairs, or dicts of `question` and `context`.
+          batch_size: windows in a batch.
+
+        Returns:
+          The answers, in the order of the pairs.
+
+        Raises:
+          TypeError: an entry is no pair.
+          ValueError: batch_size is below 1.
         """
         check_request(batch_size)
-        return list(self._answer([as_question(*placed) for placed in enumerate(pairs)], batch_size))
+        questions = [as_question(index, pair) for index, pair in enumerate(pairs)]
+        return list(self._answer(questions, batch_size))
 
     def stream(
         self, pairs: Iterable[tuple[str, str]], *, batch_size: int = 32
     ) -> Iterator[QAPrediction]:
-        """`answer_all`, for more pairs than fit into memory, or that come in slowly: batch_size are taken at a time."""
+        """Answer more pairs than fit into memory, or pairs that arrive slowly.
+
+        Args:
+          pairs: as in `answer_all`; batch_size of them are taken at a time.
+          batch_size: windows in a batch.
+
+        Yields:
+          The answers, in the order of the pairs.
+
+        Raises:
+          TypeError, ValueError: as in `answer_all`.
+        """
         check_request(batch_size)
-        for questions in in_chunks(
-            (as_question(*placed) for placed in enumerate(pairs)), batch_size
-        ):
-            yield from self._answer(questions, batch_size)
+        questions = (as_question(index, pair) for index, pair in enumerate(pairs))
+        for chunk in in_chunks(questions, batch_size):
+            yield from self._answer(chunk, batch_size)
 
     def _answer(self, questions: list[Question], batch_size: int) -> Iterator[QAPrediction]:
-        """The answers, some hundreds of questions at a time."""
+        """Yield the answers, some hundreds of questions at a time."""
+        chunks = iter_windows(
+            questions,
+            self.tokenizer,
+            max_length=self.max_length,
+            doc_stride=self.limits["doc_stride"],
+            max_question_tokens=self.limits["max_question_tokens"],
+            max_answers=1,
+        )
         first = 0
-        names = ("doc_stride", "max_question_tokens")
-        settings = {name: self.limits[name] for name in names} | {
-            "max_answers": 1,
-            "max_length": self.max_length,
-        }
-        for windows in iter_windows(questions, self.tokenizer, **settings):
-            windows = dataclasses.replace(windows, question=windows.question - first)
+        for chunk in chunks:
+            windows = dataclasses.replace(chunk, question=chunk.question - first)
             last = first + int(windows.question[-1]) + 1
-            yield from self._read(questions[first:last], windows, batch_size)
+            yield from self._answer_windows(questions[first:last], windows, batch_size)
             first = last
 
-    def _read(
+    def _answer_windows(
         self, questions: list[Question], windows: Windows, batch_size: int
     ) -> Iterator[QAPrediction]:
-        """The answers to the questions of some windows."""
-        parts, layers_R = [], [None] * len(windows)
+        """Yield the answers to the questions of some windows."""
+        found = []
+        exit_layers: list[np.ndarray] = [np.zeros(0, np.int32)] * len(windows)  # [T] of each
         num_rows = padded_batch_size(len(windows), batch_size)
-        for row_B, batch in sorted_batches(
+        batches = sorted_batches(
             windows.tokens, windows.segments, lengths=self.lengths, num_rows=num_rows
-        ):
+        )
+        for row_B, batch in batches:
             logits_BL2, trace = self.run(self.params, batch)
-            layers_BL = exit_layer(trace, batch, self.num_layers)
+            exit_layer_BL = exit_layer(trace, batch, self.num_layers)
             first_B, count_B = windows.context_first[row_B], windows.starts.lengths[row_B]
-            limits = {name: self.limits[name] for name in ("n_best_size", "max_answer_tokens")}
-            parts.append(
-                (
-                    row_B,
-                    best_spans(np.asarray(logits_BL2)[: len(row_B)], first_B, count_B, **limits),
-                )
+            spans = best_spans(
+                np.asarray(logits_BL2)[: len(row_B)],
+                first_B,
+                count_B,
+                n_best_size=self.limits["n_best_size"],
+                max_answer_tokens=self.limits["max_answer_tokens"],
             )
-            for place, row in enumerate(row_B):
-                layers_R[row] = layers_BL[place, first_B[place] : first_B[place] + count_B[place]]
-        spans = collect_spans(parts, num_rows=len(windows))
-        found = answer_questions(
-            spans,
+            found.append((row_B, spans))
+            for index, row in enumerate(row_B.tolist()):
+                first = first_B[index]
+                exit_layers[row] = exit_layer_BL[index, first : first + count_B[index]]
+        answers = answer_questions(
+            collect_spans(found, num_rows=len(windows)),
             windows,
             lambda number: questions[number].context,
             n_best_size=self.limits["n_best_size"],
             allow_null=self.threshold is not None,
         )
         edges = np.searchsorted(windows.question, np.arange(len(questions) + 1))
-        for number, answers in found:
+        for number, of_question in answers:
             rows = range(edges[number], edges[number + 1])
-            starts, layers = [windows.starts[row] for row in rows], [layers_R[row] for row in rows]
-            yield self._reading(questions[number], answers, starts, layers)
+            starts = [windows.starts[row] for row in rows]
+            layers = [exit_layers[row] for row in rows]
+            yield self._prediction(questions[number], of_question, starts=starts, layers=layers)
 
-    def _reading(self, question: Question, answers: Answers, starts, layers) -> QAPrediction:
-        """The answer, and of each word how many layers ran on it: the most of its tokens and windows."""
-        chosen = answers.choose(self.threshold)
+    def _prediction(
+        self,
+        question: Question,
+        answers: Answers,
+        *,
+        starts: Sequence[np.ndarray],
+        layers: Sequence[np.ndarray],
+    ) -> QAPrediction:
+        """Return the answer to one question.
+
+        Args:
+          question: the question.
+          answers: its best answers.
+          starts: first character of each token [T] of each window.
+          layers: number of layers that ran on each token [T] of each window.
+        """
+        best = answers.best_answer(self.threshold)
         words = encode_whole(self.tokenizer, question.context).words
-        word_start_W = np.array([word.start for word in words], np.int64)
-        layers_W = np.zeros(len(words), np.int32)
-        for start_T, layers_T in zip(starts, layers):
-            word_T = np.maximum(np.searchsorted(word_start_W, start_T, side="right") - 1, 0)
-            if len(words):
-                np.maximum.at(layers_W, word_T, layers_T)
+        exit_layer_W = np.zeros(len(words), np.int32)
+        if words:
+            start_W = np.array([word.start for word in words], np.int64)
+            start_T = np.concatenate(starts)
+            word_T = np.maximum(np.searchsorted(start_W, start_T, side="right") - 1, 0)
+            exit_layer_W = max_by_word(word_T, np.concatenate(layers), len(words))
+        num_tokens = len(encode_whole(self.tokenizer, question.question).token_L)
         return QAPrediction(
             question=question.question,
             context=question.context,
-            text=chosen.text,
-            score=chosen.score,
-            probability=chosen.probability,
-            start=chosen.start,
-            end=chosen.end,
+            text=best.text,
+            score=best.score,
+            probability=best.probability,
+            start=best.start,
+            end=best.end,
             answers=answers.spans,
             words=words,
-            keep_NW=np.arange(self.num_layers)[:, None] < layers_W,
-            is_cut=len(encode_whole(self.tokenizer, question.question).word_L)
-            > self.limits["max_question_tokens"],
+            keep_NW=np.arange(self.num_layers)[:, None] < exit_layer_W,
+            is_cut=num_tokens > self.limits["max_question_tokens"],
         )
 
 
-def as_question(place: int, pair) -> Question:
-    """A (question, text) pair, or {"question": ..., "context": ...}, as the data room has it. Raises TypeError on
-    anything else."""
+def as_question(index: int, pair) -> Question:
+    """Convert a (question, text) pair, or a dict of question and context.
+
+    Raises:
+      TypeError: the entry is neither; the message names its index.
+    """
     parts = [pair.get("question"), pair.get("context")] if isinstance(pair, Mapping) else pair
-    is_row = isinstance(parts, tuple | list | np.ndarray) and getattr(parts, "ndim", 1) == 1
-    if not is_row or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+    is_list = isinstance(parts, tuple | list | np.ndarray) and np.ndim(parts) == 1
+    if not is_list or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
         raise TypeError(
-            f"pair {place} is {pair!r:.60}; expected (question, context), two strings, or a dict of these"
+            f"pair {index} is {pair!r:.60}; expected (question, context), two strings, or a dict "
+            "of these"
         )
     question, context = (replace_lone_surrogates(str(part)) for part in parts)
-    return Question(str(place), question, context, (), ())
+    return Question(str(index), question, context, (), ())

@@ -1,57 +1,75 @@
-"""What users give as texts -> lists of strings."""
+"""Convert the texts that users give to lists of strings."""
 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-PAIR_KEYS = ("text", "text_pair")  # of a dict, as transformers has them
+PAIR_KEYS = ("text", "text_pair")  # of a dict, as in transformers
 
 
 def split_pairs(texts) -> tuple[list[str], list[str] | None]:
-    """First and second texts; None for the second where there are no pairs.
+    """Return first and second texts; None for the second if there are no pairs.
 
-    Args: texts: an iterable with an order, of strings or of pairs: tuples, lists or arrays of two strings, or dicts
-    with text and text_pair. A dict with text alone is a single text.
+    Args:
+      texts: an ordered iterable of strings, or of pairs: tuples, lists or arrays of two strings,
+        or dicts with text and text_pair. A dict with text alone is a single text.
 
-    Raises TypeError where it is another thing, or an entry is; the message names the entry's place, from 0, and type.
+    Raises:
+      TypeError: texts or an entry has another type; the message names the index of the entry.
     """
-    if hasattr(texts, "iloc") and hasattr(texts, "columns"):
-        raise TypeError(
-            "predict takes a list of texts, not a table; give a column of it, as predict(table['text'])"
-        )
-    is_one = (
-        isinstance(texts, str | bytes | bytearray | Mapping | set | frozenset)
-        or getattr(texts, "ndim", 1) == 0
-    )
-    if is_one or not isinstance(texts, Iterable):
-        raise TypeError(
-            f"predict takes a list of texts, not {texts!r:.60}; write predict([text]) for a single one"
-        )
-    rows, number = [], 0
-    for place, text in enumerate(texts):
+    _check_iterable(texts)
+    rows: list[tuple[str, ...]] = []
+    for index, text in enumerate(texts):
         parts = _parts_of(text)
-        number = number or len(parts)
-        if not parts or len(parts) != number:
+        if not parts or (rows and len(parts) != len(rows[0])):
             raise TypeError(
-                f"text {place} is {text!r:.60}, of type {type(text).__name__}; expected all strings, or all pairs of "
-                "strings"
+                f"text {index} is {text!r:.60}, of type {type(text).__name__}; expected all "
+                "strings, or all pairs of strings"
             )
         rows.append(parts)
-    return [parts[0] for parts in rows], [parts[1] for parts in rows] if number == 2 else None
+    has_pairs = bool(rows) and len(rows[0]) == 2
+    return [parts[0] for parts in rows], [parts[1] for parts in rows] if has_pairs else None
+
+
+def _check_iterable(texts) -> None:
+    """Raise TypeError for a table, for a single text, and for anything without an order."""
+    if hasattr(texts, "iloc") and hasattr(texts, "columns"):
+        raise TypeError(
+            "predict takes a list of texts, not a table; give a column of it, as "
+            "predict(table['text'])"
+        )
+    single = (str, bytes, bytearray, Mapping, set, frozenset)
+    is_scalar = getattr(texts, "ndim", 1) == 0
+    if isinstance(texts, single) or is_scalar or not isinstance(texts, Iterable):
+        raise TypeError(
+            f"predict takes a list of texts, not {texts!r:.60}; write predict([text]) for a single "
+            "one"
+        )
 
 
 def _parts_of(text) -> tuple[str, ...]:
-    """One string, or the two of a pair; nothing where it is neither."""
+    """Return one string, or the two of a pair; nothing for other types."""
     if isinstance(text, Mapping):
-        if not text.keys() <= set(PAIR_KEYS):
-            return ()
-        text = [
-            text.get(name) for name in PAIR_KEYS if name == "text" or text.get(name) is not None
-        ]
-        text = text[0] if len(text) == 1 else text
+        return _parts_of_dict(text)
     if isinstance(text, str):
         return (str(text),)
-    is_pair = (
-        isinstance(text, tuple | list | np.ndarray) and len(np.shape(text)) == 1 and len(text) == 2
-    )
-    return tuple(map(str, text)) if is_pair and all(isinstance(part, str) for part in text) else ()
+    return _pair_of(text)
+
+
+def _parts_of_dict(text: Mapping) -> tuple[str, ...]:
+    """Return the texts of a dict; nothing if it has other keys."""
+    if not text.keys() <= set(PAIR_KEYS):
+        return ()
+    first, second = (text.get(name) for name in PAIR_KEYS)
+    if second is None:
+        return (str(first),) if isinstance(first, str) else _pair_of(first)
+    return _pair_of((first, second))
+
+
+def _pair_of(texts) -> tuple[str, ...]:
+    """Return the two strings of a list, tuple or array; nothing for other types."""
+    if not isinstance(texts, tuple | list | np.ndarray) or len(np.shape(texts)) != 1:
+        return ()
+    if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
+        return ()
+    return tuple(map(str, texts))

@@ -1,4 +1,4 @@
-"""Replacing a directory in one step: written next to it, swapped in by renaming. Files: `whole_files`."""
+"""Replace a directory in one step: write a sibling of it, then rename both."""
 
 import contextlib
 import shutil
@@ -9,15 +9,16 @@ from adapler_jax.io.atomic_files import files_of, flush_file, flush_names
 
 
 def temporary_sibling(directory: Path, role: str) -> Path:
-    """A hidden sibling of the directory, hence on the same disk."""
+    """Return the path of a hidden sibling of the directory, which is on the same disk."""
     return directory.with_name(f".{directory.name}.{role}")
 
 
 @contextlib.contextmanager
 def atomic_directory(directory: Path) -> Iterator[Path]:
-    """Yields an empty directory to fill; it takes the place of `directory` where the block ends without an error.
+    """Yield an empty directory to fill; it replaces `directory` if the block raises no error.
 
-    On an error `directory` stays as it was, and the unfinished directory is removed. One writer at a time.
+    After an error `directory` is unchanged, and the unfinished directory is removed. There may be
+    one writer at a time.
     """
     partial = temporary_sibling(directory, "partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -31,7 +32,7 @@ def atomic_directory(directory: Path) -> Iterator[Path]:
 
 
 def swap_in(partial: Path, directory: Path) -> None:
-    """Renames the written directory to its final name and removes the one that was there."""
+    """Rename the written directory to its final name and remove the previous one."""
     previous = temporary_sibling(directory, "previous")
     if directory.exists():
         directory.rename(previous)
@@ -45,7 +46,7 @@ def swap_in(partial: Path, directory: Path) -> None:
 
 
 def restore_previous(directory: Path) -> None:
-    """Ends a swap that a kill interrupted: puts the previous directory back, or removes it where the new one is in."""
+    """End a swap that a kill interrupted: restore the previous directory, or remove it."""
     previous = temporary_sibling(directory, "previous")
     if previous.exists() and not directory.exists():
         previous.rename(directory)
@@ -53,13 +54,16 @@ def restore_previous(directory: Path) -> None:
 
 
 def recover(directory: Path) -> Path:
-    """The directory, or the previous one where a kill fell between the two renames of a swap. Changes nothing."""
+    """Return the directory, or the previous one if a kill interrupted a swap.
+
+    The function changes no file.
+    """
     previous = temporary_sibling(directory, "previous")
     return previous if previous.exists() and not directory.exists() else directory
 
 
 def copy_entries(source: Path, target: Path, *, skip: set[str]) -> None:
-    """Copies the files and folders of a directory, if it exists, except those named in `skip`."""
+    """Copy the files and folders of a directory, if it exists, except the names in `skip`."""
     for path in sorted(source.iterdir()) if source.exists() else ():
         if path.name not in skip:
             copy = shutil.copytree if path.is_dir() else shutil.copy2
@@ -67,7 +71,7 @@ def copy_entries(source: Path, target: Path, *, skip: set[str]) -> None:
 
 
 def flush(directory: Path) -> None:
-    """Forces the files onto the disk: a rename may otherwise outlive a power cut that the contents do not."""
+    """Force the files onto the disk: else a power cut may keep a rename and lose the contents."""
     for path in files_of(directory):
         flush_file(path)
     flush_names(directory)

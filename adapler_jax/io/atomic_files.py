@@ -1,8 +1,8 @@
-"""Files that appear whole or not at all, and checksums that tell later whether they are still what was written.
+"""Write files in one step, and verify them later by checksums.
 
-The checksum of FILE is in FILE.sha256 next to it, in the form of `sha256sum`: a line `digest  name`. While a file is
-replaced its checksum has two lines, of the new content and of the previous one, so that a kill between the two leaves
-a pair that fits. The checksums of a directory are in DIRECTORY.sha256, a line for each file.
+The checksum of FILE is in FILE.sha256 next to it, in the form of `sha256sum`: `digest  name`. While a file is replaced, its checksum has two lines, of the new content and of the previous one.
+A kill between the two renames therefore leaves a valid pair. The checksums of a directory are in
+DIRECTORY.sha256, a line for each file.
 """
 
 import contextlib
@@ -16,9 +16,8 @@ from pathlib import Path
 
 SUFFIX = ".sha256"
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-unfinished: set[Path] = (
-    set()
-)  # files that this process is writing; a command that ends at once removes them
+# Files that this process is writing; a command that ends at once removes them.
+unfinished: set[Path] = set()
 
 
 def is_read_only(error: OSError) -> bool:
@@ -33,7 +32,7 @@ def digest_of(path: Path) -> str:
 
 
 def checksum_path(path: Path) -> Path:
-    """Return the place of the checksums of a file or directory."""
+    """Return the path of the checksums of a file or directory."""
     return path.with_name(path.name + SUFFIX)
 
 
@@ -44,7 +43,7 @@ def flush_file(path: Path) -> None:
 
 
 def flush_names(directory: Path) -> None:
-    """Force a directory's names onto the disk, where the system can: a rename is lost in a power cut otherwise."""
+    """Force a directory's names onto the disk: else a power cut can lose a rename."""
     with contextlib.suppress(OSError):  # Windows and some network disks cannot open a directory
         handle = os.open(directory, os.O_RDONLY)
         try:
@@ -55,13 +54,13 @@ def flush_names(directory: Path) -> None:
 
 @contextlib.contextmanager
 def replacing_file(path: Path, *, checksum: bool = False) -> Iterator[Path]:
-    """Yield a place next to `path` for a file that takes its place where the block ends without an error.
+    """Yield a path next to `path` for a file that replaces it if the block raises no error.
 
-    On an error `path` stays as it was, and the unfinished file is removed.
+    After an error `path` is unchanged, and the unfinished file is removed.
 
     Args:
       path: the file; its directory exists.
-      checksum: whether `check_file` can verify it later.
+      checksum: whether to write a checksum, which `check_file` verifies.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     unfinished.add(partial)
@@ -96,23 +95,26 @@ def _line(digest: str, name: str) -> str:
 
 
 def _first_line(path: Path) -> str:
-    """Return the line of the content that is there; empty where none is known."""
+    """Return the checksum line of the present content; empty if there is none."""
     found = [digest for digest, name in _read_lines(checksum_path(path)) if name == path.name]
     return _line(found[0], path.name) if found and path.exists() else ""
 
 
 def _read_lines(path: Path) -> list[tuple[str, str]]:
-    """Return (digest, name) of each line, a digest that fits nothing where a line is damaged; none without a file."""
+    """Return (digest, name) of each line; the digest of a damaged line is empty.
+
+    Without a file there are no lines.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    matches = map(LINE.fullmatch, lines)
-    return [match.groups() if match else ("", path.name) for match in matches]
+    matches = [LINE.fullmatch(line) for line in lines]
+    return [(match[1], match[2]) if match else ("", path.name) for match in matches]
 
 
 def check_file(path: Path, advice: str) -> None:
-    """Verify a file by its checksum; one without a checksum, as of an earlier release, passes.
+    """Verify a file by its checksum; a file without one, as of release 0.1, passes.
 
     Args:
       path: the file; it exists.
@@ -126,8 +128,8 @@ def check_file(path: Path, advice: str) -> None:
     digests = [digest for digest, name in _read_lines(checksum_path(path)) if name == path.name]
     if digest_of(path) not in digests:
         raise ValueError(
-            f"{path} is damaged (its SHA-256 is not one of {checksum_path(path).name}); {advice}; where you "
-            f"changed it yourself, remove {checksum_path(path).name} alone"
+            f"{path} is damaged (its SHA-256 is not one of {checksum_path(path).name}); {advice}; "
+            f"if you changed it yourself, remove {checksum_path(path).name} alone"
         )
 
 
@@ -137,65 +139,71 @@ def has_checksum(path: Path) -> bool:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file and its checksum, where they are."""
+    """Remove a file and its checksum, if they exist."""
     path.unlink(missing_ok=True)
     checksum_path(path).unlink(missing_ok=True)
 
 
 def files_of(directory: Path) -> list[Path]:
-    """Return the files of a directory and of those in it, sorted."""
+    """Return the files of a directory and its subdirectories, sorted."""
     return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
 def write_checksums(
-    directory: Path, place: Path | None = None, *, skip: Collection[str] = ()
+    directory: Path, target: Path | None = None, *, skip: Collection[str] = ()
 ) -> None:
     """Write the checksums of the files of a directory, and force the files onto the disk first.
 
     Args:
       directory: whose files are all written.
-      place: of the checksums; None for DIRECTORY.sha256 next to it.
+      target: file of the checksums; None for DIRECTORY.sha256 next to the directory.
       skip: patterns of names, as "*.zip", of files in the directory that may change later.
     """
-    place = checksum_path(directory) if place is None else place
+    target = checksum_path(directory) if target is None else target
     lines = []
     for path in files_of(directory):
-        if path != place:
-            flush_file(path)
-        if path != place and not _matches(path.relative_to(directory).as_posix(), skip):
-            lines.append(_line(digest_of(path), path.relative_to(directory).as_posix()))
-    _write_text(place, "".join(lines))
+        if path == target:
+            continue
+        flush_file(path)
+        name = path.relative_to(directory).as_posix()
+        if not _matches(name, skip):
+            lines.append(_line(digest_of(path), name))
+    _write_text(target, "".join(lines))
 
 
 def _matches(name: str, patterns: Collection[str]) -> bool:
-    """Return whether a name is one of some patterns."""
+    """Return whether a name matches one of the patterns."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def damaged_files(directory: Path, place: Path | None = None) -> list[str]:
-    """Return the names of the files that are missing or not as written; none without checksums.
+def damaged_files(directory: Path, source: Path | None = None) -> list[str]:
+    """Return the names of the files that are missing or changed; none without checksums.
 
     Files that were added later do not count.
+
+    Args:
+      directory: whose files are verified.
+      source: file of the checksums; None for DIRECTORY.sha256 next to the directory.
     """
-    place = checksum_path(directory) if place is None else place
-    lines = _read_lines(place)
-    if place.exists() and not lines:
-        return [place.name]
+    source = checksum_path(directory) if source is None else source
+    lines = _read_lines(source)
+    if source.exists() and not lines:
+        return [source.name]
     return [name for digest, name in lines if not _is_whole(directory / name, digest)]
 
 
 def _is_whole(path: Path, digest: str) -> bool:
-    """Return whether a file is there with this content."""
+    """Return whether a file exists and has this digest."""
     return path.is_file() and digest_of(path) == digest
 
 
 def check_directory(directory: Path, advice: str, *, skip: Collection[str] = ()) -> None:
-    """Verify the files of a directory by their checksums; one without checksums passes.
+    """Verify the files of a directory by their checksums; without checksums it passes.
 
     Args:
       directory: whose checksums are in DIRECTORY.sha256 next to it.
       advice: what to remove and what that costs.
-      skip: as in `write_checksums`; earlier releases wrote checksums of these too.
+      skip: patterns as in `write_checksums`; release 0.1 wrote checksums of these too.
 
     Raises:
       ValueError: a file is missing or its content is not what was written.
@@ -205,6 +213,6 @@ def check_directory(directory: Path, advice: str, *, skip: Collection[str] = ())
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise ValueError(
             f"{directory / wrong[0]}{more} is damaged (its SHA-256 is not that in "
-            f"{checksum_path(directory).name}); {advice}; where you changed it yourself, remove "
+            f"{checksum_path(directory).name}); {advice}; if you changed it yourself, remove "
             f"{checksum_path(directory)} alone"
         )

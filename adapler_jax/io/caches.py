@@ -1,79 +1,97 @@
-"""What is kept between processes, under the user's cache directory: tokenized texts and compiled programs."""
+"""Keep compiled programs between processes, in a private folder of limited size."""
 
-import contextlib
 import os
 import pathlib
 import stat
 import warnings
 from collections.abc import Callable
 
+import filelock
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from adapler_jax.io.user_folders import user_cache
+
 VARIABLE = "ADAPLER_COMPILATION_CACHE"
 OFF = "none"
-MIN_COMPILE_S = 0.1  # of a program that is kept: reading one back costs milliseconds, and a file
-MAX_BYTES = 2 << 30  # of the default folder; the oldest programs go first
-SUFFIX = "-cache"  # of jax's files
+MIN_COMPILE_S = 0.1  # of a program that is kept: loading one costs milliseconds, and a file
+MAX_BYTES = 2 << 30  # of the default folder; jax removes the least recently used programs
+LOCK_TIMEOUT_S = 10.0
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-
-
-def user_cache(name: str) -> pathlib.Path:
-    """The folder of that name among ours in the user's cache directory; it need not exist."""
-    users = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return users.absolute() / "adapler_jax" / name
-
-
-def user_data(name: str) -> pathlib.Path:
-    """The file or folder of that name among ours in the user's data directory; it need not exist."""
-    users = pathlib.Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
-    return users.absolute() / "adapler_jax" / name
+# Names of jax's files: a program, the time of its last use, and the lock of the folder.
+PROGRAM_SUFFIX = "-cache"
+TIME_SUFFIX = "-atime"
+LOCK_NAME = ".lockfile"
 
 
 def use_compilation_cache(
-    where: str = "", *, log: Callable[[str], object] = warnings.warn
+    location: str = "", *, log: Callable[[str], object] = warnings.warn
 ) -> pathlib.Path | None:
-    """Makes jax keep compiled programs in a folder, for this and later processes; returns the folder in use.
+    """Make jax keep compiled programs in a folder, for this process and later ones.
 
-    Args: where: a folder, or "none" to keep nothing; "" for the environment's ADAPLER_COMPILATION_CACHE, and without it
-    for `compiled` in the user's cache directory. tell: receives one sentence where the folder cannot be used; all works
-    without it, compilation is only repeated.
-    The setting is the process's: a folder that jax has been given before, by whomever, stays; where `where` asks for
-    another one, that is told. Entries are code, so a folder that others may write to is not used, and a new one is only
-    its owner's.
+    The setting is global to the process: a folder that jax already has stays. Programs are code, so
+    a folder that others can write to is rejected, and a new one belongs to its owner alone.
+
+    Args:
+      location: a folder, or "none" to keep nothing. If empty: the folder in the environment's
+        ADAPLER_COMPILATION_CACHE, or `compiled` in the user's cache directory.
+      log: receives a sentence if the folder cannot be used. Programs are then compiled again.
+
+    Returns:
+      The folder in use; None if programs are not kept.
     """
-    in_use = jax.config.jax_compilation_cache_dir
+    in_use = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # made at run time
     if in_use is not None:
-        if where and (
-            where == OFF or pathlib.Path(where).expanduser().absolute() != pathlib.Path(in_use)
-        ):
-            log(
-                f"compiled programs of this process are kept in {in_use} already; {where!r} changes nothing"
-            )
-        return pathlib.Path(in_use)
-    where = where or os.environ.get(VARIABLE, "")
-    if where == OFF:
+        return _folder_in_use(pathlib.Path(in_use), location, log=log)
+    location = location or os.environ.get(VARIABLE, "")
+    if location == OFF:
         return None
     try:
-        folder = pathlib.Path(where).expanduser().absolute() if where else user_cache("compiled")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_private(folder)
-        if not where:
-            remove_oldest(folder, max_bytes=MAX_BYTES)
+        folder = _open_folder(location)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a user without a home
         log(
-            f"compiled programs are not kept ({error}); name another folder, or {OFF}, in {VARIABLE} or in "
-            "config.inference.compilation_cache"
+            f"compiled programs are not kept ({error}); name another folder, or {OFF}, in "
+            f"{VARIABLE} or in config.inference.compilation_cache"
         )
         return None
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_S)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    compilation_cache.reset_cache()  # a process that has compiled before has noted that there is none
+    # If the process compiled before, jax recorded that there is no cache.
+    compilation_cache.reset_cache()
+    return folder
+
+
+def _folder_in_use(
+    folder: pathlib.Path, location: str, *, log: Callable[[str], object]
+) -> pathlib.Path:
+    """Return the folder that jax has; report a request for another one."""
+    is_same = location != OFF and pathlib.Path(location).expanduser().absolute() == folder
+    if location and not is_same:
+        log(
+            f"compiled programs of this process are kept in {folder} already; "
+            f"{location!r} changes nothing"
+        )
+    return folder
+
+
+def _open_folder(location: str) -> pathlib.Path:
+    """Make the folder of compiled programs, check its owner, and limit the default folder."""
+    is_default = not location
+    folder = user_cache("compiled") if is_default else pathlib.Path(location).expanduser()
+    folder = folder.absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_private(folder)
+    if is_default:
+        _limit_size(folder)
     return folder
 
 
 def check_private(folder: pathlib.Path) -> None:
-    """Raises ValueError where somebody else than this user, or root, may write into a folder, or this user may not."""
+    """Raise ValueError if anybody but this user or root can write to a folder, or this user cannot.
+
+    Raises:
+      ValueError: the folder belongs to another user, is open to others, or is read-only.
+    """
     found = folder.stat()
     if hasattr(os, "getuid"):
         if found.st_uid not in (os.getuid(), 0):
@@ -84,15 +102,15 @@ def check_private(folder: pathlib.Path) -> None:
         raise ValueError(f"{folder} cannot be written")
 
 
-def remove_oldest(folder: pathlib.Path, *, max_bytes: int) -> None:
-    """Removes the oldest programs until the others take at most so many bytes."""
-    found = []
-    for path in folder.glob(f"*{SUFFIX}"):
-        with contextlib.suppress(FileNotFoundError):  # another process does the same
-            found.append((path.stat(), path))
-    excess = sum(status.st_size for status, _ in found) - max_bytes
-    for status, path in sorted(found, key=lambda pair: pair[0].st_mtime) if excess > 0 else ():
-        if excess <= 0:
-            return
-        path.unlink(missing_ok=True)
-        excess -= status.st_size
+def _limit_size(folder: pathlib.Path) -> None:
+    """Let jax remove the least recently used programs beyond MAX_BYTES.
+
+    Programs without a time of use are removed first: with one of them jax can store no other
+    program. Release 0.1 wrote no times, and a kill can leave a program without one.
+    """
+    with filelock.FileLock(folder / LOCK_NAME, timeout=LOCK_TIMEOUT_S):
+        for program in folder.glob(f"*{PROGRAM_SUFFIX}"):
+            key = program.name.removesuffix(PROGRAM_SUFFIX)
+            if not (folder / f"{key}{TIME_SUFFIX}").exists():
+                program.unlink(missing_ok=True)
+    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)

@@ -1,4 +1,4 @@
-"""Files that one process at a time may hold."""
+"""Hold a lock file in one process at a time."""
 
 import contextlib
 import os
@@ -9,10 +9,16 @@ import filelock
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, *, waits: bool = True) -> Iterator[None]:
-    """Holds a lock file, for which it waits; the system lets it go when the process ends.
+    """Hold a lock file during the block; the system releases it if the process ends.
 
-    On a file system without locks it holds nothing. Raises filelock.Timeout where another process holds it and `waits`
-    is False.
+    On a file system without locks the block runs without one.
+
+    Args:
+      path: of the lock file.
+      waits: whether to wait for another process that holds the lock.
+
+    Raises:
+      filelock.Timeout: another process holds the lock, and `waits` is False.
     """
     lock = filelock.FileLock(path)
     with contextlib.suppress(NotImplementedError):

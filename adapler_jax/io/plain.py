@@ -1,4 +1,4 @@
-"""Records in types that JSON has."""
+"""Convert records to types that JSON has, and compare them."""
 
 import dataclasses
 import math
@@ -7,11 +7,11 @@ import numpy as np
 
 
 def plain(value):
-    """Return a value in types that JSON has: arrays and tuples as lists, records as dicts, no NaN or infinity.
+    """Return a value in types that JSON has: arrays and tuples as lists, records as dicts.
 
     Args:
-      value: numbers, texts, NumPy arrays, and lists, tuples, dicts, dataclasses and named tuples of them. NaN and
-        infinity become None.
+      value: numbers, texts, NumPy arrays, and lists, tuples, dicts, dataclasses and named tuples of
+        them. NaN and infinity become None.
     """
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
@@ -31,17 +31,17 @@ def plain(value):
 
 
 class Comparable:
-    """A dataclass that is equal to another where all fields are; arrays where shapes and entries are."""
+    """Make dataclasses equal if all their fields are, arrays by shapes and entries."""
 
     def __eq__(self, other):
-        """Whether all fields are equal."""
+        """Return whether all fields are equal."""
         if type(other) is not type(self):
             return NotImplemented
         names = [field.name for field in dataclasses.fields(self)]
         return all(_are_equal(getattr(self, name), getattr(other, name)) for name in names)
 
     def __hash__(self):
-        """A hash of the fields that are texts or numbers: arrays and dicts have none."""
+        """Return a hash of the fields that are texts or numbers: arrays and dicts have none."""
         return hash(
             tuple(value for value in vars(self).values() if isinstance(value, str | int | float))
         )

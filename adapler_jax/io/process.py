@@ -1,10 +1,12 @@
-"""The process of a command: how it ends on SIGINT and SIGTERM, and which lines of packages are quiet.
+"""End the process of a command on SIGINT and SIGTERM, and silence log lines of packages.
 
-The first signal raises KeyboardInterrupt or Terminated in the main thread, while a command runs that can tidy up. An
-exception that is raised within a destructor or a hook of the garbage collector is lost, so the signal is noted too, and
-loops call `check` in each step. A thread ends the process where the main thread has not done so within GRACE_S, as in a
-compilation. A second signal, or one during the imports, ends it at once. Each way there is one line and the exit code
-that shells give. All files are written whole or not at all, so it is safe to leave at any moment.
+The first signal raises KeyboardInterrupt or Terminated in the main thread if a command runs that
+can clean up. Python loses an exception that is raised in a destructor or in a hook of the garbage
+collector. The signal is therefore recorded too, and loops call `check` in each step.
+
+A thread ends the process if the main thread has not done so within GRACE_S, as in a compilation. A
+second signal, or a signal during the imports, ends it at once. The process always prints one line
+and exits with the code that shells use. Files are written in one step, so no moment is unsafe.
 """
 
 import contextlib
@@ -15,35 +17,38 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from adapler_jax.io import atomic_files as whole_files
+from adapler_jax.io import atomic_files
 
-GRACE_S = 3.0  # for the main thread to tidy up
+GRACE_S = 3.0  # for the main thread to clean up
 SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-AGAIN = "; give the same command again to go on"
+AGAIN = "; give the same command again to continue"
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 
 
 class Terminated(BaseException):
-    """SIGTERM came."""
+    """Report that SIGTERM arrived."""
 
 
 class _State:
-    """What is known of signals in this process."""
+    """Hold what is known of signals in this process."""
 
     received: int | None = None  # the first
     unwinds = False  # whether the main thread can end by an exception
-    resumes = False  # whether the same command continues what this one leaves
+    resumes = False  # whether the same command continues an interrupted one
     is_ready = False  # whether the handlers are in place
     leaving = threading.Lock()
 
 
 def begin(*, resumes: bool = True) -> None:
-    """Take over SIGINT and SIGTERM, and silence the log lines of XLA; called before the imports that take seconds.
+    """Take over SIGINT and SIGTERM, and silence the log lines of XLA, before slow imports.
 
-    A signal that the process ignores, as a shell's background jobs do SIGINT, stays ignored. In another than the main
-    thread nothing changes.
+    A signal that the process ignores stays ignored: a shell's background jobs ignore SIGINT.
+    Outside the main thread nothing changes.
+
+    Args:
+      resumes: whether a second call of the command continues the first.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong in XLA is raised too
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA raises its errors too
     _State.resumes = resumes
     if _State.is_ready or threading.current_thread() is not threading.main_thread():
         return
@@ -58,7 +63,7 @@ def begin(*, resumes: bool = True) -> None:
 
 
 def _on_signal(number: int, _) -> None:
-    """Note a signal, and raise where the main thread can tidy up; end the process otherwise."""
+    """Record a signal; raise if the main thread can clean up, else end the process."""
     if _State.received is not None or not _State.unwinds:
         leave(_State.received or number)
     _State.received = number
@@ -66,9 +71,9 @@ def _on_signal(number: int, _) -> None:
 
 
 def _watch(reader: socket.socket, writer: socket.socket) -> None:
-    """Wait for a signal, then for a second one or the end of the grace; end the process.
+    """Wait for a signal, then for a second one or the end of GRACE_S; end the process.
 
-    The writer is kept open by the thread.
+    The argument keeps the writer open as long as the thread runs.
     """
     number = _next_signal(reader)
     reader.settimeout(GRACE_S)
@@ -87,7 +92,7 @@ def _next_signal(reader: socket.socket) -> int:
 
 @contextlib.contextmanager
 def unwinding(*, resumes: bool) -> Iterator[None]:
-    """Let signals raise in the block, which tidies up."""
+    """Let signals raise in the block, which cleans up."""
     _State.unwinds, _State.resumes = True, resumes
     try:
         yield
@@ -97,12 +102,12 @@ def unwinding(*, resumes: bool) -> Iterator[None]:
 
 
 def received() -> int | None:
-    """Return the number of the first signal; None where none came."""
+    """Return the number of the first signal; None before it."""
     return _State.received
 
 
 def check() -> None:
-    """Raise again what a hook of the garbage collector swallowed; do nothing where no signal came."""
+    """Raise if a signal arrived: a hook of the garbage collector can lose the first exception."""
     if _State.received is not None:
         raise Terminated if _State.received == signal.SIGTERM else KeyboardInterrupt
 
@@ -115,13 +120,13 @@ def leave(number: int, *, flushes: bool = True) -> None:
       flushes: whether standard output is flushed, which another thread may hold.
     """
     if not _State.leaving.acquire(blocking=False):
-        threading.Event().wait()  # another thread ends the process
-    for path in list(whole_files.unfinished):
+        threading.Event().wait()  # another thread is ending the process
+    for path in list(atomic_files.unfinished):
         path.unlink(missing_ok=True)
     if flushes:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
-    line = SIGNALS[number] + (AGAIN if _State.resumes else "") + "\n"
+    line = SIGNALS[signal.Signals(number)] + (AGAIN if _State.resumes else "") + "\n"
     with contextlib.suppress(OSError):
         os.write(2, ((SHOW_CURSOR + "\n" if os.isatty(2) else "") + line).encode())
     os._exit(128 + number)

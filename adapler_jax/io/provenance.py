@@ -1,4 +1,4 @@
-"""Which code made a number, and where it ran."""
+"""Describe the code, the packages, the command and the device of a measurement."""
 
 import os
 import pathlib
@@ -15,14 +15,21 @@ import adapler_jax
 
 
 def commit_of_tree() -> str | None:
-    """Commit of the checkout that runs, with "+" after it where files differ from it; None outside a checkout."""
+    """Return the commit of the running checkout; None outside a checkout.
+
+    A "+" follows the commit if tracked files differ from it.
+    """
     root = pathlib.Path(__file__).parents[2]
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
         )
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True
+            ["git", "status", "--porcelain", "-uno"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -30,26 +37,33 @@ def commit_of_tree() -> str | None:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """A command as one line that a shell takes apart into the same words; line breaks in them become blanks."""
+    """Return a command as one line that a shell splits into the same words.
+
+    Line breaks within words become blanks.
+    """
     return " ".join(_quote(" ".join(word.splitlines())) for word in words)
 
 
 def module_command(module: str, arguments: Sequence[str] | None = None) -> str:
-    """The command that runs a module with these arguments, of None those of this process, as `command_line` has it."""
-    return command_line(
-        ["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)]
-    )
+    """Return the command that runs a module, as `command_line` writes it.
+
+    Args:
+      module: dotted name.
+      arguments: of the command; None for the arguments of this process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return command_line(["python", "-m", module, *arguments])
 
 
 def _quote(word: str) -> str:
-    """Double quotes, as they read well around others, where the shell leaves all between them alone."""
+    """Quote a word for a shell, in double quotes if nothing in it is special to the shell."""
     if shlex.quote(word) == word:
         return word
     return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what compiles the programs and of what writes them: seconds of others say nothing."""
+    """Return the versions of the packages that decide how fast a compiled program is."""
     return {
         "jax": jax.__version__,
         "jaxlib": metadata.version("jaxlib"),
@@ -58,17 +72,23 @@ def library_versions() -> dict[str, str]:
 
 
 def device_name() -> str:
-    """The first JAX device; for a CPU with its model name and the number of cores this process may use."""
+    """Return the name of the first JAX device; for a CPU its model and the usable cores."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         return device.device_kind
-    model = platform.processor() or platform.machine()
+    return f"cpu: {_cpu_model()}, {_num_cores()} cores"
+
+
+def _cpu_model() -> str:
+    """Return the name of the processor, by Linux if it says."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"cpu: {model}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _num_cores() -> int | None:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

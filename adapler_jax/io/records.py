@@ -1,4 +1,4 @@
-"""Measured rows as a table for people and as JSON for the record."""
+"""Print measured rows as a table, and write them as JSON."""
 
 import contextlib
 import datetime
@@ -13,16 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from adapler_jax.io.atomic_files import replace_text
+from adapler_jax.io.messages import one_line
 from adapler_jax.io.plain import plain
 from adapler_jax.io.provenance import commit_of_tree, device_name
-from adapler_jax.io.terminal import one_line
 
 NUMBER = re.compile(r"[+-]?\d[\d,.]*(e[+-]?\d+)?[x%]?")  # as cells write them
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide numbers, where they are installed, and of Python."""
+    """Return the versions of Python and of the installed packages that decide numbers."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -33,9 +33,12 @@ def versions() -> dict[str, str]:
 def print_table(
     rows: list[dict], *, columns: list[str] | None = None, title: str | None = None
 ) -> None:
-    """Prints rows; columns default to all keys in the order of their first appearance.
+    """Print rows as a table; no control character or [markup] of a text takes effect.
 
-    Texts are shown as they are: no control character reaches the terminal, and no [markup] is read.
+    Args:
+      rows: cells by column name.
+      columns: names and their order; None for all keys in the order of their first appearance.
+      title: lines above the table.
     """
     columns = columns or list(dict.fromkeys(name for row in rows for name in row))
     lines = (title or "").split("\n")
@@ -51,13 +54,13 @@ def print_table(
     # Piped output has no width of its own; 80 columns would fold the cells.
     console = Console()
     console = Console(width=None if console.is_terminal else 240)
-    for line in lines if title else ():  # as a title of the table they would have trailing blanks
+    for line in lines if title else ():  # a title of the table would have trailing blanks
         console.print(Text(one_line(line), style="italic"), soft_wrap=True)
     console.print(table)
 
 
 def format_cell(value) -> str:
-    """A number with four significant digits, a list with one decimal each, nothing for None."""
+    """Return a number with four significant digits, a list with one decimal; None as nothing."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -70,7 +73,7 @@ def format_cell(value) -> str:
 
 
 def results_record(rows: list[dict], *, command: str) -> dict:
-    """{command, commit, device, versions, date, rows}."""
+    """Return a record of {command, commit, device, versions, date, rows}."""
     return {
         "command": command,
         "commit": commit_of_tree(),
@@ -82,12 +85,12 @@ def results_record(rows: list[dict], *, command: str) -> dict:
 
 
 def write_json(path, record: dict, *, checksum: bool = False) -> None:
-    """Write a record, whole or not at all; what is NaN or infinite is null.
+    """Write a record in one step; NaN and infinity become null.
 
     Args:
       path: of the file; its folder is made.
       record: of plain types.
-      checksum: whether the file can be verified later.
+      checksum: whether to write a checksum, which `check_file` verifies.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,9 +100,13 @@ def write_json(path, record: dict, *, checksum: bool = False) -> None:
 
 
 def write_record(rows: list[dict], *, command: str, path=None, more_versions=None) -> None:
-    """Writes the record of a benchmark where a path is given.
+    """Write the record of a benchmark if a path is given.
 
-    Args: more_versions: {package: version} beside those of `versions`.
+    Args:
+      rows: measured rows.
+      command: that measured them.
+      path: of the file; None to write nothing.
+      more_versions: versions by package, next to the ones of `versions`.
     """
     if path:
         record = results_record(rows, command=command)
@@ -107,13 +114,13 @@ def write_record(rows: list[dict], *, command: str, path=None, more_versions=Non
 
 
 def print_results(rows: list[dict], *, columns=None) -> None:
-    """Prints the rows of a benchmark under the device and the version of JAX; columns as in `print_table`."""
+    """Print the rows of a benchmark under the device and the version of JAX."""
     print_table(rows, columns=columns, title=f"{device_name()}; jax {metadata.version('jax')}")
 
 
 def write_results(
     rows: list[dict], *, command: str, path=None, columns=None, more_versions=None
 ) -> None:
-    """Prints and writes them."""
+    """Print the rows of a benchmark, and write them by `write_record`."""
     print_results(rows, columns=columns)
     write_record(rows, command=command, path=path, more_versions=more_versions)

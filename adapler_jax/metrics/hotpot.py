@@ -1,6 +1,8 @@
-"""HotpotQA's scores of answers, of supporting sentences, and of both at once. All lie in [0, 1].
+"""Score answers, supporting sentences and both jointly, as HotpotQA does.
 
-Source: Yang et al., "HotpotQA", EMNLP 2018, section 5 and the evaluation program published beside it.
+All scores are in [0, 1].
+
+Source: Yang et al., "HotpotQA", EMNLP 2018, section 5 and the evaluation program published with it.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,11 +12,11 @@ import numpy as np
 
 from adapler_jax.metrics.squad import exact_match, normalize, require_predictions, token_overlap
 
-Fact = tuple[str, int]  # title of a paragraph, index of a sentence in it
-_WHOLE = {"yes", "no", "noanswer"}  # answers that are right as a whole or not at all
+SupportingFact = tuple[str, int]  # title of a paragraph, index of a sentence in it
+_WHOLE_ANSWERS = {"yes", "no", "noanswer"}  # a partial overlap with one of these scores 0
 
 
-class Scores(NamedTuple):
+class HotpotScores(NamedTuple):
     """Scores of one question in one respect."""
 
     em: float
@@ -23,87 +25,91 @@ class Scores(NamedTuple):
     recall: float
 
 
-_ZERO = Scores(0.0, 0.0, 0.0, 0.0)
+def score_answer(prediction: str, answer: str) -> HotpotScores:
+    """Compute exact match and word overlap of an answer.
 
-
-def score_answer(prediction: str, answer: str) -> Scores:
-    """Exact match and overlap of words; no overlap counts where either is yes, no or noanswer and the other differs.
-
-    Two texts without words have em 1 and the rest 0, as published.
+    The overlap is 0 if either text is yes, no or noanswer and the other one differs. Two texts
+    without words have em 1 and all other scores 0, as published.
     """
     em = exact_match(prediction, answer)
     texts = normalize(prediction), normalize(answer)
-    if not all(texts) or (_WHOLE.intersection(texts) and not em):
-        return Scores(em, 0.0, 0.0, 0.0)
-    return Scores(em, *token_overlap(prediction, answer))
+    is_wrong_whole = bool(_WHOLE_ANSWERS.intersection(texts)) and not em
+    if not all(texts) or is_wrong_whole:
+        return HotpotScores(em, 0.0, 0.0, 0.0)
+    return HotpotScores(em, *token_overlap(prediction, answer))
 
 
-def score_facts(predicted: Collection[Fact], wanted: Collection[Fact]) -> Scores:
-    """Precision, recall and F1 of the set of supporting sentences; em is 1 where the sets are the same.
+def score_facts(
+    predicted: Collection[SupportingFact], gold: Collection[SupportingFact]
+) -> HotpotScores:
+    """Compute precision, recall and F1 of a set of supporting sentences.
 
-    A ratio without anything below it is 0.
+    em is 1 if the sets are equal. A ratio with denominator 0 is 0.
     """
-    predicted, wanted = set(map(tuple, predicted)), set(map(tuple, wanted))
-    common = len(predicted & wanted)
-    precision, recall = common / max(1, len(predicted)), common / max(1, len(wanted))
-    return Scores(float(predicted == wanted), _harmonic_mean(precision, recall), precision, recall)
+    predicted_set, gold_set = set(map(tuple, predicted)), set(map(tuple, gold))
+    num_common = len(predicted_set & gold_set)
+    precision = num_common / max(1, len(predicted_set))
+    recall = num_common / max(1, len(gold_set))
+    em = float(predicted_set == gold_set)
+    return HotpotScores(em, _harmonic_mean(precision, recall), precision, recall)
 
 
-def join(answer: Scores, facts: Scores) -> Scores:
-    """Both at once: products of em, precision and recall; F1 of the products."""
-    precision, recall = answer.precision * facts.precision, answer.recall * facts.recall
-    return Scores(answer.em * facts.em, _harmonic_mean(precision, recall), precision, recall)
+def joint_scores(answer: HotpotScores, facts: HotpotScores) -> HotpotScores:
+    """Multiply em, precision and recall of both respects, and compute F1 of the products."""
+    precision = answer.precision * facts.precision
+    recall = answer.recall * facts.recall
+    return HotpotScores(answer.em * facts.em, _harmonic_mean(precision, recall), precision, recall)
 
 
 def _harmonic_mean(precision: float, recall: float) -> float:
-    """2 P R / (P + R), 0 where both are 0."""
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+    """Compute 2 P R / (P + R), or 0 if both are 0."""
+    total = precision + recall
+    return 2 * precision * recall / total if total > 0 else 0.0
 
 
 def hotpot_scores(
     predictions: Mapping[str, str],
-    facts: Mapping[str, Collection[Fact]],
+    facts: Mapping[str, Collection[SupportingFact]],
     answers: Mapping[str, str],
-    wanted_facts: Mapping[str, Collection[Fact]],
-    *,
-    missing_scores_zero: bool = False,
+    gold_facts: Mapping[str, Collection[SupportingFact]],
 ) -> dict[str, float]:
-    """Means over all questions.
+    """Average the scores over all questions.
 
     Args:
-      predictions: by question id, the answer given.
-      facts: by question id, the sentences said to support it: (title, index of the sentence).
-      answers: by question id, the right answer.
-      wanted_facts: by question id, the sentences that support it.
-      missing_scores_zero: whether what is not predicted scores 0 there and jointly, as published, instead of being an
-        error.
+      predictions: the predicted answer by question id.
+      facts: the predicted supporting sentences by question id.
+      answers: the correct answer by question id.
+      gold_facts: the correct supporting sentences by question id.
 
     Returns:
-      em, f1, precision, recall of the answers, the same after `sp_` for the supporting sentences and after `joint_` for
-      both at once; total.
+      em, f1, precision and recall of the answers, of the supporting sentences (prefix `sp_`) and
+      of both jointly (prefix `joint_`); total counts the questions.
 
     Raises:
-      ValueError: there are no questions; a question has no wanted_facts; predictions or facts are missing.
+      ValueError: there are no questions; a question has no gold_facts; predictions or facts are
+        missing.
     """
-    if not answers:
-        raise ValueError("a score of no questions is not defined")
-    if answers.keys() != wanted_facts.keys():
-        key = sorted(answers.keys() ^ wanted_facts.keys())[0]
-        raise ValueError(
-            f"question {key!r} is only in one of answers and wanted_facts; expected it in both"
-        )
-    if not missing_scores_zero:
-        require_predictions(predictions, answers)
-        require_predictions(facts, answers)
+    _check_questions(answers, gold_facts)
+    require_predictions(predictions, answers)
+    require_predictions(facts, answers)
     rows = []
     for key, answer in answers.items():
-        of_answer = score_answer(predictions[key], answer) if key in predictions else _ZERO
-        of_facts = score_facts(facts[key], wanted_facts[key]) if key in facts else _ZERO
-        rows.append((of_answer, of_facts, join(of_answer, of_facts)))
-    mean_34 = np.mean(rows, axis=0)
-    found = {
-        f"{prefix}{name}": float(value)
-        for prefix, means in zip(("", "sp_", "joint_"), mean_34)
-        for name, value in zip(Scores._fields, means)
-    }
+        of_answer = score_answer(predictions[key], answer)
+        of_facts = score_facts(facts[key], gold_facts[key])
+        rows.append((of_answer, of_facts, joint_scores(of_answer, of_facts)))
+    found: dict[str, float] = {}
+    for prefix, means in zip(("", "sp_", "joint_"), np.mean(rows, axis=0)):
+        for name, mean in zip(HotpotScores._fields, means):
+            found[f"{prefix}{name}"] = float(mean)
     return found | {"total": len(rows)}
+
+
+def _check_questions(answers: Mapping[str, str], gold_facts: Mapping[str, Collection]) -> None:
+    """Raise ValueError if there are no questions, or a question lacks an answer or facts."""
+    if not answers:
+        raise ValueError("a score of no questions is not defined")
+    if answers.keys() != gold_facts.keys():
+        key = sorted(answers.keys() ^ gold_facts.keys())[0]
+        raise ValueError(
+            f"question {key!r} is only in one of answers and gold_facts; expected it in both"
+        )

@@ -1,7 +1,12 @@
-"""Exact match and F1 of SQuAD's answers, and the threshold that tells when to give none.
+"""Score SQuAD's answers by exact match and F1, and find the threshold for giving no answer.
 
-All scores lie in [0, 1]. Answers are texts; the empty text is "no answer". Sources: Rajpurkar et al., "SQuAD", EMNLP
-2016, and "Know What You Don't Know", ACL 2018, with the evaluation programs published beside them.
+All scores are in [0, 1]. Answers are texts; the empty text is "no answer".
+
+    Q questions
+    2 exact match and F1
+
+Source: Rajpurkar et al., "SQuAD", EMNLP 2016, and "Know What You Don't Know", ACL 2018, with the
+evaluation programs published with them.
 """
 
 import collections
@@ -12,180 +17,192 @@ from typing import NamedTuple
 
 import numpy as np
 
-ALWAYS = 1e9  # as a threshold: give an answer, whatever the difference
+ALWAYS = 1e9  # the threshold above every difference: always give an answer
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize(text: str) -> str:
-    """The text as answers are compared: lower case, without ASCII punctuation and then articles, single blanks."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+    """Return the text without case, ASCII punctuation, articles and repeated blanks.
+
+    Punctuation goes before articles, as published.
+    """
+    words = text.lower().translate(_NO_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", words).split())
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """1 where both are the same once normalized, else 0."""
+    """Return 1 if both texts are equal once normalized, else 0."""
     return float(normalize(prediction) == normalize(answer))
 
 
 def token_overlap(prediction: str, answer: str) -> tuple[float, float, float]:
-    """F1, precision and recall of the normalized words, each counted as often as it stands in both.
+    """Compute F1, precision and recall of the normalized words.
 
-    precision = common / words predicted; recall = common / words of the answer; F1 = 2 P R / (P + R). Where either text
-    has no words, all three are 1 if both have none, else 0 (as SQuAD 2.0 has it; 1.1 gives 0 to two empty texts).
+    precision = common / words predicted; recall = common / words of the answer;
+    F1 = 2 P R / (P + R). A word counts as often as it is in both texts. If a text has no words,
+    all three are 1 if both have none, else 0. This is the rule of SQuAD 2.0; in 1.1 two empty texts
+    score 0.
     """
-    predicted, wanted = normalize(prediction).split(), normalize(answer).split()
-    if not predicted or not wanted:
-        same = float(predicted == wanted)
-        return same, same, same
-    common = sum((collections.Counter(predicted) & collections.Counter(wanted)).values())
-    if common == 0:
+    predicted, expected = normalize(prediction).split(), normalize(answer).split()
+    if not predicted or not expected:
+        is_same = float(predicted == expected)
+        return is_same, is_same, is_same
+    common = collections.Counter(predicted) & collections.Counter(expected)
+    num_common = sum(common.values())
+    if num_common == 0:
         return 0.0, 0.0, 0.0
-    precision, recall = common / len(predicted), common / len(wanted)
+    precision, recall = num_common / len(predicted), num_common / len(expected)
     return 2 * precision * recall / (precision + recall), precision, recall
 
 
-def f1(prediction: str, answer: str) -> float:
-    """F1 of `token_overlap`."""
+def answer_f1(prediction: str, answer: str) -> float:
+    """Return the F1 of `token_overlap`."""
     return token_overlap(prediction, answer)[0]
 
 
-def score_answer(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
-    """Exact match and F1 of one prediction, each the highest over the accepted answers.
+def best_answer_scores(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
+    """Return exact match and F1 of one prediction, each the highest over the accepted answers.
 
-    Answers that normalize to nothing are left out; where none is left, the answer is the empty text.
+    Answers that normalize to nothing are left out. If none is left, the answer is the empty text.
     """
-    wanted = [answer for answer in answers if normalize(answer)] or [""]
-    return max(exact_match(prediction, answer) for answer in wanted), max(
-        f1(prediction, answer) for answer in wanted
-    )
+    expected = [answer for answer in answers if normalize(answer)] or [""]
+    exact = max(exact_match(prediction, answer) for answer in expected)
+    overlap = max(answer_f1(prediction, answer) for answer in expected)
+    return exact, overlap
 
 
 def squad_scores(
-    predictions: Mapping[str, str],
-    answers: Mapping[str, Sequence[str]],
-    *,
-    missing_scores_zero: bool = False,
+    predictions: Mapping[str, str], answers: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
-    """Mean exact match and F1 over all questions.
+    """Average exact match and F1 over all questions.
 
     Args:
-      predictions: by question id, the text that is answered; "" for no answer. Those of other questions are ignored.
-      answers: by question id, the accepted texts; none for a question that has no answer.
-      missing_scores_zero: whether a question without a prediction scores 0, as in the program of SQuAD 1.1, instead of
-        being an error.
+      predictions: the predicted text by question id, "" for no answer. Predictions for other
+        questions are ignored.
+      answers: the accepted texts by question id; empty for a question without an answer.
 
     Returns:
-      exact, f1, total; and, where some questions have answers and some have none, the same of each kind:
-      has_ans_exact, has_ans_f1, has_ans_total, no_ans_exact, no_ans_f1, no_ans_total. Shares in [0, 1].
+      exact, f1 and total. If some questions have answers and some have none, also the scores of
+      both kinds: has_ans_exact, has_ans_f1, has_ans_total, no_ans_exact, no_ans_f1, no_ans_total.
 
     Raises:
       ValueError: there are no questions; predictions are missing.
     """
-    score_Q2 = score_questions(predictions, answers, missing_scores_zero=missing_scores_zero)
+    score_Q2 = score_questions(predictions, answers)
     answerable_Q = np.array([len(accepted) > 0 for accepted in answers.values()])
     found = _means(score_Q2, "")
     if answerable_Q.any() and not answerable_Q.all():
-        found |= _means(score_Q2[answerable_Q], "has_ans_") | _means(
-            score_Q2[~answerable_Q], "no_ans_"
-        )
+        found |= _means(score_Q2[answerable_Q], "has_ans_")
+        found |= _means(score_Q2[~answerable_Q], "no_ans_")
     return found
 
 
 def score_questions(
-    predictions: Mapping[str, str],
-    answers: Mapping[str, Sequence[str]],
-    *,
-    missing_scores_zero: bool = False,
+    predictions: Mapping[str, str], answers: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
-    """Exact match and F1 of each question, float64 [questions, 2] in the order of `answers`; else as `squad_scores`."""
+    """Compute exact match and F1 of each question.
+
+    Returns:
+      float64 [Q, 2] in the order of `answers`.
+
+    Raises:
+      ValueError: there are no questions; predictions are missing.
+    """
     if not answers:
         raise ValueError("a score of no questions is not defined")
-    if not missing_scores_zero:
-        require_predictions(predictions, answers)
-    rows = [
-        score_answer(predictions[key], answers[key]) if key in predictions else (0.0, 0.0)
-        for key in answers
-    ]
+    require_predictions(predictions, answers)
+    rows = [best_answer_scores(predictions[key], accepted) for key, accepted in answers.items()]
     return np.array(rows, np.float64)
 
 
 def require_predictions(predictions: Mapping[str, object], questions: Iterable[str]) -> None:
-    """Raises ValueError where a question has no prediction."""
+    """Raise ValueError if a question has no prediction."""
     missing = [key for key in questions if key not in predictions]
     if missing:
-        named = ", ".join(map(repr, missing[:3])) + (" ..." if len(missing) > 3 else "")
+        more = " ..." if len(missing) > 3 else ""
         raise ValueError(
-            f"{len(missing)} questions have no prediction: {named}; expected one for each: predict them, or pass "
-            "missing_scores_zero=True"
+            f"{len(missing)} questions have no prediction: {', '.join(map(repr, missing[:3]))}"
+            f"{more}; expected one for each question"
         )
 
 
 def _means(score_Q2: np.ndarray, prefix: str) -> dict[str, float]:
-    """Means over questions under the names that reports use."""
+    """Return means over questions under the names that reports use."""
     exact, overlap = np.mean(score_Q2, axis=0).tolist()
     return {f"{prefix}exact": exact, f"{prefix}f1": overlap, f"{prefix}total": len(score_Q2)}
 
 
 class Threshold(NamedTuple):
-    """A rule for giving no answer: where the difference is above `value`. `score` is the mean that it reaches."""
+    """A rule for giving no answer: the difference is above `value`; `score` is the mean score."""
 
     score: float
     value: float
 
 
-def best_threshold(difference_Q, score_Q, answerable_Q, *, as_published: bool = False) -> Threshold:
-    """The threshold on the difference that maximises the mean score.
+def best_threshold(difference_Q, score_Q, answerable_Q) -> Threshold:
+    """Return the threshold on the difference that maximizes the mean score.
 
-    A question is answered where its difference is at most the threshold. It then has its score; unanswered, it has 1 if
-    it has no answer, else 0. Starting from none answered, questions are added in the order of their differences, and
-    the first of the best places is taken. The threshold lies in the middle between the last difference that is answered
-    and the next, so that rounding moves no question across it.
+    A question is answered if its difference is at most the threshold. Its score is then score_Q.
+    An unanswered question scores 1 if it has no answer, else 0. Of equal means the smallest
+    threshold is taken. The threshold is halfway between the last difference that is answered and
+    the next one, so that rounding changes no decision.
 
     Args:
-      difference_Q: float [questions], score of no answer minus that of the best span; +inf where there is no span.
-      score_Q: float [questions] in [0, 1], exact match or F1 of the best span.
-      answerable_Q: bool [questions], whether the question has an answer.
-      as_published: search as the program of SQuAD 2.0 does, which takes thresholds between questions of one difference
-        for possible, gives the last difference that is answered, and 0 where nothing should be answered (right for
-        probabilities only).
+      difference_Q: float [Q], the score of no answer minus the score of the best span; +inf if
+        there is no span.
+      score_Q: float [Q] in [0, 1], exact match or F1 of the best span.
+      answerable_Q: bool [Q], True if the question has an answer.
 
     Returns:
-      The maximum and the threshold. Where nothing should be answered, the threshold is at most 0 and below every
-      difference; where every question has an answer, ALWAYS, which is above any.
+      The maximum and its threshold. If answering nothing is best, the threshold is at most 0 and
+      below every difference. If every question has an answer, it is ALWAYS.
 
     Raises:
-      ValueError: no questions; lengths differ; NaN.
+      ValueError: there are no questions; lengths differ; a value is NaN.
+
+    Source: the program of SQuAD 2.0. It also separates questions of equal difference, and returns
+    the last difference that is answered.
     """
     difference_Q, score_Q = np.asarray(difference_Q, np.float64), np.asarray(score_Q, np.float64)
     answerable_Q = np.asarray(answerable_Q, bool)
     _check_questions(difference_Q, score_Q, answerable_Q)
-    order = np.argsort(difference_Q, kind="stable")
-    sorted_Q = difference_Q[order]
-    total_Q = np.cumsum(
-        np.append(np.sum(~answerable_Q), (score_Q - ~answerable_Q)[order])
-    )  # after 0, 1, ... answered
-    if not as_published:
-        total_Q[1:-1][sorted_Q[1:] == sorted_Q[:-1]] = -np.inf
-    best = int(np.argmax(total_Q))
-    score = float(total_Q[best] / len(order))
-    if as_published:
-        return Threshold(score, float(sorted_Q[best - 1]) if best else 0.0)
+    order_Q = np.argsort(difference_Q, kind="stable")
+    sorted_Q = difference_Q[order_Q]
+    total = _totals(score_Q[order_Q], answerable_Q[order_Q])
+    # No threshold separates questions of equal difference.
+    total[1:-1][sorted_Q[1:] == sorted_Q[:-1]] = -np.inf
+    num_answered = int(np.argmax(total))
+    mean = float(total[num_answered] / len(sorted_Q))
     if answerable_Q.all():
-        return Threshold(score, ALWAYS)
-    if best == 0:
-        return Threshold(score, min(0.0, float(sorted_Q[0]) - 1.0))
-    last, behind = float(sorted_Q[best - 1]), float(np.append(sorted_Q, np.inf)[best])
-    return Threshold(score, (last + behind) / 2 if np.isfinite(behind) else last + 1.0)
+        return Threshold(mean, ALWAYS)
+    return Threshold(mean, _threshold_after(sorted_Q, num_answered))
+
+
+def _totals(score_Q: np.ndarray, answerable_Q: np.ndarray) -> np.ndarray:
+    """Return the total score if the first 0, 1, ... questions are answered, float64 [Q + 1]."""
+    null_score_Q = (~answerable_Q).astype(np.float64)
+    return np.cumsum(np.append(np.sum(null_score_Q), score_Q - null_score_Q))
+
+
+def _threshold_after(sorted_Q: np.ndarray, num_answered: int) -> float:
+    """Return a threshold above the first num_answered of the sorted differences only."""
+    if num_answered == 0:
+        return min(0.0, float(sorted_Q[0]) - 1.0)
+    last = float(sorted_Q[num_answered - 1])
+    following = float(np.append(sorted_Q, np.inf)[num_answered])
+    return (last + following) / 2 if np.isfinite(following) else last + 1.0
 
 
 def _check_questions(
     difference_Q: np.ndarray, score_Q: np.ndarray, answerable_Q: np.ndarray
 ) -> None:
-    """Refuses what no threshold can be found for."""
+    """Raise ValueError if no threshold can be computed."""
     shapes = difference_Q.shape, score_Q.shape, answerable_Q.shape
     if len(set(shapes)) != 1 or difference_Q.ndim != 1:
         raise ValueError(
-            f"shapes {shapes} of differences, scores, answerable; expected one number a question in each"
+            f"shapes {shapes} of differences, scores, answerable; "
+            "expected one number a question in each"
         )
     if len(difference_Q) == 0:
         raise ValueError("a threshold from no questions is not defined")
@@ -198,15 +215,16 @@ def find_thresholds(
     differences: Mapping[str, float],
     answers: Mapping[str, Sequence[str]],
 ) -> dict[str, Threshold]:
-    """The best thresholds, "exact" for exact match and "f1" for F1, of questions by id.
+    """Return the best thresholds for exact match ("exact") and F1 ("f1").
 
     Args:
-      predictions: the text of the best span of every question, whatever its difference; "" where there is no span.
-      differences: score of no answer minus that of the best span.
-      answers: the accepted texts; none for a question that has no answer.
+      predictions: the text of the best span by question id, whatever its difference; "" if there
+        is no span.
+      differences: the score of no answer minus the score of the best span, by question id.
+      answers: the accepted texts by question id; empty for a question without an answer.
 
     Raises:
-      ValueError: a prediction or a difference is missing; as `best_threshold`.
+      ValueError: a prediction or a difference is missing, or `best_threshold` raises it.
     """
     _require_differences(differences, answers)
     score_Q2 = score_questions(predictions, answers)
@@ -221,8 +239,11 @@ def find_thresholds(
 def apply_threshold(
     predictions: Mapping[str, str], differences: Mapping[str, float], threshold: float
 ) -> dict[str, str]:
-    """The predictions, with "" (no answer) where the difference is above the threshold. Raises ValueError where a
-    difference is missing."""
+    """Return the predictions, with "" (no answer) if the difference is above the threshold.
+
+    Raises:
+      ValueError: a difference is missing.
+    """
     _require_differences(differences, predictions)
     return {
         key: "" if float(differences[key]) > threshold else text
@@ -231,9 +252,10 @@ def apply_threshold(
 
 
 def _require_differences(differences: Mapping[str, float], questions: Iterable[str]) -> None:
-    """Raises ValueError where a question has no difference."""
+    """Raise ValueError if a question has no difference."""
     missing = [key for key in questions if key not in differences]
     if missing:
         raise ValueError(
-            f"{len(missing)} questions have no difference, {missing[0]!r} first; expected one for each"
+            f"{len(missing)} questions have no difference, {missing[0]!r} first; "
+            "expected one for each question"
         )

@@ -3,6 +3,7 @@
 Saved models and workdirs of release 0.1 are read through it. It goes with release 1.0.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 # Sections and fields of a config, dotted. A name that ends in "." is a section.
@@ -60,6 +61,23 @@ def new_field(name: str) -> str:
         return FIELDS[name]
     section, dot, field = name.partition(".")
     return FIELDS.get(section + dot, section + dot) + field
+
+
+def explain_old_flag(arguments: Sequence[str]) -> str | None:
+    """Return a line that names the present field of the first flag with an old name.
+
+    Args:
+      arguments: of the command line, as --config.adapler.warmup_share=0.1.
+
+    Returns:
+      None where no flag has an old name.
+    """
+    for argument in arguments:
+        flag, prefix = argument.partition("=")[0], "--config."
+        name = flag.removeprefix(prefix)
+        if flag.startswith(prefix) and new_field(name) != name:
+            return f"config.{name} is now config.{new_field(name)}"
+    return None
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,29 +1,34 @@
-"""Presets of the tasks in which texts are read to answer questions, and the section of fields that they share.
+"""Presets of the question-answering tasks, and the section of fields that they share.
 
-Lengths, strides and limits are those of TR-BERT's released program; DREAM and SubjQA are not in it.
+Lengths, strides and limits come from TR-BERT's released program. DREAM and SubjQA are not in it.
 """
 
 
 def qa_section() -> dict:
-    """How questions become rows, and rows answers."""
+    """Return the section that turns questions into rows, and logits into answers."""
     return {
-        "doc_stride": 128,  # tokens of the text from the start of a window to the start of the next
-        "max_question_tokens": 64,  # a question is cut there
+        "doc_stride": 128,  # context tokens from the start of a window to the next window's start
+        "max_question_tokens": 64,  # longer questions are cut
         "max_answers": 1,  # accepted answers of a window that are trained on
-        "max_answer_tokens": 30,  # longest answer that is given
-        "n_best_size": 20,  # answers of a window that are looked at
-        "skip_mismatched": False,  # leave out, and count, questions whose answer does not stand where it should
+        "max_answer_tokens": 30,  # longest answer
+        "n_best_size": 20,  # answers of a window that are compared
+        "skip_mismatched": False,  # skip, and count, questions whose answer is not at its offset
         "max_option_tokens": 128,  # of a question and one of its options
         "max_sentences": 80,  # that may support an answer (HotpotQA)
         "max_candidates": 79,  # of a question (WikiHop)
-        "max_packed_questions": 1,  # of a question that share its texts, scores averaged (WikiHop); or 8 of data.max_length=512
-        "protects_markers": True,  # ends of sentences, candidates' markers: read by name, not dropped; False: authors'
-        "num_validation_examples": 0,  # questions that models are chosen by, drawn by data.split_seed; 0: all
-        "score_options_independently": False,  # judge each option alone, as right or wrong; or the options against each other
+        # Rows that share a question's texts, scores averaged (WikiHop); or 8 of max_length=512.
+        "max_packed_questions": 1,
+        # Ends of sentences and candidates' markers, which a head needs, are kept; False: authors'.
+        "protects_markers": True,
+        # Questions that select models, drawn by data.split_seed; 0: all.
+        "num_validation_examples": 0,
+        # Judge each option alone, as right or wrong; False: the options against each other.
+        "score_options_independently": False,
     }
 
 
-# With the 0.005 of classes, predictors of answers in texts end up with one score for all tokens: docs/measurements.md.
+# With the 0.005 of classes, the predictors of answers in texts converge to one score for all
+# tokens: docs/measurements.md.
 SPANS = {"kl_coef": 0.1}
 SQUAD = {"max_length": 384, "batch_size": 16, "adapler": SPANS}
 MRQA = {
@@ -32,7 +37,8 @@ MRQA = {
     "adapler": SPANS,
     "qa": {"max_question_tokens": 40},
 }
-# TR-BERT's alphas, near its program's of RACE: with 1.0 its selectors cost 2 points on DREAM's validation questions.
+# TR-BERT's alphas, near its program's of RACE: with 1.0 its selectors cost 2 points on DREAM's
+# validation questions.
 CHOICE = {
     "max_length": 256,
     "batch_size": 8,
@@ -64,10 +70,9 @@ TASKS = {
 
 
 def shrink(config) -> None:
-    """Lengths of a dry run."""
-    config.data.max_length = (
-        256 if config.task == "wikihop" else 64
-    )  # which holds all candidates in every row
+    """Set the lengths of a dry run."""
+    # WikiHop needs all candidates in every row.
+    config.data.max_length = 256 if config.task == "wikihop" else 64
     config.data.bucket_lengths = (config.data.max_length,)
     config.qa.update({"doc_stride": 64, "max_question_tokens": 16, "max_option_tokens": 24})
     config.qa.num_validation_examples = 32

@@ -37,7 +37,7 @@ from adapler_jax.types import (
 class InitFn(Protocol):
     """Return fresh parameters, a leading axis of one entry a site on every leaf."""
 
-    def __call__(self, key: Array, config: EncoderConfig) -> Params:
+    def __call__(self, key: Array, config: EncoderConfig, /) -> Params:
         """Return the tree."""
 
 
@@ -47,7 +47,7 @@ class ScoreFn(Protocol):
     A method stops gradients here where its paper does; drivers stop none.
     """
 
-    def __call__(self, site_params: Params, features: TokenFeatures) -> Array:
+    def __call__(self, site_params: Params, features: TokenFeatures, /) -> Array:
         """Return the numbers, which become `SiteInput.token_logit_BL`."""
 
 
@@ -55,7 +55,7 @@ class SoftFn(Protocol):
     """Return the differentiable selection of a site; `layer` may be traced."""
 
     def __call__(
-        self, site_params: Params, layer: Array, site: SiteInput, slope: Array
+        self, site_params: Params, layer: Array, site: SiteInput, slope: Array, /
     ) -> SoftSelection:
         """Return the selection; a large slope gives the hard rule."""
 
@@ -63,28 +63,28 @@ class SoftFn(Protocol):
 class HardFn(Protocol):
     """Return the hard selection of a site; [CLS] is always kept, padding never."""
 
-    def __call__(self, site_params: Params, layer: Array, site: SiteInput) -> Selection:
+    def __call__(self, site_params: Params, layer: Array, site: SiteInput, /) -> Selection:
         """Return the selection."""
 
 
 class LossTermsFn(Protocol):
     """Return the loss terms of a pass by name, unweighted float32 scalars."""
 
-    def __call__(self, params: Params, trace: Trace, batch: Batch) -> Mapping[str, Array]:
+    def __call__(self, params: Params, trace: Trace, batch: Batch, /) -> Mapping[str, Array]:
         """Return the terms."""
 
 
 class ConstrainFn(Protocol):
     """Return the parameters moved into their allowed ranges; applied after every optimizer step."""
 
-    def __call__(self, params: Params) -> Params:
+    def __call__(self, params: Params, /) -> Params:
         """Return the tree."""
 
 
 class SiteFlopsFn(Protocol):
     """Return the operations of a site for one token, without the attention received."""
 
-    def __call__(self, params: Params, config: EncoderConfig) -> SiteFlops:
+    def __call__(self, params: Params, config: EncoderConfig, /) -> SiteFlops:
         """Return the operations."""
 
 

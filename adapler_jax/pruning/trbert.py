@@ -106,6 +106,8 @@ def soft_select(params: Params, layer: Array, site: SiteInput, slope: Array) -> 
     """
     del params, layer, slope
     score_BL, noise = probabilities(site), site.noise
+    if noise is None:
+        raise ValueError("pruner trbert samples its actions in training; it needs noise")
     entering_BL = site.remaining_BL & (site.survival_BL > 0)
     keep_BL = entering_BL & (noise.uniform_BL < score_BL)
     if noise.importance_BL is not None:

@@ -13,9 +13,10 @@ from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.atomic_files import check_file
 from adapler_jax.io.provenance import command_line
 from adapler_jax.report.curves import curves
-from adapler_jax.report.evaluation import RESTORE_CONFIG, finished_phases, read_run
+from adapler_jax.training.finished import RESTORE_CONFIG, finished_phases, read_run
+from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import DONE, is_complete, read_done
-from adapler_jax.training.run import ALLOWED, phase_list
+from adapler_jax.training.run import phase_list
 from adapler_jax.training.workdir import CONFIG_FILE, TRAIN_PHASE, read_seconds
 from adapler_jax.weights.save import load_model
 
@@ -74,7 +75,7 @@ def is_number_or_none(value) -> bool:
 
 def is_method(value) -> bool:
     """Whether it names a method that trains."""
-    return value in ALLOWED["method"]
+    return value in METHODS
 
 
 def is_list(value) -> bool:
@@ -201,7 +202,7 @@ def read_config(workdir: pathlib.Path) -> tuple[Any, list[str]]:
     try:
         return config, [name for name, _ in phase_list(config)]
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({str(error):.80}); {RESTORE_CONFIG}") from error
+        raise ValueError(f"{path} is damaged ({error!s:.80}); {RESTORE_CONFIG}") from error
 
 
 def check_closing(phase: pathlib.Path) -> None:
@@ -225,7 +226,8 @@ def wrong_fields(fields: dict, needed: Fields, optional: Fields | None = None) -
 
 def read_methods(path: pathlib.Path) -> dict:
     """A record of benchmarks.methods. Raises ValueError where there is none, or no dense model in the split that is
-    drawn."""
+    drawn.
+    """
     record = read_record(path, "summary", METHOD_FIELDS)
     if record is None:
         raise ValueError(f"--methods={path}: there is no such file")
@@ -240,7 +242,8 @@ def read_record(
     path: pathlib.Path, entry: str, needed: Fields, optional: Fields | None = None
 ) -> dict | None:
     """A benchmark's record; None where there is no file. Raises ValueError where its `entry` is no list of rows with
-    these fields, or what it says of itself is damaged."""
+    these fields, or what it says of itself is damaged.
+    """
     if not path.exists():
         return None
     check_file(path, "remove it or write it anew with evaluate.py")

@@ -1,16 +1,15 @@
-"""Speedup-score curves of `benchmarks.methods`, as pictures and reports draw them."""
+"""Return the speedup-score curves of `benchmarks.methods` that pictures and reports draw."""
 
-NAMES = {
-    "adapler": "AdapLeR",
-    "powerbert": "PoWER-BERT",
-    "trbert": "TR-BERT",
-    "student": "fewer layers, distilled",
-}
+from adapler_jax.training.methods import METHODS
+
+NAMES = {name: method.title for name, method in METHODS.items()}
+NAMES["student"] = METHODS["distill"].title  # as benchmarks.methods names it
 
 
 def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
     """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup, of the first
-    split."""
+    split.
+    """
     lines = {}
     for row in summary:
         if row["split"] != summary[0]["split"]:

@@ -1,4 +1,4 @@
-"""The report's explorer: texts of the test split, and how far each of their words came in one model."""
+"""Collect texts of the test split for the report, with the layers that each word reached."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ FINE_LEVELS, COARSE_LEVELS, NUM_FINE = 63, 15, 2500
 
 @dataclasses.dataclass(frozen=True)
 class Explorer:
-    """What the page's script works on."""
+    """Data for the page's script."""
 
     meta: dict  # of the model, and what examples are filtered by, a list entry an example
     chunks: list[str]  # the examples themselves, as `pack_chunk` gives them
@@ -28,9 +28,10 @@ class Explorer:
 def explore(
     name: str, classifier: Classifier, dataset: Dataset, num_examples: int, *, log: Callable
 ) -> Explorer:
-    """Runs a model over a seeded sample of the first test split.
+    """Run a model over a seeded sample of the first test split.
 
-    Raises ValueError where the model drops no tokens, or knows other classes than the data.
+    Raises:
+      ValueError: the model drops no tokens, or its classes are not the data's.
     """
     if not classifier.site_layers:
         raise ValueError(
@@ -38,7 +39,7 @@ def explore(
         )
     if classifier.class_names != names_in_run(classifier.class_names, dataset.task.class_names):
         raise ValueError(
-            f"{name} tells {', '.join(classifier.class_names)} apart, the data now has the classes "
+            f"{name} has the classes {', '.join(classifier.class_names)}, the data now has "
             f"{', '.join(dataset.task.class_names)}; restore the data"
         )
     split = dataset.eval_splits[0]
@@ -64,7 +65,7 @@ def explore(
 
 
 def explain_chunks(classifier: Classifier, texts: list) -> Iterator[list[Explanation]]:
-    """Explanations of the texts, a chunk at a time."""
+    """Yield explanations of the texts, a chunk at a time."""
     for start in range(0, len(texts), CHUNK_SIZE):
         yield classifier.explain_all(texts[start : start + CHUNK_SIZE])
 
@@ -78,7 +79,11 @@ def build_explorer(
     num_layers: int,
     site_layers,
 ) -> Explorer:
-    """Packs explanations in chunks of CHUNK_SIZE; labels: the true ones, numbers of class_names, in their order."""
+    """Pack explanations in chunks of CHUNK_SIZE.
+
+    Args:
+      labels: the true labels, numbers of class_names, in the order of the explanations.
+    """
     packed, predicted, percent, kept = [], [], [], []
     num_levels = FINE_LEVELS if len(labels) <= NUM_FINE else COARSE_LEVELS
     for explanations in chunks:
@@ -102,5 +107,5 @@ def build_explorer(
 
 
 def kept_share(explanation: Explanation) -> float:
-    """Share of a text's tokens that layers ran on, mean over the layers, [CLS] and [SEP] included."""
+    """Return the fraction of a text's tokens that layers ran on, [CLS] included, layer mean."""
     return float(np.mean(explanation.prediction.num_tokens)) / len(explanation.tokens)

@@ -1,18 +1,21 @@
-"""Explained texts as bytes that a browser unpacks: texts once, a byte a word for its place, its layers and each score.
+"""Pack explained texts as bytes for the page's script.
 
-A chunk of examples is gzip in base64. Inside stand one line of JSON and then bytes, one stream after the other, each
-over all words of the chunk in the order of its texts:
+A chunk of examples is gzip in base64. It has one line of JSON and then streams of bytes. Each
+stream is over all words of the chunk, in the order of its texts:
 
-    {"texts": [[text, ...], ...], "words": [[words of each text], ...], "unread": [[characters ...], ...],
-     "top": [largest score of each example, ...], "levels": n}
-    starts, ends  how far a word starts behind the blanks that follow the word before it, and ends behind the run of
-                  letters and digits, or the one other character, that it starts with: 0 nearly always
-    layers        that ran on the word
-    scores        a site after the other, of the words that were still there when it scored
+    {"texts": [[text, ...], ...], "words": [[words of each text], ...],
+     "unread": [[characters ...], ...], "top": [largest score of each example, ...], "levels": n}
+    starts, ends  the distance of a word's start and end from their expected offsets, nearly always
+    0.
+                  A word is expected to start after the blanks that follow the previous word. It is
+                  expected to end after the run of letters and digits, or the one other character,
+                  at its start.
+    layers        the number of layers that ran on the word
+    scores        a stream for each site, of the words that remained when it scored
 
-Distances are in UTF-16 units, as browsers count: d is written as 2 d, or -2 d - 1 below 0, in as many bytes of 255 as
-fit and one more. A score is top * (byte / n)^3, which is fine enough near 0 for shares of long texts and near 1 for
-probabilities.
+Distances are in UTF-16 units, as browsers count. A distance d is written as 2 d, or as -2 d - 1
+below 0, in as many bytes of 255 as fit and one more. A score is top * (byte / n)^3. That is fine
+enough near 0 for long texts' scores, and near 1 for probabilities.
 """
 
 import base64
@@ -26,15 +29,20 @@ import numpy as np
 from adapler_jax.inference.explanation import Explanation
 
 CHUNK_SIZE = 128  # examples; a browser unpacks a chunk when it draws one of them
-SHOWN_UNREAD = 300  # characters of a text behind what the model read
+SHOWN_UNREAD = 300  # characters of a text after those that the model processed
 _WIDE = 255
-# The script has the same two; what they find is only expected, so that they need not be any tokenizer's.
+# The script has the same two; what they find is only expected, so that they need not be any
+# tokenizer's.
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _RUN = re.compile(r"[A-Za-z0-9\u0080-\U0010ffff]+|[\x00-\x7f]?")
 
 
 def pack_chunk(explanations: Sequence[Explanation], *, num_levels: int) -> str:
-    """The chunk of some examples of one model, ASCII; num_levels: how finely scores are told, at most 255."""
+    """Return the chunk of some examples of one model, ASCII.
+
+    Args:
+      num_levels: resolution of the scores, at most 255.
+    """
     texts, words, unread, moves = [], [], [], [np.zeros((0, 2), int)]
     for explanation in explanations:
         parts = [pack_text(explanation, part) for part in range(len(explanation.prediction.texts))]
@@ -53,7 +61,8 @@ def pack_chunk(explanations: Sequence[Explanation], *, num_levels: int) -> str:
 
 def pack_text(explanation: Explanation, part: int) -> tuple[str, int, np.ndarray]:
     """A text up to a little behind its last word that was read, the characters left out there, and how far its words
-    start and end from where they are expected to, int [words, 2]."""
+    start and end from where they are expected to, int [words, 2].
+    """
     whole = explanation.prediction.texts[part]
     words = [word for word in explanation.prediction.words if word.part == part]
     text = whole[: max((word.end for word in words), default=0) + SHOWN_UNREAD]
@@ -72,7 +81,7 @@ def pack_text(explanation: Explanation, part: int) -> tuple[str, int, np.ndarray
 
 
 def utf16_places(text: str) -> np.ndarray:
-    """Where each character starts, and where the text ends, in the units that browsers count, int [characters + 1]."""
+    """Return the UTF-16 offsets of all characters and of the end, int [characters + 1]."""
     code_C = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     return np.concatenate([[0], np.cumsum(1 + (code_C > 0xFFFF))]).astype(int)
 
@@ -80,7 +89,7 @@ def utf16_places(text: str) -> np.ndarray:
 def pack_scores(
     explanations: Sequence[Explanation], top: Sequence[float], num_levels: int
 ) -> Iterable[bytes]:
-    """The scores, a stream a site; a word was scored where it ran through all layers before."""
+    """Return the scores, a stream for each site; a site scored the words that reached it."""
     levels = [
         score_levels(explanation.score_NW, highest, num_levels)
         for explanation, highest in zip(explanations, top)
@@ -91,9 +100,10 @@ def pack_scores(
 
 
 def score_levels(score_X: np.ndarray, top: float, num_levels: int) -> np.ndarray:
-    """Scores as uint8 of the same shape, 0 to num_levels: num_levels times their third roots, rounded.
+    """Return num_levels times the third roots of the scores, rounded, as uint8 of equal shape.
 
-    The cubes of the halves between levels are searched, since processors round third roots differently."""
+    The cubes of the halves between levels are searched, since processors round third roots differently.
+    """
     half_K = (np.arange(num_levels) + 0.5) / num_levels
     return np.searchsorted(
         half_K * half_K * half_K, score_X / max(top, 1e-30), side="right"
@@ -101,7 +111,7 @@ def score_levels(score_X: np.ndarray, top: float, num_levels: int) -> np.ndarray
 
 
 def move_bytes(move_W: np.ndarray) -> bytes:
-    """Whole numbers, small ones in a byte."""
+    """Return whole numbers as bytes; a small number takes one byte."""
     value_W = np.where(move_W < 0, -2 * move_W - 1, 2 * move_W)
     num_W = value_W // _WIDE + 1
     packed = np.full(int(num_W.sum()), _WIDE, np.uint8)

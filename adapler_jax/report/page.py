@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing else."""
+"""Write the report of a run: one HTML page without other files."""
 
 import base64
 import hashlib
@@ -14,10 +14,11 @@ from adapler_jax.data.tokenization.tokens import tokenize
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.report import sections
 from adapler_jax.report.contents import RunRecord, read_contents
-from adapler_jax.report.evaluation import load_fastest, load_named
 from adapler_jax.report.explorer import Explorer, explore
 from adapler_jax.report.sections import Note, Section
-from adapler_jax.training.task_data import is_reading, load_data, token_cache
+from adapler_jax.training.finished import load_fastest, load_named
+from adapler_jax.training.methods import METHODS
+from adapler_jax.training.task_data import is_qa_task, load_data, token_cache
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("adapler_jax.report"),
@@ -37,19 +38,25 @@ def write_report(
     methods=None,
     log: Callable[[str], None],
 ) -> pathlib.Path:
-    """Writes the page, whole or not at all, and returns where: W/report.html by default.
+    """Write the page, whole or not at all, and return its path: W/report.html by default.
 
-    Args: num_examples: of the test split in the explorer; 0 for a page without texts. model: whose words the explorer
-    follows, the fastest by default. methods: path of a record of benchmarks.methods.
-    Raises ValueError where the folder holds no run, a record is damaged, there is no such model, or the path is that of
-    a folder.
+    Args:
+      num_examples: texts of the test split in the explorer; 0 for a page without texts.
+      model: name of the explorer's model; the fastest by default.
+      methods: path of a record of benchmarks.methods.
+
+    Raises:
+      ValueError: the folder has no run, a record is damaged, the model does not exist, or the path
+      is a
+        folder.
     """
     workdir = pathlib.Path(workdir).expanduser()
     path = pathlib.Path(path).expanduser() if path else workdir / "report.html"
     run = read_contents(workdir, pathlib.Path(methods).expanduser() if methods else None)
     if model and model not in run.models:
         raise ValueError(
-            f"{workdir} has no finished model {model!r}; there are {', '.join(run.models) or 'none'}"
+            f"{workdir} has no finished model {model!r}; "
+            f"there are {', '.join(run.models) or 'none'}"
         )
     if path.is_dir():
         raise ValueError(
@@ -65,8 +72,8 @@ def write_report(
 
 
 def read_texts(run: RunRecord) -> tuple[Dataset | None, str]:
-    """The run's data, or None and what is wrong with it."""
-    if is_reading(run.config):
+    """Return the run's data, or None and the reason."""
+    if is_qa_task(run.config):
         return None, ""  # the page shows texts that are classified
     try:
         return load_data(run.config), ""
@@ -83,7 +90,7 @@ def collect(
     model: str | None,
     log: Callable,
 ) -> tuple[list[Section], Explorer | Note | None]:
-    """All sections in the page's order that have something to show, and the explorer or why there is none."""
+    """Return all non-empty sections in order, and the explorer or why it is missing."""
     found = [
         sections.scores(run),
         sections.classes(run),
@@ -106,7 +113,7 @@ def collect(
 
 
 def length_section(run: RunRecord, dataset: Dataset | None) -> Section:
-    """The histogram of the first test split's lengths; the tokenizer is that of the fine-tuned model."""
+    """Return the histogram of the first test split's lengths, in the run's tokens."""
     max_length = run.config.data.max_length or (dataset.task.max_length if dataset else 0)
     if dataset is None or not run.models:
         return sections.lengths(None, "", max_length)
@@ -127,13 +134,11 @@ def explorer_of(
     model: str | None,
     log: Callable,
 ) -> Explorer | Note | None:
-    """The explorer, what is wrong with it, or None where none was asked for or is made of such a task."""
+    """Return the explorer, the reason why it is missing, or None where it is not requested."""
     if problem:
         return Note(problem)
-    drops = model or run.config.method not in (
-        "finetune",
-        "distill",
-    )  # else there are no words to follow
+    # A method that drops no tokens has no words to follow.
+    drops = model or METHODS[run.config.method].drops_tokens
     if not (num_examples and drops and run.models) or dataset is None:
         return None
     name, classifier = (
@@ -146,7 +151,7 @@ def explorer_of(
 
 
 def render(run: RunRecord, parts: list[Section], explorer: Explorer | Note | None) -> str:
-    """The page as text."""
+    """Return the page as text."""
     script = "\n".join(source("explorer.js").splitlines())
     return _TEMPLATES.get_template("report.html.j2").render(
         title=f"{run.config.task}: {run.workdir.resolve().name or run.workdir}",
@@ -161,5 +166,5 @@ def render(run: RunRecord, parts: list[Section], explorer: Explorer | Note | Non
 
 
 def source(name: str) -> str:
-    """A file of the templates, as it is."""
+    """Return a file of the templates, unchanged."""
     return _TEMPLATES.loader.get_source(_TEMPLATES, name)[0]

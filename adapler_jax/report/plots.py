@@ -1,4 +1,4 @@
-"""Pictures of the report: small panels as SVG inside the page, in the page's own colours, light and dark."""
+"""Draw the pictures of the report: small SVG panels in the page's own colours, light and dark."""
 
 import io
 import re
@@ -48,7 +48,7 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def panel(name: str, draw: Callable[[Axes], None]) -> Markup:
-    """One panel as an SVG element; name: unique in the page, keeps the ids of panels apart."""
+    """Return one panel as an SVG element; its unique name keeps ids of panels apart."""
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=SIZE, layout="constrained")
@@ -59,7 +59,8 @@ def panel(name: str, draw: Callable[[Axes], None]) -> Markup:
 
 def inline(svg: str) -> Markup:
     """A file of matplotlib's as an element: no prologue, no style or ids that other panels have too, the page's
-    colours."""
+    colours.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub("<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
@@ -67,14 +68,14 @@ def inline(svg: str) -> Markup:
 
 
 def mean_bins(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """At most MAX_POINTS points of a curve: means over neighbours."""
+    """Return at most MAX_POINTS points of a curve: means over neighbours."""
     num_bins = min(MAX_POINTS, len(steps))
     halves = [np.array_split(np.asarray(series, float), num_bins) for series in (steps, values)]
     return tuple(np.array([part.mean() for part in parts]) for parts in halves)
 
 
 def widen(axis: Axes, least: float) -> None:
-    """Gives a y axis of nearly equal numbers a range of at least this share of them."""
+    """Give a y axis of nearly equal numbers a range of at least this fraction of them."""
     low, high = axis.get_ylim()
     missing = least * max(abs(low), abs(high)) - (high - low)
     if missing > 0:
@@ -82,7 +83,12 @@ def widen(axis: Axes, least: float) -> None:
 
 
 def draw_training(axis: Axes, train, validation, *, label: str, factor: float = 1.0) -> None:
-    """A number over the steps: train: [(step, value)] as a line, validation likewise as points."""
+    """Draw a number over the steps.
+
+    Args:
+      train: [(step, value)], drawn as a line.
+      validation: [(step, value)], drawn as points.
+    """
     for points, style, name in (
         (train, {"marker": ""}, "training"),
         (validation, {"linestyle": "--"}, "validation"),
@@ -100,7 +106,11 @@ def draw_training(axis: Axes, train, validation, *, label: str, factor: float = 
 
 
 def draw_layers(axis: Axes, lines: dict[str, Sequence[tuple[int, float]]], *, label: str) -> None:
-    """A number over the layers, counted from 1; a line a name: [(layer, value)]."""
+    """Draw a number over the layers, counted from 1.
+
+    Args:
+      lines: {name: [(layer, value)]}.
+    """
     for name, points in lines.items():
         axis.plot(*zip(*points), label=name)
     axis.set(xlabel="layer", ylabel=label)
@@ -110,7 +120,7 @@ def draw_layers(axis: Axes, lines: dict[str, Sequence[tuple[int, float]]], *, la
 
 
 def draw_lengths(axis: Axes, lengths: np.ndarray) -> None:
-    """How many texts have how many tokens."""
+    """Draw how many texts have how many tokens."""
     width = 1 + int(np.ptp(lengths)) // MAX_BARS  # of a bar: as many lengths in each
     axis.hist(
         lengths,
@@ -124,9 +134,12 @@ def draw_lengths(axis: Axes, lengths: np.ndarray) -> None:
 
 
 def draw_speed(axis: Axes, points: dict[str, Sequence[tuple[float, float, str]]]) -> None:
-    """Speedup in operations against speedup in seconds, and the diagonal where all that was saved became seconds.
+    """Draw speedup in operations against speedup in seconds.
 
-    points: {legend: [(operations, seconds, model), ...]}.
+    On the diagonal all saved operations became seconds.
+
+    Args:
+      points: {legend: [(operations, seconds, model), ...]}.
     """
     for name, group in points.items():
         operations, seconds, _ = zip(*group)
@@ -160,7 +173,11 @@ def draw_speed(axis: Axes, points: dict[str, Sequence[tuple[float, float, str]]]
 def draw_curves(
     axis: Axes, lines: dict[str, Sequence[tuple[float, float, float]]], dense: float, *, label: str
 ) -> None:
-    """Scores over FLOPs speedups, a line a method: [(speedup, score, its standard deviation or 0)], all in percent."""
+    """Draw scores over FLOPs speedups, a line for each method.
+
+    Args:
+      lines: {method: [(speedup, score, its standard deviation or 0)]}, in percent.
+    """
     axis.axhline(dense, color=INK, linewidth=1, linestyle=":", label="dense BERT")
     for name, points in lines.items():
         speedups, scores, spread = zip(*points)

@@ -1,4 +1,4 @@
-"""The report's sections: tables, panels and notes on what is missing, made of what a run left."""
+"""Make the report's sections from a run's records: tables, panels, notes on missing records."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,13 +15,14 @@ from adapler_jax.report.curves import NAMES, curves
 from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.workdir import flatten, read_commands
 
-TRAIN_AGAIN = "give the training command again, with the same config and workdir, to go on"
+TRAIN_AGAIN = "give the training command again, with the same config and workdir, to continue"
 TIMED = "Each model was timed in turns with the dense one; ms are milliseconds a {}."
 DETAILS = (
     "Details: efficiency (the speedup in seconds over the FLOPs speedup, above 1 where padding was "
     "saved too), tokens, calibration"
 )
-CURVES = (  # what is drawn of a journal: title, axis label, name in training and in validation lines, factor
+# Curves of a metrics log: title, axis label, name in training and validation lines, factor.
+CURVES = (
     ("loss", "loss", "main", "nll", 1.0),
     ("score", "%", "accuracy", "score", 100.0),
     ("FLOPs speedup", "FLOPs speedup", "flops_speedup", "flops_speedup", 1.0),
@@ -46,7 +47,7 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Texts in columns, or pairs of a name and a text, without columns. Folded ones are shown when asked for."""
+    """Texts in columns, or pairs of a name and a text. A folded table opens on a click."""
 
     caption: str
     columns: tuple[str, ...]
@@ -67,12 +68,12 @@ class Section:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to show, so that the page leaves it out."""
+        """Return whether the section has nothing to show; the page omits it then."""
         return not (self.notes or self.tables or self.panels)
 
 
 def table(caption: str, rows: list[dict]) -> Table:
-    """Rows as a table; a column nowhere filled is left out."""
+    """Return rows as a table, without columns that no row has."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
     return Table(
@@ -81,7 +82,7 @@ def table(caption: str, rows: list[dict]) -> Table:
 
 
 def not_evaluated(run: RunRecord) -> list[Note]:
-    """What to do where evaluation.json is missing, or older than a model."""
+    """Return a note where evaluation.json is missing, or older than a model."""
     if not run.models:
         return [Note(f"No model is finished; {TRAIN_AGAIN}.")]
     if run.evaluation is None:
@@ -99,7 +100,7 @@ def not_evaluated(run: RunRecord) -> list[Note]:
 
 
 def scores(run: RunRecord) -> Section:
-    """Scores, operations and seconds of every model, and where they come from."""
+    """Return scores, operations and seconds of every model, and their origin."""
     notes, tables, record = not_evaluated(run), [], run.evaluation
     if record is not None:
         splits = " and ".join(dict.fromkeys(row["split"] for row in record["rows"]))
@@ -125,7 +126,7 @@ def scores(run: RunRecord) -> Section:
 
 
 def score_table(rows: list[dict]) -> list[dict]:
-    """A row a model and split, as people read it."""
+    """Return a row for each model and split, in units for readers."""
     return [
         {
             "model": row["method"],
@@ -149,13 +150,13 @@ def score_table(rows: list[dict]) -> list[dict]:
 
 
 def detail_table(rows: list[dict]) -> list[dict]:
-    """Return a row a model and split: how operations became seconds, tokens by layer, calibration."""
+    """Return how operations became seconds, tokens by layer and calibration, by model and split."""
     return [
         {"model": row["method"], "split": row["split"]}
         | {
-            f"efficiency, {_batch(size)}": f"{row[f'wall_speedup_{size}'] / row['flops_speedup']:.2f}"
+            f"efficiency, {_batch(size)}": f"{ratio / row['flops_speedup']:.2f}"
             for size in NUM_TIMED_TEXTS
-            if f"wall_speedup_{size}" in row
+            if (ratio := row.get(f"wall_speedup_{size}")) is not None
         }
         | {"tokens in each layer": row["kept_tokens"]}
         | ({"calibration error, %": f"{100 * row['ece']:.1f}"} if "ece" in row else {})
@@ -164,7 +165,7 @@ def detail_table(rows: list[dict]) -> list[dict]:
 
 
 def time_columns(row: dict, rows: list[dict], size: int) -> dict[str, str]:
-    """What was measured at a batch size; empty where nothing was."""
+    """Return the measurements of a batch size; empty where there are none."""
     if not (timed := time_cells(row, rows, size)):
         return {}
     return {
@@ -179,7 +180,7 @@ def _batch(size: int) -> str:
 
 
 def classes(run: RunRecord) -> Section:
-    """Scores and confusions of the classes, of the fastest model and, folded, of the others."""
+    """Return scores and confusions of the classes: the fastest model's, and the others' folded."""
     rows = [row for row in run.score_rows() if row.get("classes")]
     tables = []
     for row in sorted(rows, key=lambda row: -row["flops_speedup"]):
@@ -190,7 +191,7 @@ def classes(run: RunRecord) -> Section:
 
 
 def phases(run: RunRecord) -> Section:
-    """What was trained, and with which config."""
+    """Return what was trained, and with which config."""
     notes = [] if run.is_finished else [Note(f"The run is not finished; {TRAIN_AGAIN}.")]
     config = [[name, str(value)] for name, value in flatten(run.config.to_dict()).items()]
     tables = [
@@ -201,7 +202,7 @@ def phases(run: RunRecord) -> Section:
         tables.insert(
             1,
             Table(
-                "What trained it",
+                "Commands",
                 (),
                 [[str(place), line] for place, line in enumerate(commands, 1)],
             ),
@@ -210,7 +211,7 @@ def phases(run: RunRecord) -> Section:
 
 
 def training_curves(run: RunRecord) -> Section:
-    """Losses, scores and speedups over the steps of every phase that has a journal."""
+    """Return losses, scores and speedups over the steps of every phase with a metrics log."""
     panels = []
     for phase in run.phases:
         entries = read_metrics_log(run.workdir / phase)
@@ -235,12 +236,12 @@ def training_curves(run: RunRecord) -> Section:
 
 
 def _panel(caption: str, name: str, draw: Callable, *data, **options) -> Panel:
-    """A panel drawn by a function of `plots`."""
+    """Return a panel that a function of `plots` draws."""
     return Panel(caption, plots.panel(name, lambda axis: draw(axis, *data, **options)))
 
 
 def layers(run: RunRecord) -> Section:
-    """What share of the tokens each layer ran on, and AdapLeR's thresholds."""
+    """Return the fraction of tokens that each layer ran on, and AdapLeR's thresholds."""
     panels = []
     if kept := contents.kept_fractions(run):
         panels.append(
@@ -266,13 +267,17 @@ def layers(run: RunRecord) -> Section:
 
 
 def lengths(num_tokens: np.ndarray | None, split: str, max_length: int) -> Section:
-    """How long the texts of a split are; num_tokens: None where they are not known."""
+    """Return the lengths of a split's texts.
+
+    Args:
+      num_tokens: int [texts]; None where the lengths are not known.
+    """
     if num_tokens is None:
         return Section("lengths", "Lengths of the texts")
     cut = int(np.sum(num_tokens >= max_length))
     about = (
-        f"{len(num_tokens):,} texts of {np.mean(num_tokens):.1f} tokens on average, [CLS] and [SEP] included; "
-        f"{cut:,} fill the model's {max_length} tokens and may have been cut."
+        f"{len(num_tokens):,} texts of {np.mean(num_tokens):.1f} tokens on average, [CLS] and "
+        f"[SEP] included; {cut:,} fill the model's {max_length} tokens and may have been cut."
     )
     panel = _panel(
         f"Texts of the {split} split by tokens", "lengths", plots.draw_lengths, num_tokens
@@ -281,7 +286,7 @@ def lengths(num_tokens: np.ndarray | None, split: str, max_length: int) -> Secti
 
 
 def speed(run: RunRecord) -> Section:
-    """Speedups in operations against those in seconds."""
+    """Return speedups in operations against speedups in seconds."""
     points = {
         f"batch {size}": [
             (row["flops_speedup"], row[f"wall_speedup_{size}"], row["method"])
@@ -301,7 +306,11 @@ def speed(run: RunRecord) -> Section:
 
 
 def tradeoff(run: RunRecord) -> Section:
-    """Scores over speedups: of the run's own models where there are several, and of a record of benchmarks.methods."""
+    """Return scores over speedups.
+
+    The curves are of the run's own models, where it has several, and of a record of
+    benchmarks.methods.
+    """
     panels, rows = [], run.score_rows()
     own = [
         (row["flops_speedup"], 100 * row["test_score"], 0.0)
@@ -322,13 +331,14 @@ def tradeoff(run: RunRecord) -> Section:
         )
         dense = lines.pop("dense")[0][1]
         lines = {NAMES.get(method, method): points for method, points in lines.items()}
-        caption = f"Methods on {run.methods.get('config', {}).get('task', 'another task')}, means over the seeds"
+        task = run.methods.get("config", {}).get("task", "another task")
+        caption = f"Methods on {task}, means over the seeds"
         panels.append(_panel(caption, "methods", plots.draw_curves, lines, dense, label=label))
     return Section("tradeoff", "Trade-off", panels=panels)
 
 
 def rationales(run: RunRecord) -> Section:
-    """How well the kept tokens agree with words that people marked; empty where that was not measured."""
+    """Return how well kept tokens agree with human rationales; empty without a measurement."""
     if run.rationales is None:
         return Section("rationales", "Rationales")
     panels = []

@@ -16,7 +16,7 @@ from adapler_jax.data.sources.formats import Options
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.loading import check_batch_size, padded_batch_size
-from adapler_jax.inference.long_texts import TRUNCATE, check_windows
+from adapler_jax.inference.long_texts import TRUNCATE, check_long_texts
 from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.io.atomic_files import replacing_file
@@ -197,7 +197,7 @@ def check_use(
         raise ValueError(f"{model} answers no questions; leave out --always_answers")
     if threshold is not None and use != CLASSES:
         raise ValueError(f"{model} has no classes to decide between; leave out --threshold")
-    if check_windows(long_texts, None) and use != CLASSES:
+    if check_long_texts(long_texts, None) and use != CLASSES:
         raise ValueError(f"{model} has no classes for texts; leave out --long_texts")
     if use in NEEDED and kind == "txt":
         raise ValueError(
@@ -361,11 +361,11 @@ def predict_windows(
             num_rows, padded_batch_size(len(encoded), batch_size)
         )  # the last, shorter window compiles nothing new
         if with_words:
-            predictions = classifier.answer(encoded, num_rows=num_rows)
+            predictions = classifier.predict_encoded(encoded, num_rows=num_rows)
             columns = columns_of_predictions(classifier.class_names, predictions)
         else:
             probs_NC, is_cut = (
-                classifier.score(encoded, num_rows=num_rows),
+                classifier.predict_probs_encoded(encoded, num_rows=num_rows),
                 [tokens.is_cut for tokens in encoded],
             )
             columns = columns_of_probs(
@@ -426,10 +426,11 @@ def encode_ahead(
     Windows are read in the calling thread, so that Ctrl-C interrupts a pipe that gives nothing. A mistake in one is
     raised when the window before is done with.
     """
+    encode = classifier.encode if with_words else classifier.encode_tokens
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="adapler-tokens") as pool:
 
         def submit(window):
-            return pool.submit(classifier.encode, window.texts, with_words=with_words)
+            return pool.submit(encode, window.texts)
 
         ahead = (
             (item, submit(item) if isinstance(item, Window) else None)

@@ -4,7 +4,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from adapler_jax.data.sources.tables import check_once, explain_unknown
+from adapler_jax.data.sources.tables import check_once
+from adapler_jax.io.messages import explain_unknown
 from adapler_jax.serving.streams import Form
 
 QUESTION, ARTICLES, LISTS = "question", ("article", "context"), ("options", "choices")

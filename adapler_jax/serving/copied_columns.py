@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from adapler_jax.data.sources.tables import explain_unknown
+from adapler_jax.io.messages import explain_unknown
 from adapler_jax.serving.streams import Window
 
 ALL, NONE = "all", "none"

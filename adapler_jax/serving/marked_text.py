@@ -9,7 +9,7 @@ from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.question_answerer import QAPrediction
-from adapler_jax.io.terminal import one_line
+from adapler_jax.io.messages import one_line
 
 _COLOUR, _PLAIN = ("\x1b[1;32m", "\x1b[0m"), ("[", "]")
 _PART_BREAK = " | "  # between the two texts of a pair
@@ -29,7 +29,7 @@ def mark_kept(prediction: Prediction, *, layer: int = -1, colour: bool = False) 
             for word, kept in zip(prediction.words, prediction.keep_NW[layer])
             if word.part == part
         ]
-        cut = _CUT if prediction.unread(part) else ""
+        cut = _CUT if prediction.truncated_text(part) else ""
         parts.append(_mark_part(text, words, colour=colour) + cut)
     return _PART_BREAK.join(parts)
 

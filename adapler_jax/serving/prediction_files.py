@@ -11,7 +11,7 @@ import numpy as np
 from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.question_answerer import QAPrediction
-from adapler_jax.io.terminal import one_line
+from adapler_jax.io.messages import one_line
 from adapler_jax.metrics.classification import decide
 from adapler_jax.serving.copied_columns import as_json
 from adapler_jax.serving.streams import kind_of

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from adapler_jax.data.sources.parquet import parquet_errors
-from adapler_jax.export.jax_export import check_classifies
 from adapler_jax.heads import CLASSIFICATION, SPAN
+from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.serving.streams import KINDS, kind_of, usual_columns
 from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
 

@@ -11,19 +11,13 @@ from adapler_jax.data.sources.formats import (
     KINDS,
     Options,
     Pick,
+    fraction_of,
     kind_of,
     open_table,
-    share_of,
     text_lines,
 )
-from adapler_jax.data.sources.tables import (
-    check_once,
-    explain_unknown,
-    has_field,
-    list_names,
-    look_up,
-    shown,
-)
+from adapler_jax.data.sources.tables import check_once, has_field, look_up
+from adapler_jax.io.messages import explain_unknown, list_names, shown
 
 __all__ = [
     "KINDS",
@@ -117,7 +111,7 @@ def read_windows(
     if kind == "txt":
         if keep:
             keep((LINE,))
-        share = share_of(source)
+        share = fraction_of(source)
         lines = (
             line.removesuffix("\n").removesuffix("\r") for line in text_lines(source, options).once
         )
@@ -125,7 +119,7 @@ def read_windows(
     else:
         names = columns or {name for names in usual for name in names}
         table = open_table(source, kind, wanted, columns=names, options=options, log=log)
-        pairs, share = _texts_of(table.rows, pick, form.read), table.share
+        pairs, share = _texts_of(table.rows, pick, form.read), table.fraction
     count = 0
     for window in cut(pairs if keep else ((text, None) for text, _ in pairs)):
         count += len(window)

@@ -1,4 +1,4 @@
-"""Classes of different sizes: weights in the loss, or the rows of smaller classes repeated."""
+"""Balance classes of different sizes: by weights in the loss, or by repeated rows."""
 
 import dataclasses
 
@@ -11,14 +11,15 @@ BALANCED = "balanced"  # a value of config.class_weight; the other is none
 
 
 def check_balance(config, *, has_classes: bool) -> None:
-    """Refuse fields that ask for both, or are of a task without classes.
+    """Reject fields that set both ways, or a task without classes.
 
     Raises:
       ValueError: naming the field.
     """
     if config.get("class_weight", "none") == BALANCED and config.get("balanced_sampling", False):
         raise ValueError(
-            "config.class_weight is 'balanced' and config.balanced_sampling is True; both make up for the sizes of "
+            "config.class_weight is 'balanced' and config.balanced_sampling is True; both make "
+            "up for the sizes of "
             "classes; give one"
         )
     for name in ("class_weight", "balanced_sampling"):
@@ -44,9 +45,10 @@ def class_weights(label_E: np.ndarray, num_classes: int) -> tuple[float, ...]:
 
 
 def balanced_rows(label_E: np.ndarray, seed: int) -> np.ndarray:
-    """Return the places of examples such that each class has as many as the largest: int64, in increasing order.
+    """Return row numbers that give each class as many examples as the largest: int64, increasing.
 
-    All examples are there. Those of a smaller class are repeated equally often; the seed draws the rest.
+    Every example is in the result. A smaller class repeats its examples equally often, and the
+    seed draws the rest.
     """
     generator, count_C = np.random.default_rng(seed), np.bincount(label_E)
     chosen = []
@@ -58,7 +60,7 @@ def balanced_rows(label_E: np.ndarray, seed: int) -> np.ndarray:
 
 
 def balance(tokenized: Tokenized, seed: int) -> Tokenized:
-    """Return a split with the rows of `balanced_rows`; they keep their ids."""
+    """Return a split with the rows of `balanced_rows`; the rows keep their ids."""
     rows = balanced_rows(tokenized.labels, seed)
     return dataclasses.replace(
         tokenized,

@@ -1,4 +1,4 @@
-"""Checkpoints of a phase: the last whole state to go on from, and the weights of the best epochs."""
+"""Keep the checkpoints of a phase: the last complete state, and the weights of the best epochs."""
 
 import json
 import math
@@ -16,9 +16,9 @@ from adapler_jax.training.steps import TrainState
 LAST, BEST = "last", "best"
 ITEM, METRICS = "default", "metrics"  # parts of a step's directory, as orbax names them
 CHECKSUMS = "checksums.sha256"
-REACHED = "reached_step"  # beside the scores of an epoch: the first step of its rank
+REACHED = "reached_step"  # saved with an epoch's scores: the first step of its rank
 PARTIAL, REMOVED = ".partial", ".removed"
-MARGIN_BYTES = 2**21  # for metadata, and what else the run writes
+MARGIN_BYTES = 2**21  # for metadata, and other files of the run
 
 
 def print_note(line: str) -> None:
@@ -27,22 +27,27 @@ def print_note(line: str) -> None:
 
 
 def require_space(directory: pathlib.Path, tree) -> None:
-    """Raises OSError where the disk has no room for the arrays of a tree: before orbax fails halfway and at length."""
+    """Check that the disk has room for the arrays of a tree, before orbax fails halfway.
+
+    Raises:
+      OSError: it has not.
+    """
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + MARGIN_BYTES
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OSError(
-            f"{directory}: a checkpoint needs {needed / 2**20:.1f} MiB and the disk has {free / 2**20:.1f} left; make "
-            "room and give the same command again: it goes on from the last checkpoint"
+            f"{directory}: a checkpoint needs {needed / 2**20:.1f} MiB and the disk has "
+            f"{free / 2**20:.1f} left; make room and give the same command again: "
+            "it continues from the last checkpoint"
         )
 
 
 class Checkpoints:
-    """`last/` holds one full state, `best/` the parameters of the epochs with the highest rank.
+    """The last state of a phase in `last/`, the parameters of its best epochs in `best/`.
 
-    Of equal ranks the later epoch is the better one. A step is written under another name, with the checksums of its
-    files, and renamed when complete; it is renamed again before it is removed. A kill or a full disk leaves the
-    previous one intact.
+    Of equal ranks the later epoch is better. A step is written under another name, with the
+    checksums of its files, and renamed when complete. It is renamed again before its removal. A
+    kill or a full disk leaves the previous step intact.
     """
 
     def __init__(
@@ -52,12 +57,12 @@ class Checkpoints:
         num_checkpoints: int,
         log: Callable[[str], None] = print_note,
     ):
-        """Open the checkpoints of a phase, and remove what a kill left of unfinished ones.
+        """Open the checkpoints of a phase, and remove incomplete ones that a kill left.
 
         Args:
-          directory: of the phase; it need not exist.
+          directory: of the phase; it may not exist.
           num_checkpoints: epochs whose parameters are kept.
-          tell: receives a note on what is removed or not used.
+          log: receives a note on removed or unused files.
 
         Raises:
           ValueError: a file of a kept epoch is damaged.
@@ -69,7 +74,7 @@ class Checkpoints:
         self._scores = self._read_best()
 
     def save_last(self, state: TrainState) -> None:
-        """Writes the state, unless this step is there already."""
+        """Write the state, unless this step exists already."""
         step, there = int(state.step), _steps_in(self._directory / LAST)
         if step not in there:
             self._save(LAST, step, state)
@@ -77,9 +82,9 @@ class Checkpoints:
             self._remove(LAST, other)
 
     def save_best(self, state: TrainState, scores: dict) -> None:
-        """Writes the parameters of an epoch, if scores["rank"] is among the highest so far; never with a negative rank.
+        """Write the parameters of an epoch if its rank is among the highest so far.
 
-        The scores, floats or lists of floats, are kept beside them.
+        A negative scores["rank"] is never written. The scores, floats or lists of floats, are saved with the parameters.
         """
         step = int(state.step)
         if scores["rank"] < 0 or step in self._scores:
@@ -94,10 +99,10 @@ class Checkpoints:
             del self._scores[other]
 
     def restore_last(self, like: TrainState) -> TrainState:
-        """The last state, or `like` where none was written; states of other steps are removed.
+        """Return the last state, or `like` where none was written; remove states of other steps.
 
         Raises:
-          ValueError: it is damaged, and there is no earlier one.
+          ValueError: the state is damaged, and there is no earlier state.
         """
         steps = sorted(_steps_in(self._directory / LAST), reverse=True)
         for step in steps:
@@ -109,33 +114,34 @@ class Checkpoints:
                 return self._restore(folder, like)
             if step != steps[-1]:
                 self._log(
-                    f"{folder / wrong[0]} is damaged; step {step} is done again from the state before it"
+                    f"{folder / wrong[0]} is damaged; step {step} is done again from the state "
+                    "before it"
                 )
         if steps:
             raise ValueError(f"{folder / wrong[0]} is damaged; {self._advice()}")
         return like
 
     def best_steps(self) -> list[int]:
-        """Steps with kept parameters, highest rank first, of equal ranks the latest first."""
+        """Return the steps of kept parameters, highest rank first, then latest first."""
         return _ranked(self._scores)
 
     def best_scores(self) -> dict:
-        """What the best epoch was saved with, its rank left out."""
+        """Return the scores of the best epoch, without its rank."""
         scores = self._scores[self.best_steps()[0]]
         return {name: value for name, value in scores.items() if name not in ("rank", REACHED)}
 
     def reached_step(self) -> int:
-        """The first step that had the rank of the best epoch."""
+        """Return the first step that had the rank of the best epoch."""
         best = self.best_steps()[0]
         return self._scores[best].get(REACHED, best)
 
     def restore_best(self, like, step: int | None = None):
-        """Parameters of the best epoch, or of one of `best_steps`."""
+        """Return the parameters of the best epoch, or of one of `best_steps`."""
         step = self.best_steps()[0] if step is None else step
         return self._restore(self._directory / BEST / str(step), like)
 
     def close(self) -> None:
-        """Releases the directories."""
+        """Release the directories."""
         self._orbax.close()
 
     def _reached_by(self, rank: float) -> list[int]:
@@ -144,11 +150,12 @@ class Checkpoints:
         return [scores.get(REACHED, step) for step, scores in kept if scores["rank"] == rank]
 
     def _advice(self) -> str:
-        """Return what to do where a checkpoint cannot be used, and what that costs."""
-        return f"remove {self._directory} and give the same command again; it trains this phase from its start"
+        """Return what to do about an unusable checkpoint, and the cost."""
+        again = f"remove {self._directory} and give the same command again"
+        return f"{again}; it trains this phase from its start"
 
     def _read_best(self) -> dict[int, dict]:
-        """Return the scores of the kept epochs by step, after removing what no longer belongs to them."""
+        """Return the scores of the kept epochs by step; remove files without an epoch."""
         found, broken, wrong_of = {}, {}, {}
         for step in _steps_in(self._directory / BEST):
             folder = self._directory / BEST / str(step)
@@ -174,7 +181,7 @@ class Checkpoints:
         return {step: found[step] for step in kept}
 
     def _save(self, kind: str, step: int, tree, *, scores: dict | None = None) -> None:
-        """Write a step in one step."""
+        """Write a step so that it appears complete or not at all."""
         folder = self._directory / kind / str(step)
         folder.parent.mkdir(parents=True, exist_ok=True)
         require_space(self._directory, tree)
@@ -189,14 +196,18 @@ class Checkpoints:
         flush_names(folder.parent)
 
     def _remove(self, kind: str, step: int) -> None:
-        """Remove a step, which has another name meanwhile."""
+        """Rename a step, then remove it."""
         folder = self._directory / kind / str(step)
         removed = folder.with_name(folder.name + REMOVED)
         folder.rename(removed)
         shutil.rmtree(removed)
 
     def _restore(self, folder: pathlib.Path, like):
-        """Return the tree of a step. Raises ValueError where orbax cannot read it."""
+        """Return the tree of a step.
+
+        Raises:
+          ValueError: orbax cannot read it.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
             return self._orbax.restore(
@@ -208,24 +219,24 @@ class Checkpoints:
 
 
 def _steps_in(directory: pathlib.Path) -> list[int]:
-    """Return the steps that a directory has, in their order."""
+    """Return the steps that a directory has, in increasing order."""
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
 
 
 def _ranked(scores: dict[int, dict]) -> list[int]:
-    """Return steps by their rank, the highest first, of equal ranks the latest first."""
+    """Return steps by their rank, highest first, then latest first."""
     return sorted(scores, key=lambda step: (scores[step]["rank"], step), reverse=True)
 
 
 def _remove_leftovers(directory: pathlib.Path) -> None:
-    """Remove what was being written or removed when a run was killed."""
+    """Remove files that a killed run was writing or removing."""
     for path in directory.glob("*"):
         if path.is_dir() and not path.name.isdecimal():
             shutil.rmtree(path)
 
 
 def _read_scores(folder: pathlib.Path) -> dict | None:
-    """Return what an epoch was saved with; None where its file is missing or damaged."""
+    """Return the scores of an epoch; None where their file is missing or damaged."""
     try:
         scores = json.loads((folder / METRICS / METRICS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

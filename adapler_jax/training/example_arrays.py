@@ -1,4 +1,4 @@
-"""What a phase finds out about every training example, for later phases: arrays by example id, in one npz file."""
+"""Save what a phase computes about every training example, in one npz file for later phases."""
 
 import pathlib
 import zipfile
@@ -12,7 +12,7 @@ from adapler_jax.io.atomic_files import check_file, replacing_file
 
 TEACHER = "teacher_logits"
 BY_NAME = f"{TEACHER}."  # before the names of logits
-# What NumPy and zipfile raise on a file that is not as it was written.
+# Errors of NumPy and zipfile on a damaged file.
 DAMAGES = (
     AttributeError,
     EOFError,
@@ -27,9 +27,10 @@ DAMAGES = (
 
 
 def empty_logits(shape, num_rows: int) -> np.ndarray | dict[str, np.ndarray]:
-    """Room for the logits of so many examples, float32 zeros: [rows, *shape], or such by name where shape is a dict.
+    """Return float32 zeros for the logits of all examples, [rows, *shape] or a dict of such.
 
-    Args: shape: of one example's logits, as `Head.shape` gives it.
+    Args:
+      shape: of one example's logits, from `Head.logits_shape`.
     """
     if isinstance(shape, Mapping):
         return {name: empty_logits(part, num_rows) for name, part in shape.items()}
@@ -37,7 +38,7 @@ def empty_logits(shape, num_rows: int) -> np.ndarray | dict[str, np.ndarray]:
 
 
 def put_logits(logits, rows, found, real_B) -> None:
-    """Puts the logits of a batch, which may be shorter than the longest, at the places of its examples."""
+    """Write the logits of a batch, which may be shorter, into the rows of its examples."""
     if isinstance(logits, Mapping):
         for name, part in logits.items():
             put_logits(part, rows, found[name], real_B)
@@ -47,7 +48,10 @@ def put_logits(logits, rows, found, real_B) -> None:
 
 
 def save_arrays(path: pathlib.Path, *, teacher_logits, **arrays: np.ndarray) -> None:
-    """Writes an npz file, whole or not at all. Logits by name become arrays of their own: teacher_logits.NAME."""
+    """Write an npz file, whole or not at all.
+
+    A dict of logits becomes one array for each name: teacher_logits.NAME.
+    """
     parts = {TEACHER: teacher_logits}
     if isinstance(teacher_logits, Mapping):
         parts = {BY_NAME + name: part for name, part in teacher_logits.items()}
@@ -56,7 +60,11 @@ def save_arrays(path: pathlib.Path, *, teacher_logits, **arrays: np.ndarray) -> 
 
 
 def load_arrays(path: pathlib.Path) -> PerExampleArrays:
-    """Reads what `save_arrays` wrote, to travel with the examples. Raises ValueError where it is damaged."""
+    """Read the arrays that `save_arrays` wrote.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
     advice = (
         f"remove {path.parent} and give the training command again; it repeats this phase alone"
     )

@@ -1,8 +1,8 @@
-"""More epochs for a finished phase: it is trained on from its model, and later phases are done again.
+"""Add epochs to a finished phase: train on from its model, and repeat later phases.
 
-The optimizer's state is removed with the end of a phase, so that the added epochs have a schedule of their own: rates
-rise and fall again, slopes stay at their last. A phase that is continued has `continued.json` in place of its closing
-record.
+The end of a phase removes the optimizer's state. The added epochs therefore have a schedule of
+their own: rates rise and fall again, slopes stay at their last value. A continued phase has
+`continued.json` in place of its closing record.
 """
 
 import json
@@ -23,7 +23,7 @@ ADAPTED = "adapt-*x"
 
 
 def finished_epochs(directory: pathlib.Path) -> int:
-    """Return the epochs of a finished phase; by its journal where its record is of an earlier release."""
+    """Return the epochs of a finished phase; from its metrics log in records of release 0.1."""
     found = read_object(directory / DONE, TRAIN_PHASE).get("num_epochs")
     if found is not None:
         return found
@@ -31,7 +31,7 @@ def finished_epochs(directory: pathlib.Path) -> int:
 
 
 def continued_epochs(directory: pathlib.Path) -> int:
-    """Return the epochs that a phase had when it was finished before; 0 where it is trained for the first time."""
+    """Return the epochs that a continued phase had before; 0 in its first training."""
     path = directory / CONTINUED
     return (
         read_object(path, f"remove {directory} and train it again")["num_epochs"]
@@ -43,13 +43,13 @@ def continued_epochs(directory: pathlib.Path) -> int:
 def grow(
     workdir: pathlib.Path, config, *, names: Sequence[str], log: Callable[[str], None]
 ) -> None:
-    """Open finished phases again whose number of epochs is larger now, and set later phases aside.
+    """Reopen finished phases whose number of epochs is larger now, and set later phases aside.
 
     Args:
       workdir: of the run, held by this process.
       config: of the run.
       names: of the phases in their order.
-      tell: receives a note for each.
+      log: receives a note for each phase.
     """
     for field in GROWING_FIELDS:
         name = field.partition(".")[0]
@@ -70,9 +70,11 @@ def grow(
         finished = "1 epoch is" if before == 1 else f"{before} epochs are"
         more = "1 more starts" if now - before == 1 else f"{now - before} more start"
         log(
-            f"{name}: {finished} finished; {more} from its model, with a schedule of rates from its start"
+            f"{name}: {finished} finished; {more} from its model, with a schedule of rates from "
+            "its start"
         )
         if outdated:
             log(
-                f"{', '.join(outdated)}: outdated, since {name} is trained on; kept as *{OUTDATED} and done again"
+                f"{', '.join(outdated)}: outdated, since {name} is trained on; kept as "
+                f"*{OUTDATED} and done again"
             )

@@ -1,4 +1,4 @@
-"""The loop that every phase shares: steps, checks, checkpoints, one evaluation an epoch."""
+"""Run the loop that every phase shares: steps, checks, checkpoints, an evaluation each epoch."""
 
 import math
 import pathlib
@@ -25,27 +25,27 @@ DERIVED = (
 
 
 class PhaseSpec(NamedTuple):
-    """What a phase wants of the loop."""
+    """The settings of a phase for the loop."""
 
     label: str
     num_epochs: int
     steps_per_epoch: int
     num_checkpoints: int  # epochs whose weights are kept
-    checkpoint_every_steps: int  # beside the end of every epoch; 0 for epochs only
-    train_step: (
-        Callable  # (state, batch, key) -> (state, numbers), jitted here with the state donated
-    )
+    checkpoint_every_steps: int  # in addition to every epoch's end; 0: never
+    # (state, batch, key) -> (state, numbers); the loop jits it and donates the state
+    train_step: Callable
     batches_from: Callable[[int], Iterator[Batch]]
-    # (parameters, epoch from 0) -> {"rank": what epochs are chosen by, ...}, floats or lists of floats
+    # (parameters, epoch from 0) -> {"rank": selects epochs, ...}, floats or lists of floats
     evaluate: Callable[[Params, int], dict]
     patience: int = 0  # epochs without a better one after which the phase ends; 0: never
     first_step: int = 0  # of this schedule; more where a finished phase is trained on
 
 
 def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int, dict[str, float]]]:
-    """The numbers of some steps, fetched from the device.
+    """Return the numbers of some steps, fetched from the device.
 
-    Raises FloatingPointError with the term and the step where one is NaN or infinite.
+    Raises:
+      FloatingPointError: with the term and the step that is NaN or infinite.
     """
     fetched = [
         (step, {name: float(value) for name, value in numbers.items()}) for step, numbers in history
@@ -55,14 +55,15 @@ def check_finite(history: list[tuple[int, dict]], label: str) -> list[tuple[int,
         for name, value in sorted(numbers.items(), key=lambda item: rank.get(item[0], 0)):
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"{label}: {name} is {value} at step {step}; train in a new workdir with lower learning "
+                    f"{label}: {name} is {value} at step {step}; train in a new workdir with "
+                    "lower learning "
                     "rates or from other weights; checkpoints of earlier steps are kept"
                 )
     return fetched
 
 
 def format_metrics(scores: dict) -> str:
-    """Validation scores as people read them."""
+    """Return validation scores as a text."""
     words = f"validation score {100 * scores['score']:.1f}"
     return words + (
         f", FLOPs speedup {scores['flops_speedup']:.2f}x" if "flops_speedup" in scores else ""
@@ -70,9 +71,9 @@ def format_metrics(scores: dict) -> str:
 
 
 def is_stale(plan: PhaseSpec, checkpoints: Checkpoints, step: int) -> bool:
-    """Return whether so many epochs are done since the best one that the phase ends early.
+    """Return whether enough epochs passed since the best one to end the phase early.
 
-    It is asked of what is on the disk, so that a restart decides alike.
+    It reads checkpoints on disk, so that a restart decides equally.
     """
     if not plan.patience or not checkpoints.best_steps() or step % plan.steps_per_epoch:
         return False
@@ -85,12 +86,14 @@ def is_stale(plan: PhaseSpec, checkpoints: Checkpoints, step: int) -> bool:
 def train_loop(
     plan: PhaseSpec, directory: pathlib.Path, state: TrainState, seed_key
 ) -> Checkpoints:
-    """Runs a phase to its end, from its last checkpoint if it has one; the numbers do not depend on where it stopped.
+    """Run a phase to its end, from its last checkpoint if it has one.
 
-    The best epochs' weights are in the returned checkpoints, everything measured in the journal of `directory`.
+    The numbers do not depend on where the phase stopped. The returned checkpoints have the weights
+    of the best epochs, and the metrics log of `directory` has all measurements.
     """
     checkpoints = Checkpoints(directory, num_checkpoints=plan.num_checkpoints)
-    # A copy: the first step donates the state, and the caller may start another phase from the same arrays.
+    # A copy: the first step donates the state, and the caller may start another phase from the
+    # same arrays.
     state = jax.tree.map(jnp.copy, checkpoints.restore_last(state))
     start_step, num_steps = int(state.step), plan.num_epochs * plan.steps_per_epoch
     train_step = jax.jit(plan.train_step, donate_argnums=0)
@@ -98,7 +101,7 @@ def train_loop(
         directory, start_step=start_step, num_steps=num_steps, label=plan.label
     ) as metrics_log:
         if start_step:
-            metrics_log.log(f"{plan.label}: goes on after step {start_step} of {num_steps}")
+            metrics_log.log(f"{plan.label}: continues after step {start_step} of {num_steps}")
         is_over = start_step >= num_steps or is_stale(plan, checkpoints, start_step)
         history, batches = [], None if is_over else plan.batches_from(start_step)
         if not is_over:
@@ -124,11 +127,11 @@ def train_loop(
                 checkpoints.save_best(state, scores)
             if last_of_epoch or checkpoint_due:
                 checkpoints.save_last(state)
-            if (
-                last_of_epoch
-            ):  # what is told is saved: a kill behind the line does not repeat the epoch
+            # The line follows the save: a kill after the line does not repeat the epoch.
+            if last_of_epoch:
                 metrics_log.log(
-                    f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, {format_metrics(scores)}"
+                    f"{plan.label}: epoch {epoch + 1} of {plan.num_epochs}, "
+                    f"{format_metrics(scores)}"
                 )
                 if step + 1 < num_steps and is_stale(plan, checkpoints, step + 1):
                     metrics_log.log(
@@ -139,6 +142,7 @@ def train_loop(
 
 
 def _log(metrics_log: MetricsLog, fetched: list[tuple[int, dict[str, float]]]) -> None:
+    """Write fetched numbers into the metrics log."""
     for step, numbers in fetched:
         metrics_log.write(step, "train", numbers)
     step, _ = fetched[-1]

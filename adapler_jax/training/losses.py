@@ -1,9 +1,11 @@
-"""The two objectives of a step, both from one forward pass.
+"""Compute the two objectives of a step, both from one forward pass.
 
     main       updates the weights:       task + kl_coef * contribution
     speed-up   updates the thresholds:    task + length_coef * length
 
-Source: AdapLeR, section 3 (two losses, two groups of parameters); `contribution` and `length` are the pruner's terms.
+`contribution` and `length` are the pruner's terms.
+
+Source: AdapLeR, section 3 (two losses, two groups of parameters).
 """
 
 from typing import NamedTuple
@@ -28,10 +30,17 @@ class LossConfig(NamedTuple):
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
 
 
+NO_TERMS = LossConfig()
+DEFAULT_SCAN = ScanOptions()
+
+
 def soft_speedup(
     params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, head: Head
 ):
-    """Dense over pruned operations of a batch by its soft counts, padding and fillers left out: float32 scalar."""
+    """Return dense over pruned operations of a batch by its soft counts, float32 scalar.
+
+    Padding and padding examples do not count.
+    """
     length_B = jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32)
     spent = head.flops(params["head"], config, length_B)
     dense_B = model_flops.dense_flops(config, length_B, head=spent)
@@ -45,7 +54,7 @@ def soft_speedup(
 
 
 def weighted(loss_B, batch: Batch, class_weights: tuple[float, ...]):
-    """The losses times the weights of their classes, float32 [B]; without weights unchanged."""
+    """Return the losses times the weights of their classes, float32 [B]."""
     return (
         loss_B * jnp.array(class_weights, jnp.float32)[batch.label_B] if class_weights else loss_B
     )
@@ -62,9 +71,13 @@ def compute_losses(
     key,
     dtype,
     head: Head = CLASSIFICATION,
-    loop=ScanOptions(),
+    loop: ScanOptions = DEFAULT_SCAN,
 ):
-    """((main, speedup), {name: scalar}): both objectives of a batch, means over the examples that are no filler."""
+    """Compute both objectives of a batch, means over its real examples.
+
+    Returns:
+      (main, speed-up) and {name: scalar}.
+    """
     logits, trace = full_width.forward(
         params, config, pruner, batch, slope=slope, key=key, dtype=dtype, head=head, loop=loop
     )
@@ -92,12 +105,18 @@ def saliency(
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
 ):
-    """Gradient times input at the output of the embeddings, float32 [B, L], 0 on padding; and the logits.
+    """Return gradient times input at the output of the embeddings, float32 [B, L], and the logits.
 
-        S_i = || d logit_y / d h_i * h_i ||_2        over the hidden dimension, y the true label, no dropout
+        S_i = || d logit_y / d h_i * h_i ||_2        over the hidden dimension, y the true label,
+        no dropout
 
-    `pruner` should be keep_all: nothing is removed. dtype: of the operands of the encoder's products.
-    Of other heads the logit is their `gold`, which is ours. Source: AdapLeR, section 3.
+    Padding has saliency 0. `pruner` should be keep_all, which removes nothing. For other heads the
+    logit is their `target_logit`, which is our choice.
+
+    Args:
+      dtype: of the operands of the encoder's products.
+
+    Source: AdapLeR, section 3.
     """
     hidden_BLD = full_width.embed_tokens(params, config, batch)
 

@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: JSON lines, TensorBoard events, a progress bar."""
+"""Write a run's metrics while it trains: JSON lines, TensorBoard events, a progress bar."""
 
 import contextlib
 import json
@@ -23,21 +23,21 @@ CHECK = "crc"  # field of a line: the CRC-32 of its other fields
 
 
 def make_progress() -> Progress:
-    """A bar on stderr: label, steps, expected remaining time, numbers."""
+    """Return a bar on stderr: label, steps, expected remaining time, numbers."""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}"),
-        # Notebooks say of themselves that they are terminals; there a bar would be printed anew every second.
+        # Notebooks claim to be terminals; there a bar would be printed again every second.
         console=Console(stderr=True, force_jupyter=False, force_terminal=sys.stderr.isatty()),
         refresh_per_second=1,
     )
 
 
 def track(items: Sequence, label: str) -> Iterator:
-    """The items, one after the other, with a progress bar."""
+    """Yield the items, with a progress bar."""
     with make_progress() as progress:
         bar = progress.add_task(label, total=len(items), numbers="compiling ...")
         if not progress.console.is_terminal:
@@ -49,9 +49,13 @@ def track(items: Sequence, label: str) -> Iterator:
 
 
 class MetricsLog:
-    """Metrics of one phase, in `metrics.jsonl` and in TensorBoard's event format. Use as a context manager."""
+    """Metrics of one phase, in `metrics.jsonl` and in TensorBoard's event format.
+
+    Use it as a context manager.
+    """
 
     def __init__(self, directory: pathlib.Path, *, start_step: int, num_steps: int, label: str):
+        """Open the files of a phase's directory; lines after start_step are removed."""
         (directory / "events").mkdir(parents=True, exist_ok=True)
         self._path = directory / "metrics.jsonl"
         _drop_lines_after(self._path, start_step)
@@ -66,20 +70,22 @@ class MetricsLog:
         )
 
     def __enter__(self):
+        """Open the lines for writing and show the progress bar."""
         self._file = self._path.open("a")
         self._progress.start()
         return self
 
     def __exit__(self, kind, *_):
+        """Close the files and the progress bar."""
         self._progress.stop()
         if kind is None:
             self._events.flush()
         for file in (self._file, self._events):
-            with contextlib.suppress(OSError):  # a full disk was told where it was met
+            with contextlib.suppress(OSError):  # a full disk was reported by the write
                 file.close()
 
     def write(self, step: int, group: str, numbers: dict[str, float]) -> None:
-        """Adds a line {"step", "group", **numbers}; lists go to the lines only."""
+        """Add a line {"step", "group", **numbers}; TensorBoard gets no lists."""
         self._file.write(_line({"step": step, "group": group, **numbers}))
         self._file.flush()
         for name, value in numbers.items():
@@ -88,29 +94,34 @@ class MetricsLog:
                 self._write_event(step, summary=Summary(value=[scalar]))
 
     def _write_event(self, step: int, **content) -> None:
+        """Add the numbers of a step to TensorBoard's events."""
         self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
     def log(self, line: str) -> None:
-        """Prints a line above the progress bar."""
+        """Print a line above the progress bar."""
         self._progress.console.print(line, highlight=False, markup=False)
 
     def show(self, text: str) -> None:
-        """Shows what takes long next to the progress bar; without a terminal, prints it as a line. Empty: clears it."""
+        """Show a slow activity next to the progress bar, or print it where there is no terminal.
+
+        An empty text clears it.
+        """
         self._progress.update(self._bar, numbers=text)
         if text and not self._progress.console.is_terminal:
             self.log(f"{self._progress.tasks[0].description}: {text}")
 
     def advance(self, step: int, numbers: dict[str, float]) -> None:
-        """Moves the progress bar to a step and shows the numbers beside it; puts on disk what was written."""
+        """Move the progress bar to a step, show its numbers, and flush the files."""
         text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
         self._progress.update(self._bar, completed=step, numbers=text)
         self._events.flush()
 
 
 def read_metrics_log(directory: pathlib.Path) -> list[dict]:
-    """The records of `metrics.jsonl`, oldest first; empty where there is none.
+    """Return the records of `metrics.jsonl`, oldest first; an empty list without the file.
 
-    A torn last line is left out: a kill, or a run that is writing it. Damaged lines are left out with a warning.
+    An incomplete last line is skipped: a kill leaves one, or the run is writing it. Damaged lines
+    are skipped with a warning.
     """
     path = directory / "metrics.jsonl"
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -120,7 +131,8 @@ def read_metrics_log(directory: pathlib.Path) -> list[dict]:
         found = [entry if entry and _fits(entry) else None for entry in found]
     if num_damaged := found.count(None):
         warnings.warn(
-            f"{path}: {num_damaged} of {len(found)} lines are damaged and left out; only their numbers are lost",
+            f"{path}: {num_damaged} of {len(found)} lines are damaged and left out; only their "
+            "numbers are lost",
             stacklevel=2,
         )
     return [
@@ -129,17 +141,17 @@ def read_metrics_log(directory: pathlib.Path) -> list[dict]:
 
 
 def _line(entry: dict) -> str:
-    """A record as a line of JSON with its checksum."""
+    """Return a record as a line of JSON with its checksum."""
     return json.dumps({**entry, CHECK: _checksum(entry)}) + "\n"
 
 
 def _checksum(entry: dict) -> int:
-    """The CRC-32 of a record."""
+    """Return the CRC-32 of a record."""
     return zlib.crc32(json.dumps(entry).encode())
 
 
 def _parse(line: str) -> dict | None:
-    """The record of a line; None where it is none."""
+    """Return the record of a line, or None where the line has none."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -149,14 +161,14 @@ def _parse(line: str) -> dict | None:
 
 
 def _fits(entry: dict) -> bool:
-    """Whether a record is as it was written."""
+    """Return whether a record has its checksum."""
     return entry.get(CHECK) == _checksum(
         {name: value for name, value in entry.items() if name != CHECK}
     )
 
 
 def _drop_lines_after(path: pathlib.Path, step: int) -> None:
-    """Removes what a killed run wrote after its last checkpoint; those steps are done again. A torn line goes too."""
+    """Remove lines that a killed run wrote after its last checkpoint: the steps repeat."""
     if path.exists():
         kept = [entry for entry in read_metrics_log(path.parent) if entry["step"] <= step]
         replace_text(path, "".join(map(_line, kept)))

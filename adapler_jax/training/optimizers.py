@@ -1,4 +1,4 @@
-"""Two optimizers for two groups of parameters, and the schedules of rates and slopes."""
+"""Make the optimizers of two groups of parameters, and the schedules of rates and slopes."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ DECAYED = ("kernel", "token", "position", "segment")  # leaves, by name
 
 
 class OptimizerConfig(NamedTuple):
-    """Rates are peaks, reached after the warm-up and falling linearly to 0."""
+    """Peak rates, reached after the warm-up and then falling linearly to 0."""
 
     learning_rate: float
     predictor_learning_rate: float
@@ -25,7 +25,7 @@ class OptimizerConfig(NamedTuple):
 
 
 def split_thresholds(params: Params, pruner: Pruner) -> tuple[Params, Params]:
-    """(weights, thresholds): what the main loss trains and what the speed-up loss trains."""
+    """Return the parameters that the main loss trains, and the parameters of the speed-up loss."""
     thresholds = {
         name: leaf for name, leaf in params["pruner"].items() if name in pruner.length_loss_params
     }
@@ -38,12 +38,12 @@ def split_thresholds(params: Params, pruner: Pruner) -> tuple[Params, Params]:
 
 
 def join_thresholds(weights: Params, thresholds: Params) -> Params:
-    """The inverse of `split_thresholds`."""
+    """Invert `split_thresholds`."""
     return weights | {"pruner": weights["pruner"] | thresholds}
 
 
 def rate_schedule(peak: float, warmup_ratio: float, num_steps: int):
-    """Linear from 0 at step 0 to the peak, then linear to 0 behind the last step."""
+    """Return a schedule: linear from 0 to the peak, then linear to 0 after the last step."""
     num_warmup = max(1, int(warmup_ratio * num_steps))
     return optax.join_schedules(
         [
@@ -55,12 +55,12 @@ def rate_schedule(peak: float, warmup_ratio: float, num_steps: int):
 
 
 def decays(weights: Params):
-    """A tree of bools: weight decay acts on kernels and tables alone."""
+    """Return a tree of bools: weight decay acts on kernels and tables alone."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in DECAYED, weights)
 
 
 def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay; the predictors have a rate of their own, one clipping norm for all."""
+    """Return Adam with decoupled weight decay and a separate rate for the predictors."""
 
     def group_of(weights):
         return {
@@ -83,7 +83,7 @@ def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
 
 
 def threshold_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
-    """Plain Adam over the thresholds."""
+    """Return plain Adam over the thresholds."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=config.adam_epsilon),
@@ -96,11 +96,12 @@ def threshold_optimizer(config: OptimizerConfig, num_steps: int) -> optax.Gradie
 def slope_at(
     step, *, schedule: str, steps_per_epoch: int, num_epochs: int, first: float, last: float
 ):
-    """Slope of the soft removal at a step, float32 scalar.
+    """Return the slope of the soft removal at a step, float32 scalar.
 
-    "geometric": grows by the same factor every step, from `first` to `last`.
-    "epochs": the released program's steps of 10 * 10^e (3 epochs: 50 * 50^e; 10 epochs: 10 * 3^e), e the epoch,
-    assigned after each step, so that an epoch's first step still uses the slope before, and the very first one 1000.
+    The schedule "geometric" multiplies it by one factor every step, from `first` to `last`. The
+    schedule "epochs" is the released program's: 10 * 10^e in epoch e (50 * 50^e for 3 epochs, 10 *
+    3^e for 10). The program assigns it after each step, so that an epoch's first step has the
+    previous slope, and the first step of all has 1000.
     """
     if schedule == "geometric":
         share = step / max(1, steps_per_epoch * num_epochs - 1)

@@ -1,103 +1,147 @@
-"""The phases of a run, each a function of the setup and of what the phases before it left in the workdir.
-
-finetune    plain BERT on the task                        -> model/, best epochs
-saliency    gradient x input and logits of the fine-tuned -> saliency.npz
-adapler     predictors, thresholds and weights together   -> model/
-adapt       thresholds scaled or steered to a speedup     -> model/
-"""
+"""Share the parts of phases between methods: the training, the saved model, the closing record."""
 
 import functools
 import json
 import pathlib
 import shutil
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
+from ml_collections import ConfigDict
 
 from adapler_jax.data.batching.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.batching.padding import PerExampleArrays
-from adapler_jax.evaluation.models import evaluate_model
-from adapler_jax.evaluation.scoring import UnlabelledTask
-from adapler_jax.export.jax_export import PROGRAM_FILES
-from adapler_jax.inference.compute_dtype import FILE_NAME as OPERANDS_FILE
+from adapler_jax.export.program_spec import PROGRAM_FILES
+from adapler_jax.inference.compute_dtype import OPERANDS_FILE
 from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
 from adapler_jax.io.provenance import commit_of_tree, device_name
 from adapler_jax.metrics.classification import THRESHOLD
-from adapler_jax.pruning import Pruner, keep_all
-from adapler_jax.training import from_config as recipe
+from adapler_jax.pruning import Pruner
+from adapler_jax.training import from_config
 from adapler_jax.training.balance import balance
 from adapler_jax.training.checkpoints import LAST, Checkpoints
-from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
 from adapler_jax.training.growth import CONTINUED, continued_epochs
 from adapler_jax.training.loop import PhaseSpec, train_loop
-from adapler_jax.training.losses import LossConfig, saliency
-from adapler_jax.training.methods.calibration import (
-    TOLERANCE,
-    at_limit,
-    at_lowest,
-    reach_speedup,
-    steer_thresholds,
-)
-from adapler_jax.training.metrics_log import track
+from adapler_jax.training.losses import NO_TERMS, LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import RunContext
-from adapler_jax.training.steps import TrainState, init_state, make_train_step
+from adapler_jax.training.steps import (
+    ThresholdController,
+    ThresholdNoise,
+    TrainState,
+    TrainStep,
+    init_state,
+    make_train_step,
+)
 from adapler_jax.training.validation import validate
 from adapler_jax.training.workdir import DONE, TRAIN_PHASE, read_object
-from adapler_jax.types import PADDING_EXAMPLE_ID, Params
+from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE
 from adapler_jax.weights.save import Saved, load_model, save_model
 
-SALIENCY_FILE = "saliency.npz"
-NUM_CALIBRATION_BATCHES = 16
-# In a model's folder: the card is its user's to edit; the others are written after training, with their own checksums.
+# Files of a model's directory that may change after training. Users edit the card; the others have
+# checksums of their own.
 MAY_CHANGE = (CARD_FILE, OPERANDS_FILE, PROGRAM_FILES)
+
+# Phases that draw dropout under another name, so that their numbers are equal to release 0.1.
+KEY_NAMES = {"distill": "distil"}
+
+# (epoch from 0, validation scores) -> what epochs are chosen by; the highest is the best
+Rank = Callable[[int, dict], float]
+# (step, steps of an epoch) -> slope of the soft removal; None for the hard rule
+SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
+# (encoder with the phase's dropout, params, optimizer, number of steps) -> (train step, its state)
+MakeStep = Callable[
+    [EncoderConfig, Params, optax.GradientTransformation, int], tuple[TrainStep, TrainState]
+]
+RunPhase = Callable[[pathlib.Path, RunContext, ConfigDict], None]
+
+
+class Phase(NamedTuple):
+    """One step of a run, which leaves a finished directory in the workdir.
+
+    Attributes:
+      name: of the directory.
+      run: (directory, context, config) -> None. It continues after a kill, and ends with
+        `mark_complete` or `save_phase`.
+    """
+
+    name: str
+    run: RunPhase
 
 
 def is_complete(directory: pathlib.Path) -> bool:
-    """Whether the phase of this directory is finished."""
+    """Return whether the phase of this directory is finished."""
     return (directory / DONE).exists()
 
 
-def mark_complete(directory: pathlib.Path, numbers: dict) -> None:
-    """Writes the closing record of a phase, in one step, with the code and the device that ended it; then removes the
-    state to go on from, which is larger than the model."""
-    record = numbers | {"commit": commit_of_tree(), "device": device_name()}
+def mark_complete(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
+    """Write the closing record of a phase, then remove its training state.
+
+    The record is written in one step, with the code's commit and the device. The training state is
+    larger than the model, and a finished phase needs it no more.
+    """
+    record = {**record, "commit": commit_of_tree(), "device": device_name()}
     replace_text(directory / DONE, json.dumps(record, indent=1), checksum=True)
     shutil.rmtree(directory / LAST, ignore_errors=True)
     remove_file(directory / CONTINUED)
 
 
-def read_done(directory: pathlib.Path) -> dict:
-    """The closing record of a phase. Raises ValueError where it is damaged."""
+def read_done(directory: pathlib.Path) -> dict[str, Any]:
+    """Return the closing record of a phase.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
     return read_object(directory / DONE, TRAIN_PHASE)
 
 
-def validation_split(setup: RunContext) -> str:
-    """The split that models are chosen on: validation, or the first of several."""
-    return next(name for name in setup.splits if name.startswith("validation"))
+def validation_split(context: RunContext) -> str:
+    """Return the split that models are chosen on: validation, or the first of several."""
+    return next(name for name in context.splits if name.startswith("validation"))
+
+
+def rank_by_score(epoch: int, scores: dict) -> float:
+    """Rank an epoch by its validation score."""
+    return scores["score"]
+
+
+def rank_by_epoch(epoch: int, scores: dict) -> float:
+    """Rank the last epoch highest."""
+    return float(epoch)
+
+
+def no_slope(step: jax.Array, steps_per_epoch: int) -> None:
+    """Return None: the forward pass uses the hard rule in every step."""
+
+
+def unit_slope(step: jax.Array, steps_per_epoch: int) -> jax.Array:
+    """Return 1: the forward pass uses the soft rule of a method that has no slope."""
+    return jnp.float32(1.0)
 
 
 def save_phase_model(
     directory: pathlib.Path,
-    setup: RunContext,
+    context: RunContext,
     params: Params,
     pruner: Pruner,
-    extra: dict | None = None,
+    extra: dict[str, Any] | None = None,
 ) -> None:
-    """Writes the phase's model directory, and its checksums next to it."""
+    """Write the phase's model directory, and its checksums next to it."""
     save_model(
         directory / "model",
         params,
-        setup.encoder,
+        context.encoder,
         pruner_name=pruner.name,
         pruner_options=dict(pruner.factory_kwargs),
-        head=setup.head,
-        class_names=setup.class_names or None,
-        max_length=setup.max_length,
-        task=setup.task.name,
-        tokenizer=setup.tokenizer,
+        head=context.head,
+        class_names=context.class_names or None,
+        max_length=context.max_length,
+        task=context.task.name,
+        tokenizer=context.tokenizer,
         extra=extra,
     )
     write_checksums(directory / "model", skip=MAY_CHANGE)
@@ -107,47 +151,53 @@ def load_phase_model(directory: pathlib.Path) -> Saved:
     """Return the model of a finished phase.
 
     Raises:
-      ValueError: a file of it is not what the phase wrote, or is missing.
+      ValueError: a file is missing, or changed since the phase wrote it.
     """
     model = directory / "model"
-    check_directory(
-        model,
-        f"remove {directory} and give the training command again; it trains this phase from its start",
-        skip=MAY_CHANGE,
+    advice = (
+        f"remove {directory} and give the training command again; "
+        "it trains this phase from its start"
     )
+    check_directory(model, advice, skip=MAY_CHANGE)
     return load_model(model)
 
 
 def soft_train_step(
-    setup: RunContext,
+    context: RunContext,
     pruner: Pruner,
-    options,
+    options: ConfigDict,
     *,
-    losses=LossConfig(),
-    slope_fn,
-    threshold_controller=None,
-    threshold_noise=None,
-):
-    """What `train` asks for, of the step that trains everything by the soft rule: see `make_train_step`.
+    losses: LossConfig = NO_TERMS,
+    slope_schedule: SlopeSchedule = no_slope,
+    threshold_controller: ThresholdController | None = None,
+    threshold_noise: ThresholdNoise | None = None,
+) -> MakeStep:
+    """Return what makes the standard step, which trains all parameters through one forward pass.
 
-    slope_fn: steps per epoch -> (step -> slope).
+    Args:
+      options: the config section of the phase.
+      losses: weights of the loss terms.
+      slope_schedule: slope of the soft rule in every step.
+      threshold_controller: as in `make_train_step`.
+      threshold_noise: as in `make_train_step`.
     """
-    losses = losses._replace(class_weights=setup.class_weights)
+    losses = losses._replace(class_weights=context.class_weights)
 
     def make(encoder, params, main, num_steps):
-        thresholds = threshold_optimizer(recipe.make_optimizer_config(options), num_steps)
+        thresholds = threshold_optimizer(from_config.make_optimizer_config(options), num_steps)
+        steps_per_epoch = num_steps // options.num_epochs
         train_step = make_train_step(
             encoder,
             pruner,
             losses,
             main,
             thresholds,
-            slope_fn=slope_fn(num_steps // options.num_epochs),
-            dtype=setup.dtype,
+            slope_fn=functools.partial(slope_schedule, steps_per_epoch=steps_per_epoch),
+            dtype=context.dtype,
             threshold_controller=threshold_controller,
             threshold_noise=threshold_noise,
-            head=setup.head,
-            loop=setup.loop,
+            head=context.head,
+            loop=context.loop,
         )
         return train_step, init_state(params, pruner, main, thresholds)
 
@@ -155,44 +205,53 @@ def soft_train_step(
 
 
 def train(
-    directory,
-    setup: RunContext,
+    directory: pathlib.Path,
+    context: RunContext,
     pruner: Pruner,
     params: Params,
-    options,
+    options: ConfigDict,
     *,
-    make_step,
-    extras=None,
-    rank,
+    make_step: MakeStep,
+    rank: Rank,
+    extras: PerExampleArrays | None = None,
 ) -> Checkpoints:
-    """Runs one training phase with the options of its config section.
+    """Run one training phase to its end, and return the checkpoints of its best epochs.
 
-    Args: make_step: (encoder with the phase's dropout, params, optimizer, number of steps) -> (train_step, TrainState).
-    rank: (epoch, scores) -> what epochs are chosen by.
+    Args:
+      directory: of the phase.
+      params: where the phase starts.
+      options: the config section of the phase.
+      make_step: builds the step and its first state.
+      rank: what epochs are chosen by.
+      extras: arrays of each training example that earlier phases saved.
     """
-    tokenized = setup.splits["train"]
-    if setup.balanced_sampling:
-        tokenized = balance(tokenized, setup.seed)
-    batch_size = setup.rows(options.batch_size)
+    tokenized = context.splits["train"]
+    if context.balanced_sampling:
+        tokenized = balance(tokenized, context.seed)
+    batch_size = context.num_rows(options.batch_size)
     steps_per_epoch = num_steps_per_epoch(len(tokenized), batch_size)
     num_before = continued_epochs(directory)
     if num_before and not (directory / LAST).exists():
         params = load_phase_model(directory).params
     num_steps = (options.num_epochs - num_before) * steps_per_epoch
-    main = main_optimizer(recipe.make_optimizer_config(options), num_steps)
-    train_step, state = make_step(
-        recipe.with_dropout(setup.encoder, options), params, main, num_steps
-    )
+    main = main_optimizer(from_config.make_optimizer_config(options), num_steps)
+    encoder = from_config.with_dropout(context.encoder, options)
+    train_step, state = make_step(encoder, params, main, num_steps)
     if num_before:
         state = state.replace(step=jnp.asarray(num_before * steps_per_epoch, jnp.int32))
-    split = validation_split(setup)
-    batches = setup.eval_batches(split, options.batch_size)
 
-    def evaluate(params, epoch):
-        scores = validate(params, setup, pruner, batches, setup.task.make_scorer(split))
-        return scores | {"rank": rank(epoch, scores)}
+    def batches_from(step):
+        batches = train_batches(
+            tokenized,
+            batch_size=batch_size,
+            lengths=context.lengths,
+            seed=context.seed,
+            start_step=step,
+            example_arrays=extras,
+        )
+        return iter(batches)
 
-    plan = PhaseSpec(
+    phase = PhaseSpec(
         label=directory.name,
         num_epochs=options.num_epochs,
         steps_per_epoch=steps_per_epoch,
@@ -201,241 +260,73 @@ def train(
         patience=options.get("early_stopping_patience", 0),
         first_step=num_before * steps_per_epoch,
         train_step=train_step,
-        batches_from=lambda step: iter(
-            train_batches(
-                tokenized,
-                batch_size=batch_size,
-                lengths=setup.lengths,
-                seed=setup.seed,
-                start_step=step,
-                extras=extras,
-            )
-        ),
-        evaluate=evaluate,
+        batches_from=batches_from,
+        evaluate=_make_evaluate(context, pruner, options.batch_size, rank),
     )
-    return train_loop(plan, directory, state, setup.key(directory.name + " dropout"))
+    key_name = KEY_NAMES.get(directory.name, directory.name)
+    return train_loop(phase, directory, state, context.key(f"{key_name} dropout"))
+
+
+def _make_evaluate(
+    context: RunContext, pruner: Pruner, batch_size: int, rank: Rank
+) -> Callable[[Params, int], dict]:
+    """Return a function (params, epoch) -> validation scores with their rank."""
+    split = validation_split(context)
+    batches = context.eval_batches(split, batch_size)
+
+    def evaluate(params, epoch):
+        scores = validate(params, context, pruner, batches, context.task.make_scorer(split))
+        return scores | {"rank": rank(epoch, scores)}
+
+    return evaluate
+
+
+def best_epoch_params(checkpoints: Checkpoints, like: Params) -> tuple[Params, dict]:
+    """Return the parameters and the scores of the best epoch, and close the checkpoints.
+
+    Args:
+      like: parameters of the same shapes.
+    """
+    params, scores = checkpoints.restore_best(like), checkpoints.best_scores()
+    checkpoints.close()
+    return params, scores
 
 
 def save_phase(
     directory: pathlib.Path,
-    setup: RunContext,
+    context: RunContext,
     pruner: Pruner,
     params: Params,
     scores: dict,
     *,
+    record: Mapping[str, Any] = {},
     decision_threshold: float | None = None,
-    **more,
 ) -> None:
-    """Saves a phase's model and closes the phase with its validation scores and what else there is to record.
+    """Save a phase's model and close the phase with its validation scores.
 
-    decision_threshold: of two classes, to be saved with the model."""
+    Args:
+      record: further entries of the closing record.
+      decision_threshold: of two classes, saved with the model.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    threshold = {"no_answer_threshold": scores["threshold"]} if "threshold" in scores else {}
-    threshold |= {} if decision_threshold is None else {THRESHOLD: decision_threshold}
-    save_phase_model(directory, setup, params, pruner, dict(setup.task.extra) | threshold)
-    mark_complete(directory, {"validation": scores, **more})
+    extra = dict(context.task.extra)
+    if "threshold" in scores:
+        extra["no_answer_threshold"] = scores["threshold"]
+    if decision_threshold is not None:
+        extra[THRESHOLD] = decision_threshold
+    save_phase_model(directory, context, params, pruner, extra)
+    mark_complete(directory, {"validation": scores, **record})
 
 
 def save_best_phase(
     directory: pathlib.Path,
-    setup: RunContext,
+    context: RunContext,
     pruner: Pruner,
     checkpoints: Checkpoints,
     like: Params,
-    **more,
+    *,
+    record: Mapping[str, Any] = {},
 ) -> None:
-    """Closes a phase with its best epoch; `like`: parameters of the same shapes; more: what else there is to record."""
-    params, scores = checkpoints.restore_best(like), checkpoints.best_scores()
-    checkpoints.close()
-    save_phase(directory, setup, pruner, params, scores, **more)
-
-
-def run_finetune(directory: pathlib.Path, setup: RunContext, config) -> None:
-    """Fine-tunes plain BERT; the model is the epoch with the best validation score."""
-    pruner = keep_all()
-    start = setup.pretrained | {"pruner": {}}
-    if not config.finetune.num_epochs:
-        return keep_finetuned(directory, setup, config)
-    checkpoints = train(
-        directory,
-        setup,
-        pruner,
-        start,
-        config.finetune,
-        make_step=soft_train_step(
-            setup, pruner, config.finetune, slope_fn=lambda _: lambda step: None
-        ),
-        rank=lambda epoch, scores: scores["score"],
-    )
-    save_best_phase(
-        directory, setup, pruner, checkpoints, start, num_epochs=config.finetune.num_epochs
-    )
-
-
-def keep_finetuned(directory: pathlib.Path, setup: RunContext, config) -> None:
-    """Validates and saves a model that is fine-tuned already, as the phase's only epoch; its thresholds are kept."""
-    directory.mkdir(parents=True, exist_ok=True)
-    pruner, split = keep_all(), validation_split(setup)
-    start = setup.pretrained | {"pruner": {}}
-    threshold = setup.decision_threshold
-    scorer = setup.task.make_scorer(
-        split, setup.no_answer_threshold if threshold is None else threshold
-    )
-    batches = setup.eval_batches(split, config.finetune.batch_size)
-    scores = validate(start, setup, pruner, batches, scorer)
-    checkpoints = Checkpoints(directory, num_checkpoints=1)
-    checkpoints.save_best(
-        TrainState(jnp.zeros((), jnp.int32), start, (), ()), scores | {"rank": scores["score"]}
-    )
-    checkpoints.close()
-    save_phase(directory, setup, pruner, start, scores, decision_threshold=threshold, num_epochs=0)
-
-
-def run_saliency(directory: pathlib.Path, setup: RunContext, config) -> None:
-    """Saliency of every training example, averaged over the best fine-tuned epochs, and the best epoch's logits."""
-    directory.mkdir(parents=True, exist_ok=True)
-    pruner, tokenized = keep_all(), setup.splits["train"]
-    batches = setup.eval_batches("train", config.saliency.batch_size)
-    like = setup.pretrained | {"pruner": {}}
-    checkpoints = Checkpoints(
-        directory.parent / "finetune", num_checkpoints=config.finetune.num_checkpoints
-    )
-    steps = checkpoints.best_steps()[: config.saliency.num_checkpoints]
-    num_rows = int(tokenized.example_ids.max()) + 1
-    total = np.zeros((num_rows, setup.max_length), np.float32)
-    logits = empty_logits(setup.logits_shape, num_rows)
-
-    @jax.jit
-    def measure(params, batch):
-        return saliency(params, setup.encoder, pruner, batch, dtype=setup.dtype, head=setup.head)
-
-    for place, step in enumerate(steps):
-        params = checkpoints.restore_best(like, step)
-        for batch in track(batches, directory.name):
-            real_B = batch.example_id_B != PADDING_EXAMPLE_ID
-            saliency_BL, found = measure(params, batch)
-            rows = batch.example_id_B[real_B]
-            total[rows, : batch.valid_BL.shape[1]] += np.asarray(saliency_BL)[real_B] / len(steps)
-            if place == 0:
-                put_logits(logits, rows, found, real_B)
-    checkpoints.close()
-    save_arrays(directory / SALIENCY_FILE, saliency=total, teacher_logits=logits)
-    mark_complete(directory, {"num_examples": num_rows, "finetune_steps": steps})
-
-
-def load_extras(directory: pathlib.Path) -> PerExampleArrays:
-    """What the saliency phase left."""
-    return load_arrays(directory / SALIENCY_FILE)
-
-
-def run_adapler(directory: pathlib.Path, setup: RunContext, config) -> None:
-    """Trains AdapLeR; the model is the last epoch, or by the authors' rule the fastest within a point of dense."""
-    options, workdir = config.adapler, directory.parent
-    pruner = recipe.pruner_from_config(setup.encoder, options)
-    finetuned = load_phase_model(workdir / "finetune").params
-    starts = {"finetuned": finetuned, "pretrained": setup.pretrained}
-    start = starts[options.init_from] | {
-        "pruner": pruner.init(setup.key("predictors"), setup.encoder)
-    }
-    dense_score = read_done(workdir / "finetune")["validation"]["score"]
-
-    def authors_rank(epoch, scores):
-        return scores["flops_speedup"] if scores["score"] > dense_score - 0.01 else -1.0
-
-    ranks = {"last": lambda epoch, scores: float(epoch), "authors": authors_rank}
-    slope_fn = recipe.make_slope_fn(options)
-    if continued_epochs(directory):  # thresholds are as hard as they were at its end
-        slope_fn = recipe.last_slope_of(options)
-    checkpoints = train(
-        directory,
-        setup,
-        pruner,
-        start,
-        options,
-        make_step=soft_train_step(
-            setup,
-            pruner,
-            options,
-            losses=recipe.make_loss_config(options),
-            slope_fn=slope_fn,
-            threshold_noise=recipe.make_threshold_noise(options),
-        ),
-        extras=load_extras(workdir / "saliency"),
-        rank=ranks[options.checkpoint_selection],
-    )
-    if not checkpoints.best_steps():
-        raise ValueError(
-            f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the authors' rule there is "
-            "no model; set config.adapler.checkpoint_selection=last, with a new --workdir"
-        )
-    save_best_phase(directory, setup, pruner, checkpoints, start, num_epochs=options.num_epochs)
-
-
-def run_adapt(directory: pathlib.Path, setup: RunContext, config, *, speedup: float) -> None:
-    """Brings AdapLeR's model to a FLOPs speedup: trains it on while its thresholds are steered there, and scales them
-    to it at the end. A model that is faster already is only scaled: what it keeps more costs it nothing. Steered
-    thresholds are not drawn from a range: their bound of 1 would make it lopsided and push the steering off.
-
-    Args: speedup: of the validation split, at the end.
-    """
-    start = directory.parent / "adapler"
-    options = config.adapler.copy_and_resolve_references()
-    options.update(
-        {"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate}
-    )
-    pruner = recipe.pruner_from_config(setup.encoder, options)
-    params = load_phase_model(start).params
-    trained = read_done(start)["validation"]["flops_speedup"] < speedup
-    if trained:
-        checkpoints = train(
-            directory,
-            setup,
-            pruner,
-            params,
-            options,
-            make_step=soft_train_step(
-                setup,
-                pruner,
-                options,
-                losses=recipe.make_loss_config(options),
-                slope_fn=recipe.last_slope_of(options),
-                threshold_controller=functools.partial(steer_thresholds, target=speedup),
-            ),
-            extras=load_extras(directory.parent / "saliency"),
-            rank=lambda epoch, scores: float(epoch),
-        )
-        params = checkpoints.restore_best(params)
-        checkpoints.close()
-    split = validation_split(setup)
-    batches = setup.eval_batches(split, options.batch_size)
-    every = max(1, len(batches) // NUM_CALIBRATION_BATCHES)
-
-    def speedup_on_sample(params):
-        return evaluate_model(
-            params,
-            setup.encoder,
-            pruner,
-            sample,
-            scorer=UnlabelledTask(),
-            head=setup.head,
-            dtype=setup.dtype,
-            driver="masked",
-        ).flops_speedup
-
-    # Batches are sorted by length, so the middle one of a group stands for it.
-    sample = batches[every // 2 :: every]
-    params, scores = reach_speedup(
-        params,
-        speedup,
-        sample_speedup_of=speedup_on_sample,
-        scores_of=lambda params: validate(
-            params, setup, pruner, batches, setup.task.make_scorer(split)
-        ),
-    )
-    record = {"target_speedup": speedup, "trained": trained, "at_limit": at_limit(params)}
-    record["at_lowest"] = at_lowest(params)
-    if scores["flops_speedup"] * TOLERANCE < speedup:
-        directory.mkdir(parents=True, exist_ok=True)
-        mark_complete(directory, {"validation": scores, **record, "is_reached": False})
-    else:
-        save_phase(directory, setup, pruner, params, scores, **record)
+    """Close a phase with its best epoch; arguments as in `best_epoch_params` and `save_phase`."""
+    params, scores = best_epoch_params(checkpoints, like)
+    save_phase(directory, context, pruner, params, scores, record=record)

@@ -1,21 +1,25 @@
-"""A run: one workdir, one config, its phases in order. A second call goes on where the first stopped."""
+"""Run one config in one workdir: check the config, then walk its phases in order.
 
-import functools
+A second call continues where the first one stopped.
+"""
+
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from adapler_jax.data.sources.delimited import ignore
 from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.io.caches import use_compilation_cache
-from adapler_jax.pruning.adapler import THRESHOLD_RANGE
-from adapler_jax.training import phases
 from adapler_jax.training.balance import BALANCED
 from adapler_jax.training.growth import grow
-from adapler_jax.training.methods import distill as distil_phases
-from adapler_jax.training.methods import powerbert as powerbert_phases
-from adapler_jax.training.methods import trbert as trbert_phases
-from adapler_jax.training.setup import data_digests, prepare
+from adapler_jax.training.methods import METHODS
+from adapler_jax.training.methods.base import COMMON_RANGES
+from adapler_jax.training.methods.finetune import FINETUNE
+from adapler_jax.training.phases import Phase, is_complete, read_done
+from adapler_jax.training.setup import RunContext, data_digests, load_run_context
 from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (
     CONFIG_FILE,
@@ -24,218 +28,169 @@ from adapler_jax.training.workdir import (
     claim_workdir,
     counting_seconds,
     flatten,
+    is_of_release_0_1,
     only_process,
     record_command,
 )
 from adapler_jax.types import COMPUTE_DTYPES
 
-ALLOWED = {
-    "method": ("finetune", "adapler", "powerbert", "trbert", "distill"),
+MAX_SEED = 2**32 - 1  # of the generators of NumPy and JAX
+AT_LEAST_ONE = (1, math.inf)
+
+# Fields that all methods share: values of choices, then ranges of numbers, by dotted name. The
+# sections of a method have theirs in its record.
+ALLOWED: dict[str, Sequence[str]] = {
     "compute_dtype": tuple(COMPUTE_DTYPES),
     "data.truncation_side": ("", "right", "left", "middle"),
     "class_weight": ("none", BALANCED),
-    "adapler.init_from": ("finetuned", "pretrained"),
-    "adapler.checkpoint_selection": ("last", "authors"),
-    "adapler.slope_schedule": ("geometric", "epochs"),
     "inference.driver": DRIVER_NAMES,
 }
-COUNTS = (
-    "num_epochs",
-    "policy_num_epochs",
-    "joint_num_epochs",
-    "batch_size",
-    "num_checkpoints",
-    "n_best_size",
-    "predictor_dim",
-    "selector_dim",
-    "doc_stride",
-    "max_question_tokens",
-    "max_answers",
-    "max_answer_tokens",
-    "max_option_tokens",
-    "max_sentences",
-    "max_candidates",
-    "max_packed_questions",
-)
-MAX_SEED = 2**32 - 1  # of numpy's and JAX's generators
-RANGES = {
+RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, MAX_SEED),
     "data.split_seed": (0, MAX_SEED),
-    "finetune.clip_norm": (0.0, math.inf),
-    "adapler.clip_norm": (0.0, math.inf),
-    "adapler.distil_coef": (0.0, 1.0),
-    "adapler.initial_threshold": THRESHOLD_RANGE,
-    "adapler.length_target": (0.0, math.inf),
-    "adapler.threshold_noise": (0.0, 5.0),
-    "adapler.slope_start": (1.0, 1e9),  # a soft survival above the threshold is 1 at least then
-    "adapler.slope_end": (1.0, 1e9),
-    "finetune.early_stopping_patience": (0, math.inf),
-    "powerbert.early_stopping_patience": (0, math.inf),
-    "distill.early_stopping_patience": (0, math.inf),
-    "adapler.warmup_ratio": (0.0, 1.0),
-    "finetune.warmup_ratio": (0.0, 1.0),
-    "powerbert.clip_norm": (0.0, math.inf),
-    "powerbert.distil_coef": (0.0, 1.0),
-    "powerbert.rank_l1_coef": (0.0, 1e3),
-    "powerbert.warmup_ratio": (0.0, 1.0),
-    "distill.clip_norm": (0.0, math.inf),
-    "distill.distil_coef": (0.0, 1.0),
-    "distill.warmup_ratio": (0.0, 1.0),
+    "qa.doc_stride": AT_LEAST_ONE,
+    "qa.max_answer_tokens": AT_LEAST_ONE,
+    "qa.max_answers": AT_LEAST_ONE,
+    "qa.max_candidates": AT_LEAST_ONE,
+    "qa.max_option_tokens": AT_LEAST_ONE,
+    "qa.max_packed_questions": AT_LEAST_ONE,
+    "qa.max_question_tokens": AT_LEAST_ONE,
+    "qa.max_sentences": AT_LEAST_ONE,
+    "qa.n_best_size": AT_LEAST_ONE,
     "qa.num_validation_examples": (0, math.inf),
-    "trbert.clip_norm": (0.0, math.inf),
-    "trbert.distil_coef": (0.0, 1.0),
-    "trbert.imitation_ratio": (0.0, 1.0),
-    "trbert.policy_length_coef": (0.0, 1e3),
-    "trbert.joint_length_coef": (0.0, 1e3),
-    "trbert.init_num_epochs": (0, math.inf),
-    "trbert.num_samples": (2, 1024),
-    "trbert.sample_batch_size": (0, 1024),
-    "trbert.warmup_ratio": (0.0, 1.0),
 }
 
 
-def check_config(config) -> None:
-    """Raises ValueError on a value outside the choices of its field, and on counts that are none, before any work."""
-    flat = flatten(config.to_dict())
-    for name, choices in ALLOWED.items():
-        if name in flat and flat[name] not in choices:
-            raise ValueError(
-                f"config.{name} is {flat[name]!r}; expected {' or '.join(filter(None, choices))}"
-            )
-    for name, value in flat.items():
-        check_number(name, value)
-    if config.method != "finetune" and config.method not in config:
+def check_config(config: ConfigDict) -> None:
+    """Check every field that has a rule, before any work.
+
+    Raises:
+      ValueError: a choice has another value, a number is out of its range, or fields contradict
+        each other.
+    """
+    fields = flatten(config.to_dict())
+    check_choices(fields, {"method": tuple(METHODS), **ALLOWED})
+    check_ranges(fields, RANGES)
+    for method in METHODS.values():
+        for name, section in method.sections.items():
+            inside = _fields_of_section(fields, name)
+            check_choices(inside, _dotted(name, section.allowed))
+            check_ranges(inside, _dotted(name, COMMON_RANGES | dict(section.ranges)))
+    check_learning_rates_and_dropout(fields)
+    if config.method not in config:
         raise ValueError(
             f"config.method is {config.method!r}, but the config has no section of that name"
         )
-    if config.method == "adapler":
-        check_adapler(config)
-    if (
-        config.method == "powerbert"
-        and config.powerbert.retention
-        and config.powerbert.retention_from
-    ):
-        raise ValueError(
-            "config.powerbert.retention and config.powerbert.retention_from are both given; give one"
-        )
+    METHODS[config.method].check_config(config)
 
 
-def check_number(name: str, value) -> None:
-    """Raises ValueError where a field that is a count, a rate or has a range is outside of it."""
-    lowest = 0 if name == "finetune.num_epochs" else 1  # 0: the model is fine-tuned already
-    if name.rpartition(".")[2] in COUNTS and value < lowest:
-        raise ValueError(f"config.{name} is {value}; expected {lowest} or more")
-    if name.endswith("_dropout_prob") and not value < 1.0:
-        raise ValueError(
-            f"config.{name} is {value}; expected less than 1, negative for the checkpoint's"
-        )
-    if name.endswith("learning_rate") and not (math.isfinite(value) and value >= 0.0):
-        raise ValueError(f"config.{name} is {value}; expected a finite number, 0 or more")
-    if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
-        raise ValueError(
-            f"config.{name} is {value}; expected {RANGES[name][0]} to {RANGES[name][1]}"
-        )
+def _fields_of_section(fields: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """Return the flat fields of one section."""
+    prefix = f"{section}."
+    return {name: value for name, value in fields.items() if name.startswith(prefix)}
 
 
-def check_adapler(config) -> None:
-    """The same of the sections of AdapLeR's phases."""
-    target = config.adapler.length_target
-    if target and config.adapler.relative_length != (target <= 1.0):
-        unit = (
-            "a share, at most 1"
-            if config.adapler.relative_length
-            else "tokens summed over layers, more than 1"
-        )
-        raise ValueError(
-            f"config.adapler.length_target is {target}; with relative_length={config.adapler.relative_length} it is "
-            f"{unit}; length_coef has that unit too"
-        )
-    if config.saliency.num_checkpoints > config.finetune.num_checkpoints:
-        raise ValueError(
-            f"config.saliency.num_checkpoints is {config.saliency.num_checkpoints}, but only config.finetune.num_checkpoints = "
-            f"{config.finetune.num_checkpoints} epochs are kept; raise it"
-        )
-    for speedup in config.adapt.target_speedups:
-        is_number = isinstance(speedup, int | float) and not isinstance(speedup, bool)
-        if not is_number or not (math.isfinite(speedup) and speedup >= 1.0):
+def _dotted(section: str, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return rules by dotted names."""
+    return {f"{section}.{name}": rule for name, rule in rules.items()}
+
+
+def check_choices(fields: Mapping[str, Any], allowed: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError where a choice has a value that is not allowed."""
+    for name, choices in allowed.items():
+        if name in fields and fields[name] not in choices:
+            expected = " or ".join(filter(None, choices))
+            raise ValueError(f"config.{name} is {fields[name]!r}; expected {expected}")
+
+
+def check_ranges(fields: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ValueError where a number is out of its range."""
+    for name, (lowest, highest) in ranges.items():
+        if name in fields and not lowest <= fields[name] <= highest:
+            expected = f"{lowest} or more" if math.isinf(highest) else f"{lowest} to {highest}"
+            raise ValueError(f"config.{name} is {fields[name]}; expected {expected}")
+
+
+def check_learning_rates_and_dropout(fields: Mapping[str, Any]) -> None:
+    """Raise ValueError where a learning rate or a dropout probability is out of its range."""
+    for name, value in fields.items():
+        if name.endswith("_dropout_prob") and not value < 1.0:
             raise ValueError(
-                f"config.adapt.target_speedups holds {speedup!r}; expected factors of 1 or more, as (1.5, 2.0)"
+                f"config.{name} is {value}; expected less than 1, negative for the checkpoint's"
             )
-    names = [adapt_name(speedup) for speedup in config.adapt.target_speedups]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"config.adapt.target_speedups names a phase twice: {', '.join(sorted(names))}"
-        )
+        if name.endswith("learning_rate") and not (math.isfinite(value) and value >= 0.0):
+            raise ValueError(f"config.{name} is {value}; expected a finite number, 0 or more")
 
 
-def phase_list(config) -> list[tuple[str, Callable]]:
-    """(directory name, function of (directory, setup, config)) of every phase that the config asks for."""
-    plan = [("finetune", phases.run_finetune)]
-    if config.method == "finetune":
-        return plan
-    if config.method == "powerbert":
-        return plan + powerbert_phases.phases_of(config.powerbert)
-    if config.method == "distill":
-        return plan + distil_phases.phases_of(config.distill)
-    if config.method == "trbert":
-        return plan + trbert_phases.phases_of(config.trbert)
-    plan += [("saliency", phases.run_saliency), ("adapler", phases.run_adapler)]
-    for speedup in sorted(config.adapt.target_speedups):
-        plan.append((adapt_name(speedup), functools.partial(phases.run_adapt, speedup=speedup)))
-    return plan
-
-
-def adapt_name(speedup: float) -> str:
-    """The directory of the phase that brings thresholds to a speedup."""
-    return f"adapt-{speedup:g}x"
+def phase_list(config: ConfigDict) -> list[Phase]:
+    """Return the phases of a run in their order."""
+    return [FINETUNE, *METHODS[config.method].phases(config)]
 
 
 def run_all(
-    config,
-    workdir,
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
     *,
     log: Callable[[str], None] = print,
     last_phase: str | None = None,
     command: str = "",
 ) -> None:
-    """Walks the phases; finished ones are not repeated.
+    """Walk the phases of a run. Finished phases are not repeated.
 
-    Args: config: a ConfigDict as in `configs/`. workdir: directory of the run. tell: receives notes, one line each.
-    last_phase: name of the phase to stop after; None for all. command: one line that reports give as what trained it.
-    Raises ValueError or OSError on what the user can mend, FloatingPointError where a loss is not finite.
+    Args:
+      config: as the files in `configs/` build it.
+      workdir: directory of the run.
+      log: receives notes, one line each.
+      last_phase: name of the phase to stop after; None for all.
+      command: one line that reports give as the command that trained the run.
+
+    Raises:
+      ValueError: a field, the data, the model or a file of the run is wrong.
+      OSError: a file cannot be read or written.
+      FloatingPointError: a loss is not finite.
     """
     workdir = pathlib.Path(workdir).expanduser()
     check_config(config)
-    plan = phase_list(config)
-    check_workdir_config(
-        workdir, config.to_dict()
-    )  # before the data and the weights, which take time
+    # Data and weights take time, so the workdir is checked before they are loaded.
+    check_workdir_config(workdir, config.to_dict())
     use_compilation_cache(config.inference.compilation_cache, log=log)
     continues = (workdir / CONFIG_FILE).exists()
     if continues:  # the first call gave the notes of checkpoint and data
         log(f"continues the run in {workdir}")
-    setup = prepare(config, log=ignore if continues else log)
-    if config.method == "powerbert":
-        powerbert_phases.given_retention(config.powerbert, setup)
-    if config.method == "distill":
-        distil_phases.student_layers(config.distill.layers, setup.encoder.num_layers)
-    if config.method == "trbert":
-        trbert_phases.check_fit(config.trbert, setup)
+        if is_of_release_0_1(workdir):
+            log(
+                f"{workdir} was begun with release 0.1; its config now has the present names of fields"
+            )
+    context = load_run_context(config, log=ignore if continues else log)
+    METHODS[config.method].check_context(config, context)
     claim_workdir(workdir, config.to_dict())
     with only_process(workdir):
-        check_data(workdir, data_digests(setup))
+        check_data(workdir, data_digests(context))
         if command:
             record_command(workdir, command)
-        grow(workdir, config, names=[name for name, _ in plan], log=log)
-        for name, run in plan:
-            directory = workdir / name
-            if phases.is_complete(directory):
-                log(f"{name}: finished before")
-            else:
-                with counting_seconds(workdir, name):
-                    run(directory, setup, config)
-                log(f"{name}: {describe(phases.read_done(directory))}")
-            if name == last_phase:
+        phases = phase_list(config)
+        grow(workdir, config, names=[phase.name for phase in phases], log=log)
+        for phase in phases:
+            run_phase(phase, workdir, context, config, log=log)
+            if phase.name == last_phase:
                 return
-        for line in summary(workdir, [name for name, _ in plan], setup):
+        for line in summary(workdir, [phase.name for phase in phases], context):
             log(line)
+
+
+def run_phase(
+    phase: Phase,
+    workdir: pathlib.Path,
+    context: RunContext,
+    config: ConfigDict,
+    *,
+    log: Callable[[str], None],
+) -> None:
+    """Run one phase, unless it is finished, and log its result."""
+    directory = workdir / phase.name
+    if is_complete(directory):
+        log(f"{phase.name}: finished before")
+        return
+    with counting_seconds(workdir, phase.name):
+        phase.run(directory, context, config)
+    log(f"{phase.name}: {describe(read_done(directory))}")

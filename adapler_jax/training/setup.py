@@ -13,7 +13,7 @@ from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths, bucket_for
 from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.tokenization import tokenizer_files
-from adapler_jax.data.tokenization.tokenizers import check_table, load_tokenizer
+from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_tokenizer
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.heads import Head
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, check_buckets
@@ -25,7 +25,7 @@ from adapler_jax.training.balance import BALANCED, check_balance, class_weights
 from adapler_jax.training.task_data import (
     TaskData,
     check_has_source,
-    is_reading,
+    is_qa_task,
     load_task_data,
     splits_special,
 )
@@ -73,21 +73,27 @@ class RunContext(NamedTuple):
         """Shape of the logits of one example of full length."""
         return self.head.logits_shape(self.encoder, self.max_length, self.task.num_classes)
 
-    def rows(self, batch_size: int) -> int:
-        """Rows of a batch of so many examples: an option of a question is one."""
+    @property
+    def num_train_examples(self) -> int:
+        """Return the length of arrays that have an entry for every training example."""
+        return int(self.splits["train"].example_ids.max()) + 1
+
+    def num_rows(self, batch_size: int) -> int:
+        """Return the rows of a batch of so many examples: each option of a question is one row."""
         return batch_size * self.task.group
 
     def key(self, use: str):
         """A random key for one use, by its name.
 
-        The generator is the device's own (rbg): dropout by the default one doubles the compilation time of a step.
+        The generator is the device's own (rbg): dropout by the default one doubles the compilation
+        time of a step.
         """
         return jax.random.fold_in(jax.random.key(self.seed, impl="rbg"), zlib.crc32(use.encode()))
 
     def eval_batches(self, split: str, batch_size: int):
         """All batches of a split, each made when it is asked for."""
         return eval_batches(
-            self.splits[split], batch_size=self.rows(batch_size), lengths=self.lengths
+            self.splits[split], batch_size=self.num_rows(batch_size), lengths=self.lengths
         )
 
 
@@ -107,12 +113,12 @@ def engine_options(config) -> dict:
     }
 
 
-def prepare(config, *, log: Callable[[str], None]) -> RunContext:
+def load_run_context(config, *, log: Callable[[str], None]) -> RunContext:
     """Loads data, tokenizer and weights. `log` receives one sentence for everything that a user should know.
 
     Raises ValueError or OSError where something that the user named is missing or does not fit.
     """
-    check_balance(config, has_classes=not is_reading(config))
+    check_balance(config, has_classes=not is_qa_task(config))
     check_has_source(config)  # before the model is looked up, which may take a network
     directory = resolve_model(config.model)
     tokenizer = load_tokenizer(directory, log=log, split_special_tokens=splits_special(config))
@@ -135,9 +141,9 @@ def prepare(config, *, log: Callable[[str], None]) -> RunContext:
     )  # its refusal has the reason of the notes
     for note in loaded.notes:
         log(note)
-    check_table(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
+    check_embedding_rows(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
     splits = task.splits
-    if not is_reading(config) and (note := truncation_note(splits["train"].lengths, max_length)):
+    if not is_qa_task(config) and (note := truncation_note(splits["train"].lengths, max_length)):
         log(note)
     lengths = batch_lengths(config.data.bucket_lengths, max_length)
     for name, tokenized in splits.items():
@@ -269,12 +275,12 @@ def truncation_note(length_E: np.ndarray, max_length: int) -> str:
     )
 
 
-def data_digests(setup: RunContext) -> dict[str, str]:
+def data_digests(context: RunContext) -> dict[str, str]:
     """A hash of every split that a run trains or is chosen on, of its tokens, labels and class names."""
     digests = {}
-    for name, tokenized in setup.splits.items():
+    for name, tokenized in context.splits.items():
         if not name.startswith("test"):
-            digest = hashlib.sha256("\n".join(setup.task.class_names).encode())
+            digest = hashlib.sha256("\n".join(context.task.class_names).encode())
             for rows in (tokenized.tokens, tokenized.segments):
                 digest.update(rows.values)
                 digest.update(rows.offsets)

@@ -1,4 +1,7 @@
-"""One training step, for every phase: one forward pass, one backward pass for each objective."""
+"""Do one training step: one forward pass, and one backward pass for each objective."""
+
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -7,14 +10,14 @@ import optax
 
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.training.losses import LossConfig, compute_losses
+from adapler_jax.training.losses import DEFAULT_SCAN, LossConfig, compute_losses
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import Batch, EncoderConfig, Params, ScanOptions
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a restart needs beside the data's position, which is the step."""
+    """State of training that a restart needs. The step is the position in the data too."""
 
     step: jax.Array  # int32 scalar, steps done
     params: Params
@@ -22,8 +25,21 @@ class TrainState:
     threshold_state: optax.OptState
 
 
-def init_state(params: Params, pruner: Pruner, main, thresholds) -> TrainState:
-    """A state at step 0 for the two optimizers."""
+# (state, batch, seed key) -> (state, {name: float32 scalar})
+TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+# (params, FLOPs speedup of the batch) -> params
+ThresholdController = Callable[[Params, jax.Array], Params]
+# (params, key) -> params
+ThresholdNoise = Callable[[Params, jax.Array], Params]
+
+
+def init_state(
+    params: Params,
+    pruner: Pruner,
+    main: optax.GradientTransformation,
+    thresholds: optax.GradientTransformation,
+) -> TrainState:
+    """Return a state at step 0 for the two optimizers."""
     weight_tree, threshold_tree = split_thresholds(params, pruner)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -37,67 +53,100 @@ def make_train_step(
     config: EncoderConfig,
     pruner: Pruner,
     losses: LossConfig,
-    main,
-    thresholds,
+    main: optax.GradientTransformation,
+    thresholds: optax.GradientTransformation,
     *,
-    slope_fn,
-    dtype,
-    threshold_controller=None,
-    threshold_noise=None,
+    slope_fn: Callable[[jax.Array], jax.Array | None],
+    dtype: Any,
+    threshold_controller: ThresholdController | None = None,
+    threshold_noise: ThresholdNoise | None = None,
     head: Head = CLASSIFICATION,
-    loop=ScanOptions(),
-):
-    """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}).
+    loop: ScanOptions = DEFAULT_SCAN,
+) -> TrainStep:
+    """Return a pure function that does one step.
 
-    Args: main, thresholds: optax transformations of the two groups. slope_fn: step -> slope. dtype: of the operands of
-    the encoder's products. steer: (params, the batch's FLOPs speedup) -> params, moves the thresholds in place of the
-    speed-up loss and saves its backward pass. jitter: (params, key) -> params, what the step's forward pass sees in
-    place of them. head: what reads the last states. loop: as in `full_width.forward_layers`.
+    Args:
+      config: sizes of the encoder.
+      pruner: the method.
+      losses: weights of the loss terms.
+      main: optimizer of the weights.
+      thresholds: optimizer of the leaves that the speed-up loss trains.
+      slope_fn: step -> slope of the soft rule; None for the hard rule.
+      dtype: of the operands of the encoder's products.
+      threshold_controller: moves the thresholds by the batch's FLOPs speedup. It replaces the
+        speed-up loss and saves its backward pass.
+      threshold_noise: changes the thresholds of the forward pass alone.
+      head: of the task.
+      loop: how the layers are walked.
     """
     train_thresholds = threshold_controller is None and bool(pruner.length_loss_params)
 
+    def objectives(weights, threshold_tree, batch, step, key):
+        """Return ((main, speedup), metrics) of one forward pass."""
+        params = join_thresholds(weights, threshold_tree)
+        if threshold_noise is not None:
+            params = threshold_noise(params, key)
+        return compute_losses(
+            params,
+            config,
+            pruner,
+            batch,
+            losses,
+            slope=slope_fn(step),
+            key=key,
+            dtype=dtype,
+            head=head,
+            loop=loop,
+        )
+
     def step_fn(state: TrainState, batch: Batch, seed_key):
+        """Return the next state and the metrics of the step."""
         weights, threshold_tree = split_thresholds(state.params, pruner)
-        slope, key = slope_fn(state.step), jax.random.fold_in(seed_key, state.step)
+        key = jax.random.fold_in(seed_key, state.step)
 
         def run(weights, threshold_tree):
-            params = join_thresholds(weights, threshold_tree)
-            if threshold_noise is not None:
-                params = threshold_noise(params, key)
-            return compute_losses(
-                params,
-                config,
-                pruner,
-                batch,
-                losses,
-                slope=slope,
-                key=key,
-                dtype=dtype,
-                head=head,
-                loop=loop,
-            )
+            return objectives(weights, threshold_tree, batch, state.step, key)
 
-        one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
-        if train_thresholds:
-            _, vjp_fn, numbers = jax.vjp(run, weights, threshold_tree, has_aux=True)
-            threshold_grads = vjp_fn((zero, one))[1]
-        else:
-            _, vjp_fn, numbers = jax.vjp(lambda w: run(w, threshold_tree), weights, has_aux=True)
-        main_grads = vjp_fn((one, zero))[0]
-        updates, main_state = main.update(main_grads, state.main_state, weights)
-        weights = optax.apply_updates(weights, updates)
         threshold_state = state.threshold_state
         if train_thresholds:
-            updates, threshold_state = thresholds.update(
-                threshold_grads, threshold_state, threshold_tree
+            main_grads, threshold_grads, metrics = _both_gradients(run, weights, threshold_tree)
+            threshold_tree, threshold_state = _update(
+                thresholds, threshold_grads, threshold_state, threshold_tree
             )
-            threshold_tree = optax.apply_updates(threshold_tree, updates)
+        else:
+            main_grads, metrics = _main_gradient(run, weights, threshold_tree)
+        weights, main_state = _update(main, main_grads, state.main_state, weights)
         params = join_thresholds(weights, threshold_tree)
         if threshold_controller is not None:
-            params = threshold_controller(params, numbers["flops_speedup"])
+            params = threshold_controller(params, metrics["flops_speedup"])
         if pruner.sites:
             params["pruner"] = pruner.constrain(params["pruner"])
-        numbers["grad_norm"] = optax.tree.norm(main_grads)
-        return TrainState(state.step + 1, params, main_state, threshold_state), numbers
+        metrics["grad_norm"] = optax.tree.norm(main_grads)
+        return TrainState(state.step + 1, params, main_state, threshold_state), metrics
 
     return step_fn
+
+
+def _both_gradients(run: Callable, weights: Params, threshold_tree: Params):
+    """Return the gradients of the weights and of the thresholds, each by its loss; and metrics."""
+    one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
+    _, vjp_fn, metrics = jax.vjp(run, weights, threshold_tree, has_aux=True)
+    _, threshold_grads = vjp_fn((zero, one))
+    main_grads, _ = vjp_fn((one, zero))
+    return main_grads, threshold_grads, metrics
+
+
+def _main_gradient(run: Callable, weights: Params, threshold_tree: Params):
+    """Return the main loss's gradient of the weights, and metrics."""
+    one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
+    _, vjp_fn, metrics = jax.vjp(lambda w: run(w, threshold_tree), weights, has_aux=True)
+    (main_grads,) = vjp_fn((one, zero))
+    return main_grads, metrics
+
+
+def _update(
+    optimizer: optax.GradientTransformation, grads: Params, state: optax.OptState, params: Params
+) -> tuple[Params, optax.OptState]:
+    """Return the parameters and the optimizer's state after one update."""
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state

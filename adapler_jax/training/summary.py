@@ -65,13 +65,13 @@ def _is_overshot(done: dict) -> bool:
     return asked is not None and done["validation"]["flops_speedup"] > asked * OVERSHOT
 
 
-def summary(workdir: pathlib.Path, names: Sequence[str], setup: RunContext) -> list[str]:
+def summary(workdir: pathlib.Path, names: Sequence[str], context: RunContext) -> list[str]:
     """Return the lines that a run ends with.
 
     Args:
       workdir: of the run.
       names: of its phases in their order.
-      setup: of the run.
+      context: of the run.
     """
     seconds = read_seconds(workdir)
     rows = [
@@ -80,7 +80,7 @@ def summary(workdir: pathlib.Path, names: Sequence[str], setup: RunContext) -> l
     ]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
-        f"{setup.task.metric} of the validation split in percent, FLOPs speedup over plain BERT:"
+        f"{context.task.metric} of the validation split in percent, FLOPs speedup over plain BERT:"
     ]
     for name, *numbers, model in rows:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1])]
@@ -90,8 +90,8 @@ def summary(workdir: pathlib.Path, names: Sequence[str], setup: RunContext) -> l
             "nothing is dropped yet: ask for a speedup by config.adapt.target_speedups, or train longer "
             "by config.adapler.num_epochs"
         )
-    share = setup.task.majority.get(validation_split(setup))
-    if share is not None and setup.task.metric == "accuracy":
+    share = context.task.majority.get(validation_split(context))
+    if share is not None and context.task.metric == "accuracy":
         lines.append(f"the most frequent class alone would score {100 * share:.1f}")
     return [*lines, f"next: {command_line(['python', 'evaluate.py', f'--workdir={workdir}'])}"]
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapler_jax.data.classification.examples import SPLITS, Dataset, check_source, load_task
+from adapler_jax.data.classification.examples import Dataset, check_source, load_task
 from adapler_jax.data.classification.summary import majority_shares, summarize
 from adapler_jax.data.classification.tasks import get_task
-from adapler_jax.data.qa.splits import CHOICE, HOTPOT, WIKIHOP, SpanSplit
-from adapler_jax.data.qa.splits import SPAN as SPAN_KIND
-from adapler_jax.data.qa.tasks import READING_TASKS, ReadingData, load_reading
+from adapler_jax.data.qa.splits import QAKind, SpanSplit
+from adapler_jax.data.qa.tasks import QA_TASKS, QADataset, load_qa_task
 from adapler_jax.data.sources.formats import Options
+from adapler_jax.data.split_names import SPLITS, evaluation_splits
 from adapler_jax.data.tokenization.pieces import SIDES
 from adapler_jax.data.tokenization.tokenizers import load_core, load_tokenizer
 from adapler_jax.data.tokenization.tokens import Tokenized, tokenize
@@ -26,12 +26,17 @@ from adapler_jax.evaluation.question_answering import (
 )
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, candidates, choice, hotpot
-from adapler_jax.io.caches import user_cache
+from adapler_jax.io.user_folders import user_cache
 from adapler_jax.metrics.classification import metric_name
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import extra_if_ours
 
-UNITS = {SPAN_KIND: "windows", CHOICE: "options", HOTPOT: "questions", WIKIHOP: "rows"}
+UNITS = {
+    QAKind.SPAN: "windows",
+    QAKind.MULTIPLE_CHOICE: "options",
+    QAKind.HOTPOT: "questions",
+    QAKind.WIKIHOP: "rows",
+}
 PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
 
 
@@ -61,13 +66,12 @@ class TaskData(NamedTuple):
     @property
     def eval_splits(self) -> tuple[str, ...]:
         """Splits to report on: the test splits, or the validation splits where there is no test."""
-        tests = tuple(name for name in self.splits if name.startswith("test"))
-        return tests or tuple(name for name in self.splits if name.startswith("validation"))
+        return evaluation_splits(self.splits)
 
 
-def is_reading(config) -> bool:
+def is_qa_task(config) -> bool:
     """Whether the config's task reads texts to answer questions."""
-    return config.task in READING_TASKS
+    return config.task in QA_TASKS
 
 
 def token_cache(config) -> pathlib.Path | None:
@@ -102,7 +106,7 @@ def load_data(config) -> Dataset:
 
 def check_has_source(config) -> None:
     """Raise ValueError where the config of a task with classes names no training texts and the task has none."""
-    if not is_reading(config):
+    if not is_qa_task(config):
         task = get_task(config.task)
         task = dataclasses.replace(task, source=config.data.source or task.source)
         check_source(task, config.data.sources)
@@ -124,7 +128,7 @@ def check_splits(config, splits) -> None:
             )
 
 
-def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> ReadingData:
+def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> QADataset:
     """The questions that a config names, in rows by the tokenizer of a model directory; only: splits to load.
 
     Raises ValueError where it sets fields that are of texts with classes.
@@ -139,18 +143,18 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> Readin
         if config.data[field]:
             raise ValueError(
                 f"config.data.{field} is given, but task {config.task!r} has questions, whose "
-                "fields have names of their own (docs/reading.md); leave it out and rename the fields of the data"
+                "fields have names of their own (docs/question-answering.md); leave it out and rename the fields of the data"
             )
     if config.data.get("metric", ""):
         raise ValueError(
             f"config.data.metric is {config.data.metric!r}, but task {config.task!r} has questions, which are scored "
             "by the metric of their kind; leave it out"
         )
-    data = load_reading(
+    data = load_qa_task(
         config.task,
         load_core(directory, split_special_tokens=splits_special(config)),
         max_length=config.data.max_length,
-        reading=config.qa,
+        qa_config=config.qa,
         source=config.data.source,
         sources=dict(config.data.sources),
         split_fractions=dict(config.data.split_fractions) or None,
@@ -168,9 +172,10 @@ def load_task_data(
     config, directory, *, only: Sequence[str] = SPLITS, saved_names: Sequence[str] = ()
 ) -> TaskData:
     """What a config names, in tokens of the tokenizer of a model directory; only: splits to tokenize. saved_names: of
-    the classes in a saved model, which they have where the data numbers them. Raises ValueError as `load_task` and
-    `load_reading`."""
-    if is_reading(config):
+    the classes in a saved model, which they have where the data numbers them. Raises ValueError as
+    `load_task` and `load_qa_task`.
+    """
+    if is_qa_task(config):
         return reading_data(config, directory, only)
     return class_data(config, directory, only, saved_names=saved_names)
 
@@ -258,11 +263,15 @@ def reading_data(config, directory, only: Sequence[str]) -> TaskData:
         unit=UNITS[data.task.kind],
         extra={"qa": config.qa.to_dict()},
     )
-    of_kind = {CHOICE: choice_data, HOTPOT: hotpot_data, WIKIHOP: wikihop_data}
+    of_kind = {
+        QAKind.MULTIPLE_CHOICE: choice_data,
+        QAKind.HOTPOT: hotpot_data,
+        QAKind.WIKIHOP: wikihop_data,
+    }
     return of_kind.get(data.task.kind, span_data)(found, config, data)
 
 
-def span_data(found: Callable, config, data: ReadingData) -> TaskData:
+def span_data(found: Callable, config, data: QADataset) -> TaskData:
     """A task of answers that stand in a text."""
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
@@ -282,7 +291,7 @@ def span_data(found: Callable, config, data: ReadingData) -> TaskData:
     )
 
 
-def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
+def choice_data(found: Callable, config, data: QADataset) -> TaskData:
     """A task of options: against each other, or each judged alone."""
     counts = {split.rows.num_options for split in data.splits.values()}
     if len(counts) > 1:
@@ -307,7 +316,7 @@ def choice_data(found: Callable, config, data: ReadingData) -> TaskData:
     )
 
 
-def hotpot_data(found: Callable, config, data: ReadingData) -> TaskData:
+def hotpot_data(found: Callable, config, data: QADataset) -> TaskData:
     """HotpotQA: spans, yes or no, and the sentences that support them."""
     reading = config.qa
 
@@ -318,7 +327,7 @@ def hotpot_data(found: Callable, config, data: ReadingData) -> TaskData:
     return found(metric="joint_f1", head=head, class_names=(), make_scorer=make_scorer)
 
 
-def wikihop_data(found: Callable, config, data: ReadingData) -> TaskData:
+def wikihop_data(found: Callable, config, data: QADataset) -> TaskData:
     """WikiHop: candidates against each other."""
     return found(
         metric="accuracy",

@@ -1,4 +1,4 @@
-"""Scores of a model on a split while it trains, under the hard rule."""
+"""Score a model on a split while it trains, under the hard rule."""
 
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import Scorer
@@ -7,17 +7,19 @@ from adapler_jax.training.setup import RunContext
 from adapler_jax.types import Params
 
 
-def validate(params: Params, setup: RunContext, pruner: Pruner, batches, scorer: Scorer) -> dict:
-    """{"score", "nll"} of batches of a whole split, and what else its scorer gives; where tokens can go also
-    {"flops_speedup", "kept_tokens": [N]}, true counts."""
+def validate(params: Params, context: RunContext, pruner: Pruner, batches, scorer: Scorer) -> dict:
+    """Return {"score", "nll"} of batches of a whole split, and other results of its scorer.
+
+    For a pruner with sites also {"flops_speedup", "kept_tokens": [N]}, from true counts.
+    """
     found = evaluate_model(
         params,
-        setup.encoder,
+        context.encoder,
         pruner,
         batches,
         scorer=scorer,
-        head=setup.head,
-        dtype=setup.dtype,
+        head=context.head,
+        dtype=context.dtype,
         driver="masked",
     )
     scores = found.scores | {"nll": round(found.nll, 5)}

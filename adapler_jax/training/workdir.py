@@ -1,4 +1,4 @@
-"""The directory of a run: who may write there, and files that are there whole or not at all."""
+"""Guard the directory of a run: one writer, one config, and files that are whole or absent."""
 
 import contextlib
 import json
@@ -22,8 +22,8 @@ DO_AGAIN = "remove it and give the training command again"
 TRAIN_PHASE = f"{DO_AGAIN}; it trains this phase again from its start"  # of a closing record
 NEW_DATA = f"{DO_AGAIN}; it costs no training, and the data of that call count as the run's"
 RESTORE_RUN = "restore it or give another --workdir, which trains all phases again"
-MAX_LISTED = 8  # fields that a refusal names
-PARTIAL_FILES = ".*.partial"  # what a kill leaves of a file that was being replaced
+MAX_LISTED = 8  # different fields that an error lists
+PARTIAL_FILES = ".*.partial"  # incomplete files of a killed call
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
     "adapt.target_speedups",
@@ -41,7 +41,11 @@ NEUTRAL = ("", "none", 0, False, None, [], {})
 
 @contextlib.contextmanager
 def only_process(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds the workdir until the process ends. Raises ValueError where another one trains there."""
+    """Hold the workdir until the process ends.
+
+    Raises:
+      ValueError: another process trains there.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(workdir / LOCK_FILE, waits=False))
@@ -53,7 +57,11 @@ def only_process(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def read_object(path: pathlib.Path, advice: str) -> dict:
-    """An object that a run wrote as JSON. Raises ValueError with the advice where the file is damaged."""
+    """Return an object that a run wrote as JSON.
+
+    Raises:
+      ValueError: the file is damaged; the message ends with the advice.
+    """
     check_file(path, advice)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -65,20 +73,28 @@ def read_object(path: pathlib.Path, advice: str) -> dict:
 
 
 def read_seconds(workdir: pathlib.Path) -> dict[str, float]:
-    """Seconds by phase; empty where none was timed. Raises ValueError where the file is damaged."""
+    """Return seconds by phase; empty where none was timed.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
     path = workdir / SECONDS_FILE
     seconds = read_object(path, "remove it; only the seconds are lost") if path.exists() else {}
     wrong = [name for name, value in seconds.items() if not isinstance(value, int | float)]
     if wrong:
         raise ValueError(
-            f"{path} is damaged (no number for {', '.join(wrong)}); remove it; only the seconds are lost"
+            f"{path} is damaged (no number for {', '.join(wrong)}); remove it; only the seconds "
+            "are lost"
         )
     return seconds
 
 
 @contextlib.contextmanager
 def counting_seconds(workdir: pathlib.Path, phase: str) -> Iterator[None]:
-    """Adds the seconds that pass to those of the phase in the workdir, over all calls; a kill's are lost."""
+    """Add the seconds that pass to the phase's seconds in the workdir, over all calls.
+
+    Seconds of a killed call are lost.
+    """
     seconds, start = read_seconds(workdir), time.monotonic()
     try:
         yield
@@ -88,7 +104,7 @@ def counting_seconds(workdir: pathlib.Path, phase: str) -> Iterator[None]:
 
 
 def record_command(workdir: pathlib.Path, command: str) -> None:
-    """Adds a line to the commands that were given to train here, unless it is the last one again."""
+    """Add a command to the workdir's training commands, unless it repeats the last one."""
     lines = read_commands(workdir)
     if lines[-1:] != [command]:
         text = "".join(f"{line}\n" for line in [*lines, command])
@@ -109,10 +125,17 @@ def read_fields(workdir: pathlib.Path, advice: str = RESTORE_RUN) -> dict:
     return old_names.upgrade_config(read_object(workdir / CONFIG_FILE, advice))
 
 
-def read_commands(workdir: pathlib.Path) -> list[str]:
-    """The commands that trained in the workdir, in their order; none where it was trained from Python.
+def is_of_release_0_1(workdir: pathlib.Path) -> bool:
+    """Return whether the run in a workdir was begun with the field names of release 0.1."""
+    fields = read_object(workdir / CONFIG_FILE, RESTORE_RUN)
+    return old_names.upgrade_config(fields) != fields
 
-    Raises ValueError where the file is damaged.
+
+def read_commands(workdir: pathlib.Path) -> list[str]:
+    """Return the workdir's training commands, oldest first; empty after training in Python.
+
+    Raises:
+      ValueError: the file is damaged.
     """
     path, advice = workdir / COMMANDS_FILE, "remove it; only the commands are lost"
     if not path.exists():
@@ -125,7 +148,7 @@ def read_commands(workdir: pathlib.Path) -> list[str]:
 
 
 def flatten(config: dict, prefix: str = "") -> dict:
-    """Nested config as {"a.b": value}, values as JSON gives them back."""
+    """Return a nested config as {"a.b": value}, with values as JSON reads them back."""
     flat = {}
     for name, value in config.items():
         if isinstance(value, dict) and value:
@@ -136,10 +159,12 @@ def flatten(config: dict, prefix: str = "") -> dict:
 
 
 def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
-    """Makes an empty or new directory the workdir of a run, or checks that the run there has the same config.
+    """Make a new or empty directory a run's workdir, or check that its run has this config.
 
-    Raises ValueError with the differences where it holds another run; nothing is overwritten then. Fields that may
-    differ take the value of this call.
+    Fields that may differ take the value of this call.
+
+    Raises:
+      ValueError: the directory has another run; lists the differences. Nothing is overwritten.
     """
     check_workdir_config(workdir, config)  # before a lock is put into somebody's folder
     workdir.mkdir(parents=True, exist_ok=True)
@@ -152,7 +177,11 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
 
 
 def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
-    """The refusals of `claim_workdir` alone."""
+    """Check a config as `claim_workdir` does, without writing.
+
+    Raises:
+      ValueError: the directory has another run, or other files.
+    """
     path = workdir / CONFIG_FILE
     if not path.exists():
         # A killed claim leaves the others; ".tmp" was the name in earlier releases.
@@ -177,12 +206,13 @@ def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
         rest = len(differences) - MAX_LISTED
         differences[MAX_LISTED:] = [f"and {rest} more"] * (rest > 0)
         raise ValueError(
-            f"{workdir} holds another run ({'; '.join(differences)}); give the same config or another --workdir"
+            f"{workdir} holds another run ({'; '.join(differences)}); give the same config or "
+            "another --workdir"
         )
 
 
 def may_grow(workdir: pathlib.Path, name: str, *, there: dict, here: dict) -> bool:
-    """Return whether a field asks for more epochs of a phase that is finished, or not begun."""
+    """Return whether a field adds epochs to a phase that is finished, or not started."""
     if name not in GROWING_FIELDS or not there.get(name, 0) < here.get(name, 0):
         return False
     directory = workdir / name.partition(".")[0]
@@ -190,9 +220,12 @@ def may_grow(workdir: pathlib.Path, name: str, *, there: dict, here: dict) -> bo
 
 
 def check_data(workdir: pathlib.Path, digests: dict[str, str]) -> None:
-    """Writes the digests of a run's splits at its first call, and compares with them later.
+    """Write the digests of a run's splits at its first call, and compare with them later.
 
-    Raises ValueError where a split has changed: saliency and teacher logits belong to examples by their number.
+    Saliency and teacher logits belong to examples by their number.
+
+    Raises:
+      ValueError: a split has changed.
     """
     path = workdir / DATA_FILE
     if not path.exists():
@@ -204,6 +237,7 @@ def check_data(workdir: pathlib.Path, digests: dict[str, str]) -> None:
     )
     if changed:
         raise ValueError(
-            f"{workdir} was trained on other data: {', '.join(changed)} changed since; restore the data or give "
+            f"{workdir} was trained on other data: {', '.join(changed)} changed since; restore "
+            "the data or give "
             "another --workdir"
         )

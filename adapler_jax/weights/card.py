@@ -1,4 +1,4 @@
-"""The model card of a saved folder: what it is, and how this library and others read it."""
+"""Write the model card of a saved folder: what it is, and how to load it."""
 
 from typing import Any
 
@@ -36,7 +36,8 @@ def card_text(contents: dict[str, Any], section: dict[str, Any], slots: int) -> 
     )
     facts += [
         f"- Length: {slots} tokens of a text or pair, longer ones are cut",
-        f"- Tokens are dropped by: {'nothing, this is a dense model' if is_dense(section) else section['pruner']}",
+        "- Tokens are dropped by: "
+        f"{'nothing, this is a dense model' if is_dense(section) else section['pruner']}",
     ]
     parts = [
         "---\nlibrary_name: adapler_jax\n---",
@@ -71,7 +72,7 @@ def own_use(section: dict[str, Any]) -> str:
 
 
 def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
-    """Return what transformers makes of the folder."""
+    """Return how transformers loads the folder."""
     architecture = contents["architectures"][0]
     auto = next((auto for ending, auto in AUTO.items() if architecture.endswith(ending)), None)
     what = f"`{auto}` and `AutoTokenizer`" if auto else "`AutoModel` and `AutoTokenizer`"
@@ -81,17 +82,21 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
     ]
     if auto is None:
         lines += [
-            "They read the encoder only: no class of transformers computes this head. Do not load it with a class that "
+            "They read the encoder only: no class of transformers computes this head. Do not "
+            "load it with a class that "
             "has a head; its answers would be wrong."
         ]
     if section["extra"].get("truncation_side") == "middle":
         lines += [
-            "They cut off the end of long texts; this library keeps beginning and end, and leaves out the middle."
+            "They cut off the end of long texts; this library keeps beginning and end, and "
+            "leaves out the middle."
         ]
     if not is_dense(section):
         lines += [
-            f"They read the weights unpruned: they run all tokens through all layers and ignore the tensors of "
-            f"`{section['pruner']}`. Their answers differ from those of this library where dropped tokens matter, and "
+            "They read the weights unpruned: they run all tokens through all layers and ignore "
+            "the tensors of "
+            f"`{section['pruner']}`. Their answers differ from this library's where "
+            "dropped tokens matter, and "
             "they are not faster than a dense model."
         ]
     return "\n\n".join(lines)

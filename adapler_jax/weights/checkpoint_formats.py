@@ -1,10 +1,10 @@
-"""Encoders of BERT's family that are published under other names: RoBERTa and DistilBERT become BERT on load.
+"""Convert checkpoints of BERT's family, RoBERTa and DistilBERT, to BERT on load.
 
-RoBERTa counts positions from the row behind its padding token's, and has one segment; DistilBERT has no segments. With
-the first rows of the position table cut off, and a segment table of zeros, both compute what BERT computes. Their
-classifiers are a dense layer, tanh or ReLU, and a second one: BERT's pooler and classifier.
-
-A model whose pooler has a ReLU is saved as a DistilBERT, since no BERT of transformers computes one.
+RoBERTa counts positions from the row after its padding token's row, and has one segment.
+DistilBERT has no segments. Without the first rows of the position table, and with a segment table
+of zeros, both compute what BERT computes. Their classifiers are a dense layer, tanh or ReLU, and a
+second layer: BERT's pooler and classifier. A model whose pooler has a ReLU is saved as a
+DistilBERT, because transformers' BERT has no ReLU there.
 """
 
 import re
@@ -47,14 +47,15 @@ ROBERTA_POOLER = re.compile(r"((roberta|bert)\.)?pooler\.")
 POSITIONS = "bert.embeddings.position_embeddings.weight"
 SEGMENTS = "bert.embeddings.token_type_embeddings.weight"
 DISTILBERT_EPSILON = 1e-12  # of its norms, in its code
-# DistilBERT has no segments: its positions hold the only segment's row too. Ours are kept apart under names of our own,
-# in a file of their own, since transformers lists tensors that it does not know; earlier releases have one file.
+# DistilBERT has no segments: its positions hold the only segment's row too. Ours are kept apart
+# under names of our own, in a file of their own, since transformers lists unknown tensors;
+# earlier releases have one file.
 OWN_FILE = "adapler_jax.safetensors"
 OWN_TABLES = {f"adapler_jax.{name.removeprefix('bert.')}": name for name in (POSITIONS, SEGMENTS)}
 
 
 def position_offset(raw: dict[str, Any], source="config.json") -> int:
-    """Rows of RoBERTa's position table before the first position: those up to its padding token's number."""
+    """Return the rows of RoBERTa's position table before the first position."""
     padding = raw.get("pad_token_id", 1)
     if type(padding) is not int or not 0 <= padding < 1 << 31:
         raise ValueError(
@@ -64,7 +65,7 @@ def position_offset(raw: dict[str, Any], source="config.json") -> int:
 
 
 def bert_config(raw: dict[str, Any], source="config.json") -> dict[str, Any]:
-    """The contents of a config.json as those of a BERT; of other model types as they are."""
+    """Return the contents of a config.json as a BERT's; other model types stay unchanged."""
     model_type = raw.get("model_type", "bert")
     if model_type in ROBERTA:
         changes = {"model_type": "bert"}
@@ -75,7 +76,7 @@ def bert_config(raw: dict[str, Any], source="config.json") -> dict[str, Any]:
         return raw | changes
     if model_type in DISTILBERT:
         renamed = {key: value for key, value in raw.items() if key not in DISTILBERT_KEYS}
-        renamed.setdefault("classifier_dropout", 0.2)  # as transformers has it
+        renamed.setdefault("classifier_dropout", 0.2)  # the default of transformers
         renamed |= {name: raw[key] for key, name in DISTILBERT_KEYS.items() if key in raw}
         renamed["layer_norm_eps"] = DISTILBERT_EPSILON
         return renamed | {"model_type": "bert", "type_vocab_size": 1, "pooler_activation": "relu"}
@@ -83,7 +84,11 @@ def bert_config(raw: dict[str, Any], source="config.json") -> dict[str, Any]:
 
 
 def bert_tensors(tensors: dict, raw: dict[str, Any], source="the checkpoint") -> dict:
-    """The tensors under BERT's names, tables cut or added. raw: config.json as it is in the file."""
+    """Return the tensors under BERT's names, with tables cut or added.
+
+    Args:
+      raw: contents of config.json, before conversion.
+    """
     model_type = raw.get("model_type", "bert")
     if model_type in ROBERTA:
         return from_roberta(tensors, position_offset(raw), source)
@@ -93,7 +98,7 @@ def bert_tensors(tensors: dict, raw: dict[str, Any], source="the checkpoint") ->
 
 
 def from_roberta(tensors: dict, offset: int, source) -> dict:
-    """RoBERTa's tensors as BERT's."""
+    """Convert RoBERTa's tensors to BERT's."""
     if any(
         name.startswith("classifier.dense.") for name in tensors
     ):  # it brings the pooler's part itself
@@ -105,7 +110,7 @@ def from_roberta(tensors: dict, offset: int, source) -> dict:
 
 
 def roberta_name(name: str) -> str:
-    """BERT's name of a tensor of RoBERTa."""
+    """Return BERT's name of a tensor of RoBERTa."""
     name = re.sub(r"^roberta\.", "bert.", name)
     if name.startswith(("embeddings.", "encoder.", "pooler.")):
         name = f"bert.{name}"
@@ -115,10 +120,15 @@ def roberta_name(name: str) -> str:
 
 
 def from_distilbert(tensors: dict, source) -> dict:
-    """DistilBERT's tensors as BERT's. Raises ValueError where they have BERT's names."""
+    """Convert DistilBERT's tensors to BERT's.
+
+    Raises:
+      ValueError: they have BERT's names.
+    """
     if wrong := next(filter(BERT_LAYER.match, tensors), None):
         raise ValueError(
-            f"{source}: config.json has model_type 'distilbert', but the tensor {shown(wrong)} is of a BERT; give the "
+            f"{source}: config.json has model_type 'distilbert', but the tensor {shown(wrong)} "
+            "is of a BERT; give the "
             "config.json of this checkpoint"
         )
     found = renamed(tensors, distilbert_name, source)
@@ -130,10 +140,10 @@ def from_distilbert(tensors: dict, source) -> dict:
 
 
 def with_own_tables(tensors: dict, own: dict, source: Path) -> dict:
-    """Return a DistilBERT's tensors with those of the file `source` next to it, which holds `OWN_TABLES`.
+    """Add the tables of `OWN_TABLES` from the file `source` to a DistilBERT's tensors.
 
     Raises:
-      ValueError: the file holds something else, or tables of other weights.
+      ValueError: the file has other contents, or tables for other weights.
     """
     positions = {distilbert_name(name): value for name, value in tensors.items()}.get(POSITIONS)
     expected = np.shape(positions), (1, *np.shape(positions)[1:])
@@ -144,14 +154,15 @@ def with_own_tables(tensors: dict, own: dict, source: Path) -> dict:
         or not np.array_equal(sum(own[name] for name in OWN_TABLES), positions)
     ):
         raise ValueError(
-            f"{source} does not belong to the weights next to it: its tables do not add up to their position table; "
+            f"{source} does not belong to the weights next to it: its tables do not add up to "
+            "their position table; "
             "remove it where you changed the weights yourself, else restore both"
         )
     return tensors | own
 
 
 def distilbert_name(name: str) -> str:
-    """BERT's name of a tensor of DistilBERT."""
+    """Return BERT's name of a tensor of DistilBERT."""
     match = DISTILBERT_NAME.fullmatch(name)
     if match and match[2] in DISTILBERT_LAYER:
         return f"bert.encoder.layer.{match[1]}.{DISTILBERT_LAYER[match[2]]}.{match[3]}"
@@ -160,7 +171,11 @@ def distilbert_name(name: str) -> str:
 
 
 def renamed(tensors: dict, rename: Callable[[str], str], source) -> dict:
-    """The tensors under other names. Raises ValueError where two of them are to have the same."""
+    """Return the tensors under other names.
+
+    Raises:
+      ValueError: two of them get one name.
+    """
     found: dict = {}
     origins: dict = {}
     for name, value in tensors.items():
@@ -172,7 +187,7 @@ def renamed(tensors: dict, rename: Callable[[str], str], source) -> dict:
 
 
 def saves_as_distilbert(config: EncoderConfig) -> bool:
-    """Whether a model is a DistilBERT to others: one segment, the pooler's ReLU, and the norms' epsilon."""
+    """Return whether a model is saved as a DistilBERT: one segment, ReLU, its epsilon."""
     return (
         config.pooler_activation == "relu"
         and config.num_segments == 1
@@ -181,7 +196,7 @@ def saves_as_distilbert(config: EncoderConfig) -> bool:
 
 
 def distilbert_config(raw: dict[str, Any]) -> dict[str, Any]:
-    """The contents of a BERT's config.json as those of a DistilBERT of the same numbers."""
+    """Return the contents of a BERT's config.json as an equal DistilBERT's."""
     names = {value: key for key, value in DISTILBERT_KEYS.items()}
     left_out = ("type_vocab_size", "pooler_activation", "layer_norm_eps", "position_embedding_type")
     found = {names.get(key, key): value for key, value in raw.items() if key not in left_out}
@@ -196,17 +211,17 @@ def distilbert_config(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def distilbert_tensors(tensors: dict) -> dict:
-    """A BERT's tensors under DistilBERT's names, `from_distilbert` backwards."""
+    """Return a BERT's tensors under DistilBERT's names, the inverse of `from_distilbert`."""
     parts = {value: key for key, value in DISTILBERT_LAYER.items()}
     found = {own: tensors[name] for own, name in OWN_TABLES.items()}
     for name, value in tensors.items():
         match = BERT_LAYER_NAME.fullmatch(name)
         if match:
-            name = f"distilbert.transformer.layer.{match[1]}.{parts[match[2]]}.{match[3]}"
+            own = f"distilbert.transformer.layer.{match[1]}.{parts[match[2]]}.{match[3]}"
         else:
-            name = name.replace("bert.embeddings.", "distilbert.embeddings.")
-            name = name.replace("bert.pooler.dense.", "pre_classifier.")
-        found[name] = value
+            own = name.replace("bert.embeddings.", "distilbert.embeddings.")
+            own = own.replace("bert.pooler.dense.", "pre_classifier.")
+        found[own] = value
     found["distilbert.embeddings.position_embeddings.weight"] = (
         tensors[POSITIONS] + tensors[SEGMENTS]
     )

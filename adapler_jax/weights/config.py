@@ -1,4 +1,7 @@
-"""config.json of a BERT checkpoint <-> EncoderConfig. Whatever this encoder does not compute is refused by name."""
+"""Convert config.json of a BERT checkpoint to EncoderConfig and back.
+
+Everything that this encoder does not compute is rejected by name.
+"""
 
 import json
 from pathlib import Path
@@ -21,7 +24,8 @@ MAX_BYTES = 1 << 26  # of a JSON file
 MAX_DEPTH = 32  # of lists and objects in it
 MAX_SIZE = 1 << 31  # of an axis
 
-# Key in config.json -> field. Sizes must be there; the others have had these defaults since the first release.
+# Key in config.json -> field. Sizes must be there; the others have had these defaults since the
+# first release.
 SIZES = {
     "num_hidden_layers": "num_layers",
     "num_attention_heads": "num_heads",
@@ -44,7 +48,7 @@ DEFAULTS = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
-    "classifier_dropout": None,  # that of the hidden states
+    "classifier_dropout": None,  # None for hidden_dropout_prob
     "pooler_activation": "tanh",  # ours, for heads like DistilBERT's; transformers reads past it
 }
 POOLERS = ("tanh", "relu")
@@ -59,7 +63,11 @@ SUPPORTED_VALUES = {
 
 @bounded_errors()
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises ValueError naming the file where it is missing or not a JSON object."""
+    """Read a JSON object from a file.
+
+    Raises:
+      ValueError: naming the file, which is missing or not a JSON object.
+    """
     try:
         check_file(path)
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -85,7 +93,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_file(path: Path) -> None:
-    """Raises ValueError where a path is no file, or one of more than MAX_BYTES; OSError where there is nothing."""
+    """Check that a path is a file of at most MAX_BYTES.
+
+    Raises:
+      ValueError: it is not a file, or larger.
+      OSError: it does not exist.
+    """
     size = path.stat().st_size
     if not path.is_file():
         raise ValueError("it is no file")
@@ -94,7 +107,7 @@ def check_file(path: Path) -> None:
 
 
 def is_deep(value) -> bool:
-    """Whether lists and objects are nested in more than MAX_DEPTH levels."""
+    """Return whether lists and objects are nested in more than MAX_DEPTH levels."""
     level = [value]
     for _ in range(MAX_DEPTH):
         inner = [item for item in level if isinstance(item, dict | list)]
@@ -105,17 +118,17 @@ def is_deep(value) -> bool:
 
 
 def is_share(value) -> bool:
-    """Whether a value is a number in [0, 1)."""
+    """Return whether a value is a number in [0, 1)."""
     return type(value) in (int, float) and 0 <= value < 1
 
 
 def is_size(value) -> bool:
-    """Whether a value is a whole number that an axis may have."""
+    """Return whether a value is an integer in the range of an axis."""
     return type(value) is int and 0 < value < MAX_SIZE
 
 
 def find_problems(raw: dict[str, Any]) -> list[str]:
-    """Everything in config.json that the encoder cannot do."""
+    """Return everything in config.json that the encoder cannot compute."""
     merged = {**SUPPORTED_VALUES, **DEFAULTS, **raw}
     problems = [
         f"{key} is {shown(merged[key])}, only {value!r} is supported"
@@ -135,7 +148,8 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
     ]
     if merged["classifier_dropout"] is not None and not is_share(merged["classifier_dropout"]):
         problems.append(
-            f"classifier_dropout is {shown(merged['classifier_dropout'])}, expected a number in [0, 1) or null"
+            f"classifier_dropout is {shown(merged['classifier_dropout'])}, expected a number in "
+            "[0, 1) or null"
         )
     for key, known in (("pooler_activation", POOLERS), ("hidden_act", tuple(ACTIVATIONS))):
         if merged[key] not in known:
@@ -155,7 +169,11 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
 
 
 def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
-    """EncoderConfig of the contents of a config.json. Raises ValueError with everything that is wrong with it."""
+    """Return the EncoderConfig of the contents of a config.json.
+
+    Raises:
+      ValueError: with all problems.
+    """
     model_type = raw.get("model_type", "bert")
     if (
         model_type not in MODEL_TYPES
@@ -179,7 +197,11 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
 
 
 def read_config(directory) -> tuple[EncoderConfig, dict[str, Any]]:
-    """EncoderConfig and the raw contents of `directory`/config.json. Raises ValueError naming what is wrong."""
+    """Return EncoderConfig and the contents of `directory`/config.json.
+
+    Raises:
+      ValueError: with all problems.
+    """
     path = Path(directory) / "config.json"
     raw = read_json(path)
     return encoder_config(raw, path), raw
@@ -188,16 +210,16 @@ def read_config(directory) -> tuple[EncoderConfig, dict[str, Any]]:
 def read_class_names(
     raw: dict[str, Any], source, *, notes: list[str] | None = None, takes_numbers: bool = False
 ) -> tuple[str, ...] | None:
-    """Return the names of the classes in the order of the logits, None where config.json names none.
+    """Return the names of the classes in the order of the logits, or None without names.
 
     Args:
       raw: the contents of config.json.
       source: its path, for messages.
       notes: receives a sentence where id2label and label2id contradict each other.
-      takes_numbers: whether whole numbers are read as names, as published files have them.
+      takes_numbers: accept integers as names, as published files have them.
 
     Raises:
-      ValueError: names are no texts, have gaps in their numbers, or are there twice.
+      ValueError: a name is not a text, repeats, or its number leaves a gap.
     """
     labels, numbers = raw.get("id2label"), numbers_by_name(raw.get("label2id"))
     if takes_numbers and isinstance(labels, dict):
@@ -209,19 +231,25 @@ def read_class_names(
         return tuple(numbers)
     if notes is not None:
         notes.append(
-            "id2label and label2id of config.json contradict each other: in the order of their numbers "
+            "id2label and label2id of config.json contradict each other: in the order of their "
+            "numbers "
             f"{listed(names)} against {listed(numbers)}; id2label is followed"
         )
     return names
 
 
 def names_in_order(labels, source) -> tuple[str, ...]:
-    """Return the names of id2label in the order of their numbers. Raises ValueError where it is another thing."""
+    """Return the names of id2label in the order of their numbers.
+
+    Raises:
+      ValueError: it is not an object of names.
+    """
     if not isinstance(labels, dict) or labels.keys() != {
         str(index) for index in range(len(labels))
     }:
         raise ValueError(
-            f'{source}: id2label is {shown(labels)}, expected names under "0", "1", ... without a gap'
+            f"{source}: id2label is {shown(labels)}, "
+            'expected names under "0", "1", ... without a gap'
         )
     names = tuple(labels[str(index)] for index in range(len(labels)))
     for index, name in enumerate(names):
@@ -232,13 +260,14 @@ def names_in_order(labels, source) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(
-            f"{source}: id2label has the name {shown(twice)} twice; expected another name for each class"
+            f"{source}: id2label has the name {shown(twice)} twice; expected another name for "
+            "each class"
         )
     return names
 
 
 def numbers_by_name(numbers) -> dict[str, int] | None:
-    """Return label2id in the order of its numbers; None where it does not give each number from 0 to one name."""
+    """Return label2id by its numbers; None unless each number from 0 has one name."""
     if not isinstance(numbers, dict) or not all(type(number) is int for number in numbers.values()):
         return None
     if not all(is_name(name) for name in numbers) or sorted(numbers.values()) != list(
@@ -255,10 +284,12 @@ def config_json(
     *,
     special: dict[str, int] | None = None,
 ) -> dict[str, Any]:
-    """The contents of a config.json that transformers reads as this encoder with a head.
+    """Return the contents of a config.json that transformers reads as this encoder with a head.
 
-    Args: architecture: the BERT class. class_names: None where the head tells no classes apart. special: numbers of
-    special tokens, as {"pad_token_id": 0}.
+    Args:
+      architecture: the BERT class.
+      class_names: None where the head has no classes.
+      special: numbers of special tokens, as {"pad_token_id": 0}.
     """
     contents = {
         "model_type": "bert",
@@ -281,7 +312,7 @@ def config_json(
 
 
 def label_names(class_names: tuple[str, ...]) -> dict[str, Any]:
-    """The entries of a config.json that name classes."""
+    """Return the entries of a config.json that name classes."""
     return {
         "id2label": {str(index): name for index, name in enumerate(class_names)},
         "label2id": {name: index for index, name in enumerate(class_names)},

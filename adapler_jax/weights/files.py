@@ -1,4 +1,4 @@
-"""Tensors by name from the weight files of a model directory, as NumPy arrays in the dtype that was stored."""
+"""Read the tensors of a model directory's weight files, as NumPy arrays in the stored dtype."""
 
 import importlib.util
 import pickle
@@ -15,7 +15,7 @@ from adapler_jax.io.messages import listed, shown
 from adapler_jax.weights.checkpoint_formats import DISTILBERT, OWN_FILE, with_own_tables
 from adapler_jax.weights.config import read_json
 
-# What is read of the dtypes that the files name.
+# Supported dtypes, as the files name them.
 SAFE_DTYPES = (
     "F64",
     "F32",
@@ -56,7 +56,11 @@ FLAX_LEAVES = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of one safetensors file. Raises ValueError where it is damaged or of a dtype that is not read."""
+    """Return all tensors of one safetensors file.
+
+    Raises:
+      ValueError: it is damaged, or has an unsupported dtype.
+    """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = list(file.keys())
@@ -69,7 +73,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def add_own_tables(tensors: dict, raw: dict, source: Path) -> dict:
-    """Return the tensors of a weight file with those that this library keeps in `OWN_FILE` next to it.
+    """Add the tensors that this library keeps in `OWN_FILE` next to a weight file.
 
     Args:
       tensors: by their names in the file, without wrappers.
@@ -77,7 +81,7 @@ def add_own_tables(tensors: dict, raw: dict, source: Path) -> dict:
       source: the weight file; only model.safetensors has another one next to it.
 
     Raises:
-      ValueError: the file next to it is damaged, or of other weights.
+      ValueError: the file next to it is damaged, or belongs to other weights.
     """
     own = source.with_name(OWN_FILE)
     if (
@@ -90,7 +94,11 @@ def add_own_tables(tensors: dict, raw: dict, source: Path) -> dict:
 
 
 def check_dtypes(dtypes: dict[str, str], known: Container[str], path: Path) -> None:
-    """Raises ValueError naming tensor and dtype where one is not read."""
+    """Check that all dtypes are supported.
+
+    Raises:
+      ValueError: naming tensor and dtype.
+    """
     unknown = {name: dtype for name, dtype in dtypes.items() if dtype not in known}
     if unknown:
         found = listed(f"{name} is stored as {dtype}" for name, dtype in unknown.items())
@@ -101,7 +109,7 @@ def check_dtypes(dtypes: dict[str, str], known: Container[str], path: Path) -> N
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of one PyTorch file, read without running any code in it."""
+    """Return all tensors of one PyTorch file, without running code from it."""
     if importlib.util.find_spec("torch") is None:
         raise ValueError(
             f"{path} needs torch to be read: pip install torch, or convert it to model.safetensors"
@@ -122,7 +130,8 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     strange = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise ValueError(
-            f"{path} does not hold a plain dict of tensors by name: {shown(strange[0])} is no tensor"
+            f"{path} does not hold a plain dict of tensors by name: {shown(strange[0])} is no "
+            "tensor"
         )
     check_dtypes({name: str(value.dtype) for name, value in tensors.items()}, TORCH_DTYPES, path)
     odd = [
@@ -132,7 +141,8 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     ]
     if odd:
         raise ValueError(
-            f"{path}: tensor {shown(odd[0], 200)} is sparse or without values; save it as a plain tensor"
+            f"{path}: tensor {shown(odd[0], 200)} is sparse or without values; save it as a "
+            "plain tensor"
         )
     return {
         name: value.view(torch.uint16).numpy().view(jnp.bfloat16)
@@ -143,19 +153,20 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def state_dict_of(stored, path: Path) -> dict:
-    """The dict of tensors in what a PyTorch file holds: itself, or what training loops call it."""
+    """Return the dict of tensors of a PyTorch file, with or without a training loop's wrapper."""
     for key in STATE_DICTS:
         if isinstance(stored, dict) and isinstance(stored.get(key), dict):
             stored = stored[key]
     if not isinstance(stored, dict) or not all(isinstance(name, str) for name in stored):
         raise ValueError(
-            f"{path} does not hold a plain dict of tensors by name, nor one under {', '.join(map(repr, STATE_DICTS))}"
+            f"{path} does not hold a plain dict of tensors by name, nor one under "
+            f"{', '.join(map(repr, STATE_DICTS))}"
         )
     return stored
 
 
 def read_flax(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a Flax checkpoint under the names, and in the orientation, of the PyTorch files."""
+    """Return a Flax checkpoint's arrays in the names and orientation of the PyTorch files."""
     try:
         restored = flax.serialization.msgpack_restore(path.read_bytes())
         arrays = flatten_dict(restored.get("params", restored))
@@ -178,8 +189,9 @@ def read_flax(path: Path) -> dict[str, np.ndarray]:
 
 
 def damaged(path: Path, error: Exception) -> str:
-    """The message for a file that cannot be parsed."""
-    return f"{path} ({path.stat().st_size} bytes) is truncated or corrupt, copy or download it again: {error}"
+    """Return the message for a file that cannot be parsed."""
+    size = path.stat().st_size
+    return f"{path} ({size} bytes) is truncated or corrupt, copy or download it again: {error}"
 
 
 # In the order of preference; an index lists the files of a sharded checkpoint.
@@ -193,9 +205,9 @@ READERS = {
 
 
 def find_weights(directory: Path) -> Path | None:
-    """The weight file to read, or the index of a sharded checkpoint; None where there is none.
+    """Return the weight file to read, or the index of a sharded checkpoint; None without either.
 
-    A PyTorch file counts last where torch is not installed, so that a Flax file beside it is read instead.
+    Without torch a PyTorch file has the lowest preference, so that a Flax file next to it is read.
     """
     found = [directory / name for name in READERS if (directory / name).is_file()]
     if importlib.util.find_spec("torch") is None:
@@ -204,7 +216,11 @@ def find_weights(directory: Path) -> Path | None:
 
 
 def read_map(index: Path) -> dict[str, str]:
-    """The file of each tensor by an index. Raises ValueError where one is missing or outside the index's folder."""
+    """Return the file of each tensor from an index.
+
+    Raises:
+      ValueError: a file is missing, or outside of the index's folder.
+    """
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} has no weight_map from tensor names to files")
@@ -212,7 +228,8 @@ def read_map(index: Path) -> dict[str, str]:
     for name in files.values():
         if not is_inside(index.parent, name):
             raise ValueError(
-                f"{index} names the file {shown(name)}, which is not inside its folder; only files of the "
+                f"{index} names the file {shown(name)}, which is not inside its folder; only "
+                "files of the "
                 "folder are read"
             )
     missing = sorted(name for name in files.values() if not (index.parent / name).is_file())
@@ -222,7 +239,7 @@ def read_map(index: Path) -> dict[str, str]:
 
 
 def is_inside(folder: Path, name) -> bool:
-    """Whether a name is of a file in the folder, links followed; the hub's cache links to its own blobs."""
+    """Return whether a name is a file in the folder or a link from there to the hub's cache."""
     if (
         not isinstance(name, str)
         or not name
@@ -248,7 +265,7 @@ def is_inside(folder: Path, name) -> bool:
 
 
 def read_shards(index: Path, reader: Callable[[Path], dict]) -> dict[str, np.ndarray]:
-    """The tensors of all files of an index; of one that is in several files, that of the file that the index names."""
+    """Return the tensors of all files of an index; the index decides between duplicates."""
     weight_map = read_map(index)
     tensors: dict[str, np.ndarray] = {}
     for file in sorted(set(weight_map.values())):
@@ -263,7 +280,8 @@ def read_shards(index: Path, reader: Callable[[Path], dict]) -> dict[str, np.nda
         for name in found:
             if name not in weight_map and name in tensors:
                 raise ValueError(
-                    f"{index}: tensor {shown(name, 200)} is in two files, and the index names neither"
+                    f"{index}: tensor {shown(name, 200)} is in two files, and the index names "
+                    "neither"
                 )
         tensors |= {
             name: value for name, value in found.items() if weight_map.get(name, file) == file
@@ -272,7 +290,7 @@ def read_shards(index: Path, reader: Callable[[Path], dict]) -> dict[str, np.nda
 
 
 def read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], Path]:
-    """All tensors of a model directory and the file, or index, that they came from."""
+    """Return all tensors of a model directory, and the file or index that has them."""
     source = find_weights(directory)
     if source is None:
         raise ValueError(f"{directory} holds no weights; expected one of {', '.join(READERS)}")

@@ -1,9 +1,10 @@
-"""From what a user calls a model, a path or a name on the Hugging Face hub, to a local directory."""
+"""Resolve the name of a model, a path or a name on the Hugging Face hub, to a local directory."""
 
 import re
 from pathlib import Path
 
-from adapler_jax.io.messages import bounded_errors, excerpt
+from adapler_jax.io import hub
+from adapler_jax.io.messages import bounded_errors
 from adapler_jax.weights.checkpoint_formats import OWN_FILE
 from adapler_jax.weights.files import find_weights
 
@@ -17,7 +18,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-# Fetched one after the other until there are weights, so that nobody downloads the same model in three formats.
+# Fetched in this order until there are weights, so that no model is fetched in several formats.
 WEIGHT_PATTERNS = (
     ("model*.safetensors", "model.safetensors.index.json", OWN_FILE),
     ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
@@ -25,33 +26,26 @@ WEIGHT_PATTERNS = (
 )
 
 
-def download(name: str) -> Path:
-    """Config, tokenizer and weights of a hub model, from the local cache where they are in it.
+def download_model(name: str) -> Path:
+    """Return a local directory with config, tokenizer and weights of a model on the hub.
 
-    Raises ValueError where the name is unknown or the hub cannot be reached.
+    Raises:
+      ValueError: the name is unknown, or the hub cannot be reached.
     """
-    import huggingface_hub  # for names only
-
     for patterns in WEIGHT_PATTERNS:
-        try:
-            files = ["config.json", *TOKENIZER_FILES, *patterns]
-            directory = Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
-        except (
-            Exception
-        ) as error:  # the client passes on errors of its HTTP library, other ones in each release
-            reason = excerpt(" ".join(str(error).split()).partition(". ")[0].rstrip("."), 160)
-            raise ValueError(
-                f"{name!r} is no local directory and could not be fetched from the Hugging Face hub "
-                f"({type(error).__name__}: {reason}); check name and network, or give a local directory"
-            ) from error
+        directory = hub.download(name, ("config.json", *TOKENIZER_FILES, *patterns))
         if find_weights(directory) is not None:
             break
     return directory
 
 
 @bounded_errors()
-def resolve_model(path_or_name) -> Path:
-    """A local directory: the path itself where it exists, else a download of the hub model of that name."""
+def resolve_model(path_or_name: str | Path) -> Path:
+    """Return the path itself if it is a directory, else a download of the model of this name.
+
+    Raises:
+      ValueError: there is no such directory, and the name is not one on the hub.
+    """
     path = Path(path_or_name).expanduser()
     if path.is_dir():
         return path
@@ -61,4 +55,4 @@ def resolve_model(path_or_name) -> Path:
         )
     if not HUB_NAME.fullmatch(str(path_or_name)):
         raise ValueError(f"the model directory {path} does not exist")
-    return download(str(path_or_name))
+    return download_model(str(path_or_name))

@@ -1,10 +1,15 @@
-"""The one table of rules between Hugging Face tensor names and our parameter tree; reading and writing both use it.
+"""Define the rules between Hugging Face tensor names and our parameter tree.
 
-A rule gives the shape of a leaf in letters of the shape key of `types.py`, without a stacked axis. Beside those:
-X rows of the position table, Y rows of the segment table, M sites of a pruner, E two states side by side; 1, 2 and 3
-axes of that size. A leaf called `kernel` is (in, out) in the tree and (out, in) in a file.
+Reading and writing use one table.
 
-Source: the layout with one rule table and all mismatches reported together follows bonsai's `models/vit/params.py`.
+A rule gives the shape of a leaf in letters of the shape key of `types.py`, without a stacked axis.
+
+Further letters: X rows of the position table, Y rows of the segment table, M sites of a pruner, E
+two states side by side; 1, 2 and 3 axes of that size. A leaf called `kernel` is (in, out) in the
+tree and (out, in) in a file.
+
+Source: the layout with one rule table and all mismatches reported together follows bonsai's
+`models/vit/params.py`.
 """
 
 import re
@@ -30,29 +35,30 @@ HEAD_RULES = {
     "candidates": CANDIDATE_RULES,
     "hotpot": HOTPOT_RULES,
 }
-# Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a name; of training
-# loops, PEFT and Lightning before it.
+# Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a
+# name; of training loops, PEFT and Lightning before it.
 COMPILER = re.compile(
     r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
 WRAPPER = re.compile(r"^((module|model|base_model)\.)+")
-# Tensors that change what a model computes, or that hold its weights in another form, and what to do about them.
+# Tensors that change what a model computes, or that hold its weights in another form, and what to
+# do about them.
 FOREIGN_PARTS = {
-    "an adapter, which changes what the model computes: merge it into the weights and save the model again": re.compile(
-        r"(?:^|.*\.)(?:[^.]*adapter[^.]*|(?:lora|loha|lokr|hada|ia3|oft|boft|vera|dora|prefix|prompt)_[^.]*|base_layer"
-        r"|modules_to_save|original_module)(?:\..*|$)",
+    "an adapter, which changes what the model computes: merge it into the weights and save the "
+    "model again": re.compile(
+        r"(?:^|.*\.)(?:[^.]*adapter[^.]*|(?:lora|loha|lokr|hada|ia3|oft|boft|vera|dora|prefix|prompt)"
+        r"_[^.]*|base_layer|modules_to_save|original_module)(?:\..*|$)",
         re.IGNORECASE,
     ),
-    "a part that weights are computed from (parametrised or pruned): save the plain weights": re.compile(
-        r".*\.(?:parametrizations\..*|(?:weight|bias)_(?:orig|mask|g|v))"
-    ),
+    "a part that weights are computed from (parametrised or pruned): save the plain "
+    "weights": re.compile(r".*\.(?:parametrizations\..*|(?:weight|bias)_(?:orig|mask|g|v))"),
     "of quantised weights: save the model without quantisation": re.compile(
-        r".*\.(?:SCB|(?:nested_)?(?:absmax|quant_map)|quant_state\..*|qweight|qzeros|scales|g_idx|_packed_params.*"
-        r"|(?:weight|input)_(?:scale|scale_inv|zero_point)|.*bitsandbytes.*)"
+        r".*\.(?:SCB|(?:nested_)?(?:absmax|quant_map)|quant_state\..*|qweight|qzeros|scales|g_idx"
+        r"|_packed_params.*|(?:weight|input)_(?:scale|scale_inv|zero_point)|.*bitsandbytes.*)"
     ),
 }
 
-# What a published checkpoint may hold beside encoder and head: constants, and the heads of other tasks.
+# Other tensors of published checkpoints: constants, and the heads of other tasks.
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 PRUNER_PARTS = {rule.name.split(".")[0] for name in PRUNERS for rule in tensor_rules_of(name)}
 OTHER_HEADS = re.compile(
@@ -64,7 +70,11 @@ OTHER_HEADS = re.compile(
 
 
 def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Rule, ...]:
-    """The rules of a whole model. Raises ValueError for a pruner or a head that has none."""
+    """Return the rules of a whole model.
+
+    Raises:
+      ValueError: the pruner or the head has no rules.
+    """
     if head_name not in HEAD_RULES:
         raise ValueError(
             f"unknown head {head_name!r}; expected one of {', '.join(sorted(HEAD_RULES))}"
@@ -79,7 +89,10 @@ def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Ru
 def axis_sizes(
     config: EncoderConfig, *, num_classes: int, predictor_dim: int = 0, num_sites: int = 0
 ) -> dict[str, int]:
-    """Size of every axis letter; `predictor_dim` and `num_sites` matter to rules that name P and M only."""
+    """Return the size of every axis letter.
+
+    `predictor_dim` and `num_sites` matter to rules with P and M only.
+    """
     return {
         "N": config.num_layers,
         "M": num_sites,
@@ -98,12 +111,12 @@ def axis_sizes(
 
 
 def foreign_part(name: str) -> str | None:
-    """What is wrong with a tensor that changes what the model computes; None where it does not look like one."""
+    """Return what is wrong with a tensor that changes the model's results, else None."""
     return next((what for what, pattern in FOREIGN_PARTS.items() if pattern.fullmatch(name)), None)
 
 
 def canonical_name(name: str) -> str:
-    """The name as in the table: `bert.` before the encoder, weight and bias for gamma and beta of norms."""
+    """Return the name in the table: `bert.` before the encoder, weight and bias for norms."""
     name = unwrapped_name(name)
     name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
     name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
@@ -111,5 +124,5 @@ def canonical_name(name: str) -> str:
 
 
 def unwrapped_name(name: str) -> str:
-    """The name without what compilers, parallel training and training loops put around a model's own."""
+    """Return the name without wrappers of compilers, parallel training and training loops."""
     return WRAPPER.sub("", COMPILER.sub("", name))

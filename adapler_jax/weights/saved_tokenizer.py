@@ -1,4 +1,4 @@
-"""The tokenizer's files of a saved model: transformers cuts and numbers texts by them as this library does."""
+"""Write a saved model's tokenizer files so that transformers tokenizes as this library does."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,11 @@ from adapler_jax.weights.config import read_json
 
 SETTINGS_FILE, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
 WORDS_FILE, NUMBERS_FILE = "vocab.txt", "vocab.json"
-# The class of transformers that reads tokenizer.json as it is; others build some of it again from their own rules.
+# The class of transformers that reads tokenizer.json as it is; others build some of it again from
+# their own rules.
 PLAIN_CLASS = "PreTrainedTokenizerFast"
-# Of an object whose tokenizer.json holds their effect already, of the machine that wrote it, or that names code to run.
+# Of an object whose tokenizer.json holds their effect already, of the machine that wrote it, or
+# that names code to run.
 LEFT_OUT = (
     "do_lower_case",
     "strip_accents",
@@ -40,10 +42,10 @@ def settle_tokenizer(
     """Rewrite tokenizer_config.json in a folder that is being written.
 
     Args:
-      folder: with the tokenizer's files; nothing is done where there are none.
+      folder: with the tokenizer's files; without them nothing is done.
       max_length: token slots of the model.
-      has_segments: whether the model tells first and second texts apart.
-      is_copy: whether the files are copies of others, whose class and case stay then.
+      has_segments: the model has different first and second segments.
+      is_copy: the files are copies of a checkpoint's, whose class and case stay then.
 
     Returns:
       Numbers of special tokens for config.json, as {"pad_token_id": 0}.
@@ -80,7 +82,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def numbers_of_tokens(folder: Path) -> dict[str, int]:
-    """Return the numbers of the tokens that may be special; none of a damaged file, which loaders report."""
+    """Return the numbers of possible special tokens; empty for a damaged file."""
     try:
         if (folder / TOKENIZER_FILE).is_file():
             found = read_json(folder / TOKENIZER_FILE).get("added_tokens")
@@ -101,7 +103,7 @@ def numbers_of_tokens(folder: Path) -> dict[str, int]:
 
 
 def special_numbers(settings: dict[str, Any], numbers: dict[str, int]) -> dict[str, int]:
-    """Return the numbers that config.json names: of padding, and of start and end where a tokenizer calls them so."""
+    """Return the numbers for config.json: padding, and start and end where they are named."""
     names = {"pad_token_id": "pad_token", "bos_token_id": "bos_token", "eos_token_id": "eos_token"}
     if content_of(settings.get("cls_token")) == "<s>":
         names |= {"bos_token_id": "cls_token", "eos_token_id": "sep_token"}

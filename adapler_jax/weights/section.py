@@ -1,4 +1,4 @@
-"""Our part of a saved model's config.json, and what of it is refused: other releases, other types, other ranges."""
+"""Read and check our section of a saved model's config.json."""
 
 import inspect
 import math
@@ -40,18 +40,21 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     """Return our part of config.json.
 
     Raises:
-      ValueError: the section is missing, a later release wrote it, or fields have other types or ranges.
+      ValueError: the section is missing, a later release wrote it, or fields have other types or
+      ranges.
     """
     section = raw.get(SECTION)
     if isinstance(section, dict):
         section = upgrade_section(section)
     if not isinstance(section, dict):
         raise ValueError(
-            f"{source} has no {SECTION!r} section: not a saved model; start from it with load_pretrained"
+            f"{source} has no {SECTION!r} section: not a saved model; start from it with "
+            "load_pretrained"
         )
     if type(section.get("format")) is not int or section["format"] != FORMAT:
         raise ValueError(
-            f"{source} has format {shown(section.get('format'))}, this release reads {FORMAT}; update it"
+            f"{source} has format {shown(section.get('format'))}, this release reads {FORMAT}; "
+            "update it"
         )
     missing = [name for name in NEEDED if name not in section]
     if missing:
@@ -62,7 +65,11 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
 
 
 def check_section(section: dict[str, Any], source: Path) -> None:
-    """Raise ValueError with all fields of a section that have other types or ranges."""
+    """Check the fields of a section.
+
+    Raises:
+      ValueError: with all fields that have other types or ranges.
+    """
     if problems := find_problems(section):
         found = listed(problems, limit=700, separator="; ")
         raise ValueError(f"{source}: the {SECTION!r} section has {found}; save the model again")
@@ -118,7 +125,8 @@ def find_head_problems(name, options) -> list[str]:
     known = inspect.signature(HEADS[name]).parameters
     if not isinstance(options, dict) or not options.keys() <= known.keys():
         return [
-            f"head_options {shown(options)}, expected an object with fields of {listed(known) or 'nothing'}"
+            f"head_options {shown(options)}, expected an object with fields of "
+            f"{listed(known) or 'nothing'}"
         ]
     required = [key for key, field in known.items() if field.default is field.empty]
     problems = [f"head_options without {key}" for key in required if key not in options]
@@ -177,14 +185,15 @@ def options_of(section: dict[str, Any], num_layers: int, source: Path) -> dict[s
     )
     if layers is not None and not (is_right and list(layers) == sorted(set(layers))):
         raise ValueError(
-            f"{source}: the {SECTION!r} section has pruner_options with layers {shown(layers)}, expected increasing "
+            f"{source}: the {SECTION!r} section has pruner_options with layers {shown(layers)}, "
+            "expected increasing "
             f"numbers from 1 to {num_layers - 1}"
         )
     return options
 
 
 def is_count(value, highest: int, *, optional: bool = False) -> bool:
-    """Return whether a value is a whole number from 1 to the highest, or null where that is an option."""
+    """Return whether a value is an integer from 1 to the highest, or null where optional."""
     return (optional and value is None) or (type(value) is int and 1 <= value <= highest)
 
 

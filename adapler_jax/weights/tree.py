@@ -1,4 +1,4 @@
-"""Named tensors <-> our parameter tree by the rule table, with all mismatches in one error."""
+"""Convert named tensors to our parameter tree and back by the rule table."""
 
 import re
 
@@ -16,7 +16,7 @@ LAYER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 def compare_shapes(expected: dict, found: dict) -> list[tuple[str, str]]:
-    """Differences between two {name: shape}, as (name, what is wrong)."""
+    """Return the differences between two {name: shape}, as (name, problem)."""
     problems = [
         (name, f"missing, expected {shape}")
         for name, shape in expected.items()
@@ -35,24 +35,28 @@ def compare_shapes(expected: dict, found: dict) -> list[tuple[str, str]]:
 
 
 def format_shapes(problems: list[tuple[str, str]]) -> str:
-    """One line a problem; the same problem in several layers takes one line that lists the layers."""
+    """Return a line for each problem; a problem in several layers takes one line."""
     groups: dict[tuple[str, str, str], list[str]] = {}
-    for name, text in problems:
-        name = one_line(name)
+    for full_name, text in problems:
+        name = one_line(full_name)
         match = LAYER_NUMBER.search(name)
         before, layer, after = (
             (name[: match.start()], match[0], name[match.end() :]) if match else (name, "", "")
         )
         groups.setdefault((before, after, text), []).append(layer)
-    return "\n".join(
-        f"  {before}{layers[0] if len(layers) == 1 else '{' + listed(layers, limit=60, separator=',') + '}'}{after}: "
-        f"{text}"
-        for (before, after, text), layers in groups.items()
-    )
+    lines = []
+    for (before, after, text), layers in groups.items():
+        several = "{" + listed(layers, limit=60, separator=",") + "}"
+        lines.append(f"  {before}{layers[0] if len(layers) == 1 else several}{after}: {text}")
+    return "\n".join(lines)
 
 
 def raise_mismatches(subject: str, problems: list[tuple[str, str]]) -> None:
-    """ValueError with every problem that one line has room for, where there is one."""
+    """Raise where there are problems.
+
+    Raises:
+      ValueError: with every problem that one line has room for.
+    """
     if problems:
         found = listed(
             map(str.strip, format_shapes(problems).split("\n")), limit=600, separator="; "
@@ -61,12 +65,21 @@ def raise_mismatches(subject: str, problems: list[tuple[str, str]]) -> None:
 
 
 def canonicalize(tensors: dict, source) -> dict:
-    """The tensors under the names of the rule table. Raises ValueError where two names mean the same tensor."""
+    """Return the tensors under the names of the rule table.
+
+    Raises:
+      ValueError: two names mean one tensor.
+    """
     return renamed(tensors, canonical_name, source)
 
 
 def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], source) -> None:
-    """Raises ValueError with all missing, misshapen and unexpected tensors, and those that hold no finite floats."""
+    """Check tensors against the rules.
+
+    Raises:
+      ValueError: with all missing, misshapen and unexpected tensors, and those without finite
+      floats.
+    """
     check_layer_counts(tensors, rules, sizes, source=source)
     expected = {
         name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)
@@ -77,7 +90,8 @@ def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int],
     problems += [
         (
             name,
-            f"expected floating point numbers, found {tensors[name].dtype}: save the model without quantisation",
+            f"expected floating point numbers, found {tensors[name].dtype}: save the model "
+            "without quantisation",
         )
         for name in expected
         if name in tensors and not jnp.issubdtype(tensors[name].dtype, jnp.floating)
@@ -89,7 +103,11 @@ def check_tensors(tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int],
 def check_layer_counts(
     tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], *, source
 ) -> None:
-    """Raises ValueError where config.json has more layers than there are tensors of, before their names are made."""
+    """Check that the tensors have as many layers as config.json, before their names are made.
+
+    Raises:
+      ValueError: config.json has more.
+    """
     for letter, what in (("N", "layers"), ("M", "sites")):
         parts = {rule.name.partition("{")[0] for rule in rules if rule.stack == letter}
         found = (
@@ -98,7 +116,8 @@ def check_layer_counts(
         numbers = {rest.partition(".")[0] for rest in found if rest[:1].isdigit()}
         if parts and sizes[letter] > len(numbers):
             raise ValueError(
-                f"the tensors of {source} do not fit its config.json: it has {sizes[letter]} {what}, there are tensors "
+                f"the tensors of {source} do not fit its config.json: it has {sizes[letter]} "
+                f"{what}, there are tensors "
                 f"of {len(numbers)}"
             )
 
@@ -106,13 +125,16 @@ def check_layer_counts(
 def to_tree(
     tensors: dict, rules: tuple[Rule, ...], sizes: dict[str, int], *, source="the model"
 ) -> Params:
-    """The float32 tree of checked tensors. Raises ValueError with the names of those that hold NaN or infinity."""
+    """Return the float32 tree of checked tensors.
+
+    Raises:
+      ValueError: with the names of tensors with NaN or infinity.
+    """
     leaves, problems = {}, []
     for rule in rules:
         names = rule.tensor_names(sizes)
-        with np.errstate(
-            over="ignore"
-        ):  # a float64 beyond float32 is infinite, and refused as that
+        # A float64 beyond float32 becomes infinite, and is rejected.
+        with np.errstate(over="ignore"):
             values = [np.asarray(tensors[name], np.float32) for name in names]
         broken = [name for name, value in zip(names, values) if not is_finite(value)]
         problems += [(name, "holds NaN or infinite numbers") for name in broken]
@@ -127,14 +149,18 @@ def to_tree(
 
 
 def is_finite(value: np.ndarray) -> bool:
-    """Whether a float array has neither NaN nor infinity; by its extremes, which allocates nothing."""
+    """Return whether a float array has neither NaN nor infinity, without an allocation."""
     return value.size == 0 or bool(np.isfinite(value.min()) and np.isfinite(value.max()))
 
 
 def to_tensors(
     params: Params, rules: tuple[Rule, ...], sizes: dict[str, int]
 ) -> dict[str, np.ndarray]:
-    """The named float32 tensors of a tree. Raises ValueError with all leaves that do not fit the rules."""
+    """Return the named float32 tensors of a tree.
+
+    Raises:
+      ValueError: with all leaves that do not fit the rules.
+    """
     leaves = flatten_dict(params)
     problems = compare_shapes(
         {"/".join(rule.path): rule.leaf_shape(sizes) for rule in rules},
@@ -146,6 +172,6 @@ def to_tensors(
         leaf = np.asarray(leaves[rule.path]).astype(np.float32)
         values = leaf if rule.stack else leaf[None]
         for name, value in zip(rule.tensor_names(sizes), values, strict=True):
-            # safetensors writes the memory as it lies: a transposed view would come back scrambled.
+            # safetensors writes memory in its order and would scramble a transposed view.
             tensors[name] = np.ascontiguousarray(value.T if rule.transposed else value)
     return tensors

@@ -357,7 +357,7 @@ def test_a_record_grows_over_calls_and_keeps_to_its_settings(tmp_path):
     assert all({"commit", "device", "date"} <= row.keys() for row in written["rows"])
     assert written["count"] == 2 and written["config"] == fields
     with pytest.raises(
-        ValueError, match="other values of adapler.length_coef; give another --json"
+        ValueError, match=r"other values of adapler.length_coef; give another --json"
     ):
         Record(path, {"adapler.length_coef": 0.5}, module="benchmarks.accuracy")
 

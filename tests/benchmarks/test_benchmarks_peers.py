@@ -106,7 +106,7 @@ def test_shapes_and_peers_that_there_are_not_are_refused(arguments, message):
 
 def test_an_unknown_model_is_named(finished_run):
     with pytest.raises(
-        ValueError, match="no model 'adapt-9x': the run has dense, adapler, adapt-1.2x, and"
+        ValueError, match=r"no model 'adapt-9x': the run has dense, adapler, adapt-1.2x, and"
     ):
         peers.chosen_models(finished_run, ["adapt-9x"])
 
@@ -118,7 +118,7 @@ def test_a_model_may_be_a_directory(finished_run):
 
 def test_texts_that_make_no_batch_are_refused(finished_run):
     test = peers.load_run(finished_run, []).test
-    with pytest.raises(ValueError, match="2 of .* texts make no batch of 4; take smaller"):
+    with pytest.raises(ValueError, match=r"2 of .* texts make no batch of 4; take smaller"):
         peers.timed_batches(test, 4, 2)
     assert [len(batch) for batch in peers.timed_batches(test, 4, 10)] == [4, 4]
 
@@ -183,11 +183,11 @@ def test_more_threads_than_cores_are_refused():
 def test_a_remote_answers_and_tells_its_errors():
     with Remote(dict, {"a": 1}) as remote:
         assert remote.get("a") == 1
-        with pytest.raises(RuntimeError, match="in the process of dict: (?s:.*)KeyError: 'b'"):
+        with pytest.raises(RuntimeError, match=r"in the process of dict: (?s:.*)KeyError: 'b'"):
             remote.pop("b")
         assert remote.get("a") == 1
     with (
-        pytest.raises(RuntimeError, match="in the process of int: (?s:.*)invalid literal"),
+        pytest.raises(RuntimeError, match=r"in the process of int: (?s:.*)invalid literal"),
         Remote(int, "x"),
     ):
         pass

@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 
-from adapler_jax.data.classification.rationales import Annotated
+from adapler_jax.data.classification.rationales import AnnotatedText
 from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.inference.words import encode_words
 from benchmarks import plot_rationales, rationales
@@ -42,7 +42,7 @@ def write_reviews(folder, *, num_documents=24, with_test=False):
 
 def annotated(marks, **more):
     rationale_W = np.array([mark == "x" for mark in marks])
-    return Annotated(
+    return AnnotatedText(
         tuple(f"w{place}" for place in range(len(marks))),
         rationale_W,
         **({"label": 0, "document": 0} | more),
@@ -99,7 +99,7 @@ def test_a_seed_is_trained_and_measured_once(tiny_files, tmp_path, capsys):
 
 def test_words_give_the_tokens_of_their_text(tiny_files):
     core = load_core(tiny_files / "model")
-    text = Annotated(("films", "a.film", "."), np.zeros(3, bool), label=0, document=0)
+    text = AnnotatedText(("films", "a.film", "."), np.zeros(3, bool), label=0, document=0)
     (found,) = encode_windows(core, [text], max_length=None)
     (expected,) = encode_words(core, [text.text], None, max_length=16)
     assert found.token_L.tolist() == expected.token_L.tolist()
@@ -108,7 +108,7 @@ def test_words_give_the_tokens_of_their_text(tiny_files):
 
 def test_windows_without_a_rationale_are_left_out(tiny_files):
     core = load_core(tiny_files / "model")
-    document = Annotated(
+    document = AnnotatedText(
         tuple("a a a film film film a a a".split()), np.arange(9) == 4, label=1, document=7
     )
     (window,) = windows_of(core, [document], max_length=5)

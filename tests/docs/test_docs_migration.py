@@ -1,4 +1,4 @@
-"""The tables of docs/migration.md name fields that exist, and what `paper` really changes."""
+"""The tables of docs/migration.md name fields that exist, and the real changes of `paper`."""
 
 import ast
 import inspect
@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from adapler_jax.presets import old_names
 from adapler_jax.pruning.powerbert import powerbert as powerbert_pruner
 from adapler_jax.pruning.trbert import trbert as trbert_pruner
 from adapler_jax.training.workdir import flatten
@@ -17,12 +18,12 @@ METHODS = {"AdapLeR": adapler, "TR-BERT": trbert, "PoWER-BERT": powerbert}
 
 
 def section(method):
-    """The part of the page under the method's heading."""
+    """Return the part of the page below the heading of the method."""
     return re.search(rf"^## {method}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
 
 
 def tables(method):
-    """{first cell of the header and number of columns: rows} of the method's part."""
+    """Return {(first cell of the header, number of columns): rows} of the part of the method."""
     found = {}
     for lines in re.findall(r"(?:^\|.*\n)+", section(method), re.MULTILINE):
         header, _, *rows = [
@@ -49,7 +50,7 @@ def test_every_field_in_our_column_is_one_of_the_methods_config(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_table_of_faithful_is_the_difference_of_the_configs(method):
+def test_the_table_of_paper_is_the_difference_of_the_configs(method):
     ours, authors = (
         flatten(METHODS[method].get_config(name).to_dict()) for name in ("sst2", "sst2,paper")
     )
@@ -66,3 +67,9 @@ def test_pruners_have_the_options_that_the_page_names():
     for pruner, option in ((trbert_pruner, "by_batch"), (powerbert_pruner, "counts_padding")):
         assert re.search(rf"\w+\(config, {option}=True\)", PAGE)
         assert option in inspect.signature(pruner).parameters
+
+
+def test_the_table_of_renamed_fields_is_the_table_of_old_names():
+    renamed = dict(re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", PAGE, re.MULTILINE))
+    fields = {old: new for old, new in old_names.FIELDS.items() if not old.endswith(".")}
+    assert {old: renamed[old] for old in fields} == fields

@@ -1,11 +1,12 @@
-"""The committed notebook shows a whole run in full size and no traces of a machine. `make docs` runs it in small."""
+"""The committed notebook shows a full-size run and no traces of a machine."""
 
 import ast
 import json
+import re
 
 import pytest
 
-from tests.docs.commands import ROOT
+from tests.docs.commands import ROOT, blocks
 
 CELLS = json.loads((ROOT / "docs" / "notebooks" / "quickstart.ipynb").read_text())["cells"]
 CODE = [cell for cell in CELLS if cell["cell_type"] == "code"]
@@ -32,8 +33,8 @@ def test_outputs_show_shaded_text_and_a_picture():
 
 
 def test_outputs_name_no_folder_of_a_machine():
-    for place in ("/home/", "/root/", "/work/", "/tmp/", "site-packages"):
-        assert place not in json.dumps(CELLS)
+    for path in ("/home/", "/root/", "/work/", "/tmp/", "site-packages"):
+        assert path not in json.dumps(CELLS)
 
 
 @pytest.mark.parametrize("cell", CODE, ids=lambda cell: cell["id"])
@@ -41,7 +42,33 @@ def test_cells_are_plain_python(cell):
     ast.parse("".join(cell["source"]))
 
 
-def test_make_docs_runs_it_in_small():
+def test_make_docs_runs_it_at_a_small_size():
     command = "ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb"
     assert command in (ROOT / "Makefile").read_text()
     assert "make docs" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def explanation_of(text):
+    """Return the label, probability, token counts and last kept words of a text in the notebook."""
+    for output in OUTPUTS:
+        shown = "".join(output.get("data", {}).get("text/plain", ()))
+        if text in shown:
+            break
+    words = re.findall(r"Word\(text='([^']+)'", shown)
+    rows = re.search(r"keep_NW=array\(\[(.*?)\]\)", shown, re.DOTALL)[1].split("]")
+    last = re.findall("True|False", rows[-2])
+    return (
+        re.search(r"label='(\w+)'", shown)[1],
+        round(float(re.search(r"probability=([\d.]+)", shown)[1]), 2),
+        ast.literal_eval(re.search(r"num_tokens=(\([\d, ]+\))", shown)[1]),
+        [word for word, kept in zip(words, last, strict=True) if kept == "True"],
+    )
+
+
+def test_the_output_of_the_readme_is_of_the_notebooks_run():
+    page = (ROOT / "README.md").read_text()
+    (output,) = [content for _, language, content in blocks(page) if language == "text"]
+    text = "the film serves as a valuable time capsule"
+    assert text in page
+    label, probability, counts, kept = explanation_of(text)
+    assert output == f"{label} {probability} {counts}\n{kept}\n"

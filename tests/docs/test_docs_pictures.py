@@ -1,4 +1,4 @@
-"""The pictures of docs/how-it-works.md show what their numbers say; drawing is looked at, and run by `make docs`."""
+"""The pictures of docs/how-it-works.md show their numbers; `make docs` draws them."""
 
 import json
 import re
@@ -45,11 +45,11 @@ def test_thresholds_are_eta_over_the_tokens_that_enter():
     np.testing.assert_allclose(PICTURES["thresholds_of"](SHOWN, [0.8, 0.6]), [0.8 / 4, 0.6 / 3])
 
 
-def test_the_layer_shown_is_where_most_tokens_go():
+def test_the_layer_shown_drops_most_tokens():
     assert PICTURES["busiest_layer"](SHOWN) == 1
 
 
-def test_the_text_shown_is_answered_rightly_and_of_a_size_that_can_be_read():
+def test_the_text_shown_is_labelled_correctly_and_of_readable_length():
     choose = PICTURES["choose"]
     short, wrong = (
         make_explanation(SHOWN.keep_NL, text="too short"),
@@ -60,7 +60,7 @@ def test_the_text_shown_is_answered_rightly_and_of_a_size_that_can_be_read():
         choose([short, wrong], ["good"] * 2)
 
 
-def test_slopes_are_those_of_the_runs_schedule():
+def test_slopes_follow_the_schedule_of_the_run():
     slopes = PICTURES["slopes_of"](adapler.get_config("sst2").adapler)
     assert (
         slopes[0] == pytest.approx(10.0)
@@ -69,7 +69,7 @@ def test_slopes_are_those_of_the_runs_schedule():
     )
 
 
-def test_points_of_the_record_are_shares_of_the_dense_model():
+def test_points_of_the_record_are_fractions_of_the_dense_model():
     record = json.loads((ROOT / "benchmarks" / "results" / "engines-minilm.json").read_text())
     points = PICTURES["driver_points"](record["rows"], batch=32, length=128, dtype="float32")
     assert set(points) == {"bucketed", "packed"}

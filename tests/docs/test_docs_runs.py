@@ -1,6 +1,6 @@
-"""The training and evaluation commands of README.md and docs/*.md run from end to end, in debug size on a tiny model.
+"""Training and evaluation commands of README.md and docs/*.md run in debug size on a tiny model.
 
-A document's commands run in their order in one folder, as a reader would give them, then its Python.
+The commands of a document run in order in one folder, then its Python.
 """
 
 import re
@@ -32,14 +32,17 @@ ENCODER = EncoderConfig(
     vocab_size=15,
     num_positions=64,
     init_std=0.2,
-)  # six layers, as the student of the README takes three of them
+)  # six layers, because a student takes three of them
 PATTERNS = ("a {} film .", "{} films", "not a {} .")
 TEXTS = 20 * [(pattern.format(label), label) for label in ("bad", "good") for pattern in PATTERNS]
 RUNS = {path: [c for c in find_commands(path) if check_of(c) == "run"] for path in DOCUMENTS}
 README, *_ = DOCUMENTS
 DOCS = ROOT / "docs"
-# Documents whose Python is run too, on what one trains; that of docs/add-a-method.md has a test of its own.
-PYTHON = {README: (README, DOCS / "serving.md"), DOCS / "reading.md": (DOCS / "reading.md",)}
+# Documents whose commands train the models for the Python of documents.
+PYTHON = {
+    README: (README, DOCS / "serving.md"),
+    DOCS / "question-answering.md": (DOCS / "question-answering.md",),
+}
 
 
 @pytest.fixture(scope="module", name="model")
@@ -68,7 +71,7 @@ def test_training_and_evaluation_commands_run_in_small(path, model, tmp_path):
                 assert done.returncode == 0, f"{document.name}:{line}\n{done.stderr[-2000:]}"
 
 
-def test_evaluation_comes_behind_the_training_of_its_workdir():
+def test_evaluation_follows_the_training_of_its_workdir():
     for path, commands in RUNS.items():
         trained = set()
         for command in commands:

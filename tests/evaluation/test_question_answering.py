@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from adapler_jax.data.qa.hotpot import HotpotQuestion
-from adapler_jax.data.qa.hotpot_rows import build_hotpot_rows
+from adapler_jax.data.qa.hotpot_rows import stream_hotpot_rows
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.wikihop import WikihopQuestion, build_wikihop_rows
 from adapler_jax.data.qa.windows import iter_windows, join_windows
+from adapler_jax.data.tokenization.templates import join_chunks
 from adapler_jax.evaluation.question_answering import HotpotScorer, SpanScorer, WikihopScorer
 from tests.data.vocabulary import build_core, words_of
 
@@ -23,7 +24,7 @@ def question(name="1", answer="Ada", facts=FACTS, paragraphs=PARAGRAPHS):
 
 
 def build(*questions, max_length=40):
-    return build_hotpot_rows(
+    chunks = stream_hotpot_rows(
         questions,
         CORE,
         max_length=max_length,
@@ -31,6 +32,7 @@ def build(*questions, max_length=40):
         max_sentences=4,
         max_answers=2,
     )
+    return join_chunks(list(chunks))
 
 
 def batch_of(ids):

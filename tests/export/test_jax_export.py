@@ -11,7 +11,8 @@ import pytest
 
 import adapler_jax
 from adapler_jax.export import signing
-from adapler_jax.export.jax_export import PLATFORMS, SOURCES, export_model
+from adapler_jax.export.jax_export import export_model
+from adapler_jax.export.program_spec import PLATFORMS, SOURCES
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import Engine
 from adapler_jax.weights.save import load_model, save_model
@@ -127,7 +128,7 @@ def test_another_dtype_or_driver_has_another_file(exported_dirs, options):
 
 
 def test_changed_code_is_noticed(exported_dirs, monkeypatch):
-    monkeypatch.setattr("adapler_jax.export.jax_export.digest_of_code", lambda: "changed")
+    monkeypatch.setattr("adapler_jax.export.program_spec.digest_of_code", lambda: "changed")
     with pytest.warns(UserWarning, match="another code"):
         assert not uses_export(load(exported_dirs["adapler"], buckets=BUCKETS, driver="packed"))
 

@@ -11,7 +11,7 @@ from adapler_jax.export.signing import (
     check_custom_calls,
     custom_calls,
     make_key,
-    programs_wanted,
+    may_run_programs,
     read_key,
 )
 
@@ -122,10 +122,12 @@ def test_a_custom_call_in_another_spelling_is_not_missed():
 @pytest.mark.parametrize(("value", "wanted"), [("", False), ("0", False), ("1", True)])
 def test_the_variable_decides_where_the_caller_does_not(monkeypatch, value, wanted):
     monkeypatch.setenv(signing.VARIABLE, value)
-    assert programs_wanted(None) is wanted and programs_wanted(True) and not programs_wanted(False)
+    assert (
+        may_run_programs(None) is wanted and may_run_programs(True) and not may_run_programs(False)
+    )
 
 
 def test_another_value_of_the_variable_is_refused(monkeypatch):
     monkeypatch.setenv(signing.VARIABLE, "yes")
     with pytest.raises(ValueError, match="ADAPLER_PROGRAMS is 'yes'; expected 1, or 0"):
-        programs_wanted(None)
+        may_run_programs(None)

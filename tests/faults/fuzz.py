@@ -1,10 +1,12 @@
-"""Changes whole files in many small ways and reads them: anything but a ValueError or OSError of one line is a fault.
+"""Change whole files in many small ways and read them; report undocumented errors.
 
-Run it with `python -m tests.faults.fuzz --target=readers --seconds=180`. It prints one line a distinct place of a fault
-and ends with 1 where there is one. The same seed gives the same changes.
+A documented error is a ValueError or OSError with a message of one line. Run the fuzzer with
+`python -m tests.faults.fuzz --target=readers --seconds=180`. It prints one line for each location
+of a fault and ends with 1 if it finds a fault. Equal seeds give equal changes.
 """
 
 import argparse
+import functools
 import gzip
 import json
 import pathlib
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from adapler_jax.io.messages import MAX_MESSAGE
-from tests.faults import readers
+from tests.faults import model_folders, readers
 
 MAX_CHANGED_BYTES = 1 << 20
 TOKENS = (
@@ -87,94 +89,96 @@ VALUES = (
     ["a", 1],
     float("nan"),
 )
+BRACKETS = ((b"[", b"]"), (b'{"a":', b"}"), (b'{"paragraphs":', b"}"), (b"(", b")"))
 
 
 class Spot(NamedTuple):
-    """A place in a file, and the end of a part from there."""
+    """A part of a file."""
 
     content: bytes
-    place: int
+    start: int
     end: int
+
+    @property
+    def before(self) -> bytes:
+        """Return the bytes before the part."""
+        return self.content[: self.start]
+
+    @property
+    def part(self) -> bytes:
+        """Return the bytes of the part."""
+        return self.content[self.start : self.end]
+
+    @property
+    def after(self) -> bytes:
+        """Return the bytes after the part."""
+        return self.content[self.end :]
+
+
+Change = Callable[[Spot, random.Random, list[bytes]], bytes]
 
 
 def change(content: bytes, generator: random.Random, others: list[bytes]) -> bytes:
-    """Return the content with a few changes of bytes, parts, tokens, or of values of its JSON."""
+    """Return the content with a few changes of bytes, parts, tokens, or values of its JSON."""
     for _ in range(generator.randint(1, 4)):
-        place = generator.randrange(len(content) + 1)
-        end = min(len(content), place + generator.choice((1, 1, 4, 40, 400)))
-        content = generator.choice(CHANGES)(Spot(content, place, end), generator, others)[
-            :MAX_CHANGED_BYTES
-        ]
+        start = generator.randrange(len(content) + 1)
+        end = min(len(content), start + generator.choice((1, 1, 4, 40, 400)))
+        apply = generator.choice(CHANGES)
+        content = apply(Spot(content, start, end), generator, others)[:MAX_CHANGED_BYTES]
     return content
 
 
 def _flip(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
     """Flip a bit."""
-    content, place, end = spot
-    if place == len(content):
+    content, start, _ = spot
+    if start == len(content):
         return content
-    return (
-        content[:place]
-        + bytes([content[place] ^ 1 << generator.randrange(8)])
-        + content[place + 1 :]
-    )
+    flipped = bytes([content[start] ^ 1 << generator.randrange(8)])
+    return spot.before + flipped + content[start + 1 :]
 
 
 def _cut(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
-    """Cut the end off."""
-    content, place, end = spot
-    return content[:place]
+    """Remove the end of the file."""
+    return spot.before
 
 
 def _remove(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
-    """Remove a part."""
-    content, place, end = spot
-    return content[:place] + content[end:]
+    """Remove the part."""
+    return spot.before + spot.after
 
 
 def _repeat(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
-    """Write a part again, once or often."""
-    content, place, end = spot
-    return content[:place] + content[place:end] * generator.choice((2, 2, 3, 50)) + content[end:]
+    """Repeat the part."""
+    return spot.before + spot.part * generator.choice((2, 2, 3, 50)) + spot.after
 
 
 def _splice(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
-    """Put a part of another file there."""
-    content, place, end = spot
+    """Replace the part with a part of another file."""
     other = generator.choice(others)
     start = generator.randrange(len(other) + 1)
-    return content[:place] + other[start : start + generator.choice((8, 80, 800))] + content[end:]
+    return spot.before + other[start : start + generator.choice((8, 80, 800))] + spot.after
 
 
 def _insert(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
-    """Put a token there."""
-    content, place, end = spot
-    return content[:place] + generator.choice(TOKENS) + content[generator.choice((place, end)) :]
+    """Insert a token, or replace the part with it."""
+    token = generator.choice(TOKENS)
+    return spot.before + token + spot.content[generator.choice((spot.start, spot.end)) :]
 
 
 def _nest(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
-    """Nest a part deeply, with its brackets closed or not."""
-    content, place, end = spot
+    """Nest the part deeply, with closing brackets or without."""
     depth = generator.choice((50, 500, 900, 5000))
-    opened, closed = generator.choice(
-        ((b"[", b"]"), (b'{"a":', b"}"), (b'{"paragraphs":', b"}"), (b"(", b")"))
-    )
-    return (
-        content[:place]
-        + opened * depth
-        + content[place:end]
-        + closed * generator.choice((0, depth))
-        + content[end:]
-    )
+    opened, closed = generator.choice(BRACKETS)
+    num_closed = generator.choice((0, depth))
+    return spot.before + opened * depth + spot.part + closed * num_closed + spot.after
 
 
 def _change_json(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
-    """Replace a value inside of JSON, or remove or double a field."""
-    content, place, end = spot
+    """Replace a value inside JSON, or remove or double a field."""
     try:
-        value = json.loads(content)
+        value = json.loads(spot.content)
     except (ValueError, RecursionError):
-        return content
+        return spot.content
     holders = [holder for holder in _walk(value) if holder]
     if holders:
         holder = generator.choice(holders)
@@ -182,17 +186,16 @@ def _change_json(spot: Spot, generator: random.Random, others: list[bytes]) -> b
         if generator.random() < 0.2:
             del holder[key]
         else:
-            holder[key] = generator.choice(
-                (*VALUES, holder[key], value if generator.random() < 0.1 else None)
-            )
+            nested = value if generator.random() < 0.1 else None
+            holder[key] = generator.choice((*VALUES, holder[key], nested))
     try:
         return json.dumps(value).encode()
-    except (ValueError, RecursionError):  # it is inside of itself now
-        return content
+    except (ValueError, RecursionError):  # the value contains itself now
+        return spot.content
 
 
 def _walk(value) -> Iterator[list | dict]:
-    """Yield all lists and objects inside of a value."""
+    """Yield all lists and objects inside a value."""
     if isinstance(value, list | dict):
         yield value
         for item in value.values() if isinstance(value, dict) else value:
@@ -200,21 +203,19 @@ def _walk(value) -> Iterator[list | dict]:
 
 
 def _pack(spot: Spot, generator: random.Random, others: list[bytes]) -> bytes:
-    """Change what a gzip file holds, and pack it again."""
-    content, place, end = spot
+    """Change the content of a gzip file and compress it again."""
+    content, start, end = spot
     if not content.startswith(b"\x1f\x8b"):
         return content
     try:
         inner = gzip.decompress(content)
     except (OSError, EOFError, ValueError, gzip.zlib.error):
         return content
-    return gzip.compress(
-        _insert(Spot(inner, min(place, len(inner)), min(end, len(inner))), generator, others),
-        mtime=0,
-    )
+    inner_spot = Spot(inner, min(start, len(inner)), min(end, len(inner)))
+    return gzip.compress(_insert(inner_spot, generator, others), mtime=0)
 
 
-CHANGES = (
+CHANGES: tuple[Change, ...] = (
     _flip,
     _flip,
     _cut,
@@ -231,7 +232,7 @@ CHANGES = (
 
 
 def complaint(check: Callable[[], None]) -> tuple[str, str] | None:
-    """Run a check and return (place, what is wrong) where it fails in another way than it may."""
+    """Run a check; return the location and the description of an undocumented error, or None."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -239,16 +240,16 @@ def complaint(check: Callable[[], None]) -> tuple[str, str] | None:
     except (ValueError, OSError) as error:
         message = str(error)
         if isinstance(error, UnicodeError | json.JSONDecodeError):
-            return _place_of(error), f"{type(error).__name__} names no file: {message[:80]!r}"
+            return _location_of(error), f"{type(error).__name__} names no file: {message[:80]!r}"
         if len(message) > MAX_MESSAGE or "\n" in message or not message:
-            return _place_of(error), f"a message of {len(message)} characters: {message[:80]!r}"
-    except Exception as error:  # whatever it is, it is what is looked for
-        return _place_of(error), f"{type(error).__name__}: {str(error)[:80]!r}"
+            return _location_of(error), f"a message of {len(message)} characters: {message[:80]!r}"
+    except Exception as error:  # every other error is a fault
+        return _location_of(error), f"{type(error).__name__}: {str(error)[:80]!r}"
     return None
 
 
-def _place_of(error: Exception) -> str:
-    """Return the last place of our own in a traceback."""
+def _location_of(error: Exception) -> str:
+    """Return the last line of the library in a traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [
         frame
@@ -259,7 +260,11 @@ def _place_of(error: Exception) -> str:
 
 
 def fuzz_readers(seconds: float, seed: int, folder: pathlib.Path) -> tuple[int, dict[str, str]]:
-    """Read changed files of every form for some seconds; return their number and what is wrong by place."""
+    """Read changed files of every form for some seconds.
+
+    Returns:
+      The number of files, and the faults by location.
+    """
     generator, found, count = random.Random(seed), {}, 0
     seeds = readers.seed_readers()
     contents = [reader.content for reader in seeds]
@@ -269,7 +274,7 @@ def fuzz_readers(seconds: float, seed: int, folder: pathlib.Path) -> tuple[int, 
         path = folder / f"train-{reader.name}"
         content = change(reader.content, generator, contents)
         path.write_bytes(content)
-        problem = complaint(lambda reader=reader, path=path: reader.read(path))
+        problem = complaint(functools.partial(reader.read, path))
         if problem and problem[0] not in found:
             found[problem[0]] = f"{problem[1]} of {reader.name} {content[:60]!r}"
         count += 1
@@ -277,11 +282,9 @@ def fuzz_readers(seconds: float, seed: int, folder: pathlib.Path) -> tuple[int, 
 
 
 def fuzz_models(seconds: float, seed: int, folder: pathlib.Path) -> tuple[int, dict[str, str]]:
-    """Load changed model folders for some seconds; return their number and what is wrong by place."""
-    from tests.faults import model_folders
-
+    """Load changed model folders for some seconds; return as `fuzz_readers` does."""
     generator, found, count = random.Random(seed), {}, 0
-    seeds = [path for path in model_folders.seed_folders(folder)]
+    seeds = model_folders.seed_folders(folder)
     files = [file for path in seeds for file in sorted(path.rglob("*")) if file.is_file()]
     contents = {file: file.read_bytes() for file in files}
     end = time.monotonic() + seconds
@@ -289,7 +292,7 @@ def fuzz_models(seconds: float, seed: int, folder: pathlib.Path) -> tuple[int, d
         model = generator.choice(seeds)
         file = generator.choice([file for file in files if file.is_relative_to(model)])
         file.write_bytes(change(contents[file], generator, list(contents.values())))
-        problem = complaint(lambda model=model: model_folders.check(model))
+        problem = complaint(functools.partial(model_folders.check, model))
         if problem and problem[0] not in found:
             found[problem[0]] = f"{problem[1]} of {file.relative_to(folder)}"
         file.write_bytes(contents[file])
@@ -301,9 +304,9 @@ TARGETS = {"readers": fuzz_readers, "models": fuzz_models}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a target and print what is wrong, a line each; return 1 where something is."""
+    """Run a target and print each fault on a line; return 1 if there is one."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.faults.fuzz", description="Reads changed files."
+        prog="python -m tests.faults.fuzz", description="Read changed files."
     )
     parser.add_argument("--target", choices=sorted(TARGETS), default="readers")
     parser.add_argument("--seconds", type=float, default=180.0)
@@ -311,10 +314,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         count, found = TARGETS[options.target](options.seconds, options.seed, pathlib.Path(folder))
-    for place, problem in sorted(found.items()):
-        print(f"{place}: {problem}")
+    for location, problem in sorted(found.items()):
+        print(f"{location}: {problem}")
     print(
-        f"{count} changed files by seed {options.seed}: {len(found)} places with faults",
+        f"{count} changed files by seed {options.seed}: {len(found)} locations with faults",
         file=sys.stderr,
     )
     return 1 if found else 0

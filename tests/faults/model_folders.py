@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from adapler_jax.data.tokenization.tokenizers import load_core, load_tokenizer
 from adapler_jax.encoders.bert import init_encoder
-from adapler_jax.export.jax_export import max_length_of
 from adapler_jax.heads import CLASSIFICATION, SPAN, Head, hotpot
-from adapler_jax.inference.loading import reading_limits
+from adapler_jax.inference.loading import qa_settings
+from adapler_jax.inference.model_kind import max_length_of
 from adapler_jax.io.messages import MAX_MESSAGE
 from adapler_jax.pruning import make_pruner, pruner_of_saved
 from adapler_jax.types import EncoderConfig
@@ -173,9 +173,7 @@ def _run_saved(folder: Path) -> None:
     pruner_of_saved(saved)
     max_length_of(saved)
     if saved.head is SPAN:
-        reading_limits(
-            saved, "doc_stride", "max_question_tokens", "max_answer_tokens", "n_best_size"
-        )
+        qa_settings(saved, "doc_stride", "max_question_tokens", "max_answer_tokens", "n_best_size")
 
 
 LOADERS = {

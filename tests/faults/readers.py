@@ -1,4 +1,4 @@
-"""Readers of files, with small whole files of every form, for `tests.faults.fuzz`."""
+"""Provide readers with small whole files of every form, for `tests.faults.fuzz`."""
 
 import bz2
 import collections
@@ -17,7 +17,7 @@ import pyarrow.parquet
 from adapler_jax.data.classification.examples import load_task
 from adapler_jax.data.classification.summary import summarize
 from adapler_jax.data.qa.hotpot import stream_hotpot
-from adapler_jax.data.qa.multiple_choice import stream_choices
+from adapler_jax.data.qa.multiple_choice import stream_multiple_choice
 from adapler_jax.data.qa.questions import stream_questions
 from adapler_jax.data.qa.wikihop import stream_wikihop
 from adapler_jax.serving.streams import kind_of, read_windows
@@ -90,7 +90,7 @@ WIKIHOP = {"id": "1", "query": "q", "answer": "b", "candidates": ["a", "b"], "su
 
 
 class Reader(NamedTuple):
-    """Reads a file: the name that a seed has, its bytes, and what reads it whole."""
+    """A seed file: its name, its bytes, and the function that reads it."""
 
     name: str
     content: bytes
@@ -98,12 +98,12 @@ class Reader(NamedTuple):
 
 
 def exhaust(items) -> None:
-    """Read all items and keep none."""
+    """Consume all items."""
     collections.deque(items, maxlen=0)
 
 
 def read_task(path: pathlib.Path) -> None:
-    """Read a table for training, and sum it up."""
+    """Read a table for training, and summarize it."""
     summarize(load_task("custom", source=f"file:{path}", split_fractions={"validation": 0.2}))
 
 
@@ -162,7 +162,7 @@ def seed_readers() -> list[Reader]:
         Reader("q.json.gz", gzip.compress(json.dumps(SQUAD).encode()), read_with(stream_questions))
     )
     found += [
-        Reader("c.jsonl", json.dumps(item).encode(), read_with(stream_choices))
+        Reader("c.jsonl", json.dumps(item).encode(), read_with(stream_multiple_choice))
         for item in (CHOICE, RACE, DREAM)
     ]
     for item, stream in ((HOTPOT, stream_hotpot), (WIKIHOP, stream_wikihop)):
@@ -184,7 +184,7 @@ def parquet_bytes() -> bytes:
 
 
 def sheet_bytes() -> bytes:
-    """Return an Excel file; empty where the package for it is missing, which the readers then say."""
+    """Return an Excel file; empty without openpyxl, which the readers report."""
     try:
         import openpyxl
     except ImportError:
@@ -198,7 +198,7 @@ def sheet_bytes() -> bytes:
 
 
 def zstandard_bytes(content: bytes) -> bytes:
-    """Return a frame of Zstandard."""
+    """Return a Zstandard frame."""
     sink = pyarrow.BufferOutputStream()
     with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(content)

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer: changed files are read, or refused in one line."""
+"""Run the fuzzer for a short time: changed files load, or raise one line."""
 
 import random
 
@@ -8,7 +8,7 @@ from tests.faults import fuzz
 
 
 @pytest.mark.parametrize("seed", [0])
-def test_changed_files_are_read_or_refused_in_one_line(tmp_path, seed):
+def test_changed_files_load_or_raise_one_line(tmp_path, seed):
     count, found = fuzz.fuzz_readers(3.0, seed, tmp_path)
     assert count > 100 and found == {}
 
@@ -44,7 +44,7 @@ def test_the_same_seed_makes_the_same_changes():
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "UnicodeDecodeError names no file"),
     ],
 )
-def test_what_the_fuzzer_takes_for_a_fault(error, message):
+def test_the_fuzzer_reports_undocumented_errors_only(error, message):
     def check():
         raise error
 

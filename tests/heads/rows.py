@@ -24,7 +24,7 @@ MARKS = {
 }
 
 
-def batch_of(lengths, labels=None, *, num_slots=None, teacher=None, **marks) -> Batch:
+def batch_of(lengths, labels=None, *, num_slots=None, teacher=None, **head_slots) -> Batch:
     """Rows of so many live tokens; the tokens themselves are all 0."""
     num_slots = num_slots or max(lengths)
     zero_BL = np.zeros((len(lengths), num_slots), np.int32)
@@ -35,7 +35,7 @@ def batch_of(lengths, labels=None, *, num_slots=None, teacher=None, **marks) -> 
         label_B=np.array([0] * len(lengths) if labels is None else labels, np.int32),
         example_id_B=np.arange(len(lengths), dtype=np.int32),
         teacher_logits=teacher,
-        head_slots={name: np.array(slots, np.int32) for name, slots in marks.items()},
+        head_slots={name: np.array(slots, np.int32) for name, slots in head_slots.items()},
     )
 
 

@@ -1,6 +1,6 @@
 """Latency tables made up by hand."""
 
-from adapler_jax.inference.autotune.table import RUNG, LatencyTable, Row
+from adapler_jax.inference.autotune.table import BUCKET, LatencyTable, Row
 from adapler_jax.io.provenance import device_name, library_versions
 
 MINILM, BASE = (6, 12, 384, 1536), (12, 12, 768, 3072)
@@ -36,10 +36,10 @@ def make_case(bucketed, packed, **options):
     ]
 
 
-def make_rungs(ms_by_bucket, *, batch, **options):
+def make_bucket_rows(ms_by_bucket, *, batch, **options):
     """Rungs at one batch size."""
     return [
-        make_row(RUNG, ms, shape=(batch, bucket), live_share=1.0, **options)
+        make_row(BUCKET, ms, shape=(batch, bucket), live_share=1.0, **options)
         for bucket, ms in ms_by_bucket.items()
     ]
 
@@ -60,7 +60,7 @@ TABLE = make_table(
     [
         *make_case((10.0, 12.0, 8.0), (20.0, 24.0, 16.0), shape=(1, 128), live_share=1.0),
         *make_case((100.0, 120.0, 40.0), (100.0, 60.0, 50.0), shape=(32, 128)),
-        *make_rungs({2: 5.0, 16: 5.05, 32: 5.1, 64: 8.0, 128: 12.0}, batch=1),
-        *make_rungs({2: 2.0, 16: 16.0, 128: 128.0}, batch=32),
+        *make_bucket_rows({2: 5.0, 16: 5.05, 32: 5.1, 64: 8.0, 128: 12.0}, batch=1),
+        *make_bucket_rows({2: 2.0, 16: 16.0, 128: 128.0}, batch=32),
     ]
 )

@@ -163,7 +163,7 @@ def test_a_cut_text_says_so(classifier, predictions):
     (long,) = classifier.predict(["good " * 100])
     assert long.is_cut and not any(prediction.is_cut for prediction in predictions)
     (pair,) = classifier.predict([("good", "bad " * 100)])
-    assert pair.is_cut and not pair.unread(0) and pair.unread(1).startswith("bad")
+    assert pair.is_cut and not pair.truncated_text(0) and pair.truncated_text(1).startswith("bad")
 
 
 @pytest.mark.parametrize(
@@ -171,15 +171,13 @@ def test_a_cut_text_says_so(classifier, predictions):
 )
 def test_what_no_tokenizer_reads_behind_the_last_word_is_no_cut(classifier, end):
     (found,) = classifier.predict(["a good film" + end])
-    assert not found.is_cut and found.unread(0) == ""
-    assert not classifier.encode(["a good film" + end], with_words=False)[0].is_cut
+    assert not found.is_cut and found.truncated_text(0) == ""
+    assert not classifier.encode_tokens(["a good film" + end])[0].is_cut
 
 
 def test_tokens_alone_say_that_a_text_was_cut_too(classifier):
     texts = ["good", "good " * 14, "good " * 15, "good " * 31, "good " * 32, "good " * 33]
-    assert [tokens.is_cut for tokens in classifier.encode(texts, with_words=False)] == 2 * [
-        False
-    ] + 4 * [True]
+    assert [tokens.is_cut for tokens in classifier.encode_tokens(texts)] == 2 * [False] + 4 * [True]
     assert [found.is_cut for found in classifier.predict(texts)] == 2 * [False] + 4 * [True]
 
 
@@ -299,7 +297,7 @@ def test_a_model_that_answers_questions_is_refused(tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match="with the head 'span', for which neither Classifier, .*; load it with Reader",
+        match="with the head 'span'; Classifier and .*; load it with QuestionAnswerer",
     ):
         Classifier.load(directory)
 

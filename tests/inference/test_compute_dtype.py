@@ -13,8 +13,8 @@ from adapler_jax.inference import compute_dtype
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.compute_dtype import (
     Agreement,
-    check_operands,
     choose_dtype,
+    compare_dtypes,
     fingerprint,
     probabilities,
 )
@@ -50,7 +50,7 @@ def write(saved, **changes):
     """An agreement beside a model."""
     found = Agreement(compute_dtype.MIN_ROWS, 1.0, 0.01, fingerprint(saved))
     compute_dtype.write_agreement(
-        saved.directory / compute_dtype.FILE_NAME, dataclasses.replace(found, **changes)
+        saved.directory / compute_dtype.OPERANDS_FILE, dataclasses.replace(found, **changes)
     )
 
 
@@ -64,7 +64,7 @@ def test_answers_are_compared_on_real_rows_and_kept_beside_the_model(saved):
         tiny.make_batch((12, 7, 3), num_fillers=1),
         tiny.make_batch((5, 9), num_fillers=2, seed=1),
     ]
-    found = check_operands(saved, batches, driver="masked", dtype="float32")
+    found = compare_dtypes(saved, batches, driver="masked", dtype="float32")
     assert (
         found.num_rows == 5
         and found.same_share in (0.6, 0.8, 1.0)
@@ -76,7 +76,7 @@ def test_answers_are_compared_on_real_rows_and_kept_beside_the_model(saved):
 
 def test_answers_that_are_no_numbers_are_not_the_same(saved):
     saved.params["head"]["classifier"]["bias"] = np.full(3, np.nan, np.float32)
-    found = check_operands(saved, [tiny.make_batch((5, 9))], driver="masked")
+    found = compare_dtypes(saved, [tiny.make_batch((5, 9))], driver="masked")
     assert (found.num_rows, found.same_share, found.largest_difference) == (2, 0.0, 1.0)
 
 
@@ -85,26 +85,28 @@ def test_comparisons_are_described_by_a_line_a_verdict():
         return Agreement(rows, share, 0.0, "")
 
     same = {"dense": of(256, 1.0), "adapt-2x": of(256, 0.996)}
-    assert compute_dtype.describe(same, "validation") == [
-        "dense, adapt-2x: bfloat16 operands answer alike in 99.6% to 100.0% of 256 rows of validation, "
+    assert compute_dtype.describe_agreement(same, "validation") == [
+        "dense, adapt-2x: bfloat16 operands predict the same in 99.6% to 100.0% of 256 rows of validation, "
         'so dtype="auto" takes bfloat16'
     ]
-    mixed = compute_dtype.describe(same | {"adapt-4x": of(256, 0.9)}, "validation")
+    mixed = compute_dtype.describe_agreement(same | {"adapt-4x": of(256, 0.9)}, "validation")
     assert len(mixed) == 2
     assert mixed[1].startswith("adapt-4x: ") and mixed[1].endswith(
         '90.0% of 256 rows of validation, so dtype="auto" takes float32'
     )
-    few = compute_dtype.describe({"dense": of(3, 1.0), "adapt": of(3, 0.3)}, "validation_matched")
+    few = compute_dtype.describe_agreement(
+        {"dense": of(3, 1.0), "adapt": of(3, 0.3)}, "validation_matched"
+    )
     assert few == [
         "dense, adapt: 3 rows of validation_matched are too few to judge bfloat16 operands by "
         '(at least 200), so dtype="auto" takes float32'
     ]
-    assert compute_dtype.describe({}, None) == []
+    assert compute_dtype.describe_agreement({}, None) == []
 
 
 def test_without_examples_nothing_is_compared(saved):
     with pytest.raises(ValueError, match="no examples to compare operands on"):
-        check_operands(saved, [], driver="masked")
+        compare_dtypes(saved, [], driver="masked")
 
 
 def test_answers_of_every_head_have_probabilities_by_answer():
@@ -150,7 +152,7 @@ def test_other_weights_need_another_record(saved):
     ["", "[]", "{", '{"same_share": 2}', "[" * 100_000, '{"num_rows": NaN}', None, "no checksum"],
 )
 def test_a_damaged_record_is_told_and_not_followed(saved, content):
-    path = saved.directory / compute_dtype.FILE_NAME
+    path = saved.directory / compute_dtype.OPERANDS_FILE
     if content in (None, "no checksum"):
         write(saved, same_share=0.1)
         record = json.loads(path.read_text()) | {"same_share": 1.0}

@@ -74,7 +74,7 @@ def test_a_saved_model_whose_tokenizer_passes_its_table_is_refused(tmp_path):
     state["model"]["vocab"]["film"] = len(WORDS) + 5
     (directory / "tokenizer.json").write_text(json.dumps(state))
     with pytest.raises(
-        ValueError, match=f"number {len(WORDS) + 5} .* embedding table has {len(WORDS)}"
+        ValueError, match=f"id {len(WORDS) + 5} .* embedding table has {len(WORDS)}"
     ):
         Classifier.load(directory)
 
@@ -141,7 +141,7 @@ def test_a_text_that_fits_has_the_answer_of_predict(classifier):
 
 def test_a_long_text_has_the_mean_of_its_windows_or_the_surest_of_them(classifier):
     (windows,) = encode_windows(CORE, [LONG], None, max_length=14, stride=5)
-    answers = classifier.answer(windows, num_rows=4)
+    answers = classifier.predict_encoded(windows, num_rows=4)
     probs = np.array([list(answer.probabilities.values()) for answer in answers])
     (mean,), (best,) = (
         classifier.predict([LONG], long_texts=how, stride=5, batch_size=4)
@@ -157,7 +157,7 @@ def test_a_long_text_has_the_mean_of_its_windows_or_the_surest_of_them(classifie
     assert mean.num_tokens == tuple(
         np.sum([answer.num_tokens for answer in answers], axis=0).tolist()
     )
-    assert not mean.is_cut and mean.unread(0) == "" and mean.texts == (LONG,)
+    assert not mean.is_cut and mean.truncated_text(0) == "" and mean.texts == (LONG,)
     assert classifier.predict([], long_texts="mean") == []
 
 

@@ -152,12 +152,12 @@ def test_a_pool_of_forked_workers_answers_with_the_sentence(tiny_classifier):
 
 
 def test_a_model_that_cannot_be_loaded_where_it_arrives_says_so_at_its_first_use(tmp_path):
-    again = processes.load_again(Classifier, Origin(str(tmp_path / "gone"), {}))
+    again = processes.load_from_origin(Classifier, Origin(str(tmp_path / "gone"), {}))
     for use in (lambda: again.predict(["a"]), lambda: again.params, lambda: again.explain("a")):
         with pytest.raises(ValueError, match="gone"):
             use()
     assert again.origin.directory == str(tmp_path / "gone")
-    assert pickle.dumps(again) == pickle.dumps(processes.load_again(Classifier, again.origin))
+    assert pickle.dumps(again) == pickle.dumps(processes.load_from_origin(Classifier, again.origin))
 
 
 def test_an_attribute_that_no_model_has_stays_an_attribute_error(models):

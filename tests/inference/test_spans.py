@@ -33,7 +33,7 @@ def logits_of(start_L, end_L):
 
 def found_in(spans, row=0):
     """(first, last, score) of the spans of a row, without fillers."""
-    columns = spans.first_RN[row], spans.last_RN[row], spans.score_RN[row]
+    columns = spans.first_MA[row], spans.last_MA[row], spans.score_MA[row]
     return [found for found in zip(*(column.tolist() for column in columns)) if found[0] >= 0]
 
 
@@ -55,7 +55,7 @@ def test_best_spans_by_hand():
     logits = logits_of([9, 9, 9, 1, 3, 0, 9], [8, 9, 9, 2, 0, 1, 9])
     spans = best_spans(logits, [3], [3], n_best_size=3)
     assert found_in(spans) == [(4, 5, 4.0), (3, 3, 3.0), (4, 4, 3.0)]
-    assert spans.null_R.tolist() == [17.0]
+    assert spans.null_M.tolist() == [17.0]
 
 
 def test_spans_are_no_longer_than_allowed():
@@ -76,9 +76,9 @@ def test_spans_are_no_longer_than_allowed():
 def test_an_end_before_its_start_is_no_span():
     spans = best_spans(logits_of([0, 0, 9], [0, 9, 0]), [1], [2])
     assert found_in(spans) == [(1, 1, 9.0), (2, 2, 9.0), (1, 2, 0.0)]
-    assert spans.first_RN.shape == (1, 20) and spans.first_RN.dtype == np.int32
-    assert spans.first_RN[0, 3:].tolist() == spans.last_RN[0, 3:].tolist() == [-1] * 17
-    assert (spans.score_RN[0, 3:] == -INF).all()
+    assert spans.first_MA.shape == (1, 20) and spans.first_MA.dtype == np.int32
+    assert spans.first_MA[0, 3:].tolist() == spans.last_MA[0, 3:].tolist() == [-1] * 17
+    assert (spans.score_MA[0, 3:] == -INF).all()
 
 
 def test_equal_scores_go_to_the_earliest_start_and_then_the_shortest():
@@ -95,13 +95,13 @@ def test_equal_scores_go_to_the_earliest_start_and_then_the_shortest():
 def test_a_context_of_no_token_or_one():
     spans = best_spans(np.ones((2, 4, 2), np.float32), [3, 2], [0, 1])
     assert found_in(spans, 0) == [] and found_in(spans, 1) == [(2, 2, 2.0)]
-    assert spans.null_R.tolist() == [2.0, 2.0]
+    assert spans.null_M.tolist() == [2.0, 2.0]
 
 
 def test_minus_infinity_bars_a_slot():
     spans = best_spans(logits_of([-INF, 1, -INF, 0], [0, -INF, 2, 1]), [1], [3])
     assert found_in(spans) == [(1, 2, 3.0), (1, 3, 2.0), (3, 3, 1.0)]
-    assert spans.null_R.tolist() == [-INF]
+    assert spans.null_M.tolist() == [-INF]
     assert found_in(best_spans(np.full((1, 4, 2), -INF), [1], [3])) == []
 
 
@@ -156,7 +156,7 @@ def test_memory_grows_with_the_length_not_with_its_square():
 def test_rows_without_context_and_batches_without_rows_have_no_spans():
     assert found_in(best_spans(np.zeros((1, 1, 2), np.float32), [0], [0])) == []
     spans = best_spans(np.zeros((0, 5, 2), np.float32), [], [])
-    assert len(spans) == 0 and spans.first_RN.shape == (0, 20)
+    assert len(spans) == 0 and spans.first_MA.shape == (0, 20)
 
 
 def test_arguments_that_do_not_fit_are_refused():
@@ -188,7 +188,7 @@ def test_a_logit_that_is_no_number_is_refused(slot, side, name, value):
         best_spans(logits, [1, 1, 1], [4, 4, 4])
 
 
-def make_spans(*rows, null_R):
+def make_spans(*rows, null_M):
     """Spans of rows, each a list of (first, last, score)."""
     width = max([1, *map(len, rows)])
     filled = np.array(
@@ -197,13 +197,13 @@ def make_spans(*rows, null_R):
     return Spans(
         *np.moveaxis(filled[..., :2].astype(np.int32), -1, 0),
         filled[..., 2],
-        np.array(null_R, np.float64),
+        np.array(null_M, np.float64),
     )
 
 
 # Two windows over "zero one two three": tokens zero, one, two; then, after a longer question, two, three.
 CONTEXT = "zero one two three"
-STARTS, ENDS, FIRST_R = (
+STARTS, ENDS, FIRST_M = (
     ragged([0, 5, 9], [9, 13]),
     ragged([4, 8, 12], [12, 18]),
     np.array([3, 5], np.int32),
@@ -212,12 +212,12 @@ STARTS, ENDS, FIRST_R = (
 
 def merge(spans, **options):
     """The answers of the two windows."""
-    return merge_windows(spans, STARTS, ENDS, FIRST_R, CONTEXT, **options)
+    return merge_windows(spans, STARTS, ENDS, FIRST_M, CONTEXT, **options)
 
 
 def test_answers_of_two_windows_by_hand():
     # "two" stands in both windows.
-    spans = make_spans([(4, 5, 3.0), (5, 5, 1.0)], [(5, 5, 2.0), (5, 6, -1.0)], null_R=[2.5, 0.5])
+    spans = make_spans([(4, 5, 3.0), (5, 5, 1.0)], [(5, 5, 2.0), (5, 6, -1.0)], null_M=[2.5, 0.5])
     answers = merge(spans)
     assert [(answer.text, answer.score, answer.start, answer.end) for answer in answers.spans] == [
         ("one two", 3.0, 5, 12),
@@ -233,41 +233,41 @@ def test_answers_of_two_windows_by_hand():
 
 
 def test_without_no_answer_the_spans_share_the_probability():
-    spans = make_spans([(3, 3, 1.0), (4, 4, 1.0)], [(6, 6, 1.0)], null_R=[50.0, 60.0])
+    spans = make_spans([(3, 3, 1.0), (4, 4, 1.0)], [(6, 6, 1.0)], null_M=[50.0, 60.0])
     answers = merge(spans, allow_null=False)
     assert [answer.probability for answer in answers.spans] == [1 / 3, 1 / 3, 1 / 3]
     assert answers.null.probability == 0.0 and answers.null_difference == 49.0
 
 
 def test_only_the_best_answers_are_returned_and_share_the_probability():
-    spans = make_spans([(3, 3, 1.0), (4, 4, 0.0)], [(6, 6, 2.0)], null_R=[0.0, 0.0])
+    spans = make_spans([(3, 3, 1.0), (4, 4, 0.0)], [(6, 6, 2.0)], null_M=[0.0, 0.0])
     answers = merge(spans, n_best_size=2, allow_null=False)
     assert [answer.text for answer in answers.spans] == ["three", "zero"]
     assert sum(answer.probability for answer in answers.spans) == pytest.approx(1.0)
 
 
 def test_equal_answers_go_to_the_earlier_in_the_text_and_then_the_shorter():
-    spans = make_spans([(4, 5, 1.0), (4, 4, 1.0)], [(5, 5, 1.0)], null_R=[0.0, 0.0])
+    spans = make_spans([(4, 5, 1.0), (4, 4, 1.0)], [(5, 5, 1.0)], null_M=[0.0, 0.0])
     assert [answer.text for answer in merge(spans).spans] == ["one", "one two", "two"]
 
 
 def test_no_answer_is_chosen_above_the_threshold_only():
-    answers = merge(make_spans([(3, 3, 1.0)], [], null_R=[3.0, 4.0]))
+    answers = merge(make_spans([(3, 3, 1.0)], [], null_M=[3.0, 4.0]))
     assert answers.null_difference == 2.0
-    assert answers.choose().text == answers.choose(2.0).text == "zero"
-    assert answers.choose(1.9) is answers.null
+    assert answers.best_answer().text == answers.best_answer(2.0).text == "zero"
+    assert answers.best_answer(1.9) is answers.null
 
 
 def test_a_question_without_spans_has_no_answer_alone():
     for null_score in (1.0, -INF):
-        answers = merge(make_spans([], [], null_R=[null_score, null_score]), allow_null=False)
+        answers = merge(make_spans([], [], null_M=[null_score, null_score]), allow_null=False)
         assert answers.spans == () and answers.null_difference == INF
-        assert answers.choose() is answers.choose(9.0) is answers.null
+        assert answers.best_answer() is answers.best_answer(9.0) is answers.null
         assert answers.null.probability == 1.0
 
 
 def test_barred_no_answer_has_no_probability():
-    answers = merge(make_spans([(3, 3, 1.0)], [], null_R=[-INF, 2.0]))
+    answers = merge(make_spans([(3, 3, 1.0)], [], null_M=[-INF, 2.0]))
     assert (answers.null.probability, answers.spans[0].probability, answers.null_difference) == (
         0.0,
         1.0,
@@ -276,7 +276,7 @@ def test_barred_no_answer_has_no_probability():
 
 
 def test_large_scores_do_not_overflow():
-    answers = merge(make_spans([(3, 3, 1e4)], [(5, 5, -1e4)], null_R=[0.0, 0.0]))
+    answers = merge(make_spans([(3, 3, 1e4)], [(5, 5, -1e4)], null_M=[0.0, 0.0]))
     assert [answer.probability for answer in answers.spans] == [1.0, 0.0]
 
 
@@ -290,7 +290,7 @@ def test_characters_of_several_tokens_count_once():
 def test_text_is_what_stands_between_the_characters():
     context = "naïve 😀 caf\u0065\u0301!"
     answers = merge_windows(
-        make_spans([(2, 3, 1.0), (3, 3, 0.5), (4, 4, 0.0)], null_R=[0.0]),
+        make_spans([(2, 3, 1.0), (3, 3, 0.5), (4, 4, 0.0)], null_M=[0.0]),
         ragged([0, 6, 8]),
         ragged([5, 7, 13]),
         [2],
@@ -302,13 +302,13 @@ def test_text_is_what_stands_between_the_characters():
 def test_a_question_without_windows_is_refused():
     with pytest.raises(ValueError, match="no windows"):
         merge_windows(
-            make_spans([], null_R=[0.0]), STARTS, ENDS, FIRST_R, CONTEXT, rows=slice(0, 0)
+            make_spans([], null_M=[0.0]), STARTS, ENDS, FIRST_M, CONTEXT, rows=slice(0, 0)
         )
 
 
 def test_spans_of_batches_come_into_the_order_of_the_rows():
     spans = make_spans(
-        [(1, 1, 0.0)], [(2, 2, 0.0)], [(3, 3, 0.0)], [(4, 4, 0.0)], null_R=[0.0, 1.0, 2.0, 3.0]
+        [(1, 1, 0.0)], [(2, 2, 0.0)], [(3, 3, 0.0)], [(4, 4, 0.0)], null_M=[0.0, 1.0, 2.0, 3.0]
     )
     batches = [
         (rows, Spans(*(value[rows] for value in vars(spans).values()))) for rows in ([3, 1], [0, 2])
@@ -321,7 +321,7 @@ def test_spans_of_batches_come_into_the_order_of_the_rows():
 
 
 def test_rows_that_are_missing_or_come_twice_are_named():
-    spans = make_spans([], [], null_R=[0.0, 0.0])
+    spans = make_spans([], [], null_M=[0.0, 0.0])
     with pytest.raises(ValueError, match="row 1 has 0 results; expected one for each of 3 rows"):
         collect_spans([([0, 2], spans)], num_rows=3)
     with pytest.raises(ValueError, match="row 0 has 2 results"):
@@ -333,12 +333,12 @@ def test_rows_that_are_missing_or_come_twice_are_named():
 def make_windows(question_R):
     """Windows as far as answers need them."""
     return types.SimpleNamespace(
-        starts=STARTS, ends=ENDS, context_first=FIRST_R, question=np.array(question_R)
+        starts=STARTS, ends=ENDS, context_first=FIRST_M, question=np.array(question_R)
     )
 
 
 def test_questions_are_answered_from_their_own_windows():
-    spans = make_spans([(5, 5, 1.0)], [(5, 5, 2.0)], null_R=[3.0, 0.0])
+    spans = make_spans([(5, 5, 1.0)], [(5, 5, 2.0)], null_M=[3.0, 0.0])
     apart = dict(
         answer_questions(spans, make_windows([0, 1]), {0: CONTEXT, 1: CONTEXT.upper()}.get)
     )
@@ -355,10 +355,10 @@ def test_questions_are_answered_from_their_own_windows():
 
 
 def test_windows_that_do_not_fit_the_spans_are_refused():
-    spans = make_spans([], [], null_R=[0.0, 0.0])
+    spans = make_spans([], [], null_M=[0.0, 0.0])
     with pytest.raises(ValueError, match="spans of 2 rows for 3 windows"):
         next(answer_questions(spans, make_windows([0, 0, 1]), str))
-    three = make_spans([], [], [], null_R=[0.0, 0.0, 0.0])
+    three = make_spans([], [], [], null_M=[0.0, 0.0, 0.0])
     with pytest.raises(ValueError, match="windows of a question are apart"):
         next(answer_questions(three, make_windows([0, 1, 0]), str))
     no_rows = collect_spans([], num_rows=0)

@@ -129,7 +129,7 @@ def test_files_of_a_directory_are_found_damaged_or_missing_and_new_ones_do_not_c
     with pytest.raises(ValueError, match=r"part/weights is damaged .*; remove it and train again"):
         check_directory(model, ADVICE)
     with pytest.raises(
-        ValueError, match=r"again; where you changed it yourself, remove \S*model.sha256 alone"
+        ValueError, match=r"again; if you changed it yourself, remove \S*model.sha256 alone"
     ):
         check_directory(model, ADVICE)
     check_directory(model, ADVICE, skip=["part/*"])

@@ -1,6 +1,5 @@
-"""Where compiled programs are kept, who may write there, and what is said where it cannot be."""
+"""Compiled programs are kept in a private folder of limited size, or a note says why not."""
 
-import os
 import stat
 
 import jax
@@ -9,14 +8,19 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from adapler_jax.io import caches
-from adapler_jax.io.caches import VARIABLE, remove_oldest, use_compilation_cache, user_cache
+from adapler_jax.io.caches import VARIABLE, use_compilation_cache
+from adapler_jax.io.user_folders import user_cache
 
-SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+SETTINGS = (
+    "jax_compilation_cache_dir",
+    "jax_compilation_cache_max_size",
+    "jax_persistent_cache_min_compile_time_secs",
+)
 
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch, tmp_path):
-    """jax without a cache, as a user's process starts, and a cache directory of the test's own."""
+    """Start as a user's process: jax has no cache, and the cache directory is the test's own."""
     before = {name: getattr(jax.config, name) for name in SETTINGS}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
     monkeypatch.delenv(VARIABLE, raising=False)
@@ -27,12 +31,12 @@ def _fresh_process(monkeypatch, tmp_path):
     compilation_cache.reset_cache()
 
 
-def refuse(text):
+def fail_on_note(text):
     raise AssertionError(text)
 
 
 def test_the_default_folder_is_its_owners_alone(tmp_path):
-    folder = use_compilation_cache(log=refuse)
+    folder = use_compilation_cache(log=fail_on_note)
     assert folder == user_cache("compiled") == tmp_path / "users" / "adapler_jax" / "compiled"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert jax.config.jax_compilation_cache_dir == str(folder)
@@ -41,7 +45,7 @@ def test_the_default_folder_is_its_owners_alone(tmp_path):
 def test_programs_are_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr(caches, "MIN_COMPILE_S", 0.0)
     jax.block_until_ready(jnp.arange(7) * 2)  # jax notes that there is no cache
-    use_compilation_cache(str(tmp_path / "mine"), log=refuse)
+    use_compilation_cache(str(tmp_path / "mine"), log=fail_on_note)
     hits = []
     listener = lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None  # noqa: E731
     jax.monitoring.register_event_listener(listener)
@@ -57,28 +61,30 @@ def test_programs_are_read_back(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("argument", "variable"), [("none", ""), ("", "none")])
 def test_none_keeps_nothing(argument, variable, monkeypatch):
     monkeypatch.setenv(VARIABLE, variable)
-    assert use_compilation_cache(argument, log=refuse) is None
+    assert use_compilation_cache(argument, log=fail_on_note) is None
     assert jax.config.jax_compilation_cache_dir is None and not user_cache("compiled").exists()
 
 
 def test_the_argument_goes_before_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "environment"))
-    assert use_compilation_cache(str(tmp_path / "argument"), log=refuse) == tmp_path / "argument"
+    assert (
+        use_compilation_cache(str(tmp_path / "argument"), log=fail_on_note) == tmp_path / "argument"
+    )
     assert not (tmp_path / "environment").exists()
 
 
 def test_the_environment_moves_the_folder(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "environment"))
-    assert use_compilation_cache(log=refuse) == tmp_path / "environment"
+    assert use_compilation_cache(log=fail_on_note) == tmp_path / "environment"
 
 
 def test_a_folder_that_jax_has_already_stays(tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "users_own"))
     before = jax.config.jax_persistent_cache_min_compile_time_secs
-    told = []
+    notes = []
     for where in ("", str(tmp_path / "users_own"), str(tmp_path / "ours"), "none"):
-        assert use_compilation_cache(where, log=told.append) == tmp_path / "users_own"
-    assert len(told) == 2 and all("users_own already" in line for line in told)
+        assert use_compilation_cache(where, log=notes.append) == tmp_path / "users_own"
+    assert len(notes) == 2 and all("users_own already" in line for line in notes)
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "users_own")
     assert jax.config.jax_persistent_cache_min_compile_time_secs == before
 
@@ -91,18 +97,50 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path):
     assert jax.config.jax_compilation_cache_dir is None
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    told = []
-    assert use_compilation_cache(str(tmp_path / "file" / "folder"), log=told.append) is None
-    assert len(told) == 1 and "compiled programs are not kept" in told[0] and "file" in told[0]
+    notes = []
+    assert use_compilation_cache(str(tmp_path / "file" / "folder"), log=notes.append) is None
+    assert len(notes) == 1 and "compiled programs are not kept" in notes[0] and "file" in notes[0]
 
 
-def test_the_oldest_programs_go_first(tmp_path):
-    for age, name in enumerate(["new-cache", "old-cache", "oldest-cache", "notes.txt"]):
-        (tmp_path / name).write_bytes(b"0" * 100)
-        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    remove_oldest(tmp_path, max_bytes=200)
-    assert {path.name for path in tmp_path.iterdir()} == {"new-cache", "old-cache", "notes.txt"}
-    remove_oldest(tmp_path, max_bytes=200)
-    assert len(list(tmp_path.iterdir())) == 3
+def compile_all(constants):
+    """Compile a program for each constant, as large as the others."""
+    for constant in constants:
+        jax.block_until_ready(jax.jit(lambda x, c=constant: jnp.sin(x) * c)(jnp.ones(5)))
+        jax.clear_caches()
+
+
+def programs_of(folder):
+    return {path.name for path in folder.glob("*-cache")}
+
+
+def test_the_least_recently_used_programs_go_first(monkeypatch):
+    monkeypatch.setattr(caches, "MIN_COMPILE_S", 0.0)
+    folder = use_compilation_cache(log=fail_on_note)
+    compile_all([2.0])
+    first = programs_of(folder)
+    size = sum((folder / name).stat().st_size for name in first)
+    jax.config.update("jax_compilation_cache_max_size", 2 * size + size // 2)
+    compilation_cache.reset_cache()
+    compile_all([3.0, 2.0, 5.0])
+    assert first < programs_of(folder)
+    assert sum((folder / name).stat().st_size for name in programs_of(folder)) <= 2.5 * size
+
+
+def test_programs_without_a_time_of_use_do_not_stop_the_cache(monkeypatch):
+    monkeypatch.setattr(caches, "MIN_COMPILE_S", 0.0)
+    folder = user_cache("compiled")
+    folder.mkdir(mode=0o700, parents=True)
+    (folder / "older-cache").write_bytes(b"0")
+    (folder / "notes.txt").write_text("mine")
+    assert use_compilation_cache(log=fail_on_note) == folder
+    compile_all([2.0])
+    assert programs_of(folder) and "older-cache" not in programs_of(folder)
+    assert (folder / "notes.txt").exists()
+    assert jax.config.jax_compilation_cache_max_size == caches.MAX_BYTES
+
+
+def test_a_folder_of_the_users_choice_has_no_limit(tmp_path):
+    assert use_compilation_cache(str(tmp_path / "mine"), log=fail_on_note) == tmp_path / "mine"
+    assert jax.config.jax_compilation_cache_max_size == -1

@@ -64,7 +64,7 @@ def start(program):
 
 
 def end(process):
-    """Exit code and lines of a program, those of an exception that Python reports as ignored left out."""
+    """Return exit code and lines of a program, without lines of exceptions that Python ignores."""
     output, errors = process.communicate(timeout=30)
     assert output == ""
     lines = errors.splitlines()
@@ -79,7 +79,7 @@ def test_a_signal_ends_a_command_with_one_line_and_the_code_of_shells(program, n
     process = start(program)
     process.send_signal(number)
     code, word = ENDS[number]
-    assert end(process) == (code, [f"{word}; give the same command again to go on"])
+    assert end(process) == (code, [f"{word}; give the same command again to continue"])
 
 
 def test_a_second_signal_ends_a_command_at_once():
@@ -87,7 +87,7 @@ def test_a_second_signal_ends_a_command_at_once():
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "tidies\n"
     process.send_signal(signal.SIGINT)
-    assert end(process) == (130, ["interrupted; give the same command again to go on"])
+    assert end(process) == (130, ["interrupted; give the same command again to continue"])
 
 
 def test_unfinished_files_are_removed_where_the_process_leaves(tmp_path):

@@ -27,7 +27,7 @@ def drawn(num_classes, seed=0, size=60):
     return np.where(rng.random(size) < 0.6, label_B, rng.integers(0, num_classes, size)), label_B
 
 
-def test_accuracy_is_the_share_of_equal_entries():
+def test_accuracy_is_the_fraction_of_equal_entries():
     assert accuracy([0, 1, 2, 1], [0, 1, 1, 2]) == 0.5
     assert accuracy(np.array([3]), np.array([3])) == 1.0
 
@@ -35,7 +35,7 @@ def test_accuracy_is_the_share_of_equal_entries():
 @pytest.mark.parametrize(
     "score", [accuracy, macro_f1, METRICS["matthews"], METRICS["pearson"], METRICS["spearman"]]
 )
-def test_a_score_of_nothing_is_refused(score):
+def test_a_score_of_no_examples_is_rejected(score):
     with pytest.raises(ValueError, match="no examples"):
         score([], [])
 
@@ -55,7 +55,7 @@ def test_f1_without_positives_is_zero():
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 7])
-def test_scores_are_those_of_scikit_learn(num_classes):
+def test_scores_equal_scikit_learn(num_classes):
     predicted_B, label_B = drawn(num_classes)
     average = "binary" if num_classes == 2 else "macro"
     expected = {
@@ -70,7 +70,7 @@ def test_scores_are_those_of_scikit_learn(num_classes):
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_macro_f1_leaves_out_classes_that_are_nowhere():
+def test_macro_f1_leaves_out_classes_without_examples():
     predicted_B, label_B = [0, 3, 3, 1], [0, 3, 1, 1]
     assert macro_f1(predicted_B, label_B) == pytest.approx(
         sklearn.metrics.f1_score(label_B, predicted_B, average="macro")
@@ -92,7 +92,7 @@ def test_a_correlation_with_a_constant_is_zero_and_never_nan(name):
         assert METRICS[name](predicted_B, label_B) == 0.0
 
 
-def test_numbers_of_classes_are_read_off_their_names():
+def test_class_values_are_the_numbers_in_their_names():
     np.testing.assert_array_equal(
         classification.class_values(("1", "2.5", "-3"), "pearson"), [1, 2.5, -3]
     )
@@ -103,7 +103,7 @@ def test_numbers_of_classes_are_read_off_their_names():
             classification.class_values(("1", name), "pearson")
 
 
-def test_per_class_scores_are_those_of_scikit_learn():
+def test_per_class_scores_equal_scikit_learn():
     predicted_B, label_B = drawn(5)
     matrix_CC = confusion_matrix(predicted_B, label_B)
     np.testing.assert_array_equal(matrix_CC, sklearn.metrics.confusion_matrix(label_B, predicted_B))
@@ -112,19 +112,19 @@ def test_per_class_scores_are_those_of_scikit_learn():
     assert confusion_matrix([0], [0], 3).tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
-def test_the_majority_share_is_the_accuracy_of_one_answer():
+def test_majority_share_is_the_accuracy_of_one_constant_class():
     assert majority_share([2, 0, 2, 2]) == 0.75
 
 
 def test_calibration_error_by_hand():
-    # bins of a tenth: confidences 0.95 and 0.91, one right: |0.5 - 0.93| of 2; 0.6, right: |1 - 0.6| of 1
+    # Bins of a tenth: 0.95 and 0.91, one correct: |0.5 - 0.93| of 2; 0.6, correct: |1 - 0.6| of 1.
     prob_BC = [[0.95, 0.05], [0.09, 0.91], [0.6, 0.4]]
     expected = (2 * abs(0.5 - 0.93) + abs(1 - 0.6)) / 3
     assert expected_calibration_error(prob_BC, [0, 0, 0], num_bins=10) == pytest.approx(expected)
     assert expected_calibration_error([[1.0, 0.0]], [0]) == 0.0
 
 
-def test_classes_are_decided_by_the_likeliest_or_by_a_threshold():
+def test_decide_takes_the_most_probable_class_or_applies_a_threshold():
     prob_BC = [[0.7, 0.3], [0.69, 0.31], [0.2, 0.8]]
     assert decide(prob_BC).tolist() == [0, 0, 1]
     assert decide(prob_BC, 0.31).tolist() == [0, 1, 1]
@@ -132,7 +132,7 @@ def test_classes_are_decided_by_the_likeliest_or_by_a_threshold():
 
 @pytest.mark.parametrize("metric", THRESHOLD_METRICS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_chosen_threshold_is_the_best_of_all(metric, seed):
+def test_choose_threshold_finds_the_best_score(metric, seed):
     rng = np.random.default_rng(seed)
     label_B = (rng.random(40) < 0.3).astype(int)
     prob_B = np.round(np.clip(0.3 * label_B + 0.6 * rng.random(40), 0, 1), 2)  # equal ones too
@@ -145,18 +145,18 @@ def test_the_chosen_threshold_is_the_best_of_all(metric, seed):
     assert score == pytest.approx(found) and score == pytest.approx(max(every))
 
 
-def test_of_equal_thresholds_the_nearest_to_a_half_is_taken():
+def test_the_threshold_nearest_to_a_half_is_taken_of_equal_ones():
     assert choose_threshold([0.1, 0.5, 0.9], [0, 0, 1], "accuracy") == (pytest.approx(0.7), 1.0)
     assert choose_threshold([0.0, 1.0], [0, 1], "f1") == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan"), "0.5", True])
-def test_what_is_no_threshold_is_refused(value):
+def test_values_outside_0_and_1_are_rejected_as_threshold(value):
     with pytest.raises(ValueError, match="expected a probability of the second class"):
         check_threshold(value, 2)
 
 
-def test_thresholds_are_for_two_classes():
+def test_thresholds_need_two_classes():
     check_threshold(0.5, 2)
     check_threshold(None, 3)
     with pytest.raises(ValueError, match="for two classes; the model has 3"):

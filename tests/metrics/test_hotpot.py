@@ -1,6 +1,12 @@
 import pytest
 
-from adapler_jax.metrics.hotpot import Scores, hotpot_scores, join, score_answer, score_facts
+from adapler_jax.metrics.hotpot import (
+    HotpotScores,
+    hotpot_scores,
+    joint_scores,
+    score_answer,
+    score_facts,
+)
 
 
 def test_answer_by_hand():
@@ -15,7 +21,7 @@ def test_answer_by_hand():
 
 
 @pytest.mark.parametrize("whole", ["yes", "No", "noanswer"])
-def test_yes_no_and_noanswer_are_right_as_a_whole_or_not_at_all(whole):
+def test_yes_no_and_noanswer_score_only_if_they_match_exactly(whole):
     assert (
         score_answer(whole, f"{whole} indeed")
         == score_answer(f"{whole} indeed", whole)
@@ -48,9 +54,11 @@ def test_facts_of_empty_sets():
 
 def test_joint_scores_are_products():
     # Precision 1/2 * 1/2, recall 1 * 1/2: F1 = 2 * 1/4 * 1/2 / (3/4).
-    found = join(Scores(1.0, 2 / 3, 1 / 2, 1.0), Scores(0.0, 1 / 2, 1 / 2, 1 / 2))
+    found = joint_scores(
+        HotpotScores(1.0, 2 / 3, 1 / 2, 1.0), HotpotScores(0.0, 1 / 2, 1 / 2, 1 / 2)
+    )
     assert found == (0.0, pytest.approx(1 / 3), 1 / 4, 1 / 2)
-    assert join(Scores(1, 1, 1, 1), Scores(0, 0, 0, 0)) == (0, 0, 0, 0)
+    assert joint_scores(HotpotScores(1, 1, 1, 1), HotpotScores(0, 0, 0, 0)) == (0, 0, 0, 0)
 
 
 ANSWERS = {"1": "yes", "2": "Eiffel Tower"}
@@ -83,25 +91,12 @@ def test_right_predictions_score_one():
     assert found.pop("total") == 2 and set(found.values()) == {1.0}
 
 
-def test_what_is_missing_scores_zero_where_asked_for():
-    found = hotpot_scores(
-        {"1": "yes"}, {"1": [], "2": FACTS["2"]}, ANSWERS, FACTS, missing_scores_zero=True
-    )
-    assert (found["em"], found["sp_em"], found["joint_em"], found["joint_f1"]) == (
-        0.5,
-        0.5,
-        0.0,
-        0.0,
-    )
-    assert hotpot_scores({}, {}, ANSWERS, FACTS, missing_scores_zero=True)["joint_f1"] == 0.0
-
-
-def test_what_is_missing_is_named():
+def test_missing_predictions_and_facts_are_named():
     with pytest.raises(ValueError, match="1 questions have no prediction: '2'"):
         hotpot_scores({"1": "yes"}, FACTS, ANSWERS, FACTS)
     with pytest.raises(ValueError, match="2 questions have no prediction: '1', '2'"):
         hotpot_scores(ANSWERS, {}, ANSWERS, FACTS)
-    with pytest.raises(ValueError, match="'2' is only in one of answers and wanted_facts"):
+    with pytest.raises(ValueError, match="'2' is only in one of answers and gold_facts"):
         hotpot_scores(ANSWERS, FACTS, ANSWERS, {"1": []})
     with pytest.raises(ValueError, match="no questions"):
         hotpot_scores({}, {}, {}, {})

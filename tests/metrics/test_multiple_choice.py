@@ -1,58 +1,54 @@
 import numpy as np
 import pytest
 
-from adapler_jax.metrics.multiple_choice import choice_accuracy, choose_options
+from adapler_jax.metrics.multiple_choice import best_options, multiple_choice_accuracy
 
 
 def test_the_highest_score_of_each_question_is_chosen():
-    chosen_Q = choose_options([0.1, 0.9, 0.3, -1.0, -2.0, -0.5, 7.0], [0, 0, 0, 1, 1, 1, 2])
+    chosen_Q = best_options([0.1, 0.9, 0.3, -1.0, -2.0, -0.5, 7.0], [0, 0, 0, 1, 1, 1, 2])
     assert chosen_Q.tolist() == [1, 2, 0]
 
 
-def test_rows_of_a_question_need_not_lie_together():
+def test_rows_of_a_question_need_not_be_adjacent():
     # Question 0: 0.2, 0.1; question 1: 0.5, 0.4, 0.6.
-    assert choose_options([0.5, 0.2, 0.4, 0.1, 0.6], [1, 0, 1, 0, 1]).tolist() == [0, 2]
+    assert best_options([0.5, 0.2, 0.4, 0.1, 0.6], [1, 0, 1, 0, 1]).tolist() == [0, 2]
 
 
-def test_ties_go_to_the_first_or_where_asked_to_the_last():
-    score_R, group_R = [1.0, 3.0, 3.0, 2.0, 0.0, 0.0], [0, 0, 0, 0, 1, 1]
-    assert choose_options(score_R, group_R).tolist() == [1, 0]
-    assert choose_options(score_R, group_R, last_of_ties=True).tolist() == [2, 1]
+def test_the_first_of_equal_options_is_chosen():
+    score_R, question_R = [1.0, 3.0, 3.0, 2.0, 0.0, 0.0], [0, 0, 0, 0, 1, 1]
+    assert best_options(score_R, question_R).tolist() == [1, 0]
 
 
 def test_minus_infinity_is_a_score():
-    assert choose_options([-np.inf, -1e30, -np.inf, -np.inf], [0, 0, 1, 1]).tolist() == [1, 0]
+    assert best_options([-np.inf, -1e30, -np.inf, -np.inf], [0, 0, 1, 1]).tolist() == [1, 0]
 
 
-def test_chosen_options_are_those_of_a_loop():
+def test_best_options_equal_a_loop_over_questions():
     rng = np.random.default_rng(0)
-    group_R = rng.permutation(np.concatenate([np.arange(40), rng.integers(0, 40, 200)]))
+    question_R = rng.permutation(np.concatenate([np.arange(40), rng.integers(0, 40, 200)]))
     score_R = rng.integers(0, 4, 240).astype(np.float32)
-    rows = [np.flatnonzero(group_R == group) for group in range(40)]
-    assert choose_options(score_R, group_R).tolist() == [
+    rows = [np.flatnonzero(question_R == question) for question in range(40)]
+    assert best_options(score_R, question_R).tolist() == [
         int(np.argmax(score_R[row])) for row in rows
     ]
-    last = [len(row) - 1 - int(np.argmax(score_R[row][::-1])) for row in rows]
-    assert choose_options(score_R, group_R, last_of_ties=True).tolist() == last
 
 
 def test_accuracy_by_hand():
-    assert choice_accuracy(
+    assert multiple_choice_accuracy(
         [1.0, 2.0, 5.0, 4.0, 0.0, 0.0], [0, 0, 1, 1, 2, 2], [1, 1, 0]
     ) == pytest.approx(2 / 3)
-    assert choice_accuracy([0.0, 0.0], [0, 0], [1], last_of_ties=True) == 1.0
 
 
-def test_rows_that_are_no_options_are_refused():
+def test_rows_that_are_no_options_are_rejected():
     with pytest.raises(ValueError, match=r"scores \(2,\) and questions \(1,\)"):
-        choose_options([1.0, 2.0], [0])
+        best_options([1.0, 2.0], [0])
     with pytest.raises(ValueError, match="row 1 is NaN"):
-        choose_options([1.0, np.nan], [0, 0])
+        best_options([1.0, np.nan], [0, 0])
     with pytest.raises(ValueError, match="row 0 is of question -1"):
-        choose_options([1.0, 2.0], [-1, 0])
+        best_options([1.0, 2.0], [-1, 0])
     with pytest.raises(ValueError, match="question 1 of 3 has no options"):
-        choose_options([1.0, 2.0], [0, 2])
+        best_options([1.0, 2.0], [0, 2])
     with pytest.raises(ValueError, match="labels for 1 questions"):
-        choice_accuracy([1.0, 2.0], [0, 0], [0, 1])
+        multiple_choice_accuracy([1.0, 2.0], [0, 0], [0, 1])
     with pytest.raises(ValueError, match="no examples"):
-        choice_accuracy([], [], [])
+        multiple_choice_accuracy([], [], [])

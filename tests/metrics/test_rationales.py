@@ -30,7 +30,7 @@ def test_average_precision_by_hand():
 
 
 def test_equal_scores_are_taken_together():
-    # Words of 0.4: two of three are wanted, precision 2/3 at recall 2/3; all: 3/4 at 1.
+    # Words of 0.4: two of three are in the rationale, precision 2/3 at recall 2/3; all: 3/4 at 1.
     found = average_precision([0.4, 0.4, 0.4, 0.0], [True, False, True, True])
     assert found == 2 / 3 * 2 / 3 + (1 - 2 / 3) * 3 / 4
     assert average_precision([1.0, 1.0], [True, False]) == 0.5
@@ -38,7 +38,7 @@ def test_equal_scores_are_taken_together():
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(strategies.data())
-def test_average_precision_and_curve_are_those_of_scikit_learn(data):
+def test_average_precision_and_curve_equal_scikit_learn(data):
     metrics = pytest.importorskip("sklearn.metrics")
     num_words = data.draw(strategies.integers(1, 30))
     score_W = data.draw(
@@ -67,7 +67,7 @@ def test_without_a_rationale_precision_is_not_defined():
     assert [len(side) for side in precision_recall([], [])] == [0, 0]
 
 
-def test_above_uniform_is_more_than_an_equal_share():
+def test_above_uniform_is_more_than_an_equal_fraction():
     np.testing.assert_array_equal(
         above_uniform([0.5, 0.25, 0.25, 0.0]), [True, False, False, False]
     )
@@ -85,7 +85,7 @@ def test_false_positive_rate_by_hand():
     assert np.isnan(false_positive_rate([True], [True]))
 
 
-def test_top_words_are_counted_up_and_the_earlier_of_equal_ones_goes_first():
+def test_choose_top_rounds_up_and_takes_the_earlier_of_equal_words():
     np.testing.assert_array_equal(
         choose_top([1.0, 3.0, 3.0, 2.0], 0.25), [False, True, False, False]
     )
@@ -97,10 +97,10 @@ def test_top_words_are_counted_up_and_the_earlier_of_equal_ones_goes_first():
     assert choose_top([], 0.5).shape == (0,)
 
 
-@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
-def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match="share is"):
-        choose_top([1.0], share)
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1])
+def test_a_fraction_outside_0_and_1_is_rejected(fraction):
+    with pytest.raises(ValueError, match="fraction is"):
+        choose_top([1.0], fraction)
 
 
 def test_token_f1_by_hand():
@@ -114,15 +114,15 @@ def test_spans_are_unbroken_runs():
     assert spans_of([False, False]) == [] and spans_of([]) == []
 
 
-def test_spans_match_from_half_of_their_union_on():
+def test_spans_match_from_half_of_their_union():
     assert (
         iou((0, 2), (1, 3)) == 1 / 3 and iou((0, 2), (2, 4)) == 0.0 and iou((0, 1), (0, 2)) == 0.5
     )
     chosen = [True, False, False, True, True, False, True]  # (0, 1), (3, 5), (6, 7)
-    wanted = [True, True, False, False, True, True, False]  # (0, 2), (4, 6)
-    assert matched_spans(chosen, wanted) == (1 / 3, 1 / 2)
+    human = [True, True, False, False, True, True, False]  # (0, 2), (4, 6)
+    assert matched_spans(chosen, human) == (1 / 3, 1 / 2)
     assert matched_spans([False], [True]) == (0.0, 0.0)
-    assert matched_spans(chosen, wanted, min_iou=0.6) == (0.0, 0.0)
+    assert matched_spans(chosen, human, min_iou=0.6) == (0.0, 0.0)
 
 
 def test_iou_f1_is_of_mean_precision_and_recall():
@@ -139,6 +139,6 @@ def test_comprehensiveness_and_sufficiency_are_means_over_the_bins():
 
 
 @pytest.mark.parametrize("score_W", [[0.1], [0.1, 0.2, 0.3], [[0.1, 0.2]], [0.1, float("nan")]])
-def test_scores_that_do_not_fit_the_words_are_refused(score_W):
-    with pytest.raises(ValueError, match="expected one a word|NaN"):
+def test_scores_that_do_not_fit_the_words_are_rejected(score_W):
+    with pytest.raises(ValueError, match=r"expected one a word|NaN"):
         average_precision(score_W, [True, False])

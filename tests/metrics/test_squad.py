@@ -7,13 +7,13 @@ from hypothesis import strategies
 
 from adapler_jax.metrics.squad import (
     ALWAYS,
+    answer_f1,
     apply_threshold,
+    best_answer_scores,
     best_threshold,
     exact_match,
-    f1,
     find_thresholds,
     normalize,
-    score_answer,
     squad_scores,
     token_overlap,
 )
@@ -47,25 +47,25 @@ def test_exact_match_ignores_case_articles_and_punctuation():
 def test_overlap_counts_repeated_words_as_often_as_both_have_them():
     # Two of three predicted words are in the answer of four, "x" only once.
     assert token_overlap("x x y", "x y z w") == (pytest.approx(4 / 7), 2 / 3, 2 / 4)
-    assert f1("x", "y") == 0.0
+    assert answer_f1("x", "y") == 0.0
 
 
 def test_overlap_of_empty_texts():
-    assert f1("", "") == f1("the", "") == 1.0
-    assert f1("", "x") == f1("x", "") == 0.0
+    assert answer_f1("", "") == answer_f1("the", "") == 1.0
+    assert answer_f1("", "x") == answer_f1("x", "") == 0.0
 
 
-def test_the_best_accepted_answer_counts_for_each_score_by_itself():
+def test_each_score_takes_its_own_best_accepted_answer():
     # "New York" is exact; against "New York City" F1 is 2 * 1 * 2/3 / (5/3).
-    assert score_answer("New York", ["New York City", "the new york"]) == (1.0, 1.0)
-    assert score_answer("New York", ["New York City", "york"]) == (0.0, pytest.approx(0.8))
+    assert best_answer_scores("New York", ["New York City", "the new york"]) == (1.0, 1.0)
+    assert best_answer_scores("New York", ["New York City", "york"]) == (0.0, pytest.approx(0.8))
 
 
 def test_answers_that_normalize_to_nothing_count_as_no_answer():
-    assert score_answer("", ["the", "!"]) == (1.0, 1.0)
-    assert score_answer("x", ["the"]) == (0.0, 0.0)
-    assert score_answer("", ["the", "x"]) == (0.0, 0.0)
-    assert score_answer("", []) == (1.0, 1.0)
+    assert best_answer_scores("", ["the", "!"]) == (1.0, 1.0)
+    assert best_answer_scores("x", ["the"]) == (0.0, 0.0)
+    assert best_answer_scores("", ["the", "x"]) == (0.0, 0.0)
+    assert best_answer_scores("", []) == (1.0, 1.0)
 
 
 def test_scores_of_both_kinds_of_questions_by_hand():
@@ -91,29 +91,20 @@ def test_scores_of_both_kinds_of_questions_by_hand():
     }
 
 
-def test_one_kind_of_questions_has_no_parts():
+def test_questions_of_one_kind_have_no_scores_by_kind():
     assert squad_scores({"1": "x"}, {"1": ["x"]}) == {"exact": 1.0, "f1": 1.0, "total": 1}
     assert squad_scores({"1": ""}, {"1": []}) == {"exact": 1.0, "f1": 1.0, "total": 1}
 
 
 def test_missing_predictions_are_named_and_counted():
     answers = {str(number): ["x"] for number in range(6)}
-    with pytest.raises(
-        ValueError, match="5 questions have no prediction: '1', '2', '3' ...;.*missing_scores_zero"
-    ):
+    with pytest.raises(ValueError, match=r"5 questions have no prediction: '1', '2', '3' ...;"):
         squad_scores({"0": "x"}, answers)
     with pytest.raises(ValueError, match="1 questions have no prediction: 'q';"):
         squad_scores({}, {"q": []})
 
 
-def test_missing_predictions_score_zero_where_asked_for():
-    scores = squad_scores(
-        {"1": "x"}, {"1": ["x"], "2": [], "3": ["y"], "4": []}, missing_scores_zero=True
-    )
-    assert (scores["exact"], scores["no_ans_f1"], scores["has_ans_f1"]) == (0.25, 0.0, 0.5)
-
-
-def test_scores_of_no_questions_are_refused():
+def test_scores_of_no_questions_are_rejected():
     with pytest.raises(ValueError, match="no questions"):
         squad_scores({}, {})
 
@@ -121,7 +112,7 @@ def test_scores_of_no_questions_are_refused():
 def test_best_threshold_by_hand():
     # None answered: 2 of 4 right. In the order of the differences: +1, -1, +0.5, 0.
     found = best_threshold([3.0, -2.0, 1.0, -1.0], [0.0, 1.0, 0.5, 0.0], [False, True, True, False])
-    assert found == (3 / 4, -1.5)  # between the last that is answered and the next
+    assert found == (3 / 4, -1.5)  # between the last that is answered and the next one
 
 
 def test_the_smallest_of_the_best_thresholds_is_taken():
@@ -129,29 +120,24 @@ def test_the_smallest_of_the_best_thresholds_is_taken():
     assert best_threshold([1.0, 2.0], [1.0, 0.5], [True, False]) == (1.0, 1.5)
 
 
-def test_a_threshold_behind_all_differences_leaves_room_for_rounding():
+def test_a_threshold_after_all_differences_leaves_room_for_rounding():
     assert best_threshold([1.0, 2.0], [0.0, 1.0], [False, True]) == (0.5, 0.0)
     assert best_threshold([2.0, 1.0, 0.0], [1.0, 1.0, 0.0], [True, True, False]) == (2 / 3, 3.0)
 
 
-def test_where_every_question_has_an_answer_one_is_always_given():
+def test_threshold_is_always_if_every_question_has_an_answer():
     assert best_threshold([1.0, 4.0], [1.0, 0.0], [True, True]) == (0.5, ALWAYS)
     assert best_threshold([1.0, 4.0], [0.0, 0.0], [True, True]) == (0.0, ALWAYS)
-    assert best_threshold([1.0, 4.0], [1.0, 0.0], [True, True], as_published=True) == (0.5, 1.0)
 
 
 def test_answering_nothing_is_where_the_search_starts():
     nothing_right = best_threshold([-3.0, 5.0], [0.0, 0.0], [False, True])
     assert nothing_right == (0.5, -4.0)
     assert best_threshold([3.0, 5.0], [0.0, 0.0], [False, True]) == (0.5, 0.0)
-    assert best_threshold([-3.0, 5.0], [0.0, 0.0], [False, True], as_published=True) == (0.5, 0.0)
 
 
 def test_questions_of_one_difference_are_answered_together():
-    # Published: the first of the two can be answered alone.
-    questions = ([1.0, 1.0], [1.0, 0.0], [True, False])
-    assert best_threshold(*questions) == (0.5, 0.0)
-    assert best_threshold(*questions, as_published=True) == (1.0, 1.0)
+    assert best_threshold([1.0, 1.0], [1.0, 0.0], [True, False]) == (0.5, 0.0)
 
 
 def test_questions_without_a_span_change_nothing():
@@ -164,7 +150,7 @@ def test_questions_without_a_span_change_nothing():
 
 @strategies.composite
 def scored_questions(draw):
-    """Differences with ties, scores of eighths so that sums are exact, and which have answers."""
+    """Draw differences with ties, scores in eighths for exact sums, and answerability."""
     count = draw(strategies.integers(1, 12))
     difference_Q = draw(
         strategies.lists(strategies.integers(-4, 4), min_size=count, max_size=count)
@@ -194,21 +180,8 @@ def test_best_threshold_is_the_best_of_all(questions):
         assert last < found.value < min(difference_Q[difference_Q > last], default=np.inf)
 
 
-@hypothesis.settings(deadline=None, max_examples=100)
-@hypothesis.given(scored_questions())
-def test_the_published_search_goes_question_by_question(questions):
-    order = sorted(range(len(questions[0])), key=lambda row: questions[0][row])
-    total = best = int(np.sum(~questions[2]))
-    threshold = 0.0
-    for difference, score, answerable in zip(*(values[order] for values in questions)):
-        total += score if answerable else score - 1
-        if total > best:
-            best, threshold = total, difference
-    assert best_threshold(*questions, as_published=True) == (best / len(order), threshold)
-
-
-def test_what_no_threshold_can_be_found_for_is_refused():
-    with pytest.raises(ValueError, match="shapes.*one number a question"):
+def test_best_threshold_rejects_invalid_questions():
+    with pytest.raises(ValueError, match=r"shapes.*one number a question"):
         best_threshold([1.0, 2.0], [1.0], [True])
     with pytest.raises(ValueError, match="no questions"):
         best_threshold([], [], [])
@@ -231,13 +204,13 @@ def test_thresholds_of_questions_by_id():
     )
 
 
-def test_scores_under_the_threshold_found_are_those_that_it_promised():
+def test_scores_at_the_found_threshold_equal_its_score():
     for name, threshold in find_thresholds(SPANS, DIFFERENCES, ANSWERS).items():
         scores = squad_scores(apply_threshold(SPANS, DIFFERENCES, threshold.value), ANSWERS)
         assert scores[name] == threshold.score
 
 
-def test_no_answer_is_given_above_the_threshold_only():
+def test_no_answer_is_predicted_only_above_the_threshold():
     assert apply_threshold(SPANS, DIFFERENCES, 1.0) == {
         "1": "",
         "2": "sky",
@@ -255,7 +228,7 @@ def test_a_missing_difference_is_named():
 
 
 @pytest.mark.compare
-def test_scores_are_those_of_torchmetrics():
+def test_scores_equal_torchmetrics():
     squad = pytest.importorskip("torchmetrics.functional.text").squad
     rng = np.random.default_rng(0)
     words = [

@@ -340,7 +340,8 @@ def test_a_damaged_record_is_named(finished, content):
         (
             "run.json",
             "{}",
-            "no or wrong method, model, task, data.cache_dir, data.split_fractions, .*data.max_length",
+            "no or wrong method, model, task, data.cache_dir, data.class_names, "
+            ".*data.max_length, .*data.split_fractions",
         ),
         ("run.json", '{"data": {"split_fractions": null}}', "no or wrong .*data.split_fractions"),
         ("run.json", '{"method": "lstm"}', "no or wrong .*method"),
@@ -550,7 +551,7 @@ def test_long_curves_are_thinned():
 
 def test_the_command_ends_on_a_mistake_in_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "adapler_jax.cli.report", f"--workdir={tmp_path}"],
+        [sys.executable, "-m", "adapler_jax", "report", f"--workdir={tmp_path}"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -371,7 +371,7 @@ def test_columns_that_the_output_does_not_have_are_left_out():
 
 def command(*arguments, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "adapler_jax.cli.predict", *arguments],
+        [sys.executable, "-m", "adapler_jax", "predict", *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -8,7 +8,7 @@ from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.question_answerer import QAPrediction
 from adapler_jax.inference.words import Word
-from adapler_jax.io.terminal import one_line
+from adapler_jax.io.messages import one_line
 from adapler_jax.serving.marked_text import (
     has_colour,
     mark_all,

@@ -85,7 +85,7 @@ def test_saliency_and_soft_labels_follow_repeated_rows():
         saliency=saliency, teacher_logits=np.arange(16, dtype=np.float32).reshape(8, 2)
     )
     found = balance(split, seed=0)
-    batches = train_batches(found, batch_size=5, lengths=(4,), seed=0, extras=extras)
+    batches = train_batches(found, batch_size=5, lengths=(4,), seed=0, example_arrays=extras)
     for batch in itertools.islice(batches, 3):
         np.testing.assert_array_equal(batch.token_BL[:, 0], batch.example_id_B + 1)
         np.testing.assert_array_equal(batch.saliency_BL[:, 0], batch.example_id_B)

@@ -10,8 +10,8 @@ import pytest
 
 from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.heads import init_classifier
-from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.training import phases
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.example_arrays import load_arrays
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model, save_model

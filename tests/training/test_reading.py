@@ -8,8 +8,9 @@ import pytest
 
 from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.question_answerer import QuestionAnswerer
-from adapler_jax.report.evaluation import evaluate_workdir, example_answers
+from adapler_jax.serving.run_examples import example_answers
 from adapler_jax.training import phases
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import check_config, run_all
 from adapler_jax.weights.save import load_model
 from configs import adapler, finetune, powerbert, trbert
@@ -272,7 +273,7 @@ def test_limits_that_are_none_are_refused_before_any_work(make_reading):
         with pytest.raises(ValueError, match=f"config.qa.{field} is 0; expected 1 or more"):
             check_config(make_reading(finetune, **{f"qa__{field}": 0}))
     with pytest.raises(
-        ValueError, match="config.qa.num_validation_examples is -1; expected 0 to inf"
+        ValueError, match="config.qa.num_validation_examples is -1; expected 0 or more"
     ):
         check_config(make_reading(finetune, qa__num_validation_examples=-1))
 

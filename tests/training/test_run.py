@@ -19,12 +19,12 @@ from adapler_jax import forward as full_width
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text, write_checksums
 from adapler_jax.io.provenance import command_line, module_command
-from adapler_jax.report.evaluation import finished_phases
-from adapler_jax.training import from_config as recipe
 from adapler_jax.training import loop, phases
+from adapler_jax.training.finished import finished_phases
+from adapler_jax.training.methods.adapler import load_saliency, make_adapler
 from adapler_jax.training.metrics_log import MetricsLog, read_metrics_log
 from adapler_jax.training.run import describe, run_all
-from adapler_jax.training.setup import check_finetuned, prepare, truncation_note
+from adapler_jax.training.setup import check_finetuned, load_run_context, truncation_note
 from adapler_jax.training.summary import summary
 from adapler_jax.training.workdir import (
     check_data,
@@ -287,7 +287,7 @@ def test_the_pruner_has_the_options_of_the_config(make_config):
     config = make_config(
         adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5
     )
-    pruner = recipe.pruner_from_config(tiny.CONFIG, config.adapler)
+    pruner = make_adapler(tiny.CONFIG, config.adapler)
     params, batch = tiny.make_params(pruner, threshold=0.01), tiny.make_batch()
     assert params["pruner"]["hidden"]["kernel"].shape[-1] == 3
     assert float(pruner.init(jax.random.key(0), tiny.CONFIG)["threshold_N"][0]) == 0.5
@@ -420,7 +420,7 @@ def test_a_card_that_its_user_edits_costs_no_training(tmp_path):
     damage(tmp_path / "model" / "model.safetensors")
     with pytest.raises(
         ValueError,
-        match="from its start; where you changed it yourself, remove .*model.sha256 alone",
+        match="from its start; if you changed it yourself, remove .*model.sha256 alone",
     ):
         phases.load_phase_model(tmp_path)
 
@@ -634,10 +634,10 @@ def test_a_missing_source_is_said_before_the_model_is_looked_up():
     with pytest.raises(
         ValueError, match="task 'custom' has no source of its own; set config.data.source"
     ):
-        prepare(config, log=silent)
+        load_run_context(config, log=silent)
     config.data.sources = {"train": "file:a.csv"}
     with pytest.raises(ValueError, match="/no/such/model"):
-        prepare(config, log=silent)
+        load_run_context(config, log=silent)
 
 
 def closing_lines(workdir, names):
@@ -665,7 +665,7 @@ def test_batch_lengths_above_the_maximum_fall_away(uninterrupted, make_config, w
     workdir, model = workdirs(), str(uninterrupted / "finetune" / "model")
     config = make_config("finetuned", model=model, data__max_length=9, data__bucket_lengths=(6, 16))
     run_all(config, workdir, log=silent, last_phase="saliency")
-    assert phases.load_extras(workdir / "saliency").saliency.shape == (96, 9)
+    assert load_saliency(workdir / "saliency").saliency.shape == (96, 9)
 
 
 def test_a_second_process_on_the_workdir_is_refused_and_none_is_after_a_kill(make_config, workdirs):
@@ -736,7 +736,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ),
         (
             {"finetune__early_stopping_patience": -1},
-            "finetune.early_stopping_patience is -1; expected 0 to inf",
+            "finetune.early_stopping_patience is -1; expected 0 or more",
         ),
         ({"finetune__num_epochs": -1}, "config.finetune.num_epochs is -1; expected 0 or more"),
         ({"adapler__num_epochs": 0}, "config.adapler.num_epochs is 0; expected 1 or more"),
@@ -752,7 +752,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
         ),
         (
             {"adapler__length_target": 75.0},
-            "length_target is 75.0; with relative_length=True it is a share, at most 1",
+            "length_target is 75.0; with relative_length=True it is a fraction, at most 1",
         ),
         (
             {"adapler__relative_length": False},
@@ -807,10 +807,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_term_and_step(make_co
             {"data__sources": {"test": 5}},
             "config.data.sources holds 5 for test; expected a source",
         ),
-        ({"finetune__clip_norm": -1.0}, "config.finetune.clip_norm is -1.0; expected 0.0 to inf"),
+        ({"finetune__clip_norm": -1.0}, "config.finetune.clip_norm is -1.0; expected 0.0 or more"),
         (
             {"adapler__length_target": -0.1},
-            "config.adapler.length_target is -0.1; expected 0.0 to inf",
+            "config.adapler.length_target is -0.1; expected 0.0 or more",
         ),
         (
             {"adapler__threshold_noise": 6.0},

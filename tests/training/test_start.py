@@ -7,16 +7,17 @@ import pytest
 from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.pruning import keep_all
 from adapler_jax.training import phases
-from adapler_jax.training.setup import prepare
+from adapler_jax.training.methods import finetune
+from adapler_jax.training.setup import load_run_context
 from adapler_jax.training.task_data import load_task_data
 from adapler_jax.weights.save import load_model
 from tests.training.conftest import write_checkpoint
 
 
 def prepared(config):
-    """Return the setup of a config, and what it reports."""
+    """Return the context of a config, and what it reports."""
     lines = []
-    return prepare(config, log=lines.append), lines
+    return load_run_context(config, log=lines.append), lines
 
 
 @pytest.fixture(name="start", scope="module")
@@ -40,11 +41,11 @@ def test_names_of_the_checkpoint_are_kept_where_the_data_numbers_its_classes(
     variant, make_config, tmp_path
 ):
     config = make_config(variant, data__class_names=())
-    setup, lines = prepared(config)
-    assert setup.task.class_names == ("0", "1") and setup.class_names == ("bad", "good")
+    context, lines = prepared(config)
+    assert context.task.class_names == ("0", "1") and context.class_names == ("bad", "good")
     assert any("taken in the checkpoint's order: 0 is bad, 1 is good" in line for line in lines)
-    params = setup.pretrained | {"pruner": {}}
-    phases.save_phase_model(tmp_path, setup, params, keep_all())
+    params = context.pretrained | {"pruner": {}}
+    phases.save_phase_model(tmp_path, context, params, keep_all())
     saved = load_model(tmp_path / "model")
     assert saved.class_names == ("bad", "good")
     task = load_task_data(config, tmp_path / "model", only=("test",), saved_names=saved.class_names)
@@ -55,8 +56,8 @@ def test_names_of_the_checkpoint_are_kept_where_the_data_numbers_its_classes(
 
 
 def test_names_that_a_config_gives_are_the_names(make_config):
-    setup, _ = prepared(make_config(data__class_names=("0", "1")))
-    assert setup.class_names == ("0", "1")
+    context, _ = prepared(make_config(data__class_names=("0", "1")))
+    assert context.class_names == ("0", "1")
 
 
 @pytest.mark.parametrize(("names", "expected"), [((), 0.25), (("good", "bad"), 0.75)])
@@ -64,26 +65,26 @@ def test_a_decision_threshold_is_kept_in_the_dense_model(
     names, expected, start, make_config, monkeypatch, tmp_path
 ):
     config = make_config("finetuned", model=start(0.25), data__class_names=names)
-    setup, lines = prepared(config)
+    context, lines = prepared(config)
     assert any("threshold 0.25 is kept in the dense model; pruned" in line for line in lines)
     used = []
 
-    def validate(params, setup, pruner, batches, scorer):
+    def validate(params, context, pruner, batches, scorer):
         used.append(scorer._threshold)
         return {"score": 0.5}
 
-    monkeypatch.setattr(phases, "validate", validate)
-    phases.keep_finetuned(tmp_path / "finetune", setup, config)
+    monkeypatch.setattr(finetune, "validate", validate)
+    finetune.keep_finetuned(tmp_path / "finetune", context, config)
     saved = load_model(tmp_path / "finetune" / "model")
     assert saved.extra[THRESHOLD] == expected and used == [expected]
 
 
 def test_a_decision_threshold_is_left_out_with_a_note_where_training_follows(start, make_config):
-    setup, lines = prepared(make_config(model=start(0.25)))
-    assert setup.decision_threshold is None
+    context, lines = prepared(make_config(model=start(0.25)))
+    assert context.decision_threshold is None
     assert any("threshold 0.25 of" in line and "is left out" in line for line in lines)
 
 
 def test_a_decision_threshold_out_of_range_names_its_file(start, make_config):
     with pytest.raises(ValueError, match=r"config.json: extra.decision_threshold: .*1.5"):
-        prepare(make_config("finetuned", model=start(1.5)), log=print)
+        load_run_context(make_config("finetuned", model=start(1.5)), log=print)

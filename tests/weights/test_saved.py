@@ -231,7 +231,7 @@ def test_an_architecture_that_no_class_computes_is_not_claimed(tmp_path, params)
     ("head", "use"),
     [
         (CLASSIFICATION, "from adapler_jax.inference.classifier import Classifier"),
-        (SPAN, "from adapler_jax.inference.question_answerer import Reader"),
+        (SPAN, "from adapler_jax.inference.question_answerer import QuestionAnswerer"),
         (choice(4), "from adapler_jax.inference.multiple_choice import MultipleChoice"),
         (hotpot(3), "adapler_jax.weights.save.load_model"),
     ],

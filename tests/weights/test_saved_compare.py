@@ -1,4 +1,4 @@
-"""A saved folder is the same thing to transformers: it answers as Classifier, Reader and MultipleChoice do."""
+"""A saved folder is the same thing to transformers: it answers as Classifier, QuestionAnswerer and MultipleChoice do."""
 
 import json
 
@@ -188,7 +188,7 @@ def best_answer(model, tokenizer, question, context):
         padding=True,
         return_tensors="pt",
         return_overflowing_tokens=True,
-        doc_stride=MAX_LENGTH - asked - LIMITS["doc_stride"],
+        stride=MAX_LENGTH - asked - LIMITS["doc_stride"],
     )
     encodings = inputs.encodings
     inputs.pop("overflow_to_sample_mapping")

@@ -1,24 +1,34 @@
-"""Tokenized examples -> batches of few fixed shapes: shuffled for training by grain, sorted for evaluation."""
+"""Make batches of few fixed shapes: shuffled for training by grain, sorted for evaluation.
+
+    N groups of examples
+
+Examples of one question are a group: `Tokenized.group` consecutive rows that stay in one batch.
+"""
 
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from typing import overload
 
 import grain
 import numpy as np
 
 from adapler_jax.data.batching.lengths import bucket_for, check_lengths
-from adapler_jax.data.batching.padding import PerExampleArrays, add_extras, check_extras, pad_batch
+from adapler_jax.data.batching.padding import (
+    PerExampleArrays,
+    add_example_arrays,
+    check_example_arrays,
+    pad_batch,
+)
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.types import Batch
 
-_READ_AHEAD = grain.ReadOptions(
-    num_threads=1, prefetch_buffer_size=4
-)  # batches made while a step runs
+# Batches that are made while a step runs.
+_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 
 
 def num_steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Return the full batches in an epoch; a set smaller than one batch makes one, filled up."""
+    """Return the number of full batches in an epoch; at least one, which padding examples fill."""
     return max(num_examples // batch_size, 1)
 
 
@@ -29,74 +39,85 @@ def train_batches(
     lengths: Sequence[int],
     seed: int,
     start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    extras: PerExampleArrays | None = None,
+    example_arrays: PerExampleArrays | None = None,
 ) -> grain.DatasetIterator:
     """Yield training batches without end; batch k is a pure function of the arguments and k.
 
-    Each epoch draws a new order, leaves out the examples that do not fill a batch, puts examples of like length
-    together, and shuffles the batches. A set smaller than one batch is filled up with filler rows. Rows that belong
-    together stay together.
+    Each epoch draws a new order and leaves out the examples that do not fill a batch. It puts
+    examples of similar length together, then shuffles the batches. Padding examples fill up a set
+    smaller than one batch. Rows of one group stay together.
 
     Args:
       tokenized: the examples.
-      batch_size: rows of the global batch B, over all processes.
+      batch_size: rows B of a batch.
       lengths: increasing lengths; a batch is padded to the smallest that holds its longest example.
       seed: decides the order of every epoch.
-      start_step: the step of the first batch; give the step of a checkpoint to go on from there.
-      process_index, process_count: this process gets its equal share of the rows of every batch.
-      extras: saliency and teacher logits to put into the batches.
+      start_step: the step of the first batch; the step of a checkpoint continues from it.
+      example_arrays: saliency and teacher logits to add to the batches.
 
     Returns:
       An iterator of Batch (NumPy arrays). Making batches overlaps with the caller's work.
 
     Raises:
-      ValueError: there is nothing to batch, an example is longer than every length, or the sizes do not fit.
+      ValueError: there are no examples, an example is longer than every length, or the sizes do
+        not fit.
     """
-    lengths = _check(tokenized, batch_size, lengths, process_count)
-    check_extras(tokenized, extras)
+    lengths = _check(tokenized, batch_size, lengths)
+    check_example_arrays(tokenized, example_arrays)
     num_steps = num_steps_per_epoch(len(tokenized), batch_size)
-    longest = group_lengths(tokenized)
-    share = _share(batch_size, process_index, process_count)
+    longest_N = group_lengths(tokenized)
 
     @functools.lru_cache(maxsize=2)
-    def plan(epoch: int) -> list[np.ndarray]:
-        """Rows of every batch of an epoch."""
-        groups = plan_epoch(
-            longest,
+    def rows_of_epoch(epoch: int) -> list[np.ndarray]:
+        """Return the rows of every batch of an epoch."""
+        batches = shuffle_epoch(
+            longest_N,
             batch_size=batch_size // tokenized.group,
             lengths=lengths,
             seed=seed,
             epoch=epoch,
         )
-        return [rows_of_groups(chosen, tokenized.group) for chosen in groups]
+        return [rows_of_groups(groups, tokenized.group) for groups in batches]
 
     def batch_at(step: int) -> Batch:
         """Make the batch of one step."""
-        epoch, place = divmod(int(step), num_steps)
-        return _make_batch(tokenized, plan(epoch)[place], share, lengths=lengths, extras=extras)
+        epoch, index = divmod(int(step), num_steps)
+        return _make_batch(
+            tokenized,
+            rows_of_epoch(epoch)[index],
+            batch_size=batch_size,
+            lengths=lengths,
+            example_arrays=example_arrays,
+        )
 
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     return iter(steps.map(batch_at).to_iter_dataset(_READ_AHEAD))
 
 
 def group_lengths(tokenized: Tokenized) -> np.ndarray:
-    """Tokens of the longest row of each group, int64 [groups]."""
+    """Return the tokens of the longest row of each group, int64 [N]."""
     return tokenized.lengths.reshape(-1, tokenized.group).max(axis=1)
 
 
 def rows_of_groups(groups: np.ndarray, size: int) -> np.ndarray:
-    """The rows of groups of that size."""
+    """Return the rows of groups of `size` rows each."""
     return (groups[:, None] * size + np.arange(size)).ravel()
 
 
-def plan_epoch(
+def shuffle_epoch(
     lengths_N: np.ndarray, *, batch_size: int, lengths: Sequence[int], seed: int, epoch: int
 ) -> list[np.ndarray]:
-    """Return the rows of each batch of an epoch, a pure function of its arguments.
+    """Return the groups of each batch of an epoch, a pure function of its arguments.
 
-    What does not fill a batch is left out before sorting, so that no length is left out more often than another.
+    Groups that do not fill a batch are left out before sorting, so that no length is left out more
+    often than another.
+
+    Args:
+      lengths_N: int, tokens of the longest row of each group.
+      batch_size: groups in a batch.
+      lengths: increasing padded lengths.
+      seed: random seed of the run.
+      epoch: number of the epoch.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths_N))
@@ -114,92 +135,98 @@ def eval_batches(
     *,
     batch_size: int,
     lengths: Sequence[int],
-    process_index: int = 0,
-    process_count: int = 1,
-    extras: PerExampleArrays | None = None,
+    example_arrays: PerExampleArrays | None = None,
 ) -> Sequence[Batch]:
-    """Every example once, sorted by length; the last batch is filled up with filler rows.
+    """Return every example once, sorted by length; padding examples fill up the last batch.
 
-    The arguments are those of train_batches. Each batch is made when it is asked for, so that a split costs no memory
-    beside its tokens.
+    Each batch is made when the caller indexes it, so that a split needs no memory except for its
+    tokens.
+
+    Args:
+      tokenized: the examples.
+      batch_size: rows B of a batch.
+      lengths: increasing lengths; a batch is padded to the smallest that holds its longest example.
+      example_arrays: arrays to add to the batches.
 
     Raises:
-      ValueError: as train_batches.
+      ValueError: there are no examples, an example is longer than every length, or the sizes do
+        not fit.
     """
-    lengths = _check(tokenized, batch_size, lengths, process_count)
-    check_extras(tokenized, extras)
-    share = _share(batch_size, process_index, process_count)
-    order = rows_of_groups(np.argsort(group_lengths(tokenized), kind="stable"), tokenized.group)
+    lengths = _check(tokenized, batch_size, lengths)
+    check_example_arrays(tokenized, example_arrays)
+    groups = np.argsort(group_lengths(tokenized), kind="stable")
+    order = rows_of_groups(groups, tokenized.group)
 
     def make(start: int) -> Batch:
         return _make_batch(
-            tokenized, order[start : start + batch_size], share, lengths=lengths, extras=extras
+            tokenized,
+            order[start : start + batch_size],
+            batch_size=batch_size,
+            lengths=lengths,
+            example_arrays=example_arrays,
         )
 
     return _Batches(make, range(0, len(order), batch_size))
 
 
 class _Batches(Sequence[Batch]):
-    """Batches that are made when they are asked for."""
+    """Batches that are made on access."""
 
     def __init__(self, make: Callable[[int], Batch], starts: range):
-        """starts: the arguments of `make`, one a batch."""
+        """Store the function that makes a batch, and its argument for each batch."""
         self._make, self._starts = make, starts
 
     def __len__(self) -> int:
         """Count the batches."""
         return len(self._starts)
 
-    def __getitem__(self, place):
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "_Batches": ...
+
+    def __getitem__(self, index):
         """Make one batch; a slice of the batches makes none yet."""
-        found = self._starts[place]
-        return _Batches(self._make, found) if isinstance(place, slice) else self._make(found)
+        if isinstance(index, slice):
+            return _Batches(self._make, self._starts[index])
+        return self._make(self._starts[index])
 
 
 def _make_batch(
     tokenized: Tokenized,
     rows: np.ndarray,
-    share: slice,
     *,
+    batch_size: int,
     lengths: tuple[int, ...],
-    extras: PerExampleArrays | None,
+    example_arrays: PerExampleArrays | None,
 ) -> Batch:
-    """Make this process's share of the batch of these rows; the length is that of the whole batch."""
-    length = bucket_for(int(tokenized.lengths[rows].max()), lengths)
-    rows = rows[share]
+    """Make the batch of these rows."""
     batch = pad_batch(
         [tokenized.tokens[row] for row in rows],
         [tokenized.segments[row] for row in rows],
-        length=length,
-        batch_size=share.stop - share.start,
+        length=bucket_for(int(tokenized.lengths[rows].max()), lengths),
+        batch_size=batch_size,
         labels=tokenized.labels[rows],
         example_ids=tokenized.example_ids[rows],
-        head_slots={name: marks[rows] for name, marks in tokenized.head_slots.items()},
+        head_slots={name: slots[rows] for name, slots in tokenized.head_slots.items()},
     )
-    return batch if extras is None else add_extras(batch, tokenized.lengths[rows], extras)
+    if example_arrays is None:
+        return batch
+    return add_example_arrays(batch, tokenized.lengths[rows], example_arrays)
 
 
-def _share(batch_size: int, process_index: int, process_count: int) -> slice:
-    """Return the rows of the global batch that one process takes."""
-    size = batch_size // process_count
-    return slice(process_index * size, (process_index + 1) * size)
-
-
-def _check(
-    tokenized: Tokenized, batch_size: int, lengths: Sequence[int], process_count: int
-) -> tuple[int, ...]:
-    """Refuse what cannot be batched; return the lengths as a tuple."""
+def _check(tokenized: Tokenized, batch_size: int, lengths: Sequence[int]) -> tuple[int, ...]:
+    """Return the lengths as a tuple; raise ValueError if the examples cannot be batched."""
     lengths = check_lengths(lengths)
     if not len(tokenized):
         raise ValueError("there are no examples to batch; give a split with at least one row")
-    if batch_size < 1 or batch_size % process_count:
+    if batch_size < 1:
+        raise ValueError(f"batch size {batch_size} holds no example; give 1 or more")
+    if len(tokenized) % tokenized.group or batch_size % tokenized.group:
         raise ValueError(
-            f"batch size {batch_size} cannot be shared by {process_count} processes; use a multiple"
-        )
-    if len(tokenized) % tokenized.group or (batch_size // process_count) % tokenized.group:
-        raise ValueError(
-            f"{len(tokenized)} rows in batches of {batch_size // process_count} cut groups of {tokenized.group} rows "
-            "that belong together; use a multiple"
+            f"{len(tokenized)} rows in batches of {batch_size} cut groups of {tokenized.group} "
+            "rows that belong together; use a multiple"
         )
     bucket_for(int(tokenized.lengths.max()), lengths)
     return lengths

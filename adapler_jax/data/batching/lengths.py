@@ -1,16 +1,20 @@
-"""The few fixed lengths that batches are padded to: one compilation each."""
+"""Choose the few fixed lengths that batches are padded to; each costs one compilation."""
 
+import itertools
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-_GRAIN = 8  # lengths are multiples of this many token slots, but for the last
+_MULTIPLE = 8  # of token slots, for every length except the last
 _NUM_STEPS = 8
 
 
 def default_lengths(max_length: int) -> tuple[int, ...]:
-    """Return at most seven lengths from a quarter of max_length up to it: 64 -> 16, 24, 32, 40, 48, 56, 64.
+    """Return at most seven lengths from a quarter of max_length up to max_length.
+
+    The lengths for 64 are 16, 24, 32, 40, 48, 56, 64.
 
     Raises:
       ValueError: max_length holds no text between [CLS] and [SEP].
@@ -19,15 +23,15 @@ def default_lengths(max_length: int) -> tuple[int, ...]:
         raise ValueError(
             f"max_length is {max_length}; expected at least 3: [CLS], one token, [SEP]"
         )
-    step = _GRAIN * math.ceil(max_length / _NUM_STEPS / _GRAIN)
+    step = _MULTIPLE * math.ceil(max_length / _NUM_STEPS / _MULTIPLE)
     return (*range(2 * step, max_length, step), max_length)
 
 
 def batch_lengths(lengths: Sequence[int], max_length: int) -> tuple[int, ...]:
-    """Return the user's lengths, none above max_length, or the default ones where there are none.
+    """Return the user's lengths, none above max_length, or the default ones if there are none.
 
     Raises:
-      ValueError: they are not positive and strictly increasing.
+      ValueError: the lengths are not positive and strictly increasing.
     """
     if not lengths:
         return default_lengths(max_length)
@@ -39,20 +43,28 @@ def check_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     """Return the lengths as a tuple.
 
     Raises:
-      ValueError: they are not positive and strictly increasing.
+      ValueError: the lengths are not positive and strictly increasing.
     """
-    lengths = tuple(lengths)
-    whole = all(isinstance(length, int) for length in lengths)
-    if (
-        not lengths
-        or not whole
-        or lengths[0] < 1
-        or any(a >= b for a, b in zip(lengths, lengths[1:]))
-    ):
+    return check_sizes(lengths, field="config.data.bucket_lengths")
+
+
+def check_sizes(sizes: Iterable[int], *, field: str) -> tuple[int, ...]:
+    """Return sizes as a tuple.
+
+    Args:
+      sizes: the sizes that a config field holds.
+      field: name of the field, for the message.
+
+    Raises:
+      ValueError: there are none, or they are not positive and strictly increasing.
+    """
+    sizes = tuple(sizes)
+    are_positive = all(isinstance(size, numbers.Integral) and size > 0 for size in sizes)
+    if not sizes or not are_positive or any(a >= b for a, b in itertools.pairwise(sizes)):
         raise ValueError(
-            f"config.data.bucket_lengths is {lengths}; expected positive numbers in increasing order"
+            f"{field} is {sizes}; expected positive numbers in increasing order, as (8, 16, 32)"
         )
-    return lengths
+    return tuple(int(size) for size in sizes)
 
 
 def bucket_for(
@@ -64,12 +76,18 @@ def bucket_for(
 ) -> int:
     """Return the smallest of the (increasing) lengths that holds `length` slots.
 
+    Args:
+      length: slots to hold.
+      lengths: increasing lengths.
+      what: name of the things that fill slots, for the message.
+      field: name of the config field to change, for the message.
+
     Raises:
-      ValueError: none does; `what` and `field` word the message.
+      ValueError: every length is too small.
     """
-    place = int(np.searchsorted(np.asarray(lengths), length))
-    if place == len(lengths):
+    index = int(np.searchsorted(np.asarray(lengths), length))
+    if index == len(lengths):
         raise ValueError(
             f"bucket {lengths[-1]} cannot hold {length} {what}; add a larger size to {field}"
         )
-    return int(lengths[place])
+    return int(lengths[index])

@@ -1,7 +1,12 @@
-"""Pad examples into one Batch, and put per-example arrays beside them."""
+"""Pad examples into one Batch, and add per-example arrays to it.
+
+I example ids
+M token slots of the longest example
+"""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,23 +18,31 @@ from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
 
 @dataclasses.dataclass(frozen=True)
 class PerExampleArrays:
-    """Arrays that travel with their example, looked up by example id.
+    """Arrays that batches carry for each example, by example id; None for an array that is absent.
 
     Attributes:
-      saliency: float rows by example id, as long as the example (Ragged) or zero padded [ids, longest]; or None.
-      teacher_logits: float32 [ids, C], or of a span head [ids, longest, 2]; or a dict of arrays by name, whose last
-        part has a letter an axis (`span_BL2`: token slots are the second); or None.
-      guide: float32 [ids, sites, longest], zero padded: what a heuristic makes of each token; or None.
+      saliency: float rows by example id, as long as the example (Ragged), or zero padded [I, M].
+      teacher_logits: float32 [I, C], or [I, M, 2] of a span head, or a dict of arrays by name. A
+        name ends in one letter for each axis: the second axis of `span_BL2` is token slots.
+      guide: float32 [I, S, M], zero padded: a heuristic's importance of each token at each site.
     """
 
     saliency: Ragged | np.ndarray | None = None
     teacher_logits: np.ndarray | Mapping[str, np.ndarray] | None = None
     guide: np.ndarray | None = None
 
+    def named_arrays(self) -> Iterator[tuple[str, Ragged | np.ndarray]]:
+        """Yield each array that is present, with the name that messages use."""
+        teacher = self.teacher_logits
+        teachers = teacher.values() if isinstance(teacher, Mapping) else [teacher]
+        named = [("saliency", self.saliency), ("guide", self.guide)]
+        named += [("teacher logits", values) for values in teachers]
+        yield from ((name, values) for name, values in named if values is not None)
+
 
 def pad_batch(
-    token_rows: Sequence[Sequence[int]],
-    segment_rows: Sequence[Sequence[int]] | None = None,
+    token_rows: Sequence[Sequence[int] | np.ndarray],
+    segment_rows: Sequence[Sequence[int] | np.ndarray] | None = None,
     *,
     length: int,
     batch_size: int | None = None,
@@ -37,24 +50,25 @@ def pad_batch(
     example_ids: Sequence[int] | None = None,
     head_slots: Mapping[str, np.ndarray] | None = None,
 ) -> Batch:
-    """Pad examples to one length, and with filler rows to one batch size.
+    """Pad examples to one length, and add padding examples up to one batch size.
 
-    A filler row has one valid token, id 0, so that nothing divides by zero; its example id is PADDING_EXAMPLE_ID.
+    A padding example has one valid token, id 0, so that no sum over tokens is 0. Its example id is
+    PADDING_EXAMPLE_ID.
 
     Args:
       token_rows: token ids of each example, [CLS] first.
       segment_rows: segment ids; None for all 0.
       length: token slots L; at least the longest example.
-      batch_size: rows B; None for as many as there are examples.
+      batch_size: rows B; None for the number of examples.
       labels: class numbers; None for all 0.
       example_ids: ids; None for 0, 1, 2 ...
-      head_slots: int32 [rows, ...] by name; None for none.
+      head_slots: int32 [rows, ...] by name; None if the head needs none.
 
     Returns:
       A Batch of NumPy arrays.
 
     Raises:
-      ValueError: an example or the examples do not fit.
+      ValueError: an example is too long, or there are too many examples.
     """
     num_rows = len(token_rows)
     batch_size = num_rows if batch_size is None else batch_size
@@ -62,99 +76,112 @@ def pad_batch(
         raise ValueError(
             f"{num_rows} examples do not fit into a batch of {batch_size}; raise batch_size"
         )
-    counts = np.array([len(row) for row in token_rows] + [1] * (batch_size - num_rows), np.int64)
-    bucket_for(int(counts.max(initial=1)), (length,))
-    ids = np.full(batch_size, PADDING_EXAMPLE_ID, np.int32)
-    ids[:num_rows] = np.arange(num_rows) if example_ids is None else example_ids
+    count_B = np.ones(batch_size, np.int64)
+    count_B[:num_rows] = [len(row) for row in token_rows]
+    bucket_for(int(count_B.max(initial=1)), (length,))
+    example_id_B = np.full(batch_size, PADDING_EXAMPLE_ID, np.int32)
+    example_id_B[:num_rows] = np.arange(num_rows) if example_ids is None else example_ids
     label_B = np.zeros(batch_size, np.int32)
     label_B[:num_rows] = 0 if labels is None else labels
+    slots = {name: _pad_slots(rows, batch_size) for name, rows in (head_slots or {}).items()}
     return Batch(
         token_BL=_pad_rows(token_rows, (batch_size, length), np.int32),
         segment_BL=_pad_rows(segment_rows or (), (batch_size, length), np.int32),
-        valid_BL=np.arange(length) < counts[:, None],
+        valid_BL=np.arange(length) < count_B[:, None],
         label_B=label_B,
-        example_id_B=ids,
-        head_slots={name: _fill_up(rows, batch_size) for name, rows in head_slots.items()}
-        if head_slots
-        else None,
+        example_id_B=example_id_B,
+        head_slots=slots or None,
     )
 
 
-def _fill_up(rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """The head slots of examples with -1 for filler rows."""
-    filled = np.full((batch_size, *rows.shape[1:]), -1, np.int32)
-    filled[: len(rows)] = rows
-    return filled
+def _pad_slots(slots: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return the head slots of the examples, and -1 for padding examples."""
+    padded = np.full((batch_size, *slots.shape[1:]), -1, np.int32)
+    padded[: len(slots)] = slots
+    return padded
 
 
-def _pad_rows(rows: Sequence[Sequence], shape: tuple[int, int], dtype) -> np.ndarray:
-    """Lay rows into a zero array, left aligned."""
+def _pad_rows(rows: Iterable[Sequence | np.ndarray], shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Return rows in a zero array, left aligned."""
     padded = np.zeros(shape, dtype)
     for target, row in zip(padded, rows):
         target[: len(row)] = row
     return padded
 
 
-def add_extras(batch: Batch, lengths_B: np.ndarray, extras: PerExampleArrays) -> Batch:
-    """Put the extras of the batch's examples into it; zero on padding and filler rows."""
-    ids = batch.example_id_B[: len(lengths_B)]
-    added = {}
-    if extras.saliency is not None:
-        rows = [extras.saliency[i][:count] for i, count in zip(ids, lengths_B)]
-        added["saliency_BL"] = _pad_rows(rows, batch.token_BL.shape, np.float32)
-    if extras.teacher_logits is not None:
-        logits, shape = extras.teacher_logits, batch.token_BL.shape
-        if isinstance(logits, Mapping):
-            found = {
-                name: _logits_of(rows, ids, axes_of(name), shape) for name, rows in logits.items()
-            }
-        else:
-            found = _logits_of(logits, ids, "BC" if logits.ndim == 2 else "BL2", shape)
-        added["teacher_logits"] = found
-    if extras.guide is not None:
-        length = batch.token_BL.shape[1]
-        importance_BSL = np.zeros((len(batch.label_B), extras.guide.shape[1], length), np.float32)
-        importance_BSL[: len(ids), :, : extras.guide.shape[2]] = extras.guide[ids][:, :, :length]
-        added["importance_BSL"] = importance_BSL
-    return batch.replace(**added)
+def add_example_arrays(
+    batch: Batch, lengths_B: np.ndarray, example_arrays: PerExampleArrays
+) -> Batch:
+    """Add the arrays of the batch's examples to it; 0 on padding and padding examples.
+
+    Args:
+      batch: a batch of `pad_batch`.
+      lengths_B: int, tokens of each example; padding examples have no entry.
+      example_arrays: arrays by example id.
+    """
+    ids = np.asarray(batch.example_id_B[: len(lengths_B)])
+    shape = batch.token_BL.shape
+    added: dict[str, Any] = {}
+    if example_arrays.saliency is not None:
+        rows = [example_arrays.saliency[i][:count] for i, count in zip(ids, lengths_B)]
+        added["saliency_BL"] = _pad_rows(rows, shape, np.float32)
+    if example_arrays.teacher_logits is not None:
+        added["teacher_logits"] = _teacher_logits(example_arrays.teacher_logits, ids, shape)
+    if example_arrays.guide is not None:
+        added["importance_BSL"] = _take_examples(example_arrays.guide, ids, "BSL", shape)
+    return dataclasses.replace(batch, **added)
+
+
+def _teacher_logits(
+    logits: np.ndarray | Mapping[str, np.ndarray], ids: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray | dict[str, np.ndarray]:
+    """Return the teacher logits of these examples, in the form in which they are given."""
+    if isinstance(logits, Mapping):
+        return {
+            name: _take_examples(values, ids, axes_of(name), shape)
+            for name, values in logits.items()
+        }
+    return _take_examples(logits, ids, "BC" if logits.ndim == 2 else "BL2", shape)
 
 
 def axes_of(name: str) -> str:
-    """The axes of an array, a letter each, by the last part of its name: `span_BL2` has examples, token slots and 2."""
+    """Return the axis letters at the end of an array's name: `BL2` of `span_BL2`."""
     return name.rpartition("_")[2]
 
 
-def _logits_of(
-    logits: np.ndarray, ids: np.ndarray, axes: str, shape: tuple[int, int]
+def _take_examples(
+    values: np.ndarray, ids: np.ndarray, axes: str, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """The logits of these examples, float32; 0 on filler rows, and at the batch's token slots that they lack.
+    """Return the values of these examples, cut or zero padded to the batch.
 
-    shape: rows and token slots of the batch.
+    Args:
+      values: [I, ...].
+      ids: example ids of the batch, without padding examples.
+      axes: a letter for each axis of values; the axis L gets the batch's number of token slots.
+      shape: rows B and token slots L of the batch.
+
+    Returns:
+      float32 [B, ...].
     """
-    sizes = [shape[1] if letter == "L" else size for letter, size in zip(axes, logits.shape)]
-    found = logits[ids][tuple(slice(size) for size in [None, *sizes[1:]])]
+    sizes = [shape[1] if letter == "L" else size for letter, size in zip(axes, values.shape)]
+    found = values[ids][tuple(slice(size) for size in [None, *sizes[1:]])]
     padded = np.zeros((shape[0], *sizes[1:]), np.float32)
     padded[tuple(slice(size) for size in found.shape)] = found
     return padded
 
 
-def check_extras(tokenized: Tokenized, extras: PerExampleArrays | None) -> None:
-    """Refuse extras that lack an example, or ragged saliency that is shorter or longer than its example."""
-    extras = extras or PerExampleArrays()
-    teacher = extras.teacher_logits
-    teachers = teacher.values() if isinstance(teacher, Mapping) else [teacher]
-    for name, values in (
-        ("saliency", extras.saliency),
-        ("guide", extras.guide),
-        *(("teacher logits", values) for values in teachers),
-    ):
-        if values is not None and len(values) <= tokenized.example_ids.max():
+def check_example_arrays(tokenized: Tokenized, example_arrays: PerExampleArrays | None) -> None:
+    """Raise ValueError if arrays lack an example, or saliency does not fit its example."""
+    example_arrays = example_arrays or PerExampleArrays()
+    last_id = tokenized.example_ids.max()
+    for name, values in example_arrays.named_arrays():
+        if len(values) <= last_id:
             raise ValueError(
-                f"{name} of {len(values)} examples, but the data has the example id {tokenized.example_ids.max()}; "
+                f"{name} of {len(values)} examples, but the data has the example id {last_id}; "
                 "compute them again for this data"
             )
-    if isinstance(extras.saliency, Ragged):
-        differs = extras.saliency.lengths[tokenized.example_ids] != tokenized.lengths
+    if isinstance(example_arrays.saliency, Ragged):
+        differs = example_arrays.saliency.lengths[tokenized.example_ids] != tokenized.lengths
         if differs.any():
             row = int(np.argmax(differs))
             raise ValueError(

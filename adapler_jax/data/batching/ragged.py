@@ -1,4 +1,4 @@
-"""Rows of different lengths, end to end in one array."""
+"""Store rows of different lengths, concatenated in one array."""
 
 import dataclasses
 import functools
@@ -29,23 +29,23 @@ class Ragged:
 
 
 def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Where rows of these lengths start when they are laid end to end, and the end of the last; int64 [rows + 1]."""
+    """Return the start of each row of these lengths and the end of the last, int64 [rows + 1]."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def ragged(rows: Sequence[np.ndarray], dtype) -> Ragged:
-    """Lay rows end to end."""
+    """Concatenate rows."""
     values = np.concatenate(rows).astype(dtype, copy=False) if rows else np.zeros(0, dtype)
     return Ragged(values, offsets_of([len(row) for row in rows]))
 
 
 def join_ragged(parts: Sequence[Ragged]) -> Ragged:
-    """Lay the rows of at least one part end to end."""
+    """Concatenate the rows of at least one part."""
     values = np.concatenate([part.values for part in parts])
     return Ragged(values, offsets_of(np.concatenate([part.lengths for part in parts])))
 
 
 def runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The numbers starts[i], starts[i] + 1 ... of every i, as many as its length, end to end."""
+    """Concatenate the ranges starts[i], starts[i] + 1 ... of lengths[i] numbers each."""
     offsets = offsets_of(lengths)
     return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])

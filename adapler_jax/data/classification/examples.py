@@ -1,6 +1,7 @@
-"""From a task's name to labelled examples by split: the one place where sources, labels and splits meet."""
+"""Load labelled examples of a task by split, from its own source or from the user's."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,22 +21,23 @@ from adapler_jax.data.classification.splits import (
 from adapler_jax.data.classification.tasks import Task, get_task
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.sources.load import load_source
-from adapler_jax.data.sources.tables import Table, explain_unknown, list_names, shown
+from adapler_jax.data.sources.tables import Table
 from adapler_jax.data.sources.text import replace_lone_surrogates
+from adapler_jax.data.split_names import SPLITS, evaluation_splits, role_of, sort_splits
+from adapler_jax.io.messages import explain_unknown, list_names, shown
 
 ROLES = ("text", "text_pair", "label")
-SPLITS = ("train", "validation", "test")  # also with a suffix, as validation_mismatched
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """One split.
+    """Examples of one split.
 
     Attributes:
-      texts: the texts, or the first of each pair.
-      text_pairs: the second of each pair; None for single texts.
+      texts: the texts, or the first text of each pair.
+      text_pairs: the second text of each pair; None for single texts.
       labels: class numbers, int32 [rows].
-      example_ids: row numbers of this split, int32 [rows]; what per-example arrays are indexed by.
+      example_ids: row numbers of this split, int32 [rows]; the index of per-example arrays.
     """
 
     texts: list[str]
@@ -50,13 +52,13 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A task, loaded.
+    """A loaded task.
 
     Attributes:
-      task: the task with the class names that hold for this data.
-      splits: examples by split name: train, validation, test, and what else the task has.
-      notes: what was removed, carved or left out, one sentence each.
-      is_drawn: whether the training rows are a subset that was drawn.
+      task: the task with the class names of this data.
+      splits: examples by split name: train, validation, test, and others of the task.
+      notes: one sentence for each change to the data: rows removed, split off or left out.
+      is_drawn: True if the training rows are a random subset.
     """
 
     task: Task
@@ -66,14 +68,13 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes C."""
+        """Return the number of classes C."""
         return len(self.task.class_names)
 
     @property
     def eval_splits(self) -> tuple[str, ...]:
-        """Splits to report on: the test splits, or the validation splits where no test is labelled."""
-        tests = tuple(name for name in self.splits if name.startswith("test"))
-        return tests or tuple(name for name in self.splits if name.startswith("validation"))
+        """Return the test splits, or the validation splits if no test split is labelled."""
+        return evaluation_splits(self.splits)
 
     def split(self, name: str) -> Examples:
         """Return a split.
@@ -98,7 +99,7 @@ def load_task(
     split_seed: int = 0,
     split_fractions: Mapping[str, int | float] | None = None,
     num_train_examples: int | None = None,
-    options: Options = Options(),
+    options: Options | None = None,
     skip_incomplete: bool = False,
 ) -> Dataset:
     """Load a task from its own source or from the user's.
@@ -106,23 +107,26 @@ def load_task(
     Args:
       name: a key of TASKS; `custom` for the user's own data.
       source: replaces the task's source (see load_source).
-      sources: a source for single splits, as {"test": "file:held_out.csv"}; goes before `source`.
-      columns: column names by role, as {"text": "sentence", "text_pair": "reply", "label": "stars"}.
-      class_names: replaces the task's; for `custom` the default is the classes seen in the training labels.
-      split_seed: decides which rows are carved and drawn; keep it while the training seed varies.
-      carve: replaces the task's: sizes of the splits to cut from train where the source lacks them.
+      sources: a source for single splits, as {"test": "file:held_out.csv"}; replaces `source`.
+      columns: column names by role, as {"text": "a", "text_pair": "b", "label": "stars"}.
+      class_names: replaces the task's; for `custom` the default is the classes in the training
+        labels.
+      split_seed: decides which rows are split off and drawn, whatever the training seed.
+      split_fractions: replaces the task's: sizes of the splits to take from train if the source
+        lacks them.
       num_train_examples: train on a seeded subset of at most this size; None on all.
-      options: how text files are written, where they do not say so themselves.
+      options: format of text files; None for the default options.
       skip_incomplete: leave out rows whose text or label is missing or empty; `notes` counts them.
 
     Returns:
-      The examples by split. Splits without any label (GLUE test) are left out, which `notes` says.
+      The examples by split. Splits without any label (GLUE test) are left out, and `notes` says so.
 
     Raises:
-      ValueError: a name is unknown, a column missing, a label outside the classes, a text missing, a split empty.
+      ValueError: a name is unknown, a column missing, a label outside the classes, a text missing,
+        or a split empty.
     """
     task = _resolve(get_task(name), source=source, columns=columns, split_fractions=split_fractions)
-    tables = _read_tables(task, sources or {}, options)
+    tables = _read_tables(task, sources or {}, options or Options())
     for table in tables.values():
         _check_columns(task, table)
     notes = [note for table in tables.values() for note in table.notes]
@@ -132,33 +136,29 @@ def load_task(
     task = dataclasses.replace(task, class_names=tuple(str(name).strip() for name in names))
     tables, left_out = _leave_out_unlabelled(task, tables)
     _check_classes(task)
-    splits = {split: _read_examples(task, table, notes) for split, table in tables.items()}
-    splits, changes = _share_out(
-        task, splits, split_seed=split_seed, num_train_examples=num_train_examples
-    )
-    ordered = sorted(splits, key=lambda split: (SPLITS.index(split.partition("_")[0]), split))
-    notes += [*left_out, *changes]
-    ordered_splits = {split: splits[split] for split in ordered}
+    splits = {split: _encode_examples(task, table, notes) for split, table in tables.items()}
+    notes += left_out
+    if "train" in splits:
+        splits = _split_train(task, splits, notes, seed=split_seed)
+        splits = _draw_train(splits, num_train_examples, notes, seed=split_seed)
     return Dataset(
-        task=task, splits=ordered_splits, notes=tuple(notes), is_drawn=bool(num_train_examples)
+        task=task,
+        splits={split: splits[split] for split in sort_splits(splits)},
+        notes=tuple(notes),
+        is_drawn=bool(num_train_examples),
     )
 
 
-def _resolve(task: Task, *, source, columns, split_fractions) -> Task:
-    """Put the user's source, columns and sizes in place of the task's."""
+def _resolve(
+    task: Task,
+    *,
+    source: str | None,
+    columns: Mapping[str, str] | None,
+    split_fractions: Mapping[str, int | float] | None,
+) -> Task:
+    """Replace the task's source, columns and sizes by the user's."""
     columns = {role: name for role, name in (columns or {}).items() if name}
-    for role, column in columns.items():
-        if role not in ROLES:
-            raise ValueError(explain_unknown("column role", role, ROLES))
-        if not isinstance(column, str):
-            raise ValueError(
-                f"config.data.columns has {shown(column)} as {role}; expected the name of one column: "
-                "of one-hot columns make one with the class of each row"
-            )
-    if "text_pair" in columns and len(task.text_fields) == 1 and task.name != "custom":
-        raise ValueError(
-            f"task {task.name!r} has single texts; drop config.data.columns.text_pair or use the task 'custom'"
-        )
+    _check_user_columns(task, columns)
     for split in split_fractions or {}:
         if split not in SPLITS[1:]:
             raise ValueError(
@@ -176,8 +176,25 @@ def _resolve(task: Task, *, source, columns, split_fractions) -> Task:
     )
 
 
+def _check_user_columns(task: Task, columns: Mapping[str, object]) -> None:
+    """Raise ValueError if the user's columns have an unknown role or do not fit the task."""
+    for role, column in columns.items():
+        if role not in ROLES:
+            raise ValueError(explain_unknown("column role", role, ROLES))
+        if not isinstance(column, str):
+            raise ValueError(
+                f"config.data.columns has {shown(column)} as {role}; expected the name of one "
+                "column: of one-hot columns make one with the class of each row"
+            )
+    if "text_pair" in columns and len(task.text_fields) == 1 and task.name != "custom":
+        raise ValueError(
+            f"task {task.name!r} has single texts; drop config.data.columns.text_pair "
+            "or use the task 'custom'"
+        )
+
+
 def _names_of_train(task: Task, tables: Mapping[str, Table]) -> tuple[str, ...]:
-    """Return the names of the classes: those that the source stores, else those seen in the training rows."""
+    """Return the class names that the source stores, else the classes in the training rows."""
     if "train" not in tables:
         raise ValueError(
             f"there is no train split to read the classes from; there are {', '.join(tables)}: "
@@ -189,20 +206,19 @@ def _names_of_train(task: Task, tables: Mapping[str, Table]) -> tuple[str, ...]:
 
 
 def _complete_rows(task: Task, table: Table, notes: list[str]) -> Table:
-    """Leave out the rows whose text or label is missing or empty, and say how many."""
+    """Leave out the rows whose text or label is missing or empty, and note how many."""
     columns = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     labels = table.column(task.label_field, role="label")
     if not has_labels(labels, task.class_names):
         return table
-    is_whole = np.array([not is_missing(label) for label in labels], bool)
+    is_complete = np.array([not is_missing(label) for label in labels], bool)
     for column in columns:
-        is_whole &= np.array(
-            [isinstance(text, str) and bool(text.strip()) for text in column], bool
-        )
-    rows = np.flatnonzero(is_whole)
-    if len(rows) == len(is_whole):
+        has_text = [isinstance(text, str) and bool(text.strip()) for text in column]
+        is_complete &= np.array(has_text, bool)
+    rows = np.flatnonzero(is_complete)
+    if len(rows) == len(is_complete):
         return table
-    left_out = f"{len(is_whole) - len(rows)} of {len(is_whole)} rows are left out"
+    left_out = f"{len(is_complete) - len(rows)} of {len(is_complete)} rows are left out"
     notes.append(f"{table.where}: {left_out}, without text or label")
     if not len(rows):
         raise ValueError(
@@ -212,61 +228,63 @@ def _complete_rows(task: Task, table: Table, notes: list[str]) -> Table:
 
 
 def _check_columns(task: Task, table: Table) -> None:
-    """Raise ValueError where a table lacks several columns, and name them all; of one `Table.column` does so."""
+    """Raise ValueError that names all columns, if a table lacks several.
+
+    `Table.column` raises it for a single column.
+    """
     roles = [*zip(ROLES, task.text_fields), ("label", task.label_field)]
     missing = {role: field for role, field in roles if field not in table.columns}
     if len(missing) > 1:
+        names = " and ".join(map(repr, missing.values()))
         mapping = ", ".join(f"'{role}': NAME" for role in missing)
-        lone = "; where that is several, name what is between them with config.data.delimiter"
+        delimiter = "; where that is several, name what is between them with config.data.delimiter"
+        advice = delimiter if len(table.found) == 1 else ""
         raise ValueError(
-            f"{table.where} has no columns {' and '.join(map(repr, missing.values()))}; there are "
-            f"{list_names(table.found)}{lone if len(table.found) == 1 else ''}; map them with "
-            f'--config.data.columns="{{{mapping}}}"'
+            f"{table.where} has no columns {names}; there are {list_names(table.found)}{advice}; "
+            f'map them with --config.data.columns="{{{mapping}}}"'
         )
 
 
 def check_source(task: Task, sources: Mapping[str, str]) -> None:
-    """Raise ValueError where a task has no source to read its training texts from."""
+    """Raise ValueError if a task has no source of training texts."""
     if not task.source and "train" not in sources:
         raise ValueError(
-            f"task {task.name!r} has no source of its own; set config.data.source, as in file:reviews.csv"
+            f"task {task.name!r} has no source of its own; set config.data.source, "
+            "as in file:reviews.csv"
         )
 
 
 def _read_tables(task: Task, sources: Mapping[str, str], options: Options) -> dict[str, Table]:
     """Read the tables of the splits that this library uses, by our names."""
     check_source(task, sources)
-    wanted = {*task.text_fields, task.label_field, *task.raw_fields}
+    fields = {*task.text_fields, task.label_field, *task.raw_fields}
+    read = functools.partial(load_source, columns=fields, options=options)
     tables = {}
-    for found, table in (
-        load_source(task.source, columns=wanted, options=options).items() if task.source else ()
-    ):
+    for found, table in (read(task.source) if task.source else {}).items():
         ours = task.split_names.get(found, found)
-        if ours and ours.partition("_")[0] in SPLITS:
+        if ours and role_of(ours) in SPLITS:
             tables[ours] = table
     for split, source in sources.items():
-        if split.partition("_")[0] not in SPLITS:
+        if role_of(split) not in SPLITS:
             raise ValueError(f"config.data.sources: {explain_unknown('split', split, SPLITS)}")
         if not isinstance(source, str):
             raise ValueError(
                 f"config.data.sources holds {source!r} for {split}; expected a source, as file:PATH"
             )
         if source:
-            tables[split] = _only_split(
-                load_source(source, columns=wanted, options=options), split, source
-            )
+            tables[split] = _only_split(read(source), split, source)
     for table in tables.values():
         if not table.found or (table.columns and not len(table)):
             raise ValueError(
                 f"{table.where} is empty; give a split with at least one row or leave it out"
             )
-    return (
-        {split: task.prepare(table) for split, table in tables.items()} if task.prepare else tables
-    )
+    if not task.prepare:
+        return tables
+    return {split: task.prepare(table) for split, table in tables.items()}
 
 
 def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
-    """Pick the split of this name, or the only one there is."""
+    """Return the split of this name, or the only one there is."""
     if split in tables:
         return tables[split]
     if len(tables) == 1:
@@ -277,12 +295,11 @@ def _only_split(tables: dict[str, Table], split: str, source: str) -> Table:
 def _leave_out_unlabelled(
     task: Task, tables: dict[str, Table]
 ) -> tuple[dict[str, Table], list[str]]:
-    """Drop splits, other than train, in which no row has a label."""
+    """Leave out splits, except for train, in which no row has a label; return notes on them."""
     kept, notes = {}, []
     for split, table in tables.items():
-        if split == "train" or has_labels(
-            table.column(task.label_field, role="label"), task.class_names
-        ):
+        labels = table.column(task.label_field, role="label")
+        if split == "train" or has_labels(labels, task.class_names):
             kept[split] = table
         else:
             notes.append(f"{table.where} has no labels and is left out")
@@ -290,86 +307,88 @@ def _leave_out_unlabelled(
 
 
 def _check_classes(task: Task) -> None:
-    """Refuse fewer than two classes and repeated names."""
+    """Raise ValueError for fewer than two classes and for repeated names."""
     names = task.class_names
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(
-            f"task {task.name!r} has the classes {shown(list(names), 200)}; expected two or more different ones: "
-            "set config.data.class_names, or give training rows with labels"
+            f"task {task.name!r} has the classes {shown(list(names), 200)}; expected two or more "
+            "different ones: set config.data.class_names, or give training rows with labels"
         )
 
 
-def _read_examples(task: Task, table: Table, notes: list[str]) -> Examples:
-    """Check and encode one table; what a user should know of its labels goes to the notes."""
+def _encode_examples(task: Task, table: Table, notes: list[str]) -> Examples:
+    """Check and encode one table; append notes about its labels."""
     texts = [table.column(field, role=role) for role, field in zip(ROLES, task.text_fields)]
     for field, column in zip(task.text_fields, texts):
-        for row, text in enumerate(column, start=1):
-            if not isinstance(text, str):
-                left_out = "; config.data.skip_incomplete=True leaves such rows out"
-                advice = left_out if is_missing(text) else "; store the column as text"
-                found = f"row {row} has {shown(text)} in column {field!r}"
-                raise ValueError(f"{table.where}: {found}; expected text{advice}")
+        _check_texts(column, field, table.where)
     labels = encode_labels(_named_labels(task, table, notes), task.class_names, where=table.where)
     ids = np.arange(len(labels), dtype=np.int32)
     first, *second = ([replace_lone_surrogates(text) for text in column] for column in texts)
     return Examples(first, second[0] if second else None, labels, ids)
 
 
+def _check_texts(column: Sequence, field: str, where: str) -> None:
+    """Raise ValueError if a row of a column is no text."""
+    for row, text in enumerate(column, start=1):
+        if not isinstance(text, str):
+            left_out = "; config.data.skip_incomplete=True leaves such rows out"
+            advice = left_out if is_missing(text) else "; store the column as text"
+            found = f"row {row} has {shown(text)} in column {field!r}"
+            raise ValueError(f"{where}: {found}; expected text{advice}")
+
+
 def _named_labels(task: Task, table: Table, notes: list[str]) -> Sequence:
-    """Return the labels; numbers become the names that the source stores where the task calls its classes so."""
-    labels, stored = (
-        table.column(task.label_field, role="label"),
-        table.class_names.get(task.label_field, ()),
-    )
+    """Return the labels; numbers become stored names if the task has classes of these names."""
+    labels = table.column(task.label_field, role="label")
+    stored = table.class_names.get(task.label_field, ())
     if not stored or tuple(stored) == tuple(task.class_names):
         return labels
     if set(stored) <= set(task.class_names):
-        numbered = dict(enumerate(stored))
-        return [numbered.get(label, label) if isinstance(label, int) else label for label in labels]
+        names = dict(enumerate(stored))
+        return [names.get(label, label) if isinstance(label, int) else label for label in labels]
     notes.append(
         f"{table.where}: its classes are called {list_names(stored)}; they are read by number"
     )
     return labels
 
 
-def _share_out(
-    task: Task, splits: dict[str, Examples], *, split_seed: int, num_train_examples: int | None
-) -> tuple[dict[str, Examples], list[str]]:
-    """Remove duplicates, carve what the source lacks, draw the training subset; say each."""
-    notes = []
-    if "train" not in splits:
-        return splits, notes
-    train, before = splits["train"], len(splits["train"])
+def _split_train(
+    task: Task, splits: Mapping[str, Examples], notes: list[str], *, seed: int
+) -> dict[str, Examples]:
+    """Remove duplicates from train, then split off what the source lacks; note each."""
+    train, num_rows = splits["train"], len(splits["train"])
     if task.drop_duplicates:
         train = take_examples(train, first_occurrences(train.texts, train.text_pairs))
-        notes += (
-            [f"removed {before - len(train)} duplicates of {before} rows"]
-            if len(train) < before
-            else []
-        )
+        if len(train) < num_rows:
+            notes.append(f"removed {num_rows - len(train)} duplicates of {num_rows} rows")
     sizes = {
         name: size for name, size in task.split_fractions.items() if name not in splits and size
     }
-    if sizes:
-        if task.by_class:
-            parts = stratified_holdout_rows(train.labels, sizes, seed=split_seed)
-        else:
-            parts = holdout_rows(len(train), sizes, seed=split_seed)
-        notes += [
-            f"{name}: {len(parts[name])} rows carved from train by seed {split_seed}"
-            for name in sizes
-        ]
-        splits = splits | {name: take_examples(train, parts[name]) for name in sizes}
-        train = take_examples(train, parts["train"])
-    if num_train_examples:
-        rows = subset(len(train), min(num_train_examples, len(train)), seed=split_seed)
-        notes.append(f"train: {len(rows)} of {len(train)} examples drawn by seed {split_seed}")
-        train = take_examples(train, rows)
-    return splits | {"train": train}, notes
+    if not sizes:
+        return {**splits, "train": train}
+    if task.by_class:
+        parts = stratified_holdout_rows(train.labels, sizes, seed=seed)
+    else:
+        parts = holdout_rows(len(train), sizes, seed=seed)
+    for name in sizes:
+        notes.append(f"{name}: {len(parts[name])} rows split from train by seed {seed}")
+    return {**splits, **{name: take_examples(train, rows) for name, rows in parts.items()}}
+
+
+def _draw_train(
+    splits: dict[str, Examples], num_examples: int | None, notes: list[str], *, seed: int
+) -> dict[str, Examples]:
+    """Draw at most num_examples training examples and note it; None or 0 takes all."""
+    train = splits["train"]
+    if not num_examples:
+        return splits
+    rows = subset(len(train), min(num_examples, len(train)), seed=seed)
+    notes.append(f"train: {len(rows)} of {len(train)} examples drawn by seed {seed}")
+    return splits | {"train": take_examples(train, rows)}
 
 
 def take_examples(examples: Examples, rows: np.ndarray) -> Examples:
-    """Return these rows as a split of its own, with example ids counted from 0 again."""
+    """Return these rows as a split, with example ids counted from 0."""
     pairs = examples.text_pairs
     return Examples(
         texts=[examples.texts[row] for row in rows],

@@ -1,4 +1,7 @@
-"""Texts with the words that humans pointed at: Movie Reviews of ERASER, HateXplain; long texts cut into windows."""
+"""Load ERASER's Movie Reviews with human rationales, and cut long texts into chunks.
+
+W words of a text
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from adapler_jax.data.classification.labels import encode_labels
-from adapler_jax.data.classification.tasks import majority_label
 from adapler_jax.data.sources.load import load_source
 from adapler_jax.data.sources.tables import Table
 
@@ -14,163 +16,146 @@ MOVIE_CLASSES = ("NEG", "POS")
 
 
 @dataclasses.dataclass(frozen=True)
-class Annotated:
-    """A text of words, labelled, with its rationale."""
+class AnnotatedText:
+    """A labelled text of words with its rationale."""
 
     words: tuple[str, ...]  # between blanks
-    rationale_W: np.ndarray  # bool: humans pointed at the word
+    rationale_W: np.ndarray  # bool, True for words that humans selected
     label: int
-    document: int  # row of the text in its split; windows share it
+    document: int  # row of the text in its split; the chunks of a text share it
 
     @property
     def text(self) -> str:
-        """The words with a blank between them."""
+        """Return the words with blanks between them."""
         return " ".join(self.words)
 
 
-def load_movie_rationales(source: str = "tfds:movie_rationales") -> dict[str, list[Annotated]]:
-    """ERASER's Movie Reviews by split; a text whose rationale is not given has an empty one.
+def load_movie_rationales(source: str = "tfds:movie_rationales") -> dict[str, list[AnnotatedText]]:
+    """Load ERASER's Movie Reviews by split; a text without a rationale has an empty one.
 
-    Args: source: of `load_source`, with columns review, label, evidences and, where there are any, evidence_spans:
-    [first word, word behind the last] of each. Without spans each evidence is found by its words, at the first place.
-    Labels are of MOVIE_CLASSES, by number or name.
-    Raises ValueError where a column is missing or a row is malformed, as by a span that lies outside of its text.
+    Args:
+      source: a source for `load_source`, with columns review, label, evidences and optionally
+        evidence_spans: [first word, end word] of each. Without spans each evidence is located at
+        the first occurrence of its words. Labels are names or numbers of MOVIE_CLASSES.
+
+    Raises:
+      ValueError: a column is missing, or a row is malformed, such as a span outside of its text.
     """
     tables = load_source(source, columns=("review", "label", "evidences", "evidence_spans"))
     return {split: _movie_reviews(table) for split, table in tables.items()}
 
 
-def _movie_reviews(table: Table) -> list[Annotated]:
-    """One split."""
-    reviews, labels = (
-        table.column(name, role=role) for name, role in (("review", "text"), ("label", "label"))
-    )
+def _movie_reviews(table: Table) -> list[AnnotatedText]:
+    """Return the texts of one split."""
+    reviews = table.column("review", role="text")
+    labels = table.column("label", role="label")
     spans = table.columns.get("evidence_spans") or [None] * len(table)
     evidences = table.columns.get("evidences") or [None] * len(table)
     numbers = encode_labels(labels, MOVIE_CLASSES, where=table.where).tolist()
-    found = []
-    for row, (review, label, spans_of, texts) in enumerate(zip(reviews, numbers, spans, evidences)):
+    texts = []
+    for row, (review, label, found, phrases) in enumerate(zip(reviews, numbers, spans, evidences)):
         where = f"{table.where}, row {row + 1}"
-        _check_review(review, spans_of, texts, where)
+        _check_review(review, found, phrases, where=where)
         words = tuple(review.split())
-        places = find_evidences(words, texts or ()) if spans_of is None else spans_of
-        found.append(Annotated(words, mark(places, len(words), where), label, row))
-    return found
+        located = find_evidences(words, phrases or ()) if found is None else found
+        rationale_W = select_words(located, len(words), where)
+        texts.append(AnnotatedText(words, rationale_W, label, row))
+    return texts
 
 
-def _check_review(review, spans, evidences, where: str) -> None:
-    """Raises ValueError unless the review is a text, the spans are None or pairs, and the evidences None or texts."""
+def _check_review(review, spans, evidences, *, where: str) -> None:
+    """Raise ValueError unless review is text, spans None or pairs, and evidences None or texts."""
     if not isinstance(review, str):
         raise ValueError(f"{where} has {review!r:.60} as 'review'; expected a text")
     if spans is not None and not (_is_list(spans) and all(map(_is_span, spans))):
         raise ValueError(
             f"{where} has {spans!r:.60} as 'evidence_spans'; expected a list of [first word, end]"
         )
-    if evidences is not None and not (
-        _is_list(evidences) and all(isinstance(text, str) for text in evidences)
-    ):
+    if evidences is not None and not _are_texts(evidences):
         raise ValueError(f"{where} has {evidences!r:.60} as 'evidences'; expected a list of texts")
 
 
 def _is_list(value) -> bool:
-    """Whether a source gave several values."""
+    """Return True for several values."""
     return isinstance(value, list | tuple)
 
 
+def _are_texts(value) -> bool:
+    """Return True for a list of texts."""
+    return _is_list(value) and all(isinstance(text, str) for text in value)
+
+
 def _is_span(value) -> bool:
-    """Whether this is two whole numbers."""
+    """Return True for two whole numbers."""
     return _is_list(value) and len(value) == 2 and all(isinstance(end, int) for end in value)
 
 
-def mark(spans: Sequence[tuple[int, int]], num_words: int, where: str) -> np.ndarray:
-    """The words inside of the spans (start, end), bool. Raises ValueError where one lies outside of the text."""
+def select_words(spans: Sequence[tuple[int, int]], num_words: int, where: str) -> np.ndarray:
+    """Return True for the words in the spans [start, end), bool [W].
+
+    Raises:
+      ValueError: a span is outside of the text.
+    """
     rationale_W = np.zeros(num_words, bool)
     for start, end in spans:
         if not 0 <= start < end <= num_words:
             raise ValueError(
-                f"{where}: the rationale {start} to {end} lies outside of its text of {num_words} words"
+                f"{where}: the rationale {start} to {end} is outside of its text of "
+                f"{num_words} words"
             )
         rationale_W[start:end] = True
     return rationale_W
 
 
 def find_evidences(words: Sequence[str], evidences: Sequence[str]) -> list[tuple[int, int]]:
-    """Spans of the words of each evidence, at its first place; those that the text does not hold are left out."""
+    """Return the word span of each evidence at its first occurrence; leave out absent ones."""
     text = " " + " ".join(words) + " "
     spans = []
     for evidence in evidences:
-        wanted = evidence.split()
-        place = text.find(" " + " ".join(wanted) + " ")
-        if wanted and place >= 0:
-            start = len(text[:place].split())
-            spans.append((start, start + len(wanted)))
+        phrase = evidence.split()
+        offset = text.find(" " + " ".join(phrase) + " ")
+        if phrase and offset >= 0:
+            start = len(text[:offset].split())
+            spans.append((start, start + len(phrase)))
     return spans
 
 
-def load_hatexplain(
-    source: str = "hf:Hate-speech-CNERG/hatexplain@refs/convert/parquet",
-) -> dict[str, list[Annotated]]:
-    """HateXplain by split: labels of the task `hatexplain`, a word is in the rationale where most of the annotators who
-    marked any words of the post marked it.
+def cut_chunks(
+    text: AnnotatedText, pieces_W: Sequence[int], max_pieces: int
+) -> list[AnnotatedText]:
+    """Cut a text into consecutive chunks of at most max_pieces word pieces.
 
-    Args: source: of `load_source`, with columns post_tokens, annotators and rationales.
-    Raises ValueError where a column is missing or a rationale has another length than its post.
-    """
-    return {split: _posts(table) for split, table in load_source(source).items()}
+    No word is cut. A chunk ends before a rationale that does not fit, unless it starts with it.
 
+    Args:
+      text: the text.
+      pieces_W: pieces of each word. A word with more pieces than max_pieces has its own chunk.
+      max_pieces: largest number of pieces in a chunk.
 
-def _posts(table: Table) -> list[Annotated]:
-    """One split."""
-    posts, annotators, marks = (
-        table.column(name, role=role)
-        for name, role in (("post_tokens", "text"), ("annotators", "label"), ("rationales", "text"))
-    )
-    found = []
-    for row, (words, given, marked) in enumerate(zip(posts, annotators, marks)):
-        rationale_W = majority(marked, len(words), f"{table.where}, row {row + 1}")
-        found.append(Annotated(tuple(words), rationale_W, majority_label(given), row))
-    return found
+    Raises:
+      ValueError: max_pieces is below 1.
 
-
-def majority(marked_by: Sequence[Sequence[int]], num_words: int, where: str) -> np.ndarray:
-    """The words that more than half of the annotators marked, those who marked none left out; bool."""
-    votes = [np.asarray(marked, bool) for marked in marked_by if len(marked)]
-    wrong = next((len(marked) for marked in votes if len(marked) != num_words), None)
-    if wrong is not None:
-        raise ValueError(f"{where}: a rationale of {wrong} words for a text of {num_words}")
-    votes = [marked for marked in votes if marked.any()]
-    return 2 * np.sum(votes, axis=0) > len(votes) if votes else np.zeros(num_words, bool)
-
-
-def cut_windows(text: Annotated, pieces_W: Sequence[int], max_pieces: int) -> list[Annotated]:
-    """The text in windows of at most max_pieces word pieces, one after another; no word is cut, and a window ends in
-    front of a rationale that it cannot hold whole, unless it starts there.
-
-    Args: pieces_W: pieces of each word. A word of more pieces than fit has a window of its own.
-    Raises ValueError on max_pieces below 1. Source: Modarressi et al., "AdapLeR", ACL 2022, the loader of the released
-    program; it cuts between pieces.
+    Source: Modarressi et al., "AdapLeR", ACL 2022, the loader of the released program. That program
+    cuts between pieces.
     """
     if max_pieces < 1:
-        raise ValueError(f"windows of {max_pieces} pieces; expected at least 1")
-    ends = np.cumsum(pieces_W)
-    windows, start = [], 0
+        raise ValueError(f"chunks of {max_pieces} pieces; expected at least 1")
+    end_W = np.cumsum(pieces_W)
+    chunks, start = [], 0
     while start < len(text.words):
-        before = ends[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(ends, before + max_pieces, side="right")))
+        num_before = end_W[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(end_W, num_before + max_pieces, side="right")))
         if end < len(text.words):
-            end = start_of_run(text.rationale_W, end, start)
-        windows.append(
-            dataclasses.replace(
-                text, words=text.words[start:end], rationale_W=text.rationale_W[start:end]
-            )
-        )
+            end = end_before_run(text.rationale_W, start, end)
+        words, rationale_W = text.words[start:end], text.rationale_W[start:end]
+        chunks.append(dataclasses.replace(text, words=words, rationale_W=rationale_W))
         start = end
-    return windows
+    return chunks
 
 
-def start_of_run(rationale_W, end: int, start: int) -> int:
-    """Where a window from start to end must end so that no run of the rationale is cut; end where the run fills it."""
-    place = end
-    while place > start and rationale_W[place] and rationale_W[place - 1]:
-        place -= 1
-    return place if place > start else end
+def end_before_run(rationale_W: np.ndarray, start: int, end: int) -> int:
+    """Return the end of a chunk that cuts no run of the rationale; `end` if the run fills it."""
+    index = end
+    while index > start and rationale_W[index] and rationale_W[index - 1]:
+        index -= 1
+    return index if index > start else end

@@ -1,30 +1,33 @@
-"""The tasks: where their text lies, what their classes are called, how they are scored and split."""
+"""List the tasks: their sources, class names, metrics and splits."""
 
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from adapler_jax.data.sources.tables import Table, explain_unknown
+from adapler_jax.data.sources.tables import Table
+from adapler_jax.io.messages import explain_unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the library knows of a task.
+    """Description of a task.
 
     Attributes:
       name: the key in TASKS.
-      source: the default source (see load_source); empty where the user must give one.
+      source: the default source (see load_source); empty if the user must give one.
       text_fields: one column for single texts, two for pairs.
       label_field: the column of the labels.
-      class_names: in the order of the class numbers; empty means those seen in the training labels, sorted.
-      metric: of `metrics.classification.METRICS`, what a model is selected and reported by.
-      max_length: tokens that are kept of a text or pair, [CLS] and [SEP] included.
-      split_names: the source's name of a split -> ours, where they differ; None leaves it out.
-      carve: splits to cut from the shuffled training rows where the source lacks them: a count or a share.
-      by_class: carve from every class its share, for small or uneven sets.
-      drop_duplicates: remove rows that repeat an earlier text before anything is carved.
-      prepare: adds text and label columns to tables that hold the task in the published raw form.
-      raw_fields: the columns that prepare reads.
+      class_names: in the order of the class numbers; empty for the sorted classes of the training
+        labels.
+      metric: key of `metrics.classification.METRICS`; it selects checkpoints and is reported.
+      max_length: tokens to keep of a text or pair, including [CLS] and [SEP].
+      split_names: the source's name of a split -> our name, if they differ; None leaves it out.
+      split_fractions: splits to take from the shuffled training rows if the source lacks them: a
+        count or a fraction.
+      by_class: split every class by the same fractions, for small or unbalanced sets.
+      drop_duplicates: remove rows that repeat an earlier text before train is split.
+      prepare: adds text and label columns to tables in the published raw form.
+      raw_fields: the columns that `prepare` uses.
     """
 
     name: str
@@ -43,7 +46,10 @@ class Task:
 
 
 def _prepare_hatexplain(table: Table) -> Table:
-    """Join the post's tokens by spaces and take `majority_label` (hatespeech, normal, offensive = 0, 1, 2)."""
+    """Join the post's tokens by spaces and take `majority_label`.
+
+    The labels are 0 hatespeech, 1 normal, 2 offensive.
+    """
     if "post_tokens" not in table.columns or "annotators" not in table.columns:
         return table
     texts = [" ".join(tokens) for tokens in table.columns["post_tokens"]]
@@ -52,22 +58,23 @@ def _prepare_hatexplain(table: Table) -> Table:
 
 
 def majority_label(annotators) -> int:
-    """The most frequent label that annotators gave a post, as {"label": [...]} or [{"label": ...}, ...].
+    """Return the most frequent label of a post; the smallest class number of equally frequent ones.
 
-    A tie goes to the smallest class number, whatever the annotators' order; the authors'
-    `max(set(labels), key=labels.count)` gives the same for integers.
+    The authors' `max(set(labels), key=labels.count)` returns the same class for integers.
+
+    Args:
+      annotators: {"label": [...]} or [{"label": ...}, ...].
     """
-    given = (
-        annotators["label"]
-        if isinstance(annotators, Mapping)
-        else [one["label"] for one in annotators]
-    )
-    counts = collections.Counter(given)
+    if isinstance(annotators, Mapping):
+        labels = annotators["label"]
+    else:
+        labels = [annotator["label"] for annotator in annotators]
+    counts: collections.Counter = collections.Counter(labels)
     return min(counts, key=lambda label: (-counts[label], label))
 
 
 def _prepare_ag_news(table: Table) -> Table:
-    """Join title and description by a space, which is the `text` of the other published form."""
+    """Join title and description by a space, as the `text` of the other published form does."""
     if "title" not in table.columns or "description" not in table.columns:
         return table
     texts = [
@@ -78,16 +85,20 @@ def _prepare_ag_news(table: Table) -> Table:
 
 
 _DBPEDIA_CLASSES = (
-    *(
-        "Company",
-        "EducationalInstitution",
-        "Artist",
-        "Athlete",
-        "OfficeHolder",
-        "MeanOfTransportation",
-        "Building",
-    ),
-    *("NaturalPlace", "Village", "Animal", "Plant", "Album", "Film", "WrittenWork"),
+    "Company",
+    "EducationalInstitution",
+    "Artist",
+    "Athlete",
+    "OfficeHolder",
+    "MeanOfTransportation",
+    "Building",
+    "NaturalPlace",
+    "Village",
+    "Animal",
+    "Plant",
+    "Album",
+    "Film",
+    "WrittenWork",
 )
 
 _TASKS = (
@@ -182,8 +193,9 @@ _TASKS = (
         max_length=512,
         split_fractions={"validation": 0.1},
     ),
-    # Of a file with `text` and `label`: 645 articles by publisher, a tenth of each class for each split, as TR-BERT's
-    # authors meant it; their program takes the first class's number of rows from the second too.
+    # A file with `text` and `label`: 645 articles by publisher. Each split has a tenth of each
+    # class, as in TR-BERT's paper. The authors' program takes as many rows of the second class as
+    # of the first.
     Task(
         "hyperpartisan",
         "",
@@ -201,7 +213,7 @@ def get_task(name: str) -> Task:
     """Return a task of the table.
 
     Raises:
-      ValueError: there is none of this name; the nearest names are given.
+      ValueError: no task has this name; the message lists the nearest names.
     """
     if name not in TASKS:
         raise ValueError(

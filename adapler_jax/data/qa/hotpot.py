@@ -1,13 +1,14 @@
-"""HotpotQA: questions over several paragraphs with the sentences that the answer rests on, from its files."""
+"""Read HotpotQA: questions over paragraphs, with the sentences that support the answer."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from adapler_jax.data.sources.items import check_text, open_items, split_file
-from adapler_jax.data.sources.tables import shown
-from adapler_jax.data.sources.values import as_whole
-
-Fact = tuple[str, int]  # title of a paragraph, index of a sentence in it
+from adapler_jax.data.qa.json_questions import are_texts, stream_json_questions
+from adapler_jax.data.sources.items import check_text
+from adapler_jax.data.sources.values import as_integer
+from adapler_jax.io.messages import shown
+from adapler_jax.metrics.hotpot import SupportingFact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,16 +16,20 @@ class HotpotQuestion:
     """A question of HotpotQA.
 
     Attributes:
-      paragraphs: (title, sentences), as given.
-      supporting_facts: the sentences that the answer rests on. As published, some lie in no paragraph.
-      kind: bridge or comparison; empty where it is not told.
+      id: name of the question.
+      question: the question.
+      answer: the answer, also yes or no.
+      paragraphs: (title, sentences) in the order of the file.
+      supporting_facts: the sentences that support the answer. Some published facts are in no
+        paragraph.
+      kind: bridge or comparison; empty if the file does not say.
     """
 
     id: str
     question: str
     answer: str
     paragraphs: tuple[tuple[str, tuple[str, ...]], ...]
-    supporting_facts: tuple[Fact, ...]
+    supporting_facts: tuple[SupportingFact, ...]
     kind: str
 
 
@@ -32,47 +37,60 @@ def stream_hotpot(source: str, *, split: str) -> Iterator[HotpotQuestion]:
     """Read the questions of a split of HotpotQA, in the order of its file.
 
     Args:
-      source: `file:PATH`, a published file (`hotpot_dev_distractor_v1.json`) or a folder of one file a split.
+      source: `file:PATH`, a published file (`hotpot_dev_distractor_v1.json`) or a folder with one
+        file a split.
       split: train, validation or test.
 
     Raises:
-      ValueError: nothing is there, or a field is missing or of another kind; the item is named.
+      ValueError: there is no such file, or a field is missing or has another type; the item is
+        named.
     """
-    path = split_file(source.removeprefix("file:"), split, (".json", ".jsonl"))
-    return (_question(item, place) for place, item in open_items(path))
+    return stream_json_questions(source, split, _parse_question)
 
 
-def _question(item, place: str) -> HotpotQuestion:
-    """Check one item."""
-    if not isinstance(item, Mapping):
-        raise ValueError(f"{place} is {type(item).__name__}; expected an object with named fields")
-    name = check_text(item.get("_id", item.get("id")), "_id", place)
-    paragraphs, facts = item.get("context"), item.get("supporting_facts")
-    if not _are_pairs(paragraphs, list) or not all(
-        isinstance(text, str) for _, texts in paragraphs for text in texts
-    ):
-        raise ValueError(
-            f"{place}: question {shown(name)} has {shown(paragraphs)} as context; expected [[title, [sentences]]]"
-        )
-    if not _are_pairs(facts, int | float) or any(as_whole(number) is None for _, number in facts):
-        raise ValueError(
-            f"{place}: question {shown(name)} has {shown(facts)} as supporting_facts; expected [[title, number]]"
-        )
+def _parse_question(item: Mapping, location: str) -> HotpotQuestion:
+    """Convert one item."""
+    name = check_text(item.get("_id", item.get("id")), "_id", location)
+    where = f"{location}: question {shown(name)}"
     return HotpotQuestion(
         id=name,
-        question=check_text(item.get("question"), "question", place),
-        answer=check_text(item.get("answer"), "answer", place),
-        paragraphs=tuple((title, tuple(sentences)) for title, sentences in paragraphs),
-        supporting_facts=tuple((title, as_whole(number)) for title, number in facts),
-        kind=check_text(item.get("type", ""), "type", place),
+        question=check_text(item.get("question"), "question", location),
+        answer=check_text(item.get("answer"), "answer", location),
+        paragraphs=_parse_paragraphs(item.get("context"), where),
+        supporting_facts=_parse_facts(item.get("supporting_facts"), where),
+        kind=check_text(item.get("type", ""), "type", location),
     )
 
 
-def _are_pairs(values, kind) -> bool:
-    """Whether this is a list of [text, something of a kind]."""
-    pairs = isinstance(values, list) and all(
-        isinstance(value, list) and len(value) == 2 for value in values
-    )
-    return pairs and all(
-        isinstance(name, str) and isinstance(value, kind) for name, value in values
-    )
+def _parse_paragraphs(value: object, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Convert [[title, [sentences]]]."""
+    pairs = _named_values(value)
+    if pairs is None or not all(are_texts(sentences) for _, sentences in pairs):
+        raise ValueError(f"{where} has {shown(value)} as context; expected [[title, [sentences]]]")
+    return tuple((title, tuple(sentences)) for title, sentences in pairs)
+
+
+def _parse_facts(value: object, where: str) -> tuple[SupportingFact, ...]:
+    """Convert [[title, number of a sentence]]."""
+    pairs = [(title, _sentence_number(number)) for title, number in _named_values(value) or ()]
+    facts = [(title, number) for title, number in pairs if number is not None]
+    if _named_values(value) is None or len(facts) < len(pairs):
+        raise ValueError(
+            f"{where} has {shown(value)} as supporting_facts; expected [[title, number]]"
+        )
+    return tuple(facts)
+
+
+def _sentence_number(value: object) -> int | None:
+    """Return a whole number as int; None for other values."""
+    return as_integer(value) if isinstance(value, int | float) else None
+
+
+def _named_values(value: object) -> list[tuple[str, Any]] | None:
+    """Return the pairs of a list of [text, value]; None for other values."""
+    if not isinstance(value, list):
+        return None
+    are_pairs = all(isinstance(item, list) and len(item) == 2 for item in value)
+    if not are_pairs or not all(isinstance(name, str) for name, _ in value):
+        return None
+    return [(name, found) for name, found in value]

@@ -1,6 +1,12 @@
-"""HotpotQA's questions to rows: paragraphs laid out behind a question, places of answers and supporting sentences.
+"""Make rows of HotpotQA's questions, with answer spans and supporting sentences.
 
-Shapes: R rows (one a question), A answer spans, S sentences.
+Positions are of three kinds: *character*, in the context's text; *token*, among the context's
+tokens; *slot*, in a row, where [CLS] is slot 0. Spans of tokens and slots are (first, last).
+
+    R rows, one a question
+    A answer spans of a row
+    S sentences of a row
+    2 first and last
 """
 
 import bisect
@@ -13,44 +19,51 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.ragged import Ragged, ragged
-from adapler_jax.data.qa.hotpot import Fact, HotpotQuestion
+from adapler_jax.data.qa.hotpot import HotpotQuestion
+from adapler_jax.data.qa.hotpot_context import (
+    Context,
+    concatenate,
+    encode_paragraphs,
+    shuffle_paragraphs,
+)
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.sources.text import replace_lone_surrogates
-from adapler_jax.data.tokenization.offsets import align_spans
 from adapler_jax.data.tokenization.templates import (
     Template,
-    fill,
-    join,
+    fill_template,
     marker_ids,
     read_template,
     token_rows,
 )
+from adapler_jax.metrics.hotpot import SupportingFact
 
 ANSWER_TYPES = ("span", "yes", "no")
-TITLE_MARKERS = ("[unused1]", "[unused2]")  # before and behind a title
+TITLE_MARKERS = ("[unused1]", "[unused2]")  # before and after a title
 _CHUNK = 64  # questions in one chunk of rows
 
 
 @dataclasses.dataclass(frozen=True)
 class HotpotRows:
-    """One row a question: [CLS] question [SEP], of each paragraph its title between markers and its sentences, [SEP].
+    """Rows of questions: [CLS] question [SEP] paragraphs [SEP].
 
-    Slots are places of tokens in the row, first and last inclusive; -1 fills what is not there.
+    A paragraph is its title between markers, and its sentences. Absent spans are -1.
 
     Attributes:
       tokens: int32 rows.
-      segments: int8 rows of the same lengths: 0 up to the first [SEP], 1 behind it.
-      context_first: int32 [rows], slot of the first token behind the first [SEP].
-      starts, ends: int32, rows as long as the tokens from there up to the last [SEP]: their characters in the context;
-        markers have none, so start and end are the same.
-      contexts: titles and sentences in the order of the row, whole also where the row is cut.
-      span_RA2: int32 [rows, A, 2], slots of the answer in supporting sentences. All -1 where the answer is yes or no,
-        or is not found in what the row holds.
-      answer_type: int32 [rows], index into ANSWER_TYPES.
-      sentence_RS2: int32 [rows, S, 2], slots of each sentence; a sentence that is cut ends with the row.
-      supporting_RS: int32 [rows, S], 1 for a supporting fact, 0 for another sentence.
-      facts: of each row the (title, sentence index) of its sentences, as many as sentence_RS2 has.
-      gold_facts: of each row the supporting facts, also those that the row lacks.
+      segments: int8 rows of the same lengths: 0 up to the first [SEP], 1 after it.
+      context_first: int32 [R], slot of the first context token.
+      starts: int32 rows, as long as the row's part of the context: first character of each token.
+        A marker has no characters: its start and end are equal.
+      ends: int32 rows of the same lengths: the character after each token.
+      contexts: titles and sentences in the order of the row, whole even if the row is cut.
+      span_RA2: int32 [R, A, 2], slots of the answer in supporting sentences. All are -1 if the
+        answer is yes or no, or if the row does not hold it.
+      answer_type: int32 [R], index in ANSWER_TYPES.
+      sentence_RS2: int32 [R, S, 2], slots of each sentence; a sentence that is cut ends with the
+        row.
+      supporting_RS: int32 [R, S], 1 for a supporting fact, 0 for another sentence.
+      facts: (title, sentence index) of each row's sentences, as many as sentence_RS2 has.
+      gold_facts: the supporting facts of each question, including those that the row lacks.
       answers: the answers.
       ids: names of the questions.
     """
@@ -65,8 +78,8 @@ class HotpotRows:
     answer_type: np.ndarray
     sentence_RS2: np.ndarray
     supporting_RS: np.ndarray
-    facts: list[tuple[Fact, ...]] | None
-    gold_facts: list[tuple[Fact, ...]]
+    facts: list[tuple[SupportingFact, ...]] | None
+    gold_facts: list[tuple[SupportingFact, ...]]
     answers: list[str]
     ids: list[str]
 
@@ -75,25 +88,25 @@ class HotpotRows:
         return len(self.tokens)
 
     def without_texts(self) -> "HotpotRows":
-        """What training reads: None for starts, ends, contexts and facts, which only scores need."""
+        """Return the rows without starts, ends, contexts and facts, which only scores need."""
         return dataclasses.replace(self, starts=None, ends=None, contexts=None, facts=None)
 
 
-class _Context(NamedTuple):
-    """Paragraphs laid out: places of tokens count from the first of them."""
+class _Limits(NamedTuple):
+    """Sizes of rows."""
 
-    text: str
-    tokens: list[int]
-    starts: list[int]
-    ends: list[int]
-    facts: list[Fact]  # of every sentence that has a token
-    bounds: list[tuple[int, int]]  # its first and last token
-    characters: list[tuple[int, int]]  # its place in the text
+    max_length: int
+    max_question_tokens: int
+    max_sentences: int
+    max_answers: int
 
 
-def build_hotpot_rows(questions: Iterable[HotpotQuestion], core: Tokenizer, **limits) -> HotpotRows:
-    """Tokenize questions into rows; all chunks of `stream_hotpot_rows`, whose arguments these are, at once."""
-    return join(list(stream_hotpot_rows(questions, core, **limits)))
+class _Example(NamedTuple):
+    """One question with its tokens and its context."""
+
+    question: HotpotQuestion
+    question_tokens: np.ndarray
+    context: Context
 
 
 def stream_hotpot_rows(
@@ -110,19 +123,19 @@ def stream_hotpot_rows(
     """Tokenize questions into chunks of rows.
 
     Args:
-      questions: of `stream_hotpot`.
-      core: from `load_core`.
-      max_length: tokens of a row, special ones included; the context loses its end.
-      max_question_tokens: the question loses its end.
-      max_sentences: S; sentences past it are read, but can be no supporting fact.
-      max_answers: A, the first so many places of the answer.
-      markers: tokens before and behind a title.
-      shuffle_seed: for training: the paragraphs of the supporting facts are put in, then others in random order as long
-        as whole ones fit, and all are shuffled. It depends on the seed and the number of the question. None for
-        evaluation: the paragraphs as given.
+      questions: questions of `stream_hotpot`.
+      core: a tokenizer of `load_core`.
+      max_length: tokens of a row, including special ones; longer contexts lose their end.
+      max_question_tokens: longer questions lose their end.
+      max_sentences: S; later sentences are in the row, but cannot be supporting facts.
+      max_answers: A, the first spans of the answer.
+      markers: tokens before and after a title.
+      shuffle_seed: None keeps all paragraphs in their order, for evaluation. A seed is for
+        training: a row has the paragraphs of supporting facts, and random others as long as whole
+        ones fit, all shuffled. The shuffle depends on the seed and the number of the question.
 
     Yields:
-      Rows of up to 64 questions; of none where there are none.
+      Rows of up to 64 questions; one chunk without rows if there are no questions.
 
     Raises:
       ValueError: the vocabulary lacks the markers, or max_length leaves no room for a context.
@@ -131,191 +144,144 @@ def stream_hotpot_rows(
     """
     template = read_template(core, pair=True)
     ids = marker_ids(core, markers)
+    limits = _Limits(max_length, max_question_tokens, max_sentences, max_answers)
     if max_length <= template.num_special + max_question_tokens:
         raise ValueError(
-            f"max_length {max_length} holds no context beside {max_question_tokens} question tokens; raise it"
+            f"max_length {max_length} holds no context after {max_question_tokens} question "
+            "tokens; raise it"
         )
-    room = max_length - template.num_special
-    count = itertools.count()
+    num_questions = itertools.count()
     for chunk in at_least_one(in_chunks(questions, _CHUNK)):
-        asked = [
-            row[:max_question_tokens]
-            for row in token_rows(core, [question.question for question in chunk])
-        ]
-        keys = [None if shuffle_seed is None else [shuffle_seed, next(count)] for _ in chunk]
-        contexts = [
-            _lay_out(question, core, ids, room - len(tokens), key)
-            for question, tokens, key in zip(chunk, asked, keys)
-        ]
-        yield _build_chunk(chunk, asked, contexts, template, room, (max_sentences, max_answers))
+        examples = []
+        texts = [question.question for question in chunk]
+        for question, whole in zip(chunk, token_rows(core, texts)):
+            tokens = whole[:max_question_tokens]
+            paragraphs = encode_paragraphs(question, core)
+            if shuffle_seed is not None:
+                rng = np.random.default_rng([shuffle_seed, next(num_questions)])
+                capacity = _context_capacity(template, limits, tokens)
+                paragraphs = shuffle_paragraphs(question, paragraphs, capacity, rng)
+            examples.append(_Example(question, tokens, concatenate(paragraphs, ids)))
+        yield _make_rows(examples, template, limits)
 
 
-def _lay_out(
-    question: HotpotQuestion, core: Tokenizer, ids: list[int], room: int, key: list[int] | None
-) -> _Context:
-    """Tokenize the paragraphs, choose and order them where there is a random key, and put them end to end."""
-    texts = [
-        [replace_lone_surrogates(text) for text in (title, *sentences)]
-        for title, sentences in question.paragraphs
-    ]
-    found = iter(
-        core.encode_batch([text for part in texts for text in part], add_special_tokens=False)
-    )
-    encoded = [[next(found) for _ in part] for part in texts]
-    order = range(len(texts))
-    if key is not None:
-        gold = {title for title, _ in question.supporting_facts}
-        is_gold = [title in gold for title, _ in question.paragraphs]
-        lengths = [2 + sum(map(len, part)) for part in encoded]
-        order = choose_paragraphs(lengths, is_gold, room, np.random.default_rng(key))
-    return _put_together(
-        [(question.paragraphs[place][0], texts[place], encoded[place]) for place in order], ids
-    )
-
-
-def choose_paragraphs(
-    lengths: Sequence[int], is_gold: Sequence[bool], room: int, rng: np.random.Generator
-) -> list[int]:
-    """All gold paragraphs and, in random order until one does not fit, the others; the chosen ones in random order."""
-    order = rng.permutation(len(lengths)).tolist()
-    left = room - sum(length for length, gold in zip(lengths, is_gold) if gold)
-    others = [place for place in order if not is_gold[place]]
-    ends = list(itertools.accumulate(lengths[place] for place in others))
-    taken = set(others[: bisect.bisect_right(ends, left)])
-    return [place for place in order if is_gold[place] or place in taken]
-
-
-def _put_together(paragraphs: Sequence[tuple], ids: list[int]) -> _Context:
-    """Lay titles, between the marker tokens, and sentences end to end; blanks part what no blank parts."""
-    context = _Context("", [], [], [], [], [], [])
-    text = ""
-    for title, texts, encodings in paragraphs:
-        for number, (piece, encoding) in enumerate(zip(texts, encodings), start=-1):
-            if number < 1:
-                text += "\n" if text else ""
-            elif not (text[-1:].isspace() or piece[:1].isspace()):
-                text += " "
-            base, first = len(text), len(context.tokens)
-            text += piece
-            starts, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T.copy()
-            align_spans(piece, starts, ends)
-            starts, ends, tokens = starts.tolist(), ends.tolist(), encoding.ids
-            if number < 0:
-                starts, ends = [0, *starts, len(piece)], [0, *ends, len(piece)]
-                tokens = [ids[0], *tokens, ids[1]]
-            context.tokens.extend(tokens)
-            context.starts.extend(base + start for start in starts)
-            context.ends.extend(base + end for end in ends)
-            if number >= 0 and tokens:
-                context.facts.append((title, number))
-                context.bounds.append((first, len(context.tokens) - 1))
-                context.characters.append((base, len(text)))
-    return context._replace(text=text)
-
-
-def _cut(context: _Context, room: int, max_sentences: int) -> _Context:
-    """The context up to so many tokens, and the sentences of which a token is left."""
-    bounds = [(first, min(last, room - 1)) for first, last in context.bounds if first < room][
-        :max_sentences
-    ]
-    names = {
-        "facts": context.facts[: len(bounds)],
-        "bounds": bounds,
-        "characters": context.characters[: len(bounds)],
-    }
-    tokens = {name: getattr(context, name)[:room] for name in ("tokens", "starts", "ends")}
-    return context._replace(**names, **tokens)
+def _context_capacity(template: Template, limits: _Limits, question_tokens: np.ndarray) -> int:
+    """Return the number of context tokens that a row holds."""
+    return limits.max_length - template.num_special - len(question_tokens)
 
 
 def answer_type(answer: str) -> int:
-    """Index into ANSWER_TYPES."""
+    """Return the index in ANSWER_TYPES."""
     text = answer.strip().lower()
     return ANSWER_TYPES.index(text) if text in ANSWER_TYPES[1:] else 0
 
 
-def _answer_spans(question: HotpotQuestion, context: _Context, room: int) -> list[tuple[int, int]]:
-    """Tokens, first and last, of the answer in the supporting sentences, in order, those among the first `room` tokens.
+def _answer_spans(example: _Example, num_tokens: int) -> list[tuple[int, int]]:
+    """Return the token spans of the answer in supporting sentences, within the first num_tokens.
 
-    Where the answer stands as whole words, other places do not count. None for yes and no.
+    If the answer occurs as whole words, other occurrences are left out. Yes and no have no span.
     """
+    question, context = example.question, example.context
     if answer_type(question.answer):
         return []
-    wanted = set(question.supporting_facts)
-    places = []
-    for fact, (start, end) in zip(context.facts, context.characters):
-        if fact in wanted:
-            places += find_answer(
-                context.text, replace_lone_surrogates(question.answer).strip(), start, end
-            )
-    if any(is_whole for *_, is_whole in places):
-        places = [place for place in places if place[2]]
-    spans = [
-        (bisect.bisect_right(context.ends, start), bisect.bisect_left(context.starts, end) - 1)
-        for start, end, _ in places
-    ]
-    return [(first, last) for first, last in spans if first <= last < room]
+    answer = replace_lone_surrogates(question.answer).strip()
+    gold = set(question.supporting_facts)
+    found = []
+    for sentence in context.sentences:
+        if sentence.fact in gold:
+            found += find_answer(context.text, answer, sentence.start, sentence.end)
+    if any(is_whole for *_, is_whole in found):
+        found = [occurrence for occurrence in found if occurrence[2]]
+    spans = []
+    for start, end, _ in found:
+        first = bisect.bisect_right(context.ends, start)
+        last = bisect.bisect_left(context.starts, end) - 1
+        if first <= last < num_tokens:
+            spans.append((first, last))
+    return spans
 
 
 def find_answer(text: str, answer: str, start: int, end: int) -> list[tuple[int, int, bool]]:
-    """Characters (start, end) of an answer in a part of a text, and whether no letter or digit goes on at its sides."""
+    """Find an answer in the characters [start, end) of a text.
+
+    Returns:
+      (start, end, is_whole) of each occurrence; is_whole is True if no letter or digit is next
+      to it.
+    """
     found = []
-    place = text.find(answer, start, end) if answer else -1
-    while place >= 0:
-        behind = place + len(answer)
-        sides = text[max(start, place - 1) : place], text[behind : min(end, behind + 1)]
-        found.append((place, behind, not any(side.isalnum() for side in sides)))
-        place = text.find(answer, behind, end)
+    first = text.find(answer, start, end) if answer else -1
+    while first >= 0:
+        after = first + len(answer)
+        neighbours = text[max(start, first - 1) : first], text[after : min(end, after + 1)]
+        found.append((first, after, not any(side.isalnum() for side in neighbours)))
+        first = text.find(answer, after, end)
     return found
 
 
-def _padded(rows: list[list], shape: tuple[int, ...]) -> np.ndarray:
-    """Rows of different lengths as int32 [rows, *shape], cut and filled with -1."""
-    array = np.full((len(rows), *shape), -1, np.int32)
-    for row, values in zip(array, rows):
-        values = values[: shape[0]]
-        if values:
-            row[: len(values)] = values
-    return array
-
-
-def _build_chunk(
-    chunk, asked, contexts: list[_Context], template: Template, room: int, limits: tuple[int, int]
-):
-    """Rows of some questions; room: tokens of question and context together; limits: sentences, answers."""
-    max_sentences, max_answers = limits
-    rooms = [room - len(tokens) for tokens in asked]
-    spans = [_answer_spans(*row) for row in zip(chunk, contexts, rooms)]
-    contexts = [_cut(context, left, max_sentences) for context, left in zip(contexts, rooms)]
-    tokens, segments = fill(
-        template, zip(asked, [np.array(context.tokens, np.int32) for context in contexts])
-    )
-    firsts = np.array(
-        [len(template.first) + len(tokens) + len(template.middle) for tokens in asked], np.int32
-    )
-    gold = [set(question.supporting_facts) for question in chunk]
-    is_gold = [
-        [fact in wanted for fact in context.facts] for context, wanted in zip(contexts, gold)
+def _make_rows(examples: Sequence[_Example], template: Template, limits: _Limits) -> HotpotRows:
+    """Make the rows of a chunk."""
+    capacities = [
+        _context_capacity(template, limits, example.question_tokens) for example in examples
+    ]
+    spans = [_answer_spans(*pair) for pair in zip(examples, capacities)]
+    contexts = [
+        example.context.cut(capacity, limits.max_sentences)
+        for example, capacity in zip(examples, capacities)
+    ]
+    questions = [example.question for example in examples]
+    question_tokens = [example.question_tokens for example in examples]
+    context_tokens = [np.array(context.tokens, np.int32) for context in contexts]
+    tokens, segments = fill_template(template, zip(question_tokens, context_tokens))
+    num_special = len(template.first) + len(template.middle)
+    first_R = np.array([num_special + len(tokens) for tokens in question_tokens], np.int32)
+    bounds = [
+        [(sentence.first_token, sentence.last_token) for sentence in context.sentences]
+        for context in contexts
     ]
     return HotpotRows(
         tokens=tokens,
         segments=segments,
-        context_first=firsts,
+        context_first=first_R,
         starts=ragged([np.array(context.starts, np.int32) for context in contexts], np.int32),
         ends=ragged([np.array(context.ends, np.int32) for context in contexts], np.int32),
         contexts=[context.text for context in contexts],
-        span_RA2=_to_slots(_padded(spans, (max_answers, 2)), firsts),
-        answer_type=np.array([answer_type(question.answer) for question in chunk], np.int32),
-        sentence_RS2=_to_slots(
-            _padded([context.bounds for context in contexts], (max_sentences, 2)), firsts
-        ),
-        supporting_RS=_padded(is_gold, (max_sentences,)),
-        facts=[tuple(context.facts) for context in contexts],
-        gold_facts=[question.supporting_facts for question in chunk],
-        answers=[question.answer for question in chunk],
-        ids=[question.id for question in chunk],
+        span_RA2=_to_slots(_pad(spans, (limits.max_answers, 2)), first_R),
+        answer_type=np.array([answer_type(question.answer) for question in questions], np.int32),
+        sentence_RS2=_to_slots(_pad(bounds, (limits.max_sentences, 2)), first_R),
+        supporting_RS=_pad(_supporting(questions, contexts), (limits.max_sentences,)),
+        facts=[tuple(sentence.fact for sentence in context.sentences) for context in contexts],
+        gold_facts=[question.supporting_facts for question in questions],
+        answers=[question.answer for question in questions],
+        ids=[question.id for question in questions],
     )
 
 
-def _to_slots(place_RX2: np.ndarray, firsts: np.ndarray) -> np.ndarray:
-    """Places in a context as slots of the row; -1 stays."""
-    return np.where(place_RX2 < 0, place_RX2, place_RX2 + firsts[:, None, None])
+def _supporting(
+    questions: Sequence[HotpotQuestion], contexts: Sequence[Context]
+) -> list[list[bool]]:
+    """Return True for each sentence that is a supporting fact, by question."""
+    found = []
+    for question, context in zip(questions, contexts):
+        gold = set(question.supporting_facts)
+        found.append([sentence.fact in gold for sentence in context.sentences])
+    return found
+
+
+def _pad(rows: Sequence[Sequence], shape: tuple[int, ...]) -> np.ndarray:
+    """Return rows of different lengths as int32 [R, *shape], cut and filled with -1."""
+    array = np.full((len(rows), *shape), -1, np.int32)
+    for target, values in zip(array, rows):
+        count = min(len(values), shape[0])
+        if count:
+            target[:count] = values[:count]
+    return array
+
+
+def _to_slots(token_RX2: np.ndarray, first_R: np.ndarray) -> np.ndarray:
+    """Convert spans of context tokens to slots; -1 stays.
+
+    Args:
+      token_RX2: int32 [R, A, 2] or [R, S, 2].
+      first_R: int32, slot of the first context token.
+    """
+    return np.where(token_RX2 < 0, token_RX2, token_RX2 + first_R[:, None, None])

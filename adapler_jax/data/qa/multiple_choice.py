@@ -14,20 +14,26 @@ from adapler_jax.data.sources.files import split_name
 from adapler_jax.data.sources.items import check_text, has_split, open_items, split_file
 from adapler_jax.data.sources.load import load_source
 from adapler_jax.data.sources.paths import check_inside
-from adapler_jax.data.sources.tables import Table, shown
+from adapler_jax.data.sources.tables import Table
 from adapler_jax.data.sources.tfds import open_tfds
-from adapler_jax.data.sources.values import as_whole
-from adapler_jax.data.tokenization.templates import fill, join, read_template, token_rows
+from adapler_jax.data.sources.values import as_integer
+from adapler_jax.data.split_names import SPLITS
+from adapler_jax.data.tokenization.templates import (
+    fill_template,
+    join_chunks,
+    read_template,
+    token_rows,
+)
+from adapler_jax.io.messages import shown
 
 RACE_LEVELS = ("middle", "high")
-SPLITS = ("train", "validation", "test")
 _LETTERS = tuple(string.ascii_uppercase)  # that an answer may be
 _SUFFIXES = (".jsonl", ".json")
 _CHUNK = 256  # questions that are tokenized at once; those of one article stand together, and it is tokenized once
 
 
 @dataclasses.dataclass(frozen=True)
-class ChoiceQuestion:
+class MultipleChoiceQuestion:
     """A question about an article with its options; `label` counts the right one from 0."""
 
     id: str
@@ -38,7 +44,7 @@ class ChoiceQuestion:
 
 
 @dataclasses.dataclass(frozen=True)
-class ChoiceRows:
+class MultipleChoiceRows:
     """Rows of many questions, one an option, those of a question consecutive and in the order of its options.
 
     Attributes:
@@ -66,7 +72,9 @@ class ChoiceRows:
         return len(self.tokens)
 
 
-def stream_choices(source: str, *, split: str, level: str = "") -> Iterator[ChoiceQuestion]:
+def stream_multiple_choice(
+    source: str, *, split: str, level: str = ""
+) -> Iterator[MultipleChoiceQuestion]:
     """Read the questions of a split, one after another.
 
     Args:
@@ -97,8 +105,8 @@ def stream_choices(source: str, *, split: str, level: str = "") -> Iterator[Choi
     return check_counts(question for place, item in items for question in read_item(item, place))
 
 
-def choice_splits(source: str) -> tuple[str, ...]:
-    """Splits of a source (see `stream_choices`): those that a folder has files for, that which a file's name says,
+def multiple_choice_splits(source: str) -> tuple[str, ...]:
+    """Splits of a source (see `stream_multiple_choice`): those that a folder has files for, that which a file's name says,
     else train; of sources that are no files, all that there may be."""
     kind, _, name = source.partition(":")
     if kind != "file":
@@ -108,7 +116,7 @@ def choice_splits(source: str) -> tuple[str, ...]:
     )
 
 
-def check_counts(questions: Iterable[ChoiceQuestion]) -> Iterator[ChoiceQuestion]:
+def check_counts(questions: Iterable[MultipleChoiceQuestion]) -> Iterator[MultipleChoiceQuestion]:
     """Yield the questions; ValueError where one has another number of options than the first."""
     expected = None
     for number, question in enumerate(questions, start=1):
@@ -157,8 +165,8 @@ def _table_items(
     return ((f"{table.where}: row {number}", row) for number, row in enumerate(rows, start=1))
 
 
-def read_item(item: object, place: str) -> Iterator[ChoiceQuestion]:
-    """Yield the questions of one row of any of the forms of `stream_choices`; place names it in messages."""
+def read_item(item: object, place: str) -> Iterator[MultipleChoiceQuestion]:
+    """Yield the questions of one row of any of the forms of `stream_multiple_choice`; place names it in messages."""
     if isinstance(item, list | tuple):
         yield from _dream_questions(item, place)
         return
@@ -200,10 +208,10 @@ def _answer_of(item: Mapping, options):
     if label is None:
         return item.get("answer")
     is_number = isinstance(label, str) and isinstance(options, list) and label not in options
-    return as_whole(label) if is_number and as_whole(label) is not None else label
+    return as_integer(label) if is_number and as_integer(label) is not None else label
 
 
-def _dream_questions(item: Sequence, place: str) -> Iterator[ChoiceQuestion]:
+def _dream_questions(item: Sequence, place: str) -> Iterator[MultipleChoiceQuestion]:
     """Yield the questions of a dialogue of DREAM: [turns, [{question, choice, answer}, ...], id]."""
     if len(item) != 3 or not isinstance(item[0], list) or not isinstance(item[1], list):
         raise ValueError(
@@ -226,7 +234,7 @@ def _id_of(row: Mapping, place: str) -> str:
     name = next(
         (row[field] for field in ("example_id", "id") if row.get(field) not in (None, "")), None
     )
-    name = name if isinstance(name, str) else as_whole(name)
+    name = name if isinstance(name, str) else as_integer(name)
     if name is None:
         raise ValueError(f"{place} has no id; give it a unique text as 'example_id' or 'id'")
     return str(name)
@@ -234,7 +242,7 @@ def _id_of(row: Mapping, place: str) -> str:
 
 def read_question(
     name: str, article, question, options, answer, place: str, *, is_text: bool
-) -> ChoiceQuestion:
+) -> MultipleChoiceQuestion:
     """Check the fields of a question; is_text: whether the answer is the text of an option, else a number or letter."""
     if not isinstance(options, list | tuple) or len(options) < 2:
         found = f"{place}: question {shown(name)} has {shown(options)} as options"
@@ -254,7 +262,7 @@ def read_question(
             f"{place}: question {shown(name)} has the answer {shown(answer)}, which is none of its "
             f"{len(texts)} options; expected {expected}"
         )
-    return ChoiceQuestion(name, article, question, texts, label)
+    return MultipleChoiceQuestion(name, article, question, texts, label)
 
 
 def _number_of(answer, options: tuple[str, ...], *, is_text: bool) -> int:
@@ -263,29 +271,29 @@ def _number_of(answer, options: tuple[str, ...], *, is_text: bool) -> int:
         return options.index(answer) if answer in options else -1
     if isinstance(answer, str):
         return _LETTERS.index(answer) if answer in _LETTERS else -1
-    number = as_whole(answer)
+    number = as_integer(answer)
     return -1 if number is None else number
 
 
-def build_choice_rows(
-    questions: Iterable[ChoiceQuestion],
+def build_multiple_choice_rows(
+    questions: Iterable[MultipleChoiceQuestion],
     core: Tokenizer,
     *,
     max_length: int,
     max_option_tokens: int = 128,
-) -> ChoiceRows:
-    """Tokenize questions into rows, one an option; all chunks of `stream_choice_rows` at once."""
+) -> MultipleChoiceRows:
+    """Tokenize questions into rows, one an option; all chunks of `stream_multiple_choice_rows` at once."""
     limits = {"max_length": max_length, "max_option_tokens": max_option_tokens}
-    return join(list(stream_choice_rows(questions, core, **limits)))
+    return join_chunks(list(stream_multiple_choice_rows(questions, core, **limits)))
 
 
-def stream_choice_rows(
-    questions: Iterable[ChoiceQuestion],
+def stream_multiple_choice_rows(
+    questions: Iterable[MultipleChoiceQuestion],
     core: Tokenizer,
     *,
     max_length: int,
     max_option_tokens: int = 128,
-) -> Iterator[ChoiceRows]:
+) -> Iterator[MultipleChoiceRows]:
     """Tokenize questions into chunks of rows, whose indices of questions start at 0 in each.
 
     Args:
@@ -316,7 +324,11 @@ def stream_choice_rows(
 
 
 def _build_chunk(
-    chunk: list[ChoiceQuestion], core: Tokenizer, template, room: int, max_option_tokens: int
+    chunk: list[MultipleChoiceQuestion],
+    core: Tokenizer,
+    template,
+    room: int,
+    max_option_tokens: int,
 ):
     """Rows of some questions; room: tokens of article, question and option together."""
     articles = list(dict.fromkeys(question.article for question in chunk))
@@ -332,8 +344,8 @@ def _build_chunk(
         pairs += [(article, option) for option in options]
         is_cut += [len(article) < len(whole)] * num_options
     labels = [place == question.label for question in chunk for place in range(num_options)]
-    return ChoiceRows(
-        *fill(template, pairs),
+    return MultipleChoiceRows(
+        *fill_template(template, pairs),
         article_tokens=np.array([len(article) for article, _ in pairs], np.int32),
         is_cut=np.array(is_cut, bool),
         labels=np.array(labels, np.int32),

@@ -12,14 +12,14 @@ from adapler_jax.data.sources.items import json_endings, line_items
 from adapler_jax.data.sources.json_tables import expand_columns
 from adapler_jax.data.sources.json_values import (
     LIST_START,
-    Placed,
+    LocatedItem,
     check_end,
     list_items,
     read_start,
 )
 from adapler_jax.data.sources.paths import check_inside
-from adapler_jax.data.sources.tables import explain_unknown, shown
-from adapler_jax.data.sources.tfds import plain, tfds_splits
+from adapler_jax.data.sources.tfds import tfds_splits, to_python
+from adapler_jax.io.messages import explain_unknown, shown
 
 ENDINGS = json_endings()
 _FIRST_KEY = re.compile(r'"(data|paragraphs|qas|header|context|question)"\s*:', re.IGNORECASE)
@@ -74,7 +74,7 @@ def _file_rows(path: pathlib.Path) -> Rows:
             yield from _flatten(item, where, path.parent.parent / "evidence")
 
 
-def _items(source: Source, *, is_lines: bool) -> Iterator[Placed]:
+def _items(source: Source, *, is_lines: bool) -> Iterator[LocatedItem]:
     """Yield the values of JSON lines, of one list, or of the list that an object has as its `data`."""
     where = source.where
     if not is_lines:
@@ -143,7 +143,7 @@ def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
 def tfds_rows(rows: Iterable[Mapping], where: str) -> Rows:
     """Yield the rows of tensorflow-datasets in the fields of the files."""
     for number, row in enumerate(rows, start=1):
-        row, place = plain(row), f"{where}: row {number}"
+        row, place = to_python(row), f"{where}: row {number}"
         if "question_id" not in row:
             yield place, row | _detected(row)
             continue

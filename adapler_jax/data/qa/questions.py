@@ -11,9 +11,9 @@ import numpy as np
 
 from adapler_jax.data.qa.question_files import Row, Rows, open_rows
 from adapler_jax.data.sources.class_folders import read_text
-from adapler_jax.data.sources.tables import explain_unknown, shorten, shown
 from adapler_jax.data.sources.text import replace_lone_surrogates
-from adapler_jax.data.sources.values import as_boolean, as_whole
+from adapler_jax.data.sources.values import as_boolean, as_integer
+from adapler_jax.io.messages import explain_unknown, short_name, shown
 
 _NO_LETTERS = re.compile(r"\b(?:a|an|the)\b|[\W_]")
 Span = tuple[int, int]
@@ -72,7 +72,7 @@ def question_splits(source: str) -> tuple[str, ...]:
 
 
 def stream_questions(
-    source: str, *, split: str, skip_mismatched: bool = False, tally: ReadStats | None = None
+    source: str, *, split: str, skip_mismatched: bool = False, stats: ReadStats | None = None
 ) -> Iterator[Question]:
     """Read the questions of a split one after another; memory does not grow with them, but for 8 bytes each.
 
@@ -83,7 +83,7 @@ def stream_questions(
         trivia_qa/rc). TriviaQA gives a question for each document, with the id QUESTION--FILE.
       split: a split; a source with one only gives that.
       skip_mismatched: skip questions whose answers do not stand where they should, or whose document is missing.
-      tally: counts the questions given and skipped.
+      stats: counts the questions given and skipped.
 
     Returns:
       The questions. Lone surrogates are replaced, spaces at the ends of answers are left out.
@@ -100,30 +100,30 @@ def stream_questions(
         rows(),
         source,
         skip_mismatched=skip_mismatched,
-        tally=ReadStats() if tally is None else tally,
+        stats=ReadStats() if stats is None else stats,
     )
 
 
 def _questions(
-    rows: Rows, source: str, *, skip_mismatched: bool, tally: ReadStats
+    rows: Rows, source: str, *, skip_mismatched: bool, stats: ReadStats
 ) -> Iterator[Question]:
     """Turn rows into questions and count them."""
     hashes = array.array("q")
     for where, row in _once(rows):
         try:
-            question = parse_row(row, where)
+            question = parse_question(row, where)
         except _Mismatch as error:
             if not skip_mismatched:
                 raise
-            tally.num_skipped += 1
-            tally.first_skipped = tally.first_skipped or error.complaint
+            stats.num_skipped += 1
+            stats.first_skipped = stats.first_skipped or error.complaint
             continue
-        tally.num_questions += 1
+        stats.num_questions += 1
         hashes.append(hash(question.id))
         yield question
     if not hashes:
         raise ValueError(
-            f"{source} gives no questions; {'; '.join(tally.notes()) or 'it holds none'}"
+            f"{source} gives no questions; {'; '.join(stats.notes()) or 'it holds none'}"
         )
     _check_ids(np.frombuffer(hashes, np.int64), source)
 
@@ -151,7 +151,7 @@ def _check_ids(hashes: np.ndarray, source: str) -> None:
         )
 
 
-def parse_row(row: Row, where: str) -> Question:
+def parse_question(row: Row, where: str) -> Question:
     """Turn a row into a question; its fields tell the form of the answers.
 
     Args:
@@ -163,13 +163,13 @@ def parse_row(row: Row, where: str) -> Question:
       ValueError: a field is missing or has another form, or an answer does not stand where it should.
     """
     name = next((row[field] for field in ("id", "qid") if row.get(field) not in (None, "")), None)
-    name = name if isinstance(name, str) else as_whole(name)
+    name = name if isinstance(name, str) else as_integer(name)
     if name is None:
         found = row.get("id", row.get("qid"))
         raise ValueError(
             f"{where} has {shown(found)} as its id; give every question an `id` (MRQA: `qid`) of its own"
         )
-    where = f"{where} (id {shorten(name)})"
+    where = f"{where} (id {short_name(name)})"
     context = row.get("context")
     context = _text(
         _read(context, where) if isinstance(context, pathlib.Path) else context, "context", where
@@ -252,7 +252,7 @@ def _squad_answers(row: Row, where: str) -> list[tuple[str, int]]:
 
 def _place(value, field: str, where: str) -> int:
     """Return a place in a text; ValueError where it is no whole number."""
-    place = as_whole(value)
+    place = as_integer(value)
     if place is None:
         raise ValueError(f"{where} has {shown(value)} as {field!r}; expected a whole number, as 16")
     return place
@@ -299,11 +299,11 @@ def _char_spans(value, where: str) -> list[Span]:
     is_list = isinstance(pairs, list) and all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
     )
-    if not is_list or not all(as_whole(place) is not None for pair in pairs for place in pair):
+    if not is_list or not all(as_integer(place) is not None for pair in pairs for place in pair):
         raise ValueError(
             f"{where} has {shown(value, 80)} as 'char_spans'; expected a list of [first, last]"
         )
-    return [(as_whole(first), as_whole(last)) for first, last in pairs]
+    return [(as_integer(first), as_integer(last)) for first, last in pairs]
 
 
 def _letters(text: str) -> str:

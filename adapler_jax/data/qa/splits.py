@@ -1,17 +1,19 @@
-"""Splits of questions about texts as rows of batches, one class a kind of task."""
+"""Load splits of questions as rows of batches; each kind of task has one class."""
 
 import contextlib
 import dataclasses
+import enum
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.qa.hotpot import HotpotQuestion
 from adapler_jax.data.qa.hotpot_rows import HotpotRows, stream_hotpot_rows
-from adapler_jax.data.qa.multiple_choice import ChoiceRows, build_choice_rows
+from adapler_jax.data.qa.multiple_choice import MultipleChoiceRows, build_multiple_choice_rows
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.wikihop import WikihopRows, build_wikihop_rows
 from adapler_jax.data.qa.window_files import (
@@ -23,12 +25,24 @@ from adapler_jax.data.qa.window_files import (
     windows_key,
 )
 from adapler_jax.data.qa.windows import Windows, iter_windows, join_windows
-from adapler_jax.data.tokenization.templates import join
+from adapler_jax.data.tokenization.templates import join_chunks
 from adapler_jax.data.tokenization.tokens import Tokenized
 from adapler_jax.io.atomic_files import is_read_only
 from adapler_jax.io.locks import locked
 
-SPAN, CHOICE, HOTPOT, WIKIHOP = "span", "choice", "hotpot", "wikihop"
+
+class QAKind(enum.StrEnum):
+    """Kinds of question answering.
+
+    SPAN: the answer is a part of a text. MULTIPLE_CHOICE: the answer is one of some options.
+    HOTPOT: the answer is a part of several paragraphs, yes or no, and sentences support it.
+    WIKIHOP: the answer is one of the candidates that come with several texts.
+    """
+
+    SPAN = enum.auto()
+    MULTIPLE_CHOICE = enum.auto()
+    HOTPOT = enum.auto()
+    WIKIHOP = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +58,17 @@ class SpanSplit:
         return len(self.questions)
 
     def tokenized(self) -> Tokenized:
-        """The windows as rows of batches; the example id is the number of the window."""
-        ids = np.arange(len(self.windows), dtype=np.int32)
-        marks = {"span_BA2": self.windows.span_RA2}
-        return Tokenized(self.windows.tokens, self.windows.segments, np.zeros_like(ids), ids, marks)
+        """Return the windows as rows of batches; the example id is the number of the window."""
+        windows, ids = self.windows, np.arange(len(self.windows), dtype=np.int32)
+        head_slots = {"span_BA2": windows.span_RA2}
+        return Tokenized(windows.tokens, windows.segments, np.zeros_like(ids), ids, head_slots)
 
 
 @dataclasses.dataclass(frozen=True)
 class _RowSplit:
-    """Questions of which nothing but rows is kept."""
+    """A split that stores rows, but not its questions."""
 
-    rows: ChoiceRows | HotpotRows | WikihopRows
+    rows: MultipleChoiceRows | HotpotRows | WikihopRows
 
     @property
     def num_questions(self) -> int:
@@ -63,17 +77,15 @@ class _RowSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class ChoiceSplit(_RowSplit):
+class MultipleChoiceSplit(_RowSplit):
     """The options of questions as rows."""
 
-    rows: ChoiceRows
+    rows: MultipleChoiceRows
 
     def tokenized(self) -> Tokenized:
-        """The options as rows of batches, those of a question as one group."""
-        ids = np.arange(len(self.rows), dtype=np.int32)
-        return Tokenized(
-            self.rows.tokens, self.rows.segments, self.rows.labels, ids, group=self.rows.num_options
-        )
+        """Return the options as rows of batches; the options of a question are a group."""
+        rows, ids = self.rows, np.arange(len(self.rows), dtype=np.int32)
+        return Tokenized(rows.tokens, rows.segments, rows.labels, ids, group=rows.num_options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +95,14 @@ class HotpotSplit(_RowSplit):
     rows: HotpotRows
 
     def tokenized(self) -> Tokenized:
-        """One row a question; the label is the type of the answer."""
+        """Return one row a question; the label is the type of the answer."""
         rows, ids = self.rows, np.arange(len(self.rows), dtype=np.int32)
-        marks = {
+        head_slots = {
             "span_BA2": rows.span_RA2,
             "sentence_BX2": rows.sentence_RS2,
             "support_BX": rows.supporting_RS,
         }
-        return Tokenized(rows.tokens, rows.segments, rows.answer_type, ids, marks)
+        return Tokenized(rows.tokens, rows.segments, rows.answer_type, ids, head_slots)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,51 +112,53 @@ class WikihopSplit(_RowSplit):
     rows: WikihopRows
 
     def tokenized(self) -> Tokenized:
-        """The label is the right candidate; a question's rows stand alone."""
+        """Return the rows; the label is the correct candidate. Rows of a question are no group."""
         rows, ids = self.rows, np.arange(len(self.rows), dtype=np.int32)
-        return Tokenized(
-            rows.tokens, rows.segments, rows.labels, ids, {"marker_BK": rows.marker_RC}
-        )
+        head_slots = {"marker_BK": rows.marker_RC}
+        return Tokenized(rows.tokens, rows.segments, rows.labels, ids, head_slots)
 
 
-Split = SpanSplit | ChoiceSplit | HotpotSplit | WikihopSplit
+Split = SpanSplit | MultipleChoiceSplit | HotpotSplit | WikihopSplit
 
 
 def load_split(
-    kind: str,
+    kind: QAKind,
     stream: Callable[[], Iterable],
     core: Tokenizer,
     *,
     max_length: int,
-    reading: Mapping,
+    qa_config: Mapping,
     cache_dir: pathlib.Path | None,
     shuffle_seed: int | None = None,
 ) -> Split:
-    """The rows of one split.
+    """Load the rows of one split.
 
     Args:
-      kind: SPAN, CHOICE, HOTPOT or WIKIHOP.
-      stream: gives the questions anew at every call.
+      kind: the kind of task.
+      stream: returns the questions from the start at every call.
+      core: a tokenizer of `load_core`.
       max_length: token slots of a row.
-      reading: the settings of `config.qa`.
-      cache_dir: of `load_span_split`; the other kinds are kept in memory.
-      shuffle_seed: of training rows of HOTPOT (`stream_hotpot_rows`), which then lack what only scores need.
+      qa_config: the fields of `config.qa`.
+      cache_dir: folder for the windows of SPAN; other kinds stay in memory.
+      shuffle_seed: seed of training rows of HOTPOT (`stream_hotpot_rows`). These rows lack the
+        texts that only scores need.
     """
 
-    def settings(*names: str) -> dict[str, int]:
-        return {"max_length": max_length} | {name: reading[name] for name in names}
+    def limits(*names: str) -> dict[str, int]:
+        """Return max_length and fields of qa_config."""
+        return {"max_length": max_length} | {name: qa_config[name] for name in names}
 
-    if kind == CHOICE:
-        return ChoiceSplit(build_choice_rows(stream(), core, **settings("max_option_tokens")))
-    if kind == HOTPOT:
-        limits = settings("max_question_tokens", "max_sentences", "max_answers")
-        return HotpotSplit(load_hotpot_rows(stream(), core, shuffle_seed=shuffle_seed, **limits))
-    if kind == WIKIHOP:
-        return WikihopSplit(
-            build_wikihop_rows(stream(), core, **settings("max_packed_questions", "max_candidates"))
-        )
-    limits = settings("doc_stride", "max_question_tokens", "max_answers")
-    return load_span_split(stream, core, cache_dir=cache_dir, **limits)
+    if kind == QAKind.MULTIPLE_CHOICE:
+        rows = build_multiple_choice_rows(stream(), core, **limits("max_option_tokens"))
+        return MultipleChoiceSplit(rows)
+    if kind == QAKind.HOTPOT:
+        sizes = limits("max_question_tokens", "max_sentences", "max_answers")
+        return HotpotSplit(_load_hotpot_rows(stream(), core, sizes, shuffle_seed=shuffle_seed))
+    if kind == QAKind.WIKIHOP:
+        sizes = limits("max_packed_questions", "max_candidates")
+        return WikihopSplit(build_wikihop_rows(stream(), core, **sizes))
+    sizes = limits("doc_stride", "max_question_tokens", "max_answers")
+    return load_span_split(stream, core, cache_dir=cache_dir, **sizes)
 
 
 def load_span_split(
@@ -152,33 +166,40 @@ def load_span_split(
     core: Tokenizer,
     *,
     cache_dir: pathlib.Path | None,
-    **settings: int,
+    **limits: int,
 ) -> SpanSplit:
-    """Questions and windows of one split: in memory, or under cache_dir as files that are read as they are needed.
+    """Load the questions and windows of one split, in memory or memory-mapped from files.
 
-    Args: stream: gives the questions anew at every call. settings: of `iter_windows`.
+    Args:
+      stream: returns the questions from the start at every call.
+      core: a tokenizer of `load_core`.
+      cache_dir: folder that stores the files; None keeps everything in memory.
+      **limits: sizes for `iter_windows`.
     """
     if cache_dir is not None:
         try:
-            return _cached_span_split(stream, core, cache_dir, **settings)
+            return _cached_span_split(stream, core, cache_dir, **limits)
         except OSError as error:
             if not is_read_only(error):
                 raise
             warnings.warn(
-                f"windows are not kept ({error}); they are made in memory; name another folder, or none, "
-                "in config.data.cache_dir",
+                f"windows are not kept ({error}); they are made in memory; name another folder, or "
+                "none, in config.data.cache_dir",
                 stacklevel=2,
             )
     questions = list(stream())
-    return SpanSplit(questions, join_windows(iter_windows(questions, core, **settings)))
+    return SpanSplit(questions, join_windows(iter_windows(questions, core, **limits)))
 
 
 def _cached_span_split(
-    stream, core: Tokenizer, cache_dir: pathlib.Path, **settings: int
+    stream: Callable[[], Iterable[Question]],
+    core: Tokenizer,
+    cache_dir: pathlib.Path,
+    **limits: int,
 ) -> SpanSplit:
-    """Read the files of a split, or write them first; arguments as of `load_span_split`."""
-    folder = cache_dir / f"windows-{windows_key(stream(), core, **settings)}"
-    with contextlib.suppress(ValueError):  # not there, or not whole
+    """Open the files of a split; write them first if they are missing."""
+    folder = cache_dir / f"windows-{windows_key(stream(), core, **limits)}"
+    with contextlib.suppress(ValueError):  # missing or incomplete
         return open_span_split(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
@@ -186,18 +207,32 @@ def _cached_span_split(
             return open_span_split(folder)  # another process wrote it meanwhile
         remove_partial(folder)
         questions = tee_questions(stream(), folder / "questions")
-        store_windows(iter_windows(questions, core, **settings), folder / "windows")
+        store_windows(iter_windows(questions, core, **limits), folder / "windows")
     return open_span_split(folder)
 
 
 def open_span_split(folder: pathlib.Path) -> SpanSplit:
-    """Questions and windows that `load_span_split` wrote. Raises ValueError where they are not there, or not whole."""
+    """Open questions and windows that `load_span_split` wrote.
+
+    Raises:
+      ValueError: files are missing or incomplete.
+    """
     return SpanSplit(StoredQuestions(folder / "questions"), open_windows(folder / "windows"))
 
 
-def load_hotpot_rows(
-    questions: Iterable[HotpotQuestion], core: Tokenizer, *, shuffle_seed: int | None, **limits: int
+def _load_hotpot_rows(
+    questions: Iterable[HotpotQuestion],
+    core: Tokenizer,
+    limits: dict[str, int],
+    *,
+    shuffle_seed: int | None,
 ) -> HotpotRows:
-    """All rows of a split; of a training split, which has a seed, without texts: they take three times the tokens."""
-    chunks = stream_hotpot_rows(questions, core, shuffle_seed=shuffle_seed, **limits)
-    return join([chunk if shuffle_seed is None else chunk.without_texts() for chunk in chunks])
+    """Load all rows of a split; training rows, which have a seed, lack texts.
+
+    Texts take three times the memory of the tokens.
+    """
+    sizes: dict[str, Any] = limits
+    chunks = stream_hotpot_rows(questions, core, shuffle_seed=shuffle_seed, **sizes)
+    return join_chunks(
+        [chunk if shuffle_seed is None else chunk.without_texts() for chunk in chunks]
+    )

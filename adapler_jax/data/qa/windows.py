@@ -1,6 +1,23 @@
-"""Questions -> windows: [CLS] question [SEP] a part of the text [SEP], with the places of the tokens in the text."""
+"""Cut questions and their contexts into windows: [CLS] question [SEP] part of the context [SEP].
+
+Spans have three coordinate systems:
+
+- *character*: index in the context, spans [start, end);
+- *token*: index among the tokens of the context, spans [first, last];
+- *slot*: index in a window's row, where [CLS] is slot 0, spans [first, last].
+
+A chunk of questions shares its arrays, whose shapes are:
+
+    Q questions of a chunk
+    R rows: windows of all questions
+    N answer spans of all questions
+    M pairs of a span and a window that holds it
+    A answer spans of a window
+    2 start and end, or first and last
+"""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -8,28 +25,37 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.ragged import Ragged, offsets_of, runs
-from adapler_jax.data.qa.questions import Question
+from adapler_jax.data.qa.questions import Question, Span
 from adapler_jax.data.sources.chunks import in_chunks
-from adapler_jax.data.tokenization.offsets import PlacedTexts, encode_places
-from adapler_jax.data.tokenization.templates import Template, fill_ragged, join, read_template
+from adapler_jax.data.tokenization.offsets import TokenizedTexts, encode_with_offsets
+from adapler_jax.data.tokenization.templates import (
+    Template,
+    fill_template_ragged,
+    join_chunks,
+    read_template,
+)
 
-_CHUNK_QUESTIONS = 1024  # windows are made of so many questions at once,
-_CHUNK_CHARACTERS = 1 << 20  # or of fewer whose texts have so many characters
+# A chunk has at most so many questions, and at most so many characters if it has several.
+_CHUNK_QUESTIONS = 1024
+_CHUNK_CHARACTERS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """The windows of questions, a row each; arrays may be memory-mapped.
+    """Windows of questions, one a row; arrays may be memory-mapped.
 
     Attributes:
       tokens: int32 rows, [CLS] first, at most max_length long.
-      segments: int8 rows of the same lengths: 0 up to the first [SEP], 1 for the text and its [SEP] (RoBERTa: all 0).
-      context_first: slot of the row's first token of the text, int32 [rows].
-      starts: int32 rows, as long as the text's part in the row: character where each token starts in the context.
-      ends: as `starts`: the character behind each token.
-      question: number of the question, int32 [rows]; rows of a question follow each other in the order of the text.
-      span_RA2: int32 [rows, A, 2]: slots (first, last) of accepted answers that lie wholly in the row, each once; -1
-        behind them. A row without any has (0, 0), [CLS], as its first: no answer.
+      segments: int8 rows of the same lengths: 0 up to the first [SEP], 1 for the context and its
+        [SEP]; all 0 for RoBERTa.
+      context_first: int32 [R], slot of the row's first context token.
+      starts: int32 rows, as long as the row's part of the context: first character of each token.
+      ends: int32 rows of the same lengths: the character after each token.
+      question: int32 [R], number of the question; rows of a question are consecutive, in the order
+        of the context.
+      span_RA2: int32 [R, A, 2], slots (first, last) of accepted answers that the row holds whole,
+        each once; -1 after them. A row without an answer has (0, 0), the slot of [CLS], as its
+        first one.
     """
 
     tokens: Ragged
@@ -45,16 +71,33 @@ class Windows:
         return len(self.tokens)
 
 
-class _Plan(NamedTuple):
-    """Where the windows of a chunk lie; int64, [questions] or [rows]."""
+class _Layout(NamedTuple):
+    """Windows of a chunk, int64; tokens are counted in their context."""
 
-    room: np.ndarray  # [questions], tokens of the text that a window holds
-    step: np.ndarray  # [questions], tokens from window to window
-    row: np.ndarray  # [questions + 1], the first row of each
-    question: np.ndarray  # [rows], in the chunk
-    start: np.ndarray  # [rows], first token of the part, in its text
-    length: np.ndarray  # [rows], tokens of the part
-    context_first: np.ndarray  # [rows], slot of the part
+    capacity_Q: np.ndarray  # context tokens that a window holds
+    step_Q: np.ndarray  # tokens from the start of a window to the start of the next
+    row_offsets: np.ndarray  # [Q + 1], first row of each question, and the number of rows
+    question_R: np.ndarray
+    start_R: np.ndarray  # first context token
+    length_R: np.ndarray  # context tokens
+    context_slot_R: np.ndarray  # slot of the first context token
+
+
+class _TokenSpans(NamedTuple):
+    """Answer spans in context tokens, int64."""
+
+    question_N: np.ndarray
+    first_N: np.ndarray
+    last_N: np.ndarray
+
+
+class _Limits(NamedTuple):
+    """Numbers of tokens, and of answers, that windows have."""
+
+    max_length: int
+    doc_stride: int
+    max_question_tokens: int
+    max_answers: int
 
 
 def iter_windows(
@@ -69,153 +112,187 @@ def iter_windows(
     """Make the windows of a stream of questions, some hundreds at a time.
 
     Args:
-      questions: counted from 0.
-      core: as `load_core` gives it; what it puts around a pair of texts stands in every window.
+      questions: questions, numbered from 0.
+      core: a tokenizer of `load_core`; every window has its special tokens for a pair of texts.
       max_length: token slots of a window.
-      doc_stride: tokens from the start of a part of the text to the start of the next; at most the room that a window has.
-        The last part ends with the text. An empty text has one window.
-      max_question_tokens: a question is cut there.
-      max_answers: A, accepted answers of a window; the first ones of the question's that it holds.
+      doc_stride: tokens from the start of a window's part of the context to the start of the next;
+        at most the context tokens that a window holds. The last part ends with the context. An
+        empty context has one window.
+      max_question_tokens: longer questions lose their end.
+      max_answers: A, the accepted answers of a window; the first ones that it holds.
 
     Returns:
-      Windows of the questions that follow each other. An answer goes from the first token that ends behind its start
-      to the last that starts before its end.
+      Windows of consecutive questions. An answer is the tokens from the first that ends after its
+      start to the last that starts before its end.
 
     Raises:
-      ValueError: a number is below 1, or max_length leaves no room for the text.
+      ValueError: a number is below 1, or max_length leaves no room for the context.
     """
     template = read_template(core, pair=True)
-    settings = {
-        "doc_stride": doc_stride,
-        "max_question_tokens": max_question_tokens,
-        "max_answers": max_answers,
-    }
-    for name, value in settings.items():
-        if value < 1:
+    limits = _Limits(max_length, doc_stride, max_question_tokens, max_answers)
+    for name, value in limits._asdict().items():
+        if value < 1 and name != "max_length":
             raise ValueError(f"{name} is {value}; expected at least 1")
     if max_length <= template.num_special + max_question_tokens:
         raise ValueError(
-            f"max_length {max_length} leaves no room for the text beside {template.num_special} special tokens and "
-            f"max_question_tokens {max_question_tokens}; raise config.data.max_length, or lower "
-            "config.qa.max_question_tokens"
+            f"max_length {max_length} leaves no room for the text after {template.num_special} "
+            f"special tokens and max_question_tokens {max_question_tokens}; raise "
+            "config.data.max_length, or lower config.qa.max_question_tokens"
         )
-    return _iterate(questions, core, template, max_length=max_length, **settings)
+    return _iter_chunks(questions, core, template, limits)
 
 
-def _iterate(
-    questions: Iterable[Question],
-    core: Tokenizer,
-    template: Template,
-    *,
-    max_length: int,
-    doc_stride: int,
-    max_question_tokens: int,
-    max_answers: int,
+def _iter_chunks(
+    questions: Iterable[Question], core: Tokenizer, template: Template, limits: _Limits
 ) -> Iterator[Windows]:
-    """Make windows a chunk at a time."""
-    count = 0
+    """Make the windows of one chunk of questions after another."""
+    num_questions = 0
     for chunk in in_chunks(
         questions, _CHUNK_QUESTIONS, weigh=_num_characters, max_weight=_CHUNK_CHARACTERS
     ):
-        asked, asked_of = encode_places(core, [question.question for question in chunk])
-        texts, text_of = encode_places(core, [question.context for question in chunk])
-        asked_lengths = np.minimum(np.diff(asked.offsets), max_question_tokens)[asked_of]
-        plan = _plan(
-            template,
-            asked_lengths,
-            np.diff(texts.offsets)[text_of],
-            max_length=max_length,
-            doc_stride=doc_stride,
-        )
-        parts = runs(texts.offsets[text_of[plan.question]] + plan.start, plan.length)
-        asked_places = runs(asked.offsets[asked_of[plan.question]], asked_lengths[plan.question])
-        asked_rows = Ragged(asked.ids[asked_places], offsets_of(asked_lengths[plan.question]))
-        part_offsets = offsets_of(plan.length)
-        tokens, segments = fill_ragged(template, asked_rows, Ragged(texts.ids[parts], part_offsets))
-        spans = _token_spans([question.spans for question in chunk], texts, text_of)
-        yield Windows(
-            tokens=tokens,
-            segments=segments,
-            context_first=plan.context_first.astype(np.int32),
-            starts=Ragged(texts.starts[parts], part_offsets),
-            ends=Ragged(texts.ends[parts], part_offsets),
-            question=(plan.question + count).astype(np.int32),
-            span_RA2=_place_spans(plan, *spans, max_answers=max_answers),
-        )
-        count += len(chunk)
+        windows = _make_windows(chunk, core, template, limits)
+        yield dataclasses.replace(windows, question=windows.question + np.int32(num_questions))
+        num_questions += len(chunk)
 
 
 def _num_characters(question: Question) -> int:
-    """Characters of a question and its text."""
+    """Count the characters of a question and its context."""
     return len(question.context) + len(question.question)
 
 
-def _plan(
-    template: Template, asked: np.ndarray, lengths: np.ndarray, *, max_length: int, doc_stride: int
-) -> _Plan:
-    """Cut texts of these lengths, with questions of the lengths asked, into windows."""
-    room = max_length - template.num_special - asked
-    step = np.minimum(doc_stride, room)
-    row = offsets_of(1 + np.maximum(0, -((room - lengths) // step)))
-    question = np.repeat(np.arange(len(asked)), np.diff(row))
-    start = (np.arange(row[-1]) - row[question]) * step[question]
-    length = np.minimum(room[question], lengths[question] - start)
-    context_first = len(template.first) + asked + len(template.middle)
-    return _Plan(room, step, row, question, start, length, context_first[question])
-
-
-def _token_spans(
-    spans_of: Sequence, texts: PlacedTexts, text_of: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return question, first and last token of every span of characters that has a token, in their order."""
-    owner = np.repeat(np.arange(len(spans_of)), [len(spans) for spans in spans_of])
-    text = text_of[owner]
-    places = np.asarray([span for spans in spans_of for span in spans], np.int64).reshape(-1, 2)
-    start, end = np.clip(places, 0, texts.num_characters[text][:, None]).T
-    shift = offsets_of(texts.num_characters + 1)[
-        :-1
-    ]  # lays the texts end to end, so that one search serves all
-    shift_of_token = np.repeat(shift, np.diff(texts.offsets))
-    first = (
-        np.searchsorted(texts.ends + shift_of_token, start + shift[text], side="right")
-        - texts.offsets[text]
+def _make_windows(
+    chunk: Sequence[Question], core: Tokenizer, template: Template, limits: _Limits
+) -> Windows:
+    """Make the windows of a chunk of questions, numbered from 0."""
+    texts, text_of = encode_with_offsets(core, [question.question for question in chunk])
+    contexts, context_of = encode_with_offsets(core, [question.context for question in chunk])
+    question_length_Q = np.minimum(np.diff(texts.offsets), limits.max_question_tokens)[text_of]
+    context_length_Q = np.diff(contexts.offsets)[context_of]
+    layout = _layout_windows(template, question_length_Q, context_length_Q, limits)
+    question_R = layout.question_R
+    tokens, segments = fill_template_ragged(
+        template,
+        _gather(texts.ids, texts.offsets[text_of[question_R]], question_length_Q[question_R]),
+        _gather_context(contexts.ids, contexts, context_of, layout),
     )
-    last = (
-        np.searchsorted(texts.starts + shift_of_token, end + shift[text], side="left")
-        - 1
-        - texts.offsets[text]
+    spans = _spans_in_tokens([question.spans for question in chunk], contexts, context_of)
+    return Windows(
+        tokens=tokens,
+        segments=segments,
+        context_first=layout.context_slot_R.astype(np.int32),
+        starts=_gather_context(contexts.starts, contexts, context_of, layout),
+        ends=_gather_context(contexts.ends, contexts, context_of, layout),
+        question=question_R.astype(np.int32),
+        span_RA2=_spans_in_slots(layout, spans, max_answers=limits.max_answers),
     )
-    there = first <= last
-    return owner[there], first[there], last[there]
 
 
-def _place_spans(plan: _Plan, owner, first, last, *, max_answers: int) -> np.ndarray:
-    """Put spans of tokens into the windows that hold them whole, int32 [rows, A, 2]."""
-    lowest = np.maximum(0, -((plan.room[owner] - 1 - last) // plan.step[owner]))
-    highest = np.minimum(first // plan.step[owner], np.diff(plan.row)[owner] - 1)
-    count = np.maximum(0, highest - lowest + 1)
-    span = np.repeat(np.arange(len(owner)), count)
-    row = runs(plan.row[owner] + lowest, count)
-    by_row = np.argsort(row, kind="stable")
-    span, row = span[by_row], row[by_row]
-    shift = plan.context_first[row] - plan.start[row]
-    slots = np.stack([row, first[span] + shift, last[span] + shift], axis=1)
-    slots = slots[np.sort(np.unique(slots, axis=0, return_index=True)[1])]
-    rank = np.arange(len(slots)) - np.searchsorted(slots[:, 0], slots[:, 0])
-    span_RA2 = np.full((plan.row[-1], max_answers, 2), -1, np.int32)
+def _gather(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Ragged:
+    """Return the rows values[start : start + length]."""
+    return Ragged(values[runs(starts, lengths)], offsets_of(lengths))
+
+
+def _gather_context(
+    values: np.ndarray, contexts: TokenizedTexts, context_of: np.ndarray, layout: _Layout
+) -> Ragged:
+    """Return each row's part of the context; values has one entry for each context token."""
+    context_start_R = contexts.offsets[context_of[layout.question_R]]
+    return _gather(values, context_start_R + layout.start_R, layout.length_R)
+
+
+def _layout_windows(
+    template: Template, question_length_Q: np.ndarray, context_length_Q: np.ndarray, limits: _Limits
+) -> _Layout:
+    """Lay out the windows of questions and contexts with these numbers of tokens."""
+    capacity_Q = limits.max_length - template.num_special - question_length_Q
+    step_Q = np.minimum(limits.doc_stride, capacity_Q)
+    # Each window after the first adds one step; -(-a // b) rounds up.
+    num_windows_Q = 1 + np.maximum(0, -((capacity_Q - context_length_Q) // step_Q))
+    row_offsets = offsets_of(num_windows_Q)
+    question_R = np.repeat(np.arange(len(question_length_Q)), num_windows_Q)
+    start_R = (np.arange(row_offsets[-1]) - row_offsets[question_R]) * step_Q[question_R]
+    context_slot_Q = len(template.first) + question_length_Q + len(template.middle)
+    return _Layout(
+        capacity_Q=capacity_Q,
+        step_Q=step_Q,
+        row_offsets=row_offsets,
+        question_R=question_R,
+        start_R=start_R,
+        length_R=np.minimum(capacity_Q[question_R], context_length_Q[question_R] - start_R),
+        context_slot_R=context_slot_Q[question_R],
+    )
+
+
+def _spans_in_tokens(
+    spans_of: Sequence[Sequence[Span]], contexts: TokenizedTexts, context_of: np.ndarray
+) -> _TokenSpans:
+    """Convert spans of characters to context tokens; leave out spans without a token.
+
+    Args:
+      spans_of: spans of characters of each question.
+      contexts: the different contexts.
+      context_of: int64 [Q], index of each question's context.
+    """
+    question_N = np.repeat(np.arange(len(spans_of)), [len(spans) for spans in spans_of])
+    context_N = context_of[question_N]
+    span_N2 = np.array(list(itertools.chain.from_iterable(spans_of)), np.int64).reshape(-1, 2)
+    start_N, end_N = np.clip(span_N2, 0, contexts.num_characters[context_N][:, None]).T
+    # Adding the start of its context to each character lets one search serve all contexts.
+    context_starts = offsets_of(contexts.num_characters + 1)[:-1]
+    shift_tokens = np.repeat(context_starts, np.diff(contexts.offsets))
+    shift_N, token_N = context_starts[context_N], contexts.offsets[context_N]
+    first_N = np.searchsorted(contexts.ends + shift_tokens, start_N + shift_N, side="right")
+    after_N = np.searchsorted(contexts.starts + shift_tokens, end_N + shift_N, side="left")
+    first_N, last_N = first_N - token_N, after_N - 1 - token_N
+    has_token_N = first_N <= last_N
+    return _TokenSpans(question_N[has_token_N], first_N[has_token_N], last_N[has_token_N])
+
+
+def _spans_in_slots(layout: _Layout, spans: _TokenSpans, *, max_answers: int) -> np.ndarray:
+    """Convert spans of tokens to slots of the windows that hold them whole, int32 [R, A, 2]."""
+    row_M, span_M = _pair_with_windows(layout, spans)
+    shift_M = layout.context_slot_R[row_M] - layout.start_R[row_M]
+    first_M, last_M = spans.first_N[span_M] + shift_M, spans.last_N[span_M] + shift_M
+    pairs = np.stack([row_M, first_M, last_M], axis=1)
+    _, first_seen = np.unique(pairs, axis=0, return_index=True)
+    pairs = pairs[np.sort(first_seen)]
+    row, slots = pairs[:, 0], pairs[:, 1:]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)  # among the spans of its row
+    is_kept = rank < max_answers
+    span_RA2 = np.full((len(layout.question_R), max_answers, 2), -1, np.int32)
     span_RA2[:, 0] = 0
-    kept = rank < max_answers
-    span_RA2[slots[kept, 0], rank[kept]] = slots[kept, 1:]
+    span_RA2[row[is_kept], rank[is_kept]] = slots[is_kept]
     return span_RA2
 
 
+def _pair_with_windows(layout: _Layout, spans: _TokenSpans) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and the span of each pair of a span and a window that holds it whole.
+
+    Window i of a question holds the tokens from i * step to i * step + capacity - 1. So it holds a
+    span for ceil((last - capacity + 1) / step) <= i <= first // step.
+
+    Returns:
+      row_M and span_M, int64, sorted by row.
+    """
+    question_N, step_N = spans.question_N, layout.step_Q[spans.question_N]
+    lowest_N = -((layout.capacity_Q[question_N] - 1 - spans.last_N) // step_N)
+    lowest_N = np.maximum(0, lowest_N)
+    num_windows_N = np.diff(layout.row_offsets)[question_N]
+    highest_N = np.minimum(spans.first_N // step_N, num_windows_N - 1)
+    count_N = np.maximum(0, highest_N - lowest_N + 1)
+    span_M = np.repeat(np.arange(len(question_N)), count_N)
+    row_M = runs(layout.row_offsets[question_N] + lowest_N, count_N)
+    order_M = np.argsort(row_M, kind="stable")
+    return row_M[order_M], span_M[order_M]
+
+
 def join_windows(chunks: Iterable[Windows]) -> Windows:
-    """Lay the chunks of `iter_windows` end to end in memory.
+    """Concatenate the chunks of `iter_windows` in memory.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there are no chunks.
     """
     chunks = list(chunks)
     if not chunks:
         raise ValueError("there are no windows to join; give at least one question")
-    return join(chunks)
+    return join_chunks(chunks)

@@ -1,22 +1,20 @@
-"""CSV, TSV and their relatives: which character separates the columns, and what the quotes mean."""
+"""CSV, TSV and related forms: which character separates the columns, and what quotes mean."""
 
 import collections
 import contextlib
 import csv
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 from adapler_jax.data.sources.quotes import ColumnValues, inner_rows, opening_line, some_rows
-from adapler_jax.data.sources.tables import shown
+from adapler_jax.io.messages import shown
 
-CSV, TSV = {"delimiter": ","}, {"delimiter": "\t"}
-PLAIN_TSV = TSV | {"quoting": csv.QUOTE_NONE}  # quotes are characters as others, the GLUE form
 DELIMITERS = (",", ";", "\t", "|")
-_FIELD_LIMIT = 1 << 26  # characters; the module's own default refuses texts over 131,072
-_HEAD_LINES, _HEAD_CHARACTERS = 64, 1 << 20  # what the delimiter is found from
-_MIN_CONSISTENT = 0.9  # of the first rows are as wide as the header by a delimiter that is found
+_FIELD_LIMIT = 1 << 26  # characters; the csv module's own limit is 131,072
+_HEAD_LINES, _HEAD_CHARACTERS = 64, 1 << 20  # the delimiter is detected in them
+_MIN_CONSISTENT = 0.9  # fraction of the first rows that a detected delimiter must split evenly
 _MAX_NOTES = 3
 _HINT = re.compile(r"\ufeff?sep=.\r?\n", re.IGNORECASE)
 _NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar"}
@@ -25,16 +23,31 @@ Log = Callable[[str], None]
 
 
 def ignore(note: str) -> None:
-    """Take a note that nobody reads."""
+    """Discard a note."""
+
+
+class Dialect(NamedTuple):
+    """The form of delimited text; without quoting, quotes are ordinary characters (GLUE)."""
+
+    delimiter: str
+    is_quoted: bool = True
+
+    def reader(self, lines: Iterable[str], *, strict: bool = False) -> Iterator[list[str]]:
+        """Return the csv reader of lines in this form."""
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.is_quoted else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=strict)
+
+
+TSV, PLAIN_TSV = Dialect("\t"), Dialect("\t", is_quoted=False)
 
 
 class Lines(NamedTuple):
     """The text lines of one input.
 
     Attributes:
-      where: names it in messages.
-      once: its lines from the first on, read once.
-      again: opens them once more, with `once` at its place afterwards; None for a pipe.
+      where: names the input in messages.
+      once: its lines from the first one, read once.
+      again: reopens them, and leaves the position of `once` unchanged; None for a pipe.
     """
 
     where: str
@@ -43,7 +56,7 @@ class Lines(NamedTuple):
 
     @classmethod
     def of_text(cls, text: str, where: str) -> "Lines":
-        """Return the lines of a text; only a line feed ends one."""
+        """Return the lines of a text; only a line feed ends a line."""
 
         def lines() -> Iterator[str]:
             return (match[0] for match in re.finditer(r"[^\n]*\n|[^\n]+", text))
@@ -52,11 +65,14 @@ class Lines(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One row: the number of its first line, its fields, and its lines as they are."""
+    """One row: the number of its first line, its fields, and its raw lines."""
 
     line: int
     fields: list[str]
     raw: Sequence[str]
+
+
+_NO_RECORD = Record(1, [], ())
 
 
 def read_delimited(
@@ -67,19 +83,18 @@ def read_delimited(
     field: str = "config.data.delimiter",
     log: Log = ignore,
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """Return the header line, empty where there is none, and the rows below it.
+    """Return the header, which is empty if there is none, and the rows below it.
 
     Args:
       lines: the input.
-      kind: csv or tsv, which says what separates columns where the first rows do not say another.
-      delimiter: the character between columns; empty: it is found.
-      field: what the user sets the delimiter by, for messages.
-      tell: receives a sentence where the delimiter is not the usual one, and where quotes are not
-        what they seem.
+      kind: csv or tsv; it decides the delimiter if the first rows do not imply another.
+      delimiter: the character between columns; empty means detected.
+      field: names the user's setting of the delimiter in messages.
+      log: receives a sentence on an unusual delimiter and on misplaced quotes.
 
     Raises:
-      ValueError: here or later: a quote never closes, or a row has another number of fields; the
-        line is named.
+      ValueError: a quote never closes, or a row has another number of fields. The message names
+        the line. Iterating raises it for later rows.
     """
     usual = "\t" if kind == "tsv" else ","
     lines = lines._replace(once=_without_hint(lines.once), again=_again_without_hint(lines))
@@ -88,50 +103,55 @@ def read_delimited(
     found = check_delimiter(delimiter, field) or find_delimiter(head, usual)
     if found != usual and not delimiter:
         log(f"{lines.where}: columns are separated by {_NAMES[found]}; {field} names another")
-    form = {"delimiter": found}
+    dialect = Dialect(found)
     if found == "\t" and lines.again:
-        form = _tab_form(lines, log)
-    records = read_records(lines.once, lines.where, **form)
-    header = next(records, Record(1, [], ())).fields
-    if "quoting" not in form:
+        dialect = sniff_tsv_dialect(lines, log)
+    records: Iterator[Record] = read_records(lines.once, lines.where, dialect)
+    header = next(records, _NO_RECORD).fields
+    if dialect.is_quoted:
         records = _split_swallowed(records, lines, len(header), delimiter=found, log=log)
     return header, _check_widths(records, header, lines.where)
 
 
 def _without_hint(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines; a first line as `sep=;`, which Excel writes, is blank."""
+    """Yield the lines, with a blank line for a first line such as `sep=;`, which Excel writes."""
     for number, line in enumerate(lines):
         yield "\n" if number == 0 and _HINT.fullmatch(line) else line
 
 
-def _again_without_hint(lines: Lines) -> Callable | None:
-    """Return what opens the lines once more, without the line that Excel writes."""
+def _again_without_hint(
+    lines: Lines,
+) -> Callable[[], contextlib.AbstractContextManager[Iterator[str]]] | None:
+    """Return a function that reopens the lines without Excel's first line."""
+    reopen = lines.again
+    if reopen is None:
+        return None
 
     @contextlib.contextmanager
     def again() -> Iterator[Iterator[str]]:
-        with lines.again() as opened:
+        with reopen() as opened:
             yield _without_hint(opened)
 
-    return again if lines.again else None
+    return again
 
 
 def check_delimiter(delimiter: str, field: str) -> str:
-    """Return a delimiter; `\\\\t` and `tab` are a tab.
+    r"""Return a delimiter; `\t` and `tab` are a tab.
 
-    Raises ValueError where it is no single character.
+    Raises:
+      ValueError: the delimiter is not a single character.
     """
     found = "\t" if delimiter in ("\\t", "tab") else delimiter
     if not isinstance(found, str) or len(found) > 1 or found in ("\n", "\r", '"'):
         raise ValueError(
-            f"{field} is {shown(delimiter, 40)}; expected one character, as ';', or "
-            f"tab; "
+            f"{field} is {shown(delimiter, 40)}; expected one character, as ';', or tab; "
             "empty: it is found"
         )
     return found
 
 
 def _take_head(lines: Iterator[str]) -> Iterator[str]:
-    """Yield the first lines, fewer of long ones."""
+    """Yield the first lines; fewer if they are long."""
     num_characters = 0
     for line in itertools.islice(lines, _HEAD_LINES):
         yield line
@@ -141,52 +161,51 @@ def _take_head(lines: Iterator[str]) -> Iterator[str]:
 
 
 def find_delimiter(lines: Sequence[str], usual: str) -> str:
-    """Return what separates the columns of the first lines of a table: `usual`, unless another
-    fits better.
+    """Return the delimiter of the first lines of a table.
 
-    Another one fits where it splits the header, nearly all rows are as wide as the header then,
-    and by the usual one
-    they are not, or the header is one column.
+    It is `usual` unless another one fits better. Another one splits the header, and nearly all
+    rows have the header's width with it. With `usual`, fewer rows have, or there is one column.
     """
-    usual_width, usual_share = _consistency(lines, usual)
-    if usual_width > 1 and usual_share == 1:
+    usual_width, usual_fraction = _consistency(lines, usual)
+    if usual_width > 1 and usual_fraction == 1:
         return usual
-    best, best_share = usual, 0.0
+    best, best_fraction = usual, 0.0
     for delimiter in DELIMITERS:
-        width, share = _consistency(lines, delimiter)
-        if delimiter != usual and width > 1 and share >= _MIN_CONSISTENT and share > best_share:
-            best, best_share = delimiter, share
-    return best if usual_width == 1 or best_share > usual_share else usual
+        width, fraction = _consistency(lines, delimiter)
+        is_candidate = delimiter != usual and width > 1 and fraction >= _MIN_CONSISTENT
+        if is_candidate and fraction > best_fraction:
+            best, best_fraction = delimiter, fraction
+    return best if usual_width == 1 or best_fraction > usual_fraction else usual
 
 
 def _consistency(lines: Sequence[str], delimiter: str) -> tuple[int, float]:
-    """Return the width of the header, and the share of the rows below it that are as wide, with
-    quotes or without.
+    """Return the header's width and the fraction of rows with it, for the better quoting."""
+    quoted = _consistency_of(lines, Dialect(delimiter))
+    plain = _consistency_of(lines, Dialect(delimiter, is_quoted=False))
+    return max((1, 0.0), quoted, plain, key=lambda found: found[1])
+
+
+def _consistency_of(lines: Sequence[str], dialect: Dialect) -> tuple[int, float]:
+    """Return the header's width and the fraction of the rows below it that have this width."""
+    widths: list[int] = []
+    with contextlib.suppress(csv.Error):
+        widths.extend(len(row) for row in dialect.reader(lines) if row)
+    header, *rows = widths or [1]
+    if len(lines) >= _HEAD_LINES:
+        rows = rows[:-1]  # the last row may be cut
+    return header, sum(width == header for width in rows) / len(rows) if rows else 1.0
+
+
+def sniff_tsv_dialect(lines: Lines, log: Log) -> Dialect:
+    """Return TSV or PLAIN_TSV.
+
+    The form is PLAIN_TSV if every row has the header's width without quoting, and with quoting a
+    quote does not close, or encloses whole rows.
     """
-    best = (1, 0.0)
-    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
-        widths = []
-        with contextlib.suppress(csv.Error):
-            widths += (
-                len(row) for row in csv.reader(lines, delimiter=delimiter, quoting=quoting) if row
-            )
-        header, *rows = widths or [1]
-        rows = rows[:-1] if len(lines) >= _HEAD_LINES else rows  # the last may be cut
-        share = sum(width == header for width in rows) / len(rows) if rows else 1.0
-        best = max(best, (header, share), key=lambda found: found[1])
-    return best
-
-
-def _tab_form(lines: Lines, log: Log) -> dict:
-    """Return how a TSV is written: TSV, quotes as in CSV, or PLAIN_TSV.
-
-    It is plain where its quotes do not pair up, or pair up around whole rows while the plain rows
-    are all as wide.
-    """
-    problem = _problem_of(lines, TSV)
+    problem = _quoting_problem(lines)
     if problem is None:
         return TSV
-    if _problem_of(lines, PLAIN_TSV):
+    if _has_uneven_rows(lines):
         if isinstance(problem, ValueError):
             raise problem
         return TSV
@@ -194,34 +213,48 @@ def _tab_form(lines: Lines, log: Log) -> dict:
     return PLAIN_TSV
 
 
-def _problem_of(lines: Lines, form: dict) -> ValueError | Record | None:
-    """Return what is wrong with lines that are read in one form: an error, or a record of whole
-    rows.
-    """
-    is_plain = "quoting" in form
+def _quoting_problem(lines: Lines) -> ValueError | Record | None:
+    """Return the error of reading lines as TSV, or the first record of whole rows."""
     try:
-        with (
-            lines.again() as opened,
-            contextlib.closing(read_records(opened, lines.where, **form)) as records,
-        ):
-            header = next(records, Record(1, [], ())).fields
-            if is_plain:
-                collections.deque(_check_widths(records, header, lines.where), maxlen=0)
-                return None
-            merged = next(
-                (record for record in records if inner_rows(record.raw, "\t", len(header))), None
-            )
+        with _reopened(lines, TSV) as records:
+            width = len(next(records, _NO_RECORD).fields)
+            merged = (record for record in records if inner_rows(record.raw, "\t", width))
+            found = next(merged, None)
             collections.deque(records, maxlen=0)
-            return merged
+            return found
     except ValueError as error:
         return error
 
 
+def _has_uneven_rows(lines: Lines) -> bool:
+    """Return whether rows without quoting differ from the header in width, or cannot be read."""
+    try:
+        with _reopened(lines, PLAIN_TSV) as records:
+            header = next(records, _NO_RECORD).fields
+            collections.deque(_check_widths(records, header, lines.where), maxlen=0)
+    except ValueError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _reopened(lines: Lines, dialect: Dialect) -> Iterator[Iterator[Record]]:
+    """Open the records of an input once more."""
+    assert lines.again is not None  # a pipe has no second reading
+    with (
+        lines.again() as opened,
+        contextlib.closing(read_records(opened, lines.where, dialect)) as records,
+    ):
+        yield records
+
+
 class _Tracked:
-    """Lines with those that the current row has had so far."""
+    """Lines, with the lines of the current record and a count."""
 
     def __init__(self, lines: Iterable[str]):
-        self._lines, self.recent, self.count = iter(lines), [], 0
+        self._lines = iter(lines)
+        self.recent: list[str] = []
+        self.count = 0
 
     def __iter__(self) -> "_Tracked":
         """Return itself."""
@@ -235,27 +268,29 @@ class _Tracked:
         return line
 
 
-def read_records(lines: Iterable[str], where: str, **form) -> Iterator[Record]:
-    """Yield every line, or lines that quotes hold together, that is not empty; form: as in
-    `csv.reader`.
+def read_records(
+    lines: Iterable[str], where: str, dialect: Dialect
+) -> Generator[Record, None, None]:
+    """Yield the records that are not empty; a quoted field may span several lines.
+
+    Raises:
+      ValueError: a quote or a line end is malformed; the message names the line.
     """
     csv.field_size_limit(_FIELD_LIMIT)
     tracked = _Tracked(lines)
-    reader = csv.reader(tracked, strict=True, **form)
     try:
-        for fields in reader:
+        for fields in dialect.reader(tracked, strict=True):
             raw, tracked.recent = tracked.recent, []
             if fields:
                 yield Record(tracked.count - len(raw) + 1, fields, raw)
     except csv.Error as error:
-        raise ValueError(
-            f"{where}: {_complaint(str(error), tracked, form['delimiter'])}"
-        ) from error
+        complaint = _complaint(str(error), tracked, dialect.delimiter)
+        raise ValueError(f"{where}: {complaint}") from error
 
 
 def _complaint(said: str, tracked: _Tracked, delimiter: str) -> str:
-    """Say what is wrong with a row, and where the quote that it hangs on opens."""
-    if "new-line character" in said:  # whose own advice is for programs
+    """Describe a malformed record, and where the quote that causes it opens."""
+    if "new-line character" in said:  # the csv module's own advice is for programmers
         problem = "a carriage return alone ends no line; convert the line ends to line feeds"
         return f"line {tracked.count}: {problem}"
     first = tracked.count - len(tracked.recent) + 1
@@ -276,52 +311,51 @@ def _complaint(said: str, tracked: _Tracked, delimiter: str) -> str:
 def _split_swallowed(
     records: Iterator[Record], lines: Lines, width: int, *, delimiter: str, log: Log
 ) -> Iterator[Record]:
-    """Yield the records; one whose quotes enclose whole rows is these rows, with their quotes,
-    which a note says.
-    """
-    values, count = None, 0
+    """Yield the records; quotes that enclose whole rows become characters of these rows."""
+    values: ColumnValues | None = None
+    count = 0
     for record in records:
         rows = inner_rows(record.raw, delimiter, width)
-        if rows and values is None:
-            values = _values_of(lines, delimiter, width)
-        if not rows or not (delimiter == "\t" or values.explain(rows)):
-            some = some_rows(record.raw, delimiter, width)
-            values = values or (_values_of(lines, delimiter, width) if some else None)
-            if some and values.explain(some):
-                log(
-                    f"{lines.where}: a quote in line {record.line} opens a text of {len(record.raw)} "
-                    f"lines, of which {len(some)} look like rows; is it closed too late?"
-                )
-            yield record
+        some = some_rows(record.raw, delimiter, width)
+        if values is None and (rows or some):
+            values = _sure_values(lines, delimiter, width)
+        if rows and values and (delimiter == "\t" or values.explain(rows)):
+            count += 1
+            note = _swallowed_note(record, len(rows), lines)
+            if count <= _MAX_NOTES:
+                log(note)
+            yield from (Record(record.line + offset, fields, ()) for offset, fields in rows)
             continue
-        if lines.again is None:
-            raise ValueError(
-                f"{lines.where}: the row of line {record.line} holds whole rows between its "
-                f"quotes; give the file by "
-                "name, or remove the quotes"
-            )
-        count += 1
-        if count <= _MAX_NOTES:
+        if some and values and values.explain(some):
             log(
-                f"{lines.where}: a quote in line {record.line} opens a text of {len(rows)} whole "
-                f"rows; they are read "
-                "as rows, with their quotes"
+                f"{lines.where}: a quote in line {record.line} opens a text of {len(record.raw)} "
+                f"lines, of which {len(some)} look like rows; is it closed too late?"
             )
-        yield from (Record(record.line + offset, fields, ()) for offset, fields in rows)
+        yield record
     if count > _MAX_NOTES:
         log(f"{lines.where}: {count} quotes in all open texts of whole rows")
 
 
-def _values_of(lines: Lines, delimiter: str, width: int) -> ColumnValues:
-    """Return what the columns hold in the rows that are surely rows; nothing of a pipe."""
+def _swallowed_note(record: Record, num_rows: int, lines: Lines) -> str:
+    """Return the note on a record of whole rows; raise ValueError for a pipe."""
+    if lines.again is None:
+        raise ValueError(
+            f"{lines.where}: the row of line {record.line} holds whole rows between its "
+            "quotes; give the file by name, or remove the quotes"
+        )
+    return (
+        f"{lines.where}: a quote in line {record.line} opens a text of {num_rows} whole rows; "
+        "they are read as rows, with their quotes"
+    )
+
+
+def _sure_values(lines: Lines, delimiter: str, width: int) -> ColumnValues:
+    """Collect the values of records that certainly are one row; none for a pipe."""
     values = ColumnValues(width)
     if lines.again is None:
         return values
-    with (
-        lines.again() as opened,
-        contextlib.suppress(ValueError),
-    ):  # a later line is malformed; reading it says so
-        records = read_records(opened, lines.where, delimiter=delimiter)
+    # The main reading reports a malformed line.
+    with contextlib.suppress(ValueError), _reopened(lines, Dialect(delimiter)) as records:
         next(records, None)
         for record in records:
             if len(record.fields) == width and not inner_rows(record.raw, delimiter, width):
@@ -332,14 +366,16 @@ def _values_of(lines: Lines, delimiter: str, width: int) -> ColumnValues:
 def _check_widths(
     records: Iterator[Record], header: Sequence[str], where: str
 ) -> Iterator[list[str]]:
-    """Yield the fields of records; every one must be as wide as the header."""
+    """Yield the fields of records; raise ValueError if a record differs from the header in width.
+
+    The message names the line.
+    """
     for number, record in enumerate(records, start=1):
         if len(record.fields) != len(header):
             names = ", ".join(header)[:80]
-            found = f"row {number} has {len(record.fields)} fields"
-            expected = f"the header has {len(header)} ({names!r})"
             raise ValueError(
-                f"{where}: {found}, {expected}; correct line {record.line}, or quote texts that hold the "
-                f"delimiter"
+                f"{where}: row {number} has {len(record.fields)} fields, the header has "
+                f"{len(header)} ({names!r}); correct line {record.line}, or quote texts that hold "
+                "the delimiter"
             )
         yield record.fields

@@ -1,10 +1,10 @@
-"""Rows of a table in any kind of file, read the same way for training and for predictions."""
+"""Rows of a table in any kind of file, read in one way for training and for predictions."""
 
 import contextlib
 import pathlib
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from adapler_jax.data.sources.compression import (
@@ -16,24 +16,28 @@ from adapler_jax.data.sources.compression import (
 )
 from adapler_jax.data.sources.delimited import Lines, Log, ignore, read_delimited
 from adapler_jax.data.sources.encodings import TextReader, decode_lines
-from adapler_jax.data.sources.json_tables import json_line_rows, json_rows
+from adapler_jax.data.sources.json_tables import LocatedRow, json_line_rows, json_rows
 from adapler_jax.data.sources.parquet import open_parquet, parquet_rows
-from adapler_jax.data.sources.tables import check_once, explain_unknown
+from adapler_jax.data.sources.tables import check_once
+from adapler_jax.io.messages import explain_unknown
 
 TABLE_KINDS = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
 KINDS = ("txt", *TABLE_KINDS)
 _BATCH_ROWS = 1024
 
-Pick = Callable[[Sequence[str]], Sequence[str]]  # of the columns found, those that are wanted
+# Returns the columns to read, given all columns of the header.
+Pick = Callable[[Sequence[str]], Sequence[str]]
+# Returns the fraction of the input that so many rows are; None if it is unknown.
+Progress = Callable[[int], float | None]
 
 
 class Options(NamedTuple):
-    """How a text file is written, where it does not say so itself.
+    """Properties of a text file that the file does not state itself.
 
     Attributes:
-      encoding: of its text; empty: what its byte order mark says, else UTF-8.
-      delimiter: between its columns; empty: it is found.
-      field: what the user sets these by, `{}` for the name of each.
+      encoding: of its text; empty means its byte order mark's, or UTF-8.
+      delimiter: between its columns; empty means detected.
+      field: names the user's setting in messages; `{}` is replaced by encoding or delimiter.
     """
 
     encoding: str = ""
@@ -41,31 +45,51 @@ class Options(NamedTuple):
     field: str = "config.data.{}"
 
 
-class OpenTable(NamedTuple):
-    """Rows with their places for messages, and the share of the input that so many rows are."""
+DEFAULT_OPTIONS = Options()
 
-    rows: Iterator[tuple[str, Mapping]]
-    share: Callable[[int], float | None]
+
+class OpenTable(NamedTuple):
+    """Rows with their locations for messages, and the fraction of the input read so far."""
+
+    rows: Iterator[LocatedRow]
+    fraction: Progress
 
 
 def kind_of(path: str, kinds: Sequence[str], *, advice: str) -> str:
-    """Read the kind of a file off its ending; reviews.csv.gz is csv.
+    """Return the kind that a file's ending names; reviews.csv.gz is csv.
+
+    Args:
+      path: of the file.
+      kinds: the kinds that can be read.
+      advice: ends the message of the error.
 
     Raises:
-      ValueError: it has none of `kinds`; advice says what else can be done.
+      ValueError: the ending names none of `kinds`.
     """
-    kind = inner_path(path).suffix.lower().removeprefix(".")
+    kind = _ending(path)
     if kind not in kinds:
         raise ValueError(f"{str(path)!r}: {explain_unknown('file kind', kind, kinds)}; {advice}")
     return kind
 
 
+def _ending(path: str | pathlib.Path) -> str:
+    """Return the ending of a file's name without its compression and point."""
+    return inner_path(path).suffix.lower().removeprefix(".")
+
+
 def is_table(path: pathlib.Path) -> bool:
-    """Say whether a file's ending is one of a table, packed or not."""
+    """Return whether a file's ending is a table's, compressed or not."""
     try:
-        return path.is_file() and inner_path(path).suffix.lower().removeprefix(".") in TABLE_KINDS
-    except ValueError:  # a zip archive of several files, or none
+        return path.is_file() and _ending(path) in TABLE_KINDS
+    except ValueError:  # a zip archive of several files, or of none
         return False
+
+
+def stem_of(path: pathlib.Path) -> str:
+    """Return a file's name without the endings of compression and kind: dev for dev.csv.gz."""
+    inner = path.with_suffix("")
+    is_doubled = path.suffix.lower() in ENDINGS and inner.suffix
+    return inner.stem if is_doubled else path.stem
 
 
 def open_table(
@@ -74,34 +98,30 @@ def open_table(
     pick: Pick,
     *,
     columns: Collection[str] | None = None,
-    options: Options = Options(),
+    options: Options = DEFAULT_OPTIONS,
     log: Log = ignore,
 ) -> OpenTable:
     """Open the rows of a table.
 
     Args:
-      source: its bytes.
+      source: the bytes of the table.
       kind: one of TABLE_KINDS.
-      pick: of a header, the columns that are read; it is called before there are rows. JSON has no
-        header.
-      columns: names that tell rows from columns in JSON; None: all.
-      options: how a text is written.
-      tell: receives a sentence on what a user should know of how it is read.
+      pick: selects the columns of a header; called before the first row. JSON has no header.
+      columns: names that distinguish rows from columns in JSON; None means all.
+      options: of text files.
+      log: receives a sentence on each unusual property of the input.
 
     Raises:
-      ValueError: here or later: the content is malformed or a wanted column is there twice; the
-        line is named.
+      ValueError: the content is malformed, or a picked column is there twice. The message names
+        the line. Iterating raises it for later rows.
     """
     if kind == "parquet":
         return _open_parquet(source, pick)
     if kind == "xlsx":
-        header, cells, total = _open_sheet(source)
-        rows = _headed_rows(header, cells, pick, where=source.where)
-        return OpenTable(rows, lambda count: count / max(total - 1, count) if total else None)
+        return _open_excel(source, pick)
     if kind in ("csv", "tsv"):
-        lines = text_lines(source, options)
         header, cells = read_delimited(
-            lines,
+            text_lines(source, options),
             kind,
             delimiter=options.delimiter,
             field=options.field.format("delimiter"),
@@ -113,90 +133,101 @@ def open_table(
     else:
         reader = TextReader(source.open(), source.where, encoding=options.encoding)
         rows = json_rows(reader, source.where, columns=columns)
-    return OpenTable(rows, share_of(source))
+    return OpenTable(rows, fraction_of(source))
 
 
-def share_of(source: Source) -> Callable[[int], float | None]:
-    """Return a function that says which share of a source is read."""
+def fraction_of(source: Source) -> Progress:
+    """Return a function of the fraction of a source that is read."""
     size = source.size()
-    return lambda count: min(source.file.tell() / size, 1.0) if size else None
+
+    def fraction(count: int) -> float | None:
+        return min(source.file.tell() / size, 1.0) if size else None
+
+    return fraction
 
 
-def text_lines(source: Source, options: Options = Options()) -> Lines:
-    """Return the lines of a source, which can be read again where it is no pipe."""
+def text_lines(source: Source, options: Options = DEFAULT_OPTIONS) -> Lines:
+    """Return the lines of a source; a file's lines can be read again."""
+
+    def decode() -> Iterator[str]:
+        return decode_lines(source.open(), source.where, encoding=options.encoding)
 
     @contextlib.contextmanager
     def again() -> Iterator[Iterator[str]]:
-        place = source.file.tell()
+        position = source.file.tell()
         try:
-            yield decode_lines(source.open(), source.where, encoding=options.encoding)
+            yield decode()
         finally:
-            source.file.seek(place)
+            source.file.seek(position)
 
-    once = decode_lines(source.open(), source.where, encoding=options.encoding)
-    return Lines(source.where, once, again if source.can_reopen else None)
+    return Lines(source.where, decode(), again if source.can_reopen else None)
 
 
 def _headed_rows(
     header: Sequence[str], rows: Iterable[Sequence], pick: Pick, *, where: str
-) -> Iterator[tuple[str, Mapping]]:
-    """Return the rows below a header, of the columns that are picked from it now."""
+) -> Iterator[LocatedRow]:
+    """Pick columns of a header now, and return the rows below it."""
     names = [name for name in (pick(header) if header else ()) if name in header]
     check_once(names, header, where)
-    places = [header.index(name) for name in names]
-    numbered = enumerate(rows, start=1)
+    indices = [header.index(name) for name in names]
     return (
-        (f"{where}: row {n}", dict(zip(names, [row[place] for place in places])))
-        for n, row in numbered
+        (f"{where}: row {number}", dict(zip(names, [row[index] for index in indices])))
+        for number, row in enumerate(rows, start=1)
     )
 
 
 def _open_parquet(source: Source, pick: Pick) -> OpenTable:
-    """Open a Parquet file; what it holds is read some rows at a time."""
+    """Open a Parquet file; iterating keeps one batch of rows in memory."""
     file = parquet_file(source)
     with open_parquet(file, source.where) as table:
         names = list(pick(table.schema_arrow.names))
         total = table.metadata.num_rows
 
-    def rows() -> Iterator[tuple[str, Mapping]]:
+    def rows() -> Iterator[LocatedRow]:
         with open_parquet(file, source.where) as table:
-            for number, row in enumerate(
-                parquet_rows(table, names, _BATCH_ROWS, where=source.where), start=1
-            ):
+            found = parquet_rows(table, names, _BATCH_ROWS, where=source.where)
+            for number, row in enumerate(found, start=1):
                 yield f"{source.where}: row {number}", row
 
     return OpenTable(rows(), lambda count: count / total if total else None)
 
 
 def parquet_file(source: Source) -> BinaryIO:
-    """Return the file of a source of Parquet, which is read from its end.
+    """Return the open file of a Parquet source.
 
-    Raises ValueError where it cannot be.
+    Raises:
+      ValueError: the source is a pipe or compressed; Parquet is read from its end.
     """
     if not source.can_reopen:
         raise ValueError(
             f"{source.where} is a pipe, and Parquet is read from its end; give the file by name"
         )
-    if source.packing:
+    if source.compression:
         raise ValueError(
-            f"{source.where} is Parquet, which is packed inside; unpack the {source.packing} file "
-            f"first"
+            f"{source.where} is Parquet, which is packed inside; unpack the {source.compression} "
+            "file first"
         )
     return source.file
 
 
-def _open_sheet(source: Source) -> tuple[list[str], Iterator[Sequence], int]:
-    """Return the first row of an Excel file's first sheet, the rows below it that are not blank,
-    and their number.
+def _open_excel(source: Source, pick: Pick) -> OpenTable:
+    """Open the first sheet of an Excel file."""
+    header, cells, total = _open_sheet(source)
+    rows = _headed_rows(header, cells, pick, where=source.where)
+    return OpenTable(rows, lambda count: count / max(total - 1, count) if total else None)
 
-    The number is as the file says it, the first row included; 0 where it says none.
+
+def _open_sheet(source: Source) -> tuple[list[str], Iterator[Sequence], int]:
+    """Return the header of an Excel file's first sheet, its rows, and their number.
+
+    Blank rows are left out. The file states the number, with the header; 0 means unknown.
     """
     if not source.can_reopen:
         raise ValueError(
             f"{source.where} is a pipe, and Excel files are zip archives; give the file by name"
         )
     try:
-        import openpyxl  # optional: needed for this kind of file only
+        import openpyxl  # optional: needed only for this kind of file
     except ImportError as error:
         raise ValueError(
             f"{source.where} needs `pip install openpyxl`, or save the sheet as CSV: {error}"
@@ -204,48 +235,44 @@ def _open_sheet(source: Source) -> tuple[list[str], Iterator[Sequence], int]:
     _check_archive(source)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and extensions that no text needs
+            warnings.simplefilter("ignore")  # on styles and extensions, which hold no text
             book = openpyxl.load_workbook(source.file, read_only=True, data_only=True)
-        total = book.worksheets[0].max_row or 0
-        rows = book.worksheets[0].iter_rows(values_only=True)
-        rows = (row for row in rows if any(value is not None for value in row))
-        header = [str(name) if name is not None else "" for name in next(rows, ())]
-    except Exception as error:  # of zip, of XML, of openpyxl: no common base
+        sheet = book.worksheets[0]
+        total = sheet.max_row or 0
+        rows = (row for row in sheet.iter_rows(values_only=True) if _holds_value(row))
+        header = ["" if name is None else str(name) for name in next(rows, ())]
+    except Exception as error:  # of zip, XML and openpyxl: no common base class
         raise ValueError(_sheet_complaint(source, error)) from error
     while header and not header[-1]:
         header.pop()
     return header, _sheet_rows(rows, len(header), source), total
 
 
+def _holds_value(row: Sequence) -> bool:
+    """Return whether a row of a sheet is not blank."""
+    return any(value is not None for value in row)
+
+
 def _sheet_rows(rows: Iterator[Sequence], width: int, source: Source) -> Iterator[Sequence]:
-    """Yield rows as wide as the header; a blank cell is an empty text, as in CSV."""
+    """Yield rows of the header's width; a blank cell is an empty text, as in CSV."""
     try:
         for row in rows:
             cells = ["" if value is None else value for value in row[:width]]
             yield cells + [""] * (width - len(cells))
-    except Exception as error:  # as above
+    except Exception as error:  # of zip, XML and openpyxl: no common base class
         raise ValueError(_sheet_complaint(source, error)) from error
 
 
 def _sheet_complaint(source: Source, error: Exception) -> str:
     """Say why an Excel file cannot be read."""
-    said = " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{source.where} is not a readable Excel file: {said}; save it again, or as CSV"
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{source.where} is not a readable Excel file: {reason}; save it again, or as CSV"
 
 
 def _check_archive(source: Source) -> None:
-    """Refuse an Excel file that unpacks to far more than it holds."""
+    """Raise ValueError if an Excel file decompresses to far more bytes than it has."""
     size = source.size() or 0
-    source.file.seek(source.start)
+    source.rewind()
     with zip_errors(source.where), zipfile.ZipFile(source.file) as archive:
         check_ratio(sum(item.file_size for item in archive.infolist()), size, source.where)
-    source.file.seek(source.start)
-
-
-def stem_of(path: pathlib.Path) -> str:
-    """Return the name of a file without the endings of its packing and kind: dev of dev.csv.gz."""
-    return (
-        path.with_suffix("").stem
-        if path.suffix.lower() in ENDINGS and path.with_suffix("").suffix
-        else path.stem
-    )
+    source.rewind()

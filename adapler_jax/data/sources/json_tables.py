@@ -1,44 +1,45 @@
-"""Rows of JSON in the forms that programs write: lists, lines, columns, and what
-DataFrame.to_json() gives.
-"""
+"""Rows of JSON in the forms that programs write: lists, lines, columns, and DataFrame.to_json()."""
 
 import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from adapler_jax.data.sources.encodings import TextReader
 from adapler_jax.data.sources.json_values import (
+    CharacterReader,
     check_end,
     json_lines,
     list_items,
     parse_json,
     read_start,
 )
-from adapler_jax.data.sources.tables import list_names, look_up, shown
+from adapler_jax.data.sources.tables import look_up
+from adapler_jax.io.messages import list_names, shown
 
 _WRAPPERS = ("data", "rows", "records", "examples", "items", "instances")
 _IDS = ("id", "qid", "_id", "example_id")  # of questions
 _ADVICE = (
     "expected rows: a list of objects, JSON lines as DataFrame.to_json(orient='records', "
-    "lines=True) writes them, or "
-    "columns of equal length"
+    "lines=True) writes them, or columns of equal length"
 )
+
+LocatedRow = tuple[str, Mapping]  # the location of a row, for messages, and the row
 
 
 def json_rows(
     reader: TextReader, where: str, *, columns: Collection[str] | None = None
-) -> Iterator[tuple[str, Mapping]]:
-    """Yield (place, row) of a JSON file in any form. A list, and lines, are read without holding
-    them.
+) -> Iterator[LocatedRow]:
+    """Yield (location, row) of a JSON file in any form; a list and lines are not held in memory.
 
     Args:
       reader: the text.
-      where: names it in messages.
-      columns: names that tell rows from columns where both would do; None: the names of rows are
-        numbers.
+      where: names the file in messages.
+      columns: names that distinguish rows from columns if both are possible. None: the names of
+        rows are numbers.
 
     Raises:
-      ValueError: the content is not JSON, or holds no rows; the line or item is named.
+      ValueError: the content is not JSON, or holds no rows; the message names the line or item.
     """
     head = read_start(reader)
     if head.startswith("["):
@@ -52,17 +53,17 @@ def json_rows(
     elif first.strip():
         text = "".join([first, *blanks, second, *lines])
         rows = object_rows(parse_json(text, where), where, columns)
-        yield from (
-            (f"{where}: item {n}", _checked(row, f"{where}: item {n}"))
-            for n, row in enumerate(rows, 1)
-        )
+        for number, row in enumerate(rows, start=1):
+            location = f"{where}: item {number}"
+            yield location, _checked(row, location)
 
 
 def json_line_rows(
     lines: Iterator[str], where: str, *, columns: Collection[str] | None = None
-) -> Iterator[tuple[str, Mapping]]:
-    """Yield (place, row) of JSON lines; of one line also in the other forms of `json_rows`, which
-    it describes.
+) -> Iterator[LocatedRow]:
+    """Yield (location, row) of JSON lines; a single line may have any form of `json_rows`.
+
+    Args and errors are as in `json_rows`.
     """
     first, blanks = _next_line(lines)
     if first.lstrip().startswith("["):
@@ -72,57 +73,55 @@ def json_line_rows(
     second, more_blanks = _next_line(lines)
     number = len(blanks) + 1
     if second or not first:
-        yield from _line_rows(
-            itertools.chain(blanks, [first], more_blanks, [second], lines), where, "line"
-        )
+        every_line = itertools.chain(blanks, [first], more_blanks, [second], lines)
+        yield from _line_rows(every_line, where, "line")
         return
     value = parse_json(first, f"{where}: line {number}")
     for item, row in enumerate(object_rows(value, where, columns, may_be_row=True), start=1):
-        place = f"{where}: line {number}" if row is value else f"{where}: item {item}"
-        yield place, _checked(row, place)
+        location = f"{where}: line {number}" if row is value else f"{where}: item {item}"
+        yield location, _checked(row, location)
 
 
-def _line_rows(lines: Iterator[str], where: str, unit: str) -> Iterator[tuple[str, Mapping]]:
+def _line_rows(lines: Iterator[str], where: str, unit: str) -> Iterator[LocatedRow]:
     """Yield the rows of lines."""
     for number, row in json_lines(lines, where):
-        yield f"{where}: {unit} {number}", _checked(row, f"{where}: {unit} {number}")
+        location = f"{where}: {unit} {number}"
+        yield location, _checked(row, location)
 
 
-def _next_line(lines: Iterator[str]) -> tuple[str, Sequence[str]]:
-    """Return the next line that is not blank, empty at the end, and the blank ones before it."""
-    blanks = 0
+def _next_line(lines: Iterator[str]) -> tuple[str, "_BlankLines"]:
+    """Return the next line that is not blank, empty at the end, and the blank lines before it."""
+    num_blanks = 0
     for line in lines:
         if not line.isspace():
-            return line, _Repeated("\n", blanks)
-        blanks += 1
-    return "", _Repeated("\n", blanks)
+            return line, _BlankLines(num_blanks)
+        num_blanks += 1
+    return "", _BlankLines(num_blanks)
 
 
-class _Repeated(Sequence):
-    """A text so many times, without holding it so often."""
+class _BlankLines:
+    """A number of blank lines, without the memory of a list."""
 
-    def __init__(self, text: str, count: int):
-        self._text, self._count = text, count
+    def __init__(self, count: int):
+        self._count = count
 
     def __len__(self) -> int:
-        """Return how often it is there."""
+        """Return the number of lines."""
         return self._count
 
-    def __getitem__(self, place: int) -> str:
-        """Return the text. Raises IndexError past the end."""
-        if not 0 <= place < self._count:
-            raise IndexError(place)
-        return self._text
+    def __iter__(self) -> Iterator[str]:
+        """Yield the lines."""
+        return itertools.repeat("\n", self._count)
 
 
 class _LineReader:
-    """Lines as one text to read from."""
+    """Lines that are read as one text."""
 
     def __init__(self, lines: Iterator[str]):
         self._lines = lines
 
     def read(self, size: int = -1) -> str:
-        """Return lines of about `size` characters, of all where it is negative."""
+        """Return lines of about `size` characters; all if it is negative."""
         parts, count = [], 0
         for line in self._lines:
             parts.append(line)
@@ -132,23 +131,21 @@ class _LineReader:
         return "".join(parts)
 
 
-def _list_rows(
-    reader: TextReader | _LineReader, head: str, where: str
-) -> Iterator[tuple[str, Mapping]]:
+def _list_rows(reader: CharacterReader, head: str, where: str) -> Iterator[LocatedRow]:
     """Yield the rows of a list whose text starts with `head`."""
     items = list_items(reader, head, 1, where)
     while True:
         try:
-            place, row = next(items)
+            location, row = next(items)
         except StopIteration as end:
             text, start = end.value
             check_end(text[start:] + reader.read(), where)
             return
-        yield place, _checked(row, place)
+        yield location, _checked(row, location)
 
 
 def _lines_of(reader: TextReader, head: str) -> Iterator[str]:
-    """Yield the lines of what was read and of what follows."""
+    """Yield the lines of the text read so far and of the rest."""
     rest = reader.lines()
     *whole, last = head.split("\n")
     yield from (line + "\n" for line in whole)
@@ -159,7 +156,7 @@ def _lines_of(reader: TextReader, head: str) -> Iterator[str]:
 
 
 def _is_json(line: str) -> bool:
-    """Say whether a line is a JSON value by itself."""
+    """Return whether a line is a JSON value."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):
@@ -167,52 +164,43 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _checked(row, place: str) -> Mapping:
-    """Return a row; ValueError where it has no named fields."""
+def _checked(row: Any, location: str) -> Mapping:
+    """Return a row; raise ValueError if it has no named fields."""
     if not isinstance(row, Mapping):
         advice = "; write a data frame with orient='records'" if isinstance(row, list) else ""
-        raise ValueError(
-            f"{place} is {type(row).__name__}; expected an object with named fields{advice}"
-        )
+        found = type(row).__name__
+        raise ValueError(f"{location} is {found}; expected an object with named fields{advice}")
     return row
 
 
 def object_rows(
-    value, where: str, columns: Collection[str] | None = None, *, may_be_row: bool = False
+    value: Any, where: str, columns: Collection[str] | None = None, *, may_be_row: bool = False
 ) -> Iterator:
-    """Yield the rows of one JSON value: of an object that is a row, holds rows, or holds columns.
+    """Return the rows of one JSON value: an object that is a row, holds rows, or holds columns.
 
     Args:
-      value: what JSON gave.
-      where: names it in messages.
-      columns: names that are looked for.
-      may_be_row: whether an object of any other form is one row, as in JSON lines.
+      value: the JSON value.
+      where: names the file in messages.
+      columns: names of the fields that are needed.
+      may_be_row: an object of any other form is one row, as in JSON lines.
 
     Raises:
-      ValueError: it holds no rows.
+      ValueError: the value holds no rows.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(
-            f"{where}: item 1 is {type(value).__name__}; expected an object with named fields"
-        )
+        found = type(value).__name__
+        raise ValueError(f"{where}: item 1 is {found}; expected an object with named fields")
     names, data = value.get("columns"), value.get("data")
     if isinstance(names, list) and isinstance(data, list):
         return _split_rows(names, data, where)
-    wrapped = next((value[name] for name in _WRAPPERS if isinstance(value.get(name), list)), None)
-    if wrapped is not None and (not wrapped or isinstance(wrapped[0], Mapping)):
+    wrapped = _wrapped_rows(value)
+    if wrapped is not None:
         return iter(wrapped)
-    inner = list(value.values())
-    is_row = columns and any(_is_scalar(look_up(value, name)) for name in columns)
-    if is_row or not inner or any(map(_is_scalar, inner)):
+    if _is_row(value, columns):
         return iter([value])
-    if (
-        all(isinstance(column, list) for column in inner)
-        and len({len(column) for column in inner}) == 1
-    ):
-        rows = value[next(iter(value))]
-        if len(inner) == 1 and rows and isinstance(rows[0], Mapping):
-            return iter(rows)
-        return (dict(zip(value, row)) for row in zip(*inner))
+    inner = list(value.values())
+    if _are_columns(inner):
+        return _column_rows(value)
     if all(isinstance(column, Mapping) for column in inner):
         return _indexed_rows(value, columns)
     if may_be_row:
@@ -221,23 +209,36 @@ def object_rows(
     raise ValueError(f"{where} is one object with the fields {fields}; {_ADVICE}")
 
 
-def expand_columns(value, where: str) -> Iterator[tuple[str, object]]:
-    """Yield (place, row) of an object whose names of rows are a column; any other value is a row."""
-    names = (
-        next((value[key] for key in _IDS if key in value), None)
-        if isinstance(value, Mapping)
-        else None
-    )
-    if not isinstance(names, Mapping | list):
-        yield where, value
-        return
-    for number, row in enumerate(object_rows(value, where, _IDS, may_be_row=True), start=1):
-        yield f"{where}, row {number}", row
+def _wrapped_rows(value: Mapping) -> list | None:
+    """Return the list of rows that an object holds under one of the usual names, or None."""
+    wrapped = next((value[name] for name in _WRAPPERS if isinstance(value.get(name), list)), None)
+    holds_rows = wrapped is not None and (not wrapped or isinstance(wrapped[0], Mapping))
+    return wrapped if holds_rows else None
 
 
-def _is_scalar(value) -> bool:
-    """Say whether a value is a text, a number or a truth value."""
+def _is_row(value: Mapping, columns: Collection[str] | None) -> bool:
+    """Return whether an object is a row: it is empty or holds a text, a number or a truth value."""
+    has_column = any(_is_scalar(look_up(value, name)) for name in columns or ())
+    return has_column or not value or any(map(_is_scalar, value.values()))
+
+
+def _is_scalar(value: Any) -> bool:
+    """Return whether a value is a text, a number or a truth value."""
     return isinstance(value, str | int | float)
+
+
+def _are_columns(values: Sequence) -> bool:
+    """Return whether the values of an object are lists of one length."""
+    are_lists = all(isinstance(column, list) for column in values)
+    return are_lists and len({len(column) for column in values}) == 1
+
+
+def _column_rows(value: Mapping[str, list]) -> Iterator[Mapping]:
+    """Return the rows of {column: values}, or of an object with one list of rows."""
+    first = next(iter(value.values()))
+    if len(value) == 1 and first and isinstance(first[0], Mapping):
+        return iter(first)
+    return (dict(zip(value, row)) for row in zip(*value.values()))
 
 
 def _split_rows(names: list, data: list, where: str) -> Iterator[Mapping]:
@@ -253,11 +254,28 @@ def _split_rows(names: list, data: list, where: str) -> Iterator[Mapping]:
 
 
 def _indexed_rows(value: Mapping, columns: Collection[str] | None) -> Iterator[Mapping]:
-    """Yield the rows of {column: {index: value}}, or of {index: {column: value}}."""
+    """Return the rows of {column: {index: value}}, or of {index: {column: value}}."""
     inner = next(iter(value.values()))
-    by_column = columns and any(name.partition(".")[0] in value for name in columns)
-    by_row = columns and any(name.partition(".")[0] in inner for name in columns)
-    if not by_column and (by_row or all(str(name).isdecimal() for name in value)):
+    top_names = [name.partition(".")[0] for name in columns or ()]
+    is_by_column = any(name in value for name in top_names)
+    is_by_row = any(name in inner for name in top_names)
+    has_numbers = all(str(name).isdecimal() for name in value)
+    if not is_by_column and (is_by_row or has_numbers):
         return iter(value.values())
     index = dict.fromkeys(key for column in value.values() for key in column)
     return ({name: column.get(key) for name, column in value.items()} for key in index)
+
+
+def expand_columns(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield (location, row) of an object of columns; any other value is one row.
+
+    An object is taken for columns if its ids are a list or an object.
+    """
+    ids = None
+    if isinstance(value, Mapping):
+        ids = next((value[key] for key in _IDS if key in value), None)
+    if not isinstance(ids, Mapping | list):
+        yield where, value
+        return
+    for number, row in enumerate(object_rows(value, where, _IDS, may_be_row=True), start=1):
+        yield f"{where}, row {number}", row

@@ -1,71 +1,24 @@
-"""A table of named columns, and the sentences that a wrong name and another's error are answered with."""
+"""A table of named columns."""
 
 import dataclasses
-import difflib
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-_NAMES_SIZE = 600  # characters of a list of names in a message
-_MAX_NAMES = 1000  # that near ones are looked for among
-_MAX_BITS = 1000  # of a number in a message
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 80
-
-
-def explain_unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is no known `kind`; the nearest names come first, then all of them."""
-    known = list(known)
-    name, known = shorten(name), [shorten(item) for item in known[:_MAX_NAMES]]
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-    return f"unknown {kind} {name!r}; {hint}known: {list_names(known)}"
-
-
-def shorten(text, size: int = 60) -> str:
-    """Return a name as one line of at most `size` characters that a terminal can show."""
-    text = str(text)[: size + 1]
-    text = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return text if len(text) <= size else text[: size - 3] + "..."
-
-
-def shown(value, size: int = 60) -> str:
-    """Return a value of any size and nesting as at most `size` characters of one line."""
-    if isinstance(value, str):
-        return repr(value[:size])[:size]
-    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
-        return f"a number of {value.bit_length()} bits"
-    return " ".join(_REPR.repr(value).split())[:size]
-
-
-def list_names(names: Sequence) -> str:
-    """Return names in a row, as many as fit into a message."""
-    shown, size = [], 0
-    for name in map(shorten, names):
-        size += len(name) + 2
-        if size > _NAMES_SIZE:
-            break
-        shown.append(name)
-    listed = ", ".join(shown) or "none"
-    return f"{listed} and {len(names) - len(shown)} more" if len(shown) < len(names) else listed
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:300]
+from adapler_jax.io.messages import explain_unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Columns of equal length, read from one place.
+    """Columns of equal length from one source.
 
     Attributes:
-      columns: the values by column name; strings, numbers or nested lists, as the source holds them.
-      where: the file or split they came from, for error messages.
-      found: every column that the source holds, also those that were not read.
-      class_names: by column, the names of the classes that its numbers count, where the source stores them.
-      notes: what a user should know of how it was read, one sentence each.
+      columns: values by column name: strings, numbers or nested lists, as in the source.
+      where: names the file or split in messages.
+      found: every column of the source, also the columns that were not read.
+      class_names: by column, the class names that its numbers index, if the source stores them.
+      notes: sentences for the user on how the source was read.
     """
 
     columns: Mapping[str, Sequence]
@@ -75,29 +28,31 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(next(iter(self.columns.values()), ()))
 
     def column(self, name: str, *, role: str) -> Sequence:
-        """Return the column `name`; `role` (text, text_pair, label) is the config field that maps it.
+        """Return a column.
+
+        Args:
+          name: of the column.
+          role: the config field that maps it: text, text_pair or label.
 
         Raises:
           ValueError: there is no such column.
         """
         if name in self.columns:
             return self.columns[name]
-        advice = (
-            "; one column with the class of each row is expected, not a column a class"
-            if role == "label"
-            else ""
-        )
+        advice = ""
+        if role == "label":
+            advice = "; one column with the class of each row is expected, not a column a class"
         raise ValueError(
             f"{self.where}: {explain_unknown('column', name, self.found)}; "
             f"map it with --config.data.columns=\"{{'{role}': NAME}}\"{advice}"
         )
 
-    def replace(self, **fields) -> "Table":
-        """Return the table with these attributes."""
+    def replace(self, **fields: Any) -> "Table":
+        """Return the table with other attributes."""
         return dataclasses.replace(self, **fields)
 
     def take(self, rows: np.ndarray) -> "Table":
@@ -107,44 +62,52 @@ class Table:
 
 
 def check_once(names: Iterable[str], found: Sequence[str], where: str) -> None:
-    """Raise ValueError where one of the names is more than once among the columns found."""
+    """Raise ValueError if a name appears more than once among the columns found."""
     for name in names:
-        if found.count(name) > 1:
-            raise ValueError(
-                f"{where}: {found.count(name)} columns are called {name!r}; rename all but one"
-            )
+        count = found.count(name)
+        if count > 1:
+            raise ValueError(f"{where}: {count} columns are called {name!r}; rename all but one")
 
 
-def look_up(row: Mapping, name: str):
-    """Return a field of a row: of this very name, else `review.text` as the field text inside of review; else None."""
+def look_up(row: Mapping, name: str) -> Any:
+    """Return a field of a row, or None.
+
+    `a.b` is the field of this very name, or else the field b of the field a.
+    """
     if name in row or "." not in name:
         return row.get(name)
-    value = row
+    value: Any = row
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
 def has_field(row: Mapping, name: str) -> bool:
-    """Say whether a row has a field of this name, or one inside of others for a dotted name."""
+    """Return whether a row has a field of this name, which may be dotted."""
     return name in row or ("." in name and look_up(row, name) is not None)
 
 
 def table_from_rows(
     rows: Iterable[Mapping], where: str, *, columns: Iterable[str] | None = None
 ) -> Table:
-    """Turn rows (mappings) into a table; a key that a row lacks becomes None there."""
-    wanted = None if columns is None else set(columns)
-    dotted = [name for name in wanted or () if "." in name]
+    """Build a table from rows; a key that a row lacks becomes None there.
+
+    Args:
+      rows: mappings from column names to values.
+      where: names the source in messages.
+      columns: columns to keep; None keeps all.
+    """
+    selected = None if columns is None else set(columns)
+    dotted = [name for name in selected or () if "." in name]
     values: dict[str, list] = {}
     found: dict[str, None] = {}
-    count = 0
-    for row in rows:
+    for count, row in enumerate(rows):
         found.update(dict.fromkeys(row))
-        for name in (*row, *(name for name in dotted if has_field(row, name))):
-            if name not in values and (wanted is None or name in wanted):
+        nested = [name for name in dotted if has_field(row, name)]
+        for name in (*row, *nested):
+            is_selected = selected is None or name in selected
+            if name not in values and is_selected:
                 values[name] = [None] * count
         for name, column in values.items():
             column.append(look_up(row, name))
-        count += 1
     return Table(columns=values, where=where, found=tuple(found))

@@ -1,13 +1,13 @@
-"""What has to be done to a text before a tokenizer may see it."""
+"""Prepare text for a tokenizer."""
 
 import re
 
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def replace_lone_surrogates(text: str) -> str:
-    """Return the text with lone surrogates replaced by U+FFFD, so that it can be encoded; places stay the same.
+    """Return the text with U+FFFD for each lone surrogate; offsets stay the same.
 
-    Cut JSON escapes leave such halves of characters; tokenizers, hashes and terminals refuse them.
+    Cut JSON escapes leave lone surrogates. Tokenizers, hashes and terminals reject them.
     """
-    return _HALF_CHARACTER.sub("\ufffd", text)
+    return _SURROGATE.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""Long runs of characters of one kind, shortened, so that no text costs more than its tokens are worth."""
+"""Shorten long runs of characters of one kind, so that tokenizing costs no more than the tokens."""
 
 import functools
 import sys
@@ -7,79 +7,94 @@ from typing import NamedTuple
 
 import numpy as np
 
-_BLOCK = 1 << 20  # characters that are looked at together
-_PERIOD = 6720  # characters that are left out are a multiple of it, 64 * 3 * 5 * 7: tokens of blanks keep their phase
-_LETTER, _EMPTY, _MARK, _SYMBOL, _ALONE = range(5)
-_CHINESE = (
-    (0x2E80, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
-)  # characters that BERT takes for words
+_BLOCK = 1 << 20  # characters that are classified together
+# Removed characters come in multiples of 64 * 3 * 5 * 7. Tokens of several blanks then start at
+# the same offsets modulo their length.
+_PERIOD = 6720
+_LETTER, _EMPTY, _COMBINING, _SYMBOL, _ALONE = range(5)
+_CATEGORY_KINDS = {"C": _EMPTY, "Z": _EMPTY, "M": _COMBINING, "S": _SYMBOL, "P": _ALONE}
+# Code points that BERT takes for words of one character.
+_CHINESE = ((0x2E80, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+# Code points of mixed categories; all others before 0xD800 are letters.
+_MIXED = (
+    (0, 0x3400),
+    (0xA000, 0xAC00),
+    (0xD7A4, 0xD800),
+    (0xF900, 0x20000),
+    (0xE0000, 0xE0200),
+)
 
 
 class Condensed(NamedTuple):
-    """A text without the middle of its long runs."""
+    """A text without the middle of its long runs.
+
+    Attributes:
+      text: the kept parts, joined.
+      starts: int64 [parts], offset of each part in `text`.
+      shifts: int64 [parts], added to an offset in `text` to give the offset in the whole text.
+    """
 
     text: str
-    starts: np.ndarray  # int64 [parts], where each kept part starts in `text`
-    shifts: (
-        np.ndarray
-    )  # int64 [parts], what to add to a place in the part for the place in the whole text
+    starts: np.ndarray
+    shifts: np.ndarray
 
-    def places(self, place_T: np.ndarray) -> np.ndarray:
-        """Places of the whole text, for places of the condensed one that are starts of characters."""
-        return place_T + self.shifts[np.searchsorted(self.starts, place_T, side="right") - 1]
+    def whole_starts(self, offset_T: np.ndarray) -> np.ndarray:
+        """Return offsets in the whole text for offsets of characters in `text`."""
+        part_T = np.searchsorted(self.starts, offset_T, side="right") - 1
+        return offset_T + self.shifts[part_T]
 
-    def ends(self, place_T: np.ndarray) -> np.ndarray:
-        """As `places`, for places after characters."""
-        return np.where(
-            place_T > 0, self.places(np.maximum(place_T - 1, 0)) + 1, place_T + self.shifts[0]
-        )
+    def whole_ends(self, offset_T: np.ndarray) -> np.ndarray:
+        """Return offsets in the whole text for offsets after characters in `text`."""
+        after_T = self.whole_starts(np.maximum(offset_T - 1, 0)) + 1
+        return np.where(offset_T > 0, after_T, offset_T + self.shifts[0])
+
+
+def uncondensed(text: str) -> Condensed:
+    """Return a whole text as one part."""
+    return Condensed(text, np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 
 def condense(text: str, longest: int) -> Condensed:
-    """Take the middle out of every run of characters of one kind until it has hardly more than `longest`.
+    """Remove the middle of every run of one kind that is longer than about `longest` characters.
 
-    The kinds are letters and numbers; blanks and control characters; combining marks; symbols; and what tokenizers
-    take for words, punctuation and Chinese characters. The first half of a run has as many tokens as anyone reads, or
-    the whole run has none, or is one unknown token.
+    The kinds are letters and numbers; blanks and control characters; combining characters;
+    symbols; and characters that tokenizers take for words: punctuation and Chinese characters.
+    The first half of a run gives more tokens than are read, or the whole run gives no token or
+    one unknown token.
     """
-    changes = [np.zeros(1, np.int64)]
+    edges = _run_edges(text)
+    lengths = np.diff(edges)
+    removed = np.maximum(lengths - longest, 0) // _PERIOD * _PERIOD
+    long = np.flatnonzero(removed)
+    kept_ends = edges[long] + (lengths[long] - removed[long]) // 2
+    starts = np.concatenate([[0], kept_ends + removed[long]])
+    ends = np.concatenate([kept_ends, [len(text)]])
+    parts = [text[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
+    part_ends = np.cumsum([len(part) for part in parts])
+    part_starts = np.concatenate([[0], part_ends[:-1]]).astype(np.int64)
+    return Condensed("".join(parts), part_starts, (starts - part_starts).astype(np.int64))
+
+
+def _run_edges(text: str) -> np.ndarray:
+    """Return the offsets at which runs of one kind start, and the length of the text; int64."""
+    edges = [np.zeros(1, np.int64)]
     last = -1
     for start in range(0, len(text), _BLOCK):
-        kind_T = _kinds()[
-            np.frombuffer(
-                text[start : start + _BLOCK].encode("utf-32-le", "surrogatepass"), np.uint32
-            )
-        ]
+        encoded = text[start : start + _BLOCK].encode("utf-32-le", "surrogatepass")
+        kind_T = _kinds()[np.frombuffer(encoded, np.uint32)]
         changed_T = np.flatnonzero(np.diff(kind_T, prepend=np.int8(last)))
-        changes.append(changed_T + start)
+        edges.append(changed_T + start)
         last = int(kind_T[-1])
-    edges = np.unique(np.concatenate([*changes, [len(text)]]))
-    lengths = np.diff(edges)
-    less = np.maximum(lengths - longest, 0) // _PERIOD * _PERIOD
-    long = np.flatnonzero(less)
-    left_end = edges[long] + (lengths[long] - less[long]) // 2
-    starts = np.concatenate([[0], left_end + less[long]])
-    ends = np.concatenate([left_end, [len(text)]])
-    parts = [text[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
-    places = np.concatenate([[0], np.cumsum([len(part) for part in parts])])[:-1]
-    return Condensed("".join(parts), places.astype(np.int64), (starts - places).astype(np.int64))
+    return np.unique(np.concatenate([*edges, [len(text)]]))
 
 
 @functools.cache
 def _kinds() -> np.ndarray:
-    """The kind of every character, int8 by its code point."""
+    """Return the kind of every code point, int8."""
     table = np.full(sys.maxunicode + 1, _LETTER, np.int8)
-    for first, last in (
-        (0, 0x3400),
-        (0xA000, 0xAC00),
-        (0xD7A4, 0xD800),
-        (0xF900, 0x20000),
-        (0xE0000, 0xE0200),
-    ):
-        table[first:last] = [_kind(chr(code)) for code in range(first, last)]
-    table[0xD800:0xF900] = _EMPTY  # halves of characters, private use
+    for first, end in _MIXED:
+        table[first:end] = [_kind(chr(code)) for code in range(first, end)]
+    table[0xD800:0xF900] = _EMPTY  # surrogates and private use
     table[0xE0200:] = _EMPTY
     for first, last in _CHINESE:
         table[first : last + 1] = _ALONE
@@ -87,8 +102,8 @@ def _kinds() -> np.ndarray:
 
 
 def _kind(character: str) -> int:
-    """The kind of a character by its Unicode category."""
+    """Return the kind of a character by its Unicode category."""
     category = unicodedata.category(character)[0]
     if character.isascii() and category in "PS":
         return _ALONE
-    return {"C": _EMPTY, "Z": _EMPTY, "M": _MARK, "S": _SYMBOL, "P": _ALONE}.get(category, _LETTER)
+    return _CATEGORY_KINDS.get(category, _LETTER)

@@ -1,4 +1,4 @@
-"""Models that tell first and second texts apart by no segments: their tokenizers give none."""
+"""Set all segments to 0 in the tokenizers of models that have a single segment."""
 
 import json
 import pathlib
@@ -7,15 +7,15 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.processors import PostProcessor
 
-# Families that transformers gives no segments; RoBERTa's where their table has one row.
+# Families without segments in transformers; RoBERTa's only if the segment table has one row.
 DISTILBERT, ROBERTA = "distilbert", ("roberta", "xlm-roberta", "camembert")
 
 
 def drop_segments(core: Tokenizer, folder: pathlib.Path) -> None:
-    """Number every token's segment 0 where the folder's config.json is of a model that has one segment only.
+    """Give every token segment 0 if the folder's config.json describes a model with one segment.
 
     Args:
-      core: the tokenizer of the folder; changed in place.
+      core: the tokenizer of the folder, changed in place.
       folder: of a checkpoint or a saved model.
     """
     if core.post_processor is None or not has_one_segment(_read_config(folder / "config.json")):
@@ -25,7 +25,7 @@ def drop_segments(core: Tokenizer, folder: pathlib.Path) -> None:
 
 
 def has_one_segment(raw: dict[str, Any]) -> bool:
-    """Return whether the contents of a config.json are of a family without segments, as saved by any release."""
+    """Return whether a config.json, saved by any release, describes a model with one segment."""
     if raw.get("model_type") == DISTILBERT:
         return True
     is_of_family = raw.get("model_type") in ROBERTA or raw.get("pooler_activation") == "relu"
@@ -33,7 +33,7 @@ def has_one_segment(raw: dict[str, Any]) -> bool:
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
-    """Read an object from a file; empty without a file, which the reader of weights reports."""
+    """Read an object from a file; empty on any problem, which loading the weights reports."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -42,7 +42,7 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _without_segments(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a post-processor's state whose pairs have the segment 0; of BERT's own kind as a template."""
+    """Return a post-processor's state with segment 0 everywhere; BERT's becomes a template."""
     kind = state.get("type")
     if kind == "Sequence":
         return state | {"processors": [_without_segments(part) for part in state["processors"]]}
@@ -50,13 +50,12 @@ def _without_segments(state: dict[str, Any]) -> dict[str, Any]:
         state = _template(state)
     if state.get("type") != "TemplateProcessing":
         return state
-    pieces = {
-        name: [
-            {key: value | {"type_id": 0} for key, value in piece.items()} for piece in state[name]
-        ]
-        for name in ("single", "pair")
-    }
-    return state | pieces
+    return state | {name: _with_segment_0(state[name]) for name in ("single", "pair")}
+
+
+def _with_segment_0(pieces: list[dict[str, dict]]) -> list[dict[str, dict]]:
+    """Return the pieces of a template with segment 0."""
+    return [{key: value | {"type_id": 0} for key, value in piece.items()} for piece in pieces]
 
 
 def _template(state: dict[str, Any]) -> dict[str, Any]:
@@ -79,8 +78,8 @@ def _template(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _processor_of(state: dict[str, Any]) -> PostProcessor:
-    """Return the post-processor of a state."""
-    whole = {
+    """Return the post-processor of a state, which only a whole tokenizer can be loaded from."""
+    tokenizer: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -91,4 +90,4 @@ def _processor_of(state: dict[str, Any]) -> PostProcessor:
         "decoder": None,
         "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""},
     }
-    return Tokenizer.from_str(json.dumps(whole)).post_processor
+    return Tokenizer.from_str(json.dumps(tokenizer)).post_processor

@@ -1,5 +1,6 @@
-"""Texts and pairs of texts -> rows of at most so many tokens: one path for training, evaluation and answers."""
+"""Turn texts and pairs of texts into rows of limited length, for training and for inference."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,24 +9,30 @@ from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.tokenization.pieces import SIDES, Pieces, encode_pieces, longest_first
-from adapler_jax.data.tokenization.templates import Template, fill, read_template
+from adapler_jax.data.tokenization.templates import Template, fill_template, read_template
+from adapler_jax.io.messages import explain_unknown
 
-_MAX_COMPARED = 1 << 16  # tokens up to which it is looked at which text of a pair is the longer one
+_MAX_COMPARED = 1 << 16  # tokens of each text of a pair that are compared in length
 _NOTHING = np.zeros(0, np.int32)
 
 
 class TextRows(NamedTuple):
-    """Rows, [CLS] first, and the tokens of the texts in them."""
+    """Rows that start with [CLS], and the tokens of the texts in them.
 
-    tokens: Ragged  # int32
-    segments: Ragged  # int8
+    Attributes:
+      tokens: int32 rows.
+      segments: int8 rows.
+      template: the special tokens.
+      parts: kept tokens of the first texts, and of the second texts of pairs.
+    """
+
+    tokens: Ragged
+    segments: Ragged
     template: Template
-    parts: tuple[
-        list[Pieces], ...
-    ]  # of the first texts, and of the second ones of pairs: what the rows hold of them
+    parts: tuple[list[Pieces], ...]
 
     def is_cut(self, row: int) -> bool:
-        """Whether a text of the row has more tokens."""
+        """Return whether a text of the row lost tokens."""
         return not all(part[row].is_whole for part in self.parts)
 
 
@@ -36,76 +43,79 @@ def encode_rows(
     *,
     max_length: int,
     truncation_side: str = "right",
-    with_places: bool = False,
+    with_offsets: bool = False,
 ) -> TextRows:
-    """Tokenize texts, or pairs of texts, and cut them to rows.
+    """Tokenize texts or pairs of texts and cut them to rows.
 
     Args:
-      core: as `load_core` gives it.
+      core: from `load_core`.
       texts: of any length and content.
       text_pairs: as many second texts; None for single texts.
-      max_length: tokens of a row, special ones included; the longer text of a pair is cut first.
-      truncation_side: where texts that are too long lose tokens: right (the end), left (the beginning), or middle.
-      with_places: tell of the tokens where they are in the text, as `encode_pieces`.
-
-    Returns:
-      The rows.
+      max_length: tokens of a row with special tokens; the longer text of a pair is cut first.
+      truncation_side: where long texts lose tokens: right (the end), left or middle.
+      with_offsets: keep the character offsets of the tokens, as in `encode_pieces`.
 
     Raises:
-      ValueError: max_length leaves no room for text, or truncation_side is none of those.
+      ValueError: max_length leaves no room for text, or truncation_side is unknown.
     """
     if truncation_side not in SIDES:
-        raise ValueError(f"truncation_side is {truncation_side!r:.60}; expected {', '.join(SIDES)}")
+        raise ValueError(explain_unknown("truncation_side", truncation_side, SIDES))
     template = read_template(core, pair=text_pairs is not None, is_strict=False)
     room = max_length - template.num_special
     if room < 1:
         raise ValueError(
-            f"max_length {max_length} leaves no room for text beside {template.num_special} special tokens; raise it"
+            f"max_length {max_length} leaves no room for text next to {template.num_special} "
+            "special tokens; raise it"
         )
-    options = {"side": truncation_side, "with_places": with_places}
-    firsts = encode_pieces(core, texts, room, **options)
+    encode = functools.partial(
+        encode_pieces, core, limit=room, side=truncation_side, with_offsets=with_offsets
+    )
+    firsts = encode(texts)
     if text_pairs is None:
         firsts = [pieces.keep(room, truncation_side) for pieces in firsts]
-        return TextRows(
-            *fill(template, [(pieces.ids, _NOTHING) for pieces in firsts]), template, (firsts,)
-        )
-    seconds = encode_pieces(core, text_pairs, room, **options)
-    lengths = np.array(
-        [
-            _lengths(core, pair, room)
-            for pair in zip(texts, text_pairs, firsts, seconds, strict=True)
-        ]
-    )
-    counts = longest_first(*lengths.reshape(-1, 2).T, room)
-    firsts, seconds = (
-        [pieces.keep(int(count), truncation_side) for pieces, count in zip(part, count_P)]
-        for part, count_P in zip((firsts, seconds), counts)
-    )
-    pairs = [(first.ids, second.ids) for first, second in zip(firsts, seconds)]
-    return TextRows(*fill(template, pairs), template, (firsts, seconds))
+        tokens, segments = fill_template(template, [(pieces.ids, _NOTHING) for pieces in firsts])
+        return TextRows(tokens, segments, template, (firsts,))
+    seconds = encode(text_pairs)
+    pairs = zip(texts, text_pairs, firsts, seconds, strict=True)
+    lengths = np.array([_lengths(core, *pair, room=room) for pair in pairs]).reshape(-1, 2)
+    first_P, second_P = longest_first(lengths[:, 0], lengths[:, 1], room)
+    firsts = _keep_each(firsts, first_P, truncation_side)
+    seconds = _keep_each(seconds, second_P, truncation_side)
+    ids = [(first.ids, second.ids) for first, second in zip(firsts, seconds)]
+    return TextRows(*fill_template(template, ids), template, (firsts, seconds))
 
 
-def _lengths(core: Tokenizer, pair: tuple[str, str, Pieces, Pieces], room: int) -> tuple[int, int]:
-    """Numbers of tokens of two texts, or of what is cut as they are: where both are too long, the longer one counts."""
-    *texts, first, second = pair
-    lengths = [
-        len(pieces.ids) if pieces.is_whole else max(len(pieces.ids), room + 1)
-        for pieces in (first, second)
-    ]
+def _keep_each(texts: list[Pieces], counts: np.ndarray, side: str) -> list[Pieces]:
+    """Cut each text to its own number of tokens."""
+    return [pieces.keep(int(count), side) for pieces, count in zip(texts, counts)]
+
+
+def _lengths(
+    core: Tokenizer, text: str, other_text: str, first: Pieces, second: Pieces, *, room: int
+) -> tuple[int, int]:
+    """Return lengths of two texts that `longest_first` cuts as it would cut the true lengths.
+
+    If both texts fill the room, only the order of their lengths matters, and only for an odd room.
+    """
+    lengths = _known_length(first, room), _known_length(second, room)
     if min(lengths) <= room:
-        return tuple(lengths)
-    return (
-        room + 2 if room % 2 and _is_longer(core, texts, (first, second)) else room + 1
-    ), room + 1
+        return lengths
+    is_longer = room % 2 == 1 and _is_longer(core, (text, other_text), first, second)
+    return (room + 2 if is_longer else room + 1), room + 1
 
 
-def _is_longer(core: Tokenizer, texts: list[str], found: tuple[Pieces, Pieces]) -> bool:
-    """Whether the first of two texts has more tokens; False where both have more than can be looked at."""
-    first, second = found
+def _known_length(pieces: Pieces, room: int) -> int:
+    """Return the number of tokens; of a text that is not whole, more than the room."""
+    return len(pieces.ids) if pieces.is_whole else max(len(pieces.ids), room + 1)
+
+
+def _is_longer(core: Tokenizer, texts: Sequence[str], first: Pieces, second: Pieces) -> bool:
+    """Return whether the first text has more tokens; False beyond _MAX_COMPARED tokens."""
     while not (first.is_whole and second.is_whole):
         if first.is_whole or second.is_whole:
             whole, other = (first, second) if first.is_whole else (second, first)
-            if len(other.ids) >= len(whole.ids):  # and it has more
+            # `other` has more tokens than the ones that are there.
+            if len(other.ids) >= len(whole.ids):
                 return second.is_whole
         limit = 4 * max(len(first.ids), len(second.ids))
         if limit > _MAX_COMPARED:

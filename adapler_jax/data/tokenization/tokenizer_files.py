@@ -1,4 +1,4 @@
-"""The small files next to a tokenizer: what they say, checked field by field."""
+"""Read the small files next to a tokenizer, with every field checked."""
 
 import json
 import pathlib
@@ -7,18 +7,17 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken
 
 from adapler_jax.data.sources.text import replace_lone_surrogates
-from adapler_jax.io.messages import excerpt
+from adapler_jax.io.messages import excerpt, shown
 
-CONFIG_FILE, MAP_FILE, ADDED_FILE = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
-MAX_SIZE = 1 << 28  # bytes of a file of a vocabulary; the largest public ones have a tenth
+CONFIG_FILE = "tokenizer_config.json"
+MAP_FILE = "special_tokens_map.json"
+ADDED_FILE = "added_tokens.json"
+MAX_SIZE = 1 << 28  # bytes of a vocabulary file; the largest public ones have a tenth
 MAX_TOKEN = 256  # characters of an added or special token
 SPECIAL_NAMES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
 SIDES = ("right", "left")
-# Classes of tokenizers that are programs of their own: no file holds what they do.
+_MAX_ID = 1 << 31
+# Slow tokenizer classes whose behaviour no file describes.
 PROGRAMS = frozenset(
     f"{name}Tokenizer"
     for name in (
@@ -56,53 +55,60 @@ _TOKEN_FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 
 class Settings(NamedTuple):
-    """What the files say; a field that they leave out is missing in `fields`."""
+    """The settings in the files.
 
-    tokenizer_class: str  # without "Fast"; empty where no file names one
-    fields: dict[str, Any]  # flags, sides, model_max_length and auto_map by name
-    special: dict[str, str | None]  # by SPECIAL_NAMES
-    numbered: dict[int, AddedToken]  # tokens that have a number
-    extra: tuple[AddedToken, ...]  # further special tokens
+    Attributes:
+      tokenizer_class: without "Fast"; empty if no file names a class.
+      fields: flags, sides, model_max_length and auto_map by name; absent fields are missing.
+      special: special tokens by name, of SPECIAL_NAMES.
+      numbered: tokens with a given id.
+      extra: further special tokens.
+    """
+
+    tokenizer_class: str
+    fields: dict[str, Any]
+    special: dict[str, str | None]
+    numbered: dict[int, AddedToken]
+    extra: tuple[AddedToken, ...]
 
 
 def read_settings(folder: pathlib.Path) -> Settings:
-    """Read the files of a folder as transformers does; none of them need be there.
+    """Read the files of a folder as transformers does; every file is optional.
 
-    Returns:
-      The settings. Where tokenizer_config.json has `added_tokens_decoder`, it is complete; else
-      special_tokens_map.json goes before it, and added_tokens.json has the numbers.
+    A tokenizer_config.json with `added_tokens_decoder` is complete. Otherwise
+    special_tokens_map.json takes precedence, and added_tokens.json has the ids.
 
     Raises:
-      ValueError: a file is no JSON object, or a field has another type than it must have.
+      ValueError: a file is not a JSON object, or a field has the wrong type.
     """
-    config, names = read_object(folder / CONFIG_FILE), read_object(folder / MAP_FILE)
+    config_path, map_path = folder / CONFIG_FILE, folder / MAP_FILE
+    config, names = read_object(config_path), read_object(map_path)
     is_complete = "added_tokens_decoder" in config
     merged = names | config if is_complete else config | names
     special = {
-        name: _special(merged[name], name, folder) for name in SPECIAL_NAMES if name in merged
+        name: _special_token(merged[name], name, folder) for name in SPECIAL_NAMES if name in merged
     }
-    extra = _extra(config, folder / CONFIG_FILE)
-    known = {*special.values(), *(token.content for token in extra)}
-    extra += _extra({} if is_complete else names, folder / MAP_FILE)
-    numbered = (
-        _decoder(config, folder / CONFIG_FILE)
-        if is_complete
-        else _added(folder / ADDED_FILE, known)
-    )
+    extra = _extra_tokens(config, config_path)
+    if is_complete:
+        numbered = _decoder_tokens(config, config_path)
+    else:
+        known = {*special.values(), *(token.content for token in extra)}
+        extra += _extra_tokens(names, map_path)
+        numbered = _added_tokens(folder / ADDED_FILE, known)
     return Settings(
-        _class(config, folder),
-        _fields(config, folder / CONFIG_FILE),
-        special,
-        numbered,
-        tuple(extra),
+        tokenizer_class=_tokenizer_class(config, folder),
+        fields=_fields(config, config_path),
+        special=special,
+        numbered=numbered,
+        extra=tuple(extra),
     )
 
 
-def read_object(path: pathlib.Path) -> dict:
-    """Read a JSON object; empty where there is no file.
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """Read a JSON object; empty if there is no file.
 
     Raises:
-      ValueError: it is no JSON, no object, or larger than any such file.
+      ValueError: the file is not JSON, not an object, or too large.
     """
     if not path.exists():
         return {}
@@ -118,10 +124,10 @@ def read_object(path: pathlib.Path) -> dict:
 
 
 def read_text(path: pathlib.Path) -> str:
-    """Read a text file of UTF-8, without a byte order mark.
+    """Read a UTF-8 text file without its byte order mark.
 
     Raises:
-      ValueError: it is no file, no UTF-8, or larger than MAX_SIZE.
+      ValueError: the path is not a file, not UTF-8, or larger than MAX_SIZE.
     """
     if not path.is_file():
         raise ValueError(f"{path} is no file")
@@ -133,143 +139,147 @@ def read_text(path: pathlib.Path) -> str:
         raise ValueError(f"{path} is not text in UTF-8: {excerpt(str(error))}") from error
 
 
-def _class(config: dict, folder: pathlib.Path) -> str:
-    """The class that tokenizer_config.json or config.json names; refuse one that is a program of its own."""
+def _tokenizer_class(config: dict, folder: pathlib.Path) -> str:
+    """Return the class that a file names; raise ValueError if no file describes its behaviour."""
     source, name = folder / CONFIG_FILE, config.get("tokenizer_class")
     if name is None:
         source = folder / "config.json"
-        name = read_object(source).get("tokenizer_class") if source.exists() else None
+        name = read_object(source).get("tokenizer_class")
     if name is None:
         return ""
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"{source}: tokenizer_class is {name!r:.60}; expected the name of a class")
+        raise ValueError(
+            f"{source}: tokenizer_class is {shown(name)}; expected the name of a class"
+        )
     name = name.removesuffix("Fast")
     if name in PROGRAMS:
         raise ValueError(
-            f"{source}: tokenizer_class is {name!r}, which splits text by a program of its own; only tokenizers that "
-            "a tokenizer.json or a WordPiece vocabulary describes are read: use another checkpoint"
+            f"{source}: tokenizer_class is {name!r}, which splits text by a program of its own; "
+            "only tokenizers that a tokenizer.json or a WordPiece vocabulary describes are read: "
+            "use another checkpoint"
         )
     return name
 
 
 def _fields(config: dict, path: pathlib.Path) -> dict[str, Any]:
-    """The flags, sides and length that are given; null counts as given for strip_accents alone."""
+    """Return the given flags, sides and length; null counts as given only for strip_accents."""
     fields = {name: config[name] for name in _FLAGS if config.get(name) is not None}
-    if wrong := [name for name, value in fields.items() if not isinstance(value, bool)]:
-        raise ValueError(f"{path}: {wrong[0]} is {fields[wrong[0]]!r:.60}; expected true or false")
+    for name, value in fields.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{path}: {name} is {shown(value)}; expected true or false")
     if config.get("auto_map") is not None:
         fields["auto_map"] = config["auto_map"]
     if "strip_accents" in config:
         fields["strip_accents"] = config["strip_accents"]
     for name in ("truncation_side", "padding_side"):
-        if config.get(name) is not None:
-            fields[name] = config[name]
-            if fields[name] not in SIDES:
-                raise ValueError(
-                    f"{path}: {name} is {fields[name]!r:.60}; expected 'right' or 'left'"
-                )
+        side = config.get(name)
+        if side is None:
+            continue
+        if side not in SIDES:
+            raise ValueError(f"{path}: {name} is {shown(side)}; expected 'right' or 'left'")
+        fields[name] = side
     length = config.get("model_max_length", config.get("max_len"))
     if length is not None:
-        if (
-            not isinstance(length, int | float)
-            or isinstance(length, bool)
-            or not length >= 1
-            or length % 1
-        ):
-            raise ValueError(
-                f"{path}: model_max_length is {length!r:.60}; expected a whole number of at least 1"
-            )
-        fields["model_max_length"] = length
+        fields["model_max_length"] = _check_length(length, path)
     return fields
 
 
-def _special(value, name: str, folder: pathlib.Path) -> str | None:
-    """A special token, which older files write as an object; None where it is null."""
+def _check_length(length: Any, path: pathlib.Path) -> int | float:
+    """Return a length; raise ValueError if it is not a whole number of at least 1."""
+    is_number = isinstance(length, int | float) and not isinstance(length, bool)
+    if not is_number or not length >= 1 or length % 1:
+        raise ValueError(
+            f"{path}: model_max_length is {shown(length)}; expected a whole number of at least 1"
+        )
+    return length
+
+
+def _special_token(value: Any, name: str, folder: pathlib.Path) -> str | None:
+    """Return a special token, which older files write as an object; None for null."""
     if isinstance(value, dict):
         value = value.get("content", False)
-    if value is not None and not _is_word(value):
+    if value is not None and not _is_token(value):
         raise ValueError(
-            f"{folder / CONFIG_FILE} or {MAP_FILE}: {name} is {value!r:.60}; expected a token, as in '[CLS]'"
+            f"{folder / CONFIG_FILE} or {MAP_FILE}: {name} is {shown(value)}; expected a token, "
+            "as in '[CLS]'"
         )
     return value
 
 
-def _is_word(value) -> bool:
-    """Whether a value can be a token: a text that is neither empty, nor endless, nor holds half a character."""
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= MAX_TOKEN
-        and replace_lone_surrogates(value) == value
-    )
+def _is_token(value: Any) -> bool:
+    """Return whether a value can be a token: a short text without lone surrogates."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TOKEN:
+        return False
+    return replace_lone_surrogates(value) == value
 
 
-def _extra(config: dict, path: pathlib.Path) -> list[AddedToken]:
-    """Further special tokens, a list or an object of named ones. Objects in a list have the flags of added tokens."""
-    name = (
-        "extra_special_tokens"
-        if config.get("extra_special_tokens")
-        else "additional_special_tokens"
-    )
-    values = config.get(name) or []
+def _extra_tokens(config: dict, path: pathlib.Path) -> list[AddedToken]:
+    """Return further special tokens, from a list or an object of named tokens.
+
+    Objects in a list have the flags of added tokens.
+    """
+    name = "extra_special_tokens"
+    if not config.get(name):
+        name = "additional_special_tokens"
+    values: Any = config.get(name) or []
     is_named = isinstance(values, dict)
-    values = list(values.values()) if is_named else values
+    if is_named:
+        values = list(values.values())
     if not isinstance(values, list):
-        raise ValueError(f"{path}: {name} is {values!r:.60}; expected a list of tokens")
+        raise ValueError(f"{path}: {name} is {shown(values)}; expected a list of tokens")
     return [
         _token(value, name, path, special=is_named or not isinstance(value, dict))
         for value in values
     ]
 
 
-def _token(value, name: str, path: pathlib.Path, *, special: bool) -> AddedToken:
-    """One token, a text or an object with its flags."""
-    flags = {}
+def _token(value: Any, name: str, path: pathlib.Path, *, special: bool) -> AddedToken:
+    """Return a token from a text, or from an object with its flags."""
+    flags: dict[str, Any] = {}
     if isinstance(value, dict):
         flags = {flag: value[flag] for flag in _TOKEN_FLAGS if flag in value}
         value = value.get("content")
     flags["special"] = special or flags.get("special", False)
     flags.setdefault("normalized", not flags["special"])
-    if not _is_word(value) or not all(isinstance(flag, bool) for flag in flags.values()):
+    if not _is_token(value) or not all(isinstance(flag, bool) for flag in flags.values()):
         raise ValueError(
-            f"{path}: {name} holds {value!r:.60}; expected a token with flags that are true or false"
+            f"{path}: {name} holds {shown(value)}; expected a token with flags that are true or "
+            "false"
         )
     return AddedToken(value, **flags)
 
 
-def _decoder(config: dict, path: pathlib.Path) -> dict[int, AddedToken]:
-    """The tokens of added_tokens_decoder by their number."""
-    values = {} if config["added_tokens_decoder"] is None else config["added_tokens_decoder"]
+def _decoder_tokens(config: dict, path: pathlib.Path) -> dict[int, AddedToken]:
+    """Return the tokens of added_tokens_decoder by id."""
+    name = "added_tokens_decoder"
+    values = {} if config[name] is None else config[name]
     if not isinstance(values, dict):
-        raise ValueError(
-            f"{path}: added_tokens_decoder is {values!r:.60}; expected an object of tokens by number"
-        )
+        raise ValueError(f"{path}: {name} is {shown(values)}; expected an object of tokens by id")
     found = {}
     for number, value in values.items():
         if not isinstance(value, dict):
-            raise ValueError(
-                f"{path}: added_tokens_decoder has {value!r:.60}; expected objects with 'content'"
-            )
-        token = _token(value, "added_tokens_decoder", path, special=False)
-        found[_number(number, "added_tokens_decoder", path)] = token
+            raise ValueError(f"{path}: {name} has {shown(value)}; expected objects with 'content'")
+        token = _token(value, name, path, special=False)
+        found[_token_id(number, name, path)] = token
     return dict(sorted(found.items()))
 
 
-def _added(path: pathlib.Path, special: set) -> dict[int, AddedToken]:
-    """The tokens of added_tokens.json by their number; special: those that other files name as special."""
+def _added_tokens(path: pathlib.Path, special: set[str | None]) -> dict[int, AddedToken]:
+    """Return the tokens of added_tokens.json by id; other files name the special ones."""
     found = {}
     for content, number in read_object(path).items():
         token = _token(content, ADDED_FILE, path, special=content in special)
-        found[_number(number, ADDED_FILE, path)] = token
+        found[_token_id(number, ADDED_FILE, path)] = token
     return dict(sorted(found.items()))
 
 
-def _number(value, name: str, path: pathlib.Path) -> int:
-    """The number of a token."""
+def _token_id(value: Any, name: str, path: pathlib.Path) -> int:
+    """Return the id of a token, which may be written as text."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value, is_number = int(value), True
-    if not is_number or not 0 <= value < 1 << 31:
+    if not is_number or not 0 <= value < _MAX_ID:
         raise ValueError(
-            f"{path}: {name} has the number {value!r:.60}; expected a number of at least 0"
+            f"{path}: {name} has the id {shown(value)}; expected a whole number of at least 0"
         )
     return value

@@ -1,14 +1,15 @@
 """Load the tokenizer that belongs to a checkpoint."""
 
-import json
+import functools
 import os
 import pathlib
 import typing
 from collections.abc import Callable
+from typing import Any, TypeVar
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
-from adapler_jax.data.sources.tables import first_line
+from adapler_jax.data.tokenization.apply_settings import add_tokens, apply_settings
 from adapler_jax.data.tokenization.segments import drop_segments
 from adapler_jax.data.tokenization.tokenizer_files import (
     CONFIG_FILE,
@@ -17,23 +18,18 @@ from adapler_jax.data.tokenization.tokenizer_files import (
     read_settings,
 )
 from adapler_jax.data.tokenization.vocabularies import (
-    BERT_CLASSES,
     BERT_SPECIAL,
-    OPTIONS,
-    PLAIN_CLASSES,
-    ROBERTA_CLASSES,
     ROBERTA_SPECIAL,
     build_from_vocabulary,
-    rewrite,
     special_of,
 )
-from adapler_jax.io.messages import bounded_errors, excerpt
+from adapler_jax.io.hub import download
+from adapler_jax.io.messages import bounded_errors, excerpt, short_name, shown
 
-os.environ.setdefault(
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
-)  # that PyTorch is missing is no news here
+# transformers warns that PyTorch is missing, which is intended here.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
-if typing.TYPE_CHECKING:  # a second to import, which answers do not wait for
+if typing.TYPE_CHECKING:  # takes a second to import, which inference avoids
     from transformers import PreTrainedTokenizerFast
 
 _FILES = (
@@ -45,18 +41,27 @@ _FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-_PIECE_CLASSES = frozenset({"CamembertTokenizer", "XLMRobertaTokenizer"})
-_PROBES = ("a", "A\u00e9\u65e5\U0001f3ac\x00 \u200b")  # texts that a tokenizer must take
+_PROBES = ("a", "A\u00e9\u65e5\U0001f3ac\x00 \u200b")  # texts that a tokenizer must accept
+
+Result = TypeVar("Result")
 
 
 class LoadedTokenizer(typing.NamedTuple):
-    """A tokenizer and what its folder says of it."""
+    """A tokenizer and the settings of its folder.
 
-    core: Tokenizer  # without truncation and padding
-    special: dict[str, str]  # special tokens by name, as in {"cls_token": "[CLS]"}
+    Attributes:
+      core: the tokenizer, without truncation and padding.
+      special: special tokens by name, as in {"cls_token": "[CLS]"}.
+      settings: of the folder's files.
+      truncation_side: where long texts lose tokens: right or left.
+      notes: one sentence for each doubt.
+    """
+
+    core: Tokenizer
+    special: dict[str, str]
     settings: Settings
-    truncation_side: str  # where long texts lose tokens: right or left
-    notes: tuple[str, ...]  # doubts, a sentence each
+    truncation_side: str
+    notes: tuple[str, ...]
 
 
 @bounded_errors()
@@ -66,32 +71,35 @@ def load_tokenizer(
     log: Callable[[str], None] | None = None,
     split_special_tokens: bool = False,
 ) -> "PreTrainedTokenizerFast":
-    """Load a fast BERT tokenizer; truncation and padding that its file asks for are switched off.
+    """Load a fast BERT tokenizer, without the truncation and padding that its file sets.
 
     Args:
       path_or_name: a folder with tokenizer.json or a vocabulary, or a name on the hub.
-      tell: receives a sentence for every doubt about the files.
-      split_special_tokens: read special tokens that a text holds, as [SEP], as text.
+      log: receives a sentence for every doubt about the files.
+      split_special_tokens: treat special tokens inside a text, such as [SEP], as text.
 
     Returns:
       The tokenizer; `save_pretrained` writes it into a model directory.
 
     Raises:
-      ValueError: there is no tokenizer, it is damaged, or it puts no [CLS] in front.
+      ValueError: there is no tokenizer, it is damaged, or it puts no [CLS] before a text.
     """
     from transformers import PreTrainedTokenizerFast
 
     folder = pathlib.Path(path_or_name).expanduser()
     if not folder.is_dir():
-        folder = _download(path_or_name)
+        folder = download(path_or_name, _FILES)
     loaded = read_tokenizer(folder, split_special_tokens=split_special_tokens)
-    for note in loaded.notes if log else ():
-        log(note)
+    if log:
+        for note in loaded.notes:
+            log(note)
+    options: dict[str, Any] = dict(loaded.special)
     length = loaded.settings.fields.get("model_max_length")
+    if length is not None:
+        options["model_max_length"] = length
     return PreTrainedTokenizerFast(
         tokenizer_object=loaded.core,
-        **loaded.special,
-        **({} if length is None else {"model_max_length": length}),
+        **options,
         extra_special_tokens=[token.content for token in loaded.settings.extra],
         truncation_side=loaded.truncation_side,
         split_special_tokens=loaded.core.encode_special_tokens,
@@ -99,14 +107,16 @@ def load_tokenizer(
 
 
 def load_core(folder: str | os.PathLike, *, split_special_tokens: bool = False) -> Tokenizer:
-    """Load what `load_tokenizer` wraps, in hundredths of a second where there is a tokenizer.json: for inference.
+    """Load the Rust tokenizer that `load_tokenizer` wraps, for inference.
+
+    With a tokenizer.json this takes hundredths of a second.
 
     Args:
       folder: a folder with tokenizer.json or a vocabulary.
       split_special_tokens: as in `load_tokenizer`.
 
     Returns:
-      The tokenizer, without truncation and padding; equal texts become equal tokens.
+      The tokenizer, without truncation and padding. It gives the tokens of `load_tokenizer`.
 
     Raises:
       ValueError: as `load_tokenizer`.
@@ -115,237 +125,121 @@ def load_core(folder: str | os.PathLike, *, split_special_tokens: bool = False) 
 
 
 def load_core_and_side(folder: str | os.PathLike) -> tuple[Tokenizer, str]:
-    """Return `load_core` and where the folder's files say that long texts lose tokens: right or left."""
+    """Return `load_core` and the side where the folder's files cut long texts: right or left."""
     loaded = read_tokenizer(pathlib.Path(folder))
     return loaded.core, loaded.truncation_side
 
 
 @bounded_errors()
 def read_tokenizer(folder: pathlib.Path, *, split_special_tokens: bool = False) -> LoadedTokenizer:
-    """Build the tokenizer of a folder as its files say, fields of tokenizer_config.json before those of tokenizer.json.
+    """Build the tokenizer of a folder; tokenizer_config.json takes precedence.
 
     Raises:
       ValueError: as `load_tokenizer`.
     """
     settings = read_settings(folder)
-    loaded = _guarded(lambda: _build(folder, settings), folder)
+    loaded = _guarded(functools.partial(_build, folder, settings), folder)
     core = loaded.core
     drop_segments(core, folder)
-    core.encode_special_tokens = split_special_tokens or settings.fields.get(
-        "split_special_tokens", False
-    )
-    first = _guarded(lambda: [core.encode(text).ids[:1] for text in _PROBES][0], folder)
+    splits = settings.fields.get("split_special_tokens", False)
+    core.encode_special_tokens = split_special_tokens or splits
+    first, *_ = _guarded(lambda: [core.encode(text).ids[:1] for text in _PROBES], folder)
     cls_token = loaded.special.get("cls_token")
     if not first or first != [core.token_to_id(cls_token or "")]:
         raise ValueError(
-            f"the tokenizer in {str(folder)!r} does not put {cls_token or '[CLS]':.60} in front of a text; pruning and "
-            "classification need it: use the tokenizer of a BERT checkpoint"
+            f"the tokenizer in {str(folder)!r} does not put {short_name(cls_token or '[CLS]')} "
+            "before a text; pruning and classification need it: use the tokenizer of a BERT "
+            "checkpoint"
         )
     return loaded
 
 
-def highest_number(core: Tokenizer) -> int:
-    """The highest number of a token, added ones included."""
+def max_token_id(core: Tokenizer) -> int:
+    """Return the highest token id, including added tokens; -1 for an empty vocabulary."""
     return max(core.get_vocab(with_added_tokens=True).values(), default=-1)
 
 
 @bounded_errors()
-def check_table(core: Tokenizer, num_rows: int, source: object) -> None:
-    """Refuse a tokenizer whose numbers pass an embedding table.
+def check_embedding_rows(core: Tokenizer, num_rows: int, source: object) -> None:
+    """Raise ValueError if a token id has no row in an embedding table.
 
     Args:
-      core: as `load_core` gives it.
+      core: from `load_core`.
       num_rows: rows of the table.
       source: names the model in the message.
-
-    Raises:
-      ValueError: a token has a number of at least num_rows.
     """
-    highest = highest_number(core)
+    highest = max_token_id(core)
     if highest >= num_rows:
         raise ValueError(
-            f"the tokenizer of {source} gives {core.id_to_token(highest)!r:.60} the number {highest} and knows "
-            f"{core.get_vocab_size()} tokens, but its embedding table has {num_rows} rows; take tokenizer and weights "
-            "of one checkpoint, or enlarge the table"
+            f"the tokenizer of {source} gives {shown(core.id_to_token(highest))} the id {highest} "
+            f"and has {core.get_vocab_size()} tokens, but its embedding table has {num_rows} rows; "
+            "take tokenizer and weights of one checkpoint, or enlarge the table"
         )
 
 
-def _guarded(load: Callable, folder: pathlib.Path):
-    """Call a function of the Rust library; whatever a damaged file raises becomes a ValueError."""
+def _guarded(load: Callable[[], Result], folder: pathlib.Path) -> Result:
+    """Call a function of the Rust library and turn its errors into a ValueError.
+
+    The library raises bare Exceptions on damaged files, and panics that are no Exceptions.
+    """
     try:
         return load()
-    except BaseException as error:  # the parser raises bare Exception, and its panics are none
+    except BaseException as error:
         is_ours = isinstance(error, ValueError) and str(folder) in str(error)
-        if is_ours or not (
-            isinstance(error, Exception) or type(error).__name__ == "PanicException"
-        ):
+        is_panic = type(error).__name__ == "PanicException"
+        if is_ours or not (isinstance(error, Exception) or is_panic):
             raise
         raise ValueError(
             f"the tokenizer in {str(folder)!r} is damaged: {excerpt(str(error))}"
         ) from error
 
 
-def _download(name: str) -> pathlib.Path:
-    """Fetch the tokenizer files of a hub name into the hub's cache."""
-    import huggingface_hub  # for names only
-
-    try:
-        return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES)))
-    except (
-        Exception
-    ) as error:  # one of a dozen classes, each meaning that the name gives no files here and now
-        raise ValueError(
-            f"no folder {name!r} here, and the hub did not give it ({first_line(error)}); give a folder with "
-            "tokenizer.json or vocab.txt"
-        ) from error
-
-
 def _build(folder: pathlib.Path, settings: Settings) -> LoadedTokenizer:
-    """The tokenizer of tokenizer.json, or of a vocabulary alone, with the settings and tokens of the other files."""
-    path, side = folder / "tokenizer.json", settings.fields.get("truncation_side")
+    """Build a tokenizer from all files of a folder."""
+    path = folder / "tokenizer.json"
+    side = settings.fields.get("truncation_side")
     if path.exists():
-        if path.stat().st_size > MAX_SIZE:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_SIZE}")
-        core = Tokenizer.from_file(str(path))
-        side = side or (core.truncation or {}).get("direction")
-        core.no_truncation()
-        core.no_padding()
-        core, notes = _follow(core, settings, folder)
+        core, file_side = _load_json(path)
+        side = side or file_side
+        core, notes = apply_settings(core, settings, folder)
     else:
         core, notes = build_from_vocabulary(folder, settings)
     vocabulary = core.get_vocab(with_added_tokens=True)
     if len(set(vocabulary.values())) < len(vocabulary):
         raise ValueError(
-            f"the tokenizer in {str(folder)!r} gives two tokens one number; each needs its own"
+            f"the tokenizer in {str(folder)!r} gives two tokens one id; each needs its own"
         )
     words = {token.content for token in core.get_added_tokens_decoder().values()}
     is_roberta = set(ROBERTA_SPECIAL.values()) <= (words or vocabulary.keys())
     special = special_of(settings, ROBERTA_SPECIAL if is_roberta else BERT_SPECIAL, vocabulary)
-    _add(core, settings, list(special.values()), folder=folder)
-    if "auto_map" in settings.fields:
-        notes.append(
-            f"{folder / CONFIG_FILE}: auto_map names a program of the checkpoint's own, which is not run"
-        )
-    if settings.fields.get("padding_side") == "left":
-        notes.append(
-            f"{folder}: padding_side is 'left'; here padding is right of the text, which it does not change"
-        )
+    add_tokens(core, settings, list(special.values()), folder=folder)
+    notes += _ignored_fields(settings, folder)
     return LoadedTokenizer(core, special, settings, side or "right", tuple(notes))
 
 
-def _follow(
-    core: Tokenizer, settings: Settings, folder: pathlib.Path
-) -> tuple[Tokenizer, list[str]]:
-    """Bring a tokenizer to the fields of tokenizer_config.json that its class reads; notes on those that it does not.
+def _load_json(path: pathlib.Path) -> tuple[Tokenizer, str | None]:
+    """Load a tokenizer.json without truncation and padding, and return its truncation side."""
+    size = path.stat().st_size
+    if size > MAX_SIZE:
+        raise ValueError(f"{path} has {size} bytes; expected at most {MAX_SIZE}")
+    core = Tokenizer.from_file(str(path))
+    side = (core.truncation or {}).get("direction")
+    core.no_truncation()
+    core.no_padding()
+    return core, side
 
-    Raises:
-      ValueError: a field says something else than tokenizer.json, in a form that cannot be changed.
-    """
-    name, fields = settings.tokenizer_class, settings.fields
-    if (blank := fields.get("add_prefix_space")) is not None:
-        changes = (
-            {"ByteLevel": {"add_prefix_space": blank}} if name in ROBERTA_CLASSES | {""} else {}
+
+def _ignored_fields(settings: Settings, folder: pathlib.Path) -> list[str]:
+    """Return notes on the fields that have no effect."""
+    notes = []
+    if "auto_map" in settings.fields:
+        notes.append(
+            f"{folder / CONFIG_FILE}: auto_map names a program of the checkpoint's own, which is "
+            "not run"
         )
-        if name in _PIECE_CLASSES | {""}:
-            changes["Metaspace"] = {"prepend_scheme": "always" if blank else "never"}
-        core = rewrite(core, changes) if changes else core
-    if not name or name in BERT_CLASSES:
-        _check_special(core, settings, folder)
-        return _follow_bert(core, fields, folder)
-    if name in _PIECE_CLASSES and blank is None and '"prepend_scheme":"never"' in core.to_str():
-        return core, [
-            f"{folder}: {CONFIG_FILE} does not say add_prefix_space; tokenizer.json is followed, where transformers 5 "
-            "takes its own default"
-        ]
-    state = _normalizer(core)
-    if name in PLAIN_CLASSES and fields.get("do_lower_case", state.get("lowercase")) != state.get(
-        "lowercase"
-    ):
-        return core, [
-            f"{folder / CONFIG_FILE}: do_lower_case is {fields['do_lower_case']}, but its tokenizer_class leaves that "
-            "to tokenizer.json, which is followed"
-        ]
-    return core, []
-
-
-def _check_special(core: Tokenizer, settings: Settings, folder: pathlib.Path) -> None:
-    """Refuse special tokens that BERT's classes take before those that tokenizer.json puts into a text."""
-    ends = core.encode("").tokens
-    found = {
-        "sep_token": ends[-1] if ends else None,
-        "unk_token": getattr(core.model, "unk_token", None),
-    }
-    for name, token in found.items():
-        given = settings.special.get(name)
-        if (
-            given and token and given != token
-        ):  # byte-level and unigram models name no unknown token
-            raise ValueError(
-                f"{folder / CONFIG_FILE} or special_tokens_map.json: {name} is {given!r:.60}, but tokenizer.json uses "
-                f"{token!r:.60}; make both say the same, or leave the field out"
-            )
-
-
-def _normalizer(core: Tokenizer) -> dict:
-    """What BertNormalizer is set to; empty where a tokenizer has another."""
-    state = {} if core.normalizer is None else json.loads(core.normalizer.__getstate__())
-    return state if state.get("type") == "BertNormalizer" else {}
-
-
-def _follow_bert(
-    core: Tokenizer, fields: dict, folder: pathlib.Path
-) -> tuple[Tokenizer, list[str]]:
-    """Set case, accents and Chinese characters as the fields of BERT's tokenizer say."""
-    given = {option: fields[name] for option, name in OPTIONS.items() if name in fields}
-    state = _normalizer(core)
-    if state:
-        changes = {option: value for option, value in given.items() if state[option] != value}
-        core = rewrite(core, {"BertNormalizer": changes}) if changes else core
-        silent = [
-            OPTIONS[option]
-            for option, usual in {"lowercase": True, "strip_accents": None}.items()
-            if option not in given and state[option] != usual
-        ]
-        return core, [
-            f"{folder}: {CONFIG_FILE} does not say {name}; tokenizer.json is followed, where transformers 5 takes its "
-            "own default"
-            for name in silent
-        ]
-    found = {"lowercase": _changes(core, "A", "a"), "strip_accents": _changes(core, "\u00e9", "e")}
-    for option, is_complete in found.items():
-        if isinstance(given.get(option), bool) and given[option] != is_complete:
-            raise ValueError(
-                f"{folder / CONFIG_FILE}: {OPTIONS[option]} is {given[option]}, but the normalizer of tokenizer.json "
-                f"{'does' if is_complete else 'does not do'} so; make both say the same, or leave the field out"
-            )
-    return core, []
-
-
-def _changes(core: Tokenizer, before: str, after: str) -> bool:
-    """Whether the normalizer makes one text of another."""
-    return core.normalizer is not None and core.normalizer.normalize_str(before) == after
-
-
-def _add(core: Tokenizer, settings: Settings, special: list[str], *, folder: pathlib.Path) -> None:
-    """Add the tokens that the files list to a tokenizer that does not know them, in the order of their numbers.
-
-    Raises:
-      ValueError: a token would have another number than its file gives it.
-    """
-    known = core.get_added_tokens_decoder()
-    tokens = [
-        token
-        for number, token in settings.numbered.items()
-        if repr(known.get(number)) != repr(token)
-    ]
-    words = {token.content for token in known.values()} | {token.content for token in tokens}
-    more = [AddedToken(token, special=True) for token in special if token not in words]
-    more += [token for token in settings.extra if token.content not in words]
-    if tokens or more:
-        core.add_tokens(tokens + more)
-    for number, token in settings.numbered.items():
-        if core.token_to_id(token.content) != number:
-            raise ValueError(
-                f"{folder}: {CONFIG_FILE} or added_tokens.json gives {token.content!r:.60} the number {number}, "
-                f"but the vocabulary gives it {core.token_to_id(token.content)}; correct the file"
-            )
+    if settings.fields.get("padding_side") == "left":
+        notes.append(
+            f"{folder}: padding_side is 'left'; here padding is right of the text, which it does "
+            "not change"
+        )
+    return notes

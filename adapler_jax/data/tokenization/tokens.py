@@ -1,4 +1,4 @@
-"""Texts -> token ids by the checkpoint's own fast tokenizer, without padding, cached on disk."""
+"""Tokenize splits with the checkpoint's tokenizer, without padding, and cache the tokens."""
 
 import dataclasses
 import hashlib
@@ -21,8 +21,10 @@ from adapler_jax.io.atomic_files import check_file, has_checksum, is_read_only, 
 if typing.TYPE_CHECKING:  # transformers takes seconds to import, and batches do not need it
     from transformers import PreTrainedTokenizerFast
 
-_CHUNK = 2048  # texts that are tokenized at once
-_CACHE_FORMAT = 1  # part of the key: raise it when the stored arrays change
+_CHUNK = 2048  # texts that are tokenized together
+_CACHE_FORMAT = 1  # part of the key: increase it when the stored arrays change
+_FILE_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE_ERRORS = (*_FILE_ERRORS, ValueError, KeyError, AttributeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Tokenized:
     """Tokenized examples.
 
     Attributes:
-      tokens: int32 rows, [CLS] first, at most max_length long.
+      tokens: int32 rows that start with [CLS], at most max_length long.
       segments: int8 rows of the same lengths: 0 for the first text and its [SEP], 1 for the second.
       labels: int32 [rows].
       example_ids: int32 [rows], unique, at least 0.
-      head_slots: int32 arrays [rows, ...] by name: token slots that a head reads or is trained by, -1 for fillers.
-      group: rows that follow each other and belong together, as the options of a question; 1: each stands alone.
+      head_slots: int32 arrays [rows, ...] by name: token slots that a head reads or is trained
+        with; -1 for padding.
+      group: consecutive rows that belong together, such as the options of a question; 1 for
+        independent rows.
     """
 
     tokens: Ragged
@@ -46,12 +50,12 @@ class Tokenized:
     group: int = 1
 
     def __len__(self) -> int:
-        """Count the examples."""
+        """Return the number of examples."""
         return len(self.tokens)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each example, int64 [rows]."""
+        """Return the number of tokens of each example, int64 [rows]."""
         return self.tokens.lengths
 
 
@@ -63,14 +67,15 @@ def tokenize(
     cache_dir: str | os.PathLike | None = None,
     truncation_side: str = "right",
 ) -> Tokenized:
-    """Tokenize a split, or read it back from the cache.
+    """Tokenize a split, or read its tokens from the cache.
 
     Args:
       examples: the split.
       tokenizer: from load_tokenizer.
-      max_length: tokens kept of an example, special ones included; the longer text of a pair is cut first.
-      cache_dir: where token ids are kept under a key of texts, tokenizer and settings; None keeps nothing. A file
-        that is damaged is rebuilt. A folder that cannot be written is warned about.
+      max_length: tokens kept of an example, with special tokens; the longer text of a pair is cut
+        first.
+      cache_dir: folder of token ids under a key of texts, tokenizer and settings; None keeps
+        nothing. A damaged file is replaced. A folder that cannot be written causes a warning.
       truncation_side: where long texts lose tokens: right, left, or middle.
 
     Returns:
@@ -87,8 +92,13 @@ def tokenize(
         path = pathlib.Path(cache_dir) / f"tokens-{key}.npz"
     encoded = _read_cache(path, len(examples)) if path else None
     if encoded is None:
-        limits = {"max_length": max_length, "truncation_side": truncation_side}
-        encoded = encode(examples.texts, examples.text_pairs, tokenizer, **limits)
+        encoded = encode(
+            examples.texts,
+            examples.text_pairs,
+            tokenizer,
+            max_length=max_length,
+            truncation_side=truncation_side,
+        )
         if path:
             _write_cache(path, *encoded)
     tokens, segments = encoded
@@ -103,23 +113,27 @@ def encode(
     max_length: int,
     truncation_side: str = "right",
 ) -> tuple[Ragged, Ragged]:
-    """Turn texts (or pairs) into token ids (int32 rows) and segment ids (int8 rows), unpadded; see `encode_rows`.
+    """Tokenize texts or pairs without padding; arguments as in `encode_rows`.
+
+    Returns:
+      Token ids, int32 rows, and segment ids, int8 rows.
 
     Raises:
       ValueError: max_length leaves no room for text.
     """
-    core, rows = tokenizer.backend_tokenizer, []
+    core, chunks = tokenizer.backend_tokenizer, []
     for start in range(0, max(len(texts), 1), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        pairs = None if text_pairs is None else text_pairs[chunk]
-        rows.append(
-            encode_rows(
-                core, texts[chunk], pairs, max_length=max_length, truncation_side=truncation_side
-            )
+        rows = encode_rows(
+            core,
+            texts[chunk],
+            None if text_pairs is None else text_pairs[chunk],
+            max_length=max_length,
+            truncation_side=truncation_side,
         )
-    return join_ragged([found.tokens for found in rows]), join_ragged(
-        [found.segments for found in rows]
-    )
+        chunks.append(rows)
+    tokens = join_ragged([rows.tokens for rows in chunks])
+    return tokens, join_ragged([rows.segments for rows in chunks])
 
 
 def _cache_key(
@@ -130,16 +144,14 @@ def _cache_key(
     truncation_side: str,
 ) -> str:
     """Hash texts, tokenizer and settings; 32 hexadecimal digits."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    for setting in (
-        "truncation",
-        "padding",
-    ):  # left behind by the last call, no part of the content
+    core = tokenizer.backend_tokenizer
+    state = json.loads(core.to_str())
+    for setting in ("truncation", "padding"):  # of the tokenizer's last call
         state.pop(setting, None)
-    content = [_CACHE_FORMAT, max_length, state]
-    if truncation_side != "right" or tokenizer.backend_tokenizer.encode_special_tokens:
-        content += [truncation_side, tokenizer.backend_tokenizer.encode_special_tokens]
-    digest = hashlib.sha256(json.dumps(content).encode())
+    settings = [_CACHE_FORMAT, max_length, state]
+    if truncation_side != "right" or core.encode_special_tokens:
+        settings += [truncation_side, core.encode_special_tokens]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for texts in (examples.texts, examples.text_pairs):
         digest.update(b"single" if texts is None else f"{len(texts)} texts".encode())
         for text in texts or ():
@@ -150,7 +162,7 @@ def _cache_key(
 
 
 def _write_cache(path: pathlib.Path, tokens: Ragged, segments: Ragged) -> None:
-    """Write a cache file whole; warn where the folder cannot be written."""
+    """Write a cache file atomically; warn if the folder cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing_file(path, checksum=True) as partial, partial.open("wb") as file:
@@ -159,29 +171,21 @@ def _write_cache(path: pathlib.Path, tokens: Ragged, segments: Ragged) -> None:
         if not is_read_only(error):
             raise
         warnings.warn(
-            f"tokens are not kept ({error}); they are made again by the next call; name another folder, or none, "
-            "in config.data.cache_dir",
+            f"tokens are not kept ({error}); they are made again by the next call; name another "
+            "folder, or none, in config.data.cache_dir",
             stacklevel=3,
         )
 
 
 def _read_cache(path: pathlib.Path, num_examples: int) -> tuple[Ragged, Ragged] | None:
-    """Read a cache file; None where there is none or it is damaged."""
+    """Read a cache file; return None if it is missing or damaged."""
     try:
         if not has_checksum(path):
             return None
         check_file(path, "it is made again")
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             tokens, segments, offsets = (arrays[name] for name in ("tokens", "segments", "offsets"))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ):
+    except _DAMAGE_ERRORS:
         return None
-    fits = len(offsets) == num_examples + 1 and offsets[-1] == len(tokens) == len(segments)
-    return (Ragged(tokens, offsets), Ragged(segments, offsets)) if fits else None
+    is_whole = len(offsets) == num_examples + 1 and offsets[-1] == len(tokens) == len(segments)
+    return (Ragged(tokens, offsets), Ragged(segments, offsets)) if is_whole else None

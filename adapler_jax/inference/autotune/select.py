@@ -1,36 +1,38 @@
-"""From a latency table to the driver and the buckets of a batch shape: pure, and the same for the same table.
+"""Select the driver and the buckets of a batch shape by a latency table.
 
-Of the table's cases (encoder, dtype, batch, length) the one nearest to the model's decides, distances being ratios. Of
-its schedules the one nearest to the speedup that the caller expects, or else all of them alike: the driver with the
-lowest geometric mean of milliseconds, "bucketed" where the two are about equal.
+Pure functions; the same table gives the same selection. The nearest case of the table decides,
+by ratios of sizes: encoder, dtype, batch size and length. Of its schedules the nearest to the
+expected speedup decides, or without one all of them. The driver with the lowest geometric mean of
+milliseconds is selected, "bucketed" where both are about equal.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax.inference.autotune.table import PRUNING_DRIVERS, RUNG, LatencyTable, Row, case_of
+from adapler_jax.inference.autotune.table import BUCKET, PRUNING_DRIVERS, LatencyTable, Row, case_of
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
 from adapler_jax.types import EncoderConfig
 
-MIN_GAIN = 0.03  # share of the time that "packed" must save over "bucketed", and a rung over the next larger one: both
-# compile longer, and smaller differences are noise
+# Fraction of the time that "packed" must save compared with "bucketed", and a bucket compared with
+# the next larger one. Both compile longer, and smaller differences are noise.
+MIN_GAIN = 0.03
 
 
 class DriverChoice(NamedTuple):
-    """What runs a batch."""
+    """The driver that runs a batch, and its buckets."""
 
     driver: str
     buckets: tuple[int, ...]
 
 
-def choose(
+def select_driver(
     table: LatencyTable,
     config: EncoderConfig,
-    dtype,
+    dtype: Any,
     *,
     batch_size: int,
     length: int,
@@ -38,133 +40,143 @@ def choose(
     expected_speedup: float | None = None,
     buckets: Sequence[int] | None = None,
 ) -> DriverChoice:
-    """The driver and the buckets for batches of one shape.
+    """Select the driver and the buckets for batches of one shape.
 
-    Args: table: as `find_table` gives it. dtype: of the operands of the encoder's products. length: token slots.
-    is_pruned: whether the model drops tokens; plain BERT's "bucketed" runs padded, its "packed" without padding.
-    expected_speedup: FLOPs speedup of the model where it is known. buckets: those that the user wants; None for the
-    library's, of which "bucketed" gets those alone that save time on this shape.
+    Args:
+      table: from `find_table`.
+      config: of the encoder.
+      dtype: of the operands of the encoder's products.
+      batch_size: texts of a batch.
+      length: token slots of a batch.
+      is_pruned: the model drops tokens. For plain BERT "bucketed" runs padded, "packed" does not.
+      expected_speedup: FLOPs speedup of the model, if known.
+      buckets: given by the user. None for the library's; "bucketed" then gets only the buckets
+        that save time on this shape.
+
+    Returns:
+      The driver and its buckets.
     """
-    driver = fastest_driver(
-        nearest_case(
-            [
-                row
-                for row in table.rows
-                if row.what in PRUNING_DRIVERS and row.is_pruned == is_pruned
-            ],
-            config,
-            dtype,
-            batch_size=batch_size,
-            length=length,
-        ),
-        expected_speedup,
-    )
-    if buckets is None:
-        buckets = DEFAULT_BUCKETS
-        if driver == "bucketed" and is_pruned:
-            buckets = useful_buckets(
-                bucket_latency_ms(table, config, dtype, batch_size=batch_size), length
-            )
-    return DriverChoice(driver, tuple(buckets))
+    rows = [row for row in table.rows if row.what in PRUNING_DRIVERS and row.is_pruned == is_pruned]
+    case = nearest_case(rows, config, dtype, batch_size=batch_size, length=length)
+    driver = fastest_driver(case, expected_speedup)
+    if buckets is not None:
+        return DriverChoice(driver, tuple(buckets))
+    if driver == "packed" or not is_pruned:
+        return DriverChoice(driver, DEFAULT_BUCKETS)
+    ms_by_bucket = bucket_latency_ms(table, config, dtype, batch_size=batch_size)
+    return DriverChoice(driver, useful_buckets(ms_by_bucket, length))
+
+
+def log_ratio(first: float, second: float) -> float:
+    """Return the distance of two sizes: the logarithm of the larger one over the smaller one."""
+    return abs(math.log(first / second))
 
 
 def operations(sizes: tuple[int, int, int, int]) -> tuple[int, int]:
-    """Multiplications a token of an encoder (layers, heads, hidden, feed-forward): of a layer, and of all; attention's
-    products, which grow with the length, apart."""
+    """Return the multiplications per token of a layer and of all layers, without attention's.
+
+    Args:
+      sizes: layers, heads, hidden and feed-forward width of an encoder.
+    """
     num_layers, _, hidden_dim, ffn_dim = sizes
     layer = 4 * hidden_dim**2 + 2 * hidden_dim * ffn_dim
     return layer, num_layers * layer
 
 
-def nearest_encoder(rows: Iterable[Row], config: EncoderConfig, dtype) -> list[Row]:
-    """The rows of the encoder nearest in the operations of a layer, then of all layers, then in its number of heads.
+def nearest_encoder(rows: Iterable[Row], config: EncoderConfig, dtype: Any) -> list[Row]:
+    """Return the rows of the nearest encoder.
 
-    A dtype that the table does not know is served by the rows of all others.
+    Encoders are compared by the operations of a layer, then of all layers, then by their heads.
+    For a dtype that is not in the table, the rows of all dtypes count.
     """
     rows = list(rows)
-    name = jnp.dtype(dtype).name
-    rows = [row for row in rows if row.dtype == name] or rows
-    here = (config.num_layers, config.num_heads, config.hidden_dim, config.ffn_dim)
+    dtype_name = jnp.dtype(dtype).name
+    rows = [row for row in rows if row.dtype == dtype_name] or rows
+    ours = (config.num_layers, config.num_heads, config.hidden_dim, config.ffn_dim)
 
-    def distance(sizes):
-        ratios = [
-            abs(math.log(there / ours)) for there, ours in zip(operations(sizes), operations(here))
-        ]
-        return *ratios, abs(math.log(sizes[1] / here[1])), sizes
+    def distance(sizes: tuple[int, int, int, int]) -> tuple:
+        (layer, total), (our_layer, our_total) = operations(sizes), operations(ours)
+        heads = log_ratio(sizes[1], ours[1])
+        return log_ratio(layer, our_layer), log_ratio(total, our_total), heads, sizes
 
     nearest = min({row.encoder for row in rows}, key=distance)
     return [row for row in rows if row.encoder == nearest]
 
 
 def nearest_case(
-    rows: Iterable[Row], config: EncoderConfig, dtype, *, batch_size: int, length: int
+    rows: Iterable[Row], config: EncoderConfig, dtype: Any, *, batch_size: int, length: int
 ) -> list[Row]:
-    """The rows of the case nearest to a model and a batch shape; of equally near shapes the smaller one's.
+    """Return the rows of the nearest case; of two equally near batch shapes, of the smaller one.
 
-    Cases that lack a driver do not count; the table has others.
+    Only cases that have both drivers count; `check_complete` makes sure that there is one.
     """
     rows = list(rows)
-    complete = set.intersection(
-        *({case_of(row) for row in rows if row.what == driver} for driver in PRUNING_DRIVERS)
-    )
+    cases = [{case_of(row) for row in rows if row.what == driver} for driver in PRUNING_DRIVERS]
+    complete = set.intersection(*cases)
     rows = nearest_encoder([row for row in rows if case_of(row) in complete], config, dtype)
 
-    def distance(shape):
-        return abs(math.log(shape[0] / batch_size)) + abs(math.log(shape[1] / length)), shape
+    def distance(shape: tuple[int, int]) -> tuple:
+        return log_ratio(shape[0], batch_size) + log_ratio(shape[1], length), shape
 
     nearest = min({(row.batch, row.length) for row in rows}, key=distance)
     return [row for row in rows if (row.batch, row.length) == nearest]
 
 
 def fastest_driver(rows: Sequence[Row], expected_speedup: float | None) -> str:
-    """The driver with the lowest geometric mean of milliseconds over the rows, or at the schedule nearest to the
-    expected speedup. Rows: of one case, each driver's on the same schedules."""
-    if expected_speedup is not None and all(row.is_pruned for row in rows):
-        nearest = min(
-            {row.speedup for row in rows},
-            key=lambda speedup: (abs(math.log(speedup / expected_speedup)), speedup),
-        )
+    """Return the driver with the lowest geometric mean of milliseconds.
+
+    Args:
+      rows: of one case, with the same schedules for each driver.
+      expected_speedup: only the schedule nearest to it counts; None for all.
+    """
+    speedups = {row.speedup for row in rows if row.speedup is not None}
+    if expected_speedup is not None and speedups:
+        nearest = min(speedups, key=lambda speedup: (log_ratio(speedup, expected_speedup), speedup))
         rows = [row for row in rows if row.speedup == nearest]
-    log_ms = {
-        driver: [math.log(row.ms) for row in rows if row.what == driver]
-        for driver in PRUNING_DRIVERS
-    }
-    bucketed, packed = (
-        math.fsum(log_ms[driver]) / len(log_ms[driver]) for driver in PRUNING_DRIVERS
-    )
+    bucketed, packed = (_mean_log_ms(rows, driver) for driver in PRUNING_DRIVERS)
     return "packed" if packed < bucketed + math.log(1.0 - MIN_GAIN) else "bucketed"
 
 
+def _mean_log_ms(rows: Sequence[Row], driver: str) -> float:
+    """Return the mean logarithm of a driver's milliseconds."""
+    logs = [math.log(row.ms) for row in rows if row.what == driver]
+    return math.fsum(logs) / len(logs)
+
+
 def bucket_latency_ms(
-    table: LatencyTable, config: EncoderConfig, dtype, *, batch_size: int
+    table: LatencyTable, config: EncoderConfig, dtype: Any, *, batch_size: int
 ) -> dict[int, float]:
-    """Milliseconds by bucket, of the nearest encoder at the nearest batch size."""
-    rows = nearest_encoder((row for row in table.rows if row.what == RUNG), config, dtype)
-    nearest = min(
-        {row.batch for row in rows}, key=lambda batch: (abs(math.log(batch / batch_size)), batch)
-    )
-    return {
-        row.length: row.ms
-        for row in sorted(rows, key=lambda row: row.length)
-        if row.batch == nearest
-    }
+    """Return milliseconds by bucket, of the nearest encoder at the nearest batch size."""
+    buckets = [row for row in table.rows if row.what == BUCKET]
+    rows = nearest_encoder(buckets, config, dtype)
+    batches = {row.batch for row in rows}
+    nearest = min(batches, key=lambda batch: (log_ratio(batch, batch_size), batch))
+    return {row.length: row.ms for row in rows if row.batch == nearest}
 
 
 def useful_buckets(ms_by_bucket: dict[int, float], length: int) -> tuple[int, ...]:
-    """The library's buckets for `length` token slots, without those that are hardly faster than the next larger one.
+    """Return the library's buckets that are clearly faster than the next larger one.
 
-    Between measured buckets milliseconds are a power of the length; above the largest they grow with it.
-    Raises ValueError where the largest bucket is shorter than `length`.
+    Between measured buckets, milliseconds are a power of the length; above the largest they grow
+    in proportion to it.
+
+    Args:
+      ms_by_bucket: measured milliseconds.
+      length: token slots of a batch, the last bucket.
+
+    Raises:
+      ValueError: the largest bucket is shorter than `length`.
     """
     measured = np.array(sorted(ms_by_bucket))
-    ms = np.array([ms_by_bucket[bucket] for bucket in measured])
+    ms = np.array([ms_by_bucket[bucket] for bucket in measured.tolist()])
 
-    def expected_ms(bucket):
-        inside = math.exp(np.interp(math.log(bucket), np.log(measured), np.log(ms)))
-        return inside * max(1.0, bucket / measured[-1])
+    def expected_ms(bucket: int) -> float:
+        log_ms = np.interp(math.log(bucket), np.log(measured), np.log(ms))
+        return math.exp(log_ms) * max(1.0, bucket / measured[-1])
 
-    kept = [length]
-    for rung in reversed(bucket_sizes(DEFAULT_BUCKETS, length)[:-1]):
-        if expected_ms(rung) <= (1.0 - MIN_GAIN) * expected_ms(kept[-1]):
-            kept.append(rung)
-    return tuple(kept[::-1])
+    useful = [length]
+    smaller_buckets = bucket_sizes(DEFAULT_BUCKETS, length)[:-1]
+    for bucket in reversed(smaller_buckets):
+        if expected_ms(bucket) <= (1.0 - MIN_GAIN) * expected_ms(useful[-1]):
+            useful.append(bucket)
+    return tuple(useful[::-1])

@@ -10,8 +10,7 @@ from adapler_jax.pruning.base import Pruner, hard_step
 from adapler_jax.types import Array, Params, SiteInput, Trace
 
 
-@flax.struct.dataclass
-class BucketState:
+class BucketState(flax.struct.PyTreeNode):
     """Tokens of the next layer; entries past the count of an example are not used."""
 
     hidden_BLD: Array  # the buffer: states of the last layer in its first slots
@@ -22,8 +21,7 @@ class BucketState:
     protected_BL: Array | None  # bool, tokens of the text that stay
 
 
-@flax.struct.dataclass
-class SiteRecord:
+class SiteRecord(flax.struct.PyTreeNode):
     """Tokens that entered one site, and its selection, at the slots of their bucket."""
 
     token_index_BL: Array  # int32, slots in the text; L past their count

@@ -120,9 +120,10 @@ def _positions(program: _Program, state: BucketState, bucket: int) -> Array | No
 
 
 def layer_in_bucket(
-    program: _Program, bucket: int, state: BucketState, layer: Params, index: Array, site
+    program: _Program, bucket: int, state: BucketState, inputs: tuple
 ) -> tuple[BucketState, SiteRecord]:
     """Run one layer on the first `bucket` tokens, then the site of the next layer."""
+    layer, index, *site = inputs
     config, encoder = program.config, encoder_of(program.config)
 
     def run(hidden_BRD, bias_BR, position_BR):
@@ -143,13 +144,14 @@ def layer_in_bucket(
     bias_BR = key_bias(is_filled(state, bucket))
     position_BR = _positions(program, state, bucket)
     hidden_BRD = dense.in_chunks_on_cpu(run, hidden_BRD, bias_BR, position_BR)
-    return _prune(program, state, hidden_BRD, None, site)
+    return _prune(program, state, hidden_BRD, None, tuple(site))
 
 
 def attention_in_bucket(
-    program: _Program, bucket: int, state: BucketState, layer: Params, index: Array, site
+    program: _Program, bucket: int, state: BucketState, inputs: tuple
 ) -> tuple[BucketState, SiteRecord]:
     """Run the attention half on the first `bucket` tokens, then the site in the layer."""
+    layer, index, *site = inputs
     config, encoder = program.config, encoder_of(program.config)
 
     def run(hidden_BRD, is_filled_BR, position_BR):
@@ -171,7 +173,7 @@ def attention_in_bucket(
     hidden_BRD, received = dense.in_chunks_on_cpu(
         run, state.hidden_BLD[:, :bucket], is_filled_BR, position_BR
     )
-    return _prune(program, state, hidden_BRD, received, site)
+    return _prune(program, state, hidden_BRD, received, tuple(site))
 
 
 def feed_forward_in_bucket(
@@ -196,11 +198,10 @@ def run_layer(
     program: _Program, state: BucketState, inputs: tuple
 ) -> tuple[BucketState, SiteRecord]:
     """Return the state after one layer and the site that follows or divides it, and its record."""
-    layer, index, *site = inputs
     if program.pruner.point == BEFORE_ATTENTION:
-        return switch_buckets(layer_in_bucket, program, state, layer, index, tuple(site))
-    state, record = switch_buckets(attention_in_bucket, program, state, layer, index, tuple(site))
-    return switch_buckets(feed_forward_in_bucket, program, state, layer), record
+        return switch_buckets(layer_in_bucket, program, state, inputs)
+    state, record = switch_buckets(attention_in_bucket, program, state, inputs)
+    return switch_buckets(feed_forward_in_bucket, program, state, inputs[0]), record
 
 
 def layer_inputs(program: _Program, outer: Params) -> tuple:
@@ -221,7 +222,7 @@ def _enter(program: _Program, bucket: int, outer: Params, batch: Batch):
     """Embed the first `bucket` tokens of every example, and run the site of layer 0.
 
     Returns:
-      The state that enters layer 0, and the site's record; () where sites are inside the layers.
+      The state that enters layer 0, and the site's record; None where sites are inside the layers.
     """
     B, L = batch.token_BL.shape
     token_BR, segment_BR, valid_BR = (
@@ -251,7 +252,7 @@ def _enter(program: _Program, bucket: int, outer: Params, batch: Batch):
     else:
         count_B = jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.int32)
         kept = jnp.zeros((B, L), jnp.int32), pad_to(token_index_BR, L, L), count_B
-        record = ()
+        record = None
     hidden_BLD = jnp.pad(hidden_BRD, ((0, 0), (0, L - bucket), (0, 0)))
     exit_hidden_BLD = None
     if program.keeps_exits:
@@ -274,7 +275,7 @@ def enter(program: _Program, outer: Params, batch: Batch):
 def readout(program: _Program, outer: Params, state: BucketState, first, record_N: SiteRecord):
     """Return the head's logits, with [CLS] in slot 0 of the buffer, and the Trace of all sites."""
     record_of_site_0, batch = first
-    if isinstance(record_of_site_0, SiteRecord):
+    if record_of_site_0 is not None:
         # Layer l recorded the site of layer l + 1; the one after the last layer does not exist.
         record_N = jax.tree.map(
             lambda site_0, others: jnp.concatenate([site_0[None], others[:-1]]),
@@ -298,7 +299,7 @@ def readout(program: _Program, outer: Params, state: BucketState, first, record_
 def make_stages(
     config: EncoderConfig,
     pruner: Pruner,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     *,
     buckets: Sequence[int] = DEFAULT_BUCKETS,
     dtype=jnp.float32,

@@ -22,8 +22,8 @@ def check_buckets(buckets: Iterable[int]) -> tuple[int, ...]:
     whole = all(isinstance(bucket, numbers.Integral) and bucket > 0 for bucket in buckets)
     if not buckets or not whole or any(a >= b for a, b in itertools.pairwise(buckets)):
         raise ValueError(
-            f"config.inference.buckets is {buckets}; expected positive numbers in increasing order, "
-            "as (8, 16, 32)"
+            f"config.inference.buckets is {buckets}; expected positive numbers in increasing "
+            "order, as (8, 16, 32)"
         )
     return tuple(int(bucket) for bucket in buckets)
 
@@ -63,7 +63,7 @@ def executed_lengths(
       buckets: of the driver.
       num_slots: token slots of the batch.
     """
-    sizes = np.asarray(bucket_sizes(buckets, num_slots))
-    entries = np.asarray(entry_buckets(pruner, sizes))
+    sizes = np.array(bucket_sizes(buckets, num_slots), np.int64)
+    entries = np.array(entry_buckets(pruner, sizes.tolist()), np.int64)
     entry = int(entries[np.searchsorted(entries, np.max(length_B))])
     return entry, sizes[np.searchsorted(sizes, np.max(count_NB, axis=-1))]

@@ -96,7 +96,13 @@ def run_block(program: PackedProgram, layer: LayerView, count_B: Array, carry: t
     fits_B = jnp.cumsum(count_B) <= sizes.block
     count_B = jnp.where(fits_B, count_B, 0)
     num_rows = jnp.sum(count_B)
-    project = functools.partial(project_qkv_tile, program, layer, out.hidden_TD, first_row)
+    project = functools.partial(
+        project_qkv_tile,
+        program=program,
+        layer=layer,
+        hidden_TD=out.hidden_TD,
+        first_row=first_row,
+    )
     workspace = scan_tiles(project, workspace, num_rows, tiles=sizes.tiles)
     position_T = None
     if encoder_of(program.config).needs_positions:
@@ -105,14 +111,21 @@ def run_block(program: PackedProgram, layer: LayerView, count_B: Array, carry: t
         program.config,
         BlockInputs(workspace.qkv_TQ, position_T, count_B),
         workspace.attention,
-        index=layer.index,
+        index=layer.layer_index,
         needs=program.pruner.attention_needs,
         lengths=sizes.lengths,
         max_group=sizes.max_group,
         dtype=program.dtype,
     )
     workspace = workspace.replace(attention=attention)
-    finish = functools.partial(finish_tile, program, layer, workspace, first_row, num_rows)
+    finish = functools.partial(
+        finish_tile,
+        program=program,
+        layer=layer,
+        workspace=workspace,
+        first_row=first_row,
+        num_rows=num_rows,
+    )
     out = scan_tiles(finish, out, num_rows, tiles=sizes.tiles)
     return first_text + jnp.sum(fits_B, dtype=jnp.int32), first_row + num_rows, out, workspace
 
@@ -163,7 +176,9 @@ def run_layer(
     state = state.replace(out=out, workspace=workspace)
     if pruner.point == BEFORE_FEED_FORWARD:
         state, source_row_T, trace = prune(state)
-        step = functools.partial(feed_forward_tile, program, layer_of(state, source_row_T))
+        step = functools.partial(
+            feed_forward_tile, program=program, layer=layer_of(state, source_row_T)
+        )
         num_kept = jnp.sum(state.valid_BL, dtype=jnp.int32)
         state = state.replace(out=scan_tiles(step, state.out, num_kept, tiles=sizes.tiles))
     return state, trace
@@ -201,7 +216,9 @@ def enter(program: PackedProgram, outer: Params, batch: Batch):
     exit_hidden_XD = jnp.zeros((B * L, D)) if program.keeps_exits else None
     out = LayerOutput(jnp.zeros((num_rows, D)), jnp.zeros((num_rows,)), exit_hidden_XD)
     batch_index_T = token_indices(batch.valid_BL, num_rows)
-    step = functools.partial(embed_tile, program, outer, batch, batch_index_T)
+    step = functools.partial(
+        embed_tile, program=program, params=outer, batch=batch, batch_index_T=batch_index_T
+    )
     out = scan_tiles(step, out, jnp.sum(batch.valid_BL, dtype=jnp.int32), tiles=sizes.tiles)
     protected_BL = program.head.protected_tokens(batch)
     state = PackedState(out, _empty_workspace(program), batch.valid_BL, protected_BL)

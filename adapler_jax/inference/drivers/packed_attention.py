@@ -41,16 +41,14 @@ class GroupShape(NamedTuple):
     decisive: int  # the text of the group that must be longer than `shorter`
 
 
-@flax.struct.dataclass
-class AttentionOutput:
+class AttentionOutput(flax.struct.PyTreeNode):
     """Results of attention for the tokens of a block."""
 
     attended_TD: Array
     received: TokenFeatures  # float32 [T], the attention that the pruner needs
 
 
-@flax.struct.dataclass
-class BlockInputs:
+class BlockInputs(flax.struct.PyTreeNode):
     """Inputs of attention for the tokens of a block."""
 
     qkv_TQ: Array  # in the dtype of the products, as `to_bits` returns them
@@ -131,7 +129,14 @@ def block_attention(
             first, output = carry
             start_G, count_G = (rows_of(x_B, first, shape.size) for x_B in texts)
             found = _group_attention(
-                config, block, start_G, count_G, shape.length, index, needs=needs, dtype=dtype
+                config,
+                block,
+                start_G,
+                count_G,
+                length=shape.length,
+                index=index,
+                needs=needs,
+                dtype=dtype,
             )
             return first + shape.size, _write_group(output, found, start_G, count_G)
 
@@ -144,9 +149,9 @@ def _group_attention(
     block: BlockInputs,
     start_G: Array,
     count_G: Array,
+    *,
     length: int,
     index: Array,
-    *,
     needs: frozenset[str],
     dtype,
 ) -> AttentionOutput:

@@ -19,6 +19,7 @@ from adapler_jax.types import (
     Array,
     Batch,
     EncoderConfig,
+    OptionalArray,
     Params,
 )
 
@@ -62,8 +63,7 @@ class PackedProgram:
         return self.keeps_exits or has_position_scores or needs_positions
 
 
-@flax.struct.dataclass
-class Workspace:
+class Workspace(flax.struct.PyTreeNode):
     """Buffers of a block."""
 
     hidden_TD: Array  # states that enter the layer
@@ -71,8 +71,7 @@ class Workspace:
     attention: AttentionOutput
 
 
-@flax.struct.dataclass
-class LayerOutput:
+class LayerOutput(flax.struct.PyTreeNode):
     """Results of a layer, token by token. Rows past the number of tokens are not used."""
 
     hidden_TD: Array
@@ -80,8 +79,7 @@ class LayerOutput:
     exit_hidden_XD: Array | None  # last state so far of each token of the flat batch [B L]
 
 
-@flax.struct.dataclass
-class PackedState:
+class PackedState(flax.struct.PyTreeNode):
     """State between two layers."""
 
     out: LayerOutput  # of the last layer, before the next site drops any
@@ -95,7 +93,7 @@ class LayerView(NamedTuple):
 
     params: Params
     scorer_params: Params  # of the site that the layer's results are scores for
-    index: Array  # int32 scalar
+    layer_index: Array  # int32 scalar
     source_row_T: Array  # int32, buffer row of each token before the layer
     batch_index_T: (
         Array | None
@@ -114,7 +112,7 @@ def write(
     hidden_TD: Array,
     token_logit_T: Array | None,
     first: Array,
-    batch_index_T: Array | None,
+    batch_index_T: OptionalArray,
 ) -> LayerOutput:
     """Return the buffers with one tile of states and scores, and of exit states where kept."""
     exit_hidden_XD = out.exit_hidden_XD
@@ -128,13 +126,14 @@ def write(
 
 
 def embed_tile(
+    size: int,
+    first: Array,
+    out: LayerOutput,
+    *,
     program: PackedProgram,
     params: Params,
     batch: Batch,
     batch_index_T: Array,
-    size: int,
-    first: Array,
-    out: LayerOutput,
 ) -> LayerOutput:
     """Embed one tile of tokens and score them for site 0; `params` has no layers."""
     index_T = jnp.minimum(rows_of(batch_index_T, first, size), batch.token_BL.size - 1)
@@ -151,13 +150,14 @@ def embed_tile(
 
 
 def project_qkv_tile(
+    size: int,
+    first: Array,
+    workspace: Workspace,
+    *,
     program: PackedProgram,
     layer: LayerView,
     hidden_TD: Array,
     first_row: Array,
-    size: int,
-    first: Array,
-    workspace: Workspace,
 ) -> Workspace:
     """Gather one tile of a block's tokens and project queries, keys and values."""
     tile_TD = hidden_TD[rows_of(layer.source_row_T, first_row + first, size)]
@@ -165,7 +165,7 @@ def project_qkv_tile(
         layer.params,
         program.config,
         tile_TD,
-        index=layer.index,
+        index=layer.layer_index,
         position_X=layer.positions(first_row + first, size),
         dtype=program.dtype,
     )
@@ -176,14 +176,15 @@ def project_qkv_tile(
 
 
 def finish_tile(
+    size: int,
+    first: Array,
+    out: LayerOutput,
+    *,
     program: PackedProgram,
     layer: LayerView,
     workspace: Workspace,
     first_row: Array,
     num_rows: Array,
-    size: int,
-    first: Array,
-    out: LayerOutput,
 ) -> LayerOutput:
     """Run the rest of the layer, up to a site in it, on one tile, and score for the next site.
 
@@ -215,7 +216,7 @@ def finish_tile(
 
 
 def feed_forward_tile(
-    program: PackedProgram, layer: LayerView, size: int, first: Array, out: LayerOutput
+    size: int, first: Array, out: LayerOutput, *, program: PackedProgram, layer: LayerView
 ) -> LayerOutput:
     """Run the second half of a layer on one tile of the tokens that the site in it kept.
 

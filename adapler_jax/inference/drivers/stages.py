@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.base import finalize_states, scan_layers
 from adapler_jax.heads import Head
-from adapler_jax.types import Array, Batch, EncoderConfig, Params, Trace
+from adapler_jax.types import Array, Batch, EncoderConfig, OptionalArray, Params, Trace
 
 
 class LayerInputsFn(Protocol):
@@ -14,14 +14,14 @@ class LayerInputsFn(Protocol):
     `outer` are the parameters of the whole model without the encoder's layers.
     """
 
-    def __call__(self, outer: Params) -> tuple:
+    def __call__(self, outer: Params, /) -> tuple:
         """Return the trees."""
 
 
 class EmbedStage(Protocol):
     """Return the state that enters layer 0, and anything that only `readout` needs."""
 
-    def __call__(self, outer: Params, batch: Batch) -> tuple[Any, Any]:
+    def __call__(self, outer: Params, batch: Batch, /) -> tuple[Any, Any]:
         """Return both."""
 
 
@@ -31,7 +31,7 @@ class LayerStage(Protocol):
     `inputs` is (layer, *slices of the trees of `layer_inputs`).
     """
 
-    def __call__(self, state: Any, inputs: tuple) -> tuple[Any, Any]:
+    def __call__(self, state: Any, inputs: tuple, /) -> tuple[Any, Any]:
         """Return both."""
 
 
@@ -41,7 +41,9 @@ class ReadoutStage(Protocol):
     `first` is the second result of `embed`; records are stacked along a layer axis.
     """
 
-    def __call__(self, outer: Params, state: Any, first: Any, record_N: Any) -> tuple[Any, Trace]:
+    def __call__(
+        self, outer: Params, state: Any, first: Any, record_N: Any, /
+    ) -> tuple[Any, Trace]:
         """Return both."""
 
 
@@ -74,8 +76,8 @@ def run_stages(stages: StagedProgram, params: Params, batch: Batch):
 
 
 def finalize_exits(
-    outer: Params, config: EncoderConfig, cls_BD: Array, exit_hidden_BLD: Array | None
-) -> tuple[Array, Array | None]:
+    outer: Params, config: EncoderConfig, cls_BD: Array, exit_hidden_BLD: OptionalArray
+) -> tuple[Array, OptionalArray]:
     """Return [CLS] states and exit states after the encoder's final norm, if it has one."""
     encoder = encoder_of(config)
     cls_BD = finalize_states(encoder, outer["encoder"], config, cls_BD)
@@ -91,8 +93,8 @@ def read_out(
     batch: Batch | None,
     *,
     cls_BD: Array,
-    exit_hidden_BLD: Array | None,
-) -> tuple[Any, Array | None]:
+    exit_hidden_BLD: OptionalArray,
+) -> tuple[Any, OptionalArray]:
     """Return the head's logits and the final exit states.
 
     Args:

@@ -1,0 +1,13 @@
+"""List the methods of training. A method is one file here and one line in `METHODS`."""
+
+from adapler_jax.training.methods import adapler, distill, finetune, powerbert, trbert
+from adapler_jax.training.methods.base import Method
+
+# Name in configs and of the last phase -> record.
+METHODS: dict[str, Method] = {
+    "finetune": finetune.METHOD,
+    "adapler": adapler.METHOD,
+    "powerbert": powerbert.METHOD,
+    "trbert": trbert.METHOD,
+    "distill": distill.METHOD,
+}

@@ -1,7 +1,7 @@
-"""A shallower model: some layers of the fine-tuned one, trained on from its soft labels.
+"""Train a shallower model: some layers of the fine-tuned one, trained on from its soft labels.
 
-teacher     logits of the fine-tuned model                       -> teacher.npz
-distil      the student, from the teacher's layers and labels    -> model/, best epoch
+teacher     logits of the fine-tuned model                              -> teacher.npz
+distill     the student, from the teacher's layers and soft labels      -> model/, best epoch
 """
 
 import dataclasses
@@ -9,32 +9,40 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from adapler_jax import flops, model_flops
+from adapler_jax.presets.sections import distill_section
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import is_layer_subset
 from adapler_jax.training.losses import LossConfig
+from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.phases import (
+    Phase,
+    best_epoch_params,
     load_phase_model,
+    rank_by_score,
     save_phase,
     soft_train_step,
     train,
     validation_split,
 )
 from adapler_jax.training.setup import RunContext
-from adapler_jax.training.teacher import load_teacher, run_teacher
+from adapler_jax.training.teacher import load_teacher, teacher_phases
 from adapler_jax.types import EncoderConfig, Params
 
 
 def student_layers(layers, num_layers: int) -> tuple[int, ...]:
-    """The layers that a student takes, from 0; every other one where none are given.
+    """Return the teacher's layers that a student has, from 0; every other one by default.
 
-    Raises ValueError where they are not increasing numbers below num_layers.
+    Raises:
+      ValueError: they are not increasing numbers below num_layers.
     """
     layers = tuple(layers) or tuple(range(0, num_layers, 2))
     if not is_layer_subset(layers, lowest=0, num_layers=num_layers):
         raise ValueError(
-            f"config.distill.layers is {layers}; expected increasing numbers from 0 to {num_layers - 1}"
+            f"config.distill.layers is {layers}; "
+            f"expected increasing numbers from 0 to {num_layers - 1}"
         )
     return layers
 
@@ -42,51 +50,63 @@ def student_layers(layers, num_layers: int) -> tuple[int, ...]:
 def cut_layers(
     params: Params, config: EncoderConfig, layers: tuple[int, ...]
 ) -> tuple[Params, EncoderConfig]:
-    """The model with these layers alone, and its sizes."""
-    taken = jax.tree.map(lambda leaf: leaf[jnp.array(layers)], params["encoder"]["layers"])
+    """Return the model with these layers alone, and its sizes."""
+    kept = jax.tree.map(lambda leaf: leaf[jnp.array(layers)], params["encoder"]["layers"])
     config = dataclasses.replace(config, num_layers=len(layers))
-    return params | {"encoder": params["encoder"] | {"layers": taken}}, config
+    return params | {"encoder": params["encoder"] | {"layers": kept}}, config
 
 
-def run_distil(directory: pathlib.Path, setup: RunContext, config) -> None:
-    """Trains the student; the model is the best epoch on validation."""
+def run_student(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
+    """Train the student. The model is the best epoch on validation."""
     options, workdir = config.distill, directory.parent
-    layers = student_layers(options.layers, setup.encoder.num_layers)
-    params, encoder = cut_layers(
-        load_phase_model(workdir / "finetune").params, setup.encoder, layers
-    )
-    student = setup._replace(encoder=encoder)
+    layers = student_layers(options.layers, context.encoder.num_layers)
+    teacher = load_phase_model(workdir / "finetune").params
+    params, encoder = cut_layers(teacher, context.encoder, layers)
+    student, pruner = context._replace(encoder=encoder), keep_all()
+    losses = LossConfig(distil_coef=options.distil_coef)
     checkpoints = train(
         directory,
         student,
-        keep_all(),
+        pruner,
         params,
         options,
-        make_step=soft_train_step(
-            student,
-            keep_all(),
-            options,
-            losses=LossConfig(distil_coef=options.distil_coef),
-            slope_fn=lambda _: lambda step: None,
-        ),
+        make_step=soft_train_step(student, pruner, options, losses=losses),
         extras=load_teacher(workdir, options),
-        rank=lambda epoch, scores: scores["score"],
+        rank=rank_by_score,
     )
-    params, scores = checkpoints.restore_best(params), checkpoints.best_scores()
-    checkpoints.close()
-    lengths = setup.splits[validation_split(setup)].lengths
-    dense, shallow = (
-        model_flops.dense_flops(
-            sizes, lengths, head=setup.head.flops(params["head"], sizes, lengths)
-        )
-        for sizes in (setup.encoder, encoder)
-    )
-    scores |= {"flops_speedup": flops.speedup(dense, shallow)}
-    save_phase(
-        directory, student, keep_all(), params, scores, layers=layers, num_epochs=options.num_epochs
-    )
+    params, scores = best_epoch_params(checkpoints, params)
+    scores["flops_speedup"] = _student_speedup(params, context, encoder)
+    record = {"layers": layers, "num_epochs": options.num_epochs}
+    save_phase(directory, student, pruner, params, scores, record=record)
 
 
-def phases_of(options) -> list:
-    """(directory name, function) of the phases that the section asks for."""
-    return [*([("teacher", run_teacher)] if options.distil_coef else []), ("distill", run_distil)]
+def _student_speedup(params: Params, context: RunContext, student: EncoderConfig) -> float:
+    """Return the FLOPs speedup of the student over the teacher on the validation split."""
+    lengths = context.splits[validation_split(context)].lengths
+
+    def dense_flops(sizes):
+        head = context.head.flops(params["head"], sizes, lengths)
+        return model_flops.dense_flops(sizes, lengths, head=head)
+
+    return flops.speedup(dense_flops(context.encoder), dense_flops(student))
+
+
+def phases(config: ConfigDict) -> list[Phase]:
+    """Return the phases after fine-tuning."""
+    return [*teacher_phases(config.distill), Phase("distill", run_student)]
+
+
+def check_context(config: ConfigDict, context: RunContext) -> None:
+    """Raise ValueError where the student's layers do not fit the encoder."""
+    student_layers(config.distill.layers, context.encoder.num_layers)
+
+
+METHOD = Method(
+    title="fewer layers, distilled",
+    make_pruner=lambda encoder, config: keep_all(),
+    sections={"distill": Section(distill_section())},
+    phases=phases,
+    tradeoff_fields=("distill.layers",),
+    drops_tokens=False,
+    check_context=check_context,
+)

@@ -1,23 +1,30 @@
-"""The phases of TR-BERT after fine-tuning.
+"""Train TR-BERT after fine-tuning.
 
-scores      importance of every training token, and the fine-tuned model's logits      -> scores.npz
-            (where nothing imitates the scores: teacher, the logits alone)
-init        selectors alone, towards the ranks of the scores; where asked for           -> model/
-policy      selectors alone, by reinforcement                                          -> model/
+scores      importance of every training token, and the teacher's logits              -> scores.npz
+init        selectors alone, towards the ranks of the scores, where the config asks     -> model/
+policy      selectors alone, by reinforcement                                        -> model/
 trbert      selectors and encoder, by reinforcement and from the teacher's soft labels  -> model/
+
+Where nothing imitates the scores, the phase `teacher` saves the logits alone.
+Source: Ye et al., "TR-BERT", NAACL 2021.
 """
 
 import functools
+import math
 import pathlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from adapler_jax.data.batching.padding import PerExampleArrays
-from adapler_jax.pruning import Pruner
-from adapler_jax.training import from_config as recipe
+from adapler_jax.presets.sections import trbert_section
+from adapler_jax.pruning import Pruner, trbert
 from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
+from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.methods.policy import (
+    PolicyConfig,
     check_depth,
     importance_scores,
     init_objective,
@@ -27,175 +34,237 @@ from adapler_jax.training.methods.policy import (
     rank_targets,
 )
 from adapler_jax.training.metrics_log import track
-from adapler_jax.training.phases import load_phase_model, mark_complete, save_best_phase, train
+from adapler_jax.training.phases import (
+    Phase,
+    load_phase_model,
+    mark_complete,
+    rank_by_epoch,
+    save_best_phase,
+    train,
+)
 from adapler_jax.training.setup import RunContext
-from adapler_jax.training.teacher import load_teacher, run_teacher
-from adapler_jax.types import PADDING_EXAMPLE_ID
+from adapler_jax.training.teacher import load_teacher, teacher_phases
+from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig
 
 SCORES_FILE = "scores.npz"
 
+# (params, batch, step, key, encoder, number of steps) -> (objective, {name: scalar})
+PhaseObjective = Callable
 
-def needs_scores(options) -> bool:
-    """Whether anything imitates the importance scores."""
+
+def make_trbert(encoder: EncoderConfig, options: ConfigDict) -> Pruner:
+    """Return TR-BERT with the options of `config.trbert`."""
+    layers = tuple(options.layers) or None
+    return trbert(encoder, layers=layers, selector_dim=options.selector_dim)
+
+
+def make_policy_config(options: ConfigDict, *, joint: bool) -> PolicyConfig:
+    """Return the numbers of the policy's loss.
+
+    Args:
+      joint: whether the encoder is trained too.
+    """
+    return PolicyConfig(
+        length_coef=options.joint_length_coef if joint else options.policy_length_coef,
+        num_samples=options.num_samples,
+        sample_batch_size=options.sample_batch_size,
+        imitation_ratio=0.0 if joint else options.imitation_ratio,
+        task_coef=1.0 if joint else 0.0,
+        distil_coef=options.distil_coef if joint else 0.0,
+        normalize_by_padded_length=options.normalize_by_padded_length,
+    )
+
+
+def needs_scores(options: ConfigDict) -> bool:
+    """Return whether anything imitates the importance scores."""
     return options.imitation_ratio > 0 or options.init_num_epochs > 0
 
 
-def check_fit(options, setup: RunContext) -> None:
-    """Raises ValueError where the options do not fit the encoder."""
-    layers = selection_layers(recipe.trbert_of(setup.encoder, options))
-    if needs_scores(options):
-        check_depth(setup.encoder, layers)
+def check_context(config: ConfigDict, context: RunContext) -> None:
+    """Raise ValueError where the options do not fit the encoder."""
+    layers = selection_layers(make_trbert(context.encoder, config.trbert))
+    if needs_scores(config.trbert):
+        check_depth(context.encoder, layers)
 
 
 def selection_layers(pruner: Pruner) -> tuple[int, ...]:
-    """The layers in front of which tokens are selected."""
+    """Return the layers before which tokens are selected."""
     return tuple(site.layer for site in pruner.sites)
 
 
-def run_scores(directory: pathlib.Path, setup: RunContext, config) -> None:
-    """Importance scores and logits of every training example, by the fine-tuned model."""
+def run_scores(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
+    """Save importance scores and logits of every training example, by the fine-tuned model."""
     directory.mkdir(parents=True, exist_ok=True)
     params = load_phase_model(directory.parent / "finetune").params
-    layers = selection_layers(recipe.trbert_of(setup.encoder, config.trbert))
-    num_rows = int(setup.splits["train"].example_ids.max()) + 1
-    guide = np.zeros((num_rows, len(layers), setup.max_length), np.float32)
-    logits = empty_logits(setup.logits_shape, num_rows)
-    measure = jax.jit(
-        lambda params, batch: importance_scores(
-            params, setup.encoder, batch, layers=layers, dtype=setup.dtype, head=setup.head
+    layers = selection_layers(make_trbert(context.encoder, config.trbert))
+    num_examples = context.num_train_examples
+    importance = np.zeros((num_examples, len(layers), context.max_length), np.float32)
+    logits = empty_logits(context.logits_shape, num_examples)
+
+    @jax.jit
+    def measure(params, batch):
+        return importance_scores(
+            params, context.encoder, batch, layers=layers, dtype=context.dtype, head=context.head
         )
-    )
-    for batch in track(setup.eval_batches("train", config.trbert.batch_size), directory.name):
+
+    for batch in track(context.eval_batches("train", config.trbert.batch_size), directory.name):
         real_B = batch.example_id_B != PADDING_EXAMPLE_ID
-        rows = batch.example_id_B[real_B]
+        ids = batch.example_id_B[real_B]
         score_BSL, found = measure(params, batch)
-        guide[rows, :, : score_BSL.shape[-1]] = np.asarray(score_BSL)[real_B]
-        put_logits(logits, rows, found, real_B)
-    save_arrays(directory / SCORES_FILE, guide=guide, teacher_logits=logits)
-    mark_complete(directory, {"num_examples": num_rows})
+        importance[ids, :, : score_BSL.shape[-1]] = np.asarray(score_BSL)[real_B]
+        put_logits(logits, ids, found, real_B)
+    save_arrays(directory / SCORES_FILE, guide=importance, teacher_logits=logits)
+    mark_complete(directory, {"num_examples": num_examples})
 
 
-def load_scores(workdir: pathlib.Path, options) -> PerExampleArrays | None:
-    """What the first of the phases left."""
+def load_scores(workdir: pathlib.Path, options: ConfigDict) -> PerExampleArrays | None:
+    """Return the arrays of the first phase."""
     if not needs_scores(options):
         return load_teacher(workdir, options)
     return load_arrays(workdir / "scores" / SCORES_FILE)
 
 
 def train_selectors(
-    directory,
-    setup: RunContext,
-    config,
+    directory: pathlib.Path,
+    context: RunContext,
+    config: ConfigDict,
     *,
     start: str,
     num_epochs: int,
-    make_objective,
+    objective: PhaseObjective,
     joint: bool,
 ) -> None:
-    """One phase; the model is that of the last epoch.
+    """Run one phase. The model is the last epoch.
 
-    Args: start: the phase whose model it starts from. make_objective: (encoder, pruner, number of steps) -> objective as
-    in `make_selector_step`. joint: whether the encoder is trained too.
+    Args:
+      start: the phase whose model it starts from.
+      num_epochs: of the phase.
+      objective: (params, batch, step, key, encoder=, num_steps=) -> (scalar, {name: scalar}).
+      joint: whether the encoder is trained too.
     """
     options, workdir = config.trbert.copy_and_resolve_references(), directory.parent
     with options.unlocked():
         options.num_epochs = num_epochs
-    pruner = recipe.trbert_of(setup.encoder, options)
+    pruner = make_trbert(context.encoder, options)
     params = load_phase_model(workdir / start).params
     if start == "finetune":
-        params |= {"pruner": pruner.init(setup.key("selectors"), setup.encoder)}
+        params |= {"pruner": pruner.init(context.key("selectors"), context.encoder)}
 
     def make_step(encoder, params, main, num_steps):
-        objective = make_objective(encoder, pruner, num_steps)
-        return make_selector_step(objective, main, joint=joint), init_selector_state(
-            params, main, joint=joint
-        )
+        step_objective = functools.partial(objective, encoder=encoder, num_steps=num_steps)
+        train_step = make_selector_step(step_objective, main, joint=joint)
+        return train_step, init_selector_state(params, main, joint=joint)
 
     checkpoints = train(
         directory,
-        setup,
+        context,
         pruner,
         params,
         options,
         make_step=make_step,
         extras=load_scores(workdir, options),
-        rank=lambda epoch, scores: float(epoch),
+        rank=rank_by_epoch,
     )
-    save_best_phase(directory, setup, pruner, checkpoints, params)
+    save_best_phase(directory, context, pruner, checkpoints, params)
 
 
-def run_init(directory: pathlib.Path, setup: RunContext, config) -> None:
-    """Trains the selectors towards the ranks of the importance scores."""
+def run_init(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
+    """Train the selectors towards the ranks of the importance scores."""
+    pruner = make_trbert(context.encoder, config.trbert)
 
-    def make_objective(encoder, pruner, num_steps):
-        def objective(params, batch, step, key):
-            target_BSL = rank_targets(batch.importance_BSL, batch.valid_BL)
-            return init_objective(params, encoder, pruner, batch, target_BSL, dtype=setup.dtype)
-
-        return objective
+    def objective(params, batch, step, key, *, encoder, num_steps):
+        target_BSL = rank_targets(batch.importance_BSL, batch.valid_BL)
+        return init_objective(params, encoder, pruner, batch, target_BSL, dtype=context.dtype)
 
     train_selectors(
         directory,
-        setup,
+        context,
         config,
         start="finetune",
         num_epochs=config.trbert.init_num_epochs,
-        make_objective=make_objective,
+        objective=objective,
         joint=False,
     )
 
 
-def run_policy(directory: pathlib.Path, setup: RunContext, config, *, joint: bool) -> None:
-    """Trains the selectors by reinforcement, alone or with the encoder."""
+def run_policy(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
+    """Train the selectors alone by reinforcement."""
     options = config.trbert
-    policy = recipe.make_policy_config(options, joint=joint)._replace(
-        class_weights=setup.class_weights
-    )
-
-    def make_objective(encoder, pruner, num_steps):
-        def objective(params, batch, step, key):
-            return policy_objective(
-                params,
-                encoder,
-                pruner,
-                batch,
-                policy,
-                key=key,
-                share_done=step / num_steps,
-                dtype=setup.dtype,
-                head=setup.head,
-                loop=setup.loop,
-            )
-
-        return objective
-
-    if joint:
-        start, num_epochs = "policy", options.joint_num_epochs
-    else:
-        start, num_epochs = (
-            "init" if options.init_num_epochs else "finetune",
-            options.policy_num_epochs,
-        )
     train_selectors(
         directory,
-        setup,
+        context,
         config,
-        start=start,
-        num_epochs=num_epochs,
-        make_objective=make_objective,
-        joint=joint,
+        start="init" if options.init_num_epochs else "finetune",
+        num_epochs=options.policy_num_epochs,
+        objective=_policy_objective(context, config, joint=False),
+        joint=False,
     )
 
 
-def phases_of(options) -> list:
-    """(directory name, function) of the phases that the section asks for."""
-    if needs_scores(options):
-        plan = [("scores", run_scores)]
-    else:
-        plan = [("teacher", run_teacher)] if options.distil_coef else []
-    plan += [("init", run_init)] if options.init_num_epochs else []
-    return [
-        *plan,
-        ("policy", functools.partial(run_policy, joint=False)),
-        ("trbert", functools.partial(run_policy, joint=True)),
-    ]
+def run_joint(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
+    """Train selectors and encoder together by reinforcement."""
+    train_selectors(
+        directory,
+        context,
+        config,
+        start="policy",
+        num_epochs=config.trbert.joint_num_epochs,
+        objective=_policy_objective(context, config, joint=True),
+        joint=True,
+    )
+
+
+def _policy_objective(context: RunContext, config: ConfigDict, *, joint: bool) -> PhaseObjective:
+    """Return the objective of a reinforcement phase, as `train_selectors` takes it."""
+    pruner = make_trbert(context.encoder, config.trbert)
+    policy = make_policy_config(config.trbert, joint=joint)
+    policy = policy._replace(class_weights=context.class_weights)
+
+    def objective(params, batch, step, key, *, encoder, num_steps):
+        return policy_objective(
+            params,
+            encoder,
+            pruner,
+            batch,
+            policy,
+            key=key,
+            share_done=step / num_steps,
+            dtype=context.dtype,
+            head=context.head,
+            loop=context.loop,
+        )
+
+    return objective
+
+
+def phases(config: ConfigDict) -> list[Phase]:
+    """Return the phases after fine-tuning."""
+    options = config.trbert
+    first = [Phase("scores", run_scores)] if needs_scores(options) else teacher_phases(options)
+    init = [Phase("init", run_init)] if options.init_num_epochs else []
+    return [*first, *init, Phase("policy", run_policy), Phase("trbert", run_joint)]
+
+
+TRBERT = Section(
+    trbert_section(),
+    ranges={
+        "selector_dim": (1, math.inf),
+        "init_num_epochs": (0, math.inf),
+        "policy_num_epochs": (1, math.inf),
+        "joint_num_epochs": (1, math.inf),
+        "imitation_ratio": (0.0, 1.0),
+        "policy_length_coef": (0.0, 1e3),
+        "joint_length_coef": (0.0, 1e3),
+        "num_samples": (2, 1024),
+        "sample_batch_size": (0, 1024),
+    },
+)
+
+METHOD = Method(
+    title="TR-BERT",
+    make_pruner=lambda encoder, config: make_trbert(encoder, config.trbert),
+    sections={"trbert": TRBERT},
+    phases=phases,
+    tradeoff_fields=("trbert.policy_length_coef", "trbert.joint_length_coef"),
+    check_context=check_context,
+)

@@ -9,7 +9,7 @@ import pytest
 from adapler_jax.data.batching.batches import (
     eval_batches,
     num_steps_per_epoch,
-    plan_epoch,
+    shuffle_epoch,
     train_batches,
 )
 from adapler_jax.data.batching.lengths import (
@@ -76,7 +76,7 @@ def test_the_seed_alone_decides_the_order(make_tokenized):
 
 
 @pytest.mark.parametrize("start", [1, 5, 6, 13])
-def test_a_start_in_the_middle_gives_the_batches_of_an_uninterrupted_run(make_tokenized, start):
+def test_a_later_start_step_yields_the_batches_of_an_uninterrupted_run(make_tokenized, start):
     tokenized = make_tokenized(COUNTS)
     whole = _take(tokenized, 20)
     resumed = _take(tokenized, 20 - start, start_step=start)
@@ -84,7 +84,7 @@ def test_a_start_in_the_middle_gives_the_batches_of_an_uninterrupted_run(make_to
         chex.assert_trees_all_equal(expected, found)
 
 
-def test_the_state_of_the_iterator_resumes_it_too(make_tokenized):
+def test_the_state_of_the_iterator_resumes_it(make_tokenized):
     batches = train_batches(make_tokenized(COUNTS), batch_size=8, lengths=LENGTHS, seed=5)
     for _ in range(4):
         next(batches)
@@ -113,72 +113,39 @@ def test_no_length_is_left_out_more_often_than_another():
     seen = np.zeros(15)
     for epoch in range(1000):
         rows = np.concatenate(
-            plan_epoch(counts, batch_size=8, lengths=LENGTHS, seed=0, epoch=epoch)
+            shuffle_epoch(counts, batch_size=8, lengths=LENGTHS, seed=0, epoch=epoch)
         )
         seen[rows] += 1
     assert seen.sum() == 1000 * 8
-    assert (
-        abs(seen[:10].mean() - seen[10:].mean()) < 45
-    )  # five standard deviations; dropping the longest gives 800
+    # Five standard deviations. Leaving out the longest would give 800.
+    assert abs(seen[:10].mean() - seen[10:].mean()) < 45
 
 
-def test_processes_share_the_rows_of_the_global_batch(make_tokenized):
-    tokenized = make_tokenized(COUNTS)
-    whole = _take(tokenized, 8)
-    shares = [_take(tokenized, 8, process_index=index, process_count=4) for index in range(4)]
-    for step, batch in enumerate(whole):
-        parts = [share[step] for share in shares]
-        assert {part.token_BL.shape for part in parts} == {(2, batch.token_BL.shape[1])}
-        np.testing.assert_array_equal(
-            np.concatenate([part.example_id_B for part in parts]), batch.example_id_B
-        )
-        np.testing.assert_array_equal(
-            np.concatenate([part.token_BL for part in parts]), batch.token_BL
-        )
-
-
-@pytest.mark.parametrize("process_count", [1, 4])
-def test_a_set_smaller_than_a_batch_is_filled_up(make_tokenized, process_count):
-    tokenized = make_tokenized([3, 7, 5])
+def test_padding_examples_fill_up_a_set_smaller_than_a_batch(make_tokenized):
     assert num_steps_per_epoch(3, 8) == 1
-    for step in range(3):
-        parts = [
-            _take(tokenized, 3, process_index=index, process_count=process_count)[step]
-            for index in range(process_count)
-        ]
-        ids = np.concatenate([part.example_id_B for part in parts])
-        live = np.concatenate([part.valid_BL for part in parts])
-        assert sorted(ids) == [PADDING_EXAMPLE_ID] * 5 + [0, 1, 2]
-        assert live[:, 0].all() and (live[ids == PADDING_EXAMPLE_ID].sum(1) == 1).all()
-        assert {part.token_BL.shape[1] for part in parts} == {8}
+    for batch in _take(make_tokenized([3, 7, 5]), 3):
+        is_padding = batch.example_id_B == PADDING_EXAMPLE_ID
+        assert sorted(batch.example_id_B) == [PADDING_EXAMPLE_ID] * 5 + [0, 1, 2]
+        assert batch.valid_BL[:, 0].all() and (batch.valid_BL[is_padding].sum(1) == 1).all()
+        assert batch.token_BL.shape == (8, 8)
 
 
 def test_evaluation_holds_every_example_once_sorted_and_filled(make_tokenized):
     lazy = eval_batches(make_tokenized(COUNTS), batch_size=8, lengths=LENGTHS)
     batches = list(lazy)
-    assert len(lazy) == len(batches) == len(list(lazy))  # it can be gone through again
+    assert len(lazy) == len(batches) == len(list(lazy))  # a second pass yields all batches again
     for batch, part in zip(batches[1::2], lazy[1::2], strict=True):
         np.testing.assert_array_equal(batch.token_BL, part.token_BL)
     ids = np.concatenate(_ids(batches))
     assert len(batches) == 7 and sorted(ids) == [PADDING_EXAMPLE_ID] * 3 + list(range(53))
     assert (np.diff(COUNTS[ids[ids != PADDING_EXAMPLE_ID]]) >= 0).all()
-    filler = batches[-1].example_id_B == PADDING_EXAMPLE_ID
-    assert filler.sum() == 3 and (batches[-1].valid_BL[filler].sum(1) == 1).all()
+    is_padding = batches[-1].example_id_B == PADDING_EXAMPLE_ID
+    assert is_padding.sum() == 3 and (batches[-1].valid_BL[is_padding].sum(1) == 1).all()
     assert all(batch.valid_BL[:, 0].all() for batch in batches)
 
 
-def test_evaluation_can_be_shared_by_processes(make_tokenized):
-    tokenized = make_tokenized(COUNTS)
-    shares = [
-        eval_batches(tokenized, batch_size=8, lengths=LENGTHS, process_index=i, process_count=2)
-        for i in (0, 1)
-    ]
-    ids = np.concatenate([batch.example_id_B for share in shares for batch in share])
-    assert sorted(ids[ids != PADDING_EXAMPLE_ID]) == list(range(53))
-
-
 @pytest.mark.parametrize("dense", [False, True])
-def test_extras_travel_with_their_example(make_tokenized, dense):
+def test_example_arrays_follow_their_example(make_tokenized, dense):
     tokenized = make_tokenized(COUNTS)
     ragged = Ragged(
         np.repeat(np.arange(53) / 10, COUNTS).astype(np.float32), tokenized.tokens.offsets
@@ -187,9 +154,9 @@ def test_extras_travel_with_their_example(make_tokenized, dense):
     for row in range(53):
         table[row, : COUNTS[row]] = ragged[row]
     logits = np.stack([np.arange(53), -np.arange(53)], 1).astype(np.float32)
-    extras = PerExampleArrays(saliency=table if dense else ragged, teacher_logits=logits)
-    evaluated = list(eval_batches(tokenized, batch_size=8, lengths=LENGTHS, extras=extras))
-    for batch in _take(tokenized, 12, extras=extras) + evaluated:
+    arrays = PerExampleArrays(saliency=table if dense else ragged, teacher_logits=logits)
+    evaluated = list(eval_batches(tokenized, batch_size=8, lengths=LENGTHS, example_arrays=arrays))
+    for batch in _take(tokenized, 12, example_arrays=arrays) + evaluated:
         ids = np.where(batch.example_id_B == PADDING_EXAMPLE_ID, 0, batch.example_id_B)
         real = batch.example_id_B != PADDING_EXAMPLE_ID
         expected = np.where(batch.valid_BL & real[:, None], ids[:, None] / np.float32(10), 0)
@@ -198,17 +165,17 @@ def test_extras_travel_with_their_example(make_tokenized, dense):
         assert batch.saliency_BL.dtype == batch.teacher_logits.dtype == np.float32
 
 
-def test_extras_of_other_data_are_refused(make_tokenized):
+def test_example_arrays_of_other_data_are_rejected(make_tokenized):
     tokenized = make_tokenized([3, 4, 5])
     with pytest.raises(
         ValueError, match="teacher logits of 2 examples, but the data has the example id 2"
     ):
-        _take(tokenized, 1, extras=PerExampleArrays(teacher_logits=np.zeros((2, 2))))
+        _take(tokenized, 1, example_arrays=PerExampleArrays(teacher_logits=np.zeros((2, 2))))
     wrong = Ragged(np.zeros(12, np.float32), np.array([0, 3, 8, 12]))
     with pytest.raises(
         ValueError, match="saliency of example 1 has another length than its 4 tokens"
     ):
-        _take(tokenized, 1, extras=PerExampleArrays(saliency=wrong))
+        _take(tokenized, 1, example_arrays=PerExampleArrays(saliency=wrong))
 
 
 def test_raw_token_lists_are_padded_for_inference():
@@ -228,30 +195,31 @@ def test_raw_token_lists_are_padded_for_inference():
         pad_batch([[1, 2, 3]], length=2)
 
 
-def test_what_cannot_be_batched_is_refused_before_the_first_batch(make_tokenized):
+def test_invalid_arguments_are_rejected_before_the_first_batch(make_tokenized):
     for make in (lambda *args, **more: train_batches(*args, seed=0, **more), eval_batches):
         with pytest.raises(
             ValueError,
-            match="bucket 16 cannot hold 20 tokens; add a larger size to config.data.bucket_lengths",
+            match=r"16 cannot hold 20 tokens; add a larger size to config.data.bucket_lengths",
         ):
             make(make_tokenized([20, 3]), batch_size=2, lengths=LENGTHS)
         with pytest.raises(ValueError, match="there are no examples to batch"):
             make(make_tokenized([]), batch_size=2, lengths=LENGTHS)
-        with pytest.raises(ValueError, match="batch size 3 cannot be shared by 2 processes"):
-            make(make_tokenized([3]), batch_size=3, lengths=LENGTHS, process_count=2)
+        with pytest.raises(ValueError, match="batch size 0 holds no example"):
+            make(make_tokenized([3]), batch_size=0, lengths=LENGTHS)
         with pytest.raises(ValueError, match="expected positive numbers in increasing order"):
             make(make_tokenized([3]), batch_size=2, lengths=(8, 8))
 
 
 @pytest.mark.parametrize(("length", "bucket"), [(1, 4), (4, 4), (5, 8), (16, 16)])
-def test_the_smallest_bucket_that_holds_a_length_is_chosen(length, bucket):
+def test_bucket_for_returns_the_smallest_bucket_that_holds_a_length(length, bucket):
     assert bucket_for(length, LENGTHS) == bucket
 
 
 def test_a_full_bucket_names_its_field():
     with pytest.raises(
         ValueError,
-        match="^bucket 64 cannot hold 71 kept tokens; add a larger size to config.inference.buckets$",
+        match=r"^bucket 64 cannot hold 71 kept tokens; "
+        r"add a larger size to config.inference.buckets$",
     ):
         bucket_for(71, (32, 64), what="kept tokens", field="config.inference.buckets")
 

@@ -5,12 +5,10 @@ import pytest
 from hypothesis import given, strategies
 
 from adapler_jax.data.classification.rationales import (
-    Annotated,
-    cut_windows,
+    AnnotatedText,
+    cut_chunks,
     find_evidences,
-    load_hatexplain,
     load_movie_rationales,
-    majority,
 )
 
 REVIEW = {
@@ -27,21 +25,21 @@ def write_rows(path, rows):
 
 
 def text_of(words, rationale):
-    return Annotated(
-        tuple(words.split()), np.array([mark == "x" for mark in rationale]), label=1, document=0
+    return AnnotatedText(
+        tuple(words.split()), np.array([letter == "x" for letter in rationale]), label=1, document=0
     )
 
 
-def test_spans_of_movie_reviews_are_marked(tmp_path):
+def test_spans_of_movie_reviews_are_rationales(tmp_path):
     (found,) = load_movie_rationales(write_rows(tmp_path / "train.jsonl", [REVIEW]))["train"]
     assert [
-        word for word, marked in zip(found.words, found.rationale_W) if marked
+        word for word, selected in zip(found.words, found.rationale_W) if selected
     ] == "a good film not bad".split()
     assert (found.label, found.document) == (1, 0)
     assert found.text == "it is good , a good film and not bad ."
 
 
-def test_without_spans_evidences_are_found_by_their_words(tmp_path):
+def test_evidences_without_spans_are_located_by_their_words(tmp_path):
     row = {name: value for name, value in REVIEW.items() if name != "evidence_spans"}
     (found,) = load_movie_rationales(write_rows(tmp_path / "train.jsonl", [row]))["train"]
     assert np.flatnonzero(found.rationale_W).tolist() == [4, 5, 6, 8, 9]
@@ -102,9 +100,11 @@ def test_a_malformed_row_is_named(tmp_path, wrong, message):
 
 
 @pytest.mark.parametrize("span", [[9, 12], [-1, 2], [3, 3]])
-def test_a_span_outside_of_its_text_is_refused(tmp_path, span):
+def test_a_span_outside_of_its_text_is_rejected(tmp_path, span):
     source = write_rows(tmp_path / "train.jsonl", [REVIEW, REVIEW | {"evidence_spans": [span]}])
-    with pytest.raises(ValueError, match="row 2: the rationale .* outside of its text of 11 words"):
+    with pytest.raises(
+        ValueError, match=r"row 2: the rationale .* outside of its text of 11 words"
+    ):
         load_movie_rationales(source)
 
 
@@ -113,44 +113,26 @@ def test_a_missing_column_is_named(tmp_path):
         load_movie_rationales(write_rows(tmp_path / "train.jsonl", [{"text": "a", "label": 0}]))
 
 
-def test_hatexplain_marks_what_most_annotators_marked(tmp_path):
-    row = {
-        "post_tokens": ["you", "are", "so", "bad"],
-        "annotators": {"label": [0, 2, 2]},
-        "rationales": [[1, 0, 0, 1], [0, 0, 1, 1], [1, 0, 0, 1]],
-    }
-    (found,) = load_hatexplain(write_rows(tmp_path / "train.jsonl", [row]))["train"]
-    assert found.rationale_W.tolist() == [True, False, False, True] and found.label == 2
-    assert majority([[1, 1], [1, 0]], 2, "").tolist() == [True, False]  # both of two
-    assert majority([[0, 1], [0, 0], []], 2, "").tolist() == [
-        False,
-        True,
-    ]  # who marks nothing has no vote
-    assert majority([], 2, "").tolist() == [False, False]
-    with pytest.raises(ValueError, match="here: a rationale of 3 words for a text of 2"):
-        majority([[1, 0], [1, 0, 0]], 2, "here")
-
-
-def test_a_window_ends_in_front_of_a_rationale_that_it_cannot_hold():
+def test_a_chunk_ends_before_a_rationale_that_does_not_fit():
     text = text_of("a b c d e f g", "..xx..x")
-    windows = cut_windows(text, [1] * 7, 3)
-    assert [window.text for window in windows] == ["a b", "c d e", "f g"]
-    assert [window.rationale_W.tolist() for window in windows] == [
+    chunks = cut_chunks(text, [1] * 7, 3)
+    assert [chunk.text for chunk in chunks] == ["a b", "c d e", "f g"]
+    assert [chunk.rationale_W.tolist() for chunk in chunks] == [
         [False] * 2,
         [True, True, False],
         [False, True],
     ]
-    assert {(window.label, window.document) for window in windows} == {(1, 0)}
+    assert {(chunk.label, chunk.document) for chunk in chunks} == {(1, 0)}
 
 
-def test_a_rationale_longer_than_a_window_is_cut():
-    windows = cut_windows(text_of("a b c d e f", ".xxxxx"), [1] * 6, 2)
-    assert [window.text for window in windows] == ["a", "b c", "d e", "f"]
+def test_a_rationale_longer_than_a_chunk_is_cut():
+    chunks = cut_chunks(text_of("a b c d e f", ".xxxxx"), [1] * 6, 2)
+    assert [chunk.text for chunk in chunks] == ["a", "b c", "d e", "f"]
 
 
 def test_words_are_never_cut():
-    windows = cut_windows(text_of("a b c d", "...."), [2, 2, 9, 1], 3)
-    assert [window.text for window in windows] == ["a", "b", "c", "d"]
+    chunks = cut_chunks(text_of("a b c d", "...."), [2, 2, 9, 1], 3)
+    assert [chunk.text for chunk in chunks] == ["a", "b", "c", "d"]
 
 
 @given(
@@ -159,15 +141,15 @@ def test_words_are_never_cut():
     ),
     strategies.integers(4, 12),
 )
-def test_windows_hold_every_word_once_and_cut_no_rationale_that_fits(words, max_pieces):
+def test_chunks_hold_every_word_once_and_cut_no_rationale_that_fits(words, max_pieces):
     pieces_W = np.array([pieces for pieces, _ in words], int)
-    rationale_W = np.array([marked for _, marked in words], bool)
-    text = Annotated(
-        tuple(f"w{place}" for place in range(len(words))), rationale_W, label=0, document=3
+    rationale_W = np.array([selected for _, selected in words], bool)
+    text = AnnotatedText(
+        tuple(f"w{index}" for index in range(len(words))), rationale_W, label=0, document=3
     )
-    windows = cut_windows(text, pieces_W, max_pieces)
-    assert tuple(word for window in windows for word in window.words) == text.words
-    edges = np.cumsum([len(window.words) for window in windows])
+    chunks = cut_chunks(text, pieces_W, max_pieces)
+    assert tuple(word for chunk in chunks for word in chunk.words) == text.words
+    edges = np.cumsum([len(chunk.words) for chunk in chunks])
     for start, end in zip(np.append(0, edges[:-1]), edges):
         assert end - start == 1 or pieces_W[start:end].sum() <= max_pieces
     for edge in edges[:-1]:
@@ -175,9 +157,9 @@ def test_windows_hold_every_word_once_and_cut_no_rationale_that_fits(words, max_
             run_start = edge - 1
             while run_start and rationale_W[run_start - 1]:
                 run_start -= 1
-            assert run_start in (0, *edges)  # the run begins a window, and fills it
+            assert run_start in (0, *edges)  # the run starts a chunk, and fills it
 
 
-def test_a_window_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="windows of 0 pieces"):
-        cut_windows(text_of("a", "."), [1], 0)
+def test_chunks_of_no_pieces_are_rejected():
+    with pytest.raises(ValueError, match="chunks of 0 pieces"):
+        cut_chunks(text_of("a", "."), [1], 0)

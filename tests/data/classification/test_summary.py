@@ -1,4 +1,4 @@
-"""What training says of its data: classes by split, the majority, and texts and classes that look wrong."""
+"""The summary before training: classes by split, the majority, suspicious texts and classes."""
 
 import json
 
@@ -25,7 +25,7 @@ def rows(**counts):
     ]
 
 
-def test_the_summary_has_classes_by_split_and_the_majority_share(tmp_path):
+def test_the_summary_has_classes_by_split_and_the_majority_class(tmp_path):
     data = load(tmp_path / "d", train=rows(neg=6, pos=4), validation=rows(neg=1, pos=3))
     lines = summarize(data)
     assert lines[0] == "data: 2 classes in 10 train, 4 validation texts"
@@ -34,7 +34,7 @@ def test_the_summary_has_classes_by_split_and_the_majority_share(tmp_path):
         ["neg", "6", "1"],
         ["pos", "4", "3"],
     ]
-    assert "majority class: 75.0% of validation (pos)" in lines  # of train it is neg
+    assert "majority class: 75.0% of validation (pos)" in lines  # the majority of train is neg
     assert majority_shares(data) == {"train": 0.6, "validation": 0.75}
     assert majority_note(0.6131) == "majority class: 61.3%"
 
@@ -69,10 +69,10 @@ def test_many_classes_are_cut_to_the_largest(tmp_path):
             {"train": [*rows(a=3, b=3), ("", "a"), ("  ", "b")]},
             "train: 2 texts are empty; .*skip_incomplete",
         ),
-        ({"train": [*rows(a=3, b=3), ("a 0", "a")]}, "train: 1 of 7 texts is there before$"),
+        ({"train": [*rows(a=3, b=3), ("a 0", "a")]}, "train: 1 of 7 texts is repeated$"),
         (
             {"train": [*rows(a=3, b=3), ("a 0", "b")]},
-            "train: 1 of 7 texts is there before, 1 .*several labels",
+            "train: 1 of 7 texts is repeated, 1 .*several labels",
         ),
         (
             {"train": rows(a=3, b=3), "test": rows(a=2)},
@@ -80,12 +80,12 @@ def test_many_classes_are_cut_to_the_largest(tmp_path):
         ),
     ],
 )
-def test_what_looks_wrong_is_said(tmp_path, splits, message):
+def test_suspicious_data_gets_a_note(tmp_path, splits, message):
     lines = summarize(load(tmp_path / "d", **splits))
     assert [line for line in lines if __import__("re").search(message, line)]
 
 
-def test_a_class_that_a_draw_left_out_is_tied_to_the_draw(tmp_path):
+def test_the_note_on_an_absent_class_names_the_random_subset(tmp_path):
     splits = {"train": rows(a=30, b=30, c=1), "validation": rows(a=2)}
     options = {"num_train_examples": 4, "split_fractions": {}}
     lines = summarize(load(tmp_path / "d", options=options, **splits))
@@ -99,7 +99,7 @@ def test_a_class_that_a_draw_left_out_is_tied_to_the_draw(tmp_path):
 def test_all_missing_columns_are_named_at_once(tmp_path):
     (tmp_path / "a.csv").write_text("review,stars\na,1\nb,0\n")
     with pytest.raises(
-        ValueError, match="no columns 'text' and 'label'; there are .*review"
+        ValueError, match=r"no columns 'text' and 'label'; there are .*review"
     ) as caught:
         load_task("custom", source=f"file:{tmp_path}/a.csv")
     assert "columns=\"{'text': NAME, 'label': NAME}\"" in str(caught.value)
@@ -109,7 +109,7 @@ def test_data_without_faults_gets_no_note(tmp_path):
     assert len(summarize(load(tmp_path / "d", train=rows(a=30, b=30)))) == 5
 
 
-def test_empty_texts_of_a_csv_are_said_as_those_of_json(tmp_path):
+def test_empty_texts_of_csv_and_json_get_equal_notes(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n,1\na,0\nb,1\nc,0\n")
     (tmp_path / "a.jsonl").write_text(
         "\n".join(
@@ -126,7 +126,7 @@ def test_rows_that_a_field_leaves_out_are_counted(tmp_path):
     train = [*rows(a=3, b=3), ("", "a"), (None, "b"), ("no label", None)]
     with pytest.raises(
         ValueError,
-        match="row 8 has None in column 'text'; expected text; config.data.skip_incomplete",
+        match=r"row 8 has None in column 'text'; expected text; config.data.skip_incomplete",
     ):
         load(tmp_path / "d", train=[*rows(a=3, b=3), ("x", "a"), (None, "b")])
     data = load(
@@ -152,20 +152,20 @@ def test_rows_that_a_field_leaves_out_are_counted(tmp_path):
         (list("abcdef"), "each of the 6 rows has a label of its own .*a column of texts or ids"),
     ],
 )
-def test_what_is_no_class_is_refused_with_the_way_out(tmp_path, labels, message):
+def test_labels_that_are_no_classes_are_rejected_with_advice(tmp_path, labels, message):
     train = [(f"text {number}", label) for number, label in enumerate(labels)]
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "d", train=train)
 
 
-def test_one_hot_columns_are_refused_with_the_way_out(tmp_path):
+def test_one_hot_columns_are_rejected_with_advice(tmp_path):
     (tmp_path / "a.csv").write_text("text,neg,pos\na,1,0\nb,0,1\n")
     with pytest.raises(
-        ValueError, match="unknown column 'label'; .*one column with the class of each row"
+        ValueError, match=r"unknown column 'label'; .*one column with the class of each row"
     ):
         load_task("custom", source=f"file:{tmp_path}/a.csv")
     with pytest.raises(
-        ValueError, match="columns has .* as label; expected the name of one column: of one-hot"
+        ValueError, match=r"columns has .* as label; expected the name of one column: of one-hot"
     ):
         load_task("custom", source=f"file:{tmp_path}/a.csv", columns={"label": ("neg", "pos")})
 
@@ -199,7 +199,7 @@ def test_minus_one_in_every_row_of_a_benchmarks_test_split_is_no_label(tmp_path)
         encode_labels([-1], ("a", "b"), where="in")
 
 
-def test_truth_values_in_words_are_those_of_json():
+def test_truth_values_in_words_equal_json_truth_values():
     assert encode_labels(
         [True, "True", "false", "TRUE", 0], ("neg", "pos"), where="in"
     ).tolist() == [1, 1, 0, 1, 0]
@@ -209,7 +209,7 @@ def test_truth_values_in_words_are_those_of_json():
 
 
 @pytest.mark.parametrize("names", [("False", "True"), ("True", "False"), ("no", "YES"), ("1", "0")])
-def test_truth_values_are_the_classes_that_are_called_so(names):
+def test_truth_values_are_the_classes_with_their_names(names):
     truths = {"False": 0, "no": 0, "0": 0, "True": 1, "YES": 1, "1": 1}
     labels = encode_labels([True, False], names, where="in").tolist()
     assert [truths[names[number]] for number in labels] == [1, 0]
@@ -238,13 +238,15 @@ def test_a_column_of_truth_values_has_the_classes_false_and_true():
     ],
 )
 def test_texts_of_lists_and_of_numbers_with_decimals_are_no_classes(label, kind):
-    way_out = "take the place of its 1" if kind == "list" else "config.data.class_names"
-    with pytest.raises(ValueError, match=f"row 2 has the label .*{kind}.*{way_out}"):
+    advice = "take the index of its 1" if kind == "list" else "config.data.class_names"
+    with pytest.raises(ValueError, match=f"row 2 has the label .*{kind}.*{advice}"):
         classes_seen(["a", label])
-    assert encode_labels([label], ("a", label), where="in").tolist() == [1]  # where they are given
+    assert encode_labels([label], ("a", label), where="in").tolist() == [
+        1
+    ]  # if the user gives them
 
 
-def test_names_that_look_a_little_like_lists_or_numbers_are_classes():
+def test_names_that_resemble_lists_or_numbers_are_classes():
     names = ("1e5", "[NEG]", "[unused", "a,b", "e-1", "{")
     assert sorted(classes_seen([*names, *names])) == sorted(names)
 
@@ -293,9 +295,9 @@ def test_class_names_of_a_data_set_are_the_classes(tmp_path):
     )
 
 
-def test_numbers_of_any_size_are_labels_or_refused():
+def test_numbers_of_any_size_are_labels_or_rejected():
     assert classes_seen([10**400, 1, 1]) == ("1", str(10**400))
-    with pytest.raises(ValueError, match="row 1 has the label .*none of the 2 classes"):
+    with pytest.raises(ValueError, match=r"row 1 has the label .*none of the 2 classes"):
         encode_labels([10**5000], ("a", "b"), where="in")
 
 
@@ -303,12 +305,12 @@ def test_a_header_of_one_column_names_the_field_for_the_delimiter(tmp_path):
     (tmp_path / "train.csv").write_text("review^stars\ngood^1\nbad^0\n")
     with pytest.raises(
         ValueError,
-        match="there are review.stars; where that is several, .*data.delimiter; map them",
+        match=r"there are review.stars; where that is several, .*data.delimiter; map them",
     ):
         load_task("custom", source=f"file:{tmp_path / 'train.csv'}")
 
 
-def test_a_number_in_place_of_a_text_names_the_way_out(tmp_path):
+def test_a_number_in_place_of_a_text_names_the_advice(tmp_path):
     (tmp_path / "train.jsonl").write_text(
         '{"text": 5, "label": "a"}\n{"text": "b", "label": "c"}\n'
     )

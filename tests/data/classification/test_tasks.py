@@ -50,10 +50,10 @@ def test_the_table_holds_the_eight_tasks_of_the_paper_and_all_tasks_are_complete
         TASKS["sst2"].name = "other"
 
 
-def test_an_unknown_task_gets_the_nearest_names():
+def test_the_message_on_an_unknown_task_lists_the_nearest_names():
     with pytest.raises(
         ValueError,
-        match="unknown task 'sst-2'; did you mean 'sst2'.*own data goes by the task 'custom'",
+        match=r"unknown task 'sst-2'; did you mean 'sst2'.*own data goes by the task 'custom'",
     ):
         get_task("sst-2")
 
@@ -82,7 +82,7 @@ def test_mnli_keeps_matched_and_mismatched_and_leaves_out_unlabelled_tests(tmp_p
     assert data.splits["train"].text_pairs == ["h"] * 3
 
 
-def test_labelled_tests_are_what_is_reported(tmp_path):
+def test_labelled_test_splits_are_reported(tmp_path):
     data = load_task(
         "sst2", source=_write(tmp_path / "d", train=_rows(4), validation=_rows(2), test=_rows(3))
     )
@@ -141,7 +141,7 @@ def test_custom_takes_single_texts_and_pairs_and_the_classes_seen_in_train(tmp_p
     assert ordered.splits["train"].labels[:3].tolist() == [0, 1, 2]
 
 
-def test_every_class_gives_its_own_share():
+def test_stratified_splits_take_a_fraction_of_every_class():
     """407 and 238 articles: the released program would take 41 of both."""
     labels = np.array([0] * 407 + [1] * 238)
     parts = stratified_holdout_rows(labels, {"validation": 0.1, "test": 0.1}, seed=0)
@@ -156,7 +156,7 @@ def test_every_class_gives_its_own_share():
         stratified_holdout_rows(np.array([0, 1] * 10), {"test": 20}, seed=0)
 
 
-def test_small_sets_are_carved_by_class(tmp_path):
+def test_small_sets_are_split_by_class(tmp_path):
     rows = [{"text": f"t{row}", "label": "no" if row < 8 else "yes"} for row in range(40)]
     data = load_task("hyperpartisan", source=_write(tmp_path / "d", train=rows))
     assert {name: np.bincount(split.labels).tolist() for name, split in data.splits.items()} == {
@@ -180,12 +180,12 @@ def test_classes_cannot_be_read_without_a_train_split(tmp_path):
     source = _write(tmp_path / "d", test=_rows(3, text="text"))
     with pytest.raises(
         ValueError,
-        match="no train split to read the classes from; there are test: set .*class_names",
+        match=r"no train split to read the classes from; there are test: set .*class_names",
     ):
         load_task("custom", source=source)
 
 
-def test_half_characters_in_a_file_do_not_stop_a_run(tmp_path):
+def test_lone_surrogates_in_a_file_do_not_stop_a_run(tmp_path):
     rows = [{"text": "good \ud83d", "label": 0}, {"text": "bad \U0001f600", "label": 1}]
     data = load_task("custom", source=_write(tmp_path / "d", train=rows), split_fractions={})
     assert data.split("train").texts == ["good \ufffd", "bad \U0001f600"]
@@ -233,7 +233,7 @@ def test_ag_news_joins_title_and_description_and_hatexplain_takes_the_majority(t
     assert hate.splits["train"].labels.tolist() == [2, 0]
 
 
-def test_carved_splits_are_disjoint_complete_and_depend_on_the_seed_only():
+def test_splits_from_train_are_disjoint_complete_and_depend_on_the_seed_only():
     parts = holdout_rows(50, {"validation": 0.1, "test": 7}, seed=3)
     assert {name: len(rows) for name, rows in parts.items()} == {
         "validation": 5,
@@ -246,7 +246,7 @@ def test_carved_splits_are_disjoint_complete_and_depend_on_the_seed_only():
     assert not np.array_equal(parts["test"], other["test"])
 
 
-def test_smaller_training_subsets_lie_inside_larger_ones():
+def test_larger_training_subsets_contain_smaller_ones():
     small, large = subset(100, 10, seed=1), subset(100, 40, seed=1)
     assert set(small) < set(large) and len(small) == 10
 
@@ -262,7 +262,7 @@ def test_validation_does_not_move_with_the_training_subset_and_ids_count_from_ze
     assert any("20 of 54 examples drawn" in note for note in part.notes)
 
 
-def test_duplicates_are_removed_before_anything_is_carved(tmp_path):
+def test_duplicates_are_removed_before_train_is_split(tmp_path):
     rows = _rows(30, text="text") + _rows(10, text="text")
     data = load_task("imdb_package", source=_write(tmp_path / "d", train=rows))
     texts = [text for split in data.splits.values() for text in split.texts]
@@ -270,10 +270,10 @@ def test_duplicates_are_removed_before_anything_is_carved(tmp_path):
     assert data.notes[0] == "removed 10 duplicates of 40 rows"
 
 
-def test_a_source_without_train_serves_evaluation(tmp_path):
+def test_a_source_without_train_is_enough_for_evaluation(tmp_path):
     data = load_task("sst2", source=_write(tmp_path / "d", test=_rows(3)))
     assert list(data.splits) == ["test"]
-    with pytest.raises(ValueError, match="task 'sst2': unknown split 'train'; .*known: test"):
+    with pytest.raises(ValueError, match=r"task 'sst2': unknown split 'train'; .*known: test"):
         data.split("train")
 
 
@@ -286,7 +286,7 @@ def test_a_source_without_train_serves_evaluation(tmp_path):
         ([np.int64(1), np.float32(0)], ("a", "b"), [1, 0]),
     ],
 )
-def test_labels_are_read_as_names_or_numbers(labels, names, expected):
+def test_labels_are_names_or_numbers(labels, names, expected):
     encoded = encode_labels(labels, names, where="here")
     assert encoded.dtype == np.int32 and encoded.tolist() == expected
 
@@ -300,7 +300,7 @@ def test_classes_seen_are_ordered_by_number_then_name():
 def test_a_label_outside_the_classes_names_row_value_and_classes(label):
     with pytest.raises(
         ValueError,
-        match="train.csv: row 2 has the label .*none of the 2 classes neg, pos .*class_names",
+        match=r"train.csv: row 2 has the label .*none of the 2 classes neg, pos .*class_names",
     ):
         encode_labels([0, label], ("neg", "pos"), where="train.csv")
 
@@ -382,7 +382,7 @@ def test_bad_input_is_explained(tmp_path, rows, options, message):
         load_task("sst2", source=_write(tmp_path / "d", train=rows), **options)
 
 
-def test_more_examples_than_there_are_are_all(tmp_path):
+def test_a_subset_larger_than_train_is_all_of_train(tmp_path):
     found = load_task("sst2", source=_write(tmp_path / "d", train=_rows(3)), num_train_examples=9)
     assert (
         len(found.split("train")) == 3 and "train: 3 of 3 examples drawn by seed 0" in found.notes
@@ -390,7 +390,7 @@ def test_more_examples_than_there_are_are_all(tmp_path):
 
 
 def test_custom_needs_a_source_and_two_classes(tmp_path):
-    with pytest.raises(ValueError, match="has no source of its own; set config.data.source"):
+    with pytest.raises(ValueError, match=r"has no source of its own; set config.data.source"):
         load_task("custom")
     with pytest.raises(ValueError, match=r"has the classes \['0'\]; expected two or more"):
         load_task("custom", source=_write(tmp_path / "d", train=_rows(1, text="text")))

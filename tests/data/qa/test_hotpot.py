@@ -9,12 +9,13 @@ from tokenizers import normalizers
 
 from adapler_jax.data.qa import hotpot_rows
 from adapler_jax.data.qa.hotpot import HotpotQuestion, stream_hotpot
+from adapler_jax.data.qa.hotpot_context import choose_paragraphs
 from adapler_jax.data.qa.hotpot_rows import (
     ANSWER_TYPES,
-    build_hotpot_rows,
-    choose_paragraphs,
     find_answer,
+    stream_hotpot_rows,
 )
+from adapler_jax.data.tokenization.templates import join_chunks
 from tests.data.vocabulary import build_core, build_roberta_core, words_of
 
 WORDS = ("who", "made", "film", "she", "did", "was", "ada", "café", "the")
@@ -39,6 +40,10 @@ QUESTION = HotpotQuestion(
     "bridge",
 )
 LIMITS = {"max_length": 64, "max_question_tokens": 5, "max_sentences": 5, "max_answers": 3}
+
+
+def build_rows(questions, core, **limits):
+    return join_chunks(list(stream_hotpot_rows(questions, core, **limits)))
 
 
 def read(folder, item):
@@ -95,7 +100,7 @@ def test_an_item_without_names_is_explained(tmp_path):
 
 def test_every_field_of_a_row():
     core = build_core(WORDS)
-    rows = build_hotpot_rows([QUESTION], core, **LIMITS)
+    rows = build_rows([QUESTION], core, **LIMITS)
     assert (
         words_of(core, rows.tokens[0])
         == (
@@ -144,22 +149,18 @@ def test_every_field_of_a_row():
 def test_yes_and_no_are_no_spans(answer, kind):
     facts = (("A", 0),)
     question = HotpotQuestion("1", "q", answer, (("A", ("yes no one",)),), facts, "")
-    rows = build_hotpot_rows([question], build_core(), **LIMITS)
+    rows = build_rows([question], build_core(), **LIMITS)
     assert ANSWER_TYPES[rows.answer_type[0]] == {1: "yes", 2: "no", 0: "span"}[kind]
     assert answer_texts(rows, 0) == (["no one"] if answer == "no one" else [])
 
 
 def test_a_row_is_cut_with_its_sentences_and_answers():
     core = build_core(WORDS)
-    cut = build_hotpot_rows(
-        [QUESTION], core, **LIMITS | {"max_length": 18, "max_question_tokens": 3}
-    )
+    cut = build_rows([QUESTION], core, **LIMITS | {"max_length": 18, "max_question_tokens": 3})
     assert words_of(core, cut.tokens[0]) == (
         "[CLS] who made film [SEP] [unused1] film a [unused2] ada made i ##t . she did . [SEP]".split()
     )
-    cut = build_hotpot_rows(
-        [QUESTION], core, **LIMITS | {"max_length": 24, "max_question_tokens": 5}
-    )
+    cut = build_rows([QUESTION], core, **LIMITS | {"max_length": 24, "max_question_tokens": 5})
     assert (
         words_of(core, cut.tokens[0])[-4:] == ["ada", "[unused2]", "🎬", "[SEP]"]
         and len(cut.tokens[0]) == 24
@@ -167,7 +168,7 @@ def test_a_row_is_cut_with_its_sentences_and_answers():
     assert cut.sentence_RS2[0].tolist() == [[11, 15], [16, 18], [22, 22], [-1, -1], [-1, -1]]
     assert cut.supporting_RS[0].tolist() == [1, 0, 0, -1, -1] and len(cut.facts[0]) == 3
     assert cut.span_RA2[0].tolist() == [[11, 11], [-1, -1], [-1, -1]]
-    inside = build_hotpot_rows([QUESTION], core, **LIMITS | {"max_length": 14})
+    inside = build_rows([QUESTION], core, **LIMITS | {"max_length": 14})
     assert inside.sentence_RS2[0, 0].tolist() == [11, 12] and inside.supporting_RS[0].tolist() == [
         1,
         -1,
@@ -179,7 +180,7 @@ def test_a_row_is_cut_with_its_sentences_and_answers():
 
 
 def test_sentences_and_answers_are_counted_off():
-    rows = build_hotpot_rows(
+    rows = build_rows(
         [QUESTION], build_core(WORDS), **LIMITS | {"max_sentences": 2, "max_answers": 1}
     )
     assert rows.sentence_RS2.tolist() == [[[11, 15], [16, 18]]] and rows.facts[0] == (
@@ -193,7 +194,7 @@ def test_sentences_and_answers_are_counted_off():
 def test_an_answer_that_is_cut_off_is_no_span():
     question = HotpotQuestion("1", "q", "b c", (("A", ("a b c",)),), (("A", 0),), "")
     for length, found in ((12, ["b c"]), (10, ["b c"]), (9, []), (8, [])):
-        rows = build_hotpot_rows(
+        rows = build_rows(
             [question], build_core(), **LIMITS | {"max_length": length, "max_question_tokens": 1}
         )
         assert answer_texts(rows, 0) == found
@@ -215,7 +216,7 @@ def test_an_answer_that_is_cut_off_is_no_span():
 )
 def test_answers_of_every_script_survive(sentence, answer, found):
     question = HotpotQuestion("1", "q", answer, (("🎬 é", ("日", sentence)),), (("🎬 é", 1),), "")
-    assert answer_texts(build_hotpot_rows([question], build_core(), **LIMITS), 0) == found
+    assert answer_texts(build_rows([question], build_core(), **LIMITS), 0) == found
 
 
 def test_accents_that_the_tokenizer_takes_off_are_in_the_answer():
@@ -224,7 +225,7 @@ def test_accents_that_the_tokenizer_takes_off_are_in_the_answer():
     question = HotpotQuestion(
         "1", "q", "cafe\u0301", (("e\u0301", ("a cafe\u0301 b",)),), (("e\u0301", 0),), ""
     )
-    assert answer_texts(build_hotpot_rows([question], core, **LIMITS), 0) == ["cafe\u0301"]
+    assert answer_texts(build_rows([question], core, **LIMITS), 0) == ["cafe\u0301"]
 
 
 def test_an_answer_is_whole_where_no_letter_goes_on():
@@ -238,16 +239,16 @@ def test_an_answer_is_whole_where_no_letter_goes_on():
 
 
 def test_gold_paragraphs_are_always_chosen():
-    def choose(room, seed=0):
+    def choose(capacity, seed=0):
         return choose_paragraphs(
-            [5, 4, 5, 4, 5], [0, 1, 0, 1, 0], room, np.random.default_rng(seed)
+            [5, 4, 5, 4, 5], [0, 1, 0, 1, 0], capacity, rng=np.random.default_rng(seed)
         )
 
     assert sorted(choose(0)) == sorted(choose(12)) == [1, 3]
     assert sorted(choose(23)) == [0, 1, 2, 3, 4]
     found = {tuple(choose(18, seed)) for seed in range(60)}
     assert all({1, 3} < set(order) and len(order) == 4 for order in found) and len(found) > 20
-    assert choose_paragraphs([], [], 5, np.random.default_rng(0)) == []
+    assert choose_paragraphs([], [], 5, rng=np.random.default_rng(0)) == []
 
 
 def test_training_shuffles_by_its_seed_and_keeps_the_facts():
@@ -258,23 +259,23 @@ def test_training_shuffles_by_its_seed_and_keeps_the_facts():
     limits = LIMITS | {"max_length": 40, "max_question_tokens": 1, "max_sentences": 80}
     orders = set()
     for seed in range(8):
-        rows = build_hotpot_rows([question], core, **limits, shuffle_seed=seed)
-        again = build_hotpot_rows([question], core, **limits, shuffle_seed=seed)
+        rows = build_rows([question], core, **limits, shuffle_seed=seed)
+        again = build_rows([question], core, **limits, shuffle_seed=seed)
         np.testing.assert_array_equal(rows.tokens.values, again.tokens.values)
         assert answer_texts(rows, 0) == ["k"] and (rows.supporting_RS[0] == 1).sum() == 2
         assert len(rows.facts[0]) == 8 and rows.tokens.lengths[0] <= 40
         orders.add(rows.facts[0])
     assert len(orders) == 8
-    two = build_hotpot_rows([question, question], core, **limits, shuffle_seed=0)
+    two = build_rows([question, question], core, **limits, shuffle_seed=0)
     assert two.facts[0] != two.facts[1]
 
 
 def test_markers_must_be_in_the_vocabulary_and_others_may_be_named():
     with pytest.raises(ValueError, match=r"the vocabulary has no '\[unused1\]'"):
-        build_hotpot_rows([QUESTION], build_roberta_core(), **LIMITS)
+        build_rows([QUESTION], build_roberta_core(), **LIMITS)
     core = build_roberta_core()
     core.add_special_tokens(["<title>", "</title>"])
-    rows = build_hotpot_rows(
+    rows = build_rows(
         [QUESTION], core, **LIMITS | {"max_length": 99}, markers=("<title>", "</title>")
     )
     assert answer_texts(rows, 0) == ["Ada", "Ada"] and "🎬" in rows.contexts[0]
@@ -282,13 +283,13 @@ def test_markers_must_be_in_the_vocabulary_and_others_may_be_named():
 
 def test_lengths_without_room_for_a_context_are_refused():
     with pytest.raises(
-        ValueError, match="max_length 83 holds no context beside 80 question tokens; raise it"
+        ValueError, match="max_length 83 holds no context after 80 question tokens; raise it"
     ):
-        build_hotpot_rows([], build_core(), max_length=83)
+        build_rows([], build_core(), max_length=83)
 
 
 def test_no_questions_are_no_rows():
-    rows = build_hotpot_rows([], build_core())
+    rows = build_rows([], build_core())
     assert (
         len(rows) == 0
         and rows.span_RA2.shape == (0, 8, 2)
@@ -319,7 +320,7 @@ def test_rows_never_exceed_their_length_and_every_place_is_in_them(
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hotpot_rows, "_CHUNK", chunk)
-        rows = build_hotpot_rows(
+        rows = build_rows(
             questions, build_core(), max_length=length, max_question_tokens=6, shuffle_seed=seed
         )
     assert rows.ids == ["0", "1", "2", "3"] and rows.tokens.lengths.max() <= length

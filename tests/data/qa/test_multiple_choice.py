@@ -9,10 +9,10 @@ from hypothesis import given, settings, strategies
 
 from adapler_jax.data.qa import multiple_choice as choices
 from adapler_jax.data.qa.multiple_choice import (
-    ChoiceQuestion,
-    build_choice_rows,
-    stream_choice_rows,
-    stream_choices,
+    MultipleChoiceQuestion,
+    build_multiple_choice_rows,
+    stream_multiple_choice,
+    stream_multiple_choice_rows,
 )
 from tests.data.vocabulary import build_core, build_roberta_core, words_of
 
@@ -40,10 +40,12 @@ DREAM = [
     "5-510",
 ]
 RACE_QUESTIONS = [
-    ChoiceQuestion(
+    MultipleChoiceQuestion(
         "high1.txt-0", "The film\nwas good.", "The film was _ .", ("bad", "good", "A", "B"), 1
     ),
-    ChoiceQuestion("high1.txt-1", "The film\nwas good.", "Who?", ("she", "a man", "日本", ""), 3),
+    MultipleChoiceQuestion(
+        "high1.txt-1", "The film\nwas good.", "Who?", ("she", "a man", "日本", ""), 3
+    ),
 ]
 
 
@@ -54,15 +56,17 @@ def write(path, content):
 
 def read(folder, item, split="train"):
     write(folder / f"{split}.jsonl", json.dumps(item) + "\n")
-    return list(stream_choices(f"file:{folder}", split=split))
+    return list(stream_multiple_choice(f"file:{folder}", split=split))
 
 
 def ask(article, question, options, label=0, name="q"):
-    return ChoiceQuestion(name, article, question, tuple(options), label)
+    return MultipleChoiceQuestion(name, article, question, tuple(options), label)
 
 
 def test_lines_of_named_fields_are_questions(tmp_path):
-    assert read(tmp_path, FLAT) == [ChoiceQuestion("1-0", "é 🎬", "Who?", ("the man", "she"), 1)]
+    assert read(tmp_path, FLAT) == [
+        MultipleChoiceQuestion("1-0", "é 🎬", "Who?", ("the man", "she"), 1)
+    ]
     assert read(tmp_path, {**FLAT, "label": None, "answer": "A"})[0].label == 0
     assert read(tmp_path, {**FLAT, "label": None, "answer": "she"})[0].label == 1
     assert (
@@ -76,7 +80,8 @@ def test_lines_of_named_fields_are_questions(tmp_path):
     )  # the text of an option
     assert read(tmp_path, {**FLAT, "example_id": None, "id": 7}, "validation")[0].id == "7"
     assert (
-        list(stream_choices(f"file:{tmp_path}/validation.jsonl", split="validation"))[0].id == "7"
+        list(stream_multiple_choice(f"file:{tmp_path}/validation.jsonl", split="validation"))[0].id
+        == "7"
     )
 
 
@@ -87,7 +92,7 @@ def test_links_out_of_the_folder_of_race_are_refused(tmp_path, link):
     (tmp_path / "data" / link).parent.mkdir(parents=True)
     (tmp_path / "data" / link).symlink_to(target)
     with pytest.raises(ValueError, match="which is outside of"):
-        list(stream_choices(f"file:{tmp_path / 'data'}", split="validation", level="high"))
+        list(stream_multiple_choice(f"file:{tmp_path / 'data'}", split="validation", level="high"))
 
 
 def test_race_is_read_as_it_is_published(tmp_path):
@@ -95,20 +100,20 @@ def test_race_is_read_as_it_is_published(tmp_path):
     write(tmp_path / "dev/middle/9.txt", json.dumps({**RACE, "id": "middle9.txt"}, indent=1))
     write(tmp_path / "train/high/1.txt", json.dumps({**RACE, "id": "other"}))
     source = f"file:{tmp_path}"
-    assert list(stream_choices(source, split="validation", level="high")) == RACE_QUESTIONS
-    names = [question.id for question in stream_choices(source, split="validation")]
+    assert list(stream_multiple_choice(source, split="validation", level="high")) == RACE_QUESTIONS
+    names = [question.id for question in stream_multiple_choice(source, split="validation")]
     assert names == ["middle9.txt-0", "middle9.txt-1", "high1.txt-0", "high1.txt-1"]
     with pytest.raises(ValueError, match="RACE has the levels middle and high; found 'low'"):
-        stream_choices(source, split="validation", level="low")
-    with pytest.raises(ValueError, match="holds no .txt files of RACE"):
-        stream_choices(source, split="train", level="middle")
+        stream_multiple_choice(source, split="validation", level="low")
+    with pytest.raises(ValueError, match=r"holds no .txt files of RACE"):
+        stream_multiple_choice(source, split="train", level="middle")
 
 
 def test_dream_is_read_as_it_is_published(tmp_path):
     write(tmp_path / "dev.json", json.dumps([DREAM, [*DREAM[:2], "5-511"]]))
-    found = list(stream_choices(f"file:{tmp_path}", split="validation"))
+    found = list(stream_multiple_choice(f"file:{tmp_path}", split="validation"))
     article = "M: Who is she?\nW: A man."
-    assert found[0] == ChoiceQuestion("5-510-0", article, "Who?", ("she", "a man"), 1)
+    assert found[0] == MultipleChoiceQuestion("5-510-0", article, "Who?", ("she", "a man"), 1)
     assert [question.id for question in found] == ["5-510-0", "5-510-1", "5-511-0", "5-511-1"]
 
 
@@ -123,9 +128,9 @@ def test_other_sources_are_tables(tmp_path, monkeypatch):
     write(tmp_path / "x/train.jsonl", json.dumps(RACE))
     tables = choices.load_source(f"file:{tmp_path}/x")
     monkeypatch.setattr(choices, "load_source", lambda source: tables)
-    assert list(stream_choices("hf:race", split="train")) == RACE_QUESTIONS
+    assert list(stream_multiple_choice("hf:race", split="train")) == RACE_QUESTIONS
     with pytest.raises(ValueError, match="hf:race has no split 'test'; there are train"):
-        stream_choices("hf:race", split="test")
+        stream_multiple_choice("hf:race", split="test")
 
 
 @pytest.mark.parametrize(
@@ -181,13 +186,13 @@ def test_what_is_no_question_is_explained(tmp_path, item, message):
 def test_another_number_of_options_is_named(tmp_path):
     more = {**FLAT, "example_id": "9", "options": ["a", "b", "c"]}
     write(tmp_path / "train.jsonl", "\n".join(map(json.dumps, [FLAT, FLAT, more])))
-    found = stream_choices(f"file:{tmp_path}", split="train")
+    found = stream_multiple_choice(f"file:{tmp_path}", split="train")
     assert next(found) == next(found)
     message = r"question 3 \('9'\) has 3 options; expected 2, as question 1 has: leave it out"
     with pytest.raises(ValueError, match=message):
         next(found)
     with pytest.raises(ValueError, match="question 2"):
-        build_choice_rows(
+        build_multiple_choice_rows(
             [ask("", "", "ab"), ask("", "", "abc")], build_core(), max_length=8, max_option_tokens=2
         )
 
@@ -198,7 +203,7 @@ def test_rows_are_article_question_and_option():
         ask("The film was good.", "Was _ good?", ["film", "the man"], 1, "x"),
         ask("é 🎬", "", ["", "café"]),
     ]
-    rows = build_choice_rows(questions, core, max_length=32, max_option_tokens=8)
+    rows = build_multiple_choice_rows(questions, core, max_length=32, max_option_tokens=8)
     article, asked = (
         ["[CLS]", "the", "film", "was", "good", ".", "[SEP]"],
         ["was", "_", "good", "?"],
@@ -224,7 +229,7 @@ def test_rows_are_article_question_and_option():
 
 def test_the_article_makes_room_for_the_longest_option():
     core = build_core(WORDS)
-    rows = build_choice_rows(
+    rows = build_multiple_choice_rows(
         [ask("the film was good . she is bad", "who", ["man", "the film was"])],
         core,
         max_length=12,
@@ -238,7 +243,7 @@ def test_the_article_makes_room_for_the_longest_option():
 
 def test_a_long_question_loses_its_beginning_so_that_options_differ():
     core = build_core(WORDS)
-    rows = build_choice_rows(
+    rows = build_multiple_choice_rows(
         [ask("the", "who is the man", ["good", "bad"])], core, max_length=8, max_option_tokens=3
     )
     assert [words_of(core, rows.tokens[row])[-4:-1] for row in range(2)] == [
@@ -249,7 +254,9 @@ def test_a_long_question_loses_its_beginning_so_that_options_differ():
 
 def test_robertas_form_has_two_ends_in_the_middle_and_one_segment():
     core = build_roberta_core()
-    rows = build_choice_rows([ask("a", "b", ["c", "d"])], core, max_length=12, max_option_tokens=4)
+    rows = build_multiple_choice_rows(
+        [ask("a", "b", ["c", "d"])], core, max_length=12, max_option_tokens=4
+    )
     assert words_of(core, rows.tokens[1]) == ["<s>", "a", "</s>", "</s>", "b", "Ġ", "d", "</s>"]
     assert not rows.segments.values.any()
 
@@ -261,13 +268,13 @@ def test_lengths_without_room_for_an_article_are_refused(max_length, max_option_
     with pytest.raises(
         ValueError, match="and no article; expected max_option_tokens between 1 and"
     ):
-        build_choice_rows(
+        build_multiple_choice_rows(
             [], build_core(), max_length=max_length, max_option_tokens=max_option_tokens
         )
 
 
 def test_no_questions_are_no_rows():
-    rows = build_choice_rows([], build_core(), max_length=512)
+    rows = build_multiple_choice_rows([], build_core(), max_length=512)
     assert (len(rows), rows.num_options, rows.ids) == (0, 0, []) and rows.labels.dtype == np.int32
 
 
@@ -277,13 +284,13 @@ def test_chunks_change_no_row_and_an_article_is_tokenized_once(monkeypatch):
         ask(f"the film {number // 3}", f"who {number}", "ab", number % 2, str(number))
         for number in range(7)
     ]
-    whole = build_choice_rows(questions, core, max_length=24, max_option_tokens=12)
+    whole = build_multiple_choice_rows(questions, core, max_length=24, max_option_tokens=12)
     seen, original = [], choices.token_rows
     monkeypatch.setattr(
         choices, "token_rows", lambda core, texts: seen.append(len(texts)) or original(core, texts)
     )
     monkeypatch.setattr(choices, "_CHUNK", 3)
-    chunked = build_choice_rows(questions, core, max_length=24, max_option_tokens=12)
+    chunked = build_multiple_choice_rows(questions, core, max_length=24, max_option_tokens=12)
     assert seen == [1, 6, 1, 6, 1, 2]
     for name in ("labels", "question"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(chunked, name))
@@ -291,7 +298,9 @@ def test_chunks_change_no_row_and_an_article_is_tokenized_once(monkeypatch):
         np.testing.assert_array_equal(getattr(whole, name).values, getattr(chunked, name).values)
         np.testing.assert_array_equal(getattr(whole, name).offsets, getattr(chunked, name).offsets)
     assert chunked.ids == whole.ids == [str(number) for number in range(7)]
-    parts = list(stream_choice_rows(iter(questions), core, max_length=24, max_option_tokens=12))
+    parts = list(
+        stream_multiple_choice_rows(iter(questions), core, max_length=24, max_option_tokens=12)
+    )
     assert [part.question.tolist()[-1] for part in parts] == [2, 2, 0]
 
 
@@ -299,7 +308,7 @@ TEXTS = strategies.text(alphabet="ab é🎬\u0301日\ud83c.?\n", max_size=20)
 SETS = strategies.integers(2, 4).flatmap(
     lambda count: strategies.lists(
         strategies.builds(
-            ChoiceQuestion,
+            MultipleChoiceQuestion,
             id=strategies.just("q"),
             article=TEXTS,
             question=TEXTS,
@@ -322,7 +331,7 @@ def test_rows_hold_every_option_and_a_beginning_of_the_article(
     questions, max_length, max_option_tokens
 ):
     core = build_core()
-    rows = build_choice_rows(
+    rows = build_multiple_choice_rows(
         questions, core, max_length=max_length, max_option_tokens=max_option_tokens
     )
     num_options = rows.num_options

@@ -13,7 +13,7 @@ from adapler_jax.data.qa.questions import (
     Question,
     ReadStats,
     find_answers,
-    parse_row,
+    parse_question,
     question_splits,
     stream_questions,
 )
@@ -174,7 +174,7 @@ def test_a_damaged_gzip_is_named(tmp_path):
     for content in (gzip.compress(lines(*MRQA).encode())[:-20], b"plain"):
         path.write_bytes(content)
         with pytest.raises(
-            ValueError, match="train.jsonl.gz is not a whole gzip file: .*; fetch it again"
+            ValueError, match=r"train.jsonl.gz is not a whole gzip file: .*; fetch it again"
         ):
             list(stream_questions(f"file:{path}", split="train"))
 
@@ -197,16 +197,16 @@ def test_triviaqas_files_give_a_question_a_document(tmp_path):
         (tmp_path / "evidence" / name).parent.mkdir(parents=True)
         (tmp_path / "evidence" / name).write_text(text, encoding="utf-8")
     (tmp_path / "qa").mkdir()
-    path, tally = tmp_path / "qa" / "wikipedia-train.json", ReadStats()
+    path, stats = tmp_path / "qa" / "wikipedia-train.json", ReadStats()
     content = json.dumps({"Data": rows, "Domain": "Wikipedia", "Version": 1.0}, indent=4)
     aliases = ("Londres", "Lon-don", "London")
-    assert read(path, content, skip_mismatched=True, tally=tally) == [
+    assert read(path, content, skip_mismatched=True, stats=stats) == [
         Question(
             "tc_1--Ada.txt", "Where?", "Ada in LONDON,\nnot in Londonderry", aliases, ((7, 13),)
         ),
         Question("tc_2--1/1.txt", "Where?", "", (), ()),
     ]
-    assert (tally.num_questions, tally.num_skipped) == (2, 1) and "gone.txt" in tally.first_skipped
+    assert (stats.num_questions, stats.num_skipped) == (2, 1) and "gone.txt" in stats.first_skipped
     with pytest.raises(ValueError, match=r"item 1 \(id tc_1--gone.txt\): there is no document"):
         read(path, content)
 
@@ -351,7 +351,7 @@ def texts(*values):
 
 def questions_of(*rows):
     """The questions of rows of tensorflow-datasets."""
-    return [parse_row(row, where) for where, row in tfds_rows(rows, "tfds:x train")]
+    return [parse_question(row, where) for where, row in tfds_rows(rows, "tfds:x train")]
 
 
 def test_rows_of_tensorflow_datasets_squad_are_read():
@@ -420,7 +420,7 @@ def test_a_document_that_triviaqa_has_in_several_files_is_one_question(tmp_path)
     (question,) = read(tmp_path / "qa/train.jsonl", lines(row, row))
     assert (question.id, question.answers) == ("tc_1--Ada.txt", ("London",))
     flat = {"id": "1", "question": "Where?", "context": "in London", "aliases": ["London"]}
-    with pytest.raises(ValueError, match="questions 1 and 2, .* have one id"):
+    with pytest.raises(ValueError, match=r"questions 1 and 2, .* have one id"):
         read(tmp_path / "flat.jsonl", lines(flat, flat | {"context": "in Paris"}))
 
 
@@ -455,7 +455,7 @@ def test_folders_have_the_splits_that_their_files_name(tmp_path):
     with pytest.raises(ValueError, match="unknown split 'valid'; did you mean 'validation'"):
         stream_questions(source, split="valid")
     (tmp_path / "train-v2.0.json").write_text(lines(FLAT))
-    with pytest.raises(ValueError, match="'train-v2.0.json' are both the split 'train'; keep one"):
+    with pytest.raises(ValueError, match=r"'train-v2.0.json' are both the split 'train'; keep one"):
         question_splits(source)
 
 
@@ -567,15 +567,15 @@ def test_bad_spans_of_mrqa_are_named(detected, message):
         "detected_answers": detected,
     }
     with pytest.raises(ValueError, match=message):
-        parse_row(row, "x: line 1")
+        parse_question(row, "x: line 1")
 
 
 def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
-    tally = ReadStats()
+    stats = ReadStats()
     rows = [WRONG | {"id": "0"}, FLAT, WRONG | {"id": "2"}]
-    assert read(tmp_path / "a.jsonl", lines(*rows), skip_mismatched=True, tally=tally) == [QUESTION]
-    assert (tally.num_questions, tally.num_skipped) == (1, 2)
-    (note,) = tally.notes()
+    assert read(tmp_path / "a.jsonl", lines(*rows), skip_mismatched=True, stats=stats) == [QUESTION]
+    assert (stats.num_questions, stats.num_skipped) == (1, 2)
+    (note,) = stats.notes()
     assert (
         note.startswith("skipped 2 of 3 questions; the first: ")
         and "a.jsonl: line 1 (id 0)" in note
@@ -590,14 +590,14 @@ def test_mismatched_rows_are_skipped_and_counted_when_asked(tmp_path):
 def test_an_id_that_comes_twice_is_refused(tmp_path):
     rows = [FLAT | {"id": name} for name in ("a", "b", "c", "b")]
     with pytest.raises(
-        ValueError, match="a.jsonl: questions 2 and 4, skipped ones not counted, have one id; give"
+        ValueError, match=r"a.jsonl: questions 2 and 4, skipped ones not counted, have one id; give"
     ):
         read(tmp_path / "a.jsonl", lines(*rows))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "[]", '{"data": []}', lines(MRQA[0])])
 def test_a_file_without_questions_is_refused(tmp_path, content):
-    with pytest.raises(ValueError, match="a.json gives no questions; it holds none"):
+    with pytest.raises(ValueError, match=r"a.json gives no questions; it holds none"):
         read(tmp_path / "a.json", content)
 
 
@@ -618,7 +618,7 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path, name, start):
     ],
 )
 def test_a_file_that_goes_on_behind_its_list_is_refused(tmp_path, content, found):
-    with pytest.raises(ValueError, match="a.json goes on behind its list with") as error:
+    with pytest.raises(ValueError, match=r"a.json continues after its list with") as error:
         read(tmp_path / "a.json", content)
     error.match(re.escape(found))
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from adapler_jax.data.qa.tasks import READING_TASKS, load_reading, resolve_sources
+from adapler_jax.data.qa.tasks import QA_TASKS, load_qa_task, resolve_sources
 from tests.data.vocabulary import build_core, words_of
 
-READING = {
+QA_CONFIG = {
     "max_question_tokens": 4,
     "max_sentences": 20,
     "max_answers": 2,
@@ -51,8 +51,8 @@ def write(folder, item, counts):
 
 
 def load(name, source, **changes):
-    settings = {"max_length": 32, "reading": READING, "source": source} | changes
-    return load_reading(name, CORE, **settings)
+    settings = {"max_length": 32, "qa_config": QA_CONFIG, "source": source} | changes
+    return load_qa_task(name, CORE, **settings)
 
 
 def test_published_hotpotqa_is_trained_chosen_and_reported_on_different_questions(tmp_path):
@@ -124,7 +124,7 @@ def test_a_file_given_for_a_split_is_read_whatever_split_its_name_says(tmp_path)
         hotpot,
         {"hotpot_train_v1.1": 1, "hotpot_dev_distractor_v1": 1, "hotpot_dev_fullwiki_v1": 1},
     )
-    task, dev = READING_TASKS["hotpotqa"], f"file:{tmp_path / 'hotpot_dev_fullwiki_v1.json'}"
+    task, dev = QA_TASKS["hotpotqa"], f"file:{tmp_path / 'hotpot_dev_fullwiki_v1.json'}"
     found = resolve_sources(task, f"file:{tmp_path}", {"test": dev})
     assert found == {"train": (f"file:{tmp_path}", "train"), "test": (dev, "validation")}
     with pytest.raises(ValueError, match="expected one validation file: name the file itself"):
@@ -142,7 +142,8 @@ def test_a_file_given_for_a_split_is_read_whatever_split_its_name_says(tmp_path)
 def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
     source = write(tmp_path, hotpot, {"train": 2, "dev": 1})
     with pytest.raises(
-        ValueError, match="none fell to the split validation .shares: validation 1e-09.; give"
+        ValueError,
+        match=r"split validation received no texts of train .fractions: validation 1e-09.; give",
     ):
         load("hotpotqa", source, split_fractions={"validation": 1e-9})
 
@@ -150,6 +151,6 @@ def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
 @pytest.mark.parametrize("name", ["hotpotqa", "wikihop"])
 def test_a_missing_folder_is_told(tmp_path, name):
     with pytest.raises(
-        ValueError, match="no file or folder .*none'; give file:PATH with an existing path"
+        ValueError, match=r"no file or folder .*none'; give file:PATH with an existing path"
     ):
         load(name, f"file:{tmp_path / 'none'}")

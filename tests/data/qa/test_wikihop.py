@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies
 from adapler_jax.data.qa.wikihop import (
     WikihopQuestion,
     build_wikihop_rows,
-    share_out,
+    distribute_tokens,
     stream_wikihop,
     stream_wikihop_rows,
 )
@@ -104,21 +104,20 @@ def test_supports_are_shared_out_over_rows_that_repeat_query_and_candidates():
     np.testing.assert_array_equal(fewer.tokens[1], rows.tokens[1])
 
 
-def test_a_text_goes_on_in_the_next_row_behind_a_marker():
+def test_a_text_continues_in_the_next_row_after_a_marker():
     prefix, marker = np.array([9]), np.array([0])
     texts = [np.array([1, 2, 3]), np.array([], int), np.array([4, 5, 6, 7, 8])]
 
-    def share(room, max_packed_questions):
-        return [
-            row.tolist() for row in share_out(prefix, texts, marker, room, max_packed_questions)
-        ]
+    def distribute(num_slots, max_rows):
+        rows = distribute_tokens(prefix, texts, marker, num_slots=num_slots, max_rows=max_rows)
+        return [row.tolist() for row in rows]
 
-    assert share(6, 9) == [[9, 0, 1, 2, 3], [9, 0, 4, 5, 6, 7], [9, 0, 8]]
-    assert share(7, 9) == [[9, 0, 1, 2, 3, 0, 4], [9, 0, 5, 6, 7, 8]] and share(7, 1) == [
+    assert distribute(6, 9) == [[9, 0, 1, 2, 3], [9, 0, 4, 5, 6, 7], [9, 0, 8]]
+    assert distribute(7, 9) == [[9, 0, 1, 2, 3, 0, 4], [9, 0, 5, 6, 7, 8]] and distribute(7, 1) == [
         [9, 0, 1, 2, 3, 0, 4]
     ]
-    assert share(20, 1) == [[9, 0, 1, 2, 3, 0, 4, 5, 6, 7, 8]]
-    assert share(2, 9) == share(1, 9) == [[9]]
+    assert distribute(20, 1) == [[9, 0, 1, 2, 3, 0, 4, 5, 6, 7, 8]]
+    assert distribute(2, 9) == distribute(1, 9) == [[9]]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_too_many_candidates_are_refused():
         build_wikihop_rows([QUESTION], build_core(), max_candidates=1)
     with pytest.raises(
         ValueError,
-        match="markers a row of 1 tokens beside the special ones cannot hold; raise max_le",
+        match="markers do not fit into a row of 1 tokens without the special ones; raise max_le",
     ):
         build_wikihop_rows([QUESTION], build_core(), max_length=3)
 

@@ -143,10 +143,10 @@ def test_of_two_that_prepare_the_same_windows_one_writes_and_the_other_waits(cor
 def test_files_of_others_are_never_deleted(core, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(
-        ValueError, match="holds 'thesis.txt', which would be lost; give an own folder"
+        ValueError, match=r"holds 'thesis.txt', which would be lost; give an own folder"
     ):
         store_windows(iter_windows(QUESTIONS, core, **SETTINGS), tmp_path)
-    with pytest.raises(ValueError, match="holds 'thesis.txt'"):
+    with pytest.raises(ValueError, match=r"holds 'thesis.txt'"):
         store_questions(QUESTIONS, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -309,7 +309,7 @@ def test_a_tokenizer_without_a_frame_for_pairs_is_refused(letters):
     [
         (
             {"max_length": 5},
-            "max_length 5 leaves no room for the text beside 3 special tokens and max_question_tokens 2",
+            "max_length 5 leaves no room for the text after 3 special tokens and max_question_tokens 2",
         ),
         ({"doc_stride": 0}, "doc_stride is 0; expected at least 1"),
         ({"max_question_tokens": 0}, "max_question_tokens is 0"),

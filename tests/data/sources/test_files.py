@@ -74,7 +74,7 @@ def test_every_kind_of_file_gives_the_same_columns(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
-def test_columns_that_are_not_asked_for_are_named_but_not_kept(tmp_path, kind):
+def test_other_columns_are_named_but_not_kept(tmp_path, kind):
     _write(tmp_path / f"train.{kind}", kind)
     table = load_files(str(tmp_path), columns={"text"})["train"]
     assert (
@@ -130,7 +130,7 @@ def test_a_single_file_is_train_unless_its_name_says_otherwise(tmp_path, name, s
     assert set(load_files(str(tmp_path / name))) == {split}
 
 
-def test_two_files_for_one_split_are_refused(tmp_path):
+def test_two_files_for_one_split_raise(tmp_path):
     _write(tmp_path / "dev.csv", "csv")
     _write(tmp_path / "validation.jsonl", "jsonl")
     with pytest.raises(ValueError, match="both the split 'validation'"):
@@ -144,7 +144,7 @@ def test_a_tsv_with_loose_quotes_keeps_them(tmp_path):
     assert table.columns == {"sentence": ['"open quote', '"it " ends'], "label": ["1", "0"]}
 
 
-def test_tsv_quotes_around_whole_rows_are_plain(tmp_path):
+def test_tsv_quotes_around_whole_rows_are_characters(tmp_path):
     path = tmp_path / "glue.tsv"
     path.write_text('text\tlabel\n"good film\t1\na film\t2\n\nbad film"\t3\n', encoding="utf-8")
     columns = {"text": ['"good film', "a film", 'bad film"'], "label": ["1", "2", "3"]}
@@ -161,7 +161,7 @@ def test_tsv_quotes_around_whole_rows_are_plain(tmp_path):
     )
 
 
-def test_carriage_returns_inside_of_texts_stay(tmp_path):
+def test_carriage_returns_inside_texts_stay(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'text,label\r\n"two\r\nlines",1\r\n')
     assert load_files(str(tmp_path / "a.csv"))["train"].columns == {
         "text": ["two\r\nlines"],
@@ -170,7 +170,7 @@ def test_carriage_returns_inside_of_texts_stay(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
-def test_a_column_that_is_there_twice_is_refused_where_it_is_wanted(tmp_path, kind):
+def test_a_duplicate_column_raises_only_if_it_is_read(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     if kind == "parquet":
         arrays = [pyarrow.array([text]) for text in "abc"]
@@ -199,7 +199,7 @@ def test_json_lines_end_at_line_feeds_only(tmp_path):
     assert load_files(str(path))["train"].columns["text"] == ["one\u2028two\x85three"]
 
 
-def test_files_that_are_put_after_each_other_are_one(tmp_path):
+def test_concatenated_files_are_one(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('\ufeff{"text": "a"}\n\ufeff{"text": "b"}\n')
     assert load_files(str(path))["train"].columns["text"] == ["a", "b"]
@@ -248,43 +248,43 @@ def test_keys_missing_from_some_json_rows_become_none(tmp_path):
         ("a.doc", b"", "unknown file kind 'doc'"),
     ],
 )
-def test_malformed_files_say_what_and_where(tmp_path, name, content, message):
+def test_errors_of_malformed_files_name_problem_and_location(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_files(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("read", [load_files, read_streamed])
-def test_parquet_that_cannot_be_decoded_is_named(tmp_path, read):
+def test_errors_of_undecodable_parquet_name_the_file(tmp_path, read):
     path = tmp_path / "a.parquet"
     path.write_bytes(damaged_parquet())
-    with pytest.raises(ValueError, match="a.parquet is not a readable Parquet file: .*"):
+    with pytest.raises(ValueError, match=r"a.parquet is not a readable Parquet file: .*"):
         read(str(path))
     path.write_bytes(parquet_of_bytes())
-    with pytest.raises(ValueError, match="a.parquet holds a text that is not UTF-8"):
+    with pytest.raises(ValueError, match=r"a.parquet holds a text that is not UTF-8"):
         read(str(path))
 
 
 @settings(deadline=None, max_examples=200)
 @given(strategies.text('ab"\t\n\r', max_size=24))
-def test_a_table_is_read_for_training_as_for_predictions(content):
-    def outcome(read):
+def test_training_and_prediction_read_the_same_table(content):
+    def of_training(text, kind):
         try:
-            return list(read())
+            return [row["text"] for row in csv_rows(text, f".{kind}", "in")]
         except ValueError as error:
             return str(error)
 
-    for kind in ("csv", "tsv"):
-        text = f"text,n\n{content}".replace(",", "," if kind == "csv" else "\t")
-        tables = outcome(lambda: (row["text"] for row in csv_rows(text, f".{kind}", "in")))
-        windows = outcome(
-            lambda: read_windows(io.BytesIO(text.encode()), kind, "in", columns=["text"])
-        )
-        assert tables == (
-            windows
-            if isinstance(windows, str)
-            else [text for window in windows for text in window.texts]
-        )
+    def of_prediction(text, kind):
+        file = io.BytesIO(text.encode())
+        try:
+            chunks = list(read_windows(file, kind, "in", columns=["text"]))
+        except ValueError as error:
+            return str(error)
+        return [text for chunk in chunks for text in chunk.texts]
+
+    for kind, delimiter in (("csv", ","), ("tsv", "\t")):
+        text = f"text,n\n{content}".replace(",", delimiter)
+        assert of_training(text, kind) == of_prediction(text, kind)
 
 
 def test_missing_paths_and_folders_without_splits_are_explained(tmp_path):
@@ -292,6 +292,6 @@ def test_missing_paths_and_folders_without_splits_are_explained(tmp_path):
         load_files(str(tmp_path / "nowhere"))
     (tmp_path / "readme.md").touch()
     with pytest.raises(
-        ValueError, match="holds readme.md; expected train, validation or test files"
+        ValueError, match=r"holds readme.md; expected train, validation or test files"
     ):
         load_files(str(tmp_path))

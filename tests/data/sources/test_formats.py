@@ -1,4 +1,4 @@
-"""Packed files, encodings, delimiters, JSON of every form, Excel and folders give the same rows as plain ones."""
+"""Compressed files, encodings, delimiters, JSON, Excel and folders give the rows of plain files."""
 
 import bz2
 import gzip
@@ -72,21 +72,21 @@ def streamed(content, kind, where="in", **options):
 
 
 @pytest.mark.parametrize("ending", PACKERS)
-def test_packed_files_are_read_as_plain_ones(tmp_path, ending):
+def test_compressed_files_give_the_rows_of_plain_files(tmp_path, ending):
     content = PACKERS[ending](CSV.encode())
     assert table(write(tmp_path / f"reviews.csv.{ending}", content)).columns == COLUMNS
     assert streamed(content, "csv", f"reviews.csv.{ending}")[0] == COLUMNS["text"]
-    assert streamed(content, "csv", "reviews.csv")[0] == COLUMNS["text"]  # told by the content
+    assert streamed(content, "csv", "reviews.csv")[0] == COLUMNS["text"]  # the content decides
 
 
 @pytest.mark.parametrize("ending", PACKERS)
-def test_packed_files_of_a_folder_are_its_splits(tmp_path, ending):
+def test_compressed_files_of_a_folder_are_its_splits(tmp_path, ending):
     for name in ("train", "dev"):
         write(tmp_path / f"{name}.csv.{ending}", PACKERS[ending](CSV.encode()))
     assert set(load_files(str(tmp_path))) == {"train", "validation"}
 
 
-def test_a_zip_archive_is_of_the_kind_of_its_one_file(tmp_path):
+def test_a_zip_archive_has_the_kind_of_its_only_file(tmp_path):
     assert table(write(tmp_path / "reviews.zip", zipped(CSV, "../../a.csv"))).columns == COLUMNS
     several = ("a.csv", "b.csv")
     for names, message in (
@@ -98,14 +98,14 @@ def test_a_zip_archive_is_of_the_kind_of_its_one_file(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
-def test_streams_that_follow_each_other_are_one(tmp_path, ending):
+def test_concatenated_streams_are_one(tmp_path, ending):
     half = len(CSV) // 2
     content = b"".join(PACKERS[ending](part) for part in (CSV.encode()[:half], CSV.encode()[half:]))
     assert table(write(tmp_path / f"a.csv.{ending}", content)).columns == COLUMNS
 
 
 @pytest.mark.parametrize("ending", PACKERS)
-def test_damaged_packed_files_are_named(tmp_path, ending):
+def test_errors_of_damaged_compressed_files_name_the_file(tmp_path, ending):
     pack = PACKERS[ending] if ending != "zip" else lambda content: zipped(content, "a.csv")
     content = pack("".join(f"film {random.Random(n).random()},1\n" for n in range(500)).encode())
     changed = (
@@ -117,7 +117,7 @@ def test_damaged_packed_files_are_named(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", ["gz", "xz", "zst", "zip"])
-def test_a_file_that_unpacks_to_far_more_than_text_does_is_refused(tmp_path, monkeypatch, ending):
+def test_a_file_that_decompresses_to_far_more_than_text_raises(tmp_path, monkeypatch, ending):
     monkeypatch.setattr(compression, "FREE_BYTES", 1 << 20)
     pack = PACKERS[ending] if ending != "zip" else lambda content: zipped(content, "a.csv")
     path = write(
@@ -149,7 +149,7 @@ def test_blank_lines_take_no_memory(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json"])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_byte_order_marks_tell_the_encoding(tmp_path, kind, encoding):
+def test_byte_order_marks_decide_the_encoding(tmp_path, kind, encoding):
     texts = {
         "csv": CSV,
         "tsv": CSV.replace(",", "\t"),
@@ -162,7 +162,7 @@ def test_byte_order_marks_tell_the_encoding(tmp_path, kind, encoding):
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "txt"])
-def test_a_field_names_the_encoding(tmp_path, kind):
+def test_an_option_sets_the_encoding(tmp_path, kind):
     text = {"csv": "text\né\n", "json": '[{"text": "é"}]', "txt": "é\n"}[kind]
     for encoding in ("latin-1", "cp037", "utf-16-le"):
         assert streamed(text.encode(encoding), kind, options=Options(encoding=encoding))[0] == ["é"]
@@ -179,13 +179,13 @@ def test_a_field_names_the_encoding(tmp_path, kind):
             table(path, options=Options(encoding="latin-l"))
 
 
-def test_text_without_a_mark_that_looks_like_utf_16_is_said():
+def test_the_error_names_utf_16_without_a_mark():
     with pytest.raises(ValueError, match="looks like utf-16-le"):
         streamed("text\nfilm é 日\n".encode("utf-16-le"), "csv")
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
-def test_delimiters_of_a_csv_are_found_and_said(tmp_path, delimiter):
+def test_the_delimiter_of_a_csv_is_detected_and_noted(tmp_path, delimiter):
     texts = ["good, really", 'a "quoted" one', "plain"]
     quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
     content = (
@@ -216,11 +216,11 @@ def test_delimiters_of_a_csv_are_found_and_said(tmp_path, delimiter):
         ([], ",", ","),
     ],
 )
-def test_what_separates_columns_is_told_by_header_and_rows(lines, usual, found):
+def test_header_and_rows_decide_the_delimiter(lines, usual, found):
     assert find_delimiter(lines, usual) == found
 
 
-def test_the_line_in_which_excel_names_the_delimiter_is_no_row(tmp_path):
+def test_the_delimiter_line_of_excel_is_not_a_row(tmp_path):
     path = write(tmp_path / "a.csv", 'sep=;\r\ntext;label\r\na, b;1\r\n"open;0\r\n')
     with pytest.raises(ValueError, match="line 4: a quote opens"):
         table(path)
@@ -228,12 +228,12 @@ def test_the_line_in_which_excel_names_the_delimiter_is_no_row(tmp_path):
     assert found.columns["text"] == ["a, b"]
 
 
-def test_a_field_names_the_delimiter(tmp_path):
+def test_an_option_sets_the_delimiter(tmp_path):
     path = write(tmp_path / "a.csv", "text:label\na,b:1\n")
     assert table(path, options=Options(delimiter=":")).columns == {"text": ["a,b"], "label": ["1"]}
-    with pytest.raises(ValueError, match="^--delimiter is '::'; expected one character"):
+    with pytest.raises(ValueError, match=r"^--delimiter is '::'; expected one character"):
         streamed(b"a::b", "csv", options=Options(delimiter="::", field="--{}"))
-    with pytest.raises(ValueError, match="config.data.delimiter is '::'; expected one character"):
+    with pytest.raises(ValueError, match=r"config.data.delimiter is '::'; expected one character"):
         table(path, options=Options(delimiter="::"))
 
 
@@ -277,7 +277,7 @@ def test_columns_as_pandas_writes_them_make_the_classes_of_a_task(tmp_path):
     )
 
 
-def test_json_without_named_rows_is_refused(tmp_path):
+def test_json_without_named_rows_raises(tmp_path):
     for content, message in (
         (
             [["a", 1], ["b", 0]],
@@ -305,7 +305,7 @@ def test_one_object_over_several_lines_and_many_objects_are_rows(tmp_path):
     }
 
 
-def test_names_with_points_are_fields_inside_of_columns(tmp_path):
+def test_names_with_points_are_fields_inside_columns(tmp_path):
     rows = [
         {"review": {"text": "a", "more": {"label": 1}}},
         {"review": {"text": "b", "more": None}},
@@ -325,7 +325,7 @@ def test_names_with_points_are_fields_inside_of_columns(tmp_path):
         assert table(tmp_path / f"b.{kind}", columns={"a.b"}).columns == {"a.b": ["this"]}
 
 
-def test_an_excel_file_is_read_by_its_first_sheet(tmp_path):
+def test_an_excel_file_gives_its_first_sheet(tmp_path):
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in (["text", "label", None], ["a", 1, None], [None, None, None], [None, 0, None]):
@@ -334,10 +334,10 @@ def test_an_excel_file_is_read_by_its_first_sheet(tmp_path):
     assert table(tmp_path / "a.xlsx").columns == {"text": ["a", ""], "label": [1, 0]}
 
 
-def test_an_excel_file_without_its_package_gets_one_line(tmp_path, monkeypatch):
+def test_an_excel_file_without_its_package_raises_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     with pytest.raises(
-        ValueError, match="a.xlsx needs `pip install openpyxl`, or save the sheet as CSV"
+        ValueError, match=r"a.xlsx needs `pip install openpyxl`, or save the sheet as CSV"
     ):
         table(write(tmp_path / "a.xlsx", zipped("", "x")))
 
@@ -368,7 +368,7 @@ def test_a_folder_of_texts_a_class_is_a_table(tmp_path):
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_links_out_of_class_folders_are_refused(tmp_path, is_folder):
+def test_links_out_of_class_folders_raise(tmp_path, is_folder):
     texts_of_classes(tmp_path / "data", ".")
     write(tmp_path / "secret.txt", "secret")
     (tmp_path / "away").mkdir()
@@ -377,7 +377,7 @@ def test_links_out_of_class_folders_are_refused(tmp_path, is_folder):
         ("more", tmp_path / "away") if is_folder else ("pos/9.txt", tmp_path / "secret.txt")
     )
     (tmp_path / "data" / link).symlink_to(target)
-    with pytest.raises(ValueError, match="which is outside of .*data"):
+    with pytest.raises(ValueError, match=r"which is outside of .*data"):
         load_files(str(tmp_path / "data"))
     (tmp_path / "data" / link).unlink()
     (tmp_path / "link").symlink_to(
@@ -387,7 +387,7 @@ def test_links_out_of_class_folders_are_refused(tmp_path, is_folder):
 
 
 @pytest.mark.parametrize("link", ["train", "train.csv", "train/neg"])
-def test_links_out_of_the_named_folder_are_refused_one_level_up(tmp_path, link):
+def test_links_out_of_the_named_folder_raise_one_level_up(tmp_path, link):
     texts_of_classes(tmp_path / "away", ".")
     write(tmp_path / "away" / "train.csv", "text,label\nsecret,1\n")
     if link == "train/neg":
@@ -397,7 +397,7 @@ def test_links_out_of_the_named_folder_are_refused_one_level_up(tmp_path, link):
         (tmp_path / "data").mkdir()
     target = {"train": ".", "train.csv": "train.csv", "train/neg": "neg"}[link]
     (tmp_path / "data" / link).symlink_to(tmp_path / "away" / target)
-    with pytest.raises(ValueError, match="which is outside of .*data'"):
+    with pytest.raises(ValueError, match=r"which is outside of .*data'"):
         load_files(str(tmp_path / "data"))
     given = tmp_path / "data" / link.partition("/")[0]  # a path that a user gives may be a link
     if link != "train/neg":
@@ -412,19 +412,19 @@ def test_links_of_the_hubs_cache_lead_to_its_blobs(tmp_path):
     assert load_files(str(snapshot))["train"].columns["text"] == ["a"]
     write(tmp_path / "other" / "blobs" / "0a", "text,label\nb,1\n")
     (snapshot / "test.csv").symlink_to(tmp_path / "other" / "blobs" / "0a")
-    with pytest.raises(ValueError, match="test.csv', which is outside of"):
+    with pytest.raises(ValueError, match=r"test.csv', which is outside of"):
         load_files(str(snapshot))
 
 
-def test_links_out_of_a_saved_data_set_are_refused(tmp_path):
+def test_links_out_of_a_saved_data_set_raise(tmp_path):
     write(tmp_path / "saved" / "state.json", "{}")
     write(tmp_path / "away.arrow", "secret")
     (tmp_path / "saved" / "data.arrow").symlink_to(tmp_path / "away.arrow")
-    with pytest.raises(ValueError, match="data.arrow', which is outside of"):
+    with pytest.raises(ValueError, match=r"data.arrow', which is outside of"):
         load_source(f"file:{tmp_path / 'saved'}")
 
 
-def test_a_saved_data_set_is_read_as_a_file_source_with_its_class_names(tmp_path):
+def test_a_saved_data_set_is_a_file_source_with_class_names(tmp_path):
     datasets = pytest.importorskip("datasets")
     names = datasets.ClassLabel(names=["bad", "good"])
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
@@ -443,11 +443,11 @@ def test_a_saved_data_set_is_read_as_a_file_source_with_its_class_names(tmp_path
     )
 
 
-def test_parquet_that_claims_far_more_than_it_holds_is_refused(tmp_path):
+def test_parquet_that_claims_far_more_than_it_holds_raises(tmp_path):
     pyarrow.parquet.write_table(
         pyarrow.table({"text": pyarrow.repeat("a", 2_000_000)}), tmp_path / "a.parquet"
     )
     with pytest.raises(
-        ValueError, match="a.parquet claims 2000000 rows in .*no table of texts is so"
+        ValueError, match=r"a.parquet claims 2000000 rows in .*no table of texts is so"
     ):
         table(tmp_path / "a.parquet")

@@ -35,7 +35,7 @@ def read(path):
     indent=strategies.sampled_from([None, 1]),
     size=strategies.integers(1, 9),
 )
-def test_a_list_is_read_in_pieces_as_it_is_as_a_whole(tmp_path_factory, values, indent, size):
+def test_a_list_in_chunks_gives_the_items_of_the_whole_list(tmp_path_factory, values, indent, size):
     path = write(
         tmp_path_factory.mktemp("list"),
         "\ufeff " + json.dumps(values, indent=indent, ensure_ascii=False) + " \n",
@@ -45,7 +45,7 @@ def test_a_list_is_read_in_pieces_as_it_is_as_a_whole(tmp_path_factory, values, 
         assert read(path) == values
 
 
-def test_a_list_is_read_no_further_than_it_is_asked_for(tmp_path, monkeypatch):
+def test_a_list_is_read_no_further_than_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(json_values, "CHARACTERS", 16)
     found = open_items(write(tmp_path, '[{"a": 1}, {"b": 2}, {"c": 3}, ' + "x" * 100))
     assert [next(found)[1], next(found)[1]] == [{"a": 1}, {"b": 2}]
@@ -69,14 +69,14 @@ def test_lines_and_single_objects_are_items(tmp_path):
         ("[[1], [2", "item 2 is not JSON: Expecting"),
         ("[1 2]", "item 2 is not JSON: expected ',' or ']'"),
         ("[1, }]", "item 2 is not JSON: Expecting value"),
-        ("[1] 2", "goes on behind its list"),
+        ("[1] 2", "continues after its list"),
         ('{"a": }', "is not JSON: Expecting value at line 1, column 7"),
         ("", "is not JSON"),
         (b'["\xff"]', "is not UTF-8 at byte 2"),
         ("[" * 100_000, "is not JSON: maximum recursion"),
     ],
 )
-def test_what_is_no_list_is_explained(tmp_path, text, message):
+def test_errors_of_malformed_lists_name_the_item(tmp_path, text, message):
     with pytest.raises(ValueError, match=message.replace("]", "\\]")):
         read(write(tmp_path, text))
 
@@ -128,7 +128,7 @@ def test_a_file_is_the_split_that_its_name_says(tmp_path):
 _TFDS_PROGRAM = """
 import sys
 import tensorflow_datasets as tfds
-from adapler_jax.data.qa.multiple_choice import ChoiceQuestion, stream_choices
+from adapler_jax.data.qa.multiple_choice import MultipleChoiceQuestion, stream_multiple_choice
 
 class TinyRace(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
@@ -144,27 +144,27 @@ class TinyRace(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, count):
         for row in range(count):
             options = [["\\u65e5", "b"], ["c d", ""]]
-            fields = {"article": "\\u00e9", "questions": ["q _", "r"], "answers": ["B", "A"], "options": options}
-            yield row, fields | {"example_id": f"high{row}.txt"}
+            fields = {"article": "\\u00e9", "questions": ["q _", "r"], "answers": ["B", "A"]}
+            yield row, fields | {"options": options, "example_id": f"high{row}.txt"}
 
 try:
-    stream_choices("tfds:tiny_race/high", split="validation")
+    stream_multiple_choice("tfds:tiny_race/high", split="validation")
 except ValueError as error:
     assert "prepare it once where TensorFlow is installed and set TFDS_DATA_DIR" in str(error)
 TensorInfo = type(tfds.features.Text().get_tensor_info())
 TensorInfo.dtype = property(lambda info: info.np_dtype)  # all that preparing takes from TensorFlow
-found = list(stream_choices("tfds:tiny_race/high", split="validation"))
+found = list(stream_multiple_choice("tfds:tiny_race/high", split="validation"))
 assert found == [
-    ChoiceQuestion("high0.txt-0", "\\u00e9", "q _", ("\\u65e5", "b"), 1),
-    ChoiceQuestion("high0.txt-1", "\\u00e9", "r", ("c d", ""), 0),
+    MultipleChoiceQuestion("high0.txt-0", "\\u00e9", "q _", ("\\u65e5", "b"), 1),
+    MultipleChoiceQuestion("high0.txt-1", "\\u00e9", "r", ("c d", ""), 0),
 ], found
-assert len(list(stream_choices("tfds:tiny_race/high", split="train"))) == 4
+assert len(list(stream_multiple_choice("tfds:tiny_race/high", split="train"))) == 4
 try:
-    stream_choices("tfds:tiny_race/high", split="test")
+    stream_multiple_choice("tfds:tiny_race/high", split="test")
 except ValueError as error:
-    assert "has no split 'test'; there are train, dev" in str(error)
+    assert "unknown split 'test'; known: train, dev" in str(error)
 try:
-    stream_choices("tfds:no_such_dataset_anywhere", split="test")
+    stream_multiple_choice("tfds:no_such_dataset_anywhere", split="test")
 except ValueError as error:
     assert "tensorflow-datasets cannot give 'no_such_dataset_anywhere'" in str(error)
 assert not any(name.split(".")[0] == "tensorflow" for name in sys.modules)

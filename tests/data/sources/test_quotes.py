@@ -1,4 +1,4 @@
-"""Quotes that open and never close, or close after whole rows, are said with their line; line breaks stay."""
+"""Errors and notes name the line of misplaced quotes; line breaks inside texts stay."""
 
 import csv
 import io
@@ -57,12 +57,12 @@ def test_a_quote_in_a_later_line_of_a_row_is_named_by_that_line(tmp_path):
     with pytest.raises(ValueError, match="line 3: a quote opens before 'open' and never closes"):
         read(tmp_path, 'text,label\n"two\nlines","open\nmore,1\n')
     with pytest.raises(
-        ValueError, match="line 2: a quote opens before 'oops,1', closes in line 3, and .*twice"
+        ValueError, match=r"line 2: a quote opens before 'oops,1', closes in line 3, and .*twice"
     ):
         read(tmp_path, 'text,label\n"oops,1\n"quoted, well",0\n')
 
 
-def test_rows_that_a_quote_swallows_are_rows_and_that_is_said(tmp_path):
+def test_rows_inside_quotes_are_rows_with_a_note(tmp_path):
     table = read(tmp_path, CLOSED + TAIL)
     assert table.columns["text"][:4] == ['"oops it was good', "not great", "awful", 'he said fine"']
     assert table.columns["label"][:4] == ["pos", "neg", "neg", "pos"] and len(table) == 16
@@ -76,17 +76,17 @@ def test_rows_that_a_quote_swallows_are_rows_and_that_is_said(tmp_path):
     ]
     assert stream(CLOSED)[1] == "not great"  # nothing else to compare with: labels come again
     with pytest.raises(
-        ValueError, match="the row of line 2 holds whole rows .*; give the file by name"
+        ValueError, match=r"the row of line 2 holds whole rows .*; give the file by name"
     ):
         stream(CLOSED, file=Pipe)
 
 
-def test_many_swallows_are_counted(tmp_path):
+def test_many_rows_inside_quotes_are_counted(tmp_path):
     notes = read(tmp_path, "text,label\n" + CLOSED.split("\n", 1)[1] * 5 + TAIL).notes
     assert len(notes) == 4 and notes[-1].endswith("5 quotes in all open texts of whole rows")
 
 
-def test_numbers_tell_rows_where_no_column_has_few_values(tmp_path):
+def test_number_columns_reveal_rows_inside_quotes(tmp_path):
     tail = "".join(f"{number},film {number}\n" for number in range(5, 20))
     table = read(tmp_path, '"id",text\n1,"oops\n2,good\n3,bad"\n' + tail)
     assert table.columns["id"][:3] == ["1", "2", "3"]
@@ -103,14 +103,14 @@ def test_numbers_tell_rows_where_no_column_has_few_values(tmp_path):
         "x,neg \ny",
     ],
 )
-def test_line_breaks_inside_of_quoted_texts_stay(tmp_path, text):
+def test_line_breaks_inside_quoted_texts_stay(tmp_path, text):
     content = f'text,label\n"{text}",pos\n' + TAIL
     assert read(tmp_path, content).columns["text"][0] == text
     assert stream(content)[0] == text and stream(content, file=Pipe)[0] == text
     assert read(tmp_path, content).notes == ()
 
 
-def test_a_text_whose_lines_mostly_look_like_rows_is_said(tmp_path):
+def test_a_text_of_lines_that_look_like_rows_gives_a_note(tmp_path):
     content = 'text,label\n"oops,pos\nnot great,neg\na, b and c,neg\nfine",pos\n' + TAIL
     table = read(tmp_path, content)
     assert "\n" in table.columns["text"][0]
@@ -120,7 +120,7 @@ def test_a_text_whose_lines_mostly_look_like_rows_is_said(tmp_path):
     )
 
 
-def test_a_task_says_the_rows_that_a_quote_swallows(tmp_path):
+def test_a_task_notes_the_rows_inside_quotes(tmp_path):
     (tmp_path / "a.csv").write_text(CLOSED + TAIL)
     data = load_task("custom", source=f"file:{tmp_path}/a.csv", split_fractions={"validation": 4})
     assert not [text for part in data.splits.values() for text in part.texts if "\n" in text]
@@ -151,7 +151,7 @@ def test_malformed_tables_name_file_and_line(tmp_path, content, message):
         read(tmp_path, content)
 
 
-def test_a_field_that_is_too_long_is_named_by_its_quote(tmp_path, monkeypatch):
+def test_the_error_of_a_too_long_field_names_its_quote(tmp_path, monkeypatch):
     monkeypatch.setattr(delimited, "_FIELD_LIMIT", 100)
     limit = csv.field_size_limit()
     try:
@@ -165,11 +165,11 @@ def test_a_field_that_is_too_long_is_named_by_its_quote(tmp_path, monkeypatch):
 
 def test_a_header_alone_is_an_empty_table(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n")
-    with pytest.raises(ValueError, match="a.csv is empty; give a split with at least one row"):
+    with pytest.raises(ValueError, match=r"a.csv is empty; give a split with at least one row"):
         load_task("custom", source=f"file:{tmp_path}/a.csv")
 
 
-def test_marks_zeros_and_mixed_line_ends_inside_of_texts_are_text(tmp_path):
+def test_marks_zeros_and_mixed_line_ends_inside_texts_are_text(tmp_path):
     (tmp_path / "a.csv").write_bytes("text,label\r\n\ufeffa\0b,1\nc,0\r\n".encode())
     assert load_files(str(tmp_path / "a.csv"))["train"].columns == {
         "text": ["\ufeffa\0b", "c"],

@@ -49,7 +49,7 @@ def test_other_models_keep_their_segments(tmp_path, content):
     assert core.encode("a", "b").type_ids == [0, 0, 0, 1, 1]
 
 
-def test_families_without_segments_are_known_in_every_form():
+def test_families_without_segments_are_found_in_every_form():
     assert has_one_segment({"model_type": "xlm-roberta", "type_vocab_size": 1})
     assert has_one_segment(
         {"model_type": "bert", "type_vocab_size": 1, "pooler_activation": "relu"}

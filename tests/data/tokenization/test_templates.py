@@ -1,6 +1,7 @@
-"""Pieces stand between the special tokens of the tokenizer's own template; chunks of rows become one."""
+"""Pieces are put between the special tokens of the tokenizer, and chunks are joined."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from tokenizers import Tokenizer, models
 from adapler_jax.data.batching.ragged import Ragged, ragged
 from adapler_jax.data.sources.chunks import at_least_one, in_chunks
 from adapler_jax.data.tokenization.templates import (
-    fill,
-    join,
+    fill_template,
+    join_chunks,
     marker_ids,
     read_template,
     token_rows,
@@ -31,11 +32,11 @@ class Rows:
 
 @pytest.mark.parametrize("build", [build_core, build_roberta_core])
 @pytest.mark.parametrize("pair", [True, False])
-def test_a_filled_template_is_what_the_tokenizer_makes_of_whole_texts(build, pair):
+def test_a_filled_template_equals_the_tokens_of_the_pair(build, pair):
     core = build()
     texts = [("a film", "bad"), ("", "é 🎬"), ("日本", "")]
     parts = list(zip(*(token_rows(core, part) for part in zip(*texts))))
-    tokens, segments = fill(
+    tokens, segments = fill_template(
         read_template(core, pair=pair), [part if pair else (part[0], NOTHING) for part in parts]
     )
     whole = [core.encode(*text[: 1 + pair]) for text in texts]
@@ -63,11 +64,11 @@ def test_truncation_and_padding_left_in_a_tokenizer_do_not_count():
     assert len(token_rows(core, ["abcdefgh ij"])[0]) == 10
 
 
-def test_half_characters_are_replaced():
+def test_lone_surrogates_are_replaced():
     assert words_of(build_core(), token_rows(build_core(), ["a \ud83c b"])[0]) == ["a", "b"]
 
 
-def test_a_tokenizer_without_letters_is_refused():
+def test_a_tokenizer_without_letters_raises():
     with pytest.raises(ValueError, match="the tokenizer has no tokens for 'a' and 'b'"):
         read_template(Tokenizer(models.BPE({}, [])), pair=True)
 
@@ -75,24 +76,24 @@ def test_a_tokenizer_without_letters_is_refused():
 def test_markers_must_be_in_the_vocabulary():
     assert marker_ids(build_core(), ("[unused2]", "[unused1]")) == [6, 5]
     with pytest.raises(
-        ValueError, match="the vocabulary has no '\\[unused1\\]'.*; use the tokenizer of a BERT"
+        ValueError, match=r"the vocabulary has no '\[unused1\]'.*; use the tokenizer of a BERT"
     ):
         marker_ids(build_roberta_core(), ("[unused1]",))
 
 
 def test_no_pieces_are_no_rows():
-    tokens, segments = fill(read_template(build_core(), pair=True), [])
+    tokens, segments = fill_template(read_template(build_core(), pair=True), [])
     assert len(tokens) == len(segments) == 0 and tokens.values.dtype == np.int32
     assert len(ragged([], np.int8)) == 0 and ragged([], np.int8).values.dtype == np.int8
 
 
-def test_joined_chunks_count_their_questions_on():
+def test_joined_chunks_continue_the_count_of_questions():
     def chunk(start, count):
         numbers = np.arange(count, dtype=np.int32)
         rows = ragged([np.full(start + number, number) for number in numbers], np.int32)
         return Rows(rows, numbers + start, numbers, start, [str(number) for number in numbers])
 
-    joined = join([chunk(1, 2), chunk(5, 1), chunk(9, 0)])
+    joined = join_chunks([chunk(1, 2), chunk(5, 1), chunk(9, 0)])
     assert [joined.tokens[row].tolist() for row in range(3)] == [[0], [1, 1], [0] * 5]
     assert (
         joined.labels.tolist() == [1, 2, 5] and joined.ids == ["0", "1", "0"] and joined.size == 9
@@ -105,5 +106,7 @@ def test_joined_chunks_count_their_questions_on():
 )
 def test_chunks_are_full_but_for_the_last(count, sizes):
     chunks = list(at_least_one(in_chunks(range(count), 2)))
-    assert [len(chunk) for chunk in chunks] == sizes and sum(chunks, []) == list(range(count))
+    assert [len(chunk) for chunk in chunks] == sizes and list(itertools.chain(*chunks)) == list(
+        range(count)
+    )
     assert list(in_chunks(range(count), 2)) == (chunks if count else [])

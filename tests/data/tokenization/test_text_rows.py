@@ -1,4 +1,4 @@
-"""Every way from a text to tokens gives those of the whole text, at a cost that the tokens decide."""
+"""Every function gives the tokens of the whole text, at a cost that the kept tokens decide."""
 
 import time
 import tracemalloc
@@ -13,7 +13,7 @@ from adapler_jax.data.sources.text import replace_lone_surrogates
 from adapler_jax.data.tokenization import condense as condense_module
 from adapler_jax.data.tokenization import pieces as pieces_module
 from adapler_jax.data.tokenization.condense import condense
-from adapler_jax.data.tokenization.offsets import encode_places
+from adapler_jax.data.tokenization.offsets import encode_with_offsets
 from adapler_jax.data.tokenization.pieces import encode_all, encode_pieces, longest_first
 from adapler_jax.data.tokenization.text_rows import encode_rows
 from adapler_jax.data.tokenization.tokens import encode
@@ -144,7 +144,10 @@ CORES = {
 
 
 def expected_rows(core, texts, pairs, max_length, side):
-    """What the library makes of whole texts, cut by the library where it can do so at a cost that is no square."""
+    """Return the rows of whole texts.
+
+    The tokenizers library cuts single texts. Its cost for pairs is quadratic: they are cut here.
+    """
     texts = [replace_lone_surrogates(text) for text in texts]
     given = texts if pairs is None else list(zip(texts, map(replace_lone_surrogates, pairs)))
     if side != "middle" and pairs is None:
@@ -163,9 +166,9 @@ def expected_rows(core, texts, pairs, max_length, side):
                 for count in longest_first([np.sum(parts == 0)], [np.sum(parts == 1)], room)
             ]
         for part, count in enumerate(counts):
-            places = np.flatnonzero(parts == part)
+            indices = np.flatnonzero(parts == part)
             head = {"right": count, "left": 0, "middle": count - count // 2}[side]
-            kept[places[:head]] = kept[places[max(0, len(places) - count + head) :]] = True
+            kept[indices[:head]] = kept[indices[max(0, len(indices) - count + head) :]] = True
         rows.append(
             (
                 np.array(row.ids)[kept].tolist(),
@@ -177,7 +180,7 @@ def expected_rows(core, texts, pairs, max_length, side):
 
 
 def check_all_ways(core, texts, pairs, max_length, side):
-    """Rows of training, of predictions and of explanations are those of whole texts; returns the last."""
+    """Compare rows of training, prediction and explanation with whole texts; return the last."""
     expected = expected_rows(core, texts, pairs, max_length, side)
     rows = encode_rows(core, texts, pairs, max_length=max_length, truncation_side=side)
     assert [
@@ -205,7 +208,7 @@ def check_words(words):
 @pytest.mark.parametrize("name", list(CORES))
 @hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
 @hypothesis.given(st.lists(TEXTS, min_size=1, max_size=3), st.integers(4, 12), SIDES)
-def test_rows_are_those_of_whole_texts(name, texts, max_length, side):
+def test_rows_equal_the_cut_tokens_of_whole_texts(name, texts, max_length, side):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces_module, "_FIRST", 1)
         check_words(check_all_ways(CORES[name], texts, None, max_length, side))
@@ -216,7 +219,7 @@ def test_rows_are_those_of_whole_texts(name, texts, max_length, side):
 @hypothesis.given(
     st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=2), st.integers(6, 15), SIDES
 )
-def test_rows_of_pairs_are_those_of_whole_texts(name, pairs, max_length, side):
+def test_rows_of_pairs_equal_the_cut_tokens_of_whole_texts(name, pairs, max_length, side):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces_module, "_FIRST", 1)
         check_words(check_all_ways(CORES[name], *map(list, zip(*pairs)), max_length, side))
@@ -243,7 +246,7 @@ def test_long_runs_do_not_change_rows(name, runs, side):
 
 @hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
 @hypothesis.given(st.lists(TEXTS, min_size=1, max_size=3))
-def test_texts_that_are_read_whole_have_the_same_tokens_too(texts):
+def test_whole_texts_with_long_runs_have_the_same_tokens(texts):
     for core in CORES.values():
         core.no_truncation()
         expected = [
@@ -252,9 +255,11 @@ def test_texts_that_are_read_whole_have_the_same_tokens_too(texts):
                 list(map(replace_lone_surrogates, texts)), add_special_tokens=False
             )
         ]
-        places, text_of = encode_places(core, texts)
+        indices, text_of = encode_with_offsets(core, texts)
         for text, number, ids in zip(texts, text_of, expected):
-            assert places.ids[places.offsets[number] : places.offsets[number + 1]].tolist() == ids
+            assert (
+                indices.ids[indices.offsets[number] : indices.offsets[number + 1]].tolist() == ids
+            )
             assert encode_whole(core, replace_lone_surrogates(text)).token_L.tolist() == ids
         assert [row.ids.tolist() for row in encode_all(core, texts)] == expected
 
@@ -273,7 +278,7 @@ def test_pairs_are_cut_as_the_library_cuts_them(firsts, room, data):
     assert found.tolist() == [[row.ids.count(part) for row in rows] for part in (0, 1)]
 
 
-def test_training_reads_what_predictions_read():
+def test_training_and_prediction_have_the_same_tokens():
     tokenizer = build_tokenizer()
     mail = "\u200c\u00a0" * 300 + "a good film"
     trained = encode([mail], None, tokenizer, max_length=64)[0][0].tolist()
@@ -330,13 +335,13 @@ def test_condensing_keeps_memory_flat():
 
 @hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
 @hypothesis.given(TEXTS.map(replace_lone_surrogates), st.integers(1, 20), st.integers(1, 7))
-def test_a_condensed_text_knows_its_places(text, longest, period):
+def test_a_condensed_text_keeps_its_offsets(text, longest, period):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(condense_module, "_PERIOD", period)
         found = condense(text, longest)
-    places = found.places(np.arange(len(found.text)))
-    assert "".join(text[place] for place in places) == found.text and np.all(np.diff(places) > 0)
-    assert np.array_equal(found.ends(np.arange(1, len(found.text) + 1)), places + 1)
+    indices = found.whole_starts(np.arange(len(found.text)))
+    assert "".join(text[index] for index in indices) == found.text and np.all(np.diff(indices) > 0)
+    assert np.array_equal(found.whole_ends(np.arange(1, len(found.text) + 1)), indices + 1)
     assert len(found.text) <= len(text) and (len(found.text) == len(text)) == (found.text == text)
 
 
@@ -360,12 +365,14 @@ def test_words_are_whole_and_without_blanks(name, text, words):
     assert sorted(set(row.word_L.tolist()) - {-1}) == list(range(len(words)))
 
 
-def test_other_sides_than_there_are_is_refused():
-    with pytest.raises(ValueError, match="truncation_side is 'both'; expected right, left, middle"):
+def test_an_unknown_side_raises():
+    with pytest.raises(
+        ValueError, match="unknown truncation_side 'both'; known: right, left, middle"
+    ):
         encode_rows(CORES["uncased"], ["a"], max_length=8, truncation_side="both")
 
 
-def test_only_the_kept_end_of_a_long_text_is_looked_at():
+def test_only_the_kept_end_of_a_long_text_is_tokenized():
     text = "a " * 10**6 + "film"
     for side in ("right", "left", "middle"):
         (found,) = encode_pieces(CORES["uncased"], [text], 8, side=side)

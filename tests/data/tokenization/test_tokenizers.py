@@ -1,4 +1,4 @@
-"""Small files next to a tokenizer are followed as transformers follows them, or refused in one line."""
+"""Small files next to a tokenizer have the effect of transformers, or raise one line."""
 
 import json
 import unicodedata
@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import AutoTokenizer
 
 from adapler_jax.data.tokenization.tokenizers import (
-    check_table,
-    highest_number,
+    check_embedding_rows,
     load_core,
     load_tokenizer,
+    max_token_id,
     read_tokenizer,
 )
 from tests.data.vocabulary import SPECIAL, build_core, build_roberta_core
@@ -32,7 +32,7 @@ BERT = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "strip_accent
 
 
 def _folder(path, core, *, model_type="bert", **files):
-    """A folder with tokenizer.json, config.json and other files: names with __ for the dot, contents to write."""
+    """Write tokenizer.json, config.json and other files, which are named with __ for the dot."""
     path.mkdir(exist_ok=True)
     if core is not None:
         core.save(str(path / "tokenizer.json"))
@@ -131,7 +131,7 @@ NEXT = len(build_core(WORDS).get_vocab())
         },
     ],
 )
-def test_files_next_to_a_tokenizer_json_are_read_as_transformers_reads_them(tmp_path, files):
+def test_files_next_to_a_tokenizer_json_have_the_effect_of_transformers(tmp_path, files):
     core = build_core(WORDS)
     core.add_special_tokens(list(SPECIAL[:5]))
     _check_as_transformers(_folder(tmp_path, core, **files))
@@ -146,9 +146,7 @@ def test_flags_of_a_listed_token_need_no_type(tmp_path):
 
 @pytest.mark.parametrize("name", ["sep_token", "unk_token"])
 @pytest.mark.parametrize("token", ["the", "[E9]"])
-def test_special_tokens_other_than_those_of_the_tokenizer_are_refused_by_name(
-    tmp_path, name, token
-):
+def test_contradicting_special_tokens_raise_with_their_names(tmp_path, name, token):
     folder = _folder(tmp_path, build_core(WORDS), tokenizer_config__json=BERT | {name: token})
     with pytest.raises(
         ValueError, match=f"tokenizer_config.json .*{name} is '.*tokenizer.json uses"
@@ -166,7 +164,7 @@ def test_a_model_that_names_no_unknown_token_contradicts_none(tmp_path):
     assert load_core(folder).token_to_id("[UNK]") == 1
 
 
-def test_padding_and_truncation_that_a_tokenizer_json_asks_for_change_no_check(tmp_path):
+def test_padding_and_truncation_of_a_tokenizer_json_change_no_check(tmp_path):
     core, settings = build_core(WORDS), BERT | {"sep_token": "[SEP]"}
     expected = _ids(load_core(_folder(tmp_path / "whole", core, tokenizer_config__json=settings)))
     core.enable_padding(length=128)
@@ -205,13 +203,13 @@ def test_roberta_is_read_from_its_vocabulary_and_merges(tmp_path):
     folder = _folder(tmp_path, None, model_type="roberta", **files)
     _check_as_transformers(folder, ("a film", " fi fi", "日 a", "a</s>b", "a <mask> fi"))
     (tmp_path / "merges.txt").write_text("#version: 0.2\nĠ f\nf i l\n")
-    with pytest.raises(ValueError, match="merges.txt: line 3 is 'f i l'; expected two pieces"):
+    with pytest.raises(ValueError, match=r"merges.txt: line 3 is 'f i l'; expected two pieces"):
         load_core(tmp_path)
     (tmp_path / "merges.txt").write_text("x y\n")
-    with pytest.raises(ValueError, match="merges.txt does not fit .*vocab.json"):
+    with pytest.raises(ValueError, match=r"merges.txt does not fit .*vocab.json"):
         load_core(tmp_path)
     (tmp_path / "vocab.json").write_text('{"a": 0}')
-    with pytest.raises(ValueError, match="vocab.json has no token for cls_token, sep_token"):
+    with pytest.raises(ValueError, match=r"vocab.json has no token for cls_token, sep_token"):
         load_core(tmp_path)
 
 
@@ -236,7 +234,7 @@ SCRIPTS = [
     "московский йод".split(),
     "Москва Йод".split(),
     "ελλάδα και".split(),
-    "şarkı güzel ısı".split(),
+    "şarkı güzel ısı".split(),  # noqa: RUF001, Turkish
     "İstanbul Çok".split(),
     "हिन्दी में किताब".split(),
     "ภาษา ที่ ไทย".split(),
@@ -254,7 +252,7 @@ def test_without_a_configuration_words_of_any_script_are_found(tmp_path, words):
     (tmp_path / "vocab.txt").write_text("\n".join((*SPECIAL, *words)), encoding="utf-8")
     core = load_core(tmp_path)
     assert core.encode(" ".join(words), add_special_tokens=False).tokens == [
-        core.id_to_token(len(SPECIAL) + place) for place in range(len(words))
+        core.id_to_token(len(SPECIAL) + index) for index in range(len(words))
     ]
     assert (
         load_tokenizer(tmp_path)(" ".join(words))["input_ids"] == core.encode(" ".join(words)).ids
@@ -296,16 +294,16 @@ def test_an_english_uncased_vocabulary_alone_takes_capitals_and_accents_off(tmp_
         ),
     ],
 )
-def test_a_doubt_about_a_vocabulary_is_told(tmp_path, words, settings, said):
+def test_a_doubt_about_a_vocabulary_is_logged(tmp_path, words, settings, said):
     (tmp_path / "vocab.txt").write_text("\n".join((*SPECIAL, *words)), encoding="utf-8")
     if settings is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    told = []
-    load_tokenizer(tmp_path, log=told.append)
-    assert len(told) == 1 and said in told[0]
+    notes = []
+    load_tokenizer(tmp_path, log=notes.append)
+    assert len(notes) == 1 and said in notes[0]
 
 
-def test_what_transformers_would_read_otherwise_is_told(tmp_path):
+def test_differences_from_transformers_are_logged(tmp_path):
     core = build_core(WORDS)
     core.normalizer = normalizers.BertNormalizer(lowercase=False)
     _folder(tmp_path, core)
@@ -322,7 +320,7 @@ def test_what_transformers_would_read_otherwise_is_told(tmp_path):
     assert "its tokenizer_class leaves that to tokenizer.json" in read_tokenizer(tmp_path).notes[0]
 
 
-def test_the_side_that_a_tokenizer_json_cuts_is_known(tmp_path):
+def test_the_truncation_side_of_a_tokenizer_json_is_kept(tmp_path):
     core = build_core(WORDS)
     core.enable_truncation(4, direction="left")
     _folder(tmp_path, core, tokenizer_config__json=BERT)
@@ -334,7 +332,7 @@ def test_the_side_that_a_tokenizer_json_cuts_is_known(tmp_path):
     "name", ["BertJapaneseTokenizer", "BertweetTokenizer", "PhobertTokenizer", "TapasTokenizer"]
 )
 @pytest.mark.parametrize("with_json", [True, False])
-def test_a_tokenizer_class_that_is_a_program_is_refused_by_name(tmp_path, name, with_json):
+def test_a_tokenizer_class_that_is_a_program_raises_with_its_name(tmp_path, name, with_json):
     _folder(
         tmp_path,
         build_core() if with_json else None,
@@ -380,7 +378,7 @@ def test_a_tokenizer_class_that_is_a_program_is_refused_by_name(tmp_path, name, 
         ({"vocab__json": {"a": "b"}, "merges__txt": ""}, "vocab.json is no vocabulary"),
     ],
 )
-def test_what_is_no_vocabulary_is_one_line(tmp_path, files, said):
+def test_errors_of_malformed_vocabularies_are_one_line(tmp_path, files, said):
     _folder(tmp_path, None, **files)
     with pytest.raises(ValueError, match=said) as caught:
         load_tokenizer(tmp_path)
@@ -424,9 +422,9 @@ def test_what_is_no_vocabulary_is_one_line(tmp_path, files, said):
         "[" * 100_000,
     ],
 )
-def test_a_setting_of_another_type_is_one_line_that_names_the_file(tmp_path, content):
+def test_a_setting_of_another_type_raises_one_line_with_the_file(tmp_path, content):
     _folder(tmp_path, build_core(), tokenizer_config__json=content)
-    with pytest.raises(ValueError, match="tokenizer_config.json") as caught:
+    with pytest.raises(ValueError, match=r"tokenizer_config.json") as caught:
         load_core(tmp_path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
@@ -435,7 +433,7 @@ def test_a_setting_of_another_type_is_one_line_that_names_the_file(tmp_path, con
     "content",
     ["[1]", {"[E1]": "x"}, {"[E1]": 3.5}, {"": 4}, {"[E1]": 10**20}, {"[E1]": 3}, b"\xff\xfe"],
 )
-def test_added_tokens_that_cannot_be_are_refused(tmp_path, content):
+def test_malformed_added_tokens_raise(tmp_path, content):
     _folder(tmp_path, build_core())
     written = (
         content
@@ -445,7 +443,7 @@ def test_added_tokens_that_cannot_be_are_refused(tmp_path, content):
     (tmp_path / "added_tokens.json").write_bytes(
         written if isinstance(written, bytes) else written.encode()
     )
-    with pytest.raises(ValueError, match="added_tokens.json"):
+    with pytest.raises(ValueError, match=r"added_tokens.json"):
         load_core(tmp_path)
 
 
@@ -460,13 +458,14 @@ def test_added_tokens_that_cannot_be_are_refused(tmp_path, content):
         '{"version":"1.0","model":{"type":"Unigram","vocab":[["a",-1.0]],"unk_id":99}}',
         "[" * 5000,
         "\x00" * 50,
-        '{"version":"1.0","added_tokens":[{"id":-1}],"model":{"type":"BPE","vocab":{},"merges":["a b"]}}',
+        '{"version":"1.0","added_tokens":[{"id":-1}],'
+        '"model":{"type":"BPE","vocab":{},"merges":["a b"]}}',
         '{"version":"1.0","model":{"type":"WordLevel","vocab":{"[CLS]":0},"unk_token":"[UNK]"}}',
         '{"version":"1.0","pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated",'
         '"invert":false},"model":{"type":"BPE","vocab":{},"merges":[]}}',
     ],
 )
-def test_a_tokenizer_json_of_another_form_is_one_line(tmp_path, content):
+def test_a_malformed_tokenizer_json_raises_one_line(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
     for load in (load_core, load_tokenizer):
         with pytest.raises(ValueError, match="the tokenizer in ") as caught:
@@ -474,27 +473,27 @@ def test_a_tokenizer_json_of_another_form_is_one_line(tmp_path, content):
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
-def test_a_vocabulary_with_a_byte_order_mark_is_read_and_one_of_bytes_refused(tmp_path):
+def test_a_vocabulary_may_have_a_byte_order_mark_but_must_be_utf_8(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join((*SPECIAL, "the")).encode())
     assert load_core(tmp_path).encode("The").ids == [2, len(SPECIAL), 3]
     (tmp_path / "vocab.txt").write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match="vocab.txt is not text in UTF-8"):
+    with pytest.raises(ValueError, match=r"vocab.txt is not text in UTF-8"):
         load_core(tmp_path)
 
 
-def test_a_normalizer_that_contradicts_the_configuration_is_refused(tmp_path):
+def test_a_normalizer_that_contradicts_the_configuration_raises(tmp_path):
     core = build_core(WORDS)
     core.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase()])
     folder = _folder(tmp_path, core, tokenizer_config__json={"do_lower_case": True})
     assert load_core(folder).encode("THE").ids == [2, core.token_to_id("the"), 3]
     _folder(tmp_path, core, tokenizer_config__json={"do_lower_case": False})
     with pytest.raises(
-        ValueError, match="do_lower_case is False, but the normalizer of tokenizer.json does so"
+        ValueError, match=r"do_lower_case is False, but the normalizer of tokenizer.json does so"
     ):
         load_core(folder)
 
 
-def test_a_bert_normalizer_in_a_sequence_is_set_too(tmp_path):
+def test_a_bert_normalizer_in_a_sequence_is_checked_too(tmp_path):
     core = build_core(WORDS)
     core.normalizer = normalizers.Sequence([normalizers.BertNormalizer(lowercase=True)])
     _folder(tmp_path, core, tokenizer_config__json=BERT | {"do_lower_case": False})
@@ -502,27 +501,27 @@ def test_a_bert_normalizer_in_a_sequence_is_set_too(tmp_path):
         load_core(tmp_path)
 
 
-def test_the_highest_number_decides_whether_a_table_is_large_enough():
+def test_the_highest_id_needs_a_row_of_the_table():
     core = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 9}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    check_table(core, 10, "m")
+    check_embedding_rows(core, 10, "m")
     with pytest.raises(
-        ValueError, match="gives 'a' the number 9 and knows 2 tokens, but its embedding table has 9"
+        ValueError, match="gives 'a' the id 9 and has 2 tokens, but its embedding table has 9"
     ):
-        check_table(core, 9, "m")
+        check_embedding_rows(core, 9, "m")
     core.add_tokens([AddedToken("[E1]"), AddedToken("[E2]")])
-    assert highest_number(core) == max(core.token_to_id("[E2]"), 9)
+    assert max_token_id(core) == max(core.token_to_id("[E2]"), 9)
 
 
-def test_two_tokens_of_one_number_are_refused(tmp_path):
+def test_two_tokens_of_one_id_raise(tmp_path):
     state = json.loads(build_core().to_str())
     state["model"]["vocab"]["a"] = state["model"]["vocab"]["b"]
     (tmp_path / "tokenizer.json").write_text(json.dumps(state))
-    with pytest.raises(ValueError, match="gives two tokens one number"):
+    with pytest.raises(ValueError, match="gives two tokens one id"):
         load_core(tmp_path)
 
 
-def test_a_saved_tokenizer_keeps_how_texts_are_read(tmp_path):
+def test_a_saved_tokenizer_keeps_its_settings(tmp_path):
     config = BERT | {
         "additional_special_tokens": ["<e2>"],
         "truncation_side": "left",

@@ -10,32 +10,35 @@ import pytest
 
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune import run as latency
-from adapler_jax.inference.autotune.select import choose
-from adapler_jax.inference.autotune.table import cached_path, find_table, read_table, write_table
+from adapler_jax.inference.autotune.select import select_driver
+from adapler_jax.inference.autotune.table import find_table, read_table, write_table
 from adapler_jax.inference.autotune.workloads import (
     kept_fractions,
     mixed_batch,
-    schedule_pruner,
     scheduled_params,
 )
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.types import EncoderConfig
+from adapler_jax.weights.config import read_config
+from benchmarks.schedules import SCHEDULES
 from tests.inference.tables import TABLE, make_row
 
 CONFIG = EncoderConfig(
     num_layers=2, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=24
 )
-ARGUMENTS = ["--shapes=tiny", "--dtypes=float32", "--cases=4x8", "--rounds=2"]
+WORKLOAD = latency.Workload(
+    configs=[CONFIG], dtypes=["float32"], cases=[(4, 8)], speedups=(1.0, 2.0), num_rounds=2
+)
+COMMAND = "adapler latency --cases=4x8"
 
 
 @pytest.fixture(scope="module", name="measured")
 def _measured(tmp_path_factory):
     """(path, table, notes) of the command."""
     path, notes = tmp_path_factory.mktemp("measured") / "table.json", []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(latency.SHAPES, "tiny", CONFIG)
-        patch.setattr(latency, "SPEEDUPS", (1.0, 2.0))
-        table = latency.main([*ARGUMENTS, f"--out={path}"], log=notes.append)
+    table = latency.measure_device(
+        WORKLOAD, path, command=COMMAND, keep_earlier=True, log=notes.append
+    )
     return path, table, notes
 
 
@@ -51,13 +54,13 @@ def test_every_case_is_measured_and_written(measured):
     rungs = {(row.batch, row.length) for row in table.rows if row.what == "rung"}
     assert rungs == {(4, 2), (4, 4), (4, 8)}
     assert "2 layers of 16, float32, 4x8: plain BERT" in " ".join(notes) and str(path) in notes[-1]
-    assert table.command.endswith(" ".join(ARGUMENTS) + f" --out={path}")
+    assert table.command == COMMAND
 
 
 def test_an_engine_can_choose_by_what_was_measured(measured):
     for batch_size in (1, 4):
         for is_pruned in (False, True):
-            found = choose(
+            found = select_driver(
                 measured[1],
                 CONFIG,
                 jnp.float32,
@@ -82,22 +85,15 @@ def test_measuring_again_keeps_the_other_rows():
 
 def test_rows_of_another_device_are_not_kept(tmp_path):
     path, notes = tmp_path / "table.json", []
-    assert latency.table_before(path, notes.append) is None and notes == []
+    assert latency.previous_table(path, notes.append) is None and notes == []
     write_table(TABLE, path)
-    assert latency.table_before(path, notes.append) == TABLE and notes == []
+    assert latency.previous_table(path, notes.append) == TABLE and notes == []
     write_table(dataclasses.replace(TABLE, device="a lathe"), path)
     assert (
-        latency.table_before(path, notes.append) is None
+        latency.previous_table(path, notes.append) is None
         and "replaced: " in notes[0]
         and "a lathe" in notes[0]
     )
-
-
-def test_the_users_cache_is_the_default(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(latency, "measure_all", lambda *_, **__: list(TABLE.rows))
-    latency.main([], log=lambda _: None)
-    assert find_table().rows == TABLE.rows and cached_path().is_relative_to(tmp_path)
 
 
 def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
@@ -111,8 +107,8 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
         "max_position_embeddings": 12,
     }
     (tmp_path / "config.json").write_text(json.dumps(sizes))
-    options = latency.parse_arguments([f"--model={tmp_path}", "--cases=1x512"])
-    assert [(config.num_layers, config.num_positions) for config in options.configs] == [(3, 12)]
+    config, _ = read_config(tmp_path)
+    assert (config.num_layers, config.num_positions) == (3, 12)
     asked = []
     monkeypatch.setattr(
         latency,
@@ -120,36 +116,19 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
         lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows,
     )
     monkeypatch.setattr(
-        latency, "measure_rungs", lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows
+        latency,
+        "measure_buckets",
+        lambda *arguments, **_: asked.append(arguments[2:]) or TABLE.rows,
     )
-    latency.measure_all(
-        options.configs,
-        ["float32"],
-        [(1, 512), (1, 8), (1, 600)],
+    workload = latency.Workload(
+        configs=[config],
+        dtypes=["float32"],
+        cases=[(1, 512), (1, 8), (1, 600)],
         speedups=(1.0,),
         num_rounds=1,
-        log=asked.append,
     )
+    latency.measure_all(workload, log=asked.append)
     assert [entry for entry in asked if isinstance(entry, tuple)] == [(1, 8), (1, 12), (1, 12)]
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("--cases=32", "case '32'; expected batch x length, as 32x128"),
-        ("--cases=0x128", "case '0x128'"),
-        ("--cases=1x1", "case '1x1'"),
-        ("--cases=axb", "case 'axb'"),
-        ("--dtypes=float16", "unknown dtype float16; there are float32, bfloat16"),
-        ("--shapes=huge", "unknown shape huge; there are minilm, base"),
-        ("--rounds=0", "--rounds is 0; expected 1 or more"),
-        ("--model=/no/such/model", "/no/such/model"),
-    ],
-)
-def test_a_wrong_argument_is_named(argument, message, capsys):
-    with pytest.raises(SystemExit) as caught:
-        latency.parse_arguments([argument])
-    assert caught.value.code == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -159,10 +138,9 @@ def test_a_wrong_argument_is_named(argument, message, capsys):
 def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
     batch = mixed_batch(config, 8, 64)
-    pruner, params = (
-        schedule_pruner(config, method),
-        scheduled_params(config, batch, speedups, jnp.float32, method),
-    )
+    schedule = SCHEDULES[method](config)
+    pruner = schedule.pruner
+    params = scheduled_params(config, batch, speedups, jnp.float32, schedule=schedule)
     assert params[None]["pruner"] == {}
     assert (
         len({id(tree["encoder"]) for tree in params.values()}) == 1
@@ -178,4 +156,4 @@ def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
 def test_a_schedule_that_a_method_cannot_follow_is_refused():
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
     with pytest.raises(ValueError, match="trbert on 4 layers is at most 3.* not 9x"):
-        kept_fractions(config, 64, 9.0, "trbert")
+        kept_fractions(config, 64, 9.0, schedule=SCHEDULES["trbert"](config))

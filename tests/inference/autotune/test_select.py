@@ -10,8 +10,8 @@ import pytest
 from adapler_jax.inference.autotune.select import (
     DriverChoice,
     bucket_latency_ms,
-    choose,
     fastest_driver,
+    select_driver,
     useful_buckets,
 )
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS
@@ -19,7 +19,15 @@ from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import EncoderConfig
 from tests import tiny
-from tests.inference.tables import BASE, MINILM, TABLE, make_case, make_row, make_rungs, make_table
+from tests.inference.tables import (
+    BASE,
+    MINILM,
+    TABLE,
+    make_bucket_rows,
+    make_case,
+    make_row,
+    make_table,
+)
 
 
 def config_of(sizes):
@@ -44,7 +52,7 @@ def pick(
     is_pruned=True,
     **options,
 ):
-    return choose(
+    return select_driver(
         table,
         config_of(sizes),
         dtype,
@@ -90,7 +98,7 @@ def test_of_two_shapes_equally_near_the_smaller_decides():
         *make_case((2.0,) * 3, (1.0,) * 3, shape=(32, 128)),
     ]
     assert (
-        pick(make_table([*rows, *make_rungs({128: 1.0}, batch=1)]), batch_size=16).driver
+        pick(make_table([*rows, *make_bucket_rows({128: 1.0}, batch=1)]), batch_size=16).driver
         == "bucketed"
     )
 
@@ -99,7 +107,7 @@ def test_the_nearest_encoder_decides_by_the_operations_of_a_layer():
     rows = [
         *make_case((1.0,) * 3, (2.0,) * 3, sizes=MINILM),
         *make_case((2.0,) * 3, (1.0,) * 3, sizes=BASE),
-        *make_rungs({128: 1.0}, batch=1),
+        *make_bucket_rows({128: 1.0}, batch=1),
     ]
     drivers = {
         (4, 2, 128, 512): "bucketed",
@@ -203,11 +211,18 @@ def _engine():
 
 
 def test_an_engine_runs_what_the_table_chooses(engine):
-    assert engine.choice(1, 12).driver == "bucketed" and engine.choice(32, 12).driver == "packed"
+    assert (
+        engine.select_driver(1, 12).driver == "bucketed"
+        and engine.select_driver(32, 12).driver == "packed"
+    )
     named = make_engine(tiny.CONFIG, tiny.PRUNER, driver="packed")
     assert engine.program(32, 12) is named.program(32, 12)
     assert engine.program(1, 12) is not named.program(1, 12)
-    assert named.choice(1, 12) == named.choice(32, 64) == DriverChoice("packed", DEFAULT_BUCKETS)
+    assert (
+        named.select_driver(1, 12)
+        == named.select_driver(32, 64)
+        == DriverChoice("packed", DEFAULT_BUCKETS)
+    )
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 8])

@@ -130,7 +130,7 @@ def _accelerator(cache, monkeypatch):
 def drivers_of(is_pruned):
     """The drivers that "auto" takes, by batch shape."""
     engine = make_engine(tiny.CONFIG, tiny.PRUNER if is_pruned else keep_all())
-    return {engine.choice(*shape).driver for shape in ((1, 16), (32, 128), (256, 512))}
+    return {engine.select_driver(*shape).driver for shape in ((1, 16), (32, 128), (256, 512))}
 
 
 @pytest.mark.usefixtures("accelerator")

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.training import phases
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.methods.distill import cut_layers, student_layers
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.report.evaluation import evaluate_workdir
 from adapler_jax.training import phases
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model

@@ -18,14 +18,11 @@ from adapler_jax.evaluation.score_tables import print_rows, threshold_rows
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.pruning import adapler, keep_all
-from adapler_jax.report import evaluation
-from adapler_jax.report.evaluation import (
-    check_saving,
-    evaluate_workdir,
-    example_texts,
-    left_out,
-    save_threshold,
-)
+from adapler_jax.serving.run_examples import example_texts
+from adapler_jax.training import evaluation
+from adapler_jax.training import finished as finished_runs
+from adapler_jax.training.evaluation import evaluate_workdir
+from adapler_jax.training.finished import check_saving, save_threshold, unreached_speedups
 from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import TaskData
@@ -80,10 +77,10 @@ def test_timed_batches_are_full_also_where_texts_are_few():
     assert {int(count) for batch in batches for count in batch.valid_BL.sum(axis=1)} == {2, 3, 5}
 
 
-def test_folders_that_are_no_adaptations_are_left_out(tmp_path):
+def test_folders_that_are_no_adaptations_are_unreached_speedups(tmp_path):
     for name in ("adapt-2x", "adapt-1.5x", "adapt-10x", "adapt-old-2x", "adapt-x"):
         (tmp_path / name).mkdir()
-    assert evaluation.adapted_phases(tmp_path) == ["adapt-1.5x", "adapt-2x", "adapt-10x"]
+    assert finished_runs.adapted_phases(tmp_path) == ["adapt-1.5x", "adapt-2x", "adapt-10x"]
 
 
 def test_every_model_gets_a_row_beside_the_dense_score(finished):
@@ -155,13 +152,13 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     assert np.sum(record["rows"][0]["confusion"]) == 32
 
 
-def test_a_speedup_out_of_reach_is_said_to_be_left_out(tmp_path):
+def test_a_speedup_out_of_reach_is_said_to_be_unreached_speedups(tmp_path):
     for name, reached in (("adapt-2x", True), ("adapt-50x", False)):
         scores = {"score": 0.5, "flops_speedup": 3.06}
         record = {"validation": scores, "target_speedup": float(name[6:-1]), "is_reached": reached}
         (tmp_path / name).mkdir()
         replace_text(tmp_path / name / "done.json", json.dumps(record), checksum=True)
-    assert left_out(tmp_path) == [
+    assert unreached_speedups(tmp_path) == [
         "adapt-50x is left out: training reached 3.06x and saved no model"
     ]
 
@@ -286,9 +283,9 @@ def test_example_texts_come_from_the_test_split(finished, tiny_files):
 def test_the_fastest_model_answers_with_the_engine_of_the_run(finished, monkeypatch):
     loaded = {}
     monkeypatch.setattr(
-        evaluation.Classifier, "load", lambda *args, **options: loaded.update(options, args=args)
+        finished_runs.Classifier, "load", lambda *args, **options: loaded.update(options, args=args)
     )
-    name, _ = evaluation.load_fastest(finished)
+    name, _ = finished_runs.load_fastest(finished)
     (directory,) = loaded["args"]
     speedups = {
         name: json.loads((finished / name / "done.json").read_text())["validation"]["flops_speedup"]
@@ -303,7 +300,7 @@ def test_a_run_of_before_the_engine_chose_is_read(finished, tmp_path):
     config = json.loads((finished / "run.json").read_text())
     config["inference"] = {"buckets": []}
     (tmp_path / "run.json").write_text(json.dumps(config))
-    found = engine_options(evaluation.read_run(tmp_path))
+    found = engine_options(finished_runs.read_run(tmp_path))
     assert found == {"buckets": None, "dtype": jnp.float32, "driver": "auto", "autotune_table": ""}
 
 
@@ -314,7 +311,7 @@ def test_a_pruned_model_is_shown_even_where_it_is_slower_than_the_dense_one(fini
     done = json.loads((workdir / "adapler" / "done.json").read_text())
     done["validation"]["flops_speedup"] = 0.8
     replace_text(workdir / "adapler" / "done.json", json.dumps(done), checksum=True)
-    assert evaluation.load_fastest(workdir)[0] == "adapler"
+    assert finished_runs.load_fastest(workdir)[0] == "adapler"
 
 
 def test_models_of_other_classes_are_not_scored(finished, tmp_path):
@@ -354,13 +351,13 @@ def test_begun_phases_are_told(finished, tmp_path):
     shutil.copytree(finished, workdir)
     (workdir / "adapt-1.2x" / "done.json").unlink()
     evaluate_workdir(workdir, log=lines.append, with_times=False)
-    assert "adapt-1.2x: not finished; give the training command again to go on" in lines
+    assert "adapt-1.2x: not finished; give the training command again to continue" in lines
 
 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        ("KeyboardInterrupt", 130, "interrupted; give the same command again to go on"),
+        ("KeyboardInterrupt", 130, "interrupted; give the same command again to continue"),
         (
             "OSError(28, 'No space left')",
             2,

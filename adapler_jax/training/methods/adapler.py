@@ -1,0 +1,391 @@
+"""Train AdapLeR after fine-tuning.
+
+saliency    gradient times input, and logits of the fine-tuned model    -> saliency.npz
+adapler     predictors, thresholds and weights together                 -> model/
+adapt-Nx    thresholds scaled or controlled to a speedup                -> model/
+
+Source: Modarressi et al., "AdapLeR", ACL 2022.
+"""
+
+import functools
+import math
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from adapler_jax.data.batching.padding import PerExampleArrays
+from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.evaluation.scoring import UnlabelledTask
+from adapler_jax.presets import sections
+from adapler_jax.pruning import Pruner, adapler, keep_all
+from adapler_jax.pruning.adapler import THRESHOLD_RANGE
+from adapler_jax.training.checkpoints import Checkpoints
+from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
+from adapler_jax.training.growth import continued_epochs
+from adapler_jax.training.losses import LossConfig, saliency
+from adapler_jax.training.methods.base import Method, Section
+from adapler_jax.training.methods.calibration import (
+    TOLERANCE,
+    at_limit,
+    at_lowest,
+    jitter_thresholds,
+    reach_speedup,
+    steer_thresholds,
+)
+from adapler_jax.training.metrics_log import track
+from adapler_jax.training.optimizers import slope_at
+from adapler_jax.training.phases import (
+    Phase,
+    Rank,
+    SlopeSchedule,
+    best_epoch_params,
+    load_phase_model,
+    mark_complete,
+    rank_by_epoch,
+    read_done,
+    save_best_phase,
+    save_phase,
+    soft_train_step,
+    train,
+    validation_split,
+)
+from adapler_jax.training.setup import RunContext
+from adapler_jax.training.steps import ThresholdNoise
+from adapler_jax.training.validation import validate
+from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig, Params
+
+SALIENCY_FILE = "saliency.npz"
+NUM_CALIBRATION_BATCHES = 16
+AUTHORS_MARGIN = 0.01  # the authors take the fastest epoch that loses less than this
+
+
+def make_adapler(encoder: EncoderConfig, options: ConfigDict) -> Pruner:
+    """Return AdapLeR with the options of `config.adapler`."""
+    return adapler(
+        encoder,
+        predictor_dim=options.predictor_dim,
+        initial_threshold=options.initial_threshold,
+        relative_length=options.relative_length,
+        length_target=options.length_target,
+        stop_target_gradient=options.stop_target_gradient,
+        clip_cls_ratio=options.clip_cls_ratio,
+    )
+
+
+def make_loss_config(options: ConfigDict) -> LossConfig:
+    """Return the loss weights of `config.adapler`."""
+    return LossConfig(
+        term_coefs=(
+            ("main", "contribution", options.kl_coef),
+            ("speedup", "length", options.length_coef),
+        ),
+        distil_coef=options.distil_coef,
+    )
+
+
+def make_slope_schedule(options: ConfigDict) -> SlopeSchedule:
+    """Return the slope of every step, by `config.adapler`."""
+
+    def slope(step, steps_per_epoch):
+        return slope_at(
+            step,
+            schedule=options.slope_schedule,
+            steps_per_epoch=steps_per_epoch,
+            num_epochs=options.num_epochs,
+            first=options.slope_start,
+            last=options.slope_end,
+        )
+
+    return slope
+
+
+def make_last_slope(options: ConfigDict) -> SlopeSchedule:
+    """Return a schedule that has the last slope of `config.adapler` in every step."""
+    return lambda step, steps_per_epoch: jnp.float32(options.slope_end)
+
+
+def make_threshold_noise(options: ConfigDict) -> ThresholdNoise | None:
+    """Return the function that draws a step's thresholds; None without noise in the config."""
+    if not options.threshold_noise:
+        return None
+    return functools.partial(jitter_thresholds, spread=options.threshold_noise)
+
+
+def run_saliency(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
+    """Save the saliency of every training example and the best epoch's logits.
+
+    Saliency is the mean over the best fine-tuned epochs.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    batches = context.eval_batches("train", config.saliency.batch_size)
+    like = context.pretrained | {"pruner": {}}
+    checkpoints = Checkpoints(
+        directory.parent / "finetune", num_checkpoints=config.finetune.num_checkpoints
+    )
+    steps = checkpoints.best_steps()[: config.saliency.num_checkpoints]
+    num_examples = context.num_train_examples
+    total = np.zeros((num_examples, context.max_length), np.float32)
+    logits = empty_logits(context.logits_shape, num_examples)
+    measure = _make_saliency_program(context)
+    for rank, step in enumerate(steps):
+        params = checkpoints.restore_best(like, step)
+        for batch in track(batches, directory.name):
+            real_B = batch.example_id_B != PADDING_EXAMPLE_ID
+            saliency_BL, found = measure(params, batch)
+            ids = batch.example_id_B[real_B]
+            total[ids, : batch.valid_BL.shape[1]] += np.asarray(saliency_BL)[real_B] / len(steps)
+            if rank == 0:
+                put_logits(logits, ids, found, real_B)
+    checkpoints.close()
+    save_arrays(directory / SALIENCY_FILE, saliency=total, teacher_logits=logits)
+    mark_complete(directory, {"num_examples": num_examples, "finetune_steps": steps})
+
+
+def _make_saliency_program(context: RunContext) -> Callable:
+    """Return a jitted function (params, batch) -> (saliency, logits)."""
+
+    @jax.jit
+    def measure(params, batch):
+        return saliency(
+            params, context.encoder, keep_all(), batch, dtype=context.dtype, head=context.head
+        )
+
+    return measure
+
+
+def load_saliency(directory: pathlib.Path) -> PerExampleArrays:
+    """Return the arrays that the saliency phase saved."""
+    return load_arrays(directory / SALIENCY_FILE)
+
+
+def run_adapler(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
+    """Train AdapLeR. The model is the last epoch, or the authors' choice."""
+    options, workdir = config.adapler, directory.parent
+    pruner = make_adapler(context.encoder, options)
+    start = _start_params(options, workdir, context)
+    start |= {"pruner": pruner.init(context.key("predictors"), context.encoder)}
+    slope_schedule = make_slope_schedule(options)
+    if continued_epochs(directory):  # thresholds are as hard as they were at its end
+        slope_schedule = make_last_slope(options)
+    make_step = soft_train_step(
+        context,
+        pruner,
+        options,
+        losses=make_loss_config(options),
+        slope_schedule=slope_schedule,
+        threshold_noise=make_threshold_noise(options),
+    )
+    checkpoints = train(
+        directory,
+        context,
+        pruner,
+        start,
+        options,
+        make_step=make_step,
+        extras=load_saliency(workdir / "saliency"),
+        rank=_make_rank(options, workdir),
+    )
+    if not checkpoints.best_steps():
+        raise ValueError(
+            f"{directory.name}: no epoch came within a point of the fine-tuned model, so by the "
+            "authors' rule there is no model; set config.adapler.checkpoint_selection=last, with a "
+            "new --workdir"
+        )
+    record = {"num_epochs": options.num_epochs}
+    save_best_phase(directory, context, pruner, checkpoints, start, record=record)
+
+
+def _start_params(options: ConfigDict, workdir: pathlib.Path, context: RunContext) -> Params:
+    """Return the weights that AdapLeR starts from."""
+    finetuned = load_phase_model(workdir / "finetune").params
+    return {"finetuned": finetuned, "pretrained": context.pretrained}[options.init_from]
+
+
+def _make_rank(options: ConfigDict, workdir: pathlib.Path) -> Rank:
+    """Return the rule that epochs are chosen by."""
+    dense_score = read_done(workdir / "finetune")["validation"]["score"]
+
+    def authors_rank(epoch, scores):
+        is_close = scores["score"] > dense_score - AUTHORS_MARGIN
+        return scores["flops_speedup"] if is_close else -1.0
+
+    return {"last": rank_by_epoch, "authors": authors_rank}[options.checkpoint_selection]
+
+
+def run_calibration(
+    directory: pathlib.Path, context: RunContext, config: ConfigDict, *, speedup: float
+) -> None:
+    """Bring AdapLeR's model to a FLOPs speedup on the validation split.
+
+    A slower model is trained on while its thresholds are controlled, then they are scaled. A model
+    that is faster already is only scaled: the tokens that it keeps in addition cost no score.
+    Controlled thresholds get no noise. Their bound of 1 would make the noise lopsided.
+    """
+    start = directory.parent / "adapler"
+    options = config.adapler.copy_and_resolve_references()
+    changes = {"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate}
+    options.update(changes)
+    params = load_phase_model(start).params
+    is_slower = read_done(start)["validation"]["flops_speedup"] < speedup
+    if is_slower:
+        params = _train_to_speedup(directory, context, params, options, speedup=speedup)
+    params, scores = _scale_to_speedup(context, params, options, speedup)
+    record = {
+        "target_speedup": speedup,
+        "trained": is_slower,
+        "at_limit": at_limit(params),
+        "at_lowest": at_lowest(params),
+    }
+    if scores["flops_speedup"] * TOLERANCE < speedup:
+        directory.mkdir(parents=True, exist_ok=True)
+        mark_complete(directory, {"validation": scores, **record, "is_reached": False})
+        return
+    pruner = make_adapler(context.encoder, options)
+    save_phase(directory, context, pruner, params, scores, record=record)
+
+
+def _train_to_speedup(
+    directory: pathlib.Path,
+    context: RunContext,
+    params: Params,
+    options: ConfigDict,
+    *,
+    speedup: float,
+) -> Params:
+    """Train on from a model while the thresholds follow the speedup of each batch."""
+    pruner = make_adapler(context.encoder, options)
+    make_step = soft_train_step(
+        context,
+        pruner,
+        options,
+        losses=make_loss_config(options),
+        slope_schedule=make_last_slope(options),
+        threshold_controller=functools.partial(steer_thresholds, target=speedup),
+    )
+    checkpoints = train(
+        directory,
+        context,
+        pruner,
+        params,
+        options,
+        make_step=make_step,
+        extras=load_saliency(directory.parent / "saliency"),
+        rank=rank_by_epoch,
+    )
+    return best_epoch_params(checkpoints, params)[0]
+
+
+def _scale_to_speedup(
+    context: RunContext, params: Params, options: ConfigDict, speedup: float
+) -> tuple[Params, dict]:
+    """Scale the thresholds until the validation split has the speedup.
+
+    Returns:
+      The parameters, and their validation scores.
+    """
+    pruner, split = make_adapler(context.encoder, options), validation_split(context)
+    batches = context.eval_batches(split, options.batch_size)
+    every = max(1, len(batches) // NUM_CALIBRATION_BATCHES)
+    # Batches are sorted by length, so the middle one of a group represents it.
+    sample = batches[every // 2 :: every]
+
+    def sample_speedup(params):
+        found = evaluate_model(
+            params,
+            context.encoder,
+            pruner,
+            sample,
+            scorer=UnlabelledTask(),
+            head=context.head,
+            dtype=context.dtype,
+            driver="masked",
+        )
+        return found.flops_speedup
+
+    def scores_of(params):
+        return validate(params, context, pruner, batches, context.task.make_scorer(split))
+
+    return reach_speedup(params, speedup, sample_speedup_of=sample_speedup, scores_of=scores_of)
+
+
+def calibration_name(speedup: float) -> str:
+    """Return the directory of the phase that brings the thresholds to a speedup."""
+    return f"adapt-{speedup:g}x"
+
+
+def phases(config: ConfigDict) -> list[Phase]:
+    """Return the phases after fine-tuning, one calibration for each target speedup."""
+    calibrations = [
+        Phase(calibration_name(speedup), functools.partial(run_calibration, speedup=speedup))
+        for speedup in sorted(config.adapt.target_speedups)
+    ]
+    return [Phase("saliency", run_saliency), Phase("adapler", run_adapler), *calibrations]
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raise ValueError where fields of AdapLeR's phases contradict each other."""
+    target, is_relative = config.adapler.length_target, config.adapler.relative_length
+    if target and is_relative != (target <= 1.0):
+        unit = "a fraction, at most 1" if is_relative else "tokens summed over layers, more than 1"
+        raise ValueError(
+            f"config.adapler.length_target is {target}; with relative_length={is_relative} it is "
+            f"{unit}; length_coef has that unit too"
+        )
+    num_averaged, num_kept = config.saliency.num_checkpoints, config.finetune.num_checkpoints
+    if num_averaged > num_kept:
+        raise ValueError(
+            f"config.saliency.num_checkpoints is {num_averaged}, but only "
+            f"config.finetune.num_checkpoints = {num_kept} epochs are kept; raise it"
+        )
+    check_target_speedups(config.adapt.target_speedups)
+
+
+def check_target_speedups(speedups) -> None:
+    """Raise ValueError where a speedup is not a factor of 1 or more, or names a phase twice."""
+    for speedup in speedups:
+        is_number = isinstance(speedup, int | float) and not isinstance(speedup, bool)
+        if not is_number or not (math.isfinite(speedup) and speedup >= 1.0):
+            raise ValueError(
+                f"config.adapt.target_speedups holds {speedup!r}; "
+                "expected factors of 1 or more, as (1.5, 2.0)"
+            )
+    names = [calibration_name(speedup) for speedup in speedups]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"config.adapt.target_speedups names a phase twice: {', '.join(sorted(names))}"
+        )
+
+
+ADAPLER = Section(
+    sections.adapler_section(),
+    ranges={
+        "predictor_dim": (1, math.inf),
+        "initial_threshold": THRESHOLD_RANGE,
+        "length_target": (0.0, math.inf),
+        "threshold_noise": (0.0, 5.0),
+        "slope_start": (1.0, 1e9),  # from 1 on, soft survival above the threshold is 1
+        "slope_end": (1.0, 1e9),
+    },
+    allowed={
+        "init_from": ("finetuned", "pretrained"),
+        "checkpoint_selection": ("last", "authors"),
+        "slope_schedule": ("geometric", "epochs"),
+    },
+)
+
+METHOD = Method(
+    title="AdapLeR",
+    make_pruner=lambda encoder, config: make_adapler(encoder, config.adapler),
+    sections={
+        "saliency": Section(sections.saliency_section()),
+        "adapler": ADAPLER,
+        "adapt": Section(sections.adapt_section()),
+    },
+    phases=phases,
+    tradeoff_fields=("adapt.target_speedups",),
+    check_config=check_config,
+)

@@ -1,0 +1,93 @@
+"""The tables of README.md and docs/choose-a-speed.md quote the records that they link to."""
+
+import json
+import re
+
+import pytest
+
+from tests.docs.commands import ROOT
+
+README = (ROOT / "README.md").read_text()
+SPEEDS = (ROOT / "docs" / "choose-a-speed.md").read_text()
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def read_rows(name):
+    """Return the summary of a record over its seeds, or its rows."""
+    record = json.loads((RESULTS / f"{name}.json").read_text())
+    return record.get("summary") or record["rows"]
+
+
+def table(page, header):
+    """Return the cells of the rows of the table with this header."""
+    found = re.search(rf"^\| {header}.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()]
+
+
+def number(cell):
+    """Return the first number of a cell."""
+    return float(re.search(r"-?\d+\.?\d*", cell)[0])
+
+
+def is_pruned(row):
+    """Return True for AdapLeR's models."""
+    return row["method"] == "adapler" or row["method"].startswith("adapt-")
+
+
+def find(rows, speedup):
+    """Return AdapLeR's row with this FLOPs speedup."""
+    (row,) = [row for row in rows if is_pruned(row) and round(row["flops_speedup"], 2) == speedup]
+    return row
+
+
+def dense_score(rows):
+    """Return the score of plain BERT."""
+    scores = {row["test_score"] for row in rows if row["method"] == "dense"}
+    (score,) = scores or {row["dense_score"] for row in rows if is_pruned(row)}
+    return score
+
+
+MEASURED = [row for row in table(README, "data, with its record") if "peers" not in row[0]]
+
+
+@pytest.mark.parametrize("cells", MEASURED, ids=lambda cells: f"{cells[0][:24]} {cells[5]}")
+def test_a_row_of_the_readme_quotes_its_record(cells):
+    rows = read_rows(re.search(r"results/(.*)\.json", cells[0])[1])
+    row = find(rows, number(cells[5]))
+    assert number(cells[3]) == round(100 * dense_score(rows), 1)
+    assert number(cells[4]) == round(100 * row["test_score"], 1)
+    assert number(cells[6]) == round(row["wall_speedup_32"], 2)
+    if "±" in cells[4]:
+        assert number(cells[4].split("±")[1]) == round(100 * row["test_score_sd"], 1)
+
+
+def test_the_comparison_with_installed_systems_quotes_its_record():
+    (cells,) = [row for row in table(README, "data, with its record") if "peers" in row[0]]
+    rows = [
+        row
+        for row in json.loads((RESULTS / "peers-imdb.json").read_text())["rows"]
+        if row["batch"] == 32 and row["dtype"] == "float32"
+    ]
+    padded, *packed = [row for row in rows if row["engine"] in ("padded", "packed")]
+    pruned = packed[-1]
+    assert number(cells[3]) == round(100 * padded["test_score"], 1)
+    assert number(cells[4]) == round(100 * pruned["test_score"], 1)
+    assert number(cells[6]) == round(pruned["sentences_per_s"] / padded["sentences_per_s"], 1)
+
+
+NAMES = {
+    "Rotten Tomatoes, a part": "quickstart",
+    "Rotten Tomatoes, 3 seeds": "methods-rotten_tomatoes",
+    "R8 news, 1 seed": "methods-r8",
+    "IMDB reviews, 1 seed": "accuracy-imdb_package",
+}
+LOSSES = table(SPEEDS, "data ")
+
+
+@pytest.mark.parametrize("cells", LOSSES, ids=lambda cells: f"{cells[0][:24]} {cells[3]}")
+def test_a_loss_of_the_page_of_speeds_is_of_the_record(cells):
+    rows = read_rows(NAMES[cells[0]])
+    if NAMES[cells[0]] == "accuracy-imdb_package":
+        rows = json.loads((RESULTS / "accuracy-imdb_package.json").read_text())["rows"]
+    row = find(rows, number(cells[4]))
+    assert number(cells[5]) == round(100 * (row["test_score"] - dense_score(rows)), 1)
