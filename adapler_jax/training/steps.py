@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adapler_jax.forward import DEFAULT_SCAN
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.training.losses import DEFAULT_SCAN, LossConfig, compute_losses
+from adapler_jax.training.losses import LossConfig, compute_losses
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import Batch, EncoderConfig, Params, ScanOptions
 
