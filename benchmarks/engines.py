@@ -33,7 +33,7 @@ import time
 import jax
 import numpy as np
 
-from adapler_jax import flops
+from adapler_jax import flops, model_flops
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune.timing import median_speedup, time_interleaved
 from adapler_jax.inference.autotune.workloads import (
@@ -52,6 +52,7 @@ from adapler_jax.inference.engine import Engine, make_engine, prepare_inference_
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import print_results, write_record
 from adapler_jax.pruning import Pruner, keep_all
+from adapler_jax.pruning.base import no_site_flops
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, Selection
 from benchmarks.models import MODELS
 from benchmarks.schedules import SCHEDULES
@@ -199,7 +200,9 @@ def first_site_pruner(config: EncoderConfig) -> Pruner:
         return Selection(view.survival_BL, keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
     return adapler_schedule(config).pruner._replace(
-        score=lambda params, hidden: hidden[..., 0], hard=select
+        score=lambda params, features: features.state_XD[..., 0],
+        hard=select,
+        site_flops=no_site_flops,
     )
 
 
@@ -239,12 +242,12 @@ def measure_skewed(
     spent = {}
     for texts in batches:
         count_NB = np.asarray(calls[texts, "packed"]()[1].count_NB, np.int64)
-        spent[texts] = flops.pruned_flops(
+        spent[texts] = model_flops.pruned_flops(
             config,
+            pruner,
+            params,
             np.full(batch_size, length),
             count_NB,
-            sites=pruner.sites,
-            predictor_dim=0,
             head=flops.pooled_flops(config, NUM_CLASSES),
         ).sum()
     rows = []

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
+from adapler_jax.encoders import encoder_of
 from adapler_jax.inference.autotune.timing import seconds_of
 from adapler_jax.inference.autotune.workloads import NUM_CLASSES
 from adapler_jax.presets import sections
@@ -60,7 +60,7 @@ def start_params(config: EncoderConfig, pruner: Pruner):
     """Return random weights."""
     key = jax.random.key(0, impl="rbg")
     return {
-        "encoder": encoder.init_encoder(key, config),
+        "encoder": encoder_of(config).init(key, config),
         "head": heads.init_classifier(key, config, NUM_CLASSES),
         "pruner": pruner.init(key, config),
     }

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from adapler_jax import forward as full_width
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import hard_to_soft
 from adapler_jax.types import MASK_BIAS, ScanOptions, Selection, SoftSelection
+from tests import plain_bert as encoder
 from tests.tiny import (
     CONFIG,
     NUM_SLOTS,
@@ -46,7 +46,7 @@ def fixed_pruner():
 
     return PRUNER._replace(
         name="fixed",
-        score=lambda params, hidden: hidden[..., 0],
+        score=lambda params, features: features.state_XD[..., 0],
         hard=select,
         soft=soften,
         init=lambda key, config: {},

@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from adapler_jax import types
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.types import BEFORE_ATTENTION, PADDING_EXAMPLE_ID, Selection, Site, SoftSelection
+from adapler_jax.types import BEFORE_ATTENTION, Rule, Selection, Site, SoftSelection
 
 
-def state_norm(params, hidden):
+def state_norm(params, features):
     """Return the max norm of each state. Layer norm makes Euclidean norms nearly equal."""
-    return jnp.max(jnp.abs(hidden), axis=-1)
+    return jnp.max(jnp.abs(features.state_XD), axis=-1)
 
 
 def relative_norm(site, survival_BL):
@@ -36,7 +37,7 @@ def hard_select(params, layer, site):
 def loss_terms(params, trace, batch):
     """Return the fraction of tokens left, the mean over layers and real texts."""
     length_B = jnp.maximum(1.0, jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32))
-    is_real_B = batch.example_id_B != PADDING_EXAMPLE_ID
+    is_real_B = batch.example_id_B != types.PADDING_EXAMPLE_ID
     return {"length": jnp.mean(trace.count_NB / length_B, where=is_real_B)}
 
 
@@ -51,5 +52,6 @@ def norm_pruner(config) -> Pruner:
         hard=hard_select,
         loss_terms=loss_terms,
         constrain=lambda params: params | {"level_N": jnp.clip(params["level_N"], 0.0, 2.0)},
+        tensor_rules=(Rule("norm_pruner.level", ("pruner", "level_N"), "N"),),
         length_loss_params=frozenset({"level_N"}),
     )

@@ -15,7 +15,6 @@ from adapler_jax.inference.engine import make_engine
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import init_state, make_train_step
-from adapler_jax.weights import rules as names
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
@@ -112,9 +111,6 @@ def test_a_steep_soft_pass_is_the_hard_rule():
 
 def test_with_its_lines_in_the_tables_a_model_is_saved_loaded_and_explained(tmp_path, monkeypatch):
     monkeypatch.setitem(pruning.PRUNERS, "norm", norm_pruner)
-    monkeypatch.setitem(
-        names.PRUNER_RULES, "norm", (names.Rule("norm_pruner.level", ("pruner", "level_N"), "N"),)
-    )
     save_model(
         tmp_path / "model",
         make_params(),

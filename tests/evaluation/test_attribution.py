@@ -5,10 +5,10 @@ import pytest
 
 from adapler_jax import forward as full_width
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.evaluation.attribution import attention_scores, layer_saliency, pruner_scores
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import saliency
+from tests import plain_bert as encoder
 from tests import tiny
 
 CONFIG = tiny.CONFIG

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.drivers import masked
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.training.losses import LossConfig, compute_losses, saliency
@@ -24,6 +23,7 @@ from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.types import Batch, EncoderConfig
 from adapler_jax.weights.rules import axis_sizes, model_rules
 from adapler_jax.weights.tree import canonicalize, to_tensors, to_tree
+from tests import plain_bert as encoder
 
 SLOPES = ("10", "100", "1000", "1e20")
 STEP_SLOPES = (10.0, 10.0, 100.0)

@@ -15,7 +15,7 @@ from adapler_jax import forward as full_width
 from adapler_jax.heads import CLASSIFICATION, SPAN
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.pruning import trbert
-from adapler_jax.pruning.trbert import action_losses, selected_share
+from adapler_jax.pruning.trbert import action_losses, selected_fraction
 from adapler_jax.training.methods.policy import (
     PolicyConfig,
     combine,
@@ -179,7 +179,7 @@ def numbers_of(logits_BC, trace, rows: Batch):
     """What the loss is made of."""
     return {
         "task": CLASSIFICATION.loss_fn(logits_BC, rows, 0.0),
-        "share": selected_share(
+        "share": selected_fraction(
             trace, PRUNER.sites, rows.valid_BL, normalize_by_padded_length=True
         ),
         "nll": action_losses(trace, PRUNER.sites, rows.valid_BL),

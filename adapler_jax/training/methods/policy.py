@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import optax
 
 from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers, rank_descending
-from adapler_jax.pruning.trbert import action_losses, probabilities, selected_share
+from adapler_jax.pruning import keep_all
+from adapler_jax.pruning.base import Pruner, params_of_layers, rank_descending, score_tokens
+from adapler_jax.pruning.trbert import action_losses, probabilities, selected_fraction
 from adapler_jax.training.losses import DEFAULT_SCAN, weighted
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import (
@@ -89,9 +89,7 @@ def importance_scores(
         for part in (slice(None, top), slice(top, None))
     )
     pruner, options = keep_all(), {"slope": None, "key": None, "dtype": dtype}
-    start_BLD = encoder.embed(
-        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
-    )
+    start_BLD = full_width.embed_tokens(params, config, batch)
 
     def run(part, num_layers, hidden_BLD, **more):
         found = {"encoder": {"layers": part}, "pruner": {}}
@@ -103,13 +101,8 @@ def importance_scores(
     high_BLD, _, hidden_NBLD = run(below, top, start_BLD, collect_hidden=True)
 
     def loss(high_BLD):
-        exit_hidden_BLD, _, _ = run(above, config.num_layers - top, high_BLD)
-        logits = head.apply(
-            params["head"],
-            config,
-            exit_hidden_BLD if head.needs_all_states else exit_hidden_BLD[:, 0],
-            batch,
-        )
+        last_BLD, _, _ = run(above, config.num_layers - top, high_BLD, first_layer=top)
+        logits = full_width.head_logits(params, config, head, last_BLD, batch)
         return jnp.sum(head.loss_fn(logits, batch, 0.0)), logits
 
     gradient_BLD, logits = jax.grad(loss, has_aux=True)(high_BLD)
@@ -141,9 +134,7 @@ def init_objective(
 
     Source: stage `initbert` of the released program, which multiplies by the mean of 1 / n again.
     """
-    start_BLD = encoder.embed(
-        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
-    )
+    start_BLD = full_width.embed_tokens(params, config, batch)
     _, _, hidden_NBLD = full_width.forward_layers(
         params | {"pruner": {}},
         config,
@@ -159,9 +150,8 @@ def init_objective(
     total = jnp.float32(0.0)
     for place, site in enumerate(pruner.sites):
         site_params = jax.tree.map(lambda leaf, place=place: leaf[place], params["pruner"])
-        token_logit_BL = pruner.score(
-            site_params, jax.lax.stop_gradient(hidden_NBLD[site.layer - 1])
-        )
+        fixed_BLD = jax.lax.stop_gradient(hidden_NBLD[site.layer - 1])
+        token_logit_BL = score_tokens(pruner, site_params, fixed_BLD)
         score_BL = probabilities(
             SiteInput(token_logit_BL, batch.valid_BL, batch.valid_BL.astype(jnp.float32))
         )
@@ -240,7 +230,7 @@ def policy_objective(
             "task": weighted(
                 head.loss_fn(logits, batch, policy.distil_coef), batch, policy.class_weights
             ),
-            "share": selected_share(
+            "share": selected_fraction(
                 trace,
                 pruner.sites,
                 batch.valid_BL,

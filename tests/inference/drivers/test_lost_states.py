@@ -16,7 +16,7 @@ from adapler_jax.inference.drivers import bucketed
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.pruning import keep_all, powerbert, trbert
 from adapler_jax.pruning.base import hard_step
-from adapler_jax.types import Site, SiteInput
+from adapler_jax.types import Site, SiteInput, TokenFeatures
 from tests import tiny
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params, with_pruner_params
 
@@ -167,7 +167,7 @@ def exact_products(function, *args):
 def test_scores_are_products_of_full_precision_whatever_the_operands_of_the_encoder(pruner):
     params = make_params(pruner)
     first = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
-    assert exact_products(pruner.score, first, jnp.zeros((2, 3, 16))) == (2, 2)
+    assert exact_products(pruner.score, first, TokenFeatures(jnp.zeros((2, 3, 16)))) == (2, 2)
     run = make_engine(CONFIG, pruner, driver="masked", dtype="bfloat16")
     num_exact, num_products = exact_products(run.program(5, 12), params, BATCH)
     assert num_exact == 2 < num_products

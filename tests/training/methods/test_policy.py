@@ -13,7 +13,7 @@ import pytest
 from adapler_jax import forward as full_width
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.pruning import keep_all, trbert
-from adapler_jax.pruning.trbert import action_losses, selected_share
+from adapler_jax.pruning.trbert import action_losses, selected_fraction
 from adapler_jax.training.methods.policy import (
     PolicyConfig,
     check_depth,
@@ -88,7 +88,7 @@ def test_policy_gradient_is_that_of_the_expected_reward():
         )
         return {
             "task": CLASSIFICATION.loss_fn(logits_BC, batch, 0.0),
-            "share": selected_share(trace, pruner.sites, batch.valid_BL),
+            "share": selected_fraction(trace, pruner.sites, batch.valid_BL),
             "nll": action_losses(trace, pruner.sites, batch.valid_BL),
         }, trace.score_NBL[1, 0, 1]
 
