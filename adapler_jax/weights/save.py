@@ -68,7 +68,7 @@ from adapler_jax.weights.section import (
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
 HIDDEN_BIAS = ("pruner", "hidden", "bias")  # the leaf whose size is that of a pruner's scorers
-# The class of transformers that reads encoder and head, or the encoder alone where it has none for the head.
+# The class of transformers for encoder and head, or for the encoder if no class has the head.
 ARCHITECTURES = {
     "classification": "BertForSequenceClassification",
     "choice": "BertForMultipleChoice",

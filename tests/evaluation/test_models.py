@@ -102,7 +102,7 @@ def test_nll_is_the_loss_of_the_true_labels(evaluation):
     assert evaluation.nll == pytest.approx(total / 5, rel=1e-5)
 
 
-def test_speedup_is_that_of_the_counts(evaluation):
+def test_the_speedup_follows_from_the_counts(evaluation):
     dense_E = model_flops.dense_flops(CONFIG, evaluation.length_E, head=HEAD)
     pruned_E = pruned_flops(CONFIG, evaluation.length_E, evaluation.count_NE, **SIZES)
     assert evaluation.flops_speedup == dense_E.sum() / pruned_E.sum() > 1
