@@ -1,4 +1,4 @@
-"""Counts of operations from sizes alone, for tests: the pruner and its parameters are made to fit."""
+"""Count operations from sizes alone, with a pruner and parameters that fit them."""
 
 import numpy as np
 
@@ -13,7 +13,8 @@ def scorer_params(predictor_dim):
 
 
 def pruned_flops(config, length_B, kept_NB, *, sites, predictor_dim, head):
-    """Operations of a model with sites before the attention, or inside the layers without a predictor."""
+    """Operations of a model with sites before the attention, or inside the layers without a
+    predictor."""
     if not sites:
         pruner = keep_all()
     else:

@@ -1,5 +1,6 @@
 """Share the parts of phases between methods: the training, the saved model, the closing record."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -236,7 +237,9 @@ def train(
     encoder = from_config.with_dropout(context.encoder, options)
     train_step, state = make_step(encoder, params, main, num_steps)
     if num_before:
-        state = state.replace(step=jnp.asarray(num_before * steps_per_epoch, jnp.int32))
+        state = dataclasses.replace(
+            state, step=jnp.asarray(num_before * steps_per_epoch, jnp.int32)
+        )
 
     def batches_from(step):
         order = {"seed": context.seed, "start_step": step}

@@ -147,6 +147,7 @@ def init_objective(
         dtype=dtype,
         collect_hidden=True,
     )
+    assert hidden_NBLD is not None  # because of collect_hidden
     valid_BL = batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None]
     total = jnp.float32(0.0)
     for place, site in enumerate(pruner.sites):

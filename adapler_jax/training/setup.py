@@ -130,7 +130,7 @@ def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunCo
     check_balance(config, has_classes=not is_qa_task(config))
     check_has_source(config)  # before the model is looked up, which may need a network
     directory = resolve_model(config.model)
-    tokenizer = load_tokenizer(directory, log=log, split_special_tokens=splits_special(config))
+    tokenizer = load_tokenizer(str(directory), log=log, split_special_tokens=splits_special(config))
     task = load_task_data(config, directory)
     for note in task.notes:
         log(note)
@@ -320,10 +320,10 @@ def data_digests(context: RunContext) -> dict[str, str]:
         if not name.startswith("test"):
             digest = hashlib.sha256("\n".join(context.task.class_names).encode())
             for rows in (tokenized.tokens, tokenized.segments):
-                digest.update(rows.values)
-                digest.update(rows.offsets)
-            digest.update(tokenized.labels)
-            for mark in tokenized.head_slots.values():
-                digest.update(np.ascontiguousarray(mark))
+                digest.update(np.ascontiguousarray(rows.values).data)
+                digest.update(np.ascontiguousarray(rows.offsets).data)
+            digest.update(np.ascontiguousarray(tokenized.labels).data)
+            for slots in tokenized.head_slots.values():
+                digest.update(np.ascontiguousarray(slots).data)
             digests[name] = digest.hexdigest()
     return digests

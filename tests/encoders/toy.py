@@ -1,4 +1,5 @@
-"""A small encoder with the parts of ModernBERT: pre-norm, no biases, rotary positions, a local attention window."""
+"""A small encoder with the parts of ModernBERT: pre-norm, no biases, rotary positions, a local
+attention window."""
 
 import math
 

@@ -117,8 +117,8 @@ def soft_forward(golden, slope):
 def test_soft_forward_matches(golden, slope):
     logits_BC, trace = soft_forward(golden, slope)
     expected = golden.under(f"forward/lambda_{slope}/")
-    # Relative beside absolute: the same equations in float64 lie 1.5e-5 (logits) and 3.1e-5 (soft lengths, slope 100)
-    # from the reference, which is its own rounding.
+    # Relative beside absolute: the same equations in float64 lie 1.5e-5 (logits) and 3.1e-5 (soft
+    # lengths, slope 100) from the reference, which is its own rounding.
     np.testing.assert_allclose(logits_BC, expected["logits"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(trace.score_NBL, expected["scores"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(trace.count_NB, expected["soft_lengths"], rtol=2e-5, atol=2e-5)
@@ -260,7 +260,8 @@ def test_three_training_steps_match(golden):
     gradients = golden.under("train/step0/grad/")
     after = golden.under("train/step2/weights_after/")
     for name, expected in after.items():
-        # Adam divides by the gradient's own size, so where that is rounding noise the move's direction is too.
+        # Adam divides by the gradient's own size, so where that is rounding noise the move's
+        # direction is too.
         sure = np.abs(gradients[name]) > max(1e-4, 1e-2 * np.abs(gradients[name]).max())
         if sure.any():
             assert np.abs(expected - golden["weights/" + name])[sure].max() > 1e-6

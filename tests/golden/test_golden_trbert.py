@@ -193,9 +193,9 @@ def take(tree, rows):
 @pytest.mark.parametrize("case", ["rl_step_no_imitation", "rl_step_imitation"])
 def test_reinforcement_step_matches(golden, params, case):
     """The program gives the random numbers of its second selection to the columns of a sort that
-    leaves their order
-    open. Its actions there are therefore found: of all that keep as many tokens as it reports, those that give its
-    losses; in every row there is one."""
+    leaves their order open. Its actions there are therefore found: of all that keep as many tokens
+    as it reports, those that give its losses; in every row there is one.
+    """
     expected = golden["cls"][case]
     batch = batch_of(expected["ids"], expected["mask"], expected["labels"], expected["guide"])
     rows = jax.tree.map(lambda leaf: np.concatenate([leaf] * expected["K"]), batch)
@@ -217,7 +217,8 @@ def test_reinforcement_step_matches(golden, params, case):
         trace.count_NB[1] / num_slots, expected["kept_fraction"][0], rtol=0, atol=TOLERANCE
     )
 
-    # The second, by what it led to. Imitation is switched off: its actions are among the candidates too.
+    # The second, by what it led to. Imitation is switched off: its actions are among the
+    # candidates too.
     row_K, action_KL = [], []
     for row in range(num_rows):
         kept = [slot for slot in np.flatnonzero(first_BL[row]) if slot]

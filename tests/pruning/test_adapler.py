@@ -303,7 +303,7 @@ def test_select_by_hand():
 
 
 def test_select_counts_the_tokens_that_enter_only():
-    """Scores 1/6 2/6 3/6 of three live tokens against 0.9 / 3 = 0.3; with 0.9 / 4 more would stay."""
+    """Scores 1/6 2/6 3/6 of three tokens against 0.9 / 3 = 0.3; with 0.9 / 4 more would be kept."""
     assert kept([1, 1.7, 3, 99], 0.9, live=[True, True, True, False]) == [True, False, True, False]
     assert kept([1, 2, 3, 99], 0.9, live=[True, True, True, False]) == [True, True, True, False]
 
