@@ -13,8 +13,7 @@ def scorer_params(predictor_dim):
 
 
 def pruned_flops(config, length_B, kept_NB, *, sites, predictor_dim, head):
-    """Operations of a model with sites before the attention, or inside the layers without a
-    predictor."""
+    """Return the operations of a model with sites in its layers."""
     if not sites:
         pruner = keep_all()
     else:

@@ -1,5 +1,4 @@
-"""Every config builds, has the fields of the base, is locked, and agrees with the data's task
-tables."""
+"""Every config builds, is locked, and has the fields of base, method and task."""
 
 import ast
 import itertools

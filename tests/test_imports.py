@@ -1,5 +1,7 @@
-"""Imports go one way (from `types` up to `train.py`), checked on the syntax trees, without
-importing anything."""
+"""Imports go one way, from `types` up to `train.py`.
+
+The syntax trees are checked; nothing is imported.
+"""
 
 import ast
 import graphlib
@@ -94,8 +96,7 @@ def imports_of(file: str, source: str) -> list[Import]:
 
 
 def room_of(file: str) -> str:
-    """The room of a file: types of adapler_jax/types.py, data of adapler_jax/data/qa/tasks.py,
-    train of train.py."""
+    """Return the room of a file: data of adapler_jax/data/qa/tasks.py, train of train.py."""
     parts = pathlib.PurePosixPath(file).with_suffix("").parts
     return room_of_parts(parts[1:]) if parts[0] == "adapler_jax" and len(parts) > 1 else parts[0]
 
@@ -114,7 +115,7 @@ def target_room(imported: Import) -> str | None:
 
 
 def complaint(imported: Import) -> str | None:
-    """What is wrong with one import; None where nothing is."""
+    """Return the complaint about one import, or None."""
     room, target = room_of(imported.file), target_room(imported)
     found = package_complaint(imported, room)
     if found is None and target not in (None, room):
@@ -123,7 +124,7 @@ def complaint(imported: Import) -> str | None:
 
 
 def package_complaint(imported: Import, room: str) -> str | None:
-    """What is wrong with the package that is imported, and with the place of the import."""
+    """Return the complaint about an imported package, or None."""
     package = imported.target.split(".")[0]
     if package in ("tensorflow", "keras"):
         return "tensorflow is not imported by anyone"
@@ -137,7 +138,7 @@ def package_complaint(imported: Import, room: str) -> str | None:
 
 
 def room_complaint(imported: Import, room: str, target: str) -> str | None:
-    """What is wrong with an import from another room."""
+    """Return the complaint about an import from another room, or None."""
     if room == "configs":
         return None if target == "presets" else "configs import nothing of ours but presets"
     if room not in LEVELS:
@@ -166,7 +167,7 @@ def modules_of(sources: dict[str, str]) -> dict[str, str]:
 
 
 def packages_behind(file: str, sources: dict[str, str]) -> set[str]:
-    """Packages that importing one of our files needs, those of what it imports of ours included."""
+    """Return the packages that one of our files needs, directly or through our files."""
     modules = modules_of(sources)
     reached, waiting, packages = set(), [file], set()
     while waiting:

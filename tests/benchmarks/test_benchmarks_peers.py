@@ -1,5 +1,7 @@
-"""Peers and ours get the same texts and give rows that can be compared; a live test has all peers
-installed."""
+"""Baselines and ours get the same texts and give comparable rows.
+
+A comparison test has all baselines installed.
+"""
 
 import json
 import os

@@ -42,7 +42,7 @@ def make_params(level=0.9):
 
 
 def train(params, num_steps):
-    """Numbers of every step, and the parameters behind them."""
+    """Return the numbers of every step, and the parameters after them."""
     main, thresholds = main_optimizer(RATES, 50), threshold_optimizer(RATES, 50)
     step_fn = jax.jit(
         make_train_step(

@@ -34,8 +34,7 @@ BUCKETS = (4, 8, 12)
 
 
 def threshold_pruner(name, point, needs, number_of) -> Pruner:
-    """Keeps the tokens whose number, of features that `needs` names, is at least the mean of the
-    text."""
+    """Keep tokens whose number from `needs` is at least the mean of the text."""
 
     def hard(params, layer, site):
         number_BL = jnp.where(site.remaining_BL, site.token_logit_BL, 0.0)

@@ -1,5 +1,7 @@
-"""A small encoder with the parts of ModernBERT: pre-norm, no biases, rotary positions, a local
-attention window."""
+"""A small encoder with the parts of ModernBERT.
+
+It has pre-norm, no biases, rotary positions and a local attention window.
+"""
 
 import math
 

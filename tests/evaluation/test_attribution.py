@@ -44,7 +44,7 @@ def test_attention_probs_times_values_are_what_a_layer_mixes(batch):
 
 
 def test_attention_and_rollout_are_those_of_whole_maps(batch):
-    """The same with all maps held at once, in NumPy."""
+    """Return the same scores in NumPy, with all maps in memory at once."""
     found = attention_scores(PARAMS, CONFIG, batch)
     bias_BL = encoder.attention_bias(batch.valid_BL)
     hidden_BLD = encoder.embed(

@@ -117,7 +117,7 @@ def soft_forward(golden, slope):
 def test_soft_forward_matches(golden, slope):
     logits_BC, trace = soft_forward(golden, slope)
     expected = golden.under(f"forward/lambda_{slope}/")
-    # Relative beside absolute: the same equations in float64 lie 1.5e-5 (logits) and 3.1e-5 (soft
+    # Relative and absolute: the equations in float64 differ by 1.5e-5 (logits) and 3.1e-5 (soft
     # lengths, slope 100) from the reference, which is its own rounding.
     np.testing.assert_allclose(logits_BC, expected["logits"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(trace.score_NBL, expected["scores"], rtol=2e-5, atol=2e-5)
@@ -149,7 +149,7 @@ def test_hidden_states_match_layer_by_layer(golden):
         )
 
     _, _, hidden_NBLD = run(golden.params, embedded_BLD, golden.batch.valid_BL)
-    # The same equations in float64 lie 4.3e-5 from the reference.
+    # The equations in float64 differ by 4.3e-5 from the reference.
     assert_near(hidden_NBLD, expected_NBLD[1:], 1e-4)
 
 

@@ -1,6 +1,7 @@
-"""Parity with the PoWER-BERT authors' own program, in float32. Weights and inputs follow a formula
-that the file's
-makers gave; nothing of the program is needed."""
+"""Parity with the PoWER-BERT authors' own program, in float32.
+
+Weights and inputs follow a formula of the file's makers; nothing of the program is needed.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What holds for every head."""
+"""Claims that hold for every head."""
 
 import functools
 
@@ -107,7 +107,7 @@ def test_padding_never_matters(name):
         )
 
     def say(num_slots):
-        """What the head makes of the two texts."""
+        """Return the head's results for the two texts."""
         batch = make_batch(num_slots, teacher_of(name, num_slots))
         return [x[:2] for x in judge(read(name, num_slots), batch)]
 

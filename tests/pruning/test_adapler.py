@@ -56,7 +56,7 @@ TABLE_SCORES = jnp.array([0.0, 0.01, 0.04, 0.049, 0.05, 0.1, 0.5, 1.0])
 
 @pytest.mark.parametrize("slope", SLOPES)
 def test_soft_removal_equals_the_table(slope):
-    # Where x - delta is small beside both, float32 leaves an error of slope * 1e-7 / delta.
+    # Where x - delta is small compared with both, float32 leaves an error of slope * 1e-7 / delta.
     found = removal(TABLE_SCORES, jnp.float32(0.05), jnp.float32(slope))
     np.testing.assert_allclose(found, TABLE[slope], rtol=2e-6, atol=5.1e-7 + slope * 4e-7)
 
@@ -251,8 +251,7 @@ def test_cls_ratio_changes_no_value_of_the_soft_selection():
 
 
 def test_soft_selection_by_hand():
-    """Two soft tokens enter beside [CLS], n = 3, so delta = 0.9 / 3 = 0.3; the last one is gone
-    already."""
+    """Two soft tokens enter with [CLS], n = 3, so delta = 0.9 / 3 = 0.3."""
     weight = [1.0, 1.0, 0.5, 0.5, 1e-7]
     view = view_of([1, 2, 8, 6, 4], weight=weight)
     found = soft_select(site_params(0.9), jnp.int32(1), view, jnp.float32(10.0))
@@ -430,8 +429,7 @@ def kl(target, score):
 
 
 def test_contribution_by_hand():
-    """Weights 2 and 1; site 1 sees what is left, its [CLS] doubled, and fades by the largest
-    weight beside [CLS]."""
+    """Weights are 2 and 1; site 1 has its [CLS] doubled and fades by the largest weight."""
     score_NBL = np.asarray(TRACE.score_NBL, np.float64)
     first = kl(np.array([0.2, 0.1, 0.3, 0.4]), score_NBL[0, 0]) + kl(
         np.array([0.75, 0.25, 0, 0]), score_NBL[0, 1]

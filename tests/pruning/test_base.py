@@ -135,7 +135,7 @@ def test_a_score_has_the_gradient_that_its_method_leaves():
 
 
 def test_column_attention_includes_a_token_itself():
-    """On one query and key the attention is 1, of which others pay nothing."""
+    """With one query and key the attention is 1, and others give nothing."""
     exp_logits = jnp.full((1, 2, 1, 1), 3.0)
     needs = frozenset({COLUMN_ATTENTION, OTHERS_ATTENTION, CLS_ATTENTION})
     found = attention_received(exp_logits, exp_logits, jnp.array([[True]]), needs)

@@ -145,7 +145,7 @@ def test_objectives_are_means_over_examples():
 
 
 def test_filler_rows_change_no_number():
-    """Neither their number nor what stands in them."""
+    """Neither their number nor their tokens change a loss."""
     expected = numbers_of(make_batch((12, 7)))
     assert numbers_of(make_batch((12, 7), num_fillers=2)) == pytest.approx(expected, rel=1e-6)
     other = make_batch((12, 7), num_fillers=2, filler=9)

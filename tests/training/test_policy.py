@@ -76,7 +76,7 @@ def test_policy_gradient_is_that_of_the_expected_reward():
     policy = PolicyConfig(length_coef=0.7, num_samples=2)
 
     def sampled(selectors, keeps):
-        """As `policy_objective` finds it where the second token's action is this one."""
+        """Return the objective of `policy_objective` with this action of the second token."""
         uniform_NBL = jnp.full((4, 1, 2), 0.0 if keeps else 1.0)
         logits_BC, trace = full_width.forward(
             params | {"pruner": selectors},
@@ -244,7 +244,7 @@ def test_a_selector_step_trains_what_it_should(joint):
 
 
 def test_a_policy_step_takes_no_gradient_through_the_encoder():
-    """Its arithmetic is that of K forward passes: a backward pass would be twice as much again."""
+    """Its arithmetic equals K forward passes: a backward pass doubles it."""
     params, batch = make_params(PRUNER), make_batch((12,) * 8)
     policy = PolicyConfig(length_coef=1.0, num_samples=1)
 

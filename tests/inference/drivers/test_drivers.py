@@ -72,8 +72,7 @@ def make_batch(lengths, *, num_slots=NUM_SLOTS, seed=0, padding=0):
 
 
 def marking_pruner():
-    """A method that needs no predictor: keeps a token where the first entry of its state exceeds
-    the site's level."""
+    """Keep tokens whose first entry exceeds the site's level, without a predictor."""
 
     def select(params, index, view):
         score_BL = jnp.where(view.remaining_BL, view.token_logit_BL, 0.0)
@@ -127,7 +126,7 @@ def assert_same(found, expected, *, atol=1e-5):
 
 
 def rows(result, index):
-    """The same result for some rows of the batch."""
+    """Return the result of some rows of the batch."""
     logits_BC, trace = result
     return logits_BC[index], jax.tree.map(lambda leaf: leaf[:, index], trace)
 
@@ -382,8 +381,7 @@ def test_executed_lengths_are_those_of_the_longest_example():
 
 @pytest.mark.parametrize("driver", FAST)
 def test_large_batches_and_rows_without_a_token(driver):
-    """257 rows, no multiple of a group; two of them are empty, and the answers of the others do
-    not know."""
+    """Two of 257 rows are empty, and the other rows have their own results."""
     lengths = np.random.default_rng(0).integers(1, 9, 257)
     params, batch = params_of("adapler"), make_batch(lengths, num_slots=8)
     valid_BL = batch.valid_BL.copy()

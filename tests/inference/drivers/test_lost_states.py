@@ -1,5 +1,7 @@
-"""States that are no numbers, masks with gaps and rows without tokens: never a confident answer,
-nor another text's."""
+"""NaN states, masks with gaps and empty rows give no confident results.
+
+They do not change another text's results.
+"""
 
 import functools
 import re
@@ -53,8 +55,7 @@ def engine(name, driver):
 
 
 def with_token(params, value):
-    """The parameters with another embedding of a token in the middle of the row LOST, padding's
-    left alone."""
+    """Return parameters with another embedding of one token in the row LOST."""
     others = {int(token) for row in (0, 2, 3, 4) for token in BATCH.token_BL[row]}
     token = next(int(token) for token in BATCH.token_BL[LOST, 2:7] if int(token) not in others)
     embeddings = params["encoder"]["embeddings"]
