@@ -12,13 +12,13 @@ The JSON is written after every variant. Variants that it contains already are n
 
 import copy
 import pathlib
-import shutil
 import sys
 
 from absl import flags
 from ml_collections import config_flags
 
 from adapler_jax.cli.console import run_command
+from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.records import print_table
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.phases import read_done
@@ -75,8 +75,8 @@ def share_phases(base: pathlib.Path, workdir: pathlib.Path, config) -> None:
     claim_workdir(workdir, config.to_dict())
     for phase in SHARED_PHASES:
         if not (workdir / phase).exists():
-            shutil.copytree(base / phase, workdir / (phase + ".tmp"), dirs_exist_ok=True)
-            (workdir / (phase + ".tmp")).rename(workdir / phase)
+            with atomic_directory(workdir / phase) as partial:
+                copy_entries(base / phase, partial)
 
 
 def run_variant(config, name: str, runs: pathlib.Path, speedup: float, log) -> dict:

@@ -14,13 +14,13 @@ that a model needs, fine-tuning included.
 
 import ast
 import pathlib
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import flags
 
 from adapler_jax.cli.console import run_command
+from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.records import print_table
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.methods.adapler import calibration_name
@@ -156,10 +156,8 @@ def lend_phase(source: pathlib.Path, workdir: pathlib.Path, config) -> None:
     claim_workdir(workdir, config.to_dict())
     target = workdir / SHARED_PHASE
     if source != workdir and is_complete(source / SHARED_PHASE) and not target.exists():
-        partial = workdir / (SHARED_PHASE + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(source / SHARED_PHASE, partial)
-        partial.rename(target)
+        with atomic_directory(target) as partial:
+            copy_entries(source / SHARED_PHASE, partial)
 
 
 def training_seconds(config, *workdirs: pathlib.Path) -> float | None:

@@ -37,8 +37,9 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
-from adapler_jax.serving.bulk import open_target, predict_windows
-from adapler_jax.serving.prediction_files import column_names
+from adapler_jax.serving.pipeline import predict_windows
+from adapler_jax.serving.prediction_files import open_writer
+from adapler_jax.serving.predictors import ClassPredictor, Shown
 from adapler_jax.serving.streams import read_windows
 from adapler_jax.types import COMPUTE_DTYPES
 from benchmarks.cold_start import write_model
@@ -119,19 +120,14 @@ def measure(model: pathlib.Path, source: pathlib.Path, *, dtype: str, with_words
     bare_s, num_bare = bare_seconds(classifier, texts), len(texts)
     del texts
     seconds: list[float] = []
-    names = column_names(classifier.class_names, with_words=with_words)
+    shown = Shown(with_kept=with_words)
+    predictor = ClassPredictor(with_clock(classifier, seconds), batch_size=BATCH_SIZE, shown=shown)
     start = time.perf_counter()
     with (
         source.open("rb") as file,
-        open_target((source.with_suffix(".csv"), "csv"), names, explain=False) as write,
+        open_writer(source.with_suffix(".csv"), "csv", predictor.column_names) as write,
     ):
-        num_texts = predict_windows(
-            with_clock(classifier, seconds),
-            read_windows(file, "txt", str(source)),
-            write,
-            with_words=with_words,
-            batch_size=BATCH_SIZE,
-        )
+        num_texts = predict_windows(predictor, read_windows(file, "txt", str(source)), write)
     total_s = time.perf_counter() - start
     return {
         "num_texts": num_texts,

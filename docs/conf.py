@@ -1,4 +1,4 @@
-"""Sphinx: `make docs`. MyST reads Markdown and notebooks, autodoc the docstrings, and all of it works offline."""
+"""Configure Sphinx: MyST loads Markdown and notebooks, autodoc loads docstrings."""
 
 import pathlib
 import sys
@@ -10,9 +10,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "adapler_jax"
-nb_execution_mode = (
-    "off"  # `make docs` executes the notebook in small; the outputs shown are of the committed run
-)
+# `make docs` runs the notebook at a small size. The pages show the outputs of the committed run.
+nb_execution_mode = "off"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

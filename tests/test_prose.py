@@ -10,9 +10,10 @@ from tests.prose import ROOT, Text, check_file, files_of, find_form_breaks, find
 ROOMS = [
     *(f"adapler_jax/{path.name}" for path in sorted((ROOT / "adapler_jax").iterdir())),
     *("train.py", "evaluate.py", "configs", "benchmarks", "scripts"),
-    *("README.md", "docs", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests"),
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").iterdir())),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests"),
 ]
-ROOMS = [room for room in ROOMS if (ROOT / room).exists() and "__pycache__" not in room]
+ROOMS = [room for room in ROOMS if (ROOT / room).exists() and "/_" not in room]
 
 # Rooms that are still to be rewritten; the last one to finish removes this set.
 UNFINISHED = {
@@ -20,13 +21,11 @@ UNFINISHED = {
     "adapler_jax/data",
     "adapler_jax/encoders",
     "adapler_jax/evaluation",
-    "adapler_jax/export",
     "adapler_jax/flops.py",
     "adapler_jax/forward.py",
     "adapler_jax/heads",
     "adapler_jax/inference",
     "adapler_jax/io",
-    "adapler_jax/metrics",
     "adapler_jax/presets",
     "adapler_jax/pruning",
     "adapler_jax/report",
@@ -34,13 +33,7 @@ UNFINISHED = {
     "adapler_jax/training",
     "adapler_jax/types.py",
     "adapler_jax/weights",
-    "train.py",
-    "evaluate.py",
-    "configs",
-    "benchmarks",
-    "scripts",
-    "README.md",
-    "docs",
+    "docs/add-a-method.md",
     "tests",
 }
 

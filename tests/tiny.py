@@ -46,7 +46,8 @@ def with_pruner_params(params, **leaves):
 def make_batch(
     lengths=LENGTHS, *, num_slots=NUM_SLOTS, num_fillers=0, seed=0, padding=0, filler=0
 ) -> Batch:
-    """Examples of these lengths, then filler rows of one token; row i is the same text at any number of slots.
+    """Examples of these lengths, then filler rows of one token; row i is the same text at any
+    number of slots.
 
     Args: padding: token id in the padding. filler: token id of the filler rows.
     """

@@ -18,7 +18,7 @@ from adapler_jax.io.provenance import command_line
 from adapler_jax.io.records import results_record, write_json
 from adapler_jax.io.terminal import print_note
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
-from adapler_jax.serving.marked_text import print_marked, print_readings
+from adapler_jax.serving.highlight import print_answers, print_predictions
 from adapler_jax.serving.run_examples import example_answers, example_texts, is_qa_run
 from adapler_jax.training.evaluation import compare_operands, evaluate_run, load_finished_run
 from adapler_jax.training.finished import check_saving, load_fastest, save_threshold
@@ -92,10 +92,10 @@ def show_examples(workdir: pathlib.Path) -> None:
     if not is_qa_run(workdir):
         texts, labels = example_texts(workdir, num_texts=_NUM_TEXTS.value)
         name, classifier = load_fastest(workdir)
-        print_marked(classifier.predict(texts), labels, model=name)
+        print_predictions(classifier.predict(texts), labels, model=name)
     elif example := example_answers(workdir, num_questions=_NUM_TEXTS.value):
         name, pairs = example
-        print_readings(pairs, model=name)
+        print_answers(pairs, model=name)
 
 
 def run(*, resumes: bool) -> None:

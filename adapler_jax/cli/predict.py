@@ -22,9 +22,10 @@ from adapler_jax.data.sources.formats import Options
 from adapler_jax.inference.engine import AUTO, DRIVER_NAMES
 from adapler_jax.inference.long_texts import LONG_TEXT_MODES, TRUNCATE
 from adapler_jax.io.terminal import print_note
-from adapler_jax.serving.bulk import predict_file
+from adapler_jax.serving.bulk import PredictRequest, predict_file
 from adapler_jax.serving.copied_columns import ALL, NONE, parse_copy
 from adapler_jax.serving.prediction_inputs import STANDARD, input_kind
+from adapler_jax.serving.predictors import ModelSettings
 from adapler_jax.serving.streams import KINDS
 from adapler_jax.types import COMPUTE_DTYPES
 
@@ -136,26 +137,28 @@ def main() -> None:
     """Predict for every row of the input, and write the rows."""
     kind = input_kind(_INPUT.value, _FORMAT.value)
     copy = parse_copy(_COPY.value or [NONE if kind == "txt" else ALL])
-    predict_file(
+    request = PredictRequest(
         _MODEL.value,
         source=_INPUT.value,
         output=_OUTPUT.value,
         kind=kind,
         columns=_COLUMN.value,
+        options=Options(_ENCODING.value, _DELIMITER.value, "--{}"),
+        copy=copy,
         with_kept=_KEPT.value,
         explain=_EXPLAIN.value,
         overwrite=_OVERWRITE.value,
-        batch_size=_BATCH_SIZE.value,
-        dtype=_DTYPE.value,
-        driver=_DRIVER.value,
-        always_answers=_ALWAYS.value,
-        copy=copy,
-        threshold=_THRESHOLD.value,
         escape_formulas=_ESCAPE.value,
-        options=Options(_ENCODING.value, _DELIMITER.value, "--{}"),
-        long_texts=_LONG.value,
-        log=print_note,
+        settings=ModelSettings(
+            batch_size=_BATCH_SIZE.value,
+            dtype=_DTYPE.value,
+            driver=_DRIVER.value,
+            threshold=_THRESHOLD.value,
+            always_answers=_ALWAYS.value,
+            long_texts=_LONG.value,
+        ),
     )
+    predict_file(request, log=print_note)
 
 
 def run(*, resumes: bool) -> None:

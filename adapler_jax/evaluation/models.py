@@ -1,6 +1,8 @@
 """Evaluate a model on a labelled set: its score, and the operations and seconds that it saves.
 
-E examples of a set
+Shape letters:
+
+    E examples of a set
 """
 
 import dataclasses

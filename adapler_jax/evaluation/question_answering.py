@@ -1,7 +1,9 @@
 """Score options and answers in texts, from the logits of batches; see `evaluation.scoring`.
 
-Q questions             J candidates of a question      M rows of a split
-X sentences of a row
+Shape letters:
+
+    Q questions             J candidates of a question      M rows of a split
+    A best spans of a row   X sentences of a row
 """
 
 from collections.abc import Iterator, Sequence

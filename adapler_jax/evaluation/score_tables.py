@@ -109,7 +109,7 @@ def score_rows(rows: list[dict]) -> list[dict]:
 
 def seconds_of(row: dict, rows: list[dict]) -> dict[str, str]:
     """Return the cells of speedup and milliseconds at every batch size."""
-    cells = {}
+    cells: dict[str, str] = {}
     for size in NUM_TIMED_TEXTS:
         if timed := time_cells(row, rows, size):
             cells |= {f"speedup @{size}": f"{timed[0]:.2f}x", f"ms @{size}": f"{timed[1]:.2f}"}

@@ -1,6 +1,8 @@
 """Turn the logits of batches into scores.
 
-E examples of a set
+Shape letters:
+
+    E examples of a set
 """
 
 from collections.abc import Sequence

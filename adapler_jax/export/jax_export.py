@@ -18,11 +18,11 @@ import json
 import pathlib
 import zipfile
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.export
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from adapler_jax.export.program_spec import (
     ANY,
@@ -45,7 +45,11 @@ Export = Callable[..., jax.export.Exported]  # (function, *example arguments) ->
 
 
 def export_model(
-    directory, *, buckets: Sequence[int] | None = None, dtype: Any = jnp.float32, driver: str = AUTO
+    directory,
+    *,
+    buckets: Sequence[int] | None = None,
+    dtype: DTypeLike = jnp.float32,
+    driver: str = AUTO,
 ) -> list[pathlib.Path]:
     """Write the programs of a saved model into its directory; takes seconds, and compiles nothing.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from adapler_jax.data.batching.lengths import default_lengths
 from adapler_jax.flops import leaf_predictor_dim
@@ -97,7 +98,7 @@ class ProgramSpec:
 
 
 def program_spec(
-    saved: Saved, *, buckets: Sequence[int] | None, dtype: Any, driver: str
+    saved: Saved, *, buckets: Sequence[int] | None, dtype: DTypeLike, driver: str
 ) -> ProgramSpec:
     """Return the description of a saved model's program; arguments as in `make_engine`.
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.export
+from jax.typing import DTypeLike
 
 from adapler_jax.export.program_spec import (
     ANY,
@@ -51,7 +52,7 @@ def use_programs(
     params: Params,
     *,
     buckets: Sequence[int] | None,
-    dtype: Any,
+    dtype: DTypeLike,
     driver: str,
 ) -> tuple[Callable, Params]:
     """Return a function as `make_engine` gives it, and its parameters.

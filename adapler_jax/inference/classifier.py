@@ -1,6 +1,8 @@
 """A saved model as its users see it: texts in, labels and kept words out.
 
-W words of a text
+Shape letters:
+
+    W words of a text
 """
 
 import dataclasses

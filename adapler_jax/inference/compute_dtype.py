@@ -3,6 +3,10 @@
 `compare_dtypes` runs a model with both dtypes on validation texts, and keeps the result in its
 directory. A load with dtype="auto" needs that record, and the latency table of this device or,
 without one, the flags of its processor.
+
+Shape letters:
+
+    X classes, token slots or options, and further axes
 """
 
 import dataclasses
@@ -16,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from adapler_jax.heads import Head
 from adapler_jax.inference.autotune.table import (
@@ -226,7 +231,7 @@ def describe_agreement(found: dict[str, Agreement], split: str | None) -> list[s
     return lines
 
 
-def choose_dtype(dtype: Any, saved: Saved, autotune_table: TableSource = None) -> Any:
+def choose_dtype(dtype: DTypeLike, saved: Saved, autotune_table: TableSource = None) -> DTypeLike:
     """Return the dtype of the products' operands for a load.
 
     Args:

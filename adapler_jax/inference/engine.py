@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.heads import CLASSIFICATION, Head
@@ -35,7 +36,7 @@ class EngineOptions(TypedDict, total=False):
     """Keywords of `make_engine` that users set when they load or evaluate a model."""
 
     buckets: Sequence[int] | None
-    dtype: Any
+    dtype: DTypeLike
     driver: str
     autotune_table: TableSource
     expected_speedup: float | None
@@ -189,10 +190,11 @@ def make_engine(
     pruner: Pruner,
     *,
     buckets: Sequence[int] | None = None,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     driver: str = AUTO,
     autotune_table: TableSource = None,
     expected_speedup: float | None = None,
+    tiles: Sequence[int] = packed.TILES,
     block_tokens: int = packed.BLOCK_TOKENS,
     head: Head = CLASSIFICATION,
     return_exit_hidden: bool = False,
@@ -209,26 +211,25 @@ def make_engine(
         accelerator without a table it is "bucketed". "masked" is the reference, at full width.
       autotune_table: for "auto", as in `find_table`.
       expected_speedup: for "auto", FLOPs speedup of the model, if known.
+      tiles: tokens of one matrix product of "packed"; several sizes.
       block_tokens: tokens that "packed" runs through a layer at a time.
       head: computes the logits.
       return_exit_hidden: the trace has the last state of every token, dropped tokens included,
         float32 [B, L, D].
-
-    Returns:
-      The engine.
 
     Raises:
       ValueError: an argument has another value, or the table belongs to another device.
       RuntimeError: JAX cannot run in this process.
     """
     check_process()
-    _check_options(driver, block_tokens, expected_speedup)
-    dtype = compute_dtype(dtype)
+    tiles = tuple(tiles)
+    _check_options(driver, tiles, block_tokens, expected_speedup=expected_speedup)
+    operand_dtype = compute_dtype(dtype)
     select = _make_selector(
         config,
         pruner,
         buckets=None if buckets is None else check_buckets(buckets),
-        dtype=dtype,
+        dtype=operand_dtype,
         driver=driver,
         table=find_table(autotune_table) if driver == AUTO else None,
         expected_speedup=expected_speedup,
@@ -239,9 +240,9 @@ def make_engine(
         name, bucket_sizes = select(batch_size, length)
         options: dict[str, Any] = {} if name == "masked" else {"buckets": bucket_sizes}
         if name == "packed":
-            options["block_tokens"] = block_tokens
+            options |= {"tiles": tiles, "block_tokens": block_tokens}
         options |= {"head": head, "return_exit_hidden": return_exit_hidden}
-        return _jitted(config, pruner, name, dtype=dtype, **options)
+        return _jitted(config, pruner, name, dtype=operand_dtype, **options)
 
     return Engine(select_driver=select, program=program, config=config)
 
@@ -251,7 +252,7 @@ def _make_selector(
     pruner: Pruner,
     *,
     buckets: tuple[int, ...] | None,
-    dtype: Any,
+    dtype: DTypeLike,
     driver: str,
     table: LatencyTable | None,
     expected_speedup: float | None,
@@ -278,12 +279,16 @@ def _make_selector(
     return select
 
 
-def _check_options(driver: str, block_tokens: int, expected_speedup: float | None) -> None:
+def _check_options(
+    driver: str, tiles: tuple[int, ...], block_tokens: int, *, expected_speedup: float | None
+) -> None:
     """Raise ValueError for options that users gave and no engine takes."""
     if driver not in DRIVER_NAMES:
         raise ValueError(f"unknown driver {driver!r}; there are {', '.join(DRIVER_NAMES)}")
-    if block_tokens < 1:
-        raise ValueError(f"block_tokens is {block_tokens}; expected a positive number of tokens")
+    if not tiles or min(*tiles, block_tokens) < 1:
+        raise ValueError(
+            f"tiles {tiles} and block_tokens {block_tokens}; expected positive numbers of rows"
+        )
     if expected_speedup is not None and not 0.0 < expected_speedup < float("inf"):
         raise ValueError(
             f"expected_speedup is {expected_speedup}; expected a positive number, or None"
@@ -299,7 +304,7 @@ def _check_shape(batch_size: int, length: int) -> None:
 
 
 def prepare_inference_params(
-    params: Params, config: EncoderConfig, dtype: Any = jnp.float32
+    params: Params, config: EncoderConfig, dtype: DTypeLike = jnp.float32
 ) -> Params:
     """Return a model's parameters in the layout that the fast drivers need.
 
@@ -313,7 +318,7 @@ def prepare_inference_params(
 
 
 def prepare_params_for(
-    driver: str, params: Params, config: EncoderConfig, dtype: Any = jnp.float32
+    driver: str, params: Params, config: EncoderConfig, dtype: DTypeLike = jnp.float32
 ) -> Params:
     """Return the parameters for an engine of this driver: "masked" takes them as saved."""
     return params if driver == "masked" else prepare_inference_params(params, config, dtype)
@@ -321,7 +326,7 @@ def prepare_params_for(
 
 @functools.lru_cache(maxsize=32)
 def _jitted(
-    config: EncoderConfig, pruner: Pruner, driver: str, *, dtype: Any, **options
+    config: EncoderConfig, pruner: Pruner, driver: str, *, dtype: DTypeLike, **options
 ) -> Program:
     """Return a jitted driver, one object for equal arguments, so that it compiles once."""
 

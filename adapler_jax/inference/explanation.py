@@ -2,6 +2,8 @@
 
 Renders as HTML in notebooks.
 
+Shape letters:
+
     W words of a text       X arrays of scores
 """
 

@@ -1,4 +1,9 @@
-"""Load a saved model and run rows of tokens through it: shared by the classes that users see."""
+"""Load a saved model and run rows of tokens through it: shared by the classes that users see.
+
+Shape letters:
+
+    M rows of a call
+"""
 
 import itertools
 import time
@@ -7,6 +12,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from tokenizers import Tokenizer
 
 from adapler_jax.data.batching.lengths import bucket_for, default_lengths
@@ -58,7 +64,7 @@ def prepare_model(
     saved: Saved,
     *,
     buckets: Sequence[int] | None = None,
-    dtype=jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     driver: str = AUTO,
     autotune_table: TableSource = None,
     expected_speedup: float | None = None,
@@ -199,14 +205,14 @@ def sorted_batches(
     Yields:
       The numbers of a batch's rows, int64 [B], and the batch.
     """
-    length_X = np.array([len(tokens[row]) for row in range(len(tokens))], np.int64)
-    order_X = np.argsort(length_X, kind="stable")
-    for start in range(0, len(order_X), num_rows):
-        row_B = order_X[start : start + num_rows]
+    length_M = np.array([len(tokens[row]) for row in range(len(tokens))], np.int64)
+    order_M = np.argsort(length_M, kind="stable")
+    for start in range(0, len(order_M), num_rows):
+        row_B = order_M[start : start + num_rows]
         batch = pad_batch(
             [tokens[row] for row in row_B],
             None if segments is None else [segments[row] for row in row_B],
-            length=bucket_for(int(length_X[row_B].max()), lengths),
+            length=bucket_for(int(length_M[row_B].max()), lengths),
             batch_size=num_rows,
         )
         yield row_B, batch

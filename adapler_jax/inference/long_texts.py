@@ -1,6 +1,8 @@
 """Split texts that are longer than the model into overlapping windows, and merge their results.
 
-M windows of a text
+Shape letters:
+
+    M windows of a text
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,9 @@
 """A saved model of multiple choice, as its users see it.
 
-W words of a text       T tokens of a part of a text    O options of a question
-Q questions             M rows, an option each
+Shape letters:
+
+    W words of a text       T tokens of a part of a text    O options of a question
+    Q questions             M rows, an option each
 """
 
 import dataclasses

@@ -1,4 +1,9 @@
-"""The prediction for one text."""
+"""The prediction for one text.
+
+Shape letters:
+
+    W words of a text
+"""
 
 import dataclasses
 

@@ -1,6 +1,8 @@
 """A saved model that answers questions about texts, as its users see it.
 
-W words of a text       T tokens of a part of a text
+Shape letters:
+
+    W words of a text       T tokens of a part of a text
 """
 
 import dataclasses

@@ -3,6 +3,8 @@
 NumPy only. A row is a window: [CLS], question, [SEP], context tokens, [SEP]. Slot 0, [CLS], means
 no answer.
 
+Shape letters:
+
     M rows, a window each   A best spans, best first    J lengths of a span
     X candidate spans
 """

@@ -1,6 +1,8 @@
 """Tokenize texts so that each token has the number of its word, so that results can name words.
 
-W words of a text       T tokens of a whole text
+Shape letters:
+
+    W words of a text       T tokens of a whole text
 """
 
 import dataclasses

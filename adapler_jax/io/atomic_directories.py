@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from adapler_jax.io.atomic_files import files_of, flush_file, flush_names
@@ -62,7 +62,7 @@ def recover(directory: Path) -> Path:
     return previous if previous.exists() and not directory.exists() else directory
 
 
-def copy_entries(source: Path, target: Path, *, skip: set[str]) -> None:
+def copy_entries(source: Path, target: Path, *, skip: Collection[str] = ()) -> None:
     """Copy the files and folders of a directory, if it exists, except the names in `skip`."""
     for path in sorted(source.iterdir()) if source.exists() else ():
         if path.name not in skip:

@@ -1,7 +1,8 @@
 """Write files in one step, and verify them later by checksums.
 
-The checksum of FILE is in FILE.sha256 next to it, in the form of `sha256sum`: `digest  name`. While a file is replaced, its checksum has two lines, of the new content and of the previous one.
-A kill between the two renames therefore leaves a valid pair. The checksums of a directory are in
+The checksum of FILE is in FILE.sha256 next to it, in the form of `sha256sum`: `digest  name`. While
+a file is replaced, its checksum has two lines, of the new content and of the previous one. A kill
+between the two renames therefore leaves a valid pair. The checksums of a directory are in
 DIRECTORY.sha256, a line for each file.
 """
 

@@ -33,9 +33,9 @@ class _State:
     """Hold what is known of signals in this process."""
 
     received: int | None = None  # the first
-    unwinds = False  # whether the main thread can end by an exception
-    resumes = False  # whether the same command continues an interrupted one
-    is_ready = False  # whether the handlers are in place
+    unwinds = False  # True if the main thread can end by an exception
+    resumes = False  # True if the same command continues an interrupted one
+    is_ready = False  # True if the handlers are installed
     leaving = threading.Lock()
 
 

@@ -17,7 +17,7 @@ from adapler_jax.io.messages import one_line
 from adapler_jax.io.plain import plain
 from adapler_jax.io.provenance import commit_of_tree, device_name
 
-NUMBER = re.compile(r"[+-]?\d[\d,.]*(e[+-]?\d+)?[x%]?")  # as cells write them
+NUMBER = re.compile(r"[+-]?\d[\d,.]*(e[+-]?\d+)?[x%]?")  # a cell with a number
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 

@@ -5,7 +5,7 @@ All scores are in [0, 1]. Answers are texts; the empty text is "no answer".
     Q questions
     2 exact match and F1
 
-Source: Rajpurkar et al., "SQuAD", EMNLP 2016, and "Know What You Don't Know", ACL 2018, with the
+Source: Rajpurkar et al., "SQuAD", EMNLP 2016, and Rajpurkar et al., ACL 2018 (SQuAD 2.0), with the
 evaluation programs published with them.
 """
 

@@ -30,7 +30,7 @@ def saliency_section() -> dict:
 def adapt_section() -> dict:
     """Return the section that calibrates AdapLeR's thresholds to target speedups."""
     return {
-        "target_speedups": (),  # FLOPs speedups on validation, a model each; later calls can add some
+        "target_speedups": (),  # FLOPs speedups on validation; later calls can add some
         "num_epochs": 1,  # of further training, where a target is faster than the trained model
         "learning_rate": 1e-4,
     }
@@ -62,7 +62,7 @@ def powerbert_section() -> dict:
 
 
 def distill_section() -> dict:
-    """Return the section of a shallower model, from layers and soft labels of the fine-tuned one."""
+    """Return the section of a shallower model, made of the fine-tuned model's layers."""
     return finetune_section() | {
         "layers": (),  # of the teacher, from 0; empty: every second layer
         "distil_coef": 1.0,  # fraction of the teacher's soft labels in the task loss

@@ -3,17 +3,20 @@
 from adapler_jax.training.methods import METHODS
 
 NAMES = {name: method.title for name, method in METHODS.items()}
-NAMES["student"] = METHODS["distill"].title  # as benchmarks.methods names it
+NAMES["student"] = METHODS["distill"].title  # its name in benchmarks.methods
 
 
 def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:
-    """{method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}, by rising speedup, of the first
-    split.
+    """Return the points of each method on the first split, by rising speedup.
+
+    Returns:
+      {method: [(FLOPs speedup, score in percent, its standard deviation or 0), ...]}.
     """
-    lines = {}
+    lines: dict[str, list[tuple[float, float, float]]] = {}
     for row in summary:
         if row["split"] != summary[0]["split"]:
             continue
-        point = (row["flops_speedup"], 100 * row["test_score"], 100 * (row["test_score_sd"] or 0.0))
+        deviation = row.get("test_score_sd") or 0.0
+        point = (row["flops_speedup"], 100 * row["test_score"], 100 * deviation)
         lines.setdefault(row["method"], []).append(point)
     return {method: sorted(points) for method, points in lines.items()}

@@ -13,7 +13,7 @@ from adapler_jax.report.packing import CHUNK_SIZE, pack_chunk
 from adapler_jax.weights.labels import names_in_run
 
 SAMPLE_SEED = 0
-# Scores are most of a large page: so many levels up to so many examples.
+# Scores are most of a large page: above NUM_FINE examples they have fewer levels.
 FINE_LEVELS, COARSE_LEVELS, NUM_FINE = 63, 15, 2500
 
 
@@ -44,12 +44,10 @@ def explore(
         )
     split = dataset.eval_splits[0]
     examples = dataset.split(split)
-    sample = take_examples(
-        examples, subset(len(examples), min(num_examples, len(examples)), seed=SAMPLE_SEED)
-    )
-    texts = (
-        sample.texts if sample.text_pairs is None else list(zip(sample.texts, sample.text_pairs))
-    )
+    num_sampled = min(num_examples, len(examples))
+    sample = take_examples(examples, subset(len(examples), num_sampled, seed=SAMPLE_SEED))
+    pairs = sample.text_pairs
+    texts = sample.texts if pairs is None else list(zip(sample.texts, pairs))
     log(f"{name}: {len(texts)} texts of {split} explained")
     explorer = build_explorer(
         explain_chunks(classifier, texts),
@@ -59,9 +57,8 @@ def explore(
         num_layers=classifier.num_layers,
         site_layers=classifier.site_layers,
     )
-    return dataclasses.replace(
-        explorer, meta=explorer.meta | {"split": split, "splitSize": len(examples)}
-    )
+    meta = explorer.meta | {"split": split, "splitSize": len(examples)}
+    return dataclasses.replace(explorer, meta=meta)
 
 
 def explain_chunks(classifier: Classifier, texts: list) -> Iterator[list[Explanation]]:
@@ -82,7 +79,12 @@ def build_explorer(
     """Pack explanations in chunks of CHUNK_SIZE.
 
     Args:
-      labels: the true labels, numbers of class_names, in the order of the explanations.
+      chunks: explanations of texts.
+      labels: true labels, indices of class_names, in the order of the explanations.
+      model: its name.
+      class_names: of the model.
+      num_layers: of the model.
+      site_layers: layers at which the model drops tokens.
     """
     packed, predicted, percent, kept = [], [], [], []
     num_levels = FINE_LEVELS if len(labels) <= NUM_FINE else COARSE_LEVELS
@@ -91,7 +93,7 @@ def build_explorer(
         for explanation in explanations:
             predicted.append(class_names.index(explanation.prediction.label))
             percent.append(round(100 * explanation.prediction.probability))
-            kept.append(round(100 * kept_share(explanation)))
+            kept.append(round(100 * kept_fraction(explanation)))
     meta = {
         "model": model,
         "classes": list(class_names),
@@ -106,6 +108,6 @@ def build_explorer(
     return Explorer(meta, packed)
 
 
-def kept_share(explanation: Explanation) -> float:
+def kept_fraction(explanation: Explanation) -> float:
     """Return the fraction of a text's tokens that layers ran on, [CLS] included, layer mean."""
     return float(np.mean(explanation.prediction.num_tokens)) / len(explanation.tokens)

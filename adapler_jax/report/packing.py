@@ -5,8 +5,7 @@ stream is over all words of the chunk, in the order of its texts:
 
     {"texts": [[text, ...], ...], "words": [[words of each text], ...],
      "unread": [[characters ...], ...], "top": [largest score of each example, ...], "levels": n}
-    starts, ends  the distance of a word's start and end from their expected offsets, nearly always
-    0.
+    starts, ends  the distance of a word's start and end from their expected offsets, mostly 0.
                   A word is expected to start after the blanks that follow the previous word. It is
                   expected to end after the run of letters and digits, or the one other character,
                   at its start.
@@ -60,27 +59,33 @@ def pack_chunk(explanations: Sequence[Explanation], *, num_levels: int) -> str:
 
 
 def pack_text(explanation: Explanation, part: int) -> tuple[str, int, np.ndarray]:
-    """A text up to a little behind its last word that was read, the characters left out there, and how far its words
-    start and end from where they are expected to, int [words, 2].
+    """Return a text up to a little after its last processed word.
+
+    Returns:
+      The text; the number of characters left out after it; the distances of word starts and ends
+      from their expected offsets, int [words, 2].
     """
     whole = explanation.prediction.texts[part]
     words = [word for word in explanation.prediction.words if word.part == part]
     text = whole[: max((word.end for word in words), default=0) + SHOWN_UNREAD]
-    unit_C, moves, done = utf16_places(text), [], 0
+    unit_C, moves, done = utf16_offsets(text), [], 0
     for word in words:
-        expected = _BLANKS.match(text, done).end()
+        expected_start = _match_end(_BLANKS, text, done)
         start = max(word.start, done)  # spans that overlap would shift all that follow
-        moves.append(
-            (
-                unit_C[start] - unit_C[expected],
-                unit_C[max(word.end, start)] - unit_C[_RUN.match(text, start).end()],
-            )
-        )
-        done = max(word.end, start)
+        end = max(word.end, start)
+        expected_end = _match_end(_RUN, text, start)
+        moves.append((unit_C[start] - unit_C[expected_start], unit_C[end] - unit_C[expected_end]))
+        done = end
     return text, len(whole) - len(text), np.array(moves, int).reshape(-1, 2)
 
 
-def utf16_places(text: str) -> np.ndarray:
+def _match_end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Return the end of a match at an offset; the patterns match the empty text too."""
+    found = pattern.match(text, start)
+    return start if found is None else found.end()
+
+
+def utf16_offsets(text: str) -> np.ndarray:
     """Return the UTF-16 offsets of all characters and of the end, int [characters + 1]."""
     code_C = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     return np.concatenate([[0], np.cumsum(1 + (code_C > 0xFFFF))]).astype(int)
@@ -102,7 +107,7 @@ def pack_scores(
 def score_levels(score_X: np.ndarray, top: float, num_levels: int) -> np.ndarray:
     """Return num_levels times the third roots of the scores, rounded, as uint8 of equal shape.
 
-    The cubes of the halves between levels are searched, since processors round third roots differently.
+    The search is among cubes of the midpoints: processors round third roots differently.
     """
     half_K = (np.arange(num_levels) + 0.5) / num_levels
     return np.searchsorted(

@@ -20,8 +20,9 @@ from adapler_jax.training.finished import load_fastest, load_named
 from adapler_jax.training.methods import METHODS
 from adapler_jax.training.task_data import is_qa_task, load_data, token_cache
 
+_LOADER = jinja2.PackageLoader("adapler_jax.report")
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("adapler_jax.report"),
+    loader=_LOADER,
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -41,14 +42,16 @@ def write_report(
     """Write the page, whole or not at all, and return its path: W/report.html by default.
 
     Args:
+      workdir: of the run.
+      path: of the page.
       num_examples: texts of the test split in the explorer; 0 for a page without texts.
       model: name of the explorer's model; the fastest by default.
       methods: path of a record of benchmarks.methods.
+      log: receives a sentence for everything that is missing.
 
     Raises:
       ValueError: the folder has no run, a record is damaged, the model does not exist, or the path
-      is a
-        folder.
+        is a folder.
     """
     workdir = pathlib.Path(workdir).expanduser()
     path = pathlib.Path(path).expanduser() if path else workdir / "report.html"
@@ -104,9 +107,9 @@ def collect(
     ]
     parts = [part for part in found if not part.is_empty]
     explorer = explorer_of(run, dataset, problem, num_examples=num_examples, model=model, log=log)
-    notes = [note for part in parts for note in part.notes] + [explorer] * isinstance(
-        explorer, Note
-    )
+    notes = [note for part in parts for note in part.notes]
+    if isinstance(explorer, Note):
+        notes.append(explorer)
     for note in dict.fromkeys(notes):
         log(f"{note.text} {note.command}".strip())
     return parts, explorer
@@ -134,7 +137,7 @@ def explorer_of(
     model: str | None,
     log: Callable,
 ) -> Explorer | Note | None:
-    """Return the explorer, the reason why it is missing, or None where it is not requested."""
+    """Return the explorer, the reason why it is missing, or None if it is not requested."""
     if problem:
         return Note(problem)
     # A method that drops no tokens has no words to follow.
@@ -167,4 +170,4 @@ def render(run: RunRecord, parts: list[Section], explorer: Explorer | Note | Non
 
 def source(name: str) -> str:
     """Return a file of the templates, unchanged."""
-    return _TEMPLATES.loader.get_source(_TEMPLATES, name)[0]
+    return _LOADER.get_source(_TEMPLATES, name)[0]

@@ -3,27 +3,29 @@
 import io
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator
 
 SIZE = (4.4, 3.0)  # inches: one panel, so that it is still read on a phone
 MAX_POINTS = 200  # of a training curve
 MAX_BARS = 40
-# The least range of an axis, as a share of its numbers: below it ticks would have many decimals.
+# The least range of an axis, as a fraction of its numbers: below it ticks would have many decimals.
 LEAST_OF_TRAINING, LEAST_OF_SCORES = 0.05, 0.01
 # Stand-ins that are replaced by the page's variables.
 INK, GRID = "#000101", "#000102"
-SERIES = tuple(f"#00020{place}" for place in range(1, 7))
+SERIES = tuple(f"#00020{index}" for index in range(1, 7))
 MARKERS = "osD^vP"
 _VARIABLES = {INK: "currentColor", GRID: "var(--grid)"} | {
-    color: f"var(--series-{place})" for place, color in enumerate(SERIES, start=1)
+    color: f"var(--series-{index})" for index, color in enumerate(SERIES, start=1)
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.sans-serif": ["DejaVu Sans"],
@@ -37,7 +39,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": GRID,
-    "axes.prop_cycle": matplotlib.cycler(color=SERIES, marker=list(MARKERS)),
+    "axes.prop_cycle": cycler(color=SERIES, marker=list(MARKERS)),
     "lines.markersize": 4,
     "lines.linewidth": 1.5,
     "axes.axisbelow": True,
@@ -50,7 +52,7 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 def panel(name: str, draw: Callable[[Axes], None]) -> Markup:
     """Return one panel as an SVG element; its unique name keeps ids of panels apart."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=SIZE, layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
@@ -58,8 +60,9 @@ def panel(name: str, draw: Callable[[Axes], None]) -> Markup:
 
 
 def inline(svg: str) -> Markup:
-    """A file of matplotlib's as an element: no prologue, no style or ids that other panels have too, the page's
-    colours.
+    """Return a file of matplotlib as an element in the page's colours.
+
+    The prologue, and styles and ids that other panels have too, are removed.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub("<style.*?</style>", "", svg, flags=re.DOTALL)
@@ -71,7 +74,8 @@ def mean_bins(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarr
     """Return at most MAX_POINTS points of a curve: means over neighbours."""
     num_bins = min(MAX_POINTS, len(steps))
     halves = [np.array_split(np.asarray(series, float), num_bins) for series in (steps, values)]
-    return tuple(np.array([part.mean() for part in parts]) for parts in halves)
+    step_X, value_X = (np.array([part.mean() for part in parts]) for parts in halves)
+    return step_X, value_X
 
 
 def widen(axis: Axes, least: float) -> None:
@@ -89,13 +93,13 @@ def draw_training(axis: Axes, train, validation, *, label: str, factor: float = 
       train: [(step, value)], drawn as a line.
       validation: [(step, value)], drawn as points.
     """
-    for points, style, name in (
-        (train, {"marker": ""}, "training"),
-        (validation, {"linestyle": "--"}, "validation"),
+    for points, line, marker, name in (
+        (train, "-", "", "training"),
+        (validation, "--", None, "validation"),
     ):
         if points:
             steps, values = mean_bins(*zip(*points))
-            axis.plot(steps, factor * values, label=name, **style)
+            axis.plot(steps, factor * values, label=name, linestyle=line, marker=marker)
         else:
             axis.plot([], [])  # the colours stay with their meaning
     axis.set(xlabel="step", ylabel=label)
@@ -122,11 +126,8 @@ def draw_layers(axis: Axes, lines: dict[str, Sequence[tuple[int, float]]], *, la
 def draw_lengths(axis: Axes, lengths: np.ndarray) -> None:
     """Draw how many texts have how many tokens."""
     width = 1 + int(np.ptp(lengths)) // MAX_BARS  # of a bar: as many lengths in each
-    axis.hist(
-        lengths,
-        bins=np.arange(np.min(lengths), np.max(lengths) + width + 1, width) - 0.5,
-        color=SERIES[0],
-    )
+    edges = np.arange(np.min(lengths), np.max(lengths) + width + 1, width) - 0.5
+    axis.hist(lengths, bins=edges.tolist(), color=SERIES[0])
     axis.set(xlabel="tokens", ylabel="texts")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -142,8 +143,8 @@ def draw_speed(axis: Axes, points: dict[str, Sequence[tuple[float, float, str]]]
       points: {legend: [(operations, seconds, model), ...]}.
     """
     for name, group in points.items():
-        operations, seconds, _ = zip(*group)
-        axis.plot(operations, seconds, label=name, linestyle="")
+        xs, ys, _ = zip(*group)
+        axis.plot(xs, ys, label=name, linestyle="")
     numbers = [number for group in points.values() for point in group for number in point[:2]]
     lowest, highest = min(1.0, *numbers), max(numbers)
     margin = max(0.1 * (highest - lowest), 0.05)  # for the models' names too

@@ -101,7 +101,8 @@ def not_evaluated(run: RunRecord) -> list[Note]:
 
 def scores(run: RunRecord) -> Section:
     """Return scores, operations and seconds of every model, and their origin."""
-    notes, tables, record = not_evaluated(run), [], run.evaluation
+    notes, record = not_evaluated(run), run.evaluation
+    tables: list[Table] = []
     if record is not None:
         splits = " and ".join(dict.fromkeys(row["split"] for row in record["rows"]))
         tables.append(table(f"Each model on {splits}", score_table(record["rows"])))
@@ -118,10 +119,10 @@ def scores(run: RunRecord) -> Section:
         tables.append(
             Table("How these numbers were made", (), [list(pair) for pair in origin.items()])
         )
-    is_timed = record is not None and any("wall_ms_1" in row for row in record["rows"])
-    timed = (
-        TIMED.format(record["rows"][0].get("unit", "texts").removesuffix("s")) if is_timed else ""
-    )
+    rows = record["rows"] if record is not None else []
+    timed = ""
+    if any("wall_ms_1" in row for row in rows):
+        timed = TIMED.format(rows[0].get("unit", "texts").removesuffix("s"))
     return Section("scores", "Scores and speedups", timed, notes, tables)
 
 
@@ -182,7 +183,7 @@ def _batch(size: int) -> str:
 def classes(run: RunRecord) -> Section:
     """Return scores and confusions of the classes: the fastest model's, and the others' folded."""
     rows = [row for row in run.score_rows() if row.get("classes")]
-    tables = []
+    tables: list[Table] = []
     for row in sorted(rows, key=lambda row: -row["flops_speedup"]):
         cells, caption = class_rows(row)
         found = table(f"{row['method']} on {row['split']}: {caption}", cells)
@@ -204,7 +205,7 @@ def phases(run: RunRecord) -> Section:
             Table(
                 "Commands",
                 (),
-                [[str(place), line] for place, line in enumerate(commands, 1)],
+                [[str(number), line] for number, line in enumerate(commands, 1)],
             ),
         )
     return Section("phases", "Training", notes=notes, tables=tables)
@@ -325,15 +326,14 @@ def tradeoff(run: RunRecord) -> Section:
             _panel("Models of this run", "own", plots.draw_curves, lines, dense[0], label=label)
         )
     if run.methods is not None:
-        lines, label = (
-            curves(run.methods["summary"]),
-            f"{run.methods['summary'][0]['split']} score, %",
-        )
-        dense = lines.pop("dense")[0][1]
-        lines = {NAMES.get(method, method): points for method, points in lines.items()}
+        label = f"{run.methods['summary'][0]['split']} score, %"
+        by_method = curves(run.methods["summary"])
+        dense_score = by_method.pop("dense")[0][1]
+        lines = {NAMES.get(method, method): points for method, points in by_method.items()}
         task = run.methods.get("config", {}).get("task", "another task")
         caption = f"Methods on {task}, means over the seeds"
-        panels.append(_panel(caption, "methods", plots.draw_curves, lines, dense, label=label))
+        draw = plots.draw_curves
+        panels.append(_panel(caption, "methods", draw, lines, dense_score, label=label))
     return Section("tradeoff", "Trade-off", panels=panels)
 
 
@@ -343,12 +343,11 @@ def rationales(run: RunRecord) -> Section:
         return Section("rationales", "Rationales")
     panels = []
     for metric, title in contents.RATIONALE_METRICS.items():
-        lines = {}
+        lines: dict[str, list[tuple[int, float]]] = {}
         for row in run.rationales["rows"]:
-            if (
-                row["layer"] is not None and row.get(metric) is not None
-            ):  # others are of a whole model
-                lines.setdefault(row["method"], []).append((row["layer"] + 1, row[metric]))
+            layer, value = row.get("layer"), row.get(metric)
+            if layer is not None and value is not None:  # other rows are of a whole model
+                lines.setdefault(row["method"], []).append((layer + 1, value))
         lines = {NAMES.get(method, method): sorted(points) for method, points in lines.items()}
         if lines:
             panels.append(

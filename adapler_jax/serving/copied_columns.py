@@ -1,4 +1,4 @@
-"""Columns of the input that a file of predictions has next to its own."""
+"""Copy columns of the input next to the columns of predictions."""
 
 import json
 import math
@@ -12,8 +12,11 @@ SUFFIX = "_input"  # after a name that a column of predictions has too
 
 
 def parse_copy(names: Sequence[str]) -> str | tuple[str, ...]:
-    """Return ALL, NONE, or the names of columns. Raises ValueError where either word is mixed with
-    names."""
+    """Return ALL, NONE, or the names of columns.
+
+    Raises:
+      ValueError: either word is mixed with names.
+    """
     names = tuple(names)
     if names in ((ALL,), (NONE,)):
         return names[0]
@@ -25,53 +28,56 @@ def parse_copy(names: Sequence[str]) -> str | tuple[str, ...]:
 
 
 class CopiedColumns:
-    """Which columns of the input are copied, and under which names."""
+    """Choose the columns of the input to copy, and their new names."""
 
-    def __init__(self, wanted: str | Sequence[str], where: str, log: Callable[[str], None]):
-        """Take what is asked for.
+    def __init__(self, requested: str | Sequence[str], where: str, log: Callable[[str], None]):
+        """Take the requested columns.
 
         Args:
-          wanted: ALL, NONE, or names of columns.
+          requested: ALL, NONE, or names of columns.
           where: names the input in messages.
-          tell: takes notes.
+          log: receives notes.
         """
-        self._wanted, self._where, self._tell = wanted, where, log
-        self._names: tuple[str, ...] | None = () if wanted == NONE else None
+        self._requested, self._where, self._log = requested, where, log
+        self._names: tuple[str, ...] | None = () if requested == NONE else None
         self._new_names: dict[str, str] = {}
 
     @property
     def keep(self) -> Callable | None:
-        """What `read_windows` takes as `keep`; None where nothing is copied."""
-        return None if self._wanted == NONE else self.choose
+        """Return the `keep` argument of `read_windows`; None if nothing is copied."""
+        return None if self._requested == NONE else self.choose
 
     def choose(self, found: Sequence[str]) -> tuple[str, ...]:
-        """Return the names among those found. Raises ValueError where one is not there, or there
-        twice."""
+        """Return the names of the columns to copy.
+
+        Raises:
+          ValueError: a requested column is missing or occurs twice.
+        """
         once = [name for name in found if list(found).count(name) == 1]
-        if self._wanted == ALL:
+        if self._requested == ALL:
             self._names = tuple(once)
             if twice := [name for name in dict.fromkeys(found) if name not in once]:
-                self._tell(f"{self._where}: columns of one name are not copied: {', '.join(twice)}")
+                self._log(f"{self._where}: columns of one name are not copied: {', '.join(twice)}")
             return self._names
-        for name in self._wanted:
+        for name in self._requested:
             if name not in found:
                 raise ValueError(f"{self._where}: {explain_unknown('column', name, found)}")
             if name not in once:
                 raise ValueError(
                     f"{self._where}: several columns are called {name!r}; rename all but one"
                 )
-        self._names = tuple(dict.fromkeys(self._wanted))
+        self._names = tuple(dict.fromkeys(self._requested))
         return self._names
 
     def settle(self, windows: Iterable[Window], own: Sequence[str]) -> tuple[str, ...]:
-        """Return the new names of the columns, where the output has the columns `own`.
+        """Return the new names of the copied columns.
 
         Args:
-          windows: the first one, or none; it tells the fields of JSON lines.
-          own: names that the predictions have.
+          windows: the first window, or none; JSON lines get their columns from it.
+          own: names of the columns of predictions.
         """
         if self._names is None:
-            rows = [row for window in windows for row in window.rows]
+            rows = [row for window in windows for row in window.rows or ()]
             if rows:
                 self.choose(tuple(dict.fromkeys(name for row in rows for name in row)))
         taken = set(own)
@@ -82,23 +88,23 @@ class CopiedColumns:
             taken.add(new)
             self._new_names[name] = new
             if new != name:
-                self._tell(
-                    f"the input's column {name!r} is copied as {new!r}, since the predictions have a {name!r}"
+                self._log(
+                    f"the input's column {name!r} is copied as {new!r}, "
+                    f"since the predictions have a {name!r}"
                 )
         return tuple(self._new_names.values())
 
     def types(self, schema) -> dict:
-        """Return Parquet types by new name: those of the schema of a Parquet input; None for texts
-        without one."""
+        """Return Parquet types by new name: of a Parquet input's schema, else None for text."""
         return {
             new: None if schema is None else schema.field(name).type
             for name, new in self._new_names.items()
         }
 
     def columns(self, window: Window, convert: Callable) -> dict[str, list]:
-        """Return the copied columns of a window; convert: a value as the output holds it."""
+        """Return the copied columns of a window, each value converted for the output."""
         return {
-            new: [convert(row.get(name)) for row in window.rows]
+            new: [convert(row.get(name)) for row in window.rows or ()]
             for name, new in self._new_names.items()
         }
 
@@ -115,7 +121,7 @@ def as_text(value) -> str | None:
 
 
 def as_json(value):
-    """Return a value that JSON can hold: no NaN and no infinity, and other types as texts."""
+    """Return a value in types of JSON: no NaN and no infinity, other types as texts."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -128,5 +134,5 @@ def as_json(value):
 
 
 def as_is(value):
-    """Return the value, for Parquet of the input's own types."""
+    """Return the value unchanged, for Parquet with the input's types."""
     return value

@@ -1,10 +1,11 @@
-"""Labels or answers by row, written as they come: CSV, TSV, JSON lines, Parquet."""
+"""Write predictions in rows of CSV, TSV, JSON lines or Parquet."""
 
 import contextlib
 import csv
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,20 +18,28 @@ from adapler_jax.serving.copied_columns import as_json
 from adapler_jax.serving.streams import kind_of
 
 OUTPUT_KINDS = ("csv", "tsv", "jsonl", "parquet")
-LABEL, PROBABILITY = "label", "probability_"  # the latter in front of a class name
+LABEL, PROBABILITY = "label", "probability_"  # a class name follows the latter
 IS_CUT = "is_cut"
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
 ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")
 CHOICE_COLUMNS = ("answer", "option", "probability", "probabilities", IS_CUT)
-FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # what starts a formula in spreadsheets
-DECIMALS = 7  # as many as float32 has near 1
+# First characters of a formula in spreadsheets.
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+DECIMALS = 7  # the precision of float32 near 1
 
 Columns = dict[str, list]
 Write = Callable[[Columns], None]  # columns that the output does not have are left out
 
 
+class Target(NamedTuple):
+    """An output file."""
+
+    path: pathlib.Path
+    kind: str  # one of OUTPUT_KINDS
+
+
 def column_names(class_names: Sequence[str], *, with_words: bool) -> tuple[str, ...]:
-    """The columns of every output, in their order."""
+    """Return the columns of classes, in their order."""
     return (
         LABEL,
         *(PROBABILITY + name for name in class_names),
@@ -46,8 +55,7 @@ def columns_of_probs(
     *,
     threshold: float | None = None,
 ) -> Columns:
-    """Return labels, probabilities, rounded to DECIMALS, and which texts were longer than the
-    model reads.
+    """Return labels, rounded probabilities, and whether each text was truncated.
 
     Args:
       class_names: in the order of the probabilities.
@@ -57,93 +65,93 @@ def columns_of_probs(
     """
     rounded_CN = np.round(np.asarray(probs_NC, np.float64), DECIMALS).T.tolist()
     labels = [class_names[number] for number in decide(probs_NC, threshold)]
-    return dict(
-        zip(
-            column_names(class_names, with_words=False),
-            [labels, *rounded_CN, list(is_cut)],
-            strict=True,
-        )
-    )
+    names = column_names(class_names, with_words=False)
+    return dict(zip(names, [labels, *rounded_CN, list(is_cut)], strict=True))
 
 
 def columns_of_predictions(
     class_names: Sequence[str], predictions: Sequence[Prediction]
 ) -> Columns:
-    """The same, and the words that the last layer ran on and the number of tokens in every layer."""
+    """Return the columns of `columns_of_probs`, the kept words and the tokens of each layer."""
     probs_NC = np.array([list(prediction.probabilities.values()) for prediction in predictions])
-    words = {
+    is_cut = [prediction.is_cut for prediction in predictions]
+    words: Columns = {
         LABEL: [prediction.label for prediction in predictions],
         KEPT_WORDS: [prediction.kept_words[-1] for prediction in predictions],
         NUM_TOKENS: [list(prediction.num_tokens) for prediction in predictions],
     }
-    return (
-        columns_of_probs(class_names, probs_NC, [prediction.is_cut for prediction in predictions])
-        | words
-    )
+    return columns_of_probs(class_names, probs_NC, is_cut) | words
 
 
 def answer_column_names(*, with_words: bool) -> tuple[str, ...]:
-    """The columns of every output of a model that answers questions, in their order."""
+    """Return the columns of a model that answers questions, in their order."""
     return (*ANSWER_COLUMNS, *([KEPT_WORDS] if with_words else []))
 
 
-def columns_of_readings(readings: Sequence[QAPrediction]) -> Columns:
-    """Answers, their characters in the text, scores, probabilities, and the words that the last layer ran on."""
+def columns_of_answers(predictions: Sequence[QAPrediction]) -> Columns:
+    """Return answers, their characters in the context, scores, probabilities and kept words."""
     rows = [
         (
-            reading.text,
-            reading.start,
-            reading.end,
-            round(float(reading.score), DECIMALS),
-            round(float(reading.probability), DECIMALS),
-            list(reading.kept_words[-1]),
+            prediction.text,
+            prediction.start,
+            prediction.end,
+            round(float(prediction.score), DECIMALS),
+            round(float(prediction.probability), DECIMALS),
+            list(prediction.kept_words[-1]),
         )
-        for reading in readings
+        for prediction in predictions
     ]
-    return dict(zip(answer_column_names(with_words=True), map(list, zip(*rows)), strict=True))
+    names = answer_column_names(with_words=True)
+    return dict(zip(names, map(list, zip(*rows)), strict=True))
 
 
 def choice_column_names(*, with_words: bool) -> tuple[str, ...]:
-    """Return the columns of every output of a model that chooses among options, in their order."""
+    """Return the columns of a model that chooses among options, in their order."""
     return (*CHOICE_COLUMNS, *([KEPT_WORDS] if with_words else []))
 
 
-def columns_of_choices(choices: Sequence[ChoicePrediction]) -> Columns:
-    """Return chosen options, their numbers from 0 and probabilities, those of all options, and the
-    kept words."""
+def columns_of_choices(predictions: Sequence[ChoicePrediction]) -> Columns:
+    """Return options, their indices and probabilities, all probabilities, and kept words."""
     rows = [
         (
-            chosen.text,
-            chosen.label,
-            round(chosen.probabilities[chosen.label], DECIMALS),
-            [round(prob, DECIMALS) for prob in chosen.probabilities],
-            chosen.is_cut,
-            list(chosen.kept_words[-1]),
+            prediction.text,
+            prediction.label,
+            round(prediction.probabilities[prediction.label], DECIMALS),
+            [round(probability, DECIMALS) for probability in prediction.probabilities],
+            prediction.is_cut,
+            list(prediction.kept_words[-1]),
         )
-        for chosen in choices
+        for prediction in predictions
     ]
-    return dict(zip(choice_column_names(with_words=True), map(list, zip(*rows)), strict=True))
+    names = choice_column_names(with_words=True)
+    return dict(zip(names, map(list, zip(*rows)), strict=True))
 
 
-def check_output(path: str, *, overwrite: bool, source: str) -> tuple[pathlib.Path, str]:
-    """The place and the kind of an output file.
+def check_output(path: str, *, overwrite: bool, source: str) -> Target:
+    """Return the path and the kind of an output file.
 
-    Raises ValueError where its ending is unknown, its folder is missing, it is there without `overwrite`, or it is no
-    regular file or the input itself.
+    Args:
+      path: by the user.
+      overwrite: whether the file may exist.
+      source: the input, which must be another file.
+
+    Raises:
+      ValueError: the ending is unknown, the folder is missing, the file exists without `overwrite`,
+        is no regular file, or is the input itself.
     """
-    place = pathlib.Path(path).expanduser().resolve()
+    resolved = pathlib.Path(path).expanduser().resolve()
     kind = kind_of(
         path, OUTPUT_KINDS, advice="give --output such an ending, or leave it out for TSV on stdout"
     )
-    if not place.parent.is_dir():
-        raise ValueError(f"there is no folder {place.parent}; make it, or give another --output")
-    if place.exists() and not place.is_file():
-        raise ValueError(f"{place} is no regular file; give another --output")
-    if place == pathlib.Path(source).expanduser().resolve():
-        raise ValueError(f"{place} is the input too; give another --output")
-    if place.exists() and not overwrite:
-        raise ValueError(f"{place} exists; give another --output, or --overwrite to replace it")
-    return place, kind
+    if not resolved.parent.is_dir():
+        raise ValueError(f"there is no folder {resolved.parent}; make it, or give another --output")
+    if resolved.exists() and not resolved.is_file():
+        raise ValueError(f"{resolved} is no regular file; give another --output")
+    if resolved == pathlib.Path(source).expanduser().resolve():
+        raise ValueError(f"{resolved} is the input too; give another --output")
+    if resolved.exists() and not overwrite:
+        raise ValueError(f"{resolved} exists; give another --output, or --overwrite to replace it")
+    return Target(resolved, kind)
 
 
 @contextlib.contextmanager
@@ -155,13 +163,13 @@ def open_writer(
     types: dict | None = None,
     escape: bool = False,
 ) -> Iterator[Write]:
-    """Yield a function that appends rows to a new file of one of OUTPUT_KINDS with these columns.
+    """Yield a function that appends rows to a new file.
 
     Args:
       path: of the file.
       kind: one of OUTPUT_KINDS.
       names: of the columns.
-      types: by name, Parquet types of copied columns; None for text.
+      types: Parquet types of copied columns by name; None for text.
       escape: as in `text_writer`.
     """
     if kind == "parquet":
@@ -175,18 +183,16 @@ def open_writer(
 def text_writer(
     stream, kind: str, names: Sequence[str], *, clean: bool = False, escape: bool = False
 ) -> Write:
-    """Return a function that writes rows of CSV, TSV or JSON lines; CSV and TSV start with a
-    header line.
+    """Return a function that writes rows of CSV, TSV or JSON lines.
 
-    Lists are lists in JSON, elsewhere words with blanks between them, whose control characters
-    become blanks too. JSON
-    has null where a number is NaN or infinite.
+    CSV and TSV start with a header line, and lists are words with blanks between them. In JSON, NaN
+    and infinity become null.
 
     Args:
-      stream: text that takes the lines.
+      stream: text stream that takes the lines.
       kind: csv, tsv or jsonl.
       names: of the columns.
-      clean: whether control characters of all texts become blanks, for a terminal.
+      clean: whether control characters become blanks, for a terminal.
       escape: whether cells that start a formula in spreadsheets get an apostrophe.
     """
     if kind == "jsonl":
@@ -208,8 +214,7 @@ def text_writer(
 
 
 def escape_formula(text: str) -> str:
-    """Return the text with an apostrophe before it where a spreadsheet would take it for a
-    formula; numbers stay."""
+    """Put an apostrophe before a text that a spreadsheet takes for a formula; numbers stay."""
     if not text.startswith(FORMULA):
         return text
     try:
@@ -220,12 +225,12 @@ def escape_formula(text: str) -> str:
 
 
 def _rows(columns: Columns, names: Sequence[str]) -> Iterator[tuple]:
-    """The rows of the named columns."""
+    """Return the rows of the named columns."""
     return zip(*(columns[name] for name in names))
 
 
 def _cell(value):
-    """A value as CSV and TSV hold it."""
+    """Return a value as a cell of CSV and TSV."""
     if isinstance(value, bool):
         return str(value).lower()
     return one_line(" ".join(map(str, value))) if isinstance(value, list) else value
@@ -233,10 +238,15 @@ def _cell(value):
 
 @contextlib.contextmanager
 def _parquet_writer(path: pathlib.Path, names: Sequence[str], copied: dict) -> Iterator[Write]:
-    """Yields a function that writes rows to a Parquet file; copied: types by name of columns of
-    the input."""
+    """Yield a function that writes rows to a Parquet file.
+
+    Args:
+      path: of the file.
+      names: of the columns.
+      copied: Parquet types of copied columns by name.
+    """
     import pyarrow
-    import pyarrow.parquet  # heavy, and needed for this kind of file only
+    import pyarrow.parquet  # slow to import, and needed for this kind of file only
 
     types = {
         LABEL: pyarrow.string(),

@@ -1,4 +1,4 @@
-"""The input of predictions: what a saved model takes, and files or pipes that hold it."""
+"""Open the input of predictions, and find the form of its rows by the model."""
 
 import contextlib
 import pathlib
@@ -13,23 +13,22 @@ from adapler_jax.serving.streams import KINDS, kind_of, usual_columns
 from adapler_jax.weights.save import extra_of, head_name_of, load_model, task_of
 
 STANDARD = "-"  # input or output
-CLASSES, ANSWERS, OPTIONS = "classes", "answers", "options"  # what a model gives
-QUESTION_COLUMNS = ("question", "context")  # of a model that answers
+CLASSES, ANSWERS, OPTIONS = "classes", "answers", "options"  # uses of a model
+QUESTION_COLUMNS = ("question", "context")  # of a model that answers questions
 
 
 def use_of(model) -> str:
-    """Return what a saved model gives: CLASSES, ANSWERS or OPTIONS.
+    """Return the use of a saved model: CLASSES, ANSWERS or OPTIONS.
 
     Raises:
-      ValueError: it gives something else.
+      ValueError: its head has another use.
     """
     head = head_name_of(model)
     if head == SPAN.name:
         return ANSWERS
-    reading = extra_of(model).get("qa")
-    if head == "choice" or (
-        isinstance(reading, dict) and reading.get("score_options_independently")
-    ):
+    qa = extra_of(model).get("qa")
+    scores_options = isinstance(qa, dict) and qa.get("score_options_independently")
+    if head == "choice" or scores_options:
         return OPTIONS
     if head != CLASSIFICATION.name:
         check_classifies(load_model(model))
@@ -39,26 +38,34 @@ def use_of(model) -> str:
 def input_kind(
     source: str, kind: str | None, columns: Sequence[str] = (), *, use: str = CLASSES
 ) -> str:
-    """What the input is read as. Raises ValueError where that is unknown, or does not go with the columns."""
-    if kind is None:
-        kind = (
-            "txt" if source == STANDARD else kind_of(source, KINDS, advice="name it with --format")
-        )
+    """Return the kind of the input, one of KINDS.
+
+    Raises:
+      ValueError: the kind is unknown, or does not fit the columns.
+    """
+    if kind is None and source == STANDARD:
+        kind = "txt"
+    kind = kind or kind_of(source, KINDS, advice="name it with --format")
     if columns and kind == "txt":
         raise ValueError(
-            "text lines have no columns; leave out --column, or name the kind of table with --format"
+            "text lines have no columns; leave out --column, "
+            "or name the kind of table with --format"
         )
-    if use == OPTIONS:
-        if columns and len(columns) < 3:
-            raise ValueError(
-                f"--column names {', '.join(columns)}; expected question, article, and a column of lists of options or "
-                "one an option"
-            )
-    elif len(columns) > 2:
+    _check_columns(columns, use)
+    return kind
+
+
+def _check_columns(columns: Sequence[str], use: str) -> None:
+    """Raise ValueError if the number of columns does not fit the use of the model."""
+    if use == OPTIONS and columns and len(columns) < 3:
+        raise ValueError(
+            f"--column names {', '.join(columns)}; expected question, article, and a column of "
+            "lists of options or one per option"
+        )
+    if use != OPTIONS and len(columns) > 2:
         raise ValueError(
             f"--column names {', '.join(columns)}; expected one column of texts, or two of pairs"
         )
-    return kind
 
 
 @contextlib.contextmanager
@@ -87,8 +94,8 @@ def open_input(source: str, log: Callable[[str], None]) -> Iterator[BinaryIO]:
 
 
 def parquet_schema(file: BinaryIO, where: str):
-    """Return the schema of a Parquet file, which is read from its start again; None for a pipe."""
-    import pyarrow.parquet  # heavy, and needed for this kind of file only
+    """Return the schema of a Parquet file and go back to its start; None for a pipe."""
+    import pyarrow.parquet  # slow to import, and needed for this kind of file only
 
     if not file.seekable():
         return None
@@ -99,5 +106,5 @@ def parquet_schema(file: BinaryIO, where: str):
 
 
 def usual_of(model, use: str) -> list[tuple[str, ...]]:
-    """Return the columns that a model's texts are looked for in."""
+    """Return the column names to look for, best first."""
     return usual_columns(task_of(model)) if use == CLASSES else [QUESTION_COLUMNS]

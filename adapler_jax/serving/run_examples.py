@@ -7,6 +7,7 @@ import numpy as np
 
 from adapler_jax.data.classification.examples import take_examples
 from adapler_jax.data.qa.questions import Question
+from adapler_jax.data.qa.splits import SpanSplit
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.training.evaluation import EVAL_SPLITS
 from adapler_jax.training.finished import fastest_model, finished_phases, load_options, read_run
@@ -37,7 +38,9 @@ def example_answers(
         return None
     answerer = QuestionAnswerer.load(directory, **load_options(workdir, model))
     data = load_questions(read_run(workdir), directory, only=EVAL_SPLITS)
-    questions = data.splits[_reported_split(tuple(data.splits))].questions
+    split = data.splits[_reported_split(tuple(data.splits))]
+    assert isinstance(split, SpanSplit)  # the head is `span`
+    questions = split.questions
     chosen = [questions[index] for index in range(min(num_questions, len(questions)))]
     predictions = answerer.answer_all([(one.question, one.context) for one in chosen])
     return model, list(zip(chosen, predictions))
@@ -63,5 +66,5 @@ def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:
     pairs = chosen.text_pairs
     texts = chosen.texts if pairs is None else list(zip(chosen.texts, pairs))
     saved_names = class_names_of(workdir / "finetune" / "model")
-    names = names_in_run(saved_names, dataset.task.class_names)
+    names = names_in_run(saved_names or (), dataset.task.class_names)
     return texts, [names[label] for label in chosen.labels]

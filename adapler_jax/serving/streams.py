@@ -1,4 +1,4 @@
-"""The texts of a file or a pipe, a window of rows at a time, so that it may be larger than memory."""
+"""Read rows of a file or a pipe in windows, so that it may be larger than memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
@@ -31,35 +31,31 @@ __all__ = [
 WINDOW_ROWS = 1024
 WINDOW_CHARACTERS = 1 << 24  # ends a window of long texts earlier
 
-Text = (
-    str | tuple[str, str] | tuple[str, str, list[str]]
-)  # a text, a pair, or a question with options
-LINE = "text"  # what the column of text lines is called
+# A text, a pair, or a question with options.
+Text = str | tuple[str, str] | tuple[str, str, list[str]]
+Rows = Iterable[tuple[Text, Mapping]]
+LINE = "text"  # name of the column of text lines
 
 
 class Window(NamedTuple):
-    """Rows that follow each other."""
+    """Consecutive rows."""
 
     texts: list[Text]
-    share: (
-        float | None
-    )  # of the input, up to the last of these rows; None where its size is unknown
-    rows: list[dict] | None = None  # what was read of each row, where it is kept
+    fraction: float | None  # of the input, up to the last row; None if its size is unknown
+    rows: list[dict] | None = None  # the input's columns of each row, if they are kept
 
 
 class Form(NamedTuple):
-    """How the columns of a table make a text."""
+    """Functions that make a text of a table's columns."""
 
-    pick: Callable[
-        ..., tuple[str, ...]
-    ]  # (found, columns, usual, where) -> the columns that are needed
-    read: Callable[[dict, Sequence[str], str], Text]  # (row, those columns, place for messages)
+    pick: Callable[..., tuple[str, ...]]  # (found, columns, usual, where) -> needed columns
+    read: Callable[[Mapping, Sequence[str], str], Text]  # (row, columns, location for messages)
 
 
 def usual_columns(task: str | None) -> list[tuple[str, ...]]:
-    """Return the text columns to look for, best first: those of the task where there is one of this name.
+    """Return the text columns to look for, best first: of the task, then `text` and `sentence`.
 
-    A task of pairs has no others: a model of pairs answers single texts too, but not as it was trained.
+    A task of pairs has no others: its model is not trained on single texts.
     """
     fields = [TASKS[task].text_fields] if task in TASKS else []
     return fields if fields and len(fields[0]) == 2 else [*fields, ("text",), ("sentence",)]
@@ -74,68 +70,81 @@ def read_windows(
     usual: Sequence[Sequence[str]] = (),
     form: Form | None = None,
     keep: Pick | None = None,
-    options: Options = Options(),
+    options: Options | None = None,
     log: Log = ignore,
 ) -> Iterator[Window]:
     """Read texts, or pairs of them, in their order.
 
     Args:
-      file: text lines, a table with a header line, JSON, Excel, or Parquet; the last two must be seekable. It may be
-        packed (gzip, bzip2, xz, Zstandard, zip).
+      file: text lines, a table with a header line, JSON, Excel, or Parquet; the last two must be
+        seekable. It may be compressed (gzip, bzip2, xz, Zstandard, zip).
       kind: one of KINDS.
       where: names the input in messages.
-      columns: one column of texts, two of pairs; none for the first of `usual` whose columns are all there.
-        Those of a header are looked up before there are rows.
-      form: what a row is; None: a text or a pair.
-      keep: of the columns of a header or of Parquet, those that `Window.rows` has next to the texts';
-        of JSON it has the whole objects. None: windows hold no rows.
-      options: encoding and delimiter, where the input does not say them itself.
-      tell: receives a sentence on what a user should know of how the input is read.
+      columns: one column of texts, two of pairs; empty for the first entry of `usual` whose columns
+        all exist.
+      usual: names of columns to look for, best first.
+      form: of a row; None for a text or a pair.
+      keep: found columns -> columns of `Window.rows` (of JSON all); None for no rows.
+      options: encoding and delimiter, if the input does not say them.
+      log: receives notes on the input.
 
     Yields:
-      Windows of at most WINDOW_ROWS rows. Blank text lines are rows, blank lines of tables and JSON lines are not.
+      Windows of at most WINDOW_ROWS rows. Blank text lines are rows; blank lines of tables and of
+      JSON lines are not.
 
     Raises:
-      ValueError: a column is missing or there twice, a line is malformed or not of the encoding, a value is no text;
-        the line is named, of Parquet the file.
+      ValueError: a column is missing or occurs twice, a line is malformed, or a value is no text.
     """
     form = form or Form(pick_columns, read_text)
+    options = options or Options()
 
     def pick(found: Sequence[str]) -> tuple[str, ...]:
         return form.pick(found, columns, usual, where)
 
-    def wanted(found: Sequence[str]) -> tuple[str, ...]:
+    def needed(found: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*pick(found), *(keep(found) if keep else ()))))
 
     source = Source.of(file, where, name=where)
     if kind == "txt":
         if keep:
             keep((LINE,))
-        share = fraction_of(source)
-        lines = (
-            line.removesuffix("\n").removesuffix("\r") for line in text_lines(source, options).once
-        )
-        pairs = ((line, {LINE: line}) for line in lines)
+        fraction = fraction_of(source)
+        rows: Rows = _line_rows(text_lines(source, options).once)
     else:
         names = columns or {name for names in usual for name in names}
-        table = open_table(source, kind, wanted, columns=names, options=options, log=log)
-        pairs, share = _texts_of(table.rows, pick, form.read), table.fraction
+        table = open_table(source, kind, needed, columns=names, options=options, log=log)
+        rows, fraction = _texts_of(table.rows, pick, form.read), table.fraction
+    if keep is None:
+        rows = ((text, {}) for text, _ in rows)
     count = 0
-    for window in cut(pairs if keep else ((text, None) for text, _ in pairs)):
-        count += len(window)
-        texts, kept = [text for text, _ in window], [row for _, row in window] if keep else None
-        yield Window(texts, share(count), kept)
+    for chunk in cut(rows):
+        count += len(chunk)
+        texts = [text for text, _ in chunk]
+        yield Window(texts, fraction(count), [dict(row) for _, row in chunk] if keep else None)
+
+
+def _line_rows(lines: Iterable[str]) -> Iterator[tuple[Text, Mapping]]:
+    """Yield the text of every line, and a row with it."""
+    for line in lines:
+        text = line.removesuffix("\n").removesuffix("\r")
+        yield text, {LINE: text}
 
 
 def pick_columns(
     found: Sequence[str], columns: Sequence[str], usual: Sequence[Sequence[str]], where: str
 ) -> tuple[str, ...]:
-    """Return the columns that are asked for, or the first usual ones that are all among those found.
+    """Return the requested columns, or the first usual ones that all exist.
 
-    A name with a point, as review.text, is also the field `text` inside of the column `review`.
+    A name with a point, as review.text, is also the field `text` of the column `review`.
+
+    Args:
+      found: columns of the input.
+      columns: names by the user, or none.
+      usual: names of columns to look for, best first.
+      where: names the input in messages.
 
     Raises:
-      ValueError: there are none, those found are listed; or one is there twice.
+      ValueError: no such columns exist, or one occurs twice.
     """
     wanted = columns or (usual[0] if len(usual) == 1 else ())
     for name in wanted:
@@ -156,13 +165,13 @@ def pick_columns(
     return tuple(names)
 
 
-def cut(pairs: Iterable[tuple[Text, dict | None]]) -> Iterator[list[tuple[Text, dict | None]]]:
-    """Return lists of WINDOW_ROWS (text, row), or of fewer that have WINDOW_CHARACTERS characters."""
-    return in_chunks(pairs, WINDOW_ROWS, weigh=_num_characters, max_weight=WINDOW_CHARACTERS)
+def cut(rows: Rows) -> Iterator[list[tuple[Text, Mapping]]]:
+    """Yield lists of WINDOW_ROWS (text, row), or shorter ones of WINDOW_CHARACTERS characters."""
+    return in_chunks(rows, WINDOW_ROWS, weigh=_num_characters, max_weight=WINDOW_CHARACTERS)
 
 
 def _num_characters(value) -> int:
-    """Count the characters of a text and all that is in lists and rows."""
+    """Count the characters of a text, or of all texts in a list or row."""
     if isinstance(value, dict):
         value = value.values()
     elif isinstance(value, str | bytes) or not isinstance(value, list | tuple):
@@ -173,18 +182,22 @@ def _num_characters(value) -> int:
 def _texts_of(
     rows: Iterable[tuple[str, Mapping]], pick: Pick, read: Callable
 ) -> Iterator[tuple[Text, Mapping]]:
-    """Yield the text, the pair or the question of every (place, row), and the row."""
+    """Yield the text, the pair or the question of every (location, row), and the row."""
     names: tuple[str, ...] = ()
-    for place, row in rows:
+    for location, row in rows:
         names = names or tuple(pick(tuple(row)))
-        yield read(row, names, place), row
+        yield read(row, names, location), row
 
 
-def read_text(row: Mapping, names: Sequence[str], place: str) -> Text:
-    """Return the text of a row, or the pair of two columns. Raises ValueError where one is not a text."""
+def read_text(row: Mapping, names: Sequence[str], location: str) -> Text:
+    """Return the text of a row, or the pair of two columns.
+
+    Raises:
+      ValueError: a value is not a text.
+    """
     values = [look_up(row, name) for name in names]
     for name, value in zip(names, values):
         if not isinstance(value, str):
             found = f"{shown(value)} as {name!r}" if has_field(row, name) else f"no {name!r}"
-            raise ValueError(f"{place} has {found}; expected a text")
+            raise ValueError(f"{location} has {found}; expected a text")
     return values[0] if len(names) == 1 else (values[0], values[1])

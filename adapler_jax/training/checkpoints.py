@@ -84,7 +84,8 @@ class Checkpoints:
     def save_best(self, state: TrainState, scores: dict) -> None:
         """Write the parameters of an epoch if its rank is among the highest so far.
 
-        A negative scores["rank"] is never written. The scores, floats or lists of floats, are saved with the parameters.
+        A negative scores["rank"] is never written. The scores, floats or lists of floats, are saved
+        with the parameters.
         """
         step = int(state.step)
         if scores["rank"] < 0 or step in self._scores:

@@ -131,6 +131,8 @@ def load_finished_run(
             raise ValueError(f"{workdir}: {explain_unknown('split', split, task.splits)}")
     for note in () if only else unreached_speedups(workdir):
         log(note)
+    max_length = dense.max_length
+    assert max_length is not None  # a run always saves it
     options = engine_options(config)
     speedups = {name: recorded_speedup(phase) for name, phase in phases.items()}
     return FinishedRun(
@@ -139,7 +141,7 @@ def load_finished_run(
         models=models,
         pruners={name: pruner_of_saved(saved) for name, saved in models.items()},
         engines={name: options | {"expected_speedup": speedups[name]} for name in models},
-        lengths=batch_lengths(config.data.bucket_lengths, dense.max_length),
+        lengths=batch_lengths(config.data.bucket_lengths, max_length),
     )
 
 

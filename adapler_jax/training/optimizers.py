@@ -59,6 +59,18 @@ def decays(weights: Params):
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in DECAYED, weights)
 
 
+def allow_promotion(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return an optimizer whose steps run under JAX's standard promotion, which optax needs."""
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def update(updates, state, params=None, **extra_args):
+        """Run the optimizer's own update."""
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return optimizer.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
+
+
 def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
     """Return Adam with decoupled weight decay and a separate rate for the predictors."""
 
@@ -71,7 +83,7 @@ def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     def scale(peak):
         return optax.scale_by_learning_rate(rate_schedule(peak, config.warmup_ratio, num_steps))
 
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=config.adam_epsilon),
         optax.add_decayed_weights(config.weight_decay, mask=decays),
@@ -80,17 +92,19 @@ def main_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
             group_of,
         ),
     )
+    return allow_promotion(optimizer)
 
 
 def threshold_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
     """Return plain Adam over the thresholds."""
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=config.adam_epsilon),
         optax.scale_by_learning_rate(
             rate_schedule(config.threshold_learning_rate, config.warmup_ratio, num_steps)
         ),
     )
+    return allow_promotion(optimizer)
 
 
 def slope_at(
@@ -108,4 +122,6 @@ def slope_at(
         return (first * (last / first) ** share).astype(jnp.float32)
     base, factor = {3: (50.0, 50.0), 10: (10.0, 3.0)}.get(num_epochs, (10.0, 10.0))
     lagged = jnp.maximum(step - 1, 0) // steps_per_epoch
-    return jnp.where(step == 0, 1000.0, base * factor**lagged).astype(jnp.float32)
+    return jnp.where(step == 0, 1000.0, base * factor ** lagged.astype(jnp.float32)).astype(
+        jnp.float32
+    )

@@ -241,15 +241,9 @@ def train(
         state = state.replace(step=jnp.asarray(num_before * steps_per_epoch, jnp.int32))
 
     def batches_from(step):
-        batches = train_batches(
-            tokenized,
-            batch_size=batch_size,
-            lengths=context.lengths,
-            seed=context.seed,
-            start_step=step,
-            example_arrays=extras,
-        )
-        return iter(batches)
+        order = {"seed": context.seed, "start_step": step}
+        sizes = {"batch_size": batch_size, "lengths": context.lengths}
+        return iter(train_batches(tokenized, **sizes, **order, example_arrays=extras))
 
     phase = PhaseSpec(
         label=directory.name,

@@ -159,7 +159,8 @@ def run_all(
         log(f"continues the run in {workdir}")
         if is_of_release_0_1(workdir):
             log(
-                f"{workdir} was begun with release 0.1; its config now has the present names of fields"
+                f"{workdir} was begun with release 0.1; its config now has the present names of "
+                "fields"
             )
     context = load_run_context(config, log=ignore if continues else log)
     METHODS[config.method].check_context(config, context)

@@ -1,4 +1,4 @@
-"""From a config to what every phase works on: data in tokens, the encoder's sizes, the weights to start from."""
+"""Load what every phase of a run uses: tokenized data, sizes of the encoder, first weights."""
 
 import hashlib
 import pathlib
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths, bucket_for
@@ -32,14 +33,14 @@ from adapler_jax.training.task_data import (
 from adapler_jax.types import COMPUTE_DTYPES, EncoderConfig, Params, ScanOptions
 from adapler_jax.weights.config import read_json
 from adapler_jax.weights.hub import resolve_model
-from adapler_jax.weights.pretrained import Loaded, load_pretrained
+from adapler_jax.weights.pretrained import Pretrained, load_pretrained
 from adapler_jax.weights.save import SECTION
 
-MANY_CUT = 0.05  # of the training texts, from where on it is told that they are cut
+MANY_CUT = 0.05  # fraction of the training texts; a note says it where more are cut
 
 
 class RunContext(NamedTuple):
-    """All that stays the same over the phases of a run."""
+    """Values that all phases of a run share."""
 
     task: TaskData
     tokenizer: Any
@@ -52,10 +53,9 @@ class RunContext(NamedTuple):
     loop: ScanOptions  # of training steps
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
     balanced_sampling: bool = False  # rows of smaller classes are repeated in training
-    no_answer_threshold: float | None = None  # of the model that is started from
-    decision_threshold: float | None = (
-        None  # of the model that is started from, in the data's order
-    )
+    no_answer_threshold: float | None = None  # of the first model
+    # Of the first model, for the second class in the data's order.
+    decision_threshold: float | None = None
     class_names: tuple[str, ...] = ()  # in what is saved; none where a head tells no classes apart
 
     @property
@@ -83,7 +83,7 @@ class RunContext(NamedTuple):
         return batch_size * self.task.group
 
     def key(self, use: str):
-        """A random key for one use, by its name.
+        """Return a random key for one use, by its name.
 
         The generator is the device's own (rbg): dropout by the default one doubles the compilation
         time of a step.
@@ -97,14 +97,17 @@ class RunContext(NamedTuple):
         )
 
 
-def run_buckets(config) -> tuple[int, ...] | None:
-    """The lengths that kept tokens are gathered into at inference: `config.inference.buckets`, or None where the engine
-    takes its own. Raises ValueError where they do not increase."""
+def run_buckets(config: ConfigDict) -> tuple[int, ...] | None:
+    """Return `config.inference.buckets`; None where the engine takes its own.
+
+    Raises:
+      ValueError: the buckets do not increase.
+    """
     return check_buckets(config.inference.buckets) if config.inference.buckets else None
 
 
-def engine_options(config) -> dict:
-    """What a run's config says of the engine, as keywords of `make_engine`; runs of before have no such fields."""
+def engine_options(config: ConfigDict) -> dict[str, Any]:
+    """Return the keywords of `make_engine` in a config. Older configs lack some fields."""
     return {
         "buckets": run_buckets(config),
         "dtype": COMPUTE_DTYPES[config.compute_dtype],
@@ -113,48 +116,34 @@ def engine_options(config) -> dict:
     }
 
 
-def load_run_context(config, *, log: Callable[[str], None]) -> RunContext:
-    """Loads data, tokenizer and weights. `log` receives one sentence for everything that a user should know.
+def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunContext:
+    """Load data, tokenizer and weights.
 
-    Raises ValueError or OSError where something that the user named is missing or does not fit.
+    Args:
+      config: of the run.
+      log: receives one sentence for each thing that a user should know.
+
+    Raises:
+      ValueError: a value of the user does not fit.
+      OSError: a file of the user cannot be read.
     """
     check_balance(config, has_classes=not is_qa_task(config))
-    check_has_source(config)  # before the model is looked up, which may take a network
+    check_has_source(config)  # before the model is looked up, which may need a network
     directory = resolve_model(config.model)
     tokenizer = load_tokenizer(directory, log=log, split_special_tokens=splits_special(config))
     task = load_task_data(config, directory)
     for note in task.notes:
         log(note)
-    if (side := task.extra.get("truncation_side")) in tokenizer_files.SIDES:
+    side = task.extra.get("truncation_side")
+    if side in tokenizer_files.SIDES:
         tokenizer.truncation_side = side  # which is saved with it, for transformers
     max_length = config.data.max_length or get_task(config.task).max_length
-    loaded = load_pretrained(
-        directory,
-        jax.random.key(config.seed),
-        class_names=task.class_names or None,
-        num_positions=max_length,
-        reinit_head=config.reinit_head,
-        head=task.head,
-    )
-    check_finetuned(
-        config, loaded.fresh, task.class_names
-    )  # its refusal has the reason of the notes
-    for note in loaded.notes:
-        log(note)
+    loaded = load_start(config, directory, task, max_length, log=log)
     check_embedding_rows(tokenizer.backend_tokenizer, loaded.config.vocab_size, config.model)
-    splits = task.splits
-    if not is_qa_task(config) and (note := truncation_note(splits["train"].lengths, max_length)):
-        log(note)
     lengths = batch_lengths(config.data.bucket_lengths, max_length)
-    for name, tokenized in splits.items():
-        check_rows(
-            tokenized.tokens.values,
-            tokenized.segments.values,
-            loaded.config,
-            where=f"the split {name}",
-        )
-        bucket_for(int(tokenized.lengths.max()), lengths)
+    check_data_fits(config, task, loaded.config, lengths, log=log)
     bucket_sizes(run_buckets(config) or DEFAULT_BUCKETS, max_length)
+    num_unrolled = loaded.config.num_layers if config.unroll_layers else 1
     return RunContext(
         task=task,
         tokenizer=tokenizer,
@@ -164,10 +153,7 @@ def load_run_context(config, *, log: Callable[[str], None]) -> RunContext:
         max_length=max_length,
         dtype=COMPUTE_DTYPES[config.compute_dtype],
         seed=config.seed,
-        loop=ScanOptions(
-            loaded.config.num_layers if config.unroll_layers else 1,
-            config.get("remat_layers", False),
-        ),
+        loop=ScanOptions(num_unrolled, config.get("remat_layers", False)),
         class_weights=weights_of_classes(config, task),
         balanced_sampling=config.get("balanced_sampling", False),
         no_answer_threshold=read_threshold(directory),
@@ -176,14 +162,64 @@ def load_run_context(config, *, log: Callable[[str], None]) -> RunContext:
     )
 
 
-def names_to_save(config, task: TaskData, loaded: Loaded) -> tuple[str, ...]:
-    """Return the names of the classes in saved models: config.data.class_names, else those of the
-    checkpoint where the data only numbers its classes, else those of the data."""
+def load_start(
+    config: ConfigDict,
+    directory: pathlib.Path,
+    task: TaskData,
+    max_length: int,
+    *,
+    log: Callable[[str], None],
+) -> Pretrained:
+    """Return the weights that fine-tuning starts from.
+
+    Raises:
+      ValueError: the config takes the model as fine-tuned, and a part of its head is fresh.
+    """
+    loaded = load_pretrained(
+        directory,
+        jax.random.key(config.seed),
+        class_names=task.class_names or None,
+        num_positions=max_length,
+        reinit_head=config.reinit_head,
+        head=task.head,
+    )
+    # The error has the reason of the notes, so it comes first.
+    check_finetuned(config, loaded.fresh, task.class_names)
+    for note in loaded.notes:
+        log(note)
+    return loaded
+
+
+def check_data_fits(
+    config: ConfigDict,
+    task: TaskData,
+    encoder: EncoderConfig,
+    lengths: tuple[int, ...],
+    *,
+    log: Callable[[str], None],
+) -> None:
+    """Raise ValueError where a split's token ids or lengths do not fit; log how many are cut."""
+    if not is_qa_task(config) and (
+        note := truncation_note(task.splits["train"].lengths, lengths[-1])
+    ):
+        log(note)
+    for name, tokenized in task.splits.items():
+        ids, segments = tokenized.tokens.values, tokenized.segments.values
+        check_rows(ids, segments, encoder, where=f"the split {name}")
+        bucket_for(int(tokenized.lengths.max()), lengths)
+
+
+def names_to_save(config, task: TaskData, loaded: Pretrained) -> tuple[str, ...]:
+    """Return the names of the classes in saved models.
+
+    They are config.data.class_names, else the checkpoint's names where the data only numbers its
+    classes, else the data's names.
+    """
     return task.class_names if config.data.class_names else loaded.class_names or task.class_names
 
 
 def read_decision_threshold(
-    directory: pathlib.Path, loaded: Loaded, config, *, log: Callable[[str], None]
+    directory: pathlib.Path, loaded: Pretrained, config, *, log: Callable[[str], None]
 ) -> float | None:
     """Return the decision threshold of a model that is taken as fine-tuned; None where it has none.
 
@@ -208,11 +244,13 @@ def read_decision_threshold(
     )
     if config.finetune.num_epochs:
         log(
-            f"the decision threshold {threshold} of {config.model} is left out, as training moves it; {again}"
+            f"the decision threshold {threshold} of {config.model} is left out, as training moves "
+            f"it; {again}"
         )
         return None
     log(
-        f"the decision threshold {threshold} is kept in the dense model; pruned models need their own: {again}"
+        f"the decision threshold {threshold} is kept in the dense model; pruned models need their "
+        f"own: {again}"
     )
     return threshold if loaded.class_rows == (0, 1) else 1.0 - threshold
 
@@ -222,7 +260,7 @@ def check_finetuned(config, fresh: Mapping[str, str], class_names: Sequence[str]
 
     Args:
       config: of the run.
-      fresh: parts of the head that were started afresh and why, as in `Loaded`.
+      fresh: parts of the head that were started afresh and why, as in `Pretrained`.
       class_names: of the data; none where the task has no classes.
 
     Raises:
@@ -252,7 +290,7 @@ def weights_of_classes(config, task: TaskData) -> tuple[float, ...]:
 
 
 def read_threshold(directory: pathlib.Path) -> float | None:
-    """Return the no-answer threshold of a model directory that a run saved; None where it has none."""
+    """Return the no-answer threshold of a saved model; None where it has none."""
     threshold = extra_of_start(directory).get("no_answer_threshold")
     return threshold if isinstance(threshold, int | float) else None
 
@@ -265,7 +303,7 @@ def extra_of_start(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def truncation_note(length_E: np.ndarray, max_length: int) -> str:
-    """A sentence where many training texts fill all tokens, so that most of those were cut; empty where few do."""
+    """Return a note where many training texts fill all tokens; empty where few do."""
     num_full = int(np.sum(length_E >= max_length))
     if num_full < MANY_CUT * len(length_E):
         return ""
@@ -276,7 +314,7 @@ def truncation_note(length_E: np.ndarray, max_length: int) -> str:
 
 
 def data_digests(context: RunContext) -> dict[str, str]:
-    """A hash of every split that a run trains or is chosen on, of its tokens, labels and class names."""
+    """Return a hash of every split that trains or selects models: tokens, labels, class names."""
     digests = {}
     for name, tokenized in context.splits.items():
         if not name.startswith("test"):

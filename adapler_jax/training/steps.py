@@ -1,5 +1,6 @@
 """Do one training step: one forward pass, and one backward pass for each objective."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -81,23 +82,15 @@ def make_train_step(
     """
     train_thresholds = threshold_controller is None and bool(pruner.length_loss_params)
 
-    def objectives(weights, threshold_tree, batch, step, key):
-        """Return ((main, speedup), metrics) of one forward pass."""
-        params = join_thresholds(weights, threshold_tree)
-        if threshold_noise is not None:
-            params = threshold_noise(params, key)
-        return compute_losses(
-            params,
-            config,
-            pruner,
-            batch,
-            losses,
-            slope=slope_fn(step),
-            key=key,
-            dtype=dtype,
-            head=head,
-            loop=loop,
-        )
+    objectives = functools.partial(
+        compute_losses,
+        config=config,
+        pruner=pruner,
+        losses=losses,
+        dtype=dtype,
+        head=head,
+        loop=loop,
+    )
 
     def step_fn(state: TrainState, batch: Batch, seed_key):
         """Return the next state and the metrics of the step."""
@@ -105,13 +98,16 @@ def make_train_step(
         key = jax.random.fold_in(seed_key, state.step)
 
         def run(weights, threshold_tree):
-            return objectives(weights, threshold_tree, batch, state.step, key)
+            params = join_thresholds(weights, threshold_tree)
+            if threshold_noise is not None:
+                params = threshold_noise(params, key)
+            return objectives(params, batch=batch, slope=slope_fn(state.step), key=key)
 
         threshold_state = state.threshold_state
         if train_thresholds:
-            main_grads, threshold_grads, metrics = _both_gradients(run, weights, threshold_tree)
+            main_grads, grads, metrics = _both_gradients(run, weights, threshold_tree)
             threshold_tree, threshold_state = _update(
-                thresholds, threshold_grads, threshold_state, threshold_tree
+                thresholds, grads, threshold_state, threshold_tree
             )
         else:
             main_grads, metrics = _main_gradient(run, weights, threshold_tree)

@@ -39,7 +39,8 @@ def _describe_out_of_reach(done: dict) -> str:
     """Return the closing record of a phase whose requested speedup is out of reach, in words."""
     limit = " with the highest thresholds" if done["at_limit"] else ""
     return (
-        f"{done['target_speedup']:g}x is out of reach: {format_metrics(done['validation'])}{limit}. "
+        f"{done['target_speedup']:g}x is out of reach: "
+        f"{format_metrics(done['validation'])}{limit}. "
         "No model is saved; ask for less, or train with a larger config.adapler.length_coef "
         "in a new --workdir"
     )
@@ -87,7 +88,8 @@ def summary(workdir: pathlib.Path, names: Sequence[str], context: RunContext) ->
         lines.append("  ".join([name.ljust(widths[0]), *cells, model]).rstrip())
     if _drops_nothing(workdir, names):
         lines.append(
-            "nothing is dropped yet: ask for a speedup by config.adapt.target_speedups, or train longer "
+            "nothing is dropped yet: ask for a speedup by config.adapt.target_speedups, or train "
+            "longer "
             "by config.adapler.num_epochs"
         )
     share = context.task.majority.get(validation_split(context))

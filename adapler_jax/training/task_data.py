@@ -1,4 +1,4 @@
-"""What the phases, and evaluation after them, need to know of a task, whether texts are classified or read."""
+"""Load a task in tokens, of classification or of questions, for training and evaluation."""
 
 import dataclasses
 import functools
@@ -60,7 +60,7 @@ class TaskData(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes C."""
+        """Return the number of classes C."""
         return len(self.class_names)
 
     @property
@@ -70,24 +70,28 @@ class TaskData(NamedTuple):
 
 
 def is_qa_task(config) -> bool:
-    """Whether the config's task reads texts to answer questions."""
+    """Return whether the config's task answers questions about texts."""
     return config.task in QA_TASKS
 
 
 def token_cache(config) -> pathlib.Path | None:
-    """Where tokenized texts are kept: `config.data.cache_dir`, by default under the user's cache directory."""
+    """Return the directory of tokenized texts; None where the config has no cache."""
     if config.data.cache_dir == "none":
         return None
     return pathlib.Path(config.data.cache_dir or user_cache("tokens"))
 
 
 def splits_special(config) -> bool:
-    """Whether special tokens that a text holds are read as text; runs of before have no such field."""
+    """Return whether special tokens in a text are plain text. Older configs lack the field."""
     return config.data.get("split_special_tokens", False)
 
 
 def load_data(config) -> Dataset:
-    """The labelled texts that a config names. Raises ValueError where train or validation is missing."""
+    """Return the labelled texts that a config names.
+
+    Raises:
+      ValueError: train or validation is missing.
+    """
     dataset = load_task(
         config.task,
         source=config.data.source or None,
@@ -105,7 +109,7 @@ def load_data(config) -> Dataset:
 
 
 def check_has_source(config) -> None:
-    """Raise ValueError where the config of a task with classes names no training texts and the task has none."""
+    """Raise ValueError where neither the config nor a classification task has training texts."""
     if not is_qa_task(config):
         task = get_task(config.task)
         task = dataclasses.replace(task, source=config.data.source or task.source)
@@ -113,12 +117,12 @@ def check_has_source(config) -> None:
 
 
 def file_options(config) -> Options:
-    """Return how a config says that text files are written; runs of earlier versions have no such fields."""
+    """Return the form of text files. Older configs lack the fields."""
     return Options(config.data.get("encoding", ""), config.data.get("delimiter", ""))
 
 
 def check_splits(config, splits) -> None:
-    """Raises ValueError where train or validation is missing."""
+    """Raise ValueError where train or validation is missing."""
     present = {"validation" if name.startswith("validation") else name for name in splits}
     for split in ("train", "validation"):
         if split not in present:
@@ -129,25 +133,34 @@ def check_splits(config, splits) -> None:
 
 
 def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> QADataset:
-    """The questions that a config names, in rows by the tokenizer of a model directory; only: splits to load.
+    """Return the questions that a config names, as rows of tokens.
 
-    Raises ValueError where it sets fields that are of texts with classes.
+    Args:
+      config: of the run.
+      directory: of the model, which has the tokenizer.
+      only: splits to load.
+
+    Raises:
+      ValueError: the config sets a field of classification.
     """
     for field in ("encoding", "delimiter", "skip_incomplete"):
         if config.data.get(field):
             raise ValueError(
-                f"config.data.{field} is given, but task {config.task!r} has questions, which are JSON in UTF-8 or "
+                f"config.data.{field} is given, but task {config.task!r} has questions, which "
+                "are JSON in UTF-8 or "
                 "with a byte order mark; leave it out"
             )
     for field in ("columns", "class_names"):
         if config.data[field]:
             raise ValueError(
                 f"config.data.{field} is given, but task {config.task!r} has questions, whose "
-                "fields have names of their own (docs/question-answering.md); leave it out and rename the fields of the data"
+                "fields have names of their own (docs/question-answering.md); leave it out and "
+                "rename the fields of the data"
             )
     if config.data.get("metric", ""):
         raise ValueError(
-            f"config.data.metric is {config.data.metric!r}, but task {config.task!r} has questions, which are scored "
+            f"config.data.metric is {config.data.metric!r}, but task {config.task!r} has "
+            "questions, which are scored "
             "by the metric of their kind; leave it out"
         )
     data = load_qa_task(
@@ -171,9 +184,16 @@ def load_questions(config, directory, *, only: Sequence[str] = SPLITS) -> QAData
 def load_task_data(
     config, directory, *, only: Sequence[str] = SPLITS, saved_names: Sequence[str] = ()
 ) -> TaskData:
-    """What a config names, in tokens of the tokenizer of a model directory; only: splits to tokenize. saved_names: of
-    the classes in a saved model, which they have where the data numbers them. Raises ValueError as
-    `load_task` and `load_qa_task`.
+    """Return the task that a config names, in tokens.
+
+    Args:
+      config: of the run.
+      directory: of the model, which has the tokenizer.
+      only: splits to tokenize.
+      saved_names: names of the classes in a saved model, for data that numbers its classes.
+
+    Raises:
+      ValueError: as of `load_task` and `load_qa_task`.
     """
     if is_qa_task(config):
         return reading_data(config, directory, only)
@@ -183,7 +203,7 @@ def load_task_data(
 def class_data(
     config, directory, only: Sequence[str], *, saved_names: Sequence[str] = ()
 ) -> TaskData:
-    """A classification task; saved_names: as in `load_task_data`."""
+    """Return a classification task; arguments as in `load_task_data`."""
     dataset = load_data(config)
     tokenizer = load_tokenizer(directory, split_special_tokens=splits_special(config))
     class_names = dataset.task.class_names
@@ -207,7 +227,8 @@ def class_data(
         ]
     if max_length > tokenizer.model_max_length:
         notes.append(
-            f"{directory} says that it reads {tokenizer.model_max_length} tokens (model_max_length); texts "
+            f"{directory} says that it reads {tokenizer.model_max_length} tokens "
+            "(model_max_length); texts "
             f"have up to {max_length} here"
         )
     limits = {"max_length": max_length, "truncation_side": side, "cache_dir": token_cache(config)}
@@ -230,14 +251,16 @@ def class_data(
 
 
 def saved_side(directory) -> str:
-    """Return where a model of ours cuts long texts; empty where another program saved it, or it does not say.
+    """Return where a saved model cuts long texts; empty where its config.json has no such field.
 
-    Raises ValueError where its part of config.json is damaged.
+    Raises:
+      ValueError: our part of config.json is damaged.
     """
     side = extra_if_ours(directory).get("truncation_side", "")
     if side not in ("", *SIDES):
         raise ValueError(
-            f"{directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected {', '.join(SIDES)}"
+            f"{directory}: extra['truncation_side'] in config.json is {side!r:.60}; expected "
+            f"{', '.join(SIDES)}"
         )
     return side
 
@@ -252,7 +275,7 @@ def check_metric(metric: str, class_names: tuple[str, ...]) -> str:
 
 
 def reading_data(config, directory, only: Sequence[str]) -> TaskData:
-    """A task of questions about texts."""
+    """Return a task of questions about texts."""
     data = load_questions(config, directory, only=only)
     splits = {name: split.tokenized() for name, split in data.splits.items()}
     found = functools.partial(
@@ -272,7 +295,7 @@ def reading_data(config, directory, only: Sequence[str]) -> TaskData:
 
 
 def span_data(found: Callable, config, data: QADataset) -> TaskData:
-    """A task of answers that stand in a text."""
+    """Return a task of answers that are spans of a text."""
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
         return span_scorer(data.splits[split], config.qa, data.task.allows_null, threshold)
@@ -280,7 +303,8 @@ def span_data(found: Callable, config, data: QADataset) -> TaskData:
     notes = []
     if data.task.allows_null:
         notes = [
-            f"{name}: each of its {split.num_questions} questions has an answer, so that models will always give one; "
+            f"{name}: each of its {split.num_questions} questions has an answer, so that models "
+            "will always give one; "
             "with questions without, a threshold would be tuned"
             for name, split in data.splits.items()
             if name.startswith("validation")
@@ -292,7 +316,7 @@ def span_data(found: Callable, config, data: QADataset) -> TaskData:
 
 
 def choice_data(found: Callable, config, data: QADataset) -> TaskData:
-    """A task of options: against each other, or each judged alone."""
+    """Return a task of options, scored against each other or each alone."""
     counts = {split.rows.num_options for split in data.splits.values()}
     if len(counts) > 1:
         raise ValueError(
@@ -303,7 +327,8 @@ def choice_data(found: Callable, config, data: QADataset) -> TaskData:
     notes = []
     if "train" in data.splits and (num_cut := int(np.sum(data.splits["train"].rows.is_cut))):
         notes = [
-            f"train: {num_cut} of {len(data.splits['train'].rows)} options lose the end of their article at "
+            f"train: {num_cut} of {len(data.splits['train'].rows)} options lose the end of their "
+            "article at "
             f"{config.data.max_length} tokens; config.data.max_length sets another length"
         ]
     return found(

@@ -5,6 +5,7 @@ import json
 import pathlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import filelock
 
@@ -36,7 +37,7 @@ FREE_FIELDS = (
 # Epochs that a finished phase can be given more of.
 GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distill.num_epochs")
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
-NEUTRAL = ("", "none", 0, False, None, [], {})
+NEUTRAL: tuple[Any, ...] = ("", "none", 0, False, None, [], {})
 
 
 @contextlib.contextmanager
@@ -149,7 +150,7 @@ def read_commands(workdir: pathlib.Path) -> list[str]:
 
 def flatten(config: dict, prefix: str = "") -> dict:
     """Return a nested config as {"a.b": value}, with values as JSON reads them back."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict) and value:
             flat |= flatten(value, f"{prefix}{name}.")

@@ -1,4 +1,5 @@
-"""BERT checkpoints <-> our parameter tree, and saved model directories.
+"""Convert BERT checkpoints to our parameter tree, and save and load models.
 
-`read.load_pretrained` reads what others published, `save.save_model` and `save.load_model` handle what we trained.
+`pretrained.load_pretrained` loads published checkpoints. `save.save_model` and `save.load_model`
+handle trained models.
 """

@@ -1,5 +1,7 @@
 """Write the model card of a saved folder: what it is, and how to load it."""
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from adapler_jax.io.messages import listed, one_line
@@ -100,3 +102,30 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
             "they are not faster than a dense model."
         ]
     return "\n\n".join(lines)
+
+
+def digest_of(path: Path) -> str:
+    """Return a hash of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def is_own_card(directory: Path, section: Any) -> bool:
+    """Return whether this library wrote a model's card, and nobody changed it.
+
+    Args:
+      directory: of the model.
+      section: our part of its config.json.
+    """
+    path = directory / CARD_FILE
+    if not path.is_file() or not isinstance(section, dict):
+        return False
+    return section.get("card") == digest_of(path)
+
+
+def write_card(directory: Path, text: str) -> dict[str, str]:
+    """Write the card if there is none; return its hash for our part of config.json."""
+    path = directory / CARD_FILE
+    if path.exists():
+        return {}
+    path.write_text(text, encoding="utf-8")
+    return {"card": digest_of(path)}

@@ -145,18 +145,17 @@ def with_own_tables(tensors: dict, own: dict, source: Path) -> dict:
     Raises:
       ValueError: the file has other contents, or tables for other weights.
     """
-    positions = {distilbert_name(name): value for name, value in tensors.items()}.get(POSITIONS)
-    expected = np.shape(positions), (1, *np.shape(positions)[1:])
-    found = tuple(np.shape(own.get(name)) for name in OWN_TABLES)
-    if (
-        own.keys() != OWN_TABLES.keys()
-        or found != expected
-        or not np.array_equal(sum(own[name] for name in OWN_TABLES), positions)
-    ):
+    by_name = {distilbert_name(name): value for name, value in tensors.items()}
+    position_XD = np.asarray(by_name.get(POSITIONS, ()))
+    expected = [position_XD.shape, (1, *position_XD.shape[1:])]
+    tables = [np.asarray(own[name]) for name in OWN_TABLES if name in own]
+    has_tables = own.keys() == OWN_TABLES.keys()
+    has_shapes = [table.shape for table in tables] == expected
+    if not (has_tables and has_shapes and np.array_equal(tables[0] + tables[1], position_XD)):
         raise ValueError(
             f"{source} does not belong to the weights next to it: its tables do not add up to "
             "their position table; "
-            "remove it where you changed the weights yourself, else restore both"
+            "remove it if you changed the weights yourself, else restore both"
         )
     return tensors | own
 

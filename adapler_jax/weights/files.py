@@ -52,6 +52,7 @@ STATE_DICTS = (
     "model",
     "module",
 )  # keys of training loops' files, outermost first
+MAX_NAME = 255  # characters of a file name
 FLAX_LEAVES = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
 
@@ -240,28 +241,25 @@ def read_map(index: Path) -> dict[str, str]:
 
 def is_inside(folder: Path, name) -> bool:
     """Return whether a name is a file in the folder or a link from there to the hub's cache."""
-    if (
-        not isinstance(name, str)
-        or not name
-        or "\0" in name
-        or any(len(part) > 255 for part in Path(name).parts)
-    ):
-        return False
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if not isinstance(name, str) or not is_relative_name(name):
         return False
     folder = folder.resolve()
-    allowed = (
-        [folder, folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else [folder]
-    )
+    allowed = [folder]
+    if folder.parent.name == "snapshots":  # the hub's cache links to its own blobs
+        allowed.append(folder.parent.parent / "blobs")
     try:
         target = (folder / name).resolve()
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ):  # a circle of links, or characters that no file name has
+    except (OSError, RuntimeError, ValueError):  # circular links, or invalid characters
         return False
-    return any(target.is_relative_to(place) for place in allowed)
+    return any(target.is_relative_to(parent) for parent in allowed)
+
+
+def is_relative_name(name: str) -> bool:
+    """Return whether a name is a relative path that stays in its folder."""
+    path = Path(name)
+    if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
+        return False
+    return all(len(part) <= MAX_NAME for part in path.parts)
 
 
 def read_shards(index: Path, reader: Callable[[Path], dict]) -> dict[str, np.ndarray]:
@@ -270,9 +268,8 @@ def read_shards(index: Path, reader: Callable[[Path], dict]) -> dict[str, np.nda
     tensors: dict[str, np.ndarray] = {}
     for file in sorted(set(weight_map.values())):
         found = reader(index.parent / file)
-        lacking = [
-            name for name, place in weight_map.items() if place == file and name not in found
-        ]
+        expected = [name for name, location in weight_map.items() if location == file]
+        lacking = [name for name in expected if name not in found]
         if lacking:
             raise ValueError(
                 f"{index.parent / file} lacks tensors that {index.name} names: {listed(lacking)}"

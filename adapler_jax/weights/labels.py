@@ -88,8 +88,24 @@ def kept_names(own: Sequence[str] | None, target: Sequence[str]) -> tuple[str, .
     Returns:
       The own names where the data only numbers its classes and they are words; else the data's.
     """
-    is_named = own is not None and len(own) == len(target) and not numbers_of(UNNAMED, own)
-    return tuple(own if is_named and numbers_of(NUMBER, target) else target)
+    if own is None or len(own) != len(target) or numbers_of(UNNAMED, own):
+        return tuple(target)
+    return tuple(own if numbers_of(NUMBER, target) else target)
+
+
+def named_by_rows(
+    own: Sequence[str] | None, target: Sequence[str], rows: Sequence[int] | None
+) -> tuple[str, ...] | None:
+    """Return the names of the data's classes by `kept_names`; None without rows.
+
+    Args:
+      own: names of the checkpoint's classes in the order of its logits; None if it has none.
+      target: names of the data.
+      rows: the row of each class of the data.
+    """
+    if rows is None:
+        return None
+    return kept_names(None if own is None else [own[row] for row in rows], target)
 
 
 def names_in_run(saved: Sequence[str], target: Sequence[str]) -> tuple[str, ...]:
@@ -136,9 +152,10 @@ def digits_of(names: Sequence[str]) -> list[str]:
 def numbers_of(pattern: re.Pattern, names: Sequence[str]) -> list[int] | None:
     """Return the numbers that all names are, each a different one; None otherwise."""
     found = [pattern.fullmatch(name) for name in names]
-    if not all(found):
+    matches = [match for match in found if match is not None]
+    if len(matches) < len(found):
         return None
-    numbers = [int(match[match.lastindex or 0]) for match in found]
+    numbers = [int(match[match.lastindex or 0]) for match in matches]
     return numbers if len(set(numbers)) == len(numbers) else None
 
 

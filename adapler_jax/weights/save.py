@@ -1,14 +1,15 @@
-"""A model directory that anyone can read: config.json, model.safetensors in Hugging Face names, tokenizer, card.
+"""Save and load model directories: config.json, model.safetensors, tokenizer, card.
 
-A full disk or a kill while saving leaves the previous model intact.
+Tensors have Hugging Face names, so that other programs can read them.
+
+A full disk or a kill during a save leaves the previous model intact.
 """
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.numpy
@@ -23,7 +24,7 @@ from adapler_jax.io.atomic_directories import (
 )
 from adapler_jax.io.messages import bounded_errors, shown
 from adapler_jax.types import EncoderConfig, Params
-from adapler_jax.weights.card import CARD_FILE, card_text
+from adapler_jax.weights.card import CARD_FILE, card_text, is_own_card, write_card
 from adapler_jax.weights.checkpoint_formats import (
     OWN_FILE,
     OWN_TABLES,
@@ -50,20 +51,25 @@ from adapler_jax.weights.rules import (
     model_rules,
     unwrapped_name,
 )
-from adapler_jax.weights.saved_tokenizer import settle_tokenizer
+from adapler_jax.weights.saved_tokenizer import (
+    settle_tokenizer,
+    tokenizer_is_copy,
+    write_tokenizer,
+)
 from adapler_jax.weights.section import (
-    FORMAT,
     SECTION,
     check_section,
     head_of,
     is_count,
+    make_section,
     options_of,
     read_section,
 )
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
-HIDDEN_BIAS = ("pruner", "hidden", "bias")  # the leaf whose size is that of a pruner's scorers
-# The class of transformers that reads encoder and head, or the encoder alone where it has none for the head.
+# The leaf whose size is the size of a pruner's scorers.
+HIDDEN_BIAS = ("pruner", "hidden", "bias")
+# The class of transformers for encoder and head, or for the encoder if no class has the head.
 ARCHITECTURES = {
     "classification": "BertForSequenceClassification",
     "choice": "BertForMultipleChoice",
@@ -72,25 +78,23 @@ ARCHITECTURES = {
     "hotpot": "BertModel",
 }
 WEIGHTS_FILE = "model.safetensors"
-DEFAULT_MAX_LENGTH = 512  # token slots of a model that names none, where it has as many positions
+DEFAULT_MAX_LENGTH = 512  # token slots of a model that names none; at most its positions
 
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What a model directory holds."""
+    """The content of a model directory."""
 
     config: EncoderConfig
     params: Params  # {"encoder", "head", "pruner"}, float32
     pruner_name: str
     pruner_options: dict[str, Any]  # keywords of `make_pruner`
     head: Head
-    class_names: tuple[
-        str, ...
-    ]  # in the order of the logits; none where a head tells no classes apart
+    class_names: tuple[str, ...]  # in the order of the logits; empty without classes
     max_length: int | None  # token slots that the model was trained with
     task: str | None
-    extra: dict[str, Any]  # whatever JSON the writer added
-    directory: Path  # where it was read; holds the tokenizer
+    extra: dict[str, Any]  # JSON values of the writer
+    directory: Path  # its path, with the tokenizer
 
 
 def save_model(
@@ -107,77 +111,119 @@ def save_model(
     tokenizer=None,
     extra: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes a model directory in one step: afterwards it holds the new model, or, on any failure, the previous one.
+    """Write a model directory in one step: after a failure it has the previous model.
 
-    Args: params: {"encoder", "head", "pruner"}. pruner_options: keywords of `make_pruner`, numbers, texts and tuples of
-    them. class_names: of a classification, in the order of the logits; None for LABEL_0, LABEL_1 ...
-    tokenizer: an object with `save_pretrained`, or a directory to copy its files from; None keeps those that are
-    there. extra: JSON values to find again in `load_model`. Files of others in the directory are kept, a README.md that
-    a user wrote or changed among them.
+    Other files in the directory are kept, as is a README.md that a user wrote or changed.
 
-    Raises ValueError where params do not fit the config, or the directory holds something else than a saved model;
-    OSError where the disk is full or cannot be written.
+    Args:
+      directory: to write; new, empty, or with a saved model.
+      params: {"encoder", "head", "pruner"}.
+      config: of the encoder.
+      pruner_name: of the pruner.
+      pruner_options: keywords of `make_pruner`: numbers, texts and tuples of them.
+      head: of the model.
+      class_names: of a classification, in the order of the logits; None for LABEL_0, LABEL_1 ...
+      max_length: token slots that the model was trained with.
+      task: its name.
+      tokenizer: an object with `save_pretrained`, or a directory to copy its files from; None keeps
+        the present files.
+      extra: JSON values, which `load_model` returns.
+
+    Returns:
+      The resolved directory.
+
+    Raises:
+      ValueError: params do not fit the config, or the directory holds something else.
+      OSError: the disk is full or cannot be written.
     """
     directory = Path(directory).expanduser().resolve()
     check_max_length(max_length)
     num_outputs = num_outputs_of(params)
     names = check_class_names(class_names, num_outputs) if head is CLASSIFICATION else None
-    architecture = architecture_of(config, head)
-    section = {
-        "format": FORMAT,
-        "pruner": pruner_name,
-        "pruner_options": pruner_options or {},
-        "max_length": max_length,
-        "task": task,
-        "extra": extra or {},
-        "head": head.name,
-        "head_options": dict(head.factory_kwargs),
-    }
-    check_section(json.loads(json.dumps(section)), directory / CONFIG_FILE)
-    sizes = axis_sizes(
-        config,
-        num_classes=num_outputs,
-        predictor_dim=leaf_predictor_dim(params),
-        num_sites=num_sites_of(params),
+    section = make_section(
+        pruner_name, pruner_options, head, max_length=max_length, task=task, extra=extra
     )
-    tensors = to_tensors(params, model_rules(pruner_name, head.name), sizes)
-    if saves_as_distilbert(config):
-        tensors = distilbert_tensors(tensors)
-
+    check_section(json.loads(json.dumps(section)), directory / CONFIG_FILE)
+    tensors = tensors_of(params, config, pruner_name, head)
+    parts = _Parts(config, head, names, max_length, tokenizer)
     try:
         restore_previous(directory)
         check_target(directory)
         with atomic_directory(directory) as partial:
             write_tensors(tensors, partial)
-            write_tokenizer(partial, tokenizer)
-            replaced = {path.name for path in partial.iterdir()} | {CONFIG_FILE, OWN_FILE}
-            replaced |= set(() if tokenizer is None else TOKENIZER_FILES) | own_card(directory)
-            copy_entries(directory, partial, skip=replaced)
-            slots = max_length or min(config.num_positions, DEFAULT_MAX_LENGTH)
-            is_copy, has_segments = tokenizer_is_copy(tokenizer), config.num_segments > 1
-            special = settle_tokenizer(
-                partial, max_length=slots, has_segments=has_segments, is_copy=is_copy
-            )
-            contents = config_json(config, architecture, names, special=special)
-            section |= write_card(partial, card_text(contents, section, slots))
-            write_config(partial, contents | {SECTION: section})
+            _write_parts(directory, partial, section, parts)
     except (OSError, safetensors.SafetensorError) as error:
         raise OSError(
-            f"the model was not saved in {directory}; what was there is intact: {error}"
+            f"the model was not saved in {directory}; its previous content is intact: {error}"
         ) from error
     return directory
 
 
+class _Parts(NamedTuple):
+    """The description of a model that is written next to its tensors."""
+
+    config: EncoderConfig
+    head: Head
+    class_names: tuple[str, ...] | None
+    max_length: int | None
+    tokenizer: Any
+
+
+def _write_parts(directory: Path, partial: Path, section: dict[str, Any], parts: _Parts) -> None:
+    """Write tokenizer, card and config.json, and copy other files of the previous directory."""
+    config, tokenizer = parts.config, parts.tokenizer
+    write_tokenizer(partial, tokenizer)
+    copy_others(directory, partial, has_tokenizer=tokenizer is not None)
+    slots = parts.max_length or min(config.num_positions, DEFAULT_MAX_LENGTH)
+    special = settle_tokenizer(
+        partial,
+        max_length=slots,
+        has_segments=config.num_segments > 1,
+        is_copy=tokenizer_is_copy(tokenizer),
+    )
+    architecture = architecture_of(config, parts.head)
+    contents = config_json(config, architecture, parts.class_names, special=special)
+    card = write_card(partial, card_text(contents, section, slots))
+    write_config(partial, contents | {SECTION: section | card})
+
+
+def tensors_of(params: Params, config: EncoderConfig, pruner_name: str, head: Head) -> dict:
+    """Return the tensors of a model directory by name.
+
+    Raises:
+      ValueError: params do not fit the config.
+    """
+    sizes = axis_sizes(
+        config,
+        num_classes=num_outputs_of(params),
+        predictor_dim=leaf_predictor_dim(params),
+        num_sites=num_sites_of(params),
+    )
+    tensors = to_tensors(params, model_rules(pruner_name, head.name), sizes)
+    return distilbert_tensors(tensors) if saves_as_distilbert(config) else tensors
+
+
 def architecture_of(config: EncoderConfig, head: Head) -> str:
-    """The class of transformers that computes encoder and head; the encoder's where no class computes both."""
+    """Return the class of transformers for encoder and head, or for the encoder alone."""
     is_pooled = set(POOLER_RULES) <= set(HEAD_RULES[head.name])
     if is_pooled and config.pooler_activation != "tanh" and not saves_as_distilbert(config):
         return "BertModel"
     return ARCHITECTURES[head.name]
 
 
+def copy_others(directory: Path, partial: Path, *, has_tokenizer: bool) -> None:
+    """Copy the files of the previous directory that this save does not write."""
+    written = {path.name for path in partial.iterdir()} | {CONFIG_FILE, OWN_FILE}
+    if has_tokenizer:
+        written |= set(TOKENIZER_FILES)
+    if (directory / CARD_FILE).is_file():
+        section = read_json(directory / CONFIG_FILE).get(SECTION)
+        written |= {CARD_FILE} if is_own_card(directory, section) else set()
+    copy_entries(directory, partial, skip=written)
+
+
 def write_config(partial: Path, contents: dict[str, Any]) -> None:
-    """Writes config.json, and lets everybody read the weights who may read it."""
+    """Write config.json, and give the weights its permissions."""
     text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
     (partial / CONFIG_FILE).write_text(text, encoding="utf-8")
     for path in partial.glob("*.safetensors"):
@@ -185,7 +231,7 @@ def write_config(partial: Path, contents: dict[str, Any]) -> None:
 
 
 def write_tensors(tensors: dict, partial: Path) -> None:
-    """Write the weights, and the tables that only this library reads into a file of their own."""
+    """Write the weights, and into another file the tables that only this library reads."""
     own = {name: tensors[name] for name in OWN_TABLES if name in tensors}
     rest = {name: value for name, value in tensors.items() if name not in own}
     safetensors.numpy.save_file(rest, partial / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -193,47 +239,25 @@ def write_tensors(tensors: dict, partial: Path) -> None:
         safetensors.numpy.save_file(own, partial / OWN_FILE)
 
 
-def digest_of(path: Path) -> str:
-    """A hash of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def own_card(directory: Path) -> set[str]:
-    """The card's name where the one that is there was written here and not changed since."""
-    path = directory / CARD_FILE
-    if not path.is_file():
-        return set()
-    section = read_json(directory / CONFIG_FILE).get(SECTION)
-    return (
-        {CARD_FILE}
-        if isinstance(section, dict) and section.get("card") == digest_of(path)
-        else set()
-    )
-
-
-def write_card(partial: Path, text: str) -> dict[str, str]:
-    """Writes the model card where there is no other, and returns its hash for our part of config.json."""
-    path = partial / CARD_FILE
-    if path.exists():
-        return {}
-    path.write_text(text, encoding="utf-8")
-    return {"card": digest_of(path)}
-
-
 def num_outputs_of(params: Params) -> int:
-    """Outputs of the linear over the pooled [CLS]; 0 for a head that has none."""
+    """Return the outputs of the linear over the pooled [CLS]; 0 for a head without it."""
     classifier = params["head"].get("classifier")
     return 0 if classifier is None else classifier["bias"].shape[-1]
 
 
 def check_class_names(class_names, num_classes: int) -> tuple[str, ...]:
-    """The names as a tuple, or LABEL_0, LABEL_1 ... Raises ValueError where they do not fit the classifier."""
+    """Return the names as a tuple; for None LABEL_0, LABEL_1 ...
+
+    Raises:
+      ValueError: the names do not fit the classifier.
+    """
     if class_names is None:
         return tuple(f"LABEL_{index}" for index in range(num_classes))
     names = tuple(class_names)
     if len(names) != num_classes or len(set(names)) != num_classes:
         raise ValueError(
-            f"class_names {names} do not fit a classifier of {num_classes} classes; give each one a name"
+            f"class_names {names} do not fit a classifier of {num_classes} classes; "
+            "give each one a name"
         )
     if not all(map(is_name, names)):
         raise ValueError(
@@ -243,56 +267,34 @@ def check_class_names(class_names, num_classes: int) -> tuple[str, ...]:
 
 
 def check_max_length(max_length) -> None:
-    """Raises ValueError where it is neither None nor a number of token slots."""
+    """Raise ValueError unless a length is None or a number of token slots."""
     if not is_count(max_length, MAX_LENGTH, optional=True):
         raise ValueError(
-            f"max_length is {shown(max_length)}; expected None or a whole number from 1 to {MAX_LENGTH}"
+            f"max_length is {shown(max_length)}; "
+            f"expected None or a whole number from 1 to {MAX_LENGTH}"
         )
 
 
 def check_target(directory: Path) -> None:
-    """Raises ValueError where writing would replace something that save_model did not write."""
+    """Raise ValueError if a save would replace other content than a saved model."""
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
     config_path = directory / CONFIG_FILE
     if not config_path.is_file() or SECTION not in read_json(config_path):
         raise ValueError(
-            f"{directory} holds something else than a saved model; choose an empty or a new directory"
+            f"{directory} holds something else than a saved model; "
+            "choose an empty or a new directory"
         )
-
-
-def tokenizer_is_copy(tokenizer) -> bool:
-    """Whether a tokenizer's files are kept as they are, not written by an object."""
-    return not hasattr(tokenizer, "save_pretrained")
-
-
-def write_tokenizer(partial: Path, tokenizer) -> None:
-    """Writes, or copies, the files of a tokenizer, where there is one."""
-    if tokenizer is not None and tokenizer_is_copy(tokenizer):
-        copy_tokenizer(Path(tokenizer).expanduser(), partial)
-    elif tokenizer is not None:
-        try:
-            tokenizer.save_pretrained(partial)
-        except Exception as error:  # the tokenizers package has no exceptions of its own
-            raise OSError(f"the tokenizer cannot be written: {error}") from error
-
-
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copies the tokenizer files of a model directory. Raises ValueError where there are none."""
-    found = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
-    if not found:
-        raise ValueError(
-            f"{source} holds no tokenizer; expected some of {', '.join(TOKENIZER_FILES)}"
-        )
-    for path in found:
-        shutil.copyfile(path, target / path.name)
 
 
 @bounded_errors()
 def load_model(directory) -> Saved:
-    """Reads what `save_model` wrote, exactly. Raises ValueError where it is incomplete, damaged or something else.
+    """Load a model that `save_model` wrote, with exactly its values.
 
-    Where a kill fell between the two renames of a save, the previous model is read.
+    If a kill interrupted the swap of a save, the previous model is loaded.
+
+    Raises:
+      ValueError: the directory is incomplete, damaged or something else.
     """
     directory = recover(Path(directory).expanduser().resolve())
     config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
@@ -301,7 +303,8 @@ def load_model(directory) -> Saved:
     config, class_names = encoder_config(raw, config_path), read_class_names(raw, config_path)
     if (section["max_length"] or 0) > config.num_positions:
         raise ValueError(
-            f"{config_path}: max_length is {section['max_length']}, the model has {config.num_positions} positions"
+            f"{config_path}: max_length is {section['max_length']}, "
+            f"the model has {config.num_positions} positions"
         )
     options = options_of(section, config.num_layers, config_path)
     head = head_of(section)
@@ -335,17 +338,25 @@ def load_model(directory) -> Saved:
 
 
 def task_of(directory) -> str | None:
-    """The task that a saved model names. Raises ValueError where the directory holds no saved model."""
+    """Return the task that a saved model names.
+
+    Raises:
+      ValueError: the directory holds no saved model.
+    """
     return _section_of(directory)["task"]
 
 
 def head_name_of(directory) -> str:
-    """The name of a saved model's head. Raises ValueError where the directory holds no saved model."""
+    """Return the name of a saved model's head.
+
+    Raises:
+      ValueError: the directory holds no saved model.
+    """
     return _section_of(directory)["head"]
 
 
 def class_names_of(directory) -> tuple[str, ...] | None:
-    """Return the names of a saved model's classes in the order of the logits; None where it names none.
+    """Return the names of a saved model's classes in the order of the logits, or None.
 
     Raises:
       ValueError: config.json is damaged.
@@ -355,14 +366,19 @@ def class_names_of(directory) -> tuple[str, ...] | None:
 
 
 def extra_of(directory) -> dict[str, Any]:
-    """Return what the writer of a saved model added. Raises ValueError where the directory holds no saved model."""
+    """Return the JSON values that the writer of a saved model added.
+
+    Raises:
+      ValueError: the directory holds no saved model.
+    """
     return _section_of(directory)["extra"]
 
 
 def extra_if_ours(directory) -> dict[str, Any]:
-    """Return what the writer of a saved model added; empty for a folder of another program.
+    """Return the JSON values of a saved model's writer; empty for another program's folder.
 
-    Raises ValueError where our part of its config.json is damaged.
+    Raises:
+      ValueError: our part of its config.json is damaged.
     """
     path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
     raw = read_json(path) if path.is_file() else {}
@@ -370,12 +386,12 @@ def extra_if_ours(directory) -> dict[str, Any]:
 
 
 def _section_of(directory) -> dict[str, Any]:
-    """What `save_model` wrote besides the encoder's config."""
+    """Return our part of config.json."""
     path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
     return read_section(read_json(path), path)
 
 
 def num_sites_of(params: Params) -> int:
-    """Sites of a pruner whose networks are stacked by site, else the layers; 0 without networks."""
+    """Return the number of stacked networks of a pruner, one per site; 0 without networks."""
     hidden = params.get("pruner", {}).get("hidden")
     return 0 if hidden is None else len(hidden["bias"])

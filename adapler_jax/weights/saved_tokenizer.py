@@ -1,10 +1,12 @@
 """Write a saved model's tokenizer files so that transformers tokenizes as this library does."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from adapler_jax.weights.config import read_json
+from adapler_jax.weights.hub import TOKENIZER_FILES
 
 SETTINGS_FILE, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
 WORDS_FILE, NUMBERS_FILE = "vocab.txt", "vocab.json"
@@ -115,3 +117,34 @@ def content_of(token) -> str:
     """Return the text of a special token, which some files write as an object."""
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) else ""
+
+
+def tokenizer_is_copy(tokenizer) -> bool:
+    """Return whether a tokenizer's files are copied; an object writes its own files."""
+    return not hasattr(tokenizer, "save_pretrained")
+
+
+def write_tokenizer(directory: Path, tokenizer) -> None:
+    """Write or copy the files of a tokenizer; do nothing for None."""
+    if tokenizer is not None and tokenizer_is_copy(tokenizer):
+        copy_tokenizer(Path(tokenizer).expanduser(), directory)
+    elif tokenizer is not None:
+        try:
+            tokenizer.save_pretrained(directory)
+        except Exception as error:  # the tokenizers package has no exceptions of its own
+            raise OSError(f"the tokenizer cannot be written: {error}") from error
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer files of a model directory.
+
+    Raises:
+      ValueError: there are no such files.
+    """
+    found = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
+    if not found:
+        raise ValueError(
+            f"{source} holds no tokenizer; expected some of {', '.join(TOKENIZER_FILES)}"
+        )
+    for path in found:
+        shutil.copyfile(path, target / path.name)

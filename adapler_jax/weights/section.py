@@ -16,7 +16,7 @@ FORMAT = 1
 NEEDED = ("pruner", "max_length", "task", "extra")
 MAX_NUMBER = 1_000_000  # of options that count something
 # Fields of extra["qa"] by their type; others are not read here.
-READING_COUNTS = (
+QA_COUNTS = (
     *("doc_stride", "max_question_tokens", "max_answer_tokens", "n_best_size", "max_option_tokens"),
     *("max_sentences", "max_candidates"),
 )
@@ -30,10 +30,32 @@ OPTIONS = {
 OPTIONS |= dict.fromkeys(("relative_length", "stop_target_gradient", "clip_cls_ratio"), bool)
 OPTIONS |= dict.fromkeys(("by_batch", "counts_padding"), bool)
 OWN_PRUNERS = ("adapler", "powerbert", "trbert")
-READING = dict.fromkeys(READING_COUNTS, int) | {
+QA_FIELDS = dict.fromkeys(QA_COUNTS, int) | {
     "score_options_independently": bool,
     "protects_markers": bool,
 }
+
+
+def make_section(
+    pruner: str,
+    options: dict[str, Any] | None,
+    head: Head,
+    *,
+    max_length: int | None,
+    task: str | None,
+    extra: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the section of a model, in the order of its fields in the file."""
+    return {
+        "format": FORMAT,
+        "pruner": pruner,
+        "pruner_options": options or {},
+        "max_length": max_length,
+        "task": task,
+        "extra": extra or {},
+        "head": head.name,
+        "head_options": dict(head.factory_kwargs),
+    }
 
 
 def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
@@ -147,16 +169,16 @@ def find_head_problems(name, options) -> list[str]:
 def find_extra_problems(extra: dict[str, Any]) -> list[str]:
     """Return what is wrong with the fields of `extra` that this library writes."""
     problems = []
-    threshold, reading = extra.get("no_answer_threshold"), extra.get("qa", {})
+    threshold, qa = extra.get("no_answer_threshold"), extra.get("qa", {})
     if threshold is not None and type(threshold) not in (int, float):
         problems.append(
             f"extra with no_answer_threshold {shown(threshold)}, expected null or a number"
         )
-    if not isinstance(reading, dict):
-        return [*problems, f"extra with qa {shown(reading)}, expected an object"]
-    for name, kind in READING.items():
-        value = reading.get(name)
-        if name in reading and not (
+    if not isinstance(qa, dict):
+        return [*problems, f"extra with qa {shown(qa)}, expected an object"]
+    for name, kind in QA_FIELDS.items():
+        value = qa.get(name)
+        if name in qa and not (
             type(value) is bool if kind is bool else is_count(value, MAX_NUMBER)
         ):
             expected = "true or false" if kind is bool else f"a number from 1 to {MAX_NUMBER}"

@@ -1,4 +1,5 @@
-"""Benchmarks return as many rows and timings as they promise; what they measure is not judged here."""
+"""Benchmarks return as many rows and timings as they promise; what they measure is not judged
+here."""
 
 import json
 
@@ -132,7 +133,8 @@ def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
 
 
 def gpu_rows(monkeypatch, *arguments, stop_after=None):
-    """The rows of the accelerators' benchmark and the jobs that it measured, with stand-ins for the measurements."""
+    """The rows of the accelerators' benchmark and the jobs that it measured, with stand-ins for
+    the measurements."""
     jobs = []
 
     def measure(job, options):

@@ -1,4 +1,5 @@
-"""Peers and ours get the same texts and give rows that can be compared; a live test has all peers installed."""
+"""Peers and ours get the same texts and give rows that can be compared; a live test has all peers
+installed."""
 
 import json
 import os

@@ -182,7 +182,8 @@ def test_faithful_scores_are_comprehensive_and_sufficient():
     rows = {
         row["method"]: row for row in eraser_rows(scores, windows, 0.5, {"dense": WordCounter()})
     }
-    # One of two words is one of every share; without w0 the answer has probability 0, by it alone more than before.
+    # One of two words is one of every share; without w0 the answer has probability 0, by it alone
+    # more than before.
     assert rows["attention"]["comprehensiveness"] == pytest.approx(1.0)
     assert rows["attention"]["sufficiency"] == pytest.approx(1.0 - 2.0)
     assert rows["random"]["comprehensiveness"] == pytest.approx(1.0 - 2.0)

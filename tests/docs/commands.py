@@ -25,7 +25,15 @@ FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
 PROGRAMS = ("python", "python3", "adapler", "make", "pip", "source", "jupyter", "bash", "git", "cd")
 RUN = ("train.py", "evaluate.py")  # executed if they are in a block
-SUBCOMMANDS = ("train", "evaluate", "predict", "report", "latency", "export")  # of adapler
+# Subcommands of adapler, with the flags that a mention in a sentence leaves out.
+SUBCOMMANDS = {
+    "train": ("--config=adapler:sst2", "--workdir=w"),
+    "evaluate": ("--workdir=w",),
+    "predict": ("--model=m",),
+    "report": ("--workdir=w",),
+    "latency": (),
+    "export": ("--model=m",),
+}
 
 # Words that a reader replaces, and their replacements here.
 PLACEHOLDERS = {
@@ -112,7 +120,10 @@ def check_of(command: Command) -> str:
 def filled_in(command: Command) -> list[str]:
     """Return the words with values for the placeholders."""
     words = [PLACEHOLDERS.get(word, word) for word in command.words]
-    return [part for word in words for part in (REST if word == "..." else [word])]
+    words = [part for word in words for part in (REST if word == "..." else [word])]
+    if words[0] == "adapler" and command.kind == INLINE:
+        words[2:2] = SUBCOMMANDS[words[1]]
+    return words
 
 
 class Parsed(BaseException):

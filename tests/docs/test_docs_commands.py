@@ -1,6 +1,5 @@
 """Every command of README.md and docs/*.md runs at a small size, or its own parser accepts it."""
 
-import importlib.util
 import pathlib
 import re
 import shlex
@@ -43,7 +42,6 @@ FIELDS = {
     for name in flatten(module.get_config(task).to_dict())
 }
 # Tables that are empty by default.
-HAS_COMMAND = importlib.util.find_spec("adapler_jax.cli.main") is not None
 GROUPS = {"data.columns", "data.sources", "data.split_fractions"}
 SECTIONS = {name.split(".")[0] for name in FIELDS if "." in name}
 # Targets of CI that run the same steps.
@@ -118,8 +116,6 @@ def optional_dependencies() -> list[str]:
 @of_check("install")
 def test_installs_name_files_and_packages_that_are_there(command):
     names = [word for word in command.words[1:] if word not in ("install", "-r", ".")]
-    if not HAS_COMMAND:
-        pytest.skip("the package has no command yet")
     extras = {word for word in names if word.startswith(".[")}
     assert extras <= {f".[{name}]" for name in optional_dependencies()}
     names = [name for name in names if name not in extras]
@@ -137,8 +133,6 @@ def test_installs_name_files_and_packages_that_are_there(command):
     "command", [c for c in COMMANDS if check_of(c) in ("parse", "run")], ids=str
 )
 def test_flags_and_config_fields_are_taken_by_the_commands_own_parser(command, monkeypatch):
-    if command.words[0] == "adapler" and not HAS_COMMAND:
-        pytest.skip("the package has no command yet")
     found = parse(filled_in(command), monkeypatch)
     if isinstance(found, dict) and hasattr(found.get("config"), "to_dict"):
         check_config(found["config"])

@@ -256,7 +256,8 @@ def test_key_bias_by_hand():
 
 
 def test_mixed_values_by_hand():
-    """One head of size 4: a query of 1 meets each key with its own first entry, logits ln 1, ln 2, ln 3, and the values
+    """One head of size 4: a query of 1 meets each key with its own first entry, logits ln 1, ln 2,
+    ln 3, and the values
     are unit vectors, so that what comes out are the probabilities."""
     query_LK = jnp.zeros((3, 4)).at[:, 0].set(1.0)
     key_SK = jnp.zeros((3, 4)).at[:, 0].set(jnp.log(jnp.array([1.0, 2.0, 3.0])))
@@ -415,7 +416,8 @@ def test_dropout_follows_its_key():
 
 
 def test_every_layer_draws_its_own_dropout(monkeypatch):
-    """With layers that add uniform noise of their key: four independent draws spread by 0.58, equal ones by 1.15."""
+    """With layers that add uniform noise of their key: four independent draws spread by 0.58,
+    equal ones by 1.15."""
 
     def add_noise(layer, config, x, attended, *, key, dtype):
         return x + jax.random.uniform(key, x.shape)

@@ -78,18 +78,18 @@ def evaluate(driver):
     )
 
 
-def test_fillers_do_not_count(evaluation):
+def test_padding_examples_do_not_count(evaluation):
     assert evaluation.example_id_E.tolist() == [2, 0, 1, 3, 4]
     assert evaluation.length_E.tolist() == [3, 12, 7, 9, 4]
     assert evaluation.count_NE.shape == (4, 5)
 
 
-def test_score_is_that_of_the_predictions(evaluation):
+def test_the_score_compares_predictions_with_labels(evaluation):
     assert evaluation.label_E.tolist() == [0, 1, 0, 0, 1]
     assert evaluation.score == np.mean(evaluation.predicted_E == evaluation.label_E)
 
 
-def test_nll_is_that_of_the_true_labels(evaluation):
+def test_nll_is_the_loss_of_the_true_labels(evaluation):
     total = 0.0
     for batch in make_batches():
         logits_BC, _ = full_width.forward(make_params("adapler"), CONFIG, PRUNER, batch, slope=None)
@@ -102,7 +102,7 @@ def test_nll_is_that_of_the_true_labels(evaluation):
     assert evaluation.nll == pytest.approx(total / 5, rel=1e-5)
 
 
-def test_speedup_is_that_of_the_counts(evaluation):
+def test_the_speedup_follows_from_the_counts(evaluation):
     dense_E = model_flops.dense_flops(CONFIG, evaluation.length_E, head=HEAD)
     pruned_E = pruned_flops(CONFIG, evaluation.length_E, evaluation.count_NE, **SIZES)
     assert evaluation.flops_speedup == dense_E.sum() / pruned_E.sum() > 1
@@ -137,7 +137,7 @@ def test_drivers_of_any_name_score_alike(evaluation, driver):
     assert found.executed_flops_speedup > 1.0
 
 
-def test_no_batches_and_unknown_metrics_are_refused():
+def test_no_batches_and_unknown_metrics_are_rejected():
     with pytest.raises(ValueError, match="no batches"):
         evaluate_model(make_params("keep_all"), CONFIG, keep_all(), [])
     with pytest.raises(ValueError, match="unknown metric 'bleu'; there are accuracy, f1"):

@@ -40,7 +40,7 @@ def batch_of(ids):
 
 
 def logits_of(rows, *, span=(), kind=0, facts=(), num_rows=None):
-    """Logits of rows that are all alike: the span of these slots, the type of this number, these sentences."""
+    """Return equal logits for all rows: a span, an answer type and supporting sentences."""
     B = num_rows or len(rows)
     logits = {
         "span_BL2": np.zeros((B, 40, 2)),
@@ -61,7 +61,7 @@ def score(rows, **logits):
 
 
 def slots_of(rows, *words):
-    """The first slot behind the question that has each word."""
+    """Return the first slot after the question that has each word."""
     found = words_of(CORE, rows.tokens[0])
     return [found.index(word, int(rows.context_first[0])) for word in words]
 
@@ -108,7 +108,7 @@ def test_a_longer_span_and_half_the_facts_score_their_shares():
 
 
 @pytest.mark.parametrize(("kind", "answer"), [(1, "yes"), (2, "no")])
-def test_the_type_goes_before_the_span(kind, answer):
+def test_the_type_decides_before_the_span(kind, answer):
     rows = build(question(answer=answer))
     scorer, scores = score(rows, span=slots_of(rows, "ada") * 2, kind=kind, facts=(0, 2))
     assert scorer._answers == {"0": answer} and scores["score"] == 1.0
@@ -130,7 +130,7 @@ def test_facts_that_a_cut_row_lacks_still_count():
     assert (scores["em"], scores["sp_precision"], scores["sp_recall"]) == (1.0, 1.0, 0.5)
 
 
-def test_fillers_count_for_nothing_batches_come_in_any_order_and_names_may_be_alike():
+def test_padding_examples_do_not_count_batches_come_in_any_order_and_names_may_be_alike():
     rows = build(question("same"), question("same", answer="b"))
     scorer = HotpotScorer(rows)
     real_B = np.array([True, False])
@@ -146,7 +146,10 @@ def test_fillers_count_for_nothing_batches_come_in_any_order_and_names_may_be_al
 
 
 def wikihop_rows():
-    """Two rows of a question of three candidates, the second right, and one of a question of two, the first right."""
+    """Return two rows of a question of three candidates, and one of a question of two.
+
+    The second and the first candidate are right.
+    """
     first = WikihopQuestion("1", "a", ("b", "c", "d"), ("e f g h i", "j k l m n"), 1)
     rows = build_wikihop_rows(
         [first, WikihopQuestion("2", "a", ("b", "c"), (), 0)],
@@ -169,7 +172,7 @@ def test_candidates_are_chosen_by_their_mean_over_the_rows_of_a_question():
     assert scorer.scores() == {"score": 0.5}
 
 
-def test_rows_without_scores_are_refused():
+def test_rows_without_scores_are_rejected():
     scorer = WikihopScorer(wikihop_rows())
     scorer.add(np.zeros((2, 3), np.float32), batch_of([0, 1]), np.ones(2, bool))
     with pytest.raises(

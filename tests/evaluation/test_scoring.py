@@ -1,4 +1,4 @@
-"""What scores of classes are made of, on logits that are given."""
+"""Scores of classes follow from the logits, the labels and the threshold."""
 
 import json
 import types
@@ -51,7 +51,7 @@ def test_classes_that_are_numbers_are_correlated_by_their_numbers():
     )
     assert near == pytest.approx(np.corrcoef([1, 2, 3, 2], [1, 3, 3, 2])[0, 1])
     assert far == pytest.approx(np.corrcoef([1, 2, 100, 2], [1, 100, 100, 2])[0, 1])
-    with pytest.raises(ValueError, match="'spearman' takes classes that are numbers.*'bad'"):
+    with pytest.raises(ValueError, match=r"'spearman' takes classes that are numbers.*'bad'"):
         ClassScorer("spearman", class_names=("bad", "good"))
 
 

@@ -1,4 +1,4 @@
-"""A program saved beside the model answers as the ordinary one does, or is left alone."""
+"""An exported program gives the results of the ordinary one, or is ignored."""
 
 import pathlib
 import warnings
@@ -23,7 +23,7 @@ PRUNERS = ("adapler", "keep_all")
 
 @pytest.fixture(scope="module", name="exported_dirs")
 def _exported_dirs(tmp_path_factory):
-    """Model directories with a program beside them."""
+    """Return model directories with exported programs."""
     directories = {
         name: make_model(tmp_path_factory.mktemp("exported") / name, name) for name in PRUNERS
     }
@@ -33,12 +33,12 @@ def _exported_dirs(tmp_path_factory):
 
 
 def load(directory, **options):
-    """A classifier that runs the programs in its directory."""
+    """Return a classifier that runs the programs in its directory."""
     return Classifier.load(directory, programs=True, **options)
 
 
 def uses_export(classifier):
-    """Without a program from the directory the engine itself runs."""
+    """Return True if exported programs run, not the engine itself."""
     return not isinstance(classifier.run, Engine)
 
 
@@ -46,7 +46,7 @@ def uses_export(classifier):
     ("name", "driver"),
     [("adapler", "auto"), ("adapler", "packed"), ("keep_all", "bucketed"), ("keep_all", "packed")],
 )
-def test_the_answers_are_those_of_the_ordinary_program(exported_dirs, tmp_path, name, driver):
+def test_predictions_equal_the_ordinary_programs(exported_dirs, tmp_path, name, driver):
     found = load(exported_dirs[name], buckets=BUCKETS, driver=driver)
     expected = Classifier.load(make_model(tmp_path / name, name), buckets=BUCKETS)
     assert uses_export(found) and not uses_export(expected)
@@ -63,9 +63,11 @@ def test_the_answers_are_those_of_the_ordinary_program(exported_dirs, tmp_path, 
 def test_one_text_compiles_one_layer_for_all_and_a_batch_one_program(exported_dirs, driver):
     classifier = load(exported_dirs["adapler"], buckets=BUCKETS, driver=driver)
     compiled = []
-    listener = lambda event, *_, **__: (
-        compiled.append(event) if "backend_compile" in event else None
-    )  # noqa: E731
+
+    def listener(event, *_, **__):
+        if "backend_compile" in event:
+            compiled.append(event)
+
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         classifier.predict(TEXTS[:1])
@@ -115,7 +117,7 @@ def test_new_weights_keep_the_program(exported_dirs):
         )
 
 
-def test_a_program_for_other_buckets_is_left_alone(exported_dirs):
+def test_a_program_for_other_buckets_is_ignored(exported_dirs):
     with pytest.warns(
         UserWarning, match="not used .it was made for another buckets.; export it again"
     ):
@@ -134,7 +136,7 @@ def test_changed_code_is_noticed(exported_dirs, monkeypatch):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_a_damaged_program_is_left_alone(exported_dirs, share):
+def test_a_damaged_program_is_ignored(exported_dirs, share):
     path = exported_dirs["keep_all"] / "program-bucketed-float32.zip"
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -162,7 +164,7 @@ def test_a_flipped_byte_is_noticed(exported_dirs):
 
 
 def warning_of(directory):
-    """What a load says that leaves the bucketed program alone."""
+    """Return the warning of a load that ignores the bucketed program."""
     with pytest.warns(UserWarning) as caught:
         assert not uses_export(load(directory, buckets=BUCKETS, driver="bucketed"))
     (message,) = [str(warning.message) for warning in caught if "not used" in str(warning.message)]
@@ -170,7 +172,7 @@ def warning_of(directory):
     return message
 
 
-def test_programs_run_only_where_they_are_asked_for(exported_dirs, monkeypatch):
+def test_programs_run_only_on_request(exported_dirs, monkeypatch):
     directory = exported_dirs["adapler"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -182,7 +184,7 @@ def test_programs_run_only_where_they_are_asked_for(exported_dirs, monkeypatch):
         assert not uses_export(Classifier.load(directory, buckets=BUCKETS))
 
 
-def test_a_program_of_another_user_is_left_alone_unread(exported_dirs, monkeypatch, tmp_path):
+def test_a_program_of_another_user_is_ignored_unread(exported_dirs, monkeypatch, tmp_path):
     directory = exported_dirs["keep_all"]
     monkeypatch.setattr("jax.export.deserialize", lambda *_: pytest.fail("it was read"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))
@@ -191,7 +193,7 @@ def test_a_program_of_another_user_is_left_alone_unread(exported_dirs, monkeypat
     assert "it was not exported by this user, or is damaged" in warning_of(directory)
 
 
-def test_a_program_without_a_signature_is_left_alone(exported_dirs):
+def test_a_program_without_a_signature_is_ignored(exported_dirs):
     path = exported_dirs["keep_all"] / "program-bucketed-float32.zip"
     content = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
@@ -205,7 +207,7 @@ def test_a_program_without_a_signature_is_left_alone(exported_dirs):
         path.write_bytes(content)
 
 
-def test_a_signed_program_with_a_foreign_custom_call_is_left_alone(exported_dirs, monkeypatch):
+def test_a_signed_program_with_a_foreign_custom_call_is_ignored(exported_dirs, monkeypatch):
     monkeypatch.setattr(signing, "CUSTOM_CALLS", set())
     assert "it calls shape_assertion" in warning_of(exported_dirs["adapler"])
     with pytest.raises(ValueError, match="it calls shape_assertion"):

@@ -49,23 +49,23 @@ def test_a_disk_without_links_holds_a_key(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no users of files")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
-def test_a_key_that_others_may_read_or_write_is_refused(mode):
+def test_a_key_that_others_may_read_or_write_is_rejected(mode):
     make_key()
     signing.key_path().chmod(mode)
     with pytest.raises(
-        ValueError, match="others may read the key .*programs.key; remove it and export again"
+        ValueError, match=r"others may read the key .*programs.key; remove it and export again"
     ):
         make_key()
 
 
 def test_a_damaged_or_missing_key_is_named():
     with pytest.raises(
-        ValueError, match="this user has exported no program: .*programs.key cannot be read"
+        ValueError, match=r"this user has exported no program: .*programs.key cannot be read"
     ):
         read_key()
     make_key()
     signing.key_path().write_bytes(b"short")
-    with pytest.raises(ValueError, match="the key .*programs.key is damaged"):
+    with pytest.raises(ValueError, match=r"the key .*programs.key is damaged"):
         read_key()
 
 
@@ -104,11 +104,11 @@ CALLS = """
 """
 
 
-def test_custom_calls_are_found_by_name_and_those_of_others_refused():
+def test_custom_calls_are_found_by_name_and_those_of_others_rejected():
     assert custom_calls(CALLS) == {"shape_assertion", "a name", "xla_python_cpu_callback"}
     with pytest.raises(
         ValueError,
-        match="it calls a name, xla_python_cpu_callback; only shape_assertion, .* may be",
+        match=r"it calls a name, xla_python_cpu_callback; only shape_assertion, .* may be",
     ):
         check_custom_calls(custom_calls(CALLS))
     check_custom_calls(["shape_assertion"])
@@ -127,7 +127,7 @@ def test_the_variable_decides_where_the_caller_does_not(monkeypatch, value, want
     )
 
 
-def test_another_value_of_the_variable_is_refused(monkeypatch):
+def test_another_value_of_the_variable_is_rejected(monkeypatch):
     monkeypatch.setenv(signing.VARIABLE, "yes")
     with pytest.raises(ValueError, match="ADAPLER_PROGRAMS is 'yes'; expected 1, or 0"):
         may_run_programs(None)

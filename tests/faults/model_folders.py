@@ -1,4 +1,4 @@
-"""Seeds and check of a fuzz of the loaders of model folders: whatever is there, they end in documented errors."""
+"""Seeds and check of a fuzz: loaders of model folders end in documented errors."""
 
 import json
 import shutil
@@ -147,7 +147,8 @@ def seed_folders(root: Path) -> list[Path]:
 def check(folder: Path) -> None:
     """Load a folder in every way, and raise what a loader ended in where that is not as documented.
 
-    Documented is a ValueError or an OSError whose message is one printable line of at most MAX_MESSAGE characters, and
+    A documented error is a ValueError or an OSError. Its message is one printable line of at most
+    MAX_MESSAGE characters, and
     that says more than what a parser raised.
     """
     for load in LOADERS.values():

@@ -17,7 +17,7 @@ import pyarrow.parquet
 from adapler_jax.data.classification.examples import load_task
 from adapler_jax.data.classification.summary import summarize
 from adapler_jax.data.qa.hotpot import stream_hotpot
-from adapler_jax.data.qa.multiple_choice import stream_multiple_choice
+from adapler_jax.data.qa.multiple_choice_files import stream_multiple_choice
 from adapler_jax.data.qa.questions import stream_questions
 from adapler_jax.data.qa.wikihop import stream_wikihop
 from adapler_jax.serving.streams import kind_of, read_windows

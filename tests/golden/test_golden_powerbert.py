@@ -1,4 +1,5 @@
-"""Parity with the PoWER-BERT authors' own program, in float32. Weights and inputs follow a formula that the file's
+"""Parity with the PoWER-BERT authors' own program, in float32. Weights and inputs follow a formula
+that the file's
 makers gave; nothing of the program is needed."""
 
 import json
@@ -127,7 +128,8 @@ def test_hard_extraction_matches(golden, case):
 
 
 def test_the_search_loss_and_what_it_leads_to_match(golden):
-    """The file has the sums of the weights of ranks, not the weights; loss and configuration need no more."""
+    """The file has the sums of the weights of ranks, not the weights; loss and configuration need
+    no more."""
     soft = golden.numbers["soft"]
     sums_N = np.array(soft["retention_sums"])
     weight_NL = jnp.float32(np.repeat(sums_N[:, None] / 16, 16, axis=1))

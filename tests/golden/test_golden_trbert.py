@@ -1,4 +1,5 @@
-"""Parity with the TR-BERT authors' own program, in float32. Weights and inputs follow a formula that the file's makers
+"""Parity with the TR-BERT authors' own program, in float32. Weights and inputs follow a formula
+that the file's makers
 gave; nothing of the program is needed."""
 
 import dataclasses
@@ -53,7 +54,8 @@ def our_name(theirs: str) -> str:
 
 
 def formula(names: list[str], config: EncoderConfig, head_name="classification") -> dict:
-    """The tree of all tensors, whose numbers follow from their place in the sorted list and their shape."""
+    """The tree of all tensors, whose numbers follow from their place in the sorted list and their
+    shape."""
     rules = model_rules("trbert", head_name)
     sizes = axis_sizes(config, num_classes=NUM_CLASSES, predictor_dim=32, num_sites=2)
     shapes = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)}
@@ -108,7 +110,8 @@ def test_one_text_at_a_time_matches(golden, params):
 
 
 def test_answers_of_questions_match(golden):
-    """Of every token the state where it stopped decides; at batch one, where their program counts none twice."""
+    """Of every token the state where it stopped decides; at batch one, where their program counts
+    none twice."""
     names = [
         name.replace("classifier.", "qa_outputs.") for name in golden["cls"]["param_names_sorted"]
     ]
@@ -143,7 +146,8 @@ def test_a_distilled_encoder_matches(golden):
 
 @pytest.mark.parametrize("by_batch", [False, True])
 def test_batches_match_by_either_rule(golden, params, by_batch):
-    """Ours gives every text the answer that it has alone, as the program does at batch one; its rule for batches is an
+    """Ours gives every text the answer that it has alone, as the program does at batch one; its
+    rule for batches is an
     option."""
     shared = golden["cls"]["eval_batch4_author_semantics"]
     expected = shared if by_batch else golden["cls"]["eval_same_rows_batch1"]
@@ -162,7 +166,8 @@ PRUNER = trbert(CONFIG)
 
 
 def run_actions(params, rows: Batch, action_NBL, guide_NBL, imitate_B):
-    """A pass whose actions at the two sites are given by random numbers of 0 and 1; imitating rows choose by
+    """A pass whose actions at the two sites are given by random numbers of 0 and 1; imitating rows
+    choose by
     themselves at the first."""
     noise = SamplingNoise(
         1.0 - jnp.asarray(action_NBL), jnp.asarray(guide_NBL), jnp.asarray(imitate_B)
@@ -187,7 +192,8 @@ def take(tree, rows):
 
 @pytest.mark.parametrize("case", ["rl_step_no_imitation", "rl_step_imitation"])
 def test_reinforcement_step_matches(golden, params, case):
-    """The program gives the random numbers of its second selection to the columns of a sort that leaves their order
+    """The program gives the random numbers of its second selection to the columns of a sort that
+    leaves their order
     open. Its actions there are therefore found: of all that keep as many tokens as it reports, those that give its
     losses; in every row there is one."""
     expected = golden["cls"][case]

@@ -107,7 +107,8 @@ def test_the_highest_state_does_not_see_padding():
 
 
 def test_a_sentence_is_read_by_the_states_at_its_ends():
-    """Row 0, sentence 1 from slot 3 to 5, in NumPy; a sentence that does not exist supports nothing."""
+    """Row 0, sentence 1 from slot 3 to 5, in NumPy; a sentence that does not exist supports
+    nothing."""
     params, state_BLD = make_params(HEAD), make_states(HEAD)
     logits = jax.jit(HEAD.apply, static_argnums=1)(params, CONFIG, state_BLD, make_batch())
     hidden, support = params["sentence_hidden"], params["sentence_support"]

@@ -55,7 +55,8 @@ def make_table(rows, **changes):
     return LatencyTable(**fields | changes, rows=tuple(rows))
 
 
-# At batch 1 "bucketed" is faster and short rungs save nothing; at batch 32 "packed" is, but for models that drop most.
+# At batch 1 "bucketed" is faster and short buckets save nothing. At batch 32 "packed" is faster,
+# except for models that drop most tokens.
 TABLE = make_table(
     [
         *make_case((10.0, 12.0, 8.0), (20.0, 24.0, 16.0), shape=(1, 128), live_share=1.0),

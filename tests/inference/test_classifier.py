@@ -20,7 +20,8 @@ from adapler_jax.weights.save import load_model, save_model
 from tests import plain_bert as encoder
 from tests.data.conftest import build_tokenizer
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a good bad film ##s ##ly not but very 日 本 привет . ' don t".split()
+SPECIAL = "[PAD] [UNK] [CLS] [SEP] [MASK]".split()
+WORDS = [*SPECIAL, *"a good bad film ##s ##ly not but very 日 本 привет . ' don t".split()]
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=len(WORDS), num_positions=20
 )
@@ -92,7 +93,7 @@ def test_no_texts_give_no_predictions(classifier):
 @pytest.mark.parametrize(
     "texts", [TEXTS, [("good film", "not bad"), ("bad " * 30, ""), ("", "zzz")]]
 )
-def test_probabilities_alone_are_those_of_predictions(classifier, texts):
+def test_probabilities_alone_equal_those_in_predictions(classifier, texts):
     probs_NC = classifier.predict_probs(texts, batch_size=4)
     assert probs_NC.dtype == np.float32
     found = [dict(zip(classifier.class_names, prob_C.tolist())) for prob_C in probs_NC]
@@ -101,7 +102,7 @@ def test_probabilities_alone_are_those_of_predictions(classifier, texts):
     ]
 
 
-def test_probabilities_are_those_of_the_label(predictions):
+def test_the_probability_belongs_to_the_label(predictions):
     for prediction in predictions:
         assert prediction.label in ("neg", "pos")
         assert prediction.probability == max(prediction.probabilities.values())
@@ -109,19 +110,19 @@ def test_probabilities_are_those_of_the_label(predictions):
         np.testing.assert_allclose(sum(prediction.probabilities.values()), 1.0, atol=1e-5)
 
 
-def test_answers_come_in_the_given_order(classifier, predictions):
+def test_predictions_have_the_order_of_the_texts(classifier, predictions):
     again = classifier.predict(TEXTS[::-1], batch_size=8)
     for found, expected in zip(again[::-1], predictions):
         assert_same(found, expected)
 
 
-def test_batch_size_does_not_change_answers(classifier, predictions):
+def test_batch_size_does_not_change_predictions(classifier, predictions):
     for found, expected in zip(classifier.predict(TEXTS, batch_size=2), predictions):
         assert_same(found, expected)
 
 
 @pytest.mark.parametrize("driver", ["masked", "packed", "bucketed"])
-def test_other_drivers_give_the_same_answers(model_dir, predictions, driver):
+def test_other_drivers_give_the_same_predictions(model_dir, predictions, driver):
     for found, expected in zip(
         Classifier.load(model_dir, driver=driver).predict(TEXTS), predictions
     ):
@@ -145,7 +146,7 @@ def test_kept_words_are_words_of_the_text_and_never_come_back(predictions):
     assert any(prediction.num_tokens[-1] < len(prediction.words) for prediction in predictions)
 
 
-def test_an_empty_text_is_answered_without_words(predictions):
+def test_an_empty_text_has_a_prediction_without_words(predictions):
     assert predictions[1].words == () and predictions[1].kept_words == [[]] * CONFIG.num_layers
     assert_same(predictions[4], predictions[1])
 
@@ -169,7 +170,7 @@ def test_a_cut_text_says_so(classifier, predictions):
 @pytest.mark.parametrize(
     "end", ["\ufe0f", "\u200b", "\u00ad", " \u200f", "\u0301", "\x00\x01 ", " \n"]
 )
-def test_what_no_tokenizer_reads_behind_the_last_word_is_no_cut(classifier, end):
+def test_characters_without_tokens_after_the_last_word_are_no_cut(classifier, end):
     (found,) = classifier.predict(["a good film" + end])
     assert not found.is_cut and found.truncated_text(0) == ""
     assert not classifier.encode_tokens(["a good film" + end])[0].is_cut
@@ -185,7 +186,7 @@ def test_a_classifier_prints_no_weights(classifier):
     assert len(repr(classifier)) < 500
 
 
-def test_pairs_are_answered_with_words_of_both(classifier):
+def test_pairs_have_words_of_both_texts(classifier):
     (found,) = classifier.predict([("good film", "not bad")])
     assert [(word.text, word.part) for word in found.words] == [
         ("good", 0),
@@ -209,8 +210,8 @@ def test_pairs_are_answered_with_words_of_both(classifier):
         [3],
     ],
 )
-def test_what_is_no_list_of_texts_is_refused(classifier, texts):
-    with pytest.raises(TypeError, match="expected all strings|takes a list of texts"):
+def test_anything_but_a_list_of_texts_is_rejected(classifier, texts):
+    with pytest.raises(TypeError, match=r"expected all strings|takes a list of texts"):
         classifier.predict(texts)
 
 
@@ -228,11 +229,11 @@ def test_thresholds_are_numbers_of_numpy_too(model_dir):
     saved = dataclasses.replace(saved, class_names=("a", "b"))
     assert threshold_of(saved, np.float32(0.25)) == 0.25
     for wrong in (True, "0.3", np.float32(1.0), np.float64("nan"), np.bool_(True)):
-        with pytest.raises(ValueError, match="threshold is .*; expected a probability"):
+        with pytest.raises(ValueError, match=r"threshold is .*; expected a probability"):
             threshold_of(saved, wrong)
 
 
-def test_answers_are_equal_where_all_they_say_is(classifier):
+def test_predictions_are_equal_if_all_fields_are(classifier):
     kept = np.ones((2, 1), bool)
     words = (Word("good", 0, 0, 4),)
     found = [
@@ -257,10 +258,10 @@ def test_answers_are_equal_where_all_they_say_is(classifier):
         for prob in (0.5, 0.5, 1)
     ]
     assert chosen[0] == chosen[1] != chosen[2]
-    assert classifier == classifier != dataclasses.replace(classifier, threshold=None)
+    assert classifier != dataclasses.replace(classifier, threshold=None)
 
 
-def test_bad_batch_size_is_refused(classifier):
+def test_bad_batch_size_is_rejected(classifier):
     for predict in (classifier.predict, classifier.predict_probs):
         with pytest.raises(ValueError, match="batch_size is 0"):
             predict(["good"], batch_size=0)
@@ -280,7 +281,7 @@ def test_plain_bert_keeps_every_word(tmp_path):
     assert found.num_tokens == (5,) * CONFIG.num_layers
 
 
-def test_a_model_that_answers_questions_is_refused(tmp_path):
+def test_a_model_that_answers_questions_is_rejected(tmp_path):
     key = jax.random.key(0)
     params = {
         "encoder": encoder.init_encoder(key, CONFIG),
@@ -297,12 +298,12 @@ def test_a_model_that_answers_questions_is_refused(tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match="with the head 'span'; Classifier and .*; load it with QuestionAnswerer",
+        match=r"with the head 'span'; Classifier and .*; load it with QuestionAnswerer",
     ):
         Classifier.load(directory)
 
 
-def test_words_know_their_place():
+def test_words_have_their_characters():
     (row,) = encode_words(
         build_tokenizer(WORDS).backend_tokenizer, ["so  films"], None, max_length=16
     )
@@ -322,7 +323,7 @@ def test_half_characters_are_read_as_unknown_ones():
     assert row.words[-1].start == 5
 
 
-def test_buckets_that_cannot_hold_the_model_are_refused_at_once(model_dir):
+def test_buckets_that_cannot_hold_the_model_are_rejected_at_once(model_dir):
     with pytest.raises(ValueError, match="bucket 8 cannot hold 16 kept tokens"):
         Classifier.load(model_dir, buckets=(4, 8))
 

@@ -1,4 +1,4 @@
-"""bfloat16 operands are taken by themselves only where the device is faster with them and the answers agree."""
+"""dtype="auto" is bfloat16 only if the device is faster with it and the predictions agree."""
 
 import dataclasses
 import json
@@ -42,12 +42,12 @@ def _saved(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _has_units(monkeypatch):
-    """A device with units for bfloat16."""
+    """Set a device with units for bfloat16."""
     monkeypatch.setattr(compute_dtype, "has_units", lambda: True)
 
 
 def write(saved, **changes):
-    """An agreement beside a model."""
+    """Write an agreement into the directory of a model."""
     found = Agreement(compute_dtype.MIN_ROWS, 1.0, 0.01, fingerprint(saved))
     compute_dtype.write_agreement(
         saved.directory / compute_dtype.OPERANDS_FILE, dataclasses.replace(found, **changes)
@@ -55,11 +55,11 @@ def write(saved, **changes):
 
 
 def taken(saved, **options):
-    """The name of the dtype that "auto" takes."""
+    """Return the name of the dtype that "auto" takes."""
     return np.dtype(choose_dtype("auto", saved, **options)).name
 
 
-def test_answers_are_compared_on_real_rows_and_kept_beside_the_model(saved):
+def test_predictions_are_compared_without_padding_examples_and_kept_in_its_directory(saved):
     batches = [
         tiny.make_batch((12, 7, 3), num_fillers=1),
         tiny.make_batch((5, 9), num_fillers=2, seed=1),
@@ -74,7 +74,7 @@ def test_answers_are_compared_on_real_rows_and_kept_beside_the_model(saved):
     assert taken(saved) == "float32" and not found.is_enough
 
 
-def test_answers_that_are_no_numbers_are_not_the_same(saved):
+def test_predictions_that_are_no_numbers_are_not_the_same(saved):
     saved.params["head"]["classifier"]["bias"] = np.full(3, np.nan, np.float32)
     found = compare_dtypes(saved, [tiny.make_batch((5, 9))], driver="masked")
     assert (found.num_rows, found.same_share, found.largest_difference) == (2, 0.0, 1.0)
@@ -86,8 +86,8 @@ def test_comparisons_are_described_by_a_line_a_verdict():
 
     same = {"dense": of(256, 1.0), "adapt-2x": of(256, 0.996)}
     assert compute_dtype.describe_agreement(same, "validation") == [
-        "dense, adapt-2x: bfloat16 operands predict the same in 99.6% to 100.0% of 256 rows of validation, "
-        'so dtype="auto" takes bfloat16'
+        "dense, adapt-2x: bfloat16 operands predict the same in 99.6% to 100.0% of 256 rows of "
+        'validation, so dtype="auto" takes bfloat16'
     ]
     mixed = compute_dtype.describe_agreement(same | {"adapt-4x": of(256, 0.9)}, "validation")
     assert len(mixed) == 2
@@ -151,7 +151,7 @@ def test_other_weights_need_another_record(saved):
     "content",
     ["", "[]", "{", '{"same_share": 2}', "[" * 100_000, '{"num_rows": NaN}', None, "no checksum"],
 )
-def test_a_damaged_record_is_told_and_not_followed(saved, content):
+def test_a_damaged_record_is_reported_and_ignored(saved, content):
     path = saved.directory / compute_dtype.OPERANDS_FILE
     if content in (None, "no checksum"):
         write(saved, same_share=0.1)
@@ -169,7 +169,7 @@ def test_a_device_without_units_keeps_float32(saved, monkeypatch):
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(0.5, "bfloat16"), (1.5, "float32")])
-def test_seconds_of_this_device_go_before_what_its_processor_says(saved, factor, expected):
+def test_seconds_of_this_device_decide_before_the_flags_of_its_processor(saved, factor, expected):
     write(saved)
     rows = [
         dataclasses.replace(row, dtype="float32") for row in TABLE.rows if row.dtype == "float32"

@@ -118,7 +118,7 @@ def test_tiles_hold_all_rows_and_waste_less_than_one(tiles):
 
 
 def test_halves_of_a_batch_are_counted_as_they_run():
-    """From 16 rows on a CPU runs every other row in a program of its own, an odd batch filled up."""
+    """From 16 rows on, a CPU runs every second row in a program of its own."""
     lengths = [12, 1] * 8 + [3]
     batch = make_batch(lengths)
     count_NB = np.tile(lengths, (CONFIG.num_layers, 1))

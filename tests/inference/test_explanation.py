@@ -67,7 +67,7 @@ def test_an_explanation_holds_the_prediction(classifier):
         assert_same(classifier.explain(text).prediction, expected)
 
 
-def test_scores_of_adapler_are_shares_of_what_is_there(classifier):
+def test_scores_of_adapler_sum_to_1_over_the_tokens_that_are_left(classifier):
     found = classifier.explain(TEXTS[2])
     assert found.score_NL.shape == found.keep_NL.shape == (CONFIG.num_layers, len(found.tokens))
     assert not np.all(found.keep_NL[:-1])

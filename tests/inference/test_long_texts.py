@@ -52,7 +52,7 @@ def test_a_saved_model_cuts_texts_where_its_training_did(tmp_path, side):
     )
 
 
-def test_a_model_of_before_cuts_the_end_and_another_value_is_refused(tmp_path):
+def test_an_older_model_cuts_the_end_and_another_value_is_rejected(tmp_path):
     directory = _with_extra(make_model(tmp_path / "model", "keep_all"))
     assert Classifier.load(directory).truncation_side == "right"
     path = directory / "tokenizer_config.json"
@@ -68,7 +68,7 @@ def test_a_model_of_before_cuts_the_end_and_another_value_is_refused(tmp_path):
         Classifier.load(directory)
 
 
-def test_a_saved_model_whose_tokenizer_passes_its_table_is_refused(tmp_path):
+def test_a_saved_model_whose_tokenizer_passes_its_table_is_rejected(tmp_path):
     directory = make_model(tmp_path / "model", "keep_all")
     state = json.loads((directory / "tokenizer.json").read_text())
     state["model"]["vocab"]["film"] = len(WORDS) + 5
@@ -125,7 +125,7 @@ def test_of_a_pair_the_longer_text_has_windows_next_to_the_shorter():
     assert both[0].is_cut and len(both) > 1 and all(len(window.token_L) <= 16 for window in both)
 
 
-def test_a_text_that_fits_has_the_answer_of_predict(classifier):
+def test_a_text_that_fits_has_the_prediction_of_predict(classifier):
     texts = ["a good film", "", "very bad"]
     for how in ("mean", "max"):
         for found, expected in zip(
@@ -181,7 +181,7 @@ def test_the_surest_window_need_not_agree_with_the_mean():
         ({"stride": 4}, "long_texts='truncate' has no windows"),
     ],
 )
-def test_other_ways_are_refused(classifier, options, said):
+def test_other_ways_are_rejected(classifier, options, said):
     with pytest.raises(ValueError, match=said):
         classifier.predict([LONG], **options)
 

@@ -76,7 +76,7 @@ def test_choices_are_the_same_alone_and_in_batches_of_any_size(load, name, drive
         )
 
 
-def test_questions_of_like_numbers_of_options_share_batches_and_answers_keep_their_order(load):
+def test_questions_of_like_numbers_of_options_share_batches_and_predictions_keep_their_order(load):
     chooser, calls = load("joint", "masked"), []
 
     def run(params, batch):
@@ -92,7 +92,7 @@ def test_questions_of_like_numbers_of_options_share_batches_and_answers_keep_the
 
 
 @pytest.mark.parametrize("driver", ["packed", "bucketed"])
-def test_drivers_choose_as_the_oracle(load, driver):
+def test_drivers_choose_as_the_reference(load, driver):
     expected, found = (
         load("joint", name).choose_all(QUESTIONS, batch_size=2) for name in ("masked", driver)
     )
@@ -101,7 +101,7 @@ def test_drivers_choose_as_the_oracle(load, driver):
         assert ours.kept_words == theirs.kept_words
 
 
-def test_words_are_those_of_the_article_and_what_was_cut_ran_on_no_layer(load):
+def test_words_are_the_articles_and_no_layer_ran_on_cut_ones(load):
     short, long, empty, _ = load("joint", "packed").choose_all(QUESTIONS, batch_size=2)
     assert [word.text for word in short.words] == ["a", "film", "."] and not short.is_cut
     assert short.keep_NW.shape == (4, 3) and short.keep_NW[0].any() and not short.keep_NW.all()
@@ -149,12 +149,12 @@ def test_questions_may_be_rows_of_a_file(load):
     ]
 
 
-def test_a_model_that_chooses_among_no_options_is_refused(tiny_classifier):
+def test_a_model_that_chooses_among_no_options_is_rejected(tiny_classifier):
     with pytest.raises(ValueError, match="does not choose among options; load it with Classifier"):
         MultipleChoice.load(tiny_classifier)
 
 
-def test_a_model_that_judges_options_alone_is_named_as_one_that_chooses(models):
+def test_a_model_that_judges_options_alone_is_named_as_multiple_choice(models):
     with pytest.raises(ValueError, match="finds no answers in texts; load it with MultipleChoice"):
         QuestionAnswerer.load(models / "alone")
 
@@ -163,7 +163,7 @@ def test_a_model_that_judges_options_alone_is_named_as_one_that_chooses(models):
     ("head", "load"),
     [(heads.choice(num_options=2), MultipleChoice.load), (heads.SPAN, QuestionAnswerer.load)],
 )
-def test_a_model_saved_without_the_limits_of_its_rows_is_refused(tmp_path, head, load):
+def test_a_model_saved_without_the_limits_of_its_rows_is_rejected(tmp_path, head, load):
     params = tiny.make_params() | {"head": head.init(jax.random.key(0), tiny.CONFIG, 0)}
     save_model(
         tmp_path / "model",
@@ -176,7 +176,7 @@ def test_a_model_saved_without_the_limits_of_its_rows_is_refused(tmp_path, head,
     )
     with pytest.raises(
         ValueError,
-        match="saved without .*max_option_tokens|saved without doc_stride, .*n_best_size in extra",
+        match=r"saved without .*max_option_tokens|saved without doc_stride, .*n_best_size in extra",
     ):
         load(tmp_path / "model")
 

@@ -67,7 +67,7 @@ def _models(tmp_path_factory, tiny_classifier):
 
 
 def calls_of(models):
-    """What users do with a model in a worker, by name."""
+    """Return the uses of models in a worker, by name."""
     classifier, reader, chooser = (models[name] for name in ("classifier", "reader", "chooser"))
     return {
         "predict": lambda: classifier.predict(["good"]),
@@ -79,7 +79,7 @@ def calls_of(models):
         "stream": lambda: list(reader.stream([("good", "a good film")])),
         "choose": lambda: chooser.choose("good", "a good film", ["a", "b"]),
         "Classifier.load": lambda: Classifier.load(classifier.origin.directory),
-        "Reader.load": lambda: QuestionAnswerer.load(reader.origin.directory),
+        "QuestionAnswerer.load": lambda: QuestionAnswerer.load(reader.origin.directory),
         "MultipleChoice.load": lambda: MultipleChoice.load(chooser.origin.directory),
         "pickle": lambda: pickle.loads(pickle.dumps(classifier)).predict(["good"]),
         "pickle, run": lambda: pickle.loads(pickle.dumps(classifier)).run,
@@ -89,7 +89,10 @@ def calls_of(models):
 
 
 def messages_after_a_fork(calls) -> dict:
-    """What each call raises in one child of this process; the child is ended where it does not end by itself."""
+    """Return the error of each call in one child of this process.
+
+    A child that does not end is terminated.
+    """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python and JAX warn of forks
@@ -145,7 +148,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 @FORKS
 def test_a_pool_of_forked_workers_answers_with_the_sentence(tiny_classifier):
     command = [sys.executable, "-W", "ignore", "-c", POOL, str(tiny_classifier)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     lines = found.stdout.splitlines()
     assert len(lines) == 2, found.stderr
     assert all(line.startswith("this process was forked after JAX") for line in lines)
@@ -162,7 +165,7 @@ def test_a_model_that_cannot_be_loaded_where_it_arrives_says_so_at_its_first_use
 
 def test_an_attribute_that_no_model_has_stays_an_attribute_error(models):
     with pytest.raises(AttributeError, match="'Classifier' object has no attribute 'labels'"):
-        models["classifier"].labels  # noqa: B018
+        _ = models["classifier"].labels
 
 
 FORKED_BEFORE = """
@@ -179,7 +182,7 @@ os.waitpid(child, 0)
 @FORKS
 def test_a_worker_that_is_forked_before_the_load_answers(tiny_classifier):
     command = [sys.executable, "-c", FORKED_BEFORE, str(tiny_classifier)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert found.stdout.strip() in ("a", "b", "c"), found.stderr
 
 
@@ -214,7 +217,11 @@ print("the parent may run models")
 @pytest.mark.parametrize("second", ["none", "thread", "native"])
 def test_a_worker_that_imports_the_library_after_its_fork_says_so_too(second):
     found = subprocess.run(
-        [sys.executable, "-c", FORKED_AFTER, second], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", FORKED_AFTER, second],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     message, parent = found.stdout.splitlines()
     assert message.startswith(
@@ -287,7 +294,7 @@ def test_arguments_of_a_load_pickle_whatever_their_form(tmp_path, monkeypatch, d
 def test_a_model_that_no_load_made_says_how_to_send_one(models):
     changed = dataclasses.replace(models["classifier"], class_names=("x", "y", "z"))
     with pytest.raises(
-        TypeError, match="was not made by Classifier.load, .* load it there with Classifier.load"
+        TypeError, match=r"was not made by Classifier.load, .* load it there with Classifier.load"
     ):
         pickle.dumps(changed)
     with pytest.raises(TypeError, match="make it in every worker with make_engine"):
@@ -306,6 +313,6 @@ def test_dtypes_are_taken_by_name_and_as_objects(name):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "half", "bf16", 3, None, [], jnp.int32, "float64"])
-def test_other_dtypes_are_refused_by_name(dtype):
-    with pytest.raises(ValueError, match="^dtype is .*; expected float32 or bfloat16$"):
+def test_other_dtypes_are_rejected_by_name(dtype):
+    with pytest.raises(ValueError, match=r"^dtype is .*; expected float32 or bfloat16$"):
         make_engine(tiny.CONFIG, keep_all(), dtype=dtype)

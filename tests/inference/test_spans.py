@@ -51,7 +51,7 @@ def every_span(logits_L2, first, count, *, n_best_size, max_answer_tokens):
 
 
 def test_best_spans_by_hand():
-    # [CLS] q [SEP] a b c [SEP]: the highest logits stand where no answer may begin or end.
+    # [CLS] q [SEP] a b c [SEP]: the highest logits are where no answer can be.
     logits = logits_of([9, 9, 9, 1, 3, 0, 9], [8, 9, 9, 2, 0, 1, 9])
     spans = best_spans(logits, [3], [3], n_best_size=3)
     assert found_in(spans) == [(4, 5, 4.0), (3, 3, 3.0), (4, 4, 3.0)]
@@ -105,7 +105,7 @@ def test_minus_infinity_bars_a_slot():
     assert found_in(best_spans(np.full((1, 4, 2), -INF), [1], [3])) == []
 
 
-def test_what_stands_on_padding_and_in_the_question_does_not_matter():
+def test_padding_and_question_do_not_matter():
     logits = logits_of([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1])
     expected = found_in(best_spans(logits, [2], [2]))
     for value in (np.nan, INF, -INF, 1e30):
@@ -117,7 +117,7 @@ def test_what_stands_on_padding_and_in_the_question_does_not_matter():
 
 @strategies.composite
 def batches(draw):
-    """Logits of a few values, so that scores tie, with some -inf; and where the contexts lie."""
+    """Draw logits of a few values, so that scores tie, with some -inf, and the contexts."""
     num_rows, num_slots = draw(strategies.integers(1, 3)), draw(strategies.integers(2, 14))
     rng = np.random.default_rng(draw(strategies.integers(0, 2**32 - 1)))
     logits = rng.integers(-3, 4, (num_rows, num_slots, 2)).astype(np.float32)
@@ -159,14 +159,14 @@ def test_rows_without_context_and_batches_without_rows_have_no_spans():
     assert len(spans) == 0 and spans.first_MA.shape == (0, 20)
 
 
-def test_arguments_that_do_not_fit_are_refused():
+def test_arguments_that_do_not_fit_are_rejected():
     logits = np.zeros((2, 5, 2), np.float32)
     with pytest.raises(ValueError, match="n_best_size is 0"):
         best_spans(logits, [1, 1], [1, 1], n_best_size=0)
     with pytest.raises(ValueError, match="max_answer_tokens is 0"):
         best_spans(logits, [1, 1], [1, 1], max_answer_tokens=0)
     with pytest.raises(
-        ValueError, match="row 1 has 3 context tokens from slot 3; .*within 5 slots"
+        ValueError, match=r"row 1 has 3 context tokens from slot 3; .*within 5 slots"
     ):
         best_spans(logits, [1, 3], [1, 3])
     with pytest.raises(ValueError, match="row 0 has 3 context tokens from slot 0"):
@@ -181,7 +181,7 @@ def test_arguments_that_do_not_fit_are_refused():
     ("slot", "side", "name"), [(2, 0, "start"), (3, 1, "end"), (0, 1, "no answer")]
 )
 @pytest.mark.parametrize("value", [np.nan, INF])
-def test_a_logit_that_is_no_number_is_refused(slot, side, name, value):
+def test_a_logit_that_is_no_number_is_rejected(slot, side, name, value):
     logits = np.zeros((3, 5, 2), np.float32)
     logits[1, slot, side] = value
     with pytest.raises(ValueError, match=rf"logit of row 1 is NaN or \+inf \({name}\)"):
@@ -201,7 +201,8 @@ def make_spans(*rows, null_M):
     )
 
 
-# Two windows over "zero one two three": tokens zero, one, two; then, after a longer question, two, three.
+# Two windows over "zero one two three": the tokens zero, one, two, and after a longer question
+# the tokens two, three.
 CONTEXT = "zero one two three"
 STARTS, ENDS, FIRST_M = (
     ragged([0, 5, 9], [9, 13]),
@@ -216,7 +217,7 @@ def merge(spans, **options):
 
 
 def test_answers_of_two_windows_by_hand():
-    # "two" stands in both windows.
+    # "two" is in both windows.
     spans = make_spans([(4, 5, 3.0), (5, 5, 1.0)], [(5, 5, 2.0), (5, 6, -1.0)], null_M=[2.5, 0.5])
     answers = merge(spans)
     assert [(answer.text, answer.score, answer.start, answer.end) for answer in answers.spans] == [
@@ -287,7 +288,7 @@ def test_characters_of_several_tokens_count_once():
     assert [(answer.text, answer.probability) for answer in answers.spans] == [("한", 0.5)]
 
 
-def test_text_is_what_stands_between_the_characters():
+def test_text_is_the_context_between_the_characters():
     context = "naïve 😀 caf\u0065\u0301!"
     answers = merge_windows(
         make_spans([(2, 3, 1.0), (3, 3, 0.5), (4, 4, 0.0)], null_M=[0.0]),
@@ -299,7 +300,7 @@ def test_text_is_what_stands_between_the_characters():
     assert [answer.text for answer in answers.spans] == ["naïve 😀", "😀", "caf\u0065\u0301"]
 
 
-def test_a_question_without_windows_is_refused():
+def test_a_question_without_windows_is_rejected():
     with pytest.raises(ValueError, match="no windows"):
         merge_windows(
             make_spans([], null_M=[0.0]), STARTS, ENDS, FIRST_M, CONTEXT, rows=slice(0, 0)
@@ -354,7 +355,7 @@ def test_questions_are_answered_from_their_own_windows():
     assert list(together) == [7] and together[7] == merge(spans, allow_null=False, n_best_size=1)
 
 
-def test_windows_that_do_not_fit_the_spans_are_refused():
+def test_windows_that_do_not_fit_the_spans_are_rejected():
     spans = make_spans([], [], null_M=[0.0, 0.0])
     with pytest.raises(ValueError, match="spans of 2 rows for 3 windows"):
         next(answer_questions(spans, make_windows([0, 0, 1]), str))

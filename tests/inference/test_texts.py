@@ -1,4 +1,4 @@
-"""What users give as texts: every ordered iterable of strings or pairs, or a message that names the wrong entry."""
+"""Texts are any ordered iterable of strings or pairs; a message names a wrong entry."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ PAIRS = [("a", "b"), ("c", "")]
 
 
 class Series:
-    """What is needed of a column of pandas."""
+    """Has the interface of a pandas column."""
 
     ndim = 1
 
@@ -24,7 +24,7 @@ class Series:
 
 
 class Table:
-    """What is needed of a table of pandas: it iterates over the names of its columns."""
+    """Has the interface of a pandas table: it iterates over the names of its columns."""
 
     iloc, columns = None, ("text",)
 
@@ -95,7 +95,7 @@ def test_a_tuple_of_two_strings_is_two_texts_and_in_a_list_a_pair():
         (np.array([["a", "b"]]), "ndarray"),
     ],
 )
-def test_one_wrong_entry_is_named_by_place_and_type(entry, kind):
+def test_one_wrong_entry_is_named_by_index_and_type(entry, kind):
     with pytest.raises(
         TypeError, match=f"^text 1 is .*, of type {kind}; expected all strings, or all pairs of str"
     ):
@@ -103,14 +103,14 @@ def test_one_wrong_entry_is_named_by_place_and_type(entry, kind):
 
 
 @pytest.mark.parametrize("texts", ["a", b"a", {"text": "a"}, {"a", "b"}, None, 3, np.array("a")])
-def test_what_has_no_order_or_is_one_text_is_no_list(texts):
+def test_an_unordered_collection_or_one_text_is_no_list(texts):
     with pytest.raises(
         TypeError, match=r"predict takes a list of texts, not .*; write predict\(\[text\]\)"
     ):
         split_pairs(texts)
 
 
-def test_a_table_is_refused_before_its_column_names_are_classified():
+def test_a_table_is_rejected_before_its_column_names_are_classified():
     with pytest.raises(
         TypeError, match=r"not a table; give a column of it, as predict\(table\['text'\]\)"
     ):
@@ -129,6 +129,6 @@ def test_questions_and_options_may_be_rows_of_arrays():
         None,
     ):
         with pytest.raises(
-            TypeError, match="pair 1 is .*; expected .question, context., two strings"
+            TypeError, match=r"pair 1 is .*; expected .question, context., two strings"
         ):
             as_question(1, wrong)

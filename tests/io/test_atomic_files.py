@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from adapler_jax.io import atomic_files as whole_files
+from adapler_jax.io import atomic_files
 from adapler_jax.io.atomic_files import (
     check_directory,
     check_file,
@@ -20,13 +20,13 @@ ADVICE = "remove it and train again"
 
 
 class Killed(BaseException):
-    """Stands for a kill."""
+    """Simulate a kill."""
 
 
-def flip(path, place=0):
+def flip(path, offset=0):
     """Changes one bit of a file."""
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[offset] ^= 1
     path.write_bytes(content)
 
 
@@ -39,14 +39,14 @@ def test_a_flipped_byte_is_found_and_the_file_is_named_with_what_to_do(tmp_path)
     with pytest.raises(ValueError, match=message):
         check_file(path, ADVICE)
     checksum_path(path).unlink()
-    check_file(path, ADVICE)  # as in an earlier release
+    check_file(path, ADVICE)  # release 0.1 wrote no checksums
 
 
 def test_a_damaged_checksum_is_found_too(tmp_path):
     path = tmp_path / "run.json"
     replace_text(path, "{}", checksum=True)
     flip(checksum_path(path), 3)
-    with pytest.raises(ValueError, match="run.json is damaged"):
+    with pytest.raises(ValueError, match=r"run.json is damaged"):
         check_file(path, ADVICE)
 
 
@@ -90,14 +90,14 @@ def test_a_kill_at_any_call_of_the_system_leaves_the_old_content_or_the_new(
 
 def test_contents_are_on_the_disk_before_they_have_their_name(tmp_path, monkeypatch):
     order = []
-    monkeypatch.setattr(whole_files.os, "fsync", lambda handle: order.append("fsync"))
+    monkeypatch.setattr(atomic_files.os, "fsync", lambda handle: order.append("fsync"))
     rename = os.replace
 
     def replace(source, target):
         order.append("rename")
         rename(source, target)
 
-    monkeypatch.setattr(whole_files.os, "replace", replace)
+    monkeypatch.setattr(atomic_files.os, "replace", replace)
     with replacing_file(tmp_path / "a") as partial:
         partial.write_text("a")
     assert order == ["fsync", "rename", "fsync"]  # the content, then the name
@@ -107,11 +107,11 @@ def test_an_error_leaves_the_file_as_it_was_and_no_other(tmp_path):
     replace_text(tmp_path / "a", "old", checksum=True)
     with pytest.raises(ValueError), replacing_file(tmp_path / "a", checksum=True) as partial:
         partial.write_text("new")
-        assert whole_files.unfinished == {partial}
+        assert atomic_files.unfinished == {partial}
         raise ValueError
     check_file(tmp_path / "a", ADVICE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.sha256"]
-    assert not whole_files.unfinished
+    assert not atomic_files.unfinished
     remove_file(tmp_path / "a")
     assert not list(tmp_path.iterdir())
 
@@ -147,5 +147,5 @@ def test_files_that_may_change_have_no_checksum_and_others_keep_theirs(tmp_path)
     (tmp_path / "model" / "README.md").unlink()
     check_directory(tmp_path / "model", ADVICE)
     (tmp_path / "model" / "config.json").unlink()
-    with pytest.raises(ValueError, match="config.json is damaged"):
+    with pytest.raises(ValueError, match=r"config.json is damaged"):
         check_directory(tmp_path / "model", ADVICE, skip=["README.md"])

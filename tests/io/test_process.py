@@ -96,7 +96,8 @@ import pathlib
 from adapler_jax.io.atomic_files import replacing_file
 process.GRACE_S = 0.2
 try:
-    with process.unwinding(resumes=False), replacing_file(pathlib.Path({str(tmp_path / "a")!r})) as partial:
+    path = pathlib.Path({str(tmp_path / "a")!r})
+    with process.unwinding(resumes=False), replacing_file(path) as partial:
         partial.write_text("half")
         {READY}        {BUSY}
 except process.Terminated:
@@ -114,6 +115,10 @@ def test_a_signal_that_is_ignored_stays_ignored():
         + "os.kill(os.getpid(), signal.SIGINT)\nprint('on')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "on\n")

@@ -85,7 +85,8 @@ def test_depth_at_score_zero_does_not_depend_on_the_threshold(threshold, slope):
 
 @pytest.mark.parametrize("slope", SLOPES)
 def test_depth_at_a_threshold_of_one_is_at_least_that(slope):
-    """There the upper piece divides by its guard of 1e-7 alone, and is the deeper one for small slopes."""
+    """There the upper piece divides by its guard of 1e-7 alone, and is the deeper one for small
+    slopes."""
     assert (
         MASK_BIAS
         <= float(removal(jnp.float32(0.0), jnp.float32(1.0), jnp.float32(slope)))
@@ -123,7 +124,8 @@ def test_values_and_gradients_are_finite_at_the_ends_and_at_ties(threshold, slop
 
 
 def test_gradients_by_hand():
-    """Below the threshold slope / delta and -slope x / delta^2; above it the flat piece; under the mask nothing."""
+    """Below the threshold slope / delta and -slope x / delta^2; above it the flat piece; under the
+    mask nothing."""
     by_score, by_threshold = removal_gradient(
         jnp.array([0.1, 0.6]), jnp.float32(0.25), jnp.float32(10.0)
     )
@@ -249,7 +251,8 @@ def test_cls_ratio_changes_no_value_of_the_soft_selection():
 
 
 def test_soft_selection_by_hand():
-    """Two soft tokens enter beside [CLS], n = 3, so delta = 0.9 / 3 = 0.3; the last one is gone already."""
+    """Two soft tokens enter beside [CLS], n = 3, so delta = 0.9 / 3 = 0.3; the last one is gone
+    already."""
     weight = [1.0, 1.0, 0.5, 0.5, 1e-7]
     view = view_of([1, 2, 8, 6, 4], weight=weight)
     found = soft_select(site_params(0.9), jnp.int32(1), view, jnp.float32(10.0))
@@ -293,7 +296,8 @@ def kept(shares, threshold, live=None):
 
 
 def test_select_by_hand():
-    """Scores 0.1 0.2 0.3 0.4 against 0.9 / 4 = 0.225 and 0.7 / 4 = 0.175; [CLS] stays though its 0.1 is below."""
+    """Scores 0.1 0.2 0.3 0.4 against 0.9 / 4 = 0.225 and 0.7 / 4 = 0.175; [CLS] stays though its
+    0.1 is below."""
     assert kept([1, 2, 3, 4], 0.9) == [True, False, True, True]
     assert kept([1, 2, 3, 4], 0.7) == [True, True, True, True]
 
@@ -334,7 +338,8 @@ def test_cls_always_stays_and_padding_never(shares, num_live, threshold):
 
 
 def test_layer_targets_by_hand():
-    """The first layer ignores its ratio; the second has lost half of token 1 and token 2, and doubles [CLS]."""
+    """The first layer ignores its ratio; the second has lost half of token 1 and token 2, and
+    doubles [CLS]."""
     saliency_BL = jnp.array([[1.0, 2.0, 1.0, 0.0]])
     entering_NBL = jnp.array([[[1.0, 1.0, 1.0, 0.0]], [[1.0, 0.5, 0.0, 0.0]]])
     found = layer_targets(saliency_BL, entering_NBL, jnp.array([5.0, 2.0]))
@@ -425,7 +430,8 @@ def kl(target, score):
 
 
 def test_contribution_by_hand():
-    """Weights 2 and 1; site 1 sees what is left, its [CLS] doubled, and fades by the largest weight beside [CLS]."""
+    """Weights 2 and 1; site 1 sees what is left, its [CLS] doubled, and fades by the largest
+    weight beside [CLS]."""
     score_NBL = np.asarray(TRACE.score_NBL, np.float64)
     first = kl(np.array([0.2, 0.1, 0.3, 0.4]), score_NBL[0, 0]) + kl(
         np.array([0.75, 0.25, 0, 0]), score_NBL[0, 1]

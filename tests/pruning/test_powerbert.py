@@ -220,7 +220,7 @@ def test_retention_is_the_mass_and_never_grows(round_up, expected):
 
 @pytest.mark.parametrize("round_up", [False, True])
 def test_the_search_answers_as_the_retention_that_it_leads_to(round_up):
-    weight_NL = jnp.linspace(1.0, 0.1, 4)[:, None] * jnp.linspace(1.0, 0.2, NUM_SLOTS)
+    weight_NL = jnp.linspace(1.0, 0.1, 4)[:, None] * jnp.linspace(1.0, 0.2, NUM_SLOTS)[None]
     pruner, batch = powerbert_search(CONFIG, max_length=NUM_SLOTS, round_up=round_up), make_batch()
     found = masked.forward(params_with(pruner, rank_weight_NL=weight_NL), CONFIG, pruner, batch)
     counts = retention(weight_NL, round_up=round_up)

@@ -222,7 +222,8 @@ def trace_of(score_NBL, survival_NBL):
 
 
 def test_action_losses_by_hand():
-    """Three tokens; the site in front of layer 1 drops the last, that in front of layer 2 the middle one."""
+    """Three tokens; the site in front of layer 1 drops the last, that in front of layer 2 the
+    middle one."""
     valid_BL = jnp.array([[True, True, True, False]])
     scores = [[[0, 0, 0, 0]], [[0.5, 0.8, 0.3, 0]], [[0.9, 0.25, 0, 0]]]
     weights = [[[1, 1, 1, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 0]]]

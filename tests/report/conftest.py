@@ -1,4 +1,4 @@
-"""The miniature run of the training tests and the saved model of the inference tests serve here too."""
+"""Share the miniature run of the training tests and the saved model of the inference tests."""
 
 from tests.inference.conftest import tiny_classifier  # noqa: F401
 from tests.training.conftest import make_config, tiny_files, workdirs  # noqa: F401

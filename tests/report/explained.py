@@ -17,8 +17,10 @@ CLASSES = ("bad", "good")
 
 
 def explain(*texts, label="good", num_words=None, sites=SITES, seed=0) -> Explanation:
-    """An explanation of a text or pair whose words stand between blanks, each a token; the first word stays, the
-    others leave at random."""
+    """Return an explanation of a text or pair, with a token for each word between blanks.
+
+    The first word is kept; the others are dropped at random sites.
+    """
     words = []
     for part, text in enumerate(texts):
         start = 0
@@ -51,7 +53,7 @@ def explain(*texts, label="good", num_words=None, sites=SITES, seed=0) -> Explan
 
 
 def unpack(chunk: str, sites=SITES) -> list[list[dict]]:
-    """What the page's script reads of a chunk: of every example and text {text, unread, words, layers, scores}."""
+    """Unpack a chunk: {text, unread, words, layers, scores} of each text."""
     line, _, rest = gzip.decompress(base64.b64decode(chunk)).partition(b"\n")
     header, stream = json.loads(line), iter(rest)
     total = sum(count for counts in header["words"] for count in counts)

@@ -17,10 +17,10 @@ TEXTS = [
     ("a good film .",),
     (EVIL,),
     ("سلام דנה عالم كبير",),
-    ("😀 is 👩‍👩‍👧 𝒳 done",),
+    ("😀 is 👩‍👩‍👧 𝒳 done",),  # noqa: RUF001  # a letter of two UTF-16 units
     ("first text", "second one"),
     (" ",),
-    (" ".join(f"word{place}" for place in range(50_000)),),
+    (" ".join(f"word{index}" for index in range(50_000)),),
 ]
 LONG = len(TEXTS) - 1
 
@@ -67,7 +67,7 @@ def address(make_config, tmp_path_factory, explanations):
 
 @pytest.fixture
 def opened(browser, address):
-    """The page, open on a phone without a network; at the end nothing may have been complained about or asked for."""
+    """Open the page on a phone without a network; it must report and request nothing."""
     context = browser.new_context(offline=True, viewport={"width": 380, "height": 800})
     tab, complaints, requests = context.new_page(), [], []
     tab.on("console", lambda message: complaints.append(message.text))
@@ -85,7 +85,8 @@ def shown(tab):
     """The words of each drawn text."""
     return tab.eval_on_selector_all(
         "#examples .text",
-        "texts => texts.map(text => [...text.querySelectorAll('.word')].map(word => word.textContent))",
+        "texts => texts.map(text => "
+        "[...text.querySelectorAll('.word')].map(word => word.textContent))",
     )
 
 
@@ -102,9 +103,9 @@ def test_texts_are_drawn_as_they_are(opened, explanations):
         for part in range(len(one.prediction.texts))
     ]
     found = shown(opened)
-    cut = [place for place, words in enumerate(expected) if len(words) > 1500]
-    for place in cut:
-        expected[place] = expected[place][:1500]
+    cut = [index for index, words in enumerate(expected) if len(words) > 1500]
+    for index in cut:
+        expected[index] = expected[index][:1500]
     assert found == expected and len(cut) == 1
     assert (
         opened.title() == title and opened.locator("#examples img, #examples script").count() == 0
@@ -223,12 +224,12 @@ def expected_tip(explanation, word):
 
 def test_a_word_tells_its_scores_under_the_pointer_and_when_it_is_tapped(opened, explanations):
     words = opened.locator("#examples li:first-child .word")
-    for place in range(4):
-        words.nth(place).hover()
+    for index in range(4):
+        words.nth(index).hover()
         told = opened.inner_text("#tip")
-        assert told.startswith(expected_tip(explanations[0], place))
+        assert told.startswith(expected_tip(explanations[0], index))
         first = float(told.split("layer 1: ")[1].split(",")[0])
-        assert first == pytest.approx(explanations[0].score_NW[0, place], rel=0.15, abs=1e-4)
+        assert first == pytest.approx(explanations[0].score_NW[0, index], rel=0.15, abs=1e-4)
     opened.mouse.move(1, 1)
     assert opened.is_hidden("#tip")
     words.nth(2).click()
@@ -240,11 +241,11 @@ def test_a_word_tells_its_scores_under_the_pointer_and_when_it_is_tapped(opened,
 def test_arrow_keys_step_through_words_in_reading_order(opened, explanations):
     for text, forward in ((0, "ArrowRight"), (2, "ArrowLeft")):
         opened.locator("#examples .text").nth(text).focus()
-        for place in range(2):
+        for index in range(2):
             opened.keyboard.press(forward)
-            word = explanations[text].prediction.words[place].text
+            word = explanations[text].prediction.words[index].text
             assert opened.inner_text(".word.here") == word
-            assert opened.inner_text("#tip").startswith(expected_tip(explanations[text], place))
+            assert opened.inner_text("#tip").startswith(expected_tip(explanations[text], index))
             assert opened.text_content("#spoken").startswith(f"{word}: ")
         box = opened.locator("#tip").bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 380
@@ -281,7 +282,8 @@ CONTRASTS = """() => {
   const back = getComputedStyle(document.body).backgroundColor;
   return [...document.querySelectorAll("#legend .word")].map(word => {
     const style = getComputedStyle(word);
-    const pair = [luminance(style.color), luminance(back, style.backgroundColor)].sort((a, b) => b - a);
+    const pair = [luminance(style.color), luminance(back, style.backgroundColor)];
+    pair.sort((a, b) => b - a);
     return (pair[0] + 0.05) / (pair[1] + 0.05);
   });
 }"""

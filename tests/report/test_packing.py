@@ -1,4 +1,4 @@
-"""What is packed for the page is what was explained."""
+"""Explained texts are unpacked from the page without a change."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.inference.words import Word
-from adapler_jax.report.explorer import build_explorer, kept_share
+from adapler_jax.report.explorer import build_explorer, kept_fraction
 from adapler_jax.report.packing import SHOWN_UNREAD, move_bytes, pack_chunk, score_levels
 from tests.report.explained import CLASSES, NUM_LAYERS, SITES, explain, unpack
 
@@ -17,7 +17,7 @@ TEXTS = {
     "blanks": "  two \n\n lines\tand   gaps ",
     "far apart": "near" + 700 * " " + "far",
     "long word": 1000 * "x" + " y",
-    "emoji": "😀 is 👩‍👩‍👧 and 🇩🇪 done 𝒳",
+    "emoji": "😀 is 👩‍👩‍👧 and 🇩🇪 done 𝒳",  # noqa: RUF001  # a letter of two UTF-16 units
     "right to left": "سلام דנה 12 عالم",
     "markup": '</script><script>alert("1")</script> &amp; <b>',
     "chinese": "电影 很好看。 naïve Ελλάδα",
@@ -133,13 +133,15 @@ def test_meta_tells_what_examples_are_filtered_by():
     assert len(found.chunks) == 2
     assert found.meta["label"] == [1, 1, 0] and found.meta["predicted"] == [0, 1, 1]
     assert found.meta["percent"] == [75, 75, 75]
-    assert found.meta["kept"] == [round(100 * kept_share(one)) for chunk in chunks for one in chunk]
+    assert found.meta["kept"] == [
+        round(100 * kept_fraction(one)) for chunk in chunks for one in chunk
+    ]
     json.dumps(found.meta)
 
 
-def test_the_kept_share_is_of_tokens_over_all_layers():
+def test_the_kept_fraction_is_of_tokens_over_all_layers():
     explanation = explain("one")  # stays, as [CLS] and [SEP] do
-    assert kept_share(explanation) == 1.0
+    assert kept_fraction(explanation) == 1.0
     explanation = explain("one two", seed=3)
     ran = explanation.layers_W.sum() + 2 * NUM_LAYERS
-    assert kept_share(explanation) == pytest.approx(ran / (4 * NUM_LAYERS))
+    assert kept_fraction(explanation) == pytest.approx(ran / (4 * NUM_LAYERS))

@@ -64,7 +64,7 @@ def silent(_):
 
 
 def check_page(text) -> Elements:
-    """What holds of every page."""
+    """Check properties of every page."""
     found = Elements(text)
     assert found.open == []
     assert len(found.ids) == len(set(found.ids))
@@ -142,10 +142,10 @@ def finished(trained, tmp_path):
 
 
 def report(workdir, **options):
-    """The page of a run, and what was told."""
-    told = []
-    path = write_report(workdir, **{"num_examples": 20} | options, log=told.append)
-    return path.read_text(encoding="utf-8"), told
+    """Return the page of a run, and the logged notes."""
+    notes = []
+    path = write_report(workdir, **{"num_examples": 20} | options, log=notes.append)
+    return path.read_text(encoding="utf-8"), notes
 
 
 def test_a_finished_run_has_all_sections(finished):
@@ -163,7 +163,7 @@ def test_a_finished_run_has_all_sections(finished):
     rows.append({"method": "adapler", "layer": None, "predictor": "dense", "token_f1": 0.5})
     (finished / "rationales.json").write_text(json.dumps({"rows": rows}))
     methods = ROOT / "benchmarks" / "results" / "methods-rotten_tomatoes.json"
-    text, told = report(finished, methods=methods)
+    text, notes = report(finished, methods=methods)
     found = check_page(text)
     words = " ".join(found.texts)
     for expected in (
@@ -191,7 +191,7 @@ def test_a_finished_run_has_all_sections(finished):
     ):
         assert expected in words, expected
     assert 'class="note"' not in text
-    assert len(told) == 1 and told[0].endswith("20 texts of test explained")
+    assert len(notes) == 1 and notes[0].endswith("20 texts of test explained")
     meta = json.loads(
         re.search(r'<script id="meta" type="application/json">(.*?)</script>', text)[1]
     )
@@ -203,11 +203,11 @@ def test_two_reports_of_one_run_are_the_same(finished):
 
 
 def test_what_was_not_asked_for_is_left_out(finished):
-    text, told = report(finished, num_examples=0)
+    text, notes = report(finished, num_examples=0)
     found = check_page(text)
     words = " ".join(found.texts)
     command = f"python evaluate.py --workdir={finished}"
-    assert words.count(command) == 1 and text.count('class="note"') == 1 and len(told) == 1
+    assert words.count(command) == 1 and text.count('class="note"') == 1 and len(notes) == 1
     for expected in ("finetune: loss", "threshold eta"):
         assert expected in words, expected
     for name in ("rationales", "speed", "tradeoff", "explorer", "classes"):
@@ -244,14 +244,14 @@ def test_many_classes_show_the_worst(finished):
 
 def test_a_claimed_workdir_without_a_phase_gives_a_page(make_config, tmp_path):
     claim_workdir(tmp_path / "run", make_config().to_dict())
-    text, told = report(tmp_path / "run")
+    text, notes = report(tmp_path / "run")
     words = " ".join(check_page(text).texts)
     assert (
         words.count("No model is finished") == 1
         and "not begun" in words
         and "No step was recorded" in words
     )
-    assert any("No model is finished" in line for line in told)
+    assert any("No model is finished" in line for line in notes)
 
 
 def test_a_half_finished_run_shows_what_is_there(finished):
@@ -292,7 +292,7 @@ def test_another_model_can_be_chosen(finished):
     text, _ = report(finished, model="adapler")
     assert '"model": "adapler"' in text
     with pytest.raises(
-        ValueError, match="no finished model 'adapt-9x'; there are dense, adapler, adapt-1.2x"
+        ValueError, match=r"no finished model 'adapt-9x'; there are dense, adapler, adapt-1.2x"
     ):
         report(finished, model="adapt-9x")
 
@@ -308,7 +308,7 @@ def test_a_flipped_digit_in_a_record_is_found(finished):
     path.write_text(path.read_text().replace("0.9", "0.8", 1))
     with pytest.raises(
         ValueError,
-        match="evaluation.json is damaged .*; remove it or write it anew with evaluate.py",
+        match=r"evaluation.json is damaged .*; remove it or write it again with evaluate.py",
     ):
         read_contents(finished, None)
 
@@ -318,7 +318,7 @@ def test_a_flipped_digit_in_a_record_is_found(finished):
 )
 def test_a_damaged_record_is_named(finished, content):
     (finished / "rationales.json").write_text(content)
-    with pytest.raises(ValueError, match="rationales.json.*remove it or write it anew"):
+    with pytest.raises(ValueError, match=r"rationales.json.*remove it or write it again"):
         report(finished)
     assert not (finished / "report.html").exists()
 
@@ -329,7 +329,7 @@ def test_a_damaged_record_is_named(finished, content):
         (
             "evaluation.json",
             rows_with(test_score=None),
-            "no or wrong test_score; remove it or write it anew",
+            "no or wrong test_score; remove it or write it again",
         ),
         ("evaluation.json", rows_with(kept_tokens=[]), "no or wrong kept_tokens"),
         ("evaluation.json", rows_with(classes=[{"name": "a"}]), "no or wrong classes"),
@@ -360,7 +360,7 @@ def test_a_damaged_record_is_named(finished, content):
 )
 def test_a_damaged_file_is_named_with_what_to_do(finished, name, content, message):
     (finished / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    checksum_path(finished / name).unlink(missing_ok=True)  # as of an earlier release
+    checksum_path(finished / name).unlink(missing_ok=True)  # release 0.1 wrote no checksums
     with pytest.raises(ValueError, match=f"{name}.*{message}"):
         report(finished)
 
@@ -369,7 +369,7 @@ def test_a_config_without_the_section_of_its_method_is_named(finished):
     config = json.loads((finished / "run.json").read_text())
     del config["adapt"]
     replace_text(finished / "run.json", json.dumps(config), checksum=True)
-    with pytest.raises(ValueError, match="run.json is damaged .*adapt.*; restore it"):
+    with pytest.raises(ValueError, match=r"run.json is damaged .*adapt.*; restore it"):
         report(finished)
 
 
@@ -395,7 +395,7 @@ METHODS_ROW = {
 )
 def test_a_damaged_record_of_methods_is_named(finished, tmp_path, record, message):
     (tmp_path / "methods.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=f"methods.json.*{message}.*write it anew"):
+    with pytest.raises(ValueError, match=f"methods.json.*{message}.*write it again"):
         report(finished, methods=tmp_path / "methods.json")
 
 
@@ -413,12 +413,12 @@ def test_lines_of_a_journal_that_are_no_records_are_skipped(finished):
 
 
 def test_a_folder_as_output_is_refused_before_texts_are_explained(finished, tmp_path):
-    told = []
+    notes = []
     with pytest.raises(
         ValueError, match=f"--output={tmp_path} is a folder; give a file, as .*report.html"
     ):
-        write_report(finished, tmp_path, num_examples=20, log=told.append)
-    assert told == []
+        write_report(finished, tmp_path, num_examples=20, log=notes.append)
+    assert notes == []
 
 
 def test_the_title_names_the_folder_of_a_relative_workdir(finished, monkeypatch):
@@ -444,9 +444,9 @@ def test_efficiency_is_the_speedup_in_seconds_over_that_in_operations():
 
 
 def test_a_folder_without_a_run_and_a_missing_record_are_errors(finished, tmp_path):
-    with pytest.raises(ValueError, match="holds no run: there is no run.json"):
+    with pytest.raises(ValueError, match=r"holds no run: there is no run.json"):
         report(tmp_path)
-    with pytest.raises(ValueError, match="--methods=.*there is no such file"):
+    with pytest.raises(ValueError, match=r"--methods=.*there is no such file"):
         report(finished, methods=tmp_path / "gone.json")
 
 

@@ -18,8 +18,9 @@ import pytest
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.terminal import print_note
-from adapler_jax.serving import bulk, streams
-from adapler_jax.serving.bulk import comma_teller, predict_file, predict_windows
+from adapler_jax.serving import bulk, predictors, streams
+from adapler_jax.serving.bulk import note_commas
+from adapler_jax.serving.pipeline import predict_windows
 from adapler_jax.serving.prediction_files import (
     OUTPUT_KINDS,
     check_output,
@@ -29,6 +30,7 @@ from adapler_jax.serving.prediction_files import (
 )
 from adapler_jax.serving.prediction_inputs import open_input
 from adapler_jax.serving.streams import Window
+from tests.serving.requests import predict_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = [
@@ -81,7 +83,7 @@ def read_table(text, delimiter="\t"):
 
 
 def assert_answers(rows, predictions):
-    """Labels, probabilities and which texts were cut are those of predictions."""
+    """Labels, probabilities and truncated texts equal the predictions."""
     assert [row["label"] for row in rows] == [prediction.label for prediction in predictions]
     assert [row["is_cut"] in (True, "true") for row in rows] == [
         prediction.is_cut for prediction in predictions
@@ -185,7 +187,7 @@ def test_no_rows_give_a_header_or_an_empty_file_and_a_note(tiny_classifier, tmp_
 def test_an_output_that_is_there_is_replaced_on_request_only(tiny_classifier, source, tmp_path):
     output = tmp_path / "out.csv"
     output.write_text("mine")
-    with pytest.raises(ValueError, match="out.csv exists; give another --output, or --overwrite"):
+    with pytest.raises(ValueError, match=r"out.csv exists; give another --output, or --overwrite"):
         run(tiny_classifier, source, output)
     assert output.read_text() == "mine"
     run(tiny_classifier, source, output, overwrite=True)
@@ -217,7 +219,7 @@ def test_an_interrupted_run_leaves_what_was_there(
     output = tmp_path / "out.csv"
     output.write_text("mine")
     monkeypatch.setattr(streams, "WINDOW_ROWS", 3)
-    monkeypatch.setattr(bulk, "columns_of_probs", fail)
+    monkeypatch.setattr(predictors, "columns_of_probs", fail)
     with pytest.raises(error if isinstance(error, type) else type(error)):
         run(tiny_classifier, source, output, overwrite=True)
     assert output.read_text() == "mine"
@@ -284,14 +286,14 @@ def test_notes_go_nowhere_where_standard_error_is_closed(monkeypatch, capsys):
 def test_mistakes_in_the_input_are_told_before_the_model_is_loaded(
     tiny_classifier, source, monkeypatch
 ):
-    monkeypatch.setattr(bulk.Classifier, "load", None)
+    monkeypatch.setattr(predictors.Classifier, "load", None)
     with pytest.raises(ValueError, match="unknown column 'review'"):
         run(tiny_classifier, source, columns=["review"])
     with pytest.raises(ValueError, match="text lines have no columns"):
         run(tiny_classifier, "-", columns=["text"])
     with pytest.raises(ValueError, match="expected one column of texts, or two"):
         run(tiny_classifier, source, columns=["a", "b", "c"])
-    with pytest.raises(ValueError, match="nowhere.txt does not exist; --input names a file"):
+    with pytest.raises(ValueError, match=r"nowhere.txt does not exist; --input names a file"):
         run(tiny_classifier, "nowhere.txt")
     with pytest.raises(ValueError, match="is a folder"):
         run(tiny_classifier, source.parent, kind="txt")
@@ -314,7 +316,10 @@ def test_rows_in_memory_do_not_grow_with_the_input(classifier, with_words):
     def write(columns):
         counts.append(len(alive))
 
-    assert predict_windows(classifier, windows(), write, with_words=with_words, batch_size=4) == 80
+    shown = predictors.Shown(with_kept=with_words)
+    predictor = predictors.ClassPredictor(classifier, batch_size=4, shown=shown)
+
+    assert predict_windows(predictor, windows(), write) == 80
     assert len(counts) == 20 and max(counts) <= 3 * 4
 
 
@@ -450,7 +455,7 @@ def test_a_note_on_semicolons_says_that_the_output_has_commas(tmp_path, output, 
         if output is None
         else check_output(str(tmp_path / output), overwrite=False, source="-")
     )
-    log = comma_teller(target, notes.append)
+    log = note_commas(target, notes.append)
     file = io.BytesIO(b"text;id\ngood;1\nbad;2\n")
     options = Options(field="--{}")
     list(streams.read_windows(file, "csv", "in", columns=["text"], options=options, log=log))

@@ -8,11 +8,11 @@ import pytest
 
 from adapler_jax import heads
 from adapler_jax.inference.question_answerer import QuestionAnswerer
-from adapler_jax.serving.bulk import predict_file
 from adapler_jax.serving.prediction_files import OUTPUT_KINDS
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
+from tests.serving.requests import predict_file
 from tests.serving.test_bulk import read_rows
 
 PAIRS = [
@@ -85,7 +85,7 @@ def test_every_kind_of_output_holds_what_the_reader_answers(model, source, tmp_p
 def test_answers_are_explained_on_standard_output(model, source, capsys):
     notes = []
     predict_file(model, source=source, explain=True, batch_size=4, log=notes.append)
-    assert notes == ["words that the last layer ran on are marked in [brackets]"]
+    assert notes == ["words that the last layer ran on are highlighted in [brackets]"]
     paragraphs = capsys.readouterr().out.strip().split("\n\n")
     assert (
         len(paragraphs) == 4
@@ -121,7 +121,7 @@ def test_a_model_of_classes_has_no_answers_to_ask_for(tiny_classifier, source):
         (
             "in.txt",
             "film\n",
-            "answers questions, which text lines have not; give a table with the columns question",
+            "answers questions, which text lines do not have; give a table with the columns",
         ),
         (
             "in.csv",

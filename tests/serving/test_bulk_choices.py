@@ -8,12 +8,12 @@ import pytest
 
 from adapler_jax import heads
 from adapler_jax.inference.multiple_choice import MultipleChoice
-from adapler_jax.serving.bulk import predict_file
 from adapler_jax.serving.choice_columns import CHOICES
 from adapler_jax.serving.prediction_files import OUTPUT_KINDS
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
+from tests.serving.requests import predict_file
 from tests.serving.test_bulk import read_rows
 
 QUESTIONS = [
@@ -41,7 +41,7 @@ def _model(tmp_path_factory):
 
 @pytest.fixture(name="chosen", scope="module")
 def _chosen(model):
-    """The chooser's own answers; predictions take the same chooser, so that nothing is compiled twice."""
+    """Return the model's own predictions; files use the same model, which compiles once."""
     chooser, patch = MultipleChoice.load(model), pytest.MonkeyPatch()
     patch.setattr(MultipleChoice, "load", lambda *_, **options: chooser)
     yield chooser.choose_all(QUESTIONS, batch_size=4)
@@ -51,8 +51,8 @@ def _chosen(model):
 def json_file(tmp_path, options="options", article="article"):
     path = tmp_path / "in.jsonl"
     rows = (
-        {"id": place, "question": asked, article: text, options: texts}
-        for place, (asked, text, texts) in enumerate(QUESTIONS)
+        {"id": index, "question": asked, article: text, options: texts}
+        for index, (asked, text, texts) in enumerate(QUESTIONS)
     )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -135,7 +135,7 @@ def test_forms_of_options(form):
 def test_what_are_no_options_is_named(options):
     row = {"question": "asked", "article": "text", "options": options}
     with pytest.raises(
-        ValueError, match="in.csv: row 1 has .* as options; expected two options or more"
+        ValueError, match=r"in.csv: row 1 has .* as options; expected two options or more"
     ) as caught:
         CHOICES.read(row, tuple(row), "in.csv: row 1")
     assert len(str(caught.value)) < 300

@@ -1,5 +1,4 @@
-"""Columns of the input next to those of the predictions, and what spreadsheets and terminals make
-of them."""
+"""Columns of the input are copied next to predictions, without formulas or control characters."""
 
 import csv
 import datetime
@@ -13,8 +12,7 @@ import pytest
 
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.terminal import print_note
-from adapler_jax.serving import bulk, streams
-from adapler_jax.serving.bulk import predict_file
+from adapler_jax.serving import predictors, streams
 from adapler_jax.serving.copied_columns import (
     ALL,
     NONE,
@@ -23,9 +21,10 @@ from adapler_jax.serving.copied_columns import (
     as_text,
     parse_copy,
 )
-from adapler_jax.serving.marked_text import mark_all
+from adapler_jax.serving.highlight import highlight_predictions
 from adapler_jax.serving.prediction_files import OUTPUT_KINDS, escape_formula, text_writer
 from adapler_jax.serving.streams import Window, read_windows
+from tests.serving.requests import predict_file
 from tests.serving.test_bulk import NAMES, read_rows, read_table
 
 ROWS = [
@@ -38,7 +37,7 @@ ROWS = [
 def _loaded(tiny_classifier):
     """One classifier for all tests: nothing is compiled twice."""
     classifier, patch = Classifier.load(tiny_classifier), pytest.MonkeyPatch()
-    patch.setattr(bulk.Classifier, "load", lambda *_, **options: classifier)
+    patch.setattr(predictors.Classifier, "load", lambda *_, **options: classifier)
     yield classifier
     patch.undo()
 
@@ -136,7 +135,7 @@ def test_columns_that_are_not_there_are_named(tiny_classifier, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             run(tiny_classifier, tmp_path / "in.csv", copy=(name,))
-    with pytest.raises(ValueError, match="in.jsonl: unknown column 'idd'"):
+    with pytest.raises(ValueError, match=r"in.jsonl: unknown column 'idd'"):
         run(tiny_classifier, json_file(tmp_path), copy=("idd",))
 
 
@@ -219,7 +218,7 @@ def test_nothing_of_a_row_steers_the_terminal(tiny_classifier, tmp_path, capsys,
     )
     prediction = loaded.predict(["good film"])[0]
     evil = {"label": EVIL, "probabilities": dict.fromkeys(names, 0.3)}
-    print(mark_all([type(prediction)(**vars(prediction) | evil)], [EVIL]))
+    print(highlight_predictions([type(prediction)(**vars(prediction) | evil)], [EVIL]))
     print_note(f"{tmp_path}{EVIL} has no rows")
     captured = capsys.readouterr()
     for text in (captured.out, captured.err):

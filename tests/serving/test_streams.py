@@ -23,8 +23,8 @@ class Pipe(io.BytesIO):
 def write_bytes(kind, texts, column="text", pairs=None):
     """The bytes of an input with these texts; `pairs` is a second column, `reply`."""
     rows = [
-        {column: text} | ({"reply": pairs[place]} if pairs else {})
-        for place, text in enumerate(texts)
+        {column: text} | ({"reply": pairs[index]} if pairs else {})
+        for index, text in enumerate(texts)
     ]
     if kind == "txt":
         return "".join(text + "\n" for text in texts).encode()
@@ -94,13 +94,13 @@ def test_windows_keep_the_order_and_end_with_the_whole(kind, monkeypatch):
     texts = [f"text {number}" for number in range(8)]
     windows = list(read_windows(io.BytesIO(write_bytes(kind, texts)), kind, "in", usual=USUAL))
     assert [window.texts for window in windows] == [texts[:3], texts[3:6], texts[6:]]
-    shares = [window.share for window in windows]
+    shares = [window.fraction for window in windows]
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
 def test_a_pipe_has_no_share():
     (window,) = read_windows(Pipe(b"a\n"), "txt", "in")
-    assert window.share is None
+    assert window.fraction is None
 
 
 def test_long_texts_end_a_window_earlier(monkeypatch):
@@ -130,7 +130,7 @@ def test_tsv_quotes_around_whole_rows_are_plain():
     content = b'text\tlabel\n"good film\t1\na film\t2\n\nbad film"\t3\n'
     assert read("tsv", content) == ['"good film', "a film", 'bad film"']
     with pytest.raises(
-        ValueError, match="in: the row of line 2 holds whole rows .*; give the file by name"
+        ValueError, match=r"in: the row of line 2 holds whole rows .*; give the file by name"
     ):
         read("tsv", content, file=Pipe)
     assert read("tsv", b'text\tlabel\n"a\nb"\t1\nc\t2\n') == ["a\nb", "c"]
@@ -175,7 +175,7 @@ def test_a_task_of_pairs_has_no_other_columns():
     usual = usual_columns("qnli")
     with pytest.raises(
         ValueError,
-        match="in: unknown column 'question'; .*known: sentence, text; .* --column=FIRST,",
+        match=r"in: unknown column 'question'; .*known: sentence, text; .* --column=FIRST,",
     ):
         pick_columns(["sentence", "text"], (), usual, "in")
     assert pick_columns(["sentence", "text"], ["text"], usual, "in") == ("text",)
@@ -200,7 +200,7 @@ def test_a_column_that_is_there_twice_is_refused_where_it_is_wanted(kind):
 def test_a_missing_column_lists_those_that_there_are(kind):
     content = write_bytes(kind, ["a"], column="review", pairs=["b"])
     with pytest.raises(
-        ValueError, match="unknown column 'reviews'; did you mean 'review'.* known: review, reply"
+        ValueError, match=r"unknown column 'reviews'; did you mean 'review'.* known: review, reply"
     ):
         read(kind, content, columns=["reviews"])
     with pytest.raises(ValueError, match="Name it with --column; there are review, reply"):
@@ -245,5 +245,7 @@ def test_parquet_from_a_pipe_is_refused():
 def test_kinds_are_read_off_endings():
     assert kind_of("a.b/reviews.CSV", KINDS, advice="") == "csv"
     assert kind_of("reviews.json.gz", KINDS, advice="") == "json"
-    with pytest.raises(ValueError, match="unknown file kind 'jsn'; did you mean 'json'.*; name it"):
+    with pytest.raises(
+        ValueError, match=r"unknown file kind 'jsn'; did you mean 'json'.*; name it"
+    ):
         kind_of("reviews.jsn", KINDS, advice="name it")

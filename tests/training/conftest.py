@@ -1,4 +1,5 @@
-"""A whole run in miniature: a random 4-layer checkpoint, a tokenizer, a data file where the word decides the label."""
+"""A whole run in miniature: a random 4-layer checkpoint, a tokenizer, a data file where the word
+decides the label."""
 
 import itertools
 import json
@@ -64,7 +65,8 @@ def tiny_files(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_config(tiny_files):
-    """Builds the config of a run on the tiny files; keywords are "section.field" with dots as double underscores."""
+    """Builds the config of a run on the tiny files; keywords are "section.field" with dots as
+    double underscores."""
 
     def make(variant="", *, module=adapler_config, **changes):
         config = module.get_config(f"custom,{variant},debug" if variant else "custom,debug")
@@ -96,7 +98,8 @@ class Killed(BaseException):
 
 @pytest.fixture
 def killed_at_call(monkeypatch):
-    """Runs a function and raises at one of its writes, renames and removals; returns how many there were."""
+    """Runs a function and raises at one of its writes, renames and removals; returns how many
+    there were."""
 
     def run(kill, function):
         calls = []
@@ -125,7 +128,8 @@ def killed_at_call(monkeypatch):
 
 @pytest.fixture
 def run_killed_at(monkeypatch):
-    """A function that starts a run and goes on with it, killed each time: kills are pairs of a batch, counted over the
+    """A function that starts a run and goes on with it, killed each time: kills are pairs of a
+    batch, counted over the
     phases of that start, and how many phases are done by then, of `names` in their order."""
 
     def run_killed_once(config, workdir, step_of_kill):

@@ -103,7 +103,8 @@ def test_tasks_without_classes_have_none_to_balance(field):
 
 
 def test_both_fields_reach_the_training_step(make_config, tmp_path):
-    """Of 96 tiny texts the classes differ by a few: other losses, of balanced rows another number of steps."""
+    """Of 96 tiny texts the classes differ by a few: other losses, of balanced rows another number
+    of steps."""
     lines = {}
     fields = {
         "plain": {},

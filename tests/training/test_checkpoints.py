@@ -12,7 +12,8 @@ from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.steps import TrainState
 
 LIKE = {"w": jnp.zeros(3)}
-# Ranks of the epochs and how many are kept: better, worse and equal ones, a tie with an earlier one, one that is not.
+# Ranks of the epochs and how many are kept: better, worse and equal ones, a tie with an earlier
+# one, one that is not.
 RUNS = [
     ((0.5, 0.6), 1),
     ((0.5, 0.5), 1),
@@ -35,7 +36,8 @@ def state_at(step):
 
 
 def train(folder, ranks, num_checkpoints):
-    """Epochs as the loop saves them, from the last state; returns the best steps and what is restored."""
+    """Epochs as the loop saves them, from the last state; returns the best steps and what is
+    restored."""
     checkpoints, _ = open_at(folder, num_checkpoints)
     done = int(checkpoints.restore_last(state_at(0)).step)
     for step, rank in list(enumerate(ranks, start=1))[done:]:

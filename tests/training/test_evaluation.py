@@ -117,7 +117,7 @@ def test_one_model_is_scored_beside_dense(finished):
     with pytest.raises(ValueError, match="unknown split 'tests'"):
         evaluate_workdir(finished, log=silent, splits=["test", "tests"])
     with pytest.raises(
-        ValueError, match="no finished model 'trbert'; there are dense, adapler, adapt-1.2x"
+        ValueError, match=r"no finished model 'trbert'; there are dense, adapler, adapt-1.2x"
     ):
         evaluate_workdir(finished, log=silent, only="trbert")
 
@@ -225,7 +225,7 @@ def test_a_threshold_has_to_be_chosen_to_be_saved(finished):
     check_saving(finished, None, None)
     check_saving(finished, "adapler", "f1")
     with pytest.raises(
-        ValueError, match="--save_threshold=adapler has no threshold.*add --choose_threshold=f1"
+        ValueError, match=r"--save_threshold=adapler has no threshold.*add --choose_threshold=f1"
     ):
         check_saving(finished, "adapler", None)
     with pytest.raises(ValueError, match="no finished model 'trbert'; there are dense, adapler"):
@@ -366,6 +366,10 @@ def test_begun_phases_are_told(finished, tmp_path):
     ],
 )
 def test_interruptions_and_full_disks_end_in_one_line(error, code, line):
-    program = f"from adapler_jax.cli.console import run_command\ndef main(): raise {error}\nrun_command(main)"
+    program = (
+        "from adapler_jax.cli.console import run_command\n"
+        f"def main(): raise {error}\n"
+        "run_command(main)"
+    )
     done = run_python("-c", program)
     assert (done.returncode, done.stderr) == (code, line + "\n")

@@ -1,4 +1,5 @@
-"""A phase is closed, and opened again for more epochs, whole or not at all: killed at each step of it."""
+"""A phase is closed, and opened again for more epochs, whole or not at all: killed at each step of
+it."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,5 @@
-"""HotpotQA and WikiHop in miniature: from published files to answers, dense and with dropped tokens."""
+"""HotpotQA and WikiHop in miniature: from published files to answers, dense and with dropped
+tokens."""
 
 import dataclasses
 import json
@@ -28,7 +29,8 @@ NOTES = []
 
 
 def hotpot_item(number, rng):
-    """The answer is the word good or bad of the one sentence that has it, and to a question with `not` it is yes."""
+    """The answer is the word good or bad of the one sentence that has it, and to a question with
+    `not` it is yes."""
     word = ("good", "bad", "a")[number % 3]
     sentences = {("film", 0): "film", ("film", 1): "film", ("films", 0): "film"}
     fact = list(sentences)[int(rng.integers(3))]
@@ -49,7 +51,8 @@ def hotpot_item(number, rng):
 
 
 def wikihop_item(number, rng):
-    """The right candidate is the word that the query and a text have; the number makes queries different."""
+    """The right candidate is the word that the query and a text have; the number makes queries
+    different."""
     word = ("good", "bad")[int(rng.integers(2))]
     supports = [f"film {word}", "a film ." * int(rng.integers(6))]
     return {
@@ -63,7 +66,8 @@ def wikihop_item(number, rng):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A folder with a model whose vocabulary has the markers, and a folder of each task in its published form."""
+    """A folder with a model whose vocabulary has the markers, and a folder of each task in its
+    published form."""
     root = tmp_path_factory.mktemp("multihop")
     config = dataclasses.replace(ENCODER, vocab_size=len(WORDS) + 2, num_positions=32, **NO_DROPOUT)
     encoder, head = (

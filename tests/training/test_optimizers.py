@@ -179,7 +179,8 @@ def test_weight_decay_is_decoupled_and_scaled_by_each_rate():
 
 
 def test_one_norm_clips_weights_and_predictors_together():
-    """Gradients 3 and 4 become 0.6 and 0.8; an epsilon of 1 shows their size: 0.6 / 1.6 and 0.8 / 1.8."""
+    """Gradients 3 and 4 become 0.6 and 0.8; an epsilon of 1 shows their size: 0.6 / 1.6 and 0.8 /
+    1.8."""
     tree = {"head": {"kernel": jnp.zeros(1)}, "pruner": {"kernel": jnp.zeros(1)}}
     grads = {"head": {"kernel": jnp.array([3.0])}, "pruner": {"kernel": jnp.array([4.0])}}
     rates = RATES._replace(adam_epsilon=1.0, clip_norm=1.0)
@@ -216,7 +217,8 @@ def test_zero_gradients_move_nothing_without_decay():
 
 
 def test_adam_follows_its_moments_over_changing_gradients():
-    """Gradients 1 then -2: moments 0.1 * -2 + 0.9 * 0.1 and 0.001 * 4 + 0.999 * 0.001, corrected for two steps."""
+    """Gradients 1 then -2: moments 0.1 * -2 + 0.9 * 0.1 and 0.001 * 4 + 0.999 * 0.001, corrected
+    for two steps."""
     optimizer = threshold_optimizer(RATES, NUM_STEPS)
     tree = {"threshold_N": jnp.array([0.5])}
     state = optimizer.init(tree)

@@ -283,7 +283,8 @@ def test_a_claim_that_was_killed_can_be_made_again(make_config, workdirs):
 
 
 def test_the_pruner_has_the_options_of_the_config(make_config):
-    """Of the tiny trace below nothing was dropped: a share of 1, of which 0.3 count beyond a target of 0.7."""
+    """Of the tiny trace below nothing was dropped: a share of 1, of which 0.3 count beyond a
+    target of 0.7."""
     config = make_config(
         adapler__length_target=0.7, adapler__predictor_dim=3, adapler__initial_threshold=0.5
     )
@@ -375,7 +376,8 @@ def damage(path):
         ("run.json", "run.json is damaged .*restore it or give another --workdir"),
         (
             "data.json",
-            "data.json is damaged .*remove it and give the training command again; it costs no training",
+            "data.json is damaged .*remove it and give the training command again; it costs no "
+            "training",
         ),
         ("seconds.json", "seconds.json is damaged .*remove it; only the seconds are lost"),
         ("commands.txt", "commands.txt is damaged .*remove it; only the commands are lost"),
@@ -621,7 +623,8 @@ def test_a_model_that_is_not_fine_tuned_is_refused_with_the_reason():
     with pytest.raises(ValueError) as caught:
         check_finetuned(config, fresh, ("bad", "good"))
     assert str(caught.value) == (
-        "org/plain has no pooler and classifier for this task (the checkpoint has none; it needs the "
+        "org/plain has no pooler and classifier for this task (the checkpoint has none; it needs "
+        "the "
         "missing pooler), so there is nothing to take as fine-tuned; leave out ,finetuned "
         "(config.finetune.num_epochs=0), or give a model with a classifier of bad, good"
     )

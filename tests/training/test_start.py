@@ -1,4 +1,4 @@
-"""What a run keeps of the model that it starts from: names of classes, and the decision threshold."""
+"""A run keeps class names and the decision threshold of the model that it starts from."""
 
 import json
 

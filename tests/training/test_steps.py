@@ -49,7 +49,8 @@ def double_at(params, found):
 
 @functools.cache
 def jitted_step(steered=False, spread=0.0):
-    """One AdapLeR step; coefficients and slope are arguments, so that all tests share a compilation."""
+    """One AdapLeR step; coefficients and slope are arguments, so that all tests share a
+    compilation."""
 
     def run(state, batch, key, kl_coef, length_coef, slope_growth):
         num_traces[steered] += 1
@@ -185,7 +186,8 @@ def test_steered_thresholds_follow_the_batch_alone_and_weights_train_as_before()
     np.testing.assert_array_equal(thresholds["pruner/cls_ratio_N"], 1.0)
     assert_trees_equal(steered.threshold_state, start(params).threshold_state)
     for name, leaf in weights.items():
-        # Adam's first step is the sign of the gradient, which is noise where a gradient is zero in exact arithmetic.
+        # Adam's first step is the sign of the gradient, which is noise where a gradient is zero in
+        # exact arithmetic.
         if name not in ("encoder/layers/key/bias", "pruner/score/bias"):
             assert np.mean(np.abs(leaf - trained_weights[name]) < 1e-6) > 0.99, name
     for name, value in numbers.items():
@@ -235,7 +237,8 @@ def test_the_slope_is_that_of_the_step():
 
 @functools.cache
 def jitted_dense_step():
-    """A step of plain BERT without dropout, by plain descent at rate 1: it moves by the gradient itself."""
+    """A step of plain BERT without dropout, by plain descent at rate 1: it moves by the gradient
+    itself."""
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_dropout_prob=0.0)
     return jax.jit(
         make_train_step(
@@ -298,7 +301,8 @@ def test_filler_rows_do_not_change_a_step():
 
 
 def test_all_steps_of_one_shape_are_one_compilation():
-    """Those of the other tests too: no step, slope, length, key or optimizer state makes a new one."""
+    """Those of the other tests too: no step, slope, length, key or optimizer state makes a new
+    one."""
     state = init_state(PARAMS, PRUNER, MAIN, THRESHOLDS)
     for number, lengths in enumerate([(12, 7, 3, 1), (2, 2, 2, 2), (12, 12, 12, 12)]):
         state, _ = step(state, make_batch(lengths, seed=number), jax.random.key(number, impl="rbg"))

@@ -122,7 +122,7 @@ def test_distilbert_has_sizes_of_its_own_and_a_segment_of_zeros():
 def test_a_distilbert_with_the_tensors_of_a_bert_is_refused(prefix):
     tensors = {f"{prefix}encoder.layer.0.output.dense.bias": 0}
     with pytest.raises(
-        ValueError, match="model.safetensors: .*'distilbert', but the tensor .*encoder"
+        ValueError, match=r"model.safetensors: .*'distilbert', but the tensor .*encoder"
     ):
         bert_tensors(tensors, DISTILBERT, "model.safetensors")
 

@@ -1,4 +1,4 @@
-"""Against transformers.BertModel, both ways: it wrote the checkpoint that we read, it reads the model that we saved."""
+"""transformers.BertModel and this library read each other's models with equal results."""
 
 import json
 
@@ -103,9 +103,7 @@ def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
     model.save_pretrained(tmp_path)
     loaded = load_pretrained(tmp_path, KEY)
     token_BL, segment_BL, valid_BL = make_inputs(1)
-    token_BL = np.where(
-        token_BL == 1, 2, token_BL
-    )  # RoBERTa's padding, which may not stand in a text
+    token_BL = np.where(token_BL == 1, 2, token_BL)  # RoBERTa's padding, which no text may contain
     token_BL = np.where(valid_BL, token_BL, 1)
     assert loaded.config.num_positions == 12 and loaded.config.num_segments == 1
     hidden_BLD = encode(
@@ -129,7 +127,7 @@ def test_encoders_of_the_family_equal_pytorch(tmp_path, kind):
         assert loaded.notes == ()
     if kind.endswith("MaskedLM"):
         assert any(note.startswith("ignored: ") for note in loaded.notes)
-    # What we save of it is the same encoder to PyTorch too: a DistilBERT where it was one, else a BERT.
+    # PyTorch computes the same with our saved model: a DistilBERT if it was one, else a BERT.
     save_model(tmp_path / "ours", loaded.params, loaded.config)
     back = load_model(tmp_path / "ours")
     assert back.config == loaded.config

@@ -1,4 +1,4 @@
-"""config.json: what is read, and what is refused by name."""
+"""config.json gives the sizes of an encoder, and an unsupported field is named."""
 
 import dataclasses
 
@@ -107,7 +107,7 @@ def test_all_problems_of_a_config_come_in_one_error():
 
 
 def test_missing_or_damaged_config_is_named(tmp_path):
-    with pytest.raises(ValueError, match="config.json does not exist"):
+    with pytest.raises(ValueError, match=r"config.json does not exist"):
         read_config(tmp_path)
     for content, message in (
         (b"{", "not valid JSON"),

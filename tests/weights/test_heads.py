@@ -38,7 +38,7 @@ HEAD_TENSORS = {
 
 
 def make_params(head, seed=0):
-    """Random numbers in the shapes of a whole tree, drawn by NumPy because that compiles nothing."""
+    """Return random numbers in the shapes of a whole tree; NumPy compiles nothing."""
     shapes = {
         "encoder": jax.eval_shape(lambda: init_encoder(KEY, CONFIG)),
         "head": jax.eval_shape(lambda: head.init(KEY, CONFIG, 1)),
@@ -55,7 +55,7 @@ def assert_same_params(first, second):
 
 @pytest.fixture
 def encoder_tensors(tensors):
-    """Those of the tiny checkpoint without pooler and classifier."""
+    """Return the tensors of the tiny checkpoint without pooler and classifier."""
     return {
         name: x for name, x in tensors.items() if not name.startswith(("bert.pooler", "classifier"))
     }

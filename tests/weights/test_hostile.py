@@ -1,4 +1,4 @@
-"""Folders of strangers: what is no model ends in one line that names the file; files elsewhere are not read."""
+"""A folder that is no model ends in one line that names the file; no other file is read."""
 
 import json
 import pathlib
@@ -341,9 +341,10 @@ def in_family(raw, tensors, family):
     }
     names = {}
     for name, value in tensors.items():
+        renamed = name
         for part, other in parts.items():
-            name = name.replace(part, other)
-        names[name] = value
+            renamed = renamed.replace(part, other)
+        names[renamed] = value
     del names["distilbert.embeddings.token_type_embeddings.weight"]
     return {
         "model_type": "distilbert",
@@ -499,7 +500,7 @@ def test_messages_are_one_printable_line_of_bounded_length():
     long = bounded("x" * 5000 + "the advice")
     assert len(long) == MAX_MESSAGE and long.endswith("the advice")
     assert listed(["a", "b", "c"], limit=4) == "a, b, and 1 more"
-    with pytest.raises(OSError, match="^.Errno 2. a b") as caught, bounded_errors():
+    with pytest.raises(OSError, match=r"^.Errno 2. a b") as caught, bounded_errors():
         raise FileNotFoundError(2, "a\nb")
     assert caught.value.errno == 2 and isinstance(caught.value, FileNotFoundError)
 

@@ -8,7 +8,7 @@ from adapler_jax.weights.hub import resolve_model
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    """Records the patterns asked for; a download puts a PyTorch file in place once it is asked for."""
+    """Record the requested patterns; a download makes a PyTorch file on request."""
     found = []
 
     def snapshot_download(name, allow_patterns):

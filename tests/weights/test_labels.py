@@ -89,7 +89,7 @@ def test_rows_follow_the_names(own, wanted, rows, note):
     [
         (("bad", "good"), ("0", "1"), ("bad", "good")),
         (("0", "1"), ("0", "1"), ("0", "1")),
-        (("0", "1"), ("False", "True"), ("0", "1")),  # runs of before
+        (("0", "1"), ("False", "True"), ("0", "1")),  # runs of release 0.1
         (("False", "True"), ("False", "True"), ("False", "True")),
         (("0", "1"), ("a", "b"), ("a", "b")),
         (("bad", "good"), ("0", "1", "2"), ("0", "1", "2")),
@@ -104,7 +104,7 @@ def load(write_checkpoint, raw_config, tensors, *, names, wanted, changes=None, 
     labels = (
         {}
         if names is None
-        else {"id2label": {str(place): name for place, name in enumerate(names)}}
+        else {"id2label": {str(index): name for index, name in enumerate(names)}}
     )
     raw = (
         {key: value for key, value in raw_config.items() if key != "id2label"}
@@ -124,7 +124,8 @@ def test_weights_and_biases_are_permuted_together(write_checkpoint, raw_config, 
     assert loaded.class_names == ("a", "b", "c") and loaded.fresh == {}
     (note,) = loaded.notes
     assert note == (
-        "the classifier's rows were put into the data's order a, b, c by name; the checkpoint has b, c, a"
+        "the classifier's rows were put into the data's order a, b, c by name; "
+        "the checkpoint has b, c, a"
     )
 
 
@@ -204,7 +205,8 @@ def test_other_kinds_of_problems_are_refused_with_the_way_out(
 ):
     changes = {"problem_type": kind}
     with pytest.raises(
-        ValueError, match="config.json: .*problem_type is .*heads classification, span.*reinit_head"
+        ValueError,
+        match=r"config.json: .*problem_type is .*heads classification, span.*reinit_head",
     ):
         load(
             write_checkpoint,
@@ -296,6 +298,6 @@ def test_arguments_that_contradict_each_other_are_refused(write_checkpoint, tens
         with pytest.raises(ValueError, match="expected one name for each"):
             load_pretrained(directory, KEY, **options)
     with pytest.raises(
-        ValueError, match="1000000000 positions are asked for; expected at most 65536"
+        ValueError, match="1000000000 positions are requested; expected at most 65536"
     ):
         load_pretrained(directory, KEY, num_positions=10**9)

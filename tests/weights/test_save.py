@@ -16,7 +16,7 @@ from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.heads import init_classifier
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.types import EncoderConfig
-from adapler_jax.weights import save
+from adapler_jax.weights import section
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 
@@ -35,7 +35,7 @@ NAMES = ("bad", "so-so", "good")
 
 
 def make_params(seed=0, *, with_predictors=True):
-    """Random numbers in the shapes of a whole tree, drawn by NumPy because that compiles nothing."""
+    """Return random numbers in the shapes of a whole tree; NumPy compiles nothing."""
     pruner = {
         "hidden": {"kernel": np.empty((4, 16, 5)), "bias": np.empty((4, 5))},
         "score": {"kernel": np.empty((4, 5, 1)), "bias": np.empty((4, 1))},
@@ -187,7 +187,7 @@ def test_full_disk_keeps_the_previous_model(tmp_path, monkeypatch):
 
     monkeypatch.setattr(safetensors.numpy, "save_file", save_file)
     with pytest.raises(
-        OSError, match="was not saved in .*model; what was there is intact: .*No space left"
+        OSError, match=r"was not saved in .*model; its previous content is intact: .*No space left"
     ):
         save_model(directory, make_params(1), CONFIG, pruner_name="adapler")
     assert_same_params(load_model(directory).params, first)
@@ -209,10 +209,10 @@ def test_error_of_the_tokenizer_is_reported_as_the_disk_error_it_is(tmp_path):
         def save_pretrained(self, directory):
             raise Exception(
                 "No space left on device (os error 28)"
-            )  # what the tokenizers package raises
+            )  # the tokenizers package raises this
 
     with pytest.raises(
-        OSError, match="was not saved in .*the tokenizer cannot be written: No space left"
+        OSError, match=r"was not saved in .*the tokenizer cannot be written: No space left"
     ):
         save_model(
             tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", tokenizer=Tokenizer()
@@ -223,7 +223,7 @@ def test_error_of_the_tokenizer_is_reported_as_the_disk_error_it_is(tmp_path):
 def test_kill_while_writing_keeps_the_previous_model_and_the_next_save_cleans_up(tmp_path):
     first, second = make_params(0), make_params(1)
     directory = save_model(tmp_path / "model", first, CONFIG, pruner_name="adapler")
-    partial = tmp_path / ".model.partial"  # what a killed writer leaves behind
+    partial = tmp_path / ".model.partial"  # left by a killed writer
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half a file")
     assert_same_params(load_model(directory).params, first)
@@ -285,7 +285,7 @@ def test_directories_of_others_are_not_replaced(tmp_path, write_checkpoint, tens
 def test_params_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="pruner/hidden/kernel: unexpected"):
         save_model(tmp_path / "model", make_params(), CONFIG, pruner_name="keep_all")
-    with pytest.raises(ValueError, match="class_names .* do not fit a classifier of 3 classes"):
+    with pytest.raises(ValueError, match=r"class_names .* do not fit a classifier of 3 classes"):
         save_model(
             tmp_path / "model", make_params(), CONFIG, pruner_name="adapler", class_names=("a", "b")
         )
@@ -305,7 +305,7 @@ def test_params_that_do_not_fit_are_refused_before_anything_is_written(tmp_path)
 def test_damaged_or_foreign_directories_are_refused_by_load_model(
     tmp_path, write_checkpoint, tensors
 ):
-    with pytest.raises(ValueError, match="config.json does not exist"):
+    with pytest.raises(ValueError, match=r"config.json does not exist"):
         load_model(tmp_path / "nothing")
     with pytest.raises(ValueError, match="not a saved model; start from it with load_pretrained"):
         load_model(write_checkpoint(tensors))
@@ -313,22 +313,22 @@ def test_damaged_or_foreign_directories_are_refused_by_load_model(
     weights_path, config_path = directory / "model.safetensors", directory / "config.json"
     data = weights_path.read_bytes()
     weights_path.write_bytes(data[:-100])
-    with pytest.raises(ValueError, match="model.safetensors .* is truncated or corrupt"):
+    with pytest.raises(ValueError, match=r"model.safetensors .* is truncated or corrupt"):
         load_model(directory)
     weights_path.unlink()
     with pytest.raises(
-        ValueError, match="model.safetensors does not exist; the model directory is incomplete"
+        ValueError, match=r"model.safetensors does not exist; the model directory is incomplete"
     ):
         load_model(directory)
     raw = json.loads(config_path.read_text())
     for change, message in (
-        ({"format": save.FORMAT + 1}, "this release reads"),
+        ({"format": section.FORMAT + 1}, "this release reads"),
         ({"task": ...}, "lacks task"),
     ):
-        section = {
+        changed = {
             key: value for key, value in (raw["adapler_jax"] | change).items() if value is not ...
         }
-        config_path.write_text(json.dumps(raw | {"adapler_jax": section}))
+        config_path.write_text(json.dumps(raw | {"adapler_jax": changed}))
         with pytest.raises(ValueError, match=message):
             load_model(directory)
 

@@ -38,7 +38,7 @@ def params(write_checkpoint, tensors):
 
 
 def one_segment(params):
-    """The same with the first row of the segment table only."""
+    """Return the parameters with the first row of the segment table only."""
     embeddings = params["encoder"]["embeddings"]
     embeddings = embeddings | {"segment": embeddings["segment"][:1]}
     return params | {"encoder": params["encoder"] | {"embeddings": embeddings}}
@@ -83,7 +83,7 @@ def test_the_tokenizers_settings_say_how_the_model_reads_texts(tmp_path, params)
             / "tokenizer_config.json"
         )["model_max_length"]
         == 12
-    )  # as many as there are positions
+    )  # the number of positions
 
 
 def test_models_without_segments_are_given_none(tmp_path, params):

@@ -1,4 +1,4 @@
-"""A saved folder is the same thing to transformers: it answers as Classifier, QuestionAnswerer and MultipleChoice do."""
+"""transformers predicts with a saved folder as this library does."""
 
 import json
 
@@ -91,7 +91,7 @@ def make_tokenizer(kind):
 
 
 def start(folder, family, kind):
-    """Write a random checkpoint of a family with a tokenizer, as its users publish it; return the folder."""
+    """Write a random checkpoint of a family with a tokenizer; return the folder."""
     prefix, tokenizer_kind, changes = FAMILIES[family]
     core, special = make_tokenizer(tokenizer_kind)
     torch.manual_seed(5)
@@ -110,7 +110,7 @@ def start(folder, family, kind):
 
 
 def save(folder, family, kind, head=CLASSIFICATION, **changes):
-    """Start from a random checkpoint, and save what is loaded; the segments get numbers, as training gives them."""
+    """Load a random checkpoint, give its segments random numbers, and save it."""
     source = start(folder / "start", family, kind)
     names = NAMES if head is CLASSIFICATION else None
     loaded = load_pretrained(source, jax.random.key(0), class_names=names, head=head)
@@ -130,7 +130,7 @@ def save(folder, family, kind, head=CLASSIFICATION, **changes):
 
 
 def probabilities(model, tokenizer, texts):
-    """Return what transformers makes of texts, or pairs of texts."""
+    """Return the output of transformers for texts, or pairs of texts."""
     firsts, seconds = list(zip(*texts)) if isinstance(texts[0], tuple) else (texts, None)
     inputs = tokenizer(
         list(firsts),
@@ -223,7 +223,7 @@ def test_chosen_options_are_those_of_transformers(tmp_path, family):
     ours = MultipleChoice.load(directory, driver="masked")
     model = transformers.AutoModelForMultipleChoice.from_pretrained(directory).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    # Of as many tokens: the article is cut by the longer option of a question, there for each alone.
+    # Options of equal length: ours truncates the article by the longer one, transformers by each.
     question, article, options = (
         "is",
         "the plot is thin and the cast is good",

@@ -106,7 +106,7 @@ def test_integer_tensors_are_refused():
     tensors = to_tensors(encoder_tree(), ENCODER_RULES, SIZES)
     tensors["bert.embeddings.LayerNorm.bias"] = np.zeros(16, np.int8)
     with pytest.raises(
-        ValueError, match="LayerNorm.bias: expected floating point numbers, found int8"
+        ValueError, match=r"LayerNorm.bias: expected floating point numbers, found int8"
     ):
         check_tensors(tensors, ENCODER_RULES, SIZES, "model.safetensors")
 
@@ -131,7 +131,7 @@ def test_names_have_one_canonical_form(name, expected):
 def test_one_tensor_under_two_names_is_refused():
     with pytest.raises(
         ValueError,
-        match="pooler.dense.bias twice: as pooler.dense.bias and as bert.pooler.dense.bias",
+        match=r"pooler.dense.bias twice: as pooler.dense.bias and as bert.pooler.dense.bias",
     ):
         canonicalize({"pooler.dense.bias": 0, "bert.pooler.dense.bias": 1}, "model.safetensors")
 

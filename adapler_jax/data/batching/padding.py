@@ -84,14 +84,16 @@ def pad_batch(
     label_B = np.zeros(batch_size, np.int32)
     label_B[:num_rows] = 0 if labels is None else labels
     slots = {name: _pad_slots(rows, batch_size) for name, rows in (head_slots or {}).items()}
-    return Batch(
-        token_BL=_pad_rows(token_rows, (batch_size, length), np.int32),
-        segment_BL=_pad_rows(segment_rows or (), (batch_size, length), np.int32),
-        valid_BL=np.arange(length) < count_B[:, None],
-        label_B=label_B,
-        example_id_B=example_id_B,
-        head_slots=slots or None,
-    )
+    # Batch declares JAX arrays; the data side fills it with NumPy arrays.
+    arrays: dict[str, Any] = {
+        "token_BL": _pad_rows(token_rows, (batch_size, length), np.int32),
+        "segment_BL": _pad_rows(segment_rows or (), (batch_size, length), np.int32),
+        "valid_BL": np.arange(length) < count_B[:, None],
+        "label_B": label_B,
+        "example_id_B": example_id_B,
+        "head_slots": slots or None,
+    }
+    return Batch(**arrays)
 
 
 def _pad_slots(slots: np.ndarray, batch_size: int) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Rows of questions in the public forms of SQuAD, MRQA and TriviaQA, a row at a time, from files and data sets."""
+"""Read rows of questions in the public forms of SQuAD, MRQA and TriviaQA, one row at a time."""
 
 import functools
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from adapler_jax.data.qa.json_questions import check_object
 from adapler_jax.data.sources.compression import Source, inner_path, open_source
 from adapler_jax.data.sources.encodings import TextReader
 from adapler_jax.data.sources.files import files_by_split, resolve_path, split_name
@@ -23,14 +24,14 @@ from adapler_jax.io.messages import explain_unknown, shown
 
 ENDINGS = json_endings()
 _FIRST_KEY = re.compile(r'"(data|paragraphs|qas|header|context|question)"\s*:', re.IGNORECASE)
-_VERSION = re.compile(r"[_-]v[\d.]+$")  # of train-v1.1, no part of the split's name
+_VERSION = re.compile(r"[_-]v[\d.]+$")  # `train-v1.1` is the split `train`
 
 Row = Mapping
-Rows = Iterable[tuple[str, Row]]  # with the place of each, for messages
+Rows = Iterable[tuple[str, Row]]  # with the location of each row, for messages
 
 
 def open_rows(source: str) -> dict[str, Callable[[], Rows]]:
-    """Return a reader of rows for every split of a source, as `stream_questions` describes it.
+    """Return a reader of rows for every split of a source of `stream_questions`.
 
     Raises:
       ValueError: the source is unknown or missing.
@@ -49,18 +50,18 @@ def open_rows(source: str) -> dict[str, Callable[[], Rows]]:
 
 def _find_files(name: str) -> dict[str, pathlib.Path]:
     """Find the file, or the files of the folder, by split."""
-    place = resolve_path(name)
-    if place.is_file():
-        return {_split_of(place) or "train": place}
+    path = resolve_path(name)
+    if path.is_file():
+        return {_split_of(path) or "train": path}
     return files_by_split(
-        place,
+        path,
         lambda file: _split_of(file) if file.name.endswith(ENDINGS) else None,
         endings=ENDINGS,
     )
 
 
 def _split_of(path: pathlib.Path) -> str | None:
-    """Read the split off a file's name: train of train-v1.1.json, validation of dev.jsonl.gz."""
+    """Return the split in a file's name: train-v1.1.json is train, dev.jsonl.gz is validation."""
     ending = next((ending for ending in ENDINGS if path.name.endswith(ending)), path.suffix)
     return split_name(_VERSION.sub("", path.name.removesuffix(ending)))
 
@@ -75,7 +76,7 @@ def _file_rows(path: pathlib.Path) -> Rows:
 
 
 def _items(source: Source, *, is_lines: bool) -> Iterator[LocatedItem]:
-    """Yield the values of JSON lines, of one list, or of the list that an object has as its `data`."""
+    """Yield the values of JSON lines, of one list, or of the list `data` of an object."""
     where = source.where
     if not is_lines:
         text = TextReader(source.open(), where)
@@ -83,56 +84,54 @@ def _items(source: Source, *, is_lines: bool) -> Iterator[LocatedItem]:
         key = _FIRST_KEY.search(head)
         start = LIST_START.match(head, key.end() if key and key[1].lower() == "data" else 0)
         if start:
-            rest, place = yield from list_items(text, head, start.end(), where)
-            check_end(rest[place:] + text.read(), where, in_object=start.start() > 0)
+            rest, offset = yield from list_items(text, head, start.end(), where)
+            check_end(rest[offset:] + text.read(), where, in_object=start.start() > 0)
             return
     yield from line_items(source.open(), where)
 
 
 def _flatten(item, where: str, evidence: pathlib.Path, *, depth: int = 0) -> Rows:
-    """Yield the questions inside of an article, a paragraph or a line; its fields say the form."""
-    if not isinstance(item, Mapping):
-        raise ValueError(f"{where} is {type(item).__name__}; expected an object with named fields")
+    """Yield the questions of an article, a paragraph or a line, whose fields show its form."""
+    check_object(item, where)
     if "paragraphs" in item:
         if depth:
             raise ValueError(
                 f"{where} has paragraphs inside of a paragraph; expected 'qas', as SQuAD has it"
             )
-        for place, paragraph in _numbered(item["paragraphs"], f"{where}, paragraph"):
-            yield from _flatten(paragraph, place, evidence, depth=1)
+        for location, paragraph in _numbered(item["paragraphs"], f"{where}, paragraph"):
+            yield from _flatten(paragraph, location, evidence, depth=1)
     elif "qas" in item:
-        for place, row in _numbered(item["qas"], f"{where}, question"):
-            yield place, {"context": item.get("context"), **row}
+        for location, row in _numbered(item["qas"], f"{where}, question"):
+            yield location, {"context": item.get("context"), **row}
     elif "QuestionId" in item:
         yield from _trivia_rows(item, where, evidence)
     elif "header" not in item:
-        yield from expand_columns(item, where)
+        for location, value in expand_columns(item, where):
+            yield location, check_object(value, location)
 
 
 def _numbered(items, where: str) -> Iterator[tuple[str, Row]]:
-    """Yield objects with their places."""
+    """Yield objects with their locations."""
     for number, item in enumerate(items if isinstance(items, list) else [items], start=1):
-        if not isinstance(item, Mapping):
-            raise ValueError(
-                f"{where} {number} is {type(item).__name__}; expected an object with named fields"
-            )
-        yield f"{where} {number}", item
+        location = f"{where} {number}"
+        yield location, check_object(item, location)
 
 
 def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
-    """Yield a row for every document of a question as TriviaQA publishes it."""
+    """Yield a row for every document of a question in TriviaQA's published form."""
     answer = item.get("Answer") or {}
     aliases = answer.get("Aliases") or [] if isinstance(answer, Mapping) else None
     if not isinstance(aliases, list):
         raise ValueError(
-            f"{where} has {shown(answer)} as 'Answer'; expected an object with 'Aliases' and 'Value'"
+            f"{where} has {shown(answer)} as 'Answer'; "
+            "expected an object with 'Aliases' and 'Value'"
         )
     aliases = [*aliases, *filter(None, [answer.get("Value")])]
     for field, folder in (("EntityPages", "wikipedia"), ("SearchResults", "web")):
-        for place, page in _numbered(item.get(field) or [], f"{where}, {field}"):
+        for location, page in _numbered(item.get(field) or [], f"{where}, {field}"):
             if "Filename" in page:
-                check_inside(evidence, folder, place)  # a link of the folder itself
-                path = check_inside(evidence / folder, page["Filename"], place)
+                check_inside(evidence, folder, location)  # the folder itself may be a link
+                path = check_inside(evidence / folder, page["Filename"], location)
                 row = {
                     "id": f"{item['QuestionId']}--{page['Filename']}",
                     "question": item.get("Question"),
@@ -141,25 +140,24 @@ def _trivia_rows(item: Row, where: str, evidence: pathlib.Path) -> Rows:
 
 
 def tfds_rows(rows: Iterable[Mapping], where: str) -> Rows:
-    """Yield the rows of tensorflow-datasets in the fields of the files."""
-    for number, row in enumerate(rows, start=1):
-        row, place = to_python(row), f"{where}: row {number}"
+    """Yield the rows of tensorflow-datasets with the fields of the files."""
+    for number, item in enumerate(rows, start=1):
+        row, location = to_python(item), f"{where}: row {number}"
         if "question_id" not in row:
-            yield place, row | _detected(row)
+            yield location, row | _detected(row)
             continue
         aliases = [*row["answer"]["aliases"], *{row["answer"]["value"]} - {"", "<unk>"}]
         for pages, text in (("entity_pages", "wiki_context"), ("search_results", "search_context")):
             for name, context in zip(row[pages]["filename"], row[pages][text], strict=True):
                 fields = {"question": row["question"], "context": context, "aliases": aliases}
-                yield place, {"id": f"{row['question_id']}--{name}", **fields}
+                yield location, {"id": f"{row['question_id']}--{name}", **fields}
 
 
 def _detected(row: Row) -> Row:
-    """Turn MRQA's columns of starts and ends, a list for each detected answer, into the spans of each."""
+    """Convert MRQA's columns of starts and ends to a list of spans for each detected answer."""
     if "detected_answers" not in row:
         return {}
     texts, spans = row["detected_answers"]["text"], row["detected_answers"]["char_spans"]
-    spans = [
-        list(zip(*places, strict=True)) for places in zip(spans["start"], spans["end"], strict=True)
-    ]
+    columns = zip(spans["start"], spans["end"], strict=True)
+    spans = [list(zip(starts, ends, strict=True)) for starts, ends in columns]
     return {"detected_answers": {"text": texts, "char_spans": spans}}

@@ -13,7 +13,10 @@ from tokenizers import Tokenizer
 
 from adapler_jax.data.qa.hotpot import stream_hotpot
 from adapler_jax.data.qa.json_questions import json_question_splits
-from adapler_jax.data.qa.multiple_choice import multiple_choice_splits, stream_multiple_choice
+from adapler_jax.data.qa.multiple_choice_files import (
+    multiple_choice_splits,
+    stream_multiple_choice,
+)
 from adapler_jax.data.qa.questions import ReadStats, question_splits, stream_questions
 from adapler_jax.data.qa.splits import QAKind, Split, load_split
 from adapler_jax.data.qa.wikihop import stream_wikihop

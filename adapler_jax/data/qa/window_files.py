@@ -1,4 +1,4 @@
-"""Windows and questions in folders, written as a stream and read as memory maps."""
+"""Store windows and questions in folders, written as a stream and opened as memory maps."""
 
 import contextlib
 import dataclasses
@@ -8,9 +8,8 @@ import operator
 import os
 import pathlib
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -18,10 +17,11 @@ from tokenizers import Tokenizer
 from adapler_jax.data.batching.ragged import Ragged
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.windows import Windows
-from adapler_jax.io.atomic_files import digest_of, flush_file, flush_names
+from adapler_jax.io.atomic_directories import atomic_directory
+from adapler_jax.io.atomic_files import digest_of
 
 _FORMAT = 1  # raise it when the files, or the windows of a question, change
-_MARKER = "complete.json"  # the last file of a folder, with the sizes and digests of the others
+_MARKER = "complete.json"  # written last, with the sizes and digests of all other files
 _WINDOW_FILES = {
     "tokens.bin": np.int32,
     "segments.bin": np.int8,
@@ -33,27 +33,23 @@ _WINDOW_FILES = {
     "question.bin": np.int32,
     "span_RA2.bin": np.int32,
 }
-_PARTIAL = ".partial"  # ends the name of a folder that is being written
-_LINES, _PLACES = (
-    "questions.jsonl",
-    "places.bin",
-)  # places: the byte where each line starts, and the end of the last
+_LINES = "questions.jsonl"
+_OFFSETS = "places.bin"  # int64 [questions + 1], first byte of each line, and the end of the last
 
 
 def windows_key(questions: Iterable[Question], core: Tokenizer, **settings: int) -> str:
-    """Hash questions, tokenizer and the settings of `iter_windows`: 32 hexadecimal digits to name a cache by."""
+    """Hash questions, tokenizer and the settings of `iter_windows`.
+
+    Returns:
+      32 hexadecimal digits, the key of a cache.
+    """
     state = json.loads(core.to_str())
-    for setting in (
-        "truncation",
-        "padding",
-    ):  # left behind by the last call, no part of the content
+    # The last call of the tokenizer sets these two, so they are not part of its content.
+    for setting in ("truncation", "padding"):
         state.pop(setting, None)
-    content = [
-        _FORMAT,
-        sorted(settings.items()),
-        state,
-        *["split_special_tokens"] * core.encode_special_tokens,
-    ]
+    content = [_FORMAT, sorted(settings.items()), state]
+    if core.encode_special_tokens:
+        content.append("split_special_tokens")
     digest = hashlib.sha256(json.dumps(content).encode())
     for question in questions:
         digest.update(_line(question))
@@ -61,77 +57,82 @@ def windows_key(questions: Iterable[Question], core: Tokenizer, **settings: int)
 
 
 def store_windows(chunks: Iterable[Windows], directory: str | os.PathLike) -> Windows:
-    """Write the chunks of `iter_windows` one by one; the folder is there, or replaced, when all are written.
+    """Write the chunks of `iter_windows` one by one.
+
+    The folder appears, or is replaced, after the last chunk.
 
     Returns:
-      The windows, as `open_windows` gives them.
+      The windows, opened by `open_windows`.
 
     Raises:
-      ValueError: there are none, or the folder holds files of others.
+      ValueError: there are no windows, or the folder holds other files.
     """
     with (
         _new_folder(pathlib.Path(directory), {*_WINDOW_FILES}) as folder,
         contextlib.ExitStack() as stack,
     ):
         files = {name: stack.enter_context(open(folder / name, "wb")) for name in _WINDOW_FILES}
-        ends = np.zeros(2, np.int64)  # of the rows so far, in tokens and in tokens of the texts
+        num_tokens = num_context_tokens = 0
         for chunk in chunks:
-            _append(files, chunk, ends)
-        if not ends[0]:
+            arrays = _arrays_of(chunk, num_tokens, num_context_tokens)
+            for name, values in arrays.items():
+                files[name].write(np.ascontiguousarray(values, _WINDOW_FILES[name]).data)
+            num_tokens += len(chunk.tokens.values)
+            num_context_tokens += len(chunk.starts.values)
+        if not num_tokens:
             raise ValueError("there are no windows to store; give at least one question")
     return open_windows(directory)
 
 
-def _append(files: dict[str, BinaryIO], windows: Windows, ends: np.ndarray) -> None:
-    """Write a chunk behind the others and move the ends."""
-    offsets, part_offsets = windows.tokens.offsets, windows.starts.offsets
-    arrays = {
+def _arrays_of(windows: Windows, num_tokens: int, num_context_tokens: int) -> dict[str, np.ndarray]:
+    """Return the arrays to append to each file, after so many tokens of earlier chunks."""
+    first = 1 if num_tokens else 0  # the first offset is the last one of the chunk before
+    return {
         "tokens.bin": windows.tokens.values,
         "segments.bin": windows.segments.values,
-        "offsets.bin": offsets[1 if ends[0] else 0 :] + ends[0],
+        "offsets.bin": windows.tokens.offsets[first:] + num_tokens,
         "context_first.bin": windows.context_first,
         "starts.bin": windows.starts.values,
         "ends.bin": windows.ends.values,
-        "part_offsets.bin": part_offsets[1 if ends[0] else 0 :] + ends[1],
+        "part_offsets.bin": windows.starts.offsets[first:] + num_context_tokens,
         "question.bin": windows.question,
         "span_RA2.bin": windows.span_RA2,
     }
-    for name, values in arrays.items():
-        files[name].write(np.ascontiguousarray(values, _WINDOW_FILES[name]))
-    ends += offsets[-1], part_offsets[-1]
 
 
 def open_windows(directory: str | os.PathLike) -> Windows:
-    """Open what `store_windows` wrote, as memory maps.
+    """Open the windows that `store_windows` wrote, as memory maps.
 
     Raises:
-      ValueError: it is not there, or not whole; store it again.
+      ValueError: the folder is missing or incomplete; store it again.
     """
     directory = pathlib.Path(directory)
-    _check_whole(directory, {*_WINDOW_FILES}, "windows")
+    _check_complete(directory, {*_WINDOW_FILES}, "windows")
     found = {
         name.removesuffix(".bin"): _map(directory / name, kind)
         for name, kind in _WINDOW_FILES.items()
     }
-    rows, parts = found["offsets"], found["part_offsets"]
+    offsets, part_offsets = found["offsets"], found["part_offsets"]
     return Windows(
-        tokens=Ragged(found["tokens"], rows),
-        segments=Ragged(found["segments"], rows),
+        tokens=Ragged(found["tokens"], offsets),
+        segments=Ragged(found["segments"], offsets),
         context_first=found["context_first"],
-        starts=Ragged(found["starts"], parts),
-        ends=Ragged(found["ends"], parts),
+        starts=Ragged(found["starts"], part_offsets),
+        ends=Ragged(found["ends"], part_offsets),
         question=found["question"],
-        span_RA2=found["span_RA2"].reshape(len(rows) - 1, -1, 2),
+        span_RA2=found["span_RA2"].reshape(len(offsets) - 1, -1, 2),
     )
 
 
 def store_questions(
     questions: Iterable[Question], directory: str | os.PathLike
 ) -> "StoredQuestions":
-    """Write questions to a folder, which is there, or replaced, when all are written; return them.
+    """Write questions to a folder and return them.
+
+    The folder appears, or is replaced, after the last question.
 
     Raises:
-      ValueError: the folder holds files of others.
+      ValueError: the folder holds other files.
     """
     for _ in tee_questions(questions, directory):
         pass
@@ -141,104 +142,95 @@ def store_questions(
 def tee_questions(
     questions: Iterable[Question], directory: str | os.PathLike
 ) -> Iterator[Question]:
-    """Pass questions on and write them as `store_questions` does, once the last was taken.
+    """Yield questions and write them to a folder, which appears after the last question.
 
     Raises:
-      ValueError: the folder holds files of others.
+      ValueError: the folder holds other files.
     """
-    with _new_folder(pathlib.Path(directory), {_LINES, _PLACES}) as folder:
-        with open(folder / _LINES, "wb") as lines, open(folder / _PLACES, "wb") as places:
-            places.write(np.int64(0).tobytes())
+    with _new_folder(pathlib.Path(directory), {_LINES, _OFFSETS}) as folder:
+        with open(folder / _LINES, "wb") as lines, open(folder / _OFFSETS, "wb") as offsets:
+            offsets.write(np.int64(0).tobytes())
             for question in questions:
                 lines.write(_line(question))
-                places.write(np.int64(lines.tell()).tobytes())
+                offsets.write(np.int64(lines.tell()).tobytes())
                 yield question
 
 
 class StoredQuestions(Sequence[Question]):
-    """Questions in a folder that `store_questions` wrote; each is read when it is asked for."""
+    """Questions in a folder that `store_questions` wrote; each is read on access."""
 
     def __init__(self, directory: str | os.PathLike):
-        """Raises ValueError where they are not there, or not whole: store them again."""
+        """Open the folder; raise ValueError if it is missing or incomplete."""
         directory = pathlib.Path(directory)
-        _check_whole(directory, {_LINES, _PLACES}, "questions")
-        self._places = _map(directory / _PLACES, np.int64)
+        _check_complete(directory, {_LINES, _OFFSETS}, "questions")
+        self._offsets = _map(directory / _OFFSETS, np.int64)
         self._lines = _map(directory / _LINES, np.uint8)
 
     def __len__(self) -> int:
         """Count the questions."""
-        return len(self._places) - 1
+        return len(self._offsets) - 1
 
-    def __getitem__(self, number: int) -> Question:
-        """Read one question."""
-        start, end = self._places[range(len(self))[operator.index(number)] :][:2]
+    @overload
+    def __getitem__(self, index: int) -> Question: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Question]: ...
+
+    def __getitem__(self, index):
+        """Read one question, or the questions of a slice."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[operator.index(index)]
+        start, end = self._offsets[number : number + 2]
         row = json.loads(self._lines[start:end].tobytes().decode("utf-8", "surrogatepass"))
         spans = tuple((first, last) for first, last in row["spans"])
         return Question(**row | {"answers": tuple(row["answers"]), "spans": spans})
 
 
 def _line(question: Question) -> bytes:
-    """A question as a line of JSON."""
+    """Return a question as a line of JSON."""
     row = {field.name: getattr(question, field.name) for field in dataclasses.fields(Question)}
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
 
 @contextlib.contextmanager
 def _new_folder(directory: pathlib.Path, names: set[str]) -> Iterator[pathlib.Path]:
-    """Give a folder to write files of these names into; it takes the directory's place if all goes well."""
-    others = (
-        {file.name for file in directory.iterdir()} - names - {_MARKER}
-        if directory.is_dir()
-        else set()
-    )
+    """Yield a folder for files of these names; it replaces the directory if no error occurs."""
+    present = {file.name for file in directory.iterdir()} if directory.is_dir() else set()
+    others = present - names - {_MARKER}
     if others:
         raise ValueError(
-            f"{str(directory)!r} holds {sorted(others)[0]!r}, which would be lost; give an own folder"
+            f"{str(directory)!r} holds {sorted(others)[0]!r}, which would be lost; "
+            "give an own folder"
         )
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(
-        tempfile.mkdtemp(dir=directory.parent, prefix=directory.name, suffix=_PARTIAL)
-    )
-    try:
-        yield partial
-        (partial / _MARKER).write_text(json.dumps(_contents(partial, names)))
-        for name in (*names, _MARKER):
-            flush_file(partial / name)
-        if directory.is_dir():
-            shutil.rmtree(directory)
-        partial.rename(directory)
-        flush_names(directory.parent)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
+    with atomic_directory(directory) as folder:
+        yield folder
+        (folder / _MARKER).write_text(json.dumps(_contents(folder, names)))
 
 
 def remove_partial(folder: pathlib.Path) -> None:
-    """Remove what killed writers left in a folder of folders; nobody else may write there meanwhile."""
-    for left in folder.glob(f"*{_PARTIAL}"):
-        shutil.rmtree(left)
+    """Remove unfinished folders of killed writers; no other process may write there meanwhile."""
+    for partial in folder.glob("*.partial"):
+        shutil.rmtree(partial)
 
 
-def _contents(folder: pathlib.Path, names: set[str]) -> dict:
-    """What the marker of a folder says: its form, bytes and digest of each file."""
+def _contents(folder: pathlib.Path, names: set[str]) -> Mapping:
+    """Return the content of a folder's marker: format, and bytes and digest of each file."""
     sizes = {name: (folder / name).stat().st_size for name in names}
-    return {
-        "format": _FORMAT,
-        "bytes": sizes,
-        "sha256": {name: digest_of(folder / name) for name in names},
-    }
+    digests = {name: digest_of(folder / name) for name in names}
+    return {"format": _FORMAT, "bytes": sizes, "sha256": digests}
 
 
-def _check_whole(directory: pathlib.Path, names: set[str], what: str) -> None:
-    """Refuse a folder whose files are not all there as they were written."""
+def _check_complete(directory: pathlib.Path, names: set[str], what: str) -> None:
+    """Raise ValueError if a file of a folder is missing or differs from the written one."""
     try:
-        is_whole = json.loads((directory / _MARKER).read_text()) == _contents(directory, names)
+        is_complete = json.loads((directory / _MARKER).read_text()) == _contents(directory, names)
     except (OSError, ValueError):
-        is_whole = False
-    if not is_whole:
+        is_complete = False
+    if not is_complete:
         raise ValueError(f"{str(directory)!r} holds no complete {what}; store them again")
 
 
-def _map(path: pathlib.Path, kind) -> np.ndarray:
-    """Map a file of numbers into memory; an empty one cannot be."""
-    return np.asarray(np.memmap(path, kind, "r")) if path.stat().st_size else np.zeros(0, kind)
+def _map(path: pathlib.Path, dtype) -> np.ndarray:
+    """Map a file of numbers into memory; return an empty array for an empty file."""
+    return np.asarray(np.memmap(path, dtype, "r")) if path.stat().st_size else np.zeros(0, dtype)

@@ -8,10 +8,11 @@ milliseconds is selected, "bucketed" where both are about equal.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from adapler_jax.inference.autotune.table import BUCKET, PRUNING_DRIVERS, LatencyTable, Row, case_of
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes
@@ -32,7 +33,7 @@ class DriverChoice(NamedTuple):
 def select_driver(
     table: LatencyTable,
     config: EncoderConfig,
-    dtype: Any,
+    dtype: DTypeLike,
     *,
     batch_size: int,
     length: int,
@@ -83,7 +84,7 @@ def operations(sizes: tuple[int, int, int, int]) -> tuple[int, int]:
     return layer, num_layers * layer
 
 
-def nearest_encoder(rows: Iterable[Row], config: EncoderConfig, dtype: Any) -> list[Row]:
+def nearest_encoder(rows: Iterable[Row], config: EncoderConfig, dtype: DTypeLike) -> list[Row]:
     """Return the rows of the nearest encoder.
 
     Encoders are compared by the operations of a layer, then of all layers, then by their heads.
@@ -104,7 +105,7 @@ def nearest_encoder(rows: Iterable[Row], config: EncoderConfig, dtype: Any) -> l
 
 
 def nearest_case(
-    rows: Iterable[Row], config: EncoderConfig, dtype: Any, *, batch_size: int, length: int
+    rows: Iterable[Row], config: EncoderConfig, dtype: DTypeLike, *, batch_size: int, length: int
 ) -> list[Row]:
     """Return the rows of the nearest case; of two equally near batch shapes, of the smaller one.
 
@@ -144,7 +145,7 @@ def _mean_log_ms(rows: Sequence[Row], driver: str) -> float:
 
 
 def bucket_latency_ms(
-    table: LatencyTable, config: EncoderConfig, dtype: Any, *, batch_size: int
+    table: LatencyTable, config: EncoderConfig, dtype: DTypeLike, *, batch_size: int
 ) -> dict[int, float]:
     """Return milliseconds by bucket, of the nearest encoder at the nearest batch size."""
     buckets = [row for row in table.rows if row.what == BUCKET]

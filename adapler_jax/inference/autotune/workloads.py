@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from adapler_jax import flops, forward, heads, model_flops
 from adapler_jax.encoders import encoder_of
@@ -241,7 +242,7 @@ def scheduled_params(
     config: EncoderConfig,
     batch: Batch,
     speedups: Sequence[float],
-    dtype: Any,
+    dtype: DTypeLike,
     *,
     schedule: Schedule | None = None,
 ) -> dict[float | None, Params]:

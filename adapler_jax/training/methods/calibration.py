@@ -1,4 +1,7 @@
-"""A dial for AdapLeR: one factor on all thresholds, drawn or steered in training, found by measuring after it."""
+"""Bring AdapLeR to a speedup with one factor on all thresholds.
+
+The factor is random or controlled during training, and found by measurements after it.
+"""
 
 from collections.abc import Callable
 
@@ -10,40 +13,47 @@ from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.types import Params
 
 NUM_BISECTIONS = 11
-MAX_ROUNDS = 5  # of correcting a sample's target
+MAX_ROUNDS = 5  # of corrections of a sample's target
 MARGIN = 1.001
-TOLERANCE = 1.005  # more than the target by this is met
-STEERING_GAIN = (
-    0.05  # share of a batch's distance to the target, in logarithms, that one step makes good
-)
-JITTER = 1  # no dropout mask is drawn from this key itself
+TOLERANCE = 1.005  # a speedup up to this times the target meets it
+# Fraction of a batch's distance to the target, in logarithms, that one step corrects.
+STEERING_GAIN = 0.05
+NOISE_STREAM = 1  # fold_in of the step's key, which no dropout mask uses
 MAX_FACTOR = 100.0  # takes the smallest threshold ratio to the largest
 
 
 def scale_all_thresholds(params: Params, factor) -> Params:
-    """The parameters with threshold ratios times `factor`, kept in [0.01, 1]: above 1 a model could drop every token
-    of a text whose scores are uniform."""
+    """Return the parameters with threshold ratios times `factor`, clipped to [0.01, 1].
+
+    Above 1 a model could drop every token of a text whose scores are uniform.
+    """
     threshold_N = jnp.clip(params["pruner"]["threshold_N"] * factor, *THRESHOLD_RANGE)
     return params | {"pruner": params["pruner"] | {"threshold_N": threshold_N}}
 
 
 def jitter_thresholds(params: Params, key, spread: float) -> Params:
-    """The parameters with threshold ratios times exp(u), one u uniform in [-spread, spread] for all layers.
+    """Return the parameters with threshold ratios times exp(u), u uniform in [-spread, spread].
 
-    Drawn anew in every step, it trains one model for a range of speedups (the idea of LengthDrop: Kim and Cho,
-    "Length-Adaptive Transformer", ACL 2021, there with random lengths).
+    All layers share one u, and each step draws another. Training then serves a range of speedups.
+
+    Source: LengthDrop of Kim and Cho, "Length-Adaptive Transformer", ACL 2021, has random lengths.
     """
-    draw = jax.random.uniform(jax.random.fold_in(key, JITTER), minval=-spread, maxval=spread)
+    draw = jax.random.uniform(jax.random.fold_in(key, NOISE_STREAM), minval=-spread, maxval=spread)
     return scale_all_thresholds(params, jnp.exp(draw))
 
 
 def steer_thresholds(params: Params, found, *, target: float) -> Params:
-    """The parameters after one step of a proportional controller towards a FLOPs speedup.
+    """Return the parameters after one step of a proportional controller towards a FLOPs speedup.
 
         eta <- eta (target / found)^g,   g = 0.05
 
-    Args: found: float32 scalar, FLOPs speedup of the batch just seen. Averaged over some 1/g batches, since thresholds
-    that are fixed while predictors go on learning let the speedup drift by a quarter within an epoch.
+    The controller averages over about 1/g batches. With fixed thresholds the speedup drifts by a
+    quarter within an epoch, because the predictors continue to learn.
+
+    Args:
+      params: of the whole model.
+      found: float32 scalar, FLOPs speedup of the last batch.
+      target: the FLOPs speedup to reach.
     """
     return scale_all_thresholds(params, (target / found) ** STEERING_GAIN)
 
@@ -51,10 +61,10 @@ def steer_thresholds(params: Params, found, *, target: float) -> Params:
 def scale_thresholds(
     params: Params, target: float, speedup_of: Callable[[Params], float]
 ) -> Params:
-    """The smallest scaling found of the thresholds with which `speedup_of` reaches `target`.
+    """Return the parameters with the smallest scaled thresholds that reach the target speedup.
 
-    Bisects the logarithm of the factor in [1/100, 100]. Where even thresholds of 1 do not reach it, those are the
-    answer.
+    Bisects the logarithm of the factor in [1/100, 100]. Where thresholds of 1 do not reach the
+    target, the result has thresholds of 1.
     """
     low, high = 1.0 / MAX_FACTOR, MAX_FACTOR
     if speedup_of(scale_all_thresholds(params, high)) < target:
@@ -71,12 +81,12 @@ def scale_thresholds(
 
 
 def at_limit(params: Params) -> bool:
-    """Whether no scaling makes the model any faster: all thresholds are at their largest."""
+    """Return whether no scaling makes the model faster: all thresholds are at their highest."""
     return bool(jnp.all(params["pruner"]["threshold_N"] >= THRESHOLD_RANGE[1]))
 
 
 def at_lowest(params: Params) -> bool:
-    """Return whether no scaling makes the model drop fewer tokens: all thresholds are at their lowest."""
+    """Return whether no scaling keeps more tokens: all thresholds are at their lowest."""
     return bool(jnp.all(params["pruner"]["threshold_N"] <= THRESHOLD_RANGE[0]))
 
 
@@ -87,10 +97,17 @@ def reach_speedup(
     sample_speedup_of: Callable[[Params], float],
     scores_of: Callable[[Params], dict],
 ) -> tuple[Params, dict]:
-    """`scale_thresholds` on a sample, whose target is corrected until the "flops_speedup" of all scores meets it.
+    """Scale the thresholds on a sample, and correct the sample's target until all data meet it.
 
-    Returns the parameters that reached the target with the least speedup, and their scores; of those that do not reach
-    it within MAX_ROUNDS the fastest. Where thresholds of 1 do not reach it, those are the answer.
+    Args:
+      params: of the whole model.
+      target: FLOPs speedup of all data.
+      sample_speedup_of: params -> FLOPs speedup of a sample.
+      scores_of: params -> scores of all data, with "flops_speedup".
+
+    Returns:
+      The parameters that reached the target with the least speedup, and their scores. If none
+      reached it within MAX_ROUNDS, the fastest.
     """
     measured = {}  # the searches of two rounds have most of their steps in common
 

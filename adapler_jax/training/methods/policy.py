@@ -1,6 +1,7 @@
-"""What trains TR-BERT's selectors: importance scores to imitate, the policy's loss, and steps that train them alone.
+"""Train TR-BERT's selectors: importance scores to imitate, the policy's loss, and steps.
 
-Source: Ye et al., "TR-BERT", NAACL 2021, and its released program, which the docstrings name where ours differs.
+Source: Ye et al., "TR-BERT", NAACL 2021, and its released program. The docstrings say where ours
+differs.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import Pruner, params_of_layers, rank_descending, score_tokens
 from adapler_jax.pruning.trbert import action_losses, probabilities, selected_fraction
-from adapler_jax.training.losses import weighted
+from adapler_jax.training.losses import DEFAULT_SCAN, weighted
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import (
     PADDING_EXAMPLE_ID,
@@ -45,17 +46,18 @@ class PolicyConfig(NamedTuple):
 
 
 def check_depth(config: EncoderConfig, layers: tuple[int, ...]) -> int:
-    """The layer, from 0, at whose output the importance scores take the loss's gradient: two thirds up.
+    """Return the layer whose output has the importance scores' gradient, from 0: two thirds up.
 
-    Raises ValueError where the encoder is so shallow that only [CLS] has a gradient there, or tokens are selected
-    further up.
+    Raises:
+      ValueError: the encoder is so shallow that only [CLS] has a gradient there, or a selector is
+        above that layer.
     """
     layer = 2 * config.num_layers // 3
     if layer >= config.num_layers - 1 or layers[-1] - 1 >= layer:
         raise ValueError(
-            f"importance scores are undefined for {config.num_layers} layers with selection in front of layers "
-            f"{layers}: they read the gradient behind layer {layer}; set config.trbert.imitation_ratio and "
-            "config.trbert.init_num_epochs to 0"
+            f"importance scores are undefined for {config.num_layers} layers with selection before "
+            f"layers {layers}: they use the gradient after layer {layer}; set "
+            "config.trbert.imitation_ratio and config.trbert.init_num_epochs to 0"
         )
     return layer
 
@@ -69,14 +71,17 @@ def importance_scores(
     dtype,
     head: Head = CLASSIFICATION,
 ):
-    """What each token's way from a selector upwards does to the loss of the fine-tuned model: (float32 [B, S, L], 0 on
-    padding; logits of the head).
+    """Return how much each token's change above a selector matters to the fine-tuned model's loss.
 
         s_t = | < dloss / dH_r[t], H_r[t] - H_l[t] > |
 
-    H_l are the states that the selector reads, H_r those two thirds up; of each example's own loss. The released
-    program takes that of the batch's mean, which scales its scores by one over the batch size. Source: the paper's
-    residual strategy.
+    H_l are the states at the selector, H_r the states two thirds up. Each example has its loss.
+
+    Returns:
+      Scores, float32 [B, S, L], 0 on padding; and the head's logits.
+
+    Source: the paper's residual strategy. The released program uses the batch's mean loss, which
+    divides the scores by the batch size.
     """
     top = check_depth(config, layers) + 1
     below, above = (
@@ -109,7 +114,10 @@ def importance_scores(
 
 
 def rank_targets(importance_BSL, valid_BL):
-    """1 - rank / n of each token at each site, rank 0 the highest score: float32 [B, S, L], 0 on padding."""
+    """Return 1 - rank / n of each token at each site, float32 [B, S, L].
+
+    Rank 0 is the highest score. Padding is 0.
+    """
     length_B11 = jnp.maximum(1.0, jnp.sum(valid_BL, axis=-1, dtype=jnp.float32))[:, None, None]
     rank_BSL = jax.vmap(rank_descending, in_axes=(1, None), out_axes=1)(
         importance_BSL, valid_BL
@@ -120,10 +128,11 @@ def rank_targets(importance_BSL, valid_BL):
 def init_objective(
     params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, target_BSL, *, dtype
 ):
-    """Mean distance of the selectors' probabilities to their targets, summed over the sites; nothing is dropped:
-    (scalar, {name: scalar}).
+    """Return the mean distance of the selectors' probabilities to their targets, and metrics.
 
-    The released program multiplies it by the mean of 1 / n once more. Source: its stage `initbert`.
+    The distance is summed over the sites. Nothing is dropped.
+
+    Source: stage `initbert` of the released program, which multiplies by the mean of 1 / n again.
     """
     start_BLD = full_width.embed_tokens(params, config, batch)
     _, _, hidden_NBLD = full_width.forward_layers(
@@ -154,7 +163,15 @@ def init_objective(
 
 
 def draw_actions(key, pruner: Pruner, batch: Batch, num_layers: int, *, is_guided) -> SamplingNoise:
-    """What decides the actions of one sample; is_guided: bool scalar, whether all its rows imitate the heuristic."""
+    """Return the random numbers that decide the actions of one sample.
+
+    Args:
+      key: random key.
+      pruner: TR-BERT.
+      batch: with importance scores, where rows imitate them.
+      num_layers: of the encoder.
+      is_guided: bool scalar; all rows of the sample imitate the importance scores.
+    """
     B, L = batch.valid_BL.shape
     guide_NBL, imitate_B = None, None
     if batch.importance_BSL is not None:
@@ -175,16 +192,20 @@ def policy_objective(
     share_done,
     dtype,
     head: Head = CLASSIFICATION,
-    loop=ScanOptions(),
+    loop: ScanOptions = DEFAULT_SCAN,
 ):
-    """The policy's loss, and beside it the task's mean over the samples: (scalar, {name: scalar}).
+    """Return the policy's loss, and metrics.
 
         r_k = - loss_k - alpha share_k;   b = mean_k r_k;   policy = mean_k (r_k - b) nll_k
 
-    The difference is a constant; nll_k is that of sample k's actions (`action_losses`). share_done: of the phase's
-    steps. Samples run under `vmap`, as many at once as the config says; where that is not all of them, a step that
-    trains the encoder runs each forward pass twice, which keeps the inner states of those alone. A step that trains the
-    selectors alone keeps of all samples what those read, two states a layer.
+    The difference is a constant for the gradient. nll_k belongs to the actions of sample k.
+
+    Samples run under `vmap`, as many at a time as the config says. A step that trains the encoder
+    with fewer at a time runs each forward pass twice, so that it holds the inner states of those
+    samples alone. A step that trains the selectors alone holds their input states of all samples.
+
+    Args:
+      share_done: fraction of the phase's steps that are done, which ends the imitation.
     """
     is_guided = jnp.asarray(share_done < policy.imitation_ratio)
 
@@ -227,7 +248,7 @@ def policy_objective(
 
 
 def combine(found_KB: dict, batch: Batch, policy: PolicyConfig):
-    """The objective of what the samples gave, arrays [K, B]; fillers left out."""
+    """Return the objective of all samples, arrays [K, B]; padding examples do not count."""
     real_B = (batch.example_id_B != PADDING_EXAMPLE_ID).astype(jnp.float32)
 
     def mean(x_KB):
@@ -242,7 +263,7 @@ def combine(found_KB: dict, batch: Batch, policy: PolicyConfig):
 
 
 def init_selector_state(params: Params, main, *, joint: bool) -> TrainState:
-    """A state at step 0 that trains the selectors alone, or jointly with the encoder."""
+    """Return a state at step 0 that trains the selectors, alone or with the encoder."""
     trained, _ = _split(params, joint)
     return TrainState(jnp.zeros((), jnp.int32), params, main.init(trained), ())
 
@@ -253,10 +274,12 @@ def _split(params: Params, joint: bool) -> tuple[Params, Params]:
 
 
 def make_selector_step(objective: Callable, main, *, joint: bool) -> Callable:
-    """A pure function (state, batch, seed key) -> (state, {name: float32 scalar}), as `steps.make_train_step` gives.
+    """Return a pure step function, as `steps.make_train_step` does.
 
-    objective: (params, batch, step, key) -> (scalar, numbers). joint: whether the encoder is trained too; where it is
-    not, no gradient is taken through it.
+    Args:
+      objective: (params, batch, step, key) -> (scalar, metrics).
+      main: optimizer.
+      joint: train the encoder too; without it no gradient passes through the encoder.
     """
 
     def step_fn(state: TrainState, batch: Batch, seed_key):

@@ -1,4 +1,4 @@
-"""HotpotQA's questions, by hand: paragraphs behind titles, places of answers and supporting sentences."""
+"""HotpotQA's questions, by hand: paragraphs, spans of answers and supporting sentences."""
 
 import json
 
@@ -158,7 +158,8 @@ def test_a_row_is_cut_with_its_sentences_and_answers():
     core = build_core(WORDS)
     cut = build_rows([QUESTION], core, **LIMITS | {"max_length": 18, "max_question_tokens": 3})
     assert words_of(core, cut.tokens[0]) == (
-        "[CLS] who made film [SEP] [unused1] film a [unused2] ada made i ##t . she did . [SEP]".split()
+        "[CLS] who made film [SEP] [unused1] film a [unused2] ada made i ##t . she did ."
+        " [SEP]".split()
     )
     cut = build_rows([QUESTION], core, **LIMITS | {"max_length": 24, "max_question_tokens": 5})
     assert (
@@ -228,7 +229,7 @@ def test_accents_that_the_tokenizer_takes_off_are_in_the_answer():
     assert answer_texts(build_rows([question], core, **LIMITS), 0) == ["cafe\u0301"]
 
 
-def test_an_answer_is_whole_where_no_letter_goes_on():
+def test_an_answer_is_whole_if_no_letter_is_next_to_it():
     assert find_answer("ab b b1 (b)", "b", 0, 11) == [
         (1, 2, False),
         (3, 4, True),
@@ -281,7 +282,7 @@ def test_markers_must_be_in_the_vocabulary_and_others_may_be_named():
     assert answer_texts(rows, 0) == ["Ada", "Ada"] and "🎬" in rows.contexts[0]
 
 
-def test_lengths_without_room_for_a_context_are_refused():
+def test_lengths_without_room_for_a_context_are_rejected():
     with pytest.raises(
         ValueError, match="max_length 83 holds no context after 80 question tokens; raise it"
     ):
@@ -311,7 +312,7 @@ PARAGRAPHS = strategies.lists(
     length=strategies.integers(10, 60),
     chunk=strategies.integers(1, 3),
 )
-def test_rows_never_exceed_their_length_and_every_place_is_in_them(
+def test_rows_never_exceed_their_length_and_hold_every_slot(
     paragraphs, answer, seed, length, chunk
 ):
     facts = tuple((title, 0) for title, sentences in paragraphs if sentences)[:2]

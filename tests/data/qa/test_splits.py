@@ -90,7 +90,7 @@ def test_gold_paragraphs_are_in_every_training_row_and_others_stay_as_given(tmp_
     assert len(again) <= 3 and not np.array_equal(other.tokens.values, train.tokens.values)
 
 
-def test_rows_of_hotpotqa_carry_what_its_head_reads(tmp_path):
+def test_rows_of_hotpotqa_have_the_slots_of_their_head(tmp_path):
     split = load("hotpotqa", write(tmp_path, hotpot, {"train": 2}), split_fractions={}).splits[
         "train"
     ]
@@ -104,7 +104,7 @@ def test_rows_of_hotpotqa_carry_what_its_head_reads(tmp_path):
     assert all(marks.dtype == np.int32 for marks in tokenized.head_slots.values())
 
 
-def test_rows_of_wikihop_carry_their_markers_and_stand_alone(tmp_path):
+def test_rows_of_wikihop_have_their_markers_and_are_no_group(tmp_path):
     source = write(tmp_path, wikihop, {"train": 2, "train.masked": 1, "dev": 1})
     data = load("wikihop", source, max_length=14, split_fractions={})
     tokenized = data.splits["train"].tokenized()
@@ -139,7 +139,7 @@ def test_a_file_given_for_a_split_is_read_whatever_split_its_name_says(tmp_path)
     )
 
 
-def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
+def test_a_split_that_receives_no_question_is_reported(tmp_path):
     source = write(tmp_path, hotpot, {"train": 2, "dev": 1})
     with pytest.raises(
         ValueError,
@@ -149,7 +149,7 @@ def test_a_part_of_train_that_no_question_falls_to_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["hotpotqa", "wikihop"])
-def test_a_missing_folder_is_told(tmp_path, name):
+def test_a_missing_folder_is_reported(tmp_path, name):
     with pytest.raises(
         ValueError, match=r"no file or folder .*none'; give file:PATH with an existing path"
     ):

@@ -1,4 +1,4 @@
-"""WikiHop's questions, by hand: markers of candidates, and supporting texts shared out over rows."""
+"""WikiHop's questions, by hand: markers of candidates, supporting texts over several rows."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_every_field_of_a_row():
         assert array.dtype == np.int32
 
 
-def test_supports_are_shared_out_over_rows_that_repeat_query_and_candidates():
+def test_supports_are_distributed_over_rows_that_repeat_query_and_candidates():
     core = build_core(WORDS)
     questions = [QUESTION, WikihopQuestion("2", "in", ("ada",), (), 0)]
     rows = build_wikihop_rows(
@@ -141,7 +141,7 @@ def test_long_candidates_are_cut_alike_and_then_the_query(max_length, found):
     ] * 2
 
 
-def test_too_many_candidates_are_refused():
+def test_too_many_candidates_are_rejected():
     with pytest.raises(
         ValueError, match="'WH_train_0' has 2 candidates; expected at most 1: raise max_candidates"
     ):

@@ -108,7 +108,7 @@ def test_a_stream_that_fails_or_stops_leaves_nothing_and_what_was_there_stays(co
     assert list(StoredQuestions(tmp_path / "questions")) == QUESTIONS[:1]
 
 
-def test_a_folder_is_replaced_only_when_the_new_one_is_whole(core, tmp_path):
+def test_a_folder_is_replaced_only_when_the_new_one_is_complete(core, tmp_path):
     first = store_windows(iter_windows(QUESTIONS, core, **SETTINGS), tmp_path / "windows")
     kept = [values.copy() for values in arrays(first)]
     second = store_windows(iter_windows(QUESTIONS[:1], core, **SETTINGS), tmp_path / "windows")
@@ -154,7 +154,7 @@ def test_files_of_others_are_never_deleted(core, tmp_path):
 @pytest.mark.parametrize(
     "damage", ["cut", "gone", "flipped", "no marker", "bad marker", "old format"]
 )
-def test_what_is_not_whole_is_refused_and_can_be_stored_again(core, tmp_path, damage):
+def test_incomplete_folders_are_rejected_and_can_be_stored_again(core, tmp_path, damage):
     store_windows(iter_windows(QUESTIONS, core, **SETTINGS), tmp_path / "windows")
     store_questions(QUESTIONS, tmp_path / "questions")
     for folder, name in (("windows", "tokens.bin"), ("questions", "questions.jsonl")):
@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_written_is_warned_about_and_not_needed(
     check_same(split.windows, expected)
 
 
-def test_what_is_not_there_is_refused(tmp_path):
+def test_missing_folders_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="holds no complete windows"):
         open_windows(tmp_path / "gone")
     with pytest.raises(ValueError, match="holds no complete questions"):

@@ -1,4 +1,4 @@
-"""Questions become windows whose tokens know their places in the text, and answers become slots in them."""
+"""Windows of questions: the characters of their tokens, and the slots of answers."""
 
 import dataclasses
 import itertools
@@ -28,7 +28,7 @@ def _letters():
 
 @pytest.fixture(scope="module", name="scripts")
 def _scripts():
-    """Words of e, x and o in pieces of one letter, Chinese characters and a picture; accents are taken off."""
+    """Return a tokenizer of one-letter pieces, Chinese characters and a picture; no accents."""
     pieces = [mark + letter for letter in "exo" for mark in ("", "##")]
     return build_tokenizer((*SPECIAL, *pieces, "日", "本", "🎬", "##🎬", ".")).backend_tokenizer
 
@@ -41,7 +41,7 @@ def ask(context, *spans, question="a b"):
 
 
 def cut(questions, core, **changes):
-    """Windows in small: 9 slots, of which 3 are special and 2 the question's, so that 4 are left for the text."""
+    """Cut windows of 9 slots: 3 special ones, 2 of the question and 4 of the text."""
     settings = {
         "max_length": 9,
         "doc_stride": 2,
@@ -268,7 +268,7 @@ def test_windows_are_those_of_the_tokenizers_own_pairs(letters):
     assert windows.tokens[0].tolist() == pair.ids and windows.segments[0].tolist() == pair.type_ids
 
 
-def test_a_tokenizer_that_another_told_to_cut_is_told_not_to(letters):
+def test_truncation_of_an_earlier_caller_is_switched_off(letters):
     questions = [ask("c d e f g h i"), ask("d d e f g h i")]
     expected = cut(questions, letters)
     letters.enable_truncation(3)
@@ -278,7 +278,8 @@ def test_a_tokenizer_that_another_told_to_cut_is_told_not_to(letters):
 
 def test_every_different_text_of_a_chunk_is_tokenized_once(scripts):
     class Counting:
-        seen = []
+        def __init__(self):
+            self.seen = []
 
         def __getattr__(self, name):
             return getattr(scripts, name)
@@ -292,7 +293,7 @@ def test_every_different_text_of_a_chunk_is_tokenized_once(scripts):
     assert sorted(core.seen) == ["e", "ex", "ox", "x"]
 
 
-def test_a_tokenizer_without_a_frame_for_pairs_is_refused(letters):
+def test_a_tokenizer_without_a_template_for_pairs_is_rejected(letters):
     bare = Tokenizer.from_str(letters.to_str())
     bare.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="$A $B", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -309,14 +310,14 @@ def test_a_tokenizer_without_a_frame_for_pairs_is_refused(letters):
     [
         (
             {"max_length": 5},
-            "max_length 5 leaves no room for the text after 3 special tokens and max_question_tokens 2",
+            "max_length 5 leaves no room for the text after 3 special tokens and max_question",
         ),
         ({"doc_stride": 0}, "doc_stride is 0; expected at least 1"),
         ({"max_question_tokens": 0}, "max_question_tokens is 0"),
         ({"max_answers": 0}, "max_answers is 0"),
     ],
 )
-def test_impossible_settings_are_refused_before_a_question_is_read(letters, changes, message):
+def test_impossible_settings_are_rejected_before_a_question_is_read(letters, changes, message):
     def unread():
         raise AssertionError
         yield
@@ -379,7 +380,7 @@ def test_no_questions_give_no_windows(letters):
 
 
 def with_marks(text, core):
-    """Characters of each token, with the accents behind it."""
+    """Characters of each token, with the accents after it."""
     places = core.encode(text, add_special_tokens=False).offsets
     nexts = [start for start, _ in places[1:]] + [len(text)]
     return [

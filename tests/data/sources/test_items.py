@@ -128,7 +128,8 @@ def test_a_file_is_the_split_that_its_name_says(tmp_path):
 _TFDS_PROGRAM = """
 import sys
 import tensorflow_datasets as tfds
-from adapler_jax.data.qa.multiple_choice import MultipleChoiceQuestion, stream_multiple_choice
+from adapler_jax.data.qa.multiple_choice import MultipleChoiceQuestion
+from adapler_jax.data.qa.multiple_choice_files import stream_multiple_choice
 
 class TinyRace(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")

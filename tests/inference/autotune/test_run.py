@@ -57,7 +57,7 @@ def test_every_case_is_measured_and_written(measured):
     assert table.command == COMMAND
 
 
-def test_an_engine_can_choose_by_what_was_measured(measured):
+def test_an_engine_can_select_by_the_measurements(measured):
     for batch_size in (1, 4):
         for is_pruned in (False, True):
             found = select_driver(
@@ -135,7 +135,7 @@ def test_a_models_own_sizes_are_measured(monkeypatch, tmp_path):
     ("method", "speedups"),
     [("adapler", (1.0, 2.0, 4.0)), ("powerbert", (1.0, 2.0, 4.0)), ("trbert", (1.0, 2.0, 3.0))],
 )
-def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
+def test_schedules_drop_to_the_target_speedup(method, speedups):
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
     batch = mixed_batch(config, 8, 64)
     schedule = SCHEDULES[method](config)
@@ -153,7 +153,7 @@ def test_schedules_drop_as_much_as_they_are_asked_to(method, speedups):
         assert 0.85 * speedup < found < 1.15 * speedup
 
 
-def test_a_schedule_that_a_method_cannot_follow_is_refused():
+def test_a_schedule_that_a_method_cannot_follow_is_rejected():
     config = dataclasses.replace(CONFIG, num_layers=4, num_positions=64)
-    with pytest.raises(ValueError, match="trbert on 4 layers is at most 3.* not 9x"):
+    with pytest.raises(ValueError, match=r"trbert on 4 layers is at most 3.* not 9x"):
         kept_fractions(config, 64, 9.0, schedule=SCHEDULES["trbert"](config))

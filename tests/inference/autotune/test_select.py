@@ -123,20 +123,19 @@ def test_operands_have_rows_of_their_own():
     rows = [*TABLE.rows, *make_case((1.0,) * 3, (2.0,) * 3, dtype="bfloat16")]
     assert pick(make_table(rows), dtype=jnp.bfloat16).driver == "bucketed"
     assert pick(make_table(rows), dtype="float32").driver == "packed"
-    assert (
-        pick(TABLE, dtype=jnp.bfloat16).driver == "packed"
-    )  # of operands that it does not know, all rows speak
+    # For operands that are not in the table, all rows count.
+    assert pick(TABLE, dtype=jnp.bfloat16).driver == "packed"
 
 
 @pytest.mark.parametrize(
     ("speedup", "driver"),
     [(None, "packed"), (0.9, "packed"), (1.9, "packed"), (2.1, "bucketed"), (99.0, "bucketed")],
 )
-def test_an_expected_speedup_asks_the_nearest_schedule_alone(speedup, driver):
+def test_only_the_schedule_nearest_to_the_expected_speedup_counts(speedup, driver):
     assert pick(expected_speedup=speedup).driver == driver
 
 
-def test_plain_bert_asks_its_own_rows():
+def test_plain_bert_has_rows_of_its_own():
     assert pick(is_pruned=False).driver == "bucketed"  # equal: 100 and 100 ms
     assert pick(is_pruned=False, expected_speedup=4.0).driver == "bucketed"
     mixed_and_full = [
@@ -162,13 +161,13 @@ def test_cases_that_lack_a_driver_do_not_count():
     assert pick(make_table([*TABLE.rows, lonely]), batch_size=6).driver == "packed"
 
 
-def test_batch_1_gets_fewer_rungs():
+def test_batch_1_gets_fewer_buckets():
     assert pick(batch_size=1).buckets == (32, 48, 64, 96, 128)
     large = pick(batch_size=32, expected_speedup=4.0)
     assert large == DriverChoice("bucketed", (2, 4, 8, 16, 24, 32, 48, 64, 96, 128))
 
 
-def test_a_rung_stays_where_it_is_faster_than_the_next_that_stays():
+def test_a_bucket_is_kept_if_it_is_faster_than_the_next_kept_one():
     """24 is 2% faster than 32, too little; 16 is 3.5% faster than 32, which stayed."""
     assert useful_buckets({16: 9.65, 24: 9.8, 32: 10.0}, 32) == (16, 32)
     assert useful_buckets({16: 9.8, 24: 9.9, 32: 10.0}, 32) == (32,)
@@ -194,7 +193,7 @@ def test_any_length_that_the_library_has_buckets_for_is_served():
         useful_buckets({128: 1.0}, 3000)
 
 
-def test_rungs_are_those_of_the_nearest_batch_size():
+def test_buckets_are_those_of_the_nearest_batch_size():
     assert bucket_latency_ms(TABLE, config_of(MINILM), jnp.float32, batch_size=3)[16] == 5.05
     assert bucket_latency_ms(TABLE, config_of(MINILM), jnp.float32, batch_size=9)[16] == 16.0
 
@@ -227,7 +226,7 @@ def test_an_engine_runs_what_the_table_chooses(engine):
 
 @pytest.mark.parametrize("num_rows", [1, 2, 8])
 @pytest.mark.parametrize("name", ["adapler", "keep_all"])
-def test_whatever_is_chosen_equals_the_oracle(name, num_rows):
+def test_any_selection_equals_the_reference(name, num_rows):
     pruner = {"adapler": tiny.PRUNER, "keep_all": keep_all()}[name]
     params, batch = tiny.make_params(pruner), tiny.make_batch([12, 7, 3, 1, 5, 11, 2, 9][:num_rows])
     run = make_engine(tiny.CONFIG, pruner, autotune_table=TABLE)
@@ -251,7 +250,7 @@ def test_a_shape_is_compiled_once_whatever_the_lengths():
     assert again.program(2, 11) is program and program._cache_size() == 1
 
 
-def test_a_table_of_another_device_is_refused_whoever_gives_it():
+def test_a_table_of_another_device_is_rejected_wherever_it_is_given():
     other = dataclasses.replace(TABLE, device="a lathe")
     with pytest.raises(
         ValueError, match="the latency table was measured on another device: 'a lathe', this one is"

@@ -1,4 +1,4 @@
-"""The file of a latency table: read back as written, damaged or foreign ones named, never followed."""
+"""A latency table is read as written; a damaged or foreign one is named and never used."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def test_the_bundled_table_serves_every_device():
     assert read_table(BUNDLED_TABLE) == bundled_table()
 
 
-def test_the_name_in_the_cache_tells_devices_and_versions_apart(cache, monkeypatch):
+def test_devices_and_versions_have_their_own_cached_table(cache, monkeypatch):
     assert cache.parts[-3:-1] == ("adapler_jax", "latency") and cache.suffix == ".json"
     names = {cache.name}
     monkeypatch.setattr(autotune_table, "device_name", lambda: "NVIDIA H100 / 80GB")
@@ -61,13 +61,13 @@ def test_the_name_in_the_cache_tells_devices_and_versions_apart(cache, monkeypat
     assert len(names) == 3 and any(name.startswith("nvidia_h100_80gb-jax_9.9.9-") for name in names)
 
 
-def test_what_was_measured_here_goes_before_what_comes_with_the_library(cache):
+def test_a_table_of_this_device_precedes_the_bundled_one(cache):
     assert find_table() is bundled_table() and find_table("") is bundled_table()
     write_table(TABLE, cache)
     assert find_table() == TABLE
 
 
-def test_a_named_table_goes_before_the_cached_one(cache, tmp_path):
+def test_a_named_table_precedes_the_cached_one(cache, tmp_path):
     write_table(TABLE, cache)
     named = dataclasses.replace(TABLE, command="mine")
     write_table(named, tmp_path / "mine.json")
@@ -79,7 +79,7 @@ def test_a_named_table_goes_before_the_cached_one(cache, tmp_path):
     )
 
 
-def test_a_table_of_another_device_is_refused(tmp_path):
+def test_a_table_of_another_device_is_rejected(tmp_path):
     path = tmp_path / "table.json"
     write_table(dataclasses.replace(TABLE, device="a lathe"), path)
     with pytest.raises(ValueError) as caught:
@@ -93,7 +93,7 @@ def test_a_table_of_another_device_is_refused(tmp_path):
         assert part in str(caught.value)
 
 
-def test_a_table_of_a_device_with_a_long_name_is_refused_in_a_line(tmp_path):
+def test_a_table_of_a_device_with_a_long_name_is_rejected_in_a_line(tmp_path):
     hostile = "\x1b[31m\n" * 5000
     for change in ({"device": hostile}, {"versions": {"jax": hostile}}):
         write_table(dataclasses.replace(TABLE, **change), tmp_path / "table.json")
@@ -103,9 +103,9 @@ def test_a_table_of_a_device_with_a_long_name_is_refused_in_a_line(tmp_path):
 
 
 @pytest.mark.parametrize("table", [3, ["table.json"], {"rows": []}, True])
-def test_what_is_no_path_of_a_table_is_refused(table):
+def test_anything_but_a_path_of_a_table_is_rejected(table):
     with pytest.raises(
-        ValueError, match="autotune_table is .*; expected the path of a table, or none"
+        ValueError, match=r"autotune_table is .*; expected the path of a table, or none"
     ):
         find_table(table)
 
@@ -156,14 +156,14 @@ def test_an_accelerator_with_a_table_of_its_own_follows_it():
         assert drivers_of(True) == {"packed"}
 
 
-def test_a_table_of_another_jax_is_refused(tmp_path):
+def test_a_table_of_another_jax_is_rejected(tmp_path):
     write_table(
         dataclasses.replace(TABLE, versions=library_versions() | {"jax": "0.1"}),
         tmp_path / "table.json",
     )
     with pytest.raises(
         ValueError,
-        match="measured with other versions: jax 0.1 jaxlib .*, here are jax .*measure again",
+        match=r"measured with other versions: jax 0.1 jaxlib .*, here are jax .*measure again",
     ):
         find_table(tmp_path / "table.json")
 
@@ -219,7 +219,7 @@ def test_bytes_that_are_no_text_are_a_damaged_table(tmp_path):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_cached_table_is_told_and_the_bundled_one_serves(damage, cache):
+def test_a_damaged_cached_table_is_reported_and_the_bundled_one_decides(damage, cache):
     cache.parent.mkdir(parents=True)
     cache.write_text(DAMAGES[damage])
     with pytest.warns(
@@ -228,13 +228,13 @@ def test_a_damaged_cached_table_is_told_and_the_bundled_one_serves(damage, cache
         assert find_table() is bundled_table()
 
 
-def test_a_cached_table_of_another_device_is_told_and_not_followed(cache):
+def test_a_cached_table_of_another_device_is_reported_and_ignored(cache):
     write_table(dataclasses.replace(TABLE, device="a lathe"), cache)
     with pytest.warns(UserWarning, match="measured on another device: 'a lathe'"):
         assert find_table() is bundled_table()
 
 
-def test_a_cache_that_cannot_be_read_is_told(cache):
+def test_a_cache_that_cannot_be_read_is_reported(cache):
     cache.mkdir(parents=True)  # a folder of that name
     with pytest.warns(UserWarning, match="Is a directory"):
         assert find_table() is bundled_table()
@@ -251,7 +251,7 @@ def test_without_a_home_there_is_no_cache(monkeypatch):
 def test_a_missing_named_table_is_an_error(tmp_path):
     with pytest.raises(
         ValueError,
-        match="config.inference.autotune_table is '.*none.json', which cannot be read .*--out",
+        match=r"config.inference.autotune_table is '.*none.json', which cannot be read .*--out",
     ):
         find_table(tmp_path / "none.json")
 
@@ -280,7 +280,7 @@ def test_a_missing_named_table_is_an_error(tmp_path):
         {"num_layers": -6},
     ],
 )
-def test_rows_that_are_none_are_refused(change):
+def test_wrong_rows_are_rejected(change):
     row = dataclasses.asdict(make_row("packed", 1.0))
     assert parse_row(row) == make_row("packed", 1.0)
     with pytest.raises(ValueError):
@@ -298,17 +298,17 @@ def test_rows_that_are_none_are_refused(change):
         (lambda row: row.what != "rung", "no rows of rungs"),
     ],
 )
-def test_a_table_that_cannot_choose_for_everything_is_refused(keep, message):
+def test_a_table_that_cannot_choose_for_everything_is_rejected(keep, message):
     with pytest.raises(ValueError, match=message):
         check_complete(tuple(filter(keep, TABLE.rows)))
 
 
-def test_a_measurement_that_is_there_twice_is_refused():
+def test_a_measurement_that_is_there_twice_is_rejected():
     with pytest.raises(ValueError, match="two rows of the same measurement"):
         check_complete((*TABLE.rows, dataclasses.replace(TABLE.rows[0], ms=1.0)))
 
 
-def test_a_classifier_refuses_a_foreign_table(tmp_path, tiny_classifier):
+def test_a_classifier_rejects_a_foreign_table(tmp_path, tiny_classifier):
     write_table(dataclasses.replace(TABLE, device="a lathe"), tmp_path / "table.json")
     with pytest.raises(ValueError, match="another device: 'a lathe'"):
         Classifier.load(tiny_classifier, autotune_table=tmp_path / "table.json")

@@ -21,7 +21,7 @@ def test_the_first_call_is_apart():
     assert timing.first_s >= 0.1 and max(timing.seconds) < 0.1
 
 
-def test_results_are_waited_for(monkeypatch):
+def test_the_time_includes_the_result(monkeypatch):
     waited = []
     monkeypatch.setattr(jax, "block_until_ready", waited.append)
     time_interleaved({"a": lambda: 5}, repeats=2, warmups=0)
@@ -35,6 +35,6 @@ def test_medians_by_hand():
 
 
 @pytest.mark.parametrize("arguments", [({}, 1), ({"a": int}, 0)])
-def test_nothing_to_time_is_refused(arguments):
+def test_nothing_to_time_is_rejected(arguments):
     with pytest.raises(ValueError, match="expected at least 1 of each"):
         time_interleaved(arguments[0], repeats=arguments[1])

@@ -1,4 +1,5 @@
-"""Heads that read every token, through all drivers: last states at their places, and tokens that must stay."""
+"""Heads that read every token, through all drivers: last states at their places, and tokens that
+must stay."""
 
 import functools
 
@@ -28,7 +29,8 @@ PRUNERS = {
     "keep_all": keep_all(),
 }
 DROPPING = ("adapler", "trbert", "powerbert")
-# Has all that heads can have: spans, several logits, and tokens that must stay where the batch marks any.
+# Has all that heads can have: spans, several logits, and tokens that must stay where the batch
+# marks any.
 HOTPOT, FREE = heads.hotpot(2), heads.hotpot(2, protects=False)
 
 
@@ -152,7 +154,7 @@ def test_two_threads_give_the_answers_of_one():
         "type_B3": (20, 3),
         "support_BX2": (20, 2, 2),
     }
-    assert all(isinstance(x, np.ndarray) for x in found[0].values())
+    assert all(isinstance(x, jax.Array) for x in found[0].values())
     for start in range(0, 20, 5):
         part = slice(start, start + 5)
         expected = engine("trbert", "masked")(

@@ -1,4 +1,5 @@
-"""States that are no numbers, masks with gaps and rows without tokens: never a confident answer, nor another text's."""
+"""States that are no numbers, masks with gaps and rows without tokens: never a confident answer,
+nor another text's."""
 
 import functools
 import re
@@ -52,7 +53,8 @@ def engine(name, driver):
 
 
 def with_token(params, value):
-    """The parameters with another embedding of a token in the middle of the row LOST, padding's left alone."""
+    """The parameters with another embedding of a token in the middle of the row LOST, padding's
+    left alone."""
     others = {int(token) for row in (0, 2, 3, 4) for token in BATCH.token_BL[row]}
     token = next(int(token) for token in BATCH.token_BL[LOST, 2:7] if int(token) not in others)
     embeddings = params["encoder"]["embeddings"]

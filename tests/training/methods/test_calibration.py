@@ -166,7 +166,8 @@ def test_jitter_keeps_the_range():
 
 
 def test_a_step_of_steering_by_hand():
-    """A batch at a quarter of the target raises every threshold by 4^g, one at the target changes nothing."""
+    """A batch at a quarter of the target raises every threshold by 4^g, one at the target changes
+    nothing."""
     np.testing.assert_allclose(
         thresholds(steer_thresholds(PARAMS, jnp.float32(0.5), target=2.0)),
         np.array([0.1, 0.2, 0.4]) * 4.0**STEERING_GAIN,

@@ -64,10 +64,11 @@ def test_rewards_and_advantages_by_hand():
 
 
 def test_policy_gradient_is_that_of_the_expected_reward():
-    """Two tokens, one site: [CLS] is forced, so two actions are possible. Expectation over all pairs of samples.
+    """Two tokens, one site: [CLS] is forced, so two actions are possible. Expectation over all
+    pairs of samples.
 
-    The baseline holds the sample itself, which scales the gradient by (K - 1) / K; the loss of an action is a mean over
-    the two tokens that enter.
+    The baseline holds the sample itself, which scales the gradient by (K - 1) / K; the loss of an
+    action is a mean over the two tokens that enter.
     """
     pruner = trbert(CONFIG, layers=(1,), selector_dim=8)
     params, batch = make_params(pruner), make_batch((2,), num_slots=2)
@@ -127,7 +128,8 @@ def test_policy_gradient_is_that_of_the_expected_reward():
         )
 
     finite = (along(1e-2) - along(-1e-2)) / 2e-2
-    # Rewards are differentiated as constants by the sampler; here too, since only probabilities move with selectors.
+    # Rewards are differentiated as constants by the sampler; here too, since only probabilities
+    # move with selectors.
     np.testing.assert_allclose(float(optax.tree.norm(found)), -finite * (1 / 2) / 2, rtol=2e-2)
     assert finite < -1e-4
 

@@ -76,7 +76,8 @@ def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_o
 
 
 def test_only_what_decides_is_kept(make_config, workdirs):
-    """One word of every text decides its label. By the first selection [CLS] has read it, and is all that is needed."""
+    """One word of every text decides its label. By the first selection [CLS] has read it, and is
+    all that is needed."""
     workdir = workdirs()
     run_all(
         make_config(

@@ -9,12 +9,12 @@ from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.question_answerer import QAPrediction
 from adapler_jax.inference.words import Word
 from adapler_jax.io.messages import one_line
-from adapler_jax.serving.marked_text import (
+from adapler_jax.serving.highlight import (
     has_colour,
-    mark_all,
-    mark_kept,
-    mark_readings,
-    print_marked,
+    highlight_answers,
+    highlight_kept,
+    highlight_predictions,
+    print_predictions,
 )
 
 
@@ -27,11 +27,11 @@ def make_prediction(texts, kept, *, num_read=100):
     """Words between blanks; `kept` names those that the only layer ran on."""
     words = []
     for part, text in enumerate(texts):
-        place = 0
+        offset = 0
         for word in text.split():
-            start = text.index(word, place)
-            place = start + len(word)
-            words.append(Word(word, part, start, place))
+            start = text.index(word, offset)
+            offset = start + len(word)
+            words.append(Word(word, part, start, offset))
     words, is_cut = tuple(words[:num_read]), len(words) > num_read
     return Prediction(
         texts=texts,
@@ -47,40 +47,40 @@ def make_prediction(texts, kept, *, num_read=100):
 
 def test_kept_words_stand_in_brackets():
     assert (
-        mark_kept(make_prediction(("a fine film , really",), {"fine", "really"}))
+        highlight_kept(make_prediction(("a fine film , really",), {"fine", "really"}))
         == "a [fine] film , [really]"
     )
 
 
 def test_neighbours_share_a_mark():
     assert (
-        mark_kept(make_prediction(("a  very good film",), {"very", "good"}))
+        highlight_kept(make_prediction(("a  very good film",), {"very", "good"}))
         == "a  [very good] film"
     )
 
 
 def test_other_layers_can_be_asked_for():
-    assert mark_kept(make_prediction(("a film",), set()), layer=0) == "[a film]"
+    assert highlight_kept(make_prediction(("a film",), set()), layer=0) == "[a film]"
 
 
 def test_nothing_kept_is_the_text_itself():
-    assert mark_kept(make_prediction((" a film ",), set())) == "a film"
-    assert mark_kept(make_prediction(("",), set())) == ""
+    assert highlight_kept(make_prediction((" a film ",), set())) == "a film"
+    assert highlight_kept(make_prediction(("",), set())) == ""
 
 
 def test_what_was_not_read_is_cut():
     assert (
-        mark_kept(make_prediction(("a good film and more",), {"good"}, num_read=3))
+        highlight_kept(make_prediction(("a good film and more",), {"good"}, num_read=3))
         == "a [good] film ..."
     )
 
 
 def test_pairs_are_told_apart():
-    assert mark_kept(make_prediction(("a b", "c d"), {"b", "c"})) == "a [b] | [c] d"
+    assert highlight_kept(make_prediction(("a b", "c d"), {"b", "c"})) == "a [b] | [c] d"
 
 
 def test_colour_marks_the_same_words():
-    marked = mark_kept(make_prediction(("a fine film",), {"fine"}), colour=True)
+    marked = highlight_kept(make_prediction(("a fine film",), {"fine"}), colour=True)
     assert marked == "a \x1b[1;32mfine\x1b[0m film"
 
 
@@ -91,7 +91,7 @@ def test_texts_cannot_steer_the_terminal():
 
 def test_a_paragraph_a_prediction():
     prediction = make_prediction(("a fine film",), {"fine"})
-    assert mark_all([prediction] * 2) == "\n\n".join(
+    assert highlight_predictions([prediction] * 2) == "\n\n".join(
         ["pos (87%), tokens per layer 5 3:\na [fine] film"] * 2
     )
 
@@ -106,12 +106,12 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch, refused):
 def test_a_file_gets_brackets_and_a_terminal_colour(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     for stream, expected in ((io.StringIO(), "[fine]"), (Terminal(), "\x1b[1;32mfine")):
-        print_marked([make_prediction(("a fine film",), {"fine"})], stream=stream)
+        print_predictions([make_prediction(("a fine film",), {"fine"})], stream=stream)
         assert expected in stream.getvalue()
 
 
 def test_no_predictions_print_nothing(capsys):
-    print_marked([])
+    print_predictions([])
     assert capsys.readouterr().out == ""
 
 
@@ -139,20 +139,20 @@ def test_a_question_stands_over_its_answer_and_text():
         Question("2", "how ?", context, (), ()),
     ]
     pairs = [(questions[0], reading), (questions[1], dataclasses.replace(reading, text=""))]
-    assert mark_readings(pairs) == (
+    assert highlight_answers(pairs) == (
         "how ?\nfine (90%), accepted: fine / good\na [fine]  film\n\n"
         "how ?\nno answer (90%), accepted: no answer\na [fine]  film"
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "num_tokens", "told"),
+    ("text", "num_tokens", "expected"),
     [
         ("a fine film", (5, 1), "a fine film (only [CLS] is left)"),
         ("a fine film", (5, 2), "a fine film (no word is left)"),
         ("  ", (2, 1), "(empty text)"),
     ],
 )
-def test_a_text_without_kept_words_says_so(text, num_tokens, told):
+def test_a_text_without_kept_words_says_so(text, num_tokens, expected):
     prediction = dataclasses.replace(make_prediction((text,), set()), num_tokens=num_tokens)
-    assert mark_all([prediction]).endswith(f":\n{told}")
+    assert highlight_predictions([prediction]).endswith(f":\n{expected}")

@@ -1,0 +1,225 @@
+"""Predict windows of rows with a saved model of any head, by one protocol."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.loading import padded_batch_size
+from adapler_jax.inference.long_texts import TRUNCATE
+from adapler_jax.inference.multiple_choice import MultipleChoice
+from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
+from adapler_jax.serving.highlight import (
+    highlight_answers,
+    highlight_choices,
+    highlight_predictions,
+)
+from adapler_jax.serving.prediction_files import (
+    Columns,
+    answer_column_names,
+    choice_column_names,
+    column_names,
+    columns_of_answers,
+    columns_of_choices,
+    columns_of_predictions,
+    columns_of_probs,
+)
+from adapler_jax.serving.prediction_inputs import ANSWERS, OPTIONS
+
+Prediction = TypeVar("Prediction")
+Highlight = Callable[..., str]  # (predictions, colour=) -> texts with highlighted words
+
+
+class Predicted(NamedTuple):
+    """The predictions for a window of rows."""
+
+    columns: Columns
+    highlighted: str = ""  # texts with highlighted words; empty if not requested
+
+
+class Predictor(Protocol):
+    """Predict windows of rows; bulk prediction needs nothing else of a model."""
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the output columns, in their order."""
+        ...
+
+    def encode(self, texts: list) -> Sequence[Any]:
+        """Prepare the rows of a window; runs in a thread while the model predicts another."""
+        ...
+
+    def predict(self, encoded: Sequence[Any]) -> Predicted:
+        """Return the predictions for prepared rows, one for each row in their order."""
+        ...
+
+
+class ModelSettings(NamedTuple):
+    """How a model predicts."""
+
+    batch_size: int = 32
+    dtype: Any = "float32"
+    driver: str = "auto"
+    threshold: float | None = None  # see `Classifier.load`
+    always_answers: bool = False  # see `QuestionAnswerer.load`
+    long_texts: str = TRUNCATE  # see `Classifier.predict`
+
+
+class Shown(NamedTuple):
+    """The parts of predictions that are shown next to labels or answers."""
+
+    with_kept: bool = False  # columns of kept words
+    highlights: bool = False  # texts with highlighted words
+    colour: bool = False  # highlight by colour
+
+
+class ClassPredictor:
+    """Classify texts; tokens are made ahead of the model."""
+
+    def __init__(self, classifier: Classifier, *, batch_size: int = 32, shown: Shown):
+        """Take a loaded classifier, its batch size, and the parts to show."""
+        self._classifier, self._batch_size, self._shown = classifier, batch_size, shown
+        self._with_words = shown.with_kept or shown.highlights
+        self._num_rows = 1
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the output columns, in their order."""
+        return column_names(self._classifier.class_names, with_words=self._shown.with_kept)
+
+    def encode(self, texts: list) -> Sequence[Any]:
+        """Tokenize texts."""
+        classifier = self._classifier
+        encode = classifier.encode if self._with_words else classifier.encode_tokens
+        return encode(texts)
+
+    def predict(self, encoded: Sequence[Any]) -> Predicted:
+        """Return labels and probabilities."""
+        # The last, shorter window keeps the batch size, so that no program is compiled for it.
+        num_rows = padded_batch_size(len(encoded), self._batch_size)
+        self._num_rows = max(self._num_rows, num_rows)
+        classifier = self._classifier
+        if self._with_words:
+            predictions = classifier.predict_encoded(encoded, num_rows=self._num_rows)
+            columns = columns_of_predictions(classifier.class_names, predictions)
+            return Predicted(columns, _highlighted(highlight_predictions, predictions, self._shown))
+        probs_NC = classifier.predict_probs_encoded(encoded, num_rows=self._num_rows)
+        is_cut = [tokens.is_cut for tokens in encoded]
+        names, threshold = classifier.class_names, classifier.threshold
+        return Predicted(columns_of_probs(names, probs_NC, is_cut, threshold=threshold))
+
+
+class ListPredictor(Generic[Prediction]):
+    """Predict whole rows by one function, for models whose tokens depend on several texts."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        predict: Callable[[Sequence[Any]], list[Prediction]],
+        columns_of: Callable[[list[Prediction]], Columns],
+        *,
+        highlight: Highlight,
+        shown: Shown,
+    ):
+        """Take the functions of a model.
+
+        Args:
+          names: of the output columns.
+          predict: rows to predictions.
+          columns_of: predictions to columns.
+          highlight: predictions to texts with highlighted words.
+          shown: the parts to show.
+        """
+        self._names, self._predict, self._columns_of = names, predict, columns_of
+        self._highlight, self._shown = highlight, shown
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the output columns, in their order."""
+        return self._names
+
+    def encode(self, texts: list) -> Sequence[Any]:
+        """Return the rows unchanged."""
+        return texts
+
+    def predict(self, encoded: Sequence[Any]) -> Predicted:
+        """Return the predictions of the rows."""
+        predictions = self._predict(encoded)
+        highlighted = _highlighted(self._highlight, predictions, self._shown)
+        return Predicted(self._columns_of(predictions), highlighted)
+
+
+def _highlighted(highlight: Highlight, predictions: Sequence[Any], shown: Shown) -> str:
+    """Return texts with highlighted words if they are shown."""
+    return highlight(predictions, colour=shown.colour) if shown.highlights else ""
+
+
+def load_predictor(model, use: str, settings: ModelSettings, shown: Shown) -> Predictor:
+    """Load a saved model as a predictor.
+
+    Args:
+      model: directory of a saved model.
+      use: ANSWERS, OPTIONS or CLASSES, as `use_of` returns it.
+      settings: of the model.
+      shown: the parts of predictions to show.
+    """
+    if use == ANSWERS:
+        return _load_answers(model, settings, shown)
+    if use == OPTIONS:
+        return _load_options(model, settings, shown)
+    return _load_classes(model, settings, shown)
+
+
+def _load_answers(model, settings: ModelSettings, shown: Shown) -> Predictor:
+    """Load a model that answers questions."""
+    answerer = QuestionAnswerer.load(
+        model,
+        always_answers=settings.always_answers,
+        dtype=settings.dtype,
+        driver=settings.driver,
+    )
+
+    def predict(rows: Sequence[Any]) -> list[QAPrediction]:
+        return answerer.answer_all(rows, batch_size=settings.batch_size)
+
+    names = answer_column_names(with_words=shown.with_kept)
+    return ListPredictor(
+        names, predict, columns_of_answers, highlight=_highlight_answers, shown=shown
+    )
+
+
+def _load_options(model, settings: ModelSettings, shown: Shown) -> Predictor:
+    """Load a model that chooses among options."""
+    chooser = MultipleChoice.load(model, dtype=settings.dtype, driver=settings.driver)
+
+    def predict(rows: Sequence[Any]) -> list:
+        return chooser.choose_all(rows, batch_size=settings.batch_size)
+
+    names = choice_column_names(with_words=shown.with_kept)
+    return ListPredictor(
+        names, predict, columns_of_choices, highlight=highlight_choices, shown=shown
+    )
+
+
+def _load_classes(model, settings: ModelSettings, shown: Shown) -> Predictor:
+    """Load a model that classifies texts."""
+    classifier = Classifier.load(
+        model, threshold=settings.threshold, dtype=settings.dtype, driver=settings.driver
+    )
+    if settings.long_texts == TRUNCATE:
+        return ClassPredictor(classifier, batch_size=settings.batch_size, shown=shown)
+
+    def predict(rows: Sequence[Any]) -> list:
+        return classifier.predict(
+            rows, batch_size=settings.batch_size, long_texts=settings.long_texts
+        )
+
+    def columns_of(predictions: list) -> Columns:
+        return columns_of_predictions(classifier.class_names, predictions)
+
+    names = column_names(classifier.class_names, with_words=shown.with_kept)
+    return ListPredictor(names, predict, columns_of, highlight=highlight_predictions, shown=shown)
+
+
+def _highlight_answers(predictions: Sequence[QAPrediction], *, colour: bool) -> str:
+    """Return the texts of answers with highlighted words; the accepted answers are unknown."""
+    return highlight_answers([(None, prediction) for prediction in predictions], colour=colour)
