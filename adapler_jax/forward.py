@@ -37,6 +37,7 @@ from adapler_jax.types import (
     Array,
     Batch,
     EncoderConfig,
+    OptionalArray,
     Params,
     SamplingNoise,
     ScanOptions,
@@ -191,7 +192,7 @@ def forward_layers(
     protected_BL: Array | None = None,
     loop: ScanOptions = DEFAULT_SCAN,
     first_layer: int = 0,
-) -> tuple[Array, Trace, Array | None]:
+) -> tuple[Array, Trace, OptionalArray]:
     """Run all layers with the pruner at its sites.
 
     Args:

@@ -67,7 +67,8 @@ from adapler_jax.weights.section import (
 )
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
-HIDDEN_BIAS = ("pruner", "hidden", "bias")  # the leaf whose size is that of a pruner's scorers
+# The leaf whose size is the size of a pruner's scorers.
+HIDDEN_BIAS = ("pruner", "hidden", "bias")
 # The class of transformers for encoder and head, or for the encoder if no class has the head.
 ARCHITECTURES = {
     "classification": "BertForSequenceClassification",
