@@ -1,4 +1,6 @@
-"""The encoder: a record of pure functions that every family of encoders fills. Knows no pruning.
+"""The encoder: a record of pure functions that every family of encoders fills.
+
+It has no pruning.
 
 Drivers call these slots layer by layer and pass the index of the layer and the original position of
 every token, so that a family may have rotary positions and layers of different kinds. Leaves under

@@ -54,16 +54,16 @@ class TaskData(NamedTuple):
     """A task, loaded and in tokens."""
 
     name: str
-    metric: str  # what the main score is called
+    metric: str  # name of the main score
     head: Head
-    class_names: tuple[str, ...]  # none where a head tells no classes apart
+    class_names: tuple[str, ...]  # empty for heads without classes
     splits: dict[str, Tokenized]
-    notes: tuple[str, ...]  # what a user should know, one sentence each
+    notes: tuple[str, ...]  # notes to the user, one sentence each
     # (split, no-answer threshold or None) -> a fresh Scorer
     make_scorer: Callable[..., Scorer]
     group: int = 1  # rows that belong together
-    unit: str = "texts"  # what a row is
-    extra: Mapping[str, Any] = {}  # what a saved model must know of the task to be used
+    unit: str = "texts"  # name of a row
+    extra: Mapping[str, Any] = {}  # fields of the task that a saved model needs
     majority: Mapping[
         str, float
     ] = {}  # by split the share of its most frequent class; none where texts are read

@@ -596,9 +596,9 @@ def test_a_speedup_that_is_out_of_reach_is_said():
         (
             2.0,
             True,
-            "faster than the 2x asked for (the model drops more already, and thresholds cannot",
+            "faster than the target 2x (the model drops more already, and thresholds cannot",
         ),
-        (2.0, False, "faster than the 2x asked for (no thresholds that were tried come nearer)"),
+        (2.0, False, "faster than the target 2x (no thresholds that were tried come nearer)"),
         (2.9, False, ""),
     ],
 )
@@ -614,7 +614,7 @@ def test_a_model_that_is_faster_than_asked_is_said(tmp_path, asked, at_lowest, t
     (tmp_path / "adapt-2x" / "model").mkdir(parents=True)
     replace_text(tmp_path / "adapt-2x" / "done.json", json.dumps(done), checksum=True)
     row = closing_lines(tmp_path, ["adapt-2x"])[2]
-    assert row.endswith(f"model (faster than the {asked:g}x asked for)" if told else "model")
+    assert row.endswith(f"model (faster than the target {asked:g}x)" if told else "model")
 
 
 def test_a_model_that_is_not_fine_tuned_is_refused_with_the_reason():

@@ -66,7 +66,7 @@ class _SortedTexts(NamedTuple):
 def attention_group_sizes(length: int, *, max_group: int) -> tuple[int, ...]:
     """Return how many texts of a padded length attend at a time.
 
-    As many as fit, then the rest of long ones alone.
+    Groups are as large as possible; the remaining long texts attend alone.
     """
     size = max(1, min(max_group, MAX_GROUP_TOKENS // length))
     return (size, 1) if length >= MIN_UNGROUPED and size > 1 else (size,)
