@@ -29,6 +29,7 @@ from adapler_jax.training.losses import NO_TERMS, LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.steps import (
+    SlopeSchedule,
     ThresholdController,
     ThresholdNoise,
     TrainState,
@@ -51,8 +52,6 @@ KEY_NAMES = {"distill": "distil"}
 
 # (epoch from 0, validation scores) -> what epochs are chosen by; the highest is the best
 Rank = Callable[[int, dict], float]
-# (step, steps of an epoch) -> slope of the soft removal; None for the hard rule
-SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
 # (encoder with the phase's dropout, params, optimizer, number of steps) -> (train step, its state)
 MakeStep = Callable[
     [EncoderConfig, Params, optax.GradientTransformation, int], tuple[TrainStep, TrainState]

@@ -16,7 +16,7 @@ from adapler_jax.heads import CLASSIFICATION, SPAN
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.pruning import trbert
 from adapler_jax.pruning.trbert import action_losses, selected_fraction
-from adapler_jax.training.methods.policy import (
+from adapler_jax.training.policy import (
     PolicyConfig,
     combine,
     importance_scores,

@@ -21,7 +21,8 @@ from adapler_jax.io.atomic_files import replace_text, write_checksums
 from adapler_jax.io.provenance import command_line, module_command
 from adapler_jax.training import loop, phases
 from adapler_jax.training.finished import finished_phases
-from adapler_jax.training.methods.adapler import load_saliency, make_adapler
+from adapler_jax.training.from_config import make_adapler
+from adapler_jax.training.methods.adapler import load_saliency
 from adapler_jax.training.metrics_log import MetricsLog, read_metrics_log
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.setup import check_finetuned, load_run_context, truncation_note

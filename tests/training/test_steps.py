@@ -10,8 +10,8 @@ import pytest
 
 from adapler_jax import heads
 from adapler_jax.pruning import keep_all
+from adapler_jax.training.calibration import jitter_thresholds
 from adapler_jax.training.losses import LossConfig
-from adapler_jax.training.methods.calibration import jitter_thresholds
 from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import init_state, make_train_step
 from tests import plain_bert as encoder

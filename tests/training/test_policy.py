@@ -14,7 +14,8 @@ from adapler_jax import forward as full_width
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.pruning import keep_all, trbert
 from adapler_jax.pruning.trbert import action_losses, selected_fraction
-from adapler_jax.training.methods.policy import (
+from adapler_jax.training.optimizers import allow_promotion
+from adapler_jax.training.policy import (
     PolicyConfig,
     check_depth,
     combine,
@@ -25,7 +26,6 @@ from adapler_jax.training.methods.policy import (
     policy_objective,
     rank_targets,
 )
-from adapler_jax.training.optimizers import allow_promotion
 from adapler_jax.types import SamplingNoise, ScanOptions
 from tests.tiny import (
     CONFIG,

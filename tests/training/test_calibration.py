@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.training.methods.calibration import (
+from adapler_jax.training.calibration import (
     NUM_BISECTIONS,
     STEERING_GAIN,
     at_limit,
