@@ -6,6 +6,7 @@ from collections.abc import Callable
 from adapler_jax.pruning.adapler import adapler
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.pruning.keep_all import keep_all
+from adapler_jax.pruning.ltp import ltp
 from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.pruning.trbert import trbert
 from adapler_jax.types import EncoderConfig, Rule
@@ -19,6 +20,7 @@ PRUNERS: dict[str, Callable[..., Pruner]] = {
     "keep_all": lambda config: keep_all(),
     "adapler": adapler,
     "powerbert": powerbert,
+    "ltp": ltp,
     "trbert": trbert,
 }
 

@@ -1,15 +1,12 @@
-"""Translate the fields of config sections: pruners, losses, schedules, rates and dropout.
+"""Translate sections of a config into pruners, loss weights, rates, slopes and noise.
 
-The module needs no more packages than jax, flax and optax, so that benchmarks can run on a machine
-that has nothing else.
+Benchmarks of accelerators use these functions, so the module needs JAX alone.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from adapler_jax.pruning import Pruner, adapler, trbert
@@ -18,17 +15,15 @@ from adapler_jax.training.calibration import jitter_thresholds
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.optimizers import OptimizerConfig, slope_at
 from adapler_jax.training.policy import PolicyConfig
-from adapler_jax.training.steps import ThresholdNoise
+from adapler_jax.training.steps import SlopeSchedule, ThresholdNoise
 from adapler_jax.types import EncoderConfig
 
-# A section of a config: its fields are attributes and items.
-Fields = Any
-# (step, steps of an epoch) -> slope of the soft removal; None for the hard rule
-SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
+Options = Any  # a section of a config, or another mapping with fields as attributes
+
 THRESHOLD_RATE = "threshold_learning_rate"
 
 
-def make_optimizer_config(options: Fields) -> OptimizerConfig:
+def make_optimizer_config(options: Options) -> OptimizerConfig:
     """Return the optimizers' numbers of a config section.
 
     A field NAME_learning_rate is the peak rate of the pruner's weights; without one they have the
@@ -50,7 +45,7 @@ def make_optimizer_config(options: Fields) -> OptimizerConfig:
     )
 
 
-def with_dropout(encoder: EncoderConfig, options: Fields) -> EncoderConfig:
+def with_dropout(encoder: EncoderConfig, options: Options) -> EncoderConfig:
     """Return the encoder with the section's dropout.
 
     A negative probability keeps the checkpoint's.
@@ -65,7 +60,7 @@ def with_dropout(encoder: EncoderConfig, options: Fields) -> EncoderConfig:
     return dataclasses.replace(encoder, **changes)
 
 
-def make_adapler(encoder: EncoderConfig, options: Fields) -> Pruner:
+def make_adapler(encoder: EncoderConfig, options: Options) -> Pruner:
     """Return AdapLeR with the options of `config.adapler`."""
     return adapler(
         encoder,
@@ -78,7 +73,7 @@ def make_adapler(encoder: EncoderConfig, options: Fields) -> Pruner:
     )
 
 
-def make_loss_config(options: Fields) -> LossConfig:
+def make_loss_config(options: Options) -> LossConfig:
     """Return the loss weights of `config.adapler`."""
     return LossConfig(
         term_coefs=(
@@ -89,7 +84,7 @@ def make_loss_config(options: Fields) -> LossConfig:
     )
 
 
-def make_slope_schedule(options: Fields) -> SlopeSchedule:
+def make_slope_schedule(options: Options) -> SlopeSchedule:
     """Return the slope of every step, by `config.adapler`."""
 
     def slope(step, steps_per_epoch):
@@ -105,19 +100,19 @@ def make_slope_schedule(options: Fields) -> SlopeSchedule:
     return slope
 
 
-def make_last_slope(options: Fields) -> SlopeSchedule:
+def make_last_slope(options: Options) -> SlopeSchedule:
     """Return a schedule that has the last slope of `config.adapler` in every step."""
     return lambda step, steps_per_epoch: jnp.float32(options.slope_end)
 
 
-def make_threshold_noise(options: Fields) -> ThresholdNoise | None:
+def make_threshold_noise(options: Options) -> ThresholdNoise | None:
     """Return the function that draws a step's thresholds; None without noise in the config."""
     if not options.threshold_noise:
         return None
     return functools.partial(jitter_thresholds, spread=options.threshold_noise)
 
 
-def make_powerbert_search(encoder: EncoderConfig, options: Fields, max_length: int) -> Pruner:
+def make_powerbert_search(encoder: EncoderConfig, options: Options, max_length: int) -> Pruner:
     """Return PoWER-BERT's search with the options of `config.powerbert`."""
     return powerbert_search(
         encoder,
@@ -128,13 +123,13 @@ def make_powerbert_search(encoder: EncoderConfig, options: Fields, max_length: i
     )
 
 
-def make_trbert(encoder: EncoderConfig, options: Fields) -> Pruner:
+def make_trbert(encoder: EncoderConfig, options: Options) -> Pruner:
     """Return TR-BERT with the options of `config.trbert`."""
     layers = tuple(options.layers) or None
     return trbert(encoder, layers=layers, selector_dim=options.selector_dim)
 
 
-def make_policy_config(options: Fields, *, joint: bool) -> PolicyConfig:
+def make_policy_config(options: Options, *, joint: bool) -> PolicyConfig:
     """Return the numbers of the policy's loss.
 
     Args:

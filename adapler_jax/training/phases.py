@@ -30,6 +30,7 @@ from adapler_jax.training.losses import NO_TERMS, LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.steps import (
+    SlopeSchedule,
     ThresholdController,
     ThresholdNoise,
     TrainState,
@@ -167,7 +168,7 @@ def soft_train_step(
     options: ConfigDict,
     *,
     losses: LossConfig = NO_TERMS,
-    slope_schedule: from_config.SlopeSchedule = no_slope,
+    slope_schedule: SlopeSchedule = no_slope,
     threshold_controller: ThresholdController | None = None,
     threshold_noise: ThresholdNoise | None = None,
 ) -> MakeStep:

@@ -29,6 +29,8 @@ class TrainState:
 
 # (state, batch, seed key) -> (state, {name: float32 scalar})
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+# (step, steps of an epoch) -> slope of the soft rule; None for the hard rule
+SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
 # (params, FLOPs speedup of the batch) -> params
 ThresholdController = Callable[[Params, jax.Array], Params]
 # (params, key) -> params

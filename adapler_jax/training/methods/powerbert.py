@@ -17,9 +17,7 @@ from ml_collections import ConfigDict
 from adapler_jax.presets.sections import powerbert_section
 from adapler_jax.pruning import Pruner, powerbert
 from adapler_jax.pruning.powerbert import check_retention, retention
-from adapler_jax.training.from_config import (
-    make_powerbert_search,
-)
+from adapler_jax.training.from_config import make_powerbert_search
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.phases import (

@@ -22,10 +22,7 @@ from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.presets.sections import trbert_section
 from adapler_jax.pruning import Pruner
 from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
-from adapler_jax.training.from_config import (
-    make_policy_config,
-    make_trbert,
-)
+from adapler_jax.training.from_config import make_policy_config, make_trbert
 from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.metrics_log import track
 from adapler_jax.training.phases import (
