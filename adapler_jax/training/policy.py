@@ -28,13 +28,14 @@ from adapler_jax.types import (
     SamplingNoise,
     ScanOptions,
     SiteInput,
+    Trace,
 )
 
 
 class PolicyConfig(NamedTuple):
     """Numbers of the policy's loss; hashable."""
 
-    length_coef: float  # alpha: on the share of tokens that went on, beside the task's loss
+    length_coef: float  # alpha: on the fraction of tokens kept, added to the task's loss
     num_samples: int = 8  # K action samples of each text
     sample_batch_size: int = 1  # of those, in memory at a time; 0: all
     imitation_ratio: float = 0.0  # of the steps, in which the first sample imitates the heuristic
@@ -212,6 +213,7 @@ def policy_objective(
     is_guided = jnp.asarray(share_done < policy.imitation_ratio)
 
     def run(index):
+        """Return the losses of one sample."""
         draw_key, dropout_key = jax.random.split(jax.random.fold_in(key, index))
         noise = draw_actions(
             draw_key, pruner, batch, config.num_layers, is_guided=is_guided & (index == 0)
@@ -228,17 +230,10 @@ def policy_objective(
             head=head,
             loop=loop,
         )
-        return {
-            "task": weighted(
-                head.loss_fn(logits, batch, policy.distil_coef), batch, policy.class_weights
-            ),
-            "share": selected_fraction(
-                trace,
-                pruner.sites,
-                batch.valid_BL,
-                normalize_by_padded_length=policy.normalize_by_padded_length,
-            ),
-            "nll": action_losses(trace, pruner.sites, batch.valid_BL),
+        losses = sample_losses(trace, pruner, batch, policy)
+        task_B = head.loss_fn(logits, batch, policy.distil_coef)
+        return losses | {
+            "task": weighted(task_B, batch, policy.class_weights),
             "accuracy": head.accuracy_fn(logits, batch),
         }
 
@@ -247,6 +242,17 @@ def policy_objective(
         run = jax.checkpoint(run)
     found_KB = jax.lax.map(run, jnp.arange(policy.num_samples), batch_size=at_once)
     return combine(found_KB, batch, policy)
+
+
+def sample_losses(trace: Trace, pruner: Pruner, batch: Batch, policy: PolicyConfig) -> dict:
+    """Return what the actions of one sample cost: {"share", "nll"}, float32 [B] each."""
+    share_B = selected_fraction(
+        trace,
+        pruner.sites,
+        batch.valid_BL,
+        normalize_by_padded_length=policy.normalize_by_padded_length,
+    )
+    return {"share": share_B, "nll": action_losses(trace, pruner.sites, batch.valid_BL)}
 
 
 def combine(found_KB: dict, batch: Batch, policy: PolicyConfig):

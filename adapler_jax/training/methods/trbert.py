@@ -1,7 +1,7 @@
 """Train TR-BERT after fine-tuning.
 
 scores      importance of every training token, and the teacher's logits              -> scores.npz
-init        selectors alone, towards the ranks of the scores, where the config asks     -> model/
+init        selectors alone, towards the ranks of the scores, if the config says so  -> model/
 policy      selectors alone, by reinforcement                                        -> model/
 trbert      selectors and encoder, by reinforcement and from the teacher's soft labels  -> model/
 
