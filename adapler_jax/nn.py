@@ -1,6 +1,6 @@
 """Layers of every encoder, head and pruner: linear maps, norms, activations, dropout, initialisers.
 
-Functions take any leading axes, which the letter X stands for. Letters of this file beside the key
+Functions take any leading axes, letter X. Letters of this file besides the key
 of `types.py`:
 
     I entries of a linear map's input
