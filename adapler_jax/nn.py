@@ -1,7 +1,7 @@
 """Layers of every encoder, head and pruner: linear maps, norms, activations, dropout, initialisers.
 
-Functions take any leading axes, written X. Letters of this file, in addition to the key of
-`types.py`:
+Functions take any leading axes, letter X. Letters of this file besides the key
+of `types.py`:
 
     I entries of a linear map's input
     O entries of a linear map's output

@@ -92,7 +92,7 @@ class Rule(NamedTuple):
 
     @property
     def transposed(self) -> bool:
-        """Return True if the file holds the transpose of the leaf."""
+        """True if the file holds the transpose of the leaf."""
         return self.path[-1] == "kernel"
 
     def tensor_names(self, sizes: dict[str, int]) -> list[str]:

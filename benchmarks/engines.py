@@ -128,10 +128,7 @@ def measure(
     method: str = "adapler",
     drivers=("bucketed", "packed"),
 ) -> list[dict]:
-    """Return a row for each schedule and driver, then plain BERT on texts of one length.
-
-    Without the packed driver there are no numbers relative to plain BERT without padding.
-    """
+    """Return a row for each schedule and driver, then plain BERT on texts of one length."""
     config = MODELS[name]
     batch, full = (
         jax.device_put(make(config, batch_size, length)) for make in (mixed_batch, full_batch)
@@ -158,6 +155,7 @@ def measure(
         for name in drivers
     }
     timings = time_interleaved(calls, repeats=num_rounds)
+    shape = {"model": name, "method": method, "batch": batch_size, "length": length, "dtype": dtype}
     rows = []
     for (texts, target, engine), timing in timings.items():
         found = 1.0
@@ -171,25 +169,11 @@ def measure(
             config, pruner if engine in PRUNED else keep_all(), expected_speedup=target, **options
         )
         driver = engines[engine].select_driver(batch_size, length).driver
-        rows.append(
-            {
-                "model": name,
-                "method": method,
-                "batch": batch_size,
-                "length": length,
-                "dtype": dtype,
-                "texts": texts,
-                "engine": engine,
-                "target": target,
-                "flops_speedup": found,
-                **seconds(timing),
-                "wall_speedup": wall,
-                "efficiency": wall / found,
-                "packed_efficiency": packed[0] / found if packed else None,
-                **notes[engine],
-                "is_auto": automatic.select_driver(batch_size, length).driver == driver,
-            }
-        )
+        is_auto = automatic.select_driver(batch_size, length).driver == driver
+        row = {"texts": texts, "engine": engine, "target": target, "flops_speedup": found}
+        row |= seconds(timing) | {"wall_speedup": wall, "efficiency": wall / found}
+        row["packed_efficiency"] = packed[0] / found if packed else None
+        rows.append(shape | row | notes[engine] | {"is_auto": is_auto})
     return rows
 
 

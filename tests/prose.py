@@ -64,7 +64,6 @@ OPENING = re.compile(rf"(?:^|(?<=[.!?] ))({'|'.join(OPENINGS)})\b[^.!?]*[.!?]?")
 
 # (file, phrase, reason): phrases in which a mark has a technical or literal meaning.
 ALLOWED = [
-    (r"adapler_jax/metrics/squad\.py", r"Know What You Don't Know", "title of a paper"),
     (r"benchmarks/.*", r"benchmarks\.peers|--peers\b", "name of a module and of a flag"),
 ]
 

@@ -277,6 +277,7 @@ def init_selector_state(params: Params, main, *, joint: bool) -> TrainState:
 
 
 def _split(params: Params, joint: bool) -> tuple[Params, Params]:
+    """Return the trained parameters and the fixed ones; joint steps train all."""
     names = params.keys() if joint else {"pruner"}
     return {name: params[name] for name in names}, params
 

@@ -74,7 +74,7 @@ class _Program:
 
     @property
     def keeps_exits(self) -> bool:
-        """Return True if the state holds the last state of every token."""
+        """True if the state holds the last state of every token."""
         return self.return_exit_hidden or self.head.needs_all_states
 
 

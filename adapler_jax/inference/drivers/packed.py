@@ -7,7 +7,7 @@
 The linear parts are the same for tokens of any text. They run in tiles, the largest first, which
 are full or nearly so. Only attention separates texts; `packed_attention` has it. A block holds as
 many whole texts as fit, so that all inner values of a layer stay in the caches. Tokens keep their
-order, so a layer's states overwrite the previous layer's states. Counts are data: one compiled
+order, so the states of a layer overwrite earlier ones. Counts are data: one compiled
 program serves every mix of lengths, and nothing returns to the host.
 
 Everything is a `while_loop` that writes rows into a buffer that it carries; buffers sent through a
@@ -236,7 +236,7 @@ def sizes_for(B, L: int, *, buckets: Sequence[int], tiles: Sequence[int], block_
 
 
 def layer_inputs(program: PackedProgram, outer: Params) -> tuple:
-    """Return each layer's index and parameters of two sites: its own, and the one it scores for.
+    """Return each layer's index, and parameters of its site and of the site that it scores for.
 
     A layer scores for the next layer's site before the attention, or for its own site inside the
     layer.

@@ -52,12 +52,12 @@ class PackedProgram:
 
     @property
     def keeps_exits(self) -> bool:
-        """Return True if the state holds the last state of every token."""
+        """True if the state holds the last state of every token."""
         return self.return_exit_hidden or self.head.needs_all_states
 
     @property
     def needs_slots(self) -> bool:
-        """Return True if layers need the slot of each token in its text."""
+        """True if layers need the slot of each token in its text."""
         has_position_scores = bool(self.pruner.sites) and POSITION in self.pruner.needs
         needs_positions = encoder_of(self.config).needs_positions
         return self.keeps_exits or has_position_scores or needs_positions
