@@ -33,7 +33,7 @@ import time
 import jax
 import numpy as np
 
-from adapler_jax import flops
+from adapler_jax import flops, model_flops
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.inference.autotune.timing import median_speedup, time_interleaved
 from adapler_jax.inference.autotune.workloads import (
@@ -52,6 +52,7 @@ from adapler_jax.inference.engine import Engine, make_engine, prepare_inference_
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import print_results, write_record
 from adapler_jax.pruning import Pruner, keep_all
+from adapler_jax.pruning.base import no_site_flops
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, Selection
 from benchmarks.models import MODELS
 from benchmarks.schedules import SCHEDULES
@@ -99,6 +100,23 @@ def compile_columns(engine: Engine, params, batch: Batch) -> dict:
     return {"compile_s": compile_s, "planned_mib": planned / 2**20}
 
 
+def make_engines(config, pruner, plain_names, drivers, **options) -> dict[str, Engine]:
+    """Return the engines of plain BERT and of a method, by driver."""
+    plain = {
+        name: make_engine(config, keep_all(), driver=driver, **options)
+        for name, driver in zip(plain_names, ("bucketed", "packed"))
+    }
+    return plain | {
+        driver: make_engine(config, pruner, driver=driver, **options) for driver in drivers
+    }
+
+
+def measured_speedup(params, config, pruner, batch: Batch, trace) -> float:
+    """Return the FLOPs speedup of a batch, from the counts of its trace."""
+    length_B = np.asarray(batch.valid_BL).sum(-1)
+    return true_speedup(params, config, pruner, length_B, np.asarray(trace.count_NB))
+
+
 def measure(
     name: str,
     batch_size: int,
@@ -123,34 +141,29 @@ def measure(
     plain = at_speedup.pop(None)
     pruner, options = schedule.pruner, {"dtype": COMPUTE_DTYPES[dtype]}
     plain_names = PLAIN if "packed" in drivers else PLAIN[:1]
-    engines = {
-        name: make_engine(config, keep_all(), driver=driver, **options)
-        for name, driver in zip(plain_names, ("bucketed", "packed"))
-    } | {driver: make_engine(config, pruner, driver=driver, **options) for driver in drivers}
+    engines = make_engines(config, pruner, plain_names, drivers, **options)
     pruned = next(iter(at_speedup.values()))
     notes = {
         name: compile_columns(engine, plain if name in PLAIN else pruned, batch)
         for name, engine in engines.items()
     }
-    calls = {
-        ("mixed", 1.0, name): functools.partial(engines[name], plain, batch) for name in plain_names
+    plain_calls = {
+        (texts, 1.0, name): functools.partial(engines[name], plain, inputs)
+        for texts, inputs in (("mixed", batch), ("full", full))
+        for name in plain_names
     }
-    calls |= {
+    calls = plain_calls | {
         ("mixed", speedup, name): functools.partial(engines[name], pruned, batch)
         for speedup, pruned in at_speedup.items()
         for name in drivers
-    }
-    calls |= {
-        ("full", 1.0, name): functools.partial(engines[name], plain, full) for name in plain_names
     }
     timings = time_interleaved(calls, repeats=num_rounds)
     rows = []
     for (texts, target, engine), timing in timings.items():
         found = 1.0
         if engine in PRUNED:
-            count_NB = np.asarray(calls[texts, target, engine]()[1].count_NB)
-            length_B = np.asarray(batch.valid_BL).sum(-1)
-            found = true_speedup(at_speedup[target], config, pruner, length_B, count_NB)
+            trace = calls[texts, target, engine]()[1]
+            found = measured_speedup(at_speedup[target], config, pruner, batch, trace)
         wall, *packed = (
             median_speedup(timings[texts, 1.0, dense], timing) for dense in plain_names
         )
@@ -199,7 +212,9 @@ def first_site_pruner(config: EncoderConfig) -> Pruner:
         return Selection(view.survival_BL, keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
     return adapler_schedule(config).pruner._replace(
-        score=lambda params, hidden: hidden[..., 0], hard=select
+        score=lambda params, features: features.state_XD[..., 0],
+        hard=select,
+        site_flops=no_site_flops,
     )
 
 
@@ -239,12 +254,12 @@ def measure_skewed(
     spent = {}
     for texts in batches:
         count_NB = np.asarray(calls[texts, "packed"]()[1].count_NB, np.int64)
-        spent[texts] = flops.pruned_flops(
+        spent[texts] = model_flops.pruned_flops(
             config,
+            pruner,
+            params,
             np.full(batch_size, length),
             count_NB,
-            sites=pruner.sites,
-            predictor_dim=0,
             head=flops.pooled_flops(config, NUM_CLASSES),
         ).sum()
     rows = []

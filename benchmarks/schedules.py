@@ -30,7 +30,7 @@ def powerbert_schedule(config: EncoderConfig) -> Schedule:
         retention_N = jnp.asarray(count_N, jnp.float32)
         return params | {"pruner": params["pruner"] | {"retention_N": retention_N}}
 
-    return Schedule(powerbert(config), 0, follow)
+    return Schedule(powerbert(config), follow)
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def trbert_schedule(config: EncoderConfig) -> Schedule:
         bias = selectors["bias"] - level_N[layers].reshape(selectors["bias"].shape)
         return params | {"pruner": params["pruner"] | {"score": selectors | {"bias": bias}}}
 
-    return Schedule(pruner, PREDICTOR_DIM, follow)
+    return Schedule(pruner, follow)
 
 
 SCHEDULES: dict[str, Callable[[EncoderConfig], Schedule]] = {

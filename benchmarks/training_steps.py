@@ -12,21 +12,20 @@ import jax
 import numpy as np
 
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
+from adapler_jax.encoders import encoder_of
 from adapler_jax.inference.autotune.timing import seconds_of
 from adapler_jax.inference.autotune.workloads import NUM_CLASSES
 from adapler_jax.presets import sections
 from adapler_jax.pruning import Pruner, keep_all, powerbert
-from adapler_jax.training import from_config, methods
+from adapler_jax.training import from_config
+from adapler_jax.training.calibration import steer_thresholds
 from adapler_jax.training.losses import LossConfig, saliency
-from adapler_jax.training.methods import adapler, trbert
-from adapler_jax.training.methods.calibration import steer_thresholds
-from adapler_jax.training.methods.policy import (
+from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
+from adapler_jax.training.policy import (
     init_selector_state,
     make_selector_step,
     policy_objective,
 )
-from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import TrainState, init_state, make_train_step
 from adapler_jax.types import COMPUTE_DTYPES, Batch, EncoderConfig, ScanOptions
 from benchmarks.turns import time_turns
@@ -60,7 +59,7 @@ def start_params(config: EncoderConfig, pruner: Pruner):
     """Return random weights."""
     key = jax.random.key(0, impl="rbg")
     return {
-        "encoder": encoder.init_encoder(key, config),
+        "encoder": encoder_of(config).init(key, config),
         "head": heads.init_classifier(key, config, NUM_CLASSES),
         "pruner": pruner.init(key, config),
     }
@@ -79,12 +78,12 @@ def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
     """Return AdapLeR's section and arguments, with other values of some fields."""
     options = Section(sections.adapler_section(), **changes)
     return options, {
-        "pruner": adapler.make_adapler(config, options),
-        "losses": adapler.make_loss_config(options),
+        "pruner": from_config.make_adapler(config, options),
+        "losses": from_config.make_loss_config(options),
         "slope_fn": functools.partial(
-            adapler.make_slope_schedule(options), steps_per_epoch=STEPS_PER_EPOCH
+            from_config.make_slope_schedule(options), steps_per_epoch=STEPS_PER_EPOCH
         ),
-        "threshold_noise": adapler.make_threshold_noise(options),
+        "threshold_noise": from_config.make_threshold_noise(options),
     }
 
 
@@ -105,7 +104,7 @@ def powerbert_parts(
     """Return the section and arguments of PoWER-BERT's search, or of its training."""
     options, length = Section(sections.powerbert_section()), batch.token_BL.shape[1]
     pruner = (
-        methods.powerbert.make_powerbert_search(config, options, length)
+        from_config.make_powerbert_search(config, options, length)
         if is_search
         else powerbert(config)
     )
@@ -164,8 +163,8 @@ def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool)
     """Return a step of TR-BERT's policy, alone or with the encoder."""
     options = Section(sections.trbert_section())
     pruner, policy = (
-        trbert.make_trbert(config, options),
-        trbert.make_policy_config(options, joint=joint),
+        from_config.make_trbert(config, options),
+        from_config.make_policy_config(options, joint=joint),
     )
     main = main_optimizer(from_config.make_optimizer_config(options), STEPS_PER_EPOCH)
     config = from_config.with_dropout(config, options)

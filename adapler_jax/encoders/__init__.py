@@ -1,0 +1,25 @@
+"""Families of encoders, one a file. A new family is its file and a line in ENCODERS."""
+
+from adapler_jax.encoders.base import Encoder
+from adapler_jax.encoders.bert import BERT
+from adapler_jax.types import EncoderConfig
+
+ENCODERS: dict[str, Encoder] = {
+    "bert": BERT,
+}
+
+
+def encoder_of(config: EncoderConfig) -> Encoder:
+    """Return the encoder of a config's family.
+
+    Raises:
+      ValueError: there is no such family.
+    """
+    if config.family not in ENCODERS:
+        raise ValueError(
+            f"unknown encoder family {config.family!r:.60}; expected one of {', '.join(ENCODERS)}"
+        )
+    return ENCODERS[config.family]
+
+
+__all__ = ["ENCODERS", "Encoder", "encoder_of"]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapler_jax import flops
+from adapler_jax import flops, model_flops
 from adapler_jax.evaluation.scoring import ClassScorer, Scorer
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.autotune.timing import Timing, median_speedup, time_interleaved
@@ -26,7 +26,7 @@ from adapler_jax.inference.engine import (
     prepare_params_for,
 )
 from adapler_jax.inference.executed_flops import executed_flops, padded_flops
-from adapler_jax.pruning.base import Pruner, keep_all
+from adapler_jax.pruning import Pruner, keep_all
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params, Trace
 
 
@@ -184,15 +184,8 @@ def true_speedup(
       dense_config: of the dense encoder; None for the model's own.
     """
     head_flops = head.flops(params["head"], config, length_E)
-    dense_E = flops.dense_flops(dense_config or config, length_E, head=head_flops)
-    pruned_E = flops.pruned_flops(
-        config,
-        length_E,
-        count_NE,
-        sites=pruner.sites,
-        predictor_dim=flops.leaf_predictor_dim(params),
-        head=head_flops,
-    )
+    dense_E = model_flops.dense_flops(dense_config or config, length_E, head=head_flops)
+    pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=head_flops)
     return flops.speedup(dense_E, pruned_E)
 
 

@@ -35,6 +35,7 @@ CUSTOM_CALLS_KEY = "custom_calls"  # of the header: custom calls that the progra
 # Sources that decide a program, from the package's folder.
 SOURCES = (
     "types.py",
+    "nn.py",
     "encoders/*.py",
     "heads/*.py",
     "forward.py",

@@ -1,4 +1,4 @@
-"""What reads the last states: classes, spans of an answer, one of several options or candidates, supporting facts."""
+"""Heads: classes, spans of an answer, options, candidates, supporting facts."""
 
 from collections.abc import Callable
 
@@ -12,15 +12,15 @@ from adapler_jax.heads.span import SPAN
 __all__ = [
     "CLASSIFICATION",
     "HEADS",
-    "Head",
     "SPAN",
-    "zero_empty_rows",
+    "Head",
     "candidates",
     "choice",
     "classify",
     "hotpot",
     "init_classifier",
     "make_head",
+    "zero_empty_rows",
 ]
 
 HEADS: dict[str, Callable[..., Head]] = {
@@ -33,7 +33,11 @@ HEADS: dict[str, Callable[..., Head]] = {
 
 
 def make_head(name: str, **options) -> Head:
-    """The head of this name, as a saved model names it. Raises ValueError where there is none."""
+    """Return the head that a saved model names.
+
+    Raises:
+      ValueError: there is no such head.
+    """
     if name not in HEADS:
         raise ValueError(f"unknown head {name!r}; there are {', '.join(HEADS)}")
     return HEADS[name](**options)

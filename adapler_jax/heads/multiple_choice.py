@@ -1,4 +1,9 @@
-"""One score an option, read off [CLS]; the options of a question are rows that follow each other."""
+"""One score for each option, from the state of [CLS]; a question's options are consecutive rows.
+
+Letters of this file besides the key of `types.py`:
+
+    G questions        O options of a question
+"""
 
 import functools
 
@@ -6,11 +11,11 @@ import jax.numpy as jnp
 
 from adapler_jax.heads.base import Head, get_teacher_logits, soft_losses
 from adapler_jax.heads.classification import classifier_flops, classify, init_classifier
-from adapler_jax.types import Batch
+from adapler_jax.types import Array, Batch
 
 
-def choice_losses(logits_B1, batch: Batch, distil_coef: float, *, num_options: int):
-    """Cross-entropy over the options of a question, float32 [B]: each of its rows has it."""
+def choice_losses(logits_B1: Array, batch: Batch, distil_coef: float, *, num_options: int) -> Array:
+    """Return the cross-entropy over the options of a question, float32 [B], on each of its rows."""
     logits_GO, label_GO = (x.reshape(-1, num_options) for x in (logits_B1, batch.label_B))
     teacher = get_teacher_logits(batch, distil_coef)
     teacher_GO = None if teacher is None else teacher.reshape(-1, num_options)
@@ -18,21 +23,26 @@ def choice_losses(logits_B1, batch: Batch, distil_coef: float, *, num_options: i
     return jnp.repeat(loss_G, num_options)
 
 
-def choice_correct(logits_B1, batch: Batch, *, num_options: int):
-    """1 on the rows of a question whose right option has the highest score, float32 [B]."""
+def choice_accuracy(logits_B1: Array, batch: Batch, *, num_options: int) -> Array:
+    """Return 1 on the rows of a question whose right option scores highest, float32 [B]."""
     best_G1 = jnp.argmax(logits_B1.reshape(-1, num_options), axis=-1, keepdims=True)
     right_G1 = jnp.take_along_axis(batch.label_B.reshape(-1, num_options), best_G1, axis=-1)
     return jnp.repeat(right_G1[:, 0], num_options).astype(jnp.float32)
 
 
 def choice(num_options: int) -> Head:
-    """Options of a question against each other. batch.label_B is 1 on the row of the right one, else 0, and the rows
-    of a batch are whole questions. (One yes or no an option is plain classification of the rows.)"""
+    """Return the head that compares the options of a question.
+
+    batch.label_B is 1 on the row of the right option, else 0. The rows of a batch are whole
+    questions. Options with a yes or no each are plain classification of the rows.
+    """
     return _choice(num_options)
 
 
-@functools.cache  # one object for equal arguments, however they are passed, so that compiled programs are found again
+# one object for equal arguments in any form, so that compiled programs are found again
+@functools.cache
 def _choice(num_options: int) -> Head:
+    """Return the head of `choice`."""
     return Head(
         name="choice",
         needs_all_states=False,
@@ -40,7 +50,7 @@ def _choice(num_options: int) -> Head:
         apply=classify,
         loss_fn=functools.partial(choice_losses, num_options=num_options),
         target_logit=lambda logits_B1, batch: logits_B1[:, 0],
-        accuracy_fn=functools.partial(choice_correct, num_options=num_options),
+        accuracy_fn=functools.partial(choice_accuracy, num_options=num_options),
         flops=classifier_flops,
         logits_shape=lambda config, length, num_classes: (1,),
         factory_kwargs=(("num_options", num_options),),

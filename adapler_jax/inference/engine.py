@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from adapler_jax.encoders import bert
+from adapler_jax.encoders import encoder_of
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.autotune.select import DriverChoice, select_driver
 from adapler_jax.inference.autotune.table import LatencyTable, TableSource, find_table
@@ -313,8 +313,8 @@ def prepare_inference_params(
       config: of the encoder.
       dtype: of the operands of the encoder's products.
     """
-    encoder = bert.prepare_inference_params(params["encoder"], config, compute_dtype(dtype))
-    return params | {"encoder": encoder}
+    prepare = encoder_of(config).prepare_inference_params
+    return params | {"encoder": prepare(params["encoder"], config, compute_dtype(dtype))}
 
 
 def prepare_params_for(

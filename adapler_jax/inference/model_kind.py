@@ -1,6 +1,6 @@
 """The task that a saved model was trained for, and the class that loads it."""
 
-from adapler_jax.encoders import bert
+from adapler_jax.encoders.base import check_length
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.weights.save import DEFAULT_MAX_LENGTH, Saved
 
@@ -11,7 +11,7 @@ def max_length_of(saved: Saved) -> int:
     Raises:
       ValueError: the encoder has fewer positions than that length.
     """
-    bert.check_length(saved.config, saved.max_length or 0)
+    check_length(saved.config, saved.max_length or 0)
     return saved.max_length or min(saved.config.num_positions, DEFAULT_MAX_LENGTH)
 
 

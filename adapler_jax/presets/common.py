@@ -11,6 +11,54 @@ from adapler_jax.presets import old_names, qa
 from adapler_jax.presets.sections import finetune_section
 
 
+def data_section() -> dict:
+    """Return the fields of the data: sources, columns, splits, lengths."""
+    return {
+        # Replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME.
+        "source": "",
+        "sources": {},  # {"test": "file:PATH"}: a source for one split
+        # {"text": ..., "text_pair": ..., "label": ...}: column names by role.
+        "columns": {},
+        "class_names": (),  # in the order of the label numbers; empty: the task's
+        # Selects and reports models: accuracy, f1 (of the second of two classes), macro_f1,
+        # matthews; for classes that are numbers pearson and spearman. Empty: the task's.
+        "metric": "",
+        # {"validation": fraction or count}: split from train where the source has none.
+        "split_fractions": {},
+        "split_seed": 0,  # of splitting and drawing; keep it while `seed` varies
+        "num_train_examples": 0,  # train on a subset of at most this size; 0: all
+        "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
+        # Longer texts are cut right, left or in the middle; empty: the checkpoint's side.
+        "truncation_side": "",
+        # Treat [SEP] or <s> written in a text as text, not as a special token.
+        "split_special_tokens": False,
+        # Padded lengths of batches, one compilation each; empty: about seven.
+        "bucket_lengths": (),
+        # Of text files, as latin-1 or utf-16-le; empty: the byte order mark, else UTF-8.
+        "encoding": "",
+        # Between the columns of CSV and TSV files, as ";" or "tab"; empty: detected.
+        "delimiter": "",
+        "skip_incomplete": False,  # skip and count rows without a text or label
+        # Keeps tokenized texts; empty: the user's cache directory; none: no cache.
+        "cache_dir": "",
+    }
+
+
+def inference_section() -> dict:
+    """Return the fields of the engine that validates and evaluates."""
+    return {
+        # The faster of bucketed and packed, as measured; or a driver's name, or masked,
+        # the reference.
+        "driver": "auto",
+        # Increasing lengths that kept tokens are gathered into; empty: the default.
+        "buckets": (),
+        # Path of a device's measured table; empty: this device's, or the default.
+        "autotune_table": "",
+        # Keeps compiled programs; empty: the user's cache directory; none: no cache.
+        "compilation_cache": "",
+    }
+
+
 def base_config() -> ml_collections.ConfigDict:
     """Return the config of plain BERT's fine-tuning: the first phase of every method."""
     return ml_collections.ConfigDict(
@@ -30,47 +78,9 @@ def base_config() -> ml_collections.ConfigDict:
             "remat_layers": False,
             # In training steps: faster steps, longer compilation; False for short runs.
             "unroll_layers": True,
-            "data": {
-                # Replaces the task's source: tfds:NAME, file:PATH, package:NAME/PART, hf:NAME.
-                "source": "",
-                "sources": {},  # {"test": "file:PATH"}: a source for one split
-                # {"text": ..., "text_pair": ..., "label": ...}: column names by role.
-                "columns": {},
-                "class_names": (),  # in the order of the label numbers; empty: the task's
-                # Selects and reports models: accuracy, f1 (of the second of two classes), macro_f1,
-                # matthews; for classes that are numbers pearson and spearman. Empty: the task's.
-                "metric": "",
-                # {"validation": fraction or count}: split from train where the source has none.
-                "split_fractions": {},
-                "split_seed": 0,  # of splitting and drawing; keep it while `seed` varies
-                "num_train_examples": 0,  # train on a subset of at most this size; 0: all
-                "max_length": 0,  # token slots, [CLS] and [SEP] included; 0: the task's
-                # Longer texts are cut right, left or in the middle; empty: the checkpoint's side.
-                "truncation_side": "",
-                # Treat [SEP] or <s> written in a text as text, not as a special token.
-                "split_special_tokens": False,
-                # Padded lengths of batches, one compilation each; empty: about seven.
-                "bucket_lengths": (),
-                # Of text files, as latin-1 or utf-16-le; empty: the byte order mark, else UTF-8.
-                "encoding": "",
-                # Between the columns of CSV and TSV files, as ";" or "tab"; empty: detected.
-                "delimiter": "",
-                "skip_incomplete": False,  # skip and count rows without a text or label
-                # Keeps tokenized texts; empty: the user's cache directory; none: no cache.
-                "cache_dir": "",
-            },
+            "data": data_section(),
             "finetune": finetune_section(),
-            "inference": {
-                # The faster of bucketed and packed, as measured; or a driver's name, or masked,
-                # the reference.
-                "driver": "auto",
-                # Increasing lengths that kept tokens are gathered into; empty: the default.
-                "buckets": (),
-                # Path of a device's measured table; empty: this device's, or the default.
-                "autotune_table": "",
-                # Keeps compiled programs; empty: the user's cache directory; none: no cache.
-                "compilation_cache": "",
-            },
+            "inference": inference_section(),
         }
     )
 

@@ -1,40 +1,71 @@
 """Length-reduction methods, one paper a file."""
 
 import inspect
+from collections.abc import Callable
 
 from adapler_jax.pruning.adapler import adapler
-from adapler_jax.pruning.base import Pruner, keep_all
+from adapler_jax.pruning.base import Pruner
+from adapler_jax.pruning.keep_all import keep_all
+from adapler_jax.pruning.ltp import ltp
 from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.pruning.trbert import trbert
-from adapler_jax.types import EncoderConfig
+from adapler_jax.types import EncoderConfig, Rule
+
+_SMALLEST = EncoderConfig(
+    num_layers=2, num_heads=1, hidden_dim=1, ffn_dim=1, vocab_size=1, num_positions=1
+)
 
 # name in configs and saved models -> EncoderConfig, options -> Pruner
-PRUNERS = {
+PRUNERS: dict[str, Callable[..., Pruner]] = {
     "keep_all": lambda config: keep_all(),
     "adapler": adapler,
     "powerbert": powerbert,
+    "ltp": ltp,
     "trbert": trbert,
 }
 
 
 def make_pruner(name: str, config: EncoderConfig, /, **options) -> Pruner:
-    """The pruner of that name. Raises ValueError on an unknown name, or an option that it does not have."""
+    """Return the pruner of that name.
+
+    Raises:
+      ValueError: the name is unknown, or the pruner does not have an option.
+    """
     if name not in PRUNERS:
         raise ValueError(f"unknown pruner {name!r:.60}; there are {', '.join(sorted(PRUNERS))}")
     known = [option for option in inspect.signature(PRUNERS[name]).parameters if option != "config"]
     if unknown := sorted(options.keys() - set(known)):
         raise ValueError(
-            f"pruner {name!r} has no options {', '.join(unknown)[:200]}; there are {', '.join(known) or 'none'}"
+            f"pruner {name!r} has no options {', '.join(unknown)[:200]}; "
+            f"there are {', '.join(known) or 'none'}"
         )
     return PRUNERS[name](config, **options)
 
 
+def tensor_rules_of(name: str) -> tuple[Rule, ...]:
+    """Return the names in a saved model of a pruner's leaves, which no size or option changes."""
+    return make_pruner(name, _SMALLEST).tensor_rules
+
+
 def pruner_of_saved(saved) -> Pruner:
-    """The pruner of what `weights.save.load_model` gave. Raises ValueError as `make_pruner`, with the file's name."""
+    """Return the pruner of a model that `weights.save.load_model` loaded.
+
+    Raises:
+      ValueError: as `make_pruner`, with the file's name.
+    """
     try:
         return make_pruner(saved.pruner_name, saved.config, **saved.pruner_options)
     except ValueError as error:
         raise ValueError(f"{saved.directory / 'config.json'}: {error}") from error
 
 
-__all__ = ["Pruner", "adapler", "keep_all", "make_pruner", "powerbert", "pruner_of_saved", "trbert"]
+__all__ = [
+    "Pruner",
+    "adapler",
+    "keep_all",
+    "make_pruner",
+    "powerbert",
+    "pruner_of_saved",
+    "tensor_rules_of",
+    "trbert",
+]

@@ -1,78 +1,157 @@
-"""The pruner: a record of pure functions that every length-reduction method fills in, and the one that does nothing.
+"""The pruner: a record of pure functions that every length-reduction method fills.
 
-Drivers call `soft` (training) or `hard` (inference) at each of `sites`; neither side knows more of the other than
-the records in `types.py`. Leaves of a pruner's parameter subtree have a leading axis of one entry a site; a driver
-passes the slice of the site that it stands at.
+Drivers call `score`, then `soft` (training) or `hard` (inference), at each of `sites`. Drivers and
+pruners share only the records in `types.py`. Leaves of a pruner's parameters have a leading axis of
+one entry a site; a driver passes the slice of its site.
 """
 
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapler_jax.flops import SiteFlops
 from adapler_jax.types import (
+    ATTENTION_NEEDS,
+    BEFORE_FEED_FORWARD,
     MASK_BIAS,
+    NEEDS,
+    POSITION,
+    STATE,
+    Array,
+    Batch,
     EncoderConfig,
     Params,
+    Rule,
     Selection,
     Site,
     SiteInput,
     SoftSelection,
+    TokenFeatures,
+    Trace,
 )
 
 
+class InitFn(Protocol):
+    """Return fresh parameters, a leading axis of one entry a site on every leaf."""
+
+    def __call__(self, key: Array, config: EncoderConfig, /) -> Params:
+        """Return the tree."""
+
+
+class ScoreFn(Protocol):
+    """Return one number a token, float32 [...], of padded [B, L] or packed [T] features.
+
+    A method stops gradients here where its paper does; drivers stop none.
+    """
+
+    def __call__(self, site_params: Params, features: TokenFeatures, /) -> Array:
+        """Return the numbers, which become `SiteInput.token_logit_BL`."""
+
+
+class SoftFn(Protocol):
+    """Return the differentiable selection of a site; `layer` may be traced."""
+
+    def __call__(
+        self, site_params: Params, layer: Array, site: SiteInput, slope: Array, /
+    ) -> SoftSelection:
+        """Return the selection; a large slope gives the hard rule."""
+
+
+class HardFn(Protocol):
+    """Return the hard selection of a site; [CLS] is always kept, padding never."""
+
+    def __call__(self, site_params: Params, layer: Array, site: SiteInput, /) -> Selection:
+        """Return the selection."""
+
+
+class LossTermsFn(Protocol):
+    """Return the loss terms of a pass by name, unweighted float32 scalars."""
+
+    def __call__(self, params: Params, trace: Trace, batch: Batch, /) -> Mapping[str, Array]:
+        """Return the terms."""
+
+
+class ConstrainFn(Protocol):
+    """Return the parameters moved into their allowed ranges; applied after every optimizer step."""
+
+    def __call__(self, params: Params, /) -> Params:
+        """Return the tree."""
+
+
+class SiteFlopsFn(Protocol):
+    """Return the operations of a site for one token, without the attention received."""
+
+    def __call__(self, params: Params, config: EncoderConfig, /) -> SiteFlops:
+        """Return the operations."""
+
+
+def no_site_flops(params: Params, config: EncoderConfig) -> SiteFlops:
+    """Return no operations, for methods whose scores cost next to nothing."""
+    del params, config
+    return SiteFlops()
+
+
 class Pruner(NamedTuple):
-    """A length-reduction method. All functions are pure; `params` is the method's own subtree."""
+    """A length-reduction method. All functions are pure."""
 
     name: str
     sites: tuple[Site, ...]  # at most one a layer, in order, all at the same point
-    # (key, EncoderConfig) -> params
-    init: Callable[..., Params]
-    # (site's params, states [..., D]) -> float32 [...]: all that is read off a token alone, padded or packed; None for
-    # sites before the feed-forward half, which are shown the attention that tokens received
-    score: Callable | None
-    # (site's params, layer, View, slope) -> SoftSelection
-    soft: Callable
-    # (site's params, layer, View) -> Selection; [CLS] always kept, padding never
-    hard: Callable
-    # (params, Trace, Batch) -> {name: float32 scalar}, unweighted
-    loss_terms: Callable[..., Mapping]
-    # params -> params, applied after every optimizer step
-    constrain: Callable[[Params], Params]
-    # names of the leaves that the speed-up loss trains; the main loss trains the others
-    length_loss_params: frozenset[str] = frozenset()
-    # whether padding is treated as tokens that no one attends to, as in a program of one fixed length
+    init: InitFn
+    score: ScoreFn
+    soft: SoftFn
+    hard: HardFn
+    loss_terms: LossTermsFn
+    constrain: ConstrainFn
+    needs: frozenset[str] = frozenset({STATE})  # features that `score` uses, of types.NEEDS
+    tensor_rules: tuple[Rule, ...] = ()  # names of the leaves in a saved model
+    site_flops: SiteFlopsFn = no_site_flops
+    length_loss_params: frozenset[str] = frozenset()  # leaves that the speed-up loss trains
+    # Padding counts as tokens to which no token attends, as in programs of one fixed length.
     counts_padding: bool = False
-    reference_only_reason: str = ""  # why only the masked driver can run it: for parity with programs that do what we would not
-    factory_kwargs: tuple[
-        tuple[str, Any], ...
-    ] = ()  # keywords of the factory that make this pruner again from a saved model
+    reference_only_reason: str = ""  # why fast drivers cannot run it: parity with authors' programs
+    factory_kwargs: tuple[tuple[str, Any], ...] = ()  # keywords that a saved model needs
 
     @property
     def point(self) -> str | None:
-        """Where in its layers the sites are; None without any."""
+        """The point of the sites in their layers; None without sites."""
         return self.sites[0].point if self.sites else None
+
+    @property
+    def attention_needs(self) -> frozenset[str]:
+        """The needs that attention computes; empty without sites."""
+        return self.needs & ATTENTION_NEEDS if self.sites else frozenset()
 
 
 def check_sites(pruner: Pruner, config: EncoderConfig) -> None:
-    """Raises ValueError where no driver serves the pruner's sites: several in a layer, out of order, at several
-    points, or behind the last layer."""
+    """Raise ValueError where no driver serves the pruner's sites or needs."""
     layers = [site.layer for site in pruner.sites]
     if layers != sorted(set(layers)) or len({site.point for site in pruner.sites}) > 1:
         raise ValueError(
-            f"pruner {pruner.name}: a driver serves at most one site a layer, in order, all at one point"
+            f"pruner {pruner.name}: a driver serves at most one site a layer, in order, "
+            "all at one point"
         )
     if layers and not 0 <= layers[0] <= layers[-1] < config.num_layers:
         raise ValueError(
-            f"pruner {pruner.name} has sites at layers {layers}, the encoder {config.num_layers} layers"
+            f"pruner {pruner.name} has sites at layers {layers}, the encoder "
+            f"{config.num_layers} layers"
+        )
+    if unknown := pruner.needs - NEEDS:
+        raise ValueError(
+            f"pruner {pruner.name} needs {', '.join(sorted(unknown))}; "
+            f"there are {', '.join(sorted(NEEDS))}"
+        )
+    if pruner.attention_needs and pruner.point != BEFORE_FEED_FORWARD:
+        raise ValueError(
+            f"pruner {pruner.name} needs {', '.join(sorted(pruner.attention_needs))}, which exist "
+            "before the feed-forward half only; its sites are before the attention"
         )
 
 
 def check_supported(pruner: Pruner, config: EncoderConfig) -> None:
-    """`check_sites`; raises ValueError too for a method that only the masked driver can run."""
+    """Raise ValueError where a fast driver cannot run the pruner."""
     check_sites(pruner, config)
     if pruner.reference_only_reason:
         raise ValueError(
@@ -81,8 +160,10 @@ def check_supported(pruner: Pruner, config: EncoderConfig) -> None:
 
 
 def params_of_layers(pruner: Pruner, params: Params, num_layers: int) -> Params:
-    """The pruner's leaves with one entry a layer; a layer without a site has those of another, and `hard_step` and
-    `soft_step` do not look at what comes of it."""
+    """Return the pruner's leaves with one entry a layer.
+
+    A layer without a site has the entry of another; `hard_step` and `soft_step` ignore its result.
+    """
     layers = [site.layer for site in pruner.sites]
     if len(layers) in (0, num_layers):
         return params
@@ -90,88 +171,106 @@ def params_of_layers(pruner: Pruner, params: Params, num_layers: int) -> Params:
     return jax.tree.map(lambda leaf: leaf[index_N], params)
 
 
-def has_site(pruner: Pruner, layer):
-    """Whether the layer, an int32 scalar, has a site: a bool scalar."""
+def has_site(pruner: Pruner, layer: Array) -> Array:
+    """Return whether the layer, an int32 scalar, has a site: a bool scalar."""
     return jnp.any(layer == jnp.array([site.layer for site in pruner.sites], jnp.int32))
 
 
-def is_lost(view: SiteInput):
-    """Texts with a token whose reading is NaN or infinite, bool [B, 1]. No rule can judge them; with all their tokens
-    kept their answers become NaN, as plain BERT's do."""
-    return jnp.any(view.remaining_BL & ~jnp.isfinite(view.token_logit_BL), axis=-1, keepdims=True)
+def score_tokens(
+    pruner: Pruner,
+    site_params: Params,
+    hidden_XD: Array,
+    received: TokenFeatures | None = None,
+    *,
+    position_X: Array | None = None,
+) -> Array:
+    """Return the pruner's number for each token, float32 [...].
+
+    Args:
+      pruner: the method.
+      site_params: its parameters at the site.
+      hidden_XD: states at the site.
+      received: the attention that tokens receive in the layer; None before the attention.
+      position_X: int32 original positions; needed where the pruner needs them.
+    """
+    features = TokenFeatures() if received is None else received
+    if STATE in pruner.needs:
+        features = features.replace(state_XD=hidden_XD)
+    if POSITION in pruner.needs:
+        features = features.replace(position_X=position_X)
+    return pruner.score(site_params, features)
 
 
-def hard_step(pruner: Pruner, site_params, layer, view: SiteInput) -> Selection:
-    """`pruner.hard`; what is protected stays, and all that entered where the layer has no site, or the text is lost."""
-    found = pruner.hard(site_params, layer, view)
+def is_lost(site: SiteInput) -> Array:
+    """Return the texts with a token whose score is NaN or infinite, bool [B, 1].
+
+    No rule can judge them. With all their tokens kept their logits become NaN, as the plain
+    encoder's do.
+    """
+    is_bad_BL = site.remaining_BL & ~jnp.isfinite(site.token_logit_BL)
+    return jnp.any(is_bad_BL, axis=-1, keepdims=True)
+
+
+def hard_step(pruner: Pruner, site_params: Params, layer: Array, site: SiteInput) -> Selection:
+    """Return `pruner.hard` with exceptions.
+
+    Protected tokens stay. All tokens stay in a layer without a site, and in a text that is lost.
+    """
+    found = pruner.hard(site_params, layer, site)
     is_site = has_site(pruner, layer)
-    keep_BL = found.keep_BL | (view.remaining_BL & is_lost(view))
-    keep_BL = (
-        keep_BL if view.protected_BL is None else keep_BL | (view.protected_BL & view.remaining_BL)
-    )
+    keep_BL = found.keep_BL | (site.remaining_BL & is_lost(site))
+    if site.protected_BL is not None:
+        keep_BL = keep_BL | (site.protected_BL & site.remaining_BL)
     return Selection(
         score_BL=jnp.where(is_site, found.score_BL, 0.0),
-        keep_BL=jnp.where(is_site, keep_BL, view.remaining_BL),
+        keep_BL=jnp.where(is_site, keep_BL, site.remaining_BL),
     )
 
 
-def soft_step(pruner: Pruner, site_params, layer, view: SiteInput, slope) -> SoftSelection:
-    """`pruner.soft`; nothing changes for what is protected, nor where the layer has no site."""
-    found = pruner.soft(site_params, layer, view, slope)
+def soft_step(
+    pruner: Pruner, site_params: Params, layer: Array, site: SiteInput, slope: Array
+) -> SoftSelection:
+    """Return `pruner.soft`; nothing changes for protected tokens and in a layer without a site."""
+    found = pruner.soft(site_params, layer, site, slope)
     acts = is_site = has_site(pruner, layer)
-    if view.protected_BL is not None:
-        acts = is_site & ~view.protected_BL
+    if site.protected_BL is not None:
+        acts = is_site & ~site.protected_BL
     return SoftSelection(
         score_BL=jnp.where(is_site, found.score_BL, 0.0),
         bias_BL=jnp.where(acts, found.bias_BL, 0.0),
-        survival_BL=jnp.where(acts, found.survival_BL, view.survival_BL),
+        survival_BL=jnp.where(acts, found.survival_BL, site.survival_BL),
         scale_BL=None if found.scale_BL is None else jnp.where(acts, found.scale_BL, 1.0),
     )
 
 
 def all_integers(numbers) -> bool:
-    """Whether all are whole numbers, of Python or NumPy; True and False are none."""
+    """Return whether all are whole numbers, of Python or NumPy, and no truth values."""
     return all(
         isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers
     )
 
 
 def is_layer_subset(layers: tuple, *, lowest: int, num_layers: int) -> bool:
-    """Whether they are increasing whole numbers from `lowest` to the last layer, one at least."""
+    """Return whether they are increasing whole numbers from `lowest` to the last layer."""
     is_rising = bool(layers) and all_integers(layers) and list(layers) == sorted(set(layers))
     return is_rising and lowest <= layers[0] <= layers[-1] < num_layers
 
 
-def rank_descending(score_BL, candidate_BL):
-    """Place of each candidate by falling score, int32 [B, L], 0 the first; of equal ones the earlier; then the rest."""
-    by_score_BL = jnp.argsort(-jnp.where(candidate_BL, score_BL, -jnp.inf), axis=-1, stable=True)
+def rank_descending(score_BL: Array, candidate_BL: Array) -> Array:
+    """Return the rank of each candidate by falling score, int32 [B, L], 0 the first.
+
+    The earlier of equal candidates is first; tokens that are no candidates are last.
+    """
+    candidate_score_BL = jnp.where(candidate_BL, score_BL, -jnp.inf)
+    by_score_BL = jnp.argsort(-candidate_score_BL, axis=-1, stable=True)
     return jnp.argsort(by_score_BL, axis=-1).astype(jnp.int32)
 
 
 def hard_to_soft(selection: Selection) -> SoftSelection:
-    """A hard selection as weights 0 or 1 and a key bias of 0 or MASK_BIAS."""
+    """Return a hard selection as survival 0 or 1 and a key bias of 0 or MASK_BIAS."""
     keep_BL = selection.keep_BL
     return SoftSelection(
         score_BL=selection.score_BL,
         bias_BL=jnp.where(keep_BL, 0.0, MASK_BIAS),
         survival_BL=keep_BL.astype(jnp.float32),
-    )
-
-
-@functools.cache  # one object, so that programs compiled for it are found again
-def keep_all() -> Pruner:
-    """Plain BERT: no sites, no parameters, no loss terms."""
-
-    def refuse(*_):
-        raise AssertionError("keep_all has no sites at which it could be called")
-
-    return Pruner(
-        name="keep_all",
-        sites=(),
-        init=lambda key, config: {},
-        score=refuse,
-        soft=refuse,
-        hard=refuse,
-        loss_terms=lambda params, trace, batch: {},
-        constrain=lambda params: params,
     )

@@ -4,6 +4,7 @@ import pathlib
 import zipfile
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ DAMAGES = (
 )
 
 
-def empty_logits(shape, num_rows: int) -> np.ndarray | dict[str, np.ndarray]:
+def empty_logits(shape: Any, num_rows: int) -> Any:
     """Return float32 zeros for the logits of all examples, [rows, *shape] or a dict of such.
 
     Args:
@@ -52,11 +53,11 @@ def save_arrays(path: pathlib.Path, *, teacher_logits, **arrays: np.ndarray) -> 
 
     A dict of logits becomes one array for each name: teacher_logits.NAME.
     """
-    parts = {TEACHER: teacher_logits}
+    parts: dict[str, Any] = {TEACHER: teacher_logits}
     if isinstance(teacher_logits, Mapping):
         parts = {BY_NAME + name: part for name, part in teacher_logits.items()}
     with replacing_file(path, checksum=True) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays, **parts)
+        np.savez(file, allow_pickle=False, **arrays, **parts)
 
 
 def load_arrays(path: pathlib.Path) -> PerExampleArrays:
@@ -78,4 +79,5 @@ def load_arrays(path: pathlib.Path) -> PerExampleArrays:
         ) from error
     names = [name for name in arrays if name.startswith(BY_NAME)]
     by_name = {name.removeprefix(BY_NAME): arrays.pop(name) for name in names}
-    return PerExampleArrays(**arrays, **({TEACHER: by_name} if by_name else {}))
+    logits: dict[str, Any] = {TEACHER: by_name} if by_name else {}
+    return PerExampleArrays(**arrays, **logits)

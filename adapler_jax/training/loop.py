@@ -103,7 +103,7 @@ def train_loop(
         if start_step:
             metrics_log.log(f"{plan.label}: continues after step {start_step} of {num_steps}")
         is_over = start_step >= num_steps or is_stale(plan, checkpoints, start_step)
-        history, batches = [], None if is_over else plan.batches_from(start_step)
+        history, batches = [], iter(()) if is_over else plan.batches_from(start_step)
         if not is_over:
             metrics_log.show("compiling ...")
         for step in range(start_step, start_step if is_over else num_steps):

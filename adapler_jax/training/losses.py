@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adapler_jax import flops
 from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
+from adapler_jax import model_flops
+from adapler_jax.forward import DEFAULT_SCAN
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params, ScanOptions, Trace
@@ -32,11 +32,16 @@ class LossConfig(NamedTuple):
 
 
 NO_TERMS = LossConfig()
-DEFAULT_SCAN = ScanOptions()
 
 
 def soft_speedup(
-    params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, head: Head
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    trace: Trace,
+    batch: Batch,
+    *,
+    head: Head,
 ):
     """Return dense over pruned operations of a batch by its soft counts, float32 scalar.
 
@@ -44,14 +49,9 @@ def soft_speedup(
     """
     length_B = jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32)
     spent = head.flops(params["head"], config, length_B)
-    dense_B = flops.dense_flops(config, length_B, head=spent)
-    pruned_B = flops.pruned_flops(
-        config,
-        length_B,
-        trace.count_NB,
-        sites=pruner.sites,
-        predictor_dim=flops.leaf_predictor_dim(params),
-        head=spent,
+    dense_B = model_flops.dense_flops(config, length_B, head=spent)
+    pruned_B = model_flops.pruned_flops(
+        config, pruner, params, length_B, trace.count_NB, head=spent
     )
     dense, pruned = (
         jnp.sum(x_B, where=batch.example_id_B != PADDING_EXAMPLE_ID) for x_B in (dense_B, pruned_B)
@@ -98,7 +98,7 @@ def compute_losses(
     accuracy = jnp.sum(head.accuracy_fn(logits, batch) * real_B) / num_real
     numbers = {"task": task, **terms, **totals, "accuracy": accuracy}
     if pruner.sites:
-        numbers["flops_speedup"] = soft_speedup(params, config, pruner, trace, batch, head)
+        numbers["flops_speedup"] = soft_speedup(params, config, pruner, trace, batch, head=head)
     return (totals["main"], totals["speedup"]), numbers
 
 
@@ -124,20 +124,13 @@ def saliency(
 
     Source: AdapLeR, section 3.
     """
-    hidden_BLD = encoder.embed(
-        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
-    )
+    hidden_BLD = full_width.embed_tokens(params, config, batch)
 
     def true_logits(hidden_BLD):
-        exit_hidden_BLD, _, _ = full_width.forward_layers(
+        last_BLD, _, _ = full_width.forward_layers(
             params, config, pruner, hidden_BLD, batch.valid_BL, slope=None, key=None, dtype=dtype
         )
-        logits = head.apply(
-            params["head"],
-            config,
-            exit_hidden_BLD if head.needs_all_states else exit_hidden_BLD[:, 0],
-            batch,
-        )
+        logits = full_width.head_logits(params, config, head, last_BLD, batch)
         return jnp.sum(head.target_logit(logits, batch)), logits
 
     gradient_BLD, logits = jax.grad(true_logits, has_aux=True)(hidden_BLD)

@@ -1,5 +1,6 @@
 """Share the parts of phases between methods: the training, the saved model, the closing record."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -29,6 +30,7 @@ from adapler_jax.training.losses import NO_TERMS, LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.steps import (
+    SlopeSchedule,
     ThresholdController,
     ThresholdNoise,
     TrainState,
@@ -51,8 +53,6 @@ KEY_NAMES = {"distill": "distil"}
 
 # (epoch from 0, validation scores) -> what epochs are chosen by; the highest is the best
 Rank = Callable[[int, dict], float]
-# (step, steps of an epoch) -> slope of the soft removal; None for the hard rule
-SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
 # (encoder with the phase's dropout, params, optimizer, number of steps) -> (train step, its state)
 MakeStep = Callable[
     [EncoderConfig, Params, optax.GradientTransformation, int], tuple[TrainStep, TrainState]
@@ -238,7 +238,9 @@ def train(
     encoder = from_config.with_dropout(context.encoder, options)
     train_step, state = make_step(encoder, params, main, num_steps)
     if num_before:
-        state = state.replace(step=jnp.asarray(num_before * steps_per_epoch, jnp.int32))
+        state = dataclasses.replace(
+            state, step=jnp.asarray(num_before * steps_per_epoch, jnp.int32)
+        )
 
     def batches_from(step):
         order = {"seed": context.seed, "start_step": step}

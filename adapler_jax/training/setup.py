@@ -56,7 +56,7 @@ class RunContext(NamedTuple):
     no_answer_threshold: float | None = None  # of the first model
     # Of the first model, for the second class in the data's order.
     decision_threshold: float | None = None
-    class_names: tuple[str, ...] = ()  # in what is saved; none where a head tells no classes apart
+    class_names: tuple[str, ...] = ()  # in saved models; empty for heads without classes
 
     @property
     def splits(self) -> dict[str, Tokenized]:
@@ -65,7 +65,7 @@ class RunContext(NamedTuple):
 
     @property
     def head(self) -> Head:
-        """What reads the last states."""
+        """The task's head."""
         return self.task.head
 
     @property
@@ -91,7 +91,7 @@ class RunContext(NamedTuple):
         return jax.random.fold_in(jax.random.key(self.seed, impl="rbg"), zlib.crc32(use.encode()))
 
     def eval_batches(self, split: str, batch_size: int):
-        """All batches of a split, each made when it is asked for."""
+        """Return an iterator over all batches of a split."""
         return eval_batches(
             self.splits[split], batch_size=self.num_rows(batch_size), lengths=self.lengths
         )
@@ -121,7 +121,7 @@ def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunCo
 
     Args:
       config: of the run.
-      log: receives one sentence for each thing that a user should know.
+      log: receives a sentence for each note to the user.
 
     Raises:
       ValueError: a value of the user does not fit.
@@ -130,7 +130,7 @@ def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunCo
     check_balance(config, has_classes=not is_qa_task(config))
     check_has_source(config)  # before the model is looked up, which may need a network
     directory = resolve_model(config.model)
-    tokenizer = load_tokenizer(directory, log=log, split_special_tokens=splits_special(config))
+    tokenizer = load_tokenizer(str(directory), log=log, split_special_tokens=splits_special(config))
     task = load_task_data(config, directory)
     for note in task.notes:
         log(note)
@@ -227,7 +227,7 @@ def read_decision_threshold(
       directory: of the model.
       loaded: its classifier, in the order of the data.
       config: of the run.
-      tell: receives a sentence on what becomes of a threshold.
+      log: receives a sentence about the use of a threshold.
 
     Raises:
       ValueError: the threshold is not a number in (0, 1), or the model has other than two classes.
@@ -256,7 +256,7 @@ def read_decision_threshold(
 
 
 def check_finetuned(config, fresh: Mapping[str, str], class_names: Sequence[str]) -> None:
-    """Refuse to take a model as fine-tuned whose head, or a part of it, is fresh.
+    """Check that a model that is taken as fine-tuned has no fresh part in its head.
 
     Args:
       config: of the run.
@@ -283,7 +283,7 @@ def check_finetuned(config, fresh: Mapping[str, str], class_names: Sequence[str]
 
 
 def weights_of_classes(config, task: TaskData) -> tuple[float, ...]:
-    """Return the weights that `config.class_weight` asks for; none where it asks for none."""
+    """Return the weights that `config.class_weight` sets; empty without."""
     if config.get("class_weight", "none") != BALANCED:
         return ()
     return class_weights(task.splits["train"].labels, task.num_classes)
@@ -320,10 +320,10 @@ def data_digests(context: RunContext) -> dict[str, str]:
         if not name.startswith("test"):
             digest = hashlib.sha256("\n".join(context.task.class_names).encode())
             for rows in (tokenized.tokens, tokenized.segments):
-                digest.update(rows.values)
-                digest.update(rows.offsets)
-            digest.update(tokenized.labels)
-            for mark in tokenized.head_slots.values():
-                digest.update(np.ascontiguousarray(mark))
+                digest.update(np.ascontiguousarray(rows.values).data)
+                digest.update(np.ascontiguousarray(rows.offsets).data)
+            digest.update(np.ascontiguousarray(tokenized.labels).data)
+            for slots in tokenized.head_slots.values():
+                digest.update(np.ascontiguousarray(slots).data)
             digests[name] = digest.hexdigest()
     return digests

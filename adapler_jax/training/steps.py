@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adapler_jax.forward import DEFAULT_SCAN
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.training.losses import DEFAULT_SCAN, LossConfig, compute_losses
+from adapler_jax.training.losses import LossConfig, compute_losses
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import Batch, EncoderConfig, Params, ScanOptions
 
@@ -28,6 +29,8 @@ class TrainState:
 
 # (state, batch, seed key) -> (state, {name: float32 scalar})
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+# (step, steps of an epoch) -> slope of the soft rule; None for the hard rule
+SlopeSchedule = Callable[[jax.Array, int], jax.Array | None]
 # (params, FLOPs speedup of the batch) -> params
 ThresholdController = Callable[[Params, jax.Array], Params]
 # (params, key) -> params
@@ -67,8 +70,6 @@ def make_train_step(
     """Return a pure function that does one step.
 
     Args:
-      config: sizes of the encoder.
-      pruner: the method.
       losses: weights of the loss terms.
       main: optimizer of the weights.
       thresholds: optimizer of the leaves that the speed-up loss trains.
@@ -77,20 +78,10 @@ def make_train_step(
       threshold_controller: moves the thresholds by the batch's FLOPs speedup. It replaces the
         speed-up loss and saves its backward pass.
       threshold_noise: changes the thresholds of the forward pass alone.
-      head: of the task.
-      loop: how the layers are walked.
     """
     train_thresholds = threshold_controller is None and bool(pruner.length_loss_params)
-
-    objectives = functools.partial(
-        compute_losses,
-        config=config,
-        pruner=pruner,
-        losses=losses,
-        dtype=dtype,
-        head=head,
-        loop=loop,
-    )
+    options = {"losses": losses, "dtype": dtype, "head": head, "loop": loop}
+    objectives = functools.partial(compute_losses, config=config, pruner=pruner, **options)
 
     def step_fn(state: TrainState, batch: Batch, seed_key):
         """Return the next state and the metrics of the step."""
@@ -98,6 +89,7 @@ def make_train_step(
         key = jax.random.fold_in(seed_key, state.step)
 
         def run(weights, threshold_tree):
+            """Return both losses and the metrics."""
             params = join_thresholds(weights, threshold_tree)
             if threshold_noise is not None:
                 params = threshold_noise(params, key)

@@ -1,4 +1,4 @@
-"""What a phase and a run end with: its scores in words, a table of phases, the next command."""
+"""Write the end of a phase and of a run: scores, a table of phases, the next command."""
 
 import pathlib
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def _distance(done: dict) -> str:
     reason = "no thresholds that were tried come nearer"
     if done.get("at_lowest", False):
         reason = "the model drops more already, and thresholds cannot be lowered further"
-    return f", faster than the {asked:g}x asked for ({reason})"
+    return f", faster than the target {asked:g}x ({reason})"
 
 
 def _is_overshot(done: dict) -> bool:
@@ -125,7 +125,5 @@ def _model_cell(model: pathlib.Path, done: dict) -> str:
         return f"none: {done['target_speedup']:g}x is out of reach"
     if not model.exists():
         return ""
-    asked = (
-        f" (faster than the {done['target_speedup']:g}x asked for)" if _is_overshot(done) else ""
-    )
+    asked = f" (faster than the target {done['target_speedup']:g}x)" if _is_overshot(done) else ""
     return f"{model}{asked}"

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,7 +12,13 @@ from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.data.classification.examples import Dataset, check_source, load_task
 from adapler_jax.data.classification.summary import majority_shares, summarize
 from adapler_jax.data.classification.tasks import get_task
-from adapler_jax.data.qa.splits import QAKind, SpanSplit
+from adapler_jax.data.qa.splits import (
+    HotpotSplit,
+    MultipleChoiceSplit,
+    QAKind,
+    SpanSplit,
+    WikihopSplit,
+)
 from adapler_jax.data.qa.tasks import QA_TASKS, QADataset, load_qa_task
 from adapler_jax.data.sources.formats import Options
 from adapler_jax.data.split_names import SPLITS, evaluation_splits
@@ -41,20 +47,23 @@ UNITS = {
 PER_OPTION = ("wrong", "right")  # classes of an option that is judged alone
 
 
+SplitT = TypeVar("SplitT")
+
+
 class TaskData(NamedTuple):
     """A task, loaded and in tokens."""
 
     name: str
-    metric: str  # what the main score is called
+    metric: str  # name of the main score
     head: Head
-    class_names: tuple[str, ...]  # none where a head tells no classes apart
+    class_names: tuple[str, ...]  # empty for heads without classes
     splits: dict[str, Tokenized]
-    notes: tuple[str, ...]  # what a user should know, one sentence each
+    notes: tuple[str, ...]  # notes to the user, one sentence each
     # (split, no-answer threshold or None) -> a fresh Scorer
     make_scorer: Callable[..., Scorer]
     group: int = 1  # rows that belong together
-    unit: str = "texts"  # what a row is
-    extra: Mapping[str, Any] = {}  # what a saved model must know of the task to be used
+    unit: str = "texts"  # name of a row
+    extra: Mapping[str, Any] = {}  # fields of the task that a saved model needs
     majority: Mapping[
         str, float
     ] = {}  # by split the share of its most frequent class; none where texts are read
@@ -229,12 +238,13 @@ def class_data(
     if max_length > tokenizer.model_max_length:
         notes.append(
             f"{directory} says that it reads {tokenizer.model_max_length} tokens "
-            "(model_max_length); texts "
-            f"have up to {max_length} here"
+            "(model_max_length); texts have up to {max_length} here"
         )
-    limits = {"max_length": max_length, "truncation_side": side, "cache_dir": token_cache(config)}
+    cache_dir = token_cache(config)
     splits = {
-        name: tokenize(examples, tokenizer, **limits)
+        name: tokenize(
+            examples, tokenizer, max_length=max_length, truncation_side=side, cache_dir=cache_dir
+        )
         for name, examples in dataset.splits.items()
         if name.partition("_")[0] in only
     }
@@ -295,19 +305,24 @@ def reading_data(config, directory, only: Sequence[str]) -> TaskData:
     return of_kind.get(data.task.kind, span_data)(found, config, data)
 
 
+def splits_of(data: QADataset, kind: type[SplitT]) -> dict[str, SplitT]:
+    """Return the splits of a task, whose kind decides their class."""
+    return {name: split for name, split in data.splits.items() if isinstance(split, kind)}
+
+
 def span_data(found: Callable, config, data: QADataset) -> TaskData:
     """Return a task of answers that are spans of a text."""
+    splits = splits_of(data, SpanSplit)
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
-        return span_scorer(data.splits[split], config.qa, data.task.allows_null, threshold)
+        return span_scorer(splits[split], config.qa, data.task.allows_null, threshold)
 
     notes = []
     if data.task.allows_null:
         notes = [
             f"{name}: each of its {split.num_questions} questions has an answer, so that models "
-            "will always give one; "
-            "with questions without, a threshold would be tuned"
-            for name, split in data.splits.items()
+            "will always give one; with questions without, a threshold would be tuned"
+            for name, split in splits.items()
             if name.startswith("validation")
             and all(question.answers for question in split.questions)
         ]
@@ -318,7 +333,8 @@ def span_data(found: Callable, config, data: QADataset) -> TaskData:
 
 def choice_data(found: Callable, config, data: QADataset) -> TaskData:
     """Return a task of options, scored against each other or each alone."""
-    counts = {split.rows.num_options for split in data.splits.values()}
+    splits = splits_of(data, MultipleChoiceSplit)
+    counts = {split.rows.num_options for split in splits.values()}
     if len(counts) > 1:
         raise ValueError(
             f"task {config.task!r}: splits of {sorted(counts)} options; expected the same in all"
@@ -326,11 +342,11 @@ def choice_data(found: Callable, config, data: QADataset) -> TaskData:
     (num_options,) = counts
     alone = config.qa.score_options_independently
     notes = []
-    if "train" in data.splits and (num_cut := int(np.sum(data.splits["train"].rows.is_cut))):
+    if "train" in splits and (num_cut := int(np.sum(splits["train"].rows.is_cut))):
         notes = [
-            f"train: {num_cut} of {len(data.splits['train'].rows)} options lose the end of their "
-            "article at "
-            f"{config.data.max_length} tokens; config.data.max_length sets another length"
+            f"train: {num_cut} of {len(splits['train'].rows)} options lose the end of their "
+            f"article at {config.data.max_length} tokens; config.data.max_length sets another "
+            "length"
         ]
     return found(
         notes=(*data.notes, *notes),
@@ -338,33 +354,34 @@ def choice_data(found: Callable, config, data: QADataset) -> TaskData:
         head=CLASSIFICATION if alone else choice(num_options=num_options),
         class_names=PER_OPTION if alone else (),
         group=num_options,
-        make_scorer=lambda split, threshold=None: ChoiceScorer(data.splits[split].rows),
+        make_scorer=lambda split, threshold=None: ChoiceScorer(splits[split].rows),
     )
 
 
 def hotpot_data(found: Callable, config, data: QADataset) -> TaskData:
-    """HotpotQA: spans, yes or no, and the sentences that support them."""
-    reading = config.qa
+    """Return a task of spans, yes or no, and the sentences that support them (HotpotQA)."""
+    fields, splits = config.qa, splits_of(data, HotpotSplit)
 
     def make_scorer(split: str, threshold: float | None = None) -> Scorer:
-        return HotpotScorer(data.splits[split].rows, max_answer_tokens=reading.max_answer_tokens)
+        return HotpotScorer(splits[split].rows, max_answer_tokens=fields.max_answer_tokens)
 
-    head = hotpot(reading.max_sentences, protects=reading.protects_markers)
+    head = hotpot(fields.max_sentences, protects=fields.protects_markers)
     return found(metric="joint_f1", head=head, class_names=(), make_scorer=make_scorer)
 
 
 def wikihop_data(found: Callable, config, data: QADataset) -> TaskData:
-    """WikiHop: candidates against each other."""
+    """Return a task of candidates, scored against each other (WikiHop)."""
+    splits = splits_of(data, WikihopSplit)
     return found(
         metric="accuracy",
         class_names=(),
         head=candidates(config.qa.max_candidates, protects=config.qa.protects_markers),
-        make_scorer=lambda split, threshold=None: WikihopScorer(data.splits[split].rows),
+        make_scorer=lambda split, threshold=None: WikihopScorer(splits[split].rows),
     )
 
 
 def span_scorer(split: SpanSplit, reading, allows_null: bool, threshold: float | None) -> Scorer:
-    """Exact match and F1 of a split's answers."""
+    """Return exact match and F1 of a split's answers."""
     return SpanScorer(
         split.windows,
         split.questions,

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adapler_jax.encoders.bert import ACTIVATIONS
 from adapler_jax.io.messages import bounded_errors, listed, shown
+from adapler_jax.nn import ACTIVATIONS
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.checkpoint_formats import (
     MODEL_TYPES,

@@ -13,76 +13,11 @@ Source: the layout with one rule table and all mismatches reported together foll
 """
 
 import re
-from typing import NamedTuple
 
-from adapler_jax.types import EncoderConfig
+from adapler_jax.encoders.bert import TENSOR_RULES as ENCODER_RULES
+from adapler_jax.pruning import PRUNERS, tensor_rules_of
+from adapler_jax.types import EncoderConfig, Rule, linear_rules
 
-
-class Rule(NamedTuple):
-    """One leaf of the tree and the tensors of a file that hold it."""
-
-    # With "{layer}" or "{site}" where the file has one tensor for each and the tree a stack.
-    name: str
-    path: tuple[str, ...]
-    axes: str
-
-    @property
-    def stack(self) -> str:
-        """Return the letter of the leading axis of a stacked leaf, N or M, or an empty text."""
-        return "N" if "{layer}" in self.name else "M" if "{site}" in self.name else ""
-
-    @property
-    def transposed(self) -> bool:
-        """Return whether the file has the transpose of the leaf."""
-        return self.path[-1] == "kernel"
-
-    def tensor_names(self, sizes: dict[str, int]) -> list[str]:
-        """Return the names in a file, in layer order."""
-        if not self.stack:
-            return [self.name]
-        return [self.name.format(layer=number, site=number) for number in range(sizes[self.stack])]
-
-    def tensor_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
-        """Return the shape of each of these tensors."""
-        return tuple(
-            sizes[axis] for axis in (reversed(self.axes) if self.transposed else self.axes)
-        )
-
-    def leaf_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
-        """Return the shape of the leaf."""
-        return tuple(sizes[axis] for axis in self.stack + self.axes)
-
-
-def linear_rules(name: str, path: str, axes: str) -> tuple[Rule, Rule]:
-    """Return rules for kernel and bias of a dense layer; path with slashes, axes (in, out)."""
-    keys = tuple(path.split("/"))
-    return Rule(f"{name}.weight", (*keys, "kernel"), axes), Rule(
-        f"{name}.bias", (*keys, "bias"), axes[-1]
-    )
-
-
-def norm_rules(name: str, path: str) -> tuple[Rule, Rule]:
-    """Return rules for scale and bias of a layer norm over D."""
-    keys = tuple(path.split("/"))
-    return Rule(f"{name}.weight", (*keys, "scale"), "D"), Rule(f"{name}.bias", (*keys, "bias"), "D")
-
-
-EMBEDDINGS, LAYER = "bert.embeddings", "bert.encoder.layer.{layer}"
-
-ENCODER_RULES = (
-    Rule(f"{EMBEDDINGS}.word_embeddings.weight", ("encoder", "embeddings", "token"), "VD"),
-    Rule(f"{EMBEDDINGS}.position_embeddings.weight", ("encoder", "embeddings", "position"), "XD"),
-    Rule(f"{EMBEDDINGS}.token_type_embeddings.weight", ("encoder", "embeddings", "segment"), "YD"),
-    *norm_rules(f"{EMBEDDINGS}.LayerNorm", "encoder/embeddings/norm"),
-    *linear_rules(f"{LAYER}.attention.self.query", "encoder/layers/query", "DD"),
-    *linear_rules(f"{LAYER}.attention.self.key", "encoder/layers/key", "DD"),
-    *linear_rules(f"{LAYER}.attention.self.value", "encoder/layers/value", "DD"),
-    *linear_rules(f"{LAYER}.attention.output.dense", "encoder/layers/attention_output", "DD"),
-    *norm_rules(f"{LAYER}.attention.output.LayerNorm", "encoder/layers/attention_norm"),
-    *linear_rules(f"{LAYER}.intermediate.dense", "encoder/layers/ffn_in", "DF"),
-    *linear_rules(f"{LAYER}.output.dense", "encoder/layers/ffn_out", "FD"),
-    *norm_rules(f"{LAYER}.output.LayerNorm", "encoder/layers/ffn_norm"),
-)
 POOLER_RULES = linear_rules("bert.pooler.dense", "head/pooler", "DD")
 CLASSIFIER_RULES = linear_rules("classifier", "head/classifier", "DC")
 SPAN_RULES = linear_rules("qa_outputs", "head/span", "D2")
@@ -100,21 +35,6 @@ HEAD_RULES = {
     "candidates": CANDIDATE_RULES,
     "hotpot": HOTPOT_RULES,
 }
-PRUNER_RULES = {
-    "keep_all": (),
-    "adapler": (
-        *linear_rules("contribution_predictor.{layer}.hidden", "pruner/hidden", "DP"),
-        *linear_rules("contribution_predictor.{layer}.score", "pruner/score", "P1"),
-        Rule("contribution_predictor.threshold", ("pruner", "threshold_N"), "N"),
-        Rule("contribution_predictor.cls_ratio", ("pruner", "cls_ratio_N"), "N"),
-    ),
-    "powerbert": (Rule("power_bert.retention", ("pruner", "retention_N"), "N"),),
-    "trbert": (
-        *linear_rules("token_selector.{site}.hidden", "pruner/hidden", "DP"),
-        *linear_rules("token_selector.{site}.score", "pruner/score", "P1"),
-    ),
-}
-
 # Modules that hold a model: of torch.compile, checkpointing and parallel training anywhere in a
 # name; of training loops, PEFT and Lightning before it.
 COMPILER = re.compile(
@@ -140,10 +60,11 @@ FOREIGN_PARTS = {
 
 # Other tensors of published checkpoints: constants, and the heads of other tasks.
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+PRUNER_PARTS = {rule.name.split(".")[0] for name in PRUNERS for rule in tensor_rules_of(name)}
 OTHER_HEADS = re.compile(
     r"(cls|qa_outputs|candidate_score|answer_type|sentence_hidden|sentence_support"
     r"|lm_head|vocab_transform|vocab_layer_norm|vocab_projector"
-    r"|contribution_predictor|power_bert|token_selector)\..*",
+    "|" + "|".join(sorted(PRUNER_PARTS)) + r")\..*",
     re.DOTALL,
 )
 
@@ -158,11 +79,11 @@ def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Ru
         raise ValueError(
             f"unknown head {head_name!r}; expected one of {', '.join(sorted(HEAD_RULES))}"
         )
-    if pruner_name not in PRUNER_RULES:
+    if pruner_name not in PRUNERS:
         raise ValueError(
-            f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNER_RULES))}"
+            f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNERS))}"
         )
-    return ENCODER_RULES + HEAD_RULES[head_name] + PRUNER_RULES[pruner_name]
+    return ENCODER_RULES + HEAD_RULES[head_name] + tensor_rules_of(pruner_name)
 
 
 def axis_sizes(

@@ -7,7 +7,6 @@ A full disk or a kill during a save leaves the previous model intact.
 
 import dataclasses
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +67,8 @@ from adapler_jax.weights.section import (
 )
 from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
 
-HIDDEN_BIAS = re.compile(r"(contribution_predictor|token_selector)\.0\.hidden\.bias")
+# The leaf whose size is the size of a pruner's scorers.
+HIDDEN_BIAS = ("pruner", "hidden", "bias")
 # The class of transformers for encoder and head, or for the encoder if no class has the head.
 ARCHITECTURES = {
     "classification": "BertForSequenceClassification",
@@ -314,7 +314,8 @@ def load_model(directory) -> Saved:
     tensors = renamed(read_safetensors(weights_path), unwrapped_name, weights_path)
     tensors = add_own_tables(tensors, raw, weights_path)
     tensors = canonicalize(bert_tensors(tensors, raw, weights_path), weights_path)
-    hidden_biases = [tensors[name] for name in tensors if HIDDEN_BIAS.fullmatch(name)]
+    bias_names = [rule.name.format(layer=0, site=0) for rule in rules if rule.path == HIDDEN_BIAS]
+    hidden_biases = [tensors[name] for name in bias_names if name in tensors]
     sizes = axis_sizes(
         config,
         num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,

@@ -1,5 +1,4 @@
-"""Benchmarks return as many rows and timings as they promise; what they measure is not judged
-here."""
+"""Benchmarks return as many rows and timings as they promise."""
 
 import json
 
@@ -133,8 +132,7 @@ def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
 
 
 def gpu_rows(monkeypatch, *arguments, stop_after=None):
-    """The rows of the accelerators' benchmark and the jobs that it measured, with stand-ins for
-    the measurements."""
+    """Return the rows of `benchmarks.gpu` and its jobs, with stand-ins for measurements."""
     jobs = []
 
     def measure(job, options):

@@ -1,4 +1,4 @@
-"""Features are timed in every case and size that is asked for."""
+"""Features are timed in every case and size of the command."""
 
 import json
 import types

@@ -1,5 +1,7 @@
-"""Peers and ours get the same texts and give rows that can be compared; a live test has all peers
-installed."""
+"""Baselines and ours get the same texts and give comparable rows.
+
+A comparison test has all baselines installed.
+"""
 
 import json
 import os
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.training.run import run_all
-from benchmarks import peers, training
+from benchmarks import peer_runs, peers, training
 from benchmarks.peer_systems import PACKAGES, missing_packages
 from benchmarks.remote import Remote
 from benchmarks.systems import Texts, chunks, pad_to_longest, sample, take
@@ -109,12 +111,12 @@ def test_an_unknown_model_is_named(finished_run):
     with pytest.raises(
         ValueError, match=r"no model 'adapt-9x': the run has dense, adapler, adapt-1.2x, and"
     ):
-        peers.chosen_models(finished_run, ["adapt-9x"])
+        peer_runs.chosen_models(finished_run, ["adapt-9x"])
 
 
 def test_a_model_may_be_a_directory(finished_run):
     directory = finished_run / "adapler" / "model"
-    assert peers.chosen_models(finished_run, [str(directory)])[str(directory)] == directory
+    assert peer_runs.chosen_models(finished_run, [str(directory)])[str(directory)] == directory
 
 
 def test_texts_that_make_no_batch_are_refused(finished_run):

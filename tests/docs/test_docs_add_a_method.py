@@ -1,28 +1,41 @@
 """The worked example of docs/add-a-method.md does what the page says of it."""
 
+import importlib.util
 import pathlib
-import runpy
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import forward as full_width
 from adapler_jax import pruning
+from adapler_jax.forward import forward
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import make_engine
+from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.losses import LossConfig
+from adapler_jax.training.methods import METHODS
 from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, threshold_optimizer
+from adapler_jax.training.run import check_config, run_all
 from adapler_jax.training.steps import init_state, make_train_step
-from adapler_jax.weights import rules as names
-from adapler_jax.weights.save import save_model
+from adapler_jax.weights.save import load_model, save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
-EXAMPLE = DOCS / "examples" / "norm_pruner.py"
-norm_pruner = runpy.run_path(str(EXAMPLE))["norm_pruner"]
+EXAMPLES = DOCS / "examples"
+
+
+def load_example(name, module):
+    """Import a file of the example by the name that it has once it is added."""
+    spec = importlib.util.spec_from_file_location(module, EXAMPLES / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+norm_pruner = load_example("norm_pruner", "adapler_jax.pruning.norm").norm_pruner
 PRUNER = norm_pruner(tiny.CONFIG)
 LENGTHS = (12, 7, 3, 1, 9)
 RATES = OptimizerConfig(
@@ -43,7 +56,7 @@ def make_params(level=0.9):
 
 
 def train(params, num_steps):
-    """Numbers of every step, and the parameters behind them."""
+    """Return the numbers of every step, and the parameters after them."""
     main, thresholds = main_optimizer(RATES, 50), threshold_optimizer(RATES, 50)
     step_fn = jax.jit(
         make_train_step(
@@ -63,9 +76,12 @@ def train(params, num_steps):
     return state.params, numbers
 
 
-def test_the_example_is_short_and_the_page_shows_it_from_its_file():
-    assert len(EXAMPLE.read_text().splitlines()) < 60
-    assert "literalinclude} examples/norm_pruner.py" in (DOCS / "add-a-method.md").read_text()
+@pytest.mark.parametrize(
+    ("name", "num_lines"), [("norm_pruner", 100), ("norm_method", 70), ("norm_config", 20)]
+)
+def test_each_file_of_the_example_is_short_and_the_page_shows_it(name, num_lines):
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < num_lines
+    assert f"literalinclude}} examples/{name}.py" in (DOCS / "add-a-method.md").read_text()
 
 
 def test_the_example_fills_every_slot_that_a_driver_calls():
@@ -104,26 +120,56 @@ def test_a_step_trains_the_encoder_and_the_levels():
 
 def test_a_steep_soft_pass_is_the_hard_rule():
     params, batch = make_params(), tiny.make_batch(LENGTHS)
-    soft_BC, trace = full_width.forward(params, tiny.CONFIG, PRUNER, batch, slope=jnp.float32(1e6))
-    hard_BC, expected = full_width.forward(params, tiny.CONFIG, PRUNER, batch, slope=None)
+    soft_BC, trace = forward(params, tiny.CONFIG, PRUNER, batch, slope=jnp.float32(1e6))
+    hard_BC, expected = forward(params, tiny.CONFIG, PRUNER, batch, slope=None)
     np.testing.assert_allclose(soft_BC, hard_BC, atol=1e-4, rtol=0)
     np.testing.assert_allclose(trace.count_NB, expected.count_NB, atol=1e-4)
 
 
-def test_with_its_lines_in_the_tables_a_model_is_saved_loaded_and_explained(tmp_path, monkeypatch):
+@pytest.fixture(name="norm_config")
+def _norm_config(monkeypatch):
+    """The example's config file, after its two lines in the tables."""
     monkeypatch.setitem(pruning.PRUNERS, "norm", norm_pruner)
-    monkeypatch.setitem(
-        names.PRUNER_RULES, "norm", (names.Rule("norm_pruner.level", ("pruner", "level_N"), "N"),)
-    )
+    method = load_example("norm_method", "adapler_jax.training.methods.norm")
+    monkeypatch.setitem(sys.modules, "adapler_jax.training.methods.norm", method)
+    monkeypatch.setitem(METHODS, "norm", method.METHOD)
+    return load_example("norm_config", "configs.norm")
+
+
+def test_three_files_and_two_lines_train_evaluate_save_load_and_predict(
+    norm_config, make_config, tmp_path
+):
+    config = make_config(module=norm_config, norm__length_coef=10.0)
+    workdir, lines = tmp_path / "run", []
+    run_all(config, workdir, log=lines.append)
+    run_all(config, workdir, log=lines.append)
+    assert "norm: finished before" in lines
+    rows = evaluate_workdir(workdir, log=lines.append, with_times=False)
+    assert [row["method"] for row in rows] == ["dense", "norm"]
+    assert rows[1]["flops_speedup"] > 1.0
+    classifier = Classifier.load(workdir / "norm" / "model")
+    explanation = classifier.explain("a good film . not bad")
+    assert explanation.prediction.label in ("bad", "good")
+    assert explanation.prediction.num_tokens[-1] < len(explanation.tokens)
+    assert np.all(explanation.keep_NL[:, 0])
+
+
+def test_the_levels_of_the_example_are_saved_and_loaded(norm_config, tmp_path):
+    params = make_params(level=0.8)
     save_model(
         tmp_path / "model",
-        make_params(),
+        params,
         tiny.CONFIG,
         pruner_name="norm",
         class_names=("a", "b", "c"),
         max_length=16,
         tokenizer=build_tokenizer(),
     )
-    explanation = Classifier.load(tmp_path / "model").explain("a good film . not bad")
-    assert explanation.prediction.num_tokens[-1] < len(explanation.tokens)
-    assert np.all(explanation.keep_NL[:, 0])
+    saved = load_model(tmp_path / "model")
+    np.testing.assert_array_equal(saved.params["pruner"]["level_N"], params["pruner"]["level_N"])
+
+
+def test_a_field_of_the_example_that_is_out_of_its_range_is_rejected(norm_config, make_config):
+    config = make_config(module=norm_config, norm__length_coef=-1.0)
+    with pytest.raises(ValueError, match="config.norm.length_coef is -1.0; expected 0.0 to 1000.0"):
+        check_config(config)

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapler_jax import forward as full_width
-from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
+from adapler_jax import heads, nn
+from adapler_jax.encoders import ENCODERS
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import MASK_BIAS, EncoderConfig
+from tests import plain_bert as encoder
 from tests.tiny import CONFIG, NUM_CLASSES, assert_trees_equal, make_batch
 
 KEY = jax.random.key(0)
@@ -243,9 +244,7 @@ def test_bfloat16_linear_and_its_gradients_are_float32_within_rounding():
 def test_weight_gradients_of_cpus_are_those_of_all_devices():
     x_MI = jax.random.normal(jax.random.key(4), (7, 3)).astype(jnp.bfloat16)
     cotangent_MO = jax.random.normal(jax.random.key(5), (7, 2)).astype(jnp.bfloat16)
-    found, expected = (
-        f(x_MI, cotangent_MO) for f in (encoder._weight_grads_on_cpu, encoder._weight_grads)
-    )
+    found, expected = (f(x_MI, cotangent_MO) for f in (nn._weight_grads_on_cpu, nn._weight_grads))
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -420,12 +419,16 @@ def test_every_layer_draws_its_own_dropout(monkeypatch):
     """With layers that add uniform noise of their key: four independent draws spread by 0.58,
     equal ones by 1.15."""
 
-    def add_noise(layer, config, x, bias, *, query_mask_BL=None, key, dtype):
-        return x + jax.random.uniform(key, x.shape), None
+    def add_noise(layer, config, x, attended, *, key, dtype):
+        return x + jax.random.uniform(key, x.shape)
 
-    monkeypatch.setattr(encoder, "attention_with_significance", add_noise)
-    monkeypatch.setattr(encoder, "feed_forward", lambda layer, config, x, *, key, dtype: x)
-    monkeypatch.setattr(encoder, "embed", lambda params, config, *_, key: jnp.zeros((4, 12, 16)))
+    noisy = encoder.BERT._replace(
+        attention_output=add_noise,
+        feed_forward=lambda layer, config, x, *, key, dtype: x,
+        embed=lambda params, config, *_, key: jnp.zeros((4, 12, 16)),
+    )
+    monkeypatch.setattr(encoder, "BERT", noisy)
+    monkeypatch.setitem(ENCODERS, "bert", noisy)
     batch = make_batch()
     for forward in (
         lambda key: encoder.encode(

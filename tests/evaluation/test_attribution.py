@@ -5,10 +5,10 @@ import pytest
 
 from adapler_jax import forward as full_width
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.evaluation.attribution import attention_scores, layer_saliency, pruner_scores
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import saliency
+from tests import plain_bert as encoder
 from tests import tiny
 
 CONFIG = tiny.CONFIG
@@ -44,7 +44,7 @@ def test_attention_probs_times_values_are_what_a_layer_mixes(batch):
 
 
 def test_attention_and_rollout_are_those_of_whole_maps(batch):
-    """The same with all maps held at once, in NumPy."""
+    """Return the same scores in NumPy, with all maps in memory at once."""
     found = attention_scores(PARAMS, CONFIG, batch)
     bias_BL = encoder.attention_bias(batch.valid_BL)
     hidden_BLD = encoder.embed(

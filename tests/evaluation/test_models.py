@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import flops, heads
+from adapler_jax import flops, heads, model_flops
 from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.evaluation.models import compare_speed, evaluate_model
 from adapler_jax.evaluation.scoring import ClassScorer
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig
+from tests import plain_bert as encoder
+from tests.counts import pruned_flops
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=24
@@ -102,8 +103,8 @@ def test_nll_is_the_loss_of_the_true_labels(evaluation):
 
 
 def test_the_speedup_follows_from_the_counts(evaluation):
-    dense_E = flops.dense_flops(CONFIG, evaluation.length_E, head=HEAD)
-    pruned_E = flops.pruned_flops(CONFIG, evaluation.length_E, evaluation.count_NE, **SIZES)
+    dense_E = model_flops.dense_flops(CONFIG, evaluation.length_E, head=HEAD)
+    pruned_E = pruned_flops(CONFIG, evaluation.length_E, evaluation.count_NE, **SIZES)
     assert evaluation.flops_speedup == dense_E.sum() / pruned_E.sum() > 1
     np.testing.assert_allclose(evaluation.kept_tokens, evaluation.count_NE.mean(axis=1))
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.drivers import masked
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.training.losses import LossConfig, compute_losses, saliency
@@ -24,6 +23,7 @@ from adapler_jax.training.steps import init_state, make_train_step
 from adapler_jax.types import Batch, EncoderConfig
 from adapler_jax.weights.rules import axis_sizes, model_rules
 from adapler_jax.weights.tree import canonicalize, to_tensors, to_tree
+from tests import plain_bert as encoder
 
 SLOPES = ("10", "100", "1000", "1e20")
 STEP_SLOPES = (10.0, 10.0, 100.0)
@@ -117,8 +117,8 @@ def soft_forward(golden, slope):
 def test_soft_forward_matches(golden, slope):
     logits_BC, trace = soft_forward(golden, slope)
     expected = golden.under(f"forward/lambda_{slope}/")
-    # Relative beside absolute: the same equations in float64 lie 1.5e-5 (logits) and 3.1e-5 (soft lengths, slope 100)
-    # from the reference, which is its own rounding.
+    # Relative and absolute: the equations in float64 differ by 1.5e-5 (logits) and 3.1e-5 (soft
+    # lengths, slope 100) from the reference, which is its own rounding.
     np.testing.assert_allclose(logits_BC, expected["logits"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(trace.score_NBL, expected["scores"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(trace.count_NB, expected["soft_lengths"], rtol=2e-5, atol=2e-5)
@@ -149,7 +149,7 @@ def test_hidden_states_match_layer_by_layer(golden):
         )
 
     _, _, hidden_NBLD = run(golden.params, embedded_BLD, golden.batch.valid_BL)
-    # The same equations in float64 lie 4.3e-5 from the reference.
+    # The equations in float64 differ by 4.3e-5 from the reference.
     assert_near(hidden_NBLD, expected_NBLD[1:], 1e-4)
 
 
@@ -260,7 +260,8 @@ def test_three_training_steps_match(golden):
     gradients = golden.under("train/step0/grad/")
     after = golden.under("train/step2/weights_after/")
     for name, expected in after.items():
-        # Adam divides by the gradient's own size, so where that is rounding noise the move's direction is too.
+        # Adam divides by the gradient's own size, so where that is rounding noise the move's
+        # direction is too.
         sure = np.abs(gradients[name]) > max(1e-4, 1e-2 * np.abs(gradients[name]).max())
         if sure.any():
             assert np.abs(expected - golden["weights/" + name])[sure].max() > 1e-6

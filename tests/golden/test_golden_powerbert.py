@@ -1,6 +1,7 @@
-"""Parity with the PoWER-BERT authors' own program, in float32. Weights and inputs follow a formula
-that the file's
-makers gave; nothing of the program is needed."""
+"""Parity with the PoWER-BERT authors' own program, in float32.
+
+Weights and inputs follow a formula of the file's makers; nothing of the program is needed.
+"""
 
 import json
 
@@ -50,13 +51,14 @@ def tree_of(weight_order, num_layers: int, skipped=()):
     """{"encoder", "head"} of all weights; `skipped`: places that belong to other weights."""
     found = {}
     places = (place for place in range(1, 10_000) if place not in skipped)
-    for place, (name, index, shape) in zip(places, weight_order):
-        name = name.split("-", 2)[2] if name.startswith("Encoder-") else name
+    for place, (full_name, index, shape) in zip(places, weight_order):
+        is_of_encoder = full_name.startswith("Encoder-")
+        name = full_name.split("-", 2)[2] if is_of_encoder else full_name
         path = PLACES[name][index]
         found.setdefault(path, []).append(value(place, shape, path))
     tree = {"encoder": {}, "head": {}}
-    for path, leaves in found.items():
-        path = path if path[0] == "head" else ("encoder", *path)
+    for own_path, leaves in found.items():
+        path = own_path if own_path[0] == "head" else ("encoder", *own_path)
         assert len(leaves) == (num_layers if path[1] == "layers" else 1)
         node = tree
         for name in path[:-1]:
@@ -119,7 +121,8 @@ def test_hard_extraction_matches(golden, case):
     logits_BC, trace = masked.forward(params, golden.config, pruner, golden.batch)
     np.testing.assert_allclose(probabilities(logits_BC), expected, rtol=0, atol=TOLERANCE)
     np.testing.assert_array_equal(trace.count_NB, np.repeat(np.array(counts)[:, None], 5, axis=1))
-    # The votes of padding choose other tokens in one row of the second case; without them no padding is kept.
+    # The votes of padding choose other tokens in one row of the second case; without them no
+    # padding is kept.
     exact_BC, trace = masked.forward(params, golden.config, powerbert(golden.config), golden.batch)
     differs_B = np.abs(probabilities(exact_BC) - expected).max(axis=-1) > TOLERANCE
     assert differs_B.tolist() == [False, case == "hard_to_one", False, False, False]

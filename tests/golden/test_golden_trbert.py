@@ -1,6 +1,7 @@
-"""Parity with the TR-BERT authors' own program, in float32. Weights and inputs follow a formula
-that the file's makers
-gave; nothing of the program is needed."""
+"""Parity with the TR-BERT authors' own program, in float32.
+
+Weights and inputs follow a formula of the file's makers; nothing of the program is needed.
+"""
 
 import dataclasses
 import itertools
@@ -15,8 +16,8 @@ from adapler_jax import forward as full_width
 from adapler_jax.heads import CLASSIFICATION, SPAN
 from adapler_jax.inference.drivers import bucketed, masked, packed
 from adapler_jax.pruning import trbert
-from adapler_jax.pruning.trbert import action_losses, selected_share
-from adapler_jax.training.methods.policy import (
+from adapler_jax.pruning.trbert import action_losses, selected_fraction
+from adapler_jax.training.policy import (
     PolicyConfig,
     combine,
     importance_scores,
@@ -54,8 +55,10 @@ def our_name(theirs: str) -> str:
 
 
 def formula(names: list[str], config: EncoderConfig, head_name="classification") -> dict:
-    """The tree of all tensors, whose numbers follow from their place in the sorted list and their
-    shape."""
+    """Return the tree of all tensors.
+
+    Their numbers follow from their index in the sorted list and their shape.
+    """
     rules = model_rules("trbert", head_name)
     sizes = axis_sizes(config, num_classes=NUM_CLASSES, predictor_dim=32, num_sites=2)
     shapes = {name: rule.tensor_shape(sizes) for rule in rules for name in rule.tensor_names(sizes)}
@@ -63,7 +66,7 @@ def formula(names: list[str], config: EncoderConfig, head_name="classification")
     for place, theirs in enumerate(names, start=1):
         ours = our_name(theirs)
         if head_name == "span" and ours.startswith("bert.pooler."):
-            continue  # it stands in their list, and nothing reads it
+            continue  # it is in their list, but unused
         shape = shapes.pop(ours)
         base = np.sin(1.7 * np.arange(1, np.prod(shape) + 1) + 0.9 * place).reshape(shape)
         if ours.endswith("LayerNorm.weight"):
@@ -157,7 +160,7 @@ def test_batches_match_by_either_rule(golden, params, by_batch):
 
 
 def uniform(num_rows: int, num_slots: int):
-    """What the program was given in place of its first random numbers."""
+    """Return the numbers that replace the program's first random numbers."""
     row, place = np.arange(1, num_rows + 1)[:, None], np.arange(1, num_slots + 1)[None]
     return (0.5 + 0.5 * np.sin(2.3 * row + 0.7 * place)).astype(np.float32)
 
@@ -166,9 +169,10 @@ PRUNER = trbert(CONFIG)
 
 
 def run_actions(params, rows: Batch, action_NBL, guide_NBL, imitate_B):
-    """A pass whose actions at the two sites are given by random numbers of 0 and 1; imitating rows
-    choose by
-    themselves at the first."""
+    """Run a pass with given actions at the two sites.
+
+    The random numbers are 0 and 1. Imitating rows choose their own actions at the first site.
+    """
     noise = SamplingNoise(
         1.0 - jnp.asarray(action_NBL), jnp.asarray(guide_NBL), jnp.asarray(imitate_B)
     )
@@ -176,10 +180,10 @@ def run_actions(params, rows: Batch, action_NBL, guide_NBL, imitate_B):
 
 
 def numbers_of(logits_BC, trace, rows: Batch):
-    """What the loss is made of."""
+    """Return the terms of the loss."""
     return {
         "task": CLASSIFICATION.loss_fn(logits_BC, rows, 0.0),
-        "share": selected_share(
+        "share": selected_fraction(
             trace, PRUNER.sites, rows.valid_BL, normalize_by_padded_length=True
         ),
         "nll": action_losses(trace, PRUNER.sites, rows.valid_BL),
@@ -193,9 +197,9 @@ def take(tree, rows):
 @pytest.mark.parametrize("case", ["rl_step_no_imitation", "rl_step_imitation"])
 def test_reinforcement_step_matches(golden, params, case):
     """The program gives the random numbers of its second selection to the columns of a sort that
-    leaves their order
-    open. Its actions there are therefore found: of all that keep as many tokens as it reports, those that give its
-    losses; in every row there is one."""
+    leaves their order open. Its actions there are therefore found: of all that keep as many tokens
+    as it reports, those that give its losses; in every row there is one.
+    """
     expected = golden["cls"][case]
     batch = batch_of(expected["ids"], expected["mask"], expected["labels"], expected["guide"])
     rows = jax.tree.map(lambda leaf: np.concatenate([leaf] * expected["K"]), batch)
@@ -217,7 +221,8 @@ def test_reinforcement_step_matches(golden, params, case):
         trace.count_NB[1] / num_slots, expected["kept_fraction"][0], rtol=0, atol=TOLERANCE
     )
 
-    # The second, by what it led to. Imitation is switched off: its actions are among the candidates too.
+    # The second, by what it led to. Imitation is switched off: its actions are among the
+    # candidates too.
     row_K, action_KL = [], []
     for row in range(num_rows):
         kept = [slot for slot in np.flatnonzero(first_BL[row]) if slot]

@@ -1,5 +1,7 @@
-"""Heads with random weights and four rows that all can read: two texts, a filler row, and a row
-without a token."""
+"""Heads with random weights, and four rows for all of them.
+
+The rows are two texts, a padding example, and a row without a token.
+"""
 
 import jax
 import numpy as np
@@ -49,8 +51,7 @@ def make_batch(num_slots=6, teacher=None) -> Batch:
 
 
 def make_states(head, num_slots=6, seed=0):
-    """Last states of the rows, of all tokens or of [CLS] alone as the head reads them; large ones
-    on padding."""
+    """Return the last states that a head needs, with large numbers on padding."""
     state_BLD = (
         np.random.default_rng(seed)
         .normal(size=(4, 8, CONFIG.hidden_dim))

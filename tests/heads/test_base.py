@@ -1,4 +1,4 @@
-"""What holds for every head."""
+"""Claims that hold for every head."""
 
 import functools
 
@@ -83,7 +83,8 @@ def test_gradients_are_finite_with_fillers_and_rows_without_a_token(name):
     assert_all_finite((loss_B, grads))
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         largest, where = np.max(np.abs(leaf)), jax.tree_util.keystr(path)
-        # A bias that all logits of a softmax share has the gradient 0; what is computed of it is rounding.
+        # A bias that all logits of a softmax share has the gradient 0; what is computed of it is
+        # rounding.
         is_shift = (
             where in ("[0]['span']['bias']", "[0]['candidate']['bias']")
             or (name, where) == CHOICE_SHIFT
@@ -106,7 +107,7 @@ def test_padding_never_matters(name):
         )
 
     def say(num_slots):
-        """What the head makes of the two texts."""
+        """Return the head's results for the two texts."""
         batch = make_batch(num_slots, teacher_of(name, num_slots))
         return [x[:2] for x in judge(read(name, num_slots), batch)]
 

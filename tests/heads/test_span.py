@@ -15,7 +15,7 @@ from tests.tiny import CONFIG
 LOGITS = jnp.log(jnp.array([[[1.0, 1.0], [2.0, 1.0], [1.0, 6.0]]]))  # [1, 3, 2]
 TEACHER = jnp.log(jnp.array([[[1.0, 2.0], [1.0, 1.0], [2.0, 1.0]]]))
 losses = jax.jit(SPAN.loss_fn, static_argnums=2)
-FIRST, LAST = math.log(2), math.log(4 / 3)  # what token 1 costs as the first, token 2 as the last
+FIRST, LAST = math.log(2), math.log(4 / 3)  # losses of token 1 as the first, of token 2 as the last
 
 
 def with_spans(*spans, teacher=None):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.classifier import Classifier, threshold_of
 from adapler_jax.inference.explanation import Explanation
 from adapler_jax.inference.multiple_choice import ChoicePrediction
@@ -18,6 +17,7 @@ from adapler_jax.inference.words import Word, encode_words
 from adapler_jax.pruning import make_pruner
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import load_model, save_model
+from tests import plain_bert as encoder
 from tests.data.conftest import build_tokenizer
 
 SPECIAL = "[PAD] [UNK] [CLS] [SEP] [MASK]".split()

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from adapler_jax import flops
-from adapler_jax.encoders import bert as encoder
+from adapler_jax import flops, model_flops
+from adapler_jax.encoders import ENCODERS, encoder_of
 from adapler_jax.inference.autotune.select import DriverChoice
-from adapler_jax.inference.drivers import dense, packed
+from adapler_jax.inference.drivers import dense, packed, packed_attention
 from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.inference.executed_flops import (
     blocks_of,
@@ -22,6 +22,7 @@ from adapler_jax.inference.executed_flops import (
 )
 from adapler_jax.pruning import keep_all, powerbert
 from tests import tiny
+from tests.counts import pruned_flops, scorer_params
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params, with_pruner_params
 
 TILES, BLOCK, BUCKETS = (2, 4, 8), 20, (4, 8, 12)
@@ -45,21 +46,21 @@ def _ran(monkeypatch):
     """Rows of the encoder's functions that ran, by name; of attention, pairs of tokens."""
     counts = collections.Counter()
 
-    def count(name, number, function):
+    def counted(name, number, function):
         def run(*args, **kwargs):
             jax.debug.callback(lambda: counts.update({name: number(args)}))
             return function(*args, **kwargs)
 
-        monkeypatch.setattr(encoder, name, run)
+        return run
 
-    count("embed_rows", lambda args: len(args[2]), encoder.embed_rows)
-    for name in ("query_key_value", "attention_output", "feed_forward"):
-        count(name, lambda args: len(args[2]), getattr(encoder, name))
-    count(
-        "scaled_dot_product_attention",
-        lambda args: args[0].shape[0] * args[0].shape[1] ** 2,
-        encoder.scaled_dot_product_attention,
-    )
+    bert = encoder_of(CONFIG)
+    slots = {"embed": lambda args: len(args[2])}
+    slots |= dict.fromkeys(("qkv", "attention_output", "feed_forward"), lambda args: len(args[2]))
+    slots = {name: counted(name, size, getattr(bert, name)) for name, size in slots.items()}
+    monkeypatch.setitem(ENCODERS, "bert", bert._replace(**slots))
+    attention = packed_attention.scaled_dot_product_attention
+    pairs = counted("pairs", lambda args: args[0].shape[0] * args[0].shape[1] ** 2, attention)
+    monkeypatch.setattr(packed_attention, "scaled_dot_product_attention", pairs)
     monkeypatch.setattr(packed, "TILES", TILES)
     monkeypatch.setattr(packed, "BLOCK_TOKENS", BLOCK)
     return counts
@@ -80,14 +81,12 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
         )
         jax.block_until_ready(trace)
         jax.effects_barrier()
-        assert ran["query_key_value"] == ran["attention_output"]
-        expected = flops.embedding_flops(CONFIG, ran["embed_rows"])
-        expected += flops.attention_row_flops(CONFIG, ran["query_key_value"])
-        expected += flops.attention_pair_flops(CONFIG, ran["scaled_dot_product_attention"])
-        expected += flops.feed_forward_flops(CONFIG, ran["feed_forward"])
-        found = functools.partial(
-            packed_flops, CONFIG, pruner, batch, count_NB=count_NB, buckets=BUCKETS
-        )
+        assert ran["qkv"] == ran["attention_output"]
+        expected = model_flops.embedding_flops(CONFIG, ran["embed"])
+        expected += encoder_of(CONFIG).flops.attention_tokens(CONFIG, ran["qkv"])
+        expected += flops.attention_pair_flops(CONFIG, ran["pairs"])
+        expected += model_flops.feed_forward_flops(CONFIG, ran["feed_forward"])
+        found = packed_flops(params, CONFIG, pruner, batch, count_NB=count_NB, buckets=BUCKETS)
         significance = 0
         if name == "powerbert":
             sizes = packed.sizes_for(
@@ -99,16 +98,16 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
             significance = sum(
                 size * flops.significance_flops(CONFIG, slots) for size, slots in groups
             )
-        assert found(predictor_dim=0) == expected + significance
+        scores = 0
         if name == "adapler":
             blocks = blocks_of(np.asarray(count_NB)[-1], BLOCK)
             unread = sum(
                 tile_rows(int(block_B.sum()), TILES) for block_B in blocks
             )  # of the last layer
-            read = ran["embed_rows"] + ran["query_key_value"] - unread
-            scores = flops.reading_flops(CONFIG, read, predictor_dim=8)
-            scores += CONFIG.num_layers * flops.decision_flops(batch.valid_BL.size, predictor_dim=8)
-            assert found(predictor_dim=8) - found(predictor_dim=0) == scores
+            read = ran["embed"] + ran["qkv"] - unread
+            scores = read * flops.scorer_flops(CONFIG, 8)
+            scores += CONFIG.num_layers * batch.valid_BL.size * flops.DECISION
+        assert found == expected + significance + scores
 
 
 @pytest.mark.parametrize("tiles", [(1,), (2, 8), (32, 64, 128, 256, 512)])
@@ -125,7 +124,7 @@ def test_halves_of_a_batch_are_counted_as_they_run():
     count_NB = np.tile(lengths, (CONFIG.num_layers, 1))
     parts = [lengths[0::2], [*lengths[1::2], 3]]
     found = packed_flops(
-        CONFIG, keep_all(), batch, count_NB=count_NB, buckets=BUCKETS, predictor_dim=0
+        {"pruner": {}}, CONFIG, keep_all(), batch, count_NB=count_NB, buckets=BUCKETS
     )
     sizes = packed.sizes_for(
         9, 12, buckets=BUCKETS, tiles=packed.TILES, block_tokens=packed.BLOCK_TOKENS
@@ -134,8 +133,10 @@ def test_halves_of_a_batch_are_counted_as_they_run():
     for part in parts:
         rows = tile_rows(sum(part), packed.TILES)
         pairs = sum(size * slots**2 for size, slots in groups_of(np.array(part), sizes))
-        layer = flops.attention_row_flops(CONFIG, rows) + flops.feed_forward_flops(CONFIG, rows)
-        expected += flops.embedding_flops(CONFIG, rows)
+        layer = encoder_of(CONFIG).flops.attention_tokens(
+            CONFIG, rows
+        ) + model_flops.feed_forward_flops(CONFIG, rows)
+        expected += model_flops.embedding_flops(CONFIG, rows)
         expected += CONFIG.num_layers * (layer + flops.attention_pair_flops(CONFIG, pairs))
     assert found == expected
 
@@ -143,10 +144,10 @@ def test_halves_of_a_batch_are_counted_as_they_run():
 def test_executed_operations_are_those_of_the_buckets():
     batch = make_batch((3, 12, 7))
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
-    padded = 3 * flops.dense_flops(CONFIG, [12], head=HEAD)[0]
-    bucketed = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **SIZES)[0]
+    padded = 3 * model_flops.dense_flops(CONFIG, [12], head=HEAD)[0]
+    bucketed = 3 * pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **SIZES)[0]
     packed_rows = (
-        packed_flops(CONFIG, PRUNER, batch, count_NB=count_NB, buckets=(4, 12), predictor_dim=8)
+        packed_flops(scorer_params(8), CONFIG, PRUNER, batch, count_NB=count_NB, buckets=(4, 12))
         + 3 * HEAD
     )
     for driver, expected in {"bucketed": bucketed, "packed": packed_rows, "masked": padded}.items():
@@ -160,7 +161,7 @@ def test_executed_operations_of_sites_in_layers_are_those_of_the_buckets():
     batch, (pruner, params) = make_batch((3, 12, 7)), MODELS["powerbert"]
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
     sizes = {"sites": pruner.sites, "predictor_dim": 0, "head": HEAD}
-    expected = 3 * flops.pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **sizes)[0]
+    expected = 3 * pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **sizes)[0]
     choice = DriverChoice("bucketed", (4, 12))
     assert executed_flops(params, CONFIG, pruner, batch, count_NB, choice=choice)[1] == expected
 
@@ -168,7 +169,7 @@ def test_executed_operations_of_sites_in_layers_are_those_of_the_buckets():
 def test_rows_that_fill_up_a_chunk_are_counted_on_cpus_alone(monkeypatch):
     batch = make_batch((12,) * 5)
     monkeypatch.setattr(dense, "CHUNK_TOKENS", 24)  # two rows a chunk: three chunks
-    per_row = int(flops.dense_flops(CONFIG, 12, head=0))
+    per_row = int(model_flops.dense_flops(CONFIG, 12, head=0))
     assert padded_flops(make_params(), CONFIG, batch) == 6 * per_row + 5 * HEAD
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert padded_flops(make_params(), CONFIG, batch) == 5 * (per_row + HEAD)
@@ -179,5 +180,5 @@ def test_one_text_pays_for_a_whole_tile():
     batch, count_NB = make_batch((5,)), np.full((CONFIG.num_layers, 1), 2)
     choice = DriverChoice("packed", BUCKETS)
     _, found = executed_flops(make_params(), CONFIG, PRUNER, batch, count_NB, choice=choice)
-    true = flops.pruned_flops(CONFIG, [5], count_NB, **SIZES)[0]
+    true = pruned_flops(CONFIG, [5], count_NB, **SIZES)[0]
     assert found > 5 * true

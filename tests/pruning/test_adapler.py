@@ -11,21 +11,28 @@ from hypothesis import strategies as st
 from adapler_jax.pruning import adapler as make_adapler
 from adapler_jax.pruning.adapler import (
     constrain,
-    contribution_logits,
     contribution_scores,
     divergences,
+    hard_select,
     init_params,
     layer_targets,
     loss_terms,
     min_grad_left,
     normalise,
     rescale_cls,
-    select,
     soft_removal,
-    soften,
+    soft_select,
     straight_through_ratio,
 )
-from adapler_jax.types import MASK_BIAS, PADDING_EXAMPLE_ID, Batch, SiteInput, Trace
+from adapler_jax.pruning.scores import scorer_logits
+from adapler_jax.types import (
+    MASK_BIAS,
+    PADDING_EXAMPLE_ID,
+    Batch,
+    SiteInput,
+    TokenFeatures,
+    Trace,
+)
 from tests.tiny import CONFIG
 
 SLOPES = [10.0, 100.0, 1000.0]
@@ -49,7 +56,7 @@ TABLE_SCORES = jnp.array([0.0, 0.01, 0.04, 0.049, 0.05, 0.1, 0.5, 1.0])
 
 @pytest.mark.parametrize("slope", SLOPES)
 def test_soft_removal_equals_the_table(slope):
-    # Where x - delta is small beside both, float32 leaves an error of slope * 1e-7 / delta.
+    # Where x - delta is small compared with both, float32 leaves an error of slope * 1e-7 / delta.
     found = removal(TABLE_SCORES, jnp.float32(0.05), jnp.float32(slope))
     np.testing.assert_allclose(found, TABLE[slope], rtol=2e-6, atol=5.1e-7 + slope * 4e-7)
 
@@ -193,7 +200,7 @@ def test_score_uses_both_layers_of_the_predictor():
         "hidden": {"kernel": jnp.array([[1.0, -1.0]]), "bias": jnp.array([-1.0, 4.0])},
         "score": {"kernel": jnp.array([[2.0], [3.0]]), "bias": jnp.array([7.0])},
     }
-    found = contribution_logits(params, jnp.array([[0.0], [2.0]]), activation="tanh")
+    found = scorer_logits(params, TokenFeatures(jnp.array([[0.0], [2.0]])), activation="tanh")
     expected = [7 + 2 * math.tanh(-1) + 3 * math.tanh(4), 7 + 2 * math.tanh(1) + 3 * math.tanh(2)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -231,10 +238,10 @@ def test_surrogate_ratio_of_the_first_site_is_a_constant():
     assert jax.value_and_grad(straight_through_ratio)(jnp.float32(2.5), 0) == (1.0, 0.0)
 
 
-def test_cls_ratio_changes_no_value_of_soften():
+def test_cls_ratio_changes_no_value_of_the_soft_selection():
     view = view_of([1, 2, 3, 4])
     found, expected = (
-        soften(site_params(0.8, ratio), jnp.int32(2), view, jnp.float32(10.0))
+        soft_select(site_params(0.8, ratio), jnp.int32(2), view, jnp.float32(10.0))
         for ratio in (0.2, 3.0)
     )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -243,12 +250,11 @@ def test_cls_ratio_changes_no_value_of_soften():
 # Soft and hard removal at one site
 
 
-def test_soften_by_hand():
-    """Two soft tokens enter beside [CLS], n = 3, so delta = 0.9 / 3 = 0.3; the last one is gone
-    already."""
+def test_soft_selection_by_hand():
+    """Two soft tokens enter with [CLS], n = 3, so delta = 0.9 / 3 = 0.3."""
     weight = [1.0, 1.0, 0.5, 0.5, 1e-7]
     view = view_of([1, 2, 8, 6, 4], weight=weight)
-    found = soften(site_params(0.9), jnp.int32(1), view, jnp.float32(10.0))
+    found = soft_select(site_params(0.9), jnp.int32(1), view, jnp.float32(10.0))
     total = 1 + 2 + 4 + 3 + 4e-7
     scores = [1 / total, 2 / total, 4 / total, 3 / total, 4e-7 / total]
     threshold = 0.9 / (3.0 + 1e-7)
@@ -265,23 +271,27 @@ def test_soften_by_hand():
 def test_only_tokens_of_more_weight_than_a_millionth_shrink():
     """Both lose exp(-10000 w), the first about 1%, were it not gone already."""
     view = view_of([1, 1, 1], weight=[1.0, 0.9e-6, 1.1e-6])
-    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(1e6)).survival_BL[0]
+    found = soft_select(site_params(1.0), jnp.int32(1), view, jnp.float32(1e6)).survival_BL[0]
     np.testing.assert_allclose(found, [1.0, 0.9e-6, 1.1e-6 * math.exp(-0.011)], rtol=1e-5)
 
 
 def test_cls_is_never_softened_even_where_its_score_is_the_lowest():
-    found = soften(site_params(1.0), jnp.int32(1), view_of([1, 500, 500]), jnp.float32(HARD_SLOPE))
+    found = soft_select(
+        site_params(1.0), jnp.int32(1), view_of([1, 500, 500]), jnp.float32(HARD_SLOPE)
+    )
     assert found.bias_BL[0, 0] == 0.0 and found.survival_BL[0, 0] == 1.0
 
 
 def test_padding_keeps_weight_zero_and_gets_no_bias_of_its_own():
     view = view_of([1, 2, 3], live=[True, True, False])
-    found = soften(site_params(1.0), jnp.int32(1), view, jnp.float32(10.0))
+    found = soft_select(site_params(1.0), jnp.int32(1), view, jnp.float32(10.0))
     assert found.survival_BL[0, 2] == 0.0 and found.bias_BL[0, 2] == 0.0
 
 
 def kept(shares, threshold, live=None):
-    return select(site_params(threshold), jnp.int32(1), view_of(shares, live)).keep_BL[0].tolist()
+    return (
+        hard_select(site_params(threshold), jnp.int32(1), view_of(shares, live)).keep_BL[0].tolist()
+    )
 
 
 def test_select_by_hand():
@@ -292,7 +302,7 @@ def test_select_by_hand():
 
 
 def test_select_counts_the_tokens_that_enter_only():
-    """Scores 1/6 2/6 3/6 of three live tokens against 0.9 / 3 = 0.3; with 0.9 / 4 more would stay."""
+    """Scores 1/6 2/6 3/6 of three tokens against 0.9 / 3 = 0.3; with 0.9 / 4 more would be kept."""
     assert kept([1, 1.7, 3, 99], 0.9, live=[True, True, True, False]) == [True, False, True, False]
     assert kept([1, 2, 3, 99], 0.9, live=[True, True, True, False]) == [True, True, True, False]
 
@@ -308,7 +318,7 @@ def test_an_empty_row_selects_nothing():
 
 def test_the_hard_rule_equals_the_steepest_soft_one_at_a_site():
     for shares in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1], [1, 1, 1, 9, 3]):
-        soft = soften(site_params(0.8), jnp.int32(1), view_of(shares), jnp.float32(HARD_SLOPE))
+        soft = soft_select(site_params(0.8), jnp.int32(1), view_of(shares), jnp.float32(HARD_SLOPE))
         assert (soft.survival_BL[0] > 0).tolist() == kept(shares, 0.8)
 
 
@@ -419,8 +429,7 @@ def kl(target, score):
 
 
 def test_contribution_by_hand():
-    """Weights 2 and 1; site 1 sees what is left, its [CLS] doubled, and fades by the largest
-    weight beside [CLS]."""
+    """Weights are 2 and 1; site 1 has its [CLS] doubled and fades by the largest weight."""
     score_NBL = np.asarray(TRACE.score_NBL, np.float64)
     first = kl(np.array([0.2, 0.1, 0.3, 0.4]), score_NBL[0, 0]) + kl(
         np.array([0.75, 0.25, 0, 0]), score_NBL[0, 1]

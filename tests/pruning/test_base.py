@@ -2,11 +2,26 @@ import pathlib
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from adapler_jax import forward as full_width
+from adapler_jax.encoders.attention import attention_received
 from adapler_jax.pruning import PRUNERS, Pruner, keep_all, make_pruner, pruner_of_saved
 from adapler_jax.pruning.adapler import adapler
-from adapler_jax.types import BEFORE_ATTENTION, Site, Trace
+from adapler_jax.pruning.base import check_sites
+from adapler_jax.pruning.powerbert import powerbert
+from adapler_jax.types import (
+    BEFORE_ATTENTION,
+    CLS_ATTENTION,
+    COLUMN_ATTENTION,
+    OTHERS_ATTENTION,
+    Site,
+    SoftSelection,
+    Trace,
+)
+from tests import tiny
 from tests.tiny import CONFIG, assert_trees_equal, make_batch
 
 
@@ -75,3 +90,68 @@ def test_what_is_wrong_with_the_pruner_of_a_model_folder_names_its_file(name, op
     )
     with pytest.raises(ValueError, match=f"folder/config.json: .*{message}"):
         pruner_of_saved(saved)
+
+
+# Needs of a pruner
+
+
+def attention_pruner(score):
+    """Shrinks a token, at sites inside the layers, by the attention that it receives."""
+
+    def soft(params, layer, site, slope):
+        survival_BL = site.survival_BL * jax.nn.sigmoid(slope * (site.token_logit_BL - 1.0))
+        bias_BL = jnp.log(jnp.maximum(survival_BL, 1e-6))
+        return SoftSelection(site.token_logit_BL, bias_BL, survival_BL)
+
+    return powerbert(tiny.CONFIG)._replace(
+        name="attention",
+        init=lambda key, config: {},
+        score=score,
+        soft=soft,
+        needs=frozenset({COLUMN_ATTENTION}),
+    )
+
+
+def query_gradient(pruner):
+    """Gradient by the queries of the first layer of what survives its site."""
+    params = tiny.make_params(pruner)
+    batch = jax.tree.map(jnp.asarray, tiny.make_batch())
+
+    def survival(layers):
+        changed = params | {"encoder": params["encoder"] | {"layers": layers}}
+        _, trace = full_width.forward(changed, tiny.CONFIG, pruner, batch, slope=jnp.float32(2.0))
+        return jnp.sum(trace.survival_NBL[0])
+
+    return jax.grad(survival)(params["encoder"]["layers"])["query"]["kernel"][0]
+
+
+def test_a_score_has_the_gradient_that_its_method_leaves():
+    free = attention_pruner(lambda params, features: features.column_attention_X)
+    assert np.max(np.abs(query_gradient(free))) > 1e-5
+    stopped = attention_pruner(
+        lambda params, features: jax.lax.stop_gradient(features.column_attention_X)
+    )
+    assert not np.any(query_gradient(stopped))
+
+
+def test_column_attention_includes_a_token_itself():
+    """With one query and key the attention is 1, and others give nothing."""
+    exp_logits = jnp.full((1, 2, 1, 1), 3.0)
+    needs = frozenset({COLUMN_ATTENTION, OTHERS_ATTENTION, CLS_ATTENTION})
+    found = attention_received(exp_logits, exp_logits, jnp.array([[True]]), needs)
+    assert found.column_attention_X.tolist() == [[1.0]]
+    assert found.others_attention_X.tolist() == [[0.0]]
+    assert found.cls_attention_X.tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"needs": frozenset({"colour"})}, "needs colour; there are cls_attention, column"),
+        ({"needs": frozenset({CLS_ATTENTION})}, "which exist before the feed-forward half only"),
+    ],
+)
+def test_needs_that_no_driver_serves_are_rejected(changes, message):
+    pruner = adapler(tiny.CONFIG)._replace(**changes)
+    with pytest.raises(ValueError, match=message):
+        check_sites(pruner, tiny.CONFIG)

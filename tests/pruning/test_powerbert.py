@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.drivers import masked
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.powerbert import (
@@ -17,9 +16,10 @@ from adapler_jax.pruning.powerbert import (
     ranks,
     retain,
     retention,
-    search,
+    soft_extract,
 )
 from adapler_jax.types import MASK_BIAS, SiteInput
+from tests import plain_bert as encoder
 from tests.tiny import CONFIG, LENGTHS, NUM_SLOTS, assert_trees_equal, make_batch, make_params
 
 SEARCH = powerbert_search(CONFIG, max_length=NUM_SLOTS)
@@ -159,10 +159,10 @@ def test_padding_as_tokens_makes_it_matter():
 
 def test_states_are_scaled_by_the_weight_of_their_rank():
     weight_L = jnp.array([1.0, 0.8, 0.5, 0.25, 0.0])
-    found = search({"rank_weight_NL": weight_L}, 0, view(), None, protects_cls=True)
+    found = soft_extract({"rank_weight_NL": weight_L}, 0, view(), None, protects_cls=True)
     np.testing.assert_allclose(found.scale_BL[0], [1.0, 0.5, 0.25, 0.8, 0.0])
     assert np.all(found.bias_BL == 0.0) and np.all(found.survival_BL == view().survival_BL)
-    found = search({"rank_weight_NL": weight_L}, 0, view(), None, protects_cls=False)
+    found = soft_extract({"rank_weight_NL": weight_L}, 0, view(), None, protects_cls=False)
     np.testing.assert_allclose(found.scale_BL[0], [0.25, 0.8, 0.5, 1.0, 0.0])
 
 

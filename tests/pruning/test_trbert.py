@@ -13,15 +13,22 @@ from adapler_jax.pruning.trbert import (
     action_losses,
     check_layers,
     default_layers,
+    hard_select,
+    hard_select_by_batch,
     imitated_actions,
     probabilities,
-    sample,
-    select,
-    select_by_batch,
-    selected_share,
-    selection_logits,
+    selected_fraction,
+    soft_select,
 )
-from adapler_jax.types import BEFORE_ATTENTION, MASK_BIAS, SamplingNoise, Site, SiteInput, Trace
+from adapler_jax.types import (
+    BEFORE_ATTENTION,
+    MASK_BIAS,
+    SamplingNoise,
+    Site,
+    SiteInput,
+    TokenFeatures,
+    Trace,
+)
 from tests.tiny import CONFIG, LENGTHS, make_batch, make_params
 
 PRUNER = trbert(CONFIG, selector_dim=8)
@@ -80,7 +87,9 @@ def test_selector_by_hand():
     }
     gelu = [x / 2 * (1 + math.erf(x / math.sqrt(2))) for x in (3.0, -0.5)]
     np.testing.assert_allclose(
-        selection_logits(params, jnp.array([3.0, 1.0])), 2 * gelu[0] + gelu[1] + 0.25, rtol=1e-6
+        PRUNER.score(params, TokenFeatures(jnp.array([3.0, 1.0]))),
+        2 * gelu[0] + gelu[1] + 0.25,
+        rtol=1e-6,
     )
 
 
@@ -95,7 +104,7 @@ def test_fresh_selectors_are_undecided():
 
 
 def test_tokens_from_a_half_on_go_on_and_so_does_cls():
-    found = select({}, 1, view(PROBABILITIES))
+    found = hard_select({}, 1, view(PROBABILITIES))
     assert found.keep_BL.astype(int).tolist() == [[1, 1, 0, 1, 0], [1, 0, 0, 0, 0]]
     np.testing.assert_allclose(
         found.score_BL, [[0.1, 0.6, 0.4, 0.9, 0.0], [0.2, 0.3, 0, 0, 0]], rtol=1e-5
@@ -103,14 +112,14 @@ def test_tokens_from_a_half_on_go_on_and_so_does_cls():
 
 
 def test_exactly_a_half_goes_on():
-    found = select({}, 1, view([[0.5, 0.5, 0.5, 0.5, 0.5]], valid_BL=LIVE[:1]))
+    found = hard_select({}, 1, view([[0.5, 0.5, 0.5, 0.5, 0.5]], valid_BL=LIVE[:1]))
     assert found.keep_BL[0].astype(int).tolist() == [1, 1, 1, 1, 0]
 
 
 def test_the_released_rule_fills_rows_up_to_the_longest():
-    found = select_by_batch({}, 1, view(PROBABILITIES))
+    found = hard_select_by_batch({}, 1, view(PROBABILITIES))
     assert found.keep_BL.astype(int).tolist() == [[1, 1, 0, 1, 0], [1, 1, 0, 0, 0]]
-    alone = select_by_batch({}, 1, view(PROBABILITIES[1:], valid_BL=LIVE[1:]))
+    alone = hard_select_by_batch({}, 1, view(PROBABILITIES[1:], valid_BL=LIVE[1:]))
     assert alone.keep_BL[0].astype(int).tolist() == [1, 0, 0, 0, 0]
 
 
@@ -171,14 +180,14 @@ def noise(uniform_BL, importance_BL=None, imitate_B=None):
 
 def test_actions_are_sampled_by_hand():
     uniform_BL = [[0.99, 0.59, 0.41, 0.0, 0.0], [0.99, 0.29, 0.0, 0.0, 0.0]]
-    found = sample({}, 1, view(PROBABILITIES, noise=noise(uniform_BL)), None)
+    found = soft_select({}, 1, view(PROBABILITIES, noise=noise(uniform_BL)), None)
     assert found.survival_BL.tolist() == [[1, 1, 0, 1, 0], [1, 1, 0, 0, 0]]
     assert found.bias_BL[0].tolist() == [0, 0, MASK_BIAS, 0, MASK_BIAS]
 
 
 def test_tokens_that_are_gone_do_not_come_back():
     survival_BL = [[1.0, 0, 1, 0, 0], [1, 0, 0, 0, 0]]
-    found = sample(
+    found = soft_select(
         {},
         2,
         view(PROBABILITIES, survival_BL=survival_BL, noise=noise(np.zeros((2, 5), np.float32))),
@@ -195,7 +204,7 @@ def test_imitation_takes_as_many_as_the_policy_would():
     found = imitated_actions(score_BL, importance_BL, LIVE)
     assert found.astype(int).tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 0]]
     guided = noise(np.zeros((2, 5), np.float32), importance_BL, [True, False])
-    softened = sample({}, 1, view(PROBABILITIES, noise=guided), None)
+    softened = soft_select({}, 1, view(PROBABILITIES, noise=guided), None)
     assert softened.survival_BL.tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]
 
 
@@ -213,8 +222,7 @@ def trace_of(score_NBL, survival_NBL):
 
 
 def test_action_losses_by_hand():
-    """Three tokens; the site in front of layer 1 drops the last, that in front of layer 2 the
-    middle one."""
+    """Of three tokens, the site before layer 1 drops the last, and the next the middle one."""
     valid_BL = jnp.array([[True, True, True, False]])
     scores = [[[0, 0, 0, 0]], [[0.5, 0.8, 0.3, 0]], [[0.9, 0.25, 0, 0]]]
     weights = [[[1, 1, 1, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 0]]]
@@ -226,14 +234,14 @@ def test_action_losses_by_hand():
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
-def test_selected_share_by_hand():
+def test_selected_fraction_by_hand():
     valid_BL = jnp.array([[True, True, True, False]])
     weights = [[[1, 1, 1, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 0]]]
     sites = (Site(1, BEFORE_ATTENTION), Site(2, BEFORE_ATTENTION))
     trace = trace_of(np.zeros((3, 1, 4)), weights)
-    np.testing.assert_allclose(selected_share(trace, sites, valid_BL), [(2 / 3 + 1 / 3) / 2])
+    np.testing.assert_allclose(selected_fraction(trace, sites, valid_BL), [(2 / 3 + 1 / 3) / 2])
     np.testing.assert_allclose(
-        selected_share(trace, sites, valid_BL, normalize_by_padded_length=True),
+        selected_fraction(trace, sites, valid_BL, normalize_by_padded_length=True),
         [(2 / 4 + 1 / 4) / 2],
     )
 

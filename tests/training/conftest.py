@@ -1,5 +1,4 @@
-"""A whole run in miniature: a random 4-layer checkpoint, a tokenizer, a data file where the word
-decides the label."""
+"""A small whole run: random checkpoint, tokenizer, data whose word decides the label."""
 
 import itertools
 import json
@@ -65,8 +64,10 @@ def tiny_files(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_config(tiny_files):
-    """Builds the config of a run on the tiny files; keywords are "section.field" with dots as
-    double underscores."""
+    """Return a function that builds a run's config on the tiny files.
+
+    Keywords are "section.field" with double underscores for dots.
+    """
 
     def make(variant="", *, module=adapler_config, **changes):
         config = module.get_config(f"custom,{variant},debug" if variant else "custom,debug")
@@ -80,7 +81,7 @@ def make_config(tiny_files):
         config.update_from_flattened_dict(
             {name.replace("__", "."): value for name, value in changes.items()}
         )
-        return config.lock()  # as the commands have it
+        return config.lock()  # locked by the commands too
 
     return make
 
@@ -93,13 +94,12 @@ def workdirs(tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing in the library may catch it."""
+    """Represents a kill: nothing in the library may catch it."""
 
 
 @pytest.fixture
 def killed_at_call(monkeypatch):
-    """Runs a function and raises at one of its writes, renames and removals; returns how many
-    there were."""
+    """Return a function that raises at one write, rename or removal, and counts them."""
 
     def run(kill, function):
         calls = []
@@ -128,9 +128,10 @@ def killed_at_call(monkeypatch):
 
 @pytest.fixture
 def run_killed_at(monkeypatch):
-    """A function that starts a run and goes on with it, killed each time: kills are pairs of a
-    batch, counted over the
-    phases of that start, and how many phases are done by then, of `names` in their order."""
+    """Return a function that starts a run and continues it after kills.
+
+    A kill is a batch number, over the phases of its start, and the number of phases done by then.
+    """
 
     def run_killed_once(config, workdir, step_of_kill):
         batches, taken = phases.train_batches, []

@@ -15,8 +15,8 @@ from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.balance import balance, balanced_rows, check_balance, class_weights
 from adapler_jax.training.losses import LossConfig, compute_losses
-from adapler_jax.training.methods.policy import PolicyConfig, combine
 from adapler_jax.training.metrics_log import read_metrics_log
+from adapler_jax.training.policy import PolicyConfig, combine
 from adapler_jax.training.run import run_all
 from tests import tiny
 

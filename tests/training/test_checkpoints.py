@@ -25,7 +25,7 @@ RUNS = [
 
 
 def open_at(folder, num_checkpoints=1):
-    """The checkpoints, with a list of what they tell."""
+    """Return the checkpoints, with a list of their notes."""
     told = []
     return Checkpoints(folder, num_checkpoints=num_checkpoints, log=told.append), told
 
@@ -36,8 +36,7 @@ def state_at(step):
 
 
 def train(folder, ranks, num_checkpoints):
-    """Epochs as the loop saves them, from the last state; returns the best steps and what is
-    restored."""
+    """Save epochs from the last state; return the best steps and the restored state."""
     checkpoints, _ = open_at(folder, num_checkpoints)
     done = int(checkpoints.restore_last(state_at(0)).step)
     for step, rank in list(enumerate(ranks, start=1))[done:]:
@@ -51,7 +50,7 @@ def train(folder, ranks, num_checkpoints):
 
 
 class FewBytes:
-    """Stands for orbax: one file a tree, so that hundreds of kills take a second."""
+    """Replaces orbax: one file a tree, so that hundreds of kills take a second."""
 
     def __init__(self, _):
         pass
@@ -96,7 +95,7 @@ def test_orbax_gives_back_what_was_saved_and_of_equal_ranks_the_latest_wins(tmp_
 
 
 def test_a_previous_best_epoch_that_was_being_removed_is_removed(tmp_path):
-    """As an earlier release could leave it: both epochs, the previous one whole or in part."""
+    """An earlier release left both epochs, the previous one whole or in part."""
     checkpoints, _ = open_at(tmp_path)
     checkpoints.save_best(state_at(4), {"rank": 0.5})
     shutil.copytree(tmp_path / "best" / "4", tmp_path / "saved")
@@ -161,7 +160,7 @@ def test_every_damaged_file_of_a_checkpoint_is_named_with_what_it_costs(saved, t
         else:
             path.unlink()
         if (how, path.name) == ("gone", "checksums.sha256"):
-            continue  # as in an earlier release
+            continue  # an earlier release did so
         with pytest.raises(
             ValueError, match=r"is damaged; remove .*finetune and give the same command again; it"
         ):

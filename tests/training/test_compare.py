@@ -9,9 +9,9 @@ torch = pytest.importorskip(
 )
 transformers = pytest.importorskip("transformers")
 
-from adapler_jax.encoders.bert import encode  # noqa: E402
 from adapler_jax.training.run import run_all  # noqa: E402
 from adapler_jax.weights.save import load_model  # noqa: E402
+from tests.plain_bert import encode  # noqa: E402
 
 pytestmark = pytest.mark.compare
 

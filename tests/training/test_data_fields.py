@@ -1,4 +1,4 @@
-"""Fields of text files reach the reader, and are refused where questions are read."""
+"""Fields of text files reach the reader, and are rejected for questions."""
 
 import pytest
 

@@ -1,5 +1,4 @@
-"""A phase is closed, and opened again for more epochs, whole or not at all: killed at each step of
-it."""
+"""A phase is closed, and opened again for more epochs, whole or not at all."""
 
 import json
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ ORPHANS = (".partial", "finetune/done.json.sha256")  # which nothing reads
 
 @pytest.fixture(name="finished")
 def _finished(tmp_path, monkeypatch):
-    """Makes finished phases in a new folder, an adaptation that nobody asks for now included."""
+    """Return a function that makes finished phases in a new folder."""
     monkeypatch.setattr(phases, "commit_of_tree", lambda: "0")
 
     def make(number):
@@ -32,7 +31,7 @@ def _finished(tmp_path, monkeypatch):
 
 
 def open_again(workdir):
-    """Asks for a third epoch of the first phase."""
+    """Add a third epoch to the first phase."""
     config = {"finetune": SimpleNamespace(num_epochs=3), "adapler": SimpleNamespace(num_epochs=2)}
     grow(workdir, config, names=NAMES, log=lambda _: None)
 

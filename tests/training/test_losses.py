@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax import flops, heads
-from adapler_jax.encoders import bert as encoder
+from adapler_jax import flops, heads, model_flops
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.losses import LossConfig, compute_losses, saliency
 from adapler_jax.training.optimizers import join_thresholds, split_thresholds
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
+from tests import plain_bert as encoder
 from tests.tiny import CONFIG, NUM_CLASSES, PRUNER, assert_all_finite, make_batch, make_params
 
 PARAMS = make_params()
@@ -133,7 +133,7 @@ def test_objectives_are_means_over_examples():
         ids = np.where(np.arange(4) == row, batch.example_id_B, PADDING_EXAMPLE_ID).astype(np.int32)
         alone.append(numbers_of(batch.replace(example_id_B=ids)))
     together = numbers_of(batch)
-    dense_B = flops.dense_flops(
+    dense_B = model_flops.dense_flops(
         CONFIG, batch.valid_BL.sum(-1), head=flops.pooled_flops(CONFIG, NUM_CLASSES)
     )
     pruned_B = dense_B / [numbers.pop("flops_speedup") for numbers in alone]
@@ -145,7 +145,7 @@ def test_objectives_are_means_over_examples():
 
 
 def test_filler_rows_change_no_number():
-    """Neither their number nor what stands in them."""
+    """Neither their number nor their tokens change a loss."""
     expected = numbers_of(make_batch((12, 7)))
     assert numbers_of(make_batch((12, 7), num_fillers=2)) == pytest.approx(expected, rel=1e-6)
     other = make_batch((12, 7), num_fillers=2, filler=9)

@@ -1,4 +1,4 @@
-"""What a run is chosen and reported by."""
+"""The config's metric selects and reports models."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_the_metric_is_the_task_s_unless_the_config_names_another(make_config, t
     assert task.make_scorer("validation", 0.4)._threshold == 0.4
     config = make_config()
     with config.data.unlocked():
-        del config.data["metric"]  # of a run of before
+        del config.data["metric"]  # runs of release 0.1 have no such field
     assert load(config, tiny_files).metric == "accuracy"
 
 

@@ -1,5 +1,4 @@
-"""HotpotQA and WikiHop in miniature: from published files to answers, dense and with dropped
-tokens."""
+"""HotpotQA and WikiHop at a small size, from published files to answers."""
 
 import dataclasses
 import json
@@ -29,8 +28,7 @@ NOTES = []
 
 
 def hotpot_item(number, rng):
-    """The answer is the word good or bad of the one sentence that has it, and to a question with
-    `not` it is yes."""
+    """The answer is the word good or bad of one sentence; with `not` it is yes."""
     word = ("good", "bad", "a")[number % 3]
     sentences = {("film", 0): "film", ("film", 1): "film", ("films", 0): "film"}
     fact = list(sentences)[int(rng.integers(3))]
@@ -51,8 +49,10 @@ def hotpot_item(number, rng):
 
 
 def wikihop_item(number, rng):
-    """The right candidate is the word that the query and a text have; the number makes queries
-    different."""
+    """The right candidate is the word that query and text have.
+
+    The number makes queries different.
+    """
     word = ("good", "bad")[int(rng.integers(2))]
     supports = [f"film {word}", "a film ." * int(rng.integers(6))]
     return {
@@ -66,8 +66,7 @@ def wikihop_item(number, rng):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A folder with a model whose vocabulary has the markers, and a folder of each task in its
-    published form."""
+    """Return a folder with a model that has the markers, and both tasks' files."""
     root = tmp_path_factory.mktemp("multihop")
     config = dataclasses.replace(ENCODER, vocab_size=len(WORDS) + 2, num_positions=32, **NO_DROPOUT)
     encoder, head = (
@@ -104,7 +103,7 @@ def run(files, tmp_path_factory):
             {"max_question_tokens": 3, "max_sentences": 4, "max_answers": 2, "max_candidates": 3}
         )
         config.finetune.update({"learning_rate": 1e-2, "num_epochs": 10, "batch_size": 8})
-        config.inference.driver = "masked"  # as validation, so that its programs are found again
+        config.inference.driver = "masked"  # validation's driver, so that programs are found again
         config.update_from_flattened_dict(
             {name.replace("__", "."): value for name, value in changes.items()}
         )

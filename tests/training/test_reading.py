@@ -42,7 +42,7 @@ def write_questions(path, num_rows, seed):
 
 
 def write_choices(path, num_rows, seed):
-    """The right option is the word good, wherever it stands."""
+    """The right option has the word good, at any position."""
     rng = np.random.default_rng(seed)
     with path.open("w") as file:
         for number in range(num_rows):

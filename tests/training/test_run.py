@@ -21,7 +21,8 @@ from adapler_jax.io.atomic_files import replace_text, write_checksums
 from adapler_jax.io.provenance import command_line, module_command
 from adapler_jax.training import loop, phases
 from adapler_jax.training.finished import finished_phases
-from adapler_jax.training.methods.adapler import load_saliency, make_adapler
+from adapler_jax.training.from_config import make_adapler
+from adapler_jax.training.methods.adapler import load_saliency
 from adapler_jax.training.metrics_log import MetricsLog, read_metrics_log
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.setup import check_finetuned, load_run_context, truncation_note
@@ -82,7 +83,7 @@ def test_a_run_walks_its_phases_and_leaves_models(uninterrupted):
     assert [line["epoch"] for line in journal if line["group"] == "validation"] == [1, 2]
     assert [line["step"] for line in journal if line["group"] == "train"] == list(range(1, 13))
     assert any((uninterrupted / "adapler" / "events").glob("events.out.tfevents.*"))
-    assert not (uninterrupted / "adapler" / "last").exists()  # nothing goes on from there
+    assert not (uninterrupted / "adapler" / "last").exists()  # nothing continues from it
 
 
 def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workdirs, tiny_files):
@@ -300,7 +301,7 @@ def test_the_pruner_has_the_options_of_the_config(make_config):
 
 @pytest.fixture(name="asked", scope="module")
 def _asked(make_config, tmp_path_factory):
-    """A run with two speedups that its model has, and one out of reach; and what it told."""
+    """A run with two speedups that its model has, one out of reach, and its notes."""
     workdir, lines = tmp_path_factory.mktemp("asked") / "run", []
     changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
     run_all(
@@ -415,7 +416,7 @@ def test_a_flipped_byte_in_a_file_of_a_run_is_named_before_it_is_used(
 
 def test_a_card_that_its_user_edits_costs_no_training(tmp_path):
     save_model(tmp_path / "model", tiny.make_params(), tiny.CONFIG, pruner_name="adapler")
-    write_checksums(tmp_path / "model")  # as earlier releases did, of the card too
+    write_checksums(tmp_path / "model")  # earlier releases did, with the card too
     (tmp_path / "model" / "README.md").write_text("mine")
     (tmp_path / "model" / "operands.json").write_text("{}")
     assert phases.load_phase_model(tmp_path).pruner_name == "adapler"
@@ -474,7 +475,7 @@ def test_a_fine_tuned_model_is_validated_and_kept_and_the_run_goes_on(
 
 @pytest.fixture(name="grown", scope="module")
 def _grown(uninterrupted, make_config, tmp_path_factory):
-    """A finished run that is given an epoch of fine-tuning more, and what it told."""
+    """A finished run that gets one more epoch of fine-tuning, and its notes."""
     workdir, lines = tmp_path_factory.mktemp("grown") / "run", []
     shutil.copytree(uninterrupted, workdir)
     run_all(
@@ -595,9 +596,9 @@ def test_a_speedup_that_is_out_of_reach_is_said():
         (
             2.0,
             True,
-            "faster than the 2x asked for (the model drops more already, and thresholds cannot",
+            "faster than the target 2x (the model drops more already, and thresholds cannot",
         ),
-        (2.0, False, "faster than the 2x asked for (no thresholds that were tried come nearer)"),
+        (2.0, False, "faster than the target 2x (no thresholds that were tried come nearer)"),
         (2.9, False, ""),
     ],
 )
@@ -613,7 +614,7 @@ def test_a_model_that_is_faster_than_asked_is_said(tmp_path, asked, at_lowest, t
     (tmp_path / "adapt-2x" / "model").mkdir(parents=True)
     replace_text(tmp_path / "adapt-2x" / "done.json", json.dumps(done), checksum=True)
     row = closing_lines(tmp_path, ["adapt-2x"])[2]
-    assert row.endswith(f"model (faster than the {asked:g}x asked for)" if told else "model")
+    assert row.endswith(f"model (faster than the target {asked:g}x)" if told else "model")
 
 
 def test_a_model_that_is_not_fine_tuned_is_refused_with_the_reason():
@@ -644,7 +645,7 @@ def test_a_missing_source_is_said_before_the_model_is_looked_up():
 
 
 def closing_lines(workdir, names):
-    """What `summary` says of a run of two classes."""
+    """Return the `summary` of a run of two classes."""
     task = types.SimpleNamespace(metric="accuracy", majority={"validation": 0.6})
     return summary(workdir, names, types.SimpleNamespace(task=task, splits=["validation"]))
 
@@ -829,7 +830,7 @@ def test_a_wrong_field_is_named_before_any_training(make_config, workdirs, chang
     workdir = workdirs()
     with pytest.raises((ValueError, OSError), match=message):
         run_all(make_config(**change), workdir, log=silent)
-    assert not workdir.exists()  # a corrected call on the same workdir is not refused
+    assert not workdir.exists()  # so that a corrected call can use the workdir
 
 
 def test_a_full_disk_is_said_before_a_checkpoint_and_the_run_goes_on_later(

@@ -9,12 +9,12 @@ import optax
 import pytest
 
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.pruning import keep_all
+from adapler_jax.training.calibration import jitter_thresholds
 from adapler_jax.training.losses import LossConfig
-from adapler_jax.training.methods.calibration import jitter_thresholds
 from adapler_jax.training.optimizers import OptimizerConfig, main_optimizer, threshold_optimizer
 from adapler_jax.training.steps import init_state, make_train_step
+from tests import plain_bert as encoder
 from tests.tiny import (
     CONFIG,
     PRUNER,
@@ -49,8 +49,7 @@ def double_at(params, found):
 
 @functools.cache
 def jitted_step(steered=False, spread=0.0):
-    """One AdapLeR step; coefficients and slope are arguments, so that all tests share a
-    compilation."""
+    """Run one AdapLeR step; coefficients and slope are arguments, for one compilation."""
 
     def run(state, batch, key, kl_coef, length_coef, slope_growth):
         num_traces[steered] += 1
@@ -237,8 +236,7 @@ def test_the_slope_is_that_of_the_step():
 
 @functools.cache
 def jitted_dense_step():
-    """A step of plain BERT without dropout, by plain descent at rate 1: it moves by the gradient
-    itself."""
+    """Return a step of plain BERT without dropout, by plain descent."""
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.0, attention_dropout_prob=0.0)
     return jax.jit(
         make_train_step(
@@ -266,7 +264,7 @@ def test_a_dense_step_has_no_pruner_and_both_objectives_are_the_task():
 
 
 def test_a_dense_step_is_one_gradient_step_of_plain_bert():
-    """That of the classifier by hand: (p - y) x pooled, over three examples."""
+    """The gradient of the classifier equals a computation by hand."""
     batch = make_batch((12, 7, 3), num_fillers=1)
     state, numbers = jitted_dense_step()(dense_start(), batch, KEY)
     hidden_BLD = encoder.encode(
@@ -286,7 +284,7 @@ def test_a_dense_step_is_one_gradient_step_of_plain_bert():
 
 
 def test_filler_rows_do_not_change_a_step():
-    """Neither their number nor what stands in them."""
+    """Neither their number nor their tokens change a step."""
     batch, other = (make_batch((12, 7), num_fillers=2, filler=token) for token in (0, 9))
     other = other.replace(label_B=np.array([*batch.label_B[:2], 1, 2], np.int32))
     found, fewer, expected = (
@@ -301,8 +299,7 @@ def test_filler_rows_do_not_change_a_step():
 
 
 def test_all_steps_of_one_shape_are_one_compilation():
-    """Those of the other tests too: no step, slope, length, key or optimizer state makes a new
-    one."""
+    """Further steps compile nothing."""
     state = init_state(PARAMS, PRUNER, MAIN, THRESHOLDS)
     for number, lengths in enumerate([(12, 7, 3, 1), (2, 2, 2, 2), (12, 12, 12, 12)]):
         state, _ = step(state, make_batch(lengths, seed=number), jax.random.key(number, impl="rbg"))

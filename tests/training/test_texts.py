@@ -19,8 +19,7 @@ NUMBER = 5  # tokens of a row
 
 
 def _task(tmp_path, *, says=None, **fields):
-    """The task of a file of texts, with the tokenizer of a folder that says where long texts are
-    cut."""
+    """Return the task of a file of texts, with the tokenizer of a folder."""
     folder = tmp_path / "model"
     build_tokenizer().save_pretrained(folder)
     path = folder / "tokenizer_config.json"

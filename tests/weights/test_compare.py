@@ -12,11 +12,11 @@ torch = pytest.importorskip(
 )
 transformers = pytest.importorskip("transformers")
 
-from adapler_jax.encoders.bert import encode, init_encoder, linear  # noqa: E402
 from adapler_jax.heads import classify, init_classifier  # noqa: E402
 from adapler_jax.types import EncoderConfig  # noqa: E402
 from adapler_jax.weights.pretrained import load_pretrained  # noqa: E402
 from adapler_jax.weights.save import load_model, save_model  # noqa: E402
+from tests.plain_bert import encode, init_encoder, linear  # noqa: E402
 
 pytestmark = pytest.mark.compare
 KEY = jax.random.key(0)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from adapler_jax.encoders.bert import init_encoder
+from adapler_jax.pruning import PRUNERS, tensor_rules_of
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.rules import (
     ENCODER_RULES,
-    PRUNER_RULES,
     axis_sizes,
     canonical_name,
     model_rules,
@@ -44,7 +44,7 @@ def test_rules_cover_the_tree_of_the_encoder_with_its_shapes():
 
 
 def test_no_two_rules_share_a_name_or_a_leaf():
-    for pruner_name in PRUNER_RULES:
+    for pruner_name in PRUNERS:
         rules = model_rules(pruner_name)
         names = [name for rule in rules for name in rule.tensor_names(SIZES)]
         assert len(set(names)) == len(names)
@@ -75,7 +75,7 @@ def test_tree_to_tensors_and_back_is_exact():
 def test_predictor_tensors_have_the_documented_shapes():
     shapes = {
         name: rule.tensor_shape(SIZES)
-        for rule in PRUNER_RULES["adapler"]
+        for rule in tensor_rules_of("adapler")
         for name in rule.tensor_names(SIZES)
     }
     assert shapes["contribution_predictor.3.hidden.weight"] == (5, 16)

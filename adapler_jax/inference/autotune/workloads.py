@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from adapler_jax import flops, forward, heads
-from adapler_jax.encoders import bert
+from adapler_jax import flops, forward, heads, model_flops
+from adapler_jax.encoders import encoder_of
 from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.pruning import Pruner, adapler
 from adapler_jax.types import Batch, EncoderConfig, Params, Selection, SiteInput
@@ -54,7 +54,6 @@ class Schedule:
     """A method that can keep given fractions of the tokens of a batch."""
 
     pruner: Pruner
-    predictor_dim: int  # 0 without networks that score tokens
     # (params, config, batch, fraction_N) -> params with which the pruner keeps these fractions
     follow: Callable[[Params, EncoderConfig, Batch, np.ndarray], Params]
 
@@ -95,7 +94,7 @@ def random_params(config: EncoderConfig, pruner: Pruner | None = None) -> Params
     for name in {"hidden", "score"} & pruner_params.keys():
         pruner_params[name]["kernel"] = pruner_params[name]["kernel"] * KERNEL_SCALE
     return {
-        "encoder": bert.init_encoder(encoder_key, config),
+        "encoder": encoder_of(config).init(encoder_key, config),
         "head": heads.init_classifier(head_key, config, NUM_CLASSES),
         "pruner": pruner_params,
     }
@@ -143,7 +142,7 @@ def adapler_schedule(config: EncoderConfig) -> Schedule:
         level_N = score_levels(params, config, batch, fraction_N, pruner=pruner, score=score)
         return params | {"pruner": params["pruner"] | {"threshold_N": level_N}}
 
-    return Schedule(pruner, PREDICTOR_DIM, follow)
+    return Schedule(pruner, follow)
 
 
 def kept_fractions(
@@ -161,21 +160,17 @@ def kept_fractions(
       ValueError: the first site is too late for the speedup.
     """
     schedule = schedule or adapler_schedule(config)
-    sites = schedule.pruner.sites
+    pruner = schedule.pruner
+    shapes = jax.eval_shape(lambda key: pruner.init(key, config), jax.random.key(0))
     head = flops.pooled_flops(config, NUM_CLASSES)
-    dense = flops.dense_flops(config, [length], head=head)
-    site_layers = [site.layer for site in sites]
+    dense = model_flops.dense_flops(config, [length], head=head)
+    site_layers = [site.layer for site in pruner.sites]
     num_sites_N = np.searchsorted(site_layers, np.arange(config.num_layers), side="right")
 
     def speedup_of(factor: float) -> float:
         count_N = np.maximum(1, np.round(factor**num_sites_N * length))
-        pruned = flops.pruned_flops(
-            config,
-            [length],
-            count_N[:, None],
-            sites=sites,
-            predictor_dim=schedule.predictor_dim,
-            head=head,
+        pruned = model_flops.pruned_flops(
+            config, pruner, {"pruner": shapes}, [length], count_N[:, None], head=head
         )
         return flops.speedup(dense, pruned)
 

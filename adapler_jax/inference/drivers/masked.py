@@ -1,10 +1,10 @@
-"""The oracle: removal as a mask. No token moves and nothing gets faster; every fast driver must equal it."""
+"""The reference, which every fast driver must equal: removal is a mask, and no token moves."""
 
 import jax.numpy as jnp
 
-from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
+from adapler_jax.forward import embed_tokens, forward_layers
 from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
+from adapler_jax.inference.drivers.stages import read_out
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params
 
@@ -17,20 +17,17 @@ def forward(
     *,
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
-    return_exit_hidden=False,
+    return_exit_hidden: bool = False,
 ):
-    """Logits float32 of the head and the Trace, counts int32, of one batch under the hard rule.
+    """Return the head's logits, float32, and the Trace, counts int32, under the hard rule.
 
-    return_exit_hidden: whether the Trace has the last state of every token.
+    `return_exit_hidden` puts the last state of every token into the Trace.
     """
-    start_BLD = encoder.embed(
-        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
-    )
-    hidden_BLD, trace, _ = full_width.forward_layers(
+    hidden_BLD, trace, _ = forward_layers(
         params,
         config,
         pruner,
-        start_BLD,
+        embed_tokens(params, config, batch),
         batch.valid_BL,
         slope=None,
         key=None,
@@ -40,8 +37,14 @@ def forward(
     )
     if pruner.sites:
         trace = trace.replace(count_NB=trace.count_NB.astype(jnp.int32))
-    states = trace.exit_hidden_BLD if head.needs_all_states else hidden_BLD[:, 0]
-    logits = zero_empty_rows(
-        head.apply(params["head"], config, states, batch), jnp.any(batch.valid_BL, axis=1)
+    logits, exit_hidden_BLD = read_out(
+        params,
+        config,
+        head,
+        batch,
+        cls_BD=hidden_BLD[:, 0],
+        exit_hidden_BLD=trace.exit_hidden_BLD,
     )
-    return logits, trace if return_exit_hidden else trace.replace(exit_hidden_BLD=None)
+    logits = zero_empty_rows(logits, jnp.any(batch.valid_BL, axis=1))
+    trace = trace.replace(exit_hidden_BLD=exit_hidden_BLD if return_exit_hidden else None)
+    return logits, trace

@@ -1,37 +1,110 @@
-"""A driver in pieces, so that one compiled layer can serve all layers of a model."""
+"""A driver in stages, so that one compiled layer can serve all layers of a model."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from adapler_jax.encoders import bert as encoder
-from adapler_jax.types import Batch, Params
+from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders.base import finalize_states, scan_layers
+from adapler_jax.heads import Head
+from adapler_jax.types import Array, Batch, EncoderConfig, OptionalArray, Params, Trace
+
+
+class LayerInputsFn(Protocol):
+    """Return trees with a leading layer axis: inputs of a layer besides its parameters.
+
+    `outer` are the parameters of the whole model without the encoder's layers.
+    """
+
+    def __call__(self, outer: Params, /) -> tuple:
+        """Return the trees."""
+
+
+class EmbedStage(Protocol):
+    """Return the state that enters layer 0, and anything that only `readout` needs."""
+
+    def __call__(self, outer: Params, batch: Batch, /) -> tuple[Any, Any]:
+        """Return both."""
+
+
+class LayerStage(Protocol):
+    """Return the state after a layer, of constant shapes, and a record of its site.
+
+    `inputs` is (layer, *slices of the trees of `layer_inputs`).
+    """
+
+    def __call__(self, state: Any, inputs: tuple, /) -> tuple[Any, Any]:
+        """Return both."""
+
+
+class ReadoutStage(Protocol):
+    """Return the head's logits, float32, and the Trace.
+
+    `first` is the second result of `embed`; records are stacked along a layer axis.
+    """
+
+    def __call__(
+        self, outer: Params, state: Any, first: Any, record_N: Any, /
+    ) -> tuple[Any, Trace]:
+        """Return both."""
 
 
 class StagedProgram(NamedTuple):
-    """What a driver computes. All functions are pure; `outer` are the parameters without the encoder's layers."""
+    """The stages of a driver for one shape of batches. All functions are pure."""
 
-    # outer -> tuple of trees with a leading layer axis: what a layer reads beside its own parameters
-    layer_inputs: Callable[[Params], tuple]
-    # (outer, Batch) -> (state, anything that only `readout` reads)
-    embed: Callable
-    # (state, (layer, *its slices of per_layer)) -> (state, record); the state keeps its shapes
-    layer: Callable
-    # (outer, state, what `embed` gave it, records stacked along a layer axis) -> (logits float32 of the head, Trace)
-    readout: Callable
+    layer_inputs: LayerInputsFn
+    embed: EmbedStage
+    layer: LayerStage
+    readout: ReadoutStage
 
 
 def without_layers(params: Params) -> Params:
-    """The parameters but for the encoder's layers."""
-    return params | {
-        "encoder": {name: tree for name, tree in params["encoder"].items() if name != "layers"}
-    }
+    """Return the parameters without the encoder's layers."""
+    encoder = {name: tree for name, tree in params["encoder"].items() if name != "layers"}
+    return params | {"encoder": encoder}
 
 
 def run_stages(stages: StagedProgram, params: Params, batch: Batch):
-    """All of them in one program: (logits, Trace). Params: layers stacked, or apart as `encoder.prepare_inference_params` gives them."""
+    """Run all stages in one program and return (logits, Trace).
+
+    Encoder layers are stacked, or apart as `Encoder.prepare_inference_params` returns them.
+    """
     outer = without_layers(params)
     state, first = stages.embed(outer, batch)
-    state, record_N = encoder.scan_layers(
+    state, record_N = scan_layers(
         stages.layer, state, params["encoder"]["layers"], *stages.layer_inputs(outer)
     )
     return stages.readout(outer, state, first, record_N)
+
+
+def finalize_exits(
+    outer: Params, config: EncoderConfig, cls_BD: Array, exit_hidden_BLD: OptionalArray
+) -> tuple[Array, OptionalArray]:
+    """Return [CLS] states and exit states after the encoder's final norm, if it has one."""
+    encoder = encoder_of(config)
+    cls_BD = finalize_states(encoder, outer["encoder"], config, cls_BD)
+    if exit_hidden_BLD is not None:
+        exit_hidden_BLD = finalize_states(encoder, outer["encoder"], config, exit_hidden_BLD)
+    return cls_BD, exit_hidden_BLD
+
+
+def read_out(
+    outer: Params,
+    config: EncoderConfig,
+    head: Head,
+    batch: Batch | None,
+    *,
+    cls_BD: Array,
+    exit_hidden_BLD: OptionalArray,
+) -> tuple[Any, OptionalArray]:
+    """Return the head's logits and the final exit states.
+
+    Args:
+      outer: parameters without the layers.
+      config: of the encoder.
+      head: of the model.
+      batch: the examples, where the head needs all states.
+      cls_BD: last states of [CLS].
+      exit_hidden_BLD: last states of all tokens; None where not requested.
+    """
+    cls_BD, exit_hidden_BLD = finalize_exits(outer, config, cls_BD, exit_hidden_BLD)
+    states = exit_hidden_BLD if head.needs_all_states else cls_BD
+    return head.apply(outer["head"], config, states, batch), exit_hidden_BLD

@@ -1,6 +1,6 @@
 """List the methods of training. A method is one file here and one line in `METHODS`."""
 
-from adapler_jax.training.methods import adapler, distill, finetune, powerbert, trbert
+from adapler_jax.training.methods import adapler, distill, finetune, ltp, powerbert, trbert
 from adapler_jax.training.methods.base import Method
 
 # Name in configs and of the last phase -> record.
@@ -9,5 +9,6 @@ METHODS: dict[str, Method] = {
     "adapler": adapler.METHOD,
     "powerbert": powerbert.METHOD,
     "trbert": trbert.METHOD,
+    "ltp": ltp.METHOD,
     "distill": distill.METHOD,
 }

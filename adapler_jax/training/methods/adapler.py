@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,27 +20,31 @@ from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import UnlabelledTask
 from adapler_jax.presets import sections
-from adapler_jax.pruning import Pruner, adapler, keep_all
+from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
-from adapler_jax.training.checkpoints import Checkpoints
-from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
-from adapler_jax.training.growth import continued_epochs
-from adapler_jax.training.losses import LossConfig, saliency
-from adapler_jax.training.methods.base import Method, Section
-from adapler_jax.training.methods.calibration import (
+from adapler_jax.training.calibration import (
     TOLERANCE,
     at_limit,
     at_lowest,
-    jitter_thresholds,
     reach_speedup,
     steer_thresholds,
 )
+from adapler_jax.training.checkpoints import Checkpoints
+from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
+from adapler_jax.training.from_config import (
+    make_adapler,
+    make_last_slope,
+    make_loss_config,
+    make_slope_schedule,
+    make_threshold_noise,
+)
+from adapler_jax.training.growth import continued_epochs
+from adapler_jax.training.losses import saliency
+from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.metrics_log import track
-from adapler_jax.training.optimizers import slope_at
 from adapler_jax.training.phases import (
     Phase,
     Rank,
-    SlopeSchedule,
     best_epoch_params,
     load_phase_model,
     mark_complete,
@@ -54,65 +57,12 @@ from adapler_jax.training.phases import (
     validation_split,
 )
 from adapler_jax.training.setup import RunContext
-from adapler_jax.training.steps import ThresholdNoise
 from adapler_jax.training.validation import validate
-from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig, Params
+from adapler_jax.types import PADDING_EXAMPLE_ID, Params
 
 SALIENCY_FILE = "saliency.npz"
 NUM_CALIBRATION_BATCHES = 16
 AUTHORS_MARGIN = 0.01  # the authors take the fastest epoch that loses less than this
-
-
-def make_adapler(encoder: EncoderConfig, options: ConfigDict) -> Pruner:
-    """Return AdapLeR with the options of `config.adapler`."""
-    return adapler(
-        encoder,
-        predictor_dim=options.predictor_dim,
-        initial_threshold=options.initial_threshold,
-        relative_length=options.relative_length,
-        length_target=options.length_target,
-        stop_target_gradient=options.stop_target_gradient,
-        clip_cls_ratio=options.clip_cls_ratio,
-    )
-
-
-def make_loss_config(options: ConfigDict) -> LossConfig:
-    """Return the loss weights of `config.adapler`."""
-    return LossConfig(
-        term_coefs=(
-            ("main", "contribution", options.kl_coef),
-            ("speedup", "length", options.length_coef),
-        ),
-        distil_coef=options.distil_coef,
-    )
-
-
-def make_slope_schedule(options: ConfigDict) -> SlopeSchedule:
-    """Return the slope of every step, by `config.adapler`."""
-
-    def slope(step, steps_per_epoch):
-        return slope_at(
-            step,
-            schedule=options.slope_schedule,
-            steps_per_epoch=steps_per_epoch,
-            num_epochs=options.num_epochs,
-            first=options.slope_start,
-            last=options.slope_end,
-        )
-
-    return slope
-
-
-def make_last_slope(options: ConfigDict) -> SlopeSchedule:
-    """Return a schedule that has the last slope of `config.adapler` in every step."""
-    return lambda step, steps_per_epoch: jnp.float32(options.slope_end)
-
-
-def make_threshold_noise(options: ConfigDict) -> ThresholdNoise | None:
-    """Return the function that draws a step's thresholds; None without noise in the config."""
-    if not options.threshold_noise:
-        return None
-    return functools.partial(jitter_thresholds, spread=options.threshold_noise)
 
 
 def run_saliency(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:

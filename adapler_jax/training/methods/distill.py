@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from adapler_jax import flops
+from adapler_jax import flops, model_flops
 from adapler_jax.presets.sections import distill_section
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import is_layer_subset
@@ -86,7 +86,7 @@ def _student_speedup(params: Params, context: RunContext, student: EncoderConfig
 
     def dense_flops(sizes):
         head = context.head.flops(params["head"], sizes, lengths)
-        return flops.dense_flops(sizes, lengths, head=head)
+        return model_flops.dense_flops(sizes, lengths, head=head)
 
     return flops.speedup(dense_flops(context.encoder), dense_flops(student))
 

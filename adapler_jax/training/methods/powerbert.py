@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from adapler_jax.presets.sections import powerbert_section
 from adapler_jax.pruning import Pruner, powerbert
-from adapler_jax.pruning.powerbert import check_retention, powerbert_search, retention
+from adapler_jax.pruning.powerbert import check_retention, retention
+from adapler_jax.training.from_config import make_powerbert_search
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.phases import (
@@ -36,17 +37,6 @@ from adapler_jax.training.setup import RunContext
 from adapler_jax.training.teacher import load_teacher, teacher_phases
 from adapler_jax.training.workdir import DONE
 from adapler_jax.types import EncoderConfig, Params
-
-
-def make_powerbert_search(encoder: EncoderConfig, options: ConfigDict, max_length: int) -> Pruner:
-    """Return PoWER-BERT's search with the options of `config.powerbert`."""
-    return powerbert_search(
-        encoder,
-        max_length=max_length,
-        round_up=options.round_up,
-        protects_cls=options.protects_cls,
-        counts_padding=options.padding_votes,
-    )
 
 
 def make_powerbert(encoder: EncoderConfig, config: ConfigDict) -> Pruner:

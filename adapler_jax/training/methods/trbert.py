@@ -1,7 +1,7 @@
 """Train TR-BERT after fine-tuning.
 
 scores      importance of every training token, and the teacher's logits              -> scores.npz
-init        selectors alone, towards the ranks of the scores, where the config asks     -> model/
+init        selectors alone, towards the ranks of the scores, if the config says so  -> model/
 policy      selectors alone, by reinforcement                                        -> model/
 trbert      selectors and encoder, by reinforcement and from the teacher's soft labels  -> model/
 
@@ -20,19 +20,10 @@ from ml_collections import ConfigDict
 
 from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.presets.sections import trbert_section
-from adapler_jax.pruning import Pruner, trbert
+from adapler_jax.pruning import Pruner
 from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
+from adapler_jax.training.from_config import make_policy_config, make_trbert
 from adapler_jax.training.methods.base import Method, Section
-from adapler_jax.training.methods.policy import (
-    PolicyConfig,
-    check_depth,
-    importance_scores,
-    init_objective,
-    init_selector_state,
-    make_selector_step,
-    policy_objective,
-    rank_targets,
-)
 from adapler_jax.training.metrics_log import track
 from adapler_jax.training.phases import (
     Phase,
@@ -42,37 +33,23 @@ from adapler_jax.training.phases import (
     save_best_phase,
     train,
 )
+from adapler_jax.training.policy import (
+    check_depth,
+    importance_scores,
+    init_objective,
+    init_selector_state,
+    make_selector_step,
+    policy_objective,
+    rank_targets,
+)
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.teacher import load_teacher, teacher_phases
-from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig
+from adapler_jax.types import PADDING_EXAMPLE_ID
 
 SCORES_FILE = "scores.npz"
 
 # (params, batch, step, key, encoder, number of steps) -> (objective, {name: scalar})
 PhaseObjective = Callable
-
-
-def make_trbert(encoder: EncoderConfig, options: ConfigDict) -> Pruner:
-    """Return TR-BERT with the options of `config.trbert`."""
-    layers = tuple(options.layers) or None
-    return trbert(encoder, layers=layers, selector_dim=options.selector_dim)
-
-
-def make_policy_config(options: ConfigDict, *, joint: bool) -> PolicyConfig:
-    """Return the numbers of the policy's loss.
-
-    Args:
-      joint: whether the encoder is trained too.
-    """
-    return PolicyConfig(
-        length_coef=options.joint_length_coef if joint else options.policy_length_coef,
-        num_samples=options.num_samples,
-        sample_batch_size=options.sample_batch_size,
-        imitation_ratio=0.0 if joint else options.imitation_ratio,
-        task_coef=1.0 if joint else 0.0,
-        distil_coef=options.distil_coef if joint else 0.0,
-        normalize_by_padded_length=options.normalize_by_padded_length,
-    )
 
 
 def needs_scores(options: ConfigDict) -> bool:

@@ -11,14 +11,21 @@ from hypothesis import strategies as st
 
 from adapler_jax import forward as full_width
 from adapler_jax import heads
-from adapler_jax.encoders import bert as encoder
 from adapler_jax.inference.drivers import bucketed, dense, masked, packed
 from adapler_jax.inference.drivers import ragged_ops as flat
+from adapler_jax.inference.drivers.bucket_tokens import (
+    BucketState,
+    apply_pruner,
+    gather_tokens,
+    trace_of,
+)
 from adapler_jax.inference.drivers.buckets import check_buckets, entry_buckets, executed_lengths
+from adapler_jax.inference.drivers.packed_attention import MAX_GROUP, attention_group_sizes
 from adapler_jax.inference.engine import make_engine, prepare_inference_params, run_program
 from adapler_jax.pruning import adapler, keep_all
 from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.types import BEFORE_ATTENTION, Batch, EncoderConfig, Selection, Site
+from tests import plain_bert as encoder
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=4, hidden_dim=16, ffn_dim=32, vocab_size=50, num_positions=40
@@ -65,8 +72,7 @@ def make_batch(lengths, *, num_slots=NUM_SLOTS, seed=0, padding=0):
 
 
 def marking_pruner():
-    """A method that needs no predictor: keeps a token where the first entry of its state exceeds
-    the site's level."""
+    """Keep tokens whose first entry exceeds the site's level, without a predictor."""
 
     def select(params, index, view):
         score_BL = jnp.where(view.remaining_BL, view.token_logit_BL, 0.0)
@@ -77,7 +83,10 @@ def marking_pruner():
         return {"level_N": jnp.linspace(-1.0, 0.5, config.num_layers, dtype=jnp.float32)}
 
     return PRUNER._replace(
-        name="marking", score=lambda params, hidden: hidden[..., 0], hard=select, init=init
+        name="marking",
+        score=lambda params, features: features.state_XD[..., 0],
+        hard=select,
+        init=init,
     )
 
 
@@ -117,7 +126,7 @@ def assert_same(found, expected, *, atol=1e-5):
 
 
 def rows(result, index):
-    """The same result for some rows of the batch."""
+    """Return the result of some rows of the batch."""
     logits_BC, trace = result
     return logits_BC[index], jax.tree.map(lambda leaf: leaf[:, index], trace)
 
@@ -372,8 +381,7 @@ def test_executed_lengths_are_those_of_the_longest_example():
 
 @pytest.mark.parametrize("driver", FAST)
 def test_large_batches_and_rows_without_a_token(driver):
-    """257 rows, no multiple of a group; two of them are empty, and the answers of the others do
-    not know."""
+    """Two of 257 rows are empty, and the other rows have their own results."""
     lengths = np.random.default_rng(0).integers(1, 9, 257)
     params, batch = params_of("adapler"), make_batch(lengths, num_slots=8)
     valid_BL = batch.valid_BL.copy()
@@ -414,7 +422,7 @@ def test_both_threads_run_the_program_of_the_whole_batch():
 def test_long_texts_attend_in_groups_and_alone(num_rows):
     """Longer than MIN_UNGROUPED, in several blocks; groups hold up to 4 of them."""
     length = 128
-    assert packed.attention_group_sizes(length, max_group=packed.MAX_GROUP) == (4, 1)
+    assert attention_group_sizes(length, max_group=MAX_GROUP) == (4, 1)
     config = dataclasses.replace(CONFIG, num_positions=length)
     params = params_of("adapler")
     table_PD = (
@@ -563,28 +571,28 @@ def test_types_are_never_promoted_implicitly():
 def test_drivers_add_no_rank_promotion():
     """Around a layer that does nothing, so that only the driver's own arithmetic is looked at."""
     batch = jax.tree.map(jnp.asarray, make_batch([5, 3]))
-    state = bucketed._State(
+    state = BucketState(
         hidden_BLD=jnp.zeros((2, 24, 16)),
-        slot_BL=jnp.zeros((2, 24), jnp.int32),
-        source_BL=jnp.zeros((2, 24), jnp.int32),
+        buffer_slot_BL=jnp.zeros((2, 24), jnp.int32),
+        token_index_BL=jnp.zeros((2, 24), jnp.int32),
         count_B=jnp.ones((2,), jnp.int32),
         exit_hidden_BLD=None,
         protected_BL=batch.valid_BL,
     )
     pruner = PRUNER._replace(
-        score=lambda params, hidden: hidden[..., 0],
+        score=lambda params, features: features.state_XD[..., 0],
         hard=lambda params, index, view: Selection(view.survival_BL, view.remaining_BL),
     )
     with jax.numpy_rank_promotion("raise"):
-        kept, record = bucketed.apply_pruner(
+        kept, record = apply_pruner(
             pruner,
             {},
             0,
             token_logit_BR=state.hidden_BLD[..., 0],
-            token_index_BR=state.source_BL,
-            valid_BR=batch.valid_BL,
+            token_index_BR=state.token_index_BL,
+            is_filled_BR=batch.valid_BL,
             length=24,
             protected_BL=state.protected_BL,
         )
-        bucketed.at_places(jax.tree.map(lambda leaf: leaf[None], record))
-        bucketed.gather_tokens(state.hidden_BLD, kept[0])
+        trace_of(jax.tree.map(lambda leaf: leaf[None], record))
+        gather_tokens(state.hidden_BLD, kept[0])

@@ -1,5 +1,7 @@
-"""Heads that read every token, through all drivers: last states at their places, and tokens that
-must stay."""
+"""Heads that need every token, through all drivers.
+
+Last states are in their slots, and protected tokens stay.
+"""
 
 import functools
 
@@ -77,7 +79,7 @@ def assert_same(found, expected):
 
 
 def rows(result, index):
-    """The same answers for some rows of the batch."""
+    """Return the results of some rows of the batch."""
     logits, trace = jax.device_get(result)
     of_rows = {"last": trace.exit_hidden_BLD, **logits}
     sites = jax.tree.map(lambda leaf: leaf[:, index], trace.replace(exit_hidden_BLD=None))
@@ -123,7 +125,7 @@ def test_tokens_go_in_these_tests_and_keep_different_last_states(name):
 @pytest.mark.parametrize("driver", FAST)
 @pytest.mark.parametrize("name", PRUNERS)
 def test_batch_mates_never_matter(name, driver):
-    """Beside full texts or [CLS] alone."""
+    """Rows have one result next to full texts and next to [CLS] alone."""
     params, together = (
         params_of(name),
         engine(name, driver)(params_of(name), without_sentences(LENGTHS)),
@@ -164,7 +166,7 @@ def test_two_threads_give_the_answers_of_one():
 
 
 def weights_of_ends(trace, batch):
-    """What is left of the first and last token of each sentence behind each site, [N, tokens]."""
+    """Return the survival of sentence ends after each site, [N, tokens]."""
     row, *place = np.nonzero(batch.head_slots["sentence_BX2"] >= 0)
     return np.asarray(trace.survival_NBL)[:, row, batch.head_slots["sentence_BX2"][row, *place]]
 

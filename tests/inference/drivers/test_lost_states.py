@@ -1,5 +1,7 @@
-"""States that are no numbers, masks with gaps and rows without tokens: never a confident answer,
-nor another text's."""
+"""NaN states, masks with gaps and empty rows give no confident results.
+
+They do not change another text's results.
+"""
 
 import functools
 import re
@@ -16,7 +18,7 @@ from adapler_jax.inference.drivers import bucketed
 from adapler_jax.inference.engine import make_engine
 from adapler_jax.pruning import keep_all, powerbert, trbert
 from adapler_jax.pruning.base import hard_step
-from adapler_jax.types import Site, SiteInput
+from adapler_jax.types import Site, SiteInput, TokenFeatures
 from tests import tiny
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params, with_pruner_params
 
@@ -53,8 +55,7 @@ def engine(name, driver):
 
 
 def with_token(params, value):
-    """The parameters with another embedding of a token in the middle of the row LOST, padding's
-    left alone."""
+    """Return parameters with another embedding of one token in the row LOST."""
     others = {int(token) for row in (0, 2, 3, 4) for token in BATCH.token_BL[row]}
     token = next(int(token) for token in BATCH.token_BL[LOST, 2:7] if int(token) not in others)
     embeddings = params["encoder"]["embeddings"]
@@ -167,7 +168,7 @@ def exact_products(function, *args):
 def test_scores_are_products_of_full_precision_whatever_the_operands_of_the_encoder(pruner):
     params = make_params(pruner)
     first = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
-    assert exact_products(pruner.score, first, jnp.zeros((2, 3, 16))) == (2, 2)
+    assert exact_products(pruner.score, first, TokenFeatures(jnp.zeros((2, 3, 16)))) == (2, 2)
     run = make_engine(CONFIG, pruner, driver="masked", dtype="bfloat16")
     num_exact, num_products = exact_products(run.program(5, 12), params, BATCH)
     assert num_exact == 2 < num_products

@@ -13,8 +13,9 @@ import pytest
 from adapler_jax import forward as full_width
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.pruning import keep_all, trbert
-from adapler_jax.pruning.trbert import action_losses, selected_share
-from adapler_jax.training.methods.policy import (
+from adapler_jax.pruning.trbert import action_losses, selected_fraction
+from adapler_jax.training.optimizers import allow_promotion
+from adapler_jax.training.policy import (
     PolicyConfig,
     check_depth,
     combine,
@@ -25,7 +26,6 @@ from adapler_jax.training.methods.policy import (
     policy_objective,
     rank_targets,
 )
-from adapler_jax.training.optimizers import allow_promotion
 from adapler_jax.types import SamplingNoise, ScanOptions
 from tests.tiny import (
     CONFIG,
@@ -76,7 +76,7 @@ def test_policy_gradient_is_that_of_the_expected_reward():
     policy = PolicyConfig(length_coef=0.7, num_samples=2)
 
     def sampled(selectors, keeps):
-        """As `policy_objective` finds it where the second token's action is this one."""
+        """Return the objective of `policy_objective` with this action of the second token."""
         uniform_NBL = jnp.full((4, 1, 2), 0.0 if keeps else 1.0)
         logits_BC, trace = full_width.forward(
             params | {"pruner": selectors},
@@ -88,7 +88,7 @@ def test_policy_gradient_is_that_of_the_expected_reward():
         )
         return {
             "task": CLASSIFICATION.loss_fn(logits_BC, batch, 0.0),
-            "share": selected_share(trace, pruner.sites, batch.valid_BL),
+            "share": selected_fraction(trace, pruner.sites, batch.valid_BL),
             "nll": action_losses(trace, pruner.sites, batch.valid_BL),
         }, trace.score_NBL[1, 0, 1]
 
@@ -244,7 +244,7 @@ def test_a_selector_step_trains_what_it_should(joint):
 
 
 def test_a_policy_step_takes_no_gradient_through_the_encoder():
-    """Its arithmetic is that of K forward passes: a backward pass would be twice as much again."""
+    """Its arithmetic equals K forward passes: a backward pass doubles it."""
     params, batch = make_params(PRUNER), make_batch((12,) * 8)
     policy = PolicyConfig(length_coef=1.0, num_samples=1)
 

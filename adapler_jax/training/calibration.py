@@ -128,7 +128,7 @@ def reach_speedup(
     for _ in range(MAX_ROUNDS):
         scaled = scale_thresholds(params, goal, speedup_of)
         if key_of(scaled) in scored:
-            break  # a limit, or as near as the sample can tell
+            break  # a limit, or the sample's resolution
         scores = scores_of(scaled)
         scored[key_of(scaled)] = scaled, scores
         if target <= scores["flops_speedup"] <= target * TOLERANCE:

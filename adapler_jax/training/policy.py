@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import optax
 
 from adapler_jax import forward as full_width
-from adapler_jax.encoders import bert as encoder
+from adapler_jax.forward import DEFAULT_SCAN
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.pruning.base import Pruner, keep_all, params_of_layers, rank_descending
-from adapler_jax.pruning.trbert import action_losses, probabilities, selected_share
-from adapler_jax.training.losses import DEFAULT_SCAN, weighted
+from adapler_jax.pruning import keep_all
+from adapler_jax.pruning.base import Pruner, params_of_layers, rank_descending, score_tokens
+from adapler_jax.pruning.trbert import action_losses, probabilities, selected_fraction
+from adapler_jax.training.losses import weighted
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import (
     PADDING_EXAMPLE_ID,
@@ -27,13 +28,14 @@ from adapler_jax.types import (
     SamplingNoise,
     ScanOptions,
     SiteInput,
+    Trace,
 )
 
 
 class PolicyConfig(NamedTuple):
     """Numbers of the policy's loss; hashable."""
 
-    length_coef: float  # alpha: on the share of tokens that went on, beside the task's loss
+    length_coef: float  # alpha: on the fraction of tokens kept, added to the task's loss
     num_samples: int = 8  # K action samples of each text
     sample_batch_size: int = 1  # of those, in memory at a time; 0: all
     imitation_ratio: float = 0.0  # of the steps, in which the first sample imitates the heuristic
@@ -89,9 +91,7 @@ def importance_scores(
         for part in (slice(None, top), slice(top, None))
     )
     pruner, options = keep_all(), {"slope": None, "key": None, "dtype": dtype}
-    start_BLD = encoder.embed(
-        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
-    )
+    start_BLD = full_width.embed_tokens(params, config, batch)
 
     def run(part, num_layers, hidden_BLD, **more):
         found = {"encoder": {"layers": part}, "pruner": {}}
@@ -103,13 +103,8 @@ def importance_scores(
     high_BLD, _, hidden_NBLD = run(below, top, start_BLD, collect_hidden=True)
 
     def loss(high_BLD):
-        exit_hidden_BLD, _, _ = run(above, config.num_layers - top, high_BLD)
-        logits = head.apply(
-            params["head"],
-            config,
-            exit_hidden_BLD if head.needs_all_states else exit_hidden_BLD[:, 0],
-            batch,
-        )
+        last_BLD, _, _ = run(above, config.num_layers - top, high_BLD, first_layer=top)
+        logits = full_width.head_logits(params, config, head, last_BLD, batch)
         return jnp.sum(head.loss_fn(logits, batch, 0.0)), logits
 
     gradient_BLD, logits = jax.grad(loss, has_aux=True)(high_BLD)
@@ -141,9 +136,7 @@ def init_objective(
 
     Source: stage `initbert` of the released program, which multiplies by the mean of 1 / n again.
     """
-    start_BLD = encoder.embed(
-        params["encoder"]["embeddings"], config, batch.token_BL, batch.segment_BL
-    )
+    start_BLD = full_width.embed_tokens(params, config, batch)
     _, _, hidden_NBLD = full_width.forward_layers(
         params | {"pruner": {}},
         config,
@@ -155,13 +148,13 @@ def init_objective(
         dtype=dtype,
         collect_hidden=True,
     )
+    assert hidden_NBLD is not None  # because of collect_hidden
     valid_BL = batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None]
     total = jnp.float32(0.0)
     for place, site in enumerate(pruner.sites):
         site_params = jax.tree.map(lambda leaf, place=place: leaf[place], params["pruner"])
-        token_logit_BL = pruner.score(
-            site_params, jax.lax.stop_gradient(hidden_NBLD[site.layer - 1])
-        )
+        fixed_BLD = jax.lax.stop_gradient(hidden_NBLD[site.layer - 1])
+        token_logit_BL = score_tokens(pruner, site_params, fixed_BLD)
         score_BL = probabilities(
             SiteInput(token_logit_BL, batch.valid_BL, batch.valid_BL.astype(jnp.float32))
         )
@@ -220,6 +213,7 @@ def policy_objective(
     is_guided = jnp.asarray(share_done < policy.imitation_ratio)
 
     def run(index):
+        """Return the losses of one sample."""
         draw_key, dropout_key = jax.random.split(jax.random.fold_in(key, index))
         noise = draw_actions(
             draw_key, pruner, batch, config.num_layers, is_guided=is_guided & (index == 0)
@@ -236,17 +230,10 @@ def policy_objective(
             head=head,
             loop=loop,
         )
-        return {
-            "task": weighted(
-                head.loss_fn(logits, batch, policy.distil_coef), batch, policy.class_weights
-            ),
-            "share": selected_share(
-                trace,
-                pruner.sites,
-                batch.valid_BL,
-                normalize_by_padded_length=policy.normalize_by_padded_length,
-            ),
-            "nll": action_losses(trace, pruner.sites, batch.valid_BL),
+        losses = sample_losses(trace, pruner, batch, policy)
+        task_B = head.loss_fn(logits, batch, policy.distil_coef)
+        return losses | {
+            "task": weighted(task_B, batch, policy.class_weights),
             "accuracy": head.accuracy_fn(logits, batch),
         }
 
@@ -255,6 +242,17 @@ def policy_objective(
         run = jax.checkpoint(run)
     found_KB = jax.lax.map(run, jnp.arange(policy.num_samples), batch_size=at_once)
     return combine(found_KB, batch, policy)
+
+
+def sample_losses(trace: Trace, pruner: Pruner, batch: Batch, policy: PolicyConfig) -> dict:
+    """Return what the actions of one sample cost: {"share", "nll"}, float32 [B] each."""
+    share_B = selected_fraction(
+        trace,
+        pruner.sites,
+        batch.valid_BL,
+        normalize_by_padded_length=policy.normalize_by_padded_length,
+    )
+    return {"share": share_B, "nll": action_losses(trace, pruner.sites, batch.valid_BL)}
 
 
 def combine(found_KB: dict, batch: Batch, policy: PolicyConfig):

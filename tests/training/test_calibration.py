@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.training.methods.calibration import (
+from adapler_jax.training.calibration import (
     NUM_BISECTIONS,
     STEERING_GAIN,
     at_limit,
@@ -60,7 +60,7 @@ def test_thresholds_never_leave_their_range(target):
 
 
 def test_a_step_function_is_met_from_above():
-    """Measured speedups jump: the smallest factor found lies just behind the jump."""
+    """Measured speedups jump: the smallest factor is just after the jump."""
 
     def jump(params):
         return 3.0 if float(params["pruner"]["threshold_N"][0]) > 0.3 else 1.0

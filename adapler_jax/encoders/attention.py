@@ -1,0 +1,159 @@
+"""Dot-product attention of every encoder family, and the attention that tokens receive."""
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.nn import dropout
+from adapler_jax.types import (
+    CLS_ATTENTION,
+    COLUMN_ATTENTION,
+    MASK_BIAS,
+    OTHERS_ATTENTION,
+    Array,
+    OptionalArray,
+    TokenFeatures,
+)
+
+
+def key_bias(valid_BS: Array) -> Array:
+    """Return the additive bias of keys, float32 [B, S]: 0 where valid, MASK_BIAS elsewhere."""
+    return jnp.where(valid_BS, 0.0, MASK_BIAS)
+
+
+def split_heads(x_BLD: Array, num_heads: int) -> Array:
+    """Reshape [B, L, D] to [B, H, L, K], the layout of the fastest attention products."""
+    B, L, D = x_BLD.shape
+    return x_BLD.reshape(B, L, num_heads, D // num_heads).transpose(0, 2, 1, 3)
+
+
+def attention_logits(
+    query_BHLK: Array,
+    key_BHSK: Array,
+    bias_BS: Array,
+    pair_bias_BLS: Array | None = None,
+    *,
+    dtype=jnp.float32,
+) -> Array:
+    """Return q k^T + bias of every head, float32 [B, H, L, S]; the queries are already scaled."""
+    logits_BHLS = jnp.einsum(
+        "BHLK,BHSK->BHLS",
+        query_BHLK.astype(dtype),
+        key_BHSK.astype(dtype),
+        preferred_element_type=jnp.float32,
+    )
+    logits_BHLS = logits_BHLS + bias_BS[:, None, None, :]
+    return logits_BHLS if pair_bias_BLS is None else logits_BHLS + pair_bias_BLS[:, None]
+
+
+def attention_probs(
+    qkv_BLQ: Array,
+    bias_BS: Array,
+    pair_bias_BLS: Array | None = None,
+    *,
+    num_heads: int,
+    dtype=jnp.float32,
+) -> Array:
+    """Return the attention of each token, float32 [B, H, L, S], rows of sum 1; for explanations.
+
+    Arguments are as in `scaled_dot_product_attention`, which never holds these probabilities.
+    """
+    query_BLD, key_BLD, _ = jnp.split(qkv_BLQ, 3, axis=-1)
+    query_BHLK, key_BHSK = (split_heads(x_BLD, num_heads) for x_BLD in (query_BLD, key_BLD))
+    logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, pair_bias_BLS, dtype=dtype)
+    return jax.nn.softmax(logits_BHLS, axis=-1)
+
+
+def scaled_dot_product_attention(
+    qkv_BLQ: Array,
+    bias_BS: Array,
+    pair_bias_BLS: Array | None = None,
+    *,
+    num_heads: int,
+    query_mask_BL: Array | None = None,
+    needs: frozenset[str] = frozenset(),
+    key: Array | None = None,
+    dropout_prob: float = 0.0,
+    dtype=jnp.float32,
+) -> tuple[Array, TokenFeatures]:
+    """Return softmax(q k^T + bias) v of every head, joined, and the attention that tokens receive.
+
+    The sum of the exponentials divides the product with the values: L K quotients a head instead of
+    L S.
+
+    Args:
+      qkv_BLQ: queries, scaled, keys and values, as `Encoder.qkv` returns them.
+      bias_BS: float32, added to the logits of every head and query.
+      pair_bias_BLS: float32, added for each query and key; None for none.
+      num_heads: heads H.
+      query_mask_BL: bool, queries that count in the attention received; not needed where `needs` is
+        empty.
+      needs: parts of the attention received that a pruner needs, of ATTENTION_NEEDS.
+      key: dropout key of the probabilities; None switches dropout off.
+      dropout_prob: probability of dropout.
+      dtype: of the operands of the products.
+
+    Returns:
+      float32 [B, L, D], and the needed features of the keys, float32 [B, S].
+    """
+    query_BHLK, key_BHSK, value_BHSK = (
+        split_heads(x_BLD, num_heads) for x_BLD in jnp.split(qkv_BLQ, 3, axis=-1)
+    )
+    logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, pair_bias_BLS, dtype=dtype)
+    highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))
+    exp_logits_BHLS = jnp.exp(logits_BHLS - highest_BHL1)
+    normalizer_BHL1 = jnp.sum(exp_logits_BHLS, axis=-1, keepdims=True)
+    received = attention_received(exp_logits_BHLS, normalizer_BHL1, query_mask_BL, needs)
+    exp_logits_BHLS = dropout(key, exp_logits_BHLS, dropout_prob)
+    attended_BHLK = jnp.einsum(
+        "BHLS,BHSK->BHLK",
+        exp_logits_BHLS.astype(dtype),
+        value_BHSK.astype(dtype),
+        preferred_element_type=jnp.float32,
+    )
+    B, H, L, K = attended_BHLK.shape
+    attended_BLHK = (attended_BHLK / normalizer_BHL1).transpose(0, 2, 1, 3)
+    return attended_BLHK.reshape(B, L, H * K), received
+
+
+def attention_received(
+    exp_logits_BHLS: Array,
+    normalizer_BHL1: Array,
+    query_mask_BL: OptionalArray,
+    needs: frozenset[str],
+) -> TokenFeatures:
+    """Return the needed parts of the attention that each key receives, float32 [B, S].
+
+        A_h(q, k) = exp_logits / normalizer
+        column_attention(k) = 1 / H sum_h sum_q A_h(q, k)
+        others_attention(k) = 1 / H sum_h [sum_q A_h(q, k) - A_h(k, k)]
+        cls_attention(k)    = 1 / H sum_h A_h(0, k)
+
+    Args:
+      exp_logits_BHLS: attention before its division by the normalizer.
+      normalizer_BHL1: its sums over the keys.
+      query_mask_BL: bool, the queries q that count.
+      needs: the parts to compute.
+
+    Source: Goyal et al., "PoWER-BERT", ICML 2020, the significance score, is others_attention; Kim
+      et al., "Learned
+    Token Pruning", KDD 2022, equation 1, is column_attention over the number of queries.
+    """
+    num_heads = exp_logits_BHLS.shape[1]
+    features = TokenFeatures()
+    if CLS_ATTENTION in needs:
+        cls_BHS = exp_logits_BHLS[:, :, 0] / normalizer_BHL1[:, :, 0]
+        features = features.replace(cls_attention_X=jnp.mean(cls_BHS, axis=1))
+    if not needs & {COLUMN_ATTENTION, OTHERS_ATTENTION}:
+        return features
+    weight_BHL = jnp.where(query_mask_BL[:, None], 1.0 / normalizer_BHL1[..., 0], 0.0)
+    # A product of vector and matrix: a sum over the rows of products strides through memory.
+    column_sum_BS = jnp.einsum(
+        "BHL,BHLS->BS", weight_BHL, exp_logits_BHLS, precision=jax.lax.Precision.HIGHEST
+    )
+    if COLUMN_ATTENTION in needs:
+        features = features.replace(column_attention_X=column_sum_BS / num_heads)
+    if OTHERS_ATTENTION in needs:
+        diagonal_BHL = jnp.diagonal(exp_logits_BHLS, axis1=-2, axis2=-1) * weight_BHL
+        others_BS = (column_sum_BS - jnp.sum(diagonal_BHL, axis=1)) / num_heads
+        features = features.replace(others_attention_X=others_BS)
+    return features

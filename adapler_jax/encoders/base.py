@@ -1,0 +1,329 @@
+"""The encoder: a record of pure functions that every family of encoders fills.
+
+It has no pruning.
+
+Drivers call these slots layer by layer and pass the index of the layer and the original position of
+every token, so that a family may have rotary positions and layers of different kinds. Leaves under
+`layers` have a leading layer axis.
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
+from adapler_jax.flops import EncoderFlops
+from adapler_jax.types import Array, EncoderConfig, OptionalArray, Params, Rule, TokenFeatures
+
+
+class InitFn(Protocol):
+    """Return fresh parameters of an encoder, float32: {"embeddings", "layers", ...}."""
+
+    def __call__(self, key: Array, config: EncoderConfig, /) -> Params:
+        """Return the tree."""
+
+
+class EmbedFn(Protocol):
+    """Return the states that enter layer 0, float32 [..., D], of tokens in any layout.
+
+    `params` is the subtree "embeddings". token_X, segment_X, position_X: int32; the axes of the
+    positions may be 1.
+    """
+
+    def __call__(
+        self,
+        params: Params,
+        config: EncoderConfig,
+        token_X: Array,
+        segment_X: Array,
+        position_X: Array,
+        /,
+        *,
+        key: Array | None = None,
+    ) -> Array:
+        """Return the states."""
+
+
+class AttentionBiasFn(Protocol):
+    """Return a bias on the attention logits of each query and key, float32 [B, L, S].
+
+    `index` is the layer, an int32 scalar that may be traced. Positions are original positions,
+    int32.
+    """
+
+    def __call__(
+        self,
+        config: EncoderConfig,
+        index: Array,
+        query_position_BL: Array,
+        key_position_BS: Array,
+        /,
+    ) -> Array:
+        """Return the bias, 0 or MASK_BIAS."""
+
+
+class QkvFn(Protocol):
+    """Return queries, scaled, keys and values, joined: float32 [..., 3 D] of states [..., D].
+
+    A family with pre-norm normalises here; rotary positions are applied here. `layer` is one slice
+    of "layers".
+    """
+
+    def __call__(
+        self,
+        layer: Params,
+        config: EncoderConfig,
+        hidden_XD: Array,
+        /,
+        *,
+        index: Array | None = None,
+        position_X: Array | None = None,
+        dtype=jnp.float32,
+    ) -> Array:
+        """Return the joined vectors."""
+
+
+class AttentionOutputFn(Protocol):
+    """Return the states after the attention half of a layer, float32 [..., D].
+
+    The residual and the norms of the half are included.
+    """
+
+    def __call__(
+        self,
+        layer: Params,
+        config: EncoderConfig,
+        hidden_XD: Array,
+        attended_XD: Array,
+        /,
+        *,
+        key: Array | None = None,
+        dtype=jnp.float32,
+    ) -> Array:
+        """Return the states."""
+
+
+class FeedForwardFn(Protocol):
+    """Return the states after the feed-forward half of a layer, float32 [..., D].
+
+    The residual and the norms of the half are included.
+    """
+
+    def __call__(
+        self,
+        layer: Params,
+        config: EncoderConfig,
+        hidden_XD: Array,
+        /,
+        *,
+        key: Array | None = None,
+        dtype=jnp.float32,
+    ) -> Array:
+        """Return the states."""
+
+
+class FinalFn(Protocol):
+    """Return the states that a head sees, float32 [..., D].
+
+    A state of zeros, on padding, stays zero. `params` is the encoder's tree without the layers.
+    """
+
+    def __call__(self, params: Params, config: EncoderConfig, hidden_XD: Array, /) -> Array:
+        """Return the states."""
+
+
+class PrepareFn(Protocol):
+    """Return an encoder's parameters as inference runs them fastest, layers as a tuple of trees."""
+
+    def __call__(self, params: Params, config: EncoderConfig, dtype=jnp.float32, /) -> Params:
+        """Return the tree; the slots above take its layers too."""
+
+
+class Encoder(NamedTuple):
+    """A family of encoders; pure functions with operands in `dtype` and float32 results."""
+
+    name: str
+    init: InitFn
+    embed: EmbedFn
+    qkv: QkvFn
+    attention_output: AttentionOutputFn
+    feed_forward: FeedForwardFn
+    prepare_inference_params: PrepareFn
+    flops: EncoderFlops
+    tensor_rules: tuple[Rule, ...]  # Hugging Face tensor names of every leaf
+    attention_bias: AttentionBiasFn | None = None  # None: every token attends to every other
+    final: FinalFn | None = None  # None: heads see the last layer's states
+    needs_positions: bool = False  # in the layers, by `qkv` or `attention_bias`
+
+
+def check_length(config: EncoderConfig, length: int) -> None:
+    """Raise ValueError where a batch has more token slots than the encoder has positions."""
+    if length > config.num_positions:
+        raise ValueError(
+            f"a batch of {length} token slots does not fit the encoder's "
+            f"{config.num_positions} positions"
+        )
+
+
+def slot_positions(length: int) -> Array:
+    """Return the positions of tokens that are in their original slots, int32 [1, L]."""
+    return jnp.arange(length, dtype=jnp.int32)[None]
+
+
+def embed_batch(
+    encoder: Encoder,
+    params: Params,
+    config: EncoderConfig,
+    token_BL: Array,
+    segment_BL: Array,
+    *,
+    key: Array | None = None,
+) -> Array:
+    """Return the embeddings of a batch in its original slots, hidden_BLD float32.
+
+    Raises:
+      ValueError: L exceeds the positions of the checkpoint.
+    """
+    length = token_BL.shape[-1]
+    check_length(config, length)
+    return encoder.embed(
+        params["embeddings"], config, token_BL, segment_BL, slot_positions(length), key=key
+    )
+
+
+def layer_bias(
+    encoder: Encoder, config: EncoderConfig, index: OptionalArray, position_BL: OptionalArray
+) -> Array | None:
+    """Return the encoder's bias for queries and keys at these positions, None where it has none."""
+    if encoder.attention_bias is None:
+        return None
+    return encoder.attention_bias(config, index, position_BL, position_BL)
+
+
+def attend(
+    encoder: Encoder,
+    layer: Params,
+    config: EncoderConfig,
+    hidden_BLD: Array,
+    bias_BS: Array,
+    *,
+    index: Array | None = None,
+    position_BL: Array | None = None,
+    query_mask_BL: Array | None = None,
+    needs: frozenset[str] = frozenset(),
+    key: Array | None = None,
+    dtype=jnp.float32,
+) -> tuple[Array, TokenFeatures]:
+    """Return the states after the attention half of a layer, and the attention that tokens receive.
+
+    Args:
+      encoder: the family.
+      layer: one slice of `params["layers"]`.
+      config: sizes.
+      hidden_BLD: float32 states that enter.
+      bias_BS: float32, added to the logits of every head and query.
+      index: the layer, int32 scalar; needed by families with `needs_positions`.
+      position_BL: int32 original positions; needed by the same families. The first axis may be 1.
+      query_mask_BL: as in `scaled_dot_product_attention`.
+      needs: as in `scaled_dot_product_attention`.
+      key: dropout key; None switches dropout off.
+      dtype: of the operands of the products.
+    """
+    probs_key, output_key = (None, None) if key is None else jax.random.split(key)
+    qkv_BLQ = encoder.qkv(
+        layer, config, hidden_BLD, index=index, position_X=position_BL, dtype=dtype
+    )
+    attended_BLD, received = scaled_dot_product_attention(
+        qkv_BLQ,
+        bias_BS,
+        layer_bias(encoder, config, index, position_BL),
+        num_heads=config.num_heads,
+        query_mask_BL=query_mask_BL,
+        needs=needs,
+        key=probs_key,
+        dropout_prob=config.attention_dropout_prob,
+        dtype=dtype,
+    )
+    hidden_BLD = encoder.attention_output(
+        layer, config, hidden_BLD, attended_BLD, key=output_key, dtype=dtype
+    )
+    return hidden_BLD, received
+
+
+def finalize_states(
+    encoder: Encoder, params: Params, config: EncoderConfig, hidden_XD: Array
+) -> Array:
+    """Return the states that a head sees: the last norm of families that have one."""
+    return hidden_XD if encoder.final is None else encoder.final(params, config, hidden_XD)
+
+
+def scan_layers(step, start, layers, *layer_inputs):
+    """Return `jax.lax.scan` of step over stacked layers, unrolled over layers in a tuple."""
+    if not isinstance(layers, tuple):
+        return jax.lax.scan(step, start, (layers, *layer_inputs))
+    state, outputs = start, []
+    for index, layer in enumerate(layers):
+        inputs = jax.tree.map(lambda leaf, index=index: leaf[index], layer_inputs)
+        state, output = step(state, (layer, *inputs))
+        outputs.append(output)
+    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+
+
+def encode(  # noqa: PLR0917 - the arrays of a batch
+    encoder: Encoder,
+    params: Params,
+    config: EncoderConfig,
+    token_BL: Array,
+    segment_BL: Array,
+    valid_BL: Array,
+    *,
+    key: Array | None = None,
+    dtype=jnp.float32,
+) -> Array:
+    """Return the states of the plain encoder, hidden_BLD float32.
+
+    Every driver without a pruner equals it.
+
+    Args:
+      encoder: the family.
+      params: {"embeddings", "layers", ...}, layers stacked or apart as in `scan_layers`.
+      config: sizes.
+      token_BL: int32.
+      segment_BL: int32.
+      valid_BL: bool, False on padding.
+      key: dropout key; None switches dropout off.
+      dtype: of the operands of the products.
+    """
+    embed_key, layers_key = (None, None) if key is None else jax.random.split(key)
+    bias_BL, position_1L = key_bias(valid_BL), slot_positions(token_BL.shape[-1])
+
+    def run_layer(hidden_BLD, scanned):
+        """Return the states after one layer."""
+        layer, index = scanned
+        attend_key, ffn_key = split_layer_key(layers_key, index)
+        hidden_BLD, _ = attend(
+            encoder,
+            layer,
+            config,
+            hidden_BLD,
+            bias_BL,
+            index=index,
+            position_BL=position_1L,
+            key=attend_key,
+            dtype=dtype,
+        )
+        return encoder.feed_forward(layer, config, hidden_BLD, key=ffn_key, dtype=dtype), None
+
+    start_BLD = embed_batch(encoder, params, config, token_BL, segment_BL, key=embed_key)
+    layer_index_N = jnp.arange(config.num_layers)
+    hidden_BLD, _ = scan_layers(run_layer, start_BLD, params["layers"], layer_index_N)
+    return finalize_states(encoder, params, config, hidden_BLD)
+
+
+def split_layer_key(key: Array | None, index: Array) -> tuple[Array | None, Array | None]:
+    """Return the dropout keys of a layer's two halves, None without a key."""
+    if key is None:
+        return None, None
+    attend_key, ffn_key = jax.random.split(jax.random.fold_in(key, index))
+    return attend_key, ffn_key

@@ -1,0 +1,192 @@
+"""Attention of a block of packed texts: a few texts at a time, padded to one length.
+
+    texts by falling number of tokens: [4 texts of 32 slots] [4 texts of 32] [4 texts of 16] ...
+
+Texts are sorted by their tokens. For each padded length, from the longest, a loop takes groups of
+the next texts while they need that length. Long texts without equals attend alone: padding shorter
+ones to them costs more.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
+from adapler_jax.encoders.base import layer_bias
+from adapler_jax.inference.drivers.ragged_ops import (
+    descending_sizes,
+    from_bits,
+    rows_of,
+    write_segment,
+)
+from adapler_jax.types import Array, EncoderConfig, TokenFeatures
+
+MAX_GROUP_TOKENS = 512  # rows of a group, padding included
+MAX_GROUP = 4  # texts of a group: more compile longer and run no faster
+MIN_UNGROUPED = (
+    64  # slots of a text from which padding a shorter one to them costs more than its own turn
+)
+
+
+class GroupShape(NamedTuple):
+    """Static sizes of one kind of group."""
+
+    size: int  # texts
+    length: int  # token slots of each
+    shorter: int  # the next shorter length, or 0
+    decisive: int  # the text of the group that must be longer than `shorter`
+
+
+class AttentionOutput(flax.struct.PyTreeNode):
+    """Results of attention for the tokens of a block."""
+
+    attended_TD: Array
+    received: TokenFeatures  # float32 [T], the attention that the pruner needs
+
+
+class BlockInputs(flax.struct.PyTreeNode):
+    """Inputs of attention for the tokens of a block."""
+
+    qkv_TQ: Array  # in the dtype of the products, as `to_bits` returns them
+    position_T: Array | None  # int32 original positions, where the encoder needs them
+    count_B: Array  # int32, tokens of each text of the block
+
+
+class _SortedTexts(NamedTuple):
+    """Texts by falling number of tokens, then empty ones that fill up the last group."""
+
+    start_B: Array  # int32, first row
+    count_B: Array  # int32
+
+
+def attention_group_sizes(length: int, *, max_group: int) -> tuple[int, ...]:
+    """Return how many texts of a padded length attend at a time.
+
+    Groups are as large as possible; the remaining long texts attend alone.
+    """
+    size = max(1, min(max_group, MAX_GROUP_TOKENS // length))
+    return (size, 1) if length >= MIN_UNGROUPED and size > 1 else (size,)
+
+
+def group_shapes(lengths: Sequence[int], *, max_group: int) -> list[GroupShape]:
+    """Return the shapes of groups in the order in which a block runs them."""
+    shapes = []
+    for shorter, length in descending_sizes(lengths):
+        sizes = attention_group_sizes(length, max_group=max_group)
+        for size in sizes:
+            # Where the rest attend alone, all texts of a group need this length; else the longest
+            # does.
+            decisive = 0 if size == sizes[-1] else size - 1
+            shapes.append(GroupShape(size, length, shorter, decisive))
+    return shapes
+
+
+def _sort_texts(count_B: Array, max_group: int) -> _SortedTexts:
+    """Return the texts by falling number of tokens."""
+    start_B = jnp.cumsum(count_B) - count_B
+    by_count_B = jnp.argsort(-count_B)
+    start_B, count_B = (jnp.pad(x_B[by_count_B], (0, max_group)) for x_B in (start_B, count_B))
+    return _SortedTexts(start_B, count_B)
+
+
+def block_attention(
+    config: EncoderConfig,
+    block: BlockInputs,
+    output: AttentionOutput,
+    *,
+    index: Array,
+    needs: frozenset[str],
+    lengths: Sequence[int],
+    max_group: int,
+    dtype,
+) -> AttentionOutput:
+    """Return the attention of a block's texts.
+
+    Args:
+      config: of the encoder.
+      block: queries, keys and values.
+      output: the buffers to write.
+      index: the layer, int32 scalar.
+      needs: attention received that the pruner needs.
+      lengths: to which texts are padded; the last holds any of them.
+      max_group: texts that attend at a time.
+      dtype: of the operands of the products.
+    """
+    texts = _sort_texts(block.count_B, max_group)
+    carry = jnp.int32(0), output
+    for shape in group_shapes(lengths, max_group=max_group):
+
+        def needs_shape(carry, shape=shape):
+            """Return whether the next texts need this length."""
+            return texts.count_B[carry[0] + shape.decisive] > shape.shorter
+
+        def run_group(carry, shape=shape):
+            """Run the next texts as one group."""
+            first, output = carry
+            start_G, count_G = (rows_of(x_B, first, shape.size) for x_B in texts)
+            found = _group_attention(
+                config,
+                block,
+                start_G,
+                count_G,
+                length=shape.length,
+                index=index,
+                needs=needs,
+                dtype=dtype,
+            )
+            return first + shape.size, _write_group(output, found, start_G, count_G)
+
+        carry = jax.lax.while_loop(needs_shape, run_group, carry)
+    return carry[1]
+
+
+def _group_attention(
+    config: EncoderConfig,
+    block: BlockInputs,
+    start_G: Array,
+    count_G: Array,
+    *,
+    length: int,
+    index: Array,
+    needs: frozenset[str],
+    dtype,
+) -> AttentionOutput:
+    """Return the attention of some texts, padded to `length`: arrays [G, R, ...]."""
+
+    def cut(x_TX):
+        """Return `length` rows of each text."""
+        return jnp.stack([rows_of(x_TX, start, length) for start in list(start_G)])
+
+    valid_GR = jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None]
+    # Past a text are rows of the next ones: a NaN there would pass an attention of 0.
+    qkv_GRQ = jnp.where(valid_GR[..., None], from_bits(cut(block.qkv_TQ), dtype), 0)
+    position_GR = None if block.position_T is None else cut(block.position_T)
+    attended_GRD, received = scaled_dot_product_attention(
+        qkv_GRQ,
+        key_bias(valid_GR),
+        layer_bias(encoder_of(config), config, index, position_GR),
+        num_heads=config.num_heads,
+        query_mask_BL=valid_GR if needs else None,
+        needs=needs,
+        dtype=dtype,
+    )
+    return AttentionOutput(attended_GRD, received)
+
+
+def _write_group(
+    output: AttentionOutput, group: AttentionOutput, start_G: Array, count_G: Array
+) -> AttentionOutput:
+    """Return the block's buffers with the rows of each text of a group."""
+    for text in range(len(start_G)):
+        output = jax.tree.map(
+            lambda x_TX, x_GRX, text=text: write_segment(
+                x_TX, x_GRX[text], start_G[text], count_G[text]
+            ),
+            output,
+            group,
+        )
+    return output

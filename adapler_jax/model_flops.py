@@ -1,0 +1,108 @@
+"""Floating point operations of whole models, from the tokens that each layer runs on."""
+
+import numpy as np
+
+from adapler_jax.encoders import encoder_of
+from adapler_jax.flops import Count, as_counts, attention_pair_flops, significance_flops
+from adapler_jax.pruning.base import Pruner
+from adapler_jax.types import ATTENTION_NEEDS, BEFORE_FEED_FORWARD, EncoderConfig, Params
+
+
+def embedding_flops(config: EncoderConfig, length: Count) -> Count:
+    """Return the operations of the embeddings of `length` tokens."""
+    return encoder_of(config).flops.embedding(config, length)
+
+
+def attention_flops(config: EncoderConfig, length: Count) -> Count:
+    """Return the operations of the attention half of one layer on `length` tokens."""
+    length = as_counts(length)
+    token_wise = encoder_of(config).flops.attention_tokens(config, length)
+    return token_wise + attention_pair_flops(config, length * length)
+
+
+def feed_forward_flops(config: EncoderConfig, length: Count) -> Count:
+    """Return the operations of the feed-forward half of one layer on `length` tokens."""
+    return encoder_of(config).flops.feed_forward(config, length)
+
+
+def layer_flops(config: EncoderConfig, length: Count) -> Count:
+    """Return the operations of one encoder layer on `length` tokens."""
+    return attention_flops(config, length) + feed_forward_flops(config, length)
+
+
+def received_flops(config: EncoderConfig, pruner: Pruner, length: Count) -> Count:
+    """Return the operations of the attention received that the pruner needs, on `length` tokens."""
+    if pruner.needs & ATTENTION_NEEDS:
+        return significance_flops(config, length)
+    return 0 * as_counts(length)
+
+
+def site_flops(config: EncoderConfig, pruner: Pruner, params: Params, length: Count) -> Count:
+    """Return the operations of one site on `length` tokens.
+
+    Args:
+      config: of the encoder.
+      pruner: the method.
+      params: of the whole model.
+      length: tokens that enter the site.
+    """
+    length = as_counts(length)
+    per_token = pruner.site_flops(params["pruner"], config)
+    scored = length * per_token.score + length * per_token.decide
+    return scored + received_flops(config, pruner, length)
+
+
+def dense_flops(config: EncoderConfig, length_B: Count, *, head: Count) -> Count:
+    """Return the operations of the plain encoder, int64 [B], or float32 for soft counts.
+
+        embedding(n) + N layer(n) + head
+
+    Args:
+      config: of the encoder.
+      length_B: tokens of each example without padding.
+      head: operations of the head, a number or [B].
+    """
+    length_B = np.int64(length_B) if isinstance(length_B, int) else as_counts(length_B)
+    layers_B = config.num_layers * layer_flops(config, length_B)
+    return embedding_flops(config, length_B) + layers_B + as_counts(head)
+
+
+def pruned_flops(
+    config: EncoderConfig,
+    pruner: Pruner,
+    params: Params,
+    length_B: Count,
+    kept_NB: Count,
+    *,
+    head: Count,
+) -> Count:
+    """Return the operations of a model that drops tokens, int64 [B], or float32 for soft counts.
+
+        before the attention:     e(n) + sum_l [site(n_{l-1}) + layer(n_l)] + head,    n_{-1} = n
+        before the feed-forward:  e(n) + sum_l [attention(n_{l-1}) + site(n_{l-1}) +
+        ffn(n_l)] + head
+
+    e are the embeddings. A layer without a site has no term for one.
+
+    Args:
+      config: of the encoder.
+      pruner: the method.
+      params: of the whole model, for the sizes of the pruner's leaves.
+      length_B: tokens of each example without padding; padded lengths give the operations of a
+        padded batch.
+      kept_NB: tokens n_l that are left in layer l.
+      head: operations of the head, a number or [B].
+    """
+    total_B = embedding_flops(config, length_B) + as_counts(head)
+    points = {site.layer: site.point for site in pruner.sites}
+    entering_B = as_counts(length_B)
+    for layer, kept_B in enumerate(as_counts(kept_NB)):
+        is_inside = points.get(layer) == BEFORE_FEED_FORWARD
+        if is_inside:
+            total_B = total_B + attention_flops(config, entering_B)
+        if layer in points:
+            total_B = total_B + site_flops(config, pruner, params, entering_B)
+        rest = feed_forward_flops if is_inside else layer_flops
+        total_B = total_B + rest(config, kept_B)
+        entering_B = kept_B
+    return total_B

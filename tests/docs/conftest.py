@@ -1,0 +1,3 @@
+"""Fixtures of other rooms that tests of documents use."""
+
+from tests.training.conftest import make_config, tiny_files  # noqa: F401

@@ -1,0 +1,217 @@
+"""A new encoder is one file and one line: no other file changes, and all drivers agree on it."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adapler_jax import forward as full_width
+from adapler_jax import heads, model_flops
+from adapler_jax.encoders import ENCODERS, base, encoder_of
+from adapler_jax.evaluation.attribution import attention_scores, layer_saliency
+from adapler_jax.inference.drivers import dense
+from adapler_jax.inference.engine import make_engine, prepare_inference_params
+from adapler_jax.pruning import Pruner, adapler, keep_all, powerbert, trbert
+from adapler_jax.types import (
+    BEFORE_ATTENTION,
+    BEFORE_FEED_FORWARD,
+    CLS_ATTENTION,
+    COLUMN_ATTENTION,
+    POSITION,
+    STATE,
+    Selection,
+    Site,
+)
+from tests import tiny
+from tests.encoders.toy import TOY
+
+CONFIG = dataclasses.replace(tiny.CONFIG, family="toy")
+LENGTHS = (12, 7, 3, 1, 9, 12, 2, 5)
+BUCKETS = (4, 8, 12)
+
+
+def threshold_pruner(name, point, needs, number_of) -> Pruner:
+    """Keep tokens whose number from `needs` is at least the mean of the text."""
+
+    def hard(params, layer, site):
+        number_BL = jnp.where(site.remaining_BL, site.token_logit_BL, 0.0)
+        count_B1 = jnp.maximum(1.0, jnp.sum(site.remaining_BL, axis=-1, keepdims=True))
+        mean_B1 = jnp.sum(number_BL, axis=-1, keepdims=True) / count_B1
+        keep_BL = site.remaining_BL & (number_BL >= 0.9 * mean_B1 - 1e-4)
+        return Selection(number_BL, keep_BL.at[:, 0].set(site.remaining_BL[:, 0]))
+
+    return keep_all()._replace(
+        name=name,
+        sites=tuple(Site(layer, point) for layer in range(CONFIG.num_layers)),
+        score=lambda params, features: number_of(features),
+        hard=hard,
+        needs=frozenset(needs),
+    )
+
+
+PRUNERS = {
+    "keep_all": keep_all(),
+    "adapler": adapler(CONFIG, predictor_dim=8),
+    "trbert": trbert(CONFIG, selector_dim=8),
+    "powerbert": powerbert(CONFIG),
+    "column attention": threshold_pruner(
+        "column",
+        BEFORE_FEED_FORWARD,
+        {COLUMN_ATTENTION},
+        lambda features: features.column_attention_X,
+    ),
+    "attention of [CLS]": threshold_pruner(
+        "cls", BEFORE_FEED_FORWARD, {CLS_ATTENTION}, lambda features: features.cls_attention_X
+    ),
+    "state and position before the attention": threshold_pruner(
+        "position",
+        BEFORE_ATTENTION,
+        {STATE, POSITION},
+        lambda features: features.state_XD[..., 0] + 0.1 * features.position_X,
+    ),
+    "state, position and attention inside the layer": threshold_pruner(
+        "all",
+        BEFORE_FEED_FORWARD,
+        {STATE, POSITION, COLUMN_ATTENTION},
+        lambda features: (
+            features.column_attention_X
+            + 0.1 * features.state_XD[..., 0]
+            + 0.01 * features.position_X
+        ),
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _plugged_in(monkeypatch):
+    """The one line of a new family."""
+    monkeypatch.setitem(ENCODERS, "toy", TOY)
+
+
+@functools.cache
+def params_of(name):
+    encoder_key, head_key, pruner_key = jax.random.split(jax.random.key(5), 3)
+    pruner_params = PRUNERS[name].init(pruner_key, CONFIG)
+    if name == "adapler":
+        pruner_params["threshold_N"] = jnp.full((CONFIG.num_layers,), 0.8)
+    if name == "powerbert":
+        pruner_params["retention_N"] = jnp.array([9.0, 6.0, 6.0, 2.0])
+    if name == "trbert":
+        pruner_params = jax.tree.map(lambda leaf: 5.0 * leaf, pruner_params)
+    return {
+        "encoder": encoder_of(CONFIG).init(encoder_key, CONFIG),
+        "head": heads.init_classifier(head_key, CONFIG, tiny.NUM_CLASSES),
+        "pruner": pruner_params,
+    }
+
+
+def run(name, driver, **options):
+    params = params_of(name)
+    if driver != "masked":
+        params = prepare_inference_params(params, CONFIG)
+    if driver == "packed":
+        options |= {"tiles": (4, 8), "block_tokens": 20}
+    engine = make_engine(CONFIG, PRUNERS[name], buckets=BUCKETS, driver=driver, **options)
+    return engine(params, tiny.make_batch(LENGTHS))
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_all_drivers_agree_on_a_new_encoder(name):
+    expected_BC, expected = run(name, "masked", return_exit_hidden=True)
+    for driver in ("bucketed", "packed"):
+        found_BC, found = run(name, driver, return_exit_hidden=True)
+        np.testing.assert_allclose(found_BC, expected_BC, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(
+            found.exit_hidden_BLD, expected.exit_hidden_BLD, atol=2e-5, rtol=0
+        )
+        if PRUNERS[name].sites:
+            np.testing.assert_array_equal(found.count_NB, expected.count_NB)
+            np.testing.assert_array_equal(found.survival_NBL, expected.survival_NBL)
+    if PRUNERS[name].sites:
+        assert np.all(np.sum(expected.count_NB, axis=1)[-1] < sum(LENGTHS))
+
+
+def test_without_a_pruner_every_driver_is_the_plain_encoder():
+    batch, params = tiny.make_batch(LENGTHS), params_of("keep_all")
+    dense_BC, _ = dense.forward(params, CONFIG, batch)
+    masked_BC, _ = run("keep_all", "masked")
+    soft_BC, _ = full_width.forward(params, CONFIG, keep_all(), batch, slope=jnp.float32(1.0))
+    for found_BC in (masked_BC, soft_BC):
+        np.testing.assert_allclose(found_BC, dense_BC, atol=1e-5, rtol=0)
+
+
+def test_positions_are_those_before_anything_was_dropped():
+    """With positions counted again after a drop, other rotations would give other logits."""
+    dropped = PRUNERS["state and position before the attention"]
+    assert TOY.needs_positions and POSITION in dropped.needs
+    encoder = encoder_of(CONFIG)
+    layer = jax.tree.map(lambda leaf: leaf[0], params_of("keep_all")["encoder"]["layers"])
+    hidden_BLD = jax.random.normal(jax.random.key(0), (1, 3, CONFIG.hidden_dim))
+
+    def attended(positions):
+        found, _ = base.attend(
+            encoder,
+            layer,
+            CONFIG,
+            hidden_BLD,
+            jnp.zeros((1, 3)),
+            index=jnp.int32(0),
+            position_BL=jnp.array([positions]),
+        )
+        return found
+
+    assert np.max(np.abs(attended([0, 1, 2]) - attended([0, 4, 9]))) > 1e-3
+    # Rotary angles depend on differences alone.
+    np.testing.assert_allclose(attended([0, 4, 9]), attended([3, 7, 12]), atol=1e-5)
+
+
+def test_a_local_layer_ignores_tokens_outside_its_window():
+    bias_BLS = TOY.attention_bias(
+        CONFIG, jnp.int32(1), jnp.array([[0, 2, 9]]), jnp.array([[0, 2, 9]])
+    )
+    assert (np.asarray(bias_BLS[0]) == 0).tolist() == [
+        [True, True, False],
+        [True, True, False],
+        [False, False, True],
+    ]
+    global_BLS = TOY.attention_bias(CONFIG, jnp.int32(0), jnp.array([[0, 9]]), jnp.array([[0, 9]]))
+    assert not np.any(global_BLS)
+
+
+def test_training_explanations_and_counts_serve_a_new_encoder():
+    params, batch = params_of("adapler"), jax.tree.map(jnp.asarray, tiny.make_batch(LENGTHS))
+
+    def loss(params):
+        logits_BC, trace = full_width.forward(
+            params,
+            CONFIG,
+            PRUNERS["adapler"],
+            batch,
+            slope=jnp.float32(10.0),
+            key=jax.random.key(0),
+        )
+        return jnp.mean(logits_BC**2) + jnp.mean(trace.count_NB)
+
+    gradient = jax.grad(loss)(params)
+    tiny.assert_all_finite(gradient)
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient["encoder"]["layers"]))
+    scores = attention_scores(params, CONFIG, batch)
+    np.testing.assert_allclose(jnp.sum(scores.cls_NBL, axis=-1), 1.0, atol=1e-5)
+    saliency_NBL, _ = layer_saliency(params, CONFIG, batch)
+    assert np.all(np.any(saliency_NBL > 0, axis=-1))
+    dense_B = model_flops.dense_flops(CONFIG, [12, 5], head=7)
+    kept_NB = np.full((CONFIG.num_layers, 2), 2)
+    pruned_B = model_flops.pruned_flops(
+        CONFIG, PRUNERS["adapler"], params, [12, 5], kept_NB, head=7
+    )
+    assert np.all(pruned_B < dense_B)
+
+
+def test_an_unknown_family_is_named():
+    with pytest.raises(
+        ValueError, match="unknown encoder family 'none'; expected one of bert, toy"
+    ):
+        encoder_of(dataclasses.replace(CONFIG, family="none"))
