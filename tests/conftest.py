@@ -15,6 +15,9 @@ FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+# Strict settings hold in the commands that tests start too; steps of optax have standard promotion.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 CACHES = tempfile.mkdtemp(prefix="adapler-tests-")
 atexit.register(shutil.rmtree, CACHES, ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = f"{CACHES}/user"

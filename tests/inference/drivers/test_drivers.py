@@ -76,7 +76,7 @@ def marking_pruner():
 
     def select(params, index, view):
         score_BL = jnp.where(view.remaining_BL, view.token_logit_BL, 0.0)
-        keep_BL = view.remaining_BL & (score_BL > params["level_N"] + 0.0 * index)
+        keep_BL = view.remaining_BL & (score_BL > params["level_N"] + 0.0 * jnp.float32(index))
         return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(view.remaining_BL[:, 0]))
 
     def init(key, config):
@@ -222,7 +222,7 @@ def test_keep_all_is_plain_bert():
 
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 5, 7])
 def test_chunks_do_not_change_the_answer(num_rows):
-    arrays = jnp.arange(5), jnp.arange(10.0).reshape(5, 2)
+    arrays = jnp.arange(5.0), jnp.arange(10.0).reshape(5, 2)
 
     def add(row_B, x_BD):
         assert row_B.shape[0] <= num_rows
