@@ -1,6 +1,7 @@
 """LTP: a token stays while the attention that it receives is above a learned threshold of the layer.
 
-Training has a soft phase, which learns weights and thresholds together, and a hard phase, which fixes the thresholds
+Training has a soft phase, which learns weights and thresholds together, and a hard phase, which
+fixes the thresholds
 and trains the weights on. Sites are between the two halves of a layer.
 
 Source: Kim et al., "Learned Token Pruning for Transformers", KDD 2022.
@@ -77,8 +78,10 @@ def soft_mask(params: Params, layer: Array, site: SiteInput, slope: Array) -> So
       site: features of the tokens.
       slope: 1 / T.
 
-    Source: the soft pruning of the paper. Ours adds log M to the token's key bias too: BERT's next norm makes a small state
-    large again, and at a small T the soft pass must equal the hard one. Masks of several layers multiply.
+    Source: the soft pruning of the paper. Ours adds log M to the token's key bias too: BERT's
+    next norm makes a small state
+    large again, and at a small T the soft pass must equal the hard one. Masks of several layers
+    multiply.
     """
     del layer
     score_BL = importance(site)
@@ -96,7 +99,8 @@ def soft_mask(params: Params, layer: Array, site: SiteInput, slope: Array) -> So
 def hard_mask(params: Params, layer: Array, site: SiteInput) -> Selection:
     """Keep [CLS] and every token whose score is above the threshold of the layer.
 
-    Source: the threshold pruning of the paper, which does not name [CLS]. Ours keeps it always, since the head uses it.
+    Source: the threshold pruning of the paper, which does not name [CLS]. Ours keeps it always,
+    since the head uses it.
     """
     del layer
     score_BL = importance(site)
@@ -109,7 +113,8 @@ def loss_terms(params: Params, trace: Trace, batch: Batch) -> dict[str, Array]:
 
         length = 1 / N sum_l |M_l|_1 / n
 
-    Source: the regularizer of the paper, there without the division by the number of tokens n. With it one coefficient
+    Source: the regularizer of the paper, there without the division by the number of tokens n.
+    With it one coefficient
     serves short and long texts.
     """
     del params

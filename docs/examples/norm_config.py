@@ -1,4 +1,4 @@
-"""Configure the method of the example in add-a-method.md: --config=configs/norm.py:TASK[,debug]"""
+"""Configure the method of the example in add-a-method.md: --config=configs/norm.py:TASK[,debug]."""
 
 from adapler_jax.training.methods.norm import SECTION
 

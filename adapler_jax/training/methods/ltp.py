@@ -47,7 +47,7 @@ SECTION = Section(
         "warmup_ratio": 0.06,
         "hidden_dropout_prob": -1.0,
         "attention_dropout_prob": -1.0,
-        "early_stopping_patience": 0,  # of the hard phase: epochs without a better score that end it
+        "early_stopping_patience": 0,  # of the hard phase, in epochs
         "checkpoint_every_steps": 0,
     },
     ranges={
