@@ -1,10 +1,9 @@
 """Configure LTP on one task: --config=configs/ltp.py:TASK[,finetuned][,debug].
 
 A token stays while the attention that it receives is above the threshold of its layer. A soft
-phase learns the
-thresholds, then a hard phase trains the weights on. A larger `config.ltp.length_coef`, the
-paper's lambda, drops more
-tokens. The default recipe was not measured yet.
+phase learns the thresholds, then a hard phase trains the weights on. A larger
+`config.ltp.length_coef`, the paper's lambda, drops more tokens. The default recipe was not
+measured yet.
 """
 
 from adapler_jax.presets import common

@@ -1,8 +1,7 @@
-"""LTP: a token stays while the attention that it receives is above a learned threshold of the layer.
+"""LTP: a token stays while the attention that it receives is above the layer's threshold.
 
 Training has a soft phase, which learns weights and thresholds together, and a hard phase, which
-fixes the thresholds
-and trains the weights on. Sites are between the two halves of a layer.
+fixes the thresholds and trains the weights on. Sites are between the two halves of a layer.
 
 Source: Kim et al., "Learned Token Pruning for Transformers", KDD 2022.
 """
@@ -47,7 +46,7 @@ def rising_thresholds(num_layers: int, final_threshold: float) -> Array:
 
 
 def received_attention(site_params: Params, features: TokenFeatures) -> Array:
-    """Return the attention that each token receives, summed over queries. Gradients reach the encoder."""
+    """Return the attention that each token receives, summed over queries; gradients pass."""
     del site_params
     return features.column_attention_X
 
@@ -78,10 +77,9 @@ def soft_mask(params: Params, layer: Array, site: SiteInput, slope: Array) -> So
       site: features of the tokens.
       slope: 1 / T.
 
-    Source: the soft pruning of the paper. Ours adds log M to the token's key bias too: BERT's
-    next norm makes a small state
-    large again, and at a small T the soft pass must equal the hard one. Masks of several layers
-    multiply.
+    Source: the soft pruning of the paper. Ours adds log M to the token's key bias too: BERT's next
+    norm makes a small state large again, and at a small T the soft pass must equal the hard one.
+    Masks of several layers multiply.
     """
     del layer
     score_BL = importance(site)
@@ -114,8 +112,7 @@ def loss_terms(params: Params, trace: Trace, batch: Batch) -> dict[str, Array]:
         length = 1 / N sum_l |M_l|_1 / n
 
     Source: the regularizer of the paper, there without the division by the number of tokens n.
-    With it one coefficient
-    serves short and long texts.
+    With it one coefficient serves short and long texts.
     """
     del params
     length_B = jnp.maximum(1.0, jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32))

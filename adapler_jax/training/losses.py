@@ -35,7 +35,7 @@ DEFAULT_SCAN = ScanOptions()
 
 
 def soft_speedup(
-    params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, head: Head
+    params: Params, config: EncoderConfig, pruner: Pruner, trace: Trace, batch: Batch, *, head: Head
 ):
     """Return dense over pruned operations of a batch by its soft counts, float32 scalar.
 
@@ -92,7 +92,7 @@ def compute_losses(
     accuracy = jnp.sum(head.accuracy_fn(logits, batch) * real_B) / num_real
     numbers = {"task": task, **terms, **totals, "accuracy": accuracy}
     if pruner.sites:
-        numbers["flops_speedup"] = soft_speedup(params, config, pruner, trace, batch, head)
+        numbers["flops_speedup"] = soft_speedup(params, config, pruner, trace, batch, head=head)
     return (totals["main"], totals["speedup"]), numbers
 
 
