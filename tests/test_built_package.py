@@ -109,4 +109,4 @@ def test_a_preset_of_the_wheel_trains(bare, built, tmp_path):
         cwd=tmp_path,
     )
     scores = run(bare / "adapler", "evaluate", "--workdir=run", "--notimes", cwd=tmp_path)
-    assert "finetune" in scores and (tmp_path / "run" / "evaluation.json").exists()
+    assert "dense" in scores and (tmp_path / "run" / "evaluation.json").exists()

@@ -269,7 +269,7 @@ def score_of(chooser, folders):
 
 
 def test_limits_that_are_none_are_refused_before_any_work(make_reading):
-    for field in ("doc_stride", "max_answer_tokens", "max_answers", "num_checkpoints"):
+    for field in ("doc_stride", "max_answer_tokens", "max_answers", "n_best_size"):
         with pytest.raises(ValueError, match=f"config.qa.{field} is 0; expected 1 or more"):
             check_config(make_reading(finetune, **{f"qa__{field}": 0}))
     with pytest.raises(
