@@ -144,16 +144,16 @@ def measure(
         name: compile_columns(engine, plain if name in PLAIN else pruned, batch)
         for name, engine in engines.items()
     }
-    plain_calls = {
-        (texts, 1.0, name): functools.partial(engines[name], plain, inputs)
+    plain_mixed, plain_full = (
+        {(texts, 1.0, n): functools.partial(engines[n], plain, inputs) for n in plain_names}
         for texts, inputs in (("mixed", batch), ("full", full))
-        for name in plain_names
+    )
+    pruned_mixed = {
+        ("mixed", speedup, driver): functools.partial(engines[driver], params, batch)
+        for speedup, params in at_speedup.items()
+        for driver in drivers
     }
-    calls = plain_calls | {
-        ("mixed", speedup, name): functools.partial(engines[name], pruned, batch)
-        for speedup, pruned in at_speedup.items()
-        for name in drivers
-    }
+    calls = plain_mixed | pruned_mixed | plain_full
     timings = time_interleaved(calls, repeats=num_rounds)
     shape = {"model": name, "method": method, "batch": batch_size, "length": length, "dtype": dtype}
     rows = []
