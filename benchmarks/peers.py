@@ -158,11 +158,11 @@ def with_ratios(rows: list[dict]) -> list[dict]:
     }
     changed = []
     for row in rows:
+        ratios = {}
         if row["package"] == OURS:
             dense = [
                 other for other in rows if other["package"] == OURS and other["method"] == "dense"
             ]
-            ratios = {}
             same = {"vs_our_dense": [other for other in dense if other["dtype"] == row["dtype"]]}
             for name, others in (rivals | same).items():
                 best = max((other["sentences_per_s"] for other in others), default=None)
