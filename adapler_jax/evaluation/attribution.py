@@ -43,7 +43,8 @@ def attention_scores(
     Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, rollout.
     """
     bias_BL = key_bias(batch.valid_BL)
-    query_weight_BL = batch.valid_BL / jnp.sum(batch.valid_BL, axis=-1, keepdims=True)
+    valid_BL = batch.valid_BL.astype(jnp.float32)
+    query_weight_BL = valid_BL / jnp.sum(valid_BL, axis=-1, keepdims=True)
     L = batch.token_BL.shape[-1]
 
     def run_layer(carry, scanned):

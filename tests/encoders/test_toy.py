@@ -38,7 +38,8 @@ def threshold_pruner(name, point, needs, number_of) -> Pruner:
 
     def hard(params, layer, site):
         number_BL = jnp.where(site.remaining_BL, site.token_logit_BL, 0.0)
-        count_B1 = jnp.maximum(1.0, jnp.sum(site.remaining_BL, axis=-1, keepdims=True))
+        count_B1 = jnp.sum(site.remaining_BL, axis=-1, keepdims=True, dtype=jnp.float32)
+        count_B1 = jnp.maximum(1.0, count_B1)
         mean_B1 = jnp.sum(number_BL, axis=-1, keepdims=True) / count_B1
         keep_BL = site.remaining_BL & (number_BL >= 0.9 * mean_B1 - 1e-4)
         return Selection(number_BL, keep_BL.at[:, 0].set(site.remaining_BL[:, 0]))
@@ -70,7 +71,7 @@ PRUNERS = {
         "position",
         BEFORE_ATTENTION,
         {STATE, POSITION},
-        lambda features: features.state_XD[..., 0] + 0.1 * features.position_X,
+        lambda features: features.state_XD[..., 0] + 0.1 * features.position_X.astype(jnp.float32),
     ),
     "state, position and attention inside the layer": threshold_pruner(
         "all",
@@ -79,7 +80,7 @@ PRUNERS = {
         lambda features: (
             features.column_attention_X
             + 0.1 * features.state_XD[..., 0]
-            + 0.01 * features.position_X
+            + 0.01 * features.position_X.astype(jnp.float32)
         ),
     ),
 }
