@@ -54,7 +54,7 @@ def loss_terms(params, trace, batch):
     """Return the fraction of tokens that remain, a mean over layers and real texts."""
     length_B = jnp.maximum(1.0, jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32))
     is_real_B = batch.example_id_B != PADDING_EXAMPLE_ID
-    return {"length": jnp.mean(trace.count_NB / length_B, where=is_real_B)}
+    return {"length": jnp.mean(trace.count_NB / length_B[None], where=is_real_B[None])}
 
 
 def constrain(params):
