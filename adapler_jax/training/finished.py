@@ -13,7 +13,12 @@ from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_model, read_done
 from adapler_jax.training.run import phase_list
 from adapler_jax.training.setup import engine_options
-from adapler_jax.training.workdir import CONFIG_FILE, only_process, read_fields
+from adapler_jax.training.workdir import (
+    CONFIG_FILE,
+    adopt_phase_names,
+    only_process,
+    read_fields,
+)
 from adapler_jax.weights.save import save_model
 
 DENSE = "dense"  # name of the fine-tuned model, which is in the directory of phase `finetune`
@@ -34,7 +39,9 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
             f"{workdir} holds no run: there is no {CONFIG_FILE}; "
             f"train one with train.py --workdir={workdir}"
         )
-    return ml_collections.ConfigDict(read_fields(workdir, RESTORE_CONFIG))
+    fields = read_fields(workdir, RESTORE_CONFIG)
+    adopt_phase_names(workdir)
+    return ml_collections.ConfigDict(fields)
 
 
 def adapted_phases(workdir: pathlib.Path) -> list[str]:

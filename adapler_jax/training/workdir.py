@@ -115,15 +115,26 @@ def record_command(workdir: pathlib.Path, command: str) -> None:
 def read_fields(workdir: pathlib.Path, advice: str = RESTORE_RUN) -> dict:
     """Return the config of the run in a workdir, with the present names of its fields.
 
-    Directories of phases that release 0.1 named otherwise get their present names.
-
     Raises:
       ValueError: the file is damaged.
     """
-    for old, new in old_names.METHODS.items():
-        if (workdir / old).is_dir() and not (workdir / new).exists():
-            (workdir / old).rename(workdir / new)
     return old_names.upgrade_config(read_object(workdir / CONFIG_FILE, advice))
+
+
+def phase_directory(workdir: pathlib.Path, name: str) -> pathlib.Path:
+    """Return the directory of a phase, which may have its name of release 0.1."""
+    for old, new in old_names.METHODS.items():
+        if name == new and (workdir / old).is_dir() and not (workdir / new).exists():
+            return workdir / old
+    return workdir / name
+
+
+def adopt_phase_names(workdir: pathlib.Path) -> None:
+    """Give directories of phases that release 0.1 named otherwise their present names."""
+    for name in old_names.METHODS.values():
+        directory = phase_directory(workdir, name)
+        if directory.name != name:
+            directory.rename(workdir / name)
 
 
 def is_of_release_0_1(workdir: pathlib.Path) -> bool:
@@ -173,6 +184,7 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
         check_workdir_config(workdir, config)  # another process may have claimed it in between
         for left in workdir.glob(PARTIAL_FILES):
             left.unlink()
+        adopt_phase_names(workdir)
         text = json.dumps(config, indent=1, sort_keys=True)
         replace_text(workdir / CONFIG_FILE, text, checksum=True)
 
@@ -216,7 +228,7 @@ def may_grow(workdir: pathlib.Path, name: str, *, there: dict, here: dict) -> bo
     """Return whether a field adds epochs to a phase that is finished, or not started."""
     if name not in GROWING_FIELDS or not there.get(name, 0) < here.get(name, 0):
         return False
-    directory = workdir / name.partition(".")[0]
+    directory = phase_directory(workdir, name.partition(".")[0])
     return there[name] > 0 and ((directory / DONE).exists() or not directory.exists())
 
 
