@@ -55,7 +55,8 @@ NEEDS = frozenset({OTHERS_ATTENTION})
 
 
 def encode(params, config, token_BL, segment_BL, valid_BL, **options):
-    return base.encode(BERT, params, config, token_BL, segment_BL, valid_BL, **options)
+    arrays = {"token_BL": token_BL, "segment_BL": segment_BL, "valid_BL": valid_BL}
+    return base.encode(BERT, params, config, **arrays, **options)
 
 
 def embed(params, config, token_BL, segment_BL, *, key=None):

@@ -251,6 +251,38 @@ def attend(
     return hidden_BLD, received
 
 
+def plain_layer(
+    encoder: Encoder,
+    layer: Params,
+    config: EncoderConfig,
+    hidden_BLD: Array,
+    bias_BS: Array,
+    *,
+    index: Array,
+    position_BL: Array | None,
+    key: Array | None = None,
+    dtype=jnp.float32,
+) -> Array:
+    """Return the states after both halves of a layer, without a site between them.
+
+    Args:
+      key: of all layers; the layer's own keys follow from it. Others are as in `attend`.
+    """
+    attend_key, ffn_key = split_layer_key(key, index)
+    hidden_BLD, _ = attend(
+        encoder,
+        layer,
+        config,
+        hidden_BLD,
+        bias_BS,
+        index=index,
+        position_BL=position_BL,
+        key=attend_key,
+        dtype=dtype,
+    )
+    return encoder.feed_forward(layer, config, hidden_BLD, key=ffn_key, dtype=dtype)
+
+
 def finalize_states(
     encoder: Encoder, params: Params, config: EncoderConfig, hidden_XD: Array
 ) -> Array:
@@ -270,14 +302,14 @@ def scan_layers(step, start, layers, *layer_inputs):
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
-def encode(  # noqa: PLR0917 - the arrays of a batch
+def encode(
     encoder: Encoder,
     params: Params,
     config: EncoderConfig,
+    *,
     token_BL: Array,
     segment_BL: Array,
     valid_BL: Array,
-    *,
     key: Array | None = None,
     dtype=jnp.float32,
 ) -> Array:
@@ -301,8 +333,7 @@ def encode(  # noqa: PLR0917 - the arrays of a batch
     def run_layer(hidden_BLD, scanned):
         """Return the states after one layer."""
         layer, index = scanned
-        attend_key, ffn_key = split_layer_key(layers_key, index)
-        hidden_BLD, _ = attend(
+        hidden_BLD = plain_layer(
             encoder,
             layer,
             config,
@@ -310,10 +341,10 @@ def encode(  # noqa: PLR0917 - the arrays of a batch
             bias_BL,
             index=index,
             position_BL=position_1L,
-            key=attend_key,
+            key=layers_key,
             dtype=dtype,
         )
-        return encoder.feed_forward(layer, config, hidden_BLD, key=ffn_key, dtype=dtype), None
+        return hidden_BLD, None
 
     start_BLD = embed_batch(encoder, params, config, token_BL, segment_BL, key=embed_key)
     layer_index_N = jnp.arange(config.num_layers)

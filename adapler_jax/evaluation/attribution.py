@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import attention_probs, key_bias
-from adapler_jax.encoders.base import attend, layer_bias, slot_positions
+from adapler_jax.encoders.base import layer_bias, plain_layer, slot_positions
 from adapler_jax.forward import embed_tokens, head_logits
 from adapler_jax.heads import CLASSIFICATION
 from adapler_jax.inference.drivers import masked
@@ -46,6 +46,7 @@ def attention_scores(
     valid_BL = batch.valid_BL.astype(jnp.float32)
     query_weight_BL = valid_BL / jnp.sum(valid_BL, axis=-1, keepdims=True)
     L = batch.token_BL.shape[-1]
+    encoder, position_1L = encoder_of(config), slot_positions(L)
 
     def run_layer(carry, scanned):
         """Return the states and the rollout after a layer, and its scores."""
@@ -54,7 +55,16 @@ def attention_scores(
         probs_BHLS = layer_probs(layer, config, hidden_BLD, bias_BL, index=index, dtype=dtype)
         mean_BLL = jnp.mean(probs_BHLS, axis=1)
         rollout_BLL = 0.5 * (jnp.einsum("BLS,BSR->BLR", mean_BLL, rollout_BLL) + rollout_BLL)
-        hidden_BLD = run_plain(layer, config, hidden_BLD, bias_BL, index=index, dtype=dtype)
+        hidden_BLD = plain_layer(
+            encoder,
+            layer,
+            config,
+            hidden_BLD,
+            bias_BL,
+            index=index,
+            position_BL=position_1L,
+            dtype=dtype,
+        )
         received_BL = jnp.einsum("BL,BLS->BS", query_weight_BL, mean_BLL)
         scores = AttentionScores(mean_BLL[:, 0], received_BL, rollout_BLL[:, 0])
         return (hidden_BLD, rollout_BLL), scores
@@ -78,24 +88,6 @@ def layer_probs(
     return attention_probs(qkv_BLQ, bias_BL, pair_bias_BLS, num_heads=config.num_heads, dtype=dtype)
 
 
-def run_plain(
-    layer: Params, config: EncoderConfig, hidden_BLD: Array, bias_BL: Array, *, index, dtype
-) -> Array:
-    """Return the states after one layer of the plain encoder."""
-    encoder = encoder_of(config)
-    hidden_BLD, _ = attend(
-        encoder,
-        layer,
-        config,
-        hidden_BLD,
-        bias_BL,
-        index=index,
-        position_BL=slot_positions(hidden_BLD.shape[1]),
-        dtype=dtype,
-    )
-    return encoder.feed_forward(layer, config, hidden_BLD, dtype=dtype)
-
-
 def layer_saliency(
     params: Params, config: EncoderConfig, batch: Batch, *, dtype=jnp.float32
 ) -> tuple[Array, Array]:
@@ -113,6 +105,7 @@ def layer_saliency(
     bias_BL = key_bias(batch.valid_BL)
     start_BLD = embed_tokens(params, config, batch)
     index_N = jnp.arange(config.num_layers)
+    encoder, position_1L = encoder_of(config), slot_positions(batch.token_BL.shape[-1])
 
     def run(shift_NBLD):
         """Return the logits with every layer's input shifted, and the inputs."""
@@ -121,7 +114,16 @@ def layer_saliency(
             """Return the states after a layer, and its shifted input."""
             layer, index, shift_BLD = scanned
             hidden_BLD = hidden_BLD + shift_BLD
-            after_BLD = run_plain(layer, config, hidden_BLD, bias_BL, index=index, dtype=dtype)
+            after_BLD = plain_layer(
+                encoder,
+                layer,
+                config,
+                hidden_BLD,
+                bias_BL,
+                index=index,
+                position_BL=position_1L,
+                dtype=dtype,
+            )
             return after_BLD, hidden_BLD
 
         scanned = params["encoder"]["layers"], index_N, shift_NBLD

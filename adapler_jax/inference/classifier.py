@@ -7,7 +7,7 @@ Shape letters:
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Unpack
+from typing import NamedTuple, TypeVar, Unpack
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -35,6 +35,7 @@ from adapler_jax.metrics.classification import THRESHOLD, check_threshold, decid
 from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import CONFIG_FILE, Saved
 
+TokensT = TypeVar("TokensT", Encoded, Tokens)
 Texts = Iterable[str | tuple[str, str]]
 
 
@@ -226,14 +227,7 @@ class Classifier(Portable):
         Raises:
           TypeError: as in `predict`.
         """
-        firsts, seconds = split_pairs(texts)
-        return encode_words(
-            self.tokenizer,
-            firsts,
-            seconds,
-            max_length=self.max_length,
-            truncation_side=self.truncation_side,
-        )
+        return self._tokenize(encode_words, texts)
 
     def encode_tokens(self, texts: Texts) -> list[Tokens]:
         """Tokenize texts or pairs without their words, for `predict_probs_encoded`.
@@ -241,8 +235,12 @@ class Classifier(Portable):
         Raises:
           TypeError: as in `predict`.
         """
+        return self._tokenize(encode_tokens, texts)
+
+    def _tokenize(self, encode: Callable[..., list[TokensT]], texts: Texts) -> list[TokensT]:
+        """Tokenize texts or pairs by a function of `inference.words`."""
         firsts, seconds = split_pairs(texts)
-        return encode_tokens(
+        return encode(
             self.tokenizer,
             firsts,
             seconds,

@@ -277,6 +277,19 @@ def _make_evaluate(
     return evaluate
 
 
+def finetuned_start(
+    directory: pathlib.Path, context: RunContext, pruner: Pruner, *, key: str
+) -> Params:
+    """Return the fine-tuned model with fresh parameters of a pruner.
+
+    Args:
+      directory: of the phase that starts from it.
+      key: name of the random key of the pruner's parameters.
+    """
+    params = load_phase_model(directory.parent / "finetune").params
+    return params | {"pruner": pruner.init(context.key(key), context.encoder)}
+
+
 def best_epoch_params(checkpoints: Checkpoints, like: Params) -> tuple[Params, dict]:
     """Return the parameters and the scores of the best epoch, and close the checkpoints.
 

@@ -120,7 +120,7 @@ def _row(workdir: pathlib.Path, name: str, seconds: dict[str, float]) -> tuple[s
 
 
 def _model_cell(model: pathlib.Path, done: dict) -> str:
-    """Return where a phase's model is, or why there is none."""
+    """Return the path of a phase's model, or the reason for its absence."""
     if not done.get("is_reached", True):
         return f"none: {done['target_speedup']:g}x is out of reach"
     if not model.exists():

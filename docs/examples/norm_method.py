@@ -7,7 +7,7 @@ from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.phases import (
     Phase,
-    load_phase_model,
+    finetuned_start,
     rank_by_epoch,
     save_best_phase,
     soft_train_step,
@@ -36,8 +36,7 @@ def run_norm(directory, context, config):
     """Train levels and weights from the fine-tuned model. The model is the last epoch."""
     options = config.norm
     pruner = make_pruner("norm", context.encoder)
-    params = load_phase_model(directory.parent / "finetune").params
-    params |= {"pruner": pruner.init(context.key("levels"), context.encoder)}
+    params = finetuned_start(directory, context, pruner, key="levels")
     make_step = soft_train_step(
         context,
         pruner,

@@ -135,6 +135,11 @@ def test_policy_gradient_is_that_of_the_expected_reward():
     assert finite < -1e-4
 
 
+def objective_of(params, batch, policy, **options):
+    """Return `policy_objective` of the tiny model in float32."""
+    return policy_objective(params, CONFIG, PRUNER, batch, policy, dtype=jnp.float32, **options)
+
+
 @functools.cache
 def gradients(joint, **options):
     params, batch = make_params(PRUNER), with_guide(make_batch(num_fillers=1))
@@ -143,15 +148,8 @@ def gradients(joint, **options):
     )
 
     def loss(params):
-        return policy_objective(
-            params,
-            CONFIG,
-            PRUNER,
-            batch,
-            policy,
-            key=jax.random.key(3),
-            share_done=jnp.float32(0.0),
-            dtype=jnp.float32,
+        return objective_of(
+            params, batch, policy, key=jax.random.key(3), share_done=jnp.float32(0.0)
         )
 
     return jax.jit(jax.grad(loss, has_aux=True))(params)
@@ -181,15 +179,8 @@ def test_samples_a_few_at_a_time_take_less_memory():
         )
 
         def loss(params):
-            return policy_objective(
-                params,
-                CONFIG,
-                PRUNER,
-                batch,
-                policy,
-                key=jax.random.key(0),
-                share_done=jnp.float32(0.0),
-                dtype=jnp.float32,
+            return objective_of(
+                params, batch, policy, key=jax.random.key(0), share_done=jnp.float32(0.0)
             )[0]
 
         return jax.jit(jax.grad(loss)).lower(params).compile().memory_analysis().temp_size_in_bytes
@@ -203,16 +194,9 @@ def test_imitation_ends_with_its_share_of_the_steps():
 
     @jax.jit
     def numbers(share_done):
-        return policy_objective(
-            params,
-            CONFIG,
-            PRUNER,
-            batch,
-            policy,
-            key=jax.random.key(1),
-            share_done=share_done,
-            dtype=jnp.float32,
-        )[1]["nll"]
+        return objective_of(params, batch, policy, key=jax.random.key(1), share_done=share_done)[1][
+            "nll"
+        ]
 
     assert float(numbers(0.0)) == float(numbers(0.49)) != float(numbers(0.5)) == float(numbers(1.0))
 
@@ -224,9 +208,7 @@ def test_a_selector_step_trains_what_it_should(joint):
     main = allow_promotion(optax.adamw(1e-2, weight_decay=0.1))
 
     def objective(params, batch, step, key):
-        return policy_objective(
-            params, CONFIG, PRUNER, batch, policy, key=key, share_done=step / 10, dtype=jnp.float32
-        )
+        return objective_of(params, batch, policy, key=key, share_done=step / 10)
 
     step_fn = jax.jit(make_selector_step(objective, main, joint=joint))
     state, numbers = step_fn(
@@ -252,15 +234,12 @@ def test_a_policy_step_takes_no_gradient_through_the_encoder():
         return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
 
     def objective(params):
-        return policy_objective(
+        return objective_of(
             params,
-            CONFIG,
-            PRUNER,
             batch,
             policy,
             key=jax.random.key(0),
             share_done=jnp.float32(1.0),
-            dtype=jnp.float32,
             loop=ScanOptions(4),
         )[0]
 

@@ -182,7 +182,7 @@ def _describe_fastest(rows: Sequence[Row]) -> str:
 
 
 def previous_table(path: pathlib.Path, log: Callable[[str], None]) -> LatencyTable | None:
-    """Return the table at a path; None if there is none.
+    """Return the table at a path, or None without a file.
 
     Args:
       path: of the table.

@@ -29,7 +29,7 @@ import numpy as np
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import key_bias
-from adapler_jax.encoders.base import attend, embed_batch
+from adapler_jax.encoders.base import attend, embed_batch, plain_layer
 from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.inference.drivers import dense
 from adapler_jax.inference.drivers.bucket_tokens import (
@@ -128,7 +128,7 @@ def layer_in_bucket(
 
     def run(hidden_BRD, bias_BR, position_BR):
         """Return the states after the layer."""
-        hidden_BRD, _ = attend(
+        return plain_layer(
             encoder,
             layer,
             config,
@@ -138,7 +138,6 @@ def layer_in_bucket(
             position_BL=position_BR,
             dtype=program.dtype,
         )
-        return encoder.feed_forward(layer, config, hidden_BRD, dtype=program.dtype)
 
     hidden_BRD = gather_tokens(state.hidden_BLD, state.buffer_slot_BL[:, :bucket])
     bias_BR = key_bias(is_filled(state, bucket))

@@ -32,7 +32,13 @@ def forward(
     def run(token_BL, segment_BL, valid_BL):
         """Return the last states of all tokens, or of [CLS]."""
         hidden_BLD = encode(
-            encoder, params["encoder"], config, token_BL, segment_BL, valid_BL, dtype=dtype
+            encoder,
+            params["encoder"],
+            config,
+            token_BL=token_BL,
+            segment_BL=segment_BL,
+            valid_BL=valid_BL,
+            dtype=dtype,
         )
         return hidden_BLD if needs_all else hidden_BLD[:, :1]
 

@@ -73,8 +73,3 @@ class Method(NamedTuple):
     drops_tokens: bool = True
     check_config: Callable[[ConfigDict], None] = accept_config
     check_context: Callable[[ConfigDict, RunContext], None] = accept_context
-
-
-def section_config(section: Section) -> dict[str, Any]:
-    """Return a copy of the default fields, for a config."""
-    return dict(section.fields)

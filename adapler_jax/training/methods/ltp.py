@@ -19,6 +19,7 @@ from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.phases import (
     Phase,
+    finetuned_start,
     load_phase_model,
     rank_by_epoch,
     rank_by_score,
@@ -72,8 +73,7 @@ def run_soft(directory: pathlib.Path, context: RunContext, config: ConfigDict) -
     """Learn thresholds and weights together. The model is the last epoch."""
     options, workdir = config.ltp, directory.parent
     pruner = make_ltp(context.encoder, config)
-    start = load_phase_model(workdir / "finetune").params
-    start |= {"pruner": pruner.init(context.key("thresholds"), context.encoder)}
+    start = finetuned_start(directory, context, pruner, key="thresholds")
     # Early stopping is a choice among hard models.
     soft_options = options.copy_and_resolve_references()
     soft_options.early_stopping_patience = 0

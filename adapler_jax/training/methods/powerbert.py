@@ -23,6 +23,7 @@ from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.phases import (
     Phase,
     best_epoch_params,
+    finetuned_start,
     load_phase_model,
     rank_by_epoch,
     rank_by_score,
@@ -48,8 +49,7 @@ def run_search(directory: pathlib.Path, context: RunContext, config: ConfigDict)
     """Learn how many tokens each layer retains. The model is the last epoch."""
     options, workdir = config.powerbert, directory.parent
     pruner = make_powerbert_search(context.encoder, options, context.max_length)
-    start = load_phase_model(workdir / "finetune").params
-    start |= {"pruner": pruner.init(context.key("ranks"), context.encoder)}
+    start = finetuned_start(directory, context, pruner, key="ranks")
     losses = LossConfig((("main", "mass", options.rank_l1_coef),), options.distil_coef)
     checkpoints = train(
         directory,

@@ -27,6 +27,7 @@ from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.metrics_log import track
 from adapler_jax.training.phases import (
     Phase,
+    finetuned_start,
     load_phase_model,
     mark_complete,
     rank_by_epoch,
@@ -123,9 +124,10 @@ def train_selectors(
     with options.unlocked():
         options.num_epochs = num_epochs
     pruner = make_trbert(context.encoder, options)
-    params = load_phase_model(workdir / start).params
     if start == "finetune":
-        params |= {"pruner": pruner.init(context.key("selectors"), context.encoder)}
+        params = finetuned_start(directory, context, pruner, key="selectors")
+    else:
+        params = load_phase_model(workdir / start).params
 
     def make_step(encoder, params, main, num_steps):
         step_objective = functools.partial(objective, encoder=encoder, num_steps=num_steps)
