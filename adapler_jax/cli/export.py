@@ -41,7 +41,7 @@ _BUCKETS = flags.DEFINE_list(
 
 
 def parse_buckets(words: list[str]) -> tuple[int, ...] | None:
-    """Return buckets as numbers; None if there are none.
+    """Return buckets as numbers; None without buckets.
 
     Raises:
       ValueError: a word is no whole number.

@@ -62,7 +62,7 @@ def key_path() -> pathlib.Path:
 
 
 def make_key() -> bytes:
-    """Return the user's key; make it if there is none.
+    """Return the user's key; the first call makes it.
 
     Raises:
       ValueError: others can read it.

@@ -36,7 +36,7 @@ def score_candidates(
     batch: Batch,
     key: Array | None = None,
 ) -> Array:
-    """Return logits float32 [B, A] of the candidates, MASK_BIAS where there is none. No dropout.
+    """Return logits float32 [B, A] of the candidates, MASK_BIAS in empty slots. No dropout.
 
     Source: Ye et al., "TR-BERT", NAACL 2021, the released program.
     """

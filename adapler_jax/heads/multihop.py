@@ -120,7 +120,7 @@ def hotpot_losses(logits, batch: Batch, distil_coef: float):
 
 
 def support_class(batch: Batch):
-    """Return the right class of each sentence, int32 [B, X, 1]; 0 where there is none."""
+    """Return the right class of each sentence, int32 [B, X, 1]; 0 in empty slots."""
     return jnp.maximum(batch.head_slots["support_BX"], 0)[..., None]
 
 

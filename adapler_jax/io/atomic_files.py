@@ -96,7 +96,7 @@ def _line(digest: str, name: str) -> str:
 
 
 def _first_line(path: Path) -> str:
-    """Return the checksum line of the present content; empty if there is none."""
+    """Return the checksum line of the present content; empty without a file."""
     found = [digest for digest, name in _read_lines(checksum_path(path)) if name == path.name]
     return _line(found[0], path.name) if found and path.exists() else ""
 

@@ -166,7 +166,7 @@ def detail_table(rows: list[dict]) -> list[dict]:
 
 
 def time_columns(row: dict, rows: list[dict], size: int) -> dict[str, str]:
-    """Return the measurements of a batch size; empty where there are none."""
+    """Return the measurements of a batch size; empty without measurements."""
     if not (timed := time_cells(row, rows, size)):
         return {}
     return {

@@ -123,7 +123,7 @@ def is_own_card(directory: Path, section: Any) -> bool:
 
 
 def write_card(directory: Path, text: str) -> dict[str, str]:
-    """Write the card if there is none; return its hash for our part of config.json."""
+    """Write a missing card; return its hash for our part of config.json."""
     path = directory / CARD_FILE
     if path.exists():
         return {}

@@ -319,7 +319,7 @@ def choose_pooled(tensors: dict, num_classes: int | None, *, reinit_head: bool) 
 
 
 def why_no_classifier(tensors: dict, num_classes: int | None, *, has_pooler: bool) -> str:
-    """Return the reason not to use the checkpoint's classifier; empty if there is none."""
+    """Return the reason not to use the checkpoint's classifier; empty to use it."""
     others = [
         name
         for name in without(tensors, *CLASSIFIER_NAMES)

@@ -28,7 +28,7 @@ def default_lengths(max_length: int) -> tuple[int, ...]:
 
 
 def batch_lengths(lengths: Sequence[int], max_length: int) -> tuple[int, ...]:
-    """Return the user's lengths, none above max_length, or the default ones if there are none.
+    """Return the user's lengths, at most max_length each; the default lengths without them.
 
     Raises:
       ValueError: the lengths are not positive and strictly increasing.

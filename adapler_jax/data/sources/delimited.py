@@ -83,7 +83,7 @@ def read_delimited(
     field: str = "config.data.delimiter",
     log: Log = ignore,
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """Return the header, which is empty if there is none, and the rows below it.
+    """Return the header, empty for a file without rows, and the rows below it.
 
     Args:
       lines: the input.
