@@ -1,3 +1,5 @@
+"""The pass at full width equals plain BERT where nothing is dropped, and [CLS] survives."""
+
 import functools
 
 import jax
@@ -11,78 +13,18 @@ from adapler_jax import forward as full_width
 from adapler_jax import heads
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import hard_to_soft
-from adapler_jax.types import MASK_BIAS, ScanOptions, Selection, SoftSelection
+from adapler_jax.types import MASK_BIAS, Selection, SoftSelection
 from tests import plain_bert as encoder
 from tests.tiny import (
     CONFIG,
+    HARD_SLOPE,
     NUM_SLOTS,
     PRUNER,
-    assert_all_finite,
     assert_trees_near,
     make_batch,
-    make_params,
     with_pruner_params,
 )
-
-PARAMS = make_params()
-HARD_SLOPE = 1e20
-DROPPED_SLOTS = (2, 5)
-
-
-def fixed_pruner():
-    """Drop the slots DROPPED_SLOTS before the first layer, whatever their states."""
-    stays_L = jnp.ones((NUM_SLOTS,), bool).at[jnp.array(DROPPED_SLOTS)].set(False)
-
-    def select(params, index, view):
-        return Selection(score_BL=view.survival_BL, keep_BL=view.remaining_BL & stays_L[None])
-
-    def soften(params, index, view, slope):
-        bias_BL = jnp.where(stays_L[None], 0.0, MASK_BIAS) * view.survival_BL
-        return SoftSelection(
-            score_BL=view.survival_BL,
-            bias_BL=bias_BL,
-            survival_BL=view.survival_BL * jnp.exp(bias_BL),
-        )
-
-    return PRUNER._replace(
-        name="fixed",
-        score=lambda params, features: features.state_XD[..., 0],
-        hard=select,
-        soft=soften,
-        init=lambda key, config: {},
-    )
-
-
-@functools.cache
-def jitted(pruner=PRUNER):
-    """Forward of this pruner: (params, batch, slope or None)."""
-    return jax.jit(
-        lambda params, batch, slope: full_width.forward(params, CONFIG, pruner, batch, slope=slope)
-    )
-
-
-def forward(params, batch, slope, pruner=PRUNER):
-    """Logits and Trace as NumPy arrays; slope None is the hard rule."""
-    result = jitted(pruner)(params, batch, None if slope is None else jnp.float32(slope))
-    return jax.tree.map(np.asarray, result)
-
-
-SLOPES = pytest.mark.parametrize("slope", [10.0, None])
-
-
-def rows(result, index):
-    """Return the result of some rows of the batch."""
-    logits_BC, trace = result
-    return logits_BC[index], jax.tree.map(lambda leaf: leaf[:, index], trace)
-
-
-def on_slots(result, num_slots):
-    """Return the result with the first slots of the scores and weights."""
-    logits_BC, trace = result
-    return logits_BC, trace.replace(
-        score_NBL=trace.score_NBL[..., :num_slots], survival_NBL=trace.survival_NBL[..., :num_slots]
-    )
-
+from tests.tiny_forward import PARAMS, forward, jitted
 
 # Relations
 
@@ -128,75 +70,6 @@ def test_the_steepest_slope_is_the_hard_rule():
         np.testing.assert_allclose(soft.score_NBL, hard.score_NBL, rtol=0, atol=5e-6)
 
 
-@SLOPES
-def test_content_of_padding_never_matters(slope):
-    found = forward(PARAMS, make_batch(padding=9), slope)
-    assert_trees_near(found, forward(PARAMS, make_batch(), slope), atol=0)
-
-
-@SLOPES
-def test_width_of_padding_never_matters(slope):
-    wide = forward(PARAMS, make_batch(num_slots=16), slope)
-    assert not np.any(wide[1].survival_NBL[..., NUM_SLOTS:]) and not np.any(
-        wide[1].score_NBL[..., NUM_SLOTS:]
-    )
-    assert_trees_near(on_slots(wide, NUM_SLOTS), forward(PARAMS, make_batch(), slope), atol=1e-5)
-
-
-@SLOPES
-def test_batch_mates_never_matter(slope):
-    batch, other = make_batch(), make_batch((5, 12, 1, 9), seed=1)
-    for row in range(4):
-        mixed = jax.tree.map(
-            lambda ours, theirs, row=row: np.where(
-                np.arange(4).reshape((4,) + (1,) * (ours.ndim - 1)) == row, ours, theirs
-            ),
-            batch,
-            other,
-        )
-        found = forward(PARAMS, mixed, slope)
-        assert_trees_near(rows(found, row), rows(forward(PARAMS, batch, slope), row), atol=1e-6)
-
-
-@SLOPES
-def test_batch_equals_one_by_one(slope):
-    batch = make_batch()
-    together = forward(PARAMS, batch, slope)
-    for row in range(4):
-        alone = forward(
-            PARAMS, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], batch), slope
-        )
-        assert_trees_near(alone, rows(together, slice(row, row + 1)), atol=1e-5)
-
-
-@SLOPES
-def test_filler_rows_are_harmless(slope):
-    with_fillers = make_batch((12, 7), num_fillers=2)
-    found, expected = (forward(PARAMS, batch, slope) for batch in (with_fillers, make_batch()))
-    assert_trees_near(rows(found, [0, 1]), rows(expected, [0, 1]))
-    assert_all_finite(found)
-
-
-def with_an_empty_row():
-    batch = make_batch()
-    return batch.replace(valid_BL=batch.valid_BL & (np.arange(4) != 3)[:, None])
-
-
-@pytest.mark.parametrize("slope", [10.0, None])
-def test_a_row_without_any_token_gives_no_nan(slope):
-    found = forward(PARAMS, with_an_empty_row(), slope)
-    assert_all_finite(found)
-    assert np.all(found[1].count_NB[:, 3] == 0)
-
-
-@SLOPES
-def test_a_row_without_any_token_does_not_change_the_others(slope):
-    found, expected = (
-        forward(PARAMS, batch, slope) for batch in (with_an_empty_row(), make_batch())
-    )
-    assert_trees_near(rows(found, [0, 1, 2]), rows(expected, [0, 1, 2]), atol=1e-6)
-
-
 @pytest.mark.parametrize("slope", [10.0, 1000.0, HARD_SLOPE, None])
 def test_cls_survives_padding_never_and_weights_never_grow(slope):
     batch = make_batch()
@@ -209,34 +82,6 @@ def test_cls_survives_padding_never_and_weights_never_grow(slope):
     np.testing.assert_allclose(trace.count_NB, trace.survival_NBL.sum(axis=-1), rtol=1e-6)
     assert np.all(trace.count_NB[0] <= batch.valid_BL.sum(axis=-1))
     np.testing.assert_allclose(trace.score_NBL.sum(axis=-1), 1.0, rtol=1e-5)
-
-
-def loss_gradient(loop, batch):
-    """A jitted function: the gradient of a loss of a soft pass with dropout."""
-
-    def loss(params):
-        logits_BC, trace = full_width.forward(
-            params, CONFIG, PRUNER, batch, slope=jnp.float32(10.0), key=jax.random.key(0), loop=loop
-        )
-        return 0.01 * (jnp.sum(logits_BC**2) + jnp.sum(trace.count_NB))
-
-    return jax.jit(jax.grad(loss))
-
-
-@pytest.mark.parametrize("loop", [ScanOptions(unroll=99), ScanOptions(4, remat=True)])
-def test_layers_walked_in_any_way_give_the_same_gradients(loop):
-    found, expected = (loss_gradient(each, make_batch())(PARAMS) for each in (loop, ScanOptions()))
-    assert_trees_near(found, expected, atol=1e-5)
-
-
-def test_layers_computed_twice_need_less_memory():
-    batch = make_batch((12,) * 8)
-    programs = [
-        loss_gradient(ScanOptions(CONFIG.num_layers, remat), batch).lower(PARAMS)
-        for remat in (True, False)
-    ]
-    planned = [program.compile().memory_analysis().temp_size_in_bytes for program in programs]
-    assert planned[0] < 0.6 * planned[1]
 
 
 def test_tokens_that_left_have_no_score_under_the_hard_rule():
@@ -255,47 +100,6 @@ def test_higher_thresholds_keep_no_more_at_the_first_site():
         )
         counts.append(forward(params, make_batch(), None)[1].count_NB[0])
     assert np.all(np.diff(counts, axis=0) <= 0) and counts[0].sum() > counts[-1].sum()
-
-
-def test_tokens_that_left_do_not_influence_the_logits():
-    pruner, params, batch = fixed_pruner(), PARAMS | {"pruner": {}}, make_batch()
-    token_BL = batch.token_BL.copy()
-    token_BL[:, DROPPED_SLOTS] = 1
-    changed = batch.replace(token_BL=np.where(batch.valid_BL, token_BL, 0))
-    assert np.any(changed.token_BL != batch.token_BL)
-    found, expected = (forward(params, b, None, pruner)[0] for b in (changed, batch))
-    np.testing.assert_array_equal(found, expected)
-    plain, plain_changed = (forward(params, b, None, keep_all())[0] for b in (batch, changed))
-    assert np.abs(plain - plain_changed)[0].max() > 1e-3
-
-
-def test_states_of_tokens_that_left_get_no_gradient_from_the_logits():
-    """Neither those that the pruner dropped nor padding; all others do."""
-    batch, pruner = make_batch(), fixed_pruner()
-    hidden_BLD = encoder.embed(
-        PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
-    )
-
-    @jax.jit
-    def gradient(hidden_BLD):
-        def total(hidden_BLD):
-            exit_hidden_BLD, _, _ = full_width.forward_layers(
-                PARAMS | {"pruner": {}},
-                CONFIG,
-                pruner,
-                hidden_BLD,
-                batch.valid_BL,
-                slope=jnp.float32(10.0),
-                key=None,
-                dtype=jnp.float32,
-            )
-            return jnp.sum(heads.classify(PARAMS["head"], CONFIG, exit_hidden_BLD[:, 0]))
-
-        return jax.grad(total)(hidden_BLD)
-
-    size_BL = np.abs(gradient(hidden_BLD)).max(axis=-1)
-    read_BL = batch.valid_BL & ~np.isin(np.arange(NUM_SLOTS), DROPPED_SLOTS)
-    assert np.all(size_BL[~read_BL] == 0) and np.all(size_BL[read_BL] > 1e-5)
 
 
 def test_collected_states_end_in_what_the_head_reads_and_jit_equals_eager():
@@ -414,47 +218,6 @@ def test_key_biases_of_sites_add_up_and_stop_at_the_mask():
             layer, hidden_BLD, jnp.where(batch.valid_BL, (index + 1) * minus_BL, MASK_BIAS)
         )
     np.testing.assert_allclose(found, hidden_BLD, rtol=0, atol=5e-6)
-
-
-# Gradients
-
-
-@functools.cache
-def jitted_gradient():
-    @jax.jit
-    def gradient(params, batch, slope):
-        def total(params):
-            logits_BC, _ = full_width.forward(params, CONFIG, PRUNER, batch, slope=slope)
-            return jnp.sum(jnp.sin(3.0 * logits_BC))
-
-        return jax.grad(total)(params)
-
-    return gradient
-
-
-@pytest.mark.parametrize("slope", [1.0, 10.0, 1e3, 1e5, HARD_SLOPE])
-def test_gradients_through_the_soft_masks_are_finite(slope):
-    assert_all_finite(jitted_gradient()(PARAMS, make_batch(), jnp.float32(slope)))
-
-
-def test_the_task_reaches_predictors_thresholds_and_cls_ratios_through_the_soft_masks():
-    grads = jax.tree.map(
-        np.abs, jitted_gradient()(PARAMS, make_batch(), jnp.float32(5.0))["pruner"]
-    )
-    for name in ("hidden", "score"):
-        assert np.all(grads[name]["kernel"].reshape(CONFIG.num_layers, -1).max(axis=-1) > 1e-6)
-    assert np.all(grads["threshold_N"] > 1e-6)
-    assert np.all(grads["cls_ratio_N"][1:] > 1e-7)
-    assert grads["cls_ratio_N"][0] == 0
-
-
-def test_no_gradient_reaches_the_pruner_under_the_hard_rule():
-    def total(pruner_params):
-        params = PARAMS | {"pruner": pruner_params}
-        return jnp.sum(full_width.forward(params, CONFIG, PRUNER, make_batch(), slope=None)[0])
-
-    for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(PARAMS["pruner"])):
-        assert np.all(leaf == 0)
 
 
 # Properties

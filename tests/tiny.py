@@ -23,6 +23,7 @@ NUM_CLASSES = 3
 NUM_SLOTS = 12
 PRUNER = adapler(CONFIG, predictor_dim=8)
 LENGTHS = (12, 7, 3, 1)
+HARD_SLOPE = 1e20  # so steep that the soft rule is the hard one
 
 
 def make_params(pruner=PRUNER, *, threshold=0.8, seed=14):
@@ -72,6 +73,12 @@ def make_batch(
         saliency_BL=np.where(valid_BL, saliency_BL[:num_rows, :num_slots], 0.0).astype(np.float32),
         teacher_logits=teacher_BC[:num_rows].astype(np.float32),
     )
+
+
+def take_rows(result, index):
+    """Return the logits and the trace of some rows of the batch."""
+    logits_BC, trace = result
+    return logits_BC[index], jax.tree.map(lambda leaf: leaf[:, index], trace)
 
 
 def assert_trees_equal(found, expected):
