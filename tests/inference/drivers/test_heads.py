@@ -18,10 +18,10 @@ from adapler_jax.pruning.base import soft_step
 from adapler_jax.pruning.powerbert import powerbert, powerbert_search
 from adapler_jax.pruning.trbert import trbert
 from adapler_jax.types import MASK_BIAS, SamplingNoise, SiteInput
+from tests.inference.drivers.engines import FAST
 from tests.tiny import CONFIG, PRUNER, make_batch, make_params
 
 BUCKETS, TILES, BLOCK = (4, 12), (4, 16), 20
-FAST = ("bucketed", "packed")
 LENGTHS = (12, 7, 3, 1, 6)
 RETENTION = (8, 5, 3, 2)
 PRUNERS = {
