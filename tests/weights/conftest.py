@@ -2,9 +2,13 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+
+from adapler_jax.weights.pretrained import load_pretrained
+from adapler_jax.weights.save import save_model
 
 CONFIG = {
     "model_type": "bert",
@@ -93,3 +97,21 @@ def write_checkpoint(write_config, raw_config):
         return directory
 
     return write
+
+
+@pytest.fixture
+def saved(tmp_path, write_checkpoint, tensors):
+    """A saved model of ours, and a function that changes its config.json."""
+    loaded = load_pretrained(write_checkpoint(tensors), jax.random.key(0))
+    directory = save_model(
+        tmp_path / "model", loaded.params | {"pruner": {}}, loaded.config, max_length=8
+    )
+    raw = json.loads((directory / "config.json").read_text())
+
+    def change(section=None, **changes):
+        contents = raw | changes
+        contents["adapler_jax"] = raw["adapler_jax"] | (section or {})
+        (directory / "config.json").write_text(json.dumps(contents))
+        return directory
+
+    return change
