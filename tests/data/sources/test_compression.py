@@ -1,4 +1,4 @@
-"""Compressed files give the rows of plain files; damaged and suspiciously dense ones are named."""
+"""Compressed files give the rows of plain files; damaged and unreasonably large ones are named."""
 
 import bz2
 import gzip
