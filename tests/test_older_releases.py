@@ -20,6 +20,7 @@ from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.presets import old_names
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
+from adapler_jax.weights.save import load_model, save_model
 
 RELEASE = pathlib.Path(__file__).parent / "fixtures" / "release_0_1"
 CONFIGS = pathlib.Path(__file__).parents[1]  # the folder that holds configs/
@@ -32,7 +33,10 @@ TOLERANCE = 1e-5
 # It shifts the score, a sum of two logits, and no probability.
 QA_SCORE_TOLERANCE = 1e-4
 # The flag parser of ml_collections loads config files by an older function of importlib.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*option names of release 0.1:FutureWarning"),
+]
 
 
 def silent(_):
@@ -154,3 +158,11 @@ def test_the_command_of_a_finished_run_finds_nothing_to_do(release, monkeypatch,
     run_all(config, workdir, log=notes.append)
     done = EXPECTED["finished"][run]["done"]
     assert {f"{new_phase(phase)}: finished before" for phase in done} <= set(notes)
+
+
+def test_option_names_of_the_old_release_warn_until_the_model_is_saved_again(release, tmp_path):
+    with pytest.warns(FutureWarning, match="config.json has option names of release 0.1"):
+        old = load_model(release / "finished" / "reading" / "adapler" / "model")
+    kept = {"pruner_name": old.pruner_name, "head": old.head, "extra": old.extra}
+    save_model(tmp_path / "new", old.params, old.config, **kept)
+    assert load_model(tmp_path / "new").extra == old.extra

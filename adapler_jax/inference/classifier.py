@@ -90,7 +90,7 @@ class Classifier(Portable):
             None for the saved threshold, or without one for the likeliest class.
           **options: `buckets`, `dtype`, `driver`, `autotune_table` and `expected_speedup`, as in
             `make_engine`. `dtype` may also be "auto": bfloat16 where this device is faster with it
-            and `evaluate.py` found that the model's predictions agree.
+            and `adapler evaluate` found that the model's predictions agree.
 
         Returns:
           The classifier.

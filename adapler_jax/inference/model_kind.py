@@ -29,7 +29,7 @@ def loader_hint(saved: Saved) -> str:
         return "load it with MultipleChoice (adapler_jax.inference.multiple_choice)"
     if saved.head is CLASSIFICATION:
         return "load it with Classifier (adapler_jax.inference.classifier)"
-    return "score it with evaluate.py, or run it by make_engine with its head"
+    return "score it with `adapler evaluate`, or run it by make_engine with its head"
 
 
 def check_classifies(saved: Saved) -> None:

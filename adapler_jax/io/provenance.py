@@ -13,6 +13,8 @@ import jax
 
 import adapler_jax
 
+SCRIPTS = ("train.py", "evaluate.py")  # of a checkout
+
 
 def commit_of_tree() -> str | None:
     """Return the commit of the running checkout; None outside a checkout.
@@ -53,6 +55,21 @@ def module_command(module: str, arguments: Sequence[str] | None = None) -> str:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     return command_line(["python", "-m", module, *arguments])
+
+
+def subcommand_line(name: str, *arguments: str) -> str:
+    """Return the command of a subcommand, in the form that started this process.
+
+    The form is `python evaluate.py ...` for a script of a checkout, else `adapler evaluate ...`.
+
+    Args:
+      name: train or evaluate.
+      arguments: of the subcommand.
+    """
+    is_script = pathlib.Path(sys.argv[0]).name in SCRIPTS
+    return command_line(
+        [*(["python", f"{name}.py"] if is_script else ["adapler", name]), *arguments]
+    )
 
 
 def _quote(word: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.atomic_files import check_file
-from adapler_jax.io.provenance import command_line
+from adapler_jax.io.provenance import subcommand_line
 from adapler_jax.report.curves import curves
 from adapler_jax.training.finished import RESTORE_CONFIG, finished_phases, read_run
 from adapler_jax.training.methods import METHODS
@@ -132,7 +132,7 @@ class RunRecord:
     @property
     def evaluate_command(self) -> str:
         """Return the command that writes evaluation.json."""
-        return command_line(["python", "evaluate.py", f"--workdir={self.workdir}"])
+        return subcommand_line("evaluate", f"--workdir={self.workdir}")
 
     def score_rows(self) -> list[dict]:
         """Return the rows of the first split of evaluation.json; empty without the file."""
@@ -244,7 +244,7 @@ def read_record(
     """
     if not path.exists():
         return None
-    check_file(path, "remove it or write it again with evaluate.py")
+    check_file(path, "remove it or write it again with `adapler evaluate`")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         wrong = {name for row in record[entry] for name in wrong_fields(row, needed, optional)}

@@ -8,6 +8,7 @@ import ml_collections
 
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import checksum_path, write_checksums
+from adapler_jax.io.provenance import subcommand_line
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_model, read_done
@@ -37,7 +38,7 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     if not path.exists():
         raise ValueError(
             f"{workdir} holds no run: there is no {CONFIG_FILE}; "
-            f"train one with train.py --workdir={workdir}"
+            f"train one with `{subcommand_line('train', f'--workdir={workdir}')}`"
         )
     fields = read_fields(workdir, RESTORE_CONFIG)
     adopt_phase_names(workdir)
@@ -67,7 +68,7 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
             phases[DENSE if name == "finetune" else name] = directory
     if DENSE not in phases:
         raise ValueError(
-            f"{workdir}: no phase is finished; call train.py with the same config and workdir again"
+            f"{workdir}: no phase is finished; train with the same config and workdir again"
         )
     return phases
 

@@ -240,7 +240,8 @@ def read_decision_threshold(
     except ValueError as error:
         raise ValueError(f"{directory / 'config.json'}: extra.{THRESHOLD}: {error}") from error
     again = (
-        "choose one for a trained model with evaluate.py --choose_threshold and --save_threshold"
+        "choose one for a trained model with --choose_threshold and --save_threshold of `adapler "
+        "evaluate`"
     )
     if config.finetune.num_epochs:
         log(

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from adapler_jax.io.provenance import command_line
+from adapler_jax.io.provenance import subcommand_line
 from adapler_jax.training.loop import format_metrics
 from adapler_jax.training.phases import is_complete, read_done, validation_split
 from adapler_jax.training.setup import RunContext
@@ -95,7 +95,7 @@ def summary(workdir: pathlib.Path, names: Sequence[str], context: RunContext) ->
     share = context.task.majority.get(validation_split(context))
     if share is not None and context.task.metric == "accuracy":
         lines.append(f"the most frequent class alone would score {100 * share:.1f}")
-    return [*lines, f"next: {command_line(['python', 'evaluate.py', f'--workdir={workdir}'])}"]
+    return [*lines, f"next: {subcommand_line('evaluate', f'--workdir={workdir}')}"]
 
 
 def _drops_nothing(workdir: pathlib.Path, names: Sequence[str]) -> bool:

@@ -65,7 +65,10 @@ def own_use(section: dict[str, Any]) -> str:
     ):
         name, module, call = CLASSES["choice"]
     if not module:
-        return "Load it with `adapler_jax.weights.save.load_model`, or score it with `evaluate.py`."
+        return (
+            "Load it with `adapler_jax.weights.save.load_model`, or score it with `adapler "
+            "evaluate`."
+        )
     return (
         "## Use it\n\n```python\n"
         f"from adapler_jax.inference.{module} import {name}\n\n"

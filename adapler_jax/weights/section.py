@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,20 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     Raises:
       ValueError: the section is missing, a later release wrote it, or fields have other types or
       ranges.
+
+    Warns:
+      FutureWarning: the section has option names of release 0.1.
     """
     section = raw.get(SECTION)
     if isinstance(section, dict):
-        section = upgrade_section(section)
+        section, before = upgrade_section(section), section
+        if section != before:
+            warnings.warn(
+                f"{source} has option names of release 0.1, which release 1.0 will not read; save "
+                "the model again",
+                FutureWarning,
+                stacklevel=2,
+            )
     if not isinstance(section, dict):
         raise ValueError(
             f"{source} has no {SECTION!r} section: not a saved model; start from it with "

@@ -308,7 +308,7 @@ def test_a_flipped_digit_in_a_record_is_found(finished):
     path.write_text(path.read_text().replace("0.9", "0.8", 1))
     with pytest.raises(
         ValueError,
-        match=r"evaluation.json is damaged .*; remove it or write it again with evaluate.py",
+        match=r"evaluation.json is damaged .*; remove it or write it again with `adapler evaluate`",
     ):
         read_contents(finished, None)
 

@@ -1,0 +1,155 @@
+"""The lines and the table that a run ends with."""
+
+import json
+import types
+
+import pytest
+
+from adapler_jax.io.atomic_files import replace_text
+from adapler_jax.training import phases
+from adapler_jax.training.finished import finished_phases
+from adapler_jax.training.run import describe, run_all
+from adapler_jax.training.summary import summary
+from adapler_jax.weights.save import load_model
+from tests.tiny import assert_trees_equal
+from tests.training.runs import silent
+
+
+@pytest.fixture(name="asked", scope="module")
+def _asked(make_config, tmp_path_factory):
+    """A run with two speedups that its model has, one out of reach, and its notes."""
+    workdir, lines = tmp_path_factory.mktemp("asked") / "run", []
+    changes = {"adapler__length_coef": 3.0, "adapler__initial_threshold": 0.9}
+    run_all(
+        make_config(**changes, adapt__target_speedups=(1.2, 1.5, 50.0)), workdir, log=lines.append
+    )
+    return workdir, lines, changes
+
+
+def test_a_slower_model_is_scaled_without_training(asked):
+    workdir, _, _ = asked
+    start, slower = (load_model(workdir / name / "model") for name in ("adapler", "adapt-1.2x"))
+    assert phases.read_done(workdir / "adapler")["validation"]["flops_speedup"] >= 1.2
+    assert_trees_equal(slower.params["encoder"], start.params["encoder"])
+    assert not (workdir / "adapt-1.2x" / "metrics.jsonl").exists()
+    assert (workdir / "adapt-50x" / "metrics.jsonl").exists()
+    trained = [phases.read_done(workdir / f"adapt-{x}x")["trained"] for x in ("1.2", "1.5", "50")]
+    assert trained == [False, False, True]
+
+
+def test_a_speedup_out_of_reach_leaves_no_model_and_says_so(asked):
+    workdir, lines, _ = asked
+    done = phases.read_done(workdir / "adapt-50x")
+    assert done["is_reached"] is False and not (workdir / "adapt-50x" / "model").exists()
+    assert done["validation"]["flops_speedup"] < 50.0
+    (told,) = (line for line in lines if line.startswith("adapt-50x: 50x"))
+    assert "50x is out of reach: validation score" in told and len(told) < 250
+    assert "with the highest thresholds. No model is saved; ask for less" in told
+    assert list(finished_phases(workdir)) == ["dense", "adapler", "adapt-1.2x", "adapt-1.5x"]
+
+
+def test_a_run_ends_with_a_table_and_the_next_command(asked):
+    workdir, lines, _ = asked
+    head, names, *rows, share, command = lines[-10:]
+    assert head == "accuracy of the validation split in percent, FLOPs speedup over plain BERT:"
+    assert names.split() == ["phase", "score", "speedup", "seconds", "model"]
+    assert [row.split()[0] for row in rows] == [
+        "finetune",
+        "saliency",
+        "adapler",
+        "adapt-1.2x",
+        "adapt-1.5x",
+        "adapt-50x",
+    ]
+    assert rows[2].endswith(str(workdir / "adapler" / "model")) and rows[-1].endswith(
+        "  none: 50x is out of reach"
+    )
+    assert share == "the most frequent class alone would score 56.2"
+    assert command == f"next: adapler evaluate --workdir={workdir}"
+
+
+def test_speedups_can_be_asked_for_one_after_the_other(asked, make_config, workdirs):
+    at_once, _, changes = asked
+    workdir = workdirs()
+    run_all(make_config(**changes, adapt__target_speedups=(1.5,)), workdir, log=silent)
+    run_all(make_config(**changes, adapt__target_speedups=(1.2,)), workdir, log=silent)
+    for name in ("adapt-1.2x", "adapt-1.5x"):
+        assert phases.read_done(workdir / name) == phases.read_done(at_once / name)
+        assert_trees_equal(
+            load_model(workdir / name / "model").params, load_model(at_once / name / "model").params
+        )
+
+
+def test_a_search_that_drops_nothing_by_its_measured_speedup_says_so():
+    """Texts are shorter than max_length: a retention below it may drop nothing."""
+    done = {
+        "validation": {"score": 0.8, "flops_speedup": 1.02},
+        "max_length": 16,
+        "retention": [16, 9, 9, 9],
+    }
+    assert "nothing is dropped: raise config.powerbert.rank_l1_coef or" in describe(done)
+    assert "nothing is dropped" not in describe(
+        done | {"validation": {"score": 0.8, "flops_speedup": 1.3}}
+    )
+
+
+def test_a_speedup_that_is_out_of_reach_is_said():
+    scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
+    done = {"validation": scores, "at_limit": True}
+    assert "3.00x, short of 50x even with the highest thresholds" in describe(
+        done | {"target_speedup": 50.0}
+    )
+    assert "short of" not in describe(done | {"target_speedup": 3.0})
+    assert "short of 3.1x, tokens" in describe(done | {"target_speedup": 3.1, "at_limit": False})
+    told = describe(done | {"target_speedup": 50.0, "is_reached": False})
+    assert told.startswith(
+        "50x is out of reach: validation score 80.0, FLOPs speedup 3.00x with the"
+    )
+    assert "short" not in told and "scaled" not in told and len(told) < 230
+
+
+@pytest.mark.parametrize(
+    ("asked", "at_lowest", "told"),
+    [
+        (
+            2.0,
+            True,
+            "faster than the target 2x (the model drops more already, and thresholds cannot",
+        ),
+        (2.0, False, "faster than the target 2x (no thresholds that were tried come nearer)"),
+        (2.9, False, ""),
+    ],
+)
+def test_a_model_that_is_faster_than_asked_is_said(tmp_path, asked, at_lowest, told):
+    scores = {"score": 0.8, "flops_speedup": 3.0}
+    done = {
+        "validation": scores,
+        "target_speedup": asked,
+        "at_limit": False,
+        "at_lowest": at_lowest,
+    }
+    assert told in describe(done) and ("faster" in describe(done)) == bool(told)
+    (tmp_path / "adapt-2x" / "model").mkdir(parents=True)
+    replace_text(tmp_path / "adapt-2x" / "done.json", json.dumps(done), checksum=True)
+    row = closing_lines(tmp_path, ["adapt-2x"])[2]
+    assert row.endswith(f"model (faster than the target {asked:g}x)" if told else "model")
+
+
+def closing_lines(workdir, names):
+    """Return the `summary` of a run of two classes."""
+    task = types.SimpleNamespace(metric="accuracy", majority={"validation": 0.6})
+    return summary(workdir, names, types.SimpleNamespace(task=task, splits=["validation"]))
+
+
+@pytest.mark.parametrize(("speedup", "is_told"), [(1.04, True), (1.06, False)])
+def test_a_run_that_drops_nothing_ends_with_what_to_do(tmp_path, speedup, is_told):
+    for name in ("finetune", "adapler"):
+        done = {
+            "validation": {"score": 0.8, "flops_speedup": 1.0 if name == "finetune" else speedup}
+        }
+        (tmp_path / name).mkdir()
+        replace_text(tmp_path / name / "done.json", json.dumps(done), checksum=True)
+    lines = closing_lines(tmp_path, ["finetune", "adapler", "adapt-2x"])
+    found = [line for line in lines if line.startswith("nothing is dropped yet: ask for a speedup")]
+    assert len(found) == is_told
+    assert not any("nothing is dropped" in line for line in closing_lines(tmp_path, ["finetune"]))
