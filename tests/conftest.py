@@ -23,7 +23,7 @@ atexit.register(shutil.rmtree, CACHES, ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = f"{CACHES}/user"
 os.environ["XDG_DATA_HOME"] = f"{CACHES}/data"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{CACHES}/compiled")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

@@ -9,7 +9,6 @@ import os
 import numpy as np
 import pytest
 
-from adapler_jax.training.run import run_all
 from benchmarks import peer_runs, peers, training
 from benchmarks.peer_systems import PACKAGES, missing_packages
 from benchmarks.remote import Remote
@@ -35,10 +34,8 @@ PEERS = {
 
 
 @pytest.fixture(scope="module")
-def finished_run(make_config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("peers") / "run"
-    run_all(make_config(adapt__target_speedups=(1.2,)), workdir, log=lambda _: None)
-    return workdir
+def finished_run(copied_run):
+    return copied_run("learned")
 
 
 @pytest.fixture

@@ -1,4 +1,18 @@
 """Share the miniature run of the training tests and the saved model of the inference tests."""
 
+import pytest
+
+from adapler_jax.inference.classifier import Classifier
 from tests.inference.conftest import tiny_classifier  # noqa: F401
-from tests.training.conftest import make_config, tiny_files, workdirs  # noqa: F401
+from tests.training.conftest import (  # noqa: F401
+    copied_run,
+    make_config,
+    shared_directory,
+    tiny_files,
+    workdirs,
+)
+
+
+@pytest.fixture(name="classifier", scope="session")
+def _classifier(tiny_classifier):  # noqa: F811
+    return Classifier.load(tiny_classifier)

@@ -1,9 +1,10 @@
-"""A small whole run: random checkpoint, tokenizer, data whose word decides the label."""
+"""Give tests a random checkpoint, texts whose label one word decides, and finished runs."""
 
 import itertools
 import json
 import os
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.save import save_model
 from configs import adapler as adapler_config
 from tests.data.conftest import build_tokenizer
+from tests.training.runs import RUNS, make_once, silent
 
 ENCODER = EncoderConfig(
     num_layers=4,
@@ -51,15 +53,24 @@ def write_texts(path, num_rows, seed):
             file.write(json.dumps({"text": " ".join(words), "label": label}) + "\n")
 
 
-@pytest.fixture(scope="session")
-def tiny_files(tmp_path_factory):
-    """A folder with `model/` and `data/{train,validation,test}.jsonl`."""
-    root = tmp_path_factory.mktemp("tiny")
+def write_tiny_files(root):
     write_checkpoint(root / "model")
     (root / "data").mkdir()
     for seed, (split, num_rows) in enumerate({"train": 96, "validation": 32, "test": 32}.items()):
         write_texts(root / "data" / f"{split}.jsonl", num_rows, seed)
-    return root
+
+
+@pytest.fixture(scope="session")
+def shared_directory(tmp_path_factory):
+    """The directory that all test processes share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def tiny_files(shared_directory):
+    """A folder with `model/` and `data/{train,validation,test}.jsonl`."""
+    return make_once(shared_directory / "tiny", write_tiny_files)
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +95,25 @@ def make_config(tiny_files):
         return config.lock()  # locked by the commands too
 
     return make
+
+
+@pytest.fixture(scope="session")
+def copied_run(make_config, shared_directory, tmp_path_factory):
+    """Return a function that gives a copy of a method's finished run of `RUNS`."""
+
+    def copy(method):
+        run = RUNS[method]
+        original = make_once(
+            shared_directory / f"finished-{method}",
+            lambda workdir: run_all(
+                make_config(module=run.module, **run.changes), workdir, log=silent
+            ),
+        )
+        workdir = tmp_path_factory.mktemp(method) / "run"
+        shutil.copytree(original, workdir)
+        return workdir
+
+    return copy
 
 
 @pytest.fixture
@@ -146,7 +176,7 @@ def run_killed_at(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(phases, "train_batches", killing)
             with pytest.raises(Killed):
-                run_all(config, workdir, log=lambda _: None)
+                run_all(config, workdir, log=silent)
 
     def run(config, workdir, names, kills):
         for step_of_kill, num_done in kills:

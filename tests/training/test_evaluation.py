@@ -23,27 +23,18 @@ from adapler_jax.training import evaluation
 from adapler_jax.training import finished as finished_runs
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.finished import check_saving, save_threshold, unreached_speedups
-from adapler_jax.training.run import run_all
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.task_data import TaskData
 from adapler_jax.types import PADDING_EXAMPLE_ID, EncoderConfig
 from adapler_jax.weights.save import load_model
+from tests.training.runs import silent
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def silent(_):
-    pass
-
-
 @pytest.fixture(scope="module")
-def finished(make_config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("evaluated") / "run"
-    config = make_config(
-        adapt__target_speedups=(1.2,), finetune__num_epochs=20, inference__buckets=(8, 16)
-    )
-    run_all(config, workdir, log=silent)
-    return workdir
+def finished(copied_run):
+    return copied_run("learned")
 
 
 def run_python(*arguments, **environment):

@@ -11,22 +11,12 @@ from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model
 from configs import adapler, distill
 from tests.tiny import CONFIG, make_params
-
-
-def silent(_):
-    pass
+from tests.training.runs import silent
 
 
 @pytest.fixture(scope="module")
-def finished(make_config, tmp_path_factory):
-    """The workdir of one whole run."""
-    workdir = tmp_path_factory.mktemp("distill") / "run"
-    run_all(
-        make_config(module=distill, finetune__num_epochs=2, distill__num_epochs=2),
-        workdir,
-        log=silent,
-    )
-    return workdir
+def finished(copied_run):
+    return copied_run("distill")
 
 
 def test_a_student_takes_the_layers_that_it_is_told_to():

@@ -6,30 +6,15 @@ import pytest
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training import phases
 from adapler_jax.training.evaluation import evaluate_workdir
-from adapler_jax.training.run import check_config, run_all
+from adapler_jax.training.run import check_config
 from adapler_jax.weights.save import load_model
 from configs import ltp
-
-PHASES = ("finetune", "teacher", "soft", "ltp")
-RUN = {
-    "ltp__num_epochs": 2,
-    "ltp__final_threshold": 0.2,
-    "ltp__length_coef": 1.0,
-    "ltp__theta_learning_rate": 1e-2,
-    "ltp__temperature": 1e-2,
-}
-
-
-def silent(_):
-    pass
+from tests.training.runs import RUNS, silent
 
 
 @pytest.fixture(scope="module", name="workdir")
-def _workdir(make_config, tmp_path_factory):
-    """The workdir of one finished run."""
-    workdir = tmp_path_factory.mktemp("ltp") / "run"
-    run_all(make_config(module=ltp, **RUN), workdir, log=silent)
-    return workdir
+def _workdir(copied_run):
+    return copied_run("ltp")
 
 
 def thresholds(workdir, phase):
@@ -37,7 +22,7 @@ def thresholds(workdir, phase):
 
 
 def test_a_run_walks_its_phases_and_leaves_a_model_that_drops_tokens(workdir):
-    assert all(phases.is_complete(workdir / name) for name in PHASES)
+    assert all(phases.is_complete(workdir / name) for name in RUNS["ltp"].phases)
     assert load_model(workdir / "ltp" / "model").pruner_name == "ltp"
     assert phases.read_done(workdir / "ltp")["validation"]["flops_speedup"] > 1.05
 

@@ -13,35 +13,16 @@ from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model
 from configs import powerbert
 from tests.tiny import assert_trees_equal
-
-PHASES = ("finetune", "teacher", "search", "powerbert")
-RUN = {
-    "finetune__num_epochs": 2,
-    "powerbert__num_epochs": 2,
-    "powerbert__rank_l1_coef": 0.05,
-    "powerbert__rank_learning_rate": 0.1,
-    "powerbert__checkpoint_every_steps": 4,
-}
-
-
-def silent(_):
-    pass
-
-
-def read_all(workdir):
-    return {name: phases.read_done(workdir / name) for name in PHASES}
+from tests.training.runs import RUNS, assert_same_models, read_all, silent
 
 
 @pytest.fixture(scope="module")
-def finished(make_config, tmp_path_factory):
-    """The workdir of one whole run."""
-    workdir = tmp_path_factory.mktemp("powerbert") / "run"
-    run_all(make_config(module=powerbert, **RUN), workdir, log=silent)
-    return workdir
+def finished(copied_run):
+    return copied_run("powerbert")
 
 
 def test_a_run_searches_and_trains_with_what_it_found(finished):
-    done = read_all(finished)
+    done = read_all(finished, "powerbert")
     counts = done["search"]["retention"]
     assert len(counts) == 4 and counts == sorted(counts, reverse=True) and counts[-1] < 8
     assert (
@@ -80,13 +61,11 @@ def test_the_model_serves_and_is_evaluated(finished):
 def test_a_run_killed_twice_ends_with_the_numbers_of_an_uninterrupted_one(
     make_config, workdirs, finished, run_killed_at
 ):
-    torn, config = workdirs(), make_config(module=powerbert, **RUN)
-    run_killed_at(config, torn, PHASES, ((18, 2), (14, 3)))
+    torn, config = workdirs(), make_config(module=powerbert, **RUNS["powerbert"].changes)
+    run_killed_at(config, torn, RUNS["powerbert"].phases, ((18, 2), (14, 3)))
     run_all(config, torn, log=silent)
-    assert read_all(torn) == read_all(finished)
-    assert_trees_equal(
-        *(load_model(root / "powerbert" / "model").params for root in (torn, finished))
-    )
+    assert read_all(torn, "powerbert") == read_all(finished, "powerbert")
+    assert_same_models(torn, finished, "powerbert")
 
 
 def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, finished):

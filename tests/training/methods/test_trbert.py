@@ -11,32 +11,12 @@ from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model
 from configs import trbert
 from tests.tiny import assert_trees_equal
-
-PHASES = ("finetune", "scores", "init", "policy", "trbert")
-RUN = {
-    "finetune__num_epochs": 2,
-    "trbert__policy_num_epochs": 2,
-    "trbert__init_num_epochs": 1,
-    "trbert__num_samples": 4,
-    "trbert__checkpoint_every_steps": 4,
-    "trbert__policy_length_coef": 2.0,
-}
-
-
-def silent(_):
-    pass
-
-
-def read_all(workdir):
-    return {name: phases.read_done(workdir / name) for name in PHASES}
+from tests.training.runs import RUNS, assert_same_models, read_all, silent
 
 
 @pytest.fixture(scope="module")
-def finished(make_config, tmp_path_factory):
-    """The workdir of one whole run."""
-    workdir = tmp_path_factory.mktemp("trbert") / "run"
-    run_all(make_config(module=trbert, **RUN), workdir, log=silent)
-    return workdir
+def finished(copied_run):
+    return copied_run("trbert")
 
 
 def test_a_run_walks_its_phases(finished):
@@ -68,11 +48,11 @@ def test_the_model_serves_and_is_evaluated(finished):
 def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
     make_config, workdirs, finished, run_killed_at
 ):
-    torn, config = workdirs(), make_config(module=trbert, **RUN)
-    run_killed_at(config, torn, PHASES, ((15, 2), (12, 3), (13, 4)))
+    torn, config = workdirs(), make_config(module=trbert, **RUNS["trbert"].changes)
+    run_killed_at(config, torn, RUNS["trbert"].phases, ((15, 2), (12, 3), (13, 4)))
     run_all(config, torn, log=silent)
-    assert read_all(torn) == read_all(finished)
-    assert_trees_equal(*(load_model(root / "trbert" / "model").params for root in (torn, finished)))
+    assert read_all(torn, "trbert") == read_all(finished, "trbert")
+    assert_same_models(torn, finished, "trbert")
 
 
 def test_only_what_decides_is_kept(make_config, workdirs):
