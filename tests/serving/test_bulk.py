@@ -1,38 +1,21 @@
 """Files of texts become files of answers, whole or not at all."""
 
-import csv
 import io
 import json
-import os
-import pathlib
-import signal
-import subprocess
 import sys
-import time
 import weakref
 
-import numpy as np
 import pyarrow.parquet
 import pytest
 
-from adapler_jax.data.sources.formats import Options
-from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving import bulk, predictors, streams
-from adapler_jax.serving.bulk import note_commas
 from adapler_jax.serving.pipeline import predict_windows
-from adapler_jax.serving.prediction_files import (
-    OUTPUT_KINDS,
-    check_output,
-    column_names,
-    open_writer,
-    text_writer,
-)
-from adapler_jax.serving.prediction_inputs import open_input
+from adapler_jax.serving.prediction_files import OUTPUT_KINDS
 from adapler_jax.serving.streams import Window
-from tests.serving.requests import predict_file
+from tests.serving.outputs import NAMES, assert_answers, read_rows, read_table
+from tests.serving.requests import run
 
-ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = [
     "good films",
     "",
@@ -43,13 +26,6 @@ TEXTS = [
     "zzz",
     "  ",
 ]
-PROBABILITIES = ("probability_a", "probability_b", "probability_c")
-NAMES = ("label", *PROBABILITIES, "is_cut")
-
-
-@pytest.fixture(name="classifier", scope="module")
-def _classifier(tiny_classifier):
-    return Classifier.load(tiny_classifier)
 
 
 @pytest.fixture(name="source")
@@ -60,37 +36,6 @@ def _source(tmp_path):
 def write_lines(path, texts):
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return path
-
-
-def run(tiny_classifier, source, output="-", **options):
-    return predict_file(
-        tiny_classifier, source=str(source), output=str(output), batch_size=4, **options
-    )
-
-
-def read_rows(path):
-    """Rows of an output as dicts; lists and numbers of CSV and TSV stay strings."""
-    if path.suffix == ".parquet":
-        return pyarrow.parquet.read_table(path).to_pylist()
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in text.split("\n")[:-1]]
-    return read_table(text, "," if path.suffix == ".csv" else "\t")
-
-
-def read_table(text, delimiter="\t"):
-    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
-
-
-def assert_answers(rows, predictions):
-    """Labels, probabilities and truncated texts equal the predictions."""
-    assert [row["label"] for row in rows] == [prediction.label for prediction in predictions]
-    assert [row["is_cut"] in (True, "true") for row in rows] == [
-        prediction.is_cut for prediction in predictions
-    ]
-    found = [[float(row[name]) for name in PROBABILITIES] for row in rows]
-    expected = [list(prediction.probabilities.values()) for prediction in predictions]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
 def test_long_texts_are_read_whole_when_asked_for(tiny_classifier, classifier, tmp_path):
@@ -192,19 +137,6 @@ def test_an_output_that_is_there_is_replaced_on_request_only(tiny_classifier, so
     assert output.read_text() == "mine"
     run(tiny_classifier, source, output, overwrite=True)
     assert len(read_rows(output)) == len(TEXTS)
-
-
-def test_outputs_that_cannot_be_are_refused(tmp_path):
-    for output, message in [
-        (tmp_path / "no" / "out.csv", "there is no folder"),
-        (tmp_path / "out.txt", "unknown file kind 'txt'.*known: csv, tsv, jsonl, parquet"),
-        (tmp_path / "in.csv", "is the input too"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            check_output(str(output), overwrite=True, source=str(tmp_path / "in.csv"))
-    (tmp_path / "out.csv").mkdir()
-    with pytest.raises(ValueError, match="is no regular file"):
-        check_output(str(tmp_path / "out.csv"), overwrite=True, source="-")
 
 
 @pytest.mark.parametrize(
@@ -345,119 +277,3 @@ def test_texts_cannot_steer_the_terminal(tiny_classifier, tmp_path, capsys):
     run(tiny_classifier, source, with_kept=True)
     run(tiny_classifier, source, explain=True)
     assert not {"\x1b", "\x07"} & set(capsys.readouterr().out)
-
-
-def test_lists_with_marks_of_the_table_come_back(tmp_path):
-    columns = {"label": ['a\t"b"', "c\nd,"], "kept_words": [['"', ","], ["x\ty", "\x1b"]]}
-    for kind, kept in (
-        ("csv", ['" ,', "x y  "]),
-        ("tsv", ['" ,', "x y  "]),
-        ("jsonl", columns["kept_words"]),
-    ):
-        with open_writer(tmp_path / f"out.{kind}", kind, tuple(columns)) as write:
-            write(columns)
-        rows = read_rows(tmp_path / f"out.{kind}")
-        assert [row["label"] for row in rows] == columns["label"]
-        assert [row["kept_words"] for row in rows] == kept
-
-
-def test_columns_that_the_output_does_not_have_are_left_out():
-    stream = io.StringIO()
-    text_writer(stream, "tsv", ("label",))({"label": ["a"], "kept_words": [["b"]]})
-    assert stream.getvalue() == "label\na\n"
-    assert column_names(("x",), with_words=True) == (
-        "label",
-        "probability_x",
-        "is_cut",
-        "kept_words",
-        "tokens_per_layer",
-    )
-
-
-def command(*arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "adapler_jax", "predict", *arguments],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def test_the_command_answers_standard_input(tiny_classifier, classifier):
-    process = command(
-        f"--model={tiny_classifier}", "--batch_size=4", "--driver=packed", "--dtype=float32"
-    )
-    out, error = process.communicate("good films\n\nbad\n")
-    assert process.returncode == 0, error
-    assert_answers(read_table(out), classifier.predict(["good films", "", "bad"]))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["--input=in.doc"], "error: 'in.doc': unknown file kind 'doc'; known: txt, csv"),
-    ],
-)
-def test_mistakes_end_the_command_in_one_line(tiny_classifier, arguments, line):
-    process = command(f"--model={tiny_classifier}", *arguments)
-    error = process.communicate("")[1]
-    assert process.returncode == 2
-    assert error.startswith(line) and error.count("\n") == 1
-
-
-@pytest.fixture(name="interruptible")
-def _interruptible():
-    """A shell's background jobs ignore SIGINT, and so would what they start."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
-
-
-@pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_command_leaves_no_file(tiny_classifier, tmp_path, number, code):
-    with command(
-        f"--model={tiny_classifier}", f"--output={tmp_path}/out.csv", start_new_session=True
-    ) as process:
-        process.stdin.write("good film\n" * (2 * streams.WINDOW_ROWS + 1))
-        process.stdin.flush()
-        deadline = time.monotonic() + 120
-        while (
-            not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline
-        ):
-            time.sleep(0.1)
-        assert [path.name for path in tmp_path.iterdir()] == [f".out.csv.{process.pid}.partial"]
-        os.kill(process.pid, number)
-        try:
-            process.wait(300)  # a compilation is not interrupted
-        finally:
-            process.kill()
-        assert (process.returncode, list(tmp_path.iterdir())) == (code, [])
-
-
-def test_an_input_that_is_missing_or_a_folder_is_named(tmp_path):
-    for path, message in ((tmp_path / "none.csv", "does not exist"), (tmp_path, "is a folder")):
-        with pytest.raises(ValueError, match=message) as caught, open_input(str(path), print):
-            pass
-        assert "Errno" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("output", "says"), [("out.csv", True), ("out.jsonl", False), (None, False)]
-)
-def test_a_note_on_semicolons_says_that_the_output_has_commas(tmp_path, output, says):
-    notes = []
-    target = (
-        None
-        if output is None
-        else check_output(str(tmp_path / output), overwrite=False, source="-")
-    )
-    log = note_commas(target, notes.append)
-    file = io.BytesIO(b"text;id\ngood;1\nbad;2\n")
-    options = Options(field="--{}")
-    list(streams.read_windows(file, "csv", "in", columns=["text"], options=options, log=log))
-    end = "; the output has commas" if says else ""
-    assert notes == [f"in: columns are separated by a semicolon; --delimiter names another{end}"]

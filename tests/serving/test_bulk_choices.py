@@ -13,8 +13,8 @@ from adapler_jax.serving.prediction_files import OUTPUT_KINDS
 from adapler_jax.weights.save import save_model
 from tests import tiny
 from tests.data.conftest import build_tokenizer
+from tests.serving.outputs import read_rows
 from tests.serving.requests import predict_file
-from tests.serving.test_bulk import read_rows
 
 QUESTIONS = [
     ("film", "a film .", ["good", "bad"]),

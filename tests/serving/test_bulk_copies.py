@@ -10,7 +10,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving import predictors, streams
 from adapler_jax.serving.copied_columns import (
@@ -24,8 +23,8 @@ from adapler_jax.serving.copied_columns import (
 from adapler_jax.serving.highlight import highlight_predictions
 from adapler_jax.serving.prediction_files import OUTPUT_KINDS, escape_formula, text_writer
 from adapler_jax.serving.streams import Window, read_windows
-from tests.serving.requests import predict_file
-from tests.serving.test_bulk import NAMES, read_rows, read_table
+from tests.serving.outputs import NAMES, read_rows, read_table
+from tests.serving.requests import run
 
 ROWS = [
     {"id": 7, "text": "good film", "label": "pos", "more": [1, {"a": None}], "score": float("nan")},
@@ -34,16 +33,12 @@ ROWS = [
 
 
 @pytest.fixture(name="loaded", scope="module", autouse=True)
-def _loaded(tiny_classifier):
+def _loaded(classifier):
     """One classifier for all tests: nothing is compiled twice."""
-    classifier, patch = Classifier.load(tiny_classifier), pytest.MonkeyPatch()
+    patch = pytest.MonkeyPatch()
     patch.setattr(predictors.Classifier, "load", lambda *_, **options: classifier)
     yield classifier
     patch.undo()
-
-
-def run(model, source, output="-", **options):
-    return predict_file(model, source=str(source), output=str(output), batch_size=4, **options)
 
 
 def json_file(tmp_path, rows=ROWS):
