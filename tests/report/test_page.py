@@ -79,7 +79,7 @@ def test_what_was_not_asked_for_is_left_out(finished):
     text, notes = report(finished, num_examples=0)
     found = check_page(text)
     words = " ".join(found.texts)
-    command = f"python evaluate.py --workdir={finished}"
+    command = f"adapler evaluate --workdir={finished}"
     assert words.count(command) == 1 and text.count('class="note"') == 1 and len(notes) == 1
     for expected in ("finetune: loss", "threshold eta"):
         assert expected in words, expected
