@@ -21,6 +21,7 @@ from adapler_jax.presets import old_names
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.save import load_model, save_model
+from tests.training.runs import silent
 
 RELEASE = pathlib.Path(__file__).parent / "fixtures" / "release_0_1"
 CONFIGS = pathlib.Path(__file__).parents[1]  # the folder that holds configs/
@@ -37,10 +38,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*option names of release 0.1:FutureWarning"),
 ]
-
-
-def silent(_):
-    pass
 
 
 def new_phase(name):

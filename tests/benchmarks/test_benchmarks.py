@@ -22,10 +22,7 @@ from benchmarks import (
     training_steps,
 )
 from benchmarks.records import Record
-
-
-def silent(_):
-    pass
+from tests.training.runs import silent
 
 
 def test_chosen_steps_are_timed_beside_fine_tuning(tmp_path):
