@@ -14,7 +14,7 @@ STAMP := $(notdir $(REQUIREMENTS))
 # so a command of its own installs the packages without hashes, with these versions as bounds.
 PINS := $(VENV)/pins-$(STAMP)
 
-.PHONY: help install quickstart quickstart-debug lint test test-all package compare docs clean
+.PHONY: help install quickstart quickstart-debug lint test test-long test-all package compare docs clean
 
 help:
 	@echo "make install           requirements.txt into .venv"
@@ -22,10 +22,11 @@ help:
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make lint              layout, style and types of the code; installs requirements-dev.txt"
 	@echo "make test              the tests"
+	@echo "make test-long         every benchmark in small, about two minutes"
 	@echo "make package           build the package and use it in bare environments; installs requirements-dev.txt"
 	@echo "make compare           the comparisons with PyTorch and others; installs requirements-baselines.txt"
 	@echo "make docs              the documentation into docs/_build/html, its notebook in small; installs requirements-docs.txt"
-	@echo "make test-all          lint, test, package, compare and docs, one after the other"
+	@echo "make test-all          lint and all tests, one after the other"
 	@echo "make clean             remove .venv, .demo and the quickstart's runs"
 	@echo "PYTHON=python3.12 picks the Python of .venv, REQUIREMENTS=requirements.lock the tested versions, by their hashes"
 
@@ -75,7 +76,10 @@ quickstart-debug: install
 
 # -rs lists what was skipped and why: without torch, the comparisons with PyTorch. `make docs` runs those of the commands.
 test: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m "not docs and not package" -n 2 --dist=loadfile
+	$(RUN) -m pytest -rs -m "not docs and not package and not long" -n 2 --dist=loadfile
+
+test-long: $(VENV)/tests-installed-$(STAMP)
+	$(RUN) -m pytest -rs -m long -n 2
 
 # The environments of the test have the versions of the lock too.
 package: $(VENV)/dev-installed-$(STAMP)
@@ -98,7 +102,7 @@ docs: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(RUN) -m pytest -rs -m docs -n 2
 
-test-all: lint test package compare docs
+test-all: lint test test-long package compare docs
 
 clean:
 	rm -rf $(VENV) .demo docs/_build runs/quickstart runs/quickstart-debug runs/notebook-debug* runs/pictures-debug .hypothesis .pytest_cache .ruff_cache .mypy_cache build *.egg-info

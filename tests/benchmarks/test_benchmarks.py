@@ -25,6 +25,7 @@ from benchmarks.records import Record
 from tests.training.runs import silent
 
 
+@pytest.mark.long
 def test_chosen_steps_are_timed_beside_fine_tuning(tmp_path):
     rows = training.main(
         ["--quick", "--steps=finetune, remat", "--json", str(tmp_path / "rows.json")]
@@ -67,6 +68,7 @@ def test_steps_and_shapes_that_there_are_not_are_refused(argument, message, caps
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["powerbert", "trbert"])
 def test_engines_are_timed_with_other_methods(method):
     arguments = [
@@ -88,6 +90,7 @@ def test_a_speedup_that_a_method_cannot_reach_is_refused(capsys):
     assert "trbert on 2 layers is at most 1.8" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_engines_are_timed_at_every_schedule(tmp_path):
     rows = engines.main(["--quick", "--dtypes=float32", "--json", str(tmp_path / "rows.json")])
     plain, pruned = ("dense", "dense, packed"), ("bucketed", "packed")
@@ -111,6 +114,7 @@ def test_engines_are_timed_at_every_schedule(tmp_path):
     assert all(1.0 < row["flops_to_even"] < 4.0 for row in rows if row["texts"] == "skewed")
 
 
+@pytest.mark.long
 def test_the_accelerator_benchmark_times_drivers_and_steps(tmp_path):
     engine_rows, training_rows = gpu.main(
         ["--quick", "--steps=trbert policy", "--json", str(tmp_path / "rows.json")]
@@ -247,6 +251,7 @@ def test_the_plot_has_a_curve_for_every_driver_and_dtype_of_a_panel():
     }
 
 
+@pytest.mark.long
 def test_first_answers_are_timed_in_every_case():
     rows = cold_start.main(["--quick"])
     assert [row["case"] for row in rows] == ["nothing kept", "compiled", "exported"]
@@ -254,6 +259,7 @@ def test_first_answers_are_timed_in_every_case():
     assert all(row["total_s"] > 0 and row["import_s"] > 0 and row["answer_s"] > 0 for row in rows)
 
 
+@pytest.mark.long
 def test_predicting_files_is_timed_beside_its_model(tmp_path):
     rows = predict_files.main(["--quick", "--json", str(tmp_path / "rows.json")])
     assert [(row["case"], row["num_texts"]) for row in rows] == [
@@ -302,6 +308,7 @@ def test_distances_of_curves_by_hand():
     }
 
 
+@pytest.mark.long
 def test_variants_share_the_fine_tuned_model(make_config, tmp_path):
     config = make_config(adapler__length_coef=3.0)
     row = ablation.run_variant(config, "no-distillation", tmp_path, 1.2, silent)
@@ -329,6 +336,7 @@ def test_an_unknown_variant_is_named(make_config):
         ablation.variant_config(make_config(), "faster", 1.7)
 
 
+@pytest.mark.long
 def test_accuracy_compares_with_a_control_of_as_many_epochs(make_config, tmp_path):
     config = make_config(adapt__target_speedups=(1.2,), finetune__num_epochs=2)
     assert accuracy.control_config(config).finetune.num_epochs == 4

@@ -47,6 +47,7 @@ def names_of(rows):
     return [(row["package"], row["method"], row["engine"], row["dtype"]) for row in rows]
 
 
+@pytest.mark.long
 def test_ours_alone_are_timed_and_what_is_left_out_is_told(
     finished_run, without_peers, capsys, tmp_path
 ):

@@ -49,6 +49,7 @@ def annotated(marks, **more):
     )
 
 
+@pytest.mark.long
 def test_a_seed_is_trained_and_measured_once(tiny_files, tmp_path, capsys):
     options = types.SimpleNamespace(
         source=write_reviews(tmp_path / "reviews"),

@@ -58,12 +58,6 @@ PRUNERS = {
     "adapler": adapler(CONFIG, predictor_dim=8),
     "trbert": trbert(CONFIG, selector_dim=8),
     "powerbert": powerbert(CONFIG),
-    "column attention": threshold_pruner(
-        "column",
-        BEFORE_FEED_FORWARD,
-        {COLUMN_ATTENTION},
-        lambda features: features.column_attention_X,
-    ),
     "attention of [CLS]": threshold_pruner(
         "cls", BEFORE_FEED_FORWARD, {CLS_ATTENTION}, lambda features: features.cls_attention_X
     ),
@@ -196,7 +190,7 @@ def test_training_explanations_and_counts_serve_a_new_encoder():
         )
         return jnp.mean(logits_BC**2) + jnp.mean(trace.count_NB)
 
-    gradient = jax.grad(loss)(params)
+    gradient = jax.jit(jax.grad(loss))(params)
     tiny.assert_all_finite(gradient)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient["encoder"]["layers"]))
     scores = attention_scores(params, CONFIG, batch)
