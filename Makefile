@@ -22,7 +22,7 @@ help:
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make lint              layout, style and types of the code; installs requirements-dev.txt"
 	@echo "make test              the tests"
-	@echo "make test-long         every benchmark in small, about two minutes"
+	@echo "make test-long         every benchmark at a small size, about two minutes"
 	@echo "make package           build the package and use it in bare environments; installs requirements-dev.txt"
 	@echo "make compare           the comparisons with PyTorch and others; installs requirements-baselines.txt"
 	@echo "make docs              the documentation into docs/_build/html, its notebook in small; installs requirements-docs.txt"

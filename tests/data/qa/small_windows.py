@@ -15,14 +15,12 @@ def ask(context, *spans, question="a b"):
     )
 
 
+SETTINGS = {"max_length": 9, "doc_stride": 2, "max_question_tokens": 2, "max_answers": 2}
+
+
 def cut(questions, core, **changes):
     """Cut windows of 9 slots: 3 special ones, 2 of the question and 4 of the text."""
-    settings = {
-        "max_length": 9,
-        "doc_stride": 2,
-        "max_question_tokens": 2,
-        "max_answers": 2,
-    } | changes
+    settings = SETTINGS | changes
     return join_windows(iter_windows(questions, core, **settings))
 
 

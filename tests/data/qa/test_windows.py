@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from adapler_jax.data.qa import windows as windows_module
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.windows import iter_windows, join_windows
-from tests.data.qa.small_windows import CLS, LETTERS, SEP, ask, cut, texts_of
+from tests.data.qa.small_windows import CLS, LETTERS, SEP, SETTINGS, ask, cut, texts_of
 
 
 def test_windows_begin_every_stride_and_the_last_ends_with_the_text(letters):
@@ -175,14 +175,8 @@ def test_impossible_settings_are_rejected_before_a_question_is_read(letters, cha
         raise AssertionError
         yield
 
-    settings = {
-        "max_length": 9,
-        "doc_stride": 2,
-        "max_question_tokens": 2,
-        "max_answers": 2,
-    } | changes
     with pytest.raises(ValueError, match=message):
-        iter_windows(unread(), letters, **settings)
+        iter_windows(unread(), letters, **SETTINGS | changes)
 
 
 def test_one_slot_of_room_is_enough(letters):
