@@ -82,7 +82,8 @@ def take_rows(result, index):
 
 
 def assert_trees_equal(found, expected):
-    """Every leaf bit by bit."""
+    """Structure, and every leaf bit by bit."""
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 

@@ -13,6 +13,7 @@ from adapler_jax.heads import SPAN, candidates, choice, hotpot
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
+from tests.tiny import assert_trees_equal
 
 CONFIG = EncoderConfig(
     num_layers=4, num_heads=2, hidden_dim=16, ffn_dim=24, vocab_size=50, num_positions=12
@@ -48,11 +49,6 @@ def make_params(head, seed=0):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
 
 
-def assert_same_params(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    jax.tree.map(np.testing.assert_array_equal, first, second)
-
-
 @pytest.fixture
 def encoder_tensors(tensors):
     """Return the tensors of the tiny checkpoint without pooler and classifier."""
@@ -81,7 +77,7 @@ def test_a_model_with_each_head_comes_back_exactly(tmp_path, name):
     directory = save_model(tmp_path / "model", params, CONFIG, head=head, max_length=12)
     saved = load_model(directory)
     assert saved.head is head and saved.class_names == ()
-    assert_same_params(saved.params, params)
+    assert_trees_equal(saved.params, params)
     written = safetensors.numpy.load_file(directory / "model.safetensors")
     expected = {f"{part}.{kind}" for part in HEAD_TENSORS[name] for kind in ("weight", "bias")}
     assert {
@@ -140,7 +136,7 @@ def test_a_checkpoint_without_the_head_gives_the_encoder_and_says_so(
         f"started afresh, {', '.join(HEAD_TENSORS[name])}: the checkpoint has none",
     )
     expected = HEADS[name].init(KEY, CONFIG, 1)
-    assert_same_params(loaded.params["head"], expected)
+    assert_trees_equal(loaded.params["head"], expected)
     table = loaded.params["encoder"]["embeddings"]["token"]
     np.testing.assert_array_equal(table, tensors["bert.embeddings.word_embeddings.weight"])
     assert loaded.class_names is None

@@ -12,13 +12,9 @@ import safetensors.numpy
 from flax.traverse_util import unflatten_dict
 
 from adapler_jax.weights.pretrained import load_pretrained
+from tests.tiny import assert_trees_equal
 
 KEY = jax.random.key(0)
-
-
-def assert_same_params(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def to_flax(tensors):
@@ -74,7 +70,7 @@ def test_shards_equal_the_single_file(write_checkpoint, write_config, raw_config
     directory = write_config(raw_config, "sharded")
     write_shards(directory, tensors)
     single = load_pretrained(write_checkpoint(tensors), KEY)
-    assert_same_params(load_pretrained(directory, KEY).params, single.params)
+    assert_trees_equal(load_pretrained(directory, KEY).params, single.params)
 
 
 @pytest.mark.parametrize("with_prefix", [True, False])
@@ -91,7 +87,7 @@ def test_flax_file_equals_the_safetensors_file(
         flax.serialization.msgpack_serialize(to_flax(names))
     )
     single = load_pretrained(write_checkpoint(tensors), KEY)
-    assert_same_params(load_pretrained(directory, KEY).params, single.params)
+    assert_trees_equal(load_pretrained(directory, KEY).params, single.params)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +104,7 @@ def test_old_and_short_names_give_the_same_params(write_checkpoint, tensors, ren
     renamed = {rename(name): value for name, value in tensors.items()}
     expected = load_pretrained(write_checkpoint(tensors), KEY)
     found = load_pretrained(write_checkpoint(renamed, name="renamed"), KEY)
-    assert_same_params(found.params, expected.params)
+    assert_trees_equal(found.params, expected.params)
 
 
 def test_missing_pooler_starts_the_head_afresh_and_says_so(write_checkpoint, tensors):
@@ -121,7 +117,7 @@ def test_missing_pooler_starts_the_head_afresh_and_says_so(write_checkpoint, ten
         "started afresh, classifier",
     ]
     assert loaded.class_names is None
-    assert_same_params(load_pretrained(directory, KEY, num_classes=5).params, loaded.params)
+    assert_trees_equal(load_pretrained(directory, KEY, num_classes=5).params, loaded.params)
     other = load_pretrained(directory, jax.random.key(1), num_classes=5)
     assert not np.array_equal(
         other.params["head"]["pooler"]["kernel"], loaded.params["head"]["pooler"]["kernel"]
@@ -161,7 +157,7 @@ def test_buffers_and_other_heads_are_ignored_and_heads_noted(write_checkpoint, t
     }
     expected = load_pretrained(write_checkpoint(tensors), KEY)
     loaded = load_pretrained(write_checkpoint(tensors | extra, name="extra"), KEY)
-    assert_same_params(loaded.params, expected.params)
+    assert_trees_equal(loaded.params, expected.params)
     assert loaded.notes == ("ignored: cls.* (2 tensors), contribution_predictor.*",)
 
 

@@ -19,6 +19,7 @@ from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.weights.section import FORMAT
+from tests.tiny import assert_trees_equal
 
 CONFIG = EncoderConfig(
     num_layers=4,
@@ -51,11 +52,6 @@ def make_params(seed=0, *, with_predictors=True):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
 
 
-def assert_same_params(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    jax.tree.map(np.testing.assert_array_equal, first, second)
-
-
 @pytest.fixture
 def tokenizer_dir(tmp_path):
     directory = tmp_path / "tokenizer"
@@ -80,7 +76,7 @@ def test_round_trip_is_exact(tmp_path, tokenizer_dir):
         extra={"operating_point": 0.5},
     )
     saved = load_model(written)
-    assert_same_params(saved.params, params)
+    assert_trees_equal(saved.params, params)
     assert saved.config == CONFIG
     assert (saved.pruner_name, saved.class_names, saved.max_length, saved.task) == (
         "adapler",
@@ -104,7 +100,7 @@ def test_round_trip_is_exact(tmp_path, tokenizer_dir):
 def test_dense_model_round_trip_is_exact(tmp_path):
     params = make_params(with_predictors=False)
     saved = load_model(save_model(tmp_path / "model", params, CONFIG))
-    assert_same_params(saved.params, params)
+    assert_trees_equal(saved.params, params)
     assert (saved.pruner_name, saved.class_names) == ("keep_all", ("LABEL_0", "LABEL_1", "LABEL_2"))
 
 
@@ -143,7 +139,7 @@ def test_saved_model_is_a_checkpoint_to_start_from(tmp_path):
         tmp_path / "model", params, CONFIG, pruner_name="adapler", class_names=NAMES
     )
     loaded = load_pretrained(directory, jax.random.key(9))
-    assert_same_params(loaded.params, {"encoder": params["encoder"], "head": params["head"]})
+    assert_trees_equal(loaded.params, {"encoder": params["encoder"], "head": params["head"]})
     assert loaded.notes == ("ignored: contribution_predictor.* (18 tensors)",)
     assert loaded.class_names == NAMES
 
@@ -157,7 +153,7 @@ def test_second_save_replaces_the_model_and_keeps_the_files_of_others(tmp_path, 
     (directory / "plots" / "a.svg").write_text("mine too")
     second = make_params(1, with_predictors=False)
     save_model(directory, second, CONFIG)
-    assert_same_params(load_model(directory).params, second)
+    assert_trees_equal(load_model(directory).params, second)
     assert (directory / "README.md").read_text() == "mine"
     assert (directory / "plots" / "a.svg").read_text() == "mine too"
     assert (directory / "vocab.txt").exists()
@@ -190,7 +186,7 @@ def test_full_disk_keeps_the_previous_model(tmp_path, monkeypatch):
         OSError, match=r"was not saved in .*model; its previous content is intact: .*No space left"
     ):
         save_model(directory, make_params(1), CONFIG, pruner_name="adapler")
-    assert_same_params(load_model(directory).params, first)
+    assert_trees_equal(load_model(directory).params, first)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -226,9 +222,9 @@ def test_kill_while_writing_keeps_the_previous_model_and_the_next_save_cleans_up
     partial = tmp_path / ".model.partial"  # left by a killed writer
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half a file")
-    assert_same_params(load_model(directory).params, first)
+    assert_trees_equal(load_model(directory).params, first)
     save_model(directory, second, CONFIG, pruner_name="adapler")
-    assert_same_params(load_model(directory).params, second)
+    assert_trees_equal(load_model(directory).params, second)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -239,11 +235,11 @@ def test_kill_between_the_renames_loses_nothing(tmp_path, new_one_in_place):
     directory.rename(tmp_path / ".model.previous")
     if new_one_in_place:
         save_model(tmp_path / "new", second, CONFIG, pruner_name="adapler").rename(directory)
-    assert_same_params(load_model(directory).params, second if new_one_in_place else first)
+    assert_trees_equal(load_model(directory).params, second if new_one_in_place else first)
     with pytest.raises(ValueError, match="holds no tokenizer"):  # a failing save heals, too
         save_model(directory, second, CONFIG, pruner_name="adapler", tokenizer=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert_same_params(load_model(directory).params, second if new_one_in_place else first)
+    assert_trees_equal(load_model(directory).params, second if new_one_in_place else first)
 
 
 def test_failed_rename_puts_the_previous_model_back(tmp_path, monkeypatch):
@@ -260,7 +256,7 @@ def test_failed_rename_puts_the_previous_model_back(tmp_path, monkeypatch):
     monkeypatch.setattr(path_type, "rename", failing)
     with pytest.raises(OSError, match="denied"):
         save_model(directory, make_params(1), CONFIG, pruner_name="adapler")
-    assert_same_params(load_model(directory).params, first)
+    assert_trees_equal(load_model(directory).params, first)
 
 
 def test_a_text_that_cannot_take_its_place_is_removed(tmp_path):
