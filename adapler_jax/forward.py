@@ -66,6 +66,7 @@ class _Pass(NamedTuple):
     pruner: Pruner
     counted_BL: Array  # bool: tokens for the pruner
     protected_BL: Array | None
+    budget_B: Array | None
     slope: Array | None
     key: Array | None
     noise: SamplingNoise | None
@@ -90,6 +91,7 @@ def _select(shared: _Pass, inputs: _LayerInputs, carry: _Carry, token_logit_BL) 
         survival_BL=carry.survival_BL,
         noise=noise,
         protected_BL=shared.protected_BL,
+        budget_B=shared.budget_B,
     )
     pruner, site_params = shared.pruner, inputs.site_params
     if shared.slope is None:
@@ -190,6 +192,7 @@ def forward_layers(
     collect_hidden: bool = False,
     return_exit_hidden: bool = False,
     protected_BL: Array | None = None,
+    budget_B: Array | None = None,
     loop: ScanOptions = DEFAULT_SCAN,
     first_layer: int = 0,
 ) -> tuple[Array, Trace, OptionalArray]:
@@ -209,6 +212,7 @@ def forward_layers(
       return_exit_hidden: put the last state of every token into the Trace. With a soft removal it
         is the states mixed by what was left of the token.
       protected_BL: bool, tokens that stay.
+      budget_B: float32, as in `Batch`.
       loop: how to walk the layers; an unroll above the number of layers unrolls all.
       first_layer: index of the first of these layers in its encoder.
 
@@ -218,7 +222,7 @@ def forward_layers(
     """
     check_sites(pruner, config)
     counted_BL = jnp.ones_like(valid_BL) if pruner.counts_padding else valid_BL
-    shared = _Pass(config, pruner, counted_BL, protected_BL, slope, key, noise, dtype)
+    shared = _Pass(config, pruner, counted_BL, protected_BL, budget_B, slope, key, noise, dtype)
 
     def run_layer(carry, scanned):
         """Return the carry after one layer, its record and, on request, its states."""

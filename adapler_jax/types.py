@@ -167,6 +167,8 @@ class Batch(flax.struct.PyTreeNode):
     teacher_logits: Any = None
     # dict of int32 arrays: token slots of inputs and targets of the head, -1 for none
     head_slots: Any = None
+    # float32 in (0, 1]: the budget of each text, for a pruner that is calibrated for budgets
+    budget_B: OptionalArray = None
 
 
 class Site(NamedTuple):
@@ -224,6 +226,7 @@ class SiteInput(flax.struct.PyTreeNode):
     survival_BL: Array  # float32, soft survival that enters the site; 1 on [CLS], 0 on padding
     noise: SamplingNoise | None = None  # in training, for a method that samples
     protected_BL: OptionalArray = None  # bool, tokens that stay whatever the pruner decides
+    budget_B: OptionalArray = None  # float32, `Batch.budget_B`
 
 
 class SoftSelection(flax.struct.PyTreeNode):

@@ -155,13 +155,37 @@ def soft_select(params: Params, layer: Array, site: SiteInput, slope: Array) -> 
     return SoftSelection(score_BL=score_BL, bias_BL=bias_BL, survival_BL=survival_BL)
 
 
+def with_calibration(params: Params, budget_K, threshold_NK) -> Params:
+    """Return the method's parameters with threshold ratios for budgets.
+
+    Args:
+      params: the method's subtree.
+      budget_K: float32, increasing budgets in (0, 1], the last 1.
+      threshold_NK: float32, threshold ratios eta of each layer at each budget.
+    """
+    threshold_NK = jnp.asarray(threshold_NK, jnp.float32)
+    budget_NK = jnp.broadcast_to(jnp.asarray(budget_K, jnp.float32), threshold_NK.shape)
+    return params | {"budget_NK": budget_NK, "budget_threshold_NK": threshold_NK}
+
+
+def threshold_ratios(params: Params, site: SiteInput) -> Array:
+    """Return eta of each text at a site, float32 [B, 1], or a scalar if texts have no budget.
+
+    Between two calibrated budgets eta is linear in the budget.
+    """
+    if site.budget_B is None or "budget_NK" not in params:
+        return params["threshold_N"]
+    eta_B = jnp.interp(site.budget_B, params["budget_NK"], params["budget_threshold_NK"])
+    return eta_B[:, None]
+
+
 def hard_select(params: Params, layer: Array, site: SiteInput) -> Selection:
     """Keep [CLS] and every token with score >= eta / n, n the number of tokens that enter."""
     del layer
     survival_BL = site.remaining_BL.astype(jnp.float32)
     score_BL = contribution_scores(site.token_logit_BL, site.remaining_BL, survival_BL)
     num_entering_B1 = jnp.sum(survival_BL, axis=-1, keepdims=True)
-    threshold_B1 = params["threshold_N"] / jnp.maximum(1.0, num_entering_B1)
+    threshold_B1 = threshold_ratios(params, site) / jnp.maximum(1.0, num_entering_B1)
     keep_BL = site.remaining_BL & (score_BL >= threshold_B1 * (1.0 - SCORE_RTOL))
     return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(site.remaining_BL[:, 0]))
 

@@ -19,6 +19,7 @@ class BucketState(flax.struct.PyTreeNode):
     count_B: Array  # int32
     exit_hidden_BLD: Array | None  # last state so far of each token of the text
     protected_BL: Array | None  # bool, tokens of the text that stay
+    budget_B: Array | None  # float32, as in `Batch`
 
 
 class SiteRecord(flax.struct.PyTreeNode):
@@ -56,9 +57,12 @@ def is_filled(state: BucketState, bucket: int) -> Array:
     return jnp.arange(bucket, dtype=jnp.int32)[None] < state.count_B[:, None]
 
 
-def _site_input(token_logit_BR, token_index_BR, is_filled_BR, protected_BL) -> SiteInput:
+def _site_input(
+    token_logit_BR, token_index_BR, is_filled_BR, *, protected_BL, budget_B
+) -> SiteInput:
     """Return the pruner's view of the tokens in a bucket."""
-    site = SiteInput(token_logit_BR, is_filled_BR, is_filled_BR.astype(jnp.float32))
+    survival_BR = is_filled_BR.astype(jnp.float32)
+    site = SiteInput(token_logit_BR, is_filled_BR, survival_BR, budget_B=budget_B)
     if protected_BL is None:
         return site
     length = protected_BL.shape[1]
@@ -77,12 +81,19 @@ def apply_pruner(
     is_filled_BR: Array,
     length: int,
     protected_BL: Array | None,
+    budget_B: Array | None,
 ) -> tuple[tuple[Array, Array, Array], SiteRecord]:
     """Return the tokens that the site of `layer` keeps, and the record of the site.
 
     The tokens are (buffer slots, slots in the text, counts), the first two padded to `length`.
     """
-    site = _site_input(token_logit_BR, token_index_BR, is_filled_BR, protected_BL)
+    site = _site_input(
+        token_logit_BR,
+        token_index_BR,
+        is_filled_BR,
+        protected_BL=protected_BL,
+        budget_B=budget_B,
+    )
     selection = hard_step(pruner, site_params, layer, site)
     kept_BR = kept_slots(selection.keep_BL)
     is_kept_BR = kept_BR < kept_BR.shape[1]

@@ -102,6 +102,7 @@ def _prune(
         is_filled_BR=is_filled_BR,
         length=length,
         protected_BL=state.protected_BL,
+        budget_B=state.budget_B,
     )
     state = write_states(state, hidden_BRD, is_filled_BR)
     buffer_slot_BL, token_index_BL, count_B = kept
@@ -247,6 +248,7 @@ def _enter(program: _Program, bucket: int, outer: Params, batch: Batch):
             is_filled_BR=valid_BR,
             length=L,
             protected_BL=protected_BL,
+            budget_B=batch.budget_B,
         )
     else:
         count_B = jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.int32)
@@ -256,7 +258,7 @@ def _enter(program: _Program, bucket: int, outer: Params, batch: Batch):
     exit_hidden_BLD = None
     if program.keeps_exits:
         exit_hidden_BLD = jnp.where(batch.valid_BL[..., None], hidden_BLD, 0.0)
-    return BucketState(hidden_BLD, *kept, exit_hidden_BLD, protected_BL), record
+    return BucketState(hidden_BLD, *kept, exit_hidden_BLD, protected_BL, batch.budget_B), record
 
 
 def enter(program: _Program, outer: Params, batch: Batch):

@@ -34,6 +34,7 @@ def forward(
         dtype=dtype,
         return_exit_hidden=return_exit_hidden or head.needs_all_states,
         protected_BL=head.protected_tokens(batch),
+        budget_B=batch.budget_B,
     )
     if pruner.sites:
         trace = trace.replace(count_NB=trace.count_NB.astype(jnp.int32))

@@ -141,6 +141,7 @@ def apply_pruner(
         state.valid_BL,
         state.valid_BL.astype(jnp.float32),
         protected_BL=state.protected_BL,
+        budget_B=state.budget_B,
     )
     selection = hard_step(pruner, site_params, index, site)
     keep_BL = selection.keep_BL
@@ -221,7 +222,9 @@ def enter(program: PackedProgram, outer: Params, batch: Batch):
     )
     out = scan_tiles(step, out, jnp.sum(batch.valid_BL, dtype=jnp.int32), tiles=sizes.tiles)
     protected_BL = program.head.protected_tokens(batch)
-    state = PackedState(out, _empty_workspace(program), batch.valid_BL, protected_BL)
+    state = PackedState(
+        out, _empty_workspace(program), batch.valid_BL, protected_BL, batch.budget_B
+    )
     return state, batch if program.head.needs_all_states else None
 
 

@@ -1,0 +1,92 @@
+"""Every text of a batch may have a budget of its own, in all drivers and without a compilation."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adapler_jax.pruning.adapler import with_calibration
+from tests.inference.drivers import engines
+from tests.inference.drivers.engines import CONFIG, FAST, assert_same, make_batch, params_of
+from tests.tiny import take_rows
+
+LENGTHS = (24, 17, 9, 3, 1, 24)
+BUDGETS = (1.0, 0.8, 0.5, 0.3, 0.3, 0.2)
+NODES = (0.25, 0.5, 1.0)
+THRESHOLDS = np.array([[1.5, 0.9, 0.0], [2.0, 0.8, 0.0], [4.0, 1.0, 0.0], [8.0, 1.1, 0.0]])
+
+
+def calibrated_params():
+    params = params_of("adapler")
+    return params | {"pruner": with_calibration(params["pruner"], NODES, THRESHOLDS)}
+
+
+def budget_batch(lengths=LENGTHS, budgets=BUDGETS):
+    return make_batch(lengths).replace(budget_B=np.array(budgets, np.float32))
+
+
+@pytest.mark.parametrize("driver", FAST)
+def test_fast_drivers_equal_the_reference_with_a_budget_a_text(driver):
+    params, batch = calibrated_params(), budget_batch()
+    expected = engines.engine("adapler", "masked")(params, batch)
+    assert_same(engines.engine("adapler", driver)(params, batch), expected)
+    count_NB = np.asarray(expected[1].count_NB)
+    assert count_NB[:, 0].tolist() == [24] * 4  # budget 1 keeps every token
+    assert count_NB[-1, 1] < count_NB[0, 1] < 17
+
+
+@pytest.mark.parametrize("driver", ["masked", *FAST])
+def test_budgets_of_other_texts_do_not_matter(driver):
+    params, run = calibrated_params(), engines.engine("adapler", driver)
+    together = run(params, budget_batch())
+    for row in (1, 5):
+        alone = run(params, jax.tree.map(lambda leaf, row=row: leaf[[row]], budget_batch()))
+        assert_same(take_rows(together, np.array([row])), alone)
+
+
+@pytest.mark.parametrize("driver", ["masked", *FAST])
+def test_at_a_calibrated_budget_the_thresholds_are_the_calibrated_ones(driver):
+    params, run = calibrated_params(), engines.engine("adapler", driver)
+    found = run(params, budget_batch(budgets=[0.5] * len(LENGTHS)))
+    pruner = params_of("adapler")["pruner"] | {"threshold_N": jnp.float32(THRESHOLDS[:, 1])}
+    expected = run(params | {"pruner": pruner}, make_batch(LENGTHS))
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("driver", FAST)
+def test_another_budget_compiles_nothing(driver):
+    params, run = calibrated_params(), engines.engine("adapler", driver)
+    run(params, budget_batch())
+    compiled = []
+
+    def listener(event, *_, **__):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        for budget in np.linspace(0.1, 1.0, 12):
+            run(params, budget_batch(budgets=[budget] * len(LENGTHS)))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    assert compiled == []
+
+
+def test_less_budget_never_keeps_a_token_more_at_the_first_site():
+    params, run = calibrated_params(), engines.engine("adapler", "masked")
+    kept = [
+        np.asarray(run(params, budget_batch(budgets=[budget] * len(LENGTHS)))[1].survival_NBL[0])
+        for budget in np.linspace(0.1, 1.0, 10)
+    ]
+    assert all(np.all(less <= more) for less, more in itertools.pairwise(kept))
+    assert kept[0].sum() < kept[-1].sum() == sum(LENGTHS)
+
+
+def test_a_batch_in_two_threads_has_a_budget_a_text():
+    lengths, budgets = LENGTHS * 3, BUDGETS * 3
+    params, run = calibrated_params(), engines.engine("adapler", "packed")
+    expected = engines.engine("adapler", "masked")(params, budget_batch(lengths, budgets))
+    assert_same(run(params, budget_batch(lengths, budgets)), expected)
+    assert len(lengths) > 16 and CONFIG.num_layers == len(THRESHOLDS)
