@@ -171,12 +171,13 @@ def with_calibration(params: Params, budget_K, threshold_NK) -> Params:
 def threshold_ratios(params: Params, site: SiteInput) -> Array:
     """Return eta of each text at a site, float32 [B, 1], or a scalar if texts have no budget.
 
-    Between two calibrated budgets eta is linear in the budget.
+    Between two calibrated budgets eta is linear in the budget. At a budget of 1 no token is
+    dropped.
     """
     if site.budget_B is None or "budget_NK" not in params:
         return params["threshold_N"]
     eta_B = jnp.interp(site.budget_B, params["budget_NK"], params["budget_threshold_NK"])
-    return eta_B[:, None]
+    return jnp.where(site.budget_B < 1.0, eta_B, 0.0)[:, None]
 
 
 def hard_select(params: Params, layer: Array, site: SiteInput) -> Selection:

@@ -19,7 +19,7 @@ class BucketState(flax.struct.PyTreeNode):
     count_B: Array  # int32
     exit_hidden_BLD: Array | None  # last state so far of each token of the text
     protected_BL: Array | None  # bool, tokens of the text that stay
-    budget_B: Array | None  # float32, as in `Batch`
+    budget_B: Array | None = None  # float32, as in `Batch`
 
 
 class SiteRecord(flax.struct.PyTreeNode):
@@ -81,7 +81,7 @@ def apply_pruner(
     is_filled_BR: Array,
     length: int,
     protected_BL: Array | None,
-    budget_B: Array | None,
+    budget_B: Array | None = None,
 ) -> tuple[tuple[Array, Array, Array], SiteRecord]:
     """Return the tokens that the site of `layer` keeps, and the record of the site.
 

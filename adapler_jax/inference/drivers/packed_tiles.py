@@ -86,7 +86,7 @@ class PackedState(flax.struct.PyTreeNode):
     workspace: Workspace
     valid_BL: Array  # bool: slots of the tokens in the buffer
     protected_BL: Array | None  # bool: slots of tokens that stay
-    budget_B: Array | None  # float32, as in `Batch`
+    budget_B: Array | None = None  # float32, as in `Batch`
 
 
 class LayerView(NamedTuple):

@@ -34,7 +34,7 @@ def test_fast_drivers_equal_the_reference_with_a_budget_a_text(driver):
     assert_same(engines.engine("adapler", driver)(params, batch), expected)
     count_NB = np.asarray(expected[1].count_NB)
     assert count_NB[:, 0].tolist() == [24] * 4  # budget 1 keeps every token
-    assert count_NB[-1, 1] < count_NB[0, 1] < 17
+    assert count_NB[-1].sum() < count_NB[0].sum() < sum(LENGTHS)
 
 
 @pytest.mark.parametrize("driver", ["masked", *FAST])

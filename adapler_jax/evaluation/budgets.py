@@ -1,0 +1,303 @@
+"""Calibrate AdapLeR's thresholds for any budget, by quantiles of its scores on unlabelled text.
+
+A budget is a kept share: the mean over layers of the tokens that a layer runs on, as a fraction of
+the tokens of the texts.
+
+Shape letters:
+
+    K calibrated budgets, increasing; the last is 1
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from adapler_jax.encoders import encoder_of
+from adapler_jax.encoders.attention import key_bias
+from adapler_jax.encoders.base import embed_batch, plain_layer, slot_positions
+from adapler_jax.evaluation.models import true_speedup
+from adapler_jax.heads import CLASSIFICATION, Head
+from adapler_jax.inference.drivers import masked
+from adapler_jax.pruning import Pruner
+from adapler_jax.pruning.base import hard_step, score_tokens
+from adapler_jax.types import PADDING_EXAMPLE_ID, Array, Batch, EncoderConfig, Params, SiteInput
+
+BUDGETS = (0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.36, 0.43, 0.5, 0.58, 0.66, 0.74, 0.82, 0.91, 1.0)
+MAX_THRESHOLD = 8.0  # at 1 the threshold is the uniform score; above it [CLS] may stay alone
+# A layer that drops nothing at the trained thresholds still drops at small budgets.
+SHARE_RANGE = (1e-3, 0.97)
+NUM_BISECTIONS = 60
+MAX_EXPONENT = 1e3
+
+
+class BudgetRow(NamedTuple):
+    """One budget, measured on texts that did not calibrate it."""
+
+    budget: float
+    kept_share: float
+    flops_speedup: float  # dense over pruned operations on true tokens
+    predicted_E: np.ndarray  # int32, class of each text
+
+    def record(self, full_E: np.ndarray, label_E: np.ndarray | None) -> dict[str, float]:
+        """Return the row for calibration.json.
+
+        Args:
+          full_E: int32, classes by the full model.
+          label_E: int32, or None without labels.
+        """
+        found = {
+            "budget": self.budget,
+            "kept_share": self.kept_share,
+            "flops_speedup": self.flops_speedup,
+            "agreement": float(np.mean(self.predicted_E == full_E)),
+        }
+        if label_E is not None:
+            found["score"] = float(np.mean(self.predicted_E == label_E))
+        return found
+
+
+def profile_shares(natural_N: np.ndarray, budget: float) -> np.ndarray:
+    """Return the kept share of each layer, of mean `budget`, in the shape of the trained model.
+
+        share_l = natural_l ^ p,   p >= 0 such that the mean over layers is the budget
+
+    Shares fall with the budget at every layer.
+
+    Args:
+      natural_N: kept shares at the trained thresholds.
+      budget: in (0, 1].
+    """
+    base_N = np.clip(np.minimum.accumulate(natural_N), *SHARE_RANGE)
+    low, high = 0.0, MAX_EXPONENT
+    for _ in range(NUM_BISECTIONS):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if np.mean(base_N**middle) > budget else (low, middle)
+    return base_N**high if budget < 1.0 else np.ones_like(base_N)
+
+
+def quantile_threshold(value_X: np.ndarray, num_kept: int) -> float:
+    """Return the threshold that `num_kept` of the values reach, at most 8.
+
+    It is between the last value that is kept and the first that is not; the smallest value if all
+    are kept. Equal values are kept or dropped together.
+
+    Args:
+      value_X: float32, n times the score of every token but [CLS], n the tokens of its text.
+      num_kept: of them.
+    """
+    if num_kept >= len(value_X):
+        return min(MAX_THRESHOLD, float(np.min(value_X, initial=MAX_THRESHOLD)))
+    falling_X = np.sort(value_X)[::-1].astype(np.float64)
+    above = falling_X[num_kept - 1] if num_kept > 0 else 2.0 * falling_X[0] + 1e-6
+    return min(MAX_THRESHOLD, float((above + falling_X[num_kept]) / 2.0))
+
+
+class _Texts(NamedTuple):
+    """Batches of texts before a layer."""
+
+    hidden: list[Array]  # [B, L, D] each
+    remaining: list[Array]  # bool [B, L]
+    valid: list[np.ndarray]  # bool [B, L], without padding examples
+
+
+def calibrate_budgets(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batches: Sequence[Batch],
+    *,
+    budgets: Sequence[float] = BUDGETS,
+    dtype: DTypeLike = jnp.float32,
+) -> np.ndarray:
+    """Return the threshold ratios of every layer at every budget, float32 [N, K].
+
+    A layer's threshold is the quantile of n x score, over all tokens that enter it but [CLS], that
+    keeps the share of `profile_shares`. The next layer sees the tokens that are left. On these
+    texts the mean count of every layer is then as asked, but for equal values and the bound of 8.
+
+    Args:
+      params: of the whole model, encoder layers stacked.
+      config: of the encoder.
+      pruner: AdapLeR.
+      batches: of texts; no labels are used. Padding examples do not count.
+      budgets: increasing, the last 1.
+      dtype: of the operands of the encoder's products.
+
+    Raises:
+      ValueError: the pruner has no thresholds, or budgets are not in order.
+    """
+    check_calibrates(pruner)
+    check_budgets(budgets)
+    steps = _jit_steps(config, pruner, dtype)
+    valid = [
+        np.asarray(batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None])
+        for batch in batches
+    ]
+    natural_N = natural_shares(params, config, pruner, batches, dtype=dtype)
+    threshold_NK = np.zeros((config.num_layers, len(budgets)), np.float32)
+    for k, budget in enumerate(budgets):
+        share_N = profile_shares(natural_N, budget)
+        texts = _Texts([steps.embed(params["encoder"], batch) for batch in batches], valid, valid)
+        for layer, share in enumerate(share_N):
+            texts, threshold_NK[layer, k] = _calibrate_layer(steps, params, texts, layer, share)
+    return np.maximum.accumulate(threshold_NK[:, ::-1], axis=1)[:, ::-1]
+
+
+class _Steps(NamedTuple):
+    """Jitted pieces of a pass."""
+
+    embed: Any  # (encoder params, Batch) -> hidden_BLD
+    values: Any  # (site params, layer, hidden_BLD, remaining_BL) -> n x score, [B, L]
+    keep: Any  # (site params, layer, hidden_BLD, remaining_BL) -> keep_BL
+    run: Any  # (layer params, layer, hidden_BLD, remaining_BL) -> hidden_BLD
+
+
+def _jit_steps(config: EncoderConfig, pruner: Pruner, dtype: DTypeLike) -> _Steps:
+    """Return the pieces, which compile once a batch shape."""
+    encoder = encoder_of(config)
+
+    def select(site_params, layer, hidden_BLD, remaining_BL):
+        position_1L = slot_positions(hidden_BLD.shape[1])
+        logit_BL = score_tokens(pruner, site_params, hidden_BLD, position_X=position_1L)
+        site = SiteInput(logit_BL, remaining_BL, remaining_BL.astype(jnp.float32))
+        return hard_step(pruner, site_params, layer, site)
+
+    def values(site_params, layer, hidden_BLD, remaining_BL):
+        score_BL = select(site_params, layer, hidden_BLD, remaining_BL).score_BL
+        return score_BL * jnp.sum(remaining_BL, axis=-1, keepdims=True, dtype=jnp.float32)
+
+    def keep(site_params, layer, hidden_BLD, remaining_BL):
+        return select(site_params, layer, hidden_BLD, remaining_BL).keep_BL
+
+    def run(layer_params, layer, hidden_BLD, remaining_BL):
+        return plain_layer(
+            encoder,
+            layer_params,
+            config,
+            hidden_BLD,
+            key_bias(remaining_BL),
+            index=layer,
+            position_BL=slot_positions(hidden_BLD.shape[1]),
+            dtype=dtype,
+        )
+
+    def embed(encoder_params, batch):
+        return embed_batch(encoder, encoder_params, config, batch.token_BL, batch.segment_BL)
+
+    return _Steps(*map(jax.jit, (embed, values, keep, run)))
+
+
+def _calibrate_layer(
+    steps: _Steps, params: Params, texts: _Texts, layer: int, share: float
+) -> tuple[_Texts, float]:
+    """Return the texts after a layer that keeps a share of all tokens, and its threshold."""
+    index = jnp.int32(layer)
+    site_params = jax.tree.map(lambda leaf: leaf[layer], params["pruner"])
+    layer_params = jax.tree.map(lambda leaf: leaf[layer], params["encoder"]["layers"])
+    values = []
+    for hidden_BLD, remaining_BL in zip(texts.hidden, texts.remaining):
+        value_BL = np.asarray(steps.values(site_params, index, hidden_BLD, remaining_BL))
+        values.append(value_BL[:, 1:][np.asarray(remaining_BL)[:, 1:]])
+    num_texts = sum(int(valid_BL[:, 0].sum()) for valid_BL in texts.valid)
+    num_tokens = sum(int(valid_BL.sum()) for valid_BL in texts.valid)
+    num_kept = max(0, round(share * num_tokens) - num_texts)
+    threshold = quantile_threshold(np.concatenate(values), num_kept)
+    site_params = site_params | {"threshold_N": jnp.float32(threshold)}
+    hidden, remaining = [], []
+    for hidden_BLD, remaining_BL in zip(texts.hidden, texts.remaining):
+        keep_BL = steps.keep(site_params, index, hidden_BLD, remaining_BL)
+        remaining.append(keep_BL)
+        hidden.append(steps.run(layer_params, index, hidden_BLD, keep_BL))
+    return _Texts(hidden, remaining, texts.valid), threshold
+
+
+def natural_shares(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batches: Sequence[Batch],
+    *,
+    dtype: DTypeLike = jnp.float32,
+) -> np.ndarray:
+    """Return the share of tokens that each layer runs on at the model's own thresholds, [N]."""
+    without = [batch.replace(budget_B=None) for batch in batches]
+    kept_N, num_tokens = np.zeros(config.num_layers), 0
+    for count_NB, length_B, _ in _passes(params, config, pruner, without, dtype=dtype):
+        kept_N += count_NB.sum(axis=1)
+        num_tokens += int(length_B.sum())
+    return kept_N / num_tokens
+
+
+def measure_budgets(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batches: Sequence[Batch],
+    *,
+    budgets: Sequence[float],
+    head: Head = CLASSIFICATION,
+    dtype: DTypeLike = jnp.float32,
+) -> list[BudgetRow]:
+    """Return what each budget costs on these texts, and the classes that it predicts.
+
+    Args:
+      params: of the whole model, with the calibration.
+      config: of the encoder.
+      pruner: AdapLeR.
+      batches: of texts.
+      budgets: in (0, 1].
+      head: of the classes.
+      dtype: of the operands of the encoder's products.
+    """
+    rows = []
+    for budget in budgets:
+        asked = [
+            batch.replace(budget_B=np.full(len(batch.token_BL), budget, np.float32))
+            for batch in batches
+        ]
+        found = list(_passes(params, config, pruner, asked, head=head, dtype=dtype))
+        count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
+        kept_share = float(count_NE.sum() / (config.num_layers * length_E.sum()))
+        speedup = true_speedup(params, config, pruner, length_E, count_NE, head=head)
+        rows.append(BudgetRow(budget, kept_share, speedup, predicted_E))
+    return rows
+
+
+def _passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype):
+    """Yield (counts [N, E], lengths [E], classes [E]) of the real examples of each batch."""
+
+    @jax.jit
+    def run(params, batch):
+        return masked.forward(params, config, pruner, batch, head=head, dtype=dtype)
+
+    for batch in batches:
+        logits_BC, trace = run(params, batch)
+        is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
+        yield (
+            np.asarray(trace.count_NB)[:, is_real_B],
+            np.asarray(batch.valid_BL).sum(axis=1, dtype=np.int64)[is_real_B],
+            np.argmax(np.asarray(logits_BC), axis=-1)[is_real_B].astype(np.int32),
+        )
+
+
+def check_calibrates(pruner: Pruner) -> None:
+    """Raise ValueError unless the pruner has a threshold a layer."""
+    if pruner.name != "adapler":
+        raise ValueError(
+            f"budgets are calibrated for adapler; this model has {pruner.name}, whose speed is "
+            "fixed"
+        )
+
+
+def check_budgets(budgets: Sequence[float]) -> None:
+    """Raise ValueError unless budgets increase within (0, 1] and end with 1."""
+    is_rising = all(low < high for low, high in itertools.pairwise(budgets))
+    if not budgets or not is_rising or budgets[0] <= 0.0 or budgets[-1] != 1.0:
+        raise ValueError(
+            f"budgets are {tuple(budgets)}; expected rising numbers above 0, the last 1"
+        )
