@@ -167,7 +167,8 @@ class Batch(flax.struct.PyTreeNode):
     teacher_logits: Any = None
     # dict of int32 arrays: token slots of inputs and targets of the head, -1 for none
     head_slots: Any = None
-    # float32 in (0, 1]: the budget of each text, for a pruner that is calibrated for budgets
+    # float32 in (0, 1]: the budget of each text, for a pruner that is calibrated for budgets; NaN
+    # for the trained thresholds
     budget_B: OptionalArray = None
 
 

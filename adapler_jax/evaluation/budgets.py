@@ -102,7 +102,7 @@ class _Texts(NamedTuple):
 
     hidden: list[Array]  # [B, L, D] each
     remaining: list[Array]  # bool [B, L]
-    valid: list[np.ndarray]  # bool [B, L], without padding examples
+    valid: list[Array]  # bool [B, L], without padding examples
 
 
 def calibrate_budgets(
@@ -135,7 +135,7 @@ def calibrate_budgets(
     check_budgets(budgets)
     steps = _jit_steps(config, pruner, dtype)
     valid = [
-        np.asarray(batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None])
+        jnp.asarray(batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None])
         for batch in batches
     ]
     natural_N = natural_shares(params, config, pruner, batches, dtype=dtype)
@@ -189,7 +189,7 @@ def _jit_steps(config: EncoderConfig, pruner: Pruner, dtype: DTypeLike) -> _Step
     def embed(encoder_params, batch):
         return embed_batch(encoder, encoder_params, config, batch.token_BL, batch.segment_BL)
 
-    return _Steps(*map(jax.jit, (embed, values, keep, run)))
+    return _Steps(jax.jit(embed), jax.jit(values), jax.jit(keep), jax.jit(run))
 
 
 def _calibrate_layer(

@@ -14,6 +14,15 @@ from tokenizers import Tokenizer
 
 from adapler_jax.export.programs import use_programs
 from adapler_jax.export.signing import may_run_programs
+from adapler_jax.inference.calibration import (
+    Budget,
+    Calibration,
+    add_budgets,
+    budgets_of,
+    read_calibration,
+    repeat_budgets,
+    resolve_budget,
+)
 from adapler_jax.inference.engine import AUTO, EngineOptions
 from adapler_jax.inference.explanation import Explanation, reached_layer
 from adapler_jax.inference.loading import (
@@ -22,6 +31,7 @@ from adapler_jax.inference.loading import (
     padded_batch_size,
     prepare_model,
     sorted_batches,
+    threshold_of,
     truncation_side_of,
     warm_up,
 )
@@ -31,9 +41,8 @@ from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.processes import Portable, with_origin
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
-from adapler_jax.metrics.classification import THRESHOLD, check_threshold, decide, softmax
+from adapler_jax.metrics.classification import check_threshold, decide, softmax
 from adapler_jax.types import Batch, Params, Trace
-from adapler_jax.weights.save import CONFIG_FILE, Saved
 
 TokensT = TypeVar("TokensT", Encoded, Tokens)
 Texts = Iterable[str | tuple[str, str]]
@@ -64,6 +73,7 @@ class Classifier(Portable):
     threshold: float | None = None
     truncation_side: str = "right"  # that loses the tokens of long texts: right, left or middle
     dtype: str = "float32"  # of the operands of the encoder's products
+    calibration: Calibration | None = None  # for predictions at another budget
 
     @classmethod
     @with_origin
@@ -103,7 +113,7 @@ class Classifier(Portable):
         threshold = threshold_of(saved, threshold)
         loaded = prepare_model(saved, **options)
         run: Callable = loaded.run
-        params = loaded.params
+        params, calibration = loaded.params, None
         if may_run_programs(programs):
             run, params = use_programs(
                 loaded.run,
@@ -113,6 +123,9 @@ class Classifier(Portable):
                 dtype=loaded.dtype,
                 driver=options.get("driver", AUTO),
             )
+        if run is loaded.run and loaded.pruner.name == "adapler":
+            calibration = read_calibration(saved.directory, saved.config.num_layers)
+            params = params if calibration is None else calibration.apply(params)
         return cls(
             run=run,
             params=params,
@@ -125,6 +138,7 @@ class Classifier(Portable):
             site_layers=tuple(site.layer for site in loaded.pruner.sites),
             threshold=threshold,
             truncation_side=truncation_side_of(saved, loaded.tokenizer_side),
+            calibration=calibration,
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -141,7 +155,8 @@ class Classifier(Portable):
         Raises:
           ValueError: batch_size is below 1.
         """
-        return warm_up(self.run, self.params, self.lengths, batch_size)
+        is_calibrated = self.calibration is not None
+        return warm_up(self.run, self.params, self.lengths, batch_size, is_calibrated=is_calibrated)
 
     def predict(
         self,
@@ -151,6 +166,8 @@ class Classifier(Portable):
         threshold: float | None = None,
         long_texts: str = "truncate",
         stride: int | None = None,
+        budget: Budget = None,
+        speedup: float | None = None,
     ) -> list[Prediction]:
         """Classify texts, or pairs of texts.
 
@@ -167,22 +184,28 @@ class Classifier(Portable):
             probabilities of the most certain window.
           stride: tokens from the start of a window to the start of the next; None for half of the
             room for text.
+          budget: share of the tokens that a calibrated model keeps, a number in (0, 1] or one for
+            each text. None for the trained thresholds. Another budget compiles nothing.
+          speedup: FLOPs speedup on texts like the calibration's, in place of a budget.
 
         Returns:
           A prediction for each text, in their order.
 
         Raises:
           TypeError: texts is no list, or mixes strings and pairs.
-          ValueError: batch_size or stride is below 1, or long_texts has another value.
+          ValueError: an argument has another value, or the model is not calibrated.
         """
         check_request(batch_size)
+        budget = resolve_budget(self.calibration, budget, speedup)
         check_threshold(threshold, len(self.class_names))
         decider = self if threshold is None else dataclasses.replace(self, threshold=threshold)
         if check_long_texts(long_texts, stride):
-            return decider._predict_windows(texts, batch_size, long_texts=long_texts, stride=stride)
+            return decider._predict_windows(
+                texts, batch_size, long_texts=long_texts, stride=stride, budget=budget
+            )
         encoded = decider.encode(texts)
         num_rows = padded_batch_size(len(encoded), batch_size)
-        return decider.predict_encoded(encoded, num_rows=num_rows)
+        return decider.predict_encoded(encoded, num_rows=num_rows, budget=budget)
 
     def predict_probs(self, texts: Texts, *, batch_size: int = 32) -> np.ndarray:
         """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
@@ -248,11 +271,13 @@ class Classifier(Portable):
             truncation_side=self.truncation_side,
         )
 
-    def predict_encoded(self, encoded: Sequence[Encoded], *, num_rows: int) -> list[Prediction]:
+    def predict_encoded(
+        self, encoded: Sequence[Encoded], *, num_rows: int, budget: Budget = None
+    ) -> list[Prediction]:
         """Classify the texts of `encode`, in batches of num_rows."""
         return [
             self._prediction([encoded[result.row]], result.prob_C, [result.keep_NL])
-            for result in self._results_in_order(encoded, num_rows)
+            for result in self._results_in_order(encoded, num_rows, budget)
         ]
 
     def predict_probs_encoded(self, tokens: Sequence[Tokens], *, num_rows: int) -> np.ndarray:
@@ -263,7 +288,13 @@ class Classifier(Portable):
         return probs
 
     def _predict_windows(
-        self, texts: Texts, batch_size: int, *, long_texts: str, stride: int | None
+        self,
+        texts: Texts,
+        batch_size: int,
+        *,
+        long_texts: str,
+        stride: int | None,
+        budget: Budget = None,
     ) -> list[Prediction]:
         """Classify texts by their windows; a text that fits has one."""
         firsts, seconds = split_pairs(texts)
@@ -271,8 +302,9 @@ class Classifier(Portable):
             self.tokenizer, firsts, seconds, max_length=self.max_length, stride=stride
         )
         windows = [window for example in examples for window in example]
+        budget = repeat_budgets(budget, [len(example) for example in examples])
         num_rows = padded_batch_size(len(windows), batch_size) if windows else 1
-        results = iter(self._results_in_order(windows, num_rows))
+        results = iter(self._results_in_order(windows, num_rows, budget))
         predictions = []
         for example in examples:
             found = [next(results) for _ in example]
@@ -281,13 +313,17 @@ class Classifier(Portable):
             predictions.append(self._prediction(example, prob_C, keeps))
         return predictions
 
-    def _results_in_order(self, encoded: Sequence[Encoded], num_rows: int) -> list[_RowResult]:
+    def _results_in_order(
+        self, encoded: Sequence[Encoded], num_rows: int, budget: Budget = None
+    ) -> list[_RowResult]:
         """Run the model, and return its results in the order of the rows."""
-        return sorted(self._run_rows(encoded, num_rows), key=lambda result: result.row)
+        return sorted(self._run_rows(encoded, num_rows, budget), key=lambda result: result.row)
 
-    def _run_rows(self, encoded: Sequence[Encoded], num_rows: int) -> Iterator[_RowResult]:
+    def _run_rows(
+        self, encoded: Sequence[Encoded], num_rows: int, budget: Budget
+    ) -> Iterator[_RowResult]:
         """Yield the result of every row, batch by batch."""
-        for row_B, batch, prob_BC, trace in self._run_batches(encoded, num_rows):
+        for row_B, batch, prob_BC, trace in self._run_batches(encoded, num_rows, budget):
             keep_NBL = np.broadcast_to(batch.valid_BL, (self.num_layers, *batch.valid_BL.shape))
             if trace.survival_NBL is not None:
                 keep_NBL = np.asarray(trace.survival_NBL) > 0
@@ -298,13 +334,15 @@ class Classifier(Portable):
                 yield _RowResult(row, prob_BC[index], keep_NBL[tokens], score_NL)
 
     def _run_batches(
-        self, tokens: Sequence[Encoded | Tokens], num_rows: int
+        self, tokens: Sequence[Encoded | Tokens], num_rows: int, budget: Budget = None
     ) -> Iterator[tuple[np.ndarray, Batch, np.ndarray, Trace]]:
         """Yield the rows of each batch, the batch, their probabilities, and the trace."""
         token_rows = [row.token_L for row in tokens]
         segment_rows = [row.segment_L for row in tokens]
         batches = sorted_batches(token_rows, segment_rows, lengths=self.lengths, num_rows=num_rows)
-        for row_B, batch in batches:
+        budget_M = budgets_of(self.calibration, budget, len(tokens))
+        for row_B, plain in batches:
+            batch = add_budgets(plain, row_B, budget_M)
             logits_BC, trace = self.run(self.params, batch)
             yield row_B, batch, softmax(np.asarray(logits_BC)[: len(row_B)]), trace
 
@@ -346,20 +384,3 @@ class Classifier(Portable):
             score_NL=score_NL.astype(np.float32),
             site_layers=self.site_layers,
         )
-
-
-def threshold_of(saved: Saved, threshold: float | None) -> float | None:
-    """Return the given decision threshold, or the saved one.
-
-    Raises:
-      ValueError: the threshold does not fit the model.
-    """
-    used = saved.extra.get(THRESHOLD) if threshold is None else threshold
-    try:
-        check_threshold(used, len(saved.class_names))
-    except ValueError as error:
-        if threshold is not None:
-            raise
-        path = saved.directory / CONFIG_FILE
-        raise ValueError(f"{path}: extra.{THRESHOLD}: {error}") from error
-    return None if used is None else float(used)

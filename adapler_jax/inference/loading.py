@@ -26,9 +26,10 @@ from adapler_jax.inference.engine import AUTO, Engine, TableSource, make_engine,
 from adapler_jax.inference.model_kind import max_length_of
 from adapler_jax.inference.processes import check_process
 from adapler_jax.io.caches import use_compilation_cache
+from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.types import Batch, Params, Trace
-from adapler_jax.weights.save import Saved, load_model
+from adapler_jax.weights.save import CONFIG_FILE, Saved, load_model
 
 
 class LoadedModel(NamedTuple):
@@ -139,6 +140,23 @@ def truncation_side_of(saved: Saved, tokenizer_side: str) -> str:
     return side
 
 
+def threshold_of(saved: Saved, threshold: float | None) -> float | None:
+    """Return the given decision threshold, or the saved one.
+
+    Raises:
+      ValueError: the threshold does not fit the model.
+    """
+    used = saved.extra.get(THRESHOLD) if threshold is None else threshold
+    try:
+        check_threshold(used, len(saved.class_names))
+    except ValueError as error:
+        if threshold is not None:
+            raise
+        path = saved.directory / CONFIG_FILE
+        raise ValueError(f"{path}: extra.{THRESHOLD}: {error}") from error
+    return None if used is None else float(used)
+
+
 def check_batch_size(batch_size: int) -> None:
     """Check a batch size from a user.
 
@@ -168,8 +186,22 @@ def padded_batch_size(num_texts: int, batch_size: int) -> int:
     return min(batch_size, 1 << (num_texts - 1).bit_length())
 
 
-def warm_up(run: Callable, params: Params, lengths: Sequence[int], batch_size: int) -> float:
+def warm_up(
+    run: Callable,
+    params: Params,
+    lengths: Sequence[int],
+    batch_size: int,
+    *,
+    is_calibrated: bool = False,
+) -> float:
     """Compile, or read from the cache, the programs of all batches up to a size.
+
+    Args:
+      run: (params, Batch) -> (logits, Trace).
+      params: of the model.
+      lengths: padded lengths of batches.
+      batch_size: the largest.
+      is_calibrated: if the model takes budgets.
 
     Returns:
       Seconds that it took.
@@ -182,6 +214,8 @@ def warm_up(run: Callable, params: Params, lengths: Sequence[int], batch_size: i
     sizes = {padded_batch_size(num_texts, batch_size) for num_texts in range(1, batch_size + 1)}
     for size, length in itertools.product(sorted(sizes), lengths):
         batch = pad_batch([[0] * length], length=length, batch_size=size)
+        if is_calibrated:
+            batch = batch.replace(budget_B=np.full(size, np.nan, np.float32))
         logits, _ = run(params, batch)
         np.asarray(logits)
     return time.perf_counter() - start

@@ -172,12 +172,13 @@ def threshold_ratios(params: Params, site: SiteInput) -> Array:
     """Return eta of each text at a site, float32 [B, 1], or a scalar if texts have no budget.
 
     Between two calibrated budgets eta is linear in the budget. At a budget of 1 no token is
-    dropped.
+    dropped. A text whose budget is NaN has the trained thresholds.
     """
     if site.budget_B is None or "budget_NK" not in params:
         return params["threshold_N"]
     eta_B = jnp.interp(site.budget_B, params["budget_NK"], params["budget_threshold_NK"])
-    return jnp.where(site.budget_B < 1.0, eta_B, 0.0)[:, None]
+    eta_B = jnp.where(site.budget_B < 1.0, eta_B, 0.0)
+    return jnp.where(jnp.isnan(site.budget_B), params["threshold_N"], eta_B)[:, None]
 
 
 def hard_select(params: Params, layer: Array, site: SiteInput) -> Selection:

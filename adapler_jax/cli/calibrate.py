@@ -1,0 +1,48 @@
+"""Calibrate a saved classifier for any speed, with text of its task and no labels.
+
+    adapler calibrate --model=DIR --data=FILE
+
+Writes calibration.json into the model's folder and prints what each budget, the share of tokens to
+keep, was measured to cost on the half of the texts that did not calibrate it. Afterwards
+`adapler predict --budget=0.4` and Classifier.predict(texts, budget=0.4) take any budget. The data
+are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl).
+"""
+
+from absl import flags
+
+from adapler_jax.cli.console import run_command
+from adapler_jax.evaluation.calibrate import calibrate_model
+from adapler_jax.io.terminal import print_note
+from adapler_jax.serving.texts import read_texts
+from adapler_jax.types import COMPUTE_DTYPES
+
+FLAGS = flags.FlagValues()
+_MODEL = flags.DEFINE_string(
+    "model", None, "directory of a saved model", required=True, flag_values=FLAGS
+)
+_DATA = flags.DEFINE_string(
+    "data", None, "file of texts; - is standard input", required=True, flag_values=FLAGS
+)
+_COLUMN = flags.DEFINE_list(
+    "column", [], "text column of a table, two with a comma for pairs", flag_values=FLAGS
+)
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", COMPUTE_DTYPES, "operands of the encoder's products", flag_values=FLAGS
+)
+
+
+def main() -> None:
+    """Calibrate, and print a line for each budget."""
+    texts = read_texts(_MODEL.value, _DATA.value, columns=_COLUMN.value, log=print_note)
+    found = calibrate_model(_MODEL.value, texts, dtype=_DTYPE.value, log=print_note)
+    print("budget  tokens kept  FLOPs speedup  agreement with the full model")
+    for row in found.rows:
+        print(
+            f"{row['budget']:6.2f}  {100 * row['kept_share']:10.1f}%  {row['flops_speedup']:12.2f}x"
+            f"  {100 * row['agreement']:28.1f}%"
+        )
+
+
+def run(*, resumes: bool) -> None:
+    """Parse the command line and calibrate."""
+    run_command(main, resumes=resumes, values=FLAGS, usage=__doc__)

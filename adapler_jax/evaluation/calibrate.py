@@ -1,0 +1,125 @@
+"""Calibrate a saved classifier for any budget, with text of its task and without labels."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from adapler_jax.data.batching.lengths import default_lengths
+from adapler_jax.evaluation.budgets import (
+    BUDGETS,
+    calibrate_budgets,
+    check_calibrates,
+    measure_budgets,
+)
+from adapler_jax.inference.calibration import Calibration
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.loading import sorted_batches
+from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.types import Batch
+from adapler_jax.weights.save import load_model
+
+MIN_TEXTS = 100
+# Of the calibration texts: their states are in memory at one time.
+MAX_TOKENS = 2**18
+BATCH_SIZE = 32
+
+
+def calibrate_model(
+    directory,
+    texts: Sequence[str | tuple[str, str]],
+    *,
+    budgets: Sequence[float] = BUDGETS,
+    dtype: DTypeLike = jnp.float32,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda line: None,
+) -> Calibration:
+    """Calibrate a model on one half of the texts, measure it on the other, and write the result.
+
+    `Classifier.predict(texts, budget=...)` then takes any budget. The texts are shuffled; of equal
+    ones, one counts.
+
+    Args:
+      directory: of a saved AdapLeR classifier; `calibration.json` is written into it.
+      texts: of the task, or pairs. Labels are not used.
+      budgets: to calibrate, rising to 1; other budgets are interpolated.
+      dtype: of the operands of the encoder's products.
+      seed: of the shuffle.
+      log: receives notes.
+
+    Returns:
+      The calibration, with measurements of each budget.
+
+    Raises:
+      ValueError: there are fewer than 100 different texts, or the model has no thresholds.
+    """
+    saved = load_model(directory)
+    pruner = pruner_of_saved(saved)
+    check_calibrates(pruner)
+    halves = split_texts(texts, seed=seed)
+    if len(halves[0]) + len(halves[1]) < len(texts):
+        log("equal texts count once")
+    classifier = Classifier.load(directory)
+    batches = [make_batches(classifier, half) for half in halves]
+    kept = batches[0][: max(1, MAX_TOKENS // (BATCH_SIZE * classifier.max_length))]
+    log(f"calibrating on {count_texts(kept):,} texts, measuring on {len(halves[1]):,} others")
+    threshold_NK = calibrate_budgets(
+        saved.params, saved.config, pruner, kept, budgets=budgets, dtype=dtype
+    )
+    calibration = Calibration(
+        budgets=tuple(map(float, budgets)),
+        thresholds=tuple(map(tuple, threshold_NK.astype(float).tolist())),
+        rows=(),
+        num_texts=count_texts(kept),
+        num_held_out=len(halves[1]),
+    )
+    measured = measure_budgets(
+        calibration.apply(saved.params),
+        saved.config,
+        pruner,
+        batches[1],
+        budgets=budgets,
+        head=saved.head,
+        dtype=dtype,
+    )
+    full_E = measured[-1].predicted_E  # the last budget is 1
+    calibration = calibration.with_rows([row.record(full_E, None) for row in measured])
+    log(f"wrote {calibration.write(pathlib.Path(directory))}")
+    return calibration
+
+
+def split_texts(texts: Sequence, *, seed: int) -> tuple[list, list]:
+    """Return two halves of the different texts, in random order.
+
+    Raises:
+      ValueError: there are too few.
+    """
+    different = list(dict.fromkeys(texts))
+    if len(different) < MIN_TEXTS:
+        raise ValueError(
+            f"there are {len(different)} different texts; a calibration needs at least {MIN_TEXTS}"
+        )
+    order = np.random.default_rng(seed).permutation(len(different)).tolist()
+    shuffled = [different[index] for index in order]
+    middle = len(shuffled) // 2
+    return shuffled[:middle], shuffled[middle:]
+
+
+def make_batches(classifier: Classifier, texts: Sequence) -> list[Batch]:
+    """Return the texts in padded batches, in random order of the batches' lengths."""
+    tokens = classifier.encode_tokens(texts)
+    found = sorted_batches(
+        [row.token_L for row in tokens],
+        [row.segment_L for row in tokens],
+        lengths=default_lengths(classifier.max_length),
+        num_rows=BATCH_SIZE,
+    )
+    batches = [batch for _, batch in found]
+    return [batches[index] for index in np.random.default_rng(0).permutation(len(batches))]
+
+
+def count_texts(batches: Sequence[Batch]) -> int:
+    """Return the number of real examples."""
+    return sum(int(np.sum(batch.example_id_B >= 0)) for batch in batches)

@@ -1,0 +1,189 @@
+"""Read and write the calibration of a saved model: thresholds for budgets, with measurements.
+
+`calibration.json` is next to `config.json`. A model without the file has one speed.
+
+Shape letters:
+
+    K calibrated budgets, increasing; the last is 1
+    M rows of a call
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from adapler_jax.io.atomic_files import replace_text
+from adapler_jax.pruning.adapler import with_calibration
+from adapler_jax.types import Batch, Params
+
+CALIBRATION_FILE = "calibration.json"
+FORMAT = 1
+Budget = float | Sequence[float] | np.ndarray | None  # of a request: one, or one for each text
+ADVICE = "calibrate the model again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Threshold ratios for budgets, and measurements on texts that played no part in them."""
+
+    budgets: tuple[float, ...]  # K
+    thresholds: tuple[tuple[float, ...], ...]  # N of K
+    # One a budget: budget, kept_share, flops_speedup, agreement and, with labels, score.
+    rows: tuple[dict[str, float], ...]
+    num_texts: int  # of the calibration
+    num_held_out: int  # of the measurements
+
+    def apply(self, params: Params) -> Params:
+        """Return a model's parameters with the thresholds."""
+        calibrated = with_calibration(params["pruner"], self.budgets, np.array(self.thresholds))
+        return params | {"pruner": calibrated}
+
+    def budget_for(self, speedup: float) -> float:
+        """Return the budget that was measured to have a FLOPs speedup, by interpolation.
+
+        Raises:
+          ValueError: no budget has it; says which are there.
+        """
+        found = [row["flops_speedup"] for row in self.rows]
+        if math.isfinite(speedup) and found[-1] < speedup <= found[0]:
+            # FLOPs are nearly linear in the budget, speedups are not.
+            costs = [1.0 / value for value in found]
+            return float(np.interp(1.0 / speedup, costs, self.budgets))
+        if 0.0 < speedup <= max(1.0, found[-1]):
+            return 1.0
+        raise ValueError(
+            f"speedup is {speedup:g}; this model has speedups from 1 to {found[0]:.2f}"
+        )
+
+    def check_budget(self, budget: Budget) -> None:
+        """Raise ValueError unless all budgets are between the smallest calibrated one and 1."""
+        budget_B = np.ravel(np.asarray(budget, np.float64))
+        is_wrong_B = ~((budget_B >= self.budgets[0]) & (budget_B <= 1.0))
+        if np.any(is_wrong_B):
+            raise ValueError(
+                f"budget is {budget_B[is_wrong_B][0]:g}; expected {self.budgets[0]:g} to 1, the "
+                "share of tokens to keep"
+            )
+
+    def with_rows(self, rows: Sequence[dict[str, float]]) -> "Calibration":
+        """Return the calibration with its measurements, whose speedups fall with the budget."""
+        speedups = np.array([row["flops_speedup"] for row in rows])
+        # Budgets below what [CLS] alone costs are equally fast.
+        num_equal = int(np.sum(np.diff(speedups) >= 0.0))
+        return dataclasses.replace(
+            self,
+            rows=tuple(rows[num_equal:]),
+            budgets=self.budgets[num_equal:],
+            thresholds=tuple(row[num_equal:] for row in self.thresholds),
+        )
+
+    def write(self, directory: pathlib.Path) -> pathlib.Path:
+        """Write the calibration into a model's directory, and return its path."""
+        path = directory / CALIBRATION_FILE
+        replace_text(
+            path, json.dumps({"format": FORMAT} | dataclasses.asdict(self), indent=1) + "\n"
+        )
+        return path
+
+
+def read_calibration(directory: pathlib.Path, num_layers: int) -> Calibration | None:
+    """Return the calibration of a model, or None without the file.
+
+    Raises:
+      ValueError: the file is damaged, of another model, or of a later release.
+    """
+    path = pathlib.Path(directory) / CALIBRATION_FILE
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise ValueError(f"it has format {found['format']}, this release reads {FORMAT}")
+        budget_K = np.array(found["budgets"], np.float64)
+        threshold_NK = np.array(found["thresholds"], np.float64)
+        _check_arrays(budget_K, threshold_NK, num_layers)
+        speedups = [float(row["flops_speedup"]) for row in found["rows"]]
+        if len(speedups) != len(budget_K) or not all(
+            a > b for a, b in itertools.pairwise(speedups)
+        ):
+            raise ValueError("its speedups do not fall with the budget")
+        return Calibration(
+            budgets=tuple(budget_K.tolist()),
+            thresholds=tuple(map(tuple, threshold_NK.tolist())),
+            rows=tuple(found["rows"]),
+            num_texts=int(found["num_texts"]),
+            num_held_out=int(found["num_held_out"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {ADVICE}") from error
+
+
+def resolve_budget(
+    calibration: Calibration | None, budget: Budget, speedup: float | None
+) -> Budget:
+    """Return the budget of a request; None for the trained thresholds.
+
+    Raises:
+      ValueError: the model is not calibrated, or has no such budget or speedup.
+    """
+    if budget is None and speedup is None:
+        return None
+    if calibration is None:
+        raise ValueError(
+            "the model has no calibration, so it has one speed; calibrate it with `adapler "
+            "calibrate`, and load it without exported programs"
+        )
+    if budget is not None and speedup is not None:
+        raise ValueError("budget and speedup are both given; give one")
+    if speedup is not None:
+        return calibration.budget_for(speedup)
+    calibration.check_budget(budget)
+    return budget
+
+
+def budgets_of(calibration: Calibration | None, budget: Budget, num_rows: int) -> np.ndarray | None:
+    """Return the budget of every row, float32 [M]; None without a calibration.
+
+    NaN stands for the trained thresholds, so that calls with and without a budget share a program.
+
+    Raises:
+      ValueError: there are budgets for another number of rows.
+    """
+    if calibration is None:
+        return None
+    value_M = np.asarray(np.nan if budget is None else budget, np.float32)
+    if value_M.ndim and value_M.shape != (num_rows,):
+        raise ValueError(f"{value_M.size} budgets for {num_rows} texts; give one for each")
+    return np.broadcast_to(value_M, (num_rows,))
+
+
+def repeat_budgets(budget: Budget, counts: Sequence[int]) -> Budget:
+    """Return the budget of every window of texts with so many windows."""
+    if budget is None or np.ndim(budget) == 0:
+        return budget
+    return np.repeat(np.asarray(budget), counts)
+
+
+def add_budgets(batch: Batch, row_B: np.ndarray, budget_M: np.ndarray | None) -> Batch:
+    """Return a batch with the budgets of its rows; padding examples have the trained thresholds."""
+    if budget_M is None:
+        return batch
+    budget_B = np.full(len(batch.token_BL), np.nan, np.float32)
+    budget_B[: len(row_B)] = budget_M[row_B]
+    return batch.replace(budget_B=budget_B)
+
+
+def _check_arrays(budget_K: np.ndarray, threshold_NK: np.ndarray, num_layers: int) -> None:
+    """Raise ValueError unless the arrays are those of a calibration of so many layers."""
+    if budget_K.ndim != 1 or threshold_NK.shape != (num_layers, len(budget_K)):
+        raise ValueError(f"its thresholds have shape {threshold_NK.shape}")
+    is_rising = len(budget_K) > 0 and np.all(np.diff(budget_K) > 0)
+    if not is_rising or budget_K[0] <= 0.0 or budget_K[-1] != 1.0:
+        raise ValueError("its budgets do not rise to 1")
+    if not np.all((threshold_NK >= 0.0) & np.isfinite(threshold_NK)):
+        raise ValueError("a threshold is negative or not finite")

@@ -1,0 +1,30 @@
+"""Read all texts of a file, in every form that prediction reads."""
+
+from collections.abc import Callable, Sequence
+
+from adapler_jax.serving.prediction_inputs import CLASSES, input_kind, open_input, usual_of
+from adapler_jax.serving.streams import read_windows
+
+
+def read_texts(
+    model, source: str, *, columns: Sequence[str] = (), log: Callable[[str], None]
+) -> list[str | tuple[str, str]]:
+    """Return the texts, or pairs of texts, of a file.
+
+    Args:
+      model: directory of a saved classifier; its task names the columns to look for.
+      source: a file, or "-" for standard input.
+      columns: one column of texts, two of pairs; empty for the usual ones.
+      log: receives notes on the input.
+
+    Raises:
+      ValueError: the file is not as expected.
+      OSError: the file cannot be read.
+    """
+    kind = input_kind(source, None, columns)
+    where = "standard input" if source == "-" else source
+    with open_input(source, log) as file:
+        windows = read_windows(
+            file, kind, where, columns=columns, usual=usual_of(model, CLASSES), log=log
+        )
+        return [text for window in windows for text in window.texts]
