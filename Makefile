@@ -41,6 +41,7 @@ $(VENV)/created:
 $(VENV)/installed-$(STAMP): $(VENV)/created requirements.txt $(REQUIREMENTS)
 	@echo "installing $(REQUIREMENTS) into $(VENV): about a minute"
 	@$(INSTALL) -r $(REQUIREMENTS)
+	@$(INSTALL) --no-deps --editable .
 	@touch $@
 
 $(PINS): $(VENV)/created $(REQUIREMENTS)

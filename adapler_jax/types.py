@@ -14,6 +14,7 @@ own docstring.
     G texts that attend together       X any leading axes, as B L or T
     E examples of a whole split        W words of a text
     A answers of an example            M examples, or windows, of several batches
+    J sites of a pruner
     0 to 9 an axis of this size
 
 Words used everywhere: *valid* is not padding. *remaining* is valid and not dropped yet. *score* is
@@ -161,8 +162,8 @@ class Batch(flax.struct.PyTreeNode):
     example_id_B: Array  # int32, PADDING_EXAMPLE_ID on padding rows
     # float32, targets of the contribution predictors, 0 on padding
     saliency_BL: OptionalArray = None
-    # float32, a heuristic's importance of each token at each of the S sites of a pruner
-    importance_BSL: OptionalArray = None
+    # float32, a heuristic's importance of each token at each site of a pruner
+    importance_BJL: OptionalArray = None
     # float32, logits of the fine-tuned model on this example, in the form of the head's logits
     teacher_logits: Any = None
     # dict of int32 arrays: token slots of inputs and targets of the head, -1 for none

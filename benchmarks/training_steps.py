@@ -183,11 +183,11 @@ def policy_step(config: EncoderConfig, batch: Batch, dtype: str, *, joint: bool)
         )
 
     params = start_params(config, pruner)
-    importance_BSL = np.stack([batch.saliency_BL] * len(pruner.sites), axis=1)
+    importance_BJL = np.stack([batch.saliency_BL] * len(pruner.sites), axis=1)
     return Step(
         make_selector_step(objective, main, joint=joint),
         init_selector_state(params, main, joint=joint),
-        batch.replace(importance_BSL=importance_BSL),
+        batch.replace(importance_BJL=importance_BJL),
     )
 
 

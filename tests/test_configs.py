@@ -223,22 +223,61 @@ def test_an_old_variant_names_the_present_one():
 
 
 @pytest.mark.parametrize(
-    ("flag", "line"),
+    ("word", "upgraded", "notes"),
     [
         (
-            "adapler.warmup_share=0.1",
-            "config.adapler.warmup_share is now config.adapler.warmup_ratio",
+            "--config.adapler.warmup_share=0.1",
+            "--config.adapler.warmup_ratio=0.1",
+            ["config.adapler.warmup_share is now config.adapler.warmup_ratio"],
         ),
-        ("reading.stride=8", "config.reading.stride is now config.qa.doc_stride"),
-        ("distil.num_epochs=2", "config.distil.num_epochs is now config.distill.num_epochs"),
-        ("fresh_head=True", "config.fresh_head is now config.reinit_head"),
-        ("adapler.warmup_ratio=0.1", None),
-        ("seed=1", None),
+        (
+            "-config.reading.stride",
+            "-config.qa.doc_stride",
+            ["config.reading.stride is now config.qa.doc_stride"],
+        ),
+        (
+            "--config.distil.num_epochs=2",
+            "--config.distill.num_epochs=2",
+            ["config.distil.num_epochs is now config.distill.num_epochs"],
+        ),
+        (
+            "--noconfig.fresh_head",
+            "--noconfig.reinit_head",
+            ["config.fresh_head is now config.reinit_head"],
+        ),
+        (
+            "--config=configs/distil.py:sst2,faithful",
+            "--config=configs/distill.py:sst2,paper",
+            ["configs/distil.py:sst2,faithful is now configs/distill.py:sst2,paper"],
+        ),
+        ("--config.adapler.warmup_ratio=0.1", "--config.adapler.warmup_ratio=0.1", []),
+        ("--config=distill:sst2", "--config=distill:sst2", []),
+        ("--workdir=faithful", "--workdir=faithful", []),
+        ("--seed=config.fresh_head", "--seed=config.fresh_head", []),
     ],
 )
-def test_an_old_field_names_the_present_one(flag, line):
-    arguments = ["train.py", "--config=configs/adapler.py:sst2", f"--config.{flag}"]
-    assert old_names.explain_old_flag(arguments) == line
+def test_old_names_on_a_command_line_are_read_with_a_note(word, upgraded, notes):
+    words = ["train.py", "--config", "adapler:sst2", word]
+    assert old_names.upgrade_arguments(words) == ([*words[:3], upgraded], notes)
+
+
+def test_the_preset_after_its_flag_is_read_by_its_old_name():
+    words, notes = old_names.upgrade_arguments(["train.py", "--config", "distil:sst2"])
+    assert words == ["train.py", "--config", "distill:sst2"] and len(notes) == 1
+
+
+def test_old_fields_of_a_config_take_the_place_of_the_present_ones():
+    config = {"data": {"carve": 1, "split_fractions": 2}, "distil": {"layers": 3}, "distill": {}}
+    assert old_names.upgrade_config(config | {"method": "distil", "seed": 4}) == {
+        "data": {"split_fractions": 1},
+        "distill": {"layers": 3},
+        "method": "distill",
+        "seed": 4,
+    }
+    assert old_names.old_fields(config) == {
+        "data.carve": "data.split_fractions",
+        "distil.layers": "distill.layers",
+    }
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 
+import ml_collections
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -19,8 +20,12 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.presets import old_names
 from adapler_jax.training.evaluation import evaluate_workdir
-from adapler_jax.training.run import run_all
+from adapler_jax.training.finished import finished_phases, unfinished_phases
+from adapler_jax.training.run import run_all, with_present_names
+from adapler_jax.training.workdir import read_seconds
 from adapler_jax.weights.save import load_model, save_model
+from configs import adapler
+from tests.tiny import assert_trees_equal
 from tests.training.runs import silent
 
 RELEASE = pathlib.Path(__file__).parent / "fixtures" / "release_0_1"
@@ -163,3 +168,31 @@ def test_option_names_of_the_old_release_warn_until_the_model_is_saved_again(rel
     kept = {"pruner_name": old.pruner_name, "head": old.head, "extra": old.extra}
     save_model(tmp_path / "new", old.params, old.config, **kept)
     assert load_model(tmp_path / "new").extra == old.extra
+
+
+def test_a_run_is_read_where_it_is_and_a_link_has_the_old_name_once_it_continues(
+    release, monkeypatch
+):
+    workdir = release / "finished" / "distil"
+    assert finished_phases(workdir)["distill"] == workdir / "distil"
+    assert not unfinished_phases(workdir) and not (workdir / "distill").exists()
+    assert "distill" in read_seconds(workdir)
+    config, typed = config_of((workdir / "commands.txt").read_text(), monkeypatch)
+    run_all(config, typed, log=silent)
+    assert (workdir / "distil").is_symlink() and not (workdir / "distill").is_symlink()
+    assert finished_phases(workdir)["distill"] == workdir / "distill"
+    assert_trees_equal(*(load_model(workdir / n / "model").params for n in ("distil", "distill")))
+
+
+def test_a_config_with_old_fields_is_read_with_a_note():
+    fields = adapler.get_config("custom,debug").to_dict()
+    fields["finetune"]["warmup_share"] = 0.25
+    fields["data"]["carve"] = {"validation": 0.5}
+    notes = []
+    found = with_present_names(ml_collections.ConfigDict(fields), notes.append)
+    assert found.finetune.warmup_ratio == 0.25 and "warmup_share" not in found.finetune
+    assert found.data.split_fractions.to_dict() == {"validation": 0.5} and found.is_locked
+    assert notes == [
+        "config.data.carve is now config.data.split_fractions",
+        "config.finetune.warmup_share is now config.finetune.warmup_ratio",
+    ]

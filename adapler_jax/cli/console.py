@@ -17,7 +17,8 @@ from adapler_jax.cli.flag_errors import explain_config_file, explain_flag_error
 from adapler_jax.cli.flag_help import describe_flags
 from adapler_jax.io import process
 from adapler_jax.io.messages import one_line
-from adapler_jax.presets.old_names import explain_old_flag
+from adapler_jax.io.terminal import print_note
+from adapler_jax.presets.old_names import upgrade_arguments
 
 USER_ERROR = 2  # exit code
 PIPE_CLOSED = 141  # exit code that shells give for SIGPIPE
@@ -113,14 +114,16 @@ def _parse_flags(words: Sequence[str], values: flags.FlagValues) -> None:
     try:
         if values is not flags.FLAGS:
             flags.FLAGS(words[:1])  # absl's own flags keep their defaults
+        words, notes = upgrade_arguments(words)
         rest = values(resolve_arguments(words))
     except (OSError, ImportError, SyntaxError) as error:
         raise ValueError(explain_config_file(error)) from error
     except (flags.Error, AttributeError, KeyError) as error:
         if "attribute 'get_config'" in str(error):
             raise ValueError(explain_config_file(error)) from error
-        line = explain_old_flag(words) or explain_flag_error(str(error))
-        raise ValueError(line) from error
+        raise ValueError(explain_flag_error(str(error))) from error
+    for note in notes:
+        print_note(f"note: {note}")
     if len(rest) > 1:
         raise ValueError(f"unknown arguments {rest[1:]}; flags are written --name=value")
 

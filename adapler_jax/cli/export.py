@@ -3,7 +3,7 @@
     adapler export --model=DIR
 
 Writes the programs of a classification model into its folder, for CPUs, CUDA and TPUs. Serving
-processes then load the programs in place of tracing the model: Classifier.load(DIR, exported=True).
+processes then load the programs in place of tracing the model: Classifier.load(DIR, programs=True).
 """
 
 from absl import flags

@@ -53,6 +53,7 @@ PRUNER_OPTIONS = {
 }
 # Variants of configs, as in configs/adapler.py:sst2,paper.
 VARIANTS = {"faithful": "paper"}
+CONFIG_FLAGS = ("--config", "-config")
 
 
 def new_field(name: str) -> str:
@@ -63,40 +64,90 @@ def new_field(name: str) -> str:
     return FIELDS.get(section + dot, section + dot) + field
 
 
-def explain_old_flag(arguments: Sequence[str]) -> str | None:
-    """Return a line that names the present field of the first flag with an old name.
+def upgrade_arguments(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return a command line with present names, and a note for each old one.
 
     Args:
-      arguments: of the command line, as --config.adapler.warmup_share=0.1.
-
-    Returns:
-      None where no flag has an old name.
+      words: as --config.adapler.warmup_share=0.1, or --config=configs/distil.py:sst2.
     """
-    for argument in arguments:
-        flag, prefix = argument.partition("=")[0], "--config."
-        name = flag.removeprefix(prefix)
-        if flag.startswith(prefix) and new_field(name) != name:
-            return f"config.{name} is now config.{new_field(name)}"
-    return None
+    upgraded: list[str] = []
+    notes: list[str] = []
+    for typed in words:
+        word = typed
+        flag, equals, value = word.partition("=")
+        dashes = flag[: len(flag) - len(flag.lstrip("-"))]
+        no, dot, name = flag[len(dashes) :].partition("config.")
+        new = new_field(name)
+        if dashes and dot and no in ("", "no") and new != name:
+            notes.append(f"config.{name} is now config.{new}")
+            word = f"{dashes}{no}config.{new}{equals}{value}"
+        elif flag in CONFIG_FLAGS and equals:
+            word = f"{flag}={_note_preset(value, notes)}"
+        elif upgraded and upgraded[-1] in CONFIG_FLAGS:
+            word = _note_preset(word, notes)
+        upgraded.append(word)
+    return upgraded, notes
+
+
+def _note_preset(name: str, notes: list[str]) -> str:
+    """Return the present name of a preset; add a note if it is another."""
+    new = upgrade_preset(name)
+    if new != name:
+        notes.append(f"{name} is now {new}")
+    return new
+
+
+def upgrade_preset(name: str) -> str:
+    """Return the present name of a preset or config file with its variants."""
+    path, colon, argument = name.partition(":")
+    folder, slash, file = path.rpartition("/")
+    stem, point, ending = file.partition(".")
+    variants = ",".join(VARIANTS.get(word, word) for word in argument.split(","))
+    return f"{folder}{slash}{METHODS.get(stem, stem)}{point}{ending}{colon}{variants}"
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     """Return a nested config with the present names of its fields, and of its method.
 
+    The value of an old name takes the place of the value of its present name.
+
     Args:
       config: as `config.to_dict()` of any release since 0.1; it is not changed.
     """
+    old: list[tuple[str, Any]] = []
     upgraded: dict[str, Any] = {}
-    for name, value in config.items():
-        if not isinstance(value, dict):
-            upgraded[new_field(name)] = value
-            continue
-        section = FIELDS.get(f"{name}.", f"{name}.").removesuffix(".")
-        fields = {new_field(f"{name}.{field}").partition(".")[2]: v for field, v in value.items()}
-        upgraded[section] = fields
+    for name, value in _fields(config):
+        if new_field(name) == name:
+            _put(upgraded, name, value)
+        else:
+            old.append((new_field(name), value))
+    for name, value in old:
+        _put(upgraded, name, value)
     if isinstance(upgraded.get("method"), str):
         upgraded["method"] = METHODS.get(upgraded["method"], upgraded["method"])
     return upgraded
+
+
+def old_fields(config: dict[str, Any]) -> dict[str, str]:
+    """Return the old names among a nested config's fields, with their present names."""
+    return {name: new_field(name) for name, _ in _fields(config) if new_field(name) != name}
+
+
+def _fields(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the dotted names and values of a config's fields; an empty section is a value."""
+    fields: list[tuple[str, Any]] = []
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            fields += [(f"{name}.{field}", content) for field, content in value.items()]
+        else:
+            fields.append((name, value))
+    return fields
+
+
+def _put(config: dict[str, Any], name: str, value: Any) -> None:
+    """Set a dotted field of a nested config."""
+    section, dot, field = name.rpartition(".")
+    (config.setdefault(section, {}) if dot else config)[field] = value
 
 
 def upgrade_section(section: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from adapler_jax.flops import SiteFlops
 from adapler_jax.types import (
     ATTENTION_NEEDS,
+    BEFORE_ATTENTION,
     BEFORE_FEED_FORWARD,
     MASK_BIAS,
     NEEDS,
@@ -137,6 +138,11 @@ def check_sites(pruner: Pruner, config: EncoderConfig) -> None:
         raise ValueError(
             f"pruner {pruner.name} has sites at layers {layers}, the encoder "
             f"{config.num_layers} layers"
+        )
+    if pruner.sites and pruner.point not in (BEFORE_ATTENTION, BEFORE_FEED_FORWARD):
+        raise ValueError(
+            f"pruner {pruner.name} has sites at {pruner.point!r}; expected {BEFORE_ATTENTION!r} or "
+            f"{BEFORE_FEED_FORWARD!r}"
         )
     if unknown := pruner.needs - NEEDS:
         raise ValueError(

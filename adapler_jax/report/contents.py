@@ -2,36 +2,24 @@
 
 import dataclasses
 import json
-import math
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.atomic_files import check_file
+from adapler_jax.io.fields import Fields, fits, wrong_fields
 from adapler_jax.io.provenance import subcommand_line
 from adapler_jax.report.curves import curves
 from adapler_jax.training.finished import RESTORE_CONFIG, finished_phases, read_run
-from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import DONE, is_complete, read_done
 from adapler_jax.training.run import phase_list
-from adapler_jax.training.workdir import CONFIG_FILE, TRAIN_PHASE, read_seconds
+from adapler_jax.training.workdir import CONFIG_FILE, TRAIN_PHASE, phase_directory, read_seconds
 from adapler_jax.weights.save import load_model
 
 EVALUATION_FILE = "evaluation.json"
 RATIONALES_FILE = "rationales.json"
-# A field of a record is a type, where float means any finite number, or a function.
-Kind = type | Callable[[Any], bool]
-Fields = dict[str, Kind]
-
-
-def fits(value: Any, kind: Kind) -> bool:
-    """Return whether the value of a field has this kind."""
-    if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
-    return isinstance(value, kind) if isinstance(kind, type) else kind(value)
 
 
 def is_positive(value: Any) -> bool:
@@ -63,22 +51,6 @@ CLASS_ROW: Fields = {
     "recall": float,
     "f1": float,
     "support": float,
-}
-CONFIG_FIELDS: Fields = {
-    "method": lambda value: value in METHODS,
-    "model": str,
-    "task": str,
-}
-DATA_FIELDS: Fields = {
-    "source": str,
-    "sources": dict,
-    "columns": dict,
-    "class_names": list,
-    "split_fractions": dict,
-    "split_seed": float,
-    "num_train_examples": float,
-    "max_length": float,
-    "cache_dir": str,
 }
 RESULT_FIELDS: Fields = {
     "split": str,
@@ -127,7 +99,7 @@ class RunRecord:
     @property
     def is_finished(self) -> bool:
         """Return whether all phases are finished."""
-        return all(is_complete(self.workdir / name) for name in self.phases)
+        return all(is_complete(phase_directory(self.workdir, name)) for name in self.phases)
 
     @property
     def evaluate_command(self) -> str:
@@ -152,7 +124,7 @@ def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> R
     """
     config, phases = read_config(workdir)
     models = finished_phases(workdir) if is_complete(workdir / "finetune") else {}
-    for phase in {*models.values(), *(workdir / name for name in phases)}:
+    for phase in {*models.values(), *(phase_directory(workdir, name) for name in phases)}:
         check_closing(phase)
     return RunRecord(
         workdir=workdir,
@@ -173,15 +145,11 @@ def read_config(workdir: pathlib.Path) -> tuple[Any, list[str]]:
     Raises:
       ValueError: the folder holds no run, or a damaged one.
     """
-    path, config = workdir / CONFIG_FILE, read_run(workdir)
-    fields = config.to_dict()
-    wrong = wrong_fields(fields, CONFIG_FIELDS)
-    wrong += [f"data.{name}" for name in wrong_fields(fields.get("data"), DATA_FIELDS)]
-    if wrong:
-        raise ValueError(f"{path} is damaged (no or wrong {', '.join(wrong)}); {RESTORE_CONFIG}")
+    config = read_run(workdir)
     try:
         return config, [name for name, _ in phase_list(config)]
     except (AttributeError, TypeError, ValueError) as error:
+        path = workdir / CONFIG_FILE
         raise ValueError(f"{path} is damaged ({error!s:.80}); {RESTORE_CONFIG}") from error
 
 
@@ -192,23 +160,6 @@ def check_closing(phase: pathlib.Path) -> None:
     scores = read_done(phase).get("validation")
     if wrong_fields(scores, {"score": float}, {"flops_speedup": float}):
         raise ValueError(f"{phase / DONE} is damaged (it lacks validation scores); {TRAIN_PHASE}")
-
-
-def wrong_fields(record: Any, needed: Fields, optional: Fields | None = None) -> list[str]:
-    """Return the names of the fields that are missing or have another kind.
-
-    Args:
-      record: all needed fields of what is no object are missing.
-      needed: fields and their kinds.
-      optional: fields that may be missing.
-    """
-    fields = record if isinstance(record, dict) else {}
-    kinds = needed | (optional or {})
-    missing = needed.keys() - fields.keys()
-    return sorted(
-        missing
-        | {name for name, kind in kinds.items() if name in fields and not fits(fields[name], kind)}
-    )
 
 
 def read_methods(path: pathlib.Path) -> dict:
@@ -264,8 +215,9 @@ def phase_rows(run: RunRecord) -> list[dict]:
     """Return a row for each phase: state, minutes, validation scores, commit and device."""
     seconds, rows = read_seconds(run.workdir), []
     for name in run.phases:
-        is_started, is_finished = (run.workdir / name).exists(), is_complete(run.workdir / name)
-        closing = read_done(run.workdir / name) if is_finished else {}
+        directory = phase_directory(run.workdir, name)
+        is_started, is_finished = directory.exists(), is_complete(directory)
+        closing = read_done(directory) if is_finished else {}
         scores = closing.get("validation", {})
         speedup = scores.get("flops_speedup")
         state = "finished" if is_finished else "not finished" if is_started else "not begun"

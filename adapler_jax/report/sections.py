@@ -13,7 +13,7 @@ from adapler_jax.report import contents, plots
 from adapler_jax.report.contents import RunRecord
 from adapler_jax.report.curves import NAMES, curves
 from adapler_jax.training.metrics_log import read_metrics_log
-from adapler_jax.training.workdir import flatten, read_commands
+from adapler_jax.training.workdir import flatten, phase_directory, read_commands
 
 TRAIN_AGAIN = "give the training command again, with the same config and workdir, to continue"
 TIMED = "Each model was timed in turns with the dense one; ms are milliseconds a {}."
@@ -215,7 +215,7 @@ def training_curves(run: RunRecord) -> Section:
     """Return losses, scores and speedups over the steps of every phase with a metrics log."""
     panels = []
     for phase in run.phases:
-        entries = read_metrics_log(run.workdir / phase)
+        entries = read_metrics_log(phase_directory(run.workdir, phase))
         for title, label, in_train, in_validation, factor in CURVES:
             train = contents.curve(entries, "train", in_train)
             validation = contents.curve(entries, "validation", in_validation)

@@ -8,6 +8,7 @@ import ml_collections
 
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_files import checksum_path, write_checksums
+from adapler_jax.io.fields import Fields, wrong_fields
 from adapler_jax.io.provenance import subcommand_line
 from adapler_jax.metrics.classification import THRESHOLD, check_threshold
 from adapler_jax.training.methods import METHODS
@@ -16,14 +17,30 @@ from adapler_jax.training.run import phase_list
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.workdir import (
     CONFIG_FILE,
-    adopt_phase_names,
     only_process,
+    phase_directory,
     read_fields,
 )
 from adapler_jax.weights.save import save_model
 
 DENSE = "dense"  # name of the fine-tuned model, which is in the directory of phase `finetune`
 RESTORE_CONFIG = "restore it or train in another --workdir, which trains all phases again"
+CONFIG_FIELDS: Fields = {
+    "method": lambda value: value in METHODS,
+    "model": str,
+    "task": str,
+}
+DATA_FIELDS: Fields = {
+    "source": str,
+    "sources": dict,
+    "columns": dict,
+    "class_names": list,
+    "split_fractions": dict,
+    "split_seed": float,
+    "num_train_examples": float,
+    "max_length": float,
+    "cache_dir": str,
+}
 ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
 KEPT_FIELDS = ("pruner_name", "pruner_options", "head", "class_names", "max_length", "task")
 
@@ -36,12 +53,15 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     """
     path = workdir / CONFIG_FILE
     if not path.exists():
+        command = subcommand_line("train", "--config=PRESET", f"--workdir={workdir}")
         raise ValueError(
-            f"{workdir} holds no run: there is no {CONFIG_FILE}; "
-            f"train one with `{subcommand_line('train', f'--workdir={workdir}')}`"
+            f"{workdir} holds no run: there is no {CONFIG_FILE}; train one with `{command}`"
         )
     fields = read_fields(workdir, RESTORE_CONFIG)
-    adopt_phase_names(workdir)
+    wrong = wrong_fields(fields, CONFIG_FIELDS)
+    wrong += [f"data.{name}" for name in wrong_fields(fields.get("data"), DATA_FIELDS)]
+    if wrong:
+        raise ValueError(f"{path} is damaged (no or wrong {', '.join(wrong)}); {RESTORE_CONFIG}")
     return ml_collections.ConfigDict(fields)
 
 
@@ -62,7 +82,7 @@ def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """
     phases = {}
     for name in (*METHODS, *adapted_phases(workdir)):
-        directory = workdir / name
+        directory = phase_directory(workdir, name)
         # A speedup out of reach leaves no model.
         if is_complete(directory) and (directory / "model").exists():
             phases[DENSE if name == "finetune" else name] = directory
@@ -77,7 +97,12 @@ def unfinished_phases(workdir: pathlib.Path) -> list[str]:
     """Return the names of the phases that were started and are not finished."""
     phases = [phase.name for phase in phase_list(read_run(workdir))]
     names = dict.fromkeys([*phases, *adapted_phases(workdir)])
-    return [name for name in names if (workdir / name).exists() and not is_complete(workdir / name)]
+    directories = {name: phase_directory(workdir, name) for name in names}
+    return [
+        name
+        for name, directory in directories.items()
+        if directory.exists() and not is_complete(directory)
+    ]
 
 
 def unreached_speedups(workdir: pathlib.Path) -> list[str]:

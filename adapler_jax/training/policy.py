@@ -80,7 +80,7 @@ def importance_scores(
     H_l are the states at the selector, H_r the states two thirds up. Each example has its loss.
 
     Returns:
-      Scores, float32 [B, S, L], 0 on padding; and the head's logits.
+      Scores, float32 [B, J, L], 0 on padding; and the head's logits.
 
     Source: the paper's residual strategy. The released program uses the batch's mean loss, which
     divides the scores by the batch size.
@@ -115,20 +115,20 @@ def importance_scores(
     return jnp.where(batch.valid_BL[:, None], jnp.stack(scores, axis=1), 0.0), logits
 
 
-def rank_targets(importance_BSL, valid_BL):
-    """Return 1 - rank / n of each token at each site, float32 [B, S, L].
+def rank_targets(importance_BJL, valid_BL):
+    """Return 1 - rank / n of each token at each site, float32 [B, J, L].
 
     Rank 0 is the highest score. Padding is 0.
     """
     length_B11 = jnp.maximum(1.0, jnp.sum(valid_BL, axis=-1, dtype=jnp.float32))[:, None, None]
-    rank_BSL = jax.vmap(rank_descending, in_axes=(1, None), out_axes=1)(
-        importance_BSL, valid_BL
+    rank_BJL = jax.vmap(rank_descending, in_axes=(1, None), out_axes=1)(
+        importance_BJL, valid_BL
     ).astype(jnp.float32)
-    return jnp.where(valid_BL[:, None], 1.0 - rank_BSL / length_B11, 0.0)
+    return jnp.where(valid_BL[:, None], 1.0 - rank_BJL / length_B11, 0.0)
 
 
 def init_objective(
-    params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, target_BSL, *, dtype
+    params: Params, config: EncoderConfig, pruner: Pruner, batch: Batch, target_BJL, *, dtype
 ):
     """Return the mean distance of the selectors' probabilities to their targets, and metrics.
 
@@ -158,7 +158,7 @@ def init_objective(
         score_BL = probabilities(
             SiteInput(token_logit_BL, batch.valid_BL, batch.valid_BL.astype(jnp.float32))
         )
-        distance_BL = jnp.abs(score_BL - target_BSL[:, place])
+        distance_BL = jnp.abs(score_BL - target_BJL[:, place])
         total += jnp.sum(distance_BL, where=valid_BL) / jnp.maximum(
             1.0, jnp.sum(valid_BL, dtype=jnp.float32)
         )
@@ -177,8 +177,8 @@ def draw_actions(key, pruner: Pruner, batch: Batch, num_layers: int, *, is_guide
     """
     B, L = batch.valid_BL.shape
     guide_NBL, imitate_B = None, None
-    if batch.importance_BSL is not None:
-        guide_SBL = jnp.moveaxis(batch.importance_BSL, 1, 0)
+    if batch.importance_BJL is not None:
+        guide_SBL = jnp.moveaxis(batch.importance_BJL, 1, 0)
         guide_NBL = params_of_layers(pruner, guide_SBL, num_layers)
         imitate_B = jnp.broadcast_to(is_guided, (B,))
     return SamplingNoise(jax.random.uniform(key, (num_layers, B, L)), guide_NBL, imitate_B)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from adapler_jax.data.sources.delimited import ignore
 from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.io.caches import use_compilation_cache
+from adapler_jax.presets import old_names
 from adapler_jax.training.balance import BALANCED
 from adapler_jax.training.growth import grow
 from adapler_jax.training.methods import METHODS
@@ -127,6 +128,15 @@ def phase_list(config: ConfigDict) -> list[Phase]:
     return [FINETUNE, *METHODS[config.method].phases(config)]
 
 
+def with_present_names(config: ConfigDict, log: Callable[[str], None]) -> ConfigDict:
+    """Return a config whose fields have the names of this release; note each that had another."""
+    fields = config.to_dict()
+    for old, new in old_names.old_fields(fields).items():
+        log(f"config.{old} is now config.{new}")
+    upgraded = old_names.upgrade_config(fields)
+    return config if upgraded == fields else ConfigDict(upgraded).lock()
+
+
 def run_all(
     config: ConfigDict,
     workdir: str | pathlib.Path,
@@ -150,6 +160,7 @@ def run_all(
       FloatingPointError: a loss is not finite.
     """
     workdir = pathlib.Path(workdir).expanduser()
+    config = with_present_names(config, log)
     check_config(config)
     # Data and weights take time, so the workdir is checked before they are loaded.
     check_workdir_config(workdir, config.to_dict())

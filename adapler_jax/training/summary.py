@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from adapler_jax.io.provenance import subcommand_line
 from adapler_jax.training.loop import format_metrics
+from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import is_complete, read_done, validation_split
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.workdir import read_seconds
@@ -24,12 +25,6 @@ def describe(done: dict) -> str:
     words = format_metrics(scores)
     if "target_speedup" in done:
         words = f"thresholds scaled to {done['target_speedup']:g}x: {words}{_distance(done)}"
-    if "retention" in done and scores.get("flops_speedup", 1.0) < NEARLY_DENSE:
-        words += (
-            ", nothing is dropped: raise config.powerbert.rank_l1_coef or "
-            "config.powerbert.rank_learning_rate, or give more steps by "
-            "config.powerbert.num_epochs, in a new --workdir"
-        )
     if "kept_tokens" in scores:
         words += f", tokens in each layer {' '.join(f'{n:.1f}' for n in scores['kept_tokens'])}"
     return words
@@ -86,24 +81,26 @@ def summary(workdir: pathlib.Path, names: Sequence[str], context: RunContext) ->
     for name, *numbers, model in rows:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1])]
         lines.append("  ".join([name.ljust(widths[0]), *cells, model]).rstrip())
-    if _drops_nothing(workdir, names):
-        lines.append(
-            "nothing is dropped yet: ask for a speedup by config.adapt.target_speedups, or train "
-            "longer "
-            "by config.adapler.num_epochs"
-        )
+    lines += _hints(workdir, names)
     share = context.task.majority.get(validation_split(context))
     if share is not None and context.task.metric == "accuracy":
         lines.append(f"the most frequent class alone would score {100 * share:.1f}")
     return [*lines, f"next: {subcommand_line('evaluate', f'--workdir={workdir}')}"]
 
 
-def _drops_nothing(workdir: pathlib.Path, names: Sequence[str]) -> bool:
-    """Say whether AdapLeR's model, and every adaptation of it, drops hardly a token."""
-    adapted = [name for name in names if name == "adapler" or name.startswith("adapt-")]
-    done = [read_done(workdir / name) for name in adapted if is_complete(workdir / name)]
-    speedups = [record["validation"]["flops_speedup"] for record in done]
-    return bool(speedups) and max(speedups) < NEARLY_DENSE
+def _hints(workdir: pathlib.Path, names: Sequence[str]) -> list[str]:
+    """Return a line on the fields to change if the method's models drop hardly a token."""
+    methods = [name for name in names if name in METHODS and METHODS[name].drops_tokens]
+    if not methods:
+        return []
+    (method,) = methods
+    later = [name for name in names[names.index(method) :] if is_complete(workdir / name)]
+    speedups = [read_done(workdir / name)["validation"]["flops_speedup"] for name in later]
+    if not speedups or max(speedups) >= NEARLY_DENSE:
+        return []
+    fields = " or ".join(f"config.{field}" for field in METHODS[method].tradeoff_fields)
+    longer = f"train longer by config.{method}.num_epochs"
+    return [f"nothing is dropped yet: change {fields}, or {longer}"]
 
 
 def _row(workdir: pathlib.Path, name: str, seconds: dict[str, float]) -> tuple[str, ...]:

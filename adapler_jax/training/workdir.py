@@ -87,7 +87,7 @@ def read_seconds(workdir: pathlib.Path) -> dict[str, float]:
             f"{path} is damaged (no number for {', '.join(wrong)}); remove it; only the seconds "
             "are lost"
         )
-    return seconds
+    return {old_names.METHODS.get(name, name): value for name, value in seconds.items()}
 
 
 @contextlib.contextmanager
@@ -130,11 +130,15 @@ def phase_directory(workdir: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def adopt_phase_names(workdir: pathlib.Path) -> None:
-    """Give directories of phases that release 0.1 named otherwise their present names."""
+    """Give directories of phases that release 0.1 named otherwise their present names.
+
+    A link has the old name, since other runs may have started from a model of the phase.
+    """
     for name in old_names.METHODS.values():
         directory = phase_directory(workdir, name)
         if directory.name != name:
             directory.rename(workdir / name)
+            directory.symlink_to(name)
 
 
 def is_of_release_0_1(workdir: pathlib.Path) -> bool:

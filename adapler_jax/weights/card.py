@@ -8,11 +8,10 @@ from adapler_jax.io.messages import listed, one_line
 
 CARD_FILE = "README.md"
 CLASSES = {
-    "classification": ("Classifier", "classifier", 'predict(["a text"])'),
-    "span": ("QuestionAnswerer", "question_answerer", 'answer("a question?", "a text")'),
+    "classification": ("Classifier", 'predict(["a text"])'),
+    "span": ("QuestionAnswerer", 'answer("a question?", "a text")'),
     "choice": (
         "MultipleChoice",
-        "multiple_choice",
         'choose("a question?", "a text", ["one", "another"])',
     ),
 }
@@ -58,20 +57,20 @@ def is_dense(section: dict[str, Any]) -> bool:
 
 def own_use(section: dict[str, Any]) -> str:
     """Return how this library loads the model."""
-    name, module, call = CLASSES.get(section["head"], ("load_model", "", ""))
+    name, call = CLASSES.get(section["head"], ("", ""))
     if (
         section["extra"].get("qa", {}).get("score_options_independently")
         and section["head"] == "classification"
     ):
-        name, module, call = CLASSES["choice"]
-    if not module:
+        name, call = CLASSES["choice"]
+    if not name:
         return (
             "Load it with `adapler_jax.weights.save.load_model`, or score it with `adapler "
             "evaluate`."
         )
     return (
         "## Use it\n\n```python\n"
-        f"from adapler_jax.inference.{module} import {name}\n\n"
+        f"from adapler_jax import {name}\n\n"
         f'model = {name}.load("path/to/this/folder")\nmodel.{call}\n```'
     )
 

@@ -81,8 +81,8 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
             )
     if not isinstance(section, dict):
         raise ValueError(
-            f"{source} has no {SECTION!r} section: not a saved model; start from it with "
-            "load_pretrained"
+            f"{source} has no {SECTION!r} section: not a saved model of this library; train one "
+            f"from it with `adapler train --config=adapler:custom --config.model={source.parent}`"
         )
     if type(section.get("format")) is not int or section["format"] != FORMAT:
         raise ValueError(

@@ -52,7 +52,6 @@ def run_norm(directory, context, config):
 
 METHOD = Method(
     title="norms of states",
-    make_pruner=lambda encoder, config: make_pruner("norm", encoder),
     sections={"norm": SECTION},
     phases=lambda config: [Phase("norm", run_norm)],
     tradeoff_fields=("norm.length_coef",),

@@ -88,7 +88,7 @@ def batch_of(ids, mask=None, labels=None, guide=None) -> Batch:
         valid_BL=valid_BL,
         label_B=np.zeros(len(ids), np.int32) if labels is None else np.array(labels, np.int32),
         example_id_B=np.arange(len(ids), dtype=np.int32),
-        importance_BSL=None if guide is None else np.array(guide, np.float32),
+        importance_BJL=None if guide is None else np.array(guide, np.float32),
     )
 
 
@@ -206,7 +206,7 @@ def test_reinforcement_step_matches(golden, params, case):
     num_rows, num_slots = rows.token_BL.shape
     imitate_B = np.arange(num_rows) < (len(batch.token_BL) if case == "rl_step_imitation" else 0)
     guide_NBL = np.zeros((CONFIG.num_layers, num_rows, num_slots), np.float32)
-    guide_NBL[1], guide_NBL[3] = rows.importance_BSL[:, 0], rows.importance_BSL[:, 1]
+    guide_NBL[1], guide_NBL[3] = rows.importance_BJL[:, 0], rows.importance_BJL[:, 1]
     first_BL = np.array(expected["actions_call0"], np.float32)
 
     # The first selection, by the program's random numbers.
@@ -279,12 +279,12 @@ def test_importance_scores_match(golden):
     config = dataclasses.replace(CONFIG, num_layers=12)
     params = formula(deep_names(golden["cls"]["param_names_sorted"], 12), config)
     batch = batch_of(expected["ids"], expected["mask"], expected["labels"])
-    scores_BSL, logits_BC = importance_scores(
+    scores_BJL, logits_BC = importance_scores(
         params, config, batch, layers=(1, 6), dtype=jnp.float32
     )
     loss = np.mean(CLASSIFICATION.loss_fn(logits_BC, batch, 0.0))
     np.testing.assert_allclose(loss, expected["loss"], rtol=0, atol=TOLERANCE)
-    found = np.where(batch.valid_BL[:, None], scores_BSL / len(batch.label_B), expected["score"])
+    found = np.where(batch.valid_BL[:, None], scores_BJL / len(batch.label_B), expected["score"])
     np.testing.assert_allclose(found, expected["score"], rtol=1e-4, atol=TOLERANCE)
 
 

@@ -11,7 +11,7 @@ from adapler_jax.heads import HEADS as FACTORIES
 from adapler_jax.heads import make_head
 from adapler_jax.heads.base import gather_states, slot_mask
 from tests.heads.rows import HEADS, make_batch, make_params, make_states
-from tests.tiny import CONFIG, NUM_CLASSES, assert_all_finite, assert_trees_equal
+from tests.tiny import CONFIG, NUM_CLASSES, assert_all_finite
 
 EACH = pytest.mark.parametrize("name", HEADS)
 
@@ -159,4 +159,5 @@ def test_slots_by_hand():
     slot_BX2 = jnp.array([[[0, 2], [-1, -1]], [[-1, 1], [1, 1]]])
     assert slot_mask(slot_BX2, 3).tolist() == [[True, False, True], [False, True, False]]
     state_BLD = jnp.arange(6.0).reshape(2, 3, 1)
-    assert_trees_equal(gather_states(state_BLD, slot_BX2[:, 0]), [[[0.0], [2.0]], [[3.0], [4.0]]])
+    found = gather_states(state_BLD, slot_BX2[:, 0])
+    np.testing.assert_array_equal(found, [[[0.0], [2.0]], [[3.0], [4.0]]])

@@ -48,6 +48,13 @@ def run_python(*arguments, **environment):
     )
 
 
+@pytest.mark.parametrize("fields", ['{"method": 5}', "{}", '{"method": "adapler", "data": "x"}'])
+def test_a_damaged_config_ends_in_one_line(tmp_path, fields):
+    (tmp_path / "run.json").write_text(fields)
+    with pytest.raises(ValueError, match=r"run.json is damaged \(no or wrong .*restore it"):
+        evaluate_workdir(tmp_path, log=silent)
+
+
 def test_plain_encoders_are_padded_to_every_length_and_pruners_to_one():
     config = EncoderConfig(
         num_layers=2, num_heads=1, hidden_dim=4, ffn_dim=4, vocab_size=5, num_positions=8

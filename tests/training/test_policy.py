@@ -41,10 +41,10 @@ LAYERS = (1, 2)
 
 
 def with_guide(batch):
-    importance_BSL = np.random.default_rng(5).uniform(
+    importance_BJL = np.random.default_rng(5).uniform(
         size=(len(batch.label_B), 2, batch.valid_BL.shape[1])
     )
-    return batch.replace(importance_BSL=importance_BSL.astype(np.float32))
+    return batch.replace(importance_BJL=importance_BJL.astype(np.float32))
 
 
 def test_rewards_and_advantages_by_hand():
@@ -256,15 +256,15 @@ def test_a_policy_step_takes_no_gradient_through_the_encoder():
 def test_importance_scores_say_what_a_skip_would_do():
     """First order: replacing H_r[t] by H_l[t] changes the loss by the product with the gradient."""
     params, batch = make_params(PRUNER), make_batch()
-    scores_BSL, logits_BC = importance_scores(
+    scores_BJL, logits_BC = importance_scores(
         params, CONFIG, batch, layers=LAYERS, dtype=jnp.float32
     )
-    assert scores_BSL.shape == (4, 2, 12) and not np.any(
-        scores_BSL[~np.repeat(batch.valid_BL[:, None], 2, axis=1)]
+    assert scores_BJL.shape == (4, 2, 12) and not np.any(
+        scores_BJL[~np.repeat(batch.valid_BL[:, None], 2, axis=1)]
     )
     expected, _ = full_width.forward(params | {"pruner": {}}, CONFIG, keep_all(), batch, slope=None)
     np.testing.assert_allclose(logits_BC, expected, atol=1e-5)
-    assert np.all(scores_BSL[0] > 0)
+    assert np.all(scores_BJL[0] > 0)
 
 
 @pytest.mark.parametrize(("num_layers", "layers"), [(3, (1,)), (2, (1,)), (6, (1, 5))])
@@ -283,8 +283,8 @@ def test_deep_enough_encoders_are_read_two_thirds_up():
 
 
 def test_rank_targets_by_hand():
-    importance_BSL = jnp.array([[[0.3, 0.9, 0.5, 7.0], [0.1, 0.2, 0.3, 7.0]]])
-    found = rank_targets(importance_BSL, jnp.array([[True, True, True, False]]))
+    importance_BJL = jnp.array([[[0.3, 0.9, 0.5, 7.0], [0.1, 0.2, 0.3, 7.0]]])
+    found = rank_targets(importance_BJL, jnp.array([[True, True, True, False]]))
     np.testing.assert_allclose(found[0], [[1 / 3, 1, 2 / 3, 0], [1 / 3, 2 / 3, 1, 0]], rtol=1e-6)
 
 

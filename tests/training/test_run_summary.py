@@ -80,19 +80,6 @@ def test_speedups_can_be_asked_for_one_after_the_other(asked, make_config, workd
         )
 
 
-def test_a_search_that_drops_nothing_by_its_measured_speedup_says_so():
-    """Texts are shorter than max_length: a retention below it may drop nothing."""
-    done = {
-        "validation": {"score": 0.8, "flops_speedup": 1.02},
-        "max_length": 16,
-        "retention": [16, 9, 9, 9],
-    }
-    assert "nothing is dropped: raise config.powerbert.rank_l1_coef or" in describe(done)
-    assert "nothing is dropped" not in describe(
-        done | {"validation": {"score": 0.8, "flops_speedup": 1.3}}
-    )
-
-
 def test_a_speedup_that_is_out_of_reach_is_said():
     scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
     done = {"validation": scores, "at_limit": True}
@@ -141,15 +128,23 @@ def closing_lines(workdir, names):
     return summary(workdir, names, types.SimpleNamespace(task=task, splits=["validation"]))
 
 
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("adapler", "config.adapt.target_speedups"),
+        ("powerbert", "config.powerbert.rank_l1_coef"),
+        ("trbert", "config.trbert.policy_length_coef or config.trbert.joint_length_coef"),
+        ("ltp", "config.ltp.length_coef"),
+    ],
+)
 @pytest.mark.parametrize(("speedup", "is_told"), [(1.04, True), (1.06, False)])
-def test_a_run_that_drops_nothing_ends_with_what_to_do(tmp_path, speedup, is_told):
-    for name in ("finetune", "adapler"):
-        done = {
-            "validation": {"score": 0.8, "flops_speedup": 1.0 if name == "finetune" else speedup}
-        }
+def test_a_run_that_drops_nothing_ends_with_what_to_do(tmp_path, method, fields, speedup, is_told):
+    """Texts are shorter than max_length: a retention below it may drop nothing."""
+    for name, found in (("finetune", 1.0), (method, speedup)):
+        done = {"validation": {"score": 0.8, "flops_speedup": found}}
         (tmp_path / name).mkdir()
         replace_text(tmp_path / name / "done.json", json.dumps(done), checksum=True)
-    lines = closing_lines(tmp_path, ["finetune", "adapler", "adapt-2x"])
-    found = [line for line in lines if line.startswith("nothing is dropped yet: ask for a speedup")]
-    assert len(found) == is_told
+    lines = closing_lines(tmp_path, ["finetune", method, "adapt-2x"])
+    hint = f"nothing is dropped yet: change {fields}, or train longer by config.{method}.num_epochs"
+    assert lines.count(hint) == is_told
     assert not any("nothing is dropped" in line for line in closing_lines(tmp_path, ["finetune"]))

@@ -230,9 +230,9 @@ def test_an_architecture_that_no_class_computes_is_not_claimed(tmp_path, params)
 @pytest.mark.parametrize(
     ("head", "use"),
     [
-        (CLASSIFICATION, "from adapler_jax.inference.classifier import Classifier"),
-        (SPAN, "from adapler_jax.inference.question_answerer import QuestionAnswerer"),
-        (choice(4), "from adapler_jax.inference.multiple_choice import MultipleChoice"),
+        (CLASSIFICATION, "from adapler_jax import Classifier"),
+        (SPAN, "from adapler_jax import QuestionAnswerer"),
+        (choice(4), "from adapler_jax import MultipleChoice"),
         (hotpot(3), "adapler_jax.weights.save.load_model"),
     ],
     ids=lambda value: getattr(value, "name", ""),

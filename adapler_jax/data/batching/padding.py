@@ -24,7 +24,7 @@ class PerExampleArrays:
       saliency: float rows by example id, as long as the example (Ragged), or zero padded [I, M].
       teacher_logits: float32 [I, C], or [I, M, 2] of a span head, or a dict of arrays by name. A
         name ends in one letter for each axis: the second axis of `span_BL2` is token slots.
-      guide: float32 [I, S, M], zero padded: a heuristic's importance of each token at each site.
+      guide: float32 [I, J, M], zero padded: a heuristic's importance of each token at each site.
     """
 
     saliency: Ragged | np.ndarray | None = None
@@ -130,7 +130,7 @@ def add_example_arrays(
     if example_arrays.teacher_logits is not None:
         added["teacher_logits"] = _teacher_logits(example_arrays.teacher_logits, ids, shape)
     if example_arrays.guide is not None:
-        added["importance_BSL"] = _take_examples(example_arrays.guide, ids, "BSL", shape)
+        added["importance_BJL"] = _take_examples(example_arrays.guide, ids, "BSL", shape)
     return dataclasses.replace(batch, **added)
 
 

@@ -329,7 +329,6 @@ ADAPLER = Section(
 
 METHOD = Method(
     title="AdapLeR",
-    make_pruner=lambda encoder, config: make_adapler(encoder, config.adapler),
     sections={
         "saliency": Section(sections.saliency_section()),
         "adapler": ADAPLER,

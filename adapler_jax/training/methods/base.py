@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from adapler_jax.pruning.base import Pruner
 from adapler_jax.training.phases import Phase
 from adapler_jax.training.setup import RunContext
-from adapler_jax.types import EncoderConfig
 
 # Ranges that hold for a field in every section that has it: lowest and highest value.
 COMMON_RANGES: dict[str, tuple[float, float]] = {
@@ -54,7 +52,6 @@ class Method(NamedTuple):
 
     Attributes:
       title: the method's name in reports.
-      make_pruner: (sizes of the encoder, config of the run) -> the pruner of the method's model.
       sections: the config's sections by name. One of them has the method's name; a section of
         training has `finetune`'s fields for rates and batches, as `phases.train` reads them.
       phases: config -> the phases after `finetune`, in their order.
@@ -66,7 +63,6 @@ class Method(NamedTuple):
     """
 
     title: str
-    make_pruner: Callable[[EncoderConfig, ConfigDict], Pruner]
     sections: Mapping[str, Section]
     phases: Callable[[ConfigDict], list[Phase]]
     tradeoff_fields: tuple[str, ...] = ()

@@ -103,7 +103,6 @@ def check_context(config: ConfigDict, context: RunContext) -> None:
 
 METHOD = Method(
     title="fewer layers, distilled",
-    make_pruner=lambda encoder, config: keep_all(),
     sections={"distill": Section(distill_section())},
     phases=phases,
     tradeoff_fields=("distill.layers",),

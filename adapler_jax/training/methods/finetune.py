@@ -78,7 +78,6 @@ FINETUNE = Phase("finetune", run_finetune)
 
 METHOD = Method(
     title="plain BERT",
-    make_pruner=lambda encoder, config: keep_all(),
     # Epochs of 0: the model is fine-tuned already.
     sections={"finetune": Section(finetune_section(), ranges={"num_epochs": (0, float("inf"))})},
     phases=lambda config: [],

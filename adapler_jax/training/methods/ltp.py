@@ -122,7 +122,6 @@ def phases(config: ConfigDict) -> list[Phase]:
 
 METHOD = Method(
     title="LTP",
-    make_pruner=make_ltp,
     sections={"ltp": SECTION},
     phases=phases,
     tradeoff_fields=("ltp.length_coef",),

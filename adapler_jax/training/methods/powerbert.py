@@ -171,7 +171,6 @@ def check_context(config: ConfigDict, context: RunContext) -> None:
 
 METHOD = Method(
     title="PoWER-BERT",
-    make_pruner=make_powerbert,
     sections={"powerbert": Section(powerbert_section(), ranges={"rank_l1_coef": (0.0, 1e3)})},
     phases=phases,
     tradeoff_fields=("powerbert.rank_l1_coef",),

@@ -88,8 +88,8 @@ def run_scores(directory: pathlib.Path, context: RunContext, config: ConfigDict)
     for batch in track(context.eval_batches("train", config.trbert.batch_size), directory.name):
         real_B = batch.example_id_B != PADDING_EXAMPLE_ID
         ids = batch.example_id_B[real_B]
-        score_BSL, found = measure(params, batch)
-        importance[ids, :, : score_BSL.shape[-1]] = np.asarray(score_BSL)[real_B]
+        score_BJL, found = measure(params, batch)
+        importance[ids, :, : score_BJL.shape[-1]] = np.asarray(score_BJL)[real_B]
         put_logits(logits, ids, found, real_B)
     save_arrays(directory / SCORES_FILE, guide=importance, teacher_logits=logits)
     mark_complete(directory, {"num_examples": num_examples})
@@ -152,8 +152,8 @@ def run_init(directory: pathlib.Path, context: RunContext, config: ConfigDict) -
     pruner = make_trbert(context.encoder, config.trbert)
 
     def objective(params, batch, step, key, *, encoder, num_steps):
-        target_BSL = rank_targets(batch.importance_BSL, batch.valid_BL)
-        return init_objective(params, encoder, pruner, batch, target_BSL, dtype=context.dtype)
+        target_BJL = rank_targets(batch.importance_BJL, batch.valid_BL)
+        return init_objective(params, encoder, pruner, batch, target_BJL, dtype=context.dtype)
 
     train_selectors(
         directory,
@@ -241,7 +241,6 @@ TRBERT = Section(
 
 METHOD = Method(
     title="TR-BERT",
-    make_pruner=lambda encoder, config: make_trbert(encoder, config.trbert),
     sections={"trbert": TRBERT},
     phases=phases,
     tradeoff_fields=("trbert.policy_length_coef", "trbert.joint_length_coef"),
