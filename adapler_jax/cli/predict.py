@@ -131,6 +131,15 @@ _LONG = flags.DEFINE_enum(
     "probabilities, or the most confident window",
     flag_values=FLAGS,
 )
+_BUDGET = flags.DEFINE_float(
+    "budget",
+    None,
+    "share of the tokens to keep, for a model that `adapler calibrate` calibrated",
+    flag_values=FLAGS,
+)
+_SPEEDUP = flags.DEFINE_float(
+    "speedup", None, "FLOPs speedup, in place of --budget", flag_values=FLAGS
+)
 
 
 def main() -> None:
@@ -156,6 +165,8 @@ def main() -> None:
             threshold=_THRESHOLD.value,
             always_answers=_ALWAYS.value,
             long_texts=_LONG.value,
+            budget=_BUDGET.value,
+            speedup=_SPEEDUP.value,
         ),
     )
     predict_file(request, log=print_note)

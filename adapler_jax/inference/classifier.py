@@ -280,10 +280,12 @@ class Classifier(Portable):
             for result in self._results_in_order(encoded, num_rows, budget)
         ]
 
-    def predict_probs_encoded(self, tokens: Sequence[Tokens], *, num_rows: int) -> np.ndarray:
+    def predict_probs_encoded(
+        self, tokens: Sequence[Tokens], *, num_rows: int, budget: Budget = None
+    ) -> np.ndarray:
         """Return the probabilities for the texts of `encode_tokens`, in batches of num_rows."""
         probs = np.zeros((len(tokens), len(self.class_names)), np.float32)
-        for row_B, _, prob_BC, _ in self._run_batches(tokens, num_rows):
+        for row_B, _, prob_BC, _ in self._run_batches(tokens, num_rows, budget):
             probs[row_B] = prob_BC
         return probs
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from adapler_jax.inference.calibration import Budget, resolve_budget
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.inference.long_texts import TRUNCATE
@@ -62,6 +63,8 @@ class ModelSettings(NamedTuple):
     threshold: float | None = None  # see `Classifier.load`
     always_answers: bool = False  # see `QuestionAnswerer.load`
     long_texts: str = TRUNCATE  # see `Classifier.predict`
+    budget: float | None = None  # see `Classifier.predict`
+    speedup: float | None = None  # in place of a budget
 
 
 class Shown(NamedTuple):
@@ -75,9 +78,17 @@ class Shown(NamedTuple):
 class ClassPredictor:
     """Classify texts; tokens are made ahead of the model."""
 
-    def __init__(self, classifier: Classifier, *, batch_size: int = 32, shown: Shown):
-        """Take a loaded classifier, its batch size, and the parts to show."""
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        batch_size: int = 32,
+        budget: Budget = None,
+        shown: Shown,
+    ):
+        """Take a loaded classifier, its batch size and budget, and the parts to show."""
         self._classifier, self._batch_size, self._shown = classifier, batch_size, shown
+        self._budget = budget
         self._with_words = shown.with_kept or shown.highlights
         self._num_rows = 1
 
@@ -99,10 +110,14 @@ class ClassPredictor:
         self._num_rows = max(self._num_rows, num_rows)
         classifier = self._classifier
         if self._with_words:
-            predictions = classifier.predict_encoded(encoded, num_rows=self._num_rows)
+            predictions = classifier.predict_encoded(
+                encoded, num_rows=self._num_rows, budget=self._budget
+            )
             columns = columns_of_predictions(classifier.class_names, predictions)
             return Predicted(columns, _highlighted(highlight_predictions, predictions, self._shown))
-        probs_NC = classifier.predict_probs_encoded(encoded, num_rows=self._num_rows)
+        probs_NC = classifier.predict_probs_encoded(
+            encoded, num_rows=self._num_rows, budget=self._budget
+        )
         is_cut = [tokens.is_cut for tokens in encoded]
         names, threshold = classifier.class_names, classifier.threshold
         return Predicted(columns_of_probs(names, probs_NC, is_cut, threshold=threshold))
@@ -205,12 +220,18 @@ def _load_classes(model, settings: ModelSettings, shown: Shown) -> Predictor:
     classifier = Classifier.load(
         model, threshold=settings.threshold, dtype=settings.dtype, driver=settings.driver
     )
+    budget = resolve_budget(classifier.calibration, settings.budget, settings.speedup)
     if settings.long_texts == TRUNCATE:
-        return ClassPredictor(classifier, batch_size=settings.batch_size, shown=shown)
+        return ClassPredictor(
+            classifier, batch_size=settings.batch_size, budget=budget, shown=shown
+        )
 
     def predict(rows: Sequence[Any]) -> list:
         return classifier.predict(
-            rows, batch_size=settings.batch_size, long_texts=settings.long_texts
+            rows,
+            batch_size=settings.batch_size,
+            long_texts=settings.long_texts,
+            budget=budget,
         )
 
     def columns_of(predictions: list) -> Columns:

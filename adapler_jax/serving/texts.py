@@ -1,5 +1,6 @@
 """Read all texts of a file, in every form that prediction reads."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from adapler_jax.serving.prediction_inputs import CLASSES, input_kind, open_input, usual_of
@@ -27,4 +28,5 @@ def read_texts(
         windows = read_windows(
             file, kind, where, columns=columns, usual=usual_of(model, CLASSES), log=log
         )
-        return [text for window in windows for text in window.texts]
+        found: list = list(itertools.chain.from_iterable(window.texts for window in windows))
+        return found

@@ -34,7 +34,9 @@ def test_help_lists_every_subcommand(capsys, arguments):
     main.main(arguments)
     printed = capsys.readouterr().out
     assert all(re.search(rf"^  {name} ", printed, re.MULTILINE) for name in main.SUBCOMMANDS)
-    assert set(main.SUBCOMMANDS) == {"train", "evaluate", "predict", "report", "latency", "export"}
+    assert set(main.SUBCOMMANDS) == {
+        *("train", "evaluate", "predict", "calibrate", "report", "latency", "export")
+    }
 
 
 def test_the_version_is_printed(capsys):

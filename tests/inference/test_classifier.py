@@ -9,8 +9,8 @@ import pytest
 
 from adapler_jax import heads
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.loading import threshold_of
 from adapler_jax.inference.explanation import Explanation
+from adapler_jax.inference.loading import threshold_of
 from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.question_answerer import QAPrediction

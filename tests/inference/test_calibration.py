@@ -1,0 +1,166 @@
+"""A calibrated classifier takes any budget, and says which there are."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from adapler_jax.evaluation.calibrate import calibrate_model, split_texts
+from adapler_jax.inference.calibration import CALIBRATION_FILE, read_calibration
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.serving.texts import read_texts
+from tests import tiny
+from tests.serving.requests import predict_file
+
+WORDS = ("a", "film", "films", ".", "good", "bad")
+BUDGETS = (0.4, 0.6, 0.8, 1.0)
+
+
+def make_texts(num_texts, seed=0):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(3, 14))) for _ in range(num_texts)]
+
+
+@pytest.fixture(scope="module", name="calibrated")
+def _calibrated(tiny_classifier, tmp_path_factory):
+    """The directory of a calibrated model, and the notes of its calibration."""
+    directory = tmp_path_factory.mktemp("calibrated") / "model"
+    shutil.copytree(tiny_classifier, directory)
+    notes = []
+    calibrate_model(directory, make_texts(400), budgets=BUDGETS, log=notes.append)
+    return directory, notes
+
+
+@pytest.fixture(scope="module", name="classifier")
+def _classifier(calibrated):
+    return Classifier.load(calibrated[0])
+
+
+def kept_share(predictions):
+    return np.mean([np.mean(found.num_tokens) for found in predictions])
+
+
+def test_the_calibration_is_measured_on_other_texts(calibrated):
+    directory, notes = calibrated
+    found = read_calibration(directory, tiny.CONFIG.num_layers)
+    assert found.num_texts + found.num_held_out <= 400 and found.num_held_out > 150
+    assert [row["budget"] for row in found.rows] == list(found.budgets)
+    assert found.rows[-1]["agreement"] == found.rows[-1]["kept_share"] == 1.0
+    assert notes[-1].endswith(CALIBRATION_FILE)
+
+
+def test_less_budget_keeps_fewer_tokens_and_none_has_the_trained_thresholds(
+    classifier, tiny_classifier
+):
+    texts = make_texts(40, seed=1)
+    shares = [kept_share(classifier.predict(texts, budget=b)) for b in (0.45, 0.6, 0.9, 1.0)]
+    assert shares == sorted(set(shares))
+    found, plain = classifier.predict(texts), Classifier.load(tiny_classifier).predict(texts)
+    assert [f.num_tokens for f in found] == [p.num_tokens for p in plain]
+    np.testing.assert_allclose(
+        [f.probability for f in found], [p.probability for p in plain], atol=1e-6
+    )
+
+
+def test_every_text_may_have_its_own_budget(classifier):
+    texts = make_texts(12, seed=2)
+    budgets = [0.4, 1.0] * 6
+    mixed = classifier.predict(texts, budget=budgets)
+    for budget in (0.4, 1.0):
+        alone = classifier.predict(texts, budget=budget)
+        for index in np.flatnonzero(np.array(budgets) == budget):
+            assert mixed[index].num_tokens == alone[index].num_tokens
+            assert mixed[index].probability == pytest.approx(alone[index].probability, abs=1e-5)
+
+
+def test_a_speedup_is_a_budget(classifier):
+    rows = classifier.calibration.rows
+    asked = (rows[0]["flops_speedup"] + rows[1]["flops_speedup"]) / 2
+    budget = classifier.calibration.budget_for(asked)
+    assert rows[0]["budget"] < budget < rows[1]["budget"]
+    texts = make_texts(5, seed=3)
+    one, other = (classifier.predict(texts, **k) for k in ({"speedup": asked}, {"budget": budget}))
+    assert [found.num_tokens for found in one] == [found.num_tokens for found in other]
+    assert classifier.calibration.budget_for(rows[-1]["flops_speedup"] / 2) == 1.0
+
+
+def test_budgets_compile_nothing_after_a_warm_up(classifier):
+    classifier.warm_up(4)
+    compiled = []
+
+    def listener(event, *_, **__):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        for budget in (None, 1.0, 0.7, 0.5):
+            classifier.predict(make_texts(4, seed=4), batch_size=4, budget=budget)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    assert compiled == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 1.5}, "budget is 1.5; expected 0.4 to 1"),
+        ({"budget": 0.1}, "budget is 0.1; expected 0.4 to 1"),
+        ({"budget": float("nan")}, "budget is nan"),
+        ({"budget": [0.5]}, "1 budgets for 3 texts; give one for each"),
+        ({"speedup": 99.0}, "speedup is 99; this model has speedups from 1 to"),
+        ({"speedup": -1.0}, "speedup is -1"),
+        ({"budget": 0.5, "speedup": 2.0}, "both given; give one"),
+    ],
+)
+def test_a_budget_that_there_is_not_is_named(classifier, options, message):
+    with pytest.raises(ValueError, match=message):
+        classifier.predict(make_texts(3), **options)
+
+
+def test_a_model_without_a_calibration_has_one_speed(tiny_classifier):
+    with pytest.raises(ValueError, match="no calibration.*adapler calibrate"):
+        Classifier.load(tiny_classifier).predict(["a"], budget=0.5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"budgets": [0.8, 0.6, 0.4, 1.0]},
+        {"thresholds": [[1.0] * 4]},
+        {"thresholds": [[-1.0] * 4] * 4},
+        {"rows": []},
+    ],
+)
+def test_a_damaged_calibration_is_named(calibrated, tmp_path, change):
+    found = json.loads((calibrated[0] / CALIBRATION_FILE).read_text())
+    (tmp_path / CALIBRATION_FILE).write_text(json.dumps(found | change))
+    with pytest.raises(ValueError, match=r"calibration.json is damaged .*calibrate the model"):
+        read_calibration(tmp_path, tiny.CONFIG.num_layers)
+    (tmp_path / CALIBRATION_FILE).write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        read_calibration(tmp_path, tiny.CONFIG.num_layers)
+
+
+def test_equal_texts_count_once_and_the_halves_share_none():
+    texts = make_texts(150) * 2
+    first, second = split_texts(texts, seed=0)
+    assert not set(first) & set(second) and set(first) | set(second) == set(texts)
+    with pytest.raises(ValueError, match="there are 2 different texts; a calibration needs"):
+        split_texts(["a", "b"] * 100, seed=0)
+
+
+def test_a_file_is_predicted_at_a_budget(calibrated, tmp_path):
+    source, outputs = tmp_path / "texts.txt", []
+    texts = make_texts(9, seed=5)
+    source.write_text("\n".join(texts) + "\n")
+    assert read_texts(calibrated[0], str(source), log=print) == texts
+    for options in ({}, {"budget": 1.0}, {"budget": 0.4}):
+        path = tmp_path / f"{len(outputs)}.jsonl"
+        predict_file(calibrated[0], source=str(source), output=str(path), with_kept=True, **options)
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        outputs.append(sum(map(sum, (row["tokens_per_layer"] for row in rows))))
+    assert outputs[2] < outputs[0] < outputs[1]
