@@ -1,7 +1,9 @@
 """Length-reduction methods, one paper a file."""
 
 import inspect
+import pathlib
 from collections.abc import Callable
+from typing import Any
 
 from adapler_jax.pruning.adapler import adapler
 from adapler_jax.pruning.base import Pruner
@@ -53,10 +55,22 @@ def pruner_of_saved(saved) -> Pruner:
     Raises:
       ValueError: as `make_pruner`, with the file's name.
     """
+    source = saved.directory / "config.json"
+    return pruner_of_file(saved.pruner_name, saved.config, saved.pruner_options, source)
+
+
+def pruner_of_file(
+    name: str, config: EncoderConfig, options: dict[str, Any], source: pathlib.Path
+) -> Pruner:
+    """Return the pruner that a file names.
+
+    Raises:
+      ValueError: as `make_pruner`, with the file's name.
+    """
     try:
-        return make_pruner(saved.pruner_name, saved.config, **saved.pruner_options)
+        return make_pruner(name, config, **options)
     except ValueError as error:
-        raise ValueError(f"{saved.directory / 'config.json'}: {error}") from error
+        raise ValueError(f"{source}: {error}") from error
 
 
 __all__ = [
@@ -65,6 +79,7 @@ __all__ = [
     "keep_all",
     "make_pruner",
     "powerbert",
+    "pruner_of_file",
     "pruner_of_saved",
     "tensor_rules_of",
     "trbert",
