@@ -13,8 +13,9 @@ from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.pruning.trbert import trbert
 from adapler_jax.types import EncoderConfig, Rule
 
-_SMALLEST = EncoderConfig(
-    num_layers=2, num_heads=1, hidden_dim=1, ffn_dim=1, vocab_size=1, num_positions=1
+# Of as many layers as published encoders, where sites of a method's default options may be.
+_EXAMPLE = EncoderConfig(
+    num_layers=24, num_heads=1, hidden_dim=1, ffn_dim=1, vocab_size=1, num_positions=1
 )
 
 # name in configs and saved models -> EncoderConfig, options -> Pruner
@@ -46,7 +47,7 @@ def make_pruner(name: str, config: EncoderConfig, /, **options) -> Pruner:
 
 def tensor_rules_of(name: str) -> tuple[Rule, ...]:
     """Return the names in a saved model of a pruner's leaves, which no size or option changes."""
-    return make_pruner(name, _SMALLEST).tensor_rules
+    return make_pruner(name, _EXAMPLE).tensor_rules
 
 
 def pruner_of_saved(saved) -> Pruner:

@@ -40,7 +40,7 @@ def linear_leaves(num_sites, num_inputs, num_outputs):
     }
 
 
-def odd(config, *, layers=(0, 2), first_dim=7, rules=RULES):
+def odd(config, *, layers=(0, 3), first_dim=7, rules=RULES):
     """A pruner with two sites, thresholds of odd shapes and a scorer with two hidden layers."""
 
     def init(key, config):
@@ -57,6 +57,8 @@ def odd(config, *, layers=(0, 2), first_dim=7, rules=RULES):
             "predictor": linear_leaves(M, config.hidden_dim, 32),
         }
 
+    if layers[-1] >= config.num_layers:
+        raise ValueError(f"no layers {layers}")
     return keep_all()._replace(
         name="odd",
         sites=tuple(Site(layer, BEFORE_ATTENTION) for layer in layers),
