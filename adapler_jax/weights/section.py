@@ -26,13 +26,13 @@ QA_COUNTS = (
 OPTIONS = {
     "predictor_dim": int,
     "selector_dim": int,
+    "final_threshold": float,
     "initial_threshold": float,
     "length_target": float,
 }
 OPTIONS |= dict.fromkeys(("relative_length", "stop_target_gradient", "clip_cls_ratio"), bool)
 OPTIONS |= dict.fromkeys(("by_batch", "counts_padding"), bool)
-OWN_PRUNERS = ("adapler", "powerbert", "trbert")
-LIBRARY_PRUNERS = ("keep_all", "ltp", *OWN_PRUNERS)  # others check their layers themselves
+OWN_PRUNERS = ("adapler", "ltp", "powerbert", "trbert")  # others check their options themselves
 QA_FIELDS = dict.fromkeys(QA_COUNTS, int) | {
     "score_options_independently": bool,
     "protects_markers": bool,
@@ -225,7 +225,7 @@ def options_of(section: dict[str, Any], num_layers: int, source: Path) -> dict[s
         name: tuple(value) if isinstance(value, list) else value
         for name, value in section["pruner_options"].items()
     }
-    layers = options.get("layers") if section["pruner"] in LIBRARY_PRUNERS else None
+    layers = options.get("layers") if section["pruner"] in OWN_PRUNERS else None
     is_right = isinstance(layers, tuple) and all(
         is_count(layer, num_layers - 1) for layer in layers
     )
