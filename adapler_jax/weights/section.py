@@ -32,7 +32,8 @@ OPTIONS = {
 }
 OPTIONS |= dict.fromkeys(("relative_length", "stop_target_gradient", "clip_cls_ratio"), bool)
 OPTIONS |= dict.fromkeys(("by_batch", "counts_padding"), bool)
-OWN_PRUNERS = ("adapler", "ltp", "powerbert", "trbert")  # others check their options themselves
+# Others check their options themselves.
+OWN_PRUNERS = ("adapler", "keep_all", "ltp", "powerbert", "trbert")
 QA_FIELDS = dict.fromkeys(QA_COUNTS, int) | {
     "score_options_independently": bool,
     "protects_markers": bool,
