@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adapler_jax.types import EncoderConfig, Params
+from adapler_jax.types import EncoderConfig
 
 # Operations an entry. Attention counts in its textbook form, whatever the order in which the
 # encoder scales and divides.
@@ -83,12 +83,6 @@ def as_counts(x: Any) -> Any:
         return np.asarray(x, np.int64)
     except TypeError:  # traced
         return x.astype(np.float32)
-
-
-def leaf_predictor_dim(params: Params) -> int:
-    """Return the hidden units P of the pruner's scorers in the tree, 0 without any."""
-    hidden = params.get("pruner", {}).get("hidden")
-    return 0 if hidden is None else hidden["bias"].shape[-1]
 
 
 def linear_flops(num_inputs: int, num_outputs: int) -> int:

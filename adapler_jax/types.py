@@ -84,7 +84,9 @@ class Rule(NamedTuple):
     # holds "{layer}" or "{site}" where a file has one tensor for each and the tree a stack of them
     name: str
     path: tuple[str, ...]
-    axes: str  # letters of `weights.rules.axis_sizes`, without the stacked axis
+    # Letters without the stacked axis. The leaves of `init` give the sizes of letters that
+    # `weights.rules.axis_sizes` lacks.
+    axes: str
 
     @property
     def stack(self) -> str:

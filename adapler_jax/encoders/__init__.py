@@ -1,4 +1,8 @@
-"""Families of encoders, one a file. A new family is its file and a line in ENCODERS."""
+"""Families of encoders, one a file. A new family is its file and a line in ENCODERS.
+
+A saved model has the tensor names of its family's `tensor_rules`, and the name of a family other
+than BERT's in config.json.
+"""
 
 from adapler_jax.encoders.base import Encoder
 from adapler_jax.encoders.bert import BERT

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
 from adapler_jax.data.batching.lengths import default_lengths
-from adapler_jax.flops import leaf_predictor_dim
 from adapler_jax.inference.drivers import bucketed, packed
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, check_buckets
 from adapler_jax.inference.drivers.stages import StagedProgram, without_layers
@@ -56,7 +56,7 @@ class ProgramSpec:
     buckets: tuple[int, ...]
     max_length: int  # token slots
     num_classes: int
-    predictor_dim: int
+    pruner_shapes: dict[str, tuple[int, ...]]  # of its leaves, by path
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -90,7 +90,7 @@ class ProgramSpec:
             "buckets": self.buckets,
             "lengths": self.lengths,
             "num_classes": self.num_classes,
-            "predictor_dim": self.predictor_dim,
+            "pruner_shapes": self.pruner_shapes,
             "matmul_precision": jax.config.values["jax_default_matmul_precision"],
             "x64": jax.config.values["jax_enable_x64"],
         }
@@ -106,6 +106,7 @@ def program_spec(
       ValueError: the model is no classifier.
     """
     check_classifies(saved)
+    leaves = flatten_dict(saved.params["pruner"])
     return ProgramSpec(
         config=saved.config,
         pruner=pruner_of_saved(saved),
@@ -114,7 +115,7 @@ def program_spec(
         buckets=DEFAULT_BUCKETS if buckets is None else check_buckets(buckets),
         max_length=max_length_of(saved),
         num_classes=len(saved.class_names),
-        predictor_dim=leaf_predictor_dim(saved.params),
+        pruner_shapes={"/".join(path): leaf.shape for path, leaf in leaves.items()},
     )
 
 

@@ -1,7 +1,9 @@
 """Length-reduction methods, one paper a file."""
 
 import inspect
+import pathlib
 from collections.abc import Callable
+from typing import Any
 
 from adapler_jax.pruning.adapler import adapler
 from adapler_jax.pruning.base import Pruner
@@ -11,8 +13,9 @@ from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.pruning.trbert import trbert
 from adapler_jax.types import EncoderConfig, Rule
 
-_SMALLEST = EncoderConfig(
-    num_layers=2, num_heads=1, hidden_dim=1, ffn_dim=1, vocab_size=1, num_positions=1
+# Of as many layers as published encoders, where sites of a method's default options may be.
+_EXAMPLE = EncoderConfig(
+    num_layers=24, num_heads=1, hidden_dim=1, ffn_dim=1, vocab_size=1, num_positions=1
 )
 
 # name in configs and saved models -> EncoderConfig, options -> Pruner
@@ -44,7 +47,7 @@ def make_pruner(name: str, config: EncoderConfig, /, **options) -> Pruner:
 
 def tensor_rules_of(name: str) -> tuple[Rule, ...]:
     """Return the names in a saved model of a pruner's leaves, which no size or option changes."""
-    return make_pruner(name, _SMALLEST).tensor_rules
+    return make_pruner(name, _EXAMPLE).tensor_rules
 
 
 def pruner_of_saved(saved) -> Pruner:
@@ -53,10 +56,22 @@ def pruner_of_saved(saved) -> Pruner:
     Raises:
       ValueError: as `make_pruner`, with the file's name.
     """
+    source = saved.directory / "config.json"
+    return pruner_of_file(saved.pruner_name, saved.config, saved.pruner_options, source)
+
+
+def pruner_of_file(
+    name: str, config: EncoderConfig, options: dict[str, Any], source: pathlib.Path
+) -> Pruner:
+    """Return the pruner that a file names.
+
+    Raises:
+      ValueError: as `make_pruner`, with the file's name.
+    """
     try:
-        return make_pruner(saved.pruner_name, saved.config, **saved.pruner_options)
+        return make_pruner(name, config, **options)
     except ValueError as error:
-        raise ValueError(f"{saved.directory / 'config.json'}: {error}") from error
+        raise ValueError(f"{source}: {error}") from error
 
 
 __all__ = [
@@ -65,6 +80,7 @@ __all__ = [
     "keep_all",
     "make_pruner",
     "powerbert",
+    "pruner_of_file",
     "pruner_of_saved",
     "tensor_rules_of",
     "trbert",

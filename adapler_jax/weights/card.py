@@ -77,6 +77,11 @@ def own_use(section: dict[str, Any]) -> str:
 
 def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
     """Return how transformers loads the folder."""
+    if "architectures" not in contents:
+        return (
+            "## With transformers\n\nNo class of transformers computes this encoder. Load the "
+            "folder with this library only."
+        )
     architecture = contents["architectures"][0]
     auto = next((auto for ending, auto in AUTO.items() if architecture.endswith(ending)), None)
     what = f"`{auto}` and `AutoTokenizer`" if auto else "`AutoModel` and `AutoTokenizer`"

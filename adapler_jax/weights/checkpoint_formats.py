@@ -17,6 +17,7 @@ import numpy as np
 from adapler_jax.io.messages import shown
 from adapler_jax.types import EncoderConfig
 
+BERT_FAMILY = "bert"  # EncoderConfig.family of all of these
 ROBERTA, DISTILBERT = ("roberta", "xlm-roberta", "camembert"), ("distilbert",)
 MODEL_TYPES = ("bert", *ROBERTA, *DISTILBERT)
 
@@ -188,7 +189,8 @@ def renamed(tensors: dict, rename: Callable[[str], str], source) -> dict:
 def saves_as_distilbert(config: EncoderConfig) -> bool:
     """Return whether a model is saved as a DistilBERT: one segment, ReLU, its epsilon."""
     return (
-        config.pooler_activation == "relu"
+        config.family == BERT_FAMILY
+        and config.pooler_activation == "relu"
         and config.num_segments == 1
         and config.norm_epsilon == DISTILBERT_EPSILON
     )

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from adapler_jax.encoders import ENCODERS
 from adapler_jax.io.messages import bounded_errors, listed, shown
 from adapler_jax.nn import ACTIVATIONS
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.checkpoint_formats import (
+    BERT_FAMILY,
     MODEL_TYPES,
     bert_config,
     distilbert_config,
@@ -19,6 +21,7 @@ from adapler_jax.weights.checkpoint_formats import (
 from adapler_jax.weights.labels import UNNAMED, is_name, numbers_of
 
 CONFIG_FILE = "config.json"
+OUR_SECTION = "adapler_jax"  # the part of config.json that `section` reads
 MAX_LENGTH = 1 << 16  # token slots and positions at most
 MAX_BYTES = 1 << 26  # of a JSON file
 MAX_DEPTH = 32  # of lists and objects in it
@@ -168,12 +171,30 @@ def find_problems(raw: dict[str, Any]) -> list[str]:
     return problems
 
 
+def family_of(raw: dict[str, Any], source) -> str:
+    """Return the family of encoders that our part of a config.json names, BERT's by default.
+
+    Raises:
+      ValueError: there is no such family.
+    """
+    section = raw.get(OUR_SECTION)
+    family = section.get("family", BERT_FAMILY) if isinstance(section, dict) else BERT_FAMILY
+    if not isinstance(family, str) or family not in ENCODERS:
+        raise ValueError(
+            f"{source}: unknown encoder family {shown(family)}; expected one of {listed(ENCODERS)}"
+        )
+    return family
+
+
 def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
     """Return the EncoderConfig of the contents of a config.json.
 
     Raises:
       ValueError: with all problems.
     """
+    family = family_of(raw, source)
+    if family != BERT_FAMILY:  # `config_json` writes the keys of a BERT for every family
+        raw = raw | {"model_type": "bert"}
     model_type = raw.get("model_type", "bert")
     if (
         model_type not in MODEL_TYPES
@@ -192,7 +213,10 @@ def encoder_config(raw: dict[str, Any], source) -> EncoderConfig:
     if merged["classifier_dropout"] is not None:
         fields["classifier_dropout_prob"] = float(merged["classifier_dropout"])
     return EncoderConfig(
-        activation=merged["hidden_act"], pooler_activation=merged["pooler_activation"], **fields
+        activation=merged["hidden_act"],
+        pooler_activation=merged["pooler_activation"],
+        family=family,
+        **fields,
     )
 
 
@@ -286,7 +310,10 @@ def config_json(
 ) -> dict[str, Any]:
     """Return the contents of a config.json that transformers reads as this encoder with a head.
 
+    For a family that is not BERT's, our part has its name, and no class of transformers is named.
+
     Args:
+      config: of the encoder.
       architecture: the BERT class.
       class_names: None where the head has no classes.
       special: numbers of special tokens, as {"pad_token_id": 0}.
@@ -308,6 +335,10 @@ def config_json(
             else {"pooler_activation": config.pooler_activation}
         ),
     }
+    if config.family != BERT_FAMILY:
+        left_out = ("architectures", "position_embedding_type")
+        found = {key: value for key, value in contents.items() if key not in left_out}
+        return found | {"model_type": config.family, OUR_SECTION: {"family": config.family}}
     return distilbert_config(contents) if saves_as_distilbert(config) else contents
 
 

@@ -1,8 +1,10 @@
 """Read the tensors of a model directory's weight files, as NumPy arrays in the stored dtype."""
 
+import collections
 import importlib.util
 import pickle
-from collections.abc import Callable, Container
+import re
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 import flax.serialization
@@ -12,8 +14,18 @@ import safetensors
 from flax.traverse_util import flatten_dict
 
 from adapler_jax.io.messages import listed, shown
-from adapler_jax.weights.checkpoint_formats import DISTILBERT, OWN_FILE, with_own_tables
+from adapler_jax.types import EncoderConfig
+from adapler_jax.weights.checkpoint_formats import (
+    BERT_FAMILY,
+    DISTILBERT,
+    OWN_FILE,
+    bert_tensors,
+    renamed,
+    with_own_tables,
+)
 from adapler_jax.weights.config import read_json
+from adapler_jax.weights.rules import unwrapped_name
+from adapler_jax.weights.tree import canonicalize
 
 # Supported dtypes, as the files name them.
 SAFE_DTYPES = (
@@ -53,6 +65,12 @@ STATE_DICTS = (
     "module",
 )  # keys of training loops' files, outermost first
 MAX_NAME = 255  # characters of a file name
+# Where an encoder's part of a tensor's name begins.
+ENCODER_PART = re.compile(
+    r"(.*?)(?:embeddings\.(?:word|position|token_type)_|(?:encoder|transformer)\.layer\.\d)"
+)
+LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
+WORDS = "bert.embeddings.word_embeddings.weight"
 FLAX_LEAVES = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
 
@@ -71,6 +89,66 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             return {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, TypeError) as error:
         raise ValueError(damaged(path, error)) from error
+
+
+def named_tensors(stored: dict, config: EncoderConfig, raw: dict, source: Path) -> dict:
+    """Return the tensors of a file under the names of the rule table.
+
+    Only BERT's family has published names that differ from the table's.
+
+    Args:
+      stored: by their names in the file.
+      config: of the encoder.
+      raw: contents of config.json.
+      source: the file.
+
+    Raises:
+      ValueError: two names mean one tensor.
+    """
+    if config.family != BERT_FAMILY:
+        return stored
+    tensors = add_own_tables(renamed(stored, unwrapped_name, source), raw, source)
+    return canonicalize(bert_tensors(tensors, raw, source), source)
+
+
+def read_canonical(directory: Path, config: EncoderConfig, raw: dict) -> tuple[dict, Path]:
+    """Read the tensors of a directory under the names of the rule table.
+
+    Returns:
+      The tensors by name, and their file.
+
+    Raises:
+      ValueError: the encoder lacks tensors that exist with a prefix; the message names it.
+    """
+    stored, source = read_tensors(directory)
+    tensors = named_tensors(stored, config, raw, source)
+    if config.family != BERT_FAMILY:
+        return tensors, source
+    layers = {match[1] for match in map(LAYER.match, tensors) if match}
+    if WORDS not in tensors or len(layers) < config.num_layers:
+        check_prefix(tensors, stored, source)
+    return tensors, source
+
+
+def check_prefix(tensors: dict, stored: Iterable[str], source) -> None:
+    """Raise ValueError if names with a prefix would be the encoder's without it.
+
+    Args:
+      tensors: by canonical name.
+      stored: names in the file, without wrappers.
+      source: the file.
+    """
+    found = collections.Counter(match[1] for match in map(ENCODER_PART.match, tensors) if match)
+    del found["bert."]
+    if found:
+        prefix, count = found.most_common(1)[0]
+        # The table's own prefix may have been added.
+        if not any(unwrapped_name(name).startswith(prefix) for name in stored):
+            prefix = prefix.removeprefix("bert.")
+        raise ValueError(
+            f"{source}: the encoder lacks tensors, and {count} names have the prefix "
+            f"{shown(prefix)}, without which they would match; rename them without it"
+        )
 
 
 def add_own_tables(tensors: dict, raw: dict, source: Path) -> dict:

@@ -2,43 +2,35 @@
 
 import collections
 import dataclasses
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from adapler_jax.encoders import encoder_of
 from adapler_jax.heads import CLASSIFICATION, HEADS, Head
 from adapler_jax.io.messages import bounded_errors, listed, shown
 from adapler_jax.types import EncoderConfig, Params
-from adapler_jax.weights.checkpoint_formats import bert_tensors, renamed
 from adapler_jax.weights.config import CONFIG_FILE, MAX_LENGTH, read_class_names, read_config
-from adapler_jax.weights.files import add_own_tables, read_tensors
+from adapler_jax.weights.files import read_canonical
 from adapler_jax.weights.hub import resolve_model
 from adapler_jax.weights.labels import align_classes, named_by_rows
 from adapler_jax.weights.rules import (
     BUFFERS,
     CLASSIFIER_RULES,
-    ENCODER_RULES,
     HEAD_RULES,
     OTHER_HEADS,
     POOLER_RULES,
     Rule,
     axis_sizes,
     foreign_part,
-    unwrapped_name,
 )
-from adapler_jax.weights.tree import canonicalize, check_tensors, to_tree
+from adapler_jax.weights.shapes import model_sizes
+from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tree
 
 CLASSIFIER_NAMES = tuple(rule.name for rule in CLASSIFIER_RULES)
-# Where an encoder's part of a tensor's name begins.
-ENCODER_PART = re.compile(
-    r"(.*?)(?:embeddings\.(?:word|position|token_type)_|(?:encoder|transformer)\.layer\.\d)"
-)
-LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
-WORDS = "bert.embeddings.word_embeddings.weight"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +88,9 @@ def load_pretrained(
     directory = resolve_model(path_or_name)
     config, raw = read_config(directory)
     tensors, source = read_canonical(directory, config, raw)
-    tensors, notes = drop_ignored(tensors, keep=tuple(rule.name for rule in HEAD_RULES[head.name]))
+    encoder_rules = encoder_of(config).tensor_rules
+    kept = names_to_keep(tensors, config, encoder_rules + HEAD_RULES[head.name], source)
+    tensors, notes = drop_ignored(tensors, keep=kept)
     own_names = None
     if head is CLASSIFICATION and not reinit_head:
         own_names = read_classes(directory / CONFIG_FILE, raw, tensors, notes=notes)
@@ -105,15 +99,15 @@ def load_pretrained(
     kept_classes = count_classes(parts.tensors)
     needed_classes = num_classes if head is CLASSIFICATION else 1
     total_classes = kept_classes or needed_classes or len(own_names or ()) or 2
-    sizes = axis_sizes(config, num_classes=total_classes)
-    check_tensors(parts.tensors, ENCODER_RULES + parts.rules, sizes, source)
+    sizes = model_sizes(config, encoder_rules + parts.rules, {}, num_classes=total_classes)
+    check_tensors(parts.tensors, encoder_rules + parts.rules, sizes, source)
     if own_names is not None and len(own_names) != kept_classes:
         own_names = None
     rows = None
     if class_names is not None and kept_classes and head is CLASSIFICATION:
         parts, rows = order_classes(parts, own_names, class_names, notes=notes)
         own_names = named_by_rows(own_names, class_names, rows)
-    params = to_tree(parts.tensors, ENCODER_RULES + parts.rules, sizes, source=source)
+    params = to_tree(parts.tensors, encoder_rules + parts.rules, sizes, source=source)
     params["head"] = head.init(key, config, total_classes) | params.get("head", {})
     config = extend_positions(params["encoder"]["embeddings"], config, num_positions, notes=notes)
     notes += [f"started afresh, {part}: {reason}" for part, reason in parts.fresh.items()]
@@ -219,53 +213,27 @@ def check_kind(raw: dict, tensors: dict, source: Path) -> None:
     )
 
 
-def read_canonical(directory: Path, config: EncoderConfig, raw: dict) -> tuple[dict, Path]:
-    """Read the tensors of a directory under the names of the rule table.
-
-    Returns:
-      The tensors by name, and their file.
+def names_to_keep(
+    tensors: dict, config: EncoderConfig, rules: tuple[Rule, ...], source
+) -> frozenset[str]:
+    """Return the names of all tensors that rules of encoder and head name.
 
     Raises:
-      ValueError: the encoder lacks tensors that exist with a prefix; the message names it.
+      ValueError: config.json has more layers than the tensors.
     """
-    stored, source = read_tensors(directory)
-    stored = add_own_tables(renamed(stored, unwrapped_name, source), raw, source)
-    tensors = canonicalize(bert_tensors(stored, raw, source), source)
-    layers = {match[1] for match in map(LAYER.match, tensors) if match}
-    if WORDS not in tensors or len(layers) < config.num_layers:
-        check_prefix(tensors, stored, source)
-    return tensors, source
+    sizes = axis_sizes(config, num_classes=0)
+    check_layer_counts(tensors, rules, sizes, source=source)
+    return frozenset(name for rule in rules for name in rule.tensor_names(sizes))
 
 
-def check_prefix(tensors: dict, stored: Iterable[str], source) -> None:
-    """Raise ValueError if names with a prefix would be the encoder's without it.
-
-    Args:
-      tensors: by canonical name.
-      stored: names in the file, without wrappers.
-      source: the file.
-    """
-    found = collections.Counter(match[1] for match in map(ENCODER_PART.match, tensors) if match)
-    del found["bert."]
-    if found:
-        prefix, count = found.most_common(1)[0]
-        # The table's own prefix may have been added.
-        if not any(name.startswith(prefix) for name in stored):
-            prefix = prefix.removeprefix("bert.")
-        raise ValueError(
-            f"{source}: the encoder lacks tensors, and {count} names have the prefix "
-            f"{shown(prefix)}, without which they would match; rename them without it"
-        )
-
-
-def drop_ignored(tensors: dict, keep: tuple[str, ...] = ()) -> tuple[dict, list[str]]:
+def drop_ignored(tensors: dict, keep: Collection[str] = ()) -> tuple[dict, list[str]]:
     """Drop tensors that neither encoder nor head use.
 
     Tensors that look like a part of the encoder's computation stay, and a later check reports them.
 
     Args:
       tensors: of the checkpoint.
-      keep: names of the head's tensors.
+      keep: names of the tensors of encoder and head.
 
     Returns:
       The kept tensors, and a note on the dropped ones; buffers are dropped without a note.
@@ -374,6 +342,8 @@ def extend_positions(
     """Extend the position table in the embeddings, if it has fewer rows; return the config."""
     if num_positions is None or num_positions <= config.num_positions:
         return config
+    if "position" not in embeddings:  # a family without learnt positions has room for any text
+        return dataclasses.replace(config, num_positions=num_positions)
     notes.append(
         f"the {config.num_positions} learnt positions were repeated to give {num_positions}"
     )

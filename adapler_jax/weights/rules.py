@@ -5,8 +5,9 @@ Reading and writing use one table.
 A rule gives the shape of a leaf in letters of the shape key of `types.py`, without a stacked axis.
 
 Further letters: X rows of the position table, Y rows of the segment table, M sites of a pruner, E
-two states side by side; 1, 2 and 3 axes of that size. A leaf called `kernel` is (in, out) in the
-tree and (out, in) in a file.
+two states side by side; 0 to 9 axes of that size. A leaf called `kernel` is (in, out) in the
+tree and (out, in) in a file. Rules of encoders and pruners may have other letters, whose sizes
+`shapes.model_sizes` finds.
 
 Source: the layout with one rule table and all mismatches reported together follows bonsai's
 `models/vit/params.py`.
@@ -14,10 +15,13 @@ Source: the layout with one rule table and all mismatches reported together foll
 
 import re
 
-from adapler_jax.encoders.bert import TENSOR_RULES as ENCODER_RULES
+from adapler_jax.encoders import Encoder
+from adapler_jax.encoders.bert import BERT
+from adapler_jax.io.messages import listed
 from adapler_jax.pruning import PRUNERS, tensor_rules_of
 from adapler_jax.types import EncoderConfig, Rule, linear_rules
 
+ENCODER_RULES = BERT.tensor_rules
 POOLER_RULES = linear_rules("bert.pooler.dense", "head/pooler", "DD")
 CLASSIFIER_RULES = linear_rules("classifier", "head/classifier", "DC")
 SPAN_RULES = linear_rules("qa_outputs", "head/span", "D2")
@@ -69,11 +73,13 @@ OTHER_HEADS = re.compile(
 )
 
 
-def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Rule, ...]:
+def model_rules(
+    pruner_name: str, head_name: str = "classification", *, encoder: Encoder = BERT
+) -> tuple[Rule, ...]:
     """Return the rules of a whole model.
 
     Raises:
-      ValueError: the pruner or the head has no rules.
+      ValueError: the pruner or the head has no rules, or two rules have one name.
     """
     if head_name not in HEAD_RULES:
         raise ValueError(
@@ -83,7 +89,14 @@ def model_rules(pruner_name: str, head_name: str = "classification") -> tuple[Ru
         raise ValueError(
             f"unknown pruner {pruner_name!r}; expected one of {', '.join(sorted(PRUNERS))}"
         )
-    return ENCODER_RULES + HEAD_RULES[head_name] + tensor_rules_of(pruner_name)
+    rules = encoder.tensor_rules + HEAD_RULES[head_name] + tensor_rules_of(pruner_name)
+    names = [rule.name for rule in rules]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"the tensor rules of encoder {encoder.name}, head {head_name} and pruner "
+            f"{pruner_name} repeat {listed(twice)}; expected a name for each leaf"
+        )
+    return rules
 
 
 def axis_sizes(
@@ -104,9 +117,7 @@ def axis_sizes(
         "C": num_classes,
         "P": predictor_dim,
         "E": 2 * config.hidden_dim,
-        "1": 1,
-        "2": 2,
-        "3": 3,
+        **{str(size): size for size in range(10)},
     }
 
 

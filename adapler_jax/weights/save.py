@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import safetensors
 import safetensors.numpy
 
-from adapler_jax.flops import leaf_predictor_dim
+from adapler_jax.encoders import encoder_of
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.io.atomic_directories import (
     atomic_directory,
@@ -23,14 +23,13 @@ from adapler_jax.io.atomic_directories import (
     restore_previous,
 )
 from adapler_jax.io.messages import bounded_errors, shown
+from adapler_jax.pruning import make_pruner, pruner_of_file
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE, card_text, is_own_card, write_card
 from adapler_jax.weights.checkpoint_formats import (
     OWN_FILE,
     OWN_TABLES,
-    bert_tensors,
     distilbert_tensors,
-    renamed,
     saves_as_distilbert,
 )
 from adapler_jax.weights.config import (
@@ -41,7 +40,7 @@ from adapler_jax.weights.config import (
     read_class_names,
     read_json,
 )
-from adapler_jax.weights.files import add_own_tables, read_safetensors
+from adapler_jax.weights.files import named_tensors, read_safetensors
 from adapler_jax.weights.hub import TOKENIZER_FILES
 from adapler_jax.weights.labels import is_name
 from adapler_jax.weights.rules import (
@@ -49,7 +48,6 @@ from adapler_jax.weights.rules import (
     POOLER_RULES,
     axis_sizes,
     model_rules,
-    unwrapped_name,
 )
 from adapler_jax.weights.saved_tokenizer import (
     settle_tokenizer,
@@ -58,17 +56,16 @@ from adapler_jax.weights.saved_tokenizer import (
 )
 from adapler_jax.weights.section import (
     SECTION,
-    check_section,
+    check_new_section,
     head_of,
     is_count,
     make_section,
     options_of,
     read_section,
 )
-from adapler_jax.weights.tree import canonicalize, check_tensors, to_tensors, to_tree
+from adapler_jax.weights.shapes import model_sizes, shapes_of_leaves, shapes_of_tensors
+from adapler_jax.weights.tree import check_layer_counts, check_tensors, to_tensors, to_tree
 
-# The leaf whose size is the size of a pruner's scorers.
-HIDDEN_BIAS = ("pruner", "hidden", "bias")
 # The class of transformers for encoder and head, or for the encoder if no class has the head.
 ARCHITECTURES = {
     "classification": "BertForSequenceClassification",
@@ -143,8 +140,8 @@ def save_model(
     section = make_section(
         pruner_name, pruner_options, head, max_length=max_length, task=task, extra=extra
     )
-    check_section(json.loads(json.dumps(section)), directory / CONFIG_FILE)
-    tensors = tensors_of(params, config, pruner_name, head)
+    options = check_new_section(section, config.num_layers, directory / CONFIG_FILE)
+    tensors = tensors_of(params, config, pruner_name, options, head)
     parts = _Parts(config, head, names, max_length, tokenizer)
     try:
         restore_previous(directory)
@@ -184,22 +181,27 @@ def _write_parts(directory: Path, partial: Path, section: dict[str, Any], parts:
     architecture = architecture_of(config, parts.head)
     contents = config_json(config, architecture, parts.class_names, special=special)
     card = write_card(partial, card_text(contents, section, slots))
-    write_config(partial, contents | {SECTION: section | card})
+    written = section | contents.get(SECTION, {}) | card
+    write_config(partial, contents | {SECTION: written})
 
 
-def tensors_of(params: Params, config: EncoderConfig, pruner_name: str, head: Head) -> dict:
+def tensors_of(
+    params: Params, config: EncoderConfig, pruner_name: str, options: dict[str, Any], head: Head
+) -> dict:
     """Return the tensors of a model directory by name.
 
     Raises:
       ValueError: params do not fit the config.
     """
-    sizes = axis_sizes(
+    rules = model_rules(pruner_name, head.name, encoder=encoder_of(config))
+    sizes = model_sizes(
         config,
+        rules,
+        shapes_of_leaves(params, rules),
         num_classes=num_outputs_of(params),
-        predictor_dim=leaf_predictor_dim(params),
-        num_sites=num_sites_of(params),
+        get_pruner=lambda: make_pruner(pruner_name, config, **options),
     )
-    tensors = to_tensors(params, model_rules(pruner_name, head.name), sizes)
+    tensors = to_tensors(params, rules, sizes)
     return distilbert_tensors(tensors) if saves_as_distilbert(config) else tensors
 
 
@@ -308,19 +310,19 @@ def load_model(directory) -> Saved:
         )
     options = options_of(section, config.num_layers, config_path)
     head = head_of(section)
-    rules = model_rules(section["pruner"], head.name)
+    rules = model_rules(section["pruner"], head.name, encoder=encoder_of(config))
     if not weights_path.is_file():
         raise ValueError(f"{weights_path} does not exist; the model directory is incomplete")
-    tensors = renamed(read_safetensors(weights_path), unwrapped_name, weights_path)
-    tensors = add_own_tables(tensors, raw, weights_path)
-    tensors = canonicalize(bert_tensors(tensors, raw, weights_path), weights_path)
-    bias_names = [rule.name.format(layer=0, site=0) for rule in rules if rule.path == HIDDEN_BIAS]
-    hidden_biases = [tensors[name] for name in bias_names if name in tensors]
-    sizes = axis_sizes(
+    tensors = named_tensors(read_safetensors(weights_path), config, raw, weights_path)
+    num_classes = len(class_names or ()) if head is CLASSIFICATION else 1
+    # Before the pruner makes a site for each layer.
+    check_layer_counts(tensors, rules, axis_sizes(config, num_classes=0), source=weights_path)
+    sizes = model_sizes(
         config,
-        num_classes=len(class_names or ()) if head is CLASSIFICATION else 1,
-        predictor_dim=hidden_biases[0].size if hidden_biases else 0,
-        num_sites=len(options.get("layers") or ()),
+        rules,
+        shapes_of_tensors(tensors, rules),
+        num_classes=num_classes,
+        get_pruner=lambda: pruner_of_file(section["pruner"], config, options, config_path),
     )
     check_tensors(tensors, rules, sizes, weights_path)
     return Saved(
@@ -366,11 +368,7 @@ def class_names_of(directory) -> tuple[str, ...] | None:
 
 
 def extra_of(directory) -> dict[str, Any]:
-    """Return the JSON values that the writer of a saved model added.
-
-    Raises:
-      ValueError: the directory holds no saved model.
-    """
+    """Return the JSON values that the writer of a saved model added, as `task_of` does."""
     return _section_of(directory)["extra"]
 
 
@@ -389,9 +387,3 @@ def _section_of(directory) -> dict[str, Any]:
     """Return our part of config.json."""
     path = recover(Path(directory).expanduser().resolve()) / CONFIG_FILE
     return read_section(read_json(path), path)
-
-
-def num_sites_of(params: Params) -> int:
-    """Return the number of stacked networks of a pruner, one per site; 0 without networks."""
-    hidden = params.get("pruner", {}).get("hidden")
-    return 0 if hidden is None else len(hidden["bias"])

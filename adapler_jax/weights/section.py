@@ -1,6 +1,7 @@
 """Read and check our section of a saved model's config.json."""
 
 import inspect
+import json
 import math
 import warnings
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 from adapler_jax.heads import CLASSIFICATION, HEADS, Head, make_head
 from adapler_jax.io.messages import listed, shown
 from adapler_jax.presets.old_names import upgrade_section
-from adapler_jax.weights.config import MAX_LENGTH
+from adapler_jax.weights.config import MAX_LENGTH, OUR_SECTION
 from adapler_jax.weights.labels import is_name
 
-SECTION = "adapler_jax"
+SECTION = OUR_SECTION
 FORMAT = 1
 NEEDED = ("pruner", "max_length", "task", "extra")
 MAX_NUMBER = 1_000_000  # of options that count something
@@ -25,12 +26,14 @@ QA_COUNTS = (
 OPTIONS = {
     "predictor_dim": int,
     "selector_dim": int,
+    "final_threshold": float,
     "initial_threshold": float,
     "length_target": float,
 }
 OPTIONS |= dict.fromkeys(("relative_length", "stop_target_gradient", "clip_cls_ratio"), bool)
 OPTIONS |= dict.fromkeys(("by_batch", "counts_padding"), bool)
-OWN_PRUNERS = ("adapler", "powerbert", "trbert")
+# Others check their options themselves.
+OWN_PRUNERS = ("adapler", "keep_all", "ltp", "powerbert", "trbert")
 QA_FIELDS = dict.fromkeys(QA_COUNTS, int) | {
     "score_options_independently": bool,
     "protects_markers": bool,
@@ -106,6 +109,17 @@ def check_section(section: dict[str, Any], source: Path) -> None:
     if problems := find_problems(section):
         found = listed(problems, limit=700, separator="; ")
         raise ValueError(f"{source}: the {SECTION!r} section has {found}; save the model again")
+
+
+def check_new_section(section: dict[str, Any], num_layers: int, source: Path) -> dict[str, Any]:
+    """Check a section before it is written; return `options_of` it.
+
+    Raises:
+      ValueError: as `check_section` and `options_of`.
+    """
+    as_read = json.loads(json.dumps(section))
+    check_section(as_read, source)
+    return options_of(as_read, num_layers, source)
 
 
 def find_problems(section: dict[str, Any]) -> list[str]:
@@ -206,13 +220,13 @@ def options_of(section: dict[str, Any], num_layers: int, source: Path) -> dict[s
     """Return the keywords of the pruner's factory, lists as tuples, which are hashable.
 
     Raises:
-      ValueError: `layers` are no increasing layers of the encoder.
+      ValueError: `layers` of a pruner of this library are no increasing layers of the encoder.
     """
     options = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in section["pruner_options"].items()
     }
-    layers = options.get("layers")
+    layers = options.get("layers") if section["pruner"] in OWN_PRUNERS else None
     is_right = isinstance(layers, tuple) and all(
         is_count(layer, num_layers - 1) for layer in layers
     )

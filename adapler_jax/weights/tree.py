@@ -173,5 +173,5 @@ def to_tensors(
         values = leaf if rule.stack else leaf[None]
         for name, value in zip(rule.tensor_names(sizes), values, strict=True):
             # safetensors writes memory in its order and would scramble a transposed view.
-            tensors[name] = np.ascontiguousarray(value.T if rule.transposed else value)
+            tensors[name] = np.asarray(value.T if rule.transposed else value, order="C")
     return tensors

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ import pytest
 from adapler_jax import forward as full_width
 from adapler_jax import heads, model_flops
 from adapler_jax.encoders import ENCODERS, base, encoder_of
+from adapler_jax.encoders.bert import BERT
 from adapler_jax.evaluation.attribution import attention_scores, layer_saliency
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.drivers import dense
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import Pruner, adapler, keep_all, powerbert, trbert
@@ -25,8 +28,12 @@ from adapler_jax.types import (
     Selection,
     Site,
 )
+from adapler_jax.weights.pretrained import load_pretrained
+from adapler_jax.weights.save import load_model, save_model
 from tests import tiny
+from tests.data.conftest import build_tokenizer
 from tests.encoders.toy import TOY
+from tests.weights.hostile import refused
 
 CONFIG = dataclasses.replace(tiny.CONFIG, family="toy")
 LENGTHS = (12, 7, 3, 1, 9, 12, 2, 5)
@@ -210,3 +217,98 @@ def test_an_unknown_family_is_named():
         ValueError, match="unknown encoder family 'none'; expected one of bert, toy"
     ):
         encoder_of(dataclasses.replace(CONFIG, family="none"))
+
+
+def save(name, directory):
+    """Save a model of the new encoder with the pruner `name`; return its folder."""
+    return save_model(
+        directory,
+        params_of(name),
+        CONFIG,
+        pruner_name=name,
+        pruner_options=dict(PRUNERS[name].factory_kwargs),
+        class_names=("a", "b", "c"),
+        max_length=16,
+        tokenizer=build_tokenizer(),
+    )
+
+
+@pytest.mark.parametrize("name", ["keep_all", "adapler", "trbert", "powerbert"])
+def test_a_new_encoder_is_saved_and_loaded_bit_for_bit(name, tmp_path):
+    saved = load_model(save(name, tmp_path / "model"))
+    tiny.assert_trees_equal(saved.params, params_of(name))
+    assert (saved.config, saved.pruner_name) == (CONFIG, name)
+    again = load_pretrained(saved.directory, jax.random.key(0), num_positions=20)
+    expected = {part: params_of(name)[part] for part in ("encoder", "head")}
+    tiny.assert_trees_equal(again.params, expected)
+    assert again.config == dataclasses.replace(CONFIG, num_positions=20)
+
+
+def test_the_classifier_of_a_saved_new_encoder_gives_its_answers(tmp_path):
+    text = "a good film . not bad"
+    token_ids = build_tokenizer().backend_tokenizer.encode(text).ids
+    batch = tiny.make_batch((len(token_ids),), num_slots=len(token_ids))
+    batch = batch.replace(
+        token_BL=np.int32([token_ids]), segment_BL=np.zeros((1, len(token_ids)), np.int32)
+    )
+    logits_BC, _ = make_engine(CONFIG, PRUNERS["adapler"], driver="masked")(
+        params_of("adapler"), batch
+    )
+    found = Classifier.load(save("adapler", tmp_path / "model")).predict([text])[0]
+    expected_C = jax.nn.softmax(logits_BC[0])
+    np.testing.assert_allclose(list(found.probabilities.values()), expected_C, atol=1e-5)
+
+
+def test_the_files_of_a_new_encoder_name_its_family_and_no_class_of_transformers(tmp_path):
+    directory = save("keep_all", tmp_path / "model")
+    raw = json.loads((directory / "config.json").read_text())
+    assert (raw["model_type"], raw["adapler_jax"]["family"]) == ("toy", "toy")
+    assert "architectures" not in raw
+    card = (directory / "README.md").read_text()
+    assert "No class of transformers computes this encoder" in card and "Auto" not in card
+
+
+def test_all_mismatches_of_a_new_encoder_come_in_one_error(tmp_path):
+    params = params_of("keep_all")
+    layers = params["encoder"]["layers"] | {"qkv": {"kernel": jnp.zeros((4, 16, 47))}}
+    encoder = params["encoder"] | {"layers": layers, "final_norm": {"scale": jnp.ones(15)}}
+    with pytest.raises(ValueError, match="2 mismatches") as caught:
+        save_model(tmp_path / "model", params | {"encoder": encoder}, CONFIG)
+    assert "layers/qkv/kernel: expected (4, 16, 48), found (4, 16, 47)" in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["bert", "local", "distilbert"])
+def test_the_family_of_an_encoder_with_the_tensors_of_bert_is_kept(family, tmp_path, monkeypatch):
+    monkeypatch.setitem(ENCODERS, family, BERT)
+    config = dataclasses.replace(
+        tiny.CONFIG, family=family, num_segments=1, pooler_activation="relu"
+    )
+    config = dataclasses.replace(config, classifier_dropout_prob=0.1)
+    params = tiny.make_params(keep_all())
+    table_1D = params["encoder"]["embeddings"]["segment"][:1]
+    params["encoder"]["embeddings"]["segment"] = table_1D
+    saved = load_model(save_model(tmp_path / "model", params, config))
+    assert saved.config == config
+    tiny.assert_trees_equal(saved.params, params)
+    assert (tmp_path / "model" / "adapler_jax.safetensors").exists() == (family == "bert")
+
+
+@pytest.mark.parametrize("family", ["gone", None, ["toy"], "x" * 5000])
+def test_a_saved_model_of_an_unknown_family_ends_in_one_line(family, tmp_path):
+    directory = save("keep_all", tmp_path / "model")
+    raw = json.loads((directory / "config.json").read_text())
+    raw["adapler_jax"]["family"] = family
+    (directory / "config.json").write_text(json.dumps(raw))
+    for load in (load_model, functools.partial(load_pretrained, key=jax.random.key(0))):
+        refused(
+            load,
+            directory,
+            match=r"config.json: unknown encoder family .*; expected one of bert, toy$",
+        )
+
+
+def test_a_model_of_an_unknown_family_is_not_saved(tmp_path):
+    config = dataclasses.replace(CONFIG, family="none")
+    with pytest.raises(ValueError, match="unknown encoder family 'none'; expected one of bert"):
+        save_model(tmp_path / "model", params_of("keep_all"), config)
+    assert not any(tmp_path.iterdir())

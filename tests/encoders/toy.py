@@ -119,6 +119,18 @@ def feed_forward_flops(config, num_tokens):
     return flops.as_counts(num_tokens) * (4 * D * F + 8 * D + 5 * F)
 
 
+_LAYERS = ("encoder", "layers")
+# Q is of no config: three vectors side by side. Names begin as wrappers of published ones do.
+TENSOR_RULES = (
+    Rule("model.embeddings.tok_embeddings.weight", ("encoder", "embeddings", "token"), "VD"),
+    Rule("model.layers.{layer}.attn.Wqkv.weight", (*_LAYERS, "qkv", "kernel"), "DQ"),
+    Rule("model.layers.{layer}.attn.Wo.weight", (*_LAYERS, "output", "kernel"), "DD"),
+    Rule("model.layers.{layer}.mlp.Wi.weight", (*_LAYERS, "ffn_in", "kernel"), "DF"),
+    Rule("model.layers.{layer}.mlp.Wo.weight", (*_LAYERS, "ffn_out", "kernel"), "FD"),
+    Rule("model.layers.{layer}.attn_norm.weight", (*_LAYERS, "attention_norm", "scale"), "D"),
+    Rule("model.layers.{layer}.mlp_norm.weight", (*_LAYERS, "ffn_norm", "scale"), "D"),
+    Rule("model.final_norm.weight", ("encoder", "final_norm", "scale"), "D"),
+)
 TOY = Encoder(
     name="toy",
     init=init,
@@ -128,7 +140,7 @@ TOY = Encoder(
     feed_forward=feed_forward,
     prepare_inference_params=prepare_inference_params,
     flops=flops.EncoderFlops(embedding_flops, attention_token_flops, feed_forward_flops),
-    tensor_rules=(Rule("embeddings.token", ("encoder", "embeddings", "token"), "VD"),),
+    tensor_rules=TENSOR_RULES,
     attention_bias=attention_bias,
     final=final,
     needs_positions=True,

@@ -85,6 +85,7 @@ def test_our_section_is_checked(saved, name):
         ("adapler", {"clip_cls_ratio": "x"}, "clip_cls_ratio 'x', expected true or false"),
         ("powerbert", {"counts_padding": 1}, "counts_padding 1, expected true or false"),
         ("adapler", {"initial_threshold": "a"}, "initial_threshold 'a', expected a number"),
+        ("ltp", {"final_threshold": True}, "final_threshold True, expected a number"),
     ],
 )
 def test_options_of_a_pruner_are_checked_and_the_file_is_named(saved, pruner, options, message):
