@@ -14,6 +14,7 @@ from adapler_jax.evaluation.budgets import (
     check_calibrates,
     measure_budgets,
 )
+from adapler_jax.evaluation.certificate import certify, check_num_texts, check_promise
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import sorted_batches
@@ -33,6 +34,8 @@ def calibrate_model(
     *,
     budgets: Sequence[float] = BUDGETS,
     dtype: DTypeLike = jnp.float32,
+    max_disagreement: float | None = None,
+    confidence: float = 0.95,
     seed: int = 0,
     log: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
@@ -46,6 +49,10 @@ def calibrate_model(
       texts: of the task, or pairs. Labels are not used.
       budgets: to calibrate, rising to 1; other budgets are interpolated.
       dtype: of the operands of the encoder's products.
+      max_disagreement: bound to certify on the rate of answers that differ from the full model's,
+        in (0, 1); None for no certificate. The texts of the measurements certify it, as in
+        `certify`.
+      confidence: probability that the bound holds.
       seed: of the shuffle.
       log: receives notes.
 
@@ -53,12 +60,17 @@ def calibrate_model(
       The calibration, with measurements of each budget.
 
     Raises:
-      ValueError: there are fewer than 100 different texts, or the model has no thresholds.
+      ValueError: there are fewer than 100 different texts, or too few for the bound, or the model
+        has no thresholds.
     """
+    if max_disagreement is not None:
+        check_promise(max_disagreement, confidence)
     saved = load_model(directory)
     pruner = pruner_of_saved(saved)
     check_calibrates(pruner)
     halves = split_texts(texts, seed=seed)
+    if max_disagreement is not None:
+        check_num_texts(len(halves[1]), max_disagreement, confidence)
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
     classifier = Classifier.load(directory)
@@ -86,6 +98,11 @@ def calibrate_model(
     )
     full_E = measured[-1].predicted_E  # the last budget is 1
     calibration = calibration.with_rows([row.record(full_E, None) for row in measured])
+    if max_disagreement is not None:
+        failures = {row.budget: row.predicted_E != full_E for row in measured}
+        found = certify(failures, max_rate=max_disagreement, confidence=confidence)
+        calibration = calibration.with_certificate(None if found is None else found._asdict())
+        log("no budget can be certified" if found is None else found.sentence())
     log(f"wrote {calibration.write(pathlib.Path(directory))}")
     return calibration
 

@@ -66,6 +66,15 @@ def min_texts(max_rate: float, confidence: float) -> int:
     return math.ceil(math.log(1.0 - confidence) / math.log1p(-max_rate))
 
 
+def check_num_texts(num_texts: int, max_rate: float, confidence: float) -> None:
+    """Raise ValueError if so few texts cannot prove the bound; says how many can."""
+    if max_failures(num_texts, max_rate, confidence) < 0:
+        raise ValueError(
+            f"{num_texts} texts cannot prove a rate of {max_rate:g} with {confidence:g} "
+            f"confidence; give at least {min_texts(max_rate, confidence)}"
+        )
+
+
 def certify(
     failures: Mapping[float, np.ndarray], *, max_rate: float, confidence: float
 ) -> Certificate | None:
@@ -89,12 +98,8 @@ def certify(
     Source: fixed-sequence testing, as in Angelopoulos et al., "Learn then Test", 2021.
     """
     num_texts = len(next(iter(failures.values())))
+    check_num_texts(num_texts, max_rate, confidence)
     limit = max_failures(num_texts, max_rate, confidence)
-    if limit < 0:
-        raise ValueError(
-            f"{num_texts} texts cannot prove a rate of {max_rate:g} with {confidence:g} "
-            f"confidence; give at least {min_texts(max_rate, confidence)}"
-        )
     found = None
     for budget in sorted(failures, reverse=True):
         num_failures = int(np.sum(failures[budget]))

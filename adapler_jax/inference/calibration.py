@@ -37,6 +37,8 @@ class Calibration:
     rows: tuple[dict[str, float], ...]
     num_texts: int  # of the calibration
     num_held_out: int  # of the measurements
+    # budget, max_rate, confidence, num_texts, num_failures; None if nothing was certified
+    certificate: dict[str, float] | None = None
 
     def apply(self, params: Params) -> Params:
         """Return a model's parameters with the thresholds."""
@@ -82,6 +84,10 @@ class Calibration:
             thresholds=tuple(row[num_equal:] for row in self.thresholds),
         )
 
+    def with_certificate(self, certificate: dict[str, float] | None) -> "Calibration":
+        """Return the calibration with a certificate."""
+        return dataclasses.replace(self, certificate=certificate)
+
     def write(self, directory: pathlib.Path) -> pathlib.Path:
         """Write the calibration into a model's directory, and return its path."""
         path = directory / CALIBRATION_FILE
@@ -118,6 +124,7 @@ def read_calibration(directory: pathlib.Path, num_layers: int) -> Calibration | 
             rows=tuple(found["rows"]),
             num_texts=int(found["num_texts"]),
             num_held_out=int(found["num_held_out"]),
+            certificate=found.get("certificate"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); {ADVICE}") from error

@@ -33,6 +33,7 @@ SUBCOMMANDS = {
     "report": ("--workdir=w",),
     "latency": (),
     "export": ("--model=m",),
+    "calibrate": ("--model=m", "--data=f"),
 }
 
 # Words that a reader replaces, and their replacements here.

@@ -164,3 +164,19 @@ def test_a_file_is_predicted_at_a_budget(calibrated, tmp_path):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         outputs.append(sum(map(sum, (row["tokens_per_layer"] for row in rows))))
     assert outputs[2] < outputs[0] < outputs[1]
+
+
+def test_a_certificate_names_the_fastest_budget_that_disagrees_rarely_enough(calibrated, tmp_path):
+    shutil.copytree(calibrated[0], tmp_path / "model")
+    notes, options = [], {"budgets": BUDGETS, "log": notes.append}
+    texts = make_texts(400)
+    found = calibrate_model(tmp_path / "model", texts, max_disagreement=0.3, **options)
+    assert found.certificate["num_texts"] == found.num_held_out
+    slower = [row for row in found.rows if row["budget"] >= found.certificate["budget"]]
+    assert all(row["agreement"] > 0.7 for row in slower)
+    assert notes[-2].startswith("on texts like these, at most 30.0% of answers differ")
+    assert read_calibration(tmp_path / "model", tiny.CONFIG.num_layers) == found
+    with pytest.raises(ValueError, match="texts cannot prove a rate of 0.001 .* at least 2995"):
+        calibrate_model(tmp_path / "model", texts, max_disagreement=0.001, **options)
+    with pytest.raises(ValueError, match="confidence is 1.0; expected a number between 0 and 1"):
+        calibrate_model(tmp_path / "model", texts, max_disagreement=0.3, confidence=1.0, **options)
