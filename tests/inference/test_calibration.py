@@ -168,7 +168,8 @@ def test_a_file_is_predicted_at_a_budget(calibrated, tmp_path):
 
 def test_a_certificate_names_the_fastest_budget_that_disagrees_rarely_enough(calibrated, tmp_path):
     shutil.copytree(calibrated[0], tmp_path / "model")
-    notes, options = [], {"budgets": BUDGETS, "log": notes.append}
+    notes = []
+    options = {"budgets": BUDGETS, "log": notes.append}
     texts = make_texts(400)
     found = calibrate_model(tmp_path / "model", texts, max_disagreement=0.3, **options)
     assert found.certificate["num_texts"] == found.num_held_out
