@@ -15,6 +15,7 @@ from absl import flags
 
 from adapler_jax.cli.console import run_command
 from adapler_jax.evaluation.calibrate import calibrate_model
+from adapler_jax.inference.calibration import Calibration
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
@@ -55,6 +56,11 @@ def main() -> None:
         confidence=_CONFIDENCE.value,
         log=print_note,
     )
+    print_budgets(found)
+
+
+def print_budgets(found: Calibration) -> None:
+    """Print what each budget was measured to do."""
     print("budget  tokens kept  FLOPs speedup  agreement with the full model")
     for row in found.rows:
         print(

@@ -28,6 +28,7 @@ SUBCOMMANDS = {
         "print the scores, speedups and seconds of a finished run", resumes=True
     ),
     "predict": Subcommand("classify the texts of a file, or answer its questions", resumes=False),
+    "compress": Subcommand("make a fine-tuned model faster, with text and no labels", resumes=True),
     "calibrate": Subcommand("calibrate a model for any speed, without labels", resumes=True),
     "report": Subcommand("write the report of a run as one HTML page", resumes=True),
     "latency": Subcommand("measure which driver is fastest on this device", resumes=False),

@@ -17,9 +17,10 @@ from adapler_jax.evaluation.budgets import (
 from adapler_jax.evaluation.certificate import certify, check_num_texts, check_promise
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.engine import make_engine, prepare_params_for
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.pruning import pruner_of_saved
-from adapler_jax.types import Batch
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
 from adapler_jax.weights.save import load_model
 
 MIN_TEXTS = 100
@@ -36,6 +37,7 @@ def calibrate_model(
     dtype: DTypeLike = jnp.float32,
     max_disagreement: float | None = None,
     confidence: float = 0.95,
+    reference=None,
     seed: int = 0,
     log: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
@@ -53,6 +55,8 @@ def calibrate_model(
         in (0, 1); None for no certificate. The texts of the measurements certify it, as in
         `certify`.
       confidence: probability that the bound holds.
+      reference: directory of the full model, with the same classes; None for this model at budget
+        1, at which it drops no token.
       seed: of the shuffle.
       log: receives notes.
 
@@ -97,6 +101,8 @@ def calibrate_model(
         dtype=dtype,
     )
     full_E = measured[-1].predicted_E  # the last budget is 1
+    if reference is not None:
+        full_E = predict_classes(reference, batches[1], dtype=dtype)
     calibration = calibration.with_rows([row.record(full_E, None) for row in measured])
     if max_disagreement is not None:
         failures = {row.budget: row.predicted_E != full_E for row in measured}
@@ -107,8 +113,8 @@ def calibrate_model(
     return calibration
 
 
-def split_texts(texts: Sequence, *, seed: int) -> tuple[list, list]:
-    """Return two halves of the different texts, in random order.
+def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[list, list]:
+    """Return two parts of the different texts, in random order; the first has this fraction.
 
     Raises:
       ValueError: there are too few.
@@ -120,7 +126,7 @@ def split_texts(texts: Sequence, *, seed: int) -> tuple[list, list]:
         )
     order = np.random.default_rng(seed).permutation(len(different)).tolist()
     shuffled = [different[index] for index in order]
-    middle = len(shuffled) // 2
+    middle = round(fraction * len(shuffled))
     return shuffled[:middle], shuffled[middle:]
 
 
@@ -137,6 +143,21 @@ def make_batches(classifier: Classifier, texts: Sequence) -> list[Batch]:
     return [batches[index] for index in np.random.default_rng(0).permutation(len(batches))]
 
 
+def predict_classes(
+    directory, batches: Sequence[Batch], *, dtype: DTypeLike = jnp.float32
+) -> np.ndarray:
+    """Return the class that a saved model predicts for each text of the batches, int32."""
+    saved = load_model(directory)
+    run = make_engine(saved.config, pruner_of_saved(saved), head=saved.head, dtype=dtype)
+    params = prepare_params_for("auto", saved.params, saved.config, dtype)
+    found = []
+    for batch in batches:
+        logits_BC, _ = run(params, batch)
+        predicted_B = np.argmax(np.asarray(logits_BC), axis=-1).astype(np.int32)
+        found.append(predicted_B[batch.example_id_B != PADDING_EXAMPLE_ID])
+    return np.concatenate(found)
+
+
 def count_texts(batches: Sequence[Batch]) -> int:
     """Return the number of real examples."""
-    return sum(int(np.sum(batch.example_id_B >= 0)) for batch in batches)
+    return sum(int(np.sum(batch.example_id_B != PADDING_EXAMPLE_ID)) for batch in batches)

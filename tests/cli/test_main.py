@@ -35,7 +35,7 @@ def test_help_lists_every_subcommand(capsys, arguments):
     printed = capsys.readouterr().out
     assert all(re.search(rf"^  {name} ", printed, re.MULTILINE) for name in main.SUBCOMMANDS)
     assert set(main.SUBCOMMANDS) == {
-        *("train", "evaluate", "predict", "calibrate", "report", "latency", "export")
+        *("train", "evaluate", "predict", "compress", "calibrate", "report", "latency", "export")
     }
 
 

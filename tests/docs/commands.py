@@ -33,6 +33,7 @@ SUBCOMMANDS = {
     "report": ("--workdir=w",),
     "latency": (),
     "export": ("--model=m",),
+    "compress": ("--model=m", "--data=f", "--out=o"),
     "calibrate": ("--model=m", "--data=f"),
 }
 

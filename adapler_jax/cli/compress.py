@@ -1,0 +1,68 @@
+"""Make a fine-tuned classifier faster, with text of its task and no labels.
+
+    adapler compress --model=MODEL --data=FILE --out=DIR --speedup=3
+
+MODEL is a classifier in Hugging Face form, or a saved model of this library. The data are text
+lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). AdapLeR is trained to answer as
+the model does. DIR/model is the result: it takes any budget, as after `adapler calibrate`. A second
+call continues an interrupted one.
+
+--max_disagreement=0.02 certifies the fastest budget at which at most 2% of answers differ from
+MODEL's, with 95% confidence, for texts like the data.
+"""
+
+import pathlib
+
+from absl import flags
+
+from adapler_jax.cli.calibrate import print_budgets
+from adapler_jax.cli.console import run_command
+from adapler_jax.io.terminal import print_note
+from adapler_jax.serving.texts import read_texts
+from adapler_jax.training.compress import MAX_LENGTH, CompressOptions, compress
+
+FLAGS = flags.FlagValues()
+_MODEL = flags.DEFINE_string(
+    "model", None, "directory or hub name of a classifier", required=True, flag_values=FLAGS
+)
+_DATA = flags.DEFINE_string("data", None, "file of texts", required=True, flag_values=FLAGS)
+_OUT = flags.DEFINE_string(
+    "out", None, "directory of the work and of the result", required=True, flag_values=FLAGS
+)
+_COLUMN = flags.DEFINE_list(
+    "column", [], "text column of a table, two with a comma for pairs", flag_values=FLAGS
+)
+_SPEEDUP = flags.DEFINE_float(
+    "speedup", 2.0, "FLOPs speedup that the training aims at", lower_bound=1.0, flag_values=FLAGS
+)
+_DISAGREEMENT = flags.DEFINE_float(
+    "max_disagreement",
+    None,
+    "certify the fastest budget at which at most this share of answers differs, as 0.02",
+    flag_values=FLAGS,
+)
+_CONFIDENCE = flags.DEFINE_float(
+    "confidence", 0.95, "probability that the certified bound holds", flag_values=FLAGS
+)
+_LENGTH = flags.DEFINE_integer(
+    "max_length", MAX_LENGTH, "tokens of a text; longer texts are cut", flag_values=FLAGS
+)
+
+
+def main() -> None:
+    """Compress, and print a line for each budget."""
+    texts = read_texts(None, _DATA.value, columns=_COLUMN.value, log=print_note)
+    options = CompressOptions(
+        speedup=_SPEEDUP.value,
+        max_disagreement=_DISAGREEMENT.value,
+        confidence=_CONFIDENCE.value,
+        max_length=_LENGTH.value,
+    )
+    found = compress(_MODEL.value, texts, _OUT.value, options=options, log=print_note)
+    print_budgets(found)
+    print_note(f"model: {pathlib.Path(_OUT.value) / 'model'}")
+
+
+def run(*, resumes: bool) -> None:
+    """Parse the command line and compress."""
+    run_command(main, resumes=resumes, values=FLAGS, usage=__doc__)

@@ -1,0 +1,178 @@
+"""Compress a fine-tuned classifier with text of its task: train AdapLeR on it, then calibrate.
+
+No labels are used. The classes that the given model predicts are the labels of the texts, and
+AdapLeR is trained on the model's soft labels. A validation score is therefore the agreement with
+the given model.
+
+    OUT/full/     the given model, as a saved model of this library
+    OUT/texts/    the texts with predicted labels: train and validation
+    OUT/run/      the workdir of the training, which a second call continues
+    OUT/model/    the result, with calibration.json
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from adapler_jax.data.tokenization.tokenizers import load_tokenizer
+from adapler_jax.evaluation.calibrate import MIN_TEXTS, calibrate_model, split_texts
+from adapler_jax.inference.calibration import CALIBRATION_FILE, Calibration
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
+from adapler_jax.io.atomic_files import replace_text
+from adapler_jax.presets import common, sections
+from adapler_jax.presets.tasks import TASKS
+from adapler_jax.training.methods.adapler import calibration_name
+from adapler_jax.training.run import run_all
+from adapler_jax.weights.pretrained import load_pretrained
+from adapler_jax.weights.save import load_model, save_model
+
+SEED = 0  # of the split; equal in every call, so that a second one continues
+VALIDATION_FRACTION = 0.1
+CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
+MAX_LENGTH = 128
+
+
+class CompressOptions(NamedTuple):
+    """How a model is compressed."""
+
+    speedup: float = 2.0  # in FLOPs on true tokens, that training aims at
+    max_disagreement: float | None = None  # as in `calibrate_model`, relative to the given model
+    confidence: float = 0.95
+    max_length: int = MAX_LENGTH  # token slots of training and of the result
+    changes: dict[str, Any] | None = None  # dotted fields of the training's config
+
+
+def compress(
+    model,
+    texts: Sequence[str | tuple[str, str]],
+    out,
+    *,
+    options: CompressOptions | None = None,
+    log: Callable[[str], None] = print,
+) -> Calibration:
+    """Make a faster copy of a fine-tuned classifier; a second call continues an interrupted one.
+
+    Args:
+      model: directory or hub name of a checkpoint in Hugging Face form with a trained classifier,
+        or a saved model of this library. Its classes, tokenizer and texts stay as they are.
+      texts: of its task, or pairs, without labels.
+      out: directory of the work and of the result, `out/model`.
+      options: the speed, the promise, and changes of the training.
+      log: receives notes.
+
+    Returns:
+      The calibration of `out/model`.
+
+    Raises:
+      ValueError: the checkpoint has no trained classifier, or there are too few texts.
+    """
+    options = options or CompressOptions()
+    out = pathlib.Path(out).expanduser()
+    full = _save_full(model, out / "full", options, log)
+    rest, held_back = _divide(texts)
+    if not (out / "texts" / "validation.jsonl").exists():
+        _write_labelled(Classifier.load(full), rest, out / "texts", log)
+    config = make_config(full, out / "texts", options)
+    run_all(config, out / "run", log=log)
+    trained = out / "run" / calibration_name(options.speedup) / "model"
+    if not trained.exists():
+        log(f"{options.speedup:g}x is out of reach; the model as trained is calibrated")
+        trained = out / "run" / "adapler" / "model"
+    if not (out / "model" / CALIBRATION_FILE).exists():
+        with atomic_directory(out / "model") as partial:
+            copy_entries(trained, partial)
+    return calibrate_model(
+        out / "model",
+        held_back,
+        reference=full,
+        max_disagreement=options.max_disagreement,
+        confidence=options.confidence,
+        log=log,
+    )
+
+
+def make_config(full: pathlib.Path, texts: pathlib.Path, options: CompressOptions):
+    """Return the config of the training, as `configs/adapler.py:custom,finetuned` builds it."""
+    config = common.task_config(
+        "custom",
+        TASKS["custom"],
+        saliency=sections.saliency_section(),
+        adapler=sections.adapler_section(),
+        adapt=sections.adapt_section(),
+    )
+    config.method = "adapler"
+    common.apply_variants(config, ["finetuned"], common.VARIANTS)
+    config.model = str(full)
+    config.data.source = f"file:{texts}"
+    config.data.class_names = load_model(full).class_names
+    if _has_pairs(texts):
+        config.data.columns = {"text_pair": "text_pair"}
+    config.data.max_length = options.max_length
+    config.adapt.target_speedups = (options.speedup,)
+    config.update_from_flattened_dict(options.changes or {})
+    return ml_collections.ConfigDict(config).lock()
+
+
+def _save_full(model, directory: pathlib.Path, options: CompressOptions, log) -> pathlib.Path:
+    """Save the given model as a model of this library, once."""
+    if directory.exists():
+        return directory
+    loaded = load_pretrained(model, jax.random.key(SEED))
+    if loaded.fresh or loaded.class_names is None:
+        raise ValueError(
+            f"{model} has no trained classifier ({', '.join(loaded.fresh) or 'no class names'}); "
+            "give a model that was fine-tuned to classify texts, or train one with `adapler train`"
+        )
+    for note in loaded.notes:
+        log(note)
+    save_model(
+        directory,
+        loaded.params | {"pruner": {}},
+        loaded.config,
+        class_names=loaded.class_names,
+        max_length=min(options.max_length, loaded.config.num_positions),
+        tokenizer=load_tokenizer(str(loaded.directory), log=log),
+    )
+    return directory
+
+
+def _divide(texts: Sequence) -> tuple[list, list]:
+    """Return the texts of the training, and those of the calibration and certificate."""
+    num_texts = len(dict.fromkeys(texts))
+    fraction = CALIBRATION_FRACTION
+    if num_texts * fraction < MIN_TEXTS:
+        needed = round(MIN_TEXTS / fraction)
+        raise ValueError(f"there are {num_texts} different texts; give at least {needed}")
+    return split_texts(texts, seed=SEED, fraction=1.0 - fraction)
+
+
+def _write_labelled(classifier: Classifier, texts: list, directory: pathlib.Path, log) -> None:
+    """Write the texts of the training with the classes that the full model predicts."""
+    log(f"predicting the classes of {len(texts):,} texts by the given model")
+    predicted = np.argmax(classifier.predict_probs(texts), axis=-1)
+    rows = [_row(text, classifier.class_names[c]) for text, c in zip(texts, predicted.tolist())]
+    middle = round(len(rows) * (1.0 - VALIDATION_FRACTION))
+    with atomic_directory(directory) as partial:
+        for split, part in (("train", rows[:middle]), ("validation", rows[middle:])):
+            replace_text(
+                partial / f"{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in part)
+            )
+
+
+def _has_pairs(texts: pathlib.Path) -> bool:
+    """Return whether the written texts are pairs."""
+    with (texts / "train.jsonl").open(encoding="utf-8") as file:
+        return "text_pair" in json.loads(file.readline())
+
+
+def _row(text: str | tuple[str, str], label: str) -> dict[str, str]:
+    """Return a text or pair with its label, in the columns of the task `custom`."""
+    if isinstance(text, str):
+        return {"text": text, "label": label}
+    return {"text": text[0], "text_pair": text[1], "label": label}

@@ -1,0 +1,102 @@
+"""A fine-tuned model and text without labels give a faster model, its table and a certificate."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from adapler_jax.evaluation.calibrate import split_texts
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.training.compress import CompressOptions, compress
+from tests.training.runs import silent
+
+OPTIONS = CompressOptions(
+    speedup=1.2,
+    max_disagreement=0.3,
+    max_length=16,
+    changes={
+        "adapler.num_epochs": 2,
+        "adapler.batch_size": 16,
+        "data.bucket_lengths": (16,),
+        "data.cache_dir": "none",
+    },
+)
+
+
+def make_texts(num_texts=400):
+    rng = np.random.default_rng(3)
+    words = ["a", "film", "films", ".", "good", "bad"]
+    return list({" ".join(rng.choice(words, rng.integers(4, 12))): None for _ in range(num_texts)})
+
+
+@pytest.fixture(scope="module", name="given")
+def _given(copied_run):
+    """The directory of a model that has learned its task."""
+    return copied_run("learned") / "finetune" / "model"
+
+
+@pytest.fixture(scope="module", name="compressed")
+def _compressed(given, tmp_path_factory):
+    """The directory of the work, its calibration and its notes."""
+    out, notes = tmp_path_factory.mktemp("compressed") / "out", []
+    found = compress(given, make_texts(), out, options=OPTIONS, log=notes.append)
+    return out, found, notes
+
+
+def test_the_result_has_the_classes_of_the_given_model_and_drops_tokens(compressed, given):
+    out, found, _ = compressed
+    result, full = Classifier.load(out / "model"), Classifier.load(given)
+    assert result.class_names == full.class_names == ("bad", "good")
+    texts = make_texts()[:50]
+    expected = full.predict_probs(texts)
+    np.testing.assert_allclose(
+        Classifier.load(out / "full").predict_probs(texts), expected, atol=1e-5
+    )
+    predicted = result.predict(texts, budget=found.budgets[len(found.budgets) // 2])
+    assert np.mean([p.num_tokens[-1] for p in predicted]) < np.mean(
+        [p.num_tokens[0] for p in result.predict(texts, budget=1.0)]
+    )
+
+
+def test_labels_are_the_classes_that_the_given_model_predicts(compressed, given):
+    rows = [
+        json.loads(line)
+        for split in ("train", "validation")
+        for line in (compressed[0] / "texts" / f"{split}.jsonl").read_text().splitlines()
+    ]
+    predicted = Classifier.load(given).predict([row["text"] for row in rows])
+    assert [row["label"] for row in rows] == [found.label for found in predicted]
+
+
+def test_the_certificate_is_about_texts_that_nothing_was_trained_on(compressed):
+    out, found, notes = compressed
+    trained = {json.loads(line)["text"] for line in (out / "texts/train.jsonl").open()}
+    _, held_back = split_texts(make_texts(), seed=0, fraction=0.7)
+    assert not trained & set(held_back)
+    assert found.num_texts + found.num_held_out <= len(held_back)
+    assert found.certificate is None or found.certificate["num_texts"] == found.num_held_out
+    assert any("differ from the" in note or "can be certified" in note for note in notes)
+
+
+def test_a_second_call_trains_nothing(compressed, given):
+    out, found, _ = compressed
+    notes = []
+    again = compress(given, make_texts(), out, options=OPTIONS, log=notes.append)
+    assert again == found
+    assert {"finetune: finished before", "adapler: finished before"} <= set(notes)
+
+
+def test_a_checkpoint_without_a_trained_classifier_is_rejected(given, tmp_path):
+    shutil.copytree(given, tmp_path / "plain")
+    tensors = load_file(tmp_path / "plain" / "model.safetensors")
+    encoder = {name: value for name, value in tensors.items() if "classifier" not in name}
+    save_file(encoder, tmp_path / "plain" / "model.safetensors")
+    with pytest.raises(ValueError, match="has no trained classifier .*; give a model"):
+        compress(tmp_path / "plain", make_texts(), tmp_path / "out", options=OPTIONS, log=silent)
+
+
+def test_too_few_texts_are_an_error_with_the_number_that_suffices(given, tmp_path):
+    with pytest.raises(ValueError, match="there are 2 different texts; give at least 333"):
+        compress(given, ["a", "b"] * 500, tmp_path, options=OPTIONS, log=silent)
