@@ -19,7 +19,7 @@ from adapler_jax.cli.calibrate import print_budgets
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
-from adapler_jax.training.compress import MAX_LENGTH, CompressOptions, compress
+from adapler_jax.training.compress import CompressOptions, compress
 
 FLAGS = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
@@ -45,7 +45,10 @@ _CONFIDENCE = flags.DEFINE_float(
     "confidence", 0.95, "probability that the certified bound holds", flag_values=FLAGS
 )
 _LENGTH = flags.DEFINE_integer(
-    "max_length", MAX_LENGTH, "tokens of a text; longer texts are cut", flag_values=FLAGS
+    "max_length",
+    0,
+    "tokens of a text; longer texts are cut; 0: the longest text",
+    flag_values=FLAGS,
 )
 
 

@@ -34,8 +34,8 @@ from adapler_jax.weights.save import load_model, save_model
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
 VALIDATION_FRACTION = 0.1
+CHUNK = 1024  # texts that are tokenized at a time
 CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
-MAX_LENGTH = 128
 
 
 class CompressOptions(NamedTuple):
@@ -44,7 +44,7 @@ class CompressOptions(NamedTuple):
     speedup: float = 2.0  # in FLOPs on true tokens, that training aims at
     max_disagreement: float | None = None  # as in `calibrate_model`, relative to the given model
     confidence: float = 0.95
-    max_length: int = MAX_LENGTH  # token slots of training and of the result
+    max_length: int = 0  # token slots; 0: of the longest text, or the model's positions if fewer
     changes: dict[str, Any] | None = None  # dotted fields of the training's config
 
 
@@ -74,7 +74,7 @@ def compress(
     """
     options = options or CompressOptions()
     out = pathlib.Path(out).expanduser()
-    full = _save_full(model, out / "full", options, log)
+    full = _save_full(model, out / "full", texts, options, log)
     rest, held_back = _divide(texts)
     if not (out / "texts" / "validation.jsonl").exists():
         _write_labelled(Classifier.load(full), rest, out / "texts", log)
@@ -110,16 +110,19 @@ def make_config(full: pathlib.Path, texts: pathlib.Path, options: CompressOption
     common.apply_variants(config, ["finetuned"], common.VARIANTS)
     config.model = str(full)
     config.data.source = f"file:{texts}"
-    config.data.class_names = load_model(full).class_names
+    saved = load_model(full)
+    config.data.class_names = saved.class_names
     if _has_pairs(texts):
         config.data.columns = {"text_pair": "text_pair"}
-    config.data.max_length = options.max_length
+    config.data.max_length = saved.max_length
     config.adapt.target_speedups = (options.speedup,)
     config.update_from_flattened_dict(options.changes or {})
     return ml_collections.ConfigDict(config).lock()
 
 
-def _save_full(model, directory: pathlib.Path, options: CompressOptions, log) -> pathlib.Path:
+def _save_full(
+    model, directory: pathlib.Path, texts: Sequence, options: CompressOptions, log
+) -> pathlib.Path:
     """Save the given model as a model of this library, once."""
     if directory.exists():
         return directory
@@ -131,15 +134,24 @@ def _save_full(model, directory: pathlib.Path, options: CompressOptions, log) ->
         )
     for note in loaded.notes:
         log(note)
+    tokenizer = load_tokenizer(str(loaded.directory), log=log)
+    length = options.max_length or _longest(tokenizer, texts)
     save_model(
         directory,
         loaded.params | {"pruner": {}},
         loaded.config,
         class_names=loaded.class_names,
-        max_length=min(options.max_length, loaded.config.num_positions),
-        tokenizer=load_tokenizer(str(loaded.directory), log=log),
+        max_length=min(length, loaded.config.num_positions),
+        tokenizer=tokenizer,
     )
     return directory
+
+
+def _longest(tokenizer, texts: Sequence) -> int:
+    """Return the tokens of the longest text or pair, [CLS] and [SEP] included."""
+    core = tokenizer.backend_tokenizer
+    chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
+    return max(len(found) for chunk in chunks for found in core.encode_batch(list(chunk)))
 
 
 def _divide(texts: Sequence) -> tuple[list, list]:
