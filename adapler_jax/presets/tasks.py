@@ -3,7 +3,7 @@
 from adapler_jax.presets import qa
 
 # Lengths and batch sizes of the released program; its SST-2 values where it names none.
-TASKS = {
+TASKS: dict[str, dict] = {
     "sst2": {"max_length": 64},
     "imdb": {"max_length": 512, "batch_size": 16},
     "hatexplain": {"max_length": 72},
