@@ -1,9 +1,11 @@
 """Tasks that every config file takes, with the length and batch size of each."""
 
+from typing import Any
+
 from adapler_jax.presets import qa
 
 # Lengths and batch sizes of the released program; its SST-2 values where it names none.
-TASKS: dict[str, dict] = {
+TASKS: dict[str, Any] = {
     "sst2": {"max_length": 64},
     "imdb": {"max_length": 512, "batch_size": 16},
     "hatexplain": {"max_length": 72},
