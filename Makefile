@@ -22,7 +22,7 @@ help:
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make lint              layout, style and types of the code; installs requirements-dev.txt"
 	@echo "make test              the tests"
-	@echo "make test-long         every benchmark at a small size, about two minutes"
+	@echo "make test-long         the tests that train or measure for long, about four minutes"
 	@echo "make package           build the package and use it in bare environments; installs requirements-dev.txt"
 	@echo "make compare           the comparisons with PyTorch and others; installs requirements-baselines.txt"
 	@echo "make docs              the documentation into docs/_build/html, its notebook in small; installs requirements-docs.txt"
@@ -80,7 +80,7 @@ test: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m pytest -rs -m "not docs and not package and not long" -n 2 --dist=loadfile
 
 test-long: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m long -n 2
+	$(RUN) -m pytest -rs -m long -n 2 --dist=load
 
 # The environments of the test have the versions of the lock too.
 package: $(VENV)/dev-installed-$(STAMP)

@@ -130,6 +130,7 @@ def test_saved_models_predict_what_they_predicted(release, run):
     assert_predictions(release / "finished" / run, run, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", RUNS)
 def test_an_interrupted_run_continues_to_the_same_numbers(release, monkeypatch, run):
     shutil.unpack_archive(RELEASE / "interrupted" / f"{run}.zip", release)

@@ -229,6 +229,7 @@ def test_fields_of_texts_with_classes_are_refused(make_reading, workdirs):
         run(make_reading(finetune, data__columns={"context": "passage"}), workdirs())
 
 
+@pytest.mark.long
 def test_selectors_learn_from_questions(make_reading, workdirs):
     workdir = run(make_reading(trbert, trbert__num_samples=2), workdirs())
     scores = phases.read_done(workdir / "trbert")["validation"]
@@ -237,6 +238,7 @@ def test_selectors_learn_from_questions(make_reading, workdirs):
         assert arrays["teacher_logits"].shape[1:] == (16, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "changes"),
     [

@@ -68,6 +68,7 @@ def test_a_run_killed_twice_ends_with_the_numbers_of_an_uninterrupted_one(
     assert_same_models(torn, finished, "powerbert")
 
 
+@pytest.mark.long
 def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, finished):
     given, borrowed = workdirs(), workdirs()
     run_all(
@@ -143,6 +144,7 @@ def test_configurations_that_do_not_fit_are_refused_before_training(
     assert not workdir.exists()
 
 
+@pytest.mark.long
 def test_the_released_program_runs(make_config, workdirs):
     """Padding votes and [CLS] is ranked, in training; the saved model leaves padding out."""
     workdir, config = (
