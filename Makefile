@@ -75,9 +75,9 @@ quickstart-debug: install
 	$(RUN) evaluate.py --workdir=runs/quickstart-debug
 	@echo "that was a dry run on 64 texts: its scores mean nothing; make quickstart trains in full"
 
-# -rs lists what was skipped and why: without torch, the comparisons with PyTorch. `make docs` runs those of the commands.
+# -rs lists what was skipped and why.
 test: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m "not docs and not package and not long" -n 2 --dist=loadfile
+	$(RUN) -m pytest -rs -m "not docs and not package and not long and not compare" -n 2 --dist=loadfile
 
 test-long: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m pytest -rs -m long -n 2 --dist=load

@@ -127,6 +127,7 @@ def test_a_reader_that_is_fine_tuned_already_keeps_its_threshold(pruned, make_re
     assert_trees_equal(saved.params, start.params)
 
 
+@pytest.mark.long
 def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
     dense, adapted = evaluate_workdir(pruned, log=NOTES.append, only="adapt-1.5x")
     name, answers = example_answers(pruned)

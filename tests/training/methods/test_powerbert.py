@@ -58,6 +58,7 @@ def test_the_model_serves_and_is_evaluated(finished):
     assert len(found) == 2 and {prediction.label for prediction in found} <= {"bad", "good"}
 
 
+@pytest.mark.long
 def test_a_run_killed_twice_ends_with_the_numbers_of_an_uninterrupted_one(
     make_config, workdirs, finished, run_killed_at
 ):

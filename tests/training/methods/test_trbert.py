@@ -45,6 +45,7 @@ def test_the_model_serves_and_is_evaluated(finished):
     assert {prediction.label for prediction in found} <= {"bad", "good"}
 
 
+@pytest.mark.long
 def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
     make_config, workdirs, finished, run_killed_at
 ):
