@@ -22,7 +22,7 @@ help:
 	@echo "make quickstart-debug  the same path in small"
 	@echo "make lint              layout, style and types of the code; installs requirements-dev.txt"
 	@echo "make test              the tests"
-	@echo "make test-long         every benchmark at a small size, about two minutes"
+	@echo "make test-long         the tests that train or measure for long, about four minutes"
 	@echo "make package           build the package and use it in bare environments; installs requirements-dev.txt"
 	@echo "make compare           the comparisons with PyTorch and others; installs requirements-baselines.txt"
 	@echo "make docs              the documentation into docs/_build/html, its notebook in small; installs requirements-docs.txt"
@@ -75,12 +75,12 @@ quickstart-debug: install
 	$(RUN) evaluate.py --workdir=runs/quickstart-debug
 	@echo "that was a dry run on 64 texts: its scores mean nothing; make quickstart trains in full"
 
-# -rs lists what was skipped and why: without torch, the comparisons with PyTorch. `make docs` runs those of the commands.
+# -rs lists what was skipped and why.
 test: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m "not docs and not package and not long" -n 2 --dist=loadfile
+	$(RUN) -m pytest -rs -m "not docs and not package and not long and not compare" -n 2 --dist=loadfile
 
 test-long: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m long -n 2
+	$(RUN) -m pytest -rs -m long -n 2 --dist=load
 
 # The environments of the test have the versions of the lock too.
 package: $(VENV)/dev-installed-$(STAMP)
@@ -101,7 +101,7 @@ docs: $(VENV)/tests-installed-$(STAMP)
 	ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb --output=$(CURDIR)/runs/notebook-debug.ipynb
 	$(RUN) docs/pictures.py --workdir=runs/notebook-debug --out=runs/pictures-debug --texts=32 --text="A gripping, funny film."
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
-	$(RUN) -m pytest -rs -m docs -n 2
+	$(RUN) -m pytest -rs -m docs -n 2 tests/docs
 
 test-all: lint test test-long package compare docs
 

@@ -68,6 +68,7 @@ def test_layers_walked_in_any_way_give_the_same_gradients(loop):
     assert_trees_near(found, expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_layers_computed_twice_need_less_memory():
     batch = make_batch((12,) * 8)
     programs = [

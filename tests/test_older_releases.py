@@ -122,6 +122,7 @@ def assert_predictions(workdir, run, expected, tolerance=TOLERANCE):
         assert_near(found, predictions, phase, tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", RUNS)
 def test_saved_models_predict_what_they_predicted(release, run):
     expected = EXPECTED["finished"][run]["predictions"]
@@ -130,6 +131,7 @@ def test_saved_models_predict_what_they_predicted(release, run):
     assert_predictions(release / "finished" / run, run, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", RUNS)
 def test_an_interrupted_run_continues_to_the_same_numbers(release, monkeypatch, run):
     shutil.unpack_archive(RELEASE / "interrupted" / f"{run}.zip", release)
@@ -147,6 +149,7 @@ def test_an_interrupted_run_continues_to_the_same_numbers(release, monkeypatch, 
     assert_predictions(directory, run, predictions, tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", ["adapler", "reading"])
 def test_a_finished_run_is_evaluated_to_the_same_scores(release, run):
     rows = evaluate_workdir(pathlib.Path("finished") / run, log=silent, with_times=False)

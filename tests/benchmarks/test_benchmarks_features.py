@@ -3,10 +3,13 @@
 import json
 import types
 
+import pytest
+
 from benchmarks import features
 from benchmarks.features import CASES, QUICK, made_up_questions, repeat
 
 
+@pytest.mark.long
 def test_features_of_a_source_are_timed_in_every_case_and_size(tmp_path):
     rows = repeat(made_up_questions()[:10], 10, "paragraphs")
     (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -56,6 +56,7 @@ def test_random_requests_compile_nothing_after_a_warm_up(tmp_path):
     check_requests(classifier, NUM_REQUESTS, batch_size=6)  # batches of 1, 2, 4 and 6 rows
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exported", [False, True])
 def test_several_padded_lengths_are_warmed_up(tmp_path, exported):
     directory = make_model(tmp_path / "model", "keep_all", max_length=20)

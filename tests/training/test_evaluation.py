@@ -120,6 +120,7 @@ def test_one_model_is_scored_beside_dense(finished):
         evaluate_workdir(finished, log=silent, only="trbert")
 
 
+@pytest.mark.long
 def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     done = run_python("evaluate.py", f"--workdir={finished}")
     assert done.returncode == 0, done.stderr

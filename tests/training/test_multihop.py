@@ -114,6 +114,7 @@ def run(files, tmp_path_factory):
     return run
 
 
+@pytest.mark.long
 def test_hotpotqa_from_files_to_answers_and_facts(run, files):
     held_out = {"validation": f"file:{files / 'hotpotqa' / 'hotpot_dev_distractor_v1.json'}"}
     workdir = run(
@@ -141,6 +142,7 @@ def test_hotpotqa_from_files_to_answers_and_facts(run, files):
     assert pruned["flops_speedup"] > 1.0 and 0.0 <= pruned["test_score"] <= pruned["f1"] <= 1.0
 
 
+@pytest.mark.long
 def test_wikihop_from_files_to_candidates(run):
     workdir = run(
         adapler,

@@ -127,6 +127,7 @@ def test_a_reader_that_is_fine_tuned_already_keeps_its_threshold(pruned, make_re
     assert_trees_equal(saved.params, start.params)
 
 
+@pytest.mark.long
 def test_evaluation_gives_the_scores_of_questions_and_both_speedups(pruned):
     dense, adapted = evaluate_workdir(pruned, log=NOTES.append, only="adapt-1.5x")
     name, answers = example_answers(pruned)
@@ -229,6 +230,7 @@ def test_fields_of_texts_with_classes_are_refused(make_reading, workdirs):
         run(make_reading(finetune, data__columns={"context": "passage"}), workdirs())
 
 
+@pytest.mark.long
 def test_selectors_learn_from_questions(make_reading, workdirs):
     workdir = run(make_reading(trbert, trbert__num_samples=2), workdirs())
     scores = phases.read_done(workdir / "trbert")["validation"]
@@ -237,6 +239,7 @@ def test_selectors_learn_from_questions(make_reading, workdirs):
         assert arrays["teacher_logits"].shape[1:] == (16, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "changes"),
     [

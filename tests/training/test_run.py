@@ -45,6 +45,7 @@ def test_a_run_walks_its_phases_and_leaves_models(uninterrupted):
     assert not (uninterrupted / "adapler" / "last").exists()  # nothing continues from it
 
 
+@pytest.mark.long
 def test_adapler_keeps_what_decides_the_label_and_little_else(make_config, workdirs, tiny_files):
     workdir = workdirs()
     run_all(
@@ -253,7 +254,8 @@ def test_batch_lengths_above_the_maximum_fall_away(uninterrupted, make_config, w
     assert load_saliency(workdir / "saliency").saliency.shape == (96, 9)
 
 
-def test_the_faithful_preset_runs(make_config, workdirs):
+@pytest.mark.long
+def test_the_preset_of_the_paper_runs(make_config, workdirs):
     workdir = workdirs()
     config = make_config(
         "paper", finetune__num_epochs=3, adapler__num_epochs=3, adapler__checkpoint_selection="last"
@@ -263,6 +265,7 @@ def test_the_faithful_preset_runs(make_config, workdirs):
     assert load_model(workdir / "adapler" / "model").pruner_name == "adapler"
 
 
+@pytest.mark.long
 def test_bfloat16_operands_train_too(make_config, workdirs):
     workdir = workdirs()
     run_all(

@@ -54,6 +54,7 @@ def test_a_run_leaves_a_shallower_model_that_is_faster(finished):
     assert student["executed_speedup_32"] > 1.5
 
 
+@pytest.mark.long
 def test_tokens_are_pruned_on_top_of_a_student(make_config, workdirs, finished):
     workdir = workdirs()
     run_all(

@@ -58,6 +58,7 @@ def test_the_model_serves_and_is_evaluated(finished):
     assert len(found) == 2 and {prediction.label for prediction in found} <= {"bad", "good"}
 
 
+@pytest.mark.long
 def test_a_run_killed_twice_ends_with_the_numbers_of_an_uninterrupted_one(
     make_config, workdirs, finished, run_killed_at
 ):
@@ -68,6 +69,7 @@ def test_a_run_killed_twice_ends_with_the_numbers_of_an_uninterrupted_one(
     assert_same_models(torn, finished, "powerbert")
 
 
+@pytest.mark.long
 def test_a_given_configuration_stands_in_for_the_search(make_config, workdirs, finished):
     given, borrowed = workdirs(), workdirs()
     run_all(
@@ -143,6 +145,7 @@ def test_configurations_that_do_not_fit_are_refused_before_training(
     assert not workdir.exists()
 
 
+@pytest.mark.long
 def test_the_released_program_runs(make_config, workdirs):
     """Padding votes and [CLS] is ranked, in training; the saved model leaves padding out."""
     workdir, config = (

@@ -45,6 +45,7 @@ def test_the_model_serves_and_is_evaluated(finished):
     assert {prediction.label for prediction in found} <= {"bad", "good"}
 
 
+@pytest.mark.long
 def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_one(
     make_config, workdirs, finished, run_killed_at
 ):
@@ -55,6 +56,7 @@ def test_a_run_killed_in_every_phase_ends_with_the_numbers_of_an_uninterrupted_o
     assert_same_models(torn, finished, "trbert")
 
 
+@pytest.mark.long
 def test_only_what_decides_is_kept(make_config, workdirs):
     """One word of every text decides its label. By the first selection [CLS] has read it, and is
     all that is needed."""
@@ -75,6 +77,7 @@ def test_only_what_decides_is_kept(make_config, workdirs):
     assert scores["kept_tokens"][1] < 2.0
 
 
+@pytest.mark.long
 def test_where_nothing_imitates_the_scores_none_are_needed(make_config, workdirs):
     """Selection so far up that the scores are undefined."""
     workdir = workdirs()
