@@ -156,7 +156,7 @@ def resolve_budget(
 def budgets_of(calibration: Calibration | None, budget: Budget, num_rows: int) -> np.ndarray | None:
     """Return the budget of every row, float32 [M]; None without a calibration.
 
-    NaN stands for the trained thresholds, so that calls with and without a budget share a program.
+    NaN means the trained thresholds, so that calls with and without a budget share a program.
 
     Raises:
       ValueError: there are budgets for another number of rows.
@@ -186,7 +186,7 @@ def add_budgets(batch: Batch, row_B: np.ndarray, budget_M: np.ndarray | None) ->
 
 
 def _check_arrays(budget_K: np.ndarray, threshold_NK: np.ndarray, num_layers: int) -> None:
-    """Raise ValueError unless the arrays are those of a calibration of so many layers."""
+    """Raise ValueError unless the arrays fit a calibration of so many layers."""
     if budget_K.ndim != 1 or threshold_NK.shape != (num_layers, len(budget_K)):
         raise ValueError(f"its thresholds have shape {threshold_NK.shape}")
     is_rising = len(budget_K) > 0 and np.all(np.diff(budget_K) > 0)

@@ -42,7 +42,7 @@ class CompressOptions(NamedTuple):
     """How a model is compressed."""
 
     speedup: float = 2.0  # in FLOPs on true tokens, that training aims at
-    max_disagreement: float | None = None  # as in `calibrate_model`, relative to the given model
+    max_disagreement: float | None = None  # see `calibrate_model`; relative to the given model
     confidence: float = 0.95
     max_length: int = 0  # token slots; 0: of the longest text, or the model's positions if fewer
     changes: dict[str, Any] | None = None  # dotted fields of the training's config
@@ -155,7 +155,7 @@ def _longest(tokenizer, texts: Sequence) -> int:
 
 
 def _divide(texts: Sequence) -> tuple[list, list]:
-    """Return the texts of the training, and those of the calibration and certificate."""
+    """Return the texts of the training, and the texts of the calibration and certificate."""
     num_texts = len(dict.fromkeys(texts))
     fraction = CALIBRATION_FRACTION
     if num_texts * fraction < MIN_TEXTS:

@@ -34,7 +34,7 @@ def make_batches(seed, num_batches=6):
 
 @pytest.fixture(scope="module", name="calibrated")
 def _calibrated():
-    """The parameters of a model with predictors that tell tokens apart, and its calibration."""
+    """The parameters of a model with predictors that distinguish tokens, and its calibration."""
     params = make_params()
     threshold_NK = calibrate_budgets(params, CONFIG, PRUNER, make_batches(0), budgets=NODES)
     return params | {"pruner": with_calibration(params["pruner"], NODES, threshold_NK)}
