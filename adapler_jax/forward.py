@@ -206,14 +206,13 @@ def forward_layers(
       valid_BL: bool.
       slope: of the soft removal, a scalar array; None for the hard rule.
       key: dropout key or None.
-      dtype: of the operands of the encoder's products.
+      dtype: of the operands of products.
       noise: for a method that samples; uniform_BL and importance_BL have a leading axis N.
       collect_hidden: return the states after every layer.
-      return_exit_hidden: put the last state of every token into the Trace. With a soft removal it
-        is the states mixed by what was left of the token.
+      return_exit_hidden: put every token's last state into the Trace; a soft removal mixes states.
       protected_BL: bool, tokens that stay.
-      budget_B: float32, as in `Batch`.
-      loop: how to walk the layers; an unroll above the number of layers unrolls all.
+      budget_B: see `Batch`.
+      loop: how to walk the layers.
       first_layer: index of the first of these layers in its encoder.
 
     Returns:

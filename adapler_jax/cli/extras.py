@@ -7,6 +7,7 @@ EXTRAS = {
     "optax": "train",
     "orbax": "train",
     "pyarrow": "train",
+    "scipy": "train",
     "tensorboardX": "train",
     "transformers": "train",
     "jinja2": "report",

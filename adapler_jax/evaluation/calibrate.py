@@ -10,18 +10,24 @@ from jax.typing import DTypeLike
 from adapler_jax.data.batching.lengths import default_lengths
 from adapler_jax.evaluation.budgets import (
     BUDGETS,
+    BudgetRow,
     calibrate_budgets,
     check_calibrates,
     measure_budgets,
 )
-from adapler_jax.evaluation.certificate import certify, check_num_texts, check_promise
+from adapler_jax.evaluation.certificate import (
+    Certificate,
+    certify,
+    check_num_texts,
+    check_promise,
+)
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import make_engine, prepare_params_for
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
-from adapler_jax.weights.save import load_model
+from adapler_jax.weights.save import Saved, load_model
 
 MIN_TEXTS = 100
 # Of the calibration texts: their states are in memory at one time.
@@ -43,20 +49,17 @@ def calibrate_model(
 ) -> Calibration:
     """Calibrate a model on one half of the texts, measure it on the other, and write the result.
 
-    `Classifier.predict(texts, budget=...)` then takes any budget. The texts are shuffled; of equal
-    ones, one counts.
+    `Classifier.predict(texts, budget=...)` then takes any budget. Of equal texts one counts.
 
     Args:
       directory: of a saved AdapLeR classifier; `calibration.json` is written into it.
       texts: of the task, or pairs. Labels are not used.
       budgets: to calibrate, rising to 1; other budgets are interpolated.
       dtype: of the operands of the encoder's products.
-      max_disagreement: bound to certify on the rate of answers that differ from the full model's,
-        in (0, 1); None for no certificate. The texts of the measurements certify it, as in
-        `certify`.
+      max_disagreement: bound to certify, as in `certify`, on the rate of answers that differ from
+        the full model's; None for no certificate.
       confidence: probability that the bound holds.
-      reference: directory of the full model, with the same classes; None for this model at budget
-        1, at which it drops no token.
+      reference: directory of the full model; None for this model at budget 1.
       seed: of the shuffle.
       log: receives notes.
 
@@ -64,42 +67,21 @@ def calibrate_model(
       The calibration, with measurements of each budget.
 
     Raises:
-      ValueError: there are fewer than 100 different texts, or too few for the bound, or the model
-        has no thresholds.
+      ValueError: there are too few different texts, or the model has no thresholds.
     """
-    if max_disagreement is not None:
-        check_promise(max_disagreement, confidence)
     saved = load_model(directory)
     pruner = pruner_of_saved(saved)
     check_calibrates(pruner)
     halves = split_texts(texts, seed=seed)
-    if max_disagreement is not None:
-        check_num_texts(len(halves[1]), max_disagreement, confidence)
+    _check_request(len(halves[1]), max_disagreement, confidence)
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
     classifier = Classifier.load(directory)
     batches = [make_batches(classifier, half) for half in halves]
     kept = batches[0][: max(1, MAX_TOKENS // (BATCH_SIZE * classifier.max_length))]
     log(f"calibrating on {count_texts(kept):,} texts, measuring on {len(halves[1]):,} others")
-    threshold_NK = calibrate_budgets(
-        saved.params, saved.config, pruner, kept, budgets=budgets, dtype=dtype
-    )
-    calibration = Calibration(
-        budgets=tuple(map(float, budgets)),
-        thresholds=tuple(map(tuple, threshold_NK.astype(float).tolist())),
-        rows=(),
-        num_texts=count_texts(kept),
-        num_held_out=len(halves[1]),
-    )
-    measured = measure_budgets(
-        calibration.apply(saved.params),
-        saved.config,
-        pruner,
-        batches[1],
-        budgets=budgets,
-        head=saved.head,
-        dtype=dtype,
-    )
+    calibration = _calibrate(saved, kept, budgets, dtype, num_held_out=len(halves[1]))
+    measured = _measure(saved, calibration, batches[1], dtype)
     full_E = measured[-1].predicted_E  # the last budget is 1
     if reference is not None:
         full_E = predict_classes(reference, batches[1], dtype=dtype)
@@ -107,10 +89,60 @@ def calibrate_model(
     if max_disagreement is not None:
         failures = {row.budget: row.predicted_E != full_E for row in measured}
         found = certify(failures, max_rate=max_disagreement, confidence=confidence)
-        calibration = calibration.with_certificate(None if found is None else found._asdict())
-        log("no budget can be certified" if found is None else found.sentence())
+        calibration = _with_certificate(calibration, found, log)
     log(f"wrote {calibration.write(pathlib.Path(directory))}")
     return calibration
+
+
+def _calibrate(
+    saved: Saved,
+    batches: Sequence[Batch],
+    budgets: Sequence[float],
+    dtype: DTypeLike,
+    *,
+    num_held_out: int,
+) -> Calibration:
+    """Return the thresholds of the budgets, without measurements."""
+    threshold_NK = calibrate_budgets(
+        saved.params, saved.config, pruner_of_saved(saved), batches, budgets=budgets, dtype=dtype
+    )
+    return Calibration(
+        budgets=tuple(map(float, budgets)),
+        thresholds=tuple(map(tuple, threshold_NK.astype(float).tolist())),
+        rows=(),
+        num_texts=count_texts(batches),
+        num_held_out=num_held_out,
+    )
+
+
+def _with_certificate(
+    calibration: Calibration, found: Certificate | None, log: Callable[[str], None]
+) -> Calibration:
+    """Return the calibration with a certificate, and log it."""
+    log("no budget can be certified" if found is None else found.sentence())
+    return calibration.with_certificate(None if found is None else found._asdict())
+
+
+def _measure(
+    saved: Saved, calibration: Calibration, batches: Sequence[Batch], dtype: DTypeLike
+) -> list[BudgetRow]:
+    """Return what each calibrated budget costs on these texts."""
+    return measure_budgets(
+        calibration.apply(saved.params),
+        saved.config,
+        pruner_of_saved(saved),
+        batches,
+        budgets=calibration.budgets,
+        head=saved.head,
+        dtype=dtype,
+    )
+
+
+def _check_request(num_texts: int, max_disagreement: float | None, confidence: float) -> None:
+    """Raise ValueError if a bound is no bound, or so many texts cannot prove it."""
+    if max_disagreement is not None:
+        check_promise(max_disagreement, confidence)
+        check_num_texts(num_texts, max_disagreement, confidence)
 
 
 def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[list, list]:

@@ -90,8 +90,7 @@ class Classifier(Portable):
 
         Args:
           directory: of the model.
-          compilation_cache: folder that keeps compiled programs for later processes, as in
-            `use_compilation_cache`; "none" to keep nothing.
+          compilation_cache: folder of compiled programs, as in `use_compilation_cache`.
           programs: run the programs that this user exported into the directory with
             `export_model` and the same arguments. They give equal results, with a faster start.
             None for True where the environment variable ADAPLER_PROGRAMS is 1. No other file of
@@ -101,9 +100,6 @@ class Classifier(Portable):
           **options: `buckets`, `dtype`, `driver`, `autotune_table` and `expected_speedup`, as in
             `make_engine`. `dtype` may also be "auto": bfloat16 where this device is faster with it
             and `adapler evaluate` found that the model's predictions agree.
-
-        Returns:
-          The classifier.
 
         Raises:
           ValueError: the model is damaged, is no classifier, or is longer than all buckets.
