@@ -281,6 +281,7 @@ def test_a_model_to_predict_files_with_needs_texts(capsys):
     assert "--model and --texts go together" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_curves_of_both_dtypes_share_start_and_batches(make_config):
     rows = loss_curve.compare(make_config(), (0, 1), 6, log=silent, window=3)
     assert [(row["seed"], row["dtype"]) for row in rows] == [

@@ -12,6 +12,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training.compress import CompressOptions, compress
 from tests.training.runs import silent
 
+pytestmark = pytest.mark.long
 OPTIONS = CompressOptions(
     speedup=1.2,
     max_disagreement=0.3,

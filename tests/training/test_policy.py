@@ -164,12 +164,14 @@ def test_the_policy_reaches_selectors_and_the_task_the_encoder():
     assert 0.0 < float(numbers["share"]) < 1.0
 
 
+@pytest.mark.long
 def test_samples_a_few_at_a_time_give_the_same_step():
     for joint in (False, True):
         few, whole = gradients(joint, sample_batch_size=2), gradients(joint)
         assert_trees_near(few, whole, atol=2e-5)
 
 
+@pytest.mark.long
 def test_samples_a_few_at_a_time_take_less_memory():
     params, batch = make_params(PRUNER), with_guide(make_batch((12,) * 8))
 
