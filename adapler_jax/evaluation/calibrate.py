@@ -1,5 +1,6 @@
 """Calibrate a saved classifier for any budget, with text of its task and without labels."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,7 @@ from adapler_jax.evaluation.budgets import (
     calibrate_budgets,
     check_calibrates,
     measure_budgets,
+    predict_classes,
 )
 from adapler_jax.evaluation.certificate import (
     Certificate,
@@ -23,7 +25,6 @@ from adapler_jax.evaluation.certificate import (
 )
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.engine import make_engine, prepare_params_for
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
@@ -84,8 +85,8 @@ def calibrate_model(
     measured = _measure(saved, calibration, batches[1], dtype)
     full_E = measured[-1].predicted_E  # the last budget is 1
     if reference is not None:
-        full_E = predict_classes(reference, batches[1], dtype=dtype)
-    calibration = calibration.with_rows([row.record(full_E, None) for row in measured])
+        full_E = predict_classes(load_model(reference), batches[1], dtype=dtype)
+    calibration = calibration.with_rows([row.record(full_E) for row in measured])
     if max_disagreement is not None:
         failures = {row.budget: row.predicted_E != full_E for row in measured}
         found = certify(failures, max_rate=max_disagreement, confidence=confidence)
@@ -120,7 +121,8 @@ def _with_certificate(
 ) -> Calibration:
     """Return the calibration with a certificate, and log it."""
     log("no budget can be certified" if found is None else found.sentence())
-    return calibration.with_certificate(None if found is None else found._asdict())
+    certificate = None if found is None else found._asdict()
+    return dataclasses.replace(calibration, certificate=certificate)
 
 
 def _measure(
@@ -173,21 +175,6 @@ def make_batches(classifier: Classifier, texts: Sequence) -> list[Batch]:
     )
     batches = [batch for _, batch in found]
     return [batches[index] for index in np.random.default_rng(0).permutation(len(batches))]
-
-
-def predict_classes(
-    directory, batches: Sequence[Batch], *, dtype: DTypeLike = jnp.float32
-) -> np.ndarray:
-    """Return the class that a saved model predicts for each text of the batches, int32."""
-    saved = load_model(directory)
-    run = make_engine(saved.config, pruner_of_saved(saved), head=saved.head, dtype=dtype)
-    params = prepare_params_for("auto", saved.params, saved.config, dtype)
-    found = []
-    for batch in batches:
-        logits_BC, _ = run(params, batch)
-        predicted_B = np.argmax(np.asarray(logits_BC), axis=-1).astype(np.int32)
-        found.append(predicted_B[batch.example_id_B != PADDING_EXAMPLE_ID])
-    return np.concatenate(found)
 
 
 def count_texts(batches: Sequence[Batch]) -> int:

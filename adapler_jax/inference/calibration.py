@@ -33,7 +33,7 @@ class Calibration:
 
     budgets: tuple[float, ...]  # K
     thresholds: tuple[tuple[float, ...], ...]  # N of K
-    # One a budget: budget, kept_share, flops_speedup, agreement and, with labels, score.
+    # One a budget: budget, kept_share, flops_speedup, agreement.
     rows: tuple[dict[str, float], ...]
     num_texts: int  # of the calibration
     num_held_out: int  # of the measurements
@@ -83,10 +83,6 @@ class Calibration:
             budgets=self.budgets[num_equal:],
             thresholds=tuple(row[num_equal:] for row in self.thresholds),
         )
-
-    def with_certificate(self, certificate: dict[str, float] | None) -> "Calibration":
-        """Return the calibration with a certificate."""
-        return dataclasses.replace(self, certificate=certificate)
 
     def write(self, directory: pathlib.Path) -> pathlib.Path:
         """Write the calibration into a model's directory, and return its path."""
@@ -189,8 +185,15 @@ def _check_arrays(budget_K: np.ndarray, threshold_NK: np.ndarray, num_layers: in
     """Raise ValueError unless the arrays fit a calibration of so many layers."""
     if budget_K.ndim != 1 or threshold_NK.shape != (num_layers, len(budget_K)):
         raise ValueError(f"its thresholds have shape {threshold_NK.shape}")
-    is_rising = len(budget_K) > 0 and np.all(np.diff(budget_K) > 0)
-    if not is_rising or budget_K[0] <= 0.0 or budget_K[-1] != 1.0:
-        raise ValueError("its budgets do not rise to 1")
+    check_budgets(budget_K.tolist())
     if not np.all((threshold_NK >= 0.0) & np.isfinite(threshold_NK)):
         raise ValueError("a threshold is negative or not finite")
+
+
+def check_budgets(budgets: Sequence[float]) -> None:
+    """Raise ValueError unless budgets increase within (0, 1] and end with 1."""
+    is_rising = all(low < high for low, high in itertools.pairwise(budgets))
+    if not budgets or not is_rising or budgets[0] <= 0.0 or budgets[-1] != 1.0:
+        raise ValueError(
+            f"budgets are {tuple(budgets)}; expected rising numbers above 0, the last 1"
+        )

@@ -25,8 +25,8 @@ from adapler_jax.inference.calibration import CALIBRATION_FILE, Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.atomic_files import replace_text
-from adapler_jax.presets import common, sections
-from adapler_jax.presets.tasks import TASKS
+from adapler_jax.presets import common
+from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.run import run_all
 from adapler_jax.weights.pretrained import load_pretrained
@@ -78,7 +78,8 @@ def compress(
     rest, held_back = _divide(texts)
     if not (out / "texts" / "validation.jsonl").exists():
         _write_labelled(Classifier.load(full), rest, out / "texts", log)
-    config = make_config(full, out / "texts", options)
+    has_pairs = not isinstance(rest[0], str)
+    config = make_config(full, out / "texts", options, has_pairs=has_pairs)
     run_all(config, out / "run", log=log)
     trained = out / "run" / calibration_name(options.speedup) / "model"
     if not trained.exists():
@@ -97,22 +98,17 @@ def compress(
     )
 
 
-def make_config(full: pathlib.Path, texts: pathlib.Path, options: CompressOptions):
+def make_config(
+    full: pathlib.Path, texts: pathlib.Path, options: CompressOptions, *, has_pairs: bool
+):
     """Return the config of the training, as `configs/adapler.py:custom,finetuned` builds it."""
-    config = common.task_config(
-        "custom",
-        TASKS["custom"],
-        saliency=sections.saliency_section(),
-        adapler=sections.adapler_section(),
-        adapt=sections.adapt_section(),
-    )
-    config.method = "adapler"
+    config = adapler_config("custom")
     common.apply_variants(config, ["finetuned"], common.VARIANTS)
     config.model = str(full)
     config.data.source = f"file:{texts}"
     saved = load_model(full)
     config.data.class_names = saved.class_names
-    if _has_pairs(texts):
+    if has_pairs:
         config.data.columns = {"text_pair": "text_pair"}
     config.data.max_length = saved.max_length
     config.adapt.target_speedups = (options.speedup,)
@@ -175,12 +171,6 @@ def _write_labelled(classifier: Classifier, texts: list, directory: pathlib.Path
             replace_text(
                 partial / f"{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in part)
             )
-
-
-def _has_pairs(texts: pathlib.Path) -> bool:
-    """Return whether the written texts are pairs."""
-    with (texts / "train.jsonl").open(encoding="utf-8") as file:
-        return "text_pair" in json.loads(file.readline())
 
 
 def _row(text: str | tuple[str, str], label: str) -> dict[str, str]:

@@ -9,12 +9,12 @@ from adapler_jax.evaluation.budgets import (
     BUDGETS,
     MAX_THRESHOLD,
     calibrate_budgets,
-    check_budgets,
     measure_budgets,
     natural_shares,
     profile_shares,
     quantile_threshold,
 )
+from adapler_jax.inference.calibration import check_budgets
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.adapler import with_calibration
 from tests import tiny

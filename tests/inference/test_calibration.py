@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from adapler_jax.inference.calibration import CALIBRATION_FILE, read_calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.serving.texts import read_texts
 from tests import tiny
+from tests.compilations import compilations
 from tests.serving.requests import predict_file
 
 WORDS = ("a", "film", "films", ".", "good", "bad")
@@ -88,18 +88,9 @@ def test_a_speedup_is_a_budget(classifier):
 
 def test_budgets_compile_nothing_after_a_warm_up(classifier):
     classifier.warm_up(4)
-    compiled = []
-
-    def listener(event, *_, **__):
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    try:
+    with compilations() as compiled:
         for budget in (None, 1.0, 0.7, 0.5):
             classifier.predict(make_texts(4, seed=4), batch_size=4, budget=budget)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listener)
     assert compiled == []
 
 

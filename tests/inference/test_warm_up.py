@@ -1,8 +1,5 @@
 """After a warm-up no request compiles."""
 
-import contextlib
-
-import jax
 import numpy as np
 import pytest
 
@@ -10,25 +7,10 @@ from adapler_jax.export.jax_export import export_model
 from adapler_jax.inference import engine
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.engine import Engine
+from tests.compilations import compilations
 from tests.inference.test_classifier import WORDS, make_model
 
 NUM_REQUESTS = 200  # each number of texts, pairs included, many times
-
-
-@contextlib.contextmanager
-def compilations():
-    """Return a list with an entry for every program that is compiled or read from the cache."""
-    found = []
-
-    def listener(event, *_, **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listener)
 
 
 def random_requests(count, batch_size):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.pruning.adapler import with_calibration
+from tests.compilations import compilations
 from tests.inference.drivers import engines
 from tests.inference.drivers.engines import CONFIG, FAST, assert_same, make_batch, params_of
 from tests.tiny import take_rows
@@ -59,18 +60,9 @@ def test_at_a_calibrated_budget_the_thresholds_are_the_calibrated_ones(driver):
 def test_another_budget_compiles_nothing(driver):
     params, run = calibrated_params(), engines.engine("adapler", driver)
     run(params, budget_batch())
-    compiled = []
-
-    def listener(event, *_, **__):
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    try:
+    with compilations() as compiled:
         for budget in np.linspace(0.1, 1.0, 12):
             run(params, budget_batch(budgets=[budget] * len(LENGTHS)))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listener)
     assert compiled == []
 
 
