@@ -67,6 +67,7 @@ class _Pass(NamedTuple):
     counted_BL: Array  # bool: tokens for the pruner
     protected_BL: Array | None
     budget_B: Array | None
+    token_BL: Array | None
     slope: Array | None
     key: Array | None
     noise: SamplingNoise | None
@@ -114,6 +115,7 @@ def _prune(
         carry.hidden_BLD,
         received,
         position_X=slot_positions(carry.hidden_BLD.shape[1]),
+        token_X=shared.token_BL,
     )
     selection = _select(shared, inputs, carry, token_logit_BL)
     carry = carry.replace(
@@ -193,6 +195,7 @@ def forward_layers(
     return_exit_hidden: bool = False,
     protected_BL: Array | None = None,
     budget_B: Array | None = None,
+    token_BL: Array | None = None,
     loop: ScanOptions = DEFAULT_SCAN,
     first_layer: int = 0,
 ) -> tuple[Array, Trace, OptionalArray]:
@@ -212,6 +215,7 @@ def forward_layers(
       return_exit_hidden: put every token's last state into the Trace; a soft removal mixes states.
       protected_BL: bool, tokens that stay.
       budget_B: see `Batch`.
+      token_BL: int32, for a pruner that needs the entries of the vocabulary.
       loop: how to walk the layers.
       first_layer: index of the first of these layers in its encoder.
 
@@ -221,7 +225,9 @@ def forward_layers(
     """
     check_sites(pruner, config)
     counted_BL = jnp.ones_like(valid_BL) if pruner.counts_padding else valid_BL
-    shared = _Pass(config, pruner, counted_BL, protected_BL, budget_B, slope, key, noise, dtype)
+    shared = _Pass(
+        config, pruner, counted_BL, protected_BL, budget_B, token_BL, slope, key, noise, dtype
+    )
 
     def run_layer(carry, scanned):
         """Return the carry after one layer, its record and, on request, its states."""
@@ -305,6 +311,7 @@ def forward(
         noise=noise,
         return_exit_hidden=head.needs_all_states,
         protected_BL=head.protected_tokens(batch),
+        token_BL=batch.token_BL,
         loop=loop,
     )
     last_BLD = trace.exit_hidden_BLD if head.needs_all_states else hidden_BLD

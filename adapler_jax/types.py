@@ -191,8 +191,9 @@ COLUMN_ATTENTION = "column_attention"
 OTHERS_ATTENTION = "others_attention"
 CLS_ATTENTION = "cls_attention"
 POSITION = "position"
+TOKEN = "token"
 ATTENTION_NEEDS = frozenset({COLUMN_ATTENTION, OTHERS_ATTENTION, CLS_ATTENTION})
-NEEDS = ATTENTION_NEEDS | {STATE, POSITION}
+NEEDS = ATTENTION_NEEDS | {STATE, POSITION, TOKEN}
 
 
 class TokenFeatures(flax.struct.PyTreeNode):
@@ -212,6 +213,7 @@ class TokenFeatures(flax.struct.PyTreeNode):
     )
     cls_attention_X: OptionalArray = None  # float32, attention that it receives from [CLS]
     position_X: OptionalArray = None  # int32, its slot in the text before anything was dropped
+    token_X: OptionalArray = None  # int32, its entry of the vocabulary; at a site before layer 0
 
 
 class SamplingNoise(flax.struct.PyTreeNode):

@@ -283,9 +283,9 @@ def predict_classes(
 
 
 def check_calibrates(pruner: Pruner) -> None:
-    """Raise ValueError unless the pruner has a threshold a layer."""
-    if pruner.name != "adapler":
+    """Raise ValueError unless the pruner has values that a budget can set."""
+    if not pruner.takes_budgets:
         raise ValueError(
-            f"budgets are calibrated for adapler; this model has {pruner.name}, whose speed is "
-            "fixed"
+            f"{pruner.name} takes no budgets; the speed of its model is fixed. AdapLeR and the "
+            "methods without training take them"
         )

@@ -23,6 +23,7 @@ from adapler_jax.evaluation.certificate import (
     check_num_texts,
     check_promise,
 )
+from adapler_jax.evaluation.shares import TRAINING_FREE, budget_shares, lengths_of
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import sorted_batches
@@ -53,7 +54,8 @@ def calibrate_model(
     `Classifier.predict(texts, budget=...)` then takes any budget. Of equal texts one counts.
 
     Args:
-      directory: of a saved AdapLeR classifier; `calibration.json` is written into it.
+      directory: of a saved classifier that takes budgets; `calibration.json` is written into
+        it.
       texts: of the task, or pairs. Labels are not used.
       budgets: to calibrate, rising to 1; other budgets are interpolated.
       dtype: of the operands of the encoder's products.
@@ -68,7 +70,7 @@ def calibrate_model(
       The calibration, with measurements of each budget.
 
     Raises:
-      ValueError: there are too few different texts, or the model has no thresholds.
+      ValueError: there are too few different texts, or the method has one speed.
     """
     saved = load_model(directory)
     pruner = pruner_of_saved(saved)
@@ -103,13 +105,18 @@ def _calibrate(
     *,
     num_held_out: int,
 ) -> Calibration:
-    """Return the thresholds of the budgets, without measurements."""
-    threshold_NK = calibrate_budgets(
-        saved.params, saved.config, pruner_of_saved(saved), batches, budgets=budgets, dtype=dtype
-    )
+    """Return the values of the budgets, without measurements."""
+    pruner = pruner_of_saved(saved)
+    if pruner.name in TRAINING_FREE:
+        lengths = lengths_of(batches)
+        value_JK = budget_shares(saved.config, pruner, lengths, budgets, head=saved.head)
+    else:
+        value_JK = calibrate_budgets(
+            saved.params, saved.config, pruner, batches, budgets=budgets, dtype=dtype
+        )
     return Calibration(
         budgets=tuple(map(float, budgets)),
-        thresholds=tuple(map(tuple, threshold_NK.astype(float).tolist())),
+        values=tuple(map(tuple, value_JK.astype(float).tolist())),
         rows=(),
         num_texts=count_texts(batches),
         num_held_out=num_held_out,

@@ -1,4 +1,4 @@
-"""Read and write the calibration of a saved model: thresholds for budgets, with measurements.
+"""Read and write the calibration of a saved model: values for budgets, with measurements.
 
 `calibration.json` is next to `config.json`. A model without the file has one speed.
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from adapler_jax.io.atomic_files import replace_text
-from adapler_jax.pruning.adapler import with_calibration
+from adapler_jax.pruning.budgets import with_calibration
 from adapler_jax.types import Batch, Params
 
 CALIBRATION_FILE = "calibration.json"
@@ -29,10 +29,11 @@ ADVICE = "calibrate the model again"
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Threshold ratios for budgets, and measurements on texts that played no part in them."""
+    """A pruner's values for budgets, and measurements on texts that played no part in them."""
 
     budgets: tuple[float, ...]  # K
-    thresholds: tuple[tuple[float, ...], ...]  # N of K
+    # J of K: of each site at each budget, thresholds of AdapLeR, else shares.
+    values: tuple[tuple[float, ...], ...]
     # One a budget: budget, kept_share, flops_speedup, agreement.
     rows: tuple[dict[str, float], ...]
     num_texts: int  # of the calibration
@@ -41,8 +42,8 @@ class Calibration:
     certificate: dict[str, float] | None = None
 
     def apply(self, params: Params) -> Params:
-        """Return a model's parameters with the thresholds."""
-        calibrated = with_calibration(params["pruner"], self.budgets, np.array(self.thresholds))
+        """Return a model's parameters with the values."""
+        calibrated = with_calibration(params["pruner"], self.budgets, np.array(self.values))
         return params | {"pruner": calibrated}
 
     def budget_for(self, speedup: float) -> float:
@@ -81,7 +82,7 @@ class Calibration:
             self,
             rows=tuple(rows[num_equal:]),
             budgets=self.budgets[num_equal:],
-            thresholds=tuple(row[num_equal:] for row in self.thresholds),
+            values=tuple(row[num_equal:] for row in self.values),
         )
 
     def write(self, directory: pathlib.Path) -> pathlib.Path:
@@ -93,7 +94,7 @@ class Calibration:
         return path
 
 
-def read_calibration(directory: pathlib.Path, num_layers: int) -> Calibration | None:
+def read_calibration(directory: pathlib.Path, num_sites: int) -> Calibration | None:
     """Return the calibration of a model, or None without the file.
 
     Raises:
@@ -107,8 +108,8 @@ def read_calibration(directory: pathlib.Path, num_layers: int) -> Calibration | 
         if found["format"] != FORMAT:
             raise ValueError(f"it has format {found['format']}, this release reads {FORMAT}")
         budget_K = np.array(found["budgets"], np.float64)
-        threshold_NK = np.array(found["thresholds"], np.float64)
-        _check_arrays(budget_K, threshold_NK, num_layers)
+        value_JK = np.array(found["values"], np.float64)
+        _check_arrays(budget_K, value_JK, num_sites)
         speedups = [float(row["flops_speedup"]) for row in found["rows"]]
         if len(speedups) != len(budget_K) or not all(
             a > b for a, b in itertools.pairwise(speedups)
@@ -116,7 +117,7 @@ def read_calibration(directory: pathlib.Path, num_layers: int) -> Calibration | 
             raise ValueError("its speedups do not fall with the budget")
         return Calibration(
             budgets=tuple(budget_K.tolist()),
-            thresholds=tuple(map(tuple, threshold_NK.tolist())),
+            values=tuple(map(tuple, value_JK.tolist())),
             rows=tuple(found["rows"]),
             num_texts=int(found["num_texts"]),
             num_held_out=int(found["num_held_out"]),
@@ -129,7 +130,7 @@ def read_calibration(directory: pathlib.Path, num_layers: int) -> Calibration | 
 def resolve_budget(
     calibration: Calibration | None, budget: Budget, speedup: float | None
 ) -> Budget:
-    """Return the budget of a request; None for the trained thresholds.
+    """Return the budget of a request; None for the model's own speed.
 
     Raises:
       ValueError: the model is not calibrated, or has no such budget or speedup.
@@ -152,7 +153,7 @@ def resolve_budget(
 def budgets_of(calibration: Calibration | None, budget: Budget, num_rows: int) -> np.ndarray | None:
     """Return the budget of every row, float32 [M]; None without a calibration.
 
-    NaN means the trained thresholds, so that calls with and without a budget share a program.
+    NaN means the model's own values, so that calls with and without a budget share a program.
 
     Raises:
       ValueError: there are budgets for another number of rows.
@@ -173,7 +174,7 @@ def repeat_budgets(budget: Budget, counts: Sequence[int]) -> Budget:
 
 
 def add_budgets(batch: Batch, row_B: np.ndarray, budget_M: np.ndarray | None) -> Batch:
-    """Return a batch with the budgets of its rows; padding examples have the trained thresholds."""
+    """Return a batch with the budgets of its rows; padding examples have the model's own."""
     if budget_M is None:
         return batch
     budget_B = np.full(len(batch.token_BL), np.nan, np.float32)
@@ -181,13 +182,13 @@ def add_budgets(batch: Batch, row_B: np.ndarray, budget_M: np.ndarray | None) ->
     return batch.replace(budget_B=budget_B)
 
 
-def _check_arrays(budget_K: np.ndarray, threshold_NK: np.ndarray, num_layers: int) -> None:
-    """Raise ValueError unless the arrays fit a calibration of so many layers."""
-    if budget_K.ndim != 1 or threshold_NK.shape != (num_layers, len(budget_K)):
-        raise ValueError(f"its thresholds have shape {threshold_NK.shape}")
+def _check_arrays(budget_K: np.ndarray, value_JK: np.ndarray, num_sites: int) -> None:
+    """Raise ValueError unless the arrays fit a calibration of so many sites."""
+    if budget_K.ndim != 1 or value_JK.shape != (num_sites, len(budget_K)):
+        raise ValueError(f"its values have shape {value_JK.shape}")
     check_budgets(budget_K.tolist())
-    if not np.all((threshold_NK >= 0.0) & np.isfinite(threshold_NK)):
-        raise ValueError("a threshold is negative or not finite")
+    if not np.all((value_JK >= 0.0) & np.isfinite(value_JK)):
+        raise ValueError("a value is negative or not finite")
 
 
 def check_budgets(budgets: Sequence[float]) -> None:

@@ -119,8 +119,8 @@ class Classifier(Portable):
                 dtype=loaded.dtype,
                 driver=options.get("driver", AUTO),
             )
-        if run is loaded.run and loaded.pruner.name == "adapler":
-            calibration = read_calibration(saved.directory, saved.config.num_layers)
+        if run is loaded.run and loaded.pruner.takes_budgets:
+            calibration = read_calibration(saved.directory, len(loaded.pruner.sites))
             params = params if calibration is None else calibration.apply(params)
         return cls(
             run=run,

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from adapler_jax.pruning.adapler import adapler
+from adapler_jax.pruning.attention import attention
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.pruning.keep_all import keep_all
 from adapler_jax.pruning.ltp import ltp
 from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.pruning.trbert import trbert
+from adapler_jax.pruning.vocabulary import vocabulary
 from adapler_jax.types import EncoderConfig, Rule
 
 # Of as many layers as published encoders, where sites of a method's default options may be.
@@ -25,6 +27,8 @@ PRUNERS: dict[str, Callable[..., Pruner]] = {
     "powerbert": powerbert,
     "ltp": ltp,
     "trbert": trbert,
+    "attention": attention,
+    "vocabulary": vocabulary,
 }
 
 
@@ -77,6 +81,7 @@ def pruner_of_file(
 __all__ = [
     "Pruner",
     "adapler",
+    "attention",
     "keep_all",
     "make_pruner",
     "powerbert",
@@ -84,4 +89,5 @@ __all__ = [
     "pruner_of_saved",
     "tensor_rules_of",
     "trbert",
+    "vocabulary",
 ]

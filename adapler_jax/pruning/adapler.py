@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.pruning.base import Pruner
+from adapler_jax.pruning.budgets import at_budget
 from adapler_jax.pruning.scores import init_scorer, scorer_logits, scorer_site_flops
 from adapler_jax.types import (
     BEFORE_ATTENTION,
@@ -155,39 +156,14 @@ def soft_select(params: Params, layer: Array, site: SiteInput, slope: Array) -> 
     return SoftSelection(score_BL=score_BL, bias_BL=bias_BL, survival_BL=survival_BL)
 
 
-def with_calibration(params: Params, budget_K, threshold_NK) -> Params:
-    """Return the method's parameters with threshold ratios for budgets.
-
-    Args:
-      params: the method's subtree.
-      budget_K: float32, increasing budgets in (0, 1], the last 1.
-      threshold_NK: float32, threshold ratios eta of each layer at each budget.
-    """
-    threshold_NK = jnp.asarray(threshold_NK, jnp.float32)
-    budget_NK = jnp.broadcast_to(jnp.asarray(budget_K, jnp.float32), threshold_NK.shape)
-    return params | {"budget_NK": budget_NK, "budget_threshold_NK": threshold_NK}
-
-
-def threshold_ratios(params: Params, site: SiteInput) -> Array:
-    """Return eta of each text at a site, float32 [B, 1], or a scalar if texts have no budget.
-
-    Between two calibrated budgets eta is linear in the budget. At a budget of 1 no token is
-    dropped. A text whose budget is NaN has the trained thresholds.
-    """
-    if site.budget_B is None or "budget_NK" not in params:
-        return params["threshold_N"]
-    eta_B = jnp.interp(site.budget_B, params["budget_NK"], params["budget_threshold_NK"])
-    eta_B = jnp.where(site.budget_B < 1.0, eta_B, 0.0)
-    return jnp.where(jnp.isnan(site.budget_B), params["threshold_N"], eta_B)[:, None]
-
-
 def hard_select(params: Params, layer: Array, site: SiteInput) -> Selection:
     """Keep [CLS] and every token with score >= eta / n, n the number of tokens that enter."""
     del layer
     survival_BL = site.remaining_BL.astype(jnp.float32)
     score_BL = contribution_scores(site.token_logit_BL, site.remaining_BL, survival_BL)
     num_entering_B1 = jnp.sum(survival_BL, axis=-1, keepdims=True)
-    threshold_B1 = threshold_ratios(params, site) / jnp.maximum(1.0, num_entering_B1)
+    eta_B1 = at_budget(params, "threshold_N", site, full=0.0)
+    threshold_B1 = eta_B1 / jnp.maximum(1.0, num_entering_B1)
     keep_BL = site.remaining_BL & (score_BL >= threshold_B1 * (1.0 - SCORE_RTOL))
     return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(site.remaining_BL[:, 0]))
 
@@ -308,5 +284,6 @@ def adapler(
         constrain=functools.partial(constrain, clip_cls_ratio=clip_cls_ratio),
         tensor_rules=TENSOR_RULES,
         site_flops=scorer_site_flops,
+        takes_budgets=True,
         length_loss_params=frozenset({"threshold_N", "cls_ratio_N"}),
     )

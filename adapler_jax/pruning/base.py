@@ -21,6 +21,7 @@ from adapler_jax.types import (
     NEEDS,
     POSITION,
     STATE,
+    TOKEN,
     Array,
     Batch,
     EncoderConfig,
@@ -110,6 +111,7 @@ class Pruner(NamedTuple):
     tensor_rules: tuple[Rule, ...] = ()  # names of the leaves in a saved model
     site_flops: SiteFlopsFn = no_site_flops
     length_loss_params: frozenset[str] = frozenset()  # leaves that the speed-up loss trains
+    takes_budgets: bool = False  # its hard rule reads `SiteInput.budget_B`
     # Padding counts as tokens to which no token attends, as in programs of one fixed length.
     counts_padding: bool = False
     reference_only_reason: str = ""  # why fast drivers cannot run it: parity with authors' programs
@@ -143,6 +145,11 @@ def check_sites(pruner: Pruner, config: EncoderConfig) -> None:
         raise ValueError(
             f"pruner {pruner.name} has sites at {pruner.point!r}; expected {BEFORE_ATTENTION!r} or "
             f"{BEFORE_FEED_FORWARD!r}"
+        )
+    if TOKEN in pruner.needs and pruner.sites != (Site(0, BEFORE_ATTENTION),):
+        raise ValueError(
+            f"pruner {pruner.name} needs {TOKEN!r}, so its one site is before the attention of "
+            "layer 0"
         )
     if unknown := pruner.needs - NEEDS:
         raise ValueError(
@@ -189,6 +196,7 @@ def score_tokens(
     received: TokenFeatures | None = None,
     *,
     position_X: Array | None = None,
+    token_X: Array | None = None,
 ) -> Array:
     """Return the pruner's number for each token, float32 [...].
 
@@ -198,12 +206,18 @@ def score_tokens(
       hidden_XD: states at the site.
       received: the attention that tokens receive in the layer; None before the attention.
       position_X: int32 original positions; needed where the pruner needs them.
+      token_X: int32 entries of the vocabulary, before layer 0. A pruner that needs them has no
+        later site, and the numbers are 0 where they are not given.
     """
     features = TokenFeatures() if received is None else received
     if STATE in pruner.needs:
         features = features.replace(state_XD=hidden_XD)
     if POSITION in pruner.needs:
         features = features.replace(position_X=position_X)
+    if TOKEN in pruner.needs:
+        if token_X is None:
+            return jnp.zeros(hidden_XD.shape[:-1], jnp.float32)
+        features = features.replace(token_X=token_X)
     return pruner.score(site_params, features)
 
 

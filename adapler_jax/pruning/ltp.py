@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from adapler_jax.flops import SiteFlops
 from adapler_jax.pruning.base import Pruner
+from adapler_jax.pruning.scores import attention_received
 from adapler_jax.types import (
     BEFORE_FEED_FORWARD,
     COLUMN_ATTENTION,
@@ -26,7 +27,6 @@ from adapler_jax.types import (
     Site,
     SiteInput,
     SoftSelection,
-    TokenFeatures,
     Trace,
 )
 
@@ -43,12 +43,6 @@ def rising_thresholds(num_layers: int, final_threshold: float) -> Array:
     """
     layer_N = jnp.arange(1, num_layers + 1, dtype=jnp.float32)
     return final_threshold * layer_N / num_layers
-
-
-def received_attention(site_params: Params, features: TokenFeatures) -> Array:
-    """Return the attention that each token receives, summed over queries, with gradients."""
-    del site_params
-    return features.column_attention_X
 
 
 def importance(site: SiteInput) -> Array:
@@ -151,7 +145,7 @@ def ltp(config: EncoderConfig, *, final_threshold: float = 0.01) -> Pruner:
         name="ltp",
         sites=tuple(Site(layer, BEFORE_FEED_FORWARD) for layer in range(config.num_layers)),
         init=init,
-        score=received_attention,
+        score=attention_received,
         soft=soft_mask,
         hard=hard_mask,
         loss_terms=loss_terms,

@@ -39,3 +39,9 @@ def fixed_others_attention(site_params: Params, features: TokenFeatures) -> Arra
     """Return the attention that a token receives from others, without a gradient."""
     del site_params
     return jax.lax.stop_gradient(features.others_attention_X)
+
+
+def attention_received(site_params: Params, features: TokenFeatures) -> Array:
+    """Return the attention that each token receives, summed over queries, with gradients."""
+    del site_params
+    return features.column_attention_X

@@ -33,7 +33,15 @@ OPTIONS = {
 OPTIONS |= dict.fromkeys(("relative_length", "stop_target_gradient", "clip_cls_ratio"), bool)
 OPTIONS |= dict.fromkeys(("by_batch", "counts_padding"), bool)
 # Others check their options themselves.
-OWN_PRUNERS = ("adapler", "keep_all", "ltp", "powerbert", "trbert")
+OWN_PRUNERS = (
+    "adapler",
+    "attention",
+    "keep_all",
+    "ltp",
+    "powerbert",
+    "trbert",
+    "vocabulary",
+)
 QA_FIELDS = dict.fromkeys(QA_COUNTS, int) | {
     "score_options_independently": bool,
     "protects_markers": bool,

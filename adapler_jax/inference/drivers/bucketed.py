@@ -242,7 +242,11 @@ def _enter(program: _Program, bucket: int, outer: Params, batch: Batch):
             site_params,
             jnp.int32(0),
             token_logit_BR=score_tokens(
-                program.pruner, site_params, hidden_BRD, position_X=token_index_BR
+                program.pruner,
+                site_params,
+                hidden_BRD,
+                position_X=token_index_BR,
+                token_X=token_BR,
             ),
             token_index_BR=token_index_BR,
             is_filled_BR=valid_BR,

@@ -35,6 +35,7 @@ def forward(
         return_exit_hidden=return_exit_hidden or head.needs_all_states,
         protected_BL=head.protected_tokens(batch),
         budget_B=batch.budget_B,
+        token_BL=batch.token_BL,
     )
     if pruner.sites:
         trace = trace.replace(count_NB=trace.count_NB.astype(jnp.int32))

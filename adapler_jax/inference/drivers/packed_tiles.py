@@ -146,7 +146,9 @@ def embed_tile(
     token_logit_T = None
     if program.pruner.point == BEFORE_ATTENTION:
         site_params = jax.tree.map(lambda leaf: leaf[0], params["pruner"])
-        token_logit_T = score_tokens(program.pruner, site_params, hidden_TD, position_X=position_T)
+        token_logit_T = score_tokens(
+            program.pruner, site_params, hidden_TD, position_X=position_T, token_X=token_T
+        )
     return write(out, hidden_TD, token_logit_T, first, batch_index_T)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from adapler_jax import heads
 from adapler_jax.inference.engine import make_engine
-from adapler_jax.pruning import adapler, keep_all
+from adapler_jax.pruning import adapler, attention, keep_all, vocabulary
 from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.types import Batch, EncoderConfig, Selection
 from tests import plain_bert as encoder
@@ -30,6 +30,11 @@ def make_params(pruner=PRUNER, *, threshold=0.8):
     pruner_params = pruner.init(pruner_key, CONFIG)
     if pruner.name == "powerbert":
         pruner_params["retention_N"] = jnp.array(RETENTION, jnp.float32)
+    if pruner.name == "attention":
+        pruner_params["share_J"] = jnp.array((0.9, 0.6, 0.5, 0.0), jnp.float32)
+    if pruner.name == "vocabulary":
+        saliency_JV = jax.random.uniform(pruner_key, (1, CONFIG.vocab_size))
+        pruner_params |= {"share_J": jnp.array([0.4], jnp.float32), "saliency_JV": saliency_JV}
     if pruner.name in ("adapler", "some layers"):
         for name in ("hidden", "score"):
             pruner_params[name]["kernel"] = pruner_params[name]["kernel"] * 14.0
@@ -82,6 +87,8 @@ PRUNERS = {
     "marking": marking_pruner(),
     "some layers": PRUNER._replace(name="some layers", sites=PRUNER.sites[1:3]),
     "powerbert": powerbert(CONFIG),
+    "attention": attention(CONFIG),
+    "vocabulary": vocabulary(CONFIG),
 }
 RETENTION = (17, 9, 4, 2)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.pruning.adapler import with_calibration
+from adapler_jax.pruning.budgets import with_calibration
 from tests.compilations import compilations
 from tests.inference.drivers import engines
 from tests.inference.drivers.engines import CONFIG, FAST, assert_same, make_batch, params_of
@@ -16,26 +16,33 @@ from tests.tiny import take_rows
 LENGTHS = (24, 17, 9, 3, 1, 24)
 BUDGETS = (1.0, 0.8, 0.5, 0.3, 0.3, 0.2)
 NODES = (0.25, 0.5, 1.0)
-THRESHOLDS = np.array([[1.5, 0.9, 0.0], [2.0, 0.8, 0.0], [4.0, 1.0, 0.0], [8.0, 1.1, 0.0]])
+# Of each site at each node, by method.
+VALUES = {
+    "adapler": [[1.5, 0.9, 0.0], [2.0, 0.8, 0.0], [4.0, 1.0, 0.0], [8.0, 1.1, 0.0]],
+    "attention": [[0.4, 0.7, 1.0], [0.4, 0.7, 1.0], [0.5, 0.6, 1.0], [0.0, 0.0, 1.0]],
+    "vocabulary": [[0.25, 0.5, 1.0]],
+}
+OWN_VALUE = {"adapler": "threshold_N", "attention": "share_J", "vocabulary": "share_J"}
 
 
-def calibrated_params():
-    params = params_of("adapler")
-    return params | {"pruner": with_calibration(params["pruner"], NODES, THRESHOLDS)}
+def calibrated_params(name="adapler"):
+    params = params_of(name)
+    return params | {"pruner": with_calibration(params["pruner"], NODES, VALUES[name])}
 
 
 def budget_batch(lengths=LENGTHS, budgets=BUDGETS):
     return make_batch(lengths).replace(budget_B=np.array(budgets, np.float32))
 
 
+@pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize("driver", FAST)
-def test_fast_drivers_equal_the_reference_with_a_budget_a_text(driver):
-    params, batch = calibrated_params(), budget_batch()
-    expected = engines.engine("adapler", "masked")(params, batch)
-    assert_same(engines.engine("adapler", driver)(params, batch), expected)
+def test_fast_drivers_equal_the_reference_with_a_budget_a_text(driver, name):
+    params, batch = calibrated_params(name), budget_batch()
+    expected = engines.engine(name, "masked")(params, batch)
+    assert_same(engines.engine(name, driver)(params, batch), expected)
     count_NB = np.asarray(expected[1].count_NB)
     assert count_NB[:, 0].tolist() == [24] * 4  # budget 1 keeps every token
-    assert count_NB[-1].sum() < count_NB[0].sum() < sum(LENGTHS)
+    assert count_NB[-1].sum() <= count_NB[0].sum() < sum(LENGTHS)
 
 
 @pytest.mark.parametrize("driver", ["masked", *FAST])
@@ -47,11 +54,13 @@ def test_budgets_of_other_texts_do_not_matter(driver):
         assert_same(take_rows(together, np.array([row])), alone)
 
 
+@pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize("driver", ["masked", *FAST])
-def test_at_a_calibrated_budget_the_thresholds_are_the_calibrated_ones(driver):
-    params, run = calibrated_params(), engines.engine("adapler", driver)
+def test_at_a_calibrated_budget_the_values_are_the_calibrated_ones(driver, name):
+    params, run = calibrated_params(name), engines.engine(name, driver)
     found = run(params, budget_batch(budgets=[0.5] * len(LENGTHS)))
-    pruner = params_of("adapler")["pruner"] | {"threshold_N": jnp.float32(THRESHOLDS[:, 1])}
+    value_J = jnp.float32([values[1] for values in VALUES[name]])
+    pruner = params_of(name)["pruner"] | {OWN_VALUE[name]: value_J}
     expected = run(params | {"pruner": pruner}, make_batch(LENGTHS))
     assert_same(found, expected)
 
@@ -81,4 +90,4 @@ def test_a_batch_in_two_threads_has_a_budget_a_text():
     params, run = calibrated_params(), engines.engine("adapler", "packed")
     expected = engines.engine("adapler", "masked")(params, budget_batch(lengths, budgets))
     assert_same(run(params, budget_batch(lengths, budgets)), expected)
-    assert len(lengths) > 16 and CONFIG.num_layers == len(THRESHOLDS)
+    assert len(lengths) > 16 and CONFIG.num_layers == len(VALUES["adapler"])

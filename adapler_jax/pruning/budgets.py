@@ -1,0 +1,42 @@
+"""Let every text choose its budget: a leaf of the pruner that is interpolated between budgets.
+
+Shape letters:
+
+    K calibrated budgets, increasing; the last is 1
+"""
+
+import jax.numpy as jnp
+
+from adapler_jax.types import Array, Params, SiteInput
+
+
+def with_calibration(params: Params, budget_K, value_JK) -> Params:
+    """Return a method's parameters with the values of its leaf at calibrated budgets.
+
+    Args:
+      params: the method's subtree.
+      budget_K: float32, increasing budgets in (0, 1], the last 1.
+      value_JK: float32, of each site at each budget: thresholds of AdapLeR, else shares.
+    """
+    value_JK = jnp.asarray(value_JK, jnp.float32)
+    budget_JK = jnp.broadcast_to(jnp.asarray(budget_K, jnp.float32), value_JK.shape)
+    return params | {"budget_JK": budget_JK, "budget_value_JK": value_JK}
+
+
+def at_budget(params: Params, leaf: str, site: SiteInput, *, full: float) -> Array:
+    """Return the value of each text at a site, float32 [B, 1], or a scalar without budgets.
+
+    Between two calibrated budgets the value is linear in the budget. A text whose budget is NaN has
+    the model's own value.
+
+    Args:
+      params: of the site.
+      leaf: name of the model's own value.
+      site: with the budgets of the texts.
+      full: value at a budget of 1, which drops nothing.
+    """
+    if site.budget_B is None or "budget_JK" not in params:
+        return params[leaf]
+    value_B = jnp.interp(site.budget_B, params["budget_JK"], params["budget_value_JK"])
+    value_B = jnp.where(site.budget_B < 1.0, value_B, full)
+    return jnp.where(jnp.isnan(site.budget_B), params[leaf], value_B)[:, None]
