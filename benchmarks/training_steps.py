@@ -199,7 +199,7 @@ class SaliencyStep:
         self._params, self._batch = start_params(config, keep_all()), batch
 
         def measure_saliency(params, batch):
-            return saliency(params, config, keep_all(), batch, dtype=COMPUTE_DTYPES[dtype])
+            return saliency(params, config, batch, dtype=COMPUTE_DTYPES[dtype])
 
         self._run, self.columns = compiled_with_columns(
             jax.jit(measure_saliency), self._params, batch

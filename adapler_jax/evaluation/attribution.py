@@ -3,6 +3,9 @@
 All run the plain encoder at full width. Memory holds one layer's attention at a time, [B, H, L, S].
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -10,9 +13,10 @@ import jax.numpy as jnp
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import attention_probs, key_bias
 from adapler_jax.encoders.base import layer_bias, plain_layer, slot_positions
-from adapler_jax.forward import embed_tokens, head_logits
-from adapler_jax.heads import CLASSIFICATION
+from adapler_jax.forward import embed_tokens, forward_layers, head_logits
+from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.drivers import masked
+from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Array, Batch, EncoderConfig, Params
 
@@ -137,6 +141,54 @@ def layer_saliency(
     (gradient_NBLD,) = pull_back(one_hot_BC)
     saliency_NBL = jnp.linalg.norm(gradient_NBLD * entering_NBLD, axis=-1)
     return jnp.where(batch.valid_BL, saliency_NBL, 0.0), logits_BC
+
+
+def input_saliency(
+    params: Params,
+    config: EncoderConfig,
+    batch: Batch,
+    *,
+    target: Callable[[Any, Batch], Array],
+    dtype=jnp.float32,
+    head: Head = CLASSIFICATION,
+):
+    """Return gradient times input at the output of the embeddings, float32 [B, L], and the logits.
+
+        S_i = || d logit / d h_i * h_i ||_2        over the hidden dimension, no dropout
+
+    Padding has saliency 0. The encoder is the plain one.
+
+    Args:
+      params: of the whole model.
+      config: of the encoder.
+      batch: the examples.
+      target: (logits, batch) -> the logit of each example, float32 [B].
+      dtype: of the operands of the encoder's products.
+      head: of the model.
+
+    Source: AdapLeR, section 3.
+    """
+    hidden_BLD = embed_tokens(params, config, batch)
+    plain_params = params | {"pruner": {}}
+
+    def target_logits(hidden_BLD):
+        """Return the sum of the target logits, and all logits."""
+        last_BLD, _, _ = forward_layers(
+            plain_params,
+            config,
+            keep_all(),
+            hidden_BLD,
+            batch.valid_BL,
+            slope=None,
+            key=None,
+            dtype=dtype,
+        )
+        logits = head_logits(params, config, head, last_BLD, batch)
+        return jnp.sum(target(logits, batch)), logits
+
+    gradient_BLD, logits = jax.grad(target_logits, has_aux=True)(hidden_BLD)
+    saliency_BL = jnp.linalg.norm(gradient_BLD * hidden_BLD, axis=-1)
+    return jnp.where(batch.valid_BL, saliency_BL, 0.0), logits
 
 
 def pruner_scores(

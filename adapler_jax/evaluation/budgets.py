@@ -219,7 +219,7 @@ def natural_shares(
     """Return the share of tokens that each layer runs on at the model's own thresholds, [N]."""
     without = [batch.replace(budget_B=None) for batch in batches]
     kept_N, num_tokens = np.zeros(config.num_layers), 0
-    for count_NB, length_B, _ in _passes(params, config, pruner, without, dtype=dtype):
+    for count_NB, length_B, _ in passes(params, config, pruner, without, dtype=dtype):
         kept_N += count_NB.sum(axis=1)
         num_tokens += int(length_B.sum())
     return kept_N / num_tokens
@@ -252,7 +252,7 @@ def measure_budgets(
             batch.replace(budget_B=np.full(len(batch.token_BL), budget, np.float32))
             for batch in batches
         ]
-        found = list(_passes(params, config, pruner, asked, head=head, dtype=dtype))
+        found = list(passes(params, config, pruner, asked, head=head, dtype=dtype))
         count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
         kept_share = float(count_NE.sum() / (config.num_layers * length_E.sum()))
         speedup = true_speedup(params, config, pruner, length_E, count_NE, head=head)
@@ -260,7 +260,7 @@ def measure_budgets(
     return rows
 
 
-def _passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype):
+def passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype):
     """Yield (counts [N, E], lengths [E], classes [E]) of the real examples of each batch."""
     run = make_engine(config, pruner, driver="masked", head=head, dtype=dtype)
     for batch in batches:
@@ -278,7 +278,7 @@ def predict_classes(
 ) -> np.ndarray:
     """Return the class that a saved model predicts for each text of the batches, int32 [E]."""
     pruner = pruner_of_saved(saved)
-    found = _passes(saved.params, saved.config, pruner, batches, head=saved.head, dtype=dtype)
+    found = passes(saved.params, saved.config, pruner, batches, head=saved.head, dtype=dtype)
     return np.concatenate([predicted_E for _, _, predicted_E in found])
 
 

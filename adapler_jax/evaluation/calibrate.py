@@ -23,7 +23,8 @@ from adapler_jax.evaluation.certificate import (
     check_num_texts,
     check_promise,
 )
-from adapler_jax.evaluation.shares import TRAINING_FREE, budget_shares, lengths_of
+from adapler_jax.evaluation.shares import budget_shares, lengths_of
+from adapler_jax.evaluation.training_free import TRAINING_FREE
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import sorted_batches
@@ -108,8 +109,7 @@ def _calibrate(
     """Return the values of the budgets, without measurements."""
     pruner = pruner_of_saved(saved)
     if pruner.name in TRAINING_FREE:
-        lengths = lengths_of(batches)
-        value_JK = budget_shares(saved.config, pruner, lengths, budgets, head=saved.head)
+        value_JK = budget_shares(saved.config, pruner, lengths_of(batches), budgets)
     else:
         value_JK = calibrate_budgets(
             saved.params, saved.config, pruner, batches, budgets=budgets, dtype=dtype

@@ -1,4 +1,4 @@
-"""Make a fine-tuned model faster without training: shares from lengths, saliency of a vocabulary.
+"""Solve the shares of a text that layers keep, from the lengths of texts alone.
 
 Shape letters:
 
@@ -8,61 +8,20 @@ Shape letters:
 
 from collections.abc import Callable, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
-from adapler_jax.evaluation.attribution import layer_saliency
 from adapler_jax.evaluation.models import true_speedup
-from adapler_jax.heads import CLASSIFICATION, Head
-from adapler_jax.pruning import Pruner, make_pruner
+from adapler_jax.pruning import Pruner
 from adapler_jax.pruning.shares import kept_counts
-from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
+from adapler_jax.types import (
+    BEFORE_FEED_FORWARD,
+    PADDING_EXAMPLE_ID,
+    Batch,
+    EncoderConfig,
+    Params,
+)
 
-TRAINING_FREE = ("attention", "vocabulary")
 NUM_BISECTIONS = 40
-PRIOR_COUNT = 1.0  # occurrences that a vocabulary entry has, in effect, at the mean of all entries
-
-
-def prune_without_training(
-    params: Params,
-    config: EncoderConfig,
-    batches: Sequence[Batch],
-    *,
-    method: str,
-    speedup: float,
-    head: Head = CLASSIFICATION,
-    dtype: DTypeLike = jnp.float32,
-) -> tuple[Params, Pruner]:
-    """Return a fine-tuned model that drops tokens to a speedup, and its pruner.
-
-    No step of training is made and no label is used.
-
-    Args:
-      params: of the whole model; its pruner is replaced.
-      config: of the encoder.
-      batches: of texts of the task.
-      method: one of TRAINING_FREE.
-      speedup: FLOPs speedup on true tokens of texts with these lengths.
-      head: of the model.
-      dtype: of the operands of the encoder's products.
-
-    Raises:
-      ValueError: the method is another one, does not fit the head, or does not reach the speedup.
-    """
-    if method not in TRAINING_FREE:
-        raise ValueError(f"method is {method!r:.60}; expected {' or '.join(TRAINING_FREE)}")
-    pruner = make_pruner(method, config)
-    found = {"share_J": jnp.ones((len(pruner.sites),), jnp.float32)}
-    if method == "vocabulary":
-        if head is not CLASSIFICATION:
-            raise ValueError(f"method vocabulary is for classes of texts; the head is {head.name}")
-        saliency_V = vocabulary_saliency(params, config, batches, dtype=dtype)
-        found["saliency_JV"] = jnp.asarray(saliency_V)[None]
-    params = params | {"pruner": found}
-    share_J = solve_shares(params, config, pruner, lengths_of(batches), speedup=speedup, head=head)
-    return params | {"pruner": found | {"share_J": jnp.asarray(share_J)}}, pruner
 
 
 def lengths_of(batches: Sequence[Batch]) -> np.ndarray:
@@ -77,15 +36,20 @@ def lengths_of(batches: Sequence[Batch]) -> np.ndarray:
     )
 
 
-def share_profile(pruner: Pruner, share: float, head: Head) -> np.ndarray:
-    """Return the share of each site, float32 [J], equal but for the last layer.
+def share_profile(pruner: Pruner, share: float, *, steepness: float = 1.0) -> np.ndarray:
+    """Return the share of the entering tokens that each site keeps, float32 [J].
 
-    After the attention of the last layer a head that reads [CLS] needs no other token.
+        kept of a text after site j of J:  share ^ (J (j / J) ^ steepness),   j from 1
+
+    At a steepness of 1 all sites keep an equal share. After the attention of the last layer only
+    [CLS] is needed, so a site there keeps no other token.
     """
-    share_J = np.full(len(pruner.sites), share, np.float32)
-    if pruner.name == "attention" and not head.needs_all_states and share < 1.0:
+    J = len(pruner.sites)
+    kept_J = share ** (J * (np.arange(J + 1) / J) ** steepness)
+    share_J = np.divide(kept_J[1:], kept_J[:-1], out=np.zeros(J), where=kept_J[:-1] > 0)
+    if pruner.point == BEFORE_FEED_FORWARD and share < 1.0:
         share_J[-1] = 0.0
-    return share_J
+    return share_J.astype(np.float32)
 
 
 def share_counts(
@@ -108,7 +72,7 @@ def solve_shares(
     length_E: np.ndarray,
     *,
     speedup: float,
-    head: Head = CLASSIFICATION,
+    steepness: float = 1.0,
 ) -> np.ndarray:
     """Return the shares of each site that give texts of these lengths a FLOPs speedup.
 
@@ -118,30 +82,25 @@ def solve_shares(
 
     def speedup_of(share: float) -> float:
         """Return the FLOPs speedup with a share."""
-        share_J = share_profile(pruner, share, head)
+        share_J = share_profile(pruner, share, steepness=steepness)
         count_NE = share_counts(pruner, share_J, length_E, config.num_layers)
-        return true_speedup(params, config, pruner, length_E, count_NE, head=head)
+        return true_speedup(params, config, pruner, length_E, count_NE)
 
     if not (np.isfinite(speedup) and speedup >= 1.0):
         raise ValueError(f"speedup is {speedup}; expected a factor of 1 or more")
     if speedup == 1.0:
-        return share_profile(pruner, 1.0, head)
+        return share_profile(pruner, 1.0)
     if (highest := speedup_of(0.0)) < speedup:
         raise ValueError(
             f"{pruner.name}: {speedup:g}x is out of reach; with [CLS] alone these texts have "
             f"{highest:.2f}x"
         )
     share = _bisect(lambda share: -speedup_of(share), -speedup)
-    return share_profile(pruner, share, head)
+    return share_profile(pruner, share, steepness=steepness)
 
 
 def budget_shares(
-    config: EncoderConfig,
-    pruner: Pruner,
-    length_E: np.ndarray,
-    budgets: Sequence[float],
-    *,
-    head: Head = CLASSIFICATION,
+    config: EncoderConfig, pruner: Pruner, length_E: np.ndarray, budgets: Sequence[float]
 ) -> np.ndarray:
     """Return the share of every site at every budget, float32 [J, K].
 
@@ -151,12 +110,11 @@ def budget_shares(
 
     def kept_share(share: float) -> float:
         """Return the kept share of texts with these lengths."""
-        share_J = share_profile(pruner, share, head)
-        count_NE = share_counts(pruner, share_J, length_E, config.num_layers)
+        count_NE = share_counts(pruner, share_profile(pruner, share), length_E, config.num_layers)
         return float(count_NE.sum() / (config.num_layers * length_E.sum()))
 
     shares = [_bisect(kept_share, budget) if budget < 1.0 else 1.0 for budget in budgets]
-    return np.stack([share_profile(pruner, share, head) for share in shares], axis=1)
+    return np.stack([share_profile(pruner, share) for share in shares], axis=1)
 
 
 def _bisect(function: Callable[[float], float], target: float) -> float:
@@ -166,42 +124,3 @@ def _bisect(function: Callable[[float], float], target: float) -> float:
         middle = (low + high) / 2.0
         low, high = (low, middle) if function(middle) > target else (middle, high)
     return low
-
-
-def vocabulary_saliency(
-    params: Params,
-    config: EncoderConfig,
-    batches: Sequence[Batch],
-    *,
-    dtype: DTypeLike = jnp.float32,
-) -> np.ndarray:
-    """Return the mean saliency of each vocabulary entry in these texts, float32 [V].
-
-        s_i = n S_i / sum_j S_j,   S gradient times input for the predicted class
-        t_v = (sum_i s_i + c m) / (count + c),   over the occurrences i of entry v, c = 1
-
-    n is the number of tokens of a text, so that every text has the mean 1. m is the mean of the
-    entries that occur; entries that do not occur have it too.
-
-    Args:
-      params: of the whole model.
-      config: of the encoder.
-      batches: of texts; no label is used.
-      dtype: of the operands of the encoder's products.
-    """
-    measure = jax.jit(lambda batch: layer_saliency(params, config, batch, dtype=dtype)[0][0])
-    total_V, count_V = np.zeros(config.vocab_size), np.zeros(config.vocab_size)
-    for batch in batches:
-        is_real_B1 = (np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID)[:, None]
-        counted_BL = np.asarray(batch.valid_BL) & is_real_B1
-        saliency_BL = np.asarray(measure(batch), np.float64)
-        sum_B1 = np.maximum(saliency_BL.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        relative_BL = saliency_BL * counted_BL.sum(axis=1, keepdims=True) / sum_B1
-        token_X = np.asarray(batch.token_BL)[counted_BL]
-        np.add.at(total_V, token_X, relative_BL[counted_BL])
-        np.add.at(count_V, token_X, 1.0)
-    occurs_V = count_V > 0
-    if not occurs_V.any():
-        raise ValueError("there is no text; vocabulary saliency needs unlabelled text of the task")
-    mean = np.mean(total_V[occurs_V] / count_V[occurs_V])
-    return ((total_V + PRIOR_COUNT * mean) / (count_V + PRIOR_COUNT)).astype(np.float32)

@@ -10,11 +10,11 @@ Source: AdapLeR, section 3 (two losses, two groups of parameters).
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from adapler_jax import forward as full_width
 from adapler_jax import model_flops
+from adapler_jax.evaluation.attribution import input_saliency
 from adapler_jax.forward import DEFAULT_SCAN
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning.base import Pruner
@@ -105,34 +105,15 @@ def compute_losses(
 def saliency(
     params: Params,
     config: EncoderConfig,
-    pruner: Pruner,
     batch: Batch,
     *,
     dtype=jnp.float32,
     head: Head = CLASSIFICATION,
 ):
-    """Return gradient times input at the output of the embeddings, float32 [B, L], and the logits.
+    """Return gradient times input for the true label, and the logits, as `input_saliency` does.
 
-        S_i = || d logit_y / d h_i * h_i ||_2        over the hidden dimension, y the true label,
-        no dropout
-
-    Padding has saliency 0. `pruner` should be keep_all, which removes nothing. For other heads the
-    logit is their `target_logit`, which is our choice.
-
-    Args:
-      dtype: of the operands of the encoder's products.
+    For heads other than of classes the logit is their `target_logit`, which is our choice.
 
     Source: AdapLeR, section 3.
     """
-    hidden_BLD = full_width.embed_tokens(params, config, batch)
-
-    def true_logits(hidden_BLD):
-        last_BLD, _, _ = full_width.forward_layers(
-            params, config, pruner, hidden_BLD, batch.valid_BL, slope=None, key=None, dtype=dtype
-        )
-        logits = full_width.head_logits(params, config, head, last_BLD, batch)
-        return jnp.sum(head.target_logit(logits, batch)), logits
-
-    gradient_BLD, logits = jax.grad(true_logits, has_aux=True)(hidden_BLD)
-    saliency_BL = jnp.linalg.norm(gradient_BLD * hidden_BLD, axis=-1)
-    return jnp.where(batch.valid_BL, saliency_BL, 0.0), logits
+    return input_saliency(params, config, batch, target=head.target_logit, dtype=dtype, head=head)

@@ -76,7 +76,7 @@ def test_attention_scores_are_shares_of_what_is_no_padding(batch):
 def test_saliency_in_front_of_the_first_layer_is_the_one_that_predictors_learn(batch):
     found_NBL, logits_BC = layer_saliency(PARAMS, CONFIG, batch)
     answered = batch.replace(label_B=np.argmax(logits_BC, axis=-1).astype(np.int32))
-    expected_BL, expected_BC = saliency(PARAMS | {"pruner": {}}, CONFIG, keep_all(), answered)
+    expected_BL, expected_BC = saliency(PARAMS, CONFIG, answered)
     np.testing.assert_allclose(found_NBL[0], expected_BL, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(logits_BC, expected_BC, atol=1e-5)
 

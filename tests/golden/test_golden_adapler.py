@@ -10,7 +10,7 @@ import pytest
 
 from adapler_jax import forward as full_width
 from adapler_jax.inference.drivers import masked
-from adapler_jax.pruning import adapler, keep_all
+from adapler_jax.pruning import adapler
 from adapler_jax.training.losses import LossConfig, compute_losses, saliency
 from adapler_jax.training.optimizers import (
     OptimizerConfig,
@@ -177,7 +177,7 @@ def test_the_steepest_slope_is_the_hard_rule(golden):
 
 def test_saliency_matches(golden):
     params = golden.params | {"pruner": {}}
-    saliency_BL, _ = saliency(params, golden.config, keep_all(), golden.batch)
+    saliency_BL, _ = saliency(params, golden.config, golden.batch)
     assert_near(saliency_BL, golden["computed_saliency"], 2e-5)
 
 

@@ -259,7 +259,7 @@ def test_dense_objectives_promote_nothing_implicitly():
 
 @functools.cache
 def jitted_saliency(dtype):
-    return jax.jit(lambda params, batch: saliency(params, CONFIG, keep_all(), batch, dtype=dtype))
+    return jax.jit(lambda params, batch: saliency(params, CONFIG, batch, dtype=dtype))
 
 
 def saliency_of(batch, dtype=jnp.float32):

@@ -20,7 +20,6 @@ from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import UnlabelledTask
 from adapler_jax.presets import sections
-from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
 from adapler_jax.training.calibration import (
     TOLERANCE,
@@ -100,9 +99,7 @@ def _make_saliency_program(context: RunContext) -> Callable:
 
     @jax.jit
     def measure(params, batch):
-        return saliency(
-            params, context.encoder, keep_all(), batch, dtype=context.dtype, head=context.head
-        )
+        return saliency(params, context.encoder, batch, dtype=context.dtype, head=context.head)
 
     return measure
 
