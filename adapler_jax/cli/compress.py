@@ -3,8 +3,9 @@
     adapler compress --model=MODEL --data=FILE --out=DIR --speedup=3
 
 MODEL is a classifier in Hugging Face form, or a saved model of this library. The data are text
-lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). AdapLeR is trained to answer as
-the model does. DIR/model is the result: it takes any budget, as after `adapler calibrate`. A second
+lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Two methods drop tokens without
+training, then AdapLeR is trained to answer as the model does; --notrain leaves that out. DIR/model
+is the one that agrees most with MODEL. It takes any budget, as after `adapler calibrate`. A second
 call continues an interrupted one.
 
 --max_disagreement=0.02 certifies the fastest budget at which at most 2% of answers differ from
@@ -33,7 +34,10 @@ _COLUMN = flags.DEFINE_list(
     "column", [], "text column of a table, two with a comma for pairs", flag_values=FLAGS
 )
 _SPEEDUP = flags.DEFINE_float(
-    "speedup", 2.0, "FLOPs speedup that the training aims at", lower_bound=1.0, flag_values=FLAGS
+    "speedup", 2.0, "FLOPs speedup on true tokens", lower_bound=1.0, flag_values=FLAGS
+)
+_TRAIN = flags.DEFINE_bool(
+    "train", True, "train AdapLeR too, not only the methods without training", flag_values=FLAGS
 )
 _DISAGREEMENT = flags.DEFINE_float(
     "max_disagreement",
@@ -57,6 +61,7 @@ def main() -> None:
     texts = read_texts(None, _DATA.value, columns=_COLUMN.value, log=print_note)
     options = CompressOptions(
         speedup=_SPEEDUP.value,
+        train=_TRAIN.value,
         max_disagreement=_DISAGREEMENT.value,
         confidence=_CONFIDENCE.value,
         max_length=_LENGTH.value,

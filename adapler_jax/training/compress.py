@@ -1,13 +1,15 @@
-"""Compress a fine-tuned classifier with text of its task: train AdapLeR on it, then calibrate.
+"""Compress a fine-tuned classifier with text of its task, without labels.
 
-No labels are used. The classes that the given model predicts are the labels of the texts, and
-AdapLeR is trained on the model's soft labels. A validation score is therefore the agreement with
-the given model.
+Two methods drop tokens without training, then AdapLeR is trained. The model that agrees most with
+the given one is calibrated. The classes that the given model predicts are the labels of the texts,
+and AdapLeR is trained on the model's soft labels. A validation score is therefore the agreement
+with the given model.
 
-    OUT/full/     the given model, as a saved model of this library
-    OUT/texts/    the texts with predicted labels: train and validation
-    OUT/run/      the workdir of the training, which a second call continues
-    OUT/model/    the result, with calibration.json
+    OUT/full/         the given model, as a saved model of this library
+    OUT/texts/        the texts with predicted labels: train and validation
+    OUT/attention/    a model without training, as OUT/vocabulary
+    OUT/run/          the workdir of the training, which a second call continues
+    OUT/model/        the result, with calibration.json
 """
 
 import json
@@ -29,6 +31,7 @@ from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.run import run_all
+from adapler_jax.training.rungs import Judge, rungs_without_training
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 
@@ -41,7 +44,8 @@ CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
 class CompressOptions(NamedTuple):
     """How a model is compressed."""
 
-    speedup: float = 2.0  # in FLOPs on true tokens, that training aims at
+    speedup: float = 2.0  # in FLOPs on true tokens
+    train: bool = True  # or choose among the models without training
     max_disagreement: float | None = None  # see `calibrate_model`; relative to the given model
     confidence: float = 0.95
     max_length: int = 0  # token slots; 0: of the longest text, or the model's positions if fewer
@@ -79,15 +83,23 @@ def compress(
     if not (out / "texts" / "validation.jsonl").exists():
         _write_labelled(Classifier.load(full), rest, out / "texts", log)
     has_pairs = not isinstance(rest[0], str)
-    config = make_config(full, out / "texts", options, has_pairs=has_pairs)
-    run_all(config, out / "run", log=log)
-    trained = out / "run" / calibration_name(options.speedup) / "model"
-    if not trained.exists():
-        log(f"{options.speedup:g}x is out of reach; the model as trained is calibrated")
-        trained = out / "run" / "adapler" / "model"
+    trained_on, judged = _parts(rest)
+    judge = Judge(full, judged)
+    log(f"compared on {len(judged):,} texts with the given model:")
+    rungs = rungs_without_training(full, trained_on, judge, out, speedup=options.speedup, log=log)
+    if options.train:
+        config = make_config(full, out / "texts", options, has_pairs=has_pairs)
+        rungs.append(judge.measure("AdapLeR, trained", _train(config, out / "run", options, log)))
+        log(rungs[-1].sentence())
+    if not rungs:
+        raise ValueError(
+            f"no method reaches {options.speedup:g}x without training; train, or ask for less"
+        )
+    best = max(rungs, key=lambda rung: rung.agreement)
+    log(f"kept: {best.name}")
     if not (out / "model" / CALIBRATION_FILE).exists():
         with atomic_directory(out / "model") as partial:
-            copy_entries(trained, partial)
+            copy_entries(best.directory, partial)
     return calibrate_model(
         out / "model",
         held_back,
@@ -96,6 +108,16 @@ def compress(
         confidence=options.confidence,
         log=log,
     )
+
+
+def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> pathlib.Path:
+    """Train AdapLeR, and return the directory of its model."""
+    run_all(config, workdir, log=log)
+    trained = workdir / calibration_name(options.speedup) / "model"
+    if trained.exists():
+        return trained
+    log(f"{options.speedup:g}x is out of reach; the model as trained is taken")
+    return workdir / "adapler" / "model"
 
 
 def make_config(
@@ -165,12 +187,17 @@ def _write_labelled(classifier: Classifier, texts: list, directory: pathlib.Path
     log(f"predicting the classes of {len(texts):,} texts by the given model")
     predicted = np.argmax(classifier.predict_probs(texts), axis=-1)
     rows = [_row(text, classifier.class_names[c]) for text, c in zip(texts, predicted.tolist())]
-    middle = round(len(rows) * (1.0 - VALIDATION_FRACTION))
     with atomic_directory(directory) as partial:
-        for split, part in (("train", rows[:middle]), ("validation", rows[middle:])):
+        for split, part in zip(("train", "validation"), _parts(rows)):
             replace_text(
                 partial / f"{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in part)
             )
+
+
+def _parts(items: list) -> tuple[list, list]:
+    """Return the part that is trained on, and the part that compares models."""
+    middle = round(len(items) * (1.0 - VALIDATION_FRACTION))
+    return items[:middle], items[middle:]
 
 
 def _row(text: str | tuple[str, str], label: str) -> dict[str, str]:

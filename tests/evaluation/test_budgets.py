@@ -16,7 +16,7 @@ from adapler_jax.evaluation.budgets import (
 )
 from adapler_jax.inference.calibration import check_budgets
 from adapler_jax.pruning import keep_all
-from adapler_jax.pruning.adapler import with_calibration
+from adapler_jax.pruning.budgets import with_calibration
 from tests import tiny
 from tests.tiny import CONFIG, PRUNER, make_params
 
@@ -89,17 +89,17 @@ def test_padding_examples_and_labels_play_no_part(calibrated):
     tokens = [np.where(b.example_id_B[:, None] >= 0, b.token_BL, 3) for b in batches]
     without = [b.replace(token_BL=t.astype(np.int32)) for b, t in zip(without, tokens)]
     found = calibrate_budgets(make_params(), CONFIG, PRUNER, without, budgets=NODES)
-    np.testing.assert_allclose(found, calibrated["pruner"]["budget_threshold_NK"], rtol=1e-6)
+    np.testing.assert_allclose(found, calibrated["pruner"]["budget_value_JK"], rtol=1e-6)
 
 
 def test_thresholds_fall_with_the_budget(calibrated):
-    threshold_NK = np.asarray(calibrated["pruner"]["budget_threshold_NK"])
+    threshold_NK = np.asarray(calibrated["pruner"]["budget_value_JK"])
     assert np.all(np.diff(threshold_NK, axis=1) <= 0)
     assert np.all(threshold_NK <= MAX_THRESHOLD)
 
 
 def test_only_adapler_has_budgets():
-    with pytest.raises(ValueError, match="budgets are calibrated for adapler; this model has keep"):
+    with pytest.raises(ValueError, match="keep_all takes no budgets; the speed of its model is"):
         calibrate_budgets(make_params(keep_all()), CONFIG, keep_all(), make_batches(0))
 
 

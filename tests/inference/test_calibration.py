@@ -121,8 +121,8 @@ def test_a_model_without_a_calibration_has_one_speed(tiny_classifier):
     [
         {"format": 2},
         {"budgets": [0.8, 0.6, 0.4, 1.0]},
-        {"thresholds": [[1.0] * 4]},
-        {"thresholds": [[-1.0] * 4] * 4},
+        {"values": [[1.0] * 4]},
+        {"values": [[-1.0] * 4] * 4},
         {"rows": []},
     ],
 )

@@ -17,6 +17,7 @@ from adapler_jax.types import (
     CLS_ATTENTION,
     COLUMN_ATTENTION,
     OTHERS_ATTENTION,
+    TOKEN,
     Site,
     SoftSelection,
     Trace,
@@ -72,7 +73,9 @@ def test_options_reach_the_pruner():
 
 
 def test_unknown_pruner_is_refused():
-    with pytest.raises(ValueError, match="unknown pruner 'adaptler'; there are adapler, keep_all"):
+    with pytest.raises(
+        ValueError, match="unknown pruner 'adaptler'; there are adapler, attention, keep_all"
+    ):
         make_pruner("adaptler", CONFIG)
 
 
@@ -149,6 +152,7 @@ def test_column_attention_includes_a_token_itself():
     [
         ({"needs": frozenset({"colour"})}, "needs colour; there are cls_attention, column"),
         ({"needs": frozenset({CLS_ATTENTION})}, "which exist before the feed-forward half only"),
+        ({"needs": frozenset({TOKEN})}, "needs 'token', so its one site is before the attention"),
     ],
 )
 def test_needs_that_no_driver_serves_are_rejected(changes, message):

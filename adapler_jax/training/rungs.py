@@ -1,0 +1,136 @@
+"""Compare ways to a speedup by their agreement with the full model; the first need no training."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from adapler_jax.evaluation.budgets import passes, predict_classes
+from adapler_jax.evaluation.calibrate import make_batches
+from adapler_jax.evaluation.models import true_speedup
+from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.types import Batch
+from adapler_jax.weights.save import load_model, save_model
+
+
+class Rung(NamedTuple):
+    """A faster model, measured on texts that played no part in it."""
+
+    name: str
+    directory: pathlib.Path
+    flops_speedup: float
+    agreement: float  # share of texts with the full model's answer
+
+    def sentence(self) -> str:
+        """Return the measurement in words."""
+        return f"{self.name}: {self.flops_speedup:.2f}x, {100 * self.agreement:.1f}% equal answers"
+
+
+def save_without_training(
+    directory,
+    texts: Sequence[str | tuple[str, str]],
+    out,
+    *,
+    method: str,
+    speedup: float,
+    dtype: DTypeLike = jnp.float32,
+) -> pathlib.Path:
+    """Make a saved classifier faster without a step of training, and save it.
+
+    Args:
+      directory: of a saved classifier. What its own pruner does is replaced.
+      texts: of its task, or pairs, without labels.
+      out: directory of the faster model.
+      method: one of `evaluation.training_free.TRAINING_FREE`.
+      speedup: FLOPs speedup on true tokens of texts of these lengths.
+      dtype: of the operands of the encoder's products.
+
+    Returns:
+      The directory.
+
+    Raises:
+      ValueError: there is no text, or the method is unknown or does not reach the speedup.
+    """
+    saved = load_model(directory)
+    batches = make_batches(Classifier.load(directory), texts) if texts else []
+    params, pruner = prune_without_training(
+        saved.params,
+        saved.config,
+        batches,
+        method=method,
+        speedup=speedup,
+        head=saved.head,
+        dtype=dtype,
+    )
+    return save_model(
+        out,
+        params,
+        saved.config,
+        pruner_name=pruner.name,
+        head=saved.head,
+        class_names=saved.class_names,
+        max_length=saved.max_length,
+        task=saved.task,
+        tokenizer=saved.directory,
+        extra=saved.extra,
+    )
+
+
+def rungs_without_training(
+    full: pathlib.Path,
+    texts: Sequence,
+    judge: "Judge",
+    out: pathlib.Path,
+    *,
+    speedup: float,
+    log: Callable[[str], None],
+) -> list[Rung]:
+    """Return the models of all methods that reach the speedup without training.
+
+    Args:
+      full: directory of the full model.
+      texts: that the methods see.
+      judge: measures the models on other texts.
+      out: a model is saved in the directory of its method's name here.
+      speedup: FLOPs speedup on true tokens.
+      log: receives a line for each method.
+    """
+    found = []
+    for method in TRAINING_FREE:
+        try:
+            made = save_without_training(full, texts, out / method, method=method, speedup=speedup)
+        except ValueError as error:
+            log(str(error))
+            continue
+        rung = judge.measure(f"{method}, without training", made)
+        log(rung.sentence())
+        found.append(rung)
+    return found
+
+
+class Judge:
+    """Measures models on the same texts, against one full model."""
+
+    def __init__(self, full: pathlib.Path, texts: Sequence, *, dtype: DTypeLike = jnp.float32):
+        """Predict the texts by the full model."""
+        self._batches: list[Batch] = make_batches(Classifier.load(full), texts)
+        self._dtype = dtype
+        self._full_E = predict_classes(load_model(full), self._batches, dtype=dtype)
+
+    def measure(self, name: str, directory: pathlib.Path) -> Rung:
+        """Return what a saved model of the same tokenizer and classes does to the texts."""
+        saved = load_model(directory)
+        pruner = pruner_of_saved(saved)
+        found = passes(
+            saved.params, saved.config, pruner, self._batches, head=saved.head, dtype=self._dtype
+        )
+        count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
+        speedup = true_speedup(
+            saved.params, saved.config, pruner, length_E, count_NE, head=saved.head
+        )
+        return Rung(name, directory, speedup, float(np.mean(predicted_E == self._full_E)))

@@ -1,0 +1,117 @@
+"""Shares are exact: lengths alone decide how many tokens every layer runs on."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies
+
+from adapler_jax.evaluation.budgets import measure_budgets
+from adapler_jax.evaluation.models import evaluate_model, true_speedup
+from adapler_jax.evaluation.shares import (
+    budget_shares,
+    lengths_of,
+    share_counts,
+    share_profile,
+    solve_shares,
+)
+from adapler_jax.pruning import attention, vocabulary
+from adapler_jax.pruning.budgets import with_calibration
+from adapler_jax.pruning.shares import kept_counts
+from adapler_jax.types import EncoderConfig
+from tests import tiny
+from tests.tiny import CONFIG
+
+PRUNERS = {"attention": attention(CONFIG), "vocabulary": vocabulary(CONFIG)}
+LARGE = EncoderConfig(
+    num_layers=6, num_heads=2, hidden_dim=384, ffn_dim=1536, vocab_size=30, num_positions=512
+)
+LENGTHS = np.random.default_rng(0).integers(20, 300, 500)
+
+
+def make_batches(seed=0, num_batches=4):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(3, 13, (num_batches, 16))
+    return [tiny.make_batch(tuple(row), seed=seed + i) for i, row in enumerate(lengths)]
+
+
+def params_of(name, **leaves):
+    params = tiny.make_params(PRUNERS[name])
+    return params | {"pruner": params["pruner"] | leaves}
+
+
+@hypothesis.given(strategies.integers(0, 600), strategies.floats(0.0, 1.0))
+def test_a_share_of_a_text_is_rounded_up_and_keeps_cls(num_tokens, share):
+    found = int(kept_counts(num_tokens, share))
+    assert min(1, num_tokens) <= found <= num_tokens
+    assert found >= share * num_tokens - 2e-3  # no less than asked, but for rounding
+    assert found <= max(1.0, share * num_tokens + 1.0)
+
+
+def test_counts_by_hand():
+    assert kept_counts([10, 10, 10, 3, 0], [0.5, 0.51, 0.0, 1.0, 0.5]).tolist() == [5, 6, 1, 3, 0]
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(strategies.lists(strategies.floats(0.0, 1.0), min_size=4, max_size=4))
+def test_every_driver_runs_on_the_counts_that_lengths_give(name, shares):
+    pruner = PRUNERS[name]
+    share_J = np.float32(shares[: len(pruner.sites)])
+    batches = make_batches()
+    found = evaluate_model(
+        params_of(name, share_J=share_J), CONFIG, pruner, batches, driver="masked"
+    )
+    expected = share_counts(pruner, share_J, found.length_E, CONFIG.num_layers)
+    np.testing.assert_array_equal(found.count_NE, expected)
+
+
+@pytest.mark.parametrize("steepness", [1.0, 1.5])
+@pytest.mark.parametrize("name", PRUNERS)
+@pytest.mark.parametrize("speedup", [1.3, 2.0, 3.0, 5.0])
+def test_shares_have_the_asked_speedup(name, speedup, steepness):
+    pruner = {"attention": attention, "vocabulary": vocabulary}[name](LARGE)
+    params = {"head": tiny_head(), "pruner": {"share_J": np.ones(len(pruner.sites))}}
+    share_J = solve_shares(params, LARGE, pruner, LENGTHS, speedup=speedup, steepness=steepness)
+    count_NE = share_counts(pruner, share_J, LENGTHS, LARGE.num_layers)
+    found = true_speedup(params, LARGE, pruner, LENGTHS, count_NE)
+    assert found == pytest.approx(speedup, rel=0.01)
+    assert np.all(np.diff(count_NE, axis=0) <= 0)
+
+
+def tiny_head():
+    return {
+        "pooler": {"kernel": np.zeros((384, 384)), "bias": np.zeros(384)},
+        "classifier": {"kernel": np.zeros((384, 2)), "bias": np.zeros(2)},
+    }
+
+
+def test_the_profile_is_equal_or_steep_and_ends_with_cls():
+    pruner = attention(LARGE)
+    np.testing.assert_allclose(share_profile(pruner, 0.5), [0.5] * 5 + [0.0])
+    kept = np.cumprod(share_profile(pruner, 0.5, steepness=1.5)[:-1])
+    np.testing.assert_allclose(kept, 0.5 ** (6 * (np.arange(1, 6) / 6) ** 1.5), rtol=1e-6)
+    assert share_profile(pruner, 1.0).tolist() == [1.0] * 6
+    assert share_profile(vocabulary(LARGE), 0.25).tolist() == [0.25]
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_a_budget_is_the_kept_share(name):
+    batches, pruner, budgets = make_batches(), PRUNERS[name], (0.4, 0.6, 0.8, 1.0)
+    value_JK = budget_shares(CONFIG, pruner, lengths_of(batches), budgets)
+    params = params_of(name)
+    params |= {"pruner": with_calibration(params["pruner"], budgets, value_JK)}
+    rows = measure_budgets(params, CONFIG, pruner, batches, budgets=budgets)
+    # Texts of 3 to 12 tokens have few counts to choose from.
+    assert [row.kept_share for row in rows] == pytest.approx(list(budgets), abs=0.04)
+    assert rows[-1].flops_speedup == pytest.approx(1.0, rel=0.02)
+
+
+@pytest.mark.parametrize("speedup", [0.5, float("nan"), float("inf")])
+def test_a_speedup_that_is_none_is_rejected(speedup):
+    with pytest.raises(ValueError, match="expected a factor of 1 or more"):
+        solve_shares(params_of("attention"), CONFIG, PRUNERS["attention"], LENGTHS, speedup=speedup)
+
+
+def test_a_speedup_out_of_reach_says_what_is_there():
+    with pytest.raises(ValueError, match=r"attention: 50x is out of reach; with \[CLS\] alone"):
+        solve_shares(params_of("attention"), CONFIG, PRUNERS["attention"], LENGTHS, speedup=50.0)

@@ -1,0 +1,111 @@
+"""A fine-tuned model and unlabelled text give a faster model without a step of training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adapler_jax.evaluation import training_free
+from adapler_jax.evaluation.attribution import layer_saliency
+from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.evaluation.training_free import (
+    TRAINING_FREE,
+    predicted_logit,
+    prune_without_training,
+    spread,
+    vocabulary_saliency,
+)
+from adapler_jax.heads import SPAN
+from adapler_jax.training.losses import input_saliency
+from tests import tiny
+from tests.evaluation.test_shares import make_batches
+from tests.tiny import CONFIG
+
+PARAMS = tiny.make_params()
+
+
+@pytest.mark.parametrize("method", TRAINING_FREE)
+def test_a_model_has_the_asked_speedup_and_its_own_weights(method):
+    batches = make_batches()
+    params, pruner = prune_without_training(PARAMS, CONFIG, batches, method=method, speedup=1.5)
+    assert pruner.name == method
+    found = evaluate_model(params, CONFIG, pruner, batches)
+    assert found.flops_speedup == pytest.approx(1.5, rel=0.05)  # texts of at most 12 tokens
+    for name in ("encoder", "head"):
+        jax.tree.map(np.testing.assert_array_equal, params[name], PARAMS[name])
+
+
+def test_the_profile_that_agrees_more_is_kept(monkeypatch):
+    batches = make_batches()
+    found = {}
+    for steepness in (1.0, 1.5):
+        monkeypatch.setattr(training_free, "STEEPNESS", (steepness,))
+        params, pruner = prune_without_training(
+            PARAMS, CONFIG, batches, method="attention", speedup=2.0
+        )
+        classes = training_free._classes(params, CONFIG, pruner, batches, jnp.float32)
+        found[steepness] = np.asarray(params["pruner"]["share_J"]), classes
+    full = training_free._classes(PARAMS, CONFIG, training_free.keep_all(), batches, jnp.float32)
+    best = max(found, key=lambda steepness: np.mean(found[steepness][1] == full))
+    monkeypatch.setattr(training_free, "STEEPNESS", (1.0, 1.5))
+    params, _ = prune_without_training(PARAMS, CONFIG, batches, method="attention", speedup=2.0)
+    np.testing.assert_array_equal(params["pruner"]["share_J"], found[best][0])
+
+
+def test_the_table_is_the_mean_relative_saliency_of_each_entry():
+    (batch,) = make_batches(num_batches=1)
+    saliency_BL = np.asarray(layer_saliency(PARAMS, CONFIG, batch)[0][0], np.float64)
+    relative = {}
+    for row, valid_L in enumerate(batch.valid_BL):
+        values = saliency_BL[row][valid_L]
+        for token, value in zip(batch.token_BL[row][valid_L], values / values.mean()):
+            relative.setdefault(int(token), []).append(value)
+    mean = np.mean([np.mean(values) for values in relative.values()])
+    found_V = vocabulary_saliency(PARAMS, CONFIG, [batch])
+    for token in range(CONFIG.vocab_size):
+        values = [*relative.get(token, []), mean]
+        assert found_V[token] == pytest.approx(np.mean(values), rel=1e-4)
+
+
+def test_padding_and_padding_examples_are_not_in_the_table():
+    (batch,) = make_batches(num_batches=1)
+    padded = batch.replace(
+        example_id_B=np.where(np.arange(16) < 9, batch.example_id_B, -1).astype(np.int32)
+    )
+    alone = jax.tree.map(lambda leaf: leaf[:9], batch)
+    np.testing.assert_allclose(
+        vocabulary_saliency(PARAMS, CONFIG, [padded]),
+        vocabulary_saliency(PARAMS, CONFIG, [alone]),
+        rtol=1e-5,
+    )
+
+
+def test_saliency_of_the_predicted_class_equals_the_first_layer_of_the_explanation():
+    (batch,) = make_batches(num_batches=1)
+    found_BL, logits = input_saliency(PARAMS, CONFIG, batch, target=predicted_logit)
+    expected_NBL, expected = layer_saliency(PARAMS, CONFIG, batch)
+    np.testing.assert_allclose(found_BL, expected_NBL[0], atol=1e-5)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_a_sample_spreads_over_the_batches():
+    batches = make_batches(num_batches=9)
+    found = spread(batches, 50)  # a third of 144 texts
+    assert [id(batch) for batch in found] == [id(batches[index]) for index in (1, 4, 7)]
+    assert len(spread(batches, 10_000)) == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "magic"}, "method is 'magic'; expected attention or vocabulary"),
+        ({"batches": []}, "there is no text; method attention needs unlabelled text"),
+        ({"head": SPAN}, "method attention is for classes of texts; this model has span"),
+        ({"speedup": 0.0}, "speedup is 0.0; expected a factor of 1 or more"),
+        ({"speedup": 100.0}, "attention: 100x is out of reach"),
+    ],
+)
+def test_wrong_requests_end_in_one_line(changes, message):
+    options = {"batches": make_batches(), "method": "attention", "speedup": 2.0} | changes
+    with pytest.raises(ValueError, match=message):
+        prune_without_training(PARAMS, CONFIG, **options)
