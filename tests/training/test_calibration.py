@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 
 from adapler_jax.training.calibration import (
-    NUM_BISECTIONS,
-    STEERING_GAIN,
+    THRESHOLDS,
     at_limit,
+    at_lowest,
     jitter_thresholds,
+    num_bisections,
     reach_speedup,
     scale_all_thresholds,
-    scale_thresholds,
-    steer_thresholds,
+    scale_to,
+    steer,
 )
 
+NUM_BISECTIONS = num_bisections(THRESHOLDS)
+STEERING_GAIN = THRESHOLDS.gain
 PARAMS = {
     "encoder": {"kernel": jnp.ones((2, 2))},
     "pruner": {"threshold_N": jnp.array([0.1, 0.2, 0.4], jnp.float32), "cls_ratio_N": jnp.ones(3)},
@@ -27,6 +30,10 @@ def speedup_of(params):
 
 def scores_of(params):
     return {"flops_speedup": speedup_of(params)}
+
+
+def scale_thresholds(params, target, speedup_of):
+    return scale_to(params, target, dial=THRESHOLDS, speedup_of=speedup_of)
 
 
 def thresholds(params):
@@ -78,7 +85,7 @@ def test_a_biased_sample_does_not_miss_the_target(bias):
         return speedup_of(params) / bias
 
     found, scores = reach_speedup(
-        PARAMS, 4.0, sample_speedup_of=sample_speedup_of, scores_of=scores_of
+        PARAMS, 4.0, dial=THRESHOLDS, sample_speedup_of=sample_speedup_of, scores_of=scores_of
     )
     assert scores["flops_speedup"] == speedup_of(found)
     assert 4.0 <= speedup_of(found) <= max(1.0, bias) * 4.0 * 1.02
@@ -97,11 +104,12 @@ def test_a_sample_that_is_slower_or_faster_than_the_whole_does_not_overshoot(
     found, scores = reach_speedup(
         PARAMS,
         target,
+        dial=THRESHOLDS,
         sample_speedup_of=linear(sample_slope),
         scores_of=lambda params: {"flops_speedup": linear(slope)(params)},
     )
     assert target <= scores["flops_speedup"] <= 1.01 * target
-    assert not at_limit(found)
+    assert not at_limit(found, THRESHOLDS)
 
 
 def test_a_target_below_the_slowest_is_scored_once():
@@ -111,14 +119,19 @@ def test_a_target_below_the_slowest_is_scored_once():
         calls.append(params)
         return scores_of(params)
 
-    found, scores = reach_speedup(PARAMS, 0.5, sample_speedup_of=speedup_of, scores_of=count)
+    found, scores = reach_speedup(
+        PARAMS, 0.5, dial=THRESHOLDS, sample_speedup_of=speedup_of, scores_of=count
+    )
     np.testing.assert_allclose(thresholds(found), [0.01] * 3)
     assert len(calls) == 1 and scores["flops_speedup"] == pytest.approx(1.1)
+    assert at_lowest(found, THRESHOLDS) and not at_lowest(PARAMS, THRESHOLDS)
 
 
 def test_out_of_reach_ends_at_the_limit():
-    found, _ = reach_speedup(PARAMS, 20.0, sample_speedup_of=speedup_of, scores_of=scores_of)
-    assert at_limit(found) and not at_limit(PARAMS)
+    found, _ = reach_speedup(
+        PARAMS, 20.0, dial=THRESHOLDS, sample_speedup_of=speedup_of, scores_of=scores_of
+    )
+    assert at_limit(found, THRESHOLDS) and not at_limit(PARAMS, THRESHOLDS)
 
 
 def test_nothing_but_the_thresholds_changes():
@@ -169,12 +182,12 @@ def test_a_step_of_steering_by_hand():
     """A batch at a quarter of the target raises every threshold by 4^g, one at the target changes
     nothing."""
     np.testing.assert_allclose(
-        thresholds(steer_thresholds(PARAMS, jnp.float32(0.5), target=2.0)),
+        thresholds(steer(PARAMS, jnp.float32(0.5), dial=THRESHOLDS, target=2.0)),
         np.array([0.1, 0.2, 0.4]) * 4.0**STEERING_GAIN,
         rtol=1e-6,
     )
     np.testing.assert_allclose(
-        thresholds(steer_thresholds(PARAMS, jnp.float32(2.0), target=2.0)), thresholds(PARAMS)
+        thresholds(steer(PARAMS, jnp.float32(2.0), dial=THRESHOLDS, target=2.0)), thresholds(PARAMS)
     )
 
 
@@ -183,5 +196,5 @@ def test_steering_comes_to_the_target_from_both_sides(target):
     for factor in (0.2, 2.5):
         params = scale_all_thresholds(PARAMS, factor)
         for _ in range(int(40 / STEERING_GAIN)):
-            params = steer_thresholds(params, jnp.float32(speedup_of(params)), target=target)
+            params = steer(params, jnp.float32(speedup_of(params)), dial=THRESHOLDS, target=target)
         assert speedup_of(params) == pytest.approx(target, rel=1e-3)
