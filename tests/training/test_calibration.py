@@ -1,10 +1,16 @@
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapler_jax.training.calibration import (
     THRESHOLDS,
+    Dial,
     at_limit,
     at_lowest,
     jitter_thresholds,
@@ -14,6 +20,7 @@ from adapler_jax.training.calibration import (
     scale_to,
     steer,
 )
+from adapler_jax.training.methods import ltp, trbert
 
 NUM_BISECTIONS = num_bisections(THRESHOLDS)
 STEERING_GAIN = THRESHOLDS.gain
@@ -198,3 +205,71 @@ def test_steering_comes_to_the_target_from_both_sides(target):
         for _ in range(int(40 / STEERING_GAIN)):
             params = steer(params, jnp.float32(speedup_of(params)), dial=THRESHOLDS, target=target)
         assert speedup_of(params) == pytest.approx(target, rel=1e-3)
+
+
+class Toy(NamedTuple):
+    """A dial, a model of 0.1 on it, and its speedup as a smooth function of the dial."""
+
+    dial: Dial
+    params: Any
+    speedup_of: Callable
+
+
+def kept_odds(params):
+    """Return the speedup where a selector keeps a token with the probability of its bias."""
+    keep_S1 = jax.nn.sigmoid(params["pruner"]["score"]["bias"])
+    return 1.0 / float(0.1 + 0.9 * jnp.mean(keep_S1))
+
+
+def kept_above(name):
+    """Return the speedup where a layer of thresholds keeps the share 1 - eta of the tokens."""
+
+    def speedup_of(params):
+        return 1.0 / float(0.1 + 0.9 * jnp.mean(1.0 - params["pruner"][name]))
+
+    return speedup_of
+
+
+TOYS = {
+    "adapler": Toy(THRESHOLDS, PARAMS, kept_above("threshold_N")),
+    "ltp": Toy(
+        ltp.DIAL,
+        {"pruner": {"score_threshold_N": jnp.array([0.0, 0.01, 0.02])}},
+        kept_above("score_threshold_N"),
+    ),
+    "trbert": Toy(
+        trbert.DIAL,
+        {"pruner": {"hidden": {}, "score": {"bias": jnp.array([[1.0], [4.0]])}}},
+        kept_odds,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", TOYS)
+@pytest.mark.parametrize("target", [1.3, 2.0, 4.0])
+def test_a_controller_reaches_its_target_within_5_percent(method, target):
+    dial, params, speedup_of = TOYS[method]
+    for _ in range(int(60 / dial.gain)):
+        params = steer(params, jnp.float32(speedup_of(params)), dial=dial, target=target)
+    assert speedup_of(params) == pytest.approx(target, rel=0.05)
+
+
+@pytest.mark.parametrize("method", TOYS)
+def test_every_dial_is_scaled_to_the_target_and_to_its_limits(method):
+    dial, params, speedup_of = TOYS[method]
+    found = scale_to(params, 2.0, dial=dial, speedup_of=speedup_of)
+    assert 2.0 <= speedup_of(found) <= 2.01
+    highest = scale_to(params, 99.0, dial=dial, speedup_of=speedup_of)
+    lowest = scale_to(params, 0.5, dial=dial, speedup_of=speedup_of)
+    for edge, is_highest in ((highest, True), (lowest, False), (found, None)):
+        assert at_limit(edge, dial) == (is_highest is True)
+        assert at_lowest(edge, dial) == (is_highest is False)
+
+
+@pytest.mark.parametrize("method", TOYS)
+@given(st.floats(1e-3, 1e3), st.floats(1.0, 1e3))
+def test_a_larger_factor_drops_no_less(method, factor, more):
+    dial, params, _ = TOYS[method]
+    sign = -1.0 if method == "trbert" else 1.0  # a bias keeps tokens, a threshold drops them
+    less, larger = (np.asarray(dial.read(dial.scale(params, x))) for x in (factor, factor * more))
+    assert np.all(sign * larger >= sign * less)

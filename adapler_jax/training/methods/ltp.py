@@ -65,19 +65,19 @@ SECTION = Section(
 )
 
 
-SMALLEST_THRESHOLD = 1e-4  # that scaling starts from: a factor moves no threshold of 0
+SCALED_RANGE = (1e-6, 1.0)  # a factor moves no threshold of 0; almost no token is below 1e-6
 
 
 def scale_score_thresholds(params: Params, factor) -> Params:
-    """Return the parameters with the thresholds times `factor`, clipped to [0, 1]."""
-    threshold_N = jnp.maximum(params["pruner"]["score_threshold_N"], SMALLEST_THRESHOLD)
-    return params | {"pruner": {"score_threshold_N": jnp.clip(threshold_N * factor, 0.0, 1.0)}}
+    """Return the parameters with the thresholds times `factor`, clipped to [1e-6, 1]."""
+    threshold_N = jnp.maximum(params["pruner"]["score_threshold_N"], SCALED_RANGE[0])
+    return params | {"pruner": {"score_threshold_N": jnp.clip(threshold_N * factor, *SCALED_RANGE)}}
 
 
 DIAL = Dial(
     scale=scale_score_thresholds,
     read=lambda params: params["pruner"]["score_threshold_N"],
-    max_factor=1.0 / SMALLEST_THRESHOLD,
+    max_factor=SCALED_RANGE[1] / SCALED_RANGE[0],
 )
 
 
