@@ -5,8 +5,8 @@ r"""Compare pruning methods and a shallower student with dense BERT: score, spee
         --png=benchmarks/results/methods-rotten_tomatoes.png
 
 Every method starts from its seed's fine-tuned model and learns from that model's soft labels, by
-its default recipe. It is trained at the values of --dials: the layers of the student, the target
-speedups of the others, which share a workdir of each seed. Runs missing under --runs
+its default recipe. It is trained at the values of --dials: layers of the student, target speedups
+of the others. The speedups of a method share a workdir of each seed. Runs missing under --runs
 are trained, so a call can be repeated after a kill. Runs that the JSON contains already are not
 measured again. Nothing is chosen here: the record has a row for each seed and value, then means
 over the seeds, and the curve of scores over speedups. `training_s` are the seconds of all phases

@@ -90,7 +90,7 @@ def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
 def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
     """Return the section and arguments that calibrate AdapLeR's model to a speedup."""
     options, parts = adapler_parts(config)
-    threshold_controller = functools.partial(steer, dial=THRESHOLDS, target=ADAPT_SPEEDUP)
+    threshold_controller = functools.partial(steer, tradeoff=THRESHOLDS, target=ADAPT_SPEEDUP)
     return options, parts | {
         "slope_fn": lambda step: options.slope_end,
         "threshold_noise": None,

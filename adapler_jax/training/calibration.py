@@ -1,4 +1,4 @@
-"""Bring a model to a speedup by one factor on its dial: on all thresholds, or on selectors' odds.
+"""Bring a model to a speedup by one factor on its trade-off parameter, such as all thresholds.
 
 The factor is random or controlled during training, and found by measurements after it.
 """
@@ -21,8 +21,8 @@ TOLERANCE = 1.005  # a speedup up to this times the target meets it
 NOISE_STREAM = 1  # fold_in of the step's key, which no dropout mask uses
 
 
-class Dial(NamedTuple):
-    """What one factor changes in a trained model, so that it drops more tokens or fewer.
+class TradeOff(NamedTuple):
+    """A trade-off parameter of a trained model: one factor makes it drop more tokens or fewer.
 
     Attributes:
       scale: (params, factor) -> params. A larger factor drops at least as many tokens. The result
@@ -47,8 +47,8 @@ def scale_all_thresholds(params: Params, factor) -> Params:
     return params | {"pruner": params["pruner"] | {"threshold_N": threshold_N}}
 
 
-# The dial of AdapLeR.
-THRESHOLDS = Dial(
+# The trade-off parameter of AdapLeR.
+THRESHOLDS = TradeOff(
     scale=scale_all_thresholds,
     read=lambda params: params["pruner"]["threshold_N"],
     max_factor=THRESHOLD_RANGE[1] / THRESHOLD_RANGE[0],
@@ -66,74 +66,81 @@ def jitter_thresholds(params: Params, key, spread: float) -> Params:
     return scale_all_thresholds(params, jnp.exp(draw))
 
 
-def steer(params: Params, found, *, dial: Dial, target: float) -> Params:
+def steer(params: Params, found, *, tradeoff: TradeOff, target: float) -> Params:
     """Return the parameters after one step of a proportional controller towards a FLOPs speedup.
 
         factor = (target / found)^g
 
-    The controller averages over about 1/g batches. With a fixed dial the speedup drifts by a
+    The controller averages over about 1/g batches. With a fixed parameter the speedup drifts by a
     quarter within an epoch, because the scores continue to change.
 
     Args:
       params: of the whole model.
       found: float32 scalar, FLOPs speedup of the last batch.
-      dial: of the method, with the gain g.
+      tradeoff: the trade-off parameter of the method, with the gain g.
       target: the FLOPs speedup to reach.
     """
-    return dial.scale(params, (target / found) ** dial.gain)
+    return tradeoff.scale(params, (target / found) ** tradeoff.gain)
 
 
 def scale_to(
-    params: Params, target: float, *, dial: Dial, speedup_of: Callable[[Params], float]
+    params: Params, target: float, *, tradeoff: TradeOff, speedup_of: Callable[[Params], float]
 ) -> Params:
-    """Return the parameters with the smallest factor on the dial that reaches the target speedup.
+    """Return the parameters with the smallest factor that reaches the target speedup.
 
-    Bisects the logarithm of the factor. Where the dial's limit does not reach the target, the
-    result is at the limit.
+    Bisects the logarithm of the factor. Where the highest setting does not reach the target, the
+    result has this setting.
     """
-    low, high = 1.0 / dial.max_factor, dial.max_factor
-    if speedup_of(dial.scale(params, high)) < target:
-        return dial.scale(params, high)
-    if speedup_of(dial.scale(params, low)) >= target:
-        return dial.scale(params, low)
-    for _ in range(num_bisections(dial)):
+    low, high = 1.0 / tradeoff.max_factor, tradeoff.max_factor
+    if speedup_of(tradeoff.scale(params, high)) < target:
+        return tradeoff.scale(params, high)
+    if speedup_of(tradeoff.scale(params, low)) >= target:
+        return tradeoff.scale(params, low)
+    for _ in range(num_bisections(tradeoff)):
         middle = (low * high) ** 0.5
-        if speedup_of(dial.scale(params, middle)) < target:
+        if speedup_of(tradeoff.scale(params, middle)) < target:
             low = middle
         else:
             high = middle
-    return dial.scale(params, high)
+    return tradeoff.scale(params, high)
 
 
-def num_bisections(dial: Dial) -> int:
-    """Return how often the range of a dial is halved until the factor has its resolution."""
-    return math.ceil(math.log2(2.0 * math.log(dial.max_factor) / RESOLUTION))
+def num_bisections(tradeoff: TradeOff) -> int:
+    """Return how often the range of factors is halved until the factor has its resolution."""
+    return math.ceil(math.log2(2.0 * math.log(tradeoff.max_factor) / RESOLUTION))
 
 
-def at_limit(params: Params, dial: Dial) -> bool:
-    """Return whether no factor makes the model faster: the dial is at its highest."""
-    return bool(jnp.all(dial.read(dial.scale(params, dial.max_factor)) == dial.read(params)))
+def at_limit(params: Params, tradeoff: TradeOff) -> bool:
+    """Return whether no factor makes the model faster."""
+    return bool(
+        jnp.all(tradeoff.read(tradeoff.scale(params, tradeoff.max_factor)) == tradeoff.read(params))
+    )
 
 
-def at_lowest(params: Params, dial: Dial) -> bool:
-    """Return whether no factor keeps more tokens: the dial is at its lowest."""
-    return bool(jnp.all(dial.read(dial.scale(params, 1.0 / dial.max_factor)) == dial.read(params)))
+def at_lowest(params: Params, tradeoff: TradeOff) -> bool:
+    """Return whether no factor makes the model keep more tokens."""
+    return bool(
+        jnp.all(
+            tradeoff.read(tradeoff.scale(params, 1.0 / tradeoff.max_factor))
+            == tradeoff.read(params)
+        )
+    )
 
 
 def reach_speedup(
     params: Params,
     target: float,
     *,
-    dial: Dial,
+    tradeoff: TradeOff,
     sample_speedup_of: Callable[[Params], float],
     scores_of: Callable[[Params], dict],
 ) -> tuple[Params, dict]:
-    """Scale a dial on a sample, and correct the sample's target until all data meet it.
+    """Scale a parameter on a sample, and correct the sample's target until all data meet it.
 
     Args:
       params: of the whole model.
       target: FLOPs speedup of all data.
-      dial: of the method.
+      tradeoff: the trade-off parameter of the method.
       sample_speedup_of: params -> FLOPs speedup of a sample.
       scores_of: params -> scores of all data, with "flops_speedup".
 
@@ -144,7 +151,7 @@ def reach_speedup(
     measured = {}  # the searches of two rounds have most of their steps in common
 
     def key_of(params):
-        return np.asarray(dial.read(params)).tobytes()
+        return np.asarray(tradeoff.read(params)).tobytes()
 
     def speedup_of(params):
         key = key_of(params)
@@ -158,7 +165,7 @@ def reach_speedup(
 
     goal, scored = target, {}
     for _ in range(MAX_ROUNDS):
-        scaled = scale_to(params, goal, dial=dial, speedup_of=speedup_of)
+        scaled = scale_to(params, goal, tradeoff=tradeoff, speedup_of=speedup_of)
         if key_of(scaled) in scored:
             break  # a limit, or the sample's resolution
         scores = scores_of(scaled)

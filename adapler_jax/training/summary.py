@@ -14,7 +14,7 @@ from adapler_jax.training.validation import validation_split
 from adapler_jax.training.workdir import read_seconds
 
 COLUMNS = ("phase", "score", "speedup", "seconds", "model")
-NEARLY_DENSE = 1.25  # a run with a smaller FLOPs speedup is told how to ask for one
+NEARLY_DENSE = 1.25  # a summary of a smaller FLOPs speedup names the field to change
 SUGGESTED_SPEEDUP = 2.0
 OVERSHOT = 1.05  # more than this times the requested speedup is faster than asked
 

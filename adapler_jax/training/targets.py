@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import UnlabelledTask
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.training.calibration import Dial, at_limit, at_lowest, reach_speedup, reaches
+from adapler_jax.training.calibration import TradeOff, at_limit, at_lowest, reach_speedup, reaches
 from adapler_jax.training.phases import (
     Phase,
     best_epoch_params,
@@ -77,10 +77,10 @@ def reach_on_validation(
     params: Params,
     speedup: float,
     *,
-    dial: Dial,
+    tradeoff: TradeOff,
     batch_size: int,
 ) -> tuple[Params, dict]:
-    """Scale a dial until the validation split has the speedup.
+    """Scale a trade-off parameter until the validation split has the speedup.
 
     Returns:
       The parameters, and their validation scores.
@@ -108,7 +108,7 @@ def reach_on_validation(
         return validate(params, context, pruner, batches, context.task.make_scorer(split))
 
     return reach_speedup(
-        params, speedup, dial=dial, sample_speedup_of=sample_speedup, scores_of=scores_of
+        params, speedup, tradeoff=tradeoff, sample_speedup_of=sample_speedup, scores_of=scores_of
     )
 
 
@@ -119,13 +119,13 @@ def run_scaled_phase(
     start: Params,
     *,
     speedup: float,
-    dial: Dial,
+    tradeoff: TradeOff,
     batch_size: int,
     train: Callable[[Params], Any],
 ) -> None:
     """Scale a model to a speedup, train it on, and scale it once more.
 
-    A speedup out of reach by scaling ends the phase without training: at the limit of its dial the
+    A speedup out of reach by scaling ends the phase without training: at its highest setting the
     model drops all that the method can drop.
 
     Args:
@@ -134,12 +134,17 @@ def run_scaled_phase(
       pruner: of the model.
       start: parameters of the model.
       speedup: the target.
-      dial: of the method.
+      tradeoff: the trade-off parameter of the method.
       batch_size: of validation.
       train: scaled parameters -> checkpoints of the training.
     """
     reach = functools.partial(
-        reach_on_validation, context, pruner, speedup=speedup, dial=dial, batch_size=batch_size
+        reach_on_validation,
+        context,
+        pruner,
+        speedup=speedup,
+        tradeoff=tradeoff,
+        batch_size=batch_size,
     )
     params, scores = reach(start)
     if reaches(scores, speedup):
@@ -153,13 +158,13 @@ def run_scaled_phase(
         scores,
         speedup=speedup,
         is_reached=reaches(scores, speedup),
-        record=limits(params, dial),
+        record=limits(params, tradeoff),
     )
 
 
-def limits(params: Params, dial: Dial) -> dict[str, bool]:
-    """Return the entries of a closing record on the limits of a dial."""
-    return {"at_limit": at_limit(params, dial), "at_lowest": at_lowest(params, dial)}
+def limits(params: Params, tradeoff: TradeOff) -> dict[str, bool]:
+    """Return the entries of a closing record on the limits of a parameter."""
+    return {"at_limit": at_limit(params, tradeoff), "at_lowest": at_lowest(params, tradeoff)}
 
 
 def save_target_phase(

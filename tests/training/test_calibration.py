@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapler_jax.training.calibration import (
     THRESHOLDS,
-    Dial,
+    TradeOff,
     at_limit,
     at_lowest,
     jitter_thresholds,
@@ -40,7 +40,7 @@ def scores_of(params):
 
 
 def scale_thresholds(params, target, speedup_of):
-    return scale_to(params, target, dial=THRESHOLDS, speedup_of=speedup_of)
+    return scale_to(params, target, tradeoff=THRESHOLDS, speedup_of=speedup_of)
 
 
 def thresholds(params):
@@ -92,7 +92,7 @@ def test_a_biased_sample_does_not_miss_the_target(bias):
         return speedup_of(params) / bias
 
     found, scores = reach_speedup(
-        PARAMS, 4.0, dial=THRESHOLDS, sample_speedup_of=sample_speedup_of, scores_of=scores_of
+        PARAMS, 4.0, tradeoff=THRESHOLDS, sample_speedup_of=sample_speedup_of, scores_of=scores_of
     )
     assert scores["flops_speedup"] == speedup_of(found)
     assert 4.0 <= speedup_of(found) <= max(1.0, bias) * 4.0 * 1.02
@@ -111,7 +111,7 @@ def test_a_sample_that_is_slower_or_faster_than_the_whole_does_not_overshoot(
     found, scores = reach_speedup(
         PARAMS,
         target,
-        dial=THRESHOLDS,
+        tradeoff=THRESHOLDS,
         sample_speedup_of=linear(sample_slope),
         scores_of=lambda params: {"flops_speedup": linear(slope)(params)},
     )
@@ -127,7 +127,7 @@ def test_a_target_below_the_slowest_is_scored_once():
         return scores_of(params)
 
     found, scores = reach_speedup(
-        PARAMS, 0.5, dial=THRESHOLDS, sample_speedup_of=speedup_of, scores_of=count
+        PARAMS, 0.5, tradeoff=THRESHOLDS, sample_speedup_of=speedup_of, scores_of=count
     )
     np.testing.assert_allclose(thresholds(found), [0.01] * 3)
     assert len(calls) == 1 and scores["flops_speedup"] == pytest.approx(1.1)
@@ -136,7 +136,7 @@ def test_a_target_below_the_slowest_is_scored_once():
 
 def test_out_of_reach_ends_at_the_limit():
     found, _ = reach_speedup(
-        PARAMS, 20.0, dial=THRESHOLDS, sample_speedup_of=speedup_of, scores_of=scores_of
+        PARAMS, 20.0, tradeoff=THRESHOLDS, sample_speedup_of=speedup_of, scores_of=scores_of
     )
     assert at_limit(found, THRESHOLDS) and not at_limit(PARAMS, THRESHOLDS)
 
@@ -189,12 +189,13 @@ def test_a_step_of_steering_by_hand():
     """A batch at a quarter of the target raises every threshold by 4^g, one at the target changes
     nothing."""
     np.testing.assert_allclose(
-        thresholds(steer(PARAMS, jnp.float32(0.5), dial=THRESHOLDS, target=2.0)),
+        thresholds(steer(PARAMS, jnp.float32(0.5), tradeoff=THRESHOLDS, target=2.0)),
         np.array([0.1, 0.2, 0.4]) * 4.0**STEERING_GAIN,
         rtol=1e-6,
     )
     np.testing.assert_allclose(
-        thresholds(steer(PARAMS, jnp.float32(2.0), dial=THRESHOLDS, target=2.0)), thresholds(PARAMS)
+        thresholds(steer(PARAMS, jnp.float32(2.0), tradeoff=THRESHOLDS, target=2.0)),
+        thresholds(PARAMS),
     )
 
 
@@ -203,14 +204,16 @@ def test_steering_comes_to_the_target_from_both_sides(target):
     for factor in (0.2, 2.5):
         params = scale_all_thresholds(PARAMS, factor)
         for _ in range(int(40 / STEERING_GAIN)):
-            params = steer(params, jnp.float32(speedup_of(params)), dial=THRESHOLDS, target=target)
+            params = steer(
+                params, jnp.float32(speedup_of(params)), tradeoff=THRESHOLDS, target=target
+            )
         assert speedup_of(params) == pytest.approx(target, rel=1e-3)
 
 
 class Toy(NamedTuple):
-    """A dial, a model of 0.1 on it, and its speedup as a smooth function of the dial."""
+    """A trade-off parameter, a model, and its speedup as a smooth function of the parameter."""
 
-    dial: Dial
+    tradeoff: TradeOff
     params: Any
     speedup_of: Callable
 
@@ -233,12 +236,12 @@ def kept_above(name):
 TOYS = {
     "adapler": Toy(THRESHOLDS, PARAMS, kept_above("threshold_N")),
     "ltp": Toy(
-        ltp.DIAL,
+        ltp.TRADEOFF,
         {"pruner": {"score_threshold_N": jnp.array([0.0, 0.01, 0.02])}},
         kept_above("score_threshold_N"),
     ),
     "trbert": Toy(
-        trbert.DIAL,
+        trbert.TRADEOFF,
         {"pruner": {"hidden": {}, "score": {"bias": jnp.array([[1.0], [4.0]])}}},
         kept_odds,
     ),
@@ -248,28 +251,30 @@ TOYS = {
 @pytest.mark.parametrize("method", TOYS)
 @pytest.mark.parametrize("target", [1.3, 2.0, 4.0])
 def test_a_controller_reaches_its_target_within_5_percent(method, target):
-    dial, params, speedup_of = TOYS[method]
-    for _ in range(int(60 / dial.gain)):
-        params = steer(params, jnp.float32(speedup_of(params)), dial=dial, target=target)
+    tradeoff, params, speedup_of = TOYS[method]
+    for _ in range(int(60 / tradeoff.gain)):
+        params = steer(params, jnp.float32(speedup_of(params)), tradeoff=tradeoff, target=target)
     assert speedup_of(params) == pytest.approx(target, rel=0.05)
 
 
 @pytest.mark.parametrize("method", TOYS)
-def test_every_dial_is_scaled_to_the_target_and_to_its_limits(method):
-    dial, params, speedup_of = TOYS[method]
-    found = scale_to(params, 2.0, dial=dial, speedup_of=speedup_of)
+def test_every_tradeoff_is_scaled_to_the_target_and_to_its_limits(method):
+    tradeoff, params, speedup_of = TOYS[method]
+    found = scale_to(params, 2.0, tradeoff=tradeoff, speedup_of=speedup_of)
     assert 2.0 <= speedup_of(found) <= 2.01
-    highest = scale_to(params, 99.0, dial=dial, speedup_of=speedup_of)
-    lowest = scale_to(params, 0.5, dial=dial, speedup_of=speedup_of)
+    highest = scale_to(params, 99.0, tradeoff=tradeoff, speedup_of=speedup_of)
+    lowest = scale_to(params, 0.5, tradeoff=tradeoff, speedup_of=speedup_of)
     for edge, is_highest in ((highest, True), (lowest, False), (found, None)):
-        assert at_limit(edge, dial) == (is_highest is True)
-        assert at_lowest(edge, dial) == (is_highest is False)
+        assert at_limit(edge, tradeoff) == (is_highest is True)
+        assert at_lowest(edge, tradeoff) == (is_highest is False)
 
 
 @pytest.mark.parametrize("method", TOYS)
 @given(st.floats(1e-3, 1e3), st.floats(1.0, 1e3))
 def test_a_larger_factor_drops_no_less(method, factor, more):
-    dial, params, _ = TOYS[method]
+    tradeoff, params, _ = TOYS[method]
     sign = -1.0 if method == "trbert" else 1.0  # a bias keeps tokens, a threshold drops them
-    less, larger = (np.asarray(dial.read(dial.scale(params, x))) for x in (factor, factor * more))
+    less, larger = (
+        np.asarray(tradeoff.read(tradeoff.scale(params, x))) for x in (factor, factor * more)
+    )
     assert np.all(sign * larger >= sign * less)

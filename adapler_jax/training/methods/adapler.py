@@ -184,7 +184,7 @@ def run_calibration(
         context,
         pruner,
         speedup=speedup,
-        dial=THRESHOLDS,
+        tradeoff=THRESHOLDS,
         batch_size=options.batch_size,
     )
     models = {SCALED: reach(start.params)}  # a restart measures it again, to equal numbers
@@ -267,7 +267,7 @@ def _train_to_speedup(
         options,
         losses=make_loss_config(options),
         slope_schedule=make_last_slope(options),
-        threshold_controller=functools.partial(steer, dial=THRESHOLDS, target=speedup),
+        threshold_controller=functools.partial(steer, tradeoff=THRESHOLDS, target=speedup),
     )
     checkpoints = train(
         directory,

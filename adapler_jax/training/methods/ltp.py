@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.pruning.ltp import ltp
-from adapler_jax.training.calibration import Dial
+from adapler_jax.training.calibration import TradeOff
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.losses import LossConfig
 from adapler_jax.training.methods.base import Method, Section
@@ -74,7 +74,7 @@ def scale_score_thresholds(params: Params, factor) -> Params:
     return params | {"pruner": {"score_threshold_N": jnp.clip(threshold_N * factor, *SCALED_RANGE)}}
 
 
-DIAL = Dial(
+TRADEOFF = TradeOff(
     scale=scale_score_thresholds,
     read=lambda params: params["pruner"]["score_threshold_N"],
     max_factor=SCALED_RANGE[1] / SCALED_RANGE[0],
@@ -154,7 +154,7 @@ def run_target(
         make_ltp(context.encoder, config),
         load_phase_model(directory.parent / "soft").params,
         speedup=speedup,
-        dial=DIAL,
+        tradeoff=TRADEOFF,
         batch_size=config.ltp.batch_size,
         train=functools.partial(_train_hard, **hard),
     )

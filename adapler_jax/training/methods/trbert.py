@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.presets.sections import trbert_section
 from adapler_jax.pruning import Pruner
-from adapler_jax.training.calibration import Dial, steer
+from adapler_jax.training.calibration import TradeOff, steer
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
 from adapler_jax.training.from_config import make_policy_config, make_trbert
@@ -73,7 +73,7 @@ def scale_odds(params: Params, factor) -> Params:
     return params | {"pruner": params["pruner"] | {"score": score | {"bias": bias_S1}}}
 
 
-DIAL = Dial(
+TRADEOFF = TradeOff(
     scale=scale_odds,
     read=lambda params: params["pruner"]["score"]["bias"],
     max_factor=math.exp(BIAS_RANGE[1] - BIAS_RANGE[0]),
@@ -248,14 +248,14 @@ def run_target(
     """
     joint = {"directory": directory, "context": context, "config": config}
     joint |= _joint_training(context, config)
-    joint["controller"] = functools.partial(steer, dial=DIAL, target=speedup)
+    joint["controller"] = functools.partial(steer, tradeoff=TRADEOFF, target=speedup)
     run_scaled_phase(
         directory,
         context,
         make_trbert(context.encoder, config.trbert),
         load_phase_model(directory.parent / "policy").params,
         speedup=speedup,
-        dial=DIAL,
+        tradeoff=TRADEOFF,
         batch_size=config.trbert.batch_size,
         train=functools.partial(train_selectors, **joint),
     )
