@@ -205,13 +205,18 @@ def run_target(
     )
     counts = counts_for_speedup(params["pruner"]["rank_weight_NL"], speedup, speedup_of)
     params = with_retention(params, counts)
-    is_reached = speedup_of(counts) >= speedup
+    training_speedup = speedup_of(counts)
+    is_reached = training_speedup >= speedup
     if is_reached:
         checkpoints = _train_counts(directory, context, config, params)
         params, scores = best_epoch_params(checkpoints, params)
     else:
         scores = validation_scores(params, context, pruner, config.powerbert.batch_size)
-    record = {"retention": counts, "at_limit": max(counts) == 1}
+    record = {
+        "retention": counts,
+        "training_speedup": training_speedup,
+        "at_limit": max(counts) == 1,
+    }
     save_target_phase(
         directory,
         context,

@@ -8,7 +8,7 @@ import pytest
 from adapler_jax.training import phases
 from adapler_jax.training.finished import finished_phases, load_fastest, unreached_speedups
 from adapler_jax.training.methods.powerbert import raise_rank_rate
-from adapler_jax.training.run import check_config, phase_list, run_all
+from adapler_jax.training.run import check_config, describe, phase_list, run_all
 from adapler_jax.weights.save import load_model
 from tests.training.runs import RUNS, assert_same_models, silent
 
@@ -69,6 +69,8 @@ def test_counts_of_a_target_come_from_the_search(make_config, copied_run):
     workdir = copied_run("powerbert")
     run_all(config_of(make_config, "powerbert", (1.5,)), workdir, log=silent)
     done = phases.read_done(workdir / "powerbert-1.5x")
+    assert 1.5 <= done["training_speedup"] <= 1.5 * 1.1  # texts of 8 tokens: a count is 10%
+    assert "x on the lengths of the training texts, tokens in each layer" in describe(done)
     assert done["retention"] == sorted(done["retention"], reverse=True)
     saved = load_model(workdir / "powerbert-1.5x" / "model")
     np.testing.assert_array_equal(saved.params["pruner"]["retention_N"], done["retention"])
