@@ -6,7 +6,7 @@ r"""Measure each choice of AdapLeR's default recipe: train it with one choice ch
 All variants share the fine-tuned model and its saliency, which are trained once under RUNS/default.
 Scores are of the validation split: recipes are chosen there, and test data is not used.
 Each variant is then calibrated to --speedup, so that scores compare at equal operations.
-`adapted_by` says how: by scaling the thresholds where the variant is faster, else by more training.
+`adapted_by` says how: by scaling the thresholds, or by more training where that is better.
 The JSON is written after every variant. Variants that it contains already are not trained again.
 """
 
@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.records import print_table
-from adapler_jax.training.methods.adapler import calibration_name
+from adapler_jax.training.methods.adapler import TRAINED_ON, calibration_name
 from adapler_jax.training.phases import read_done
 from adapler_jax.training.run import run_all
 from adapler_jax.training.workdir import claim_workdir, flatten
@@ -110,7 +110,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, log) -> d
         "adapted_score": adapted["score"],
         "adapted_nll": adapted["nll"],
         "adapted_flops_speedup": adapted["flops_speedup"],
-        "adapted_by": "training" if done["trained"] else "scaling",
+        "adapted_by": "training" if done["kept"] == TRAINED_ON else "scaling",
         "training_commits": training_commits(workdir, adapt),
     }
 

@@ -5,7 +5,8 @@ r"""Compare pruning methods and a shallower student with dense BERT: score, spee
         --png=benchmarks/results/methods-rotten_tomatoes.png
 
 Every method starts from its seed's fine-tuned model and learns from that model's soft labels, by
-its default recipe. Its trade-off parameter takes the values of --dials. Runs missing under --runs
+its default recipe. It is trained at the values of --dials: layers of the student, target speedups
+of the others. The speedups of a method share a workdir of each seed. Runs missing under --runs
 are trained, so a call can be repeated after a kill. Runs that the JSON contains already are not
 measured again. Nothing is chosen here: the record has a row for each seed and value, then means
 over the seeds, and the curve of scores over speedups. `training_s` are the seconds of all phases
@@ -23,10 +24,9 @@ from adapler_jax.cli.console import run_command
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.records import print_table
 from adapler_jax.training.evaluation import evaluate_workdir
-from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.phases import is_complete
 from adapler_jax.training.run import check_config, phase_list, run_all
-from adapler_jax.training.workdir import claim_workdir, read_seconds
+from adapler_jax.training.workdir import ADAPT, claim_workdir, read_seconds, target_name
 from adapler_jax.weights.config import read_config
 from adapler_jax.weights.hub import resolve_model
 from benchmarks.plot_methods import plot_curves
@@ -34,15 +34,9 @@ from benchmarks.records import Record, means_over_seeds
 from configs import adapler, distill, finetune, powerbert, trbert
 
 CONFIGS = {"student": distill, "powerbert": powerbert, "trbert": trbert, "adapler": adapler}
-DIALS = {  # the fields that a method's trade-off parameter sets, given the number of layers
-    "student": lambda value, num_layers: {"distill.layers": even_layers(value, num_layers)},
-    "powerbert": lambda value, _: {"powerbert.rank_l1_coef": value},
-    "trbert": lambda value, _: {
-        "trbert.policy_length_coef": value,
-        "trbert.joint_length_coef": value,
-    },
-    "adapler": lambda value, _: {"adapt.target_speedups": (value,)},
-}
+STUDENT = "student"
+# Sections of the target speedups; they begin the names of the phases.
+SECTIONS = {"powerbert": "powerbert", "trbert": "trbert", "adapler": ADAPT}
 DENSE = "dense"
 SHARED_PHASE = "finetune"
 SUMMARY = (
@@ -103,6 +97,19 @@ def even_layers(num_kept: float, num_layers: int) -> tuple[int, ...]:
     return tuple(place * num_layers // int(num_kept) for place in range(int(num_kept)))
 
 
+def dial_fields(method: str, value: float, num_layers: int) -> dict:
+    """Return the fields that a method's value sets: layers of a student, else a target speedup.
+
+    Args:
+      method: name in `CONFIGS`.
+      value: of the method in --dials.
+      num_layers: of the encoder.
+    """
+    if method == STUDENT:
+        return {"distill.layers": even_layers(value, num_layers)}
+    return {f"{SECTIONS[method]}.target_speedups": (value,)}
+
+
 def config_of(module, task: str, seed: int, changes: dict):
     """Return the config of one run.
 
@@ -143,7 +150,9 @@ def plan(dials: dict, task: str, seeds: Sequence[int], changes: dict) -> dict[tu
     return {
         (seed, method, value): (
             config_of(finetune, task, seed, changes),
-            config_of(CONFIGS[method], task, seed, changes | DIALS[method](value, num_layers)),
+            config_of(
+                CONFIGS[method], task, seed, changes | dial_fields(method, value, num_layers)
+            ),
         )
         for seed in seeds
         for method, values in dials.items()
@@ -179,13 +188,17 @@ def run_one(
     """
     first = runs / f"seed{config.seed}-dense"
     run_all(dense_config, first, log=log)
-    # One workdir serves all of AdapLeR's speedups: they share the phases before their calibration.
-    workdir = runs / (
-        f"seed{config.seed}-{method}" + ("" if method == "adapler" else f"-{value:g}")
-    )
+    # One workdir serves all speedups of a method: they share the phases before the target's.
+    workdir, wanted = runs / f"seed{config.seed}-{method}", config.method
+    if method == STUDENT:
+        workdir = runs / f"{workdir.name}-{value:g}"
+    else:
+        wanted = target_name(SECTIONS[method], value)
     lend_phase(first, workdir, config)
     run_all(config, workdir, log=log)
-    wanted = calibration_name(value) if method == "adapler" else config.method
+    if not (workdir / wanted / "model").exists():
+        log(f"seed {config.seed}: {method} does not reach {value:g}x and has no row")
+        return []
     rows = evaluate_workdir(workdir, log=log, only=wanted, dense_scores=dense_scores)
     more = {
         "method": method,
@@ -263,9 +276,8 @@ if __name__ == "__main__":
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
     flags.DEFINE_string(
         "dials",
-        "student=3;powerbert=0.0003,0.001;trbert=0.5,2;adapler=1.7,3",
-        "values of every method's trade-off parameter: layers of the student, "
-        "lambda of PoWER-BERT, alpha of TR-BERT, FLOPs speedups of AdapLeR",
+        "student=3;powerbert=1.7,3;trbert=1.7,3;adapler=1.7,3",
+        "values of every method: layers of the student, target speedups in FLOPs of the others",
     )
     flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")
     flags.DEFINE_string("png", "", "where the curves are drawn")

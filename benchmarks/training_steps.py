@@ -18,7 +18,7 @@ from adapler_jax.inference.autotune.workloads import NUM_CLASSES
 from adapler_jax.presets import sections
 from adapler_jax.pruning import Pruner, keep_all, powerbert
 from adapler_jax.training import from_config
-from adapler_jax.training.calibration import steer_thresholds
+from adapler_jax.training.calibration import THRESHOLDS, steer
 from adapler_jax.training.losses import LossConfig, saliency
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
 from adapler_jax.training.policy import (
@@ -90,7 +90,7 @@ def adapler_parts(config: EncoderConfig, **changes) -> tuple[Section, dict]:
 def adapt_parts(config: EncoderConfig) -> tuple[Section, dict]:
     """Return the section and arguments that calibrate AdapLeR's model to a speedup."""
     options, parts = adapler_parts(config)
-    threshold_controller = functools.partial(steer_thresholds, target=ADAPT_SPEEDUP)
+    threshold_controller = functools.partial(steer, tradeoff=THRESHOLDS, target=ADAPT_SPEEDUP)
     return options, parts | {
         "slope_fn": lambda step: options.slope_end,
         "threshold_noise": None,

@@ -4,7 +4,8 @@
 
 A layer keeps the tokens whose received attention is above its threshold. A soft phase learns the
 thresholds, then a hard phase trains the weights on. A larger `config.ltp.length_coef`, the paper's
-lambda, drops more tokens. The default recipe was not measured yet.
+lambda, drops more tokens; `config.ltp.target_speedups` sets target speedups. The default recipe
+was not measured yet.
 """
 
 from adapler_jax.presets import common

@@ -3,8 +3,8 @@
     python train.py --config=configs/powerbert.py:TASK[,paper][,finetuned][,debug] --workdir=W
 
 A search finds how many tokens each layer retains. Then the model is trained with these numbers. A
-larger `config.powerbert.rank_l1_coef` retains fewer tokens. Scores, speedups and times are in
-docs/methods.md.
+larger `config.powerbert.rank_l1_coef` retains fewer tokens; `config.powerbert.target_speedups` sets
+target speedups. Scores, speedups and times are in docs/methods.md.
 """
 
 from adapler_jax.presets import common, sections

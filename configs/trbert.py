@@ -4,7 +4,8 @@
 
 Two selectors decide for every token whether later layers process it. Larger values of
 `config.trbert.policy_length_coef` and `joint_length_coef`, the paper's alpha in two phases, keep
-fewer tokens. Scores, speedups and times are in docs/methods.md.
+fewer tokens; `config.trbert.target_speedups` sets target speedups. Scores, speedups and times are
+in docs/methods.md.
 """
 
 from adapler_jax.presets import common, sections

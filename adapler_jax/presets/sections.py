@@ -31,7 +31,11 @@ def adapt_section() -> dict:
     """Return the section that calibrates AdapLeR's thresholds to target speedups."""
     return {
         "target_speedups": (),  # FLOPs speedups on validation; later calls can add some
-        "num_epochs": 1,  # of further training, where a target is faster than the trained model
+        # Train on after scaling: auto, where scaling costs more than max_drop or misses the target;
+        # always; never. The better model on validation is kept.
+        "train": "auto",
+        "max_drop": 0.005,  # fraction of the fine-tuned model's validation score
+        "num_epochs": 1,  # of further training
         "learning_rate": 1e-4,
     }
 
@@ -39,6 +43,7 @@ def adapt_section() -> dict:
 def powerbert_section() -> dict:
     """Return PoWER-BERT's section: the search for a retention configuration, then training."""
     return {
+        "target_speedups": (),  # FLOPs speedups on training texts; later calls can add some
         "num_epochs": 3,  # of the search, and again of the training
         "batch_size": 32,
         "learning_rate": 5e-5,
@@ -72,6 +77,7 @@ def distill_section() -> dict:
 def trbert_section() -> dict:
     """Return TR-BERT's section: selectors by reinforcement, then together with the encoder."""
     return {
+        "target_speedups": (),  # FLOPs speedups on validation; later calls can add some
         "layers": (),  # layers with a selector before them, from 0; empty: 1 and the middle
         "selector_dim": 32,
         "init_num_epochs": 0,  # train selectors to imitate importance ranks, before the policy

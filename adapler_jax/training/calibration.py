@@ -1,25 +1,41 @@
-"""Bring AdapLeR to a speedup with one factor on all thresholds.
+"""Bring a model to a speedup by one factor on its trade-off parameter, such as all thresholds.
 
 The factor is random or controlled during training, and found by measurements after it.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
-from adapler_jax.types import Params
+from adapler_jax.types import Array, Params
 
-NUM_BISECTIONS = 11
+RESOLUTION = 0.0045  # of the factor that bisection finds, in logarithms
 MAX_ROUNDS = 5  # of corrections of a sample's target
 MARGIN = 1.001
 TOLERANCE = 1.005  # a speedup up to this times the target meets it
-# Fraction of a batch's distance to the target, in logarithms, that one step corrects.
-STEERING_GAIN = 0.05
 NOISE_STREAM = 1  # fold_in of the step's key, which no dropout mask uses
-MAX_FACTOR = 100.0  # takes the smallest threshold ratio to the largest
+
+
+class TradeOff(NamedTuple):
+    """A trade-off parameter of a trained model: one factor makes it drop more tokens or fewer.
+
+    Attributes:
+      scale: (params, factor) -> params. A larger factor drops at least as many tokens. The result
+        is clipped to a range.
+      read: params -> the array that `scale` changes.
+      max_factor: from 1 on; takes the lowest setting to the highest, and its inverse back.
+      gain: fraction of a batch's distance to the target, in logarithms, that one step corrects.
+    """
+
+    scale: Callable[[Params, Any], Params]
+    read: Callable[[Params], Array]
+    max_factor: float
+    gain: float = 0.05
 
 
 def scale_all_thresholds(params: Params, factor) -> Params:
@@ -29,6 +45,14 @@ def scale_all_thresholds(params: Params, factor) -> Params:
     """
     threshold_N = jnp.clip(params["pruner"]["threshold_N"] * factor, *THRESHOLD_RANGE)
     return params | {"pruner": params["pruner"] | {"threshold_N": threshold_N}}
+
+
+# The trade-off parameter of AdapLeR.
+THRESHOLDS = TradeOff(
+    scale=scale_all_thresholds,
+    read=lambda params: params["pruner"]["threshold_N"],
+    max_factor=THRESHOLD_RANGE[1] / THRESHOLD_RANGE[0],
+)
 
 
 def jitter_thresholds(params: Params, key, spread: float) -> Params:
@@ -42,66 +66,81 @@ def jitter_thresholds(params: Params, key, spread: float) -> Params:
     return scale_all_thresholds(params, jnp.exp(draw))
 
 
-def steer_thresholds(params: Params, found, *, target: float) -> Params:
+def steer(params: Params, found, *, tradeoff: TradeOff, target: float) -> Params:
     """Return the parameters after one step of a proportional controller towards a FLOPs speedup.
 
-        eta <- eta (target / found)^g,   g = 0.05
+        factor = (target / found)^g
 
-    The controller averages over about 1/g batches. With fixed thresholds the speedup drifts by a
-    quarter within an epoch, because the predictors continue to learn.
+    The controller averages over about 1/g batches. With a fixed parameter the speedup drifts by a
+    quarter within an epoch, because the scores continue to change.
 
     Args:
       params: of the whole model.
       found: float32 scalar, FLOPs speedup of the last batch.
+      tradeoff: the trade-off parameter of the method, with the gain g.
       target: the FLOPs speedup to reach.
     """
-    return scale_all_thresholds(params, (target / found) ** STEERING_GAIN)
+    return tradeoff.scale(params, (target / found) ** tradeoff.gain)
 
 
-def scale_thresholds(
-    params: Params, target: float, speedup_of: Callable[[Params], float]
+def scale_to(
+    params: Params, target: float, *, tradeoff: TradeOff, speedup_of: Callable[[Params], float]
 ) -> Params:
-    """Return the parameters with the smallest scaled thresholds that reach the target speedup.
+    """Return the parameters with the smallest factor that reaches the target speedup.
 
-    Bisects the logarithm of the factor in [1/100, 100]. Where thresholds of 1 do not reach the
-    target, the result has thresholds of 1.
+    Bisects the logarithm of the factor. Where the highest setting does not reach the target, the
+    result has this setting.
     """
-    low, high = 1.0 / MAX_FACTOR, MAX_FACTOR
-    if speedup_of(scale_all_thresholds(params, high)) < target:
-        return scale_all_thresholds(params, high)
-    if speedup_of(scale_all_thresholds(params, low)) >= target:
-        return scale_all_thresholds(params, low)
-    for _ in range(NUM_BISECTIONS):
+    low, high = 1.0 / tradeoff.max_factor, tradeoff.max_factor
+    if speedup_of(tradeoff.scale(params, high)) < target:
+        return tradeoff.scale(params, high)
+    if speedup_of(tradeoff.scale(params, low)) >= target:
+        return tradeoff.scale(params, low)
+    for _ in range(num_bisections(tradeoff)):
         middle = (low * high) ** 0.5
-        if speedup_of(scale_all_thresholds(params, middle)) < target:
+        if speedup_of(tradeoff.scale(params, middle)) < target:
             low = middle
         else:
             high = middle
-    return scale_all_thresholds(params, high)
+    return tradeoff.scale(params, high)
 
 
-def at_limit(params: Params) -> bool:
-    """Return whether no scaling makes the model faster: all thresholds are at their highest."""
-    return bool(jnp.all(params["pruner"]["threshold_N"] >= THRESHOLD_RANGE[1]))
+def num_bisections(tradeoff: TradeOff) -> int:
+    """Return how often the range of factors is halved until the factor has its resolution."""
+    return math.ceil(math.log2(2.0 * math.log(tradeoff.max_factor) / RESOLUTION))
 
 
-def at_lowest(params: Params) -> bool:
-    """Return whether no scaling keeps more tokens: all thresholds are at their lowest."""
-    return bool(jnp.all(params["pruner"]["threshold_N"] <= THRESHOLD_RANGE[0]))
+def at_limit(params: Params, tradeoff: TradeOff) -> bool:
+    """Return whether no factor makes the model faster."""
+    return bool(
+        jnp.all(tradeoff.read(tradeoff.scale(params, tradeoff.max_factor)) == tradeoff.read(params))
+    )
+
+
+def at_lowest(params: Params, tradeoff: TradeOff) -> bool:
+    """Return whether no factor makes the model keep more tokens."""
+    return bool(
+        jnp.all(
+            tradeoff.read(tradeoff.scale(params, 1.0 / tradeoff.max_factor))
+            == tradeoff.read(params)
+        )
+    )
 
 
 def reach_speedup(
     params: Params,
     target: float,
     *,
+    tradeoff: TradeOff,
     sample_speedup_of: Callable[[Params], float],
     scores_of: Callable[[Params], dict],
 ) -> tuple[Params, dict]:
-    """Scale the thresholds on a sample, and correct the sample's target until all data meet it.
+    """Scale a parameter on a sample, and correct the sample's target until all data meet it.
 
     Args:
       params: of the whole model.
       target: FLOPs speedup of all data.
+      tradeoff: the trade-off parameter of the method.
       sample_speedup_of: params -> FLOPs speedup of a sample.
       scores_of: params -> scores of all data, with "flops_speedup".
 
@@ -112,7 +151,7 @@ def reach_speedup(
     measured = {}  # the searches of two rounds have most of their steps in common
 
     def key_of(params):
-        return np.asarray(params["pruner"]["threshold_N"]).tobytes()
+        return np.asarray(tradeoff.read(params)).tobytes()
 
     def speedup_of(params):
         key = key_of(params)
@@ -126,7 +165,7 @@ def reach_speedup(
 
     goal, scored = target, {}
     for _ in range(MAX_ROUNDS):
-        scaled = scale_thresholds(params, goal, speedup_of)
+        scaled = scale_to(params, goal, tradeoff=tradeoff, speedup_of=speedup_of)
         if key_of(scaled) in scored:
             break  # a limit, or the sample's resolution
         scores = scores_of(scaled)
@@ -135,3 +174,8 @@ def reach_speedup(
             break
         goal *= MARGIN * target / scores["flops_speedup"]
     return min(scored.values(), key=distance)
+
+
+def reaches(scores: dict, target: float) -> bool:
+    """Return whether scores have a speedup, within the tolerance."""
+    return scores["flops_speedup"] * TOLERANCE >= target

@@ -1,7 +1,6 @@
 """Find and load the finished models of a workdir, and save a decision threshold in one."""
 
 import pathlib
-import re
 from typing import Any
 
 import ml_collections
@@ -16,10 +15,12 @@ from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_mode
 from adapler_jax.training.run import phase_list
 from adapler_jax.training.setup import engine_options
 from adapler_jax.training.workdir import (
+    ADAPT,
     CONFIG_FILE,
     only_process,
     phase_directory,
     read_fields,
+    started_targets,
 )
 from adapler_jax.weights.save import save_model
 
@@ -41,7 +42,6 @@ DATA_FIELDS: Fields = {
     "max_length": float,
     "cache_dir": str,
 }
-ADAPTED = re.compile(r"adapt-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
 KEPT_FIELDS = ("pruner_name", "pruner_options", "head", "class_names", "max_length", "task")
 
 
@@ -66,16 +66,14 @@ def read_run(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def adapted_phases(workdir: pathlib.Path) -> list[str]:
-    """Return the names of the started calibrations, in the order of their speedups."""
-    found = [ADAPTED.fullmatch(path.name) for path in workdir.glob("adapt-*x")]
-    matches = [match for match in found if match is not None]
-    return [match[0] for match in sorted(matches, key=lambda match: float(match[1]))]
+    """Return the names of the started phases of target speedups, in the order of the speedups."""
+    return started_targets(workdir, (ADAPT, *METHODS))
 
 
 def finished_phases(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Return the directories of the finished phases that end in a model, by the model's name.
 
-    The order is `dense`, the method's model, then the calibrated models by their speedups.
+    The order is `dense`, the method's model, then the models of target speedups by their speedups.
 
     Raises:
       ValueError: no phase is finished.

@@ -13,13 +13,19 @@ from collections.abc import Callable, Sequence
 from adapler_jax.io.atomic_files import remove_file, replace_text
 from adapler_jax.training.checkpoints import LAST
 from adapler_jax.training.metrics_log import read_metrics_log
-from adapler_jax.training.workdir import DONE, GROWING_FIELDS, TRAIN_PHASE, read_object
+from adapler_jax.training.workdir import (
+    ADAPT,
+    DONE,
+    GROWING_FIELDS,
+    TRAIN_PHASE,
+    read_object,
+    started_targets,
+)
 
 CONTINUED = "continued.json"
 OUTDATED = (
     ".outdated"  # ends the name of a phase that was trained from an earlier state of another one
 )
-ADAPTED = "adapt-*x"
 
 
 def finished_epochs(directory: pathlib.Path) -> int:
@@ -59,8 +65,10 @@ def grow(
         before, now = finished_epochs(directory), config[name].num_epochs
         if not 0 < before < now:
             continue
-        later = [*names[names.index(name) + 1 :], *(path.name for path in workdir.glob(ADAPTED))]
-        outdated = [other for other in dict.fromkeys(later) if (workdir / other).exists()]
+        # Phases of earlier calls: with targets, the phase of the method's name is not in the list.
+        others = (config["method"], *started_targets(workdir, (ADAPT, config["method"])))
+        later = [*names[names.index(name) + 1 :], *(x for x in others if x not in names)]
+        outdated = [other for other in later if (workdir / other).exists()]
         for other in outdated:
             shutil.rmtree(workdir / (other + OUTDATED), ignore_errors=True)
             (workdir / other).rename(workdir / (other + OUTDATED))

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from adapler_jax.data.batching.batches import num_steps_per_epoch, train_batches
 from adapler_jax.data.batching.padding import PerExampleArrays
+from adapler_jax.data.batching.tokenized import Tokenized
 from adapler_jax.export.program_spec import PROGRAM_FILES
 from adapler_jax.inference.compute_dtype import OPERANDS_FILE
 from adapler_jax.io.atomic_files import check_directory, remove_file, replace_text, write_checksums
@@ -38,7 +39,7 @@ from adapler_jax.training.steps import (
     init_state,
     make_train_step,
 )
-from adapler_jax.training.validation import validate
+from adapler_jax.training.validation import validate, validation_split
 from adapler_jax.training.workdir import DONE, TRAIN_PHASE, read_object
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE
@@ -97,11 +98,6 @@ def read_done(directory: pathlib.Path) -> dict[str, Any]:
       ValueError: the file is damaged.
     """
     return read_object(directory / DONE, TRAIN_PHASE)
-
-
-def validation_split(context: RunContext) -> str:
-    """Return the split that models are chosen on: validation, or the first of several."""
-    return next(name for name in context.splits if name.startswith("validation"))
 
 
 def rank_by_score(epoch: int, scores: dict) -> float:
@@ -204,6 +200,18 @@ def soft_train_step(
     return make
 
 
+def training_rows(context: RunContext) -> Tokenized:
+    """Return the rows of an epoch: with balanced sampling, smaller classes are repeated."""
+    tokenized = context.splits["train"]
+    return balance(tokenized, context.seed) if context.balanced_sampling else tokenized
+
+
+def num_training_steps(context: RunContext, options: ConfigDict) -> int:
+    """Return the steps of a phase's first training, by its config section."""
+    batch_size = context.num_rows(options.batch_size)
+    return options.num_epochs * num_steps_per_epoch(len(training_rows(context)), batch_size)
+
+
 def train(
     directory: pathlib.Path,
     context: RunContext,
@@ -225,9 +233,7 @@ def train(
       rank: what epochs are chosen by.
       extras: arrays of each training example that earlier phases saved.
     """
-    tokenized = context.splits["train"]
-    if context.balanced_sampling:
-        tokenized = balance(tokenized, context.seed)
+    tokenized = training_rows(context)
     batch_size = context.num_rows(options.batch_size)
     steps_per_epoch = num_steps_per_epoch(len(tokenized), batch_size)
     num_before = continued_epochs(directory)

@@ -18,8 +18,8 @@ from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import Pruner, params_of_layers, rank_descending, score_tokens
 from adapler_jax.pruning.trbert import action_losses, probabilities, selected_fraction
-from adapler_jax.training.losses import weighted
-from adapler_jax.training.steps import TrainState
+from adapler_jax.training.losses import soft_speedup, weighted
+from adapler_jax.training.steps import ThresholdController, TrainState
 from adapler_jax.types import (
     PADDING_EXAMPLE_ID,
     Batch,
@@ -213,7 +213,7 @@ def policy_objective(
     is_guided = jnp.asarray(share_done < policy.imitation_ratio)
 
     def run(index):
-        """Return the losses of one sample."""
+        """Return the FLOPs speedup of one sample of the batch, and its losses."""
         draw_key, dropout_key = jax.random.split(jax.random.fold_in(key, index))
         noise = draw_actions(
             draw_key, pruner, batch, config.num_layers, is_guided=is_guided & (index == 0)
@@ -232,7 +232,8 @@ def policy_objective(
         )
         losses = sample_losses(trace, pruner, batch, policy)
         task_B = head.loss_fn(logits, batch, policy.distil_coef)
-        return losses | {
+        speedup = soft_speedup(params, config, pruner, trace, batch, head=head)
+        return jax.lax.stop_gradient(speedup), losses | {
             "task": weighted(task_B, batch, policy.class_weights),
             "accuracy": head.accuracy_fn(logits, batch),
         }
@@ -240,8 +241,9 @@ def policy_objective(
     at_once = policy.sample_batch_size or policy.num_samples
     if at_once < policy.num_samples and policy.task_coef:
         run = jax.checkpoint(run)
-    found_KB = jax.lax.map(run, jnp.arange(policy.num_samples), batch_size=at_once)
-    return combine(found_KB, batch, policy)
+    speedup_K, found_KB = jax.lax.map(run, jnp.arange(policy.num_samples), batch_size=at_once)
+    objective, numbers = combine(found_KB, batch, policy)
+    return objective, numbers | {"flops_speedup": jnp.mean(speedup_K)}
 
 
 def sample_losses(trace: Trace, pruner: Pruner, batch: Batch, policy: PolicyConfig) -> dict:
@@ -282,13 +284,16 @@ def _split(params: Params, joint: bool) -> tuple[Params, Params]:
     return {name: params[name] for name in names}, params
 
 
-def make_selector_step(objective: Callable, main, *, joint: bool) -> Callable:
+def make_selector_step(
+    objective: Callable, main, *, joint: bool, controller: ThresholdController | None = None
+) -> Callable:
     """Return a pure step function, as `steps.make_train_step` does.
 
     Args:
       objective: (params, batch, step, key) -> (scalar, metrics).
       main: optimizer.
       joint: train the encoder too; without it no gradient passes through the encoder.
+      controller: moves the selectors by the batch's FLOPs speedup, after the update.
     """
 
     def step_fn(state: TrainState, batch: Batch, seed_key):
@@ -301,6 +306,8 @@ def make_selector_step(objective: Callable, main, *, joint: bool) -> Callable:
         grads, numbers = jax.grad(run, has_aux=True)(trained)
         updates, main_state = main.update(grads, state.main_state, trained)
         params = params | optax.apply_updates(trained, updates)
+        if controller is not None:
+            params = controller(params, numbers["flops_speedup"])
         return TrainState(state.step + 1, params, main_state, ()), numbers | {
             "grad_norm": optax.tree.norm(grads)
         }

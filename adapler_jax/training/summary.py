@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from adapler_jax.io.provenance import subcommand_line
 from adapler_jax.training.loop import format_metrics
 from adapler_jax.training.methods import METHODS
-from adapler_jax.training.phases import is_complete, read_done, validation_split
+from adapler_jax.training.metrics_log import read_metrics_log
+from adapler_jax.training.phases import is_complete, read_done
 from adapler_jax.training.setup import RunContext
+from adapler_jax.training.targets import FIELD as TARGETS
+from adapler_jax.training.validation import validation_split
 from adapler_jax.training.workdir import read_seconds
 
 COLUMNS = ("phase", "score", "speedup", "seconds", "model")
-NEARLY_DENSE = 1.05  # a FLOPs speedup below it says that hardly a token is dropped
+NEARLY_DENSE = 1.25  # a summary of a smaller FLOPs speedup names the field to change
+SUGGESTED_SPEEDUP = 2.0
 OVERSHOT = 1.05  # more than this times the requested speedup is faster than asked
 
 
@@ -24,34 +28,51 @@ def describe(done: dict) -> str:
         return _describe_out_of_reach(done)
     words = format_metrics(scores)
     if "target_speedup" in done:
-        words = f"thresholds scaled to {done['target_speedup']:g}x: {words}{_distance(done)}"
+        words = (
+            f"brought to {done['target_speedup']:g}x: {_results(done) or words}{_distance(done)}"
+        )
     if "kept_tokens" in scores:
         words += f", tokens in each layer {' '.join(f'{n:.1f}' for n in scores['kept_tokens'])}"
-    return words
+    return f"{words}; {done['note']}" if "note" in done else words
+
+
+def _results(done: dict) -> str:
+    """Return what a calibration compared, in words; empty where a record has no comparison."""
+    if not done.get("trained_on"):
+        return f"scaled only, {format_metrics(done['scaled'])}" if "scaled" in done else ""
+    scaled, trained_on = (format_metrics(done[name]) for name in ("scaled", "trained_on"))
+    kept = "the scaled model" if done["kept"] == "scaled" else "the model that was trained on"
+    return f"scaled, {scaled}; trained on, {trained_on}; {kept} is kept"
 
 
 def _describe_out_of_reach(done: dict) -> str:
     """Return the closing record of a phase whose requested speedup is out of reach, in words."""
-    limit = " with the highest thresholds" if done["at_limit"] else ""
+    limit = " with all that the method can drop" if done["at_limit"] else ""
+    # Only AdapLeR's models can drop more after another training.
+    longer = ", or train with a larger config.adapler.length_coef in a new --workdir"
     return (
         f"{done['target_speedup']:g}x is out of reach: "
         f"{format_metrics(done['validation'])}{limit}. "
-        "No model is saved; ask for less, or train with a larger config.adapler.length_coef "
-        "in a new --workdir"
+        f"No model is saved; ask for less{longer if 'kept' in done else ''}"
     )
 
 
 def _distance(done: dict) -> str:
-    """Return how a phase missed the requested speedup, in words; empty where it did not."""
+    """Return how a phase missed the requested speedup, in words; empty where it did not.
+
+    PoWER-BERT's counts reach it on the training texts. Longer texts save more with equal counts.
+    """
     asked, found = done["target_speedup"], done["validation"]["flops_speedup"]
+    if "training_speedup" in done:
+        return f", {done['training_speedup']:.2f}x on the lengths of the training texts"
     if found < asked:
-        limit = " even with the highest thresholds" if done["at_limit"] else ""
+        limit = " with all that the method can drop" if done["at_limit"] else ""
         return f", short of {asked:g}x{limit}"
     if not _is_overshot(done):
         return ""
-    reason = "no thresholds that were tried come nearer"
+    reason = "nothing that was tried comes nearer"
     if done.get("at_lowest", False):
-        reason = "the model drops more already, and thresholds cannot be lowered further"
+        reason = "the model drops more already, and cannot be made to drop less"
     return f", faster than the target {asked:g}x ({reason})"
 
 
@@ -89,7 +110,7 @@ def summary(workdir: pathlib.Path, names: Sequence[str], context: RunContext) ->
 
 
 def _hints(workdir: pathlib.Path, names: Sequence[str]) -> list[str]:
-    """Return a line on the fields to change if the method's models drop hardly a token."""
+    """Return a line on the field to change if the method's models drop hardly a token."""
     methods = [name for name in names if name in METHODS and METHODS[name].drops_tokens]
     if not methods:
         return []
@@ -98,9 +119,13 @@ def _hints(workdir: pathlib.Path, names: Sequence[str]) -> list[str]:
     speedups = [read_done(workdir / name)["validation"]["flops_speedup"] for name in later]
     if not speedups or max(speedups) >= NEARLY_DENSE:
         return []
-    fields = " or ".join(f"config.{field}" for field in METHODS[method].tradeoff_fields)
-    longer = f"train longer by config.{method}.num_epochs"
-    return [f"nothing is dropped yet: change {fields}, or {longer}"]
+    steps = max((entry["step"] for entry in read_metrics_log(workdir / method)), default=0)
+    after = f" after {steps} steps" if steps else ""
+    advice = f"change {' or '.join(f'config.{x}' for x in METHODS[method].tradeoff_fields)}"
+    target = next((x for x in METHODS[method].tradeoff_fields if x.endswith(TARGETS)), None)
+    if target:
+        advice = f"ask for a speedup by config.{target}=({SUGGESTED_SPEEDUP},)"
+    return [f"as trained {speedups[0]:.2f}x{after}: {advice}"]
 
 
 def _row(workdir: pathlib.Path, name: str, seconds: dict[str, float]) -> tuple[str, ...]:

@@ -27,3 +27,15 @@ def validate(params: Params, context: RunContext, pruner: Pruner, batches, score
         return scores
     kept = [round(tokens, 3) for tokens in found.kept_tokens]
     return scores | {"flops_speedup": found.flops_speedup, "kept_tokens": kept}
+
+
+def validation_split(context: RunContext) -> str:
+    """Return the split that models are chosen on: validation, or the first of several."""
+    return next(name for name in context.splits if name.startswith("validation"))
+
+
+def validation_scores(params: Params, context: RunContext, pruner: Pruner, batch_size: int) -> dict:
+    """Return the scores of `validate` on the split that models are chosen on."""
+    split = validation_split(context)
+    batches = context.eval_batches(split, batch_size)
+    return validate(params, context, pruner, batches, context.task.make_scorer(split))

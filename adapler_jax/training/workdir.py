@@ -3,8 +3,9 @@
 import contextlib
 import json
 import pathlib
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import filelock
@@ -27,13 +28,21 @@ MAX_LISTED = 8  # different fields that an error lists
 PARTIAL_FILES = ".*.partial"  # incomplete files of a killed call
 # Fields that change nothing in what is there already: they may differ between calls on one workdir.
 FREE_FIELDS = (
+    "adapt.max_drop",
     "adapt.target_speedups",
+    "adapt.train",
     "data.cache_dir",
     "inference.buckets",
     "inference.compilation_cache",
     "inference.driver",
     "inference.autotune_table",
+    "ltp.target_speedups",
+    "powerbert.target_speedups",
+    "trbert.target_speedups",
 )
+# A number as f"{speedup:g}" writes it; the name of the section that has the target is before it.
+TARGET_PHASE = re.compile(r"([a-z]+)-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
+ADAPT = "adapt"  # section of AdapLeR's targets; other methods have them in their own sections
 # Epochs that a finished phase can be given more of.
 GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distill.num_epochs")
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
@@ -127,6 +136,23 @@ def phase_directory(workdir: pathlib.Path, name: str) -> pathlib.Path:
         if name == new and (workdir / old).is_dir() and not (workdir / new).exists():
             return workdir / old
     return workdir / name
+
+
+def target_name(section: str, speedup: float) -> str:
+    """Return the directory of the phase that brings a model to a target speedup."""
+    return f"{section}-{speedup:g}x"
+
+
+def started_targets(workdir: pathlib.Path, sections: Collection[str]) -> list[str]:
+    """Return the names of the started phases of target speedups, in the order of the speedups.
+
+    Args:
+      workdir: of the run.
+      sections: names of the sections that may have the targets.
+    """
+    found = [TARGET_PHASE.fullmatch(path.name) for path in workdir.glob("*-*x")]
+    matches = [match for match in found if match is not None and match[1] in sections]
+    return [match[0] for match in sorted(matches, key=lambda match: float(match[2]))]
 
 
 def adopt_phase_names(workdir: pathlib.Path) -> None:

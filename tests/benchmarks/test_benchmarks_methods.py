@@ -4,8 +4,8 @@ from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
 from benchmarks.methods import (
     CONFIGS,
-    DIALS,
     config_of,
+    dial_fields,
     even_layers,
     parse_changes,
     parse_dials,
@@ -75,9 +75,9 @@ def test_a_student_of_no_such_depth_is_refused(num_kept):
         even_layers(num_kept, 6)
 
 
-@pytest.mark.parametrize("method", DIALS)
+@pytest.mark.parametrize("method", CONFIGS)
 def test_a_dial_sets_the_fields_of_its_method(method):
-    dial = DIALS[method](2.0, 6)
+    dial = dial_fields(method, 2.0, 6)
     config = config_of(CONFIGS[method], "rotten_tomatoes", 3, {"compute_dtype": "bfloat16"} | dial)
     check_config(config)
     assert config.seed == 3 and config.compute_dtype == "bfloat16"

@@ -28,6 +28,7 @@ RUNS = {
             "finetune__num_epochs": 2,
             "adapler__num_epochs": 2,
             "adapt__target_speedups": (1.2,),
+            "adapt__train": "always",
             "adapler__length_coef": 3.0,
             "finetune__checkpoint_every_steps": 4,
             "adapler__checkpoint_every_steps": 4,
@@ -57,6 +58,7 @@ RUNS = {
             "ltp__length_coef": 1.0,
             "ltp__theta_learning_rate": 1e-2,
             "ltp__temperature": 1e-2,
+            "ltp__checkpoint_every_steps": 4,
         },
     ),
     "powerbert": Run(

@@ -32,7 +32,11 @@ def _finished(tmp_path, monkeypatch):
 
 def open_again(workdir):
     """Add a third epoch to the first phase."""
-    config = {"finetune": SimpleNamespace(num_epochs=3), "adapler": SimpleNamespace(num_epochs=2)}
+    config = {
+        "method": "adapler",
+        "finetune": SimpleNamespace(num_epochs=3),
+        "adapler": SimpleNamespace(num_epochs=2),
+    }
     grow(workdir, config, names=NAMES, log=lambda _: None)
 
 

@@ -8,6 +8,8 @@ import pytest
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.training import phases
 from adapler_jax.training.finished import finished_phases
+from adapler_jax.training.methods import METHODS
+from adapler_jax.training.metrics_log import MetricsLog
 from adapler_jax.training.run import describe, run_all
 from adapler_jax.training.summary import summary
 from adapler_jax.weights.save import load_model
@@ -33,8 +35,11 @@ def test_a_slower_model_is_scaled_without_training(asked):
     assert_trees_equal(slower.params["encoder"], start.params["encoder"])
     assert not (workdir / "adapt-1.2x" / "metrics.jsonl").exists()
     assert (workdir / "adapt-50x" / "metrics.jsonl").exists()
-    trained = [phases.read_done(workdir / f"adapt-{x}x")["trained"] for x in ("1.2", "1.5", "50")]
-    assert trained == [False, False, True]
+    for name in ("adapt-1.2x", "adapt-1.5x"):
+        done = phases.read_done(workdir / name)
+        assert done["trained_on"] is None and done["kept"] == "scaled"
+        assert done["scaled"].items() <= done["validation"].items()
+    assert phases.read_done(workdir / "adapt-50x")["trained_on"]["flops_speedup"] < 50.0
 
 
 def test_a_speedup_out_of_reach_leaves_no_model_and_says_so(asked):
@@ -44,7 +49,7 @@ def test_a_speedup_out_of_reach_leaves_no_model_and_says_so(asked):
     assert done["validation"]["flops_speedup"] < 50.0
     (told,) = (line for line in lines if line.startswith("adapt-50x: 50x"))
     assert "50x is out of reach: validation score" in told and len(told) < 250
-    assert "with the highest thresholds. No model is saved; ask for less" in told
+    assert "with all that the method can drop. No model is saved; ask for less" in told
     assert list(finished_phases(workdir)) == ["dense", "adapler", "adapt-1.2x", "adapt-1.5x"]
 
 
@@ -83,16 +88,38 @@ def test_speedups_can_be_asked_for_one_after_the_other(asked, make_config, workd
 def test_a_speedup_that_is_out_of_reach_is_said():
     scores = {"score": 0.8, "flops_speedup": 3.0, "kept_tokens": [2.0, 1.0]}
     done = {"validation": scores, "at_limit": True}
-    assert "3.00x, short of 50x even with the highest thresholds" in describe(
+    assert "3.00x, short of 50x with all that the method can drop" in describe(
         done | {"target_speedup": 50.0}
     )
     assert "short of" not in describe(done | {"target_speedup": 3.0})
     assert "short of 3.1x, tokens" in describe(done | {"target_speedup": 3.1, "at_limit": False})
     told = describe(done | {"target_speedup": 50.0, "is_reached": False})
     assert told.startswith(
-        "50x is out of reach: validation score 80.0, FLOPs speedup 3.00x with the"
+        "50x is out of reach: validation score 80.0, FLOPs speedup 3.00x with all"
     )
     assert "short" not in told and "scaled" not in told and len(told) < 230
+
+
+def test_a_calibration_prints_the_scaled_and_the_trained_result():
+    scaled, trained_on = (
+        {"score": score, "flops_speedup": speedup} for score, speedup in ((0.8, 2.0), (0.82, 2.01))
+    )
+    done = {
+        "validation": trained_on,
+        "target_speedup": 2.0,
+        "at_limit": False,
+        "scaled": scaled,
+        "trained_on": trained_on,
+        "kept": "trained_on",
+    }
+    assert describe(done) == (
+        "brought to 2x: scaled, validation score 80.0, FLOPs speedup 2.00x; trained on, validation "
+        "score 82.0, FLOPs speedup 2.01x; the model that was trained on is kept"
+    )
+    done |= {"validation": scaled, "trained_on": None, "kept": "scaled"}
+    assert describe(done) == (
+        "brought to 2x: scaled only, validation score 80.0, FLOPs speedup 2.00x"
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,9 +128,9 @@ def test_a_speedup_that_is_out_of_reach_is_said():
         (
             2.0,
             True,
-            "faster than the target 2x (the model drops more already, and thresholds cannot",
+            "faster than the target 2x (the model drops more already, and cannot be made to",
         ),
-        (2.0, False, "faster than the target 2x (no thresholds that were tried come nearer)"),
+        (2.0, False, "faster than the target 2x (nothing that was tried comes nearer)"),
         (2.9, False, ""),
     ],
 )
@@ -129,22 +156,31 @@ def closing_lines(workdir, names):
 
 
 @pytest.mark.parametrize(
-    ("method", "fields"),
-    [
-        ("adapler", "config.adapt.target_speedups"),
-        ("powerbert", "config.powerbert.rank_l1_coef"),
-        ("trbert", "config.trbert.policy_length_coef or config.trbert.joint_length_coef"),
-        ("ltp", "config.ltp.length_coef"),
-    ],
+    ("method", "section"),
+    [("adapler", "adapt"), ("powerbert", "powerbert"), ("trbert", "trbert"), ("ltp", "ltp")],
 )
-@pytest.mark.parametrize(("speedup", "is_told"), [(1.04, True), (1.06, False)])
-def test_a_run_that_drops_nothing_ends_with_what_to_do(tmp_path, method, fields, speedup, is_told):
+@pytest.mark.parametrize(("speedup", "is_told"), [(1.24, True), (1.26, False)])
+def test_a_run_that_drops_little_ends_with_what_to_do(tmp_path, method, section, speedup, is_told):
     """Texts are shorter than max_length: a retention below it may drop nothing."""
     for name, found in (("finetune", 1.0), (method, speedup)):
         done = {"validation": {"score": 0.8, "flops_speedup": found}}
         (tmp_path / name).mkdir()
         replace_text(tmp_path / name / "done.json", json.dumps(done), checksum=True)
+    with MetricsLog(tmp_path / method, start_step=0, num_steps=186, label=method) as log:
+        log.write(186, "train", {"main": 0.5})
     lines = closing_lines(tmp_path, ["finetune", method, "adapt-2x"])
-    hint = f"nothing is dropped yet: change {fields}, or train longer by config.{method}.num_epochs"
+    hint = (
+        "as trained 1.24x after 186 steps: ask for a speedup by "
+        f"config.{section}.target_speedups=(2.0,)"
+    )
     assert lines.count(hint) == is_told
-    assert not any("nothing is dropped" in line for line in closing_lines(tmp_path, ["finetune"]))
+    assert not any("as trained" in line for line in closing_lines(tmp_path, ["finetune"]))
+
+
+def test_a_method_without_targets_names_its_parameter(tmp_path, monkeypatch):
+    method = METHODS["ltp"]._replace(tradeoff_fields=("ltp.length_coef",))
+    monkeypatch.setitem(METHODS, "ltp", method)
+    (tmp_path / "ltp").mkdir()
+    done = {"validation": {"score": 0.8, "flops_speedup": 1.0}}
+    replace_text(tmp_path / "ltp" / "done.json", json.dumps(done), checksum=True)
+    assert "as trained 1.00x: change config.ltp.length_coef" in closing_lines(tmp_path, ["ltp"])

@@ -2,7 +2,7 @@
 
 saliency    gradient times input, and logits of the fine-tuned model    -> saliency.npz
 adapler     predictors, thresholds and weights together                 -> model/
-adapt-Nx    thresholds scaled or controlled to a speedup                -> model/
+adapt-Nx    thresholds scaled to a speedup, then trained on if it helps     -> model/
 
 Source: Modarressi et al., "AdapLeR", ACL 2022.
 """
@@ -17,17 +17,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from adapler_jax.data.batching.padding import PerExampleArrays
-from adapler_jax.evaluation.models import evaluate_model
-from adapler_jax.evaluation.scoring import UnlabelledTask
 from adapler_jax.presets import sections
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
-from adapler_jax.training.calibration import (
-    TOLERANCE,
-    at_limit,
-    at_lowest,
-    reach_speedup,
-    steer_thresholds,
-)
+from adapler_jax.training.calibration import THRESHOLDS, reaches, steer
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.example_arrays import empty_logits, load_arrays, put_logits, save_arrays
 from adapler_jax.training.from_config import (
@@ -50,17 +42,23 @@ from adapler_jax.training.phases import (
     rank_by_epoch,
     read_done,
     save_best_phase,
-    save_phase,
     soft_train_step,
     train,
-    validation_split,
 )
 from adapler_jax.training.setup import RunContext
-from adapler_jax.training.validation import validate
+from adapler_jax.training.targets import (
+    check_target_speedups,
+    limits,
+    reach_on_validation,
+    save_target_phase,
+    target_phases,
+)
+from adapler_jax.training.workdir import ADAPT, target_name
 from adapler_jax.types import PADDING_EXAMPLE_ID, Params
 
 SALIENCY_FILE = "saliency.npz"
-NUM_CALIBRATION_BATCHES = 16
+SCALED, TRAINED_ON = "scaled", "trained_on"  # the models that a calibration compares
+RESULTS = ("score", "flops_speedup")  # of both, in the closing record
 AUTHORS_MARGIN = 0.01  # the authors take the fastest epoch that loses less than this
 
 
@@ -168,31 +166,86 @@ def run_calibration(
 ) -> None:
     """Bring AdapLeR's model to a FLOPs speedup on the validation split.
 
-    A slower model is trained on while its thresholds are controlled, then they are scaled. A model
-    that is faster already is only scaled: the tokens that it keeps in addition cost no score.
-    Controlled thresholds get no noise. Their bound of 1 would make the noise lopsided.
+    The thresholds are scaled first. Where `is_worth_training` says so, the model is trained on
+    while its thresholds are controlled, and scaled at its end. The better of both models on
+    validation is kept, the scaled one on a tie. Controlled thresholds get no noise. Their bound of
+    1 would make the noise lopsided.
     """
-    start = directory.parent / "adapler"
+    workdir = directory.parent
     options = config.adapler.copy_and_resolve_references()
     changes = {"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate}
     options.update(changes)
-    params = load_phase_model(start).params
-    is_slower = read_done(start)["validation"]["flops_speedup"] < speedup
-    if is_slower:
-        params = _train_to_speedup(directory, context, params, options, speedup=speedup)
-    params, scores = _scale_to_speedup(context, params, options, speedup)
-    record = {
-        "target_speedup": speedup,
-        "trained": is_slower,
-        "at_limit": at_limit(params),
-        "at_lowest": at_lowest(params),
+    pruner, start = make_adapler(context.encoder, options), load_phase_model(workdir / "adapler")
+    reach = functools.partial(
+        reach_on_validation,
+        context,
+        pruner,
+        speedup=speedup,
+        tradeoff=THRESHOLDS,
+        batch_size=options.batch_size,
+    )
+    models = {SCALED: reach(start.params)}  # a restart measures it again, to equal numbers
+    if is_worth_training(
+        config.adapt,
+        speedup=speedup,
+        dense=read_done(workdir / "finetune")["validation"],
+        trained=read_done(workdir / "adapler")["validation"],
+        scaled=models[SCALED][1],
+    ):
+        params = _train_to_speedup(directory, context, start.params, options, speedup=speedup)
+        models[TRAINED_ON] = reach(params)
+    kept = better_model({name: scores for name, (_, scores) in models.items()}, speedup)
+    params, scores = models[kept]
+    results = {
+        name: {field: found[field] for field in RESULTS} for name, (_, found) in models.items()
     }
-    if scores["flops_speedup"] * TOLERANCE < speedup:
-        directory.mkdir(parents=True, exist_ok=True)
-        mark_complete(directory, {"validation": scores, **record, "is_reached": False})
-        return
-    pruner = make_adapler(context.encoder, options)
-    save_phase(directory, context, pruner, params, scores, record=record)
+    record = {"kept": kept, TRAINED_ON: None, **results, **limits(params, THRESHOLDS)}
+    save_target_phase(
+        directory,
+        context,
+        pruner,
+        params,
+        scores,
+        speedup=speedup,
+        is_reached=reaches(scores, speedup),
+        record=record,
+    )
+
+
+def is_worth_training(
+    options: ConfigDict, *, speedup: float, dense: dict, trained: dict, scaled: dict
+) -> bool:
+    """Return whether a model whose thresholds were scaled to a target is trained on.
+
+    Args:
+      options: `config.adapt`; older configs lack some fields.
+      speedup: the target.
+      dense: validation scores of the fine-tuned model.
+      trained: validation scores of the model before scaling.
+      scaled: validation scores of the scaled model.
+    """
+    defaults = sections.adapt_section()
+    mode = options.get("train", defaults["train"])
+    if mode != "auto":
+        return mode == "always"
+    if trained["flops_speedup"] >= speedup:  # the tokens that it keeps in addition cost no score
+        return False
+    largest_drop = options.get("max_drop", defaults["max_drop"]) * abs(dense["score"])
+    return not reaches(scaled, speedup) or dense["score"] - scaled["score"] > largest_drop
+
+
+def better_model(scores: dict[str, dict], speedup: float) -> str:
+    """Return the name of the model to keep, of {name: validation scores} with the scaled one first.
+
+    A model that reaches the target is better than one that misses it. Among models that reach it
+    the score decides, else the speedup. The first of equal models is kept.
+    """
+
+    def rank(name):
+        is_reached = reaches(scores[name], speedup)
+        return is_reached, scores[name]["score" if is_reached else "flops_speedup"]
+
+    return max(scores, key=rank)
 
 
 def _train_to_speedup(
@@ -211,7 +264,7 @@ def _train_to_speedup(
         options,
         losses=make_loss_config(options),
         slope_schedule=make_last_slope(options),
-        threshold_controller=functools.partial(steer_thresholds, target=speedup),
+        threshold_controller=functools.partial(steer, tradeoff=THRESHOLDS, target=speedup),
     )
     checkpoints = train(
         directory,
@@ -226,50 +279,14 @@ def _train_to_speedup(
     return best_epoch_params(checkpoints, params)[0]
 
 
-def _scale_to_speedup(
-    context: RunContext, params: Params, options: ConfigDict, speedup: float
-) -> tuple[Params, dict]:
-    """Scale the thresholds until the validation split has the speedup.
-
-    Returns:
-      The parameters, and their validation scores.
-    """
-    pruner, split = make_adapler(context.encoder, options), validation_split(context)
-    batches = context.eval_batches(split, options.batch_size)
-    every = max(1, len(batches) // NUM_CALIBRATION_BATCHES)
-    # Batches are sorted by length, so the middle one of a group represents it.
-    sample = batches[every // 2 :: every]
-
-    def sample_speedup(params):
-        found = evaluate_model(
-            params,
-            context.encoder,
-            pruner,
-            sample,
-            scorer=UnlabelledTask(),
-            head=context.head,
-            dtype=context.dtype,
-            driver="masked",
-        )
-        return found.flops_speedup
-
-    def scores_of(params):
-        return validate(params, context, pruner, batches, context.task.make_scorer(split))
-
-    return reach_speedup(params, speedup, sample_speedup_of=sample_speedup, scores_of=scores_of)
-
-
 def calibration_name(speedup: float) -> str:
     """Return the directory of the phase that brings the thresholds to a speedup."""
-    return f"adapt-{speedup:g}x"
+    return target_name(ADAPT, speedup)
 
 
 def phases(config: ConfigDict) -> list[Phase]:
     """Return the phases after fine-tuning, one calibration for each target speedup."""
-    calibrations = [
-        Phase(calibration_name(speedup), functools.partial(run_calibration, speedup=speedup))
-        for speedup in sorted(config.adapt.target_speedups)
-    ]
+    calibrations = target_phases(config, ADAPT, run_calibration)
     return [Phase("saliency", run_saliency), Phase("adapler", run_adapler), *calibrations]
 
 
@@ -288,23 +305,7 @@ def check_config(config: ConfigDict) -> None:
             f"config.saliency.num_checkpoints is {num_averaged}, but only "
             f"config.finetune.num_checkpoints = {num_kept} epochs are kept; raise it"
         )
-    check_target_speedups(config.adapt.target_speedups)
-
-
-def check_target_speedups(speedups) -> None:
-    """Raise ValueError where a speedup is not a factor of 1 or more, or names a phase twice."""
-    for speedup in speedups:
-        is_number = isinstance(speedup, int | float) and not isinstance(speedup, bool)
-        if not is_number or not (math.isfinite(speedup) and speedup >= 1.0):
-            raise ValueError(
-                f"config.adapt.target_speedups holds {speedup!r}; "
-                "expected factors of 1 or more, as (1.5, 2.0)"
-            )
-    names = [calibration_name(speedup) for speedup in speedups]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"config.adapt.target_speedups names a phase twice: {', '.join(sorted(names))}"
-        )
+    check_target_speedups(config, ADAPT)
 
 
 ADAPLER = Section(
@@ -329,7 +330,11 @@ METHOD = Method(
     sections={
         "saliency": Section(sections.saliency_section()),
         "adapler": ADAPLER,
-        "adapt": Section(sections.adapt_section()),
+        ADAPT: Section(
+            sections.adapt_section(),
+            ranges={"max_drop": (0.0, 1.0)},
+            allowed={"train": ("auto", "always", "never")},
+        ),
     },
     phases=phases,
     tradeoff_fields=("adapt.target_speedups",),

@@ -1,7 +1,7 @@
 """Define the method: a record of how a pruner is trained.
 
 A run walks the phase `finetune`, then the phases of `config.method`. One of them has the method's
-name and leaves the method's model.
+name and leaves the method's model. With target speedups, it may be one phase for each of them.
 """
 
 import math

@@ -25,10 +25,10 @@ from adapler_jax.training.phases import (
     save_phase,
     soft_train_step,
     train,
-    validation_split,
 )
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.teacher import load_teacher, teacher_phases
+from adapler_jax.training.validation import validation_split
 from adapler_jax.types import EncoderConfig, Params
 
 

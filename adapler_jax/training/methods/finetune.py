@@ -19,11 +19,10 @@ from adapler_jax.training.phases import (
     save_phase,
     soft_train_step,
     train,
-    validation_split,
 )
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.steps import TrainState
-from adapler_jax.training.validation import validate
+from adapler_jax.training.validation import validate, validation_split
 
 
 def run_finetune(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
