@@ -34,6 +34,8 @@ FREE_FIELDS = (
     "inference.driver",
     "inference.autotune_table",
 )
+# Ends the names of fields of sections that change no number either.
+FREE_ENDING = ".checkpoint_every_minutes"
 # Epochs that a finished phase can be given more of.
 GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distill.num_epochs")
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
@@ -214,8 +216,9 @@ def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
     missing = "(absent)"
     differences = [
         f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
-        for name in sorted((there.keys() | here.keys()) - set(FREE_FIELDS))
-        if there.get(name, missing) != here.get(name, missing)
+        for name in sorted(there.keys() | here.keys())
+        if not is_free(name)
+        and there.get(name, missing) != here.get(name, missing)
         and not (name not in there and here[name] in NEUTRAL)
         and not may_grow(workdir, name, there=there, here=here)
     ]
@@ -226,6 +229,11 @@ def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
             f"{workdir} holds another run ({'; '.join(differences)}); give the same config or "
             "another --workdir"
         )
+
+
+def is_free(name: str) -> bool:
+    """Return whether a field may differ between calls on one workdir."""
+    return name in FREE_FIELDS or name.endswith(FREE_ENDING)
 
 
 def may_grow(workdir: pathlib.Path, name: str, *, there: dict, here: dict) -> bool:
