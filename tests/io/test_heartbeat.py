@@ -1,5 +1,6 @@
 """A long phase is not silent off a terminal, and prints nothing more on one."""
 
+import itertools
 import threading
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_line_is_printed_after_each_minute_of_silence(clock):
         before = len(lines)
         beat.check()
         times += [second] * (len(lines) - before)
-    assert times[0] <= 60 and all(b - a <= 60 for a, b in zip(times, times[1:]))
+    assert times[0] <= 60 and all(b - a <= 60 for a, b in itertools.pairwise(times))
     assert len(times) == 10 and lines[1] == "finetune: step 3 of 9, after 2 min"
 
 
