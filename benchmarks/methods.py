@@ -7,9 +7,12 @@ r"""Compare pruning methods and a shallower student with dense BERT: score, spee
 Every method starts from its seed's fine-tuned model and learns from that model's soft labels, by
 its default recipe. Its trade-off parameter takes the values of --dials. Runs missing under --runs
 are trained, so a call can be repeated after a kill. Runs that the JSON contains already are not
-measured again. Nothing is chosen here: the record has a row for each seed and value, then means
-over the seeds, and the curve of scores over speedups. `training_s` are the seconds of all phases
-that a model needs, fine-tuning included.
+measured again. The baselines `stop words` and `random` need no training: they are the fine-tuned
+model on shortened texts, and their parameter is the FLOPs speedup.
+
+Nothing is chosen here: the record has a row for each seed and value, then means over the seeds, and
+the curve of scores over speedups. `training_s` are the seconds of all phases that a model needs,
+fine-tuning included.
 """
 
 import ast
@@ -22,6 +25,7 @@ from absl import flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.records import print_table
+from adapler_jax.training.baselines import RANDOM, STOP_WORDS
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.phases import is_complete
@@ -47,6 +51,7 @@ DENSE = "dense"
 SHARED_PHASE = "finetune"
 SUMMARY = (
     "test_score",
+    "difference",
     "flops_speedup",
     "wall_speedup_1",
     "wall_speedup_32",
@@ -67,9 +72,10 @@ def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
             dials[method] = tuple(float(value) for value in values.split(","))
         except ValueError:
             raise ValueError(f"--dials={text}: {part!r}; expected METHOD=NUMBER,NUMBER") from None
-        if method not in CONFIGS:
+        if method not in (*CONFIGS, RANDOM):
             raise ValueError(
-                f"--dials={text}: unknown method {method!r}; there are {', '.join(CONFIGS)}"
+                f"--dials={text}: unknown method {method!r}; there are "
+                f"{', '.join((*CONFIGS, RANDOM))}"
             )
     return dials
 
@@ -147,6 +153,7 @@ def plan(dials: dict, task: str, seeds: Sequence[int], changes: dict) -> dict[tu
         )
         for seed in seeds
         for method, values in dials.items()
+        if method != RANDOM
         for value in values
     }
 
@@ -170,13 +177,9 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
 
 
 def run_one(
-    method: str, value: float, runs: pathlib.Path, dense_config, config, *, dense_scores, log
+    method: str, value: float, runs: pathlib.Path, dense_config, config, *, log
 ) -> list[dict]:
-    """Train and evaluate one method at one value; return a row for each split.
-
-    Args:
-      dense_scores: scores of dense BERT, as in `evaluate_workdir`.
-    """
+    """Train and evaluate one method at one value; return a row for each split."""
     first = runs / f"seed{config.seed}-dense"
     run_all(dense_config, first, log=log)
     # One workdir serves all of AdapLeR's speedups: they share the phases before their calibration.
@@ -186,7 +189,7 @@ def run_one(
     lend_phase(first, workdir, config)
     run_all(config, workdir, log=log)
     wanted = calibration_name(value) if method == "adapler" else config.method
-    rows = evaluate_workdir(workdir, log=log, only=wanted, dense_scores=dense_scores)
+    rows = evaluate_workdir(workdir, log=log, only=wanted)
     more = {
         "method": method,
         "dial": value,
@@ -194,6 +197,40 @@ def run_one(
         "dense_training_s": training_seconds(dense_config, first),
     }
     return [row | more for row in rows if row["method"] == wanted]
+
+
+def run_baselines(
+    runs: pathlib.Path, dense_config, speedups: Sequence[float], *, log
+) -> list[dict]:
+    """Score a seed's fine-tuned model on shortened texts; return a row for each and split.
+
+    Args:
+      runs: folder of the workdirs.
+      dense_config: of the seed.
+      speedups: FLOPs speedups of random tokens.
+      log: receives a sentence for each step.
+    """
+    first = runs / f"seed{dense_config.seed}-dense"
+    run_all(dense_config, first, log=log)
+    found = evaluate_workdir(
+        first,
+        log=log,
+        only=DENSE,
+        with_times=False,
+        with_baselines=True,
+        speedups={f"{value:g}x": value for value in speedups},
+    )
+    seconds = training_seconds(dense_config, first)
+    return [
+        row
+        | {
+            "dial": row.get("target_speedup", round(row["flops_speedup"], 2)),
+            "training_s": seconds,
+            "dense_training_s": seconds,
+        }
+        for row in found
+        if row["method"] != DENSE
+    ]
 
 
 def summarize(rows: list[dict]) -> list[dict]:
@@ -216,19 +253,24 @@ def measure(options, changes: dict, *, log: Callable[[str], None]) -> list[dict]
     """Run all runs of the call and return the rows of the record."""
     if not all(seed.isdecimal() for seed in options.seeds):
         raise ValueError(f"--seeds={','.join(options.seeds)}; expected whole numbers, as 0,1,2")
-    configs = plan(parse_dials(options.dials), options.task, list(map(int, options.seeds)), changes)
+    seeds, runs = list(map(int, options.seeds)), pathlib.Path(options.runs)
+    dials = parse_dials(options.dials)
+    configs = plan(dials, options.task, seeds, changes)
     record = Record(options.json, {"task": options.task} | changes, module="benchmarks.methods")
     there = {(row["seed"], row["method"], row["dial"]) for row in record.rows}
     for (seed, method, value), both in configs.items():
         if (seed, method, value) not in there:
             log(f"seed {seed}: {method} at {value:g}")
-            before = {
-                row["split"]: row["dense_score"] for row in record.rows if row["seed"] == seed
-            }
-            found = run_one(
-                method, value, pathlib.Path(options.runs), *both, dense_scores=before, log=log
-            )
-            record.add(found, summary=summarize)
+            record.add(run_one(method, value, runs, *both, log=log), summary=summarize)
+    for seed in seeds:
+        missing = [value for value in dials.get(RANDOM, ()) if (seed, RANDOM, value) not in there]
+        has_stop_words = any((seed, STOP_WORDS) == key[:2] for key in there)
+        if missing or not has_stop_words:
+            log(f"seed {seed}: baselines")
+            dense_config = config_of(finetune, options.task, seed, changes)
+            found = run_baselines(runs, dense_config, missing, log=log)
+            kept = [row for row in found if row["method"] != STOP_WORDS or not has_stop_words]
+            record.add(kept, summary=summarize)
     return record.rows
 
 
@@ -263,9 +305,9 @@ if __name__ == "__main__":
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
     flags.DEFINE_string(
         "dials",
-        "student=3;powerbert=0.0003,0.001;trbert=0.5,2;adapler=1.7,3",
-        "values of every method's trade-off parameter: layers of the student, "
-        "lambda of PoWER-BERT, alpha of TR-BERT, FLOPs speedups of AdapLeR",
+        "student=3;powerbert=0.0003,0.001;trbert=0.5,2;adapler=1.7,3;random=1.7,3",
+        "values of every method's trade-off parameter: layers of the student, lambda of "
+        "PoWER-BERT, alpha of TR-BERT, FLOPs speedups of AdapLeR and of random tokens",
     )
     flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")
     flags.DEFINE_string("png", "", "where the curves are drawn")

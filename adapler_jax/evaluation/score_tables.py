@@ -93,18 +93,34 @@ DETAILS = (
 
 
 def score_rows(rows: list[dict]) -> list[dict]:
-    """Return the first table's rows: score, seconds, operations of each model on one split."""
+    """Return the first table's rows: score, seconds, operations of each model on one split.
+
+    Where further scores need the width, seconds are in `second_rows` alone.
+    """
     has_pruned = any("difference" in row for row in rows)
     return [
         {"model": row["method"]}
         | {row["metric"]: f"{100 * row['test_score']:.1f}"}
         | ({"vs dense": difference_cell(row)} if has_pruned else {})
-        | ({"macro F1": f"{100 * row['macro_f1']:.1f}"} if shows_macro_f1(row) else {})
-        | {name: f"{100 * row[name]:.1f}" for name in SECONDARY_SCORES if name in row}
-        | seconds_of(row, rows)
-        | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}
+        | further_scores(row)
+        | ({} if any(map(further_scores, rows)) else seconds_of(row, rows))
+        | {"FLOPs": f"{row['flops_speedup']:.2f}x"}
         for row in rows
     ]
+
+
+def second_rows(rows: list[dict]) -> list[dict]:
+    """Return the rows of the seconds on one split, where the first table has no width for them."""
+    if not any(map(further_scores, rows)):
+        return []
+    cells = [(row["method"], seconds_of(row, rows)) for row in rows]
+    return [{"model": name} | seconds for name, seconds in cells if seconds]
+
+
+def further_scores(row: dict) -> dict[str, str]:
+    """Return the cells of a row's scores next to its main score."""
+    macro_f1 = {"macro F1": f"{100 * row['macro_f1']:.1f}"} if shows_macro_f1(row) else {}
+    return macro_f1 | {name: f"{100 * row[name]:.1f}" for name in SECONDARY_SCORES if name in row}
 
 
 def difference_cell(row: dict) -> str:
@@ -192,12 +208,21 @@ def title_of(rows: list[dict]) -> str:
         title += f"; majority class {100 * first['majority_share']:.1f}"
     if any("difference_se" in row for row in rows):
         title += "\nvs dense: difference on the same texts ± its paired standard error, in points"
-    if any("wall_ms_1" in row for row in rows):
-        unit = first["unit"].removesuffix("s")
-        title += f"\nms a {unit}, each model in turns with the dense one\n"
-        sizes = " and @".join(map(str, NUM_TIMED_TEXTS))
-        title += f"@{sizes}: {first['unit']} in a batch; {device_name()}"
+    title += "\nFLOPs: speedup in operations on true tokens"
+    if not second_rows(rows):
+        title += seconds_title(rows)
     return title
+
+
+def seconds_title(rows: list[dict]) -> str:
+    """Return the lines on seconds, each after a line feed; empty without seconds."""
+    if not any("wall_ms_1" in row for row in rows):
+        return ""
+    unit, sizes = rows[0]["unit"], " and @".join(map(str, NUM_TIMED_TEXTS))
+    return (
+        f"\nms a {unit.removesuffix('s')}, each model in turns with the dense one\n"
+        f"@{sizes}: {unit} in a batch; {device_name()}"
+    )
 
 
 def print_rows(rows: list[dict], *, details: bool) -> None:
@@ -205,6 +230,8 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
     for split in dict.fromkeys(row["split"] for row in rows):
         found = [row for row in rows if row["split"] == split]
         print_table(score_rows(found), title=title_of(found))
+        if seconds := second_rows(found):
+            print_table(seconds, title=seconds_title(found).lstrip())
     if found := threshold_rows(rows):
         print_table(
             found,
