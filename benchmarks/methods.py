@@ -10,7 +10,7 @@ are trained, so a call can be repeated after a kill. Runs that the JSON contains
 measured again. The baselines `stop words` and `random` need no training: they are the fine-tuned
 model on shortened texts, and their parameter is the FLOPs speedup.
 
-Nothing is chosen here: the record has a row for each seed and value, then means over the seeds, and
+Nothing is chosen here. The record has a row for each seed and value, then means over the seeds, and
 the curve of scores over speedups. `training_s` are the seconds of all phases that a model needs,
 fine-tuning included.
 """

@@ -1,6 +1,6 @@
 """Estimate the standard error of the difference between two models on the same examples.
 
-Both models have the same examples, so the error is of the paired difference: it is smaller than
+Both models have the same examples, so the error is of the paired difference. It is smaller than
 the error of each score, because easy and hard examples are the same for both.
 
     B examples

@@ -1,7 +1,7 @@
 """Score the dense model on shortened texts: the baselines that token pruning must beat.
 
-A baseline needs no training. It deletes words from the texts before the dense model reads them, so
-its FLOPs speedup is the dense model's operations on whole texts over those on shortened texts.
+A baseline needs no training. It deletes words from the texts before the dense model reads them. Its
+FLOPs speedup is the dense model's operations on whole texts over its operations on shortened texts.
 """
 
 from collections.abc import Callable, Mapping

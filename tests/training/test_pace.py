@@ -17,7 +17,7 @@ from tests.training.runs import assert_same_models, silent
 
 
 class Clock:
-    """A clock that goes on by `step_s` at each reading, or when a test says so."""
+    """A clock that moves by `step_s` at each reading, or when a test sets it."""
 
     def __init__(self, step_s=0.0):
         self.now, self.step_s = 0.0, step_s

@@ -131,7 +131,7 @@ class RandomOrder:
     """A fixed random order of the tokens of each text, from which any share can be kept.
 
     A larger share keeps all tokens of a smaller one. A fraction of a token is rounded up in some
-    texts and down in others, so that the mean is the share also of short texts.
+    texts and down in others. Short texts then have the share on average too.
     """
 
     def __init__(self, tokenized: Tokenized, kinds: PieceKinds, *, seed: int):

@@ -25,7 +25,7 @@ KINDS = piece_kinds(CORE)
 
 
 def rows_of(texts, pairs=None, core=CORE, max_length=32):
-    """Return texts in tokens, with labels and ids that tell rows apart."""
+    """Return texts in tokens, with labels and ids that differ."""
     rows = encode_rows(core, texts, pairs, max_length=max_length)
     numbers = np.arange(len(texts), dtype=np.int32)
     return Tokenized(rows.tokens, rows.segments, numbers % 2, 10 + numbers)
