@@ -58,7 +58,7 @@ def check_baselines(task: TaskData) -> None:
 
 def stop_word_rows(request: BaselineRequest) -> list[dict[str, Any]]:
     """Return the row without English stop words and punctuation."""
-    request.log(f"{STOP_WORDS}: removes English words and punctuation, compiling ...")
+    request.log(f"{STOP_WORDS}: removes English stop words and punctuation, compiling ...")
     shortened = without_stop_words(request.texts, request.kinds)
     return [shortened_row(STOP_WORDS, shortened, request)]
 
