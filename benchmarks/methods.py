@@ -8,9 +8,12 @@ Every method starts from its seed's fine-tuned model and learns from that model'
 its default recipe. It is trained at the values of --dials: layers of the student, target speedups
 of the others. The speedups of a method share a workdir of each seed. Runs missing under --runs
 are trained, so a call can be repeated after a kill. Runs that the JSON contains already are not
-measured again. Nothing is chosen here: the record has a row for each seed and value, then means
-over the seeds, and the curve of scores over speedups. `training_s` are the seconds of all phases
-that a model needs, fine-tuning included.
+measured again. The baselines `stop words` and `random` need no training: they are the fine-tuned
+model on shortened texts, and their parameter is the FLOPs speedup.
+
+Nothing is chosen here. The record has a row for each seed and value, then means over the seeds, and
+the curve of scores over speedups. `training_s` are the seconds of all phases that a model needs,
+fine-tuning included.
 """
 
 import ast
@@ -23,6 +26,7 @@ from absl import flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.records import print_table
+from adapler_jax.training.baselines import RANDOM, STOP_WORDS
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.phases import is_complete
 from adapler_jax.training.run import check_config, phase_list, run_all
@@ -31,16 +35,24 @@ from adapler_jax.weights.config import read_config
 from adapler_jax.weights.hub import resolve_model
 from benchmarks.plot_methods import plot_curves
 from benchmarks.records import Record, means_over_seeds
-from configs import adapler, distill, finetune, powerbert, trbert
+from configs import adapler, attention, distill, finetune, powerbert, trbert, vocabulary
 
-CONFIGS = {"student": distill, "powerbert": powerbert, "trbert": trbert, "adapler": adapler}
+CONFIGS = {
+    "student": distill,
+    "powerbert": powerbert,
+    "trbert": trbert,
+    "adapler": adapler,
+    "attention": attention,
+    "vocabulary": vocabulary,
+}
 STUDENT = "student"
 # Sections of the target speedups; they begin the names of the phases.
-SECTIONS = {"powerbert": "powerbert", "trbert": "trbert", "adapler": ADAPT}
+SECTIONS = {method: ADAPT if method == "adapler" else method for method in CONFIGS}
 DENSE = "dense"
 SHARED_PHASE = "finetune"
 SUMMARY = (
     "test_score",
+    "difference",
     "flops_speedup",
     "wall_speedup_1",
     "wall_speedup_32",
@@ -61,9 +73,10 @@ def parse_dials(text: str) -> dict[str, tuple[float, ...]]:
             dials[method] = tuple(float(value) for value in values.split(","))
         except ValueError:
             raise ValueError(f"--dials={text}: {part!r}; expected METHOD=NUMBER,NUMBER") from None
-        if method not in CONFIGS:
+        if method not in (*CONFIGS, RANDOM):
             raise ValueError(
-                f"--dials={text}: unknown method {method!r}; there are {', '.join(CONFIGS)}"
+                f"--dials={text}: unknown method {method!r}; there are "
+                f"{', '.join((*CONFIGS, RANDOM))}"
             )
     return dials
 
@@ -156,6 +169,7 @@ def plan(dials: dict, task: str, seeds: Sequence[int], changes: dict) -> dict[tu
         )
         for seed in seeds
         for method, values in dials.items()
+        if method != RANDOM
         for value in values
     }
 
@@ -179,13 +193,9 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
 
 
 def run_one(
-    method: str, value: float, runs: pathlib.Path, dense_config, config, *, dense_scores, log
+    method: str, value: float, runs: pathlib.Path, dense_config, config, *, log
 ) -> list[dict]:
-    """Train and evaluate one method at one value; return a row for each split.
-
-    Args:
-      dense_scores: scores of dense BERT, as in `evaluate_workdir`.
-    """
+    """Train and evaluate one method at one value; return a row for each split."""
     first = runs / f"seed{config.seed}-dense"
     run_all(dense_config, first, log=log)
     # One workdir serves all speedups of a method: they share the phases before the target's.
@@ -199,7 +209,7 @@ def run_one(
     if not (workdir / wanted / "model").exists():
         log(f"seed {config.seed}: {method} does not reach {value:g}x and has no row")
         return []
-    rows = evaluate_workdir(workdir, log=log, only=wanted, dense_scores=dense_scores)
+    rows = evaluate_workdir(workdir, log=log, only=wanted)
     more = {
         "method": method,
         "dial": value,
@@ -207,6 +217,40 @@ def run_one(
         "dense_training_s": training_seconds(dense_config, first),
     }
     return [row | more for row in rows if row["method"] == wanted]
+
+
+def run_baselines(
+    runs: pathlib.Path, dense_config, speedups: Sequence[float], *, log
+) -> list[dict]:
+    """Score a seed's fine-tuned model on shortened texts; return a row for each and split.
+
+    Args:
+      runs: folder of the workdirs.
+      dense_config: of the seed.
+      speedups: FLOPs speedups of random tokens.
+      log: receives a sentence for each step.
+    """
+    first = runs / f"seed{dense_config.seed}-dense"
+    run_all(dense_config, first, log=log)
+    found = evaluate_workdir(
+        first,
+        log=log,
+        only=DENSE,
+        with_times=False,
+        with_baselines=True,
+        speedups={f"{value:g}x": value for value in speedups},
+    )
+    seconds = training_seconds(dense_config, first)
+    return [
+        row
+        | {
+            "dial": row.get("target_speedup", round(row["flops_speedup"], 2)),
+            "training_s": seconds,
+            "dense_training_s": seconds,
+        }
+        for row in found
+        if row["method"] != DENSE
+    ]
 
 
 def summarize(rows: list[dict]) -> list[dict]:
@@ -229,19 +273,24 @@ def measure(options, changes: dict, *, log: Callable[[str], None]) -> list[dict]
     """Run all runs of the call and return the rows of the record."""
     if not all(seed.isdecimal() for seed in options.seeds):
         raise ValueError(f"--seeds={','.join(options.seeds)}; expected whole numbers, as 0,1,2")
-    configs = plan(parse_dials(options.dials), options.task, list(map(int, options.seeds)), changes)
+    seeds, runs = list(map(int, options.seeds)), pathlib.Path(options.runs)
+    dials = parse_dials(options.dials)
+    configs = plan(dials, options.task, seeds, changes)
     record = Record(options.json, {"task": options.task} | changes, module="benchmarks.methods")
     there = {(row["seed"], row["method"], row["dial"]) for row in record.rows}
     for (seed, method, value), both in configs.items():
         if (seed, method, value) not in there:
             log(f"seed {seed}: {method} at {value:g}")
-            before = {
-                row["split"]: row["dense_score"] for row in record.rows if row["seed"] == seed
-            }
-            found = run_one(
-                method, value, pathlib.Path(options.runs), *both, dense_scores=before, log=log
-            )
-            record.add(found, summary=summarize)
+            record.add(run_one(method, value, runs, *both, log=log), summary=summarize)
+    for seed in seeds:
+        missing = [value for value in dials.get(RANDOM, ()) if (seed, RANDOM, value) not in there]
+        has_stop_words = any((seed, STOP_WORDS) == key[:2] for key in there)
+        if missing or not has_stop_words:
+            log(f"seed {seed}: baselines")
+            dense_config = config_of(finetune, options.task, seed, changes)
+            found = run_baselines(runs, dense_config, missing, log=log)
+            kept = [row for row in found if row["method"] != STOP_WORDS or not has_stop_words]
+            record.add(kept, summary=summarize)
     return record.rows
 
 
@@ -276,7 +325,8 @@ if __name__ == "__main__":
     flags.DEFINE_list("seeds", ["0", "1", "2"], "training seeds; the splits stay the same")
     flags.DEFINE_string(
         "dials",
-        "student=3;powerbert=1.7,3;trbert=1.7,3;adapler=1.7,3",
+        "student=3;powerbert=1.7,3;trbert=1.7,3;adapler=1.7,3;attention=1.7,3;vocabulary=1.7,3;"
+        "random=1.7,3",
         "values of every method: layers of the student, target speedups in FLOPs of the others",
     )
     flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")

@@ -5,6 +5,8 @@
 Prints score, speedup and milliseconds of every model of the run next to its dense model, the scores
 of single classes, and three test texts with the words highlighted that the fastest model keeps.
 Writes W/evaluation.json. --details shows how operations become seconds, and every class.
+--baselines adds the dense model on shortened texts: without English stop words and punctuation, and
+without random tokens at the speedup of each pruned model.
 --choose_threshold=f1 finds the decision threshold of two classes on validation.
 """
 
@@ -20,8 +22,9 @@ from adapler_jax.io.terminal import print_note
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
 from adapler_jax.serving.highlight import print_answers, print_predictions
 from adapler_jax.serving.run_examples import example_answers, example_texts, is_qa_run
-from adapler_jax.training.evaluation import compare_operands, evaluate_run, load_finished_run
+from adapler_jax.training.evaluation import compare_operands, evaluate_run
 from adapler_jax.training.finished import check_saving, load_fastest, save_threshold
+from adapler_jax.training.loaded_run import load_finished_run
 
 FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
@@ -45,6 +48,12 @@ _DETAILS = flags.DEFINE_bool(
     "details",
     False,
     "show executed FLOPs, efficiency, tokens of each layer, and all classes",
+    flag_values=FLAGS,
+)
+_BASELINES = flags.DEFINE_bool(
+    "baselines",
+    False,
+    "add the dense model on texts without English stop words, and without random tokens",
     flag_values=FLAGS,
 )
 _CHOOSE = flags.DEFINE_enum(
@@ -73,6 +82,7 @@ def main() -> None:
         splits=_SPLITS.value,
         with_times=_TIMES.value,
         with_classes=True,
+        with_baselines=_BASELINES.value,
         threshold_metric=_CHOOSE.value or "",
     )
     if _TIMES.value:

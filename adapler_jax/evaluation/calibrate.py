@@ -28,6 +28,7 @@ from adapler_jax.evaluation.training_free import TRAINING_FREE
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import sorted_batches
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
 from adapler_jax.weights.save import Saved, load_model
@@ -84,11 +85,14 @@ def calibrate_model(
     batches = [make_batches(classifier, half) for half in halves]
     kept = batches[0][: max(1, MAX_TOKENS // (BATCH_SIZE * classifier.max_length))]
     log(f"calibrating on {count_texts(kept):,} texts, measuring on {len(halves[1]):,} others")
-    calibration = _calibrate(saved, kept, budgets, dtype, num_held_out=len(halves[1]))
-    measured = _measure(saved, calibration, batches[1], dtype)
+    with Heartbeat(lambda: f"calibrating {len(budgets)} budgets", log=log):
+        calibration = _calibrate(saved, kept, budgets, dtype, num_held_out=len(halves[1]))
+    with Heartbeat(lambda: f"measuring {len(budgets)} budgets", log=log):
+        measured = _measure(saved, calibration, batches[1], dtype)
     full_E = measured[-1].predicted_E  # the last budget is 1
     if reference is not None:
-        full_E = predict_classes(load_model(reference), batches[1], dtype=dtype)
+        with Heartbeat(lambda: "predicting by the full model", log=log):
+            full_E = predict_classes(load_model(reference), batches[1], dtype=dtype)
     calibration = calibration.with_rows([row.record(full_E) for row in measured])
     if max_disagreement is not None:
         failures = {row.budget: row.predicted_E != full_E for row in measured}

@@ -39,6 +39,7 @@ class Evaluation:
     nll: float
     flops_speedup: float  # dense over pruned operations, without padding
     executed_flops_speedup: float  # dense over pruned operations that ran, see `executed_flops`
+    text_speedup_E: np.ndarray  # dense over pruned operations of each example
     kept_tokens: tuple[float, ...]  # mean number of tokens that each layer ran on
     example_id_E: np.ndarray
     length_E: np.ndarray  # tokens
@@ -116,13 +117,15 @@ def evaluate_model(
     if not parts:
         raise ValueError("there are no batches to evaluate; give a split with at least one example")
     nll_E, example_id_E, length_E, count_NE = (np.concatenate(x, axis=-1) for x in zip(*parts))
+    dense_E, pruned_E = flops_of_examples(
+        params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config
+    )
     return Evaluation(
         scores=scorer.scores(),
         nll=float(nll_E.mean()),
-        flops_speedup=true_speedup(
-            params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config
-        ),
+        flops_speedup=flops.speedup(dense_E, pruned_E),
         executed_flops_speedup=float(executed[0] / executed[1]),
+        text_speedup_E=dense_E / pruned_E,
         kept_tokens=tuple(count_NE.mean(axis=-1).tolist()),
         example_id_E=example_id_E,
         length_E=length_E,
@@ -162,7 +165,7 @@ def token_counts(trace: Trace, batch: Batch, config: EncoderConfig) -> np.ndarra
     return np.broadcast_to(length_B, (config.num_layers, len(length_B)))
 
 
-def true_speedup(
+def flops_of_examples(
     params: Params,
     config: EncoderConfig,
     pruner: Pruner,
@@ -171,8 +174,8 @@ def true_speedup(
     *,
     head: Head = CLASSIFICATION,
     dense_config: EncoderConfig | None = None,
-) -> float:
-    """Return dense over pruned operations of examples without padding.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return dense and pruned operations of each example without padding, both int64 [E].
 
     Args:
       params: of the whole model.
@@ -186,7 +189,24 @@ def true_speedup(
     head_flops = head.flops(params["head"], config, length_E)
     dense_E = model_flops.dense_flops(dense_config or config, length_E, head=head_flops)
     pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=head_flops)
-    return flops.speedup(dense_E, pruned_E)
+    return dense_E, pruned_E
+
+
+def true_speedup(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    length_E: np.ndarray,
+    count_NE: np.ndarray,
+    *,
+    head: Head = CLASSIFICATION,
+    dense_config: EncoderConfig | None = None,
+) -> float:
+    """Return dense over pruned operations of all examples; arguments as in `flops_of_examples`."""
+    found = flops_of_examples(
+        params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config
+    )
+    return flops.speedup(*found)
 
 
 def compare_speed(

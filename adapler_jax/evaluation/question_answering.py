@@ -6,8 +6,9 @@ Shape letters:
     A best spans of a row   X sentences of a row
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,10 +18,18 @@ from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.wikihop import WikihopRows
 from adapler_jax.data.qa.windows import Windows
 from adapler_jax.inference.spans import Answers, Spans, answer_questions, best_spans, collect_spans
-from adapler_jax.metrics.classification import accuracy
-from adapler_jax.metrics.hotpot import SupportingFact, hotpot_scores
-from adapler_jax.metrics.multiple_choice import multiple_choice_accuracy, option_scores
-from adapler_jax.metrics.squad import apply_threshold, find_thresholds, squad_scores
+from adapler_jax.metrics.hotpot import SupportingFact, hotpot_scores, joint_f1_scores
+from adapler_jax.metrics.multiple_choice import (
+    best_options,
+    multiple_choice_accuracy,
+    option_scores,
+)
+from adapler_jax.metrics.squad import (
+    apply_threshold,
+    find_thresholds,
+    score_questions,
+    squad_scores,
+)
 from adapler_jax.types import Batch
 
 
@@ -39,9 +48,26 @@ class ChoiceScorer:
 
     def scores(self) -> dict[str, float]:
         """Return `score`, the accuracy, and `total`, the number of questions."""
-        label_Q = np.argmax(self._rows.labels.reshape(-1, self._rows.num_options), axis=1)
+        label_Q = self._label_Q()
         score = multiple_choice_accuracy(self._score_M, self._rows.question, label_Q)
         return {"score": score, "total": len(label_Q)}
+
+    def example_scores(self) -> Mapping[int, float]:
+        """Return 1 for a question with the right option and 0 for others, by its number."""
+        is_right_Q = best_options(self._score_M, self._rows.question) == self._label_Q()
+        return dict(enumerate(is_right_Q.astype(float).tolist()))
+
+    def _label_Q(self) -> np.ndarray:
+        """Return the right option of each question, int [Q]."""
+        return np.argmax(self._rows.labels.reshape(-1, self._rows.num_options), axis=1)
+
+
+class _SpanAnswers(NamedTuple):
+    """The predicted and the accepted texts of a split, by question id."""
+
+    predictions: dict[str, str]
+    accepted: dict[str, tuple[str, ...]]
+    more: dict[str, float]  # threshold and scores of the best spans
 
 
 class SpanScorer:
@@ -103,21 +129,36 @@ class SpanScorer:
           If questions may have no answer, `threshold` is added. So are `best_span_exact` and
           `best_span_f1`, of the questions that have an answer, with the best span always given.
         """
+        found = self._found
+        scores = squad_scores(found.predictions, found.accepted)
+        return {"score": scores["f1"]} | scores | found.more
+
+    def example_scores(self) -> Mapping[int, float]:
+        """Return the F1 of each question, by its number."""
+        score_Q2 = score_questions(self._found.predictions, self._found.accepted)
+        numbers = {question.id: number for number, question in enumerate(self._questions)}
+        return {
+            numbers[key]: score
+            for key, score in zip(self._found.accepted, score_Q2[:, 1].tolist(), strict=True)
+        }
+
+    @functools.cached_property
+    def _found(self) -> _SpanAnswers:
+        """The answers to all questions. Batches that are added later do not count."""
         predictions, differences, accepted = {}, {}, {}
         for number, answers in self.answers():
             question = self._questions[number]
             accepted[question.id] = question.answers
             predictions[question.id] = answers.spans[0].text if answers.spans else ""
             differences[question.id] = answers.null_difference
-        found = {}
+        more = {}
         if self._allows_null:
             threshold = self._threshold
             if threshold is None:
                 threshold = find_thresholds(predictions, differences, accepted)["f1"].value
-            found = {"threshold": threshold} | _best_span_scores(predictions, accepted)
+            more = {"threshold": threshold} | _best_span_scores(predictions, accepted)
             predictions = apply_threshold(predictions, differences, threshold)
-        scores = squad_scores(predictions, accepted)
-        return {"score": scores["f1"]} | scores | found
+        return _SpanAnswers(predictions, accepted, more)
 
 
 def _best_span_scores(
@@ -191,11 +232,18 @@ class HotpotScorer:
 
     def scores(self) -> dict[str, float]:
         """Return `score`, the joint F1, and all of `hotpot_scores`."""
-        names = [str(row) for row in range(len(self._rows))]
-        answers = dict(zip(names, self._rows.answers))
-        facts = dict(zip(names, self._rows.gold_facts))
-        scores = hotpot_scores(self._answers, self._facts, answers, facts)
+        scores = hotpot_scores(self._answers, self._facts, *self._gold())
         return {"score": scores["joint_f1"]} | scores
+
+    def example_scores(self) -> Mapping[int, float]:
+        """Return the joint F1 of each question, by the number of its row."""
+        found = joint_f1_scores(self._answers, self._facts, *self._gold())
+        return dict(enumerate(found.tolist()))
+
+    def _gold(self) -> tuple[dict, dict]:
+        """Return the right answers and the supporting sentences, by the number of the row."""
+        names = [str(row) for row in range(len(self._rows))]
+        return dict(zip(names, self._rows.answers)), dict(zip(names, self._rows.gold_facts))
 
 
 class WikihopScorer:
@@ -217,6 +265,14 @@ class WikihopScorer:
         Raises:
           ValueError: a row was not added, or has NaN.
         """
+        return {"score": float(np.mean(self._is_right_Q()))}
+
+    def example_scores(self) -> Mapping[int, float]:
+        """Return 1 for a question with the right candidate and 0 for others, by its number."""
+        return dict(enumerate(self._is_right_Q().astype(float).tolist()))
+
+    def _is_right_Q(self) -> np.ndarray:
+        """Return whether the right candidate has the highest mean score, bool [Q]."""
         is_missing_M = np.isnan(self._score_MJ).any(axis=-1)
         if is_missing_M.any():
             raise ValueError(
@@ -225,4 +281,4 @@ class WikihopScorer:
             )
         first_Q, count_Q = np.unique(self._rows.question, return_index=True, return_counts=True)[1:]
         mean_QJ = np.add.reduceat(self._score_MJ, first_Q) / count_Q[:, None]
-        return {"score": accuracy(np.argmax(mean_QJ, axis=-1), self._rows.labels[first_Q])}
+        return np.argmax(mean_QJ, axis=-1) == self._rows.labels[first_Q]

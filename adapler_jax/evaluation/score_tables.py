@@ -93,18 +93,50 @@ DETAILS = (
 
 
 def score_rows(rows: list[dict]) -> list[dict]:
-    """Return the first table's rows: score, seconds, operations of each model."""
-    several = len({row["split"] for row in rows}) > 1
+    """Return the first table's rows: score, seconds, operations of each model on one split.
+
+    Where further scores need the width, seconds are in `second_rows` alone.
+    """
+    has_pruned = any("difference" in row for row in rows)
     return [
         {"model": row["method"]}
-        | ({"split": row["split"]} if several else {})
         | {row["metric"]: f"{100 * row['test_score']:.1f}"}
-        | {name: f"{100 * row[name]:.1f}" for name in SECONDARY_SCORES if name in row}
-        | ({"majority": f"{100 * row['majority_share']:.1f}"} if "majority_share" in row else {})
-        | seconds_of(row, rows)
-        | {"FLOPs speedup": f"{row['flops_speedup']:.2f}x"}
+        | ({"vs dense": difference_cell(row)} if has_pruned else {})
+        | further_scores(row)
+        | ({} if any(map(further_scores, rows)) else seconds_of(row, rows))
+        | {"FLOPs": f"{row['flops_speedup']:.2f}x"}
         for row in rows
     ]
+
+
+def second_rows(rows: list[dict]) -> list[dict]:
+    """Return the rows of the seconds on one split, where the first table has no width for them."""
+    if not any(map(further_scores, rows)):
+        return []
+    cells = [(row["method"], seconds_of(row, rows)) for row in rows]
+    return [{"model": name} | seconds for name, seconds in cells if seconds]
+
+
+def further_scores(row: dict) -> dict[str, str]:
+    """Return the cells of a row's scores next to its main score."""
+    macro_f1 = {"macro F1": f"{100 * row['macro_f1']:.1f}"} if shows_macro_f1(row) else {}
+    return macro_f1 | {name: f"{100 * row[name]:.1f}" for name in SECONDARY_SCORES if name in row}
+
+
+def difference_cell(row: dict) -> str:
+    """Return the difference to the dense model in points ± its standard error; empty for dense."""
+    if "difference" not in row:
+        return ""
+    error = row.get("difference_se")
+    return f"{100 * row['difference']:+.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+
+
+def shows_macro_f1(row: dict) -> bool:
+    """Return whether the macro F1 has a column: an accuracy can hide rare classes among many."""
+    is_other = row["metric"] not in ("accuracy", "macro_f1")
+    return "macro_f1" in row and (
+        is_other or (row["metric"] == "accuracy" and row.get("num_classes", 2) > 2)
+    )
 
 
 def seconds_of(row: dict, rows: list[dict]) -> dict[str, str]:
@@ -139,9 +171,17 @@ def token_rows(rows: list[dict]) -> list[dict]:
     """Return the tokens and calibration for --details."""
     return [
         {"model": row["method"], "split": row["split"], "tokens in each layer": row["kept_tokens"]}
+        | text_speedup_cells(row)
         | ({"calibration error": f"{100 * row['ece']:.1f}"} if "ece" in row else {})
         for row in rows
     ]
+
+
+def text_speedup_cells(row: dict) -> dict[str, str]:
+    """Return the range of the speedups of single texts, without the 5% at each end."""
+    if "text_speedup_5" not in row:
+        return {}
+    return {"speedup of a text": f"{row['text_speedup_5']:.1f}x to {row['text_speedup_95']:.1f}x"}
 
 
 def threshold_rows(rows: list[dict]) -> list[dict]:
@@ -161,21 +201,37 @@ def threshold_rows(rows: list[dict]) -> list[dict]:
 
 
 def title_of(rows: list[dict]) -> str:
-    """Return the title of the first table."""
+    """Return the title of the table of one split."""
     first, *_ = rows
-    splits = {row["split"]: f"{row['num_texts']:,} {row['unit']} of {row['split']}" for row in rows}
-    title = " and ".join(splits.values()) + "; scores in percent"
-    if any("wall_ms_1" in row for row in rows):
-        unit = first["unit"].removesuffix("s")
-        title += f"; ms a {unit}, each model in turns with the dense one\n"
-        sizes = " and @".join(map(str, NUM_TIMED_TEXTS))
-        title += f"@{sizes}: {first['unit']} in a batch; {device_name()}"
+    title = f"{first['num_texts']:,} {first['unit']} of {first['split']}; scores in percent"
+    if "majority_share" in first:
+        title += f"; majority class {100 * first['majority_share']:.1f}"
+    if any("difference_se" in row for row in rows):
+        title += "\nvs dense: difference on the same texts ± its paired standard error, in points"
+    title += "\nFLOPs: speedup in operations on true tokens"
+    if not second_rows(rows):
+        title += seconds_title(rows)
     return title
+
+
+def seconds_title(rows: list[dict]) -> str:
+    """Return the lines on seconds, each after a line feed; empty without seconds."""
+    if not any("wall_ms_1" in row for row in rows):
+        return ""
+    unit, sizes = rows[0]["unit"], " and @".join(map(str, NUM_TIMED_TEXTS))
+    return (
+        f"\nms a {unit.removesuffix('s')}, each model in turns with the dense one\n"
+        f"@{sizes}: {unit} in a batch; {device_name()}"
+    )
 
 
 def print_rows(rows: list[dict], *, details: bool) -> None:
     """Print all tables of an evaluation."""
-    print_table(score_rows(rows), title=title_of(rows))
+    for split in dict.fromkeys(row["split"] for row in rows):
+        found = [row for row in rows if row["split"] == split]
+        print_table(score_rows(found), title=title_of(found))
+        if seconds := second_rows(found):
+            print_table(seconds, title=seconds_title(found).lstrip())
     if found := threshold_rows(rows):
         print_table(
             found,
@@ -190,5 +246,6 @@ def print_rows(rows: list[dict], *, details: bool) -> None:
             print_table(timed, title=DETAILS)
         print_table(
             token_rows(rows),
-            title="tokens that each layer ran on, means; calibration error in percent",
+            title="tokens that each layer ran on, means; FLOPs speedup of a text, 5th to 95th "
+            "percentile; calibration error in percent",
         )

@@ -5,7 +5,7 @@ Shape letters:
     E examples of a set
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,10 +18,12 @@ from adapler_jax.metrics.classification import (
     class_scores,
     class_values,
     confusion_matrix,
+    macro_f1,
     majority_share,
     metric_name,
     softmax,
 )
+from adapler_jax.metrics.differences import class_difference_error, mean_difference_error
 from adapler_jax.types import Batch
 
 MAX_CONFUSION = 50  # classes whose confusion matrix is kept
@@ -42,6 +44,9 @@ class Scorer(Protocol):
     def scores(self) -> dict[str, float]:
         """Return scores in [0, 1] by name; `score` is the one that models are selected by."""
 
+    def example_scores(self) -> Mapping[int, float]:
+        """Return by example id, or by number of the question, scores whose mean is `score`."""
+
 
 class UnlabelledTask:
     """Score nothing: for questions about a part of a split that need no score."""
@@ -53,6 +58,10 @@ class UnlabelledTask:
         """Return no scores."""
         return {}
 
+    def example_scores(self) -> Mapping[int, float]:
+        """Return no scores."""
+        return {}
+
 
 class _ClassColumns(NamedTuple):
     """The predictions for some examples."""
@@ -61,6 +70,7 @@ class _ClassColumns(NamedTuple):
     confidence_E: np.ndarray  # float, probability of the likeliest class
     last_prob_E: np.ndarray  # float, probability of the last class: the second of two
     label_E: np.ndarray  # int, class
+    example_id_E: np.ndarray  # int
 
 
 class ClassScorer:
@@ -108,6 +118,7 @@ class ClassScorer:
             confidence_E=prob_BC.max(axis=-1),
             last_prob_E=prob_BC[:, -1],
             label_E=np.asarray(batch.label_B)[is_real_B],
+            example_id_E=np.asarray(batch.example_id_B)[is_real_B],
         )
         self._parts.append(columns)
 
@@ -159,13 +170,39 @@ class ClassScorer:
         is_right_E = columns.likeliest_E == columns.label_E
         return {"score": score, "ece": calibration_error(columns.confidence_E, is_right_E)}
 
+    def example_scores(self) -> Mapping[int, float]:
+        """Return 1 for a right class and 0 for a wrong one, by example id."""
+        is_right_E = (self.predicted_E == self.label_E).astype(float)
+        return dict(zip(self._columns().example_id_E.tolist(), is_right_E.tolist()))
+
+    def difference_se(self, other: "ClassScorer") -> float | None:
+        """Return the paired standard error of the score's difference to another model's.
+
+        Raises:
+          ValueError: the other model has other examples.
+        """
+        name = metric_name(self._metric, self._num_classes)
+        if name == "accuracy":
+            return paired_error(self.example_scores(), other.example_scores())
+        id_E, other_id_E = self._columns().example_id_E, other._columns().example_id_E
+        order_E, other_order_E = np.argsort(id_E), np.argsort(other_id_E)
+        if not np.array_equal(id_E[order_E], other_id_E[other_order_E]):
+            raise ValueError("two models have scores of different texts; score the same split")
+        return class_difference_error(
+            name,
+            self.label_E[order_E],
+            self.predicted_E[order_E],
+            other.predicted_E[other_order_E],
+            value_C=self._values,
+        )
+
     def details(self) -> dict[str, Any]:
         """Return scores by class, as plain values.
 
         Returns:
-          `majority_share`: fraction of the most frequent class. `classes`: name, precision,
-          recall, f1 and support of each class. `confusion`: counts [labelled][predicted], of at
-          most MAX_CONFUSION classes.
+          `majority_share`: fraction of the most frequent class. `macro_f1`: the mean F1 of the
+          classes. `classes`: name, precision, recall, f1 and support of each class. `confusion`:
+          counts [labelled][predicted], of at most MAX_CONFUSION classes.
         """
         matrix_CC = confusion_matrix(self.predicted_E, self.label_E, self._num_classes)
         names = self._class_names or tuple(map(str, range(self._num_classes)))
@@ -173,8 +210,42 @@ class ClassScorer:
         fields = ("name", "precision", "recall", "f1", "support")
         found = {
             "majority_share": majority_share(self.label_E),
+            "macro_f1": macro_f1(self.predicted_E, self.label_E),
             "classes": [dict(zip(fields, row, strict=True)) for row in columns],
         }
         if self._num_classes <= MAX_CONFUSION:
             found["confusion"] = matrix_CC.tolist()
         return found
+
+
+def paired_error(scores: Mapping[int, float], others: Mapping[int, float]) -> float | None:
+    """Return the standard error of the mean difference of two models' scores of each example.
+
+    Args:
+      scores: of a model, by example id.
+      others: of another model, by example id.
+
+    Returns:
+      The error as a fraction; None for fewer than two examples.
+
+    Raises:
+      ValueError: the examples differ.
+    """
+    if scores.keys() != others.keys():
+        raise ValueError("two models have scores of different texts; score the same split")
+    return mean_difference_error([score - others[key] for key, score in scores.items()])
+
+
+def difference_se(scorer: Scorer, dense: Scorer) -> float | None:
+    """Return the paired standard error of a model's score minus the dense model's.
+
+    The error of accuracies and of scores that are means over questions is exact. Other metrics of
+    classes have a bootstrap's.
+
+    Args:
+      scorer: of the model.
+      dense: of the dense model, on the same examples in any order.
+    """
+    if isinstance(scorer, ClassScorer) and isinstance(dense, ClassScorer):
+        return scorer.difference_se(dense)
+    return paired_error(scorer.example_scores(), dense.example_scores())

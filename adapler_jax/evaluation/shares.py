@@ -24,6 +24,18 @@ from adapler_jax.types import (
 NUM_BISECTIONS = 40
 
 
+class OutOfReachError(ValueError):
+    """No share reaches a speedup; `highest` is the FLOPs speedup with [CLS] alone."""
+
+    def __init__(self, method: str, speedup: float, highest: float):
+        """Say what is asked and what is there."""
+        super().__init__(
+            f"{method}: {speedup:g}x is out of reach; with [CLS] alone these texts have "
+            f"{highest:.2f}x"
+        )
+        self.highest = highest
+
+
 def lengths_of(batches: Sequence[Batch]) -> np.ndarray:
     """Return the tokens of every real example, int64 [E]."""
     return np.concatenate(
@@ -77,7 +89,8 @@ def solve_shares(
     """Return the shares of each site that give texts of these lengths a FLOPs speedup.
 
     Raises:
-      ValueError: the speedup is no number of 1 or more, or no share reaches it.
+      OutOfReachError: no share reaches the speedup.
+      ValueError: the speedup is no number of 1 or more.
     """
 
     def speedup_of(share: float) -> float:
@@ -91,10 +104,7 @@ def solve_shares(
     if speedup == 1.0:
         return share_profile(pruner, 1.0)
     if (highest := speedup_of(0.0)) < speedup:
-        raise ValueError(
-            f"{pruner.name}: {speedup:g}x is out of reach; with [CLS] alone these texts have "
-            f"{highest:.2f}x"
-        )
+        raise OutOfReachError(pruner.name, speedup, highest)
     share = _bisect(lambda share: -speedup_of(share), -speedup)
     return share_profile(pruner, share, steepness=steepness)
 

@@ -56,8 +56,7 @@ def prune_without_training(
     """
     if method not in TRAINING_FREE:
         raise ValueError(f"method is {method!r:.60}; expected {' or '.join(TRAINING_FREE)}")
-    if head is not CLASSIFICATION:
-        raise ValueError(f"method {method} is for classes of texts; this model has {head.name}")
+    check_head(method, head)
     if not batches:
         raise ValueError(f"there is no text; method {method} needs unlabelled text of the task")
     pruner = make_pruner(method, config)
@@ -86,6 +85,12 @@ def prune_without_training(
         return int(np.sum(_classes(params, config, pruner, batches, dtype) != full_E))
 
     return min(tried, key=num_other), pruner
+
+
+def check_head(method: str, head: Head) -> None:
+    """Raise ValueError unless the head has classes of texts."""
+    if head is not CLASSIFICATION:
+        raise ValueError(f"method {method} is for classes of texts; this model has {head.name}")
 
 
 def _classes(params, config, pruner, batches, dtype: DTypeLike) -> np.ndarray:

@@ -3,6 +3,8 @@
 All scores are in [0, 1].
 
 Source: Yang et al., "HotpotQA", EMNLP 2018, section 5 and the evaluation program published with it.
+
+Shape letter: Q questions.
 """
 
 from collections.abc import Collection, Mapping
@@ -89,6 +91,35 @@ def hotpot_scores(
       ValueError: there are no questions; a question has no gold_facts; predictions or facts are
         missing.
     """
+    rows = _question_scores(predictions, facts, answers, gold_facts)
+    found: dict[str, float] = {}
+    for prefix, means in zip(("", "sp_", "joint_"), np.mean(rows, axis=0)):
+        for name, mean in zip(HotpotScores._fields, means):
+            found[f"{prefix}{name}"] = float(mean)
+    return found | {"total": len(rows)}
+
+
+def joint_f1_scores(
+    predictions: Mapping[str, str],
+    facts: Mapping[str, Collection[SupportingFact]],
+    answers: Mapping[str, str],
+    gold_facts: Mapping[str, Collection[SupportingFact]],
+) -> np.ndarray:
+    """Return the joint F1 of each question in the order of `answers`, float64 [Q].
+
+    Arguments and errors are as in `hotpot_scores`.
+    """
+    rows = _question_scores(predictions, facts, answers, gold_facts)
+    return np.array([joint.f1 for _, _, joint in rows], np.float64)
+
+
+def _question_scores(
+    predictions: Mapping[str, str],
+    facts: Mapping[str, Collection[SupportingFact]],
+    answers: Mapping[str, str],
+    gold_facts: Mapping[str, Collection[SupportingFact]],
+) -> list[tuple[HotpotScores, HotpotScores, HotpotScores]]:
+    """Return the scores of answer, facts and both jointly of each question."""
     _check_questions(answers, gold_facts)
     require_predictions(predictions, answers)
     require_predictions(facts, answers)
@@ -97,11 +128,7 @@ def hotpot_scores(
         of_answer = score_answer(predictions[key], answer)
         of_facts = score_facts(facts[key], gold_facts[key])
         rows.append((of_answer, of_facts, joint_scores(of_answer, of_facts)))
-    found: dict[str, float] = {}
-    for prefix, means in zip(("", "sp_", "joint_"), np.mean(rows, axis=0)):
-        for name, mean in zip(HotpotScores._fields, means):
-            found[f"{prefix}{name}"] = float(mean)
-    return found | {"total": len(rows)}
+    return rows
 
 
 def _check_questions(answers: Mapping[str, str], gold_facts: Mapping[str, Collection]) -> None:

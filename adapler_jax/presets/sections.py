@@ -1,5 +1,7 @@
 """Sections of the training phases with the default recipes: plain data, importable anywhere."""
 
+CHECKPOINT_EVERY_MINUTES = 5.0
+
 
 def finetune_section() -> dict:
     """Return the section that trains plain BERT on the task."""
@@ -16,6 +18,8 @@ def finetune_section() -> dict:
         "num_checkpoints": 1,  # best epochs whose weights are kept
         "early_stopping_patience": 0,  # epochs without a better validation score; 0: no stopping
         "checkpoint_every_steps": 0,  # in addition to the end of every epoch
+        # In addition to both, where saving takes at most 3% of the time; 0: never.
+        "checkpoint_every_minutes": CHECKPOINT_EVERY_MINUTES,
     }
 
 
@@ -37,6 +41,14 @@ def adapt_section() -> dict:
         "max_drop": 0.005,  # fraction of the fine-tuned model's validation score
         "num_epochs": 1,  # of further training
         "learning_rate": 1e-4,
+    }
+
+
+def training_free_section() -> dict:
+    """Return the section of a method that needs no training."""
+    return {
+        "target_speedups": (2.0,),  # FLOPs speedups on training texts; later calls can add some
+        "batch_size": 32,
     }
 
 
@@ -63,6 +75,7 @@ def powerbert_section() -> dict:
         "retention_from": "",  # workdir of another run, whose search replaces this one
         "early_stopping_patience": 0,  # of the training: epochs without a better score; 0: off
         "checkpoint_every_steps": 0,
+        "checkpoint_every_minutes": CHECKPOINT_EVERY_MINUTES,
     }
 
 
@@ -102,6 +115,7 @@ def trbert_section() -> dict:
         "hidden_dropout_prob": -1.0,
         "attention_dropout_prob": -1.0,
         "checkpoint_every_steps": 0,
+        "checkpoint_every_minutes": CHECKPOINT_EVERY_MINUTES,
     }
 
 
@@ -138,4 +152,5 @@ def adapler_section() -> dict:
         "checkpoint_selection": "last",
         "num_checkpoints": 1,
         "checkpoint_every_steps": 0,
+        "checkpoint_every_minutes": CHECKPOINT_EVERY_MINUTES,
     }

@@ -67,6 +67,9 @@ SCORE_FIELDS: Fields = RESULT_FIELDS | {
 TIME_NAMES = ("wall_ms", "wall_speedup", "dense_wall_ms")
 OPTIONAL_SCORE_FIELDS: Fields = {
     "majority_share": float,
+    "macro_f1": float,
+    "difference": float,
+    "difference_se": lambda value: value is None or fits(value, float),
     "ece": float,
     "classes": are_classes,
     "confusion": is_matrix,
@@ -110,6 +113,10 @@ class RunRecord:
         """Return the rows of the first split of evaluation.json; empty without the file."""
         rows = self.evaluation["rows"] if self.evaluation else []
         return [row for row in rows if row["split"] == rows[0]["split"]]
+
+    def model_rows(self) -> list[dict]:
+        """Return the rows of `score_rows` without the baselines, which are no models of the run."""
+        return [row for row in self.score_rows() if not row.get("is_baseline")]
 
 
 def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> RunRecord:
@@ -248,7 +255,7 @@ def thresholds(run: RunRecord) -> dict[str, list[tuple[int, float]]]:
 
 def kept_fractions(run: RunRecord) -> dict[str, list[tuple[int, float]]]:
     """Return {model: [(layer from 1, percent of the split's tokens)]} of the evaluated models."""
-    rows = {row["method"]: row["kept_tokens"] for row in run.score_rows()}
+    rows = {row["method"]: row["kept_tokens"] for row in run.model_rows()}
     return {
         name: [
             (layer, 100 * tokens / rows["dense"][0]) for layer, tokens in enumerate(kept, start=1)

@@ -6,7 +6,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from adapler_jax.evaluation.score_tables import SECONDARY_SCORES, class_rows, time_cells
+from adapler_jax.evaluation.score_tables import (
+    SECONDARY_SCORES,
+    class_rows,
+    difference_cell,
+    time_cells,
+)
 from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
 from adapler_jax.io.records import format_cell
 from adapler_jax.report import contents, plots
@@ -138,7 +143,9 @@ def score_table(rows: list[dict]) -> list[dict]:
             "majority class, %": f"{100 * row['majority_share']:.1f}"
             if "majority_share" in row
             else None,
-            "against dense": f"{100 * (row['test_score'] - row['dense_score']):+.1f}",
+            "against dense": difference_cell(
+                {"difference": row["test_score"] - row["dense_score"]} | row
+            ),
         }
         | {
             name: text
@@ -312,7 +319,7 @@ def tradeoff(run: RunRecord) -> Section:
     The curves are of the run's own models, where it has several, and of a record of
     benchmarks.methods.
     """
-    panels, rows = [], run.score_rows()
+    panels, rows = [], run.model_rows()
     own = [
         (row["flops_speedup"], 100 * row["test_score"], 0.0)
         for row in rows

@@ -3,13 +3,13 @@
 import concurrent.futures
 import contextlib
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from adapler_jax.io.heartbeat import Heartbeat, is_terminal
 from adapler_jax.serving.prediction_files import Columns, Write
 from adapler_jax.serving.predictors import Predictor
 from adapler_jax.serving.streams import WINDOW_ROWS, Window
@@ -90,8 +90,11 @@ def has_more(first: Sequence[Window]) -> bool:
 
 @contextlib.contextmanager
 def progress_bar(is_shown: bool) -> Iterator[Advance]:
-    """Yield a function that takes the rows done and their fraction; show a bar on a terminal."""
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    """Yield a function that takes the rows done and their fraction; show a bar on a terminal.
+
+    Elsewhere a line a minute has both.
+    """
+    text = "predict: the first rows"
     progress = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -102,12 +105,15 @@ def progress_bar(is_shown: bool) -> Iterator[Advance]:
         # With redirection, rows on stdout would be printed on stderr.
         redirect_stdout=False,
         redirect_stderr=False,
-        disable=not (is_shown and is_terminal),
+        disable=not (is_shown and is_terminal()),
     )
-    with progress:
+    with progress, Heartbeat(lambda: text):
         bar = progress.add_task("predict", total=None)
 
         def advance(num_rows: int, fraction: float | None) -> None:
+            nonlocal text
+            share = "" if fraction is None else f", {100 * fraction:.0f}% of the input"
+            text = f"predict: {num_rows:,} rows{share}"
             total = None if fraction is None else 1.0
             done = fraction or 0.0
             progress.update(bar, total=total, completed=done, description=f"{num_rows} rows")

@@ -9,8 +9,8 @@ from adapler_jax.data.classification.examples import take_examples
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.data.qa.splits import SpanSplit
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
-from adapler_jax.training.evaluation import EVAL_SPLITS
 from adapler_jax.training.finished import fastest_model, finished_phases, load_options, read_run
+from adapler_jax.training.loaded_run import EVAL_SPLITS
 from adapler_jax.training.task_data import is_qa_task, load_data, load_questions
 from adapler_jax.weights.labels import names_in_run
 from adapler_jax.weights.save import class_names_of, load_model

@@ -27,6 +27,7 @@ from adapler_jax.inference.calibration import CALIBRATION_FILE, Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.atomic_files import replace_text
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
@@ -185,7 +186,8 @@ def _divide(texts: Sequence) -> tuple[list, list]:
 def _write_labelled(classifier: Classifier, texts: list, directory: pathlib.Path, log) -> None:
     """Write the texts of the training with the classes that the full model predicts."""
     log(f"predicting the classes of {len(texts):,} texts by the given model")
-    predicted = np.argmax(classifier.predict_probs(texts), axis=-1)
+    with Heartbeat(lambda: "predicting classes", log=log):
+        predicted = np.argmax(classifier.predict_probs(texts), axis=-1)
     rows = [_row(text, classifier.class_names[c]) for text, c in zip(texts, predicted.tolist())]
     with atomic_directory(directory) as partial:
         for split, part in zip(("train", "validation"), _parts(rows)):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from adapler_jax.io import process
 from adapler_jax.training.checkpoints import Checkpoints
 from adapler_jax.training.metrics_log import MetricsLog
+from adapler_jax.training.pace import SavePace
 from adapler_jax.training.steps import TrainState
 from adapler_jax.types import Batch, Params
 
@@ -37,6 +38,7 @@ class PhaseSpec(NamedTuple):
     batches_from: Callable[[int], Iterator[Batch]]
     # (parameters, epoch from 0) -> {"rank": selects epochs, ...}, floats or lists of floats
     evaluate: Callable[[Params, int], dict]
+    checkpoint_every_minutes: float = 0.0  # in addition to both; 0: never
     patience: int = 0  # epochs without a better one after which the phase ends; 0: never
     first_step: int = 0  # of this schedule; more where a finished phase is trained on
 
@@ -104,6 +106,7 @@ def train_loop(
             metrics_log.log(f"{plan.label}: continues after step {start_step} of {num_steps}")
         is_over = start_step >= num_steps or is_stale(plan, checkpoints, start_step)
         history, batches = [], iter(()) if is_over else plan.batches_from(start_step)
+        pace = SavePace(plan.checkpoint_every_minutes)
         if not is_over:
             metrics_log.show("compiling ...")
         for step in range(start_step, start_step if is_over else num_steps):
@@ -112,21 +115,20 @@ def train_loop(
             state, numbers = train_step(state, next(batches), seed_key)
             history.append((step + 1, numbers))
             last_of_epoch = position + 1 == plan.steps_per_epoch
-            checkpoint_due = (
-                plan.checkpoint_every_steps and (step + 1) % plan.checkpoint_every_steps == 0
-            )
+            every_steps = plan.checkpoint_every_steps
+            checkpoint_due = pace.is_due() or (every_steps and (step + 1) % every_steps == 0)
             if last_of_epoch or checkpoint_due or len(history) == LOG_EVERY_STEPS:
                 _log(metrics_log, check_finite(history, plan.label))
                 history = []
             if last_of_epoch:
                 if epoch * plan.steps_per_epoch <= start_step:
                     metrics_log.show("compiling the validation ...")
-                scores = plan.evaluate(state.params, epoch)
-                metrics_log.show("")
-                metrics_log.write(step + 1, "validation", {"epoch": epoch + 1, **scores})
+                scores = _validate(plan, metrics_log, state, epoch)
                 checkpoints.save_best(state, scores)
             if last_of_epoch or checkpoint_due:
-                checkpoints.save_last(state)
+                jax.block_until_ready(state)
+                with pace.saving():
+                    checkpoints.save_last(state)
             # The line follows the save: a kill after the line does not repeat the epoch.
             if last_of_epoch:
                 metrics_log.log(
@@ -139,6 +141,16 @@ def train_loop(
                     )
                     break
     return checkpoints
+
+
+def _validate(plan: PhaseSpec, metrics_log: MetricsLog, state: TrainState, epoch: int) -> dict:
+    """Return the scores of an epoch, and write them into the metrics log."""
+    metrics_log.note("validation")
+    scores = plan.evaluate(state.params, epoch)
+    metrics_log.note("")
+    metrics_log.show("")
+    metrics_log.write(int(state.step), "validation", {"epoch": epoch + 1, **scores})
+    return scores
 
 
 def _log(metrics_log: MetricsLog, fetched: list[tuple[int, dict[str, float]]]) -> None:

@@ -18,6 +18,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from adapler_jax.io import process
 from adapler_jax.io.atomic_files import replace_text
+from adapler_jax.io.heartbeat import Heartbeat, watch
 
 CHECK = "crc"  # field of a line: the CRC-32 of its other fields
 
@@ -37,12 +38,12 @@ def make_progress() -> Progress:
 
 
 def track(items: Sequence, label: str) -> Iterator:
-    """Yield the items, with a progress bar."""
+    """Yield the items, with a progress bar, or with lines where there is no terminal."""
     with make_progress() as progress:
         bar = progress.add_task(label, total=len(items), numbers="compiling ...")
         if not progress.console.is_terminal:
             progress.console.print(f"{label}: compiling ...", highlight=False, markup=False)
-        for item in items:
+        for item in watch(items, label, total=len(items)):
             process.check()
             yield item
             progress.update(bar, advance=1, numbers="")
@@ -68,15 +69,19 @@ class MetricsLog:
         self._bar = self._progress.add_task(
             label, total=num_steps, completed=start_step, numbers=""
         )
+        self._numbers = self._activity = ""
+        self._heartbeat = Heartbeat(self._describe, log=self.log)
 
     def __enter__(self):
         """Open the lines for writing and show the progress bar."""
         self._file = self._path.open("a")
         self._progress.start()
+        self._heartbeat.__enter__()
         return self
 
     def __exit__(self, kind, *_):
         """Close the files and the progress bar."""
+        self._heartbeat.__exit__()
         self._progress.stop()
         if kind is None:
             self._events.flush()
@@ -100,6 +105,17 @@ class MetricsLog:
     def log(self, line: str) -> None:
         """Print a line above the progress bar."""
         self._progress.console.print(line, highlight=False, markup=False)
+        self._heartbeat.touch()
+
+    def note(self, activity: str) -> None:
+        """Name a slow activity in the lines that replace the bar; an empty text clears it."""
+        self._activity = activity
+
+    def _describe(self) -> str:
+        """Return the line of a phase without a terminal: step, numbers and activity."""
+        task = self._progress.tasks[0]
+        words = (f"step {task.completed:.0f} of {task.total:.0f}", self._numbers, self._activity)
+        return f"{task.description}: {', '.join(filter(None, words))}"
 
     def show(self, text: str) -> None:
         """Show a slow activity next to the progress bar, or print it where there is no terminal.
@@ -114,6 +130,7 @@ class MetricsLog:
         """Move the progress bar to a step, show its numbers, and flush the files."""
         text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
         self._progress.update(self._bar, completed=step, numbers=text)
+        self._numbers = text
         self._events.flush()
 
 

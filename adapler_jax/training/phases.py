@@ -29,6 +29,7 @@ from adapler_jax.training.growth import CONTINUED, continued_epochs
 from adapler_jax.training.loop import PhaseSpec, train_loop
 from adapler_jax.training.losses import NO_TERMS, LossConfig
 from adapler_jax.training.optimizers import main_optimizer, threshold_optimizer
+from adapler_jax.training.pace import minutes_of
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.steps import (
     SlopeSchedule,
@@ -259,6 +260,7 @@ def train(
         steps_per_epoch=steps_per_epoch,
         num_checkpoints=options.get("num_checkpoints", 1),
         checkpoint_every_steps=options.checkpoint_every_steps,
+        checkpoint_every_minutes=minutes_of(options),
         patience=options.get("early_stopping_patience", 0),
         first_step=num_before * steps_per_epoch,
         train_step=train_step,

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from adapler_jax.evaluation.budgets import passes, predict_classes
 from adapler_jax.evaluation.calibrate import make_batches
 from adapler_jax.evaluation.models import true_speedup
+from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import pruner_of_saved
@@ -104,7 +105,7 @@ def rungs_without_training(
     for method in TRAINING_FREE:
         try:
             made = save_without_training(full, texts, out / method, method=method, speedup=speedup)
-        except ValueError as error:
+        except OutOfReachError as error:
             log(str(error))
             continue
         rung = judge.measure(f"{method}, without training", made)

@@ -39,10 +39,14 @@ FREE_FIELDS = (
     "ltp.target_speedups",
     "powerbert.target_speedups",
     "trbert.target_speedups",
+    "attention.target_speedups",
+    "vocabulary.target_speedups",
 )
 # A number as f"{speedup:g}" writes it; the name of the section that has the target is before it.
 TARGET_PHASE = re.compile(r"([a-z]+)-(\d+(?:\.\d+)?(?:e[+-]?\d+)?)x")
 ADAPT = "adapt"  # section of AdapLeR's targets; other methods have them in their own sections
+# Ends the names of fields of sections that change no number either.
+FREE_ENDING = ".checkpoint_every_minutes"
 # Epochs that a finished phase can be given more of.
 GROWING_FIELDS = ("finetune.num_epochs", "adapler.num_epochs", "distill.num_epochs")
 # Values of fields that a run of an earlier release does not have: with these it does what it did.
@@ -240,8 +244,9 @@ def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
     missing = "(absent)"
     differences = [
         f"{name}: {there.get(name, missing)!r} there, {here.get(name, missing)!r} now"
-        for name in sorted((there.keys() | here.keys()) - set(FREE_FIELDS))
-        if there.get(name, missing) != here.get(name, missing)
+        for name in sorted(there.keys() | here.keys())
+        if not is_free(name)
+        and there.get(name, missing) != here.get(name, missing)
         and not (name not in there and here[name] in NEUTRAL)
         and not may_grow(workdir, name, there=there, here=here)
     ]
@@ -252,6 +257,11 @@ def check_workdir_config(workdir: pathlib.Path, config: dict) -> None:
             f"{workdir} holds another run ({'; '.join(differences)}); give the same config or "
             "another --workdir"
         )
+
+
+def is_free(name: str) -> bool:
+    """Return whether a field may differ between calls on one workdir."""
+    return name in FREE_FIELDS or name.endswith(FREE_ENDING)
 
 
 def may_grow(workdir: pathlib.Path, name: str, *, there: dict, here: dict) -> bool:

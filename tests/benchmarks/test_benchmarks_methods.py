@@ -1,7 +1,11 @@
+import json
+import types
+
 import pytest
 
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
+from benchmarks import methods
 from benchmarks.methods import (
     CONFIGS,
     config_of,
@@ -37,7 +41,7 @@ def test_dials_are_read_from_one_text():
     with pytest.raises(ValueError, match="'adapler=fast'; expected METHOD=NUMBER,NUMBER"):
         parse_dials("adapler=fast")
     with pytest.raises(
-        ValueError, match="unknown method 'bert'; there are student, powerbert, trbert, adapler"
+        ValueError, match="unknown method 'bert'; there are student, powerbert, .*, adapler, random"
     ):
         parse_dials("bert=1")
 
@@ -118,3 +122,52 @@ def test_fields_of_one_method_are_left_out_of_the_others():
 def test_a_plot_is_drawn(tmp_path):
     plot_curves(ROWS, summarize(ROWS), tmp_path / "curves.png", title="a task")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(name="evaluated")
+def _evaluated(monkeypatch):
+    """Calls of the evaluation, which answers with rows of the dense model and of baselines."""
+    calls = []
+
+    def evaluate(workdir, *, speedups, **options):
+        calls.append((workdir.name, speedups, options["with_baselines"], options["only"]))
+        row = {"split": "test", "seed": int(workdir.name[4]), "dense_score": 0.9, "test_score": 0.8}
+        return [
+            row | {"method": "dense", "flops_speedup": 1.0},
+            row | {"method": "stop words", "flops_speedup": 1.6182},
+            *(
+                row | {"method": "random", "flops_speedup": 1.001 * value, "target_speedup": value}
+                for value in speedups.values()
+            ),
+        ]
+
+    monkeypatch.setattr(methods, "evaluate_workdir", evaluate)
+    monkeypatch.setattr(methods, "run_all", lambda config, workdir, log: None)
+    monkeypatch.setattr(methods, "training_seconds", lambda config, *workdirs: 20.0)
+    monkeypatch.setattr(methods, "plan", lambda *arguments: {})
+    return calls
+
+
+def test_baselines_are_rows_of_every_seed_with_their_speedup(evaluated, tmp_path):
+    options = types.SimpleNamespace(
+        seeds=["0", "1"],
+        dials="random=1.7,3",
+        task="rotten_tomatoes",
+        runs=str(tmp_path),
+        json=str(tmp_path / "methods.json"),
+    )
+    rows = methods.measure(options, {"model": "m"}, log=lambda line: None)
+    assert [(row["seed"], row["method"], row["dial"]) for row in rows] == [
+        (seed, *pair)
+        for seed in (0, 1)
+        for pair in (("stop words", 1.62), ("random", 1.7), ("random", 3.0))
+    ]
+    assert evaluated[0] == ("seed0-dense", {"1.7x": 1.7, "3x": 3.0}, True, "dense")
+    assert methods.measure(options, {"model": "m"}, log=lambda line: None) == rows
+    assert len(evaluated) == 2
+    options.dials = "random=1.7,2,3"
+    more = methods.measure(options, {"model": "m"}, log=lambda line: None)[len(rows) :]
+    assert [(row["method"], row["dial"]) for row in more] == 2 * [("random", 2.0)]
+    summary = json.loads((tmp_path / "methods.json").read_text())["summary"]
+    found = [(row["method"], row["dial"], row["num_seeds"]) for row in summary]
+    assert found[:2] == [("dense", None, 2), ("stop words", 1.62, 2)]

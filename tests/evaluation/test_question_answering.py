@@ -12,6 +12,7 @@ from adapler_jax.data.qa.wikihop import WikihopQuestion, build_wikihop_rows
 from adapler_jax.data.qa.windows import iter_windows, join_windows
 from adapler_jax.data.tokenization.templates import join_chunks
 from adapler_jax.evaluation.question_answering import HotpotScorer, SpanScorer, WikihopScorer
+from adapler_jax.evaluation.scoring import difference_se
 from tests.data.vocabulary import build_core, words_of
 
 CORE = build_core(("ada", "made", "film"))
@@ -82,6 +83,8 @@ def test_best_spans_are_scored_also_where_no_answer_is_given():
         scorer = SpanScorer(windows, questions, allows_null=True, threshold=threshold)
         scorer.add(logits_BL2, batch_of(range(4)), np.ones(4, bool))
         scores = scorer.scores()
+        found = scorer.example_scores()
+        assert list(found) == [0, 1, 2, 3] and np.mean(list(found.values())) == f1
         assert scores["f1"] == f1 and scores["best_span_f1"] == scores["best_span_exact"] == 0.5
     scorer = SpanScorer(windows, questions, allows_null=False)
     scorer.add(logits_BL2, batch_of(range(4)), np.ones(4, bool))
@@ -143,6 +146,7 @@ def test_padding_examples_do_not_count_batches_come_in_any_order_and_names_may_b
         logits_of(rows, span=slots_of(rows, "ada") * 2, facts=(0, 2)), batch_of([0, -1]), real_B
     )
     assert scorer.scores()["score"] == 1.0 and scorer.scores()["total"] == 2
+    assert scorer.example_scores() == {0: 1.0, 1: 1.0}
 
 
 def wikihop_rows():
@@ -170,6 +174,12 @@ def test_candidates_are_chosen_by_their_mean_over_the_rows_of_a_question():
     scorer.add(logits_BK, batch_of([2, 0, -1, 1]), np.array([True, True, False, True]))
     # Means: 1.5, 2, 0.5 of the first, right; 1, 2 of the second, wrong.
     assert scorer.scores() == {"score": 0.5}
+    assert scorer.example_scores() == {0: 1.0, 1: 0.0}
+    other = WikihopScorer(wikihop_rows())
+    negated_BK = np.where(logits_BK < -1e8, logits_BK, -logits_BK)
+    other.add(negated_BK, batch_of([2, 0, -1, 1]), np.array([True, True, False, True]))
+    assert other.example_scores() == {0: 0.0, 1: 1.0}
+    assert difference_se(other, scorer) == 1.0  # of the differences -1 and 1
 
 
 def test_rows_without_scores_are_rejected():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.io.atomic_files import replace_text
-from adapler_jax.report import page, sections
+from adapler_jax.report import contents, page, sections
 from adapler_jax.report.contents import read_contents
 from adapler_jax.report.page import write_report
 from adapler_jax.training.workdir import claim_workdir
@@ -99,6 +99,21 @@ def test_models_that_were_not_evaluated_are_named(finished):
         words.count("evaluation.json lacks adapler, adapt-1.2x") == 1
         and "seconds were" not in words
     )
+
+
+def test_baselines_are_in_the_table_and_are_no_models_of_the_run(finished):
+    paired = {"difference": -0.0123, "difference_se": 0.0046}
+    rows = evaluation_rows(("dense", "adapler", "random", "random"))
+    for row in rows[2:]:
+        row |= {"is_baseline": True}
+    rows[1] |= paired
+    write_evaluation(finished, rows)
+    run = read_contents(finished, None)
+    against = [row["against dense"] for row in sections.score_table(run.score_rows())]
+    assert against == ["+0.0", "-1.2 ± 0.5", "-2.0", "-3.0"]
+    assert [row["method"] for row in run.model_rows()] == ["dense", "adapler"]
+    assert list(contents.kept_fractions(run)) == ["adapler"]
+    assert sections.tradeoff(run).panels == []  # one model is no curve
 
 
 def test_many_classes_show_the_worst(finished):

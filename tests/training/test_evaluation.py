@@ -96,22 +96,6 @@ def test_every_model_gets_a_row_beside_the_dense_score(finished):
 def test_one_model_is_scored_beside_dense(finished):
     rows = evaluate_workdir(finished, log=silent, with_times=False, only="adapt-1.2x")
     assert [row["method"] for row in rows] == ["dense", "adapt-1.2x"]
-    known = {"test": rows[0]["test_score"]}
-    assert (
-        evaluate_workdir(
-            finished, log=silent, with_times=False, only="adapt-1.2x", dense_scores=known
-        )
-        == rows[1:]
-    )
-    (on_validation,) = evaluate_workdir(
-        finished,
-        log=silent,
-        with_times=False,
-        only="adapt-1.2x",
-        dense_scores={"validation": 0.5},
-        splits=["validation"],
-    )
-    assert (on_validation["split"], on_validation["dense_score"]) == ("validation", 0.5)
     with pytest.raises(ValueError, match="unknown split 'tests'"):
         evaluate_workdir(finished, log=silent, splits=["test", "tests"])
     with pytest.raises(
@@ -126,12 +110,20 @@ def test_evaluate_prints_tables_marks_words_and_writes_json(finished):
     assert done.returncode == 0, done.stderr
     header = next(line for line in done.stdout.splitlines() if "accuracy" in line)
     places = [
-        header.index(name) for name in ("accuracy", "majority", "speedup @1", "ms @1", "FLOPs")
+        header.index(name) for name in ("accuracy", "vs dense", "speedup @1", "ms @1", "FLOPs")
     ]
     assert places == sorted(places) and len(header) <= 100
     assert not any(line != line.rstrip() for line in done.stdout.splitlines())
     assert "the fastest model, on test, by class" in done.stdout
-    for name in ("dense", "adapler", "adapt-1.2x", "precision", "as good", "32 texts of test"):
+    for name in (
+        "dense",
+        "adapler",
+        "adapt-1.2x",
+        "precision",
+        "as good",
+        "32 texts of test",
+        "; majority class ",
+    ):
         assert name in done.stdout
     for name in ("executed FLOPs", "efficiency", "tokens in each layer"):
         assert name not in done.stdout

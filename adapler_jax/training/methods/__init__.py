@@ -1,6 +1,14 @@
 """List the methods of training. A method is one file here and one line in `METHODS`."""
 
-from adapler_jax.training.methods import adapler, distill, finetune, ltp, powerbert, trbert
+from adapler_jax.training.methods import (
+    adapler,
+    distill,
+    finetune,
+    ltp,
+    powerbert,
+    training_free,
+    trbert,
+)
 from adapler_jax.training.methods.base import Method
 
 # Name in configs and of the last phase -> record.
@@ -11,4 +19,6 @@ METHODS: dict[str, Method] = {
     "trbert": trbert.METHOD,
     "ltp": ltp.METHOD,
     "distill": distill.METHOD,
+    "attention": training_free.ATTENTION,
+    "vocabulary": training_free.VOCABULARY,
 }

@@ -16,6 +16,8 @@ from adapler_jax.training.setup import RunContext
 # Ranges that hold for a field in every section that has it: lowest and highest value.
 COMMON_RANGES: dict[str, tuple[float, float]] = {
     "batch_size": (1, math.inf),
+    "checkpoint_every_minutes": (0.0, math.inf),
+    "checkpoint_every_steps": (0, math.inf),
     "num_epochs": (1, math.inf),
     "num_checkpoints": (1, math.inf),
     "clip_norm": (0.0, math.inf),

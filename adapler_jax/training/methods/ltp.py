@@ -15,6 +15,7 @@ import pathlib
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from adapler_jax.presets.sections import CHECKPOINT_EVERY_MINUTES
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.pruning.ltp import ltp
 from adapler_jax.training.calibration import TradeOff
@@ -56,6 +57,7 @@ SECTION = Section(
         "attention_dropout_prob": -1.0,
         "early_stopping_patience": 0,  # of the hard phase: epochs without a better score; 0: off
         "checkpoint_every_steps": 0,
+        "checkpoint_every_minutes": CHECKPOINT_EVERY_MINUTES,
     },
     ranges={
         "final_threshold": (0.0, 1.0),

@@ -1,0 +1,137 @@
+"""Score the dense model on shortened texts: the baselines that token pruning must beat.
+
+A baseline needs no training. It deletes words from the texts before the dense model reads them. Its
+FLOPs speedup is the dense model's operations on whole texts over its operations on shortened texts.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adapler_jax import flops
+from adapler_jax.data.batching.tokenized import Tokenized
+from adapler_jax.data.tokenization.shorten import (
+    PieceKinds,
+    RandomOrder,
+    piece_kinds,
+    share_of_speedup,
+    without_stop_words,
+)
+from adapler_jax.data.tokenization.tokenizers import load_core
+from adapler_jax.model_flops import dense_flops
+from adapler_jax.training.evaluation_rows import (
+    Scored,
+    difference_columns,
+    model_columns,
+    text_speedups,
+)
+from adapler_jax.training.finished import DENSE
+from adapler_jax.training.loaded_run import Log
+from adapler_jax.training.task_data import TaskData, splits_special
+
+STOP_WORDS, RANDOM = "stop words", "random"  # names of baselines in rows
+
+
+class BaselineRequest(NamedTuple):
+    """The dense model on the whole texts of a split, and the speedups that it is compared at."""
+
+    dense: Scored
+    speedups: Mapping[str, float]  # FLOPs speedups by the name of the pruned model
+    kinds: PieceKinds  # of the pieces of the run's tokenizer
+    log: Log
+
+    @property
+    def texts(self) -> Tokenized:
+        """Return the whole texts of the split."""
+        return self.dense.run.task.splits[self.dense.split]
+
+
+def check_baselines(task: TaskData) -> None:
+    """Raise ValueError if the texts of a task cannot be shortened."""
+    if task.num_classes == 0 or task.group != 1:
+        raise ValueError(
+            f"baselines shorten texts that have classes; the task {task.name} has questions: "
+            "leave baselines out"
+        )
+
+
+def stop_word_rows(request: BaselineRequest) -> list[dict[str, Any]]:
+    """Return the row without English stop words and punctuation."""
+    request.log(f"{STOP_WORDS}: removes English stop words and punctuation, compiling ...")
+    shortened = without_stop_words(request.texts, request.kinds)
+    return [shortened_row(STOP_WORDS, shortened, request)]
+
+
+def random_rows(request: BaselineRequest) -> list[dict[str, Any]]:
+    """Return a row for each speedup, with random tokens of each text, drawn by the run's seed."""
+    order = RandomOrder(request.texts, request.kinds, seed=request.dense.run.config.seed)
+    dense_E = flops_of_lengths(request, request.texts.lengths)
+
+    def speedup_of(share: float) -> float:
+        return flops.speedup(dense_E, flops_of_lengths(request, order.lengths(share)))
+
+    rows = []
+    for name, target in request.speedups.items():
+        share = share_of_speedup(speedup_of, target)
+        if share is None:
+            request.log(f"{RANDOM}: no share of tokens gives {target:.2f}x of {name}; left out")
+            continue
+        request.log(f"{RANDOM}: keeps {100 * share:.0f}% of the tokens for {target:.2f}x")
+        row = shortened_row(RANDOM, order.keep(share), request)
+        rows.append(row | {"matches": name, "target_speedup": target})
+    return rows
+
+
+# Functions from a request to rows. Each uses the dense model on texts that it shortened.
+BASELINES: tuple[Callable[[BaselineRequest], list[dict[str, Any]]], ...] = (
+    stop_word_rows,
+    random_rows,
+)
+
+
+def baseline_rows(
+    dense: Scored, speedups: Mapping[str, float], *, log: Log
+) -> list[dict[str, Any]]:
+    """Return the rows of all baselines on a split.
+
+    Args:
+      dense: the dense model on the whole texts of the split.
+      speedups: FLOPs speedups to compare at, by the name of the pruned model.
+      log: receives a sentence for each baseline.
+    """
+    config = dense.run.config
+    core = load_core(str(dense.run.checkpoint), split_special_tokens=splits_special(config))
+    request = BaselineRequest(dense, speedups, piece_kinds(core), log)
+    return [row for baseline in BASELINES for row in baseline(request)]
+
+
+def shortened_row(name: str, shortened: Tokenized, request: BaselineRequest) -> dict[str, Any]:
+    """Return the row of the dense model on shortened texts.
+
+    Args:
+      name: of the baseline.
+      shortened: the texts of the split, with their ids.
+      request: the dense model on the whole texts.
+
+    Returns:
+      The columns of a model, with `is_baseline`. There are no seconds.
+    """
+    run, split = request.dense.run, request.dense.split
+    found, scorer = run.score(DENSE, split, tokenized=shortened)
+    scored = Scored(run, split, found, scorer)
+    dense_E = flops_of_lengths(request, request.texts.lengths)
+    short_E = flops_of_lengths(request, shortened.lengths)
+    return (
+        model_columns(name, scored)
+        | {"flops_speedup": flops.speedup(dense_E, short_E), "is_baseline": True}
+        | text_speedups(dense_E / short_E)
+        | difference_columns(scored, request.dense)
+    )
+
+
+def flops_of_lengths(request: BaselineRequest, length_E: np.ndarray) -> np.ndarray:
+    """Return the dense model's operations for texts of so many tokens, int64 [E]."""
+    saved = request.dense.run.models[DENSE]
+    head = saved.head.flops(saved.params["head"], saved.config, length_E)
+    return dense_flops(saved.config, length_E, head=head)
