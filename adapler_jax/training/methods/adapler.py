@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from adapler_jax.data.batching.padding import PerExampleArrays
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import UnlabelledTask
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.presets import sections
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.adapler import THRESHOLD_RANGE
@@ -183,7 +184,8 @@ def run_calibration(
     is_slower = read_done(start)["validation"]["flops_speedup"] < speedup
     if is_slower:
         params = _train_to_speedup(directory, context, params, options, speedup=speedup)
-    params, scores = _scale_to_speedup(context, params, options, speedup)
+    with Heartbeat(lambda: f"{directory.name}: scaling thresholds by the validation split"):
+        params, scores = _scale_to_speedup(context, params, options, speedup)
     record = {
         "target_speedup": speedup,
         "trained": is_slower,
