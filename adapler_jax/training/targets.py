@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.evaluation.scoring import UnlabelledTask
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.training.calibration import TradeOff, at_limit, at_lowest, reach_speedup, reaches
 from adapler_jax.training.phases import (
@@ -107,9 +108,14 @@ def reach_on_validation(
     def scores_of(params):
         return validate(params, context, pruner, batches, context.task.make_scorer(split))
 
-    return reach_speedup(
-        params, speedup, tradeoff=tradeoff, sample_speedup_of=sample_speedup, scores_of=scores_of
-    )
+    with Heartbeat(lambda: f"scaling to {speedup:g}x by the validation split"):
+        return reach_speedup(
+            params,
+            speedup,
+            tradeoff=tradeoff,
+            sample_speedup_of=sample_speedup,
+            scores_of=scores_of,
+        )
 
 
 def run_scaled_phase(

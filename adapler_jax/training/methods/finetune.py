@@ -8,6 +8,7 @@ import pathlib
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.presets.sections import finetune_section
 from adapler_jax.pruning import keep_all
 from adapler_jax.training.checkpoints import Checkpoints
@@ -57,7 +58,8 @@ def keep_finetuned(directory: pathlib.Path, context: RunContext, config: ConfigD
         split, context.no_answer_threshold if threshold is None else threshold
     )
     batches = context.eval_batches(split, config.finetune.batch_size)
-    scores = validate(params, context, pruner, batches, scorer)
+    with Heartbeat(lambda: f"{directory.name}: validation"):
+        scores = validate(params, context, pruner, batches, scorer)
     checkpoints = Checkpoints(directory, num_checkpoints=1)
     state = TrainState(jnp.zeros((), jnp.int32), params, (), ())
     checkpoints.save_best(state, scores | {"rank": scores["score"]})
