@@ -74,10 +74,11 @@ def test_drivers_and_exported_programs_give_equal_answers(runs, name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_an_explanation_says_which_words_stay(runs, name):
+def test_an_explanation_has_scores_and_dropped_tokens(runs, name):
     directory = runs[name][0] / f"{name}-1.3x" / "model"
-    found = Classifier.load(directory).explain([TEXTS[2]])
-    assert found
+    found = Classifier.load(directory).explain(TEXTS[2])
+    assert 0 < found.keep_NL[-1].sum() < len(found.tokens)
+    assert found.score_NL[0].max() > 0
 
 
 def test_a_table_of_another_vocabulary_is_named(runs, tmp_path):
