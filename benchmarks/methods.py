@@ -26,7 +26,7 @@ from absl import flags
 from adapler_jax.cli.console import run_command
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.records import print_table
-from adapler_jax.training.baselines import RANDOM, STOP_WORDS
+from adapler_jax.training.baselines import RANDOM, SHORTENING, STOP_WORDS
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.phases import is_complete
 from adapler_jax.training.run import check_config, phase_list, run_all
@@ -237,7 +237,7 @@ def run_baselines(
         log=log,
         only=DENSE,
         with_times=False,
-        with_baselines=True,
+        baselines=SHORTENING,
         speedups={f"{value:g}x": value for value in speedups},
     )
     seconds = training_seconds(dense_config, first)

@@ -6,7 +6,8 @@ Prints score, speedup and milliseconds of every model of the run next to its den
 of single classes, and three test texts with the words highlighted that the fastest model keeps.
 Writes W/evaluation.json. --details shows how operations become seconds, and every class.
 --baselines adds the dense model on shortened texts: without English stop words and punctuation, and
-without random tokens at the speedup of each pruned model.
+without random tokens at the speedup of each pruned model. It adds the methods without training at
+these speedups too.
 --choose_threshold=f1 finds the decision threshold of two classes on validation.
 """
 
@@ -22,6 +23,7 @@ from adapler_jax.io.terminal import print_note
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
 from adapler_jax.serving.highlight import print_answers, print_predictions
 from adapler_jax.serving.run_examples import example_answers, example_texts, is_qa_run
+from adapler_jax.training.baselines import BASELINES
 from adapler_jax.training.evaluation import compare_operands, evaluate_run
 from adapler_jax.training.finished import check_saving, load_fastest, save_threshold
 from adapler_jax.training.loaded_run import load_finished_run
@@ -82,7 +84,7 @@ def main() -> None:
         splits=_SPLITS.value,
         with_times=_TIMES.value,
         with_classes=True,
-        with_baselines=_BASELINES.value,
+        baselines=BASELINES if _BASELINES.value else (),
         threshold_metric=_CHOOSE.value or "",
     )
     if _TIMES.value:

@@ -1,10 +1,12 @@
-"""Score the dense model on shortened texts: the baselines that token pruning must beat.
+"""Score what needs no training: the baselines that trained token pruning must beat.
 
-A baseline needs no training. It deletes words from the texts before the dense model reads them. Its
-FLOPs speedup is the dense model's operations on whole texts over its operations on shortened texts.
+Two of them delete words from the texts before the dense model reads them. Their FLOPs speedup is
+the dense model's operations on whole texts over its operations on shortened texts. The others are
+the methods of `evaluation.training_free`. They see validation texts, without labels.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,8 @@ from adapler_jax.data.tokenization.shorten import (
     without_stop_words,
 )
 from adapler_jax.data.tokenization.tokenizers import load_core
+from adapler_jax.evaluation.shares import OutOfReachError
+from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.model_flops import dense_flops
 from adapler_jax.training.evaluation_rows import (
     Scored,
@@ -29,6 +33,7 @@ from adapler_jax.training.evaluation_rows import (
 from adapler_jax.training.finished import DENSE
 from adapler_jax.training.loaded_run import Log
 from adapler_jax.training.task_data import TaskData, splits_special
+from adapler_jax.types import compute_dtype
 
 STOP_WORDS, RANDOM = "stop words", "random"  # names of baselines in rows
 
@@ -83,19 +88,60 @@ def random_rows(request: BaselineRequest) -> list[dict[str, Any]]:
     return rows
 
 
-# Functions from a request to rows. Each uses the dense model on texts that it shortened.
-BASELINES: tuple[Callable[[BaselineRequest], list[dict[str, Any]]], ...] = (
-    stop_word_rows,
-    random_rows,
-)
+def training_free_rows(request: BaselineRequest) -> list[dict[str, Any]]:
+    """Return a row for each method without training and each speedup, but those of the run."""
+    own = {pruner.name for pruner in request.dense.run.pruners.values()}
+    rows = []
+    for method in TRAINING_FREE:
+        for name, target in request.speedups.items() if method not in own else ():
+            try:
+                rows.append(_training_free_row(method, name, max(1.0, target), request))
+            except OutOfReachError as error:
+                request.log(f"{error}; left out")
+    return rows
+
+
+def _training_free_row(
+    method: str, name: str, target: float, request: BaselineRequest
+) -> dict[str, Any]:
+    """Return the row of the dense model that drops tokens to a speedup without training."""
+    request.log(f"{method}: brought to {target:.2f}x of {name} without training, compiling ...")
+    run, split, *_ = request.dense
+    saved = run.models[DENSE]
+    texts = run.task.splits[run.validation or split]
+    params, pruner = prune_without_training(
+        saved.params,
+        saved.config,
+        run.batches(DENSE, texts),
+        method=method,
+        speedup=target,
+        head=saved.head,
+        dtype=compute_dtype(run.config.compute_dtype),
+    )
+    faster = dataclasses.replace(saved, params=params)
+    changed = dataclasses.replace(
+        run,
+        models=run.models | {method: faster},
+        pruners=run.pruners | {method: pruner},
+        engines=run.engines | {method: run.engines[DENSE] | {"expected_speedup": target}},
+    )
+    scored = Scored(changed, split, *changed.score(method, split))
+    row = model_columns(method, scored) | difference_columns(scored, request.dense)
+    return row | {"is_baseline": True, "matches": name, "target_speedup": target}
+
+
+Baseline = Callable[[BaselineRequest], list[dict[str, Any]]]
+SHORTENING: tuple[Baseline, ...] = (stop_word_rows, random_rows)
+BASELINES: tuple[Baseline, ...] = (*SHORTENING, training_free_rows)
 
 
 def baseline_rows(
-    dense: Scored, speedups: Mapping[str, float], *, log: Log
+    baselines: Sequence[Baseline], dense: Scored, speedups: Mapping[str, float], *, log: Log
 ) -> list[dict[str, Any]]:
-    """Return the rows of all baselines on a split.
+    """Return the rows of baselines on a split.
 
     Args:
+      baselines: functions from a request to rows.
       dense: the dense model on the whole texts of the split.
       speedups: FLOPs speedups to compare at, by the name of the pruned model.
       log: receives a sentence for each baseline.
@@ -103,7 +149,7 @@ def baseline_rows(
     config = dense.run.config
     core = load_core(str(dense.run.checkpoint), split_special_tokens=splits_special(config))
     request = BaselineRequest(dense, speedups, piece_kinds(core), log)
-    return [row for baseline in BASELINES for row in baseline(request)]
+    return [row for baseline in baselines for row in baseline(request)]
 
 
 def shortened_row(name: str, shortened: Tokenized, request: BaselineRequest) -> dict[str, Any]:

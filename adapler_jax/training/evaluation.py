@@ -14,7 +14,7 @@ from adapler_jax.inference.compute_dtype import (
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.io.messages import explain_unknown
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
-from adapler_jax.training.baselines import baseline_rows, check_baselines
+from adapler_jax.training.baselines import Baseline, baseline_rows, check_baselines
 from adapler_jax.training.evaluation_rows import (
     Scored,
     difference_columns,
@@ -48,7 +48,7 @@ class RowOptions(TypedDict, total=False):
 
     with_times: bool
     with_classes: bool
-    with_baselines: bool
+    baselines: Sequence[Baseline]
     speedups: Mapping[str, float]
     threshold_metric: str
 
@@ -87,7 +87,7 @@ def evaluate_run(
     splits: Sequence[str] = (),
     with_times: bool = True,
     with_classes: bool = False,
-    with_baselines: bool = False,
+    baselines: Sequence[Baseline] = (),
     speedups: Mapping[str, float] | None = None,
     threshold_metric: str = "",
 ) -> list[dict[str, Any]]:
@@ -99,8 +99,8 @@ def evaluate_run(
       splits: to score; empty: the test splits, or the validation splits if there is no test.
       with_times: add the columns of `time_model` on the first split.
       with_classes: add `ClassScorer.details`.
-      with_baselines: add the rows of `baseline_rows`: the dense model on shortened texts.
-      speedups: FLOPs speedups of the random baseline by name, next to the models' own.
+      baselines: whose rows to add, of `baselines.BASELINES`.
+      speedups: FLOPs speedups of baselines by name, next to the models' own.
       threshold_metric: one of THRESHOLD_METRICS, for two classes; adds the decision threshold that
         is best on validation, and its score.
 
@@ -113,7 +113,7 @@ def evaluate_run(
       ValueError: no threshold can be chosen, or texts cannot be shortened.
     """
     check_threshold_metric(run.task, threshold_metric)
-    if with_baselines:
+    if baselines:
         check_baselines(run.task)
     chosen = tuple(splits) or run.task.eval_splits
     rows = []
@@ -133,10 +133,10 @@ def evaluate_run(
             for name in run.models
         ]
         rows += found
-        if with_baselines:
+        if baselines:
             targets = {row["method"]: row["flops_speedup"] for row in found}
             del targets[DENSE]
-            rows += baseline_rows(dense, targets | dict(speedups or {}), log=log)
+            rows += baseline_rows(baselines, dense, targets | dict(speedups or {}), log=log)
     return rows
 
 

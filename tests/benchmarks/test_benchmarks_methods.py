@@ -41,7 +41,7 @@ def test_dials_are_read_from_one_text():
     with pytest.raises(ValueError, match="'adapler=fast'; expected METHOD=NUMBER,NUMBER"):
         parse_dials("adapler=fast")
     with pytest.raises(
-        ValueError, match="unknown method 'bert'; there are student, powerbert, .*, adapler, random"
+        ValueError, match="unknown method 'bert'; there are student, powerbert, .*, vocabulary, random"
     ):
         parse_dials("bert=1")
 
@@ -130,7 +130,7 @@ def _evaluated(monkeypatch):
     calls = []
 
     def evaluate(workdir, *, speedups, **options):
-        calls.append((workdir.name, speedups, options["with_baselines"], options["only"]))
+        calls.append((workdir.name, speedups, options["baselines"], options["only"]))
         row = {"split": "test", "seed": int(workdir.name[4]), "dense_score": 0.9, "test_score": 0.8}
         return [
             row | {"method": "dense", "flops_speedup": 1.0},

@@ -7,9 +7,9 @@ import pytest
 
 from adapler_jax.data.tokenization.stop_words import ENGLISH_STOP_WORDS
 from adapler_jax.evaluation.score_tables import print_rows, score_rows, shows_macro_f1
+from adapler_jax.evaluation.training_free import TRAINING_FREE
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.training import baselines
-from adapler_jax.training.baselines import check_baselines
+from adapler_jax.training.baselines import BASELINES, check_baselines, shortened_row
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.task_data import TaskData
 from tests.training.runs import silent
@@ -31,7 +31,7 @@ def _rows(finished, notes):
         finished,
         log=notes.append,
         with_times=False,
-        with_baselines=True,
+        baselines=BASELINES,
         speedups={"far": 1.5, "out of reach": 90.0},
     )
 
@@ -89,6 +89,15 @@ def test_random_tokens_are_dropped_to_the_speedup_of_each_model(rows, notes):
     assert told in notes
 
 
+@pytest.mark.parametrize("method", TRAINING_FREE)
+def test_methods_without_training_have_the_speedup_of_each_model(rows, notes, method):
+    found = {row["matches"]: row for row in rows if row["method"] == method}
+    assert found.keys() == {row["method"] for row in rows[1:3]} | {"far"}
+    assert found["far"]["flops_speedup"] == pytest.approx(1.5, rel=0.08)  # texts of 16 tokens
+    assert found["far"]["is_baseline"] and found["far"]["difference_se"] >= 0.0
+    assert any(note.startswith(f"{method}: 90x is out of reach") for note in notes)
+
+
 def test_stop_words_leave_the_words_that_decide(rows, finished, tiny_files):
     (row,) = (row for row in rows if row["method"] == "stop words")
     texts = [
@@ -107,7 +116,7 @@ def test_stop_words_leave_the_words_that_decide(rows, finished, tiny_files):
 
 def test_draws_have_the_seed_of_the_run(finished, rows):
     again = evaluate_workdir(
-        finished, log=silent, with_times=False, with_baselines=True, speedups={"far": 1.5}
+        finished, log=silent, with_times=False, baselines=BASELINES, speedups={"far": 1.5}
     )
     assert again == rows
 
@@ -137,12 +146,11 @@ def test_the_macro_f1_is_shown_where_an_accuracy_hides_classes():
     ]
 
 
-def test_each_function_of_the_list_gives_rows(finished, monkeypatch):
+def test_each_function_of_the_list_gives_rows(finished):
     def all_tokens(request):
-        return [baselines.shortened_row("whole", request.texts, request)]
+        return [shortened_row("whole", request.texts, request)]
 
-    monkeypatch.setattr(baselines, "BASELINES", (all_tokens,))
-    rows = evaluate_workdir(finished, log=silent, with_times=False, with_baselines=True)
+    rows = evaluate_workdir(finished, log=silent, with_times=False, baselines=(all_tokens,))
     assert rows[-1]["method"] == "whole" and rows[-1]["flops_speedup"] == 1.0
     assert rows[-1]["difference"] == rows[-1]["difference_se"] == 0.0
 
