@@ -214,8 +214,7 @@ def forward_layers(
       collect_hidden: return the states after every layer.
       return_exit_hidden: put every token's last state into the Trace; a soft removal mixes states.
       protected_BL: bool, tokens that stay.
-      budget_B: see `Batch`.
-      token_BL: int32, for a pruner that needs the entries of the vocabulary.
+      budget_B: see `Batch`, as for `token_BL`, which a pruner may need.
       loop: how to walk the layers.
       first_layer: index of the first of these layers in its encoder.
 
@@ -225,9 +224,8 @@ def forward_layers(
     """
     check_sites(pruner, config)
     counted_BL = jnp.ones_like(valid_BL) if pruner.counts_padding else valid_BL
-    shared = _Pass(
-        config, pruner, counted_BL, protected_BL, budget_B, token_BL, slope, key, noise, dtype
-    )
+    of_texts = counted_BL, protected_BL, budget_B, token_BL
+    shared = _Pass(config, pruner, *of_texts, slope, key, noise, dtype)
 
     def run_layer(carry, scanned):
         """Return the carry after one layer, its record and, on request, its states."""

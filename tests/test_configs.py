@@ -16,7 +16,17 @@ from adapler_jax.presets import common, old_names, qa, sections
 from adapler_jax.training.methods import ltp as ltp_method
 from adapler_jax.training.run import check_config, phase_list
 from adapler_jax.training.workdir import flatten
-from configs import adapler, distill, finetune, ltp, powerbert, quickstart, trbert
+from configs import (
+    adapler,
+    attention,
+    distill,
+    finetune,
+    ltp,
+    powerbert,
+    quickstart,
+    trbert,
+    vocabulary,
+)
 
 FOLDER = pathlib.Path(adapler.__file__).parent
 ROOT = FOLDER.parent
@@ -29,6 +39,8 @@ VARIANTS = {
     "trbert": ("paper", "finetuned", "debug"),
     "distill": ("finetuned", "debug"),
     "ltp": ("finetuned", "debug"),
+    "attention": ("finetuned", "debug"),
+    "vocabulary": ("finetuned", "debug"),
 }
 SECTIONS = {
     "adapler": {
@@ -40,6 +52,8 @@ SECTIONS = {
     "trbert": {"trbert": sections.trbert_section()},
     "distill": {"distill": sections.distill_section()},
     "ltp": {"ltp": ltp_method.SECTION.fields},
+    "attention": {"attention": sections.training_free_section()},
+    "vocabulary": {"vocabulary": sections.training_free_section()},
 }
 LONG = ("triviaqa", "hotpotqa", "wikihop")  # of which TR-BERT's released program reads 1,024 tokens
 SECTIONS["quickstart"] = SECTIONS["adapler"]
@@ -51,6 +65,8 @@ MODULES = {
     "powerbert": powerbert,
     "quickstart": quickstart,
     "trbert": trbert,
+    "attention": attention,
+    "vocabulary": vocabulary,
 }
 
 

@@ -85,13 +85,11 @@ def calibrate_model(
     batches = [make_batches(classifier, half) for half in halves]
     kept = batches[0][: max(1, MAX_TOKENS // (BATCH_SIZE * classifier.max_length))]
     log(f"calibrating on {count_texts(kept):,} texts, measuring on {len(halves[1]):,} others")
-    with Heartbeat(lambda: f"calibrating {len(budgets)} budgets", log=log):
+    with Heartbeat(lambda: f"calibrating and measuring {len(budgets)} budgets", log=log):
         calibration = _calibrate(saved, kept, budgets, dtype, num_held_out=len(halves[1]))
-    with Heartbeat(lambda: f"measuring {len(budgets)} budgets", log=log):
         measured = _measure(saved, calibration, batches[1], dtype)
-    full_E = measured[-1].predicted_E  # the last budget is 1
-    if reference is not None:
-        with Heartbeat(lambda: "predicting by the full model", log=log):
+        full_E = measured[-1].predicted_E  # the last budget is 1
+        if reference is not None:
             full_E = predict_classes(load_model(reference), batches[1], dtype=dtype)
     calibration = calibration.with_rows([row.record(full_E) for row in measured])
     if max_disagreement is not None:

@@ -89,7 +89,7 @@ def random_rows(request: BaselineRequest) -> list[dict[str, Any]]:
 
 
 def training_free_rows(request: BaselineRequest) -> list[dict[str, Any]]:
-    """Return a row for each method without training and each speedup, but those of the run."""
+    """Return a row for each speedup and each method without training that is not the run's."""
     own = {pruner.name for pruner in request.dense.run.pruners.values()}
     rows = []
     for method in TRAINING_FREE:

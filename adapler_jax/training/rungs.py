@@ -44,7 +44,7 @@ def save_without_training(
     """Make a saved classifier faster without a step of training, and save it.
 
     Args:
-      directory: of a saved classifier. What its own pruner does is replaced.
+      directory: of a saved classifier, whose own pruner is replaced.
       texts: of its task, or pairs, without labels.
       out: directory of the faster model.
       method: one of `evaluation.training_free.TRAINING_FREE`.
