@@ -74,15 +74,18 @@ class Calibration:
             )
 
     def with_rows(self, rows: Sequence[dict[str, float]]) -> "Calibration":
-        """Return the calibration with its measurements, whose speedups fall with the budget."""
-        speedups = np.array([row["flops_speedup"] for row in rows])
-        # Budgets below what [CLS] alone costs are equally fast.
-        num_equal = int(np.sum(np.diff(speedups) >= 0.0))
+        """Return the calibration with its measurements, whose speedups fall with the budget.
+
+        A budget that is no faster than a larger one is left out: below the cost of [CLS] alone, or
+        where texts are so short that two budgets round to equal counts.
+        """
+        speedups = [row["flops_speedup"] for row in rows]
+        kept = [k for k, found in enumerate(speedups) if found > max(speedups[k + 1 :], default=0)]
         return dataclasses.replace(
             self,
-            rows=tuple(rows[num_equal:]),
-            budgets=self.budgets[num_equal:],
-            values=tuple(row[num_equal:] for row in self.values),
+            rows=tuple(rows[k] for k in kept),
+            budgets=tuple(self.budgets[k] for k in kept),
+            values=tuple(tuple(row[k] for k in kept) for row in self.values),
         )
 
     def write(self, directory: pathlib.Path) -> pathlib.Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapler_jax.evaluation.calibrate import calibrate_model, split_texts
-from adapler_jax.inference.calibration import CALIBRATION_FILE, read_calibration
+from adapler_jax.inference.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.serving.texts import read_texts
 from tests import tiny
@@ -114,6 +114,15 @@ def test_a_budget_that_there_is_not_is_named(classifier, options, message):
 def test_a_model_without_a_calibration_has_one_speed(tiny_classifier):
     with pytest.raises(ValueError, match="no calibration.*adapler calibrate"):
         Classifier.load(tiny_classifier).predict(["a"], budget=0.5)
+
+
+def test_a_budget_that_is_no_faster_than_a_larger_one_is_left_out():
+    calibration = Calibration((0.2, 0.4, 0.6, 0.8, 1.0), ((5.0, 4.0, 3.0, 2.0, 1.0),), (), 9, 9)
+    rows = [{"flops_speedup": value} for value in (3.0, 3.0, 2.0, 2.5, 1.0)]
+    found = calibration.with_rows(rows)
+    assert found.budgets == (0.4, 0.8, 1.0)
+    assert found.values == ((4.0, 2.0, 1.0),)
+    assert [row["flops_speedup"] for row in found.rows] == [3.0, 2.5, 1.0]
 
 
 @pytest.mark.parametrize(
