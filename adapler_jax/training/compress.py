@@ -7,7 +7,7 @@ with the given model.
 
     OUT/full/         the given model, as a saved model of this library
     OUT/texts/        the texts with predicted labels: train and validation
-    OUT/attention/    a model without training, as OUT/vocabulary
+    OUT/attention-2x/ a model without training, as OUT/vocabulary-2x
     OUT/run/          the workdir of the training, which a second call continues
     OUT/model/        the result, with calibration.json
 """
@@ -23,7 +23,7 @@ import numpy as np
 
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.calibrate import MIN_TEXTS, calibrate_model, split_texts
-from adapler_jax.inference.calibration import CALIBRATION_FILE, Calibration
+from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
 from adapler_jax.io.atomic_files import replace_text
@@ -98,9 +98,8 @@ def compress(
         )
     best = max(rungs, key=lambda rung: rung.agreement)
     log(f"kept: {best.name}")
-    if not (out / "model" / CALIBRATION_FILE).exists():
-        with atomic_directory(out / "model") as partial:
-            copy_entries(best.directory, partial)
+    with atomic_directory(out / "model") as partial:
+        copy_entries(best.directory, partial)
     return calibrate_model(
         out / "model",
         held_back,

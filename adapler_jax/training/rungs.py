@@ -15,6 +15,7 @@ from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import load_model, save_model
 
@@ -97,14 +98,17 @@ def rungs_without_training(
       full: directory of the full model.
       texts: that the methods see.
       judge: measures the models on other texts.
-      out: a model is saved in the directory of its method's name here.
+      out: a model is saved here, in a directory with the names of its method and speedup. A model
+        that is there is used again.
       speedup: FLOPs speedup on true tokens.
       log: receives a line for each method.
     """
     found = []
     for method in TRAINING_FREE:
+        made = out / target_name(method, speedup)
         try:
-            made = save_without_training(full, texts, out / method, method=method, speedup=speedup)
+            if not made.exists():
+                save_without_training(full, texts, made, method=method, speedup=speedup)
         except OutOfReachError as error:
             log(str(error))
             continue

@@ -1,5 +1,7 @@
 """Ways to a speedup are compared by their agreement with the full model, training last."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from tests.training.runs import silent
 from tests.training.test_compress import make_texts
 
 TEXTS = make_texts()
+METHODS = ("attention", "vocabulary")
 
 
 @pytest.fixture(scope="module", name="given")
@@ -27,7 +30,7 @@ def _judge(given):
     return Judge(given, TEXTS[300:])
 
 
-@pytest.mark.parametrize("method", ["attention", "vocabulary"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_model_is_saved_with_classes_and_tokenizer_of_the_given_one(given, tmp_path, method):
     made = save_without_training(given, TEXTS[:100], tmp_path / "m", method=method, speedup=1.4)
     saved, full = load_model(made), load_model(given)
@@ -86,6 +89,22 @@ def test_compress_without_training_keeps_the_method_that_agrees_more(compressed)
     assert said[int(np.argmax(shares))].startswith(kept.removeprefix("kept: "))
     assert load_model(out / "model").pruner_name in kept
     assert [row["budget"] for row in found.rows] == list(found.budgets)
+
+
+def test_a_second_call_makes_no_model_again_and_a_lower_speedup_replaces_the_result(
+    compressed, given
+):
+    out, found, _ = compressed
+    written = [(out / f"{name}-1.5x" / "config.json").stat().st_mtime_ns for name in METHODS]
+    options = CompressOptions(speedup=1.5, train=False, max_length=16)
+    assert compress(given, TEXTS, out, options=options, log=silent) == found
+    assert written == [
+        (out / f"{name}-1.5x" / "config.json").stat().st_mtime_ns for name in METHODS
+    ]
+    copy = shutil.copytree(out, out.with_name("copy"))
+    compress(given, TEXTS, copy, options=options._replace(speedup=1.2), log=silent)
+    own, other = (load_model(root / "model").params["pruner"]["share_J"] for root in (out, copy))
+    assert own.sum() < other.sum()
 
 
 def test_its_model_takes_budgets(compressed):
