@@ -54,14 +54,21 @@ def share_profile(pruner: Pruner, share: float, *, steepness: float = 1.0) -> np
         kept of a text after site j of J:  share ^ (J (j / J) ^ steepness),   j from 1
 
     At a steepness of 1 all sites keep an equal share. After the attention of the last layer only
-    [CLS] is needed, so a site there keeps no other token.
+    [CLS] is needed, so a site there keeps no other token. From a share of 1 to `highest_share` the
+    last layer opens, and the others keep all tokens.
     """
-    J = len(pruner.sites)
+    J, opened = len(pruner.sites), share - 1.0
+    share = min(1.0, share)
     kept_J = share ** (J * (np.arange(J + 1) / J) ** steepness)
     share_J = np.divide(kept_J[1:], kept_J[:-1], out=np.zeros(J), where=kept_J[:-1] > 0)
-    if pruner.point == BEFORE_FEED_FORWARD and share < 1.0:
-        share_J[-1] = 0.0
+    if pruner.point == BEFORE_FEED_FORWARD:
+        share_J[-1] = max(0.0, opened)
     return share_J.astype(np.float32)
+
+
+def highest_share(pruner: Pruner) -> float:
+    """Return the share of `share_profile` from which no token is dropped."""
+    return 2.0 if pruner.point == BEFORE_FEED_FORWARD else 1.0
 
 
 def share_counts(
@@ -102,10 +109,10 @@ def solve_shares(
     if not (np.isfinite(speedup) and speedup >= 1.0):
         raise ValueError(f"speedup is {speedup}; expected a factor of 1 or more")
     if speedup == 1.0:
-        return share_profile(pruner, 1.0)
+        return share_profile(pruner, highest_share(pruner))
     if (highest := speedup_of(0.0)) < speedup:
         raise OutOfReachError(pruner.name, speedup, highest)
-    share = _bisect(lambda share: -speedup_of(share), -speedup)
+    share = _bisect(lambda share: -speedup_of(share), -speedup, highest_share(pruner))
     return share_profile(pruner, share, steepness=steepness)
 
 
@@ -123,13 +130,16 @@ def budget_shares(
         count_NE = share_counts(pruner, share_profile(pruner, share), length_E, config.num_layers)
         return float(count_NE.sum() / (config.num_layers * length_E.sum()))
 
-    shares = [_bisect(kept_share, budget) if budget < 1.0 else 1.0 for budget in budgets]
+    highest = highest_share(pruner)
+    shares = [
+        _bisect(kept_share, budget, highest) if budget < 1.0 else highest for budget in budgets
+    ]
     return np.stack([share_profile(pruner, share) for share in shares], axis=1)
 
 
-def _bisect(function: Callable[[float], float], target: float) -> float:
-    """Return the number in [0, 1) from which a rising function is at the target or below it."""
-    low, high = 0.0, 1.0
+def _bisect(function: Callable[[float], float], target: float, high: float) -> float:
+    """Return the largest number below `high` at which a rising function is at most the target."""
+    low = 0.0
     for _ in range(NUM_BISECTIONS):
         middle = (low + high) / 2.0
         low, high = (low, middle) if function(middle) > target else (middle, high)

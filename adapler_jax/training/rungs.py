@@ -14,6 +14,7 @@ from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
@@ -108,7 +109,8 @@ def rungs_without_training(
         made = out / target_name(method, speedup)
         try:
             if not made.exists():
-                save_without_training(full, texts, made, method=method, speedup=speedup)
+                with Heartbeat(lambda: "measuring the texts", log=log):
+                    save_without_training(full, texts, made, method=method, speedup=speedup)
         except OutOfReachError as error:
             log(str(error))
             continue

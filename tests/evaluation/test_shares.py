@@ -39,6 +39,7 @@ def params_of(name, **leaves):
     return params | {"pruner": params["pruner"] | leaves}
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(strategies.integers(0, 600), strategies.floats(0.0, 1.0))
 def test_a_share_of_a_text_is_rounded_up_and_keeps_cls(num_tokens, share):
     found = int(kept_counts(num_tokens, share))
@@ -67,7 +68,7 @@ def test_every_driver_runs_on_the_counts_that_lengths_give(name, shares):
 
 @pytest.mark.parametrize("steepness", [1.0, 1.5])
 @pytest.mark.parametrize("name", PRUNERS)
-@pytest.mark.parametrize("speedup", [1.3, 2.0, 3.0, 5.0])
+@pytest.mark.parametrize("speedup", [1.03, 1.3, 2.0, 3.0, 5.0])
 def test_shares_have_the_asked_speedup(name, speedup, steepness):
     pruner = {"attention": attention, "vocabulary": vocabulary}[name](LARGE)
     params = {"head": tiny_head(), "pruner": {"share_J": np.ones(len(pruner.sites))}}
@@ -90,13 +91,15 @@ def test_the_profile_is_equal_or_steep_and_ends_with_cls():
     np.testing.assert_allclose(share_profile(pruner, 0.5), [0.5] * 5 + [0.0])
     kept = np.cumprod(share_profile(pruner, 0.5, steepness=1.5)[:-1])
     np.testing.assert_allclose(kept, 0.5 ** (6 * (np.arange(1, 6) / 6) ** 1.5), rtol=1e-6)
-    assert share_profile(pruner, 1.0).tolist() == [1.0] * 6
+    assert share_profile(pruner, 1.0).tolist() == [1.0] * 5 + [0.0]
+    assert share_profile(pruner, 1.25).tolist() == [1.0] * 5 + [0.25]
+    assert share_profile(pruner, 2.0).tolist() == [1.0] * 6
     assert share_profile(vocabulary(LARGE), 0.25).tolist() == [0.25]
 
 
 @pytest.mark.parametrize("name", PRUNERS)
 def test_a_budget_is_the_kept_share(name):
-    batches, pruner, budgets = make_batches(), PRUNERS[name], (0.4, 0.6, 0.8, 1.0)
+    batches, pruner, budgets = make_batches(), PRUNERS[name], (0.4, 0.6, 0.8, 0.95, 1.0)
     value_JK = budget_shares(CONFIG, pruner, lengths_of(batches), budgets)
     params = params_of(name)
     params |= {"pruner": with_calibration(params["pruner"], budgets, value_JK)}
