@@ -6,6 +6,7 @@ Shape letters:
     K budgets, increasing; the last is 1
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -115,16 +116,29 @@ def budget_shares(
     """Return the share of every site at every budget, float32 [J, K].
 
     A budget is the mean over layers of the tokens that a layer runs on, as a fraction of the tokens
-    of the texts.
+    of the texts. Where [CLS] alone in the last layer is less than the budget asks for, the last
+    site keeps a share too, and the others keep all tokens.
     """
 
-    def kept_share(share: float) -> float:
+    def kept_share(share_J: np.ndarray) -> float:
         """Return the kept share of texts with these lengths."""
-        count_NE = share_counts(pruner, share_profile(pruner, share), length_E, config.num_layers)
+        count_NE = share_counts(pruner, share_J, length_E, config.num_layers)
         return float(count_NE.sum() / (config.num_layers * length_E.sum()))
 
-    shares = [_bisect(kept_share, budget) if budget < 1.0 else 1.0 for budget in budgets]
-    return np.stack([share_profile(pruner, share) for share in shares], axis=1)
+    def with_last(share: float) -> np.ndarray:
+        """Return the shares of sites of which only the last drops tokens."""
+        return np.append(np.ones(len(pruner.sites) - 1), share).astype(np.float32)
+
+    def shares_of(budget: float) -> np.ndarray:
+        """Return the shares of one budget."""
+        if budget >= 1.0:
+            return share_profile(pruner, 1.0)
+        profile = functools.partial(share_profile, pruner)
+        if kept_share(with_last(0.0)) < budget:
+            profile = with_last
+        return profile(_bisect(lambda share: kept_share(profile(share)), budget))
+
+    return np.stack([shares_of(budget) for budget in budgets], axis=1)
 
 
 def _bisect(function: Callable[[float], float], target: float) -> float:

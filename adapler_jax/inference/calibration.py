@@ -74,15 +74,20 @@ class Calibration:
             )
 
     def with_rows(self, rows: Sequence[dict[str, float]]) -> "Calibration":
-        """Return the calibration with its measurements, whose speedups fall with the budget."""
-        speedups = np.array([row["flops_speedup"] for row in rows])
-        # Budgets below what [CLS] alone costs are equally fast.
-        num_equal = int(np.sum(np.diff(speedups) >= 0.0))
+        """Return the calibration with its measurements, whose speedups fall with the budget.
+
+        A budget that is no faster than a larger one is left out: below what [CLS] alone costs, and
+        where short texts have few counts to choose from.
+        """
+        kept = []
+        for index in reversed(range(len(rows))):
+            if not kept or rows[index]["flops_speedup"] > rows[kept[0]]["flops_speedup"]:
+                kept.insert(0, index)
         return dataclasses.replace(
             self,
-            rows=tuple(rows[num_equal:]),
-            budgets=self.budgets[num_equal:],
-            values=tuple(row[num_equal:] for row in self.values),
+            rows=tuple(rows[index] for index in kept),
+            budgets=tuple(self.budgets[index] for index in kept),
+            values=tuple(tuple(row[index] for index in kept) for row in self.values),
         )
 
     def write(self, directory: pathlib.Path) -> pathlib.Path:
