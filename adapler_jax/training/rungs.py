@@ -18,9 +18,14 @@ from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import load_model, save_model
 
+MIN_REACHED = 0.95  # of a speedup: the texts that compare models have other lengths
+
 
 class Rung(NamedTuple):
-    """A faster model, measured on texts that played no part in it."""
+    """A faster model, measured on texts that it was not made from.
+
+    Of a trained model, the epoch and the thresholds are chosen on these texts.
+    """
 
     name: str
     directory: pathlib.Path
@@ -112,6 +117,15 @@ def rungs_without_training(
         log(rung.sentence())
         found.append(rung)
     return found
+
+
+def best_rung(rungs: Sequence[Rung], speedup: float) -> Rung:
+    """Return the model that agrees most with the full one, of those that reach the speedup.
+
+    Where none reaches it, all count. A measured speedup of a twentieth less reaches it.
+    """
+    reached = [rung for rung in rungs if rung.flops_speedup >= MIN_REACHED * speedup]
+    return max(reached or rungs, key=lambda rung: rung.agreement)
 
 
 class Judge:
