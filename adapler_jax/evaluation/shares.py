@@ -116,8 +116,7 @@ def budget_shares(
     """Return the share of every site at every budget, float32 [J, K].
 
     A budget is the mean over layers of the tokens that a layer runs on, as a fraction of the tokens
-    of the texts. Where [CLS] alone in the last layer is less than the budget asks for, the last
-    site keeps a share too, and the others keep all tokens.
+    of the texts. A large budget keeps more than [CLS] after the last site, and all tokens before.
     """
 
     def kept_share(share_J: np.ndarray) -> float:
@@ -133,7 +132,7 @@ def budget_shares(
         """Return the shares of one budget."""
         if budget >= 1.0:
             return share_profile(pruner, 1.0)
-        profile = functools.partial(share_profile, pruner)
+        profile: Callable[[float], np.ndarray] = functools.partial(share_profile, pruner)
         if kept_share(with_last(0.0)) < budget:
             profile = with_last
         return profile(_bisect(lambda share: kept_share(profile(share)), budget))

@@ -79,7 +79,7 @@ class Calibration:
         A budget that is no faster than a larger one is left out: below what [CLS] alone costs, and
         where short texts have few counts to choose from.
         """
-        kept = []
+        kept: list[int] = []
         for index in reversed(range(len(rows))):
             if not kept or rows[index]["flops_speedup"] > rows[kept[0]]["flops_speedup"]:
                 kept.insert(0, index)

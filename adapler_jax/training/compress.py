@@ -90,12 +90,14 @@ def compress(
     _check_texts(rest, out)
     has_pairs = not isinstance(rest[0], str)
     trained_on, judged = _parts(rest)
-    judge = Judge(full, judged)
+    with Heartbeat(lambda: "predicting the texts that compare models", log=log):
+        judge = Judge(full, judged)
     log(f"compared on {len(judged):,} texts with the given model:")
     rungs = rungs_without_training(full, trained_on, judge, out, speedup=options.speedup, log=log)
     if options.train:
         config = make_config(full, out / "texts", options, has_pairs=has_pairs)
-        rungs.append(judge.measure("AdapLeR, trained", _train(config, out / "run", options, log)))
+        trained = _train(config, out / "run", options, log)
+        rungs.append(judge.measure("AdapLeR, trained", trained, log=log))
         log(rungs[-1].sentence())
     if not rungs:
         raise ValueError(

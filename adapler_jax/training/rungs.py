@@ -1,5 +1,6 @@
 """Compare ways to a speedup by their agreement with the full model; the first need no training."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import load_model, save_model
@@ -108,12 +110,16 @@ def rungs_without_training(
     """
     found = []
     for method in TRAINING_FREE:
+        name = f"{method}, without training"
         try:
-            made = save_without_training(full, texts, out / method, method=method, speedup=speedup)
+            with Heartbeat(functools.partial("{}: making the model".format, name), log=log):
+                made = save_without_training(
+                    full, texts, out / method, method=method, speedup=speedup
+                )
         except OutOfReachError as error:
             log(str(error))
             continue
-        rung = judge.measure(f"{method}, without training", made)
+        rung = judge.measure(name, made, log=log)
         log(rung.sentence())
         found.append(rung)
     return found
@@ -137,12 +143,15 @@ class Judge:
         self._dtype = dtype
         self._full_E = predict_classes(load_model(full), self._batches, dtype=dtype)
 
-    def measure(self, name: str, directory: pathlib.Path) -> Rung:
+    def measure(self, name: str, directory: pathlib.Path, *, log: Callable[[str], None]) -> Rung:
         """Return what a saved model of the same tokenizer and classes does to the texts."""
         saved = load_model(directory)
         pruner = pruner_of_saved(saved)
+        batches = watch(
+            self._batches, f"{name}: batches compared", total=len(self._batches), log=log
+        )
         found = passes(
-            saved.params, saved.config, pruner, self._batches, head=saved.head, dtype=self._dtype
+            saved.params, saved.config, pruner, batches, head=saved.head, dtype=self._dtype
         )
         count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
         speedup = true_speedup(

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from adapler_jax.io import heartbeat
 from adapler_jax.training.compress import CompressOptions, compress
 from adapler_jax.training.rungs import Rung, best_rung
 from adapler_jax.weights.save import load_model
@@ -53,3 +54,20 @@ def test_work_on_other_texts_is_not_continued(work):
     given, out = work
     with pytest.raises(ValueError, match="has work on other texts; give the same texts, or"):
         compress(given, make_texts(WORDS[::-1]), out, options=OPTIONS, log=silent)
+
+
+def test_off_a_terminal_a_long_comparison_is_not_silent(tiny_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SILENCE_S", 0.0)
+    monkeypatch.setattr(heartbeat, "CHECK_S", 1e-3)
+    notes = []
+    compress(
+        tiny_files / "model", make_texts(WORDS), tmp_path / "out", options=OPTIONS, log=notes.append
+    )
+    for line in (
+        "predicting classes",
+        "predicting the texts that compare models",
+        "attention, without training: making the model",
+        "vocabulary, without training: making the model",
+    ):
+        assert any(note.startswith(f"{line}, after ") for note in notes), line
+    assert any(": batches compared: " in note for note in notes)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.training_free import check_head, prune_without_training
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.presets.sections import training_free_section
 from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.phases import Phase, load_phase_model
@@ -45,19 +46,22 @@ def run_target(
         dtype=context.dtype,
     )
     is_reached = True
-    try:
-        params, pruner = prune(speedup=speedup)
-    except OutOfReachError as error:
-        is_reached = False
-        params, pruner = prune(speedup=error.highest)
+    with Heartbeat(lambda: f"{directory.name}: choosing tokens by the training texts"):
+        try:
+            params, pruner = prune(speedup=speedup)
+        except OutOfReachError as error:
+            is_reached = False
+            params, pruner = prune(speedup=error.highest)
     split = validation_split(context)
     batches = context.eval_batches(split, batch_size)
+    with Heartbeat(lambda: f"{directory.name}: validation"):
+        scores = validate(params, context, pruner, batches, context.task.make_scorer(split))
     save_target_phase(
         directory,
         context,
         pruner,
         params,
-        validate(params, context, pruner, batches, context.task.make_scorer(split)),
+        scores,
         speedup=speedup,
         is_reached=is_reached,
         record={"at_limit": not is_reached, "at_lowest": False},
