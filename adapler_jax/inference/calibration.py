@@ -76,18 +76,16 @@ class Calibration:
     def with_rows(self, rows: Sequence[dict[str, float]]) -> "Calibration":
         """Return the calibration with its measurements, whose speedups fall with the budget.
 
-        A budget that is no faster than a larger one is left out: below what [CLS] alone costs, and
-        where short texts have few counts to choose from.
+        A budget that is no faster than a larger one is left out: below the cost of [CLS] alone, or
+        where texts are so short that two budgets round to equal counts.
         """
-        kept: list[int] = []
-        for index in reversed(range(len(rows))):
-            if not kept or rows[index]["flops_speedup"] > rows[kept[0]]["flops_speedup"]:
-                kept.insert(0, index)
+        speedups = [row["flops_speedup"] for row in rows]
+        kept = [k for k, found in enumerate(speedups) if found > max(speedups[k + 1 :], default=0)]
         return dataclasses.replace(
             self,
-            rows=tuple(rows[index] for index in kept),
-            budgets=tuple(self.budgets[index] for index in kept),
-            values=tuple(tuple(row[index] for index in kept) for row in self.values),
+            rows=tuple(rows[k] for k in kept),
+            budgets=tuple(self.budgets[k] for k in kept),
+            values=tuple(tuple(row[k] for k in kept) for row in self.values),
         )
 
     def write(self, directory: pathlib.Path) -> pathlib.Path:

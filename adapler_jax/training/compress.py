@@ -7,7 +7,7 @@ with the given model.
 
     OUT/full/         the given model, as a saved model of this library
     OUT/texts/        the texts with predicted labels: train and validation
-    OUT/attention/    a model without training, as OUT/vocabulary
+    OUT/attention-2x/ a model without training, as OUT/vocabulary-2x
     OUT/run/          the workdir of the training, which a second call continues
     OUT/model/        the result, with calibration.json
 """

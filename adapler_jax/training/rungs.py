@@ -17,6 +17,7 @@ from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_tr
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import load_model, save_model
 
@@ -104,18 +105,18 @@ def rungs_without_training(
       full: directory of the full model.
       texts: that the methods see.
       judge: measures the models on other texts.
-      out: a model is saved in the directory of its method's name here.
+      out: a model is saved here, in a directory with the names of its method and speedup. A model
+        that is there is used again.
       speedup: FLOPs speedup on true tokens.
       log: receives a line for each method.
     """
     found = []
     for method in TRAINING_FREE:
-        name = f"{method}, without training"
+        name, made = f"{method}, without training", out / target_name(method, speedup)
         try:
-            with Heartbeat(functools.partial("{}: making the model".format, name), log=log):
-                made = save_without_training(
-                    full, texts, out / method, method=method, speedup=speedup
-                )
+            if not made.exists():
+                with Heartbeat(functools.partial("{}: making the model".format, name), log=log):
+                    save_without_training(full, texts, made, method=method, speedup=speedup)
         except OutOfReachError as error:
             log(str(error))
             continue
@@ -143,7 +144,9 @@ class Judge:
         self._dtype = dtype
         self._full_E = predict_classes(load_model(full), self._batches, dtype=dtype)
 
-    def measure(self, name: str, directory: pathlib.Path, *, log: Callable[[str], None]) -> Rung:
+    def measure(
+        self, name: str, directory: pathlib.Path, *, log: Callable[[str], None] = lambda line: None
+    ) -> Rung:
         """Return what a saved model of the same tokenizer and classes does to the texts."""
         saved = load_model(directory)
         pruner = pruner_of_saved(saved)

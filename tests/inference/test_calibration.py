@@ -116,6 +116,15 @@ def test_a_model_without_a_calibration_has_one_speed(tiny_classifier):
         Classifier.load(tiny_classifier).predict(["a"], budget=0.5)
 
 
+def test_a_budget_that_is_no_faster_than_a_larger_one_is_left_out():
+    calibration = Calibration((0.2, 0.4, 0.6, 0.8, 1.0), ((5.0, 4.0, 3.0, 2.0, 1.0),), (), 9, 9)
+    rows = [{"flops_speedup": value} for value in (3.0, 3.0, 2.0, 2.5, 1.0)]
+    found = calibration.with_rows(rows)
+    assert found.budgets == (0.4, 0.8, 1.0)
+    assert found.values == ((4.0, 2.0, 1.0),)
+    assert [row["flops_speedup"] for row in found.rows] == [3.0, 2.5, 1.0]
+
+
 @pytest.mark.parametrize(
     "change",
     [

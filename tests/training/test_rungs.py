@@ -1,17 +1,136 @@
-"""The model that `compress` keeps, and the work that a second call continues."""
+"""Ways to a speedup are compared by their agreement with the full model, training last."""
 
 import pathlib
+import shutil
 
+import numpy as np
 import pytest
 
+from adapler_jax.evaluation.calibrate import make_batches
+from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io import heartbeat
+from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.compress import CompressOptions, compress
-from adapler_jax.training.rungs import Rung, best_rung
+from adapler_jax.training.rungs import (
+    Judge,
+    Rung,
+    best_rung,
+    rungs_without_training,
+    save_without_training,
+)
 from adapler_jax.weights.save import load_model
 from tests.training.runs import silent
+from tests.training.test_compress import make_texts
 
-WORDS = ("a", "film", "films", ".", "good", "bad")
-OPTIONS = CompressOptions(speedup=1.5, train=False, max_length=16)
+TEXTS = make_texts()
+METHODS = ("attention", "vocabulary")
+
+
+@pytest.fixture(scope="module", name="given")
+def _given(copied_run):
+    """The directory of a model that has learned its task."""
+    return copied_run("learned") / "finetune" / "model"
+
+
+@pytest.fixture(scope="module", name="judge")
+def _judge(given):
+    return Judge(given, TEXTS[300:])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_is_saved_with_classes_and_tokenizer_of_the_given_one(given, tmp_path, method):
+    made = save_without_training(given, TEXTS[:100], tmp_path / "m", method=method, speedup=1.4)
+    saved, full = load_model(made), load_model(given)
+    assert saved.class_names == full.class_names and saved.max_length == full.max_length
+    assert saved.pruner_name == method
+    batches = make_batches(Classifier.load(made), TEXTS[:100])
+    found = evaluate_model(saved.params, saved.config, pruner_of_saved(saved), batches)
+    assert found.flops_speedup == pytest.approx(1.4, rel=0.06)  # texts of at most 16 tokens
+
+
+def test_the_full_model_agrees_with_itself(judge, given):
+    rung = judge.measure("full", given)
+    assert rung.agreement == rung.flops_speedup == 1.0
+    assert rung.sentence() == "full: 1.00x, 100.0% equal answers"
+
+
+def test_the_agreement_is_the_share_of_equal_labels(judge, given, tmp_path):
+    made = save_without_training(
+        given, TEXTS[:100], tmp_path / "m", method="vocabulary", speedup=2.0
+    )
+    labels = [
+        [found.label for found in Classifier.load(model).predict(TEXTS[300:])]
+        for model in (made, given)
+    ]
+    expected = np.mean([one == other for one, other in zip(*labels)])
+    assert judge.measure("m", made).agreement == pytest.approx(expected)
+
+
+def test_a_speedup_out_of_reach_leaves_no_rung(judge, given, tmp_path):
+    notes = []
+    options = {"speedup": 90.0, "log": notes.append}
+    assert rungs_without_training(given, TEXTS[:50], judge, tmp_path, **options) == []
+    assert [note.partition(":")[0] for note in notes] == ["attention", "vocabulary"]
+    assert all("out of reach" in note for note in notes)
+
+
+def test_without_text_there_is_no_model(given, tmp_path):
+    with pytest.raises(ValueError, match="there is no text; method attention needs unlabelled"):
+        save_without_training(given, [], tmp_path / "m", method="attention", speedup=2.0)
+
+
+@pytest.fixture(scope="module", name="compressed")
+def _compressed(given, tmp_path_factory):
+    """The directory, the calibration and the notes of a compression without training."""
+    out, notes = tmp_path_factory.mktemp("compressed") / "out", []
+    options = CompressOptions(speedup=1.5, train=False, max_length=16)
+    return out, compress(given, TEXTS, out, options=options, log=notes.append), notes
+
+
+def test_compress_without_training_keeps_the_method_that_agrees_more(compressed):
+    out, found, notes = compressed
+    assert not (out / "run").exists()
+    said = [note for note in notes if "equal answers" in note]
+    shares = [float(note.partition("x, ")[2].partition("%")[0]) for note in said]
+    kept = next(note for note in notes if note.startswith("kept: "))
+    assert said[int(np.argmax(shares))].startswith(kept.removeprefix("kept: "))
+    assert load_model(out / "model").pruner_name in kept
+    assert [row["budget"] for row in found.rows] == list(found.budgets)
+
+
+def test_a_second_call_makes_no_model_again_and_a_lower_speedup_replaces_the_result(
+    compressed, given
+):
+    out, found, _ = compressed
+    written = [(out / f"{name}-1.5x" / "config.json").stat().st_mtime_ns for name in METHODS]
+    options = CompressOptions(speedup=1.5, train=False, max_length=16)
+    assert compress(given, TEXTS, out, options=options, log=silent) == found
+    assert written == [
+        (out / f"{name}-1.5x" / "config.json").stat().st_mtime_ns for name in METHODS
+    ]
+    copy = shutil.copytree(out, out.with_name("copy"))
+    compress(given, TEXTS, copy, options=options._replace(speedup=1.2), log=silent)
+    own, other = (load_model(root / "model").params["pruner"]["share_J"] for root in (out, copy))
+    assert own.sum() < other.sum()
+
+
+def test_its_model_takes_budgets(compressed):
+    classifier = Classifier.load(compressed[0] / "model")
+    texts = TEXTS[:20]
+    whole = classifier.predict(texts, budget=1.0)
+    half = classifier.predict(texts, budget=0.5)
+    assert all(len(set(found.num_tokens)) == 1 for found in whole)
+    assert sum(sum(found.num_tokens) for found in half) < 0.65 * sum(
+        sum(found.num_tokens) for found in whole
+    )
+
+
+def test_nothing_in_reach_is_said_before_anything_is_saved(given, tmp_path):
+    options = CompressOptions(speedup=90.0, train=False, max_length=16)
+    with pytest.raises(ValueError, match="no method reaches 90x without training"):
+        compress(given, TEXTS, tmp_path / "out", options=options, log=silent)
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def make_rung(name, speedup, agreement):
@@ -25,44 +144,22 @@ def test_a_model_that_misses_the_speedup_is_not_kept_for_its_agreement():
     assert best_rung(rungs, 9.0).name == "AdapLeR"  # none reaches it
 
 
-def make_texts(words):
-    return [f"{a} {b} {c} {d}" for a in words for b in words for c in words for d in words[:3]]
-
-
-@pytest.fixture(scope="module", name="work")
-def _work(tiny_files, tmp_path_factory):
-    """The given model and the directory of the work, without training."""
-    given, out = tiny_files / "model", tmp_path_factory.mktemp("work") / "out"
-    compress(given, make_texts(WORDS), out, options=OPTIONS, log=silent)
-    return given, out
-
-
-def test_a_second_call_replaces_the_model_where_another_one_is_better(work):
-    given, out = work
-    before = load_model(out / "model")
+def test_an_equal_model_stays_and_work_on_other_texts_is_not_continued(compressed, given):
+    out, _, _ = compressed
     (out / "model" / "own.txt").touch()
-    compress(given, make_texts(WORDS), out, options=OPTIONS, log=silent)
-    assert (out / "model" / "own.txt").exists()  # an equal model stays
-    compress(given, make_texts(WORDS), out, options=OPTIONS._replace(speedup=2.5), log=silent)
-    after = load_model(out / "model")
-    shares = [model.params["pruner"]["share_J"][0] for model in (before, after)]
-    assert before.pruner_name != after.pruner_name or shares[1] < shares[0]
-    assert not (out / "model" / "own.txt").exists()
-
-
-def test_work_on_other_texts_is_not_continued(work):
-    given, out = work
+    options = CompressOptions(speedup=1.5, train=False, max_length=16)
+    compress(given, TEXTS, out, options=options, log=silent)
+    assert (out / "model" / "own.txt").exists()
     with pytest.raises(ValueError, match="has work on other texts; give the same texts, or"):
-        compress(given, make_texts(WORDS[::-1]), out, options=OPTIONS, log=silent)
+        compress(given, TEXTS[:-1], out, options=options, log=silent)
 
 
-def test_off_a_terminal_a_long_comparison_is_not_silent(tiny_files, tmp_path, monkeypatch):
+def test_off_a_terminal_a_long_comparison_is_not_silent(given, tmp_path, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENCE_S", 0.0)
     monkeypatch.setattr(heartbeat, "CHECK_S", 1e-3)
     notes = []
-    compress(
-        tiny_files / "model", make_texts(WORDS), tmp_path / "out", options=OPTIONS, log=notes.append
-    )
+    options = CompressOptions(speedup=1.5, train=False, max_length=16)
+    compress(given, TEXTS, tmp_path / "out", options=options, log=notes.append)
     for line in (
         "predicting classes",
         "predicting the texts that compare models",
