@@ -4,9 +4,9 @@
 
 MODEL is a classifier in Hugging Face form, or a saved model of this library. The data are text
 lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl). Two methods drop tokens without
-training, then AdapLeR is trained to answer as the model does; --notrain leaves that out. DIR/model
-is the one that agrees most with MODEL. It takes any budget, as after `adapler calibrate`. A second
-call continues an interrupted one.
+training, then AdapLeR is trained to answer as the model does; --notrain leaves that out. Of those
+that reach the speedup, DIR/model is the one that agrees most with MODEL. It takes any budget, as
+after `adapler calibrate`. A second call continues an interrupted one.
 
 --max_disagreement=0.02 certifies the fastest budget at which at most 2% of answers differ from
 MODEL's, with 95% confidence, for texts like the data.

@@ -25,9 +25,10 @@ from adapler_jax.evaluation.certificate import (
 )
 from adapler_jax.evaluation.shares import budget_shares, lengths_of
 from adapler_jax.evaluation.training_free import TRAINING_FREE
-from adapler_jax.inference.calibration import Calibration
+from adapler_jax.inference.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import sorted_batches
+from adapler_jax.io.atomic_files import remove_file
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
@@ -81,6 +82,7 @@ def calibrate_model(
     _check_request(len(halves[1]), max_disagreement, confidence)
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
+    _remove_damaged(saved.directory, len(pruner.sites), log)
     classifier = Classifier.load(directory)
     batches = [make_batches(classifier, half) for half in halves]
     kept = batches[0][: max(1, MAX_TOKENS // (BATCH_SIZE * classifier.max_length))]
@@ -98,6 +100,15 @@ def calibrate_model(
         calibration = _with_certificate(calibration, found, log)
     log(f"wrote {calibration.write(pathlib.Path(directory))}")
     return calibration
+
+
+def _remove_damaged(directory: pathlib.Path, num_sites: int, log: Callable[[str], None]) -> None:
+    """Remove an earlier calibration that no load accepts; the new one takes its place."""
+    try:
+        read_calibration(directory, num_sites)
+    except ValueError as error:
+        log(str(error))
+        remove_file(directory / CALIBRATION_FILE)
 
 
 def _calibrate(

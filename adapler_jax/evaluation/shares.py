@@ -122,7 +122,7 @@ def budget_shares(
     """Return the share of every site at every budget, float32 [J, K].
 
     A budget is the mean over layers of the tokens that a layer runs on, as a fraction of the tokens
-    of the texts.
+    of the texts. A large budget keeps more than [CLS] after the last site, and all tokens before.
     """
 
     def kept_share(share: float) -> float:

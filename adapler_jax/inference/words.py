@@ -7,7 +7,7 @@ Shape letters:
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -118,11 +118,24 @@ def encode_whole(core: Tokenizer, text: str) -> Encoded:
     return Encoded((text,), pieces.ids, segment_T, word_T, words, False)
 
 
+class HasKeptWords(Protocol):
+    """A prediction with the words that each layer ran on."""
+
+    @property
+    def kept_words(self) -> Sequence[Sequence[str]]:
+        """Return the words that each layer ran on, in their order."""
+
+
 def kept_words_of(words: Sequence[Word], keep_NW: np.ndarray) -> tuple[tuple[str, ...], ...]:
     """Return the texts of the words that each layer ran on."""
     return tuple(
         tuple(word.text for word, keep in zip(words, keep_W) if keep) for keep_W in keep_NW
     )
+
+
+def last_kept_words(prediction: "HasKeptWords") -> list[str]:
+    """Return the words of the last layer that ran on a word; none if no layer did."""
+    return next((list(words) for words in reversed(prediction.kept_words) if words), [])
 
 
 def max_by_word(word_T: np.ndarray, value_T: np.ndarray, num_words: int) -> np.ndarray:

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
@@ -80,14 +82,22 @@ def highlight_predictions(
 
 
 def _annotated_text(prediction: Prediction, layer: int, *, colour: bool) -> str:
-    """Return the highlighted text, with a note if it is empty or no word is kept."""
+    """Return the highlighted text, with a note if it is empty or no word is kept.
+
+    Where the layer has no word, the last layer before it that has one is highlighted.
+    """
     if not any(part.strip() for part in prediction.texts):
         return EMPTY_TEXT
-    text = highlight_kept(prediction, layer=layer, colour=colour)
     if prediction.keep_NW[layer].any():
-        return text
-    left = "only [CLS] is" if prediction.num_tokens[layer] == 1 else "no word is"
-    return f"{text} ({left} left)"
+        return highlight_kept(prediction, layer=layer, colour=colour)
+    left = "only [CLS] is left" if prediction.num_tokens[layer] == 1 else "no word is left"
+    with_words = np.flatnonzero(prediction.keep_NW[:layer].any(axis=1))
+    if not with_words.size or prediction.keep_NW[with_words[-1]].all():
+        return f"{highlight_kept(prediction, layer=layer, colour=colour)} ({left})"
+    # A method that needs [CLS] alone after its last layer would show no word of any text.
+    last = int(with_words[-1])
+    text = highlight_kept(prediction, layer=last, colour=colour)
+    return f"{text} (words of layer {last + 1}; then {left})"
 
 
 def highlight_answers(

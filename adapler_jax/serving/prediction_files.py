@@ -12,6 +12,7 @@ import numpy as np
 from adapler_jax.inference.multiple_choice import ChoicePrediction
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.question_answerer import QAPrediction
+from adapler_jax.inference.words import last_kept_words
 from adapler_jax.io.messages import one_line
 from adapler_jax.metrics.classification import decide
 from adapler_jax.serving.copied_columns import as_json
@@ -77,7 +78,7 @@ def columns_of_predictions(
     is_cut = [prediction.is_cut for prediction in predictions]
     words: Columns = {
         LABEL: [prediction.label for prediction in predictions],
-        KEPT_WORDS: [prediction.kept_words[-1] for prediction in predictions],
+        KEPT_WORDS: [last_kept_words(prediction) for prediction in predictions],
         NUM_TOKENS: [list(prediction.num_tokens) for prediction in predictions],
     }
     return columns_of_probs(class_names, probs_NC, is_cut) | words
@@ -97,7 +98,7 @@ def columns_of_answers(predictions: Sequence[QAPrediction]) -> Columns:
             prediction.end,
             round(float(prediction.score), DECIMALS),
             round(float(prediction.probability), DECIMALS),
-            list(prediction.kept_words[-1]),
+            last_kept_words(prediction),
         )
         for prediction in predictions
     ]
@@ -119,7 +120,7 @@ def columns_of_choices(predictions: Sequence[ChoicePrediction]) -> Columns:
             round(prediction.probabilities[prediction.label], DECIMALS),
             [round(probability, DECIMALS) for probability in prediction.probabilities],
             prediction.is_cut,
-            list(prediction.kept_words[-1]),
+            last_kept_words(prediction),
         )
         for prediction in predictions
     ]

@@ -23,6 +23,7 @@ from adapler_jax.data.tokenization.shorten import (
 from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.model_flops import dense_flops
 from adapler_jax.training.evaluation_rows import (
     Scored,
@@ -109,15 +110,16 @@ def _training_free_row(
     run, split, *_ = request.dense
     saved = run.models[DENSE]
     texts = run.task.splits[run.validation or split]
-    params, pruner = prune_without_training(
-        saved.params,
-        saved.config,
-        run.batches(DENSE, texts),
-        method=method,
-        speedup=target,
-        head=saved.head,
-        dtype=compute_dtype(run.config.compute_dtype),
-    )
+    with Heartbeat(lambda: f"{method}: choosing tokens", log=request.log):
+        params, pruner = prune_without_training(
+            saved.params,
+            saved.config,
+            run.batches(DENSE, texts),
+            method=method,
+            speedup=target,
+            head=saved.head,
+            dtype=compute_dtype(run.config.compute_dtype),
+        )
     faster = dataclasses.replace(saved, params=params)
     changed = dataclasses.replace(
         run,

@@ -12,6 +12,7 @@ with the given model.
     OUT/model/        the result, with calibration.json
 """
 
+import filecmp
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -32,13 +33,15 @@ from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.run import run_all
-from adapler_jax.training.rungs import Judge, rungs_without_training
+from adapler_jax.training.rungs import Judge, best_rung, rungs_without_training
+from adapler_jax.weights.config import CONFIG_FILE
 from adapler_jax.weights.pretrained import load_pretrained
-from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.weights.save import WEIGHTS_FILE, load_model, save_model
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
 VALIDATION_FRACTION = 0.1
 CHUNK = 1024  # texts that are tokenized at a time
+SPLITS = ("train", "validation")
 CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
 
 
@@ -75,7 +78,8 @@ def compress(
       The calibration of `out/model`.
 
     Raises:
-      ValueError: the checkpoint has no trained classifier, or there are too few texts.
+      ValueError: the checkpoint has no trained classifier, there are too few texts, `out` has work
+        on other texts, or nothing reaches the speedup without training.
     """
     options = options or CompressOptions()
     out = pathlib.Path(out).expanduser()
@@ -83,23 +87,27 @@ def compress(
     rest, held_back = _divide(texts)
     if not (out / "texts" / "validation.jsonl").exists():
         _write_labelled(Classifier.load(full), rest, out / "texts", log)
+    _check_texts(rest, out)
     has_pairs = not isinstance(rest[0], str)
     trained_on, judged = _parts(rest)
-    judge = Judge(full, judged)
+    with Heartbeat(lambda: "predicting the texts that compare models", log=log):
+        judge = Judge(full, judged)
     log(f"compared on {len(judged):,} texts with the given model:")
     rungs = rungs_without_training(full, trained_on, judge, out, speedup=options.speedup, log=log)
     if options.train:
         config = make_config(full, out / "texts", options, has_pairs=has_pairs)
-        rungs.append(judge.measure("AdapLeR, trained", _train(config, out / "run", options, log)))
+        trained = _train(config, out / "run", options, log)
+        rungs.append(judge.measure("AdapLeR, trained", trained, log=log))
         log(rungs[-1].sentence())
     if not rungs:
         raise ValueError(
             f"no method reaches {options.speedup:g}x without training; train, or ask for less"
         )
-    best = max(rungs, key=lambda rung: rung.agreement)
+    best = best_rung(rungs, options.speedup)
     log(f"kept: {best.name}")
-    with atomic_directory(out / "model") as partial:
-        copy_entries(best.directory, partial)
+    if not _has_model(out / "model", best.directory):
+        with atomic_directory(out / "model") as partial:
+            copy_entries(best.directory, partial)
     return calibrate_model(
         out / "model",
         held_back,
@@ -116,7 +124,7 @@ def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> path
     trained = workdir / calibration_name(options.speedup) / "model"
     if trained.exists():
         return trained
-    log(f"{options.speedup:g}x is out of reach; the model as trained is taken")
+    log(f"{options.speedup:g}x is out of reach of AdapLeR; its model as trained is compared")
     return workdir / "adapler" / "model"
 
 
@@ -189,10 +197,30 @@ def _write_labelled(classifier: Classifier, texts: list, directory: pathlib.Path
         predicted = np.argmax(classifier.predict_probs(texts), axis=-1)
     rows = [_row(text, classifier.class_names[c]) for text, c in zip(texts, predicted.tolist())]
     with atomic_directory(directory) as partial:
-        for split, part in zip(("train", "validation"), _parts(rows)):
+        for split, part in zip(SPLITS, _parts(rows)):
             replace_text(
                 partial / f"{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in part)
             )
+
+
+def _check_texts(texts: list, out: pathlib.Path) -> None:
+    """Raise ValueError where an earlier call divided other texts: some would count twice."""
+    lines = [
+        line
+        for split in SPLITS
+        for line in (out / "texts" / f"{split}.jsonl").read_text().splitlines()
+    ]
+    there = [{key: row[key] for key in row if key != "label"} for row in map(json.loads, lines)]
+    if there != [{key: row[key] for key in row if key != "label"} for row in map(_row, texts)]:
+        raise ValueError(f"{out} has work on other texts; give the same texts, or another --out")
+
+
+def _has_model(directory: pathlib.Path, source: pathlib.Path) -> bool:
+    """Return whether a directory has the config and the weights of another one."""
+    return all(
+        (directory / name).exists() and filecmp.cmp(directory / name, source / name, shallow=False)
+        for name in (CONFIG_FILE, WEIGHTS_FILE)
+    )
 
 
 def _parts(items: list) -> tuple[list, list]:
@@ -201,7 +229,7 @@ def _parts(items: list) -> tuple[list, list]:
     return items[:middle], items[middle:]
 
 
-def _row(text: str | tuple[str, str], label: str) -> dict[str, str]:
+def _row(text: str | tuple[str, str], label: str = "") -> dict[str, str]:
     """Return a text or pair with its label, in the columns of the task `custom`."""
     if isinstance(text, str):
         return {"text": text, "label": label}

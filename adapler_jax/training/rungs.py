@@ -1,5 +1,6 @@
 """Compare ways to a speedup by their agreement with the full model; the first need no training."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,15 +15,20 @@ from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.io.heartbeat import Heartbeat
+from adapler_jax.io.heartbeat import Heartbeat, watch
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import load_model, save_model
 
+MIN_REACHED = 0.95  # of a speedup: the texts that compare models have other lengths
+
 
 class Rung(NamedTuple):
-    """A faster model, measured on texts that played no part in it."""
+    """A faster model, measured on texts that it was not made from.
+
+    Of a trained model, the epoch and the thresholds are chosen on these texts.
+    """
 
     name: str
     directory: pathlib.Path
@@ -106,18 +112,27 @@ def rungs_without_training(
     """
     found = []
     for method in TRAINING_FREE:
-        made = out / target_name(method, speedup)
+        name, made = f"{method}, without training", out / target_name(method, speedup)
         try:
             if not made.exists():
-                with Heartbeat(lambda: "measuring the texts", log=log):
+                with Heartbeat(functools.partial("{}: making the model".format, name), log=log):
                     save_without_training(full, texts, made, method=method, speedup=speedup)
         except OutOfReachError as error:
             log(str(error))
             continue
-        rung = judge.measure(f"{method}, without training", made)
+        rung = judge.measure(name, made, log=log)
         log(rung.sentence())
         found.append(rung)
     return found
+
+
+def best_rung(rungs: Sequence[Rung], speedup: float) -> Rung:
+    """Return the model that agrees most with the full one, of those that reach the speedup.
+
+    Where none reaches it, all count. A measured speedup of a twentieth less reaches it.
+    """
+    reached = [rung for rung in rungs if rung.flops_speedup >= MIN_REACHED * speedup]
+    return max(reached or rungs, key=lambda rung: rung.agreement)
 
 
 class Judge:
@@ -129,12 +144,17 @@ class Judge:
         self._dtype = dtype
         self._full_E = predict_classes(load_model(full), self._batches, dtype=dtype)
 
-    def measure(self, name: str, directory: pathlib.Path) -> Rung:
+    def measure(
+        self, name: str, directory: pathlib.Path, *, log: Callable[[str], None] = lambda line: None
+    ) -> Rung:
         """Return what a saved model of the same tokenizer and classes does to the texts."""
         saved = load_model(directory)
         pruner = pruner_of_saved(saved)
+        batches = watch(
+            self._batches, f"{name}: batches compared", total=len(self._batches), log=log
+        )
         found = passes(
-            saved.params, saved.config, pruner, self._batches, head=saved.head, dtype=self._dtype
+            saved.params, saved.config, pruner, batches, head=saved.head, dtype=self._dtype
         )
         count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
         speedup = true_speedup(

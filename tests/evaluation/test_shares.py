@@ -1,5 +1,7 @@
 """Shares are exact: lengths alone decide how many tokens every layer runs on."""
 
+import dataclasses
+
 import hypothesis
 import numpy as np
 import pytest
@@ -107,6 +109,18 @@ def test_a_budget_is_the_kept_share(name):
     # Texts of 3 to 12 tokens have few counts to choose from.
     assert [row.kept_share for row in rows] == pytest.approx(list(budgets), abs=0.04)
     assert rows[-1].flops_speedup == pytest.approx(1.0, rel=0.02)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 4, 12])
+def test_budgets_above_cls_alone_in_the_last_layer_are_exact_too(num_layers):
+    config = dataclasses.replace(LARGE, num_layers=num_layers)
+    pruner, budgets = attention(config), (0.3, 0.6, 0.82, 0.91, 0.97, 1.0)
+    value_JK = budget_shares(config, pruner, LENGTHS, budgets)
+    found = [
+        share_counts(pruner, value_J, LENGTHS, num_layers).sum() / (num_layers * LENGTHS.sum())
+        for value_J in value_JK.T
+    ]
+    assert found == pytest.approx(list(budgets), abs=0.01)
 
 
 @pytest.mark.parametrize("speedup", [0.5, float("nan"), float("inf")])

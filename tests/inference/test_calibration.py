@@ -181,3 +181,30 @@ def test_a_certificate_names_the_fastest_budget_that_disagrees_rarely_enough(cal
         calibrate_model(tmp_path / "model", texts, max_disagreement=0.001, **options)
     with pytest.raises(ValueError, match="confidence is 1.0; expected a number between 0 and 1"):
         calibrate_model(tmp_path / "model", texts, max_disagreement=0.3, confidence=1.0, **options)
+
+
+def test_budgets_that_are_no_faster_than_a_larger_one_are_left_out():
+    speedups = [4.0, 4.0, 2.5, 2.6, 2.0, 2.0, 1.0]
+    given = Calibration(
+        budgets=tuple(np.linspace(0.1, 1.0, len(speedups)).tolist()),
+        values=(tuple(speedups),),
+        rows=(),
+        num_texts=1,
+        num_held_out=1,
+    )
+    found = given.with_rows([{"flops_speedup": value} for value in speedups])
+    assert [row["flops_speedup"] for row in found.rows] == [4.0, 2.6, 2.0, 1.0]
+    assert found.values == ((4.0, 2.6, 2.0, 1.0),)
+    assert found.budgets == tuple(given.budgets[index] for index in (1, 3, 5, 6))
+
+
+@pytest.mark.parametrize("damage", ["{}", '{"format": 1, "budgets": [1.0]}', "no JSON"])
+def test_a_damaged_calibration_is_replaced(calibrated, tmp_path, damage):
+    shutil.copytree(calibrated[0], tmp_path / "model")
+    (tmp_path / "model" / CALIBRATION_FILE).write_text(damage)
+    with pytest.raises(ValueError, match="is damaged .*; calibrate the model again"):
+        Classifier.load(tmp_path / "model")
+    notes = []
+    calibrate_model(tmp_path / "model", make_texts(400), budgets=BUDGETS, log=notes.append)
+    assert any("is damaged" in note for note in notes)
+    assert Classifier.load(tmp_path / "model").calibration.budgets == BUDGETS

@@ -7,7 +7,7 @@ import pytest
 from adapler_jax.data.qa.questions import Question
 from adapler_jax.inference.prediction import Prediction
 from adapler_jax.inference.question_answerer import QAPrediction
-from adapler_jax.inference.words import Word
+from adapler_jax.inference.words import Word, last_kept_words
 from adapler_jax.io.messages import one_line
 from adapler_jax.serving.highlight import (
     has_colour,
@@ -156,3 +156,15 @@ def test_a_question_stands_over_its_answer_and_text():
 def test_a_text_without_kept_words_says_so(text, num_tokens, expected):
     prediction = dataclasses.replace(make_prediction((text,), set()), num_tokens=num_tokens)
     assert highlight_predictions([prediction]).endswith(f":\n{expected}")
+
+
+def test_a_last_layer_of_cls_alone_shows_the_words_before_it():
+    prediction = make_prediction(("a fine film",), {"fine"})
+    keep_NW = np.concatenate([prediction.keep_NW, np.zeros_like(prediction.keep_NW[:1])])
+    num_tokens = (*prediction.num_tokens, 1)
+    prediction = dataclasses.replace(prediction, keep_NW=keep_NW, num_tokens=num_tokens)
+    layer = len(keep_NW) - 1
+    assert highlight_predictions([prediction]).endswith(
+        f":\na [fine] film (words of layer {layer}; then only [CLS] is left)"
+    )
+    assert last_kept_words(prediction) == ["fine"]

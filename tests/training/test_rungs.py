@@ -1,5 +1,6 @@
 """Ways to a speedup are compared by their agreement with the full model, training last."""
 
+import pathlib
 import shutil
 
 import numpy as np
@@ -8,9 +9,16 @@ import pytest
 from adapler_jax.evaluation.calibrate import make_batches
 from adapler_jax.evaluation.models import evaluate_model
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.io import heartbeat
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.compress import CompressOptions, compress
-from adapler_jax.training.rungs import Judge, rungs_without_training, save_without_training
+from adapler_jax.training.rungs import (
+    Judge,
+    Rung,
+    best_rung,
+    rungs_without_training,
+    save_without_training,
+)
 from adapler_jax.weights.save import load_model
 from tests.training.runs import silent
 from tests.training.test_compress import make_texts
@@ -123,3 +131,40 @@ def test_nothing_in_reach_is_said_before_anything_is_saved(given, tmp_path):
     with pytest.raises(ValueError, match="no method reaches 90x without training"):
         compress(given, TEXTS, tmp_path / "out", options=options, log=silent)
     assert not (tmp_path / "out" / "model").exists()
+
+
+def make_rung(name, speedup, agreement):
+    return Rung(name, pathlib.Path(name), speedup, agreement)
+
+
+def test_a_model_that_misses_the_speedup_is_not_kept_for_its_agreement():
+    rungs = [make_rung("attention", 2.98, 0.9), make_rung("AdapLeR", 1.1, 1.0)]
+    assert best_rung(rungs, 3.0).name == "attention"
+    assert best_rung([*rungs, make_rung("vocabulary", 3.01, 0.95)], 3.0).name == "vocabulary"
+    assert best_rung(rungs, 9.0).name == "AdapLeR"  # none reaches it
+
+
+def test_an_equal_model_stays_and_work_on_other_texts_is_not_continued(compressed, given):
+    out, _, _ = compressed
+    (out / "model" / "own.txt").touch()
+    options = CompressOptions(speedup=1.5, train=False, max_length=16)
+    compress(given, TEXTS, out, options=options, log=silent)
+    assert (out / "model" / "own.txt").exists()
+    with pytest.raises(ValueError, match="has work on other texts; give the same texts, or"):
+        compress(given, TEXTS[:-1], out, options=options, log=silent)
+
+
+def test_off_a_terminal_a_long_comparison_is_not_silent(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SILENCE_S", 0.0)
+    monkeypatch.setattr(heartbeat, "CHECK_S", 1e-3)
+    notes = []
+    options = CompressOptions(speedup=1.5, train=False, max_length=16)
+    compress(given, TEXTS, tmp_path / "out", options=options, log=notes.append)
+    for line in (
+        "predicting classes",
+        "predicting the texts that compare models",
+        "attention, without training: making the model",
+        "vocabulary, without training: making the model",
+    ):
+        assert any(note.startswith(f"{line}, after ") for note in notes), line
+    assert any(": batches compared: " in note for note in notes)

@@ -46,7 +46,7 @@ def run_target(
         dtype=context.dtype,
     )
     is_reached = True
-    with Heartbeat(lambda: f"{directory.name}: measuring the training texts"):
+    with Heartbeat(lambda: f"{directory.name}: choosing tokens by the training texts"):
         try:
             params, pruner = prune(speedup=speedup)
         except OutOfReachError as error:
@@ -54,12 +54,14 @@ def run_target(
             params, pruner = prune(speedup=error.highest)
     split = validation_split(context)
     batches = context.eval_batches(split, batch_size)
+    with Heartbeat(lambda: f"{directory.name}: validation"):
+        scores = validate(params, context, pruner, batches, context.task.make_scorer(split))
     save_target_phase(
         directory,
         context,
         pruner,
         params,
-        validate(params, context, pruner, batches, context.task.make_scorer(split)),
+        scores,
         speedup=speedup,
         is_reached=is_reached,
         record={"at_limit": not is_reached, "at_lowest": False},
