@@ -34,6 +34,7 @@ from adapler_jax.types import (
     BEFORE_ATTENTION,
     BEFORE_FEED_FORWARD,
     MASK_BIAS,
+    TOKEN,
     Array,
     Batch,
     EncoderConfig,
@@ -109,6 +110,8 @@ def _prune(
     shared: _Pass, inputs: _LayerInputs, carry: _Carry, received: TokenFeatures | None
 ) -> tuple[_Carry, Trace]:
     """Return the carry after a site, and the site's record."""
+    if TOKEN in shared.pruner.needs and shared.token_BL is None:
+        raise ValueError(f"pruner {shared.pruner.name} needs token_BL, the tokens of the batch")
     token_logit_BL = score_tokens(
         shared.pruner,
         inputs.site_params,
@@ -169,6 +172,13 @@ def _run_layer(shared: _Pass, carry: _Carry, inputs: _LayerInputs) -> tuple[_Car
         inputs.layer, config, carry.hidden_BLD, key=ffn_key, dtype=shared.dtype
     )
     return _advance(carry, hidden_BLD), trace
+
+
+def _noise_of_layers(noise: SamplingNoise | None) -> dict[str, Array]:
+    """Return the random numbers that have a leading axis N."""
+    if noise is None:
+        return {}
+    return {"uniform_BL": noise.uniform_BL, "importance_BL": noise.importance_BL}
 
 
 def _scan(run_layer: Callable, start: _Carry, scanned: tuple, loop: ScanOptions):
@@ -235,11 +245,8 @@ def forward_layers(
     entering_BLD = jnp.where(valid_BL[..., None], hidden_BLD, 0.0) if return_exit_hidden else None
     start = _Carry(hidden_BLD, key_bias(valid_BL), counted_BL.astype(jnp.float32), entering_BLD)
     site_params = params_of_layers(pruner, params["pruner"], config.num_layers)
-    noise_of_layers = {}
-    if noise is not None:
-        noise_of_layers = {"uniform_BL": noise.uniform_BL, "importance_BL": noise.importance_BL}
     index_N = first_layer + jnp.arange(config.num_layers)
-    scanned = (params["encoder"]["layers"], site_params, index_N, noise_of_layers)
+    scanned = (params["encoder"]["layers"], site_params, index_N, _noise_of_layers(noise))
     carry, (trace, hidden_NBLD) = _scan(run_layer, start, scanned, loop)
     return carry.hidden_BLD, trace.replace(exit_hidden_BLD=carry.exit_hidden_BLD), hidden_NBLD
 

@@ -56,6 +56,11 @@ COLUMNS = (
 SHARED_PHASES = ("finetune", "saliency")
 
 
+def is_trained_on(done: dict) -> bool:
+    """Return whether the model that was trained on was kept, also by an older record."""
+    return done.get("trained", done.get("kept") == TRAINED_ON)
+
+
 def variant_config(config, name: str, speedup: float):
     """Return the config of a variant.
 
@@ -110,7 +115,7 @@ def run_variant(config, name: str, runs: pathlib.Path, speedup: float, log) -> d
         "adapted_score": adapted["score"],
         "adapted_nll": adapted["nll"],
         "adapted_flops_speedup": adapted["flops_speedup"],
-        "adapted_by": "training" if done["kept"] == TRAINED_ON else "scaling",
+        "adapted_by": "training" if is_trained_on(done) else "scaling",
         "training_commits": training_commits(workdir, adapt),
     }
 

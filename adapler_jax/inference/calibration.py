@@ -42,7 +42,13 @@ class Calibration:
     certificate: dict[str, float] | None = None
 
     def apply(self, params: Params) -> Params:
-        """Return a model's parameters with the values."""
+        """Return a model's parameters with the values.
+
+        Raises:
+          ValueError: a share is above 1.
+        """
+        if "share_J" in params["pruner"] and np.max(self.values) > 1.0:
+            raise ValueError(f"{CALIBRATION_FILE} has a share of {np.max(self.values):g}; {ADVICE}")
         calibrated = with_calibration(params["pruner"], self.budgets, np.array(self.values))
         return params | {"pruner": calibrated}
 

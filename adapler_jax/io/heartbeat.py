@@ -1,7 +1,7 @@
 """Print a line where a long phase is silent off a terminal, so that a log shows that it runs.
 
 A thread prints, because one compilation or one wait for the device can take minutes. On a terminal
-a progress bar moves instead, and nothing is printed.
+nothing is printed; the phases of a training move a progress bar there.
 """
 
 import sys

@@ -33,13 +33,14 @@ from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.run import run_all
-from adapler_jax.training.rungs import Judge, best_rung, rungs_without_training
+from adapler_jax.training.rungs import Judge, Rung, best_rung, rungs_without_training
 from adapler_jax.weights.config import CONFIG_FILE
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import WEIGHTS_FILE, load_model, save_model
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
 VALIDATION_FRACTION = 0.1
+GIVEN_FILE = "given.json"  # names the model that the work is on
 CHUNK = 1024  # texts that are tokenized at a time
 SPLITS = ("train", "validation")
 CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
@@ -79,31 +80,18 @@ def compress(
 
     Raises:
       ValueError: the checkpoint has no trained classifier, there are too few texts, `out` has work
-        on other texts, or nothing reaches the speedup without training.
+        on other texts or another model, or nothing reaches the speedup without training.
     """
     options = options or CompressOptions()
     out = pathlib.Path(out).expanduser()
+    _check_model(model, out)
     full = _save_full(model, out / "full", texts, options, log)
+    replace_text(out / GIVEN_FILE, json.dumps({"model": str(model)}))
     rest, held_back = _divide(texts)
     if not (out / "texts" / "validation.jsonl").exists():
         _write_labelled(Classifier.load(full), rest, out / "texts", log)
     _check_texts(rest, out)
-    has_pairs = not isinstance(rest[0], str)
-    trained_on, judged = _parts(rest)
-    with Heartbeat(lambda: "predicting the texts that compare models", log=log):
-        judge = Judge(full, judged)
-    log(f"compared on {len(judged):,} texts with the given model:")
-    rungs = rungs_without_training(full, trained_on, judge, out, speedup=options.speedup, log=log)
-    if options.train:
-        config = make_config(full, out / "texts", options, has_pairs=has_pairs)
-        trained = _train(config, out / "run", options, log)
-        rungs.append(judge.measure("AdapLeR, trained", trained, log=log))
-        log(rungs[-1].sentence())
-    if not rungs:
-        raise ValueError(
-            f"no method reaches {options.speedup:g}x without training; train, or ask for less"
-        )
-    best = best_rung(rungs, options.speedup)
+    best = best_rung(_make_rungs(full, rest, out, options, log), options.speedup)
     log(f"kept: {best.name}")
     if not _has_model(out / "model", best.directory):
         with atomic_directory(out / "model") as partial:
@@ -116,6 +104,35 @@ def compress(
         confidence=options.confidence,
         log=log,
     )
+
+
+def _make_rungs(
+    full: pathlib.Path, texts: list, out: pathlib.Path, options: CompressOptions, log
+) -> list[Rung]:
+    """Return the models without training, and the trained one unless it is left out.
+
+    Raises:
+      ValueError: there is none.
+    """
+    trained_on, judged = _parts(texts)
+    with Heartbeat(lambda: "predicting the texts that compare models", log=log):
+        judge = Judge(full, judged)
+    log(f"compared on {len(judged):,} texts with the given model:")
+    rungs = rungs_without_training(full, trained_on, judge, out, speedup=options.speedup, log=log)
+    if options.train:
+        has_pairs = not isinstance(texts[0], str)
+        config = make_config(full, out / "texts", options, has_pairs=has_pairs)
+        trained = _train(config, out / "run", options, log)
+        measured = judge.measure("AdapLeR, trained", trained, log=log)
+        log(measured.sentence())
+        for rung in rungs:
+            log(measured.compared_with(rung))
+        rungs.append(measured)
+    if not rungs:
+        raise ValueError(
+            f"no method reaches {options.speedup:g}x without training; train, or ask for less"
+        )
+    return rungs
 
 
 def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> pathlib.Path:
@@ -171,6 +188,14 @@ def _save_full(
         tokenizer=tokenizer,
     )
     return directory
+
+
+def _check_model(model, out: pathlib.Path) -> None:
+    """Raise ValueError where the work is on another model."""
+    path = out / GIVEN_FILE
+    before = json.loads(path.read_text(encoding="utf-8"))["model"] if path.exists() else str(model)
+    if before != str(model):
+        raise ValueError(f"{out} has work on the model {before}, not {model}; give another --out")
 
 
 def _longest(tokenizer, texts: Sequence) -> int:

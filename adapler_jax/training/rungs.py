@@ -33,11 +33,25 @@ class Rung(NamedTuple):
     name: str
     directory: pathlib.Path
     flops_speedup: float
-    agreement: float  # share of texts with the full model's answer
+    is_equal_E: np.ndarray  # bool: the text has the full model's answer
+
+    @property
+    def agreement(self) -> float:
+        """Return the share of texts with the full model's answer."""
+        return float(np.mean(self.is_equal_E))
 
     def sentence(self) -> str:
         """Return the measurement in words."""
         return f"{self.name}: {self.flops_speedup:.2f}x, {100 * self.agreement:.1f}% equal answers"
+
+    def compared_with(self, other: "Rung") -> str:
+        """Return the difference of the agreements and its paired standard error, in words."""
+        gain_E = self.is_equal_E.astype(float) - other.is_equal_E
+        error = np.std(gain_E, ddof=1) / len(gain_E) ** 0.5
+        return (
+            f"{self.name} has {100 * np.mean(gain_E):+.1f} ± {100 * error:.1f} points of equal "
+            f"answers over {other.name}"
+        )
 
 
 def save_without_training(
@@ -129,10 +143,12 @@ def rungs_without_training(
 def best_rung(rungs: Sequence[Rung], speedup: float) -> Rung:
     """Return the model that agrees most with the full one, of those that reach the speedup.
 
-    Where none reaches it, all count. A measured speedup of a twentieth less reaches it.
+    Where none reaches it, it is the fastest. A measured speedup of a twentieth less reaches it.
     """
     reached = [rung for rung in rungs if rung.flops_speedup >= MIN_REACHED * speedup]
-    return max(reached or rungs, key=lambda rung: rung.agreement)
+    if not reached:
+        return max(rungs, key=lambda rung: rung.flops_speedup)
+    return max(reached, key=lambda rung: rung.agreement)
 
 
 class Judge:
@@ -160,4 +176,4 @@ class Judge:
         speedup = true_speedup(
             saved.params, saved.config, pruner, length_E, count_NE, head=saved.head
         )
-        return Rung(name, directory, speedup, float(np.mean(predicted_E == self._full_E)))
+        return Rung(name, directory, speedup, predicted_E == self._full_E)

@@ -38,7 +38,7 @@ def target_speedups(config: ConfigDict, section: str) -> list[float]:
       config: of the run.
       section: name of the section, which begins the names of the phases.
     """
-    return sorted(config[section].get(FIELD, ()))
+    return sorted(getattr(config, section).get(FIELD, ()))
 
 
 def target_phases(config: ConfigDict, section: str, run: Callable) -> list[Phase]:
@@ -57,7 +57,7 @@ def target_phases(config: ConfigDict, section: str, run: Callable) -> list[Phase
 
 def check_target_speedups(config: ConfigDict, section: str) -> None:
     """Raise ValueError where a target is not a factor of 1 or more, or names a phase twice."""
-    speedups: Sequence[Any] = config[section].get(FIELD, ())
+    speedups: Sequence[Any] = getattr(config, section).get(FIELD, ())
     for speedup in speedups:
         is_number = isinstance(speedup, int | float) and not isinstance(speedup, bool)
         if not is_number or not (math.isfinite(speedup) and speedup >= 1.0):

@@ -16,6 +16,7 @@ from adapler_jax.evaluation.shares import (
     share_profile,
     solve_shares,
 )
+from adapler_jax.forward import embed_tokens, forward_layers
 from adapler_jax.pruning import attention, vocabulary
 from adapler_jax.pruning.budgets import with_calibration
 from adapler_jax.pruning.shares import kept_counts
@@ -132,3 +133,30 @@ def test_a_speedup_that_is_none_is_rejected(speedup):
 def test_a_speedup_out_of_reach_says_what_is_there():
     with pytest.raises(ValueError, match=r"attention: 50x is out of reach; with \[CLS\] alone"):
         solve_shares(params_of("attention"), CONFIG, PRUNERS["attention"], LENGTHS, speedup=50.0)
+
+
+def test_a_pass_without_the_tokens_of_the_batch_is_refused():
+    (batch,) = make_batches(num_batches=1)
+    params, pruner = params_of("vocabulary"), PRUNERS["vocabulary"]
+    hidden_BLD = embed_tokens(params, CONFIG, batch)
+    with pytest.raises(ValueError, match="pruner vocabulary needs token_BL, the tokens of the"):
+        forward_layers(
+            params,
+            CONFIG,
+            pruner,
+            hidden_BLD,
+            batch.valid_BL,
+            slope=None,
+            key=None,
+            dtype=np.float32,
+        )
+
+
+def test_lengths_are_those_of_real_examples():
+    batches = make_batches(num_batches=2)
+    is_padding_B = np.arange(16) >= 5
+    padded = batches[1].replace(
+        example_id_B=np.where(is_padding_B, -1, batches[1].example_id_B).astype(np.int32)
+    )
+    expected = [*batches[0].valid_BL.sum(axis=1), *batches[1].valid_BL.sum(axis=1)[:5]]
+    assert lengths_of([batches[0], padded]).tolist() == expected

@@ -5,9 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from adapler_jax.evaluation.calibrate import make_batches
 from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io import heartbeat
 from adapler_jax.pruning import pruner_of_saved
@@ -126,6 +128,64 @@ def test_its_model_takes_budgets(compressed):
     )
 
 
+def test_training_is_compared_on_the_same_texts():
+    right = [True, True, True, False]
+    one = Rung("a", pathlib.Path("a"), 2.0, np.array(right))
+    other = Rung("b", pathlib.Path("b"), 2.0, np.array([False, True, True, False]))
+    assert one.compared_with(other) == "a has +25.0 ± 25.0 points of equal answers over b"
+
+
+def test_where_nothing_reaches_the_speedup_the_fastest_is_kept():
+    slow, fast = (
+        Rung(name, pathlib.Path(name), speedup, np.array([right]))
+        for name, speedup, right in (("slow", 1.1, True), ("fast", 1.9, False))
+    )
+    assert best_rung([slow, fast], 3.0) is fast
+    assert best_rung([slow, fast], 1.0) is slow
+
+
+def test_a_speedup_of_a_call_is_the_one_that_was_measured(compressed):
+    classifier = Classifier.load(compressed[0] / "model")
+    rows = classifier.calibration.rows
+    row = rows[len(rows) // 2]
+    found = classifier.predict(TEXTS[:60], speedup=row["flops_speedup"])
+    wanted = classifier.predict(TEXTS[:60], budget=row["budget"])
+    assert [one.num_tokens for one in found] == [one.num_tokens for one in wanted]
+    with pytest.raises(ValueError, match="speedup is 1000; this model has speedups from 1 to"):
+        classifier.predict(TEXTS[:2], speedup=1000.0)
+
+
+@pytest.mark.parametrize("budgets", [(1.0, 0.6), (0.6, 1.0)])
+def test_texts_of_one_call_may_have_different_budgets(compressed, budgets):
+    classifier = Classifier.load(compressed[0] / "model")
+    together = classifier.predict(TEXTS[:2], budget=budgets)
+    for text, budget, found in zip(TEXTS[:2], budgets, together, strict=True):
+        (alone,) = classifier.predict([text], budget=budget)
+        assert found.num_tokens == alone.num_tokens
+        assert found.probability == pytest.approx(alone.probability, abs=1e-5)
+
+
+def test_another_model_in_the_same_place_is_refused(compressed, copied_run):
+    other = copied_run("learned") / "adapler" / "model"
+    with pytest.raises(ValueError, match="has work on the model .*; give another --out"):
+        compress(other, TEXTS, compressed[0], log=silent)
+
+
+@pytest.mark.parametrize("share", [-0.5, 1.5])
+def test_a_share_outside_of_its_range_is_refused(compressed, tmp_path, share):
+    model = shutil.copytree(compressed[0] / "vocabulary-1.5x", tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    save_file(tensors | {"vocabulary.share": np.float32([share])}, model / "model.safetensors")
+    with pytest.raises(ValueError, match="shares are .*; expected 0 to 1"):
+        Classifier.load(model)
+
+
+def test_a_calibrated_share_above_one_is_refused():
+    calibration = Calibration((0.5, 1.0), ((0.5, 1.5),), (), 9, 9)
+    with pytest.raises(ValueError, match="has a share of 1.5; calibrate the model again"):
+        calibration.apply({"pruner": {"share_J": np.ones(1)}})
+
+
 def test_nothing_in_reach_is_said_before_anything_is_saved(given, tmp_path):
     options = CompressOptions(speedup=90.0, train=False, max_length=16)
     with pytest.raises(ValueError, match="no method reaches 90x without training"):
@@ -134,14 +194,14 @@ def test_nothing_in_reach_is_said_before_anything_is_saved(given, tmp_path):
 
 
 def make_rung(name, speedup, agreement):
-    return Rung(name, pathlib.Path(name), speedup, agreement)
+    return Rung(name, pathlib.Path(name), speedup, np.arange(20) < 20 * agreement)
 
 
 def test_a_model_that_misses_the_speedup_is_not_kept_for_its_agreement():
     rungs = [make_rung("attention", 2.98, 0.9), make_rung("AdapLeR", 1.1, 1.0)]
     assert best_rung(rungs, 3.0).name == "attention"
     assert best_rung([*rungs, make_rung("vocabulary", 3.01, 0.95)], 3.0).name == "vocabulary"
-    assert best_rung(rungs, 9.0).name == "AdapLeR"  # none reaches it
+    assert best_rung(rungs, 9.0).name == "attention"  # none reaches it; the fastest
 
 
 def test_an_equal_model_stays_and_work_on_other_texts_is_not_continued(compressed, given):

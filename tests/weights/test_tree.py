@@ -145,6 +145,6 @@ def test_the_same_problem_in_several_layers_takes_one_line():
 
 def test_unknown_pruner_is_refused_with_the_list():
     with pytest.raises(
-        ValueError, match="unknown pruner 'magic'; expected one of adapler, keep_all"
+        ValueError, match="unknown pruner 'magic'; expected one of adapler, attention, keep_all"
     ):
         model_rules("magic")
