@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from adapler_jax.pruning.adapler import adapler
 from adapler_jax.pruning.attention import attention
 from adapler_jax.pruning.base import Pruner
@@ -63,9 +61,6 @@ def pruner_of_saved(saved) -> Pruner:
       ValueError: as `make_pruner`, with the file's name.
     """
     source = saved.directory / "config.json"
-    share_J = np.asarray(saved.params["pruner"].get("share_J", ()))
-    if not np.all((share_J >= 0.0) & (share_J <= 1.0)):
-        raise ValueError(f"{saved.directory}: shares are {share_J.tolist()}; expected 0 to 1")
     return pruner_of_file(saved.pruner_name, saved.config, saved.pruner_options, source)
 
 

@@ -7,6 +7,7 @@ before any of them runs.
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
 from adapler_jax.flops import SiteFlops
 from adapler_jax.pruning.base import Pruner, ScoreFn, hard_to_soft, rank_descending
@@ -41,6 +42,13 @@ def kept_counts(num_tokens, share) -> Array:
     num_tokens = jnp.asarray(num_tokens, jnp.float32)
     asked = jnp.ceil(jnp.asarray(share, jnp.float32) * num_tokens - ROUNDING)
     return jnp.minimum(num_tokens, jnp.maximum(1.0, asked))
+
+
+def check_shares(params: Params, source) -> None:
+    """Raise ValueError with the name of a source where a method's subtree has a wrong share."""
+    share_J = np.asarray(params.get("share_J", ()))
+    if not np.all((share_J >= 0.0) & (share_J <= 1.0)):
+        raise ValueError(f"{source}: shares are {share_J.tolist()}; expected 0 to 1")
 
 
 def keep_share(params: Params, layer: Array, site: SiteInput) -> Selection:

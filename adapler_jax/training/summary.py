@@ -16,6 +16,7 @@ from adapler_jax.training.workdir import read_seconds
 COLUMNS = ("phase", "score", "speedup", "seconds", "model")
 NEARLY_DENSE = 1.25  # a summary of a smaller FLOPs speedup names the field to change
 SUGGESTED_SPEEDUP = 2.0
+SHORT = 0.99  # less than this times the requested speedup is slower than asked
 OVERSHOT = 1.05  # more than this times the requested speedup is faster than asked
 
 
@@ -65,7 +66,7 @@ def _distance(done: dict) -> str:
     asked, found = done["target_speedup"], done["validation"]["flops_speedup"]
     if "training_speedup" in done:
         return f", {done['training_speedup']:.2f}x on the lengths of the training texts"
-    if found < asked:
+    if found < asked * SHORT:
         limit = " with all that the method can drop" if done["at_limit"] else ""
         return f", short of {asked:g}x{limit}"
     if not _is_overshot(done):

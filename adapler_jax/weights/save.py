@@ -24,6 +24,7 @@ from adapler_jax.io.atomic_directories import (
 )
 from adapler_jax.io.messages import bounded_errors, shown
 from adapler_jax.pruning import make_pruner, pruner_of_file
+from adapler_jax.pruning.shares import check_shares
 from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE, card_text, is_own_card, write_card
 from adapler_jax.weights.checkpoint_formats import (
@@ -325,9 +326,11 @@ def load_model(directory) -> Saved:
         get_pruner=lambda: pruner_of_file(section["pruner"], config, options, config_path),
     )
     check_tensors(tensors, rules, sizes, weights_path)
+    params = {"pruner": {}} | to_tree(tensors, rules, sizes, source=weights_path)
+    check_shares(params["pruner"], weights_path)
     return Saved(
         config=config,
-        params={"pruner": {}} | to_tree(tensors, rules, sizes, source=weights_path),
+        params=params,
         pruner_name=section["pruner"],
         pruner_options=options,
         head=head,
