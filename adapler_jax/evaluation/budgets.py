@@ -8,7 +8,7 @@ Shape letters:
     K calibrated budgets, increasing; the last is 1
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -219,7 +219,7 @@ def natural_shares(
     """Return the share of tokens that each layer runs on at the model's own thresholds, [N]."""
     without = [batch.replace(budget_B=None) for batch in batches]
     kept_N, num_tokens = np.zeros(config.num_layers), 0
-    for count_NB, length_B, _ in passes(params, config, pruner, without, dtype=dtype):
+    for count_NB, length_B, _ in _passes(params, config, pruner, without, dtype=dtype):
         kept_N += count_NB.sum(axis=1)
         num_tokens += int(length_B.sum())
     return kept_N / num_tokens
@@ -252,15 +252,37 @@ def measure_budgets(
             batch.replace(budget_B=np.full(len(batch.token_BL), budget, np.float32))
             for batch in batches
         ]
-        found = list(passes(params, config, pruner, asked, head=head, dtype=dtype))
-        count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
-        kept_share = float(count_NE.sum() / (config.num_layers * length_E.sum()))
-        speedup = true_speedup(params, config, pruner, length_E, count_NE, head=head)
-        rows.append(BudgetRow(budget, kept_share, speedup, predicted_E))
+        measured = measure_texts(params, config, pruner, asked, head=head, dtype=dtype)
+        rows.append(BudgetRow(budget, *measured))
     return rows
 
 
-def passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype):
+class Measured(NamedTuple):
+    """What a model does to some texts."""
+
+    kept_share: float
+    flops_speedup: float  # dense over pruned operations on true tokens
+    predicted_E: np.ndarray  # int32, class of each text
+
+
+def measure_texts(
+    params: Params,
+    config: EncoderConfig,
+    pruner: Pruner,
+    batches: Iterable[Batch],
+    *,
+    head: Head = CLASSIFICATION,
+    dtype: DTypeLike = jnp.float32,
+) -> Measured:
+    """Run a model over texts; arguments as in `measure_budgets`."""
+    found = _passes(params, config, pruner, batches, head=head, dtype=dtype)
+    count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
+    kept_share = float(count_NE.sum() / (config.num_layers * length_E.sum()))
+    speedup = true_speedup(params, config, pruner, length_E, count_NE, head=head)
+    return Measured(kept_share, speedup, predicted_E)
+
+
+def _passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype):
     """Yield (counts [N, E], lengths [E], classes [E]) of the real examples of each batch."""
     run = make_engine(config, pruner, driver="masked", head=head, dtype=dtype)
     for batch in batches:
@@ -277,9 +299,15 @@ def predict_classes(
     saved: Saved, batches: Sequence[Batch], *, dtype: DTypeLike = jnp.float32
 ) -> np.ndarray:
     """Return the class that a saved model predicts for each text of the batches, int32 [E]."""
+    return measure_saved(saved, batches, dtype=dtype).predicted_E
+
+
+def measure_saved(
+    saved: Saved, batches: Iterable[Batch], *, dtype: DTypeLike = jnp.float32
+) -> Measured:
+    """Run a saved model over texts."""
     pruner = pruner_of_saved(saved)
-    found = passes(saved.params, saved.config, pruner, batches, head=saved.head, dtype=dtype)
-    return np.concatenate([predicted_E for _, _, predicted_E in found])
+    return measure_texts(saved.params, saved.config, pruner, batches, head=saved.head, dtype=dtype)
 
 
 def check_calibrates(pruner: Pruner) -> None:

@@ -31,7 +31,7 @@ from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.io.atomic_files import remove_file
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.pruning import pruner_of_saved
-from adapler_jax.types import PADDING_EXAMPLE_ID, Batch
+from adapler_jax.types import Batch
 from adapler_jax.weights.save import Saved, load_model
 
 MIN_TEXTS = 100
@@ -86,7 +86,7 @@ def calibrate_model(
     classifier = Classifier.load(directory)
     batches = [make_batches(classifier, half) for half in halves]
     kept = batches[0][: max(1, MAX_TOKENS // (BATCH_SIZE * classifier.max_length))]
-    log(f"calibrating on {count_texts(kept):,} texts, measuring on {len(halves[1]):,} others")
+    log(f"calibrating on {len(lengths_of(kept)):,} texts, measuring on {len(halves[1]):,} others")
     with Heartbeat(lambda: f"calibrating and measuring {len(budgets)} budgets", log=log):
         calibration = _calibrate(saved, kept, budgets, dtype, num_held_out=len(halves[1]))
         measured = _measure(saved, calibration, batches[1], dtype)
@@ -131,7 +131,7 @@ def _calibrate(
         budgets=tuple(map(float, budgets)),
         values=tuple(map(tuple, value_JK.astype(float).tolist())),
         rows=(),
-        num_texts=count_texts(batches),
+        num_texts=len(lengths_of(batches)),
         num_held_out=num_held_out,
     )
 
@@ -195,8 +195,3 @@ def make_batches(classifier: Classifier, texts: Sequence) -> list[Batch]:
     )
     batches = [batch for _, batch in found]
     return [batches[index] for index in np.random.default_rng(0).permutation(len(batches))]
-
-
-def count_texts(batches: Sequence[Batch]) -> int:
-    """Return the number of real examples."""
-    return sum(int(np.sum(batch.example_id_B != PADDING_EXAMPLE_ID)) for batch in batches)

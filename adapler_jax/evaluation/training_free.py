@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from adapler_jax.evaluation.attribution import input_saliency
-from adapler_jax.evaluation.budgets import passes
+from adapler_jax.evaluation.budgets import measure_texts
 from adapler_jax.evaluation.shares import lengths_of, solve_shares
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
@@ -60,8 +60,7 @@ def prune_without_training(
     if not batches:
         raise ValueError(f"there is no text; method {method} needs unlabelled text of the task")
     pruner = make_pruner(method, config)
-    fresh = jax.eval_shape(lambda: pruner.init(jax.random.key(0), config))
-    found = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), fresh)
+    found = pruner.init(jax.random.key(0), config)
     if method == "vocabulary":
         sample = spread(batches, MAX_TEXTS)
         saliency_V = vocabulary_saliency(params, config, sample, dtype=dtype)
@@ -96,14 +95,12 @@ def check_head(method: str, head: Head) -> None:
 def _classes(params, config, pruner, batches, dtype: DTypeLike) -> np.ndarray:
     """Return the predicted classes of a sample of the texts, int32 [E]."""
     sample = spread(batches, MAX_COMPARED)
-    found = passes(params, config, pruner, sample, dtype=dtype)
-    return np.concatenate([predicted_E for *_, predicted_E in found])
+    return measure_texts(params, config, pruner, sample, dtype=dtype).predicted_E
 
 
 def spread(batches: Sequence[Batch], num_texts: int) -> list[Batch]:
     """Return about so many texts: every k-th batch, since batches may be sorted by length."""
-    in_all = sum(int(np.sum(batch.example_id_B != PADDING_EXAMPLE_ID)) for batch in batches)
-    step = max(1, -(-in_all // num_texts))
+    step = max(1, -(-len(lengths_of(batches)) // num_texts))
     return [batches[index] for index in range(step // 2, len(batches), step)]
 
 

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from adapler_jax.evaluation.budgets import passes, predict_classes
+from adapler_jax.evaluation.budgets import measure_saved, predict_classes
 from adapler_jax.evaluation.calibrate import make_batches
-from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.evaluation.shares import OutOfReachError
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.heartbeat import Heartbeat, watch
-from adapler_jax.pruning import pruner_of_saved
+from adapler_jax.metrics.differences import mean_difference_error
 from adapler_jax.training.workdir import target_name
 from adapler_jax.types import Batch
 from adapler_jax.weights.save import load_model, save_model
@@ -47,9 +46,10 @@ class Rung(NamedTuple):
     def compared_with(self, other: "Rung") -> str:
         """Return the difference of the agreements and its paired standard error, in words."""
         gain_E = self.is_equal_E.astype(float) - other.is_equal_E
-        error = np.std(gain_E, ddof=1) / len(gain_E) ** 0.5
+        error = mean_difference_error(gain_E)
+        within = "" if error is None else f" ± {100 * error:.1f}"
         return (
-            f"{self.name} has {100 * np.mean(gain_E):+.1f} ± {100 * error:.1f} points of equal "
+            f"{self.name} has {100 * np.mean(gain_E):+.1f}{within} points of equal "
             f"answers over {other.name}"
         )
 
@@ -164,16 +164,8 @@ class Judge:
         self, name: str, directory: pathlib.Path, *, log: Callable[[str], None] = lambda line: None
     ) -> Rung:
         """Return what a saved model of the same tokenizer and classes does to the texts."""
-        saved = load_model(directory)
-        pruner = pruner_of_saved(saved)
         batches = watch(
             self._batches, f"{name}: batches compared", total=len(self._batches), log=log
         )
-        found = passes(
-            saved.params, saved.config, pruner, batches, head=saved.head, dtype=self._dtype
-        )
-        count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
-        speedup = true_speedup(
-            saved.params, saved.config, pruner, length_E, count_NE, head=saved.head
-        )
-        return Rung(name, directory, speedup, predicted_E == self._full_E)
+        found = measure_saved(load_model(directory), batches, dtype=self._dtype)
+        return Rung(name, directory, found.flops_speedup, found.predicted_E == self._full_E)

@@ -24,7 +24,7 @@ from adapler_jax.training.targets import (
     save_target_phase,
     target_phases,
 )
-from adapler_jax.training.validation import validate, validation_split
+from adapler_jax.training.validation import validation_scores
 
 
 def run_target(
@@ -52,10 +52,8 @@ def run_target(
         except OutOfReachError as error:
             is_reached = False
             params, pruner = prune(speedup=error.highest)
-    split = validation_split(context)
-    batches = context.eval_batches(split, batch_size)
     with Heartbeat(lambda: f"{directory.name}: validation"):
-        scores = validate(params, context, pruner, batches, context.task.make_scorer(split))
+        scores = validation_scores(params, context, pruner, batch_size)
     save_target_phase(
         directory,
         context,
