@@ -258,7 +258,7 @@ def measure_budgets(
 
 
 class Measured(NamedTuple):
-    """What a model does to some texts."""
+    """The effect of a model on some texts."""
 
     kept_share: float
     flops_speedup: float  # dense over pruned operations on true tokens
