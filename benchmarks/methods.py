@@ -13,7 +13,7 @@ model on shortened texts, and their parameter is the FLOPs speedup.
 
 Nothing is chosen here. The record has a row for each seed and value, then means over the seeds, and
 the curve of scores over speedups. `training_s` are the seconds of all phases that a model needs,
-fine-tuning included.
+fine-tuning included. --notimes leaves all seconds out, for a machine that does other work too.
 """
 
 import ast
@@ -185,7 +185,7 @@ def lend_phase(source: pathlib.Path, workdir: pathlib.Path, config) -> None:
 
 def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
     """Return the seconds of all phases that a model needs; None where one was not timed."""
-    seconds = {}
+    seconds: dict[str, float] = {}
     for workdir in workdirs:
         seconds |= read_seconds(workdir)
     names = [name for name, _ in phase_list(config)]
@@ -193,7 +193,7 @@ def training_seconds(config, *workdirs: pathlib.Path) -> float | None:
 
 
 def run_one(
-    method: str, value: float, runs: pathlib.Path, dense_config, config, *, log
+    method: str, value: float, runs: pathlib.Path, dense_config, config, *, with_times=True, log
 ) -> list[dict]:
     """Train and evaluate one method at one value; return a row for each split."""
     first = runs / f"seed{config.seed}-dense"
@@ -209,18 +209,18 @@ def run_one(
     if not (workdir / wanted / "model").exists():
         log(f"seed {config.seed}: {method} does not reach {value:g}x and has no row")
         return []
-    rows = evaluate_workdir(workdir, log=log, only=wanted)
+    rows = evaluate_workdir(workdir, log=log, only=wanted, with_times=with_times)
     more = {
         "method": method,
         "dial": value,
-        "training_s": training_seconds(config, workdir, first),
-        "dense_training_s": training_seconds(dense_config, first),
+        "training_s": training_seconds(config, workdir, first) if with_times else None,
+        "dense_training_s": training_seconds(dense_config, first) if with_times else None,
     }
     return [row | more for row in rows if row["method"] == wanted]
 
 
 def run_baselines(
-    runs: pathlib.Path, dense_config, speedups: Sequence[float], *, log
+    runs: pathlib.Path, dense_config, speedups: Sequence[float], *, with_times=True, log
 ) -> list[dict]:
     """Score a seed's fine-tuned model on shortened texts; return a row for each and split.
 
@@ -228,6 +228,7 @@ def run_baselines(
       runs: folder of the workdirs.
       dense_config: of the seed.
       speedups: FLOPs speedups of random tokens.
+      with_times: whether rows have the seconds of training.
       log: receives a sentence for each step.
     """
     first = runs / f"seed{dense_config.seed}-dense"
@@ -240,7 +241,7 @@ def run_baselines(
         baselines=SHORTENING,
         speedups={f"{value:g}x": value for value in speedups},
     )
-    seconds = training_seconds(dense_config, first)
+    seconds = training_seconds(dense_config, first) if with_times else None
     return [
         row
         | {
@@ -281,14 +282,15 @@ def measure(options, changes: dict, *, log: Callable[[str], None]) -> list[dict]
     for (seed, method, value), both in configs.items():
         if (seed, method, value) not in there:
             log(f"seed {seed}: {method} at {value:g}")
-            record.add(run_one(method, value, runs, *both, log=log), summary=summarize)
+            rows = run_one(method, value, runs, *both, with_times=options.times, log=log)
+            record.add(rows, summary=summarize)
     for seed in seeds:
         missing = [value for value in dials.get(RANDOM, ()) if (seed, RANDOM, value) not in there]
         has_stop_words = any((seed, STOP_WORDS) == key[:2] for key in there)
         if missing or not has_stop_words:
             log(f"seed {seed}: baselines")
             dense_config = config_of(finetune, options.task, seed, changes)
-            found = run_baselines(runs, dense_config, missing, log=log)
+            found = run_baselines(runs, dense_config, missing, with_times=options.times, log=log)
             kept = [row for row in found if row["method"] != STOP_WORDS or not has_stop_words]
             record.add(kept, summary=summarize)
     return record.rows
@@ -330,6 +332,7 @@ if __name__ == "__main__":
         "values of every method: layers of the student, target speedups in FLOPs of the others",
     )
     flags.DEFINE_string("json", None, "file of the rows, which may contain rows of an earlier call")
+    flags.DEFINE_bool("times", True, "measure seconds; the machine must be idle")
     flags.DEFINE_string("png", "", "where the curves are drawn")
     flags.mark_flags_as_required(["task", "runs", "json"])
     run_command(lambda: main(flags.FLAGS))

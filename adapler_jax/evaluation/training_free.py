@@ -37,6 +37,7 @@ def prune_without_training(
     speedup: float,
     head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
+    saliency_V: np.ndarray | None = None,
 ) -> tuple[Params, Pruner]:
     """Return a fine-tuned model that drops tokens to a speedup, and its pruner.
 
@@ -50,6 +51,7 @@ def prune_without_training(
       speedup: FLOPs speedup on true tokens of texts with these lengths.
       head: of the model.
       dtype: of the operands of the encoder's products.
+      saliency_V: of an earlier call of `vocabulary_saliency`; None to measure it on these texts.
 
     Raises:
       ValueError: the method is another one, does not fit the head, or does not reach the speedup.
@@ -62,8 +64,8 @@ def prune_without_training(
     pruner = make_pruner(method, config)
     found = pruner.init(jax.random.key(0), config)
     if method == "vocabulary":
-        sample = spread(batches, MAX_TEXTS)
-        saliency_V = vocabulary_saliency(params, config, sample, dtype=dtype)
+        if saliency_V is None:
+            saliency_V = vocabulary_saliency(params, config, batches, dtype=dtype)
         found["saliency_JV"] = jnp.asarray(saliency_V)[None]
     params, length_E = params | {"pruner": found}, lengths_of(batches)
 
@@ -128,7 +130,7 @@ def vocabulary_saliency(
     Args:
       params: of the whole model.
       config: of the encoder.
-      batches: of texts; no label is used.
+      batches: of texts, of which about MAX_TEXTS are taken; no label is used.
       dtype: of the operands of the encoder's products.
     """
 
@@ -138,7 +140,7 @@ def vocabulary_saliency(
         return input_saliency(params, config, batch, target=predicted_logit, dtype=dtype)[0]
 
     total_V, count_V = np.zeros(config.vocab_size), np.zeros(config.vocab_size)
-    for batch in batches:
+    for batch in spread(batches, MAX_TEXTS):
         is_real_B1 = (np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID)[:, None]
         counted_BL = np.asarray(batch.valid_BL) & is_real_B1
         saliency_BL = np.asarray(measure(params, batch), np.float64)

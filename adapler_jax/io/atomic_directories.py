@@ -1,8 +1,9 @@
 """Replace a directory in one step: write a sibling of it, then rename both."""
 
 import contextlib
+import filecmp
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from adapler_jax.io.atomic_files import files_of, flush_file, flush_names
@@ -60,6 +61,16 @@ def recover(directory: Path) -> Path:
     """
     previous = temporary_sibling(directory, "previous")
     return previous if previous.exists() and not directory.exists() else directory
+
+
+def have_equal_files(first: Path, second: Path, names: Iterable[str]) -> bool:
+    """Return whether each file has the same content in two directories, or is absent in both."""
+    return all(
+        filecmp.cmp(first / name, second / name, shallow=False)
+        if (first / name).exists() and (second / name).exists()
+        else not ((first / name).exists() or (second / name).exists())
+        for name in names
+    )
 
 
 def copy_entries(source: Path, target: Path, *, skip: Collection[str] = ()) -> None:

@@ -1,7 +1,6 @@
-"""Print a line where a long phase is silent off a terminal, so that a log shows that it runs.
+"""Show that long work runs: a spinner on a terminal, elsewhere a line where it is silent.
 
-A thread prints, because one compilation or one wait for the device can take minutes. On a terminal
-nothing is printed; the phases of a training move a progress bar there.
+A thread prints, because one compilation or one wait for the device can take minutes.
 """
 
 import sys
@@ -10,10 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
 from adapler_jax.io.terminal import print_note
 
 SILENCE_S = 55.0  # with CHECK_S less than a minute
 CHECK_S = 2.0
+SPINNER_S = 0.5  # between updates of the text of a spinner
 
 Item = TypeVar("Item")
 
@@ -26,7 +29,7 @@ def is_terminal() -> bool:
 class Heartbeat:
     """Print a line after SILENCE_S without one. Use it as a context manager.
 
-    On a terminal it does nothing.
+    On a terminal it shows a spinner with the line and the time, which disappears at the end.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Heartbeat:
         *,
         log: Callable[[str], None] = print_note,
         clock: Callable[[], float] = time.monotonic,
+        has_bar: bool = False,
     ):
         """Set what is printed.
 
@@ -42,16 +46,19 @@ class Heartbeat:
           describe: returns the line; another thread calls it.
           log: receives the line.
           clock: returns seconds.
+          has_bar: whether the caller shows a progress bar on a terminal, in place of the spinner.
         """
         self._describe, self._log, self._clock = describe, log, clock
         self._start = self._last = clock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._has_bar = has_bar
 
     def __enter__(self) -> "Heartbeat":
-        """Start the thread, unless standard error is a terminal."""
-        if not is_terminal():
-            self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeat")
+        """Start the thread, unless a progress bar is on the terminal."""
+        if not (is_terminal() and self._has_bar):
+            run = self._spin if is_terminal() else self._run
+            self._thread = threading.Thread(target=run, daemon=True, name="heartbeat")
             self._thread.start()
         return self
 
@@ -77,9 +84,29 @@ class Heartbeat:
         while not self._stopped.wait(CHECK_S):
             self.check()
 
+    def _spin(self) -> None:
+        """Show the line with a spinner until the end."""
+        progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, force_jupyter=False, force_terminal=True),
+            redirect_stdout=False,
+            transient=True,
+        )
+        with progress:
+            spinner = progress.add_task(self._describe(), total=None)
+            while not self._stopped.wait(SPINNER_S):
+                progress.update(spinner, description=self._describe())
+
 
 def watch(
-    items: Iterable[Item], label: str, *, total: int, log: Callable[[str], None] = print_note
+    items: Iterable[Item],
+    label: str,
+    *,
+    total: int,
+    log: Callable[[str], None] = print_note,
+    has_bar: bool = False,
 ) -> Iterator[Item]:
     """Yield the items; where that takes long, print how many are done.
 
@@ -88,9 +115,10 @@ def watch(
       label: of the line.
       total: number of items.
       log: receives the line.
+      has_bar: as of `Heartbeat`.
     """
     done = 0
-    with Heartbeat(lambda: f"{label}: {done} of {total}", log=log):
+    with Heartbeat(lambda: f"{label}: {done} of {total}", log=log, has_bar=has_bar):
         for item in items:
             yield item
             done += 1

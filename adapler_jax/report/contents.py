@@ -68,6 +68,8 @@ TIME_NAMES = ("wall_ms", "wall_speedup", "dense_wall_ms")
 OPTIONAL_SCORE_FIELDS: Fields = {
     "majority_share": float,
     "macro_f1": float,
+    "text_speedup_5": is_positive,
+    "text_speedup_95": is_positive,
     "difference": float,
     "difference_se": lambda value: value is None or fits(value, float),
     "ece": float,
@@ -115,8 +117,12 @@ class RunRecord:
         return [row for row in rows if row["split"] == rows[0]["split"]]
 
     def model_rows(self) -> list[dict]:
-        """Return the rows of `score_rows` without the baselines, which are no models of the run."""
-        return [row for row in self.score_rows() if not row.get("is_baseline")]
+        """Return the rows of `score_rows` of the run's models at their own speeds."""
+        return [
+            row
+            for row in self.score_rows()
+            if not row.get("is_baseline") and row.get("budget") is None
+        ]
 
 
 def read_contents(workdir: pathlib.Path, methods_path: pathlib.Path | None) -> RunRecord:

@@ -7,9 +7,10 @@ import numpy as np
 from markupsafe import Markup
 
 from adapler_jax.evaluation.score_tables import (
-    SECONDARY_SCORES,
     class_rows,
     difference_cell,
+    further_scores,
+    text_speedup_cells,
     time_cells,
 )
 from adapler_jax.evaluation.timing import NUM_TIMED_TEXTS
@@ -139,7 +140,7 @@ def score_table(rows: list[dict]) -> list[dict]:
             "split": row["split"],
             row.get("unit", "texts"): row["num_texts"],
             f"{row['metric']}, %": f"{100 * row['test_score']:.1f}",
-            **{f"{name}, %": f"{100 * row[name]:.1f}" for name in SECONDARY_SCORES if name in row},
+            **{f"{name}, %": text for name, text in further_scores(row).items()},
             "majority class, %": f"{100 * row['majority_share']:.1f}"
             if "majority_share" in row
             else None,
@@ -167,6 +168,7 @@ def detail_table(rows: list[dict]) -> list[dict]:
             if (ratio := row.get(f"wall_speedup_{size}")) is not None
         }
         | {"tokens in each layer": row["kept_tokens"]}
+        | text_speedup_cells(row)
         | ({"calibration error, %": f"{100 * row['ece']:.1f}"} if "ece" in row else {})
         for row in rows
     ]

@@ -107,7 +107,7 @@ def progress_bar(is_shown: bool) -> Iterator[Advance]:
         redirect_stderr=False,
         disable=not (is_shown and is_terminal()),
     )
-    with progress, Heartbeat(lambda: text):
+    with progress, Heartbeat(lambda: text, has_bar=True):
         bar = progress.add_task("predict", total=None)
 
         def advance(num_rows: int, fraction: float | None) -> None:

@@ -6,6 +6,7 @@ the methods of `evaluation.training_free`. They see validation texts, without la
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,11 @@ from adapler_jax.data.tokenization.shorten import (
 )
 from adapler_jax.data.tokenization.tokenizers import load_core
 from adapler_jax.evaluation.shares import OutOfReachError
-from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
+from adapler_jax.evaluation.training_free import (
+    TRAINING_FREE,
+    prune_without_training,
+    vocabulary_saliency,
+)
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.model_flops import dense_flops
 from adapler_jax.training.evaluation_rows import (
@@ -91,42 +96,42 @@ def random_rows(request: BaselineRequest) -> list[dict[str, Any]]:
 
 def training_free_rows(request: BaselineRequest) -> list[dict[str, Any]]:
     """Return a row for each speedup and each method without training that is not the run's."""
-    own = {pruner.name for pruner in request.dense.run.pruners.values()}
+    run, split, *_ = request.dense
+    saved, dtype = run.models[DENSE], compute_dtype(run.config.compute_dtype)
+    batches = run.batches(DENSE, run.task.splits[run.validation or split])
+    own = {pruner.name for pruner in run.pruners.values()}
     rows = []
-    for method in TRAINING_FREE:
-        for name, target in request.speedups.items() if method not in own else ():
+    for method in TRAINING_FREE if request.speedups else ():
+        if method in own:
+            continue
+        options: dict[str, Any] = {"method": method, "head": saved.head, "dtype": dtype}
+        if method == "vocabulary":
+            with Heartbeat(lambda: "vocabulary: measuring saliency", log=request.log):
+                options["saliency_V"] = vocabulary_saliency(
+                    saved.params, saved.config, batches, dtype=dtype
+                )
+        prune = functools.partial(
+            prune_without_training, saved.params, saved.config, batches, **options
+        )
+        for name, target in request.speedups.items():
             try:
-                rows.append(_training_free_row(method, name, max(1.0, target), request))
+                rows.append(_training_free_row(method, name, max(1.0, target), prune, request))
             except OutOfReachError as error:
                 request.log(f"{error}; left out")
     return rows
 
 
 def _training_free_row(
-    method: str, name: str, target: float, request: BaselineRequest
+    method: str, name: str, target: float, prune: Callable, request: BaselineRequest
 ) -> dict[str, Any]:
     """Return the row of the dense model that drops tokens to a speedup without training."""
     request.log(f"{method}: brought to {target:.2f}x of {name} without training, compiling ...")
     run, split, *_ = request.dense
     saved = run.models[DENSE]
-    texts = run.task.splits[run.validation or split]
     with Heartbeat(lambda: f"{method}: choosing tokens", log=request.log):
-        params, pruner = prune_without_training(
-            saved.params,
-            saved.config,
-            run.batches(DENSE, texts),
-            method=method,
-            speedup=target,
-            head=saved.head,
-            dtype=compute_dtype(run.config.compute_dtype),
-        )
+        params, pruner = prune(speedup=target)
     faster = dataclasses.replace(saved, params=params)
-    changed = dataclasses.replace(
-        run,
-        models=run.models | {method: faster},
-        pruners=run.pruners | {method: pruner},
-        engines=run.engines | {method: run.engines[DENSE] | {"expected_speedup": target}},
-    )
+    changed = run.with_model(method, faster, pruner, expected_speedup=target)
     scored = Scored(changed, split, *changed.score(method, split))
     row = model_columns(method, scored) | difference_columns(scored, request.dense)
     return row | {"is_baseline": True, "matches": name, "target_speedup": target}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from adapler_jax.data.batching.batches import eval_batches
 from adapler_jax.data.batching.lengths import batch_lengths
@@ -51,6 +52,7 @@ class FinishedRun:
     lengths: tuple[int, ...]  # that batches are padded to
     checkpoint: pathlib.Path  # of the dense model, which has the tokenizer
     log: Log  # receives a line a minute where a model runs for long
+    budgets: dict[str, float] = dataclasses.field(default_factory=dict)  # of models that take them
 
     @property
     def validation(self) -> str | None:
@@ -61,7 +63,38 @@ class FinishedRun:
         """Return the batches of some texts, padded to the lengths of a model."""
         lengths = own_lengths(self.pruners[name], self.lengths)
         num_rows = batch_size_of(self.task.group)
-        return eval_batches(tokenized, batch_size=num_rows, lengths=lengths)
+        found = eval_batches(tokenized, batch_size=num_rows, lengths=lengths)
+        if name not in self.budgets:
+            return found
+        budget_B = np.full(num_rows, self.budgets[name], np.float32)
+        return [batch.replace(budget_B=budget_B) for batch in found]
+
+    def with_model(
+        self,
+        name: str,
+        saved: Saved,
+        pruner: Pruner,
+        *,
+        expected_speedup: float,
+        budget: float | None = None,
+    ) -> "FinishedRun":
+        """Return the run with one more model.
+
+        Args:
+          name: of the model.
+          saved: its parameters and head.
+          pruner: of the model.
+          expected_speedup: FLOPs speedup, which chooses the driver.
+          budget: of all texts; None for the model's own speed.
+        """
+        return dataclasses.replace(
+            self,
+            models=self.models | {name: saved},
+            pruners=self.pruners | {name: pruner},
+            engines=self.engines
+            | {name: self.engines[DENSE] | {"expected_speedup": expected_speedup}},
+            budgets=self.budgets if budget is None else self.budgets | {name: budget},
+        )
 
     def score(
         self, name: str, split: str, *, tokenized: Tokenized | None = None

@@ -43,7 +43,7 @@ def track(items: Sequence, label: str) -> Iterator:
         bar = progress.add_task(label, total=len(items), numbers="compiling ...")
         if not progress.console.is_terminal:
             progress.console.print(f"{label}: compiling ...", highlight=False, markup=False)
-        for item in watch(items, label, total=len(items)):
+        for item in watch(items, label, total=len(items), has_bar=True):
             process.check()
             yield item
             progress.update(bar, advance=1, numbers="")
@@ -70,7 +70,7 @@ class MetricsLog:
             label, total=num_steps, completed=start_step, numbers=""
         )
         self._numbers = self._activity = ""
-        self._heartbeat = Heartbeat(self._describe, log=self.log)
+        self._heartbeat = Heartbeat(self._describe, log=self.log, has_bar=True)
 
     def __enter__(self):
         """Open the lines for writing and show the progress bar."""

@@ -46,6 +46,7 @@ from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE
 from adapler_jax.weights.save import Saved, load_model, save_model
 
+SETTINGS = "settings"  # entry of a closing record: fields that later calls may change
 # Files of a model's directory that may change after training. Users edit the card; the others have
 # checksums of their own.
 MAY_CHANGE = (CARD_FILE, OPERANDS_FILE, PROGRAM_FILES)

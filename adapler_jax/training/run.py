@@ -19,7 +19,7 @@ from adapler_jax.training.growth import grow
 from adapler_jax.training.methods import METHODS
 from adapler_jax.training.methods.base import COMMON_RANGES
 from adapler_jax.training.methods.finetune import FINETUNE
-from adapler_jax.training.phases import Phase, is_complete, read_done
+from adapler_jax.training.phases import SETTINGS, Phase, is_complete, read_done
 from adapler_jax.training.setup import RunContext, data_digests, load_run_context
 from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (
@@ -190,6 +190,16 @@ def run_all(
             log(line)
 
 
+def _other_settings(directory: pathlib.Path, config: ConfigDict) -> str:
+    """Return in words how a finished phase was set, where that differs; empty where it does not."""
+    fields = flatten(config.to_dict())
+    settings = read_done(directory).get(SETTINGS, {})
+    others = [
+        f"config.{name}={value}" for name, value in settings.items() if fields.get(name) != value
+    ]
+    return f" with {' and '.join(others)}; remove {directory} to do it again" if others else ""
+
+
 def run_phase(
     phase: Phase,
     workdir: pathlib.Path,
@@ -201,7 +211,7 @@ def run_phase(
     """Run one phase, unless it is finished, and log its result."""
     directory = workdir / phase.name
     if is_complete(directory):
-        log(f"{phase.name}: finished before")
+        log(f"{phase.name}: finished before{_other_settings(directory, config)}")
         return
     with counting_seconds(workdir, phase.name):
         phase.run(directory, context, config)

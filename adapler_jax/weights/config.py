@@ -21,6 +21,7 @@ from adapler_jax.weights.checkpoint_formats import (
 from adapler_jax.weights.labels import UNNAMED, is_name, numbers_of
 
 CONFIG_FILE = "config.json"
+CALIBRATION_FILE = "calibration.json"  # of budgets, by `inference.calibration`
 OUR_SECTION = "adapler_jax"  # the part of config.json that `section` reads
 MAX_LENGTH = 1 << 16  # token slots and positions at most
 MAX_BYTES = 1 << 26  # of a JSON file

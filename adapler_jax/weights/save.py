@@ -19,6 +19,7 @@ from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.io.atomic_directories import (
     atomic_directory,
     copy_entries,
+    have_equal_files,
     recover,
     restore_previous,
 )
@@ -34,6 +35,7 @@ from adapler_jax.weights.checkpoint_formats import (
     saves_as_distilbert,
 )
 from adapler_jax.weights.config import (
+    CALIBRATION_FILE,
     CONFIG_FILE,
     MAX_LENGTH,
     config_json,
@@ -111,7 +113,7 @@ def save_model(
 ) -> Path:
     """Write a model directory in one step: after a failure it has the previous model.
 
-    Other files in the directory are kept, as is a README.md that a user wrote or changed.
+    It keeps other files, a README.md that a user wrote or changed, a calibration of equal weights.
 
     Args:
       directory: to write; new, empty, or with a saved model.
@@ -215,8 +217,13 @@ def architecture_of(config: EncoderConfig, head: Head) -> str:
 
 
 def copy_others(directory: Path, partial: Path, *, has_tokenizer: bool) -> None:
-    """Copy the files of the previous directory that this save does not write."""
+    """Copy the files of the previous directory that this save does not write.
+
+    A calibration is copied where the weights are equal.
+    """
     written = {path.name for path in partial.iterdir()} | {CONFIG_FILE, OWN_FILE}
+    if not have_equal_files(directory, partial, (WEIGHTS_FILE, OWN_FILE)):
+        written |= {CALIBRATION_FILE}
     if has_tokenizer:
         written |= set(TOKENIZER_FILES)
     if (directory / CARD_FILE).is_file():

@@ -157,6 +157,7 @@ def test_baselines_are_rows_of_every_seed_with_their_speedup(evaluated, tmp_path
         task="rotten_tomatoes",
         runs=str(tmp_path),
         json=str(tmp_path / "methods.json"),
+        times=True,
     )
     rows = methods.measure(options, {"model": "m"}, log=lambda line: None)
     assert [(row["seed"], row["method"], row["dial"]) for row in rows] == [

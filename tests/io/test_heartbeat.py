@@ -1,4 +1,4 @@
-"""A long phase is not silent off a terminal, and prints nothing more on one."""
+"""Long work shows a spinner on a terminal, and is not silent elsewhere."""
 
 import itertools
 import threading
@@ -77,12 +77,14 @@ def test_a_block_that_does_not_return_prints_lines(impatient):
     assert "heartbeat" not in threads
 
 
-def test_a_terminal_gets_no_lines(impatient, monkeypatch):
+@pytest.mark.parametrize("has_bar", [False, True])
+def test_a_terminal_has_a_spinner_unless_a_bar_is_there(has_bar, impatient, monkeypatch, capsys):
     lines = []
     monkeypatch.setattr(heartbeat, "is_terminal", lambda: True)
-    with Heartbeat(lambda: "compiling", log=lines.append):
+    with Heartbeat(lambda: "compiling", log=lines.append, has_bar=has_bar):
         threading.Event().wait(0.1)
     assert lines == []
+    assert ("compiling" in capsys.readouterr().err) is not has_bar
 
 
 def test_a_loop_says_how_many_of_its_items_are_done(impatient):

@@ -116,6 +116,30 @@ def test_baselines_are_in_the_table_and_are_no_models_of_the_run(finished):
     assert sections.tradeoff(run).panels == []  # one model is no curve
 
 
+def test_macro_f1_and_the_speedups_of_single_texts_have_columns(finished):
+    rows = evaluation_rows(("dense", "adapler"))
+    rows[1] |= {
+        "macro_f1": 0.4321,
+        "num_classes": 3,
+        "text_speedup_5": 1.24,
+        "text_speedup_95": 3.0,
+    }
+    write_evaluation(finished, rows)
+    run = read_contents(finished, None)
+    assert sections.score_table(run.score_rows())[1]["macro F1, %"] == "43.2"
+    assert sections.detail_table(run.score_rows())[1]["speedup of a text"] == "1.2x to 3.0x"
+
+
+def test_rows_at_other_budgets_are_no_models_of_the_run(finished):
+    rows = evaluation_rows(("dense", "adapler", "adapler at 0.5"))
+    rows[2]["budget"] = 0.5
+    write_evaluation(finished, rows)
+    run = read_contents(finished, None)
+    names = [row["model"] for row in sections.score_table(run.score_rows())]
+    assert names == ["dense", "adapler", "adapler at 0.5"]
+    assert [row["method"] for row in run.model_rows()] == ["dense", "adapler"]
+
+
 def test_many_classes_show_the_worst(finished):
     classes = [
         {"name": f"class{place}", "precision": 0.5, "recall": 0.5, "f1": place / 100, "support": 3}

@@ -16,6 +16,7 @@ from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.heads import init_classifier
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.types import EncoderConfig
+from adapler_jax.weights.config import CALIBRATION_FILE
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 from adapler_jax.weights.section import FORMAT
@@ -149,14 +150,17 @@ def test_second_save_replaces_the_model_and_keeps_the_files_of_others(tmp_path, 
         tmp_path / "model", make_params(0), CONFIG, pruner_name="adapler", tokenizer=tokenizer_dir
     )
     (directory / "README.md").write_text("mine")
+    (directory / CALIBRATION_FILE).write_text("of the first model")
     (directory / "plots").mkdir()
     (directory / "plots" / "a.svg").write_text("mine too")
+    save_model(directory, make_params(0), CONFIG, pruner_name="adapler", task="reviews")
+    assert (directory / CALIBRATION_FILE).exists()
     second = make_params(1, with_predictors=False)
     save_model(directory, second, CONFIG)
     assert_trees_equal(load_model(directory).params, second)
     assert (directory / "README.md").read_text() == "mine"
     assert (directory / "plots" / "a.svg").read_text() == "mine too"
-    assert (directory / "vocab.txt").exists()
+    assert (directory / "vocab.txt").exists() and not (directory / CALIBRATION_FILE).exists()
     (tokenizer_dir / "vocab.txt").rename(tokenizer_dir / "tokenizer.json")
     save_model(directory, second, CONFIG, tokenizer=tokenizer_dir)
     assert not (directory / "vocab.txt").exists()

@@ -34,6 +34,7 @@ from adapler_jax.training.losses import saliency
 from adapler_jax.training.methods.base import Method, Section
 from adapler_jax.training.metrics_log import track
 from adapler_jax.training.phases import (
+    SETTINGS,
     Phase,
     Rank,
     best_epoch_params,
@@ -200,6 +201,7 @@ def run_calibration(
         name: {field: found[field] for field in RESULTS} for name, (_, found) in models.items()
     }
     record = {"kept": kept, TRAINED_ON: None, **results, **limits(params, THRESHOLDS)}
+    record[SETTINGS] = {f"{ADAPT}.{name}": config.adapt.get(name) for name in ("train", "max_drop")}
     save_target_phase(
         directory,
         context,

@@ -88,7 +88,7 @@ def run_search(directory: pathlib.Path, context: RunContext, config: ConfigDict)
 
 
 def raise_rank_rate(options: ConfigDict, num_steps: int) -> str:
-    """Raise the rate of the weights of ranks where a run has targets and too few steps.
+    """Raise the rate of the weights of ranks where a run has too few steps to move them.
 
     Adam moves a weight by at most about its rate in a step, and the mean rate of a schedule is half
     of its peak. A weight that starts at 1 gets to 0 only at a rate of 2 / num_steps or more.
@@ -101,7 +101,7 @@ def raise_rank_rate(options: ConfigDict, num_steps: int) -> str:
       A note on the change; empty without one.
     """
     rate = options.rank_learning_rate
-    if not options.get("target_speedups", ()) or rate * num_steps >= 1.0:
+    if rate == 0.0 or rate * num_steps >= 1.0:
         return ""
     options.rank_learning_rate = max(rate, 2.0 / num_steps)
     return (

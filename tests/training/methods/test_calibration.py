@@ -82,6 +82,11 @@ def test_a_model_that_training_makes_worse_is_not_kept(copied_run, make_config, 
     assert_trees_equal(kept.params["head"], start.params["head"])
     (line,) = (line for line in lines if line.startswith("adapt-1.4x: brought to 1.4x: scaled"))
     assert "; trained on, validation score" in line and "; the scaled model is kept" in line
+    with config.unlocked():
+        config.adapt.train = "never"
+    run_all(config, workdir, log=lines.append)
+    again = f"adapt-1.4x: finished before with config.adapt.train=always; remove {workdir}"
+    assert any(line.startswith(again) for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,17 @@ def test_too_few_steps_raise_the_rate_of_ranks(make_config):
         "no weight to 0"
     )
     assert options.rank_learning_rate == pytest.approx(2 / 186)
-    options.rank_learning_rate, options.target_speedups = 3e-3, ()
-    assert raise_rank_rate(options, 10) == "" and options.rank_learning_rate == 3e-3
+    options.rank_learning_rate = 0.0  # the weights are to stay
+    assert raise_rank_rate(options, 10) == "" and options.rank_learning_rate == 0.0
+
+
+def test_targets_added_to_a_run_do_not_change_the_rate_of_its_search(make_config):
+    rates = []
+    for targets in [(), (2.0,)]:
+        config = config_of(make_config, "powerbert", targets, powerbert__rank_learning_rate=3e-3)
+        raise_rank_rate(config.powerbert, 10)
+        rates.append(config.powerbert.rank_learning_rate)
+    assert rates == [0.2, 0.2]
 
 
 def test_counts_and_targets_are_not_given_together(make_config):
