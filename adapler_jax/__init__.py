@@ -7,21 +7,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adapler_jax.evaluation.calibrate import Promise, calibrate_model
     from adapler_jax.export.jax_export import export_model
     from adapler_jax.inference.classifier import Classifier
     from adapler_jax.inference.engine import make_engine
     from adapler_jax.inference.multiple_choice import MultipleChoice
     from adapler_jax.inference.question_answerer import QuestionAnswerer
     from adapler_jax.pruning import make_pruner
+    from adapler_jax.training.compress import CompressOptions, compress
     from adapler_jax.weights.save import load_model, save_model
 
 __version__ = "0.2.0"
 
 __all__ = [
     "Classifier",
+    "CompressOptions",
     "MultipleChoice",
+    "Promise",
     "QuestionAnswerer",
     "__version__",
+    "calibrate_model",
+    "compress",
     "export_model",
     "load_model",
     "make_engine",
@@ -31,8 +37,12 @@ __all__ = [
 
 _MODULES = {
     "Classifier": "adapler_jax.inference.classifier",
+    "CompressOptions": "adapler_jax.training.compress",
     "MultipleChoice": "adapler_jax.inference.multiple_choice",
+    "Promise": "adapler_jax.evaluation.calibrate",
     "QuestionAnswerer": "adapler_jax.inference.question_answerer",
+    "calibrate_model": "adapler_jax.evaluation.calibrate",
+    "compress": "adapler_jax.training.compress",
     "export_model": "adapler_jax.export.jax_export",
     "load_model": "adapler_jax.weights.save",
     "make_engine": "adapler_jax.inference.engine",

@@ -13,9 +13,13 @@ from adapler_jax.presets import old_names
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PUBLIC = {
     "Classifier",
+    "CompressOptions",
     "MultipleChoice",
+    "Promise",
     "QuestionAnswerer",
     "__version__",
+    "calibrate_model",
+    "compress",
     "export_model",
     "load_model",
     "make_engine",

@@ -1,4 +1,4 @@
-"""Calibrate a saved classifier for any speed, with text of its task and no labels.
+"""Calibrate a saved classifier for any speed, with text of its task; labels are not needed.
 
     adapler calibrate --model=DIR --data=FILE
 
@@ -8,14 +8,21 @@ keep, was measured to cost on the half of the texts that did not calibrate it. A
 are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl).
 
 --max_disagreement=0.02 also certifies the fastest budget at which at most 2% of answers differ from
-the full model's, with 95% confidence, for texts like the data.
+the full model's, with 95% confidence, for texts like the data. `adapler predict --certified` takes
+it. Texts whose two likeliest classes are close there run again with all tokens, unless --noescalate
+is given. With labelled data, --label=COLUMN --max_drop=1.0 certifies that at most 1% of answers are
+wrong where the full model is right: the accuracy drops by no more than 1 point.
+
+--latency_ms=20 --batch_size=1 measures every budget on this device, and names the largest one whose
+calls take at most 20 ms.
 """
 
 from absl import flags
 
 from adapler_jax.cli.console import run_command
+from adapler_jax.cli.promise import define_latency, define_promise
 from adapler_jax.evaluation.calibrate import calibrate_model
-from adapler_jax.inference.calibration import Calibration
+from adapler_jax.inference.calibration import MODES, THRESHOLDS, Calibration
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.types import COMPUTE_DTYPES
@@ -30,16 +37,18 @@ _DATA = flags.DEFINE_string(
 _COLUMN = flags.DEFINE_list(
     "column", [], "text column of a table, two with a comma for pairs", flag_values=FLAGS
 )
-_DISAGREEMENT = flags.DEFINE_float(
-    "max_disagreement",
-    None,
-    "certify the fastest budget at which at most this share of answers differs from the full "
-    "model's, as 0.02",
+_MODE = flags.DEFINE_enum(
+    "mode",
+    THRESHOLDS,
+    MODES,
+    "fixed: how many tokens a text keeps depends on its length alone",
     flag_values=FLAGS,
 )
-_CONFIDENCE = flags.DEFINE_float(
-    "confidence", 0.95, "probability that the certified bound holds", flag_values=FLAGS
+_LABEL = flags.DEFINE_string(
+    "label", "", "column of labels of a table, for scores and --max_drop", flag_values=FLAGS
 )
+_PROMISE = define_promise(FLAGS)
+_LATENCY = define_latency(FLAGS)
 _DTYPE = flags.DEFINE_enum(
     "dtype", "float32", COMPUTE_DTYPES, "operands of the encoder's products", flag_values=FLAGS
 )
@@ -47,13 +56,21 @@ _DTYPE = flags.DEFINE_enum(
 
 def main() -> None:
     """Calibrate, and print a line for each budget."""
-    texts = read_texts(_MODEL.value, _DATA.value, columns=_COLUMN.value, log=print_note)
+    data = read_texts(
+        _MODEL.value,
+        _DATA.value,
+        columns=_COLUMN.value,
+        label_column=_LABEL.value,
+        log=print_note,
+    )
     found = calibrate_model(
         _MODEL.value,
-        texts,
+        data.texts,
+        labels=data.labels,
         dtype=_DTYPE.value,
-        max_disagreement=_DISAGREEMENT.value,
-        confidence=_CONFIDENCE.value,
+        mode=_MODE.value,
+        promise=_PROMISE(),
+        latency=_LATENCY(),
         log=print_note,
     )
     print_budgets(found)
@@ -61,11 +78,16 @@ def main() -> None:
 
 def print_budgets(found: Calibration) -> None:
     """Print what each budget was measured to do."""
-    print("budget  tokens kept  FLOPs speedup  agreement with the full model")
+    has_scores, is_timed = ("score" in found.rows[0]), found.timing is not None
+    scores = "  accuracy" if has_scores else ""
+    times = f"  ms @{found.timing['batch_size']}" if found.timing is not None else ""
+    print(f"budget  tokens kept  FLOPs speedup  agreement with the full model{scores}{times}")
     for row in found.rows:
+        score = f"  {100 * row['score']:7.1f}%" if has_scores else ""
+        time = f"  {row['milliseconds']:{len(times) - 2}.2f}" if is_timed else ""
         print(
             f"{row['budget']:6.2f}  {100 * row['kept_share']:10.1f}%  {row['flops_speedup']:12.2f}x"
-            f"  {100 * row['agreement']:28.1f}%"
+            f"  {100 * row['agreement']:28.1f}%{score}{time}"
         )
 
 

@@ -9,7 +9,11 @@ that reach the speedup, DIR/model is the one that agrees most with MODEL. It tak
 after `adapler calibrate`. A second call continues an interrupted one.
 
 --max_disagreement=0.02 certifies the fastest budget at which at most 2% of answers differ from
-MODEL's, with 95% confidence, for texts like the data.
+MODEL's, with 95% confidence, for texts like the data. With labelled data, --label=COLUMN
+--max_drop=1.0 certifies that the accuracy drops by no more than 1 point.
+
+--latency_ms=20 --batch_size=1 takes the place of --speedup. The model is made as fast as calls of
+at most 20 ms need on this device, which should run nothing else.
 """
 
 import pathlib
@@ -18,6 +22,7 @@ from absl import flags
 
 from adapler_jax.cli.calibrate import print_budgets
 from adapler_jax.cli.console import run_command
+from adapler_jax.cli.promise import define_latency, define_promise
 from adapler_jax.io.terminal import print_note
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.training.compress import CompressOptions, compress
@@ -36,18 +41,20 @@ _COLUMN = flags.DEFINE_list(
 _SPEEDUP = flags.DEFINE_float(
     "speedup", 2.0, "FLOPs speedup on true tokens", lower_bound=1.0, flag_values=FLAGS
 )
+_MORE = flags.DEFINE_string(
+    "unlabelled", None, "file of more texts to train on, as of a similar task", flag_values=FLAGS
+)
 _TRAIN = flags.DEFINE_bool(
     "train", True, "train AdapLeR too, not only the methods without training", flag_values=FLAGS
 )
-_DISAGREEMENT = flags.DEFINE_float(
-    "max_disagreement",
-    None,
-    "certify the fastest budget at which at most this share of answers differs, as 0.02",
+_LABEL = flags.DEFINE_string(
+    "label",
+    "",
+    "column of labels of a table, for scores and --max_drop; no training sees it",
     flag_values=FLAGS,
 )
-_CONFIDENCE = flags.DEFINE_float(
-    "confidence", 0.95, "probability that the certified bound holds", flag_values=FLAGS
-)
+_PROMISE = define_promise(FLAGS)
+_LATENCY = define_latency(FLAGS)
 _LENGTH = flags.DEFINE_integer(
     "max_length",
     0,
@@ -58,15 +65,20 @@ _LENGTH = flags.DEFINE_integer(
 
 def main() -> None:
     """Compress, and print a line for each budget."""
-    texts = read_texts(None, _DATA.value, columns=_COLUMN.value, log=print_note)
+    data = read_texts(
+        None, _DATA.value, columns=_COLUMN.value, label_column=_LABEL.value, log=print_note
+    )
+    more = [] if _MORE.value is None else read_texts(None, _MORE.value, log=print_note).texts
     options = CompressOptions(
         speedup=_SPEEDUP.value,
         train=_TRAIN.value,
-        max_disagreement=_DISAGREEMENT.value,
-        confidence=_CONFIDENCE.value,
+        latency=_LATENCY(),
+        promise=_PROMISE(),
+        labels=data.labels,
+        more_texts=more,
         max_length=_LENGTH.value,
     )
-    found = compress(_MODEL.value, texts, _OUT.value, options=options, log=print_note)
+    found = compress(_MODEL.value, data.texts, _OUT.value, options=options, log=print_note)
     print_budgets(found)
     print_note(f"model: {pathlib.Path(_OUT.value) / 'model'}")
 

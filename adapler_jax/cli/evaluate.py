@@ -7,11 +7,12 @@ of single classes, and three test texts with the words highlighted that the fast
 Writes W/evaluation.json. --details shows how operations become seconds, and every class.
 --baselines adds the dense model on shortened texts: without English stop words and punctuation, and
 without random tokens at the speedup of each pruned model. It adds the methods without training at
-these speedups too.
+these speedups too. --budgets adds calibrated models at other budgets.
 --choose_threshold=f1 finds the decision threshold of two classes on validation.
 """
 
 import pathlib
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -58,6 +59,13 @@ _BASELINES = flags.DEFINE_bool(
     "add the dense model on texts without English stop words, and without random tokens",
     flag_values=FLAGS,
 )
+_BUDGETS = flags.DEFINE_list(
+    "budgets",
+    [],
+    "shares of tokens to keep, as 0.3,0.5: a row for each, of models that `adapler calibrate` "
+    "calibrated",
+    flag_values=FLAGS,
+)
 _CHOOSE = flags.DEFINE_enum(
     "choose_threshold",
     None,
@@ -86,6 +94,7 @@ def main() -> None:
         with_classes=True,
         baselines=BASELINES if _BASELINES.value else (),
         threshold_metric=_CHOOSE.value or "",
+        budgets=parse_budgets(_BUDGETS.value),
     )
     if _TIMES.value:
         compare_operands(finished, log=print_note)
@@ -97,6 +106,21 @@ def main() -> None:
         path = save_threshold(workdir, _SAVE.value, threshold)
         print_note(f"threshold {threshold:.3f} saved in {path}")
     show_examples(workdir)
+
+
+def parse_budgets(texts: Sequence[str]) -> list[float]:
+    """Return the budgets of the command line.
+
+    Raises:
+      ValueError: one is no number in (0, 1].
+    """
+    try:
+        budgets = [float(text) for text in texts]
+    except ValueError:
+        budgets = [0.0]
+    if not all(0.0 < budget <= 1.0 for budget in budgets):
+        raise ValueError(f"--budgets={','.join(texts)}; expected numbers above 0, at most 1")
+    return budgets
 
 
 def show_examples(workdir: pathlib.Path) -> None:

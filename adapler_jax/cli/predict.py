@@ -140,6 +140,13 @@ _BUDGET = flags.DEFINE_float(
 _SPEEDUP = flags.DEFINE_float(
     "speedup", None, "FLOPs speedup, in place of --budget", flag_values=FLAGS
 )
+_CERTIFIED = flags.DEFINE_bool(
+    "certified",
+    False,
+    "take the budget that `adapler calibrate --max_disagreement` certified; uncertain texts run "
+    "again with all tokens, and the column is_escalated names them",
+    flag_values=FLAGS,
+)
 
 
 def main() -> None:
@@ -167,6 +174,7 @@ def main() -> None:
             long_texts=_LONG.value,
             budget=_BUDGET.value,
             speedup=_SPEEDUP.value,
+            certified=_CERTIFIED.value,
         ),
     )
     predict_file(request, log=print_note)

@@ -16,13 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from adapler_jax import flops
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import key_bias
 from adapler_jax.encoders.base import embed_batch, plain_layer, slot_positions
-from adapler_jax.evaluation.models import token_counts, true_speedup
+from adapler_jax.evaluation.models import flops_of_examples, token_counts
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.calibration import check_budgets
+from adapler_jax.inference.drift import MARGIN, SHARE
 from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.loading import threshold_of
+from adapler_jax.metrics.classification import decide, margins, softmax
 from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.pruning.base import hard_step, score_tokens
 from adapler_jax.types import PADDING_EXAMPLE_ID, Array, Batch, EncoderConfig, Params, SiteInput
@@ -36,22 +40,41 @@ NUM_BISECTIONS = 60
 MAX_EXPONENT = 1e3
 
 
-class BudgetRow(NamedTuple):
-    """One budget, measured on texts that did not calibrate it."""
+class Measured(NamedTuple):
+    """The speed and the answers of a model on some texts."""
 
-    budget: float
     kept_share: float
-    flops_speedup: float  # dense over pruned operations on true tokens
     predicted_E: np.ndarray  # int32, class of each text
+    share_E: np.ndarray  # float64, mean over layers of the kept share of each text
+    margin_E: np.ndarray  # float64, of `metrics.classification.margins`
+    dense_E: np.ndarray  # int64, operations of the dense model on true tokens
+    pruned_E: np.ndarray  # int64, operations of the model
 
-    def record(self, full_E: np.ndarray) -> dict[str, float]:
-        """Return the row for calibration.json; full_E are int32 classes by the full model."""
+    @property
+    def flops_speedup(self) -> float:
+        """Return dense over pruned operations of all texts."""
+        return flops.speedup(self.dense_E, self.pruned_E)
+
+    def record(self, budget: float, full_E: np.ndarray) -> dict[str, float]:
+        """Return the row of a budget for calibration.json.
+
+        Args:
+          budget: that was measured.
+          full_E: int32, classes by the full model.
+        """
         return {
-            "budget": self.budget,
+            "budget": budget,
             "kept_share": self.kept_share,
             "flops_speedup": self.flops_speedup,
             "agreement": float(np.mean(self.predicted_E == full_E)),
+            **_mean_and_sd(SHARE, self.share_E),
+            **_mean_and_sd(MARGIN, self.margin_E),
         }
+
+
+def _mean_and_sd(name: str, value_E: np.ndarray) -> dict[str, float]:
+    """Return the mean over texts and the standard deviation, which drift is judged by."""
+    return {name: float(np.mean(value_E)), f"{name}_sd": float(np.std(value_E))}
 
 
 def profile_shares(natural_N: np.ndarray, budget: float) -> np.ndarray:
@@ -219,9 +242,9 @@ def natural_shares(
     """Return the share of tokens that each layer runs on at the model's own thresholds, [N]."""
     without = [batch.replace(budget_B=None) for batch in batches]
     kept_N, num_tokens = np.zeros(config.num_layers), 0
-    for count_NB, length_B, _ in _passes(params, config, pruner, without, dtype=dtype):
-        kept_N += count_NB.sum(axis=1)
-        num_tokens += int(length_B.sum())
+    for found in _passes(params, config, pruner, without, dtype=dtype):
+        kept_N += found.count_NE.sum(axis=1)
+        num_tokens += int(found.length_E.sum())
     return kept_N / num_tokens
 
 
@@ -234,8 +257,9 @@ def measure_budgets(
     budgets: Sequence[float],
     head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
-) -> list[BudgetRow]:
-    """Return what each budget costs on these texts, and the classes that it predicts.
+    threshold: float | None = None,
+) -> dict[float, Measured]:
+    """Return what the model does at each budget to these texts.
 
     Args:
       params: of the whole model, with the calibration.
@@ -245,24 +269,22 @@ def measure_budgets(
       budgets: in (0, 1].
       head: of the classes.
       dtype: of the operands of the encoder's products.
+      threshold: of the decision, as in `metrics.classification.decide`.
     """
-    rows = []
-    for budget in budgets:
-        asked = [
-            batch.replace(budget_B=np.full(len(batch.token_BL), budget, np.float32))
-            for batch in batches
-        ]
-        measured = measure_texts(params, config, pruner, asked, head=head, dtype=dtype)
-        rows.append(BudgetRow(budget, *measured))
-    return rows
-
-
-class Measured(NamedTuple):
-    """The effect of a model on some texts."""
-
-    kept_share: float
-    flops_speedup: float  # dense over pruned operations on true tokens
-    predicted_E: np.ndarray  # int32, class of each text
+    options: dict[str, Any] = {"head": head, "dtype": dtype, "threshold": threshold}
+    return {
+        budget: measure_texts(
+            params,
+            config,
+            pruner,
+            [
+                batch.replace(budget_B=np.full(len(batch.token_BL), budget, np.float32))
+                for batch in batches
+            ],
+            **options,
+        )
+        for budget in budgets
+    }
 
 
 def measure_texts(
@@ -273,25 +295,42 @@ def measure_texts(
     *,
     head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
+    threshold: float | None = None,
 ) -> Measured:
     """Run a model over texts; arguments as in `measure_budgets`."""
-    found = _passes(params, config, pruner, batches, head=head, dtype=dtype)
-    count_NE, length_E, predicted_E = (np.concatenate(x, axis=-1) for x in zip(*found))
-    kept_share = float(count_NE.sum() / (config.num_layers * length_E.sum()))
-    speedup = true_speedup(params, config, pruner, length_E, count_NE, head=head)
-    return Measured(kept_share, speedup, predicted_E)
+    found = list(_passes(params, config, pruner, batches, head=head, dtype=dtype))
+    count_NE, length_E = (
+        np.concatenate([getattr(part, name) for part in found], axis=-1)
+        for name in ("count_NE", "length_E")
+    )
+    prob_EC = np.concatenate([part.prob_EC for part in found])
+    return Measured(
+        float(count_NE.sum() / (config.num_layers * length_E.sum())),
+        decide(prob_EC, threshold).astype(np.int32),
+        count_NE.mean(axis=0) / length_E,
+        margins(prob_EC, threshold),
+        *flops_of_examples(params, config, pruner, length_E, count_NE, head=head),
+    )
+
+
+class _Pass(NamedTuple):
+    """The output for the real examples of a batch."""
+
+    count_NE: np.ndarray  # int64, tokens that each layer ran on
+    length_E: np.ndarray  # int64
+    prob_EC: np.ndarray
 
 
 def _passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype):
-    """Yield (counts [N, E], lengths [E], classes [E]) of the real examples of each batch."""
+    """Yield the `_Pass` of each batch."""
     run = make_engine(config, pruner, driver="masked", head=head, dtype=dtype)
     for batch in batches:
         logits_BC, trace = run(params, batch)
         is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
-        yield (
+        yield _Pass(
             token_counts(trace, batch, config)[:, is_real_B],
             np.asarray(batch.valid_BL).sum(axis=1, dtype=np.int64)[is_real_B],
-            np.argmax(np.asarray(logits_BC), axis=-1)[is_real_B].astype(np.int32),
+            softmax(np.asarray(logits_BC))[is_real_B],
         )
 
 
@@ -306,8 +345,15 @@ def measure_saved(
     saved: Saved, batches: Iterable[Batch], *, dtype: DTypeLike = jnp.float32
 ) -> Measured:
     """Run a saved model over texts."""
-    pruner = pruner_of_saved(saved)
-    return measure_texts(saved.params, saved.config, pruner, batches, head=saved.head, dtype=dtype)
+    return measure_texts(
+        saved.params,
+        saved.config,
+        pruner_of_saved(saved),
+        batches,
+        head=saved.head,
+        dtype=dtype,
+        threshold=threshold_of(saved, None),
+    )
 
 
 def check_calibrates(pruner: Pruner) -> None:

@@ -5,8 +5,9 @@ there, if the full model is right and the pruned one wrong. The bound holds for 
 certification texts were drawn, and for no others.
 """
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,14 +22,29 @@ class Certificate(NamedTuple):
     confidence: float  # in (0, 1)
     num_texts: int
     num_failures: int
+    margin: float = 0.0  # texts below it are run again with all tokens, see `escalation`
+    escalated_share: float = 0.0  # of the texts, those that were
+    flops_speedup: float | None = None  # with both runs; None where it was not measured
+    needs_labels: bool = False  # failures are answers that became wrong
 
     def sentence(self) -> str:
-        """Return the certificate in words, for disagreement with the full model."""
+        """Return the certificate in words."""
+        are_failures, were_failures = "differ from the full model's", "differed"
+        if self.needs_labels:
+            are_failures = "are wrong where the full model is right"
+            were_failures = "became wrong"
         return (
-            f"on texts like these, at most {100 * self.max_rate:.1f}% of answers differ from the "
-            f"full model's ({100 * self.confidence:g}% confidence, n = {self.num_texts:,}, "
-            f"{self.num_failures} differed)"
+            f"on texts like these, at most {100 * self.max_rate:.1f}% of answers {are_failures} "
+            f"({100 * self.confidence:g}% confidence, n = {self.num_texts:,}, "
+            f"{self.num_failures} {were_failures})"
         )
+
+    def speed(self) -> str:
+        """Return the budget and its speed in words."""
+        faster = "" if self.flops_speedup is None else f", {self.flops_speedup:.2f}x"
+        again = 100 * self.escalated_share
+        escalated = f"; {again:.1f}% of the texts run again with all tokens" if self.margin else ""
+        return f"budget {self.budget:g}{faster}{escalated}"
 
 
 def check_promise(max_rate: float, confidence: float) -> None:
@@ -97,13 +113,33 @@ def certify(
 
     Source: fixed-sequence testing, as in Angelopoulos et al., "Learn then Test", 2021.
     """
-    num_texts = len(next(iter(failures.values())))
+    budgets = sorted(failures, reverse=True)
+    in_order = [failures[budget] for budget in budgets]
+    num_accepted = accepted(in_order, max_rate=max_rate, confidence=confidence)
+    if num_accepted == 0:
+        return None
+    last_E = in_order[num_accepted - 1]
+    return Certificate(
+        budgets[num_accepted - 1], max_rate, confidence, len(last_E), int(np.sum(last_E))
+    )
+
+
+def accepted(failures: Sequence[np.ndarray], *, max_rate: float, confidence: float) -> int:
+    """Return how many of the first candidates are accepted by fixed-sequence testing.
+
+    All of them hold together with the confidence of one test. Their order may not depend on these
+    failures.
+
+    Args:
+      failures: bool [E] of each candidate in the order of the tests.
+      max_rate: bound on the failure rate.
+      confidence: probability that the bound holds.
+
+    Raises:
+      ValueError: there are too few texts for any candidate; says how many suffice.
+    """
+    num_texts = len(failures[0])
     check_num_texts(num_texts, max_rate, confidence)
     limit = max_failures(num_texts, max_rate, confidence)
-    found = None
-    for budget in sorted(failures, reverse=True):
-        num_failures = int(np.sum(failures[budget]))
-        if num_failures > limit:
-            break
-        found = Certificate(budget, max_rate, confidence, num_texts, num_failures)
-    return found
+    is_accepted = (np.sum(failed_E) <= limit for failed_E in failures)
+    return sum(1 for _ in itertools.takewhile(bool, is_accepted))

@@ -137,6 +137,42 @@ def budget_shares(
     return np.stack([share_profile(pruner, share) for share in shares], axis=1)
 
 
+def ranked_shares(
+    config: EncoderConfig,
+    pruner: Pruner,
+    length_E: np.ndarray,
+    budgets: Sequence[float],
+    *,
+    profile: Callable[[float], np.ndarray],
+) -> np.ndarray:
+    """Return the share of the entering tokens of every site at every budget, float32 [J, K].
+
+    A site keeps the tokens of the highest scores, so lengths alone decide the counts.
+
+    Args:
+      config: of the encoder.
+      pruner: with a site before every layer.
+      length_E: int, tokens of each text.
+      budgets: as in `budget_shares`.
+      profile: (budget) -> shares of a text's tokens by layer, which rise with the budget.
+    """
+
+    def shares(budget: float) -> np.ndarray:
+        """Return the shares of the entering tokens for a profile."""
+        kept_J = np.concatenate([[1.0], profile(budget)])
+        return np.divide(
+            kept_J[1:], kept_J[:-1], out=np.zeros(len(kept_J) - 1), where=kept_J[:-1] > 0
+        )
+
+    def kept_share(budget: float) -> float:
+        """Return the kept share of texts with these lengths."""
+        count_NE = share_counts(pruner, shares(budget), length_E, config.num_layers)
+        return float(count_NE.sum() / (config.num_layers * length_E.sum()))
+
+    found = [_bisect(kept_share, budget, 1.0) if budget < 1.0 else 1.0 for budget in budgets]
+    return np.stack([shares(budget) for budget in found], axis=1).astype(np.float32)
+
+
 def _bisect(function: Callable[[float], float], target: float, high: float) -> float:
     """Return the largest number below `high` at which a rising function is at most the target."""
     low = 0.0

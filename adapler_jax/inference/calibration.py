@@ -14,15 +14,18 @@ import json
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from adapler_jax.inference.drift import NAMES, DriftMonitor
 from adapler_jax.io.atomic_files import replace_text
-from adapler_jax.pruning.budgets import with_calibration
+from adapler_jax.pruning.budgets import SHARES, VALUES, with_calibration
 from adapler_jax.types import Batch, Params
+from adapler_jax.weights.config import CALIBRATION_FILE
 
-CALIBRATION_FILE = "calibration.json"
 FORMAT = 1
+MODES = THRESHOLDS, FIXED = ("thresholds", "fixed")
 Budget = float | Sequence[float] | np.ndarray | None  # of a request: one, or one for each text
 ADVICE = "calibrate the model again"
 
@@ -32,14 +35,19 @@ class Calibration:
     """A pruner's values for budgets, and measurements on texts that played no part in them."""
 
     budgets: tuple[float, ...]  # K
-    # J of K: of each site at each budget, thresholds of AdapLeR, else shares.
+    # J of K: of each site at each budget, thresholds of AdapLeR, or shares of entering tokens.
     values: tuple[tuple[float, ...], ...]
-    # One a budget: budget, kept_share, flops_speedup, agreement.
+    # One a budget: budget, kept_share, flops_speedup, agreement, text_share and margin with their
+    # deviations; score of labelled texts; milliseconds where they were measured.
     rows: tuple[dict[str, float], ...]
     num_texts: int  # of the calibration
     num_held_out: int  # of the measurements
-    # budget, max_rate, confidence, num_texts, num_failures; None if nothing was certified
-    certificate: dict[str, float] | None = None
+    # The fields of `evaluation.certificate.Certificate`, and the decision threshold; None if
+    # nothing was certified.
+    certificate: dict[str, Any] | None = None
+    # THRESHOLDS, or FIXED: AdapLeR keeps a share of every text, by the highest scores.
+    mode: str = THRESHOLDS
+    timing: dict[str, Any] | None = None  # batch_size and device of the rows' milliseconds
 
     def apply(self, params: Params) -> Params:
         """Return a model's parameters with the values.
@@ -47,9 +55,13 @@ class Calibration:
         Raises:
           ValueError: a share is above 1.
         """
-        if "share_J" in params["pruner"] and np.max(self.values) > 1.0:
+        are_shares = self.mode == FIXED or "share_J" in params["pruner"]
+        if are_shares and np.max(self.values) > 1.0:
             raise ValueError(f"{CALIBRATION_FILE} has a share of {np.max(self.values):g}; {ADVICE}")
-        calibrated = with_calibration(params["pruner"], self.budgets, np.array(self.values))
+        leaf = SHARES if self.mode == FIXED else VALUES
+        calibrated = with_calibration(
+            params["pruner"], self.budgets, np.array(self.values), leaf=leaf
+        )
         return params | {"pruner": calibrated}
 
     def budget_for(self, speedup: float) -> float:
@@ -94,6 +106,12 @@ class Calibration:
             values=tuple(tuple(row[k] for k in kept) for row in self.values),
         )
 
+    def monitor(self) -> DriftMonitor | None:
+        """Return a monitor of drift; None for a calibration of an earlier release."""
+        if not all(f"{name}_sd" in row for row in self.rows for name in NAMES):
+            return None
+        return DriftMonitor(self.rows, self.num_held_out)
+
     def write(self, directory: pathlib.Path) -> pathlib.Path:
         """Write the calibration into a model's directory, and return its path."""
         path = directory / CALIBRATION_FILE
@@ -131,9 +149,50 @@ def read_calibration(directory: pathlib.Path, num_sites: int) -> Calibration | N
             num_texts=int(found["num_texts"]),
             num_held_out=int(found["num_held_out"]),
             certificate=found.get("certificate"),
+            mode=_mode_of(found),
+            timing=found.get("timing"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); {ADVICE}") from error
+
+
+class Request(NamedTuple):
+    """How fast texts are classified."""
+
+    budget: Budget = None
+    margin: float = 0.0  # texts of less at this budget run again with all tokens
+
+
+def certified_request(calibration: Calibration | None, threshold: float | None) -> Request:
+    """Return the request that a model's certificate holds for.
+
+    Args:
+      calibration: of the model.
+      threshold: of the decision.
+
+    Raises:
+      ValueError: nothing is certified, or it is for another threshold.
+    """
+    found = None if calibration is None else calibration.certificate
+    if found is None:
+        raise ValueError(
+            "nothing is certified for this model; certify with `adapler calibrate "
+            "--max_disagreement=0.02`, and load it without exported programs"
+        )
+    if found.get("threshold") != threshold:
+        raise ValueError(
+            f"the certificate is for the decision threshold {found.get('threshold')}, not "
+            f"{threshold}; give no other threshold, or calibrate again"
+        )
+    return Request(float(found["budget"]), float(found.get("margin", 0.0)))
+
+
+def _mode_of(found: dict[str, Any]) -> str:
+    """Return the mode of a calibration; files of release 0.2 have none."""
+    mode = found.get("mode", THRESHOLDS)
+    if mode not in MODES:
+        raise ValueError(f"its mode is {mode!r:.40}")
+    return mode
 
 
 def resolve_budget(

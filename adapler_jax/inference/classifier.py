@@ -6,8 +6,8 @@ Shape letters:
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar, Unpack
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar, Unpack
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -17,44 +17,36 @@ from adapler_jax.export.signing import may_run_programs
 from adapler_jax.inference.calibration import (
     Budget,
     Calibration,
-    add_budgets,
-    budgets_of,
+    Request,
+    certified_request,
     read_calibration,
     repeat_budgets,
     resolve_budget,
 )
+from adapler_jax.inference.drift import DriftMonitor
 from adapler_jax.inference.engine import AUTO, EngineOptions
-from adapler_jax.inference.explanation import Explanation, reached_layer
+from adapler_jax.inference.explanation import Explanation, make_explanation
 from adapler_jax.inference.loading import (
     check_request,
     open_model,
     padded_batch_size,
     prepare_model,
-    sorted_batches,
     threshold_of,
     truncation_side_of,
     warm_up,
 )
 from adapler_jax.inference.long_texts import check_long_texts, encode_windows, merge_probs
 from adapler_jax.inference.model_kind import check_classifies
-from adapler_jax.inference.prediction import Prediction
+from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.processes import Portable, with_origin
+from adapler_jax.inference.rows import RowResult, RowRunner
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
-from adapler_jax.metrics.classification import check_threshold, decide, softmax
-from adapler_jax.types import Batch, Params, Trace
+from adapler_jax.metrics.classification import check_threshold, decide, margins
+from adapler_jax.types import Params
 
 TokensT = TypeVar("TokensT", Encoded, Tokens)
 Texts = Iterable[str | tuple[str, str]]
-
-
-class _RowResult(NamedTuple):
-    """Output of the model for one row of tokens."""
-
-    row: int
-    prob_C: np.ndarray  # float32
-    keep_NL: np.ndarray  # bool: the token enters the layer
-    score_NL: np.ndarray | None  # float32; None for a model without a pruner
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,6 +66,8 @@ class Classifier(Portable):
     truncation_side: str = "right"  # that loses the tokens of long texts: right, left or middle
     dtype: str = "float32"  # of the operands of the encoder's products
     calibration: Calibration | None = None  # for predictions at another budget
+    # Warns where texts with a budget are unlike the calibration's.
+    drift: DriftMonitor | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     @with_origin
@@ -135,6 +129,7 @@ class Classifier(Portable):
             threshold=threshold,
             truncation_side=truncation_side_of(saved, loaded.tokenizer_side),
             calibration=calibration,
+            drift=None if calibration is None else calibration.monitor(),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -164,6 +159,7 @@ class Classifier(Portable):
         stride: int | None = None,
         budget: Budget = None,
         speedup: float | None = None,
+        certified: bool = False,
     ) -> list[Prediction]:
         """Classify texts, or pairs of texts.
 
@@ -183,25 +179,41 @@ class Classifier(Portable):
           budget: share of the tokens that a calibrated model keeps, a number in (0, 1] or one for
             each text. None for the trained thresholds. Another budget compiles nothing.
           speedup: FLOPs speedup on texts like the calibration's, in place of a budget.
+          certified: take the certified budget; predictions that ran again are `is_escalated`.
 
         Returns:
           A prediction for each text, in their order.
 
         Raises:
           TypeError: texts is no list, or mixes strings and pairs.
-          ValueError: an argument has another value, or the model is not calibrated.
+          ValueError: an argument has another value, or the model is not calibrated or certified.
         """
         check_request(batch_size)
-        budget = resolve_budget(self.calibration, budget, speedup)
         check_threshold(threshold, len(self.class_names))
         decider = self if threshold is None else dataclasses.replace(self, threshold=threshold)
+        request = decider.resolve(budget, speedup, certified=certified)
         if check_long_texts(long_texts, stride):
+            check_certified(certified, long_texts)
             return decider._predict_windows(
-                texts, batch_size, long_texts=long_texts, stride=stride, budget=budget
+                texts, batch_size, long_texts=long_texts, stride=stride, budget=request.budget
             )
         encoded = decider.encode(texts)
         num_rows = padded_batch_size(len(encoded), batch_size)
-        return decider.predict_encoded(encoded, num_rows=num_rows, budget=budget)
+        return decider.predict_encoded(encoded, num_rows=num_rows, request=request)
+
+    def resolve(
+        self, budget: Budget = None, speedup: float | None = None, *, certified: bool = False
+    ) -> Request:
+        """Return the request for arguments of `predict`.
+
+        Raises:
+          ValueError: they contradict each other, or the model is not calibrated or certified.
+        """
+        if not certified:
+            return Request(resolve_budget(self.calibration, budget, speedup))
+        if budget is not None or speedup is not None:
+            raise ValueError("certified is given with a budget or a speedup; give one")
+        return certified_request(self.calibration, self.threshold)
 
     def predict_probs(self, texts: Texts, *, batch_size: int = 32) -> np.ndarray:
         """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
@@ -237,8 +249,21 @@ class Classifier(Portable):
         num_rows = padded_batch_size(len(encoded), batch_size)
         return [
             self._explanation(encoded[result.row], result)
-            for result in self._results_in_order(encoded, num_rows)
+            for result in self._runner.results(encoded, num_rows)
         ]
+
+    @property
+    def _runner(self) -> RowRunner:
+        """Return what runs rows of tokens in batches."""
+        return RowRunner(
+            self.run,
+            self.params,
+            self.lengths,
+            self.num_layers,
+            self.calibration,
+            self.drift,
+            self.threshold,
+        )
 
     def encode(self, texts: Texts) -> list[Encoded]:
         """Tokenize texts or pairs for `predict_encoded`; safe in a thread next to the model.
@@ -268,22 +293,60 @@ class Classifier(Portable):
         )
 
     def predict_encoded(
-        self, encoded: Sequence[Encoded], *, num_rows: int, budget: Budget = None
+        self, encoded: Sequence[Encoded], *, num_rows: int, request: Request | None = None
     ) -> list[Prediction]:
-        """Classify the texts of `encode`, in batches of num_rows."""
+        """Classify the texts of `encode`, in batches of num_rows; `resolve` makes a request."""
+        request = request or Request()
+        results = self._runner.results(encoded, num_rows, request.budget)
+        if request.margin and results:
+            self._run_again(results, encoded, num_rows, request.margin)
         return [
-            self._prediction([encoded[result.row]], result.prob_C, [result.keep_NL])
-            for result in self._results_in_order(encoded, num_rows, budget)
+            self._prediction(
+                [encoded[result.row]],
+                result.prob_C,
+                [result.keep_NL],
+                earlier_N=result.earlier_N,
+            )
+            for result in results
         ]
 
+    def _run_again(
+        self,
+        results: list[RowResult],
+        encoded: Sequence[Encoded],
+        num_rows: int,
+        margin: float,
+    ) -> None:
+        """Replace results of a smaller margin by those with all tokens."""
+        rows = self._uncertain(np.stack([result.prob_C for result in results]), margin)
+        again = self._runner.results([encoded[row] for row in rows], num_rows, 1.0)
+        for row, result in zip(rows, again):
+            earlier_N = results[row].keep_NL.sum(axis=-1)
+            results[row] = result._replace(row=row, earlier_N=earlier_N)
+
+    def _uncertain(self, prob_MC: np.ndarray, margin: float) -> list[int]:
+        """Return the rows whose margin is smaller."""
+        return np.flatnonzero(margins(prob_MC, self.threshold) < margin).tolist()
+
     def predict_probs_encoded(
-        self, tokens: Sequence[Tokens], *, num_rows: int, budget: Budget = None
+        self, tokens: Sequence[Tokens], *, num_rows: int, request: Request | None = None
     ) -> np.ndarray:
         """Return the probabilities for the texts of `encode_tokens`, in batches of num_rows."""
+        return self.probs_and_escalated(tokens, num_rows=num_rows, request=request)[0]
+
+    def probs_and_escalated(
+        self, tokens: Sequence[Tokens], *, num_rows: int, request: Request | None = None
+    ) -> tuple[np.ndarray, list[int]]:
+        """Return the probabilities, and the rows that ran again with all tokens."""
+        request = request or Request()
         probs = np.zeros((len(tokens), len(self.class_names)), np.float32)
-        for row_B, _, prob_BC, _ in self._run_batches(tokens, num_rows, budget):
+        for row_B, _, prob_BC, _ in self._runner.batches(tokens, num_rows, request.budget):
             probs[row_B] = prob_BC
-        return probs
+        rows = self._uncertain(probs, request.margin) if request.margin else []
+        again = [tokens[row] for row in rows]
+        for row_B, _, prob_BC, _ in self._runner.batches(again, num_rows, 1.0):
+            probs[np.asarray(rows)[row_B]] = prob_BC
+        return probs, rows
 
     def _predict_windows(
         self,
@@ -302,7 +365,7 @@ class Classifier(Portable):
         windows = [window for example in examples for window in example]
         budget = repeat_budgets(budget, [len(example) for example in examples])
         num_rows = padded_batch_size(len(windows), batch_size) if windows else 1
-        results = iter(self._results_in_order(windows, num_rows, budget))
+        results = iter(self._runner.results(windows, num_rows, budget))
         predictions = []
         for example in examples:
             found = [next(results) for _ in example]
@@ -311,74 +374,27 @@ class Classifier(Portable):
             predictions.append(self._prediction(example, prob_C, keeps))
         return predictions
 
-    def _results_in_order(
-        self, encoded: Sequence[Encoded], num_rows: int, budget: Budget = None
-    ) -> list[_RowResult]:
-        """Run the model, and return its results in the order of the rows."""
-        return sorted(self._run_rows(encoded, num_rows, budget), key=lambda result: result.row)
-
-    def _run_rows(
-        self, encoded: Sequence[Encoded], num_rows: int, budget: Budget
-    ) -> Iterator[_RowResult]:
-        """Yield the result of every row, batch by batch."""
-        for row_B, batch, prob_BC, trace in self._run_batches(encoded, num_rows, budget):
-            keep_NBL = np.broadcast_to(batch.valid_BL, (self.num_layers, *batch.valid_BL.shape))
-            if trace.survival_NBL is not None:
-                keep_NBL = np.asarray(trace.survival_NBL) > 0
-            score_NBL = None if trace.score_NBL is None else np.asarray(trace.score_NBL)
-            for index, row in enumerate(row_B.tolist()):
-                tokens = np.s_[:, index, : len(encoded[row].token_L)]
-                score_NL = None if score_NBL is None else score_NBL[tokens]
-                yield _RowResult(row, prob_BC[index], keep_NBL[tokens], score_NL)
-
-    def _run_batches(
-        self, tokens: Sequence[Encoded | Tokens], num_rows: int, budget: Budget = None
-    ) -> Iterator[tuple[np.ndarray, Batch, np.ndarray, Trace]]:
-        """Yield the rows of each batch, the batch, their probabilities, and the trace."""
-        token_rows = [row.token_L for row in tokens]
-        segment_rows = [row.segment_L for row in tokens]
-        batches = sorted_batches(token_rows, segment_rows, lengths=self.lengths, num_rows=num_rows)
-        budget_M = budgets_of(self.calibration, budget, len(tokens))
-        for row_B, plain in batches:
-            batch = add_budgets(plain, row_B, budget_M)
-            logits_BC, trace = self.run(self.params, batch)
-            yield row_B, batch, softmax(np.asarray(logits_BC)[: len(row_B)]), trace
-
     def _prediction(
-        self, windows: Sequence[Encoded], prob_C: np.ndarray, keeps: Sequence[np.ndarray]
+        self, windows: Sequence[Encoded], prob_C: np.ndarray, runs: Sequence[np.ndarray], **fields
     ) -> Prediction:
-        """Return the prediction for one text, from the bool [layers, L] of each of its windows.
+        """Return the prediction for one text; arguments as of `make_prediction`."""
+        number = int(decide(prob_C, self.threshold))
+        return make_prediction(windows, prob_C, runs, self.class_names, number=number, **fields)
 
-        A word enters a layer while one of its pieces does, in any window.
-        """
-        example = windows[0]
-        keep_NW = np.zeros((self.num_layers, len(example.words)), bool)
-        for window, keep_NL in zip(windows, keeps):
-            layers, slots = np.nonzero(keep_NL & (window.word_L >= 0))
-            keep_NW[layers, window.word_L[slots]] = True
-        count_N = np.sum([keep_NL.sum(axis=-1) for keep_NL in keeps], axis=0)
-        best = int(decide(prob_C, self.threshold))
-        return Prediction(
-            texts=example.texts,
-            label=self.class_names[best],
-            probability=float(prob_C[best]),
-            probabilities=dict(zip(self.class_names, prob_C.tolist())),
-            words=example.words,
-            keep_NW=keep_NW,
-            num_tokens=tuple(count_N.tolist()),
-            is_cut=example.is_cut,
+    def _explanation(self, encoded: Encoded, result: RowResult) -> Explanation:
+        """Return the explanation of one text."""
+        return make_explanation(
+            self._prediction([encoded], result.prob_C, [result.keep_NL]),
+            encoded,
+            result,
+            tokenizer=self.tokenizer,
+            site_layers=self.site_layers,
         )
 
-    def _explanation(self, encoded: Encoded, result: _RowResult) -> Explanation:
-        """Return the explanation of one text."""
-        assert result.score_NL is not None, "the model has sites, so it gives scores"
-        score_NL = np.where(reached_layer(result.keep_NL), result.score_NL, 0.0)
-        tokens = [str(self.tokenizer.id_to_token(token)) for token in encoded.token_L.tolist()]
-        return Explanation(
-            prediction=self._prediction([encoded], result.prob_C, [result.keep_NL]),
-            tokens=tuple(tokens),
-            word_L=encoded.word_L,
-            keep_NL=result.keep_NL,
-            score_NL=score_NL.astype(np.float32),
-            site_layers=self.site_layers,
+
+def check_certified(certified: bool, long_texts: str) -> None:
+    """Raise ValueError where certified answers would come from windows of texts."""
+    if certified:
+        raise ValueError(
+            f"long_texts is {long_texts}; certified answers are for texts that are cut"
         )

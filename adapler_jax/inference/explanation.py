@@ -11,9 +11,11 @@ import dataclasses
 import html
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from adapler_jax.inference.prediction import Prediction
-from adapler_jax.inference.words import Word, max_by_word
+from adapler_jax.inference.rows import RowResult
+from adapler_jax.inference.words import Encoded, Word, max_by_word
 from adapler_jax.io.plain import Comparable, plain
 
 _SHADE = "255, 176, 0"  # readable with dark and with light text
@@ -108,6 +110,35 @@ class Explanation(Comparable):
         alpha = 0.8 * num_run / num_layers
         style = f"background: rgba({_SHADE}, {alpha:.2f})"
         return f'<span title="{title}" style="{style}">{html.escape(word.text)}</span>'
+
+
+def make_explanation(
+    prediction: Prediction,
+    encoded: Encoded,
+    result: RowResult,
+    *,
+    tokenizer: Tokenizer,
+    site_layers: tuple[int, ...],
+) -> Explanation:
+    """Return the explanation of one text by a model that scores tokens.
+
+    Args:
+      prediction: for the text.
+      encoded: its tokens.
+      result: of the model.
+      tokenizer: of the model.
+      site_layers: layers, from 0, with a site.
+    """
+    assert result.score_NL is not None, "the model has sites, so it gives scores"
+    score_NL = np.where(reached_layer(result.keep_NL), result.score_NL, 0.0)
+    return Explanation(
+        prediction=prediction,
+        tokens=tuple(str(tokenizer.id_to_token(token)) for token in encoded.token_L.tolist()),
+        word_L=encoded.word_L,
+        keep_NL=result.keep_NL,
+        score_NL=score_NL.astype(np.float32),
+        site_layers=site_layers,
+    )
 
 
 def reached_layer(keep_NL: np.ndarray) -> np.ndarray:

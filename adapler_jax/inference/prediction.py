@@ -6,10 +6,11 @@ Shape letters:
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from adapler_jax.inference.words import Word, kept_words_of
+from adapler_jax.inference.words import Encoded, Word, kept_words_of
 from adapler_jax.io.plain import Comparable, plain
 
 
@@ -23,8 +24,9 @@ class Prediction(Comparable):
     probabilities: dict[str, float]  # by label
     words: tuple[Word, ...]  # all words that the model takes
     keep_NW: np.ndarray  # bool [layers, words]: a piece of the word enters the layer
-    num_tokens: tuple[int, ...]  # that each layer ran on, [CLS] and [SEP] included
+    num_tokens: tuple[int, ...]  # that each layer ran on, [CLS] and [SEP] included, in all runs
     is_cut: bool = False  # a text has more tokens than the model takes
+    is_escalated: bool = False  # it ran again with all tokens, since its margin was small
 
     @property
     def kept_words(self) -> list[list[str]]:
@@ -45,3 +47,41 @@ class Prediction(Comparable):
             return ""
         end = max((word.end for word in self.words if word.part == part), default=0)
         return self.texts[part][end:].strip()
+
+
+def make_prediction(
+    windows: Sequence[Encoded],
+    prob_C: np.ndarray,
+    runs: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    *,
+    number: int,
+    earlier_N: np.ndarray | None = None,
+) -> Prediction:
+    """Return the prediction for one text. A word enters a layer while one of its pieces does.
+
+    Args:
+      windows: of the text; one, unless it is longer than the model.
+      prob_C: float32.
+      runs: bool [layers, L] of each window: the token enters the layer.
+      class_names: in the order of the probabilities.
+      number: of the predicted class.
+      earlier_N: tokens of an earlier run; None for a text that ran once.
+    """
+    example, num_layers = windows[0], len(runs[0])
+    keep_NW = np.zeros((num_layers, len(example.words)), bool)
+    for window, keep_NL in zip(windows, runs):
+        layers, slots = np.nonzero(keep_NL & (window.word_L >= 0))
+        keep_NW[layers, window.word_L[slots]] = True
+    count_N = np.sum([keep_NL.sum(axis=-1) for keep_NL in runs], axis=0)
+    return Prediction(
+        texts=example.texts,
+        label=class_names[number],
+        probability=float(prob_C[number]),
+        probabilities=dict(zip(class_names, prob_C.tolist())),
+        words=example.words,
+        keep_NW=keep_NW,
+        num_tokens=tuple((count_N if earlier_N is None else count_N + earlier_N).tolist()),
+        is_cut=example.is_cut,
+        is_escalated=earlier_N is not None,
+    )

@@ -241,6 +241,23 @@ def decide(prob_BC, threshold: float | None = None) -> np.ndarray:
     return (prob_BC[..., 1] >= threshold).astype(np.int64)
 
 
+def margins(prob_BC, threshold: float | None = None) -> np.ndarray:
+    """Return how near each text is to another class, float64 [B]; 0 is on the border.
+
+    It is the difference of the two largest probabilities, or with a decision threshold the distance
+    of the second class's probability from it.
+
+    Args:
+      prob_BC: float [B, C].
+      threshold: as in `decide`.
+    """
+    prob_BC = np.asarray(prob_BC, np.float64)
+    if threshold is not None:
+        return np.abs(prob_BC[:, 1] - threshold)
+    largest_B2 = np.sort(prob_BC, axis=-1)[:, -2:]
+    return largest_B2[:, -1] - largest_B2[:, 0]
+
+
 def check_threshold(threshold: float | None, num_classes: int) -> None:
     """Raise ValueError if a decision threshold is outside (0, 1), or there are not two classes."""
     if threshold is None:

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.pruning.base import Pruner
-from adapler_jax.pruning.budgets import at_budget
+from adapler_jax.pruning.budgets import at_budget, shares_at_budget
 from adapler_jax.pruning.scores import init_scorer, scorer_logits, scorer_site_flops
+from adapler_jax.pruning.shares import keep_highest
 from adapler_jax.types import (
     BEFORE_ATTENTION,
     MASK_BIAS,
@@ -157,7 +158,10 @@ def soft_select(params: Params, layer: Array, site: SiteInput, slope: Array) -> 
 
 
 def hard_select(params: Params, layer: Array, site: SiteInput) -> Selection:
-    """Keep [CLS] and every token with score >= eta / n, n the number of tokens that enter."""
+    """Keep [CLS] and every token with score >= eta / n, n the number of tokens that enter.
+
+    A text whose budget was calibrated with shares keeps its tokens of the highest scores instead.
+    """
     del layer
     survival_BL = site.remaining_BL.astype(jnp.float32)
     score_BL = contribution_scores(site.token_logit_BL, site.remaining_BL, survival_BL)
@@ -165,6 +169,10 @@ def hard_select(params: Params, layer: Array, site: SiteInput) -> Selection:
     eta_B1 = at_budget(params, "threshold_N", site, full=0.0)
     threshold_B1 = eta_B1 / jnp.maximum(1.0, num_entering_B1)
     keep_BL = site.remaining_BL & (score_BL >= threshold_B1 * (1.0 - SCORE_RTOL))
+    share_B1 = shares_at_budget(params, site)
+    if share_B1 is not None:
+        ranked_BL = keep_highest(score_BL, site.remaining_BL, share_B1)
+        keep_BL = jnp.where(jnp.isnan(share_B1), keep_BL, ranked_BL)
     return Selection(score_BL=score_BL, keep_BL=keep_BL.at[:, 0].set(site.remaining_BL[:, 0]))
 
 

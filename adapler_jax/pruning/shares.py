@@ -63,11 +63,23 @@ def keep_share(params: Params, layer: Array, site: SiteInput) -> Selection:
     """
     del layer
     score_BL = jnp.where(site.remaining_BL, site.token_logit_BL, 0.0)
-    num_entering_B1 = jnp.sum(site.remaining_BL, axis=-1, keepdims=True)
-    count_B1 = kept_counts(num_entering_B1, at_budget(params, "share_J", site, full=1.0))
-    rank_BL = rank_descending(score_BL.at[:, 0].set(jnp.inf), site.remaining_BL)
-    is_kept_BL = rank_BL.astype(jnp.float32) < count_B1
-    return Selection(score_BL=score_BL, keep_BL=site.remaining_BL & is_kept_BL)
+    share_B1 = at_budget(params, "share_J", site, full=1.0)
+    keep_BL = keep_highest(score_BL, site.remaining_BL, share_B1)
+    return Selection(score_BL=score_BL, keep_BL=keep_BL)
+
+
+def keep_highest(score_BL: Array, remaining_BL: Array, share_B1: Array) -> Array:
+    """Return which tokens stay: [CLS] and the highest scores up to `kept_counts`, bool [B, L].
+
+    Args:
+      score_BL: float32.
+      remaining_BL: bool.
+      share_B1: of the remaining tokens, broadcastable to [B, 1].
+    """
+    num_entering_B1 = jnp.sum(remaining_BL, axis=-1, keepdims=True)
+    rank_BL = rank_descending(score_BL.at[:, 0].set(jnp.inf), remaining_BL)
+    is_kept_BL = rank_BL.astype(jnp.float32) < kept_counts(num_entering_B1, share_B1)
+    return remaining_BL & is_kept_BL
 
 
 def soft_share(params: Params, layer: Array, site: SiteInput, slope: Array) -> SoftSelection:

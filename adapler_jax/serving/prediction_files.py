@@ -21,6 +21,7 @@ from adapler_jax.serving.streams import kind_of
 OUTPUT_KINDS = ("csv", "tsv", "jsonl", "parquet")
 LABEL, PROBABILITY = "label", "probability_"  # a class name follows the latter
 IS_CUT = "is_cut"
+IS_ESCALATED = "is_escalated"  # with a certified margin only
 WORD_COLUMNS = KEPT_WORDS, NUM_TOKENS = ("kept_words", "tokens_per_layer")
 ANSWER_COLUMNS = ("answer", "start", "end", "score", "probability")
 CHOICE_COLUMNS = ("answer", "option", "probability", "probabilities", IS_CUT)
@@ -80,6 +81,7 @@ def columns_of_predictions(
         LABEL: [prediction.label for prediction in predictions],
         KEPT_WORDS: [last_kept_words(prediction) for prediction in predictions],
         NUM_TOKENS: [list(prediction.num_tokens) for prediction in predictions],
+        IS_ESCALATED: [prediction.is_escalated for prediction in predictions],
     }
     return columns_of_probs(class_names, probs_NC, is_cut) | words
 
@@ -252,6 +254,7 @@ def _parquet_writer(path: pathlib.Path, names: Sequence[str], copied: dict) -> I
     types = {
         LABEL: pyarrow.string(),
         IS_CUT: pyarrow.bool_(),
+        IS_ESCALATED: pyarrow.bool_(),
         KEPT_WORDS: pyarrow.list_(pyarrow.string()),
         NUM_TOKENS: pyarrow.list_(pyarrow.int32()),
         "answer": pyarrow.string(),

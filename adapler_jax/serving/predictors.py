@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from adapler_jax.inference.calibration import Budget, resolve_budget
-from adapler_jax.inference.classifier import Classifier
+import numpy as np
+
+from adapler_jax.inference.calibration import Request
+from adapler_jax.inference.classifier import Classifier, check_certified
 from adapler_jax.inference.loading import padded_batch_size
 from adapler_jax.inference.long_texts import TRUNCATE
 from adapler_jax.inference.multiple_choice import MultipleChoice
@@ -15,6 +17,7 @@ from adapler_jax.serving.highlight import (
     highlight_predictions,
 )
 from adapler_jax.serving.prediction_files import (
+    IS_ESCALATED,
     Columns,
     answer_column_names,
     choice_column_names,
@@ -65,6 +68,7 @@ class ModelSettings(NamedTuple):
     long_texts: str = TRUNCATE  # see `Classifier.predict`
     budget: float | None = None  # see `Classifier.predict`
     speedup: float | None = None  # in place of a budget
+    certified: bool = False  # in place of both
 
 
 class Shown(NamedTuple):
@@ -83,19 +87,20 @@ class ClassPredictor:
         classifier: Classifier,
         *,
         batch_size: int = 32,
-        budget: Budget = None,
+        request: Request | None = None,
         shown: Shown,
     ):
-        """Take a loaded classifier, its batch size and budget, and the parts to show."""
+        """Take a loaded classifier, its batch size, the speed, and the parts to show."""
         self._classifier, self._batch_size, self._shown = classifier, batch_size, shown
-        self._budget = budget
+        self._request = request or Request()
         self._with_words = shown.with_kept or shown.highlights
         self._num_rows = 1
 
     @property
     def column_names(self) -> tuple[str, ...]:
         """Return the output columns, in their order."""
-        return column_names(self._classifier.class_names, with_words=self._shown.with_kept)
+        names = column_names(self._classifier.class_names, with_words=self._shown.with_kept)
+        return (*names, IS_ESCALATED) if self._request.margin else names
 
     def encode(self, texts: list) -> Sequence[Any]:
         """Tokenize texts."""
@@ -111,16 +116,18 @@ class ClassPredictor:
         classifier = self._classifier
         if self._with_words:
             predictions = classifier.predict_encoded(
-                encoded, num_rows=self._num_rows, budget=self._budget
+                encoded, num_rows=self._num_rows, request=self._request
             )
             columns = columns_of_predictions(classifier.class_names, predictions)
             return Predicted(columns, _highlighted(highlight_predictions, predictions, self._shown))
-        probs_NC = classifier.predict_probs_encoded(
-            encoded, num_rows=self._num_rows, budget=self._budget
+        probs_NC, escalated = classifier.probs_and_escalated(
+            encoded, num_rows=self._num_rows, request=self._request
         )
         is_cut = [tokens.is_cut for tokens in encoded]
         names, threshold = classifier.class_names, classifier.threshold
-        return Predicted(columns_of_probs(names, probs_NC, is_cut, threshold=threshold))
+        columns = columns_of_probs(names, probs_NC, is_cut, threshold=threshold)
+        is_escalated = np.isin(np.arange(len(encoded)), escalated).tolist()
+        return Predicted(columns | {IS_ESCALATED: is_escalated})
 
 
 class ListPredictor(Generic[Prediction]):
@@ -220,18 +227,19 @@ def _load_classes(model, settings: ModelSettings, shown: Shown) -> Predictor:
     classifier = Classifier.load(
         model, threshold=settings.threshold, dtype=settings.dtype, driver=settings.driver
     )
-    budget = resolve_budget(classifier.calibration, settings.budget, settings.speedup)
+    request = classifier.resolve(settings.budget, settings.speedup, certified=settings.certified)
     if settings.long_texts == TRUNCATE:
         return ClassPredictor(
-            classifier, batch_size=settings.batch_size, budget=budget, shown=shown
+            classifier, batch_size=settings.batch_size, request=request, shown=shown
         )
+    check_certified(settings.certified, settings.long_texts)
 
     def predict(rows: Sequence[Any]) -> list:
         return classifier.predict(
             rows,
             batch_size=settings.batch_size,
             long_texts=settings.long_texts,
-            budget=budget,
+            budget=request.budget,
         )
 
     def columns_of(predictions: list) -> Columns:

@@ -1,15 +1,28 @@
 """Read all texts of a file, in every form that prediction reads."""
 
-import itertools
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+from adapler_jax.io.messages import listed
 from adapler_jax.serving.prediction_inputs import CLASSES, input_kind, open_input, usual_of
 from adapler_jax.serving.streams import read_windows, usual_columns
 
 
+class Texts(NamedTuple):
+    """Texts, or pairs of texts, of a file."""
+
+    texts: list[str | tuple[str, str]]
+    labels: list[str] | None  # of the texts; None where no column of labels is named
+
+
 def read_texts(
-    model, source: str, *, columns: Sequence[str] = (), log: Callable[[str], None]
-) -> list[str | tuple[str, str]]:
+    model,
+    source: str,
+    *,
+    columns: Sequence[str] = (),
+    label_column: str = "",
+    log: Callable[[str], None],
+) -> Texts:
     """Return the texts, or pairs of texts, of a file.
 
     Args:
@@ -17,6 +30,7 @@ def read_texts(
         columns that are called text or sentence.
       source: a file, or "-" for standard input.
       columns: one column of texts, two of pairs; empty for the usual ones.
+      label_column: column of labels; empty for texts without labels.
       log: receives notes on the input.
 
     Raises:
@@ -26,7 +40,27 @@ def read_texts(
     kind = input_kind(source, None, columns)
     usual = usual_columns(None) if model is None else usual_of(model, CLASSES)
     where = "standard input" if source == "-" else source
+    if label_column and kind == "txt":
+        raise ValueError(f"text lines have no columns, so no column {label_column} of labels")
+
+    def keep(found: Sequence[str]) -> Sequence[str]:
+        """Return the column of labels."""
+        if label_column not in found:
+            raise ValueError(f"{where} has no column {label_column}; it has {listed(found)}")
+        return [label_column]
+
+    texts: list[Any] = []
+    labels: list[str] = []
     with open_input(source, log) as file:
-        windows = read_windows(file, kind, where, columns=columns, usual=usual, log=log)
-        found: list = list(itertools.chain.from_iterable(window.texts for window in windows))
-        return found
+        for window in read_windows(
+            file,
+            kind,
+            where,
+            columns=columns,
+            usual=usual,
+            keep=keep if label_column else None,
+            log=log,
+        ):
+            texts += window.texts
+            labels += [str(row.get(label_column)) for row in window.rows or ()]
+    return Texts(texts, labels if label_column else None)

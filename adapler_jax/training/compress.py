@@ -12,7 +12,6 @@ with the given model.
     OUT/model/        the result, with calibration.json
 """
 
-import filecmp
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -23,26 +22,41 @@ import ml_collections
 import numpy as np
 
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
-from adapler_jax.evaluation.calibrate import MIN_TEXTS, calibrate_model, split_texts
+from adapler_jax.evaluation.budget_latency import Latency
+from adapler_jax.evaluation.calibrate import (
+    MIN_TEXTS,
+    Promise,
+    calibrate_model,
+    first_labels,
+    split_texts,
+)
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.io.atomic_directories import atomic_directory, copy_entries
+from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.run import run_all
-from adapler_jax.training.rungs import Judge, Rung, best_rung, rungs_without_training
+from adapler_jax.training.rungs import (
+    Judge,
+    Rung,
+    best_rung,
+    rungs_without_training,
+    save_without_training,
+)
+from adapler_jax.weights.checkpoint_formats import OWN_FILE
 from adapler_jax.weights.config import CONFIG_FILE
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import WEIGHTS_FILE, load_model, save_model
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
-VALIDATION_FRACTION = 0.1
+VALIDATION_FRACTION = 0.2
 GIVEN_FILE = "given.json"  # names the model that the work is on
+LATENCY_FILE = "latency.json"  # has the speedup that a latency needs
 CHUNK = 1024  # texts that are tokenized at a time
-SPLITS = ("train", "validation")
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, OWN_FILE)
 CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
 
 
@@ -51,8 +65,12 @@ class CompressOptions(NamedTuple):
 
     speedup: float = 2.0  # in FLOPs on true tokens
     train: bool = True  # or choose among the models without training
-    max_disagreement: float | None = None  # see `calibrate_model`; relative to the given model
-    confidence: float = 0.95
+    latency: Latency | None = None  # in place of a speedup
+    promise: Promise | None = None  # to certify, relative to the given model
+    labels: Sequence[str | int] | None = None  # of the texts, for scores and promises alone
+    more_texts: Sequence[
+        str | tuple[str, str]
+    ] = ()  # of any kind like the task's, to train on alone
     max_length: int = 0  # token slots; 0: of the longest text, or the model's positions if fewer
     changes: dict[str, Any] | None = None  # dotted fields of the training's config
 
@@ -88,22 +106,48 @@ def compress(
     full = _save_full(model, out / "full", texts, options, log)
     replace_text(out / GIVEN_FILE, json.dumps({"model": str(model)}))
     rest, held_back = _divide(texts)
+    label_of = None if options.labels is None else first_labels(texts, options.labels)
+    parts = _parts(rest, _others(options.more_texts, texts))
     if not (out / "texts" / "validation.jsonl").exists():
-        _write_labelled(Classifier.load(full), rest, out / "texts", log)
-    _check_texts(rest, out)
+        _write_labelled(Classifier.load(full), parts, out / "texts", log)
+    _check_texts(parts, out)
+    if options.latency is not None:
+        options = options._replace(speedup=_speedup_of(options.latency, full, rest, out, log))
     best = best_rung(_make_rungs(full, rest, out, options, log), options.speedup)
     log(f"kept: {best.name}")
-    if not _has_model(out / "model", best.directory):
+    if not have_equal_files(out / "model", best.directory, MODEL_FILES):
         with atomic_directory(out / "model") as partial:
             copy_entries(best.directory, partial)
     return calibrate_model(
         out / "model",
         held_back,
+        labels=None if label_of is None else [label_of[text] for text in held_back],
         reference=full,
-        max_disagreement=options.max_disagreement,
-        confidence=options.confidence,
+        promise=options.promise,
+        latency=options.latency,
         log=log,
     )
+
+
+def _speedup_of(latency: Latency, full: pathlib.Path, texts: list, out: pathlib.Path, log) -> float:
+    """Return the FLOPs speedup that a latency needs, as measured by the first call for it.
+
+    The model without training that keeps the tokens of the most attention is timed at every budget.
+    Seconds depend on the number of tokens, not on the method that chooses them.
+    """
+    path = out / LATENCY_FILE
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if found.get("asked") != list(latency):
+        made = out / "latency"
+        if not made.exists():
+            save_without_training(full, texts, made, method="attention", speedup=1.5)
+        calibration = calibrate_model(made, texts, latency=latency, log=log)
+        budget = latency.budget_of(calibration)
+        (row,) = (row for row in calibration.rows if row["budget"] == budget)
+        found = {"asked": list(latency), "speedup": round(max(1.0, row["flops_speedup"]), 2)}
+        replace_text(path, json.dumps(found))
+    log(f"{latency.milliseconds:g} ms need a FLOPs speedup of {found['speedup']:g}x")
+    return found["speedup"]
 
 
 def _make_rungs(
@@ -114,7 +158,7 @@ def _make_rungs(
     Raises:
       ValueError: there is none.
     """
-    trained_on, judged = _parts(texts)
+    trained_on, judged = _parts(texts).values()
     with Heartbeat(lambda: "predicting the texts that compare models", log=log):
         judge = Judge(full, judged)
     log(f"compared on {len(judged):,} texts with the given model:")
@@ -215,43 +259,52 @@ def _divide(texts: Sequence) -> tuple[list, list]:
     return split_texts(texts, seed=SEED, fraction=1.0 - fraction)
 
 
-def _write_labelled(classifier: Classifier, texts: list, directory: pathlib.Path, log) -> None:
+def _others(more: Sequence, texts: Sequence) -> list:
+    """Return more texts without those that are given already, which may prove the certificate.
+
+    Raises:
+      ValueError: one of the files has pairs and the other has single texts.
+    """
+    there = set(texts)
+    if len({isinstance(text, str) for text in (*texts, *more)}) > 1:
+        raise ValueError("texts and more texts are single texts or pairs; give one kind")
+    return [text for text in dict.fromkeys(more) if text not in there]
+
+
+def _parts(texts: list, more: Sequence = ()) -> dict[str, list]:
+    """Return the texts that are trained on, with more texts, and those that compare models."""
+    middle = round(len(texts) * (1.0 - VALIDATION_FRACTION))
+    return {"train": [*texts[:middle], *more], "validation": texts[middle:]}
+
+
+def _write_labelled(
+    classifier: Classifier, parts: dict[str, list], directory: pathlib.Path, log
+) -> None:
     """Write the texts of the training with the classes that the full model predicts."""
-    log(f"predicting the classes of {len(texts):,} texts by the given model")
-    with Heartbeat(lambda: "predicting classes", log=log):
-        predicted = np.argmax(classifier.predict_probs(texts), axis=-1)
-    rows = [_row(text, classifier.class_names[c]) for text, c in zip(texts, predicted.tolist())]
-    with atomic_directory(directory) as partial:
-        for split, part in zip(SPLITS, _parts(rows)):
-            replace_text(
-                partial / f"{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in part)
-            )
+    num_texts = sum(map(len, parts.values()))
+    log(f"predicting the classes of {num_texts:,} texts by the given model")
+    with (
+        Heartbeat(lambda: "predicting classes", log=log),
+        atomic_directory(directory) as partial,
+    ):
+        for split, texts in parts.items():
+            numbers = np.argmax(classifier.predict_probs(texts), axis=-1).tolist()
+            lines = [
+                json.dumps(_row(text, classifier.class_names[number]))
+                for text, number in zip(texts, numbers)
+            ]
+            replace_text(partial / f"{split}.jsonl", "".join(f"{line}\n" for line in lines))
 
 
-def _check_texts(texts: list, out: pathlib.Path) -> None:
+def _check_texts(parts: dict[str, list], out: pathlib.Path) -> None:
     """Raise ValueError where an earlier call divided other texts: some would count twice."""
-    lines = [
-        line
-        for split in SPLITS
-        for line in (out / "texts" / f"{split}.jsonl").read_text().splitlines()
-    ]
-    there = [{key: row[key] for key in row if key != "label"} for row in map(json.loads, lines)]
-    if there != [{key: row[key] for key in row if key != "label"} for row in map(_row, texts)]:
-        raise ValueError(f"{out} has work on other texts; give the same texts, or another --out")
-
-
-def _has_model(directory: pathlib.Path, source: pathlib.Path) -> bool:
-    """Return whether a directory has the config and the weights of another one."""
-    return all(
-        (directory / name).exists() and filecmp.cmp(directory / name, source / name, shallow=False)
-        for name in (CONFIG_FILE, WEIGHTS_FILE)
-    )
-
-
-def _parts(items: list) -> tuple[list, list]:
-    """Return the part that is trained on, and the part that compares models."""
-    middle = round(len(items) * (1.0 - VALIDATION_FRACTION))
-    return items[:middle], items[middle:]
+    for split, texts in parts.items():
+        lines = (out / "texts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        there = [row | {"label": ""} for row in map(json.loads, lines)]
+        if there != list(map(_row, texts)):
+            raise ValueError(
+                f"{out} has work on other texts; give the same texts, or another --out"
+            )
 
 
 def _row(text: str | tuple[str, str], label: str = "") -> dict[str, str]:

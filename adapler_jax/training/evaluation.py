@@ -15,6 +15,7 @@ from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.io.messages import explain_unknown
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
 from adapler_jax.training.baselines import Baseline, baseline_rows, check_baselines
+from adapler_jax.training.budget_rows import budget_rows
 from adapler_jax.training.evaluation_rows import (
     Scored,
     difference_columns,
@@ -51,6 +52,7 @@ class RowOptions(TypedDict, total=False):
     baselines: Sequence[Baseline]
     speedups: Mapping[str, float]
     threshold_metric: str
+    budgets: Sequence[float]
 
 
 def evaluate_workdir(
@@ -90,6 +92,7 @@ def evaluate_run(
     baselines: Sequence[Baseline] = (),
     speedups: Mapping[str, float] | None = None,
     threshold_metric: str = "",
+    budgets: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
     """Score every model of a run on its test splits, and measure seconds on the first split.
 
@@ -103,6 +106,7 @@ def evaluate_run(
       speedups: FLOPs speedups of baselines by name, next to the models' own.
       threshold_metric: one of THRESHOLD_METRICS, for two classes; adds the decision threshold that
         is best on validation, and its score.
+      budgets: of calibrated models, each with a row of its own.
 
     Returns:
       A row for each model and split: method, test_score, dense_score, flops_speedup (true tokens),
@@ -132,7 +136,7 @@ def evaluate_run(
             )
             for name in run.models
         ]
-        rows += found
+        rows += found + budget_rows(dense, budgets, log=log)
         if baselines:
             targets = {row["method"]: row["flops_speedup"] for row in found}
             del targets[DENSE]

@@ -1,12 +1,21 @@
 """Write the model card of a saved folder: what it is, and how to load it."""
 
 import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
+from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.messages import listed, one_line
+from adapler_jax.weights.config import CONFIG_FILE
+from adapler_jax.weights.section import SECTION
 
 CARD_FILE = "README.md"
+# Around the part of a card that a calibration writes.
+BEGIN = "\n<!-- Written by a calibration; the next one replaces it. -->\n"
+END = "<!-- End of the calibration. -->\n"
+PART = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
 CLASSES = {
     "classification": ("Classifier", 'predict(["a text"])'),
     "span": ("QuestionAnswerer", 'answer("a question?", "a text")'),
@@ -112,8 +121,28 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """Return a hash of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return a hash of a card, without the part of a calibration."""
+    return hashlib.sha256(PART.sub("", _text_of(path)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _text_of(path: Path) -> str:
+    """Return a card; bytes that are no UTF-8 are kept."""
+    return path.read_bytes().decode(errors="surrogateescape")
+
+
+def set_card_part(directory: Path, text: str) -> None:
+    """Put the part of a calibration at the end of a model's card, in place of an earlier one.
+
+    A card that a user wrote or changed stays as it is.
+
+    Args:
+      directory: of a saved model.
+      text: in Markdown.
+    """
+    section = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8")).get(SECTION)
+    if is_own_card(directory, section):
+        path = directory / CARD_FILE
+        replace_text(path, f"{PART.sub('', _text_of(path))}{BEGIN}\n{text}\n\n{END}")
 
 
 def is_own_card(directory: Path, section: Any) -> bool:

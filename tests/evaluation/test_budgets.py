@@ -63,9 +63,10 @@ def test_shares_of_a_budget_have_its_mean_and_never_rise_over_layers(natural, bu
 def test_on_the_calibration_texts_counts_are_as_asked(calibrated):
     batches = make_batches(0)
     natural_N = natural_shares(calibrated, CONFIG, PRUNER, batches)
-    for row in measure_budgets(calibrated, CONFIG, PRUNER, batches, budgets=NODES):
+    found = measure_budgets(calibrated, CONFIG, PRUNER, batches, budgets=NODES)
+    for budget, row in found.items():
         # A tenth of the tokens are [CLS], which stay whatever the share.
-        expected = np.mean(np.maximum(profile_shares(natural_N, row.budget), cls_share(batches)))
+        expected = np.mean(np.maximum(profile_shares(natural_N, budget), cls_share(batches)))
         assert row.kept_share == pytest.approx(expected, abs=0.01)
 
 
@@ -77,7 +78,7 @@ def cls_share(batches):
 def test_unseen_texts_keep_nearly_the_share_and_more_budget_keeps_more(calibrated):
     asked = np.linspace(0.35, 1.0, 12)
     rows = measure_budgets(calibrated, CONFIG, PRUNER, make_batches(77, 20), budgets=asked)
-    shares, speedups = zip(*[(row.kept_share, row.flops_speedup) for row in rows])
+    shares, speedups = zip(*[(row.kept_share, row.flops_speedup) for row in rows.values()])
     np.testing.assert_allclose(shares, asked, rtol=0.12)
     assert np.all(np.diff(shares) > 0) and np.all(np.diff(speedups) < 0)
     assert shares[-1] == 1.0

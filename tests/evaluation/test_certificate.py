@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from adapler_jax.evaluation.certificate import Certificate, certify, max_failures, min_texts
+from adapler_jax.evaluation.certificate import (
+    Certificate,
+    accepted,
+    certify,
+    max_failures,
+    min_texts,
+)
 
 LIMITS = {
     500: (1, 4, 8, 16),
@@ -68,3 +74,32 @@ def test_the_bound_is_exceeded_at_most_as_often_as_promised():
         wrong += rates[certify(failures, max_rate=0.02, confidence=0.95).budget] > 0.02
     assert wrong <= 0.05 * 2000 + 2 * np.sqrt(2000 * 0.05 * 0.95)
     assert wrong > 0  # so that the test can fail: the rate of 0.0201 is nearly allowed
+
+
+def test_the_sequence_ends_at_the_first_candidate_that_fails_too_often():
+    failures = [failing(0), failing(12), failing(13), failing(0)]
+    assert accepted(failures, max_rate=0.02, confidence=0.95) == 2
+    assert accepted(failures[2:], max_rate=0.02, confidence=0.95) == 0
+    assert accepted(failures[:1], max_rate=0.02, confidence=0.95) == 1
+
+
+def test_the_order_of_candidates_decides():
+    """A sequence that starts with a risky candidate proves nothing about a safe one."""
+    assert accepted([failing(500), failing(0)], max_rate=0.02, confidence=0.95) == 0
+    assert accepted([failing(0), failing(500)], max_rate=0.02, confidence=0.95) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "budget 0.5"),
+        ({"flops_speedup": 2.345}, "budget 0.5, 2.35x"),
+        ({"margin": 0.2, "escalated_share": 0.0}, "; 0.0% of the texts run again with all tokens"),
+        (
+            {"margin": 0.2, "escalated_share": 0.125, "flops_speedup": 1.8},
+            "budget 0.5, 1.80x; 12.5% of the texts run again with all tokens",
+        ),
+    ],
+)
+def test_a_speed_counts_the_texts_that_run_again(fields, words):
+    assert words in Certificate(0.5, 0.02, 0.95, 1000, 12, **fields).speed()

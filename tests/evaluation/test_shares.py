@@ -1,23 +1,25 @@
 """Shares are exact: lengths alone decide how many tokens every layer runs on."""
 
 import dataclasses
+import functools
 
 import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies
 
-from adapler_jax.evaluation.budgets import measure_budgets
+from adapler_jax.evaluation.budgets import measure_budgets, profile_shares
 from adapler_jax.evaluation.models import evaluate_model, true_speedup
 from adapler_jax.evaluation.shares import (
     budget_shares,
     lengths_of,
+    ranked_shares,
     share_counts,
     share_profile,
     solve_shares,
 )
 from adapler_jax.forward import embed_tokens, forward_layers
-from adapler_jax.pruning import attention, vocabulary
+from adapler_jax.pruning import adapler, attention, vocabulary
 from adapler_jax.pruning.budgets import with_calibration
 from adapler_jax.pruning.shares import kept_counts
 from adapler_jax.types import EncoderConfig
@@ -108,8 +110,9 @@ def test_a_budget_is_the_kept_share(name):
     params |= {"pruner": with_calibration(params["pruner"], budgets, value_JK)}
     rows = measure_budgets(params, CONFIG, pruner, batches, budgets=budgets)
     # Texts of 3 to 12 tokens have few counts to choose from.
-    assert [row.kept_share for row in rows] == pytest.approx(list(budgets), abs=0.04)
-    assert rows[-1].flops_speedup == pytest.approx(1.0, rel=0.02)
+    shares = [row.kept_share for row in rows.values()]
+    assert shares == pytest.approx(list(budgets), abs=0.04)
+    assert rows[1.0].flops_speedup == pytest.approx(1.0, rel=0.02)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 4, 12])
@@ -120,6 +123,41 @@ def test_budgets_above_cls_alone_in_the_last_layer_are_exact_too(num_layers):
     found = [
         share_counts(pruner, value_J, LENGTHS, num_layers).sum() / (num_layers * LENGTHS.sum())
         for value_J in value_JK.T
+    ]
+    assert found == pytest.approx(list(budgets), abs=0.01)
+
+
+NATURAL_N = np.array([1.0, 0.8, 0.5, 0.3, 0.2, 0.1])
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(
+    strategies.lists(strategies.integers(1, 512), min_size=1, max_size=50),
+    strategies.lists(strategies.floats(0.02, 0.99), min_size=1, max_size=4),
+)
+def test_ranked_shares_never_keep_more_than_the_budget_and_rise_with_it(lengths, budgets):
+    length_E, budgets = np.array(lengths), [*sorted(set(budgets)), 1.0]
+    profile = functools.partial(profile_shares, NATURAL_N)
+    share_JK = ranked_shares(LARGE, adapler(LARGE), length_E, budgets, profile=profile)
+    assert np.all((share_JK >= 0.0) & (share_JK <= 1.0)) and np.all(share_JK[:, -1] == 1.0)
+    lowest = len(length_E) / length_E.sum()  # [CLS] alone
+    kept = []
+    for budget, share_J in zip(budgets, share_JK.T):
+        count_NE = share_counts(adapler(LARGE), share_J, length_E, 6)
+        assert np.all(np.diff(count_NE, axis=0) <= 0) and np.all(count_NE >= 1)
+        kept.append(count_NE.sum() / (6 * length_E.sum()))
+        # Rounding up adds at most a token a layer and text.
+        assert kept[-1] <= max(budget + 1e-9, lowest + 1.0 / length_E.mean())
+    assert kept == sorted(kept)
+
+
+def test_ranked_shares_of_many_texts_are_the_budget():
+    profile = functools.partial(profile_shares, NATURAL_N)
+    budgets = (0.2, 0.35, 0.6, 0.9, 1.0)
+    share_JK = ranked_shares(LARGE, adapler(LARGE), LENGTHS, budgets, profile=profile)
+    found = [
+        share_counts(adapler(LARGE), share_J, LENGTHS, 6).sum() / (6 * LENGTHS.sum())
+        for share_J in share_JK.T
     ]
     assert found == pytest.approx(list(budgets), abs=0.01)
 

@@ -1,36 +1,27 @@
 """A calibrated classifier takes any budget, and says which there are."""
 
+import dataclasses
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
 
-from adapler_jax.evaluation.calibrate import calibrate_model, split_texts
-from adapler_jax.inference.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from adapler_jax.evaluation import calibrate
+from adapler_jax.evaluation.budget_latency import Latency, measure_latency
+from adapler_jax.evaluation.calibrate import Promise, calibrate_model, split_texts
+from adapler_jax.inference.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    read_calibration,
+)
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.serving.texts import read_texts
 from tests import tiny
 from tests.compilations import compilations
+from tests.inference.calibrated import BUDGETS, make_texts
 from tests.serving.requests import predict_file
-
-WORDS = ("a", "film", "films", ".", "good", "bad")
-BUDGETS = (0.4, 0.6, 0.8, 1.0)
-
-
-def make_texts(num_texts, seed=0):
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, rng.integers(3, 14))) for _ in range(num_texts)]
-
-
-@pytest.fixture(scope="module", name="calibrated")
-def _calibrated(tiny_classifier, tmp_path_factory):
-    """The directory of a calibrated model, and the notes of its calibration."""
-    directory = tmp_path_factory.mktemp("calibrated") / "model"
-    shutil.copytree(tiny_classifier, directory)
-    notes = []
-    calibrate_model(directory, make_texts(400), budgets=BUDGETS, log=notes.append)
-    return directory, notes
 
 
 @pytest.fixture(scope="module", name="classifier")
@@ -157,7 +148,7 @@ def test_a_file_is_predicted_at_a_budget(calibrated, tmp_path):
     source, outputs = tmp_path / "texts.txt", []
     texts = make_texts(9, seed=5)
     source.write_text("\n".join(texts) + "\n")
-    assert read_texts(calibrated[0], str(source), log=print) == texts
+    assert read_texts(calibrated[0], str(source), log=print) == (texts, None)
     for options in ({}, {"budget": 1.0}, {"budget": 0.4}):
         path = tmp_path / f"{len(outputs)}.jsonl"
         predict_file(calibrated[0], source=str(source), output=str(path), with_kept=True, **options)
@@ -171,16 +162,136 @@ def test_a_certificate_names_the_fastest_budget_that_disagrees_rarely_enough(cal
     notes = []
     options = {"budgets": BUDGETS, "log": notes.append}
     texts = make_texts(400)
-    found = calibrate_model(tmp_path / "model", texts, max_disagreement=0.3, **options)
+    plain = Promise(0.3, escalates=False)
+    found = calibrate_model(tmp_path / "model", texts, promise=plain, **options)
     assert found.certificate["num_texts"] == found.num_held_out
     slower = [row for row in found.rows if row["budget"] >= found.certificate["budget"]]
     assert all(row["agreement"] > 0.7 for row in slower)
     assert notes[-2].startswith("on texts like these, at most 30.0% of answers differ")
     assert read_calibration(tmp_path / "model", tiny.CONFIG.num_layers) == found
     with pytest.raises(ValueError, match="texts cannot prove a rate of 0.001 .* at least 2995"):
-        calibrate_model(tmp_path / "model", texts, max_disagreement=0.001, **options)
+        calibrate_model(tmp_path / "model", texts, promise=Promise(0.001), **options)
     with pytest.raises(ValueError, match="confidence is 1.0; expected a number between 0 and 1"):
-        calibrate_model(tmp_path / "model", texts, max_disagreement=0.3, confidence=1.0, **options)
+        calibrate_model(tmp_path / "model", texts, promise=Promise(0.3, confidence=1.0), **options)
+    with pytest.raises(ValueError, match="a bound on the drop of accuracy needs labelled texts"):
+        labelled = Promise(0.3, needs_labels=True)
+        calibrate_model(tmp_path / "model", texts, promise=labelled, **options)
+
+
+def test_fixed_counts_depend_on_the_length_alone(tiny_classifier, tmp_path):
+    shutil.copytree(tiny_classifier, tmp_path / "model")
+    found = calibrate_model(tmp_path / "model", make_texts(400), budgets=BUDGETS, mode="fixed")
+    asked, kept = zip(*[(row["budget"], row["kept_share"]) for row in found.rows])
+    assert kept == pytest.approx(asked, abs=0.02)
+    classifier = Classifier.load(tmp_path / "model")
+    counts = {}
+    texts = make_texts(150, seed=9)
+    for row, result in zip(classifier.encode_tokens(texts), classifier.predict(texts, budget=0.55)):
+        counts.setdefault(len(row.token_L), set()).add(result.num_tokens)
+    assert len(counts) > 5 and all(len(of_length) == 1 for of_length in counts.values())
+    trained = classifier.predict(make_texts(50, seed=9))
+    plain = Classifier.load(tiny_classifier).predict(make_texts(50, seed=9))
+    assert [p.num_tokens for p in trained] == [p.num_tokens for p in plain]
+    with pytest.raises(ValueError, match="mode is 'quick'; expected thresholds or fixed"):
+        calibrate_model(tmp_path / "model", make_texts(400), mode="quick")
+
+
+def test_a_latency_has_the_largest_budget_within_it(tiny_classifier, tmp_path, monkeypatch):
+    shutil.copytree(tiny_classifier, tmp_path / "model")
+    milliseconds = dict(zip(BUDGETS, (2.0, 3.0, 5.0, 4.9)))
+    asked = []
+
+    def measure(classifier, texts, budgets, *, batch_size):
+        asked.append((classifier.calibration.budgets, len(texts) > 150, batch_size))
+        return {budget: milliseconds[budget] for budget in budgets}
+
+    monkeypatch.setattr(calibrate, "measure_latency", measure)
+    notes, options = [], {"budgets": BUDGETS}
+    latency = Latency(3.5, batch_size=4)
+    found = calibrate_model(
+        tmp_path / "model", make_texts(400), latency=latency, log=notes.append, **options
+    )
+    assert asked == [(BUDGETS, True, 4)]
+    assert notes[-1] == "budget 0.6 is the largest within 3.5 ms"
+    assert [row["milliseconds"] for row in found.rows] == list(milliseconds.values())
+    assert read_calibration(tmp_path / "model", tiny.CONFIG.num_layers) == found
+    with pytest.raises(ValueError, match="no budget takes 1 ms .* is budget 0.4 with 2.0 ms"):
+        Latency(1.0).budget_of(found)
+    with pytest.raises(ValueError, match="latency of -1 ms with batch size 1; expected numbers"):
+        calibrate_model(tmp_path / "model", make_texts(400), latency=Latency(-1.0), **options)
+
+
+def test_budgets_are_timed_after_they_are_compiled(classifier):
+    found = measure_latency(classifier, make_texts(30), BUDGETS, batch_size=2)
+    assert list(found) == list(BUDGETS) and all(0.0 < value < 1000.0 for value in found.values())
+
+
+def test_texts_unlike_the_calibrations_are_noticed_once(calibrated):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Classifier.load(calibrated[0]).predict(make_texts(200, seed=8), budget=0.6)
+    classifier, others = Classifier.load(calibrated[0]), ["good good good good"] * 150
+    classifier.predict(others)  # without a budget there is nothing to compare
+    with pytest.warns(UserWarning, match="the last 128 texts are unlike the calibration"):
+        classifier.predict(others, budget=0.6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier.predict(others * 3, budget=0.6)
+
+
+GIVEN = Calibration(
+    budgets=(0.5, 1.0),
+    values=((0.6, 1.0),),
+    rows=(
+        {"budget": 0.5, "flops_speedup": 2.0, "milliseconds": 3.0},
+        {"budget": 1.0, "flops_speedup": 1.0, "milliseconds": 5.0},
+    ),
+    num_texts=20,
+    num_held_out=30,
+    certificate={"budget": 0.5, "margin": 0.1, "threshold": 0.4},
+    mode="fixed",
+    timing={"batch_size": 2, "device": "cpu"},
+)
+
+
+def test_a_calibration_is_read_as_it_was_written(tmp_path):
+    path = GIVEN.write(tmp_path)
+    assert path == tmp_path / CALIBRATION_FILE
+    assert read_calibration(tmp_path, 1) == GIVEN
+
+
+def test_a_file_of_the_release_before_has_thresholds_and_no_timing(tmp_path):
+    content = json.loads(GIVEN.write(tmp_path).read_text())
+    for name in ("mode", "timing", "certificate"):
+        del content[name]
+    (tmp_path / CALIBRATION_FILE).write_text(json.dumps(content))
+    found = read_calibration(tmp_path, 1)
+    assert (found.mode, found.timing, found.certificate) == ("thresholds", None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "quick"}, "its mode is 'quick'"),
+        ({"mode": 3}, "its mode is 3"),
+        ({"values": [[-0.5, 1.0]]}, "a value is negative or not finite"),
+        ({"budgets": [0.5, 0.9]}, "expected rising numbers above 0, the last 1"),
+        ({"values": [[0.5, 1.0], [0.5, 1.0]]}, r"its values have shape \(2, 2\)"),
+        ({"format": 9}, "it has format 9, this release reads 1"),
+    ],
+)
+def test_a_changed_file_is_called_damaged_with_the_reason(tmp_path, changes, message):
+    content = json.loads(GIVEN.write(tmp_path).read_text())
+    (tmp_path / CALIBRATION_FILE).write_text(json.dumps(content | changes))
+    with pytest.raises(ValueError, match=f"is damaged \\(.*{message}.*calibrate the model again"):
+        read_calibration(tmp_path, 1)
+
+
+def test_fixed_shares_above_1_are_refused():
+    wrong = dataclasses.replace(GIVEN, values=((0.6, 1.5),))
+    with pytest.raises(ValueError, match="has a share of 1.5; calibrate the model again"):
+        wrong.apply({"pruner": {}})
+    assert set(GIVEN.apply({"pruner": {}})["pruner"]) == {"budget_JK", "budget_share_JK"}
 
 
 def test_budgets_that_are_no_faster_than_a_larger_one_are_left_out():

@@ -17,6 +17,7 @@ from adapler_jax.metrics.classification import (
     f1,
     macro_f1,
     majority_share,
+    margins,
     metric_name,
 )
 
@@ -165,3 +166,26 @@ def test_thresholds_need_two_classes():
         choose_threshold([0.1], [2], "f1")
     with pytest.raises(ValueError, match="cannot be chosen for 'pearson'; there are accuracy"):
         choose_threshold([0.1], [1], "pearson")
+
+
+PROBS = [[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.4, 0.2, 0.4]]
+
+
+def test_a_margin_is_the_difference_of_the_two_largest_probabilities():
+    np.testing.assert_allclose(margins(PROBS), [0.2, 0.7, 0.0], atol=1e-12)
+
+
+def test_with_a_threshold_the_margin_is_the_distance_from_it():
+    found = margins([[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]], 0.4)
+    np.testing.assert_allclose(found, [0.1, 0.4, 0.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3, 0.5, 0.9])
+def test_an_answer_with_a_margin_stands_against_smaller_changes(threshold):
+    prob_BC = np.random.default_rng(0).dirichlet([1.0, 1.0], size=200)
+    margin_B = margins(prob_BC, threshold)
+    # Of two probabilities one loses what the other gains, so both change by half of a difference.
+    change_B = 0.99 * margin_B * (0.5 if threshold is None else 1.0)
+    for sign in (-1.0, 1.0):
+        moved_BC = prob_BC + sign * change_B[:, None] * np.array([1.0, -1.0])
+        np.testing.assert_array_equal(decide(moved_BC, threshold), decide(prob_BC, threshold))

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from adapler_jax.evaluation.calibrate import split_texts
+from adapler_jax.evaluation import calibrate
+from adapler_jax.evaluation.budget_latency import Latency
+from adapler_jax.evaluation.calibrate import Promise, split_texts
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.training.compress import CompressOptions, compress
 from tests.training.runs import silent
@@ -15,7 +17,7 @@ from tests.training.runs import silent
 pytestmark = pytest.mark.long
 OPTIONS = CompressOptions(
     speedup=1.2,
-    max_disagreement=0.3,
+    promise=Promise(0.3),
     max_length=16,
     changes={
         "adapler.num_epochs": 2,
@@ -88,6 +90,62 @@ def test_a_second_call_trains_nothing(compressed, given):
     again = compress(given, make_texts(), out, options=OPTIONS, log=notes.append)
     assert again == found
     assert {"finetune: finished before", "adapler: finished before"} <= set(notes)
+
+
+def test_more_texts_are_trained_on_and_prove_nothing(compressed, given, tmp_path):
+    more = ["good good film", make_texts()[0], make_texts()[-1]]
+    options = OPTIONS._replace(train=False, more_texts=more)
+    found = compress(given, make_texts(), tmp_path / "out", options=options, log=silent)
+    rows = [
+        [
+            json.loads(line)["text"]
+            for line in (out / "texts" / "train.jsonl").read_text().splitlines()
+        ]
+        for out in (tmp_path / "out", compressed[0])
+    ]
+    assert rows[0] == [*rows[1], "good good film"]
+    assert found.num_held_out == compressed[1].num_held_out
+    with pytest.raises(ValueError, match="single texts or pairs; give one kind"):
+        options = options._replace(more_texts=[("a", "pair")])
+        compress(given, make_texts(), tmp_path / "pairs", options=options, log=silent)
+
+
+def test_a_latency_decides_the_speedup_once(given, tmp_path, monkeypatch):
+    timed = []
+
+    def measure(classifier, texts, budgets, *, batch_size):
+        timed.append(batch_size)
+        return {budget: 10.0 * budget for budget in budgets}
+
+    monkeypatch.setattr(calibrate, "measure_latency", measure)
+    options = OPTIONS._replace(train=False, promise=None, latency=Latency(7.0, batch_size=2))
+    notes = []
+    for _ in range(2):
+        compress(given, make_texts(), tmp_path / "out", options=options, log=notes.append)
+    asked = json.loads((tmp_path / "out" / "latency.json").read_text())["speedup"]
+    assert timed == [2, 2, 2]  # the speedup once, and the result of each call
+    assert notes.count(f"7 ms need a FLOPs speedup of {asked:g}x") == 2
+    assert asked > 1.1 and (tmp_path / "out" / f"attention-{asked:g}x").is_dir()
+    assert notes[-1] == "budget 0.66 is the largest within 7 ms"
+    with pytest.raises(ValueError, match="no budget takes 0.1 ms or less with batch size 2"):
+        slow = options._replace(latency=Latency(0.1, batch_size=2))
+        compress(given, make_texts(), tmp_path / "out", options=slow, log=silent)
+
+
+def test_labels_give_scores_and_a_bound_on_the_drop(given, tmp_path):
+    texts = make_texts()
+    labels = [found.label for found in Classifier.load(given).predict(texts)]
+    promise = Promise(0.2, needs_labels=True, escalates=False)
+    options = OPTIONS._replace(train=False, promise=promise, labels=labels)
+    notes = []
+    found = compress(given, texts, tmp_path / "out", options=options, log=notes.append)
+    assert all(0.0 <= row["score"] <= 1.0 for row in found.rows)
+    assert found.rows[-1]["score"] == 1.0
+    assert any("are wrong where the full model is right" in note for note in notes)
+    with pytest.raises(ValueError, match=f"2 labels for {len(texts)} texts; give one for each"):
+        compress(
+            given, texts, tmp_path / "out", options=options._replace(labels=["a"] * 2), log=silent
+        )
 
 
 def test_a_checkpoint_without_a_trained_classifier_is_rejected(given, tmp_path):

@@ -14,6 +14,7 @@ from adapler_jax.inference.engine import make_engine
 from adapler_jax.inference.ids import check_ids, check_rows
 from adapler_jax.pruning import keep_all
 from adapler_jax.types import EncoderConfig
+from adapler_jax.weights.card import is_own_card, set_card_part
 from adapler_jax.weights.checkpoint_formats import OWN_FILE, distilbert_tensors, from_distilbert
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
@@ -273,6 +274,34 @@ def test_a_readme_of_the_user_is_kept_and_ours_is_written_again(tmp_path, params
     card.write_text("mine")
     save_model(directory, params, CONFIG, task="four")
     assert card.read_text() == "mine"
+
+
+def test_the_part_of_a_calibration_is_replaced_and_goes_with_another_model(tmp_path, params):
+    directory = save_model(tmp_path / "model", params, CONFIG, task="one")
+    card = directory / "README.md"
+    plain = card.read_text()
+    for text in ("first budgets", "second budgets"):
+        set_card_part(directory, text)
+        assert card.read_text().startswith(plain) and text in card.read_text()
+    assert "first budgets" not in card.read_text()
+    assert is_own_card(directory, read(directory / "config.json")["adapler_jax"])
+    save_model(directory, params, CONFIG, task="two")
+    assert "Task: two" in card.read_text() and "budgets" not in card.read_text()
+
+
+@pytest.mark.parametrize("words", ["{card}\nmy own words\n", "my own words\n{card}", "mine"])
+def test_a_card_of_the_user_gets_no_part_of_a_calibration(tmp_path, params, words):
+    directory = save_model(tmp_path / "model", params, CONFIG, task="one")
+    set_card_part(directory, "first budgets")
+    card = directory / "README.md"
+    card.write_text(words.format(card=card.read_text()))
+    before = card.read_text()
+    set_card_part(directory, "second budgets")
+    save_model(directory, params, CONFIG, task="two")
+    assert card.read_text() == before
+    card.unlink()
+    set_card_part(directory, "third budgets")
+    assert not card.exists()
 
 
 def test_what_cannot_be_loaded_is_not_saved(tmp_path, params):

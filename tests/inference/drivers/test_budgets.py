@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapler_jax.pruning.budgets import with_calibration
+from adapler_jax.pruning.budgets import SHARES, with_calibration
+from adapler_jax.pruning.shares import kept_counts
 from tests.compilations import compilations
 from tests.inference.drivers import engines
 from tests.inference.drivers.engines import CONFIG, FAST, assert_same, make_batch, params_of
@@ -22,12 +23,20 @@ VALUES = {
     "attention": [[0.4, 0.7, 1.0], [0.4, 0.7, 1.0], [0.5, 0.6, 1.0], [0.0, 0.0, 1.0]],
     "vocabulary": [[0.25, 0.5, 1.0]],
 }
+SHARE_VALUES = [[0.4, 0.7, 1.0], [0.5, 0.8, 1.0], [0.3, 0.6, 1.0], [0.1, 0.9, 1.0]]
 OWN_VALUE = {"adapler": "threshold_N", "attention": "share_J", "vocabulary": "share_J"}
 
 
 def calibrated_params(name="adapler"):
     params = params_of(name)
     return params | {"pruner": with_calibration(params["pruner"], NODES, VALUES[name])}
+
+
+def fixed_params():
+    """Return AdapLeR's parameters with shares of the entering tokens at the budgets."""
+    params = params_of("adapler")
+    calibrated = with_calibration(params["pruner"], NODES, SHARE_VALUES, leaf=SHARES)
+    return params | {"pruner": calibrated}
 
 
 def budget_batch(lengths=LENGTHS, budgets=BUDGETS):
@@ -83,6 +92,30 @@ def test_less_budget_never_keeps_a_token_more_at_the_first_site():
     ]
     assert all(np.all(less <= more) for less, more in itertools.pairwise(kept))
     assert kept[0].sum() < kept[-1].sum() == sum(LENGTHS)
+
+
+@pytest.mark.parametrize("driver", FAST)
+def test_fast_drivers_equal_the_reference_with_counts_by_length(driver):
+    params, batch = fixed_params(), budget_batch()
+    expected = engines.engine("adapler", "masked")(params, batch)
+    assert_same(engines.engine("adapler", driver)(params, batch), expected)
+
+
+def test_counts_by_length_are_those_of_the_shares():
+    params, run = fixed_params(), engines.engine("adapler", "masked")
+    _, trace = run(params, budget_batch(budgets=[0.5] * len(LENGTHS)))
+    count_B = np.array(LENGTHS)
+    for found_B, (_, share, _) in zip(np.asarray(trace.count_NB), SHARE_VALUES, strict=True):
+        count_B = np.asarray(kept_counts(count_B, share))
+        np.testing.assert_array_equal(found_B, count_B)
+
+
+def test_a_text_without_a_budget_has_the_thresholds_of_the_model():
+    run = engines.engine("adapler", "masked")
+    mixed = run(fixed_params(), budget_batch(budgets=[np.nan, 0.5] * 3))
+    plain = run(params_of("adapler"), make_batch(LENGTHS))
+    rows = np.array([0, 2, 4])
+    assert_same(take_rows(mixed, rows), take_rows(plain, rows))
 
 
 def test_a_batch_in_two_threads_has_a_budget_a_text():

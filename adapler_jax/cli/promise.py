@@ -1,0 +1,81 @@
+"""Define the flags of promises and latencies, which `calibrate` and `compress` have."""
+
+from collections.abc import Callable
+
+from absl import flags
+
+from adapler_jax.evaluation.budget_latency import Latency
+from adapler_jax.evaluation.calibrate import Promise
+
+
+def define_promise(values: flags.FlagValues) -> Callable[[], Promise | None]:
+    """Define --max_disagreement, --max_drop, --confidence and --escalate.
+
+    Returns:
+      A function that returns the promise of the command line; None without one. It raises
+      ValueError where there are two.
+    """
+    disagreement = flags.DEFINE_float(
+        "max_disagreement",
+        None,
+        "certify the fastest budget at which at most this share of answers differs from the full "
+        "model's, as 0.02",
+        flag_values=values,
+    )
+    drop = flags.DEFINE_float(
+        "max_drop",
+        None,
+        "certify the fastest budget whose accuracy is at most so many points lower, as 1.0; needs "
+        "--label",
+        flag_values=values,
+    )
+    confidence = flags.DEFINE_float(
+        "confidence", 0.95, "probability that the certified bound holds", flag_values=values
+    )
+    escalate = flags.DEFINE_bool(
+        "escalate",
+        True,
+        "certified answers may run uncertain texts again with all tokens",
+        flag_values=values,
+    )
+
+    def promise() -> Promise | None:
+        """Return the promise of the command line."""
+        if disagreement.value is not None and drop.value is not None:
+            raise ValueError("--max_disagreement and --max_drop are both given; give one")
+        rate = disagreement.value if drop.value is None else drop.value / 100
+        if rate is None:
+            return None
+        return Promise(
+            rate,
+            confidence=confidence.value,
+            needs_labels=drop.value is not None,
+            escalates=escalate.value,
+        )
+
+    return promise
+
+
+def define_latency(values: flags.FlagValues) -> Callable[[], Latency | None]:
+    """Define --latency_ms and --batch_size.
+
+    Returns:
+      A function that returns the latency of the command line; None without one.
+    """
+    milliseconds = flags.DEFINE_float(
+        "latency_ms",
+        None,
+        "look for the largest budget whose calls take at most so long on this device",
+        flag_values=values,
+    )
+    batch_size = flags.DEFINE_integer(
+        "batch_size", 1, "texts of a call, for --latency_ms", lower_bound=1, flag_values=values
+    )
+
+    def latency() -> Latency | None:
+        """Return the latency of the command line."""
+        if milliseconds.value is None:
+            return None
+        return Latency(milliseconds.value, batch_size=batch_size.value)
+
+    return latency

@@ -1,0 +1,82 @@
+"""Run rows of tokens through a model in batches of similar length.
+
+Shape letters:
+
+    M rows of a call
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from adapler_jax.inference.calibration import Budget, Calibration, add_budgets, budgets_of
+from adapler_jax.inference.drift import DriftMonitor
+from adapler_jax.inference.loading import sorted_batches
+from adapler_jax.inference.words import Encoded, Tokens
+from adapler_jax.metrics.classification import margins, softmax
+from adapler_jax.types import Batch, Params, Trace
+
+
+class RowResult(NamedTuple):
+    """Output of the model for one row of tokens."""
+
+    row: int
+    prob_C: np.ndarray  # float32
+    keep_NL: np.ndarray  # bool: the token enters the layer
+    score_NL: np.ndarray | None  # float32; None for a model without a pruner
+    earlier_N: np.ndarray | None = None  # tokens of the run before, of a text that ran again
+
+
+class RowRunner(NamedTuple):
+    """A model and the shapes of its batches."""
+
+    run: Callable  # (params, Batch) -> (logits, Trace)
+    params: Params
+    lengths: tuple[int, ...]  # padded lengths of batches
+    num_layers: int
+    calibration: Calibration | None
+    drift: DriftMonitor | None  # sees the texts whose budget is given
+    threshold: float | None  # of the decision, for margins
+
+    def results(
+        self, encoded: Sequence[Encoded], num_rows: int, budget: Budget = None
+    ) -> list[RowResult]:
+        """Return the results of all rows in their order.
+
+        Args:
+          encoded: the rows.
+          num_rows: of a batch.
+          budget: of all rows, or one for each; None for the model's own speed.
+        """
+        found = []
+        for row_B, batch, prob_BC, trace in self.batches(encoded, num_rows, budget):
+            keep_NBL = np.broadcast_to(batch.valid_BL, (self.num_layers, *batch.valid_BL.shape))
+            if trace.survival_NBL is not None:
+                keep_NBL = np.asarray(trace.survival_NBL) > 0
+            score_NBL = None if trace.score_NBL is None else np.asarray(trace.score_NBL)
+            for index, row in enumerate(row_B.tolist()):
+                tokens = np.s_[:, index, : len(encoded[row].token_L)]
+                score_NL = None if score_NBL is None else score_NBL[tokens]
+                found.append(RowResult(row, prob_BC[index], keep_NBL[tokens], score_NL))
+        return sorted(found, key=lambda result: result.row)
+
+    def batches(
+        self, tokens: Sequence[Encoded] | Sequence[Tokens], num_rows: int, budget: Budget = None
+    ) -> Iterator[tuple[np.ndarray, Batch, np.ndarray, Trace]]:
+        """Yield the rows of each batch, the batch, their probabilities [B, C], and the trace."""
+        token_rows = [row.token_L for row in tokens]
+        segment_rows = [row.segment_L for row in tokens]
+        batches = sorted_batches(token_rows, segment_rows, lengths=self.lengths, num_rows=num_rows)
+        budget_M = budgets_of(self.calibration, budget, len(tokens))
+        for row_B, plain in batches:
+            batch = add_budgets(plain, row_B, budget_M)
+            logits_BC, trace = self.run(self.params, batch)
+            prob_BC = softmax(np.asarray(logits_BC)[: len(row_B)])
+            if self.drift is not None and budget is not None:
+                real = np.s_[: len(prob_BC)]
+                length_B = np.asarray(batch.valid_BL)[real].sum(axis=-1)
+                share_B = np.asarray(trace.count_NB).mean(axis=0)[real] / length_B
+                margin_B = margins(prob_BC, self.threshold)
+                self.drift.add(np.asarray(batch.budget_B)[real], share_B, margin_B)
+            yield row_B, batch, prob_BC, trace

@@ -1,0 +1,135 @@
+"""Certified answers: uncertain texts run again with all tokens."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from adapler_jax.evaluation.calibrate import Promise, calibrate_model
+from adapler_jax.inference.calibration import certified_request, read_calibration
+from adapler_jax.inference.classifier import Classifier
+from tests import tiny
+from tests.inference.calibrated import BUDGETS, make_texts
+from tests.serving.outputs import read_rows
+from tests.serving.requests import predict_file
+
+
+@pytest.fixture(scope="module", name="certified")
+def _certified(calibrated, tmp_path_factory):
+    """The directory of a certified model whose uncertain texts run again, and its notes."""
+    directory, notes = tmp_path_factory.mktemp("certified") / "model", []
+    shutil.copytree(calibrated[0], directory)
+    texts = make_texts(400)
+    labels = [found.label for found in Classifier.load(directory).predict(texts, budget=1.0)]
+    calibrate_model(
+        directory,
+        texts,
+        labels=labels,
+        budgets=BUDGETS,
+        promise=Promise(0.3, confidence=0.9),
+        log=notes.append,
+    )
+    return directory, notes
+
+
+def test_uncertain_texts_run_again_with_all_tokens(certified):
+    directory, notes = certified
+    classifier = Classifier.load(directory)
+    found = classifier.calibration.certificate
+    assert found["margin"] > 0.0 and 0.0 < found["escalated_share"] < 1.0
+    assert "% of the texts run again with all tokens" in notes[-3]
+    assert notes[-2].startswith("without running texts again: ")
+    texts = make_texts(60, seed=7)
+    predictions = classifier.predict(texts, certified=True)
+    at_budget = classifier.predict(texts, budget=found["budget"])
+    full = classifier.predict(texts, budget=1.0)
+    assert 0 < sum(p.is_escalated for p in predictions) < len(texts)
+    for result, first, dense in zip(predictions, at_budget, full):
+        *_, low, high = sorted(first.probabilities.values())
+        assert result.is_escalated == (high - low < found["margin"])
+        expected = dense if result.is_escalated else first
+        assert result.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+        tokens = np.array(first.num_tokens)
+        tokens = tokens + dense.num_tokens if result.is_escalated else tokens
+        assert result.num_tokens == tuple(tokens.tolist())
+
+
+@pytest.mark.parametrize("with_kept", [False, True])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "tsv"])
+def test_a_file_names_the_texts_that_ran_again(certified, tmp_path, kind, with_kept):
+    texts, path = make_texts(60, seed=7), tmp_path / f"out.{kind}"
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    source = str(tmp_path / "texts.txt")
+    predict_file(certified[0], source=source, output=str(path), certified=True, with_kept=with_kept)
+    rows = read_rows(path)
+    expected = Classifier.load(certified[0]).predict(texts, certified=True)
+    assert [str(row["is_escalated"]).lower() for row in rows] == [
+        str(found.is_escalated).lower() for found in expected
+    ]
+    assert [row["label"] for row in rows] == [found.label for found in expected]
+
+
+def test_a_file_without_a_certificate_has_no_such_column(certified, tmp_path):
+    (tmp_path / "texts.txt").write_text("a film\n")
+    path = tmp_path / "out.jsonl"
+    predict_file(certified[0], source=str(tmp_path / "texts.txt"), output=str(path), budget=0.6)
+    assert "is_escalated" not in read_rows(path)[0]
+    with pytest.raises(ValueError, match="certified answers are for texts that are cut"):
+        predict_file(
+            certified[0],
+            source=str(tmp_path / "texts.txt"),
+            output=str(tmp_path / "other.jsonl"),
+            certified=True,
+            long_texts="mean",
+        )
+
+
+def test_the_card_has_the_budgets_and_the_certificate_of_the_last_calibration(certified):
+    card = (certified[0] / "README.md").read_text()
+    found = read_calibration(certified[0], tiny.CONFIG.num_layers)
+    assert card.count("## Budgets") == 1 and "at most 30.0% of answers differ from the" in card
+    last = found.rows[-1]
+    assert last["score"] == 1.0  # the labels are the answers of the full model
+    assert f"| 1 | 100.0% | {last['flops_speedup']:.2f}x | 100.0% | 100.0% |" in card
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 0.5}, "certified is given with a budget or a speedup; give one"),
+        ({"long_texts": "mean"}, "long_texts is mean; certified answers are for texts that are"),
+    ],
+)
+def test_other_requests_have_no_certificate(certified, options, message):
+    with pytest.raises(ValueError, match=message):
+        Classifier.load(certified[0]).predict(["a film"], certified=True, **options)
+
+
+def test_no_text_and_one_text_are_answered_too(certified):
+    classifier, texts = Classifier.load(certified[0]), make_texts(20, seed=11)
+    assert classifier.predict([], certified=True) == []
+    together = classifier.predict(texts, certified=True)
+    alone = [classifier.predict([text], certified=True)[0] for text in texts]
+    assert [found.is_escalated for found in alone] == [found.is_escalated for found in together]
+    assert [found.label for found in alone] == [found.label for found in together]
+
+
+def test_a_certificate_is_for_one_decision_threshold(certified):
+    found = read_calibration(certified[0], tiny.CONFIG.num_layers)
+    assert certified_request(found, None).budget == found.certificate["budget"]
+    with pytest.raises(ValueError, match="is for the decision threshold None, not 0.4; give no"):
+        certified_request(found, 0.4)
+
+
+def test_a_model_without_a_certificate_says_how_to_get_one(calibrated):
+    with pytest.raises(ValueError, match="nothing is certified for this model; certify with"):
+        Classifier.load(calibrated[0]).predict(["a film"], certified=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(["good"] * 3, "3 labels for 400 texts"), (["great"] * 400, "label 'great' is no class of")],
+)
+def test_labels_that_are_not_the_models_are_rejected(calibrated, labels, message):
+    with pytest.raises(ValueError, match=message):
+        calibrate_model(calibrated[0], make_texts(400), labels=labels, budgets=BUDGETS)
