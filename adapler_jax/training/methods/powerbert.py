@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.presets.sections import powerbert_section
 from adapler_jax.pruning import Pruner, powerbert
 from adapler_jax.pruning.powerbert import check_retention, retention
@@ -49,6 +50,8 @@ from adapler_jax.training.validation import validation_scores
 from adapler_jax.training.workdir import DONE
 from adapler_jax.types import EncoderConfig, Params
 
+RAISED_FILE = "raised_rank_learning_rate"  # of a search whose rate was raised at its start
+
 
 def make_powerbert(encoder: EncoderConfig, config: ConfigDict) -> Pruner:
     """Return PoWER-BERT with the options of `config.powerbert`."""
@@ -58,7 +61,7 @@ def make_powerbert(encoder: EncoderConfig, config: ConfigDict) -> Pruner:
 def run_search(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
     """Learn how many tokens each layer retains. The model is the last epoch."""
     options, workdir = config.powerbert.copy_and_resolve_references(), directory.parent
-    note = raise_rank_rate(options, num_training_steps(context, options))
+    note = raise_rank_rate(directory, options, num_training_steps(context, options))
     pruner = make_powerbert_search(context.encoder, options, context.max_length)
     start = finetuned_start(directory, context, pruner, key="ranks")
     losses = LossConfig((("main", "mass", options.rank_l1_coef),), options.distil_coef)
@@ -87,13 +90,15 @@ def run_search(directory: pathlib.Path, context: RunContext, config: ConfigDict)
     save_phase(directory, context, powerbert(context.encoder), params, scores, record=record)
 
 
-def raise_rank_rate(options: ConfigDict, num_steps: int) -> str:
+def raise_rank_rate(directory: pathlib.Path, options: ConfigDict, num_steps: int) -> str:
     """Raise the rate of the weights of ranks where a run has too few steps to move them.
 
     Adam moves a weight by at most about its rate in a step, and the mean rate of a schedule is half
-    of its peak. A weight that starts at 1 gets to 0 only at a rate of 2 / num_steps or more.
+    of its peak. A weight that starts at 1 gets to 0 only at a rate of 2 / num_steps or more. A
+    search that release 0.1 began keeps its rate.
 
     Args:
+      directory: of the search; a file in it says that the rate was raised.
       options: `config.powerbert`; the rate is changed in place.
       num_steps: of the search.
 
@@ -102,6 +107,11 @@ def raise_rank_rate(options: ConfigDict, num_steps: int) -> str:
     """
     rate = options.rank_learning_rate
     if rate == 0.0 or rate * num_steps >= 1.0:
+        return ""
+    if not directory.exists() or not any(directory.iterdir()):
+        directory.mkdir(parents=True, exist_ok=True)
+        replace_text(directory / RAISED_FILE, "")
+    if not (directory / RAISED_FILE).exists():
         return ""
     options.rank_learning_rate = max(rate, 2.0 / num_steps)
     return (

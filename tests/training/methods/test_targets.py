@@ -77,26 +77,29 @@ def test_counts_of_a_target_come_from_the_search(make_config, copied_run):
     np.testing.assert_array_equal(saved.params["pruner"]["retention_N"], done["retention"])
 
 
-def test_too_few_steps_raise_the_rate_of_ranks(make_config):
-    options = config_of(make_config, "powerbert", (2.0,), powerbert__rank_learning_rate=3e-3)
-    options = options.powerbert
-    assert raise_rank_rate(options, 334) == "" and options.rank_learning_rate == 3e-3
-    assert raise_rank_rate(options, 186) == (
+def test_too_few_steps_raise_the_rate_of_ranks(make_config, tmp_path):
+    options = config_of(make_config, "powerbert", (), powerbert__rank_learning_rate=3e-3).powerbert
+    assert raise_rank_rate(tmp_path, options, 334) == "" and options.rank_learning_rate == 3e-3
+    options.rank_learning_rate = 0.0  # the weights are to stay
+    assert raise_rank_rate(tmp_path, options, 10) == "" and options.rank_learning_rate == 0.0
+    options.rank_learning_rate = 3e-3
+    assert raise_rank_rate(tmp_path, options, 186) == (
         "config.powerbert.rank_learning_rate was raised from 0.003 to 0.011: in 186 steps it takes "
         "no weight to 0"
     )
     assert options.rank_learning_rate == pytest.approx(2 / 186)
-    options.rank_learning_rate = 0.0  # the weights are to stay
-    assert raise_rank_rate(options, 10) == "" and options.rank_learning_rate == 0.0
 
 
-def test_targets_added_to_a_run_do_not_change_the_rate_of_its_search(make_config):
+def test_a_search_that_was_begun_keeps_its_rate(make_config, tmp_path):
+    """The rate of its start counts, whatever targets a later call has."""
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "metrics.jsonl").write_text("")  # begun by release 0.1
     rates = []
-    for targets in [(), (2.0,)]:
+    for name, targets in [("new", ()), ("new", (2.0,)), ("earlier", (2.0,))]:
         config = config_of(make_config, "powerbert", targets, powerbert__rank_learning_rate=3e-3)
-        raise_rank_rate(config.powerbert, 10)
+        raise_rank_rate(tmp_path / name, config.powerbert, 10)
         rates.append(config.powerbert.rank_learning_rate)
-    assert rates == [0.2, 0.2]
+    assert rates == [0.2, 0.2, 3e-3]
 
 
 def test_counts_and_targets_are_not_given_together(make_config):
