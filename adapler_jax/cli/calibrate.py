@@ -8,10 +8,11 @@ keep, was measured to cost on the half of the texts that did not calibrate it. A
 are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl).
 
 --max_disagreement=0.02 also certifies the fastest budget at which at most 2% of answers differ from
-the full model's, with 95% confidence, for texts like the data. `adapler predict --certified` takes
-it. Texts whose two likeliest classes are close there run again with all tokens, unless --noescalate
-is given. With labelled data, --label=COLUMN --max_drop=1.0 certifies that at most 1% of answers are
-wrong where the full model is right: the accuracy drops by no more than 1 point.
+the full model's, with 95% confidence, for different texts like the data. No training of the model
+may have seen them. `adapler predict --certified` takes the budget. Texts whose two likeliest
+classes are close there run again with all tokens, unless --noescalate is given. With labelled data,
+--label=COLUMN --max_drop=1.0 certifies that at most 1% of answers are wrong where the full model is
+right: the accuracy drops by no more than 1 point.
 
 --latency_ms=20 --batch_size=1 measures every budget on this device, and names the largest one whose
 calls take at most 20 ms.

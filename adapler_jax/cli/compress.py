@@ -9,8 +9,8 @@ that reach the speedup, DIR/model is the one that agrees most with MODEL. It tak
 after `adapler calibrate`. A second call continues an interrupted one.
 
 --max_disagreement=0.02 certifies the fastest budget at which at most 2% of answers differ from
-MODEL's, with 95% confidence, for texts like the data. With labelled data, --label=COLUMN
---max_drop=1.0 certifies that the accuracy drops by no more than 1 point.
+MODEL's, with 95% confidence, for texts like the data that MODEL was not trained on. With labelled
+data, --label=COLUMN --max_drop=1.0 certifies that the accuracy drops by no more than 1 point.
 
 --latency_ms=20 --batch_size=1 takes the place of --speedup. The model is made as fast as calls of
 at most 20 ms need on this device, which should run nothing else.
@@ -24,6 +24,7 @@ from adapler_jax.cli.calibrate import print_budgets
 from adapler_jax.cli.console import run_command
 from adapler_jax.cli.promise import define_latency, define_promise
 from adapler_jax.io.terminal import print_note
+from adapler_jax.serving.prediction_inputs import input_kind
 from adapler_jax.serving.texts import read_texts
 from adapler_jax.training.compress import CompressOptions, compress
 
@@ -68,7 +69,7 @@ def main() -> None:
     data = read_texts(
         None, _DATA.value, columns=_COLUMN.value, label_column=_LABEL.value, log=print_note
     )
-    more = [] if _MORE.value is None else read_texts(None, _MORE.value, log=print_note).texts
+    more = [] if _MORE.value is None else read_more(_MORE.value)
     options = CompressOptions(
         speedup=_SPEEDUP.value,
         train=_TRAIN.value,
@@ -81,6 +82,12 @@ def main() -> None:
     found = compress(_MODEL.value, data.texts, _OUT.value, options=options, log=print_note)
     print_budgets(found)
     print_note(f"model: {pathlib.Path(_OUT.value) / 'model'}")
+
+
+def read_more(source: str) -> list:
+    """Return the texts of --unlabelled; a table has the columns of --column too."""
+    columns = [] if input_kind(source, None) == "txt" else _COLUMN.value
+    return read_texts(None, source, columns=columns, log=print_note).texts
 
 
 def run(*, resumes: bool) -> None:

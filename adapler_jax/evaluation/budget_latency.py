@@ -29,12 +29,11 @@ class Latency(NamedTuple):
             )
 
     def sentence(self, calibration: Calibration) -> str:
-        """Return the budget in words.
-
-        Raises:
-          ValueError: as `budget_of`.
-        """
-        found = self.budget_of(calibration)
+        """Return the budget in words, or that there is none."""
+        try:
+            found = self.budget_of(calibration)
+        except ValueError as error:
+            return str(error)
         return f"budget {found:g} is the largest within {self.milliseconds:g} ms"
 
     def budget_of(self, calibration: Calibration) -> float:

@@ -47,6 +47,7 @@ class Measured(NamedTuple):
     predicted_E: np.ndarray  # int32, class of each text
     share_E: np.ndarray  # float64, mean over layers of the kept share of each text
     margin_E: np.ndarray  # float64, of `metrics.classification.margins`
+    difference_E: np.ndarray  # float64, the margin without a decision threshold
     dense_E: np.ndarray  # int64, operations of the dense model on true tokens
     pruned_E: np.ndarray  # int64, operations of the model
 
@@ -68,7 +69,7 @@ class Measured(NamedTuple):
             "flops_speedup": self.flops_speedup,
             "agreement": float(np.mean(self.predicted_E == full_E)),
             **_mean_and_sd(SHARE, self.share_E),
-            **_mean_and_sd(MARGIN, self.margin_E),
+            **_mean_and_sd(MARGIN, self.difference_E),
         }
 
 
@@ -309,6 +310,7 @@ def measure_texts(
         decide(prob_EC, threshold).astype(np.int32),
         count_NE.mean(axis=0) / length_E,
         margins(prob_EC, threshold),
+        margins(prob_EC),
         *flops_of_examples(params, config, pruner, length_E, count_NE, head=head),
     )
 

@@ -35,6 +35,7 @@ from adapler_jax.inference.calibration import (
     MODES,
     THRESHOLDS,
     Calibration,
+    check_budgets,
     read_calibration,
 )
 from adapler_jax.inference.classifier import Classifier
@@ -107,8 +108,8 @@ def calibrate_model(
     saved = load_model(directory)
     check_calibrates(pruner_of_saved(saved))
     halves = split_texts(texts, seed=SEED)
-    _check_request(mode, promise, latency, num_texts=len(halves[1]), has_labels=labels is not None)
-    label_of = _labels_by_text(texts, labels, saved.class_names)
+    check_request(halves[1], budgets, mode=mode, promise=promise, latency=latency, labels=labels)
+    label_of = labels_by_text(texts, labels, saved.class_names)
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
     _remove_damaged(saved, log)
@@ -133,42 +134,57 @@ def _judged(
     calibration: Calibration,
     saved: Saved,
     promise: Promise | None,
-    measure: Callable[["_Part"], MeasuredTexts],
+    measure: functools.partial[MeasuredTexts],
     *,
     parts: tuple["_Part", "_Part"],
     log: Callable[[str], None],
 ) -> Calibration:
-    """Return a calibration with measurements of the second part, and the certificate."""
+    """Return a calibration with measurements of the second part, and the certificate.
+
+    A certificate is for the decision threshold and the operands that were measured.
+    """
     held_out = measure(parts[1])
     calibration = dataclasses.replace(calibration, num_held_out=parts[1].num_texts)
     calibration = calibration.with_rows(held_out.records())
     if promise is None:
         return calibration
-    ordering = measure(parts[0]) if promise.escalates else None
+    ordering = measure(parts[0]).at(calibration.budgets) if promise.escalates else None
     found = _certify(promise, ordering, held_out.at(calibration.budgets), log)
     if found is None:
         return calibration
-    certificate = found._asdict() | {"threshold": threshold_of(saved, None)}
+    dtype = jnp.dtype(measure.keywords["dtype"]).name
+    certificate = found._asdict() | {"threshold": threshold_of(saved, None), "dtype": dtype}
     return dataclasses.replace(calibration, certificate=certificate)
 
 
-def _check_request(
-    mode: str,
+def check_request(
+    measured: Sequence,
+    budgets: Sequence[float] = BUDGETS,
+    *,
+    mode: str = THRESHOLDS,
     promise: Promise | None,
     latency: Latency | None,
-    *,
-    num_texts: int,
-    has_labels: bool,
+    labels: Sequence[str | int] | None,
 ) -> None:
-    """Raise ValueError if an argument has a wrong value, or texts cannot prove a promise."""
+    """Raise ValueError if an argument has a wrong value, or texts cannot prove a promise.
+
+    Args:
+      measured: the texts that would prove it.
+      budgets: to calibrate.
+      mode: as of `calibrate_model`, like the others.
+      promise: to certify.
+      latency: to find the budget of.
+      labels: of all texts.
+    """
+    check_budgets(budgets)
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r:.40}; expected {' or '.join(MODES)}")
     if latency is not None:
         latency.check()
     if promise is not None:
         check_promise(promise.max_rate, promise.confidence)
-        check_num_texts(num_texts, promise.max_rate, promise.confidence)
-        if promise.needs_labels and not has_labels:
+        check_num_texts(len(measured), promise.max_rate, promise.confidence)
+        if promise.needs_labels and labels is None:
             raise ValueError(
                 "a bound on the drop of accuracy needs labelled texts; name their column"
             )
@@ -179,6 +195,7 @@ def _timed(
 ) -> Calibration:
     """Return the calibration with the milliseconds of each budget, and write it."""
     classifier = Classifier.load(directory, dtype=jnp.dtype(dtype).name)
+    classifier = dataclasses.replace(classifier, drift=None)  # texts run many times
     found = measure_latency(classifier, texts, calibration.budgets, batch_size=latency.batch_size)
     rows = [row | {"milliseconds": found[row["budget"]]} for row in calibration.rows]
     timing = {"batch_size": latency.batch_size, "device": device_name()}
@@ -273,19 +290,22 @@ def _measure(
     return MeasuredTexts(measured, full_E, part.label_E)
 
 
-def _labels_by_text(
+def labels_by_text(
     texts: Sequence, labels: Sequence[str | int] | None, class_names: Sequence[str]
 ) -> dict[Any, int] | None:
     """Return the class of each text, as `first_labels`; None without labels.
+
+    Labels are names if one of them is a name of a class, else numbers from 0.
 
     Raises:
       ValueError: a label is none of the model's, or there is not one for each text.
     """
     if labels is None:
         return None
-    numbers = {str(number): number for number in range(len(class_names))}
-    numbers |= {name: number for number, name in enumerate(class_names)}
     found = first_labels(texts, labels)
+    by_name = {name: number for number, name in enumerate(class_names)}
+    by_number = {str(number): number for number in range(len(class_names))}
+    numbers = by_name if set(map(str, labels)) & set(by_name) else by_number
     for label in found.values():
         if str(label) not in numbers:
             raise ValueError(

@@ -14,9 +14,9 @@ texts that did not calibrate the budgets:
 CERTIFIED = """`model.predict(texts, certified=True)` has a bound: {sentence}. Its speed:
 {speed}.
 
-Texts like these are drawn as those that were calibrated on. Texts of other topics, languages,
-sources or times are not, and the bound does not hold for them; `adapler calibrate` on the new texts
-gives another."""
+Texts like these are different texts, drawn as the calibration's texts were. The bound does not hold
+for texts of other topics, languages, sources or times; `adapler calibrate` on them gives
+another."""
 
 
 def card_section(calibration: Calibration) -> str:

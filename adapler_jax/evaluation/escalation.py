@@ -85,7 +85,8 @@ class MeasuredTexts(NamedTuple):
 def order_candidates(texts: MeasuredTexts) -> list[Candidate]:
     """Return candidates from the safest to the fastest.
 
-    A candidate is left out if another one is at least as safe and as fast on these texts.
+    A candidate is left out if a safer one is as fast on these texts. Of equally safe candidates the
+    slower ones come first, with budget 1 among them.
     """
     candidates = [
         Candidate(budget, float(np.quantile(found.margin_E, share)) if share else 0.0)
@@ -95,12 +96,12 @@ def order_candidates(texts: MeasuredTexts) -> list[Candidate]:
     ranked = []
     for candidate in candidates:
         outcome = texts.outcome(candidate)
-        ranked.append((int(outcome.failed_E.sum()), -outcome.flops_speedup, candidate))
+        ranked.append((int(outcome.failed_E.sum()), outcome.flops_speedup, candidate))
     front, fastest = [], 0.0
-    for _, slowness, candidate in sorted(ranked):
-        if -slowness > fastest:
+    for _, speedup, candidate in sorted(ranked):
+        if speedup > fastest:
             front.append(candidate)
-            fastest = -slowness
+            fastest = speedup
     return front
 
 

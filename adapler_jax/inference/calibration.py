@@ -163,15 +163,18 @@ class Request(NamedTuple):
     margin: float = 0.0  # texts of less at this budget run again with all tokens
 
 
-def certified_request(calibration: Calibration | None, threshold: float | None) -> Request:
+def certified_request(
+    calibration: Calibration | None, threshold: float | None, dtype: str
+) -> Request:
     """Return the request that a model's certificate holds for.
 
     Args:
       calibration: of the model.
       threshold: of the decision.
+      dtype: of the operands of the encoder's products.
 
     Raises:
-      ValueError: nothing is certified, or it is for another threshold.
+      ValueError: nothing is certified, or it is for another threshold or dtype.
     """
     found = None if calibration is None else calibration.certificate
     if found is None:
@@ -183,6 +186,11 @@ def certified_request(calibration: Calibration | None, threshold: float | None) 
         raise ValueError(
             f"the certificate is for the decision threshold {found.get('threshold')}, not "
             f"{threshold}; give no other threshold, or calibrate again"
+        )
+    if found.get("dtype", dtype) != dtype:
+        raise ValueError(
+            f"the certificate is for operands of {found['dtype']}, not {dtype}; give "
+            f"--dtype={found['dtype']}, or calibrate again with --dtype={dtype}"
         )
     return Request(float(found["budget"]), float(found.get("margin", 0.0)))
 

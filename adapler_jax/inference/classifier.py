@@ -35,11 +35,16 @@ from adapler_jax.inference.loading import (
     truncation_side_of,
     warm_up,
 )
-from adapler_jax.inference.long_texts import check_long_texts, encode_windows, merge_probs
+from adapler_jax.inference.long_texts import (
+    check_long_texts,
+    check_no_windows,
+    encode_windows,
+    merge_probs,
+)
 from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.processes import Portable, with_origin
-from adapler_jax.inference.rows import RowResult, RowRunner
+from adapler_jax.inference.rows import RowResult, RowRunner, text_shares
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, margins
@@ -193,7 +198,7 @@ class Classifier(Portable):
         decider = self if threshold is None else dataclasses.replace(self, threshold=threshold)
         request = decider.resolve(budget, speedup, certified=certified)
         if check_long_texts(long_texts, stride):
-            check_certified(certified, long_texts)
+            check_no_windows(certified, long_texts)
             return decider._predict_windows(
                 texts, batch_size, long_texts=long_texts, stride=stride, budget=request.budget
             )
@@ -213,7 +218,7 @@ class Classifier(Portable):
             return Request(resolve_budget(self.calibration, budget, speedup))
         if budget is not None or speedup is not None:
             raise ValueError("certified is given with a budget or a speedup; give one")
-        return certified_request(self.calibration, self.threshold)
+        return certified_request(self.calibration, self.threshold, self.dtype)
 
     def predict_probs(self, texts: Texts, *, batch_size: int = 32) -> np.ndarray:
         """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
@@ -248,22 +253,20 @@ class Classifier(Portable):
         encoded = self.encode(texts)
         num_rows = padded_batch_size(len(encoded), batch_size)
         return [
-            self._explanation(encoded[result.row], result)
+            make_explanation(
+                self._prediction([encoded[result.row]], result.prob_C, [result.keep_NL]),
+                encoded[result.row],
+                result,
+                tokenizer=self.tokenizer,
+                site_layers=self.site_layers,
+            )
             for result in self._runner.results(encoded, num_rows)
         ]
 
     @property
     def _runner(self) -> RowRunner:
         """Return what runs rows of tokens in batches."""
-        return RowRunner(
-            self.run,
-            self.params,
-            self.lengths,
-            self.num_layers,
-            self.calibration,
-            self.drift,
-            self.threshold,
-        )
+        return RowRunner(self.run, self.params, self.lengths, self.num_layers, self.calibration)
 
     def encode(self, texts: Texts) -> list[Encoded]:
         """Tokenize texts or pairs for `predict_encoded`; safe in a thread next to the model.
@@ -298,6 +301,9 @@ class Classifier(Portable):
         """Classify the texts of `encode`, in batches of num_rows; `resolve` makes a request."""
         request = request or Request()
         results = self._runner.results(encoded, num_rows, request.budget)
+        if results:
+            shares = [float(np.mean(result.keep_NL)) for result in results]
+            self._watch(request, np.array(shares), np.stack([found.prob_C for found in results]))
         if request.margin and results:
             self._run_again(results, encoded, num_rows, request.margin)
         return [
@@ -324,6 +330,12 @@ class Classifier(Portable):
             earlier_N = results[row].keep_NL.sum(axis=-1)
             results[row] = result._replace(row=row, earlier_N=earlier_N)
 
+    def _watch(self, request: Request, share_M: np.ndarray, prob_MC: np.ndarray) -> None:
+        """Compare texts whose budget is given with the calibration's, once for all of a call."""
+        if self.drift is not None and request.budget is not None:
+            budget_M = np.broadcast_to(np.asarray(request.budget, float), share_M.shape)
+            self.drift.add(budget_M, share_M, margins(prob_MC))
+
     def _uncertain(self, prob_MC: np.ndarray, margin: float) -> list[int]:
         """Return the rows whose margin is smaller."""
         return np.flatnonzero(margins(prob_MC, self.threshold) < margin).tolist()
@@ -340,8 +352,12 @@ class Classifier(Portable):
         """Return the probabilities, and the rows that ran again with all tokens."""
         request = request or Request()
         probs = np.zeros((len(tokens), len(self.class_names)), np.float32)
-        for row_B, _, prob_BC, _ in self._runner.batches(tokens, num_rows, request.budget):
+        share_M = np.zeros(len(tokens))
+        for row_B, batch, prob_BC, trace in self._runner.batches(tokens, num_rows, request.budget):
             probs[row_B] = prob_BC
+            share_M[row_B] = text_shares(batch, trace)[: len(row_B)]
+        if len(tokens):
+            self._watch(request, share_M, probs)
         rows = self._uncertain(probs, request.margin) if request.margin else []
         again = [tokens[row] for row in rows]
         for row_B, _, prob_BC, _ in self._runner.batches(again, num_rows, 1.0):
@@ -380,21 +396,3 @@ class Classifier(Portable):
         """Return the prediction for one text; arguments as of `make_prediction`."""
         number = int(decide(prob_C, self.threshold))
         return make_prediction(windows, prob_C, runs, self.class_names, number=number, **fields)
-
-    def _explanation(self, encoded: Encoded, result: RowResult) -> Explanation:
-        """Return the explanation of one text."""
-        return make_explanation(
-            self._prediction([encoded], result.prob_C, [result.keep_NL]),
-            encoded,
-            result,
-            tokenizer=self.tokenizer,
-            site_layers=self.site_layers,
-        )
-
-
-def check_certified(certified: bool, long_texts: str) -> None:
-    """Raise ValueError where certified answers would come from windows of texts."""
-    if certified:
-        raise ValueError(
-            f"long_texts is {long_texts}; certified answers are for texts that are cut"
-        )

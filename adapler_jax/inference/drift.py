@@ -12,7 +12,8 @@ import numpy as np
 MIN_TEXTS = 128  # that are compared first; then at every doubling
 Z = 4.0  # standard errors of a mean that are no drift
 TOLERANCE = 0.02  # difference of a mean that is no drift, however many texts there are
-# Mean and standard deviation over texts, in the rows of a calibration.
+# Mean and standard deviation over texts, in the rows of a calibration. The margin is the one
+# without a decision threshold, so that it is the same for all thresholds.
 SHARE, MARGIN = "text_share", "margin"
 NAMES = {SHARE: "share of tokens kept", MARGIN: "margin between the two likeliest classes"}
 
@@ -34,12 +35,12 @@ class DriftMonitor:
         self._num_texts, self._next = 0, MIN_TEXTS
 
     def add(self, budget_B: np.ndarray, share_B: np.ndarray, margin_B: np.ndarray) -> None:
-        """Count texts, and warn where their means leave the calibrated bands.
+        """Count the texts of a call, and warn where the means leave the calibrated bands.
 
         Args:
           budget_B: of each text; texts at NaN do not count.
           share_B: kept share of each text.
-          margin_B: of each text, by `metrics.classification.margins`.
+          margin_B: of each text, by `metrics.classification.margins` without a threshold.
         """
         is_counted_B = ~np.isnan(budget_B)
         if self._next < 0 or not np.any(is_counted_B):
@@ -69,7 +70,7 @@ class DriftMonitor:
             if abs(found - expected) > band:
                 self._next = -1
                 warnings.warn(
-                    f"the last {n:,} texts are unlike the calibration's: their mean {words} "
+                    f"the {n:,} texts so far are unlike the calibration's: their mean {words} "
                     f"is {found:.2f}, there it was {expected:.2f}; speeds and certificates may not "
                     "hold, calibrate again with texts of now",
                     stacklevel=2,

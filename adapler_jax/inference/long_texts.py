@@ -19,6 +19,14 @@ TRUNCATE = "truncate"
 LONG_TEXT_MODES = (TRUNCATE, "mean", "max")  # for texts that are longer than the model
 
 
+def check_no_windows(certified: bool, long_texts: str) -> None:
+    """Raise ValueError where certified answers would come from windows of texts."""
+    if certified:
+        raise ValueError(
+            f"long_texts is {long_texts}; certified answers are for texts that are cut"
+        )
+
+
 def check_long_texts(long_texts: str, stride: int | None) -> bool:
     """Return True if texts are split into windows.
 

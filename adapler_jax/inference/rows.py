@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from adapler_jax.inference.calibration import Budget, Calibration, add_budgets, budgets_of
-from adapler_jax.inference.drift import DriftMonitor
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.inference.words import Encoded, Tokens
-from adapler_jax.metrics.classification import margins, softmax
+from adapler_jax.metrics.classification import softmax
 from adapler_jax.types import Batch, Params, Trace
 
 
@@ -28,6 +27,14 @@ class RowResult(NamedTuple):
     earlier_N: np.ndarray | None = None  # tokens of the run before, of a text that ran again
 
 
+def text_shares(batch: Batch, trace: Trace) -> np.ndarray:
+    """Return the mean over layers of the kept share of each text, float64 [B]."""
+    length_B = np.asarray(batch.valid_BL).sum(axis=-1)
+    if trace.count_NB is None:
+        return np.ones(len(length_B))
+    return np.asarray(trace.count_NB).mean(axis=0) / np.maximum(1, length_B)
+
+
 class RowRunner(NamedTuple):
     """A model and the shapes of its batches."""
 
@@ -36,8 +43,6 @@ class RowRunner(NamedTuple):
     lengths: tuple[int, ...]  # padded lengths of batches
     num_layers: int
     calibration: Calibration | None
-    drift: DriftMonitor | None  # sees the texts whose budget is given
-    threshold: float | None  # of the decision, for margins
 
     def results(
         self, encoded: Sequence[Encoded], num_rows: int, budget: Budget = None
@@ -72,11 +77,4 @@ class RowRunner(NamedTuple):
         for row_B, plain in batches:
             batch = add_budgets(plain, row_B, budget_M)
             logits_BC, trace = self.run(self.params, batch)
-            prob_BC = softmax(np.asarray(logits_BC)[: len(row_B)])
-            if self.drift is not None and budget is not None:
-                real = np.s_[: len(prob_BC)]
-                length_B = np.asarray(batch.valid_BL)[real].sum(axis=-1)
-                share_B = np.asarray(trace.count_NB).mean(axis=0)[real] / length_B
-                margin_B = margins(prob_BC, self.threshold)
-                self.drift.add(np.asarray(batch.budget_B)[real], share_B, margin_B)
-            yield row_B, batch, prob_BC, trace
+            yield row_B, batch, softmax(np.asarray(logits_BC)[: len(row_B)]), trace

@@ -161,8 +161,9 @@ def check_use(request: PredictRequest, use: str, kind: str) -> None:
         raise ValueError(f"{model} answers no questions; leave out --always_answers")
     if settings.threshold is not None and use != CLASSES:
         raise ValueError(f"{model} has no classes to decide between; leave out --threshold")
-    if (settings.budget, settings.speedup) != (None, None) and use != CLASSES:
-        raise ValueError(f"{model} has no classes; leave out --budget and --speedup")
+    has_speed = (settings.budget, settings.speedup, settings.certified) != (None, None, False)
+    if has_speed and use != CLASSES:
+        raise ValueError(f"{model} has no classes; leave out --budget, --speedup and --certified")
     if check_long_texts(settings.long_texts, None) and use != CLASSES:
         raise ValueError(f"{model} has no classes for texts; leave out --long_texts")
     if use in NEEDED and kind == "txt":

@@ -6,9 +6,9 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from adapler_jax.inference.calibration import Request
-from adapler_jax.inference.classifier import Classifier, check_certified
+from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.loading import padded_batch_size
-from adapler_jax.inference.long_texts import TRUNCATE
+from adapler_jax.inference.long_texts import TRUNCATE, check_no_windows
 from adapler_jax.inference.multiple_choice import MultipleChoice
 from adapler_jax.inference.question_answerer import QAPrediction, QuestionAnswerer
 from adapler_jax.serving.highlight import (
@@ -232,7 +232,7 @@ def _load_classes(model, settings: ModelSettings, shown: Shown) -> Predictor:
         return ClassPredictor(
             classifier, batch_size=settings.batch_size, request=request, shown=shown
         )
-    check_certified(settings.certified, settings.long_texts)
+    check_no_windows(settings.certified, settings.long_texts)
 
     def predict(rows: Sequence[Any]) -> list:
         return classifier.predict(

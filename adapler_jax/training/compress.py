@@ -13,13 +13,13 @@ with the given model.
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.budget_latency import Latency
@@ -27,14 +27,17 @@ from adapler_jax.evaluation.calibrate import (
     MIN_TEXTS,
     Promise,
     calibrate_model,
-    first_labels,
+    check_request,
+    labels_by_text,
     split_texts,
 )
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.compute_dtype import has_units
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.heartbeat import Heartbeat
+from adapler_jax.metrics.classification import THRESHOLD, decide
 from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
@@ -47,15 +50,18 @@ from adapler_jax.training.rungs import (
     save_without_training,
 )
 from adapler_jax.weights.checkpoint_formats import OWN_FILE
-from adapler_jax.weights.config import CONFIG_FILE
+from adapler_jax.weights.config import CONFIG_FILE, read_json
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import WEIGHTS_FILE, load_model, save_model
+from adapler_jax.weights.section import SECTION
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
 VALIDATION_FRACTION = 0.2
 GIVEN_FILE = "given.json"  # names the model that the work is on
 LATENCY_FILE = "latency.json"  # has the speedup that a latency needs
 CHUNK = 1024  # texts that are tokenized at a time
+# Of a model of this library: its decision threshold, and the side that long texts are cut on.
+KEPT_EXTRA = (THRESHOLD, "truncation_side")
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, OWN_FILE)
 CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
 
@@ -68,9 +74,7 @@ class CompressOptions(NamedTuple):
     latency: Latency | None = None  # in place of a speedup
     promise: Promise | None = None  # to certify, relative to the given model
     labels: Sequence[str | int] | None = None  # of the texts, for scores and promises alone
-    more_texts: Sequence[
-        str | tuple[str, str]
-    ] = ()  # of any kind like the task's, to train on alone
+    more_texts: Sequence[str | tuple[str, str]] = ()  # without labels, to train on alone
     max_length: int = 0  # token slots; 0: of the longest text, or the model's positions if fewer
     changes: dict[str, Any] | None = None  # dotted fields of the training's config
 
@@ -102,11 +106,17 @@ def compress(
     """
     options = options or CompressOptions()
     out = pathlib.Path(out).expanduser()
-    _check_model(model, out)
-    full = _save_full(model, out / "full", texts, options, log)
-    replace_text(out / GIVEN_FILE, json.dumps({"model": str(model)}))
+    _check_given(model, options, out)
     rest, held_back = _divide(texts)
-    label_of = None if options.labels is None else first_labels(texts, options.labels)
+    check_request(
+        split_texts(held_back, seed=SEED)[1],
+        promise=options.promise,
+        latency=options.latency,
+        labels=options.labels,
+    )
+    full = _save_full(model, out / "full", texts, options, log)
+    replace_text(out / GIVEN_FILE, json.dumps(_given(model, options)))
+    label_of = labels_by_text(texts, options.labels, load_model(full).class_names)
     parts = _parts(rest, _others(options.more_texts, texts))
     if not (out / "texts" / "validation.jsonl").exists():
         _write_labelled(Classifier.load(full), parts, out / "texts", log)
@@ -118,10 +128,11 @@ def compress(
     if not have_equal_files(out / "model", best.directory, MODEL_FILES):
         with atomic_directory(out / "model") as partial:
             copy_entries(best.directory, partial)
+    names = load_model(full).class_names
     return calibrate_model(
         out / "model",
         held_back,
-        labels=None if label_of is None else [label_of[text] for text in held_back],
+        labels=None if label_of is None else [names[label_of[text]] for text in held_back],
         reference=full,
         promise=options.promise,
         latency=options.latency,
@@ -192,7 +203,10 @@ def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> path
 def make_config(
     full: pathlib.Path, texts: pathlib.Path, options: CompressOptions, *, has_pairs: bool
 ):
-    """Return the config of the training, as `configs/adapler.py:custom,finetuned` builds it."""
+    """Return the config of the training, as `configs/adapler.py:custom,finetuned` builds it.
+
+    Products have bfloat16 operands where the processor has units for them.
+    """
     config = adapler_config("custom")
     common.apply_variants(config, ["finetuned"], common.VARIANTS)
     config.model = str(full)
@@ -203,8 +217,16 @@ def make_config(
         config.data.columns = {"text_pair": "text_pair"}
     config.data.max_length = saved.max_length
     config.adapt.target_speedups = (options.speedup,)
+    config.compute_dtype = _compute_dtype(texts.parent / "run" / "config.json")
     config.update_from_flattened_dict(options.changes or {})
     return ml_collections.ConfigDict(config).lock()
+
+
+def _compute_dtype(path: pathlib.Path) -> str:
+    """Return the operands of a begun training, or bfloat16 where the processor has units for it."""
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))["compute_dtype"]
+    return "bfloat16" if has_units() else "float32"
 
 
 def _save_full(
@@ -222,7 +244,10 @@ def _save_full(
     for note in loaded.notes:
         log(note)
     tokenizer = load_tokenizer(str(loaded.directory), log=log)
-    length = options.max_length or _longest(tokenizer, texts)
+    is_own = SECTION in read_json(loaded.directory / CONFIG_FILE)
+    own = load_model(loaded.directory) if is_own else None
+    length = options.max_length or (own and own.max_length) or _longest(tokenizer, texts)
+    extra = {} if own is None else own.extra
     save_model(
         directory,
         loaded.params | {"pruner": {}},
@@ -230,16 +255,25 @@ def _save_full(
         class_names=loaded.class_names,
         max_length=min(length, loaded.config.num_positions),
         tokenizer=tokenizer,
+        extra={name: extra[name] for name in KEPT_EXTRA if name in extra},
     )
     return directory
 
 
-def _check_model(model, out: pathlib.Path) -> None:
-    """Raise ValueError where the work is on another model."""
-    path = out / GIVEN_FILE
-    before = json.loads(path.read_text(encoding="utf-8"))["model"] if path.exists() else str(model)
-    if before != str(model):
-        raise ValueError(f"{out} has work on the model {before}, not {model}; give another --out")
+def _given(model, options: CompressOptions) -> dict[str, Any]:
+    """Return what all calls on one work have in common."""
+    return {"model": str(model), "max_length": options.max_length}
+
+
+def _check_given(model, options: CompressOptions, out: pathlib.Path) -> None:
+    """Raise ValueError where the work is on another model, or on texts cut elsewhere."""
+    path, now = out / GIVEN_FILE, _given(model, options)
+    before = now | (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+    for name, value in now.items():
+        if before[name] != value:
+            raise ValueError(
+                f"{out} has work with {name} {before[name]}, not {value}; give another --out"
+            )
 
 
 def _longest(tokenizer, texts: Sequence) -> int:
@@ -254,7 +288,7 @@ def _divide(texts: Sequence) -> tuple[list, list]:
     num_texts = len(dict.fromkeys(texts))
     fraction = CALIBRATION_FRACTION
     if num_texts * fraction < MIN_TEXTS:
-        needed = round(MIN_TEXTS / fraction)
+        needed = math.ceil(MIN_TEXTS / fraction)
         raise ValueError(f"there are {num_texts} different texts; give at least {needed}")
     return split_texts(texts, seed=SEED, fraction=1.0 - fraction)
 
@@ -288,7 +322,7 @@ def _write_labelled(
         atomic_directory(directory) as partial,
     ):
         for split, texts in parts.items():
-            numbers = np.argmax(classifier.predict_probs(texts), axis=-1).tolist()
+            numbers = decide(classifier.predict_probs(texts), classifier.threshold).tolist()
             lines = [
                 json.dumps(_row(text, classifier.class_names[number]))
                 for text, number in zip(texts, numbers)

@@ -14,6 +14,7 @@ def measured(predicted, margins, cost):
         predicted_E=np.array(predicted, np.int32),
         share_E=np.full(num_texts, cost / 100),
         margin_E=np.array(margins, float),
+        difference_E=np.array(margins, float),
         dense_E=np.full(num_texts, 100),
         pruned_E=np.full(num_texts, cost),
     )

@@ -35,9 +35,10 @@ def test_timings_need_not_rise_with_the_budget():
 def test_a_latency_that_no_budget_reaches_names_the_nearest():
     with pytest.raises(ValueError) as error:
         Latency(1.5, batch_size=8).budget_of(FOUND)
-    assert str(error.value) == (
+    expected = (
         "no budget takes 1.5 ms or less with batch size 8; the nearest is budget 0.2 with 4.0 ms"
     )
+    assert str(error.value) == Latency(1.5, batch_size=8).sentence(FOUND) == expected
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_certificate_is_said_in_words_with_its_limits():
         "confidence, n = 2,000, 21 differed)"
     ) in text
     assert "budget 0.4, 2.14x; 7.0% of the texts run again with all tokens." in text
-    assert "Texts of other topics" in text
+    assert "texts of other topics" in text
 
 
 def test_a_bound_on_the_drop_is_worded_by_what_it_bounds():

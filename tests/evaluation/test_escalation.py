@@ -44,7 +44,14 @@ def test_candidates_rise_in_speed_and_in_failures(seed):
     outcomes = [texts.outcome(candidate) for candidate in order_candidates(texts)]
     speeds = [found.flops_speedup for found in outcomes]
     failures = [found.failed_E.sum() for found in outcomes]
-    assert speeds == sorted(set(speeds)) and failures == sorted(set(failures))
+    assert speeds == sorted(set(speeds)) and failures == sorted(failures)
+
+
+def test_a_fast_candidate_that_fails_leaves_the_safe_ones():
+    """On the ordering texts all budgets are without a failure, on the others only budget 1."""
+    first, second = make_texts(400, 0, rate=0.0), make_texts(400, 1, rate=1.0)
+    found = certify_escalation(first, second, max_rate=0.01, confidence=0.95)
+    assert found.budget == 1.0 and found.num_failures == 0
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.2, 0.5]))

@@ -10,7 +10,12 @@ import pytest
 
 from adapler_jax.evaluation import calibrate
 from adapler_jax.evaluation.budget_latency import Latency, measure_latency
-from adapler_jax.evaluation.calibrate import Promise, calibrate_model, split_texts
+from adapler_jax.evaluation.calibrate import (
+    Promise,
+    calibrate_model,
+    labels_by_text,
+    split_texts,
+)
 from adapler_jax.inference.calibration import (
     CALIBRATION_FILE,
     Calibration,
@@ -20,7 +25,7 @@ from adapler_jax.inference.classifier import Classifier
 from adapler_jax.serving.texts import read_texts
 from tests import tiny
 from tests.compilations import compilations
-from tests.inference.calibrated import BUDGETS, make_texts
+from tests.inference.calibrated import BUDGETS, WORDS, make_texts
 from tests.serving.requests import predict_file
 
 
@@ -226,13 +231,60 @@ def test_budgets_are_timed_after_they_are_compiled(classifier):
     assert list(found) == list(BUDGETS) and all(0.0 < value < 1000.0 for value in found.values())
 
 
+def test_lengths_that_vary_much_are_no_drift(tiny_classifier, tmp_path):
+    """Batches are sorted by length, so the first ones are unlike the mean of a call."""
+    shutil.copytree(tiny_classifier, tmp_path / "model")
+    rng = np.random.default_rng(0)
+
+    def varied(num_texts):
+        return [" ".join(rng.choice(WORDS, rng.integers(6, 14))) for _ in range(num_texts)]
+
+    calibrate_model(tmp_path / "model", varied(1200), budgets=BUDGETS, mode="fixed")
+    classifier = Classifier.load(tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier.predict(varied(600), budget=0.6)
+        rows = classifier.encode_tokens(varied(600))
+        classifier.predict_probs_encoded(rows, num_rows=32, request=classifier.resolve(0.6))
+
+
+def test_budgets_that_short_texts_cannot_tell_apart_are_no_candidates(tiny_classifier, tmp_path):
+    shutil.copytree(tiny_classifier, tmp_path / "model")
+    texts = list(dict.fromkeys(" ".join(text.split()[:3]) for text in make_texts(2000)))
+    budgets = (0.05, 0.1, 0.6, 1.0)  # of five tokens both first ones keep [CLS]
+    found = calibrate_model(
+        tmp_path / "model", texts, budgets=budgets, mode="fixed", promise=Promise(0.5)
+    )
+    assert len(found.budgets) < 4 and found.certificate["budget"] in found.budgets
+
+
+@pytest.mark.parametrize("mode", ["thresholds", "fixed"])
+def test_budgets_that_do_not_end_with_1_are_rejected(calibrated, mode):
+    with pytest.raises(ValueError, match="expected rising numbers above 0, the last 1"):
+        calibrate_model(calibrated[0], make_texts(400), budgets=(0.3, 0.5), mode=mode)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [(["2", "1"], {"a": 1, "b": 0}), ([1, 0], {"a": 0, "b": None}), (["1", "5"], None)],
+)
+def test_labels_are_names_if_one_of_them_is_a_name(labels, expected):
+    """The names of the classes are numbers from 1."""
+    if expected is None or None in expected.values():
+        with pytest.raises(ValueError, match="is no class of the model: 1, 2"):
+            labels_by_text(["a", "b"], labels, ("1", "2"))
+    else:
+        assert labels_by_text(["a", "b"], labels, ("1", "2")) == expected
+    assert labels_by_text(["a", "b"], [1, 0], ("bad", "good")) == {"a": 1, "b": 0}
+
+
 def test_texts_unlike_the_calibrations_are_noticed_once(calibrated):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Classifier.load(calibrated[0]).predict(make_texts(200, seed=8), budget=0.6)
     classifier, others = Classifier.load(calibrated[0]), ["good good good good"] * 150
     classifier.predict(others)  # without a budget there is nothing to compare
-    with pytest.warns(UserWarning, match="the last 128 texts are unlike the calibration"):
+    with pytest.warns(UserWarning, match="the 150 texts so far are unlike the calibration"):
         classifier.predict(others, budget=0.6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

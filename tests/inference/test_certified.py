@@ -116,9 +116,11 @@ def test_no_text_and_one_text_are_answered_too(certified):
 
 def test_a_certificate_is_for_one_decision_threshold(certified):
     found = read_calibration(certified[0], tiny.CONFIG.num_layers)
-    assert certified_request(found, None).budget == found.certificate["budget"]
+    assert certified_request(found, None, "float32").budget == found.certificate["budget"]
     with pytest.raises(ValueError, match="is for the decision threshold None, not 0.4; give no"):
-        certified_request(found, 0.4)
+        certified_request(found, 0.4, "float32")
+    with pytest.raises(ValueError, match="is for operands of float32, not bfloat16; give --dtype"):
+        Classifier.load(certified[0], dtype="bfloat16").predict(["a film"], certified=True)
 
 
 def test_a_model_without_a_certificate_says_how_to_get_one(calibrated):

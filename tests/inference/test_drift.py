@@ -80,7 +80,7 @@ def test_few_texts_prove_nothing(monitor, no_warnings):
 
 
 def test_texts_count_over_calls(monitor):
-    with pytest.warns(UserWarning, match=f"the last {MIN_TEXTS} texts are unlike the calibration"):
+    with pytest.warns(UserWarning, match=f"the {MIN_TEXTS} texts so far are unlike"):
         for seed in range(MIN_TEXTS):
             add(monitor, 1, share=0.9, seed=seed)
 

@@ -11,7 +11,10 @@ from adapler_jax.evaluation import calibrate
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.calibrate import Promise, split_texts
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.metrics.classification import THRESHOLD
+from adapler_jax.training import compress as compress_module
 from adapler_jax.training.compress import CompressOptions, compress
+from adapler_jax.weights.save import load_model, save_model
 from tests.training.runs import silent
 
 pytestmark = pytest.mark.long
@@ -84,6 +87,35 @@ def test_the_certificate_is_about_texts_that_nothing_was_trained_on(compressed):
     assert any("differ from the" in note or "can be certified" in note for note in notes)
 
 
+@pytest.mark.parametrize(("units", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_operands_are_bfloat16_where_there_are_units(
+    compressed, tmp_path, monkeypatch, units, dtype
+):
+    monkeypatch.setattr(compress_module, "has_units", lambda: units)
+    full = compressed[0] / "full"
+    config = compress_module.make_config(full, tmp_path, CompressOptions(), has_pairs=False)
+    assert config.compute_dtype == dtype and config.finetune.num_epochs == 0
+    changed = CompressOptions(changes={"compute_dtype": "float32"})
+    config = compress_module.make_config(full, tmp_path, changed, has_pairs=True)
+    assert config.compute_dtype == "float32" and config.data.columns.text_pair == "text_pair"
+
+
+def test_the_threshold_of_a_model_of_ours_is_kept(given, tmp_path):
+    saved = load_model(given)
+    names = {"class_names": saved.class_names, "tokenizer": given, "max_length": 12}
+    extra = {THRESHOLD: 0.7, "truncation_side": "middle", "other": 1}
+    ours = save_model(tmp_path / "ours", saved.params, saved.config, extra=extra, **names)
+    options = OPTIONS._replace(train=False, promise=None, max_length=0)
+    compress(ours, make_texts(), tmp_path / "out", options=options, log=silent)
+    for name in ("full", "model"):
+        found = load_model(tmp_path / "out" / name)
+        assert found.extra == {THRESHOLD: 0.7, "truncation_side": "middle"}
+        assert found.max_length == 12
+    with pytest.raises(ValueError, match="has work with max_length 0, not 8; give another --out"):
+        changed = options._replace(max_length=8)
+        compress(ours, make_texts(), tmp_path / "out", options=changed, log=silent)
+
+
 def test_a_second_call_trains_nothing(compressed, given):
     out, found, _ = compressed
     notes = []
@@ -142,10 +174,23 @@ def test_labels_give_scores_and_a_bound_on_the_drop(given, tmp_path):
     assert all(0.0 <= row["score"] <= 1.0 for row in found.rows)
     assert found.rows[-1]["score"] == 1.0
     assert any("are wrong where the full model is right" in note for note in notes)
-    with pytest.raises(ValueError, match=f"2 labels for {len(texts)} texts; give one for each"):
-        compress(
-            given, texts, tmp_path / "out", options=options._replace(labels=["a"] * 2), log=silent
-        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["good"] * 2}, "2 labels for .* texts; give one for each"),
+        ({"labels": ["great"] * len(make_texts())}, "label 'great' is no class of the model"),
+        ({"promise": Promise(0.001)}, "cannot prove a rate of 0.001 .* give at least 2995"),
+        ({"promise": Promise(0.3, needs_labels=True)}, "needs labelled texts; name their column"),
+        ({"promise": Promise(0.3, confidence=1.0)}, "confidence is 1.0; expected a number between"),
+        ({"latency": Latency(-1.0)}, "latency of -1 ms with batch size 1; expected numbers above"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_before_any_work(given, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        compress(given, make_texts(), tmp_path, options=OPTIONS._replace(**changes), log=silent)
+    assert not (tmp_path / "texts").exists()
 
 
 def test_a_checkpoint_without_a_trained_classifier_is_rejected(given, tmp_path):
@@ -158,5 +203,5 @@ def test_a_checkpoint_without_a_trained_classifier_is_rejected(given, tmp_path):
 
 
 def test_too_few_texts_are_an_error_with_the_number_that_suffices(given, tmp_path):
-    with pytest.raises(ValueError, match="there are 2 different texts; give at least 333"):
+    with pytest.raises(ValueError, match="there are 2 different texts; give at least 334"):
         compress(given, ["a", "b"] * 500, tmp_path, options=OPTIONS, log=silent)

@@ -167,7 +167,7 @@ def test_texts_of_one_call_may_have_different_budgets(compressed, budgets):
 
 def test_another_model_in_the_same_place_is_refused(compressed, copied_run):
     other = copied_run("learned") / "adapler" / "model"
-    with pytest.raises(ValueError, match="has work on the model .*; give another --out"):
+    with pytest.raises(ValueError, match="has work with model .*; give another --out"):
         compress(other, TEXTS, compressed[0], log=silent)
 
 
