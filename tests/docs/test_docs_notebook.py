@@ -67,7 +67,7 @@ def explanation_of(text):
 
 def test_the_output_of_the_readme_is_of_the_notebooks_run():
     page = (ROOT / "README.md").read_text()
-    (output,) = [content for _, language, content in blocks(page) if language == "text"]
+    _, output = [content for _, language, content in blocks(page) if language == "text"]
     text = "the film serves as a valuable time capsule"
     assert text in page
     label, probability, counts, kept = explanation_of(text)
