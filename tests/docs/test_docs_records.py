@@ -91,3 +91,43 @@ def test_a_loss_of_the_page_of_speeds_is_of_the_record(cells):
         rows = json.loads((RESULTS / "accuracy-imdb_package.json").read_text())["rows"]
     row = find(rows, number(cells[4]))
     assert number(cells[5]) == round(100 * (row["test_score"] - dense_score(rows)), 1)
+
+
+METHODS = (ROOT / "docs" / "methods.md").read_text()
+FEW_TEXTS = {
+    "dense": "dense",
+    "attention received": "attention",
+    "vocabulary saliency": "vocabulary",
+    "PoWER-BERT": "powerbert",
+    "TR-BERT": "trbert",
+    "AdapLeR": "adapler",
+    "student of 3 layers": "student",
+    "random tokens": "random",
+    "without stop words": "stop words",
+}
+
+
+@pytest.mark.parametrize(
+    "cells", table(METHODS, "method, 2,000 texts"), ids=lambda cells: f"{cells[0]} {cells[1]}"
+)
+def test_a_row_of_few_texts_quotes_its_record(cells):
+    found = [
+        row
+        for row in read_rows("methods-2000-rotten_tomatoes")
+        if row["method"] == FEW_TEXTS[cells[0]] and row["split"] == "test"
+    ]
+    if cells[1] not in ("", "3 layers"):
+        found = [row for row in found if row["dial"] == number(cells[1])]
+    (row,) = found
+    assert int(cells[2]) == row["num_seeds"]
+    assert number(cells[3]) == round(100 * row["test_score"], 1)
+    assert number(cells[3].split("±")[1]) == round(100 * row["test_score_sd"], 1)
+    for cell, name, factor, digits in (
+        (cells[4], "difference", 100, 1),
+        (cells[5], "flops_speedup", 1, 2),
+        (cells[6], "wall_speedup_1", 1, 2),
+        (cells[7], "wall_speedup_32", 1, 2),
+        (cells[8], "training_s", 1, 0),
+    ):
+        if cell and row["method"] != "dense":
+            assert number(cell) == round(factor * row[name], digits)
