@@ -44,19 +44,13 @@ CONFIDENCE = 0.95
 NUM_SPLITS = 200
 
 
-def texts_of(examples) -> list:
-    """Return the texts, or pairs of texts, of a split."""
-    pairs = examples.text_pairs
-    return list(examples.texts) if pairs is None else list(zip(examples.texts, pairs))
-
-
 def measure_test(
     full, model, dataset, *, calibration: Calibration, budgets: Iterable[float], dtype: str
 ) -> MeasuredTexts:
     """Return the test texts at every calibrated budget, and at others."""
     examples = dataset.split(dataset.eval_splits[0])
     saved = load_model(model)
-    found = batches_and_rows(Classifier.load(model), texts_of(examples))
+    found = batches_and_rows(Classifier.load(model), examples.inputs)
     batches = [batch for _, batch in found]
     rows = np.concatenate([row_B for row_B, _ in found])
     return MeasuredTexts(
@@ -155,10 +149,7 @@ def _certificate(parts: list[MeasuredTexts], rate: float, *, escalates: bool) ->
     """Return the certificate by the first two parts; None if nothing can be certified."""
     if escalates:
         return certify_escalation(*parts[:2], max_rate=rate, confidence=CONFIDENCE)
-    failures = {
-        budget: parts[1].outcome(Candidate(budget, 0.0)).failed_E for budget in parts[1].measured
-    }
-    return certify(failures, max_rate=rate, confidence=CONFIDENCE)
+    return certify(parts[1].plain_failures(), max_rate=rate, confidence=CONFIDENCE)
 
 
 def run_seed(options, changes: dict, seed: int, *, log) -> list[dict]:
@@ -170,7 +161,7 @@ def run_seed(options, changes: dict, seed: int, *, log) -> list[dict]:
     full, dataset = first / "finetune" / "model", load_data(config)
     calibration = compress(
         full,
-        texts_of(dataset.split("train")),
+        dataset.split("train").inputs,
         out,
         options=CompressOptions(
             speedup=options.speedup, changes={"compute_dtype": config.compute_dtype, "seed": seed}

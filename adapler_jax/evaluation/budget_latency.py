@@ -29,7 +29,7 @@ class Latency(NamedTuple):
             )
 
     def sentence(self, calibration: Calibration) -> str:
-        """Return the budget in words, or that there is none."""
+        """Return the budget in words; where all are too slow, the message of `budget_of`."""
         try:
             found = self.budget_of(calibration)
         except ValueError as error:

@@ -27,7 +27,7 @@ from adapler_jax.evaluation.certificate import (
     check_num_texts,
     check_promise,
 )
-from adapler_jax.evaluation.escalation import Candidate, MeasuredTexts, certify_escalation
+from adapler_jax.evaluation.escalation import MeasuredTexts, certify_escalation
 from adapler_jax.evaluation.shares import budget_shares, lengths_of, ranked_shares
 from adapler_jax.evaluation.training_free import TRAINING_FREE
 from adapler_jax.inference.calibration import (
@@ -252,10 +252,7 @@ def _certify(
     if not promise.needs_labels:
         held_out = held_out._replace(label_E=None)
         ordering = None if ordering is None else ordering._replace(label_E=None)
-    plain = certify(
-        {budget: held_out.outcome(Candidate(budget, 0.0)).failed_E for budget in held_out.measured},
-        **bound,
-    )
+    plain = certify(held_out.plain_failures(), **bound)
     if plain is not None:
         plain = plain._replace(flops_speedup=held_out.measured[plain.budget].flops_speedup)
     found = plain if ordering is None else certify_escalation(ordering, held_out, **bound)

@@ -71,6 +71,10 @@ class MeasuredTexts(NamedTuple):
             self.failures(predicted_E), is_escalated_E, flops.speedup(first.dense_E, cost_E)
         )
 
+    def plain_failures(self) -> dict[float, np.ndarray]:
+        """Return which answers are failures at each budget, where no text runs again."""
+        return {budget: self.failures(found.predicted_E) for budget, found in self.measured.items()}
+
     def failures(self, predicted_E: np.ndarray) -> np.ndarray:
         """Return which answers are failures, bool [E].
 

@@ -59,11 +59,18 @@ def share_profile(pruner: Pruner, share: float, *, steepness: float = 1.0) -> np
     """
     J, opened = len(pruner.sites), share - 1.0
     share = min(1.0, share)
-    kept_J = share ** (J * (np.arange(J + 1) / J) ** steepness)
-    share_J = np.divide(kept_J[1:], kept_J[:-1], out=np.zeros(J), where=kept_J[:-1] > 0)
+    share_J = entering_shares(share ** (J * (np.arange(1, J + 1) / J) ** steepness))
     if pruner.point == BEFORE_FEED_FORWARD:
         share_J[-1] = max(0.0, opened)
-    return share_J.astype(np.float32)
+    return share_J
+
+
+def entering_shares(kept_J: np.ndarray) -> np.ndarray:
+    """Return shares of the tokens that enter each site, of shares of a text, float32 [J]."""
+    before_J = np.concatenate([[1.0], kept_J[:-1]])
+    return np.divide(kept_J, before_J, out=np.zeros(len(kept_J)), where=before_J > 0).astype(
+        np.float32
+    )
 
 
 def highest_share(pruner: Pruner) -> float:
@@ -124,17 +131,14 @@ def budget_shares(
     A budget is the mean over layers of the tokens that a layer runs on, as a fraction of the tokens
     of the texts. A large budget keeps more than [CLS] after the last site, and all tokens before.
     """
-
-    def kept_share(share: float) -> float:
-        """Return the kept share of texts with these lengths."""
-        count_NE = share_counts(pruner, share_profile(pruner, share), length_E, config.num_layers)
-        return float(count_NE.sum() / (config.num_layers * length_E.sum()))
-
-    highest = highest_share(pruner)
-    shares = [
-        _bisect(kept_share, budget, highest) if budget < 1.0 else highest for budget in budgets
-    ]
-    return np.stack([share_profile(pruner, share) for share in shares], axis=1)
+    return _solve_budgets(
+        config,
+        pruner,
+        length_E,
+        budgets,
+        shares=lambda share: share_profile(pruner, share),
+        highest=highest_share(pruner),
+    )
 
 
 def ranked_shares(
@@ -156,21 +160,45 @@ def ranked_shares(
       budgets: as in `budget_shares`.
       profile: (budget) -> shares of a text's tokens by layer, which rise with the budget.
     """
+    return _solve_budgets(
+        config,
+        pruner,
+        length_E,
+        budgets,
+        shares=lambda budget: entering_shares(profile(budget)),
+        highest=1.0,
+    )
 
-    def shares(budget: float) -> np.ndarray:
-        """Return the shares of the entering tokens for a profile."""
-        kept_J = np.concatenate([[1.0], profile(budget)])
-        return np.divide(
-            kept_J[1:], kept_J[:-1], out=np.zeros(len(kept_J) - 1), where=kept_J[:-1] > 0
-        )
 
-    def kept_share(budget: float) -> float:
+def _solve_budgets(
+    config: EncoderConfig,
+    pruner: Pruner,
+    length_E: np.ndarray,
+    budgets: Sequence[float],
+    *,
+    shares: Callable[[float], np.ndarray],
+    highest: float,
+) -> np.ndarray:
+    """Return the shares of every site at every budget, float32 [J, K].
+
+    Args:
+      config: of the encoder.
+      pruner: of the model.
+      length_E: int, tokens of each text.
+      budgets: kept shares; at 1 no token is dropped.
+      shares: (x) -> shares of the tokens that enter each site, which rise with x.
+      highest: x from which no token is dropped.
+    """
+
+    def kept_share(x: float) -> float:
         """Return the kept share of texts with these lengths."""
-        count_NE = share_counts(pruner, shares(budget), length_E, config.num_layers)
+        count_NE = share_counts(pruner, shares(x), length_E, config.num_layers)
         return float(count_NE.sum() / (config.num_layers * length_E.sum()))
 
-    found = [_bisect(kept_share, budget, 1.0) if budget < 1.0 else 1.0 for budget in budgets]
-    return np.stack([shares(budget) for budget in found], axis=1).astype(np.float32)
+    found = [
+        _bisect(kept_share, budget, highest) if budget < 1.0 else highest for budget in budgets
+    ]
+    return np.stack([shares(x) for x in found], axis=1)
 
 
 def _bisect(function: Callable[[float], float], target: float, high: float) -> float:

@@ -301,9 +301,11 @@ class Classifier(Portable):
         """Classify the texts of `encode`, in batches of num_rows; `resolve` makes a request."""
         request = request or Request()
         results = self._runner.results(encoded, num_rows, request.budget)
-        if results:
-            shares = [float(np.mean(result.keep_NL)) for result in results]
-            self._watch(request, np.array(shares), np.stack([found.prob_C for found in results]))
+        monitor = self._monitor(request)
+        if monitor is not None and results:
+            share_M = np.array([np.mean(result.keep_NL) for result in results])
+            prob_MC = np.stack([result.prob_C for result in results])
+            monitor.add(request.budget, share_M, margins(prob_MC))
         if request.margin and results:
             self._run_again(results, encoded, num_rows, request.margin)
         return [
@@ -330,11 +332,9 @@ class Classifier(Portable):
             earlier_N = results[row].keep_NL.sum(axis=-1)
             results[row] = result._replace(row=row, earlier_N=earlier_N)
 
-    def _watch(self, request: Request, share_M: np.ndarray, prob_MC: np.ndarray) -> None:
-        """Compare texts whose budget is given with the calibration's, once for all of a call."""
-        if self.drift is not None and request.budget is not None:
-            budget_M = np.broadcast_to(np.asarray(request.budget, float), share_M.shape)
-            self.drift.add(budget_M, share_M, margins(prob_MC))
+    def _monitor(self, request: Request) -> DriftMonitor | None:
+        """Return the monitor of texts whose budget is given; None for other requests."""
+        return None if request.budget is None else self.drift
 
     def _uncertain(self, prob_MC: np.ndarray, margin: float) -> list[int]:
         """Return the rows whose margin is smaller."""
@@ -352,12 +352,13 @@ class Classifier(Portable):
         """Return the probabilities, and the rows that ran again with all tokens."""
         request = request or Request()
         probs = np.zeros((len(tokens), len(self.class_names)), np.float32)
-        share_M = np.zeros(len(tokens))
+        share_M, monitor = np.zeros(len(tokens)), self._monitor(request)
         for row_B, batch, prob_BC, trace in self._runner.batches(tokens, num_rows, request.budget):
             probs[row_B] = prob_BC
-            share_M[row_B] = text_shares(batch, trace)[: len(row_B)]
-        if len(tokens):
-            self._watch(request, share_M, probs)
+            if monitor is not None:
+                share_M[row_B] = text_shares(batch, trace)[: len(row_B)]
+        if monitor is not None:
+            monitor.add(request.budget, share_M, margins(probs))
         rows = self._uncertain(probs, request.margin) if request.margin else []
         again = [tokens[row] for row in rows]
         for row_B, _, prob_BC, _ in self._runner.batches(again, num_rows, 1.0):

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 MIN_TEXTS = 128  # that are compared first; then at every doubling
 Z = 4.0  # standard errors of a mean that are no drift
@@ -34,14 +35,15 @@ class DriftMonitor:
         self._variances = dict.fromkeys(NAMES, 0.0)
         self._num_texts, self._next = 0, MIN_TEXTS
 
-    def add(self, budget_B: np.ndarray, share_B: np.ndarray, margin_B: np.ndarray) -> None:
+    def add(self, budget_B: ArrayLike | None, share_B: np.ndarray, margin_B: np.ndarray) -> None:
         """Count the texts of a call, and warn where the means leave the calibrated bands.
 
         Args:
-          budget_B: of each text; texts at NaN do not count.
+          budget_B: of each text, or one of all; texts at NaN or None do not count.
           share_B: kept share of each text.
           margin_B: of each text, by `metrics.classification.margins` without a threshold.
         """
+        budget_B = np.broadcast_to(np.asarray(budget_B, np.float64), share_B.shape)
         is_counted_B = ~np.isnan(budget_B)
         if self._next < 0 or not np.any(is_counted_B):
             return

@@ -46,11 +46,9 @@ def explore(
     examples = dataset.split(split)
     num_sampled = min(num_examples, len(examples))
     sample = take_examples(examples, subset(len(examples), num_sampled, seed=SAMPLE_SEED))
-    pairs = sample.text_pairs
-    texts = sample.texts if pairs is None else list(zip(sample.texts, pairs))
-    log(f"{name}: {len(texts)} texts of {split} explained")
+    log(f"{name}: {len(sample)} texts of {split} explained")
     explorer = build_explorer(
-        explain_chunks(classifier, texts),
+        explain_chunks(classifier, sample.inputs),
         sample.labels.tolist(),
         model=name,
         class_names=classifier.class_names,

@@ -63,8 +63,6 @@ def example_texts(workdir, *, num_texts: int = 3) -> tuple[list, list[str]]:
     length_E = np.array([len(text) for text in examples.texts])
     order_E = np.argsort(np.abs(length_E - np.median(length_E)), kind="stable")
     chosen = take_examples(examples, order_E[:num_texts])
-    pairs = chosen.text_pairs
-    texts = chosen.texts if pairs is None else list(zip(chosen.texts, pairs))
     saved_names = class_names_of(workdir / "finetune" / "model")
     names = names_in_run(saved_names or (), dataset.task.class_names)
-    return texts, [names[label] for label in chosen.labels]
+    return chosen.inputs, [names[label] for label in chosen.labels]

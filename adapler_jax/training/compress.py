@@ -52,7 +52,7 @@ from adapler_jax.training.rungs import (
 from adapler_jax.weights.checkpoint_formats import OWN_FILE
 from adapler_jax.weights.config import CONFIG_FILE, read_json
 from adapler_jax.weights.pretrained import load_pretrained
-from adapler_jax.weights.save import WEIGHTS_FILE, load_model, save_model
+from adapler_jax.weights.save import WEIGHTS_FILE, class_names_of, load_model, save_model
 from adapler_jax.weights.section import SECTION
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
@@ -116,7 +116,8 @@ def compress(
     )
     full = _save_full(model, out / "full", texts, options, log)
     replace_text(out / GIVEN_FILE, json.dumps(_given(model, options)))
-    label_of = labels_by_text(texts, options.labels, load_model(full).class_names)
+    names = class_names_of(full) or ()
+    label_of = labels_by_text(texts, options.labels, names)
     parts = _parts(rest, _others(options.more_texts, texts))
     if not (out / "texts" / "validation.jsonl").exists():
         _write_labelled(Classifier.load(full), parts, out / "texts", log)
@@ -128,7 +129,6 @@ def compress(
     if not have_equal_files(out / "model", best.directory, MODEL_FILES):
         with atomic_directory(out / "model") as partial:
             copy_entries(best.directory, partial)
-    names = load_model(full).class_names
     return calibrate_model(
         out / "model",
         held_back,

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from adapler_jax.data.classification.examples import Examples
 from adapler_jax.inference.calibration import Calibration
 from benchmarks import promise
 from benchmarks.promise import budgets_of_speedups, certificate_row, part_of, speed_row
@@ -52,13 +53,13 @@ def test_speedups_beyond_the_calibration_are_left_out():
 
 
 def make_examples(num_texts, pairs=None):
-    texts = [f"text {place}" for place in range(num_texts)]
-    return types.SimpleNamespace(texts=texts, text_pairs=pairs, labels=np.arange(num_texts) % 2)
+    texts, numbers = [f"text {place}" for place in range(num_texts)], np.arange(num_texts)
+    return Examples(texts, pairs, labels=numbers % 2, example_ids=numbers)
 
 
 def test_pairs_stay_together():
-    assert promise.texts_of(make_examples(2)) == ["text 0", "text 1"]
-    assert promise.texts_of(make_examples(2, ["a", "b"])) == [("text 0", "a"), ("text 1", "b")]
+    assert make_examples(2).inputs == ["text 0", "text 1"]
+    assert make_examples(2, ["a", "b"]).inputs == [("text 0", "a"), ("text 1", "b")]
 
 
 def test_a_seed_is_compressed_without_labels_and_measured_on_test_texts(monkeypatch, tmp_path):

@@ -31,23 +31,22 @@ ROLES = ("text", "text_pair", "label")
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Examples of one split.
+    """Examples of one split."""
 
-    Attributes:
-      texts: the texts, or the first text of each pair.
-      text_pairs: the second text of each pair; None for single texts.
-      labels: class numbers, int32 [rows].
-      example_ids: row numbers of this split, int32 [rows]; the index of per-example arrays.
-    """
-
-    texts: list[str]
-    text_pairs: list[str] | None
-    labels: np.ndarray
+    texts: list[str]  # or the first text of each pair
+    text_pairs: list[str] | None  # the second text of each pair; None for single texts
+    labels: np.ndarray  # class numbers, int32 [rows]
+    # Row numbers of this split, int32 [rows]; the index of per-example arrays.
     example_ids: np.ndarray
 
     def __len__(self) -> int:
         """Count the examples."""
         return len(self.texts)
+
+    @property
+    def inputs(self) -> list[str] | list[tuple[str, str]]:
+        """Return the texts, or the pairs of texts."""
+        return self.texts if self.text_pairs is None else list(zip(self.texts, self.text_pairs))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _text_notes(splits: Mapping[str, Examples]) -> list[str]:
         return notes
     train = splits["train"]
     labels_of = collections.defaultdict(set)
-    for key, label in zip(_keys(train), train.labels.tolist()):
+    for key, label in zip(train.inputs, train.labels.tolist()):
         labels_of[key].add(label)
     num_repeated = len(train) - len(labels_of)
     if num_repeated:
@@ -134,7 +134,7 @@ def _text_notes(splits: Mapping[str, Examples]) -> list[str]:
             f"train: {num_repeated} of {len(train)} texts {_are(num_repeated)} repeated{more}"
         )
     for name, examples in splits.items():
-        num_seen = 0 if name == "train" else sum(key in labels_of for key in _keys(examples))
+        num_seen = 0 if name == "train" else sum(key in labels_of for key in examples.inputs)
         if num_seen:
             notes.append(
                 f"{name}: {num_seen} of {len(examples)} texts {_are(num_seen)} in train too, "
@@ -157,10 +157,3 @@ def _empty_notes(name: str, examples: Examples) -> list[str]:
 def _are(count: int) -> str:
     """Return the verb for a number of things."""
     return "is" if count == 1 else "are"
-
-
-def _keys(examples: Examples) -> Sequence:
-    """Return the keys by which examples are compared: texts or pairs."""
-    if examples.text_pairs is None:
-        return examples.texts
-    return list(zip(examples.texts, examples.text_pairs))
