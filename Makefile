@@ -101,7 +101,7 @@ docs: $(VENV)/tests-installed-$(STAMP)
 	ADAPLER_DEBUG=1 $(VENV)/bin/jupyter-execute docs/notebooks/quickstart.ipynb --output=$(CURDIR)/runs/notebook-debug.ipynb
 	$(RUN) docs/pictures.py --workdir=runs/notebook-debug --out=runs/pictures-debug --texts=32 --text="A gripping, funny film."
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build/html
-	$(RUN) -m pytest -rs -m docs -n 2 tests/docs
+	$(RUN) -m pytest -rs -m docs -n 2 --dist=worksteal tests/docs
 
 test-all: lint test test-long package compare docs
 

@@ -53,6 +53,8 @@ SHARED_PHASE = "finetune"
 SUMMARY = (
     "test_score",
     "difference",
+    "difference_se",
+    "macro_f1",
     "flops_speedup",
     "wall_speedup_1",
     "wall_speedup_32",

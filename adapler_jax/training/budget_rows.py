@@ -1,27 +1,28 @@
 """Score the calibrated models of a run at other budgets."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapler_jax.inference.calibration import read_calibration
+from adapler_jax.inference.calibration import Calibration, read_calibration
 from adapler_jax.training.evaluation_rows import Scored, difference_columns, model_columns
-from adapler_jax.training.loaded_run import Log
+from adapler_jax.training.loaded_run import FinishedRun, Log
 
 
-def budget_rows(dense: Scored, budgets: Sequence[float], *, log: Log) -> list[dict[str, Any]]:
-    """Return a row for each calibrated model and budget, with the column `budget`.
+def read_calibrations(
+    run: FinishedRun, budgets: Sequence[float], *, log: Log
+) -> dict[str, Calibration]:
+    """Return the calibrations of a run's models that take budgets, by the models' names.
 
     Args:
-      dense: the dense model on the split.
-      budgets: shares of tokens to keep.
-      log: receives a sentence for each row, and for each model without a calibration.
+      run: its finished models.
+      budgets: to check, shares of tokens to keep; without any, nothing is read.
+      log: receives a sentence for each model without a calibration.
 
     Raises:
       ValueError: a model has no such budget.
     """
-    run, split = dense.run, dense.split
-    rows = []
+    found = {}
     for name, saved in run.models.items() if budgets else ():
         pruner = run.pruners[name]
         if not pruner.takes_budgets:
@@ -32,11 +33,31 @@ def budget_rows(dense: Scored, budgets: Sequence[float], *, log: Log) -> list[di
             continue
         for budget in budgets:
             calibration.check_budget(budget)
+        found[name] = calibration
+    return found
+
+
+def budget_rows(
+    dense: Scored, calibrations: Mapping[str, Calibration], budgets: Sequence[float], *, log: Log
+) -> list[dict[str, Any]]:
+    """Return a row for each calibrated model and budget, with the column `budget`.
+
+    Args:
+      dense: the dense model on the split.
+      calibrations: of its run's models, by `read_calibrations`.
+      budgets: shares of tokens to keep.
+      log: receives a sentence for each row.
+    """
+    run, split = dense.run, dense.split
+    rows = []
+    for name, calibration in calibrations.items():
+        saved = run.models[name]
+        faster = dataclasses.replace(saved, params=calibration.apply(saved.params))
+        for budget in budgets:
             log(f"{name}: {split} at budget {budget:g}, compiling ...")
             label = f"{name} at {budget:g}"
-            faster = dataclasses.replace(saved, params=calibration.apply(saved.params))
             changed = run.with_model(
-                label, faster, pruner, expected_speedup=1.0 / budget, budget=budget
+                label, faster, run.pruners[name], expected_speedup=1.0 / budget, budget=budget
             )
             scored = Scored(changed, split, *changed.score(label, split))
             rows.append(

@@ -1,5 +1,6 @@
 """Evaluate every finished model of a run on held-out data: scores, operations, seconds."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -15,7 +16,7 @@ from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.io.messages import explain_unknown
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
 from adapler_jax.training.baselines import Baseline, baseline_rows, check_baselines
-from adapler_jax.training.budget_rows import budget_rows
+from adapler_jax.training.budget_rows import budget_rows, read_calibrations
 from adapler_jax.training.evaluation_rows import (
     Scored,
     difference_columns,
@@ -114,32 +115,27 @@ def evaluate_run(
       classes majority_share, macro_f1 and ece. Pruned models have difference and difference_se.
 
     Raises:
-      ValueError: no threshold can be chosen, or texts cannot be shortened.
+      ValueError: no threshold can be chosen, texts cannot be shortened, or a budget is missing.
     """
     check_threshold_metric(run.task, threshold_metric)
     if baselines:
         check_baselines(run.task)
+    calibrations = read_calibrations(run, budgets, log=log)
     chosen = tuple(splits) or run.task.eval_splits
+    row_of = functools.partial(
+        _model_row, with_classes=with_classes, threshold_metric=threshold_metric
+    )
     rows = []
     for split in chosen:
         if split.startswith("validation"):
             log(f"{split}: models were chosen by these very {run.task.unit}")
         dense = _score(run, DENSE, split, log=log)
-        found = [
-            _model_row(
-                name,
-                dense,
-                log=log,
-                with_times=with_times and split == chosen[0],
-                with_classes=with_classes,
-                threshold_metric=threshold_metric,
-            )
-            for name in run.models
-        ]
-        rows += found + budget_rows(dense, budgets, log=log)
+        has_times = with_times and split == chosen[0]
+        found = [row_of(name, dense, log=log, with_times=has_times) for name in run.models]
+        rows += found + budget_rows(dense, calibrations, budgets, log=log)
         if baselines:
-            targets = {row["method"]: row["flops_speedup"] for row in found}
-            del targets[DENSE]
+            others = [row for row in found if row["method"] != DENSE]
+            targets = {row["method"]: row["flops_speedup"] for row in others}
             rows += baseline_rows(baselines, dense, targets | dict(speedups or {}), log=log)
     return rows
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.messages import listed, one_line
-from adapler_jax.weights.config import CONFIG_FILE
+from adapler_jax.weights.config import CALIBRATION_FILE, CONFIG_FILE
 from adapler_jax.weights.section import SECTION
 
 CARD_FILE = "README.md"
@@ -143,6 +143,24 @@ def set_card_part(directory: Path, text: str) -> None:
     if is_own_card(directory, section):
         path = directory / CARD_FILE
         replace_text(path, f"{PART.sub('', _text_of(path))}{BEGIN}\n{text}\n\n{END}")
+
+
+def kept_part(directory: Path, partial: Path, section: dict[str, Any]) -> str:
+    """Return the part of a calibration for a new card, empty if there is none.
+
+    Args:
+      directory: of the previous model.
+      partial: of the new model; it has a calibration if the weights are equal.
+      section: our part of the new config.json. Where it differs, for example in the threshold of
+        the decision, the part was measured with other settings.
+    """
+    if not (partial / CALIBRATION_FILE).is_file():
+        return ""
+    previous = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8")).get(SECTION)
+    is_kept = is_own_card(directory, previous) and (
+        json.loads(json.dumps(section)).items() <= previous.items()
+    )
+    return "".join(PART.findall(_text_of(directory / CARD_FILE))) if is_kept else ""
 
 
 def is_own_card(directory: Path, section: Any) -> bool:

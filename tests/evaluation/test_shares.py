@@ -130,7 +130,7 @@ def test_budgets_above_cls_alone_in_the_last_layer_are_exact_too(num_layers):
 NATURAL_N = np.array([1.0, 0.8, 0.5, 0.3, 0.2, 0.1])
 
 
-@hypothesis.settings(deadline=None)
+@hypothesis.settings(deadline=None, max_examples=30)
 @hypothesis.given(
     strategies.lists(strategies.integers(1, 512), min_size=1, max_size=50),
     strategies.lists(strategies.floats(0.02, 0.99), min_size=1, max_size=4),

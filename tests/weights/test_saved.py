@@ -16,6 +16,7 @@ from adapler_jax.pruning import keep_all
 from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.card import is_own_card, set_card_part
 from adapler_jax.weights.checkpoint_formats import OWN_FILE, distilbert_tensors, from_distilbert
+from adapler_jax.weights.config import CALIBRATION_FILE
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import load_model, save_model
 from tests.tiny import CONFIG as TINY
@@ -284,6 +285,10 @@ def test_the_part_of_a_calibration_is_replaced_and_goes_with_another_model(tmp_p
         set_card_part(directory, text)
         assert card.read_text().startswith(plain) and text in card.read_text()
     assert "first budgets" not in card.read_text()
+    assert is_own_card(directory, read(directory / "config.json")["adapler_jax"])
+    (directory / CALIBRATION_FILE).write_text("of this model")
+    save_model(directory, params, CONFIG, task="one")
+    assert card.read_text().startswith(plain) and "second budgets" in card.read_text()
     assert is_own_card(directory, read(directory / "config.json")["adapler_jax"])
     save_model(directory, params, CONFIG, task="two")
     assert "Task: two" in card.read_text() and "budgets" not in card.read_text()
