@@ -45,6 +45,7 @@ class EncoderFlops(NamedTuple):
         [EncoderConfig, Count], Count
     ]  # linears, norms and residual of the attention half
     feed_forward: Callable[[EncoderConfig, Count], Count]
+    key_value: Callable[[EncoderConfig, Count], Count]  # keys and values alone
 
 
 class SiteFlops(NamedTuple):

@@ -30,6 +30,17 @@ def layer_flops(config: EncoderConfig, length: Count) -> Count:
     return attention_flops(config, length) + feed_forward_flops(config, length)
 
 
+def last_layer_flops(config: EncoderConfig, length: Count) -> Count:
+    """Return the operations of the last layer on `length` tokens, where a head reads [CLS] alone.
+
+    Keys and values are of all tokens. The query, n pairs of the attention, and all that follows
+    are of one.
+    """
+    length, encoder = as_counts(length), encoder_of(config).flops
+    first = encoder.attention_tokens(config, 1) + encoder.feed_forward(config, 1)
+    return encoder.key_value(config, length - 1) + attention_pair_flops(config, length) + first
+
+
 def received_flops(config: EncoderConfig, pruner: Pruner, length: Count) -> Count:
     """Return the operations of the attention received that the pruner needs, on `length` tokens."""
     if pruner.needs & ATTENTION_NEEDS:
@@ -52,7 +63,9 @@ def site_flops(config: EncoderConfig, pruner: Pruner, params: Params, length: Co
     return scored + received_flops(config, pruner, length)
 
 
-def dense_flops(config: EncoderConfig, length_B: Count, *, head: Count) -> Count:
+def dense_flops(
+    config: EncoderConfig, length_B: Count, *, head: Count, reads_first: bool = False
+) -> Count:
     """Return the operations of the plain encoder, int64 [B], or float32 for soft counts.
 
         embedding(n) + N layer(n) + head
@@ -61,9 +74,13 @@ def dense_flops(config: EncoderConfig, length_B: Count, *, head: Count) -> Count
       config: of the encoder.
       length_B: tokens of each example without padding.
       head: operations of the head, a number or [B].
+      reads_first: the last layer computes [CLS] alone, as our drivers do where the head reads no
+        other token. Other implementations of BERT compute all tokens.
     """
     length_B = np.int64(length_B) if isinstance(length_B, int) else as_counts(length_B)
     layers_B = config.num_layers * layer_flops(config, length_B)
+    if reads_first:
+        layers_B = layers_B + last_layer_flops(config, length_B) - layer_flops(config, length_B)
     return embedding_flops(config, length_B) + layers_B + as_counts(head)
 
 
@@ -75,6 +92,7 @@ def pruned_flops(
     kept_NB: Count,
     *,
     head: Count,
+    reads_first: bool = False,
 ) -> Count:
     """Return the operations of a model that drops tokens, int64 [B], or float32 for soft counts.
 
@@ -92,17 +110,21 @@ def pruned_flops(
         padded batch.
       kept_NB: tokens n_l that are left in layer l.
       head: operations of the head, a number or [B].
+      reads_first: as in `dense_flops`; n_l of the last feed-forward half is then 1.
     """
     total_B = embedding_flops(config, length_B) + as_counts(head)
     points = {site.layer: site.point for site in pruner.sites}
     entering_B = as_counts(length_B)
     for layer, kept_B in enumerate(as_counts(kept_NB)):
+        is_last = reads_first and layer == config.num_layers - 1
         is_inside = points.get(layer) == BEFORE_FEED_FORWARD
         if is_inside:
             total_B = total_B + attention_flops(config, entering_B)
         if layer in points:
             total_B = total_B + site_flops(config, pruner, params, entering_B)
-        rest = feed_forward_flops if is_inside else layer_flops
-        total_B = total_B + rest(config, kept_B)
+        if is_inside:
+            total_B = total_B + feed_forward_flops(config, 0 * kept_B + 1 if is_last else kept_B)
+        else:
+            total_B = total_B + (last_layer_flops if is_last else layer_flops)(config, kept_B)
         entering_B = kept_B
     return total_B

@@ -12,7 +12,7 @@ def scorer_params(predictor_dim):
     return {"pruner": {"hidden": {"bias": np.zeros(predictor_dim)}}}
 
 
-def pruned_flops(config, length_B, kept_NB, *, sites, predictor_dim, head):
+def pruned_flops(config, length_B, kept_NB, *, sites, predictor_dim, head, reads_first=False):
     """Return the operations of a model with sites in its layers."""
     if not sites:
         pruner = keep_all()
@@ -20,7 +20,9 @@ def pruned_flops(config, length_B, kept_NB, *, sites, predictor_dim, head):
         is_inside = sites[0].point == BEFORE_FEED_FORWARD
         pruner = (powerbert(config) if is_inside else adapler(config))._replace(sites=tuple(sites))
     params = scorer_params(predictor_dim)
-    return model_flops.pruned_flops(config, pruner, params, length_B, kept_NB, head=head)
+    return model_flops.pruned_flops(
+        config, pruner, params, length_B, kept_NB, head=head, reads_first=reads_first
+    )
 
 
 def predictor_flops(config, length, *, predictor_dim):

@@ -2,7 +2,7 @@
 
 import jax
 
-from adapler_jax.encoders import base
+from adapler_jax.encoders import base, plain
 from adapler_jax.encoders.attention import attention_probs as probs_of_qkv
 from adapler_jax.encoders.attention import (
     attention_received,
@@ -56,7 +56,7 @@ NEEDS = frozenset({OTHERS_ATTENTION})
 
 def encode(params, config, token_BL, segment_BL, valid_BL, **options):
     arrays = {"token_BL": token_BL, "segment_BL": segment_BL, "valid_BL": valid_BL}
-    return base.encode(BERT, params, config, **arrays, **options)
+    return plain.encode(BERT, params, config, **arrays, **options)
 
 
 def embed(params, config, token_BL, segment_BL, *, key=None):

@@ -175,7 +175,8 @@ def test_dense_count_agrees_with_the_compilers_count():
         .lower(prepare_inference_params(params, config), batch)
         .compile()
     )
-    counted = model_flops.dense_flops(config, [length], head=flops.pooled_flops(config, 3))[0]
+    head = flops.pooled_flops(config, 3)
+    counted = model_flops.dense_flops(config, [length], head=head, reads_first=True)[0]
     np.testing.assert_allclose(counted, program.cost_analysis()["flops"], rtol=0.02)
 
 

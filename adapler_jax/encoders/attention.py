@@ -55,7 +55,8 @@ def attention_probs(
 ) -> Array:
     """Return the attention of each token, float32 [B, H, L, S], rows of sum 1; for explanations.
 
-    Arguments are as in `scaled_dot_product_attention`, which never holds these probabilities.
+    `qkv_BLQ` is as `Encoder.qkv` returns it, other arguments are as in
+    `scaled_dot_product_attention`, which never holds these probabilities.
     """
     query_BLD, key_BLD, _ = jnp.split(qkv_BLQ, 3, axis=-1)
     query_BHLK, key_BHSK = (split_heads(x_BLD, num_heads) for x_BLD in (query_BLD, key_BLD))
@@ -64,7 +65,9 @@ def attention_probs(
 
 
 def scaled_dot_product_attention(
-    qkv_BLQ: Array,
+    query_BLD: Array,
+    key_BSD: Array,
+    value_BSD: Array,
     bias_BS: Array,
     pair_bias_BLS: Array | None = None,
     *,
@@ -81,7 +84,9 @@ def scaled_dot_product_attention(
     L S.
 
     Args:
-      qkv_BLQ: queries, scaled, keys and values, as `Encoder.qkv` returns them.
+      query_BLD: scaled.
+      key_BSD: of as many tokens or more.
+      value_BSD: of the same tokens.
       bias_BS: float32, added to the logits of every head and query.
       pair_bias_BLS: float32, added for each query and key; None for none.
       num_heads: heads H.
@@ -96,7 +101,7 @@ def scaled_dot_product_attention(
       float32 [B, L, D], and the needed features of the keys, float32 [B, S].
     """
     query_BHLK, key_BHSK, value_BHSK = (
-        split_heads(x_BLD, num_heads) for x_BLD in jnp.split(qkv_BLQ, 3, axis=-1)
+        split_heads(x_BLD, num_heads) for x_BLD in (query_BLD, key_BSD, value_BSD)
     )
     logits_BHLS = attention_logits(query_BHLK, key_BHSK, bias_BS, pair_bias_BLS, dtype=dtype)
     highest_BHL1 = jax.lax.stop_gradient(jnp.max(logits_BHLS, axis=-1, keepdims=True))

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from adapler_jax.encoders.attention import key_bias, scaled_dot_product_attention
+from adapler_jax.encoders.attention import scaled_dot_product_attention
 from adapler_jax.flops import EncoderFlops
 from adapler_jax.types import Array, EncoderConfig, OptionalArray, Params, Rule, TokenFeatures
 
@@ -82,6 +82,27 @@ class QkvFn(Protocol):
         dtype=jnp.float32,
     ) -> Array:
         """Return the joined vectors."""
+
+
+class QkvPartFn(Protocol):
+    """Return a part of what `QkvFn` returns, float32.
+
+    `part` is "query" [..., D], or "key_value" [..., 2 D].
+    """
+
+    def __call__(
+        self,
+        layer: Params,
+        config: EncoderConfig,
+        hidden_XD: Array,
+        part: str,
+        /,
+        *,
+        index: Array | None = None,
+        position_X: Array | None = None,
+        dtype=jnp.float32,
+    ) -> Array:
+        """Return the vectors."""
 
 
 class AttentionOutputFn(Protocol):
@@ -155,6 +176,7 @@ class Encoder(NamedTuple):
     attention_bias: AttentionBiasFn | None = None  # None: every token attends to every other
     final: FinalFn | None = None  # None: heads see the last layer's states
     needs_positions: bool = False  # in the layers, by `qkv` or `attention_bias`
+    qkv_part: QkvPartFn | None = None  # None: taken from `qkv`
 
 
 def check_length(config: EncoderConfig, length: int) -> None:
@@ -193,12 +215,21 @@ def embed_batch(
 
 
 def layer_bias(
-    encoder: Encoder, config: EncoderConfig, index: OptionalArray, position_BL: OptionalArray
+    encoder: Encoder,
+    config: EncoderConfig,
+    index: OptionalArray,
+    position_BL: OptionalArray,
+    *,
+    num_queries: int | None = None,
 ) -> Array | None:
-    """Return the encoder's bias for queries and keys at these positions, None where it has none."""
+    """Return the encoder's bias for keys at these positions, None where it has none.
+
+    The queries are at the first `num_queries` of them; None for all.
+    """
     if encoder.attention_bias is None:
         return None
-    return encoder.attention_bias(config, index, position_BL, position_BL)
+    query_position_BL = jax.tree.map(lambda leaf: leaf[:, :num_queries], position_BL)
+    return encoder.attention_bias(config, index, query_position_BL, position_BL)
 
 
 def attend(
@@ -234,8 +265,11 @@ def attend(
     qkv_BLQ = encoder.qkv(
         layer, config, hidden_BLD, index=index, position_X=position_BL, dtype=dtype
     )
+    query_BLD, key_BLD, value_BLD = jnp.split(qkv_BLQ, 3, axis=-1)
     attended_BLD, received = scaled_dot_product_attention(
-        qkv_BLQ,
+        query_BLD,
+        key_BLD,
+        value_BLD,
         bias_BS,
         layer_bias(encoder, config, index, position_BL),
         num_heads=config.num_heads,
@@ -295,61 +329,13 @@ def scan_layers(step, start, layers, *layer_inputs):
     if not isinstance(layers, tuple):
         return jax.lax.scan(step, start, (layers, *layer_inputs))
     state, outputs = start, []
+    if not layers:
+        return state, None
     for index, layer in enumerate(layers):
         inputs = jax.tree.map(lambda leaf, index=index: leaf[index], layer_inputs)
         state, output = step(state, (layer, *inputs))
         outputs.append(output)
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
-
-
-def encode(
-    encoder: Encoder,
-    params: Params,
-    config: EncoderConfig,
-    *,
-    token_BL: Array,
-    segment_BL: Array,
-    valid_BL: Array,
-    key: Array | None = None,
-    dtype=jnp.float32,
-) -> Array:
-    """Return the states of the plain encoder, hidden_BLD float32.
-
-    Every driver without a pruner equals it.
-
-    Args:
-      encoder: the family.
-      params: {"embeddings", "layers", ...}, layers stacked or apart as in `scan_layers`.
-      config: sizes.
-      token_BL: int32.
-      segment_BL: int32.
-      valid_BL: bool, False on padding.
-      key: dropout key; None switches dropout off.
-      dtype: of the operands of the products.
-    """
-    embed_key, layers_key = (None, None) if key is None else jax.random.split(key)
-    bias_BL, position_1L = key_bias(valid_BL), slot_positions(token_BL.shape[-1])
-
-    def run_layer(hidden_BLD, scanned):
-        """Return the states after one layer."""
-        layer, index = scanned
-        hidden_BLD = plain_layer(
-            encoder,
-            layer,
-            config,
-            hidden_BLD,
-            bias_BL,
-            index=index,
-            position_BL=position_1L,
-            key=layers_key,
-            dtype=dtype,
-        )
-        return hidden_BLD, None
-
-    start_BLD = embed_batch(encoder, params, config, token_BL, segment_BL, key=embed_key)
-    layer_index_N = jnp.arange(config.num_layers)
-    hidden_BLD, _ = scan_layers(run_layer, start_BLD, params["layers"], layer_index_N)
-    return finalize_states(encoder, params, config, hidden_BLD)
 
 
 def split_layer_key(key: Array | None, index: Array) -> tuple[Array | None, Array | None]:

@@ -109,7 +109,7 @@ def write_program(spec: ProgramSpec, directory: pathlib.Path, params: Params) ->
 def export_pieces(
     spec: ProgramSpec, params: Params, *, shape: tuple, platforms: Sequence[str]
 ) -> dict[str, jax.export.Exported]:
-    """Return the programs for batches [B, L]: `whole`, or `embed`, `layer` and `readout`.
+    """Return the programs for batches [B, L]: `whole`, or `embed`, `layer`, `last` and `readout`.
 
     Their arguments and results are dicts and lists of arrays.
     """
@@ -160,10 +160,14 @@ def _export_stages(
         state, for_readout = stages.embed(outer, as_batch(tokens))
         return jax.tree.leaves(state), jax.tree.leaves(for_readout)
 
-    def layer(state_leaves, layer_params):
-        state = jax.tree.unflatten(state_tree, state_leaves)
-        state, record = stages.layer(state, layer_params)
-        return jax.tree.leaves(state), jax.tree.leaves(record)
+    def layer_of(stage):
+        """Return a stage of a layer on leaves of the state."""
+
+        def layer(state_leaves, layer_params):
+            state, record = stage(jax.tree.unflatten(state_tree, state_leaves), layer_params)
+            return jax.tree.leaves(state), jax.tree.leaves(record)
+
+        return layer
 
     def readout(outer, state_leaves, readout_leaves, records):
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
@@ -178,7 +182,8 @@ def _export_stages(
     records = [record_leaves] * len(split["layers"])
     return {
         "embed": export(embed, outer, tokens),
-        "layer": export(layer, state_leaves, first_layer),
+        "layer": export(layer_of(stages.layer), state_leaves, first_layer),
+        "last": export(layer_of(stages.last or stages.layer), state_leaves, split["layers"][-1]),
         "readout": export(readout, outer, state_leaves, readout_leaves, records),
     }
 

@@ -35,7 +35,7 @@ from adapler_jax.inference.ids import check_ids
 from adapler_jax.types import Batch, Params, Trace
 from adapler_jax.weights.save import Saved
 
-Pieces = Mapping[str, Callable]  # `whole`, or `embed`, `layer` and `readout`
+Pieces = Mapping[str, Callable]  # `whole`, or `embed`, `layer`, `last` and `readout`
 
 
 class LoadedProgram(NamedTuple):
@@ -156,7 +156,7 @@ def read_pieces(archive: zipfile.ZipFile, length: int, variant: str) -> Pieces:
             name = path.removeprefix(folder)
             exported = jax.export.deserialize(bytearray(archive.read(path)))
             # A layer overwrites the state that it gets.
-            donated = (0,) if name == "layer" else ()
+            donated = (0,) if name in ("layer", "last") else ()
             pieces[name] = jax.jit(exported.call, donate_argnums=donated)
     return pieces
 
@@ -169,8 +169,9 @@ def run_pieces(pieces: Pieces, params: Params, batch: Batch) -> tuple[Any, Trace
         return logits_BC, Trace(*fields)
     state, for_readout = pieces["embed"](params["outer"], tokens)
     records = []
-    for layer_params in params["layers"]:
-        state, record = pieces["layer"](state, layer_params)
+    names = ["layer"] * (len(params["layers"]) - 1) + ["last"]
+    for name, layer_params in zip(names, params["layers"]):
+        state, record = pieces[name](state, layer_params)
         records.append(record)
     logits_BC, *fields = pieces["readout"](params["outer"], state, for_readout, records)
     return logits_BC, Trace(*fields)

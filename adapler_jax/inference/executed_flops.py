@@ -40,8 +40,8 @@ def executed_flops(
 
     The first are the plain encoder's, which runs padding too, the second the driver's. "bucketed"
     runs the padded lengths of its buckets, or the plain encoder without sites. "packed" runs tiles
-    of rows and groups of padded texts. On CPUs the rows that fill up a chunk count. "masked" counts
-    as the plain encoder.
+    of rows and groups of padded texts. On CPUs the rows that fill up a chunk count. "masked" runs
+    all layers on all slots.
 
     Args:
       params: of the whole model.
@@ -54,20 +54,23 @@ def executed_flops(
       dense_config: of the plain encoder; None for the same sizes.
     """
     spent = padded_flops(params, dense_config or config, batch, head)
-    executed = padded_flops(params, config, batch, head)
     B, L = batch.token_BL.shape
     head_of_row = head_flops(params, config, L, head)
-    if choice.driver == "packed":
+    if choice.driver == "masked":
+        executed = int(B * model_flops.dense_flops(config, L, head=head_of_row))
+    elif choice.driver == "packed":
         executed = packed_flops(
-            params, config, pruner, batch, count_NB=count_NB, buckets=choice.buckets
+            params, config, pruner, batch, count_NB=count_NB, buckets=choice.buckets, head=head
         )
         num_rows = program_rows("packed", B) * num_parts("packed", B)
         executed += int(num_rows * head_of_row)
-    elif choice.driver == "bucketed" and pruner.sites:
+    elif pruner.sites:
         executed = bucketed_flops(
-            params, config, pruner, batch, count_NB=count_NB, buckets=choice.buckets
+            params, config, pruner, batch, count_NB=count_NB, buckets=choice.buckets, head=head
         )
         executed += int(B * head_of_row)
+    else:
+        executed = padded_flops(params, config, batch, head)
     return np.array([spent, executed], np.int64)
 
 
@@ -81,8 +84,10 @@ def padded_flops(
 ) -> int:
     """Return the operations of the plain encoder on a padded batch, padding rows included."""
     B, L = batch.token_BL.shape
-    encoded = chunked_rows(B, L) * model_flops.dense_flops(config, L, head=0)
-    return int(encoded + B * head_flops(params, config, L, head))
+    per_row = model_flops.dense_flops(config, L, head=0)
+    if not head.needs_all_states:
+        per_row += model_flops.last_layer_flops(config, L) - model_flops.layer_flops(config, L)
+    return int(chunked_rows(B, L) * per_row + B * head_flops(params, config, L, head))
 
 
 def chunked_rows(batch_size: int, length: int) -> int:
@@ -101,8 +106,9 @@ def bucketed_flops(
     *,
     count_NB,
     buckets: Sequence[int],
+    head: Head = CLASSIFICATION,
 ) -> int:
-    """Return the operations of the bucketed driver without the head."""
+    """Return the operations of the bucketed driver; the head is not counted."""
     B, L = batch.token_BL.shape
     length_B = np.asarray(batch.valid_BL).sum(-1)
     entry, length_N = executed_lengths(pruner, length_B, count_NB, buckets, num_slots=L)
@@ -110,15 +116,18 @@ def bucketed_flops(
     total, entering = B * model_flops.embedding_flops(config, entry), entry
     for layer, length in enumerate(map(int, length_N)):
         rows = chunked_rows(B, length)
+        reads_first = layer == config.num_layers - 1 and not head.needs_all_states
         if pruner.point == BEFORE_FEED_FORWARD:
             attended = model_flops.attention_flops(config, entering)
             attended += model_flops.site_flops(config, pruner, params, entering)
             total += chunked_rows(B, entering) * attended
-            total += rows * model_flops.feed_forward_flops(config, length)
+            finished = (chunked_rows(B, 1), 1) if reads_first else (rows, length)
+            total += finished[0] * model_flops.feed_forward_flops(config, finished[1])
         else:
             if layer in layers:
                 total += B * model_flops.site_flops(config, pruner, params, entering)
-            total += rows * model_flops.layer_flops(config, length)
+            flops_of = model_flops.last_layer_flops if reads_first else model_flops.layer_flops
+            total += rows * flops_of(config, length)
         entering = length
     return int(total)
 
@@ -135,6 +144,7 @@ class _PackedSizes(NamedTuple):
     pruner: Pruner
     per_token: SiteFlops
     sizes: packed.Sizes
+    reads_first: bool  # the last layer computes [CLS] alone
     num_slots: int  # of the part of the batch
 
 
@@ -146,8 +156,9 @@ def packed_flops(
     *,
     count_NB,
     buckets: Sequence[int],
+    head: Head = CLASSIFICATION,
 ) -> int:
-    """Return the operations of the packed driver without the head.
+    """Return the operations of the packed driver; the head is not counted.
 
     The engine runs large batches in two halves.
     """
@@ -163,7 +174,9 @@ def packed_flops(
     run = packed_part_in_layer if is_inside else packed_part_before_layer
     total = 0
     for rows in parts:
-        shared = _PackedSizes(config, pruner, per_token, sizes, len(rows) * L)
+        shared = _PackedSizes(
+            config, pruner, per_token, sizes, not head.needs_all_states, len(rows) * L
+        )
         total += run(shared, valid_B[rows], count_NB[:, rows])
     return total
 
@@ -178,9 +191,25 @@ def packed_part_before_layer(shared: _PackedSizes, valid_B, count_NB) -> int:
         if layer in layers:
             total += rows * shared.per_token.score + shared.num_slots * shared.per_token.decide
         rows = block_rows(count_B, sizes)
+        if shared.reads_first and layer == len(count_NB) - 1:
+            total += last_layer_of_first(shared, count_B)
+            break
         total += attention_half_flops(shared, count_B)
         total += model_flops.feed_forward_flops(config, rows)
     return int(total)
+
+
+def last_layer_of_first(shared: _PackedSizes, count_B) -> int:
+    """Return the operations of the last layer for [CLS] alone."""
+    config, sizes = shared.config, shared.sizes
+    encoder = encoder_of(config).flops
+    total = encoder.key_value(config, block_rows(count_B, sizes) - len(count_B))
+    total += encoder.attention_tokens(config, len(count_B))
+    total += encoder.feed_forward(config, len(count_B))
+    for block_B in blocks_of(count_B, sizes.block):
+        for size, slots in groups_of(block_B, sizes):
+            total += attention_pair_flops(config, size * slots)
+    return total
 
 
 def packed_part_in_layer(shared: _PackedSizes, valid_B, count_NB) -> int:
@@ -189,11 +218,13 @@ def packed_part_in_layer(shared: _PackedSizes, valid_B, count_NB) -> int:
     rows = tile_rows(int(valid_B.sum()), sizes.tiles)
     total = model_flops.embedding_flops(config, rows)
     entering_B = valid_B
-    for count_B in count_NB:
+    for layer, count_B in enumerate(count_NB):
         total += attention_half_flops(shared, entering_B)
         total += block_rows(entering_B, sizes) * per_token.score
         total += shared.num_slots * per_token.decide
-        kept_rows = tile_rows(int(count_B.sum()), sizes.tiles)
+        is_last = shared.reads_first and layer == len(count_NB) - 1
+        read_B = np.minimum(count_B, 1) if is_last else count_B
+        kept_rows = tile_rows(int(read_B.sum()), sizes.tiles)
         total += model_flops.feed_forward_flops(config, kept_rows)
         entering_B = count_B
     return int(total)

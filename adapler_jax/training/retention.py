@@ -83,7 +83,15 @@ def make_speedup_of(
 
     def speedup_of(counts):
         count_NE = np.minimum(np.array(counts)[:, None], length_E)
-        pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=spent)
+        pruned_E = model_flops.pruned_flops(
+            config,
+            pruner,
+            params,
+            length_E,
+            count_NE,
+            head=spent,
+            reads_first=not head.needs_all_states,
+        )
         return flops.speedup(dense_E * times_E, pruned_E * times_E)
 
     return speedup_of

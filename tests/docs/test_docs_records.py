@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from adapler_jax import flops, model_flops
+from adapler_jax.types import EncoderConfig
 from tests.docs.commands import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -141,3 +143,24 @@ def test_a_row_of_few_texts_quotes_its_record(cells):
             assert [number(cell) for cell in measured] == [
                 round(row[name], 0 if name == "training_s" else 2) for name in names
             ]
+
+
+def test_the_saving_of_the_last_layer_is_what_the_counts_give():
+    page = (ROOT / "docs" / "how-it-works.md").read_text()
+    quoted = re.search(
+        r"at 28 tokens MiniLM-L6 needs (1\.\d+)x fewer operations\s+than with all tokens, and "
+        r"BERT-base (1\.\d+)x fewer",
+        page,
+    )
+    sizes = {
+        "MiniLM-L6": {"num_layers": 6, "hidden_dim": 384, "ffn_dim": 1536},
+        "BERT-base": {"num_layers": 12, "hidden_dim": 768, "ffn_dim": 3072},
+    }
+    for value, fields in zip(quoted.groups(), sizes.values(), strict=True):
+        config = EncoderConfig(num_heads=12, vocab_size=30522, num_positions=512, **fields)
+        head = flops.pooled_flops(config, 2)
+        full, first = (
+            model_flops.dense_flops(config, 28, head=head, reads_first=reads_first)
+            for reads_first in (False, True)
+        )
+        assert float(value) == pytest.approx(full / first, abs=0.006)

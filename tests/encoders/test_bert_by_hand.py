@@ -89,13 +89,13 @@ def test_mixed_values_by_hand():
     are unit vectors, so that what comes out are the probabilities."""
     query_LK = jnp.zeros((3, 4)).at[:, 0].set(1.0)
     key_SK = jnp.zeros((3, 4)).at[:, 0].set(jnp.log(jnp.array([1.0, 2.0, 3.0])))
-    qkv_BLX = jnp.concatenate([query_LK, key_SK, jnp.eye(3, 4)], axis=-1)[None]
+    parts = query_LK[None], key_SK[None], jnp.eye(3, 4)[None]
     for bias, expected in [
         ([0.0, 0.0, 0.0], [1 / 6, 2 / 6, 3 / 6]),
         ([0.0, 0.0, MASK_BIAS], [1 / 3, 2 / 3, 0.0]),
         ([0.0, math.log(0.5), 0.0], [1 / 5, 1 / 5, 3 / 5]),
     ]:
-        found, _ = encoder.scaled_dot_product_attention(qkv_BLX, jnp.array([bias]), num_heads=1)
+        found, _ = encoder.scaled_dot_product_attention(*parts, jnp.array([bias]), num_heads=1)
         np.testing.assert_allclose(found[0, :, :3], [expected] * 3, rtol=1e-6, atol=0)
 
 

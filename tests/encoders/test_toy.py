@@ -136,6 +136,27 @@ def test_all_drivers_agree_on_a_new_encoder(name):
         assert np.all(np.sum(expected.count_NB, axis=1)[-1] < sum(LENGTHS))
 
 
+@pytest.mark.parametrize("name", ["keep_all", "adapler", "powerbert"])
+@pytest.mark.parametrize("driver", ["bucketed", "packed"])
+def test_the_last_layer_for_cls_alone_has_its_positions_and_biases(driver, name):
+    expected_BC, expected = run(name, "masked")
+    found_BC, found = run(name, driver)
+    np.testing.assert_allclose(found_BC, expected_BC, atol=1e-5, rtol=0)
+    assert found.exit_hidden_BLD is None
+    if PRUNERS[name].sites:
+        np.testing.assert_array_equal(found.survival_NBL, expected.survival_NBL)
+        np.testing.assert_allclose(found.score_NBL, expected.score_NBL, atol=1e-5, rtol=0)
+
+
+def test_the_bias_of_the_first_queries_is_a_part_of_that_of_all():
+    position_BL = jnp.array([[0, 3, 4, 9], [0, 1, 2, 11]])
+    for layer in range(CONFIG.num_layers):
+        bias_BLL = base.layer_bias(TOY, CONFIG, jnp.int32(layer), position_BL)
+        first_B1L = base.layer_bias(TOY, CONFIG, jnp.int32(layer), position_BL, num_queries=1)
+        np.testing.assert_array_equal(first_B1L, bias_BLL[:, :1])
+    assert base.layer_bias(BERT, tiny.CONFIG, jnp.int32(0), position_BL, num_queries=1) is None
+
+
 def test_without_a_pruner_every_driver_is_the_plain_encoder():
     batch, params = tiny.make_batch(LENGTHS), params_of("keep_all")
     dense_BC, _ = dense.forward(params, CONFIG, batch)

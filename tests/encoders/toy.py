@@ -119,6 +119,11 @@ def feed_forward_flops(config, num_tokens):
     return flops.as_counts(num_tokens) * (4 * D * F + 8 * D + 5 * F)
 
 
+def key_value_flops(config, num_tokens):
+    D = config.hidden_dim
+    return flops.as_counts(num_tokens) * 2 * flops.linear_flops(D, D)
+
+
 _LAYERS = ("encoder", "layers")
 # Q is of no config: three vectors side by side. Names begin as wrappers of published ones do.
 TENSOR_RULES = (
@@ -139,7 +144,9 @@ TOY = Encoder(
     attention_output=attention_output,
     feed_forward=feed_forward,
     prepare_inference_params=prepare_inference_params,
-    flops=flops.EncoderFlops(embedding_flops, attention_token_flops, feed_forward_flops),
+    flops=flops.EncoderFlops(
+        embedding_flops, attention_token_flops, feed_forward_flops, key_value_flops
+    ),
     tensor_rules=TENSOR_RULES,
     attention_bias=attention_bias,
     final=final,

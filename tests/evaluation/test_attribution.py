@@ -33,10 +33,10 @@ def test_attention_probs_times_values_are_what_a_layer_mixes(batch):
         PARAMS["encoder"]["embeddings"], CONFIG, batch.token_BL, batch.segment_BL
     )
     probs_BHLS = encoder.attention_probs(layer, CONFIG, hidden_BLD, bias_BL)
-    qkv_BLX = encoder.query_key_value(layer, CONFIG, hidden_BLD)
-    value_BHSK = encoder.split_heads(jnp.split(qkv_BLX, 3, axis=-1)[2], CONFIG.num_heads)
+    parts = jnp.split(encoder.query_key_value(layer, CONFIG, hidden_BLD), 3, axis=-1)
+    value_BHSK = encoder.split_heads(parts[2], CONFIG.num_heads)
     expected_BLD, _ = encoder.scaled_dot_product_attention(
-        qkv_BLX, bias_BL, num_heads=CONFIG.num_heads
+        *parts, bias_BL, num_heads=CONFIG.num_heads
     )
     mixed_BLD = jnp.einsum("BHLS,BHSK->BLHK", probs_BHLS, value_BHSK).reshape(expected_BLD.shape)
     np.testing.assert_allclose(mixed_BLD, expected_BLD, atol=1e-6)

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from adapler_jax import flops, model_flops
+from adapler_jax import flops, heads, model_flops
 from adapler_jax.encoders import ENCODERS, encoder_of
 from adapler_jax.inference.autotune.select import DriverChoice
-from adapler_jax.inference.drivers import dense, packed, packed_attention
+from adapler_jax.inference.drivers import dense, packed, packed_attention, packed_last
 from adapler_jax.inference.engine import prepare_inference_params
 from adapler_jax.inference.executed_flops import (
     blocks_of,
@@ -55,12 +55,19 @@ def _ran(monkeypatch):
 
     bert = encoder_of(CONFIG)
     slots = {"embed": lambda args: len(args[2])}
-    slots |= dict.fromkeys(("qkv", "attention_output", "feed_forward"), lambda args: len(args[2]))
+    linears = ("qkv", "attention_output", "feed_forward")
+    slots |= dict.fromkeys(linears, lambda args: len(args[2]))
     slots = {name: counted(name, size, getattr(bert, name)) for name, size in slots.items()}
+    parts = {
+        name: counted(name, lambda args: len(args[2]), bert.qkv_part)
+        for name in ("query", "key_value")
+    }
+    slots["qkv_part"] = lambda *args, **kwargs: parts[args[3]](*args, **kwargs)
     monkeypatch.setitem(ENCODERS, "bert", bert._replace(**slots))
     attention = packed_attention.scaled_dot_product_attention
-    pairs = counted("pairs", lambda args: args[0].shape[0] * args[0].shape[1] ** 2, attention)
-    monkeypatch.setattr(packed_attention, "scaled_dot_product_attention", pairs)
+    pairs = counted("pairs", lambda args: np.prod(args[0].shape[:2]) * args[1].shape[1], attention)
+    for module in (packed_attention, packed_last):
+        monkeypatch.setattr(module, "scaled_dot_product_attention", pairs)
     monkeypatch.setattr(packed, "TILES", TILES)
     monkeypatch.setattr(packed, "BLOCK_TOKENS", BLOCK)
     return counts
@@ -81,9 +88,11 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
         )
         jax.block_until_ready(trace)
         jax.effects_barrier()
-        assert ran["qkv"] == ran["attention_output"]
+        assert ran["qkv"] + ran["query"] == ran["attention_output"]
         expected = model_flops.embedding_flops(CONFIG, ran["embed"])
-        expected += encoder_of(CONFIG).flops.attention_tokens(CONFIG, ran["qkv"])
+        expected += encoder_of(CONFIG).flops.attention_tokens(CONFIG, ran["attention_output"])
+        more = ran["key_value"] - ran["query"]  # of the last layer
+        expected += encoder_of(CONFIG).flops.key_value(CONFIG, more)
         expected += flops.attention_pair_flops(CONFIG, ran["pairs"])
         expected += model_flops.feed_forward_flops(CONFIG, ran["feed_forward"])
         found = packed_flops(params, CONFIG, pruner, batch, count_NB=count_NB, buckets=BUCKETS)
@@ -100,12 +109,7 @@ def test_the_packed_driver_is_counted_as_it_runs(ran, name):
             )
         scores = 0
         if name == "adapler":
-            blocks = blocks_of(np.asarray(count_NB)[-1], BLOCK)
-            unread = sum(
-                tile_rows(int(block_B.sum()), TILES) for block_B in blocks
-            )  # of the last layer
-            read = ran["embed"] + ran["qkv"] - unread
-            scores = read * flops.scorer_flops(CONFIG, 8)
+            scores = (ran["embed"] + ran["qkv"]) * flops.scorer_flops(CONFIG, 8)
             scores += CONFIG.num_layers * batch.valid_BL.size * flops.DECISION
         assert found == expected + significance + scores
 
@@ -132,25 +136,37 @@ def test_halves_of_a_batch_are_counted_as_they_run():
     expected = 0
     for part in parts:
         rows = tile_rows(sum(part), packed.TILES)
-        pairs = sum(size * slots**2 for size, slots in groups_of(np.array(part), sizes))
-        layer = encoder_of(CONFIG).flops.attention_tokens(
-            CONFIG, rows
-        ) + model_flops.feed_forward_flops(CONFIG, rows)
-        expected += model_flops.embedding_flops(CONFIG, rows)
-        expected += CONFIG.num_layers * (layer + flops.attention_pair_flops(CONFIG, pairs))
+        groups = list(groups_of(np.array(part), sizes))
+        pairs = sum(size * slots**2 for size, slots in groups)
+        first_pairs = sum(size * slots for size, slots in groups)
+        bert = encoder_of(CONFIG).flops
+        layer, last = (
+            bert.attention_tokens(CONFIG, size) + bert.feed_forward(CONFIG, size)
+            for size in (rows, len(part))
+        )
+        last += bert.key_value(CONFIG, rows - len(part)) + flops.attention_pair_flops(
+            CONFIG, first_pairs
+        )
+        expected += model_flops.embedding_flops(CONFIG, rows) + last
+        layer += flops.attention_pair_flops(CONFIG, pairs)
+        expected += (CONFIG.num_layers - 1) * layer
     assert found == expected
 
 
 def test_executed_operations_are_those_of_the_buckets():
     batch = make_batch((3, 12, 7))
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
-    padded = 3 * model_flops.dense_flops(CONFIG, [12], head=HEAD)[0]
-    bucketed = 3 * pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **SIZES)[0]
+    masked, padded = (
+        3 * model_flops.dense_flops(CONFIG, [12], head=HEAD, reads_first=reads_first)[0]
+        for reads_first in (False, True)
+    )
+    kept = [[12], [4], [4], [4]]
+    bucketed = 3 * pruned_flops(CONFIG, [12], kept, **SIZES, reads_first=True)[0]
     packed_rows = (
         packed_flops(scorer_params(8), CONFIG, PRUNER, batch, count_NB=count_NB, buckets=(4, 12))
         + 3 * HEAD
     )
-    for driver, expected in {"bucketed": bucketed, "packed": packed_rows, "masked": padded}.items():
+    for driver, expected in {"bucketed": bucketed, "packed": packed_rows, "masked": masked}.items():
         found = executed_flops(
             make_params(), CONFIG, PRUNER, batch, count_NB, choice=DriverChoice(driver, (4, 12))
         )
@@ -161,15 +177,49 @@ def test_executed_operations_of_sites_in_layers_are_those_of_the_buckets():
     batch, (pruner, params) = make_batch((3, 12, 7)), MODELS["powerbert"]
     count_NB = np.array([[2, 5, 4], [2, 4, 4], [1, 1, 1], [1, 1, 1]])
     sizes = {"sites": pruner.sites, "predictor_dim": 0, "head": HEAD}
-    expected = 3 * pruned_flops(CONFIG, [12], [[12], [4], [4], [4]], **sizes)[0]
+    kept = [[12], [4], [4], [4]]
+    expected = 3 * pruned_flops(CONFIG, [12], kept, **sizes, reads_first=True)[0]
     choice = DriverChoice("bucketed", (4, 12))
     assert executed_flops(params, CONFIG, pruner, batch, count_NB, choice=choice)[1] == expected
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("driver", ["bucketed", "packed"])
+def test_heads_that_read_all_tokens_run_the_whole_last_layer(driver, name):
+    """One text of seven tokens is alone in its batch."""
+    batch, (pruner, params) = make_batch((7,)), MODELS[name]
+    count_NB = np.array([[7], [7], [7], [7]])
+    choice = DriverChoice(driver, (4, 8, 12))
+    span = heads.SPAN
+    span_params = params | {"head": span.init(jax.random.key(0), CONFIG, 0)}
+    _, for_first = executed_flops(params, CONFIG, pruner, batch, count_NB, choice=choice)
+    _, for_all = executed_flops(
+        span_params, CONFIG, pruner, batch, count_NB, choice=choice, head=span
+    )
+    if driver == "packed":
+        slots, rows = 8, tile_rows(7, packed.TILES)
+    else:
+        slots = rows = 12 if name == "keep_all" else 8
+    bert = encoder_of(CONFIG).flops
+    saved = bert.feed_forward(CONFIG, rows)
+    saved -= bert.feed_forward(CONFIG, tile_rows(1, packed.TILES))
+    if name != "powerbert":
+        saved = bert.feed_forward(CONFIG, rows - 1) + bert.attention_tokens(CONFIG, rows)
+        saved -= bert.attention_tokens(CONFIG, 1) + bert.key_value(CONFIG, rows - 1)
+        saved += flops.attention_pair_flops(CONFIG, slots**2 - slots)
+    elif driver == "bucketed":
+        saved = bert.feed_forward(CONFIG, rows - 1)
+    spent = [
+        head.flops(tree["head"], CONFIG, 12)
+        for head, tree in ((heads.CLASSIFICATION, params), (span, span_params))
+    ]
+    assert (for_all - spent[1]) - (for_first - spent[0]) == saved
 
 
 def test_rows_that_fill_up_a_chunk_are_counted_on_cpus_alone(monkeypatch):
     batch = make_batch((12,) * 5)
     monkeypatch.setattr(dense, "CHUNK_TOKENS", 24)  # two rows a chunk: three chunks
-    per_row = int(model_flops.dense_flops(CONFIG, 12, head=0))
+    per_row = int(model_flops.dense_flops(CONFIG, 12, head=0, reads_first=True))
     assert padded_flops(make_params(), CONFIG, batch) == 6 * per_row + 5 * HEAD
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert padded_flops(make_params(), CONFIG, batch) == 5 * (per_row + HEAD)
@@ -180,5 +230,5 @@ def test_one_text_pays_for_a_whole_tile():
     batch, count_NB = make_batch((5,)), np.full((CONFIG.num_layers, 1), 2)
     choice = DriverChoice("packed", BUCKETS)
     _, found = executed_flops(make_params(), CONFIG, PRUNER, batch, count_NB, choice=choice)
-    true = pruned_flops(CONFIG, [5], count_NB, **SIZES)[0]
+    true = pruned_flops(CONFIG, [5], count_NB, **SIZES, reads_first=True)[0]
     assert found > 5 * true

@@ -31,6 +31,14 @@ class SiteRecord(flax.struct.PyTreeNode):
     count_B: Array
 
 
+def empty_record(state: BucketState) -> SiteRecord:
+    """Return the record of a site that does not exist."""
+    index_BL = jnp.full_like(state.token_index_BL, state.token_index_BL.shape[1])
+    return SiteRecord(
+        index_BL, jnp.zeros(index_BL.shape), jnp.zeros(index_BL.shape, bool), state.count_B
+    )
+
+
 def bucket_index(num_tokens: Array, buckets: Sequence[int]) -> Array:
     """Return the index of the first bucket that holds so many tokens, an int32 scalar."""
     return jnp.sum(jnp.asarray(buckets, jnp.int32) < num_tokens, dtype=jnp.int32)

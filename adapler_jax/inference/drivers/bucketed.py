@@ -30,6 +30,7 @@ import numpy as np
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.attention import key_bias
 from adapler_jax.encoders.base import attend, embed_batch, plain_layer
+from adapler_jax.encoders.plain import first_token_layer
 from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.inference.drivers import dense
 from adapler_jax.inference.drivers.bucket_tokens import (
@@ -37,6 +38,7 @@ from adapler_jax.inference.drivers.bucket_tokens import (
     SiteRecord,
     apply_pruner,
     bucket_index,
+    empty_record,
     gather_tokens,
     is_filled,
     pad_to,
@@ -120,16 +122,16 @@ def _positions(program: _Program, state: BucketState, bucket: int) -> Array | No
     return jnp.minimum(state.token_index_BL[:, :bucket], length - 1)
 
 
-def layer_in_bucket(
-    program: _Program, bucket: int, state: BucketState, inputs: tuple
-) -> tuple[BucketState, SiteRecord]:
-    """Run one layer on the first `bucket` tokens, then the site of the next layer."""
-    layer, index, *site = inputs
+def _in_bucket(
+    function: Callable, program: _Program, bucket: int, state: BucketState, inputs: tuple
+) -> Array:
+    """Return a function of a layer, as `plain_layer`, of the first `bucket` tokens."""
+    layer, index, *_ = inputs
     config, encoder = program.config, encoder_of(program.config)
 
     def run(hidden_BRD, bias_BR, position_BR):
-        """Return the states after the layer."""
-        return plain_layer(
+        """Return the new states."""
+        return function(
             encoder,
             layer,
             config,
@@ -142,9 +144,23 @@ def layer_in_bucket(
 
     hidden_BRD = gather_tokens(state.hidden_BLD, state.buffer_slot_BL[:, :bucket])
     bias_BR = key_bias(is_filled(state, bucket))
-    position_BR = _positions(program, state, bucket)
-    hidden_BRD = dense.in_chunks_on_cpu(run, hidden_BRD, bias_BR, position_BR)
-    return _prune(program, state, hidden_BRD, None, tuple(site))
+    return dense.in_chunks_on_cpu(run, hidden_BRD, bias_BR, _positions(program, state, bucket))
+
+
+def layer_in_bucket(
+    program: _Program, bucket: int, state: BucketState, inputs: tuple
+) -> tuple[BucketState, SiteRecord]:
+    """Run one layer on the first `bucket` tokens, then the site of the next layer."""
+    hidden_BRD = _in_bucket(plain_layer, program, bucket, state, inputs)
+    return _prune(program, state, hidden_BRD, None, inputs[2:])
+
+
+def last_layer_in_bucket(
+    program: _Program, bucket: int, state: BucketState, inputs: tuple
+) -> BucketState:
+    """Run the last layer on the first `bucket` tokens, for the new state of [CLS] alone."""
+    hidden_B1D = _in_bucket(first_token_layer, program, bucket, state, inputs)
+    return write_states(state, hidden_B1D, is_filled(state, 1))
 
 
 def attention_in_bucket(
@@ -202,6 +218,20 @@ def run_layer(
         return switch_buckets(layer_in_bucket, program, state, inputs)
     state, record = switch_buckets(attention_in_bucket, program, state, inputs)
     return switch_buckets(feed_forward_in_bucket, program, state, inputs[0]), record
+
+
+def run_last_layer(
+    program: _Program, state: BucketState, inputs: tuple
+) -> tuple[BucketState, SiteRecord]:
+    """Return the state after the last layer, with a new state of [CLS] alone, and its record.
+
+    A site inside the layer is recorded, though no token that it keeps is read.
+    """
+    if program.pruner.point == BEFORE_ATTENTION:
+        state = switch_buckets(last_layer_in_bucket, program, state, inputs)
+        return state, empty_record(state)
+    state, record = switch_buckets(attention_in_bucket, program, state, inputs)
+    return feed_forward_in_bucket(program, 1, state, inputs[0]), record
 
 
 def layer_inputs(program: _Program, outer: Params) -> tuple:
@@ -324,6 +354,7 @@ def make_stages(
         embed=functools.partial(enter, program),
         layer=functools.partial(run_layer, program),
         readout=functools.partial(readout, program),
+        last=None if program.keeps_exits else functools.partial(run_last_layer, program),
     )
 
 

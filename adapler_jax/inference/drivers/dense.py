@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
-from adapler_jax.encoders.base import encode
+from adapler_jax.encoders.plain import encode
 from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
 from adapler_jax.types import Array, Batch, EncoderConfig, Params, Trace
 
@@ -39,6 +39,7 @@ def forward(
             segment_BL=segment_BL,
             valid_BL=valid_BL,
             dtype=dtype,
+            needs_all=needs_all,
         )
         return hidden_BLD if needs_all else hidden_BLD[:, :1]
 

@@ -32,7 +32,9 @@ from adapler_jax.inference.drivers.packed_attention import (
     AttentionOutput,
     BlockInputs,
     block_attention,
+    texts_of_block,
 )
+from adapler_jax.inference.drivers.packed_last import first_token_states, put_first_tokens
 from adapler_jax.inference.drivers.packed_tiles import (
     LayerOutput,
     LayerView,
@@ -48,12 +50,16 @@ from adapler_jax.inference.drivers.packed_tiles import (
 from adapler_jax.inference.drivers.ragged_ops import (
     gather_kept,
     packed_index,
-    rows_of,
     scan_tiles,
     to_bits,
     token_indices,
 )
-from adapler_jax.inference.drivers.stages import StagedProgram, read_out, run_stages
+from adapler_jax.inference.drivers.stages import (
+    StagedProgram,
+    read_out,
+    run_stages,
+    without_others,
+)
 from adapler_jax.pruning.base import (
     Pruner,
     check_supported,
@@ -91,10 +97,7 @@ def run_block(program: PackedProgram, layer: LayerView, count_B: Array, carry: t
     """
     sizes = program.sizes
     first_text, first_row, out, workspace = carry
-    num_texts = count_B.shape[0]
-    count_B = rows_of(jnp.pad(count_B, (0, num_texts)), first_text, num_texts)
-    fits_B = jnp.cumsum(count_B) <= sizes.block
-    count_B = jnp.where(fits_B, count_B, 0)
+    count_B, num_texts = texts_of_block(count_B, first_text, sizes.block)
     num_rows = jnp.sum(count_B)
     project = functools.partial(
         project_qkv_tile,
@@ -127,13 +130,22 @@ def run_block(program: PackedProgram, layer: LayerView, count_B: Array, carry: t
         num_rows=num_rows,
     )
     out = scan_tiles(finish, out, num_rows, tiles=sizes.tiles)
-    return first_text + jnp.sum(fits_B, dtype=jnp.int32), first_row + num_rows, out, workspace
+    return first_text + num_texts, first_row + num_rows, out, workspace
 
 
 def apply_pruner(
-    pruner: Pruner, site_params: Params, index: Array, state: PackedState, *, num_rows: int
+    pruner: Pruner,
+    site_params: Params,
+    index: Array,
+    state: PackedState,
+    *,
+    num_rows: int,
+    only_first: bool = False,
 ) -> tuple[PackedState, Array, Trace]:
-    """Return the state with the kept tokens, their rows in the buffer, and the site's record."""
+    """Return the state with the kept tokens, their rows in the buffer, and the site's record.
+
+    With `only_first` the state has no other token than [CLS]; the record has all kept tokens.
+    """
     row_BL = packed_index(state.valid_BL)
     token_logit_BL = jnp.where(state.valid_BL, state.out.token_logit_T[row_BL], 0.0)
     site = SiteInput(
@@ -147,18 +159,31 @@ def apply_pruner(
     keep_BL = selection.keep_BL
     count_B = jnp.sum(keep_BL, axis=-1, dtype=jnp.int32)
     trace = Trace(selection.score_BL, keep_BL.astype(jnp.float32), count_B)
+    if only_first:
+        keep_BL = without_others(keep_BL)
     return state.replace(valid_BL=keep_BL), gather_kept(row_BL, keep_BL, num_rows), trace
 
 
 def run_layer(
-    program: PackedProgram, state: PackedState, inputs: tuple
+    program: PackedProgram, state: PackedState, inputs: tuple, *, is_last: bool = False
 ) -> tuple[PackedState, Trace]:
-    """Return the state after a layer and its site, and the site's record."""
+    """Return the state after a layer and its site, and the site's record.
+
+    The last layer, where the head reads [CLS] alone, gives a new state of [CLS] alone.
+    """
     params, index, site_params, scorer_params = inputs
     pruner, sizes = program.pruner, program.sizes
     B, L = state.valid_BL.shape
     num_rows = B * L + sizes.block + sizes.margin  # the reach of a block's slice
-    prune = functools.partial(apply_pruner, pruner, site_params, index, num_rows=num_rows)
+    is_inside = pruner.point == BEFORE_FEED_FORWARD
+    prune = functools.partial(
+        apply_pruner,
+        pruner,
+        site_params,
+        index,
+        num_rows=num_rows,
+        only_first=is_last and is_inside,
+    )
 
     def layer_of(state, source_row_T):
         """Return the layer with the indices of the tokens that the state holds."""
@@ -171,11 +196,14 @@ def run_layer(
         row_T = jnp.arange(num_rows, dtype=jnp.int32)
         source_row_T, trace = jnp.minimum(row_T, B * L - 1), Trace()
     count_B = jnp.sum(state.valid_BL, axis=-1, dtype=jnp.int32)
+    if is_last and not is_inside:
+        layer = layer_of(state, source_row_T)
+        return put_first_tokens(state, first_token_states(program, layer, state, count_B)), trace
     body = functools.partial(run_block, program, layer_of(state, source_row_T), count_B)
     start = jnp.int32(0), jnp.int32(0), state.out, state.workspace
     *_, out, workspace = jax.lax.while_loop(lambda carry: carry[0] < B, body, start)
     state = state.replace(out=out, workspace=workspace)
-    if pruner.point == BEFORE_FEED_FORWARD:
+    if is_inside:
         state, source_row_T, trace = prune(state)
         step = functools.partial(
             feed_forward_tile, program=program, layer=layer_of(state, source_row_T)
@@ -290,6 +318,7 @@ def make_stages(
         embed=functools.partial(enter, program),
         layer=functools.partial(run_layer, program),
         readout=functools.partial(readout, program),
+        last=None if program.keeps_exits else functools.partial(run_layer, program, is_last=True),
     )
 
 

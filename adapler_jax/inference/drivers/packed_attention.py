@@ -56,11 +56,12 @@ class BlockInputs(flax.struct.PyTreeNode):
     count_B: Array  # int32, tokens of each text of the block
 
 
-class _SortedTexts(NamedTuple):
+class SortedTexts(NamedTuple):
     """Texts by falling number of tokens, then empty ones that fill up the last group."""
 
     start_B: Array  # int32, first row
     count_B: Array  # int32
+    text_B: Array  # int32, place among the texts
 
 
 def attention_group_sizes(length: int, *, max_group: int) -> tuple[int, ...]:
@@ -85,12 +86,23 @@ def group_shapes(lengths: Sequence[int], *, max_group: int) -> list[GroupShape]:
     return shapes
 
 
-def _sort_texts(count_B: Array, max_group: int) -> _SortedTexts:
+def texts_of_block(count_B: Array, first_text: Array, block: int) -> tuple[Array, Array]:
+    """Return the tokens of whole texts that fit into a block of rows, and the number of texts.
+
+    Texts from `first_text` on are first in the result; texts outside of the block have 0 tokens.
+    """
+    num_texts = count_B.shape[0]
+    count_B = rows_of(jnp.pad(count_B, (0, num_texts)), first_text, num_texts)
+    fits_B = jnp.cumsum(count_B) <= block
+    return jnp.where(fits_B, count_B, 0), jnp.sum(fits_B, dtype=jnp.int32)
+
+
+def sort_texts(count_B: Array, max_group: int) -> SortedTexts:
     """Return the texts by falling number of tokens."""
     start_B = jnp.cumsum(count_B) - count_B
     by_count_B = jnp.argsort(-count_B)
-    start_B, count_B = (jnp.pad(x_B[by_count_B], (0, max_group)) for x_B in (start_B, count_B))
-    return _SortedTexts(start_B, count_B)
+    sorted_B = (start_B[by_count_B], count_B[by_count_B], by_count_B.astype(jnp.int32))
+    return SortedTexts(*(jnp.pad(x_B, (0, max_group)) for x_B in sorted_B))
 
 
 def block_attention(
@@ -116,7 +128,7 @@ def block_attention(
       max_group: texts that attend at a time.
       dtype: of the operands of the products.
     """
-    texts = _sort_texts(block.count_B, max_group)
+    texts = sort_texts(block.count_B, max_group)
     carry = jnp.int32(0), output
     for shape in group_shapes(lengths, max_group=max_group):
 
@@ -127,7 +139,7 @@ def block_attention(
         def run_group(carry, shape=shape):
             """Run the next texts as one group."""
             first, output = carry
-            start_G, count_G = (rows_of(x_B, first, shape.size) for x_B in texts)
+            start_G, count_G, _ = (rows_of(x_B, first, shape.size) for x_B in texts)
             found = _group_attention(
                 config,
                 block,
@@ -165,8 +177,11 @@ def _group_attention(
     # Past a text are rows of the next ones: a NaN there would pass an attention of 0.
     qkv_GRQ = jnp.where(valid_GR[..., None], from_bits(cut(block.qkv_TQ), dtype), 0)
     position_GR = None if block.position_T is None else cut(block.position_T)
+    query_GRD, key_GRD, value_GRD = jnp.split(qkv_GRQ, 3, axis=-1)
     attended_GRD, received = scaled_dot_product_attention(
-        qkv_GRQ,
+        query_GRD,
+        key_GRD,
+        value_GRD,
         key_bias(valid_GR),
         layer_bias(encoder_of(config), config, index, position_GR),
         num_heads=config.num_heads,

@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
+
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.base import finalize_states, scan_layers
 from adapler_jax.heads import Head
@@ -54,6 +57,9 @@ class StagedProgram(NamedTuple):
     embed: EmbedStage
     layer: LayerStage
     readout: ReadoutStage
+    # In place of `layer` in the last layer, where the head reads [CLS] alone; None where it reads
+    # all tokens. State and record have the shapes of `layer`.
+    last: LayerStage | None = None
 
 
 def without_layers(params: Params) -> Params:
@@ -62,17 +68,30 @@ def without_layers(params: Params) -> Params:
     return params | {"encoder": encoder}
 
 
+def without_others(valid_BL: Array) -> Array:
+    """Return the mask of tokens with [CLS] alone, which is in slot 0."""
+    return valid_BL & (jnp.arange(valid_BL.shape[1]) == 0)[None]
+
+
 def run_stages(stages: StagedProgram, params: Params, batch: Batch):
     """Run all stages in one program and return (logits, Trace).
 
-    Encoder layers are stacked, or apart as `Encoder.prepare_inference_params` returns them.
+    Encoder layers are stacked, or apart as `Encoder.prepare_inference_params` returns them. Only
+    layers that are apart have a stage of their own for the last one.
     """
-    outer = without_layers(params)
+    outer, layers = without_layers(params), params["encoder"]["layers"]
     state, first = stages.embed(outer, batch)
-    state, record_N = scan_layers(
-        stages.layer, state, params["encoder"]["layers"], *stages.layer_inputs(outer)
-    )
-    return stages.readout(outer, state, first, record_N)
+    inputs = stages.layer_inputs(outer)
+    if stages.last is None or not isinstance(layers, tuple):
+        state, record_N = scan_layers(stages.layer, state, layers, *inputs)
+        return stages.readout(outer, state, first, record_N)
+    state, record_N = scan_layers(stages.layer, state, layers[:-1], *inputs)
+    last_inputs = jax.tree.map(lambda leaf: leaf[-1], inputs)
+    state, record = stages.last(state, (layers[-1], *last_inputs))
+    record_N1 = jax.tree.map(lambda leaf: leaf[None], record)
+    if record_N is not None:
+        record_N1 = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), record_N, record_N1)
+    return stages.readout(outer, state, first, record_N1)
 
 
 def finalize_exits(

@@ -84,11 +84,14 @@ def _student_speedup(params: Params, context: RunContext, student: EncoderConfig
     """Return the FLOPs speedup of the student over the teacher on the validation split."""
     lengths = context.splits[validation_split(context)].lengths
 
-    def dense_flops(sizes):
+    def dense_flops(sizes, *, reads_first):
         head = context.head.flops(params["head"], sizes, lengths)
-        return model_flops.dense_flops(sizes, lengths, head=head)
+        return model_flops.dense_flops(sizes, lengths, head=head, reads_first=reads_first)
 
-    return flops.speedup(dense_flops(context.encoder), dense_flops(student))
+    return flops.speedup(
+        dense_flops(context.encoder, reads_first=False),
+        dense_flops(student, reads_first=not context.head.needs_all_states),
+    )
 
 
 def phases(config: ConfigDict) -> list[Phase]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapler_jax import heads
-from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import adapler, attention, keep_all, vocabulary
 from adapler_jax.pruning.powerbert import powerbert
 from adapler_jax.types import Batch, EncoderConfig, Selection
@@ -104,6 +104,12 @@ def engine(name, driver, dtype="float32", **options):
 @functools.cache
 def params_of(name, threshold=0.8):
     return make_params(PRUNERS[name], threshold=threshold)
+
+
+@functools.cache
+def apart(name, threshold=0.8):
+    """Parameters in the layout of inference: the layers are apart."""
+    return prepare_inference_params(params_of(name, threshold), CONFIG)
 
 
 def assert_same(found, expected, *, atol=1e-5):

@@ -12,7 +12,7 @@ import pytest
 
 from adapler_jax import forward as full_width
 from adapler_jax import heads
-from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import soft_step
 from adapler_jax.pruning.powerbert import powerbert, powerbert_search
@@ -56,6 +56,17 @@ def params_of(name):
     if name == "powerbert":
         params["pruner"]["retention_N"] = jnp.array(RETENTION, jnp.float32)
     return params | {"head": HOTPOT.init(jax.random.key(5), CONFIG, 0)}
+
+
+@pytest.mark.parametrize("name", ["adapler", "powerbert", "keep_all"])
+@pytest.mark.parametrize("driver", FAST)
+def test_layers_that_are_apart_give_every_token_its_state(driver, name):
+    """No layer is run for [CLS] alone."""
+    batch, params = with_sentences(), params_of(name)
+    found, trace = engine(name, driver)(prepare_inference_params(params, CONFIG), batch)
+    expected, expected_trace = engine(name, "masked")(params, batch)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
+    np.testing.assert_allclose(trace.exit_hidden_BLD, expected_trace.exit_hidden_BLD, atol=1e-5)
 
 
 def with_sentences(lengths=LENGTHS):
