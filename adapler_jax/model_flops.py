@@ -33,8 +33,8 @@ def layer_flops(config: EncoderConfig, length: Count) -> Count:
 def last_layer_flops(config: EncoderConfig, length: Count) -> Count:
     """Return the operations of the last layer on `length` tokens, where a head reads [CLS] alone.
 
-    Keys and values are of all tokens. The query, n pairs of the attention, and all that follows
-    are of one.
+    Keys and values are computed for all tokens. The query, its n pairs of the attention, and all
+    that follows are computed for one.
     """
     length, encoder = as_counts(length), encoder_of(config).flops
     first = encoder.attention_tokens(config, 1) + encoder.feed_forward(config, 1)
@@ -75,7 +75,7 @@ def dense_flops(
       length_B: tokens of each example without padding.
       head: operations of the head, a number or [B].
       reads_first: the last layer computes [CLS] alone, as our drivers do where the head reads no
-        other token. Other implementations of BERT compute all tokens.
+        other token. Other libraries compute all tokens.
     """
     length_B = np.int64(length_B) if isinstance(length_B, int) else as_counts(length_B)
     layers_B = config.num_layers * layer_flops(config, length_B)
@@ -118,11 +118,13 @@ def pruned_flops(
     for layer, kept_B in enumerate(as_counts(kept_NB)):
         is_last = reads_first and layer == config.num_layers - 1
         is_inside = points.get(layer) == BEFORE_FEED_FORWARD
-        if is_inside:
+        # Drivers with sites in the layers run the whole attention half of the last one.
+        is_divided = is_inside or (is_last and pruner.point == BEFORE_FEED_FORWARD)
+        if is_divided:
             total_B = total_B + attention_flops(config, entering_B)
         if layer in points:
             total_B = total_B + site_flops(config, pruner, params, entering_B)
-        if is_inside:
+        if is_divided:
             total_B = total_B + feed_forward_flops(config, 0 * kept_B + 1 if is_last else kept_B)
         else:
             total_B = total_B + (last_layer_flops if is_last else layer_flops)(config, kept_B)

@@ -84,9 +84,9 @@ def scaled_dot_product_attention(
     L S.
 
     Args:
-      query_BLD: scaled.
-      key_BSD: of as many tokens or more.
-      value_BSD: of the same tokens.
+      query_BLD: scaled, of the first L of S tokens.
+      key_BSD: of all S tokens.
+      value_BSD: of all S tokens.
       bias_BS: float32, added to the logits of every head and query.
       pair_bias_BLS: float32, added for each query and key; None for none.
       num_heads: heads H.

@@ -99,8 +99,9 @@ def encode(
       valid_BL: bool, False on padding.
       key: dropout key; None switches dropout off.
       dtype: of the operands of the products.
-      needs_all: False where the caller reads the first token alone. The last layer then computes
-        no other row, unless layers are stacked: the result is [B, 1, D] or [B, L, D].
+      needs_all: False where the caller reads the first token alone, without dropout. The last
+        layer then computes no other row, unless layers are stacked: the result is [B, 1, D] or
+        [B, L, D].
     """
     embed_key, layers_key = (None, None) if key is None else jax.random.split(key)
     shared = {"position_BL": slot_positions(token_BL.shape[-1]), "dtype": dtype}

@@ -188,15 +188,7 @@ def flops_of_examples(
     """
     head_flops = head.flops(params["head"], config, length_E)
     dense_E = model_flops.dense_flops(dense_config or config, length_E, head=head_flops)
-    pruned_E = model_flops.pruned_flops(
-        config,
-        pruner,
-        params,
-        length_E,
-        count_NE,
-        head=head_flops,
-        reads_first=not head.needs_all_states,
-    )
+    pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=head_flops)
     return dense_E, pruned_E
 
 

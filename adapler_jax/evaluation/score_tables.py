@@ -208,9 +208,7 @@ def title_of(rows: list[dict]) -> str:
         title += f"; majority class {100 * first['majority_share']:.1f}"
     if any("difference_se" in row for row in rows):
         title += "\nvs dense: difference on the same texts ± its paired standard error, in points"
-    title += "\nFLOPs: speedup in operations on true tokens, over plain BERT"
-    if any(row["method"] == "dense" and row["flops_speedup"] > 1.0 for row in rows):
-        title += "\nplain BERT computes all tokens in its last layer, the model dense [CLS] alone"
+    title += "\nFLOPs: speedup in operations on true tokens"
     if not second_rows(rows):
         title += seconds_title(rows)
     return title

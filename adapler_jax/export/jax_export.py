@@ -6,8 +6,8 @@
 The file holds no weights: it is small, and stays valid when the model is saved again. The batch
 size is symbolic: one program serves all sizes on CPUs, CUDA and TPUs. Specialising batch size and
 platform costs as much as loading a compiled program. Single texts need a fast start, so they have
-a program for each platform. It is staged: one program serves all layers, and the compilation cache
-returns a fraction of the code. Batches run faster in one program.
+a program for each platform. It is staged: one program serves all layers but the last, and the
+compilation cache returns a fraction of the code. Batches run faster in one program.
 
 Each fast driver has a file, and the engine selects the driver as usual. The bucketed program has
 all of the library's buckets, since it may run on any device.

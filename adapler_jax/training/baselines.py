@@ -80,7 +80,7 @@ def random_rows(request: BaselineRequest) -> list[dict[str, Any]]:
     dense_E = flops_of_lengths(request, request.texts.lengths)
 
     def speedup_of(share: float) -> float:
-        return flops.speedup(dense_E, flops_of_lengths(request, order.lengths(share), is_ours=True))
+        return flops.speedup(dense_E, flops_of_lengths(request, order.lengths(share)))
 
     rows = []
     for name, target in request.speedups.items():
@@ -174,7 +174,7 @@ def shortened_row(name: str, shortened: Tokenized, request: BaselineRequest) -> 
     found, scorer = run.score(DENSE, split, tokenized=shortened)
     scored = Scored(run, split, found, scorer)
     dense_E = flops_of_lengths(request, request.texts.lengths)
-    short_E = flops_of_lengths(request, shortened.lengths, is_ours=True)
+    short_E = flops_of_lengths(request, shortened.lengths)
     return (
         model_columns(name, scored)
         | {"flops_speedup": flops.speedup(dense_E, short_E), "is_baseline": True}
@@ -183,17 +183,8 @@ def shortened_row(name: str, shortened: Tokenized, request: BaselineRequest) -> 
     )
 
 
-def flops_of_lengths(
-    request: BaselineRequest, length_E: np.ndarray, *, is_ours: bool = False
-) -> np.ndarray:
-    """Return the dense model's operations for texts of so many tokens, int64 [E].
-
-    Args:
-      request: with the dense model.
-      length_E: int, tokens of each text.
-      is_ours: as our drivers run it, else as plain BERT.
-    """
+def flops_of_lengths(request: BaselineRequest, length_E: np.ndarray) -> np.ndarray:
+    """Return the dense model's operations for texts of so many tokens, int64 [E]."""
     saved = request.dense.run.models[DENSE]
     head = saved.head.flops(saved.params["head"], saved.config, length_E)
-    reads_first = is_ours and not saved.head.needs_all_states
-    return dense_flops(saved.config, length_E, head=head, reads_first=reads_first)
+    return dense_flops(saved.config, length_E, head=head)

@@ -4,15 +4,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapler_jax.inference.calibration import Calibration, read_calibration
+from adapler_jax.inference.calibration import read_calibration
 from adapler_jax.training.evaluation_rows import Scored, difference_columns, model_columns
 from adapler_jax.training.loaded_run import FinishedRun, Log
+from adapler_jax.weights.save import Saved
 
 
-def read_calibrations(
-    run: FinishedRun, budgets: Sequence[float], *, log: Log
-) -> dict[str, Calibration]:
-    """Return the calibrations of a run's models that take budgets, by the models' names.
+def calibrated_models(run: FinishedRun, budgets: Sequence[float], *, log: Log) -> dict[str, Saved]:
+    """Return a run's models that take budgets, with their calibrations, by name.
 
     Args:
       run: its finished models.
@@ -20,7 +19,7 @@ def read_calibrations(
       log: receives a sentence for each model without a calibration.
 
     Raises:
-      ValueError: a model has no such budget.
+      ValueError: a model has no such budget, or its calibration is of other shares.
     """
     found = {}
     for name, saved in run.models.items() if budgets else ():
@@ -33,31 +32,29 @@ def read_calibrations(
             continue
         for budget in budgets:
             calibration.check_budget(budget)
-        found[name] = calibration
+        found[name] = dataclasses.replace(saved, params=calibration.apply(saved.params))
     return found
 
 
 def budget_rows(
-    dense: Scored, calibrations: Mapping[str, Calibration], budgets: Sequence[float], *, log: Log
+    dense: Scored, calibrated: Mapping[str, Saved], budgets: Sequence[float], *, log: Log
 ) -> list[dict[str, Any]]:
     """Return a row for each calibrated model and budget, with the column `budget`.
 
     Args:
       dense: the dense model on the split.
-      calibrations: of its run's models, by `read_calibrations`.
+      calibrated: models of its run, as `calibrated_models` returns them.
       budgets: shares of tokens to keep.
       log: receives a sentence for each row.
     """
     run, split = dense.run, dense.split
     rows = []
-    for name, calibration in calibrations.items():
-        saved = run.models[name]
-        faster = dataclasses.replace(saved, params=calibration.apply(saved.params))
+    for name, saved in calibrated.items():
         for budget in budgets:
             log(f"{name}: {split} at budget {budget:g}, compiling ...")
             label = f"{name} at {budget:g}"
             changed = run.with_model(
-                label, faster, run.pruners[name], expected_speedup=1.0 / budget, budget=budget
+                label, saved, run.pruners[name], expected_speedup=1.0 / budget, budget=budget
             )
             scored = Scored(changed, split, *changed.score(label, split))
             rows.append(

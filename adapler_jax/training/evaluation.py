@@ -16,7 +16,7 @@ from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.io.messages import explain_unknown
 from adapler_jax.metrics.classification import THRESHOLD_METRICS
 from adapler_jax.training.baselines import Baseline, baseline_rows, check_baselines
-from adapler_jax.training.budget_rows import budget_rows, read_calibrations
+from adapler_jax.training.budget_rows import budget_rows, calibrated_models
 from adapler_jax.training.evaluation_rows import (
     Scored,
     difference_columns,
@@ -120,7 +120,7 @@ def evaluate_run(
     check_threshold_metric(run.task, threshold_metric)
     if baselines:
         check_baselines(run.task)
-    calibrations = read_calibrations(run, budgets, log=log)
+    calibrated = calibrated_models(run, budgets, log=log)
     chosen = tuple(splits) or run.task.eval_splits
     row_of = functools.partial(
         _model_row, with_classes=with_classes, threshold_metric=threshold_metric
@@ -132,7 +132,7 @@ def evaluate_run(
         dense = _score(run, DENSE, split, log=log)
         has_times = with_times and split == chosen[0]
         found = [row_of(name, dense, log=log, with_times=has_times) for name in run.models]
-        rows += found + budget_rows(dense, calibrations, budgets, log=log)
+        rows += found + budget_rows(dense, calibrated, budgets, log=log)
         if baselines:
             others = [row for row in found if row["method"] != DENSE]
             targets = {row["method"]: row["flops_speedup"] for row in others}

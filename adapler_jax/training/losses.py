@@ -51,13 +51,7 @@ def soft_speedup(
     spent = head.flops(params["head"], config, length_B)
     dense_B = model_flops.dense_flops(config, length_B, head=spent)
     pruned_B = model_flops.pruned_flops(
-        config,
-        pruner,
-        params,
-        length_B,
-        trace.count_NB,
-        head=spent,
-        reads_first=not head.needs_all_states,
+        config, pruner, params, length_B, trace.count_NB, head=spent
     )
     dense, pruned = (
         jnp.sum(x_B, where=batch.example_id_B != PADDING_EXAMPLE_ID) for x_B in (dense_B, pruned_B)

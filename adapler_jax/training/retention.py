@@ -83,15 +83,7 @@ def make_speedup_of(
 
     def speedup_of(counts):
         count_NE = np.minimum(np.array(counts)[:, None], length_E)
-        pruned_E = model_flops.pruned_flops(
-            config,
-            pruner,
-            params,
-            length_E,
-            count_NE,
-            head=spent,
-            reads_first=not head.needs_all_states,
-        )
+        pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=spent)
         return flops.speedup(dense_E * times_E, pruned_E * times_E)
 
     return speedup_of

@@ -181,5 +181,5 @@ def write_card(directory: Path, text: str) -> dict[str, str]:
     path = directory / CARD_FILE
     if path.exists():
         return {}
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     return {"card": digest_of(path)}

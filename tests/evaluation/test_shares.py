@@ -73,7 +73,7 @@ def test_every_driver_runs_on_the_counts_that_lengths_give(name, shares):
 
 @pytest.mark.parametrize("steepness", [1.0, 1.5])
 @pytest.mark.parametrize("name", PRUNERS)
-@pytest.mark.parametrize("speedup", [1.2, 1.3, 2.0, 3.0, 5.0])
+@pytest.mark.parametrize("speedup", [1.03, 1.3, 2.0, 3.0, 5.0])
 def test_shares_have_the_asked_speedup(name, speedup, steepness):
     pruner = {"attention": attention, "vocabulary": vocabulary}[name](LARGE)
     params = {"head": tiny_head(), "pruner": {"share_J": np.ones(len(pruner.sites))}}
@@ -82,16 +82,6 @@ def test_shares_have_the_asked_speedup(name, speedup, steepness):
     found = true_speedup(params, LARGE, pruner, LENGTHS, count_NE)
     assert found == pytest.approx(speedup, rel=0.01)
     assert np.all(np.diff(count_NE, axis=0) <= 0)
-
-
-@pytest.mark.parametrize("name", PRUNERS)
-def test_a_speedup_that_costs_no_token_drops_none(name):
-    pruner = {"attention": attention, "vocabulary": vocabulary}[name](LARGE)
-    params = {"head": tiny_head(), "pruner": {"share_J": np.ones(len(pruner.sites))}}
-    share_J = solve_shares(params, LARGE, pruner, LENGTHS, speedup=1.05)
-    count_NE = share_counts(pruner, share_J, LENGTHS, LARGE.num_layers)
-    before_last_NE = count_NE[: LARGE.num_layers - 1]
-    np.testing.assert_array_equal(before_last_NE, np.tile(LENGTHS, (len(before_last_NE), 1)))
 
 
 def tiny_head():
@@ -122,7 +112,7 @@ def test_a_budget_is_the_kept_share(name):
     # Texts of 3 to 12 tokens have few counts to choose from.
     shares = [row.kept_share for row in rows.values()]
     assert shares == pytest.approx(list(budgets), abs=0.04)
-    assert 1.05 < rows[1.0].flops_speedup < 1.25  # of the last layer, which computes [CLS] alone
+    assert rows[1.0].flops_speedup == pytest.approx(1.0, rel=0.02)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 4, 12])
@@ -140,7 +130,7 @@ def test_budgets_above_cls_alone_in_the_last_layer_are_exact_too(num_layers):
 NATURAL_N = np.array([1.0, 0.8, 0.5, 0.3, 0.2, 0.1])
 
 
-@hypothesis.settings(deadline=None, max_examples=30)
+@hypothesis.settings(deadline=None)
 @hypothesis.given(
     strategies.lists(strategies.integers(1, 512), min_size=1, max_size=50),
     strategies.lists(strategies.floats(0.02, 0.99), min_size=1, max_size=4),

@@ -183,6 +183,21 @@ def test_executed_operations_of_sites_in_layers_are_those_of_the_buckets():
     assert executed_flops(params, CONFIG, pruner, batch, count_NB, choice=choice)[1] == expected
 
 
+def test_the_last_layer_without_a_site_of_its_own_runs_its_whole_attention():
+    pruner, params = MODELS["powerbert"]
+    pruner = pruner._replace(sites=pruner.sites[:2])
+    params = params | {"pruner": jax.tree.map(lambda leaf: leaf[:2], params["pruner"])}
+    batch, count_NB = make_batch((12,)), np.array([[8], [4], [4], [4]])
+    choice = DriverChoice("bucketed", (4, 8, 12))
+    _, found = executed_flops(params, CONFIG, pruner, batch, count_NB, choice=choice)
+    true = model_flops.pruned_flops(
+        CONFIG, pruner, params, [12], count_NB, head=HEAD, reads_first=True
+    )
+    # The bucketed driver has the attention received computed in every layer.
+    received = sum(model_flops.site_flops(CONFIG, pruner, params, 4) for _ in range(2))
+    assert found == true[0] + received
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("driver", ["bucketed", "packed"])
 def test_heads_that_read_all_tokens_run_the_whole_last_layer(driver, name):

@@ -170,13 +170,7 @@ def kept_fractions(
     def speedup_of(factor: float) -> float:
         count_N = np.maximum(1, np.round(factor**num_sites_N * length))
         pruned = model_flops.pruned_flops(
-            config,
-            pruner,
-            {"pruner": shapes},
-            [length],
-            count_N[:, None],
-            head=head,
-            reads_first=True,
+            config, pruner, {"pruner": shapes}, [length], count_N[:, None], head=head
         )
         return flops.speedup(dense, pruned)
 

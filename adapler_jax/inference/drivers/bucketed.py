@@ -7,9 +7,10 @@ the site of the next layer*, so that a score costs as much as its bucket:
 
     embed, site 0 - [gather, layer 0, site 1] - [gather, layer 1, site 2] - ...
 
-The site after the last layer does not exist: its scores use the parameters of site 0 and are
-dropped. They are 0.4% of a layer, cheaper than a second copy of every branch. For sites inside the
-layers a layer has two switches:
+The site after the last layer does not exist. Where a head reads [CLS] alone, the last layer has
+branches of its own without it. Elsewhere its scores use the parameters of site 0 and are dropped:
+0.4% of a layer, cheaper than a second copy of every branch. For sites inside the layers a layer has
+two switches:
 
     embed - [attention 0, site 0] [gather, feed-forward 0] - [attention 1, site 1] [gather,
     feed-forward 1] - ...
@@ -225,7 +226,7 @@ def run_last_layer(
 ) -> tuple[BucketState, SiteRecord]:
     """Return the state after the last layer, with a new state of [CLS] alone, and its record.
 
-    A site inside the layer is recorded, though no token that it keeps is read.
+    A site inside the layer is recorded, though of the tokens that it keeps only [CLS] is read.
     """
     if program.pruner.point == BEFORE_ATTENTION:
         state = switch_buckets(last_layer_in_bucket, program, state, inputs)

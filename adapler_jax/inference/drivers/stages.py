@@ -1,4 +1,4 @@
-"""A driver in stages, so that one compiled layer can serve all layers of a model."""
+"""A driver in stages, so that one compiled layer can serve all layers but the last."""
 
 from typing import Any, NamedTuple, Protocol
 

@@ -84,14 +84,11 @@ def _student_speedup(params: Params, context: RunContext, student: EncoderConfig
     """Return the FLOPs speedup of the student over the teacher on the validation split."""
     lengths = context.splits[validation_split(context)].lengths
 
-    def dense_flops(sizes, *, reads_first):
+    def dense_flops(sizes):
         head = context.head.flops(params["head"], sizes, lengths)
-        return model_flops.dense_flops(sizes, lengths, head=head, reads_first=reads_first)
+        return model_flops.dense_flops(sizes, lengths, head=head)
 
-    return flops.speedup(
-        dense_flops(context.encoder, reads_first=False),
-        dense_flops(student, reads_first=not context.head.needs_all_states),
-    )
+    return flops.speedup(dense_flops(context.encoder), dense_flops(student))
 
 
 def phases(config: ConfigDict) -> list[Phase]:

@@ -30,6 +30,8 @@ def make_params(pruner=PRUNER, *, threshold=0.8):
     pruner_params = pruner.init(pruner_key, CONFIG)
     if pruner.name == "powerbert":
         pruner_params["retention_N"] = jnp.array(RETENTION, jnp.float32)
+    if pruner.name == "first layers":
+        pruner_params["retention_N"] = jnp.array(RETENTION[:2], jnp.float32)
     if pruner.name == "attention":
         pruner_params["share_J"] = jnp.array((0.9, 0.6, 0.5, 0.0), jnp.float32)
     if pruner.name == "vocabulary":
@@ -81,12 +83,14 @@ def marking_pruner():
     )
 
 
+FIRST_LAYERS = powerbert(CONFIG)._replace(name="first layers", sites=powerbert(CONFIG).sites[:2])
 PRUNERS = {
     "adapler": PRUNER,
     "keep_all": keep_all(),
     "marking": marking_pruner(),
     "some layers": PRUNER._replace(name="some layers", sites=PRUNER.sites[1:3]),
     "powerbert": powerbert(CONFIG),
+    "powerbert, some layers": FIRST_LAYERS,
     "attention": attention(CONFIG),
     "vocabulary": vocabulary(CONFIG),
 }
