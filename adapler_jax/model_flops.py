@@ -125,7 +125,7 @@ def pruned_flops(
         if layer in points:
             total_B = total_B + site_flops(config, pruner, params, entering_B)
         if is_divided:
-            total_B = total_B + feed_forward_flops(config, 0 * kept_B + 1 if is_last else kept_B)
+            total_B = total_B + feed_forward_flops(config, 1 if is_last else kept_B)
         else:
             total_B = total_B + (last_layer_flops if is_last else layer_flops)(config, kept_B)
         entering_B = kept_B

@@ -324,16 +324,18 @@ def finalize_states(
     return hidden_XD if encoder.final is None else encoder.final(params, config, hidden_XD)
 
 
-def scan_layers(step, start, layers, *layer_inputs):
-    """Return `jax.lax.scan` of step over stacked layers, unrolled over layers in a tuple."""
+def scan_layers(step, start, layers, *layer_inputs, last=None):
+    """Return `jax.lax.scan` of step over stacked layers, unrolled over layers in a tuple.
+
+    In a tuple `last` runs the last layer in place of `step`.
+    """
     if not isinstance(layers, tuple):
         return jax.lax.scan(step, start, (layers, *layer_inputs))
     state, outputs = start, []
-    if not layers:
-        return state, None
-    for index, layer in enumerate(layers):
+    steps = [step] * (len(layers) - 1) + [last or step]
+    for index, (run, layer) in enumerate(zip(steps, layers)):
         inputs = jax.tree.map(lambda leaf, index=index: leaf[index], layer_inputs)
-        state, output = step(state, (layer, *inputs))
+        state, output = run(state, (layer, *inputs))
         outputs.append(output)
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 

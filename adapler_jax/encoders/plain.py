@@ -115,13 +115,20 @@ def encode(
         )
         return hidden_BLD, None
 
-    hidden_BLD = embed_batch(encoder, params, config, token_BL, segment_BL, key=embed_key)
-    layers, index_N = params["layers"], jnp.arange(config.num_layers)
-    if needs_all or not isinstance(layers, tuple):
-        hidden_BLD, _ = scan_layers(run_layer, hidden_BLD, layers, index_N)
-    else:
-        hidden_BLD, _ = scan_layers(run_layer, hidden_BLD, layers[:-1], index_N)
-        hidden_BLD = first_token_layer(
-            encoder, layers[-1], config, hidden_BLD, bias_BL, index=index_N[-1], **shared
+    def run_last(hidden_BLD, scanned):
+        """Return the state of the first token after the last layer."""
+        layer, index = scanned
+        hidden_B1D = first_token_layer(
+            encoder, layer, config, hidden_BLD, bias_BL, index=index, **shared
         )
+        return hidden_B1D, None
+
+    hidden_BLD = embed_batch(encoder, params, config, token_BL, segment_BL, key=embed_key)
+    hidden_BLD, _ = scan_layers(
+        run_layer,
+        hidden_BLD,
+        params["layers"],
+        jnp.arange(config.num_layers),
+        last=None if needs_all else run_last,
+    )
     return finalize_states(encoder, params, config, hidden_BLD)

@@ -84,9 +84,8 @@ def padded_flops(
 ) -> int:
     """Return the operations of the plain encoder on a padded batch, padding rows included."""
     B, L = batch.token_BL.shape
-    per_row = model_flops.dense_flops(config, L, head=0)
-    if not head.needs_all_states:
-        per_row += model_flops.last_layer_flops(config, L) - model_flops.layer_flops(config, L)
+    reads_first = not head.needs_all_states
+    per_row = model_flops.dense_flops(config, L, head=0, reads_first=reads_first)
     return int(chunked_rows(B, L) * per_row + B * head_flops(params, config, L, head))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.messages import listed, one_line
-from adapler_jax.weights.config import CALIBRATION_FILE, CONFIG_FILE
+from adapler_jax.weights.config import CALIBRATION_FILE, CONFIG_FILE, read_json
 from adapler_jax.weights.section import SECTION
 
 CARD_FILE = "README.md"
@@ -139,14 +139,14 @@ def set_card_part(directory: Path, text: str) -> None:
       directory: of a saved model.
       text: in Markdown.
     """
-    section = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8")).get(SECTION)
+    section = read_json(directory / CONFIG_FILE).get(SECTION)
     if is_own_card(directory, section):
         path = directory / CARD_FILE
         replace_text(path, f"{PART.sub('', _text_of(path))}{BEGIN}\n{text}\n\n{END}")
 
 
 def kept_part(directory: Path, partial: Path, section: dict[str, Any]) -> str:
-    """Return the part of a calibration for a new card, empty if there is none.
+    """Return the part of a calibration that a new card keeps, or an empty text.
 
     Args:
       directory: of the previous model.
@@ -156,7 +156,7 @@ def kept_part(directory: Path, partial: Path, section: dict[str, Any]) -> str:
     """
     if not (partial / CALIBRATION_FILE).is_file():
         return ""
-    previous = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8")).get(SECTION)
+    previous = read_json(directory / CONFIG_FILE).get(SECTION, {})
     is_kept = is_own_card(directory, previous) and (
         json.loads(json.dumps(section)).items() <= previous.items()
     )

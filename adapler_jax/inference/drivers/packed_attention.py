@@ -7,7 +7,7 @@ the next texts while they need that length. Long texts without equals attend alo
 ones to them costs more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.struct
@@ -128,39 +128,64 @@ def block_attention(
       max_group: texts that attend at a time.
       dtype: of the operands of the products.
     """
-    texts = sort_texts(block.count_B, max_group)
-    carry = jnp.int32(0), output
+
+    def run_group(length: int, group: SortedTexts, output: AttentionOutput) -> AttentionOutput:
+        """Run some texts, padded to a length."""
+        found = _group_attention(
+            config, block, group, length=length, index=index, needs=needs, dtype=dtype
+        )
+        return _write_group(output, found, group)
+
+    return scan_groups(run_group, output, block.count_B, lengths=lengths, max_group=max_group)
+
+
+def scan_groups(step: Callable, carry, count_B: Array, *, lengths: Sequence[int], max_group: int):
+    """Run `step(padded length, group, carry) -> carry` over the texts of a block.
+
+    Args:
+      step: runs one group, `SortedTexts` of its size.
+      carry: its first argument.
+      count_B: tokens of each text of the block.
+      lengths: as in `block_attention`.
+      max_group: as in `block_attention`.
+    """
+    texts = sort_texts(count_B, max_group)
+    state = jnp.int32(0), carry
     for shape in group_shapes(lengths, max_group=max_group):
 
-        def needs_shape(carry, shape=shape):
+        def needs_shape(state, shape=shape):
             """Return whether the next texts need this length."""
-            return texts.count_B[carry[0] + shape.decisive] > shape.shorter
+            return texts.count_B[state[0] + shape.decisive] > shape.shorter
 
-        def run_group(carry, shape=shape):
+        def run_group(state, shape=shape):
             """Run the next texts as one group."""
-            first, output = carry
-            start_G, count_G, _ = (rows_of(x_B, first, shape.size) for x_B in texts)
-            found = _group_attention(
-                config,
-                block,
-                start_G,
-                count_G,
-                length=shape.length,
-                index=index,
-                needs=needs,
-                dtype=dtype,
-            )
-            return first + shape.size, _write_group(output, found, start_G, count_G)
+            first, carry = state
+            group = SortedTexts(*(rows_of(x_B, first, shape.size) for x_B in texts))
+            return first + shape.size, step(shape.length, group, carry)
 
-        carry = jax.lax.while_loop(needs_shape, run_group, carry)
-    return carry[1]
+        state = jax.lax.while_loop(needs_shape, run_group, state)
+    return state[1]
+
+
+def rows_of_texts(x_TX: Array, group: SortedTexts, length: int) -> Array:
+    """Return `length` rows of each text, [G, R, ...]; past its tokens are rows of other texts."""
+    return jnp.stack([rows_of(x_TX, start, length) for start in list(group.start_B)])
+
+
+def padded_texts(bits_TX: Array, group: SortedTexts, length: int, dtype) -> tuple[Array, Array]:
+    """Return rows of each text in `dtype`, 0 past its tokens, and the mask of its tokens [G, R].
+
+    A NaN of another text would pass an attention of 0.
+    """
+    valid_GR = jnp.arange(length, dtype=jnp.int32)[None] < group.count_B[:, None]
+    rows_GRX = from_bits(rows_of_texts(bits_TX, group, length), dtype)
+    return jnp.where(valid_GR[..., None], rows_GRX, 0), valid_GR
 
 
 def _group_attention(
     config: EncoderConfig,
     block: BlockInputs,
-    start_G: Array,
-    count_G: Array,
+    group: SortedTexts,
     *,
     length: int,
     index: Array,
@@ -168,15 +193,10 @@ def _group_attention(
     dtype,
 ) -> AttentionOutput:
     """Return the attention of some texts, padded to `length`: arrays [G, R, ...]."""
-
-    def cut(x_TX):
-        """Return `length` rows of each text."""
-        return jnp.stack([rows_of(x_TX, start, length) for start in list(start_G)])
-
-    valid_GR = jnp.arange(length, dtype=jnp.int32)[None] < count_G[:, None]
-    # Past a text are rows of the next ones: a NaN there would pass an attention of 0.
-    qkv_GRQ = jnp.where(valid_GR[..., None], from_bits(cut(block.qkv_TQ), dtype), 0)
-    position_GR = None if block.position_T is None else cut(block.position_T)
+    qkv_GRQ, valid_GR = padded_texts(block.qkv_TQ, group, length, dtype)
+    position_GR = None
+    if block.position_T is not None:
+        position_GR = rows_of_texts(block.position_T, group, length)
     query_GRD, key_GRD, value_GRD = jnp.split(qkv_GRQ, 3, axis=-1)
     attended_GRD, received = scaled_dot_product_attention(
         query_GRD,
@@ -193,15 +213,15 @@ def _group_attention(
 
 
 def _write_group(
-    output: AttentionOutput, group: AttentionOutput, start_G: Array, count_G: Array
+    output: AttentionOutput, found: AttentionOutput, group: SortedTexts
 ) -> AttentionOutput:
     """Return the block's buffers with the rows of each text of a group."""
-    for text in range(len(start_G)):
+    for text in range(len(group.start_B)):
         output = jax.tree.map(
             lambda x_TX, x_GRX, text=text: write_segment(
-                x_TX, x_GRX[text], start_G[text], count_G[text]
+                x_TX, x_GRX[text], group.start_B[text], group.count_B[text]
             ),
             output,
-            group,
+            found,
         )
     return output

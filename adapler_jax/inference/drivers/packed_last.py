@@ -16,13 +16,13 @@ from adapler_jax.encoders.base import layer_bias
 from adapler_jax.encoders.plain import qkv_part
 from adapler_jax.inference.drivers.packed_attention import (
     SortedTexts,
-    group_shapes,
-    sort_texts,
+    padded_texts,
+    rows_of_texts,
+    scan_groups,
     texts_of_block,
 )
 from adapler_jax.inference.drivers.packed_tiles import LayerView, PackedProgram, PackedState
 from adapler_jax.inference.drivers.ragged_ops import (
-    from_bits,
     packed_index,
     put_rows,
     rows_of,
@@ -112,30 +112,24 @@ def _run_block(inputs: _Inputs, carry: tuple) -> tuple:
     position_T = None
     if encoder_of(program.config).needs_positions:
         position_T = layer.positions(first_row, sizes.block + sizes.margin)
-    texts = sort_texts(count_B, sizes.max_group)
-    carry = jnp.int32(0), attended_BD
-    for shape in group_shapes(sizes.lengths, max_group=sizes.max_group):
 
-        def needs_shape(carry, shape=shape):
-            """Return whether the next texts need this length."""
-            return texts.count_B[carry[0] + shape.decisive] > shape.shorter
+    def run_group(length: int, group: SortedTexts, attended_BD: Array) -> Array:
+        """Attend for some texts, padded to a length."""
+        is_text_G = group.count_B > 0
+        text_G = jnp.where(is_text_G, first_text + group.text_B, num_all)  # past the last
+        query_GD = inputs.query_BD[jnp.minimum(text_G, num_all - 1)]
+        attended_GD = _attend(inputs, query_GD, key_value_TE, position_T, group, length=length)
+        return attended_BD.at[text_G].set(attended_GD, mode="drop")
 
-        def run_group(carry, shape=shape):
-            """Attend for the next texts."""
-            first, attended_BD = carry
-            group = SortedTexts(*(rows_of(x_B, first, shape.size) for x_B in texts))
-            is_text_G = group.count_B > 0
-            text_G = jnp.where(is_text_G, first_text + group.text_B, num_all)  # past the last
-            group = group._replace(text_B=jnp.minimum(text_G, num_all - 1))
-            attended_GD = _attend(inputs, key_value_TE, position_T, group, length=shape.length)
-            return first + shape.size, attended_BD.at[text_G].set(attended_GD, mode="drop")
-
-        carry = jax.lax.while_loop(needs_shape, run_group, carry)
-    return first_text + num_texts, first_row + num_rows, key_value_TE, carry[1]
+    attended_BD = scan_groups(
+        run_group, attended_BD, count_B, lengths=sizes.lengths, max_group=sizes.max_group
+    )
+    return first_text + num_texts, first_row + num_rows, key_value_TE, attended_BD
 
 
 def _attend(
     inputs: _Inputs,
+    query_GD: Array,
     key_value_TE: Array,
     position_T: Array | None,
     group: SortedTexts,
@@ -143,20 +137,13 @@ def _attend(
     length: int,
 ) -> Array:
     """Return the attention from [CLS] of some texts, padded to `length`, float32 [G, D]."""
-
-    def cut(x_TX):
-        """Return `length` rows of each text."""
-        return jnp.stack([rows_of(x_TX, start, length) for start in list(group.start_B)])
-
     program, config = inputs.program, inputs.program.config
-    index = inputs.layer.layer_index
-    valid_GR = jnp.arange(length, dtype=jnp.int32)[None] < group.count_B[:, None]
-    # Past a text are rows of the next ones: a NaN there would pass an attention of 0.
-    key_value_GRE = jnp.where(valid_GR[..., None], from_bits(cut(key_value_TE), program.dtype), 0)
-    position_GR = None if position_T is None else cut(position_T)
+    key_value_GRE, valid_GR = padded_texts(key_value_TE, group, length, program.dtype)
+    position_GR = None if position_T is None else rows_of_texts(position_T, group, length)
     key_GRD, value_GRD = jnp.split(key_value_GRE, 2, axis=-1)
+    index = inputs.layer.layer_index
     attended_G1D, _ = scaled_dot_product_attention(
-        inputs.query_BD[group.text_B][:, None],
+        query_GD[:, None],
         key_GRD,
         value_GRD,
         key_bias(valid_GR),

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
@@ -82,16 +81,8 @@ def run_stages(stages: StagedProgram, params: Params, batch: Batch):
     outer, layers = without_layers(params), params["encoder"]["layers"]
     state, first = stages.embed(outer, batch)
     inputs = stages.layer_inputs(outer)
-    if stages.last is None or not isinstance(layers, tuple):
-        state, record_N = scan_layers(stages.layer, state, layers, *inputs)
-        return stages.readout(outer, state, first, record_N)
-    state, record_N = scan_layers(stages.layer, state, layers[:-1], *inputs)
-    last_inputs = jax.tree.map(lambda leaf: leaf[-1], inputs)
-    state, record = stages.last(state, (layers[-1], *last_inputs))
-    record_N1 = jax.tree.map(lambda leaf: leaf[None], record)
-    if record_N is not None:
-        record_N1 = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), record_N, record_N1)
-    return stages.readout(outer, state, first, record_N1)
+    state, record_N = scan_layers(stages.layer, state, layers, *inputs, last=stages.last)
+    return stages.readout(outer, state, first, record_N)
 
 
 def finalize_exits(
