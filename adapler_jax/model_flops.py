@@ -4,7 +4,7 @@ import numpy as np
 
 from adapler_jax.encoders import encoder_of
 from adapler_jax.flops import Count, as_counts, attention_pair_flops, significance_flops
-from adapler_jax.pruning.base import Pruner
+from adapler_jax.pruning.base import Pruner, for_first_token
 from adapler_jax.types import ATTENTION_NEEDS, BEFORE_FEED_FORWARD, EncoderConfig, Params
 
 
@@ -100,7 +100,7 @@ def pruned_flops(
         before the feed-forward:  e(n) + sum_l [attention(n_{l-1}) + site(n_{l-1}) +
         ffn(n_l)] + head
 
-    e are the embeddings. A layer without a site has no term for one.
+    e are the embeddings. A layer without a site runs on n_{l-1} tokens and has no term for one.
 
     Args:
       config: of the encoder.
@@ -110,23 +110,23 @@ def pruned_flops(
         padded batch.
       kept_NB: tokens n_l that are left in layer l.
       head: operations of the head, a number or [B].
-      reads_first: as in `dense_flops`; n_l of the last feed-forward half is then 1.
+      reads_first: as in `dense_flops`. There is then no site inside the last layer.
     """
     total_B = embedding_flops(config, length_B) + as_counts(head)
+    if reads_first:
+        pruner = for_first_token(pruner, config)
     points = {site.layer: site.point for site in pruner.sites}
-    entering_B = as_counts(length_B)
+    left_B = as_counts(length_B)
     for layer, kept_B in enumerate(as_counts(kept_NB)):
-        is_last = reads_first and layer == config.num_layers - 1
-        is_inside = points.get(layer) == BEFORE_FEED_FORWARD
-        # Drivers with sites in the layers run the whole attention half of the last one.
-        is_divided = is_inside or (is_last and pruner.point == BEFORE_FEED_FORWARD)
-        if is_divided:
-            total_B = total_B + attention_flops(config, entering_B)
+        entering_B, is_inside = left_B, points.get(layer) == BEFORE_FEED_FORWARD
         if layer in points:
+            left_B = kept_B
             total_B = total_B + site_flops(config, pruner, params, entering_B)
-        if is_divided:
-            total_B = total_B + feed_forward_flops(config, 1 if is_last else kept_B)
+        if is_inside:
+            total_B = total_B + attention_flops(config, entering_B)
+            total_B = total_B + feed_forward_flops(config, left_B)
+        elif reads_first and layer == config.num_layers - 1:
+            total_B = total_B + last_layer_flops(config, left_B)
         else:
-            total_B = total_B + (last_layer_flops if is_last else layer_flops)(config, kept_B)
-        entering_B = kept_B
+            total_B = total_B + layer_flops(config, left_B)
     return total_B

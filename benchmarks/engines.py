@@ -245,6 +245,7 @@ def measure_skewed(
             np.full(batch_size, length),
             count_NB,
             head=flops.pooled_flops(config, NUM_CLASSES),
+            reads_first=True,
         ).sum()
     rows = []
     for (texts, engine), timing in timings.items():

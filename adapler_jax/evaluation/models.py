@@ -186,9 +186,9 @@ def flops_of_examples(
       head: of the model.
       dense_config: of the dense encoder; None for the model's own.
     """
-    head_flops = head.flops(params["head"], config, length_E)
-    dense_E = model_flops.dense_flops(dense_config or config, length_E, head=head_flops)
-    pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=head_flops)
+    options = head.flops_options(params, config, length_E)
+    dense_E = model_flops.dense_flops(dense_config or config, length_E, **options)
+    pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, **options)
     return dense_E, pruned_E
 
 

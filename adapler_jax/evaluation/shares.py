@@ -3,6 +3,7 @@
 Shape letters:
 
     E examples of a set
+    I sites that run where a head reads [CLS] alone
     K budgets, increasing; the last is 1
 """
 
@@ -12,14 +13,9 @@ import numpy as np
 
 from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.pruning import Pruner
+from adapler_jax.pruning.base import for_first_token
 from adapler_jax.pruning.shares import kept_counts
-from adapler_jax.types import (
-    BEFORE_FEED_FORWARD,
-    PADDING_EXAMPLE_ID,
-    Batch,
-    EncoderConfig,
-    Params,
-)
+from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
 
 NUM_BISECTIONS = 40
 
@@ -48,20 +44,19 @@ def lengths_of(batches: Sequence[Batch]) -> np.ndarray:
     )
 
 
-def share_profile(pruner: Pruner, share: float, *, steepness: float = 1.0) -> np.ndarray:
+def share_profile(
+    pruner: Pruner, config: EncoderConfig, share: float, *, steepness: float = 1.0
+) -> np.ndarray:
     """Return the share of the entering tokens that each site keeps, float32 [J].
 
-        kept of a text after site j of J:  share ^ (J (j / J) ^ steepness),   j from 1
+        kept of a text after site i of I:  share ^ (I (i / I) ^ steepness),   i from 1
 
-    At a steepness of 1 all sites keep an equal share. After the attention of the last layer only
-    [CLS] is needed, so a site there keeps no other token. From a share of 1 to `highest_share` the
-    last layer opens, and the others keep all tokens.
+    At a steepness of 1 all sites keep an equal share. The share of a site that does not run is 1.
     """
-    J, opened = len(pruner.sites), share - 1.0
-    share = min(1.0, share)
-    share_J = entering_shares(share ** (J * (np.arange(1, J + 1) / J) ** steepness))
-    if pruner.point == BEFORE_FEED_FORWARD:
-        share_J[-1] = max(0.0, opened)
+    num_running = len(for_first_token(pruner, config).sites)
+    exponent_I = num_running * (np.arange(1, num_running + 1) / num_running) ** steepness
+    share_J = np.ones(len(pruner.sites), np.float32)
+    share_J[:num_running] = entering_shares(share**exponent_I)
     return share_J
 
 
@@ -71,11 +66,6 @@ def entering_shares(kept_J: np.ndarray) -> np.ndarray:
     return np.divide(kept_J, before_J, out=np.zeros(len(kept_J)), where=before_J > 0).astype(
         np.float32
     )
-
-
-def highest_share(pruner: Pruner) -> float:
-    """Return the share of `share_profile` from which no token is dropped."""
-    return 2.0 if pruner.point == BEFORE_FEED_FORWARD else 1.0
 
 
 def share_counts(
@@ -109,18 +99,18 @@ def solve_shares(
 
     def speedup_of(share: float) -> float:
         """Return the FLOPs speedup with a share."""
-        share_J = share_profile(pruner, share, steepness=steepness)
+        share_J = share_profile(pruner, config, share, steepness=steepness)
         count_NE = share_counts(pruner, share_J, length_E, config.num_layers)
         return true_speedup(params, config, pruner, length_E, count_NE)
 
     if not (np.isfinite(speedup) and speedup >= 1.0):
         raise ValueError(f"speedup is {speedup}; expected a factor of 1 or more")
     if speedup == 1.0:
-        return share_profile(pruner, highest_share(pruner))
+        return share_profile(pruner, config, 1.0)
     if (highest := speedup_of(0.0)) < speedup:
         raise OutOfReachError(pruner.name, speedup, highest)
-    share = _bisect(lambda share: -speedup_of(share), -speedup, highest_share(pruner))
-    return share_profile(pruner, share, steepness=steepness)
+    share = _bisect(lambda share: -speedup_of(share), -speedup)
+    return share_profile(pruner, config, share, steepness=steepness)
 
 
 def budget_shares(
@@ -129,15 +119,14 @@ def budget_shares(
     """Return the share of every site at every budget, float32 [J, K].
 
     A budget is the mean over layers of the tokens that a layer runs on, as a fraction of the tokens
-    of the texts. A large budget keeps more than [CLS] after the last site, and all tokens before.
+    of the texts.
     """
     return _solve_budgets(
         config,
         pruner,
         length_E,
         budgets,
-        shares=lambda share: share_profile(pruner, share),
-        highest=highest_share(pruner),
+        shares=lambda share: share_profile(pruner, config, share),
     )
 
 
@@ -166,7 +155,6 @@ def ranked_shares(
         length_E,
         budgets,
         shares=lambda budget: entering_shares(profile(budget)),
-        highest=1.0,
     )
 
 
@@ -177,7 +165,6 @@ def _solve_budgets(
     budgets: Sequence[float],
     *,
     shares: Callable[[float], np.ndarray],
-    highest: float,
 ) -> np.ndarray:
     """Return the shares of every site at every budget, float32 [J, K].
 
@@ -186,8 +173,7 @@ def _solve_budgets(
       pruner: of the model.
       length_E: int, tokens of each text.
       budgets: kept shares; at 1 no token is dropped.
-      shares: (x) -> shares of the tokens that enter each site, which rise with x.
-      highest: x from which no token is dropped.
+      shares: (x) -> shares of the tokens that enter each site, which rise with x, and are 1 at 1.
     """
 
     def kept_share(x: float) -> float:
@@ -195,15 +181,13 @@ def _solve_budgets(
         count_NE = share_counts(pruner, shares(x), length_E, config.num_layers)
         return float(count_NE.sum() / (config.num_layers * length_E.sum()))
 
-    found = [
-        _bisect(kept_share, budget, highest) if budget < 1.0 else highest for budget in budgets
-    ]
+    found = [_bisect(kept_share, budget) if budget < 1.0 else 1.0 for budget in budgets]
     return np.stack([shares(x) for x in found], axis=1)
 
 
-def _bisect(function: Callable[[float], float], target: float, high: float) -> float:
-    """Return the largest number below `high` at which a rising function is at most the target."""
-    low = 0.0
+def _bisect(function: Callable[[float], float], target: float) -> float:
+    """Return the largest number below 1 at which a rising function is at most the target."""
+    low, high = 0.0, 1.0
     for _ in range(NUM_BISECTIONS):
         middle = (low + high) / 2.0
         low, high = (low, middle) if function(middle) > target else (middle, high)

@@ -73,6 +73,17 @@ class Head(NamedTuple):
     protected_tokens: Callable[[Batch], Array | None] = no_protected_tokens
     factory_kwargs: tuple[tuple[str, Any], ...] = ()  # keywords that a saved model needs
 
+    def flops_options(self, params: Params, config: EncoderConfig, length: Any) -> dict[str, Any]:
+        """Return the keywords of `model_flops.dense_flops` and `pruned_flops` for this head.
+
+        Args:
+          params: of the whole model.
+          config: of the encoder.
+          length: tokens of each example.
+        """
+        spent = self.flops(params["head"], config, length)
+        return {"head": spent, "reads_first": not self.needs_all_states}
+
 
 def zero_empty_rows(logits: Logits, has_token_B: Array) -> Logits:
     """Return the logits, 0 and without a gradient for rows without a token.

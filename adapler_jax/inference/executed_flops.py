@@ -20,8 +20,9 @@ from adapler_jax.inference.drivers.buckets import executed_lengths
 from adapler_jax.inference.drivers.dense import chunk_sizes
 from adapler_jax.inference.drivers.packed_attention import group_shapes
 from adapler_jax.inference.drivers.ragged_ops import descending_sizes, spare_rows
+from adapler_jax.inference.drivers.stages import running_pruner
 from adapler_jax.inference.engine import halves, program_rows
-from adapler_jax.pruning.base import Pruner
+from adapler_jax.pruning.base import Pruner, has_inner_last_site
 from adapler_jax.types import BEFORE_FEED_FORWARD, Batch, EncoderConfig, Params
 
 
@@ -110,25 +111,32 @@ def bucketed_flops(
     """Return the operations of the bucketed driver; the head is not counted."""
     B, L = batch.token_BL.shape
     length_B = np.asarray(batch.valid_BL).sum(-1)
+    pruner = running_pruner(pruner, config, head, return_exit_hidden=False)
+    has_last_stage = computes_first_alone(pruner, config, head)
     entry, length_N = executed_lengths(pruner, length_B, count_NB, buckets, num_slots=L)
     layers = {site.layer for site in pruner.sites}
+    is_inside = pruner.point == BEFORE_FEED_FORWARD
     total, entering = B * model_flops.embedding_flops(config, entry), entry
     for layer, length in enumerate(map(int, length_N)):
         rows = chunked_rows(B, length)
-        reads_first = layer == config.num_layers - 1 and not head.needs_all_states
-        if pruner.point == BEFORE_FEED_FORWARD:
+        is_last = has_last_stage and layer == config.num_layers - 1
+        if is_inside and not is_last:
             attended = model_flops.attention_flops(config, entering)
             attended += model_flops.site_flops(config, pruner, params, entering)
             total += chunked_rows(B, entering) * attended
-            finished = (chunked_rows(B, 1), 1) if reads_first else (rows, length)
-            total += finished[0] * model_flops.feed_forward_flops(config, finished[1])
+            total += rows * model_flops.feed_forward_flops(config, length)
         else:
             if layer in layers:
                 total += B * model_flops.site_flops(config, pruner, params, entering)
-            flops_of = model_flops.last_layer_flops if reads_first else model_flops.layer_flops
+            flops_of = model_flops.last_layer_flops if is_last else model_flops.layer_flops
             total += rows * flops_of(config, length)
         entering = length
     return int(total)
+
+
+def computes_first_alone(pruner: Pruner, config: EncoderConfig, head: Head) -> bool:
+    """Return whether the last layer computes [CLS] alone; the pruner is the one that runs."""
+    return not (head.needs_all_states or has_inner_last_site(pruner, config))
 
 
 def num_parts(driver: str, batch_size: int) -> int:
@@ -143,7 +151,7 @@ class _PackedSizes(NamedTuple):
     pruner: Pruner
     per_token: SiteFlops
     sizes: packed.Sizes
-    reads_first: bool  # the last layer computes [CLS] alone
+    has_last_stage: bool  # the last layer computes [CLS] alone
     num_slots: int  # of the part of the batch
 
 
@@ -168,14 +176,14 @@ def packed_flops(
     sizes = packed.sizes_for(
         len(parts[0]), L, buckets=buckets, tiles=packed.TILES, block_tokens=packed.BLOCK_TOKENS
     )
+    pruner = running_pruner(pruner, config, head, return_exit_hidden=False)
     per_token = pruner.site_flops(params["pruner"], config) if pruner.sites else SiteFlops()
     is_inside = pruner.point == BEFORE_FEED_FORWARD
     run = packed_part_in_layer if is_inside else packed_part_before_layer
     total = 0
     for rows in parts:
-        shared = _PackedSizes(
-            config, pruner, per_token, sizes, not head.needs_all_states, len(rows) * L
-        )
+        has_last_stage = computes_first_alone(pruner, config, head)
+        shared = _PackedSizes(config, pruner, per_token, sizes, has_last_stage, len(rows) * L)
         total += run(shared, valid_B[rows], count_NB[:, rows])
     return total
 
@@ -190,7 +198,7 @@ def packed_part_before_layer(shared: _PackedSizes, valid_B, count_NB) -> int:
         if layer in layers:
             total += rows * shared.per_token.score + shared.num_slots * shared.per_token.decide
         rows = block_rows(count_B, sizes)
-        if shared.reads_first and layer == len(count_NB) - 1:
+        if shared.has_last_stage and layer == len(count_NB) - 1:
             total += last_layer_of_first(shared, count_B)
             break
         total += attention_half_flops(shared, count_B)
@@ -218,12 +226,13 @@ def packed_part_in_layer(shared: _PackedSizes, valid_B, count_NB) -> int:
     total = model_flops.embedding_flops(config, rows)
     entering_B = valid_B
     for layer, count_B in enumerate(count_NB):
+        if shared.has_last_stage and layer == len(count_NB) - 1:
+            total += last_layer_of_first(shared, entering_B)
+            break
         total += attention_half_flops(shared, entering_B)
         total += block_rows(entering_B, sizes) * per_token.score
         total += shared.num_slots * per_token.decide
-        is_last = shared.reads_first and layer == len(count_NB) - 1
-        read_B = np.minimum(count_B, 1) if is_last else count_B
-        kept_rows = tile_rows(int(read_B.sum()), sizes.tiles)
+        kept_rows = tile_rows(int(count_B.sum()), sizes.tiles)
         total += model_flops.feed_forward_flops(config, kept_rows)
         entering_B = count_B
     return int(total)

@@ -184,6 +184,22 @@ def params_of_layers(pruner: Pruner, params: Params, num_layers: int) -> Params:
     return jax.tree.map(lambda leaf: leaf[index_N], params)
 
 
+def for_first_token(pruner: Pruner, config: EncoderConfig) -> Pruner:
+    """Return the pruner as drivers run it where the head reads [CLS] alone.
+
+    A site inside the last layer would choose tokens for a feed-forward half that only [CLS] needs,
+    so there is none: the layer keeps all tokens as keys. A method without another site keeps it.
+    """
+    if len(pruner.sites) < 2 or not has_inner_last_site(pruner, config):
+        return pruner
+    return pruner._replace(sites=pruner.sites[:-1])
+
+
+def has_inner_last_site(pruner: Pruner, config: EncoderConfig) -> bool:
+    """Return whether a site is between the two halves of the last layer."""
+    return Site(config.num_layers - 1, BEFORE_FEED_FORWARD) in pruner.sites
+
+
 def has_site(pruner: Pruner, layer: Array) -> Array:
     """Return whether the layer, an int32 scalar, has a site: a bool scalar."""
     return jnp.any(layer == jnp.array([site.layer for site in pruner.sites], jnp.int32))

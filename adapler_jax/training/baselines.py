@@ -186,5 +186,5 @@ def shortened_row(name: str, shortened: Tokenized, request: BaselineRequest) -> 
 def flops_of_lengths(request: BaselineRequest, length_E: np.ndarray) -> np.ndarray:
     """Return the dense model's operations for texts of so many tokens, int64 [E]."""
     saved = request.dense.run.models[DENSE]
-    head = saved.head.flops(saved.params["head"], saved.config, length_E)
-    return dense_flops(saved.config, length_E, head=head)
+    options = saved.head.flops_options(saved.params, saved.config, length_E)
+    return dense_flops(saved.config, length_E, **options)

@@ -48,11 +48,9 @@ def soft_speedup(
     Padding and padding examples do not count.
     """
     length_B = jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32)
-    spent = head.flops(params["head"], config, length_B)
-    dense_B = model_flops.dense_flops(config, length_B, head=spent)
-    pruned_B = model_flops.pruned_flops(
-        config, pruner, params, length_B, trace.count_NB, head=spent
-    )
+    options = head.flops_options(params, config, length_B)
+    dense_B = model_flops.dense_flops(config, length_B, **options)
+    pruned_B = model_flops.pruned_flops(config, pruner, params, length_B, trace.count_NB, **options)
     dense, pruned = (
         jnp.sum(x_B, where=batch.example_id_B != PADDING_EXAMPLE_ID) for x_B in (dense_B, pruned_B)
     )

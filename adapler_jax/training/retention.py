@@ -78,12 +78,12 @@ def make_speedup_of(
       head: of the model.
     """
     length_E, times_E = np.unique(length_E, return_counts=True)  # each length once
-    spent = head.flops(params["head"], config, length_E)
-    dense_E = model_flops.dense_flops(config, length_E, head=spent)
+    options = head.flops_options(params, config, length_E)
+    dense_E = model_flops.dense_flops(config, length_E, **options)
 
     def speedup_of(counts):
         count_NE = np.minimum(np.array(counts)[:, None], length_E)
-        pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, head=spent)
+        pruned_E = model_flops.pruned_flops(config, pruner, params, length_E, count_NE, **options)
         return flops.speedup(dense_E * times_E, pruned_E * times_E)
 
     return speedup_of

@@ -103,8 +103,11 @@ def test_nll_is_the_loss_of_the_true_labels(evaluation):
 
 
 def test_the_speedup_follows_from_the_counts(evaluation):
-    dense_E = model_flops.dense_flops(CONFIG, evaluation.length_E, head=HEAD)
-    pruned_E = pruned_flops(CONFIG, evaluation.length_E, evaluation.count_NE, **SIZES)
+    options = {"head": HEAD, "reads_first": True}
+    dense_E = model_flops.dense_flops(CONFIG, evaluation.length_E, **options)
+    pruned_E = pruned_flops(
+        CONFIG, evaluation.length_E, evaluation.count_NE, **SIZES | {"reads_first": True}
+    )
     assert evaluation.flops_speedup == dense_E.sum() / pruned_E.sum() > 1
     np.testing.assert_allclose(evaluation.kept_tokens, evaluation.count_NE.mean(axis=1))
 

@@ -20,6 +20,7 @@ from adapler_jax.evaluation.shares import (
 )
 from adapler_jax.forward import embed_tokens, forward_layers
 from adapler_jax.pruning import adapler, attention, vocabulary
+from adapler_jax.pruning.base import for_first_token
 from adapler_jax.pruning.budgets import with_calibration
 from adapler_jax.pruning.shares import kept_counts
 from adapler_jax.types import EncoderConfig
@@ -67,6 +68,8 @@ def test_every_driver_runs_on_the_counts_that_lengths_give(name, shares):
     found = evaluate_model(
         params_of(name, share_J=share_J), CONFIG, pruner, batches, driver="masked"
     )
+    pruner = for_first_token(pruner, CONFIG)
+    share_J = share_J[: len(pruner.sites)]
     expected = share_counts(pruner, share_J, found.length_E, CONFIG.num_layers)
     np.testing.assert_array_equal(found.count_NE, expected)
 
@@ -91,15 +94,13 @@ def tiny_head():
     }
 
 
-def test_the_profile_is_equal_or_steep_and_ends_with_cls():
-    pruner = attention(LARGE)
-    np.testing.assert_allclose(share_profile(pruner, 0.5), [0.5] * 5 + [0.0])
-    kept = np.cumprod(share_profile(pruner, 0.5, steepness=1.5)[:-1])
-    np.testing.assert_allclose(kept, 0.5 ** (6 * (np.arange(1, 6) / 6) ** 1.5), rtol=1e-6)
-    assert share_profile(pruner, 1.0).tolist() == [1.0] * 5 + [0.0]
-    assert share_profile(pruner, 1.25).tolist() == [1.0] * 5 + [0.25]
-    assert share_profile(pruner, 2.0).tolist() == [1.0] * 6
-    assert share_profile(vocabulary(LARGE), 0.25).tolist() == [0.25]
+def test_the_profile_is_equal_or_steep_and_leaves_the_last_layer_alone():
+    profile = functools.partial(share_profile, attention(LARGE), LARGE)
+    np.testing.assert_allclose(profile(0.5), [0.5] * 5 + [1.0])
+    kept = np.cumprod(profile(0.5, steepness=1.5)[:-1])
+    np.testing.assert_allclose(kept, 0.5 ** (5 * (np.arange(1, 6) / 5) ** 1.5), rtol=1e-6)
+    assert profile(1.0).tolist() == [1.0] * 6
+    assert share_profile(vocabulary(LARGE), LARGE, 0.25).tolist() == [0.25]
 
 
 @pytest.mark.parametrize("name", PRUNERS)
@@ -116,7 +117,7 @@ def test_a_budget_is_the_kept_share(name):
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 4, 12])
-def test_budgets_above_cls_alone_in_the_last_layer_are_exact_too(num_layers):
+def test_budgets_are_exact_for_any_number_of_layers(num_layers):
     config = dataclasses.replace(LARGE, num_layers=num_layers)
     pruner, budgets = attention(config), (0.3, 0.6, 0.82, 0.91, 0.97, 1.0)
     value_JK = budget_shares(config, pruner, LENGTHS, budgets)

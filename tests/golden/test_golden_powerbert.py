@@ -118,12 +118,14 @@ def test_hard_extraction_matches(golden, case):
     )
     params = golden.params | {"pruner": {"retention_N": jnp.array(counts, jnp.float32)}}
     pruner = powerbert(golden.config, counts_padding=True)
-    logits_BC, trace = masked.forward(params, golden.config, pruner, golden.batch)
+    options = {"return_exit_hidden": True}  # so that the site in the last layer runs too
+    logits_BC, trace = masked.forward(params, golden.config, pruner, golden.batch, **options)
     np.testing.assert_allclose(probabilities(logits_BC), expected, rtol=0, atol=TOLERANCE)
     np.testing.assert_array_equal(trace.count_NB, np.repeat(np.array(counts)[:, None], 5, axis=1))
     # The votes of padding choose other tokens in one row of the second case; without them no
     # padding is kept.
-    exact_BC, trace = masked.forward(params, golden.config, powerbert(golden.config), golden.batch)
+    pruner = powerbert(golden.config)
+    exact_BC, trace = masked.forward(params, golden.config, pruner, golden.batch, **options)
     differs_B = np.abs(probabilities(exact_BC) - expected).max(axis=-1) > TOLERANCE
     assert differs_B.tolist() == [False, case == "hard_to_one", False, False, False]
     lengths = np.asarray(golden.batch.valid_BL).sum(-1)

@@ -26,10 +26,9 @@ def site_params(threshold):
     return {"score_threshold_N": jnp.float32(threshold)}
 
 
-def make_params(threshold=0.08):
-    return tiny.with_pruner_params(
-        tiny.make_params(PRUNER), score_threshold_N=jnp.full((4,), threshold, jnp.float32)
-    )
+def make_params(threshold_N=(0.08, 0.12, 0.16, 0.16)):
+    threshold_N = jnp.array(threshold_N, jnp.float32)
+    return tiny.with_pruner_params(tiny.make_params(PRUNER), score_threshold_N=threshold_N)
 
 
 def test_first_thresholds_rise_linearly_to_the_final_one():
@@ -74,7 +73,7 @@ def test_fast_drivers_equal_the_reference(driver):
     np.testing.assert_array_equal(found.count_NB, expected.count_NB)
     np.testing.assert_array_equal(found.survival_NBL, expected.survival_NBL)
     total_N = np.sum(expected.count_NB, axis=1)
-    assert total_N[0] < sum(LENGTHS) and total_N[-1] < total_N[0]
+    assert total_N[-1] < total_N[0] < sum(LENGTHS)
 
 
 def test_a_small_temperature_gives_the_hard_rule():

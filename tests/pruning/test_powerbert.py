@@ -111,7 +111,7 @@ def test_training_drops_what_inference_drops():
     assert softened.survival_BL.tolist() == [[1, 0, 0, 1, 0], [1, 1, 0, 0, 0]]
     assert softened.bias_BL[0].tolist() == [0, MASK_BIAS, MASK_BIAS, 0, MASK_BIAS]
     assert softened.scale_BL is None
-    params, batch = retaining(7, 4, 2, 1), make_batch()
+    params, batch = retaining(7, 4, 2, 2), make_batch()
     soft, trace = full_width.forward(params, CONFIG, HARD, batch, slope=jnp.float32(1.0))
     hard, hard_trace = masked.forward(params, CONFIG, HARD, batch)
     np.testing.assert_array_equal(soft, hard)
@@ -121,7 +121,7 @@ def test_training_drops_what_inference_drops():
 def test_counts_are_the_same_for_all_texts_that_have_as_many_tokens():
     _, trace = masked.forward(retaining(7, 4, 2, 1), CONFIG, HARD, make_batch())
     np.testing.assert_array_equal(
-        trace.count_NB, np.minimum(LENGTHS, np.array([[7], [4], [2], [1]]))
+        trace.count_NB, np.minimum(LENGTHS, np.array([[7], [4], [2], [2]]))
     )
     assert np.all(trace.survival_NBL[:, :, 0] == 1.0)
 
@@ -151,7 +151,7 @@ def test_padding_as_tokens_makes_it_matter():
     _, wide = run(make_batch(num_slots=CONFIG.num_positions))
     moved_BL = np.abs(wide.score_NBL[0][:, :NUM_SLOTS] - trace.score_NBL[0]) > 1e-3
     assert np.all(np.any(moved_BL[1:], axis=1))
-    np.testing.assert_array_equal(trace.count_NB, np.broadcast_to([[7], [4], [2], [1]], (4, 4)))
+    np.testing.assert_array_equal(trace.count_NB, np.broadcast_to([[7], [4], [2], [2]], (4, 4)))
 
 
 # Search

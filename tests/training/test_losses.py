@@ -133,9 +133,8 @@ def test_objectives_are_means_over_examples():
         ids = np.where(np.arange(4) == row, batch.example_id_B, PADDING_EXAMPLE_ID).astype(np.int32)
         alone.append(numbers_of(batch.replace(example_id_B=ids)))
     together = numbers_of(batch)
-    dense_B = model_flops.dense_flops(
-        CONFIG, batch.valid_BL.sum(-1), head=flops.pooled_flops(CONFIG, NUM_CLASSES)
-    )
+    head = flops.pooled_flops(CONFIG, NUM_CLASSES)
+    dense_B = model_flops.dense_flops(CONFIG, batch.valid_BL.sum(-1), head=head, reads_first=True)
     pruned_B = dense_B / [numbers.pop("flops_speedup") for numbers in alone]
     assert together.pop("flops_speedup") == pytest.approx(
         flops.speedup(dense_B, pruned_B), rel=1e-5

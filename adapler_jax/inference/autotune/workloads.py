@@ -163,14 +163,15 @@ def kept_fractions(
     pruner = schedule.pruner
     shapes = jax.eval_shape(lambda key: pruner.init(key, config), jax.random.key(0))
     head = flops.pooled_flops(config, NUM_CLASSES)
-    dense = model_flops.dense_flops(config, [length], head=head)
+    options: dict[str, Any] = {"head": head, "reads_first": True}
+    dense = model_flops.dense_flops(config, [length], **options)
     site_layers = [site.layer for site in pruner.sites]
     num_sites_N = np.searchsorted(site_layers, np.arange(config.num_layers), side="right")
 
     def speedup_of(factor: float) -> float:
         count_N = np.maximum(1, np.round(factor**num_sites_N * length))
         pruned = model_flops.pruned_flops(
-            config, pruner, {"pruner": shapes}, [length], count_N[:, None], head=head
+            config, pruner, {"pruner": shapes}, [length], count_N[:, None], **options
         )
         return flops.speedup(dense, pruned)
 

@@ -31,12 +31,11 @@ class SiteRecord(flax.struct.PyTreeNode):
     count_B: Array
 
 
-def empty_record(state: BucketState) -> SiteRecord:
-    """Return the record of a site that does not exist."""
-    index_BL = jnp.full_like(state.token_index_BL, state.token_index_BL.shape[1])
-    return SiteRecord(
-        index_BL, jnp.zeros(index_BL.shape), jnp.zeros(index_BL.shape, bool), state.count_B
-    )
+def record_of_all(state: BucketState) -> SiteRecord:
+    """Return the record of a layer without a site: all tokens stay, with scores 0."""
+    index_BL = state.token_index_BL
+    keep_BL = is_filled(state, index_BL.shape[1])
+    return SiteRecord(index_BL, jnp.zeros(index_BL.shape), keep_BL, state.count_B)
 
 
 def bucket_index(num_tokens: Array, buckets: Sequence[int]) -> Array:

@@ -22,7 +22,6 @@ no time.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,15 +38,21 @@ from adapler_jax.inference.drivers.bucket_tokens import (
     SiteRecord,
     apply_pruner,
     bucket_index,
-    empty_record,
     gather_tokens,
     is_filled,
     pad_to,
+    record_of_all,
     trace_of,
     write_states,
 )
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, entry_buckets
-from adapler_jax.inference.drivers.stages import StagedProgram, read_out, run_stages
+from adapler_jax.inference.drivers.stages import (
+    DriverProgram,
+    StagedProgram,
+    read_out,
+    run_stages,
+    running_pruner,
+)
 from adapler_jax.pruning.base import (
     Pruner,
     check_supported,
@@ -64,21 +69,11 @@ from adapler_jax.types import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Program:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Program(DriverProgram):
     """Static values of one program."""
 
-    config: EncoderConfig
-    pruner: Pruner
-    head: Head
     buckets: tuple[int, ...]
-    dtype: Any
-    return_exit_hidden: bool  # in the Trace
-
-    @property
-    def keeps_exits(self) -> bool:
-        """True if the state holds the last state of every token."""
-        return self.return_exit_hidden or self.head.needs_all_states
 
 
 def _prune(
@@ -143,7 +138,9 @@ def _in_bucket(
             dtype=program.dtype,
         )
 
-    hidden_BRD = gather_tokens(state.hidden_BLD, state.buffer_slot_BL[:, :bucket])
+    hidden_BRD = state.hidden_BLD[:, :bucket]
+    if program.pruner.point == BEFORE_ATTENTION:
+        hidden_BRD = gather_tokens(state.hidden_BLD, state.buffer_slot_BL[:, :bucket])
     bias_BR = key_bias(is_filled(state, bucket))
     return dense.in_chunks_on_cpu(run, hidden_BRD, bias_BR, _positions(program, state, bucket))
 
@@ -224,15 +221,9 @@ def run_layer(
 def run_last_layer(
     program: _Program, state: BucketState, inputs: tuple
 ) -> tuple[BucketState, SiteRecord]:
-    """Return the state after the last layer, with a new state of [CLS] alone, and its record.
-
-    A site inside the layer is recorded, though of the tokens that it keeps only [CLS] is read.
-    """
-    if program.pruner.point == BEFORE_ATTENTION:
-        state = switch_buckets(last_layer_in_bucket, program, state, inputs)
-        return state, empty_record(state)
-    state, record = switch_buckets(attention_in_bucket, program, state, inputs)
-    return feed_forward_in_bucket(program, 1, state, inputs[0]), record
+    """Return the state after the last layer, with a new state of [CLS] alone, and its record."""
+    state = switch_buckets(last_layer_in_bucket, program, state, inputs)
+    return state, record_of_all(state)
 
 
 def layer_inputs(program: _Program, outer: Params) -> tuple:
@@ -348,14 +339,20 @@ def make_stages(
     """
     if not pruner.sites:
         return None
-    sizes = bucket_sizes(buckets, shape[1])
-    program = _Program(config, pruner, head, sizes, dtype, return_exit_hidden)
+    program = _Program(
+        config=config,
+        pruner=running_pruner(pruner, config, head, return_exit_hidden),
+        head=head,
+        buckets=bucket_sizes(buckets, shape[1]),
+        dtype=dtype,
+        return_exit_hidden=return_exit_hidden,
+    )
     return StagedProgram(
         layer_inputs=functools.partial(layer_inputs, program),
         embed=functools.partial(enter, program),
         layer=functools.partial(run_layer, program),
         readout=functools.partial(readout, program),
-        last=None if program.keeps_exits else functools.partial(run_last_layer, program),
+        last=functools.partial(run_last_layer, program) if program.has_last_stage else None,
     )
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from adapler_jax.forward import embed_tokens, forward_layers
 from adapler_jax.heads import CLASSIFICATION, Head, zero_empty_rows
-from adapler_jax.inference.drivers.stages import read_out
+from adapler_jax.inference.drivers.stages import keeps_exits, read_out, running_pruner
 from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import Batch, EncoderConfig, Params
 
@@ -23,6 +23,7 @@ def forward(
 
     `return_exit_hidden` puts the last state of every token into the Trace.
     """
+    pruner = running_pruner(pruner, config, head, return_exit_hidden)
     hidden_BLD, trace, _ = forward_layers(
         params,
         config,
@@ -32,7 +33,7 @@ def forward(
         slope=None,
         key=None,
         dtype=dtype,
-        return_exit_hidden=return_exit_hidden or head.needs_all_states,
+        return_exit_hidden=keeps_exits(head, return_exit_hidden),
         protected_BL=head.protected_tokens(batch),
         budget_B=batch.budget_B,
         token_BL=batch.token_BL,

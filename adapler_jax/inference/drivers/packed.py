@@ -58,7 +58,7 @@ from adapler_jax.inference.drivers.stages import (
     StagedProgram,
     read_out,
     run_stages,
-    without_others,
+    running_pruner,
 )
 from adapler_jax.pruning.base import (
     Pruner,
@@ -140,12 +140,8 @@ def apply_pruner(
     state: PackedState,
     *,
     num_rows: int,
-    only_first: bool = False,
 ) -> tuple[PackedState, Array, Trace]:
-    """Return the state with the kept tokens, their rows in the buffer, and the site's record.
-
-    With `only_first` the state has no other token than [CLS]; the record has all kept tokens.
-    """
+    """Return the state with the kept tokens, their rows in the buffer, and the site's record."""
     row_BL = packed_index(state.valid_BL)
     token_logit_BL = jnp.where(state.valid_BL, state.out.token_logit_T[row_BL], 0.0)
     site = SiteInput(
@@ -159,9 +155,14 @@ def apply_pruner(
     keep_BL = selection.keep_BL
     count_B = jnp.sum(keep_BL, axis=-1, dtype=jnp.int32)
     trace = Trace(selection.score_BL, keep_BL.astype(jnp.float32), count_B)
-    if only_first:
-        keep_BL = without_others(keep_BL)
     return state.replace(valid_BL=keep_BL), gather_kept(row_BL, keep_BL, num_rows), trace
+
+
+def trace_of_all(state: PackedState) -> Trace:
+    """Return the record of a layer without a site: all tokens stay, with scores 0."""
+    survival_BL = state.valid_BL.astype(jnp.float32)
+    count_B = jnp.sum(state.valid_BL, axis=-1, dtype=jnp.int32)
+    return Trace(jnp.zeros(survival_BL.shape), survival_BL, count_B)
 
 
 def run_layer(
@@ -169,21 +170,15 @@ def run_layer(
 ) -> tuple[PackedState, Trace]:
     """Return the state after a layer and its site, and the site's record.
 
-    The last layer, where the head reads [CLS] alone, gives a new state of [CLS] alone.
+    The last layer, where the head reads [CLS] alone, gives a new state of [CLS] alone. It has no
+    site inside.
     """
     params, index, site_params, scorer_params = inputs
     pruner, sizes = program.pruner, program.sizes
     B, L = state.valid_BL.shape
     num_rows = B * L + sizes.block + sizes.margin  # the reach of a block's slice
     is_inside = pruner.point == BEFORE_FEED_FORWARD
-    prune = functools.partial(
-        apply_pruner,
-        pruner,
-        site_params,
-        index,
-        num_rows=num_rows,
-        only_first=is_last and is_inside,
-    )
+    prune = functools.partial(apply_pruner, pruner, site_params, index, num_rows=num_rows)
 
     def layer_of(state, source_row_T):
         """Return the layer with the indices of the tokens that the state holds."""
@@ -194,9 +189,10 @@ def run_layer(
         state, source_row_T, trace = prune(state)
     else:
         row_T = jnp.arange(num_rows, dtype=jnp.int32)
-        source_row_T, trace = jnp.minimum(row_T, B * L - 1), Trace()
+        source_row_T = jnp.minimum(row_T, B * L - 1)
+        trace = trace_of_all(state) if is_inside else Trace()
     count_B = jnp.sum(state.valid_BL, axis=-1, dtype=jnp.int32)
-    if is_last and not is_inside:
+    if is_last:
         layer = layer_of(state, source_row_T)
         return put_first_tokens(state, first_token_states(program, layer, state, count_B)), trace
     body = functools.partial(run_block, program, layer_of(state, source_row_T), count_B)
@@ -311,14 +307,21 @@ def make_stages(
     return_exit_hidden: bool = False,
 ) -> StagedProgram:
     """Return the driver for batches of `shape` [B, L]; arguments as in `forward`."""
-    sizes = sizes_for(*shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens)
-    program = PackedProgram(config, pruner, head, sizes, dtype, return_exit_hidden)
+    program = PackedProgram(
+        config=config,
+        pruner=running_pruner(pruner, config, head, return_exit_hidden),
+        head=head,
+        sizes=sizes_for(*shape, buckets=buckets, tiles=tiles, block_tokens=block_tokens),
+        dtype=dtype,
+        return_exit_hidden=return_exit_hidden,
+    )
+    run_last = functools.partial(run_layer, program, is_last=True)
     return StagedProgram(
         layer_inputs=functools.partial(layer_inputs, program),
         embed=functools.partial(enter, program),
         layer=functools.partial(run_layer, program),
         readout=functools.partial(readout, program),
-        last=None if program.keeps_exits else functools.partial(run_layer, program, is_last=True),
+        last=run_last if program.has_last_stage else None,
     )
 
 

@@ -1,24 +1,23 @@
 """Tiles of the packed driver: token-wise parts of the encoder on rows of the flat buffer."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from adapler_jax.encoders import encoder_of
-from adapler_jax.heads import Head
 from adapler_jax.inference.drivers.packed_attention import AttentionOutput
 from adapler_jax.inference.drivers.ragged_ops import put_rows, rows_of, to_bits
-from adapler_jax.pruning.base import Pruner, score_tokens
+from adapler_jax.inference.drivers.stages import DriverProgram
+from adapler_jax.pruning.base import score_tokens
 from adapler_jax.types import (
     BEFORE_ATTENTION,
     BEFORE_FEED_FORWARD,
     POSITION,
     Array,
     Batch,
-    EncoderConfig,
     OptionalArray,
     Params,
 )
@@ -39,21 +38,11 @@ class Sizes:
         return max(*self.tiles, *self.lengths)
 
 
-@dataclasses.dataclass(frozen=True)
-class PackedProgram:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackedProgram(DriverProgram):
     """Static values of one program."""
 
-    config: EncoderConfig
-    pruner: Pruner
-    head: Head
     sizes: Sizes
-    dtype: Any
-    return_exit_hidden: bool  # in the Trace
-
-    @property
-    def keeps_exits(self) -> bool:
-        """True if the state holds the last state of every token."""
-        return self.return_exit_hidden or self.head.needs_all_states
 
     @property
     def needs_slots(self) -> bool:

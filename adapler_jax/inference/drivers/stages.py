@@ -1,5 +1,6 @@
 """A driver in stages, so that one compiled layer can serve all layers but the last."""
 
+import dataclasses
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from adapler_jax.encoders import encoder_of
 from adapler_jax.encoders.base import finalize_states, scan_layers
 from adapler_jax.heads import Head
+from adapler_jax.pruning.base import Pruner, for_first_token, has_inner_last_site
 from adapler_jax.types import Array, Batch, EncoderConfig, OptionalArray, Params, Trace
 
 
@@ -47,6 +49,41 @@ class ReadoutStage(Protocol):
         self, outer: Params, state: Any, first: Any, record_N: Any, /
     ) -> tuple[Any, Trace]:
         """Return both."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DriverProgram:
+    """Static values of one program of any driver."""
+
+    config: EncoderConfig
+    pruner: Pruner  # of `running_pruner`
+    head: Head
+    dtype: Any
+    return_exit_hidden: bool  # in the Trace
+
+    @property
+    def keeps_exits(self) -> bool:
+        """True if the state holds the last state of every token."""
+        return keeps_exits(self.head, self.return_exit_hidden)
+
+    @property
+    def has_last_stage(self) -> bool:
+        """True if the last layer computes [CLS] alone."""
+        return not (self.keeps_exits or has_inner_last_site(self.pruner, self.config))
+
+
+def keeps_exits(head: Head, return_exit_hidden: bool) -> bool:
+    """Return whether a pass needs the last state of every token."""
+    return return_exit_hidden or head.needs_all_states
+
+
+def running_pruner(
+    pruner: Pruner, config: EncoderConfig, head: Head, return_exit_hidden: bool
+) -> Pruner:
+    """Return the pruner without a site that only states of other tokens than [CLS] would need."""
+    if keeps_exits(head, return_exit_hidden):
+        return pruner
+    return for_first_token(pruner, config)
 
 
 class StagedProgram(NamedTuple):

@@ -85,8 +85,8 @@ def _student_speedup(params: Params, context: RunContext, student: EncoderConfig
     lengths = context.splits[validation_split(context)].lengths
 
     def dense_flops(sizes):
-        head = context.head.flops(params["head"], sizes, lengths)
-        return model_flops.dense_flops(sizes, lengths, head=head)
+        options = context.head.flops_options(params, sizes, lengths)
+        return model_flops.dense_flops(sizes, lengths, **options)
 
     return flops.speedup(dense_flops(context.encoder), dense_flops(student))
 

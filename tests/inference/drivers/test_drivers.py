@@ -236,6 +236,7 @@ def test_fast_drivers_retain_as_the_oracle_for_any_batch(lengths, seed, retentio
         take_rows(engine("powerbert", kind)(params, batch), full) for kind in (driver, "masked")
     )
     assert_same(found, expected)
+    retention[-1] = retention[-2]  # the last layer keeps all tokens as keys of [CLS]
     np.testing.assert_array_equal(
         found[1].count_NB, np.minimum(np.array(lengths)[full], np.array(retention)[:, None])
     )

@@ -18,6 +18,7 @@ from adapler_jax.inference.drivers import dense, masked
 from adapler_jax.inference.drivers.stages import run_stages, without_others
 from adapler_jax.inference.engine import make_engine, prepare_inference_params
 from adapler_jax.pruning import adapler, attention, keep_all, powerbert, vocabulary
+from adapler_jax.pruning.base import for_first_token
 from tests import plain_bert
 from tests.counts import pruned_flops
 from tests.inference.drivers.engines import (
@@ -187,17 +188,39 @@ def test_operations_of_the_last_layer_by_hand():
 def test_operations_differ_in_the_last_layer_alone(name):
     head, length_B = flops.pooled_flops(CONFIG, 3), np.array([24, 7, 1])
     kept_NB = np.minimum(length_B, np.array([[20], [9], [4], [2]]))
-    sizes = {"sites": PRUNERS[name].sites, "predictor_dim": 8, "head": head}
-    all_B, first_B = (
-        pruned_flops(CONFIG, length_B, kept_NB, **sizes, reads_first=reads_first)
-        for reads_first in (False, True)
-    )
-    if name == "powerbert":
-        saved_B = model_flops.feed_forward_flops(CONFIG, kept_NB[-1] - 1)
-    else:
-        saved_B = model_flops.layer_flops(CONFIG, kept_NB[-1])
-        saved_B = saved_B - model_flops.last_layer_flops(CONFIG, kept_NB[-1])
+    sites = PRUNERS[name].sites
+    count = functools.partial(pruned_flops, CONFIG, length_B, predictor_dim=8, head=head)
+    # A site inside the last layer does not run: all tokens that enter are keys.
+    last_B = {"adapler": kept_NB[3], "powerbert": kept_NB[2], "keep_all": length_B}[name]
+    all_B = count(kept_NB, sites=sites if name == "adapler" else sites[:-1])
+    first_B = count(kept_NB, sites=sites, reads_first=True)
+    saved_B = model_flops.layer_flops(CONFIG, last_B) - model_flops.last_layer_flops(CONFIG, last_B)
     np.testing.assert_array_equal(all_B - first_B, saved_B)
+
+
+def test_a_site_inside_the_last_layer_does_not_run_for_cls_alone():
+    batch, params = make_batch([24, 7, 3, 1, 13]), params_of("powerbert")
+    for_first, for_all = (
+        masked.forward(params, CONFIG, PRUNERS["powerbert"], batch, return_exit_hidden=is_all)
+        for is_all in (False, True)
+    )
+    np.testing.assert_allclose(for_first[0], for_all[0], atol=1e-6)
+    np.testing.assert_array_equal(for_first[1].count_NB[:-1], for_all[1].count_NB[:-1])
+    np.testing.assert_array_equal(for_first[1].count_NB[-1], for_all[1].count_NB[-2])
+    assert not np.any(for_first[1].score_NBL[-1]) and np.any(for_all[1].score_NBL[-1])
+    assert np.all(for_all[1].count_NB[-1] <= for_all[1].count_NB[-2])
+
+
+def test_only_the_site_inside_the_last_layer_goes():
+    assert for_first_token(PRUNERS["powerbert"], CONFIG).sites == PRUNERS["powerbert"].sites[:-1]
+    one_layer = dataclasses.replace(CONFIG, num_layers=1)
+    for pruner, config in (
+        (adapler(CONFIG), CONFIG),
+        (keep_all(), CONFIG),
+        (vocabulary(CONFIG), CONFIG),
+        (attention(one_layer), one_layer),  # its only site
+    ):
+        assert for_first_token(pruner, config) is pruner
 
 
 def test_a_model_that_drops_nothing_costs_what_plain_bert_costs():
@@ -221,3 +244,25 @@ def test_soft_counts_are_counted_under_jit():
     found_B = jax.jit(count)(jnp.float32(length_B), jnp.float32(kept_NB))
     np.testing.assert_allclose(found_B, expected_B, rtol=1e-6)
     assert np.all(expected_B < count(length_B, kept_NB + 1.0))
+
+
+@pytest.mark.parametrize("head", [heads.CLASSIFICATION, heads.SPAN])
+def test_a_head_names_its_operations_and_what_it_reads(head):
+    params = {"head": head.init(jax.random.key(0), CONFIG, 3)}
+    found = head.flops_options(params, CONFIG, 7)
+    assert found["head"] == head.flops(params["head"], CONFIG, 7) > 0
+    assert found["reads_first"] == (head is heads.CLASSIFICATION)
+
+
+def test_one_layer_with_a_site_inside_is_counted_with_its_site():
+    config = dataclasses.replace(CONFIG, num_layers=1)
+    pruner = attention(config)
+    params = {"pruner": pruner.init(jax.random.key(0), config)}
+    found_B = model_flops.pruned_flops(
+        config, pruner, params, np.array([24, 7]), np.array([[5, 1]]), head=0, reads_first=True
+    )
+    for found, length, kept in zip(found_B, (24, 7), (5, 1)):
+        expected = model_flops.embedding_flops(config, length)
+        expected += model_flops.attention_flops(config, length)
+        expected += model_flops.site_flops(config, pruner, params, length)
+        assert found == expected + model_flops.feed_forward_flops(config, kept)
