@@ -19,6 +19,7 @@ fine-tuning included. --notimes leaves all seconds out, for a machine that does 
 import ast
 import pathlib
 import sys
+import types
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -42,12 +43,18 @@ CONFIGS = {
     "powerbert": powerbert,
     "trbert": trbert,
     "adapler": adapler,
+    # AdapLeR on a student of `distill.layers`
+    "adapler_student": types.SimpleNamespace(
+        get_config=lambda task: adapler.get_config(f"{task},student")
+    ),
     "attention": attention,
     "vocabulary": vocabulary,
 }
 STUDENT = "student"
 # Sections of the target speedups; they begin the names of the phases.
-SECTIONS = {method: ADAPT if method == "adapler" else method for method in CONFIGS}
+SECTIONS = {
+    method: ADAPT if method.partition("_")[0] == "adapler" else method for method in CONFIGS
+}
 DENSE = "dense"
 SHARED_PHASE = "finetune"
 SUMMARY = (

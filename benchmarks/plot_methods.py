@@ -13,7 +13,13 @@ from adapler_jax.cli.console import exit_on_user_error
 from adapler_jax.report.curves import NAMES, curves
 from benchmarks.pyplot import load_pyplot
 
-COLORS = {"adapler": "#2166ac", "powerbert": "#b35806", "trbert": "#1b7837", "student": "#762a83"}
+COLORS = {
+    "adapler": "#2166ac",
+    "adapler_student": "#67a9cf",
+    "powerbert": "#b35806",
+    "trbert": "#1b7837",
+    "student": "#762a83",
+}
 
 
 def plot_curves(rows: list[dict], summary: list[dict], path, *, title: str) -> None:

@@ -1,6 +1,10 @@
-"""Train AdapLeR on one task.
+r"""Train AdapLeR on one task.
 
-    python train.py --config=configs/adapler.py:TASK[,paper][,finetuned][,debug] --workdir=W
+    python train.py --config=configs/adapler.py:TASK[,student][,paper][,finetuned][,debug] \
+        --workdir=W
+
+The variant `student` distils a model of fewer layers first, and drops tokens in it. Speedups are
+over the full model.
 
 All measurements use MiniLM-L6 and bfloat16 operands on CPUs. Commands, commits and devices are in
 `benchmarks/results/`. FLOPs count true tokens.
@@ -47,6 +51,8 @@ from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.presets.tasks import TASKS
 
+STUDENT = "student"  # a variant
+
 
 def paper(config):
     """Set the recipe of the released program, step by step."""
@@ -77,8 +83,9 @@ def paper(config):
 
 
 def get_config(argument="sst2"):
-    """Return the config of a run; `argument` is "task[,paper][,finetuned][,debug]"."""
+    """Return the config; `argument` is "task[,student][,paper][,finetuned][,debug]"."""
     task, variants = common.split_argument(argument, TASKS)
-    config = adapler_config(task)
+    config = adapler_config(task, has_student=STUDENT in variants)
+    variants = [name for name in variants if name != STUDENT]
     common.apply_variants(config, variants, common.VARIANTS | {"paper": paper})
     return config

@@ -33,7 +33,7 @@ ROOT = FOLDER.parent
 # ml_collections loads config files by a method that Python deprecates.
 loads_a_file = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 VARIANTS = {
-    "adapler": ("paper", "finetuned", "debug"),
+    "adapler": ("paper", "finetuned", "debug", "student"),
     "finetune": ("debug",),
     "powerbert": ("paper", "finetuned", "debug"),
     "trbert": ("paper", "finetuned", "debug"),
@@ -76,6 +76,7 @@ def arguments(name):
         return ["", "debug"]
     variants = VARIANTS[name]
     chosen = [*((variant,) for variant in variants), *itertools.combinations(variants, 2)]
+    chosen = [names for names in chosen if set(names) != {"paper", "student"}]
     varied = [",".join((task, *names)) for task in ("sst2", "squad2") for names in chosen]
     return [*adapler.TASKS, *varied]
 
@@ -110,12 +111,14 @@ def kinds(config):
 @pytest.mark.parametrize("name", MODULES)
 def test_every_config_builds_with_the_fields_of_the_base_and_of_its_method(name):
     for argument in arguments(name):
-        check_fields(name, MODULES[name].get_config(argument))
+        has_student = "student" in argument
+        student = {"distill": sections.distill_section()} if has_student else {}
+        check_fields(name, MODULES[name].get_config(argument), SECTIONS.get(name, {}) | student)
 
 
-def check_fields(name, config):
+def check_fields(name, config, sections_of_method):
     expected = common.base_config()
-    for section, fields in SECTIONS.get(name, {}).items():
+    for section, fields in sections_of_method.items():
         expected[section] = fields
     if config.task in QA_TASKS:
         expected.qa = qa.qa_section()

@@ -3,7 +3,9 @@
 from adapler_jax.training.methods import METHODS
 
 NAMES = {name: method.title for name, method in METHODS.items()}
-NAMES["student"] = METHODS["distill"].title  # its name in benchmarks.methods
+# Names in benchmarks.methods.
+NAMES["student"] = METHODS["distill"].title
+NAMES["adapler_student"] = "AdapLeR on a student"
 
 
 def curves(summary: list[dict]) -> dict[str, list[tuple[float, float, float]]]:

@@ -29,6 +29,7 @@ class LossConfig(NamedTuple):
     ] = ()  # (objective "main" or "speedup", term, coefficient)
     distil_coef: float = 0.0  # share of the teacher's soft labels in the task loss, in [0, 1]
     class_weights: tuple[float, ...] = ()  # of an example's task loss, by its label; none: 1
+    dense_config: EncoderConfig | None = None  # that speedups are over; None: the trained encoder
 
 
 NO_TERMS = LossConfig()
@@ -42,14 +43,16 @@ def soft_speedup(
     batch: Batch,
     *,
     head: Head,
+    dense_config: EncoderConfig | None = None,
 ):
     """Return dense over pruned operations of a batch by its soft counts, float32 scalar.
 
-    Padding and padding examples do not count.
+    Padding and padding examples do not count. `dense_config` is of the dense encoder; None for
+    `config`.
     """
     length_B = jnp.sum(batch.valid_BL, axis=-1, dtype=jnp.float32)
     options = head.flops_options(params, config, length_B)
-    dense_B = model_flops.dense_flops(config, length_B, **options)
+    dense_B = model_flops.dense_flops(dense_config or config, length_B, **options)
     pruned_B = model_flops.pruned_flops(config, pruner, params, length_B, trace.count_NB, **options)
     dense, pruned = (
         jnp.sum(x_B, where=batch.example_id_B != PADDING_EXAMPLE_ID) for x_B in (dense_B, pruned_B)
@@ -96,7 +99,9 @@ def compute_losses(
     accuracy = jnp.sum(head.accuracy_fn(logits, batch) * real_B) / num_real
     numbers = {"task": task, **terms, **totals, "accuracy": accuracy}
     if pruner.sites:
-        numbers["flops_speedup"] = soft_speedup(params, config, pruner, trace, batch, head=head)
+        numbers["flops_speedup"] = soft_speedup(
+            params, config, pruner, trace, batch, head=head, dense_config=losses.dense_config
+        )
     return (totals["main"], totals["speedup"]), numbers
 
 

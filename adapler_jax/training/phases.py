@@ -180,7 +180,7 @@ def soft_train_step(
       threshold_controller: as in `make_train_step`.
       threshold_noise: as in `make_train_step`.
     """
-    losses = losses._replace(class_weights=context.class_weights)
+    losses = losses._replace(class_weights=context.class_weights, dense_config=context.full_encoder)
 
     def make(encoder, params, main, num_steps):
         thresholds = threshold_optimizer(from_config.make_optimizer_config(options), num_steps)

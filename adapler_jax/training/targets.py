@@ -100,6 +100,7 @@ def reach_on_validation(
             sample,
             scorer=UnlabelledTask(),
             head=context.head,
+            dense_config=context.full_encoder,
             dtype=context.dtype,
             driver="masked",
         )

@@ -10,7 +10,8 @@ from adapler_jax.types import Params
 def validate(params: Params, context: RunContext, pruner: Pruner, batches, scorer: Scorer) -> dict:
     """Return {"score", "nll"} of batches of a whole split, and other results of its scorer.
 
-    For a pruner with sites also {"flops_speedup", "kept_tokens": [N]}, from true counts.
+    For a pruner with sites also {"flops_speedup", "kept_tokens": [N]}, from true counts, over the
+    full encoder.
     """
     found = evaluate_model(
         params,
@@ -19,6 +20,7 @@ def validate(params: Params, context: RunContext, pruner: Pruner, batches, score
         batches,
         scorer=scorer,
         head=context.head,
+        dense_config=context.full_encoder,
         dtype=context.dtype,
         driver="masked",
     )

@@ -49,6 +49,16 @@ RUNS = {
         ("finetune", "teacher", "distill"),
         {"finetune__num_epochs": 2, "distill__num_epochs": 2},
     ),
+    "student": Run(
+        adapler,
+        ("finetune", "teacher", "distill", "saliency", "adapler", "adapt-2x"),
+        {
+            "variant": "student",
+            "finetune__num_epochs": 2,
+            "adapt__target_speedups": (2.0,),
+            "adapt__train": "always",
+        },
+    ),
     "ltp": Run(
         ltp,
         ("finetune", "teacher", "soft", "ltp"),

@@ -1,6 +1,7 @@
 """Train AdapLeR after fine-tuning.
 
 saliency    gradient times input, and logits of the fine-tuned model    -> saliency.npz
+distill     a student of fewer layers, where the config has the section -> model/
 adapler     predictors, thresholds and weights together                 -> model/
 adapt-Nx    thresholds scaled to a speedup, then trained on if it helps     -> model/
 
@@ -31,7 +32,9 @@ from adapler_jax.training.from_config import (
 )
 from adapler_jax.training.growth import continued_epochs
 from adapler_jax.training.losses import saliency
+from adapler_jax.training.methods import distill
 from adapler_jax.training.methods.base import Method, Section
+from adapler_jax.training.methods.distill import with_student
 from adapler_jax.training.metrics_log import track
 from adapler_jax.training.phases import (
     SETTINGS,
@@ -111,8 +114,9 @@ def load_saliency(directory: pathlib.Path) -> PerExampleArrays:
 def run_adapler(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
     """Train AdapLeR. The model is the last epoch, or the authors' choice."""
     options, workdir = config.adapler, directory.parent
+    context, start = with_student(workdir, context, config)
     pruner = make_adapler(context.encoder, options)
-    start = _start_params(options, workdir, context)
+    start = start or _start_params(options, workdir, context)
     start |= {"pruner": pruner.init(context.key("predictors"), context.encoder)}
     slope_schedule = make_slope_schedule(options)
     if continued_epochs(directory):  # thresholds are as hard as they were at its end
@@ -173,6 +177,7 @@ def run_calibration(
     1 would make the noise lopsided.
     """
     workdir = directory.parent
+    context, _ = with_student(workdir, context, config)
     options = config.adapler.copy_and_resolve_references()
     changes = {"num_epochs": config.adapt.num_epochs, "learning_rate": config.adapt.learning_rate}
     options.update(changes)
@@ -287,9 +292,13 @@ def calibration_name(speedup: float) -> str:
 
 
 def phases(config: ConfigDict) -> list[Phase]:
-    """Return the phases after fine-tuning, one calibration for each target speedup."""
-    calibrations = target_phases(config, ADAPT, run_calibration)
-    return [Phase("saliency", run_saliency), Phase("adapler", run_adapler), *calibrations]
+    """Return the phases after fine-tuning, one calibration for each target speedup.
+
+    With a section of a student, its tokens are pruned: its phases come before.
+    """
+    student = distill.phases(config) if "distill" in config else []
+    adapler = [Phase("saliency", run_saliency), Phase("adapler", run_adapler)]
+    return [*student, *adapler, *target_phases(config, ADAPT, run_calibration)]
 
 
 def check_config(config: ConfigDict) -> None:
@@ -307,7 +316,18 @@ def check_config(config: ConfigDict) -> None:
             f"config.saliency.num_checkpoints is {num_averaged}, but only "
             f"config.finetune.num_checkpoints = {num_kept} epochs are kept; raise it"
         )
+    if "distill" in config and config.adapler.init_from != "finetuned":
+        raise ValueError(
+            f"config.adapler.init_from is {config.adapler.init_from!r}; with a student AdapLeR "
+            "starts from the student, so leave it at 'finetuned'"
+        )
     check_target_speedups(config, ADAPT)
+
+
+def check_context(config: ConfigDict, context: RunContext) -> None:
+    """Raise ValueError where a student's layers do not fit the encoder."""
+    if "distill" in config:
+        distill.check_context(config, context)
 
 
 ADAPLER = Section(
@@ -341,4 +361,5 @@ METHOD = Method(
     phases=phases,
     tradeoff_fields=("adapt.target_speedups",),
     check_config=check_config,
+    check_context=check_context,
 )

@@ -56,6 +56,19 @@ def cut_layers(
     return params | {"encoder": params["encoder"] | {"layers": kept}}, config
 
 
+def with_student(
+    workdir: pathlib.Path, context: RunContext, config: ConfigDict
+) -> tuple[RunContext, Params | None]:
+    """Return the context of phases that prune a student's tokens, and the student's parameters.
+
+    A config without a student has the context as it is, and None.
+    """
+    if "distill" not in config:
+        return context, None
+    student = load_phase_model(workdir / "distill")
+    return context._replace(encoder=student.config, full_encoder=context.encoder), student.params
+
+
 def run_student(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
     """Train the student. The model is the best epoch on validation."""
     options, workdir = config.distill, directory.parent

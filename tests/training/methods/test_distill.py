@@ -7,7 +7,7 @@ import pytest
 from adapler_jax.training import phases
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.methods.distill import cut_layers, student_layers
-from adapler_jax.training.run import run_all
+from adapler_jax.training.run import check_config, run_all
 from adapler_jax.weights.save import load_model
 from configs import adapler, distill
 from tests.tiny import CONFIG, make_params
@@ -47,18 +47,43 @@ def test_a_run_leaves_a_shallower_model_that_is_faster(finished):
         and saved.pruner_name == "keep_all"
         and done["layers"] == [0, 2]
     )
-    assert 1.5 < done["validation"]["flops_speedup"] < 2.0
+    # One whole layer and the last, of three and the last.
+    assert 2.0 < done["validation"]["flops_speedup"] < 3.0
     dense, student = evaluate_workdir(finished, log=silent)
     assert (dense["method"], student["method"]) == ("dense", "distill")
-    assert dense["flops_speedup"] == 1.0 and 1.5 < student["flops_speedup"] < 2.0
+    assert dense["flops_speedup"] == 1.0 and 2.0 < student["flops_speedup"] < 3.0
     assert student["executed_speedup_32"] > 1.5
 
 
-@pytest.mark.long
-def test_tokens_are_pruned_on_top_of_a_student(make_config, workdirs, finished):
-    workdir = workdirs()
-    run_all(
-        make_config(module=adapler, model=str(finished / "distill" / "model")), workdir, log=silent
-    )
-    saved = load_model(workdir / "adapler" / "model")
-    assert saved.config.num_layers == 2 and saved.pruner_name == "adapler"
+@pytest.fixture(scope="module")
+def pruned(copied_run):
+    return copied_run("student")
+
+
+def test_tokens_of_a_student_are_dropped(pruned):
+    names = ("distill", "adapler", "adapt-2x")
+    student, *others = (load_model(pruned / name / "model") for name in names)
+    for saved in others:
+        assert saved.config == student.config and saved.config.num_layers == 2
+        assert saved.pruner_name == "adapler"
+
+
+def test_speedups_of_a_pruned_student_are_over_the_full_model(pruned):
+    done = phases.read_done(pruned / "adapt-2x")["validation"]
+    assert done["flops_speedup"] == pytest.approx(2.0, rel=0.05)
+    dense, *others = evaluate_workdir(pruned, log=silent, with_times=False)
+    found = {row["method"]: row["flops_speedup"] for row in others}
+    assert dense["flops_speedup"] == 1.0 and 2.0 < found["distill"] < 3.0
+    assert found["adapt-2x"] == pytest.approx(done["flops_speedup"], rel=0.1)
+
+
+def test_a_student_and_the_authors_recipe_are_refused_together():
+    config = adapler.get_config("sst2,student,paper")
+    with pytest.raises(ValueError, match="with a student AdapLeR starts from the student"):
+        check_config(config)
+
+
+def test_layers_of_a_student_to_prune_are_checked_too(make_config, workdirs):
+    config = make_config("student", distill__layers=(4,))
+    with pytest.raises(ValueError, match="config.distill.layers is"):
+        run_all(config, workdirs(), log=silent)
