@@ -38,6 +38,21 @@ def _explain_known(text: str) -> str | None:
             f"there is no config field {text}; give a section that starts empty as a whole, "
             f"as in {EMPTY_GROUP}"
         )
+    if wrong := re.match(r"flag --(\w+)=(.*?): (.*)", text, re.DOTALL):
+        return _explain_value(*wrong.groups())
+    return None
+
+
+def _explain_value(name: str, value: str, reason: str) -> str | None:
+    """Return one line on a flag whose value has another type or range; None for other reasons."""
+    for part, expected in EXPECTED.items():
+        if part in reason:
+            return f"--{name} is {value!r}; expected {expected}"
+    if bound := re.search(r"is not (?:an? )?(number|integer) ([<>]=) (\S+)", reason):
+        least = {">=": "at least", "<=": "at most"}[bound[2]]
+        return f"--{name} is {value}; expected {least} {bound[3]}"
+    if "positive integer" in reason:
+        return f"--{name} is {value}; expected at least 1"
     return None
 
 

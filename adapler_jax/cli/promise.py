@@ -46,6 +46,13 @@ def define_promise(values: flags.FlagValues) -> Callable[[], Promise | None]:
         rate = disagreement.value if drop.value is None else drop.value / 100
         if rate is None:
             return None
+        if not 0.0 < rate < 1.0:
+            raise ValueError(
+                f"--max_drop is {drop.value}; expected points between 0 and 100, as 1.0"
+                if drop.value is not None
+                else f"--max_disagreement is {rate}; "
+                "expected a share of answers between 0 and 1, as 0.02"
+            )
         return Promise(
             rate,
             confidence=confidence.value,

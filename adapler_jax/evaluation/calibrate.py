@@ -186,7 +186,8 @@ def check_request(
         check_num_texts(len(measured), promise.max_rate, promise.confidence)
         if promise.needs_labels and labels is None:
             raise ValueError(
-                "a bound on the drop of accuracy needs labelled texts; name their column"
+                "a bound on the drop of accuracy needs labelled texts; name their column with "
+                "--label, or give `labels` in Python"
             )
 
 

@@ -215,8 +215,8 @@ def resolve_budget(
         return None
     if calibration is None:
         raise ValueError(
-            "the model has no calibration, so it has one speed; calibrate it with `adapler "
-            "calibrate`, and load it without exported programs"
+            "the model has no calibration, so it has one speed; make one with `adapler calibrate`. "
+            "Exported programs have one speed too"
         )
     if budget is not None and speedup is not None:
         raise ValueError("budget and speedup are both given; give one")

@@ -44,7 +44,7 @@ from adapler_jax.inference.long_texts import (
 from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.processes import Portable, with_origin
-from adapler_jax.inference.rows import RowResult, RowRunner, text_shares
+from adapler_jax.inference.rows import RowRunner, text_shares
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, margins
@@ -220,12 +220,24 @@ class Classifier(Portable):
             raise ValueError("certified is given with a budget or a speedup; give one")
         return certified_request(self.calibration, self.threshold, self.dtype)
 
-    def predict_probs(self, texts: Texts, *, batch_size: int = 32) -> np.ndarray:
-        """Return the probabilities of `predict`, float32 [texts, classes], with less overhead."""
+    def predict_probs(
+        self,
+        texts: Texts,
+        *,
+        batch_size: int = 32,
+        budget: Budget = None,
+        speedup: float | None = None,
+        certified: bool = False,
+    ) -> np.ndarray:
+        """Return the probabilities of `predict`, float32 [texts, classes], with less overhead.
+
+        Arguments are as in `predict`.
+        """
         check_request(batch_size)
+        request = self.resolve(budget, speedup, certified=certified)
         tokens = self.encode_tokens(texts)
         num_rows = padded_batch_size(len(tokens), batch_size)
-        return self.predict_probs_encoded(tokens, num_rows=num_rows)
+        return self.predict_probs_encoded(tokens, num_rows=num_rows, request=request)
 
     def explain(self, text: str | tuple[str, str]) -> Explanation:
         """Classify one text or pair, with the score of each token; see `explain_all`."""
@@ -307,7 +319,9 @@ class Classifier(Portable):
             prob_MC = np.stack([result.prob_C for result in results])
             monitor.add(request.budget, share_M, margins(prob_MC))
         if request.margin and results:
-            self._run_again(results, encoded, num_rows, request.margin)
+            prob_MC = np.stack([result.prob_C for result in results])
+            rows = self._uncertain(prob_MC, request.margin)
+            self._runner.run_again(results, encoded, num_rows, rows)
         return [
             self._prediction(
                 [encoded[result.row]],
@@ -317,20 +331,6 @@ class Classifier(Portable):
             )
             for result in results
         ]
-
-    def _run_again(
-        self,
-        results: list[RowResult],
-        encoded: Sequence[Encoded],
-        num_rows: int,
-        margin: float,
-    ) -> None:
-        """Replace results of a smaller margin by those with all tokens."""
-        rows = self._uncertain(np.stack([result.prob_C for result in results]), margin)
-        again = self._runner.results([encoded[row] for row in rows], num_rows, 1.0)
-        for row, result in zip(rows, again):
-            earlier_N = results[row].keep_NL.sum(axis=-1)
-            results[row] = result._replace(row=row, earlier_N=earlier_N)
 
     def _monitor(self, request: Request) -> DriftMonitor | None:
         """Return the monitor of texts whose budget is given; None for other requests."""

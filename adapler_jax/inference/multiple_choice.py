@@ -46,8 +46,9 @@ class ChoicePrediction(Comparable):
     label: int  # index of the chosen option
     text: str  # of the chosen option
     probabilities: tuple[float, ...]  # softmax of the scores of the options
-    words: tuple[Word, ...]  # of the article
-    keep_NW: np.ndarray  # bool [layers, words]: the layer ran on the word, with any option
+    words: tuple[Word, ...] = dataclasses.field(repr=False)  # of the article
+    # bool [layers, words]: the layer ran on the word, with any option
+    keep_NW: np.ndarray = dataclasses.field(repr=False)
     is_cut: bool  # the article has more tokens than the model takes
 
     @property

@@ -22,8 +22,9 @@ class Prediction(Comparable):
     label: str
     probability: float  # of the label
     probabilities: dict[str, float]  # by label
-    words: tuple[Word, ...]  # all words that the model takes
-    keep_NW: np.ndarray  # bool [layers, words]: a piece of the word enters the layer
+    words: tuple[Word, ...] = dataclasses.field(repr=False)  # all words that the model takes
+    # bool [layers, words]: a piece of the word enters the layer
+    keep_NW: np.ndarray = dataclasses.field(repr=False)
     num_tokens: tuple[int, ...]  # that each layer ran on, [CLS] and [SEP] included, in all runs
     is_cut: bool = False  # a text has more tokens than the model takes
     is_escalated: bool = False  # it ran again with all tokens, since its margin was small

@@ -50,8 +50,9 @@ class QAPrediction(Comparable):
     start: int  # characters [start, end) of the context; both 0 for no answer
     end: int
     answers: tuple[Answer, ...]  # the best spans, best first; no answer is not among them
-    words: tuple[Word, ...]  # of the context
-    keep_NW: np.ndarray  # bool: the layer ran on the word, in any window
+    words: tuple[Word, ...] = dataclasses.field(repr=False)  # of the context
+    # bool [layers, words]: the layer ran on the word, in any window
+    keep_NW: np.ndarray = dataclasses.field(repr=False)
     is_cut: bool  # the question has more tokens than the model takes
 
     @property

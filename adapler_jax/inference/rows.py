@@ -66,6 +66,15 @@ class RowRunner(NamedTuple):
                 found.append(RowResult(row, prob_BC[index], keep_NBL[tokens], score_NL))
         return sorted(found, key=lambda result: result.row)
 
+    def run_again(
+        self, results: list[RowResult], encoded: Sequence[Encoded], num_rows: int, rows: list[int]
+    ) -> None:
+        """Replace the results of some rows by those with all tokens."""
+        again = self.results([encoded[row] for row in rows], num_rows, 1.0)
+        for row, result in zip(rows, again):
+            earlier_N = results[row].keep_NL.sum(axis=-1)
+            results[row] = result._replace(row=row, earlier_N=earlier_N)
+
     def batches(
         self, tokens: Sequence[Encoded] | Sequence[Tokens], num_rows: int, budget: Budget = None
     ) -> Iterator[tuple[np.ndarray, Batch, np.ndarray, Trace]]:

@@ -84,11 +84,9 @@ def open_input(source: str, log: Callable[[str], None]) -> Iterator[BinaryIO]:
     else:
         path = pathlib.Path(source).expanduser()
         if not path.exists():
-            raise ValueError(
-                f"{source} does not exist; --input names a file, or - for standard input"
-            )
+            raise ValueError(f"{source} does not exist; give a file, or - for standard input")
         if path.is_dir():
-            raise ValueError(f"{source} is a folder; --input names one file of it")
+            raise ValueError(f"{source} is a folder; give one file of it")
         with path.open("rb") as file:
             yield file
 

@@ -159,7 +159,7 @@ def pick_columns(
     if not names:
         known = list_names(found)
         raise ValueError(
-            f"{where}: which column holds the texts? Name it with --column; there are {known}"
+            f"{where}: which column holds the texts? Name it with --column; found: {known}"
         )
     check_once(names, found, where)
     return tuple(names)

@@ -43,6 +43,7 @@ from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
 from adapler_jax.training.run import run_all
 from adapler_jax.training.rungs import (
+    MIN_REACHED,
     Judge,
     Rung,
     best_rung,
@@ -126,10 +127,8 @@ def compress(
         options = options._replace(speedup=_speedup_of(options.latency, full, rest, out, log))
     best = best_rung(_make_rungs(full, rest, out, options, log), options.speedup)
     log(f"kept: {best.name}")
-    if not have_equal_files(out / "model", best.directory, MODEL_FILES):
-        with atomic_directory(out / "model") as partial:
-            copy_entries(best.directory, partial)
-    return calibrate_model(
+    _put_model(best.directory, out / "model")
+    calibration = calibrate_model(
         out / "model",
         held_back,
         labels=None if label_of is None else [names[label_of[text]] for text in held_back],
@@ -138,6 +137,28 @@ def compress(
         latency=options.latency,
         log=log,
     )
+    for note in slower_promise(calibration, options.speedup):
+        log(note)
+    return calibration
+
+
+def _put_model(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copy a model, unless an earlier call did; the copy may have a calibration."""
+    if not have_equal_files(target, source, MODEL_FILES):
+        with atomic_directory(target) as partial:
+            copy_entries(source, partial)
+
+
+def slower_promise(calibration: Calibration, speedup: float) -> list[str]:
+    """Return a note where the certified answers are slower than the speedup; none elsewhere."""
+    found = calibration.certificate or {}
+    certified = found.get("flops_speedup")
+    if certified is None or certified >= MIN_REACHED * speedup:
+        return []
+    return [
+        f"the promise holds at {certified:.2f}x, with --certified; without it the model answers at "
+        f"{speedup:g}x and promises nothing"
+    ]
 
 
 def _speedup_of(latency: Latency, full: pathlib.Path, texts: list, out: pathlib.Path, log) -> float:
@@ -172,11 +193,12 @@ def _make_rungs(
     trained_on, judged = _parts(texts).values()
     with Heartbeat(lambda: "predicting the texts that compare models", log=log):
         judge = Judge(full, judged)
-    log(f"compared on {len(judged):,} texts with the given model:")
+    log(f"comparing models on {len(judged):,} texts, by their agreement with the given model")
     rungs = rungs_without_training(full, trained_on, judge, out, speedup=options.speedup, log=log)
     if options.train:
         has_pairs = not isinstance(texts[0], str)
         config = make_config(full, out / "texts", options, has_pairs=has_pairs)
+        log("training AdapLeR to answer as the given model does; its answers are the labels here")
         trained = _train(config, out / "run", options, log)
         measured = judge.measure("AdapLeR, trained", trained, log=log)
         log(measured.sentence())
@@ -289,7 +311,9 @@ def _divide(texts: Sequence) -> tuple[list, list]:
     fraction = CALIBRATION_FRACTION
     if num_texts * fraction < MIN_TEXTS:
         needed = math.ceil(MIN_TEXTS / fraction)
-        raise ValueError(f"there are {num_texts} different texts; give at least {needed}")
+        raise ValueError(
+            f"there are {num_texts} different texts; a compression needs at least {needed}"
+        )
     return split_texts(texts, seed=SEED, fraction=1.0 - fraction)
 
 

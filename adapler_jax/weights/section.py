@@ -92,8 +92,9 @@ def read_section(raw: dict[str, Any], source: Path) -> dict[str, Any]:
             )
     if not isinstance(section, dict):
         raise ValueError(
-            f"{source} has no {SECTION!r} section: not a saved model of this library; train one "
-            f"from it with `adapler train --config=adapler:custom --config.model={source.parent}`"
+            f"{source} has no {SECTION!r} section: not a saved model of this library. Make one "
+            f"from it: `adapler compress --model={source.parent}` where it is fine-tuned, else "
+            f"`adapler train --config=adapler:custom --config.model={source.parent}`"
         )
     if type(section.get("format")) is not int or section["format"] != FORMAT:
         raise ValueError(

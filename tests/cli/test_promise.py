@@ -4,6 +4,7 @@ import pytest
 from absl import flags
 
 from adapler_jax.cli.evaluate import parse_budgets
+from adapler_jax.cli.flag_errors import explain_flag_error
 from adapler_jax.cli.promise import define_latency, define_promise
 from adapler_jax.evaluation.budget_latency import Latency
 from adapler_jax.evaluation.calibrate import Promise
@@ -36,9 +37,36 @@ def test_a_promise_is_a_rate_of_failures(arguments, expected):
     assert parsed(define_promise, *arguments) == expected
 
 
-def test_a_zero_is_a_promise_that_the_calibration_rejects():
-    assert parsed(define_promise, "--max_disagreement=0") == Promise(0.0)
-    assert parsed(define_promise, "--max_drop=0") == Promise(0.0, needs_labels=True)
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--max_disagreement=0", "--max_disagreement is 0.0; expected a share of answers between"),
+        ("--max_disagreement=5", "--max_disagreement is 5.0; expected a share of answers between"),
+        ("--max_drop=0", "--max_drop is 0.0; expected points between 0 and 100"),
+        ("--max_drop=100", "--max_drop is 100.0; expected points between 0 and 100"),
+    ],
+)
+def test_a_promise_out_of_its_range_names_its_flag(argument, message):
+    with pytest.raises(ValueError, match=message):
+        parsed(define_promise, argument)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("speedup", "0.5", "--speedup is 0.5; expected at least 1.0"),
+        ("speedup", "fast", "--speedup is 'fast'; expected a number"),
+        ("number", "0", "--number is 0; expected at least 1"),
+        ("number", "1.5", "--number is '1.5'; expected a whole number"),
+    ],
+)
+def test_a_flag_of_a_wrong_value_says_what_is_expected(flag, value, message):
+    values = flags.FlagValues()
+    flags.DEFINE_float("speedup", 2.0, "", lower_bound=1.0, flag_values=values)
+    flags.DEFINE_integer("number", 1, "", lower_bound=1, flag_values=values)
+    with pytest.raises(flags.IllegalFlagValueError) as caught:
+        values(["adapler", f"--{flag}={value}"])
+    assert explain_flag_error(str(caught.value)) == message
 
 
 def test_two_promises_are_one_too_many():

@@ -59,7 +59,7 @@ def test_too_few_texts_are_an_error_with_the_number_that_suffices():
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_promise_outside_of_0_to_1_is_rejected(value):
-    with pytest.raises(ValueError, match="max_rate is"):
+    with pytest.raises(ValueError, match="the rate of a promise is"):
         max_failures(100, value, 0.95)
     with pytest.raises(ValueError, match="confidence is"):
         min_texts(0.1, value)

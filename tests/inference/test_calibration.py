@@ -79,6 +79,11 @@ def test_a_speedup_is_a_budget(classifier):
     texts = make_texts(5, seed=3)
     one, other = (classifier.predict(texts, **k) for k in ({"speedup": asked}, {"budget": budget}))
     assert [found.num_tokens for found in one] == [found.num_tokens for found in other]
+    expected_MC = [list(found.probabilities.values()) for found in one]
+    for options in ({"speedup": asked}, {"budget": budget}):
+        np.testing.assert_allclose(
+            classifier.predict_probs(texts, **options), expected_MC, atol=1e-6
+        )
     assert classifier.calibration.budget_for(rows[-1]["flops_speedup"] / 2) == 1.0
 
 

@@ -52,6 +52,9 @@ def test_uncertain_texts_run_again_with_all_tokens(certified):
         tokens = np.array(first.num_tokens)
         tokens = tokens + dense.num_tokens if result.is_escalated else tokens
         assert result.num_tokens == tuple(tokens.tolist())
+    prob_MC = classifier.predict_probs(texts, certified=True)
+    expected_MC = [list(result.probabilities.values()) for result in predictions]
+    np.testing.assert_allclose(prob_MC, expected_MC, atol=1e-6)
 
 
 @pytest.mark.parametrize("with_kept", [False, True])

@@ -102,7 +102,9 @@ def test_one_score_is_the_mean_over_the_layers_with_a_site():
     np.testing.assert_allclose(half.score_W, [0.1, 0.0])
 
 
-def test_an_explanation_prints_no_arrays(classifier):
+def test_predictions_and_explanations_print_no_arrays(classifier):
+    (prediction,) = classifier.predict(["good films"])
+    assert "keep_NW" not in repr(prediction) and len(repr(prediction)) < 250
     found = classifier.explain("good films")
     assert repr(found).endswith("2 words, 5 tokens)") and len(repr(found)) < 80
 

@@ -225,7 +225,7 @@ def test_mistakes_in_the_input_are_told_before_the_model_is_loaded(
         run(tiny_classifier, "-", columns=["text"])
     with pytest.raises(ValueError, match="expected one column of texts, or two"):
         run(tiny_classifier, source, columns=["a", "b", "c"])
-    with pytest.raises(ValueError, match=r"nowhere.txt does not exist; --input names a file"):
+    with pytest.raises(ValueError, match=r"nowhere.txt does not exist; give a file, or -"):
         run(tiny_classifier, "nowhere.txt")
     with pytest.raises(ValueError, match="is a folder"):
         run(tiny_classifier, source.parent, kind="txt")

@@ -1,5 +1,6 @@
 """A fine-tuned model and text without labels give a faster model, its table and a certificate."""
 
+import dataclasses
 import json
 import shutil
 
@@ -13,7 +14,7 @@ from adapler_jax.evaluation.calibrate import Promise, split_texts
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.training import compress as compress_module
-from adapler_jax.training.compress import CompressOptions, compress
+from adapler_jax.training.compress import CompressOptions, compress, slower_promise
 from adapler_jax.weights.save import load_model, save_model
 from tests.training.runs import silent
 
@@ -182,7 +183,10 @@ def test_labels_give_scores_and_a_bound_on_the_drop(given, tmp_path):
         ({"labels": ["good"] * 2}, "2 labels for .* texts; give one for each"),
         ({"labels": ["great"] * len(make_texts())}, "label 'great' is no class of the model"),
         ({"promise": Promise(0.001)}, "cannot prove a rate of 0.001 .* give at least 2995"),
-        ({"promise": Promise(0.3, needs_labels=True)}, "needs labelled texts; name their column"),
+        (
+            {"promise": Promise(0.3, needs_labels=True)},
+            "needs labelled texts; name their column with --label",
+        ),
         ({"promise": Promise(0.3, confidence=1.0)}, "confidence is 1.0; expected a number between"),
         ({"latency": Latency(-1.0)}, "latency of -1 ms with batch size 1; expected numbers above"),
     ],
@@ -203,5 +207,17 @@ def test_a_checkpoint_without_a_trained_classifier_is_rejected(given, tmp_path):
 
 
 def test_too_few_texts_are_an_error_with_the_number_that_suffices(given, tmp_path):
-    with pytest.raises(ValueError, match="there are 2 different texts; give at least 334"):
+    with pytest.raises(
+        ValueError, match="there are 2 different texts; a compression needs at least 334"
+    ):
         compress(given, ["a", "b"] * 500, tmp_path, options=OPTIONS, log=silent)
+
+
+def test_a_promise_that_is_slower_than_the_speedup_is_told(compressed):
+    def note(**certificate):
+        found = dataclasses.replace(compressed[1], certificate=certificate or None)
+        return slower_promise(found, 2.0)
+
+    (line,) = note(flops_speedup=1.4)
+    assert line.startswith("the promise holds at 1.40x, with --certified; ")
+    assert not note() and not note(flops_speedup=1.95)
