@@ -38,9 +38,8 @@ def _explain_known(text: str) -> str | None:
             f"there is no config field {text}; give a section that starts empty as a whole, "
             f"as in {EMPTY_GROUP}"
         )
-    if wrong := re.match(r"flag --(\w+)=(.*?): (.*)", text, re.DOTALL):
-        return _explain_value(*wrong.groups())
-    return None
+    wrong = re.match(r"flag --(\w+)=(.*?): (.*)", text, re.DOTALL)
+    return _explain_value(*wrong.groups()) if wrong else None
 
 
 def _explain_value(name: str, value: str, reason: str) -> str | None:
