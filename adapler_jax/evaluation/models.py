@@ -59,6 +59,7 @@ class SpeedComparison:
     pruned: Timing
     wall_speedup: float
     executed_flops_speedup: float
+    padding_speedup: float  # dense operations that ran over dense operations of the true tokens
     driver: str  # of the pruned model; joined by "+" if batches had different drivers
 
 
@@ -209,6 +210,20 @@ def true_speedup(
     return flops.speedup(*found)
 
 
+def _dense_operations(
+    params: Params, config: EncoderConfig, batches: Iterable[Batch], head: Head
+) -> tuple[int, int]:
+    """Return the operations of plain BERT on batches, with padding and without."""
+    spent = true = 0
+    for batch in batches:
+        spent += padded_flops(params, config, batch, head)
+        is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
+        length_E = np.asarray(batch.valid_BL).sum(-1, dtype=np.int64)[is_real_B]
+        options = head.flops_options(params, config, length_E)
+        true += int(model_flops.dense_flops(config, length_E, **options).sum())
+    return spent, true
+
+
 def compare_speed(
     params: Params,
     dense_params: Params,
@@ -254,18 +269,18 @@ def compare_speed(
         },
         repeats=repeats,
     )
-    dense_spent = pruned_spent = 0
+    dense_spent, dense_true = _dense_operations(plain_params, dense_config, dense_batches, head)
     choices = [run.select_driver(*batch.token_BL.shape) for batch in batches]
-    for batch, dense_batch, choice in zip(batches, dense_batches, choices, strict=True):
-        _, trace = run(params, batch)
-        count_NB = token_counts(trace, batch, config)
+    pruned_spent = 0
+    for batch, choice in zip(batches, choices, strict=True):
+        count_NB = token_counts(run(params, batch)[1], batch, config)
         spent = executed_flops(params, config, pruner, batch, count_NB, choice=choice, head=head)
         pruned_spent += int(spent[1])
-        dense_spent += padded_flops(params, dense_config, dense_batch, head)
     return SpeedComparison(
         dense=timings["dense"],
         pruned=timings["pruned"],
         wall_speedup=median_speedup(timings["dense"], timings["pruned"]),
         executed_flops_speedup=dense_spent / pruned_spent,
+        padding_speedup=dense_spent / dense_true,
         driver="+".join(sorted({choice.driver for choice in choices})),
     )

@@ -163,3 +163,19 @@ def test_comparison_times_both_models_on_the_same_batches(driver):
     assert len(comparison.dense.seconds) == len(comparison.pruned.seconds) == 3
     assert comparison.wall_speedup > 0 and comparison.executed_flops_speedup > 1
     assert comparison.driver == driver
+
+
+def test_padding_is_what_dense_bert_would_save_alone():
+    batches, params = list(make_batches()), make_params("keep_all")
+    found = compare_speed(params, params, CONFIG, keep_all(), batches, repeats=1)
+    lengths = np.concatenate(
+        [b.valid_BL.sum(-1)[b.example_id_B != PADDING_EXAMPLE_ID] for b in batches]
+    )
+    true = model_flops.dense_flops(CONFIG, lengths, head=HEAD, reads_first=True).sum()
+    padded = sum(
+        len(b.token_BL)
+        * int(model_flops.dense_flops(CONFIG, b.token_BL.shape[1], head=HEAD, reads_first=True))
+        for b in batches
+    )
+    assert found.padding_speedup == pytest.approx(padded / true) and found.padding_speedup > 1.0
+    assert found.executed_flops_speedup == 1.0

@@ -164,6 +164,7 @@ def test_details_add_executed_operations_and_every_class(finished, capsys):
                 f"wall_speedup_{size}": 2.0,
             }
             row |= {f"executed_speedup_{size}": 1.5, f"driver_{size}": "packed"}
+            row |= {f"padding_speedup_{size}": 3.21}
     print_rows(rows, details=True)
     text = capsys.readouterr().out
     for name in (
@@ -171,6 +172,8 @@ def test_details_add_executed_operations_and_every_class(finished, capsys):
         "efficiency",
         "tokens in each layer",
         "calibration error",
+        "padding",
+        "3.21x",
         "packed",
         "2.00x",
     ):
