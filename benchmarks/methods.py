@@ -6,10 +6,11 @@ r"""Compare pruning methods and a shallower student with dense BERT: score, spee
 
 Every method starts from its seed's fine-tuned model and learns from that model's soft labels, by
 its default recipe. It is trained at the values of --dials: layers of the student, target speedups
-of the others. The speedups of a method share a workdir of each seed. Runs missing under --runs
-are trained, so a call can be repeated after a kill. Runs that the JSON contains already are not
-measured again. The baselines `stop words` and `random` need no training: they are the fine-tuned
-model on shortened texts, and their parameter is the FLOPs speedup.
+of the others. `adapler_student` is AdapLeR on a student of the layers in --set=distill.layers,
+every second one unless set. The speedups of a method share a workdir of each seed. Runs missing
+under --runs are trained, so a call can be repeated after a kill. Runs that the JSON contains
+already are not measured again. The baselines `stop words` and `random` need no training: they are
+the fine-tuned model on shortened texts, and their parameter is the FLOPs speedup.
 
 Nothing is chosen here. The record has a row for each seed and value, then means over the seeds, and
 the curve of scores over speedups. `training_s` are the seconds of all phases that a model needs,

@@ -34,6 +34,7 @@ from adapler_jax.training.compress import CompressOptions, compress
 from adapler_jax.training.run import run_all
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model
+from adapler_jax.weights.students import full_config
 from benchmarks.methods import config_of, parse_changes
 from benchmarks.records import Record
 from configs import finetune
@@ -61,6 +62,7 @@ def measure_test(
             batches,
             budgets=sorted({*calibration.budgets, *budgets}),
             dtype=dtype,
+            dense_config=full_config(saved),
         ),
         predict_classes(load_model(full), batches, dtype=dtype),
         np.asarray(examples.labels)[rows],

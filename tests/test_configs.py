@@ -129,6 +129,11 @@ def check_fields(name, config, sections_of_method):
     assert ("finetune" == name) == (len(phase_list(config)) == 1)
 
 
+def test_an_unknown_variant_names_the_student_too():
+    with pytest.raises(ValueError, match="unknown variant 'studnt'; did you mean student"):
+        adapler.get_config("sst2,studnt")
+
+
 def test_every_config_file_is_tested():
     assert {path.stem for path in FOLDER.glob("*.py")} == set(MODULES)
 

@@ -47,11 +47,11 @@ def _explain_value(name: str, value: str, reason: str) -> str | None:
     for part, expected in EXPECTED.items():
         if part in reason:
             return f"--{name} is {value!r}; expected {expected}"
-    if bound := re.search(r"is not (?:an? )?(number|integer) ([<>]=) (\S+)", reason):
-        least = {">=": "at least", "<=": "at most"}[bound[2]]
-        return f"--{name} is {value}; expected {least} {bound[3]}"
-    if "positive integer" in reason:
-        return f"--{name} is {value}; expected at least 1"
+    if bound := re.search(r"is not number >= (\S+)", reason):
+        return f"--{name} is {value}; expected at least {bound[1]}"
+    for part, least in {"a positive integer": 1, "a non-negative integer": 0}.items():
+        if part in reason:
+            return f"--{name} is {value}; expected at least {least}"
     return None
 
 

@@ -31,6 +31,7 @@ from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.pruning.base import hard_step, score_tokens
 from adapler_jax.types import PADDING_EXAMPLE_ID, Array, Batch, EncoderConfig, Params, SiteInput
 from adapler_jax.weights.save import Saved
+from adapler_jax.weights.students import full_config
 
 BUDGETS = (0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.36, 0.43, 0.5, 0.58, 0.66, 0.74, 0.82, 0.91, 1.0)
 MAX_THRESHOLD = 8.0  # at 1 the threshold is the uniform score; above it [CLS] may stay alone
@@ -259,6 +260,7 @@ def measure_budgets(
     head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
     threshold: float | None = None,
+    dense_config: EncoderConfig | None = None,
 ) -> dict[float, Measured]:
     """Return what the model does at each budget to these texts.
 
@@ -271,8 +273,14 @@ def measure_budgets(
       head: of the classes.
       dtype: of the operands of the encoder's products.
       threshold: of the decision, as in `metrics.classification.decide`.
+      dense_config: of the model that speedups are over; None for the model's own.
     """
-    options: dict[str, Any] = {"head": head, "dtype": dtype, "threshold": threshold}
+    options: dict[str, Any] = {
+        "head": head,
+        "dtype": dtype,
+        "threshold": threshold,
+        "dense_config": dense_config,
+    }
     return {
         budget: measure_texts(
             params,
@@ -297,6 +305,7 @@ def measure_texts(
     head: Head = CLASSIFICATION,
     dtype: DTypeLike = jnp.float32,
     threshold: float | None = None,
+    dense_config: EncoderConfig | None = None,
 ) -> Measured:
     """Run a model over texts; arguments as in `measure_budgets`."""
     found = list(_passes(params, config, pruner, batches, head=head, dtype=dtype))
@@ -305,13 +314,16 @@ def measure_texts(
         for name in ("count_NE", "length_E")
     )
     prob_EC = np.concatenate([part.prob_EC for part in found])
+    spent_E = flops_of_examples(
+        params, config, pruner, length_E, count_NE, head=head, dense_config=dense_config
+    )
     return Measured(
         float(count_NE.sum() / (config.num_layers * length_E.sum())),
         decide(prob_EC, threshold).astype(np.int32),
         count_NE.mean(axis=0) / length_E,
         margins(prob_EC, threshold),
         margins(prob_EC),
-        *flops_of_examples(params, config, pruner, length_E, count_NE, head=head),
+        *spent_E,
     )
 
 
@@ -355,6 +367,7 @@ def measure_saved(
         head=saved.head,
         dtype=dtype,
         threshold=threshold_of(saved, None),
+        dense_config=full_config(saved),
     )
 
 

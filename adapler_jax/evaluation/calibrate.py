@@ -49,6 +49,7 @@ from adapler_jax.types import Batch
 from adapler_jax.weights.card import set_card_part
 from adapler_jax.weights.config import CALIBRATION_FILE
 from adapler_jax.weights.save import Saved, load_model
+from adapler_jax.weights.students import full_config
 
 MIN_TEXTS = 100
 SEED = 0  # of the split into halves
@@ -280,6 +281,7 @@ def _measure(
         head=saved.head,
         dtype=dtype,
         threshold=threshold_of(saved, None),
+        dense_config=full_config(saved),
     )
     if full is saved:
         full_E = measured[1.0].predicted_E

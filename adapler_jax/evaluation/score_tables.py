@@ -158,7 +158,7 @@ def time_rows(rows: list[dict]) -> list[dict]:
             "dense ms": f"{row[f'dense_wall_ms_{batch_size}']:.2f}",
             "ms": f"{row[f'wall_ms_{batch_size}']:.2f}",
             "speedup": f"{row[f'wall_speedup_{batch_size}']:.2f}x",
-            **padding_cells(row, batch_size),
+            "padding": f"{row[f'padding_speedup_{batch_size}']:.2f}x",
             "executed FLOPs": f"{row[f'executed_speedup_{batch_size}']:.2f}x",
             "efficiency": f"{row[f'wall_speedup_{batch_size}'] / row['flops_speedup']:.2f}",
         }
@@ -166,15 +166,6 @@ def time_rows(rows: list[dict]) -> list[dict]:
         for batch_size in NUM_TIMED_TEXTS
         if f"wall_ms_{batch_size}" in row
     ]
-
-
-def padding_cells(row: dict, batch_size: int) -> dict[str, str]:
-    """Return the speedup from padding alone, and times the FLOPs speedup; older rows have none."""
-    padding = row.get(f"padding_speedup_{batch_size}")
-    if padding is None:
-        return {}
-    both = padding * row["flops_speedup"]
-    return {"padding": f"{padding:.2f}x", "with FLOPs": f"{both:.2f}x"}
 
 
 def token_rows(rows: list[dict]) -> list[dict]:

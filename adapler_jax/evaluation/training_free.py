@@ -17,6 +17,7 @@ from adapler_jax.evaluation.budgets import measure_texts
 from adapler_jax.evaluation.shares import lengths_of, solve_shares
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
+from adapler_jax.pruning.base import for_first_token
 from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
 
 TRAINING_FREE = ("attention", "vocabulary")
@@ -76,7 +77,8 @@ def prune_without_training(
         )
         return params | {"pruner": found | {"share_J": jnp.asarray(share_J)}}
 
-    tried = [with_shares(steepness) for steepness in STEEPNESS[: len(pruner.sites)]]
+    num_running = len(for_first_token(pruner, config).sites)
+    tried = [with_shares(steepness) for steepness in STEEPNESS[:num_running]]
     if len(tried) == 1:
         return tried[0], pruner
     full_E = _classes(params, config, keep_all(), batches, dtype)

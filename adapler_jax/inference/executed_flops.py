@@ -20,9 +20,9 @@ from adapler_jax.inference.drivers.buckets import executed_lengths
 from adapler_jax.inference.drivers.dense import chunk_sizes
 from adapler_jax.inference.drivers.packed_attention import group_shapes
 from adapler_jax.inference.drivers.ragged_ops import descending_sizes, spare_rows
-from adapler_jax.inference.drivers.stages import running_pruner
+from adapler_jax.inference.drivers.stages import computes_first_alone, running_pruner
 from adapler_jax.inference.engine import halves, program_rows
-from adapler_jax.pruning.base import Pruner, has_inner_last_site
+from adapler_jax.pruning.base import Pruner
 from adapler_jax.types import BEFORE_FEED_FORWARD, Batch, EncoderConfig, Params
 
 
@@ -132,11 +132,6 @@ def bucketed_flops(
             total += rows * flops_of(config, length)
         entering = length
     return int(total)
-
-
-def computes_first_alone(pruner: Pruner, config: EncoderConfig, head: Head) -> bool:
-    """Return whether the last layer computes [CLS] alone; the pruner is the one that runs."""
-    return not (head.needs_all_states or has_inner_last_site(pruner, config))
 
 
 def num_parts(driver: str, batch_size: int) -> int:

@@ -94,7 +94,7 @@ def _annotated_text(prediction: Prediction, layer: int, *, colour: bool) -> str:
     with_words = np.flatnonzero(prediction.keep_NW[:layer].any(axis=1))
     if not with_words.size or prediction.keep_NW[with_words[-1]].all():
         return f"{highlight_kept(prediction, layer=layer, colour=colour)} ({left})"
-    # A method that needs [CLS] alone after its last layer would show no word of any text.
+    # A model that keeps [CLS] alone in its last layer would show no word of any text.
     last = int(with_words[-1])
     text = highlight_kept(prediction, layer=last, colour=colour)
     return f"{text} (words of layer {last + 1}; then {left})"

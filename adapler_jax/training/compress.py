@@ -50,6 +50,7 @@ from adapler_jax.training.rungs import (
     rungs_without_training,
     save_without_training,
 )
+from adapler_jax.training.workdir import CONFIG_FILE as RUN_FILE
 from adapler_jax.weights.checkpoint_formats import OWN_FILE
 from adapler_jax.weights.config import CONFIG_FILE, read_json
 from adapler_jax.weights.pretrained import load_pretrained
@@ -137,7 +138,7 @@ def compress(
         latency=options.latency,
         log=log,
     )
-    for note in slower_promise(calibration, options.speedup):
+    for note in slower_promise(calibration, best.flops_speedup):
         log(note)
     return calibration
 
@@ -150,14 +151,14 @@ def _put_model(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def slower_promise(calibration: Calibration, speedup: float) -> list[str]:
-    """Return a note where the certified answers are slower than the speedup; none elsewhere."""
+    """Return a note where the certified answers are slower than the model; none elsewhere."""
     found = calibration.certificate or {}
     certified = found.get("flops_speedup")
     if certified is None or certified >= MIN_REACHED * speedup:
         return []
     return [
         f"the promise holds at {certified:.2f}x, with --certified; without it the model answers at "
-        f"{speedup:g}x and promises nothing"
+        f"{speedup:.2f}x and promises nothing"
     ]
 
 
@@ -239,7 +240,7 @@ def make_config(
         config.data.columns = {"text_pair": "text_pair"}
     config.data.max_length = saved.max_length
     config.adapt.target_speedups = (options.speedup,)
-    config.compute_dtype = _compute_dtype(texts.parent / "run" / "config.json")
+    config.compute_dtype = _compute_dtype(texts.parent / "run" / RUN_FILE)
     config.update_from_flattened_dict(options.changes or {})
     return ml_collections.ConfigDict(config).lock()
 

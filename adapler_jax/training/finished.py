@@ -14,6 +14,7 @@ from adapler_jax.training.methods import METHODS
 from adapler_jax.training.phases import MAY_CHANGE, is_complete, load_phase_model, read_done
 from adapler_jax.training.run import phase_list
 from adapler_jax.training.setup import engine_options
+from adapler_jax.training.validation import token_speedup
 from adapler_jax.training.workdir import (
     ADAPT,
     CONFIG_FILE,
@@ -125,6 +126,11 @@ def recorded_speedup(phase: pathlib.Path) -> float | None:
     return read_done(phase)["validation"].get("flops_speedup")
 
 
+def expected_speedup(phase: pathlib.Path) -> float | None:
+    """Return the speedup by which an engine chooses its driver: of dropped tokens alone."""
+    return token_speedup(read_done(phase)["validation"])
+
+
 def fastest_model(phases: dict[str, pathlib.Path]) -> str:
     """Return the name of the pruned model with the largest recorded speedup, else `dense`."""
     return max(phases, key=lambda name: recorded_speedup(phases[name]) or 0.0)
@@ -133,7 +139,7 @@ def fastest_model(phases: dict[str, pathlib.Path]) -> str:
 def load_options(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     """Return a run's engine settings for one of its models, as keywords of `Classifier.load`."""
     config = read_run(workdir)
-    speedup = recorded_speedup(finished_phases(workdir)[name])
+    speedup = expected_speedup(finished_phases(workdir)[name])
     cache = config.inference.get("compilation_cache", "")
     return engine_options(config) | {"expected_speedup": speedup, "compilation_cache": cache}
 

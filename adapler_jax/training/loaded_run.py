@@ -23,9 +23,9 @@ from adapler_jax.pruning import Pruner, pruner_of_saved
 from adapler_jax.training.finished import (
     DENSE,
     check_finished,
+    expected_speedup,
     finished_phases,
     read_run,
-    recorded_speedup,
     unfinished_phases,
     unreached_speedups,
 )
@@ -169,7 +169,7 @@ def load_finished_run(
     max_length = dense.max_length
     assert max_length is not None  # a run always saves it
     options = engine_options(config)
-    speedups = {name: recorded_speedup(phase) for name, phase in phases.items()}
+    speedups = {name: expected_speedup(phase) for name, phase in phases.items()}
     return FinishedRun(
         config=config,
         task=task,

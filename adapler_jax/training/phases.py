@@ -46,6 +46,7 @@ from adapler_jax.types import EncoderConfig, Params
 from adapler_jax.weights.card import CARD_FILE
 from adapler_jax.weights.config import CALIBRATION_FILE
 from adapler_jax.weights.save import Saved, load_model, save_model
+from adapler_jax.weights.students import TEACHER_LAYERS
 
 SETTINGS = "settings"  # entry of a closing record: fields that later calls may change
 # Files of a model's directory that may change after training. Users edit the card; the others have
@@ -333,6 +334,8 @@ def save_phase(
         extra["no_answer_threshold"] = scores["threshold"]
     if decision_threshold is not None:
         extra[THRESHOLD] = decision_threshold
+    if context.full_encoder is not None:
+        extra[TEACHER_LAYERS] = context.full_encoder.num_layers
     save_phase_model(directory, context, params, pruner, extra)
     mark_complete(directory, {"validation": scores, **record})
 

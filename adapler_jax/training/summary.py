@@ -10,7 +10,7 @@ from adapler_jax.training.metrics_log import read_metrics_log
 from adapler_jax.training.phases import is_complete, read_done
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.targets import FIELD as TARGETS
-from adapler_jax.training.validation import validation_split
+from adapler_jax.training.validation import TOKEN_SPEEDUP, token_speedup, validation_split
 from adapler_jax.training.workdir import read_seconds
 
 COLUMNS = ("phase", "score", "speedup", "seconds", "model")
@@ -73,7 +73,8 @@ def _distance(done: dict) -> str:
         return ""
     reason = "nothing that was tried comes nearer"
     if done.get("at_lowest", False):
-        reason = "the model drops more already, and cannot be made to drop less"
+        fewer = "has fewer layers" if TOKEN_SPEEDUP in done["validation"] else "drops more already"
+        reason = f"the model {fewer}, and cannot be made to drop less"
     return f", faster than the target {asked:g}x ({reason})"
 
 
@@ -117,7 +118,7 @@ def _hints(workdir: pathlib.Path, names: Sequence[str]) -> list[str]:
         return []
     (method,) = methods
     later = [name for name in names[names.index(method) :] if is_complete(workdir / name)]
-    speedups = [read_done(workdir / name)["validation"]["flops_speedup"] for name in later]
+    speedups = [token_speedup(read_done(workdir / name)["validation"]) or 1.0 for name in later]
     if not speedups or max(speedups) >= NEARLY_DENSE:
         return []
     steps = max((entry["step"] for entry in read_metrics_log(workdir / method)), default=0)

@@ -115,7 +115,7 @@ def others_use(contents: dict[str, Any], section: dict[str, Any]) -> str:
             "the tensors of "
             f"`{section['pruner']}`. Their answers differ from this library's where "
             "dropped tokens matter, and "
-            "they are not faster than a dense model."
+            "they are not faster than a dense model of as many layers."
         ]
     return "\n\n".join(lines)
 

@@ -58,12 +58,14 @@ def test_a_promise_out_of_its_range_names_its_flag(argument, message):
         ("speedup", "fast", "--speedup is 'fast'; expected a number"),
         ("number", "0", "--number is 0; expected at least 1"),
         ("number", "1.5", "--number is '1.5'; expected a whole number"),
+        ("examples", "-1", "--examples is -1; expected at least 0"),
     ],
 )
 def test_a_flag_of_a_wrong_value_says_what_is_expected(flag, value, message):
     values = flags.FlagValues()
     flags.DEFINE_float("speedup", 2.0, "", lower_bound=1.0, flag_values=values)
     flags.DEFINE_integer("number", 1, "", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("examples", 1, "", lower_bound=0, flag_values=values)
     with pytest.raises(flags.IllegalFlagValueError) as caught:
         values(["adapler", f"--{flag}={value}"])
     assert explain_flag_error(str(caught.value)) == message

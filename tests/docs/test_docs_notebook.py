@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 
 import pytest
 
@@ -48,27 +47,7 @@ def test_make_docs_runs_it_at_a_small_size():
     assert "make docs" in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def explanation_of(text):
-    """Return the label, probability, token counts and last kept words of a text in the notebook."""
-    for output in OUTPUTS:
-        shown = "".join(output.get("data", {}).get("text/plain", ()))
-        if text in shown:
-            break
-    words = re.findall(r"Word\(text='([^']+)'", shown)
-    rows = re.search(r"keep_NW=array\(\[(.*?)\]\)", shown, re.DOTALL)[1].split("]")
-    last = re.findall("True|False", rows[-2])
-    return (
-        re.search(r"label='(\w+)'", shown)[1],
-        round(float(re.search(r"probability=([\d.]+)", shown)[1]), 2),
-        ast.literal_eval(re.search(r"num_tokens=(\([\d, ]+\))", shown)[1]),
-        [word for word, kept in zip(words, last, strict=True) if kept == "True"],
-    )
-
-
 def test_the_output_of_the_readme_is_of_the_notebooks_run():
     page = (ROOT / "README.md").read_text()
     _, output = [content for _, language, content in blocks(page) if language == "text"]
-    text = "the film serves as a valuable time capsule"
-    assert text in page
-    label, probability, counts, kept = explanation_of(text)
-    assert output == f"{label} {probability} {counts}\n{kept}\n"
+    assert "the film serves as a valuable time capsule" in page and output in TEXT

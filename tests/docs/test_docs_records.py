@@ -180,9 +180,6 @@ def test_the_published_speedups_are_those_of_the_record():
         names = ("published", "from_dropping", "together")
         expected = [found["from_padding"], power[task]["published"], *map(found.get, names)]
         assert list(map(number, quoted)) == pytest.approx(expected, abs=0.006)
-    assert sum(row["from_dropping"] < 1.0 for row in power.values()) == 6
-    assert "On six of eight tasks, dense BERT without padding saves more" in page
-    far = [
-        task for task, row in top.items() if abs(row["together"] / row["published"] - 1.0) > 0.09
-    ]
-    assert far == ["RTE"] and "within 9% on seven of eight tasks" in page
+    assert (sum(row["from_dropping"] < 1.0 for row in power.values()), len(power)) == (5, 7)
+    assert "On five of seven tasks, dense BERT without padding saves more" in page
+    assert all(abs(row["together"] / row["published"] - 1.0) < 0.09 for row in top.values())

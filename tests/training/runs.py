@@ -51,7 +51,7 @@ RUNS = {
     ),
     "student": Run(
         adapler,
-        ("finetune", "teacher", "distill", "saliency", "adapler", "adapt-2x"),
+        ("finetune", "saliency", "teacher", "distill", "adapler", "adapt-2x"),
         {
             "variant": "student",
             "finetune__num_epochs": 2,

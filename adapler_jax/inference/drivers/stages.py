@@ -69,12 +69,17 @@ class DriverProgram:
     @property
     def has_last_stage(self) -> bool:
         """True if the last layer computes [CLS] alone."""
-        return not (self.keeps_exits or has_inner_last_site(self.pruner, self.config))
+        return not self.keeps_exits and computes_first_alone(self.pruner, self.config, self.head)
 
 
 def keeps_exits(head: Head, return_exit_hidden: bool) -> bool:
     """Return whether a pass needs the last state of every token."""
     return return_exit_hidden or head.needs_all_states
+
+
+def computes_first_alone(pruner: Pruner, config: EncoderConfig, head: Head) -> bool:
+    """Return whether the last layer computes [CLS] alone; the pruner is the one that runs."""
+    return not (head.needs_all_states or has_inner_last_site(pruner, config))
 
 
 def running_pruner(

@@ -1,7 +1,7 @@
 """Train AdapLeR after fine-tuning.
 
 saliency    gradient times input, and logits of the fine-tuned model    -> saliency.npz
-distill     a student of fewer layers, where the config has the section -> model/
+distill     a student of fewer layers, where the config has the section, after `teacher`
 adapler     predictors, thresholds and weights together                 -> model/
 adapt-Nx    thresholds scaled to a speedup, then trained on if it helps     -> model/
 
@@ -297,8 +297,9 @@ def phases(config: ConfigDict) -> list[Phase]:
     With a section of a student, its tokens are pruned: its phases come before.
     """
     student = distill.phases(config) if "distill" in config else []
-    adapler = [Phase("saliency", run_saliency), Phase("adapler", run_adapler)]
-    return [*student, *adapler, *target_phases(config, ADAPT, run_calibration)]
+    adapler = Phase("adapler", run_adapler)
+    targets = target_phases(config, ADAPT, run_calibration)
+    return [Phase("saliency", run_saliency), *student, adapler, *targets]
 
 
 def check_config(config: ConfigDict) -> None:
@@ -319,7 +320,7 @@ def check_config(config: ConfigDict) -> None:
     if "distill" in config and config.adapler.init_from != "finetuned":
         raise ValueError(
             f"config.adapler.init_from is {config.adapler.init_from!r}; with a student AdapLeR "
-            "starts from the student, so leave it at 'finetuned'"
+            "starts from the student, so set it to finetuned, or leave out the variant paper"
         )
     check_target_speedups(config, ADAPT)
 

@@ -75,7 +75,7 @@ def run_student(directory: pathlib.Path, context: RunContext, config: ConfigDict
     layers = student_layers(options.layers, context.encoder.num_layers)
     teacher = load_phase_model(workdir / "finetune").params
     params, encoder = cut_layers(teacher, context.encoder, layers)
-    student, pruner = context._replace(encoder=encoder), keep_all()
+    student, pruner = context._replace(encoder=encoder, full_encoder=context.encoder), keep_all()
     losses = LossConfig(distil_coef=options.distil_coef)
     checkpoints = train(
         directory,

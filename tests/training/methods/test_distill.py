@@ -1,14 +1,20 @@
 """Students in miniature, and tokens pruned on top of one."""
 
+import dataclasses
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
+from adapler_jax.evaluation.calibrate import calibrate_model
 from adapler_jax.training import phases
 from adapler_jax.training.evaluation import evaluate_workdir
+from adapler_jax.training.finished import load_options
 from adapler_jax.training.methods.distill import cut_layers, student_layers
 from adapler_jax.training.run import check_config, run_all
 from adapler_jax.weights.save import load_model
+from adapler_jax.weights.students import full_config
 from configs import adapler, distill
 from tests.tiny import CONFIG, make_params
 from tests.training.runs import silent
@@ -75,6 +81,30 @@ def test_speedups_of_a_pruned_student_are_over_the_full_model(pruned):
     found = {row["method"]: row["flops_speedup"] for row in others}
     assert dense["flops_speedup"] == 1.0 and 2.0 < found["distill"] < 3.0
     assert found["adapt-2x"] == pytest.approx(done["flops_speedup"], rel=0.1)
+
+
+def test_a_calibrated_student_has_the_speedups_of_its_run(pruned):
+    directory = pruned / "adapt-2x" / "model"
+    assert full_config(load_model(directory)).num_layers == 4
+    texts = [" ".join(words) for words in itertools.permutations(["a", "film", "good", "bad", "."])]
+    found = calibrate_model(directory, texts, budgets=(0.5, 0.8, 1.0))
+    # At budget 1 the layers alone are faster, less the predictors.
+    assert 1.5 < found.rows[-1]["flops_speedup"] < 2.5
+    assert found.rows[0]["flops_speedup"] > found.rows[-1]["flops_speedup"]
+
+
+def test_the_driver_is_chosen_by_the_tokens_that_a_student_drops(pruned):
+    scores = phases.read_done(pruned / "adapt-2x")["validation"]
+    assert scores["token_speedup"] < scores["flops_speedup"]
+    assert load_options(pruned, "adapt-2x")["expected_speedup"] == scores["token_speedup"]
+    assert load_options(pruned, "dense")["expected_speedup"] is None
+
+
+@pytest.mark.parametrize("num_layers", [None, 1, "6", True])
+def test_a_count_of_layers_that_is_none_is_left_out(pruned, num_layers):
+    saved = load_model(pruned / "distill" / "model")
+    other = dataclasses.replace(saved, extra=saved.extra | {"teacher_layers": num_layers})
+    assert full_config(other) == other.config
 
 
 def test_a_student_and_the_authors_recipe_are_refused_together():
