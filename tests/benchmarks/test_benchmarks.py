@@ -69,25 +69,25 @@ def test_steps_and_shapes_that_there_are_not_are_refused(argument, message, caps
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["powerbert", "trbert"])
-def test_engines_are_timed_with_other_methods(method):
+@pytest.mark.parametrize(("method", "speedup"), [("powerbert", 1.5), ("trbert", 1.1)])
+def test_engines_are_timed_with_other_methods(method, speedup):
     arguments = [
         "--models=quick",
         "--cases=4x16",
         "--rounds=2",
         "--dtypes=float32",
-        "--speedups=1.5",
+        f"--speedups={speedup}",
     ]
     rows = engines.main([*arguments, f"--method={method}"])
     pruned = [row for row in rows if row["engine"] in ("bucketed", "packed")]
     assert [row["method"] for row in pruned] == [method] * 2
-    assert all(1.3 < row["flops_speedup"] < 1.8 for row in pruned)
+    assert all(0.87 < row["flops_speedup"] / speedup < 1.2 for row in pruned)
 
 
 def test_a_speedup_that_a_method_cannot_reach_is_refused(capsys):
     with pytest.raises(SystemExit):
         engines.main(["--models=quick", "--cases=4x16", "--speedups=2", "--method=trbert"])
-    assert "trbert on 2 layers is at most 1.8" in capsys.readouterr().err
+    assert "trbert on 2 layers is at most 1.1" in capsys.readouterr().err
 
 
 @pytest.mark.long
