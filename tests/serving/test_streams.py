@@ -203,7 +203,7 @@ def test_a_missing_column_lists_those_that_there_are(kind):
         ValueError, match=r"unknown column 'reviews'; did you mean 'review'.* known: review, reply"
     ):
         read(kind, content, columns=["reviews"])
-    with pytest.raises(ValueError, match="Name it with --column; there are review, reply"):
+    with pytest.raises(ValueError, match="Name it with --column; found: review, reply"):
         read(kind, content)
 
 

@@ -221,3 +221,13 @@ def test_a_promise_that_is_slower_than_the_speedup_is_told(compressed):
     (line,) = note(flops_speedup=1.4)
     assert line.startswith("the promise holds at 1.40x, with --certified; ")
     assert not note() and not note(flops_speedup=1.95)
+
+
+def test_a_begun_training_keeps_its_operands(compressed, monkeypatch):
+    """On a processor of the other kind a second call would be refused as another run."""
+    path = compressed[0] / "run" / compress_module.RUN_FILE
+    begun = json.loads(path.read_text())["compute_dtype"]
+    for has_units in (True, False):
+        monkeypatch.setattr(compress_module, "has_units", lambda found=has_units: found)
+        assert compress_module._compute_dtype(path) == begun
+    assert compress_module._compute_dtype(path.with_name("none.json")) == "float32"
