@@ -224,7 +224,7 @@ def test_a_promise_that_is_slower_than_the_speedup_is_told(compressed):
 
 
 def test_a_begun_training_keeps_its_operands(compressed, monkeypatch):
-    """On a processor of the other kind a second call would be refused as another run."""
+    """With other operands a second call would be another run."""
     path = compressed[0] / "run" / compress_module.RUN_FILE
     begun = json.loads(path.read_text())["compute_dtype"]
     for has_units in (True, False):
