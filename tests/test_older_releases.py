@@ -17,7 +17,9 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from adapler_jax.heads import Head
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.drivers import stages
 from adapler_jax.inference.question_answerer import QuestionAnswerer
 from adapler_jax.presets import old_names
 from adapler_jax.training.evaluation import evaluate_workdir
@@ -44,6 +46,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*option names of release 0.1:FutureWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _counts_of_release_0_1(monkeypatch):
+    """That release ran a site in the last layer, and counted every token of it."""
+    monkeypatch.setattr(stages, "for_first_token", lambda pruner, config: pruner)
+    monkeypatch.setattr(
+        Head,
+        "flops_options",
+        lambda head, params, config, length: {"head": head.flops(params["head"], config, length)},
+    )
 
 
 def new_phase(name):
