@@ -53,9 +53,9 @@ CONFIGS = {
 }
 STUDENT = "student"
 # Sections of the target speedups; they begin the names of the phases.
-SECTIONS = {
-    method: ADAPT if method.partition("_")[0] == "adapler" else method for method in CONFIGS
-}
+SECTIONS = {method: method for method in CONFIGS} | dict.fromkeys(
+    ("adapler", "adapler_student"), ADAPT
+)
 DENSE = "dense"
 SHARED_PHASE = "finetune"
 SUMMARY = (

@@ -24,18 +24,11 @@ from absl import flags
 
 from adapler_jax import flops, model_flops
 from adapler_jax.cli.console import run_command
+from adapler_jax.inference.autotune.workloads import SHAPES
 from adapler_jax.io.provenance import module_command
 from adapler_jax.io.records import write_results
-from adapler_jax.types import EncoderConfig
 
-BERT_BASE = EncoderConfig(
-    num_layers=12,
-    num_heads=12,
-    hidden_dim=768,
-    ffn_dim=3072,
-    vocab_size=30522,
-    num_positions=512,
-)
+BERT_BASE = SHAPES["base"]
 AVERAGE_LENGTH = {
     "CoLA": 11.67,
     "SST-2": 25.16,

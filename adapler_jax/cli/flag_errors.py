@@ -42,11 +42,15 @@ def _explain_known(text: str) -> str | None:
     return _explain_value(*wrong.groups()) if wrong else None
 
 
+def _expected_type(reason: str) -> str | None:
+    """Return the type that a value should have; None where the reason is another one."""
+    return next((expected for part, expected in EXPECTED.items() if part in reason), None)
+
+
 def _explain_value(name: str, value: str, reason: str) -> str | None:
     """Return one line on a flag whose value has another type or range; None for other reasons."""
-    for part, expected in EXPECTED.items():
-        if part in reason:
-            return f"--{name} is {value!r}; expected {expected}"
+    if expected := _expected_type(reason):
+        return f"--{name} is {value!r}; expected {expected}"
     if bound := re.search(r"is not number >= (\S+)", reason):
         return f"--{name} is {value}; expected at least {bound[1]}"
     for part, least in {"a positive integer": 1, "a non-negative integer": 0}.items():
@@ -68,9 +72,8 @@ def _explain_field(field: str, value: str, reason: str) -> str:
     """Return one line on the value of a field that has another type than the field."""
     if "as a ConfigDict" in reason:
         return _explain_section(field, value)
-    for part, expected in EXPECTED.items():
-        if part in reason:
-            return f"config.{field} is {value!r}; expected {expected}"
+    if expected := _expected_type(reason):
+        return f"config.{field} is {value!r}; expected {expected}"
     return f"config.{field} is {value!r}: {reason}"
 
 

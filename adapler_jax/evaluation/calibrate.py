@@ -28,7 +28,8 @@ from adapler_jax.evaluation.certificate import (
     check_promise,
 )
 from adapler_jax.evaluation.escalation import MeasuredTexts, certify_escalation
-from adapler_jax.evaluation.shares import budget_shares, lengths_of, ranked_shares
+from adapler_jax.evaluation.models import lengths_of
+from adapler_jax.evaluation.shares import budget_shares, ranked_shares
 from adapler_jax.evaluation.training_free import TRAINING_FREE
 from adapler_jax.inference.calibration import (
     FIXED,

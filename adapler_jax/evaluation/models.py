@@ -210,18 +210,26 @@ def true_speedup(
     return flops.speedup(*found)
 
 
+def lengths_of(batches: Sequence[Batch]) -> np.ndarray:
+    """Return the tokens of every real example, int64 [E]."""
+    return np.concatenate(
+        [
+            np.asarray(batch.valid_BL).sum(axis=1, dtype=np.int64)[
+                np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
+            ]
+            for batch in batches
+        ]
+    )
+
+
 def _dense_operations(
-    params: Params, config: EncoderConfig, batches: Iterable[Batch], head: Head
+    params: Params, config: EncoderConfig, batches: Sequence[Batch], head: Head
 ) -> tuple[int, int]:
     """Return the operations of plain BERT on batches, with padding and without."""
-    spent = true = 0
-    for batch in batches:
-        spent += padded_flops(params, config, batch, head)
-        is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
-        length_E = np.asarray(batch.valid_BL).sum(-1, dtype=np.int64)[is_real_B]
-        options = head.flops_options(params, config, length_E)
-        true += int(model_flops.dense_flops(config, length_E, **options).sum())
-    return spent, true
+    length_E = lengths_of(batches)
+    options = head.flops_options(params, config, length_E)
+    true_E = model_flops.dense_flops(config, length_E, **options)
+    return sum(padded_flops(params, config, batch, head) for batch in batches), int(true_E.sum())
 
 
 def compare_speed(

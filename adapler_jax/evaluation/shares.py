@@ -15,7 +15,7 @@ from adapler_jax.evaluation.models import true_speedup
 from adapler_jax.pruning import Pruner
 from adapler_jax.pruning.base import for_first_token
 from adapler_jax.pruning.shares import kept_counts
-from adapler_jax.types import PADDING_EXAMPLE_ID, Batch, EncoderConfig, Params
+from adapler_jax.types import EncoderConfig, Params
 
 NUM_BISECTIONS = 40
 
@@ -30,18 +30,6 @@ class OutOfReachError(ValueError):
             f"{highest:.2f}x"
         )
         self.highest = highest
-
-
-def lengths_of(batches: Sequence[Batch]) -> np.ndarray:
-    """Return the tokens of every real example, int64 [E]."""
-    return np.concatenate(
-        [
-            np.asarray(batch.valid_BL).sum(axis=1, dtype=np.int64)[
-                np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
-            ]
-            for batch in batches
-        ]
-    )
 
 
 def share_profile(

@@ -14,7 +14,8 @@ from jax.typing import DTypeLike
 
 from adapler_jax.evaluation.attribution import input_saliency
 from adapler_jax.evaluation.budgets import measure_texts
-from adapler_jax.evaluation.shares import lengths_of, solve_shares
+from adapler_jax.evaluation.models import lengths_of
+from adapler_jax.evaluation.shares import solve_shares
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.pruning import Pruner, keep_all, make_pruner
 from adapler_jax.pruning.base import for_first_token

@@ -174,10 +174,10 @@ def packed_flops(
     pruner = running_pruner(pruner, config, head, return_exit_hidden=False)
     per_token = pruner.site_flops(params["pruner"], config) if pruner.sites else SiteFlops()
     is_inside = pruner.point == BEFORE_FEED_FORWARD
+    has_last_stage = computes_first_alone(pruner, config, head)
     run = packed_part_in_layer if is_inside else packed_part_before_layer
     total = 0
     for rows in parts:
-        has_last_stage = computes_first_alone(pruner, config, head)
         shared = _PackedSizes(config, pruner, per_token, sizes, has_last_stage, len(rows) * L)
         total += run(shared, valid_B[rows], count_NB[:, rows])
     return total

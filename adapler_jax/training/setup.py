@@ -57,9 +57,8 @@ class RunContext(NamedTuple):
     # Of the first model, for the second class in the data's order.
     decision_threshold: float | None = None
     class_names: tuple[str, ...] = ()  # in saved models; empty for heads without classes
-    full_encoder: EncoderConfig | None = (
-        None  # where `encoder` is a student's; speedups are over it
-    )
+    # Of the fine-tuned model, where `encoder` is a student's: speedups are over it.
+    full_encoder: EncoderConfig | None = None
 
     @property
     def splits(self) -> dict[str, Tokenized]:

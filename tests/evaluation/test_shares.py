@@ -9,10 +9,9 @@ import pytest
 from hypothesis import strategies
 
 from adapler_jax.evaluation.budgets import measure_budgets, profile_shares
-from adapler_jax.evaluation.models import evaluate_model, true_speedup
+from adapler_jax.evaluation.models import evaluate_model, lengths_of, true_speedup
 from adapler_jax.evaluation.shares import (
     budget_shares,
-    lengths_of,
     ranked_shares,
     share_counts,
     share_profile,
