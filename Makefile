@@ -79,8 +79,9 @@ quickstart-debug: install
 test: $(VENV)/tests-installed-$(STAMP)
 	$(RUN) -m pytest -rs -m "not docs and not package and not long and not compare" -n 2 --dist=loadfile
 
+# Files without tests of a kind are left out, since reading all of them takes long.
 test-long: $(VENV)/tests-installed-$(STAMP)
-	$(RUN) -m pytest -rs -m long -n 2 --dist=load
+	$(RUN) -m pytest -rs -m long -n 2 --dist=load $$(grep -rlF mark.long tests --include='*.py')
 
 # The environments of the test have the versions of the lock too.
 package: $(VENV)/dev-installed-$(STAMP)
@@ -89,7 +90,7 @@ package: $(VENV)/dev-installed-$(STAMP)
 compare: $(VENV)/tests-installed-$(STAMP)
 	@echo "installing requirements-baselines.txt into $(VENV)"
 	@$(INSTALL) -c $(PINS) -r requirements.txt -r requirements-baselines.txt
-	$(RUN) -m pytest -rs -m compare -n 2 --dist=loadfile
+	$(RUN) -m pytest -rs -m compare -n 2 --dist=loadfile $$(grep -rlF mark.compare tests --include='*.py')
 
 # A warning is an error. The notebook runs in small, the pictures are drawn of what it trained, and the commands of README.md
 # and docs/*.md run in small; nothing of it is kept.

@@ -9,8 +9,8 @@ All rows are measured on test texts. They have the field `what`:
     compress      the compressed model at the asked speedup: agreement with the fine-tuned model
     budget        the same model at speedups from 1x to 5x
     certificate   random halves of the test texts: one orders candidates, one tests them; how often
-                  the rate over all test texts exceeds the certified one, with and without uncertain
-                  texts that run again (`escalates`)
+                  the rate over all test texts exceeds the certified one; uncertain texts run again
+                  on the full model, on the same model with all tokens, or not (`escalates_to`)
 """
 
 import pathlib
@@ -21,20 +21,19 @@ import numpy as np
 from absl import flags
 
 from adapler_jax.cli.console import run_command
-from adapler_jax.evaluation.budgets import Measured, measure_budgets, predict_classes
-from adapler_jax.evaluation.calibrate import batches_and_rows
+from adapler_jax.evaluation.budgets import Measured
+from adapler_jax.evaluation.calibrate import NONE, measure_part
 from adapler_jax.evaluation.certificate import Certificate, certify
 from adapler_jax.evaluation.escalation import Candidate, MeasuredTexts, certify_escalation
-from adapler_jax.inference.calibration import Calibration
+from adapler_jax.evaluation.task_texts import make_task_texts
+from adapler_jax.inference.calibration import ESCALATIONS, Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.records import print_table
 from adapler_jax.io.terminal import print_note
-from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.training.compress import CompressOptions, compress
 from adapler_jax.training.run import run_all
 from adapler_jax.training.task_data import load_data
 from adapler_jax.weights.save import load_model
-from adapler_jax.weights.students import full_config
 from benchmarks.methods import config_of, parse_changes
 from benchmarks.records import Record
 from configs import finetune
@@ -50,22 +49,10 @@ def measure_test(
 ) -> MeasuredTexts:
     """Return the test texts at every calibrated budget, and at others."""
     examples = dataset.split(dataset.eval_splits[0])
-    saved = load_model(model)
-    found = batches_and_rows(Classifier.load(model), examples.inputs)
-    batches = [batch for _, batch in found]
-    rows = np.concatenate([row_B for row_B, _ in found])
-    return MeasuredTexts(
-        measure_budgets(
-            calibration.apply(saved.params),
-            saved.config,
-            pruner_of_saved(saved),
-            batches,
-            budgets=sorted({*calibration.budgets, *budgets}),
-            dtype=dtype,
-            dense_config=full_config(saved),
-        ),
-        predict_classes(load_model(full), batches, dtype=dtype),
-        np.asarray(examples.labels)[rows],
+    labels = dict(zip(examples.inputs, map(int, examples.labels)))
+    part = make_task_texts(Classifier.load(model), examples.inputs, labels)
+    return measure_part(
+        load_model(model), load_model(full), calibration, part, dtype=dtype, budgets=budgets
     )
 
 
@@ -107,7 +94,7 @@ def part_of(texts: MeasuredTexts, chosen_X: np.ndarray, budgets: Iterable[float]
 
 
 def certificate_row(
-    texts: MeasuredTexts, budgets: tuple[float, ...], rate: float, *, escalates: bool
+    texts: MeasuredTexts, budgets: tuple[float, ...], rate: float, *, escalates_to: str
 ) -> dict:
     """Certify on random halves of the texts, and look at all texts.
 
@@ -118,17 +105,17 @@ def certificate_row(
       texts: the test texts.
       budgets: that are candidates.
       rate: to certify.
-      escalates: whether uncertain texts may run again.
+      escalates_to: what uncertain texts run again on, as of a `Promise`.
     """
     rng, num_texts = np.random.default_rng(0), len(texts.full_E)
-    population = texts._replace(label_E=None)
+    population = texts._replace(label_E=None, escalates_to=escalates_to)
     exceeded, speedups, tested = 0, [], 0
     for _ in range(NUM_SPLITS):
         order = rng.permutation(num_texts)
         halves = np.array_split(order, 2)
         parts = [part_of(texts, rows, budgets) for rows in halves]
         tested = len(halves[1])
-        found = _certificate(parts, rate, escalates=escalates)
+        found = _certificate(parts, rate, escalates_to=escalates_to)
         if found is None:
             continue
         outcome = population.outcome(Candidate(found.budget, found.margin))
@@ -138,7 +125,7 @@ def certificate_row(
         "what": "certificate",
         "confidence": CONFIDENCE,
         "max_disagreement": rate,
-        "escalates": escalates,
+        "escalates_to": escalates_to,
         "n": tested,
         "splits": NUM_SPLITS,
         "certified_share": len(speedups) / NUM_SPLITS,
@@ -147,11 +134,14 @@ def certificate_row(
     }
 
 
-def _certificate(parts: list[MeasuredTexts], rate: float, *, escalates: bool) -> Certificate | None:
-    """Return the certificate by the first two parts; None if nothing can be certified."""
-    if escalates:
-        return certify_escalation(*parts[:2], max_rate=rate, confidence=CONFIDENCE)
-    return certify(parts[1].plain_failures(), max_rate=rate, confidence=CONFIDENCE)
+def _certificate(
+    parts: list[MeasuredTexts], rate: float, *, escalates_to: str
+) -> Certificate | None:
+    """Return the certificate by two parts; None if nothing can be certified."""
+    if escalates_to == NONE:
+        return certify(parts[1].plain_failures(), max_rate=rate, confidence=CONFIDENCE)
+    first, second = (part._replace(escalates_to=escalates_to) for part in parts)
+    return certify_escalation(first, second, max_rate=rate, confidence=CONFIDENCE)
 
 
 def run_seed(options, changes: dict, seed: int, *, log) -> list[dict]:
@@ -190,9 +180,9 @@ def run_seed(options, changes: dict, seed: int, *, log) -> list[dict]:
         if speedup in by_speedup
     ]
     rows += [
-        certificate_row(texts, calibration.budgets, rate, escalates=escalates)
+        certificate_row(texts, calibration.budgets, rate, escalates_to=escalates_to)
         for rate in RATES
-        for escalates in (False, True)
+        for escalates_to in (NONE, *ESCALATIONS)
     ]
     return [{"task": options.task, "seed": seed} | row for row in rows]
 

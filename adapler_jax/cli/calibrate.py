@@ -10,9 +10,12 @@ are text lines (.txt), a table (.csv, .tsv, .parquet) or JSON lines (.jsonl).
 --max_disagreement=0.02 also certifies the fastest budget at which at most 2% of answers differ from
 the full model's, with 95% confidence, for different texts like the data. No training of the model
 may have seen them. `adapler predict --certified` takes the budget. Texts whose two likeliest
-classes are close there run again with all tokens, unless --noescalate is given. With labelled data,
---label=COLUMN --max_drop=1.0 certifies that at most 1% of answers are wrong where the full model is
-right: the accuracy drops by no more than 1 point.
+classes are close there run again, on what --escalate_to says. With labelled data, --label=COLUMN
+--max_drop=1.0 certifies that at most 1% of answers are wrong where the full model is right: the
+accuracy drops by no more than 1 point.
+
+The full model is the one of --reference, as the model that was compressed, or the one that an
+earlier certificate keeps in DIR/full. Without both it is this model with all tokens.
 
 --latency_ms=20 --batch_size=1 measures every budget on this device, and names the largest one whose
 calls take at most 20 ms.
@@ -45,6 +48,12 @@ _MODE = flags.DEFINE_enum(
     "fixed: how many tokens a text keeps depends on its length alone",
     flag_values=FLAGS,
 )
+_REFERENCE = flags.DEFINE_string(
+    "reference",
+    None,
+    "directory of the full model, of the same tokenizer and classes",
+    flag_values=FLAGS,
+)
 _LABEL = flags.DEFINE_string(
     "label", "", "column of labels of a table, for scores and --max_drop", flag_values=FLAGS
 )
@@ -72,6 +81,7 @@ def main() -> None:
         mode=_MODE.value,
         promise=_PROMISE(),
         latency=_LATENCY(),
+        reference=_REFERENCE.value,
         log=print_note,
     )
     print_budgets(found)

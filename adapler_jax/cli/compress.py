@@ -48,6 +48,13 @@ _MORE = flags.DEFINE_string(
 _TRAIN = flags.DEFINE_bool(
     "train", True, "train AdapLeR too, not only the methods without training", flag_values=FLAGS
 )
+_NUM_LAYERS = flags.DEFINE_integer(
+    "num_layers",
+    0,
+    "layers of the trained model; a student of fewer layers is distilled first; 0: all layers",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
 _LABEL = flags.DEFINE_string(
     "label",
     "",
@@ -73,6 +80,7 @@ def main() -> None:
     options = CompressOptions(
         speedup=_SPEEDUP.value,
         train=_TRAIN.value,
+        num_layers=_NUM_LAYERS.value,
         latency=_LATENCY(),
         promise=_PROMISE(),
         labels=data.labels,

@@ -144,7 +144,7 @@ _CERTIFIED = flags.DEFINE_bool(
     "certified",
     False,
     "take the budget that `adapler calibrate --max_disagreement` certified; uncertain texts run "
-    "again with all tokens, and the column is_escalated names them",
+    "again, and the column is_escalated names them",
     flag_values=FLAGS,
 )
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from absl import flags
 
 from adapler_jax.evaluation.budget_latency import Latency
-from adapler_jax.evaluation.calibrate import Promise
+from adapler_jax.evaluation.calibrate import NONE, Promise
+from adapler_jax.inference.calibration import ESCALATIONS, FULL
 
 
 def define_promise(values: flags.FlagValues) -> Callable[[], Promise | None]:
-    """Define --max_disagreement, --max_drop, --confidence and --escalate.
+    """Define --max_disagreement, --max_drop, --confidence and --escalate_to.
 
     Returns:
       A function that returns the promise of the command line; None without one. It raises
@@ -32,10 +33,12 @@ def define_promise(values: flags.FlagValues) -> Callable[[], Promise | None]:
     confidence = flags.DEFINE_float(
         "confidence", 0.95, "probability that the certified bound holds", flag_values=values
     )
-    escalate = flags.DEFINE_bool(
-        "escalate",
-        True,
-        "certified answers may run uncertain texts again with all tokens",
+    escalate_to = flags.DEFINE_enum(
+        "escalate_to",
+        FULL,
+        (*ESCALATIONS, NONE),
+        "what certified answers run uncertain texts again on: the full model, whose copy is kept "
+        "next to this one; this model with all tokens; or nothing",
         flag_values=values,
     )
 
@@ -57,7 +60,7 @@ def define_promise(values: flags.FlagValues) -> Callable[[], Promise | None]:
             rate,
             confidence=confidence.value,
             needs_labels=drop.value is not None,
-            escalates=escalate.value,
+            escalates_to=escalate_to.value,
         )
 
     return promise

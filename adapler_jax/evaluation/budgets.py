@@ -24,7 +24,7 @@ from adapler_jax.evaluation.models import flops_of_examples, token_counts
 from adapler_jax.heads import CLASSIFICATION, Head
 from adapler_jax.inference.calibration import check_budgets
 from adapler_jax.inference.drift import MARGIN, SHARE
-from adapler_jax.inference.engine import make_engine
+from adapler_jax.inference.engine import make_engine, prepare_params_for
 from adapler_jax.inference.loading import threshold_of
 from adapler_jax.metrics.classification import decide, margins, softmax
 from adapler_jax.pruning import Pruner, pruner_of_saved
@@ -261,6 +261,7 @@ def measure_budgets(
     dtype: DTypeLike = jnp.float32,
     threshold: float | None = None,
     dense_config: EncoderConfig | None = None,
+    driver: str = "masked",
 ) -> dict[float, Measured]:
     """Return what the model does at each budget to these texts.
 
@@ -274,8 +275,10 @@ def measure_budgets(
       dtype: of the operands of the encoder's products.
       threshold: of the decision, as in `metrics.classification.decide`.
       dense_config: of the model that speedups are over; None for the model's own.
+      driver: as of `make_engine`; all give equal results.
     """
     options: dict[str, Any] = {
+        "driver": driver,
         "head": head,
         "dtype": dtype,
         "threshold": threshold,
@@ -306,9 +309,10 @@ def measure_texts(
     dtype: DTypeLike = jnp.float32,
     threshold: float | None = None,
     dense_config: EncoderConfig | None = None,
+    driver: str = "masked",
 ) -> Measured:
     """Run a model over texts; arguments as in `measure_budgets`."""
-    found = list(_passes(params, config, pruner, batches, head=head, dtype=dtype))
+    found = list(_passes(params, config, pruner, batches, head=head, dtype=dtype, driver=driver))
     count_NE, length_E = (
         np.concatenate([getattr(part, name) for part in found], axis=-1)
         for name in ("count_NE", "length_E")
@@ -335,9 +339,12 @@ class _Pass(NamedTuple):
     prob_EC: np.ndarray
 
 
-def _passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype):
+def _passes(
+    params, config, pruner, batches, *, head: Head = CLASSIFICATION, dtype, driver: str = "masked"
+):
     """Yield the `_Pass` of each batch."""
-    run = make_engine(config, pruner, driver="masked", head=head, dtype=dtype)
+    run = make_engine(config, pruner, driver=driver, head=head, dtype=dtype)
+    params = prepare_params_for(driver, params, config, dtype)
     for batch in batches:
         logits_BC, trace = run(params, batch)
         is_real_B = np.asarray(batch.example_id_B) != PADDING_EXAMPLE_ID
@@ -349,14 +356,22 @@ def _passes(params, config, pruner, batches, *, head: Head = CLASSIFICATION, dty
 
 
 def predict_classes(
-    saved: Saved, batches: Sequence[Batch], *, dtype: DTypeLike = jnp.float32
+    saved: Saved,
+    batches: Sequence[Batch],
+    *,
+    dtype: DTypeLike = jnp.float32,
+    driver: str = "masked",
 ) -> np.ndarray:
     """Return the class that a saved model predicts for each text of the batches, int32 [E]."""
-    return measure_saved(saved, batches, dtype=dtype).predicted_E
+    return measure_saved(saved, batches, dtype=dtype, driver=driver).predicted_E
 
 
 def measure_saved(
-    saved: Saved, batches: Iterable[Batch], *, dtype: DTypeLike = jnp.float32
+    saved: Saved,
+    batches: Iterable[Batch],
+    *,
+    dtype: DTypeLike = jnp.float32,
+    driver: str = "masked",
 ) -> Measured:
     """Run a saved model over texts."""
     return measure_texts(
@@ -368,6 +383,7 @@ def measure_saved(
         dtype=dtype,
         threshold=threshold_of(saved, None),
         dense_config=full_config(saved),
+        driver=driver,
     )
 
 

@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
-from adapler_jax.data.batching.lengths import default_lengths
 from adapler_jax.evaluation.budget_latency import Latency, measure_latency
 from adapler_jax.evaluation.budgets import (
     BUDGETS,
@@ -30,33 +29,44 @@ from adapler_jax.evaluation.certificate import (
 from adapler_jax.evaluation.escalation import MeasuredTexts, certify_escalation
 from adapler_jax.evaluation.models import lengths_of
 from adapler_jax.evaluation.shares import budget_shares, ranked_shares
+from adapler_jax.evaluation.task_texts import (
+    MIN_TEXTS,
+    TaskTexts,
+    labels_by_text,
+    make_batches,
+    make_task_texts,
+    split_texts,
+)
 from adapler_jax.evaluation.training_free import TRAINING_FREE
 from adapler_jax.inference.calibration import (
+    ESCALATIONS,
     FIXED,
+    FULL,
+    FULL_FOLDER,
     MODES,
+    OWN,
     THRESHOLDS,
     Calibration,
     check_budgets,
     read_calibration,
 )
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.loading import sorted_batches, threshold_of
+from adapler_jax.inference.loading import threshold_of
+from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
 from adapler_jax.io.atomic_files import remove_file
 from adapler_jax.io.heartbeat import Heartbeat
-from adapler_jax.io.messages import listed
 from adapler_jax.io.provenance import device_name
 from adapler_jax.pruning import pruner_of_saved
 from adapler_jax.types import Batch
 from adapler_jax.weights.card import set_card_part
-from adapler_jax.weights.config import CALIBRATION_FILE
+from adapler_jax.weights.config import CALIBRATION_FILE, MODEL_FILES
 from adapler_jax.weights.save import Saved, load_model
 from adapler_jax.weights.students import full_config
 
-MIN_TEXTS = 100
+NONE = "none"  # of `Promise.escalates_to`
 SEED = 0  # of the split into halves
-# Of the calibration texts: their states are in memory at one time.
-MAX_TOKENS = 2**18
-BATCH_SIZE = 32
+MAX_SAMPLE = 256  # texts that thresholds are made from
+MAX_TOKENS = 2**18  # of them
 
 
 class Promise(NamedTuple):
@@ -67,7 +77,9 @@ class Promise(NamedTuple):
     # A failure is an answer that differs from the full model's, or, of labelled texts, one that is
     # wrong where the full model is right.
     needs_labels: bool = False
-    escalates: bool = True  # uncertain texts may run again with all tokens
+    # Uncertain texts may run again on the full model, or with OWN and where it is no other model on
+    # the same one with all tokens, or with NONE not at all.
+    escalates_to: str = FULL
 
 
 def calibrate_model(
@@ -98,7 +110,8 @@ def calibrate_model(
         latency depends on its length alone. Methods without training are fixed in any mode.
       promise: to certify; None for no certificate.
       latency: to find the budget of; every budget is timed on this device.
-      reference: directory of the full model; None for this model at budget 1.
+      reference: directory of the full model, of the same tokenizer and classes; None for the one
+        that an earlier certificate keeps in the folder `full`, or else for this model at budget 1.
       log: receives notes.
 
     Returns:
@@ -115,15 +128,14 @@ def calibrate_model(
     if len(halves[0]) + len(halves[1]) < len(texts):
         log("equal texts count once")
     _remove_damaged(saved, log)
-    classifier = Classifier.load(directory)
-    first, second = (_make_part(classifier, half, label_of) for half in halves)
-    first = first.starting(max(1, MAX_TOKENS // (BATCH_SIZE * classifier.max_length)))
-    log(f"calibrating on {first.num_texts:,} texts, measuring on {second.num_texts:,} others")
+    classifier, full = Classifier.load(directory), _full_model(saved, reference)
+    sample = halves[0][: _sample_size(classifier.max_length)]
+    parts = [make_task_texts(classifier, half, label_of) for half in halves]
+    log(f"calibrating on {len(sample):,} texts, measuring on {len(halves[1]):,} others")
     with Heartbeat(lambda: f"calibrating and measuring {len(budgets)} budgets", log=log):
-        full = saved if reference is None else load_model(reference)
-        calibration = _calibrate(saved, first, budgets, dtype, mode=mode)
-        measure = functools.partial(_measure, saved, full, calibration, dtype=dtype)
-        calibration = _judged(calibration, saved, promise, measure, parts=(first, second), log=log)
+        calibration = _calibrate(saved, make_batches(classifier, sample), budgets, dtype, mode=mode)
+        calibration = _judged(calibration, saved, full, promise, parts=parts, dtype=dtype, log=log)
+    _keep_full(calibration, full, saved.directory)
     log(f"wrote {calibration.write(saved.directory)}")
     set_card_part(saved.directory, card_section(calibration))
     if latency is not None:
@@ -135,28 +147,55 @@ def calibrate_model(
 def _judged(
     calibration: Calibration,
     saved: Saved,
+    full: Saved,
     promise: Promise | None,
-    measure: functools.partial[MeasuredTexts],
     *,
-    parts: tuple["_Part", "_Part"],
+    parts: Sequence[TaskTexts],
+    dtype: DTypeLike,
     log: Callable[[str], None],
 ) -> Calibration:
     """Return a calibration with measurements of the second part, and the certificate.
 
     A certificate is for the decision threshold and the operands that were measured.
     """
+    measure = functools.partial(measure_part, saved, full, calibration, dtype=dtype)
     held_out = measure(parts[1])
     calibration = dataclasses.replace(calibration, num_held_out=parts[1].num_texts)
     calibration = calibration.with_rows(held_out.records())
     if promise is None:
         return calibration
-    ordering = measure(parts[0]).at(calibration.budgets) if promise.escalates else None
+    ordering = None
+    if promise.escalates_to != NONE:
+        has_full = full is not saved and threshold_of(full, None) == threshold_of(saved, None)
+        ordering = measure(parts[0]).at(calibration.budgets)
+        ordering = ordering._replace(escalates_to=promise.escalates_to if has_full else OWN)
+        held_out = held_out._replace(escalates_to=ordering.escalates_to)
     found = _certify(promise, ordering, held_out.at(calibration.budgets), log)
     if found is None:
         return calibration
-    dtype = jnp.dtype(measure.keywords["dtype"]).name
-    certificate = found._asdict() | {"threshold": threshold_of(saved, None), "dtype": dtype}
+    certificate = found._asdict() | {
+        "threshold": threshold_of(saved, None),
+        "dtype": jnp.dtype(dtype).name,
+    }
     return dataclasses.replace(calibration, certificate=certificate)
+
+
+def _full_model(saved: Saved, reference) -> Saved:
+    """Return the model that answers are compared with; `saved` where it is no other one."""
+    kept = saved.directory / FULL_FOLDER
+    if reference is None and kept.exists():
+        reference = kept
+    return saved if reference is None else load_model(reference)
+
+
+def _keep_full(calibration: Calibration, full: Saved, directory: pathlib.Path) -> None:
+    """Copy the full model into a model's directory, if its certificate runs texts again on it."""
+    found, kept = calibration.certificate, directory / FULL_FOLDER
+    if found is None or not found["margin"] or found["escalates_to"] != FULL:
+        return
+    if not have_equal_files(kept, full.directory, MODEL_FILES):
+        with atomic_directory(kept) as partial:
+            copy_entries(full.directory, partial, skip=(FULL_FOLDER,))
 
 
 def check_request(
@@ -185,6 +224,10 @@ def check_request(
         latency.check()
     if promise is not None:
         check_promise(promise.max_rate, promise.confidence)
+        if promise.escalates_to not in (*ESCALATIONS, NONE):
+            raise ValueError(
+                f"escalates_to is {promise.escalates_to!r:.40}; expected full, own or none"
+            )
         check_num_texts(len(measured), promise.max_rate, promise.confidence)
         if promise.needs_labels and labels is None:
             raise ValueError(
@@ -217,11 +260,11 @@ def _remove_damaged(saved: Saved, log: Callable[[str], None]) -> None:
 
 
 def _calibrate(
-    saved: Saved, part: "_Part", budgets: Sequence[float], dtype: DTypeLike, *, mode: str
+    saved: Saved, batches: list[Batch], budgets: Sequence[float], dtype: DTypeLike, *, mode: str
 ) -> Calibration:
     """Return the values of the sites at the budgets, without measurements."""
-    pruner, length_E = pruner_of_saved(saved), lengths_of(part.batches)
-    model = saved.params, saved.config, pruner, part.batches
+    pruner, length_E = pruner_of_saved(saved), lengths_of(batches)
+    model = saved.params, saved.config, pruner, batches
     if pruner.name in TRAINING_FREE:
         value_JK = budget_shares(saved.config, pruner, length_E, budgets)
         mode = THRESHOLDS
@@ -234,7 +277,7 @@ def _calibrate(
         budgets=tuple(map(float, budgets)),
         values=tuple(map(tuple, value_JK.astype(float).tolist())),
         rows=(),
-        num_texts=part.num_texts,
+        num_texts=len(length_E),
         num_held_out=0,
         mode=mode,
     )
@@ -269,16 +312,37 @@ def _certify(
     return found
 
 
-def _measure(
-    saved: Saved, full: Saved, calibration: Calibration, part: "_Part", *, dtype: DTypeLike
+def _sample_size(max_length: int) -> int:
+    """Return the number of texts that calibrate: their states are in memory at one time."""
+    return max(MIN_TEXTS, min(MAX_SAMPLE, MAX_TOKENS // max_length))
+
+
+def measure_part(
+    saved: Saved,
+    full: Saved,
+    calibration: Calibration,
+    part: TaskTexts,
+    *,
+    dtype: DTypeLike,
+    budgets: Iterable[float] = (),
 ) -> MeasuredTexts:
-    """Return what each calibrated budget does to these texts."""
+    """Return what each calibrated budget, and others, do to these texts.
+
+    Args:
+      saved: the model.
+      full: the model that answers are compared with, or `saved`.
+      calibration: of the model.
+      part: the texts.
+      dtype: of the operands of the encoder's products.
+      budgets: in addition to the calibrated ones.
+    """
     measured = measure_budgets(
         calibration.apply(saved.params),
         saved.config,
         pruner_of_saved(saved),
         part.batches,
-        budgets=calibration.budgets,
+        budgets=sorted({*calibration.budgets, *budgets}),
+        driver=part.driver,
         head=saved.head,
         dtype=dtype,
         threshold=threshold_of(saved, None),
@@ -287,103 +351,5 @@ def _measure(
     if full is saved:
         full_E = measured[1.0].predicted_E
     else:
-        full_E = predict_classes(full, part.batches, dtype=dtype)
+        full_E = predict_classes(full, part.batches, dtype=dtype, driver=part.driver)
     return MeasuredTexts(measured, full_E, part.label_E)
-
-
-def labels_by_text(
-    texts: Sequence, labels: Sequence[str | int] | None, class_names: Sequence[str]
-) -> dict[Any, int] | None:
-    """Return the class of each text, as `first_labels`; None without labels.
-
-    Labels are names if one of them is a name of a class, else numbers from 0.
-
-    Raises:
-      ValueError: a label is none of the model's, or there is not one for each text.
-    """
-    if labels is None:
-        return None
-    found = first_labels(texts, labels)
-    by_name = {name: number for number, name in enumerate(class_names)}
-    by_number = {str(number): number for number in range(len(class_names))}
-    numbers = by_name if set(map(str, labels)) & set(by_name) else by_number
-    for label in found.values():
-        if str(label) not in numbers:
-            raise ValueError(
-                f"label {str(label)!r:.60} is no class of the model: {listed(class_names)}"
-            )
-    return {text: numbers[str(label)] for text, label in found.items()}
-
-
-def first_labels(texts: Sequence, labels: Sequence[str | int]) -> dict[Any, str | int]:
-    """Return the label of each text; of equal texts the first counts.
-
-    Raises:
-      ValueError: there is not one for each text.
-    """
-    if len(labels) != len(texts):
-        raise ValueError(f"{len(labels)} labels for {len(texts)} texts; give one for each")
-    return dict(reversed(list(zip(texts, labels))))
-
-
-class _Part(NamedTuple):
-    """Some texts in batches."""
-
-    batches: list[Batch]
-    label_E: np.ndarray | None  # int32, in the order of the batches
-
-    @property
-    def num_texts(self) -> int:
-        """Return the number of texts."""
-        return len(lengths_of(self.batches))
-
-    def starting(self, num_batches: int) -> "_Part":
-        """Return the first batches."""
-        kept = self.batches[:num_batches]
-        label_E = None if self.label_E is None else self.label_E[: len(lengths_of(kept))]
-        return _Part(kept, label_E)
-
-
-def _make_part(classifier: Classifier, texts: list, label_of: dict[Any, int] | None) -> _Part:
-    """Return texts in batches, with their labels where they have some."""
-    found = batches_and_rows(classifier, texts)
-    batches = [batch for _, batch in found]
-    if label_of is None:
-        return _Part(batches, None)
-    label_E = np.array([label_of[texts[row]] for row_B, _ in found for row in row_B], np.int32)
-    return _Part(batches, label_E)
-
-
-def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[list, list]:
-    """Return two parts of the different texts, in random order; the first has this fraction.
-
-    Raises:
-      ValueError: there are too few.
-    """
-    different = list(dict.fromkeys(texts))
-    if len(different) < MIN_TEXTS:
-        raise ValueError(
-            f"there are {len(different)} different texts; a calibration needs at least {MIN_TEXTS}"
-        )
-    order = np.random.default_rng(seed).permutation(len(different)).tolist()
-    shuffled = [different[index] for index in order]
-    middle = round(fraction * len(shuffled))
-    return shuffled[:middle], shuffled[middle:]
-
-
-def make_batches(classifier: Classifier, texts: Sequence) -> list[Batch]:
-    """Return the texts in padded batches, in random order of the batches' lengths."""
-    return [batch for _, batch in batches_and_rows(classifier, texts)]
-
-
-def batches_and_rows(classifier: Classifier, texts: Sequence) -> list[tuple[np.ndarray, Batch]]:
-    """Return the batches of `make_batches`, each with the numbers of its texts."""
-    tokens = classifier.encode_tokens(texts)
-    found = sorted_batches(
-        [row.token_L for row in tokens],
-        [row.segment_L for row in tokens],
-        lengths=default_lengths(classifier.max_length),
-        num_rows=BATCH_SIZE,
-    )
-    pairs = list(found)
-    return [pairs[index] for index in np.random.default_rng(0).permutation(len(pairs))]

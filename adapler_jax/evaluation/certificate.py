@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from adapler_jax.inference.calibration import FULL, OWN
+
 
 class Certificate(NamedTuple):
     """The fastest budget whose failures are bounded."""
@@ -22,7 +24,8 @@ class Certificate(NamedTuple):
     confidence: float  # in (0, 1)
     num_texts: int
     num_failures: int
-    margin: float = 0.0  # texts below it are run again with all tokens, see `escalation`
+    margin: float = 0.0  # texts below it run again, see `escalation`
+    escalates_to: str = OWN  # one of `inference.calibration.ESCALATIONS`
     escalated_share: float = 0.0  # of the texts, those that were
     flops_speedup: float | None = None  # with both runs; None where it was not measured
     needs_labels: bool = False  # failures are answers that became wrong
@@ -43,7 +46,8 @@ class Certificate(NamedTuple):
         """Return the budget and its speed in words."""
         faster = "" if self.flops_speedup is None else f", {self.flops_speedup:.2f}x"
         again = 100 * self.escalated_share
-        escalated = f"; {again:.1f}% of the texts run again with all tokens" if self.margin else ""
+        how = "on the full model" if self.escalates_to == FULL else "with all tokens"
+        escalated = f"; {again:.1f}% of the texts run again {how}" if self.margin else ""
         return f"budget {self.budget:g}{faster}{escalated}"
 
 

@@ -1,8 +1,8 @@
-"""Certify a model that runs its uncertain texts again with all tokens.
+"""Certify a model whose uncertain texts run again.
 
-A candidate is a budget and a margin. Texts whose margin at the budget is smaller run again at
-budget 1. The calibration texts order the candidates, and other texts test them, so that the order
-does not depend on the test.
+A candidate is a budget and a margin. Texts whose margin at the budget is smaller run again on the
+full model, or on the same model at budget 1. The calibration texts order the candidates, and other
+texts test them, so that the order does not depend on the test.
 
 Source: Laufer-Goldshtein, Fisch, Barzilay, Jaakkola, "Efficiently Controlling Multiple Risks with
 Pareto Testing", ICLR 2023: candidates on the Pareto front, tested from the safest on.
@@ -20,6 +20,7 @@ import numpy as np
 from adapler_jax import flops
 from adapler_jax.evaluation.budgets import Measured
 from adapler_jax.evaluation.certificate import Certificate, accepted
+from adapler_jax.inference.calibration import FULL, OWN
 
 # Of the texts that order the candidates, those below a candidate's margin.
 ESCALATED_SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -46,6 +47,7 @@ class MeasuredTexts(NamedTuple):
     measured: Mapping[float, Measured]  # by budget, 1 among them
     full_E: np.ndarray  # int32, classes by the full model
     label_E: np.ndarray | None = None  # int32
+    escalates_to: str = OWN  # one of `inference.calibration.ESCALATIONS`
 
     def at(self, budgets: Iterable[float]) -> "MeasuredTexts":
         """Return the texts at these budgets."""
@@ -63,10 +65,13 @@ class MeasuredTexts(NamedTuple):
 
     def outcome(self, candidate: Candidate) -> Outcome:
         """Return the speed and the failures of a candidate."""
-        first, again = self.measured[candidate.budget], self.measured[1.0]
+        first, own = self.measured[candidate.budget], self.measured[1.0]
+        is_full = self.escalates_to == FULL
+        again_E = self.full_E if is_full else own.predicted_E
         is_escalated_E = first.margin_E < candidate.margin
-        predicted_E = np.where(is_escalated_E, again.predicted_E, first.predicted_E)
-        cost_E = first.pruned_E + np.where(is_escalated_E, again.pruned_E, 0)
+        predicted_E = np.where(is_escalated_E, again_E, first.predicted_E)
+        again_cost_E = first.dense_E if is_full else own.pruned_E
+        cost_E = first.pruned_E + np.where(is_escalated_E, again_cost_E, 0)
         return Outcome(
             self.failures(predicted_E), is_escalated_E, flops.speedup(first.dense_E, cost_E)
         )
@@ -141,6 +146,7 @@ def certify_escalation(
         len(found.failed_E),
         int(found.failed_E.sum()),
         margin=margin,
+        escalates_to=calibration.escalates_to,
         escalated_share=float(np.mean(found.is_escalated_E)),
         flops_speedup=found.flops_speedup,
     )

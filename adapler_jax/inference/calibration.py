@@ -9,11 +9,12 @@ Shape letters:
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,9 @@ FORMAT = 1
 MODES = THRESHOLDS, FIXED = ("thresholds", "fixed")
 Budget = float | Sequence[float] | np.ndarray | None  # of a request: one, or one for each text
 ADVICE = "calibrate the model again"
+# Uncertain texts run again on the full model, or on the same model with all tokens.
+FULL, OWN = ESCALATIONS = ("full", "own")
+FULL_FOLDER = "full"  # of a model's directory; has the full model that its certificate needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,11 +164,34 @@ class Request(NamedTuple):
     """How fast texts are classified."""
 
     budget: Budget = None
-    margin: float = 0.0  # texts of less at this budget run again with all tokens
+    margin: float = 0.0  # texts of less at this budget run again
+    escalates_to: str = OWN  # one of ESCALATIONS
+
+
+def full_loader(
+    load: Callable, directory: pathlib.Path, calibration: Calibration | None, dtype: str
+) -> Callable[[], Any] | None:
+    """Return a function that loads a certificate's full model once; None without such a model.
+
+    Args:
+      load: a function (directory, dtype=...) -> model.
+      directory: of the certified model.
+      calibration: of that model.
+      dtype: of the operands of the encoder's products.
+    """
+    found = None if calibration is None else calibration.certificate
+    kept = directory / FULL_FOLDER
+    if found is None or found.get("escalates_to", OWN) != FULL or not kept.exists():
+        return None
+    return functools.cache(functools.partial(load, kept, dtype=dtype))
 
 
 def certified_request(
-    calibration: Calibration | None, threshold: float | None, dtype: str
+    calibration: Calibration | None,
+    threshold: float | None,
+    dtype: str,
+    *,
+    has_full: bool = False,
 ) -> Request:
     """Return the request that a model's certificate holds for.
 
@@ -172,9 +199,11 @@ def certified_request(
       calibration: of the model.
       threshold: of the decision.
       dtype: of the operands of the encoder's products.
+      has_full: whether the full model is there to run texts again.
 
     Raises:
-      ValueError: nothing is certified, or it is for another threshold or dtype.
+      ValueError: nothing is certified, it is for another threshold or dtype, or the full model is
+        missing.
     """
     found = None if calibration is None else calibration.certificate
     if found is None:
@@ -192,7 +221,15 @@ def certified_request(
             f"the certificate is for operands of {found['dtype']}, not {dtype}; give "
             f"--dtype={found['dtype']}, or calibrate again with --dtype={dtype}"
         )
-    return Request(float(found["budget"]), float(found.get("margin", 0.0)))
+    request = Request(
+        float(found["budget"]), float(found.get("margin", 0.0)), found.get("escalates_to", OWN)
+    )
+    if request.margin and request.escalates_to == FULL and not has_full:
+        raise ValueError(
+            f"the certificate runs uncertain texts again on the full model, which is missing: copy "
+            f"the folder {FULL_FOLDER} next to {CALIBRATION_FILE}, or calibrate the model again"
+        )
+    return request
 
 
 def _mode_of(found: dict[str, Any]) -> str:

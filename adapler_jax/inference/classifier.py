@@ -15,10 +15,12 @@ from tokenizers import Tokenizer
 from adapler_jax.export.programs import use_programs
 from adapler_jax.export.signing import may_run_programs
 from adapler_jax.inference.calibration import (
+    FULL,
     Budget,
     Calibration,
     Request,
     certified_request,
+    full_loader,
     read_calibration,
     repeat_budgets,
     resolve_budget,
@@ -44,7 +46,7 @@ from adapler_jax.inference.long_texts import (
 from adapler_jax.inference.model_kind import check_classifies
 from adapler_jax.inference.prediction import Prediction, make_prediction
 from adapler_jax.inference.processes import Portable, with_origin
-from adapler_jax.inference.rows import RowRunner, text_shares
+from adapler_jax.inference.rows import RowRunner, SecondRun
 from adapler_jax.inference.texts import split_pairs
 from adapler_jax.inference.words import Encoded, Tokens, encode_tokens, encode_words
 from adapler_jax.metrics.classification import check_threshold, decide, margins
@@ -73,6 +75,8 @@ class Classifier(Portable):
     calibration: Calibration | None = None  # for predictions at another budget
     # Warns where texts with a budget are unlike the calibration's.
     drift: DriftMonitor | None = dataclasses.field(default=None, repr=False)
+    # Loads, once, the full model that runs the uncertain texts of certified calls again.
+    load_full: Callable[[], "Classifier"] | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     @with_origin
@@ -90,15 +94,14 @@ class Classifier(Portable):
         Args:
           directory: of the model.
           compilation_cache: folder of compiled programs, as in `use_compilation_cache`.
-          programs: run the programs that this user exported into the directory with
-            `export_model` and the same arguments. They give equal results, with a faster start.
-            None for True where the environment variable ADAPLER_PROGRAMS is 1. No other file of
-            the directory is ever run.
+          programs: run what this user exported into the directory by `export_model` with the same
+            arguments: equal results, a faster start. No other file of it is ever run. None for True
+            where the environment variable ADAPLER_PROGRAMS is 1.
           threshold: of two classes, the label is the second if its probability is at least this.
             None for the saved threshold, or without one for the likeliest class.
-          **options: `buckets`, `dtype`, `driver`, `autotune_table` and `expected_speedup`, as in
-            `make_engine`. `dtype` may also be "auto": bfloat16 where this device is faster with it
-            and `adapler evaluate` found that the model's predictions agree.
+          **options: `buckets`, `dtype`, `driver`, `autotune_table`, `expected_speedup`, as in
+            `make_engine`. The dtype "auto" is bfloat16 where it is faster on this device and
+            `adapler evaluate` found equal predictions.
 
         Raises:
           ValueError: the model is damaged, is no classifier, or is longer than all buckets.
@@ -135,6 +138,7 @@ class Classifier(Portable):
             truncation_side=truncation_side_of(saved, loaded.tokenizer_side),
             calibration=calibration,
             drift=None if calibration is None else calibration.monitor(),
+            load_full=full_loader(cls.load, saved.directory, calibration, loaded.dtype),
         )
 
     def warm_up(self, batch_size: int = 32) -> float:
@@ -151,8 +155,12 @@ class Classifier(Portable):
         Raises:
           ValueError: batch_size is below 1.
         """
-        is_calibrated = self.calibration is not None
-        return warm_up(self.run, self.params, self.lengths, batch_size, is_calibrated=is_calibrated)
+        is_calibrated, seconds = self.calibration is not None, 0.0
+        if self.load_full is not None:
+            seconds = self.load_full().warm_up(batch_size)
+        return seconds + warm_up(
+            self.run, self.params, self.lengths, batch_size, is_calibrated=is_calibrated
+        )
 
     def predict(
         self,
@@ -218,7 +226,9 @@ class Classifier(Portable):
             return Request(resolve_budget(self.calibration, budget, speedup))
         if budget is not None or speedup is not None:
             raise ValueError("certified is given with a budget or a speedup; give one")
-        return certified_request(self.calibration, self.threshold, self.dtype)
+        return certified_request(
+            self.calibration, self.threshold, self.dtype, has_full=self.load_full is not None
+        )
 
     def predict_probs(
         self,
@@ -313,15 +323,12 @@ class Classifier(Portable):
         """Classify the texts of `encode`, in batches of num_rows; `resolve` makes a request."""
         request = request or Request()
         results = self._runner.results(encoded, num_rows, request.budget)
-        monitor = self._monitor(request)
-        if monitor is not None and results:
+        if self.drift is not None and request.budget is not None and results:
             share_M = np.array([np.mean(result.keep_NL) for result in results])
-            prob_MC = np.stack([result.prob_C for result in results])
-            monitor.add(request.budget, share_M, margins(prob_MC))
-        if request.margin and results:
-            prob_MC = np.stack([result.prob_C for result in results])
-            rows = self._uncertain(prob_MC, request.margin)
-            self._runner.run_again(results, encoded, num_rows, rows)
+            prob_MC = np.array([result.prob_C for result in results])
+            self.drift.add(request.budget, share_M, margins(prob_MC))
+        if request.margin:
+            self._second_run(request).replace_results(results, encoded, num_rows)
         return [
             self._prediction(
                 [encoded[result.row]],
@@ -332,13 +339,11 @@ class Classifier(Portable):
             for result in results
         ]
 
-    def _monitor(self, request: Request) -> DriftMonitor | None:
-        """Return the monitor of texts whose budget is given; None for other requests."""
-        return None if request.budget is None else self.drift
-
-    def _uncertain(self, prob_MC: np.ndarray, margin: float) -> list[int]:
-        """Return the rows whose margin is smaller."""
-        return np.flatnonzero(margins(prob_MC, self.threshold) < margin).tolist()
+    def _second_run(self, request: Request) -> SecondRun:
+        """Return what runs the uncertain texts of a request again."""
+        if request.escalates_to == FULL and self.load_full is not None:
+            return SecondRun(self.load_full()._runner, None, request.margin, self.threshold)
+        return SecondRun(self._runner, 1.0, request.margin, self.threshold)
 
     def predict_probs_encoded(
         self, tokens: Sequence[Tokens], *, num_rows: int, request: Request | None = None
@@ -349,21 +354,16 @@ class Classifier(Portable):
     def probs_and_escalated(
         self, tokens: Sequence[Tokens], *, num_rows: int, request: Request | None = None
     ) -> tuple[np.ndarray, list[int]]:
-        """Return the probabilities, and the rows that ran again with all tokens."""
-        request = request or Request()
-        probs = np.zeros((len(tokens), len(self.class_names)), np.float32)
-        share_M, monitor = np.zeros(len(tokens)), self._monitor(request)
-        for row_B, batch, prob_BC, trace in self._runner.batches(tokens, num_rows, request.budget):
-            probs[row_B] = prob_BC
-            if monitor is not None:
-                share_M[row_B] = text_shares(batch, trace)[: len(row_B)]
-        if monitor is not None:
-            monitor.add(request.budget, share_M, margins(probs))
-        rows = self._uncertain(probs, request.margin) if request.margin else []
-        again = [tokens[row] for row in rows]
-        for row_B, _, prob_BC, _ in self._runner.batches(again, num_rows, 1.0):
-            probs[np.asarray(rows)[row_B]] = prob_BC
-        return probs, rows
+        """Return the probabilities, and the rows that ran again."""
+        request, num_classes = request or Request(), len(self.class_names)
+        probs, share_M = self._runner.probs(
+            tokens, num_rows, request.budget, num_classes=num_classes
+        )
+        if self.drift is not None:
+            self.drift.add(request.budget, share_M, margins(probs))
+        if not request.margin:
+            return probs, []
+        return probs, self._second_run(request).replace_probs(probs, tokens, num_rows)
 
     def _predict_windows(
         self,

@@ -27,7 +27,7 @@ class Prediction(Comparable):
     keep_NW: np.ndarray = dataclasses.field(repr=False)
     num_tokens: tuple[int, ...]  # that each layer ran on, [CLS] and [SEP] included, in all runs
     is_cut: bool = False  # a text has more tokens than the model takes
-    is_escalated: bool = False  # it ran again with all tokens, since its margin was small
+    is_escalated: bool = False  # it ran again, since its margin was small
 
     @property
     def kept_words(self) -> list[list[str]]:

@@ -13,7 +13,7 @@ import numpy as np
 from adapler_jax.inference.calibration import Budget, Calibration, add_budgets, budgets_of
 from adapler_jax.inference.loading import sorted_batches
 from adapler_jax.inference.words import Encoded, Tokens
-from adapler_jax.metrics.classification import softmax
+from adapler_jax.metrics.classification import margins, softmax
 from adapler_jax.types import Batch, Params, Trace
 
 
@@ -24,7 +24,8 @@ class RowResult(NamedTuple):
     prob_C: np.ndarray  # float32
     keep_NL: np.ndarray  # bool: the token enters the layer
     score_NL: np.ndarray | None  # float32; None for a model without a pruner
-    earlier_N: np.ndarray | None = None  # tokens of the run before, of a text that ran again
+    # Tokens of the run before, of a text that ran again; 0 in layers that it did not have.
+    earlier_N: np.ndarray | None = None
 
 
 def text_shares(batch: Batch, trace: Trace) -> np.ndarray:
@@ -66,14 +67,16 @@ class RowRunner(NamedTuple):
                 found.append(RowResult(row, prob_BC[index], keep_NBL[tokens], score_NL))
         return sorted(found, key=lambda result: result.row)
 
-    def run_again(
-        self, results: list[RowResult], encoded: Sequence[Encoded], num_rows: int, rows: list[int]
-    ) -> None:
-        """Replace the results of some rows by those with all tokens."""
-        again = self.results([encoded[row] for row in rows], num_rows, 1.0)
-        for row, result in zip(rows, again):
-            earlier_N = results[row].keep_NL.sum(axis=-1)
-            results[row] = result._replace(row=row, earlier_N=earlier_N)
+    def probs(
+        self, tokens: Sequence[Tokens], num_rows: int, budget: Budget, *, num_classes: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return probabilities, float32 [M, C], and with a budget kept shares, float64 [M]."""
+        prob_MC, share_M = np.zeros((len(tokens), num_classes), np.float32), np.zeros(len(tokens))
+        for row_B, batch, prob_BC, trace in self.batches(tokens, num_rows, budget):
+            prob_MC[row_B] = prob_BC
+            if budget is not None:
+                share_M[row_B] = text_shares(batch, trace)[: len(row_B)]
+        return prob_MC, share_M
 
     def batches(
         self, tokens: Sequence[Encoded] | Sequence[Tokens], num_rows: int, budget: Budget = None
@@ -87,3 +90,39 @@ class RowRunner(NamedTuple):
             batch = add_budgets(plain, row_B, budget_M)
             logits_BC, trace = self.run(self.params, batch)
             yield row_B, batch, softmax(np.asarray(logits_BC)[: len(row_B)]), trace
+
+
+class SecondRun(NamedTuple):
+    """A model that runs uncertain texts again: the full model, or the same with all tokens."""
+
+    runner: RowRunner
+    budget: Budget
+    margin: float  # texts of less run again
+    threshold: float | None  # of the decision
+
+    def rows(self, prob_MC: np.ndarray) -> list[int]:
+        """Return the rows that run again, by the probabilities of the first run."""
+        if not len(prob_MC):
+            return []
+        return np.flatnonzero(margins(prob_MC, self.threshold) < self.margin).tolist()
+
+    def replace_results(
+        self, results: list[RowResult], encoded: Sequence[Encoded], num_rows: int
+    ) -> None:
+        """Replace the results of the uncertain rows."""
+        rows = self.rows(np.array([result.prob_C for result in results]))
+        again = self.runner.results([encoded[row] for row in rows], num_rows, self.budget)
+        for row, result in zip(rows, again):
+            first_N = results[row].keep_NL.sum(axis=-1)
+            earlier_N = np.zeros(len(result.keep_NL), first_N.dtype)
+            earlier_N[: len(first_N)] = first_N
+            results[row] = result._replace(row=row, earlier_N=earlier_N)
+
+    def replace_probs(
+        self, prob_MC: np.ndarray, tokens: Sequence[Tokens], num_rows: int
+    ) -> list[int]:
+        """Replace the probabilities of the uncertain rows, and return these rows."""
+        rows, sizes = self.rows(prob_MC), {"num_classes": prob_MC.shape[1]}
+        again = [tokens[row] for row in rows]
+        prob_MC[rows] = self.runner.probs(again, num_rows, self.budget, **sizes)[0]
+        return rows

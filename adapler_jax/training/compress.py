@@ -8,7 +8,8 @@ with the given model.
     OUT/full/         the given model, as a saved model of this library
     OUT/texts/        the texts with predicted labels: train and validation
     OUT/attention-2x/ a model without training, as OUT/vocabulary-2x
-    OUT/run/          the workdir of the training, which a second call continues
+    OUT/run/          the workdir of the training, which a second call continues; OUT/run-4-layers
+                      with a student of four layers
     OUT/model/        the result, with calibration.json
 """
 
@@ -23,14 +24,8 @@ import ml_collections
 
 from adapler_jax.data.tokenization.tokenizers import load_tokenizer
 from adapler_jax.evaluation.budget_latency import Latency
-from adapler_jax.evaluation.calibrate import (
-    MIN_TEXTS,
-    Promise,
-    calibrate_model,
-    check_request,
-    labels_by_text,
-    split_texts,
-)
+from adapler_jax.evaluation.calibrate import Promise, calibrate_model, check_request
+from adapler_jax.evaluation.task_texts import MIN_TEXTS, labels_by_text, split_texts
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.inference.compute_dtype import has_units
@@ -41,6 +36,7 @@ from adapler_jax.metrics.classification import THRESHOLD, decide
 from adapler_jax.presets import common
 from adapler_jax.presets.adapler import adapler_config
 from adapler_jax.training.methods.adapler import calibration_name
+from adapler_jax.training.methods.distill import spread_layers
 from adapler_jax.training.run import run_all
 from adapler_jax.training.rungs import (
     MIN_REACHED,
@@ -51,10 +47,9 @@ from adapler_jax.training.rungs import (
     save_without_training,
 )
 from adapler_jax.training.workdir import CONFIG_FILE as RUN_FILE
-from adapler_jax.weights.checkpoint_formats import OWN_FILE
-from adapler_jax.weights.config import CONFIG_FILE, read_json
+from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_json
 from adapler_jax.weights.pretrained import load_pretrained
-from adapler_jax.weights.save import WEIGHTS_FILE, class_names_of, load_model, save_model
+from adapler_jax.weights.save import class_names_of, load_model, save_model
 from adapler_jax.weights.section import SECTION
 
 SEED = 0  # of the split; equal in every call, so that a second one continues
@@ -64,7 +59,6 @@ LATENCY_FILE = "latency.json"  # has the speedup that a latency needs
 CHUNK = 1024  # texts that are tokenized at a time
 # Of a model of this library: its decision threshold, and the side that long texts are cut on.
 KEPT_EXTRA = (THRESHOLD, "truncation_side")
-MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, OWN_FILE)
 CALIBRATION_FRACTION = 0.3  # of the texts; no training sees them
 
 
@@ -73,6 +67,7 @@ class CompressOptions(NamedTuple):
 
     speedup: float = 2.0  # in FLOPs on true tokens
     train: bool = True  # or choose among the models without training
+    num_layers: int = 0  # of a student whose tokens are dropped; 0: all layers, no student
     latency: Latency | None = None  # in place of a speedup
     promise: Promise | None = None  # to certify, relative to the given model
     labels: Sequence[str | int] | None = None  # of the texts, for scores and promises alone
@@ -116,8 +111,7 @@ def compress(
         latency=options.latency,
         labels=options.labels,
     )
-    full = _save_full(model, out / "full", texts, options, log)
-    replace_text(out / GIVEN_FILE, json.dumps(_given(model, options)))
+    full = _begin(model, texts, out, options, log)
     names = class_names_of(full) or ()
     label_of = labels_by_text(texts, options.labels, names)
     parts = _parts(rest, _others(options.more_texts, texts))
@@ -141,6 +135,17 @@ def compress(
     for note in slower_promise(calibration, best.flops_speedup):
         log(note)
     return calibration
+
+
+def _begin(
+    model, texts: Sequence, out: pathlib.Path, options: CompressOptions, log
+) -> pathlib.Path:
+    """Save the given model, and what the work is on; return the model's directory."""
+    full = _save_full(model, out / "full", texts, options, log)
+    replace_text(out / GIVEN_FILE, json.dumps(_given(model, options)))
+    if options.num_layers:
+        spread_layers(options.num_layers, load_model(full).config.num_layers)
+    return full
 
 
 def _put_model(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -200,8 +205,9 @@ def _make_rungs(
         has_pairs = not isinstance(texts[0], str)
         config = make_config(full, out / "texts", options, has_pairs=has_pairs)
         log("training AdapLeR to answer as the given model does; its answers are the labels here")
-        trained = _train(config, out / "run", options, log)
-        measured = judge.measure("AdapLeR, trained", trained, log=log)
+        trained = _train(config, _workdir(out, options), options, log)
+        name = f"AdapLeR on {options.num_layers} layers" if options.num_layers else "AdapLeR"
+        measured = judge.measure(f"{name}, trained", trained, log=log)
         log(measured.sentence())
         for rung in rungs:
             log(measured.compared_with(rung))
@@ -211,6 +217,11 @@ def _make_rungs(
             f"no method reaches {options.speedup:g}x without training; train, or ask for less"
         )
     return rungs
+
+
+def _workdir(out: pathlib.Path, options: CompressOptions) -> pathlib.Path:
+    """Return the workdir of the training."""
+    return out / (f"run-{options.num_layers}-layers" if options.num_layers else "run")
 
 
 def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> pathlib.Path:
@@ -230,7 +241,7 @@ def make_config(
 
     Products have bfloat16 operands where the processor has units for them.
     """
-    config = adapler_config("custom")
+    config = adapler_config("custom", has_student=bool(options.num_layers))
     common.apply_variants(config, ["finetuned"], common.VARIANTS)
     config.model = str(full)
     config.data.source = f"file:{texts}"
@@ -239,8 +250,10 @@ def make_config(
     if has_pairs:
         config.data.columns = {"text_pair": "text_pair"}
     config.data.max_length = saved.max_length
+    if options.num_layers:
+        config.distill.layers = spread_layers(options.num_layers, saved.config.num_layers)
     config.adapt.target_speedups = (options.speedup,)
-    config.compute_dtype = _compute_dtype(texts.parent / "run" / RUN_FILE)
+    config.compute_dtype = _compute_dtype(_workdir(texts.parent, options) / RUN_FILE)
     config.update_from_flattened_dict(options.changes or {})
     return ml_collections.ConfigDict(config).lock()
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from adapler_jax.evaluation.budgets import measure_saved, predict_classes
-from adapler_jax.evaluation.calibrate import make_batches
 from adapler_jax.evaluation.shares import OutOfReachError
+from adapler_jax.evaluation.task_texts import make_batches
 from adapler_jax.evaluation.training_free import TRAINING_FREE, prune_without_training
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io.heartbeat import Heartbeat, watch

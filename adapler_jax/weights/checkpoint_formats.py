@@ -52,6 +52,7 @@ DISTILBERT_EPSILON = 1e-12  # of its norms, in its code
 # under names of our own, in a file of their own, since transformers lists unknown tensors;
 # earlier releases have one file.
 OWN_FILE = "adapler_jax.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 OWN_TABLES = {f"adapler_jax.{name.removeprefix('bert.')}": name for name in (POSITIONS, SEGMENTS)}
 
 

@@ -14,6 +14,8 @@ from adapler_jax.types import EncoderConfig
 from adapler_jax.weights.checkpoint_formats import (
     BERT_FAMILY,
     MODEL_TYPES,
+    OWN_FILE,
+    WEIGHTS_FILE,
     bert_config,
     distilbert_config,
     saves_as_distilbert,
@@ -21,6 +23,7 @@ from adapler_jax.weights.checkpoint_formats import (
 from adapler_jax.weights.labels import UNNAMED, is_name, numbers_of
 
 CONFIG_FILE = "config.json"
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, OWN_FILE)  # that decide what a model answers
 CALIBRATION_FILE = "calibration.json"  # of budgets, by `inference.calibration`
 OUR_SECTION = "adapler_jax"  # the part of config.json that `section` reads
 MAX_LENGTH = 1 << 16  # token slots and positions at most

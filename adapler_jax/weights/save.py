@@ -31,6 +31,7 @@ from adapler_jax.weights.card import CARD_FILE, card_text, is_own_card, kept_par
 from adapler_jax.weights.checkpoint_formats import (
     OWN_FILE,
     OWN_TABLES,
+    WEIGHTS_FILE,
     distilbert_tensors,
     saves_as_distilbert,
 )
@@ -77,7 +78,6 @@ ARCHITECTURES = {
     "candidates": "BertModel",
     "hotpot": "BertModel",
 }
-WEIGHTS_FILE = "model.safetensors"
 DEFAULT_MAX_LENGTH = 512  # token slots of a model that names none; at most its positions
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from adapler_jax.data.classification.examples import Examples
-from adapler_jax.inference.calibration import Calibration
+from adapler_jax.evaluation.calibrate import NONE
+from adapler_jax.inference.calibration import ESCALATIONS, Calibration
 from benchmarks import promise
 from benchmarks.promise import budgets_of_speedups, certificate_row, part_of, speed_row
 from tests.evaluation.measured import make_texts
@@ -34,13 +35,14 @@ def test_a_part_has_its_own_texts_at_the_chosen_budgets():
 def test_certified_rates_are_seldom_exceeded_and_running_texts_again_is_faster(monkeypatch):
     monkeypatch.setattr("benchmarks.promise.NUM_SPLITS", 40)
     texts = make_texts(3000, 2)
-    plain, again = (
-        certificate_row(texts, (0.2, 0.5, 1.0), 0.05, escalates=escalates)
-        for escalates in (False, True)
+    plain, full, own = (
+        certificate_row(texts, (0.2, 0.5, 1.0), 0.05, escalates_to=escalates_to)
+        for escalates_to in (NONE, *ESCALATIONS)
     )
-    assert plain["exceeded_share"] <= 0.1 and again["exceeded_share"] <= 0.1
-    assert again["certified_share"] == 1.0 and again["flops_speedup"] > plain["flops_speedup"]
-    assert again["n"] == 1500
+    for again in (full, own):
+        assert plain["exceeded_share"] <= 0.1 and again["exceeded_share"] <= 0.1
+        assert again["certified_share"] == 1.0 and again["flops_speedup"] > plain["flops_speedup"]
+        assert again["n"] == 1500
 
 
 def test_speedups_beyond_the_calibration_are_left_out():
@@ -101,6 +103,9 @@ def test_a_seed_is_compressed_without_labels_and_measured_on_test_texts(monkeypa
     budgets = [row["asked_speedup"] for row in found if row["what"] == "budget"]
     assert budgets == [speedup for speedup in promise.SPEEDUPS if speedup <= 5.0]
     certified = [
-        (row["max_disagreement"], row["escalates"]) for row in found if row["what"] == "certificate"
+        (row["max_disagreement"], row["escalates_to"])
+        for row in found
+        if row["what"] == "certificate"
     ]
-    assert certified == [(rate, again) for rate in promise.RATES for again in (False, True)]
+    ways = (NONE, *ESCALATIONS)
+    assert certified == [(rate, way) for rate in promise.RATES for way in ways]

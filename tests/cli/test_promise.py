@@ -7,7 +7,8 @@ from adapler_jax.cli.evaluate import parse_budgets
 from adapler_jax.cli.flag_errors import explain_flag_error
 from adapler_jax.cli.promise import define_latency, define_promise
 from adapler_jax.evaluation.budget_latency import Latency
-from adapler_jax.evaluation.calibrate import Promise
+from adapler_jax.evaluation.calibrate import NONE, Promise
+from adapler_jax.inference.calibration import OWN
 
 
 def parsed(define, *arguments):
@@ -25,11 +26,12 @@ def parsed(define, *arguments):
         (("--confidence=0.9",), None),  # a confidence alone promises nothing
         (("--max_disagreement=0.02",), Promise(0.02)),
         (("--max_disagreement=0.02", "--confidence=0.9"), Promise(0.02, confidence=0.9)),
-        (("--max_disagreement=0.02", "--noescalate"), Promise(0.02, escalates=False)),
+        (("--max_disagreement=0.02", "--escalate_to=none"), Promise(0.02, escalates_to=NONE)),
+        (("--max_disagreement=0.02", "--escalate_to=own"), Promise(0.02, escalates_to=OWN)),
         (("--max_drop=1.5",), Promise(0.015, needs_labels=True)),
         (
-            ("--max_drop=1", "--noescalate"),
-            Promise(0.01, needs_labels=True, escalates=False),
+            ("--max_drop=1", "--escalate_to=none"),
+            Promise(0.01, needs_labels=True, escalates_to=NONE),
         ),
     ],
 )

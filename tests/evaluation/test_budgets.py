@@ -84,6 +84,20 @@ def test_unseen_texts_keep_nearly_the_share_and_more_budget_keeps_more(calibrate
     assert shares[-1] == 1.0
 
 
+def test_the_packed_driver_measures_the_same(calibrated):
+    batches = make_batches(5, num_batches=2)
+    options = {"budgets": (0.4, 1.0)}
+    masked, packed = (
+        measure_budgets(calibrated, CONFIG, PRUNER, batches, driver=driver, **options)
+        for driver in ("masked", "packed")
+    )
+    for budget, expected in masked.items():
+        found = packed[budget]
+        for name in ("predicted_E", "dense_E", "pruned_E", "share_E"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        np.testing.assert_allclose(found.margin_E, expected.margin_E, atol=1e-5)
+
+
 def test_padding_examples_and_labels_play_no_part(calibrated):
     batches = make_batches(0)
     without = [batch.replace(label_B=1 - batch.label_B, saliency_BL=None) for batch in batches]

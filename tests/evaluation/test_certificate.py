@@ -10,6 +10,7 @@ from adapler_jax.evaluation.certificate import (
     max_failures,
     min_texts,
 )
+from adapler_jax.inference.calibration import FULL
 
 LIMITS = {
     500: (1, 4, 8, 16),
@@ -98,6 +99,10 @@ def test_the_order_of_candidates_decides():
         (
             {"margin": 0.2, "escalated_share": 0.125, "flops_speedup": 1.8},
             "budget 0.5, 1.80x; 12.5% of the texts run again with all tokens",
+        ),
+        (
+            {"margin": 0.2, "escalated_share": 0.125, "escalates_to": FULL},
+            "budget 0.5; 12.5% of the texts run again on the full model",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from adapler_jax.evaluation.escalation import (
     certify_escalation,
     order_candidates,
 )
+from adapler_jax.inference.calibration import FULL, OWN
 from tests.evaluation.measured import make_texts, measured
 
 FOUR = MeasuredTexts(
@@ -29,6 +30,15 @@ def test_the_cost_counts_both_runs_of_a_text():
     assert above.is_escalated_E.tolist() == [True, True, True, False]
     assert not above.failed_E.any()
     assert above.flops_speedup == pytest.approx(400 / (4 * 30 + 3 * 100))
+
+
+def test_the_full_model_agrees_with_itself_at_the_dense_cost():
+    other = FOUR._replace(full_E=np.array([0, 1, 1, 0]), escalates_to=FULL)
+    found = other.outcome(Candidate(0.3, 0.5))
+    assert found.failed_E.tolist() == [False, False, False, True]
+    assert found.flops_speedup == pytest.approx(400 / (4 * 30 + 3 * 100))
+    own = other._replace(escalates_to=OWN).outcome(Candidate(0.3, 0.5))
+    assert own.failed_E.tolist() == [False, True, False, True]
 
 
 def test_with_labels_only_answers_that_become_wrong_are_failures():

@@ -10,12 +10,8 @@ import pytest
 
 from adapler_jax.evaluation import calibrate
 from adapler_jax.evaluation.budget_latency import Latency, measure_latency
-from adapler_jax.evaluation.calibrate import (
-    Promise,
-    calibrate_model,
-    labels_by_text,
-    split_texts,
-)
+from adapler_jax.evaluation.calibrate import NONE, Promise, calibrate_model
+from adapler_jax.evaluation.task_texts import labels_by_text, split_texts
 from adapler_jax.inference.calibration import (
     CALIBRATION_FILE,
     Calibration,
@@ -172,7 +168,7 @@ def test_a_certificate_names_the_fastest_budget_that_disagrees_rarely_enough(cal
     notes = []
     options = {"budgets": BUDGETS, "log": notes.append}
     texts = make_texts(400)
-    plain = Promise(0.3, escalates=False)
+    plain = Promise(0.3, escalates_to=NONE)
     found = calibrate_model(tmp_path / "model", texts, promise=plain, **options)
     assert found.certificate["num_texts"] == found.num_held_out
     slower = [row for row in found.rows if row["budget"] >= found.certificate["budget"]]

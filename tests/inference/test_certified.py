@@ -1,14 +1,19 @@
-"""Certified answers: uncertain texts run again with all tokens."""
+"""Certified answers: uncertain texts run again, with all tokens or on the full model."""
 
+import dataclasses
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
+from adapler_jax.encoders.bert import init_encoder
 from adapler_jax.evaluation.calibrate import Promise, calibrate_model
-from adapler_jax.inference.calibration import certified_request, read_calibration
+from adapler_jax.inference.calibration import FULL, certified_request, read_calibration
 from adapler_jax.inference.classifier import Classifier
+from adapler_jax.weights.save import load_model, save_model
 from tests import tiny
+from tests.compilations import compilations
 from tests.inference.calibrated import BUDGETS, make_texts
 from tests.serving.outputs import read_rows
 from tests.serving.requests import predict_file
@@ -55,6 +60,89 @@ def test_uncertain_texts_run_again_with_all_tokens(certified):
     prob_MC = classifier.predict_probs(texts, certified=True)
     expected_MC = [list(result.probabilities.values()) for result in predictions]
     np.testing.assert_allclose(prob_MC, expected_MC, atol=1e-6)
+
+
+@pytest.fixture(scope="module", name="full")
+def _full(calibrated, tmp_path_factory):
+    """A full model of more layers, which often answers otherwise."""
+    directory = tmp_path_factory.mktemp("full") / "model"
+    saved = load_model(calibrated[0])
+    config = dataclasses.replace(saved.config, num_layers=saved.config.num_layers + 1)
+    params = saved.params | {"pruner": {}, "encoder": init_encoder(jax.random.key(3), config)}
+    options = {"class_names": saved.class_names, "max_length": saved.max_length}
+    return save_model(directory, params, config, tokenizer=saved.directory, **options)
+
+
+@pytest.fixture(scope="module", name="promised")
+def _promised(calibrated, full, tmp_path_factory):
+    """The directory of a model whose uncertain texts run again on another one."""
+    directory = tmp_path_factory.mktemp("promised") / "model"
+    shutil.copytree(calibrated[0], directory)
+    options = {"budgets": BUDGETS, "reference": full}
+    calibrate_model(directory, make_texts(400), promise=Promise(0.45, confidence=0.9), **options)
+    return directory
+
+
+def test_uncertain_texts_run_again_on_the_full_model(promised, full):
+    classifier, texts = Classifier.load(promised), make_texts(60, seed=7)
+    found = classifier.calibration.certificate
+    assert found["escalates_to"] == FULL and found["margin"] > 0.0
+    predictions = classifier.predict(texts, certified=True)
+    at_budget = classifier.predict(texts, budget=found["budget"])
+    assert 0 < sum(p.is_escalated for p in predictions) < len(texts)
+    for result, first, again in zip(predictions, at_budget, Classifier.load(full).predict(texts)):
+        expected = again if result.is_escalated else first
+        assert result.label == expected.label
+        assert result.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+        earlier = np.array((*first.num_tokens, 0)) if result.is_escalated else 0
+        tokens = np.array(expected.num_tokens) + earlier
+        assert result.num_tokens == tuple(tokens.tolist())
+    prob_MC = classifier.predict_probs(texts, certified=True)
+    expected_MC = [list(result.probabilities.values()) for result in predictions]
+    np.testing.assert_allclose(prob_MC, expected_MC, atol=1e-6)
+    assert classifier.load_full() is classifier.load_full()
+
+
+def test_a_warm_up_compiles_the_full_model_too(promised):
+    classifier = Classifier.load(promised)
+    classifier.warm_up(batch_size=4)
+    with compilations() as compiled:
+        classifier.predict(make_texts(11, seed=5), batch_size=4, certified=True)
+    assert not compiled
+
+
+def test_a_later_calibration_compares_with_the_full_model_that_is_kept(promised, tmp_path):
+    copy = shutil.copytree(promised, tmp_path / "model")
+    again = calibrate_model(copy, make_texts(400), budgets=BUDGETS)
+    there = read_calibration(promised, tiny.CONFIG.num_layers)
+    assert [row["agreement"] for row in again.rows] == [row["agreement"] for row in there.rows]
+    assert again.rows[-1]["agreement"] < 1.0 and again.certificate is None
+
+
+def test_without_the_full_model_only_certified_answers_are_missing(promised, tmp_path):
+    copy = shutil.copytree(promised, tmp_path / "model")
+    shutil.rmtree(copy / "full")
+    classifier = Classifier.load(copy)
+    classifier.predict(["a film"], budget=0.6)
+    with pytest.raises(ValueError, match="on the full model, which is missing: copy the folder"):
+        classifier.predict(["a film"], certified=True)
+
+
+@pytest.mark.parametrize("escalates_to", ["own", "none"])
+def test_a_promise_may_do_without_the_full_model(calibrated, full, tmp_path, escalates_to):
+    copy = shutil.copytree(calibrated[0], tmp_path / "model")
+    promise = Promise(0.6, confidence=0.9, escalates_to=escalates_to)
+    found = calibrate_model(
+        copy, make_texts(400), budgets=BUDGETS, promise=promise, reference=full
+    ).certificate
+    assert found["escalates_to"] == "own" and not (copy / "full").exists()
+    assert escalates_to == "own" or found["margin"] == 0.0
+
+
+def test_an_unknown_way_to_run_again_is_rejected(calibrated):
+    with pytest.raises(ValueError, match="escalates_to is 'both'; expected full, own or none"):
+        promise = Promise(0.3, escalates_to="both")
+        calibrate_model(calibrated[0], make_texts(400), budgets=BUDGETS, promise=promise)
 
 
 @pytest.mark.parametrize("with_kept", [False, True])

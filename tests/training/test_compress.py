@@ -10,12 +10,14 @@ from safetensors.numpy import load_file, save_file
 
 from adapler_jax.evaluation import calibrate
 from adapler_jax.evaluation.budget_latency import Latency
-from adapler_jax.evaluation.calibrate import Promise, split_texts
+from adapler_jax.evaluation.calibrate import NONE, Promise
+from adapler_jax.evaluation.task_texts import split_texts
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.metrics.classification import THRESHOLD
 from adapler_jax.training import compress as compress_module
 from adapler_jax.training.compress import CompressOptions, compress, slower_promise
 from adapler_jax.weights.save import load_model, save_model
+from adapler_jax.weights.students import full_config
 from tests.training.runs import silent
 
 pytestmark = pytest.mark.long
@@ -125,6 +127,27 @@ def test_a_second_call_trains_nothing(compressed, given):
     assert {"finetune: finished before", "adapler: finished before"} <= set(notes)
 
 
+def test_a_student_is_trained_beside_the_whole_model(compressed, given, tmp_path):
+    out = shutil.copytree(compressed[0], tmp_path / "out")
+    given_file = out / compress_module.GIVEN_FILE
+    notes, options = [], OPTIONS._replace(speedup=2.5, num_layers=2, promise=None)
+    found = compress(given, make_texts(), out, options=options, log=notes.append)
+    assert any(note.startswith("AdapLeR on 2 layers, trained: ") for note in notes)
+    student = load_model(out / "run-2-layers" / "adapler" / "model")
+    assert student.config.num_layers == 2 and full_config(student).num_layers == 4
+    assert json.loads(given_file.read_text())["model"] == str(given)
+    assert found.rows[0]["flops_speedup"] > 2.5
+    assert load_model(out / "run" / "adapler" / "model").config.num_layers == 4
+
+
+@pytest.mark.parametrize("num_layers", [4, 9])
+def test_a_student_of_no_fewer_layers_is_refused_before_the_texts(given, tmp_path, num_layers):
+    options = OPTIONS._replace(num_layers=num_layers)
+    with pytest.raises(ValueError, match="needs a model of more; this one has 4"):
+        compress(given, make_texts(), tmp_path / "out", options=options, log=silent)
+    assert not (tmp_path / "out" / "texts").exists()
+
+
 def test_more_texts_are_trained_on_and_prove_nothing(compressed, given, tmp_path):
     more = ["good good film", make_texts()[0], make_texts()[-1]]
     options = OPTIONS._replace(train=False, more_texts=more)
@@ -168,7 +191,7 @@ def test_a_latency_decides_the_speedup_once(given, tmp_path, monkeypatch):
 def test_labels_give_scores_and_a_bound_on_the_drop(given, tmp_path):
     texts = make_texts()
     labels = [found.label for found in Classifier.load(given).predict(texts)]
-    promise = Promise(0.2, needs_labels=True, escalates=False)
+    promise = Promise(0.2, needs_labels=True, escalates_to=NONE)
     options = OPTIONS._replace(train=False, promise=promise, labels=labels)
     notes = []
     found = compress(given, texts, tmp_path / "out", options=options, log=notes.append)

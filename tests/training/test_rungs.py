@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from adapler_jax.evaluation.calibrate import make_batches
 from adapler_jax.evaluation.models import evaluate_model
+from adapler_jax.evaluation.task_texts import make_batches
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
 from adapler_jax.io import heartbeat

@@ -1,7 +1,7 @@
 """Train AdapLeR after fine-tuning.
 
 saliency    gradient times input, and logits of the fine-tuned model    -> saliency.npz
-distill     a student of fewer layers, where the config has the section, after `teacher`
+distill     a student of fewer layers, where the config has the section     -> model/
 adapler     predictors, thresholds and weights together                 -> model/
 adapt-Nx    thresholds scaled to a speedup, then trained on if it helps     -> model/
 
@@ -109,6 +109,15 @@ def _make_saliency_program(context: RunContext) -> Callable:
 def load_saliency(directory: pathlib.Path) -> PerExampleArrays:
     """Return the arrays that the saliency phase saved."""
     return load_arrays(directory / SALIENCY_FILE)
+
+
+def run_student(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
+    """Train the student by the soft labels of the saliency phase."""
+
+    def load_extras(workdir, options):
+        return load_saliency(workdir / "saliency") if options.distil_coef else None
+
+    distill.run_student(directory, context, config, load_extras=load_extras)
 
 
 def run_adapler(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
@@ -294,9 +303,9 @@ def calibration_name(speedup: float) -> str:
 def phases(config: ConfigDict) -> list[Phase]:
     """Return the phases after fine-tuning, one calibration for each target speedup.
 
-    With a section of a student, its tokens are pruned: its phases come before.
+    With a section of a student, its tokens are pruned, and its phase comes before.
     """
-    student = distill.phases(config) if "distill" in config else []
+    student = [Phase("distill", run_student)] if "distill" in config else []
     adapler = Phase("adapler", run_adapler)
     targets = target_phases(config, ADAPT, run_calibration)
     return [Phase("saliency", run_saliency), *student, adapler, *targets]

@@ -5,13 +5,18 @@ distill     the student, from the teacher's layers and soft labels      -> model
 """
 
 import dataclasses
+import math
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from adapler_jax import flops, model_flops
+from adapler_jax.data.batching.padding import PerExampleArrays
+from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.presets.sections import distill_section
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import is_layer_subset
@@ -28,7 +33,7 @@ from adapler_jax.training.phases import (
 )
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.teacher import load_teacher, teacher_phases
-from adapler_jax.training.validation import validation_split
+from adapler_jax.training.validation import validation_scores, validation_split
 from adapler_jax.types import EncoderConfig, Params
 
 
@@ -45,6 +50,19 @@ def student_layers(layers, num_layers: int) -> tuple[int, ...]:
             f"expected increasing numbers from 0 to {num_layers - 1}"
         )
     return layers
+
+
+def spread_layers(num_kept: int, num_layers: int) -> tuple[int, ...]:
+    """Return num_kept of num_layers layers, the first and the last of them, at even distances.
+
+    Raises:
+      ValueError: num_kept is not from 1 to one less than num_layers.
+    """
+    if not 1 <= num_kept < num_layers:
+        raise ValueError(
+            f"a student of {num_kept} layers needs a model of more; this one has {num_layers}"
+        )
+    return tuple(np.linspace(0, num_layers - 1, num_kept).round().astype(int).tolist())
 
 
 def cut_layers(
@@ -69,25 +87,42 @@ def with_student(
     return context._replace(encoder=student.config, full_encoder=context.encoder), student.params
 
 
-def run_student(directory: pathlib.Path, context: RunContext, config: ConfigDict) -> None:
-    """Train the student. The model is the best epoch on validation."""
+def run_student(
+    directory: pathlib.Path,
+    context: RunContext,
+    config: ConfigDict,
+    *,
+    load_extras: Callable[[pathlib.Path, ConfigDict], PerExampleArrays | None] = load_teacher,
+) -> None:
+    """Train the student. The model is the best epoch on validation, or the layers untrained.
+
+    Args:
+      directory: of the phase.
+      context: of the full model.
+      config: whose section `distill` counts.
+      load_extras: a function (workdir, section) -> arrays with the soft labels.
+    """
     options, workdir = config.distill, directory.parent
     layers = student_layers(options.layers, context.encoder.num_layers)
     teacher = load_phase_model(workdir / "finetune").params
     params, encoder = cut_layers(teacher, context.encoder, layers)
     student, pruner = context._replace(encoder=encoder, full_encoder=context.encoder), keep_all()
-    losses = LossConfig(distil_coef=options.distil_coef)
-    checkpoints = train(
-        directory,
-        student,
-        pruner,
-        params,
-        options,
-        make_step=soft_train_step(student, pruner, options, losses=losses),
-        extras=load_teacher(workdir, options),
-        rank=rank_by_score,
-    )
-    params, scores = best_epoch_params(checkpoints, params)
+    if options.num_epochs:
+        losses = LossConfig(distil_coef=options.distil_coef)
+        checkpoints = train(
+            directory,
+            student,
+            pruner,
+            params,
+            options,
+            make_step=soft_train_step(student, pruner, options, losses=losses),
+            extras=load_extras(workdir, options),
+            rank=rank_by_score,
+        )
+        params, scores = best_epoch_params(checkpoints, params)
+    else:
+        with Heartbeat(lambda: f"{directory.name}: validation"):
+            scores = validation_scores(params, student, pruner, options.batch_size)
     scores["flops_speedup"] = _student_speedup(params, context, encoder)
     record = {"layers": layers, "num_epochs": options.num_epochs}
     save_phase(directory, student, pruner, params, scores, record=record)
@@ -116,7 +151,8 @@ def check_context(config: ConfigDict, context: RunContext) -> None:
 
 METHOD = Method(
     title="fewer layers, distilled",
-    sections={"distill": Section(distill_section())},
+    # Epochs of 0: a later phase trains the teacher's layers.
+    sections={"distill": Section(distill_section(), ranges={"num_epochs": (0, math.inf)})},
     phases=phases,
     tradeoff_fields=("distill.layers",),
     drops_tokens=False,

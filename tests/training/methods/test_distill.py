@@ -11,7 +11,7 @@ from adapler_jax.evaluation.calibrate import calibrate_model
 from adapler_jax.training import phases
 from adapler_jax.training.evaluation import evaluate_workdir
 from adapler_jax.training.finished import load_options
-from adapler_jax.training.methods.distill import cut_layers, student_layers
+from adapler_jax.training.methods.distill import cut_layers, spread_layers, student_layers
 from adapler_jax.training.run import check_config, run_all
 from adapler_jax.weights.save import load_model
 from adapler_jax.weights.students import full_config
@@ -34,6 +34,20 @@ def test_a_student_takes_the_layers_that_it_is_told_to():
         make_params()["encoder"]["layers"],
     )
     assert student_layers((), 12) == (0, 2, 4, 6, 8, 10) and student_layers((), 3) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("num_kept", "num_layers", "expected"),
+    [(1, 6, (0,)), (3, 6, (0, 2, 5)), (4, 6, (0, 2, 3, 5)), (6, 12, (0, 2, 4, 7, 9, 11))],
+)
+def test_layers_of_a_student_are_spread_over_the_teachers(num_kept, num_layers, expected):
+    assert spread_layers(num_kept, num_layers) == expected
+
+
+@pytest.mark.parametrize("num_kept", [-1, 0, 4, 5])
+def test_a_student_has_fewer_layers_than_its_teacher(num_kept):
+    with pytest.raises(ValueError, match="needs a model of more; this one has 4"):
+        spread_layers(num_kept, 4)
 
 
 @pytest.mark.parametrize("layers", [(4,), (1, 1), (2, 1), (-1, 2)])
@@ -98,6 +112,19 @@ def test_the_driver_is_chosen_by_the_tokens_that_a_student_drops(pruned):
     assert scores["token_speedup"] < scores["flops_speedup"]
     assert load_options(pruned, "adapt-2x")["expected_speedup"] == scores["token_speedup"]
     assert load_options(pruned, "dense")["expected_speedup"] is None
+
+
+def test_a_student_without_epochs_is_the_layers_of_its_teacher(make_config, workdirs):
+    workdir = workdirs()
+    run_all(make_config("student", distill__num_epochs=0), workdir, log=silent)
+    teacher = load_model(workdir / "finetune" / "model").params["encoder"]["layers"]
+    student = load_model(workdir / "distill" / "model").params["encoder"]["layers"]
+    jax.tree.map(
+        lambda found, whole: np.testing.assert_array_equal(found, whole[np.array([0, 2])]),
+        student,
+        teacher,
+    )
+    assert load_model(workdir / "adapler" / "model").config.num_layers == 2
 
 
 @pytest.mark.parametrize("num_layers", [None, 1, "6", True])

@@ -1,0 +1,123 @@
+"""Split, batch and label texts of a task, for calibrations and comparisons of models."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adapler_jax.data.batching.lengths import default_lengths
+from adapler_jax.evaluation.models import lengths_of
+from adapler_jax.inference.classifier import Classifier
+from adapler_jax.inference.loading import sorted_batches
+from adapler_jax.io.messages import listed
+from adapler_jax.types import Batch
+
+MIN_TEXTS = 100
+BATCH_SIZE = 32
+# From so many texts on the packed driver, which skips dropped tokens, saves more than it compiles.
+MIN_PACKED = 256
+
+
+def labels_by_text(
+    texts: Sequence, labels: Sequence[str | int] | None, class_names: Sequence[str]
+) -> dict[Any, int] | None:
+    """Return the class of each text, as `first_labels`; None without labels.
+
+    Labels are names if one of them is a name of a class, else numbers from 0.
+
+    Raises:
+      ValueError: a label is none of the model's, or there is not one for each text.
+    """
+    if labels is None:
+        return None
+    found = first_labels(texts, labels)
+    by_name = {name: number for number, name in enumerate(class_names)}
+    by_number = {str(number): number for number in range(len(class_names))}
+    numbers = by_name if set(map(str, labels)) & set(by_name) else by_number
+    for label in found.values():
+        if str(label) not in numbers:
+            raise ValueError(
+                f"label {str(label)!r:.60} is no class of the model: {listed(class_names)}"
+            )
+    return {text: numbers[str(label)] for text, label in found.items()}
+
+
+def first_labels(texts: Sequence, labels: Sequence[str | int]) -> dict[Any, str | int]:
+    """Return the label of each text; of equal texts the first counts.
+
+    Raises:
+      ValueError: there is not one for each text.
+    """
+    if len(labels) != len(texts):
+        raise ValueError(f"{len(labels)} labels for {len(texts)} texts; give one for each")
+    return dict(reversed(list(zip(texts, labels))))
+
+
+class TaskTexts(NamedTuple):
+    """Some texts in batches."""
+
+    batches: list[Batch]
+    label_E: np.ndarray | None  # int32, in the order of the batches
+    driver: str = "masked"  # that runs them faster at many budgets
+
+    @property
+    def num_texts(self) -> int:
+        """Return the number of texts."""
+        return len(lengths_of(self.batches))
+
+
+def make_task_texts(
+    classifier: Classifier, texts: list, label_of: dict[Any, int] | None
+) -> TaskTexts:
+    """Return texts in batches, with their labels where they have some."""
+    # The packed driver computes no padding, so that one length serves all texts.
+    is_packed = len(texts) >= MIN_PACKED
+    found = batches_and_rows(classifier, texts, (classifier.max_length,) if is_packed else None)
+    batches, driver = [batch for _, batch in found], "packed" if is_packed else "masked"
+    if label_of is None:
+        return TaskTexts(batches, None, driver)
+    label_E = np.array([label_of[texts[row]] for row_B, _ in found for row in row_B], np.int32)
+    return TaskTexts(batches, label_E, driver)
+
+
+def split_texts(texts: Sequence, *, seed: int, fraction: float = 0.5) -> tuple[list, list]:
+    """Return two parts of the different texts, in random order; the first has this fraction.
+
+    Raises:
+      ValueError: there are too few.
+    """
+    different = list(dict.fromkeys(texts))
+    if len(different) < MIN_TEXTS:
+        raise ValueError(
+            f"there are {len(different)} different texts; a calibration needs at least {MIN_TEXTS}"
+        )
+    order = np.random.default_rng(seed).permutation(len(different)).tolist()
+    shuffled = [different[index] for index in order]
+    middle = round(fraction * len(shuffled))
+    return shuffled[:middle], shuffled[middle:]
+
+
+def make_batches(classifier: Classifier, texts: Sequence) -> list[Batch]:
+    """Return the texts in padded batches, in random order of the batches' lengths."""
+    return [batch for _, batch in batches_and_rows(classifier, texts)]
+
+
+def batches_and_rows(
+    classifier: Classifier, texts: Sequence, lengths: Sequence[int] | None = None
+) -> list[tuple[np.ndarray, Batch]]:
+    """Return the batches of `make_batches`, each with the numbers of its texts.
+
+    Args:
+      classifier: whose tokenizer is used.
+      texts: or pairs.
+      lengths: to which batches are padded; None for the default ones.
+    """
+    tokens = classifier.encode_tokens(texts)
+    found = sorted_batches(
+        [row.token_L for row in tokens],
+        [row.segment_L for row in tokens],
+        lengths=lengths or default_lengths(classifier.max_length),
+        num_rows=BATCH_SIZE,
+    )
+    pairs = list(found)
+    return [pairs[index] for index in np.random.default_rng(0).permutation(len(pairs))]
