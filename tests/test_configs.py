@@ -111,7 +111,7 @@ def kinds(config):
 @pytest.mark.parametrize("name", MODULES)
 def test_every_config_builds_with_the_fields_of_the_base_and_of_its_method(name):
     for argument in arguments(name):
-        has_student = "student" in argument
+        has_student = "student" in argument or name == "quickstart"
         student = {"distill": sections.distill_section()} if has_student else {}
         check_fields(name, MODULES[name].get_config(argument), SECTIONS.get(name, {}) | student)
 

@@ -69,7 +69,8 @@ def base_config() -> ml_collections.ConfigDict:
             "reinit_head": False,  # draw a new pooler too, where the checkpoint's was never trained
             "task": "sst2",  # a name of adapler_jax/presets/tasks.py
             "seed": 0,  # of fresh weights, data order and dropout
-            # Operands of the encoder's products, or bfloat16; results stay float32.
+            # Operands of the encoder's products, or bfloat16, or auto: bfloat16 where the device of
+            # a workdir's first call has units for it. Results stay float32.
             "compute_dtype": "float32",
             # Or balanced: an example's loss times examples / (classes * examples of its class).
             "class_weight": "none",

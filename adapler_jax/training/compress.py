@@ -28,7 +28,7 @@ from adapler_jax.evaluation.calibrate import Promise, calibrate_model, check_req
 from adapler_jax.evaluation.task_texts import MIN_TEXTS, labels_by_text, split_texts
 from adapler_jax.inference.calibration import Calibration
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.inference.compute_dtype import has_units
+from adapler_jax.inference.compute_dtype import AUTO
 from adapler_jax.io.atomic_directories import atomic_directory, copy_entries, have_equal_files
 from adapler_jax.io.atomic_files import replace_text
 from adapler_jax.io.heartbeat import Heartbeat
@@ -46,7 +46,6 @@ from adapler_jax.training.rungs import (
     rungs_without_training,
     save_without_training,
 )
-from adapler_jax.training.workdir import CONFIG_FILE as RUN_FILE
 from adapler_jax.weights.config import CONFIG_FILE, MODEL_FILES, read_json
 from adapler_jax.weights.pretrained import load_pretrained
 from adapler_jax.weights.save import class_names_of, load_model, save_model
@@ -237,10 +236,7 @@ def _train(config, workdir: pathlib.Path, options: CompressOptions, log) -> path
 def make_config(
     full: pathlib.Path, texts: pathlib.Path, options: CompressOptions, *, has_pairs: bool
 ):
-    """Return the config of the training, as `configs/adapler.py:custom,finetuned` builds it.
-
-    Products have bfloat16 operands where the processor has units for them.
-    """
+    """Return the config of the training, as `configs/adapler.py:custom,finetuned` builds it."""
     config = adapler_config("custom", has_student=bool(options.num_layers))
     common.apply_variants(config, ["finetuned"], common.VARIANTS)
     config.model = str(full)
@@ -253,16 +249,9 @@ def make_config(
     if options.num_layers:
         config.distill.layers = spread_layers(options.num_layers, saved.config.num_layers)
     config.adapt.target_speedups = (options.speedup,)
-    config.compute_dtype = _compute_dtype(_workdir(texts.parent, options) / RUN_FILE)
+    config.compute_dtype = AUTO
     config.update_from_flattened_dict(options.changes or {})
     return ml_collections.ConfigDict(config).lock()
-
-
-def _compute_dtype(path: pathlib.Path) -> str:
-    """Return the operands of a begun training, or bfloat16 where the processor has units for it."""
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))["compute_dtype"]
-    return "bfloat16" if has_units() else "float32"
 
 
 def _save_full(

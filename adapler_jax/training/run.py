@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from adapler_jax.data.sources.delimited import ignore
+from adapler_jax.inference.compute_dtype import AUTO
 from adapler_jax.inference.engine import DRIVER_NAMES
 from adapler_jax.io.caches import use_compilation_cache
 from adapler_jax.presets import old_names
@@ -20,7 +21,7 @@ from adapler_jax.training.methods import METHODS
 from adapler_jax.training.methods.base import COMMON_RANGES
 from adapler_jax.training.methods.finetune import FINETUNE
 from adapler_jax.training.phases import SETTINGS, Phase, is_complete, read_done
-from adapler_jax.training.setup import RunContext, data_digests, load_run_context
+from adapler_jax.training.setup import RunContext, data_digests, load_run_context, operands
 from adapler_jax.training.summary import describe, summary
 from adapler_jax.training.workdir import (
     CONFIG_FILE,
@@ -31,6 +32,7 @@ from adapler_jax.training.workdir import (
     flatten,
     is_of_release_0_1,
     only_process,
+    read_fields,
     record_command,
 )
 from adapler_jax.types import COMPUTE_DTYPES
@@ -41,7 +43,7 @@ AT_LEAST_ONE = (1, math.inf)
 # Fields that all methods share: values of choices, then ranges of numbers, by dotted name. The
 # sections of a method have theirs in its record.
 ALLOWED: dict[str, Sequence[str]] = {
-    "compute_dtype": tuple(COMPUTE_DTYPES),
+    "compute_dtype": (*COMPUTE_DTYPES, AUTO),
     "data.truncation_side": ("", "right", "left", "middle"),
     "class_weight": ("none", BALANCED),
     "inference.driver": DRIVER_NAMES,
@@ -137,6 +139,16 @@ def with_present_names(config: ConfigDict, log: Callable[[str], None]) -> Config
     return config if upgraded == fields else ConfigDict(upgraded).lock()
 
 
+def with_operands(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
+    """Return a config whose `compute_dtype` "auto" is the choice of this run, or of this device."""
+    if config.compute_dtype != AUTO:
+        return config
+    begun = read_fields(workdir) if (workdir / CONFIG_FILE).exists() else {}
+    chosen = ConfigDict(config.to_dict())
+    chosen.compute_dtype = begun.get("compute_dtype") or operands(AUTO)
+    return chosen.lock()
+
+
 def run_all(
     config: ConfigDict,
     workdir: str | pathlib.Path,
@@ -160,7 +172,7 @@ def run_all(
       FloatingPointError: a loss is not finite.
     """
     workdir = pathlib.Path(workdir).expanduser()
-    config = with_present_names(config, log)
+    config = with_operands(with_present_names(config, log), workdir)
     check_config(config)
     # Data and weights take time, so the workdir is checked before they are loaded.
     check_workdir_config(workdir, config.to_dict())

@@ -17,6 +17,8 @@ from adapler_jax.data.classification.tasks import get_task
 from adapler_jax.data.tokenization import tokenizer_files
 from adapler_jax.data.tokenization.tokenizers import check_embedding_rows, load_tokenizer
 from adapler_jax.heads import Head
+from adapler_jax.inference.compute_dtype import AUTO as AUTO_DTYPE
+from adapler_jax.inference.compute_dtype import has_units
 from adapler_jax.inference.drivers.buckets import DEFAULT_BUCKETS, bucket_sizes, check_buckets
 from adapler_jax.inference.engine import AUTO
 from adapler_jax.inference.ids import check_rows
@@ -108,11 +110,18 @@ def run_buckets(config: ConfigDict) -> tuple[int, ...] | None:
     return check_buckets(config.inference.buckets) if config.inference.buckets else None
 
 
+def operands(name: str) -> str:
+    """Return the operands of products by their name in a config; "auto" is for this device."""
+    if name != AUTO_DTYPE:
+        return name
+    return "bfloat16" if has_units() else "float32"
+
+
 def engine_options(config: ConfigDict) -> dict[str, Any]:
     """Return the keywords of `make_engine` in a config. Older configs lack some fields."""
     return {
         "buckets": run_buckets(config),
-        "dtype": COMPUTE_DTYPES[config.compute_dtype],
+        "dtype": COMPUTE_DTYPES[operands(config.compute_dtype)],
         "driver": config.inference.get("driver", AUTO),
         "autotune_table": config.inference.get("autotune_table", ""),
     }
@@ -153,7 +162,7 @@ def load_run_context(config: ConfigDict, *, log: Callable[[str], None]) -> RunCo
         pretrained=loaded.params,
         lengths=lengths,
         max_length=max_length,
-        dtype=COMPUTE_DTYPES[config.compute_dtype],
+        dtype=COMPUTE_DTYPES[operands(config.compute_dtype)],
         seed=config.seed,
         loop=ScanOptions(num_unrolled, config.get("remat_layers", False)),
         class_weights=weights_of_classes(config, task),

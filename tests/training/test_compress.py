@@ -90,14 +90,10 @@ def test_the_certificate_is_about_texts_that_nothing_was_trained_on(compressed):
     assert any("differ from the" in note or "can be certified" in note for note in notes)
 
 
-@pytest.mark.parametrize(("units", "dtype"), [(True, "bfloat16"), (False, "float32")])
-def test_operands_are_bfloat16_where_there_are_units(
-    compressed, tmp_path, monkeypatch, units, dtype
-):
-    monkeypatch.setattr(compress_module, "has_units", lambda: units)
+def test_the_device_decides_about_operands_unless_a_change_does(compressed, tmp_path):
     full = compressed[0] / "full"
     config = compress_module.make_config(full, tmp_path, CompressOptions(), has_pairs=False)
-    assert config.compute_dtype == dtype and config.finetune.num_epochs == 0
+    assert config.compute_dtype == "auto" and config.finetune.num_epochs == 0
     changed = CompressOptions(changes={"compute_dtype": "float32"})
     config = compress_module.make_config(full, tmp_path, changed, has_pairs=True)
     assert config.compute_dtype == "float32" and config.data.columns.text_pair == "text_pair"
@@ -244,13 +240,3 @@ def test_a_promise_that_is_slower_than_the_speedup_is_told(compressed):
     (line,) = note(flops_speedup=1.4)
     assert line.startswith("the promise holds at 1.40x, with --certified; ")
     assert not note() and not note(flops_speedup=1.95)
-
-
-def test_a_begun_training_keeps_its_operands(compressed, monkeypatch):
-    """With other operands a second call would be another run."""
-    path = compressed[0] / "run" / compress_module.RUN_FILE
-    begun = json.loads(path.read_text())["compute_dtype"]
-    for has_units in (True, False):
-        monkeypatch.setattr(compress_module, "has_units", lambda found=has_units: found)
-        assert compress_module._compute_dtype(path) == begun
-    assert compress_module._compute_dtype(path.with_name("none.json")) == "float32"

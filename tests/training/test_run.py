@@ -10,7 +10,7 @@ import pytest
 
 from adapler_jax import forward as full_width
 from adapler_jax.inference.classifier import Classifier
-from adapler_jax.training import loop, phases
+from adapler_jax.training import loop, phases, setup
 from adapler_jax.training.from_config import make_adapler
 from adapler_jax.training.methods.adapler import load_saliency
 from adapler_jax.training.metrics_log import read_metrics_log
@@ -266,11 +266,12 @@ def test_the_preset_of_the_paper_runs(make_config, workdirs):
 
 
 @pytest.mark.long
-def test_bfloat16_operands_train_too(make_config, workdirs):
+def test_bfloat16_operands_train_too_and_a_begun_run_keeps_them(make_config, workdirs, monkeypatch):
     workdir = workdirs()
-    run_all(
-        make_config(compute_dtype="bfloat16", method="finetune", finetune__num_epochs=20),
-        workdir,
-        log=silent,
-    )
+    config = make_config(compute_dtype="auto", method="finetune", finetune__num_epochs=20)
+    for has_units in (True, False):  # the second call is on another device
+        monkeypatch.setattr(setup, "has_units", lambda found=has_units: found)
+        run_all(config, workdir, log=silent)
+        assert json.loads((workdir / "run.json").read_text())["compute_dtype"] == "bfloat16"
     assert phases.read_done(workdir / "finetune")["validation"]["score"] > 0.9
+    assert setup.operands("auto") == setup.operands("float32") == "float32"

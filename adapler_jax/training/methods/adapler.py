@@ -1,7 +1,7 @@
 """Train AdapLeR after fine-tuning.
 
 saliency    gradient times input, and logits of the fine-tuned model    -> saliency.npz
-distill     a student of fewer layers, where the config has the section     -> model/
+distill     a student of fewer layers, where its section has epochs         -> model/
 adapler     predictors, thresholds and weights together                 -> model/
 adapt-Nx    thresholds scaled to a speedup, then trained on if it helps     -> model/
 
@@ -303,9 +303,11 @@ def calibration_name(speedup: float) -> str:
 def phases(config: ConfigDict) -> list[Phase]:
     """Return the phases after fine-tuning, one calibration for each target speedup.
 
-    With a section of a student, its tokens are pruned, and its phase comes before.
+    With a section of a student, its tokens are pruned. Its phase comes before, unless it has no
+    epochs.
     """
-    student = [Phase("distill", run_student)] if "distill" in config else []
+    has_phase = "distill" in config and config.distill.num_epochs
+    student = [Phase("distill", run_student)] if has_phase else []
     adapler = Phase("adapler", run_adapler)
     targets = target_phases(config, ADAPT, run_calibration)
     return [Phase("saliency", run_saliency), *student, adapler, *targets]

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 
 from adapler_jax import flops, model_flops
 from adapler_jax.data.batching.padding import PerExampleArrays
-from adapler_jax.io.heartbeat import Heartbeat
 from adapler_jax.presets.sections import distill_section
 from adapler_jax.pruning import keep_all
 from adapler_jax.pruning.base import is_layer_subset
@@ -33,7 +32,7 @@ from adapler_jax.training.phases import (
 )
 from adapler_jax.training.setup import RunContext
 from adapler_jax.training.teacher import load_teacher, teacher_phases
-from adapler_jax.training.validation import validation_scores, validation_split
+from adapler_jax.training.validation import validation_split
 from adapler_jax.types import EncoderConfig, Params
 
 
@@ -77,14 +76,21 @@ def cut_layers(
 def with_student(
     workdir: pathlib.Path, context: RunContext, config: ConfigDict
 ) -> tuple[RunContext, Params | None]:
-    """Return the context of phases that prune a student's tokens, and the student's parameters.
+    """Return the context of phases that prune a student's tokens, and where the student starts.
 
-    A config without a student has the context as it is, and None.
+    It starts as the phase `distill` left it, or with 0 epochs of it as the teacher's layers. A
+    config without a student has the context as it is, and None.
     """
     if "distill" not in config:
         return context, None
-    student = load_phase_model(workdir / "distill")
-    return context._replace(encoder=student.config, full_encoder=context.encoder), student.params
+    if config.distill.num_epochs:
+        saved = load_phase_model(workdir / "distill")
+        params, encoder = saved.params, saved.config
+    else:
+        layers = student_layers(config.distill.layers, context.encoder.num_layers)
+        teacher = load_phase_model(workdir / "finetune").params
+        params, encoder = cut_layers(teacher, context.encoder, layers)
+    return context._replace(encoder=encoder, full_encoder=context.encoder), params
 
 
 def run_student(
@@ -94,7 +100,7 @@ def run_student(
     *,
     load_extras: Callable[[pathlib.Path, ConfigDict], PerExampleArrays | None] = load_teacher,
 ) -> None:
-    """Train the student. The model is the best epoch on validation, or the layers untrained.
+    """Train the student. The model is the best epoch on validation.
 
     Args:
       directory: of the phase.
@@ -107,22 +113,18 @@ def run_student(
     teacher = load_phase_model(workdir / "finetune").params
     params, encoder = cut_layers(teacher, context.encoder, layers)
     student, pruner = context._replace(encoder=encoder, full_encoder=context.encoder), keep_all()
-    if options.num_epochs:
-        losses = LossConfig(distil_coef=options.distil_coef)
-        checkpoints = train(
-            directory,
-            student,
-            pruner,
-            params,
-            options,
-            make_step=soft_train_step(student, pruner, options, losses=losses),
-            extras=load_extras(workdir, options),
-            rank=rank_by_score,
-        )
-        params, scores = best_epoch_params(checkpoints, params)
-    else:
-        with Heartbeat(lambda: f"{directory.name}: validation"):
-            scores = validation_scores(params, student, pruner, options.batch_size)
+    losses = LossConfig(distil_coef=options.distil_coef)
+    checkpoints = train(
+        directory,
+        student,
+        pruner,
+        params,
+        options,
+        make_step=soft_train_step(student, pruner, options, losses=losses),
+        extras=load_extras(workdir, options),
+        rank=rank_by_score,
+    )
+    params, scores = best_epoch_params(checkpoints, params)
     scores["flops_speedup"] = _student_speedup(params, context, encoder)
     record = {"layers": layers, "num_epochs": options.num_epochs}
     save_phase(directory, student, pruner, params, scores, record=record)
@@ -144,6 +146,12 @@ def phases(config: ConfigDict) -> list[Phase]:
     return [*teacher_phases(config.distill), Phase("distill", run_student)]
 
 
+def check_config(config: ConfigDict) -> None:
+    """Raise ValueError where the student has no training."""
+    if not config.distill.num_epochs:
+        raise ValueError("config.distill.num_epochs is 0; expected at least 1")
+
+
 def check_context(config: ConfigDict, context: RunContext) -> None:
     """Raise ValueError where the student's layers do not fit the encoder."""
     student_layers(config.distill.layers, context.encoder.num_layers)
@@ -151,10 +159,11 @@ def check_context(config: ConfigDict, context: RunContext) -> None:
 
 METHOD = Method(
     title="fewer layers, distilled",
-    # Epochs of 0: a later phase trains the teacher's layers.
+    # Epochs of 0: where its tokens are dropped, that training starts from the teacher's layers.
     sections={"distill": Section(distill_section(), ranges={"num_epochs": (0, math.inf)})},
     phases=phases,
     tradeoff_fields=("distill.layers",),
     drops_tokens=False,
+    check_config=check_config,
     check_context=check_context,
 )

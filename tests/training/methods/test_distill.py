@@ -114,17 +114,28 @@ def test_the_driver_is_chosen_by_the_tokens_that_a_student_drops(pruned):
     assert load_options(pruned, "dense")["expected_speedup"] is None
 
 
-def test_a_student_without_epochs_is_the_layers_of_its_teacher(make_config, workdirs):
+def test_a_student_without_epochs_starts_as_the_layers_of_its_teacher(make_config, workdirs):
     workdir = workdirs()
-    run_all(make_config("student", distill__num_epochs=0), workdir, log=silent)
+    config = make_config("student", distill__num_epochs=0, adapler__learning_rate=0.0)
+    run_all(config, workdir, log=silent)
+    assert not (workdir / "distill").exists()
     teacher = load_model(workdir / "finetune" / "model").params["encoder"]["layers"]
-    student = load_model(workdir / "distill" / "model").params["encoder"]["layers"]
+    student = load_model(workdir / "adapler" / "model")
+    assert student.config.num_layers == 2 and full_config(student).num_layers == 4
     jax.tree.map(
-        lambda found, whole: np.testing.assert_array_equal(found, whole[np.array([0, 2])]),
-        student,
+        lambda found, whole: np.testing.assert_allclose(found, whole[np.array([0, 2])], rtol=1e-6),
+        student.params["encoder"]["layers"],
         teacher,
     )
-    assert load_model(workdir / "adapler" / "model").config.num_layers == 2
+    rows = evaluate_workdir(workdir, log=silent, with_times=False)
+    assert [row["method"] for row in rows] == ["dense", "adapler"]
+
+
+def test_a_student_alone_needs_training():
+    config = distill.get_config("sst2")
+    config.distill.num_epochs = 0
+    with pytest.raises(ValueError, match="config.distill.num_epochs is 0; expected at least 1"):
+        check_config(config)
 
 
 @pytest.mark.parametrize("num_layers", [None, 1, "6", True])
