@@ -181,11 +181,24 @@ def _judged(
 
 
 def _full_model(saved: Saved, reference) -> Saved:
-    """Return the model that answers are compared with; `saved` where it is no other one."""
+    """Return the model that answers are compared with; `saved` where it is no other one.
+
+    Raises:
+      ValueError: it has other classes, or another vocabulary.
+    """
     kept = saved.directory / FULL_FOLDER
     if reference is None and kept.exists():
         reference = kept
-    return saved if reference is None else load_model(reference)
+    if reference is None:
+        return saved
+    full = load_model(reference)
+    for name, own, other in (
+        ("classes", saved.class_names, full.class_names),
+        ("tokens in its vocabulary", saved.config.vocab_size, full.config.vocab_size),
+    ):
+        if own != other:
+            raise ValueError(f"{name} of the full model {reference}: {other}; of this model: {own}")
+    return full
 
 
 def _keep_full(calibration: Calibration, full: Saved, directory: pathlib.Path) -> None:
@@ -241,7 +254,8 @@ def _timed(
 ) -> Calibration:
     """Return the calibration with the milliseconds of each budget, and write it."""
     classifier = Classifier.load(directory, dtype=jnp.dtype(dtype).name)
-    classifier = dataclasses.replace(classifier, drift=None)  # texts run many times
+    # Texts run many times, and none of them again on the full model.
+    classifier = dataclasses.replace(classifier, drift=None, load_full=None)
     found = measure_latency(classifier, texts, calibration.budgets, batch_size=latency.batch_size)
     rows = [row | {"milliseconds": found[row["budget"]]} for row in calibration.rows]
     timing = {"batch_size": latency.batch_size, "device": device_name()}

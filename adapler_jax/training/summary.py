@@ -112,14 +112,19 @@ def summary(workdir: pathlib.Path, names: Sequence[str], context: RunContext) ->
 
 
 def _hints(workdir: pathlib.Path, names: Sequence[str]) -> list[str]:
-    """Return a line on the field to change if the method's models drop hardly a token."""
+    """Return a line on the field to change if the method's models drop hardly a token.
+
+    A model that was brought to its target is as fast as it was asked for.
+    """
     methods = [name for name in names if name in METHODS and METHODS[name].drops_tokens]
     if not methods:
         return []
     (method,) = methods
     later = [name for name in names[names.index(method) :] if is_complete(workdir / name)]
-    speedups = [token_speedup(read_done(workdir / name)["validation"]) or 1.0 for name in later]
-    if not speedups or max(speedups) >= NEARLY_DENSE:
+    records = [read_done(workdir / name) for name in later]
+    speedups = [token_speedup(done["validation"]) or 1.0 for done in records]
+    has_target = any("target_speedup" in done for done in records)
+    if not speedups or has_target or max(speedups) >= NEARLY_DENSE:
         return []
     steps = max((entry["step"] for entry in read_metrics_log(workdir / method)), default=0)
     after = f" after {steps} steps" if steps else ""

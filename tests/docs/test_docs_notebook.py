@@ -23,7 +23,7 @@ def test_no_cell_failed_or_warned():
 
 
 def test_outputs_are_of_the_full_size():
-    assert "train: 1280 sentences" in TEXT and "adapt-2x" in TEXT
+    assert "train: 2560 sentences" in TEXT and "adapt-2x" in TEXT
 
 
 def test_outputs_show_shaded_text_and_a_picture():

@@ -139,6 +139,14 @@ def test_a_promise_may_do_without_the_full_model(calibrated, full, tmp_path, esc
     assert escalates_to == "own" or found["margin"] == 0.0
 
 
+def test_a_full_model_of_other_classes_is_rejected(calibrated, full, tmp_path):
+    saved = load_model(full)
+    names = {"class_names": ("x", "y", "z"), "max_length": 16, "tokenizer": full}
+    other = save_model(tmp_path / "other", saved.params, saved.config, **names)
+    with pytest.raises(ValueError, match=r"classes of the full model .*: \('x', 'y', 'z'\); of "):
+        calibrate_model(calibrated[0], make_texts(400), budgets=BUDGETS, reference=other)
+
+
 def test_an_unknown_way_to_run_again_is_rejected(calibrated):
     with pytest.raises(ValueError, match="escalates_to is 'both'; expected full, own or none"):
         promise = Promise(0.3, escalates_to="both")

@@ -177,6 +177,16 @@ def test_a_run_that_drops_little_ends_with_what_to_do(tmp_path, method, section,
     assert not any("as trained" in line for line in closing_lines(tmp_path, ["finetune"]))
 
 
+def test_a_model_that_was_brought_to_its_target_needs_no_advice(tmp_path):
+    scores = {"score": 0.8, "flops_speedup": 1.2}
+    for name, more in (("adapler", {}), ("adapt-1.2x", {"target_speedup": 1.2})):
+        (tmp_path / name).mkdir()
+        text = json.dumps({"validation": scores, **more})
+        replace_text(tmp_path / name / "done.json", text, checksum=True)
+    lines = closing_lines(tmp_path, ["adapler", "adapt-1.2x"])
+    assert not any("ask for a speedup" in line for line in lines)
+
+
 def test_a_method_without_targets_names_its_parameter(tmp_path, monkeypatch):
     method = METHODS["ltp"]._replace(tradeoff_fields=("ltp.length_coef",))
     monkeypatch.setitem(METHODS, "ltp", method)
