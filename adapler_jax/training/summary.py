@@ -114,7 +114,7 @@ def summary(workdir: pathlib.Path, names: Sequence[str], context: RunContext) ->
 def _hints(workdir: pathlib.Path, names: Sequence[str]) -> list[str]:
     """Return a line on the field to change if the method's models drop hardly a token.
 
-    A model that was brought to its target is as fast as it was asked for.
+    A model that was brought to its target needs no advice.
     """
     methods = [name for name in names if name in METHODS and METHODS[name].drops_tokens]
     if not methods:
